@@ -1,0 +1,180 @@
+"""Config: TOML in, frozen pydantic models out; unknown fields and bad values are errors that name their dotted path.
+
+A part that can be chosen (encoder, narrower, selector ...) is a `Choice`: a name from that kind's dict, and the
+constructor fields of the class it names. The class itself is the schema of its fields; there is no second one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from raysal.errors import ConfigError, UnknownName
+
+T = TypeVar("T")
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Choice(BaseModel):
+    """A registry name and the fields of what it names: `{name = "anchoral", anchors = 10}`.
+
+    Names may carry an argument after a colon, as in `timm:resnet18`; the registry entry is the part before it and
+    receives the rest as its field `arg`.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    def build(self, kind: str, registry: Mapping[str, type[T]]) -> T:
+        """An instance of the named class.
+
+        Raises:
+            UnknownName: the name is not in the registry.
+            ConfigError: a field is unknown, missing or of the wrong type.
+        """
+        head, _, arg = self.name.partition(":")
+        if head not in registry:
+            raise UnknownName(kind, self.name, sorted(registry))
+        cls = registry[head]
+        values = dict(self.model_extra or {})
+        if arg:
+            values["arg"] = arg
+        known = {f.name for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+        for name in values:
+            if name not in known:
+                listed = ", ".join(sorted(known)) or "none"
+                raise ConfigError(f"{kind}.{name}", f"{self.name!r} has no such field", f"its fields: {listed}")
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            raise _first_problem(error, kind) from None
+
+
+def choice(value: str | Mapping[str, Any] | Choice) -> Choice:
+    """A `Choice` from a bare name, a mapping with `name`, or itself."""
+    if isinstance(value, Choice):
+        return value
+    return Choice.model_validate({"name": value} if isinstance(value, str) else dict(value))
+
+
+def _first_problem(error: ValidationError, prefix: str = "") -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    path = ".".join([*([prefix] if prefix else []), *(str(part) for part in first["loc"])])
+    given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+    more = len(error.errors()) - 1
+    return ConfigError(path, f"{first['msg']}{given}", f"{more} more problems" if more else "")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FleetConfig(_Section):
+    """Where partitions live. `partitions` 0 = one per node CPU with ray, one with local. Picks never depend on it."""
+
+    backend: Literal["local", "ray"] = "ray"
+    partitions: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads per partition; 0 = share the CPUs evenly."""
+    address: str | None = None
+    """A Ray cluster to join (`auto`, or host:port); none starts Ray on this machine."""
+    device: str = "cpu"
+    call_timeout: Annotated[float, Field(gt=0)] = 1800.0
+    """Seconds one call may take on one partition before its process is replaced."""
+
+
+class EmbedConfig(_Section):
+    """The embed job."""
+
+    batch_size: Count = 64
+    chunk_rows: Annotated[int, Field(ge=0, le=65536)] = 0
+    """Items per chunk; 0 = 65536 for ready vectors, 1024 otherwise."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    decode_threads: Count = 2
+    max_quarantine: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
+class UpdateConfig(_Section):
+    """How the head follows the labels.
+
+    `retrain` fits anew each round; `laplace` takes one closed-form step from the last head, and fits anew when a
+    class appears, when a label is corrected, every `retrain_every` rounds, or once the labels since the last fit
+    exceed `retrain_share` of those it saw (the step saturates there; see Huseljic et al., arXiv 2210.06112).
+    """
+
+    mode: Literal["retrain", "laplace"] = "retrain"
+    trainer: Choice = Choice(name="logistic")
+    retrain_every: Count = 5
+    retrain_share: Annotated[float, Field(gt=0)] = 0.5
+    step: Annotated[float, Field(gt=0)] = 10.0
+    passes: Count = 1
+    classes: tuple[str, ...] = ()
+    """Classes known from the start; others join when their first label comes."""
+
+
+class RoundsConfig(_Section):
+    """How many rounds, how many labels each, and what stands beside them."""
+
+    count: Count = 8
+    k: Count = 100
+    holdout: Share = 0.0
+    """Share of the items kept out of selection and used to measure accuracy (simulated oracle only)."""
+    control: bool = False
+    """Run an arm of random picks beside it, with the same number of labels."""
+
+
+class RunConfig(_Section):
+    """A whole run. Either `pool` is an embedded pool, or `source` and `encoder` say how to make it there."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    pool: Path
+    source: Choice | None = None
+    encoder: Choice | None = None
+    embed: EmbedConfig = EmbedConfig()
+    fleet: FleetConfig = FleetConfig()
+    update: UpdateConfig = UpdateConfig()
+    narrow: Choice = Choice(name="none")
+    select: Choice = Choice(name="badge")
+    start: Choice = Choice(name="typical")
+    """The selector used while there is no label."""
+    oracle: Choice = Choice(name="files")
+    rounds: RoundsConfig = RoundsConfig()
+
+
+def parse_config(values: Mapping[str, Any], base: Path | None = None) -> RunConfig:
+    """A `RunConfig` from plain values; a relative `pool` is taken from `base`.
+
+    Raises:
+        ConfigError: a field is unknown, missing or out of range.
+    """
+    try:
+        config = RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        raise _first_problem(error) from None
+    if (config.source is None) != (config.encoder is None):
+        missing = "source" if config.source is None else "encoder"
+        raise ConfigError(missing, "source and encoder come together", f"add [{missing}]")
+    if base is not None and not config.pool.is_absolute():
+        config = config.model_copy(update={"pool": base / config.pool})
+    return config
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a TOML config. Relative paths in it are relative to the working directory.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or a field is wrong.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(path, "no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(path, f"not valid TOML: {error}") from None
+    return parse_config(values)

@@ -1,0 +1,183 @@
+"""Every error raysal raises on purpose. A message names the item, the field and the fix.
+
+    RaysalError                     exit 1: ours
+    ├── UserError                   exit 2: the input is at fault, and the message says how to mend it
+    │   ├── ConfigError             a config field
+    │   ├── UnknownName             a strategy, encoder, source ... that does not exist
+    │   ├── MissingExtra            an optional dependency is not installed
+    │   ├── SourceError             a source cannot be listed or read as a whole
+    │   │   └── DuplicateKeys       two items share a key
+    │   ├── BadItem                 one item cannot be decoded or embedded (quarantined, never fatal)
+    │   ├── EncoderError            an encoder cannot be built or refuses the source
+    │   ├── FingerprintMismatch     vectors, heads or sources of different origin would be mixed
+    │   ├── PoolError               a pool cannot be opened
+    │   │   ├── PoolIncomplete      its embedding has not finished
+    │   │   └── Damaged             a file is missing, truncated or altered
+    │   ├── PoolExhausted           fewer items left than asked for
+    │   ├── LabelError              a label cannot be accepted
+    │   └── RunError                a run directory cannot be used as asked
+    ├── QuarantineExceeded          exit 3: more items were lost than allowed
+    └── FleetError                  a partition could not be computed, however often it was tried
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def _some(names: Iterable[object], limit: int = 5) -> str:
+    """The first few of many, and how many more there are."""
+    listed = [str(name) for name in names]
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
+
+
+class RaysalError(Exception):
+    """Root of everything raised on purpose."""
+
+    exit_code = 1
+
+
+class UserError(RaysalError):
+    """The input is at fault. `where` names the thing, `problem` what is wrong, `fix` what to do."""
+
+    exit_code = 2
+
+    def __init__(self, where: object, problem: str, fix: str = "") -> None:
+        super().__init__(where, problem, fix)
+        self.where, self.problem, self.fix = str(where), problem, fix
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}" + (f"; {self.fix}" if self.fix else "")
+
+
+class ConfigError(UserError):
+    """A config field is missing, unknown or out of range; `where` is its dotted path."""
+
+
+class UnknownName(UserError):
+    """No entry of that name among the `known` ones of a kind."""
+
+    def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
+        super().__init__(kind, f"unknown name {name!r}", f"use one of: {', '.join(known)}")
+        self.kind, self.name, self.known = kind, name, tuple(known)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.kind, self.name, self.known)
+
+
+class MissingExtra(UserError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, needed_by: str, module: str, extra: str) -> None:
+        super().__init__(needed_by, f"the module {module!r} is not installed", f"pip install 'raysal[{extra}]'")
+        self.args = (needed_by, module, extra)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args
+
+
+class SourceError(UserError):
+    """A source cannot be listed or read as a whole."""
+
+
+class DuplicateKeys(SourceError):
+    """Two items of a source share a key; keys are how labels find their item."""
+
+    def __init__(self, where: object, keys: Sequence[str]) -> None:
+        super().__init__(where, f"duplicate keys: {_some(keys)}", "make every key unique")
+        self.keys = tuple(keys)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.where, self.keys)
+
+
+class BadItem(UserError):
+    """One item cannot be decoded or embedded. `where` is its key; the embed job quarantines it."""
+
+
+class EncoderError(UserError):
+    """An encoder cannot be built, or does not take this kind of item."""
+
+
+class FingerprintMismatch(UserError):
+    """Things of different origin would be mixed: another encoder, another source, another pool."""
+
+    def __init__(self, where: object, what: str, expected: str, got: str, fix: str) -> None:
+        super().__init__(where, f"{what} is {got[:16]}, expected {expected[:16]}", fix)
+        self.args = (where, what, expected, got, fix)
+        self.expected, self.got = expected, got
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args
+
+
+class PoolError(UserError):
+    """A pool cannot be opened or written."""
+
+
+class PoolIncomplete(PoolError):
+    """The embedding of a pool has not finished."""
+
+    def __init__(self, where: object, committed: int, planned: int) -> None:
+        super().__init__(
+            where,
+            f"{committed} of {planned} chunks are committed",
+            "run the same `raysal embed` again to finish it",
+        )
+        self.committed, self.planned = committed, planned
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.where, self.committed, self.planned)
+
+
+class Damaged(PoolError):
+    """A file that raysal wrote is missing, truncated or altered. `where` is the file."""
+
+
+class PoolExhausted(UserError):
+    """Fewer items are left than were asked for."""
+
+    def __init__(self, wanted: int, available: int) -> None:
+        super().__init__(
+            "k", f"{wanted} items wanted, {available} available", f"ask for at most {available}, or widen the narrowing"
+        )
+        self.wanted, self.available = wanted, available
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.wanted, self.available)
+
+
+class LabelError(UserError):
+    """A label cannot be accepted; nothing of the call it came with was recorded."""
+
+
+class RunError(UserError):
+    """A run directory cannot be used as asked."""
+
+
+class QuarantineExceeded(RaysalError):
+    """More items were quarantined than allowed. The pool is committed and usable all the same."""
+
+    exit_code = 3
+
+    def __init__(self, pool: object, quarantined: int, items: int, allowed: float) -> None:
+        super().__init__(pool, quarantined, items, allowed)
+        self.pool, self.quarantined, self.items, self.allowed = str(pool), quarantined, items, allowed
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pool}: {self.quarantined} of {self.items} items are quarantined, more than {self.allowed:.2%}; "
+            f"the rest is committed and usable; see {self.pool}/quarantine, or raise --max-quarantine"
+        )
+
+
+class FleetError(RaysalError):
+    """A partition could not be computed, however often it was tried."""
+
+    def __init__(self, partition: int, problem: str) -> None:
+        super().__init__(partition, problem)
+        self.partition, self.problem = partition, problem
+
+    def __str__(self) -> str:
+        return f"partition {self.partition}: {self.problem}"

@@ -1,0 +1,165 @@
+"""Writing a pool: any number of workers stage chunks, one driver commits them.
+
+Only the driver renames, so a worker that was given up on and still runs can never overwrite what is committed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from raysal.errors import Damaged, FingerprintMismatch, PoolError
+from raysal.pool.layout import MANIFEST, QUARANTINE_SCHEMA, Manifest, StagedChunk, chunk_file, vector_schema
+from raysal.store import fsync_path, read_sealed, sha256_of, sweep_temporaries, temporary_name, write_sealed
+
+KINDS = ("vectors", "items", "quarantine")
+
+
+class ChunkStage:
+    """Writes one chunk's files under temporary names. Runs in a worker."""
+
+    def __init__(self, pool: Path, dim: int) -> None:
+        self.pool, self.dim = pool, dim
+
+    def write(
+        self,
+        *,
+        index: int,
+        first_id: int,
+        vectors: NDArray[np.float16],
+        ids: NDArray[np.int64],
+        keys: Sequence[str],
+        uris: Sequence[str | None],
+        carried: Mapping[str, Sequence[Any]],
+        quarantined: Sequence[tuple[int, str, str, str]],
+        attempt: int = 0,
+    ) -> StagedChunk:
+        """Stage vectors [n, dim] with their items, and the (id, key, stage, error) of those that failed.
+
+        Raises:
+            PoolError: the shapes disagree, or vectors are not finite.
+            OSError: the disk is full or not writable; the temporaries are removed.
+        """
+        n = len(ids)
+        if vectors.shape != (n, self.dim) or len(keys) != n or len(uris) != n:
+            raise PoolError(self.pool, f"chunk {index}: vectors {vectors.shape} for {n} items of dim {self.dim}")
+        if not np.isfinite(vectors).all():
+            raise PoolError(self.pool, f"chunk {index}: a vector is not finite", "quarantine it instead")
+        flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
+        column = pa.FixedSizeListArray.from_arrays(flat, self.dim)
+        schema = vector_schema(self.dim)
+        items = pa.table(
+            {
+                "id": pa.array(ids, pa.int64()),
+                "key": pa.array(keys, pa.string()),
+                "uri": pa.array(uris, pa.string()),
+                "owner": pa.nulls(n, pa.int64()),
+                **{name: pa.array(values) for name, values in carried.items()},
+            }
+        )
+        lost = pa.Table.from_pylist(
+            [dict(zip(QUARANTINE_SCHEMA.names, row, strict=True)) for row in quarantined], schema=QUARANTINE_SCHEMA
+        )
+
+        def write_vectors(path: Path) -> None:
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+                writer.write_batch(pa.record_batch([column], schema=schema))
+
+        writers = {
+            "vectors": write_vectors,
+            "items": lambda path: pq.write_table(items, path),
+            "quarantine": lambda path: pq.write_table(lost, path),
+        }
+        files: dict[str, dict[str, Any]] = {}
+        made: list[Path] = []
+        try:
+            for kind in KINDS:
+                final = self.pool / chunk_file(kind, index)
+                temporary = temporary_name(final, f"-{os.urandom(4).hex()}")
+                made.append(temporary)
+                writers[kind](temporary)
+                fsync_path(temporary)
+                files[chunk_file(kind, index)] = {
+                    "temporary": temporary.name,
+                    "bytes": temporary.stat().st_size,
+                    "sha256": sha256_of(temporary),
+                }
+        except BaseException:
+            for path in made:
+                path.unlink(missing_ok=True)
+            raise
+        return StagedChunk(
+            index=index, first_id=first_id, rows=n, quarantined=len(quarantined), attempt=attempt, files=files
+        )
+
+
+class PoolWriter:
+    """The single writer of a pool directory: opens or resumes it, and commits staged chunks."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        """Start a pool, or go on with one of the same source and encoder.
+
+        Raises:
+            FingerprintMismatch: the directory holds a pool of another source or encoder.
+            PoolError: it was begun with another chunk size.
+            Damaged: its manifest or a commit record was altered.
+        """
+        self.path, self.manifest = path, manifest
+        for kind in (*KINDS, "commits"):
+            (path / kind).mkdir(parents=True, exist_ok=True)
+            sweep_temporaries(path / kind)
+        sweep_temporaries(path)
+        if (path / MANIFEST).exists() or any((path / "commits").glob("*.json")):
+            self._check_same(Manifest.read(path))
+        else:
+            manifest.write(path)
+        self.committed: dict[int, dict[str, Any]] = {
+            record["index"]: record for record in map(read_sealed, sorted((path / "commits").glob("*.json")))
+        }
+
+    def _check_same(self, begun: Manifest) -> None:
+        for what in ("encoder", "source"):
+            old, new = getattr(begun, what)["fingerprint"], getattr(self.manifest, what)["fingerprint"]
+            if old != new:
+                raise FingerprintMismatch(
+                    self.path, f"the {what}'s fingerprint", old, new, "embed into another directory"
+                )
+        if begun.chunk_rows != self.manifest.chunk_rows:
+            raise PoolError(
+                self.path,
+                f"was begun with {begun.chunk_rows} rows per chunk, now {self.manifest.chunk_rows}",
+                f"pass --chunk-rows {begun.chunk_rows}",
+            )
+
+    def commit(self, staged: StagedChunk) -> None:
+        """Rename a staged chunk's files and write its commit record. A chunk already committed is left as it is."""
+        if staged.index in self.committed:
+            for final, entry in staged.files.items():
+                (self.path / final).with_name(entry["temporary"]).unlink(missing_ok=True)
+            return
+        for final, entry in staged.files.items():
+            target = self.path / final
+            source = target.with_name(entry["temporary"])
+            if not source.exists():
+                raise Damaged(source, "a staged file is gone", "run the job again")
+            os.replace(source, target)
+            fsync_path(target.parent)
+        record = {
+            "index": staged.index,
+            "first_id": staged.first_id,
+            "rows": staged.rows,
+            "quarantined": staged.quarantined,
+            "attempt": staged.attempt,
+            "files": {
+                final: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for final, entry in staged.files.items()
+            },
+        }
+        write_sealed(self.path / chunk_file("commits", staged.index), record)
+        self.committed[staged.index] = record

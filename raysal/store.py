@@ -1,0 +1,109 @@
+"""Files that are whole or absent: atomic writes, checksums, and JSON records that carry their own digest.
+
+A write goes to a temporary name in the same directory, is flushed to disk, and is renamed; the directory is
+flushed too. A reader therefore sees the old file, the new file or none, never a part of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from raysal.errors import Damaged
+
+TEMPORARY = ".tmp-"
+"""Prefix of every temporary name. Start-up sweeps may delete what bears it; readers never look at it."""
+
+
+def fsync_path(path: Path) -> None:
+    """Flush one file or directory to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary_name(path: Path, tag: str = "") -> Path:
+    """A temporary sibling of `path`, distinct for each process and tag."""
+    return path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}{tag}")
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file, then put it at `path` in one step. On failure nothing is left behind."""
+    temporary = temporary_name(path)
+    try:
+        write(temporary)
+        fsync_path(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    fsync_path(path.parent)
+
+
+def publish_directory(temporary: Path, final: Path) -> None:
+    """Put a finished temporary directory at `final` in one step; its files are flushed first."""
+    for entry in temporary.iterdir():
+        fsync_path(entry)
+    fsync_path(temporary)
+    os.rename(temporary, final)
+    fsync_path(final.parent)
+
+
+def sweep_temporaries(directory: Path) -> None:
+    """Delete what an interrupted writer left in `directory`. Only the single writer of a directory may call this."""
+    for entry in directory.glob(f"{TEMPORARY}*"):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file's bytes; 1 GB/s or so per core."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical(record: Mapping[str, Any]) -> bytes:
+    """The one JSON spelling of a record, for hashing."""
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest_of(record: Mapping[str, Any]) -> str:
+    """Hex sha256 of a JSON-able record."""
+    return hashlib.sha256(canonical(record)).hexdigest()
+
+
+def write_sealed(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON record together with the sha256 of its content, atomically."""
+    text = json.dumps({**record, "sha256": digest_of(record)}, indent=1, ensure_ascii=False, sort_keys=True)
+    write_file(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote.
+
+    Raises:
+        Damaged: the file is missing, is not the JSON written, or does not match its own digest.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Damaged(path, "the file is missing", "restore it from a copy") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise Damaged(path, f"not valid JSON ({error})", "restore it from a copy") from None
+    if not isinstance(record, dict) or "sha256" not in record:
+        raise Damaged(path, "not a record written by raysal (no sha256)", "restore it from a copy")
+    seal = record.pop("sha256")
+    if digest_of(record) != seal:
+        raise Damaged(path, "its content does not match its sha256", "restore it from a copy")
+    return record

@@ -1,0 +1,55 @@
+"""Frozen records that cross process borders, and the words they fix.
+
+- *item*: one thing that may be labeled. Outside it has a `key` (file name, row key); inside, an `id`: 64-bit, its
+  position in the source's listing, stable over rounds, partitions and chunk sizes. Quarantined items keep their id,
+  and it never appears among a pool's vectors.
+- *row*: a position in some array. Never leaves a function.
+- *chunk*: up to `chunk_rows` consecutive items, embedded and committed as one.
+- *partition*: a run of rows of a pool that one process holds.
+- *round*: one batch asked for and committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Modality = Literal["image", "text", "vector"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """A chunk still to be embedded: `keys` are its items in id order from `first_id`, `locator` says where they lie.
+
+    A locator is small (names, offsets) unless the source cannot be read by position, when it is the payloads.
+    """
+
+    index: int
+    first_id: int
+    keys: tuple[str, ...]
+    locator: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One item as a source gives it.
+
+    `payload` by modality: image: encoded bytes, or uint8 [h, w] or [h, w, 3]; text: str; vector: float array [d].
+    A payload that could not be read is a `BadItem`, which the embed job quarantines.
+    """
+
+    key: str
+    payload: Any
+    uri: str | None = None
+    carried: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """One label by one annotator. `weight` > 0 scales its evidence."""
+
+    key: str
+    label: str
+    annotator: str = ""
+    weight: float = 1.0
