@@ -1,0 +1,100 @@
+"""Any torch module of one's own as an encoder."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.embed.decode import square_pixels
+from raysal.embed.torch_model import RESIZE, fingerprint_of, ready, run
+from raysal.errors import ConfigError, EncoderError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Torch:
+    """`torch:<module>:<callable>`: the callable, without arguments, returns a `torch.nn.Module`.
+
+    The module takes float32 [n, 3, size, size], normalised to (x - mean) / std with x in 0..1 (ImageNet's
+    numbers unless told otherwise), and returns [n, d] or [n, d, 1, 1]. The callable must build the same weights
+    every time.
+    """
+
+    arg: str
+    size: int = 224
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    device: str = field(default="cpu", metadata={"record": False})
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ConfigError("encoder.size", f"{self.size} pixels", "use 1 or more")
+        if min(self.std) <= 0:
+            raise ConfigError("encoder.std", f"{self.std} is not positive")
+
+    @property
+    def modality(self) -> Literal["image"]:
+        return "image"
+
+    @property
+    def dim(self) -> int:
+        """Found by running one grey image."""
+        return _dim(self)
+
+    def preprocessing(self) -> Mapping[str, Any]:
+        return {"resize": RESIZE, "size": self.size, "mean": list(self.mean), "std": list(self.std)}
+
+    def fingerprint(self) -> str:
+        return _fingerprint(self)
+
+    def prepare(self, key: str, payload: Any) -> NDArray[np.uint8]:
+        """uint8 [size, size, 3]."""
+        return square_pixels(key, payload, self.size)
+
+    def encode(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        mean, std = [255 * value for value in self.mean], [255 * value for value in self.std]
+        return run(load_model(self.arg, self.device), prepared, mean, std, self.device)
+
+
+@lru_cache(maxsize=1)
+def load_model(name: str, device: str) -> torch.nn.Module:
+    """What the callable returns, ready to run.
+
+    Raises:
+        EncoderError: the module or the callable does not exist, or what it returns is no torch module.
+    """
+    import torch
+
+    where, _, attribute = name.partition(":")
+    if not where or not attribute:
+        raise EncoderError(
+            f"torch:{name}", "expected torch:<module>:<callable>", "for example torch:my_models:backbone"
+        )
+    try:
+        make = getattr(importlib.import_module(where), attribute)
+    except (ImportError, AttributeError) as error:
+        raise EncoderError(
+            f"torch:{name}", str(error), "check the name, and that Python finds the module"
+        ) from error
+    model = make()
+    if not isinstance(model, torch.nn.Module):
+        raise EncoderError(f"torch:{name}", f"returned {type(model).__name__}, not a torch.nn.Module")
+    return ready(model, device)
+
+
+@lru_cache(maxsize=4)
+def _dim(encoder: Torch) -> int:
+    return int(encoder.encode([np.full((encoder.size, encoder.size, 3), 128, np.uint8)]).shape[1])
+
+
+@lru_cache(maxsize=4)
+def _fingerprint(encoder: Torch) -> str:
+    return fingerprint_of(load_model(encoder.arg, encoder.device), encoder.preprocessing())

@@ -1,0 +1,72 @@
+"""Text models of the sentence-transformers library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.embed.decode import check_text
+from raysal.embed.torch_model import fingerprint_of
+from raysal.errors import EncoderError, MissingExtra
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """`sentence:<name or path>`: the folder of a saved model works offline, a name is fetched at first."""
+
+    arg: str
+    device: str = field(default="cpu", metadata={"record": False})
+
+    @property
+    def modality(self) -> Literal["text"]:
+        return "text"
+
+    @property
+    def dim(self) -> int:
+        return int(load_model(self.arg, self.device).get_sentence_embedding_dimension())
+
+    def preprocessing(self) -> Mapping[str, Any]:
+        return {"tokenizer": "the model's own", "longest": load_model(self.arg, self.device).max_seq_length}
+
+    def fingerprint(self) -> str:
+        return _fingerprint(self)
+
+    def prepare(self, key: str, payload: Any) -> str:
+        """The text as it is; the model cuts what is longer than it reads."""
+        return check_text(key, payload)
+
+    def encode(self, prepared: Sequence[str]) -> NDArray[np.float32]:
+        vectors = load_model(self.arg, self.device).encode(
+            list(prepared), batch_size=len(prepared), convert_to_numpy=True, show_progress_bar=False
+        )
+        return np.asarray(vectors, np.float32)
+
+
+@lru_cache(maxsize=1)
+def load_model(name: str, device: str) -> Any:
+    """The model, ready to run.
+
+    Raises:
+        MissingExtra: sentence-transformers is not installed.
+        EncoderError: there is no such model, or it cannot be fetched.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"sentence:{name}", error.name or "sentence_transformers", "text") from None
+    try:
+        return SentenceTransformer(name, device=device)
+    except (OSError, ValueError) as error:
+        raise EncoderError(
+            f"sentence:{name}", str(error), "check the name, or pass the path of a saved model"
+        ) from error
+
+
+@lru_cache(maxsize=4)
+def _fingerprint(encoder: Sentence) -> str:
+    return fingerprint_of(load_model(encoder.arg, encoder.device), encoder.preprocessing())

@@ -1,0 +1,75 @@
+"""What the encoders that run a torch image model share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import EncoderError
+from raysal.store import digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+RESIZE = "stretched to a square, Pillow bicubic"
+
+
+def ready(model: torch.nn.Module, device: str) -> torch.nn.Module:
+    """The model in evaluation mode on `device`, its weights laid out channels-last.
+
+    Channels-last is 1.5 to 2.3 times as fast for EfficientNet-Lite0 on one CPU core (64 and 224 pixels).
+    """
+    import torch
+
+    try:
+        placed: torch.nn.Module = model.eval().requires_grad_(False).to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises an AssertionError
+        raise EncoderError("device", f"{device!r} cannot be used ({error})", "pass --device cpu") from None
+    # The stubs of torch give no overload for `memory_format` alone.
+    return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def weights_sha256(model: torch.nn.Module) -> str:
+    """Hex sha256 over names, types, shapes and bytes of the state, in name order."""
+    import torch
+
+    state = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        state.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        state.update(values.reshape(-1).view(torch.uint8).numpy().tobytes() if values.numel() else b"")
+    return state.hexdigest()
+
+
+def fingerprint_of(model: torch.nn.Module, preprocessing: Mapping[str, Any]) -> str:
+    """Hex sha256 over the weights and the preprocessing."""
+    return digest_of({"weights": weights_sha256(model), "preprocessing": dict(preprocessing)})
+
+
+def run(
+    features: Callable[[torch.Tensor], torch.Tensor],
+    pixels: Sequence[NDArray[np.uint8]],
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: str,
+) -> NDArray[np.float32]:
+    """float32 [n, d] from uint8 images [size, size, 3]: `features` of (x - mean) / std, in units of 0..255.
+
+    Stacking [n, h, w, c] and viewing it as [n, c, h, w] is the channels-last layout at no cost.
+    """
+    import torch
+
+    with torch.inference_mode():
+        batch = torch.from_numpy(np.stack(pixels)).to(torch.device(device)).permute(0, 3, 1, 2).float()
+        shape = (1, 3, 1, 1)
+        batch.sub_(torch.tensor(mean, device=batch.device).view(shape))
+        batch.div_(torch.tensor(std, device=batch.device).view(shape))
+        out = features(batch)
+        result: NDArray[np.float32] = out.flatten(1).float().cpu().numpy()
+    return result

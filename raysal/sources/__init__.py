@@ -1,0 +1,79 @@
+"""Where items come from. To add a source: one file with a class as in `base.Source`, one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from raysal.config import Choice
+from raysal.errors import SourceError
+from raysal.sources.base import Source
+from raysal.sources.columns import SUFFIXES as TABLES
+from raysal.sources.digits import Digits
+from raysal.sources.fashion_mnist import FashionMnist
+from raysal.sources.folder import Folder
+from raysal.sources.keys import check_keys
+from raysal.sources.memory import Memory
+from raysal.sources.table import Table
+from raysal.sources.text import SUFFIXES as TEXTS
+from raysal.sources.text import Text
+
+SOURCES: dict[str, type[Source]] = {
+    "digits": Digits,
+    "fashion_mnist": FashionMnist,
+    "folder": Folder,
+    "memory": Memory,
+    "table": Table,
+    "text": Text,
+}
+
+_NAMED = ("digits", "fashion_mnist")
+
+__all__ = ["SOURCES", "Source", "check_keys", "detect_source"]
+
+
+def detect_source(path: str | Path, **options: Any) -> Source:
+    """The source that fits what lies at `path`; "fashion_mnist" and "digits" are taken as names.
+
+    Options are fields of that source; those that are None or empty count as not given.
+
+    Raises:
+        SourceError: there is nothing there, it is of no known kind, or it is not a local path.
+        ConfigError: the source has no such option.
+    """
+    given = {
+        name: value for name, value in options.items() if value is not None and value != () and value != []
+    }
+    if str(path) in _NAMED:
+        return Choice(name=str(path), **given).build("source", SOURCES)
+    if "://" in str(path):
+        raise SourceError(
+            path, "only local paths can be read for now", "copy the data to a local or shared disk"
+        )
+    return Choice(name=_kind(Path(path)), path=Path(path), **given).build("source", SOURCES)
+
+
+def _kind(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        tables = any(
+            entry.suffix.lower() in TABLES and not entry.name.startswith((".", "_"))
+            for entry in path.iterdir()
+        )
+        if not tables:
+            return "folder"
+        images: Iterator[str] = Folder(path=path).keys()
+        if next(images, None) is not None:
+            raise SourceError(path, "holds both tables and images", "keep them in separate directories")
+        return "table"
+    if not path.exists():
+        raise SourceError(path, "no such file or directory", f"check the path, or use {' or '.join(_NAMED)}")
+    if suffix in TABLES:
+        return "table"
+    if suffix in TEXTS:
+        return "text"
+    known = ", ".join((*TABLES, *TEXTS))
+    raise SourceError(
+        path, f"a file of unknown kind {suffix!r}", f"pass a folder of images, or one of {known}"
+    )

@@ -1,0 +1,112 @@
+"""Arrow files read by part: Parquet by row group, Arrow IPC by record batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raysal.errors import SourceError
+
+PARQUET = (".parquet",)
+IPC = (".arrow", ".feather", ".ipc")
+SUFFIXES = (*PARQUET, *IPC)
+_ROWS = 8192  # rows decoded at a time from a row group
+
+
+class ArrowFile:
+    """One file: its schema, how many rows each part has, and rows of one part."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises: SourceError: the file cannot be read as what its suffix says."""
+        self.path = path
+        self._parquet = path.suffix.lower() in PARQUET
+        try:
+            if self._parquet:
+                self._file = pq.ParquetFile(path)
+                self.schema = self._file.schema_arrow
+            else:
+                with pa.memory_map(str(path)) as source:
+                    self.schema = pa.ipc.open_file(source).schema
+        except (pa.ArrowException, OSError) as error:
+            hint = (
+                "write it again"
+                if self._parquet
+                else "write it as an Arrow IPC file (not a stream) or as Parquet"
+            )
+            raise SourceError(path, f"cannot be read ({error})", hint) from None
+
+    def parts(self, columns: Sequence[str]) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:
+        """Every part's number with its batches, only `columns` of them."""
+        if self._parquet:
+            for part in range(self._file.num_row_groups):
+                yield part, self._file.iter_batches(_ROWS, row_groups=[part], columns=list(columns))
+        else:
+            with pa.memory_map(str(self.path)) as source:
+                reader = self._reader(source, columns)
+                for part in range(reader.num_record_batches):
+                    yield part, iter([reader.get_batch(part)])
+
+    def rows(self, part: int, start: int, count: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Rows `start` to `start + count` of a part.
+
+        A Parquet row group is decoded from its beginning, so a chunk from the end of a large group costs the
+        decoding of what is before it; memory stays at a few thousand rows.
+        """
+        if self._parquet:
+            batches = self._file.iter_batches(_ROWS, row_groups=[part], columns=list(columns))
+            yield from _window(batches, start, count)
+        else:
+            with pa.memory_map(str(self.path)) as source:
+                yield from _window(iter([self._reader(source, columns).get_batch(part)]), start, count)
+
+    def _reader(self, source: Any, columns: Sequence[str]) -> Any:
+        fields = sorted({self.schema.get_field_index(name) for name in columns})
+        return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+
+
+def _window(batches: Iterator[pa.RecordBatch], start: int, count: int) -> Iterator[pa.RecordBatch]:
+    end = start + count
+    place = 0
+    for batch in batches:
+        low, high = max(start - place, 0), min(end - place, batch.num_rows)
+        if low < high:
+            yield batch.slice(low, high - low)
+        place += batch.num_rows
+        if place >= end:
+            return
+
+
+def is_vector(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds float vectors."""
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(lists and pa.types.is_floating(kind.value_type))
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def vectors_of(column: pa.Array) -> Iterator[np.ndarray[Any, Any] | None]:
+    """The rows of a list column as float arrays, None for a null row; a null inside a row becomes NaN."""
+    values = column.flatten()
+    if values.null_count:
+        values = values.cast(pa.float32() if values.type == pa.float16() else values.type)
+    flat = values.to_numpy(zero_copy_only=False)
+    place = 0
+    fixed = column.type.list_size if pa.types.is_fixed_size_list(column.type) else None
+    lengths = [fixed] * len(column) if fixed is not None else column.value_lengths().to_pylist()
+    for present, length in zip(column.is_valid().to_pylist(), lengths, strict=True):
+        if present:
+            yield flat[place : place + length]
+            place += length
+        else:
+            yield None

@@ -1,0 +1,128 @@
+"""Fashion-MNIST (Xiao, Rasul & Vollgraf, arXiv 1708.07747): 70,000 images of clothes, 28 x 28 grey pixels."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import urllib.error
+import urllib.request
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import ConfigError, SourceError
+from raysal.sources.listing import digest, units_of, wanted
+from raysal.store import write_file
+from raysal.types import Item, Unit
+
+CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+SYSTEM = Path("/usr/share/datasets/fashion-mnist")
+CACHE = Path("~/.cache/raysal/fashion-mnist")
+HOME = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+TIMEOUT_S = 30.0
+
+# sha256 of the content: the compressed bytes differ between repackagings.
+CONTENT = {
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+}
+FILES = {
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte", 10_000),
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", 60_000),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FashionMnist:
+    """Payloads uint8 [28, 28], keys `test/00042`, and the class name as the carried column `label`.
+
+    The files are looked for in `data`, where Debian's dataset-fashion-mnist puts them, in a cache in the
+    home directory, and are then downloaded into that cache; their content is checked either way.
+    """
+
+    data: Path | None = None
+    split: Literal["test", "train"] = "test"
+
+    def __post_init__(self) -> None:
+        if self.split not in FILES:
+            raise ConfigError("fashion_mnist.split", f"{self.split!r} is not a split", "use test or train")
+
+    @property
+    def modality(self) -> Literal["image"]:
+        return "image"
+
+    def fingerprint(self) -> str:
+        images, labels, _ = FILES[self.split]
+        return digest(["fashion_mnist", CONTENT[images], CONTENT[labels]])
+
+    def units(self, chunk_rows: int) -> Iterator[Unit]:
+        """See `Source.units`.
+
+        Raises:
+            SourceError: the files cannot be had, or are not those of the data set.
+        """
+        images, _ = self._arrays()
+        return units_of((f"{self.split}/{row:05d}" for row in range(len(images))), chunk_rows)
+
+    def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
+        """See `Source.read`. A process keeps the split it read last (47 MB for train)."""
+        images, labels = self._arrays()
+        for position in wanted(unit, only):
+            row = unit.first_id + position
+            yield Item(key=unit.keys[position], payload=images[row], carried={"label": CLASSES[labels[row]]})
+
+    def _arrays(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        return _load(self.split, None if self.data is None else Path(self.data))
+
+
+@lru_cache(maxsize=1)
+def _load(split: str, data: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    images, labels, count = FILES[split]
+    pixels = np.frombuffer(_content(images, data), np.uint8, offset=16).reshape(count, 28, 28)
+    return pixels, np.frombuffer(_content(labels, data), np.uint8, offset=8)
+
+
+def _content(name: str, data: Path | None) -> bytes:
+    """The decompressed, verified content of one file."""
+    cache = CACHE.expanduser()
+    places = [place / f"{name}.gz" for place in (*([data] if data else []), SYSTEM, cache)]
+    for place in places:
+        if place.exists():
+            return _verified(place, place.read_bytes(), name)
+    url = f"{HOME}/{name}.gz"
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+            packed: bytes = response.read()
+    except (urllib.error.URLError, OSError) as error:
+        looked = ", ".join(str(place) for place in places)
+        raise SourceError(
+            "fashion_mnist",
+            f"looked for {looked}, then {url} ({error})",
+            "apt install dataset-fashion-mnist, or pass --data with the folder of its .gz files",
+        ) from None
+    content = _verified(url, packed, name)
+    cache.mkdir(parents=True, exist_ok=True)
+    write_file(cache / f"{name}.gz", lambda temporary: temporary.write_bytes(packed))
+    return content
+
+
+def _verified(where: object, packed: bytes, name: str) -> bytes:
+    try:
+        content = gzip.decompress(packed)
+    except (OSError, EOFError) as error:
+        raise SourceError(where, f"not a whole gzip file ({error})", "delete it and run again") from None
+    got = hashlib.sha256(content).hexdigest()
+    if got != CONTENT[name]:
+        raise SourceError(
+            where, f"its content has sha256 {got}, expected {CONTENT[name]}", "delete it and run again"
+        )
+    return content

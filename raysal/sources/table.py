@@ -1,0 +1,193 @@
+"""Items from Parquet or Arrow IPC files: ready vectors, encoded images, or texts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from raysal.errors import ConfigError, SourceError
+from raysal.sources.columns import SUFFIXES, ArrowFile, is_binary, is_text, is_vector, vectors_of
+from raysal.sources.listing import bad, check_carry, digest, need_columns, size_of, text_key
+from raysal.types import Item, Modality, Unit
+
+Segment = tuple[str, int, int, int]
+"""File (relative), part within it, first row within the part, rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of a `.parquet`, `.arrow`, `.feather` or `.ipc` file, or of all of a directory in name order.
+
+    At most one of the three payload columns is named. With none, it is the vector column called "vector" or
+    the only one there is, else the only binary column (images), else the column "text".
+    """
+
+    path: Path
+    key_column: str = "key"
+    image_column: str | None = None
+    text_column: str | None = None
+    vector_column: str | None = None
+    carry: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_carry(self.carry)
+        named = [f"{what}_column" for what in ("image", "text", "vector") if getattr(self, f"{what}_column")]
+        if len(named) > 1:
+            raise ConfigError("table", f"{' and '.join(named)} are both given", "name one payload column")
+
+    @property
+    def modality(self) -> Modality:
+        return self._payload[0]
+
+    @cached_property
+    def _files(self) -> tuple[str, ...]:
+        """File names relative to `_root`, checked to exist."""
+        path = Path(self.path)
+        if path.is_dir():
+            names = sorted(
+                entry.name
+                for entry in path.iterdir()
+                if entry.suffix.lower() in SUFFIXES and not entry.name.startswith((".", "_"))
+            )
+            if not names:
+                raise SourceError(
+                    path, f"no tables in this directory ({', '.join(SUFFIXES)})", "check the path"
+                )
+            return tuple(names)
+        if not path.is_file():
+            raise SourceError(path, "no such file or directory", "check the path")
+        if path.suffix.lower() not in SUFFIXES:
+            raise SourceError(path, f"not one of {', '.join(SUFFIXES)}", "rename or convert the file")
+        return (path.name,)
+
+    @property
+    def _root(self) -> Path:
+        path = Path(self.path)
+        return path if path.is_dir() else path.parent
+
+    @cached_property
+    def _payload(self) -> tuple[Modality, str]:
+        """The modality and the column it is in, from the first file's schema."""
+        file = ArrowFile(self._root / self._files[0])
+        schema = file.schema
+        given: list[tuple[Modality, str | None]] = [
+            ("vector", self.vector_column), ("image", self.image_column), ("text", self.text_column),
+        ]  # fmt: skip
+        for modality, column in given:
+            if column is not None:
+                need_columns(file.path, [(column, f"--{modality}-column")], schema.names)
+                fits = {"vector": is_vector, "image": is_binary, "text": is_text}[modality]
+                if not fits(schema.field(column).type):
+                    raise SourceError(
+                        file.path, f"column {column!r} holds {schema.field(column).type}, not {modality}s",
+                        "name another column",
+                    )  # fmt: skip
+                return modality, column
+        vectors = [field.name for field in schema if is_vector(field.type)]
+        if "vector" in vectors or len(vectors) == 1:
+            return "vector", "vector" if "vector" in vectors else vectors[0]
+        images = [field.name for field in schema if is_binary(field.type) and field.name != self.key_column]
+        if not vectors and len(images) == 1:
+            return "image", images[0]
+        if not vectors and not images and "text" in schema.names and is_text(schema.field("text").type):
+            return "text", "text"
+        raise SourceError(
+            file.path,
+            f"cannot tell which column holds the items; its columns: {', '.join(schema.names)}",
+            "choose one with --vector-column, --image-column or --text-column",
+        )
+
+    def _open(self, name: str) -> ArrowFile:
+        """One file, checked to have the columns this source reads."""
+        file = ArrowFile(self._root / name)
+        modality, column = self._payload
+        flags = [(self.key_column, "--key-column"), (column, f"--{modality}-column")]
+        need_columns(file.path, [*flags, *((name, "--carry") for name in self.carry)], file.schema.names)
+        fits = {"vector": is_vector, "image": is_binary, "text": is_text}[modality]
+        if not fits(file.schema.field(column).type):
+            kind = file.schema.field(column).type
+            raise SourceError(
+                file.path, f"column {column!r} holds {kind}, unlike {self._files[0]}", "convert the file"
+            )
+        return file
+
+    def vector_dim(self) -> int:
+        """Length of a vector: that of the column's type, or of the first row that is not null, or 0."""
+        modality, column = self._payload
+        if modality != "vector":
+            return 0
+        for name in self._files:
+            file = self._open(name)
+            kind = file.schema.field(column).type
+            if pa.types.is_fixed_size_list(kind):
+                return int(kind.list_size)
+            for _, batches in file.parts([column]):
+                for batch in batches:
+                    for vector in vectors_of(batch.column(column)):
+                        if vector is not None:
+                            return len(vector)
+        return 0
+
+    def fingerprint(self) -> str:
+        """Hex sha256 over the names and sizes of the files and the columns used."""
+        columns = [self.key_column, self._payload, self.carry]
+        return digest([*columns, *((name, size_of(self._root / name)) for name in self._files)])
+
+    def units(self, chunk_rows: int) -> Iterator[Unit]:
+        """See `Source.units`. Reads the key column only; a locator lists pieces of row groups.
+
+        Raises:
+            SourceError: a file cannot be read, lacks a column, or has a null key (named by its row).
+        """
+        keys: list[str] = []
+        segments: list[Segment] = []
+        first_id = index = 0
+        for name, part, row, key in self._keys():
+            if segments and segments[-1][:2] == (name, part):
+                segments[-1] = (name, part, segments[-1][2], segments[-1][3] + 1)
+            else:
+                segments.append((name, part, row, 1))
+            keys.append(key)
+            if len(keys) == chunk_rows:
+                yield Unit(index=index, first_id=first_id, keys=tuple(keys), locator=tuple(segments))
+                first_id, index, keys, segments = first_id + len(keys), index + 1, [], []
+        if keys:
+            yield Unit(index=index, first_id=first_id, keys=tuple(keys), locator=tuple(segments))
+
+    def _keys(self) -> Iterator[tuple[str, int, int, str]]:
+        """(file, part, row within the part, key) of every row."""
+        for name in self._files:
+            file = self._open(name)
+            row_of_file = 0
+            for part, batches in file.parts([self.key_column]):
+                row = 0
+                for batch in batches:
+                    for value in batch.column(self.key_column).to_pylist():
+                        yield name, part, row, text_key(value, file.path, f"row {row_of_file}")
+                        row, row_of_file = row + 1, row_of_file + 1
+
+    def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
+        """See `Source.read`. The encoder checks the length and values of vectors."""
+        column = self._payload[1]
+        position = 0
+        for name, part, start, count in unit.locator:
+            file = self._open(name)
+            for batch in file.rows(part, start, count, [column, *self.carry]):
+                carried = {name: batch.column(name) for name in self.carry}
+                for row, payload in enumerate(self._payloads(batch.column(column))):
+                    if only is None or unit.first_id + position in only:
+                        key = unit.keys[position]
+                        values = {name: values[row].as_py() for name, values in carried.items()}
+                        if payload is None:
+                            yield bad(key, f"column {column!r} is null", carried=values)
+                        else:
+                            yield Item(key=key, payload=payload, carried=values)
+                    position += 1
+
+    def _payloads(self, column: pa.Array) -> Iterator[Any]:
+        return vectors_of(column) if self.modality == "vector" else (value.as_py() for value in column)
