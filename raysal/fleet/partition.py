@@ -1,0 +1,186 @@
+"""A run of rows of a pool in one process, and the one way to read it: blocks of a fixed shape.
+
+Matrix products are always taken over blocks of `BLOCK` rows, zero-padded, with the width padded to a multiple of
+`ALIGN`. The libraries beneath then do the same arithmetic for a row wherever it stands in a block and whatever stands
+beside it, so a row's results do not depend, to the last bit, on chunk sizes, partitions or what was narrowed away.
+That is what makes picks equal for any number of workers, ties included; tests/test_laws.py holds it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.pool import Pool
+
+BLOCK = 4096
+"""Rows of a block. 4096 x 256 float32 is 4 MB: large enough to feed the product, small enough for the cache."""
+ALIGN = 16
+"""Widths are multiples of this. Unaligned rows take other code paths in the product (seen with MKL at width 1281)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionSpec:
+    """What a process needs to build a partition: small, and the same after every restart."""
+
+    index: int
+    pool: str
+    slices: tuple[tuple[int, int, int], ...]
+    """(position of the chunk in the pool, first row, one past the last row)"""
+    device: str = "cpu"
+    threads: int = 0
+    """CPU threads for the products; 0 leaves the process as it is."""
+
+
+class Block(NamedTuple):
+    """Up to `BLOCK` rows of a partition: positions [n], and features float32 [BLOCK, width], zero beyond n and dim."""
+
+    rows: NDArray[np.int64]
+    features: torch.Tensor
+
+    @property
+    def n(self) -> int:
+        return len(self.rows)
+
+
+def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int = 0) -> list[PartitionSpec]:
+    """Cut a pool into `count` runs of consecutive rows, equal to within one row. Pure."""
+    starts = np.cumsum([0, *(chunk.rows for chunk in pool.chunks)])
+    cuts = [len(pool) * i // count for i in range(count + 1)]
+    specs = []
+    for index, (low, high) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        slices = [
+            (chunk, max(low - int(start), 0), min(high, int(stop)) - int(start))
+            for chunk, (start, stop) in enumerate(zip(starts, starts[1:], strict=False))
+            if start < high and stop > low
+        ]
+        specs.append(
+            PartitionSpec(index=index, pool=str(pool.path), slices=tuple(slices), device=device, threads=threads)
+        )
+    return specs
+
+
+class Partition:
+    """Rows of a pool in this process: ids, memory-mapped vectors, and the masks and state of the running program.
+
+    Memory: 8 bytes a row for ids, 4 for squared norms, 2 for the masks; the vectors stay in the page cache.
+    """
+
+    def __init__(self, spec: PartitionSpec) -> None:
+        pool = Pool(Path(spec.pool))
+        self.index = spec.index
+        self.dim = pool.dim
+        self.width = -(-pool.dim // ALIGN) * ALIGN
+        self.device = torch.device(spec.device)
+        self._parts = [pool.chunks[chunk].vectors()[low:high] for chunk, low, high in spec.slices]
+        self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
+        ids = [pool.chunks[chunk].ids()[low:high] for chunk, low, high in spec.slices]
+        self.ids: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *ids])
+        self._sq_norms: torch.Tensor | None = None
+        self.reset()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def reset(self) -> None:
+        """Forget the running program."""
+        self.available: NDArray[np.bool_] = np.ones(len(self.ids), bool)
+        self.candidate: NDArray[np.bool_] = self.available.copy()
+        self.state: dict[str, Any] = {}
+
+    def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions here of those of `ids` that live here, in ascending order."""
+        if len(self.ids) == 0:
+            return np.empty(0, np.int64)
+        place = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
+        return np.unique(place[self.ids[place] == ids])
+
+    def candidates(self) -> NDArray[np.int64]:
+        """Positions that may be picked: neither excluded nor narrowed away."""
+        return np.flatnonzero(self.available & self.candidate)
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Vectors float16 [len(rows), dim] of ascending positions."""
+        out = np.empty((len(rows), self.dim), np.float16)
+        for part, start, stop in zip(self._parts, self._starts, self._starts[1:], strict=False):
+            low, high = np.searchsorted(rows, [start, stop])
+            out[low:high] = part[rows[low:high] - start]
+        return out
+
+    def blocks(self, rows: NDArray[np.int64] | None = None) -> Iterator[Block]:
+        """The partition, or the ascending positions `rows` of it, in blocks.
+
+        The features of a block are overwritten by the next one; copy what must last.
+        """
+        buffer = torch.zeros(BLOCK, self.width, device=self.device)
+        if rows is None:
+            yield from self._stream(buffer)
+            return
+        for start in range(0, len(rows), BLOCK):
+            some = rows[start : start + BLOCK]
+            _fill(buffer, 0, self.gather(some), self.dim)
+            buffer[len(some) :] = 0
+            yield Block(some, buffer)
+
+    def _stream(self, buffer: torch.Tensor) -> Iterator[Block]:
+        """Every row in order, converted straight from the mapped files."""
+        for start in range(0, len(self.ids), BLOCK):
+            stop = min(start + BLOCK, len(self.ids))
+            for part, first, last in zip(self._parts, self._starts, self._starts[1:], strict=False):
+                low, high = max(start, first), min(stop, last)
+                if low < high:
+                    _fill(buffer, low - start, part[low - first : high - first], self.dim)
+            buffer[stop - start :] = 0
+            yield Block(np.arange(start, stop), buffer)
+
+    def sq_norms(self) -> torch.Tensor:
+        """Squared Euclidean norms float32 [n] on the device; computed in one pass, then kept."""
+        if self._sq_norms is None:
+            norms = torch.empty(len(self), device=self.device)
+            for block in self.blocks():
+                norms[block.rows[0] : block.rows[-1] + 1] = (block.features * block.features).sum(1)[: block.n]
+            self._sq_norms = norms
+        return self._sq_norms
+
+
+def _fill(buffer: torch.Tensor, at: int, values: NDArray[np.float16], dim: int) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        half = torch.from_numpy(np.ascontiguousarray(values))
+    buffer[at : at + len(values), :dim].copy_(half)
+
+
+def padded(matrix: NDArray[np.floating], width: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A [m, d] array as a tensor [m, width] with zero columns appended, to meet the features of a block."""
+    out = torch.zeros(len(matrix), width, dtype=dtype, device=device)
+    out[:, : matrix.shape[1]] = torch.from_numpy(np.array(matrix)).to(device)
+    return out
+
+
+# Functions of a partition that every program uses.
+
+
+def exclude(partition: Partition, ids: NDArray[np.int64]) -> int:
+    """Take `ids` out of what may be swept or picked; returns how many rows are left."""
+    partition.available[partition.rows_of(ids)] = False
+    return int(partition.available.sum())
+
+
+def keep(partition: Partition, ids: NDArray[np.int64]) -> int:
+    """Narrow the candidates to `ids`; returns how many of them may be picked here."""
+    partition.candidate[:] = False
+    partition.candidate[partition.rows_of(ids)] = True
+    return len(partition.candidates())
+
+
+def vectors_of(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(ids, vectors) of those of `ids` that live here, excluded or not."""
+    rows = partition.rows_of(ids)
+    return partition.ids[rows], partition.gather(rows).astype(np.float32)

@@ -1,0 +1,192 @@
+"""The partitions of a pool in Ray actors. Only transport lives here; what is computed, and how a lost partition is
+rebuilt, is in `partition` and `replay`.
+
+Ray restarts a dead actor's process but never repeats a call by itself: a repeat would run on a fresh, empty partition
+and return a wrong result without an error. The driver repeats, with the calls that are missing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import ray
+import ray.exceptions
+
+from raysal.errors import FleetError, RaysalError
+from raysal.fleet.partition import Partition, PartitionSpec
+from raysal.fleet.replay import Behind, Call, Done, Host
+
+R = TypeVar("R")
+
+ATTEMPTS = 5
+"""Deaths one call may cost a partition before the job gives up: a call that kills its host each time is a bug or
+too large for the machine, and Ray's own memory-pressure retries would go on for ever."""
+CREATION_TIMEOUT = 300.0
+"""Seconds to wait for an actor to be placed. Ray itself waits without end and without a word."""
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Size of the object store when Ray is started here. Pools are mapped from files and never pass through it."""
+
+
+def connect(address: str | None = None, threads: int = 0) -> None:
+    """Join the Ray cluster at `address`, or start Ray on this machine with one CPU per thread; once per process."""
+    if ray.is_initialized():
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": True, "logging_level": "ERROR"}
+    if address is not None:
+        ray.init(address=address, **quiet)
+        return
+    ray.init(
+        num_cpus=threads or os.cpu_count(),
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        **quiet,
+    )
+
+
+def cluster_cpus() -> int:
+    """CPUs of the cluster this process is connected to."""
+    return max(int(ray.cluster_resources().get("CPU", 1)), 1)
+
+
+class PartitionActor:
+    """Hosts one partition in a process of its own."""
+
+    def __init__(self, spec: PartitionSpec) -> None:
+        if spec.threads:
+            import torch
+
+            torch.set_num_threads(spec.threads)  # Ray exports OMP_NUM_THREADS=1
+        self._host = Host(lambda: Partition(spec))
+
+    def apply(self, program: int, first: int, calls: Sequence[Call]) -> Done | Behind:
+        return self._host.run(program, first, calls)
+
+
+class RayFleet:
+    """One actor per partition, `threads` CPUs each. Needs `connect` first."""
+
+    def __init__(self, specs: Sequence[PartitionSpec], *, call_timeout: float = 1800.0) -> None:
+        """Raises: FleetError: the cluster has no room for the actors, or an actor cannot open its files."""
+        self._timeout = call_timeout
+        self._program = 0
+        self._log: list[Call] = []
+        remote = ray.remote(PartitionActor)
+        self._actors = [
+            remote.options(
+                num_cpus=max(spec.threads, 1),
+                num_gpus=1 if spec.device.startswith("cuda") else 0,
+                max_restarts=-1,
+                max_task_retries=0,
+            ).remote(spec)
+            for spec in specs
+        ]
+        self._cpus = sum(max(spec.threads, 1) for spec in specs)
+        try:
+            self._await_placement()
+        except BaseException:
+            self.close()
+            raise
+
+    def _await_placement(self) -> None:
+        ready = [actor.apply.remote(self._program, 0, []) for actor in self._actors]
+        done, late = ray.wait(ready, num_returns=len(ready), timeout=CREATION_TIMEOUT)
+        if late:
+            free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
+            raise FleetError(
+                ready.index(late[0]),
+                f"not placed within {CREATION_TIMEOUT:.0f} s: {len(ready)} partitions need {self._cpus} CPUs in all, "
+                f"free now: {free or 'none'}; use fewer partitions or threads, or a larger cluster",
+            )
+        for index, reference in enumerate(done):
+            _result(reference, index)
+
+    @property
+    def size(self) -> int:
+        return len(self._actors)
+
+    def reset(self) -> None:
+        self._program += 1
+        self._log = []
+
+    def each(self, fn: Callable[..., R], *args: Any) -> list[R]:
+        call: Call = (fn, args)
+        first = len(self._log)
+        self._log.append(call)
+        shared = ray.put([call])  # serialised once, however many partitions
+        pending = {actor.apply.remote(self._program, first, shared): i for i, actor in enumerate(self._actors)}
+        deadline = time.monotonic() + self._timeout
+        results: dict[int, Any] = {}
+        deaths = [0] * len(self._actors)
+        failed: dict[int, BaseException] = {}
+        while pending:
+            ready, _ = ray.wait(list(pending), timeout=max(deadline - time.monotonic(), 0.0))
+            if not ready:  # hung processes are invisible to Ray; replace those still silent
+                for reference, i in list(pending.items()):
+                    del pending[reference]
+                    ray.kill(self._actors[i], no_restart=False)
+                    self._count_death(deaths, i, f"no answer within {self._timeout:.0f} s")
+                    pending[self._send(i, 0)] = i
+                deadline = time.monotonic() + self._timeout
+            for reference in ready:
+                i = pending.pop(reference)
+                try:
+                    answer = ray.get(reference)
+                except ray.exceptions.RayActorError as error:
+                    self._count_death(deaths, i, f"its process keeps dying ({_brief(error)})")
+                    pending[self._send(i, 0)] = i
+                except ray.exceptions.RayTaskError as error:
+                    failed[i] = _cause(error, i)
+                else:
+                    if isinstance(answer, Behind):
+                        pending[self._send(i, answer.made)] = i
+                    else:
+                        results[i] = answer.result
+        if failed:
+            raise failed[min(failed)]
+        return [results[i] for i in range(len(self._actors))]
+
+    def _send(self, i: int, first: int) -> Any:
+        return self._actors[i].apply.remote(self._program, first, self._log[first:])
+
+    @staticmethod
+    def _count_death(deaths: list[int], i: int, problem: str) -> None:
+        deaths[i] += 1
+        if deaths[i] >= ATTEMPTS:
+            raise FleetError(i, f"{problem}; given up after {ATTEMPTS} attempts")
+
+    def close(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _brief(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:200]
+
+
+def _cause(error: ray.exceptions.RayTaskError, partition: int) -> BaseException:
+    """What the function itself raised: ours as it is, anything else as a failure of the partition."""
+    cause = error.cause
+    return cause if isinstance(cause, RaysalError) else FleetError(partition, str(error))
+
+
+def _result(reference: Any, partition: int) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise _cause(error, partition) from None
+    except ray.exceptions.RayActorError as error:
+        cause = getattr(error, "cause", None)
+        raise cause if isinstance(cause, RaysalError) else FleetError(partition, str(error)) from None

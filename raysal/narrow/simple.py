@@ -1,0 +1,61 @@
+"""Narrowing without geometry: everything, a uniform sample, the best by a score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from raysal.narrow.base import LabelledVectors, Narrowed
+from raysal.sweep import SCORES, Sweep, SweepRequest
+from raysal.errors import UnknownName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Everything:
+    """No narrowing: the selector sees the whole pool."""
+
+    def request(self, labelled: LabelledVectors, available: int, key: int) -> SweepRequest:
+        del labelled, available, key
+        return SweepRequest()
+
+    def narrow(self, found: Sweep) -> Narrowed:
+        return Narrowed(ids=None, rule=f"all {found.rows}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform:
+    """`size` items drawn uniformly, afresh each round: the control every narrower is compared with."""
+
+    size: Annotated[int, Field(ge=1)] = 10_000
+
+    def request(self, labelled: LabelledVectors, available: int, key: int) -> SweepRequest:
+        del labelled, available, key
+        return SweepRequest(sample=self.size)
+
+    def narrow(self, found: Sweep) -> Narrowed:
+        ids = found.sample[0][: self.size]
+        return Narrowed(ids=ids, rule=f"uniform {len(ids)} of {found.rows}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopScore:
+    """The `size` items of highest `score`. Without a head nothing has a score, and everything is kept."""
+
+    score: str = "margin"
+    size: Annotated[int, Field(ge=1)] = 10_000
+
+    def __post_init__(self) -> None:
+        if self.score not in SCORES:
+            raise UnknownName("narrow.score", self.score, sorted(SCORES))
+
+    def request(self, labelled: LabelledVectors, available: int, key: int) -> SweepRequest:
+        del labelled, available, key
+        return SweepRequest(scores=(self.score,), top=self.size)
+
+    def narrow(self, found: Sweep) -> Narrowed:
+        if self.score not in found.top:
+            return Narrowed(ids=None, rule=f"all {found.rows} (no head yet)")
+        ids = found.top[self.score][0]
+        return Narrowed(ids=ids, rule=f"top {len(ids)} of {found.rows} by {self.score}")

@@ -1,0 +1,76 @@
+"""A selector picks a batch from the fleet's candidates, in pick order, without ever gathering them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import ConfigError, PoolExhausted
+from raysal.fleet import Fleet, Partition
+from raysal.sweep import Linear
+from raysal.update import Head
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a selector may know beside the candidates: the head (None before any label), the labelled items' vectors
+    float32 [n, d], and a key of `raysal.rng`."""
+
+    head: Head | None
+    labelled: NDArray[np.float32]
+    key: int
+
+    def linear(self) -> Linear:
+        """The head as it travels to partitions.
+
+        Raises:
+            ConfigError: there is no head; the caller chose a selector that needs one.
+        """
+        if self.head is None:
+            raise ConfigError("select", "this strategy needs labels", "start with `typical` or `random`")
+        return Linear.of(self.head)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picks:
+    """A batch: ids [k] in pick order, the score each was picked for, and why, in a few words each."""
+
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    reasons: tuple[str, ...] = field(default=())
+
+
+class Selector(Protocol):
+    """Constructor fields are its config."""
+
+    @property
+    def needs_head(self) -> bool:
+        """Whether it cannot work before the first label."""
+        ...
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        """k distinct candidates in pick order. 1 <= k <= number of candidates, checked by `select`.
+
+        Deterministic in (pool, candidates, task): the same for any partitions of the pool.
+        """
+        ...
+
+
+def select(fleet: Fleet, selector: Selector, task: Task, k: int) -> Picks:
+    """A batch of k from the fleet's candidates.
+
+    Raises:
+        PoolExhausted: fewer than k candidates are left.
+    """
+    left = sum(fleet.each(count_candidates))
+    if k > left:
+        raise PoolExhausted(wanted=k, available=left)
+    return selector.select(fleet, task, k)
+
+
+def count_candidates(partition: Partition) -> int:
+    """How many rows may be picked here."""
+    return len(partition.candidates())

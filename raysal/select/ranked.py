@@ -1,0 +1,80 @@
+"""Selection one item at a time, without regard to the rest of the batch: at random, or by a score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from raysal.errors import UnknownName
+from raysal.fleet import Fleet, Partition
+from raysal.fleet.partition import padded
+from raysal.rng import item_uniform
+from raysal.select.base import Picks, Task
+from raysal.sweep import SCORES, Linear
+from raysal.sweep.best import Best, best_of
+from raysal.sweep.sweep import Ranked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random:
+    """Uniform without replacement: the items of lowest hash. The control every strategy is compared with.
+
+    Needs nothing; O(n); picks(k) is a prefix of picks(k + 1).
+    """
+
+    @property
+    def needs_head(self) -> bool:
+        return False
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        ids, scores = merged(fleet.each(lowest_hash, task.key, k), k)
+        return Picks(ids=ids, scores=scores, reasons=("uniform draw",) * k)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopScore:
+    """The items of highest uncertainty `score`; ties to the lower id (Lewis & Gale, SIGIR 1994).
+
+    Needs a head; one product O(n d C); picks(k) is a prefix of picks(k + 1). Neighbours of one another are picked
+    together, so prefer a diverse rule for batches beyond a handful.
+    """
+
+    score: str = "margin"
+
+    def __post_init__(self) -> None:
+        if self.score not in SCORES:
+            raise UnknownName("select.score", self.score, sorted(SCORES))
+
+    @property
+    def needs_head(self) -> bool:
+        return True
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        ids, scores = merged(fleet.each(highest_score, task.linear(), self.score, k), k)
+        return Picks(ids=ids, scores=scores, reasons=tuple(f"{self.score} {score:.3f}" for score in scores))
+
+
+def merged(parts: list[Ranked], k: int) -> Ranked:
+    """The k best of all partitions' best."""
+    ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+    ids, scores = best_of(ids, scores, k)
+    return ids, scores.astype(np.float64)
+
+
+def lowest_hash(partition: Partition, key: int, k: int) -> Ranked:
+    """The k candidates of lowest hash; the score is 1 - hash."""
+    ids = partition.ids[partition.candidates()]
+    return best_of(ids, 1 - item_uniform(key, ids), k)
+
+
+def highest_score(partition: Partition, head: Linear, score: str, k: int) -> Ranked:
+    """The k candidates of highest score."""
+    best = Best(1, k, partition.device)
+    weight = padded(head.weight, partition.width, torch.float32, partition.device)
+    bias = torch.from_numpy(head.bias.astype(np.float32)).to(partition.device)[:, None]
+    for block in partition.blocks(partition.candidates()):
+        values = SCORES[score](torch.softmax(weight @ block.features.T + bias, 0))
+        best.offer(values[None, : block.n], partition.ids[block.rows])
+    return best.result()[0]

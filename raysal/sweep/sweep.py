@@ -1,0 +1,163 @@
+"""One pass over a pool: predictions, scores and anchor neighbours out of one matrix product per block.
+
+The head's weights and the round's anchors are stacked into one matrix, so an item's vector is read and converted once
+however much is asked of it. Only summaries leave a partition; its size never shows in what it sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.fleet import Fleet, Partition
+from raysal.fleet.partition import padded
+from raysal.rng import item_uniform
+from raysal.sweep.best import Best, best_of
+from raysal.sweep.scores import SCORES
+from raysal.update import Head
+
+BINS = 1024
+"""Bins of a score's histogram over [0, 1]; quantiles read from it are right to 1/1024."""
+
+Ranked = tuple[NDArray[np.int64], NDArray[np.floating]]
+"""(ids, values), best first, ties to the lower id"""
+
+
+class Linear(NamedTuple):
+    """What of a head travels to the partitions: weight [C, d] and bias [C]. The covariance stays at home."""
+
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, head: Head) -> Linear:
+        return cls(head.weight, head.bias)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest:
+    """What a pass is asked for. Anchors are vectors [a, d]; similarity to them is the cosine."""
+
+    scores: tuple[str, ...] = ()
+    top: int = 0
+    anchors: NDArray[np.float32] | None = None
+    neighbours: int = 0
+    sample: int = 0
+    key: int = 0
+    """Key of `raysal.rng` for the uniform sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a pass found among the available items."""
+
+    rows: int
+    class_counts: NDArray[np.int64]
+    """[C] items predicted to be of each class"""
+    histograms: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    """per score, [BINS] over [0, 1]"""
+    top: dict[str, Ranked] = field(default_factory=dict)
+    neighbours: list[Ranked] = field(default_factory=list)
+    """per anchor, its nearest items by cosine similarity"""
+    sample: Ranked = (np.empty(0, np.int64), np.empty(0))
+    """a uniform sample without replacement: the items of lowest hash, in that order"""
+
+    def quantile(self, score: str, q: float) -> float:
+        """The q-quantile of a score over the available items, right to one bin."""
+        counts = np.cumsum(self.histograms[score])
+        return float(np.searchsorted(counts, q * counts[-1]) + 1) / BINS
+
+
+def sweep(fleet: Fleet, head: Head | None, request: SweepRequest) -> Sweep:
+    """One round trip. Without a head there are no scores and no class counts.
+
+    Cost: one product [n, d] x [d, C + anchors], memory of the reply O(top + anchors * neighbours + sample).
+    """
+    parts = fleet.each(sweep_partition, None if head is None else Linear.of(head), request)
+    return merge(parts, request)
+
+
+def sweep_partition(partition: Partition, head: Linear | None, request: SweepRequest) -> Sweep:
+    """The pass over one partition."""
+    device, classes = partition.device, 0 if head is None else len(head.bias)
+    anchors = np.empty((0, partition.dim), np.float32) if request.anchors is None else unit_rows(request.anchors)
+    weights = anchors if head is None else np.concatenate([head.weight.astype(np.float32), anchors])
+    stacked = padded(weights, partition.width, torch.float32, device)
+    bias = None if head is None else torch.from_numpy(head.bias.astype(np.float32)).to(device)[:, None]
+    names = request.scores if head is not None else ()
+    best = Best(len(names), request.top, device)
+    nearest = Best(len(anchors), request.neighbours, device)
+    norms = partition.sq_norms().clamp_min(torch.finfo(torch.float32).tiny).rsqrt() if len(anchors) else None
+    counts = torch.zeros(classes, dtype=torch.long, device=device)
+    histograms = torch.zeros(len(names), BINS, dtype=torch.long, device=device)
+    hidden = not partition.available.all()
+    available = torch.from_numpy(partition.available).to(device)
+    for block in partition.blocks() if len(stacked) else ():
+        # Whole blocks until the last moment: elementwise kernels, too, treat the tail of an array apart.
+        product = stacked @ block.features.T
+        start, stop = int(block.rows[0]), int(block.rows[-1]) + 1
+        ids, open_rows = partition.ids[start:stop], available[start:stop]
+        if bias is not None:
+            probabilities = torch.softmax(product[:classes] + bias, 0)
+            predicted = probabilities.argmax(0)[: block.n]
+            counts += torch.bincount(predicted[open_rows] if hidden else predicted, minlength=classes)
+            if names:
+                values = torch.stack([SCORES[name](probabilities) for name in names])[:, : block.n]
+                bins = (values * BINS).long().clamp_(0, BINS - 1)
+                for lane in range(len(names)):
+                    histograms[lane] += torch.bincount(bins[lane][open_rows] if hidden else bins[lane], minlength=BINS)
+                best.offer(values.masked_fill(~open_rows, -torch.inf) if hidden else values, ids)
+        if norms is not None:
+            similarity = product[classes:, : block.n] * norms[start:stop]
+            nearest.offer(similarity.masked_fill_(~open_rows, -torch.inf) if hidden else similarity, ids)
+    return Sweep(
+        rows=int(partition.available.sum()),
+        class_counts=counts.cpu().numpy(),
+        histograms={name: histograms[lane].cpu().numpy() for lane, name in enumerate(names)},
+        top=dict(zip(names, best.result(), strict=True)),
+        neighbours=nearest.result(),
+        sample=sample_partition(partition, request.key, request.sample),
+    )
+
+
+def sample_partition(partition: Partition, key: int, size: int) -> Ranked:
+    """The `size` available items of lowest hash; over partitions, a uniform sample of the pool whatever its layout."""
+    if size == 0:
+        return np.empty(0, np.int64), np.empty(0)
+    ids = partition.ids[partition.available]
+    draws = -item_uniform(key, ids)
+    if len(ids) > size:
+        few = np.argpartition(-draws, size - 1)[:size]
+        ids, draws = ids[few], draws[few]
+    order = np.lexsort((ids, -draws))
+    return ids[order], draws[order]
+
+
+def merge(parts: Sequence[Sweep], request: SweepRequest) -> Sweep:
+    """The sweep of the whole pool from those of its partitions, in any order."""
+
+    def ranked(lists: Sequence[Ranked], m: int) -> Ranked:
+        return best_of(np.concatenate([ids for ids, _ in lists]), np.concatenate([values for _, values in lists]), m)
+
+    first = parts[0]
+    return Sweep(
+        rows=sum(part.rows for part in parts),
+        class_counts=np.sum([part.class_counts for part in parts], axis=0),
+        histograms={name: np.sum([part.histograms[name] for part in parts], axis=0) for name in first.histograms},
+        top={name: ranked([part.top[name] for part in parts], request.top) for name in first.top},
+        neighbours=[
+            ranked([part.neighbours[a] for part in parts], request.neighbours) for a in range(len(first.neighbours))
+        ],
+        sample=ranked([part.sample for part in parts], request.sample),
+    )
+
+
+def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to Euclidean length 1; zero rows stay zero."""
+    norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(1, keepdims=True))
+    return np.divide(vectors, norms, out=np.zeros_like(vectors, np.float64), where=norms > 0).astype(np.float32)
