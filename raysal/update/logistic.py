@@ -1,0 +1,172 @@
+"""A multinomial logistic head with its Laplace posterior, fitted from scratch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal import rng
+from raysal.errors import ConfigError, LabelError
+from raysal.update.evidence import Evidence, gather_evidence, with_constant
+from raysal.update.head import Curvature, Head, cross_entropy, curvature_of
+from raysal.update.solver import Design, inverse_of_precision
+
+COARSE = 1e-4
+"""Tolerance enough to rank penalties by held-out loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logistic:
+    """Multinomial logistic regression by L-BFGS in float64, and the shared-covariance posterior around it.
+
+    With weights m_i, M = Σ m_i, s = Σ m_i |h_i|² / (M d) (the mean square of one feature; 1 if all are 0):
+
+        minimise  Σ m_i CE(W h_i + b, y_i) + prior/2 |W|² + prior/(2 s) |b|²,    prior = l2 · M · s
+
+    so `l2` means the same for any number of labels, any length of vector and any unit of the features:
+    multiplying them all by a constant changes no probability. The bias is penalised as the weight of a
+    constant feature of typical size √s, lightly, and enough that a class without a label keeps a finite,
+    low one. Features are not centred; the solver does not need it, and the posterior lives in the features
+    as they are.
+
+    The posterior then has covariance (prior · I + Σ m_i c_i h̃_i h̃_iᵀ)⁻¹ with h̃ = [h, 1] and `curvature`
+    c_i: gaussian, 1 (an upper bound of every class's own curvature, so it does not depend on W and updates
+    are exact); categorical, p_max (1 - p_max) (Huseljic et al., arXiv 2210.06112). Its prior on the bias is
+    that of the weights.
+
+    Cost: O(n d min(n, d)) once, O(n C min(n, d)) per iteration, O(n d² + d³) for the covariance. 800 x 1280
+    with 10 classes took 0.4 s on two cores, a third of it for the covariance. The result is a function of the
+    arguments; its last bits depend on the BLAS and its number of threads too.
+
+    Raises:
+        ConfigError: a field is out of range, or (by `fit`) `l2` is too weak for the precision to be inverted.
+    """
+
+    l2: float | Literal["cv"] = 1e-2
+    """Penalty, scale-free; `cv` takes the best of `grid` by held-out loss."""
+    grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    folds: int = 5
+    curvature: Curvature = "gaussian"
+    max_iter: int = 500
+    tol: float = 1e-6
+    """Largest coordinate of the scaled mean gradient at which to stop; leaves about 1e-5 in a probability."""
+
+    def __post_init__(self) -> None:
+        for name, values in (
+            ("l2", () if self.l2 == "cv" else (self.l2,)),
+            ("grid", self.grid),
+            ("tol", (self.tol,)),
+        ):
+            for value in values:
+                if isinstance(value, str) or not (math.isfinite(value) and value > 0):
+                    raise ConfigError(f"trainer.{name}", f"{value!r} is not a finite number above 0")
+        if not self.grid:
+            raise ConfigError("trainer.grid", "is empty", "give at least one penalty")
+        if self.folds < 2:
+            raise ConfigError("trainer.folds", f"{self.folds} is below 2")
+        if self.max_iter < 1:
+            raise ConfigError("trainer.max_iter", f"{self.max_iter} is below 1")
+        if self.curvature not in ("gaussian", "categorical"):
+            raise ConfigError(
+                "trainer.curvature", f"unknown {self.curvature!r}", "use gaussian or categorical"
+            )
+
+    def fit(
+        self,
+        features: NDArray[Any],
+        labels: Sequence[str],
+        weights: NDArray[Any] | None,
+        *,
+        classes: Sequence[str],
+        encoder: str,
+        version: int,
+        ledger_seq: int,
+        seed: int,
+    ) -> Head:
+        """See `Trainer.fit`. `seed` only deals the folds of `cv`."""
+        names = tuple(sorted(set(classes)))
+        evidence = gather_evidence(features, labels, weights, names)
+        if not len(labels):
+            raise LabelError("labels", "there are none to fit", "label at least one item first")
+        square = mean_square(evidence)
+        constant = math.sqrt(square)
+        l2 = self.choose_l2(evidence, len(names), seed) if isinstance(self.l2, str) else self.l2
+        design = Design(_padded(evidence, constant), evidence.weights)
+        solution = self._solve(design, evidence, len(names), l2 * square, self.tol)
+        weight, bias = solution[:, :-1], solution[:, -1] * constant
+        prior = l2 * float(evidence.weights.sum()) * square
+        counts = evidence.weights * curvature_of(self.curvature, evidence.features @ weight.T + bias)
+        return Head(
+            classes=names,
+            weight=weight,
+            bias=bias,
+            covariance=inverse_of_precision(with_constant(evidence.features), counts, prior),
+            prior=prior,
+            encoder=encoder,
+            version=version,
+            labels_seen=len(labels),
+            fitted_on=len(labels),
+            ledger_seq=ledger_seq,
+            curvature=self.curvature,
+        )
+
+    def choose_l2(self, evidence: Evidence, classes: int, seed: int) -> float:
+        """The penalty of `grid` with the lowest held-out loss over the folds; ties go to the stronger one.
+
+        While all labels are of one class every penalty does equally well; then it is the middle one.
+        """
+        grid = sorted(set(self.grid), reverse=True)
+        if (evidence.targets == evidence.targets[0]).all():
+            return grid[len(grid) // 2]
+        fold_of = deal_folds(evidence.targets, self.folds, seed)
+        losses = np.zeros(len(grid))
+        square = mean_square(evidence)
+        rows = _padded(evidence, math.sqrt(square))
+        for fold in range(int(fold_of.max()) + 1):
+            held, kept = fold_of == fold, fold_of != fold
+            train = Evidence(
+                features=evidence.features[kept],
+                targets=evidence.targets[kept],
+                weights=evidence.weights[kept],
+            )
+            design = Design(rows[kept], train.weights)
+            for place, l2 in enumerate(grid):
+                solution = self._solve(design, train, classes, l2 * square, max(self.tol, COARSE))
+                losses[place] += cross_entropy(
+                    rows[held] @ solution.T, evidence.targets[held], evidence.weights[held]
+                )
+        return grid[int(losses.argmin())]
+
+    def _solve(
+        self, design: Design, evidence: Evidence, classes: int, penalty: float, tol: float
+    ) -> NDArray[np.float64]:
+        return design.solve(evidence.targets, classes, penalty, max_iter=self.max_iter, tol=tol)
+
+
+def mean_square(evidence: Evidence) -> float:
+    """Weighted mean square of one feature, in its squared unit; 1 where every feature is 0."""
+    squares = (evidence.features**2).mean(axis=1)
+    return float(evidence.weights @ squares / evidence.weights.sum()) or 1.0
+
+
+def deal_folds(targets: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """A fold [n] for each item, in 0 .. min(folds, n) - 1: sizes differ by at most one, within each class
+    as well.
+
+    The items of a class, shuffled by a hash of (seed, row), are dealt in turn, going on where the class
+    before ended; a class with fewer items than folds is absent from some.
+    """
+    shuffle = rng.item_uniform(rng.derive(seed, "update", "folds"), np.arange(len(targets), dtype=np.int64))
+    order = np.lexsort((shuffle, targets))
+    fold_of = np.empty(len(targets), dtype=np.int64)
+    fold_of[order] = np.arange(len(targets)) % min(folds, len(targets))
+    return fold_of
+
+
+def _padded(evidence: Evidence, constant: float) -> NDArray[np.float64]:
+    return np.hstack([evidence.features, np.full((len(evidence.features), 1), constant)])

@@ -1,0 +1,112 @@
+"""Multinomial logistic regression with an L2 penalty, solved in the coordinates where it is easy.
+
+Rows are rotated into the eigenbasis of their second moment (first into their own span, where there are
+fewer rows than features), and each coordinate is scaled by the root of its expected curvature. The penalty
+is blind to rotation, so nothing changes but the number of iterations: raw features with a large common mean
+or a few dominant directions then take tens instead of thousands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+CURVATURE = 0.02
+"""Mean p (1 - p) expected at the solution. It only scales coordinates; 0.02 took the fewest steps of 0.5
+(the bound), 0.1, 0.02 and 0.004 on digits and on three synthetic sets with 10 and 50 classes: 7 to 112 for
+1e-6."""
+
+
+class Design:
+    """Rows [n, D] with weights [n], rotated once; `solve` may then be called for several penalties.
+
+    Building costs O(n D min(n, D)), memory O(n D); r = min(n, D) coordinates remain.
+    """
+
+    def __init__(self, rows: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+        import torch
+
+        self._shares = torch.from_numpy(weights / weights.sum())
+        full = torch.from_numpy(rows)
+        # The rotated copies keep every row's length and angle: the span of the rows, then its principal axes.
+        span = None
+        if full.shape[0] < full.shape[1]:
+            span, triangle = torch.linalg.qr(full.T)
+            full = triangle.T
+        moment = (full.T * self._shares) @ full
+        values, axes = torch.linalg.eigh(moment)
+        self._values = values.clamp(min=0.0)
+        self._rows = full @ axes
+        self._back = axes.T if span is None else axes.T @ span.T  # [r, D]
+
+    def solve(
+        self, targets: NDArray[np.int64], classes: int, penalty: float, *, max_iter: int, tol: float
+    ) -> NDArray[np.float64]:
+        """Weights [classes, D] that minimise mean cross-entropy + penalty / 2 · |W|², sought from zero.
+
+        The problem is strictly convex, so there is one answer. L-BFGS with strong Wolfe conditions stops
+        once no coordinate of the scaled gradient exceeds `tol`, when no step lowers the loss further, or
+        after `max_iter` iterations. Each costs O(n r classes).
+        """
+        import torch
+
+        scale = torch.rsqrt(penalty + CURVATURE * self._values)
+        rows = self._rows * scale
+        damping = penalty * scale**2
+        chosen = torch.from_numpy(targets)
+        index = torch.arange(len(targets))
+        solution = torch.zeros((classes, rows.shape[1]), dtype=torch.float64)
+        optimizer = torch.optim.LBFGS(
+            [solution],
+            max_iter=max_iter,
+            max_eval=2 * max_iter,
+            tolerance_grad=tol,
+            tolerance_change=tol * tol,  # a change of the loss is of the order of the squared gradient
+            history_size=20,
+            line_search_fn="strong_wolfe",
+        )
+
+        def loss_and_gradient() -> torch.Tensor:
+            logits = rows @ solution.T
+            log_probabilities = logits - torch.logsumexp(logits, dim=1, keepdim=True)
+            residual = log_probabilities.exp()
+            residual[index, chosen] -= 1.0
+            solution.grad = (residual.T * self._shares) @ rows + damping * solution
+            fit = -(self._shares * log_probabilities[index, chosen]).sum()
+            return fit + 0.5 * (damping * solution**2).sum()
+
+        with torch.no_grad():
+            optimizer.step(loss_and_gradient)  # type: ignore[no-untyped-call, arg-type, unused-ignore]
+            weights: NDArray[np.float64] = ((solution * scale) @ self._back).numpy()
+        return weights
+
+
+def inverse_of_precision(
+    rows: NDArray[np.float64], evidence: NDArray[np.float64], prior: float
+) -> NDArray[np.float64]:
+    """(prior · I + Σ evidence_i h_i h_iᵀ)⁻¹ [D, D] over `rows` h [n, D], exactly symmetric. O(n D² + D³).
+
+    Raises:
+        ConfigError: float64 cannot invert it, because the prior is too weak beside the evidence.
+    """
+    import torch
+
+    weighted = torch.from_numpy(rows) * torch.from_numpy(evidence).sqrt()[:, None]
+    precision = weighted.T @ weighted
+    precision.diagonal().add_(prior)
+    # Jacobi scaling: features of very different size would otherwise cost the factor its digits.
+    root = precision.diagonal().rsqrt()
+    precision = precision * root[:, None] * root
+    factor, failed = torch.linalg.cholesky_ex(precision)
+    if failed:
+        raise ConfigError("trainer.l2", f"a prior of {prior:g} is too weak for these features", "raise it")
+    inverse = torch.cholesky_inverse(factor) * root[:, None] * root
+    covariance: NDArray[np.float64] = (0.5 * (inverse + inverse.T)).numpy()
+    return covariance
