@@ -1,0 +1,271 @@
+"""The ledger: who was asked for what, and what they answered. The only truth about labels; it only ever
+grows.
+
+Rules, by which the events of one item make its state:
+
+- An annotator's newest answer counts, a label or a skip. `withdraw` takes the answer back.
+- **labeled**: all who hold a label hold the same one. Its weight is the sum of theirs: each is evidence, and
+  none is counted twice or lost. **disputed**: they do not; the item trains nothing and is not offered until
+  they agree.
+- **skipped**: nobody holds a label, and somebody skipped.
+- **leased**: nobody holds an answer, and a round asked for the item and has not released it.
+- **unlabeled**: everything else, and every item the ledger has never seen.
+- A label counts whether or not its item was leased, and whenever it comes.
+- Saying the same thing again is no event: the same label and weight by the same annotator, a lease that is
+  open in that round, a release of what is not leased, a withdrawal of nothing. So any call may be repeated
+  after a crash.
+
+The answers depend only on the order in which each annotator answered about each item, not on how labels were
+split into calls or how annotators were interleaved. Memory grows with the items the ledger has seen, never
+with the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from operator import index
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import Damaged, LabelError, RunError
+from raysal.label.events import RESTORE, Draft, EventLog
+from raysal.label.items import ItemState, Scratch, fold
+from raysal.label.records import STATES, Changes, Labelled, State, Told, checked, checked_text
+from raysal.types import Label
+
+
+def _sorted_ids(ids: Iterable[int]) -> NDArray[np.int64]:
+    return np.array(sorted(ids), np.int64)
+
+
+class Ledger:
+    """An open ledger. One thread at a time; other threads and processes open their own and see what was
+    committed.
+
+    Every call but `close` reads what others appended meanwhile first.
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+        """Open the ledger at `path`, made if `create` and absent. Reads and checks all of it.
+
+        Raises:
+            Damaged: it is missing and may not be made, or was altered or cut.
+            RunError: it cannot be opened or made.
+        """
+        self.path = Path(path)
+        self._items: dict[int, ItemState] = {}
+        self._ids: dict[str, int] = {}
+        self._log = EventLog(self.path, create=create)
+        try:
+            self._catch_up()
+        except BaseException:
+            self._log.close()
+            raise
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._log.close()
+
+    def lease(self, round: int, ids: Sequence[int] | NDArray[np.int64], keys: Sequence[str]) -> None:
+        """Record that `round` asked for these items, in this order. What is leased in that round already
+        stays so.
+
+        Raises:
+            RunError: an id or key is known to the ledger with another partner.
+        """
+        pairs = [(index(id), key) for id, key in zip(ids, keys, strict=True)]
+
+        def propose(scratch: Scratch) -> None:
+            for id, key in pairs:
+                item = scratch.item(id, key, RunError)
+                if not (item.leased and item.round == round):
+                    scratch.add(Draft(id, key, "leased", round=index(round)))
+
+        self._record(propose)
+
+    def release(self, ids: Sequence[int] | NDArray[np.int64]) -> None:
+        """Give up the open leases among `ids`; items without an answer may be offered again."""
+
+        def propose(scratch: Scratch) -> None:
+            for id in map(index, ids):
+                item = scratch.known(id)
+                if item is not None and item.leased:
+                    scratch.add(Draft(id, item.key, "released", round=item.round))
+
+        self._record(propose)
+
+    def tell(self, labels: Sequence[tuple[int, Label]], round: int | None = None) -> Told:
+        """Record labels with their items' ids, in order; all of them or, when one cannot be accepted, none.
+
+        `round` is noted and has no effect. Labels may be partial, late, repeated, or for items never leased.
+
+        Raises:
+            LabelError: a key or label is empty, a weight is not finite and above 0, or an id is known by
+                another key.
+        """
+        entries = [(index(id), checked(label)) for id, label in labels]
+        counts = {"new": 0, "repeated": 0, "corrected": 0}
+        disputed = 0
+
+        def propose(scratch: Scratch) -> None:
+            nonlocal disputed
+            for id, label in entries:
+                item = scratch.item(id, label.key, LabelError)
+                held = item.answers.get(label.annotator)
+                if held == (label.label, label.weight):
+                    counts["repeated"] += 1
+                    continue
+                counts["new" if held is None or held[0] is None else "corrected"] += 1
+                scratch.add(
+                    Draft(id, label.key, "labeled", label.label, label.annotator, label.weight, round)
+                )
+            items = [scratch.item(id, label.key, LabelError) for id, label in dict(entries).items()]
+            disputed = sum(item.state() == "disputed" for item in items)
+
+        self._record(propose)
+        return Told(**counts, disputed=disputed)
+
+    def skip(self, id: int, key: str, annotator: str = "") -> bool:
+        """Record that the annotator will not label the item; replaces a label of theirs. True if that is
+        news.
+
+        Raises:
+            LabelError: the id is known by another key.
+        """
+        id, annotator = index(id), checked_text("annotator", annotator).strip()
+
+        def propose(scratch: Scratch) -> None:
+            held = scratch.item(id, key, LabelError).answers.get(annotator)
+            if held is None or held[0] is not None:
+                scratch.add(Draft(id, key, "skipped", annotator=annotator))
+
+        return self._record(propose) > 0
+
+    def withdraw(self, id: int, annotator: str = "") -> bool:
+        """Take back the annotator's label or skip of an item. True if there was one."""
+        id, annotator = index(id), checked_text("annotator", annotator).strip()
+
+        def propose(scratch: Scratch) -> None:
+            item = scratch.known(id)
+            if item is not None and annotator in item.answers:
+                scratch.add(Draft(id, item.key, "withdrawn", annotator=annotator))
+
+        return self._record(propose) > 0
+
+    @property
+    def head_seq(self) -> int:
+        """The seq of the last event; 0 if there is none."""
+        self._catch_up()
+        return self._log.tip
+
+    def labels(self, upto: int | None = None) -> list[Labelled]:
+        """The items all agree on, by id; as they stood at event `upto`, if given.
+
+        Raises:
+            Damaged: the ledger ends before `upto`, so it is older than what refers to it.
+        """
+        self._catch_up()
+        items = self._items if upto is None else fold({}, self._log.events(self._seen(upto)))
+        found = [
+            (id, item, agreed) for id in sorted(items) if (agreed := (item := items[id]).agreed()) is not None
+        ]
+        return [
+            Labelled(id=id, key=item.key, label=label, weight=weight, seq=item.decided, round=item.round)
+            for id, item, (label, weight) in found
+        ]
+
+    def changed_since(self, seq: int, upto: int | None = None) -> Changes:
+        """How the training set differs between event `seq` and now, or event `upto`. False if it does not.
+
+        Raises:
+            Damaged: the ledger ends before `seq` or `upto`.
+        """
+        self._catch_up()
+        end = self._log.tip if upto is None else self._seen(upto)
+        events = list(self._log.events(end, touched_since=self._seen(seq)))
+        before = fold({}, (event for event in events if event.seq <= seq))
+        found: dict[str, list[int]] = {"new": [], "corrected": [], "lost": [], "reweighted": []}
+        for id, item in fold({}, events).items():
+            now, then = item.agreed(), before[id].agreed() if id in before else None
+            if now == then:
+                continue
+            if now is None or then is None:
+                found["lost" if now is None else "new"].append(id)
+            else:
+                found["corrected" if now[0] != then[0] else "reweighted"].append(id)
+        return Changes(**{name: _sorted_ids(ids) for name, ids in found.items()})
+
+    def excluded(self) -> NDArray[np.int64]:
+        """Ids that must not be offered, sorted: leased, labeled, skipped or disputed."""
+        self._catch_up()
+        return _sorted_ids(id for id, item in self._items.items() if item.state() != "unlabeled")
+
+    def state(self, id: int) -> State:
+        """The state of one item; unlabeled if the ledger never saw it."""
+        self._catch_up()
+        item = self._items.get(index(id))
+        return "unlabeled" if item is None else item.state()
+
+    def counts(self) -> dict[State, int]:
+        """Items by state, all five named. Unlabeled counts those the ledger has seen; the pool has the
+        others."""
+        self._catch_up()
+        counts = dict.fromkeys(STATES, 0)
+        for item in self._items.values():
+            counts[item.state()] += 1
+        return counts
+
+    def outstanding(self, round: int | None = None) -> list[tuple[int, str]]:
+        """(id, key) of the items leased and not answered, of one round if given, in the order they were
+        leased."""
+        self._catch_up()
+        found = [
+            (item.leased, id, item.key)
+            for id, item in self._items.items()
+            if item.state() == "leased" and round in (None, item.round)
+        ]
+        return [(id, key) for _, id, key in sorted(found)]
+
+    def key_ids(self, keys: Iterable[str]) -> dict[str, int]:
+        """The ids of those among `keys` that the ledger has seen."""
+        self._catch_up()
+        return {key: self._ids[key] for key in keys if key in self._ids}
+
+    def _seen(self, seq: int) -> int:
+        if seq > self._log.tip:
+            raise Damaged(self.path, f"it ends at event {self._log.tip}, event {seq} was asked for", RESTORE)
+        return seq
+
+    def _catch_up(self) -> None:
+        try:
+            with closing(self._log.new()) as events:
+                for event in events:
+                    fold(self._items, [event])
+                    self._ids[event.key] = event.id
+        except BaseException:  # an event may be half taken over: let the next call read all of them again
+            self._items.clear()
+            self._ids.clear()
+            self._log.rewind()
+            raise
+
+    def _record(self, propose: Callable[[Scratch], None]) -> int:
+        """Let `propose` decide on a copy, commit what it decided, and only then take it over; returns the
+        events."""
+        with self._log.writing():
+            self._catch_up()
+            scratch = Scratch(self._items, self._ids)
+            propose(scratch)
+            self._log.append(scratch.drafts)
+        self._catch_up()
+        return len(scratch.drafts)

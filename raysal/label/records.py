@@ -1,0 +1,106 @@
+"""What the ledger takes and gives: labels that were checked, and frozen answers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import LabelError
+from raysal.types import Label
+
+State = Literal["unlabeled", "leased", "labeled", "skipped", "disputed"]
+STATES: tuple[State, ...] = ("unlabeled", "leased", "labeled", "skipped", "disputed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What one `tell` did: its labels were `new` (the annotator's first for the item), `corrected` or
+    `repeated`; `disputed` of its items are disputed now."""
+
+    new: int
+    repeated: int
+    corrected: int
+    disputed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labelled:
+    """An item all its annotators agree on. `seq` is the newest event that made it so, `round` the last that
+    leased it."""
+
+    id: int
+    key: str
+    label: str
+    weight: float
+    seq: int
+    round: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changes:
+    """Ids int64, sorted, by how their part in the training set differs between two points of the ledger."""
+
+    new: NDArray[np.int64]
+    """Agreed now, and not then: their evidence can be added."""
+    corrected: NDArray[np.int64]
+    """Agreed on another label then."""
+    lost: NDArray[np.int64]
+    """Agreed then, and not now: withdrawn, skipped or disputed."""
+    reweighted: NDArray[np.int64]
+    """The same label with another weight, mostly because another annotator confirmed it."""
+
+    def __bool__(self) -> bool:
+        return self.refit or len(self.new) > 0
+
+    @property
+    def refit(self) -> bool:
+        """Evidence that was counted must be taken back or counted differently: adding is not enough."""
+        return len(self.corrected) + len(self.lost) + len(self.reweighted) > 0
+
+
+def checked_text(where: str, value: object) -> str:
+    """The value, which is text that can be written as UTF-8.
+
+    Raises:
+        LabelError: it is not; `where` names it.
+    """
+    if not isinstance(value, str):
+        raise LabelError(where, f"{value!r} is not text", "pass a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise LabelError(where, f"{value!r} is not valid Unicode", "mend its encoding") from None
+    return str(value)
+
+
+def checked_key(key: object) -> str:
+    """The key, which is text and not empty; whitespace is part of it.
+
+    Raises:
+        LabelError: it is not.
+    """
+    if key == "":
+        raise LabelError("key", "is empty", "name the item by its key in the pool")
+    return checked_text(f"key {key!r}", key)
+
+
+def checked(label: Label) -> Label:
+    """The label with outer whitespace stripped from its text and its annotator.
+
+    Raises:
+        LabelError: the key or label is empty or not valid text, or the weight is not a finite number above 0.
+    """
+    key = checked_key(label.key)
+    weight: object = label.weight  # from outside, whatever its annotation says
+    text = checked_text(f"{key!r}: label", label.label).strip()
+    if not text:
+        raise LabelError(f"{key!r}: label", "is empty", "leave the item out, or skip it")
+    annotator = checked_text(f"{key!r}: annotator", label.annotator).strip()
+    if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight) or weight <= 0:
+        raise LabelError(f"{key!r}: weight", f"{weight!r} is not a finite number above 0", "1.0 is usual")
+    return Label(key=key, label=text, annotator=annotator, weight=float(weight))
