@@ -24,8 +24,8 @@ class Torch:
     """`torch:<module>:<callable>`: the callable, without arguments, returns a `torch.nn.Module`.
 
     The module takes float32 [n, 3, size, size], normalised to (x - mean) / std with x in 0..1 (ImageNet's
-    numbers unless told otherwise), and returns [n, d] or [n, d, 1, 1]. The callable must build the same weights
-    every time.
+    numbers unless told otherwise), and returns [n, d] or [n, d, 1, 1]. The callable must build the same
+    weights every time.
     """
 
     arg: str

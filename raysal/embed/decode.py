@@ -20,8 +20,8 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 def decode_image(key: str, payload: object) -> Image.Image:
     """An RGB image from encoded bytes, or from uint8 [h, w] or [h, w, 3].
 
-    The orientation in EXIF is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and the
-    first frame of an animation is taken.
+    The orientation in EXIF is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and
+    the first frame of an animation is taken.
 
     Raises:
         BadItem: empty, truncated, not an image, too large, or of floating point.

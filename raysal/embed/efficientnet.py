@@ -26,8 +26,8 @@ DIM = 1280
 class EfficientNetLite0:
     """The last convolution's output, averaged over the image: 1280 features (Tan & Le, arXiv 1905.11946).
 
-    The weights are TensorFlow's, which were trained on (x - 127) / 128. One core embeds about 900 images/s at 64
-    pixels and 70 at the native 224 (measured 2026-11).
+    The weights are TensorFlow's, which were trained on (x - 127) / 128. One core embeds about 900 images/s
+    at 64 pixels and 70 at the native 224 (measured 2026-11).
     """
 
     size: int = 224

@@ -26,8 +26,8 @@ class VectorSource(Protocol):
 class Precomputed:
     """Takes vectors as they are. `dim` 0 is what the source says.
 
-    `origin` is your own name for what made them. It is part of the fingerprint, so that vectors of two models are
-    not taken for one another.
+    `origin` is your own name for what made them. It is part of the fingerprint, so that vectors of two
+    models are not taken for one another.
     """
 
     origin: str = ""

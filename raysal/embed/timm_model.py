@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Timm:
     """`timm:<name>`: pretrained, without its classifier; normalisation as the model's own config says.
 
-    Weights are fetched by timm on first use. `size` 0 is the model's own. The project's continuous integration has
-    not run this path: timm and torchvision are not installed there.
+    Weights are fetched by timm on first use. `size` 0 is the model's own. This path has not been run
+    in the project's continuous integration, which has neither timm nor torchvision.
     """
 
     arg: str

@@ -1,0 +1,272 @@
+"""The embed job: a source and an encoder to a committed pool, here or on Ray, resumed where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from raysal.embed import ENCODERS
+from raysal.embed.base import Encoder
+from raysal.embed.precomputed import Precomputed, VectorSource
+from raysal.embed.unit import embed_unit
+from raysal.errors import ConfigError, EncoderError, QuarantineExceeded, UnknownName
+from raysal.pool import ChunkStage, Manifest, PoolWriter, StagedChunk
+from raysal.pool.writer import KINDS
+from raysal.sources import SOURCES, check_keys
+from raysal.sources.base import Source
+from raysal.store import sweep_temporaries
+from raysal.types import Unit
+
+CHUNK_ROWS = {"vector": 65536, "image": 1024, "text": 1024}
+LONGEST_CHUNK = 65536
+
+Progress = Callable[[int, int], None]
+"""Called with (items done, items in all) at the start and after every commit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedReport:
+    """What a job did. `items` and `quarantined` are of the whole pool; `embedded` is this run's share."""
+
+    items: int
+    quarantined: int
+    chunks: int
+    resumed: int
+    """Chunks found committed."""
+    embedded: int
+    seconds: float
+    """From the first unit issued to the last commit; loading the model in this process is not in it."""
+
+    @property
+    def items_per_second(self) -> float:
+        return self.embedded / self.seconds if self.seconds else 0.0
+
+
+def embed(
+    source: Source,
+    encoder: Encoder,
+    out: str | Path,
+    *,
+    batch_size: int = 64,
+    chunk_rows: int = 0,
+    workers: int = 0,
+    decode_threads: int = 2,
+    max_quarantine: float = 0.01,
+    backend: Literal["local", "ray"] = "local",
+    threads: int = 0,
+    address: str | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> EmbedReport:
+    """Embed every item of `source` into the pool directory `out`, and return what was done.
+
+    A pool that was begun is gone on with: committed chunks are not done again, and the finished pool has the
+    same bytes as one made without a stop (but for the attempt in a commit record), batch size and threads
+    being the same. `chunk_rows` 0 is 65536 for vectors, 1024 otherwise. `workers` and `address` concern Ray, whose
+    workers must see `out` and the source under the same paths. `threads` are the CPU threads of a model: 0 is
+    torch's own choice here, and an even share with Ray. Memory: one chunk per process, and 8 bytes an item
+    while keys are checked.
+
+    Raises:
+        QuarantineExceeded: more than `max_quarantine` of the items are quarantined; everything is committed.
+        ConfigError: an argument is out of range.
+        EncoderError: the encoder does not take such items, or fails on all of them.
+        SourceError: the source cannot be listed, is empty, or repeats a key.
+        FingerprintMismatch, PoolError, Damaged: `out` holds another pool; see `PoolWriter`.
+    """
+    _check_range(batch_size, chunk_rows, workers, decode_threads, max_quarantine, threads)
+    if backend not in ("local", "ray"):
+        raise UnknownName("embed.backend", backend, ["local", "ray"])
+    pool = Path(out).absolute()
+    source = _with_absolute_paths(source)
+    encoder = fitted(encoder, source, device)
+    rows = chunk_rows or CHUNK_ROWS[source.modality]
+    dim = encoder.dim  # loads the model: what is missing should show before a long listing
+    items, chunks = check_keys(source, rows)
+    writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows))
+    resumed = len(writer.committed)
+    already = _done(writer)
+    report = progress or _ignore
+    report(already, items)
+    started = time.perf_counter()
+    todo = (unit for unit in source.units(rows) if unit.index not in writer.committed)
+    first = next(todo, None) if resumed < chunks else None
+    if first is not None:
+        units = chain([first], todo)
+        stage = ChunkStage(pool, dim)
+        if backend == "local":
+            results = _embed_here(units, source, encoder, stage, batch_size, decode_threads, threads)
+        else:
+            from raysal.embed.ray_job import embed_on_ray
+
+            results = embed_on_ray(
+                units,
+                source,
+                encoder,
+                stage,
+                batch_size=batch_size,
+                decode_threads=decode_threads,
+                workers=workers,
+                most=chunks - resumed,
+                threads=threads,
+                address=address,
+                device=device,
+            )
+        try:
+            with closing(results):
+                for staged in results:
+                    writer.commit(staged)
+                    report(_done(writer), items)
+        finally:
+            # What a killed worker had begun. One that still runs loses files that nobody waits for.
+            for kind in KINDS:
+                sweep_temporaries(pool / kind)
+    quarantined = sum(record["quarantined"] for record in writer.committed.values())
+    if quarantined > max_quarantine * items:
+        raise QuarantineExceeded(pool, quarantined, items, max_quarantine)
+    return EmbedReport(
+        items=items,
+        quarantined=quarantined,
+        chunks=chunks,
+        resumed=resumed,
+        embedded=items - already,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def fitted(encoder: Encoder, source: Source, device: str = "cpu") -> Encoder:
+    """The encoder on its device, and `precomputed` with the length of the source's vectors.
+
+    Raises:
+        EncoderError: the encoder takes another kind of item than the source gives.
+    """
+    if encoder.modality != source.modality:
+        raise EncoderError(
+            _name(encoder, ENCODERS),
+            f"takes {encoder.modality}s, the source gives {source.modality}s",
+            "choose another encoder",
+        )
+    if isinstance(encoder, Precomputed) and encoder.dim == 0 and isinstance(source, VectorSource):
+        dim = source.vector_dim()
+        if dim == 0:
+            raise EncoderError(
+                "precomputed", "the source has no vector of length 1 or more", "check the column"
+            )
+        return dataclasses.replace(encoder, dim=dim)
+    if any(field.name == "device" for field in dataclasses.fields(encoder)):  # type: ignore[arg-type]
+        changed: Encoder = dataclasses.replace(encoder, device=device)  # type: ignore[type-var]
+        return changed
+    return encoder
+
+
+def manifest_for(source: Source, encoder: Encoder, dim: int, items: int, chunks: int, rows: int) -> Manifest:
+    """The manifest of the pool that this source and encoder make."""
+    name, config = _name(encoder, ENCODERS), _config(encoder)
+    arg = config.pop("arg", None)
+    return Manifest(
+        dim=dim,
+        modality=source.modality,
+        items=items,
+        chunks=chunks,
+        chunk_rows=rows,
+        encoder={
+            "name": f"{name}:{arg}" if arg else name,
+            "config": config,
+            "fingerprint": encoder.fingerprint(),
+            "preprocessing": dict(encoder.preprocessing()),
+        },
+        source={
+            "name": _name(source, SOURCES),
+            "config": _config(source),
+            "fingerprint": source.fingerprint(),
+        },
+    )
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads in this process for a while; 0 leaves it alone."""
+    if count == 0:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _embed_here(
+    units: Iterator[Unit],
+    source: Source,
+    encoder: Encoder,
+    stage: ChunkStage,
+    batch_size: int,
+    decode_threads: int,
+    threads: int,
+) -> Generator[StagedChunk]:
+    with torch_threads(threads if source.modality != "vector" else 0):
+        for unit in units:
+            yield embed_unit(
+                source, encoder, unit, stage, batch_size=batch_size, decode_threads=decode_threads
+            )
+
+
+def _done(writer: PoolWriter) -> int:
+    return sum(record["rows"] + record["quarantined"] for record in writer.committed.values())
+
+
+def _ignore(done: int, total: int) -> None:
+    """No progress wanted."""
+
+
+def _name(part: object, registry: dict[str, Any]) -> str:
+    return next((name for name, cls in registry.items() if cls is type(part)), type(part).__name__)
+
+
+def _config(part: Any) -> dict[str, Any]:
+    """The constructor fields of a part, as JSON-able values, without those that are payload or place."""
+    return {
+        field.name: str(value) if isinstance(value := getattr(part, field.name), Path) else value
+        for field in dataclasses.fields(part)
+        if field.metadata.get("record", True)
+    }
+
+
+def _with_absolute_paths(source: Source) -> Source:
+    """Workers of a cluster have another working directory."""
+    paths = {
+        field.name: value.absolute()
+        for field in dataclasses.fields(source)  # type: ignore[arg-type]
+        if isinstance(value := getattr(source, field.name), Path)
+    }
+    if not paths:
+        return source
+    changed: Source = dataclasses.replace(source, **paths)  # type: ignore[type-var]
+    return changed
+
+
+def _check_range(
+    batch_size: int, chunk_rows: int, workers: int, decode_threads: int, max_quarantine: float, threads: int
+) -> None:
+    ranges = {
+        "batch_size": (batch_size, 1, None),
+        "chunk_rows": (chunk_rows, 0, LONGEST_CHUNK),
+        "workers": (workers, 0, None),
+        "decode_threads": (decode_threads, 1, None),
+        "max_quarantine": (max_quarantine, 0, 1),
+        "threads": (threads, 0, None),
+    }
+    for name, (value, low, high) in ranges.items():
+        if not value >= low or (high is not None and value > high):
+            upper = "" if high is None else f" and at most {high}"
+            raise ConfigError(f"embed.{name}", f"{value} is out of range", f"use at least {low}{upper}")
