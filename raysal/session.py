@@ -1,6 +1,6 @@
 """A session: rounds over one pool in a run directory. `query(k)` names the next batch, `tell(labels)` takes answers.
 
-    run.json                     pool, config, seed (sealed)
+    run.json                     the config (sealed)
     ledger.sqlite                the labels: the only truth
     rounds/0000/batch.parquet    the batch: id, key, rank, score, reason, strategy, head_version
     rounds/0000/head.safetensors the head that chose it (none before the first label)
@@ -109,13 +109,14 @@ class Session:
         pool: str | Path | Pool | None = None,
         *,
         config: RunConfig | None = None,
-        fleet: Fleet | None = None,
+        fleet: Fleet | Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> None:
         """Start a run in `run_dir`, or go on with the one that is there.
 
         A new run needs a `pool`; `fields` are those of `RunConfig` (`select="badge"`, `narrow={"name": ...}`,
-        `seed=0`), or `config` is given whole. A fleet that is passed in is used and not closed.
+        `seed=0`), or `config` is given whole. `fleet` is a mapping of its config (default: local), or an open fleet
+        over the pool, which is then used and not closed.
 
         Raises:
             RunError: no run and no pool; or the run there has another config.
@@ -126,37 +127,34 @@ class Session:
         if config is None and (fields or not (self.dir / RUN).exists()):
             if pool is None:
                 raise RunError(self.dir, "no run is there", "pass pool=... to start one")
-            fields.setdefault("fleet", {"backend": "local"})
+            fields["fleet"] = fleet if isinstance(fleet, Mapping) else {"backend": "local"}
             path = pool.path if isinstance(pool, Pool) else Path(pool)
             config = parse_config({**_choices(fields), "pool": path})
         self.config = self._settle(config)
         self.pool = pool if isinstance(pool, Pool) else open_pool(self.config.pool if pool is None else pool)
-        self._check_pool()
         self._narrower = self.config.narrow.build("narrow", NARROWERS)
         self._selector = self.config.select.build("select", SELECTORS)
         self._start = self.config.start.build("start", SELECTORS)
         self._trainer = self.config.update.trainer.build("update.trainer", TRAINERS)
         self.oracle: Oracle = self.config.oracle.build("oracle", ORACLES).bind(self.pool, self.config.seed)
-        (self.dir / ROUNDS).mkdir(parents=True, exist_ok=True)
+        begin_run(self.dir, self.config)
         sweep_temporaries(self.dir / ROUNDS)
         sweep_temporaries(self.dir)
+        self._check_pool()
         self.ledger = Ledger(self.dir / LEDGER, create=not any((self.dir / ROUNDS).iterdir()))
         if self.rounds:  # a crash may have come between a round's rename and its lease
             batch = self.batch(self.rounds - 1)
             self.ledger.lease(batch.round, batch.ids, batch.keys)
-        self._fleet, self._own_fleet = fleet, fleet is None
+        self._own_fleet = fleet is None or isinstance(fleet, Mapping)
+        self._fleet: Fleet | None = None if fleet is None or isinstance(fleet, Mapping) else fleet
 
     def _settle(self, config: RunConfig | None) -> RunConfig:
-        path = self.dir / RUN
-        if not path.exists():
+        stored = stored_config(self.dir)
+        if stored is None:
             if (self.dir / LEDGER).exists():
-                raise Damaged(path, "the file is missing beside a ledger", "restore it from a copy")
+                raise Damaged(self.dir / RUN, "the file is missing beside a ledger", "restore it from a copy")
             assert config is not None
             return config
-        record = read_sealed(path)
-        if record.get("version") != VERSION:
-            raise RunError(path, f"version {record.get('version')}, this raysal reads {VERSION}", "update raysal")
-        stored = parse_config(record["config"])
         if config is not None and _identity(config) != _identity(stored):
             changed = [k for k, v in _identity(config).items() if _identity(stored).get(k) != v]
             raise RunError(
@@ -165,18 +163,11 @@ class Session:
         return stored if config is None else config
 
     def _check_pool(self) -> None:
-        path = self.dir / RUN
-        if path.exists():
-            expected = read_sealed(path)["pool_fingerprint"]
-            if expected != self.pool.fingerprint:
-                raise FingerprintMismatch(
-                    self.pool.path, "the pool's fingerprint", expected, self.pool.fingerprint, "pass the run's own pool"
-                )
-            return
-        self.dir.mkdir(parents=True, exist_ok=True)
-        config = self.config.model_copy(update={"pool": self.pool.path.absolute()})
-        record = {"config": config.model_dump(mode="json"), "pool_fingerprint": self.pool.fingerprint}
-        write_sealed(path, {**record, "version": VERSION})
+        """The rounds that are there must have been chosen from this pool."""
+        if self.rounds and (expected := self.record(0)["pool"]) != self.pool.fingerprint:
+            raise FingerprintMismatch(
+                self.pool.path, "the pool's fingerprint", expected, self.pool.fingerprint, "pass the run's own pool"
+            )
 
     # -- what is there ------------------------------------------------------------------------------------------
 
@@ -269,6 +260,7 @@ class Session:
             table = self._table(picks, choice.name, head)
             record = {
                 "round": round,
+                "pool": self.pool.fingerprint,
                 "k": k,
                 "labels": len(known),
                 "strategy": choice.name,
@@ -452,6 +444,29 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def stored_config(run_dir: Path) -> RunConfig | None:
+    """The config a run was begun with; None if there is no run.
+
+    Raises:
+        Damaged, RunError: its run.json was altered, or is of another version.
+    """
+    path = run_dir / RUN
+    if not path.exists():
+        return None
+    record = read_sealed(path)
+    if record.get("version") != VERSION:
+        raise RunError(path, f"version {record.get('version')}, this raysal reads {VERSION}", "update raysal")
+    return parse_config(record["config"])
+
+
+def begin_run(run_dir: Path, config: RunConfig) -> None:
+    """Make the run directory and keep the config in it, if it is not there yet: from here on it can be resumed."""
+    (run_dir / ROUNDS).mkdir(parents=True, exist_ok=True)
+    if not (run_dir / RUN).exists():
+        config = config.model_copy(update={"pool": config.pool.absolute()})
+        write_sealed(run_dir / RUN, {"config": config.model_dump(mode="json"), "version": VERSION})
 
 
 def gather_labelled(fleet: Fleet, dim: int, items: Sequence[Labelled]) -> LabelledVectors:

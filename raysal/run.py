@@ -1,0 +1,185 @@
+"""A whole run: embed if need be, then rounds until the budget is spent or a person must answer.
+
+Everything is taken from what is on disk, so running, resuming after a kill and running again are one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from raysal.config import Choice, RunConfig
+from raysal.embed import ENCODERS
+from raysal.embed.job import EmbedReport, embed
+from raysal.errors import ConfigError, PoolError, PoolIncomplete, QuarantineExceeded, RunError
+from raysal.fleet import Fleet, open_fleet
+from raysal.pool import Pool, open_pool
+from raysal.session import Session, begin_run, stored_config
+from raysal.sources import SOURCES
+
+Progress = Callable[[str, int, int], None]
+"""(stage, done, total)"""
+
+CONTROL = "control"
+"""The random arm is a run of its own, in this folder of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """Where a run stands when `run` returns: finished, or `waiting` for that many labels."""
+
+    run: Path
+    rounds: int
+    labels: int
+    waiting: int
+    finished: bool
+    accuracy: float | None
+    control_accuracy: float | None
+    embedded: EmbedReport | None
+
+
+def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunResult:
+    """Make or continue the run in `out`.
+
+    With an oracle that answers, it goes on to the last round and closes the run. With `files` it stops after each
+    batch until at least one of its labels is told; what is told later counts in the next round.
+
+    Raises:
+        QuarantineExceeded: after everything else is done, when embedding lost more than it may.
+        ConfigError, RunError, PoolError ...: as their names say; nothing half-written is left.
+    """
+    tell = report or (lambda stage, done, total: None)
+    if config.rounds.control and config.oracle.name == "files":
+        raise ConfigError("rounds.control", "a control arm needs an oracle that answers by itself", 'oracle = "simulated"')
+    validate(config)
+    begin_run(out, config)
+    lost: QuarantineExceeded | None = None
+    embedded: EmbedReport | None = None
+    try:
+        embedded = ensure_pool(config, tell)
+    except QuarantineExceeded as error:
+        lost = error
+    pool = open_pool(config.pool)
+    with open_fleet(pool, config.fleet) as fleet:
+        main = _rounds(Session(out, pool, config=config, fleet=fleet), "rounds", tell)
+        control = None
+        if config.rounds.control:
+            control = _rounds(control_session(config, out, pool, fleet), "control", tell)
+    if lost is not None:
+        raise lost
+    return RunResult(
+        run=out,
+        rounds=main.rounds,
+        labels=main.labels,
+        waiting=main.waiting,
+        finished=main.finished,
+        accuracy=main.accuracy,
+        control_accuracy=None if control is None else control.accuracy,
+        embedded=embedded,
+    )
+
+
+def resume(out: Path, *, report: Progress | None = None) -> RunResult:
+    """Go on with the run in `out`, wherever it was stopped.
+
+    Raises:
+        RunError: no run is there. Otherwise as `run`.
+    """
+    config = stored_config(out)
+    if config is None:
+        raise RunError(out, "no run is there", "start one with `raysal run CONFIG --out RUN`")
+    return run(config, out, report=report)
+
+
+def validate(config: RunConfig) -> None:
+    """Build every chosen part, so that a wrong name or field is found before any work is done."""
+    from raysal.label import ORACLES
+    from raysal.narrow import NARROWERS
+    from raysal.select import SELECTORS
+    from raysal.update import TRAINERS
+
+    config.narrow.build("narrow", NARROWERS)
+    config.select.build("select", SELECTORS)
+    if config.start.build("start", SELECTORS).needs_head:
+        raise ConfigError("start", f"{config.start.name!r} needs labels, and the start has none", 'start = "typical"')
+    config.oracle.build("oracle", ORACLES)
+    config.update.trainer.build("update.trainer", TRAINERS)
+    if config.source is not None and config.encoder is not None:
+        config.source.build("source", SOURCES)
+        config.encoder.build("encoder", ENCODERS)
+
+
+def ensure_pool(config: RunConfig, tell: Progress) -> EmbedReport | None:
+    """Embed the config's source into its pool, or finish doing so; None if the pool was there already.
+
+    Raises:
+        PoolError: there is no pool, and the config does not say how to make one.
+    """
+    try:
+        open_pool(config.pool)
+        return None
+    except PoolIncomplete:
+        if config.source is None:
+            raise
+    except PoolError:
+        if config.source is None or (config.pool / "pool.json").exists():
+            raise
+    assert config.source is not None
+    assert config.encoder is not None
+    settings = config.embed
+    return embed(
+        config.source.build("source", SOURCES),
+        config.encoder.build("encoder", ENCODERS),
+        config.pool,
+        batch_size=settings.batch_size,
+        chunk_rows=settings.chunk_rows,
+        workers=settings.workers,
+        decode_threads=settings.decode_threads,
+        max_quarantine=settings.max_quarantine,
+        backend=config.fleet.backend,
+        address=config.fleet.address,
+        device=config.fleet.device,
+        progress=lambda done, total: tell("embed", done, total),
+    )
+
+
+def control_session(config: RunConfig, out: Path, pool: Pool, fleet: Fleet) -> Session:
+    """The random arm: the same pool, oracle, hold-out and budget; every batch drawn uniformly."""
+    uniform = Choice(name="random")
+    rounds = config.rounds.model_copy(update={"control": False})
+    control = config.model_copy(
+        update={"narrow": Choice(name="none"), "select": uniform, "start": uniform, "rounds": rounds}
+    )
+    return Session(out / CONTROL, pool, config=control, fleet=fleet)
+
+
+@dataclass(frozen=True)
+class _Arm:
+    rounds: int
+    labels: int
+    waiting: int
+    finished: bool
+    accuracy: float | None
+
+
+def _rounds(session: Session, stage: str, tell: Progress) -> _Arm:
+    """Rounds of one arm until its budget is spent, or a batch has no answer yet."""
+    with session:
+        count = session.config.rounds.count
+        stopped = False
+        for number in range(count):
+            tell(stage, number, count)
+            batch = session.batch(number) if number < session.rounds else session.query()
+            waiting = session.ledger.outstanding(batch.round)
+            if waiting:
+                session.ask_oracle(batch)
+                waiting = session.ledger.outstanding(batch.round)
+            if len(waiting) == len(batch):
+                stopped = True
+                break
+        if not stopped:
+            session.finish()
+            tell(stage, count, count)
+        status = session.status()
+        return _Arm(status.rounds, status.labeled, status.waiting, status.finished, status.accuracy)
