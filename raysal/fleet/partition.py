@@ -114,25 +114,26 @@ class Partition:
             out[low:high] = part[rows[low:high] - start]
         return out
 
-    def blocks(self, rows: NDArray[np.int64] | None = None) -> Iterator[Block]:
-        """The partition, or the ascending positions `rows` of it, in blocks.
+    def blocks(self, rows: NDArray[np.int64] | None = None, size: int = BLOCK) -> Iterator[Block]:
+        """The partition, or the ascending positions `rows` of it, in blocks of `size` rows.
 
-        The features of a block are overwritten by the next one; copy what must last.
+        One caller always uses one size. The features of a block are overwritten by the next; copy what must last.
         """
-        buffer = torch.zeros(BLOCK, self.width, device=self.device)
+        buffer = torch.zeros(size, self.width, device=self.device)
         if rows is None:
             yield from self._stream(buffer)
             return
-        for start in range(0, len(rows), BLOCK):
-            some = rows[start : start + BLOCK]
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
             _fill(buffer, 0, self.gather(some), self.dim)
             buffer[len(some) :] = 0
             yield Block(some, buffer)
 
     def _stream(self, buffer: torch.Tensor) -> Iterator[Block]:
         """Every row in order, converted straight from the mapped files."""
-        for start in range(0, len(self.ids), BLOCK):
-            stop = min(start + BLOCK, len(self.ids))
+        size = len(buffer)
+        for start in range(0, len(self.ids), size):
+            stop = min(start + size, len(self.ids))
             for part, first, last in zip(self._parts, self._starts, self._starts[1:], strict=False):
                 low, high = max(start, first), min(stop, last)
                 if low < high:

@@ -1,5 +1,6 @@
 """From candidates, or the whole pool, to a batch of k in pick order."""
 
+from raysal._callable import make_callable
 from raysal.select.badge import Badge
 from raysal.select.base import Picks, Selector, Task, select
 from raysal.select.coreset import CoreSet
@@ -15,3 +16,5 @@ SELECTORS: dict[str, type[Selector]] = {
 }
 
 __all__ = ["SELECTORS", "Picks", "Selector", "Task", "select"]
+
+make_callable(__name__)

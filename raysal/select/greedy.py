@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.fleet import BLOCK, Partition
+from raysal.fleet import Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.sweep import Linear
 
+BLOCK = 256
+"""Rows of a block here. A few thousand candidates over several partitions leave blocks mostly empty, and an empty row
+costs as much as a full one."""
 HELD_BYTES = 256 * 2**20
 """Candidates whose features fit in this stay in memory between picks; larger sets are read again each time."""
 COINCIDENT = 1e-9
@@ -51,27 +54,26 @@ class Candidates:
             classes = -(-len(head.bias) // ALIGN) * ALIGN
             self.residuals = torch.zeros(-(-n // BLOCK) * BLOCK, classes, device=partition.device)
         self.sq_norms = torch.empty(n, dtype=torch.float64, device=partition.device)
-        self._held: list[torch.Tensor] | None = [] if n * partition.width * 4 <= HELD_BYTES else None
+        self._held: list[torch.Tensor] | None = [] if n * partition.width * 8 <= HELD_BYTES else None
         weight = None if head is None else padded(head.weight, partition.width, torch.float64, partition.device)
-        for start, features in self._read():
+        for start, wide in self._read():
             if self._held is not None:
-                self._held.append(features.clone())
-            wide = features.double()
+                self._held.append(wide)
             norms = (wide * wide).sum(1)
             stop = min(start + BLOCK, n)
             if weight is not None and self.residuals is not None and head is not None:
-                logits = wide @ weight.T + torch.from_numpy(head.bias).to(partition.device)
+                logits = wide @ weight.T + torch.tensor(head.bias, device=partition.device)
                 residual = residuals(torch.softmax(logits, 1)).float()
                 self.residuals[start : start + BLOCK, : residual.shape[1]] = residual
                 norms = norms * (self.residuals[start : start + BLOCK].double() ** 2).sum(1)
             self.sq_norms[start:stop] = norms[: stop - start]
 
     def _read(self) -> Iterator[tuple[int, torch.Tensor]]:
-        for number, block in enumerate(self.partition.blocks(self.rows)):
-            yield number * BLOCK, block.features
+        for number, block in enumerate(self.partition.blocks(self.rows, BLOCK)):
+            yield number * BLOCK, block.features.double()
 
     def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first row, features float32 [BLOCK, width]) in order."""
+        """(first row, features float64 [BLOCK, width]) in order."""
         if self._held is None:
             yield from self._read()
         else:
@@ -85,10 +87,10 @@ class Candidates:
         """
         device, n = self.partition.device, len(self.rows)
         centre = padded(feature[None], self.partition.width, torch.float64, device)[0]
-        other = torch.from_numpy(factor).to(device)
+        other = torch.tensor(factor, device=device)
         inner = torch.empty(n, dtype=torch.float64, device=device)
         for start, features in self.blocks():
-            product = features.double() @ centre
+            product = features @ centre
             if self.residuals is not None:
                 product *= self.residuals[start : start + BLOCK].double() @ other
             stop = min(start + BLOCK, n)

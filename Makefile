@@ -1,0 +1,42 @@
+# Two commands matter: `make demo` and `make test`. Each is enough on a fresh machine with Python >= 3.11 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+FASHION := /usr/share/datasets/fashion-mnist
+
+.PHONY: help setup demo test check format bench clean
+help:                ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
+
+setup: $(STAMP)      ## create .venv and install raysal with the pinned versions
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "raysal needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[images,dev]'
+	@touch $@
+
+demo: setup          ## label Fashion-MNIST with a simulated oracle, BADGE beside random; ends in demo/report.html
+	@[ -d $(FASHION) ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  { apt-get install -y -qq dataset-fashion-mnist || { apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist; }; } >/dev/null 2>&1; } || true
+	$(BIN)/raysal demo --out demo
+
+test: setup          ## all tests
+	$(BIN)/python -m pytest
+
+check: setup         ## format, lint, types, docs, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/docs
+	$(BIN)/python -m pytest
+
+format: setup        ## reformat the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup         ## the benchmarks, one after the other; minutes
+	for question in embed sweep memory; do $(BIN)/python -m benchmarks.$$question || exit 1; done
+
+clean:               ## remove what setup and demo made
+	rm -rf .venv demo

@@ -1,0 +1,82 @@
+"""The demo: Fashion-MNIST, AnchorAL narrowing and BADGE against random, eight rounds of a hundred labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from raysal.config import Choice, FleetConfig, RoundsConfig, RunConfig
+from raysal.errors import SourceError
+
+from raysal.run import Progress, RunResult, run
+from raysal.session import stored_config
+from raysal.sources import SOURCES, check_keys
+
+FASHION = Choice.model_validate({"name": "fashion_mnist", "split": "test"})
+DIGITS = Choice.model_validate({"name": "digits"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What the demo made."""
+
+    run: Path
+    report: Path
+    source: str
+    result: RunResult
+
+
+def demo_config(out: Path, source: Choice) -> RunConfig:
+    """The demo's run; as configs/fashion_mnist.toml, but with its pool in `out`."""
+    return RunConfig(
+        pool=out / "pool",
+        source=source,
+        encoder=Choice.model_validate({"name": "efficientnet_lite0", "size": 64}),
+        fleet=FleetConfig(backend="ray"),
+        narrow=Choice.model_validate({"name": "anchoral", "anchors": 20, "neighbours": 50, "subpool": 2000}),
+        select=Choice(name="badge"),
+        oracle=Choice(name="simulated"),
+        rounds=RoundsConfig(count=8, k=100, holdout=0.2, control=True),
+    )
+
+
+def demo(
+    out: Path,
+    *,
+    data: Path | None = None,
+    report: Progress | None = None,
+    say: Callable[[str], None] = print,
+) -> DemoResult:
+    """Run the demo in `out`, or go on with the one that is there, and write its report.
+
+    Fashion-MNIST is taken from `data`, from where Debian puts it, from the cache or from its home. If it cannot be
+    had, scikit-learn's digits stand in, and `say` is told so.
+
+    Raises:
+        SourceError: `data` was given and does not hold the data set.
+    """
+    config = stored_config(out)
+    if config is None:
+        config = demo_config(out, _source(data, say))
+    result = run(config, out, report=report)
+    assert config.source is not None
+    return DemoResult(run=out, report=_write(out), source=config.source.name, result=result)
+
+
+def _source(data: Path | None, say: Callable[[str], None]) -> Choice:
+    choice = FASHION if data is None else Choice.model_validate({**FASHION.model_dump(), "data": str(data)})
+    try:
+        check_keys(choice.build("source", SOURCES), 10_000)
+    except SourceError as error:
+        if data is not None:
+            raise
+        say(f"Fashion-MNIST cannot be had here ({error}); using scikit-learn's digits instead.")
+        return DIGITS
+    return choice
+
+
+def _write(out: Path) -> Path:
+    from raysal.report import write_report
+
+    return write_report(out)
