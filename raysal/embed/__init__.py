@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raysal._callable import make_callable
 from raysal.embed.base import Encoder
 from raysal.embed.custom import Torch
 from raysal.embed.efficientnet import EfficientNetLite0
@@ -18,3 +19,5 @@ ENCODERS: dict[str, type[Encoder]] = {
 }
 
 __all__ = ["ENCODERS", "Encoder"]
+
+make_callable(__name__)

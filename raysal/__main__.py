@@ -1,0 +1,8 @@
+"""`python -m raysal` is `raysal`."""
+
+import sys
+
+from raysal.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

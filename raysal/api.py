@@ -1,0 +1,282 @@
+"""The two verbs for Python, called as `raysal.embed` and `raysal.select`: make a pool, name a batch.
+
+A run of several rounds is a `raysal.Session`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raysal.config import Choice, FleetConfig, choice
+from raysal.errors import ConfigError, EncoderError, LabelError, PoolExhausted, RunError, UnknownName
+from raysal.fleet import Fleet, exclude, open_fleet
+from raysal.label import read_labels
+from raysal.label.events import Draft
+from raysal.label.items import ItemState
+from raysal.label.records import Labelled, checked
+from raysal.pool import Pool, open_pool
+from raysal.rng import derive
+from raysal.types import Label
+
+if TYPE_CHECKING:
+    from raysal.embed.base import Encoder
+    from raysal.select import Selector
+    from raysal.sources.base import Source
+    from raysal.update import Head
+
+Backend = Literal["local", "ray"]
+Labels = str | Path | Mapping[str, str] | Sequence[Label]
+"""A label file, a run directory, labels by key, or labels."""
+Part = str | Mapping[str, Any] | Choice
+"""A name, or a mapping with `name` and fields."""
+
+
+def embed(
+    source: str | Path | Mapping[str, Any] | Choice | Source,
+    encoder: Part | Encoder | None = None,
+    *,
+    out: str | Path,
+    batch_size: int = 64,
+    chunk_rows: int = 0,
+    workers: int = 0,
+    decode_threads: int = 2,
+    max_quarantine: float = 0.01,
+    backend: Backend = "local",
+    threads: int = 0,
+    address: str | None = None,
+    device: str = "cpu",
+) -> Pool:
+    """The pool of a source's items in `out`, embedded by `encoder`; goes on where it stopped.
+
+    `source` is a path (a folder of images, a table, a text file), a mapping such as
+    `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`.
+    `encoder` is a name, a mapping with `name`, or an encoder; ready vectors need none. The rest is as in
+    `raysal.embed.job.embed`.
+
+    Raises:
+        QuarantineExceeded: more than `max_quarantine` of the items are quarantined; the pool is there.
+        UserError: as its kinds say; among them EncoderError, SourceError, FingerprintMismatch.
+    """
+    from raysal.embed.job import embed as run_job
+
+    items = source_of(source)
+    run_job(
+        items,
+        encoder_of(encoder, items),
+        Path(out),
+        batch_size=batch_size,
+        chunk_rows=chunk_rows,
+        workers=workers,
+        decode_threads=decode_threads,
+        max_quarantine=max_quarantine,
+        backend=backend,
+        threads=threads,
+        address=address,
+        device=device,
+    )
+    return open_pool(out)
+
+
+def source_of(source: str | Path | Mapping[str, Any] | Choice | Source) -> Source:
+    """A source as it is, by its config, or by what lies at a path."""
+    from raysal.sources import SOURCES, detect_source
+
+    if isinstance(source, str | Path):
+        return detect_source(source)
+    if isinstance(source, Mapping | Choice):
+        return choice(source).build("source", SOURCES)
+    return source
+
+
+def encoder_of(encoder: Part | Encoder | None, source: Source) -> Encoder:
+    """An encoder as it is or by its config; without one, `precomputed` for a source of vectors.
+
+    Raises:
+        EncoderError: none is named, and the source gives no vectors.
+    """
+    from raysal.embed import ENCODERS
+
+    if encoder is None:
+        if source.modality != "vector":
+            known = ", ".join(sorted(ENCODERS))
+            raise EncoderError(
+                "encoder", f"none is named for a source of {source.modality}s", f"use one of: {known}"
+            )
+        encoder = "precomputed"
+    if isinstance(encoder, str | Mapping | Choice):
+        return choice(encoder).build("encoder", ENCODERS)
+    return encoder
+
+
+def select(
+    pool: str | Path | Pool,
+    *,
+    k: int,
+    strategy: Part = "badge",
+    labels: Labels | None = None,
+    narrow: Part | None = None,
+    partitions: int | None = None,
+    backend: Backend = "local",
+    seed: int = 0,
+) -> pa.Table:
+    """A batch of k items in pick order: columns id, key, rank (from 1), score, reason.
+
+    `labels` are a label file, a run directory (its ledger), labels by key, or `Label`s. What has a label is
+    not picked again; what annotators disagree about is neither picked nor learnt from. With a run directory,
+    what is out for labelling or held out is not picked either.
+
+    Without labels the batch is the cold start, `typical`, unless the strategy works without a head; `coreset`
+    does, but would begin with the outliers, so it counts as one that does not. The reason says so.
+
+    Deterministic in (pool, labels, arguments); the same for any `partitions` and `backend`. One sweep, and
+    what the strategy costs. The pool is never gathered.
+
+    Raises:
+        PoolExhausted: fewer than k items are left.
+        LabelError: a label's key is not in the pool, or a label cannot be accepted.
+        UnknownName, ConfigError: a strategy or narrower, or a field of it, does not exist.
+        RunError, FingerprintMismatch: `labels` is a directory without a run, or the run of another pool.
+        PoolError: the pool cannot be opened.
+    """
+    from raysal.narrow import NARROWERS
+    from raysal.narrow import narrow as narrow_down
+    from raysal.select import SELECTORS, Task
+    from raysal.select import select as select_batch
+    from raysal.session import batch_table, gather_labelled
+
+    if k < 1:
+        raise ConfigError("k", f"{k} is not a batch", "ask for at least 1")
+    if backend not in ("local", "ray"):
+        raise UnknownName("backend", backend, ["local", "ray"])
+    if partitions is not None and partitions < 1:
+        raise ConfigError("partitions", f"{partitions} is too few", "use 1 or more, or leave it out")
+    chosen = choice(strategy)
+    selector = chosen.build("strategy", SELECTORS)
+    narrower = choice(narrow or "none").build("narrow", NARROWERS)
+    pool = pool if isinstance(pool, Pool) else open_pool(pool)
+    known = known_labels(pool, labels)
+    with open_fleet(pool, FleetConfig(backend=backend, partitions=partitions or 0)) as fleet:
+        available = known.take_out(fleet)
+        if k > available:
+            raise PoolExhausted(wanted=k, available=available)
+        labelled = gather_labelled(fleet, pool.dim, known.items)
+        head = fit_head(pool, labelled.vectors, known.items, seed)
+        key = derive(seed, 0)
+        narrow_down(fleet, narrower, head, labelled, k=k, available=available, key=derive(key, "narrow"))
+        prefix = ""
+        if head is None and not starts_cold(selector):
+            prefix = f"no labels yet, so typical instead of {chosen.name}: "
+            selector = SELECTORS["typical"]()
+        picks = select_batch(
+            fleet, selector, Task(head=head, labelled=labelled.vectors, key=derive(key, "select")), k
+        )
+    table = batch_table(pool, picks)
+    if prefix:
+        reasons = pa.array([prefix + reason for reason in picks.reasons], pa.string())
+        table = table.set_column(table.column_names.index("reason"), "reason", reasons)
+    return table
+
+
+def starts_cold(selector: Selector) -> bool:
+    """Whether a strategy may choose the first batch."""
+    from raysal.select.coreset import CoreSet
+
+    return not selector.needs_head and not isinstance(selector, CoreSet)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of a pool before a batch: agreed labels by id, and what must not be offered."""
+
+    items: Sequence[Labelled]
+    taken: NDArray[np.int64]
+    held_out: tuple[int, float] | None = None
+    """(key, share) of a run's held-out items"""
+
+    def take_out(self, fleet: Fleet) -> int:
+        """Begin a program without what must not be offered; returns how many items are left."""
+        from raysal.evaluate import hold_out
+
+        fleet.reset()
+        if self.held_out is not None:
+            fleet.each(hold_out, *self.held_out)
+        return sum(fleet.each(exclude, self.taken))
+
+
+def known_labels(pool: Pool, labels: Labels | None) -> Known:
+    """The labels as `select` takes them.
+
+    Raises:
+        LabelError: a key is not in the pool, a label cannot be accepted, or a file cannot be read.
+        RunError, FingerprintMismatch: a directory holds no run, or one of another pool.
+    """
+    if labels is None:
+        return Known(items=[], taken=np.empty(0, np.int64))
+    if isinstance(labels, str | Path):
+        path = Path(labels)
+        if path.is_dir():
+            return labels_of_run(pool, path)
+        if not path.exists():
+            raise LabelError(path, "no such label file or run directory", "check the path")
+        return agreed(pool, read_labels(path).labels)
+    if isinstance(labels, Mapping):
+        labels = [Label(key=key, label=label) for key, label in labels.items()]
+    return agreed(pool, labels)
+
+
+def labels_of_run(pool: Pool, run_dir: Path) -> Known:
+    """The ledger of a run over this pool."""
+    from raysal.session import Session, stored_config
+
+    if stored_config(run_dir) is None:
+        raise RunError(run_dir, "no run is there", "pass a label file, or the directory of a run")
+    with Session(run_dir, pool) as session:
+        share = session.config.rounds.holdout
+        return Known(
+            items=session.ledger.labels(),
+            taken=session.ledger.excluded(),
+            held_out=(derive(session.config.seed, "holdout"), share) if share else None,
+        )
+
+
+def agreed(pool: Pool, labels: Sequence[Label]) -> Known:
+    """Labels by the ledger's rules, without a ledger: an annotator's last one counts, and all must agree."""
+    labels = [checked(label) for label in labels]
+    ids = pool.ids_of([label.key for label in labels])
+    states: dict[int, ItemState] = {}
+    for seq, label in enumerate(labels, 1):
+        id = ids[label.key]
+        event = Draft(id, label.key, "labeled", label.label, label.annotator, label.weight)
+        states.setdefault(id, ItemState(label.key)).apply(event, seq)
+    items = [
+        Labelled(id=id, key=state.key, label=found[0], weight=found[1], seq=state.decided, round=None)
+        for id, state in sorted(states.items())
+        if (found := state.agreed()) is not None
+    ]
+    return Known(items=items, taken=np.array(sorted(states), np.int64))
+
+
+def fit_head(pool: Pool, vectors: NDArray[np.float32], items: Sequence[Labelled], seed: int) -> Head | None:
+    """The default head for labelled vectors [n, d]; None without any."""
+    from raysal.update import Logistic
+
+    if not items:
+        return None
+    names = [item.label for item in items]
+    return Logistic().fit(
+        vectors,
+        names,
+        np.array([item.weight for item in items]),
+        classes=sorted(set(names)),
+        encoder=str(pool.manifest.encoder["fingerprint"]),
+        version=0,
+        ledger_seq=0,
+        seed=derive(seed, "fit") % 2**32,
+    )

@@ -1,0 +1,129 @@
+"""`raysal config`: the config as it is understood, defaults and all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from raysal.cli.output import Debug, Json, Outcome
+
+if TYPE_CHECKING:
+    from raysal.config import RunConfig
+
+app = typer.Typer(help="Show and check configs.", no_args_is_help=True)
+
+
+@app.command("show")
+def show(
+    config: Annotated[Path | None, Argument(help="A TOML config; none shows the defaults.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Print a config with every default filled in, as TOML."""
+    del json, debug
+    from raysal.config import RunConfig, load_config
+
+    loaded = RunConfig(pool=Path("pool")) if config is None else load_config(config)
+    resolved = resolve(loaded)
+    return Outcome(data=resolved, view="\n".join(toml_lines(resolved)))
+
+
+@app.command("validate")
+def validate(
+    config: Annotated[Path, Argument(help="A TOML config.")],
+    pool: Annotated[
+        bool, Option("--pool", help="Also open its pool, and look for the columns it names.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Check a config, down to the fields of every part it names, without doing any work."""
+    del json, debug
+    from raysal.config import load_config
+    from raysal.run import validate as validate_parts
+
+    loaded = load_config(config)
+    validate_parts(loaded)
+    if pool:
+        from raysal.label import ORACLES
+        from raysal.pool import open_pool
+
+        loaded.oracle.build("oracle", ORACLES).bind(open_pool(loaded.pool), loaded.seed)
+    parts = {
+        name: choice["name"]
+        for name, choice in resolve(loaded).items()
+        if isinstance(choice, dict) and "name" in choice
+    }
+    listed = ", ".join(f"{kind} {name}" for kind, name in parts.items())
+    return Outcome(data={"config": str(config), "ok": True, **parts}, view=f"{config}: valid ({listed})")
+
+
+def resolve(config: RunConfig) -> dict[str, Any]:
+    """The config as plain values, every part with all its fields.
+
+    Raises:
+        UnknownName, ConfigError: a part, or a field of one, does not exist.
+    """
+    from raysal.config import Choice
+    from raysal.embed import ENCODERS
+    from raysal.label import ORACLES
+    from raysal.narrow import NARROWERS
+    from raysal.select import SELECTORS
+    from raysal.sources import SOURCES
+    from raysal.update import TRAINERS
+
+    registries: dict[str, Mapping[str, type[Any]]] = {
+        "source": SOURCES, "encoder": ENCODERS, "narrow": NARROWERS, "select": SELECTORS, "start": SELECTORS,
+        "oracle": ORACLES,
+    }  # fmt: skip
+
+    def part(kind: str, choice: Choice, registry: Mapping[str, type[Any]]) -> dict[str, Any]:
+        built = choice.build(kind, registry)
+        fields = [field for field in dataclasses.fields(built) if field.init and field.name != "arg"]
+        return {"name": choice.name, **{field.name: getattr(built, field.name) for field in fields}}
+
+    values: dict[str, Any] = config.model_dump(mode="python")
+    for kind, registry in registries.items():
+        choice = getattr(config, kind)
+        values[kind] = None if choice is None else part(kind, choice, registry)
+    values["update"]["trainer"] = part("update.trainer", config.update.trainer, TRAINERS)
+    found: dict[str, Any] = _plain(values)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """JSON-able; what is not set is left out, as TOML has no word for it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def toml_lines(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """TOML of nested mappings, plain values before tables. A JSON string is a TOML string but for DEL."""
+    for name, value in values.items():
+        if not isinstance(value, Mapping):
+            yield f"{_bare(name)} = {_spelled(value)}"
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            inner = f"{path}.{_bare(name)}" if path else _bare(name)
+            yield from ("", f"[{inner}]")
+            yield from toml_lines(value, inner)
+
+
+def _bare(name: str) -> str:
+    simple = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    return name if simple else _spelled(name)
+
+
+def _spelled(value: Any) -> str:
+    return jsonlib.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

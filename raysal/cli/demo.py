@@ -1,0 +1,36 @@
+"""`raysal demo`: the whole way on Fashion-MNIST."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from raysal.cli.output import Debug, Json, Outcome, going_on
+from raysal.cli.progress import progress
+
+
+def demo(
+    data: Annotated[Path | None, Option(metavar="DIR", help="Where the Fashion-MNIST files lie.")] = None,
+    out: Annotated[Path, Option(metavar="DIR", help="Where pool, run and report are put.")] = Path("demo"),
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Embed 10,000 images and choose 800 labels in 8 rounds, beside a random control arm."""
+    del json, debug
+    again = f"raysal demo --out {out}" + ("" if data is None else f" --data {data}")
+    with going_on(f"`{again}` goes on where it stopped"), progress("starting") as report:
+        from rich.console import Group
+        from rich.text import Text
+
+        from raysal.demo import demo as run_demo
+        from raysal.report.metrics import summary
+        from raysal.report.table import rich_table
+
+        made = run_demo(out, data=data, report=report, say=lambda line: print(line, file=sys.stderr))
+        rows = summary(made.run)
+    view = Group(rich_table(rows, made.source), Text(f"report: {made.report}"))
+    return Outcome(data={**asdict(made), "rounds": [asdict(row) for row in rows]}, view=view)

@@ -1,0 +1,108 @@
+"""`raysal embed`: a source and an encoder to a pool."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
+from raysal.cli.progress import progress
+
+
+def embed(
+    source: Annotated[
+        str,
+        Argument(
+            help="A folder of images, a .parquet/.arrow table, a .csv/.jsonl of texts, or fashion_mnist."
+        ),
+    ],
+    out: Annotated[Path, Option("--out", help="The pool directory to make, or to go on with.")],
+    encoder: Annotated[
+        str | None,
+        Option(
+            help="efficientnet_lite0, timm:NAME, sentence:NAME, torch:MODULE:CALLABLE. Vectors need none."
+        ),
+    ] = None,
+    key_column: Annotated[str | None, Option(help="Column of the keys. (Default: key.)")] = None,
+    vector_column: Annotated[
+        str | None, Option(help="Column of ready vectors. (Default: the only one.)")
+    ] = None,
+    image_column: Annotated[str | None, Option(help="Column of image bytes.")] = None,
+    text_column: Annotated[str | None, Option(help="Column of texts. (Default: text.)")] = None,
+    carry: Annotated[
+        list[str] | None, Option(metavar="COLUMN", help="Keep this column in the pool. Repeatable.")
+    ] = None,
+    data: Annotated[
+        Path | None, Option(metavar="DIR", help="Where Fashion-MNIST lies, if it is there.")
+    ] = None,
+    size: Annotated[int | None, Option(min=1, help="Side of the square the encoder sees, in pixels.")] = None,
+    batch_size: Annotated[int, Option(min=1, help="Items in one pass of the model.")] = 64,
+    chunk_rows: Annotated[
+        int,
+        Option(
+            min=0,
+            max=65536,
+            help="Items committed together. (Default: 65536 vectors, else 1024.)",
+            show_default=False,
+        ),
+    ] = 0,
+    workers: Annotated[
+        int, Option(min=0, help="Ray workers. (Default: as many as fit.)", show_default=False)
+    ] = 0,
+    decode_threads: Annotated[int, Option(min=1, help="Threads that decode ahead of the model.")] = 2,
+    max_quarantine: Annotated[
+        float, Option(min=0, max=1, help="Share of items that may fail before exit code 3.")
+    ] = 0.01,
+    backend: Annotated[Backend, Option(help="This process, or Ray.")] = Backend.local,
+    device: Annotated[str, Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Embed a source into a pool.
+
+    Interrupted, it goes on where it stopped when it is run again.
+
+    What cannot be decoded is listed in the pool's quarantine, with the reason.
+    """
+    del json, debug
+    with (
+        going_on("finished chunks are kept: run the same command again to go on"),
+        progress("listing") as report,
+    ):
+        from raysal.api import encoder_of
+        from raysal.embed.job import embed as run_job
+        from raysal.sources import detect_source
+
+        items = detect_source(
+            source,
+            key_column=key_column,
+            vector_column=vector_column,
+            image_column=image_column,
+            text_column=text_column,
+            carry=tuple(carry or ()),
+            data=data,
+        )
+        fields = {} if size is None else {"size": size}
+        named = None if encoder is None and not fields else {"name": encoder or "precomputed", **fields}
+        done = run_job(
+            items,
+            encoder_of(named, items),
+            out,
+            batch_size=batch_size,
+            chunk_rows=chunk_rows,
+            workers=workers,
+            decode_threads=decode_threads,
+            max_quarantine=max_quarantine,
+            backend=backend.value,
+            device=device,
+            progress=lambda count, total: report("embedding", count, total),
+        )
+    rate = f", {done.items_per_second:,.0f} items/s" if done.embedded else ""
+    lost = f", {done.quarantined} quarantined (see {out}/quarantine)" if done.quarantined else ""
+    view = f"{out}: {done.items} items in {done.chunks} chunks, {done.embedded} embedded now{rate}{lost}"
+    return Outcome(
+        data={"pool": str(out), **asdict(done), "items_per_second": done.items_per_second}, view=view
+    )

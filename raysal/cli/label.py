@@ -1,0 +1,102 @@
+"""`raysal label`: labels into a run and out of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from raysal.cli.output import Debug, Json, Outcome
+from raysal.cli.run import Run
+from raysal.cli.select import writable_suffix
+
+app = typer.Typer(help="Labels into a run and out of it.", no_args_is_help=True)
+
+
+@app.command("import")
+def import_(
+    run: Run,
+    file: Annotated[
+        Path, Argument(help="A .csv, .parquet or .jsonl with key,label (optional: annotator, weight).")
+    ],
+    pool: Annotated[Path | None, Option(help="Start a run over this pool if none is there.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Take the labels of a file into a run: all of them, or none.
+
+    They may be partial, late, or repeated; rows without a label are passed over.
+    """
+    del json, debug
+    from raysal.cli.visit import visit
+    from raysal.label import read_labels
+    from raysal.session import Session, stored_config
+
+    read = read_labels(file)
+    start = pool is not None and stored_config(run) is None
+    with Session(run, pool) if start or pool is not None else visit(run) as session:
+        told = session.tell(read.labels)
+    counts = asdict(told)
+    parts = [f"{count} {name}" for name, count in counts.items() if count]
+    if read.unanswered:
+        parts.append(f"{read.unanswered} rows without a label")
+    view = f"{run}: {len(read.labels)} labels read" + (f" ({', '.join(parts)})" if parts else "")
+    return Outcome(
+        data={"run": str(run), "labels": len(read.labels), "unanswered": read.unanswered, **counts}, view=view
+    )
+
+
+@app.command("export")
+def export(
+    run: Run,
+    out: Annotated[Path, Option("--out", "-o", help="The .csv, .parquet or .jsonl to write.")],
+    waiting: Annotated[
+        bool, Option("--waiting", help="The items that wait for a label instead, to be filled in (.csv).")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Write the labels of a run that all annotators agree on, as key,label,annotator,weight."""
+    del json, debug
+    from raysal.cli.visit import visit
+    from raysal.errors import ConfigError
+    from raysal.label import write_labels
+    from raysal.types import Label
+
+    suffix = writable_suffix(out)
+    if waiting and suffix != ".csv":
+        raise ConfigError(out, "the items that wait are written as .csv", "name a .csv file")
+    with visit(run) as session:
+        counts = session.ledger.counts()
+        if waiting:
+            keys = [key for _, key in session.ledger.outstanding()]
+            write_waiting(out, keys)
+            view = f"{out}: {len(keys)} items to label; then `raysal label import {run} {out}`"
+            return Outcome(data={"run": str(run), "out": str(out), "waiting": len(keys)}, view=view)
+        labels = [
+            Label(key=item.key, label=item.label, weight=item.weight) for item in session.ledger.labels()
+        ]
+    write_labels(out, labels)
+    left = {name: counts[name] for name in ("disputed", "skipped") if counts[name]}
+    note = f" (without {', '.join(f'{count} {name}' for name, count in left.items())})" if left else ""
+    data = {"run": str(run), "out": str(out), "labels": len(labels)}
+    data |= {"disputed": counts["disputed"], "skipped": counts["skipped"]}
+    return Outcome(data=data, view=f"{out}: {len(labels)} labels{note}")
+
+
+def write_waiting(out: Path, keys: list[str]) -> None:
+    """Write key,label rows with empty labels."""
+    import csv
+
+    from raysal.store import write_file
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["key", "label"])
+            writer.writerows([key, ""] for key in keys)
+
+    write_file(out, write)

@@ -1,0 +1,125 @@
+"""`raysal run`, `resume` and `status`: rounds in a run directory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, Option
+
+from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
+from raysal.cli.progress import progress
+
+if TYPE_CHECKING:
+    from raysal.run import RunResult
+
+Run = Annotated[Path, Argument(help="The run directory.")]
+
+
+def run(
+    config: Annotated[Path, Argument(help="A TOML config; `raysal config show` prints one.")],
+    out: Annotated[Path, Option("--out", help="The run directory to make, or to go on with.")],
+    backend: Annotated[Backend | None, Option(help="Instead of the config's fleet.backend.")] = None,
+    partitions: Annotated[int | None, Option(min=1, help="Instead of the config's fleet.partitions.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Embed if need be, then choose, ask and learn, round by round.
+
+    With the oracle `files` it stops after each batch until labels for it are imported.
+    """
+    del json, debug
+    with going_on(f"go on with `raysal resume {out}`"), progress("starting") as report:
+        from raysal.config import load_config
+        from raysal.run import run as run_rounds
+
+        loaded = load_config(config)
+        changes: dict[str, Any] = {"backend": backend and backend.value, "partitions": partitions}
+        fleet = loaded.fleet.model_copy(
+            update={name: value for name, value in changes.items() if value is not None}
+        )
+        result = run_rounds(loaded.model_copy(update={"fleet": fleet}), out, report=report)
+    return outcome_of(result)
+
+
+def resume(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
+    """Go on with a run, wherever it was stopped."""
+    del json, debug
+    with going_on(f"go on with `raysal resume {run}`"), progress("starting") as report:
+        from raysal.run import resume as resume_rounds
+
+        result = resume_rounds(run, report=report)
+    return outcome_of(result)
+
+
+def outcome_of(result: RunResult) -> Outcome:
+    """Where a run stands, and what to do next."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from raysal.report.metrics import summary
+    from raysal.report.table import rich_table
+
+    rows = summary(result.run)
+    lines = [f"{result.run}: {result.rounds} rounds, {result.labels} labels"]
+    if result.accuracy is not None:
+        beside = "" if result.control_accuracy is None else f", random {result.control_accuracy:.1%}"
+        lines[0] += f", accuracy {result.accuracy:.1%}{beside}"
+    if not result.finished:
+        lines += next_steps(result.run, result.waiting)
+    table = [rich_table(rows)] if rows else []
+    return Outcome(data=asdict(result), view=Group(*table, *(Text(line) for line in lines)))
+
+
+def next_steps(run: Path, waiting: int) -> list[str]:
+    """How to go on with a run that waits for labels."""
+    return [
+        f"waiting for {waiting} labels:",
+        f"  raysal label export {run} --waiting -o batch.csv   # fill in the label column, then",
+        f"  raysal label import {run} batch.csv && raysal resume {run}",
+    ]
+
+
+def status(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
+    """Show where a run stands. Starts nothing and changes nothing."""
+    del json, debug
+    from raysal.cli.visit import visit
+    from raysal.errors import PoolError
+    from raysal.session import ROUNDS, Status
+
+    try:
+        with visit(run) as session:
+            found: Status = session.status()
+    except PoolError as error:
+        if any((run / ROUNDS).glob("*/round.json")):
+            raise
+        data = {"run": str(run), "state": "embedding", "problem": str(error)}
+        return Outcome(data=data, view=f"{run}: no rounds yet, its pool is not ready ({error})")
+    state = "finished" if found.finished else "waiting for labels" if found.waiting else "running or stopped"
+    return Outcome(data={**asdict(found), "state": state}, view=drawn(found, state, run))
+
+
+def drawn(found: Any, state: str, run: Path) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table.grid(padding=(0, 2))
+    rows = {
+        "run": found.run,
+        "state": state,
+        "pool": f"{found.pool}, {found.items} items",
+        "rounds": found.rounds,
+        "asked": found.asked,
+        "labeled": found.labeled,
+        "waiting": found.waiting,
+        "skipped": found.skipped,
+        "disputed": found.disputed,
+        "classes": ", ".join(f"{name} {count}" for name, count in found.classes.items()) or "none yet",
+        "accuracy": "not measured" if found.accuracy is None else f"{found.accuracy:.1%}",
+    }
+    for name, value in rows.items():
+        view.add_row(Text(name), Text(str(value)))
+    steps = next_steps(run, found.waiting) if found.waiting and not found.finished else []
+    return Group(view, *(Text(line) for line in steps))

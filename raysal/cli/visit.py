@@ -1,0 +1,26 @@
+"""Looking into a run that another process may be working on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raysal.errors import RunError
+
+if TYPE_CHECKING:
+    from raysal.session import Session
+
+
+def visit(run: Path) -> Session:
+    """The session of a run that is there.
+
+    Raises:
+        RunError: there is none.
+    """
+    from raysal.session import Session, stored_config
+
+    if stored_config(run) is None:
+        raise RunError(
+            run, "no run is there", "start one with `raysal run CONFIG --out RUN`, or check the path"
+        )
+    return Session(run)
