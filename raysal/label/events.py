@@ -132,9 +132,8 @@ class EventLog:
                     db.execute(statement)
             fsync_path(temporary)
             try:
-                os.link(
-                    temporary, self.path
-                )  # a rename would replace a log that another process made meanwhile
+                # A rename would replace a log that another process made meanwhile.
+                os.link(temporary, self.path)
             except FileExistsError:
                 pass
             except OSError:  # a file system without hard links

@@ -187,6 +187,52 @@ def test_a_file_that_was_put_back_while_open_is_noticed(tmp_path, whole):
             ledger.tell([one(101)])
 
 
+def test_another_file_of_the_same_length_is_noticed(tmp_path):
+    with Ledger(tmp_path / "other") as other:
+        other.tell([one(7)])
+        other.tell([one(8)])
+    with Ledger(tmp_path / "mine") as ledger:
+        ledger.tell([one(1), one(2)])
+        (tmp_path / "mine").write_bytes((tmp_path / "other").read_bytes())
+        with pytest.raises(Damaged, match="event 2 "):
+            ledger.tell([one(3)])
+
+
+def test_a_ledger_that_somebody_else_makes_meanwhile_is_kept(tmp_path, monkeypatch):
+    path = tmp_path / "ledger.sqlite"
+    link = os.link
+
+    def late(source, target):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "link", link)
+            with Ledger(path) as first:
+                first.tell([one(1)])
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    with Ledger(path) as ledger:
+        assert ledger.excluded().tolist() == [1]
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+APPENDER = """
+import sys
+from raysal.label import Ledger
+from raysal.types import Label
+ledger, first = Ledger(sys.argv[1]), int(sys.argv[2])
+for id in range(first, first + 40):
+    ledger.tell([(id, Label(key=f"k{id}", label="cat"))])
+"""
+
+
+def test_writers_at_the_same_time_take_turns(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    children = [subprocess.Popen([sys.executable, "-c", APPENDER, path, str(first)]) for first in (0, 100)]
+    assert [child.wait() for child in children] == [0, 0]
+    with Ledger(path) as ledger:
+        assert ledger.excluded().tolist() == [*range(40), *range(100, 140)]
+
+
 def test_a_full_disk_records_nothing_and_says_so(tmp_path):
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:

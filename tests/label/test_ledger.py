@@ -272,11 +272,13 @@ def test_leases_repeat_keep_their_order_and_know_their_keys(ledger):
 
 def test_agreement_adds_the_evidence_and_disagreement_removes_it(ledger):
     ledger.tell([one(1, annotator="ann", weight=0.5), one(1, annotator="bob")])
-    assert [(item.weight, item.seq) for item in ledger.labels()] == [(1.5, 2)]
+    ledger.lease(3, [1], ["k1"])
+    ledger.skip(1, "k1", "eve")  # decides nothing
+    assert [(item.weight, item.seq, item.round) for item in ledger.labels()] == [(1.5, 2, 3)]
     assert ledger.tell([one(1, "dog", annotator="bob")]).disputed == 1
     assert ledger.labels() == []
     assert ledger.withdraw(1, "bob")
-    assert [(item.label, item.weight, item.seq) for item in ledger.labels()] == [("cat", 0.5, 4)]
+    assert [(item.label, item.weight, item.seq) for item in ledger.labels()] == [("cat", 0.5, 6)]
 
 
 def test_a_ledger_older_than_what_refers_to_it_is_refused(ledger):
