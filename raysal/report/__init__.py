@@ -1,0 +1,18 @@
+"""What came of a run: its numbers, its table, and one HTML file with all of it."""
+
+from raysal.report.html import report_html, write_report
+from raysal.report.metrics import Curve, Row, labels_saved, learning_curve, stage_seconds, summary
+from raysal.report.table import headline, rich_table
+
+__all__ = [
+    "Curve",
+    "Row",
+    "headline",
+    "labels_saved",
+    "learning_curve",
+    "report_html",
+    "rich_table",
+    "stage_seconds",
+    "summary",
+    "write_report",
+]

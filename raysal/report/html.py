@@ -1,0 +1,201 @@
+"""The report of a run: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from raysal.errors import UserError
+from raysal.pool import Pool
+from raysal.report.batches import Batches, batches_section
+from raysal.report.map2d import PICKS, SAMPLE, lay_out, sample_vectors, some_picks, vectors_by_id
+from raysal.report.map_plot import OTHER, PoolMap, class_colours, draw_map
+from raysal.report.markup import Html, join, tag
+from raysal.report.metrics import Curve, curve_of, rows_of
+from raysal.report.plots import learning_curves, stage_times
+from raysal.report.records import Answers, Arm, pool_of, read_answers, read_arm, read_control
+from raysal.report.sections import cards, class_table, provenance, rounds_table, swatch
+from raysal.report.style import CSS
+from raysal.report.table import headline_of
+from raysal.store import write_file
+
+REPORT = "report.html"
+
+
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write the report of a run directory to `out` (default: `report.html` in it), and return its path.
+
+    The same run gives the same bytes: nothing in it depends on when it is written. It can be written at any
+    time, also of a run that goes on. About 10 s, most of it for the map; memory for a few thousand vectors.
+
+    Raises:
+        RunError: no run is there.
+        Damaged: a record, a batch or the ledger is missing or was altered.
+    """
+    target = run / REPORT if out is None else out
+    page = report_html(run)
+    write_file(target, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    return target
+
+
+def report_html(run: Path) -> Html:
+    """The report as a page; see `write_report`."""
+    arm, control = read_arm(run), read_control(run)
+    pool, trouble = _pool(arm)
+    answers, batches = read_answers(arm), Batches.read(arm)
+    curve, other = curve_of(arm), Curve() if control is None else curve_of(control)
+    rows = rows_of(arm, control)
+    first, second = headline_of(arm, control)
+    pool_map, note = (None, "") if pool is None else map_of(arm, pool, batches)
+    if pool_map is not None and pool_map.classes is not None:
+        colours = class_colours(pool_map.classes)
+    else:
+        colours = class_colours(list(answers.classes.values()))
+    body: list[Html | None] = [
+        tag(
+            "header",
+            tag("p", f"{_name(arm)} · {arm.strategy} over {_name_of_pool(arm, pool)}", class_="kind"),
+            tag("h1", first),
+            tag("p", second, class_="lead") if second else None,
+            tag("p", trouble, class_="warning") if trouble else None,
+            _unfinished(arm, answers),
+            cards(arm, control, curve, other, rows, 0 if pool is None else len(pool)),
+        )
+    ]
+    if len(curve):
+        held = arm.records[-1]["evaluation"] or {}
+        items = f"{held['items']:,} items that are never offered" if held else "items that are never offered"
+        body.append(
+            _section(
+                "Learning curve", f"Accuracy is measured on {items}.", _curves(arm, control, curve, other)
+            )
+        )
+    if rows:
+        words = (
+            "A line is a round: the labels its head was fitted on, how it did, and the time to choose the "
+        )
+        words += "next batch. Labels saved: how much earlier this arm first had the control’s accuracy."
+        body.append(_section("Rounds", words, rounds_table(arm, control, rows)))
+    if pool_map is not None:
+        body.append(_section("Map of the pool", note, draw_map(pool_map), _legend(pool_map, colours)))
+    classes = class_table(arm, control, answers, colours)
+    if classes is not None:
+        body.append(
+            _section(
+                "Classes", "Labels given, and the share of each class’s held-out items recognised.", classes
+            )
+        )
+    if batches.rounds:
+        strips = batches_section(arm, batches, answers, pool, colours)
+        body.append(
+            _section("Batches", "In pick order; point at an item for its key and why it was picked.", strips)
+        )
+        body.append(_section("Stage times", "Seconds of this arm, round by round.", stage_times(arm.records)))
+    body.append(_section("Configuration and provenance", "", provenance(arm, pool)))
+    return _page(first, join(body))
+
+
+def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]:
+    """A map of a sample of the pool and of the picks, and a sentence on it; None for an empty pool.
+
+    Classes are those of the pool's label column, where it carries one; else what the newest head predicts.
+    """
+    column = _label_column(arm, pool)
+    seed = arm.config.seed
+    sample = sample_vectors(pool, seed, SAMPLE, column)
+    if len(sample) < 3:
+        return None, ""
+    rounds = batches.ids_by_round()
+    picked = some_picks(np.array(sorted(rounds), np.int64), seed, PICKS)
+    extra = vectors_by_id(pool, np.setdiff1d(picked, sample.ids), column)
+    ids = np.concatenate([sample.ids, extra.ids])
+    vectors = np.concatenate([sample.vectors, extra.vectors])
+    on_map = set(picked.tolist())
+    head = arm.newest_head() if column is None else None
+    classes: list[str | None] | None = None
+    if column is not None:
+        classes = [*(sample.column or ()), *(extra.column or ())]
+    elif head is not None:
+        classes = [head.classes[row] for row in head.logits(vectors).argmax(axis=1)]
+    whose = (
+        f"classes from the pool’s column “{column}”"
+        if column is not None
+        else "classes as the head predicts them"
+    )
+    note = f"{len(sample):,} of {len(pool):,} items, drawn uniformly, "
+    note += f"and {len(picked):,} of {len(rounds):,} picks; t-SNE of the vectors"
+    note += "." if classes is None else f", {whose}."
+    return (
+        PoolMap(
+            points=lay_out(vectors),
+            sampled=np.arange(len(ids)) < len(sample),
+            rounds=np.array([rounds[id] if id in on_map else -1 for id in ids.tolist()], np.int64),
+            classes=classes,
+        ),
+        note,
+    )
+
+
+def _label_column(arm: Arm, pool: Pool) -> str | None:
+    column = str((arm.config.oracle.model_extra or {}).get("column", "label"))
+    carried = pool.chunks[0].items().column_names if pool.chunks else []
+    return column if column in carried else None
+
+
+def _pool(arm: Arm) -> tuple[Pool | None, str]:
+    """The run's pool, or why there is none to show."""
+    try:
+        return pool_of(arm), ""
+    except UserError as error:
+        return None, f"The pool cannot be shown: {error}"
+
+
+def _curves(arm: Arm, control: Arm | None, curve: Curve, other: Curve) -> Html:
+    name = "" if control is None else f"{control.strategy} (control)"
+    return learning_curves(curve, other, arm.strategy, name)
+
+
+def _unfinished(arm: Arm, answers: Answers) -> Html | None:
+    if arm.final is not None:
+        return None
+    waiting = answers.counts.get("leased", 0)
+    words = f"This run is not finished: {len(arm.rounds):,} of {arm.config.rounds.count:,} rounds are chosen"
+    words += f", {waiting:,} items wait for a label." if waiting else "."
+    return tag("p", words, class_="warning")
+
+
+def _legend(pool_map: PoolMap, colours: Mapping[str, str]) -> Html | None:
+    if pool_map.classes is None:
+        return None
+    entries = [tag("li", swatch(colour), name) for name, colour in colours.items()]
+    if any(name not in colours for name in pool_map.classes):
+        entries.append(tag("li", swatch(OTHER), "others"))
+    return tag("ul", entries, class_="legend")
+
+
+def _name(arm: Arm) -> str:
+    return arm.path.resolve().name
+
+
+def _name_of_pool(arm: Arm, pool: Pool | None) -> str:
+    name = arm.config.pool.name
+    return name if pool is None else f"{name}, embedded by {pool.manifest.encoder['name']}"
+
+
+def _section(title: str, words: str, *content: Html | None) -> Html:
+    return tag("section", tag("h2", title), tag("p", words) if words else None, *content)
+
+
+def _page(title: str, body: Html) -> Html:
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", f"{title} · raysal"),
+        tag("style", CSS),
+    )
+    return join(
+        Html("<!doctype html>\n"), tag("html", head, tag("body", tag("main", body)), lang="en"), Html("\n")
+    )

@@ -1,0 +1,160 @@
+"""A pool in two dimensions: a uniform sample of it and the picks, laid out by t-SNE or PCA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raysal.pool import Pool
+from raysal.pool.pool import Chunk
+from raysal.rng import derive, item_uniform
+
+Layout = Literal["tsne", "pca"]
+
+SAMPLE = 2_500
+"""Items of the pool on a map."""
+PICKS = 1_000
+"""Picks on a map at most. With both, the layout takes 8 s on one core."""
+DEEPEST = 50
+"""Dimensions that t-SNE is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """Some of a pool's items: ids int64 [n] ascending, vectors float32 [n, d], one carried column or None."""
+
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    column: tuple[str | None, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def sample_vectors(pool: Pool, seed: int, most: int, column: str | None = None) -> Vectors:
+    """A uniform sample of `most` items, or all if there are fewer: those of lowest hash.
+
+    Depends on the seed and the ids only, not on chunks. One pass over the ids; memory for twice the sample.
+    """
+    kept: list[tuple[NDArray[np.float64], Vectors]] = []
+    bar = 1.0
+    for chunk in pool.chunks:
+        ids, values = _items(chunk, column)
+        draws = item_uniform(derive(seed, "map"), ids)
+        rows = np.flatnonzero(draws <= bar)
+        if not len(rows):
+            continue
+        rows = np.sort(rows[np.argsort(draws[rows], kind="stable")[:most]])
+        kept.append((draws[rows], _take(chunk, ids, values, rows)))
+        if sum(len(draws) for draws, _ in kept) >= 2 * most:
+            kept = [_lowest(kept, most)]
+            bar = float(kept[0][0].max())
+    return _lowest(kept, most)[1] if kept else _nothing(pool, column)
+
+
+def vectors_by_id(pool: Pool, ids: Sequence[int] | NDArray[np.int64], column: str | None = None) -> Vectors:
+    """The items with these ids; ids the pool does not hold are left out. One pass over the ids."""
+    wanted = np.unique(np.asarray(ids, np.int64))
+    parts = []
+    for chunk in pool.chunks:
+        held, values = _items(chunk, column)
+        rows = np.flatnonzero(np.isin(held, wanted))
+        if len(rows):
+            parts.append(_take(chunk, held, values, rows))
+    return _joined(parts) if parts else _nothing(pool, column)
+
+
+def some_picks(ids: NDArray[np.int64], seed: int, most: int) -> NDArray[np.int64]:
+    """`most` of the picks, those of lowest hash, ascending: every round is thinned alike."""
+    draws = item_uniform(derive(seed, "map"), ids)
+    return np.sort(ids[np.argsort(draws, kind="stable")[:most]])
+
+
+def lay_out(vectors: NDArray[np.float32], layout: Layout = "tsne") -> NDArray[np.float32]:
+    """Points float32 [n, 2] in the unit square for vectors [n, d]; the same on every call.
+
+    t-SNE (van der Maaten & Hinton, JMLR 2008) on the first 50 principal components, started from two.
+    One thread: with more, the sums of its gradient depend on how many there are.
+    """
+    from threadpoolctl import threadpool_limits
+
+    n = len(vectors)
+    with threadpool_limits(1):
+        components = _principal(vectors, DEEPEST if layout == "tsne" else 2)
+        if layout == "pca" or n < 8 or not components.any():
+            return _unit_square(components[:, :2])
+        from sklearn.manifold import TSNE
+
+        model = TSNE(perplexity=min(30.0, (n - 1) / 4), init="pca", max_iter=600, random_state=0)
+        return _unit_square(model.fit_transform(components))
+
+
+def _principal(vectors: NDArray[np.float32], most: int) -> NDArray[np.float32]:
+    """Principal components [n, at least 2 and at most `most`], zeros where there are not two."""
+    from sklearn.decomposition import PCA
+
+    n, dim = vectors.shape
+    components = np.zeros((n, 2), np.float32)
+    if n > 1 and np.ptp(vectors, axis=0).any():
+        found = PCA(min(most, n, dim), random_state=0).fit_transform(vectors)
+        components = np.zeros((n, max(2, found.shape[1])), np.float32)
+        components[:, : found.shape[1]] = found
+    return components
+
+
+def _unit_square(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each axis spread over [0, 1]; a constant one goes to the middle."""
+    if not len(points):
+        return points
+    low, high = points.min(axis=0), points.max(axis=0)
+    span = np.where(high > low, high - low, 1)
+    return np.where(high > low, (points - low) / span, 0.5).astype(np.float32)
+
+
+def _items(chunk: Chunk, column: str | None) -> tuple[NDArray[np.int64], pa.ChunkedArray | None]:
+    table = chunk.items(["id"] if column is None else ["id", column])
+    return table["id"].to_numpy(), None if column is None else table[column]
+
+
+def _take(
+    chunk: Chunk, ids: NDArray[np.int64], values: pa.ChunkedArray | None, rows: NDArray[np.intp]
+) -> Vectors:
+    column = None if values is None else tuple(_texts(values.take(pa.array(rows)).to_pylist()))
+    return Vectors(ids=ids[rows], vectors=chunk.vectors()[rows].astype(np.float32), column=column)
+
+
+def _texts(values: Sequence[object]) -> Iterator[str | None]:
+    return (None if value is None else str(value) for value in values)
+
+
+def _joined(parts: Sequence[Vectors]) -> Vectors:
+    column = None
+    if parts[0].column is not None:
+        column = tuple(value for part in parts for value in part.column or ())
+    return Vectors(
+        ids=np.concatenate([part.ids for part in parts]),
+        vectors=np.concatenate([part.vectors for part in parts]),
+        column=column,
+    )
+
+
+def _lowest(
+    kept: Sequence[tuple[NDArray[np.float64], Vectors]], most: int
+) -> tuple[NDArray[np.float64], Vectors]:
+    draws, all_of = np.concatenate([draw for draw, _ in kept]), _joined([part for _, part in kept])
+    rows = np.sort(np.argsort(draws, kind="stable")[:most])
+    column = None if all_of.column is None else tuple(all_of.column[row] for row in rows)
+    return draws[rows], Vectors(ids=all_of.ids[rows], vectors=all_of.vectors[rows], column=column)
+
+
+def _nothing(pool: Pool, column: str | None) -> Vectors:
+    return Vectors(
+        ids=np.empty(0, np.int64),
+        vectors=np.empty((0, pool.dim), np.float32),
+        column=None if column is None else (),
+    )

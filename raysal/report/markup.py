@@ -1,0 +1,45 @@
+"""HTML that escapes by construction: text is escaped unless it is `Html` already."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+
+
+class Html(str):
+    """A piece of finished HTML. Only this module and literals without user data make it."""
+
+    __slots__ = ()
+
+
+Child = str | int | Iterable["Child"] | None
+
+
+def join(*children: Child) -> Html:
+    """The children in order, escaped where they are plain text; None is nothing."""
+    parts: list[str] = []
+    for child in children:
+        if child is None:
+            continue
+        if isinstance(child, Html):
+            parts.append(child)
+        elif isinstance(child, str | int):
+            parts.append(html.escape(str(child)))
+        else:
+            parts.append(join(*child))
+    return Html("".join(parts))
+
+
+def tag(name: str, /, *children: Child, **attributes: str | int | bool | None) -> Html:
+    """An element. `class_` is class; True is a bare attribute; None and False leave it out."""
+    pairs = []
+    for key, value in attributes.items():
+        key = key.rstrip("_").replace("_", "-")
+        if value is True:
+            pairs.append(f" {key}")
+        elif value is not None and value is not False:
+            pairs.append(f' {key}="{html.escape(str(value))}"')
+    opening = f"<{name}{''.join(pairs)}>"
+    if name in ("img", "meta", "br"):
+        return Html(opening)
+    return Html(f"{opening}{join(*children)}</{name}>")

@@ -1,0 +1,154 @@
+"""Numbers of a run, from its records alone: learning curves, labels saved, seconds per stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from raysal.report.records import Arm, Record, read_arm, read_control
+
+STAGES = ("update", "sweep and narrow", "select", "evaluate", "commit")
+"""The order stages run in; others, if there are any, come after them by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Accuracy on the held-out items against the labels the head saw, in the order of the rounds."""
+
+    labels: tuple[int, ...] = ()
+    accuracy: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def at(self, labels: int) -> float | None:
+        """Accuracy at that many labels, linear between points; None outside the curve."""
+        points = sorted(zip(self.labels, self.accuracy, strict=True), key=lambda point: point[0])
+        newest = next((accuracy for count, accuracy in reversed(points) if count == labels), None)
+        if newest is not None:
+            return newest
+        for low, high in pairwise(points):
+            if low[0] < labels < high[0]:
+                return low[1] + (high[1] - low[1]) * (labels - low[0]) / (high[0] - low[0])
+        return None
+
+    def until(self, labels: int) -> Curve:
+        """The curve's points up to that many labels, and its interpolated point there."""
+        points = [point for point in zip(self.labels, self.accuracy, strict=True) if point[0] <= labels]
+        end = self.at(labels)
+        if end is not None and (not points or points[-1][0] < labels):
+            points.append((labels, end))
+        return Curve(labels=tuple(p[0] for p in points), accuracy=tuple(p[1] for p in points))
+
+    def first_reaching(self, accuracy: float) -> float | None:
+        """Labels at which the curve first has that accuracy, linear between points; None if it never has.
+
+        Nothing is known before the first point, so a curve that begins above has it at its first point.
+        """
+        for index, (labels, reached) in enumerate(zip(self.labels, self.accuracy, strict=True)):
+            if reached >= accuracy:
+                if index == 0:
+                    return float(labels)
+                before, below = self.labels[index - 1], self.accuracy[index - 1]
+                return before + (labels - before) * (accuracy - below) / (reached - below)
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a run's table: a round, or the close of the run."""
+
+    labels: int
+    """labels the round's head was fitted on"""
+    accuracy: float | None
+    """None before the first label, and where nothing is held out"""
+    control: float | None
+    """the control arm's accuracy at as many labels; None without one"""
+    saved: int | None
+    """see `labels_saved`, the control arm ending here"""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """by stage, in the order they ran"""
+
+
+def curve_of(arm: Arm) -> Curve:
+    """The learning curve of an arm's records; rounds that were not evaluated give no point."""
+    points = [(r["labels"], r["evaluation"]["accuracy"]) for r in arm.records if r["evaluation"]]
+    return Curve(labels=tuple(p[0] for p in points), accuracy=tuple(p[1] for p in points))
+
+
+def learning_curve(run: Path) -> Curve:
+    """The learning curve of the run in a directory (`run / "control"` for its control arm).
+
+    Raises:
+        RunError: no run is there.
+        Damaged: a record is missing or was altered.
+    """
+    return curve_of(read_arm(run))
+
+
+def labels_saved(curve: Curve, control: Curve) -> int | None:
+    """Labels the control had at its end, less those at which `curve` first had its last accuracy.
+
+    Linear between points, rounded to whole labels. Negative where `curve` needed more. None where it never
+    got there, or where either curve is empty: nothing is read into it beyond its own end.
+    """
+    if not curve.labels or not control.labels:
+        return None
+    reached = curve.first_reaching(control.accuracy[-1])
+    return None if reached is None else round(control.labels[-1] - reached)
+
+
+def in_order(seconds: Iterable[str]) -> list[str]:
+    """Names of stages in the order they run."""
+    names = set(seconds)
+    return [name for name in STAGES if name in names] + sorted(names - set(STAGES))
+
+
+def record_seconds(record: Record) -> dict[str, float]:
+    """Seconds of one record by stage, in the order they ran."""
+    seconds = record.get("seconds", {})
+    return {stage: float(seconds[stage]) for stage in in_order(seconds)}
+
+
+def total_seconds(records: Sequence[Record]) -> dict[str, float]:
+    """Seconds over all records by stage, in the order they ran."""
+    stages = in_order(stage for record in records for stage in record.get("seconds", {}))
+    return {stage: sum(record_seconds(record).get(stage, 0.0) for record in records) for stage in stages}
+
+
+def stage_seconds(run: Path) -> dict[str, float]:
+    """Seconds of the whole run by stage, in the order they run; the control arm not counted.
+
+    Raises:
+        RunError, Damaged: as `learning_curve`.
+    """
+    return total_seconds(read_arm(run).records)
+
+
+def rows_of(arm: Arm, control: Arm | None) -> list[Row]:
+    """The table of an arm beside its control."""
+    curve, other = curve_of(arm), Curve() if control is None else curve_of(control)
+    rows = []
+    for record in arm.records:
+        labels, evaluation = record["labels"], record["evaluation"]
+        rows.append(
+            Row(
+                labels=labels,
+                accuracy=None if evaluation is None else evaluation["accuracy"],
+                control=other.at(labels),
+                saved=labels_saved(curve, other.until(labels)) if other.at(labels) is not None else None,
+                seconds=record_seconds(record),
+            )
+        )
+    return rows
+
+
+def summary(run: Path) -> list[Row]:
+    """The table of the run in a directory, one row per round and one for its close; see `rich_table`.
+
+    Raises:
+        RunError, Damaged: as `learning_curve`.
+    """
+    return rows_of(read_arm(run), read_control(run))

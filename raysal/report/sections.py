@@ -1,0 +1,139 @@
+"""The parts of a report that come from the records alone: table, classes, provenance."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import raysal
+from raysal.pool import Pool
+from raysal.report.markup import Html, join, tag
+from raysal.report.metrics import Curve, Row, in_order, total_seconds
+from raysal.report.records import Answers, Arm
+from raysal.report.table import ABSENT, percent, saved, seconds
+
+LIBRARIES = ("torch", "numpy", "pyarrow", "scikit-learn", "matplotlib", "ray")
+
+
+def cards(arm: Arm, control: Arm | None, curve: Curve, other: Curve, rows: Sequence[Row], items: int) -> Html:
+    """The numbers one looks for first."""
+    found: list[tuple[str, str]] = []
+    if len(curve):
+        found.append((percent(curve.accuracy[-1]), f"accuracy, {arm.strategy}"))
+    if control is not None and len(other):
+        found.append((percent(other.accuracy[-1]), f"accuracy, {control.strategy} (control)"))
+        found.append((saved(rows[-1]), "labels saved"))
+    found.append((f"{arm.records[-1]['labels'] if arm.records else 0:,}", "labels"))
+    found.append((f"{len(arm.rounds):,}", "round" if len(arm.rounds) == 1 else "rounds"))
+    found.append((f"{items:,}", "items in the pool"))
+    found.append((f"{seconds(sum(total_seconds(arm.records).values()))} s", "computing, all rounds"))
+    return tag(
+        "div", [tag("div", tag("b", value), tag("span", what)) for value, what in found], class_="cards"
+    )
+
+
+def rounds_table(arm: Arm, control: Arm | None, rows: Sequence[Row]) -> Html:
+    """Labels, accuracy of both arms, labels saved, and seconds per stage, a line per round."""
+    stages = in_order(stage for row in rows for stage in row.seconds)
+    judged = any(row.accuracy is not None for row in rows)
+    compared = control is not None and any(row.control is not None for row in rows)
+    heads = ["labels", *([f"{arm.strategy}, accuracy"] if judged else [])]
+    heads += (
+        [f"{control.strategy} (control), accuracy", "labels saved"]
+        if control is not None and compared
+        else []
+    )
+    heads += [f"{stage}, s" for stage in stages]
+    lines = []
+    for row in rows:
+        cells = [tag("td", f"{row.labels:,}")]
+        if judged:
+            cells.append(tag("td", percent(row.accuracy), class_="strong"))
+        if compared:
+            lost = row.control is not None and (row.saved is None or row.saved < 0)
+            cells += [tag("td", percent(row.control)), tag("td", saved(row), class_="loss" if lost else None)]
+        cells += [tag("td", seconds(row.seconds.get(stage)), class_="dim") for stage in stages]
+        lines.append(tag("tr", cells))
+    totals = total_seconds(arm.records)
+    blank = [tag("td")] * (len(heads) - len(stages) - 1)
+    foot = tag("tr", tag("td", "total"), blank, [tag("td", seconds(totals[stage])) for stage in stages])
+    return _table(heads, lines, foot)
+
+
+def class_table(arm: Arm, control: Arm | None, answers: Answers, colours: Mapping[str, str]) -> Html | None:
+    """Labels and recall of every class; None where no class is known yet."""
+    own = _recall(arm)
+    other = {} if control is None else _recall(control)
+    given = Counter(answers.classes.values())
+    names = sorted({*own, *given})
+    if not names:
+        return None
+    lines = []
+    for name in names:
+        bars = [tag("i", style=f"width:{100 * own.get(name, 0.0):.1f}%")]
+        bars += [tag("i", style=f"width:{100 * other[name]:.1f}%")] if name in other else []
+        cells = [
+            tag("td", swatch(colours.get(name)), name, class_="left"),
+            tag("td", f"{given[name]:,}"),
+        ]
+        if own:
+            cells.append(tag("td", percent(own.get(name)), class_="strong"))
+        if other:
+            cells.append(tag("td", percent(other.get(name))))
+        if own:
+            cells.append(tag("td", bars if name in own else ABSENT, class_="bar"))
+        lines.append(tag("tr", cells))
+    heads = ["labels", *(["recall"] if own else [])]
+    heads += [f"{control.strategy} (control)"] if control is not None and other else []
+    return _table(["class", *heads, *([""] if own else [])], lines, None, first_left=True)
+
+
+def provenance(arm: Arm, pool: Pool | None) -> Html:
+    """What made the run: pool, encoder, rules, seed, versions, and the whole config."""
+    config = arm.config
+    update = config.update
+    facts: list[tuple[str, str | Html]] = [("run", arm.path.resolve().name), ("seed", str(config.seed))]
+    facts += [("select", config.select.name), ("narrow", config.narrow.name), ("start", config.start.name)]
+    facts += [("update", f"{update.mode}, {update.trainer.name}"), ("oracle", config.oracle.name)]
+    facts.append(("fleet", f"{config.fleet.backend} (the picks do not depend on it)"))
+    facts.append(("pool", str(config.pool)))
+    if pool is not None:
+        info, encoder, source = pool.info(), pool.manifest.encoder, pool.manifest.source
+        quarantined = f", {info.quarantined:,} quarantined" if info.quarantined else ""
+        facts.append(("items", f"{info.items:,} vectors of {info.dim:,} × float16{quarantined}"))
+        facts.append(("pool fingerprint", tag("code", pool.fingerprint)))
+        facts.append(("encoder", join(str(encoder["name"]), " ", tag("code", encoder["fingerprint"][:16]))))
+        facts.append(("source", join(str(source["name"]), " ", tag("code", source["fingerprint"][:16]))))
+    versions = [f"raysal {raysal.__version__}", f"Python {platform.python_version()}"]
+    versions += [f"{name} {found}" for name in LIBRARIES if (found := _version(name))]
+    facts.append(("report written with", ", ".join(versions)))
+    listed = tag("dl", [(tag("dt", name), tag("dd", value)) for name, value in facts])
+    whole = tag("pre", tag("code", config.model_dump_json(indent=2)))
+    return join(listed, tag("details", tag("summary", "The whole config"), whole))
+
+
+def swatch(colour: str | None) -> Html | None:
+    """A small square of a class's colour."""
+    return None if colour is None else tag("span", class_="swatch", style=f"background:{colour}")
+
+
+def _recall(arm: Arm) -> dict[str, float]:
+    judged = [record["evaluation"] for record in arm.records if record["evaluation"]]
+    return dict(judged[-1]["recall"]) if judged else {}
+
+
+def _table(heads: Sequence[str], lines: Sequence[Html], foot: Html | None, first_left: bool = False) -> Html:
+    names = [tag("th", h, class_="left" if first_left and not i else None) for i, h in enumerate(heads)]
+    parts = [tag("thead", tag("tr", names)), tag("tbody", lines)]
+    if foot is not None:
+        parts.append(tag("tfoot", foot))
+    return tag("div", tag("table", parts), class_="scroll")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,98 @@
+"""The table of a run for the terminal, and the sentence above it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from raysal.report.metrics import Curve, Row, curve_of, in_order, labels_saved
+from raysal.report.records import Arm, read_arm, read_control
+
+ABSENT, BEHIND = "–", "behind"
+
+
+def percent(share: float | None) -> str:
+    """`91.2 %`; a dash for None."""
+    return ABSENT if share is None else f"{100 * share:.1f} %"
+
+
+def saved(row: Row) -> str:
+    """`120`; `−30` for a loss; `behind` where the control's accuracy was never reached; or a dash."""
+    if row.control is None:
+        return ABSENT
+    return BEHIND if row.saved is None else f"{row.saved:,}".replace("-", "−")
+
+
+def seconds(value: float | None) -> str:
+    """Seconds with two figures or so, without unit."""
+    if value is None:
+        return ABSENT
+    return f"{value:.2f}" if value < 10 else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
+    """Labels, accuracy of both arms, labels saved, and seconds per stage; a line per row.
+
+    The control's columns are left out where no row has it, and so is the accuracy.
+    """
+    stages = in_order(stage for row in rows for stage in row.seconds)
+    judged = any(row.accuracy is not None for row in rows)
+    compared = any(row.control is not None for row in rows)
+    table = Table(title=title, header_style="bold", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.caption = "seconds per stage" if stages else None
+    table.add_column("labels", justify="right")
+    if judged:
+        table.add_column("accuracy", justify="right", style="bold")
+    if compared:
+        table.add_column("control", justify="right")
+        table.add_column("saved", justify="right")
+    for stage in stages:
+        table.add_column(stage.split()[0], justify="right", style="dim")
+    for row in rows:
+        cells = [f"{row.labels:,}"]
+        if judged:
+            cells.append(percent(row.accuracy))
+        if compared:
+            cells += [percent(row.control), saved(row)]
+        table.add_row(*cells, *(seconds(row.seconds.get(stage)) for stage in stages))
+    return table
+
+
+def headline(run: Path) -> tuple[str, str]:
+    """What came out of the run in a directory: one sentence, and one beside it that may be empty.
+
+    Raises:
+        RunError: no run is there.
+        Damaged: a record is missing or was altered.
+    """
+    return headline_of(read_arm(run), read_control(run))
+
+
+def headline_of(arm: Arm, control: Arm | None) -> tuple[str, str]:
+    """See `headline`."""
+    curve, name = curve_of(arm), arm.strategy
+    if not arm.rounds:
+        return "No round has been chosen yet", ""
+    labels, rounds = arm.records[-1]["labels"], len(arm.rounds)
+    if not len(curve):
+        return f"{_count(labels, 'label')} in {_count(rounds, 'round')}, chosen by {name}", ""
+    first = f"{name} reached {percent(curve.accuracy[-1])} accuracy with {_count(curve.labels[-1], 'label')}"
+    other = Curve() if control is None else curve_of(control)
+    if control is None or not len(other):
+        return first, ""
+    end = f"The control arm ({control.strategy}) ended at {percent(other.accuracy[-1])}"
+    end += "" if other.labels[-1] == curve.labels[-1] else f" with {_count(other.labels[-1], 'label')}"
+    gain = labels_saved(curve, other)
+    if gain is None:
+        return first, f"{end}, which {name} did not reach."
+    if gain == 0:
+        return first, f"{end}, which {name} reached with as many labels."
+    word = "fewer" if gain > 0 else "more"
+    return first, f"{end}, which {name} reached with {_count(abs(gain), 'label', word)}."
+
+
+def _count(number: int, noun: str, word: str = "") -> str:
+    return f"{number:,} {word + ' ' if word else ''}{noun}{'' if number == 1 else 's'}"
