@@ -105,9 +105,9 @@ def encoder_of(encoder: Part | Encoder | None, source: Source) -> Encoder:
 
     if encoder is None:
         if source.modality != "vector":
-            known = ", ".join(sorted(ENCODERS))
+            example = {"image": "efficientnet_lite0", "text": "sentence:all-MiniLM-L6-v2"}[source.modality]
             raise EncoderError(
-                "encoder", f"none is named for a source of {source.modality}s", f"use one of: {known}"
+                "encoder", f"none is named, and the source gives {source.modality}s", f"for example {example}"
             )
         encoder = "precomputed"
     if isinstance(encoder, str | Mapping | Choice):
@@ -237,7 +237,7 @@ def labels_of_run(pool: Pool, run_dir: Path) -> Known:
 
     if stored_config(run_dir) is None:
         raise RunError(run_dir, "no run is there", "pass a label file, or the directory of a run")
-    with Session(run_dir, pool) as session:
+    with Session(run_dir, pool, visit=True) as session:
         share = session.config.rounds.holdout
         return Known(
             items=session.ledger.labels(),

@@ -110,13 +110,15 @@ class Session:
         *,
         config: RunConfig | None = None,
         fleet: Fleet | Mapping[str, Any] | None = None,
+        visit: bool = False,
         **fields: Any,
     ) -> None:
         """Start a run in `run_dir`, or go on with the one that is there.
 
         A new run needs a `pool`; `fields` are those of `RunConfig` (`select="badge"`, `narrow={"name": ...}`,
         `seed=0`), or `config` is given whole. `fleet` is a mapping of its config (default: local), or an open fleet
-        over the pool, which is then used and not closed.
+        over the pool, which is then used and not closed. `visit` is for looking and telling while another process
+        may be at work on the run: what looks like its leftovers stays untouched.
 
         Raises:
             RunError: no run and no pool; or the run there has another config.
@@ -138,11 +140,12 @@ class Session:
         self._trainer = self.config.update.trainer.build("update.trainer", TRAINERS)
         self.oracle: Oracle = self.config.oracle.build("oracle", ORACLES).bind(self.pool, self.config.seed)
         begin_run(self.dir, self.config)
-        sweep_temporaries(self.dir / ROUNDS)
-        sweep_temporaries(self.dir)
+        if not visit:
+            sweep_temporaries(self.dir / ROUNDS)
+            sweep_temporaries(self.dir)
         self._check_pool()
         self.ledger = Ledger(self.dir / LEDGER, create=not any((self.dir / ROUNDS).iterdir()))
-        if self.rounds:  # a crash may have come between a round's rename and its lease
+        if self.rounds and not visit:  # a crash may have come between a round's rename and its lease
             batch = self.batch(self.rounds - 1)
             self.ledger.lease(batch.round, batch.ids, batch.keys)
         self._own_fleet = fleet is None or isinstance(fleet, Mapping)

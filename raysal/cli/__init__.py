@@ -6,8 +6,17 @@ from typing import Annotated
 
 import typer
 
-from raysal.cli import config, demo, doctor, embed, label, pool, run, select
+from raysal.cli.config import app as config_app
+from raysal.cli.demo import demo as demo_command
+from raysal.cli.doctor import doctor as doctor_command
+from raysal.cli.embed import embed as embed_command
+from raysal.cli.label import app as label_app
 from raysal.cli.output import run_app
+from raysal.cli.pool import app as pool_app
+from raysal.cli.run import resume as resume_command
+from raysal.cli.run import run as run_command
+from raysal.cli.run import status as status_command
+from raysal.cli.select import select as select_command
 
 __all__ = ["app", "main"]
 
@@ -38,16 +47,16 @@ def root(
     del version
 
 
-app.command("embed")(embed.embed)
-app.command("select")(select.select)
-app.command("run")(run.run)
-app.command("resume")(run.resume)
-app.command("status")(run.status)
-app.add_typer(label.app, name="label")
-app.add_typer(pool.app, name="pool")
-app.add_typer(config.app, name="config")
-app.command("doctor")(doctor.doctor)
-app.command("demo")(demo.demo)
+app.command("embed")(embed_command)
+app.command("select")(select_command)
+app.command("run")(run_command)
+app.command("resume")(resume_command)
+app.command("status")(status_command)
+app.add_typer(label_app, name="label")
+app.add_typer(pool_app, name="pool")
+app.add_typer(config_app, name="config")
+app.command("doctor")(doctor_command)
+app.command("demo")(demo_command)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -33,11 +33,18 @@ def import_(
     del json, debug
     from raysal.cli.visit import visit
     from raysal.label import read_labels
+    from raysal.pool import open_pool
     from raysal.session import Session, stored_config
 
     read = read_labels(file)
-    start = pool is not None and stored_config(run) is None
-    with Session(run, pool) if start or pool is not None else visit(run) as session:
+    if pool is None:
+        session = visit(run, "start one with --pool POOL, or check the path")
+    else:
+        begun = stored_config(run) is not None
+        if not begun:  # a typing error should not leave a run behind
+            open_pool(pool).ids_of([label.key for label in read.labels])
+        session = Session(run, pool, visit=begun)
+    with session:
         told = session.tell(read.labels)
     counts = asdict(told)
     parts = [f"{count} {name}" for name, count in counts.items() if count]

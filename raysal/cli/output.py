@@ -99,10 +99,12 @@ def _print(outcome: Outcome, as_json: bool) -> None:
 
 
 def _fail(error: BaseException, as_json: bool, debug: bool) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed in its making
+        return USER
     message, code = explain(error)
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    print(message if message.startswith("Usage:") else f"raysal: {message}", file=sys.stderr)
+    print(f"raysal: {message}", file=sys.stderr)
     if as_json:
         data: dict[str, Any] = {"error": message, "type": type(error).__name__, "exit_code": code}
         if isinstance(error, QuarantineExceeded):
@@ -148,8 +150,6 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 def _usage(error: BaseException, message: str) -> tuple[str, int]:
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError" or not message:
-        return (context.get_help() if context is not None else "see `raysal --help`"), USER
     path = "raysal" if context is None else context.command_path
     return f"{_one_line(message).rstrip('.')}; see `{path} --help`", int(getattr(error, "exit_code", USER))
 

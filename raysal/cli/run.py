@@ -96,7 +96,7 @@ def status(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
             raise
         data = {"run": str(run), "state": "embedding", "problem": str(error)}
         return Outcome(data=data, view=f"{run}: no rounds yet, its pool is not ready ({error})")
-    state = "finished" if found.finished else "waiting for labels" if found.waiting else "running or stopped"
+    state = "finished" if found.finished else "waiting for labels" if found.waiting else "open"
     return Outcome(data={**asdict(found), "state": state}, view=drawn(found, state, run))
 
 

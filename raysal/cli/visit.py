@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from raysal.session import Session
 
 
-def visit(run: Path) -> Session:
+def visit(run: Path, fix: str = "start one with `raysal run CONFIG --out RUN`, or check the path") -> Session:
     """The session of a run that is there.
 
     Raises:
@@ -20,7 +20,5 @@ def visit(run: Path) -> Session:
     from raysal.session import Session, stored_config
 
     if stored_config(run) is None:
-        raise RunError(
-            run, "no run is there", "start one with `raysal run CONFIG --out RUN`, or check the path"
-        )
-    return Session(run)
+        raise RunError(run, "no run is there", fix)
+    return Session(run, visit=True)
