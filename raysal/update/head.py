@@ -91,7 +91,7 @@ class Head:
         """
         if features.ndim != 2 or features.shape[1] != self.dim:
             raise UserError("features", f"shape {features.shape}", f"this head takes [n, {self.dim}]")
-        return features.astype(np.float64) @ self.weight.T + self.bias
+        return np.asarray(features.astype(np.float64) @ self.weight.T + self.bias)
 
     def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """Class probabilities float64 [n, C] of `features` [n, d]; all 1 where there is one class."""
@@ -110,8 +110,11 @@ class Head:
         """Write the head as one safetensors file, atomically. 8 (d + 1)² bytes and a little."""
         from safetensors.numpy import save
 
-        metadata = {"raysal_head": str(FORMAT), "record": self._record(), "sha256": self.digest()}
-        content: bytes = save({name: getattr(self, name) for name in _ARRAYS}, metadata)
+        # One entry: safetensors writes several in random order, and equal heads should be equal files.
+        sealed = {"format": FORMAT, "sha256": self.digest(), "record": self._record()}
+        content: bytes = save(
+            {name: getattr(self, name) for name in _ARRAYS}, {"raysal_head": json.dumps(sealed)}
+        )
         write_file(path, lambda temporary: temporary.write_bytes(content))
 
     @classmethod
@@ -127,16 +130,16 @@ class Head:
             raise Damaged(path, "the file is missing", "restore it from a copy, or refit from the ledger")
         try:
             with safe_open(path, framework="numpy") as file:
-                metadata: dict[str, str] = file.metadata() or {}
-                version = metadata.get("raysal_head", "")
-                if version != str(FORMAT):
+                sealed: dict[str, Any] = json.loads((file.metadata() or {}).get("raysal_head", "{}"))
+                if sealed.get("format") != FORMAT:
+                    found = sealed.get("format")
                     raise Damaged(
-                        path, f"head format {version!r}, expected {FORMAT}", "use the raysal that wrote it"
+                        path, f"head format {found!r}, expected {FORMAT}", "use the raysal that wrote it"
                     )
-                record: dict[str, Any] = json.loads(metadata["record"])
+                record: dict[str, Any] = json.loads(sealed["record"])
                 arrays = {name: file.get_tensor(name) for name in _ARRAYS}
                 head = cls(**{**record, "classes": tuple(record["classes"]), **arrays})
-                intact = head.digest() == metadata["sha256"]
+                intact = head.digest() == sealed["sha256"]
         except (
             SafetensorError,
             UserError,
@@ -187,7 +190,7 @@ def curvature_of(kind: Curvature, logits: NDArray[np.float64]) -> NDArray[np.flo
     if kind == "gaussian":
         return np.ones(len(logits))
     confidence = softmax(logits).max(axis=1)
-    return np.maximum(confidence * (1 - confidence), 1e-9)
+    return np.asarray(np.maximum(confidence * (1 - confidence), 1e-9))
 
 
 def cross_entropy(

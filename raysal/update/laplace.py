@@ -75,27 +75,38 @@ def update(
 def absorb(
     covariance: NDArray[np.float64], rows: NDArray[np.float64], evidence: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The covariance Σ' [D, D] after `rows` [b, D], each with its `evidence` [b], and the gain Σ' rowsᵀ [D,
-    b].
+    """The covariance Σ' [D, D] after `rows` [b, D] with `evidence` [b], and the gain Σ' rowsᵀ [D, b].
 
-    Woodbury on the whole batch. I + ΦΣΦᵀ is taken apart by its eigenvectors, not by Cholesky: two copies of
-    one item with large features leave it singular in float64, and that is no fault of theirs. The gain is
-    ΣΦᵀ(I + ΦΣΦᵀ)⁻¹ and not a product with Σ', which for such items has lost its digits to cancellation.
+    Woodbury on the whole batch: with Φ the rows times the root of their evidence, Σ' = Σ - ΣΦᵀ(I + ΦΣΦᵀ)⁻¹ΦΣ.
+    Rows are first brought to one size, so that an outlier does not drown the others in rounding; then the
+    matrix is inverted by its eigenvectors and not by Cholesky, because two copies of one item with large
+    features leave it singular in float64, and that is no fault of theirs. The gain is ΣΦᵀ(I + ΦΣΦᵀ)⁻¹ and
+    not a product with Σ', which along such items has lost its digits to cancellation.
+
+    Raises:
+        LabelError: ΦΣΦᵀ leaves float64.
     """
-    root = np.sqrt(evidence)[:, None]
-    reach = (rows * root) @ covariance  # [b, D]
+    phi = rows * np.sqrt(evidence)[:, None]
     with np.errstate(over="ignore", invalid="ignore"):
-        inner = reach @ (rows * root).T
-    if not np.isfinite(inner).all():
-        row = int(np.abs(rows).max(axis=1).argmax())
+        variance = ((phi @ covariance) * phi).sum(axis=1)
+    if not np.isfinite(variance).all():
+        row = int((~np.isfinite(variance)).argmax())
         raise LabelError(f"row {row}", "its features are too large beside those of the head", "fit anew")
+    size = np.sqrt(1.0 + np.maximum(variance, 0.0))
+    phi = phi / size[:, None]
+    reach = phi @ covariance  # [b, D]
+    inner = reach @ phi.T + np.diag(size**-2)
     values, vectors = np.linalg.eigh(0.5 * (inner + inner.T))
-    shrink = 1.0 / (1.0 + np.maximum(values, 0.0))
     turned = vectors.T @ reach
-    lost = turned * np.sqrt(shrink)[:, None]
+    # Exact arithmetic obeys Cauchy-Schwarz, turned² <= value · diagonal. Where Σ has lost its digits along a
+    # row (a second item far off in the same direction), holding to it keeps variances from turning negative.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        least = np.nanmax(turned**2 / np.maximum(np.diagonal(covariance), 0.0), axis=1)
+    values = np.maximum(np.maximum(values, least), len(rows) * np.finfo(np.float64).eps)
+    lost = turned / np.sqrt(values)[:, None]
     after = covariance - lost.T @ lost
-    weighted_gain = (turned * shrink[:, None]).T @ vectors.T
-    return 0.5 * (after + after.T), weighted_gain / root.T
+    gain = (turned / values[:, None]).T @ vectors.T
+    return 0.5 * (after + after.T), gain / (size * np.sqrt(evidence))
 
 
 def _mean_moves(

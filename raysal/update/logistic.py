@@ -57,23 +57,21 @@ class Logistic:
     """Largest coordinate of the scaled mean gradient at which to stop; leaves about 1e-5 in a probability."""
 
     def __post_init__(self) -> None:
-        for name, values in (
-            ("l2", () if self.l2 == "cv" else (self.l2,)),
-            ("grid", self.grid),
-            ("tol", (self.tol,)),
-        ):
-            for value in values:
-                if isinstance(value, str) or not (math.isfinite(value) and value > 0):
-                    raise ConfigError(f"trainer.{name}", f"{value!r} is not a finite number above 0")
+        numbers: list[tuple[str, object]] = [("tol", self.tol), *(("grid", value) for value in self.grid)]
+        if self.l2 != "cv":
+            numbers.append(("l2", self.l2))
+        for name, value in numbers:
+            if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"update.trainer.{name}", f"{value!r} is not a finite number above 0")
         if not self.grid:
-            raise ConfigError("trainer.grid", "is empty", "give at least one penalty")
+            raise ConfigError("update.trainer.grid", "is empty", "give at least one penalty")
         if self.folds < 2:
-            raise ConfigError("trainer.folds", f"{self.folds} is below 2")
+            raise ConfigError("update.trainer.folds", f"{self.folds} is below 2")
         if self.max_iter < 1:
-            raise ConfigError("trainer.max_iter", f"{self.max_iter} is below 1")
+            raise ConfigError("update.trainer.max_iter", f"{self.max_iter} is below 1")
         if self.curvature not in ("gaussian", "categorical"):
             raise ConfigError(
-                "trainer.curvature", f"unknown {self.curvature!r}", "use gaussian or categorical"
+                "update.trainer.curvature", f"unknown {self.curvature!r}", "use gaussian or categorical"
             )
 
     def fit(

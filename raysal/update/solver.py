@@ -80,7 +80,8 @@ class Design:
             residual[index, chosen] -= 1.0
             solution.grad = (residual.T * self._shares) @ rows + damping * solution
             fit = -(self._shares * log_probabilities[index, chosen]).sum()
-            return fit + 0.5 * (damping * solution**2).sum()
+            loss: torch.Tensor = fit + 0.5 * (damping * solution**2).sum()
+            return loss
 
         with torch.no_grad():
             optimizer.step(loss_and_gradient)  # type: ignore[no-untyped-call, arg-type, unused-ignore]
@@ -106,7 +107,9 @@ def inverse_of_precision(
     precision = precision * root[:, None] * root
     factor, failed = torch.linalg.cholesky_ex(precision)
     if failed:
-        raise ConfigError("trainer.l2", f"a prior of {prior:g} is too weak for these features", "raise it")
+        raise ConfigError(
+            "update.trainer.l2", f"a prior of {prior:g} is too weak for these features", "raise it"
+        )
     inverse = torch.cholesky_inverse(factor) * root[:, None] * root
     covariance: NDArray[np.float64] = (0.5 * (inverse + inverse.T)).numpy()
     return covariance

@@ -1,0 +1,92 @@
+"""What every entry of TRAINERS keeps; a new one joins by its line in the dict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from raysal.config import Choice
+from raysal.errors import LabelError
+from raysal.update import TRAINERS, Head, Trainer
+
+TRAINING = {"encoder": "e", "version": 4, "ledger_seq": 9, "seed": 0}
+
+
+@pytest.fixture(params=sorted(TRAINERS))
+def trainer(request: pytest.FixtureRequest) -> Trainer:
+    return Choice(name=request.param).build("update.trainer", TRAINERS)
+
+
+def data(n: int = 60, d: int = 7, classes: int = 3) -> tuple[np.ndarray, list[str]]:
+    rng = np.random.default_rng(2)
+    which = np.arange(n) % classes
+    return (rng.normal(size=(classes, d)) * 3)[which] + rng.normal(size=(n, d)), [f"c{k}" for k in which]
+
+
+def test_it_learns_and_fills_the_record(trainer: Trainer) -> None:
+    features, labels = data()
+    head = trainer.fit(features.astype(np.float32), labels, None, classes=["c2", "c0", "c1"], **TRAINING)
+    assert head.classes == ("c0", "c1", "c2")
+    assert (head.encoder, head.version, head.ledger_seq) == ("e", 4, 9)
+    assert (head.labels_seen, head.fitted_on, head.dim) == (60, 60, 7)
+    predicted = head.probabilities(features).argmax(axis=1)
+    assert np.mean([head.classes[k] == label for k, label in zip(predicted, labels, strict=True)]) > 0.9
+
+
+def test_the_posterior_is_a_covariance_and_saves(trainer: Trainer, tmp_path) -> None:
+    features, labels = data()
+    head = trainer.fit(features, labels, None, classes=sorted(set(labels)), **TRAINING)
+    assert np.array_equal(head.covariance, head.covariance.T)
+    values = np.linalg.eigvalsh(head.covariance)
+    assert values.min() > 0
+    assert values.max() <= (1 + 1e-9) / head.prior
+    head.save(tmp_path / "head")
+    assert Head.load(tmp_path / "head").digest() == head.digest()
+
+
+def test_it_is_a_function_of_its_arguments(trainer: Trainer) -> None:
+    features, labels = data()
+    before = features.copy()
+    heads = [trainer.fit(features, labels, None, classes=["c0", "c1", "c2"], **TRAINING) for _ in range(2)]
+    backwards = trainer.fit(features, labels, np.ones(60), classes=["c2", "c1", "c0"], **TRAINING)
+    assert len({head.digest() for head in [*heads, backwards]}) == 1
+    assert np.array_equal(features, before)
+
+
+def test_one_class_and_classes_without_labels(trainer: Trainer) -> None:
+    features, labels = data(classes=1)
+    alone = trainer.fit(features, labels, None, classes=["c0"], **TRAINING)
+    assert (alone.probabilities(features) == 1).all()
+    wider = trainer.fit(features, labels, None, classes=["c0", "later"], **TRAINING)
+    assert (wider.probabilities(features)[:, 0] > 0.5).all()
+    assert np.isfinite(wider.weight).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda x, y, w: (x[:0], y[:0], None), "none to fit"),
+        (lambda x, y, w: (x, y[:-1], None), "59 labels for 60 rows"),
+        (lambda x, y, w: (x, [*y[:5], "new", *y[6:]], None), "row 5: label 'new'"),
+        (lambda x, y, w: (put(x, (7, 2), np.nan), y, None), "row 7: feature 2 is nan"),
+        (lambda x, y, w: (put(x, (8, 6), -np.inf), y, None), "row 8: feature 6 is -inf"),
+        (lambda x, y, w: (x, y, put(w, 3, 0.0)), "row 3: weight is 0.0"),
+        (lambda x, y, w: (x, y, put(w, 4, -1.0)), "row 4: weight is -1.0"),
+        (lambda x, y, w: (x, y, put(w, 5, np.nan)), "row 5: weight is nan"),
+        (lambda x, y, w: (x, y, put(w, 6, np.inf)), "row 6: weight is inf"),
+        (lambda x, y, w: (x, y, w[:4]), "weights"),
+        (lambda x, y, w: (x[:, :0], y, None), "features"),
+        (lambda x, y, w: (x[0], y, None), "features"),
+    ],
+)
+def test_bad_input_is_a_label_error_that_names_it(trainer: Trainer, change, named: str) -> None:
+    features, labels = data()
+    features, labels, weights = change(features, labels, np.ones(60))
+    with pytest.raises(LabelError, match=named):
+        trainer.fit(features, labels, weights, classes=["c0", "c1", "c2"], **TRAINING)
+
+
+def put(array: np.ndarray, where, value: float) -> np.ndarray:
+    array = array.copy()
+    array[where] = value
+    return array
