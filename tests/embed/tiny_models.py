@@ -1,0 +1,117 @@
+"""Small torch models and encoders for the tests of the embed job; importable by Ray workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.errors import BadItem
+
+DIM = 6
+
+
+class MeanColour(torch.nn.Module):
+    """Mean and spread per channel: easy to recompute by hand."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x.mean((2, 3)), x.flatten(2).amax(2)], dim=1)
+
+
+class Weighted(torch.nn.Module):
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.conv = torch.nn.Conv2d(3, DIM, 3)
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.randn(self.conv.weight.shape, generator=generator))
+            self.conv.bias.zero_()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).mean((2, 3))
+
+
+class Broken(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] == 1 and x.std() == 0:  # the one grey image that the dimension is found with
+            return torch.zeros(1, DIM)
+        raise RuntimeError("wires crossed")
+
+
+class Picky(torch.nn.Module):
+    """Refuses a batch that holds a black image, gives nonsense for a white one and too much for a red one."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean((2, 3))
+        if bool((mean.amax(1) == 0).any()):
+            raise RuntimeError("a black image")
+        white = (mean.amin(1) == 1).unsqueeze(1)
+        red = ((mean[:, 0] == 1) & (mean[:, 1] == 0)).unsqueeze(1)
+        out = torch.where(white, torch.full_like(mean, torch.nan), mean)
+        return torch.where(red, torch.full_like(mean, 1e6), out)
+
+
+def mean_colour() -> torch.nn.Module:
+    return MeanColour()
+
+
+def weighted() -> torch.nn.Module:
+    return Weighted(0)
+
+
+def other_weights() -> torch.nn.Module:
+    return Weighted(1)
+
+
+def broken() -> torch.nn.Module:
+    return Broken()
+
+
+def picky() -> torch.nn.Module:
+    return Picky()
+
+
+def not_a_module() -> str:
+    return "a string"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadly:
+    """Takes vectors of 2; kills its process when it meets the value 13, as long as a marker can be taken away."""
+
+    markers: Path
+
+    @property
+    def modality(self) -> Literal["vector"]:
+        return "vector"
+
+    @property
+    def dim(self) -> int:
+        return 2
+
+    def preprocessing(self) -> Mapping[str, Any]:
+        return {}
+
+    def fingerprint(self) -> str:
+        return "0" * 64
+
+    def prepare(self, key: str, payload: Any) -> NDArray[np.float32]:
+        vector = np.asarray(payload, np.float32)
+        if not np.isfinite(vector).all():
+            raise BadItem(key, "the vector is not finite")
+        return vector
+
+    def encode(self, prepared: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        if any(vector[0] == 13 for vector in prepared):
+            marker = next(self.markers.iterdir(), None)
+            if marker is not None:
+                marker.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return np.stack(prepared)

@@ -1,0 +1,135 @@
+"""What every source promises, checked for each entry of SOURCES. A new entry needs an example here."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from raysal.sources import SOURCES, Source, check_keys
+from raysal.sources.fashion_mnist import SYSTEM
+from raysal.types import Item
+
+FULL = 10**6
+
+
+def folder(path: Path) -> Source:
+    for name in ("b.png", "a/c.png", "a.png", "a/b.JPG", "z/y/x.webp", ".hidden.png", "notes.txt"):
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2, 3), (1, 2, 3)).save(file, "PNG")
+    return SOURCES["folder"](path=path)
+
+
+def table(path: Path) -> Source:
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(40, dtype=np.float32)), 4)
+    rows = pa.table({"key": [f"row {i}" for i in range(10)], "vector": vectors, "label": list("abcdefghij")})
+    pq.write_table(rows, path / "one.parquet", row_group_size=4)
+    return SOURCES["table"](path=path, carry=("label",))
+
+
+def text(path: Path) -> Source:
+    file = path / "texts.csv"
+    file.write_text(
+        "key,text,label\n" + "".join(f'k{i},"text, {i}",l{i}\n' for i in range(7)), encoding="utf-8"
+    )
+    return SOURCES["text"](path=file, carry=("label",))
+
+
+def memory(path: Path) -> Source:
+    vectors = np.arange(22, dtype=np.float32).reshape(11, 2)
+    return SOURCES["memory"](vectors=vectors, keys=range(11), carry={"label": list(range(11))})
+
+
+def fashion_mnist(path: Path) -> Source:
+    if not SYSTEM.exists():
+        pytest.skip("needs the files of dataset-fashion-mnist")
+    return SOURCES["fashion_mnist"](split="test")
+
+
+EXAMPLES: dict[str, Callable[[Path], Source]] = {
+    "digits": lambda path: SOURCES["digits"](),
+    "fashion_mnist": fashion_mnist,
+    "folder": folder,
+    "memory": memory,
+    "table": table,
+    "text": text,
+}
+
+
+@pytest.fixture(params=sorted(SOURCES))
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
+    assert request.param in EXAMPLES, f"add an example of {request.param!r} to this file"
+    return EXAMPLES[request.param](tmp_path)
+
+
+def all_items(source: Source, chunk_rows: int) -> list[tuple[int, Item]]:
+    return [
+        (unit.first_id + place, item)
+        for unit in source.units(chunk_rows)
+        for place, item in enumerate(source.read(unit))
+    ]
+
+
+def same(one: Item, other: Item) -> bool:
+    return (
+        (one.key, one.uri, dict(one.carried)) == (other.key, other.uri, dict(other.carried))
+        and type(one.payload) is type(other.payload)
+        and bool(np.all(one.payload == other.payload))
+    )
+
+
+def test_units_cover_the_listing_once_whatever_the_chunk_size(source: Source) -> None:
+    whole = [key for unit in source.units(FULL) for key in unit.keys]
+    for chunk_rows in (1, 3, 512) if len(whole) < 1000 else (97, 512):
+        units = list(source.units(chunk_rows))
+        assert [key for unit in units for key in unit.keys] == whole
+        assert [unit.index for unit in units] == list(range(len(units)))
+        assert [unit.first_id for unit in units] == list(range(0, len(whole), chunk_rows))
+        assert {len(unit.keys) for unit in units[:-1]} <= {chunk_rows}
+        assert check_keys(source, chunk_rows) == (len(whole), len(units))
+
+
+def test_items_do_not_depend_on_the_chunk_size(source: Source) -> None:
+    whole = all_items(source, FULL)
+    for chunk_rows in (3, 4) if len(whole) < 1000 else (700,):
+        parts = all_items(source, chunk_rows)
+        assert len(parts) == len(whole)
+        assert all(a == b and same(one, other) for (a, one), (b, other) in zip(parts, whole, strict=True))
+
+
+def test_read_gives_the_keys_of_the_unit_and_only_those_asked_for(source: Source) -> None:
+    unit = list(source.units(4))[1]
+    items = list(source.read(unit))
+    assert tuple(item.key for item in items) == unit.keys
+    only = {unit.first_id + 1, unit.first_id, 10**9}
+    assert all(same(a, b) for a, b in zip(source.read(unit, only), items[:2], strict=True))
+    assert not list(source.read(unit, set()))
+
+
+def test_a_pickled_copy_reads_the_same_units(source: Source) -> None:
+    unit = next(source.units(5))
+    copy, sent = pickle.loads(pickle.dumps(source)), pickle.loads(pickle.dumps(unit))
+    assert copy.modality == source.modality
+    assert all(same(a, b) for a, b in zip(copy.read(sent), source.read(unit), strict=True))
+
+
+def test_fingerprint_is_stable(source: Source) -> None:
+    assert source.fingerprint() == source.fingerprint()
+    assert len(source.fingerprint()) == 64
+
+
+def test_payloads_are_of_the_modality(source: Source) -> None:
+    for item in source.read(next(source.units(3))):
+        if source.modality == "image":
+            assert isinstance(item.payload, bytes) or item.payload.dtype == np.uint8
+        elif source.modality == "text":
+            assert isinstance(item.payload, str)
+        else:
+            assert np.asarray(item.payload).dtype.kind == "f"
