@@ -156,7 +156,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def remembers(self):
         now = {id: (text, weight) for id, _, text, weight, _ in self.model.labels()}
-        for seq, labels in self.past.items():
+        for seq, labels in [*self.past.items()][:: max(len(self.past) // 3, 1)]:
             assert shown(self.ledger, upto=seq) == labels
             then = {id: (text, weight) for id, _, text, weight, _ in labels}
             changes = self.ledger.changed_since(seq)
@@ -174,12 +174,12 @@ class LedgerMachine(RuleBasedStateMachine):
 def test_any_history_gives_what_the_model_says(tmp_path):
     machine = type("Machine", (LedgerMachine,), {"root": tmp_path})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=50, stateful_step_count=20, deadline=None)
+        machine, settings=settings(max_examples=25, stateful_step_count=20, deadline=None)
     )
 
 
 @given(entries=st.lists(TOLD, max_size=12), cuts=st.sets(st.integers(0, 12)), repeat=st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_how_labels_are_split_into_calls_does_not_matter(tmp_path_factory, entries, cuts, repeat):
     folder = tmp_path_factory.mktemp("split")
     edges = [0, *sorted(cut for cut in cuts if cut < len(entries)), len(entries)]
@@ -193,7 +193,7 @@ def test_how_labels_are_split_into_calls_does_not_matter(tmp_path_factory, entri
 
 
 @given(entries=st.lists(TOLD, max_size=8, unique_by=lambda entry: (entry[0], entry[2])), order=st.randoms())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_the_order_of_annotators_does_not_matter(tmp_path_factory, entries, order):
     folder = tmp_path_factory.mktemp("order")
     mixed = list(entries)
