@@ -94,7 +94,10 @@ def _print(outcome: Outcome, as_json: bool) -> None:
         from rich.console import Console
 
         # Cut nothing where no terminal sets the width.
-        Console(width=None if sys.stdout.isatty() else 400, soft_wrap=False).print(outcome.view)
+        console = Console(width=None if sys.stdout.isatty() else 400)
+        with console.capture() as drawn:  # rich would exit by itself on a broken pipe
+            console.print(outcome.view)
+        sys.stdout.write(drawn.get())
     sys.stdout.flush()
 
 

@@ -1,0 +1,118 @@
+"""The set of commands and options is written out here, so that it cannot grow or change unnoticed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+from cli_tools import cli
+
+from raysal.cli import app
+
+COMMON = ["--debug", "--json"]
+SURFACE = {
+    "": ["--version"],
+    "config show": ["config?"],
+    "config validate": ["config", "--pool"],
+    "demo": ["--data", "--out"],
+    "doctor": ["--out", "--quick"],
+    "embed": [
+        "source",
+        "--out*",
+        "--encoder",
+        "--key-column",
+        "--vector-column",
+        "--image-column",
+        "--text-column",
+        "--carry",
+        "--data",
+        "--size",
+        "--batch-size",
+        "--chunk-rows",
+        "--workers",
+        "--decode-threads",
+        "--max-quarantine",
+        "--backend",
+        "--device",
+    ],
+    "label export": ["run", "--out/-o*", "--waiting"],
+    "label import": ["run", "file", "--pool"],
+    "pool export": ["pool", "--out/-o*"],
+    "pool info": ["pool"],
+    "pool verify": ["pool"],
+    "resume": ["run"],
+    "run": ["config", "--out*", "--backend", "--partitions"],
+    "select": [
+        "pool",
+        "-k*",
+        "--strategy",
+        "--option",
+        "--labels",
+        "--narrow",
+        "--narrow-option",
+        "--partitions",
+        "--backend",
+        "--seed",
+        "--out/-o",
+    ],
+    "status": ["run"],
+}
+"""Arguments in order (`?`: may be left out), then options (`*`: must be given)."""
+
+
+def spelled(parameter: Any) -> str:
+    if not parameter.opts[0].startswith("-"):
+        return str(parameter.name) + ("" if parameter.required else "?")
+    return "/".join(parameter.opts) + ("*" if parameter.required else "")
+
+
+def commands(command: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
+    inner = getattr(command, "commands", {})
+    options = [spelled(parameter) for parameter in command.params]
+    if not inner or options:
+        yield path, options
+    for name, child in inner.items():
+        yield from commands(child, f"{path} {name}".strip())
+
+
+def test_the_commands_are_those_written_out() -> None:
+    found = dict(commands(typer.main.get_command(app)))
+    expected = {path: sorted([*options, *(COMMON if path else [])]) for path, options in SURFACE.items()}
+    assert {path: sorted(options) for path, options in found.items()} == expected
+    for path, options in SURFACE.items():
+        arguments = [name for name in options if not name.startswith("-")]
+        assert [name for name in found[path] if not name.startswith("-")] == arguments
+
+
+@pytest.mark.parametrize("path", sorted(SURFACE))
+def test_every_command_explains_itself(path: str) -> None:
+    answer = cli(*path.split(), "--help")
+    assert answer.code == 0
+    assert answer.err == ""
+    text = re.sub(r"\s+", " ", answer.out)
+    for option in SURFACE[path]:
+        for spelling in option.rstrip("*?").split("/"):
+            assert spelling in text
+
+
+@pytest.mark.parametrize("path", ["", "label", "pool", "config"])
+def test_a_group_by_itself_shows_its_help(path: str) -> None:
+    answer = cli(*path.split())
+    assert answer.code in (0, 2)  # which one is typer's affair, and differs between its versions
+    assert answer.out.count("Usage:") == 1
+    assert answer.err == ""
+
+
+def test_names_in_the_help_are_all_there_are() -> None:
+    from raysal.embed import ENCODERS
+    from raysal.narrow import NARROWERS
+    from raysal.select import SELECTORS
+
+    select, embed = cli("select", "--help").out, cli("embed", "--help").out
+    for name in (*SELECTORS, *NARROWERS):
+        assert name in select
+    for name in ENCODERS:
+        assert name in embed or name == "precomputed"

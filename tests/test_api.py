@@ -1,0 +1,304 @@
+"""The Python doors: `raysal.embed`, `raysal.open_pool`, `raysal.select`, `raysal.Session`."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import make_pool, mixture
+from numpy.typing import NDArray
+
+import raysal
+from raysal.errors import (
+    ConfigError,
+    EncoderError,
+    FingerprintMismatch,
+    LabelError,
+    PoolError,
+    PoolExhausted,
+    QuarantineExceeded,
+    RunError,
+    UnknownName,
+)
+from raysal.select import SELECTORS
+from raysal.sources import Memory  # type: ignore[attr-defined,unused-ignore]
+
+ROOT = Path(__file__).resolve().parents[1]
+N, DIM = 600, 12
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[NDArray[np.float32], list[str]]:
+    return mixture(N, DIM, classes=4)
+
+
+@pytest.fixture(scope="module")
+def pool(
+    tmp_path_factory: pytest.TempPathFactory, data: tuple[NDArray[np.float32], list[str]]
+) -> raysal.Pool:
+    return make_pool(
+        tmp_path_factory.mktemp("api") / "pool", data[0], chunk_rows=250, labels=data[1], missing=[5]
+    )
+
+
+@pytest.fixture(scope="module")
+def labels(data: tuple[NDArray[np.float32], list[str]]) -> dict[str, str]:
+    return {f"item-{i:06d}": data[1][i] for i in range(10, 50)}
+
+
+def run_python(program: str, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_raysal_imports_nothing_heavy() -> None:
+    out = run_python("import sys, raysal; print(*sorted({name.split('.')[0] for name in sys.modules}))")
+    assert not {"torch", "ray", "faiss", "numpy", "pyarrow", "sklearn", "pydantic", "typer"} & set(
+        out.split()
+    )
+
+
+def test_it_works_where_ray_and_faiss_are_absent(pool: raysal.Pool) -> None:
+    program = (
+        "import sys\nsys.modules['ray'] = sys.modules['faiss'] = None\nimport raysal\n"
+        "pool = raysal.open_pool(sys.argv[1])\n"
+        "labels = {'item-000010': 'a', 'item-000011': 'b', 'item-000012': 'a'}\n"
+        "print(raysal.select(pool, k=3, labels=labels, narrow='anchoral', partitions=2).num_rows)"
+    )
+    assert run_python(program, str(pool.path)) == "3\n"
+
+
+def test_the_names_are_sorted_there_and_listed() -> None:
+    assert raysal.__all__ == sorted(raysal.__all__)
+    assert set(raysal.__all__) <= set(dir(raysal))
+    for name in raysal.__all__:
+        assert getattr(raysal, name) is not None
+    with pytest.raises(AttributeError, match="nope"):
+        raysal.nope  # noqa: B018
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert raysal.__version__ == project["version"]
+
+
+def test_packages_and_verbs_share_their_names() -> None:
+    import raysal.embed
+    import raysal.select
+    from raysal import api
+
+    assert raysal.select.SELECTORS is SELECTORS
+    assert inspect.signature(raysal.select) == inspect.signature(api.select)
+    assert inspect.signature(raysal.embed) == inspect.signature(api.embed)
+    assert list(inspect.signature(api.select).parameters) == [
+        "pool", "k", "strategy", "labels", "narrow", "partitions", "backend", "seed",
+    ]  # fmt: skip
+
+
+def test_a_batch_is_a_table_of_five_columns(pool: raysal.Pool, labels: dict[str, str]) -> None:
+    table = raysal.select(pool, k=9, labels=labels)
+    assert table.schema == pa.schema(
+        {
+            "id": pa.int64(),
+            "key": pa.string(),
+            "rank": pa.int64(),
+            "score": pa.float64(),
+            "reason": pa.string(),
+        }
+    )
+    assert table["rank"].to_pylist() == list(range(1, 10))
+    assert len(set(table["id"].to_pylist())) == 9
+    assert table["key"].to_pylist() == [f"item-{i:06d}" for i in table["id"].to_pylist()]
+    assert not set(table["key"].to_pylist()) & set(labels)
+    assert 5 not in table["id"].to_pylist()
+
+
+@pytest.mark.parametrize("strategy", sorted(SELECTORS))
+@pytest.mark.parametrize("narrow", [None, {"name": "anchoral", "subpool": 60, "anchors": 5}])
+@pytest.mark.parametrize("with_labels", [True, False])
+def test_partitions_never_change_the_batch(
+    pool: raysal.Pool,
+    labels: dict[str, str],
+    strategy: str,
+    narrow: dict[str, object] | None,
+    with_labels: bool,
+) -> None:
+    tables = [
+        raysal.select(
+            pool,
+            k=8,
+            strategy=strategy,
+            narrow=narrow,
+            labels=labels if with_labels else None,
+            partitions=partitions,
+        )
+        for partitions in (1, 2, 5)
+    ]
+    assert tables[0].equals(tables[1])
+    assert tables[0].equals(tables[2])
+
+
+def test_ray_picks_the_same(pool: raysal.Pool, labels: dict[str, str], ray_session: None) -> None:
+    here = raysal.select(pool, k=8, labels=labels)
+    assert raysal.select(pool.path, k=8, labels=labels, backend="ray", partitions=2).equals(here)
+
+
+def test_seeds_draw_differently(pool: raysal.Pool) -> None:
+    one, two = (raysal.select(pool, k=20, strategy="random", seed=seed) for seed in (0, 1))
+    assert one["id"].to_pylist() != two["id"].to_pylist()
+    assert raysal.select(pool, k=20, strategy="random", seed=1).equals(two)
+
+
+def test_the_cold_start_is_the_session_s(pool: raysal.Pool, tmp_path: Path) -> None:
+    typical = raysal.select(pool, k=6, strategy="typical", seed=4)
+    with raysal.Session(tmp_path / "run", pool, seed=4) as session:
+        assert session.query(6).ids == typical["id"].to_pylist()
+    for strategy in ("badge", "top_score", "coreset"):
+        table = raysal.select(pool, k=6, strategy=strategy, seed=4)
+        assert table["id"].equals(typical["id"])
+        assert all(f"typical instead of {strategy}" in reason for reason in table["reason"].to_pylist())
+    assert not any("instead of" in reason for reason in typical["reason"].to_pylist())
+    drawn = raysal.select(pool, k=6, strategy="random", seed=4)
+    assert drawn["reason"].to_pylist() == ["uniform draw"] * 6
+
+
+def test_labels_in_every_form_give_the_same_batch(
+    pool: raysal.Pool, labels: dict[str, str], tmp_path: Path
+) -> None:
+    from raysal.label import write_labels
+
+    listed = [raysal.Label(key=key, label=label) for key, label in labels.items()]
+    write_labels(tmp_path / "labels.csv", listed)
+    write_labels(tmp_path / "labels.parquet", listed[::-1])
+    with raysal.Session(tmp_path / "run", pool) as session:
+        session.tell(labels)
+    expected = raysal.select(pool, k=7, labels=labels)
+    for form in (listed, tmp_path / "labels.csv", str(tmp_path / "labels.parquet"), tmp_path / "run"):
+        assert raysal.select(pool, k=7, labels=form).equals(expected)
+
+
+def test_annotators_are_heard_as_in_the_ledger(
+    pool: raysal.Pool, labels: dict[str, str], tmp_path: Path
+) -> None:
+    def said(index: int, label: str, annotator: str) -> raysal.Label:
+        return raysal.Label(key=f"item-{index:06d}", label=label, annotator=annotator)
+
+    listed = [raysal.Label(key=key, label=label) for key, label in labels.items()]
+    listed += [said(100, "class-0", "ann"), said(100, "class-1", "bob")]  # disputed
+    listed += [said(101, "class-0", "ann"), said(101, "class-1", "ann")]  # corrected
+    listed += [said(102, "class-2", "ann"), said(102, "class-2", "bob")]  # confirmed
+    with raysal.Session(tmp_path / "run", pool) as session:
+        session.tell(listed)
+    from_run = raysal.select(pool, k=N - 1 - 43, labels=tmp_path / "run")
+    assert raysal.select(pool, k=N - 1 - 43, labels=listed).equals(from_run)
+    assert not {100, 101, 102} & set(from_run["id"].to_pylist())
+    with pytest.raises(PoolExhausted):
+        raysal.select(pool, k=N - 43, labels=listed)
+
+
+def test_what_a_run_leased_or_held_out_is_not_offered(pool: raysal.Pool, tmp_path: Path) -> None:
+    rounds = {"count": 1, "k": 5, "holdout": 0.3}
+    with raysal.Session(tmp_path / "run", pool, oracle="simulated", rounds=rounds) as session:
+        leased = session.query(5)
+    with pytest.raises(PoolExhausted) as caught:
+        raysal.select(pool, k=N, strategy="random", labels=tmp_path / "run")
+    left = caught.value.available
+    assert 0.5 * N < left < 0.8 * N
+    offered = raysal.select(pool, k=left, strategy="random", labels=tmp_path / "run")["id"].to_pylist()
+    assert not set(leased.ids) & set(offered)
+    with raysal.Session(tmp_path / "run", pool) as session:
+        assert set(session.query(left).ids) == set(offered)
+
+
+def test_one_class_is_enough_for_a_batch(pool: raysal.Pool) -> None:
+    one = {f"item-{i:06d}": "same" for i in range(10, 14)}
+    assert raysal.select(pool, k=4, labels=one).num_rows == 4
+
+
+def test_what_is_asked_wrongly_is_refused(pool: raysal.Pool, labels: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="k: 0"):
+        raysal.select(pool, k=0)
+    with pytest.raises(PoolExhausted) as caught:
+        raysal.select(pool, k=N)
+    assert caught.value.available == N - 1
+    with pytest.raises(UnknownName, match="badge, coreset"):
+        raysal.select(pool, k=1, strategy="bagde")
+    with pytest.raises(UnknownName, match="anchoral"):
+        raysal.select(pool, k=1, narrow="anchors")
+    with pytest.raises(ConfigError, match="anchor"):
+        raysal.select(pool, k=1, narrow={"name": "anchoral", "anchor": 3})
+    with pytest.raises(UnknownName, match="local, ray"):
+        raysal.select(pool, k=1, backend="dask")
+    with pytest.raises(ConfigError, match="partitions"):
+        raysal.select(pool, k=1, partitions=0)
+    with pytest.raises(LabelError, match="nobody"):
+        raysal.select(pool, k=1, labels={"nobody": "x"})
+    with pytest.raises(LabelError, match="item-000005"):
+        raysal.select(pool, k=1, labels={"item-000005": "quarantined"})
+    with pytest.raises(LabelError, match="is empty"):
+        raysal.select(pool, k=1, labels={"item-000001": " "})
+    with pytest.raises(LabelError, match="no such"):
+        raysal.select(pool, k=1, labels=tmp_path / "labels.csv")
+    with pytest.raises(RunError, match="no run"):
+        raysal.select(pool, k=1, labels=tmp_path)
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(PoolError, match="not a pool"):
+        raysal.select(tmp_path / "pool", k=1)
+
+
+def test_the_run_of_another_pool_is_refused(pool: raysal.Pool, tmp_path: Path) -> None:
+    other = make_pool(tmp_path / "other", mixture(50, DIM, seed=9)[0])
+    with raysal.Session(tmp_path / "run", other) as session:
+        session.query(3)
+    with pytest.raises(FingerprintMismatch):
+        raysal.select(pool, k=1, labels=tmp_path / "run")
+
+
+def test_embed_gives_an_open_pool(tmp_path: Path, data: tuple[NDArray[np.float32], list[str]]) -> None:
+    keys = [f"k{i}" for i in range(N)]
+    source = Memory(keys=keys, vectors=data[0], carry={"label": data[1]})
+    made = raysal.embed(source, out=tmp_path / "pool", chunk_rows=200)
+    assert (len(made), made.dim, len(made.chunks)) == (N, DIM, 3)
+    assert np.array_equal(np.concatenate([chunk.vectors() for chunk in made.chunks]), data[0])
+    assert raysal.select(raysal.open_pool(tmp_path / "pool"), k=3).num_rows == 3
+
+
+def test_embed_takes_names_mappings_and_paths(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    table = pa.table({"name": ["a", "b"], "v": pa.array([[1.0, 2.0], [3.0, 4.0]])})
+    pq.write_table(table, tmp_path / "v.parquet")
+    source = {"name": "table", "path": tmp_path / "v.parquet", "key_column": "name", "vector_column": "v"}
+    origin = {"name": "precomputed", "origin": "mine"}
+    one = raysal.embed(source, origin, out=tmp_path / "one")
+    two = raysal.embed(source, "precomputed", out=str(tmp_path / "two"))
+    assert one.fingerprint != two.fingerprint
+    pq.write_table(table.rename_columns(["key", "v"]), tmp_path / "w.parquet")
+    assert len(raysal.embed(tmp_path / "w.parquet", out=tmp_path / "three")) == 2
+
+
+def test_embed_refuses_and_reports(tmp_path: Path) -> None:
+    texts = Memory(keys=["a"], texts=["hello"])
+    with pytest.raises(EncoderError, match="sentence"):
+        raysal.embed(texts, out=tmp_path / "pool")
+    with pytest.raises(UnknownName, match="efficientnet_lite0"):
+        raysal.embed(texts, "nope", out=tmp_path / "pool")
+    assert not (tmp_path / "pool").exists()
+    holed = Memory(keys=["a", "b"], vectors=np.array([[1.0, np.nan], [1.0, 2.0]]))
+    with pytest.raises(QuarantineExceeded):
+        raysal.embed(holed, out=tmp_path / "pool")
+    assert len(raysal.open_pool(tmp_path / "pool")) == 1
