@@ -78,7 +78,7 @@ def batches_section(
         more = tag("p", f"and {left:,} more", class_="note") if left else None
         facts = [
             f"{len(all_picks):,} picks by {record['strategy']}",
-            f"of {record['narrow']}",
+            f"from {record['narrow']}",
             record["decision"],
         ]
         summary = tag("summary", f"Round {record['round']}", tag("span", " · ".join(facts)))

@@ -39,13 +39,13 @@ def rounds_table(arm: Arm, control: Arm | None, rows: Sequence[Row]) -> Html:
     stages = in_order(stage for row in rows for stage in row.seconds)
     judged = any(row.accuracy is not None for row in rows)
     compared = control is not None and any(row.control is not None for row in rows)
-    heads = ["labels", *([f"{arm.strategy}, accuracy"] if judged else [])]
+    heads = ["labels", *([f"accuracy, {arm.strategy}"] if judged else [])]
     heads += (
-        [f"{control.strategy} (control), accuracy", "labels saved"]
+        [f"accuracy, {control.strategy} (control)", "labels saved"]
         if control is not None and compared
         else []
     )
-    heads += [f"{stage}, s" for stage in stages]
+    heads += [f"{stage},\u00a0s" for stage in stages]
     lines = []
     for row in rows:
         cells = [tag("td", f"{row.labels:,}")]
@@ -58,7 +58,7 @@ def rounds_table(arm: Arm, control: Arm | None, rows: Sequence[Row]) -> Html:
         lines.append(tag("tr", cells))
     totals = total_seconds(arm.records)
     blank = [tag("td")] * (len(heads) - len(stages) - 1)
-    foot = tag("tr", tag("td", "total"), blank, [tag("td", seconds(totals[stage])) for stage in stages])
+    foot = tag("tr", tag("td", "sum"), blank, [tag("td", seconds(totals[stage])) for stage in stages])
     return _table(heads, lines, foot)
 
 

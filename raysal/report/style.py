@@ -32,7 +32,9 @@ svg.figure [id*="halo"] text { paint-order: stroke; stroke: #fff; stroke-width: 
 .scroll { overflow-x: auto; margin: .75rem 0 }
 table { border-collapse: collapse; font-size: .925rem; font-variant-numeric: tabular-nums; width: 100% }
 th { font-weight: 600; color: var(--muted); font-size: .82rem; text-align: right; vertical-align: bottom }
-th, td { padding: .38rem .75rem; border-bottom: 1px solid var(--line); white-space: nowrap }
+th, td { padding: .38rem .75rem; border-bottom: 1px solid var(--line) }
+td { white-space: nowrap }
+th { line-height: 1.3 }
 td { text-align: right }
 th:first-child, td:first-child { padding-left: 0 }
 th:last-child, td:last-child { padding-right: 0 }

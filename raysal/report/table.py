@@ -41,7 +41,14 @@ def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
     stages = in_order(stage for row in rows for stage in row.seconds)
     judged = any(row.accuracy is not None for row in rows)
     compared = any(row.control is not None for row in rows)
-    table = Table(title=title, header_style="bold", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title,
+        header_style="bold",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     table.caption = "seconds per stage" if stages else None
     table.add_column("labels", justify="right")
     if judged:
