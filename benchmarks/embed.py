@@ -57,7 +57,7 @@ def bare_loop(images: list[Any], threads: int, barrier: Barrier, ends: Any) -> N
     model = load_model(SIZE, "cpu")
     pixels = np.stack([encoder.prepare("image", image) for image in images])
     tensors = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - MEAN[0]) / STD[0]
-    batches = [batch.contiguous(memory_format=torch.channels_last) for batch in tensors.split(BATCH)]
+    batches = [batch.contiguous(memory_format=torch.channels_last) for batch in torch.split(tensors, BATCH)]
     with torch.inference_mode():
         model.extract_features(batches[0])
         barrier.wait()
@@ -77,7 +77,7 @@ def bare_rate(images: list[Any], workers: int, threads: int) -> float:
     ]
     for process in processes:
         process.start()
-    times = [ends.get() for _ in processes]
+    times: list[tuple[float, float]] = [ends.get() for _ in processes]
     for process in processes:
         process.join()
     return len(images) / (max(end for _, end in times) - min(start for start, _ in times))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from raysal.embed.decode import square_pixels
 from raysal.embed.torch_model import RESIZE, fingerprint_of, ready, run
-from raysal.errors import ConfigError, EncoderError
+from raysal.errors import ConfigError, EncoderError, RaysalError
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +92,19 @@ def load_model(name: str, device: str) -> torch.nn.Module:
 
 @lru_cache(maxsize=4)
 def _dim(encoder: Torch) -> int:
-    return int(encoder.encode([np.full((encoder.size, encoder.size, 3), 128, np.uint8)]).shape[1])
+    grey = np.full((encoder.size, encoder.size, 3), 128, np.uint8)
+    try:
+        vectors = encoder.encode([grey])
+    except RaysalError:
+        raise
+    except Exception as error:  # the user's own code
+        problem = f"fails on a grey image of {encoder.size} pixels ({type(error).__name__}: {error})"
+        raise EncoderError(
+            f"torch:{encoder.arg}", problem, "see the Torch encoder for what it is given"
+        ) from error
+    if vectors.ndim != 2 or len(vectors) != 1:
+        raise EncoderError(f"torch:{encoder.arg}", f"returned {vectors.shape} for one image, expected (1, d)")
+    return int(vectors.shape[1])
 
 
 @lru_cache(maxsize=4)

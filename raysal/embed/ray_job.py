@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -23,21 +25,24 @@ WINDOW = 2
 
 MOST_DEATHS = 3
 START_SECONDS = 180.0
+"""How long the job waits without any worker that is ready."""
 
 
 class Embedder:
     """Hosts `embed_unit` in an actor process."""
 
-    def __init__(self, source: Source, encoder: Encoder, stage: ChunkStage, threads: int) -> None:
-        self._source, self._encoder, self._stage, self._threads = source, encoder, stage, threads
+    def __init__(self, search: list[str]) -> None:
+        """`search` is the driver's module path: an encoder of the user's own may come from its directory."""
+        sys.path += [place for place in search if place not in sys.path]
 
-    def prepare(self) -> str:
+    def prepare(self, source: Source, encoder: Encoder, stage: ChunkStage, threads: int) -> str:
         """Load the model; its fingerprint as this process sees it."""
-        if self._encoder.modality != "vector":
+        self._source, self._encoder, self._stage = source, encoder, stage
+        if encoder.modality != "vector":
             import torch
 
-            torch.set_num_threads(self._threads)  # Ray sets OMP_NUM_THREADS to 1
-        return self._encoder.fingerprint()
+            torch.set_num_threads(threads)  # Ray sets OMP_NUM_THREADS to 1
+        return encoder.fingerprint()
 
     def embed(self, unit: Unit, batch_size: int, decode_threads: int, attempt: int) -> StagedChunk:
         return embed_unit(
@@ -82,7 +87,6 @@ def embed_on_ray(
     threads: int = 0,
     address: str | None = None,
     device: str = "cpu",
-    start_seconds: float = START_SECONDS,
 ) -> Generator[StagedChunk]:
     """Staged chunks in the order they finish. `workers` 0 is what the cluster has room for, up to `most`.
 
@@ -103,8 +107,8 @@ def embed_on_ray(
     host = ray.remote(Embedder).options(num_cpus=threads, num_gpus=gpus, max_restarts=0, max_task_retries=0)
 
     def start() -> _Worker:
-        actor = host.remote(source, encoder, stage, threads)
-        return _Worker(actor=actor, starting=actor.prepare.remote())
+        actor = host.remote([place or os.getcwd() for place in sys.path])
+        return _Worker(actor=actor, starting=actor.prepare.remote(source, encoder, stage, threads))
 
     crew = [start() for _ in range(count)]
     again: deque[_Task] = deque()
@@ -124,8 +128,8 @@ def embed_on_ray(
                 last_ready = time.monotonic()
                 if not any(worker.calls for worker in crew):
                     return
-            elif time.monotonic() - last_ready > start_seconds:
-                raise _no_room(count, threads, gpus, start_seconds)
+            elif time.monotonic() - last_ready > START_SECONDS:
+                raise _no_room(count, threads, gpus)
             waiting = {
                 worker.starting or worker.calls[0][0]: worker
                 for worker in crew
@@ -144,7 +148,7 @@ def embed_on_ray(
                         raise EncoderError(
                             "embed worker",
                             f"died {stillborn} times while loading the model ({error})",
-                            "use fewer --workers",
+                            "use fewer --workers if memory ran out",
                         ) from None
                     crew[crew.index(worker)] = start()
                     for task in _bury(worker):
@@ -194,12 +198,13 @@ def _share(workers: int, threads: int, gpus: int, most: int) -> tuple[int, int]:
     return count, threads or max(1, cpus // count)
 
 
-def _no_room(count: int, threads: int, gpus: int, seconds: float) -> ConfigError:
+def _no_room(count: int, threads: int, gpus: int) -> ConfigError:
     names = ("CPU", "GPU", "memory")
     have = {name: value for name, value in ray.available_resources().items() if name in names}
     need = {"CPU": threads, **({"GPU": gpus} if gpus else {})}
     return ConfigError(
         "embed.workers",
-        f"none of {count} workers could start in {seconds:.0f} s; each asks for {need}, available are {have}",
+        f"none of {count} workers could start in {START_SECONDS:.0f} s; "
+        f"each asks for {need}, available are {have}",
         "ask for fewer threads, or wait until the cluster has room",
     )

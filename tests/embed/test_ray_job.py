@@ -1,0 +1,88 @@
+"""The embed job on Ray: the same bytes as here, and workers that die."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_sources import pictures
+from test_job import contents, quarantined
+from tiny_models import Deadly
+
+from raysal.embed import ray_job
+from raysal.embed.custom import Torch
+from raysal.embed.job import embed
+from raysal.errors import ConfigError, EncoderError, QuarantineExceeded
+from raysal.pool import open_pool
+from raysal.sources.memory import Memory
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def thirteen(place: int, n: int = 24) -> Memory:
+    values = np.arange(2 * n, dtype=np.float32).reshape(n, 2) + 100
+    values[place, 0] = 13
+    return Memory(vectors=values, keys=[f"k{i}" for i in range(n)])
+
+
+def markers(path: Path, count: int) -> Path:
+    path.mkdir()
+    for number in range(count):
+        (path / str(number)).touch()
+    return path
+
+
+def without_records(pool: Path) -> dict[str, bytes]:
+    """A commit record tells the attempt, which is not the same after a death."""
+    return {name: data for name, data in contents(pool).items() if not name.startswith("commits/")}
+
+
+def test_ray_makes_the_same_bytes(tmp_path: Path) -> None:
+    encoder = Torch(arg="tiny_models:weighted", size=8)
+    embed(pictures(), encoder, tmp_path / "here", chunk_rows=40, threads=1)
+    report = embed(pictures(), encoder, tmp_path / "ray", chunk_rows=40, threads=1, workers=2, backend="ray")
+    assert (report.chunks, report.embedded) == (4, 160)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "here")
+
+
+def test_a_killed_worker_is_replaced_and_its_units_done_again(tmp_path: Path) -> None:
+    source = thirteen(9)
+    embed(source, Deadly(markers=markers(tmp_path / "none", 0)), tmp_path / "here", chunk_rows=3)
+    deadly = Deadly(markers=markers(tmp_path / "two", 2))
+    report = embed(source, deadly, tmp_path / "ray", chunk_rows=3, threads=1, workers=1, backend="ray")
+    assert not list((tmp_path / "two").iterdir())
+    assert report.quarantined == 0
+    assert {k: v for k, v in without_records(tmp_path / "ray").items() if k != "pool.json"} == {
+        k: v for k, v in without_records(tmp_path / "here").items() if k != "pool.json"
+    }
+    open_pool(tmp_path / "ray").verify()
+
+
+def test_a_unit_that_kills_every_worker_is_lost_and_counted_and_no_other(tmp_path: Path) -> None:
+    deadly = Deadly(markers=markers(tmp_path / "many", 50))
+    with pytest.raises(QuarantineExceeded):
+        embed(thirteen(9), deadly, tmp_path / "pool", chunk_rows=3, threads=1, workers=2, backend="ray")
+    assert len(list((tmp_path / "many").iterdir())) == 50 - ray_job.MOST_DEATHS
+    assert quarantined(tmp_path / "pool") == dict.fromkeys(
+        ("k9", "k10", "k11"), ("encode", "worker died 3 times")
+    )
+    assert len(open_pool(tmp_path / "pool")) == 21
+
+
+def test_an_error_in_a_worker_arrives_as_itself(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 5), dtype=np.uint8)
+    source = Memory(images=list(pixels), keys=range(6))
+    with pytest.raises(EncoderError, match="wires crossed") as caught:
+        embed(source, Torch(arg="tiny_models:broken", size=4), tmp_path / "pool", threads=1, backend="ray")
+    assert type(caught.value) is EncoderError
+
+
+def test_a_job_that_finds_no_room_says_what_it_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_job, "START_SECONDS", 0.5)
+    with pytest.raises(ConfigError, match=r"each asks for \{'CPU': 999\}, available are .*'CPU'"):
+        embed(
+            pictures(), Torch(arg="tiny_models:weighted", size=8), tmp_path / "p", backend="ray", threads=999
+        )
