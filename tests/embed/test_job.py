@@ -1,4 +1,4 @@
-"""The embed job on this machine: what is quarantined and why, and the same bytes after a stop at any point."""
+"""The embed job on this machine: what it quarantines and why, and the same bytes after any stop."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ embed(vectors(), Precomputed(), sys.argv[1], chunk_rows=5)
 
 @pytest.mark.parametrize("step", [1, 2, 4, 5, 9])
 def test_a_job_killed_at_any_rename_ends_with_the_same_bytes(tmp_path: Path, step: int) -> None:
-    """Renames: the manifest, then for each chunk its three files and its record. The kill is real, in a child."""
+    """Renames: the manifest, then for each chunk its three files and its record."""
     whole, out = tmp_path / "whole", tmp_path / "pool"
     embed(vectors(), Precomputed(), whole, chunk_rows=5)
     child = subprocess.run(
