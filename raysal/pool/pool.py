@@ -167,13 +167,16 @@ class Pool:
 
     def export(self, out: str | Path) -> int:
         """Write keys, ids, carried columns and vectors as one Parquet file, a row group per chunk; returns the rows."""
+        # A carried column that is all null in one chunk has no type there.
+        schemas = [pq.read_schema(self.path / chunk_file("items", chunk.index)) for chunk in self.chunks]
+        schema = pa.unify_schemas(schemas, promote_options="permissive")
         writer: pq.ParquetWriter | None = None
 
         def write(temporary: Path) -> None:
             nonlocal writer
             for chunk in self.chunks:
                 values = pa.FixedSizeListArray.from_arrays(pa.array(chunk.vectors().reshape(-1)), self.dim)
-                table = chunk.items().append_column("vector", values)
+                table = chunk.items().cast(schema).append_column("vector", values)
                 writer = writer or pq.ParquetWriter(temporary, table.schema)
                 writer.write_table(table)
             if writer is not None:
@@ -190,7 +193,7 @@ class Pool:
         """The items whose `column` is among `values`, in id order. One streaming pass; memory for what is found."""
         wanted = pa.array(values)
         found = [table.filter(pc.is_in(table[column], value_set=wanted)) for table in self.items(columns)]
-        return pa.concat_tables(found)
+        return pa.concat_tables(found, promote_options="permissive")  # a column may be all null in one chunk
 
     def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
         """Ids of items by key.

@@ -306,3 +306,13 @@ def test_the_deadly_encoder_of_the_ray_tests_works_without_markers(tmp_path: Pat
     (tmp_path / "markers").mkdir()
     source = Memory(vectors=np.full((3, 2), 13.0), keys="abc")
     assert embed(source, Deadly(markers=tmp_path / "markers"), tmp_path / "pool").quarantined == 0
+
+
+def test_a_carried_column_may_be_empty_in_some_chunks(tmp_path: Path) -> None:
+    labels = [None, None, "x", None, None, None]
+    source = Memory(vectors=np.ones((6, 2)), keys="abcdef", carry={"label": labels})
+    embed(source, Precomputed(), tmp_path / "pool", chunk_rows=2)
+    pool = open_pool(tmp_path / "pool")
+    assert pool.rows_where("key", ["a", "c", "f"])["label"].to_pylist() == [None, "x", None]
+    assert pool.export(tmp_path / "out.parquet") == 6
+    assert pq.read_table(tmp_path / "out.parquet")["label"].to_pylist() == labels
