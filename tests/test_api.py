@@ -28,7 +28,7 @@ from raysal.errors import (
     UnknownName,
 )
 from raysal.select import SELECTORS
-from raysal.sources import Memory  # type: ignore[attr-defined,unused-ignore]
+from raysal.sources import Memory
 
 ROOT = Path(__file__).resolve().parents[1]
 N, DIM = 600, 12

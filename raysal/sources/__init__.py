@@ -30,7 +30,7 @@ SOURCES: dict[str, type[Source]] = {
 
 _NAMED = ("digits", "fashion_mnist")
 
-__all__ = ["SOURCES", "Source", "check_keys", "detect_source"]
+__all__ = ["SOURCES", "Memory", "Source", "check_keys", "detect_source"]
 
 
 def detect_source(path: str | Path, **options: Any) -> Source:
