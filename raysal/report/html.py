@@ -82,11 +82,7 @@ def report_html(run: Path) -> Html:
         body.append(_section("Map of the pool", note, draw_map(pool_map), _legend(pool_map, colours)))
     classes = class_table(arm, control, answers, colours)
     if classes is not None:
-        body.append(
-            _section(
-                "Classes", "Labels given, and the share of each class’s held-out items recognised.", classes
-            )
-        )
+        body.append(_section("Classes", "", classes))
     if batches.rounds:
         strips = batches_section(arm, batches, answers, pool, colours)
         body.append(

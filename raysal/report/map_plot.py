@@ -108,7 +108,7 @@ def _picks(figure: Any, axes: Any, pool_map: PoolMap) -> None:
     order = np.argsort(pool_map.rounds[picked], kind="stable")
     x, y = pool_map.points[picked][order].T
     axes.scatter(
-        x, y, s=17, c=pool_map.rounds[picked][order], cmap=shades, norm=norm,
+        x, y, s=14, c=pool_map.rounds[picked][order], cmap=shades, norm=norm,
         edgecolors="#ffffff", linewidths=0.45, rasterized=True,
     )  # fmt: skip
     if last:

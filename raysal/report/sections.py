@@ -14,6 +14,9 @@ from raysal.report.metrics import Curve, Row, in_order, total_seconds
 from raysal.report.records import Answers, Arm
 from raysal.report.table import ABSENT, percent, saved, seconds
 
+MOST_CLASSES = 40
+"""Lines of the table of classes at most: those of lowest recall, then those of fewest labels."""
+
 LIBRARIES = ("torch", "numpy", "pyarrow", "scikit-learn", "matplotlib", "ray")
 
 
@@ -67,9 +70,11 @@ def class_table(arm: Arm, control: Arm | None, answers: Answers, colours: Mappin
     own = _recall(arm)
     other = {} if control is None else _recall(control)
     given = Counter(answers.classes.values())
-    names = sorted({*own, *given})
-    if not names:
+    every = sorted({*own, *given})
+    if not every:
         return None
+    hardest = sorted(every, key=lambda name: (own.get(name, 1.0), given[name]))[:MOST_CLASSES]
+    names = sorted(hardest)
     lines = []
     for name in names:
         bars = [tag("i", style=f"width:{100 * own.get(name, 0.0):.1f}%")]
@@ -87,7 +92,12 @@ def class_table(arm: Arm, control: Arm | None, answers: Answers, colours: Mappin
         lines.append(tag("tr", cells))
     heads = ["labels", *(["recall"] if own else [])]
     heads += [f"{control.strategy} (control)"] if control is not None and other else []
-    return _table(["class", *heads, *([""] if own else [])], lines, None, first_left=True)
+    words = "Labels given"
+    words += ", and the share of each class’s held-out items that is recognised" if own else ""
+    words += " (thin bars: the control arm)." if own and other else "."
+    words += f" The hardest {len(names):,} of {len(every):,} classes." if len(every) > len(names) else ""
+    table = _table(["class", *heads, *([""] if own else [])], lines, None, first_left=True)
+    return join(tag("p", words, class_="note"), table)
 
 
 def provenance(arm: Arm, pool: Pool | None) -> Html:

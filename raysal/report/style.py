@@ -43,7 +43,7 @@ tfoot td { border-bottom: 0; font-weight: 600; border-top: 1.5px solid #b9c3cd }
 td.strong { font-weight: 650; color: var(--blue) }
 td.dim { color: var(--muted) }
 td.loss { color: var(--red) }
-th.left, td.left { text-align: left; white-space: normal; overflow-wrap: anywhere }
+th.left, td.left { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 8.5rem }
 td.bar { width: 22% }
 td.bar i { display: block; height: .62rem; border-radius: 2px; background: var(--blue); min-width: 1px }
 td.bar i + i { height: .22rem; margin-top: 2px; background: #9aa5b1 }

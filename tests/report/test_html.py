@@ -184,3 +184,16 @@ def test_a_batch_cut_short_is_named(tmp_path: Path):
     with pytest.raises(Damaged, match=r"batch\.parquet"):
         write_report(run)
     assert not (run / "report.html").exists()
+
+
+def test_of_very_many_classes_the_hardest_are_listed(tmp_path: Path):
+    vectors, _ = mixture(300, 4)
+    pool = make_pool(tmp_path / "pool", vectors, labels=[f"kind-{i % 100}" for i in range(300)])
+    with Session(tmp_path / "run", pool, oracle="simulated", rounds={"k": 90, "holdout": 0.4}) as session:
+        session.ask_oracle(session.query())
+        recall = session.finish()["evaluation"]["recall"]
+    text = Page(str(report_html(tmp_path / "run"))).text
+    classes = text[text.index("The hardest 40 of ") : text.index("Batches")]
+    assert classes.count("kind-") == 40
+    assert min(recall, key=lambda name: recall[name]) in text
+    assert "others" in text
