@@ -76,5 +76,5 @@ def highest_score(partition: Partition, head: Linear, score: str, k: int) -> Ran
     bias = torch.from_numpy(head.bias.astype(np.float32)).to(partition.device)[:, None]
     for block in partition.blocks(partition.candidates()):
         values = SCORES[score](torch.softmax(weight @ block.features.T + bias, 0))
-        best.offer(values[None, : block.n], partition.ids[block.rows])
+        best.offer(values[: block.n, None], partition.ids[block.rows])
     return best.result()[0]

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.fleet import Fleet, Partition
-from raysal.fleet.partition import padded
+from raysal.fleet import BLOCK, Fleet, Partition
+from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import item_uniform
 from raysal.sweep.best import Best, best_of
 from raysal.sweep.scores import SCORES
@@ -86,43 +86,58 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
     """The pass over one partition."""
     device, classes = partition.device, 0 if head is None else len(head.bias)
     anchors = np.empty((0, partition.dim), np.float32) if request.anchors is None else unit_rows(request.anchors)
-    weights = anchors if head is None else np.concatenate([head.weight.astype(np.float32), anchors])
-    stacked = padded(weights, partition.width, torch.float32, device)
+    columns = anchors if head is None else np.concatenate([head.weight.astype(np.float32), anchors])
+    # As many columns as is a multiple of ALIGN: 16 take half the time of 10 (MKL, measured 2026-11).
+    aligned = np.zeros((-(-len(columns) // ALIGN) * ALIGN, partition.dim), np.float32)
+    aligned[: len(columns)] = columns
+    stacked = padded(aligned, partition.width, torch.float32, device).T.contiguous()
     bias = None if head is None else torch.from_numpy(head.bias.astype(np.float32)).to(device)[:, None]
     names = request.scores if head is not None else ()
-    best = Best(len(names), request.top, device)
+    best = {name: Best(1, request.top, device) for name in names}
     nearest = Best(len(anchors), request.neighbours, device)
-    norms = partition.sq_norms().clamp_min(torch.finfo(torch.float32).tiny).rsqrt() if len(anchors) else None
+    norms = partition.sq_norms().clamp_min(torch.finfo(torch.float32).tiny).rsqrt_()[:, None] if len(anchors) else None
     counts = torch.zeros(classes, dtype=torch.long, device=device)
-    histograms = torch.zeros(len(names), BINS, dtype=torch.long, device=device)
-    hidden = not partition.available.all()
-    available = torch.from_numpy(partition.available).to(device)
-    for block in partition.blocks() if len(stacked) else ():
-        # Whole blocks until the last moment: elementwise kernels, too, treat the tail of an array apart.
-        product = stacked @ block.features.T
+    histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in names}
+    closed = None if partition.available.all() else torch.from_numpy(~partition.available).to(device)
+    product = torch.empty(BLOCK, len(aligned), device=device)
+    for block in partition.blocks() if len(columns) else ():
+        torch.mm(block.features, stacked, out=product)
         start, stop = int(block.rows[0]), int(block.rows[-1]) + 1
-        ids, open_rows = partition.ids[start:stop], available[start:stop]
+        ids, out = partition.ids[start:stop], None if closed is None else closed[start:stop]
         if bias is not None:
-            probabilities = torch.softmax(product[:classes] + bias, 0)
-            predicted = probabilities.argmax(0)[: block.n]
-            counts += torch.bincount(predicted[open_rows] if hidden else predicted, minlength=classes)
-            if names:
-                values = torch.stack([SCORES[name](probabilities) for name in names])[:, : block.n]
+            # Whole blocks until the last moment: elementwise kernels, too, treat the tail of an array apart.
+            probabilities = torch.softmax(product[:, :classes].T + bias, 0)
+            counts += count_predicted(probabilities[:, : block.n], out)
+            for name in names:
+                values = SCORES[name](probabilities)[: block.n]
                 bins = (values * BINS).long().clamp_(0, BINS - 1)
-                for lane in range(len(names)):
-                    histograms[lane] += torch.bincount(bins[lane][open_rows] if hidden else bins[lane], minlength=BINS)
-                best.offer(values.masked_fill(~open_rows, -torch.inf) if hidden else values, ids)
+                histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
+                best[name].offer((values if out is None else values.masked_fill(out, -torch.inf))[:, None], ids)
         if norms is not None:
-            similarity = product[classes:, : block.n] * norms[start:stop]
-            nearest.offer(similarity.masked_fill_(~open_rows, -torch.inf) if hidden else similarity, ids)
+            similarity = product[: block.n, classes : len(columns)].mul_(norms[start:stop])
+            if out is not None:
+                similarity.masked_fill_(out[:, None], -torch.inf)
+            nearest.offer(similarity, ids)
     return Sweep(
         rows=int(partition.available.sum()),
         class_counts=counts.cpu().numpy(),
-        histograms={name: histograms[lane].cpu().numpy() for lane, name in enumerate(names)},
-        top=dict(zip(names, best.result(), strict=True)),
+        histograms={name: histograms[name].cpu().numpy() for name in names},
+        top={name: best[name].result()[0] for name in names},
         neighbours=nearest.result(),
         sample=sample_partition(partition, request.key, request.sample),
     )
+
+
+def count_predicted(probabilities: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
+    """[C] items predicted to be of each class, ties to the first class; rows marked `out` [n] do not count.
+
+    By comparing with the maximum, which is several times faster than argmax along the classes; only a block with a
+    tie needs that.
+    """
+    top = probabilities == probabilities.amax(0)
+    if int(top.sum()) != top.shape[1]:
+        top = torch.nn.functional.one_hot(probabilities.argmax(0), len(probabilities)).T.bool()
+    return (top if out is None else top & ~out).sum(1)
 
 
 def sample_partition(partition: Partition, key: int, size: int) -> Ranked:

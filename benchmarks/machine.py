@@ -1,0 +1,60 @@
+"""Shared by the benchmarks: what machine this is, and pools of random vectors."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from raysal.pool import ChunkStage, Manifest, Pool, PoolWriter
+from raysal.store import digest_of
+
+CHUNK_ROWS = 65536
+
+
+def describe(device: str = "cpu") -> str:
+    """One line that names the machine."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        cpu = models[0] if models else cpu
+    gpu = f", {torch.cuda.get_device_name()}" if device.startswith("cuda") else ""
+    return f"{cpu}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__}"
+
+
+def random_pool(path: Path, rows: int, dim: int, seed: int = 0) -> Pool:
+    """A pool of `rows` Gaussian vectors around 64 centres, written chunk by chunk; reused if it is there."""
+    if (path / "pool.json").exists():
+        return Pool(path)
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(64, dim)).astype(np.float32)
+    manifest = Manifest(
+        dim=dim,
+        modality="vector",
+        items=rows,
+        chunks=-(-rows // CHUNK_ROWS),
+        chunk_rows=CHUNK_ROWS,
+        encoder={"name": "precomputed", "fingerprint": digest_of({"dim": dim})},
+        source={"name": "random", "fingerprint": digest_of({"rows": rows, "seed": seed})},
+    )
+    writer, stage = PoolWriter(path, manifest), ChunkStage(path, dim)
+    for index in range(manifest.chunks):
+        low, high = index * CHUNK_ROWS, min((index + 1) * CHUNK_ROWS, rows)
+        which = rng.integers(len(centres), size=high - low)
+        vectors = centres[which] + rng.standard_normal((high - low, dim), dtype=np.float32)
+        staged = stage.write(
+            index=index,
+            first_id=low,
+            vectors=vectors.astype(np.float16),
+            ids=np.arange(low, high),
+            keys=[f"row-{i}" for i in range(low, high)],
+            uris=[None] * (high - low),
+            carried={},
+            quarantined=[],
+        )
+        writer.commit(staged)
+    return Pool(path)

@@ -1,0 +1,124 @@
+"""How near is the sweep to the bare matrix products it contains?
+
+    python -m benchmarks.sweep [--rows 1000000] [--dim 256] [--anchors 100] [--device cpu] [--json]
+
+The bare loop multiplies the same number of float32 blocks, which lie ready in memory: no conversion from float16, no
+softmax, no scores, no top lists. It takes the faster of the two orientations of the product. Sweep and bare loop run
+in turn, and the ratio of their medians is printed: 1.0 means that all the rest is free.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.machine import describe, random_pool
+from raysal.fleet import BLOCK, LocalFleet, plan_partitions
+from raysal.sweep import SweepRequest, sweep
+from raysal.update import Head
+
+CLASSES = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--anchors", type=int, default=100)
+    parser.add_argument("--neighbours", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        results = measure(Path(folder), args)
+    if args.json:
+        print(json.dumps(results))
+        return
+    print(results["machine"])
+    for case in results["cases"]:
+        print(
+            f"{case['columns']:>4} columns: bare products {case['bare_s']:.3f} s, sweep {case['sweep_s']:.3f} s, "
+            f"rate of the sweep {case['ratio']:.2f} x bare"
+        )
+
+
+def measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
+    """Both cases, each against the bare products of its shape."""
+    pool = random_pool(folder / "pool", args.rows, args.dim)
+    rng = np.random.default_rng(1)
+    head = Head(
+        classes=tuple(f"class-{c}" for c in range(CLASSES)),
+        weight=rng.normal(size=(CLASSES, args.dim)) * 0.1,
+        bias=np.zeros(CLASSES),
+        covariance=np.eye(args.dim + 1),
+        prior=1.0,
+        encoder=str(pool.manifest.encoder["fingerprint"]),
+        version=0,
+        labels_seen=0,
+        fitted_on=0,
+        ledger_seq=0,
+    )
+    anchors = rng.normal(size=(args.anchors, args.dim)).astype(np.float32)
+    requests = {
+        CLASSES: SweepRequest(scores=("margin",), top=1000),
+        CLASSES + args.anchors: SweepRequest(
+            scores=("margin",), top=1000, anchors=anchors, neighbours=args.neighbours
+        ),
+    }
+    cases = []
+    with LocalFleet(plan_partitions(pool, 1, device=args.device)) as fleet:
+        for columns, request in requests.items():
+            bare_s, sweep_s = in_turn(
+                bare_products(args.rows, args.dim, columns, args.device),
+                lambda request=request: sweep(fleet, head, request),
+                args.repeats,
+                args.device,
+            )
+            cases.append({"columns": columns, "bare_s": bare_s, "sweep_s": sweep_s, "ratio": bare_s / sweep_s})
+    return {"machine": describe(args.device), "rows": args.rows, "dim": args.dim, "cases": cases}
+
+
+def bare_products(rows: int, dim: int, columns: int, device: str) -> Callable[[], None]:
+    """[BLOCK, dim] x [dim, columns] for as many float32 blocks as the pool has, in the faster orientation."""
+    blocks = [torch.randn(BLOCK, dim, device=device) for _ in range(-(-rows // BLOCK))]
+    tall, wide = torch.randn(dim, columns, device=device), torch.randn(columns, dim, device=device)
+
+    def by_rows() -> None:
+        for block in blocks:
+            torch.mm(block, tall)
+
+    def by_columns() -> None:
+        for block in blocks:
+            torch.mm(wide, block.T)
+
+    slow, fast = in_turn(by_rows, by_columns, 3, device)
+    return by_rows if slow < fast else by_columns
+
+
+def in_turn(
+    first: Callable[[], object], second: Callable[[], object], repeats: int, device: str
+) -> tuple[float, float]:
+    """Median seconds of two functions run alternately, after one unmeasured run of each."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for repeat in range(repeats + 1):
+        for which, function in enumerate((first, second)):
+            start = time.perf_counter()
+            function()
+            if device.startswith("cuda"):
+                torch.cuda.synchronize()
+            if repeat:
+                times[which].append(time.perf_counter() - start)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+if __name__ == "__main__":
+    main()
