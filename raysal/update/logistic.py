@@ -14,7 +14,7 @@ from raysal import rng
 from raysal.errors import ConfigError, LabelError
 from raysal.update.evidence import Evidence, gather_evidence, with_constant
 from raysal.update.head import Curvature, Head, cross_entropy, curvature_of
-from raysal.update.solver import Design, inverse_of_precision
+from raysal.update.solver import Design, inverse_of_precision, threads_for
 
 COARSE = 1e-4
 """Tolerance enough to rank penalties by held-out loss."""
@@ -40,8 +40,8 @@ class Logistic:
     that of the weights.
 
     Cost: O(n d min(n, d)) once, O(n C min(n, d)) per iteration, O(n d² + d³) for the covariance. 800 x 1280
-    with 10 classes took 0.4 s on two cores, a third of it for the covariance. The result is a function of the
-    arguments; its last bits depend on the BLAS and its number of threads too.
+    with 10 classes took 0.5 s on one core, a third of it for the covariance. The result is a function of the
+    arguments (on another kind of machine its last bits may differ).
 
     Raises:
         ConfigError: a field is out of range, or (by `fit`) `l2` is too weak for the precision to be inverted.
@@ -91,6 +91,18 @@ class Logistic:
         evidence = gather_evidence(features, labels, weights, names)
         if not len(labels):
             raise LabelError("labels", "there are none to fit", "label at least one item first")
+        with threads_for(len(labels), evidence.features.shape[1], len(names)):
+            return self._fit(evidence, names, encoder, version, ledger_seq, seed)
+
+    def _fit(
+        self,
+        evidence: Evidence,
+        names: tuple[str, ...],
+        encoder: str,
+        version: int,
+        ledger_seq: int,
+        seed: int,
+    ) -> Head:
         square = mean_square(evidence)
         constant = math.sqrt(square)
         l2 = self.choose_l2(evidence, len(names), seed) if isinstance(self.l2, str) else self.l2
@@ -107,8 +119,8 @@ class Logistic:
             prior=prior,
             encoder=encoder,
             version=version,
-            labels_seen=len(labels),
-            fitted_on=len(labels),
+            labels_seen=len(evidence.targets),
+            fitted_on=len(evidence.targets),
             ledger_seq=ledger_seq,
             curvature=self.curvature,
         )

@@ -143,6 +143,22 @@ def test_the_same_call_gives_the_same_bits_and_float16_is_taken_exactly() -> Non
     assert fit(features, labels, l2="cv").digest() == fit(features, labels, l2="cv").digest()
 
 
+def test_the_number_of_threads_changes_no_bit_and_is_put_back() -> None:
+    import torch
+
+    features, labels = blobs(300, 500, 10)
+    before = torch.get_num_threads()
+    digests = set()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            digests.add(fit(features, labels).digest())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert len(digests) == 1
+
+
 def test_the_records_are_passed_through() -> None:
     features, labels = blobs(9, 4, 3)
     head = Logistic().fit(
