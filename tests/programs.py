@@ -1,0 +1,99 @@
+"""Whole programs over a fleet, and the inputs they need, for the tests of narrowing and selection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.fleet import Fleet, LocalFleet, exclude, plan_partitions
+from raysal.narrow import NARROWERS, LabelledVectors, Narrowed, Narrower, narrow
+from raysal.pool import Pool
+from raysal.select import Picks, Selector, Task, select
+from raysal.sweep import Sweep
+from raysal.update import Head
+
+SMALL: dict[str, dict[str, Any]] = {
+    "anchoral": {"anchors": 3, "neighbours": 40, "subpool": 60, "explore": 5},
+    "top_score": {"size": 60},
+    "uniform": {"size": 60},
+}
+"""Settings with which a narrower binds on a pool of some hundred rows; an entry that is not here uses its defaults."""
+
+
+def small(name: str) -> Narrower:
+    return NARROWERS[name](**SMALL.get(name, {}))
+
+
+def local(pool: Pool, partitions: int = 1) -> LocalFleet:
+    return LocalFleet(plan_partitions(pool, partitions))
+
+
+def random_head(dim: int, classes: int = 5, seed: int = 0, scale: float = 0.3) -> Head:
+    rng = np.random.default_rng(seed)
+    return make_head(rng.normal(size=(classes, dim)) * scale, rng.normal(size=classes) * 0.1)
+
+
+def make_head(weight: NDArray[np.float64], bias: NDArray[np.float64]) -> Head:
+    return Head(
+        classes=tuple(f"class-{c}" for c in range(len(weight))),
+        weight=weight,
+        bias=bias,
+        covariance=np.eye(weight.shape[1] + 1),
+        prior=1.0,
+        encoder="",
+        version=0,
+        labels_seen=1,
+        fitted_on=1,
+        ledger_seq=0,
+    )
+
+
+def labelled_of(x: NDArray[np.floating], names: Sequence[str], ids: Sequence[int]) -> LabelledVectors:
+    rows = np.sort(np.array(ids, np.int64))
+    return LabelledVectors(
+        ids=rows, vectors=x[rows].astype(np.float16).astype(np.float32), classes=[names[row] for row in rows]
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    found: Sweep
+    narrowed: Narrowed
+    picks: Picks
+
+    def same_as(self, other: Outcome) -> bool:
+        """Equal to the last bit: candidates, picks, scores, reasons."""
+        mine, theirs = self.narrowed.ids, other.narrowed.ids
+        return (
+            (mine is None) == (theirs is None)
+            and (mine is None or np.array_equal(np.sort(mine), np.sort(theirs)))
+            and self.narrowed.rule == other.narrowed.rule
+            and np.array_equal(self.found.class_counts, other.found.class_counts)
+            and np.array_equal(self.picks.ids, other.picks.ids)
+            and np.array_equal(self.picks.scores, other.picks.scores)
+            and self.picks.reasons == other.picks.reasons
+        )
+
+
+def run_program(
+    fleet: Fleet,
+    selector: Selector,
+    narrower: Narrower,
+    *,
+    head: Head | None,
+    labelled: LabelledVectors,
+    excluded: Sequence[int] = (),
+    k: int = 12,
+    key: int = 7,
+) -> Outcome:
+    """A round without a session: exclude, sweep and narrow, select."""
+    fleet.reset()
+    out = np.unique(np.concatenate([labelled.ids, np.array(excluded, np.int64)]))
+    available = sum(fleet.each(exclude, out))
+    found, narrowed = narrow(fleet, narrower, head, labelled, k=k, available=available, key=key)
+    picks = select(fleet, selector, Task(head=head, labelled=labelled.vectors, key=key + 1), k)
+    return Outcome(found=found, narrowed=narrowed, picks=picks)

@@ -1,0 +1,386 @@
+"""The laws of selection: the same picks wherever the rows lie, fast = reference, k distinct ids, prefixes, D^2 sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+import torch
+from conftest import make_pool, mixture
+from programs import Outcome, labelled_of, local, make_head, random_head, run_program, small
+from scipy.stats import chi2
+
+from raysal.fleet import Fleet, keep, plan_partitions
+from raysal.narrow import NARROWERS, LabelledVectors
+from raysal.pool import Pool
+from raysal.rng import derive
+from raysal.select import SELECTORS, Task, select
+from raysal.sweep import SCORES, SweepRequest, sweep
+from raysal.update import Head
+
+GREEDY = ("badge", "coreset", "random", "top_score")
+"""Rules whose picks(k) are a prefix of picks(k + 1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A pool's rows and what a round over them needs; the chunk size is left open."""
+
+    x: np.ndarray
+    names: list[str]
+    missing: tuple[int, ...]
+    excluded: tuple[int, ...]
+    labelled: LabelledVectors
+    head: Head
+
+    @property
+    def offered(self) -> np.ndarray:
+        """Ids that may be picked."""
+        out = {*self.missing, *self.excluded, *self.labelled.ids.tolist()}
+        return np.array([i for i in range(len(self.x)) if i not in out], np.int64)
+
+    def pool(self, path: Path, chunk_rows: int) -> Pool:
+        return make_pool(path, self.x, chunk_rows=chunk_rows, missing=self.missing)
+
+    def run(self, fleet: Fleet, selector: str, narrower: str, **options: Any) -> Outcome:
+        return run_program(
+            fleet,
+            SELECTORS[selector](),
+            small(narrower),
+            head=self.head,
+            labelled=self.labelled,
+            excluded=self.excluded,
+            **options,
+        )
+
+
+def make_case(n: int, dim: int, seed: int = 0, labels: int = 20) -> Case:
+    """A mixture in which a fifth of the rows are copies of others, with gaps in the ids and rows taken out."""
+    x, names = mixture(n, dim, seed=seed)
+    rng = np.random.default_rng(seed + 1)
+    copies = rng.choice(n, n // 5, replace=False)
+    x[copies] = x[rng.integers(n, size=len(copies))]
+    # Copies also of the rows that rules love best, far apart in id.
+    far = np.argsort(-(x**2).sum(1))[:4]
+    x[[1, n // 2, n - 2, n // 3]] = x[far]
+    spread = rng.permutation(n)
+    gaps, out, known = spread[: n // 12], spread[n // 12 : n // 6], spread[n // 6 : n // 6 + labels]
+    return Case(
+        x=x,
+        names=names,
+        missing=tuple(gaps.tolist()),
+        excluded=tuple(out.tolist()),
+        labelled=labelled_of(x, names, known.tolist()),
+        head=random_head(dim, seed=seed + 2),
+    )
+
+
+@pytest.fixture(scope="module")
+def main_case() -> Case:
+    return make_case(720, 33)
+
+
+@pytest.fixture(scope="module")
+def main_pools(main_case: Case, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Pool]:
+    root = tmp_path_factory.mktemp("main")
+    return {rows: main_case.pool(root / str(rows), rows) for rows in (64, 700, 720)}
+
+
+@pytest.fixture(scope="module")
+def expected(main_case: Case, main_pools: dict[int, Pool]) -> Callable[[str, str], Outcome]:
+    """The outcome over one partition of one chunk."""
+    known: dict[tuple[str, str], Outcome] = {}
+    fleet = local(main_pools[720])
+
+    def outcome(selector: str, narrower: str) -> Outcome:
+        if (selector, narrower) not in known:
+            known[selector, narrower] = main_case.run(fleet, selector, narrower)
+        return known[selector, narrower]
+
+    return outcome
+
+
+every_selector = pytest.mark.parametrize("selector", sorted(SELECTORS))
+every_narrower = pytest.mark.parametrize("narrower", sorted(NARROWERS))
+
+
+# -- law 1: the same picks wherever the rows lie ------------------------------------------------------------------
+
+
+@every_selector
+@every_narrower
+def test_picks_depend_neither_on_partitions_nor_on_chunks(
+    selector, narrower, main_case, main_pools, expected
+):
+    for rows, partitions in ((64, 1), (64, 2), (700, 2), (64, 5), (720, 5)):
+        outcome = main_case.run(local(main_pools[rows], partitions), selector, narrower)
+        assert outcome.same_as(expected(selector, narrower)), f"{partitions} partitions of chunks of {rows}"
+
+
+@every_selector
+@every_narrower
+def test_picks_are_the_same_with_rows_of_their_own_and_partitions_without_any(selector, narrower, tiny):
+    case, pools = tiny
+    outcomes = [
+        case.run(local(pools[rows], partitions), selector, narrower, k=5)
+        for rows, partitions in ((40, 1), (1, 1), (1, 45), (40, 45))
+    ]
+    assert all(outcome.same_as(outcomes[0]) for outcome in outcomes)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, dict[int, Pool]]:
+    root = tmp_path_factory.mktemp("tiny")
+    case = make_case(40, 5, seed=4, labels=4)
+    return case, {rows: case.pool(root / str(rows), rows) for rows in (1, 40)}
+
+
+@pytest.fixture(scope="module")
+def ray_fleet(main_pools: dict[int, Pool], ray_session: None) -> Iterator[Fleet]:
+    from raysal.fleet.ray_fleet import RayFleet
+
+    with RayFleet(plan_partitions(main_pools[64], 3)) as fleet:
+        yield fleet
+
+
+@every_selector
+@every_narrower
+def test_picks_on_ray_are_those_in_this_process(selector, narrower, main_case, ray_fleet, expected):
+    assert main_case.run(ray_fleet, selector, narrower).same_as(expected(selector, narrower))
+
+
+@pytest.mark.parametrize(
+    ("selector", "narrower"), [("badge", "anchoral"), ("coreset", "none"), ("top_score", "top_score")]
+)
+@pytest.mark.parametrize(("n", "dim"), [(20_000, 33), (600, 1281), (600, 16)])
+def test_picks_stay_the_same_over_several_blocks_and_at_odd_widths(selector, narrower, n, dim, tmp_path):
+    case = make_case(n, dim, seed=dim)
+    pool = case.pool(tmp_path / "a", n)
+    other = case.pool(tmp_path / "b", -(-n // 3) + 1)
+    expected = case.run(local(pool), selector, narrower)
+    assert case.run(local(pool, 2), selector, narrower).same_as(expected)
+    assert case.run(local(other, 5), selector, narrower).same_as(expected)
+
+
+@every_selector
+@every_narrower
+def test_the_number_of_threads_changes_no_pick(selector, narrower, main_case, main_pools, expected):
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            outcome = main_case.run(local(main_pools[64], 2), selector, narrower)
+            assert np.array_equal(outcome.picks.ids, expected(selector, narrower).picks.ids)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("selector", GREEDY)
+def test_taking_out_an_item_that_was_not_picked_changes_nothing(selector, main_case, main_pools):
+    fleet = local(main_pools[64], 2)
+    before = main_case.run(fleet, selector, "none").picks
+    for bystander in np.setdiff1d(main_case.offered, before.ids)[::90].tolist():
+        after = run_program(
+            fleet,
+            SELECTORS[selector](),
+            small("none"),
+            head=main_case.head,
+            labelled=main_case.labelled,
+            excluded=[*main_case.excluded, bystander],
+        ).picks
+        assert np.array_equal(after.ids, before.ids)
+        assert np.array_equal(after.scores, before.scores)
+
+
+def test_coreset_picks_the_same_vectors_in_whatever_order_the_rows_come(tmp_path):
+    x, names = mixture(300, 20, seed=9)
+    order = np.random.default_rng(0).permutation(300)
+    labelled = labelled_of(x, names, range(5))
+    straight = run_program(
+        local(make_pool(tmp_path / "a", x), 2),
+        SELECTORS["coreset"](),
+        small("none"),
+        head=None,
+        labelled=labelled,
+    ).picks
+    place = np.argsort(order)
+    turned = LabelledVectors(
+        ids=np.sort(place[:5]), vectors=labelled.vectors[np.argsort(place[:5])], classes=labelled.classes
+    )
+    shuffled = run_program(
+        local(make_pool(tmp_path / "b", x[order]), 2),
+        SELECTORS["coreset"](),
+        small("none"),
+        head=None,
+        labelled=turned,
+    ).picks
+    assert np.array_equal(order[shuffled.ids], straight.ids)
+
+
+# -- law 2: fast = reference --------------------------------------------------------------------------------------
+
+
+def test_coreset_is_greedy_k_center(main_case, main_pools):
+    x, ids = main_case.x[main_case.offered], main_case.offered
+    wanted, gaps = reference.coreset(x, ids, main_case.labelled.vectors, 60, 0)
+    picks = main_case.run(local(main_pools[64], 3), "coreset", "none", k=60).picks
+    assert np.array_equal(picks.ids, wanted)
+    np.testing.assert_allclose(picks.scores, gaps, rtol=1e-9)
+
+
+def test_coreset_without_labels_begins_at_the_lowest_hash(main_case, main_pools):
+    nothing = LabelledVectors(ids=np.empty(0, np.int64), vectors=np.empty((0, 33), np.float32), classes=[])
+    ids = np.setdiff1d(np.arange(720), main_case.missing)
+    picks = run_program(
+        local(main_pools[64], 3),
+        SELECTORS["coreset"](),
+        small("none"),
+        head=None,
+        labelled=nothing,
+        k=40,
+        key=3,
+    ).picks
+    wanted, gaps = reference.coreset(main_case.x[ids], ids, nothing.vectors, 40, 4)
+    assert np.array_equal(picks.ids, wanted)
+    np.testing.assert_allclose(picks.scores, gaps, rtol=1e-9)
+
+
+@pytest.mark.parametrize("key", [1, 2, 3])
+def test_badge_is_the_race_over_dense_gradients(key, main_case, main_pools):
+    ids = main_case.offered
+    gradients = reference.gradient_embeddings(main_case.x[ids], main_case.head.weight, main_case.head.bias)
+    picks = main_case.run(local(main_pools[64], 3), "badge", "none", k=60, key=key).picks
+    assert np.array_equal(picks.ids, reference.badge(gradients, ids, 60, key + 1))
+
+
+def test_random_is_the_lowest_hashes(main_case, main_pools):
+    picks = main_case.run(local(main_pools[64], 3), "random", "none", k=60).picks
+    assert np.array_equal(picks.ids, reference.uniform_sample(8, main_case.offered, 60))
+
+
+@pytest.mark.parametrize("score", sorted(SCORES))
+def test_top_score_is_a_full_sort(score, main_case, main_pools):
+    ids = main_case.offered
+    p = reference.probabilities(main_case.x[ids], main_case.head.weight, main_case.head.bias)
+    values = dict(zip(ids.tolist(), reference.score(score, p).tolist(), strict=True))
+    wanted = reference.ranked(np.array(list(values.values())), ids, 60)
+    fleet = local(main_pools[64], 3)
+    picks = run_program(
+        fleet,
+        SELECTORS["top_score"](score=score),
+        small("none"),
+        head=main_case.head,
+        labelled=main_case.labelled,
+        excluded=main_case.excluded,
+        k=60,
+    ).picks
+    np.testing.assert_allclose(
+        [values[id] for id in picks.ids.tolist()], [values[id] for id in wanted.tolist()], atol=1e-5
+    )
+    np.testing.assert_allclose(picks.scores, [values[id] for id in picks.ids.tolist()], atol=1e-5)
+    # The sweep's own top is the same list.
+    found = sweep(fleet, main_case.head, SweepRequest(scores=(score,), top=60))
+    assert np.array_equal(found.top[score][0], picks.ids)
+
+
+def test_typical_is_the_most_central_item_of_each_cluster(main_case, main_pools):
+    from sklearn.cluster import KMeans
+
+    ids = main_case.offered
+    x = main_case.x[ids].astype(np.float64)
+    x = (x / np.sqrt((x**2).sum(1, keepdims=True))).astype(np.float32).astype(np.float64)
+    picks = main_case.run(local(main_pools[64], 3), "typical", "none", k=6, key=2).picks
+    cluster = KMeans(6, n_init=1, random_state=3).fit_predict(x)
+    assert len({int(cluster[np.searchsorted(ids, id)]) for id in picks.ids}) == 6
+    for id in picks.ids.tolist():
+        row = int(np.searchsorted(ids, id))
+        members = np.flatnonzero(cluster == cluster[row])
+        spread = [np.sort(np.sqrt(reference.sq_distance(x[members], x[m])))[1:21].mean() for m in members]
+        assert spread[int(np.flatnonzero(members == row)[0])] == pytest.approx(min(spread), abs=1e-6)
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_anchoral_is_the_top_of_the_mean_over_the_anchors_that_found_it(partitions, main_case, main_pools):
+    from raysal.narrow import AnchorAL
+
+    narrower = AnchorAL(anchors=3, neighbours=40, subpool=50)
+    outcome = run_program(
+        local(main_pools[64], partitions),
+        SELECTORS["random"](),
+        narrower,
+        head=None,
+        labelled=main_case.labelled,
+        excluded=main_case.excluded,
+    )
+    anchors = main_case.labelled.vectors[narrower.anchor_rows(main_case.labelled, 7)]
+    ids = main_case.offered
+    full = reference.anchor_subpool(main_case.x[ids], ids, anchors, 40, len(ids))
+    wanted = list(full)[:50]
+    assert outcome.narrowed.ids is not None
+    assert len(full) > 50 == len(outcome.narrowed.ids)
+    # float32 may order a near tie at the edge otherwise, never more than that
+    missed = [full[id] for id in set(wanted) - set(outcome.narrowed.ids.tolist())]
+    gained = [full[id] for id in set(outcome.narrowed.ids.tolist()) - set(wanted)]
+    np.testing.assert_allclose(sorted(missed), sorted(gained), atol=1e-6)
+
+
+def test_uniform_narrowing_is_the_lowest_hashes(main_case, main_pools):
+    outcome = main_case.run(local(main_pools[64], 3), "random", "uniform")
+    wanted = reference.uniform_sample(derive(7, "sample"), main_case.offered, 60)
+    assert sorted(outcome.narrowed.ids.tolist()) == sorted(wanted.tolist())
+
+
+# -- law 3: k distinct ids, none taken, prefixes ------------------------------------------------------------------
+
+
+@every_selector
+@every_narrower
+def test_a_batch_is_k_distinct_offered_ids(selector, narrower, main_case, main_pools, expected):
+    outcome = expected(selector, narrower)
+    ids = outcome.picks.ids
+    candidates = main_case.offered if outcome.narrowed.ids is None else outcome.narrowed.ids
+    assert len(set(ids.tolist())) == len(ids) == len(outcome.picks.scores) == len(outcome.picks.reasons) == 12
+    assert np.isin(ids, candidates).all()
+    assert np.isin(ids, main_case.offered).all()
+
+
+@pytest.mark.parametrize("selector", GREEDY)
+@every_narrower
+def test_a_smaller_batch_is_the_beginning_of_a_larger_one(
+    selector, narrower, main_case, main_pools, expected
+):
+    fleet = local(main_pools[64], 2)
+    whole = expected(selector, narrower).picks
+    for k in (1, 5, 11):
+        part = main_case.run(fleet, selector, narrower, k=k).picks
+        assert np.array_equal(part.ids, whole.ids[:k])
+        assert np.array_equal(part.scores, whole.scores[:k])
+
+
+def test_the_race_is_sequential_d2_sampling(tmp_path):
+    """Chi-square over all ordered pairs of picks after the first, 3,000 keys: an honest sampler exceeds the bound once
+    in ten million tries."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(6, 4)).astype(np.float16).astype(np.float32)
+    weight, bias = rng.normal(size=(3, 4)) * 0.4, np.zeros(3)
+    fleet = local(make_pool(tmp_path / "pool", x))
+    fleet.each(keep, np.arange(6))
+    gradients = reference.gradient_embeddings(x, weight, bias)
+    first = int((gradients**2).sum(1).argmax())
+    probability = reference.d2_sequences(gradients, first, 2)
+    head, nothing, tries = make_head(weight, bias), np.empty((0, 4), np.float32), 3000
+    seen = dict.fromkeys(probability, 0)
+    for key in range(tries):
+        picked = select(
+            fleet, SELECTORS["badge"](), Task(head=head, labelled=nothing, key=derive(key)), 3
+        ).ids.tolist()
+        assert picked[0] == first
+        seen[tuple(picked[1:])] += 1
+    assert min(probability.values()) * tries > 5
+    statistic = sum((seen[s] - tries * p) ** 2 / (tries * p) for s, p in probability.items())
+    assert statistic < chi2.isf(1e-7, len(probability) - 1)
