@@ -31,7 +31,7 @@ def threads_for(n: int, dim: int, classes: int) -> Iterator[None]:
     """One torch thread while a small problem is solved; large ones keep what there is.
 
     Up to this size a second thread brings a fifth, and costs tenfold where the cores are busy (800 x 1280, 10
-    classes, two cores under a load of 7: 15 s against 1.4 s). Nor does the answer then depend on their number.
+    classes, two cores under a load of 7: 15 s against 1.4 s). The answer then does not depend on it.
     """
     import torch
 
