@@ -116,7 +116,7 @@ def embed(
                 most=chunks - resumed,
                 threads=threads,
                 address=address,
-                device=device,
+                device=getattr(encoder, "device", "cpu"),
             )
         try:
             with closing(results):
@@ -141,7 +141,7 @@ def embed(
 
 
 def fitted(encoder: Encoder, source: Source, device: str = "cpu") -> Encoder:
-    """The encoder on its device, and `precomputed` with the length of the source's vectors.
+    """The encoder on `device` unless that is "cpu", and `precomputed` with the length of the vectors.
 
     Raises:
         EncoderError: the encoder takes another kind of item than the source gives.
@@ -159,7 +159,7 @@ def fitted(encoder: Encoder, source: Source, device: str = "cpu") -> Encoder:
                 "precomputed", "the source has no vector of length 1 or more", "check the column"
             )
         return dataclasses.replace(encoder, dim=dim)
-    if any(field.name == "device" for field in dataclasses.fields(encoder)):  # type: ignore[arg-type]
+    if device != "cpu" and any(field.name == "device" for field in dataclasses.fields(encoder)):  # type: ignore[arg-type]
         changed: Encoder = dataclasses.replace(encoder, device=device)  # type: ignore[type-var]
         return changed
     return encoder
