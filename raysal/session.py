@@ -126,13 +126,18 @@ class Session:
             ConfigError, PoolError, Damaged: as their names say.
         """
         self.dir = Path(run_dir)
-        if config is None and (fields or not (self.dir / RUN).exists()):
-            if pool is None:
+        stored = stored_config(self.dir)
+        if config is None and (stored is None or fields):
+            known = {} if stored is None else stored.model_dump(mode="json")
+            if pool is None and stored is None:
                 raise RunError(self.dir, "no run is there", "pass pool=... to start one")
-            fields["fleet"] = fleet if isinstance(fleet, Mapping) else {"backend": "local"}
-            path = pool.path if isinstance(pool, Pool) else Path(pool)
-            config = parse_config({**_choices(fields), "pool": path})
-        self.config = self._settle(config)
+            if pool is not None:
+                known["pool"] = pool.path if isinstance(pool, Pool) else Path(pool)
+            known.setdefault("fleet", {"backend": "local"})
+            config = parse_config({**known, **_choices(fields)})
+        self.config = self._settle(stored, config)
+        if isinstance(fleet, Mapping):
+            self.config = parse_config({**self.config.model_dump(mode="json"), "fleet": fleet})
         self.pool = pool if isinstance(pool, Pool) else open_pool(self.config.pool if pool is None else pool)
         self._narrower = self.config.narrow.build("narrow", NARROWERS)
         self._selector = self.config.select.build("select", SELECTORS)
@@ -151,8 +156,9 @@ class Session:
         self._own_fleet = fleet is None or isinstance(fleet, Mapping)
         self._fleet: Fleet | None = None if fleet is None or isinstance(fleet, Mapping) else fleet
 
-    def _settle(self, config: RunConfig | None) -> RunConfig:
-        stored = stored_config(self.dir)
+    def _settle(self, stored: RunConfig | None, config: RunConfig | None) -> RunConfig:
+        """The config to run by: the one stored, which a given one may differ from only where picks do not depend
+        on it."""
         if stored is None:
             if (self.dir / LEDGER).exists():
                 raise Damaged(self.dir / RUN, "the file is missing beside a ledger", "restore it from a copy")
