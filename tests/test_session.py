@@ -1,0 +1,312 @@
+"""The session's laws: nothing lost, resume = uninterrupted, evidence counted once, late and partial labels."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_pool, mixture
+
+from raysal.errors import (
+    ConfigError,
+    Damaged,
+    FingerprintMismatch,
+    LabelError,
+    PoolExhausted,
+    RunError,
+)
+from raysal.pool import Pool
+from raysal.run import resume, run
+from raysal.session import Session, parse_config
+from raysal.types import Label
+from raysal.update import Head
+
+FIELDS: dict[str, Any] = {
+    "select": {"name": "badge"},
+    "narrow": {"name": "anchoral", "subpool": 120, "anchors": 4, "neighbours": 20},
+    "oracle": {"name": "simulated"},
+    "rounds": {"count": 3, "k": 12, "holdout": 0.2},
+    "update": {"mode": "laplace", "retrain_every": 2},
+    "fleet": {"backend": "local"},
+    "seed": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    vectors, labels = mixture(700, 24)
+    return make_pool(tmp_path_factory.mktemp("session") / "pool", vectors, chunk_rows=150, labels=labels)
+
+
+def truth_of(pool: Pool) -> dict[str, str]:
+    tables = list(pool.items(["key", "label"]))
+    return {k: v for t in tables for k, v in zip(t["key"].to_pylist(), t["label"].to_pylist(), strict=True)}
+
+
+def trace(out: Path) -> dict[str, Any]:
+    """Everything of a run that must not depend on interruptions: each batch, each head, and the labels."""
+    with Session(out) as session:
+        batches = [session.batch(r).table.to_pydict() for r in range(session.rounds)]
+        heads = {p.parent.name: Head.load(p).digest() for p in sorted(out.rglob("head.safetensors"))}
+        labels = [(item.id, item.label, item.weight, item.seq) for item in session.ledger.labels()]
+        return {"batches": batches, "heads": heads, "labels": labels, "final": session.final() is not None}
+
+
+# -- killed at any moment ---------------------------------------------------------------------------------------------
+
+
+def _run_until(point: str, config: dict[str, Any], out: Path) -> None:
+    """In a child: run, and die by SIGKILL just before the nth event of a kind."""
+    kind, count = point.split(":")
+    left = int(count)
+
+    def die_at() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if kind == "rename":
+        sys.addaudithook(lambda event, args: die_at() if event == "os.rename" and str(out) in str(args) else None)
+    else:
+        import raysal.label.ledger as ledger
+
+        original = getattr(ledger.Ledger, kind)
+
+        def dying(self: Any, *args: Any, **kwargs: Any) -> Any:
+            die_at()
+            return original(self, *args, **kwargs)
+
+        setattr(ledger.Ledger, kind, dying)
+    run(parse_config(config), out)
+    os._exit(17)  # the point was never reached
+
+
+POINTS = [f"rename:{n}" for n in range(1, 13)] + ["lease:1", "lease:2", "lease:3", "tell:1", "tell:2", "tell:3"]
+
+
+def test_killed_at_any_moment_and_resumed_equals_uninterrupted(pool: Pool, tmp_path: Path) -> None:
+    """kill -9 before every rename a run makes, and around the ledger; the resumed run has the same batches, heads
+    and labels as one that was left alone."""
+    config = {**FIELDS, "pool": str(pool.path)}
+    run(parse_config(config), tmp_path / "whole")
+    expected = trace(tmp_path / "whole")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["raysal.run", "torch._dynamo", "sklearn.cluster"])
+    for point in POINTS:
+        out = tmp_path / point.replace(":", "-")
+        child = context.Process(target=_run_until, args=(point, config, out))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL, f"{point} was not reached"
+        if (out / "run.json").exists():
+            resume(out)
+        else:
+            run(parse_config(config), out)
+        assert trace(out) == expected, point
+
+
+def test_resuming_a_finished_run_changes_nothing(pool: Pool, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(parse_config({**FIELDS, "pool": str(pool.path)}), out)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    result = resume(out)
+    assert result.finished
+    assert result.accuracy is not None
+    assert result.accuracy > 0.8
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+# -- labels, in whatever way they come --------------------------------------------------------------------------------
+
+
+def start(pool: Pool, out: Path, **fields: Any) -> Session:
+    return Session(out, pool=pool, **{**FIELDS, "oracle": "files", "rounds": {"k": 12}, **fields})
+
+
+def test_order_split_and_repetition_of_labels_do_not_matter(pool: Pool, tmp_path: Path) -> None:
+    truth = truth_of(pool)
+    nexts = []
+    for name in ("all", "split", "reversed", "repeated", "looked"):
+        with start(pool, tmp_path / name, update={"mode": "retrain"}) as session:
+            keys = session.query().keys
+            told = {key: truth[key] for key in keys}
+            if name == "all":
+                session.tell(told)
+            elif name == "reversed":
+                session.tell([Label(key=k, label=v) for k, v in reversed(told.items())])
+            else:
+                for key, label in told.items():
+                    session.tell({key: label})
+                    if name == "repeated":
+                        assert session.tell({key: label}).new == 0
+                    if name == "looked":
+                        assert session.head is not None
+            nexts.append(session.query().ids)
+    assert all(ids == nexts[0] for ids in nexts)
+
+
+def test_looking_at_the_head_leaves_no_trace_in_an_updated_run(pool: Pool, tmp_path: Path) -> None:
+    truth = truth_of(pool)
+    batches = []
+    for look in (False, True):
+        with start(pool, tmp_path / f"look-{look}") as session:
+            for _ in range(3):
+                for key in session.query().keys:
+                    session.tell({key: truth[key]})
+                    if look:
+                        assert session.head is not None
+            batches.append([session.batch(r).ids for r in range(3)])
+    assert batches[0] == batches[1]
+
+
+def test_late_and_partial_labels(pool: Pool, tmp_path: Path) -> None:
+    truth = truth_of(pool)
+    with start(pool, tmp_path / "run") as session:
+        first = session.query()
+        session.tell({key: truth[key] for key in first.keys[:5]})
+        second = session.query()
+        assert not set(first.ids) & set(second.ids), "what is leased is not offered again"
+        session.tell({key: truth[key] for key in first.keys[5:]})  # late
+        assert session.skip(second.keys[:2]) == 2
+        third = session.query()
+        assert not (set(first.ids) | set(second.ids)) & set(third.ids)
+        status = session.status()
+    assert (status.labeled, status.skipped, status.waiting) == (12, 2, 10 + 12)
+    assert status.rounds == 3
+    assert status.asked == 36
+    assert sum(status.classes.values()) == 12
+
+
+def test_evidence_is_counted_once(pool: Pool, tmp_path: Path) -> None:
+    """An updated head has the covariance of a fit on the same labels with the same prior, however they came."""
+    truth = truth_of(pool)
+    with start(pool, tmp_path / "run", update={"mode": "laplace", "retrain_every": 99, "retrain_share": 99}) as session:
+        keys = session.query().keys
+        known = list(session.config.update.classes)
+        assert known == []
+        session.tell({key: truth[key] for key in keys})
+        session.tell({key: truth[key] for key in session.query().keys})
+        session.tell({key: truth[key] for key in keys})  # again
+        more = [key for key, label in truth.items() if label in set(session.status().classes)][:7]
+        session.tell({key: truth[key] for key in more})  # never asked for
+        session.query()
+        head = session.head
+        assert head is not None
+        assert session.record(2)["decision"].startswith("updated")
+        ids = [item.id for item in session.ledger.labels()]
+        assert head.labels_seen == len(ids) == len(set(ids))
+        vectors = np.concatenate([c.vectors() for c in pool.chunks]).astype(np.float64)
+    rows = np.concatenate([vectors[ids], np.ones((len(ids), 1))], axis=1)
+    precision = head.prior * np.eye(rows.shape[1]) + rows.T @ rows
+    np.testing.assert_allclose(np.linalg.inv(precision), head.covariance, rtol=1e-7, atol=1e-10)
+
+
+def test_a_correction_a_dispute_and_a_new_class_refit(pool: Pool, tmp_path: Path) -> None:
+    truth = truth_of(pool)
+    with start(pool, tmp_path / "run", update={"mode": "laplace", "retrain_every": 99, "retrain_share": 99}) as session:
+        keys = session.query().keys
+        session.tell({key: truth[key] for key in keys})
+        session.query()
+        session.tell({keys[0]: "something else"})
+        session.query()
+        assert "class" in session.record(2)["decision"] or "corrected" in session.record(2)["decision"]
+        assert session.record(2)["decision"].startswith("fitted")
+        session.tell([Label(key=keys[1], label="class-0", annotator="b")])
+        session.tell([Label(key=keys[1], label="class-1", annotator="c")])
+        assert session.status().disputed == 1
+        session.query()
+        head = session.head
+        assert head is not None
+        assert head.labels_seen == len(keys) - 1
+
+
+def test_cold_start_is_typical_and_never_coreset(pool: Pool, tmp_path: Path) -> None:
+    with start(pool, tmp_path / "run", select="coreset", narrow="none") as session:
+        batch = session.query()
+        assert set(batch.table["strategy"].to_pylist()) == {"typical"}
+        assert all("cluster" in reason for reason in batch.table["reason"].to_pylist())
+        session.tell({key: "class-0" for key in batch.keys})
+        assert set(session.query().table["strategy"].to_pylist()) == {"coreset"}
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_keys_and_bad_labels_record_nothing(pool: Pool, tmp_path: Path) -> None:
+    with start(pool, tmp_path / "run") as session:
+        key = session.query().keys[0]
+        with pytest.raises(LabelError, match="no-such-key"):
+            session.tell({key: "a", "no-such-key": "b"})
+        with pytest.raises(LabelError, match=key):
+            session.tell([Label(key=key, label="a", weight=float("nan"))])
+        with pytest.raises(LabelError, match=key):
+            session.tell({key: "  "})
+        assert session.status().labeled == 0
+
+
+def test_too_large_a_batch_commits_nothing(pool: Pool, tmp_path: Path) -> None:
+    with start(pool, tmp_path / "run") as session:
+        with pytest.raises(PoolExhausted) as caught:
+            session.query(701)
+        assert (caught.value.wanted, caught.value.available) == (701, 700)
+        with pytest.raises(RunError, match="k"):
+            session.query(0)
+        assert session.rounds == 0
+        assert len(session.query(700)) == 700
+        with pytest.raises(PoolExhausted):
+            session.query(1)
+
+
+def test_other_config_other_pool_and_no_run(pool: Pool, tmp_path: Path) -> None:
+    with start(pool, tmp_path / "run") as session:
+        session.query()
+    with pytest.raises(RunError, match="select"):
+        start(pool, tmp_path / "run", select="random")
+    other = make_pool(tmp_path / "other", mixture(50, 24)[0])
+    with pytest.raises(FingerprintMismatch):
+        Session(tmp_path / "run", pool=other)
+    with pytest.raises(RunError, match="no run"):
+        Session(tmp_path / "nothing")
+    with pytest.raises(RunError, match="no run"):
+        resume(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="needs labels"):
+        run(parse_config({"pool": str(pool.path), "start": {"name": "badge"}}), tmp_path / "x")
+    with pytest.raises(ConfigError, match="control"):
+        run(parse_config({"pool": str(pool.path), "rounds": {"control": True}}), tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", ["run.json", "rounds/0001/round.json", "rounds/0001/head.safetensors"])
+def test_a_flipped_byte_names_the_file(pool: Pool, tmp_path: Path, name: str) -> None:
+    truth = truth_of(pool)
+    with start(pool, tmp_path / "run") as session:
+        session.tell({key: truth[key] for key in session.query().keys})
+        session.query()
+    path = tmp_path / "run" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Damaged, match=path.name), Session(tmp_path / "run") as session:
+        session.tell({key: truth[key] for key in session.batch(1).keys})
+        session.query()
+
+
+def test_files_oracle_waits_and_goes_on(pool: Pool, tmp_path: Path) -> None:
+    truth = truth_of(pool)
+    fields = {**FIELDS, "oracle": {"name": "files"}, "rounds": {"count": 2, "k": 5}, "pool": str(pool.path)}
+    out = tmp_path / "run"
+    first = run(parse_config(fields), out)
+    assert (first.waiting, first.finished) == (5, False)
+    assert resume(out) == first, "nothing was told, nothing happens"
+    for expected_rounds, finished in ((2, False), (2, True)):
+        with Session(out) as session:
+            session.tell({key: truth[key] for _, key in session.ledger.outstanding()})
+        result = resume(out)
+        assert (result.rounds, result.finished) == (expected_rounds, finished)
+    assert result.labels == 10
