@@ -12,7 +12,7 @@ from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.progress import progress
 
 if TYPE_CHECKING:
-    from raysal.doctor import Finding
+    from raysal.cli.dashboards import Finding
 
 MARKS = {"ok": "green", "warning": "yellow", "broken": "red"}
 
@@ -26,7 +26,7 @@ def doctor(
     """Look at versions, CPUs and threads, GPU, memory, disk and Ray. Exit code 1 when something is broken."""
     del json, debug
     with progress("looking"):
-        from raysal.doctor import examine
+        from raysal.cli.checks import examine
 
         findings = examine(out, start_ray=not quick)
     broken = [finding.name for finding in findings if finding.state == "broken"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cli_tools import cli
 
-from raysal import doctor
+from raysal.cli import checks, dashboards
 
 
 def test_this_machine_is_examined() -> None:
@@ -30,8 +30,8 @@ def test_this_machine_is_examined() -> None:
 
 def test_what_is_broken_exits_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with dashboard() as port:
-        monkeypatch.setattr(doctor, "DASHBOARD_PORT", port)
-        monkeypatch.setattr(doctor, "own_addresses", lambda: ["127.0.0.1"])
+        monkeypatch.setattr(dashboards, "DASHBOARD_PORT", port)
+        monkeypatch.setattr(dashboards, "own_addresses", lambda: ["127.0.0.1"])
         answer = cli("doctor", "--quick", "--out", tmp_path / "new", "--json")
     assert answer.code == 1
     assert "ray dashboard" in answer.json["broken"]
@@ -66,48 +66,48 @@ def dashboard(
 
 def test_a_dashboard_without_a_token_is_told_from_one_with_it() -> None:
     with dashboard() as port:
-        assert doctor.probe_dashboard("127.0.0.1", port) == "open"
-    assert doctor.probe_dashboard("127.0.0.1", port) is None
+        assert dashboards.probe_dashboard("127.0.0.1", port) == "open"
+    assert dashboards.probe_dashboard("127.0.0.1", port) is None
     with dashboard(token=True) as port:
-        assert doctor.probe_dashboard("127.0.0.1", port) == "closed"
+        assert dashboards.probe_dashboard("127.0.0.1", port) == "closed"
     with dashboard(body=b"something else") as port:
-        assert doctor.probe_dashboard("127.0.0.1", port) is None
+        assert dashboards.probe_dashboard("127.0.0.1", port) is None
 
 
 def test_own_addresses_are_those_others_can_reach() -> None:
-    assert not any(address.startswith("127.") or address == "::1" for address in doctor.own_addresses())
+    assert not any(address.startswith("127.") or address == "::1" for address in dashboards.own_addresses())
 
 
 def test_both_faiss_packages_at_once_are_broken() -> None:
-    (finding,) = doctor.faiss_packages(["faiss-cpu", "faiss-gpu"])
+    (finding,) = checks.faiss_packages(["faiss-cpu", "faiss-gpu"])
     assert finding.state == "broken"
     assert "faiss-cpu and faiss-gpu" in finding.detail
     assert "pip uninstall" in finding.fix
-    (absent,) = doctor.faiss_packages([])
+    (absent,) = checks.faiss_packages([])
     assert absent.state == "warning"
 
 
 @pytest.mark.parametrize(("version", "state"), [("2.53.1", "broken"), ("2.54.0", "ok"), ("3.0.0rc1", "ok")])
 def test_the_floor_of_ray(version: str, state: str) -> None:
-    assert next(doctor.ray_version(version)).state == state
+    assert next(checks.ray_version(version)).state == state
 
 
 def test_a_cluster_without_tokens_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    assert doctor.ray_security().state == "warning"
+    assert checks.ray_security().state == "warning"
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    assert doctor.ray_security().state == "ok"
+    assert checks.ray_security().state == "ok"
 
 
 def test_disk_is_judged_where_the_run_would_be(tmp_path: Path) -> None:
-    finding = doctor.disk(tmp_path / "not" / "yet")
+    finding = checks.disk(tmp_path / "not" / "yet")
     assert str(tmp_path) in finding.detail
 
 
 def test_a_module_that_cannot_be_imported_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "half_there.py").write_text("raise OSError('libfoo.so: cannot open')")
     monkeypatch.syspath_prepend(tmp_path)
-    finding = doctor.imports("half-there", "half_there")
+    finding = checks.imports("half-there", "half_there")
     assert finding.state == "broken"
     assert "libfoo.so" in finding.detail

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import ipaddress
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
-State = Literal["ok", "warning", "broken"]
+from raysal.cli.dashboards import Finding, dashboards
+
 RAY_FLOOR = (2, 54)
 """Before it, web pages could reach a dashboard's DELETE endpoints (CVE-2026-27482)."""
 RAY_START_SECONDS = 120
-DASHBOARD_PORT = 8265
 NEEDED = (
     "numpy", "torch", "pyarrow", "pydantic", "pillow", "safetensors", "scikit-learn", "typer", "rich",
     "matplotlib",
 )  # fmt: skip
 EXTRAS = {"efficientnet-lite-pytorch": "images", "timm": "timm", "sentence-transformers": "text"}
 GIB = 2**30
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing looked at. `broken` means a run would fail or be unsafe; `fix` says what to do about it."""
-
-    name: str
-    state: State
-    detail: str
-    fix: str = ""
 
 
 def examine(place: Path, *, start_ray: bool = True) -> list[Finding]:
@@ -109,7 +92,7 @@ def cpus() -> Finding:
     detail = f"{usable} usable of {os.cpu_count()}"
     try:
         import torch
-    except ImportError:
+    except Exception:  # a broken native library may raise anything; `gpu` reports it
         return Finding(name="cpus", state="ok", detail=detail)
     threads = torch.get_num_threads()
     detail += f", torch uses {threads} threads"
@@ -218,69 +201,6 @@ def ray_security() -> Finding:
         fix = "start the cluster with RAY_AUTH_MODE=token, and set it here"
         return Finding(name="ray security", state="warning", detail=detail, fix=fix)
     return Finding(name="ray security", state="ok", detail=detail)
-
-
-def dashboards() -> Iterator[Finding]:
-    """Whoever reaches a dashboard without a token can run any program here."""
-    listening = 0
-    for port in sorted({DASHBOARD_PORT, *dashboard_ports()}):
-        for host in own_addresses():
-            answer = probe_dashboard(host, port)
-            listening += answer is not None
-            if answer == "open":
-                yield Finding(
-                    name="ray dashboard",
-                    state="broken",
-                    detail=f"open to the network at {host}:{port}, without a token",
-                    fix="restart Ray with --dashboard-host 127.0.0.1, or with RAY_AUTH_MODE=token",
-                )
-                return
-    detail = "reachable from outside with a token only" if listening else "not reachable from outside"
-    yield Finding(name="ray dashboard", state="ok", detail=detail)
-
-
-def dashboard_ports() -> set[int]:
-    """Ports that dashboards of this machine were told to listen on (Linux; elsewhere none is known)."""
-    ports = set()
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = command.read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # the process has ended, or is not ours to look at
-            continue
-        if any(word.endswith("dashboard/dashboard.py") for word in words):
-            ports |= {
-                int(w.removeprefix("--port=")) for w in words if w.startswith("--port=") and w[7:].isdigit()
-            }
-    return ports
-
-
-def own_addresses() -> list[str]:
-    """This machine's addresses that others can reach."""
-    found = set()
-    for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((target, 9))  # picks the outgoing address; nothing is sent
-                found.add(str(probe.getsockname()[0]))
-        except OSError:
-            continue
-    with contextlib.suppress(OSError):
-        found |= {str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None)}
-    return sorted(address for address in found if not ipaddress.ip_address(address.split("%")[0]).is_loopback)
-
-
-def probe_dashboard(host: str, port: int, seconds: float = 1.0) -> Literal["open", "closed"] | None:
-    """`open`: a Ray dashboard answers there without a token; `closed`: it wants one; None: there is none."""
-    netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://{netloc}/api/version", timeout=seconds) as answer:
-            return "open" if b"ray_version" in answer.read(4096) else None
-    except urllib.error.HTTPError as error:
-        with error:
-            return "closed" if error.code in (401, 403) else None
-    except (OSError, ValueError):
-        return None
 
 
 def ray_starts() -> Finding:
