@@ -1,0 +1,119 @@
+"""The README is true: its examples run, its links lead somewhere, its names exist."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer.main
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "deploy" / "README.md", ROOT / "benchmarks" / "RESULTS.md", *ROOT.glob("docs/*.md")]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands(block: str) -> list[str]:
+    return [line[2:].split(" #")[0].strip() for line in block.splitlines() if line.startswith("$ ")]
+
+
+def shell(command: str, where: Path) -> subprocess.CompletedProcess[str]:
+    bin_dir = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{bin_dir}:{os.environ['PATH']}"}
+    return subprocess.run(shlex.split(command), cwd=where, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = blocks("python")
+    assert len(example.strip().splitlines()) <= 11
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), scope)
+    assert float(capsys.readouterr().out) > 0.8
+    assert scope["more"].num_rows == 10  # type: ignore[attr-defined]
+
+
+def test_a_folder_of_images_goes_all_the_way(tmp_path: Path) -> None:
+    """The commands of "Your own images", in order, with a person filling in the batches."""
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        path = tmp_path / "photos" / f"{'light' if i % 2 else 'dark'}" / f"{i:02d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 90, (48, 48, 3)) + (150 if i % 2 else 0)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    section = README.split("## Your own images")[1].split("## A run")[0]
+    lines = [line for block in re.findall(r"```console\n(.*?)```", section, flags=re.DOTALL) for line in commands(block)]
+    assert [line.split()[1] for line in lines] == ["install", "embed", "select", "label", "select", "label", "status"]
+    for line in lines[1:]:
+        done = shell(line, tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        if (batch := re.search(r"-o (\S+\.csv)", line)) is not None:
+            fill_in(tmp_path / batch[1])
+    assert "40" in done.stdout
+
+
+def fill_in(path: Path) -> None:
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 20
+    assert {"id", "key", "rank", "score", "reason", "label"} <= rows[0].keys()
+    for row in rows:
+        row["label"] = row["key"].split("/")[0]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_every_command_named_exists() -> None:
+    from raysal.cli import app
+
+    group = typer.main.get_command(app)
+    named = [line for block in blocks("console") for line in commands(block) if line.startswith("raysal ")]
+    named += re.findall(r"`(raysal [a-z]+[^`]*)`", README)
+    assert len(named) > 10
+    for line in named:
+        words = shlex.split(line)[1:]
+        command = group
+        while words and hasattr(command, "commands") and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        assert not hasattr(command, "commands"), f"{line!r} names no command"
+        options = {option for parameter in command.params for option in parameter.opts}
+        for word in words:
+            if word.startswith("-"):
+                assert word in options, f"{line!r}: no option {word}"
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"(?:`|\$ )make ([a-z]+)", README):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_names_in_the_table_are_the_registries() -> None:
+    from raysal.label import ORACLES
+    from raysal.narrow import NARROWERS
+    from raysal.select import SELECTORS
+    from raysal.sweep import SCORES
+
+    for part, registry in {"narrow": NARROWERS, "select": SELECTORS, "scores": SCORES, "oracle": ORACLES}.items():
+        row = next(line for line in README.splitlines() if line.startswith(f"| {part} |"))
+        assert set(re.findall(r"`([a-z_]+)`", row)) == set(registry), part
