@@ -453,10 +453,3 @@ def test_a_folder_of_images_from_embed_to_labels(tmp_path: Path) -> None:
     assert len(keys) == 6
     assert not keys & {row["key"] for row in rows}
     assert cli("label", "import", tmp_path / "run", batch, "--pool", pool, "--json").json["new"] == 6
-
-
-def test_the_demo_says_when_its_data_is_not_where_it_was_said_to_be(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    answer = cli("demo", "--data", tmp_path / "empty", "--out", tmp_path / "demo")
-    refused(answer, str(tmp_path / "empty"))
-    assert not (tmp_path / "demo").exists()

@@ -34,8 +34,6 @@ def build():
     os.system("echo hello from a child")
     os.write(1, b"hello from beneath\\n")
     return torch.nn.Flatten()
-def broken():
-    raise ZeroDivisionError("the model\\nis broken")
 def waiting():
     print("ready", file=sys.stderr, flush=True)
     import time
@@ -88,23 +86,24 @@ def test_nothing_but_one_object_on_stdout(home: Path) -> None:
 
 
 def test_what_fails_unexpectedly_is_ours(home: Path) -> None:
-    words = ("embed", "photos", "--encoder", "torch:noisy:broken", "--out", "broken")
-    python = [
-        "-c",
-        f"import sys; sys.path.insert(0, {str(home)!r}); from raysal.cli import main; sys.exit(main())",
-    ]
-    answer = process(*words, cwd=home, python=python)
+    program = (
+        "import sys, raysal.pool\n"
+        "def broken(path):\n    raise ZeroDivisionError('the pool\\nis broken')\n"
+        "raysal.pool.open_pool = broken\n"
+        "from raysal.cli import main\nsys.exit(main())"
+    )
+    answer = process("pool", "info", "pool", cwd=home, python=["-c", program])
     assert answer.code == 1
     assert answer.out == ""
     assert answer.err.count("\n") == 1
-    assert "ZeroDivisionError: the model is broken" in answer.err
+    assert "ZeroDivisionError: the pool is broken" in answer.err
     assert "--debug" in answer.err
-    told = process(*words, "--json", cwd=home, python=python)
+    told = process("pool", "info", "pool", "--json", cwd=home, python=["-c", program])
     assert told.json["type"] == "ZeroDivisionError"
     assert told.json["exit_code"] == told.code == 1
-    traced = process(*words, "--debug", cwd=home, python=python)
+    traced = process("pool", "info", "pool", "--debug", cwd=home, python=["-c", program])
     assert "Traceback (most recent call last)" in traced.err
-    assert "noisy.py" in traced.err
+    assert "in broken" in traced.err
 
 
 @pytest.mark.parametrize(
