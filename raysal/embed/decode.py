@@ -26,6 +26,12 @@ def decode_image(key: str, payload: object) -> Image.Image:
     Raises:
         BadItem: empty, truncated, not an image, too large, or of floating point.
     """
+    image = _decoded(key, payload)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _decoded(key: str, payload: object) -> Image.Image:
+    """See `decode_image`, but grey stays grey: mode L or RGB."""
     if isinstance(payload, np.ndarray):
         return _from_array(key, payload)
     if not isinstance(payload, bytes | bytearray | memoryview):
@@ -38,7 +44,7 @@ def decode_image(key: str, payload: object) -> Image.Image:
                 raise BadItem(key, f"too large: {image.width} x {image.height} pixels, at most {MAX_PIXELS}")
             image.seek(0)
             image.load()
-            return ImageOps.exif_transpose(_to_rgb(key, image))
+            return ImageOps.exif_transpose(_to_eight_bits(key, image))
     except BadItem:
         raise
     except UnidentifiedImageError:
@@ -49,20 +55,20 @@ def decode_image(key: str, payload: object) -> Image.Image:
         raise BadItem(key, f"cannot be decoded ({type(error).__name__}: {error})") from None
 
 
-def _to_rgb(key: str, image: Image.Image) -> Image.Image:
-    """Loses no EXIF orientation: conversions keep `info` and the EXIF block."""
+def _to_eight_bits(key: str, image: Image.Image) -> Image.Image:
+    """Mode L or RGB. Loses no EXIF orientation: conversions keep `info` and the EXIF block."""
     if image.mode in _SIXTEEN_BIT:
         # 65535 / 257 = 255: the full ranges map onto each other. Mode "I" is how some files of 16 bits open.
         wide = np.clip(np.asarray(image), 0, 65535)
         grey = Image.fromarray(np.rint(wide / 257.0).astype(np.uint8))
-        return _with_exif_of(image, grey.convert("RGB"))
+        return _with_exif_of(image, grey)
     if image.mode == "F":
         raise BadItem(key, "floating point pixels have no fixed range", "convert the image to 8 or 16 bits")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return _with_exif_of(image, Image.alpha_composite(white, rgba).convert("RGB"))
-    return image.convert("RGB") if image.mode != "RGB" else image.copy()
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
 def _with_exif_of(source: Image.Image, image: Image.Image) -> Image.Image:
@@ -79,16 +85,18 @@ def _from_array(key: str, pixels: NDArray[Any]) -> Image.Image:
         raise BadItem(key, f"empty array {pixels.shape}")
     if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
         raise BadItem(key, f"too large: {pixels.shape[1]} x {pixels.shape[0]} pixels, at most {MAX_PIXELS}")
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def square_pixels(key: str, payload: object, size: int) -> NDArray[np.uint8]:
-    """uint8 [size, size, 3]: the whole image, stretched to a square with Pillow's bicubic filter."""
-    image = decode_image(key, payload)
+    """uint8 [size, size, 3]: the whole image, stretched to a square with Pillow's bicubic filter.
+
+    The filter treats every channel alike, so grey is made RGB after it, for a third of the work.
+    """
+    image = _decoded(key, payload)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def check_text(key: str, payload: object) -> str:

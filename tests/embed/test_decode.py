@@ -136,3 +136,11 @@ def test_empty_texts_are_bad(text: Any, reason: str) -> None:
 
 def test_a_text_stays_as_it_is() -> None:
     assert check_text("a", " so \n") == " so \n"
+
+
+@pytest.mark.parametrize("size", [5, 8, 31])
+def test_grey_is_stretched_as_three_equal_channels_are(size: int) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (30, 8), dtype=np.uint8)
+    expected = square_pixels("a", np.stack([grey] * 3, axis=2), size)
+    assert np.array_equal(square_pixels("a", grey, size), expected)
+    assert np.array_equal(square_pixels("a", packed(Image.fromarray(grey), "PNG"), size), expected)
