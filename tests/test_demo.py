@@ -1,0 +1,49 @@
+"""The demo's config is the shipped one, and its way is whole even where Fashion-MNIST cannot be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raysal.config import load_config
+from raysal.demo import FASHION, demo, demo_config
+from raysal.errors import SourceError
+from raysal.report import summary
+from raysal.sources import fashion_mnist
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_shipped_config_is_the_demo(tmp_path: Path) -> None:
+    shipped = load_config(ROOT / "configs" / "fashion_mnist.toml")
+    assert shipped.model_copy(update={"pool": tmp_path / "pool"}) == demo_config(tmp_path, FASHION)
+
+
+def test_without_fashion_mnist_the_demo_runs_on_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None
+) -> None:
+    """Every place is tried, the download too; then one line says what stands in."""
+
+    def nowhere(self: fashion_mnist.FashionMnist) -> None:
+        raise SourceError("fashion_mnist", "not found in any place")
+
+    monkeypatch.setattr(fashion_mnist.FashionMnist, "_arrays", nowhere)
+    said: list[str] = []
+    seen: set[str] = set()
+    made = demo(tmp_path, report=lambda stage, done, total: seen.add(stage), say=said.append)
+    assert made.source == "digits"
+    assert len(said) == 1
+    assert "digits" in said[0]
+    assert seen == {"embed", "rounds", "control"}
+    assert made.result.finished
+    assert made.result.labels == 800
+    rows = summary(tmp_path)
+    assert [row.labels for row in rows] == list(range(0, 900, 100))
+    assert rows[-1].accuracy is not None
+    assert rows[-1].control is not None
+    assert rows[-1].accuracy > 0.9
+    assert made.report.read_text(encoding="utf-8").startswith("<!doctype html>")
+    again = demo(tmp_path, say=said.append)
+    assert again.result.accuracy == made.result.accuracy
+    assert len(said) == 1, "a run that is there is not set up again"
