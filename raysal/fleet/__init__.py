@@ -5,7 +5,16 @@ from __future__ import annotations
 from raysal.config import FleetConfig
 from raysal.fleet.base import Fleet
 from raysal.fleet.local_fleet import LocalFleet
-from raysal.fleet.partition import BLOCK, Block, Partition, PartitionSpec, exclude, keep, plan_partitions, vectors_of
+from raysal.fleet.partition import (
+    BLOCK,
+    Block,
+    Partition,
+    PartitionSpec,
+    exclude,
+    keep,
+    plan_partitions,
+    vectors_of,
+)
 from raysal.pool import Pool
 
 __all__ = [

@@ -1,13 +1,15 @@
 """A run of rows of a pool in one process, and the one way to read it: blocks of a fixed shape.
 
-Matrix products are always taken over blocks of `BLOCK` rows, zero-padded, with the width padded to a multiple of
-`ALIGN`. The libraries beneath then do the same arithmetic for a row wherever it stands in a block and whatever stands
-beside it, so a row's results do not depend, to the last bit, on chunk sizes, partitions or what was narrowed away.
-That is what makes picks equal for any number of workers, ties included; tests/test_laws.py holds it.
+Matrix products are always taken over blocks of `BLOCK` rows, zero-padded, with the width padded to a multiple
+of `ALIGN`. The libraries beneath then do the same arithmetic for a row wherever it stands in a block and
+whatever stands beside it, so a row's results do not depend, to the last bit, on chunk sizes, partitions or
+what was narrowed away. That is what makes picks equal for any number of workers, ties included;
+tests/test_laws.py holds it.
 """
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,9 +23,11 @@ from numpy.typing import NDArray
 from raysal.pool import Pool
 
 BLOCK = 4096
-"""Rows of a block. 4096 x 256 float32 is 4 MB: large enough to feed the product, small enough for the cache."""
+"""Rows of a block. 4096 x 256 float32 is 4 MB: large enough to feed the product, small enough for the
+cache."""
 ALIGN = 16
-"""Widths are multiples of this. Unaligned rows take other code paths in the product (seen with MKL at width 1281)."""
+"""Widths are multiples of this. Unaligned rows take other code paths in the product (seen with MKL at width
+1281)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,8 @@ class PartitionSpec:
 
 
 class Block(NamedTuple):
-    """Up to `BLOCK` rows of a partition: positions [n], and features float32 [BLOCK, width], zero beyond n and dim."""
+    """Up to `BLOCK` rows of a partition: positions [n], and features float32 [BLOCK, width], zero beyond n
+    and dim."""
 
     rows: NDArray[np.int64]
     features: torch.Tensor
@@ -55,20 +60,23 @@ def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int
     starts = np.cumsum([0, *(chunk.rows for chunk in pool.chunks)])
     cuts = [len(pool) * i // count for i in range(count + 1)]
     specs = []
-    for index, (low, high) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for index, (low, high) in enumerate(itertools.pairwise(cuts)):
         slices = [
             (chunk, max(low - int(start), 0), min(high, int(stop)) - int(start))
-            for chunk, (start, stop) in enumerate(zip(starts, starts[1:], strict=False))
+            for chunk, (start, stop) in enumerate(itertools.pairwise(starts))
             if start < high and stop > low
         ]
         specs.append(
-            PartitionSpec(index=index, pool=str(pool.path), slices=tuple(slices), device=device, threads=threads)
+            PartitionSpec(
+                index=index, pool=str(pool.path), slices=tuple(slices), device=device, threads=threads
+            )
         )
     return specs
 
 
 class Partition:
-    """Rows of a pool in this process: ids, memory-mapped vectors, and the masks and state of the running program.
+    """Rows of a pool in this process: ids, memory-mapped vectors, and the masks and state of the running
+    program.
 
     Memory: 8 bytes a row for ids, 4 for squared norms, 2 for the masks; the vectors stay in the page cache.
     """
@@ -117,7 +125,8 @@ class Partition:
     def blocks(self, rows: NDArray[np.int64] | None = None, size: int = BLOCK) -> Iterator[Block]:
         """The partition, or the ascending positions `rows` of it, in blocks of `size` rows.
 
-        One caller always uses one size. The features of a block are overwritten by the next; copy what must last.
+        One caller always uses one size. The features of a block are overwritten by the next; copy what must
+        last.
         """
         buffer = torch.zeros(size, self.width, device=self.device)
         if rows is None:
@@ -146,7 +155,9 @@ class Partition:
         if self._sq_norms is None:
             norms = torch.empty(len(self), device=self.device)
             for block in self.blocks():
-                norms[block.rows[0] : block.rows[-1] + 1] = (block.features * block.features).sum(1)[: block.n]
+                norms[block.rows[0] : block.rows[-1] + 1] = (block.features * block.features).sum(1)[
+                    : block.n
+                ]
             self._sq_norms = norms
         return self._sq_norms
 
@@ -158,7 +169,9 @@ def _fill(buffer: torch.Tensor, at: int, values: NDArray[np.float16], dim: int) 
     buffer[at : at + len(values), :dim].copy_(half)
 
 
-def padded(matrix: NDArray[np.floating], width: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def padded(
+    matrix: NDArray[np.floating], width: int, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
     """A [m, d] array as a tensor [m, width] with zero columns appended, to meet the features of a block."""
     out = torch.zeros(len(matrix), width, dtype=dtype, device=device)
     out[:, : matrix.shape[1]] = torch.from_numpy(np.array(matrix)).to(device)

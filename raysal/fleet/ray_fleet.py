@@ -1,8 +1,8 @@
-"""The partitions of a pool in Ray actors. Only transport lives here; what is computed, and how a lost partition is
-rebuilt, is in `partition` and `replay`.
+"""The partitions of a pool in Ray actors. Only transport lives here; what is computed, and how a lost
+partition is rebuilt, is in `partition` and `replay`.
 
-Ray restarts a dead actor's process but never repeats a call by itself: a repeat would run on a fresh, empty partition
-and return a wrong result without an error. The driver repeats, with the calls that are missing.
+Ray restarts a dead actor's process but never repeats a call by itself: a repeat would run on a fresh, empty
+partition and return a wrong result without an error. The driver repeats, with the calls that are missing.
 """
 
 from __future__ import annotations
@@ -23,23 +23,31 @@ from raysal.fleet.replay import Behind, Call, Done, Host
 R = TypeVar("R")
 
 ATTEMPTS = 5
-"""Deaths one call may cost a partition before the job gives up: a call that kills its host each time is a bug or
-too large for the machine, and Ray's own memory-pressure retries would go on for ever."""
+"""Deaths one call may cost a partition before the job gives up: a call that kills its host each time is a bug
+or too large for the machine, and Ray's own memory-pressure retries would go on for ever."""
 CREATION_TIMEOUT = 300.0
-"""Seconds to wait for an actor to be placed. Ray itself waits without end and without a word."""
+"""Seconds to wait for an actor to be placed, at first or again. Ray itself waits without end and without a
+word."""
 OBJECT_STORE_BYTES = 256 * 2**20
-"""Size of the object store when Ray is started here. Pools are mapped from files and never pass through it."""
+"""Size of the object store when Ray is started here. Pools are mapped from files and never pass through
+it."""
 
 
 def connect(address: str | None = None, threads: int = 0) -> None:
-    """Join the Ray cluster at `address`, or start Ray on this machine with one CPU per thread; once per process."""
+    """Join the Ray cluster at `address` or else RAY_ADDRESS, or start Ray here with one CPU per thread; only
+    once.
+
+    A cluster that `ray start` left on this machine is joined when asked for (`auto`), never by accident.
+    """
     if ray.is_initialized():
         return
+    address = address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": True, "logging_level": "ERROR"}
-    if address is not None:
+    if address:
         ray.init(address=address, **quiet)
         return
     ray.init(
+        address="local",
         num_cpus=threads or os.cpu_count(),
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
@@ -84,7 +92,10 @@ class RayFleet:
             ).remote(spec)
             for spec in specs
         ]
-        self._cpus = sum(max(spec.threads, 1) for spec in specs)
+        self._needs = {
+            "CPU": sum(max(spec.threads, 1) for spec in specs),
+            "GPU": sum(spec.device.startswith("cuda") for spec in specs),
+        }
         try:
             self._await_placement()
         except BaseException:
@@ -93,15 +104,19 @@ class RayFleet:
 
     def _await_placement(self) -> None:
         ready = [actor.apply.remote(self._program, 0, []) for actor in self._actors]
-        done, late = ray.wait(ready, num_returns=len(ready), timeout=CREATION_TIMEOUT)
+        _, late = ray.wait(ready, num_returns=len(ready), timeout=CREATION_TIMEOUT)
         if late:
-            free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
+            free = ray.available_resources()
+            demand = ", ".join(f"{count} {name}s" for name, count in self._needs.items() if count)
+            supply = ", ".join(
+                f"{free.get(name, 0):g} {name}s" for name, count in self._needs.items() if count
+            )
             raise FleetError(
                 ready.index(late[0]),
-                f"not placed within {CREATION_TIMEOUT:.0f} s: {len(ready)} partitions need {self._cpus} CPUs in all, "
-                f"free now: {free or 'none'}; use fewer partitions or threads, or a larger cluster",
+                f"not placed within {CREATION_TIMEOUT:g} s: {len(ready)} partitions need {demand} in all, "
+                f"free now: {supply}; use fewer partitions or threads, or a larger cluster",
             )
-        for index, reference in enumerate(done):
+        for index, reference in enumerate(ready):
             _result(reference, index)
 
     @property
@@ -117,40 +132,54 @@ class RayFleet:
         first = len(self._log)
         self._log.append(call)
         shared = ray.put([call])  # serialised once, however many partitions
-        pending = {actor.apply.remote(self._program, first, shared): i for i, actor in enumerate(self._actors)}
-        deadline = time.monotonic() + self._timeout
-        results: dict[int, Any] = {}
+        pending = {
+            actor.apply.remote(self._program, first, shared): i for i, actor in enumerate(self._actors)
+        }
+        deadlines = [time.monotonic() + self._timeout] * len(self._actors)
         deaths = [0] * len(self._actors)
+        results: dict[int, Any] = {}
         failed: dict[int, BaseException] = {}
+
+        def send(i: int, made: int) -> None:
+            """Send all calls after the first `made`, with time for each of them."""
+            deadlines[i] = time.monotonic() + self._timeout * (len(self._log) - made)
+            pending[self._actors[i].apply.remote(self._program, made, self._log[made:])] = i
+
+        def replay(i: int, problem: str) -> None:
+            """Send everything to the process that replaces the one that died, with time to be placed
+            again."""
+            self._count_death(deaths, i, problem)
+            send(i, 0)
+            deadlines[i] += CREATION_TIMEOUT
+
         while pending:
-            ready, _ = ray.wait(list(pending), timeout=max(deadline - time.monotonic(), 0.0))
-            if not ready:  # hung processes are invisible to Ray; replace those still silent
-                for reference, i in list(pending.items()):
-                    del pending[reference]
-                    ray.kill(self._actors[i], no_restart=False)
-                    self._count_death(deaths, i, f"no answer within {self._timeout:.0f} s")
-                    pending[self._send(i, 0)] = i
-                deadline = time.monotonic() + self._timeout
+            patience = min(deadlines[i] for i in pending.values()) - time.monotonic()
+            ready, silent = ray.wait(list(pending), timeout=max(patience, 0.0))
             for reference in ready:
                 i = pending.pop(reference)
                 try:
                     answer = ray.get(reference)
-                except ray.exceptions.RayActorError as error:
-                    self._count_death(deaths, i, f"its process keeps dying ({_brief(error)})")
-                    pending[self._send(i, 0)] = i
                 except ray.exceptions.RayTaskError as error:
                     failed[i] = _cause(error, i)
+                except (
+                    ray.exceptions.RayError
+                ) as error:  # a death, of the process or of the node that kept its answer
+                    replay(i, f"its process keeps dying ({_brief(error)})")
                 else:
                     if isinstance(answer, Behind):
-                        pending[self._send(i, answer.made)] = i
+                        send(i, answer.made)
                     else:
                         results[i] = answer.result
+            now = time.monotonic()
+            for reference in silent:  # hung processes are invisible to Ray
+                i = pending[reference]
+                if deadlines[i] < now:
+                    del pending[reference]
+                    ray.kill(self._actors[i], no_restart=False)
+                    replay(i, f"no answer within {self._timeout:g} s a call")
         if failed:
             raise failed[min(failed)]
         return [results[i] for i in range(len(self._actors))]
-
-    def _send(self, i: int, first: int) -> Any:
-        return self._actors[i].apply.remote(self._program, first, self._log[first:])
 
     @staticmethod
     def _count_death(deaths: list[int], i: int, problem: str) -> None:
@@ -187,6 +216,5 @@ def _result(reference: Any, partition: int) -> Any:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise _cause(error, partition) from None
-    except ray.exceptions.RayActorError as error:
-        cause = getattr(error, "cause", None)
-        raise cause if isinstance(cause, RaysalError) else FleetError(partition, str(error)) from None
+    except ray.exceptions.RayError as error:
+        raise FleetError(partition, str(error)) from None
