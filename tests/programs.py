@@ -21,7 +21,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "top_score": {"size": 60},
     "uniform": {"size": 60},
 }
-"""Settings with which a narrower binds on a pool of some hundred rows; an entry that is not here uses its defaults."""
+"""Settings with which a narrower binds on a pool of some hundred rows; an entry that is not here uses its
+defaults."""
 
 
 def small(name: str) -> Narrower:

@@ -1,7 +1,7 @@
 """Slow, obvious versions of what the product computes fast: numpy, float64, everything formed in full.
 
-They share no code with the package except `raysal.rng.item_uniform`, whose draws are part of the definition. Vectors are
-[n, d]; `ids` [n] name their rows in ascending order; ties go to the lower id.
+They share no code with the package except `raysal.rng.item_uniform`, whose draws are part of the definition.
+Vectors are [n, d]; `ids` [n] name their rows in ascending order; ties go to the lower id.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def gradient_embeddings(x: NDArray[np.floating], weight: Floats, bias: Floats) -
 
 
 def badge(g: Floats, ids: Ids, k: int, key: int) -> Ids:
-    """The race over gradients g [n, D]: budgets -ln u burn at the rate of D^2; the next to burn out is picked next."""
+    """The race over gradients g [n, D]: budgets -ln u burn at the rate of D^2; the next to burn out is picked
+    next."""
     left = -np.log(item_uniform(key, ids))
     budget = left.copy()
     rate = np.full(len(g), np.inf)
@@ -128,7 +129,8 @@ def badge(g: Floats, ids: Ids, k: int, key: int) -> Ids:
 
 
 def d2_sequences(points: Floats, first: int, draws: int) -> dict[tuple[int, ...], float]:
-    """Probability of every ordered sequence of `draws` further picks by sequential D^2 sampling after `first`."""
+    """Probability of every ordered sequence of `draws` further picks by sequential D^2 sampling after
+    `first`."""
     found = {}
     for sequence in itertools.permutations([r for r in range(len(points)) if r != first], draws):
         mass = sq_distance(points, points[first])
@@ -152,8 +154,8 @@ def cosine(x: NDArray[np.floating], anchor: NDArray[np.floating]) -> Floats:
 def anchor_subpool(
     x: NDArray[np.floating], ids: Ids, anchors: NDArray[np.floating], neighbours: int, subpool: int
 ) -> dict[int, float]:
-    """AnchorAL's subpool: per anchor the nearest of the whole pool, then each item's mean similarity to the anchors that
-    found it, then the best by that mean. Item id -> mean, best first."""
+    """AnchorAL's subpool: per anchor the nearest of the whole pool, then each item's mean similarity to the
+    anchors that found it, then the best by that mean. Item id -> mean, best first."""
     found: dict[int, list[float]] = {}
     for anchor in anchors:
         similarity = cosine(x, anchor)

@@ -1,4 +1,5 @@
-"""The laws of selection: the same picks wherever the rows lie, fast = reference, k distinct ids, prefixes, D^2 sampling."""
+"""The laws of selection: the same picks wherever the rows lie, fast = reference, k distinct ids, prefixes,
+D^2 sampling."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ class Case:
 
 
 def make_case(n: int, dim: int, seed: int = 0, labels: int = 20) -> Case:
-    """A mixture in which a fifth of the rows are copies of others, with gaps in the ids and rows taken out."""
+    """A mixture in which a fifth of the rows are copies of others, with gaps in the ids and rows taken
+    out."""
     x, names = mixture(n, dim, seed=seed)
     rng = np.random.default_rng(seed + 1)
     copies = rng.choice(n, n // 5, replace=False)
@@ -109,7 +111,7 @@ every_selector = pytest.mark.parametrize("selector", sorted(SELECTORS))
 every_narrower = pytest.mark.parametrize("narrower", sorted(NARROWERS))
 
 
-# -- law 1: the same picks wherever the rows lie ------------------------------------------------------------------
+# -- law 1: the same picks wherever the rows lie -------------------------------------------------------------
 
 
 @every_selector
@@ -222,7 +224,7 @@ def test_coreset_picks_the_same_vectors_in_whatever_order_the_rows_come(tmp_path
     assert np.array_equal(order[shuffled.ids], straight.ids)
 
 
-# -- law 2: fast = reference --------------------------------------------------------------------------------------
+# -- law 2: fast = reference ---------------------------------------------------------------------------------
 
 
 def test_coreset_is_greedy_k_center(main_case, main_pools):
@@ -335,7 +337,7 @@ def test_uniform_narrowing_is_the_lowest_hashes(main_case, main_pools):
     assert sorted(outcome.narrowed.ids.tolist()) == sorted(wanted.tolist())
 
 
-# -- law 3: k distinct ids, none taken, prefixes ------------------------------------------------------------------
+# -- law 3: k distinct ids, none taken, prefixes -------------------------------------------------------------
 
 
 @every_selector
@@ -363,8 +365,8 @@ def test_a_smaller_batch_is_the_beginning_of_a_larger_one(
 
 
 def test_the_race_is_sequential_d2_sampling(tmp_path):
-    """Chi-square over all ordered pairs of picks after the first, 3,000 keys: an honest sampler exceeds the bound once
-    in ten million tries."""
+    """Chi-square over all ordered pairs of picks after the first, 3,000 keys: an honest sampler exceeds the
+    bound once in ten million tries."""
     rng = np.random.default_rng(5)
     x = rng.normal(size=(6, 4)).astype(np.float16).astype(np.float32)
     weight, bias = rng.normal(size=(3, 4)) * 0.4, np.zeros(3)

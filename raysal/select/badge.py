@@ -1,4 +1,5 @@
-"""BADGE: items whose gradients are large and unlike one another, drawn by exact D^2 sampling over the whole pool."""
+"""BADGE: items whose gradients are large and unlike one another, drawn by exact D^2 sampling over the whole
+pool."""
 
 from __future__ import annotations
 
@@ -19,12 +20,14 @@ from raysal.sweep import Linear
 class Badge:
     """k-means++ seeding over gradient embeddings r (x) h, r = e_argmax - p (Ash et al., ICLR 2020).
 
-    D^2 sampling runs as a race: an item has a budget -ln u, u from a hash of (key, id), and burns it at the rate of
-    its squared distance to the nearest pick; the next to burn out is the next pick. By memorylessness that is exactly
-    D^2 sampling, and it does not depend on how the pool is sharded. The first pick has the largest gradient.
+    D^2 sampling runs as a race: an item has a budget -ln u, u from a hash of (key, id), and burns it at the
+    rate of its squared distance to the nearest pick; the next to burn out is the next pick. By memorylessness
+    that is exactly D^2 sampling, and it does not depend on how the pool is sharded. The first pick has the
+    largest gradient.
 
-    Needs a head; O(k n (C + d)), memory O(n C) plus features (never n C d). picks(k) is a prefix of picks(k + 1).
-    Ignores which items are labelled. Where no gradient is left to tell items apart, they are drawn uniformly.
+    Needs a head; O(k n (C + d)), memory O(n C) plus features (never n C d). picks(k) is a prefix of picks(k +
+    1). Ignores which items are labelled. Where no gradient is left to tell items apart, they are drawn
+    uniformly.
     """
 
     @property
@@ -33,7 +36,9 @@ class Badge:
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
         parts = fleet.each(begin, task.linear(), task.key)
-        ids, scores, reasons = [], [], []
+        ids: list[int] = []
+        scores: list[float] = []
+        reasons: list[str] = []
         now = 0.0
         while True:
             best = winner([part.best for part in parts])
@@ -43,7 +48,9 @@ class Badge:
                 best = winner([part.spare for part in parts])
             elif ids:
                 now = arrival
-            sq_distance = next(part.sq_distance for part in parts if part.best.id == best.id) if not uniform else 0.0
+            sq_distance = (
+                next(part.sq_distance for part in parts if part.best.id == best.id) if not uniform else 0.0
+            )
             ids.append(best.id)
             scores.append(sq_distance)
             reasons.append(
@@ -60,7 +67,8 @@ class Badge:
 
 @dataclass(frozen=True)
 class Entry:
-    """A partition's next arrival (value = -arrival time), its squared distance, and its next in a uniform draw."""
+    """A partition's next arrival (value = -arrival time), its squared distance, and its next in a uniform
+    draw."""
 
     best: Best
     spare: Best
@@ -86,12 +94,14 @@ class _Race:
 
 
 def begin(partition: Partition, head: Linear, key: int) -> Entry:
-    """Lay out the race and name the candidate of the largest gradient (value: its squared norm; 0 names none)."""
+    """Lay out the race and name the candidate of the largest gradient (value: its squared norm; 0 names
+    none)."""
     rows = Candidates(partition, head)
     budget = torch.from_numpy(-np.log(item_uniform(key, rows.ids))).to(partition.device)
     race = _Race(rows, budget, -budget, torch.full_like(budget, torch.inf))
     partition.state["race"] = race
-    # The first pick has no distance to race on. Its value is negated like an arrival: larger gradient, earlier.
+    # The first pick has no distance to race on. Its value is negated like an arrival: a larger gradient comes
+    # earlier.
     return race.entry(torch.where(rows.sq_norms > 0, rows.sq_norms, -torch.inf), rows.sq_norms)
 
 

@@ -16,8 +16,8 @@ from raysal.update import Head
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a selector may know beside the candidates: the head (None before any label), the labelled items' vectors
-    float32 [n, d], and a key of `raysal.rng`."""
+    """What a selector may know beside the candidates: the head (None before any label), the labelled items'
+    vectors float32 [n, d], and a key of `raysal.rng`."""
 
     head: Head | None
     labelled: NDArray[np.float32]
@@ -63,8 +63,11 @@ def select(fleet: Fleet, selector: Selector, task: Task, k: int) -> Picks:
     """A batch of k from the fleet's candidates.
 
     Raises:
+        ConfigError: k is below 1, or the selector needs a head and there is none.
         PoolExhausted: fewer than k candidates are left.
     """
+    if k < 1:
+        raise ConfigError("k", f"{k} is not a batch", "ask for at least 1")
     left = sum(fleet.each(count_candidates))
     if k > left:
         raise PoolExhausted(wanted=k, available=left)

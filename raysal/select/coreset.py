@@ -16,12 +16,13 @@ from raysal.select.greedy import Best, Candidates, winner
 
 @dataclass(frozen=True, kw_only=True)
 class CoreSet:
-    """Greedy k-center over the vectors, the labelled items as centres already there (Sener & Savarese, ICLR 2018).
+    """Greedy k-center over the vectors, the labelled items as centres already there (Sener & Savarese, ICLR
+    2018).
 
-    A 2-approximation of the covering radius (Gonzalez, TCS 1985). Needs no head; O((labelled + k) n d), memory O(n).
-    picks(k) is a prefix of picks(k + 1); without labelled items the first pick is uniform. The score is the squared
-    distance to what was covered before the pick. Seeks outliers, and is often below random on frozen features
-    with noisy extremes: use it where coverage is the aim, not accuracy per label.
+    A 2-approximation of the covering radius (Gonzalez, TCS 1985). Needs no head; O((labelled + k) n d),
+    memory O(n). picks(k) is a prefix of picks(k + 1); without labelled items the first pick is uniform. The
+    score is the squared distance to what was covered before the pick. Seeks outliers, and is often below
+    random on frozen features with noisy extremes: use it where coverage is the aim, not accuracy per label.
     """
 
     @property
@@ -41,7 +42,9 @@ class CoreSet:
             parts = fleet.each(cover, best.id, best.feature)
         if len(task.labelled) == 0:
             gaps[0] = np.inf
-        reasons = tuple("first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from the nearest pick" for gap in gaps)
+        reasons = tuple(
+            "first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in gaps
+        )
         return Picks(ids=np.array(ids), scores=np.array(gaps), reasons=reasons)
 
 
@@ -53,11 +56,10 @@ class _Cover:
 
 
 def begin(partition: Partition, centres: NDArray[np.float64], key: int) -> Best:
-    """Fold in the labelled centres [m, d] and name the farthest candidate, or the one of lowest hash without centres."""
+    """Fold in the labelled centres [m, d] and name the farthest candidate, or the one of lowest hash without
+    centres."""
     rows = Candidates(partition, None)
-    gap = torch.full((len(rows.rows),), torch.inf, dtype=torch.float64, device=partition.device)
-    for centre in centres:
-        torch.minimum(gap, rows.sq_distances(centre, np.empty(0)), out=gap)
+    gap = rows.nearest_sq_distances(centres)
     partition.state["cover"] = _Cover(rows, gap)
     if len(centres) == 0:
         return rows.best(torch.from_numpy(1 - item_uniform(key, rows.ids)).to(partition.device))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet, Partition
@@ -37,8 +38,8 @@ class Random:
 class TopScore:
     """The items of highest uncertainty `score`; ties to the lower id (Lewis & Gale, SIGIR 1994).
 
-    Needs a head; one product O(n d C); picks(k) is a prefix of picks(k + 1). Neighbours of one another are picked
-    together, so prefer a diverse rule for batches beyond a handful.
+    Needs a head; one product O(n d C); picks(k) is a prefix of picks(k + 1). Neighbours of one another are
+    picked together, so prefer a diverse rule for batches beyond a handful.
     """
 
     score: str = "margin"
@@ -56,7 +57,7 @@ class TopScore:
         return Picks(ids=ids, scores=scores, reasons=tuple(f"{self.score} {score:.3f}" for score in scores))
 
 
-def merged(parts: list[Ranked], k: int) -> Ranked:
+def merged(parts: list[Ranked], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The k best of all partitions' best."""
     ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
     ids, scores = best_of(ids, scores, k)
