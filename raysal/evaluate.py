@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from raysal.sweep import Linear
 from raysal.update import Head
 
 MOST = 10_000
-"""Held-out items judged at most, those of lowest hash: accuracy is then right to half a percent, at any pool size."""
+"""Held-out items judged at most, those of lowest hash: accuracy is then right to half a percent, at any pool
+size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +64,17 @@ def evaluate(
     draws, ids, predicted = (np.concatenate(column) for column in zip(*parts, strict=True))
     first = np.argsort(draws, kind="stable")[:MOST]
     known = truth(ids[first].tolist())
-    pairs = [(known[id], head.classes[c]) for id, c in zip(ids[first].tolist(), predicted[first], strict=True) if id in known]
+    pairs = [
+        (known[id], head.classes[c])
+        for id, c in zip(ids[first].tolist(), predicted[first], strict=True)
+        if id in known
+    ]
     return confusion(pairs) if pairs else None
 
 
 def confusion(pairs: Sequence[tuple[str, str]]) -> Evaluation:
     """The evaluation of (true, predicted) pairs."""
-    classes = sorted({true for true, _ in pairs})
-    recall = {}
-    for name in classes:
-        own = [predicted == true for true, predicted in pairs if true == name]
-        recall[name] = sum(own) / len(own)
-    right = sum(true == predicted for true, predicted in pairs)
-    return Evaluation(items=len(pairs), accuracy=right / len(pairs), recall=recall)
+    of_class = Counter(true for true, _ in pairs)
+    right = Counter(true for true, predicted in pairs if true == predicted)
+    recall = {name: right[name] / count for name, count in sorted(of_class.items())}
+    return Evaluation(items=len(pairs), accuracy=right.total() / len(pairs), recall=recall)

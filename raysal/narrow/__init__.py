@@ -25,12 +25,19 @@ __all__ = ["NARROWERS", "LabelledVectors", "Narrowed", "Narrower", "narrow"]
 
 
 def narrow(
-    fleet: Fleet, narrower: Narrower, head: Head | None, labelled: LabelledVectors, *, k: int, available: int, key: int
+    fleet: Fleet,
+    narrower: Narrower,
+    head: Head | None,
+    labelled: LabelledVectors,
+    *,
+    k: int,
+    available: int,
+    key: int,
 ) -> tuple[Sweep, Narrowed]:
     """Sweep once, and set the fleet's candidates to what the narrower keeps of the `available` items.
 
-    Candidates that would not fill a batch of k are topped up from a uniform sample, and the rule says so: a batch is
-    never cut short while the pool has items left.
+    Candidates that would not fill a batch of k are topped up from a uniform sample, and the rule says so: a
+    batch is never cut short while the pool has items left.
     """
     request = narrower.request(labelled, available, key)
     found = sweep(fleet, head, replace(request, sample=max(request.sample, k), key=derive(key, "sample")))

@@ -1,8 +1,9 @@
 """AnchorAL: candidates are the neighbours of a few labelled items per class.
 
-Lesci & Vlachos, "AnchorAL: Computationally Efficient Active Learning for Large and Imbalanced Datasets", NAACL 2024.
-Each round draws anchors from every class seen, so that rare classes get as much of the search as common ones, finds
-the nearest items of each anchor in the whole pool, and keeps those most similar to the anchors that found them.
+Lesci & Vlachos, "AnchorAL: Computationally Efficient Active Learning for Large and Imbalanced Datasets",
+NAACL 2024. Each round draws anchors from every class seen, so that rare classes get as much of the search as
+common ones, finds the nearest items of each anchor in the whole pool, and keeps those most similar to the
+anchors that found them.
 """
 
 from __future__ import annotations
@@ -35,15 +36,16 @@ class ClassAnchors:
 class AnchorAL:
     """Neighbours of class-wise anchors (the published method; exact neighbours instead of HNSW).
 
-    Anchors: `anchors` per class by `strategy`; a class with fewer labels gives all. `classes` sets both for single
-    classes: `{shark = {anchors = 50, strategy = "random"}}`. Re-drawn every round.
+    Anchors: `anchors` per class by `strategy`; a class with fewer labels gives all. `classes` sets both for
+    single classes: `{shark = {anchors = 50, strategy = "random"}}`. Re-drawn every round.
     Search: the `neighbours` most cosine-similar available items of each anchor, in the whole pool.
-    Score of an item: its mean similarity to the anchors that found it. Subpool: the `subpool` best, ties to lower id.
-    With no more than `subpool` items available nothing is narrowed. A class without labels has no anchors; rounds mix
-    in a uniform sample of `explore` items so that it can be found at all (0 is the published method).
+    Score of an item: its mean similarity to the anchors that found it. Subpool: the `subpool` best, ties to
+    lower id. With no more than `subpool` items available nothing is narrowed. A class without labels has no
+    anchors; rounds mix in a uniform sample of `explore` items so that it can be found at all (0 is the
+    published method).
 
-    Cost: C * anchors more columns in the sweep. Use when classes are rare; for balanced pools it only biases towards
-    what is known.
+    Cost: C * anchors more columns in the sweep. Use when classes are rare; for balanced pools it only biases
+    towards what is known.
     """
 
     anchors: Count = 10
@@ -89,15 +91,16 @@ class AnchorAL:
         explored = f" and {len(sample)} uniform" if len(sample) else ""
         return Narrowed(
             ids=np.union1d(near, sample),
-            rule=f"{len(near)} of {len(ids)} neighbours of {len(found.neighbours)} anchors{explored}, of {found.rows}",
+            rule=f"{len(near)} of {len(ids)} neighbours of {len(found.neighbours)} anchors{explored}, "
+            f"of {found.rows}",
         )
 
 
 def mean_similarity(found: Sweep) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(ids, scores): every item some anchor found, and its mean similarity to the anchors that found it.
 
-    The neighbour lists are those of the whole pool. Averaging lists cut per partition would make both the set and the
-    mean depend on how the pool is sharded.
+    The neighbour lists are those of the whole pool. Averaging lists cut per partition would make both the set
+    and the mean depend on how the pool is sharded.
     """
     ids = np.concatenate([ids for ids, _ in found.neighbours])
     values = np.concatenate([values for _, values in found.neighbours]).astype(np.float64)
@@ -106,7 +109,8 @@ def mean_similarity(found: Sweep) -> tuple[NDArray[np.int64], NDArray[np.float64
 
 
 def kmeans_plus_plus(vectors: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """k distinct rows of vectors [n, d] by D^2 sampling (Arthur & Vassilvitskii, SODA 2007), first row uniform.
+    """k distinct rows of vectors [n, d] by D^2 sampling (Arthur & Vassilvitskii, SODA 2007), first row
+    uniform.
 
     Once every remaining row coincides with a chosen one, the rest is filled by lowest row. O(k n d).
     """
@@ -117,9 +121,9 @@ def kmeans_plus_plus(vectors: NDArray[np.float32], k: int, rng: np.random.Genera
     taken[chosen[0]] = True
     while len(chosen) < k:
         mass = np.cumsum(np.where(taken, 0.0, gap))
-        row = int(np.searchsorted(mass, rng.random() * mass[-1], side="right")) if mass[-1] > 0 else int(taken.argmin())
-        row = min(row, len(x) - 1)
-        row = row if not taken[row] else int(taken.argmin())
+        row = min(int(np.searchsorted(mass, rng.random() * mass[-1], side="right")), len(x) - 1)
+        if taken[row] or mass[-1] == 0:
+            row = int(taken.argmin())
         chosen.append(row)
         taken[row] = True
         gap = np.minimum(gap, ((x - x[row]) ** 2).sum(1))

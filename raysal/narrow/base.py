@@ -38,8 +38,8 @@ class Narrower(Protocol):
     def request(self, labelled: LabelledVectors, available: int, key: int) -> SweepRequest:
         """What the round's sweep must find. `available` items may be picked; `key` is a key of `raysal.rng`.
 
-        A `sample` may come back larger than asked for (the round tops batches up from it); its order is fixed, so
-        its first items are the sample asked for.
+        A `sample` may come back larger than asked for (the round tops batches up from it); its order is
+        fixed, so its first items are the sample asked for.
         """
         ...
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from raysal.errors import UnknownName
 from raysal.narrow.base import LabelledVectors, Narrowed
 from raysal.sweep import SCORES, Sweep, SweepRequest
-from raysal.errors import UnknownName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,8 +12,8 @@ from numpy.typing import NDArray
 class Best:
     """The `m` best (value, id) of each of `lanes` streams. Memory O(lanes * m).
 
-    Values not above a lane's m-th best so far are dropped; once the lanes are full few pass, so the upkeep costs little
-    beside the product that made the values. Ids must come in ascending order over the calls.
+    Values not above a lane's m-th best so far are dropped; once the lanes are full few pass, so the upkeep
+    costs little beside the product that made the values. Ids must come in ascending order over the calls.
     """
 
     def __init__(self, lanes: int, m: int, device: torch.device) -> None:
@@ -23,8 +25,8 @@ class Best:
         self._held_count = 0
 
     def offer(self, values: torch.Tensor, ids: NDArray[np.int64]) -> None:
-        """Take values [n, lanes] of the items `ids` [n]; -inf is never kept. Values equal to a lane's m-th best lose,
-        since theirs is the higher id."""
+        """Take values [n, lanes] of the items `ids` [n]; -inf is never kept. Values equal to a lane's m-th
+        best lose, since theirs is the higher id."""
         lanes = self._floor.shape[1]
         if self.m == 0 or lanes == 0:
             return
@@ -44,12 +46,14 @@ class Best:
         values = np.concatenate([h[2] for h in self._held])
         order = np.argsort(lane, kind="stable")
         cuts = np.searchsorted(lane[order], np.arange(len(self._values) + 1))
-        for i, (low, high) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        for i, (low, high) in enumerate(itertools.pairwise(cuts)):
             if low == high:
                 continue
             some = order[low:high]
             self._ids[i], self._values[i] = best_of(
-                np.concatenate([self._ids[i], ids[some]]), np.concatenate([self._values[i], values[some]]), self.m
+                np.concatenate([self._ids[i], ids[some]]),
+                np.concatenate([self._values[i], values[some]]),
+                self.m,
             )
             if len(self._values[i]) == self.m:
                 self._floor[0, i] = float(self._values[i][-1])
@@ -65,8 +69,8 @@ class Best:
 def true_places(mask: torch.Tensor) -> torch.Tensor:
     """Flat positions of the true elements, ascending.
 
-    Looked for eight at a time, where the size allows: few are true, and `nonzero` over single bytes took a tenth of
-    the sweep.
+    Looked for eight at a time, where the size allows: few are true, and `nonzero` over single bytes took a
+    tenth of the sweep.
     """
     flat = mask.reshape(-1)
     if len(flat) % 8:
@@ -79,7 +83,8 @@ def true_places(mask: torch.Tensor) -> torch.Tensor:
 def best_of(
     ids: NDArray[np.int64], values: NDArray[np.floating], m: int
 ) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
-    """The `m` largest values and their ids, best first, ties to the lower id. Merging parts = taking all at once."""
+    """The `m` largest values and their ids, best first, ties to the lower id. Merging parts = taking all at
+    once."""
     if len(values) > 4 * m > 0:  # sorting is for the few that can make it
         able = values >= np.partition(values, len(values) - m)[len(values) - m]
         ids, values = ids[able], values[able]

@@ -15,7 +15,8 @@ Score = Callable[[torch.Tensor], torch.Tensor]
 
 
 def least_confidence(probabilities: torch.Tensor) -> torch.Tensor:
-    """1 - max p: the probability of the predicted class being wrong (Lewis & Gale, SIGIR 1994). Cost O(nC)."""
+    """1 - max p: the probability of the predicted class being wrong (Lewis & Gale, SIGIR 1994). Cost
+    O(nC)."""
     return 1 - probabilities.amax(0)
 
 
@@ -35,7 +36,8 @@ def entropy(probabilities: torch.Tensor) -> torch.Tensor:
     classes = len(probabilities)
     if classes == 1:
         return torch.zeros_like(probabilities[0])
-    return torch.special.entr(probabilities).sum(0) / math.log(classes)
+    total: torch.Tensor = torch.special.entr(probabilities).sum(0) / math.log(classes)
+    return total.clamp_max(1)  # rounding may leave it a few last digits above
 
 
 SCORES: dict[str, Score] = {

@@ -1,7 +1,8 @@
 """One pass over a pool: predictions, scores and anchor neighbours out of one matrix product per block.
 
-The head's weights and the round's anchors are stacked into one matrix, so an item's vector is read and converted once
-however much is asked of it. Only summaries leave a partition; its size never shows in what it sends.
+The head's weights and the round's anchors are stacked into one matrix, so an item's vector is read and
+converted once however much is asked of it. Only summaries leave a partition; its size never shows in what it
+sends.
 """
 
 from __future__ import annotations
@@ -68,9 +69,12 @@ class Sweep:
     """a uniform sample without replacement: the items of lowest hash, in that order"""
 
     def quantile(self, score: str, q: float) -> float:
-        """The q-quantile of a score over the available items, right to one bin."""
+        """The q-quantile of a score over the available items: the upper edge of the bin it lies in. NaN for
+        none."""
         counts = np.cumsum(self.histograms[score])
-        return float(np.searchsorted(counts, q * counts[-1]) + 1) / BINS
+        if counts[-1] == 0:
+            return float("nan")
+        return float(np.searchsorted(counts, max(q * counts[-1], 1)) + 1) / BINS
 
 
 def sweep(fleet: Fleet, head: Head | None, request: SweepRequest) -> Sweep:
@@ -85,7 +89,9 @@ def sweep(fleet: Fleet, head: Head | None, request: SweepRequest) -> Sweep:
 def sweep_partition(partition: Partition, head: Linear | None, request: SweepRequest) -> Sweep:
     """The pass over one partition."""
     device, classes = partition.device, 0 if head is None else len(head.bias)
-    anchors = np.empty((0, partition.dim), np.float32) if request.anchors is None else unit_rows(request.anchors)
+    anchors = (
+        np.empty((0, partition.dim), np.float32) if request.anchors is None else unit_rows(request.anchors)
+    )
     columns = anchors if head is None else np.concatenate([head.weight.astype(np.float32), anchors])
     # As many columns as is a multiple of ALIGN: 16 take half the time of 10 (MKL, measured 2026-11).
     aligned = np.zeros((-(-len(columns) // ALIGN) * ALIGN, partition.dim), np.float32)
@@ -95,7 +101,11 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
     names = request.scores if head is not None else ()
     best = {name: Best(1, request.top, device) for name in names}
     nearest = Best(len(anchors), request.neighbours, device)
-    norms = partition.sq_norms().clamp_min(torch.finfo(torch.float32).tiny).rsqrt_()[:, None] if len(anchors) else None
+    norms = (
+        partition.sq_norms().clamp_min(torch.finfo(torch.float32).tiny).rsqrt_()[:, None]
+        if len(anchors)
+        else None
+    )
     counts = torch.zeros(classes, dtype=torch.long, device=device)
     histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in names}
     closed = None if partition.available.all() else torch.from_numpy(~partition.available).to(device)
@@ -112,7 +122,9 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
                 values = SCORES[name](probabilities)[: block.n]
                 bins = (values * BINS).long().clamp_(0, BINS - 1)
                 histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
-                best[name].offer((values if out is None else values.masked_fill(out, -torch.inf))[:, None], ids)
+                best[name].offer(
+                    (values if out is None else values.masked_fill(out, -torch.inf))[:, None], ids
+                )
         if norms is not None:
             similarity = product[: block.n, classes : len(columns)].mul_(norms[start:stop])
             if out is not None:
@@ -131,8 +143,8 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
 def count_predicted(probabilities: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
     """[C] items predicted to be of each class, ties to the first class; rows marked `out` [n] do not count.
 
-    By comparing with the maximum, which is several times faster than argmax along the classes; only a block with a
-    tie needs that.
+    By comparing with the maximum, which is several times faster than argmax along the classes; only a block
+    with a tie needs that.
     """
     top = probabilities == probabilities.amax(0)
     if int(top.sum()) != top.shape[1]:
@@ -141,7 +153,8 @@ def count_predicted(probabilities: torch.Tensor, out: torch.Tensor | None) -> to
 
 
 def sample_partition(partition: Partition, key: int, size: int) -> Ranked:
-    """The `size` available items of lowest hash; over partitions, a uniform sample of the pool whatever its layout."""
+    """The `size` available items of lowest hash; over partitions, a uniform sample of the pool whatever its
+    layout."""
     if size == 0:
         return np.empty(0, np.int64), np.empty(0)
     ids = partition.ids[partition.available]
@@ -157,16 +170,21 @@ def merge(parts: Sequence[Sweep], request: SweepRequest) -> Sweep:
     """The sweep of the whole pool from those of its partitions, in any order."""
 
     def ranked(lists: Sequence[Ranked], m: int) -> Ranked:
-        return best_of(np.concatenate([ids for ids, _ in lists]), np.concatenate([values for _, values in lists]), m)
+        return best_of(
+            np.concatenate([ids for ids, _ in lists]), np.concatenate([values for _, values in lists]), m
+        )
 
     first = parts[0]
     return Sweep(
         rows=sum(part.rows for part in parts),
         class_counts=np.sum([part.class_counts for part in parts], axis=0),
-        histograms={name: np.sum([part.histograms[name] for part in parts], axis=0) for name in first.histograms},
+        histograms={
+            name: np.sum([part.histograms[name] for part in parts], axis=0) for name in first.histograms
+        },
         top={name: ranked([part.top[name] for part in parts], request.top) for name in first.top},
         neighbours=[
-            ranked([part.neighbours[a] for part in parts], request.neighbours) for a in range(len(first.neighbours))
+            ranked([part.neighbours[a] for part in parts], request.neighbours)
+            for a in range(len(first.neighbours))
         ],
         sample=ranked([part.sample for part in parts], request.sample),
     )
@@ -175,4 +193,5 @@ def merge(parts: Sequence[Sweep], request: SweepRequest) -> Sweep:
 def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to Euclidean length 1; zero rows stay zero."""
     norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(1, keepdims=True))
-    return np.divide(vectors, norms, out=np.zeros_like(vectors, np.float64), where=norms > 0).astype(np.float32)
+    scaled = vectors / np.where(norms > 0, norms, 1.0)
+    return scaled.astype(np.float32)
