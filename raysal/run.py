@@ -17,10 +17,13 @@ from raysal.fleet import Fleet, open_fleet
 from raysal.pool import Pool, open_pool
 from raysal.session import Session, begin_run, stored_config
 from raysal.sources import SOURCES
+from raysal.store import write_sealed
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, total)"""
 
+EMBEDDING = "embed.json"
+"""What embedding took, where the run did it (sealed)."""
 CONTROL = "control"
 """The random arm is a run of its own, in this folder of the run."""
 
@@ -60,6 +63,8 @@ def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunR
         embedded = ensure_pool(config, tell)
     except QuarantineExceeded as error:
         lost = error
+    if embedded is not None:
+        write_sealed(out / EMBEDDING, {"seconds": embedded.seconds, "items": embedded.embedded})
     pool = open_pool(config.pool)
     with open_fleet(pool, config.fleet) as fleet:
         main = _rounds(Session(out, pool, config=config, fleet=fleet), "rounds", tell)

@@ -12,7 +12,7 @@ from raysal.report.records import Answers, Arm
 from raysal.report.sections import swatch
 from raysal.report.thumbnails import Gallery, Shown, gallery
 
-PER_BATCH = 24
+PER_BATCH = 100
 """Items shown of a batch: the first in pick order."""
 IN_ALL = 2_000
 """Items shown of a run; with very many rounds each shows fewer."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from raysal.report.records import Arm, Record, read_arm, read_control
 
-STAGES = ("update", "sweep and narrow", "select", "evaluate", "commit")
+STAGES = ("embed", "update", "sweep and narrow", "select", "evaluate", "commit")
 """The order stages run in; others, if there are any, come after them by name."""
 
 

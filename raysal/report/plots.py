@@ -14,8 +14,8 @@ from raysal.report.table import percent
 BARS = 40
 """Bars of stage times at most; beyond, neighbouring rounds share one."""
 
-_STAGE_COLOURS = dict(zip(STAGES, (BLUE, SKY, ORANGE, PALE, MUTED), strict=True))
-_SPARE_COLOURS = (GREEN, PURPLE, VERMILION, YELLOW)
+_STAGE_COLOURS = dict(zip(STAGES, (GREEN, BLUE, SKY, ORANGE, PALE, MUTED), strict=True))
+_SPARE_COLOURS = (PURPLE, VERMILION, YELLOW)
 
 
 def learning_curves(curve: Curve, control: Curve, name: str, control_name: str) -> Html:

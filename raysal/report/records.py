@@ -14,7 +14,7 @@ from raysal.config import RunConfig
 from raysal.errors import Damaged, FingerprintMismatch, RunError
 from raysal.label import Ledger, State
 from raysal.pool import Pool, open_pool
-from raysal.run import CONTROL
+from raysal.run import CONTROL, EMBEDDING
 from raysal.session import BATCH, FINAL, HEAD, LEDGER, RECORD, ROUNDS, stored_config
 from raysal.store import read_sealed
 from raysal.update import Head
@@ -85,10 +85,14 @@ def read_arm(run: Path) -> Arm:
     folder = run / ROUNDS
     count = sum(entry.name.isdigit() for entry in folder.iterdir()) if folder.is_dir() else 0
     closing = run / FINAL / RECORD
+    rounds = [read_sealed(_round(run, round) / RECORD) for round in range(count)]
+    embedding = run / EMBEDDING
+    if rounds and embedding.exists():  # done once, before the first round
+        rounds[0]["seconds"] = {"embed": read_sealed(embedding)["seconds"], **rounds[0]["seconds"]}
     return Arm(
         path=run,
         config=config,
-        rounds=tuple(read_sealed(_round(run, round) / RECORD) for round in range(count)),
+        rounds=tuple(rounds),
         final=read_sealed(closing) if closing.exists() else None,
     )
 

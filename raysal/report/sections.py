@@ -31,7 +31,7 @@ def cards(arm: Arm, control: Arm | None, curve: Curve, other: Curve, rows: Seque
     found.append((f"{arm.records[-1]['labels'] if arm.records else 0:,}", "labels"))
     found.append((f"{len(arm.rounds):,}", "round" if len(arm.rounds) == 1 else "rounds"))
     found.append((f"{items:,}", "items in the pool"))
-    found.append((f"{seconds(sum(total_seconds(arm.records).values()))} s", "computing, all rounds"))
+    found.append((f"{seconds(sum(total_seconds(arm.records).values()))} s", "computing"))
     return tag(
         "div", [tag("div", tag("b", value), tag("span", what)) for value, what in found], class_="cards"
     )

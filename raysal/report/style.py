@@ -54,10 +54,10 @@ details { border-top: 1px solid var(--line); padding: .55rem 0 }
 details:last-of-type { border-bottom: 1px solid var(--line) }
 summary { cursor: pointer; font-size: .95rem }
 summary span { color: var(--muted); margin-left: .6rem; font-size: .875rem }
-.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(76px, 1fr)); gap: .7rem .5rem;
+.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(56px, 1fr)); gap: .6rem .4rem;
   margin: .7rem 0 .5rem }
 figure { margin: 0; min-width: 0; text-align: center }
-figure img, figure .none { display: block; width: 64px; height: 64px; margin: 0 auto; object-fit: contain;
+figure img, figure .none { display: block; width: 100%; aspect-ratio: 1; margin: 0 auto; object-fit: contain;
   border-radius: 4px; background: var(--soft) }
 figure img.small { image-rendering: pixelated }
 figure .none { font-size: .68rem; line-height: 1.25; color: var(--muted); padding: .3rem; overflow: hidden }
