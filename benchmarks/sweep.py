@@ -15,7 +15,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,14 +46,15 @@ def main() -> None:
         print(json.dumps(results))
         return
     print(results["machine"])
-    for case in results["cases"]:
+    cases: list[dict[str, float]] = results["cases"]
+    for case in cases:
         print(
             f"{case['columns']:>4} columns: bare products {case['bare_s']:.3f} s, sweep {case['sweep_s']:.3f} s, "
             f"rate of the sweep {case['ratio']:.2f} x bare"
         )
 
 
-def measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
+def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Both cases, each against the bare products of its shape."""
     pool = random_pool(folder / "pool", args.rows, args.dim)
     rng = np.random.default_rng(1)
@@ -79,7 +82,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
         for columns, request in requests.items():
             bare_s, sweep_s = in_turn(
                 bare_products(args.rows, args.dim, columns, args.device),
-                lambda request=request: sweep(fleet, head, request),
+                partial(sweep, fleet, head, request),
                 args.repeats,
                 args.device,
             )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from raysal.config import Choice, FleetConfig, RoundsConfig, RunConfig
 from raysal.errors import SourceError
-
 from raysal.run import Progress, RunResult, run
 from raysal.session import stored_config
 from raysal.sources import SOURCES, check_keys

@@ -28,6 +28,11 @@ CONTROL = "control"
 """The random arm is a run of its own, in this folder of the run."""
 
 
+def silent(stage: str, done: int, total: int) -> None:
+    """No progress."""
+    del stage, done, total
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
     """Where a run stands when `run` returns: finished, or `waiting` for that many labels."""
@@ -52,9 +57,9 @@ def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunR
         QuarantineExceeded: after everything else is done, when embedding lost more than it may.
         ConfigError, RunError, PoolError ...: as their names say; nothing half-written is left.
     """
-    tell = report or (lambda stage, done, total: None)
+    tell = report or silent
     if config.rounds.control and config.oracle.name == "files":
-        raise ConfigError("rounds.control", "a control arm needs an oracle that answers by itself", 'oracle = "simulated"')
+        raise ConfigError("rounds.control", "a control arm needs an oracle that answers", 'oracle = "simulated"')
     validate(config)
     begin_run(out, config)
     lost: QuarantineExceeded | None = None

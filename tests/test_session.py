@@ -232,7 +232,7 @@ def test_cold_start_is_typical_and_never_coreset(pool: Pool, tmp_path: Path) -> 
         batch = session.query()
         assert set(batch.table["strategy"].to_pylist()) == {"typical"}
         assert all("cluster" in reason for reason in batch.table["reason"].to_pylist())
-        session.tell({key: "class-0" for key in batch.keys})
+        session.tell(dict.fromkeys(batch.keys, "class-0"))
         assert set(session.query().table["strategy"].to_pylist()) == {"coreset"}
 
 
@@ -292,9 +292,14 @@ def test_a_flipped_byte_names_the_file(pool: Pool, tmp_path: Path, name: str) ->
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(Damaged, match=path.name), Session(tmp_path / "run") as session:
-        session.tell({key: truth[key] for key in session.batch(1).keys})
-        session.query()
+
+    def go_on() -> None:
+        with Session(tmp_path / "run") as session:
+            session.tell({key: truth[key] for key in session.batch(1).keys})
+            session.query()
+
+    with pytest.raises(Damaged, match=path.name):
+        go_on()
 
 
 def test_files_oracle_waits_and_goes_on(pool: Pool, tmp_path: Path) -> None:

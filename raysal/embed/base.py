@@ -12,7 +12,7 @@ from raysal.types import Modality
 
 
 class Encoder(Protocol):
-    """A frozen model. Constructor fields are its config; weights are loaded when first used, in the process that uses them."""
+    """A frozen model. Constructor fields are its config; weights are loaded when and where they are first used."""
 
     @property
     def modality(self) -> Modality: ...
@@ -39,5 +39,6 @@ class Encoder(Protocol):
         ...
 
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
-        """Vectors float32 [n, dim] of prepared items, in order. Deterministic; independent of the batch around an item up to rounding."""
+        """Vectors float32 [n, dim] of prepared items, in order. Deterministic; the batch around an item changes its
+        vector by rounding at most."""
         ...

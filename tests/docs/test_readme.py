@@ -34,7 +34,9 @@ def shell(command: str, where: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(shlex.split(command), cwd=where, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (example,) = blocks("python")
     assert len(example.strip().splitlines()) <= 11
     monkeypatch.chdir(tmp_path)
@@ -53,7 +55,8 @@ def test_a_folder_of_images_goes_all_the_way(tmp_path: Path) -> None:
         pixels = rng.integers(0, 90, (48, 48, 3)) + (150 if i % 2 else 0)
         Image.fromarray(pixels.astype(np.uint8)).save(path)
     section = README.split("## Your own images")[1].split("## A run")[0]
-    lines = [line for block in re.findall(r"```console\n(.*?)```", section, flags=re.DOTALL) for line in commands(block)]
+    found = re.findall(r"```console\n(.*?)```", section, flags=re.DOTALL)
+    lines = [line for block in found for line in commands(block)]
     assert [line.split()[1] for line in lines] == ["install", "embed", "select", "label", "select", "label", "status"]
     for line in lines[1:]:
         done = shell(line, tmp_path)
