@@ -1,0 +1,61 @@
+"""Keeping the best of a stream is a sort of the whole, however it is cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raysal.sweep.best import Best, best_of, true_places
+
+FEW = [-np.inf, -1.0, -0.5, 0.0, 0.25, 0.5]
+"""So few values that nearly everything ties."""
+
+
+def sorted_best(values: np.ndarray, ids: np.ndarray, m: int) -> list[tuple[float, int]]:
+    pairs = sorted((-value, id) for value, id in zip(values.tolist(), ids.tolist(), strict=True) if value > -np.inf)
+    return [(-value, id) for value, id in pairs[:m]]
+
+
+@st.composite
+def streams(draw):
+    lanes, n = draw(st.integers(0, 3)), draw(st.integers(0, 60))
+    values = draw(st.lists(st.sampled_from(FEW), min_size=lanes * n, max_size=lanes * n))
+    cuts = sorted(draw(st.lists(st.integers(0, n), max_size=6)))
+    return np.array(values, np.float32).reshape(n, lanes), cuts, draw(st.integers(0, 12))
+
+
+@given(stream=streams())
+def test_best_is_a_sort_of_the_whole(stream):
+    values, cuts, m = stream
+    ids = np.arange(len(values)) * 3 + 2**41
+    best = Best(values.shape[1], m, torch.device("cpu"))
+    for low, high in zip([0, *cuts], [*cuts, len(values)], strict=True):
+        best.offer(torch.from_numpy(values[low:high].copy()), ids[low:high])
+    found = best.result()
+    assert len(found) == values.shape[1]
+    for lane, (kept_ids, kept) in enumerate(found):
+        assert list(zip(kept.tolist(), kept_ids.tolist(), strict=True)) == sorted_best(values[:, lane], ids, m)
+
+
+@given(
+    values=st.lists(st.sampled_from(FEW[1:]), max_size=80),
+    cut=st.integers(0, 80),
+    m=st.integers(0, 20),
+    order=st.randoms(use_true_random=False),
+)
+def test_merging_parts_in_any_order_is_taking_all_at_once(values, cut, m, order):
+    numbers, ids = np.array(values, np.float32), np.arange(len(values))
+    parts = [best_of(ids[:cut], numbers[:cut], m), best_of(ids[cut:], numbers[cut:], m)]
+    order.shuffle(parts)
+    merged = best_of(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), m)
+    whole = best_of(ids, numbers, m)
+    assert [(float(v), int(i)) for i, v in zip(*whole, strict=True)] == sorted_best(numbers, ids, m)
+    assert np.array_equal(merged[0], whole[0])
+    assert np.array_equal(merged[1], whole[1])
+
+
+@given(st.lists(st.booleans(), max_size=70))
+def test_true_places_are_those_of_nonzero(mask):
+    assert true_places(torch.tensor(mask, dtype=torch.bool)).tolist() == np.flatnonzero(mask).tolist()

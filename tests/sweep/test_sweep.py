@@ -1,0 +1,151 @@
+"""The pass over a pool: parts merged in any order are the whole, every number is that of the slow version."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+from conftest import make_pool, mixture
+from programs import local, make_head, random_head
+
+from raysal.fleet import exclude
+from raysal.sweep import SCORES, Linear, Sweep, SweepRequest, sweep, unit_rows
+from raysal.sweep.sweep import BINS, merge, sweep_partition
+
+N, DIM = 500, 19
+OUT = np.arange(3, N, 7)
+OPEN = np.setdiff1d(np.arange(N), OUT)
+
+
+@pytest.fixture(scope="module")
+def x() -> np.ndarray:
+    x = mixture(N, DIM)[0]
+    x[40:60] = x[0]  # ties
+    x[70] = 0
+    return x
+
+
+@pytest.fixture
+def fleets(x, tmp_path):
+    pool = make_pool(tmp_path / "pool", x, chunk_rows=90)
+    fleets = [local(pool, parts) for parts in (1, 4)]
+    for fleet in fleets:
+        fleet.each(exclude, OUT)
+    return fleets
+
+
+@pytest.fixture
+def request_all(x) -> SweepRequest:
+    return SweepRequest(scores=tuple(SCORES), top=30, anchors=x[:6], neighbours=25, sample=20, key=5)
+
+
+def assert_equal(a: Sweep, b: Sweep) -> None:
+    assert a.rows == b.rows
+    assert np.array_equal(a.class_counts, b.class_counts)
+    for name in SCORES:
+        assert np.array_equal(a.histograms[name], b.histograms[name])
+        assert all(np.array_equal(p, q) for p, q in zip(a.top[name], b.top[name], strict=True))
+    for mine, theirs in zip(a.neighbours, b.neighbours, strict=True):
+        assert all(np.array_equal(p, q) for p, q in zip(mine, theirs, strict=True))
+    assert all(np.array_equal(p, q) for p, q in zip(a.sample, b.sample, strict=True))
+
+
+def test_parts_merged_in_any_order_are_one_partition(fleets, request_all):
+    head = random_head(DIM)
+    whole = sweep(fleets[0], head, request_all)
+    parts = fleets[1].each(sweep_partition, Linear.of(head), request_all)
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
+        assert_equal(merge([parts[i] for i in order], request_all), whole)
+
+
+def test_the_sweep_agrees_with_the_slow_version(fleets, request_all, x):
+    head = random_head(DIM)
+    found = sweep(fleets[1], head, request_all)
+    p = reference.probabilities(x[OPEN], head.weight, head.bias)
+    assert found.rows == len(OPEN)
+    assert np.array_equal(found.class_counts, reference.class_counts(p))
+    assert np.array_equal(found.sample[0], reference.uniform_sample(5, OPEN, 20))
+    for name in SCORES:
+        values = reference.score(name, p)
+        expected, _ = np.histogram(values, bins=BINS, range=(0, 1))
+        assert found.histograms[name].sum() == len(OPEN)
+        # A value at an edge may fall to either side: the running counts differ by few, and nowhere for long.
+        assert np.abs(np.cumsum(found.histograms[name]) - np.cumsum(expected)).max() <= 2
+        place = dict(zip(OPEN.tolist(), values.tolist(), strict=True))
+        ids, kept = found.top[name]
+        np.testing.assert_allclose(kept, np.sort(values)[::-1][:30], atol=2e-6)
+        np.testing.assert_allclose(kept, [place[id] for id in ids.tolist()], atol=2e-6)
+        assert [(-v, i) for v, i in zip(kept.tolist(), ids.tolist(), strict=True)] == sorted(
+            (-v, i) for v, i in zip(kept.tolist(), ids.tolist(), strict=True)
+        )
+        for q in (0.0, 0.1, 0.5, 0.9, 1.0):
+            exact = np.quantile(values, q, method="inverted_cdf")
+            assert found.quantile(name, q) == pytest.approx(exact, abs=1.5 / BINS)
+    for anchor, (ids, kept) in zip(x[:6], found.neighbours, strict=True):
+        similarity = reference.cosine(x[OPEN], anchor)
+        np.testing.assert_allclose(kept, np.sort(similarity)[::-1][:25], atol=2e-6)
+        np.testing.assert_allclose(kept, similarity[np.searchsorted(OPEN, ids)], atol=2e-6)
+
+
+def test_ties_go_to_the_lower_id_across_partitions(fleets, x):
+    copies = [i for i in (0, *range(40, 60)) if i not in OUT]
+    for fleet in fleets:
+        found = sweep(fleet, None, SweepRequest(anchors=x[:1], neighbours=5))
+        assert found.neighbours[0][0].tolist() == copies[:5]
+
+
+def test_excluded_items_are_nowhere(fleets, request_all):
+    found = sweep(fleets[1], random_head(DIM), request_all)
+    seen = [*(ids for ids, _ in found.top.values()), *(ids for ids, _ in found.neighbours), found.sample[0]]
+    assert not np.isin(np.concatenate(seen), OUT).any()
+
+
+def test_without_a_head_there_are_only_neighbours_and_a_sample(fleets, request_all):
+    found = sweep(fleets[1], None, request_all)
+    assert (found.rows, len(found.class_counts), found.top, found.histograms) == (len(OPEN), 0, {}, {})
+    assert [len(ids) for ids, _ in found.neighbours] == [25] * 6
+    assert len(found.sample[0]) == 20
+
+
+def test_more_is_asked_for_than_there_is(fleets, x):
+    for fleet in fleets:
+        found = sweep(
+            fleet,
+            random_head(DIM),
+            SweepRequest(scores=("margin",), top=900, anchors=x[:2], neighbours=900, sample=900),
+        )
+        for ids in (found.top["margin"][0], found.sample[0], *(ids for ids, _ in found.neighbours)):
+            assert np.array_equal(np.sort(ids), OPEN)
+
+
+def test_nothing_is_asked_of_nothing(fleets):
+    for fleet in fleets:
+        fleet.each(exclude, np.arange(N))
+        found = sweep(fleet, random_head(DIM), SweepRequest(scores=("entropy",), top=3, sample=3))
+        assert (found.rows, found.class_counts.sum(), len(found.top["entropy"][0])) == (0, 0, 0)
+        assert np.isnan(found.quantile("entropy", 0.5))
+
+
+def test_equal_probabilities_count_for_the_first_class(fleets):
+    head = make_head(np.zeros((3, DIM)), np.zeros(3))
+    assert sweep(fleets[1], head, SweepRequest()).class_counts.tolist() == [len(OPEN), 0, 0]
+
+
+def test_a_zero_vector_has_no_direction(fleets, x):
+    found = sweep(fleets[0], None, SweepRequest(anchors=np.zeros((1, DIM), np.float32), neighbours=N))
+    assert not found.neighbours[0][1].any()
+    ids, values = sweep(fleets[0], None, SweepRequest(anchors=x[:1], neighbours=N)).neighbours[0]
+    assert values[ids == 70].tolist() == [0.0]
+    assert np.isfinite(values).all()
+    assert np.array_equal(unit_rows(np.zeros((2, 3), np.float32)), np.zeros((2, 3)))
+
+
+def test_the_size_of_the_reply_does_not_grow_with_the_pool(tmp_path):
+    """What leaves a partition is bounded by what was asked for."""
+    request = SweepRequest(scores=("margin",), top=7, anchors=np.ones((3, 4), np.float32), neighbours=5, sample=6)
+    sizes = []
+    for n in (50, 5000):
+        fleet = local(make_pool(tmp_path / str(n), mixture(n, 4)[0], chunk_rows=n))
+        part = fleet.each(sweep_partition, Linear.of(random_head(4)), request)[0]
+        sizes.append([len(part.top["margin"][0]), *(len(ids) for ids, _ in part.neighbours), len(part.sample[0])])
+    assert sizes[0] == sizes[1] == [7, 5, 5, 5, 6]
