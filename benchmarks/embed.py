@@ -1,16 +1,19 @@
 """How much of the bare model's speed the embed job over Ray keeps.
 
-    python -m benchmarks.embed --images 4000
+    python -m benchmarks.embed
 
 Both sides run EfficientNet-Lite0 on Fashion-MNIST at 64 pixels with the same settings, in `--workers`
-processes of `--threads` threads at once. The bare side loops over float tensors that are decoded, resized,
-normalised and in memory before its clock starts; the job reads, decodes, encodes, casts to float16, writes,
-checksums and commits chunks.
+processes of `--threads` threads at once, at the same niceness. The bare side loops over float tensors that
+are decoded, resized, normalised and in memory before its clock starts; the job reads, decodes, encodes, casts
+to float16, writes, checksums and commits chunks, with its default number of rows.
 
 Steady state on both sides. Left out: starting Ray and processes, loading the model, and the first round of
-work (a warm-up batch on the bare side, each worker's first chunk in the job). The job's clock runs from the
-first commit of all to the last one, and all first chunks count for nothing, so the rate is a lower bound.
-The sides take turns `--repeat` times; the medians are compared.
+work and the last one (a warm-up batch on the bare side, where every process is timed by itself; a chunk for
+each worker at either end of the job). The sides take turns, `--repeat` times; each run of the job is compared
+with the mean of the bare runs before and after it, and the median of these ratios is the result.
+
+Where the time goes is measured in one process by itself: decode, model and staging one after the other. On
+cores that are all busy with models the job cannot keep more than model / (model + decode + staging).
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
@@ -26,15 +30,19 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-from raysal.embed.efficientnet import MEAN, STD, EfficientNetLite0, load_model
-from raysal.embed.job import embed
+from benchmarks.machine import describe
+from raysal.embed.efficientnet import DIM, MEAN, STD, EfficientNetLite0, load_model
+from raysal.embed.job import CHUNK_ROWS, embed
 from raysal.errors import SourceError
+from raysal.pool import ChunkStage
 from raysal.sources.base import Source
 from raysal.sources.fashion_mnist import FashionMnist
 from raysal.sources.memory import Memory
 
 SIZE = 64
 BATCH = 64
+NICENESS = "RAY_worker_niceness"
+"""Of Ray's workers, 15 by default: they would wait for whatever else the machine does. The bare side has 0."""
 
 
 def images_of(count: int) -> list[Any]:
@@ -47,8 +55,8 @@ def images_of(count: int) -> list[Any]:
     return found
 
 
-def bare_loop(images: list[Any], threads: int, barrier: Barrier, ends: Any) -> None:
-    """One process of the bare side: sends when it began and ended."""
+def bare_loop(images: list[Any], threads: int, barrier: Barrier, rates: Any) -> None:
+    """One process of the bare side: sends its images/s."""
     import numpy as np
     import torch
 
@@ -61,26 +69,26 @@ def bare_loop(images: list[Any], threads: int, barrier: Barrier, ends: Any) -> N
     with torch.inference_mode():
         model.extract_features(batches[0])
         barrier.wait()
-        start = time.time()
+        start = time.perf_counter()
         for batch in batches:
             model.extract_features(batch).mean((2, 3))
-    ends.put((start, time.time()))
+    rates.put(len(images) / (time.perf_counter() - start))
 
 
 def bare_rate(images: list[Any], workers: int, threads: int) -> float:
     """Images/s of the bare side."""
     context = multiprocessing.get_context("spawn")
-    barrier, ends = context.Barrier(workers), context.Queue()
+    barrier, rates = context.Barrier(workers), context.Queue()
     processes = [
-        context.Process(target=bare_loop, args=(images[place::workers], threads, barrier, ends))
+        context.Process(target=bare_loop, args=(images[place::workers], threads, barrier, rates))
         for place in range(workers)
     ]
     for process in processes:
         process.start()
-    times: list[tuple[float, float]] = [ends.get() for _ in processes]
+    found: list[float] = [rates.get() for _ in processes]
     for process in processes:
         process.join()
-    return len(images) / (max(end for _, end in times) - min(start for start, _ in times))
+    return sum(found)
 
 
 def job_rate(source: Source, chunk_rows: int, workers: int, threads: int) -> float:
@@ -99,49 +107,91 @@ def job_rate(source: Source, chunk_rows: int, workers: int, threads: int) -> flo
             decode_threads=1,
             progress=lambda done, _: marks.append((done, time.perf_counter())),
         )
-    return (marks[-1][0] - workers * chunk_rows) / (marks[-1][1] - marks[1][1])
+    (before, start), (after, end) = marks[workers], marks[-1 - workers]  # marks[0] is not a commit
+    return (after - before) / (end - start)
+
+
+def microseconds(images: list[Any], threads: int) -> dict[str, float]:
+    """Microseconds an image takes in each step, by itself in this process."""
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(threads)
+    encoder = EfficientNetLite0(size=SIZE)
+    encoder.encode([encoder.prepare("image", images[0])])  # loads the model
+    times = [time.perf_counter()]
+    prepared = [encoder.prepare("image", image) for image in images]
+    times.append(time.perf_counter())
+    parts = [encoder.encode(prepared[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    times.append(time.perf_counter())
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("vectors", "items", "quarantine"):
+            (Path(folder) / kind).mkdir()
+        ChunkStage(Path(folder), DIM).write(
+            index=0,
+            first_id=0,
+            vectors=np.concatenate(parts).astype(np.float16),
+            ids=np.arange(len(images)),
+            keys=[str(place) for place in range(len(images))],
+            uris=[None] * len(images),
+            carried={},
+            quarantined=[],
+        )
+        times.append(time.perf_counter())
+    steps = zip(("decode", "model", "staging"), times[:-1], times[1:], strict=True)
+    return {name: round((end - start) / len(images) * 1e6, 1) for name, start, end in steps}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--images", type=int, default=12 * CHUNK_ROWS["image"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="per worker")
-    parser.add_argument("--chunk-rows", type=int, default=250)
+    parser.add_argument("--chunk-rows", type=int, default=CHUNK_ROWS["image"])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    if given.images <= 2 * given.workers * given.chunk_rows:
-        parser.error("--images must be more than two chunks for each worker")
+    if given.images < 4 * given.workers * given.chunk_rows:
+        parser.error("--images must be four chunks or more for each worker")
 
     from raysal.fleet.ray_fleet import connect
 
+    os.environ.setdefault(NICENESS, "0")
     connect(None, given.workers * given.threads)
     images = images_of(given.images)
     source = Memory(images=images, keys=range(given.images))
-    bare, job = [], []
+    steps = microseconds(images[: given.chunk_rows], given.threads)
+    bare, job = [bare_rate(images, given.workers, given.threads)], []
     for _ in range(given.repeat):
-        bare.append(bare_rate(images, given.workers, given.threads))
         job.append(job_rate(source, given.chunk_rows, given.workers, given.threads))
+        bare.append(bare_rate(images, given.workers, given.threads))
+    ratios = [rate / statistics.mean(bare[turn : turn + 2]) for turn, rate in enumerate(job)]
     result = {
+        "machine": describe(),
+        "load": round(os.getloadavg()[0], 1),
         "images": given.images,
         "workers": given.workers,
         "threads": given.threads,
         "chunk_rows": given.chunk_rows,
         "bare_images_per_second": round(statistics.median(bare), 1),
         "job_images_per_second": round(statistics.median(job), 1),
-        "ratio": round(statistics.median(job) / statistics.median(bare), 3),
+        "ratio": round(statistics.median(ratios), 3),
         "bare_runs": [round(rate, 1) for rate in bare],
         "job_runs": [round(rate, 1) for rate in job],
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "microseconds_per_image": steps,
+        "at_best": round(steps["model"] / sum(steps.values()), 3),
     }
     if given.json:
         print(json.dumps(result))
     else:
+        print(f"{result['machine']}; {given.workers} workers; load at the end {result['load']}")
         print(f"bare model  {result['bare_images_per_second']:>8} images/s  {result['bare_runs']}")
         print(f"embed job   {result['job_images_per_second']:>8} images/s  {result['job_runs']}")
-        print(f"ratio       {result['ratio']:>8}")
+        print(f"ratio       {result['ratio']:>8}           {result['ratios']}; at best {result['at_best']}")
+        print("by itself   " + ", ".join(f"{step} {time} us" for step, time in steps.items()) + " an image")
 
 
 if __name__ == "__main__":

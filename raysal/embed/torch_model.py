@@ -61,15 +61,18 @@ def run(
 ) -> NDArray[np.float32]:
     """float32 [n, d] from uint8 images [size, size, 3]: `features` of (x - mean) / std, in units of 0..255.
 
-    Stacking [n, h, w, c] and viewing it as [n, c, h, w] is the channels-last layout at no cost.
+    [n, h, w, c] viewed as [n, c, h, w] is the channels-last layout at no cost. A line of pixels at a time is
+    normalised: a last axis of 3 takes six times as long for the same values.
     """
     import torch
 
     with torch.inference_mode():
-        batch = torch.from_numpy(np.stack(pixels)).to(torch.device(device)).permute(0, 3, 1, 2).float()
-        shape = (1, 3, 1, 1)
-        batch.sub_(torch.tensor(mean, device=batch.device).view(shape))
-        batch.div_(torch.tensor(std, device=batch.device).view(shape))
+        batch = torch.from_numpy(np.stack(pixels)).to(torch.device(device)).float()
+        width = batch.shape[2]
+        lines = batch.view(-1, 3 * width)
+        lines.sub_(torch.tensor(mean, device=batch.device).repeat(width))
+        lines.div_(torch.tensor(std, device=batch.device).repeat(width))
+        batch = batch.permute(0, 3, 1, 2)
         out = features(batch)
         result: NDArray[np.float32] = out.flatten(1).float().cpu().numpy()
     return result
