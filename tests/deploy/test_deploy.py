@@ -156,7 +156,7 @@ def test_versions_agree():
     floor = re.fullmatch(r">=(\d+)\.(\d+)", PROJECT["requires-python"])
     assert tuple(map(int, base.groups())) >= tuple(map(int, floor.groups()))
     installs = re.findall(r"pip install (.*)$", DOCKERFILE, re.MULTILINE)
-    assert len(installs) == 2
+    assert len(installs) == 3
     assert all("-c constraints.txt" in line for line in installs)
     assert not re.search(r"==\d", DOCKERFILE)  # pins have one home
     assert "torch" in PINS
