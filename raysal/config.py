@@ -10,19 +10,22 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from reprlib import Repr
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from raysal.errors import ConfigError, UnknownName
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+_SHORT = Repr()  # a value in a message: the first few entries, 80 letters
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 class Choice(BaseModel):
-    """A registry name and the fields of what it names: `{name = "anchoral", anchors = 10}`.
+    """A registry name and the fields of what it names: `{name = "anchoral", anchors = 10}`, or only `"anchoral"`.
 
     Names may carry an argument after a colon, as in `timm:resnet18`; the registry entry is the part before it and
     receives the rest as its field `arg`.
@@ -30,6 +33,11 @@ class Choice(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     def build(self, kind: str, registry: Mapping[str, type[T]]) -> T:
         """An instance of the named class.
@@ -43,9 +51,13 @@ class Choice(BaseModel):
             raise UnknownName(kind, self.name, sorted(registry))
         cls = registry[head]
         values = dict(self.model_extra or {})
-        if arg:
-            values["arg"] = arg
         known = {f.name for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+        if arg and "arg" not in known:
+            raise ConfigError(
+                f"{kind}.name", f"{head!r} takes nothing after a colon, got {self.name!r}", f"use {head!r}"
+            )
+        if arg and values.setdefault("arg", arg) != arg:
+            raise ConfigError(f"{kind}.arg", f"{values['arg']!r}, and the name says {arg!r}", "give one of them")
         for name in values:
             if name not in known:
                 listed = ", ".join(sorted(known)) or "none"
@@ -57,18 +69,30 @@ class Choice(BaseModel):
 
 
 def choice(value: str | Mapping[str, Any] | Choice) -> Choice:
-    """A `Choice` from a bare name, a mapping with `name`, or itself."""
-    if isinstance(value, Choice):
-        return value
-    return Choice.model_validate({"name": value} if isinstance(value, str) else dict(value))
+    """A `Choice` from a bare name, a mapping with `name`, or itself.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    try:
+        return Choice.model_validate(dict(value) if isinstance(value, Mapping) else value)
+    except ValidationError as error:
+        raise _first_problem(error, "choice") from None
 
 
-def _first_problem(error: ValidationError, prefix: str = "") -> ConfigError:
-    first = error.errors(include_url=False)[0]
+def _first_problem(error: ValidationError, prefix: str = "", model: type[BaseModel] | None = None) -> ConfigError:
+    """The first of what pydantic found, under the dotted path of its field."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
     path = ".".join([*([prefix] if prefix else []), *(str(part) for part in first["loc"])])
-    given = "" if first["type"] == "missing" else f", got {first['input']!r}"
-    more = len(error.errors()) - 1
-    return ConfigError(path, f"{first['msg']}{given}", f"{more} more problems" if more else "")
+    rest = f"{len(problems) - 1} more problem{'s' if len(problems) > 2 else ''}" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden" and model is not None:
+        for part in first["loc"][:-1]:  # only sections forbid extra fields, and sections hold sections
+            model = cast("type[BaseModel]", model.model_fields[str(part)].annotation)
+        known = f"the fields there: {', '.join(model.model_fields)}"
+        return ConfigError(path, "no such field", "; ".join(filter(None, [known, rest])))
+    given = "" if first["type"] == "missing" else f", got {_SHORT.repr(first['input'])}"
+    return ConfigError(path, f"{first['msg']}{given}", rest)
 
 
 class _Section(BaseModel):
@@ -156,7 +180,7 @@ def parse_config(values: Mapping[str, Any], base: Path | None = None) -> RunConf
     try:
         config = RunConfig.model_validate(dict(values))
     except ValidationError as error:
-        raise _first_problem(error) from None
+        raise _first_problem(error, model=RunConfig) from None
     if (config.source is None) != (config.encoder is None):
         missing = "source" if config.source is None else "encoder"
         raise ConfigError(missing, "source and encoder come together", f"add [{missing}]")
@@ -169,12 +193,14 @@ def load_config(path: Path) -> RunConfig:
     """Read a TOML config. Relative paths in it are relative to the working directory.
 
     Raises:
-        ConfigError: the file is missing, is not TOML, or a field is wrong.
+        ConfigError: the file is missing, unreadable or not TOML, or a field is wrong.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(path, "no such file") from None
+        raise ConfigError(path, "no such file", "check the path") from None
+    except OSError as error:
+        raise ConfigError(path, f"cannot be read ({error.strerror})", "pass a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, f"not valid TOML: {error}") from None
     return parse_config(values)

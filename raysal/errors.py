@@ -1,23 +1,23 @@
 """Every error raysal raises on purpose. A message names the item, the field and the fix.
 
-    RaysalError                     exit 1: ours
-    ├── UserError                   exit 2: the input is at fault, and the message says how to mend it
-    │   ├── ConfigError             a config field
-    │   ├── UnknownName             a strategy, encoder, source ... that does not exist
-    │   ├── MissingExtra            an optional dependency is not installed
-    │   ├── SourceError             a source cannot be listed or read as a whole
-    │   │   └── DuplicateKeys       two items share a key
-    │   ├── BadItem                 one item cannot be decoded or embedded (quarantined, never fatal)
-    │   ├── EncoderError            an encoder cannot be built or refuses the source
-    │   ├── FingerprintMismatch     vectors, heads or sources of different origin would be mixed
-    │   ├── PoolError               a pool cannot be opened
-    │   │   ├── PoolIncomplete      its embedding has not finished
-    │   │   └── Damaged             a file is missing, truncated or altered
-    │   ├── PoolExhausted           fewer items left than asked for
-    │   ├── LabelError              a label cannot be accepted
-    │   └── RunError                a run directory cannot be used as asked
-    ├── QuarantineExceeded          exit 3: more items were lost than allowed
-    └── FleetError                  a partition could not be computed, however often it was tried
+RaysalError                     exit 1: ours
+├── UserError                   exit 2: the input is at fault, and the message says how to mend it
+│   ├── ConfigError             a config field
+│   ├── UnknownName             a strategy, encoder, source ... that does not exist
+│   ├── MissingExtra            an optional dependency is not installed
+│   ├── SourceError             a source cannot be listed or read as a whole
+│   │   └── DuplicateKeys       two items share a key
+│   ├── BadItem                 one item cannot be decoded or embedded (quarantined, never fatal)
+│   ├── EncoderError            an encoder cannot be built or refuses the source
+│   ├── FingerprintMismatch     vectors, heads or sources of different origin would be mixed
+│   ├── PoolError               a pool cannot be opened
+│   │   ├── PoolIncomplete      its embedding has not finished
+│   │   └── Damaged             a file is missing, truncated or altered
+│   ├── PoolExhausted           fewer items left than asked for
+│   ├── LabelError              a label cannot be accepted
+│   └── RunError                a run directory cannot be used as asked
+├── QuarantineExceeded          exit 3: more items were lost than allowed
+└── FleetError                  a partition could not be computed, however often it was tried
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ def _some(names: Iterable[object], limit: int = 5) -> str:
     listed = [str(name) for name in names]
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
+
+
+def _line(text: str) -> str:
+    """Text on one line: keys, and what other libraries say, may have breaks in them."""
+    return " ".join(text.split()) if len(text.splitlines()) > 1 else text
 
 
 class RaysalError(Exception):
@@ -48,7 +53,7 @@ class UserError(RaysalError):
         self.where, self.problem, self.fix = str(where), problem, fix
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.problem}" + (f"; {self.fix}" if self.fix else "")
+        return _line(f"{self.where}: {self.problem}" + (f"; {self.fix}" if self.fix else ""))
 
 
 class ConfigError(UserError):
@@ -166,7 +171,7 @@ class QuarantineExceeded(RaysalError):
         self.pool, self.quarantined, self.items, self.allowed = str(pool), quarantined, items, allowed
 
     def __str__(self) -> str:
-        return (
+        return _line(
             f"{self.pool}: {self.quarantined} of {self.items} items are quarantined, more than {self.allowed:.2%}; "
             f"the rest is committed and usable; see {self.pool}/quarantine, or raise --max-quarantine"
         )
@@ -180,4 +185,4 @@ class FleetError(RaysalError):
         self.partition, self.problem = partition, problem
 
     def __str__(self) -> str:
-        return f"partition {self.partition}: {self.problem}"
+        return _line(f"partition {self.partition}: {self.problem}")

@@ -16,9 +16,17 @@ _GOLDEN = _U64(0x9E3779B97F4A7C15)
 
 
 def derive(seed: int, *path: str | int) -> int:
-    """A 64-bit key for one place in a run, for example `derive(seed, round, "select")`."""
-    text = "\x1f".join([str(seed), *(str(part) for part in path)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    """A 64-bit key for one place in a run, for example `derive(seed, round, "select")`.
+
+    Other paths have other keys, however their parts are cut; only 1 and "1" are the same part.
+    """
+    text = "\x1f".join([str(seed), *(_spelling(part) for part in path)])
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def _spelling(part: str | int) -> str:
+    """A part of a path as text without the separator, so that no two paths are spelled alike."""
+    return str(part).replace("\x1e", "\x1e0").replace("\x1f", "\x1e1")
 
 
 def generator(key: int) -> np.random.Generator:
@@ -39,4 +47,5 @@ def item_uniform(key: int, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     Never 0 or 1, so `-log(u)` is finite and positive.
     """
     bits = _mix(_mix(ids.astype(np.uint64) * _GOLDEN + _U64(key)) ^ _U64(key))
-    return ((bits >> _U64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    # 52 bits and a half are exact in float64. With 53, the largest would round up to 1.
+    return ((bits >> _U64(12)).astype(np.float64) + 0.5) * 2.0**-52

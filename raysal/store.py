@@ -58,13 +58,19 @@ def publish_directory(temporary: Path, final: Path) -> None:
     fsync_path(final.parent)
 
 
-def sweep_temporaries(directory: Path) -> None:
-    """Delete what an interrupted writer left in `directory`. Only the single writer of a directory may call this."""
-    for entry in directory.glob(f"{TEMPORARY}*"):
+def sweep_temporaries(directory: Path, of: str = "") -> None:
+    """Delete what an interrupted writer left in `directory`, or only what was to become `of`.
+
+    Only the single writer of a directory may call this.
+    """
+    for entry in directory.glob(f"{TEMPORARY}{of}*"):
         if entry.is_dir():
             shutil.rmtree(entry)
         else:
             entry.unlink(missing_ok=True)
+
+
+_UTF8 = ("utf-8", "surrogatepass")  # the name of a file may hold bytes that are not UTF-8
 
 
 def sha256_of(path: Path) -> str:
@@ -75,7 +81,7 @@ def sha256_of(path: Path) -> str:
 
 def canonical(record: Mapping[str, Any]) -> bytes:
     """The one JSON spelling of a record, for hashing."""
-    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(*_UTF8)
 
 
 def digest_of(record: Mapping[str, Any]) -> str:
@@ -85,25 +91,37 @@ def digest_of(record: Mapping[str, Any]) -> str:
 
 def write_sealed(path: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON record together with the sha256 of its content, atomically."""
+    content = _sealed(json.loads(json.dumps(record)))  # tuples and keys as they will be read
+    write_file(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _sealed(record: Mapping[str, Any]) -> bytes:
+    """The one content of the file of a record."""
     text = json.dumps({**record, "sha256": digest_of(record)}, indent=1, ensure_ascii=False, sort_keys=True)
-    write_file(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+    return (text + "\n").encode(*_UTF8)
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
+def read_sealed(path: Path, fix: str = "restore it from a copy") -> dict[str, Any]:
     """Read what `write_sealed` wrote.
 
     Raises:
-        Damaged: the file is missing, is not the JSON written, or does not match its own digest.
+        Damaged: the file is missing or unreadable, or differs from what was written in any byte.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
-        raise Damaged(path, "the file is missing", "restore it from a copy") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise Damaged(path, f"not valid JSON ({error})", "restore it from a copy") from None
-    if not isinstance(record, dict) or "sha256" not in record:
-        raise Damaged(path, "not a record written by raysal (no sha256)", "restore it from a copy")
-    seal = record.pop("sha256")
-    if digest_of(record) != seal:
-        raise Damaged(path, "its content does not match its sha256", "restore it from a copy")
+        raise Damaged(path, "the file is missing", fix) from None
+    except OSError as error:
+        raise Damaged(path, f"cannot be read ({error.strerror})", fix) from None
+    try:
+        record = json.loads(content.decode(*_UTF8))
+        if not isinstance(record, dict) or "sha256" not in record:
+            raise Damaged(path, "not a record written by raysal (no sha256)", fix)
+        del record["sha256"]
+        # Every byte, not only the meaning: a line break that became a space is damage too.
+        intact = content == _sealed(record)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(path, f"not valid JSON ({error})", fix) from None
+    if not intact:
+        raise Damaged(path, "its content does not match its sha256", fix)
     return record

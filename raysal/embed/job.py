@@ -17,7 +17,7 @@ from raysal.embed.precomputed import Precomputed, VectorSource
 from raysal.embed.unit import embed_unit
 from raysal.errors import ConfigError, EncoderError, QuarantineExceeded, UnknownName
 from raysal.pool import ChunkStage, Manifest, PoolWriter, StagedChunk
-from raysal.pool.writer import KINDS
+from raysal.pool.layout import KINDS
 from raysal.sources import SOURCES, check_keys
 from raysal.sources.base import Source
 from raysal.store import sweep_temporaries

@@ -60,7 +60,7 @@ class SimulatedOracle:
         """
         told = None if self.labels is None else _one_label_each(self.labels)
         if told is None:
-            known = pool.chunks[0].items().column_names if pool.chunks else [self.column]
+            known = pool.columns
             if self.column not in known:
                 raise ConfigError(
                     "oracle.column",

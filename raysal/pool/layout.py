@@ -24,7 +24,10 @@ from raysal.types import Modality
 
 VERSION = 1
 MANIFEST = "pool.json"
-QUARANTINE_SCHEMA = pa.schema([("id", pa.int64()), ("key", pa.string()), ("stage", pa.string()), ("error", pa.string())])
+KINDS = ("vectors", "items", "quarantine")
+QUARANTINE_SCHEMA = pa.schema(
+    [("id", pa.int64()), ("key", pa.string()), ("stage", pa.string()), ("error", pa.string())]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +47,14 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """Identity of the pool: equal for equal source, encoder and listing, whatever the chunk size."""
-        return digest_of({"dim": self.dim, "items": self.items, "encoder": self.encoder["fingerprint"],
-                          "source": self.source["fingerprint"]})
+        return digest_of(
+            {
+                "dim": self.dim,
+                "items": self.items,
+                "encoder": self.encoder["fingerprint"],
+                "source": self.source["fingerprint"],
+            }
+        )
 
     def write(self, pool: Path) -> None:
         write_sealed(pool / MANIFEST, asdict(self))
@@ -65,6 +74,46 @@ class Manifest:
             return cls(**record)
         except TypeError as error:
             raise Damaged(path, f"not a manifest ({error})", "restore it from a copy") from None
+
+
+def read_records(pool: Path, manifest: Manifest) -> dict[int, dict[str, Any]]:
+    """The commit records by chunk, in order of the chunks. The sizes of the files they list are checked.
+
+    Raises:
+        Damaged: a record was altered or is another chunk's, or a file it lists is missing or of another size.
+    """
+    records = {}
+    for path in (pool / "commits").glob("*.json"):
+        # By number: as text, 100000 comes before 99999. Names that no chunk has are not ours to read.
+        if path.stem.isdecimal() and path.name == Path(chunk_file("commits", int(path.stem))).name:
+            records[int(path.stem)] = read_sealed(path, "restore it, or delete it and embed again")
+    for index, record in sorted(records.items()):
+        path = pool / chunk_file("commits", index)
+        if index >= manifest.chunks:
+            raise Damaged(
+                path, f"the pool has {manifest.chunks} chunks, not this one", "restore pool.json or delete it"
+            )
+        if record.get("index") != index or set(record.get("files", ())) != {chunk_file(k, index) for k in KINDS}:
+            raise Damaged(path, "not the record of this chunk", "restore it, or delete it and embed again")
+        for relative, entry in record["files"].items():
+            check_size(pool / relative, entry["bytes"], index)
+    return dict(sorted(records.items()))
+
+
+def check_size(file: Path, size: int, index: int) -> None:
+    """Raises: Damaged: a file of a committed chunk is missing or has another size."""
+    try:
+        found = file.stat().st_size
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        raise damaged(file, "the file is missing" if missing else f"cannot be read ({error.strerror})", index) from None
+    if found != size or not file.is_file():
+        raise damaged(file, f"{found} bytes, its record says {size}", index)
+
+
+def damaged(file: Path, problem: str, index: int) -> Damaged:
+    """The error for a file of a committed chunk."""
+    return Damaged(file, problem, f"restore it, or delete {chunk_file('commits', index)} and embed again")
 
 
 @dataclass(frozen=True, kw_only=True)

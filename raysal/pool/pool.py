@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raysal.errors import Damaged, LabelError, PoolIncomplete
-from raysal.pool.layout import Manifest, chunk_file
+from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
+from raysal.pool.layout import MANIFEST, Manifest, check_size, chunk_file, damaged, read_records
 from raysal.store import read_sealed, sha256_of, write_file
 
 
@@ -33,7 +33,11 @@ class PoolInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """One committed chunk of a pool; its arrays are read when asked for."""
+    """One committed chunk of a pool; its files are read when asked for.
+
+    Every read first compares the file with the sha256 in its record (about 2 GB/s a core), so what comes back is
+    what was committed. It is also what makes the read safe: Arrow may crash the process on altered metadata.
+    """
 
     pool: Path
     index: int
@@ -45,35 +49,30 @@ class Chunk:
         """Read-only float16 [rows, dim], memory-mapped.
 
         Raises:
-            Damaged: the file is missing, truncated, or not of the shape its record states.
+            Damaged: the file is missing or differs from its record.
         """
-        path = self.pool / chunk_file("vectors", self.index)
-        if self.rows == 0:
-            return np.empty((0, self.dim), np.float16)
+        path = self._intact("vectors")
         try:
             with pa.memory_map(str(path)) as source:
-                batch = pa.ipc.open_file(source).get_batch(0)
-            column = batch.column(0)
-            values: NDArray[np.float16] = column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), -1)
-        except FileNotFoundError:
-            raise Damaged(path, "the file is missing", "see `raysal pool verify`") from None
+                column = pa.ipc.open_file(source).get_batch(0).column(0)
+            values: NDArray[np.float16] = column.flatten().to_numpy(zero_copy_only=True)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise Damaged(path, f"cannot be read ({error})", "see `raysal pool verify`") from None
-        if values.shape != (self.rows, self.dim):
-            raise Damaged(path, f"holds {values.shape}, expected ({self.rows}, {self.dim})", "see `raysal pool verify`")
-        return values
+            raise damaged(path, f"cannot be read ({error})", self.index) from None
+        if values.shape != (self.rows * self.dim,):
+            raise damaged(path, f"holds {values.size} numbers, not {self.rows} x {self.dim}", self.index)
+        return values.reshape(self.rows, self.dim)
 
     def items(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The chunk's items, row for row beside its vectors.
+        """The chunk's items, row for row beside its vectors. A column that this chunk lacks is all null.
 
         Raises:
-            Damaged: the file is missing or unreadable.
+            Damaged: the file is missing or differs from its record.
         """
-        path = self.pool / chunk_file("items", self.index)
-        try:
-            return pq.read_table(path, columns=None if columns is None else list(columns))
-        except (pa.ArrowException, OSError) as error:
-            raise Damaged(path, f"cannot be read ({error})", "see `raysal pool verify`") from None
+        table = self._table("items", columns)
+        for name in dict.fromkeys(columns or ()):
+            if name not in table.column_names:  # the chunk was lost as a whole, and nothing is known of its columns
+                table = table.append_column(name, pa.nulls(self.rows))
+        return table if columns is None else table.select(list(dict.fromkeys(columns)))
 
     def ids(self) -> NDArray[np.int64]:
         """int64 [rows], strictly increasing."""
@@ -81,8 +80,30 @@ class Chunk:
         return ids
 
     def quarantine(self) -> pa.Table:
-        """id, key, stage, error of the chunk's items that could not be embedded."""
-        return pq.read_table(self.pool / chunk_file("quarantine", self.index))
+        """id, key, stage, error of the chunk's items that could not be embedded. Raises: Damaged, as `items`."""
+        return self._table("quarantine")
+
+    def _table(self, kind: str, columns: Sequence[str] | None = None) -> pa.Table:
+        path = self._intact(kind)
+        try:
+            # Not `read_table`: that would take a folder called "a=b" on the way for a column.
+            with pq.ParquetFile(path) as file:
+                return file.read(columns=None if columns is None else list(columns))
+        except (pa.ArrowException, OSError) as error:
+            raise damaged(path, f"cannot be read ({error})", self.index) from None
+
+    def _intact(self, kind: str) -> Path:
+        """The path of one of the chunk's files, whose bytes were compared with the record."""
+        relative = chunk_file(kind, self.index)
+        path, entry = self.pool / relative, self.files[relative]
+        check_size(path, entry["bytes"], self.index)
+        try:
+            digest = sha256_of(path)
+        except OSError as error:
+            raise damaged(path, f"cannot be read ({error.strerror})", self.index) from None
+        if digest != entry["sha256"]:
+            raise damaged(path, "its bytes do not match the sha256 in its record", self.index)
+        return path
 
 
 class Pool:
@@ -98,24 +119,14 @@ class Pool:
         """
         self.path = Path(path)
         self.manifest = Manifest.read(self.path)
-        records = [read_sealed(record) for record in sorted((self.path / "commits").glob("*.json"))]
+        records = read_records(self.path, self.manifest)
         if len(records) != self.manifest.chunks:
             raise PoolIncomplete(self.path, len(records), self.manifest.chunks)
-        self._records = records
+        self._records = list(records.values())
         self.chunks = [
             Chunk(pool=self.path, index=r["index"], rows=r["rows"], dim=self.manifest.dim, files=r["files"])
-            for r in records
+            for r in self._records
         ]
-        for relative, entry in self._files():
-            file = self.path / relative
-            if not file.exists():
-                raise Damaged(file, "the file is missing", "restore it, or delete its commit record and embed again")
-            if file.stat().st_size != entry["bytes"]:
-                raise Damaged(
-                    file,
-                    f"{file.stat().st_size} bytes, its record says {entry['bytes']}",
-                    "restore it, or delete its commit record and embed again",
-                )
 
     def _files(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for record in self._records:
@@ -144,56 +155,83 @@ class Pool:
             bytes=sum(entry["bytes"] for _, entry in self._files()),
         )
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the items' columns, the carried ones after the pool's own."""
+        # A chunk without rows may have lost its carried columns with them.
+        telling = next((chunk for chunk in self.chunks if chunk.rows), None) or next(iter(self.chunks), None)
+        return list(telling.items().column_names) if telling else []
+
     def verify(self) -> int:
         """Read every file of the pool and compare it with its record; returns how many were read.
 
         Raises:
-            Damaged: the first file that differs. (The manifest and the records were checked on opening.)
+            Damaged: the first file that differs, the manifest and the records included.
         """
-        count = 1 + len(self._records)
-        for relative, entry in self._files():
-            if sha256_of(self.path / relative) != entry["sha256"]:
-                raise Damaged(
-                    self.path / relative,
-                    "its bytes do not match the sha256 in its record",
-                    "restore it, or delete its commit record and embed again",
-                )
-            count += 1
+        if Pool(self.path).manifest_record() != self.manifest_record():
+            raise Damaged(self.path / MANIFEST, "is of another pool than when it was opened", "open the pool again")
+        last = -1
         for chunk, record in zip(self.chunks, self._records, strict=True):
-            rows = chunk.items(["id"]).num_rows
-            if rows != record["rows"]:
-                raise Damaged(self.path / chunk_file("items", chunk.index), f"{rows} rows, expected {record['rows']}")
-        return count
+            read_sealed(self.path / chunk_file("commits", chunk.index))
+            chunk.vectors()
+            ids, lost = chunk.ids(), chunk.quarantine().num_rows
+            if len(ids) != chunk.rows or (np.diff(ids, prepend=last) <= 0).any():
+                problem = f"{len(ids)} ids, not {chunk.rows} that increase from {last + 1}"
+                raise damaged(self.path / chunk_file("items", chunk.index), problem, chunk.index)
+            if lost != record["quarantined"]:
+                problem = f"{lost} rows, expected {record['quarantined']}"
+                raise damaged(self.path / chunk_file("quarantine", chunk.index), problem, chunk.index)
+            last = int(ids[-1]) if len(ids) else last
+        return 1 + len(self._records) + sum(1 for _ in self._files())
 
     def export(self, out: str | Path) -> int:
-        """Write keys, ids, carried columns and vectors as one Parquet file, a row group per chunk; returns the rows."""
-        # A carried column that is all null in one chunk has no type there.
-        schemas = [pq.read_schema(self.path / chunk_file("items", chunk.index)) for chunk in self.chunks]
-        schema = pa.unify_schemas(schemas, promote_options="permissive")
-        writer: pq.ParquetWriter | None = None
+        """Write keys, ids, carried columns and vectors as one Parquet file, a row group per chunk; returns the rows.
+
+        Raises:
+            PoolError: a carried column has types in different chunks that no one type holds.
+            OSError: `out` cannot be written; nothing is left there.
+        """
+        schema = self._united([chunk.items().schema for chunk in self.chunks])
+        vector = pa.field("vector", pa.list_(pa.float16(), self.dim))
 
         def write(temporary: Path) -> None:
-            nonlocal writer
-            for chunk in self.chunks:
-                values = pa.FixedSizeListArray.from_arrays(pa.array(chunk.vectors().reshape(-1)), self.dim)
-                table = chunk.items().cast(schema).append_column("vector", values)
-                writer = writer or pq.ParquetWriter(temporary, table.schema)
-                writer.write_table(table)
-            if writer is not None:
-                writer.close()
+            with pq.ParquetWriter(temporary, schema.append(vector)) as writer:
+                for chunk in self.chunks:
+                    values = pa.FixedSizeListArray.from_arrays(pa.array(chunk.vectors().reshape(-1)), self.dim)
+                    items = self._as(schema, chunk.items(schema.names))
+                    writer.write_table(items.append_column(vector, values))
 
         write_file(Path(out), write)
         return len(self)
 
     def items(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The items, chunk by chunk."""
+        """The items, chunk by chunk.
+
+        Raises:
+            PoolError: the pool has no such column.
+        """
+        if columns is not None:
+            self._need(columns)
         return (chunk.items(columns) for chunk in self.chunks)
 
     def rows_where(self, column: str, values: Sequence[Any], columns: Sequence[str] | None = None) -> pa.Table:
-        """The items whose `column` is among `values`, in id order. One streaming pass; memory for what is found."""
-        wanted = pa.array(values)
-        found = [table.filter(pc.is_in(table[column], value_set=wanted)) for table in self.items(columns)]
-        return pa.concat_tables(found, promote_options="permissive")  # a column may be all null in one chunk
+        """The items whose `column` is among `values`, in id order. One streaming pass; memory for what is found.
+
+        Raises:
+            PoolError: the pool has no such column, or it holds no such values.
+        """
+        names = self.columns if columns is None else list(dict.fromkeys(columns))
+        found = []
+        for table in self.items([column, *names]):
+            try:
+                wanted = pa.array(values, None if pa.types.is_null(table[column].type) else table[column].type)
+                found.append(table.filter(pc.is_in(table[column], value_set=wanted)).select(names))
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                raise PoolError(
+                    self.path, f"column {column!r} is {table[column].type}: {error}", "ask for values of that type"
+                ) from None
+        schema = self._united([table.schema for table in found])  # a column may be all null in one chunk
+        return pa.concat_tables([self._as(schema, table) for table in found])
 
     def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
         """Ids of items by key.
@@ -203,18 +241,47 @@ class Pool:
         """
         if not keys:
             return {}
-        table = self.rows_where("key", list(dict.fromkeys(keys)), ["id", "key"])
+        asked = list(dict.fromkeys(keys))
+        table = self.rows_where("key", [key for key in asked if _is_text(key)], ["id", "key"])
         found = dict(zip(table["key"].to_pylist(), table["id"].to_pylist(), strict=True))
-        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        missing = [key for key in asked if key not in found]
         if missing:
-            some = ", ".join(repr(key) for key in missing[:5])
+            some = ", ".join(repr(key) for key in missing[:5]) + (", ..." if len(missing) > 5 else "")
+            are = "key is" if len(missing) == 1 else "keys are"
             raise LabelError(
-                self.path, f"{len(missing)} keys are not in the pool: {some}", "keys are listed by `raysal pool export`"
+                self.path, f"{len(missing)} {are} not in the pool: {some}", "keys are listed by `raysal pool export`"
             )
         return found
 
     def manifest_record(self) -> dict[str, Any]:
         return asdict(self.manifest)
+
+    def _need(self, columns: Sequence[str]) -> None:
+        own, known = ("id", "key", "uri", "owner"), None
+        for name in columns:
+            if name not in own and name not in (known := known or self.columns):
+                raise PoolError(self.path, f"has no column {name!r}", f"its columns: {', '.join(known)}")
+
+    def _united(self, schemas: Sequence[pa.Schema]) -> pa.Schema:
+        """The columns of all chunks. One that is all null in a chunk has no type there."""
+        try:
+            return pa.unify_schemas(schemas, promote_options="permissive").remove_metadata()
+        except pa.ArrowException as error:
+            raise PoolError(self.path, f"a carried column changes its type ({error})", _ONE_TYPE) from None
+
+    def _as(self, schema: pa.Schema, table: pa.Table) -> pa.Table:
+        try:
+            return table.cast(schema)
+        except pa.ArrowException as error:
+            raise PoolError(self.path, f"a carried column changes its type ({error})", _ONE_TYPE) from None
+
+
+_ONE_TYPE = "embed again with values of one type"
+
+
+def _is_text(key: object) -> bool:
+    """Whether a pool could hold this key at all."""
+    return isinstance(key, str) and not any("\ud800" <= letter <= "\udfff" for letter in key)
 
 
 def open_pool(path: str | Path) -> Pool:

@@ -6,7 +6,7 @@ Only the driver renames, so a worker that was given up on and still runs can nev
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
-from raysal.pool.layout import MANIFEST, QUARANTINE_SCHEMA, Manifest, StagedChunk, chunk_file, vector_schema
-from raysal.store import fsync_path, read_sealed, sha256_of, sweep_temporaries, temporary_name, write_sealed
+from raysal.pool.layout import (
+    KINDS,
+    MANIFEST,
+    QUARANTINE_SCHEMA,
+    Manifest,
+    StagedChunk,
+    chunk_file,
+    read_records,
+    vector_schema,
+)
+from raysal.store import fsync_path, sha256_of, sweep_temporaries, temporary_name, write_sealed
 
-KINDS = ("vectors", "items", "quarantine")
+_OWN = ("id", "key", "uri", "owner", "vector")
 
 
 class ChunkStage:
@@ -44,12 +53,17 @@ class ChunkStage:
         """Stage vectors [n, dim] with their items, and the (id, key, stage, error) of those that failed.
 
         Raises:
-            PoolError: the shapes disagree, or vectors are not finite.
+            PoolError: the shapes disagree, ids do not increase, vectors are not finite float16, or a carried
+                column mixes types or has a name that a pool uses itself.
             OSError: the disk is full or not writable; the temporaries are removed.
         """
         n = len(ids)
         if vectors.shape != (n, self.dim) or len(keys) != n or len(uris) != n:
             raise PoolError(self.pool, f"chunk {index}: vectors {vectors.shape} for {n} items of dim {self.dim}")
+        if vectors.dtype != np.float16:
+            raise PoolError(self.pool, f"chunk {index}: vectors are {vectors.dtype}, not float16", "convert them")
+        if n and (ids[0] < first_id or (ids[1:] <= ids[:-1]).any()):
+            raise PoolError(self.pool, f"chunk {index}: ids do not increase from {first_id}", "stage them in order")
         if not np.isfinite(vectors).all():
             raise PoolError(self.pool, f"chunk {index}: a vector is not finite", "quarantine it instead")
         flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
@@ -61,7 +75,7 @@ class ChunkStage:
                 "key": pa.array(keys, pa.string()),
                 "uri": pa.array(uris, pa.string()),
                 "owner": pa.nulls(n, pa.int64()),
-                **{name: pa.array(values) for name, values in carried.items()},
+                **{name: self._column(index, name, values, n) for name, values in carried.items()},
             }
         )
         lost = pa.Table.from_pylist(
@@ -72,7 +86,7 @@ class ChunkStage:
             with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
                 writer.write_batch(pa.record_batch([column], schema=schema))
 
-        writers = {
+        writers: dict[str, Callable[[Path], object]] = {
             "vectors": write_vectors,
             "items": lambda path: pq.write_table(items, path),
             "quarantine": lambda path: pq.write_table(lost, path),
@@ -99,6 +113,17 @@ class ChunkStage:
             index=index, first_id=first_id, rows=n, quarantined=len(quarantined), attempt=attempt, files=files
         )
 
+    def _column(self, index: int, name: str, values: Sequence[Any], n: int) -> pa.Array:
+        """A carried column, checked."""
+        where = f"chunk {index}: carried column {name!r}"
+        if name in _OWN or len(values) != n:
+            problem = "has a name of the pool's own" if name in _OWN else f"has {len(values)} values for {n} items"
+            raise PoolError(self.pool, f"{where} {problem}", "rename it" if name in _OWN else "")
+        try:
+            return pa.array(values)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise PoolError(self.pool, f"{where} cannot be stored ({error})", "carry values of one type") from None
+
 
 class PoolWriter:
     """The single writer of a pool directory: opens or resumes it, and commits staged chunks."""
@@ -108,21 +133,20 @@ class PoolWriter:
 
         Raises:
             FingerprintMismatch: the directory holds a pool of another source or encoder.
-            PoolError: it was begun with another chunk size.
-            Damaged: its manifest or a commit record was altered.
+            PoolError: it was begun with another chunk size, or by a newer version.
+            Damaged: its manifest or a commit record was altered, or a committed file is missing or of another size.
+            OSError: the directory cannot be written.
         """
         self.path, self.manifest = path, manifest
         for kind in (*KINDS, "commits"):
             (path / kind).mkdir(parents=True, exist_ok=True)
             sweep_temporaries(path / kind)
-        sweep_temporaries(path)
+        sweep_temporaries(path, MANIFEST)  # other temporaries beside the manifest are not the pool's
         if (path / MANIFEST).exists() or any((path / "commits").glob("*.json")):
             self._check_same(Manifest.read(path))
         else:
             manifest.write(path)
-        self.committed: dict[int, dict[str, Any]] = {
-            record["index"]: record for record in map(read_sealed, sorted((path / "commits").glob("*.json")))
-        }
+        self.committed = read_records(path, manifest)
 
     def _check_same(self, begun: Manifest) -> None:
         for what in ("encoder", "source"):
@@ -137,13 +161,25 @@ class PoolWriter:
                 f"was begun with {begun.chunk_rows} rows per chunk, now {self.manifest.chunk_rows}",
                 f"pass --chunk-rows {begun.chunk_rows}",
             )
+        for what in ("dim", "modality", "items", "chunks"):
+            old, new = str(getattr(begun, what)), str(getattr(self.manifest, what))
+            if old != new:
+                raise FingerprintMismatch(self.path, f"its {what}", old, new, "embed into another directory")
 
     def commit(self, staged: StagedChunk) -> None:
-        """Rename a staged chunk's files and write its commit record. A chunk already committed is left as it is."""
+        """Rename a staged chunk's files and write its commit record. A chunk already committed is left as it is.
+
+        Raises:
+            PoolError: the pool has no such chunk.
+            Damaged: a staged file is gone; nothing counts as committed.
+            OSError: the record cannot be written.
+        """
         if staged.index in self.committed:
             for final, entry in staged.files.items():
                 (self.path / final).with_name(entry["temporary"]).unlink(missing_ok=True)
             return
+        if not 0 <= staged.index < self.manifest.chunks:
+            raise PoolError(self.path, f"chunk {staged.index} of a pool of {self.manifest.chunks} chunks")
         for final, entry in staged.files.items():
             target = self.path / final
             source = target.with_name(entry["temporary"])

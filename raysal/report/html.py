@@ -136,7 +136,7 @@ def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]
 
 def _label_column(arm: Arm, pool: Pool) -> str | None:
     column = str((arm.config.oracle.model_extra or {}).get("column", "label"))
-    carried = pool.chunks[0].items().column_names if pool.chunks else []
+    carried = pool.columns
     return column if column in carried else None
 
 
