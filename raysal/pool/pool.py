@@ -224,11 +224,12 @@ class Pool:
         found = []
         for table in self.items([column, *names]):
             try:
-                wanted = pa.array(values, None if pa.types.is_null(table[column].type) else table[column].type)
+                kind = table[column].type  # a column that is all null in a chunk has no type there
+                wanted = pa.array([v for v in values if v is None] if pa.types.is_null(kind) else values, kind)
                 found.append(table.filter(pc.is_in(table[column], value_set=wanted)).select(names))
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                 raise PoolError(
-                    self.path, f"column {column!r} is {table[column].type}: {error}", "ask for values of that type"
+                    self.path, f"column {column!r} is {kind}: {error}", "ask for values of that type"
                 ) from None
         schema = self._united([table.schema for table in found])  # a column may be all null in one chunk
         return pa.concat_tables([self._as(schema, table) for table in found])

@@ -1,0 +1,153 @@
+"""Configs: every mistake is named by its dotted path, and what was read comes back from what is kept."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysal.config import Choice, RunConfig, choice, load_config, parse_config
+from raysal.errors import ConfigError, UnknownName
+from raysal.run import validate
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
+
+
+@pytest.mark.parametrize(
+    ("values", "path", "message"),
+    [
+        ({}, "pool", "Field required"),
+        ({"pool": "p", "sead": 1}, "sead", "no such field; the fields there: seed, pool"),
+        ({"pool": "p", "rounds": {"cout": 3}}, "rounds.cout", "the fields there: count, k, holdout, control"),
+        ({"pool": "p", "rounds": {"k": "many"}}, "rounds.k", "'many'"),
+        ({"pool": "p", "rounds": {"k": 0, "count": 0}}, "rounds.count", "1 more problem"),
+        ({"pool": "p", "rounds": {"holdout": float("nan")}}, "rounds.holdout", "nan"),
+        ({"pool": "p", "rounds": 3}, "rounds", "got 3"),
+        ({"pool": "p", "fleet": {"backend": "dask"}}, "fleet.backend", "'local' or 'ray'"),
+        ({"pool": "p", "embed": {"chunk_rows": 10**6}}, "embed.chunk_rows", "65536"),
+        ({"pool": "p", "narrow": {"anchors": 3}}, "narrow.name", "Field required"),
+        ({"pool": "p", "select": 3}, "select", "got 3"),
+        ({"pool": "p", "update": {"trainer": {"l2": 1}}}, "update.trainer.name", "Field required"),
+        ({"pool": "p", "source": "digits"}, "encoder", "come together"),
+        ({"pool": "p", "encoder": "precomputed"}, "source", "come together"),
+        ({"pool": list(range(5000))}, "pool", "..."),
+    ],
+)
+def test_a_mistake_is_named_by_its_path(values: dict[str, Any], path: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(values)
+    assert caught.value.where == path
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("content", [b"pool = ", b"\xff\xfe", b'pool = "p"\npool = "q"'])
+def test_what_is_not_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"a.toml: not valid TOML"):
+        load_config(tmp_path / "a.toml")
+
+
+def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"b.toml: no such file"):
+        load_config(tmp_path / "b.toml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load_config(tmp_path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    size: int = 3
+    shares: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise ConfigError("plain.size", "is negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    arg: str
+    size: int = 3
+
+
+KINDS: dict[str, Any] = {"plain": Plain, "named": Named}
+
+
+def test_a_choice_builds_what_it_names() -> None:
+    assert choice("plain").build("kind", KINDS) == Plain()
+    assert choice({"name": "plain", "size": 4, "shares": [1, 2]}).build("kind", KINDS) == Plain(
+        size=4, shares=(1.0, 2.0)
+    )
+    assert choice("named:a:b").build("kind", KINDS) == Named(arg="a:b")
+    assert choice(Choice(name="named", arg="c")).build("kind", KINDS) == Named(arg="c")
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "message"),
+    [
+        ({"name": "plain", "sise": 4}, "kind.sise", "its fields: shares, size"),
+        ({"name": "plain", "size": "x"}, "kind.size", "'x'"),
+        ({"name": "plain", "shares": [1, "y"]}, "kind.shares.1", "'y'"),
+        ({"name": "plain", "size": -1}, "plain.size", "negative"),
+        ("plain:x", "kind.name", "takes nothing after a colon"),
+        ("named", "kind.arg", "Field required"),
+        ({"name": "named:a", "arg": "b"}, "kind.arg", "give one of them"),
+    ],
+)
+def test_a_wrong_field_of_a_choice_is_named(given: Any, path: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        choice(given).build("kind", KINDS)
+    assert caught.value.where == path
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["plane", "", "Plain", ":x"])
+def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
+    with pytest.raises(UnknownName, match="use one of: named, plain"):
+        choice(name).build("kind", KINDS)
+
+
+@pytest.mark.parametrize("given", [{}, {"nam": "x"}, {"name": 3}, 3, None])
+def test_what_is_no_choice_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match="choice"):
+        choice(given)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_configs_in_the_repository_are_valid_and_keep(path: Path) -> None:
+    config = load_config(path)
+    validate(config)
+    kept = json.loads(json.dumps(config.model_dump(mode="json")))
+    assert parse_config(kept) == config
+    assert parse_config(tomllib.loads(path.read_text(encoding="utf-8"))) == config
+
+
+def test_there_are_configs_to_test() -> None:
+    assert CONFIGS
+
+
+def test_every_field_comes_back() -> None:
+    config = parse_config(
+        {
+            "pool": "p", "seed": 2**63, "source": {"name": "folder", "path": "x"}, "encoder": "timm:resnet18",
+            "update": {"trainer": {"name": "logistic", "grid": [0.1, 1]}, "classes": ["b", "a"]},
+            "fleet": {"backend": "local", "call_timeout": 1e9},
+        }
+    )  # fmt: skip
+    assert parse_config(json.loads(json.dumps(config.model_dump(mode="json")))) == config
+
+
+def test_a_bare_name_is_a_choice() -> None:
+    """As the messages advise: `oracle = "simulated"`."""
+    config = parse_config({"pool": "p", "oracle": "simulated", "select": "coreset"})
+    assert config == RunConfig(pool=Path("p"), oracle=Choice(name="simulated"), select=Choice(name="coreset"))
+
+
+def test_a_relative_pool_is_taken_from_the_base(tmp_path: Path) -> None:
+    assert parse_config({"pool": "p"}, tmp_path).pool == tmp_path / "p"
+    assert parse_config({"pool": str(tmp_path)}, Path("elsewhere")).pool == tmp_path
