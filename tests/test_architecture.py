@@ -53,17 +53,16 @@ def floor_of(unit: str) -> int:
     return next(number for number, units in enumerate(FLOORS) if unit in units)
 
 
-def imports(tree: ast.AST, lazy: bool = True) -> Iterator[str]:
-    """Dotted names imported anywhere, or (not lazy) when the module is imported."""
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Dotted names imported anywhere, in functions too."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif lazy or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
-                yield from imports(node, lazy)
+        else:
+            yield from imports(node)
 
 
 def is_module(parts: list[str]) -> bool:

@@ -118,6 +118,20 @@ def test_coreset_takes_copies_last_and_by_id(partitions, tmp_path):
     assert picks.scores[3:].tolist() == [0.0] * 5
 
 
+@every_layout
+@pytest.mark.parametrize("name", ["badge", "coreset"])
+def test_rounding_does_not_make_copies_worth_a_pick(name, partitions, tmp_path):
+    """Products of copies leave a few last digits; these must not stand for a distance."""
+    x = np.tile(np.random.default_rng(0).normal(size=(20, 257)) * 7, (4, 1))
+    picks = select(
+        fleet_of(tmp_path, x, partitions), SELECTORS[name](), task(257, head=random_head(257, scale=0.02)), 50
+    )
+    assert len(set((picks.ids[:20] % 20).tolist())) == 20
+    assert picks.scores[20:].tolist() == [0.0] * 30
+    if name == "coreset":
+        assert picks.ids[20:].tolist() == np.setdiff1d(np.arange(80), picks.ids[:20])[:30].tolist()
+
+
 def test_coreset_tells_apart_what_differs_in_the_last_digit(tmp_path):
     """One step of float16 in one of 1280 features: 1e-10 of the squared norms, and not a copy."""
     x = np.ones((50, 1280), np.float16)

@@ -24,7 +24,7 @@ def some_probabilities(classes: int) -> np.ndarray:
 
 
 @every_score
-@pytest.mark.parametrize("classes", [1, 2, 3, 10, 257])
+@pytest.mark.parametrize("classes", [1, 2, 3, 7, 10, 257])
 def test_a_score_is_in_0_1_and_as_the_slow_version_has_it(name, classes):
     p = some_probabilities(classes)
     values = SCORES[name](torch.from_numpy(p.T.copy()))

@@ -126,6 +126,13 @@ def test_nothing_is_asked_of_nothing(fleets):
         assert np.isnan(found.quantile("entropy", 0.5))
 
 
+def test_a_quantile_lies_in_a_bin_that_holds_something():
+    histogram = np.zeros(BINS, np.int64)
+    histogram[[700, 900]] = 1, 3
+    found = Sweep(rows=4, class_counts=np.empty(0, np.int64), histograms={"margin": histogram})
+    assert [found.quantile("margin", q) * BINS for q in (0.0, 0.25, 0.26, 1.0)] == [701, 701, 901, 901]
+
+
 def test_equal_probabilities_count_for_the_first_class(fleets):
     head = make_head(np.zeros((3, DIM)), np.zeros(3))
     assert sweep(fleets[1], head, SweepRequest()).class_counts.tolist() == [len(OPEN), 0, 0]
