@@ -33,6 +33,7 @@ from typing import Any
 from benchmarks.machine import describe
 from raysal.embed.efficientnet import DIM, MEAN, STD, EfficientNetLite0, load_model
 from raysal.embed.job import CHUNK_ROWS, embed
+from raysal.embed.torch_model import keep_memory
 from raysal.errors import SourceError
 from raysal.pool import ChunkStage
 from raysal.sources.base import Source
@@ -60,6 +61,7 @@ def bare_loop(images: list[Any], threads: int, barrier: Barrier, rates: Any) -> 
     import numpy as np
     import torch
 
+    keep_memory()
     torch.set_num_threads(threads)
     encoder = EfficientNetLite0(size=SIZE)
     model = load_model(SIZE, "cpu")

@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from raysal.embed.base import Encoder
+from raysal.embed.torch_model import keep_memory
 from raysal.embed.unit import embed_unit, lose_unit
 from raysal.errors import ConfigError, EncoderError, FingerprintMismatch
 from raysal.pool import ChunkStage, StagedChunk
@@ -41,6 +42,7 @@ class Embedder:
         if encoder.modality != "vector":
             import torch
 
+            keep_memory()
             torch.set_num_threads(threads)  # Ray sets OMP_NUM_THREADS to 1
         return encoder.fingerprint()
 

