@@ -63,6 +63,15 @@ def test_blocks_gather_and_rows_agree_with_plain_arrays(layout, data):
                 assert seen == len(expected)
 
 
+@pytest.mark.parametrize("size", [3, 4, 7, 20])
+def test_no_row_of_one_block_is_left_in_the_next(size, tmp_path):
+    part = Partition(plan_partitions(make_pool(tmp_path / "pool", np.ones((10, 2)), chunk_rows=4), 1)[0])
+    for rows in (None, np.arange(10), np.arange(1, 10)):
+        for block in part.blocks(rows, size):
+            assert block.features[: block.n, :2].eq(1).all()
+            assert not block.features[block.n :].any()
+
+
 def test_ids_may_be_asked_for_in_any_order_and_more_than_once(tmp_path):
     x = np.arange(20, dtype=np.float32).reshape(10, 2)
     fleet = LocalFleet(plan_partitions(make_pool(tmp_path / "pool", x, chunk_rows=3, missing=[4]), 3))

@@ -154,9 +154,7 @@ def test_actors_that_find_no_room_say_what_they_need_and_what_there_is(pool, mon
     from raysal.fleet import ray_fleet
 
     monkeypatch.setattr(ray_fleet, "CREATION_TIMEOUT", 1.0)
-    with pytest.raises(
-        FleetError, match=r"1 partitions need 500 CPUs in all, free now: [\d.]+ CPUs; use fewer"
-    ):
+    with pytest.raises(FleetError, match=r"1 partitions need 500 CPUs in all, free now: [\d.]+ CPUs; use fewer"):
         ray_fleet.RayFleet(plan_partitions(pool, 1, threads=500))
 
 

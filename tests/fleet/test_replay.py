@@ -33,9 +33,7 @@ def refuse(tape: Tape) -> None:
 
 @given(
     programs=st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=4),
-    faults=st.lists(
-        st.sampled_from(["restart", "restart after", "lost", "twice", "late", "none"]), max_size=60
-    ),
+    faults=st.lists(st.sampled_from(["restart", "restart after", "lost", "twice", "late", "none"]), max_size=60),
     eager=st.booleans(),
 )
 def test_every_schedule_of_faults_ends_like_none(programs, faults, eager):

@@ -35,7 +35,5 @@ print(len(select(fleet, SELECTORS["coreset"](), Task(head=None, labelled=x, key=
 def test_the_local_fleet_needs_neither_ray_nor_faiss(tmp_path):
     x, _ = mixture(50, 6)
     pool = make_pool(tmp_path / "pool", x)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(pool.path)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(pool.path)], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "4", done.stderr

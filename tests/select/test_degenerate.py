@@ -122,10 +122,10 @@ def test_coreset_takes_copies_last_and_by_id(partitions, tmp_path):
 @pytest.mark.parametrize("name", ["badge", "coreset"])
 def test_rounding_does_not_make_copies_worth_a_pick(name, partitions, tmp_path):
     """Products of copies leave a few last digits; these must not stand for a distance."""
-    x = np.tile(np.random.default_rng(0).normal(size=(20, 257)) * 7, (4, 1))
-    picks = select(
-        fleet_of(tmp_path, x, partitions), SELECTORS[name](), task(257, head=random_head(257, scale=0.02)), 50
-    )
+    scale = np.logspace(-3, 2, 257)  # sums of such different squares are never exact
+    x = np.tile(np.random.default_rng(0).normal(size=(20, 257)) * scale, (4, 1))
+    head = make_head(random_head(257, 40, scale=0.02).weight / scale, np.zeros(40))
+    picks = select(fleet_of(tmp_path, x, partitions), SELECTORS[name](), task(257, head=head), 50)
     assert len(set((picks.ids[:20] % 20).tolist())) == 20
     assert picks.scores[20:].tolist() == [0.0] * 30
     if name == "coreset":
