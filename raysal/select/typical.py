@@ -88,9 +88,8 @@ def k_means(x: NDArray[np.float64], k: int, seed: int) -> tuple[NDArray[np.int64
 
     clusters = min(k, len(np.unique(x, axis=0)))
     with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="openmp"):
-        warnings.simplefilter(
-            "ignore", ConvergenceWarning
-        )  # nearly equal rows; an empty cluster gives no pick
+        # Nearly equal rows may leave clusters empty; these give no pick.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         assignment = KMeans(clusters, n_init=1, random_state=seed).fit_predict(x)
     return assignment.astype(np.int64), clusters
 
