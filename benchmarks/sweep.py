@@ -73,9 +73,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     anchors = rng.normal(size=(args.anchors, args.dim)).astype(np.float32)
     requests = {
         CLASSES: SweepRequest(scores=("margin",), top=1000),
-        CLASSES + args.anchors: SweepRequest(
-            scores=("margin",), top=1000, anchors=anchors, neighbours=args.neighbours
-        ),
+        CLASSES + args.anchors: SweepRequest(scores=("margin",), top=1000, anchors=anchors, neighbours=args.neighbours),
     }
     cases = []
     with LocalFleet(plan_partitions(pool, 1, device=args.device)) as fleet:

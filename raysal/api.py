@@ -174,9 +174,7 @@ def select(
         if head is None and not starts_cold(selector):
             prefix = f"no labels yet, so typical instead of {chosen.name}: "
             selector = SELECTORS["typical"]()
-        picks = select_batch(
-            fleet, selector, Task(head=head, labelled=labelled.vectors, key=derive(key, "select")), k
-        )
+        picks = select_batch(fleet, selector, Task(head=head, labelled=labelled.vectors, key=derive(key, "select")), k)
     table = batch_table(pool, picks)
     if prefix:
         reasons = pa.array([prefix + reason for reason in picks.reasons], pa.string())

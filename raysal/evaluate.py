@@ -65,9 +65,7 @@ def evaluate(
     first = np.argsort(draws, kind="stable")[:MOST]
     known = truth(ids[first].tolist())
     pairs = [
-        (known[id], head.classes[c])
-        for id, c in zip(ids[first].tolist(), predicted[first], strict=True)
-        if id in known
+        (known[id], head.classes[c]) for id, c in zip(ids[first].tolist(), predicted[first], strict=True) if id in known
     ]
     return confusion(pairs) if pairs else None
 

@@ -419,9 +419,11 @@ class Session:
 
     def _table(self, picks: Picks, strategy: str, head: Head | None) -> pa.Table:
         version = None if head is None else head.version
-        return batch_table(self.pool, picks).append_column(
-            "strategy", pa.array([strategy] * len(picks.ids), pa.string())
-        ).append_column("head_version", pa.array([version] * len(picks.ids), pa.int64()))
+        return (
+            batch_table(self.pool, picks)
+            .append_column("strategy", pa.array([strategy] * len(picks.ids), pa.string()))
+            .append_column("head_version", pa.array([version] * len(picks.ids), pa.int64()))
+        )
 
     def _publish(self, final: Path, head: Head | None, record: Mapping[str, Any], table: pa.Table | None) -> None:
         temporary = temporary_name(final)

@@ -51,20 +51,13 @@ def class_counts(p: Floats) -> Ids:
 
 def ranked(values: NDArray[np.floating], ids: Ids, m: int) -> Ids:
     """The ids of the m largest values by a full sort."""
-    return np.array(
-        [id for _, id in sorted(zip((-values).tolist(), ids.tolist(), strict=True))[:m]], np.int64
-    )
+    return np.array([id for _, id in sorted(zip((-values).tolist(), ids.tolist(), strict=True))[:m]], np.int64)
 
 
 def uniform_sample(key: int, ids: Ids, size: int) -> Ids:
     """The ids of lowest hash, in that order."""
     return np.array(
-        [
-            id
-            for _, id in sorted(
-                (float(item_uniform(key, ids[[i]])[0]), int(ids[i])) for i in range(len(ids))
-            )[:size]
-        ],
+        [id for _, id in sorted((float(item_uniform(key, ids[[i]])[0]), int(ids[i])) for i in range(len(ids)))[:size]],
         np.int64,
     )
 
@@ -74,9 +67,7 @@ def sq_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats:
     return ((a.astype(np.float64) - b.astype(np.float64)) ** 2).sum(1)
 
 
-def coreset(
-    x: NDArray[np.floating], ids: Ids, labelled: NDArray[np.floating], k: int, key: int
-) -> tuple[Ids, Floats]:
+def coreset(x: NDArray[np.floating], ids: Ids, labelled: NDArray[np.floating], k: int, key: int) -> tuple[Ids, Floats]:
     """Greedy k-center: picks and their gaps. Without labelled rows the first pick is the lowest hash."""
     gap = np.full(len(x), np.inf)
     for centre in labelled:
@@ -144,9 +135,7 @@ def d2_sequences(points: Floats, first: int, draws: int) -> dict[tuple[int, ...]
 
 def cosine(x: NDArray[np.floating], anchor: NDArray[np.floating]) -> Floats:
     """Cosine similarity of each row to one anchor; 0 where either is zero."""
-    norms = np.sqrt((x.astype(np.float64) ** 2).sum(1)) * math.sqrt(
-        float((anchor.astype(np.float64) ** 2).sum())
-    )
+    norms = np.sqrt((x.astype(np.float64) ** 2).sum(1)) * math.sqrt(float((anchor.astype(np.float64) ** 2).sum()))
     inner = x.astype(np.float64) @ anchor.astype(np.float64)
     return np.divide(inner, norms, out=np.zeros(len(x)), where=norms > 0)
 

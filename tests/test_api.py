@@ -40,12 +40,8 @@ def data() -> tuple[NDArray[np.float32], list[str]]:
 
 
 @pytest.fixture(scope="module")
-def pool(
-    tmp_path_factory: pytest.TempPathFactory, data: tuple[NDArray[np.float32], list[str]]
-) -> raysal.Pool:
-    return make_pool(
-        tmp_path_factory.mktemp("api") / "pool", data[0], chunk_rows=250, labels=data[1], missing=[5]
-    )
+def pool(tmp_path_factory: pytest.TempPathFactory, data: tuple[NDArray[np.float32], list[str]]) -> raysal.Pool:
+    return make_pool(tmp_path_factory.mktemp("api") / "pool", data[0], chunk_rows=250, labels=data[1], missing=[5])
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +63,7 @@ def run_python(program: str, *words: str) -> str:
 
 def test_importing_raysal_imports_nothing_heavy() -> None:
     out = run_python("import sys, raysal; print(*sorted({name.split('.')[0] for name in sys.modules}))")
-    assert not {"torch", "ray", "faiss", "numpy", "pyarrow", "sklearn", "pydantic", "typer"} & set(
-        out.split()
-    )
+    assert not {"torch", "ray", "faiss", "numpy", "pyarrow", "sklearn", "pydantic", "typer"} & set(out.split())
 
 
 def test_it_works_where_ray_and_faiss_are_absent(pool: raysal.Pool) -> None:
@@ -176,9 +170,7 @@ def test_the_cold_start_is_the_session_s(pool: raysal.Pool, tmp_path: Path) -> N
     assert drawn["reason"].to_pylist() == ["uniform draw"] * 6
 
 
-def test_labels_in_every_form_give_the_same_batch(
-    pool: raysal.Pool, labels: dict[str, str], tmp_path: Path
-) -> None:
+def test_labels_in_every_form_give_the_same_batch(pool: raysal.Pool, labels: dict[str, str], tmp_path: Path) -> None:
     from raysal.label import write_labels
 
     listed = [raysal.Label(key=key, label=label) for key, label in labels.items()]
@@ -191,9 +183,7 @@ def test_labels_in_every_form_give_the_same_batch(
         assert raysal.select(pool, k=7, labels=form).equals(expected)
 
 
-def test_annotators_are_heard_as_in_the_ledger(
-    pool: raysal.Pool, labels: dict[str, str], tmp_path: Path
-) -> None:
+def test_annotators_are_heard_as_in_the_ledger(pool: raysal.Pool, labels: dict[str, str], tmp_path: Path) -> None:
     def said(index: int, label: str, annotator: str) -> raysal.Label:
         return raysal.Label(key=f"item-{index:06d}", label=label, annotator=annotator)
 

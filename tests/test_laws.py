@@ -116,9 +116,7 @@ every_narrower = pytest.mark.parametrize("narrower", sorted(NARROWERS))
 
 @every_selector
 @every_narrower
-def test_picks_depend_neither_on_partitions_nor_on_chunks(
-    selector, narrower, main_case, main_pools, expected
-):
+def test_picks_depend_neither_on_partitions_nor_on_chunks(selector, narrower, main_case, main_pools, expected):
     for rows, partitions in ((64, 1), (64, 2), (700, 2), (64, 5), (720, 5)):
         outcome = main_case.run(local(main_pools[rows], partitions), selector, narrower)
         assert outcome.same_as(expected(selector, narrower)), f"{partitions} partitions of chunks of {rows}"
@@ -353,9 +351,7 @@ def test_a_batch_is_k_distinct_offered_ids(selector, narrower, main_case, main_p
 
 @pytest.mark.parametrize("selector", GREEDY)
 @every_narrower
-def test_a_smaller_batch_is_the_beginning_of_a_larger_one(
-    selector, narrower, main_case, main_pools, expected
-):
+def test_a_smaller_batch_is_the_beginning_of_a_larger_one(selector, narrower, main_case, main_pools, expected):
     fleet = local(main_pools[64], 2)
     whole = expected(selector, narrower).picks
     for k in (1, 5, 11):
@@ -378,9 +374,7 @@ def test_the_race_is_sequential_d2_sampling(tmp_path):
     head, nothing, tries = make_head(weight, bias), np.empty((0, 4), np.float32), 3000
     seen = dict.fromkeys(probability, 0)
     for key in range(tries):
-        picked = select(
-            fleet, SELECTORS["badge"](), Task(head=head, labelled=nothing, key=derive(key)), 3
-        ).ids.tolist()
+        picked = select(fleet, SELECTORS["badge"](), Task(head=head, labelled=nothing, key=derive(key)), 3).ids.tolist()
         assert picked[0] == first
         seen[tuple(picked[1:])] += 1
     assert min(probability.values()) * tries > 5

@@ -64,9 +64,7 @@ def faiss_packages(installed: Sequence[str] | None = None) -> Iterator[Finding]:
         installed = sorted(set(metadata.packages_distributions().get("faiss", [])))
     if len(installed) > 1:
         fix = f"pip uninstall {' '.join(installed)}, then install one of them"
-        yield Finding(
-            name="faiss", state="broken", detail=f"{' and '.join(installed)} are both installed", fix=fix
-        )
+        yield Finding(name="faiss", state="broken", detail=f"{' and '.join(installed)} are both installed", fix=fix)
     elif not installed:
         yield Finding(name="faiss", state="warning", detail="not installed; exact neighbours work without it")
     else:
@@ -98,9 +96,7 @@ def cpus() -> Finding:
     detail += f", torch uses {threads} threads"
     if threads < usable and "OMP_NUM_THREADS" in os.environ:
         setting = f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}"
-        return Finding(
-            name="cpus", state="warning", detail=f"{detail} ({setting})", fix="unset OMP_NUM_THREADS"
-        )
+        return Finding(name="cpus", state="warning", detail=f"{detail} ({setting})", fix="unset OMP_NUM_THREADS")
     return Finding(name="cpus", state="ok", detail=detail)
 
 
@@ -131,9 +127,7 @@ def memory() -> Finding:
         return Finding(name="memory", state="ok", detail="unknown on this system")
     detail = f"{total / GIB:.1f} GiB" + ("" if free is None else f", {free / GIB:.1f} GiB available")
     if free is not None and free < GIB:
-        return Finding(
-            name="memory", state="warning", detail=detail, fix="close something, or use --backend local"
-        )
+        return Finding(name="memory", state="warning", detail=detail, fix="close something, or use --backend local")
     return Finding(name="memory", state="ok", detail=detail)
 
 
@@ -164,13 +158,9 @@ def disk(place: Path) -> Finding:
     free = shutil.disk_usage(there).free
     detail = f"{free / GIB:.1f} GiB free at {there}"
     if not os.access(there, os.W_OK):
-        return Finding(
-            name="disk", state="broken", detail=f"{there} cannot be written", fix="choose another place"
-        )
+        return Finding(name="disk", state="broken", detail=f"{there} cannot be written", fix="choose another place")
     if free < GIB // 4:
-        return Finding(
-            name="disk", state="broken", detail=detail, fix="free some space, or choose another place"
-        )
+        return Finding(name="disk", state="broken", detail=detail, fix="free some space, or choose another place")
     if free < 2 * GIB:
         return Finding(name="disk", state="warning", detail=detail, fix="a pool takes 2 bytes x dim an item")
     return Finding(name="disk", state="ok", detail=detail)
@@ -205,9 +195,7 @@ def ray_security() -> Finding:
 
 def ray_starts() -> Finding:
     """Start Ray (or join the cluster of RAY_ADDRESS) in a process of its own, so that a hang ends."""
-    program = (
-        "from raysal.fleet.ray_fleet import connect, cluster_cpus; connect(); print('cpus', cluster_cpus())"
-    )
+    program = "from raysal.fleet.ray_fleet import connect, cluster_cpus; connect(); print('cpus', cluster_cpus())"
     try:
         done = subprocess.run(
             [sys.executable, "-c", program],
@@ -218,15 +206,9 @@ def ray_starts() -> Finding:
         )
     except subprocess.TimeoutExpired:
         detail = f"no answer within {RAY_START_SECONDS} s"
-        return Finding(
-            name="ray start", state="broken", detail=detail, fix="check RAY_ADDRESS, or use --backend local"
-        )
+        return Finding(name="ray start", state="broken", detail=detail, fix="check RAY_ADDRESS, or use --backend local")
     lines = [line for line in done.stdout.splitlines() if line.startswith("cpus ")]
     if done.returncode or not lines:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return Finding(
-            name="ray start", state="broken", detail=reason, fix="use --backend local, or mend Ray"
-        )
-    return Finding(
-        name="ray start", state="ok", detail=f"started with {lines[-1].removeprefix('cpus ')} CPUs"
-    )
+        return Finding(name="ray start", state="broken", detail=reason, fix="use --backend local, or mend Ray")
+    return Finding(name="ray start", state="ok", detail=f"started with {lines[-1].removeprefix('cpus ')} CPUs")

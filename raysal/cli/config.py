@@ -37,9 +37,7 @@ def show(
 @app.command("validate")
 def validate(
     config: Annotated[Path, Argument(help="A TOML config.")],
-    pool: Annotated[
-        bool, Option("--pool", help="Also open its pool, and look for the columns it names.")
-    ] = False,
+    pool: Annotated[bool, Option("--pool", help="Also open its pool, and look for the columns it names.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:

@@ -54,9 +54,7 @@ def dashboard_ports() -> set[int]:
         except OSError:  # the process has ended, or is not ours to look at
             continue
         if any(word.endswith("dashboard/dashboard.py") for word in words):
-            ports |= {
-                int(w.removeprefix("--port=")) for w in words if w.startswith("--port=") and w[7:].isdigit()
-            }
+            ports |= {int(w.removeprefix("--port=")) for w in words if w.startswith("--port=") and w[7:].isdigit()}
     return ports
 
 

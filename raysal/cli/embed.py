@@ -15,29 +15,21 @@ from raysal.cli.progress import progress
 def embed(
     source: Annotated[
         str,
-        Argument(
-            help="A folder of images, a .parquet/.arrow table, a .csv/.jsonl of texts, or fashion_mnist."
-        ),
+        Argument(help="A folder of images, a .parquet/.arrow table, a .csv/.jsonl of texts, or fashion_mnist."),
     ],
     out: Annotated[Path, Option("--out", help="The pool directory to make, or to go on with.")],
     encoder: Annotated[
         str | None,
-        Option(
-            help="efficientnet_lite0, timm:NAME, sentence:NAME, torch:MODULE:CALLABLE. Vectors need none."
-        ),
+        Option(help="efficientnet_lite0, timm:NAME, sentence:NAME, torch:MODULE:CALLABLE. Vectors need none."),
     ] = None,
     key_column: Annotated[str | None, Option(help="Column of the keys. (Default: key.)")] = None,
-    vector_column: Annotated[
-        str | None, Option(help="Column of ready vectors. (Default: the only one.)")
-    ] = None,
+    vector_column: Annotated[str | None, Option(help="Column of ready vectors. (Default: the only one.)")] = None,
     image_column: Annotated[str | None, Option(help="Column of image bytes.")] = None,
     text_column: Annotated[str | None, Option(help="Column of texts. (Default: text.)")] = None,
     carry: Annotated[
         list[str] | None, Option(metavar="COLUMN", help="Keep this column in the pool. Repeatable.")
     ] = None,
-    data: Annotated[
-        Path | None, Option(metavar="DIR", help="Where Fashion-MNIST lies, if it is there.")
-    ] = None,
+    data: Annotated[Path | None, Option(metavar="DIR", help="Where Fashion-MNIST lies, if it is there.")] = None,
     size: Annotated[int | None, Option(min=1, help="Side of the square the encoder sees, in pixels.")] = None,
     batch_size: Annotated[int, Option(min=1, help="Items in one pass of the model.")] = 64,
     chunk_rows: Annotated[
@@ -49,9 +41,7 @@ def embed(
             show_default=False,
         ),
     ] = 0,
-    workers: Annotated[
-        int, Option(min=0, help="Ray workers. (Default: as many as fit.)", show_default=False)
-    ] = 0,
+    workers: Annotated[int, Option(min=0, help="Ray workers. (Default: as many as fit.)", show_default=False)] = 0,
     decode_threads: Annotated[int, Option(min=1, help="Threads that decode ahead of the model.")] = 2,
     max_quarantine: Annotated[
         float, Option(min=0, max=1, help="Share of items that may fail before exit code 3.")
@@ -103,6 +93,4 @@ def embed(
     rate = f", {done.items_per_second:,.0f} items/s" if done.embedded else ""
     lost = f", {done.quarantined} quarantined (see {out}/quarantine)" if done.quarantined else ""
     view = f"{out}: {done.items} items in {done.chunks} chunks, {done.embedded} embedded now{rate}{lost}"
-    return Outcome(
-        data={"pool": str(out), **asdict(done), "items_per_second": done.items_per_second}, view=view
-    )
+    return Outcome(data={"pool": str(out), **asdict(done), "items_per_second": done.items_per_second}, view=view)

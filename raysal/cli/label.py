@@ -19,9 +19,7 @@ app = typer.Typer(help="Labels into a run and out of it.", no_args_is_help=True)
 @app.command("import")
 def import_(
     run: Run,
-    file: Annotated[
-        Path, Argument(help="A .csv, .parquet or .jsonl with key,label (optional: annotator, weight).")
-    ],
+    file: Annotated[Path, Argument(help="A .csv, .parquet or .jsonl with key,label (optional: annotator, weight).")],
     pool: Annotated[Path | None, Option(help="Start a run over this pool if none is there.")] = None,
     json: Json = False,
     debug: Debug = False,
@@ -83,9 +81,7 @@ def export(
             write_waiting(out, keys)
             view = f"{out}: {len(keys)} items to label; then `raysal label import {run} {out}`"
             return Outcome(data={"run": str(run), "out": str(out), "waiting": len(keys)}, view=view)
-        labels = [
-            Label(key=item.key, label=item.label, weight=item.weight) for item in session.ledger.labels()
-        ]
+        labels = [Label(key=item.key, label=item.label, weight=item.weight) for item in session.ledger.labels()]
     write_labels(out, labels)
     left = {name: counts[name] for name in ("disputed", "skipped") if counts[name]}
     note = f" (without {', '.join(f'{count} {name}' for name, count in left.items())})" if left else ""

@@ -36,9 +36,7 @@ def verify(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
 
     with progress("verifying"):
         files = open_pool(pool).verify()
-    return Outcome(
-        data={"pool": str(pool), "files": files, "ok": True}, view=f"{pool}: {files} files, all as written"
-    )
+    return Outcome(data={"pool": str(pool), "files": files, "ok": True}, view=f"{pool}: {files} files, all as written")
 
 
 @app.command("export")

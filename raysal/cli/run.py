@@ -36,9 +36,7 @@ def run(
 
         loaded = load_config(config)
         changes: dict[str, Any] = {"backend": backend and backend.value, "partitions": partitions}
-        fleet = loaded.fleet.model_copy(
-            update={name: value for name, value in changes.items() if value is not None}
-        )
+        fleet = loaded.fleet.model_copy(update={name: value for name, value in changes.items() if value is not None})
         result = run_rounds(loaded.model_copy(update={"fleet": fleet}), out, report=report)
     return outcome_of(result)
 

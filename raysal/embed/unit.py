@@ -126,9 +126,7 @@ def encode_each(encoder: Encoder, values: Sequence[Any]) -> list[NDArray[np.floa
 def _encode(encoder: Encoder, values: Sequence[Any]) -> NDArray[np.float32]:
     out = encoder.encode(values)
     if out.shape != (len(values), encoder.dim):
-        raise EncoderError(
-            type(encoder).__name__, f"returned {out.shape}, expected ({len(values)}, {encoder.dim})"
-        )
+        raise EncoderError(type(encoder).__name__, f"returned {out.shape}, expected ({len(values)}, {encoder.dim})")
     return out
 
 
@@ -138,9 +136,7 @@ def _refuse_if_broken(encoder: Encoder, step: str, errors: Sequence[Exception | 
         return
     if all(type(error) is type(first) for error in errors):
         name = type(encoder).__name__
-        raise EncoderError(
-            name, f"{step} fails on every item: {_reason(first)}", "fix the encoder"
-        ) from first
+        raise EncoderError(name, f"{step} fails on every item: {_reason(first)}", "fix the encoder") from first
 
 
 def _to_half(key: str, vector: NDArray[np.float32]) -> NDArray[np.float16] | BadItem:
@@ -150,9 +146,7 @@ def _to_half(key: str, vector: NDArray[np.float32]) -> NDArray[np.float16] | Bad
         return half
     if not np.isfinite(vector).all():
         return BadItem(key, "the vector is not finite")
-    return BadItem(
-        key, f"a value of {np.abs(vector).max():.6g} does not fit float16 (at most {FLOAT16_MAX:.0f})"
-    )
+    return BadItem(key, f"a value of {np.abs(vector).max():.6g} does not fit float16 (at most {FLOAT16_MAX:.0f})")
 
 
 def _loss(entry: Prepared, stage: str, error: Exception | None) -> tuple[int, str, str, str]:
@@ -165,9 +159,7 @@ def _reason(error: Exception | None) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _prepared(
-    source: Source, encoder: Encoder, unit: Unit, batch_size: int, threads: int
-) -> Generator[list[Prepared]]:
+def _prepared(source: Source, encoder: Encoder, unit: Unit, batch_size: int, threads: int) -> Generator[list[Prepared]]:
     """The unit's items in order, `batch_size` at a time, prepared ahead of the caller.
 
     One thread reads; `threads` more prepare. A batch is cut into one piece per thread: a future per item
@@ -195,9 +187,7 @@ def _listed(source: Source, unit: Unit) -> Iterator[tuple[int, Item]]:
     count = 0
     for item in source.read(unit):
         if count >= len(unit.keys) or item.key != unit.keys[count]:
-            raise SourceError(
-                item.key, "not the item that was listed in its place", "the source changed; start over"
-            )
+            raise SourceError(item.key, "not the item that was listed in its place", "the source changed; start over")
         yield unit.first_id + count, item
         count += 1
     if count < len(unit.keys):

@@ -67,9 +67,7 @@ def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int
             if start < high and stop > low
         ]
         specs.append(
-            PartitionSpec(
-                index=index, pool=str(pool.path), slices=tuple(slices), device=device, threads=threads
-            )
+            PartitionSpec(index=index, pool=str(pool.path), slices=tuple(slices), device=device, threads=threads)
         )
     return specs
 
@@ -155,9 +153,7 @@ class Partition:
         if self._sq_norms is None:
             norms = torch.empty(len(self), device=self.device)
             for block in self.blocks():
-                norms[block.rows[0] : block.rows[-1] + 1] = (block.features * block.features).sum(1)[
-                    : block.n
-                ]
+                norms[block.rows[0] : block.rows[-1] + 1] = (block.features * block.features).sum(1)[: block.n]
             self._sq_norms = norms
         return self._sq_norms
 
@@ -169,9 +165,7 @@ def _fill(buffer: torch.Tensor, at: int, values: NDArray[np.float16], dim: int) 
     buffer[at : at + len(values), :dim].copy_(half)
 
 
-def padded(
-    matrix: NDArray[np.floating], width: int, dtype: torch.dtype, device: torch.device
-) -> torch.Tensor:
+def padded(matrix: NDArray[np.floating], width: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """A [m, d] array as a tensor [m, width] with zero columns appended, to meet the features of a block."""
     out = torch.zeros(len(matrix), width, dtype=dtype, device=device)
     out[:, : matrix.shape[1]] = torch.from_numpy(np.array(matrix)).to(device)

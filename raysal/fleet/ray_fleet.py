@@ -108,9 +108,7 @@ class RayFleet:
         if late:
             free = ray.available_resources()
             demand = ", ".join(f"{count} {name}s" for name, count in self._needs.items() if count)
-            supply = ", ".join(
-                f"{free.get(name, 0):g} {name}s" for name, count in self._needs.items() if count
-            )
+            supply = ", ".join(f"{free.get(name, 0):g} {name}s" for name, count in self._needs.items() if count)
             raise FleetError(
                 ready.index(late[0]),
                 f"not placed within {CREATION_TIMEOUT:g} s: {len(ready)} partitions need {demand} in all, "
@@ -132,9 +130,7 @@ class RayFleet:
         first = len(self._log)
         self._log.append(call)
         shared = ray.put([call])  # serialised once, however many partitions
-        pending = {
-            actor.apply.remote(self._program, first, shared): i for i, actor in enumerate(self._actors)
-        }
+        pending = {actor.apply.remote(self._program, first, shared): i for i, actor in enumerate(self._actors)}
         deadlines = [time.monotonic() + self._timeout] * len(self._actors)
         deaths = [0] * len(self._actors)
         results: dict[int, Any] = {}
@@ -161,9 +157,7 @@ class RayFleet:
                     answer = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
                     failed[i] = _cause(error, i)
-                except (
-                    ray.exceptions.RayError
-                ) as error:  # a death, of the process or of the node that kept its answer
+                except ray.exceptions.RayError as error:  # a death, of the process or of the node that kept its answer
                     replay(i, f"its process keeps dying ({_brief(error)})")
                 else:
                     if isinstance(answer, Behind):

@@ -151,17 +151,13 @@ class EventLog:
             raise Damaged(self.path, "not a ledger of raysal", RESTORE)
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version != VERSION:
-            raise Damaged(
-                self.path, f"version {version}, this raysal reads {VERSION}", f"update raysal, or {RESTORE}"
-            )
+            raise Damaged(self.path, f"version {version}, this raysal reads {VERSION}", f"update raysal, or {RESTORE}")
         for pragma in ("journal_mode = DELETE", "synchronous = FULL", "cell_size_check = ON"):
             self._db.execute(f"PRAGMA {pragma}").fetchall()
         (verdict,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise Damaged(self.path, f"SQLite finds it malformed ({verdict.splitlines()[0]})", RESTORE)
-        found = self._db.execute(
-            "SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY rowid"
-        )
+        found = self._db.execute("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY rowid")
         if tuple(sql for (sql,) in found.fetchall()) != SCHEMA:
             raise Damaged(self.path, "its schema was altered", RESTORE)
 
@@ -258,15 +254,9 @@ class EventLog:
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "")
             if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise RunError(
-                    self.path, "another process is writing to it", "try again when it is done"
-                ) from None
+                raise RunError(self.path, "another process is writing to it", "try again when it is done") from None
             if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC")):
-                raise RunError(
-                    self.path, f"cannot be written ({error})", "free some space and try again"
-                ) from None
+                raise RunError(self.path, f"cannot be written ({error})", "free some space and try again") from None
             if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-                raise RunError(
-                    self.path, f"cannot be opened or written ({error})", "check its permissions"
-                ) from None
+                raise RunError(self.path, f"cannot be opened or written ({error})", "check its permissions") from None
             raise Damaged(self.path, f"SQLite cannot read it ({error})", RESTORE) from None

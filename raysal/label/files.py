@@ -27,9 +27,7 @@ from raysal.store import write_file
 from raysal.types import Label
 
 FIELDS = ("key", "label", "annotator", "weight")
-SCHEMA = pa.schema(
-    [("key", pa.string()), ("label", pa.string()), ("annotator", pa.string()), ("weight", pa.float64())]
-)
+SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string()), ("annotator", pa.string()), ("weight", pa.float64())])
 Row = tuple[int, Mapping[str, Any]]
 """Where a row begins, counted as an editor counts lines (in Parquet: rows from 1), and its cells."""
 
@@ -110,9 +108,7 @@ def label_text(where: str, value: object) -> str | None:
 def _kind(path: Path) -> str:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in _READERS:
-        raise LabelError(
-            path, f"unknown extension {path.suffix!r}", "label files end in .csv, .parquet or .jsonl"
-        )
+        raise LabelError(path, f"unknown extension {path.suffix!r}", "label files end in .csv, .parquet or .jsonl")
     return kind
 
 
@@ -128,9 +124,7 @@ def _label(where: str, cells: Mapping[str, Any]) -> Label | None:
     try:
         checked_key(key)
         annotator = label_text("annotator", cells.get("annotator"))
-        return checked(
-            Label(key=key, label=text, annotator=annotator or "", weight=_weight(cells.get("weight")))
-        )
+        return checked(Label(key=key, label=text, annotator=annotator or "", weight=_weight(cells.get("weight"))))
     except LabelError as error:
         raise LabelError(f"{where}: {error.where}", error.problem, error.fix) from None
 
@@ -152,17 +146,13 @@ def _text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise LabelError(
-            f"{path}, line {line}", f"not UTF-8 ({error.reason})", "save the file as UTF-8"
-        ) from None
+        raise LabelError(f"{path}, line {line}", f"not UTF-8 ({error.reason})", "save the file as UTF-8") from None
 
 
 def _check_columns(where: str, found: Sequence[str]) -> None:
     for name in ("key", "label"):
         if name not in found:
-            raise LabelError(
-                where, f"there is no column {name!r}, only {', '.join(found)!r}", "columns are key,label"
-            )
+            raise LabelError(where, f"there is no column {name!r}, only {', '.join(found)!r}", "columns are key,label")
     for name in FIELDS:
         if list(found).count(name) > 1:
             raise LabelError(where, f"there are two columns {name!r}", "rename one of them")
@@ -215,13 +205,9 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         try:
             cells = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise LabelError(
-                f"{path}, line {line}", f"not valid JSON ({error})", "one object on each line"
-            ) from None
+            raise LabelError(f"{path}, line {line}", f"not valid JSON ({error})", "one object on each line") from None
         if not isinstance(cells, dict):
-            raise LabelError(
-                f"{path}, line {line}", "not a JSON object", 'write {"key": "...", "label": "..."}'
-            )
+            raise LabelError(f"{path}, line {line}", "not a JSON object", 'write {"key": "...", "label": "..."}')
         _check_columns(f"{path}, line {line}", list(cells))
         yield line, cells
 
@@ -242,9 +228,7 @@ def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    path.write_text(
-        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline=""
-    )
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="")
 
 
 _READERS = {"csv": _csv_rows, "parquet": _parquet_rows, "jsonl": _jsonl_rows}

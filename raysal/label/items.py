@@ -84,17 +84,13 @@ class Scratch:
         if item is None:
             owner = self._ids.get(key, self._new_ids.get(key, id))
             if owner != id:
-                raise error(
-                    repr(key), f"given with id {id}, but the ledger knows it as {owner}", "check the pool"
-                )
+                raise error(repr(key), f"given with id {id}, but the ledger knows it as {owner}", "check the pool")
             if not -(2**63) <= id < 2**63:
                 raise error(repr(key), f"its id {id} does not fit 64 bits", "ids come from the pool")
             item = self._copies[id] = ItemState(checked_key(key))
             self._new_ids[key] = id
         elif item.key != key:
-            raise error(
-                repr(key), f"given with id {id}, which the ledger knows as {item.key!r}", "check the pool"
-            )
+            raise error(repr(key), f"given with id {id}, which the ledger knows as {item.key!r}", "check the pool")
         return item
 
     def add(self, draft: Draft) -> None:

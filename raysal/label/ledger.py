@@ -127,9 +127,7 @@ class Ledger:
                     counts["repeated"] += 1
                     continue
                 counts["new" if held is None or held[0] is None else "corrected"] += 1
-                scratch.add(
-                    Draft(id, label.key, "labeled", label.label, label.annotator, label.weight, round)
-                )
+                scratch.add(Draft(id, label.key, "labeled", label.label, label.annotator, label.weight, round))
             items = [scratch.item(id, label.key, LabelError) for id, label in dict(entries).items()]
             disputed = sum(item.state() == "disputed" for item in items)
 
@@ -177,9 +175,7 @@ class Ledger:
         """
         self._catch_up()
         items = self._items if upto is None else fold({}, self._log.events(self._seen(upto)))
-        found = [
-            (id, item, agreed) for id in sorted(items) if (agreed := (item := items[id]).agreed()) is not None
-        ]
+        found = [(id, item, agreed) for id in sorted(items) if (agreed := (item := items[id]).agreed()) is not None]
         return [
             Labelled(id=id, key=item.key, label=label, weight=weight, seq=item.decided, round=item.round)
             for id, item, (label, weight) in found

@@ -46,9 +46,7 @@ class SimulatedOracle:
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise < 1:
-            raise ConfigError(
-                "oracle.noise", f"{self.noise!r} is not in [0, 1)", "0.1 makes every tenth label wrong"
-            )
+            raise ConfigError("oracle.noise", f"{self.noise!r} is not in [0, 1)", "0.1 makes every tenth label wrong")
 
     def bind(self, pool: Pool, seed: int) -> Simulation:
         """The simulation over this pool.
@@ -68,9 +66,7 @@ class SimulatedOracle:
                     f"its columns: {', '.join(known)}",
                 )
         elif not any(key in told for table in pool.items(["key"]) for key in table["key"].to_pylist()):
-            raise ConfigError(
-                "oracle.labels", f"{self.labels} names no key of the pool", "keys are the pool's"
-            )
+            raise ConfigError("oracle.labels", f"{self.labels} names no key of the pool", "keys are the pool's")
         bound = Simulation(pool=pool, seed=seed, column=self.column, noise=self.noise, told=told)
         return bound if self.noise == 0 else bound.with_classes()
 
@@ -79,9 +75,7 @@ def _one_label_each(path: Path) -> dict[str, str]:
     told: dict[str, str] = {}
     for label in read_labels(path).labels:
         if told.setdefault(label.key, label.label) != label.label:
-            raise LabelError(
-                path, f"{label.key!r} is {told[label.key]!r} and {label.label!r}", "keep one as the truth"
-            )
+            raise LabelError(path, f"{label.key!r} is {told[label.key]!r} and {label.label!r}", "keep one as the truth")
     return told
 
 
@@ -128,9 +122,7 @@ class Simulation:
             classes = set(self.told.values())
         else:
             values = {
-                value
-                for table in self.pool.items([self.column])
-                for value in table[self.column].unique().to_pylist()
+                value for table in self.pool.items([self.column]) for value in table[self.column].unique().to_pylist()
             }
             classes = {label for value in values if (label := label_text(self.column, value)) is not None}
         if len(classes) < 2:

@@ -91,8 +91,7 @@ class AnchorAL:
         explored = f" and {len(sample)} uniform" if len(sample) else ""
         return Narrowed(
             ids=np.union1d(near, sample),
-            rule=f"{len(near)} of {len(ids)} neighbours of {len(found.neighbours)} anchors{explored}, "
-            f"of {found.rows}",
+            rule=f"{len(near)} of {len(ids)} neighbours of {len(found.neighbours)} anchors{explored}, of {found.rows}",
         )
 
 

@@ -106,9 +106,7 @@ def _figure(pick: Pick, found: Gallery, answers: Answers, colours: Mapping[str, 
     return tag("figure", picture, caption, title=" · ".join(facts))
 
 
-def _list(
-    picks: Sequence[Pick], answers: Answers, colours: Mapping[str, str], found: Gallery | None = None
-) -> Html:
+def _list(picks: Sequence[Pick], answers: Answers, colours: Mapping[str, str], found: Gallery | None = None) -> Html:
     lines = []
     for pick in picks:
         label = answers.classes.get(pick.id)

@@ -68,14 +68,10 @@ def report_html(run: Path) -> Html:
         held = arm.records[-1]["evaluation"] or {}
         items = f"{held['items']:,} items that are never offered" if held else "items that are never offered"
         body.append(
-            _section(
-                "Learning curve", f"Accuracy is measured on {items}.", _curves(arm, control, curve, other)
-            )
+            _section("Learning curve", f"Accuracy is measured on {items}.", _curves(arm, control, curve, other))
         )
     if rows:
-        words = (
-            "A line is a round: the labels its head was fitted on, how it did, and the time to choose the "
-        )
+        words = "A line is a round: the labels its head was fitted on, how it did, and the time to choose the "
         words += "next batch. Labels saved: how much earlier this arm first had the control’s accuracy."
         body.append(_section("Rounds", words, rounds_table(arm, control, rows)))
     if pool_map is not None:
@@ -85,9 +81,7 @@ def report_html(run: Path) -> Html:
         body.append(_section("Classes", "", classes))
     if batches.rounds:
         strips = batches_section(arm, batches, answers, pool, colours)
-        body.append(
-            _section("Batches", "In pick order; point at an item for its key and why it was picked.", strips)
-        )
+        body.append(_section("Batches", "In pick order; point at an item for its key and why it was picked.", strips))
         body.append(_section("Stage times", "Seconds of this arm, round by round.", stage_times(arm.records)))
     body.append(_section("Configuration and provenance", "", provenance(arm, pool)))
     return _page(first, join(body))
@@ -115,11 +109,7 @@ def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]
         classes = [*(sample.column or ()), *(extra.column or ())]
     elif head is not None:
         classes = [head.classes[row] for row in head.logits(vectors).argmax(axis=1)]
-    whose = (
-        f"classes from the pool’s column “{column}”"
-        if column is not None
-        else "classes as the head predicts them"
-    )
+    whose = f"classes from the pool’s column “{column}”" if column is not None else "classes as the head predicts them"
     note = f"{len(sample):,} of {len(pool):,} items, drawn uniformly, "
     note += f"and {len(picked):,} of {len(rounds):,} picks; t-SNE of the vectors"
     note += "." if classes is None else f", {whose}."
@@ -192,6 +182,4 @@ def _page(title: str, body: Html) -> Html:
         tag("title", f"{title} · raysal"),
         tag("style", CSS),
     )
-    return join(
-        Html("<!doctype html>\n"), tag("html", head, tag("body", tag("main", body)), lang="en"), Html("\n")
-    )
+    return join(Html("<!doctype html>\n"), tag("html", head, tag("body", tag("main", body)), lang="en"), Html("\n"))

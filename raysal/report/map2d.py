@@ -121,9 +121,7 @@ def _items(chunk: Chunk, column: str | None) -> tuple[NDArray[np.int64], pa.Chun
     return table["id"].to_numpy(), None if column is None else table[column]
 
 
-def _take(
-    chunk: Chunk, ids: NDArray[np.int64], values: pa.ChunkedArray | None, rows: NDArray[np.intp]
-) -> Vectors:
+def _take(chunk: Chunk, ids: NDArray[np.int64], values: pa.ChunkedArray | None, rows: NDArray[np.intp]) -> Vectors:
     column = None if values is None else tuple(_texts(values.take(pa.array(rows)).to_pylist()))
     return Vectors(ids=ids[rows], vectors=chunk.vectors()[rows].astype(np.float32), column=column)
 
@@ -143,9 +141,7 @@ def _joined(parts: Sequence[Vectors]) -> Vectors:
     )
 
 
-def _lowest(
-    kept: Sequence[tuple[NDArray[np.float64], Vectors]], most: int
-) -> tuple[NDArray[np.float64], Vectors]:
+def _lowest(kept: Sequence[tuple[NDArray[np.float64], Vectors]], most: int) -> tuple[NDArray[np.float64], Vectors]:
     draws, all_of = np.concatenate([draw for draw, _ in kept]), _joined([part for _, part in kept])
     rows = np.sort(np.argsort(draws, kind="stable")[:most])
     column = None if all_of.column is None else tuple(all_of.column[row] for row in rows)

@@ -45,9 +45,7 @@ def class_colours(classes: Sequence[str | None]) -> dict[str, str]:
 def draw_map(pool_map: PoolMap) -> Html:
     """The map as a figure: points as pixels, names as text."""
     panels = 1 if pool_map.classes is None else 2
-    return svg(
-        "map", "Map of the pool and the picks", lambda figure: _draw(figure, pool_map), 4.8 * panels, 5.1
-    )
+    return svg("map", "Map of the pool and the picks", lambda figure: _draw(figure, pool_map), 4.8 * panels, 5.1)
 
 
 def _draw(figure: Any, pool_map: PoolMap) -> None:
@@ -100,11 +98,7 @@ def _picks(figure: Any, axes: Any, pool_map: PoolMap) -> None:
         return
     last = int(pool_map.rounds.max())
     shades = colormaps["viridis_r"]
-    norm = (
-        BoundaryNorm(np.arange(-0.5, last + 1.5), shades.N)
-        if last
-        else BoundaryNorm([-0.5, 0.5, 1.5], shades.N)
-    )
+    norm = BoundaryNorm(np.arange(-0.5, last + 1.5), shades.N) if last else BoundaryNorm([-0.5, 0.5, 1.5], shades.N)
     order = np.argsort(pool_map.rounds[picked], kind="stable")
     x, y = pool_map.points[picked][order].T
     axes.scatter(
@@ -146,6 +140,4 @@ def _apart(spots: dict[str, tuple[float, float]]) -> dict[str, tuple[float, floa
         if not moved:
             break
     half = {name: min(width * min(len(name), 22) / 2, 0.45) for name in names}
-    return {
-        name: (min(max(x[name], half[name]), 1 - half[name]), min(max(y[name], 0.02), 0.98)) for name in names
-    }
+    return {name: (min(max(x[name], half[name]), 1 - half[name]), min(max(y[name], 0.02), 0.98)) for name in names}

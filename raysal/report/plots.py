@@ -39,12 +39,8 @@ def _curves(figure: Any, curve: Curve, control: Curve, name: str, control_name: 
         (curve, name, {"color": BLUE, "marker": "o", "markersize": 6}),
     ):
         if len(line):
-            axes.plot(
-                line.labels, line.accuracy, linewidth=2, markeredgecolor="white", markeredgewidth=0.8, **style
-            )
-            ends.append(
-                (line.accuracy[-1], line.labels[-1], f"{label}  {percent(line.accuracy[-1])}", style["color"])
-            )
+            axes.plot(line.labels, line.accuracy, linewidth=2, markeredgecolor="white", markeredgewidth=0.8, **style)
+            ends.append((line.accuracy[-1], line.labels[-1], f"{label}  {percent(line.accuracy[-1])}", style["color"]))
     every = [*curve.accuracy, *control.accuracy]
     span = max(max(every) - min(every), 0.02)
     axes.set_ylim(min(every) - 0.08 * span, min(max(every) + 0.12 * span, 1.02))
@@ -147,6 +143,4 @@ def _stages(figure: Any, bars: Sequence[tuple[str, dict[str, float]]]) -> None:
     axes.set_xlim(0, longest * 1.06)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
-    figure.legend(
-        loc="outside upper left", ncols=len(stages), handlelength=1, handleheight=1, columnspacing=1.6
-    )
+    figure.legend(loc="outside upper left", ncols=len(stages), handlelength=1, handleheight=1, columnspacing=1.6)

@@ -32,9 +32,7 @@ def cards(arm: Arm, control: Arm | None, curve: Curve, other: Curve, rows: Seque
     found.append((f"{len(arm.rounds):,}", "round" if len(arm.rounds) == 1 else "rounds"))
     found.append((f"{items:,}", "items in the pool"))
     found.append((f"{seconds(sum(total_seconds(arm.records).values()))} s", "computing"))
-    return tag(
-        "div", [tag("div", tag("b", value), tag("span", what)) for value, what in found], class_="cards"
-    )
+    return tag("div", [tag("div", tag("b", value), tag("span", what)) for value, what in found], class_="cards")
 
 
 def rounds_table(arm: Arm, control: Arm | None, rows: Sequence[Row]) -> Html:
@@ -43,11 +41,7 @@ def rounds_table(arm: Arm, control: Arm | None, rows: Sequence[Row]) -> Html:
     judged = any(row.accuracy is not None for row in rows)
     compared = control is not None and any(row.control is not None for row in rows)
     heads = ["labels", *([f"accuracy, {arm.strategy}"] if judged else [])]
-    heads += (
-        [f"accuracy, {control.strategy} (control)", "labels saved"]
-        if control is not None and compared
-        else []
-    )
+    heads += [f"accuracy, {control.strategy} (control)", "labels saved"] if control is not None and compared else []
     heads += [f"{stage},\u00a0s" for stage in stages]
     lines = []
     for row in rows:

@@ -48,9 +48,7 @@ class Badge:
                 best = winner([part.spare for part in parts])
             elif ids:
                 now = arrival
-            sq_distance = (
-                next(part.sq_distance for part in parts if part.best.id == best.id) if not uniform else 0.0
-            )
+            sq_distance = next(part.sq_distance for part in parts if part.best.id == best.id) if not uniform else 0.0
             ids.append(best.id)
             scores.append(sq_distance)
             reasons.append(

@@ -42,9 +42,7 @@ class CoreSet:
             parts = fleet.each(cover, best.id, best.feature)
         if len(task.labelled) == 0:
             gaps[0] = np.inf
-        reasons = tuple(
-            "first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in gaps
-        )
+        reasons = tuple("first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in gaps)
         return Picks(ids=np.array(ids), scores=np.array(gaps), reasons=reasons)
 
 

@@ -63,9 +63,7 @@ class Candidates:
             self.residuals = torch.zeros(-(-n // BLOCK) * BLOCK, classes, device=partition.device)
         self.sq_norms = torch.empty(n, dtype=torch.float64, device=partition.device)
         self._held: list[torch.Tensor] | None = [] if n * partition.width * 8 <= HELD_BYTES else None
-        weight = (
-            None if head is None else padded(head.weight, partition.width, torch.float64, partition.device)
-        )
+        weight = None if head is None else padded(head.weight, partition.width, torch.float64, partition.device)
         for start, wide in self._read():
             if self._held is not None:
                 self._held.append(wide)

@@ -42,15 +42,11 @@ def detect_source(path: str | Path, **options: Any) -> Source:
         SourceError: there is nothing there, it is of no known kind, or it is not a local path.
         ConfigError: the source has no such option.
     """
-    given = {
-        name: value for name, value in options.items() if value is not None and value != () and value != []
-    }
+    given = {name: value for name, value in options.items() if value is not None and value != () and value != []}
     if str(path) in _NAMED:
         return Choice(name=str(path), **given).build("source", SOURCES)
     if "://" in str(path):
-        raise SourceError(
-            path, "only local paths can be read for now", "copy the data to a local or shared disk"
-        )
+        raise SourceError(path, "only local paths can be read for now", "copy the data to a local or shared disk")
     return Choice(name=_kind(Path(path)), path=Path(path), **given).build("source", SOURCES)
 
 
@@ -58,8 +54,7 @@ def _kind(path: Path) -> str:
     suffix = path.suffix.lower()
     if path.is_dir():
         tables = any(
-            entry.suffix.lower() in TABLES and not entry.name.startswith((".", "_"))
-            for entry in path.iterdir()
+            entry.suffix.lower() in TABLES and not entry.name.startswith((".", "_")) for entry in path.iterdir()
         )
         if not tables:
             return "folder"
@@ -74,6 +69,4 @@ def _kind(path: Path) -> str:
     if suffix in TEXTS:
         return "text"
     known = ", ".join((*TABLES, *TEXTS))
-    raise SourceError(
-        path, f"a file of unknown kind {suffix!r}", f"pass a folder of images, or one of {known}"
-    )
+    raise SourceError(path, f"a file of unknown kind {suffix!r}", f"pass a folder of images, or one of {known}")

@@ -33,11 +33,7 @@ class ArrowFile:
                 with pa.memory_map(str(path)) as source:
                     self.schema = pa.ipc.open_file(source).schema
         except (pa.ArrowException, OSError) as error:
-            hint = (
-                "write it again"
-                if self._parquet
-                else "write it as an Arrow IPC file (not a stream) or as Parquet"
-            )
+            hint = "write it again" if self._parquet else "write it as an Arrow IPC file (not a stream) or as Parquet"
             raise SourceError(path, f"cannot be read ({error})", hint) from None
 
     def parts(self, columns: Sequence[str]) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:

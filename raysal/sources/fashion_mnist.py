@@ -122,7 +122,5 @@ def _verified(where: object, packed: bytes, name: str) -> bytes:
         raise SourceError(where, f"not a whole gzip file ({error})", "delete it and run again") from None
     got = hashlib.sha256(content).hexdigest()
     if got != CONTENT[name]:
-        raise SourceError(
-            where, f"its content has sha256 {got}, expected {CONTENT[name]}", "delete it and run again"
-        )
+        raise SourceError(where, f"its content has sha256 {got}, expected {CONTENT[name]}", "delete it and run again")
     return content

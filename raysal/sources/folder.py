@@ -53,9 +53,7 @@ class Folder:
             with os.scandir(directory) as scan:
                 # A folder sorts as its name with the slash, so that the order is that of the full paths.
                 entries = sorted(
-                    (entry.name + "/" * entry.is_dir(), entry)
-                    for entry in scan
-                    if not entry.name.startswith(".")
+                    (entry.name + "/" * entry.is_dir(), entry) for entry in scan if not entry.name.startswith(".")
                 )
         except OSError as error:
             raise SourceError(
@@ -73,9 +71,7 @@ class Folder:
                 try:
                     key.encode()
                 except UnicodeEncodeError:
-                    raise SourceError(
-                        repr(entry.path), "the file name is not UTF-8", "rename the file"
-                    ) from None
+                    raise SourceError(repr(entry.path), "the file name is not UTF-8", "rename the file") from None
                 yield key
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:

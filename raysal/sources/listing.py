@@ -27,18 +27,14 @@ def units_of(keys: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
 
 def wanted(unit: Unit, only: Collection[int] | None) -> Iterator[int]:
     """Positions within a unit that `read` has to give, in order."""
-    return (
-        position for position in range(len(unit.keys)) if only is None or unit.first_id + position in only
-    )
+    return (position for position in range(len(unit.keys)) if only is None or unit.first_id + position in only)
 
 
 def check_carry(carry: Sequence[str]) -> None:
     """Raises: ConfigError: a carried column has a name that a pool uses itself, or is named twice."""
     for name in carry:
         if name in RESERVED:
-            raise ConfigError(
-                "carry", f"the column name {name!r} is used by the pool itself", "rename the column"
-            )
+            raise ConfigError("carry", f"the column name {name!r} is used by the pool itself", "rename the column")
     if len(set(carry)) != len(carry):
         raise ConfigError("carry", f"a column is named twice: {', '.join(carry)}")
 
@@ -51,9 +47,7 @@ def need_columns(where: object, names: Iterable[tuple[str, str]], have: Sequence
     """
     for column, flag in names:
         if column not in have:
-            raise SourceError(
-                where, f"no column {column!r}; its columns: {', '.join(have)}", f"choose one with {flag}"
-            )
+            raise SourceError(where, f"no column {column!r}; its columns: {', '.join(have)}", f"choose one with {flag}")
 
 
 def text_key(value: object, where: object, place: str) -> str:
@@ -68,9 +62,7 @@ def text_key(value: object, where: object, place: str) -> str:
         except UnicodeDecodeError:
             raise SourceError(where, f"{place}: the key is not UTF-8", "use text keys") from None
     if value is None or value == "":
-        raise SourceError(
-            where, f"{place}: the key is {'null' if value is None else 'empty'}", "give every row a key"
-        )
+        raise SourceError(where, f"{place}: the key is {'null' if value is None else 'empty'}", "give every row a key")
     return str(value)
 
 

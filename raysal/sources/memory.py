@@ -33,9 +33,7 @@ class Memory:
     def __post_init__(self) -> None:
         given = [name for name in ("vectors", "images", "texts") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ConfigError(
-                "memory", f"needs one of vectors, images, texts; got {', '.join(given) or 'none'}"
-            )
+            raise ConfigError("memory", f"needs one of vectors, images, texts; got {', '.join(given) or 'none'}")
         check_carry(tuple(self.carry))
         count = len(self._payloads)
         for name, column in {"keys": self.keys, **self.carry}.items():
@@ -86,9 +84,7 @@ class Memory:
             raise SourceError("memory", "no items", "a pickled copy cannot be listed; pass at least one item")
         for index, start in enumerate(range(0, total, chunk_rows)):
             rows = slice(start, min(start + chunk_rows, total))
-            keys = tuple(
-                text_key(key, "memory", f"item {start + place}") for place, key in enumerate(self.keys[rows])
-            )
+            keys = tuple(text_key(key, "memory", f"item {start + place}") for place, key in enumerate(self.keys[rows]))
             carried = {name: list(values[rows]) for name, values in self.carry.items()}
             yield Unit(index=index, first_id=start, keys=keys, locator=(self._payloads[rows], carried))
 

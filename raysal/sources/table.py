@@ -55,9 +55,7 @@ class Table:
                 if entry.suffix.lower() in SUFFIXES and not entry.name.startswith((".", "_"))
             )
             if not names:
-                raise SourceError(
-                    path, f"no tables in this directory ({', '.join(SUFFIXES)})", "check the path"
-                )
+                raise SourceError(path, f"no tables in this directory ({', '.join(SUFFIXES)})", "check the path")
             return tuple(names)
         if not path.is_file():
             raise SourceError(path, "no such file or directory", "check the path")
@@ -111,9 +109,7 @@ class Table:
         fits = {"vector": is_vector, "image": is_binary, "text": is_text}[modality]
         if not fits(file.schema.field(column).type):
             kind = file.schema.field(column).type
-            raise SourceError(
-                file.path, f"column {column!r} holds {kind}, unlike {self._files[0]}", "convert the file"
-            )
+            raise SourceError(file.path, f"column {column!r} holds {kind}, unlike {self._files[0]}", "convert the file")
         return file
 
     def vector_dim(self) -> int:

@@ -121,17 +121,11 @@ class Text:
                 try:
                     record = json.loads(line)
                 except ValueError as error:
-                    raise SourceError(
-                        path, f"line {number}: not JSON ({error})", "write one object a line"
-                    ) from None
+                    raise SourceError(path, f"line {number}: not JSON ({error})", "write one object a line") from None
                 if not isinstance(record, dict):
                     raise SourceError(path, f"line {number}: not a JSON object", "write one object a line")
                 yield number, record
 
 
 def _plain(value: object) -> str | None:
-    return (
-        value
-        if value is None or isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    )
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

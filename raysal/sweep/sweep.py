@@ -89,9 +89,7 @@ def sweep(fleet: Fleet, head: Head | None, request: SweepRequest) -> Sweep:
 def sweep_partition(partition: Partition, head: Linear | None, request: SweepRequest) -> Sweep:
     """The pass over one partition."""
     device, classes = partition.device, 0 if head is None else len(head.bias)
-    anchors = (
-        np.empty((0, partition.dim), np.float32) if request.anchors is None else unit_rows(request.anchors)
-    )
+    anchors = np.empty((0, partition.dim), np.float32) if request.anchors is None else unit_rows(request.anchors)
     columns = anchors if head is None else np.concatenate([head.weight.astype(np.float32), anchors])
     # As many columns as is a multiple of ALIGN: 16 take half the time of 10 (MKL, measured 2026-11).
     aligned = np.zeros((-(-len(columns) // ALIGN) * ALIGN, partition.dim), np.float32)
@@ -101,11 +99,7 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
     names = request.scores if head is not None else ()
     best = {name: Best(1, request.top, device) for name in names}
     nearest = Best(len(anchors), request.neighbours, device)
-    norms = (
-        partition.sq_norms().clamp_min(torch.finfo(torch.float32).tiny).rsqrt_()[:, None]
-        if len(anchors)
-        else None
-    )
+    norms = partition.sq_norms().clamp_min(torch.finfo(torch.float32).tiny).rsqrt_()[:, None] if len(anchors) else None
     counts = torch.zeros(classes, dtype=torch.long, device=device)
     histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in names}
     closed = None if partition.available.all() else torch.from_numpy(~partition.available).to(device)
@@ -122,9 +116,7 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
                 values = SCORES[name](probabilities)[: block.n]
                 bins = (values * BINS).long().clamp_(0, BINS - 1)
                 histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
-                best[name].offer(
-                    (values if out is None else values.masked_fill(out, -torch.inf))[:, None], ids
-                )
+                best[name].offer((values if out is None else values.masked_fill(out, -torch.inf))[:, None], ids)
         if norms is not None:
             similarity = product[: block.n, classes : len(columns)].mul_(norms[start:stop])
             if out is not None:
@@ -170,21 +162,16 @@ def merge(parts: Sequence[Sweep], request: SweepRequest) -> Sweep:
     """The sweep of the whole pool from those of its partitions, in any order."""
 
     def ranked(lists: Sequence[Ranked], m: int) -> Ranked:
-        return best_of(
-            np.concatenate([ids for ids, _ in lists]), np.concatenate([values for _, values in lists]), m
-        )
+        return best_of(np.concatenate([ids for ids, _ in lists]), np.concatenate([values for _, values in lists]), m)
 
     first = parts[0]
     return Sweep(
         rows=sum(part.rows for part in parts),
         class_counts=np.sum([part.class_counts for part in parts], axis=0),
-        histograms={
-            name: np.sum([part.histograms[name] for part in parts], axis=0) for name in first.histograms
-        },
+        histograms={name: np.sum([part.histograms[name] for part in parts], axis=0) for name in first.histograms},
         top={name: ranked([part.top[name] for part in parts], request.top) for name in first.top},
         neighbours=[
-            ranked([part.neighbours[a] for part in parts], request.neighbours)
-            for a in range(len(first.neighbours))
+            ranked([part.neighbours[a] for part in parts], request.neighbours) for a in range(len(first.neighbours))
         ],
         sample=ranked([part.sample for part in parts], request.sample),
     )

@@ -65,9 +65,7 @@ def gather_evidence(
     for row, label in enumerate(labels):
         if label not in position:
             listed = ", ".join(list(position)[:5]) + (" ..." if len(position) > 5 else "")
-            raise LabelError(
-                f"row {row}", f"label {label!r} is not one of the classes ({listed})", "add the class"
-            )
+            raise LabelError(f"row {row}", f"label {label!r} is not one of the classes ({listed})", "add the class")
     targets = np.fromiter((position[label] for label in labels), dtype=np.int64, count=n)
     return Evidence(features=rows, targets=targets, weights=scales)
 

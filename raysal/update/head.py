@@ -74,9 +74,7 @@ class Head:
         if self.bias.shape != (len(self.classes),):
             raise UserError("head.bias", f"shape {self.bias.shape} for {len(self.classes)} classes")
         if self.covariance.shape != (self.dim + 1, self.dim + 1):
-            raise UserError(
-                "head.covariance", f"shape {self.covariance.shape} for {self.dim} features and the bias"
-            )
+            raise UserError("head.covariance", f"shape {self.covariance.shape} for {self.dim} features and the bias")
 
     @property
     def dim(self) -> int:
@@ -112,9 +110,7 @@ class Head:
 
         # One entry: safetensors writes several in random order, and equal heads should be equal files.
         sealed = {"format": FORMAT, "sha256": self.digest(), "record": self._record()}
-        content: bytes = save(
-            {name: getattr(self, name) for name in _ARRAYS}, {"raysal_head": json.dumps(sealed)}
-        )
+        content: bytes = save({name: getattr(self, name) for name in _ARRAYS}, {"raysal_head": json.dumps(sealed)})
         write_file(path, lambda temporary: temporary.write_bytes(content))
 
     @classmethod
@@ -133,9 +129,7 @@ class Head:
                 sealed: dict[str, Any] = json.loads((file.metadata() or {}).get("raysal_head", "{}"))
                 if sealed.get("format") != FORMAT:
                     found = sealed.get("format")
-                    raise Damaged(
-                        path, f"head format {found!r}, expected {FORMAT}", "use the raysal that wrote it"
-                    )
+                    raise Damaged(path, f"head format {found!r}, expected {FORMAT}", "use the raysal that wrote it")
                 record: dict[str, Any] = json.loads(sealed["record"])
                 arrays = {name: file.get_tensor(name) for name in _ARRAYS}
                 head = cls(**{**record, "classes": tuple(record["classes"]), **arrays})
@@ -151,13 +145,9 @@ class Head:
         ) as error:
             if isinstance(error, Damaged):
                 raise
-            raise Damaged(
-                path, f"not a head ({error})", "restore it from a copy, or refit from the ledger"
-            ) from None
+            raise Damaged(path, f"not a head ({error})", "restore it from a copy, or refit from the ledger") from None
         if not intact:
-            raise Damaged(
-                path, "its content does not match its sha256", "restore it, or refit from the ledger"
-            )
+            raise Damaged(path, "its content does not match its sha256", "restore it, or refit from the ledger")
         return head
 
     def _record(self) -> str:

@@ -49,9 +49,7 @@ def update(
         LabelError: a label is of a class the head does not know (fit anew), or a number cannot be used.
     """
     evidence = gather_evidence(features, labels, weights, head.classes)
-    done = replace(
-        head, version=head.version + 1, ledger_seq=ledger_seq, labels_seen=head.labels_seen + len(labels)
-    )
+    done = replace(head, version=head.version + 1, ledger_seq=ledger_seq, labels_seen=head.labels_seen + len(labels))
     if not len(labels):
         return done
     before = head.logits(evidence.features)
@@ -154,9 +152,7 @@ def needs_refit(
     if corrected:
         return "a label that the head has absorbed was corrected"
     if rounds_since_fit >= config.retrain_every:
-        return (
-            f"{rounds_since_fit} rounds since the last fit (update.retrain_every is {config.retrain_every})"
-        )
+        return f"{rounds_since_fit} rounds since the last fit (update.retrain_every is {config.retrain_every})"
     since_fit = head.labels_seen - head.fitted_on + new_items
     if since_fit > config.retrain_share * head.fitted_on:
         share = f"update.retrain_share is {config.retrain_share:g}"

@@ -70,9 +70,7 @@ class Logistic:
         if self.max_iter < 1:
             raise ConfigError("update.trainer.max_iter", f"{self.max_iter} is below 1")
         if self.curvature not in ("gaussian", "categorical"):
-            raise ConfigError(
-                "update.trainer.curvature", f"unknown {self.curvature!r}", "use gaussian or categorical"
-            )
+            raise ConfigError("update.trainer.curvature", f"unknown {self.curvature!r}", "use gaussian or categorical")
 
     def fit(
         self,
@@ -147,9 +145,7 @@ class Logistic:
             design = Design(rows[kept], train.weights)
             for place, l2 in enumerate(grid):
                 solution = self._solve(design, train, classes, l2 * square, max(self.tol, COARSE))
-                losses[place] += cross_entropy(
-                    rows[held] @ solution.T, evidence.targets[held], evidence.weights[held]
-                )
+                losses[place] += cross_entropy(rows[held] @ solution.T, evidence.targets[held], evidence.weights[held])
         return grid[int(losses.argmin())]
 
     def _solve(

@@ -109,9 +109,7 @@ class Design:
         return weights
 
 
-def inverse_of_precision(
-    rows: NDArray[np.float64], evidence: NDArray[np.float64], prior: float
-) -> NDArray[np.float64]:
+def inverse_of_precision(rows: NDArray[np.float64], evidence: NDArray[np.float64], prior: float) -> NDArray[np.float64]:
     """(prior · I + Σ evidence_i h_i h_iᵀ)⁻¹ [D, D] over `rows` h [n, D], exactly symmetric. O(n D² + D³).
 
     Raises:
@@ -127,9 +125,7 @@ def inverse_of_precision(
     precision = precision * root[:, None] * root
     factor, failed = torch.linalg.cholesky_ex(precision)
     if failed:
-        raise ConfigError(
-            "update.trainer.l2", f"a prior of {prior:g} is too weak for these features", "raise it"
-        )
+        raise ConfigError("update.trainer.l2", f"a prior of {prior:g} is too weak for these features", "raise it")
     inverse = torch.cholesky_inverse(factor) * root[:, None] * root
     covariance: NDArray[np.float64] = (0.5 * (inverse + inverse.T)).numpy()
     return covariance

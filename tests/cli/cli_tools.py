@@ -97,9 +97,7 @@ def write_images(folder: Path, count: int = 24, side: int = 12) -> Path:
 
 def labels_csv(path: Path, count: int = 30, rows: int = 300) -> Path:
     """A label file for the first items of `write_vectors`."""
-    source = pq.read_table(
-        write_vectors(path.with_suffix(".source.parquet"), rows=rows), columns=["key", "label"]
-    )
+    source = pq.read_table(write_vectors(path.with_suffix(".source.parquet"), rows=rows), columns=["key", "label"])
     lines = [f"{row['key']},{row['label']}\n" for row in source.slice(0, count).to_pylist()]
     path.write_text("key,label\n" + "".join(lines), encoding="utf-8")
     return path

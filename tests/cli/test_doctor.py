@@ -18,9 +18,7 @@ def test_this_machine_is_examined() -> None:
     answer = cli("doctor", "--quick", "--json")
     assert answer.code == (0 if answer.json["ok"] else 1)
     found = {finding["name"]: finding for finding in answer.json["findings"]}
-    assert {"raysal", "python", "torch", "pyarrow", "cpus", "gpu", "memory", "disk", "ray dashboard"} <= set(
-        found
-    )
+    assert {"raysal", "python", "torch", "pyarrow", "cpus", "gpu", "memory", "disk", "ray dashboard"} <= set(found)
     assert "ray start" not in found
     broken = [name for name, finding in found.items() if finding["state"] == "broken"]
     assert broken == answer.json["broken"]
@@ -38,9 +36,7 @@ def test_what_is_broken_exits_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @contextmanager
-def dashboard(
-    token: bool = False, body: bytes = b'{"version": "4", "ray_version": "2.60.0"}'
-) -> Iterator[int]:
+def dashboard(token: bool = False, body: bytes = b'{"version": "4", "ray_version": "2.60.0"}') -> Iterator[int]:
     """A server that answers as a Ray dashboard does, with or without a token."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -51,9 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], ["embed", "--help"], ["select", "--help"], ["--version"], ["nope"]]
-)
+@pytest.mark.parametrize("words", [["--help"], ["embed", "--help"], ["select", "--help"], ["--version"], ["nope"]])
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     program = (
         "import sys\nfrom raysal.cli import main\n"
@@ -131,9 +129,7 @@ def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(
-        command, stdout=write, stderr=subprocess.PIPE, cwd=home, env=environment, check=False
-    )
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=home, env=environment, check=False)
     os.close(write)
     assert done.returncode == 141
     assert done.stderr == b""

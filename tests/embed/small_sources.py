@@ -9,9 +9,7 @@ from raysal.sources.memory import Memory
 
 def vectors(n: int = 20, dim: int = 3) -> Memory:
     values = np.random.default_rng(0).normal(size=(n, dim)).astype(np.float32)
-    return Memory(
-        vectors=values, keys=[f"k{i}" for i in range(n)], carry={"label": [str(i % 3) for i in range(n)]}
-    )
+    return Memory(vectors=values, keys=[f"k{i}" for i in range(n)], carry={"label": [str(i % 3) for i in range(n)]})
 
 
 def pictures(n: int = 160) -> Memory:

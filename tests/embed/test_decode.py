@@ -126,9 +126,7 @@ def test_an_image_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         decode_image("a", packed(noise(), "PNG"))
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"), [("", "empty"), (" \n\t\u00a0", "empty"), (None, "NoneType"), (3, "int")]
-)
+@pytest.mark.parametrize(("text", "reason"), [("", "empty"), (" \n\t\u00a0", "empty"), (None, "NoneType"), (3, "int")])
 def test_empty_texts_are_bad(text: Any, reason: str) -> None:
     with pytest.raises(BadItem, match=reason):
         check_text("a", text)

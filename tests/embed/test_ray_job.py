@@ -64,9 +64,7 @@ def test_a_unit_that_kills_every_worker_is_lost_and_counted_and_no_other(tmp_pat
     with pytest.raises(QuarantineExceeded):
         embed(thirteen(9), deadly, tmp_path / "pool", chunk_rows=3, threads=1, workers=2, backend="ray")
     assert len(list((tmp_path / "many").iterdir())) == 50 - ray_job.MOST_DEATHS
-    assert quarantined(tmp_path / "pool") == dict.fromkeys(
-        ("k9", "k10", "k11"), ("encode", "worker died 3 times")
-    )
+    assert quarantined(tmp_path / "pool") == dict.fromkeys(("k9", "k10", "k11"), ("encode", "worker died 3 times"))
     assert len(open_pool(tmp_path / "pool")) == 21
 
 
@@ -78,11 +76,7 @@ def test_an_error_in_a_worker_arrives_as_itself(tmp_path: Path) -> None:
     assert type(caught.value) is EncoderError
 
 
-def test_a_job_that_finds_no_room_says_what_it_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_that_finds_no_room_says_what_it_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_job, "START_SECONDS", 0.5)
     with pytest.raises(ConfigError, match=r"each asks for \{'CPU': 999\}, available are .*'CPU'"):
-        embed(
-            pictures(), Torch(arg="tiny_models:weighted", size=8), tmp_path / "p", backend="ray", threads=999
-        )
+        embed(pictures(), Torch(arg="tiny_models:weighted", size=8), tmp_path / "p", backend="ray", threads=999)

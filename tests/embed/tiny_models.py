@@ -40,9 +40,7 @@ class Weighted(torch.nn.Module):
 
 class Broken(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if (
-            x.shape[0] == 1 and x.flatten(2).std(2).max() == 0
-        ):  # the one grey image that the dimension is found with
+        if x.shape[0] == 1 and x.flatten(2).std(2).max() == 0:  # the one grey image that the dimension is found with
             return torch.zeros(1, DIM)
         raise RuntimeError("wires crossed")
 

@@ -27,10 +27,7 @@ def key_of(id):
 
 
 def as_labels(entries):
-    return [
-        (id, Label(key=key_of(id), label=text, annotator=who, weight=weight))
-        for id, text, who, weight in entries
-    ]
+    return [(id, Label(key=key_of(id), label=text, annotator=who, weight=weight)) for id, text, who, weight in entries]
 
 
 class Model:
@@ -116,9 +113,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if again and len({(id, who) for id, _, who, _ in entries}) == len(entries):
                 assert told.repeated == len(entries)
         self.model.calls += [("tell", id, who, text, weight) for id, text, who, weight in entries]
-        assert told.disputed == sum(
-            self.model.state(id) == "disputed" for id in {entry[0] for entry in entries}
-        )
+        assert told.disputed == sum(self.model.state(id) == "disputed" for id in {entry[0] for entry in entries})
 
     @rule(id=IDS, who=ANNOTATORS)
     def skip(self, id, who):
@@ -147,9 +142,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert excluded.dtype == np.int64
         assert excluded.tolist() == [id for id, state in states.items() if state != "unlabeled"]
         for round in (None, 0, 1, 2):
-            leased = {
-                id for id, state in states.items() if state == "leased" and round in (None, model.lease(id))
-            }
+            leased = {id for id, state in states.items() if state == "leased" and round in (None, model.lease(id))}
             assert set(ledger.outstanding(round)) == {(id, key_of(id)) for id in leased}
         self.past[ledger.head_seq] = model.labels()
 
@@ -173,9 +166,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 def test_any_history_gives_what_the_model_says(tmp_path):
     machine = type("Machine", (LedgerMachine,), {"root": tmp_path})
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=25, stateful_step_count=20, deadline=None)
-    )
+    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=20, deadline=None))
 
 
 @given(entries=st.lists(TOLD, max_size=12), cuts=st.sets(st.integers(0, 12)), repeat=st.booleans())
@@ -297,9 +288,7 @@ def test_two_processes_see_each_other(tmp_path):
             "ledger = Ledger(sys.argv[1], create=False); print(ledger.outstanding())\n"
             "ledger.tell([(1, Label(key='k1', label='cat'))]); ledger.close()"
         )
-        answer = subprocess.run(
-            [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
-        )
+        answer = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
         assert answer.stdout.strip() == "[(1, 'k1'), (2, 'k2')]"
         assert mine.tell([one(1)]).repeated == 1
         assert mine.outstanding() == [(2, "k2")]

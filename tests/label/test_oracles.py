@@ -82,9 +82,7 @@ def test_the_files_oracle_waits(pool):
 
 def test_the_truth_comes_from_the_column(pool):
     oracle = SimulatedOracle().bind(pool, seed=0)
-    assert oracle.answer(BATCH) == [
-        Label(key=key, label=truth_of(id), annotator="simulated") for id, key in BATCH
-    ]
+    assert oracle.answer(BATCH) == [Label(key=key, label=truth_of(id), annotator="simulated") for id, key in BATCH]
     assert oracle.truth(IDS) == {id: truth_of(id) for id in IDS}
     assert oracle.truth(np.array([7, 1], np.int64)) == {1: truth_of(1)}
     assert oracle.truth([]) == {}
@@ -109,9 +107,7 @@ def test_noise_is_the_items_own(pool, order, cut, seed):
     oracle = SimulatedOracle(noise=0.3).bind(pool, seed=seed)
     whole = {label.key: label.label for label in oracle.answer([(id, f"k{id}") for id in IDS])}
     parts = [order[begin : begin + cut] for begin in range(0, len(order), cut)]
-    split = {
-        label.key: label.label for ids in parts for label in oracle.answer([(id, f"k{id}") for id in ids])
-    }
+    split = {label.key: label.label for ids in parts for label in oracle.answer([(id, f"k{id}") for id in ids])}
     assert split == whole
     assert oracle.truth(IDS) == {id: truth_of(id) for id in IDS}
 

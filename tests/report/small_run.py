@@ -17,9 +17,7 @@ def begin(folder: Path, *, rounds: int = 3, k: int = 8, control: bool = True, ho
     """A finished run in `folder / "run"` over a pool of hostile keys and class names."""
     vectors, labels = mixture(240, 8, classes=3, seed=1)
     keys = [f"{EVIL}{i:04d}\"'" for i in range(len(vectors))]
-    make_pool(
-        folder / "pool", vectors, chunk_rows=100, labels=[CLASSES[label] for label in labels], keys=keys
-    )
+    make_pool(folder / "pool", vectors, chunk_rows=100, labels=[CLASSES[label] for label in labels], keys=keys)
     config = parse_config(
         {
             "pool": folder / "pool",

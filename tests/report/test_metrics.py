@@ -78,9 +78,7 @@ def test_saved_labels_lead_to_a_point_that_has_the_controls_accuracy(a, b):
         assert labels_saved(main, control) is None
         return
     assert labels_saved(main, control) == round(control.labels[-1] - reached)
-    earlier = [
-        accuracy for labels, accuracy in zip(main.labels, main.accuracy, strict=True) if labels < reached
-    ]
+    earlier = [accuracy for labels, accuracy in zip(main.labels, main.accuracy, strict=True) if labels < reached]
     assert all(accuracy < target for accuracy in earlier)
     before = [labels for labels in main.labels if labels <= reached][-1]
     after = next(labels for labels in main.labels if labels >= reached)

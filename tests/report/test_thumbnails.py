@@ -41,9 +41,7 @@ def source_record(name: str, config: dict[str, object], fingerprint: str) -> dic
     return {"name": name, "config": config, "fingerprint": fingerprint}
 
 
-def relabelled(
-    folder: Path, source: dict[str, object], modality: str, keys: list[str], chunk_rows: int
-) -> Pool:
+def relabelled(folder: Path, source: dict[str, object], modality: str, keys: list[str], chunk_rows: int) -> Pool:
     pool = make_pool(folder / "pool", np.eye(len(keys), 4), chunk_rows=chunk_rows, keys=keys)
     fields = pool.manifest_record() | {"source": source, "modality": modality}
     Manifest(**fields).write(pool.path)
@@ -106,9 +104,7 @@ def test_vectors_have_nothing_to_show_and_that_is_no_problem(tmp_path: Path):
 
 def test_a_strip_shows_images_with_their_labels_in_pick_order(tmp_path: Path):
     pool = image_pool(tmp_path)
-    picks = tuple(
-        Pick(id=id, key=f"{id}.png", rank=r, score=0.5, reason=None) for r, id in enumerate((5, 2, 0), 1)
-    )
+    picks = tuple(Pick(id=id, key=f"{id}.png", rank=r, score=0.5, reason=None) for r, id in enumerate((5, 2, 0), 1))
     record = {"round": 0, "strategy": "badge", "narrow": "all 7", "decision": "no labels yet"}
     arm = Arm(path=tmp_path, config=None, rounds=(record,), final=None)  # type: ignore[arg-type]
     answers = Answers(classes={5: "blue & red"}, counts={})

@@ -36,9 +36,7 @@ def table(path: Path) -> Source:
 
 def text(path: Path) -> Source:
     file = path / "texts.csv"
-    file.write_text(
-        "key,text,label\n" + "".join(f'k{i},"text, {i}",l{i}\n' for i in range(7)), encoding="utf-8"
-    )
+    file.write_text("key,text,label\n" + "".join(f'k{i},"text, {i}",l{i}\n' for i in range(7)), encoding="utf-8")
     return SOURCES["text"](path=file, carry=("label",))
 
 

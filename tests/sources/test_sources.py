@@ -116,9 +116,7 @@ def test_table_vectors_of_every_type(tmp_path: Path, suffix: str, kind: pa.DataT
 @pytest.mark.parametrize("size", [-1, 2])
 def test_table_null_vectors_are_bad_items_and_shift_nothing(tmp_path: Path, size: int) -> None:
     values = [None, [1.0, 2.0], [3.0, None], None, [5.0, 6.0], [7.0, 8.0], None, [9.0, 10.0]]
-    source = Table(
-        path=write(tmp_path / "t.parquet", key=KEYS, v=pa.array(values, pa.list_(pa.float32(), size)))
-    )
+    source = Table(path=write(tmp_path / "t.parquet", key=KEYS, v=pa.array(values, pa.list_(pa.float32(), size))))
     assert source.vector_dim() == 2
     for item, expected in zip(items(source, 5), values, strict=True):
         if expected is None:
@@ -257,9 +255,7 @@ def test_fashion_mnist_is_downloaded_once_and_checked(tiny_mnist: Path, tmp_path
         ("test/00001", "T-shirt/top", (28, 28)),
         ("test/00002", "Trouser", (28, 28)),
     ]
-    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == sorted(
-        p.name for p in tiny_mnist.iterdir()
-    )
+    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == sorted(p.name for p in tiny_mnist.iterdir())
     for file in tiny_mnist.iterdir():
         file.unlink()
     fashion_mnist._load.cache_clear()
@@ -271,14 +267,10 @@ def test_fashion_mnist_is_downloaded_once_and_checked(tiny_mnist: Path, tmp_path
         items(FashionMnist())
 
 
-def test_fashion_mnist_that_cannot_be_had_says_where_it_was_looked_for(
-    tiny_mnist: Path, tmp_path: Path
-) -> None:
+def test_fashion_mnist_that_cannot_be_had_says_where_it_was_looked_for(tiny_mnist: Path, tmp_path: Path) -> None:
     for file in tiny_mnist.iterdir():
         file.unlink()
-    with pytest.raises(
-        SourceError, match=r"mine.*no-system.*cache.*apt install dataset-fashion-mnist.*--data"
-    ):
+    with pytest.raises(SourceError, match=r"mine.*no-system.*cache.*apt install dataset-fashion-mnist.*--data"):
         items(FashionMnist(data=tmp_path / "mine"))
     assert not (tmp_path / "cache").exists()
 

@@ -17,9 +17,7 @@ def loss_reference(weight, bias, features, targets, weights) -> float:
     return total
 
 
-def logistic_reference(
-    features, targets, weights, classes: int, l2: float
-) -> tuple[np.ndarray, np.ndarray, float]:
+def logistic_reference(features, targets, weights, classes: int, l2: float) -> tuple[np.ndarray, np.ndarray, float]:
     """(weight [C, d], bias [C], prior) by damped Newton steps on the full Hessian [C (d + 1), C (d + 1)]."""
     d = features.shape[1]
     total = sum(weights)
@@ -31,9 +29,7 @@ def logistic_reference(
 
     def objective(flat):
         w = flat.reshape(classes, d + 1)
-        return (
-            loss_reference(w[:, :-1], w[:, -1], features, targets, weights) + 0.5 * (penalty * flat**2).sum()
-        )
+        return loss_reference(w[:, :-1], w[:, -1], features, targets, weights) + 0.5 * (penalty * flat**2).sum()
 
     for _ in range(200):
         gradient, hessian = penalty * flat, np.diag(penalty)

@@ -24,9 +24,7 @@ def blobs(n: int, d: int = 5, seed: int = 0) -> tuple[np.ndarray, list[str]]:
 
 def fitted(n: int = 30, d: int = 5, **fields) -> Head:
     features, labels = blobs(n, d)
-    return Logistic(**fields).fit(
-        features, labels, None, classes=NAMES, encoder="e", version=2, ledger_seq=5, seed=0
-    )
+    return Logistic(**fields).fit(features, labels, None, classes=NAMES, encoder="e", version=2, ledger_seq=5, seed=0)
 
 
 def close(a: np.ndarray, b: np.ndarray, tolerance: float = 1e-10) -> bool:
@@ -144,9 +142,7 @@ def test_outliers_one_by_one_never_make_a_variance_grow_or_negative(size: float)
         assert (np.diagonal(head.covariance) <= before + rounding).all()
         assert (np.diagonal(head.covariance) >= -rounding).all()
     if size <= 6e4:  # what a float16 pool can hold stays exact
-        batch = update(
-            fitted(d=8), x[[2, 0, 5, 1, 3, 2, 4, 5]], [y[i] for i in (2, 0, 5, 1, 3, 2, 4, 5)], ledger_seq=6
-        )
+        batch = update(fitted(d=8), x[[2, 0, 5, 1, 3, 2, 4, 5]], [y[i] for i in (2, 0, 5, 1, 3, 2, 4, 5)], ledger_seq=6)
         assert close(head.covariance, batch.covariance, 1e-6)
 
 
@@ -272,9 +268,7 @@ def test_ten_labels_help_on_real_digits_most_of_the_way_to_a_new_fit() -> None:
         stepped = update(base, features[new], list(labels[new]), ledger_seq=1)
         refit = Logistic().fit(features[order[:110]], labels[order[:110]], None, **fit)
         heads = (base, stepped, refit)
-        losses.append(
-            [cross_entropy(head.logits(features[rest]), digits[rest]) / len(rest) for head in heads]
-        )
+        losses.append([cross_entropy(head.logits(features[rest]), digits[rest]) / len(rest) for head in heads])
     base_loss, step_loss, refit_loss = np.mean(losses, axis=0)
     assert refit_loss < base_loss
     assert base_loss - step_loss > 0.4 * (base_loss - refit_loss)  # 0.83 when this was written
