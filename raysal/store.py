@@ -7,16 +7,19 @@ flushed too. A reader therefore sees the old file, the new file or none, never a
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from raysal.errors import Damaged
+from raysal.errors import Damaged, RunError
 
+LOCK = ".lock"
+"""Name of the empty file by which a directory is held; see `locked`."""
 TEMPORARY = ".tmp-"
 """Prefix of every temporary name. Start-up sweeps may delete what bears it; readers never look at it."""
 
@@ -125,3 +128,18 @@ def read_sealed(path: Path, fix: str = "restore it from a copy") -> dict[str, An
     if not intact:
         raise Damaged(path, "its content does not match its sha256", fix)
     return record
+
+
+@contextlib.contextmanager
+def locked(directory: Path, what: str) -> Iterator[None]:
+    """Hold a directory for one process at a time; the kernel lets go of it when the process ends, however it ends.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    with open(directory / LOCK, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(directory, f"another process is at work on this {what}", "wait for it, or stop it") from None
+        yield
