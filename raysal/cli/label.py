@@ -64,12 +64,14 @@ def export(
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Write the labels of a run that all annotators agree on, as key,label,annotator,weight."""
+    """Write the labels of a run as key,label,annotator,weight: one row for each annotator of an item.
+
+    Disputed items are among them, skipped ones are not. Importing the file into the same run changes nothing.
+    """
     del json, debug
     from raysal.cli.visit import visit
     from raysal.errors import ConfigError
     from raysal.label import write_labels
-    from raysal.types import Label
 
     suffix = writable_suffix(out)
     if waiting and suffix != ".csv":
@@ -81,13 +83,14 @@ def export(
             write_waiting(out, keys)
             view = f"{out}: {len(keys)} items to label; then `raysal label import {run} {out}`"
             return Outcome(data={"run": str(run), "out": str(out), "waiting": len(keys)}, view=view)
-        labels = [Label(key=item.key, label=item.label, weight=item.weight) for item in session.ledger.labels()]
+        labels = session.ledger.answers()
     write_labels(out, labels)
-    left = {name: counts[name] for name in ("disputed", "skipped") if counts[name]}
-    note = f" (without {', '.join(f'{count} {name}' for name, count in left.items())})" if left else ""
-    data = {"run": str(run), "out": str(out), "labels": len(labels)}
+    items = len({label.key for label in labels})
+    note = f", {counts['disputed']} of them disputed" if counts["disputed"] else ""
+    note += f"; {counts['skipped']} skipped items left out" if counts["skipped"] else ""
+    data = {"run": str(run), "out": str(out), "labels": len(labels), "items": items}
     data |= {"disputed": counts["disputed"], "skipped": counts["skipped"]}
-    return Outcome(data=data, view=f"{out}: {len(labels)} labels{note}")
+    return Outcome(data=data, view=f"{out}: {len(labels)} labels of {items} items{note}")
 
 
 def write_waiting(out: Path, keys: list[str]) -> None:

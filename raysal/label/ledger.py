@@ -181,6 +181,19 @@ class Ledger:
             for id, item, (label, weight) in found
         ]
 
+    def answers(self) -> list[Label]:
+        """The label each annotator holds now, by id and then annotator; also where they disagree.
+
+        Skips are no labels. Telling these to the ledger again is no event.
+        """
+        self._catch_up()
+        return [
+            Label(key=item.key, label=text, annotator=annotator, weight=weight)
+            for _, item in sorted(self._items.items())
+            for annotator, (text, weight) in sorted(item.answers.items())
+            if text is not None
+        ]
+
     def changed_since(self, seq: int, upto: int | None = None) -> Changes:
         """How the training set differs between event `seq` and now, or event `upto`. False if it does not.
 
@@ -232,6 +245,12 @@ class Ledger:
             if item.state() == "leased" and round in (None, item.round)
         ]
         return [(id, key) for _, id, key in sorted(found)]
+
+    @property
+    def last_round(self) -> int | None:
+        """The newest round that leased anything; None if none did."""
+        self._catch_up()
+        return max((item.round for item in self._items.values() if item.round is not None), default=None)
 
     def key_ids(self, keys: Iterable[str]) -> dict[str, int]:
         """The ids of those among `keys` that the ledger has seen."""

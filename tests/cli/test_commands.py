@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from cli_tools import Answer, cli, labels_csv, refused, write_images, write_vectors
 
+from raysal.label import Ledger, read_labels
+
 COLUMNS = ["id", "key", "rank", "score", "reason"]
 CONFIG = """
 pool = {pool}
@@ -329,7 +331,7 @@ def test_labels_can_begin_a_run(tmp_path: Path, pool: Path) -> None:
     assert from_run == cli("select", pool, "-k", 5, "--labels", labels, "--json").json["rows"]
 
 
-def test_disputed_labels_are_left_out_and_counted(tmp_path: Path, pool: Path) -> None:
+def test_disputed_labels_are_counted_and_written(tmp_path: Path, pool: Path) -> None:
     lines = [
         "key,label,annotator",
         "item-0001,a,ann",
@@ -341,8 +343,40 @@ def test_disputed_labels_are_left_out_and_counted(tmp_path: Path, pool: Path) ->
     told = cli("label", "import", tmp_path / "run", tmp_path / "labels.csv", "--pool", pool, "--json").json
     assert (told["new"], told["disputed"]) == (4, 1)
     out = cli("label", "export", tmp_path / "run", "-o", tmp_path / "out.csv", "--json").json
-    assert (out["labels"], out["disputed"]) == (1, 1)
-    assert [(row["key"], row["weight"]) for row in rows_of(tmp_path / "out.csv")] == [("item-0002", "2.0")]
+    assert (out["labels"], out["items"], out["disputed"]) == (4, 2, 1)
+    rows = [",".join((row["key"], row["label"], row["annotator"])) for row in rows_of(tmp_path / "out.csv")]
+    assert rows == lines[1:]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+def test_an_exported_file_is_no_news_to_its_run(tmp_path: Path, pool: Path, kind: str) -> None:
+    run, out = tmp_path / "run", tmp_path / f"out.{kind}"
+    assert cli("run", write_config(tmp_path / "run.toml", pool), "--out", run).code == 0  # its oracle has a name
+    with Ledger(run / "ledger.sqlite", create=False) as ledger:
+        one, two, three, four = [i for i in range(300) if ledger.state(i) == "unlabeled"][:4]
+        (tmp_path / "labels.csv").write_text(
+            "key,label,annotator,weight\n"
+            f"item-{one:04d},a,bob,1\nitem-{one:04d},a,ann,3\n"
+            f"item-{two:04d},a,ann,1\nitem-{two:04d},b,bob,0.1\n"
+            f"item-{three:04d},a,,1\n"
+        )
+        assert cli("label", "import", run, tmp_path / "labels.csv").code == 0
+        ledger.skip(four, f"item-{four:04d}", "eve")
+        before, counts, tip = ledger.labels(), ledger.counts(), ledger.head_seq
+        assert (counts["labeled"], counts["disputed"], counts["skipped"]) == (14, 1, 1)
+        assert {item.id: item.weight for item in before}[one] == 4
+        answer = cli("label", "export", run, "-o", out, "--json").json
+        told = cli("label", "import", run, out, "--json").json
+        assert (told["new"], told["corrected"], told["repeated"]) == (0, 0, answer["labels"])
+        assert (answer["labels"], answer["items"]) == (17, 15)
+        assert (ledger.labels(), ledger.counts(), ledger.head_seq) == (before, counts, tip)
+    (tmp_path / "fresh").mkdir()
+    with Ledger(tmp_path / "fresh" / "ledger.sqlite") as fresh:  # nothing but the skip is lost
+        ids = {item["key"]: item["id"] for item in pq.read_table(pool / "items" / "00000.parquet").to_pylist()}
+        fresh.tell([(ids[label.key], label) for label in read_labels(out).labels])
+        assert [(item.key, item.label, item.weight) for item in fresh.labels()] == [
+            (item.key, item.label, item.weight) for item in before
+        ]
 
 
 def test_looking_leaves_the_work_of_another_process_alone(tmp_path: Path, pool: Path) -> None:

@@ -141,6 +141,12 @@ class LedgerMachine(RuleBasedStateMachine):
         excluded = ledger.excluded()
         assert excluded.dtype == np.int64
         assert excluded.tolist() == [id for id, state in states.items() if state != "unlabeled"]
+        assert [(label.key, label.annotator, label.label, label.weight) for label in ledger.answers()] == [
+            (key_of(id), who, *answer)
+            for id in model.seen()
+            for who, answer in sorted(model.answers(id).items())
+            if answer is not None
+        ]
         for round in (None, 0, 1, 2):
             leased = {id for id, state in states.items() if state == "leased" and round in (None, model.lease(id))}
             assert set(ledger.outstanding(round)) == {(id, key_of(id)) for id in leased}
