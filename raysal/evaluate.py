@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, Partition
-from raysal.fleet.partition import padded
 from raysal.rng import item_uniform
 from raysal.sweep import Linear
+from raysal.sweep.linear import columns_of
 from raysal.update import Head
 
 MOST = 10_000
@@ -45,13 +45,13 @@ def predict_held_out(
     draws = item_uniform(key, partition.ids)
     rows = np.flatnonzero(draws < share)
     rows = np.sort(rows[np.argsort(draws[rows], kind="stable")[:most]])
-    weight = padded(head.weight, partition.width, torch.float32, partition.device)
-    bias = torch.from_numpy(head.bias.astype(np.float32)).to(partition.device)[:, None]
+    columns = columns_of(head.weight, partition)
+    bias = torch.from_numpy(head.bias.astype(np.float32)).to(partition.device)
     predicted = np.empty(len(rows), np.int64)
     start = 0
     for block in partition.blocks(rows):
-        logits = weight @ block.features.T + bias
-        predicted[start : start + block.n] = logits.argmax(0)[: block.n].cpu().numpy()
+        logits = (block.features @ columns)[: block.n, : len(bias)] + bias
+        predicted[start : start + block.n] = logits.argmax(1).cpu().numpy()
         start += block.n
     return draws[rows], partition.ids[rows], predicted
 

@@ -14,6 +14,7 @@ from raysal.narrow import NARROWERS, LabelledVectors, Narrowed, Narrower, narrow
 from raysal.pool import Pool
 from raysal.select import Picks, Selector, Task, select
 from raysal.sweep import Sweep
+from raysal.sweep.sweep import Ranked
 from raysal.update import Head
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -60,6 +61,10 @@ def labelled_of(x: NDArray[np.floating], names: Sequence[str], ids: Sequence[int
     )
 
 
+def same(a: Ranked, b: Ranked) -> bool:
+    return np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     found: Sweep
@@ -74,6 +79,8 @@ class Outcome:
             and (mine is None or np.array_equal(np.sort(mine), np.sort(theirs)))
             and self.narrowed.rule == other.narrowed.rule
             and np.array_equal(self.found.class_counts, other.found.class_counts)
+            and all(same(self.found.top[name], other.found.top[name]) for name in self.found.top)
+            and all(map(same, self.found.neighbours, other.found.neighbours))
             and np.array_equal(self.picks.ids, other.picks.ids)
             and np.array_equal(self.picks.scores, other.picks.scores)
             and self.picks.reasons == other.picks.reasons

@@ -17,9 +17,11 @@ class LocalFleet:
     """A fleet without processes; `each` visits the partitions in turn, each product using every thread."""
 
     def __init__(self, specs: Sequence[PartitionSpec]) -> None:
-        if specs and specs[0].threads:
-            torch.set_num_threads(specs[0].threads)
+        self._threads_before = 0
         self._partitions = [Partition(spec) for spec in specs]
+        if specs and specs[0].threads:
+            self._threads_before = torch.get_num_threads()
+            torch.set_num_threads(specs[0].threads)
 
     @property
     def size(self) -> int:
@@ -33,7 +35,11 @@ class LocalFleet:
         return [fn(partition, *args) for partition in self._partitions]
 
     def close(self) -> None:
+        """Let go of the files, and give torch back the number of threads it had."""
         self._partitions = []
+        if self._threads_before:
+            torch.set_num_threads(self._threads_before)
+            self._threads_before = 0
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ partition and return a wrong result without an error. The driver repeats, with t
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -15,8 +16,9 @@ from typing import Any, Self, TypeVar
 
 import ray
 import ray.exceptions
+import torch
 
-from raysal.errors import FleetError, RaysalError
+from raysal.errors import ConfigError, FleetError, RaysalError
 from raysal.fleet.partition import Partition, PartitionSpec
 from raysal.fleet.replay import Behind, Call, Done, Host
 
@@ -28,6 +30,8 @@ or too large for the machine, and Ray's own memory-pressure retries would go on 
 CREATION_TIMEOUT = 300.0
 """Seconds to wait for an actor to be placed, at first or again. Ray itself waits without end and without a
 word."""
+REACH_TIMEOUT = 5.0
+"""Seconds a cluster may take to accept a connection. Ray itself tries for a minute, and writes to the log."""
 OBJECT_STORE_BYTES = 256 * 2**20
 """Size of the object store when Ray is started here. Pools are mapped from files and never pass through
 it."""
@@ -38,13 +42,22 @@ def connect(address: str | None = None, threads: int = 0) -> None:
     once.
 
     A cluster that `ray start` left on this machine is joined when asked for (`auto`), never by accident.
+
+    Raises:
+        ConfigError: there is no cluster at the address.
     """
     if ray.is_initialized():
         return
-    address = address or os.environ.get("RAY_ADDRESS")
+    if address in (None, "", "auto"):
+        address = os.environ.get("RAY_ADDRESS") or address
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": True, "logging_level": "ERROR"}
     if address:
-        ray.init(address=address, **quiet)
+        if address not in ("auto", "local"):
+            _reach(address)
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise _no_cluster(address, _brief(error)) from None
         return
     ray.init(
         address="local",
@@ -53,6 +66,38 @@ def connect(address: str | None = None, threads: int = 0) -> None:
         object_store_memory=OBJECT_STORE_BYTES,
         **quiet,
     )
+
+
+def _reach(address: str) -> None:
+    """Raises: ConfigError: not host:port, or nothing listens there."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not colon or not port.isdecimal() or int(port) > 65535:
+        raise _no_cluster(address, "not host:port")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_TIMEOUT).close()
+    except OSError as error:
+        raise _no_cluster(address, error.strerror or str(error)) from None
+
+
+def _no_cluster(address: str, problem: str) -> ConfigError:
+    given = " (from RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else ""
+    return ConfigError(
+        "fleet.address",
+        f"no Ray cluster can be joined at {address!r}{given}: {problem}",
+        "start one there with `ray start --head`, or give no address to start Ray here",
+    )
+
+
+def check_device(device: str) -> None:
+    """Raises: ConfigError: no node of the cluster has such a device. An actor sees its own GPU only, as number 0."""
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError("fleet.device", _brief(error), 'use "cpu" or "cuda"') from None
+    if wanted.type == "cuda" and wanted.index not in (None, 0):
+        raise ConfigError("fleet.device", f"{device!r}: with Ray each partition has a GPU of its own", 'use "cuda"')
+    if wanted.type == "cuda" and not ray.cluster_resources().get("GPU"):
+        raise ConfigError("fleet.device", f"{device!r}, and no node of the Ray cluster has a GPU", 'device = "cpu"')
 
 
 def cluster_cpus() -> int:
@@ -196,7 +241,7 @@ class RayFleet:
 
 
 def _brief(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200]
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def _cause(error: ray.exceptions.RayTaskError, partition: int) -> BaseException:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet, Partition
-from raysal.fleet.partition import padded
 from raysal.rng import item_uniform
 from raysal.select.base import Picks, Task
 from raysal.sweep import SCORES, Linear
 from raysal.sweep.best import Best, best_of
+from raysal.sweep.linear import columns_of, one_thread, probabilities_of
 from raysal.sweep.sweep import Ranked
 
 
@@ -73,9 +72,10 @@ def lowest_hash(partition: Partition, key: int, k: int) -> Ranked:
 def highest_score(partition: Partition, head: Linear, score: str, k: int) -> Ranked:
     """The k candidates of highest score."""
     best = Best(1, k, partition.device)
-    weight = padded(head.weight, partition.width, torch.float32, partition.device)
-    bias = torch.from_numpy(head.bias.astype(np.float32)).to(partition.device)[:, None]
+    columns = columns_of(head.weight, partition)
     for block in partition.blocks(partition.candidates()):
-        values = SCORES[score](torch.softmax(weight @ block.features.T + bias, 0))
+        product = block.features @ columns
+        with one_thread():
+            values = SCORES[score](probabilities_of(product, head))
         best.offer(values[: block.n, None], partition.ids[block.rows])
     return best.result()[0]

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import BLOCK, Fleet, Partition
-from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import item_uniform
 from raysal.sweep.best import Best, best_of
+from raysal.sweep.linear import Linear, columns_of, one_thread, probabilities_of
 from raysal.sweep.scores import SCORES
 from raysal.update import Head
 
@@ -27,17 +26,6 @@ BINS = 1024
 
 Ranked = tuple[NDArray[np.int64], NDArray[np.floating]]
 """(ids, values), best first, ties to the lower id"""
-
-
-class Linear(NamedTuple):
-    """What of a head travels to the partitions: weight [C, d] and bias [C]. The covariance stays at home."""
-
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, head: Head) -> Linear:
-        return cls(head.weight, head.bias)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +79,7 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
     device, classes = partition.device, 0 if head is None else len(head.bias)
     anchors = np.empty((0, partition.dim), np.float32) if request.anchors is None else unit_rows(request.anchors)
     columns = anchors if head is None else np.concatenate([head.weight.astype(np.float32), anchors])
-    # As many columns as is a multiple of ALIGN: 16 take half the time of 10 (MKL, measured 2026-11).
-    aligned = np.zeros((-(-len(columns) // ALIGN) * ALIGN, partition.dim), np.float32)
-    aligned[: len(columns)] = columns
-    stacked = padded(aligned, partition.width, torch.float32, device).T.contiguous()
-    bias = None if head is None else torch.from_numpy(head.bias.astype(np.float32)).to(device)[:, None]
+    stacked = columns_of(columns, partition)
     names = request.scores if head is not None else ()
     best = {name: Best(1, request.top, device) for name in names}
     nearest = Best(len(anchors), request.neighbours, device)
@@ -103,17 +87,18 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
     counts = torch.zeros(classes, dtype=torch.long, device=device)
     histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in names}
     closed = None if partition.available.all() else torch.from_numpy(~partition.available).to(device)
-    product = torch.empty(BLOCK, len(aligned), device=device)
+    product = torch.empty(BLOCK, stacked.shape[1], device=device)
     for block in partition.blocks() if len(columns) else ():
         torch.mm(block.features, stacked, out=product)
         start, stop = int(block.rows[0]), int(block.rows[-1]) + 1
         ids, out = partition.ids[start:stop], None if closed is None else closed[start:stop]
-        if bias is not None:
+        if head is not None:
             # Whole blocks until the last moment: elementwise kernels, too, treat the tail of an array apart.
-            probabilities = torch.softmax(product[:, :classes].T + bias, 0)
+            with one_thread():
+                probabilities = probabilities_of(product, head)
+                scores = {name: SCORES[name](probabilities)[: block.n] for name in names}
             counts += count_predicted(probabilities[:, : block.n], out)
-            for name in names:
-                values = SCORES[name](probabilities)[: block.n]
+            for name, values in scores.items():
                 bins = (values * BINS).long().clamp_(0, BINS - 1)
                 histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
                 best[name].offer((values if out is None else values.masked_fill(out, -torch.inf))[:, None], ids)
