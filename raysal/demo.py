@@ -9,7 +9,7 @@ from pathlib import Path
 from raysal.config import Choice, FleetConfig, RoundsConfig, RunConfig
 from raysal.errors import SourceError
 from raysal.run import Progress, RunResult, run
-from raysal.session import stored_config
+from raysal.rundir import RunDir
 from raysal.sources import SOURCES, check_keys
 
 FASHION = Choice.model_validate({"name": "fashion_mnist", "split": "test"})
@@ -56,7 +56,7 @@ def demo(
     Fashion-MNIST is taken from `data`, from where Debian puts it, from the cache or from its home. If it cannot be
     had, scikit-learn's digits stand in, and `say` is told so.
     """
-    config = stored_config(out)
+    config = RunDir(out).config()
     if config is None:
         config = demo_config(out, _source(data, say))
     result = run(config, out, report=report)

@@ -11,21 +11,17 @@ from pathlib import Path
 
 from raysal.config import Choice, RunConfig
 from raysal.embed import ENCODERS
-from raysal.embed.job import EmbedReport, embed
+from raysal.embed.job import EmbedReport, check_origin, embed
 from raysal.errors import ConfigError, PoolError, PoolIncomplete, QuarantineExceeded, RunError
 from raysal.fleet import Fleet, open_fleet
 from raysal.pool import Pool, open_pool
-from raysal.session import Session, begin_run, stored_config
+from raysal.rundir import CONTROL, EMBEDDING, RunDir
+from raysal.session import Session
 from raysal.sources import SOURCES
 from raysal.store import write_sealed
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, total)"""
-
-EMBEDDING = "embed.json"
-"""What embedding took, where the run did it (sealed)."""
-CONTROL = "control"
-"""The random arm is a run of its own, in this folder of the run."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -54,20 +50,14 @@ def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunR
     batch until at least one of its labels is told; what is told later counts in the next round.
 
     Raises:
-        QuarantineExceeded: after everything else is done, when embedding lost more than it may.
+        QuarantineExceeded: after everything else is done, every time, when embedding lost more than it may.
+        FingerprintMismatch: the pool was made of another source or by another encoder than the config names.
         ConfigError, RunError, PoolError ...: as their names say; nothing half-written is left.
     """
     tell = report or silent
-    if config.rounds.control and config.oracle.name == "files":
-        raise ConfigError("rounds.control", "a control arm needs an oracle that answers", 'oracle = "simulated"')
     validate(config)
-    begin_run(out, config)
-    lost: QuarantineExceeded | None = None
-    embedded: EmbedReport | None = None
-    try:
-        embedded = ensure_pool(config, tell)
-    except QuarantineExceeded as error:
-        lost = error
+    RunDir(out).begin(config)
+    embedded = ensure_pool(config, tell)
     if embedded is not None:
         write_sealed(out / EMBEDDING, {"seconds": embedded.seconds, "items": embedded.embedded})
     pool = open_pool(config.pool)
@@ -76,8 +66,8 @@ def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunR
         control = None
         if config.rounds.control:
             control = _rounds(control_session(config, out, pool, fleet), "control", tell)
-    if lost is not None:
-        raise lost
+    if config.source is not None:
+        check_lost(pool, config.embed.max_quarantine)
     return RunResult(
         run=out,
         rounds=main.rounds,
@@ -96,7 +86,7 @@ def resume(out: Path, *, report: Progress | None = None) -> RunResult:
     Raises:
         RunError: no run is there. Otherwise as `run`.
     """
-    config = stored_config(out)
+    config = RunDir(out).config()
     if config is None:
         raise RunError(out, "no run is there", "start one with `raysal run CONFIG --out RUN`")
     return run(config, out, report=report)
@@ -114,6 +104,8 @@ def validate(config: RunConfig) -> None:
     if config.start.build("start", SELECTORS).needs_head:
         raise ConfigError("start", f"{config.start.name!r} needs labels, and the start has none", 'start = "typical"')
     config.oracle.build("oracle", ORACLES)
+    if config.rounds.control and config.oracle.name == "files":
+        raise ConfigError("rounds.control", "a control arm needs an oracle that answers", 'oracle = "simulated"')
     config.update.trainer.build("update.trainer", TRAINERS)
     if config.source is not None and config.encoder is not None:
         config.source.build("source", SOURCES)
@@ -123,11 +115,17 @@ def validate(config: RunConfig) -> None:
 def ensure_pool(config: RunConfig, tell: Progress) -> EmbedReport | None:
     """Embed the config's source into its pool, or finish doing so; None if the pool was there already.
 
+    How much was lost is not judged here: the pool knows, also the next time (`check_lost`).
+
     Raises:
         PoolError: there is no pool, and the config does not say how to make one.
+        FingerprintMismatch: the pool is there, but not of the source and encoder that the config names.
     """
     try:
-        open_pool(config.pool)
+        pool = open_pool(config.pool)
+        if config.source is not None and config.encoder is not None:
+            source, encoder = config.source.build("source", SOURCES), config.encoder.build("encoder", ENCODERS)
+            check_origin(pool.path, pool.manifest, source, encoder)
         return None
     except PoolIncomplete:
         if config.source is None:
@@ -146,12 +144,19 @@ def ensure_pool(config: RunConfig, tell: Progress) -> EmbedReport | None:
         chunk_rows=settings.chunk_rows,
         workers=settings.workers,
         decode_threads=settings.decode_threads,
-        max_quarantine=settings.max_quarantine,
+        max_quarantine=1.0,
         backend=config.fleet.backend,
         address=config.fleet.address,
         device=config.fleet.device,
         progress=lambda done, total: tell("embed", done, total),
     )
+
+
+def check_lost(pool: Pool, allowed: float) -> None:
+    """Raises: QuarantineExceeded: more than this share of the pool's listing is in its quarantine."""
+    lost, items = pool.info().quarantined, pool.manifest.items
+    if lost > allowed * items:
+        raise QuarantineExceeded(pool.path, lost, items, allowed)
 
 
 def control_session(config: RunConfig, out: Path, pool: Pool, fleet: Fleet) -> Session:

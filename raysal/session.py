@@ -1,21 +1,14 @@
 """A session: rounds over one pool in a run directory. `query(k)` names the next batch, `tell(labels)` takes answers.
 
-    run.json                     the config (sealed)
-    ledger.sqlite                the labels: the only truth
-    rounds/0000/batch.parquet    the batch: id, key, rank, score, reason, strategy, head_version
-    rounds/0000/head.safetensors the head that chose it (none before the first label)
-    rounds/0000/round.json       how it was chosen, and what it took (sealed)
-    final/                       head and round.json after the last labels, without a batch
-
-A round appears in one rename, then its items are leased in the ledger. A process killed between the two finds the
-round on its return and leases it. All else is a function of (pool, config, rounds, ledger): the head of a round comes
-from the head of the round before and the labels since, so what was asked in between leaves no trace.
+A round appears in the run directory in one rename (see `rundir`), then its items are leased in the ledger. A process
+killed between the two finds the round on its return and leases it. All else is a function of (pool, config, rounds,
+ledger).
 """
 
 from __future__ import annotations
 
-import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -23,48 +16,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raysal.config import RunConfig, parse_config
-from raysal.errors import Damaged, FingerprintMismatch, PoolExhausted, RunError
-from raysal.evaluate import Evaluation, confusion, evaluate, hold_out
-from raysal.fleet import Fleet, exclude, open_fleet, vectors_of
-from raysal.label import ORACLES, Ledger, Oracle, Told
-from raysal.label.records import Labelled
-from raysal.narrow import NARROWERS, LabelledVectors, narrow
+from raysal.errors import Damaged, PoolExhausted, RunError
+from raysal.evaluate import Evaluation, evaluate, hold_out
+from raysal.fleet import Fleet, exclude, open_fleet
+from raysal.label import ORACLES, Ledger, Oracle, Told, as_labels
+from raysal.label.records import STATES
+from raysal.narrow import NARROWERS, narrow
 from raysal.pool import Pool, open_pool
+from raysal.refresh import Refreshed, refresh
 from raysal.rng import derive
+from raysal.rundir import Batch, RunDir
 from raysal.select import SELECTORS, Picks, Task, select
-from raysal.store import publish_directory, read_sealed, sweep_temporaries, temporary_name, write_sealed
+from raysal.store import locked
 from raysal.sweep import Sweep
 from raysal.types import Label
-from raysal.update import TRAINERS, Head, needs_refit, update
-
-RUN, LEDGER, ROUNDS, FINAL = "run.json", "ledger.sqlite", "rounds", "final"
-BATCH, HEAD, RECORD = "batch.parquet", "head.safetensors", "round.json"
-VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """A committed batch: what to label, in pick order."""
-
-    round: int
-    table: pa.Table
-    """id, key, rank, score, reason, strategy, head_version"""
-
-    @property
-    def keys(self) -> list[str]:
-        return list(self.table["key"].to_pylist())
-
-    @property
-    def ids(self) -> list[int]:
-        return list(self.table["id"].to_pylist())
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
+from raysal.update import TRAINERS, Head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +95,8 @@ class Session:
             ConfigError, PoolError, Damaged: as their names say.
         """
         self.dir = Path(run_dir)
-        stored = stored_config(self.dir)
+        self.run = RunDir(self.dir)
+        stored = self.run.config()
         if config is None and (stored is None or fields):
             known = {} if stored is None else stored.model_dump(mode="json")
             if pool is None and stored is None:
@@ -139,71 +109,76 @@ class Session:
         if isinstance(fleet, Mapping):
             self.config = parse_config({**self.config.model_dump(mode="json"), "fleet": fleet})
         self.pool = pool if isinstance(pool, Pool) else open_pool(self.config.pool if pool is None else pool)
+        self.run.check_pool(self.pool)
         self._narrower = self.config.narrow.build("narrow", NARROWERS)
         self._selector = self.config.select.build("select", SELECTORS)
         self._start = self.config.start.build("start", SELECTORS)
         self._trainer = self.config.update.trainer.build("update.trainer", TRAINERS)
         self.oracle: Oracle = self.config.oracle.build("oracle", ORACLES).bind(self.pool, self.config.seed)
-        begin_run(self.dir, self.config)
+        self._ledger: Ledger | None = None
         if not visit:
-            sweep_temporaries(self.dir / ROUNDS)
-            sweep_temporaries(self.dir)
-        self._check_pool()
-        self.ledger = Ledger(self.dir / LEDGER, create=not any((self.dir / ROUNDS).iterdir()))
-        if self.rounds and not visit:  # a crash may have come between a round's rename and its lease
-            batch = self.batch(self.rounds - 1)
-            self.ledger.lease(batch.round, batch.ids, batch.keys)
+            self.run.begin(self.config)
+            with locked(self.dir, "run"):
+                self.run.sweep()
+                self._lease_last()
         self._own_fleet = fleet is None or isinstance(fleet, Mapping)
         self._fleet: Fleet | None = None if fleet is None or isinstance(fleet, Mapping) else fleet
 
     def _settle(self, stored: RunConfig | None, config: RunConfig | None) -> RunConfig:
         """The config to run by: the one stored, which a given one may differ from only where picks do not depend
         on it."""
-        if stored is None:
-            if (self.dir / LEDGER).exists():
-                raise Damaged(self.dir / RUN, "the file is missing beside a ledger", "restore it from a copy")
-            assert config is not None
-            return config
-        if config is not None and _identity(config) != _identity(stored):
+        if config is None or stored is None:
+            kept = stored if config is None else config
+            assert kept is not None
+            return kept
+        if _identity(config) != _identity(stored):
             changed = [k for k, v in _identity(config).items() if _identity(stored).get(k) != v]
             raise RunError(
                 self.dir, f"was begun with another {', '.join(changed)}", "use another directory, or `raysal resume`"
             )
-        return stored if config is None else config
+        return config
 
-    def _check_pool(self) -> None:
-        """The rounds that are there must have been chosen from this pool."""
-        if self.rounds and (expected := self.record(0)["pool"]) != self.pool.fingerprint:
-            raise FingerprintMismatch(
-                self.pool.path, "the pool's fingerprint", expected, self.pool.fingerprint, "pass the run's own pool"
-            )
+    def _lease_last(self) -> None:
+        """Lease the newest round, should a crash have come between its rename and its lease; no earlier one can lack
+        it.
+
+        Raises:
+            Damaged: the ledger leased for a round that is not there.
+        """
+        rounds = self.run.rounds
+        leased = self.ledger.last_round if self.run.ledger.exists() else None
+        if leased is not None and leased >= rounds:
+            raise Damaged(self.dir / "rounds" / f"{leased:04d}", "the round is missing", "restore it from a copy")
+        if rounds:
+            batch = self.run.batch(rounds - 1)
+            self.ledger.lease(batch.round, batch.ids, batch.keys)
 
     # -- what is there ------------------------------------------------------------------------------------------
 
     @property
     def rounds(self) -> int:
         """Rounds committed so far."""
-        return len([entry for entry in (self.dir / ROUNDS).iterdir() if entry.name.isdigit()])
+        return self.run.rounds
 
     def batch(self, round: int) -> Batch:
         """A committed batch."""
-        path = self._round_dir(round) / BATCH
-        try:
-            return Batch(round=round, table=pq.read_table(path))
-        except (pa.ArrowException, OSError) as error:
-            raise Damaged(path, f"cannot be read ({error})", "restore it from a copy") from None
+        return self.run.batch(round)
 
     def record(self, round: int) -> dict[str, Any]:
         """How a round was chosen, as in its round.json."""
-        return read_sealed(self._round_dir(round) / RECORD)
+        return self.run.record(round)
 
     def final(self) -> dict[str, Any] | None:
-        """The closing record, once `finish` was called."""
-        path = self.dir / FINAL / RECORD
-        return read_sealed(path) if path.exists() else None
+        """The closing record; None before `finish`, and again once a round or a label came after it."""
+        record = self.run.final()
+        return record if record is not None and record["ledger_seq"] == self.ledger.head_seq else None
 
-    def _round_dir(self, round: int) -> Path:
-        return self.dir / ROUNDS / f"{round:04d}"
+    @property
+    def ledger(self) -> Ledger:
+        """The run's labels; the file is made when it is first needed, and must be there once there are rounds."""
+        if self._ledger is None:
+            self._ledger = Ledger(self.run.ledger, create=self.run.rounds == 0)
+        return self._ledger
 
     @property
     def fleet(self) -> Fleet:
@@ -213,12 +188,11 @@ class Session:
         return self._fleet
 
     def status(self) -> Status:
-        """Where the run stands. Reads the ledger and the records; starts nothing."""
-        counts = self.ledger.counts()
-        classes: dict[str, int] = {}
-        for item in self.ledger.labels():
-            classes[item.label] = classes.get(item.label, 0) + 1
-        rounds, closing = self.rounds, self.final()
+        """Where the run stands. Reads the ledger and the records; starts and makes nothing."""
+        there = self.run.ledger.exists() or self.rounds > 0
+        counts = self.ledger.counts() if there else dict.fromkeys(STATES, 0)
+        classes = Counter(item.label for item in self.ledger.labels()) if there else Counter[str]()
+        rounds, closing = self.rounds, self.final() if there else None
         last = closing or (self.record(rounds - 1) if rounds else {})
         return Status(
             run=str(self.dir),
@@ -246,13 +220,18 @@ class Session:
         k = self.config.rounds.k if k is None else k
         if k < 1:
             raise RunError("k", f"{k} is not a batch", "ask for at least 1")
+        with locked(self.dir, "run"):
+            return self._query(k)
+
+    def _query(self, k: int) -> Batch:
         round, clock, fleet = self.rounds, _Clock(), self.fleet
         key = derive(self.config.seed, round)
         with clock.stage("update"):
             available = self._begin_program(fleet)
             if k > available:
                 raise PoolExhausted(wanted=k, available=available)
-            head, decision, known = self._refresh(fleet, round)
+            refreshed = self._refresh()
+            head, known = refreshed.head, refreshed.known
         with clock.stage("sweep and narrow"):
             found, narrowed = narrow(
                 fleet, self._narrower, head, known, k=k, available=available, key=derive(key, "narrow")
@@ -271,16 +250,13 @@ class Session:
                 "round": round,
                 "pool": self.pool.fingerprint,
                 "k": k,
-                "labels": len(known),
                 "strategy": choice.name,
                 "narrow": narrowed.rule,
-                "head_version": None if head is None else head.version,
-                "head_digest": None if head is None else head.digest(),
-                **decision,
+                **refreshed.record(),
                 **_summary(found, head),
                 "evaluation": None if evaluation is None else asdict(evaluation),
             }
-        self._publish(self._round_dir(round), head, {**record, "seconds": clock.seconds}, table)
+        self.run.publish(round, {**record, "seconds": clock.seconds}, head, table)
         batch = Batch(round=round, table=table)
         self.ledger.lease(round, batch.ids, batch.keys)
         return batch
@@ -293,10 +269,9 @@ class Session:
         Raises:
             LabelError: a key is not in the pool, or a label or weight cannot be accepted.
         """
-        if isinstance(labels, Mapping):
-            labels = [Label(key=key, label=label) for key, label in labels.items()]
-        ids = self._ids_of([label.key for label in labels])
-        return self.ledger.tell([(ids[label.key], label) for label in labels])
+        told = as_labels(labels)
+        ids = self._ids_of([label.key for label in told])
+        return self.ledger.tell([(ids[label.key], label) for label in told])
 
     def skip(self, keys: Sequence[str], annotator: str = "") -> int:
         """Record that somebody will not label these; they are not offered again. Returns how many were news."""
@@ -309,32 +284,32 @@ class Session:
         return self.tell(answers)
 
     def finish(self) -> dict[str, Any]:
-        """Close the run: the head after all labels, and its evaluation. Repeating it changes nothing."""
-        done = self.final()
-        if done is not None:
+        """Close the run: the head after all labels, and its evaluation. Without news, repeating it changes nothing;
+        after more rounds or labels it closes the run anew."""
+        if (done := self.final()) is not None:
             return done
-        clock, fleet = _Clock(), self.fleet
-        with clock.stage("update"):
-            self._begin_program(fleet)
-            head, decision, known = self._refresh(fleet, self.rounds)
-        with clock.stage("evaluate"):
-            evaluation = self._evaluate(fleet, head)
-        record = {
-            "round": self.rounds,
-            "labels": len(known),
-            "head_version": None if head is None else head.version,
-            "head_digest": None if head is None else head.digest(),
-            **decision,
-            "evaluation": None if evaluation is None else asdict(evaluation),
-        }
-        self._publish(self.dir / FINAL, head, {**record, "seconds": clock.seconds}, None)
-        return read_sealed(self.dir / FINAL / RECORD)
+        with locked(self.dir, "run"):
+            clock, fleet = _Clock(), self.fleet
+            with clock.stage("update"):
+                self._begin_program(fleet)
+                refreshed = self._refresh()
+            with clock.stage("evaluate"):
+                evaluation = self._evaluate(fleet, refreshed.head)
+            record = {
+                "round": self.rounds,
+                **refreshed.record(),
+                "evaluation": None if evaluation is None else asdict(evaluation),
+            }
+            self.run.publish(None, {**record, "seconds": clock.seconds}, refreshed.head, None)
+        closed = self.run.final()
+        assert closed is not None
+        return closed
 
     @property
     def head(self) -> Head | None:
         """The head after every label told so far; None before the first. Looking leaves no trace in the run."""
         self.fleet.reset()
-        return self._refresh(self.fleet, self.rounds)[0]
+        return self._refresh().head
 
     # -- its parts ----------------------------------------------------------------------------------------------
 
@@ -345,70 +320,8 @@ class Session:
             fleet.each(hold_out, derive(self.config.seed, "holdout"), self.config.rounds.holdout)
         return sum(fleet.each(exclude, self.ledger.excluded()))
 
-    def _refresh(self, fleet: Fleet, round: int) -> tuple[Head | None, dict[str, Any], LabelledVectors]:
-        """The head for a round: from the head of the round before and the labels since, updated or fitted anew."""
-        seq = self.ledger.head_seq
-        items = self.ledger.labels(upto=seq)
-        known = gather_labelled(fleet, self.pool.dim, items)
-        last, fitted_round = self._last_head(round)
-        if not items:
-            return None, {"decision": "no labels yet", "fitted_round": None}, known
-        if last is not None and last.ledger_seq == seq:
-            return last, {"decision": "no news", "fitted_round": fitted_round}, known
-        classes = sorted({*self.config.update.classes, *known.classes})
-        encoder = str(self.pool.manifest.encoder["fingerprint"])
-        if last is None:
-            reason: str | None = "first labels"
-        else:
-            changes = self.ledger.changed_since(last.ledger_seq, upto=seq)
-            if not changes:
-                return last, {"decision": "no news", "fitted_round": fitted_round}, known
-            reason = needs_refit(
-                last,
-                len(changes.new),
-                bool(set(classes) - set(last.classes)),
-                changes.refit,
-                round - (fitted_round if fitted_round is not None else round),
-                self.config.update,
-            )
-        weights = np.array([item.weight for item in items])
-        if reason is None and last is not None:
-            new = np.isin(known.ids, changes.new)
-            head = update(
-                last,
-                known.vectors[new],
-                [name for name, is_new in zip(known.classes, new, strict=True) if is_new],
-                weights[new],
-                ledger_seq=seq,
-                step=self.config.update.step,
-                passes=self.config.update.passes,
-            )
-            decision = f"updated in closed form with {int(new.sum())} labels"
-            return head, {"decision": decision, "fitted_round": fitted_round}, known
-        head = self._trainer.fit(
-            known.vectors,
-            list(known.classes),
-            weights,
-            classes=classes,
-            encoder=encoder,
-            version=0 if last is None else last.version + 1,
-            ledger_seq=seq,
-            seed=derive(self.config.seed, "fit") % 2**32,
-        )
-        return head, {"decision": f"fitted: {reason}", "fitted_round": round}, known
-
-    def _last_head(self, round: int) -> tuple[Head | None, int | None]:
-        """The head of the newest round before `round` that has one, and the round it was last fitted in."""
-        if round == 0:
-            return None, None
-        record = self.record(round - 1)
-        if record["head_version"] is None:
-            return None, None
-        path = self._round_dir(round - 1) / HEAD
-        head = Head.load(path)
-        if head.digest() != record["head_digest"]:
-            raise Damaged(path, "is not the head its round.json names", "restore it from a copy")
-        return head, record["fitted_round"]
+    def _refresh(self) -> Refreshed:
+        return refresh(self.fleet, self.pool, self.run, self.ledger, self._trainer, self.config)
 
     def _evaluate(self, fleet: Fleet, head: Head | None) -> Evaluation | None:
         """Accuracy on the held-out items, where there are any and the oracle knows the truth."""
@@ -425,25 +338,15 @@ class Session:
             .append_column("head_version", pa.array([version] * len(picks.ids), pa.int64()))
         )
 
-    def _publish(self, final: Path, head: Head | None, record: Mapping[str, Any], table: pa.Table | None) -> None:
-        temporary = temporary_name(final)
-        if temporary.exists():
-            shutil.rmtree(temporary)
-        temporary.mkdir(parents=True)
-        if table is not None:
-            pq.write_table(table, temporary / BATCH)
-        if head is not None:
-            head.save(temporary / HEAD)
-        write_sealed(temporary / RECORD, record)
-        publish_directory(temporary, final)
-
     def _ids_of(self, keys: Sequence[str]) -> dict[str, int]:
         """Ids by key: from the ledger for what was asked before, else by one pass over the pool's items."""
         known = self.ledger.key_ids(keys)
         return known | self.pool.ids_of([key for key in dict.fromkeys(keys) if key not in known])
 
     def close(self) -> None:
-        self.ledger.close()
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
         if self._own_fleet and self._fleet is not None:
             self._fleet.close()
             self._fleet = None
@@ -455,41 +358,6 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def stored_config(run_dir: Path) -> RunConfig | None:
-    """The config a run was begun with; None if there is no run.
-
-    Raises:
-        Damaged, RunError: its run.json was altered, or is of another version.
-    """
-    path = run_dir / RUN
-    if not path.exists():
-        return None
-    record = read_sealed(path)
-    if record.get("version") != VERSION:
-        raise RunError(path, f"version {record.get('version')}, this raysal reads {VERSION}", "update raysal")
-    return parse_config(record["config"])
-
-
-def begin_run(run_dir: Path, config: RunConfig) -> None:
-    """Make the run directory and keep the config in it, if it is not there yet: from here on it can be resumed."""
-    (run_dir / ROUNDS).mkdir(parents=True, exist_ok=True)
-    if not (run_dir / RUN).exists():
-        config = config.model_copy(update={"pool": config.pool.absolute()})
-        write_sealed(run_dir / RUN, {"config": config.model_dump(mode="json"), "version": VERSION})
-
-
-def gather_labelled(fleet: Fleet, dim: int, items: Sequence[Labelled]) -> LabelledVectors:
-    """The vectors of labelled items, in id order. One round trip; memory for the labelled only."""
-    ids = np.array([item.id for item in items], np.int64)
-    classes = [item.label for item in items]
-    if not len(ids):
-        return LabelledVectors(ids=ids, vectors=np.empty((0, dim), np.float32), classes=classes)
-    parts = fleet.each(vectors_of, ids)
-    found = np.concatenate([part[0] for part in parts])
-    vectors = np.concatenate([part[1] for part in parts])[np.argsort(found)]
-    return LabelledVectors(ids=ids, vectors=vectors, classes=classes)
 
 
 def batch_table(pool: Pool, picks: Picks) -> pa.Table:
@@ -526,6 +394,3 @@ def _identity(config: RunConfig) -> dict[str, Any]:
     values = config.model_dump(mode="json", exclude={"fleet", "embed", "pool", "source", "encoder"})
     values["rounds"] = {"holdout": values["rounds"]["holdout"]}
     return values
-
-
-__all__ = ["Batch", "Session", "Status", "batch_table", "confusion", "gather_labelled"]

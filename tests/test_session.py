@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from raysal.errors import (
 from raysal.pool import Pool
 from raysal.run import resume, run
 from raysal.session import Session, parse_config
+from raysal.store import locked
 from raysal.types import Label
 from raysal.update import Head
 
@@ -282,7 +284,9 @@ def test_other_config_other_pool_and_no_run(pool: Pool, tmp_path: Path) -> None:
         run(parse_config({"pool": str(pool.path), "rounds": {"control": True}}), tmp_path / "x")
 
 
-@pytest.mark.parametrize("name", ["run.json", "rounds/0001/round.json", "rounds/0001/head.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["run.json", "rounds/0001/round.json", "rounds/0001/head.safetensors", "rounds/0001/batch.parquet"]
+)
 def test_a_flipped_byte_names_the_file(pool: Pool, tmp_path: Path, name: str) -> None:
     truth = truth_of(pool)
     with start(pool, tmp_path / "run") as session:
@@ -300,6 +304,55 @@ def test_a_flipped_byte_names_the_file(pool: Pool, tmp_path: Path, name: str) ->
 
     with pytest.raises(Damaged, match=path.name):
         go_on()
+
+
+def test_a_closed_run_that_goes_on_is_open_again(pool: Pool, tmp_path: Path) -> None:
+    """The closing record counts only while it is the last word."""
+    truth = truth_of(pool)
+    with start(pool, tmp_path / "run", oracle="simulated", rounds={"k": 12, "holdout": 0.2}) as session:
+        session.ask_oracle(session.query())
+        first = session.finish()
+        assert session.status().finished
+        assert session.finish() == first, "nothing new, nothing changes"
+        late = next(key for key in truth if key not in session.batch(0).keys)
+        session.tell({late: truth[late]})
+        assert not session.status().finished
+        assert session.finish()["labels"] == 13
+        session.ask_oracle(session.query())
+        assert session.final() is None
+        assert session.finish()["labels"] == 25
+    assert sorted(entry.name for entry in (tmp_path / "run").iterdir() if "tmp" in entry.name) == []
+
+
+def test_more_rounds_may_be_asked_for_later(pool: Pool, tmp_path: Path) -> None:
+    """A config with more rounds goes on, and ends as one that had them from the start."""
+    fields = {**FIELDS, "pool": str(pool.path)}
+    out = tmp_path / "run"
+    run(parse_config({**fields, "rounds": {**FIELDS["rounds"], "count": 1}}), out)
+    grown = run(parse_config(fields), out)
+    whole = run(parse_config(fields), tmp_path / "whole")
+    assert (grown.rounds, grown.labels, grown.accuracy) == (whole.rounds, whole.labels, whole.accuracy)
+    assert trace(out) == trace(tmp_path / "whole")
+
+
+def test_a_lost_last_round_is_noticed(pool: Pool, tmp_path: Path) -> None:
+    with start(pool, tmp_path / "run") as session:
+        session.query()
+        session.query()
+    shutil.rmtree(tmp_path / "run" / "rounds" / "0001")
+    with pytest.raises(Damaged, match="0001"):
+        Session(tmp_path / "run")
+
+
+def test_one_process_at_a_time_and_visitors_change_nothing(pool: Pool, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with start(pool, out) as session, locked(out, "run"):
+        with pytest.raises(RunError, match="another process"):
+            session.query()
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+        with Session(out, visit=True) as visitor:
+            assert visitor.status().rounds == 0
+        assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
 def test_files_oracle_waits_and_goes_on(pool: Pool, tmp_path: Path) -> None:

@@ -32,13 +32,14 @@ def import_(
     from raysal.cli.visit import visit
     from raysal.label import read_labels
     from raysal.pool import open_pool
-    from raysal.session import Session, stored_config
+    from raysal.rundir import RunDir
+    from raysal.session import Session
 
     read = read_labels(file)
     if pool is None:
         session = visit(run, "start one with --pool POOL, or check the path")
     else:
-        begun = stored_config(run) is not None
+        begun = RunDir(run).config() is not None
         if not begun:  # a typing error should not leave a run behind
             open_pool(pool).ids_of([label.key for label in read.labels])
         session = Session(run, pool, visit=begun)

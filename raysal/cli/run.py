@@ -84,13 +84,14 @@ def status(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
     del json, debug
     from raysal.cli.visit import visit
     from raysal.errors import PoolError
-    from raysal.session import ROUNDS, Status
+    from raysal.rundir import RunDir
+    from raysal.session import Status
 
     try:
         with visit(run) as session:
             found: Status = session.status()
     except PoolError as error:
-        if any((run / ROUNDS).glob("*/round.json")):
+        if RunDir(run).rounds:
             raise
         data = {"run": str(run), "state": "embedding", "problem": str(error)}
         return Outcome(data=data, view=f"{run}: no rounds yet, its pool is not ready ({error})")

@@ -17,8 +17,9 @@ def visit(run: Path, fix: str = "start one with `raysal run CONFIG --out RUN`, o
     Raises:
         RunError: there is none.
     """
-    from raysal.session import Session, stored_config
+    from raysal.rundir import RunDir
+    from raysal.session import Session
 
-    if stored_config(run) is None:
+    if RunDir(run).config() is None:
         raise RunError(run, "no run is there", fix)
     return Session(run, visit=True)

@@ -4,7 +4,7 @@ from raysal.label.base import Oracle, OracleConfig
 from raysal.label.files import LabelFile, read_labels, write_labels
 from raysal.label.ledger import Ledger
 from raysal.label.oracles import FilesOracle, SimulatedOracle
-from raysal.label.records import STATES, Changes, Labelled, State, Told
+from raysal.label.records import STATES, Changes, Labelled, State, Told, as_labels
 
 ORACLES: dict[str, type[OracleConfig]] = {
     "files": FilesOracle,
@@ -25,6 +25,7 @@ __all__ = [
     "SimulatedOracle",
     "State",
     "Told",
+    "as_labels",
     "read_labels",
     "write_labels",
 ]

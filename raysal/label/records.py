@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Literal
@@ -104,3 +105,18 @@ def checked(label: Label) -> Label:
     if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight) or weight <= 0:
         raise LabelError(f"{key!r}: weight", f"{weight!r} is not a finite number above 0", "1.0 is usual")
     return Label(key=key, label=text, annotator=annotator, weight=float(weight))
+
+
+def as_labels(labels: Mapping[str, str] | Sequence[Label]) -> list[Label]:
+    """Labels as callers write them: by key, or as records.
+
+    Raises:
+        LabelError: it is neither.
+    """
+    if isinstance(labels, Mapping):
+        return [Label(key=key, label=label) for key, label in labels.items()]
+    listed: list[object] = [] if isinstance(labels, str) else list(labels)
+    strange = labels if isinstance(labels, str) else next((x for x in listed if not isinstance(x, Label)), None)
+    if strange is not None:
+        raise LabelError("labels", f"{strange!r} is not a raysal.Label", "pass {key: label}, or a list of raysal.Label")
+    return list(labels)

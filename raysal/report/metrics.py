@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from raysal.report.records import Arm, Record, read_arm, read_control
+from raysal.report.records import Arm, read_arm, read_control
+from raysal.rundir import Record
 
 STAGES = ("embed", "update", "sweep and narrow", "select", "evaluate", "commit")
 """The order stages run in; others, if there are any, come after them by name."""

@@ -8,8 +8,8 @@ from typing import Any
 from raysal.report.figure import BLUE, GREEN, INK, MUTED, ORANGE, PALE, PURPLE, SKY, VERMILION, YELLOW, svg
 from raysal.report.markup import Html
 from raysal.report.metrics import STAGES, Curve, in_order, labels_saved, record_seconds
-from raysal.report.records import Record
 from raysal.report.table import percent
+from raysal.rundir import Record
 
 BARS = 40
 """Bars of stage times at most; beyond, neighbouring rounds share one."""

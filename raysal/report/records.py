@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raysal.config import RunConfig
-from raysal.errors import Damaged, FingerprintMismatch, RunError
+from raysal.errors import RunError
 from raysal.label import Ledger, State
 from raysal.pool import Pool, open_pool
-from raysal.run import CONTROL, EMBEDDING
-from raysal.session import BATCH, FINAL, HEAD, LEDGER, RECORD, ROUNDS, stored_config
+from raysal.rundir import EMBEDDING, Record, RunDir
 from raysal.store import read_sealed
 from raysal.update import Head
-
-Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +44,13 @@ class Arm:
         Raises:
             Damaged: the file is missing or unreadable.
         """
-        path = _round(self.path, round) / BATCH
-        try:
-            return pq.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            raise Damaged(path, f"cannot be read ({error})", "restore it from a copy") from None
+        return RunDir(self.path).batch(round).table
 
     def newest_head(self) -> Head | None:
         """The head of the newest record that has one."""
         for record in reversed(self.records):
             if record["head_version"] is not None:
-                folder = self.path / FINAL if record is self.final else _round(self.path, record["round"])
-                return Head.load(folder / HEAD)
+                return RunDir(self.path).head(None if record is self.final else record["round"])
         return None
 
 
@@ -79,33 +69,26 @@ def read_arm(run: Path) -> Arm:
         RunError: no run is there.
         Damaged: a record is missing or was altered.
     """
-    config = stored_config(run)
+    there = RunDir(run)
+    config = there.config()
     if config is None:
         raise RunError(run, "no run is there", "start one with `raysal run CONFIG --out RUN`")
-    folder = run / ROUNDS
-    count = sum(entry.name.isdigit() for entry in folder.iterdir()) if folder.is_dir() else 0
-    closing = run / FINAL / RECORD
-    rounds = [read_sealed(_round(run, round) / RECORD) for round in range(count)]
+    rounds = [there.record(round) for round in range(there.rounds)]
     embedding = run / EMBEDDING
     if rounds and embedding.exists():  # done once, before the first round
         rounds[0]["seconds"] = {"embed": read_sealed(embedding)["seconds"], **rounds[0]["seconds"]}
-    return Arm(
-        path=run,
-        config=config,
-        rounds=tuple(rounds),
-        final=read_sealed(closing) if closing.exists() else None,
-    )
+    return Arm(path=run, config=config, rounds=tuple(rounds), final=there.final())
 
 
 def read_control(run: Path) -> Arm | None:
     """The control arm of a run, if it has begun."""
-    path = run / CONTROL
-    return read_arm(path) if stored_config(path) is not None else None
+    control = RunDir(run).control
+    return read_arm(control.path) if control.config() is not None else None
 
 
 def read_answers(arm: Arm) -> Answers:
     """The labels of an arm as they stand now; none where there is no ledger yet."""
-    path = arm.path / LEDGER
+    path = RunDir(arm.path).ledger
     if not path.exists():
         return Answers(classes={}, counts={})
     with Ledger(path, create=False) as ledger:
@@ -123,16 +106,5 @@ def pool_of(arm: Arm) -> Pool:
         FingerprintMismatch: another pool lies there now.
     """
     pool = open_pool(arm.config.pool)
-    if arm.rounds and arm.rounds[0]["pool"] != pool.fingerprint:
-        raise FingerprintMismatch(
-            pool.path,
-            "the pool's fingerprint",
-            arm.rounds[0]["pool"],
-            pool.fingerprint,
-            "put the run's own pool there",
-        )
+    RunDir(arm.path).check_pool(pool)
     return pool
-
-
-def _round(run: Path, round: int) -> Path:
-    return run / ROUNDS / f"{round:04d}"

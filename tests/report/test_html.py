@@ -14,7 +14,8 @@ from small_run import begin
 from raysal.config import parse_config
 from raysal.errors import Damaged, RunError
 from raysal.report import headline, report_html, summary, write_report
-from raysal.session import Session, begin_run
+from raysal.rundir import RunDir
+from raysal.session import Session
 
 VOID = {"meta", "img", "br"}
 
@@ -123,7 +124,7 @@ def short(folder: Path, rounds: int, **fields: object) -> Path:
             "rounds": {"k": 5, "count": 4, **fields},
         }
     )
-    begin_run(folder / "run", config)
+    RunDir(folder / "run").begin(config)
     with Session(folder / "run", pool) as session:
         for number in range(rounds):
             batch = session.query()

@@ -15,7 +15,7 @@ from raysal.config import parse_config
 from raysal.errors import Damaged, RunError
 from raysal.report import Curve, labels_saved, learning_curve, rich_table, stage_seconds, summary
 from raysal.report.metrics import Row
-from raysal.session import begin_run
+from raysal.rundir import RunDir
 from raysal.store import read_sealed, write_sealed
 
 
@@ -159,7 +159,7 @@ def test_no_run_and_an_altered_record_are_named(tmp_path: Path):
     with pytest.raises(RunError, match="no run is there"):
         learning_curve(tmp_path / "nowhere")
     run = tmp_path / "run"
-    begin_run(run, parse_config({"pool": tmp_path / "pool"}))
+    RunDir(run).begin(parse_config({"pool": tmp_path / "pool"}))
     assert learning_curve(run) == Curve()
     assert summary(run) == []
     folder = run / "rounds" / "0000"

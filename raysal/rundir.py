@@ -1,0 +1,178 @@
+"""What lies where in a run directory, and the one way to read it.
+
+    run.json                     the config (sealed)
+    ledger.sqlite                the labels: the only truth
+    embed.json                   what embedding took, where the run did it (sealed)
+    rounds/0000/batch.parquet    the batch: id, key, rank, score, reason, strategy, head_version
+    rounds/0000/head.safetensors the head that chose it (none before the first label)
+    rounds/0000/round.json       how it was chosen, what it took, and the sha256 of the batch (sealed)
+    final/                       head and round.json after the last labels, without a batch
+    control/                     the random arm, if there is one: a run directory of its own
+
+A round appears in one rename. Reading checks every byte: a flipped one names its file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raysal.config import RunConfig, parse_config
+from raysal.errors import Damaged, FingerprintMismatch, RunError
+from raysal.pool import Pool
+from raysal.store import publish_directory, read_sealed, sweep_temporaries, temporary_name, write_sealed
+from raysal.update import Head
+
+RUN, LEDGER, ROUNDS, FINAL = "run.json", "ledger.sqlite", "rounds", "final"
+BATCH, HEAD, RECORD = "batch.parquet", "head.safetensors", "round.json"
+EMBEDDING = "embed.json"
+CONTROL = "control"
+VERSION = 1
+RESTORE = "restore it from a copy"
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A committed batch: what to label, in pick order."""
+
+    round: int
+    table: pa.Table
+    """id, key, rank, score, reason, strategy, head_version"""
+
+    @property
+    def keys(self) -> list[str]:
+        return list(self.table["key"].to_pylist())
+
+    @property
+    def ids(self) -> list[int]:
+        return list(self.table["id"].to_pylist())
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """A run directory, there or not yet."""
+
+    path: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / LEDGER
+
+    @property
+    def control(self) -> RunDir:
+        return RunDir(self.path / CONTROL)
+
+    def config(self) -> RunConfig | None:
+        """The config the run was begun with; None if there is no run.
+
+        Raises:
+            Damaged, RunError: its run.json was altered, or is of another version, or is gone beside a ledger.
+        """
+        path = self.path / RUN
+        if not path.exists():
+            if self.ledger.exists():
+                raise Damaged(path, "the file is missing beside a ledger", RESTORE)
+            return None
+        record = read_sealed(path)
+        if record.get("version") != VERSION:
+            raise RunError(path, f"version {record.get('version')}, this raysal reads {VERSION}", "update raysal")
+        return parse_config(record["config"])
+
+    def begin(self, config: RunConfig) -> None:
+        """Make the directory and keep the config in it, if it is not there yet: from here on it can be resumed."""
+        (self.path / ROUNDS).mkdir(parents=True, exist_ok=True)
+        if not (self.path / RUN).exists():
+            config = config.model_copy(update={"pool": config.pool.absolute()})
+            write_sealed(self.path / RUN, {"config": config.model_dump(mode="json"), "version": VERSION})
+
+    def sweep(self) -> None:
+        """Delete what an interrupted writer left. For the one process that is at work on the run."""
+        sweep_temporaries(self.path / ROUNDS)
+        sweep_temporaries(self.path)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds committed so far."""
+        folder = self.path / ROUNDS
+        return sum(entry.name.isdigit() for entry in folder.iterdir()) if folder.is_dir() else 0
+
+    def record(self, round: int) -> dict[str, Any]:
+        """How a round was chosen."""
+        return read_sealed(self._round(round) / RECORD)
+
+    def batch(self, round: int) -> Batch:
+        """A committed batch.
+
+        Raises:
+            Damaged: it is missing, or is not, to the byte, what its round.json names.
+        """
+        path = self._round(round) / BATCH
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise Damaged(path, f"cannot be read ({error.strerror})", RESTORE) from None
+        if hashlib.sha256(content).hexdigest() != self.record(round)["batch_sha256"]:
+            raise Damaged(path, "its bytes do not match the sha256 in its round.json", RESTORE)
+        return Batch(round=round, table=pq.read_table(pa.BufferReader(content)))
+
+    def head(self, round: int | None) -> Head | None:
+        """The head a round was chosen by, or with None that of the closing record; None if it had none.
+
+        Raises:
+            Damaged: it is not the head its record names.
+        """
+        folder = self.path / FINAL if round is None else self._round(round)
+        record = read_sealed(folder / RECORD)
+        if record["head_digest"] is None:
+            return None
+        head = Head.load(folder / HEAD)
+        if head.digest() != record["head_digest"]:
+            raise Damaged(folder / HEAD, "is not the head its round.json names", RESTORE)
+        return head
+
+    def final(self) -> dict[str, Any] | None:
+        """The closing record; None if the run was not closed, or went on after it was."""
+        path = self.path / FINAL / RECORD
+        record = read_sealed(path) if path.exists() else None
+        return record if record is not None and record["round"] == self.rounds else None
+
+    def check_pool(self, pool: Pool) -> None:
+        """Raises: FingerprintMismatch: the rounds were chosen from another pool."""
+        if self.rounds and (expected := self.record(0)["pool"]) != pool.fingerprint:
+            raise FingerprintMismatch(
+                pool.path, "the pool's fingerprint", expected, pool.fingerprint, "use the run's own pool"
+            )
+
+    def publish(self, round: int | None, record: Record, head: Head | None, table: pa.Table | None) -> None:
+        """Commit a round, or with None the closing record in place of an older one, in one rename."""
+        final = self.path / FINAL if round is None else self._round(round)
+        temporary = temporary_name(final)
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True)
+        if table is not None:
+            pq.write_table(table, temporary / BATCH)
+            record = {**record, "batch_sha256": hashlib.sha256((temporary / BATCH).read_bytes()).hexdigest()}
+        if head is not None:
+            head.save(temporary / HEAD)
+        write_sealed(temporary / RECORD, record)
+        if round is None and final.exists():
+            os.rename(final, temporary_name(final, "-old"))  # swept on the next start, should this process die here
+        publish_directory(temporary, final)
+        shutil.rmtree(temporary_name(final, "-old"), ignore_errors=True)
+
+    def _round(self, round: int) -> Path:
+        return self.path / ROUNDS / f"{round:04d}"

@@ -1,0 +1,65 @@
+"""Law 7: what reaches the driver does not grow with the pool.
+
+Judged by what crosses the border, not by resident memory, which a test cannot hold still: every reply of every partition
+is weighed while a session runs over a small pool and over one eight times as large. benchmarks/memory.py measures the
+resident memory of a real driver.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_pool, mixture
+
+from raysal.fleet import LocalFleet, plan_partitions
+from raysal.session import Session
+
+
+class WeighingFleet(LocalFleet):
+    """Keeps the size of the heaviest round trip, both ways."""
+
+    heaviest = 0
+
+    def each(self, fn: Callable[..., Any], *args: Any) -> list[Any]:
+        replies = super().each(fn, *args)
+        self.heaviest = max(self.heaviest, len(pickle.dumps(replies)), len(pickle.dumps(args)))
+        return replies
+
+
+def heaviest_reply(folder: Path, rows: int, select: str, narrow: dict[str, Any]) -> int:
+    vectors, labels = mixture(rows, 16)
+    pool = make_pool(folder / f"pool-{rows}", vectors, chunk_rows=500, labels=labels)
+    with (
+        WeighingFleet(plan_partitions(pool, 2)) as fleet,
+        Session(
+            folder / f"run-{rows}-{select}",
+            pool,
+            fleet=fleet,
+            select=select,
+            narrow=narrow,
+            oracle="simulated",
+            start={"name": "typical", "sample": 300},
+        ) as session,
+    ):
+        for _ in range(2):
+            session.ask_oracle(session.query(20))
+        session.query(20)
+        return fleet.heaviest
+
+
+@pytest.mark.parametrize(
+    ("select", "narrow"),
+    [
+        ("badge", {"name": "anchoral", "anchors": 5, "subpool": 300, "explore": 50}),
+        ("coreset", {"name": "none"}),
+        ("top_score", {"name": "top_score", "size": 400}),
+        ("random", {"name": "uniform", "size": 400}),
+    ],
+)
+def test_replies_do_not_grow_with_the_pool(tmp_path: Path, select: str, narrow: dict[str, Any]) -> None:
+    small, large = (heaviest_reply(tmp_path, rows, select, narrow) for rows in (1500, 12_000))
+    assert large <= 1.1 * small
