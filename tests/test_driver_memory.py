@@ -1,8 +1,8 @@
 """Law 7: what reaches the driver does not grow with the pool.
 
-Judged by what crosses the border, not by resident memory, which a test cannot hold still: every reply of every partition
-is weighed while a session runs over a small pool and over one eight times as large. benchmarks/memory.py measures the
-resident memory of a real driver.
+Judged by what crosses the border, not by resident memory, which a test cannot hold still: every reply of every
+partition is weighed while a session runs over a small pool and over one eight times as large. benchmarks/memory.py
+measures the resident memory of a real driver.
 """
 
 from __future__ import annotations

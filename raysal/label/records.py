@@ -115,8 +115,11 @@ def as_labels(labels: Mapping[str, str] | Sequence[Label]) -> list[Label]:
     """
     if isinstance(labels, Mapping):
         return [Label(key=key, label=label) for key, label in labels.items()]
-    listed: list[object] = [] if isinstance(labels, str) else list(labels)
-    strange = labels if isinstance(labels, str) else next((x for x in listed if not isinstance(x, Label)), None)
-    if strange is not None:
-        raise LabelError("labels", f"{strange!r} is not a raysal.Label", "pass {key: label}, or a list of raysal.Label")
+    given: object = labels  # from outside, whatever its annotation says
+    listed: list[object] = [given] if isinstance(given, str) else list(labels)
+    for label in listed:
+        if not isinstance(label, Label):
+            raise LabelError(
+                "labels", f"{label!r} is not a raysal.Label", "pass {key: label}, or a list of raysal.Label"
+            )
     return list(labels)
