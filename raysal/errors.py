@@ -109,7 +109,8 @@ class FingerprintMismatch(UserError):
     """Things of different origin would be mixed: another encoder, another source, another pool."""
 
     def __init__(self, where: object, what: str, expected: str, got: str, fix: str) -> None:
-        super().__init__(where, f"{what} is {got[:16]}, expected {expected[:16]}", fix)
+        short = [value[:16] if len(value) == 64 else value for value in (got, expected)]  # a sha256 is long
+        super().__init__(where, f"{what} is {short[0]}, expected {short[1]}", fix)
         self.args = (where, what, expected, got, fix)
         self.expected, self.got = expected, got
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -15,12 +16,19 @@ from raysal.embed import ENCODERS
 from raysal.embed.base import Encoder
 from raysal.embed.precomputed import Precomputed, VectorSource
 from raysal.embed.unit import embed_unit
-from raysal.errors import ConfigError, EncoderError, QuarantineExceeded, UnknownName
+from raysal.errors import (
+    ConfigError,
+    EncoderError,
+    FingerprintMismatch,
+    QuarantineExceeded,
+    SourceError,
+    UnknownName,
+)
 from raysal.pool import ChunkStage, Manifest, PoolWriter, StagedChunk
 from raysal.pool.layout import KINDS
 from raysal.sources import SOURCES, check_keys
 from raysal.sources.base import Source
-from raysal.store import sweep_temporaries
+from raysal.store import locked, sweep_temporaries
 from raysal.types import Unit
 
 CHUNK_ROWS = {"vector": 65536, "image": 1024, "text": 1024}
@@ -79,6 +87,7 @@ def embed(
         EncoderError: the encoder does not take such items, or fails on all of them.
         SourceError: the source cannot be listed, is empty, or repeats a key.
         FingerprintMismatch, PoolError, Damaged: `out` holds another pool; see `PoolWriter`.
+        RunError: another process is writing this pool.
     """
     _check_range(batch_size, chunk_rows, workers, decode_threads, max_quarantine, threads)
     if backend not in ("local", "ray"):
@@ -89,44 +98,46 @@ def embed(
     rows = chunk_rows or CHUNK_ROWS[source.modality]
     dim = encoder.dim  # loads the model: what is missing should show before a long listing
     items, chunks = check_keys(source, rows)
-    writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows))
-    resumed = len(writer.committed)
-    already = _done(writer)
-    report = progress or _ignore
-    report(already, items)
-    started = time.perf_counter()
-    todo = (unit for unit in source.units(rows) if unit.index not in writer.committed)
-    first = next(todo, None) if resumed < chunks else None
-    if first is not None:
-        units = chain([first], todo)
-        stage = ChunkStage(pool, dim)
-        if backend == "local":
-            results = _embed_here(units, source, encoder, stage, batch_size, decode_threads, threads)
-        else:
-            from raysal.embed.ray_job import embed_on_ray
+    pool.mkdir(parents=True, exist_ok=True)
+    with locked(pool, "pool"):  # a second writer would sweep away what this one has staged
+        writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows))
+        resumed = len(writer.committed)
+        already = _done(writer)
+        report = progress or _ignore
+        report(already, items)
+        started = time.perf_counter()
+        todo = (unit for unit in source.units(rows) if unit.index not in writer.committed)
+        first = next(todo, None) if resumed < chunks else None
+        if first is not None:
+            units = chain([first], todo)
+            stage = ChunkStage(pool, dim)
+            if backend == "local":
+                results = _embed_here(units, source, encoder, stage, batch_size, decode_threads, threads)
+            else:
+                from raysal.embed.ray_job import embed_on_ray
 
-            results = embed_on_ray(
-                units,
-                source,
-                encoder,
-                stage,
-                batch_size=batch_size,
-                decode_threads=decode_threads,
-                workers=workers,
-                most=chunks - resumed,
-                threads=threads,
-                address=address,
-                device=getattr(encoder, "device", "cpu"),
-            )
-        try:
-            with closing(results):
-                for staged in results:
-                    writer.commit(staged)
-                    report(_done(writer), items)
-        finally:
-            # What a killed worker had begun. One that still runs loses files that nobody waits for.
-            for kind in KINDS:
-                sweep_temporaries(pool / kind)
+                results = embed_on_ray(
+                    units,
+                    source,
+                    encoder,
+                    stage,
+                    batch_size=batch_size,
+                    decode_threads=decode_threads,
+                    workers=workers,
+                    most=chunks - resumed,
+                    threads=threads,
+                    address=address,
+                    device=getattr(encoder, "device", "cpu"),
+                )
+            try:
+                with closing(results):
+                    for staged in results:
+                        writer.commit(staged)
+                        report(_done(writer), items)
+            finally:
+                # What a killed worker had begun. One that still runs loses files that nobody waits for.
+                for kind in KINDS:
+                    sweep_temporaries(pool / kind)
     quarantined = sum(record["quarantined"] for record in writer.committed.values())
     if quarantined > max_quarantine * items:
         raise QuarantineExceeded(pool, quarantined, items, max_quarantine)
@@ -165,8 +176,7 @@ def fitted(encoder: Encoder, source: Source, device: str = "cpu") -> Encoder:
 
 def manifest_for(source: Source, encoder: Encoder, dim: int, items: int, chunks: int, rows: int) -> Manifest:
     """The manifest of the pool that this source and encoder make."""
-    name, config = _name(encoder, ENCODERS), _config(encoder)
-    arg = config.pop("arg", None)
+    name, config = _encoder_config(encoder)
     return Manifest(
         dim=dim,
         modality=source.modality,
@@ -174,7 +184,7 @@ def manifest_for(source: Source, encoder: Encoder, dim: int, items: int, chunks:
         chunks=chunks,
         chunk_rows=rows,
         encoder={
-            "name": f"{name}:{arg}" if arg else name,
+            "name": name,
             "config": config,
             "fingerprint": encoder.fingerprint(),
             "preprocessing": dict(encoder.preprocessing()),
@@ -185,6 +195,51 @@ def manifest_for(source: Source, encoder: Encoder, dim: int, items: int, chunks:
             "fingerprint": source.fingerprint(),
         },
     )
+
+
+def check_origin(pool: Path, begun: Manifest, source: Source, encoder: Encoder) -> None:
+    """Refuse a pool that was not made of this source by this encoder. Loads no weights and needs no source.
+
+    Names and fields are compared with those in the manifest. A source whose fields differ is still the same if it
+    is there and has the recorded fingerprint (it was moved); if it is not there, only its paths may differ. What
+    has changed behind the same fields is not looked for: the pool stays what it was.
+
+    Raises:
+        FingerprintMismatch: names what differs.
+    """
+    fix = "name what the pool was made of, or another pool directory"
+    if isinstance(encoder, Precomputed) and encoder.dim == 0:
+        encoder = dataclasses.replace(encoder, dim=begun.dim)
+    name, config = _encoder_config(encoder)
+    _check_fields(pool, "encoder", begun.encoder, name, config, fix)
+    source = _with_absolute_paths(source)
+    name, config = _name(source, SOURCES), _config(source)
+    try:
+        _check_fields(pool, "source", begun.source, name, config, fix)
+    except FingerprintMismatch:
+        if name != begun.source["name"]:
+            raise
+        try:
+            found = source.fingerprint()
+        except SourceError:
+            places = {field.name for field in dataclasses.fields(source) if "Path" in str(field.type)}  # type: ignore[arg-type]
+            fields = {field: value for field, value in config.items() if field not in places}
+            _check_fields(pool, "source", begun.source, name, fields, fix)
+        else:
+            expected = begun.source["fingerprint"]
+            if found != expected:
+                raise FingerprintMismatch(pool, "the source's fingerprint", expected, found, fix) from None
+
+
+def _check_fields(
+    pool: Path, what: str, recorded: Mapping[str, Any], name: str, config: Mapping[str, Any], fix: str
+) -> None:
+    if name != recorded["name"]:
+        raise FingerprintMismatch(pool, f"the {what}", str(recorded["name"]), name, fix)
+    begun = recorded.get("config", {})
+    for field, value in json.loads(json.dumps(config)).items():  # tuples as they were written
+        if field in begun and begun[field] != value:
+            raise FingerprintMismatch(pool, f"the {what}'s {field}", str(begun[field]), str(value), fix)
 
 
 @contextmanager
@@ -227,6 +282,13 @@ def _ignore(done: int, total: int) -> None:
 
 def _name(part: object, registry: dict[str, Any]) -> str:
     return next((name for name, cls in registry.items() if cls is type(part)), type(part).__name__)
+
+
+def _encoder_config(encoder: Encoder) -> tuple[str, dict[str, Any]]:
+    """The name of an encoder with what stands after its colon, and its other fields."""
+    name, config = _name(encoder, ENCODERS), _config(encoder)
+    arg = config.pop("arg", None)
+    return f"{name}:{arg}" if arg else name, config
 
 
 def _config(part: Any) -> dict[str, Any]:
