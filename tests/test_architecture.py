@@ -22,14 +22,13 @@ FLOORS = (
     ("update", "pool", "label", "sources"),
     ("sweep", "fleet", "embed"),
     ("select", "narrow", "evaluate"),
+    ("rundir", "refresh"),
     ("session",),
     ("report", "web", "run", "api", "demo"),
     ("cli", "__main__", "__init__"),
 )
 """From the ground up: a module may import from its own floor and from those before it."""
 RAY = {"fleet/ray_fleet.py", "embed/ray_job.py"}
-LARGE = {"session.py": 540}
-"""Files that have outgrown the limit of 400 lines and wait to be split: they may shrink, not grow."""
 REGISTRIES = {
     "embed": "ENCODERS",
     "label": "ORACLES",
@@ -50,7 +49,9 @@ def unit_of(path: Path) -> str:
 
 
 def floor_of(unit: str) -> int:
-    return next(number for number, units in enumerate(FLOORS) if unit in units)
+    floors = [number for number, units in enumerate(FLOORS) if unit in units]
+    assert floors, f"{unit} has no floor yet: give it one in FLOORS"
+    return floors[0]
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -124,8 +125,7 @@ def test_exported_names_are_sorted_and_exist(path):
 
 @every_file
 def test_a_file_can_be_read_in_one_sitting(path):
-    most = LARGE.get(path.relative_to(ROOT).as_posix(), 400)
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= most
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 @every_file
