@@ -56,8 +56,9 @@ def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunR
     """
     tell = report or silent
     validate(config)
+    ready = pool_is_ready(config)
     RunDir(out).begin(config)
-    embedded = ensure_pool(config, tell)
+    embedded = None if ready else embed_pool(config, tell)
     if embedded is not None:
         write_sealed(out / EMBEDDING, {"seconds": embedded.seconds, "items": embedded.embedded})
     pool = open_pool(config.pool)
@@ -112,27 +113,34 @@ def validate(config: RunConfig) -> None:
         config.encoder.build("encoder", ENCODERS)
 
 
-def ensure_pool(config: RunConfig, tell: Progress) -> EmbedReport | None:
-    """Embed the config's source into its pool, or finish doing so; None if the pool was there already.
-
-    How much was lost is not judged here: the pool knows, also the next time (`check_lost`).
+def pool_is_ready(config: RunConfig) -> bool:
+    """Whether the config's pool is there, whole, and what the config says; False if it is to be embedded.
 
     Raises:
-        PoolError: there is no pool, and the config does not say how to make one.
-        FingerprintMismatch: the pool is there, but not of the source and encoder that the config names.
+        PoolError: there is no pool, and the config does not say how to make one; or it cannot be read.
+        FingerprintMismatch: it was not made of the source, or not by the encoder, that the config names.
     """
     try:
         pool = open_pool(config.pool)
-        if config.source is not None and config.encoder is not None:
-            source, encoder = config.source.build("source", SOURCES), config.encoder.build("encoder", ENCODERS)
-            check_origin(pool.path, pool.manifest, source, encoder)
-        return None
     except PoolIncomplete:
         if config.source is None:
             raise
+        return False
     except PoolError:
         if config.source is None or (config.pool / "pool.json").exists():
             raise
+        return False
+    if config.source is not None and config.encoder is not None:
+        source, encoder = config.source.build("source", SOURCES), config.encoder.build("encoder", ENCODERS)
+        check_origin(pool.path, pool.manifest, source, encoder)
+    return True
+
+
+def embed_pool(config: RunConfig, tell: Progress) -> EmbedReport:
+    """Embed the config's source into its pool, or finish doing so.
+
+    How much was lost is not judged here: the pool knows, also the next time (`check_lost`).
+    """
     assert config.source is not None
     assert config.encoder is not None
     settings = config.embed
