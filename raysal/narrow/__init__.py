@@ -37,17 +37,19 @@ def narrow(
     """Sweep once, and set the fleet's candidates to what the narrower keeps of the `available` items.
 
     Candidates that would not fill a batch of k are topped up from a uniform sample, and the rule says so: a
-    batch is never cut short while the pool has items left.
+    batch is never cut short while the pool has items left. It also names the classes with anchor settings and
+    no label yet, which may come, or be misspelled.
     """
     request = narrower.request(labelled, available, key)
     found = sweep(fleet, head, replace(request, sample=max(request.sample, k), key=derive(key, "sample")))
     narrowed = narrower.narrow(found)
-    if narrowed.ids is None:
-        return found, narrowed
-    ids = np.unique(narrowed.ids)
-    if len(ids) < k:
-        spare = found.sample[0][~np.isin(found.sample[0], ids)][: k - len(ids)]
-        ids = np.union1d(ids, spare)
-        narrowed = Narrowed(ids=ids, rule=f"{narrowed.rule}, topped up with {len(spare)} uniform")
-    fleet.each(keep, ids)
+    if narrowed.ids is not None:
+        ids = np.unique(narrowed.ids)
+        if len(ids) < k:
+            spare = found.sample[0][~np.isin(found.sample[0], ids)][: k - len(ids)]
+            ids = np.union1d(ids, spare)
+            narrowed = Narrowed(ids=ids, rule=f"{narrowed.rule}, topped up with {len(spare)} uniform")
+        fleet.each(keep, ids)
+    if isinstance(narrower, AnchorAL) and (unseen := narrower.classes.keys() - set(labelled.classes)):
+        narrowed = replace(narrowed, rule=f"{narrowed.rule}, no labels yet of: {', '.join(sorted(unseen))}")
     return found, narrowed

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from raysal.narrow.base import LabelledVectors, Narrowed
 from raysal.rng import derive, generator, item_uniform
@@ -28,6 +28,8 @@ Count = Annotated[int, Field(ge=1)]
 class ClassAnchors:
     """Anchor settings of one class; None takes the common ones."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")  # a misspelled setting would otherwise set nothing
+
     anchors: Count | None = None
     strategy: Strategy | None = None
 
@@ -37,7 +39,8 @@ class AnchorAL:
     """Neighbours of class-wise anchors (the published method; exact neighbours instead of HNSW).
 
     Anchors: `anchors` per class by `strategy`; a class with fewer labels gives all. `classes` sets both for
-    single classes: `{shark = {anchors = 50, strategy = "random"}}`. Re-drawn every round.
+    single classes: `{shark = {anchors = 50, strategy = "random"}}`; the rule names those without a label yet.
+    Re-drawn every round.
     Search: the `neighbours` most cosine-similar available items of each anchor, in the whole pool.
     Score of an item: its mean similarity to the anchors that found it. Subpool: the `subpool` best, ties to
     lower id. With no more than `subpool` items available nothing is narrowed. A class without labels has no

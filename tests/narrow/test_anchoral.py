@@ -12,7 +12,7 @@ from conftest import make_pool, mixture
 from programs import labelled_of, local, random_head, run_program, small
 
 from raysal.config import choice
-from raysal.errors import PoolExhausted
+from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import exclude
 from raysal.narrow import NARROWERS, AnchorAL, LabelledVectors, narrow
 from raysal.narrow.anchors import kmeans_plus_plus, mean_similarity
@@ -117,6 +117,26 @@ def test_settings_of_one_class_change_that_class_alone(own, pool, data):
     assert of_class(plain, "class-2") != of_class(other, "class-2")
     assert len(of_class(other, "class-2")) == own.get("anchors", 4)
     assert batch(pool, plain, known) != batch(pool, other, known)
+
+
+def test_a_misspelled_setting_of_a_class_is_named():
+    with pytest.raises(ConfigError) as caught:
+        built(classes={"class-2": {"anchors": 3, "bogus": 1}})
+    assert caught.value.where == "narrow.classes.class-2.bogus"
+
+
+def test_settings_of_a_class_without_labels_show_in_the_rule(pool, data):
+    known = data[1]
+    own = {name: {"anchors": 2} for name in ("zebra", "class-2", "ant")}
+    fleet = local(pool, 2)
+    for k, size in ((1, 40), (60, 40), (1, N)):  # narrowed, topped up, not narrowed
+        rules = []
+        for classes in (own, {"class-2": own["class-2"]}):
+            fleet.reset()
+            left = sum(fleet.each(exclude, known.ids))
+            narrower = built(neighbours=10, subpool=size, classes=classes)
+            rules.append(narrow(fleet, narrower, None, known, k=k, available=left, key=7)[1].rule)
+        assert rules[0] == f"{rules[1]}, no labels yet of: ant, zebra"
 
 
 def test_every_class_gives_its_anchors_and_a_small_one_gives_all(data):
