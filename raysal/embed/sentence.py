@@ -28,7 +28,10 @@ class Sentence:
 
     @property
     def dim(self) -> int:
-        return int(load_model(self.arg, self.device).get_sentence_embedding_dimension())
+        model = load_model(self.arg, self.device)
+        # Newer releases warn of the old name, older ones lack the new one.
+        known = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+        return int(known())
 
     def preprocessing(self) -> Mapping[str, Any]:
         return {"tokenizer": "the model's own", "longest": load_model(self.arg, self.device).max_seq_length}
