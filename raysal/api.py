@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
+from reprlib import repr as _short
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,10 +20,10 @@ from numpy.typing import NDArray
 from raysal.config import Choice, FleetConfig, choice
 from raysal.errors import ConfigError, EncoderError, LabelError, PoolExhausted, RunError, UnknownName
 from raysal.fleet import Fleet, exclude, open_fleet
-from raysal.label import read_labels
+from raysal.label import as_labels, read_labels
 from raysal.label.events import Draft
 from raysal.label.items import ItemState
-from raysal.label.records import Labelled, checked
+from raysal.label.records import Labelled
 from raysal.pool import Pool, open_pool
 from raysal.rng import derive
 from raysal.types import Label
@@ -61,16 +64,18 @@ def embed(
     `raysal.embed.job.embed`.
 
     Raises:
+        ConfigError: an argument is of the wrong type or out of range.
         QuarantineExceeded: more than `max_quarantine` of the items are quarantined; the pool is there.
         UserError: as its kinds say; among them EncoderError, SourceError, FingerprintMismatch.
     """
     from raysal.embed.job import embed as run_job
 
+    out = path_of("out", out)
     items = source_of(source)
     run_job(
         items,
         encoder_of(encoder, items),
-        Path(out),
+        out,
         batch_size=batch_size,
         chunk_rows=chunk_rows,
         workers=workers,
@@ -85,13 +90,19 @@ def embed(
 
 
 def source_of(source: str | Path | Mapping[str, Any] | Choice | Source) -> Source:
-    """A source as it is, by its config, or by what lies at a path."""
+    """A source as it is, by its config, or by what lies at a path.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
     from raysal.sources import SOURCES, detect_source
 
     if isinstance(source, str | Path):
         return detect_source(source)
     if isinstance(source, Mapping | Choice):
-        return choice(source).build("source", SOURCES)
+        return choice(source, "source").build("source", SOURCES)
+    if not gives(source, "fingerprint", "units", "read"):
+        raise ConfigError("source", f"{_short(source)} is no source", "pass a path, a mapping with `name`, or a source")
     return source
 
 
@@ -100,6 +111,7 @@ def encoder_of(encoder: Part | Encoder | None, source: Source) -> Encoder:
 
     Raises:
         EncoderError: none is named, and the source gives no vectors.
+        ConfigError: it is neither a name, nor a config, nor an encoder.
     """
     from raysal.embed import ENCODERS
 
@@ -111,8 +123,41 @@ def encoder_of(encoder: Part | Encoder | None, source: Source) -> Encoder:
             )
         encoder = "precomputed"
     if isinstance(encoder, str | Mapping | Choice):
-        return choice(encoder).build("encoder", ENCODERS)
+        return choice(encoder, "encoder").build("encoder", ENCODERS)
+    if not gives(encoder, "fingerprint", "prepare", "encode"):
+        raise ConfigError(
+            "encoder", f"{_short(encoder)} is no encoder", "pass a name, a mapping with it, or an encoder"
+        )
     return encoder
+
+
+def gives(thing: object, *methods: str) -> bool:
+    """Whether a thing is an instance with these methods. Properties are not looked at: one may load a model."""
+    return not isinstance(thing, type) and all(callable(getattr(thing, name, None)) for name in methods)
+
+
+def path_of(name: str, value: object) -> Path:
+    """The path that argument `name` is.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(value, str | PathLike):
+        raise ConfigError(name, f"{_short(value)} is not a path", "pass a string or a Path")
+    return Path(value)
+
+
+def whole(name: str, value: object, least: int) -> int:
+    """The whole number from `least` on that argument `name` is.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ConfigError(name, f"{_short(value)} is not a whole number", f"use {least} or more")
+    if value < least:
+        raise ConfigError(name, f"{value} is too small", f"use {least} or more")
+    return int(value)
 
 
 def select(
@@ -141,28 +186,28 @@ def select(
     Raises:
         PoolExhausted: fewer than k items are left.
         LabelError: a label's key is not in the pool, or a label cannot be accepted.
-        UnknownName, ConfigError: a strategy or narrower, or a field of it, does not exist.
+        UnknownName, ConfigError: a strategy or narrower, or a field of it, does not exist; an argument is of the
+            wrong type or out of range.
         RunError, FingerprintMismatch: `labels` is a directory without a run, or the run of another pool.
         PoolError: the pool cannot be opened.
     """
     from raysal.narrow import NARROWERS
     from raysal.narrow import narrow as narrow_down
+    from raysal.refresh import gather_labelled
     from raysal.select import SELECTORS, Task
     from raysal.select import select as select_batch
-    from raysal.session import batch_table, gather_labelled
+    from raysal.session import batch_table
 
-    if k < 1:
-        raise ConfigError("k", f"{k} is not a batch", "ask for at least 1")
+    k, seed = whole("k", k, 1), whole("seed", seed, 0)
+    parts = 0 if partitions is None else whole("partitions", partitions, 1)
     if backend not in ("local", "ray"):
         raise UnknownName("backend", backend, ["local", "ray"])
-    if partitions is not None and partitions < 1:
-        raise ConfigError("partitions", f"{partitions} is too few", "use 1 or more, or leave it out")
-    chosen = choice(strategy)
+    chosen = choice(strategy, "strategy")
     selector = chosen.build("strategy", SELECTORS)
-    narrower = choice(narrow or "none").build("narrow", NARROWERS)
-    pool = pool if isinstance(pool, Pool) else open_pool(pool)
+    narrower = choice("none" if narrow is None else narrow, "narrow").build("narrow", NARROWERS)
+    pool = pool if isinstance(pool, Pool) else open_pool(path_of("pool", pool))
     known = known_labels(pool, labels)
-    with open_fleet(pool, FleetConfig(backend=backend, partitions=partitions or 0)) as fleet:
+    with open_fleet(pool, FleetConfig(backend=backend, partitions=parts)) as fleet:
         available = known.take_out(fleet)
         if k > available:
             raise PoolExhausted(wanted=k, available=available)
@@ -224,16 +269,15 @@ def known_labels(pool: Pool, labels: Labels | None) -> Known:
         if not path.exists():
             raise LabelError(path, "no such label file or run directory", "check the path")
         return agreed(pool, read_labels(path).labels)
-    if isinstance(labels, Mapping):
-        labels = [Label(key=key, label=label) for key, label in labels.items()]
-    return agreed(pool, labels)
+    return agreed(pool, as_labels(labels))
 
 
 def labels_of_run(pool: Pool, run_dir: Path) -> Known:
     """The ledger of a run over this pool."""
-    from raysal.session import Session, stored_config
+    from raysal.rundir import RunDir
+    from raysal.session import Session
 
-    if stored_config(run_dir) is None:
+    if RunDir(run_dir).config() is None:
         raise RunError(run_dir, "no run is there", "pass a label file, or the directory of a run")
     with Session(run_dir, pool, visit=True) as session:
         share = session.config.rounds.holdout
@@ -245,8 +289,7 @@ def labels_of_run(pool: Pool, run_dir: Path) -> Known:
 
 
 def agreed(pool: Pool, labels: Sequence[Label]) -> Known:
-    """Labels by the ledger's rules, without a ledger: an annotator's last one counts, and all must agree."""
-    labels = [checked(label) for label in labels]
+    """Checked labels by the ledger's rules, without a ledger: an annotator's last one counts, and all must agree."""
     ids = pool.ids_of([label.key for label in labels])
     states: dict[int, ItemState] = {}
     for seq, label in enumerate(labels, 1):

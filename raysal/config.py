@@ -68,8 +68,8 @@ class Choice(BaseModel):
             raise _first_problem(error, kind) from None
 
 
-def choice(value: str | Mapping[str, Any] | Choice) -> Choice:
-    """A `Choice` from a bare name, a mapping with `name`, or itself.
+def choice(value: str | Mapping[str, Any] | Choice, kind: str = "choice") -> Choice:
+    """A `Choice` from a bare name, a mapping with `name`, or itself; `kind` names it in an error.
 
     Raises:
         ConfigError: it is none of these.
@@ -77,7 +77,7 @@ def choice(value: str | Mapping[str, Any] | Choice) -> Choice:
     try:
         return Choice.model_validate(dict(value) if isinstance(value, Mapping) else value)
     except ValidationError as error:
-        raise _first_problem(error, "choice") from None
+        raise _first_problem(error, kind) from None
 
 
 def _first_problem(error: ValidationError, prefix: str = "", model: type[BaseModel] | None = None) -> ConfigError:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -250,6 +251,68 @@ def test_what_is_asked_wrongly_is_refused(pool: raysal.Pool, labels: dict[str, s
         raysal.select(tmp_path / "pool", k=1)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"k": "2"}, "k"),
+        ({"k": 2.0}, "k"),
+        ({"k": True}, "k"),
+        ({"seed": "x"}, "seed"),
+        ({"seed": -1}, "seed"),
+        ({"partitions": "2"}, "partitions"),
+        ({"strategy": 5}, "strategy"),
+        ({"strategy": {"size": 5}}, "strategy.name"),
+        ({"narrow": 5}, "narrow"),
+        ({"narrow": {}}, "narrow.name"),
+        ({"pool": 5}, "pool"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_named(pool: raysal.Pool, arguments: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        raysal.select(**{"pool": pool, "k": 2, **arguments})
+    assert caught.value.where == field
+
+
+def test_numbers_of_numpy_are_numbers(pool: raysal.Pool) -> None:
+    plain = raysal.select(pool, k=3, strategy="random", seed=7, partitions=2)
+    numpy = raysal.select(pool, k=np.int64(3), strategy="random", seed=np.int32(7), partitions=np.int64(2))
+    assert numpy.equals(plain)
+
+
+NO_LABELS: list[Any] = [
+    ["item-000010"],
+    [("item-000010", "a")],
+    [raysal.Label],
+    [raysal.Label(key="item-000010", label="a"), None],
+    5,
+    b"ab",
+    {10: "a"},
+    {"item-000010": 3},
+    (raysal.Label(key=key, label="a") for key in ["item-000010"]),
+]
+
+
+@pytest.mark.parametrize("labels", NO_LABELS, ids=range(len(NO_LABELS)))
+def test_what_are_no_labels_is_refused(pool: raysal.Pool, tmp_path: Path, labels: Any) -> None:
+    with pytest.raises(LabelError):
+        raysal.select(pool, k=2, labels=labels)
+    with raysal.Session(tmp_path / "run", pool) as session:
+        for given in (labels, "item-000010", ""):
+            with pytest.raises(LabelError):
+                session.tell(given)
+        assert session.ledger.head_seq == 0
+
+
+def test_labels_may_be_any_sequence_or_none_at_all(pool: raysal.Pool, tmp_path: Path) -> None:
+    label = raysal.Label(key="item-000010", label=" a ")
+    with raysal.Session(tmp_path / "run", pool) as session:
+        assert session.tell((label,)).new == 1
+        assert session.tell({"item-000010": "a"}).repeated == 1
+        assert session.tell([]) == session.tell({})
+    plain = raysal.select(pool, k=2)
+    assert raysal.select(pool, k=2, labels=()).equals(plain)
+
+
 def test_the_run_of_another_pool_is_refused(pool: raysal.Pool, tmp_path: Path) -> None:
     other = make_pool(tmp_path / "other", mixture(50, DIM, seed=9)[0])
     with raysal.Session(tmp_path / "run", other) as session:
@@ -279,6 +342,25 @@ def test_embed_takes_names_mappings_and_paths(tmp_path: Path) -> None:
     assert one.fingerprint != two.fingerprint
     pq.write_table(table.rename_columns(["key", "v"]), tmp_path / "w.parquet")
     assert len(raysal.embed(tmp_path / "w.parquet", out=tmp_path / "three")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"source": 5}, "source"),
+        ({"source": Memory}, "source"),
+        ({"source": {"path": "x"}}, "source.name"),
+        ({"encoder": 5}, "encoder"),
+        ({"encoder": {"origin": "x"}}, "encoder.name"),
+        ({"out": 5}, "out"),
+    ],
+)
+def test_what_embed_cannot_take_is_named(tmp_path: Path, arguments: dict[str, Any], field: str) -> None:
+    source = Memory(keys=["a"], vectors=np.ones((1, 2)))
+    with pytest.raises(ConfigError) as caught:
+        raysal.embed(**{"source": source, "out": tmp_path / "pool", **arguments})
+    assert caught.value.where == field
+    assert not (tmp_path / "pool").exists()
 
 
 def test_embed_refuses_and_reports(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from reprlib import repr as _short
 from typing import Literal
 
 import numpy as np
@@ -64,6 +65,9 @@ class Changes:
         return len(self.corrected) + len(self.lost) + len(self.reweighted) > 0
 
 
+LABELS = "pass {key: label}, or a list of raysal.Label"
+
+
 def checked_text(where: str, value: object) -> str:
     """The value, which is text that can be written as UTF-8.
 
@@ -90,12 +94,15 @@ def checked_key(key: object) -> str:
     return checked_text(f"key {key!r}", key)
 
 
-def checked(label: Label) -> Label:
+def checked(label: object) -> Label:
     """The label with outer whitespace stripped from its text and its annotator.
 
     Raises:
-        LabelError: the key or label is empty or not valid text, or the weight is not a finite number above 0.
+        LabelError: it is no `Label`, its key or label is empty or not valid text, or its weight is not a finite
+            number above 0.
     """
+    if not isinstance(label, Label):
+        raise LabelError("labels", f"{_short(label)} is not a raysal.Label", LABELS)
     key = checked_key(label.key)
     weight: object = label.weight  # from outside, whatever its annotation says
     text = checked_text(f"{key!r}: label", label.label).strip()
@@ -108,18 +115,14 @@ def checked(label: Label) -> Label:
 
 
 def as_labels(labels: Mapping[str, str] | Sequence[Label]) -> list[Label]:
-    """Labels as callers write them: by key, or as records.
+    """Labels as callers write them, by key or as records; every one `checked`, in their order.
 
     Raises:
-        LabelError: it is neither.
+        LabelError: it is neither, or one of them cannot be accepted.
     """
-    if isinstance(labels, Mapping):
-        return [Label(key=key, label=label) for key, label in labels.items()]
     given: object = labels  # from outside, whatever its annotation says
-    listed: list[object] = [given] if isinstance(given, str) else list(labels)
-    for label in listed:
-        if not isinstance(label, Label):
-            raise LabelError(
-                "labels", f"{label!r} is not a raysal.Label", "pass {key: label}, or a list of raysal.Label"
-            )
-    return list(labels)
+    if isinstance(given, Mapping):
+        return [checked(Label(key=key, label=label)) for key, label in given.items()]
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        raise LabelError("labels", f"{_short(given)} is neither a mapping nor a list", LABELS)
+    return [checked(label) for label in given]
