@@ -7,7 +7,7 @@ sends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,9 @@ from raysal.sweep.linear import Linear, columns_of, one_thread, probabilities_of
 from raysal.sweep.scores import SCORES
 from raysal.update import Head
 
+PRODUCTS = 2**18
+"""Products that are scored together, over a block or several: with few columns the calls for one block cost more than
+their arithmetic; with many, more than this (1 MB) would leave the cache."""
 BINS = 1024
 """Bins of a score's histogram over [0, 1]; quantiles read from it are right to 1/1024."""
 
@@ -87,23 +90,21 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
     counts = torch.zeros(classes, dtype=torch.long, device=device)
     histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in names}
     closed = None if partition.available.all() else torch.from_numpy(~partition.available).to(device)
-    product = torch.empty(BLOCK, stacked.shape[1], device=device)
-    for block in partition.blocks() if len(columns) else ():
-        torch.mm(block.features, stacked, out=product)
-        start, stop = int(block.rows[0]), int(block.rows[-1]) + 1
+    for start, stop, product in products(partition, stacked) if len(columns) else ():
+        n = stop - start
         ids, out = partition.ids[start:stop], None if closed is None else closed[start:stop]
         if head is not None:
             # Whole blocks until the last moment: elementwise kernels, too, treat the tail of an array apart.
             with one_thread():
                 probabilities = probabilities_of(product, head)
-                scores = {name: SCORES[name](probabilities)[: block.n] for name in names}
-            counts += count_predicted(probabilities[:, : block.n], out)
+                scores = {name: SCORES[name](probabilities)[:n] for name in names}
+            counts += count_predicted(probabilities[:, :n], out)
             for name, values in scores.items():
                 bins = (values * BINS).long().clamp_(0, BINS - 1)
                 histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
                 best[name].offer((values if out is None else values.masked_fill(out, -torch.inf))[:, None], ids)
         if norms is not None:
-            similarity = product[: block.n, classes : len(columns)].mul_(norms[start:stop])
+            similarity = product[:n, classes : len(columns)].mul_(norms[start:stop])
             if out is not None:
                 similarity.masked_fill_(out[:, None], -torch.inf)
             nearest.offer(similarity, ids)
@@ -115,6 +116,24 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
         neighbours=nearest.result(),
         sample=sample_partition(partition, request.key, request.sample),
     )
+
+
+def products(partition: Partition, columns: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """(first row, one past the last, features @ columns float32 [a few BLOCKs, m]) over a whole partition.
+
+    The products are overwritten by the next ones; rows beyond those counted are left over from before.
+    """
+    group = max(PRODUCTS // (BLOCK * columns.shape[1]), 1)
+    product = torch.zeros(group * BLOCK, columns.shape[1], device=partition.device)
+    start = stop = filled = 0
+    for block in partition.blocks():
+        torch.mm(block.features, columns, out=product[filled * BLOCK : (filled + 1) * BLOCK])
+        filled, stop = filled + 1, int(block.rows[-1]) + 1
+        if filled == group:
+            yield start, stop, product
+            start, filled = stop, 0
+    if filled:
+        yield start, stop, product
 
 
 def count_predicted(probabilities: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
