@@ -34,7 +34,9 @@ class Sentence:
         return int(known())
 
     def preprocessing(self) -> Mapping[str, Any]:
-        return {"tokenizer": "the model's own", "longest": load_model(self.arg, self.device).max_seq_length}
+        model = load_model(self.arg, self.device)
+        steps = [[type(step).__name__, settings_of(step)] for step in model]  # pooling and normalising have no weights
+        return {"tokenizer": "the model's own", "longest": model.max_seq_length, "steps": steps}
 
     def fingerprint(self) -> str:
         return _fingerprint(self)
@@ -68,6 +70,13 @@ def load_model(name: str, device: str) -> Any:
         raise EncoderError(
             f"sentence:{name}", str(error), "check the name, or pass the path of a saved model"
         ) from error
+
+
+def settings_of(step: Any) -> dict[str, Any]:
+    """What a step of the model says of itself, where that is plain JSON."""
+    settings: Mapping[str, Any] = step.get_config_dict() if hasattr(step, "get_config_dict") else {}
+    plain = (str, int, float, bool, type(None))
+    return {name: value for name, value in sorted(settings.items()) if isinstance(value, plain)}
 
 
 @lru_cache(maxsize=4)
