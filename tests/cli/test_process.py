@@ -136,7 +136,10 @@ def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
 
 
 def test_interrupted_with_a_line_on_how_to_go_on(home: Path) -> None:
-    program = f"import sys; sys.path.insert(0, {str(home)!r}); from raysal.cli import main; sys.exit(main())"
+    # What is started in the background of a script inherits an ignored SIGINT; the child listens all the same.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    path = f"import sys; sys.path.insert(0, {str(home)!r})"
+    program = f"{listen}; {path}; from raysal.cli import main; sys.exit(main())"
     words = ["embed", "photos", "--encoder", "torch:noisy:waiting", "--out", "slow", "--json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
