@@ -37,7 +37,7 @@ def score(name: str, p: Floats) -> Floats:
         elif name == "entropy":
             out.append(-sum(q * math.log(q) for q in row if q > 0) / math.log(len(row)) if rest else 0.0)
         else:
-            raise NotImplementedError(f"write the slow version of {name!r} here")
+            raise LookupError(f"{name!r} has no slow version yet; write it here")
     return np.array(out)
 
 

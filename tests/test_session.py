@@ -168,6 +168,21 @@ def test_looking_at_the_head_leaves_no_trace_in_an_updated_run(pool: Pool, tmp_p
     assert batches[0] == batches[1]
 
 
+@pytest.mark.parametrize("mode", ["retrain", "laplace"])
+def test_without_news_the_head_stays_as_it_is(pool: Pool, tmp_path: Path, mode: str) -> None:
+    """Leases, repeated labels and skips are no evidence: the head is neither fitted nor updated for them."""
+    truth = truth_of(pool)
+    with start(pool, tmp_path / "run", update={"mode": mode}) as session:
+        told = {key: truth[key] for key in session.query().keys}
+        session.tell(told)
+        session.query()
+        session.tell(told)
+        session.skip(session.batch(1).keys[:1])
+        session.query()
+        assert session.record(2)["decision"] == "no news"
+        assert session.record(2)["head_digest"] == session.record(1)["head_digest"]
+
+
 def test_late_and_partial_labels(pool: Pool, tmp_path: Path) -> None:
     truth = truth_of(pool)
     with start(pool, tmp_path / "run") as session:
