@@ -219,7 +219,8 @@ def select(
         if head is None and not starts_cold(selector):
             prefix = f"no labels yet, so typical instead of {chosen.name}: "
             selector = SELECTORS["typical"]()
-        picks = select_batch(fleet, selector, Task(head=head, labelled=labelled.vectors, key=derive(key, "select")), k)
+        task = Task(head=head, labelled=labelled.vectors, classes=labelled.classes, key=derive(key, "select"))
+        picks = select_batch(fleet, selector, task, k)
     table = batch_table(pool, picks)
     if prefix:
         reasons = pa.array([prefix + reason for reason in picks.reasons], pa.string())

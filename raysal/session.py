@@ -240,7 +240,7 @@ class Session:
         if head is None:
             selector, choice = self._start, self.config.start
         with clock.stage("select"):
-            task = Task(head=head, labelled=known.vectors, key=derive(key, "select"))
+            task = Task(head=head, labelled=known.vectors, classes=known.classes, key=derive(key, "select"))
             picks = select(fleet, selector, task, k)
         with clock.stage("evaluate"):
             evaluation = self._evaluate(fleet, head)

@@ -103,5 +103,6 @@ def run_program(
     out = np.unique(np.concatenate([labelled.ids, np.array(excluded, np.int64)]))
     available = sum(fleet.each(exclude, out))
     found, narrowed = narrow(fleet, narrower, head, labelled, k=k, available=available, key=key)
-    picks = select(fleet, selector, Task(head=head, labelled=labelled.vectors, key=key + 1), k)
+    task = Task(head=head, labelled=labelled.vectors, classes=labelled.classes, key=key + 1)
+    picks = select(fleet, selector, task, k)
     return Outcome(found=found, narrowed=narrowed, picks=picks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,11 +18,12 @@ from raysal.update import Head
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What a selector may know beside the candidates: the head (None before any label), the labelled items'
-    vectors float32 [n, d], and a key of `raysal.rng`."""
+    vectors float32 [n, d], their classes (n names, or none where nobody knows), and a key of `raysal.rng`."""
 
     head: Head | None
     labelled: NDArray[np.float32]
     key: int
+    classes: Sequence[str] = ()
 
     def linear(self) -> Linear:
         """The head as it travels to partitions.
