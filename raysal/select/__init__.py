@@ -1,15 +1,17 @@
 """From candidates, or the whole pool, to a batch of k in pick order."""
 
 from raysal._callable import make_callable
-from raysal.select.badge import Badge
+from raysal.select.badge import Badge, KMeansPlusPlus
 from raysal.select.base import Picks, Selector, Task, select
-from raysal.select.coreset import CoreSet
+from raysal.select.coreset import CoreSet, PCoreSet
 from raysal.select.ranked import Random, TopScore
 from raysal.select.typical import Typical
 
 SELECTORS: dict[str, type[Selector]] = {
     "badge": Badge,
     "coreset": CoreSet,
+    "kmeans_plus_plus": KMeansPlusPlus,
+    "pcoreset": PCoreSet,
     "random": Random,
     "top_score": TopScore,
     "typical": Typical,

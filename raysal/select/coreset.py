@@ -1,74 +1,63 @@
-"""CoreSet: cover the pool, each pick the item farthest from all that is covered."""
+"""Covering rules: each pick the item farthest from all that is covered."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from raysal.fleet import Fleet, Partition
-from raysal.rng import item_uniform
+from raysal.fleet import Fleet
 from raysal.select.base import Picks, Task
-from raysal.select.greedy import Best, Candidates, winner
+from raysal.select.feature_maps import FeatureMap, Probabilities, UnitVectors, Vectors, factors_of
+from raysal.select.lazy import lazy_greedy
+from raysal.select.rules import Farthest
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoreSet:
-    """Greedy k-center over the vectors, the labelled items as centres already there (Sener & Savarese, ICLR
-    2018).
+    """Greedy k-center over the vectors, the labelled items as centres already there (Sener & Savarese, ICLR 2018).
 
-    A 2-approximation of the covering radius (Gonzalez, TCS 1985). Needs no head; O((labelled + k) n d),
-    memory O(n). picks(k) is a prefix of picks(k + 1); without labelled items the first pick is uniform. The
-    score is the squared distance to what was covered before the pick. Seeks outliers, and is often below
-    random on frozen features with noisy extremes: use it where coverage is the aim, not accuracy per label.
+    argmax_i min_c |h_i - h_c|^2 over labelled items and earlier picks: a 2-approximation of the covering radius
+    (Gonzalez, TCS 1985). Exact over the whole pool, by the lazy engine. Needs no head. O((labelled + k) n d) at worst,
+    a fraction of it in practice; memory 40 bytes an item. picks(k) is a prefix of picks(k + 1); without labelled items
+    the first pick is uniform. The score is the squared distance to what was covered before the pick.
+
+    Seeks outliers, and is often below random on frozen features: use it where coverage is the aim, not accuracy per
+    label. `unit` compares directions only.
     """
+
+    unit: bool = False
 
     @property
     def needs_head(self) -> bool:
         return False
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        parts = fleet.each(begin, task.labelled.astype(np.float64), task.key)
-        ids: list[int] = []
-        gaps: list[float] = []
-        while True:
-            best = winner(parts)
-            ids.append(best.id)
-            gaps.append(best.value)
-            if len(ids) == k:
-                break
-            parts = fleet.each(cover, best.id, best.feature)
-        if len(task.labelled) == 0:
-            gaps[0] = np.inf
-        reasons = tuple("first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in gaps)
-        return Picks(ids=np.array(ids), scores=np.array(gaps), reasons=reasons)
+        return cover(fleet, UnitVectors() if self.unit else Vectors(), task, k)
 
 
-@dataclass
-class _Cover:
-    rows: Candidates
-    gap: torch.Tensor
-    """squared distance to the nearest centre; -inf once picked"""
+@dataclass(frozen=True, kw_only=True)
+class PCoreSet:
+    """Greedy k-center over the head's class probabilities (PCoreSet; Kim et al., arXiv 2506.00910).
+
+    As CoreSet, on p in place of h; the labelled items cover by their predicted, not their true, distribution. Needs a
+    head. O((labelled + k) n C) at worst, memory 40 bytes an item. picks(k) is a prefix of picks(k + 1). It spreads over
+    what the head can tell apart and nothing else: with few classes the simplex is covered after a few dozen picks, and
+    later ones split hairs.
+    """
+
+    @property
+    def needs_head(self) -> bool:
+        return True
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        return cover(fleet, Probabilities(head=task.linear()), task, k)
 
 
-def begin(partition: Partition, centres: NDArray[np.float64], key: int) -> Best:
-    """Fold in the labelled centres [m, d] and name the farthest candidate, or the one of lowest hash without
-    centres."""
-    rows = Candidates(partition, None)
-    gap = rows.nearest_sq_distances(centres)
-    partition.state["cover"] = _Cover(rows, gap)
-    if len(centres) == 0:
-        return rows.best(torch.from_numpy(1 - item_uniform(key, rows.ids)).to(partition.device))
-    return rows.best(gap)
-
-
-def cover(partition: Partition, item: int, feature: NDArray[np.float64]) -> Best:
-    """Fold in a pick and name the next."""
-    state: _Cover = partition.state["cover"]
-    torch.minimum(state.gap, state.rows.sq_distances(feature, np.empty(0)), out=state.gap)
-    own = state.rows.row_of(item)
-    if own is not None:
-        state.gap[own] = -torch.inf
-    return state.rows.best(state.gap)
+def cover(fleet: Fleet, feature_map: FeatureMap, task: Task, k: int) -> Picks:
+    """k-center picks in a feature space, from the labelled items on."""
+    centres = factors_of(feature_map, task.labelled)
+    found = lazy_greedy(fleet, Farthest(), feature_map, k, centres=centres, opening="lowest", key=task.key)
+    gaps = np.array(found.sq_distances)
+    reasons = tuple("first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in gaps)
+    return Picks(ids=np.array(found.ids), scores=gaps, reasons=reasons)

@@ -1,0 +1,148 @@
+"""Where distances are taken: functions of (vector, head) to the features a rule compares.
+
+A feature map gives *factors*, float32 matrices [n, width]; the feature of a row is the Kronecker product of its factors.
+Inner products of features are then products of inner products of factors, so BADGE's gradients r (x) h, C * d numbers a
+row, are never formed (the identity is that of Zhang et al., arXiv 2306.09910, appendix D).
+
+Factors are computed on blocks of one shape, so that a row has the same factors to the last bit wherever it lies; what is
+compared later, in double precision, are these numbers. They are not kept: a row's factors are computed again whenever the
+row is looked at, which costs one product with the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.fleet.partition import ALIGN, BLOCK, padded
+from raysal.sweep import Linear
+from raysal.sweep.linear import one_thread
+
+Factors = tuple[torch.Tensor, ...]
+"""One or two float32 matrices with the same number of rows and widths that are multiples of ALIGN."""
+Arrays = tuple[NDArray[np.float32], ...]
+"""Factors as they travel between processes."""
+
+
+class FeatureMap(Protocol):
+    """Fields are what travels to the partitions."""
+
+    def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        """The map for blocks of features float32 [BLOCK, width] on a device.
+
+        Its results may share memory with the block.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """The embedding vectors as they are."""
+
+    def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        return lambda block: (block,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitVectors:
+    """Vectors of length one; a zero vector stays zero."""
+
+    def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        return lambda block: (torch.nn.functional.normalize(block, dim=1),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projected:
+    """Vectors times a matrix [d, m]: a scaling (diagonal), whitening, or a random projection."""
+
+    matrix: NDArray[np.float32]
+
+    def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        columns = aligned(self.matrix.T, width, device).T.contiguous()
+        return lambda block: (block @ columns,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled:
+    """Vectors times one number per dimension [d]."""
+
+    scale: NDArray[np.float32]
+
+    def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        scale = padded(self.scale[None], width, torch.float32, device)[0]
+        return lambda block: (block * scale,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probabilities:
+    """The head's class probabilities."""
+
+    head: Linear
+
+    def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        predict = predictor(self.head, width, device)
+        return lambda block: (predict(block),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradients:
+    """Gradients of the loss at the predicted class by the last layer's weights: vector (x) (e_argmax - p)."""
+
+    head: Linear
+
+    def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        predict = predictor(self.head, width, device)
+        return lambda block: (block, residuals(predict(block)))
+
+
+def predictor(head: Linear, width: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Blocks to probabilities float32 [BLOCK, C'], zero beyond the C classes."""
+    classes = len(head.bias)
+    columns = aligned(head.weight.astype(np.float32), width, device).T.contiguous()
+    bias = torch.full((columns.shape[1],), -torch.inf, device=device)
+    bias[:classes] = torch.from_numpy(head.bias.astype(np.float32)).to(device)
+
+    def predict(block: torch.Tensor) -> torch.Tensor:
+        product = block @ columns
+        with one_thread():
+            return torch.softmax(product.add_(bias), 1)
+
+    return predict
+
+
+def aligned(rows: NDArray[np.floating], width: int, device: torch.device) -> torch.Tensor:
+    """Rows [m, d] as float32 [m', width]; m' is m rounded up to ALIGN, the rest are zero."""
+    full = np.zeros((-(-len(rows) // ALIGN) * ALIGN, rows.shape[1]), np.float32)
+    full[: len(rows)] = rows
+    return padded(full, width, torch.float32, device)
+
+
+def residuals(probabilities: torch.Tensor) -> torch.Tensor:
+    """e_argmax - p of probabilities [n, C], ties to the first class.
+
+    The predicted class gets the sum of the others' probabilities rather than 1 - p, which would lose all its digits
+    where the head is sure.
+    """
+    top = probabilities.argmax(1, keepdim=True)
+    others = probabilities.scatter(1, top, 0.0)
+    return others.neg().scatter(1, top, others.sum(1, keepdim=True))
+
+
+def factors_of(feature_map: FeatureMap, vectors: NDArray[np.float32]) -> Arrays:
+    """The factors of vectors [n, d] that are at hand, as a partition would compute them."""
+    width = -(-vectors.shape[1] // ALIGN) * ALIGN
+    bound = feature_map.bind(width, torch.device("cpu"))
+    block = torch.zeros(BLOCK, width)
+    parts: list[Arrays] = []
+    for start in range(0, len(vectors), BLOCK):
+        some = vectors[start : start + BLOCK]
+        block.zero_()[: len(some), : some.shape[1]] = torch.from_numpy(some)
+        parts.append(tuple(factor[: len(some)].clone().numpy() for factor in bound(block)))
+    if not parts:
+        return tuple(np.empty((0, factor.shape[1]), np.float32) for factor in bound(block))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

@@ -1,0 +1,254 @@
+"""A partition's part of the lazy engine: what each row remembers, and bringing the rows up to date that could be next.
+
+Most rows are judged by what they last knew. Their priority can only have fallen since, so as long as rows that are up to
+date stand above it, they need not be looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.errors import PoolError
+from raysal.fleet import Partition
+from raysal.rng import item_uniform
+from raysal.select.distances import TILE, Centres, slack, sq_norms
+from raysal.select.feature_maps import Arrays, Factors, FeatureMap
+from raysal.select.rules import Rule
+
+WIDE = 8
+"""Tiles screened in one product."""
+
+
+class Place(NamedTuple):
+    """Where a row stands: its priority, or a bound on it, and its id. Equal priorities go to the lower id."""
+
+    priority: float
+    id: int
+
+    def before(self, other: Place) -> bool:
+        return (-self.priority, self.id) < (-other.priority, other.id)
+
+
+NOWHERE = Place(-np.inf, 2**63 - 1)
+"""The place of no row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """Rows of a partition that are up to date and stand before all its others: ids [m] ascending, their state
+    [fields, m] and factors; and the best place any other row of the partition could have."""
+
+    ids: NDArray[np.int64]
+    state: NDArray[np.float64]
+    factors: Arrays
+    rest: Place
+    looked_at: int
+    """(row, centre) pairs screened so far"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """A partition's proposal for the first pick, where there is no centre yet."""
+
+    place: Place
+    factors: Arrays
+
+
+class Frontier:
+    """The candidate rows of a partition.
+
+    Memory per row: 8 bytes for the position and for the id, 4 for the norm, 4 for the number of centres heard of, 8 for
+    the priority, and 8 for each field of the rule's state (one or three). Factors are read again when needed.
+    """
+
+    def __init__(self, partition: Partition, feature_map: FeatureMap, rule: Rule) -> None:
+        self.partition, self.rule = partition, rule
+        self.rows = partition.candidates()
+        self.ids = partition.ids[self.rows]
+        self.factors_of = feature_map.bind(partition.width, partition.device)
+        n, device = len(self.rows), partition.device
+        self.norms = torch.empty(n, device=device)
+        widths: tuple[int, ...] = ()
+        start = 0
+        for block in partition.blocks(self.rows):
+            factors = self.factors_of(block.features)
+            widths = tuple(factor.shape[1] for factor in factors)
+            norms = self.norms[start : start + block.n].fill_(1.0)
+            for factor in factors:
+                norms *= (factor * factor).sum(1)[: block.n]
+            start += block.n
+        broken = (~torch.isfinite(self.norms)).nonzero()
+        if len(broken):
+            raise PoolError(
+                f"item {self.ids[int(broken[0, 0])]}",
+                "its features are not finite numbers",
+                "embed it again, or leave it out",
+            )
+        self.state = rule.start(self.ids).to(device)
+        self.priority = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
+        self.heard = torch.zeros(n, dtype=torch.int32, device=device)
+        self.widths = widths
+        self.centres: Centres | None = None
+        self.looked_at = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def largest(self) -> Opening | None:
+        """The row of largest norm above 0 (exact; ties to the lower id), with its squared norm as priority."""
+        if len(self) == 0 or not bool((self.norms > 0).any()):
+            return None
+        share = slack((torch.empty(0, sum(self.widths)),))
+        near = (self.norms >= self.norms.max() * (1 - 3 * share)).nonzero()[:, 0].cpu().numpy()
+        best, opening = NOWHERE, None
+        for rows, factors in self.read(near):
+            norms = sq_norms(factors)
+            place = Place(float(norms.max()), int(self.ids[rows[int(norms.argmax())]]))
+            if place.before(best):
+                best, opening = place, Opening(place=place, factors=one_row(factors, int(norms.argmax())))
+        return opening
+
+    def lowest(self, key: int) -> Opening | None:
+        """The row of lowest hash: uniform over the pool."""
+        if len(self) == 0:
+            return None
+        hashes = item_uniform(key, self.ids)
+        row = int(hashes.argmin())
+        ((_, factors),) = self.read(np.array([row]))
+        return Opening(place=Place(1 - float(hashes[row]), int(self.ids[row])), factors=one_row(factors, 0))
+
+    def read(self, places: NDArray[np.int64]):  # type: ignore[no-untyped-def]
+        """(ascending places among the rows, their factors) in blocks."""
+        start = 0
+        for block in self.partition.blocks(self.rows[places]):
+            factors = self.factors_of(block.features)
+            yield places[start : start + block.n], tuple(factor[: block.n] for factor in factors)
+            start += block.n
+
+    def hear(self, ids: NDArray[np.int64], factors: Arrays, times: NDArray[np.float64]) -> None:
+        """Take new centres; rows that are among them will not be picked again."""
+        first = self.centres is None
+        if self.centres is None:
+            self.centres = Centres(tuple(factor.shape[1] for factor in factors), self.partition.device)
+        self.centres.extend(factors, times)
+        if first:  # no row is farther from a centre than its norm and the centre's allow
+            nearest = float(self.centres.sq_norms[: self.centres.count].min()) ** 0.5
+            bound = (self.norms.double() * (1 + slack(self.centres.factors))).sqrt() + nearest
+            self.state[0] = bound * bound * (1 + 1e-9)
+            self.priority = self.rule.priority(self.state)
+        if len(self) and len(ids):
+            place = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
+            own = torch.from_numpy(place[self.ids[place] == ids]).to(self.partition.device)
+            self.state[0, own] = 0.0
+            self.priority[own] = -torch.inf
+            self.heard[own] = torch.iinfo(torch.int32).max
+
+    def front(self, want: int) -> Front:
+        """The `want` best rows, brought up to date."""
+        assert self.centres is not None
+        ahead = want
+        while True:
+            top = self.top(want)
+            stale = top[self.heard[top] < self.centres.count]
+            if len(stale) == 0:
+                break
+            if ahead > want:
+                wide = self.top(ahead)
+                stale = wide[self.heard[wide] < self.centres.count]
+            self.refresh(stale)
+            ahead *= 2
+        places = top.cpu().numpy()
+        self.priority[top], kept = -torch.inf, self.priority[top]
+        rest = self.best()
+        self.priority[top] = kept
+        parts = [tuple(f.clone() for f in factors) for _, factors in self.read(places)]
+        factors = tuple(torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+        return Front(
+            ids=self.ids[places],
+            state=self.state[:, top].cpu().numpy(),
+            factors=factors,
+            rest=rest,
+            looked_at=self.looked_at,
+        )
+
+    def top(self, m: int) -> torch.Tensor:
+        """Ascending places of the m rows of highest priority above -inf, ties to the lower id."""
+        if m >= len(self):
+            return (self.priority > -torch.inf).nonzero()[:, 0]
+        floor = self.priority.topk(m, sorted=False).values.min()
+        above = (self.priority > floor).nonzero()[:, 0]
+        if floor == -torch.inf:
+            return above
+        level = (self.priority == floor).nonzero()[: m - len(above), 0]
+        return torch.cat([above, level]).sort().values
+
+    def best(self) -> Place:
+        """The best place of all rows."""
+        if len(self) == 0:
+            return NOWHERE
+        row = int(self.priority.argmax())  # the first of equals, by its documentation
+        value = float(self.priority[row])
+        return NOWHERE if value == -np.inf else Place(value, int(self.ids[row]))
+
+    def refresh(self, places: torch.Tensor) -> None:
+        """Let rows hear of the centres they have missed.
+
+        Screened in single precision, WIDE tiles of centres at a time; where a tile could lower a row's distance, the
+        row's distances to that tile are taken in double precision.
+        """
+        assert self.centres is not None
+        centres, heard = self.centres, self.heard[places]
+        tiles = -(-centres.count // TILE)
+        share = 1 - slack(centres.factors)
+        order = torch.argsort(heard)
+        for some in order.split(BLOCK_ROWS):
+            begin = int(heard[some[0]]) // TILE
+            block_places = places[some].sort().values
+            ((_, factors),) = self.read(block_places.cpu().numpy())
+            state, norms = self.state[:, block_places], self.norms[block_places] * share
+            self.looked_at += len(some) * (centres.count - begin * TILE)
+            for first in range(begin, tiles, WIDE):
+                last = min(first + WIDE, tiles)
+                closest = centres.closest(first, last, factors)
+                for tile in range(first, last):
+                    able = (closest[tile - first] * 2 > norms - state[0]).nonzero()[:, 0]
+                    if len(able) == 0:
+                        continue
+                    gaps = centres.sq_distances(tile, tuple(factor[able] for factor in factors))
+                    times = centres.times[tile * TILE : (tile + 1) * TILE]
+                    state[:, able] = self.rule.fold(state[:, able], gaps, times)
+            self.state[:, block_places] = state
+            self.priority[block_places] = self.rule.priority(state)
+            self.heard[block_places] = centres.count
+
+
+BLOCK_ROWS = 4096
+
+
+def one_row(factors: Factors, row: int) -> Arrays:
+    return tuple(factor[row : row + 1].cpu().numpy().copy() for factor in factors)
+
+
+# What the coordinator calls on every partition.
+
+
+def open_with(
+    partition: Partition, feature_map: FeatureMap, rule: Rule, opening: Literal["lowest", "largest"], key: int
+) -> Opening | None:
+    """Lay out the rows, and propose a first pick: the lowest hash, or the largest norm."""
+    frontier = partition.state["frontier"] = Frontier(partition, feature_map, rule)
+    return frontier.largest() if opening == "largest" else frontier.lowest(key)
+
+
+def advance(
+    partition: Partition, ids: NDArray[np.int64], factors: Arrays, times: NDArray[np.float64], want: int
+) -> Front:
+    """Hear of new centres and name the rows that stand before all others."""
+    frontier: Frontier = partition.state["frontier"]
+    frontier.hear(ids, factors, times)
+    return frontier.front(want)
