@@ -15,7 +15,7 @@ VERMILION, PURPLE, YELLOW = "#d55e00", "#cc79a7", "#f0e442"
 """Colours that people with any kind of colour blindness can tell apart (Okabe & Ito, 2008)."""
 INK, MUTED, FAINT, PALE = "#1f2933", "#6b7785", "#dfe4ea", "#c9d0d8"
 
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",
     "font.size": 11,
     "text.color": INK,
@@ -47,7 +47,7 @@ def svg(name: str, title: str, draw: Callable[[Any], None], width: float, height
     from matplotlib.figure import Figure
 
     target = io.StringIO()
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         # The browser has the glyphs; matplotlib only measures with a font that may lack them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=(width, height), layout="constrained")

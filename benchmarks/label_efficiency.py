@@ -1,0 +1,386 @@
+"""How much a label is worth, by strategy: Fashion-MNIST, from 100 labels to 1,100 in batches of 100.
+
+    python -m benchmarks.label_efficiency --out DIR [--strategies badge coreset] [--seeds 5] [--jobs 2]
+    python -m benchmarks.label_efficiency --out DIR --tables [--plot docs/label_efficiency]
+
+All 70,000 images are embedded once, with EfficientNet-Lite0 at 64 pixels as in the demo. Strategies choose from the
+60,000 training images, whole, with their default fields and without narrowing; the head is the one a run fits; the
+10,000 test images judge it and are never offered. Three experiments:
+
+- `curve`: 100 labels drawn uniformly, the same for every strategy, then ten batches of 100.
+- `minority`: the same, with one class cut to 1 % of the items offered and of those that judge. Which of its items
+  stay is drawn by the seed. Where it has no label yet, the head does not know it and its F1 is 0.
+- `cold`: 10, 30 and 50 labels chosen from nothing, by the strategies that need no head, each batch by itself. The seed
+  draws the half of the training images that is offered; otherwise a rule without chance would seem to have no spread.
+
+A job is one strategy with one seed; its record is written whole to DIR/EXPERIMENT/, and a record of the same settings
+is not made again (delete it to have it made again). Every job runs in a process of one thread, so no number depends on
+`--jobs`, but for the seconds, which are CPU seconds of the selection alone. Intervals are 95 %, Student's t over seeds;
+differences to random are taken seed by seed. With 20 strategies about one such interval misses the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+import raysal
+from benchmarks.efficiency_tables import draw_curves, markdown, summaries
+from benchmarks.figures import save_figure
+from benchmarks.machine import describe
+from raysal.config import Choice
+from raysal.errors import UserError
+from raysal.fleet import LocalFleet, exclude, plan_partitions, vectors_of
+from raysal.pool import Pool
+from raysal.rng import derive, item_uniform
+from raysal.select import SELECTORS, Selector, Task, select
+from raysal.sources.fashion_mnist import CLASSES, FashionMnist
+from raysal.sources.memory import Memory
+from raysal.store import read_sealed, write_sealed
+from raysal.update import Head, Logistic
+
+EXPERIMENTS = ("curve", "cold", "minority")
+COLD = (10, 30, 50)
+PREVALENCE = 0.01
+ENCODER = {"name": "efficientnet_lite0", "size": 64}
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One strategy with one seed, in one experiment."""
+
+    pool: Path
+    out: Path
+    experiment: str
+    strategy: str
+    seed: int
+    initial: int
+    batch: int
+    rounds: int
+    minority: str
+
+    @property
+    def path(self) -> Path:
+        """Where its record lies."""
+        return self.out / self.experiment / f"{self.strategy.replace(':', '-')}-{self.seed}.json"
+
+    def selector(self) -> Selector:
+        """Raises: UnknownName, ConfigError."""
+        return choice_of(self.strategy).build("strategies", SELECTORS)
+
+    def settings(self) -> dict[str, Any]:
+        """All that its numbers depend on, but for the code."""
+        selector = self.selector()
+        own: dict[str, Any] = {
+            "curve": {"initial": self.initial, "batch": self.batch, "rounds": self.rounds},
+            "minority": {
+                "initial": self.initial,
+                "batch": self.batch,
+                "rounds": self.rounds,
+                "class": self.minority,
+                "prevalence": PREVALENCE,
+            },
+            "cold": {"labels": list(COLD)},
+        }
+        return {
+            "pool": Pool(self.pool).fingerprint,
+            "experiment": self.experiment,
+            "strategy": self.strategy,
+            "fields": TypeAdapter(type(selector)).dump_python(selector, mode="json"),
+            "head": TypeAdapter(Logistic).dump_python(Logistic(), mode="json"),
+            "seed": self.seed,
+            **own[self.experiment],
+        }
+
+    def record(self) -> dict[str, Any] | None:
+        """The record of a job done before with the same settings."""
+        if not self.path.exists():
+            return None
+        found = read_sealed(self.path, "delete it and run again")
+        return found if found["settings"] == self.settings() else None
+
+
+def choice_of(strategy: str) -> Choice:
+    """`top_score:score=entropy,...`: a name and, after a colon, fields."""
+    name, _, fields = strategy.partition(":")
+    pairs = (field.partition("=")[::2] for field in fields.split(",") if field)
+    return Choice.model_validate({"name": name, **dict(pairs)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The pool in this process; an item's id is its place in the arrays."""
+
+    fleet: LocalFleet
+    encoder: str
+    classes: NDArray[np.str_]
+    """[n] the true class"""
+    judges: NDArray[np.bool_]
+    """[n] whether it is of the test split"""
+
+    def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[len(ids), d] of ascending ids."""
+        return np.concatenate([vectors for _, vectors in self.fleet.each(vectors_of, ids)])
+
+    def fit(self, ids: NDArray[np.int64], seed: int) -> tuple[NDArray[np.float32], list[str], Head]:
+        """(vectors, classes, head) of labelled items in id order, as a run has them."""
+        vectors, classes = self.vectors(ids), self.classes[ids].tolist()
+        head = Logistic().fit(
+            vectors,
+            classes,
+            None,
+            classes=sorted(set(classes)),
+            encoder=self.encoder,
+            version=0,
+            ledger_seq=0,
+            seed=derive(seed, "fit") % 2**32,
+        )
+        return vectors, classes, head
+
+
+@lru_cache(maxsize=1)
+def load(pool: Path) -> Data:
+    """The pool, opened once in a process."""
+    opened = Pool(pool)
+    columns = list(opened.items(["id", "label", "split"]))
+    ids = np.concatenate([table["id"].to_numpy() for table in columns])
+    if not np.array_equal(ids, np.arange(len(ids))):
+        raise UserError(pool, "lacks images of Fashion-MNIST", "delete it, and have it made again")
+    return Data(
+        fleet=LocalFleet(plan_partitions(opened, 1, threads=1)),
+        encoder=str(opened.manifest.encoder["fingerprint"]),
+        classes=np.array([name for table in columns for name in table["label"].to_pylist()]),
+        judges=np.array([split == "test" for table in columns for split in table["split"].to_pylist()]),
+    )
+
+
+class Judge:
+    """Items that judge a head: one matrix product each time."""
+
+    def __init__(self, data: Data, ids: NDArray[np.int64]) -> None:
+        self._vectors, self._truth = data.vectors(ids), data.classes[ids]
+
+    def predicted(self, head: Head) -> NDArray[np.str_]:
+        logits = self._vectors @ head.weight.T.astype(np.float32) + head.bias.astype(np.float32)
+        names: NDArray[np.str_] = np.array(head.classes)[logits.argmax(1)]
+        return names
+
+    def accuracy(self, head: Head) -> float:
+        return float((self.predicted(head) == self._truth).mean())
+
+    def f1(self, head: Head, name: str) -> float:
+        """F1 of one class; 0 where it is never predicted."""
+        predicted, true = self.predicted(head) == name, self._truth == name
+        return 2 * float((predicted & true).sum()) / float(predicted.sum() + true.sum())
+
+
+def offer(data: Data, offered: NDArray[np.int64], labelled: NDArray[np.int64]) -> None:
+    """Begin a program over the items offered without those labelled."""
+    barred = np.ones(len(data.classes), bool)
+    barred[offered] = False
+    barred[labelled] = True
+    data.fleet.reset()
+    data.fleet.each(exclude, np.flatnonzero(barred))
+
+
+def lowest(key: int, ids: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """A uniform draw of `count` ids, ascending."""
+    return np.sort(ids[np.argsort(item_uniform(key, ids), kind="stable")[:count]])
+
+
+def run_rounds(job: Job) -> dict[str, Any]:
+    """The numbers of `curve` and `minority`."""
+    data, selector = load(job.pool), job.selector()
+    offered, judging = np.flatnonzero(~data.judges), np.flatnonzero(data.judges)
+    if job.experiment == "minority":
+        offered, judging = (cut(data, ids, job.minority, job.seed) for ids in (offered, judging))
+    judge = Judge(data, judging)
+    labelled = lowest(derive(job.seed, "initial"), offered, job.initial)
+    numbers: dict[str, list[Any]] = {
+        name: [] for name in ("labels", "accuracy", "f1", "found", "seconds", "cpu_seconds", "fit_seconds", "batches")
+    }
+    for round in range(job.rounds + 1):
+        started = time.process_time()
+        vectors, classes, head = data.fit(labelled, job.seed)
+        numbers["fit_seconds"].append(time.process_time() - started)
+        numbers["labels"].append(len(labelled))
+        numbers["accuracy"].append(judge.accuracy(head))
+        if job.experiment == "minority":
+            numbers["f1"].append(judge.f1(head, job.minority))
+            numbers["found"].append(classes.count(job.minority))
+        if round == job.rounds:
+            break
+        offer(data, offered, labelled)
+        task = Task(head=head, labelled=vectors, classes=classes, key=derive(derive(job.seed, round), "select"))
+        batch = timed_select(data, selector, task, job.batch, numbers)
+        labelled = np.sort(np.concatenate([labelled, batch]))
+    return numbers
+
+
+def cut(data: Data, ids: NDArray[np.int64], name: str, seed: int) -> NDArray[np.int64]:
+    """`ids` with as many of one class, drawn by the seed, as make up `PREVALENCE` of what is left."""
+    rare = data.classes[ids] == name
+    count = round((~rare).sum() * PREVALENCE / (1 - PREVALENCE))
+    return np.sort(np.concatenate([ids[~rare], lowest(derive(seed, "minority"), ids[rare], count)]))
+
+
+def run_cold(job: Job) -> dict[str, Any]:
+    """The numbers of `cold`; `classes` are how many of them the batch holds."""
+    data, selector = load(job.pool), job.selector()
+    judge = Judge(data, np.flatnonzero(data.judges))
+    training = np.flatnonzero(~data.judges)
+    offered = lowest(derive(job.seed, "cold"), training, len(training) // 2)
+    none = np.empty(0, np.int64)
+    numbers: dict[str, list[Any]] = {
+        name: [] for name in ("labels", "accuracy", "classes", "seconds", "cpu_seconds", "batches")
+    }
+    for count in COLD:
+        offer(data, offered, none)
+        task = Task(head=None, labelled=data.vectors(none), key=derive(derive(job.seed, 0), "select"))
+        batch = timed_select(data, selector, task, count, numbers)
+        _, classes, head = data.fit(np.sort(batch), job.seed)
+        numbers["labels"].append(count)
+        numbers["accuracy"].append(judge.accuracy(head))
+        numbers["classes"].append(len(set(classes)))
+    return numbers
+
+
+def timed_select(
+    data: Data, selector: Selector, task: Task, k: int, numbers: dict[str, list[Any]]
+) -> NDArray[np.int64]:
+    """A batch of k ids in pick order, its time and itself noted in `numbers`."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    picks = select(data.fleet, selector, task, k)
+    numbers["cpu_seconds"].append(time.process_time() - cpu)
+    numbers["seconds"].append(time.perf_counter() - wall)
+    numbers["batches"].append(picks.ids.tolist())
+    return picks.ids
+
+
+def work(job: Job) -> str:
+    """Do a job and write its record; returns what went wrong, or nothing."""
+    try:
+        numbers = run_cold(job) if job.experiment == "cold" else run_rounds(job)
+        job.path.parent.mkdir(parents=True, exist_ok=True)
+        write_sealed(job.path, {"settings": job.settings(), **numbers})
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+
+def run_all(jobs: Sequence[Job], processes: int) -> int:
+    """Do what is not done yet, saying what is; returns how many jobs failed. A failed job does not stop the others."""
+    todo = [job for job in jobs if job.record() is None]
+    say(f"{len(jobs)} jobs, {len(jobs) - len(todo)} done before")
+    failed, started = 0, time.perf_counter()
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as executor:
+        running = {executor.submit(work, job): job for job in todo}
+        for count, future in enumerate(as_completed(running), 1):
+            job, problem = running[future], future.result()
+            failed += bool(problem)
+            say(
+                f"{count}/{len(todo)} {job.experiment} {job.strategy} seed {job.seed}: "
+                f"{problem or 'done'} ({time.perf_counter() - started:.0f} s)"
+            )
+    return failed
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def make_pool(path: Path) -> None:
+    """All of Fashion-MNIST, training images first, with columns label and split; nothing is done if it is there."""
+    items = [item for split in ("train", "test") for item in items_of(FashionMnist(split=split))]
+    source = Memory(
+        images=[item.payload for item in items],
+        keys=[item.key for item in items],
+        carry={
+            "label": [item.carried["label"] for item in items],
+            "split": [item.key.partition("/")[0] for item in items],
+        },
+    )
+    raysal.embed(source, ENCODER, out=path, chunk_rows=10_000)
+
+
+def items_of(source: FashionMnist) -> Iterator[Any]:
+    return (item for unit in source.units(10_000) for item in source.read(unit))
+
+
+def jobs_of(given: argparse.Namespace) -> list[Job]:
+    """Random and the strategies asked for, in every experiment, seed by seed."""
+    names = dict.fromkeys(["random", *(given.strategies or SELECTORS)])
+    jobs = [
+        Job(
+            pool=given.pool,
+            out=given.out,
+            experiment=experiment,
+            strategy=name,
+            seed=seed,
+            initial=given.initial,
+            batch=given.batch,
+            rounds=given.rounds,
+            minority=given.minority,
+        )
+        for experiment in given.experiments
+        for seed in range(given.seeds)
+        for name in names
+    ]
+    return [job for job in jobs if job.experiment != "cold" or not job.selector().needs_head]
+
+
+def main() -> None:
+    temporary = Path(tempfile.gettempdir()) / "raysal-label-efficiency"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pool", type=Path, default=temporary / "pool", help="made if it is not there")
+    parser.add_argument("--out", type=Path, default=temporary / "records")
+    parser.add_argument("--experiments", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS)
+    parser.add_argument("--strategies", nargs="+", metavar="NAME[:FIELD=VALUE,...]", help="default: all there are")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1, help="processes of one thread")
+    parser.add_argument("--initial", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--minority", choices=CLASSES, default="Coat")
+    parser.add_argument("--tables", action="store_true", help="run nothing, tabulate the records there are")
+    parser.add_argument("--plot", type=Path, metavar="STEM", help="write STEM.png and STEM.svg of `curve`")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    if not given.tables:
+        make_pool(given.pool)
+    jobs = jobs_of(given)
+    failed = 0 if given.tables else run_all(jobs, given.jobs)
+    records = [record for job in jobs if (record := job.record()) is not None]
+    tables = summaries(records)
+    if given.json:
+        print(json.dumps({"machine": describe(), "tables": tables}))
+    else:
+        print(describe())
+        for experiment, rows in tables.items():
+            print(f"\n{experiment}\n\n{markdown(experiment, rows)}")
+    if given.plot is not None:
+        width, height, draw = draw_curves(records)
+        save_figure(given.plot, draw, width, height)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
