@@ -27,8 +27,8 @@ _SHORT.maxstring = _SHORT.maxother = 80
 class Choice(BaseModel):
     """A registry name and the fields of what it names: `{name = "anchoral", anchors = 10}`, or only `"anchoral"`.
 
-    Names may carry an argument after a colon, as in `timm:resnet18`; the registry entry is the part before it and
-    receives the rest as its field `arg`.
+    Names may carry an argument after a colon, as in `timm:resnet18` or `class_balanced:coreset`; the registry entry is
+    the part before it and receives the rest as its field `arg`, or the one its class names in `AFTER_COLON`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -52,12 +52,13 @@ class Choice(BaseModel):
         cls = registry[head]
         values = dict(self.model_extra or {})
         known = {f.name for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
-        if arg and "arg" not in known:
+        taker = after_colon(cls)
+        if arg and taker not in known:
             raise ConfigError(
                 f"{kind}.name", f"{head!r} takes nothing after a colon, got {self.name!r}", f"use {head!r}"
             )
-        if arg and values.setdefault("arg", arg) != arg:
-            raise ConfigError(f"{kind}.arg", f"{values['arg']!r}, and the name says {arg!r}", "give one of them")
+        if arg and values.setdefault(taker, arg) != arg:
+            raise ConfigError(f"{kind}.{taker}", f"{values[taker]!r}, and the name says {arg!r}", "give one of them")
         for name in values:
             if name not in known:
                 listed = ", ".join(sorted(known)) or "none"
@@ -66,6 +67,11 @@ class Choice(BaseModel):
             return TypeAdapter(cls).validate_python(values)
         except ValidationError as error:
             raise _first_problem(error, kind) from None
+
+
+def after_colon(cls: type) -> str:
+    """The field that takes what a name says after its colon."""
+    return str(getattr(cls, "AFTER_COLON", "arg"))
 
 
 def choice(value: str | Mapping[str, Any] | Choice, kind: str = "choice") -> Choice:

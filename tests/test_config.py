@@ -6,7 +6,7 @@ import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -75,7 +75,13 @@ class Named:
     size: int = 3
 
 
-KINDS: dict[str, Any] = {"plain": Plain, "named": Named}
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    AFTER_COLON: ClassVar[str] = "of"
+    of: Choice
+
+
+KINDS: dict[str, Any] = {"around": Around, "named": Named, "plain": Plain}
 
 
 def test_a_choice_builds_what_it_names() -> None:
@@ -85,6 +91,10 @@ def test_a_choice_builds_what_it_names() -> None:
     )
     assert choice("named:a:b").build("kind", KINDS) == Named(arg="a:b")
     assert choice(Choice(name="named", arg="c")).build("kind", KINDS) == Named(arg="c")
+    assert choice("around:named:a").build("kind", KINDS) == Around(of=Choice(name="named:a"))
+    assert choice({"name": "around", "of": {"name": "plain", "size": 4}}).build("kind", KINDS) == Around(
+        of=Choice(name="plain", size=4)
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,6 +107,9 @@ def test_a_choice_builds_what_it_names() -> None:
         ("plain:x", "kind.name", "takes nothing after a colon"),
         ("named", "kind.arg", "Field required"),
         ({"name": "named:a", "arg": "b"}, "kind.arg", "give one of them"),
+        ({"name": "around:plain", "of": "named"}, "kind.of", "give one of them"),
+        ({"name": "around:plain", "arg": "named"}, "kind.arg", "its fields: of"),
+        ({"name": "around", "of": {"size": 3}}, "kind.of.name", "Field required"),
     ],
 )
 def test_a_wrong_field_of_a_choice_is_named(given: Any, path: str, message: str) -> None:
@@ -108,7 +121,7 @@ def test_a_wrong_field_of_a_choice_is_named(given: Any, path: str, message: str)
 
 @pytest.mark.parametrize("name", ["plane", "", "Plain", ":x"])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(UnknownName, match="use one of: named, plain"):
+    with pytest.raises(UnknownName, match="use one of: around, named, plain"):
         choice(name).build("kind", KINDS)
 
 

@@ -68,7 +68,7 @@ def resolve(config: RunConfig) -> dict[str, Any]:
     Raises:
         UnknownName, ConfigError: a part, or a field of one, does not exist.
     """
-    from raysal.config import Choice
+    from raysal.config import Choice, after_colon
     from raysal.embed import ENCODERS
     from raysal.label import ORACLES
     from raysal.narrow import NARROWERS
@@ -83,16 +83,22 @@ def resolve(config: RunConfig) -> dict[str, Any]:
 
     def part(kind: str, choice: Choice, registry: Mapping[str, type[Any]]) -> dict[str, Any]:
         built = choice.build(kind, registry)
-        fields = [field for field in dataclasses.fields(built) if field.init and field.name != "arg"]
-        return {"name": choice.name, **{field.name: getattr(built, field.name) for field in fields}}
+        said = after_colon(type(built)) if ":" in choice.name else ""
+        found: dict[str, Any] = {"name": choice.name}
+        for field in dataclasses.fields(built):
+            if field.init and field.name != said:
+                value = getattr(built, field.name)
+                inner = isinstance(value, Choice)
+                found[field.name] = part(f"{kind}.{field.name}", value, registry) if inner else value
+        return found
 
     values: dict[str, Any] = config.model_dump(mode="python")
     for kind, registry in registries.items():
         choice = getattr(config, kind)
         values[kind] = None if choice is None else part(kind, choice, registry)
     values["update"]["trainer"] = part("update.trainer", config.update.trainer, TRAINERS)
-    found: dict[str, Any] = _plain(values)
-    return found
+    resolved: dict[str, Any] = _plain(values)
+    return resolved
 
 
 def _plain(value: Any) -> Any:

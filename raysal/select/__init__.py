@@ -6,13 +6,16 @@ from raysal.select.base import Picks, Selector, Task, select
 from raysal.select.coreset import CoreSet, PCoreSet
 from raysal.select.ranked import Random, TopScore
 from raysal.select.typical import Typical
+from raysal.select.wrappers import ClassBalanced, SkipExtremes
 
 SELECTORS: dict[str, type[Selector]] = {
     "badge": Badge,
+    "class_balanced": ClassBalanced,
     "coreset": CoreSet,
     "kmeans_plus_plus": KMeansPlusPlus,
     "pcoreset": PCoreSet,
     "random": Random,
+    "skip_extremes": SkipExtremes,
     "top_score": TopScore,
     "typical": Typical,
 }
