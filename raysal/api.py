@@ -177,7 +177,7 @@ def select(
     not picked again; what annotators disagree about is neither picked nor learnt from. With a run directory,
     what is out for labelling or held out is not picked either.
 
-    Without labels the batch is the cold start, `typical`, unless the strategy works without a head; `coreset`
+    Without labels the batch is the cold start, `typiclust`, unless the strategy works without a head; `coreset`
     does, but would begin with the outliers, so it counts as one that does not. The reason says so.
 
     Deterministic in (pool, labels, arguments); the same for any `partitions` and `backend`. One sweep, and
@@ -217,8 +217,8 @@ def select(
         narrow_down(fleet, narrower, head, labelled, k=k, available=available, key=derive(key, "narrow"))
         prefix = ""
         if head is None and not starts_cold(selector):
-            prefix = f"no labels yet, so typical instead of {chosen.name}: "
-            selector = SELECTORS["typical"]()
+            prefix = f"no labels yet, so typiclust instead of {chosen.name}: "
+            selector = SELECTORS["typiclust"]()
         task = Task(head=head, labelled=labelled.vectors, classes=labelled.classes, key=derive(key, "select"))
         picks = select_batch(fleet, selector, task, k)
     table = batch_table(pool, picks)

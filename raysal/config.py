@@ -171,7 +171,7 @@ class RunConfig(_Section):
     update: UpdateConfig = UpdateConfig()
     narrow: Choice = Choice(name="none")
     select: Choice = Choice(name="badge")
-    start: Choice = Choice(name="typical")
+    start: Choice = Choice(name="typiclust")
     """The selector used while there is no label."""
     oracle: Choice = Choice(name="files")
     rounds: RoundsConfig = RoundsConfig()

@@ -103,7 +103,7 @@ def validate(config: RunConfig) -> None:
     config.narrow.build("narrow", NARROWERS)
     config.select.build("select", SELECTORS)
     if config.start.build("start", SELECTORS).needs_head:
-        raise ConfigError("start", f"{config.start.name!r} needs labels, and the start has none", 'start = "typical"')
+        raise ConfigError("start", f"{config.start.name!r} needs labels, and the start has none", 'start = "typiclust"')
     config.oracle.build("oracle", ORACLES)
     if config.rounds.control and config.oracle.name == "files":
         raise ConfigError("rounds.control", "a control arm needs an oracle that answers", 'oracle = "simulated"')

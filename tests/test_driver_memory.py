@@ -42,7 +42,7 @@ def heaviest_reply(folder: Path, rows: int, select: str, narrow: dict[str, Any])
             select=select,
             narrow=narrow,
             oracle="simulated",
-            start={"name": "typical", "sample": 300},
+            start={"name": "typiclust", "sample": 300},
         ) as session,
     ):
         for _ in range(2):

@@ -293,22 +293,6 @@ def test_top_score_is_a_full_sort(score, main_case, main_pools):
     assert np.array_equal(found.top[score][0], picks.ids)
 
 
-def test_typical_is_the_most_central_item_of_each_cluster(main_case, main_pools):
-    from sklearn.cluster import KMeans
-
-    ids = main_case.offered
-    x = main_case.x[ids].astype(np.float64)
-    x = (x / np.sqrt((x**2).sum(1, keepdims=True))).astype(np.float32).astype(np.float64)
-    picks = main_case.run(local(main_pools[64], 3), "typical", "none", k=6, key=2).picks
-    cluster = KMeans(6, n_init=1, random_state=3).fit_predict(x)
-    assert len({int(cluster[np.searchsorted(ids, id)]) for id in picks.ids}) == 6
-    for id in picks.ids.tolist():
-        row = int(np.searchsorted(ids, id))
-        members = np.flatnonzero(cluster == cluster[row])
-        spread = [np.sort(np.sqrt(reference.sq_distance(x[members], x[m])))[1:21].mean() for m in members]
-        assert spread[int(np.flatnonzero(members == row)[0])] == pytest.approx(min(spread), abs=1e-6)
-
-
 @pytest.mark.parametrize("partitions", [1, 4])
 def test_anchoral_is_the_top_of_the_mean_over_the_anchors_that_found_it(partitions, main_case, main_pools):
     from raysal.narrow import AnchorAL

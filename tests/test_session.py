@@ -244,10 +244,10 @@ def test_a_correction_a_dispute_and_a_new_class_refit(pool: Pool, tmp_path: Path
         assert head.labels_seen == len(keys) - 1
 
 
-def test_cold_start_is_typical_and_never_coreset(pool: Pool, tmp_path: Path) -> None:
+def test_cold_start_is_typiclust_and_never_coreset(pool: Pool, tmp_path: Path) -> None:
     with start(pool, tmp_path / "run", select="coreset", narrow="none") as session:
         batch = session.query()
-        assert set(batch.table["strategy"].to_pylist()) == {"typical"}
+        assert set(batch.table["strategy"].to_pylist()) == {"typiclust"}
         assert all("cluster" in reason for reason in batch.table["reason"].to_pylist())
         session.tell(dict.fromkeys(batch.keys, "class-0"))
         assert set(session.query().table["strategy"].to_pylist()) == {"coreset"}

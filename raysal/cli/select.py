@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def select(
     pool: Annotated[Path, Argument(help="An embedded pool.")],
     k: Annotated[int, Option("-k", min=1, help="How many items.")],
-    strategy: Annotated[str, Option(help="badge, coreset, random, top_score, typical.")] = "badge",
+    strategy: Annotated[str, Option(help="badge, coreset, random, top_score, typiclust.")] = "badge",
     option: Annotated[
         list[str] | None,
         Option(metavar="NAME=VALUE", help="A field of the strategy, as score=entropy. Repeatable."),

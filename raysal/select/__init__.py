@@ -5,7 +5,7 @@ from raysal.select.badge import Badge, KMeansPlusPlus
 from raysal.select.base import Picks, Selector, Task, select
 from raysal.select.coreset import CoreSet, PCoreSet
 from raysal.select.ranked import Random, TopScore
-from raysal.select.typical import Typical
+from raysal.select.typiclust import TypiClust
 from raysal.select.wrappers import ClassBalanced, SkipExtremes
 
 SELECTORS: dict[str, type[Selector]] = {
@@ -17,7 +17,7 @@ SELECTORS: dict[str, type[Selector]] = {
     "random": Random,
     "skip_extremes": SkipExtremes,
     "top_score": TopScore,
-    "typical": Typical,
+    "typiclust": TypiClust,
 }
 
 __all__ = ["SELECTORS", "Picks", "Selector", "Task", "select"]

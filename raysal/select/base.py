@@ -32,7 +32,7 @@ class Task:
             ConfigError: there is no head; the caller chose a selector that needs one.
         """
         if self.head is None:
-            raise ConfigError("select", "this strategy needs labels", "start with `typical` or `random`")
+            raise ConfigError("select", "this strategy needs labels", "start with `typiclust` or `random`")
         return Linear.of(self.head)
 
 

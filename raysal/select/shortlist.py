@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.errors import PoolError
 from raysal.fleet import Fleet, vectors_of
 from raysal.select.base import count_candidates
 from raysal.select.ranked import lowest_hash, merged
@@ -42,9 +43,25 @@ def shortlist(fleet: Fleet, key: int, limit: int) -> Shortlist:
     """All candidates if they are at most `limit`, else the `limit` of lowest hash: a uniform draw.
 
     Two round trips; memory O(limit d) in the driver. The same for any partitions of the pool.
+
+    Raises:
+        PoolError: a vector is not finite; it names the item.
     """
     candidates = sum(fleet.each(count_candidates))
     ids, _ = merged(fleet.each(lowest_hash, key, limit), limit)
-    parts = fleet.each(vectors_of, np.sort(ids))
-    ids, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
+    ids, vectors = gathered(fleet, np.sort(ids))
     return Shortlist(ids=ids, vectors=vectors, candidates=candidates)
+
+
+def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(ids ascending, finite vectors float32 [n, d]) of a bounded set of items, `ids` ascending.
+
+    Raises:
+        PoolError: a vector is not finite; it names the item.
+    """
+    parts = fleet.each(vectors_of, ids)
+    ids, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
+    broken = ids[~np.isfinite(vectors).all(1)]
+    if len(broken):
+        raise PoolError(f"item {broken[0]}", "its vector is not finite numbers", "embed it again, or leave it out")
+    return ids, vectors

@@ -197,7 +197,7 @@ def test_partitions_and_options(tmp_path: Path, pool: Path) -> None:
         (("-k", "0"), ("-k",)),
         (("-k", "many"), ("-k", "integer")),
         ((), ("-k", "raysal select --help")),
-        (("-k", "2", "--strategy", "bagde"), ("'bagde'", "badge, coreset, random, top_score, typical")),
+        (("-k", "2", "--strategy", "bagde"), ("'bagde'", "badge, ", "typiclust")),
         (("-k", "2", "--narrow", "nope"), ("'nope'", "anchoral")),
         (("-k", "2", "--option", "score=margin"), ("strategy.score", "badge")),
         (("-k", "2", "--option", "score"), ("NAME=VALUE",)),
@@ -423,7 +423,7 @@ def test_config_show_is_a_config(tmp_path: Path, pool: Path) -> None:
     shown = cli("config", "show", config).out
     values = tomllib.loads(shown)
     assert values["rounds"] == {"count": 2, "k": 6, "holdout": 0.2, "control": True}
-    assert values["start"] == {"name": "typical", "sample": 10_000}
+    assert values["start"] == {"name": "typiclust", "sample": 10_000}
     assert values == cli("config", "show", config, "--json").json
     (tmp_path / "again.toml").write_text(shown)
     assert cli("config", "show", tmp_path / "again.toml").out == shown

@@ -167,7 +167,7 @@ def test_labelled_items_use_up_no_place_among_the_neighbours(pool, data):
 def test_without_labels_the_whole_pool_is_offered(pool):
     nothing = LabelledVectors(ids=np.empty(0, np.int64), vectors=np.empty((0, DIM), np.float32), classes=[])
     outcome = run_program(
-        local(pool, 2), SELECTORS["typical"](), AnchorAL(subpool=10), head=None, labelled=nothing, k=12
+        local(pool, 2), SELECTORS["typiclust"](), AnchorAL(subpool=10), head=None, labelled=nothing, k=12
     )
     assert outcome.narrowed.ids is None
     assert len(outcome.picks.ids) == 12

@@ -12,7 +12,6 @@ from raysal.fleet import exclude, keep
 from raysal.rng import derive, item_uniform
 from raysal.select import SELECTORS, Task, select
 from raysal.select import greedy as greedy_module
-from raysal.select.typical import typical_rows
 
 every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
 every_layout = pytest.mark.parametrize("partitions", [1, 2, 9])
@@ -162,21 +161,13 @@ def test_features_read_again_give_the_picks_of_features_held(name, tmp_path, mon
     assert np.array_equal(held.scores, again.scores)
 
 
-def test_typical_takes_its_sample_alone_off_the_partitions(tmp_path):
+def test_typiclust_takes_its_sample_alone_off_the_partitions(tmp_path):
     x, _ = mixture(300, 4)
-    selector = SELECTORS["typical"](sample=40)
+    selector = SELECTORS["typiclust"](sample=40)
     picks = [select(fleet_of(tmp_path / str(p), x, p), selector, task(4), 6).ids.tolist() for p in (1, 4)]
     assert picks[0] == picks[1]
     sampled = np.argsort(item_uniform(derive(3, "sample"), np.arange(300)))[:40]
     assert set(picks[0]) < set(sampled.tolist())
-
-
-def test_nearly_equal_rows_make_no_noise():
-    """Distinct in float32, one point to k-means: fewer clusters, still k picks and no warning."""
-    x = np.ones((30, 3), np.float32)
-    x[:, 0] += np.arange(30, dtype=np.float32) * 1.2e-7
-    rows, _, _ = typical_rows(x, 10, 0)
-    assert len(set(rows.tolist())) == 10
 
 
 def test_a_score_that_does_not_exist():
