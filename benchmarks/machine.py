@@ -26,12 +26,16 @@ def describe(device: str = "cpu") -> str:
     return f"{cpu}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__}"
 
 
-def random_pool(path: Path, rows: int, dim: int, seed: int = 0) -> Pool:
-    """A pool of `rows` Gaussian vectors around 64 centres, written chunk by chunk; reused if it is there."""
+def random_pool(path: Path, rows: int, dim: int, seed: int = 0, decay: float = 0.0) -> Pool:
+    """A pool of `rows` Gaussian vectors around 64 centres, written chunk by chunk; reused if it is there.
+
+    Axis j is scaled by (1 + j)^-decay: 0 is the hardest case for selection, real features have a falling spectrum.
+    """
     if (path / "pool.json").exists():
         return Pool(path)
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(64, dim)).astype(np.float32)
+    scale = ((1 + np.arange(dim)) ** -decay).astype(np.float32)
     manifest = Manifest(
         dim=dim,
         modality="vector",
@@ -39,13 +43,13 @@ def random_pool(path: Path, rows: int, dim: int, seed: int = 0) -> Pool:
         chunks=-(-rows // CHUNK_ROWS),
         chunk_rows=CHUNK_ROWS,
         encoder={"name": "precomputed", "fingerprint": digest_of({"dim": dim})},
-        source={"name": "random", "fingerprint": digest_of({"rows": rows, "seed": seed})},
+        source={"name": "random", "fingerprint": digest_of({"rows": rows, "seed": seed, "decay": decay})},
     )
     writer, stage = PoolWriter(path, manifest), ChunkStage(path, dim)
     for index in range(manifest.chunks):
         low, high = index * CHUNK_ROWS, min((index + 1) * CHUNK_ROWS, rows)
         which = rng.integers(len(centres), size=high - low)
-        vectors = centres[which] + rng.standard_normal((high - low, dim), dtype=np.float32)
+        vectors = scale * (centres[which] + rng.standard_normal((high - low, dim), dtype=np.float32))
         staged = stage.write(
             index=index,
             first_id=low,
