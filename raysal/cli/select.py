@@ -15,11 +15,30 @@ from raysal.errors import ConfigError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+STRATEGIES = (
+    "badge",
+    "class_balanced",
+    "coreset",
+    "kmeans_plus_plus",
+    "pcoreset",
+    "random",
+    "skip_extremes",
+    "top_score",
+    "typiclust",
+)
+"""The names in `raysal.select.SELECTORS`, written out: looking there would import torch for a help text."""
+
 
 def select(
     pool: Annotated[Path, Argument(help="An embedded pool.")],
     k: Annotated[int, Option("-k", min=1, help="How many items.")],
-    strategy: Annotated[str, Option(help="badge, coreset, random, top_score, typiclust.")] = "badge",
+    strategy: Annotated[
+        str,
+        Option(
+            help=f"{', '.join(STRATEGIES)}. Those that take another one inside have it after a colon, as "
+            "class_balanced:coreset."
+        ),
+    ] = "badge",
     option: Annotated[
         list[str] | None,
         Option(metavar="NAME=VALUE", help="A field of the strategy, as score=entropy. Repeatable."),

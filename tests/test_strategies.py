@@ -1,0 +1,60 @@
+"""Every strategy from Python, on the whole pool and on candidates; a new entry of the registry joins by itself."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import make_pool, mixture
+
+import raysal
+from raysal.pool import Pool
+from raysal.select import SELECTORS
+
+every_strategy = pytest.mark.parametrize("strategy", sorted(SELECTORS))
+N, K = 240, 9
+LABELLED = range(0, 60, 2)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    return make_pool(tmp_path_factory.mktemp("strategies") / "pool", mixture(N, 8, classes=3)[0], chunk_rows=100)
+
+
+@pytest.fixture(scope="module")
+def labels() -> dict[str, str]:
+    names = mixture(N, 8, classes=3)[1]
+    return {f"item-{i:06d}": names[i] for i in LABELLED}
+
+
+@every_strategy
+@pytest.mark.parametrize("narrow", [None, {"name": "uniform", "size": 60}], ids=["whole", "candidates"])
+def test_every_strategy_picks_a_batch(
+    strategy: str, narrow: dict[str, object] | None, pool: Pool, labels: dict[str, str]
+) -> None:
+    table = raysal.select(pool, k=K, strategy=strategy, labels=labels, narrow=narrow, seed=1)
+    assert table["rank"].to_pylist() == list(range(1, K + 1))
+    assert len(set(table["id"].to_pylist())) == K
+    assert not set(table["key"].to_pylist()) & set(labels)
+    for reason in table["reason"].to_pylist():
+        assert reason
+        assert "no labels yet" not in reason
+    cut = raysal.select(pool, k=K, strategy=strategy, labels=labels, narrow=narrow, seed=1, partitions=3)
+    assert cut.equals(table)
+
+
+@every_strategy
+def test_every_strategy_has_a_first_batch(strategy: str, pool: Pool) -> None:
+    table = raysal.select(pool, k=K, strategy=strategy)
+    assert len(set(table["id"].to_pylist())) == K
+
+
+@every_strategy
+@pytest.mark.parametrize("wrapper", ["class_balanced", "skip_extremes"])
+def test_every_strategy_works_inside_a_wrapper(wrapper: str, strategy: str, pool: Pool, labels: dict[str, str]) -> None:
+    table = raysal.select(pool, k=K, strategy=f"{wrapper}:{strategy}", labels=labels)
+    assert len(set(table["id"].to_pylist())) == K
+
+
+def test_wrappers_are_spelled_in_two_ways(pool: Pool, labels: dict[str, str]) -> None:
+    short = raysal.select(pool, k=K, strategy="skip_extremes:class_balanced:coreset", labels=labels)
+    inner = {"name": "class_balanced", "of": "coreset"}
+    assert raysal.select(pool, k=K, strategy={"name": "skip_extremes", "of": inner}, labels=labels).equals(short)
