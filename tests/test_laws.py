@@ -25,7 +25,7 @@ from raysal.sweep import SCORES, SweepRequest, sweep
 from raysal.sweep.linear import one_thread
 from raysal.update import Head
 
-GREEDY = ("badge", "class_balanced", "coreset", "random", "top_score")
+GREEDY = ("badge", "bait", "class_balanced", "coreset", "power_bald", "power_margin", "random", "top_score")
 """Rules whose picks(k) are a prefix of picks(k + 1)."""
 
 

@@ -2,18 +2,27 @@
 
 from raysal._callable import make_callable
 from raysal.select.badge import Badge, KMeansPlusPlus
+from raysal.select.bait import Bait
 from raysal.select.base import Picks, Selector, Task, select
 from raysal.select.coreset import CoreSet, PCoreSet
+from raysal.select.falcun import Falcun
+from raysal.select.lcmd import Lcmd
+from raysal.select.power import PowerBald, PowerMargin
 from raysal.select.ranked import Random, TopScore
 from raysal.select.typiclust import TypiClust
 from raysal.select.wrappers import ClassBalanced, SkipExtremes
 
 SELECTORS: dict[str, type[Selector]] = {
     "badge": Badge,
+    "bait": Bait,
     "class_balanced": ClassBalanced,
     "coreset": CoreSet,
+    "falcun": Falcun,
     "kmeans_plus_plus": KMeansPlusPlus,
+    "lcmd": Lcmd,
     "pcoreset": PCoreSet,
+    "power_bald": PowerBald,
+    "power_margin": PowerMargin,
     "random": Random,
     "skip_extremes": SkipExtremes,
     "top_score": TopScore,

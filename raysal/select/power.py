@@ -1,0 +1,169 @@
+"""Stochastic batches: scores with noise, so that a batch is not the same few neighbours over and over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from raysal.fleet import Fleet, Partition
+from raysal.fleet.partition import ALIGN, padded
+from raysal.rng import derive, generator, item_uniform
+from raysal.select.base import Picks, Task
+from raysal.select.every_row import check_finite
+from raysal.select.ranked import merged
+from raysal.sweep import SCORES, Linear
+from raysal.sweep.best import best_of
+from raysal.sweep.linear import columns_of, one_thread, probabilities_of
+from raysal.sweep.sweep import Ranked
+
+BLOCK = 512
+"""Rows of a block in PowerBald, which holds some numbers per row and class at a time in float64."""
+NO_INFORMATION = 1e-12
+"""Mutual information in nats below this is taken as none: it is what rounding leaves of the difference of two
+entropies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerMargin:
+    """The top k of beta log(score) + Gumbel noise (Kirsch et al., TMLR 2023); the score is 1 - (p1 - p2).
+
+    The same as drawing k items without replacement with probability in proportion to score^beta: beta = 0 is
+    uniform, a large beta the top of the score. The noise is a hash of (key, item).
+
+    Needs a head; one product O(n d C) and one round trip; memory 16 bytes a row. picks(k) is a prefix of picks(k
+    + 1). The score of a pick is its noisy value. Items of score zero come last, drawn uniformly. Knows nothing of
+    the batch beyond its noise: a diverse rule is better where one is affordable.
+    """
+
+    beta: Annotated[float, Field(ge=0)] = 1.0
+
+    @property
+    def needs_head(self) -> bool:
+        return True
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        return drawn(fleet.each(draw_by_margin, task.linear(), self.beta, task.key, k), k, "margin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerBald:
+    """PowerMargin with mutual information for the score (Kirsch et al., TMLR 2023; BALD: Houlsby et al., 2011).
+
+    I = H(mean p) - mean H(p) over `draws` of the head from its posterior, one covariance for all classes: a row's
+    logits are normal with one variance v = [h, 1]' Sigma [h, 1], independent over classes. The draws are the same
+    for every item. Large where the head's own uncertainty, not the noise of the labels, decides the class.
+
+    Needs a head with its covariance; O(n (d^2 + d C + draws C)) and one round trip whose argument holds (d + 1)^2
+    numbers; memory 16 bytes a row. picks(k) is a prefix of picks(k + 1). Items without information come last,
+    drawn uniformly.
+    """
+
+    beta: Annotated[float, Field(ge=0)] = 1.0
+    draws: Annotated[int, Field(ge=2)] = 20
+
+    @property
+    def needs_head(self) -> bool:
+        return True
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        head = task.linear()
+        assert task.head is not None
+        noise = generator(derive(task.key, "posterior")).standard_normal((self.draws, len(head.bias)))
+        parts = fleet.each(draw_by_information, head, task.head.covariance, noise, self.beta, task.key, k)
+        return drawn(parts, k, "information")
+
+
+def drawn(parts: list[tuple[Ranked, Ranked]], k: int, score: str) -> Picks:
+    """The k best of the partitions' noisy scores, then of their hashes."""
+    first, last = (merged(list(ranked), k) for ranked in zip(*parts, strict=True))
+    rest = k - len(first[0])
+    return Picks(
+        ids=np.concatenate([first[0], last[0][:rest]]),
+        scores=np.concatenate([first[1], np.zeros(rest)]),
+        reasons=(f"drawn by {score}",) * (k - rest) + (f"no {score} left, uniform",) * rest,
+    )
+
+
+def noisy_top(
+    scores: NDArray[np.float64], ids: NDArray[np.int64], beta: float, key: int, k: int
+) -> tuple[Ranked, Ranked]:
+    """The k best by beta log(score) + Gumbel(0, 1) of scores [n] above zero, and the k lowest hashes of the others.
+
+    Raises:
+        UserError: a score is not finite, so that a vector was not.
+    """
+    check_finite(scores, ids)
+    uniform = item_uniform(key, ids)
+    some = scores > 0
+    values = beta * np.log(scores[some]) - np.log(-np.log(uniform[some]))
+    return best_of(ids[some], values, k), best_of(ids[~some], 1 - uniform[~some], k)
+
+
+def draw_by_margin(partition: Partition, head: Linear, beta: float, key: int, k: int) -> tuple[Ranked, Ranked]:
+    """What `noisy_top` finds among the candidates here, by margin."""
+    rows = partition.candidates()
+    scores = np.empty(len(rows))
+    columns = columns_of(head.weight, partition)
+    done = 0
+    for block in partition.blocks(rows):
+        product = block.features @ columns
+        with one_thread():
+            values = SCORES["margin"](probabilities_of(product, head))
+        scores[done : done + block.n] = values[: block.n].cpu().numpy()
+        done += block.n
+    return noisy_top(scores, partition.ids[rows], beta, key, k)
+
+
+def draw_by_information(
+    partition: Partition,
+    head: Linear,
+    covariance: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    beta: float,
+    key: int,
+    k: int,
+) -> tuple[Ranked, Ranked]:
+    """What `noisy_top` finds among the candidates here, by mutual information.
+
+    `covariance` [d + 1, d + 1] with the constant feature last, `noise` [draws, C] standard normal.
+    """
+    rows = partition.candidates()
+    scores = np.empty(len(rows))
+    dim, classes, device = partition.dim, len(head.bias), partition.device
+    # One product: the covariance, its column for the constant, the weights.
+    sides = np.zeros((partition.width + -(-(1 + classes) // ALIGN) * ALIGN, dim))
+    sides[:dim] = covariance[:dim, :dim]
+    sides[partition.width] = covariance[dim, :dim]
+    sides[partition.width + 1 : partition.width + 1 + classes] = head.weight
+    columns = padded(sides, partition.width, torch.float64, device).T.contiguous()
+    bias, deviates = torch.tensor(head.bias, device=device), torch.tensor(noise, device=device)
+    done = 0
+    for block in partition.blocks(rows, BLOCK):
+        features = block.features.double()
+        product = features @ columns
+        with one_thread():
+            turned, constant = product[:, : partition.width], product[:, partition.width]
+            variance = (turned * features).sum(1) + 2 * constant + float(covariance[dim, dim])
+            logits = product[:, partition.width + 1 :][:, :classes].T + bias[:, None]
+            values = mutual_information(logits, variance.clamp_min(0).sqrt(), deviates)
+        scores[done : done + block.n] = values[: block.n].cpu().numpy()
+        done += block.n
+    return noisy_top(scores, partition.ids[rows], beta, key, k)
+
+
+def mutual_information(logits: torch.Tensor, deviation: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Nats [n] of mutual information between label and weights, from logits [C, n] with standard deviation [n] and
+    standard normal noise [draws, C]. O(draws n C), memory O(n C)."""
+    mean = torch.zeros_like(logits)
+    conditional = torch.zeros_like(deviation)
+    for draw in noise:
+        p = torch.softmax(logits + deviation * draw[:, None], 0)
+        mean += p
+        conditional += torch.special.entr(p).sum(0)
+    gained = torch.special.entr(mean / len(noise)).sum(0) - conditional / len(noise)
+    return torch.where(gained > NO_INFORMATION, gained, gained * 0)  # times 0 and not 0: not a number stays one
