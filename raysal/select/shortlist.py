@@ -61,7 +61,15 @@ def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], N
     """
     parts = fleet.each(vectors_of, ids)
     ids, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
-    broken = ids[~np.isfinite(vectors).all(1)]
+    refuse_broken(ids, np.isfinite(vectors).all(1))
+    return ids, vectors
+
+
+def refuse_broken(ids: NDArray[np.int64], finite: NDArray[np.bool_]) -> None:
+    """
+    Raises:
+        PoolError: an item is not `finite`; it names the first.
+    """
+    broken = ids[~finite]
     if len(broken):
         raise PoolError(f"item {broken[0]}", "its vector is not finite numbers", "embed it again, or leave it out")
-    return ids, vectors
