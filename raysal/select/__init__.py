@@ -4,19 +4,24 @@ from raysal._callable import make_callable
 from raysal.select.badge import Badge, KMeansPlusPlus
 from raysal.select.bait import Bait
 from raysal.select.base import Picks, Selector, Task, select
+from raysal.select.clue import Clue
 from raysal.select.coreset import CoreSet, PCoreSet
 from raysal.select.falcun import Falcun
 from raysal.select.lcmd import Lcmd
 from raysal.select.power import PowerBald, PowerMargin
+from raysal.select.flagged import AlfaMix, DropQuery
 from raysal.select.ranked import Random, TopScore
 from raysal.select.typiclust import TypiClust
 from raysal.select.wrappers import ClassBalanced, SkipExtremes
 
 SELECTORS: dict[str, type[Selector]] = {
+    "alfa_mix": AlfaMix,
     "badge": Badge,
     "bait": Bait,
     "class_balanced": ClassBalanced,
+    "clue": Clue,
     "coreset": CoreSet,
+    "drop_query": DropQuery,
     "falcun": Falcun,
     "kmeans_plus_plus": KMeansPlusPlus,
     "lcmd": Lcmd,
