@@ -7,9 +7,11 @@ from raysal.select.base import Picks, Selector, Task, select
 from raysal.select.clue import Clue
 from raysal.select.coreset import CoreSet, PCoreSet
 from raysal.select.falcun import Falcun
+from raysal.select.flagged import AlfaMix, DropQuery
+from raysal.select.herding import MaxHerding, UHerding
 from raysal.select.lcmd import Lcmd
 from raysal.select.power import PowerBald, PowerMargin
-from raysal.select.flagged import AlfaMix, DropQuery
+from raysal.select.probcover import ProbCover
 from raysal.select.ranked import Random, TopScore
 from raysal.select.typiclust import TypiClust
 from raysal.select.wrappers import ClassBalanced, SkipExtremes
@@ -25,13 +27,16 @@ SELECTORS: dict[str, type[Selector]] = {
     "falcun": Falcun,
     "kmeans_plus_plus": KMeansPlusPlus,
     "lcmd": Lcmd,
+    "max_herding": MaxHerding,
     "pcoreset": PCoreSet,
     "power_bald": PowerBald,
     "power_margin": PowerMargin,
+    "probcover": ProbCover,
     "random": Random,
     "skip_extremes": SkipExtremes,
     "top_score": TopScore,
     "typiclust": TypiClust,
+    "u_herding": UHerding,
 }
 
 __all__ = ["SELECTORS", "Picks", "Selector", "Task", "select"]
