@@ -63,7 +63,7 @@ def entropies(x: NDArray[np.float32], head: Linear, temperature: float) -> NDArr
     for start in range(0, len(x), ROWS):
         some = x[start : start + ROWS]
         tile[: len(some), : x.shape[1]] = torch.from_numpy(some)
-        logits = (tile @ weight.T)[: len(some), :classes] + torch.from_numpy(head.bias)
+        logits = (tile @ weight.T)[: len(some), :classes] + torch.tensor(head.bias)
         with one_thread():
             found[start : start + ROWS] = torch.special.entr(torch.softmax(logits / temperature, 1)).sum(1).numpy()
     return found

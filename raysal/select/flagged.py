@@ -177,7 +177,7 @@ def flag_by_mixing(partition: Partition, head: Linear, anchors: NDArray[np.float
         partition.state["flags"] = (np.zeros(len(rows), np.uint8), None)
         return
     columns = columns_of(np.concatenate([head.weight, anchors]), partition)
-    bias = torch.from_numpy(head.bias).to(partition.device)
+    bias = torch.tensor(head.bias, device=partition.device)
     sq_anchors = torch.from_numpy((anchors**2).sum(1)).to(partition.device)
     wide = -(-classes // ALIGN) * ALIGN
     gram = np.zeros((wide, wide))
