@@ -15,7 +15,14 @@ from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, item_uniform
 from raysal.select.base import Picks, Task, count_candidates
-from raysal.select.every_row import EveryRow, Offer, best_offer, check_finite, power_of_two_scale
+from raysal.select.every_row import (
+    EveryRow,
+    Offer,
+    best_offer,
+    check_finite,
+    labelled_probabilities,
+    power_of_two_scale,
+)
 from raysal.select.fisher import Downdate, Posterior, greedy_trace
 from raysal.sweep import Linear
 from raysal.sweep.linear import one_thread
@@ -59,7 +66,7 @@ class Bait:
         fisher = pool_fisher(fleet, head)
         posterior = Posterior.of(self.ridge, fisher, information_rows(task.head, task.labelled))
         wanted = min(2 * k, sum(fleet.each(count_candidates))) if self.backward else k
-        offers = fleet.each(begin, posterior.covariance, posterior.fisher, derive(task.key, "spare"))
+        offers = fleet.each(begin, posterior.covariance.numpy(), fisher, derive(task.key, "spare"))
         ids, rows = np.empty(wanted, np.int64), []
         scores = np.empty(wanted)
         for place in range(wanted):
@@ -90,20 +97,21 @@ def bait_binary(
     rows are picked and `backward` of them dropped. In pick order; ties to the lower row. O(n d) a pick after O(n d^2).
 
     Raises:
-        UserError: k + backward rows are more than there are, or a row is not finite.
+        UserError: k + backward rows are more than there are, a row is not finite, or the precision is not positive
+            definite.
     """
     if not 1 <= k <= k + backward <= len(x):
         raise UserError("k", f"{k} of {len(x)} rows, and {backward} to drop", f"ask for at most {len(x)} in all")
     wide: NDArray[np.float64] = np.ascontiguousarray(x, dtype=np.float64)
     check_finite(wide.sum(1), np.arange(len(wide)))
-    posterior = Posterior(np.linalg.inv(precision), fisher)
+    posterior = Posterior(precision, fisher)
     picks = greedy_trace(wide, posterior, k + backward)
     return picks[posterior.without_least(wide[picks], k)] if backward else picks
 
 
 def information_rows(head: Head, features: NDArray[np.floating]) -> NDArray[np.float64]:
     """sqrt(p (1 - p)) h float64 [n, d] for the vectors h of a few items in the driver."""
-    p = head.probabilities(features)
+    p = labelled_probabilities(head, features)
     top = p.argmax(1)
     others = np.where(np.arange(p.shape[1]) == top[:, None], 0.0, p).sum(1)
     return np.asarray(np.sqrt(p.max(1) * others)[:, None] * features)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from raysal.errors import UserError
 from raysal.fleet import Partition
+from raysal.sweep.linear import one_thread
+from raysal.update import Head
 
 BLOCK = 256
 """Rows of a block: some hundred candidates a partition should not be computed as thousands."""
@@ -122,6 +124,14 @@ def check_finite(values: NDArray[np.floating], ids: NDArray[np.int64]) -> None:
         raise UserError(
             f"item {ids[int(bad.argmax())]}", "its vector is not finite", "embed it anew, or exclude it from the pool"
         )
+
+
+def labelled_probabilities(head: Head, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Class probabilities [n, C] of a few items in the driver, the same bits for any number of threads."""
+    wide = torch.from_numpy(vectors.astype(np.float64))
+    with one_thread():
+        logits = wide @ torch.tensor(head.weight).T + torch.tensor(head.bias)
+        return torch.softmax(logits, 1).numpy()
 
 
 def power_of_two_scale(largest: float, bits: int) -> float:

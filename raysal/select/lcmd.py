@@ -14,7 +14,7 @@ from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, item_uniform
 from raysal.select.base import Picks, Task
-from raysal.select.every_row import BLOCK, EveryRow, Offer, best_offer, power_of_two_scale
+from raysal.select.every_row import BLOCK, EveryRow, Offer, best_offer, labelled_probabilities, power_of_two_scale
 from raysal.sweep import Linear
 from raysal.sweep.linear import one_thread
 from raysal.update import Head
@@ -85,8 +85,7 @@ class Lcmd:
 
 def residuals(head: Head, features: NDArray[np.float64]) -> NDArray[np.float64]:
     """e_argmax - p [n, C] of vectors in the driver, rounded to float32 as in the partitions."""
-    p = torch.from_numpy(head.probabilities(features))
-    return residuals_of(p).float().double().numpy()
+    return residuals_of(torch.from_numpy(labelled_probabilities(head, features))).float().double().numpy()
 
 
 def residuals_of(probabilities: torch.Tensor) -> torch.Tensor:
