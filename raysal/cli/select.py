@@ -16,15 +16,26 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STRATEGIES = (
+    "alfa_mix",
     "badge",
+    "bait",
     "class_balanced",
+    "clue",
     "coreset",
+    "drop_query",
+    "falcun",
     "kmeans_plus_plus",
+    "lcmd",
+    "max_herding",
     "pcoreset",
+    "power_bald",
+    "power_margin",
+    "probcover",
     "random",
     "skip_extremes",
     "top_score",
     "typiclust",
+    "u_herding",
 )
 """The names in `raysal.select.SELECTORS`, written out: looking there would import torch for a help text."""
 

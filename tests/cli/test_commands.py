@@ -400,7 +400,7 @@ def test_looking_leaves_the_work_of_another_process_alone(tmp_path: Path, pool: 
         (("run", "nope.toml", "--out", "r"), ("nope.toml", "no such file")),
         (("run", "bad.toml", "--out", "r"), ("bad.toml", "TOML")),
         (("run", "typo.toml", "--out", "r"), ("rouns",)),
-        (("run", "name.toml", "--out", "r"), ("'bagde'", "badge, coreset")),
+        (("run", "name.toml", "--out", "r"), ("'bagde'", "badge, ", "coreset")),
         (("run", "pool.toml", "--out", "r"), ("not a pool",)),
     ],
 )
