@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ ROWS = 1024
 it."""
 CENTRES = 256
 """Centres of a product, at most."""
+THREADS_PAY = 2**30
+"""Multiplications of a pass over all pairs below which threads spend longer waiting for one another."""
 ENOUGH = 1e-4
 """Iterations stop when the objective falls by less than this share."""
 
@@ -60,6 +63,13 @@ def k_means(
     mean, sums in float64; memory O(n d).
     """
     x = np.ascontiguousarray(x, np.float32) + np.float32(0)  # no negative zeros: equal rows have equal bytes
+    with one_thread() if x.size * k < THREADS_PAY else nullcontext():
+        return _k_means(x, k, key, weights, iterations)
+
+
+def _k_means(
+    x: NDArray[np.float32], k: int, key: int, weights: NDArray[np.float64] | None, iterations: int
+) -> Clusters:
     whole = x.view(np.dtype((np.void, x.itemsize * x.shape[1])))[:, 0]
     _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
     mass = np.bincount(inverse, weights=np.ones(len(x)) if weights is None else _positive(weights)).astype(float)
