@@ -37,9 +37,7 @@ class Badge:
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
         gradients = Gradients(head=task.linear())
         nothing = factors_of(gradients, task.labelled[:0])
-        found = lazy_greedy(
-            fleet, Race(key=task.key), gradients, k, centres=nothing, opening="largest", key=task.key
-        )
+        found = lazy_greedy(fleet, Race(key=task.key), gradients, k, centres=nothing, opening="largest", key=task.key)
         reasons = [f"gradient {gap**0.5:.3g} from the nearest pick" for gap in found.sq_distances]
         if reasons:
             reasons[0] = f"largest gradient {found.sq_distances[0] ** 0.5:.3g}"

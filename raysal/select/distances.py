@@ -1,10 +1,9 @@
 """Squared distances between features given by their factors: exact ones in double precision, and a cheap screen.
 
-Exact values come from products of one shape, ROWS rows by TILE centres, so that a pair has the same distance to the last
-bit whoever computes it. They are dear on a CPU (a third to a half of the speed of single precision), so a screen in single
-precision first finds the pairs that could matter; its error bound is proven, not guessed, and only costs exact work when
-it is too wide.
-"""
+Exact values come from products of one shape, ROWS rows by TILE centres, so that a pair has the same distance to the
+last bit whoever computes it. They are dear on a CPU (a third to a half of the speed of single precision), so a screen
+in single precision first finds the pairs that could matter; its error bound is proven, not guessed, and only costs
+exact work when it is too wide."""
 
 from __future__ import annotations
 
@@ -18,8 +17,8 @@ from raysal.select.feature_maps import Arrays, Factors
 ROWS = 256
 TILE = 64
 COINCIDENT = 1e-12
-"""Squared distances below this share of the two squared norms are taken as zero: rounding leaves about 1e-15 of the norms
-between equal rows, and a positive remainder would let a duplicate of a pick be picked for its noise."""
+"""Squared distances below this share of the two squared norms are taken as zero: rounding leaves about 1e-15 of the
+norms between equal rows, and a positive remainder would let a duplicate of a pick be picked for its noise."""
 
 
 def sq_norms(factors: Factors) -> torch.Tensor:

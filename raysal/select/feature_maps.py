@@ -1,13 +1,12 @@
 """Where distances are taken: functions of (vector, head) to the features a rule compares.
 
-A feature map gives *factors*, float32 matrices [n, width]; the feature of a row is the Kronecker product of its factors.
-Inner products of features are then products of inner products of factors, so BADGE's gradients r (x) h, C * d numbers a
-row, are never formed (the identity is that of Zhang et al., arXiv 2306.09910, appendix D).
+A feature map gives *factors*, float32 matrices [n, width]; the feature of a row is the Kronecker product of its
+factors. Inner products of features are then products of inner products of factors, so BADGE's gradients r (x) h, C *
+d numbers a row, are never formed (the identity is that of Zhang et al., arXiv 2306.09910, appendix D).
 
-Factors are computed on blocks of one shape, so that a row has the same factors to the last bit wherever it lies; what is
-compared later, in double precision, are these numbers. They are not kept: a row's factors are computed again whenever the
-row is looked at, which costs one product with the head.
-"""
+Factors are computed on blocks of one shape, so that a row has the same factors to the last bit wherever it lies; what
+is compared later, in double precision, are these numbers. They are not kept: a row's factors are computed again
+whenever the row is looked at, which costs one product with the head."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from raysal.fleet.partition import ALIGN, BLOCK, padded
 from raysal.sweep import Linear
-from raysal.sweep.linear import one_thread
+from raysal.sweep.linear import one_thread, probabilities_of
 
 Factors = tuple[torch.Tensor, ...]
 """One or two float32 matrices with the same number of rows and widths that are multiples of ALIGN."""
@@ -45,6 +44,7 @@ class Vectors:
     """The embedding vectors as they are."""
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        del width, device
         return lambda block: (block,)
 
 
@@ -53,6 +53,7 @@ class UnitVectors:
     """Vectors of length one; a zero vector stays zero."""
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        del width, device
         return lambda block: (torch.nn.functional.normalize(block, dim=1),)
 
 
@@ -86,7 +87,7 @@ class Probabilities:
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
         predict = predictor(self.head, width, device)
-        return lambda block: (predict(block),)
+        return lambda block: (columns_wise(predict(block)),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,22 +98,26 @@ class Gradients:
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
         predict = predictor(self.head, width, device)
-        return lambda block: (block, residuals(predict(block)))
+        return lambda block: (block, columns_wise(residuals(predict(block))))
 
 
 def predictor(head: Linear, width: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Blocks to probabilities float32 [BLOCK, C'], zero beyond the C classes."""
-    classes = len(head.bias)
+    """Blocks to probabilities float32 [C, BLOCK]."""
     columns = aligned(head.weight.astype(np.float32), width, device).T.contiguous()
-    bias = torch.full((columns.shape[1],), -torch.inf, device=device)
-    bias[:classes] = torch.from_numpy(head.bias.astype(np.float32)).to(device)
 
     def predict(block: torch.Tensor) -> torch.Tensor:
         product = block @ columns
         with one_thread():
-            return torch.softmax(product.add_(bias), 1)
+            return probabilities_of(product, head)
 
     return predict
+
+
+def columns_wise(classes: torch.Tensor) -> torch.Tensor:
+    """[C, n] as a factor [n, C'], C' a multiple of ALIGN, zero beyond C."""
+    factor = classes.new_zeros(classes.shape[1], -(-len(classes) // ALIGN) * ALIGN)
+    factor[:, : len(classes)] = classes.T
+    return factor
 
 
 def aligned(rows: NDArray[np.floating], width: int, device: torch.device) -> torch.Tensor:
@@ -123,14 +128,15 @@ def aligned(rows: NDArray[np.floating], width: int, device: torch.device) -> tor
 
 
 def residuals(probabilities: torch.Tensor) -> torch.Tensor:
-    """e_argmax - p of probabilities [n, C], ties to the first class.
+    """e_argmax - p of probabilities [C, n], ties to the first class.
 
     The predicted class gets the sum of the others' probabilities rather than 1 - p, which would lose all its digits
     where the head is sure.
     """
-    top = probabilities.argmax(1, keepdim=True)
-    others = probabilities.scatter(1, top, 0.0)
-    return others.neg().scatter(1, top, others.sum(1, keepdim=True))
+    top = probabilities.argmax(0, keepdim=True)
+    others = probabilities.scatter(0, top, 0.0)
+    rest = others.sum(0, keepdim=True)
+    return others.neg_().scatter_(0, top, rest)
 
 
 def factors_of(feature_map: FeatureMap, vectors: NDArray[np.float32]) -> Arrays:

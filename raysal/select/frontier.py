@@ -1,11 +1,11 @@
 """A partition's part of the lazy engine: what each row remembers, and bringing the rows up to date that could be next.
 
-Most rows are judged by what they last knew. Their priority can only have fallen since, so as long as rows that are up to
-date stand above it, they need not be looked at.
-"""
+Most rows are judged by what they last knew. Their priority can only have fallen since, so as long as rows that are up
+to date stand above it, they need not be looked at."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.errors import PoolError
-from raysal.fleet import Partition
+from raysal.fleet import BLOCK, Partition
 from raysal.rng import item_uniform
 from raysal.select.distances import TILE, Centres, slack, sq_norms
 from raysal.select.feature_maps import Arrays, Factors, FeatureMap
 from raysal.select.rules import Rule
 
-WIDE = 8
+WIDE = 16
 """Tiles screened in one product."""
 
 
@@ -122,7 +122,7 @@ class Frontier:
         ((_, factors),) = self.read(np.array([row]))
         return Opening(place=Place(1 - float(hashes[row]), int(self.ids[row])), factors=one_row(factors, 0))
 
-    def read(self, places: NDArray[np.int64]):  # type: ignore[no-untyped-def]
+    def read(self, places: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Factors]]:
         """(ascending places among the rows, their factors) in blocks."""
         start = 0
         for block in self.partition.blocks(self.rows[places]):
@@ -196,38 +196,43 @@ class Frontier:
         return NOWHERE if value == -np.inf else Place(value, int(self.ids[row]))
 
     def refresh(self, places: torch.Tensor) -> None:
-        """Let rows hear of the centres they have missed.
+        """Let rows hear of the centres they have missed, those that missed alike together."""
+        assert self.centres is not None
+        heard = self.heard[places]
+        for some in torch.split(torch.argsort(heard), BLOCK):
+            block = places[some].sort().values
+            ((_, factors),) = self.read(block.cpu().numpy())
+            first = int(heard[some[0]]) // TILE
+            self.looked_at += len(some) * (self.centres.count - first * TILE)
+            state = self.told(self.state[:, block], self.norms[block], factors, first)
+            self.state[:, block] = state
+            self.priority[block] = self.rule.priority(state)
+            self.heard[block] = self.centres.count
+
+    def told(self, state: torch.Tensor, norms: torch.Tensor, factors: Factors, first: int) -> torch.Tensor:
+        """The state of rows that hear of the centres from tile `first` on.
 
         Screened in single precision, WIDE tiles of centres at a time; where a tile could lower a row's distance, the
         row's distances to that tile are taken in double precision.
         """
         assert self.centres is not None
-        centres, heard = self.centres, self.heard[places]
-        tiles = -(-centres.count // TILE)
-        share = 1 - slack(centres.factors)
-        order = torch.argsort(heard)
-        for some in order.split(BLOCK_ROWS):
-            begin = int(heard[some[0]]) // TILE
-            block_places = places[some].sort().values
-            ((_, factors),) = self.read(block_places.cpu().numpy())
-            state, norms = self.state[:, block_places], self.norms[block_places] * share
-            self.looked_at += len(some) * (centres.count - begin * TILE)
-            for first in range(begin, tiles, WIDE):
-                last = min(first + WIDE, tiles)
-                closest = centres.closest(first, last, factors)
-                for tile in range(first, last):
-                    able = (closest[tile - first] * 2 > norms - state[0]).nonzero()[:, 0]
-                    if len(able) == 0:
-                        continue
-                    gaps = centres.sq_distances(tile, tuple(factor[able] for factor in factors))
-                    times = centres.times[tile * TILE : (tile + 1) * TILE]
-                    state[:, able] = self.rule.fold(state[:, able], gaps, times)
-            self.state[:, block_places] = state
-            self.priority[block_places] = self.rule.priority(state)
-            self.heard[block_places] = centres.count
-
-
-BLOCK_ROWS = 4096
+        norms = norms * (1 - slack(self.centres.factors))
+        tiles = -(-self.centres.count // TILE)
+        for low in range(first, tiles, WIDE):
+            closest = self.centres.closest(low, min(low + WIDE, tiles), factors)
+            # A rule without order looks at the nearest tile first: the others then rarely lower anything.
+            nearest = None if self.rule.ordered else closest.argmax(0)
+            for again in (False,) if nearest is None else (False, True):
+                for tile, close in enumerate(closest):
+                    able = close * 2 > norms - state[0]
+                    if nearest is not None:
+                        able &= (nearest == tile) ^ again
+                    rows = able.nonzero()[:, 0]
+                    if len(rows):
+                        gaps = self.centres.sq_distances(low + tile, tuple(factor[rows] for factor in factors))
+                        times = self.centres.times[(low + tile) * TILE : (low + tile + 1) * TILE]
+                        state[:, rows] = self.rule.fold(state[:, rows], gaps, times)
+        return state
 
 
 def one_row(factors: Factors, row: int) -> Arrays:

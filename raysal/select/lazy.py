@@ -1,12 +1,12 @@
 """Exact greedy selection over the whole pool in a handful of round trips: candidates and bounds.
 
-A round trip: every partition brings its best rows up to date and sends them, with the best place any other row could have.
-The coordinator picks greedily among the rows sent, until its best does not stand before every bound. What it picked goes
-out with the next round trip. At least one pick comes of each, since the best row of all is always among those sent.
+A round trip: every partition brings its best rows up to date and sends them, with the best place any other row could
+have. The coordinator picks greedily among the rows sent, until its best does not stand before every bound. What it
+picked goes out with the next round trip. At least one pick comes of each, since the best row of all is always among
+those sent.
 
-Decisions are taken on distances in double precision from products of one shape, ties by the lower id, so the picks do not
-depend on how the rows are sharded, how many are sent, or when a row was looked at.
-"""
+Decisions are taken on distances in double precision from products of one shape, ties by the lower id, so the picks do
+not depend on how the rows are sharded, how many are sent, or when a row was looked at."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from raysal.select.rules import Rule
 
 FEWEST, MOST = 1024, 16384
 """Rows sent by all partitions together in one round trip. Their number adapts: more where they give few picks."""
+
+HOT = ROWS
+"""Rows kept up to date with each pick."""
 
 
 @dataclass
@@ -90,7 +93,7 @@ def lazy_greedy(
 class Arena:
     """The rows sent in one round trip, in id order, and the greedy choice among them.
 
-    The same laziness once more: only ROWS of them, the hot ones, are kept up to date with each pick.
+    The same laziness once more: only HOT of them, the hottest, are kept up to date with each pick.
     """
 
     def __init__(self, fronts: list[Front], rule: Rule) -> None:
@@ -120,13 +123,13 @@ class Arena:
                 return
 
     def hottest(self) -> tuple[NDArray[np.int64], Place]:
-        """Ascending positions of the ROWS best, and the best place of the others, sent or not."""
-        if len(self.ids) <= ROWS:
+        """Ascending positions of the HOT best, and the best place of the others, sent or not."""
+        if len(self.ids) <= HOT:
             return np.arange(len(self.ids)), self.rest
-        order = np.lexsort((self.ids, -self.priority.numpy()))
-        next_one = order[ROWS]
+        order = highest(self.priority, HOT + 1)
+        hot, next_one = np.sort(order[:-1]), order[-1]
         cold = Place(float(self.priority[next_one]), int(self.ids[next_one]))
-        return np.sort(order[:ROWS]), min(cold, self.rest, key=lambda place: (-place.priority, place.id))
+        return hot, min(cold, self.rest, key=lambda place: (-place.priority, place.id))
 
     def refresh(self, rows: NDArray[np.int64]) -> None:
         """Let rows hear of the picks they have missed."""
@@ -181,3 +184,10 @@ def likely(priority: torch.Tensor, best: int) -> torch.Tensor:
     order = priority.clone()
     order[best] = torch.inf
     return order.topk(min(TILE, len(order))).indices
+
+
+def highest(priority: torch.Tensor, m: int) -> NDArray[np.int64]:
+    """Positions of the m largest, largest first, ties to the lower position. m is at most their number."""
+    floor = priority.topk(m, sorted=False).values.min()
+    able = (priority >= floor).nonzero()[:, 0]
+    return able[torch.argsort(priority[able], descending=True, stable=True)][:m].numpy()

@@ -1,9 +1,8 @@
 """The two rules of the lazy engine: what a row remembers, how picks change it, and what it is judged by.
 
-A rule's state is a float64 matrix [fields, n], a column a row; field 0 is the squared distance to the nearest centre the
-row has heard of. Priorities never rise when more centres are heard of, so an old priority is an upper bound. Hearing of a
-centre twice changes nothing.
-"""
+A rule's state is a float64 matrix [fields, n], a column a row; field 0 is the squared distance to the nearest centre
+the row has heard of. Priorities never rise when more centres are heard of, so an old priority is an upper bound.
+Hearing of a centre twice changes nothing."""
 
 from __future__ import annotations
 
@@ -18,6 +17,11 @@ from raysal.rng import item_uniform
 
 
 class Rule(Protocol):
+    @property
+    def ordered(self) -> bool:
+        """Whether a state depends on the order of the centres it has heard of."""
+        ...
+
     def start(self, ids: NDArray[np.int64]) -> torch.Tensor:
         """State [fields, n] of rows that have heard of no centre; field 0 is to be filled with a finite bound."""
         ...
@@ -39,16 +43,22 @@ class Rule(Protocol):
 class Farthest:
     """The row farthest from all centres is picked next (Gonzalez, TCS 1985)."""
 
+    @property
+    def ordered(self) -> bool:
+        return False
+
     def start(self, ids: NDArray[np.int64]) -> torch.Tensor:
         return torch.empty(1, len(ids), dtype=torch.float64)
 
     def fold(self, state: torch.Tensor, sq_distances: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        del times
         return torch.minimum(state, sq_distances.amin(0))
 
     def priority(self, state: torch.Tensor) -> torch.Tensor:
         return state[0].clone()
 
     def time(self, priority: float) -> float:
+        del priority
         return 0.0
 
 
@@ -62,6 +72,10 @@ class Race:
     """
 
     key: int
+
+    @property
+    def ordered(self) -> bool:
+        return True
 
     def start(self, ids: NDArray[np.int64]) -> torch.Tensor:
         state = torch.zeros(3, len(ids), dtype=torch.float64)

@@ -11,7 +11,7 @@ from raysal.errors import ConfigError, PoolExhausted, UnknownName
 from raysal.fleet import exclude, keep
 from raysal.rng import derive, item_uniform
 from raysal.select import SELECTORS, Task, select
-from raysal.select import greedy as greedy_module
+from raysal.select.distances import TILE
 
 every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
 every_layout = pytest.mark.parametrize("partitions", [1, 2, 9])
@@ -143,22 +143,11 @@ def test_coreset_tells_apart_what_differs_in_the_last_digit(tmp_path):
 
 def test_more_centres_than_a_tile_are_all_covered(tmp_path):
     x, _ = mixture(150, 5)
-    known = x[: 2 * greedy_module.TILE + 3]
+    known = x[: 2 * TILE + 3]
     picks = select(fleet_of(tmp_path, x, 2), SELECTORS["coreset"](), task(5, labelled=known), 150 - len(known))
     assert picks.ids.min() >= len(known)
     gaps = ((x[picks.ids[0]] - known).astype(np.float64) ** 2).sum(1)
     assert picks.scores[0] == pytest.approx(gaps.min())
-
-
-@pytest.mark.parametrize("name", ["badge", "coreset"])
-def test_features_read_again_give_the_picks_of_features_held(name, tmp_path, monkeypatch):
-    x, _ = mixture(700, 9)
-    fleet = fleet_of(tmp_path, x, 2)
-    held = select(fleet, SELECTORS[name](), task(9, labelled=x[:4]), 10)
-    monkeypatch.setattr(greedy_module, "HELD_BYTES", 0)
-    again = select(fleet, SELECTORS[name](), task(9, labelled=x[:4]), 10)
-    assert np.array_equal(held.ids, again.ids)
-    assert np.array_equal(held.scores, again.scores)
 
 
 def test_typiclust_takes_its_sample_alone_off_the_partitions(tmp_path):
