@@ -29,6 +29,8 @@ ROWS = 2048
 """Ground rows of a tile."""
 COLUMNS = 64
 """Candidates of a tile: as many as are refreshed at once. Products of 32 take a quarter longer each."""
+FEW = 16
+"""Centres of a narrower tile, for a pick to cover the ground set by: a quarter of the time."""
 
 
 class Kernel(Protocol):
@@ -166,19 +168,19 @@ class Ground:
         self.level = torch.ones(len(features), dtype=torch.float64)
         self.level[: len(rows)] = torch.from_numpy(self.covered[rows])
 
-    def gaps(self, some: NDArray[np.float32]) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first ground row, squared distances [COLUMNS, ROWS]) of at most COLUMNS candidates to each run of ground
+    def gaps(self, some: NDArray[np.float32], columns: int = COLUMNS) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first ground row, squared distances [columns, ROWS]) of at most `columns` candidates to each run of ground
         rows; what is beyond them is of no meaning."""
-        columns = _padded(some, COLUMNS, self.width)
-        norms = (columns * columns).sum(1)[:, None]
+        wide = _padded(some, columns, self.width)
+        norms = (wide * wide).sum(1)[:, None]
         for first in range(0, len(self.features), ROWS):
             own = slice(first, first + ROWS)
-            tile = torch.addmm(self.sq_norms[own], columns, self.features[own].T, alpha=-2)
+            tile = torch.addmm(self.sq_norms[own], wide, self.features[own].T, alpha=-2)
             yield first, tile.add_(norms).clamp_min_(0)
 
-    def tiles(self, some: NDArray[np.float32]) -> Iterator[tuple[int, torch.Tensor]]:
+    def tiles(self, some: NDArray[np.float32], columns: int = COLUMNS) -> Iterator[tuple[int, torch.Tensor]]:
         """As `gaps`, the rounded values of the kernel."""
-        for first, tile in self.gaps(some):
+        for first, tile in self.gaps(some, columns):
             yield first, rounded(self.kernel(tile), self.grain)
 
     def gains(self, some: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -192,7 +194,7 @@ class Ground:
 
     def cover(self, some: NDArray[np.float32]) -> None:
         """Raise the coverage to what at most COLUMNS centres give, and let go of the rows that can gain no more."""
-        for first, tile in self.tiles(some):
+        for first, tile in self.tiles(some, COLUMNS if len(some) > FEW else FEW):
             level = self.level[first : first + ROWS]
             torch.maximum(level, tile[: len(some)].amax(0), out=level)
         n = len(self.rows)
