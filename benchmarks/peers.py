@@ -261,7 +261,8 @@ def table(task: Task, cells: list[dict[str, Any]]) -> Iterator[str]:
         name = c["tool"] + (f" {c['version']}" if c["finished"] else "")
         name += f" (aim: {c['other_aim']})" if c["other_aim"] else ""
         if not c["finished"]:
-            yield f"| {name} | did not finish: {c['reason']} | | | | | | |"
+            reason = c["reason"] if c["reason"].startswith("not started") else f"did not finish: {c['reason']}"
+            yield f"| {name} | {reason} | | | | | | |"
             continue
         head = f"{c['head_seconds']:.2f}" if c["head_seconds"] else "within" if c["tool"] == "raysal badge" else "-"
         times = f"{c['seconds_ratio']:.1f}" if "seconds_ratio" in c else "-"
