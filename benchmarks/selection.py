@@ -1,0 +1,337 @@
+"""How fast, and how exact, is selection over a whole pool?
+
+    python -m benchmarks.selection growth   [--features FILE.npz] [--rows 100000 1000000 4000000] [--k 100 1000 10000]
+    python -m benchmarks.selection eager    [--features FILE.npz] [--rows 1000000] [--k 1000]
+    python -m benchmarks.selection trips    [--features FILE.npz]
+    python -m benchmarks.selection race     [--tries 20000]
+    python -m benchmarks.selection bait
+    python -m benchmarks.selection gpu      [--rows 10000000]
+
+`eager` sets the lazy engine beside the loop people write: all rows in memory in float32, every row compared with every
+pick (for BADGE by the factors of its gradient). It starts both from nothing but the data, and compares their picks.
+`growth` times it over N and k, beside one sweep of the same pool, with the driver's memory; `trips` counts round trips
+and bytes on 1, 2 and 8 partitions; `race` compares the race with sequential D^2 sampling; `bait` BAIT with the published
+loop; `gpu` runs BADGE and k-center with the pool on a GPU. Pools are kept in --folder (default: a temporary one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.features import base, write_pool
+from benchmarks.machine import describe
+from raysal.fleet import LocalFleet, plan_partitions
+from raysal.pool import Pool
+from raysal.rng import item_uniform
+from raysal.select.feature_maps import Gradients, Vectors, factors_of
+from raysal.select.lazy import Greedy, lazy_greedy
+from raysal.select.rules import Farthest, Race
+from raysal.sweep import Linear, SweepRequest, sweep
+from raysal.update import Head, Logistic
+
+KEY = 7
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("part", choices=sorted(PARTS))
+    parser.add_argument("--features", type=Path)
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--rows", type=int, nargs="+", default=None)
+    parser.add_argument("--k", type=int, nargs="+", default=None)
+    parser.add_argument("--tries", type=int, default=20_000)
+    parser.add_argument("--rules", nargs="+", default=["badge", "coreset"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--out", type=Path, help="Also write the numbers here, as JSON.")
+    args = parser.parse_args()
+    print(describe(args.device))
+    with tempfile.TemporaryDirectory() as temporary:
+        args.folder = args.folder or Path(temporary)
+        found = PARTS[args.part](args)
+    if args.out is not None:
+        args.out.write_text(json.dumps({"machine": describe(args.device), args.part: found}, indent=1))
+
+
+def head_of(args: argparse.Namespace) -> Head:
+    """A head that has seen a thousand labels of the base."""
+    x, classes = base(args.features, args.dim)
+    some = np.random.default_rng(1).choice(len(x), 1000, replace=False)
+    names = [str(c) for c in classes[some]]
+    return Logistic().fit(
+        x[some].astype(np.float16).astype(np.float32),
+        names,
+        np.ones(len(names)),
+        classes=sorted(set(names)),
+        encoder="",
+        version=0,
+        ledger_seq=0,
+        seed=0,
+    )
+
+
+def pool_of(args: argparse.Namespace, rows: int) -> Pool:
+    kind = "real" if args.features else "made-up"
+    return write_pool(args.folder / f"{kind}-{rows}x{args.dim}", rows, args.features, args.dim)
+
+
+def run(rule: str, fleet: LocalFleet, head: Head, dim: int, k: int) -> tuple[Greedy, float]:
+    """What the engine found, and seconds: from the opening pass on."""
+    linear = Linear.of(head)
+    feature_map = Gradients(head=linear) if rule == "badge" else Vectors()
+    centres = factors_of(feature_map, np.empty((0, dim), np.float32))
+    start = time.perf_counter()
+    found = lazy_greedy(
+        fleet,
+        Farthest() if rule == "coreset" else Race(key=KEY),
+        feature_map,
+        k,
+        centres=centres,
+        opening="largest" if rule == "badge" else "lowest",
+        key=KEY,
+    )
+    return found, time.perf_counter() - start
+
+
+def row_of(rule: str, rows: int, k: int, found: Greedy, seconds: float) -> dict[str, Any]:
+    return {
+        "rule": rule,
+        "rows": rows,
+        "k": k,
+        "seconds": round(seconds, 3),
+        "round_trips": found.round_trips,
+        "rows_sent": found.rows_sent,
+        "pairs": round(found.pairs / rows / k, 4),
+    }
+
+
+# -- against the eager loop ----------------------------------------------------------------------------------------------
+
+
+def eager_coreset(x: torch.Tensor, k: int, first: int) -> list[int]:
+    """Farthest point, one pick at a time over every row: float32 [n, d], norms known."""
+    norms = (x * x).sum(1)
+    gap = torch.full((len(x),), torch.inf)
+    picks = [first]
+    while len(picks) < k:
+        centre = picks[-1]
+        torch.minimum(gap, norms + norms[centre] - 2 * (x @ x[centre]), out=gap)
+        gap[centre] = -torch.inf
+        picks.append(int(gap.argmax()))
+    return picks
+
+
+def eager_badge(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, budget: torch.Tensor, k: int) -> list[int]:
+    """The same race, one pick at a time over every row, with gradients in factors (x, r)."""
+    p = torch.softmax(x @ weight.T + bias, 1)
+    r = -p
+    r[torch.arange(len(x)), p.argmax(1)] += 1
+    norms = (x * x).sum(1) * (r * r).sum(1)
+    picks = [int(norms.argmax())]
+    left, rate = budget.clone(), torch.full((len(x),), torch.inf, dtype=torch.float64)
+    while len(picks) < k:
+        centre = picks[-1]
+        gap = norms + norms[centre] - 2 * (x @ x[centre]) * (r @ r[centre])
+        torch.minimum(rate, gap.clamp_(min=0).double(), out=rate)
+        rate[centre] = 0
+        wait = torch.where(rate > 0, left / rate, torch.inf)
+        best = int(wait.argmin())
+        left -= rate * wait[best]
+        picks.append(best)
+    return picks
+
+
+def eager(args: argparse.Namespace) -> list[dict[str, Any]]:
+    rows, k = (args.rows or [1_000_000])[0], (args.k or [1000])[0]
+    pool, head = pool_of(args, rows), head_of(args)
+    x = torch.from_numpy(np.concatenate([chunk.vectors() for chunk in pool.chunks])).float()
+    table = []
+    with LocalFleet(plan_partitions(pool, 1)) as fleet:
+        for rule in args.rules:
+            run(rule, fleet, head, pool.dim, min(k, 50))  # page the pool in, wake the threads
+            fleet.reset()
+            found, fast = run(rule, fleet, head, pool.dim, k)
+            fleet.reset()
+            start = time.perf_counter()
+            if rule == "coreset":
+                picks = eager_coreset(x, k, found.ids[0])
+            else:
+                weight = torch.from_numpy(head.weight).float()
+                bias = torch.from_numpy(head.bias).float()
+                budget = torch.from_numpy(-np.log(item_uniform(KEY, np.arange(rows))))
+                picks = eager_badge(x, weight, bias, budget, k)
+            slow = time.perf_counter() - start
+            same = next((i for i, (a, b) in enumerate(zip(picks, found.ids, strict=True)) if a != b), k)
+            table.append(
+                {**row_of(rule, rows, k, found, fast), "eager_seconds": slow, "ratio": slow / fast, "same_picks": same}
+            )
+            print(
+                f"{rule}: {rows:,} x {pool.dim}, k = {k}: eager {slow:.1f} s, lazy {fast:.2f} s, {slow / fast:.1f} x; "
+                f"the first {same} of {k} picks are the same; {found.round_trips} round trips, "
+                f"{found.pairs / rows / k:.1%} of the pairs looked at"
+            )
+    return table
+
+
+# -- growth ----------------------------------------------------------------------------------------------------------
+
+
+def growth(args: argparse.Namespace) -> list[dict[str, Any]]:
+    table, head = [], head_of(args)
+    for rows in args.rows or [100_000, 1_000_000, 4_000_000]:
+        pool = pool_of(args, rows)
+        with LocalFleet(plan_partitions(pool, 1)) as fleet:
+            times = []
+            for _ in range(4):
+                start = time.perf_counter()
+                sweep(fleet, head, SweepRequest(scores=("margin",), top=1000))
+                times.append(time.perf_counter() - start)
+            one_sweep = min(times[1:])
+            for rule in args.rules:
+                for k in args.k or [100, 1000, 10_000]:
+                    fleet.reset()
+                    found, seconds = run(rule, fleet, head, pool.dim, k)
+                    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+                    line = {**row_of(rule, rows, k, found, seconds), "sweep": one_sweep, "peak_mb": round(peak)}
+                    print(
+                        f"{rule}: {rows:,}, k = {k}: {seconds:.2f} s = {seconds / one_sweep:.1f} sweeps of {one_sweep:.2f} s; "
+                        f"{found.round_trips} round trips, {found.pairs / rows / k:.1%} of pairs, peak {peak:.0f} MB",
+                        flush=True,
+                    )
+                    table.append(line)
+    return table
+
+
+# -- round trips and bytes -------------------------------------------------------------------------------------------
+
+
+class Counting:
+    """A fleet that counts what passes between it and the driver, as it would be sent."""
+
+    def __init__(self, fleet: LocalFleet) -> None:
+        self.fleet, self.trips, self.bytes = fleet, 0, 0
+        self.size = fleet.size
+
+    def each(self, fn: Any, *args: Any) -> list[Any]:
+        import pickle
+
+        results = self.fleet.each(fn, *args)
+        self.trips += 1
+        self.bytes += self.size * len(pickle.dumps(args, 5)) + len(pickle.dumps(results, 5))
+        return results
+
+
+def trips(args: argparse.Namespace) -> list[dict[str, Any]]:
+    rows, k = (args.rows or [1_000_000])[0], (args.k or [1000])[0]
+    pool, head = pool_of(args, rows), head_of(args)
+    table = []
+    for rule in args.rules:
+        known = None
+        for partitions in (1, 2, 8):
+            with LocalFleet(plan_partitions(pool, partitions)) as fleet:
+                counting: Any = Counting(fleet)
+                found, _ = run(rule, counting, head, pool.dim, k)
+            known = known or found.ids
+            line = {"rule": rule, "partitions": partitions, "trips": counting.trips, "mb": counting.bytes / 1e6}
+            table.append({**line, "same_picks": found.ids == known})
+            print(
+                f"{rule}: {partitions} partitions: {counting.trips} round trips, {counting.bytes / 1e6:.1f} MB, "
+                f"picks {'equal' if found.ids == known else 'DIFFER'}"
+            )
+    return table
+
+
+# -- the race ------------------------------------------------------------------------------------------------------------
+
+
+def race(args: argparse.Namespace) -> dict[str, float]:
+    """Ordered triples of picks among 7 rows against their probabilities, beside as many honest draws."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(7, 2)).astype(np.float16).astype(np.float32)
+    gaps = ((x[:, None].astype(np.float64) - x[None]) ** 2).sum(2)
+    probability: dict[tuple[int, ...], float] = {}
+    for a in range(1, 7):
+        one = gaps[0]
+        for b in range(1, 7):
+            two = np.minimum(one, gaps[a])
+            for c in range(1, 7):
+                three = np.minimum(two, gaps[b])
+                if len({a, b, c}) == 3:
+                    probability[a, b, c] = one[a] / one.sum() * two[b] / two.sum() * three[c] / three.sum()
+    pool = write_rows(args.folder / "seven", x)
+    seen = dict.fromkeys(probability, 0)
+    centres = factors_of(Vectors(), x[:1])
+    torch.set_num_threads(1)
+    with LocalFleet(plan_partitions(pool, 2)) as fleet:
+        from raysal.fleet import exclude
+
+        fleet.each(exclude, np.array([0]))
+        for key in range(args.tries):
+            found = lazy_greedy(fleet, Race(key=key), Vectors(), 3, centres=centres, opening="lowest", key=key)
+            seen[tuple(found.ids)] += 1
+    names, shares = list(probability), np.array(list(probability.values()))
+    honest = rng.multinomial(args.tries, shares / shares.sum())
+    counts = np.array([seen[name] for name in names])
+    table = {
+        "tries": float(args.tries),
+        "chi2_per_df": chi2(counts, shares * args.tries),
+        "chi2_per_df_of_honest_draws": chi2(honest, shares * args.tries),
+        "total_variation": float(np.abs(counts / args.tries - shares).sum() / 2),
+        "total_variation_of_honest_draws": float(np.abs(honest / args.tries - shares).sum() / 2),
+    }
+    print(json.dumps(table, indent=1))
+    return table
+
+
+def chi2(counts: NDArray[np.int64], expected: NDArray[np.float64]) -> float:
+    return float(((counts - expected) ** 2 / expected).sum() / (len(counts) - 1))
+
+
+def write_rows(path: Path, x: NDArray[np.float32]) -> Pool:
+    """A pool of these few rows."""
+    from raysal import embed
+    from raysal.sources import Memory
+
+    return embed(Memory(x), "precomputed", out=path)
+
+
+# -- BAIT ----------------------------------------------------------------------------------------------------------------
+
+
+def bait(args: argparse.Namespace) -> dict[str, Any]:
+    raise NotImplementedError
+
+
+# -- a GPU ---------------------------------------------------------------------------------------------------------------
+
+
+def gpu(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """BADGE and k-center with the pool resident on the GPU."""
+    rows, k = (args.rows or [10_000_000])[0], (args.k or [1000])[0]
+    pool, head = pool_of(args, rows), head_of(args)
+    table = []
+    with LocalFleet(plan_partitions(pool, 1, device="cuda")) as fleet:
+        for rule in args.rules:
+            run(rule, fleet, head, pool.dim, min(k, 50))
+            fleet.reset()
+            found, seconds = run(rule, fleet, head, pool.dim, k)
+            moved = found.pairs / k * pool.dim * 2 / seconds / 1e9
+            table.append(row_of(rule, rows, k, found, seconds))
+            print(f"{rule}: {rows:,}, k = {k}: {seconds:.2f} s, {found.round_trips} round trips, {moved:.0f} GB/s")
+    return table
+
+
+PARTS = {"growth": growth, "eager": eager, "trips": trips, "race": race, "bait": bait, "gpu": gpu}
+
+if __name__ == "__main__":
+    main()
