@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,24 +18,11 @@ from raysal.fleet import BLOCK, Partition
 from raysal.rng import item_uniform
 from raysal.select.distances import TILE, Centres, slack, sq_norms
 from raysal.select.feature_maps import Arrays, Factors, FeatureMap
+from raysal.select.ranking import NOWHERE, Place, Ranking
 from raysal.select.rules import Rule
 
 WIDE = 16
 """Tiles screened in one product."""
-
-
-class Place(NamedTuple):
-    """Where a row stands: its priority, or a bound on it, and its id. Equal priorities go to the lower id."""
-
-    priority: float
-    id: int
-
-    def before(self, other: Place) -> bool:
-        return (-self.priority, self.id) < (-other.priority, other.id)
-
-
-NOWHERE = Place(-np.inf, 2**63 - 1)
-"""The place of no row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +77,9 @@ class Frontier:
                 "embed it again, or leave it out",
             )
         self.state = rule.start(self.ids).to(device)
-        self.priority = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
+        self.ranking = Ranking(self.ids, torch.zeros(n, dtype=torch.float64, device=device))
         self.heard = torch.zeros(n, dtype=torch.int32, device=device)
+        self.exact = torch.zeros(n, dtype=torch.bool, device=device)
         self.widths = widths
         self.centres: Centres | None = None
         self.looked_at = 0
@@ -140,99 +128,98 @@ class Frontier:
             nearest = float(self.centres.sq_norms[: self.centres.count].min()) ** 0.5
             bound = (self.norms.double() * (1 + slack(self.centres.factors))).sqrt() + nearest
             self.state[0] = bound * bound * (1 + 1e-9)
-            self.priority = self.rule.priority(self.state)
+            self.ranking = Ranking(self.ids, self.rule.priority(self.state))
         if len(self) and len(ids):
             place = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
             own = torch.from_numpy(place[self.ids[place] == ids]).to(self.partition.device)
             self.state[0, own] = 0.0
-            self.priority[own] = -torch.inf
+            self.ranking.priority[own] = -torch.inf
             self.heard[own] = torch.iinfo(torch.int32).max
 
     def front(self, want: int) -> Front:
-        """The `want` best rows, brought up to date."""
+        """The `want` best rows, brought up to date and exact."""
         assert self.centres is not None
         ahead = want
         while True:
-            top = self.top(want)
-            stale = top[self.heard[top] < self.centres.count]
-            if len(stale) == 0:
+            top = self.ranking.top(want)
+            if bool((self.heard[top] < self.centres.count).any()):
+                wide = top if ahead == want else self.ranking.top(ahead)
+                self.refresh(wide[self.heard[wide] < self.centres.count])
+                ahead *= 2
+            elif not bool(self.exact[top].all()):
+                self.settle(top[~self.exact[top]])
+            else:
                 break
-            if ahead > want:
-                wide = self.top(ahead)
-                stale = wide[self.heard[wide] < self.centres.count]
-            self.refresh(stale)
-            ahead *= 2
         places = top.cpu().numpy()
-        self.priority[top], kept = -torch.inf, self.priority[top]
-        rest = self.best()
-        self.priority[top] = kept
         parts = [tuple(f.clone() for f in factors) for _, factors in self.read(places)]
         factors = tuple(torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
         return Front(
             ids=self.ids[places],
             state=self.state[:, top].cpu().numpy(),
             factors=factors,
-            rest=rest,
+            rest=self.ranking.best_but(top),
             looked_at=self.looked_at,
         )
-
-    def top(self, m: int) -> torch.Tensor:
-        """Ascending places of the m rows of highest priority above -inf, ties to the lower id."""
-        if m >= len(self):
-            return (self.priority > -torch.inf).nonzero()[:, 0]
-        floor = self.priority.topk(m, sorted=False).values.min()
-        above = (self.priority > floor).nonzero()[:, 0]
-        if floor == -torch.inf:
-            return above
-        level = (self.priority == floor).nonzero()[: m - len(above), 0]
-        return torch.cat([above, level]).sort().values
-
-    def best(self) -> Place:
-        """The best place of all rows."""
-        if len(self) == 0:
-            return NOWHERE
-        row = int(self.priority.argmax())  # the first of equals, by its documentation
-        value = float(self.priority[row])
-        return NOWHERE if value == -np.inf else Place(value, int(self.ids[row]))
 
     def refresh(self, places: torch.Tensor) -> None:
         """Let rows hear of the centres they have missed, those that missed alike together."""
         assert self.centres is not None
         heard = self.heard[places]
         for some in torch.split(torch.argsort(heard), BLOCK):
-            block = places[some].sort().values
-            ((_, factors),) = self.read(block.cpu().numpy())
-            first = int(heard[some[0]]) // TILE
-            self.looked_at += len(some) * (self.centres.count - first * TILE)
-            state = self.told(self.state[:, block], self.norms[block], factors, first)
-            self.state[:, block] = state
-            self.priority[block] = self.rule.priority(state)
-            self.heard[block] = self.centres.count
+            self.tell(places[some].sort().values, int(heard[some[0]]) // TILE, exactly=self.rule.ordered)
 
-    def told(self, state: torch.Tensor, norms: torch.Tensor, factors: Factors, first: int) -> torch.Tensor:
-        """The state of rows that hear of the centres from tile `first` on.
+    def settle(self, places: torch.Tensor) -> None:
+        """Turn bounds of rows into exact values."""
+        for some in torch.split(places, BLOCK):
+            self.tell(some, 0, exactly=True)
 
-        Screened in single precision, WIDE tiles of centres at a time; where a tile could lower a row's distance, the
-        row's distances to that tile are taken in double precision.
-        """
+    def tell(self, places: torch.Tensor, first: int, *, exactly: bool) -> None:
+        """Let at most BLOCK rows hear of the centres from tile `first` on."""
         assert self.centres is not None
-        norms = norms * (1 - slack(self.centres.factors))
+        ((_, factors),) = self.read(places.cpu().numpy())
+        self.looked_at += len(places) * (self.centres.count - first * TILE)
+        state, norms = self.state[:, places], self.norms[places]
         tiles = -(-self.centres.count // TILE)
+        still = self.exact[places]
         for low in range(first, tiles, WIDE):
             closest = self.centres.closest(low, min(low + WIDE, tiles), factors)
-            # A rule without order looks at the nearest tile first: the others then rarely lower anything.
-            nearest = None if self.rule.ordered else closest.argmax(0)
-            for again in (False,) if nearest is None else (False, True):
-                for tile, close in enumerate(closest):
-                    able = close * 2 > norms - state[0]
-                    if nearest is not None:
-                        able &= (nearest == tile) ^ again
-                    rows = able.nonzero()[:, 0]
-                    if len(rows):
-                        gaps = self.centres.sq_distances(low + tile, tuple(factor[rows] for factor in factors))
-                        times = self.centres.times[(low + tile) * TILE : (low + tile + 1) * TILE]
-                        state[:, rows] = self.rule.fold(state[:, rows], gaps, times)
-        return state
+            if exactly:
+                self.tell_exactly(state, norms, factors, closest, low)
+            else:
+                still &= self.tell_bounds(state, norms, closest)
+        self.state[:, places] = state
+        self.ranking.priority[places] = self.rule.priority(state)
+        self.heard[places] = self.centres.count
+        self.exact[places] = still | exactly
+
+    def tell_bounds(self, state: torch.Tensor, norms: torch.Tensor, closest: torch.Tensor) -> torch.Tensor:
+        """Lower distances to bounds in single precision; which of them [n] no centre came near enough to change."""
+        assert self.centres is not None
+        share = slack(self.centres.factors)
+        low = norms * (1 - share) - 2 * closest.amax(0)
+        high = low.double() + 2 * share * (norms + self.centres.sq_norms.max())
+        unchanged = low >= state[0]
+        torch.minimum(state[0], high.clamp_(min=0), out=state[0])
+        return unchanged
+
+    def tell_exactly(
+        self, state: torch.Tensor, norms: torch.Tensor, factors: Factors, closest: torch.Tensor, low: int
+    ) -> None:
+        """Take distances in double precision to the tiles, from `low` on, that could lower a row's."""
+        assert self.centres is not None
+        norms = norms * (1 - slack(self.centres.factors))
+        # Where order does not matter, the nearest tile comes first: the others then rarely lower anything.
+        nearest = None if self.rule.ordered else closest.argmax(0)
+        for again in (False,) if nearest is None else (False, True):
+            for tile, close in enumerate(closest):
+                able = close * 2 >= norms - state[0]
+                if nearest is not None:
+                    able &= (nearest == tile) ^ again
+                rows = able.nonzero()[:, 0]
+                if len(rows):
+                    gaps = self.centres.sq_distances(low + tile, tuple(factor[rows] for factor in factors))
+                    times = self.centres.times[(low + tile) * TILE : (low + tile + 1) * TILE]
+                    state[:, rows] = self.rule.fold(state[:, rows], gaps, times)
 
 
 def one_row(factors: Factors, row: int) -> Arrays:

@@ -15,17 +15,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from raysal.fleet import Fleet
 from raysal.select.distances import ROWS, TILE, Centres
 from raysal.select.feature_maps import Arrays, Factors, FeatureMap
-from raysal.select.frontier import Front, Place, advance, open_with
+from raysal.select.frontier import Front, advance, open_with
+from raysal.select.ranking import Place, Ranking
 from raysal.select.rules import Rule
 
-FEWEST, MOST = 1024, 16384
-"""Rows sent by all partitions together in one round trip. Their number adapts: more where they give few picks."""
-
+START, FEWEST, MOST = 1024, 256, 4096
+"""Rows sent by all partitions together in one round trip: at first, and at least and at most later, when it is twice
+as many as the last trip's yield says are needed."""
 HOT = ROWS
 """Rows kept up to date with each pick."""
 
@@ -66,12 +66,12 @@ def lazy_greedy(
         proposals = [proposal for proposal in openings if proposal is not None]
         if not proposals:
             return found
-        first = min(proposals, key=lambda proposal: (-proposal.place.priority, proposal.place.id))
+        first = min(proposals, key=lambda proposal: proposal.place.order())
         found.opened = True
         found.ids.append(first.place.id)
         found.sq_distances.append(first.place.priority if opening == "largest" else np.inf)
         ids, centres, times = np.array([first.place.id]), first.factors, np.zeros(1)
-    want = FEWEST
+    want = START
     while len(found.ids) < k:
         fronts = fleet.each(advance, ids, centres, times, -(-want // fleet.size))
         found.round_trips += 1
@@ -85,8 +85,8 @@ def lazy_greedy(
         found.sq_distances.extend(arena.sq_distances)
         ids, times = arena.ids[arena.picked], np.array(arena.times)
         centres = tuple(factor[arena.picked].numpy() for factor in arena.factors)
-        if len(arena.picked) < want // 8:
-            want = min(2 * want, MOST)
+        missing = k - len(found.ids)
+        want = min(max(FEWEST, 2 * missing * len(arena.ids) // len(arena.picked)), MOST)
     return found
 
 
@@ -103,9 +103,9 @@ class Arena:
         self.state = torch.from_numpy(np.concatenate([front.state for front in fronts], 1)[:, order])
         columns = zip(*(front.factors for front in fronts if len(front.ids)), strict=True)
         self.factors = tuple(torch.from_numpy(np.concatenate(column)[order]) for column in columns)
-        self.priority = rule.priority(self.state)
-        self.rest = min((front.rest for front in fronts), key=lambda place: (-place.priority, place.id))
-        self.heard = np.zeros(len(order), np.int64)
+        self.ranking = Ranking(self.ids, rule.priority(self.state))
+        self.rest = min((front.rest for front in fronts), key=Place.order)
+        self.heard = torch.zeros(len(order), dtype=torch.int64)
         self.picked: list[int] = []
         self.times: list[float] = []
         self.sq_distances: list[float] = []
@@ -114,24 +114,17 @@ class Arena:
 
     def pick(self, k: int) -> None:
         """Up to k picks: as many as stand before every row that was not sent."""
-        while len(self.picked) < k and len(self.ids):
-            hot, cold = self.hottest()
-            stale = self.heard[hot] < len(self.picked)
-            if stale.any():
-                self.refresh(hot[stale])
-            elif not self.pick_among(hot, cold, k):
+        while len(self.picked) < k:
+            hot = self.ranking.top(HOT)
+            stale = hot[self.heard[hot] < len(self.picked)]
+            if len(stale):
+                self.refresh(stale)
+                continue
+            cold = min(self.ranking.best_but(hot), self.rest, key=Place.order)
+            if not self.pick_among(hot, cold, k):
                 return
 
-    def hottest(self) -> tuple[NDArray[np.int64], Place]:
-        """Ascending positions of the HOT best, and the best place of the others, sent or not."""
-        if len(self.ids) <= HOT:
-            return np.arange(len(self.ids)), self.rest
-        order = highest(self.priority, HOT + 1)
-        hot, next_one = np.sort(order[:-1]), order[-1]
-        cold = Place(float(self.priority[next_one]), int(self.ids[next_one]))
-        return hot, min(cold, self.rest, key=lambda place: (-place.priority, place.id))
-
-    def refresh(self, rows: NDArray[np.int64]) -> None:
+    def refresh(self, rows: torch.Tensor) -> None:
         """Let rows hear of the picks they have missed."""
         first = int(self.heard[rows].min()) // TILE
         factors = tuple(factor[rows] for factor in self.factors)
@@ -140,20 +133,20 @@ class Arena:
             times = self.centres.times[tile * TILE : (tile + 1) * TILE]
             state = self.rule.fold(state, self.centres.sq_distances(tile, factors), times)
         self.state[:, rows] = state
-        self.priority[rows] = self.rule.priority(state)
-        self.priority[self.picked] = -torch.inf
+        self.ranking.priority[rows] = self.rule.priority(state)
+        self.ranking.priority[self.picked] = -torch.inf
         self.heard[rows] = len(self.picked)
 
-    def pick_among(self, hot: NDArray[np.int64], cold: Place, k: int) -> bool:
+    def pick_among(self, hot: torch.Tensor, cold: Place, k: int) -> bool:
         """Pick among rows that are up to date while the best of them stands before `cold`; whether any was."""
         factors = tuple(factor[hot] for factor in self.factors)
-        state, priority = self.state[:, hot], self.priority[hot]
-        ids, before = self.ids[hot], len(self.picked)
+        state, priority = self.state[:, hot], self.ranking.priority[hot]
+        before = len(self.picked)
         gaps: dict[int, torch.Tensor] = {}
         picked = torch.zeros(len(hot), dtype=torch.bool)
-        while len(self.picked) < k:
+        while len(self.picked) < k and len(hot):
             best = int(priority.argmax())
-            place = Place(float(priority[best]), int(ids[best]))
+            place = Place(float(priority[best]), int(self.ids[int(hot[best])]))
             if place.priority == -np.inf or not place.before(cold):
                 break
             if best not in gaps:
@@ -165,7 +158,7 @@ class Arena:
             picked[best] = True
             state = self.rule.fold(state, gaps[best][None], torch.tensor([time], dtype=torch.float64))
             priority = self.rule.priority(state).masked_fill_(picked, -torch.inf)
-        self.state[:, hot], self.priority[hot] = state, priority
+        self.state[:, hot], self.ranking.priority[hot] = state, priority
         new = self.picked[before:]
         if new:
             self.centres.extend(tuple(factor[new].numpy() for factor in self.factors), np.array(self.times[before:]))
@@ -184,10 +177,3 @@ def likely(priority: torch.Tensor, best: int) -> torch.Tensor:
     order = priority.clone()
     order[best] = torch.inf
     return order.topk(min(TILE, len(order))).indices
-
-
-def highest(priority: torch.Tensor, m: int) -> NDArray[np.int64]:
-    """Positions of the m largest, largest first, ties to the lower position. m is at most their number."""
-    floor = priority.topk(m, sorted=False).values.min()
-    able = (priority >= floor).nonzero()[:, 0]
-    return able[torch.argsort(priority[able], descending=True, stable=True)][:m].numpy()

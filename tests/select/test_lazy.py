@@ -92,6 +92,7 @@ def test_how_much_is_sent_looked_at_and_kept_hot_changes_no_pick(rule, pool, mon
     usual = run(local(pool), rule, Vectors(), 200)
     assert usual.round_trips < 20
     for fewest, most, hot in ((1, 1, 2), (7, 60, 3), (900, 900, 256)):
+        monkeypatch.setattr(lazy, "START", most)
         monkeypatch.setattr(lazy, "FEWEST", fewest)
         monkeypatch.setattr(lazy, "MOST", most)
         monkeypatch.setattr(lazy, "HOT", hot)

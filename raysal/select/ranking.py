@@ -1,0 +1,94 @@
+"""Rows in order of a priority that only ever falls, best first, equals by id."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+SCOPE = 16
+"""How many times the rows asked for are drawn into the scope of a ranking."""
+
+
+class Place(NamedTuple):
+    """Where a row stands: its priority, or a bound on it, and its id. Equal priorities go to the lower id."""
+
+    priority: float
+    id: int
+
+    def order(self) -> tuple[float, int]:
+        """Sorts the best place first."""
+        return (-self.priority, self.id)
+
+    def before(self, other: Place) -> bool:
+        return self.order() < other.order()
+
+
+NOWHERE = Place(-np.inf, 2**63 - 1)
+"""The place of no row."""
+
+
+class Ranking:
+    """Rows by priority, where priorities fall over time and the best few are asked for again and again.
+
+    Not all rows are looked through each time, but a scope: those that were best when it was last drawn. What is outside
+    has not risen since.
+    """
+
+    def __init__(self, ids: NDArray[np.int64], priority: torch.Tensor) -> None:
+        self.ids, self.priority = ids, priority
+        self.scope = torch.empty(0, dtype=torch.int64, device=priority.device)
+        self.outside = self.best(None)
+
+    def top(self, m: int) -> torch.Tensor:
+        """Ascending positions of the m rows of best place; rows of priority -inf are never among them."""
+        while True:
+            found = self.scope[highest(self.priority[self.scope], m)]
+            worst = self.worst(found) if len(found) == m else NOWHERE
+            if self.outside == NOWHERE or worst.before(self.outside):
+                return found
+            self.scope = highest(self.priority, max(SCOPE * m, 2 * len(self.scope)))
+            self.outside = self.best_of_others(self.scope)
+
+    def worst(self, rows: torch.Tensor) -> Place:
+        """The worst place of some ascending rows."""
+        priority = self.priority[rows]
+        last = rows[(priority == priority.min()).nonzero()[-1, 0]]
+        return Place(float(priority.min()), int(self.ids[int(last)]))
+
+    def best_but(self, top: torch.Tensor) -> Place:
+        """The best place of all rows but the top ones."""
+        self.priority[top], kept = -torch.inf, self.priority[top]
+        best = min(self.best(self.scope), self.outside, key=Place.order)
+        self.priority[top] = kept
+        return best
+
+    def best_of_others(self, rows: torch.Tensor) -> Place:
+        self.priority[rows], kept = -torch.inf, self.priority[rows]
+        best = self.best(None)
+        self.priority[rows] = kept
+        return best
+
+    def best(self, rows: torch.Tensor | None) -> Place:
+        """The best place of some ascending rows, or of all."""
+        priority = self.priority if rows is None else self.priority[rows]
+        if len(priority) == 0:
+            return NOWHERE
+        first = int(priority.argmax())  # the first of equals, by its documentation
+        if priority[first] == -torch.inf:
+            return NOWHERE
+        return Place(float(priority[first]), int(self.ids[first if rows is None else int(rows[first])]))
+
+
+def highest(priority: torch.Tensor, m: int) -> torch.Tensor:
+    """Ascending positions of the m largest above -inf, ties to the lower position."""
+    if m >= len(priority):
+        return (priority > -torch.inf).nonzero()[:, 0]
+    floor = priority.topk(m, sorted=False).values.min()
+    above = (priority > floor).nonzero()[:, 0]
+    if floor == -torch.inf:
+        return above
+    level = (priority == floor).nonzero()[: m - len(above), 0]
+    return torch.cat([above, level]).sort().values
