@@ -10,12 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.report.figure import BLUE, GREEN, INK, MUTED, VERMILION
+from raysal.report.figure import BLUE, INK, MUTED, PURPLE, VERMILION
 from raysal.report.metrics import Curve
 
 CONTROL = "random"
 COLUMNS = 4
 """Panels beside one another."""
+COLOURS = {"better": BLUE, "worse": VERMILION, "no difference shown": PURPLE, "": PURPLE}
+LEGEND = {
+    "better": "better than random at the end",
+    "no difference shown": "no difference shown",
+    "worse": "worse than random at the end",
+    "": "one seed",
+}
 Record = Mapping[str, Any]
 Row = dict[str, Any]
 
@@ -43,8 +50,9 @@ def by_strategy(records: Iterable[Record], experiment: str) -> dict[str, dict[in
 def paired(
     of: Mapping[int, Record], control: Mapping[int, Record], value: Callable[[Record], float]
 ) -> tuple[float, float | None] | None:
-    """Mean and interval of `value` less the control's, over the seeds that both have; None without any."""
-    seeds = sorted(of.keys() & control.keys())
+    """Mean and interval of `value` less the control's, over the seeds that both have; None without any, and for the
+    control itself."""
+    seeds = sorted(of.keys() & control.keys()) if of is not control else []
     return mean_and_interval([value(of[seed]) - value(control[seed]) for seed in seeds]) if seeds else None
 
 
@@ -174,7 +182,7 @@ def _curve_cells(row: Row) -> dict[str, str]:
     return {
         f"at {end:,} labels": share(row["final"]),
         "over random": share(row["final_over_random"], "+"),
-        "so it is": row["verdict"],
+        "so it is": row["verdict"] or "–",
         "mean of the curve": share(row["mean"]),
         "its mean over random": share(row["mean_over_random"], "+"),
         "labels to random's end": "not reached" if needed is None else f"{needed:,.0f}",
@@ -186,7 +194,7 @@ def _minority_cells(row: Row) -> dict[str, str]:
         "minority items labelled": number(row["found"]),
         "minority F1": share(row["f1"]),
         "over random": share(row["f1_over_random"], "+"),
-        "so it is": row["verdict"],
+        "so it is": row["verdict"] or "–",
         "F1, mean of the curve": share(row["f1_mean"]),
         "accuracy": share(row["accuracy"]),
     }
@@ -210,7 +218,8 @@ def draw_curves(records: Sequence[Record]) -> tuple[float, float, Callable[[Any]
     """(width, height, what draws it): a panel per strategy, best first, each with random behind it."""
     groups = by_strategy(records, "curve")
     control = groups.pop(CONTROL)
-    names = sorted(groups, key=lambda name: -mean_curve(groups[name])[1][-1])
+    means = {name: mean_curve(seeds)[1] for name, seeds in groups.items()}
+    names = sorted(groups, key=lambda name: -means[name][-1])
     lines = -(-len(names) // COLUMNS)
 
     def draw(figure: Any) -> None:
@@ -223,36 +232,42 @@ def draw_curves(records: Sequence[Record]) -> tuple[float, float, Callable[[Any]
                 continue
             seeds = groups[names[place]]
             difference = paired(seeds, control, last("accuracy"))
-            colour = {"better": BLUE, "worse": VERMILION}.get(verdict(difference), GREEN)
-            _line(axes, control, MUTED, linestyle=(0, (4, 2)))
-            _line(axes, seeds, colour)
+            said = verdict(difference)
+            _line(axes, control, MUTED, CONTROL, linestyle=(0, (4, 2)))
+            _line(axes, seeds, COLOURS[said], LEGEND[said])
             axes.set_title(names[place], color=INK, fontweight="bold")
             axes.text(
                 0.97,
                 0.06,
-                f"{share(_spread(seeds, last('accuracy'))).split(' ')[0]} %  ({share(difference, '+')})",
+                f"{share((means[names[place]][-1], None))} %  ({share(difference, '+')})",
                 transform=axes.transAxes,
                 ha="right",
-                color=colour,
+                color=COLOURS[said],
                 fontweight="bold",
                 fontsize=10,
             )
+            axes.tick_params(labelbottom=place + COLUMNS >= len(names))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-            below_is_empty = place + COLUMNS >= len(names)
-            axes.tick_params(labelbottom=below_is_empty)
-        first = next(iter(control.values()))
+        labels, middle = mean_curve(control)
+        ends = [*means.values(), middle]  # the first intervals are wide, and of no interest
+        panels[0, 0].set_ylim(min(map(min, ends)) - 0.02, max(map(max, ends)) + 0.02)
+        panels[0, 0].set_xlim(0, labels[-1])
+        handles = {}
+        for axes in panels.flat:
+            handles.update({line.get_label(): line for line in axes.get_lines()})
+        names_of = [name for name in (CONTROL, *LEGEND.values()) if name in handles]
+        figure.legend([handles[name] for name in names_of], names_of, loc="outside upper left", ncols=len(names_of))
         figure.supxlabel("labels", color=MUTED, fontsize=11)
-        figure.supylabel(f"accuracy on test images, {len(control)} seeds; random dashed", color=MUTED, fontsize=11)
-        panels[0, 0].set_xlim(0, first["labels"][-1])
+        figure.supylabel(f"accuracy on the test images, {len(control)} seeds", color=MUTED, fontsize=11)
 
-    return 2.7 * COLUMNS, 0.6 + 1.9 * lines, draw
+    return 2.7 * COLUMNS, 0.9 + 1.9 * lines, draw
 
 
-def _line(axes: Any, seeds: Mapping[int, Record], colour: str, **style: Any) -> None:
+def _line(axes: Any, seeds: Mapping[int, Record], colour: str, name: str, **style: Any) -> None:
     """A mean curve and the band of its interval."""
     labels, mean = mean_curve(seeds)
-    axes.plot(labels, mean, color=colour, linewidth=1.8, **style)
+    axes.plot(labels, mean, color=colour, linewidth=1.8, label=name, **style)
     columns = zip(*(record["accuracy"] for record in seeds.values()), strict=True)
     half = np.array([mean_and_interval(column)[1] or 0.0 for column in columns])
     axes.fill_between(labels, mean - half, mean + half, color=colour, alpha=0.18, linewidth=0)

@@ -5,7 +5,7 @@
 
 All 70,000 images are embedded once, with EfficientNet-Lite0 at 64 pixels as in the demo. Strategies choose from the
 60,000 training images, whole, with their default fields and without narrowing; the head is the one a run fits; the
-10,000 test images judge it and are never offered. Three experiments:
+10,000 test images judge it and have no part in the fleet. Three experiments:
 
 - `curve`: 100 labels drawn uniformly, the same for every strategy, then ten batches of 100.
 - `minority`: the same, with one class cut to 1 % of the items offered and of those that judge. Which of its items
@@ -29,10 +29,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +39,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-import raysal
+from benchmarks.efficiency_data import PREVALENCE, Data, load, lowest, make_pool, minority_pool
 from benchmarks.efficiency_tables import draw_curves, markdown, summaries
 from benchmarks.figures import save_figure
 from benchmarks.machine import describe
 from raysal.config import Choice
-from raysal.errors import UserError
-from raysal.fleet import LocalFleet, exclude, plan_partitions, vectors_of
+from raysal.fleet import exclude
 from raysal.pool import Pool
-from raysal.rng import derive, item_uniform
+from raysal.rng import derive
 from raysal.select import SELECTORS, Selector, Task, select
-from raysal.sources.fashion_mnist import CLASSES, FashionMnist
-from raysal.sources.memory import Memory
+from raysal.sources.fashion_mnist import CLASSES
 from raysal.store import read_sealed, write_sealed
-from raysal.update import Head, Logistic
+from raysal.update import Logistic
 
 EXPERIMENTS = ("curve", "cold", "minority")
 COLD = (10, 30, 50)
-PREVALENCE = 0.01
-ENCODER = {"name": "efficientnet_lite0", "size": 64}
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -124,95 +119,17 @@ def choice_of(strategy: str) -> Choice:
     return Choice.model_validate({"name": name, **dict(pairs)})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """The pool in this process; an item's id is its place in the arrays."""
-
-    fleet: LocalFleet
-    encoder: str
-    classes: NDArray[np.str_]
-    """[n] the true class"""
-    judges: NDArray[np.bool_]
-    """[n] whether it is of the test split"""
-
-    def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """[len(ids), d] of ascending ids."""
-        return np.concatenate([vectors for _, vectors in self.fleet.each(vectors_of, ids)])
-
-    def fit(self, ids: NDArray[np.int64], seed: int) -> tuple[NDArray[np.float32], list[str], Head]:
-        """(vectors, classes, head) of labelled items in id order, as a run has them."""
-        vectors, classes = self.vectors(ids), self.classes[ids].tolist()
-        head = Logistic().fit(
-            vectors,
-            classes,
-            None,
-            classes=sorted(set(classes)),
-            encoder=self.encoder,
-            version=0,
-            ledger_seq=0,
-            seed=derive(seed, "fit") % 2**32,
-        )
-        return vectors, classes, head
-
-
-@lru_cache(maxsize=1)
-def load(pool: Path) -> Data:
-    """The pool, opened once in a process."""
-    opened = Pool(pool)
-    columns = list(opened.items(["id", "label", "split"]))
-    ids = np.concatenate([table["id"].to_numpy() for table in columns])
-    if not np.array_equal(ids, np.arange(len(ids))):
-        raise UserError(pool, "lacks images of Fashion-MNIST", "delete it, and have it made again")
-    return Data(
-        fleet=LocalFleet(plan_partitions(opened, 1, threads=1)),
-        encoder=str(opened.manifest.encoder["fingerprint"]),
-        classes=np.array([name for table in columns for name in table["label"].to_pylist()]),
-        judges=np.array([split == "test" for table in columns for split in table["split"].to_pylist()]),
-    )
-
-
-class Judge:
-    """Items that judge a head: one matrix product each time."""
-
-    def __init__(self, data: Data, ids: NDArray[np.int64]) -> None:
-        self._vectors, self._truth = data.vectors(ids), data.classes[ids]
-
-    def predicted(self, head: Head) -> NDArray[np.str_]:
-        logits = self._vectors @ head.weight.T.astype(np.float32) + head.bias.astype(np.float32)
-        names: NDArray[np.str_] = np.array(head.classes)[logits.argmax(1)]
-        return names
-
-    def accuracy(self, head: Head) -> float:
-        return float((self.predicted(head) == self._truth).mean())
-
-    def f1(self, head: Head, name: str) -> float:
-        """F1 of one class; 0 where it is never predicted."""
-        predicted, true = self.predicted(head) == name, self._truth == name
-        return 2 * float((predicted & true).sum()) / float(predicted.sum() + true.sum())
-
-
-def offer(data: Data, offered: NDArray[np.int64], labelled: NDArray[np.int64]) -> None:
-    """Begin a program over the items offered without those labelled."""
-    barred = np.ones(len(data.classes), bool)
-    barred[offered] = False
-    barred[labelled] = True
+def offer(data: Data, barred: NDArray[np.int64]) -> None:
+    """Begin a program without some items."""
     data.fleet.reset()
-    data.fleet.each(exclude, np.flatnonzero(barred))
-
-
-def lowest(key: int, ids: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """A uniform draw of `count` ids, ascending."""
-    return np.sort(ids[np.argsort(item_uniform(key, ids), kind="stable")[:count]])
+    data.fleet.each(exclude, barred)
 
 
 def run_rounds(job: Job) -> dict[str, Any]:
     """The numbers of `curve` and `minority`."""
-    data, selector = load(job.pool), job.selector()
-    offered, judging = np.flatnonzero(~data.judges), np.flatnonzero(data.judges)
-    if job.experiment == "minority":
-        offered, judging = (cut(data, ids, job.minority, job.seed) for ids in (offered, judging))
-    judge = Judge(data, judging)
-    labelled = lowest(derive(job.seed, "initial"), offered, job.initial)
+    selector, rare = job.selector(), job.minority if job.experiment == "minority" else None
+    data = load(job.pool, rare, job.seed if rare else 0)
+    labelled = lowest(derive(job.seed, "initial"), np.arange(len(data.classes)), job.initial)
     numbers: dict[str, list[Any]] = {
         name: [] for name in ("labels", "accuracy", "f1", "found", "seconds", "cpu_seconds", "fit_seconds", "batches")
     }
@@ -220,44 +137,46 @@ def run_rounds(job: Job) -> dict[str, Any]:
         started = time.process_time()
         vectors, classes, head = data.fit(labelled, job.seed)
         numbers["fit_seconds"].append(time.process_time() - started)
+        predicted = data.predicted(head)
         numbers["labels"].append(len(labelled))
-        numbers["accuracy"].append(judge.accuracy(head))
-        if job.experiment == "minority":
-            numbers["f1"].append(judge.f1(head, job.minority))
-            numbers["found"].append(classes.count(job.minority))
+        numbers["accuracy"].append(accuracy(predicted, data.truth))
+        if rare is not None:
+            numbers["f1"].append(f1(predicted == rare, data.truth == rare))
+            numbers["found"].append(classes.count(rare))
         if round == job.rounds:
             break
-        offer(data, offered, labelled)
+        offer(data, labelled)
         task = Task(head=head, labelled=vectors, classes=classes, key=derive(derive(job.seed, round), "select"))
         batch = timed_select(data, selector, task, job.batch, numbers)
         labelled = np.sort(np.concatenate([labelled, batch]))
     return numbers
 
 
-def cut(data: Data, ids: NDArray[np.int64], name: str, seed: int) -> NDArray[np.int64]:
-    """`ids` with as many of one class, drawn by the seed, as make up `PREVALENCE` of what is left."""
-    rare = data.classes[ids] == name
-    count = round((~rare).sum() * PREVALENCE / (1 - PREVALENCE))
-    return np.sort(np.concatenate([ids[~rare], lowest(derive(seed, "minority"), ids[rare], count)]))
+def accuracy(predicted: NDArray[np.str_], truth: NDArray[np.str_]) -> float:
+    return float((predicted == truth).mean())
+
+
+def f1(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
+    """F1 of one class; 0 where it is never predicted."""
+    return 2 * float((predicted & true).sum()) / float(predicted.sum() + true.sum())
 
 
 def run_cold(job: Job) -> dict[str, Any]:
     """The numbers of `cold`; `classes` are how many of them the batch holds."""
-    data, selector = load(job.pool), job.selector()
-    judge = Judge(data, np.flatnonzero(data.judges))
-    training = np.flatnonzero(~data.judges)
-    offered = lowest(derive(job.seed, "cold"), training, len(training) // 2)
-    none = np.empty(0, np.int64)
+    data, selector = load(job.pool, None, 0), job.selector()
+    rows = np.arange(len(data.classes))
+    barred = lowest(derive(job.seed, "cold"), rows, len(rows) // 2)
     numbers: dict[str, list[Any]] = {
         name: [] for name in ("labels", "accuracy", "classes", "seconds", "cpu_seconds", "batches")
     }
     for count in COLD:
-        offer(data, offered, none)
-        task = Task(head=None, labelled=data.vectors(none), key=derive(derive(job.seed, 0), "select"))
+        offer(data, barred)
+        nothing = data.vectors(np.empty(0, np.int64))
+        task = Task(head=None, labelled=nothing, key=derive(derive(job.seed, 0), "select"))
         batch = timed_select(data, selector, task, count, numbers)
         _, classes, head = data.fit(np.sort(batch), job.seed)
         numbers["labels"].append(count)
-        numbers["accuracy"].append(judge.accuracy(head))
+        numbers["accuracy"].append(accuracy(data.predicted(head), data.truth))
         numbers["classes"].append(len(set(classes)))
     return numbers
 
@@ -307,24 +226,6 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def make_pool(path: Path) -> None:
-    """All of Fashion-MNIST, training images first, with columns label and split; nothing is done if it is there."""
-    items = [item for split in ("train", "test") for item in items_of(FashionMnist(split=split))]
-    source = Memory(
-        images=[item.payload for item in items],
-        keys=[item.key for item in items],
-        carry={
-            "label": [item.carried["label"] for item in items],
-            "split": [item.key.partition("/")[0] for item in items],
-        },
-    )
-    raysal.embed(source, ENCODER, out=path, chunk_rows=10_000)
-
-
-def items_of(source: FashionMnist) -> Iterator[Any]:
-    return (item for unit in source.units(10_000) for item in source.read(unit))
-
-
 def jobs_of(given: argparse.Namespace) -> list[Job]:
     """Random and the strategies asked for, in every experiment, seed by seed."""
     names = dict.fromkeys(["random", *(given.strategies or SELECTORS)])
@@ -359,7 +260,7 @@ def main() -> None:
     parser.add_argument("--initial", type=int, default=100)
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--minority", choices=CLASSES, default="Coat")
+    parser.add_argument("--minority", choices=CLASSES, default="Dress", help="for `minority`")
     parser.add_argument("--tables", action="store_true", help="run nothing, tabulate the records there are")
     parser.add_argument("--plot", type=Path, metavar="STEM", help="write STEM.png and STEM.svg of `curve`")
     parser.add_argument("--json", action="store_true")
@@ -367,6 +268,9 @@ def main() -> None:
     if not given.tables:
         make_pool(given.pool)
     jobs = jobs_of(given)
+    for job in jobs if not given.tables else ():
+        if job.experiment == "minority" and job.record() is None:
+            minority_pool(job.pool, job.minority, job.seed)
     failed = 0 if given.tables else run_all(jobs, given.jobs)
     records = [record for job in jobs if (record := job.record()) is not None]
     tables = summaries(records)
