@@ -235,7 +235,7 @@ def draw_curves(records: Sequence[Record]) -> tuple[float, float, Callable[[Any]
             said = verdict(difference)
             _line(axes, control, MUTED, CONTROL, linestyle=(0, (4, 2)))
             _line(axes, seeds, COLOURS[said], LEGEND[said])
-            axes.set_title(names[place], color=INK, fontweight="bold")
+            axes.set_title(names[place].replace(":", "\n", 1), color=INK, fontweight="bold")
             axes.text(
                 0.97,
                 0.06,
