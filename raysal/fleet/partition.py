@@ -28,6 +28,8 @@ cache."""
 ALIGN = 16
 """Widths are multiples of this. Unaligned rows take other code paths in the product (seen with MKL at width
 1281)."""
+RESIDENT = 0.6
+"""Share of a GPU's free memory that the vectors may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +78,9 @@ class Partition:
     """Rows of a pool in this process: ids, memory-mapped vectors, and the masks and state of the running
     program.
 
-    Memory: 8 bytes a row for ids, 4 for squared norms, 2 for the masks; the vectors stay in the page cache.
-    """
+    Memory: 8 bytes a row for ids, 4 for squared norms, 2 for the masks. The vectors stay in the page cache; on a GPU
+    they are resident, as float16, if they take no more than RESIDENT of its free memory, else they are streamed to
+    it."""
 
     def __init__(self, spec: PartitionSpec) -> None:
         pool = Pool(Path(spec.pool))
@@ -85,7 +88,7 @@ class Partition:
         self.dim = pool.dim
         self.width = -(-pool.dim // ALIGN) * ALIGN
         self.device = torch.device(spec.device)
-        self._parts = [pool.chunks[chunk].vectors()[low:high] for chunk, low, high in spec.slices]
+        self._parts = self._resident([_tensor(pool.chunks[c].vectors()[low:high]) for c, low, high in spec.slices])
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
         ids = [pool.chunks[chunk].ids()[low:high] for chunk, low, high in spec.slices]
         self.ids: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *ids])
@@ -101,6 +104,14 @@ class Partition:
         self.candidate: NDArray[np.bool_] = self.available.copy()
         self.state: dict[str, Any] = {}
 
+    def _resident(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The vectors on the device if they fit there, else as they are."""
+        if self.device.type != "cuda":
+            return parts
+        room = RESIDENT * torch.cuda.mem_get_info(self.device)[0]
+        fits = sum(part.numel() * part.element_size() for part in parts) <= room
+        return [part.to(self.device) for part in parts] if fits else parts
+
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions here of those of `ids` that live here, in ascending order."""
         if len(self.ids) == 0:
@@ -114,11 +125,17 @@ class Partition:
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """Vectors float16 [len(rows), dim] of ascending positions."""
-        out = np.empty((len(rows), self.dim), np.float16)
+        out = torch.empty(len(rows), self.dim, dtype=torch.float16)
+        self._fill(out, rows)
+        return out.numpy()
+
+    def _fill(self, out: torch.Tensor, rows: NDArray[np.int64]) -> None:
+        """Write the vectors of ascending positions into the first rows and columns of `out`."""
         for part, start, stop in zip(self._parts, self._starts, self._starts[1:], strict=False):
             low, high = np.searchsorted(rows, [start, stop])
-            out[low:high] = part[rows[low:high] - start]
-        return out
+            if low < high:
+                index = torch.from_numpy(rows[low:high] - start).to(part.device)
+                out[low:high, : self.dim].copy_(torch.index_select(part, 0, index))
 
     def blocks(self, rows: NDArray[np.int64] | None = None, size: int = BLOCK) -> Iterator[Block]:
         """The partition, or the ascending positions `rows` of it, in blocks of `size` rows.
@@ -132,7 +149,7 @@ class Partition:
             return
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
-            _fill(buffer, 0, self.gather(some), self.dim)
+            self._fill(buffer, some)
             buffer[len(some) :] = 0
             yield Block(some, buffer)
 
@@ -144,7 +161,7 @@ class Partition:
             for part, first, last in zip(self._parts, self._starts, self._starts[1:], strict=False):
                 low, high = max(start, first), min(stop, last)
                 if low < high:
-                    _fill(buffer, low - start, part[low - first : high - first], self.dim)
+                    buffer[low - start : high - start, : self.dim].copy_(part[low - first : high - first])
             buffer[stop - start :] = 0
             yield Block(np.arange(start, stop), buffer)
 
@@ -158,11 +175,11 @@ class Partition:
         return self._sq_norms
 
 
-def _fill(buffer: torch.Tensor, at: int, values: NDArray[np.float16], dim: int) -> None:
+def _tensor(values: NDArray[np.float16]) -> torch.Tensor:
+    """Mapped vectors as a tensor, not copied."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        half = torch.from_numpy(np.ascontiguousarray(values))
-    buffer[at : at + len(values), :dim].copy_(half)
+        return torch.from_numpy(values)
 
 
 def padded(matrix: NDArray[np.floating], width: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -83,6 +83,8 @@ class Frontier:
         self.widths = widths
         self.centres: Centres | None = None
         self.looked_at = 0
+        self.ahead = 0
+        """How many rows were last looked at to bring the best up to date: about as many as next time."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -139,13 +141,13 @@ class Frontier:
     def front(self, want: int) -> Front:
         """The `want` best rows, brought up to date and exact."""
         assert self.centres is not None
-        ahead = want
+        ahead = max(want, self.ahead // 4)
         while True:
             top = self.ranking.top(want)
             if bool((self.heard[top] < self.centres.count).any()):
-                wide = top if ahead == want else self.ranking.top(ahead)
+                wide = self.ranking.widen(ahead)
                 self.refresh(wide[self.heard[wide] < self.centres.count])
-                ahead *= 2
+                self.ahead, ahead = ahead, 2 * ahead
             elif not bool(self.exact[top].all()):
                 self.settle(top[~self.exact[top]])
             else:

@@ -49,8 +49,15 @@ class Ranking:
             worst = self.worst(found) if len(found) == m else NOWHERE
             if self.outside == NOWHERE or worst.before(self.outside):
                 return found
-            self.scope = highest(self.priority, max(SCOPE * m, 2 * len(self.scope)))
-            self.outside = self.best_of_others(self.scope)
+            self.widen(max(SCOPE * m, 2 * len(self.scope)))
+
+    def widen(self, m: int) -> torch.Tensor:
+        """Draw the scope anew: the m rows of best place, ascending. O(n)."""
+        self.scope = highest(self.priority, m)
+        self.priority[self.scope], kept = -torch.inf, self.priority[self.scope]
+        self.outside = self.best(None)
+        self.priority[self.scope] = kept
+        return self.scope
 
     def worst(self, rows: torch.Tensor) -> Place:
         """The worst place of some ascending rows."""
@@ -63,12 +70,6 @@ class Ranking:
         self.priority[top], kept = -torch.inf, self.priority[top]
         best = min(self.best(self.scope), self.outside, key=Place.order)
         self.priority[top] = kept
-        return best
-
-    def best_of_others(self, rows: torch.Tensor) -> Place:
-        self.priority[rows], kept = -torch.inf, self.priority[rows]
-        best = self.best(None)
-        self.priority[rows] = kept
         return best
 
     def best(self, rows: torch.Tensor | None) -> Place:
