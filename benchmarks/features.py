@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.machine import CHUNK_ROWS
-from raysal.pool import ChunkStage, Manifest, Pool, PoolWriter
-from raysal.store import digest_of
+from benchmarks.machine import made_pool
+from raysal.pool import Pool
 
 
 def main() -> None:
@@ -53,25 +52,12 @@ def base(features: Path | None, dim: int, seed: int = 0) -> tuple[NDArray[np.flo
 
 def write_pool(path: Path, rows: int, features: Path | None, dim: int, seed: int = 0) -> Pool:
     """A pool of `rows` rows: mixtures of two images of a class. Reused if it is there."""
-    if (path / "pool.json").exists():
-        return Pool(path)
     x, classes = base(features, dim, seed)
     members = [np.flatnonzero(classes == c) for c in range(int(classes.max()) + 1)]
     noise = 0.1 * float(x.std())
-    manifest = Manifest(
-        dim=x.shape[1],
-        modality="vector",
-        items=rows,
-        chunks=-(-rows // CHUNK_ROWS),
-        chunk_rows=CHUNK_ROWS,
-        encoder={"name": "precomputed", "fingerprint": digest_of({"dim": x.shape[1]})},
-        source={"name": "mixtures", "fingerprint": digest_of({"rows": rows, "seed": seed})},
-    )
-    writer, stage = PoolWriter(path, manifest), ChunkStage(path, x.shape[1])
-    for index in range(manifest.chunks):
-        low, high = index * CHUNK_ROWS, min((index + 1) * CHUNK_ROWS, rows)
+
+    def rows_of(index: int, n: int) -> NDArray[np.float32]:
         rng = np.random.default_rng([seed, index])
-        n = high - low
         which = rng.integers(len(members), size=n)
         first, second = np.empty(n, np.int64), np.empty(n, np.int64)
         for c, own in enumerate(members):
@@ -80,18 +66,9 @@ def write_pool(path: Path, rows: int, features: Path | None, dim: int, seed: int
         weight = rng.uniform(0, 0.5, (n, 1)).astype(np.float32)
         vectors = (1 - weight) * x[first] + weight * x[second]
         vectors += noise * rng.standard_normal((n, x.shape[1]), dtype=np.float32)
-        staged = stage.write(
-            index=index,
-            first_id=low,
-            vectors=vectors.astype(np.float16),
-            ids=np.arange(low, high),
-            keys=[f"row-{i}" for i in range(low, high)],
-            uris=[None] * n,
-            carried={},
-            quarantined=[],
-        )
-        writer.commit(staged)
-    return Pool(path)
+        return vectors
+
+    return made_pool(path, rows, x.shape[1], {"name": "mixtures", "seed": seed}, rows_of)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from raysal.pool import ChunkStage, Manifest, Pool, PoolWriter
 from raysal.store import digest_of
@@ -31,11 +34,25 @@ def random_pool(path: Path, rows: int, dim: int, seed: int = 0, decay: float = 0
 
     Axis j is scaled by (1 + j)^-decay: 0 is the hardest case for selection, real features have a falling spectrum.
     """
-    if (path / "pool.json").exists():
-        return Pool(path)
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(64, dim)).astype(np.float32)
     scale = ((1 + np.arange(dim)) ** -decay).astype(np.float32)
+
+    def rows_of(index: int, n: int) -> NDArray[np.float32]:
+        del index
+        which = rng.integers(len(centres), size=n)
+        vectors: NDArray[np.float32] = scale * (centres[which] + rng.standard_normal((n, dim), dtype=np.float32))
+        return vectors
+
+    return made_pool(path, rows, dim, {"name": "random", "seed": seed, "decay": decay}, rows_of)
+
+
+def made_pool(
+    path: Path, rows: int, dim: int, source: Mapping[str, Any], rows_of: Callable[[int, int], NDArray[np.floating]]
+) -> Pool:
+    """A pool of `rows` made-up vectors, `rows_of(chunk, n)` [n, dim] at a time; reused if it is there."""
+    if (path / "pool.json").exists():
+        return Pool(path)
     manifest = Manifest(
         dim=dim,
         modality="vector",
@@ -43,17 +60,15 @@ def random_pool(path: Path, rows: int, dim: int, seed: int = 0, decay: float = 0
         chunks=-(-rows // CHUNK_ROWS),
         chunk_rows=CHUNK_ROWS,
         encoder={"name": "precomputed", "fingerprint": digest_of({"dim": dim})},
-        source={"name": "random", "fingerprint": digest_of({"rows": rows, "seed": seed, "decay": decay})},
+        source={"name": source["name"], "fingerprint": digest_of({"rows": rows, **source})},
     )
     writer, stage = PoolWriter(path, manifest), ChunkStage(path, dim)
     for index in range(manifest.chunks):
         low, high = index * CHUNK_ROWS, min((index + 1) * CHUNK_ROWS, rows)
-        which = rng.integers(len(centres), size=high - low)
-        vectors = scale * (centres[which] + rng.standard_normal((high - low, dim), dtype=np.float32))
         staged = stage.write(
             index=index,
             first_id=low,
-            vectors=vectors.astype(np.float16),
+            vectors=rows_of(index, high - low).astype(np.float16),
             ids=np.arange(low, high),
             keys=[f"row-{i}" for i in range(low, high)],
             uris=[None] * (high - low),

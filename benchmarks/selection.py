@@ -10,8 +10,9 @@
 `eager` sets the lazy engine beside the loop people write: all rows in memory in float32, every row compared with every
 pick (for BADGE by the factors of its gradient). It starts both from nothing but the data, and compares their picks.
 `growth` times it over N and k, beside one sweep of the same pool, with the driver's memory; `trips` counts round trips
-and bytes on 1, 2 and 8 partitions; `race` compares the race with sequential D^2 sampling; `bait` BAIT with the published
-loop; `gpu` runs BADGE and k-center with the pool on a GPU. Pools are kept in --folder (default: a temporary one).
+and bytes on 1, 2 and 8 partitions; `race` compares the race with sequential D^2 sampling; `bait` BAIT with the
+published loop; `gpu` runs BADGE and k-center with the pool on a GPU. Pools are kept in --folder (default: a temporary
+one).
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.features import base, write_pool
-from benchmarks.machine import describe
-from raysal.fleet import LocalFleet, plan_partitions
+from benchmarks.machine import describe, made_pool
+from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.pool import Pool
 from raysal.rng import item_uniform
+from raysal.select.bait import bait_binary
 from raysal.select.feature_maps import Gradients, Vectors, factors_of
 from raysal.select.lazy import Greedy, lazy_greedy
 from raysal.select.rules import Farthest, Race
@@ -115,11 +117,12 @@ def row_of(rule: str, rows: int, k: int, found: Greedy, seconds: float) -> dict[
     }
 
 
-# -- against the eager loop ----------------------------------------------------------------------------------------------
+# -- against the eager loop ------------------------------------------------------------------------------------------
 
 
 def eager_coreset(x: torch.Tensor, k: int, first: int) -> list[int]:
-    """Farthest point, one pick at a time over every row: float32 [n, d], norms known."""
+    """Farthest point, one pick at a time over every row: float32 [n, d], norms known. Where rows are within rounding of
+    the farthest, their distances are taken again in double precision, or the picks would be a matter of rounding."""
     norms = (x * x).sum(1)
     gap = torch.full((len(x),), torch.inf)
     picks = [first]
@@ -127,7 +130,12 @@ def eager_coreset(x: torch.Tensor, k: int, first: int) -> list[int]:
         centre = picks[-1]
         torch.minimum(gap, norms + norms[centre] - 2 * (x @ x[centre]), out=gap)
         gap[centre] = -torch.inf
-        picks.append(int(gap.argmax()))
+        near = (gap >= gap.max() * (1 - 1e-5)).nonzero()[:, 0]
+        if len(near) > 1:
+            centres = x[picks].double()
+            exact = torch.stack([((x[row].double() - centres) ** 2).sum(1).min() for row in near])
+            near = near[exact.argmax()][None]
+        picks.append(int(near[0]))
     return picks
 
 
@@ -204,7 +212,8 @@ def growth(args: argparse.Namespace) -> list[dict[str, Any]]:
                     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
                     line = {**row_of(rule, rows, k, found, seconds), "sweep": one_sweep, "peak_mb": round(peak)}
                     print(
-                        f"{rule}: {rows:,}, k = {k}: {seconds:.2f} s = {seconds / one_sweep:.1f} sweeps of {one_sweep:.2f} s; "
+                        f"{rule}: {rows:,}, k = {k}: {seconds:.2f} s = {seconds / one_sweep:.1f} sweeps "
+                        f"of {one_sweep:.2f} s; "
                         f"{found.round_trips} round trips, {found.pairs / rows / k:.1%} of pairs, peak {peak:.0f} MB",
                         flush=True,
                     )
@@ -251,7 +260,7 @@ def trips(args: argparse.Namespace) -> list[dict[str, Any]]:
     return table
 
 
-# -- the race ------------------------------------------------------------------------------------------------------------
+# -- the race --------------------------------------------------------------------------------------------------------
 
 
 def race(args: argparse.Namespace) -> dict[str, float]:
@@ -268,13 +277,11 @@ def race(args: argparse.Namespace) -> dict[str, float]:
                 three = np.minimum(two, gaps[b])
                 if len({a, b, c}) == 3:
                     probability[a, b, c] = one[a] / one.sum() * two[b] / two.sum() * three[c] / three.sum()
-    pool = write_rows(args.folder / "seven", x)
+    pool = made_pool(args.folder / "seven", 7, 2, {"name": "seven"}, lambda index, n: x[index:n])
     seen = dict.fromkeys(probability, 0)
     centres = factors_of(Vectors(), x[:1])
     torch.set_num_threads(1)
     with LocalFleet(plan_partitions(pool, 2)) as fleet:
-        from raysal.fleet import exclude
-
         fleet.each(exclude, np.array([0]))
         for key in range(args.tries):
             found = lazy_greedy(fleet, Race(key=key), Vectors(), 3, centres=centres, opening="lowest", key=key)
@@ -297,22 +304,51 @@ def chi2(counts: NDArray[np.int64], expected: NDArray[np.float64]) -> float:
     return float(((counts - expected) ** 2 / expected).sum() / (len(counts) - 1))
 
 
-def write_rows(path: Path, x: NDArray[np.float32]) -> Pool:
-    """A pool of these few rows."""
-    from raysal import embed
-    from raysal.sources import Memory
-
-    return embed(Memory(x), "precomputed", out=path)
+# -- BAIT ------------------------------------------------------------------------------------------------------------
 
 
-# -- BAIT ----------------------------------------------------------------------------------------------------------------
+def published_bait(
+    p: NDArray[np.float64], h: NDArray[np.float64], m: NDArray[np.float64], fisher: NDArray[np.float64], k: int
+) -> list[int]:
+    """The published forward loop with binary Fisher information: two rows of length d an item."""
+    x = np.stack([np.sqrt(p) * (1 - p), -np.sqrt(1 - p) * p], 1)[:, :, None] * h[:, None]
+    turned = x.transpose(0, 2, 1)
+    picks: list[int] = []
+    for _ in range(k):
+        inner = np.linalg.inv(np.eye(2) + x @ m @ turned)
+        value = np.trace(x @ m @ fisher @ m @ turned @ inner, axis1=1, axis2=2)
+        value[picks] = -np.inf
+        picks.append(int(value.argmax()))
+        row = x[picks[-1]]
+        m = m - m @ row.T @ np.linalg.inv(np.eye(2) + row @ m @ row.T) @ row @ m
+    return picks
 
 
-def bait(args: argparse.Namespace) -> dict[str, Any]:
-    raise NotImplementedError
+def bait(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """BAIT's rank-one form beside the published loop, 1,000 x 384."""
+    rng = np.random.default_rng(0)
+    n, d = 1000, 384
+    h = rng.normal(size=(n, d)) * np.arange(1, d + 1) ** -0.3
+    p = rng.uniform(0.3, 0.99, n)
+    x = np.sqrt(p * (1 - p))[:, None] * h
+    fisher = x.T @ x / n
+    precision = fisher + np.eye(d) * np.trace(fisher) / d
+    table = []
+    for k in args.k or [100, 500]:
+        bait_binary(x, precision, fisher, 5)
+        start = time.perf_counter()
+        ours = bait_binary(x, precision, fisher, k)
+        fast = time.perf_counter() - start
+        start = time.perf_counter()
+        theirs = published_bait(p, h, np.linalg.inv(precision), fisher, k)
+        slow = time.perf_counter() - start
+        same = ours.tolist() == theirs
+        table.append({"k": k, "published_seconds": slow, "seconds": fast, "ratio": slow / fast, "same_picks": same})
+        print(f"BAIT, k = {k}: published {slow:.2f} s, rank-one {fast:.4f} s, {slow / fast:.0f} x, picks equal: {same}")
+    return table
 
 
-# -- a GPU ---------------------------------------------------------------------------------------------------------------
+# -- a GPU -----------------------------------------------------------------------------------------------------------
 
 
 def gpu(args: argparse.Namespace) -> list[dict[str, Any]]:
