@@ -6,6 +6,7 @@
     python -m benchmarks.selection race     [--tries 20000]
     python -m benchmarks.selection bait
     python -m benchmarks.selection gpu      [--rows 10000000]
+    python -m benchmarks.selection plot     --numbers growth.json eager.json
 
 `eager` sets the lazy engine beside the loop people write: all rows in memory in float32, every row compared with every
 pick (for BADGE by the factors of its gradient). It starts both from nothing but the data, and compares their picks.
@@ -22,6 +23,7 @@ import json
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.features import base, write_pool
+from benchmarks.figures import save_figure
 from benchmarks.machine import describe, made_pool
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.pool import Pool
@@ -56,6 +59,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--out", type=Path, help="Also write the numbers here, as JSON.")
+    parser.add_argument("--numbers", type=Path, nargs="+", default=[], help="For `plot`: what --out wrote.")
+    parser.add_argument("--stem", type=Path, default=Path("docs/selection_time"), help="For `plot`: the picture.")
     args = parser.parse_args()
     print(describe(args.device))
     with tempfile.TemporaryDirectory() as temporary:
@@ -367,7 +372,46 @@ def gpu(args: argparse.Namespace) -> list[dict[str, Any]]:
     return table
 
 
-PARTS = {"growth": growth, "eager": eager, "trips": trips, "race": race, "bait": bait, "gpu": gpu}
+# -- the plot --------------------------------------------------------------------------------------------------------
+
+
+def plot(args: argparse.Namespace) -> None:
+    """Time against N from what `growth` and `eager` wrote."""
+    files = [json.loads(path.read_text()) for path in args.numbers]
+    grown = [line for file in files for line in file.get("growth", [])]
+    slow = [line for file in files for line in file.get("eager", [])]
+
+    def draw(figure: Any) -> None:
+        titles = {"badge": "BADGE", "coreset": "k-center (CoreSet)"}
+        for axes, rule in zip(figure.subplots(1, 2, sharey=True), titles, strict=True):
+            lines = [line for line in grown if line["rule"] == rule]
+            for shade, k in zip(SHADES, sorted({line["k"] for line in lines}), strict=False):
+                own = sorted((line["rows"], line["seconds"]) for line in lines if line["k"] == k)
+                axes.plot(*zip(*own, strict=True), "o-", color=shade, label=f"k = {k:,}")
+            sweeps = sorted({(line["rows"], line["sweep"]) for line in lines})
+            axes.plot(*zip(*sweeps, strict=True), "--", color="#888888", label="one sweep of the pool")
+            for line in slow:
+                if line["rule"] == rule:
+                    label = f"eager loop, k = {line['k']:,}"
+                    axes.plot(line["rows"], line["eager_seconds"], "x", color="#c1440e", label=label)
+            axes.set(xscale="log", yscale="log", title=titles[rule], xlabel="rows of the pool")
+            axes.legend(loc="upper left")
+        figure.axes[0].set_ylabel("seconds for a batch")
+
+    save_figure(args.stem, draw, 9, 4)
+
+
+SHADES = ("#9ecae1", "#4292c6", "#08519c")
+
+PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
+    "plot": plot,
+    "growth": growth,
+    "eager": eager,
+    "trips": trips,
+    "race": race,
+    "bait": bait,
+    "gpu": gpu,
+}
 
 if __name__ == "__main__":
     main()

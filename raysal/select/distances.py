@@ -103,10 +103,12 @@ def slack(factors: Factors) -> float:
     """By what share of the squared norms a squared distance in single precision can be off.
 
     Any order of summation of a product of width w errs by at most w u |x||c|, u = 2^-24 (Higham 2002, section 3.1);
-    norms err by as much; the rest is for the few roundings around them.
+    norms err by as much; the rest is for the few roundings around them. Where torch may round factors to bfloat16 or
+    TensorFloat32 (`torch.set_float32_matmul_precision`), u is 2^-8 and little is screened out, but nothing is lost.
     """
     width = sum(factor.shape[1] for factor in factors)
-    return (2 * width + 64) * math.ldexp(1.0, -24)
+    roundings = (2 * width + 64) * math.ldexp(1.0, -24)
+    return roundings if torch.get_float32_matmul_precision() == "highest" else roundings + math.ldexp(1.0, -6)
 
 
 def _filled(rows: torch.Tensor) -> torch.Tensor:
