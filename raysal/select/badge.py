@@ -26,7 +26,7 @@ class Badge:
     The first pick has the largest gradient; each later one is drawn with probability proportional to its squared
     distance to the nearest pick. Exact over the whole pool, by the lazy engine; the gradient, C * d numbers, is never
     formed. Needs a head; ignores which items are labelled. O(k n (C + d)) at worst, one sweep and a few percent of that
-    in practice; memory 60 bytes an item. picks(k) is a prefix of picks(k + 1). Where no gradient is left to tell items
+    in practice; memory 57 bytes an item. picks(k) is a prefix of picks(k + 1). Where no gradient is left to tell items
     apart, they are drawn uniformly. Of little use before the head knows most classes.
     """
 
@@ -51,7 +51,7 @@ class KMeansPlusPlus:
 
     Each pick is drawn with probability proportional to its squared distance to the nearest labelled item or pick:
     between CoreSet, which takes the farthest and so outliers, and a uniform draw. Without labelled items the first pick
-    is uniform. Exact over the whole pool, by the lazy engine. Needs no head. O((labelled + k) n d) at worst; memory 60
+    is uniform. Exact over the whole pool, by the lazy engine. Needs no head. O((labelled + k) n d) at worst; memory 57
     bytes an item. picks(k) is a prefix of picks(k + 1). It knows nothing of what is hard for the head. `unit` compares
     directions only.
     """

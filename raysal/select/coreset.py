@@ -19,7 +19,7 @@ class CoreSet:
 
     argmax_i min_c |h_i - h_c|^2 over labelled items and earlier picks: a 2-approximation of the covering radius
     (Gonzalez, TCS 1985). Exact over the whole pool, by the lazy engine. Needs no head. O((labelled + k) n d) at worst,
-    a fraction of it in practice; memory 40 bytes an item. picks(k) is a prefix of picks(k + 1); without labelled items
+    a fraction of it in practice; memory 41 bytes an item. picks(k) is a prefix of picks(k + 1); without labelled items
     the first pick is uniform. The score is the squared distance to what was covered before the pick.
 
     Seeks outliers, and is often below random on frozen features: use it where coverage is the aim, not accuracy per
@@ -41,7 +41,7 @@ class PCoreSet:
     """Greedy k-center over the head's class probabilities (PCoreSet; Kim et al., arXiv 2506.00910).
 
     As CoreSet, on p in place of h; the labelled items cover by their predicted, not their true, distribution. Needs a
-    head. O((labelled + k) n C) at worst, memory 40 bytes an item. picks(k) is a prefix of picks(k + 1). It spreads over
+    head. O((labelled + k) n C) at worst, memory 41 bytes an item. picks(k) is a prefix of picks(k + 1). It spreads over
     what the head can tell apart and nothing else: with few classes the simplex is covered after a few dozen picks, and
     later ones split hairs.
     """

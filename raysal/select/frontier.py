@@ -49,8 +49,8 @@ class Opening:
 class Frontier:
     """The candidate rows of a partition.
 
-    Memory per row: 8 bytes for the position and for the id, 4 for the norm, 4 for the number of centres heard of, 8 for
-    the priority, and 8 for each field of the rule's state (one or three). Factors are read again when needed.
+    Memory per row: 8 bytes for the position and for the id, 4 for the norm, 5 for what it has heard of, 8 for the
+    priority, and 8 for each field of the rule's state (one or three). Factors are read again when needed.
     """
 
     def __init__(self, partition: Partition, feature_map: FeatureMap, rule: Rule) -> None:

@@ -114,12 +114,15 @@ class Arena:
 
     def pick(self, k: int) -> None:
         """Up to k picks: as many as stand before every row that was not sent."""
+        ahead = HOT
         while len(self.picked) < k:
             hot = self.ranking.top(HOT)
-            stale = hot[self.heard[hot] < len(self.picked)]
-            if len(stale):
-                self.refresh(stale)
+            if bool((self.heard[hot] < len(self.picked)).any()):
+                wide = self.ranking.widen(ahead)
+                self.refresh(wide[self.heard[wide] < len(self.picked)])
+                ahead *= 2
                 continue
+            ahead = HOT
             cold = min(self.ranking.best_but(hot), self.rest, key=Place.order)
             if not self.pick_among(hot, cold, k):
                 return
