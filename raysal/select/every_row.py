@@ -17,7 +17,7 @@ from raysal.update import Head
 
 BLOCK = 256
 """Rows of a block: some hundred candidates a partition should not be computed as thousands."""
-HELD_BYTES = 256 * 2**20
+HELD_BYTES = 2**30
 """Candidates whose features fit in this stay in memory between picks; larger sets are read again each time."""
 
 
