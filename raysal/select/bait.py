@@ -14,15 +14,8 @@ from raysal.errors import UserError
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, item_uniform
-from raysal.select.base import Picks, Task, count_candidates
-from raysal.select.every_row import (
-    EveryRow,
-    Offer,
-    best_offer,
-    check_finite,
-    labelled_probabilities,
-    power_of_two_scale,
-)
+from raysal.select.base import Picks, Task, count_candidates, refuse_broken
+from raysal.select.every_row import EveryRow, Offer, best_offer, labelled_probabilities, power_of_two_scale
 from raysal.select.fisher import Downdate, Posterior, greedy_trace
 from raysal.sweep import Linear
 from raysal.sweep.linear import one_thread
@@ -47,7 +40,7 @@ class Bait:
     rescaled features give the same picks, where a fixed lambda falls below random on some. Every item counts
     once, labelled or picked; the published code weighs picks by the size of the batch.
 
-    Needs a head. Exact rank-one form: O(n d) a pick after O(n d (C + d)) once, one round trip a pick. Memory 24
+    Needs a head. Exact rank-one form: O(n d) a pick after O(n d (C + d)) once, one round trip a pick. Memory 49
     bytes a row beside the features, O(d^2) in the driver and O(k d) with `backward`. picks(k) is a prefix of
     picks(k + 1) without `backward`. Where no information is left, a uniform draw. Not for heads that are sure of
     everything, nor for d beyond some thousands: project the vectors first.
@@ -103,7 +96,7 @@ def bait_binary(
     if not 1 <= k <= k + backward <= len(x):
         raise UserError("k", f"{k} of {len(x)} rows, and {backward} to drop", f"ask for at most {len(x)} in all")
     wide: NDArray[np.float64] = np.ascontiguousarray(x, dtype=np.float64)
-    check_finite(wide.sum(1), np.arange(len(wide)))
+    refuse_broken(np.arange(len(wide)), torch.isfinite(torch.from_numpy(wide)).all(1).numpy())
     posterior = Posterior(precision, fisher)
     picks = greedy_trace(wide, posterior, k + backward)
     return picks[posterior.without_least(wide[picks], k)] if backward else picks
@@ -149,7 +142,7 @@ def weigh(partition: Partition, head: Linear) -> tuple[float, int]:
     rows.
 
     Raises:
-        UserError: a vector is not finite.
+        PoolError: a vector is not finite; it names the item.
     """
     roots = torch.empty(len(partition), dtype=torch.float64, device=partition.device)
     aligned = np.zeros((-(-len(head.bias) // ALIGN) * ALIGN, partition.dim))
@@ -166,7 +159,7 @@ def weigh(partition: Partition, head: Linear) -> tuple[float, int]:
             # The sum of the others' rather than 1 - p, which loses its digits where the head is sure.
             root = (p.amax(0) * p.scatter(0, top, 0.0).sum(0)).sqrt()
         entries = (root * features.abs().amax(1))[: block.n]
-        check_finite(entries.cpu().numpy(), partition.ids[block.rows])
+        refuse_broken(partition.ids[block.rows], torch.isfinite(entries).cpu().numpy())
         largest = max(largest, float(entries.max()))
         roots[block.rows[0] : block.rows[-1] + 1] = root[: block.n]
     partition.state["roots"] = roots

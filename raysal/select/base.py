@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import ConfigError, PoolExhausted
+from raysal.errors import ConfigError, PoolError, PoolExhausted
 from raysal.fleet import Fleet, Partition
 from raysal.sweep import Linear
 from raysal.update import Head
@@ -79,3 +79,13 @@ def select(fleet: Fleet, selector: Selector, task: Task, k: int) -> Picks:
 def count_candidates(partition: Partition) -> int:
     """How many rows may be picked here."""
     return len(partition.candidates())
+
+
+def refuse_broken(ids: NDArray[np.int64], finite: NDArray[np.bool_]) -> None:
+    """
+    Raises:
+        PoolError: an item is not `finite`; it names the first.
+    """
+    broken = ids[~finite]
+    if len(broken):
+        raise PoolError(f"item {broken[0]}", "its vector is not finite numbers", "embed it again, or leave it out")

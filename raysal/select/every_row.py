@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.errors import UserError
 from raysal.fleet import Partition
+from raysal.select.base import refuse_broken
 from raysal.sweep.linear import one_thread
 from raysal.update import Head
 
@@ -39,9 +39,6 @@ class EveryRow:
     to the last bit wherever it lies.
 
     Memory: the features in float64 where they fit in `HELD_BYTES`, else one block of them.
-
-    Raises:
-        UserError: a vector is not finite.
     """
 
     def __init__(self, partition: Partition) -> None:
@@ -75,12 +72,12 @@ class EveryRow:
         """Squared norms float64 [n].
 
         Raises:
-            UserError: a vector is not finite; it names the first such item.
+            PoolError: a vector is not finite; it names the first such item.
         """
         norms = self.numbers()
         for own, features in self.blocks():
             norms[own] = (features * features).sum(1)[: own.stop - own.start]
-        check_finite(norms.cpu().numpy(), self.ids)
+        refuse_broken(self.ids, torch.isfinite(norms).cpu().numpy())
         return norms
 
     def products(self, *vectors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -111,19 +108,6 @@ class EveryRow:
 def best_offer(offers: Sequence[Offer]) -> Offer:
     """The best over the partitions, ties to the lower id."""
     return min(offers, key=lambda offer: (-offer.value, offer.id))
-
-
-def check_finite(values: NDArray[np.floating], ids: NDArray[np.int64]) -> None:
-    """Hold that values [n], one for each of the ids, are finite.
-
-    Raises:
-        UserError: one is not; it names the first such item.
-    """
-    bad = ~np.isfinite(values)
-    if bad.any():
-        raise UserError(
-            f"item {ids[int(bad.argmax())]}", "its vector is not finite", "embed it anew, or exclude it from the pool"
-        )
 
 
 def labelled_probabilities(head: Head, vectors: NDArray[np.floating]) -> NDArray[np.float64]:

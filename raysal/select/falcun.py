@@ -12,8 +12,7 @@ from pydantic import Field
 
 from raysal.fleet import BLOCK, Fleet, Partition
 from raysal.rng import derive, item_uniform
-from raysal.select.base import Picks, Task
-from raysal.select.every_row import check_finite
+from raysal.select.base import Picks, Task, refuse_broken
 from raysal.sweep import SCORES, Linear
 from raysal.sweep.linear import columns_of, one_thread, probabilities_of
 
@@ -31,7 +30,7 @@ class Falcun:
     carried on is never the scaled one. Draws are exponential races by a hash of (key, pick, item).
 
     Needs a head, not the vectors after it; O(n C) a pick and two round trips: the range of d, then the race.
-    Memory n C int32 and 8 bytes a row. picks(k) is a prefix of picks(k + 1). The score of a pick is u + d'. Where
+    Memory n C int32 and 17 bytes a row. picks(k) is a prefix of picks(k + 1). The score of a pick is u + d'. Where
     that is zero for all that is left, a uniform draw. Looks at probabilities only: with few classes it cannot tell
     unlike items apart.
     """
@@ -98,7 +97,7 @@ def begin(partition: Partition, head: Linear) -> tuple[int, int]:
         with one_thread():
             p = probabilities_of(product, head)
             score = SCORES["margin"](p)
-        check_finite(score[: block.n].cpu().numpy(), ids[own])
+        refuse_broken(ids[own], torch.isfinite(score[: block.n]).cpu().numpy())
         probabilities[:, own] = (p * UNIT).round().int()[:, : block.n]
         unsure[own] = (score * UNIT).round().int()[: block.n]
         done += block.n

@@ -14,10 +14,10 @@ from pydantic import Field
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, item_uniform
-from raysal.select.base import Picks, Task
+from raysal.select.base import Picks, Task, refuse_broken
 from raysal.select.clusters import k_means, nearest_to_centroids
 from raysal.select.ranked import merged
-from raysal.select.shortlist import gathered, refuse_broken
+from raysal.select.shortlist import gathered
 from raysal.sweep import Linear, unit_rows
 from raysal.sweep.best import best_of
 from raysal.sweep.linear import columns_of, one_thread
@@ -74,11 +74,11 @@ class AlfaMix:
     logits are linear in the distance moved, so that the farthest anchor decides. Classes without labels have no
     anchor. Then k-means with k clusters on unit vectors, and the item nearest to each centroid, largest cluster
     first. The score is the cluster's share of the flagged. With k flagged or fewer all are taken, and then those that
-    would flip next if epsilon grew (a uniform draw without any anchor); the reason says so.
+    would flip next if epsilon grew (a uniform draw without any anchor, or with one class); the reason says so.
 
     Needs a head and labelled items with classes. The whole pool is flagged, O(n (C + anchors) d + n C^2), 9 bytes a
     row; at most `limit` flagged (at least 5 k) are clustered, a uniform draw where there are more: O(limit k d) an
-    iteration, O(limit d) memory. No prefix property.
+    iteration, O(limit d) memory. No prefix property. Ignores labels but for the anchors.
     """
 
     epsilon: Annotated[float, Field(gt=0)] = 0.2
@@ -91,7 +91,8 @@ class AlfaMix:
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
         anchors = class_means(task.labelled, task.classes)
         fleet.each(flag_by_mixing, task.linear(), anchors, self.epsilon)
-        spare = "next to flip" if len(anchors) else "uniform, no labelled class to mix with"
+        able = len(anchors) and len(task.linear().bias) > 1
+        spare = "next to flip" if able else "uniform, no labelled class to mix with, or no other to flip to"
         return clustered(fleet, task.key, k, 1, max(self.limit, 5 * k), "prediction flips", spare)
 
 

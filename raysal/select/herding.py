@@ -105,7 +105,8 @@ class Draw:
         """`limit` candidates and `ground` ground rows of lowest hash, all where there are fewer.
 
         Raises:
-            UserError: a vector is not finite; it names the item.
+            PoolError: a vector is not finite; it names the item.
+            UserError: a labelled one is not.
         """
         key = derive(task.key, "shortlist")
         found = shortlist(fleet, key, max(limit, ground))

@@ -37,7 +37,7 @@ class Lcmd:
     of a power of two, 2^-62 of their bound over the pool.
 
     Needs a head with "gradients". O((labelled + k) n d), or n (C + d); two round trips a pick: fold it in, then ask
-    for the farthest. Memory 25 bytes a row beside the features, and 4 C with "gradients". picks(k) is a prefix of
+    for the farthest. Memory 41 bytes a row beside the features, and 4 C with "gradients". picks(k) is a prefix of
     picks(k + 1). The score is the squared distance to the nearest centre before the pick. Where only copies are
     left, a uniform draw. Made for regression; like all coverage it spends labels on what the head is sure of, less
     so with "gradients".
@@ -158,7 +158,7 @@ def begin(partition: Partition, head: Linear | None) -> tuple[float, int]:
     """Lay out the candidates; returns their largest squared norm and how many they are.
 
     Raises:
-        UserError: a vector is not finite.
+        PoolError: a vector is not finite; it names the item.
     """
     rows = EveryRow(partition)
     norms, kept = rows.sq_norms(), None

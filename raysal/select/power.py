@@ -13,8 +13,7 @@ from pydantic import Field
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, generator, item_uniform
-from raysal.select.base import Picks, Task
-from raysal.select.every_row import check_finite
+from raysal.select.base import Picks, Task, refuse_broken
 from raysal.select.ranked import merged
 from raysal.sweep import SCORES, Linear
 from raysal.sweep.best import best_of
@@ -35,7 +34,7 @@ class PowerMargin:
     The same as drawing k items without replacement with probability in proportion to score^beta: beta = 0 is
     uniform, a large beta the top of the score. The noise is a hash of (key, item).
 
-    Needs a head; one product O(n d C) and one round trip; memory 16 bytes a row. picks(k) is a prefix of picks(k
+    Needs a head; one product O(n d C) and one round trip; memory 40 bytes a row. picks(k) is a prefix of picks(k
     + 1). The score of a pick is its noisy value. Items of score zero come last, drawn uniformly. Knows nothing of
     the batch beyond its noise: a diverse rule is better where one is affordable.
     """
@@ -59,8 +58,8 @@ class PowerBald:
     for every item. Large where the head's own uncertainty, not the noise of the labels, decides the class.
 
     Needs a head with its covariance; O(n (d^2 + d C + draws C)) and one round trip whose argument holds (d + 1)^2
-    numbers; memory 16 bytes a row. picks(k) is a prefix of picks(k + 1). Items without information come last,
-    drawn uniformly.
+    numbers; memory 40 bytes a row. picks(k) is a prefix of picks(k + 1). Items without information come last,
+    drawn uniformly. As blind to the rest of the batch as PowerMargin.
     """
 
     beta: Annotated[float, Field(ge=0)] = 1.0
@@ -95,9 +94,9 @@ def noisy_top(
     """The k best by beta log(score) + Gumbel(0, 1) of scores [n] above zero, and the k lowest hashes of the others.
 
     Raises:
-        UserError: a score is not finite, so that a vector was not.
+        PoolError: a score is not finite, so that a vector was not, or is too large for the head; it names the item.
     """
-    check_finite(scores, ids)
+    refuse_broken(ids, np.isfinite(scores))
     uniform = item_uniform(key, ids)
     some = scores > 0
     values = beta * np.log(scores[some]) - np.log(-np.log(uniform[some]))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet, Partition
 from raysal.rng import item_uniform
-from raysal.select.base import Picks, Task
+from raysal.select.base import Picks, Task, refuse_broken
 from raysal.sweep import SCORES, Linear
 from raysal.sweep.best import Best, best_of
 from raysal.sweep.linear import columns_of, one_thread, probabilities_of
@@ -70,12 +71,18 @@ def lowest_hash(partition: Partition, key: int, k: int) -> Ranked:
 
 
 def highest_score(partition: Partition, head: Linear, score: str, k: int) -> Ranked:
-    """The k candidates of highest score."""
+    """The k candidates of highest score.
+
+    Raises:
+        PoolError: a score is not a number, so that a vector is not finite or too large for the head.
+    """
     best = Best(1, k, partition.device)
     columns = columns_of(head.weight, partition)
     for block in partition.blocks(partition.candidates()):
         product = block.features @ columns
         with one_thread():
             values = SCORES[score](probabilities_of(product, head))
-        best.offer(values[: block.n, None], partition.ids[block.rows])
+        ids = partition.ids[block.rows]
+        refuse_broken(ids, torch.isfinite(values[: block.n]).cpu().numpy())
+        best.offer(values[: block.n, None], ids)
     return best.result()[0]

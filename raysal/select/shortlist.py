@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import PoolError
 from raysal.fleet import Fleet, vectors_of
-from raysal.select.base import count_candidates
+from raysal.select.base import count_candidates, refuse_broken
 from raysal.select.ranked import lowest_hash, merged
 
 
@@ -63,13 +62,3 @@ def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], N
     ids, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
     refuse_broken(ids, np.isfinite(vectors).all(1))
     return ids, vectors
-
-
-def refuse_broken(ids: NDArray[np.int64], finite: NDArray[np.bool_]) -> None:
-    """
-    Raises:
-        PoolError: an item is not `finite`; it names the first.
-    """
-    broken = ids[~finite]
-    if len(broken):
-        raise PoolError(f"item {broken[0]}", "its vector is not finite numbers", "embed it again, or leave it out")

@@ -14,10 +14,10 @@ from raysal.fleet import exclude
 from raysal.rng import derive, generator, item_uniform
 from raysal.select import SELECTORS, Task, select
 from raysal.select import clusters as clusters_module
+from raysal.select.base import refuse_broken
 from raysal.select.clue import entropies
 from raysal.select.clusters import _Problem, in_turn, k_means, nearest_to_centroids
 from raysal.select.flagged import class_means, feature_bits
-from raysal.select.shortlist import refuse_broken
 from raysal.select.typiclust import most_typical, typical_rows, typicality_of
 from raysal.sweep import Linear, unit_rows
 from raysal.sweep.linear import one_thread
@@ -295,6 +295,13 @@ def test_without_a_flag_the_batch_is_a_uniform_draw_and_says_so(name, tmp_path):
     picks = select(fleet, SELECTORS[name](), task(4, head=head), 6)
     hashes = item_uniform(derive(3, "spare"), np.arange(40))
     assert picks.ids.tolist() == np.argsort(hashes)[:6].tolist()
+    assert all(reason.startswith("not flagged; uniform") for reason in picks.reasons)
+
+
+def test_with_one_class_nothing_flips_next(tmp_path):
+    x, names = mixture(40, 4)
+    this = task(4, head=make_head(np.ones((1, 4)), np.zeros(1)), labelled=half(x[:5]), classes=names[:5])
+    picks = select(local(make_pool(tmp_path / "pool", x), 2), SELECTORS["alfa_mix"](), this, 6)
     assert all(reason.startswith("not flagged; uniform") for reason in picks.reasons)
 
 

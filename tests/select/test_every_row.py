@@ -12,7 +12,7 @@ from conftest import make_pool, mixture
 from programs import local, make_head, random_head
 from scipy.stats import chi2
 
-from raysal.errors import UserError
+from raysal.errors import PoolError, UserError
 from raysal.fleet import exclude, keep
 from raysal.fleet.partition import Partition
 from raysal.rng import derive, item_uniform
@@ -23,7 +23,7 @@ from raysal.select.power import noisy_top
 from raysal.sweep import Linear
 from raysal.sweep.linear import one_thread
 
-EVERY = ("bait", "falcun", "lcmd", "power_bald", "power_margin")
+EVERY = ("bait", "falcun", "lcmd", "power_bald", "power_margin", "top_score")
 N, DIM = 400, 11
 
 
@@ -298,17 +298,16 @@ def test_a_score_of_zero_never_comes_before_one_above():
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_vector_that_is_not_finite_is_named(name, rows, fleet, candidates, monkeypatch):
-    whole = Partition.gather
+    whole = Partition._fill
 
-    def spoilt(self, wanted):
-        out = whole(self, wanted)
-        out[self.ids[wanted] == 77] = np.nan
-        return out
+    def spoilt(self, out, wanted):
+        whole(self, out, wanted)
+        out[np.flatnonzero(self.ids[wanted] == 77)] = np.nan
 
-    monkeypatch.setattr(Partition, "gather", spoilt)
-    if name == "bait":  # reads the pool as a whole first, without gathering
+    monkeypatch.setattr(Partition, "_fill", spoilt)
+    if name == "bait":  # reads the pool as a whole first, not by rows
         monkeypatch.setattr(Partition, "_stream", lambda self, buffer: self.blocks(np.arange(len(self)), len(buffer)))
-    with pytest.raises(UserError, match="item 77: its vector is not finite"):
+    with pytest.raises(PoolError, match="item 77: its vector is not finite"):
         select(fleet, SELECTORS[name](), task(rows), 3)
 
 
