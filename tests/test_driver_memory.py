@@ -30,13 +30,13 @@ class WeighingFleet(LocalFleet):
         return replies
 
 
-def heaviest_reply(folder: Path, rows: int, select: str, narrow: dict[str, Any]) -> int:
+def heaviest_reply(folder: Path, rows: int, select: str | dict[str, Any], narrow: dict[str, Any]) -> int:
     vectors, labels = mixture(rows, 16)
     pool = make_pool(folder / f"pool-{rows}", vectors, chunk_rows=500, labels=labels)
     with (
         WeighingFleet(plan_partitions(pool, 2)) as fleet,
         Session(
-            folder / f"run-{rows}-{select}",
+            folder / f"run-{rows}",
             pool,
             fleet=fleet,
             select=select,
@@ -58,8 +58,18 @@ def heaviest_reply(folder: Path, rows: int, select: str, narrow: dict[str, Any])
         ("coreset", {"name": "none"}),
         ("top_score", {"name": "top_score", "size": 400}),
         ("random", {"name": "uniform", "size": 400}),
+        ("bait", {"name": "none"}),
+        ("falcun", {"name": "none"}),
+        ("lcmd", {"name": "none"}),
+        ("power_bald", {"name": "none"}),
+        ({"name": "class_balanced", "of": "random"}, {"name": "none"}),
+        ("skip_extremes", {"name": "none"}),
+        ({"name": "drop_query", "limit": 300}, {"name": "none"}),
+        ({"name": "probcover", "limit": 300}, {"name": "none"}),
     ],
 )
-def test_replies_do_not_grow_with_the_pool(tmp_path: Path, select: str, narrow: dict[str, Any]) -> None:
+def test_replies_do_not_grow_with_the_pool(
+    tmp_path: Path, select: str | dict[str, Any], narrow: dict[str, Any]
+) -> None:
     small, large = (heaviest_reply(tmp_path, rows, select, narrow) for rows in (1500, 12_000))
     assert large <= 1.1 * small

@@ -25,8 +25,19 @@ from raysal.sweep import SCORES, SweepRequest, sweep
 from raysal.sweep.linear import one_thread
 from raysal.update import Head
 
-GREEDY = ("badge", "bait", "class_balanced", "coreset", "power_bald", "power_margin", "random", "top_score")
-"""Rules whose picks(k) are a prefix of picks(k + 1)."""
+GREEDY = (
+    "badge",
+    "bait",
+    "class_balanced",
+    "coreset",
+    "kmeans_plus_plus",
+    "pcoreset",
+    "power_bald",
+    "power_margin",
+    "random",
+    "top_score",
+)
+"""Rules whose picks(k) are a prefix of picks(k + 1), and which an item that is not picked does not change."""
 
 
 @dataclass(frozen=True, kw_only=True)
