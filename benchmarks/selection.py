@@ -395,10 +395,13 @@ def plot(args: argparse.Namespace) -> None:
                     label = f"eager loop, k = {line['k']:,}"
                     axes.plot(line["rows"], line["eager_seconds"], "x", color="#c1440e", label=label)
             axes.set(xscale="log", yscale="log", title=titles[rule], xlabel="rows of the pool")
-            axes.legend(loc="upper left")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.minorticks_off()
         figure.axes[0].set_ylabel("seconds for a batch")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
 
-    save_figure(args.stem, draw, 9, 4)
+    save_figure(args.stem, draw, 10, 4)
 
 
 SHADES = ("#9ecae1", "#4292c6", "#08519c")
