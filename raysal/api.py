@@ -177,8 +177,8 @@ def select(
     not picked again; what annotators disagree about is neither picked nor learnt from. With a run directory,
     what is out for labelling or held out is not picked either.
 
-    Without labels the batch is the cold start, `typiclust`, unless the strategy works without a head; `coreset`
-    does, but would begin with the outliers, so it counts as one that does not. The reason says so.
+    Without labels the batch is the cold start, `typiclust`, unless the strategy works without a head; `coreset` and
+    `lcmd` do, but would begin with the outliers, so they count as ones that do not. The reason says so.
 
     Deterministic in (pool, labels, arguments); the same for any `partitions` and `backend`. One sweep, and
     what the strategy costs. The pool is never gathered.
@@ -229,10 +229,11 @@ def select(
 
 
 def starts_cold(selector: Selector) -> bool:
-    """Whether a strategy may choose the first batch."""
+    """Whether a strategy may choose the first batch: one that needs no head and does not begin with outliers."""
     from raysal.select.coreset import CoreSet
+    from raysal.select.lcmd import Lcmd
 
-    return not selector.needs_head and not isinstance(selector, CoreSet)
+    return not selector.needs_head and not isinstance(selector, CoreSet | Lcmd)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Slow, obvious versions of what the product computes fast: numpy, float64, everything formed in full.
 
-They share no code with the package except `raysal.rng.item_uniform`, whose draws are part of the definition.
+They share no code with the package except `raysal.rng`, whose draws are part of the definition.
 Vectors are [n, d]; `ids` [n] name their rows in ascending order; ties go to the lower id.
 """
 
@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.rng import item_uniform
+from raysal.rng import derive, item_uniform
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -99,7 +99,7 @@ def badge(g: Floats, ids: Ids, k: int, key: int) -> Ids:
     """The race over gradients g [n, D]: budgets -ln u burn at the rate of D^2; the next to burn out is picked
     next."""
     left = -np.log(item_uniform(key, ids))
-    budget = left.copy()
+    spare = item_uniform(derive(key, "rest"), ids)
     rate = np.full(len(g), np.inf)
     picked: list[int] = []
     for _ in range(k):
@@ -113,7 +113,7 @@ def badge(g: Floats, ids: Ids, k: int, key: int) -> Ids:
                 row = min(burning, key=lambda r: (left[r] / rate[r], ids[r]))
                 left = left - rate * (left[row] / rate[row])
             else:
-                row = min(rest, key=lambda r: (budget[r], ids[r]))
+                row = min(rest, key=lambda r: (float(spare[r]), ids[r]))
         picked.append(row)
         rate = np.minimum(rate, sq_distance(g, g[row]))
     return ids[picked]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, Partition
-from raysal.rng import item_uniform
+from raysal.rng import derive, item_uniform
 from raysal.select.base import Picks, Task
 from raysal.select.feature_maps import Gradients, UnitVectors, Vectors, factors_of
 from raysal.select.lazy import Greedy, lazy_greedy
@@ -65,7 +65,9 @@ class KMeansPlusPlus:
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
         space = UnitVectors() if self.unit else Vectors()
         centres = factors_of(space, task.labelled)
-        found = lazy_greedy(fleet, Race(key=task.key), space, k, centres=centres, opening="lowest", key=task.key)
+        # Not the race's own hash: the lowest of all would say something about the budgets of the others.
+        first = derive(task.key, "first")
+        found = lazy_greedy(fleet, Race(key=task.key), space, k, centres=centres, opening="lowest", key=first)
         reasons = [
             "first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in found.sq_distances
         ]
@@ -76,13 +78,13 @@ def filled(fleet: Fleet, found: Greedy, reasons: list[str], rest: str, key: int,
     """A batch of what the engine found, filled up uniformly where every row left coincides with a pick."""
     ids, scores = np.array(found.ids, np.int64), np.array(found.sq_distances)
     if (missing := k - len(ids)) > 0:
-        more, _ = merged(fleet.each(others, key, ids, missing), missing)
+        more, _ = merged(fleet.each(others, derive(key, "rest"), ids, missing), missing)
         ids, scores = np.concatenate([ids, more]), np.concatenate([scores, np.zeros(missing)])
         reasons = reasons + [rest] * missing
     return Picks(ids=ids, scores=scores, reasons=tuple(reasons))
 
 
 def others(partition: Partition, key: int, taken: NDArray[np.int64], k: int) -> Ranked:
-    """The k candidates of smallest budget (see `Race`) that are not taken."""
+    """A uniform draw of k candidates that are not taken: those of lowest hash."""
     ids = np.setdiff1d(partition.ids[partition.candidates()], taken, assume_unique=True)
-    return best_of(ids, item_uniform(key, ids), k)
+    return best_of(ids, 1 - item_uniform(key, ids), k)

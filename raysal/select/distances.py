@@ -14,8 +14,10 @@ import torch
 
 from raysal.select.feature_maps import Arrays, Factors
 
-ROWS = 256
-TILE = 64
+ROWS = 240
+TILE = 48
+"""Multiples of 24, so that no row or centre of a product falls to a kernel for what is left over at the edge: these
+round otherwise (MKL, seen with 256 rows, of which the last four differed)."""
 COINCIDENT = 1e-12
 """Squared distances below this share of the two squared norms are taken as zero: rounding leaves about 1e-15 of the
 norms between equal rows, and a positive remainder would let a duplicate of a pick be picked for its noise."""
@@ -51,10 +53,10 @@ class Centres:
             self.times = torch.cat([self.times, self.times.new_zeros(more)])
         own = slice(self.count, new)
         for mine, theirs in zip(self.factors, factors, strict=True):
-            mine[own] = torch.from_numpy(theirs).to(self.device)
+            mine[own] = torch.tensor(theirs, device=self.device)
         self.sq_norms[own] = sq_norms(tuple(factor[own] for factor in self.factors))
         # Beyond the last centre the time stands still: padding burns nothing.
-        self.times[own] = torch.from_numpy(times).to(self.device)
+        self.times[own] = torch.tensor(times, device=self.device)
         self.times[new:] = float(times[-1]) if len(times) else 0.0
         self.count = new
 
@@ -104,11 +106,19 @@ def slack(factors: Factors) -> float:
 
     Any order of summation of a product of width w errs by at most w u |x||c|, u = 2^-24 (Higham 2002, section 3.1);
     norms err by as much; the rest is for the few roundings around them. Where torch may round factors to bfloat16 or
-    TensorFloat32 (`torch.set_float32_matmul_precision`), u is 2^-8 and little is screened out, but nothing is lost.
+    TensorFloat32 (`torch.set_float32_matmul_precision`), little is screened out, but nothing is lost.
     """
     width = sum(factor.shape[1] for factor in factors)
     roundings = (2 * width + 64) * math.ldexp(1.0, -24)
-    return roundings if torch.get_float32_matmul_precision() == "highest" else roundings + math.ldexp(1.0, -6)
+    return roundings if in_single_precision() else roundings + math.ldexp(1.0, -5)
+
+
+def in_single_precision() -> bool:
+    """Whether products of float32 are taken in float32, and not in bfloat16 or TensorFloat32 for speed."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set by torch's newer switches, which this one cannot read
+        return False
 
 
 def _filled(rows: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from raysal.errors import Damaged, FleetError, PoolExhausted
 from raysal.fleet import LocalFleet, plan_partitions
 from raysal.fleet.base import Fleet
 from raysal.pool import Pool
-from raysal.select import SELECTORS
+from raysal.select import SELECTORS, lazy
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 ray.cloudpickle.register_pickle_by_value(calls)  # the actors' processes do not have this folder on their path
@@ -62,12 +62,15 @@ class Killing:
         return self.fleet.each(fn, *args)
 
 
-@pytest.mark.parametrize("selector", ["badge", "coreset"])
-def test_processes_killed_between_calls_change_no_pick(selector, pool, fleet):
+@pytest.mark.parametrize("selector", ["badge", "bait", "class_balanced", "coreset", "falcun", "lcmd"])
+def test_processes_killed_between_calls_change_no_pick(selector, pool, fleet, monkeypatch):
+    """Killed before the sweep, and before a call that builds on what the strategy has left with the partition."""
+    for name in ("START", "FEWEST", "MOST"):  # few rows a round trip, for more of them
+        monkeypatch.setattr(lazy, name, 4)
     x, names = mixture(200, 10)
-    inputs = {"head": random_head(10), "labelled": labelled_of(x, names, range(0, 40, 3)), "k": 6}
+    inputs = {"head": random_head(10), "labelled": labelled_of(x, names, range(0, 40, 3)), "k": 12}
     expected = run_program(local(pool), SELECTORS[selector](), small("anchoral"), **inputs)
-    killing = Killing(fleet, before={2, 4})
+    killing = Killing(fleet, before={1, 7})
     outcome = run_program(killing, SELECTORS[selector](), small("anchoral"), **inputs)
     assert killing.killed == 2
     assert outcome.same_as(expected)

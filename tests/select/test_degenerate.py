@@ -93,7 +93,7 @@ def test_badge_without_gradients_is_a_uniform_draw(partitions, tmp_path):
     x, _ = mixture(40, 4)
     head = make_head(np.zeros((2, 4)), np.array([1e6, 0.0]))
     picks = select(fleet_of(tmp_path, x, partitions), SELECTORS["badge"](), task(4, head=head, key=11), 15)
-    assert picks.ids.tolist() == np.argsort(-item_uniform(11, np.arange(40)))[:15].tolist()
+    assert picks.ids.tolist() == np.argsort(item_uniform(derive(11, "rest"), np.arange(40)))[:15].tolist()
     assert set(picks.reasons) == {"no gradient left, uniform"}
 
 
