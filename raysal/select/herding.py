@@ -1,5 +1,4 @@
-"""MaxHerding and UHerding: pick what covers the candidates best under a Gaussian kernel, all alike or the uncertain
-first."""
+"""MaxHerding and UHerding: pick what covers the pool best under a Gaussian kernel, all alike or the uncertain first."""
 
 from __future__ import annotations
 
@@ -16,9 +15,10 @@ from raysal.errors import UserError
 from raysal.fleet import Fleet
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, item_uniform
-from raysal.select.base import Picks, Task
+from raysal.select.base import Picks, Task, count_candidates
 from raysal.select.facility import Gaussian, coverage, facility_location, sq_distances
-from raysal.select.shortlist import Shortlist, shortlist
+from raysal.select.ranked import lowest_hash, merged
+from raysal.select.shortlist import Shortlist, gathered, lowest_available
 from raysal.sweep import Linear, unit_rows
 from raysal.sweep.best import best_of
 from raysal.sweep.linear import one_thread
@@ -37,11 +37,12 @@ BLOCK = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class MaxHerding:
-    """The items that cover the candidates best under a Gaussian kernel (Bae et al., ECCV 2024).
+    """The items that cover the pool best under a Gaussian kernel (Bae et al., ECCV 2024).
 
     Greedy argmax_s sum_n max(k(n, s) - m_n, 0) / g with k = exp(-(|x - x'| / sigma)^2) on unit rows, m_n the largest
     kernel value of row n with what is labelled or picked. The score is that gain. Needs no head and no labels.
-    Candidates are all there are, or a uniform draw of `limit`; the n run over a uniform draw of `ground` of them (g).
+    Candidates are all there are, or a uniform draw of `limit`; the n run over a uniform draw of `ground` items of the
+    pool (g), also such as were narrowed away.
     Exact greedy on these, by lazy evaluation: O(limit ground d), then O(ground d) for each gain computed again; memory
     in the driver O((limit + ground) d). picks(k) is a prefix of picks(k + 1) while k <= limit. Once nothing gains, the
     rest comes in a uniform order. Favours dense regions: not for finding rare items.
@@ -102,18 +103,22 @@ class Draw:
 
     @classmethod
     def of(cls, fleet: Fleet, task: Task, limit: int, ground: int) -> Draw:
-        """`limit` candidates and `ground` ground rows of lowest hash, all where there are fewer.
+        """`limit` candidates and, of all that may be labelled, `ground` ground rows, of lowest hash; all where there
+        are fewer.
 
         Raises:
             PoolError: a vector is not finite; it names the item.
             UserError: a labelled one is not.
         """
         key = derive(task.key, "shortlist")
-        found = shortlist(fleet, key, max(limit, ground))
+        candidates, _ = merged(fleet.each(lowest_hash, key, limit), limit)
+        covered, _ = merged(fleet.each(lowest_available, key, ground), ground)
+        ids, vectors = gathered(fleet, np.union1d(candidates, covered))
+        found = Shortlist(ids=ids, vectors=vectors, candidates=sum(fleet.each(count_candidates)))
         return cls(
             found=found,
-            candidates=lowest(found.ids, key, limit),
-            ground=lowest(found.ids, key, ground),
+            candidates=np.searchsorted(ids, np.sort(candidates)),
+            ground=np.searchsorted(ids, np.sort(covered)),
             units=unit_rows(found.vectors),
             labelled=labelled_units(task.labelled),
             key=derive(task.key, "rest"),

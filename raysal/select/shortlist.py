@@ -11,9 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.fleet import Fleet, vectors_of
+from raysal.fleet import Fleet, Partition, vectors_of
+from raysal.rng import item_uniform
 from raysal.select.base import count_candidates, refuse_broken
 from raysal.select.ranked import lowest_hash, merged
+from raysal.sweep.best import best_of
+from raysal.sweep.sweep import Ranked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +65,9 @@ def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], N
     ids, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
     refuse_broken(ids, np.isfinite(vectors).all(1))
     return ids, vectors
+
+
+def lowest_available(partition: Partition, key: int, k: int) -> Ranked:
+    """The k items of lowest hash among all that may be labelled, narrowed away or not; the score is 1 - hash."""
+    ids = partition.ids[partition.available]
+    return best_of(ids, 1 - item_uniform(key, ids), k)

@@ -20,7 +20,7 @@ from reference_coverage import (
 )
 
 from raysal.errors import ConfigError, UserError
-from raysal.fleet import exclude
+from raysal.fleet import exclude, keep
 from raysal.rng import derive, item_uniform
 from raysal.select import SELECTORS, Task, facility, select
 from raysal.select.clusters import k_means
@@ -330,3 +330,16 @@ def test_u_herding_needs_a_head():
     assert not ProbCover().needs_head
     with pytest.raises(ConfigError, match="needs labels"):
         UHerding().select(None, Task(head=None, labelled=np.empty((0, 3), np.float32), key=0), 2)
+
+
+@pytest.mark.parametrize("name", ["max_herding", "u_herding"])
+def test_what_was_narrowed_away_still_wants_to_be_covered(name, tmp_path):
+    """Two clumps, the larger narrowed away but for one row: that row covers the most, and comes first."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(90, 8)) * 0.05 + np.where(np.arange(90)[:, None] < 60, 1, -1) * np.eye(8)[0]
+    fleet = local(make_pool(tmp_path / "pool", x.astype(np.float32)), 2)
+    fleet.each(keep, np.arange(59, 75))
+    head = make_head(np.zeros((2, 8)), np.zeros(2))  # all equally uncertain
+    picks = select(fleet, SELECTORS[name](), Task(head=head, labelled=np.empty((0, 8), np.float32), key=1), 3)
+    assert picks.ids[0] == 59
+    assert ((picks.ids >= 59) & (picks.ids < 75)).all()
