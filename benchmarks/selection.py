@@ -366,9 +366,12 @@ def gpu(args: argparse.Namespace) -> list[dict[str, Any]]:
             run(rule, fleet, head, pool.dim, min(k, 50))
             fleet.reset()
             found, seconds = run(rule, fleet, head, pool.dim, k)
-            moved = found.pairs / k * pool.dim * 2 / seconds / 1e9
             table.append(row_of(rule, rows, k, found, seconds))
-            print(f"{rule}: {rows:,}, k = {k}: {seconds:.2f} s, {found.round_trips} round trips, {moved:.0f} GB/s")
+            once = rows * pool.dim * 2 / seconds / 1e9
+            print(
+                f"{rule}: {rows:,}, k = {k}: {seconds:.2f} s, {found.round_trips} round trips; one reading of the "
+                f"pool in that time is {once:.0f} GB/s, the eager loop's {k} readings {once * k:,.0f}"
+            )
     return table
 
 

@@ -59,7 +59,8 @@ class UnitVectors:
 
 @dataclass(frozen=True, kw_only=True)
 class Projected:
-    """Vectors times a matrix [d, m]: a scaling (diagonal), whitening, or a random projection."""
+    """Vectors times a matrix [d, m]: whitening, or a random projection. For code that calls the engine; no strategy's
+    config names it."""
 
     matrix: NDArray[np.float32]
 
@@ -70,7 +71,7 @@ class Projected:
 
 @dataclass(frozen=True, kw_only=True)
 class Scaled:
-    """Vectors times one number per dimension [d]."""
+    """Vectors times one number per dimension [d]. For code that calls the engine, as `Projected`."""
 
     scale: NDArray[np.float32]
 

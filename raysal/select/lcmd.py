@@ -14,16 +14,15 @@ from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, item_uniform
 from raysal.select.base import Picks, Task
+from raysal.select.distances import COINCIDENT
 from raysal.select.every_row import BLOCK, EveryRow, Offer, best_offer, labelled_probabilities, power_of_two_scale
+from raysal.select.feature_maps import residuals
 from raysal.sweep import Linear
 from raysal.sweep.linear import one_thread
 from raysal.update import Head
 
 TILE = 64
 """Centres of one product when many are folded in at once."""
-COINCIDENT = 1e-12
-"""Squared distances below this share of the two squared norms are taken as zero: rounding leaves about 1e-15 of the
-norms between equal rows, and a positive remainder would let a copy of a pick be picked for its noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,9 @@ class Lcmd:
         # Without centres the origin is one, and only until the first pick.
         known = task.labelled.astype(np.float64) if len(task.labelled) else np.zeros((1, task.labelled.shape[1]))
         factors = (
-            residuals(task.head, known) if self.needs_head and task.head is not None else np.empty((len(known), 0))
+            labelled_residuals(task.head, known)
+            if self.needs_head and task.head is not None
+            else np.empty((len(known), 0))
         )
         bound = 4 * max(*(norm for norm, _ in parts), float(sq_norms(known, factors).max()))
         scale = power_of_two_scale(bound, 62 - sum(rows for _, rows in parts).bit_length())
@@ -83,20 +84,9 @@ class Lcmd:
         return Picks(ids=ids, scores=scores, reasons=tuple(reasons))
 
 
-def residuals(head: Head, features: NDArray[np.float64]) -> NDArray[np.float64]:
+def labelled_residuals(head: Head, features: NDArray[np.float64]) -> NDArray[np.float64]:
     """e_argmax - p [n, C] of vectors in the driver, rounded to float32 as in the partitions."""
-    return residuals_of(torch.from_numpy(labelled_probabilities(head, features))).float().double().numpy()
-
-
-def residuals_of(probabilities: torch.Tensor) -> torch.Tensor:
-    """e_argmax - p of probabilities [n, C], ties to the first class.
-
-    The predicted class gets the sum of the others' probabilities rather than 1 - p, which would lose all its digits
-    where the head is sure.
-    """
-    top = probabilities.argmax(1, keepdim=True)
-    others = probabilities.scatter(1, top, 0.0)
-    return (-others).scatter(1, top, others.sum(1, keepdim=True))
+    return residuals(torch.from_numpy(labelled_probabilities(head, features)).T).T.float().double().numpy()
 
 
 def sq_norms(vectors: NDArray[np.float64], factors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -172,7 +162,7 @@ def begin(partition: Partition, head: Linear | None) -> tuple[float, int]:
         for own, features in rows.blocks():
             logits = (features @ columns)[:, :classes] + bias
             with one_thread():
-                residual = residuals_of(torch.softmax(logits, 1)).float()
+                residual = residuals(torch.softmax(logits, 1).T).T.float()
                 kept[own.start : own.start + BLOCK, :classes] = residual
                 norms[own] *= (residual.double() ** 2).sum(1)[: own.stop - own.start]
     none = torch.full((len(rows),), -1, dtype=torch.int64, device=partition.device)
