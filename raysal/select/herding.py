@@ -48,8 +48,8 @@ class MaxHerding:
     rest comes in a uniform order. Favours dense regions: not for finding rare items.
     """
 
-    limit: Limit = 20_000
-    ground: Limit = 20_000
+    limit: Limit = 10_000
+    ground: Limit = 10_000
     sigma: Annotated[float, Field(gt=0)] = 1.0
 
     @property
@@ -74,8 +74,8 @@ class UHerding:
     limit. Not for heads of one class, where the order is uniform.
     """
 
-    limit: Limit = 20_000
-    ground: Limit = 20_000
+    limit: Limit = 10_000
+    ground: Limit = 10_000
 
     @property
     def needs_head(self) -> bool:

@@ -44,7 +44,7 @@ class ProbCover:
     purity: Annotated[float, Field(gt=0, le=1)] = 0.95
     clusters: Annotated[int, Field(ge=2)] | None = None
     sample: Annotated[int, Field(ge=1)] = 2_000
-    limit: Limit = 20_000
+    limit: Limit = 10_000
 
     @property
     def needs_head(self) -> bool:

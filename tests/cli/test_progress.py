@@ -16,26 +16,26 @@ def on_a_terminal(words: list[str], cwd: Path) -> tuple[int, str, str]:
     """(exit code, stdout, what the terminal behind stderr got)."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "raysal", *words],
         stdout=subprocess.PIPE,
         stderr=theirs,
         text=True,
         cwd=cwd,
         env=environment,
-        check=False,
-    )
-    os.close(theirs)
-    seen = b""
-    while True:
-        try:
-            seen += (part := os.read(ours, 65536))
-        except OSError:  # Linux says so when the other side has closed
-            break
-        if not part:
-            break
-    os.close(ours)
-    return done.returncode, done.stdout, seen.decode()
+    ) as child:
+        os.close(theirs)
+        seen = b""  # read along: a slow run redraws more than a terminal's buffer holds
+        while True:
+            try:
+                seen += (part := os.read(ours, 65536))
+            except OSError:  # Linux says so when the other side has closed
+                break
+            if not part:
+                break
+        os.close(ours)
+        out, _ = child.communicate()
+    return child.returncode, out, seen.decode()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
