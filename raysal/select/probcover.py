@@ -38,7 +38,8 @@ class ProbCover:
     Works on all candidates, or a uniform draw of `limit`. Exact greedy by lazy evaluation over tiles; the graph, up to
     limit^2 edges, is never stored. O(limit^2 d), then O(limit d) for each degree counted again and each pick beyond
     the cover; memory in the driver O(limit d). Needs no head and no labels; picks(k) is a prefix of picks(k + 1) while
-    k <= limit. Made for few labels: with many, all is covered.
+    k <= limit. Made for few labels: with many, all is covered, and it was below random on Fashion-MNIST features at 50
+    labels and beyond.
     """
 
     purity: Annotated[float, Field(gt=0, le=1)] = 0.95
