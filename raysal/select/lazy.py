@@ -37,8 +37,6 @@ class Greedy:
     ids: list[int] = field(default_factory=list)
     sq_distances: list[float] = field(default_factory=list)
     """each pick's squared distance to the centres before it; the opening's is its squared norm, or inf"""
-    opened: bool = False
-    """whether the first pick had no centre to be judged by"""
     round_trips: int = 0
     rows_sent: int = 0
     pairs: int = 0
@@ -67,7 +65,6 @@ def lazy_greedy(
         if not proposals:
             return found
         first = min(proposals, key=lambda proposal: proposal.place.order())
-        found.opened = True
         found.ids.append(first.place.id)
         found.sq_distances.append(first.place.priority if opening == "largest" else np.inf)
         ids, centres, times = np.array([first.place.id]), first.factors, np.zeros(1)

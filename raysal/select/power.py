@@ -14,10 +14,10 @@ from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, generator, item_uniform
 from raysal.select.base import Picks, Task, refuse_broken
-from raysal.select.ranked import merged
+from raysal.select.ranked import head_values, merged
 from raysal.sweep import SCORES, Linear
 from raysal.sweep.best import best_of
-from raysal.sweep.linear import columns_of, one_thread, probabilities_of
+from raysal.sweep.linear import one_thread
 from raysal.sweep.sweep import Ranked
 
 BLOCK = 512
@@ -106,15 +106,7 @@ def noisy_top(
 def draw_by_margin(partition: Partition, head: Linear, beta: float, key: int, k: int) -> tuple[Ranked, Ranked]:
     """What `noisy_top` finds among the candidates here, by margin."""
     rows = partition.candidates()
-    scores = np.empty(len(rows))
-    columns = columns_of(head.weight, partition)
-    done = 0
-    for block in partition.blocks(rows):
-        product = block.features @ columns
-        with one_thread():
-            values = SCORES["margin"](probabilities_of(product, head))
-        scores[done : done + block.n] = values[: block.n].cpu().numpy()
-        done += block.n
+    scores = head_values(partition, head, rows, SCORES["margin"]).astype(np.float64)
     return noisy_top(scores, partition.ids[rows], beta, key, k)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from raysal.fleet import Fleet, Partition
 from raysal.rng import item_uniform
 from raysal.select.base import Picks, Task, refuse_broken
 from raysal.sweep import SCORES, Linear
-from raysal.sweep.best import Best, best_of
+from raysal.sweep.best import best_of
 from raysal.sweep.linear import columns_of, one_thread, probabilities_of
+from raysal.sweep.scores import Score
 from raysal.sweep.sweep import Ranked
 
 
@@ -70,19 +72,30 @@ def lowest_hash(partition: Partition, key: int, k: int) -> Ranked:
     return best_of(ids, 1 - item_uniform(key, ids), k)
 
 
+def head_values(
+    partition: Partition, head: Linear, rows: NDArray[np.int64], value: Score
+) -> NDArray[Any]:
+    """A number computed from the class probabilities of these rows, [len(rows)].
+
+    Raises:
+        PoolError: a row has none, as its vector is not finite or too large for the head; it names the item.
+    """
+    columns, found = columns_of(head.weight, partition), []
+    for block in partition.blocks(rows):
+        product = block.features @ columns
+        with one_thread():
+            probabilities = probabilities_of(product, head)
+            values = value(probabilities)
+        refuse_broken(partition.ids[block.rows], ~torch.isnan(probabilities[:, : block.n]).any(0).cpu().numpy())
+        found.append(values[: block.n].cpu().numpy())
+    return np.concatenate(found) if found else np.empty(0, np.float32)
+
+
 def highest_score(partition: Partition, head: Linear, score: str, k: int) -> Ranked:
     """The k candidates of highest score.
 
     Raises:
         PoolError: a score is not a number, so that a vector is not finite or too large for the head.
     """
-    best = Best(1, k, partition.device)
-    columns = columns_of(head.weight, partition)
-    for block in partition.blocks(partition.candidates()):
-        product = block.features @ columns
-        with one_thread():
-            values = SCORES[score](probabilities_of(product, head))
-        ids = partition.ids[block.rows]
-        refuse_broken(ids, torch.isfinite(values[: block.n]).cpu().numpy())
-        best.offer(values[: block.n, None], ids)
-    return best.result()[0]
+    rows = partition.candidates()
+    return best_of(partition.ids[rows], head_values(partition, head, rows, SCORES[score]), k)

@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysal.config import Choice, choice
-from raysal.errors import ConfigError, PoolError, UnknownName
+from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, Partition
 from raysal.select.base import Picks, Selector, Task
-from raysal.select.ranked import merged
+from raysal.select.ranked import head_values, merged
 from raysal.sweep import SCORES, Linear
 from raysal.sweep.best import best_of
-from raysal.sweep.linear import columns_of, one_thread, probabilities_of
 from raysal.sweep.quantile import order_statistics, ranks_within
-from raysal.sweep.scores import Score
 from raysal.sweep.sweep import Ranked
 
 BADGE = Choice(name="badge")
@@ -160,30 +158,6 @@ class Split(NamedTuple):
 
     candidate: NDArray[np.bool_]
     predicted: NDArray[np.int32] | None = None
-
-
-def head_values(
-    partition: Partition, head: Linear, rows: NDArray[np.int64], value: Score
-) -> NDArray[np.floating | np.integer]:
-    """A number computed from the class probabilities of these rows, [len(rows)].
-
-    Raises:
-        PoolError: a row has none, as its vector is not finite or too large for the head; it names the item.
-    """
-    columns, found = columns_of(head.weight, partition), []
-    for block in partition.blocks(rows):
-        product = block.features @ columns
-        with one_thread():
-            probabilities = probabilities_of(product, head)
-            values = value(probabilities)
-        bad = torch.isnan(probabilities[:, : block.n]).any(0)
-        if bad.any():
-            item = partition.ids[block.rows[int(bad.int().argmax())]]
-            raise PoolError(
-                f"item {item}", "its class probabilities are not numbers", "embed it again, or leave it out"
-            )
-        found.append(values[: block.n].cpu().numpy())
-    return np.concatenate(found) if found else np.empty(0, np.float32)
 
 
 def predicted_class(probabilities: torch.Tensor) -> torch.Tensor:

@@ -236,7 +236,7 @@ def test_an_item_without_probabilities_is_named(kind, tmp_path):
     x[17, 2] = 6e4
     fleet = local(make_pool(tmp_path / "pool", x), 3)
     head = make_head(np.eye(2, 4, 1) * 1e36, np.zeros(2))  # beyond float32 for one item only
-    with pytest.raises(PoolError, match="item 17: its class probabilities are not numbers"):
+    with pytest.raises(PoolError, match="item 17: its vector is not finite numbers"):
         select(fleet, build(kind), Task(head=head, labelled=np.empty((0, 4), np.float32), key=KEY), 3)
 
 
