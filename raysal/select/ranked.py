@@ -72,9 +72,7 @@ def lowest_hash(partition: Partition, key: int, k: int) -> Ranked:
     return best_of(ids, 1 - item_uniform(key, ids), k)
 
 
-def head_values(
-    partition: Partition, head: Linear, rows: NDArray[np.int64], value: Score
-) -> NDArray[Any]:
+def head_values(partition: Partition, head: Linear, rows: NDArray[np.int64], value: Score) -> NDArray[Any]:
     """A number computed from the class probabilities of these rows, [len(rows)].
 
     Raises:
