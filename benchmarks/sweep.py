@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.machine import describe, random_pool
 from raysal.fleet import BLOCK, LocalFleet, plan_partitions
-from raysal.sweep import SweepRequest, sweep
+from raysal.sweep import Search, SweepRequest, sweep
 from raysal.update import Head
 
 CLASSES = 10
@@ -71,9 +71,10 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         ledger_seq=0,
     )
     anchors = rng.normal(size=(args.anchors, args.dim)).astype(np.float32)
+    near = (Search(anchors=anchors, each=args.neighbours),)
     requests = {
         CLASSES: SweepRequest(scores=("margin",), top=1000),
-        CLASSES + args.anchors: SweepRequest(scores=("margin",), top=1000, anchors=anchors, neighbours=args.neighbours),
+        CLASSES + args.anchors: SweepRequest(scores=("margin",), top=1000, searches=near),
     }
     cases = []
     with LocalFleet(plan_partitions(pool, 1, device=args.device)) as fleet:

@@ -191,12 +191,12 @@ def select(
         RunError, FingerprintMismatch: `labels` is a directory without a run, or the run of another pool.
         PoolError: the pool cannot be opened.
     """
-    from raysal.narrow import NARROWERS
+    from raysal.narrow import NARROWERS, NarrowTask
     from raysal.narrow import narrow as narrow_down
     from raysal.refresh import gather_labelled
+    from raysal.rundir import batch_table
     from raysal.select import SELECTORS, Task
     from raysal.select import select as select_batch
-    from raysal.session import batch_table
 
     k, seed = whole("k", k, 1), whole("seed", seed, 0)
     parts = 0 if partitions is None else whole("partitions", partitions, 1)
@@ -214,7 +214,10 @@ def select(
         labelled = gather_labelled(fleet, pool.dim, known.items)
         head = fit_head(pool, labelled.vectors, known.items, seed)
         key = derive(seed, 0)
-        narrow_down(fleet, narrower, head, labelled, k=k, available=available, key=derive(key, "narrow"))
+        to_narrow = NarrowTask(
+            head=head, labelled=labelled, pool=pool, k=k, available=available, key=derive(key, "narrow")
+        )
+        narrow_down(fleet, narrower, to_narrow)
         prefix = ""
         if head is None and not starts_cold(selector):
             prefix = f"no labels yet, so typiclust instead of {chosen.name}: "

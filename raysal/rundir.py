@@ -6,6 +6,7 @@
     rounds/0000/batch.parquet    the batch: id, key, rank, score, reason, strategy, head_version
     rounds/0000/head.safetensors the head that chose it (none before the first label)
     rounds/0000/round.json       how it was chosen, what it took, and the sha256 of the batch (sealed)
+    rounds/0000/memory.safetensors what its narrower remembers for the next round (only where it does)
     final/                       head and round.json after the last labels, without a batch
     control/                     the random arm, if there is one: a run directory of its own
 
@@ -27,12 +28,14 @@ import pyarrow.parquet as pq
 
 from raysal.config import RunConfig, parse_config
 from raysal.errors import Damaged, FingerprintMismatch, RunError
+from raysal.narrow import Memory
 from raysal.pool import Pool
+from raysal.select import Picks
 from raysal.store import publish_directory, read_sealed, sweep_temporaries, temporary_name, write_sealed
 from raysal.update import Head
 
 RUN, LEDGER, ROUNDS, FINAL = "run.json", "ledger.sqlite", "rounds", "final"
-BATCH, HEAD, RECORD = "batch.parquet", "head.safetensors", "round.json"
+BATCH, HEAD, RECORD, MEMORY = "batch.parquet", "head.safetensors", "round.json", "memory.safetensors"
 EMBEDDING = "embed.json"
 CONTROL = "control"
 VERSION = 1
@@ -119,13 +122,7 @@ class RunDir:
         Raises:
             Damaged: it is missing, or is not, to the byte, what its round.json names.
         """
-        path = self._round(round) / BATCH
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise Damaged(path, f"cannot be read ({error.strerror})", RESTORE) from None
-        if hashlib.sha256(content).hexdigest() != self.record(round)["batch_sha256"]:
-            raise Damaged(path, "its bytes do not match the sha256 in its round.json", RESTORE)
+        content = _intact(self._round(round) / BATCH, self.record(round)["batch_sha256"])
         return Batch(round=round, table=pq.read_table(pa.BufferReader(content)))
 
     def head(self, round: int | None) -> Head | None:
@@ -143,6 +140,15 @@ class RunDir:
             raise Damaged(folder / HEAD, "is not the head its round.json names", RESTORE)
         return head
 
+    def memory(self, round: int) -> Memory | None:
+        """What a round's narrower remembered; None if nothing.
+
+        Raises:
+            Damaged: it is missing, or is not, to the byte, what its round.json names.
+        """
+        path, expected = self._round(round) / MEMORY, self.record(round).get("memory_sha256")
+        return None if expected is None else Memory.load(_intact(path, expected))
+
     def final(self) -> dict[str, Any] | None:
         """The closing record; None if the run was not closed, or went on after it was."""
         path = self.path / FINAL / RECORD
@@ -156,7 +162,14 @@ class RunDir:
                 pool.path, "the pool's fingerprint", expected, pool.fingerprint, "use the run's own pool"
             )
 
-    def publish(self, round: int | None, record: Record, head: Head | None, table: pa.Table | None) -> None:
+    def publish(
+        self,
+        round: int | None,
+        record: Record,
+        head: Head | None,
+        table: pa.Table | None,
+        memory: Memory | None = None,
+    ) -> None:
         """Commit a round, or with None the closing record in place of an older one, in one rename."""
         final = self.path / FINAL if round is None else self._round(round)
         temporary = temporary_name(final)
@@ -166,6 +179,9 @@ class RunDir:
         if table is not None:
             pq.write_table(table, temporary / BATCH)
             record = {**record, "batch_sha256": hashlib.sha256((temporary / BATCH).read_bytes()).hexdigest()}
+        if memory is not None:
+            (temporary / MEMORY).write_bytes(content := memory.dump())
+            record = {**record, "memory_sha256": hashlib.sha256(content).hexdigest()}
         if head is not None:
             head.save(temporary / HEAD)
         write_sealed(temporary / RECORD, record)
@@ -176,3 +192,29 @@ class RunDir:
 
     def _round(self, round: int) -> Path:
         return self.path / ROUNDS / f"{round:04d}"
+
+
+def batch_table(pool: Pool, picks: Picks) -> pa.Table:
+    """A batch as people see it: id, key, rank (from 1), score, reason; in pick order."""
+    found = pool.rows_where("id", picks.ids.tolist(), ["id", "key"])
+    keys = dict(zip(found["id"].to_pylist(), found["key"].to_pylist(), strict=True))
+    return pa.table(
+        {
+            "id": pa.array(picks.ids, pa.int64()),
+            "key": pa.array([keys[id] for id in picks.ids.tolist()], pa.string()),
+            "rank": pa.array(range(1, len(picks.ids) + 1), pa.int64()),
+            "score": pa.array(picks.scores, pa.float64()),
+            "reason": pa.array(picks.reasons, pa.string()),
+        }
+    )
+
+
+def _intact(path: Path, sha256: str) -> bytes:
+    """The bytes of a file of a round. Raises: Damaged: they cannot be read, or are not those its round.json names."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Damaged(path, f"cannot be read ({error.strerror})", RESTORE) from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise Damaged(path, "its bytes do not match the sha256 in its round.json", RESTORE)
+    return content

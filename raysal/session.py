@@ -24,11 +24,11 @@ from raysal.evaluate import Evaluation, evaluate, hold_out
 from raysal.fleet import Fleet, exclude, open_fleet
 from raysal.label import ORACLES, Ledger, Oracle, Told, as_labels
 from raysal.label.records import STATES
-from raysal.narrow import NARROWERS, narrow
+from raysal.narrow import NARROWERS, NarrowTask, narrow
 from raysal.pool import Pool, open_pool
 from raysal.refresh import Refreshed, refresh
 from raysal.rng import derive
-from raysal.rundir import Batch, RunDir
+from raysal.rundir import Batch, RunDir, batch_table
 from raysal.select import SELECTORS, Picks, Task, select
 from raysal.store import locked
 from raysal.sweep import Sweep
@@ -233,9 +233,16 @@ class Session:
             refreshed = self._refresh()
             head, known = refreshed.head, refreshed.known
         with clock.stage("sweep and narrow"):
-            found, narrowed = narrow(
-                fleet, self._narrower, head, known, k=k, available=available, key=derive(key, "narrow")
+            to_narrow = NarrowTask(
+                head=head,
+                labelled=known,
+                pool=self.pool,
+                k=k,
+                available=available,
+                key=derive(key, "narrow"),
+                memory=self.run.memory(round - 1) if round else None,
             )
+            found, narrowed = narrow(fleet, self._narrower, to_narrow)
         selector, choice = self._selector, self.config.select
         if head is None:
             selector, choice = self._start, self.config.start
@@ -256,7 +263,7 @@ class Session:
                 **_summary(found, head),
                 "evaluation": None if evaluation is None else asdict(evaluation),
             }
-        self.run.publish(round, {**record, "seconds": clock.seconds}, head, table)
+        self.run.publish(round, {**record, "seconds": clock.seconds}, head, table, narrowed.memory)
         batch = Batch(round=round, table=table)
         self.ledger.lease(round, batch.ids, batch.keys)
         return batch
@@ -360,23 +367,9 @@ class Session:
         self.close()
 
 
-def batch_table(pool: Pool, picks: Picks) -> pa.Table:
-    """A batch as people see it: id, key, rank (from 1), score, reason; in pick order."""
-    found = pool.rows_where("id", picks.ids.tolist(), ["id", "key"])
-    keys = dict(zip(found["id"].to_pylist(), found["key"].to_pylist(), strict=True))
-    return pa.table(
-        {
-            "id": pa.array(picks.ids, pa.int64()),
-            "key": pa.array([keys[id] for id in picks.ids.tolist()], pa.string()),
-            "rank": pa.array(range(1, len(picks.ids) + 1), pa.int64()),
-            "score": pa.array(picks.scores, pa.float64()),
-            "reason": pa.array(picks.reasons, pa.string()),
-        }
-    )
-
-
 def _summary(found: Sweep, head: Head | None) -> dict[str, Any]:
-    counts = {} if head is None else dict(zip(head.classes, found.class_counts.tolist(), strict=True))
+    swept = head is not None and len(found.class_counts)  # a round whose neighbours come from an index has no pass
+    counts = dict(zip(head.classes, found.class_counts.tolist(), strict=True)) if head is not None and swept else {}
     return {"available": found.rows, "predicted": counts}
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Modality = Literal["image", "text", "vector"]
+Metric = Literal["cosine", "l2"]
+"""What "near" means in a pool: the angle between vectors, or their Euclidean distance."""
 
 
 @dataclass(frozen=True, kw_only=True)

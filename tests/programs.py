@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.fleet import Fleet, LocalFleet, exclude, plan_partitions
-from raysal.narrow import NARROWERS, LabelledVectors, Narrowed, Narrower, narrow
+from raysal.fleet import Fleet, LocalFleet, Partition, exclude, plan_partitions
+from raysal.narrow import NARROWERS, LabelledVectors, Memory, Narrowed, Narrower, NarrowTask, narrow
 from raysal.pool import Pool
 from raysal.select import Picks, Selector, Task, select
 from raysal.sweep import Sweep
@@ -19,6 +19,7 @@ from raysal.update import Head
 
 SMALL: dict[str, dict[str, Any]] = {
     "anchoral": {"anchors": 3, "neighbours": 40, "subpool": 60, "explore": 5},
+    "seals": {"neighbours": 9},
     "top_score": {"size": 60},
     "uniform": {"size": 60},
 }
@@ -61,6 +62,25 @@ def labelled_of(x: NDArray[np.floating], names: Sequence[str], ids: Sequence[int
     )
 
 
+def task_of(
+    fleet: Fleet,
+    labelled: LabelledVectors,
+    *,
+    head: Head | None = None,
+    k: int = 1,
+    available: int = 0,
+    key: int = 7,
+    memory: Memory | None = None,
+) -> NarrowTask:
+    """What a narrower is told, over the pool of an open fleet."""
+    pool = Pool(fleet.each(pool_of)[0])
+    return NarrowTask(head=head, labelled=labelled, pool=pool, k=k, available=available, key=key, memory=memory)
+
+
+def pool_of(partition: Partition) -> str:
+    return partition.spec.pool
+
+
 def same(a: Ranked, b: Ranked) -> bool:
     return np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])
 
@@ -80,7 +100,10 @@ class Outcome:
             and self.narrowed.rule == other.narrowed.rule
             and np.array_equal(self.found.class_counts, other.found.class_counts)
             and all(same(self.found.top[name], other.found.top[name]) for name in self.found.top)
-            and all(map(same, self.found.neighbours, other.found.neighbours))
+            and all(
+                same(a.nearest, b.nearest) and all(map(same, a.of_each, b.of_each))
+                for a, b in zip(self.found.searches, other.found.searches, strict=True)
+            )
             and np.array_equal(self.picks.ids, other.picks.ids)
             and np.array_equal(self.picks.scores, other.picks.scores)
             and self.picks.reasons == other.picks.reasons
@@ -97,12 +120,14 @@ def run_program(
     excluded: Sequence[int] = (),
     k: int = 12,
     key: int = 7,
+    memory: Memory | None = None,
 ) -> Outcome:
     """A round without a session: exclude, sweep and narrow, select."""
+    to_narrow = task_of(fleet, labelled, head=head, k=k, key=key, memory=memory)
     fleet.reset()
     out = np.unique(np.concatenate([labelled.ids, np.array(excluded, np.int64)]))
     available = sum(fleet.each(exclude, out))
-    found, narrowed = narrow(fleet, narrower, head, labelled, k=k, available=available, key=key)
+    found, narrowed = narrow(fleet, narrower, replace(to_narrow, available=available))
     task = Task(head=head, labelled=labelled.vectors, classes=labelled.classes, key=key + 1)
     picks = select(fleet, selector, task, k)
     return Outcome(found=found, narrowed=narrowed, picks=picks)

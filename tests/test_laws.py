@@ -18,6 +18,7 @@ from scipy.stats import chi2
 
 from raysal.fleet import Fleet, keep, plan_partitions
 from raysal.narrow import NARROWERS, LabelledVectors
+from raysal.narrow.anchors import anchor_rows
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.select import SELECTORS, Task, select
@@ -318,7 +319,9 @@ def test_anchoral_is_the_top_of_the_mean_over_the_anchors_that_found_it(partitio
         labelled=main_case.labelled,
         excluded=main_case.excluded,
     )
-    anchors = main_case.labelled.vectors[narrower.anchor_rows(main_case.labelled, 7)]
+    anchors = main_case.labelled.vectors[
+        anchor_rows(main_case.labelled, None, "cosine", 7, anchors=3, strategy="kmeans++", classes={})
+    ]
     ids = main_case.offered
     full = reference.anchor_subpool(main_case.x[ids], ids, anchors, 40, len(ids))
     wanted = list(full)[:50]

@@ -85,6 +85,8 @@ class Partition:
     def __init__(self, spec: PartitionSpec) -> None:
         pool = Pool(Path(spec.pool))
         self.index = spec.index
+        self.spec = spec
+        self.metric = pool.metric
         self.dim = pool.dim
         self.width = -(-pool.dim // ALIGN) * ALIGN
         self.device = torch.device(spec.device)
@@ -93,6 +95,8 @@ class Partition:
         ids = [pool.chunks[chunk].ids()[low:high] for chunk, low, high in spec.slices]
         self.ids: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *ids])
         self._sq_norms: torch.Tensor | None = None
+        self.held: dict[str, Any] = {}
+        """What is a function of files alone, such as an index that was read: `reset` leaves it."""
         self.reset()
 
     def __len__(self) -> int:

@@ -1,26 +1,23 @@
-"""AnchorAL: candidates are the neighbours of a few labelled items per class.
-
-Lesci & Vlachos, "AnchorAL: Computationally Efficient Active Learning for Large and Imbalanced Datasets",
-NAACL 2024. Each round draws anchors from every class seen, so that rare classes get as much of the search as
-common ones, finds the nearest items of each anchor in the whole pool, and keeps those most similar to the
-anchors that found them.
-"""
+"""Which labelled items are a round's anchors: some of every class, drawn anew each round."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from raysal.narrow.base import LabelledVectors, Narrowed
+from raysal.narrow.base import LabelledVectors
 from raysal.rng import derive, generator, item_uniform
-from raysal.sweep import Sweep, SweepRequest
+from raysal.select.clusters import k_means, nearest_to_centroids
+from raysal.sweep.similarity import unit_rows
+from raysal.types import Metric
+from raysal.update import Head
 
-Strategy = Literal["kmeans++", "random"]
+Strategy = Literal["entropy", "kmeans", "kmeans++", "random"]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -35,79 +32,82 @@ class ClassAnchors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnchorAL:
-    """Neighbours of class-wise anchors (the published method; exact neighbours instead of HNSW).
+class Members:
+    """The labelled items of one class: ids [n] ascending, vectors float32 [n, d] as the metric compares them, and the
+    entropy [n] of their predicted classes (None without a head)."""
 
-    Anchors: `anchors` per class by `strategy`; a class with fewer labels gives all. `classes` sets both for
-    single classes: `{shark = {anchors = 50, strategy = "random"}}`; the rule names those without a label yet.
-    Re-drawn every round.
-    Search: the `neighbours` most cosine-similar available items of each anchor, in the whole pool.
-    Score of an item: its mean similarity to the anchors that found it. Subpool: the `subpool` best, ties to
-    lower id. With no more than `subpool` items available nothing is narrowed. A class without labels has no
-    anchors; rounds mix in a uniform sample of `explore` items so that it can be found at all (0 is the
-    published method).
-
-    Cost: C * anchors more columns in the sweep. Use when classes are rare; for balanced pools it only biases
-    towards what is known.
-    """
-
-    anchors: Count = 10
-    neighbours: Count = 50
-    subpool: Count = 10_000
-    strategy: Strategy = "kmeans++"
-    classes: Mapping[str, ClassAnchors] = field(default_factory=dict)
-    explore: Annotated[int, Field(ge=0)] = 0
-
-    def request(self, labelled: LabelledVectors, available: int, key: int) -> SweepRequest:
-        if available <= self.subpool or len(labelled) == 0:
-            return SweepRequest()
-        rows = self.anchor_rows(labelled, key)
-        return SweepRequest(
-            anchors=labelled.vectors[rows],
-            neighbours=self.neighbours,
-            sample=self.explore,
-        )
-
-    def anchor_rows(self, labelled: LabelledVectors, key: int) -> NDArray[np.int64]:
-        """Positions among the labelled of this round's anchors, ascending."""
-        names = np.asarray(labelled.classes, dtype=object)
-        chosen = []
-        for name in sorted(set(labelled.classes)):
-            rows = np.flatnonzero(names == name)
-            own = self.classes.get(name, ClassAnchors())
-            count, strategy = own.anchors or self.anchors, own.strategy or self.strategy
-            if len(rows) > count:
-                place = derive(key, "anchors", name)
-                if strategy == "random":
-                    rows = rows[np.argsort(item_uniform(place, labelled.ids[rows]), kind="stable")[:count]]
-                else:
-                    rows = rows[kmeans_plus_plus(labelled.vectors[rows], count, generator(place))]
-            chosen.append(rows)
-        return np.sort(np.concatenate(chosen))
-
-    def narrow(self, found: Sweep) -> Narrowed:
-        if not found.neighbours:
-            return Narrowed(ids=None, rule=f"all {found.rows}")
-        ids, similarity = mean_similarity(found)
-        best = np.lexsort((ids, -similarity))[: self.subpool]
-        near, sample = ids[best], found.sample[0][: self.explore]
-        explored = f" and {len(sample)} uniform" if len(sample) else ""
-        return Narrowed(
-            ids=np.union1d(near, sample),
-            rule=f"{len(near)} of {len(ids)} neighbours of {len(found.neighbours)} anchors{explored}, of {found.rows}",
-        )
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    entropy: NDArray[np.float64] | None
 
 
-def mean_similarity(found: Sweep) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(ids, scores): every item some anchor found, and its mean similarity to the anchors that found it.
+def anchor_rows(
+    labelled: LabelledVectors,
+    head: Head | None,
+    metric: Metric,
+    key: int,
+    *,
+    anchors: int,
+    strategy: Strategy,
+    classes: Mapping[str, ClassAnchors],
+) -> NDArray[np.int64]:
+    """Positions among the labelled of this round's anchors, ascending: `anchors` of every class by `strategy`, or what
+    `classes` says of a class. One with no more labels than that gives all."""
+    names = np.asarray(labelled.classes, dtype=object)
+    chosen = [np.empty(0, np.int64)]
+    for name in sorted(set(labelled.classes)):
+        rows = np.flatnonzero(names == name)
+        own = classes.get(name, ClassAnchors())
+        count = own.anchors or anchors
+        if len(rows) > count:
+            vectors = labelled.vectors[rows]
+            members = Members(
+                ids=labelled.ids[rows],
+                vectors=unit_rows(vectors) if metric == "cosine" else vectors,
+                entropy=None if head is None else entropies(head.probabilities(vectors)),
+            )
+            rows = rows[STRATEGIES[own.strategy or strategy](members, count, derive(key, "anchors", name))]
+        chosen.append(rows)
+    return np.sort(np.concatenate(chosen))
 
-    The neighbour lists are those of the whole pool. Averaging lists cut per partition would make both the set
-    and the mean depend on how the pool is sharded.
-    """
-    ids = np.concatenate([ids for ids, _ in found.neighbours])
-    values = np.concatenate([values for _, values in found.neighbours]).astype(np.float64)
-    unique, place = np.unique(ids, return_inverse=True)
-    return unique, np.bincount(place, values) / np.bincount(place)
+
+def entropies(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shannon entropy [n] in nats of class probabilities [n, C]."""
+    logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
+    return np.asarray(-(probabilities * logs).sum(1))
+
+
+# Strategies: `count` distinct rows of a class that has more, in any order.
+
+
+def by_hash(members: Members, count: int, key: int) -> NDArray[np.int64]:
+    """Uniform without replacement."""
+    return np.argsort(item_uniform(key, members.ids), kind="stable")[:count]
+
+
+def by_seeding(members: Members, count: int, key: int) -> NDArray[np.int64]:
+    """k-means++ seeds: spread over the class."""
+    return kmeans_plus_plus(members.vectors, count, generator(key))
+
+
+def by_centroids(members: Members, count: int, key: int) -> NDArray[np.int64]:
+    """The item nearest to each centroid of a k-means."""
+    return nearest_to_centroids(members.vectors, k_means(members.vectors, count, key), count)
+
+
+def by_entropy(members: Members, count: int, key: int) -> NDArray[np.int64]:
+    """Those whose class the head is least sure of, ties to the lower id; without a head as `by_seeding`."""
+    if members.entropy is None:
+        return by_seeding(members, count, key)
+    return np.argsort(-members.entropy, kind="stable")[:count]
+
+
+STRATEGIES: dict[Strategy, Callable[[Members, int, int], NDArray[np.int64]]] = {
+    "entropy": by_entropy,
+    "kmeans": by_centroids,
+    "kmeans++": by_seeding,
+    "random": by_hash,
+}
 
 
 def kmeans_plus_plus(vectors: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -1,15 +1,20 @@
-"""A narrower turns millions of items into the thousands a selector looks at, out of one sweep."""
+"""A narrower turns millions of items into the thousands a selector looks at."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.sweep import Sweep, SweepRequest
+from raysal.fleet import Fleet
+from raysal.pool import Pool
+from raysal.rng import derive
+from raysal.sweep import Sweep, SweepRequest, sweep
+from raysal.update import Head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,24 +30,84 @@ class LabelledVectors:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What a rule that accumulates carries from round to round: the items found so far, and the labelled items whose
+    neighbours they are; ids int64, ascending."""
+
+    found: NDArray[np.int64]
+    searched: NDArray[np.int64]
+
+    def dump(self) -> bytes:
+        """One safetensors file; equal memories are equal bytes. 8 bytes an item."""
+        from safetensors.numpy import save
+
+        # One entry: safetensors writes several in random order.
+        content: bytes = save({"ids": np.concatenate([[len(self.found)], self.found, self.searched]).astype("<i8")})
+        return content
+
+    @classmethod
+    def load(cls, content: bytes) -> Memory:
+        """What `dump` made."""
+        from safetensors.numpy import load
+
+        ids: NDArray[np.int64] = load(content)["ids"]
+        count = int(ids[0])
+        return cls(found=ids[1 : 1 + count], searched=ids[1 + count :])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NarrowTask:
+    """What a narrower may know: the head (None before any label), what is labelled, the pool, how large the batch will
+    be, how many items are `available`, a key of `raysal.rng`, and what the last round remembered."""
+
+    head: Head | None
+    labelled: LabelledVectors
+    pool: Pool
+    k: int
+    available: int
+    key: int
+    memory: Memory | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Narrowed:
-    """Candidates: `ids` in any order, or None for the whole pool; `rule` says how they were found."""
+    """Candidates: `ids`, best first where the rule has an order, or None for the whole pool; `rule` says how they were
+    found; `memory` is for the next round."""
 
     ids: NDArray[np.int64] | None
     rule: str
+    memory: Memory | None = None
 
 
 class Narrower(Protocol):
-    """Constructor fields are its config. Both methods are pure."""
+    """Constructor fields are its config."""
 
-    def request(self, labelled: LabelledVectors, available: int, key: int) -> SweepRequest:
-        """What the round's sweep must find. `available` items may be picked; `key` is a key of `raysal.rng`.
+    def narrow(self, fleet: Fleet, task: NarrowTask) -> tuple[Sweep, Narrowed]:
+        """The round's sweep, and the candidates. Only available items are ever found.
 
-        A `sample` may come back larger than asked for (the round tops batches up from it); its order is
-        fixed, so its first items are the sample asked for.
+        Deterministic in (pool, what is available, task): the same for any partitions.
         """
         ...
 
-    def narrow(self, found: Sweep) -> Narrowed:
-        """Candidates from what was found; only available items are ever found."""
-        ...
+
+class OneSweep(ABC):
+    """A narrower that needs nothing but the round's sweep, so that several of them can share one."""
+
+    @abstractmethod
+    def request(self, task: NarrowTask) -> SweepRequest:
+        """What the sweep must find. Pure."""
+
+    @abstractmethod
+    def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
+        """Candidates from what was found. `top` lists and the `sample` may be longer than asked for; their order is
+        fixed, so they begin with what was."""
+
+    def narrow(self, fleet: Fleet, task: NarrowTask) -> tuple[Sweep, Narrowed]:
+        found = look(fleet, task, self.request(task))
+        return found, self.narrowed(fleet, task, found)
+
+
+def look(fleet: Fleet, task: NarrowTask, request: SweepRequest) -> Sweep:
+    """The round's sweep, with a uniform sample of at least k items to top a batch up from."""
+    request = replace(request, sample=max(request.sample, task.k), key=derive(task.key, "sample"))
+    return sweep(fleet, task.head, request)

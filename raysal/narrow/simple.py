@@ -8,39 +8,42 @@ from typing import Annotated
 from pydantic import Field
 
 from raysal.errors import UnknownName
-from raysal.narrow.base import LabelledVectors, Narrowed
+from raysal.fleet import Fleet
+from raysal.narrow.base import Narrowed, NarrowTask, OneSweep
 from raysal.sweep import SCORES, Sweep, SweepRequest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Everything:
+class Everything(OneSweep):
     """No narrowing: the selector sees the whole pool."""
 
-    def request(self, labelled: LabelledVectors, available: int, key: int) -> SweepRequest:
-        del labelled, available, key
+    def request(self, task: NarrowTask) -> SweepRequest:
+        del task
         return SweepRequest()
 
-    def narrow(self, found: Sweep) -> Narrowed:
+    def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
+        del fleet, task
         return Narrowed(ids=None, rule=f"all {found.rows}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uniform:
+class Uniform(OneSweep):
     """`size` items drawn uniformly, afresh each round: the control every narrower is compared with."""
 
     size: Annotated[int, Field(ge=1)] = 10_000
 
-    def request(self, labelled: LabelledVectors, available: int, key: int) -> SweepRequest:
-        del labelled, available, key
+    def request(self, task: NarrowTask) -> SweepRequest:
+        del task
         return SweepRequest(sample=self.size)
 
-    def narrow(self, found: Sweep) -> Narrowed:
+    def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
+        del fleet, task
         ids = found.sample[0][: self.size]
         return Narrowed(ids=ids, rule=f"uniform {len(ids)} of {found.rows}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopScore:
+class TopScore(OneSweep):
     """The `size` items of highest `score`. Without a head nothing has a score, and everything is kept."""
 
     score: str = "margin"
@@ -50,12 +53,13 @@ class TopScore:
         if self.score not in SCORES:
             raise UnknownName("narrow.score", self.score, sorted(SCORES))
 
-    def request(self, labelled: LabelledVectors, available: int, key: int) -> SweepRequest:
-        del labelled, available, key
+    def request(self, task: NarrowTask) -> SweepRequest:
+        del task
         return SweepRequest(scores=(self.score,), top=self.size)
 
-    def narrow(self, found: Sweep) -> Narrowed:
+    def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
+        del fleet, task
         if self.score not in found.top:
             return Narrowed(ids=None, rule=f"all {found.rows} (no head yet)")
-        ids = found.top[self.score][0]
+        ids = found.top[self.score][0][: self.size]
         return Narrowed(ids=ids, rule=f"top {len(ids)} of {found.rows} by {self.score}")

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from raysal.errors import Damaged, PoolError
 from raysal.store import digest_of, read_sealed, write_sealed
-from raysal.types import Modality
+from raysal.types import Metric, Modality
 
 VERSION = 1
 MANIFEST = "pool.json"
@@ -33,7 +33,8 @@ QUARANTINE_SCHEMA = pa.schema(
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a pool holds. `encoder` and `source` are JSON-able: their config, fingerprint, and for the encoder its
-    preprocessing. `items` counts the source's listing, quarantined ones included."""
+    preprocessing. `items` counts the source's listing, quarantined ones included. `metric` is what neighbours are found
+    by; pools made before it was recorded have the cosine."""
 
     dim: int
     modality: Modality
@@ -42,6 +43,7 @@ class Manifest:
     chunk_rows: int
     encoder: Mapping[str, Any]
     source: Mapping[str, Any]
+    metric: Metric = "cosine"
     version: int = VERSION
 
     @property

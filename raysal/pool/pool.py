@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
 from raysal.pool.layout import MANIFEST, Manifest, check_size, chunk_file, damaged, read_records
 from raysal.store import read_sealed, sha256_of, write_file
+from raysal.types import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class PoolInfo:
     items: int
     dim: int
     dtype: str
+    metric: Metric
     chunks: int
     encoder: str
     quarantined: int
@@ -141,6 +143,10 @@ class Pool:
         return self.manifest.dim
 
     @property
+    def metric(self) -> Metric:
+        return self.manifest.metric
+
+    @property
     def fingerprint(self) -> str:
         return self.manifest.fingerprint
 
@@ -149,6 +155,7 @@ class Pool:
             items=len(self),
             dim=self.dim,
             dtype="float16",
+            metric=self.metric,
             chunks=len(self.chunks),
             encoder=str(self.manifest.encoder["name"]),
             quarantined=sum(record["quarantined"] for record in self._records),

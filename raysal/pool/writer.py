@@ -161,7 +161,7 @@ class PoolWriter:
                 f"was begun with {begun.chunk_rows} rows per chunk, now {self.manifest.chunk_rows}",
                 f"pass --chunk-rows {begun.chunk_rows}",
             )
-        for what in ("dim", "modality", "items", "chunks"):
+        for what in ("dim", "modality", "items", "chunks", "metric"):
             old, new = str(getattr(begun, what)), str(getattr(self.manifest, what))
             if old != new:
                 raise FingerprintMismatch(self.path, f"its {what}", old, new, "embed into another directory")

@@ -2,6 +2,7 @@
 
 from raysal.sweep.linear import Linear
 from raysal.sweep.scores import SCORES
-from raysal.sweep.sweep import Sweep, SweepRequest, sweep, unit_rows
+from raysal.sweep.similarity import unit_rows
+from raysal.sweep.sweep import Neighbours, Search, Sweep, SweepRequest, sweep
 
-__all__ = ["SCORES", "Linear", "Sweep", "SweepRequest", "sweep", "unit_rows"]
+__all__ = ["SCORES", "Linear", "Neighbours", "Search", "Sweep", "SweepRequest", "sweep", "unit_rows"]

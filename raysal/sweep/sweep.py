@@ -19,6 +19,7 @@ from raysal.rng import item_uniform
 from raysal.sweep.best import Best, best_of
 from raysal.sweep.linear import Linear, columns_of, one_thread, probabilities_of
 from raysal.sweep.scores import SCORES
+from raysal.sweep.similarity import Similarity
 from raysal.update import Head
 
 PRODUCTS = 2**18
@@ -32,13 +33,32 @@ Ranked = tuple[NDArray[np.int64], NDArray[np.floating]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Search:
+    """A search for what is near `anchors` float32 [a, d]: the `each` nearest items of every one of them, and the
+    `nearest` items that are nearest to any of them."""
+
+    anchors: NDArray[np.float32]
+    each: int = 0
+    nearest: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """What a search found: similarities (`raysal.sweep.similarity`), best first, ties to the lower id."""
+
+    of_each: list[Ranked]
+    """per anchor"""
+    nearest: Ranked
+    """by the similarity to the nearest anchor"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """What a pass is asked for. Anchors are vectors [a, d]; similarity to them is the cosine."""
+    """What a pass is asked for: the `top` items by each score, neighbours, a uniform sample."""
 
     scores: tuple[str, ...] = ()
     top: int = 0
-    anchors: NDArray[np.float32] | None = None
-    neighbours: int = 0
+    searches: tuple[Search, ...] = ()
     sample: int = 0
     key: int = 0
     """Key of `raysal.rng` for the uniform sample."""
@@ -54,8 +74,8 @@ class Sweep:
     histograms: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     """per score, [BINS] over [0, 1]"""
     top: dict[str, Ranked] = field(default_factory=dict)
-    neighbours: list[Ranked] = field(default_factory=list)
-    """per anchor, its nearest items by cosine similarity"""
+    searches: tuple[Neighbours, ...] = ()
+    """in the order they were asked for"""
     sample: Ranked = (np.empty(0, np.int64), np.empty(0))
     """a uniform sample without replacement: the items of lowest hash, in that order"""
 
@@ -71,7 +91,7 @@ class Sweep:
 def sweep(fleet: Fleet, head: Head | None, request: SweepRequest) -> Sweep:
     """One round trip. Without a head there are no scores and no class counts.
 
-    Cost: one product [n, d] x [d, C + anchors], memory of the reply O(top + anchors * neighbours + sample).
+    Cost: one product [n, d] x [d, C + anchors], memory of the reply O(top + anchors * each + nearest + sample).
     """
     parts = fleet.each(sweep_partition, None if head is None else Linear.of(head), request)
     return merge(parts, request)
@@ -80,13 +100,12 @@ def sweep(fleet: Fleet, head: Head | None, request: SweepRequest) -> Sweep:
 def sweep_partition(partition: Partition, head: Linear | None, request: SweepRequest) -> Sweep:
     """The pass over one partition."""
     device, classes = partition.device, 0 if head is None else len(head.bias)
-    anchors = np.empty((0, partition.dim), np.float32) if request.anchors is None else unit_rows(request.anchors)
+    nearby = _Nearby(partition, request.searches, classes)
+    anchors = nearby.similarity.anchors
     columns = anchors if head is None else np.concatenate([head.weight.astype(np.float32), anchors])
     stacked = columns_of(columns, partition)
     names = request.scores if head is not None else ()
     best = {name: Best(1, request.top, device) for name in names}
-    nearest = Best(len(anchors), request.neighbours, device)
-    norms = partition.sq_norms().clamp_min(torch.finfo(torch.float32).tiny).rsqrt_()[:, None] if len(anchors) else None
     counts = torch.zeros(classes, dtype=torch.long, device=device)
     histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in names}
     closed = None if partition.available.all() else torch.from_numpy(~partition.available).to(device)
@@ -103,19 +122,50 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
                 bins = (values * BINS).long().clamp_(0, BINS - 1)
                 histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
                 best[name].offer((values if out is None else values.masked_fill(out, -torch.inf))[:, None], ids)
-        if norms is not None:
-            similarity = product[:n, classes : len(columns)].mul_(norms[start:stop])
-            if out is not None:
-                similarity.masked_fill_(out[:, None], -torch.inf)
-            nearest.offer(similarity, ids)
+        nearby.offer(product[:n], slice(start, stop), ids, out)
     return Sweep(
         rows=int(partition.available.sum()),
         class_counts=counts.cpu().numpy(),
         histograms={name: histograms[name].cpu().numpy() for name in names},
         top={name: best[name].result()[0] for name in names},
-        neighbours=nearest.result(),
+        searches=nearby.result(),
         sample=sample_partition(partition, request.key, request.sample),
     )
+
+
+class _Nearby:
+    """The searches of a pass, each over its own columns of the product, which begin after the head's."""
+
+    def __init__(self, partition: Partition, searches: Sequence[Search], classes: int) -> None:
+        empty = np.empty((0, partition.dim), np.float32)
+        self.similarity = Similarity(partition, np.concatenate([empty, *(search.anchors for search in searches)]))
+        cuts = np.cumsum([0, *(len(search.anchors) for search in searches)])
+        self._classes = classes
+        self._lanes = [
+            (slice(int(low), int(high)), Best(int(high - low), search.each, partition.device),
+             Best(min(int(high - low), 1), search.nearest, partition.device))
+            for search, low, high in zip(searches, cuts, cuts[1:], strict=False)
+        ]  # fmt: skip
+
+    def offer(self, product: torch.Tensor, rows: slice, ids: NDArray[np.int64], out: torch.Tensor | None) -> None:
+        """Take the products [n, >= classes + anchors] of some rows; those marked `out` [n] are never found."""
+        for place, each, nearest in self._lanes:
+            if place.start == place.stop:
+                continue
+            values = product[:, self._classes + place.start : self._classes + place.stop]
+            values = self.similarity(values, rows, place)
+            if out is not None:
+                values.masked_fill_(out[:, None], -torch.inf)
+            each.offer(values, ids)
+            if nearest.m:
+                nearest.offer(values.amax(1, keepdim=True), ids)
+
+    def result(self) -> tuple[Neighbours, ...]:
+        nothing = (np.empty(0, np.int64), np.empty(0, np.float32))
+        return tuple(
+            Neighbours(of_each=each.result(), nearest=next(iter(nearest.result()), nothing))
+            for _, each, nearest in self._lanes
+        )
 
 
 def products(partition: Partition, columns: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
@@ -174,15 +224,15 @@ def merge(parts: Sequence[Sweep], request: SweepRequest) -> Sweep:
         class_counts=np.sum([part.class_counts for part in parts], axis=0),
         histograms={name: np.sum([part.histograms[name] for part in parts], axis=0) for name in first.histograms},
         top={name: ranked([part.top[name] for part in parts], request.top) for name in first.top},
-        neighbours=[
-            ranked([part.neighbours[a] for part in parts], request.neighbours) for a in range(len(first.neighbours))
-        ],
+        searches=tuple(
+            Neighbours(
+                of_each=[
+                    ranked([part.searches[i].of_each[a] for part in parts], search.each)
+                    for a in range(len(search.anchors))
+                ],
+                nearest=ranked([part.searches[i].nearest for part in parts], search.nearest),
+            )
+            for i, search in enumerate(request.searches)
+        ),
         sample=ranked([part.sample for part in parts], request.sample),
     )
-
-
-def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to Euclidean length 1; zero rows stay zero."""
-    norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(1, keepdims=True))
-    scaled = vectors / np.where(norms > 0, norms, 1.0)
-    return scaled.astype(np.float32)

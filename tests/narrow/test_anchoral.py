@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import reference
 from conftest import make_pool, mixture
-from programs import labelled_of, local, random_head, run_program, small
+from programs import labelled_of, local, random_head, run_program, small, task_of
 
 from raysal.config import choice
 from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import exclude
 from raysal.narrow import NARROWERS, AnchorAL, LabelledVectors, narrow
-from raysal.narrow.anchors import kmeans_plus_plus, mean_similarity
+from raysal.narrow.anchoral import mean_similarity
+from raysal.narrow.anchors import anchor_rows, kmeans_plus_plus
 from raysal.rng import generator
 from raysal.select import SELECTORS
-from raysal.sweep import SweepRequest, sweep
+from raysal.sweep import Search, SweepRequest, sweep
 
 N, DIM = 400, 6
 
@@ -43,10 +44,16 @@ def built(**fields: Any) -> AnchorAL:
     return narrower
 
 
+def rows_of(narrower: AnchorAL, known: LabelledVectors, key: int) -> np.ndarray:
+    return anchor_rows(
+        known, None, "cosine", key, anchors=narrower.anchors, strategy=narrower.strategy, classes=narrower.classes
+    )
+
+
 def subpool(fleet, narrower, known, k=1, key=7) -> list[int]:
     fleet.reset()
     available = sum(fleet.each(exclude, known.ids))
-    narrowed = narrow(fleet, narrower, None, known, k=k, available=available, key=key)[1]
+    narrowed = narrow(fleet, narrower, task_of(fleet, known, k=k, available=available, key=key))[1]
     assert narrowed.ids is not None
     return narrowed.ids.tolist()
 
@@ -64,7 +71,7 @@ def test_lists_are_merged_per_anchor_before_they_are_averaged(pool, data):
     narrower = AnchorAL(anchors=4, neighbours=20, subpool=30)
     fleet = local(pool, 4)
     mine = subpool(fleet, narrower, known)
-    anchors = known.vectors[narrower.anchor_rows(known, 7)]
+    anchors = known.vectors[rows_of(narrower, known, 7)]
     ids = np.setdiff1d(np.arange(N), known.ids)
     whole = list(reference.anchor_subpool(x[ids], ids, anchors, 20, 30))
     cut: dict[int, float] = {}
@@ -84,10 +91,10 @@ def test_the_score_is_the_mean_over_the_anchors_that_found_the_item(pool, data):
     x, known = data
     fleet = local(pool, 3)
     fleet.each(exclude, known.ids)
-    found = sweep(fleet, None, SweepRequest(anchors=known.vectors, neighbours=15))
+    found = sweep(fleet, None, SweepRequest(searches=(Search(anchors=known.vectors, each=15),)))
     ids = np.setdiff1d(np.arange(N), known.ids)
     expected = reference.anchor_subpool(x[ids], ids, known.vectors, 15, N)
-    mine = dict(zip(*(column.tolist() for column in mean_similarity(found)), strict=True))
+    mine = dict(zip(*(column.tolist() for column in mean_similarity(found.searches[0])), strict=True))
     assert mine.keys() == expected.keys()
     assert all(mine[id] == pytest.approx(expected[id], abs=1e-6) for id in mine)
     over_all = {id: reference.cosine(known.vectors, x[id]).mean() for id in mine}
@@ -110,7 +117,7 @@ def test_settings_of_one_class_change_that_class_alone(own, pool, data):
     names = np.array(known.classes)
 
     def of_class(narrower: AnchorAL, name: str) -> list[int]:
-        rows = narrower.anchor_rows(known, 7)
+        rows = rows_of(narrower, known, 7)
         return rows[names[rows] == name].tolist()
 
     assert of_class(plain, "class-0") == of_class(other, "class-0")
@@ -135,15 +142,16 @@ def test_settings_of_a_class_without_labels_show_in_the_rule(pool, data):
             fleet.reset()
             left = sum(fleet.each(exclude, known.ids))
             narrower = built(neighbours=10, subpool=size, classes=classes)
-            rules.append(narrow(fleet, narrower, None, known, k=k, available=left, key=7)[1].rule)
-        assert rules[0] == f"{rules[1]}, no labels yet of: ant, zebra"
+            rules.append(narrow(fleet, narrower, task_of(fleet, known, k=k, available=left))[1].rule)
+        assert "zebra" not in rules[1]
+        assert rules[0].replace(" (no labels yet of: ant, zebra)", "") == rules[1] != rules[0]
 
 
 def test_every_class_gives_its_anchors_and_a_small_one_gives_all(data):
     known = data[1]
     names = [*["many"] * 20, *["few"] * 2, *["one"]]
     labelled = LabelledVectors(ids=known.ids[:23], vectors=known.vectors[:23], classes=names)
-    rows = AnchorAL(anchors=5).anchor_rows(labelled, 1)
+    rows = rows_of(AnchorAL(anchors=5), labelled, 1)
     assert np.array_equal(rows, np.unique(rows))
     counts = {name: sum(names[row] == name for row in rows) for name in set(names)}
     assert counts == {"many": 5, "few": 2, "one": 1}
@@ -151,15 +159,15 @@ def test_every_class_gives_its_anchors_and_a_small_one_gives_all(data):
 
 def test_anchors_are_drawn_anew_each_round(data):
     narrower = AnchorAL(anchors=3)
-    assert not np.array_equal(narrower.anchor_rows(data[1], 1), narrower.anchor_rows(data[1], 2))
+    assert not np.array_equal(rows_of(narrower, data[1], 1), rows_of(narrower, data[1], 2))
 
 
 def test_labelled_items_use_up_no_place_among_the_neighbours(pool, data):
     """Each anchor's nearest item is itself: were it in the pool, one of K places would be lost."""
     fleet = local(pool, 3)
     fleet.each(exclude, data[1].ids)
-    found = sweep(fleet, None, SweepRequest(anchors=data[1].vectors, neighbours=9))
-    for ids, _ in found.neighbours:
+    found = sweep(fleet, None, SweepRequest(searches=(Search(anchors=data[1].vectors, each=9),)))
+    for ids, _ in found.searches[0].of_each:
         assert len(ids) == 9
         assert not np.isin(ids, data[1].ids).any()
 
@@ -179,7 +187,7 @@ def test_a_pool_no_larger_than_the_subpool_is_not_narrowed(pool, data):
     for size, narrowed in ((left, False), (left - 1, True)):
         fleet.reset()
         fleet.each(exclude, data[1].ids)
-        found = narrow(fleet, AnchorAL(subpool=size), None, data[1], k=1, available=left, key=0)[1]
+        found = narrow(fleet, AnchorAL(subpool=size), task_of(fleet, data[1], available=left, key=0))[1]
         assert (found.ids is not None) == narrowed
 
 

@@ -9,7 +9,7 @@ from conftest import make_pool, mixture
 from programs import local, make_head, random_head
 
 from raysal.fleet import exclude
-from raysal.sweep import SCORES, Linear, Sweep, SweepRequest, sweep, unit_rows
+from raysal.sweep import SCORES, Linear, Search, Sweep, SweepRequest, sweep, unit_rows
 from raysal.sweep.sweep import BINS, merge, sweep_partition
 
 N, DIM = 500, 19
@@ -36,7 +36,7 @@ def fleets(x, tmp_path):
 
 @pytest.fixture
 def request_all(x) -> SweepRequest:
-    return SweepRequest(scores=tuple(SCORES), top=30, anchors=x[:6], neighbours=25, sample=20, key=5)
+    return SweepRequest(scores=tuple(SCORES), top=30, searches=(Search(anchors=x[:6], each=25),), sample=20, key=5)
 
 
 def assert_equal(a: Sweep, b: Sweep) -> None:
@@ -45,7 +45,7 @@ def assert_equal(a: Sweep, b: Sweep) -> None:
     for name in SCORES:
         assert np.array_equal(a.histograms[name], b.histograms[name])
         assert all(np.array_equal(p, q) for p, q in zip(a.top[name], b.top[name], strict=True))
-    for mine, theirs in zip(a.neighbours, b.neighbours, strict=True):
+    for mine, theirs in zip(a.searches[0].of_each, b.searches[0].of_each, strict=True):
         assert all(np.array_equal(p, q) for p, q in zip(mine, theirs, strict=True))
     assert all(np.array_equal(p, q) for p, q in zip(a.sample, b.sample, strict=True))
 
@@ -81,7 +81,7 @@ def test_the_sweep_agrees_with_the_slow_version(fleets, request_all, x):
         for q in (0.0, 0.1, 0.5, 0.9, 1.0):
             exact = np.quantile(values, q, method="inverted_cdf")
             assert found.quantile(name, q) == pytest.approx(exact, abs=1.5 / BINS)
-    for anchor, (ids, kept) in zip(x[:6], found.neighbours, strict=True):
+    for anchor, (ids, kept) in zip(x[:6], found.searches[0].of_each, strict=True):
         similarity = reference.cosine(x[OPEN], anchor)
         np.testing.assert_allclose(kept, np.sort(similarity)[::-1][:25], atol=2e-6)
         np.testing.assert_allclose(kept, similarity[np.searchsorted(OPEN, ids)], atol=2e-6)
@@ -90,20 +90,20 @@ def test_the_sweep_agrees_with_the_slow_version(fleets, request_all, x):
 def test_ties_go_to_the_lower_id_across_partitions(fleets, x):
     copies = [i for i in (0, *range(40, 60)) if i not in OUT]
     for fleet in fleets:
-        found = sweep(fleet, None, SweepRequest(anchors=x[:1], neighbours=5))
-        assert found.neighbours[0][0].tolist() == copies[:5]
+        found = sweep(fleet, None, SweepRequest(searches=(Search(anchors=x[:1], each=5),)))
+        assert found.searches[0].of_each[0][0].tolist() == copies[:5]
 
 
 def test_excluded_items_are_nowhere(fleets, request_all):
     found = sweep(fleets[1], random_head(DIM), request_all)
-    seen = [*(ids for ids, _ in found.top.values()), *(ids for ids, _ in found.neighbours), found.sample[0]]
+    seen = [*(ids for ids, _ in found.top.values()), *(ids for ids, _ in found.searches[0].of_each), found.sample[0]]
     assert not np.isin(np.concatenate(seen), OUT).any()
 
 
 def test_without_a_head_there_are_only_neighbours_and_a_sample(fleets, request_all):
     found = sweep(fleets[1], None, request_all)
     assert (found.rows, len(found.class_counts), found.top, found.histograms) == (len(OPEN), 0, {}, {})
-    assert [len(ids) for ids, _ in found.neighbours] == [25] * 6
+    assert [len(ids) for ids, _ in found.searches[0].of_each] == [25] * 6
     assert len(found.sample[0]) == 20
 
 
@@ -112,9 +112,9 @@ def test_more_is_asked_for_than_there_is(fleets, x):
         found = sweep(
             fleet,
             random_head(DIM),
-            SweepRequest(scores=("margin",), top=900, anchors=x[:2], neighbours=900, sample=900),
+            SweepRequest(scores=("margin",), top=900, searches=(Search(anchors=x[:2], each=900),), sample=900),
         )
-        for ids in (found.top["margin"][0], found.sample[0], *(ids for ids, _ in found.neighbours)):
+        for ids in (found.top["margin"][0], found.sample[0], *(ids for ids, _ in found.searches[0].of_each)):
             assert np.array_equal(np.sort(ids), OPEN)
 
 
@@ -139,9 +139,9 @@ def test_equal_probabilities_count_for_the_first_class(fleets):
 
 
 def test_a_zero_vector_has_no_direction(fleets, x):
-    found = sweep(fleets[0], None, SweepRequest(anchors=np.zeros((1, DIM), np.float32), neighbours=N))
-    assert not found.neighbours[0][1].any()
-    ids, values = sweep(fleets[0], None, SweepRequest(anchors=x[:1], neighbours=N)).neighbours[0]
+    found = sweep(fleets[0], None, SweepRequest(searches=(Search(anchors=np.zeros((1, DIM), np.float32), each=N),)))
+    assert not found.searches[0].of_each[0][1].any()
+    ids, values = sweep(fleets[0], None, SweepRequest(searches=(Search(anchors=x[:1], each=N),))).searches[0].of_each[0]
     assert values[ids == 70].tolist() == [0.0]
     assert np.isfinite(values).all()
     assert np.array_equal(unit_rows(np.zeros((2, 3), np.float32)), np.zeros((2, 3)))
@@ -149,10 +149,12 @@ def test_a_zero_vector_has_no_direction(fleets, x):
 
 def test_the_size_of_the_reply_does_not_grow_with_the_pool(tmp_path):
     """What leaves a partition is bounded by what was asked for."""
-    request = SweepRequest(scores=("margin",), top=7, anchors=np.ones((3, 4), np.float32), neighbours=5, sample=6)
+    search = Search(anchors=np.ones((3, 4), np.float32), each=5)
+    request = SweepRequest(scores=("margin",), top=7, searches=(search,), sample=6)
     sizes = []
     for n in (50, 5000):
         fleet = local(make_pool(tmp_path / str(n), mixture(n, 4)[0], chunk_rows=n))
         part = fleet.each(sweep_partition, Linear.of(random_head(4)), request)[0]
-        sizes.append([len(part.top["margin"][0]), *(len(ids) for ids, _ in part.neighbours), len(part.sample[0])])
+        lists = (part.top["margin"], *part.searches[0].of_each, part.sample)
+        sizes.append([len(ids) for ids, _ in lists])
     assert sizes[0] == sizes[1] == [7, 5, 5, 5, 6]

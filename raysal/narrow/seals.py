@@ -1,0 +1,59 @@
+"""SEALS: candidates are the neighbours of everything labelled, gathered over the rounds.
+
+Coleman et al., "Similarity Search for Efficient Active Learning and Search of Rare Concepts", AAAI 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from raysal.fleet import Fleet
+from raysal.narrow.anchors import Count
+from raysal.narrow.base import Memory, Narrowed, NarrowTask, OneSweep
+from raysal.rng import derive, item_uniform
+from raysal.sweep import Search, Sweep, SweepRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seals(OneSweep):
+    """The union of the `neighbours` nearest available items of every labelled item, as they were when its label came.
+
+    It grows with the labels and nothing leaves it but what is labelled or taken out; only labels that came since the
+    last round are searched for. A session keeps it beside its rounds; a single `select` searches for all labels.
+    The candidates are in the order of a hash, so that any first part of them is a uniform draw.
+
+    Cost: one column in the sweep per new label. After many rounds most anchors are of common classes: `anchoral` does
+    not drift so.
+    """
+
+    neighbours: Count = 100
+
+    def request(self, task: NarrowTask) -> SweepRequest:
+        anchors = task.labelled.vectors[self.new(task)]
+        return SweepRequest(searches=(Search(anchors=anchors, each=self.neighbours),) if len(anchors) else ())
+
+    @staticmethod
+    def new(task: NarrowTask) -> np.ndarray:
+        """Which of the labelled items were not searched for yet, bool [n]."""
+        return ~np.isin(task.labelled.ids, [] if task.memory is None else task.memory.searched)
+
+    def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
+        del fleet
+        if len(task.labelled) == 0:
+            return Narrowed(ids=None, rule=f"all {found.rows} (no labels yet)")
+        lists = [ids for search in found.searches for ids, _ in search.of_each]
+        before = task.memory or Memory(found=np.empty(0, np.int64), searched=np.empty(0, np.int64))
+        new = int(self.new(task).sum())
+        memory = Memory(
+            found=np.unique(np.concatenate([before.found, *lists])),
+            searched=np.union1d(before.searched, task.labelled.ids),
+        )
+        order = np.argsort(item_uniform(derive(task.key, "seals"), memory.found), kind="stable")
+        return Narrowed(
+            ids=memory.found[order],
+            rule=f"{len(memory.found)} neighbours of {len(memory.searched)} labelled, {new} of them new, "
+            f"of {found.rows}",
+            memory=memory,
+        )

@@ -1,0 +1,79 @@
+"""How near the rows of a partition are to anchors: by the cosine, or by the Euclidean distance, as the pool says.
+
+A similarity is the cosine, or minus the squared distance; larger is nearer in both. It is read off a matrix product of
+features and anchors, so that neighbours ride along in the product that scores the rows anyway. A zero vector has cosine
+0 with everything.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.fleet import Partition
+from raysal.sweep.linear import columns_of
+from raysal.types import Metric
+
+
+def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Rows scaled to Euclidean length 1; zero rows stay zero."""
+    norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(1, keepdims=True))
+    scaled = vectors / np.where(norms > 0, norms, 1.0)
+    return scaled.astype(np.float32)
+
+
+def similarity_matrix(x: NDArray[np.floating], y: NDArray[np.floating], metric: Metric) -> NDArray[np.float64]:
+    """Similarities float64 [n, m] of the rows of x [n, d] and y [m, d], for the few vectors a driver holds."""
+    if metric == "cosine":
+        return np.asarray(unit_rows(x).astype(np.float64) @ unit_rows(y).astype(np.float64).T)
+    a, b = x.astype(np.float64), y.astype(np.float64)
+    return np.asarray(np.minimum(2 * a @ b.T - (a * a).sum(1)[:, None] - (b * b).sum(1), 0.0))
+
+
+class Similarity:
+    """From products to similarities, for one partition and its anchors [a, d].
+
+    `anchors` float32 [a, d] are the columns to multiply features with: of unit length for the cosine, as they are for
+    the distance.
+    """
+
+    def __init__(self, partition: Partition, anchors: NDArray[np.floating]) -> None:
+        self.metric: Metric = partition.metric
+        cosine = self.metric == "cosine"
+        self.anchors = unit_rows(anchors) if cosine else anchors.astype(np.float32)
+        # Norms take a pass of their own the first time; without anchors nobody needs them.
+        norms = partition.sq_norms()[:, None] if len(anchors) else torch.empty(0, 1)
+        self._rows = norms.clamp_min(torch.finfo(torch.float32).tiny).rsqrt() if cosine else norms
+        sq_anchors = (self.anchors.astype(np.float64) ** 2).sum(1).astype(np.float32)
+        self._columns = torch.from_numpy(sq_anchors).to(partition.device)
+
+    def __call__(self, products: torch.Tensor, rows: slice | torch.Tensor, columns: slice) -> torch.Tensor:
+        """`products` [n, b] of these rows and these of the anchors, turned into similarities in place."""
+        own = self._rows[rows]
+        if self.metric == "cosine":
+            return products.mul_(own)
+        # A distance is not below 0, whatever rounding makes of the difference of large numbers.
+        return products.mul_(2).sub_(own).sub_(self._columns[columns]).clamp_max_(0)
+
+
+def similarities(partition: Partition, rows: NDArray[np.int64], anchors: NDArray[np.floating]) -> torch.Tensor:
+    """Similarities float32 [len(rows), a] on the device, of ascending positions and anchors [a, d]."""
+    similarity = Similarity(partition, anchors)
+    columns = columns_of(similarity.anchors, partition)
+    out = torch.empty(len(rows), len(anchors), device=partition.device)
+    done = 0
+    for block in partition.blocks(rows):
+        values = (block.features @ columns)[: block.n, : len(anchors)]
+        place = torch.from_numpy(block.rows).to(partition.device)
+        out[done : done + block.n] = similarity(values, place, slice(None))
+        done += block.n
+    return out
+
+
+def mean_similarities(
+    partition: Partition, ids: NDArray[np.int64], anchors: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(ids, mean similarity to all anchors) of those of `ids` that live here."""
+    rows = partition.rows_of(ids)
+    return partition.ids[rows], similarities(partition, rows, anchors).double().mean(1).cpu().numpy()
