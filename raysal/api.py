@@ -26,7 +26,7 @@ from raysal.label.items import ItemState
 from raysal.label.records import Labelled
 from raysal.pool import Pool, open_pool
 from raysal.rng import derive
-from raysal.types import Label
+from raysal.types import Label, Metric
 
 if TYPE_CHECKING:
     from raysal.embed.base import Encoder
@@ -55,6 +55,7 @@ def embed(
     threads: int = 0,
     address: str | None = None,
     device: str = "cpu",
+    metric: Metric = "cosine",
 ) -> Pool:
     """The pool of a source's items in `out`, embedded by `encoder`; goes on where it stopped.
 
@@ -85,6 +86,7 @@ def embed(
         threads=threads,
         address=address,
         device=device,
+        metric=metric,
     )
     return open_pool(out)
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from raysal.errors import ConfigError, UnknownName
+from raysal.types import Metric
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
@@ -128,6 +129,8 @@ class EmbedConfig(_Section):
     workers: Annotated[int, Field(ge=0)] = 0
     decode_threads: Count = 2
     max_quarantine: Annotated[float, Field(ge=0, le=1)] = 0.01
+    metric: Metric = "cosine"
+    """What neighbours in the pool are found by, once and for all."""
 
 
 class UpdateConfig(_Section):

@@ -12,7 +12,7 @@ from pathlib import Path
 from raysal.config import Choice, RunConfig
 from raysal.embed import ENCODERS
 from raysal.embed.job import EmbedReport, check_origin, embed
-from raysal.errors import ConfigError, PoolError, PoolIncomplete, QuarantineExceeded, RunError
+from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolIncomplete, QuarantineExceeded, RunError
 from raysal.fleet import Fleet, open_fleet
 from raysal.pool import Pool, open_pool
 from raysal.rundir import CONTROL, EMBEDDING, RunDir
@@ -118,7 +118,7 @@ def pool_is_ready(config: RunConfig) -> bool:
 
     Raises:
         PoolError: there is no pool, and the config does not say how to make one; or it cannot be read.
-        FingerprintMismatch: it was not made of the source, or not by the encoder, that the config names.
+        FingerprintMismatch: it was not made of the source, by the encoder, or with the metric that the config names.
     """
     try:
         pool = open_pool(config.pool)
@@ -133,6 +133,9 @@ def pool_is_ready(config: RunConfig) -> bool:
     if config.source is not None and config.encoder is not None:
         source, encoder = config.source.build("source", SOURCES), config.encoder.build("encoder", ENCODERS)
         check_origin(pool.path, pool.manifest, source, encoder)
+        if pool.metric != config.embed.metric:
+            fix = f"embed into another pool directory, or set embed.metric = {pool.metric!r}"
+            raise FingerprintMismatch(pool.path, "its metric", pool.metric, config.embed.metric, fix)
     return True
 
 
@@ -156,6 +159,7 @@ def embed_pool(config: RunConfig, tell: Progress) -> EmbedReport:
         backend=config.fleet.backend,
         address=config.fleet.address,
         device=config.fleet.device,
+        metric=settings.metric,
         progress=lambda done, total: tell("embed", done, total),
     )
 

@@ -84,6 +84,14 @@ def test_a_pool_of_another_source_is_refused(home: Path) -> None:
         run(parse_config(config), home / "other")
 
 
+def test_a_pool_of_another_metric_is_refused(home: Path) -> None:
+    config = {**fields(home, home / "images"), "embed": {"metric": "l2"}}
+    with pytest.raises(FingerprintMismatch, match=r"metric is l2, expected cosine; .*embed.metric = 'cosine'"):
+        run(parse_config(config), home / "other")
+    run(parse_config({**config, "pool": str(home / "pool-l2")}), home / "other")
+    assert open_pool(home / "pool-l2").metric == "l2"
+
+
 def test_the_same_source_elsewhere_or_out_of_reach_is_not(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(home / "images", home / "copy")
     assert run(parse_config(fields(home, home / "copy")), home / "copied").waiting == 2

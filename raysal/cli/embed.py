@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,13 @@ from typer import Argument, Option
 
 from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
 from raysal.cli.progress import progress
+
+
+class Distance(StrEnum):
+    """`raysal.types.Metric`, for a choice on the command line."""
+
+    cosine = "cosine"
+    l2 = "l2"
 
 
 def embed(
@@ -48,6 +56,9 @@ def embed(
     ] = 0.01,
     backend: Annotated[Backend, Option(help="This process, or Ray.")] = Backend.local,
     device: Annotated[str, Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    metric: Annotated[Distance, Option(help="What neighbours are found by: the angle, or the Euclidean distance.")] = (
+        Distance.cosine
+    ),
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -88,6 +99,7 @@ def embed(
             max_quarantine=max_quarantine,
             backend=backend.value,
             device=device,
+            metric=metric.value,
             progress=lambda count, total: report("embedding", count, total),
         )
     rate = f", {done.items_per_second:,.0f} items/s" if done.embedded else ""

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from raysal.embed import ENCODERS
 from raysal.embed.base import Encoder
@@ -29,7 +29,7 @@ from raysal.pool.layout import KINDS
 from raysal.sources import SOURCES, check_keys
 from raysal.sources.base import Source
 from raysal.store import locked, sweep_temporaries
-from raysal.types import Unit
+from raysal.types import Metric, Unit
 
 CHUNK_ROWS = {"vector": 65536, "image": 1024, "text": 1024}
 LONGEST_CHUNK = 65536
@@ -70,6 +70,7 @@ def embed(
     threads: int = 0,
     address: str | None = None,
     device: str = "cpu",
+    metric: Metric = "cosine",
     progress: Progress | None = None,
 ) -> EmbedReport:
     """Embed every item of `source` into the pool directory `out`, and return what was done.
@@ -78,7 +79,8 @@ def embed(
     same bytes as one made without a stop (but for the attempt in a commit record), batch size and threads
     being the same. `chunk_rows` 0 is 65536 for vectors, 1024 otherwise. `workers` and `address` concern Ray,
     whose workers must see `out` and the source under the same paths. `threads` are the CPU threads of a
-    model: 0 is torch's own choice here, and an even share with Ray. Memory: one chunk per process, and 8
+    model: 0 is torch's own choice here, and an even share with Ray. `metric` is what neighbours in this pool are
+    found by, from now on. Memory: one chunk per process, and 8
     bytes an item while keys are checked.
 
     Raises:
@@ -92,6 +94,8 @@ def embed(
     _check_range(batch_size, chunk_rows, workers, decode_threads, max_quarantine, threads)
     if backend not in ("local", "ray"):
         raise UnknownName("embed.backend", backend, ["local", "ray"])
+    if metric not in get_args(Metric):
+        raise UnknownName("embed.metric", metric, get_args(Metric))
     pool = Path(out).absolute()
     source = _with_absolute_paths(source)
     encoder = fitted(encoder, source, device)
@@ -100,7 +104,7 @@ def embed(
     items, chunks = check_keys(source, rows)
     pool.mkdir(parents=True, exist_ok=True)
     with locked(pool, "pool"):  # a second writer would sweep away what this one has staged
-        writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows))
+        writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows, metric))
         resumed = len(writer.committed)
         already = _done(writer)
         report = progress or _ignore
@@ -174,7 +178,9 @@ def fitted(encoder: Encoder, source: Source, device: str = "cpu") -> Encoder:
     return encoder
 
 
-def manifest_for(source: Source, encoder: Encoder, dim: int, items: int, chunks: int, rows: int) -> Manifest:
+def manifest_for(
+    source: Source, encoder: Encoder, dim: int, items: int, chunks: int, rows: int, metric: Metric
+) -> Manifest:
     """The manifest of the pool that this source and encoder make."""
     name, config = _encoder_config(encoder)
     return Manifest(
@@ -194,6 +200,7 @@ def manifest_for(source: Source, encoder: Encoder, dim: int, items: int, chunks:
             "config": _config(source),
             "fingerprint": source.fingerprint(),
         },
+        metric=metric,
     )
 
 

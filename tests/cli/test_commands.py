@@ -67,6 +67,15 @@ def test_embed_says_what_it_did_and_does_nothing_twice(tmp_path: Path) -> None:
     assert (again["embedded"], again["resumed"]) == (0, 3)
 
 
+def test_the_metric_of_a_pool_is_decided_once(tmp_path: Path) -> None:
+    words = ("embed", write_vectors(tmp_path / "v.parquet"), "--out", tmp_path / "pool")
+    assert cli(*words, "--metric", "l2").code == 0
+    assert cli("pool", "info", tmp_path / "pool", "--json").json["metric"] == "l2"
+    assert cli(*words, "--metric", "l2").code == 0
+    refused(cli(*words), "its metric", "another directory")
+    refused(cli(*words, "--metric", "angle"), "--metric", "cosine")
+
+
 def test_columns_can_be_named(tmp_path: Path) -> None:
     table = pq.read_table(write_vectors(tmp_path / "v.parquet")).rename_columns(["name", "v", "kind"])
     pq.write_table(table, tmp_path / "w.parquet")
@@ -248,6 +257,7 @@ def test_pool_info_verify_export(tmp_path: Path, pool: Path) -> None:
         "items": 300,
         "dim": 8,
         "dtype": "float16",
+        "metric": "cosine",
         "chunks": 1,
         "encoder": "precomputed",
         "quarantined": 0,
