@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from raysal.pool import ChunkStage, Manifest, Pool, PoolWriter
 from raysal.store import digest_of
+from raysal.types import Metric
 
 
 def make_pool(
@@ -21,6 +22,7 @@ def make_pool(
     labels: Sequence[str] | None = None,
     keys: Sequence[str] | None = None,
     missing: Sequence[int] = (),
+    metric: Metric = "cosine",
 ) -> Pool:
     """A committed pool of these vectors [n, d]; `missing` items are quarantined and keep their ids."""
     n, dim = vectors.shape
@@ -33,6 +35,7 @@ def make_pool(
         chunk_rows=chunk_rows,
         encoder={"name": "precomputed", "fingerprint": digest_of({"dim": dim})},
         source={"name": "memory", "fingerprint": digest_of({"keys": list(keys)})},
+        metric=metric,
     )
     writer = PoolWriter(path, manifest)
     for index in range(manifest.chunks):
