@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from raysal.errors import RaysalError
     from raysal.pool import Pool, open_pool
     from raysal.session import Session
+    from raysal.similar import search
     from raysal.types import Label
 
 __version__ = "0.1.0"
-__all__ = ["Label", "Pool", "RaysalError", "Session", "embed", "open_pool", "select"]
+__all__ = ["Label", "Pool", "RaysalError", "Session", "embed", "open_pool", "search", "select"]
 
 _HOMES = {
     "Label": "raysal.types",
@@ -28,6 +29,7 @@ _HOMES = {
     "Session": "raysal.session",
     "embed": "",  # packages that can be called, see `raysal._callable`
     "open_pool": "raysal.pool",
+    "search": "raysal.similar",
     "select": "",
 }
 

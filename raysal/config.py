@@ -118,6 +118,8 @@ class FleetConfig(_Section):
     device: str = "cpu"
     call_timeout: Annotated[float, Field(gt=0)] = 1800.0
     """Seconds one call may take on one partition before its process is replaced."""
+    service: str | None = None
+    """The name of a service started by `raysal index serve`; partitions, threads and device are then its own."""
 
 
 class EmbedConfig(_Section):

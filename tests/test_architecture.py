@@ -20,11 +20,11 @@ FLOORS = (
     ("errors", "rng", "_callable"),
     ("store", "types", "config"),
     ("update", "pool", "label", "sources"),
-    ("sweep", "fleet", "embed"),
+    ("sweep", "fleet", "embed", "index"),
     ("select", "narrow", "evaluate"),
     ("rundir", "refresh"),
     ("session",),
-    ("report", "web", "run", "api", "demo"),
+    ("report", "web", "run", "api", "similar", "demo"),
     ("cli", "__main__", "__init__"),
 )
 """From the ground up: a module may import from its own floor and from those before it."""

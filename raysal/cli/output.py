@@ -162,8 +162,8 @@ def _one_line(message: object) -> str:
 
 
 def dumps(data: Mapping[str, Any]) -> str:
-    """One line of JSON; numbers that JSON does not have become null."""
-    return json.dumps(_plain(data), ensure_ascii=False, allow_nan=False)
+    """One line of JSON; numbers that JSON does not have become null, other values (dates, bytes) their text."""
+    return json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, default=str)
 
 
 def _plain(value: Any) -> Any:

@@ -158,7 +158,8 @@ def write_table(table: pa.Table, out: Path, suffix: str) -> None:
             temporary.write_text("".join(dumps(row) + "\n" for row in table.to_pylist()), encoding="utf-8")
         else:
             with open(temporary, "w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, [*table.column_names, "label"], restval="", lineterminator="\n")
+                names = list(dict.fromkeys([*table.column_names, "label"]))
+                writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(table.to_pylist())
 

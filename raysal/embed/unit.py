@@ -69,7 +69,7 @@ def embed_unit(
             lost += [_loss(entry, "decode", entry.error) for entry in batch if entry.error is not None]
             results = encode_each(encoder, [entry.value for entry in decoded]) if decoded else []
             for entry, result in zip(decoded, results, strict=True):
-                outcome = result if isinstance(result, Exception) else _to_half(entry.item.key, result)
+                outcome = result if isinstance(result, Exception) else to_half(entry.item.key, result)
                 reached.append(result if isinstance(result, Exception) else None)
                 if isinstance(outcome, Exception):
                     lost.append(_loss(entry, "encode", outcome))
@@ -139,7 +139,8 @@ def _refuse_if_broken(encoder: Encoder, step: str, errors: Sequence[Exception | 
         raise EncoderError(name, f"{step} fails on every item: {_reason(first)}", "fix the encoder") from first
 
 
-def _to_half(key: str, vector: NDArray[np.float32]) -> NDArray[np.float16] | BadItem:
+def to_half(key: str, vector: NDArray[np.float32]) -> NDArray[np.float16] | BadItem:
+    """The vector as pools hold it, or why it cannot be."""
     with np.errstate(over="ignore"):
         half = vector.astype(np.float16)
     if np.isfinite(half).all():

@@ -1,0 +1,240 @@
+"""More like this: the items of a pool nearest to an item of it, a text, an image or a vector.
+
+    raysal.search("pool", key="beach/0042.jpg", k=10)
+    raysal.search("pool", image="found.jpg", columns=["label"])
+
+Texts and images go through the pool's own encoder, made again from what the pool's manifest says of it, and refused
+if its fingerprint is another one: vectors of two models cannot be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from raysal.api import Backend, gives, path_of, whole
+from raysal.config import Choice, FleetConfig
+from raysal.errors import BadItem, ConfigError, EncoderError, FingerprintMismatch, RaysalError, UnknownName
+from raysal.fleet import Fleet, exclude, open_fleet, vectors_of
+from raysal.pool import Pool, open_pool
+from raysal.sweep import Search, SweepRequest, sweep
+
+if TYPE_CHECKING:
+    from raysal.embed.base import Encoder
+    from raysal.sweep.sweep import Ranked
+    from raysal.types import Modality
+
+OWN = ("rank", "key", "similarity", "uri")
+"""Columns of every result, before those asked for."""
+
+
+def search(
+    pool: str | Path | Pool,
+    *,
+    key: str | Sequence[str] | None = None,
+    text: str | None = None,
+    image: str | Path | bytes | NDArray[np.uint8] | None = None,
+    vector: ArrayLike | None = None,
+    k: int = 10,
+    exact: bool = False,
+    columns: Sequence[str] = (),
+    encoder: Encoder | None = None,
+    partitions: int | None = None,
+    backend: Backend = "local",
+    service: str | None = None,
+) -> pa.Table:
+    """The k items nearest to what is asked for, best first: columns rank (from 1), key, similarity, uri, `columns`.
+
+    Exactly one of `key`, `text`, `image` (a file, its bytes, or uint8 [h, w, 3]) and `vector` (float [d]) is given.
+    Of several keys, or vectors [m, d], an item counts as near as it is to the nearest of them. Items asked for by
+    key are not among the results. With k beyond the pool, all items come.
+
+    The similarity is the cosine, or in a pool of Euclidean distances minus the squared distance. Ties go to the lower
+    id. One pass over the pool, equal for any `partitions` and `backend`. `exact` is for pools with an index; without
+    one every search is exact.
+
+    `encoder` is for pools embedded by an encoder of one's own, which cannot be made again from its name. `service` is
+    the name of a running `raysal index serve`, whose partitions are used.
+
+    Raises:
+        ConfigError: not exactly one thing is asked for, or an argument is of the wrong type or out of range.
+        LabelError: a key is not in the pool.
+        EncoderError: the pool's items are of another kind, or its encoder cannot be made again, or fails.
+        FingerprintMismatch: the encoder is not the one the pool was embedded by.
+        BadItem: the text or image cannot be embedded.
+        PoolError: the pool cannot be opened, or has no such column.
+    """
+    k = whole("k", k, 1)
+    parts = 0 if partitions is None else whole("partitions", partitions, 1)
+    if backend not in ("local", "ray"):
+        raise UnknownName("backend", backend, ["local", "ray"])
+    asked: dict[str, Any] = {"key": key, "text": text, "image": image, "vector": vector}
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) != 1:
+        found = " and ".join(given) if given else "nothing"
+        raise ConfigError("search", f"{found} to search for", "give exactly one of key, text, image (Python: vector)")
+    pool = pool if isinstance(pool, Pool) else open_pool(path_of("pool", pool))
+    names = carried(pool, columns)
+    ids, vectors = np.empty(0, np.int64), np.empty((0, pool.dim), np.float32)
+    if key is not None:
+        ids = np.array(sorted(pool.ids_of(keys_of(key)).values()), np.int64)
+    elif vector is not None:
+        vectors = as_vectors(vector, pool.dim)
+    elif text is not None:
+        vectors = encoded(pool, "text", "the text", text, encoder)
+    else:
+        vectors = encoded(pool, "image", *image_of(image), encoder)
+    config = FleetConfig(backend="ray" if service else backend, partitions=parts, service=service)
+    with open_fleet(pool, config) as fleet:
+        fleet.reset()
+        if len(ids):
+            found_here = fleet.each(vectors_of, ids)
+            vectors = np.concatenate([some for _, some in found_here])
+        fleet.each(exclude, ids)
+        nearest = nearest_to(fleet, pool, vectors, k, exact)
+    return table_of(pool, nearest, names)
+
+
+def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, exact: bool) -> Ranked:
+    """The k available items nearest to any of the vectors [m, d]."""
+    del pool, exact  # there is no index yet
+    request = SweepRequest(searches=(Search(anchors=vectors, nearest=k),))
+    return sweep(fleet, None, request).searches[0].nearest
+
+
+def table_of(pool: Pool, nearest: Ranked, columns: Sequence[str]) -> pa.Table:
+    """A result as people see it. One streaming pass over the items."""
+    ids, similarities = nearest
+    items = pool.rows_where("id", ids.tolist(), ["id", "key", "uri", *columns])
+    place = np.empty(len(ids), np.int64)
+    place[np.argsort(ids)] = np.arange(len(ids))  # `rows_where` answers in id order
+    items = items.take(place)
+    result = {
+        "rank": pa.array(range(1, len(ids) + 1), pa.int64()),
+        "key": items["key"],
+        "similarity": pa.array(similarities.astype(np.float64), pa.float64()),
+        "uri": items["uri"].cast(pa.string()),
+    }
+    return pa.table({**result, **{name: items[name] for name in columns}})
+
+
+def carried(pool: Pool, columns: Sequence[str]) -> list[str]:
+    """The columns to add to a result, each once.
+
+    Raises:
+        ConfigError: a result has a column of that name of its own, or these are not names.
+        PoolError: the pool has no such column.
+    """
+    if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
+        raise ConfigError("columns", f"{columns!r} is not a list of names", "for example ['label']")
+    for name in {"rank", "similarity"}.intersection(columns):
+        raise ConfigError("columns", f"every result has a {name!r} of its own", "leave it out")
+    names = [name for name in dict.fromkeys(columns) if name not in OWN]
+    pool.items(names)  # refuses a column that is not there before any work is done
+    return names
+
+
+def keys_of(key: str | Sequence[str]) -> list[str]:
+    """Raises: ConfigError: there is no key."""
+    keys = [key] if isinstance(key, str) else list(key)
+    if not keys:
+        raise ConfigError("key", "an empty list of keys", "name at least one item")
+    return keys
+
+
+def as_vectors(vector: ArrayLike, dim: int) -> NDArray[np.float32]:
+    """float32 [m, dim] of one vector or several.
+
+    Raises:
+        ConfigError: they are not numbers, not finite, or of another length.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            values = np.atleast_2d(np.asarray(vector, np.float32))
+    except (TypeError, ValueError):
+        raise ConfigError("vector", "not a vector of numbers", f"pass {dim} numbers") from None
+    if values.ndim != 2 or values.shape[1] != dim or len(values) == 0:
+        raise ConfigError("vector", f"of shape {np.shape(vector)}", f"the pool's vectors have {dim} numbers")
+    if not np.isfinite(values).all():
+        raise ConfigError("vector", "it is not finite", "pass finite numbers")
+    return values
+
+
+def image_of(image: Any) -> tuple[str, Any]:
+    """(what to call it in an error, payload) of an image.
+
+    Raises:
+        ConfigError: the file cannot be read, or it is no image at all.
+    """
+    if isinstance(image, bytes | np.ndarray):
+        return "the image", image
+    path = path_of("image", image)
+    try:
+        return str(path), path.read_bytes()
+    except OSError as error:
+        raise ConfigError(path, f"the image cannot be read ({error.strerror})", "check the path") from None
+
+
+def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: Encoder | None) -> NDArray[np.float32]:
+    """float32 [1, d] of one text or image, through the pool's encoder, rounded as the pool's vectors are.
+
+    Raises:
+        EncoderError, FingerprintMismatch, BadItem: as `search`.
+    """
+    holds, made_by = pool.manifest.modality, pool.manifest.encoder["name"]
+    if holds != modality:
+        fix = "search by key" if holds == "vector" else f"search by {holds} or by key"
+        raise EncoderError(modality, f"the pool holds {holds}s (encoder {made_by}), not {modality}s", fix)
+    encoder = encoder_of_pool(pool, encoder)
+    from raysal.embed.unit import encode_each, to_half
+
+    try:
+        (result,) = encode_each(encoder, [encoder.prepare(name, payload)])
+    except RaysalError:
+        raise
+    except Exception as error:  # an encoder of the user's own
+        result = error
+    if isinstance(result, BadItem):
+        raise BadItem(name, result.problem, result.fix)
+    if isinstance(result, Exception):
+        problem = f"fails on {name} ({type(result).__name__}: {result})"
+        raise EncoderError(made_by, problem, "try another one") from result
+    half = to_half(name, result)
+    if isinstance(half, BadItem):
+        raise half
+    return half.astype(np.float32)[None]
+
+
+def encoder_of_pool(pool: Pool, encoder: Encoder | None = None) -> Encoder:
+    """The encoder that a pool was embedded by, made from its name and fields, or `encoder` if it is that one.
+
+    Raises:
+        EncoderError: it cannot be made from its name.
+        ConfigError: `encoder` is none.
+        FingerprintMismatch: it is another one, or its weights have changed.
+    """
+    from raysal.embed import ENCODERS
+
+    recorded = pool.manifest.encoder
+    name, expected = str(recorded["name"]), str(recorded["fingerprint"])
+    if encoder is not None and not gives(encoder, "fingerprint", "prepare", "encode"):
+        raise ConfigError("encoder", f"{encoder!r} is no encoder", "pass the one the pool was embedded by")
+    if encoder is None:
+        try:
+            encoder = Choice(name=name, **recorded.get("config", {})).build("encoder", ENCODERS)
+        except (UnknownName, ConfigError) as error:
+            raise EncoderError(
+                pool.path,
+                f"its encoder {name!r} cannot be made from its name ({error.problem})",
+                "search by key, or from Python pass the encoder itself",
+            ) from None
+    found = encoder.fingerprint()
+    if found != expected:
+        fix = "install what the pool was embedded with, or search by key"
+        raise FingerprintMismatch(pool.path, f"the fingerprint of {name}", expected, found, fix)
+    return encoder

@@ -1,0 +1,291 @@
+"""More like this: by key, vector, image and text, against a plain sort of all similarities."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from conftest import make_pool, mixture
+from numpy.typing import NDArray
+from PIL import Image
+
+import raysal
+from raysal.embed.decode import check_text
+from raysal.embed.job import embed
+from raysal.errors import (
+    BadItem,
+    ConfigError,
+    EncoderError,
+    FingerprintMismatch,
+    LabelError,
+    PoolError,
+    RaysalError,
+)
+from raysal.pool import Pool
+from raysal.sources.memory import Memory
+from raysal.store import digest_of
+from raysal.sweep.similarity import similarity_matrix
+
+MODELS = Path(__file__).parent / "embed"
+N, DIM = 60, 7
+
+
+@pytest.fixture(scope="module")
+def x() -> NDArray[np.float32]:
+    x, _ = mixture(N, DIM)
+    x[41] = x[3]  # a copy of an item
+    return x
+
+
+@pytest.fixture(scope="module", params=["cosine", "l2"])
+def pool(request: pytest.FixtureRequest, x: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    path = tmp_path_factory.mktemp("similar") / request.param
+    keys = [f"item-{i}" for i in range(N)]
+    payloads = list(x)
+    payloads[5] = np.full(DIM, np.nan)  # quarantined
+    source = Memory(keys=keys, vectors=np.stack(payloads), carry={"label": [f"c{i % 3}" for i in range(N)]})
+    return raysal.embed(source, out=path, chunk_rows=17, metric=request.param, max_quarantine=0.1)
+
+
+def number(key: str) -> int:
+    return int(key.removeprefix("item-"))
+
+
+def expected(x: NDArray[np.float32], pool: Pool, query: NDArray[np.floating], without: Sequence[int], k: int):
+    """(row, similarity) of the k best by a sort of all rows."""
+    values = similarity_matrix(x, np.atleast_2d(query), pool.metric).max(1)
+    rows = [row for row in np.lexsort((np.arange(N), -values)) if row not in {5, *without}]
+    return [(int(row), values[row]) for row in rows[:k]]
+
+
+def agree(table: Any, wanted: Sequence[tuple[int, float]]) -> None:
+    assert [number(key) for key in table["key"].to_pylist()] == [row for row, _ in wanted]
+    np.testing.assert_allclose(table["similarity"].to_numpy(), [value for _, value in wanted], rtol=2e-4, atol=2e-4)
+    assert table["rank"].to_pylist() == list(range(1, len(wanted) + 1))
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 5])
+def test_by_key_it_is_what_a_sort_of_everything_gives(pool: Pool, x: NDArray[np.float32], partitions: int) -> None:
+    for own in (0, 3, 59):
+        found = raysal.search(pool, key=f"item-{own}", k=12, partitions=partitions)
+        agree(found, expected(x, pool, x[own], [own], 12))
+    assert found.column_names == ["rank", "key", "similarity", "uri"]
+
+
+def test_results_are_equal_to_the_last_bit_for_any_partitions(pool: Pool) -> None:
+    one, two, five = (raysal.search(pool.path, key=["item-9", "item-20"], k=20, partitions=p) for p in (1, 2, 5))
+    assert one.equals(two)
+    assert one.equals(five)
+
+
+def test_the_most_similar_item_is_the_copy_and_never_the_item_itself(pool: Pool) -> None:
+    found = raysal.search(pool, key="item-3", k=1)
+    assert found["key"].to_pylist() == ["item-41"]
+    assert found["similarity"][0].as_py() == pytest.approx(1.0 if pool.metric == "cosine" else 0.0, abs=1e-5)
+    everything = raysal.search(pool, key="item-3", k=10 * N)
+    assert sorted(map(number, everything["key"].to_pylist())) == [i for i in range(N) if i not in (3, 5)]
+
+
+def test_of_several_keys_the_nearest_counts(pool: Pool, x: NDArray[np.float32]) -> None:
+    found = raysal.search(pool, key=["item-8", "item-30", "item-8"], k=15)
+    agree(found, expected(x, pool, x[[8, 30]], [8, 30], 15))
+
+
+def test_a_vector_of_ones_own_and_several(pool: Pool, x: NDArray[np.float32]) -> None:
+    query = np.linspace(-1, 1, DIM)
+    agree(raysal.search(pool, vector=query.tolist(), k=9), expected(x, pool, query, [], 9))
+    both = np.stack([query, x[7]])
+    agree(raysal.search(pool, vector=both, k=9), expected(x, pool, both, [], 9))
+
+
+def test_columns_come_along(pool: Pool) -> None:
+    found = raysal.search(pool, key="item-9", k=20, columns=["label", "key", "id", "label"])
+    assert found.column_names == ["rank", "key", "similarity", "uri", "label", "id"]
+    for row in found.to_pylist():
+        assert row["label"] == f"c{number(row['key']) % 3}"
+        assert row["id"] == number(row["key"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        ({}, ConfigError, "nothing to search for; give exactly one of key, text, image"),
+        ({"key": "item-1", "text": "x"}, ConfigError, "key and text to search for"),
+        ({"key": "item-99"}, LabelError, "1 key is not in the pool: 'item-99'"),
+        ({"key": "item-5"}, LabelError, "1 key is not in the pool: 'item-5'"),
+        ({"key": []}, ConfigError, "an empty list of keys"),
+        ({"text": "x"}, EncoderError, r"holds vectors \(encoder precomputed\), not texts; search by key"),
+        ({"image": b"x"}, EncoderError, r"holds vectors \(encoder precomputed\), not images; search by key"),
+        ({"vector": [1.0, 2.0]}, ConfigError, r"of shape \(2,\); the pool's vectors have 7 numbers"),
+        ({"vector": "x"}, ConfigError, "not a vector of numbers"),
+        ({"vector": [np.nan] * DIM}, ConfigError, "it is not finite"),
+        ({"key": "item-1", "k": 0}, ConfigError, "k: 0 is too small"),
+        ({"key": "item-1", "columns": ["nonesuch"]}, PoolError, "has no column 'nonesuch'"),
+        ({"key": "item-1", "columns": ["rank"]}, ConfigError, "every result has a 'rank' of its own"),
+        ({"key": "item-1", "columns": "label"}, ConfigError, "'label' is not a list of names"),
+        ({"key": "item-1", "backend": "spark"}, RaysalError, "unknown name 'spark'"),
+    ],
+)
+def test_what_cannot_be_searched_for(pool: Pool, asked: dict[str, Any], error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        raysal.search(pool, **asked)
+
+
+def test_a_pool_of_one_item_has_nothing_like_it(tmp_path: Path) -> None:
+    pool = make_pool(tmp_path / "pool", np.ones((1, 3)))
+    assert raysal.search(pool, key="item-000000").num_rows == 0
+    assert raysal.search(pool, vector=[0.0, 0.0, 0.0])["similarity"].to_pylist() == [0.0]
+
+
+# Images, through a tiny network.
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pool of 12 images by `torch:tiny_models:weighted`, beside the folder they lie in."""
+    monkeypatch.syspath_prepend(str(MODELS))
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3)).astype(np.uint8)).save(tmp_path / "photos" / f"{i:02d}.png")
+    raysal.embed(
+        tmp_path / "photos", {"name": "torch:tiny_models:weighted", "size": 16}, out=tmp_path / "pool", metric="l2"
+    )
+    return tmp_path
+
+
+def test_an_image_of_the_pool_finds_itself_and_then_what_its_key_finds(images: Path) -> None:
+    photo = images / "photos" / "07.png"
+    by_key = raysal.search(images / "pool", key="07.png", k=11)
+    by_array = raysal.search(images / "pool", image=np.asarray(Image.open(photo)), k=12)
+    for found in (
+        raysal.search(images / "pool", image=photo, k=12),
+        raysal.search(images / "pool", image=str(photo), k=12),
+        raysal.search(images / "pool", image=photo.read_bytes(), k=12),
+    ):
+        assert found.equals(by_array)
+    assert by_array["key"].to_pylist() == ["07.png", *by_key["key"].to_pylist()]
+    assert by_array["similarity"][0].as_py() == pytest.approx(0, abs=1e-4)
+    assert by_array["uri"][0].as_py() == str(photo)
+
+
+def test_an_image_that_cannot_be_used(images: Path) -> None:
+    broken = images / "broken.png"
+    broken.write_bytes(b"nothing")
+    with pytest.raises(BadItem, match=r"broken\.png: not an image of a known format"):
+        raysal.search(images / "pool", image=broken)
+    with pytest.raises(ConfigError, match=r"absent\.png: the image cannot be read \(No such file"):
+        raysal.search(images / "pool", image=images / "absent.png")
+    with pytest.raises(ConfigError, match="image: 3 is not a path"):
+        raysal.search(images / "pool", image=3)  # type: ignore[arg-type]
+    with pytest.raises(EncoderError, match=r"text: the pool holds images .*not texts; search by image or by key"):
+        raysal.search(images / "pool", text="a cat")
+
+
+def test_other_weights_are_refused(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tiny_models
+
+    from raysal.embed import custom
+
+    for cache in (custom._fingerprint, custom._dim, custom.load_model):
+        cache.cache_clear()
+    monkeypatch.setattr(tiny_models, "weighted", tiny_models.other_weights)
+    try:
+        with pytest.raises(FingerprintMismatch, match=r"the fingerprint of torch:tiny_models:weighted is .*search by"):
+            raysal.search(images / "pool", image=images / "photos" / "07.png")
+        assert raysal.search(images / "pool", key="07.png", k=1).num_rows == 1, "no model is needed for this"
+    finally:
+        for cache in (custom._fingerprint, custom._dim, custom.load_model):
+            cache.cache_clear()
+
+
+def test_an_encoder_that_is_not_there_any_more(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raysal.embed import custom
+
+    for cache in (custom._fingerprint, custom._dim, custom.load_model):
+        cache.cache_clear()
+    monkeypatch.delitem(sys.modules, "tiny_models")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(MODELS)])
+    with pytest.raises(EncoderError, match="torch:tiny_models:weighted: No module named 'tiny_models'"):
+        raysal.search(images / "pool", image=images / "photos" / "07.png")
+
+
+# Texts, through an encoder of the user's own.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letters:
+    """How often each letter stands in a text."""
+
+    scale: float = 1.0
+
+    @property
+    def modality(self) -> Literal["text"]:
+        return "text"
+
+    @property
+    def dim(self) -> int:
+        return 26
+
+    def preprocessing(self) -> Mapping[str, Any]:
+        return {}
+
+    def fingerprint(self) -> str:
+        return digest_of({"scale": self.scale})
+
+    def prepare(self, key: str, payload: Any) -> str:
+        text = check_text(key, payload)
+        if text == "tilt":
+            raise ZeroDivisionError("out of order")
+        return text
+
+    def encode(self, prepared: Sequence[str]) -> NDArray[np.float32]:
+        rows = [np.bincount([ord(c) - 97 for c in text if "a" <= c <= "z"], minlength=26) for text in prepared]
+        return (np.stack(rows) * self.scale).astype(np.float32)
+
+
+TEXTS = ["the cat sat", "dogs bark", "a cat and a hat", "zzz"]
+WHEN = [datetime.date(2020, 1, day) for day in (1, 2, 3, 4)]
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    source = Memory(keys=list("abcd"), texts=TEXTS, carry={"when": WHEN})
+    embed(source, Letters(), tmp_path / "texts")
+    return tmp_path / "texts"
+
+
+def test_a_text_through_an_encoder_in_the_registry(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raysal.embed import ENCODERS
+
+    monkeypatch.setitem(ENCODERS, "Letters", Letters)
+    found = raysal.search(texts, text="the cat sat", k=9, columns=["when"])
+    assert found["key"].to_pylist() == ["a", "c", "b", "d"]
+    assert found["similarity"][0].as_py() == pytest.approx(1)
+    assert found["when"].to_pylist() == [WHEN[0], WHEN[2], WHEN[1], WHEN[3]]
+
+
+def test_an_encoder_that_has_no_name_is_passed_in(texts: Path) -> None:
+    with pytest.raises(EncoderError, match=r"its encoder 'Letters' cannot be made from its name \(unknown name"):
+        raysal.search(texts, text="a hat")
+    assert raysal.search(texts, text="a hat", k=1, encoder=Letters())["key"].to_pylist() == ["c"]
+    with pytest.raises(FingerprintMismatch, match="the fingerprint of Letters"):
+        raysal.search(texts, text="a hat", encoder=replace(Letters(), scale=2.0))
+    with pytest.raises(ConfigError, match="is no encoder"):
+        raysal.search(texts, text="a hat", encoder="sentence")  # type: ignore[arg-type]
+    assert raysal.search(texts, key="a", k=1)["key"].to_pylist() == ["c"]
+
+
+def test_a_text_that_cannot_be_used(texts: Path) -> None:
+    with pytest.raises(BadItem, match="the text: empty text"):
+        raysal.search(texts, text=" ", encoder=Letters())
+    with pytest.raises(EncoderError, match=r"fails on the text \(ZeroDivisionError: out of order\)"):
+        raysal.search(texts, text="tilt", encoder=Letters())
+    with pytest.raises(BadItem, match="the text: a value of 70000 does not fit float16"):
+        raysal.search(texts, text="z" * 70000, encoder=Letters())
