@@ -10,6 +10,7 @@ from raysal.cli.config import app as config_app
 from raysal.cli.demo import demo as demo_command
 from raysal.cli.doctor import doctor as doctor_command
 from raysal.cli.embed import embed as embed_command
+from raysal.cli.index import app as index_app
 from raysal.cli.label import app as label_app
 from raysal.cli.output import run_app
 from raysal.cli.pool import app as pool_app
@@ -54,6 +55,7 @@ app.command("resume")(resume_command)
 app.command("status")(status_command)
 app.add_typer(label_app, name="label")
 app.add_typer(pool_app, name="pool")
+app.add_typer(index_app, name="index")
 app.add_typer(config_app, name="config")
 app.command("doctor")(doctor_command)
 app.command("demo")(demo_command)

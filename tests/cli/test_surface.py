@@ -38,6 +38,7 @@ SURFACE = {
         "--backend",
         "--device",
     ],
+    "index drop": ["pool"],
     "label export": ["run", "--out/-o*", "--waiting"],
     "label import": ["run", "file", "--pool"],
     "pool export": ["pool", "--out/-o*"],
