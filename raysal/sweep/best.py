@@ -18,7 +18,8 @@ class Best:
 
     def __init__(self, lanes: int, m: int, device: torch.device) -> None:
         self.m = m
-        self._floor = torch.full((1, lanes), -torch.inf, device=device)
+        self.floor = torch.full((1, lanes), -torch.inf, device=device)
+        """[1, lanes]; what is not above it is dropped"""
         self._values: list[NDArray[np.floating]] = [np.empty(0, np.float32) for _ in range(lanes)]
         self._ids: list[NDArray[np.int64]] = [np.empty(0, np.int64) for _ in range(lanes)]
         self._held: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating]]] = []
@@ -27,10 +28,10 @@ class Best:
     def offer(self, values: torch.Tensor, ids: NDArray[np.int64]) -> None:
         """Take values [n, lanes] of the items `ids` [n]; -inf is never kept. Values equal to a lane's m-th
         best lose, since theirs is the higher id."""
-        lanes = self._floor.shape[1]
+        lanes = self.floor.shape[1]
         if self.m == 0 or lanes == 0:
             return
-        place = true_places(values > self._floor)
+        place = true_places(values > self.floor)
         if len(place) == 0:
             return
         row, lane = place // lanes, place % lanes
@@ -56,7 +57,7 @@ class Best:
                 self.m,
             )
             if len(self._values[i]) == self.m:
-                self._floor[0, i] = float(self._values[i][-1])
+                self.floor[0, i] = float(self._values[i][-1])
         self._held, self._held_count = [], 0
 
     def result(self) -> list[tuple[NDArray[np.int64], NDArray[np.floating]]]:

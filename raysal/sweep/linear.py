@@ -40,7 +40,8 @@ def columns_of(rows: NDArray[np.floating], partition: Partition) -> torch.Tensor
 def probabilities_of(product: torch.Tensor, head: Linear) -> torch.Tensor:
     """Class probabilities [C, n] from `features @ columns` [n, >= C], whose first columns are the head's."""
     bias = torch.from_numpy(head.bias.astype(np.float32)).to(product.device)[:, None]
-    return torch.softmax(product[:, : len(bias)].T + bias, 0)
+    # Laid out anew: the softmax of transposed logits would copy them, twice.
+    return torch.softmax(product[:, : len(bias)].T.contiguous().add_(bias), 0)
 
 
 @contextmanager

@@ -153,10 +153,15 @@ class _Nearby:
             if place.start == place.stop:
                 continue
             values = product[:, self._classes + place.start : self._classes + place.stop]
-            values = self.similarity(values, rows, place)
-            if out is not None:
-                values.masked_fill_(out[:, None], -torch.inf)
-            each.offer(values, ids)
+            few = self.similarity.above(values, rows, each.floor) if nearest.m == 0 else None
+            if few is None:
+                values = self.similarity(values, rows, place)
+            else:
+                values = self.similarity(values[few], rows.start + few, place)
+            closed = out if out is None or few is None else out[few]
+            if closed is not None:
+                values.masked_fill_(closed[:, None], -torch.inf)
+            each.offer(values, ids if few is None else ids[few.cpu().numpy()])
             if nearest.m:
                 nearest.offer(values.amax(1, keepdim=True), ids)
 
