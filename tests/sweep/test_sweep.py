@@ -8,7 +8,7 @@ import reference
 from conftest import make_pool, mixture
 from programs import local, make_head, random_head
 
-from raysal.fleet import exclude
+from raysal.fleet import BLOCK, exclude
 from raysal.sweep import SCORES, Linear, Search, Sweep, SweepRequest, sweep, unit_rows
 from raysal.sweep.sweep import BINS, merge, sweep_partition
 
@@ -158,3 +158,26 @@ def test_the_size_of_the_reply_does_not_grow_with_the_pool(tmp_path):
         lists = (part.top["margin"], *part.searches[0].of_each, part.sample)
         sizes.append([len(ids) for ids, _ in lists])
     assert sizes[0] == sizes[1] == [7, 5, 5, 5, 6]
+
+
+@pytest.mark.parametrize("each", [3, 200])
+def test_no_neighbour_is_missed_over_many_blocks(each, tmp_path):
+    """Once the lists are full, only rows that can change one are looked at: similarities rise over the pool, so that
+    they change to its end."""
+    rng = np.random.default_rng(3)
+    n = 5 * BLOCK + 77
+    anchors = rng.normal(size=(7, 12)).astype(np.float32)
+    x = rng.normal(size=(n, 12)) + np.linspace(0, 2, n)[:, None] * anchors[rng.integers(7, size=n)]
+    pool = make_pool(tmp_path / "pool", x, chunk_rows=n)
+    own = x.astype(np.float16)
+    out = np.arange(0, n, 3)
+    search = SweepRequest(searches=(Search(anchors=anchors, each=each),))
+    for partitions in (1, 3):
+        fleet = local(pool, partitions)
+        fleet.each(exclude, out)
+        found = sweep(fleet, None, search).searches[0]
+        for anchor, (ids, values) in zip(anchors, found.of_each, strict=True):
+            similarity = reference.cosine(own, anchor)
+            similarity[out] = -np.inf
+            np.testing.assert_allclose(values, np.sort(similarity)[::-1][:each], atol=2e-6)
+            np.testing.assert_allclose(values, similarity[ids], atol=2e-6)
