@@ -168,7 +168,7 @@ def test_a_zero_vector_has_cosine_zero_with_everything_and_a_distance_like_any_o
 @every_metric
 def test_no_similarity_is_beyond_what_equal_vectors_have(metric, tmp_path):
     """Far from the origin a distance is the small difference of large numbers; it is never below zero."""
-    x = (mixture(60, 5)[0] + np.float32(300)).astype(np.float16).astype(np.float32)
+    x = (mixture(60, 64)[0] + np.float32(30)).astype(np.float16).astype(np.float32)
     x[1::2] = x[::2]
     fleet = local(make_pool(tmp_path / "pool", x, metric=metric), 2)
     for ids, values in searched(fleet, Search(anchors=x, each=60))[0].of_each:
