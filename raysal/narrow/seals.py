@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from raysal.fleet import Fleet
+from raysal.fleet import Fleet, Partition
 from raysal.narrow.anchors import Count
 from raysal.narrow.base import Memory, Narrowed, NarrowTask, OneSweep
 from raysal.rng import derive, item_uniform
@@ -20,12 +21,12 @@ from raysal.sweep import Search, Sweep, SweepRequest
 class Seals(OneSweep):
     """The union of the `neighbours` nearest available items of every labelled item, as they were when its label came.
 
-    It grows with the labels and nothing leaves it but what is labelled or taken out; only labels that came since the
-    last round are searched for. A session keeps it beside its rounds; a single `select` searches for all labels.
-    The candidates are in the order of a hash, so that any first part of them is a uniform draw.
+    It grows with the labels and nothing leaves it but what is labelled or taken out, for as long as it is; only labels
+    that came since the last round are searched for. A session keeps it beside its rounds; a single `select` searches
+    for all labels. The candidates are in the order of a hash, so that any first part of them is a uniform draw.
 
-    Cost: one column in the sweep per new label. After many rounds most anchors are of common classes: `anchoral` does
-    not drift so.
+    Cost: one column in the sweep per new label, and a small round trip. After many rounds most anchors are of common
+    classes: `anchoral` does not drift so.
     """
 
     neighbours: Count = 100
@@ -35,14 +36,13 @@ class Seals(OneSweep):
         return SweepRequest(searches=(Search(anchors=anchors, each=self.neighbours),) if len(anchors) else ())
 
     @staticmethod
-    def new(task: NarrowTask) -> np.ndarray:
+    def new(task: NarrowTask) -> NDArray[np.bool_]:
         """Which of the labelled items were not searched for yet, bool [n]."""
         return ~np.isin(task.labelled.ids, [] if task.memory is None else task.memory.searched)
 
     def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
-        del fleet
         if len(task.labelled) == 0:
-            return Narrowed(ids=None, rule=f"all {found.rows} (no labels yet)")
+            return Narrowed(ids=None, rule=f"all {found.rows} (no labels yet)", memory=task.memory)
         lists = [ids for search in found.searches for ids, _ in search.of_each]
         before = task.memory or Memory(found=np.empty(0, np.int64), searched=np.empty(0, np.int64))
         new = int(self.new(task).sum())
@@ -50,10 +50,16 @@ class Seals(OneSweep):
             found=np.unique(np.concatenate([before.found, *lists])),
             searched=np.union1d(before.searched, task.labelled.ids),
         )
-        order = np.argsort(item_uniform(derive(task.key, "seals"), memory.found), kind="stable")
+        ids = np.concatenate(fleet.each(still_available, memory.found))
+        order = np.argsort(item_uniform(derive(task.key, "seals"), ids), kind="stable")
         return Narrowed(
-            ids=memory.found[order],
-            rule=f"{len(memory.found)} neighbours of {len(memory.searched)} labelled, {new} of them new, "
-            f"of {found.rows}",
+            ids=ids[order],
+            rule=f"{len(ids)} neighbours of {len(memory.searched)} labelled, {new} of them new, of {found.rows}",
             memory=memory,
         )
+
+
+def still_available(partition: Partition, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of `ids` that live here and may be picked, ascending."""
+    rows = partition.rows_of(ids)
+    return partition.ids[rows[partition.available[rows]]]
