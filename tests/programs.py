@@ -19,6 +19,20 @@ from raysal.update import Head
 
 SMALL: dict[str, dict[str, Any]] = {
     "anchoral": {"anchors": 3, "neighbours": 40, "subpool": 60, "explore": 5},
+    "filter": {
+        "inner": {"name": "uniform", "size": 80},
+        "outliers": "knn",
+        "outlier_share": 0.05,
+        "duplicates": 0.98,
+    },
+    "mixed": {
+        "size": 60,
+        "parts": [
+            {"name": "anchoral", "share": 2, "anchors": 3, "neighbours": 20},
+            {"name": "seals", "neighbours": 9},
+            {"name": "top_score"},
+        ],
+    },
     "seals": {"neighbours": 9},
     "top_score": {"size": 60},
     "uniform": {"size": 60},

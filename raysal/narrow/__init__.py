@@ -9,12 +9,16 @@ import numpy as np
 from raysal.fleet import Fleet, keep
 from raysal.narrow.anchoral import AnchorAL
 from raysal.narrow.base import LabelledVectors, Memory, Narrowed, Narrower, NarrowTask
+from raysal.narrow.filter import Filter
+from raysal.narrow.mixed import Mixed
 from raysal.narrow.seals import Seals
 from raysal.narrow.simple import Everything, TopScore, Uniform
 from raysal.sweep import Sweep
 
 NARROWERS: dict[str, type[Narrower]] = {
     "anchoral": AnchorAL,
+    "filter": Filter,
+    "mixed": Mixed,
     "none": Everything,
     "seals": Seals,
     "top_score": TopScore,

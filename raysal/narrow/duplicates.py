@@ -1,0 +1,124 @@
+"""Which items nearly repeat another: exact, however many there are.
+
+A product in single precision finds the pairs that could be near enough; those too close to the threshold to tell are
+settled by direct differences in double precision. So an exact copy is at similarity 1, or at distance 0, and nothing
+depends on how products are rounded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.errors import ConfigError
+from raysal.fleet import Partition
+from raysal.select.distances import slack
+from raysal.sweep.linear import columns_of
+from raysal.sweep.similarity import Similarity, unit_rows
+from raysal.types import Metric
+
+TILE = 1024
+"""Columns of a product: with a block it is 16 MB."""
+ROWS = 512
+"""Rows that are compared at once with those before them."""
+PAIRS = 8192
+"""Pairs that are settled at once."""
+
+
+def least_similarity(duplicates: float, metric: Metric, field: str) -> float:
+    """The similarity (`raysal.sweep.similarity`) from which on two items are near-duplicates: by the cosine it is
+    `duplicates` itself, by L2 that is a distance.
+
+    Raises:
+        ConfigError: no cosine above 0 and up to 1.
+    """
+    if metric == "l2":
+        return -(duplicates**2)
+    if not 0 < duplicates <= 1:
+        problem = f"{duplicates:g} is no similarity, and this pool's neighbours are found by the cosine"
+        raise ConfigError(field, problem, "use more than 0 and at most 1, as 0.99")
+    return duplicates
+
+
+def exact_similarities(x: NDArray[np.floating], y: NDArray[np.floating], metric: Metric) -> NDArray[np.float64]:
+    """Similarities float64 [p] of pairs of rows of x and y [p, d], by their differences: of copies exactly 1, or 0."""
+    a, b = x.astype(np.float64), y.astype(np.float64)
+    if metric == "l2":
+        return np.asarray(-((a - b) ** 2).sum(1))
+    lengths = np.sqrt((a * a).sum(1)), np.sqrt((b * b).sum(1))
+    there = (lengths[0] > 0) & (lengths[1] > 0)
+    a /= np.where(there, lengths[0], 1)[:, None]
+    b /= np.where(there, lengths[1], 1)[:, None]
+    return np.where(there, 1 - ((a - b) ** 2).sum(1) / 2, 0.0)
+
+
+def settle(
+    values: torch.Tensor,
+    allowance: torch.Tensor,
+    least: float,
+    x: NDArray[np.floating],
+    y: NDArray[np.floating],
+    metric: Metric,
+) -> NDArray[np.bool_]:
+    """Which pairs of rows of x [n, d] and y [m, d] are at least that similar, bool [n, m]: `values` [n, m] are their
+    similarities up to the `allowance`."""
+    near = np.asarray((values - allowance >= least).cpu().numpy())
+    row, column = ((values + allowance >= least).cpu().numpy() & ~near).nonzero()
+    for start in range(0, len(row), PAIRS):
+        i, j = row[start : start + PAIRS], column[start : start + PAIRS]
+        near[i, j] = exact_similarities(x[i], y[j], metric) >= least
+    return near
+
+
+def allowance_of(features: torch.Tensor, sq_x: torch.Tensor, sq_y: torch.Tensor, metric: Metric) -> torch.Tensor:
+    """By how much similarities in single precision can be off: of vectors as wide as `features` [., d], whose squared
+    norms are sq_x [n] and sq_y [m]. For the cosine all have length 1, and it is one number."""
+    share = slack((features,))
+    return torch.tensor(share, device=features.device) if metric == "cosine" else share * (sq_x[:, None] + sq_y)
+
+
+def drop_repeats(partition: Partition, vectors: NDArray[np.float32], least: float) -> int:
+    """Drop the available rows that nearly repeat one of `vectors` [a, d]; returns how many. O(n a d)."""
+    similarity, rows = Similarity(partition, vectors), np.flatnonzero(partition.available)
+    tiles = [
+        (slice(low, low + TILE), columns_of(similarity.anchors[low : low + TILE], partition))
+        for low in range(0, len(vectors), TILE)
+    ]
+    sq_vectors = torch.from_numpy((vectors.astype(np.float64) ** 2).sum(1).astype(np.float32)).to(partition.device)
+    for block in partition.blocks(rows):
+        repeats = np.zeros(block.n, bool)
+        place = torch.from_numpy(block.rows).to(partition.device)
+        sq_rows = partition.sq_norms()[place]
+        for columns, tile in tiles:
+            values = (block.features @ tile)[: block.n, : len(vectors[columns])]
+            values = similarity(values, place, columns)
+            allowance = allowance_of(block.features, sq_rows, sq_vectors[columns], partition.metric)
+            able = (values + allowance >= least).any(1)  # few rows are near anything
+            some = able.cpu().numpy().nonzero()[0]
+            if len(some):
+                own = block.features[: block.n][able, : partition.dim].cpu().numpy()
+                doubt = allowance[able] if allowance.ndim else allowance
+                near = settle(values[able], doubt, least, own, vectors[columns], partition.metric)
+                repeats[some] |= near.any(1)
+        partition.available[block.rows[repeats]] = False
+    return len(rows) - int(partition.available.sum())
+
+
+def first_of_each(vectors: NDArray[np.float32], least: float, metric: Metric) -> NDArray[np.bool_]:
+    """Which of vectors [n, d] nearly repeat none that was kept before them. O(n^2 d), memory O(n ROWS)."""
+    kept = np.zeros(len(vectors), bool)
+    compared = torch.from_numpy(unit_rows(vectors) if metric == "cosine" else vectors)
+    sq_norms = (compared.double() ** 2).sum(1).float()
+    for start in range(0, len(vectors), ROWS):
+        stop = min(start + ROWS, len(vectors))
+        before = np.append(np.flatnonzero(kept), np.arange(start, stop))
+        values = compared[start:stop] @ compared[before].T
+        if metric == "l2":
+            values.mul_(2).sub_(sq_norms[start:stop, None]).sub_(sq_norms[before])
+        allowance = allowance_of(compared, sq_norms[start:stop], sq_norms[before], metric)
+        near = settle(values, allowance, least, vectors[start:stop], vectors[before], metric)
+        old = len(before) - (stop - start)
+        for i in range(stop - start):
+            kept[start + i] = not near[i, :old].any() and not (near[i, old:] & kept[start:stop]).any()
+    return kept

@@ -1,0 +1,145 @@
+"""A budget shared over several rules, which look at the pool in one sweep."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from itertools import accumulate
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from raysal.config import Choice
+from raysal.errors import ConfigError
+from raysal.fleet import Fleet
+from raysal.narrow.anchors import Count
+from raysal.narrow.base import Memory, Narrowed, NarrowTask, OneSweep
+from raysal.narrow.seals import Seals
+from raysal.sweep import Sweep, SweepRequest
+
+SIZES = ("size", "subpool")
+"""What rules call the number of items they give; a part that does not set its own gives as many as are mixed."""
+
+
+class Part(Choice):
+    """A rule, its fields, and its share of the budget: `{name = "anchoral", share = 0.5, anchors = 20}`."""
+
+    share: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+
+DEFAULT = (
+    Part(name="anchoral", share=0.5),
+    Part(name="top_score", share=0.25),
+    Part(name="uniform", share=0.25),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixed(OneSweep):
+    """`size` candidates from several rules at once: neighbours of what is known find more of it, a score finds what the
+    head is unsure of, and a uniform sample what neither would.
+
+    `parts` are rules with their fields and a `share` each (default 1); shares are taken in proportion. In order, each
+    part gives its best floor(share * size) items that no earlier part gave. What parts do not fill is uniform, so that
+    exactly min(size, available) come out; a part that narrows nothing, as `anchoral` before any label, counts as
+    uniform. With no more than `size` available nothing is narrowed.
+
+    Parts are rules that need the round's sweep and no more, and all share one: the pool is read once. At most one of
+    them may accumulate over the rounds (`seals`). A part's own `size` or `subpool` is that of the mixture unless it is
+    given. Use in place of `anchoral` alone where the labels do not show every kind of what is looked for yet.
+    """
+
+    size: Count = 10_000
+    parts: tuple[Part, ...] = DEFAULT
+
+    def __post_init__(self) -> None:
+        # Python may give plain names and mappings; a config has them checked by now.
+        object.__setattr__(self, "parts", tuple(Part.model_validate(part) for part in self.parts))
+        if not self.parts:
+            raise ConfigError("narrow.parts", "there are none", f'for example [{{name = "{DEFAULT[0].name}"}}]')
+        if sum(map(accumulates, self.rules())) > 1:
+            raise ConfigError("narrow.parts", "two of them accumulate over the rounds", "keep one")
+
+    def rules(self) -> list[OneSweep]:
+        """The rules of the parts.
+
+        Raises:
+            UnknownName, ConfigError: one of them, or a field of it, does not exist, or it needs more than the sweep.
+        """
+        from raysal.narrow import NARROWERS
+
+        able = {name: rule for name, rule in NARROWERS.items() if issubclass(rule, OneSweep)}
+        rules: list[OneSweep] = []
+        for place, part in enumerate(self.parts):
+            where = f"narrow.parts.{place}"
+            cls = NARROWERS.get(part.name.partition(":")[0])
+            if cls is not None and not issubclass(cls, OneSweep):
+                problem = f"{part.name!r} needs more than the round's one sweep, and cannot be a part"
+                raise ConfigError(where, problem, f"use one of: {', '.join(sorted(able))}")
+            sizes = {} if cls is None else {f.name: self.size for f in fields(cls) if f.name in SIZES}  # type: ignore[arg-type]
+            rules.append(Choice(name=part.name, **{**sizes, **(part.model_extra or {})}).build(where, able))
+        return rules
+
+    def quotas(self) -> list[int]:
+        """floor(share * size) of each part. Shares are taken as the decimals they are written as."""
+        shares = [Fraction(str(part.share)) for part in self.parts]
+        return [math.floor(share * self.size / sum(shares)) for share in shares]
+
+    def request(self, task: NarrowTask) -> SweepRequest:
+        if task.available <= self.size:
+            return SweepRequest()
+        return together([rule.request(task) for rule in self.rules()], self.size)
+
+    def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
+        if task.available <= self.size:
+            return Narrowed(ids=None, rule=f"all {found.rows}", memory=task.memory)
+        rules = self.rules()
+        given = [rule.narrowed(fleet, task, own) for rule, own in zip(rules, self.views(task, found), strict=True)]
+        taken: NDArray[np.int64] = np.empty(0, np.int64)
+        texts = []
+        for part, own, quota in zip(self.parts, given, self.quotas(), strict=True):
+            if own.ids is None:
+                texts.append(f"0 by {part.name} ({own.rule})")
+                continue
+            best = own.ids[~np.isin(own.ids, taken)][:quota]
+            taken = np.concatenate([taken, best])
+            texts.append(f"{len(best)} by {part.name} ({own.rule})")
+        sample = found.sample[0]
+        spare = sample[~np.isin(sample, taken)][: self.size - len(taken)]
+        if len(spare):
+            texts.append(f"{len(spare)} uniform for what they left")
+        ids = np.concatenate([taken, spare])
+        memories: list[Memory] = [own.memory for own in given if own.memory is not None]
+        return Narrowed(
+            ids=ids,
+            rule=f"mixed {len(ids)} of {found.rows}: {', '.join(texts)}",
+            memory=next(iter(memories), None),
+        )
+
+    def views(self, task: NarrowTask, found: Sweep) -> list[Sweep]:
+        """The sweep as each part would have it, with its own searches alone."""
+        counts = [len(rule.request(task).searches) for rule in self.rules()]
+        stops = list(accumulate(counts))
+        return [
+            replace(found, searches=found.searches[stop - count : stop])
+            for count, stop in zip(counts, stops, strict=True)
+        ]
+
+
+def together(requests: list[SweepRequest], sample: int) -> SweepRequest:
+    """One request that finds what each of these asks for, and a sample of at least this size."""
+    merged: dict[str, Any] = {
+        "scores": tuple(sorted({score for request in requests for score in request.scores})),
+        "top": max(request.top for request in requests),
+        "searches": tuple(search for request in requests for search in request.searches),
+        "sample": max(sample, *(request.sample for request in requests)),
+    }
+    return SweepRequest(**merged)
+
+
+def accumulates(rule: OneSweep) -> bool:
+    """Whether a rule has a memory."""
+    return isinstance(rule, Seals) or (isinstance(rule, Mixed) and any(map(accumulates, rule.rules())))

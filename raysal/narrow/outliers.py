@@ -1,0 +1,150 @@
+"""How far items lie from everything labelled: by the k-th nearest labelled item, or by a Gaussian for every class.
+
+Larger is farther. Distances are computed beside the data, in blocks, so that a row's is the same bits wherever it lies.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.fleet import Partition
+from raysal.fleet.partition import padded
+from raysal.narrow.base import LabelledVectors
+from raysal.sweep.linear import columns_of
+from raysal.sweep.similarity import Similarity, unit_rows
+from raysal.types import Metric
+
+TILE = 1024
+"""Columns of a product: with a block it is 16 MB."""
+
+
+def knn_distances(partition: Partition, vectors: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """Of every available row, the distance [n] to the k-th nearest of `vectors` [a, d], or to the farthest of fewer:
+    minus its similarity, so squared for L2. O(n a d).
+
+    Sun, Ming, Zhu & Li, "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022.
+    """
+    similarity, found = Similarity(partition, vectors), [np.empty(0, np.float32)]
+    tiles = [
+        (slice(low, low + TILE), columns_of(similarity.anchors[low : low + TILE], partition))
+        for low in range(0, len(vectors), TILE)
+    ]
+    for block in partition.blocks(np.flatnonzero(partition.available)):
+        place = torch.from_numpy(block.rows).to(partition.device)
+        nearest = torch.empty(block.n, 0, device=partition.device)
+        for columns, tile in tiles:
+            values = (block.features @ tile)[: block.n, : len(vectors[columns])]
+            both = torch.cat([nearest, similarity(values, place, columns)], 1)
+            nearest = both.topk(min(k, both.shape[1]), 1).values
+        found.append(-nearest[:, -1].cpu().numpy())
+    return np.concatenate(found)
+
+
+class Gaussians(NamedTuple):
+    """A mean for every class and one covariance for all, as they travel: the columns of `whitener` float32 [d, d] turn
+    rows less `centre` float32 [d] into ones of unit covariance; `means` float32 [C, d] are so already."""
+
+    centre: NDArray[np.float32]
+    whitener: NDArray[np.float32]
+    means: NDArray[np.float32]
+
+
+def fit_gaussians(labelled: LabelledVectors, metric: Metric) -> Gaussians:
+    """The Gaussians of labelled vectors, of unit length for the cosine. O(n d^2 + d^3) in double precision.
+
+    The covariance is that within classes, shrunk towards a multiple of the identity, so that it has an inverse however
+    few labels there are; with one label a class, or all alike, it is the identity.
+    """
+    x = (unit_rows(labelled.vectors) if metric == "cosine" else labelled.vectors).astype(np.float64)
+    names, members = np.unique(np.array(labelled.classes, dtype=str), return_inverse=True)
+    counts = np.bincount(members)
+    means = np.array([x[members == c].mean(0) for c in range(len(names))])
+    rest = x - means[members]
+    rest[counts[members] == 1] = 0.0  # exactly: a mean of one may be off by rounding
+    centre = x.mean(0)
+    factor = np.linalg.cholesky(shrunk(rest, len(x) - len(names)))
+    whitener = np.linalg.inv(factor).T
+    return Gaussians(
+        centre=centre.astype(np.float32),
+        whitener=whitener.astype(np.float32),
+        means=((means - centre) @ whitener).astype(np.float32),
+    )
+
+
+def shrunk(rest: NDArray[np.float64], freedom: int) -> NDArray[np.float64]:
+    """A covariance [d, d] of what means leave of rows [n, d], with `freedom` degrees of freedom: (1 - r) S + r m I, m
+    the mean variance, and r from the oracle approximating shrinkage.
+
+    Chen, Wiesel, Eldar & Hero, "Shrinkage Algorithms for MMSE Covariance Estimation", IEEE TSP 2010, equation 23.
+    """
+    dim = rest.shape[1]
+    identity: NDArray[np.float64] = np.eye(dim)
+    total = float((rest * rest).sum())
+    if freedom < 1 or total == 0:
+        return identity
+    sample = rest.T @ rest / freedom
+    trace, squares = float(np.trace(sample)), float((sample * sample).sum())
+    numerator = (1 - 2 / dim) * squares + trace**2
+    denominator = (freedom + 1 - 2 / dim) * (squares - trace**2 / dim)
+    share = 1.0 if numerator >= denominator else numerator / denominator
+    return np.asarray((1 - share) * sample + share * trace / dim * identity)
+
+
+def mahalanobis_distances(partition: Partition, gaussians: Gaussians) -> NDArray[np.float32]:
+    """Of every available row, the squared Mahalanobis distance [n] to the nearest class mean. O(n d (d + C)).
+
+    Lee, Lee, Lee & Shin, "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial
+    Attacks", NeurIPS 2018.
+    """
+    device, width = partition.device, partition.width
+    centre = padded(gaussians.centre[None], width, torch.float32, device)
+    whitener = padded(_square(gaussians.whitener, width), width, torch.float32, device)
+    means = columns_of(gaussians.means, partition)
+    sq_means = torch.from_numpy((gaussians.means.astype(np.float64) ** 2).sum(1).astype(np.float32)).to(device)
+    found: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
+    for block in partition.blocks(np.flatnonzero(partition.available)):
+        features = block.features
+        if partition.metric == "cosine":
+            norms = torch.ones(len(features), device=device)
+            norms[: block.n] = partition.sq_norms()[torch.from_numpy(block.rows).to(device)]
+            features = features * norms.clamp_min(torch.finfo(torch.float32).tiny).rsqrt()[:, None]
+        white = (features - centre) @ whitener
+        products = (white @ means)[:, : len(sq_means)]
+        distances = (white * white).sum(1)[:, None] - 2 * products + sq_means
+        found.append(distances.amin(1).clamp_min(0)[: block.n].cpu().numpy())
+    return np.concatenate(found)
+
+
+def _square(matrix: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """A [d, d] with zero rows appended, to meet rows of a block."""
+    return np.concatenate([matrix, np.zeros((width - len(matrix), matrix.shape[1]), np.float32)])
+
+
+# Functions of a partition.
+
+
+def measure_knn(partition: Partition, name: str, vectors: NDArray[np.float32], k: int) -> int:
+    """Keep every available row's distance in `state[name]`; returns how many there are."""
+    return _measured(partition, name, knn_distances(partition, vectors, k))
+
+
+def measure_mahalanobis(partition: Partition, name: str, gaussians: Gaussians) -> int:
+    """Keep every available row's distance in `state[name]`; returns how many there are."""
+    return _measured(partition, name, mahalanobis_distances(partition, gaussians))
+
+
+def _measured(partition: Partition, name: str, distances: NDArray[np.float32]) -> int:
+    partition.state[name] = partition.ids[partition.available], distances
+    return len(distances)
+
+
+def drop_above(partition: Partition, name: str, threshold: float) -> int:
+    """Drop the rows whose number in `state[name]` is above the threshold, and let the numbers go; returns how many."""
+    ids, values = partition.state.pop(name)
+    far = partition.rows_of(ids[values > threshold])
+    partition.available[far] = False
+    return len(far)
