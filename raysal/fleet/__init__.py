@@ -38,24 +38,29 @@ __all__ = [
 def open_fleet(pool: Pool, config: FleetConfig) -> Fleet:
     """A fleet over `pool` as the config asks: in this process, or in Ray actors (ray is imported only then).
 
-    Partitions default to one locally, and to one per CPU of the cluster with Ray.
+    Partitions default to one locally, and to one per CPU of the cluster with Ray. With a `service` the fleet is a
+    session of it.
 
     Raises:
-        ConfigError: there is no such device, or no cluster at the address.
+        ConfigError: there is no such device, no cluster at the address, or no such service.
+        FingerprintMismatch: the service is over another pool.
     """
+    if config.service is not None:
+        if config.backend != "ray":
+            problem = f"a service is on Ray, the backend is {config.backend}"
+            raise ConfigError("fleet.service", problem, 'backend = "ray"')
+        from raysal.fleet.service import attach, join
+
+        join(config.address)
+        return attach(config.service, pool, call_timeout=config.call_timeout)
     if config.backend == "local":
         _check_device(config.device)
         specs = plan_partitions(pool, config.partitions or 1, device=config.device, threads=config.threads)
         return LocalFleet(specs)
-    from raysal.fleet.ray_fleet import RayFleet, check_device, cluster_cpus, connect
+    from raysal.fleet.ray_fleet import RayFleet, connect, plan_for_cluster
 
     connect(config.address)
-    check_device(config.device)
-    cpus = cluster_cpus()
-    count = config.partitions or cpus
-    threads = config.threads or max(cpus // count, 1)
-    specs = plan_partitions(pool, count, device=config.device, threads=threads)
-    return RayFleet(specs, call_timeout=config.call_timeout)
+    return RayFleet(plan_for_cluster(pool, config), call_timeout=config.call_timeout)
 
 
 def _check_device(device: str) -> None:

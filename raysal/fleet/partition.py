@@ -9,17 +9,19 @@ tests/test_laws.py holds it.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.errors import FingerprintMismatch
 from raysal.pool import Pool
 
 BLOCK = 4096
@@ -43,6 +45,8 @@ class PartitionSpec:
     device: str = "cpu"
     threads: int = 0
     """CPU threads for the products; 0 leaves the process as it is."""
+    fingerprint: str = ""
+    """The pool's, which whatever lies there must have, also after a restart; empty for any."""
 
 
 class Block(NamedTuple):
@@ -69,7 +73,14 @@ def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int
             if start < high and stop > low
         ]
         specs.append(
-            PartitionSpec(index=index, pool=str(pool.path), slices=tuple(slices), device=device, threads=threads)
+            PartitionSpec(
+                index=index,
+                pool=str(pool.path.absolute()),  # the processes of a service have another working directory
+                slices=tuple(slices),
+                device=device,
+                threads=threads,
+                fingerprint=pool.fingerprint,
+            )
         )
     return specs
 
@@ -80,10 +91,14 @@ class Partition:
 
     Memory: 8 bytes a row for ids, 4 for squared norms, 2 for the masks. The vectors stay in the page cache; on a GPU
     they are resident, as float16, if they take no more than RESIDENT of its free memory, else they are streamed to
-    it."""
+    it. A further `view` costs its masks and its state."""
 
     def __init__(self, spec: PartitionSpec) -> None:
+        """Raises: PoolError: the pool cannot be opened. FingerprintMismatch: it is not the one of the spec."""
         pool = Pool(Path(spec.pool))
+        if spec.fingerprint not in ("", pool.fingerprint):
+            fix = "open the pool anew; a service over it is to be stopped and started again"
+            raise FingerprintMismatch(pool.path, "the pool's fingerprint", spec.fingerprint, pool.fingerprint, fix)
         self.index = spec.index
         self.spec = spec
         self.metric = pool.metric
@@ -94,9 +109,8 @@ class Partition:
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
         ids = [pool.chunks[chunk].ids()[low:high] for chunk, low, high in spec.slices]
         self.ids: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *ids])
-        self._sq_norms: torch.Tensor | None = None
         self.held: dict[str, Any] = {}
-        """What is a function of files alone, such as an index that was read: `reset` leaves it."""
+        """What is a function of files alone, such as an index that was read: `reset` leaves it, views share it."""
         self.reset()
 
     def __len__(self) -> int:
@@ -107,6 +121,12 @@ class Partition:
         self.available: NDArray[np.bool_] = np.ones(len(self.ids), bool)
         self.candidate: NDArray[np.bool_] = self.available.copy()
         self.state: dict[str, Any] = {}
+
+    def view(self) -> Self:
+        """The same rows for another session: data and `held` are shared, the masks and the state are its own."""
+        other = copy.copy(self)
+        other.reset()
+        return other
 
     def _resident(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
         """The vectors on the device if they fit there, else as they are."""
@@ -170,13 +190,14 @@ class Partition:
             yield Block(np.arange(start, stop), buffer)
 
     def sq_norms(self) -> torch.Tensor:
-        """Squared Euclidean norms float32 [n] on the device; computed in one pass, then kept."""
-        if self._sq_norms is None:
+        """Squared Euclidean norms float32 [n] on the device; computed in one pass, then held."""
+        if "sq_norms" not in self.held:
             norms = torch.empty(len(self), device=self.device)
             for block in self.blocks():
                 norms[block.rows[0] : block.rows[-1] + 1] = (block.features * block.features).sum(1)[: block.n]
-            self._sq_norms = norms
-        return self._sq_norms
+            self.held["sq_norms"] = norms
+        found: torch.Tensor = self.held["sq_norms"]
+        return found
 
 
 def _tensor(values: NDArray[np.float16]) -> torch.Tensor:

@@ -3,14 +3,18 @@ partition is rebuilt, is in `partition` and `replay`.
 
 Ray restarts a dead actor's process but never repeats a call by itself: a repeat would run on a fresh, empty
 partition and return a wrong result without an error. The driver repeats, with the calls that are missing.
+
+A service is the same actors with names, which outlive the process that started them (`raysal.fleet.service`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -18,9 +22,11 @@ import ray
 import ray.exceptions
 import torch
 
+from raysal.config import FleetConfig
 from raysal.errors import ConfigError, FleetError, RaysalError
-from raysal.fleet.partition import Partition, PartitionSpec
-from raysal.fleet.replay import Behind, Call, Done, Host
+from raysal.fleet.partition import Partition, PartitionSpec, plan_partitions
+from raysal.fleet.replay import Behind, Call, Done, Host, Stale
+from raysal.pool import Pool
 
 R = TypeVar("R")
 
@@ -32,6 +38,10 @@ CREATION_TIMEOUT = 300.0
 word."""
 REACH_TIMEOUT = 5.0
 """Seconds a cluster may take to accept a connection. Ray itself tries for a minute, and writes to the log."""
+NAMESPACE = "raysal"
+"""Where Ray keeps the names of services."""
+WATCH = "watch"
+"""The concurrency group of what a service's actor answers while it computes."""
 OBJECT_STORE_BYTES = 256 * 2**20
 """Size of the object store when Ray is started here. Pools are mapped from files and never pass through
 it."""
@@ -105,62 +115,136 @@ def cluster_cpus() -> int:
     return max(int(ray.cluster_resources().get("CPU", 1)), 1)
 
 
+def plan_for_cluster(pool: Pool, config: FleetConfig) -> list[PartitionSpec]:
+    """The partitions of a pool: as many as there are CPUs, and threads that share them, unless the config says.
+
+    Raises:
+        ConfigError: no node of the cluster has the device.
+    """
+    check_device(config.device)
+    cpus = cluster_cpus()
+    count = config.partitions or cpus
+    threads = config.threads or max(cpus // count, 1)
+    return plan_partitions(pool, count, device=config.device, threads=threads)
+
+
 class PartitionActor:
     """Hosts one partition in a process of its own."""
 
-    def __init__(self, spec: PartitionSpec) -> None:
+    def __init__(self, spec: PartitionSpec, most: int = 1) -> None:
         if spec.threads:
             import torch
 
             torch.set_num_threads(spec.threads)  # Ray exports OMP_NUM_THREADS=1
-        self._host = Host(lambda: Partition(spec))
+        self._spec = spec
+        self._data: Partition | None = None
+        self._host = Host(self._view, most)
 
-    def apply(self, program: int, first: int, calls: Sequence[Call]) -> Done | Behind:
-        return self._host.run(program, first, calls)
+    def _view(self) -> Partition:
+        if self._data is None:
+            self._data = Partition(self._spec)
+        return self._data.view()
+
+    def ready(self) -> None:
+        """Open the files, so that what is wrong with them shows now."""
+        self._view()
+
+    def apply(self, program: int, first: int, calls: Sequence[Call], session: str = "") -> Done | Behind | Stale:
+        return self._host.run(program, first, calls, session)
+
+
+class ServiceActor(PartitionActor):
+    """Hosts one partition of a service, for several sessions."""
+
+    def __init__(self, spec: PartitionSpec, most: int, count: int) -> None:
+        super().__init__(spec, most)
+        self._count = count
+
+    def forget(self, session: str) -> None:
+        self._host.forget(session)
+
+    def about(self) -> tuple[PartitionSpec, int]:
+        """The partition, and how many the service has."""
+        return self._spec, self._count
+
+    def at_work(self) -> float:
+        """Seconds that the call now made has taken; 0 when there is none."""
+        since = self._host.since
+        return 0.0 if since is None else time.monotonic() - since
+
+
+def start_actor(spec: PartitionSpec) -> Any:
+    """An actor that ends with this process."""
+    return ray.remote(PartitionActor).options(**_options(spec)).remote(spec)
+
+
+def start_named(spec: PartitionSpec, name: str, most: int, count: int) -> Any:
+    """An actor that outlives this process, or the one that has its name already."""
+    remote: Any = ray.remote(ServiceActor)
+    named = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    return remote.options(concurrency_groups={WATCH: 1}, **named, **_options(spec)).remote(spec, most, count)
+
+
+def _options(spec: PartitionSpec) -> dict[str, Any]:
+    return {
+        "num_cpus": max(spec.threads, 1),
+        "num_gpus": 1 if spec.device.startswith("cuda") else 0,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+    }
+
+
+def named_actors() -> dict[str, Any]:
+    """The actors of all services on the cluster, by name."""
+    found = {}
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["namespace"] == NAMESPACE:
+            with contextlib.suppress(ValueError):  # it went in between
+                found[actor["name"]] = ray.get_actor(actor["name"], namespace=NAMESPACE)
+    return found
+
+
+def about(actor: Any, partition: int) -> tuple[PartitionSpec, int]:
+    """What an actor of a service says of itself, also while it computes.
+
+    Raises:
+        FleetError: it does not answer.
+    """
+    found: tuple[PartitionSpec, int] = _result(_watch(actor.about), partition, CREATION_TIMEOUT)
+    return found
+
+
+def _watch(method: Any) -> Any:
+    """Call a method of a service's actor that need not wait for the calls of its sessions."""
+    return method.options(concurrency_group=WATCH).remote()
+
+
+def end(actors: Iterable[Any]) -> None:
+    for actor in actors:
+        ray.kill(actor)
 
 
 class RayFleet:
-    """One actor per partition, `threads` CPUs each. Needs `connect` first."""
+    """One actor per partition, `threads` CPUs each. Needs `connect` first.
 
-    def __init__(self, specs: Sequence[PartitionSpec], *, call_timeout: float = 1800.0) -> None:
+    With `actors` of a service it is one session of them: closing it forgets the session, and leaves them alive.
+    """
+
+    def __init__(
+        self, specs: Sequence[PartitionSpec], *, call_timeout: float = 1800.0, actors: Sequence[Any] = ()
+    ) -> None:
         """Raises: FleetError: the cluster has no room for the actors, or an actor cannot open its files."""
         self._timeout = call_timeout
         self._program = 0
         self._log: list[Call] = []
-        remote = ray.remote(PartitionActor)
-        self._actors = [
-            remote.options(
-                num_cpus=max(spec.threads, 1),
-                num_gpus=1 if spec.device.startswith("cuda") else 0,
-                max_restarts=-1,
-                max_task_retries=0,
-            ).remote(spec)
-            for spec in specs
-        ]
-        self._needs = {
-            "CPU": sum(max(spec.threads, 1) for spec in specs),
-            "GPU": sum(spec.device.startswith("cuda") for spec in specs),
-        }
+        self._session = uuid.uuid4().hex if actors else ""
+        self._actors = list(actors) or [start_actor(spec) for spec in specs]
         try:
-            self._await_placement()
+            if not actors:
+                await_ready(self._actors, specs)
         except BaseException:
             self.close()
             raise
-
-    def _await_placement(self) -> None:
-        ready = [actor.apply.remote(self._program, 0, []) for actor in self._actors]
-        _, late = ray.wait(ready, num_returns=len(ready), timeout=CREATION_TIMEOUT)
-        if late:
-            free = ray.available_resources()
-            demand = ", ".join(f"{count} {name}s" for name, count in self._needs.items() if count)
-            supply = ", ".join(f"{free.get(name, 0):g} {name}s" for name, count in self._needs.items() if count)
-            raise FleetError(
-                ready.index(late[0]),
-                f"not placed within {CREATION_TIMEOUT:g} s: {len(ready)} partitions need {demand} in all, "
-                f"free now: {supply}; use fewer partitions or threads, or a larger cluster",
-            )
-        for index, reference in enumerate(ready):
-            _result(reference, index)
 
     @property
     def size(self) -> int:
@@ -175,7 +259,9 @@ class RayFleet:
         first = len(self._log)
         self._log.append(call)
         shared = ray.put([call])  # serialised once, however many partitions
-        pending = {actor.apply.remote(self._program, first, shared): i for i, actor in enumerate(self._actors)}
+        pending = {
+            actor.apply.remote(self._program, first, shared, self._session): i for i, actor in enumerate(self._actors)
+        }
         deadlines = [time.monotonic() + self._timeout] * len(self._actors)
         deaths = [0] * len(self._actors)
         results: dict[int, Any] = {}
@@ -184,7 +270,8 @@ class RayFleet:
         def send(i: int, made: int) -> None:
             """Send all calls after the first `made`, with time for each of them."""
             deadlines[i] = time.monotonic() + self._timeout * (len(self._log) - made)
-            pending[self._actors[i].apply.remote(self._program, made, self._log[made:])] = i
+            missing = self._program, made, self._log[made:], self._session
+            pending[self._actors[i].apply.remote(*missing)] = i
 
         def replay(i: int, problem: str) -> None:
             """Send everything to the process that replaces the one that died, with time to be placed
@@ -207,12 +294,16 @@ class RayFleet:
                 else:
                     if isinstance(answer, Behind):
                         send(i, answer.made)
+                    elif isinstance(answer, Stale):
+                        failed[i] = _stale(i, self._program, answer.program)
                     else:
                         results[i] = answer.result
             now = time.monotonic()
             for reference in silent:  # hung processes are invisible to Ray
                 i = pending[reference]
-                if deadlines[i] < now:
+                if deadlines[i] < now and (waiting := self._timeout - self._at_work(i)) > 0:
+                    deadlines[i] = now + waiting
+                elif deadlines[i] < now:
                     del pending[reference]
                     ray.kill(self._actors[i], no_restart=False)
                     replay(i, f"no answer within {self._timeout:g} s a call")
@@ -226,9 +317,23 @@ class RayFleet:
         if deaths[i] >= ATTEMPTS:
             raise FleetError(i, f"{problem}; given up after {ATTEMPTS} attempts")
 
+    def _at_work(self, i: int) -> float:
+        """Seconds that what an actor computes now has taken, for this session or another that is first in the queue.
+
+        Endless for an actor of our own, or one that does nothing or says nothing.
+        """
+        if not self._session:
+            return float("inf")
+        try:
+            return float(ray.get(_watch(self._actors[i].at_work), timeout=REACH_TIMEOUT)) or float("inf")
+        except ray.exceptions.RayError:
+            return float("inf")
+
     def close(self) -> None:
-        for actor in self._actors:
-            ray.kill(actor)
+        if self._session:
+            ray.wait([actor.forget.remote(self._session) for actor in self._actors], timeout=REACH_TIMEOUT)
+        else:
+            end(self._actors)
         self._actors = []
 
     def __enter__(self) -> Self:
@@ -238,6 +343,26 @@ class RayFleet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def await_ready(actors: Sequence[Any], specs: Sequence[PartitionSpec]) -> None:
+    ready = [actor.ready.remote() for actor in actors]
+    _, late = ray.wait(ready, num_returns=len(ready), timeout=CREATION_TIMEOUT)
+    if late:
+        free = ray.available_resources()
+        needs = {
+            "CPU": sum(max(spec.threads, 1) for spec in specs),
+            "GPU": sum(spec.device.startswith("cuda") for spec in specs),
+        }
+        demand = ", ".join(f"{count} {name}s" for name, count in needs.items() if count)
+        supply = ", ".join(f"{free.get(name, 0):g} {name}s" for name, count in needs.items() if count)
+        raise FleetError(
+            ready.index(late[0]),
+            f"not placed within {CREATION_TIMEOUT:g} s: {len(ready)} partitions need {demand} in all, "
+            f"free now: {supply}; use fewer partitions or threads, or a larger cluster",
+        )
+    for index, reference in enumerate(ready):
+        _result(reference, index)
 
 
 def _brief(error: BaseException) -> str:
@@ -250,10 +375,18 @@ def _cause(error: ray.exceptions.RayTaskError, partition: int) -> BaseException:
     return cause if isinstance(cause, RaysalError) else FleetError(partition, str(error))
 
 
-def _result(reference: Any, partition: int) -> Any:
+def _result(reference: Any, partition: int, timeout: float | None = None) -> Any:
     try:
-        return ray.get(reference)
+        return ray.get(reference, timeout=timeout)
     except ray.exceptions.RayTaskError as error:
         raise _cause(error, partition) from None
     except ray.exceptions.RayError as error:
         raise FleetError(partition, str(error)) from None
+
+
+def _stale(partition: int, program: int, newer: int) -> FleetError:
+    return FleetError(
+        partition,
+        f"its session has begun program {newer}, this call is of program {program}, whose exclusions are gone; "
+        "begin again with reset",
+    )

@@ -22,12 +22,12 @@ from raysal.fleet import open_fleet
 from raysal.narrow import NARROWERS
 from raysal.select import SELECTORS, Task
 from raysal.select.base import select
-from raysal.sweep import SweepRequest, sweep
+from raysal.sweep import Search, SweepRequest, sweep
 import numpy as np
 
 fleet = open_fleet(raysal.open_pool(sys.argv[1]), FleetConfig(backend="local", partitions=2))
 x = np.ones((2, 6), np.float32)
-assert sweep(fleet, None, SweepRequest(anchors=x, neighbours=3)).rows == 50
+assert sweep(fleet, None, SweepRequest(searches=(Search(anchors=x, each=3),))).rows == 50
 print(len(select(fleet, SELECTORS["coreset"](), Task(head=None, labelled=x, key=1), 4).ids))
 """
 

@@ -1,0 +1,145 @@
+"""A service: the partitions of one pool in named actors, which several sessions share and which outlive them all.
+
+The data lies in memory once. Each session has masks and state of its own in every partition (`Partition.view`), whose
+version is the number of its program, so that no session sees what another excludes, and no late message runs on
+newer masks than it was made for (`raysal.fleet.replay`). Nobody else's calls change what a session computes; they take
+turns, so they change when.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Sequence
+
+from raysal.config import FleetConfig
+from raysal.errors import ConfigError, FingerprintMismatch, FleetError
+from raysal.fleet import ray_fleet
+from raysal.fleet.partition import PartitionSpec
+from raysal.fleet.ray_fleet import RayFleet
+from raysal.fleet.replay import SESSIONS
+from raysal.pool import Pool
+
+
+def join(address: str | None = None) -> None:
+    """Join a cluster that goes on when this process ends: at `address`, or RAY_ADDRESS, or on this machine.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    wanted = address or os.environ.get("RAY_ADDRESS") or "auto"
+    problem = "and a Ray started in this process would end with it"
+    if wanted != "local":
+        try:
+            ray_fleet.connect(wanted)
+            return
+        except ConfigError as error:
+            problem = f"{problem}: {error.problem}"
+    fix = "start one with `ray start --head`, or give the address of one that runs as host:port"
+    raise ConfigError("service", f"needs a running Ray cluster, {problem}", fix)
+
+
+def start_service(pool: Pool, config: FleetConfig) -> tuple[bool, list[PartitionSpec]]:
+    """Start `config.service` over a pool on a running cluster: (False if it runs already, its partitions).
+
+    Raises:
+        ConfigError: there is no such cluster or device, or a service of that name has other partitions.
+        FleetError: the cluster has no room for it, or an actor cannot open its files.
+    """
+    join(config.address)
+    specs = ray_fleet.plan_for_cluster(pool, config)
+    return serve(specs, config.service or ""), specs
+
+
+def stop_service(name: str, address: str | None = None) -> int:
+    """End a service; returns how many partitions it had. Raises: ConfigError: it does not run, or no cluster does."""
+    join(address)
+    return stop(name)
+
+
+def serve(specs: Sequence[PartitionSpec], name: str, *, most: int = SESSIONS) -> bool:
+    """Start a service of these partitions; False if it runs already. Each partition keeps `most` sessions.
+
+    What is missing of a service that runs is started again.
+
+    Raises:
+        ConfigError: `name` is not a name, or a service of that name has other partitions.
+        FleetError: the cluster has no room for the actors, or an actor cannot open its files.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ConfigError("service.name", f"{name!r} is not a name", "use letters, digits, '_', '.' and '-'")
+    running = partitions_of(name)
+    if running:
+        first = min(running)
+        theirs, count = ray_fleet.about(running[first], first)
+        if count != len(specs) or theirs != specs[theirs.index]:
+            what = f"{theirs.pool} in {count} partitions of {theirs.threads or 1} threads on {theirs.device}"
+            fix = f"choose another name, or end it with `raysal index stop --name {name}`"
+            raise ConfigError("service.name", f"{name!r} runs already, over {what}", fix)
+        if len(running) == count:
+            return False
+    actors = [ray_fleet.start_named(spec, f"{name}-{spec.index}", most, len(specs)) for spec in specs]
+    try:
+        ray_fleet.await_ready(actors, specs)
+    except BaseException:
+        ray_fleet.end(actor for spec, actor in zip(specs, actors, strict=True) if spec.index not in running)
+        raise
+    return True
+
+
+def attach(name: str, pool: Pool, *, call_timeout: float = 1800.0) -> RayFleet:
+    """A new session of a service over `pool`; closing it lets go of the session, and of nothing else.
+
+    Raises:
+        ConfigError: no such service runs.
+        FingerprintMismatch: it is over another pool.
+        FleetError: part of it is gone.
+    """
+    running = partitions_of(name)
+    if not running:
+        raise _no_service(name)
+    first = min(running)
+    theirs, count = ray_fleet.about(running[first], first)
+    if theirs.fingerprint != pool.fingerprint:
+        fix = "name the service that is over this pool"
+        raise FingerprintMismatch(
+            f"service {name!r}", "its pool's fingerprint", pool.fingerprint, theirs.fingerprint, fix
+        )
+    for index in range(count):
+        if index not in running:
+            raise FleetError(index, f"is missing from the service {name!r}; run its `raysal index serve` again")
+    return RayFleet([], call_timeout=call_timeout, actors=[running[index] for index in range(count)])
+
+
+def stop(name: str) -> int:
+    """End a service; returns how many partitions it had. What its sessions call next fails.
+
+    Raises:
+        ConfigError: no such service runs.
+    """
+    running = partitions_of(name)
+    if not running:
+        raise _no_service(name)
+    ray_fleet.end(running.values())
+    deadline = time.monotonic() + ray_fleet.REACH_TIMEOUT
+    while partitions_of(name) and time.monotonic() < deadline:  # a name is free a moment after its actor has gone
+        time.sleep(0.02)
+    return len(running)
+
+
+def partitions_of(name: str) -> dict[int, object]:
+    """The actors of a service, by partition."""
+    found = {}
+    for actor_name, actor in ray_fleet.named_actors().items():
+        service, _, index = actor_name.rpartition("-")
+        if service == name:
+            found[int(index)] = actor
+    return found
+
+
+def _no_service(name: str) -> ConfigError:
+    names = sorted({actor_name.rpartition("-")[0] for actor_name in ray_fleet.named_actors()})
+    running = f"running: {', '.join(names)}" if names else "none runs"
+    fix = f"start it with `raysal index serve POOL --name {name}`"
+    return ConfigError("service.name", f"no service {name!r} on this cluster ({running})", fix)
