@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
+from raysal.index.build import build_index
+from raysal.index.coverage import DRIFTED, Coverage, coverage, drift
 from raysal.index.files import Index, drop_index, generations, open_index
+from raysal.index.kinds import KINDS
+from raysal.index.plan import IndexPlan, human, plan_index
+from raysal.index.search import index_neighbours
 
-__all__ = ["Index", "drop_index", "generations", "open_index"]
+__all__ = [
+    "DRIFTED",
+    "KINDS",
+    "Coverage",
+    "Index",
+    "IndexPlan",
+    "build_index",
+    "coverage",
+    "drift",
+    "drop_index",
+    "generations",
+    "human",
+    "index_neighbours",
+    "open_index",
+    "plan_index",
+]

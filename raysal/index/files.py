@@ -90,6 +90,10 @@ class Index:
     queries: int
     seed: int
     training_rows: int
+    trained_at: int
+    """rows of the pool when it was trained"""
+    trained: str
+    """sha256 of trained.faiss"""
     error: float | None
     faiss: str
     built: float

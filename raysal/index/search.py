@@ -1,0 +1,85 @@
+"""Neighbours by an index: fetched by codes, ranked by exact similarities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.fleet import Fleet
+from raysal.index.files import Located
+from raysal.index.kinds import prepared
+from raysal.index.shards import fetch, first_of, rank
+from raysal.sweep.best import best_of
+from raysal.sweep.sweep import Ranked, Search, SweepRequest, sweep
+
+DOUBLINGS = 4
+"""Times a search that lost too much to excluded rows is made wider before all rows are looked at."""
+
+
+class Searchable(Protocol):
+    """What of an index a search needs: where it lies, and how it is searched."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def probes(self) -> int: ...
+    @property
+    def overfetch(self) -> int: ...
+    def located(self) -> Located: ...
+
+
+def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], each: int) -> list[Ranked]:
+    """The `each` available items nearest to each of the anchors [a, d], as far as the index finds them: (ids,
+    similarities) best first, ties to the lower id. The same for any partitions.
+
+    Similarities are exact (`raysal.sweep.similarity`); only what is among them is approximate, with the recall that
+    `Index.recall` states. Excluded rows never use up a place: where they leave too few, the search is made wider, and
+    at last over all rows, so an anchor has fewer than `each` neighbours only where fewer items are available.
+
+    Two round trips where nothing is excluded. Memory of the driver O(a * each).
+
+    Raises:
+        Damaged: a file of the index is missing, truncated or altered.
+        FingerprintMismatch: the index is of another encoder than the pool.
+    """
+    found: list[Ranked] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(anchors)
+    if each < 1:
+        return found
+    left = np.arange(len(anchors))
+    count = each * index.overfetch
+    for _ in range(DOUBLINGS + 1):
+        if len(left) == 0:
+            return found
+        ranked, available, full = looked_up(fleet, index, anchors[left], min(count, index.rows), each)
+        short = np.array([len(ids) < min(each, available) for ids, _ in ranked])
+        for place, own in zip(left[~short].tolist(), np.flatnonzero(~short).tolist(), strict=True):
+            found[place] = ranked[own]
+        left = left[short]
+        if count >= index.rows or not full[short].any():
+            break  # wider, the lists that are looked at hold no more
+        count *= 2
+    if len(left):
+        request = SweepRequest(searches=(Search(anchors=anchors[left], each=each),))
+        exact = sweep(fleet, None, request).searches[0].of_each
+        for place, neighbours in zip(left.tolist(), exact, strict=True):
+            found[place] = neighbours
+    return found
+
+
+def looked_up(
+    fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], count: int, each: int
+) -> tuple[list[Ranked], int, NDArray[np.bool_]]:
+    """(neighbours, how many items are available, whether `count` rows were fetched [a]), by one search."""
+    where = index.located()
+    parts = fleet.each(fetch, where, prepared(anchors, where.metric), count, index.probes, fleet.size)
+    wanted, _ = first_of([ids for ids, _ in parts], [values for _, values in parts], count)
+    answers = fleet.each(rank, wanted, anchors, each)
+    lists = [merged([own[a] for own, _ in answers], each) for a in range(len(anchors))]
+    return lists, sum(available for _, available in answers), (wanted >= 0).sum(1) == count
+
+
+def merged(lists: Sequence[Ranked], each: int) -> Ranked:
+    return best_of(np.concatenate([ids for ids, _ in lists]), np.concatenate([values for _, values in lists]), each)

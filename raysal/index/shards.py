@@ -1,0 +1,245 @@
+"""What is done beside the data: coding the shards of an index, searching them, and ranking what was found.
+
+A shard is searched by the partition whose turn it is, whatever rows that partition has itself; what was found is then
+ranked, and rows that are excluded are dropped, where the rows live. So the cut of the index and the cut of the fleet
+have nothing to do with each other, and results depend on neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import Damaged, FingerprintMismatch, PoolError
+from raysal.fleet import Partition
+from raysal.index.files import AGAIN, Located, Shard, check_size
+from raysal.index.kinds import is_inverted, lists_of, load_faiss, prepared, read_faiss
+from raysal.index.plan import CODED
+from raysal.pool import Pool
+from raysal.store import sha256_of, write_file
+from raysal.sweep.best import best_of
+from raysal.sweep.similarity import similarities
+from raysal.sweep.sweep import Ranked
+
+HELD = "index"
+GROUP = 64
+"""Anchors ranked together: the rows found for any of them take part in one product."""
+GPU_MOST = 2048
+"""Neighbours that a search on a GPU can return."""
+
+
+@dataclass
+class Loaded:
+    """The shards one partition has read, by their sha256: the FAISS index, and the id of each of its rows."""
+
+    pool: Pool
+    shards: dict[str, tuple[Any, NDArray[np.int64]]] = field(default_factory=dict)
+
+
+def threads_of(partition: Partition) -> None:
+    """Give FAISS the partition's threads; 0 leaves the process as it is. Results do not depend on it: FAISS spreads
+    queries over threads, and each is answered by one of them (tests/index holds it)."""
+    if partition.spec.threads:
+        load_faiss().omp_set_num_threads(partition.spec.threads)
+
+
+def training_vectors(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+    """(ids, vectors) of those of `ids` that live here; half the size of `vectors_of`."""
+    rows = partition.rows_of(ids)
+    return partition.ids[rows], partition.gather(rows)
+
+
+def code_shards(
+    partition: Partition, where: Located, trained: tuple[str, str], shards: tuple[tuple[str, int, int], ...], parts: int
+) -> list[Shard]:
+    """Write those of `shards` (file, first chunk, last) whose turn is this partition's of `parts`.
+
+    `trained` is the file of the trained index and its sha256.
+
+    Raises:
+        Damaged: a chunk, or the trained index, is not what was written.
+        PoolError: a file cannot be written.
+    """
+    mine = shards[partition.index :: parts]
+    return [code_shard(partition, where, trained, *shard) for shard in mine]
+
+
+def code_shard(
+    partition: Partition, where: Located, trained: tuple[str, str], file: str, first: int, last: int
+) -> Shard:
+    faiss = load_faiss()
+    threads_of(partition)
+    pool = Pool(Path(partition.spec.pool))
+    index = read_faiss(intact(Path(trained[0]), trained[1], pool), mapped=False)
+    before = faiss.omp_get_max_threads()
+    if hasattr(index, "hnsw"):
+        faiss.omp_set_num_threads(1)  # links are made in the order threads come: the graph would differ every time
+    try:
+        for chunk in pool.chunks[first : last + 1]:
+            vectors = chunk.vectors()
+            for start in range(0, len(vectors), CODED):
+                index.add(prepared(vectors[start : start + CODED], where.metric))
+    finally:
+        faiss.omp_set_num_threads(before)
+    path = Path(where.path) / file
+    write_index(index, path)
+    return Shard(
+        file=file, first=first, last=last, rows=index.ntotal, bytes=path.stat().st_size, sha256=sha256_of(path)
+    )
+
+
+def write_index(index: Any, path: Path) -> None:
+    """Write an index whole or not at all. Raises: PoolError: the disk is full, or cannot be written."""
+    try:
+        write_file(path, lambda temporary: load_faiss().write_index(index, str(temporary)))
+    except RuntimeError as error:
+        problem = str(error).rpartition("Error: ")[2].strip() or str(error)
+        raise PoolError(
+            path, f"cannot be written ({problem[-200:]})", "free some space and build again; the pool is as it was"
+        ) from None
+
+
+def intact(path: Path, sha256: str, pool: Pool) -> Path:
+    """The path of a file of an index, whose bytes were compared. Raises: Damaged."""
+    fix = AGAIN.format(pool=pool.path)
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise Damaged(path, f"cannot be read ({error.strerror})", fix) from None
+    if found != sha256:
+        raise Damaged(path, "its bytes do not match the sha256 in its record", fix)
+    return path
+
+
+def loaded(partition: Partition, where: Located, parts: int) -> list[tuple[Any, NDArray[np.int64]]]:
+    """The shards whose turn is this partition's of `parts`, read once.
+
+    Every byte is compared with the record first, and the encoder with the pool's. Shards of another generation are let
+    go of. Memory: the files of the shards (inverted lists are mapped) and 8 bytes a row.
+
+    Raises:
+        FingerprintMismatch: the index is of another encoder.
+        Damaged: a file is missing, truncated or altered.
+    """
+    own = partition.held.get(HELD)
+    if own is None:
+        own = partition.held[HELD] = Loaded(Pool(Path(partition.spec.pool)))
+    mine = where.shards[partition.index :: parts]
+    if own.shards.keys() != {shard.sha256 for shard in mine}:
+        kept = {shard.sha256: own.shards[shard.sha256] for shard in mine if shard.sha256 in own.shards}
+        if len(kept) < len(mine):
+            own.pool = Pool(Path(partition.spec.pool))
+        own.shards = kept
+        for shard in mine:
+            if shard.sha256 not in kept:
+                kept[shard.sha256] = load(partition, own.pool, where, shard)
+    return [own.shards[shard.sha256] for shard in mine]
+
+
+def load(partition: Partition, pool: Pool, where: Located, shard: Shard) -> tuple[Any, NDArray[np.int64]]:
+    fix = AGAIN.format(pool=pool.path)
+    encoder = str(pool.manifest.encoder["fingerprint"])
+    if encoder != where.encoder:
+        raise FingerprintMismatch(where.path, "its encoder's fingerprint", encoder, where.encoder, fix)
+    path = Path(where.path) / shard.file
+    check_size(path, shard.bytes, fix)
+    index = read_faiss(intact(path, shard.sha256, pool), mapped=is_inverted(where.kind))
+    chunks = pool.chunks[shard.first : shard.last + 1]
+    ids = np.concatenate([np.empty(0, np.int64), *(chunk.ids() for chunk in chunks)])
+    if index.ntotal != shard.rows or len(ids) != shard.rows:
+        raise Damaged(path, f"{index.ntotal} rows for {len(ids)} items of the pool", fix)
+    return on_device(index, partition), ids
+
+
+def on_device(index: Any, partition: Partition) -> Any:
+    """The index on the partition's GPU, through cuVS if this FAISS has it, where FAISS and the kind can; else as it is.
+
+    This has never run on a GPU: none was at hand with a FAISS that knows of it.
+    """
+    faiss = load_faiss()
+    if partition.device.type != "cuda" or faiss.get_num_gpus() == 0:
+        return index
+    options = faiss.GpuClonerOptions()
+    if hasattr(options, "use_cuvs"):
+        options.use_cuvs = "CUVS" in faiss.get_compile_options().upper()
+    try:
+        moved = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), partition.device.index or 0, index, options)
+    except RuntimeError:  # graphs and one-bit codes have no form there
+        return index
+    return OnGpu(moved, index)
+
+
+class OnGpu:
+    """An index on a GPU, and the same on the CPU for searches that return more than a GPU can."""
+
+    def __init__(self, there: Any, here: Any) -> None:
+        self.there, self.here = there, here
+        self.ntotal = here.ntotal
+
+
+def fetch(
+    partition: Partition, where: Located, anchors: NDArray[np.float32], count: int, probes: int, parts: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(ids [a, count], similarities [a, count]) of the rows that the shards here hold nearest, as the codes tell;
+    anchors [a, width] are as `prepared` makes them. Best first, ties to the lower id; -1 fills up.
+
+    What is excluded is among them. Cost: `probes` lists of each shard for each anchor.
+    """
+    threads_of(partition)
+    best_ids = np.full((len(anchors), 0), -1, np.int64)
+    best = np.full((len(anchors), 0), -np.inf, np.float32)
+    for index, ids in loaded(partition, where, parts):
+        values, rows = searched(index, anchors, min(count, len(ids)), probes)
+        near = values if where.metric == "cosine" else -values
+        found = np.where(rows >= 0, ids[rows], -1)
+        near = np.where(rows >= 0, near, -np.inf).astype(np.float32)
+        best_ids, best = first_of([best_ids, found], [best, near], count)
+    return best_ids, best
+
+
+def searched(index: Any, anchors: NDArray[np.float32], count: int, probes: int) -> tuple[Any, NDArray[np.int64]]:
+    """FAISS's (distances, rows). The settings of a search are set at every search, for files do not keep them."""
+    faiss = load_faiss()
+    if isinstance(index, OnGpu):
+        index = index.there if count <= GPU_MOST else index.here
+    if len(anchors) == 0 or count == 0:
+        return np.empty((len(anchors), 0), np.float32), np.empty((len(anchors), 0), np.int64)
+    inverted = lists_of(index)
+    if inverted is not None:
+        inverted.nprobe = max(min(probes, inverted.nlist), 1)
+    elif hasattr(index, "nprobe"):  # on a GPU
+        index.nprobe = max(min(probes, index.nlist), 1)
+    elif hasattr(index, "hnsw"):
+        index.hnsw.efSearch = max(probes, count)
+    del faiss
+    return index.search(anchors, count)  # type: ignore[no-any-return]
+
+
+def first_of(
+    ids: list[NDArray[np.int64]], values: list[NDArray[np.float32]], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The `count` best of lists [a, m] laid side by side, each row by itself; ties to the lower id."""
+    every, near = np.concatenate(ids, 1), np.concatenate(values, 1)
+    order = np.lexsort((every, -near), axis=1)[:, :count]
+    return np.take_along_axis(every, order, 1), np.take_along_axis(near, order, 1)
+
+
+def rank(
+    partition: Partition, wanted: NDArray[np.int64], anchors: NDArray[np.float32], each: int
+) -> tuple[list[Ranked], int]:
+    """For each anchor [a, d] the `each` best, by exact similarity, of the rows `wanted` for it [a, m] (-1 is none) that
+    live here and are available; and how many rows here are."""
+    found: list[Ranked] = []
+    for start in range(0, len(anchors), GROUP):
+        some, few = wanted[start : start + GROUP], anchors[start : start + GROUP]
+        rows = partition.rows_of(np.unique(some[some >= 0]))
+        rows = rows[partition.available[rows]]
+        ids, values = partition.ids[rows], similarities(partition, rows, few).cpu().numpy()
+        for column, own in enumerate(some):
+            mine = np.isin(ids, own)
+            found.append(best_of(ids[mine], values[mine, column], each))
+    return found, int(partition.available.sum())
