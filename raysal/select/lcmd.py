@@ -39,7 +39,7 @@ class Lcmd:
     for the farthest. Memory 41 bytes a row beside the features, and 4 C with "gradients". picks(k) is a prefix of
     picks(k + 1). The score is the squared distance to the nearest centre before the pick. Where only copies are
     left, a uniform draw. Made for regression; like all coverage it spends labels on what the head is sure of, less
-    so with "gradients": with vectors it was about a point below random on Fashion-MNIST features (two seeds).
+    so with "gradients": with vectors it ended 0.8 +- 0.5 points below random on Fashion-MNIST features (five seeds).
     """
 
     space: Literal["vectors", "gradients"] = "vectors"
