@@ -64,6 +64,11 @@ def is_inverted(kind: str) -> bool:
     return kind.startswith("ivf_")
 
 
+def is_coded(kind: str) -> bool:
+    """Whether similarities by the index are not those of the rows."""
+    return kind in ("ivf_pq", "ivf_rabitq", "ivf_sq8")
+
+
 def factory_of(kind: Kind, dim: int, lists: int, training_rows: int) -> str:
     """What `faiss.index_factory` is asked for."""
     width = width_of(dim)
@@ -104,6 +109,8 @@ def empty_index(factory: str, dim: int, metric: Metric, seed: int) -> Any:
         inverted.cp.seed = seed % 2**31
         inverted.cp.min_points_per_centroid = 1  # how many there are is decided in the plan, not warned of here
     if hasattr(index, "pq"):
+        # Simulated annealing for a search that is not used here; it took 20 times as long as all the rest.
+        index.do_polysemous_training = False
         index.pq.cp.seed = seed % 2**31
         index.pq.cp.min_points_per_centroid = 1
     if hasattr(index, "hnsw"):

@@ -20,7 +20,10 @@ POINTS = 64
 LEAST_POINTS = 39
 LEAST_TRAINING = 10_000
 """Rows a code book of 256 entries wants."""
-FIRST_PROBES = {"hnsw": 64}
+BREADTH = 64
+"""Rows a search of a graph keeps in view (efSearch), at first."""
+USUAL = 50
+"""Neighbours that are usually asked for."""
 CODED = 8192
 """Rows coded at a time."""
 GRAPH_ROWS = 10_000_000
@@ -164,13 +167,20 @@ def sized(
         shard_rows=shard_rows,
         lists=lists,
         training_rows=training,
-        probes=min(FIRST_PROBES.get(kind, max(lists // 64, 1)), lists) if lists else FIRST_PROBES.get(kind, 0),
+        probes=first_probes(kind, lists, rows),
         overfetch=OVERFETCH[kind],
         disk_bytes=one_row * rows + trained * (len(shards) + 1),
         training_bytes=training_bytes,
         build_bytes=max(training_bytes, coding_bytes),
         search_bytes=(one_row + 8) * most + trained * math.ceil(len(shards) / processes),
     )
+
+
+def first_probes(kind: Kind, lists: int, rows: int) -> int:
+    """What is looked at before recall was measured: 1/64 of the lists, and enough to hold what is usually fetched."""
+    if kind == "hnsw":
+        return BREADTH
+    return min(max(lists // 64, math.ceil(2 * USUAL * OVERFETCH[kind] * lists / rows)), lists)
 
 
 def needs(plan: IndexPlan) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, vectors_of
 from raysal.index.files import Index
+from raysal.index.kinds import is_coded
 from raysal.index.search import index_neighbours
 from raysal.rng import derive
 from raysal.sweep.best import best_of
@@ -52,22 +53,19 @@ def tuned(fleet: Fleet, index: Index) -> Index:
         shares = {str(k): recall_at(k, ids, found, truth) for k in AT}
         return replace(one, recall=shares, queries=len(ids))
 
-    at = str(max(AT))
-    index = measured(index)
+    index, at = measured(index), str(max(AT))
     while index.recall[at] < index.target_recall:
         wider = replace(index, probes=probes_after(index))
-        if wider.probes != index.probes:
+        gain = 0.0
+        if wider.probes > index.probes:
             wider = measured(wider)
-            if wider.recall[at] >= index.recall[at] + GAIN:
-                index = wider
-                continue
-        fuller = replace(wider, overfetch=2 * index.overfetch)
-        if fuller.overfetch > MOST_OVERFETCH:
-            if wider.probes == index.probes:
-                break
-            index = wider
-            continue
-        index = measured(fuller)
+            gain = wider.recall[at] - index.recall[at]
+        coarse = is_coded(index.kind) and 2 * index.overfetch <= MOST_OVERFETCH
+        if coarse and gain < GAIN and wider.recall[at] < index.target_recall:
+            wider = measured(replace(wider, overfetch=2 * index.overfetch))
+        if (wider.probes, wider.overfetch) == (index.probes, index.overfetch):
+            break
+        index = wider
     return index
 
 

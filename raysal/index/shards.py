@@ -166,18 +166,19 @@ def on_device(index: Any, partition: Partition) -> Any:
     options = faiss.GpuClonerOptions()
     if hasattr(options, "use_cuvs"):
         options.use_cuvs = "CUVS" in faiss.get_compile_options().upper()
+    resources = faiss.StandardGpuResources()
     try:
-        moved = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), partition.device.index or 0, index, options)
+        moved = faiss.index_cpu_to_gpu(resources, partition.device.index or 0, index, options)
     except RuntimeError:  # graphs and one-bit codes have no form there
         return index
-    return OnGpu(moved, index)
+    return OnGpu(moved, index, resources)
 
 
 class OnGpu:
     """An index on a GPU, and the same on the CPU for searches that return more than a GPU can."""
 
-    def __init__(self, there: Any, here: Any) -> None:
-        self.there, self.here = there, here
+    def __init__(self, there: Any, here: Any, resources: Any) -> None:
+        self.there, self.here, self.resources = there, here, resources
         self.ntotal = here.ntotal
 
 
@@ -203,7 +204,6 @@ def fetch(
 
 def searched(index: Any, anchors: NDArray[np.float32], count: int, probes: int) -> tuple[Any, NDArray[np.int64]]:
     """FAISS's (distances, rows). The settings of a search are set at every search, for files do not keep them."""
-    faiss = load_faiss()
     if isinstance(index, OnGpu):
         index = index.there if count <= GPU_MOST else index.here
     if len(anchors) == 0 or count == 0:
@@ -215,7 +215,6 @@ def searched(index: Any, anchors: NDArray[np.float32], count: int, probes: int) 
         index.nprobe = max(min(probes, index.nlist), 1)
     elif hasattr(index, "hnsw"):
         index.hnsw.efSearch = max(probes, count)
-    del faiss
     return index.search(anchors, count)  # type: ignore[no-any-return]
 
 
