@@ -6,8 +6,8 @@ import gzip
 import hashlib
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, SourceError
+from raysal.rng import derive, item_uniform
 from raysal.sources.listing import digest, units_of, wanted
 from raysal.store import write_file
 from raysal.types import Item, Unit
@@ -47,14 +48,24 @@ class FashionMnist:
 
     The files are looked for in `data`, where Debian's dataset-fashion-mnist puts them, in a cache in the
     home directory, and are then downloaded into that cache; their content is checked either way.
+
+    `thin` makes classes rare: `{Dress = 0.1}` leaves a tenth of the dresses, those of lowest hash, and every other
+    image. Keys stay those of the whole split.
     """
 
     data: Path | None = None
     split: Literal["test", "train"] = "test"
+    thin: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.split not in FILES:
             raise ConfigError("fashion_mnist.split", f"{self.split!r} is not a split", "use test or train")
+        for name, share in self.thin.items():
+            if name not in CLASSES:
+                problem = f"{name!r} is not a class"
+                raise ConfigError("fashion_mnist.thin", problem, f"the classes: {', '.join(CLASSES)}")
+            if not 0 <= share <= 1:
+                raise ConfigError(f"fashion_mnist.thin.{name}", f"{share} is not a share", "give a number from 0 to 1")
 
     @property
     def modality(self) -> Literal["image"]:
@@ -62,7 +73,8 @@ class FashionMnist:
 
     def fingerprint(self) -> str:
         images, labels, _ = FILES[self.split]
-        return digest(["fashion_mnist", CONTENT[images], CONTENT[labels]])
+        thinned = [sorted(self.thin.items())] if self.thin else []
+        return digest(["fashion_mnist", CONTENT[images], CONTENT[labels], *thinned])
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """See `Source.units`.
@@ -70,15 +82,24 @@ class FashionMnist:
         Raises:
             SourceError: the files cannot be had, or are not those of the data set.
         """
-        images, _ = self._arrays()
-        return units_of((f"{self.split}/{row:05d}" for row in range(len(images))), chunk_rows)
+        _, labels = self._arrays()
+        return units_of((f"{self.split}/{row:05d}" for row in self._kept(labels)), chunk_rows)
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """See `Source.read`. A process keeps the split it read last (47 MB for train)."""
         images, labels = self._arrays()
         for position in wanted(unit, only):
-            row = unit.first_id + position
+            row = int(unit.keys[position].rpartition("/")[2])
             yield Item(key=unit.keys[position], payload=images[row], carried={"label": CLASSES[labels[row]]})
+
+    def _kept(self, labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Rows of the split that are items, ascending."""
+        kept = np.ones(len(labels), bool)
+        for name, share in self.thin.items():
+            own = np.flatnonzero(labels == CLASSES.index(name))
+            order = np.argsort(item_uniform(derive(0, "fashion_mnist", "thin"), own), kind="stable")
+            kept[own[order[round(share * len(own)) :]]] = False
+        return np.flatnonzero(kept)
 
     def _arrays(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         return _load(self.split, None if self.data is None else Path(self.data))

@@ -275,6 +275,33 @@ def test_fashion_mnist_that_cannot_be_had_says_where_it_was_looked_for(tiny_mnis
     assert not (tmp_path / "cache").exists()
 
 
+def test_fashion_mnist_can_be_thinned(tiny_mnist: Path) -> None:
+    whole, none_left = FashionMnist(), FashionMnist(thin={"T-shirt/top": 0.0})
+    first, _, last = items(whole)
+    for chunk_rows in (1, 2, 5):
+        left = items(none_left, chunk_rows)
+        assert [(i.key, i.carried["label"]) for i in left] == [("test/00000", "Ankle boot"), ("test/00002", "Trouser")]
+        assert all(
+            (a.payload == b.payload).all() for a, b in zip(left, (items(whole)[0], items(whole)[2]), strict=True)
+        )
+    assert [i.key for i in items(FashionMnist(thin={"Trouser": 1.0}))] == [i.key for i in items(whole)]
+    assert whole.fingerprint() != none_left.fingerprint() != FashionMnist(thin={"T-shirt/top": 0.5}).fingerprint()
+    assert whole.fingerprint() == FashionMnist(thin={}).fingerprint()
+
+
+def test_of_a_thinned_class_the_asked_share_stays_and_less_is_part_of_more() -> None:
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 200)
+    few, more = (set(FashionMnist(thin={"Dress": share})._kept(labels).tolist()) for share in (0.01, 0.25))
+    assert [len(kept) for kept in (few, more)] == [1800 + 2, 1800 + 50]
+    assert few < more
+
+
+@pytest.mark.parametrize(("thin", "problem"), [({"Hat": 0.1}, "'Hat' is not a class"), ({"Bag": 1.5}, r"Bag.*1.5 is")])
+def test_fashion_mnist_names_what_cannot_be_thinned(thin: dict[str, float], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        FashionMnist(thin=thin)
+
+
 # keys, memory, detection
 
 
