@@ -132,6 +132,14 @@ def test_the_inner_rule_never_knows_that_dropped_rows_were_there(inner, pools, d
     assert mine.narrowed.rule == f"{bare_rule}, dropped {count} by where{', topped' if topped else ''}{topped}"
 
 
+def test_the_inner_rule_is_told_how_many_are_left(pools, data):
+    _, names, known = data
+    left = sum(names[i] == "class-0" for i in offered(known))
+    for size, narrowed in ((left, False), (left - 1, True)):
+        rule = built(inner={"name": "anchoral", "subpool": size}, where={"label": "class-0"})
+        assert (outcome_of(local(pools[64, "cosine"], 2), rule, known).narrowed.ids is not None) == narrowed
+
+
 def test_nothing_is_dropped_unless_asked(pools, data):
     plain = outcome_of(local(pools[64, "cosine"]), NARROWERS["uniform"](size=30), data[2])
     mine = outcome_of(local(pools[64, "cosine"]), built(inner={"name": "uniform", "size": 30}), data[2])
