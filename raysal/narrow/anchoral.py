@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.errors import ConfigError
 from raysal.fleet import Fleet
 from raysal.narrow.anchors import ClassAnchors, Count, Strategy, anchor_rows
-from raysal.narrow.base import Narrowed, NarrowTask, OneSweep
+from raysal.narrow.base import Narrowed, NarrowTask, OneSweep, by_what
 from raysal.sweep import Neighbours, Search, Sweep, SweepRequest
 from raysal.sweep.best import best_of
 from raysal.sweep.similarity import mean_similarities
@@ -36,6 +37,8 @@ class AnchorAL(OneSweep):
     single classes: `{shark = {anchors = 50, strategy = "random"}}`; the rule names those without a label yet.
     Re-drawn every round.
     Search: the `neighbours` available items most similar to each anchor, in the whole pool, by the pool's metric.
+    With `search = "index"` that is answered by the pool's index (`raysal index build`): fewer may be found, with the
+    recall that the rule states.
     Score of an item, `by`: its mean similarity to the anchors that found it (`retrieving`, as in the published code),
     or to all anchors (`all`, as in its text); or, with `nearest`, its similarity to the nearest anchor among all items,
     found by `neighbours` of one anchor or not. Subpool: the `subpool` best, ties to lower id.
@@ -51,8 +54,14 @@ class AnchorAL(OneSweep):
     subpool: Count = 10_000
     strategy: Strategy = "kmeans++"
     by: By = "retrieving"
+    search: Literal["exact", "index"] = "exact"
     classes: Mapping[str, ClassAnchors] = field(default_factory=dict)
     explore: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.by == "nearest" and self.search == "index":
+            problem = "an index finds neighbours of each anchor, not the items nearest to any"
+            raise ConfigError("narrow.search", problem, 'use search = "exact", or by = "retrieving"')
 
     def request(self, task: NarrowTask) -> SweepRequest:
         if task.available <= self.subpool or len(task.labelled) == 0:
@@ -60,7 +69,8 @@ class AnchorAL(OneSweep):
         anchors = task.labelled.vectors[self.anchor_rows(task)]
         if self.by == "nearest":
             return SweepRequest(searches=(Search(anchors=anchors, nearest=self.subpool),), sample=self.explore)
-        return SweepRequest(searches=(Search(anchors=anchors, each=self.neighbours),), sample=self.explore)
+        search = Search(anchors=anchors, each=self.neighbours, by=self.search)
+        return SweepRequest(searches=(search,), sample=self.explore)
 
     def anchor_rows(self, task: NarrowTask) -> NDArray[np.int64]:
         """Positions among the labelled of this round's anchors, ascending."""
@@ -86,7 +96,7 @@ class AnchorAL(OneSweep):
         of = f"{len(near)} nearest to any" if self.by == "nearest" else f"{len(near)} of {len(ids)} neighbours"
         return Narrowed(
             ids=np.concatenate([near, sample[~np.isin(sample, near)]]),
-            rule=f"{of} of {len(anchors)} anchors{explored}, of {found.rows}{missing}",
+            rule=f"{of} of {len(anchors)} anchors{explored}, of {found.rows}{missing}{by_what(found)}",
         )
 
     def scored(self, fleet: Fleet, neighbours: Neighbours, anchors: NDArray[np.float32]) -> Ranked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.fleet import Fleet
+from raysal.index import coverage, index_neighbours, open_index
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.sweep import Sweep, SweepRequest, sweep
+from raysal.sweep import Neighbours, Search, Sweep, SweepRequest, sweep
 from raysal.update import Head
 
 
@@ -108,6 +109,48 @@ class OneSweep(ABC):
 
 
 def look(fleet: Fleet, task: NarrowTask, request: SweepRequest) -> Sweep:
-    """The round's sweep, with a uniform sample of at least k items to top a batch up from."""
+    """The round's sweep, with a uniform sample of at least k items to top a batch up from.
+
+    Searches that ask for it are answered by the pool's index, and no vector is read for them: where nothing else is
+    asked either, the sweep makes no pass, and has no class counts. An index that lacks rows of the pool is not
+    searched; the searches are exact then, and `Neighbours.how` says so.
+
+    Raises:
+        PoolError: the index asked for does not exist, is damaged, or of another encoder.
+    """
     request = replace(request, sample=max(request.sample, task.k), key=derive(task.key, "sample"))
-    return sweep(fleet, task.head, request)
+    if not any(search.by == "index" for search in request.searches):
+        return sweep(fleet, task.head, request)
+    index = open_index(task.pool)
+    lacking = coverage(task.pool, index).missing_rows
+    if lacking:
+        how = f"by exact search, as the index lacks {lacking} rows; `raysal index build` adds them"
+        found = sweep(fleet, task.head, request)
+        return replace(found, searches=tuple(told(search, own, how) for search, own in answered(request, found)))
+    left = replace(request, searches=tuple(search for search in request.searches if search.by == "exact"))
+    head = task.head if left.scores or left.searches else None
+    found = sweep(fleet, head, left)
+    exact = iter(found.searches)
+    how = f"by index {index.kind}, recall@50 {index.recall['50']:.2f}"
+    nothing = (np.empty(0, np.int64), np.empty(0, np.float32))
+    searches = tuple(
+        next(exact)
+        if search.by == "exact"
+        else Neighbours(of_each=index_neighbours(fleet, index, search.anchors, search.each), nearest=nothing, how=how)
+        for search in request.searches
+    )
+    return replace(found, searches=searches)
+
+
+def answered(request: SweepRequest, found: Sweep) -> Iterator[tuple[Search, Neighbours]]:
+    return zip(request.searches, found.searches, strict=True)
+
+
+def told(search: Search, own: Neighbours, how: str) -> Neighbours:
+    """A search's answer, with what to say of it if it was to come from an index."""
+    return replace(own, how=how) if search.by == "index" else own
+
+
+def by_what(found: Sweep) -> str:
+    """What a rule says of how its neighbours were found, as ", by index ...", or nothing where all was as asked."""
+    return "".join(f", {how}" for how in dict.fromkeys(search.how for search in found.searches) if how)

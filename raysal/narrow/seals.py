@@ -6,13 +6,14 @@ Coleman et al., "Similarity Search for Efficient Active Learning and Search of R
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, Partition
 from raysal.narrow.anchors import Count
-from raysal.narrow.base import Memory, Narrowed, NarrowTask, OneSweep
+from raysal.narrow.base import Memory, Narrowed, NarrowTask, OneSweep, by_what
 from raysal.rng import derive, item_uniform
 from raysal.sweep import Search, Sweep, SweepRequest
 
@@ -25,15 +26,20 @@ class Seals(OneSweep):
     that came since the last round are searched for. A session keeps it beside its rounds; a single `select` searches
     for all labels. The candidates are in the order of a hash, so that any first part of them is a uniform draw.
 
+    With `search = "index"` the search is answered by the pool's index (`raysal index build`), with the recall that the
+    rule states.
+
     Cost: one column in the sweep per new label, and a small round trip. After many rounds most anchors are of common
     classes: `anchoral` does not drift so.
     """
 
     neighbours: Count = 100
+    search: Literal["exact", "index"] = "exact"
 
     def request(self, task: NarrowTask) -> SweepRequest:
         anchors = task.labelled.vectors[self.new(task)]
-        return SweepRequest(searches=(Search(anchors=anchors, each=self.neighbours),) if len(anchors) else ())
+        search = Search(anchors=anchors, each=self.neighbours, by=self.search)
+        return SweepRequest(searches=(search,) if len(anchors) else ())
 
     @staticmethod
     def new(task: NarrowTask) -> NDArray[np.bool_]:
@@ -54,7 +60,8 @@ class Seals(OneSweep):
         order = np.argsort(item_uniform(derive(task.key, "seals"), ids), kind="stable")
         return Narrowed(
             ids=ids[order],
-            rule=f"{len(ids)} neighbours of {len(memory.searched)} labelled, {new} of them new, of {found.rows}",
+            rule=f"{len(ids)} neighbours of {len(memory.searched)} labelled, {new} of them new, of {found.rows}"
+            f"{by_what(found)}",
             memory=memory,
         )
 

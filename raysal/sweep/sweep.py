@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,11 +36,13 @@ Ranked = tuple[NDArray[np.int64], NDArray[np.floating]]
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """A search for what is near `anchors` float32 [a, d]: the `each` nearest items of every one of them, and the
-    `nearest` items that are nearest to any of them."""
+    `nearest` items that are nearest to any of them. `by` says what whoever asks would have it answered by; a sweep is
+    always exact."""
 
     anchors: NDArray[np.float32]
     each: int = 0
     nearest: int = 0
+    by: Literal["exact", "index"] = "exact"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,8 @@ class Neighbours:
     """per anchor"""
     nearest: Ranked
     """by the similarity to the nearest anchor"""
+    how: str = ""
+    """what to tell about a search that was to be answered by an index"""
 
 
 @dataclass(frozen=True, kw_only=True)
