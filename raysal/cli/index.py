@@ -2,21 +2,123 @@
 
 from __future__ import annotations
 
+import os
+import time
+from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import Argument
+from typer import Argument, Option
 
-from raysal.cli.output import Debug, Json, Outcome
+from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
+from raysal.cli.progress import progress
+from raysal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from raysal.index import Coverage, Index, IndexPlan
 
 app = typer.Typer(help="Build, show and drop the index of a pool; find what is similar.", no_args_is_help=True)
 Where = Annotated[Path, Argument(help="The pool directory.")]
+_UNITS = {"": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
-@app.callback()
-def group() -> None:
-    """Build, show and drop the index of a pool; find what is similar."""
+class KindName(StrEnum):
+    """`raysal.index.KINDS`, and `auto`, for a choice on the command line."""
+
+    auto = "auto"
+    flat = "flat"
+    hnsw = "hnsw"
+    ivf_flat = "ivf_flat"
+    ivf_pq = "ivf_pq"
+    ivf_rabitq = "ivf_rabitq"
+    ivf_sq8 = "ivf_sq8"
+
+
+@app.command("build")
+def build(
+    pool: Where,
+    kind: Annotated[KindName, Option(help="What to build; auto chooses by rows, dim, memory, queries.")] = (
+        KindName.auto
+    ),
+    queries: Annotated[
+        int, Option(min=1, help="Searches expected over its life: anchors times rounds, for one.")
+    ] = 100_000,
+    memory: Annotated[
+        str | None,
+        Option(metavar="SIZE", help="Most that one process may need, as 8GB. (Default: this machine's.)"),
+    ] = None,
+    shard_rows: Annotated[int, Option(min=1, help="Rows of a shard; they are runs of whole chunks.")] = 1_000_000,
+    target_recall: Annotated[
+        float, Option(min=0.0, max=1.0, help="Share of the 50 nearest to be found, looked at wider until it is.")
+    ] = 0.95,
+    fresh: Annotated[bool, Option("--fresh", help="Train and code everything anew.")] = False,
+    partitions: Annotated[int, Option(min=0, help="Processes or parts at work. (Default: 1; Ray: one per CPU.)")] = 0,
+    backend: Annotated[Backend, Option(help="This process, or Ray.")] = Backend.local,
+    seed: Annotated[int, Option(min=0, help="Another seed, other rows trained on.")] = 0,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be built and what it needs; build nothing.")] = (
+        False
+    ),
+    background: Annotated[bool, Option("--background", help="Build in a process of its own, and return.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Build the index of a pool, or bring it up to date.
+
+    Shards whose chunks are unchanged, and what was trained, are used again. The old index stays in force until
+    the new one is whole and measured.
+    """
+    del json, debug
+    from raysal.index import build_index, load_faiss, plan_index
+    from raysal.pool import open_pool
+
+    found = open_pool(pool)
+    plan = plan_index(
+        [chunk.rows for chunk in found.chunks],
+        found.dim,
+        kind=kind.value,
+        memory=allowed(memory),
+        queries=queries,
+        shard_rows=shard_rows,
+        processes=max(partitions, 1),
+    )
+    load_faiss()
+    if dry_run:
+        return Outcome(data={"pool": str(pool), "built": False, **plan_data(plan)}, view=plan_view(plan))
+    if background:
+        from raysal.index import rebuild_in_background
+
+        options = [f"--kind={kind.value}", f"--queries={queries}", f"--shard-rows={shard_rows}", f"--seed={seed}",
+                   f"--target-recall={target_recall}", f"--partitions={partitions}", f"--backend={backend.value}",
+                   *([f"--memory={memory}"] if memory else []), *(["--fresh"] if fresh else [])]  # fmt: skip
+        number = rebuild_in_background(found, *options)
+        view = f"{plan_view(plan)}\nprocess {number} builds it; see `raysal index info {pool}`"
+        return Outcome(data={"pool": str(pool), "built": False, "process": number, **plan_data(plan)}, view=view)
+    from raysal.config import FleetConfig
+    from raysal.fleet import open_fleet
+
+    typer.echo(plan_view(plan), err=True)
+    resume = "the index in force is as it was; the same command builds again"
+    config = FleetConfig(backend=backend.value, partitions=partitions)
+    with going_on(resume), progress("opening") as report, open_fleet(found, config) as fleet:
+        index = build_index(found, fleet, plan, target_recall=target_recall, seed=seed, fresh=fresh, report=report)
+    return Outcome(data={**info_data(found.path, index, None), "built": True}, view=built_view(index))
+
+
+@app.command("info")
+def info(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
+    """Show what the index of a pool is, what it finds, and what of the pool it lacks."""
+    del json, debug
+    from raysal.index import coverage, drift, open_index
+    from raysal.pool import open_pool
+
+    found = open_pool(pool)
+    index = open_index(found)
+    covered = coverage(found, index)
+    data = info_data(found.path, index, covered)
+    data["drift"] = drift(found, index) if covered.stale and index.error is not None else 1.0
+    return Outcome(data=data, view=info_view(data))
 
 
 @app.command("drop")
@@ -29,3 +131,94 @@ def drop(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
     count = drop_index(open_pool(pool).path)
     view = f"{pool}: the index is gone" if count else f"{pool}: there was no index"
     return Outcome(data={"pool": str(pool), "generations": count}, view=view)
+
+
+def allowed(memory: str | None) -> int:
+    """Bytes that a process may take: as given, or what this machine has.
+
+    Raises:
+        ConfigError: not a size.
+    """
+    if memory is None:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    text = memory.strip().lower()
+    number = text.rstrip("kmgtib")
+    try:
+        size = int(float(number) * _UNITS[text[len(number) :]])
+    except (ValueError, KeyError, OverflowError):
+        size = 0
+    if size < 1:
+        raise ConfigError("--memory", f"{memory!r} is not a size", "give one as 8GB or 500MB")
+    return size
+
+
+def plan_data(plan: IndexPlan) -> dict[str, Any]:
+    return {**asdict(plan), "shards": len(plan.shards)}
+
+
+def plan_view(plan: IndexPlan) -> str:
+    """What will be built, for people, before it is."""
+    from raysal.index import human
+
+    return (
+        f"{plan.kind} ({plan.factory}): {plan.why}\n"
+        f"{plan.rows} rows in {len(plan.shards)} shards: {human(plan.disk_bytes)} on disk, up to "
+        f"{human(plan.build_bytes)} in memory to build (training {human(plan.training_bytes)}), "
+        f"{human(plan.search_bytes)} a process to search"
+    )
+
+
+def info_data(pool: Path, index: Index, covered: Coverage | None) -> dict[str, Any]:
+    record = {**index.record(), "shards": len(index.shards)}
+    del record["chunks"], record["pool"]
+    data = {"pool": str(pool), "generation": index.name, **record, "age_s": max(time.time() - index.built, 0.0)}
+    data["file_bytes"] = sum(shard.bytes for shard in index.shards)
+    if covered is not None:
+        data |= {"covered_rows": covered.covered_rows, "missing_rows": covered.missing_rows}
+        data |= {"missing_chunks": len(covered.missing), "stale": covered.stale}
+    return data
+
+
+def built_view(index: Index) -> str:
+    found = ", ".join(f"recall@{k} {share:.3f}" for k, share in index.recall.items())
+    short = "" if index.recall["50"] >= index.target_recall else f" (asked for: {index.target_recall:g})"
+    return f"{index.path}: {index.kind}, {index.rows} rows, {found}{short}"
+
+
+def info_view(data: dict[str, Any]) -> str:
+    """An index for people, a line for each thing."""
+    from raysal.index import DRIFTED, human
+
+    looked = {0: "every row"}.get(data["probes"]) or (
+        f"{data['probes']} of {data['lists']} lists" if data["lists"] else f"breadth {data['probes']}"
+    )
+    lacking = "all rows"
+    if data["stale"]:
+        again = "what was trained serves on" if data["drift"] < DRIFTED else "a build trains anew"
+        lacking = (
+            f"lacks {data['missing_rows']} rows in {data['missing_chunks']} chunks, so searches are exact; "
+            f"drift {data['drift']:.3g} ({again}); `raysal index build` adds them"
+        )
+    lines = {
+        "pool": data["pool"],
+        "generation": data["generation"],
+        "kind": f"{data['kind']} ({data['factory']})",
+        "why": data["why"],
+        "metric": f"{data['metric']}, {data['dim']} dimensions",
+        "rows": f"{data['rows']} in {data['shards']} shards",
+        "bytes": human(data["file_bytes"]),
+        "memory": f"{human(data['build_bytes'])} to build, {human(data['search_bytes'])} a process to search",
+        "recall": ", ".join(f"@{k} {share:.3f}" for k, share in data["recall"].items())
+        + f" (of {data['queries']} items, target {data['target_recall']:g})",
+        "looks at": f"{looked}, {data['overfetch']} times as many rows as asked for",
+        "covers": lacking,
+        "age": age(data["age_s"]),
+    }
+    return "\n".join(f"{name:<10}  {value}" for name, value in lines.items())
+
+
+def age(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

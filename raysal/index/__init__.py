@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from raysal.index.background import rebuild_in_background
 from raysal.index.build import build_index
 from raysal.index.coverage import DRIFTED, Coverage, coverage, drift
 from raysal.index.files import Index, drop_index, generations, open_index
-from raysal.index.kinds import KINDS
+from raysal.index.kinds import KINDS, load_faiss
 from raysal.index.plan import IndexPlan, human, plan_index
 from raysal.index.search import index_neighbours
 
@@ -22,6 +23,8 @@ __all__ = [
     "generations",
     "human",
     "index_neighbours",
+    "load_faiss",
     "open_index",
     "plan_index",
+    "rebuild_in_background",
 ]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from raysal.errors import FingerprintMismatch, PoolError
+from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.fleet import Fleet
 from raysal.index.coverage import DRIFTED, drift, quantisation_errors, vectors_sha256
-from raysal.index.files import CURRENT, FOLDER, TRAINED, Index, Shard, generations, open_index
+from raysal.index.files import CURRENT, FOLDER, TRAINED, Index, Shard, generations, in_force, open_index
 from raysal.index.kinds import empty_index, lists_of, load_faiss, prepared, read_faiss
 from raysal.index.plan import IndexPlan
 from raysal.index.recall import sampled, tuned
@@ -26,8 +26,6 @@ from raysal.store import TEMPORARY, locked, publish_directory, sha256_of, sweep_
 
 Report = Callable[[str, int, int], None]
 """(stage, done, total)"""
-KEPT = 2
-"""Generations that stay: the one in force, and the one before it for those who still read it."""
 OUTGROWN = 4
 """Times as many rows as were there at training, from which more lists are wanted."""
 
@@ -80,8 +78,11 @@ def build_index(
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        before = ""
+        with contextlib.suppress(Damaged):
+            before = in_force(pool.path)
         write_sealed(folder / CURRENT, {"generation": final.name})
-        for name in generations(pool.path)[:-KEPT]:
+        for name in set(generations(pool.path)) - {final.name, before}:  # who still reads the one before may go on
             shutil.rmtree(folder / name)
     fleet.reset()
     return replace(index, path=final)

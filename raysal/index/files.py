@@ -151,7 +151,7 @@ def open_index(pool: Pool, name: str = "current") -> Index:
     if name == "current":
         if not (folder / CURRENT).exists():
             raise PoolError(pool.path, "has no index", f"build one with `raysal index build {pool.path}`")
-        name = str(read_sealed(folder / CURRENT, fix).get("generation"))
+        name = in_force(pool.path)
     elif name not in generations(pool.path):
         known = ", ".join(generations(pool.path)) or "none"
         raise PoolError(pool.path, f"has no index {name!r}", f"its generations: {known}")
@@ -177,6 +177,12 @@ def check_size(file: Path, size: int, fix: str) -> None:
         raise Damaged(file, f"cannot be read ({error.strerror})", fix) from None
     if found != size:
         raise Damaged(file, f"{found} bytes, its record says {size}", fix)
+
+
+def in_force(pool: Path) -> str:
+    """The name of the generation in force; "" if there is none. Raises: Damaged: the record of it was altered."""
+    path = pool / FOLDER / CURRENT
+    return str(read_sealed(path, AGAIN.format(pool=pool)).get("generation")) if path.exists() else ""
 
 
 def generations(pool: Path) -> list[str]:

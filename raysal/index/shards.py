@@ -34,10 +34,10 @@ GPU_MOST = 2048
 
 @dataclass
 class Loaded:
-    """The shards one partition has read, by their sha256: the FAISS index, and the id of each of its rows."""
+    """The shards one partition has read, by sha256 and first chunk: the FAISS index, and the id of each of its rows."""
 
     pool: Pool
-    shards: dict[str, tuple[Any, NDArray[np.int64]]] = field(default_factory=dict)
+    shards: dict[tuple[str, int], tuple[Any, NDArray[np.int64]]] = field(default_factory=dict)
 
 
 def threads_of(partition: Partition) -> None:
@@ -128,16 +128,16 @@ def loaded(partition: Partition, where: Located, parts: int) -> list[tuple[Any, 
     own = partition.held.get(HELD)
     if own is None:
         own = partition.held[HELD] = Loaded(Pool(Path(partition.spec.pool)))
-    mine = where.shards[partition.index :: parts]
-    if own.shards.keys() != {shard.sha256 for shard in mine}:
-        kept = {shard.sha256: own.shards[shard.sha256] for shard in mine if shard.sha256 in own.shards}
-        if len(kept) < len(mine):
-            own.pool = Pool(Path(partition.spec.pool))
-        own.shards = kept
-        for shard in mine:
-            if shard.sha256 not in kept:
-                kept[shard.sha256] = load(partition, own.pool, where, shard)
-    return [own.shards[shard.sha256] for shard in mine]
+    mine = {(shard.sha256, shard.first): shard for shard in where.shards[partition.index :: parts]}
+    if own.shards.keys() != mine.keys():
+        if not mine.keys() <= own.shards.keys():
+            own.pool = Pool(Path(partition.spec.pool))  # it may have grown since
+        kept = {name: own.shards[name] for name in mine if name in own.shards}
+        own.shards = {
+            name: kept[name] if name in kept else load(partition, own.pool, where, shard)
+            for name, shard in mine.items()
+        }
+    return list(own.shards.values())
 
 
 def load(partition: Partition, pool: Pool, where: Located, shard: Shard) -> tuple[Any, NDArray[np.int64]]:
