@@ -9,7 +9,9 @@ if its fingerprint is another one: vectors of two models cannot be compared.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +25,11 @@ from raysal.errors import BadItem, ConfigError, EncoderError, FingerprintMismatc
 from raysal.fleet import Fleet, exclude, open_fleet, vectors_of
 from raysal.pool import Pool, open_pool
 from raysal.sweep import Search, SweepRequest, sweep
+from raysal.sweep.best import best_of
 
 if TYPE_CHECKING:
     from raysal.embed.base import Encoder
+    from raysal.index import Index
     from raysal.sweep.sweep import Ranked
     from raysal.types import Modality
 
@@ -55,8 +59,8 @@ def search(
     key are not among the results. With k beyond the pool, all items come.
 
     The similarity is the cosine, or in a pool of Euclidean distances minus the squared distance. Ties go to the lower
-    id. One pass over the pool, equal for any `partitions` and `backend`. `exact` is for pools with an index; without
-    one every search is exact.
+    id. A pool's index is used where it covers the whole pool, unless `exact`; else it is one pass over the pool. The
+    metadata of the table's schema say under `found` which it was. Equal for any `partitions` and `backend`.
 
     `encoder` is for pools embedded by an encoder of one's own, which cannot be made again from its name. `service` is
     the name of a running `raysal index serve`, whose partitions are used.
@@ -68,6 +72,7 @@ def search(
         FingerprintMismatch: the encoder is not the one the pool was embedded by.
         BadItem: the text or image cannot be embedded.
         PoolError: the pool cannot be opened, or has no such column.
+        Damaged: the pool or its index was altered.
     """
     k = whole("k", k, 1)
     parts = 0 if partitions is None else whole("partitions", partitions, 1)
@@ -96,15 +101,45 @@ def search(
             found_here = fleet.each(vectors_of, ids)
             vectors = np.concatenate([some for _, some in found_here])
         fleet.each(exclude, ids)
-        nearest = nearest_to(fleet, pool, vectors, k, exact)
-    return table_of(pool, nearest, names)
+        nearest, how = nearest_to(fleet, pool, vectors, k, exact)
+    return table_of(pool, nearest, names).replace_schema_metadata({"found": how})
 
 
-def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, exact: bool) -> Ranked:
-    """The k available items nearest to any of the vectors [m, d]."""
-    del pool, exact  # there is no index yet
-    request = SweepRequest(searches=(Search(anchors=vectors, nearest=k),))
-    return sweep(fleet, None, request).searches[0].nearest
+def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, exact: bool) -> tuple[Ranked, str]:
+    """The k available items nearest to any of the vectors [m, d], and how they were found.
+
+    Raises:
+        Damaged, FingerprintMismatch, PoolError: the pool's index cannot be used.
+    """
+    index = None if exact else index_in_force(pool)
+    if index is None:
+        request = SweepRequest(searches=(Search(anchors=vectors, nearest=k),))
+        return sweep(fleet, None, request).searches[0].nearest, "exact"
+    from raysal.index import index_neighbours
+
+    # What is among the k nearest to any vector is among the k nearest to one of them.
+    found = index_neighbours(fleet, index, vectors, k)
+    ids = np.concatenate([some for some, _ in found])
+    values = np.concatenate([some for _, some in found])
+    best = np.lexsort((-values, ids))
+    best = best[np.unique(ids[best], return_index=True)[1]]  # of each item, its similarity to the nearest
+    return best_of(ids[best], values[best], k), f"index {index.kind}, recall@50 {index.recall['50']:.3f}"
+
+
+def index_in_force(pool: Pool) -> Index | None:
+    """The pool's index, if it has one that lacks nothing of the pool, and faiss is installed to read it.
+
+    Raises:
+        Damaged, FingerprintMismatch, PoolError: there is one, and it cannot be used.
+    """
+    from raysal.index import coverage, generations, open_index
+
+    if not generations(pool.path) or importlib.util.find_spec("faiss") is None:
+        return None
+    index = open_index(pool)
+    if coverage(pool, index).stale:
+        return None
+    return replace(index, path=index.path.absolute())  # the processes of a service have another working directory
 
 
 def table_of(pool: Pool, nearest: Ranked, columns: Sequence[str]) -> pa.Table:

@@ -67,8 +67,10 @@ def mixture(n: int, dim: int, classes: int = 5, seed: int = 0) -> tuple[NDArray[
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One Ray on this machine for all tests that need it: starting it takes seconds."""
+    import programs
     import ray
 
+    ray.cloudpickle.register_pickle_by_value(programs)  # the actors' processes do not have this folder on their path
     ray.init(num_cpus=4, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False)
     yield
     ray.shutdown()

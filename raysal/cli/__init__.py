@@ -18,6 +18,9 @@ from raysal.cli.run import resume as resume_command
 from raysal.cli.run import run as run_command
 from raysal.cli.run import status as status_command
 from raysal.cli.select import select as select_command
+from raysal.cli.serve import serve as serve_command
+from raysal.cli.serve import stop as stop_command
+from raysal.cli.similar import search as search_command
 
 __all__ = ["app", "main"]
 
@@ -56,6 +59,9 @@ app.command("status")(status_command)
 app.add_typer(label_app, name="label")
 app.add_typer(pool_app, name="pool")
 app.add_typer(index_app, name="index")
+index_app.command("search")(search_command)
+index_app.command("serve")(serve_command)
+index_app.command("stop")(stop_command)
 app.add_typer(config_app, name="config")
 app.command("doctor")(doctor_command)
 app.command("demo")(demo_command)

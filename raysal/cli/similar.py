@@ -56,20 +56,21 @@ def search(
         )
         if out is not None and suffix is not None:
             write_table(table, out, suffix)
-    data: dict[str, Any] = {"pool": str(pool), "key": key or None, "text": text, "image": image, "k": k}
+    how = table.schema.metadata[b"found"].decode()
+    data: dict[str, Any] = {"pool": str(pool), "key": key or None, "text": text, "image": image, "k": k, "found": how}
     if out is not None:
-        return Outcome(data={**data, "out": str(out)}, view=f"{out}: {table.num_rows} items")
-    return Outcome(data={**data, "rows": table.to_pylist()}, view=drawn(table))
+        return Outcome(data={**data, "out": str(out)}, view=f"{out}: {table.num_rows} items ({how})")
+    return Outcome(data={**data, "rows": table.to_pylist()}, view=drawn(table, how))
 
 
-def drawn(table: pa.Table) -> Any:
+def drawn(table: pa.Table, how: str) -> Any:
     """A result for people; the uri is left out where no item has one."""
     from rich.box import SIMPLE
     from rich.table import Table
     from rich.text import Text
 
     names = [name for name in table.column_names if name != "uri" or table["uri"].null_count < table.num_rows]
-    view = Table(*names, box=SIMPLE)
+    view = Table(*names, box=SIMPLE, caption=Text(how), caption_justify="left")
     for column in view.columns:
         column.overflow = "fold"
     for row in table.select(names).to_pylist():

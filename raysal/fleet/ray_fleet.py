@@ -180,9 +180,9 @@ def start_actor(spec: PartitionSpec) -> Any:
 
 def start_named(spec: PartitionSpec, name: str, most: int, count: int) -> Any:
     """An actor that outlives this process, or the one that has its name already."""
-    remote: Any = ray.remote(ServiceActor)
+    remote: Any = ray.remote(concurrency_groups={WATCH: 1})(ServiceActor)
     named = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-    return remote.options(concurrency_groups={WATCH: 1}, **named, **_options(spec)).remote(spec, most, count)
+    return remote.options(**named, **_options(spec)).remote(spec, most, count)
 
 
 def _options(spec: PartitionSpec) -> dict[str, Any]:
@@ -210,8 +210,14 @@ def about(actor: Any, partition: int) -> tuple[PartitionSpec, int]:
     Raises:
         FleetError: it does not answer.
     """
-    found: tuple[PartitionSpec, int] = _result(_watch(actor.about), partition, CREATION_TIMEOUT)
-    return found
+    problem = ""
+    for _ in range(ATTEMPTS):
+        try:
+            found: tuple[PartitionSpec, int] = ray.get(_watch(actor.about), timeout=CREATION_TIMEOUT)
+            return found
+        except ray.exceptions.RayError as error:  # it may just be coming back
+            problem = _brief(error)
+    raise FleetError(partition, f"its process does not answer ({problem})")
 
 
 def _watch(method: Any) -> Any:
@@ -375,9 +381,9 @@ def _cause(error: ray.exceptions.RayTaskError, partition: int) -> BaseException:
     return cause if isinstance(cause, RaysalError) else FleetError(partition, str(error))
 
 
-def _result(reference: Any, partition: int, timeout: float | None = None) -> Any:
+def _result(reference: Any, partition: int) -> Any:
     try:
-        return ray.get(reference, timeout=timeout)
+        return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise _cause(error, partition) from None
     except ray.exceptions.RayError as error:

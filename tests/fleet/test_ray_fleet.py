@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fleet_calls as calls
-import programs
 import pytest
 import ray
 from conftest import make_pool, mixture
@@ -21,7 +20,6 @@ from raysal.pool import Pool
 from raysal.select import SELECTORS, lazy
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-ray.cloudpickle.register_pickle_by_value(programs)
 ray.cloudpickle.register_pickle_by_value(calls)  # the actors' processes do not have this folder on their path
 
 

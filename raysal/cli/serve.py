@@ -1,0 +1,60 @@
+"""`raysal index serve` and `stop`: the partitions of a pool in processes that several sessions share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from raysal.cli.output import Debug, Json, Outcome
+from raysal.cli.progress import progress
+
+Name = Annotated[str, Option("--name", metavar="NAME", help="What the service is called.")]
+Address = Annotated[
+    str | None,
+    Option(metavar="HOST:PORT", help="The Ray cluster. (Default: RAY_ADDRESS, or the one on this machine.)"),
+]
+
+
+def serve(
+    pool: Annotated[Path, Argument(help="An embedded pool, under a path that every node sees.")],
+    name: Name,
+    partitions: Annotated[int, Option(min=0, help="Processes. (Default: one per CPU.)", show_default=False)] = 0,
+    threads: Annotated[
+        int, Option(min=0, help="CPU threads of each. (Default: an even share.)", show_default=False)
+    ] = 0,
+    device: Annotated[str, Option(help="cpu, or cuda: a GPU for each process.")] = "cpu",
+    address: Address = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Hold a pool in processes of a running Ray cluster, for several sessions, and return.
+
+    A run uses them by its config: service = "NAME" under [fleet]; `raysal index search` by --service NAME.
+    They go on until `raysal index stop`.
+    """
+    del json, debug
+    with progress("starting"):
+        from raysal.config import FleetConfig
+        from raysal.fleet.service import start_service
+        from raysal.pool import open_pool
+
+        config = FleetConfig(service=name, partitions=partitions, threads=threads, device=device, address=address)
+        started, specs = start_service(open_pool(pool), config)
+    data = {"pool": str(pool), "name": name, "partitions": len(specs), "threads": specs[0].threads, "started": started}
+    state = "runs" if started else "runs already"
+    view = (
+        f'{name}: {state}, {len(specs)} partitions of {specs[0].threads} threads; use it with service = "{name}" '
+        f"under [fleet], end it with `raysal index stop --name {name}`"
+    )
+    return Outcome(data=data, view=view)
+
+
+def stop(name: Name, address: Address = None, json: Json = False, debug: Debug = False) -> Outcome:
+    """End a service. Runs that still use it stop at their next step with nothing lost."""
+    del json, debug
+    from raysal.fleet.service import stop_service
+
+    count = stop_service(name, address)
+    return Outcome(data={"name": name, "partitions": count}, view=f"{name}: ended, {count} partitions")
