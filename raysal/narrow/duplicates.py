@@ -22,7 +22,7 @@ TILE = 1024
 """Columns of a product: with a block it is 16 MB."""
 ROWS = 512
 """Rows that are compared at once with those before them."""
-PAIRS = 8192
+PAIRS = 1024
 """Pairs that are settled at once."""
 
 
@@ -93,13 +93,14 @@ def drop_repeats(partition: Partition, vectors: NDArray[np.float32], least: floa
         for columns, tile in tiles:
             values = (block.features @ tile)[: block.n, : len(vectors[columns])]
             values = similarity(values, place, columns)
-            allowance = allowance_of(block.features, sq_rows, sq_vectors[columns], partition.metric)
-            able = (values + allowance >= least).any(1)  # few rows are near anything
+            own = sq_vectors[columns]
+            most = allowance_of(block.features, sq_rows, own.amax()[None], partition.metric).reshape(-1)
+            able = values.amax(1) + most >= least  # few rows are near anything
             some = able.cpu().numpy().nonzero()[0]
             if len(some):
-                own = block.features[: block.n][able, : partition.dim].cpu().numpy()
-                doubt = allowance[able] if allowance.ndim else allowance
-                near = settle(values[able], doubt, least, own, vectors[columns], partition.metric)
+                allowance = allowance_of(block.features, sq_rows[able], own, partition.metric)
+                rows_able = block.features[: block.n][able, : partition.dim].cpu().numpy()
+                near = settle(values[able], allowance, least, rows_able, vectors[columns], partition.metric)
                 repeats[some] |= near.any(1)
         partition.available[block.rows[repeats]] = False
     return len(rows) - int(partition.available.sum())
