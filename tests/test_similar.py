@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +17,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import raysal
+from raysal.config import FleetConfig
 from raysal.embed.decode import check_text
 from raysal.embed.job import embed
 from raysal.errors import (
     BadItem,
     ConfigError,
+    Damaged,
     EncoderError,
     FingerprintMismatch,
     LabelError,
     PoolError,
     RaysalError,
 )
+from raysal.fleet import open_fleet
+from raysal.index import build_index, open_index, plan_index
 from raysal.pool import Pool
 from raysal.sources.memory import Memory
 from raysal.store import digest_of
@@ -141,6 +146,68 @@ def test_a_pool_of_one_item_has_nothing_like_it(tmp_path: Path) -> None:
     pool = make_pool(tmp_path / "pool", np.ones((1, 3)))
     assert raysal.search(pool, key="item-000000").num_rows == 0
     assert raysal.search(pool, vector=[0.0, 0.0, 0.0])["similarity"].to_pylist() == [0.0]
+
+
+# With an index. faiss is an extra, and every search works without it.
+
+
+def how(table: Any) -> str:
+    return table.schema.metadata[b"found"].decode()
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> Pool:
+    """A pool of 400 items with an inverted-file index that looks at a quarter of its lists."""
+    pytest.importorskip("faiss")
+    pool = make_pool(tmp_path / "pool", mixture(400, 9, seed=3)[0], chunk_rows=90)
+    plan = plan_index([chunk.rows for chunk in pool.chunks], pool.dim, kind="ivf_flat", memory=10**9)
+    with open_fleet(pool, FleetConfig(backend="local")) as fleet:
+        build_index(pool, fleet, plan)
+    return pool
+
+
+@pytest.mark.parametrize("asked", [{"key": "item-000007"}, {"key": ["item-000007", "item-000200", "item-000333"]}])
+def test_an_index_is_used_unless_exactness_is_asked_for(indexed: Pool, asked: dict[str, Any]) -> None:
+    exact = raysal.search(indexed, **asked, k=30, exact=True)
+    found = raysal.search(indexed, **asked, k=30)
+    assert how(exact) == "exact"
+    assert how(found).startswith("index ivf_flat, recall@50 ")
+    similarity = dict(zip(exact["key"].to_pylist(), exact["similarity"].to_pylist(), strict=True))
+    shared = [row for row in found.to_pylist() if row["key"] in similarity]
+    assert len(shared) > 24
+    for row in shared:
+        assert row["similarity"] == pytest.approx(similarity[row["key"]], abs=1e-6)
+    keys = found["key"].to_pylist()
+    assert len(set(keys)) == 30
+    own = [asked["key"]] if isinstance(asked["key"], str) else asked["key"]
+    assert not set(own) & set(keys)
+    assert found["similarity"].to_pylist() == sorted(found["similarity"].to_pylist(), reverse=True)
+    for partitions in (2, 5):
+        assert raysal.search(indexed, **asked, k=30, partitions=partitions).equals(found)
+
+
+def test_an_index_that_lacks_part_of_the_pool_or_cannot_be_read_here_is_not_used(
+    indexed: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = raysal.search(indexed, key="item-000007", k=30, exact=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        found = raysal.search(indexed, key="item-000007", k=30)
+        assert (how(found), found.equals(exact)) == ("exact", True)
+    current = open_index(indexed)
+    replace(current, chunks=current.chunks[:-1]).write()
+    found = raysal.search(indexed, key="item-000007", k=30)
+    assert (how(found), found.equals(exact)) == ("exact", True)
+
+
+def test_a_damaged_index_is_named_and_an_exact_search_goes_on(indexed: Pool) -> None:
+    shard = next((indexed.path / "index").glob("*/00000.faiss"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(Damaged, match=r"00000\.faiss.*raysal index build"):
+        raysal.search(indexed, key="item-000007")
+    assert raysal.search(indexed, key="item-000007", exact=True).num_rows == 10
 
 
 # Images, through a tiny network.
