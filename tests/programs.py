@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
             {"name": "top_score"},
         ],
     },
+    "refine": {"rounds": 2, "batches": 1, "picks": 40, "subset": 120, "members": ["random", "top_score"]},
     "seals": {"neighbours": 9},
     "top_score": {"size": 60},
     "uniform": {"size": 60},

@@ -58,7 +58,9 @@ def select(
         Path | None,
         Option(help="A label file (.csv, .parquet, .jsonl with key,label), or the directory of a run."),
     ] = None,
-    narrow: Annotated[str, Option(help="none, uniform, top_score, anchoral, seals, mixed; filter:anchoral.")] = "none",
+    narrow: Annotated[
+        str, Option(help="none, uniform, top_score, anchoral, seals, mixed, refine; filter:anchoral.")
+    ] = "none",
     narrow_option: Annotated[
         list[str] | None,
         Option(metavar="NAME=VALUE", help="A field of the narrower, as subpool=5000. Repeatable."),

@@ -11,6 +11,7 @@ from raysal.narrow.anchoral import AnchorAL
 from raysal.narrow.base import LabelledVectors, Memory, Narrowed, Narrower, NarrowTask
 from raysal.narrow.filter import Filter
 from raysal.narrow.mixed import Mixed
+from raysal.narrow.refine import Refine
 from raysal.narrow.seals import Seals
 from raysal.narrow.simple import Everything, TopScore, Uniform
 from raysal.sweep import Sweep
@@ -20,6 +21,7 @@ NARROWERS: dict[str, type[Narrower]] = {
     "filter": Filter,
     "mixed": Mixed,
     "none": Everything,
+    "refine": Refine,
     "seals": Seals,
     "top_score": TopScore,
     "uniform": Uniform,

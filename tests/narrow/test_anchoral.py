@@ -198,6 +198,7 @@ def test_a_batch_is_never_cut_short_while_items_are_left(narrower, pool, data):
         "anchoral": {"anchors": 1, "neighbours": 2, "subpool": 3},
         "uniform": {"size": 3},
         "top_score": {"size": 3},
+        "refine": {"members": ["random"], "batches": 1, "size": 3},
     }
     options = {"head": random_head(DIM), "labelled": known}
     left = N - len(known)
