@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 import ray
 from conftest import make_pool, mixture
+from hypothesis import given
+from hypothesis import strategies as st
 from programs import Outcome, labelled_of, local, random_head, run_program, small
 
 import raysal
 from raysal.config import FleetConfig
 from raysal.errors import ConfigError, FingerprintMismatch, FleetError
 from raysal.fleet import Fleet, Partition, exclude, open_fleet, plan_partitions, ray_fleet, service
-from raysal.fleet.replay import Behind, Done, Host, Stale
+from raysal.fleet.replay import Behind, Call, Done, Host, Stale
 from raysal.fleet.service import attach, serve, stop
 from raysal.pool import Pool
 from raysal.select import SELECTORS
@@ -308,7 +310,73 @@ def test_it_outlives_the_process_that_started_it(pool):
         stop("left")
 
 
+def test_two_runs_on_one_service_get_the_batches_each_gets_alone(pool, shared, tmp_path):
+    """Rounds in turn, with other strategies, labels and seeds."""
+    names = mixture(N, DIM)[1]
+    wanted = [{"select": "badge", "seed": 1}, {"select": "coreset", "narrow": "uniform", "seed": 2}]
+
+    def begin(where: str, fleet: dict[str, Any]) -> list[raysal.Session]:
+        return [raysal.Session(tmp_path / where / str(i), pool, fleet=fleet, **kind) for i, kind in enumerate(wanted)]
+
+    together = begin("together", {"backend": "ray", "service": shared})
+    alone = begin("alone", {"backend": "local"})
+    for _ in range(3):
+        for one, other in zip(together, alone, strict=True):
+            batch = one.query(7)
+            assert batch.table.equals(other.query(7).table)
+            labels = {key: names[int(key.removeprefix("item-"))] for key in batch.keys}
+            one.tell(labels)
+            other.tell(labels)
+    for session in (*together, *alone):
+        session.close()
+    assert len(process_of(shared, pool)) == 2
+
+
 # Without Ray: the host by itself.
+
+
+@given(
+    schedule=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["call", "reset", "restart", "stale"]))),
+    most=st.integers(1, 3),
+)
+def test_every_schedule_of_sessions_ends_like_each_alone(schedule, most):
+    """Drivers as simple as can be, on a host that drops sessions, restarts, and gets messages of the past."""
+    host = Host(Tape, most)  # type: ignore[arg-type]
+    programs: dict[str, int] = dict.fromkeys("abc", 0)
+    logs: dict[str, list[Call]] = {name: [] for name in "abc"}
+    for step, (name, what) in enumerate(schedule):
+        if what == "restart":
+            host = Host(Tape, most)  # type: ignore[arg-type]
+        elif what == "reset":
+            programs[name] += 1
+            logs[name] = []
+        elif what == "stale" and programs[name]:
+            in_force = host._places[name].program if name in host.sessions else -1
+            answer = host.run(programs[name] - 1, 0, [(record, ("old",))], name)
+            assert isinstance(answer, Stale) == (programs[name] - 1 < in_force)
+        elif what == "call":
+            log = logs[name]
+            log.append((record, ((name, step),)))
+            answer = host.run(programs[name], len(log) - 1, log[-1:], name)
+            if isinstance(answer, Behind):
+                answer = host.run(programs[name], answer.made, log[answer.made :], name)
+            assert answer == Done(tuple(value for _, (value,) in log))
+        assert len(host.sessions) <= most
+
+
+class Tape:
+    """Stands where a partition stands: keeps what was done to it since the last reset."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+
+    def reset(self) -> None:
+        self.done = []
+
+
+def record(tape: Tape, value: Any) -> tuple[Any, ...]:
+    tape.done.append(value)
+    return tuple(tape.done)
 
 
 def test_sessions_of_a_host_do_not_see_each_other_and_the_oldest_goes(pool):
