@@ -7,6 +7,8 @@ have nothing to do with each other, and results depend on neither.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.fleet import Partition
 from raysal.index.files import AGAIN, Located, Shard, check_size
-from raysal.index.kinds import is_inverted, lists_of, load_faiss, prepared, read_faiss
+from raysal.index.kinds import first_line, is_inverted, lists_of, load_faiss, prepared, read_faiss
 from raysal.index.plan import CODED
 from raysal.pool import Pool
 from raysal.store import sha256_of, write_file
@@ -28,6 +30,8 @@ from raysal.sweep.sweep import Ranked
 HELD = "index"
 GROUP = 64
 """Anchors ranked together: the rows found for any of them take part in one product."""
+PIECE = 2**22
+"""Bytes written at a time."""
 GPU_MOST = 2048
 """Neighbours that a search on a GPU can return."""
 
@@ -40,11 +44,17 @@ class Loaded:
     shards: dict[tuple[str, int], tuple[Any, NDArray[np.int64]]] = field(default_factory=dict)
 
 
-def threads_of(partition: Partition) -> None:
-    """Give FAISS the partition's threads; 0 leaves the process as it is. Results do not depend on it: FAISS spreads
-    queries over threads, and each is answered by one of them (tests/index holds it)."""
-    if partition.spec.threads:
-        load_faiss().omp_set_num_threads(partition.spec.threads)
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """FAISS with so many threads; 0 leaves the process as it is. Results do not depend on it: FAISS spreads queries
+    over threads, and each is answered by one of them (tests/index holds it)."""
+    faiss = load_faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def training_vectors(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
@@ -71,20 +81,14 @@ def code_shards(
 def code_shard(
     partition: Partition, where: Located, trained: tuple[str, str], file: str, first: int, last: int
 ) -> Shard:
-    faiss = load_faiss()
-    threads_of(partition)
     pool = Pool(Path(partition.spec.pool))
     index = read_faiss(intact(Path(trained[0]), trained[1], pool), mapped=False)
-    before = faiss.omp_get_max_threads()
-    if hasattr(index, "hnsw"):
-        faiss.omp_set_num_threads(1)  # links are made in the order threads come: the graph would differ every time
-    try:
+    # Links are made in the order threads come: with several, a graph would be another one every time.
+    with threads(1 if hasattr(index, "hnsw") else partition.spec.threads):
         for chunk in pool.chunks[first : last + 1]:
             vectors = chunk.vectors()
             for start in range(0, len(vectors), CODED):
                 index.add(prepared(vectors[start : start + CODED], where.metric))
-    finally:
-        faiss.omp_set_num_threads(before)
     path = Path(where.path) / file
     write_index(index, path)
     return Shard(
@@ -93,13 +97,22 @@ def code_shard(
 
 
 def write_index(index: Any, path: Path) -> None:
-    """Write an index whole or not at all. Raises: PoolError: the disk is full, or cannot be written."""
+    """Write an index whole or not at all. Raises: PoolError: the disk is full, or cannot be written.
+
+    Through a file of Python's: FAISS's own does not notice when the last bytes of a file cannot be written.
+    """
+    faiss = load_faiss()
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, PIECE))
+
     try:
-        write_file(path, lambda temporary: load_faiss().write_index(index, str(temporary)))
-    except RuntimeError as error:
-        problem = str(error).rpartition("Error: ")[2].strip() or str(error)
+        write_file(path, write)
+    except (OSError, RuntimeError) as error:
+        problem = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
         raise PoolError(
-            path, f"cannot be written ({problem[-200:]})", "free some space and build again; the pool is as it was"
+            path, f"cannot be written ({problem})", "free some space and build again; the pool is as it was"
         ) from None
 
 
@@ -190,11 +203,11 @@ def fetch(
 
     What is excluded is among them. Cost: `probes` lists of each shard for each anchor.
     """
-    threads_of(partition)
     best_ids = np.full((len(anchors), 0), -1, np.int64)
     best = np.full((len(anchors), 0), -np.inf, np.float32)
     for index, ids in loaded(partition, where, parts):
-        values, rows = searched(index, anchors, min(count, len(ids)), probes)
+        with threads(partition.spec.threads):
+            values, rows = searched(index, anchors, min(count, len(ids)), probes)
         near = values if where.metric == "cosine" else -values
         found = np.where(rows >= 0, ids[rows], -1)
         near = np.where(rows >= 0, near, -np.inf).astype(np.float32)

@@ -1,0 +1,185 @@
+"""The laws of a search by index: exact similarities, nothing excluded, the same for any partitions and threads, and no
+less found than the index says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import reference
+from conftest import make_pool, mixture
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from indexes import FAITHFUL, built, exact, same_lists
+from programs import local
+
+from raysal.fleet import LocalFleet, exclude, plan_partitions
+from raysal.index import KINDS, index_neighbours, open_index
+from raysal.index.files import Index
+from raysal.pool import Pool
+
+N, DIM = 700, 11
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(scope="module")
+def data():
+    x = mixture(N, DIM, classes=6, seed=4)[0]
+    anchors = x[::50] + np.random.default_rng(1).normal(size=(len(x[::50]), DIM)).astype(np.float32) * 0.3
+    return x, anchors
+
+
+@pytest.fixture(scope="module")
+def pools(data, tmp_path_factory):
+    """(pool, index) by kind and metric, made when first asked for."""
+    made: dict[tuple[str, str], tuple[Pool, Index]] = {}
+
+    def get(kind: str, metric: str = "cosine") -> tuple[Pool, Index]:
+        if (kind, metric) not in made:
+            path = tmp_path_factory.mktemp("index") / "pool"
+            pool = make_pool(path, data[0], chunk_rows=64, metric=metric, missing=[3, 77])
+            built(pool, kind)
+            made[kind, metric] = pool, open_index(pool)
+        return made[kind, metric]
+
+    return get
+
+
+@every_kind
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_the_same_for_any_partitions_and_threads(kind, metric, pools, data):
+    pool, index = pools(kind, metric)
+    out = np.arange(0, N, 3)
+    found = []
+    for partitions, threads in ((1, 1), (2, 2), (5, 1), (9, 3)):
+        with LocalFleet(plan_partitions(pool, partitions, threads=threads)) as fleet:
+            fleet.each(exclude, out)
+            found.append(index_neighbours(fleet, index, data[1], 12))
+    assert all(same_lists(found[0], other) for other in found[1:])
+
+
+@every_kind
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_similarities_are_exact_and_in_order(kind, metric, pools, data):
+    pool, index = pools(kind, metric)
+    with local(pool, 3) as fleet:
+        found = index_neighbours(fleet, index, data[1], 20)
+    for anchor, (ids, values) in zip(data[1].astype(np.float64), found, strict=True):
+        rows = data[0][ids].astype(np.float64)
+        slow = (
+            [reference.cosine(anchor[None], row)[0] for row in rows]
+            if metric == "cosine"
+            else -((rows - anchor) ** 2).sum(1)
+        )
+        assert values == pytest.approx(np.array(slow), abs=2e-4)
+        assert np.array_equal(np.lexsort((ids, -values)), np.arange(20))
+
+
+@every_kind
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_no_less_is_found_than_the_index_says(kind, metric, pools, data):
+    """On other items than it was measured on. Faithful kinds that look at everything find everything."""
+    pool, index = pools(kind, metric)
+    assert index.recall["50"] >= index.target_recall
+    with local(pool, 2) as fleet:
+        truth = exact(fleet, data[1], 50)
+        shares = [
+            np.isin(mine[0], true[0]).mean()
+            for mine, true in zip(index_neighbours(fleet, index, data[1], 50), truth, strict=True)
+        ]
+        assert np.mean(shares) >= index.recall["50"] - 0.05
+        if kind in FAITHFUL:
+            wide = replace(index, probes=max(index.lists, N))
+            found = index_neighbours(fleet, wide, data[1], 50)
+            assert all(np.array_equal(a[0], b[0]) for a, b in zip(found, truth, strict=True))
+
+
+@every_kind
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    keep=st.integers(0, 40),
+    around=st.booleans(),
+    each=st.integers(1, 30),
+    partitions=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_nothing_excluded_is_ever_found_and_no_place_is_lost(kind, keep, around, each, partitions, seed, pools, data):
+    """Excluded are all but a few at random, or what is nearest to the anchors: there an index finds nothing else."""
+    pool, index = pools(kind)
+    anchors = data[1][:4]
+    with local(pool, partitions) as fleet:
+        if around:
+            out = np.unique(np.concatenate([ids for ids, _ in exact(fleet, anchors, 4 * keep + 1)]))
+        else:
+            out = np.random.default_rng(seed).permutation(N)[keep:]
+        available = sum(fleet.each(exclude, out))
+        found = index_neighbours(fleet, index, anchors, each)
+    for ids, values in found:
+        assert not np.isin(ids, [*out, 3, 77]).any()
+        assert len(ids) == len(np.unique(ids)) == len(values) == min(each, available)
+
+
+@every_kind
+def test_more_neighbours_than_rows_and_none_at_all(kind, pools, data):
+    pool, index = pools(kind)
+    with local(pool, 2) as fleet:
+        found = index_neighbours(fleet, index, data[1][:2], 5 * N)
+        assert [len(ids) for ids, _ in found] == [N - 2, N - 2]
+        assert same_lists(found, exact(fleet, data[1][:2], 5 * N))
+        assert [len(ids) for ids, _ in index_neighbours(fleet, index, data[1][:2], 0)] == [0, 0]
+        assert index_neighbours(fleet, index, data[1][:0], 5) == []
+        fleet.each(exclude, np.arange(N))
+        assert [len(ids) for ids, _ in index_neighbours(fleet, index, data[1][:2], 5)] == [0, 0]
+
+
+def test_an_anchor_beside_excluded_rows_alone_gets_the_exact_neighbours(pools, data):
+    """All that its lists hold is excluded: only a search of everything finds what is left."""
+    pool, index = pools("ivf_flat")
+    narrow_one = replace(index, probes=1)
+    with local(pool, 3) as fleet:
+        near = np.concatenate([ids for ids, _ in exact(fleet, data[1][:1], 400)])
+        fleet.each(exclude, near)
+        truth = exact(fleet, data[1][:1], 9)
+        assert same_lists(index_neighbours(fleet, narrow_one, data[1][:1], 9), truth)
+
+
+@every_kind
+def test_zero_vectors_are_as_similar_as_nothing(kind, tmp_path):
+    """Under the cosine: similarity 0, between what is alike and what is opposite; and an anchor of zeros finds nothing
+    nearer than another."""
+    x = np.concatenate([mixture(300, 8, seed=1)[0], np.zeros((40, 8), np.float32)])
+    x = x[np.random.default_rng(0).permutation(len(x))]
+    pool = make_pool(tmp_path / "pool", x, chunk_rows=50)
+    built(pool, kind)
+    zero = np.flatnonzero(~x.any(1))
+    with local(pool, 3) as fleet:
+        found = index_neighbours(fleet, open_index(pool), np.concatenate([x[zero[:1]], x[:3]]), len(x))
+    assert not found[0][1].any()
+    for ids, values in found[1:]:
+        assert not values[np.isin(ids, zero)].any()
+        assert len(ids) == len(x)
+
+
+@every_kind
+def test_copies_of_one_row_are_all_there(kind, tmp_path):
+    """Equal shards have equal bytes, and are still shards of different items."""
+    x = np.tile(mixture(50, 8, seed=2)[0], (8, 1))
+    pool = make_pool(tmp_path / "pool", x, chunk_rows=100)
+    built(pool, kind)
+    with local(pool, 2) as fleet:
+        found = index_neighbours(fleet, open_index(pool), x[:5], 8)
+    for row, (ids, _) in enumerate(found):
+        assert ids.tolist() == list(range(row, 400, 50))
+
+
+def test_settings_are_those_of_the_index_at_every_search(pools, data):
+    """Files do not keep them, and one that is held may have been searched with others."""
+    pool, index = pools("ivf_flat")
+    narrow_one, wide = replace(index, probes=1), replace(index, probes=index.lists)
+    with local(pool, 1) as fleet:
+        first = index_neighbours(fleet, narrow_one, data[1], 30)
+        everything = index_neighbours(fleet, wide, data[1], 30)
+        again = index_neighbours(fleet, narrow_one, data[1], 30)
+    assert same_lists(first, again)
+    assert not same_lists(first, everything)
