@@ -58,6 +58,7 @@ def heaviest_reply(folder: Path, rows: int, select: str | dict[str, Any], narrow
         ("coreset", {"name": "none"}),
         ("top_score", {"name": "top_score", "size": 400}),
         ("random", {"name": "uniform", "size": 400}),
+        ("random", {"name": "refine", "subset": 300, "batches": 1, "members": ["random", "top_score", "badge"]}),
         ("random", {"name": "filter", "inner": {"name": "mixed", "size": 400}, "outliers": "knn", "duplicates": 0.99}),
         ("bait", {"name": "none"}),
         ("falcun", {"name": "none"}),
