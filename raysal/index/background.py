@@ -1,0 +1,29 @@
+"""Bringing an index up to date while everybody goes on with the one in force."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from raysal.index.files import FOLDER
+from raysal.pool import Pool
+
+LOG = "build.log"
+
+
+def rebuild_in_background(pool: Pool, *options: str) -> int:
+    """Start `raysal index build POOL` with these options as a process of its own; its number.
+
+    It outlives this one. The index in force stays so until the new one takes its place in one step; who opens the index
+    after that gets the new one. What it prints is in POOL/index/build.log. While another build is at work it ends
+    at once.
+    """
+    folder = pool.path / FOLDER
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "raysal", "index", "build", str(pool.path.absolute()), *options]
+    with open(folder / LOG, "wb") as log:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    child.returncode = 0  # nobody waits for it, and it is not to be warned of
+    return child.pid
