@@ -35,22 +35,32 @@ class Similarity:
     """From products to similarities, for one partition and its anchors [a, d].
 
     `anchors` float32 [a, d] are the columns to multiply features with: of unit length for the cosine, as they are for
-    the distance.
+    the distance. Without `norms`, those of the partition's rows are left alone, and only `of_norms` can be asked.
     """
 
-    def __init__(self, partition: Partition, anchors: NDArray[np.floating]) -> None:
+    def __init__(self, partition: Partition, anchors: NDArray[np.floating], *, norms: bool = True) -> None:
         self.metric: Metric = partition.metric
         cosine = self.metric == "cosine"
         self.anchors = unit_rows(anchors) if cosine else anchors.astype(np.float32)
         # Norms take a pass of their own the first time; without anchors nobody needs them.
-        norms = partition.sq_norms()[:, None] if len(anchors) else torch.empty(0, 1)
-        self._rows = norms.clamp_min(torch.finfo(torch.float32).tiny).rsqrt() if cosine else norms
+        self._rows = self._scaled(partition.sq_norms() if norms and len(anchors) else torch.empty(0))
         sq_anchors = (self.anchors.astype(np.float64) ** 2).sum(1).astype(np.float32)
         self._columns = torch.from_numpy(sq_anchors).to(partition.device)
 
     def __call__(self, products: torch.Tensor, rows: slice | torch.Tensor, columns: slice) -> torch.Tensor:
         """`products` [n, b] of these rows and these of the anchors, turned into similarities in place."""
-        own = self._rows[rows]
+        return self._similarities(products, self._rows[rows], columns)
+
+    def of_norms(self, products: torch.Tensor, sq_norms: torch.Tensor) -> torch.Tensor:
+        """`products` [n, a] of rows of these squared norms [n] and all the anchors, turned into similarities in
+        place."""
+        return self._similarities(products, self._scaled(sq_norms), slice(None))
+
+    def _scaled(self, sq_norms: torch.Tensor) -> torch.Tensor:
+        own = sq_norms[:, None]
+        return own.clamp_min(torch.finfo(torch.float32).tiny).rsqrt() if self.metric == "cosine" else own
+
+    def _similarities(self, products: torch.Tensor, own: torch.Tensor, columns: slice) -> torch.Tensor:
         if self.metric == "cosine":
             return products.mul_(own)
         # A distance is not below 0, whatever rounding makes of the difference of large numbers.
@@ -69,15 +79,16 @@ class Similarity:
 
 
 def similarities(partition: Partition, rows: NDArray[np.int64], anchors: NDArray[np.floating]) -> torch.Tensor:
-    """Similarities float32 [len(rows), a] on the device, of ascending positions and anchors [a, d]."""
-    similarity = Similarity(partition, anchors)
+    """Similarities float32 [len(rows), a] on the device, of ascending positions and anchors [a, d]. No other rows are
+    read."""
+    similarity = Similarity(partition, anchors, norms=False)
     columns = columns_of(similarity.anchors, partition)
     out = torch.empty(len(rows), len(anchors), device=partition.device)
     done = 0
     for block in partition.blocks(rows):
-        values = (block.features @ columns)[: block.n, : len(anchors)]
-        place = torch.from_numpy(block.rows).to(partition.device)
-        out[done : done + block.n] = similarity(values, place, slice(None))
+        norms = (block.features * block.features).sum(1)  # as `Partition.sq_norms`, to the bit
+        values = similarity.of_norms((block.features @ columns)[:, : len(anchors)], norms)
+        out[done : done + block.n] = values[: block.n]
         done += block.n
     return out
 

@@ -1,0 +1,124 @@
+"""Narrowing by an index: the same candidates for any partitions, no pass over vectors, and a rule that says what it
+did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_pool, mixture
+from indexes import built
+from programs import labelled_of, local, random_head, run_program
+from test_index_build import grown
+
+from raysal.config import choice
+from raysal.errors import ConfigError, PoolError
+from raysal.fleet import Partition
+from raysal.narrow import NARROWERS, Narrower
+from raysal.pool import Pool
+from raysal.select import SELECTORS
+
+DIM = 8
+X, NAMES = mixture(600, DIM, classes=4, seed=6)
+KNOWN = labelled_of(X, NAMES, range(0, 200, 17))
+RULES: dict[str, dict[str, Any]] = {
+    "anchoral": {"anchors": 3, "neighbours": 20, "subpool": 50},
+    "anchoral by all": {"name": "anchoral", "by": "all", "anchors": 3, "neighbours": 20, "subpool": 50},
+    "seals": {"neighbours": 7},
+}
+
+
+def rule_of(name: str, search: str = "index") -> Narrower:
+    return choice({"name": name, **RULES[name], "search": search}).build("narrow", NARROWERS)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    pool = make_pool(tmp_path_factory.mktemp("narrow") / "pool", X, chunk_rows=50)
+    built(pool, "ivf_sq8")
+    return pool
+
+
+def outcome(pool: Pool, narrower: Narrower, partitions: int = 1, **settings: Any):
+    with local(pool, partitions) as fleet:
+        return run_program(fleet, SELECTORS["random"](), narrower, head=random_head(DIM, 4), labelled=KNOWN, **settings)
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_the_same_for_any_partitions(name, pool):
+    one, *others = [outcome(pool, rule_of(name), p, excluded=range(300, 400)) for p in (1, 2, 5)]
+    assert all(one.same_as(other) for other in others)
+    assert not np.isin(one.narrowed.ids, [*KNOWN.ids, *range(300, 400)]).any()
+    assert ", by index ivf_sq8, recall@50 0." in one.narrowed.rule
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_an_index_that_finds_all_narrows_as_exact_search_does(name, tmp_path):
+    pool = make_pool(tmp_path / "pool", X, chunk_rows=50)
+    built(pool, "flat")
+    mine, true = (outcome(pool, rule_of(name, search)) for search in ("index", "exact"))
+    assert np.array_equal(np.sort(mine.narrowed.ids), np.sort(true.narrowed.ids))
+    assert mine.narrowed.rule == f"{true.narrowed.rule}, by index flat, recall@50 1.00"
+
+
+def test_a_mixture_asks_the_index_for_those_of_its_parts_that_want_it(pool):
+    parts = [
+        {"name": "anchoral", "anchors": 2, "search": "index"},
+        {"name": "seals", "neighbours": 5},
+        {"name": "top_score"},
+    ]
+    mixed = choice({"name": "mixed", "size": 60, "parts": parts}).build("narrow", NARROWERS)
+    one, *others = [outcome(pool, mixed, p) for p in (1, 2, 5)]
+    assert all(one.same_as(other) for other in others)
+    anchoral, rest = one.narrowed.rule.split(" by seals ")
+    assert "by index ivf_sq8" in anchoral
+    assert "by index" not in rest
+    exact = choice({"name": "mixed", "size": 60, "parts": [{**parts[0], "search": "exact"}, *parts[1:]]})
+    true = outcome(pool, exact.build("narrow", NARROWERS))
+    # What was not asked of the index is what it would be without one.
+    assert one.found.searches[1].of_each[0][0].tolist() == true.found.searches[1].of_each[0][0].tolist()
+    assert np.array_equal(one.found.class_counts, true.found.class_counts)
+
+
+def test_no_vector_is_read_where_only_neighbours_are_asked_for(pool, monkeypatch):
+    passes = []
+    monkeypatch.setattr(Partition, "_stream", lambda partition, buffer: passes.append(partition) or iter(()))
+    found = outcome(pool, rule_of("anchoral"), 2).found
+    assert passes == []
+    assert found.rows == 600 - len(KNOWN)
+    assert len(found.class_counts) == 0
+
+
+def test_a_stale_index_is_not_searched_and_the_rule_says_so(tmp_path):
+    pool = make_pool(tmp_path / "pool", X[:500], chunk_rows=50)
+    built(pool, "flat")
+    pool = grown(pool, X)
+    for name in RULES:
+        stale, exact = outcome(pool, rule_of(name)), outcome(pool, rule_of(name, "exact"))
+        assert np.array_equal(stale.narrowed.ids, exact.narrowed.ids)
+        assert stale.narrowed.rule.startswith(exact.narrowed.rule)
+        assert "by exact search, as the index lacks 100 rows" in stale.narrowed.rule
+    built(pool, "flat")  # the next round sees it
+    assert "by index flat" in outcome(pool, rule_of("seals")).narrowed.rule
+
+
+def test_without_an_index_it_says_how_to_build_one(tmp_path):
+    pool = make_pool(tmp_path / "pool", X, chunk_rows=50)
+    with pytest.raises(PoolError, match=r"has no index; build one with `raysal index build"):
+        outcome(pool, rule_of("seals"))
+
+
+def test_what_an_index_cannot_find_is_refused_by_its_field():
+    with pytest.raises(ConfigError) as caught:
+        choice({"name": "anchoral", "by": "nearest", "search": "index"}).build("narrow", NARROWERS)
+    assert caught.value.where == "narrow.search"
+
+
+def test_a_class_that_the_head_has_never_seen_has_anchors_all_the_same(pool):
+    labelled = labelled_of(X, ["new" if i == 17 else name for i, name in enumerate(NAMES)], KNOWN.ids.tolist())
+    with local(pool, 2) as fleet:
+        found = run_program(
+            fleet, SELECTORS["random"](), rule_of("anchoral"), head=random_head(DIM, 4), labelled=labelled
+        )
+    assert len(found.narrowed.ids) == 50
