@@ -166,7 +166,14 @@ def indexed(tmp_path: Path) -> Pool:
     return pool
 
 
-@pytest.mark.parametrize("asked", [{"key": "item-000007"}, {"key": ["item-000007", "item-000200", "item-000333"]}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"key": "item-000007"},
+        {"key": ["item-000007", "item-000200", "item-000333"]},
+        {"vector": np.stack([np.linspace(-1, 1, 9), np.linspace(-1.2, 1, 9), np.linspace(-1, 1.5, 9)])},
+    ],
+)
 def test_an_index_is_used_unless_exactness_is_asked_for(indexed: Pool, asked: dict[str, Any]) -> None:
     exact = raysal.search(indexed, **asked, k=30, exact=True)
     found = raysal.search(indexed, **asked, k=30)
@@ -179,7 +186,8 @@ def test_an_index_is_used_unless_exactness_is_asked_for(indexed: Pool, asked: di
         assert row["similarity"] == pytest.approx(similarity[row["key"]], abs=1e-6)
     keys = found["key"].to_pylist()
     assert len(set(keys)) == 30
-    own = [asked["key"]] if isinstance(asked["key"], str) else asked["key"]
+    own = asked.get("key", [])
+    own = [own] if isinstance(own, str) else own
     assert not set(own) & set(keys)
     assert found["similarity"].to_pylist() == sorted(found["similarity"].to_pylist(), reverse=True)
     for partitions in (2, 5):
