@@ -92,7 +92,7 @@ def build(
         options = [f"--kind={kind.value}", f"--queries={queries}", f"--shard-rows={shard_rows}", f"--seed={seed}",
                    f"--target-recall={target_recall}", f"--partitions={partitions}", f"--backend={backend.value}",
                    *([f"--memory={memory}"] if memory else []), *(["--fresh"] if fresh else [])]  # fmt: skip
-        number = rebuild_in_background(found, *options)
+        number = rebuild_in_background(found, *options).pid
         view = f"{plan_view(plan)}\nprocess {number} builds it; see `raysal index info {pool}`"
         return Outcome(data={"pool": str(pool), "built": False, "process": number, **plan_data(plan)}, view=view)
     from raysal.config import FleetConfig

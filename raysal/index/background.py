@@ -9,21 +9,23 @@ from raysal.index.files import FOLDER
 from raysal.pool import Pool
 
 LOG = "build.log"
+_started: list[subprocess.Popen[bytes]] = []
+"""Kept, so that none is warned of as still running when this process ends."""
 
 
-def rebuild_in_background(pool: Pool, *options: str) -> int:
-    """Start `raysal index build POOL` with these options as a process of its own; its number.
+def rebuild_in_background(pool: Pool, *options: str) -> subprocess.Popen[bytes]:
+    """Start `raysal index build POOL` with these options as a process of its own.
 
-    It outlives this one. The index in force stays so until the new one takes its place in one step; who opens the index
-    after that gets the new one. What it prints is in POOL/index/build.log. While another build is at work it ends
-    at once.
+    It outlives this one, and nobody has to wait for it. The index in force stays so until the new one takes its place
+    in one step; who opens the index after that gets the new one. What it prints is in POOL/index/build.log. While
+    another build is at work it ends at once.
     """
     folder = pool.path / FOLDER
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "raysal", "index", "build", str(pool.path.absolute()), *options]
-    with open(folder / LOG, "wb") as log:
+    with open(folder / LOG, "ab") as log:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
-    child.returncode = 0  # nobody waits for it, and it is not to be warned of
-    return child.pid
+    _started.append(child)
+    return child
