@@ -180,7 +180,7 @@ def test_the_smallest_pools(n, cap, tmp_path):
     """Subsets and caps below the batch are raised to it; a pool that cannot fill the batch says so."""
     x, names = mixture(n, 3, classes=2)
     fleet = local(make_pool(tmp_path / "pool", x), 2)
-    narrower = built(rounds=2, subset=1, size=cap, alpha=0.1, members=["random", "coreset"])
+    narrower = built(rounds=2, batches=1, subset=1, size=cap, alpha=0.1, members=["random", "coreset"])
     for labels in range(n + 1):
         options: dict[str, Any] = {"head": None, "labelled": labelled_of(x, names, range(labels))}
         with pytest.raises(PoolExhausted):
