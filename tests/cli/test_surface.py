@@ -37,6 +37,7 @@ SURFACE = {
         "--max-quarantine",
         "--backend",
         "--device",
+        "--metric",
     ],
     "index build": [
         "pool",
