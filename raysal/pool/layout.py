@@ -48,15 +48,15 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the pool: equal for equal source, encoder and listing, whatever the chunk size."""
-        return digest_of(
-            {
-                "dim": self.dim,
-                "items": self.items,
-                "encoder": self.encoder["fingerprint"],
-                "source": self.source["fingerprint"],
-            }
-        )
+        """Identity of the pool: equal for equal source, encoder, listing and metric, whatever the chunk size."""
+        identity = {
+            "dim": self.dim,
+            "items": self.items,
+            "encoder": self.encoder["fingerprint"],
+            "source": self.source["fingerprint"],
+        }
+        # Pools from before the metric was recorded keep the fingerprint that runs know them by.
+        return digest_of(identity if self.metric == "cosine" else {**identity, "metric": self.metric})
 
     def write(self, pool: Path) -> None:
         write_sealed(pool / MANIFEST, asdict(self))

@@ -164,9 +164,15 @@ def test_fingerprints_tell_sources_and_encoders_apart_and_not_chunk_sizes() -> N
     assert one.fingerprint == manifest(chunk_rows=11, chunks=1).fingerprint
     others = [
         manifest(**changed)
-        for changed in ({"items": 12}, {"dim": 4}, {"encoder": {"fingerprint": "x"}}, {"source": {"fingerprint": "x"}})
+        for changed in (
+            {"items": 12},
+            {"dim": 4},
+            {"encoder": {"fingerprint": "x"}},
+            {"source": {"fingerprint": "x"}},
+            {"metric": "l2"},
+        )
     ]
-    assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 5
+    assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 6
 
 
 def test_info_counts_what_is_there(tmp_path: Path) -> None:
