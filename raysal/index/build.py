@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.fleet import Fleet
@@ -147,15 +148,18 @@ def trained(pool: Pool, fleet: Fleet, index: Index, plan: IndexPlan, report: Rep
     if plan.training_rows:
         fleet.reset()
         ids = sampled(fleet, derive(index.seed, "index", "sample"), plan.training_rows)
-        parts = fleet.each(training_vectors, ids)
-        order = np.argsort(np.concatenate([some for some, _ in parts]))
-        vectors = prepared(np.concatenate([some for _, some in parts])[order], pool.metric)
+        vectors = prepared(gathered(fleet, ids), pool.metric)
         empty.train(vectors)
         error = float(quantisation_errors(empty, vectors).mean())
     path = index.path / TRAINED
     write_index(empty, path)
     report("training", 1, 1)
     return replace(index, trained=sha256_of(path), error=error)
+
+
+def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> NDArray[np.float16]:
+    """The vectors [n, d] of ascending ids. Partitions are runs of rows, so theirs come in that order."""
+    return np.concatenate([vectors for _, vectors in fleet.each(training_vectors, ids)])
 
 
 def taken_over(pool: Pool, index: Index, old: Index) -> Index:

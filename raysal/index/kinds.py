@@ -31,6 +31,8 @@ BREADTH = 100
 VECTOR_LIMIT = 2**36
 LOOP_LIMIT = 2**27
 """What a file may make a reader allocate (bytes) and repeat."""
+CODED = 8192
+"""Rows prepared and coded at a time."""
 WIDTH = 8
 """Vectors are widened with zeros to a multiple of this: no distance changes, and codes fit their registers."""
 
@@ -146,7 +148,8 @@ def first_line(error: Exception) -> str:
 def prepared(vectors: NDArray[np.floating], metric: Metric) -> NDArray[np.float32]:
     """Vectors [n, d] as an index holds them, float32 [n, width]: of unit length for the cosine, as they are for the
     distance. Zero vectors stay zero, and so have similarity 0 with everything."""
-    own = unit_rows(vectors) if metric == "cosine" else vectors
-    out = np.zeros((len(own), width_of(vectors.shape[1])), np.float32)
-    out[:, : vectors.shape[1]] = own
+    out = np.zeros((len(vectors), width_of(vectors.shape[1])), np.float32)
+    for start in range(0, len(vectors), CODED):  # what is computed between is in float64
+        some = vectors[start : start + CODED]
+        out[start : start + CODED, : vectors.shape[1]] = unit_rows(some) if metric == "cosine" else some
     return out

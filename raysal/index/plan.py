@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raysal.errors import ConfigError, PoolError
-from raysal.index.kinds import KINDS, OVERFETCH, Kind, factory_of, is_inverted, row_bytes, width_of
+from raysal.index.kinds import CODED, KINDS, OVERFETCH, Kind, factory_of, is_inverted, row_bytes, width_of
 
 SHARD_ROWS = 1_000_000
 WORTH_IT = 1_500_000
@@ -24,8 +24,10 @@ BREADTH = 64
 """Rows a search of a graph keeps in view (efSearch), at first."""
 USUAL = 50
 """Neighbours that are usually asked for."""
-CODED = 8192
-"""Rows coded at a time."""
+BUFFERS = 64_000_000
+"""Bytes of a process besides: blocks, products, what libraries take for themselves (measured: 30 to 50 MB)."""
+GROWTH = 2
+"""Bytes taken for one coded while there may be more to come."""
 GRAPH_ROWS = 10_000_000
 GRAPH_QUERIES = 1_000_000
 
@@ -151,10 +153,10 @@ def sized(
         lists = max(min(2 ** round(math.log2(4 * math.sqrt(largest))), rows // LEAST_POINTS), 1)
         training = min(rows, max(POINTS * lists, LEAST_TRAINING))
     trained = 4 * width * lists + (4 * 256 * width if kind == "ivf_pq" else 0)
-    # Gathered as float16, then float32, their residuals beside them.
-    training_bytes = (2 + 4 + 4) * width * training + trained
+    # Gathered as float16 in two copies, then float32; trained on with two copies of that beside, turned and residual.
+    training_bytes = (4 + 4 + 4) * width * training + trained
     one_row = row_bytes(kind, dim)
-    coding_bytes = one_row * largest + trained + (2 + 8 + 4 + 4) * width * CODED
+    coding_bytes = GROWTH * one_row * largest + trained + (2 + 8 + 8 + 4) * width * CODED
     own = sorted((count for _, _, count in shards), reverse=True)
     most = max(sum(own[i::processes]) for i in range(min(processes, len(own))))
     return IndexPlan(
@@ -171,8 +173,8 @@ def sized(
         overfetch=OVERFETCH[kind],
         disk_bytes=one_row * rows + trained * (len(shards) + 1),
         training_bytes=training_bytes,
-        build_bytes=max(training_bytes, coding_bytes),
-        search_bytes=(one_row + 8) * most + trained * math.ceil(len(shards) / processes),
+        build_bytes=BUFFERS + max(training_bytes, coding_bytes),
+        search_bytes=BUFFERS + (one_row + 8) * most + trained * math.ceil(len(shards) / processes),
     )
 
 

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.fleet import Partition
 from raysal.index.files import AGAIN, Located, Shard, check_size
-from raysal.index.kinds import first_line, is_inverted, lists_of, load_faiss, prepared, read_faiss
-from raysal.index.plan import CODED
+from raysal.index.kinds import CODED, first_line, is_inverted, lists_of, load_faiss, prepared, read_faiss
 from raysal.pool import Pool
 from raysal.store import sha256_of, write_file
 from raysal.sweep.best import best_of
