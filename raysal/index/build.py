@@ -196,7 +196,7 @@ def coded(pool: Pool, fleet: Fleet, index: Index, plan: IndexPlan, old: Index | 
         report("coding", total - len(todo), total)
         fleet.reset()  # a partition that dies is not made to code all over again what is done
         now, todo = tuple(todo[: fleet.size]), todo[fleet.size :]
-        made = fleet.each(code_shards, index.located(), (str(index.path / TRAINED), index.trained), now, fleet.size)
+        made = fleet.each(code_shards, index.located(), index.trained, now, fleet.size)
         done |= {shard.first: shard for part in made for shard in part}
     report("coding", total, total)
     return replace(index, shards=tuple(done[first] for first in sorted(done)))

@@ -46,11 +46,10 @@ class Shard:
 class Located:
     """What a partition needs to search an index: small, and the same for all of them."""
 
-    path: str
+    folder: str
+    """in the index of the partition's own pool"""
     kind: str
-    factory: str
     metric: Metric
-    dim: int
     encoder: str
     """fingerprint of the encoder"""
     shards: tuple[Shard, ...]
@@ -105,11 +104,9 @@ class Index:
 
     def located(self) -> Located:
         return Located(
-            path=str(self.path),
+            folder=self.path.name,
             kind=self.kind,
-            factory=self.factory,
             metric=self.metric,
-            dim=self.dim,
             encoder=self.encoder,
             shards=self.shards,
         )

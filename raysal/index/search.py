@@ -36,10 +36,11 @@ def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float3
     similarities) best first, ties to the lower id. The same for any partitions.
 
     Similarities are exact (`raysal.sweep.similarity`); only what is among them is approximate, with the recall that
-    `Index.recall` states. Excluded rows never use up a place: where they leave too few, the search is made wider, and
-    at last over all rows, so an anchor has fewer than `each` neighbours only where fewer items are available.
+    `Index.recall` states. Excluded rows never use up a place: where they are more than half of what was fetched, the
+    search is made wider, in rows and in what is looked at; and where they leave too few, it is exact at last, so an
+    anchor has fewer than `each` neighbours only where fewer items are available.
 
-    Two round trips where nothing is excluded. Memory of the driver O(a * each).
+    Two round trips where little is excluded. Memory of the driver O(a * each * overfetch).
 
     Raises:
         Damaged: a file of the index is missing, truncated or altered.
@@ -48,37 +49,37 @@ def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float3
     found: list[Ranked] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(anchors)
     if each < 1:
         return found
-    left = np.arange(len(anchors))
-    count = each * index.overfetch
+    left, lacking = np.arange(len(anchors)), np.zeros(len(anchors), bool)
+    count, probes = each * index.overfetch, index.probes
+    enough = max(each, count // 2)
     for _ in range(DOUBLINGS + 1):
         if len(left) == 0:
-            return found
-        ranked, available, full = looked_up(fleet, index, anchors[left], min(count, index.rows), each)
-        short = np.array([len(ids) < min(each, available) for ids, _ in ranked])
-        for place, own in zip(left[~short].tolist(), np.flatnonzero(~short).tolist(), strict=True):
-            found[place] = ranked[own]
-        left = left[short]
-        if count >= index.rows or not full[short].any():
-            break  # wider, the lists that are looked at hold no more
-        count *= 2
-    if len(left):
-        request = SweepRequest(searches=(Search(anchors=anchors[left], each=each),))
+            break
+        ranked, available = looked_up(fleet, index, anchors[left], min(count, index.rows), probes, enough)
+        sizes = np.array([len(ids) for ids, _ in ranked])
+        for place, (ids, values) in zip(left.tolist(), ranked, strict=True):
+            found[place] = ids[:each], values[:each]
+        lacking[left] = sizes < min(each, available)
+        left = left[sizes < min(enough, available)]
+        count, probes = 2 * count, 2 * probes
+    if lacking.any():
+        request = SweepRequest(searches=(Search(anchors=anchors[lacking], each=each),))
         exact = sweep(fleet, None, request).searches[0].of_each
-        for place, neighbours in zip(left.tolist(), exact, strict=True):
+        for place, neighbours in zip(np.flatnonzero(lacking).tolist(), exact, strict=True):
             found[place] = neighbours
     return found
 
 
 def looked_up(
-    fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], count: int, each: int
-) -> tuple[list[Ranked], int, NDArray[np.bool_]]:
-    """(neighbours, how many items are available, whether `count` rows were fetched [a]), by one search."""
+    fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], count: int, probes: int, each: int
+) -> tuple[list[Ranked], int]:
+    """(neighbours, how many items are available), by one search that fetches `count` rows."""
     where = index.located()
-    parts = fleet.each(fetch, where, prepared(anchors, where.metric), count, index.probes, fleet.size)
+    parts = fleet.each(fetch, where, prepared(anchors, where.metric), count, probes, fleet.size)
     wanted, _ = first_of([ids for ids, _ in parts], [values for _, values in parts], count)
     answers = fleet.each(rank, wanted, anchors, each)
     lists = [merged([own[a] for own, _ in answers], each) for a in range(len(anchors))]
-    return lists, sum(available for _, available in answers), (wanted >= 0).sum(1) == count
+    return lists, sum(available for _, available in answers)
 
 
 def merged(lists: Sequence[Ranked], each: int) -> Ranked:

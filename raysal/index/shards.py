@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.fleet import Partition
-from raysal.index.files import AGAIN, Located, Shard, check_size
+from raysal.index.files import AGAIN, FOLDER, TRAINED, Located, Shard, check_size
 from raysal.index.kinds import CODED, first_line, is_inverted, lists_of, load_faiss, prepared, read_faiss
 from raysal.pool import Pool
 from raysal.store import sha256_of, write_file
@@ -63,11 +63,11 @@ def training_vectors(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDAr
 
 
 def code_shards(
-    partition: Partition, where: Located, trained: tuple[str, str], shards: tuple[tuple[str, int, int], ...], parts: int
+    partition: Partition, where: Located, trained: str, shards: tuple[tuple[str, int, int], ...], parts: int
 ) -> list[Shard]:
     """Write those of `shards` (file, first chunk, last) whose turn is this partition's of `parts`.
 
-    `trained` is the file of the trained index and its sha256.
+    `trained` is the sha256 of the trained index.
 
     Raises:
         Damaged: a chunk, or the trained index, is not what was written.
@@ -77,18 +77,17 @@ def code_shards(
     return [code_shard(partition, where, trained, *shard) for shard in mine]
 
 
-def code_shard(
-    partition: Partition, where: Located, trained: tuple[str, str], file: str, first: int, last: int
-) -> Shard:
+def code_shard(partition: Partition, where: Located, trained: str, file: str, first: int, last: int) -> Shard:
     pool = Pool(Path(partition.spec.pool))
-    index = read_faiss(intact(Path(trained[0]), trained[1], pool), mapped=False)
+    folder = folder_of(pool, where)
+    index = read_faiss(intact(folder / TRAINED, trained, pool), mapped=False)
     # Links are made in the order threads come: with several, a graph would be another one every time.
     with threads(1 if hasattr(index, "hnsw") else partition.spec.threads):
         for chunk in pool.chunks[first : last + 1]:
             vectors = chunk.vectors()
             for start in range(0, len(vectors), CODED):
                 index.add(prepared(vectors[start : start + CODED], where.metric))
-    path = Path(where.path) / file
+    path = folder / file
     write_index(index, path)
     return Shard(
         file=file, first=first, last=last, rows=index.ntotal, bytes=path.stat().st_size, sha256=sha256_of(path)
@@ -113,6 +112,10 @@ def write_index(index: Any, path: Path) -> None:
         raise PoolError(
             path, f"cannot be written ({problem})", "free some space and build again; the pool is as it was"
         ) from None
+
+
+def folder_of(pool: Pool, where: Located) -> Path:
+    return pool.path / FOLDER / where.folder
 
 
 def intact(path: Path, sha256: str, pool: Pool) -> Path:
@@ -156,8 +159,8 @@ def load(partition: Partition, pool: Pool, where: Located, shard: Shard) -> tupl
     fix = AGAIN.format(pool=pool.path)
     encoder = str(pool.manifest.encoder["fingerprint"])
     if encoder != where.encoder:
-        raise FingerprintMismatch(where.path, "its encoder's fingerprint", encoder, where.encoder, fix)
-    path = Path(where.path) / shard.file
+        raise FingerprintMismatch(folder_of(pool, where), "its encoder's fingerprint", encoder, where.encoder, fix)
+    path = folder_of(pool, where) / shard.file
     check_size(path, shard.bytes, fix)
     index = read_faiss(intact(path, shard.sha256, pool), mapped=is_inverted(where.kind))
     chunks = pool.chunks[shard.first : shard.last + 1]
