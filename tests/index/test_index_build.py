@@ -120,12 +120,15 @@ def test_generations_follow_each_other_and_the_one_before_stays(pool):
 
 
 def test_who_holds_the_old_index_goes_on_with_it(pool):
-    old = built(pool, "ivf_flat")
+    old = built(pool, "ivf_flat", target_recall=0.0)
     with local(pool, 2) as fleet:
-        before = index_neighbours(fleet, old, X[:3], 20)
-        built(pool, "hnsw")
-        assert same_lists(index_neighbours(fleet, old, X[:3], 20), before)
-        assert index_neighbours(fleet, open_index(pool), X[:3], 20)
+        before = index_neighbours(fleet, old, X[:9], 40)
+        built(pool, "flat")
+        assert same_lists(index_neighbours(fleet, old, X[:9], 40), before)
+        # And who opens it anew, over the same fleet, gets the new one.
+        after, truth = index_neighbours(fleet, open_index(pool), X[:9], 40), exact(fleet, X[:9], 40)
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(after, truth, strict=True))
+    assert not same_lists(before, after)
 
 
 # added and changed vectors

@@ -164,13 +164,17 @@ def test_zero_vectors_are_as_similar_as_nothing(kind, tmp_path):
 @every_kind
 def test_copies_of_one_row_are_all_there(kind, tmp_path):
     """Equal shards have equal bytes, and are still shards of different items."""
-    x = np.tile(mixture(50, 8, seed=2)[0], (8, 1))
+    x = np.tile(mixture(50, 8, seed=2)[0], (12, 1))
     pool = make_pool(tmp_path / "pool", x, chunk_rows=100)
-    built(pool, kind)
-    with local(pool, 2) as fleet:
-        found = index_neighbours(fleet, open_index(pool), x[:5], 8)
-    for row, (ids, _) in enumerate(found):
-        assert ids.tolist() == list(range(row, 400, 50))
+    index = built(pool, kind)
+    assert len({shard.sha256 for shard in index.shards}) == 1
+    some = []
+    for partitions in (1, 2, 3):
+        with local(pool, partitions) as fleet:
+            for row, (ids, _) in enumerate(index_neighbours(fleet, index, x[:5], 12)):
+                assert ids.tolist() == list(range(row, 600, 50))
+            some.append(index_neighbours(fleet, index, x[:5], 6))
+    assert all(same_lists(some[0], other) for other in some)  # of ties, too, the same are cut off
 
 
 def test_settings_are_those_of_the_index_at_every_search(pools, data):
