@@ -173,11 +173,6 @@ class ServiceActor(PartitionActor):
         return 0.0 if since is None else time.monotonic() - since
 
 
-def start_actor(spec: PartitionSpec) -> Any:
-    """An actor that ends with this process."""
-    return ray.remote(PartitionActor).options(**_options(spec)).remote(spec)
-
-
 def start_named(spec: PartitionSpec, name: str, most: int, count: int) -> Any:
     """An actor that outlives this process, or the one that has its name already."""
     remote: Any = ray.remote(concurrency_groups={WATCH: 1})(ServiceActor)
@@ -211,13 +206,19 @@ def about(actor: Any, partition: int) -> tuple[PartitionSpec, int]:
         FleetError: it does not answer.
     """
     problem = ""
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
+        _pause(attempt)
         try:
             found: tuple[PartitionSpec, int] = ray.get(_watch(actor.about), timeout=CREATION_TIMEOUT)
             return found
         except ray.exceptions.RayError as error:  # it may just be coming back
             problem = _brief(error)
     raise FleetError(partition, f"its process does not answer ({problem})")
+
+
+def _pause(deaths: int) -> None:
+    """Wait a little longer after each death but the first: until Ray knows of it, it refuses calls at once."""
+    time.sleep(0.2 * 2**deaths if deaths else 0.0)
 
 
 def _watch(method: Any) -> Any:
@@ -244,10 +245,12 @@ class RayFleet:
         self._program = 0
         self._log: list[Call] = []
         self._session = uuid.uuid4().hex if actors else ""
-        self._actors = list(actors) or [start_actor(spec) for spec in specs]
+        remote = ray.remote(PartitionActor)
+        self._actors = list(actors) or [remote.options(**_options(spec)).remote(spec) for spec in specs]
+        if actors:
+            return
         try:
-            if not actors:
-                await_ready(self._actors, specs)
+            await_ready(self._actors, specs)
         except BaseException:
             self.close()
             raise
@@ -283,6 +286,7 @@ class RayFleet:
             """Send everything to the process that replaces the one that died, with time to be placed
             again."""
             self._count_death(deaths, i, problem)
+            _pause(deaths[i] - 1)
             send(i, 0)
             deadlines[i] += CREATION_TIMEOUT
 
@@ -301,7 +305,7 @@ class RayFleet:
                     if isinstance(answer, Behind):
                         send(i, answer.made)
                     elif isinstance(answer, Stale):
-                        failed[i] = _stale(i, self._program, answer.program)
+                        failed[i] = FleetError(i, answer.problem(self._program))
                     else:
                         results[i] = answer.result
             now = time.monotonic()
@@ -388,11 +392,3 @@ def _result(reference: Any, partition: int) -> Any:
         raise _cause(error, partition) from None
     except ray.exceptions.RayError as error:
         raise FleetError(partition, str(error)) from None
-
-
-def _stale(partition: int, program: int, newer: int) -> FleetError:
-    return FleetError(
-        partition,
-        f"its session has begun program {newer}, this call is of program {program}, whose exclusions are gone; "
-        "begin again with reset",
-    )

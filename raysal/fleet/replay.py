@@ -39,6 +39,12 @@ class Stale:
 
     program: int
 
+    def problem(self, older: int) -> str:
+        return (
+            f"its session has begun program {self.program}, this call is of program {older}, whose exclusions "
+            "are gone; begin again with reset"
+        )
+
 
 @dataclass(frozen=True)
 class Done:
