@@ -132,9 +132,9 @@ def index_in_force(pool: Pool) -> Index | None:
     Raises:
         Damaged, FingerprintMismatch, PoolError: there is one, and it cannot be used.
     """
-    from raysal.index import coverage, generations, open_index
+    from raysal.index import coverage, in_force, open_index
 
-    if not generations(pool.path) or importlib.util.find_spec("faiss") is None:
+    if not in_force(pool.path) or importlib.util.find_spec("faiss") is None:
         return None
     index = open_index(pool)
     if coverage(pool, index).stale:

@@ -202,6 +202,10 @@ def test_an_index_that_lacks_part_of_the_pool_or_cannot_be_read_here_is_not_used
         patch.setattr(importlib.util, "find_spec", lambda name: None)
         found = raysal.search(indexed, key="item-000007", k=30)
         assert (how(found), found.equals(exact)) == ("exact", True)
+    (indexed.path / "index" / "current.json").rename(indexed.path / "kept")  # a first build was killed at its last step
+    found = raysal.search(indexed, key="item-000007", k=30)
+    assert (how(found), found.equals(exact)) == ("exact", True)
+    (indexed.path / "kept").rename(indexed.path / "index" / "current.json")
     current = open_index(indexed)
     replace(current, chunks=current.chunks[:-1]).write()
     found = raysal.search(indexed, key="item-000007", k=30)

@@ -51,10 +51,10 @@ def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float3
         return found
     left, lacking = np.arange(len(anchors)), np.zeros(len(anchors), bool)
     count, probes = each * index.overfetch, index.probes
-    enough = max(each, count // 2)
     for _ in range(DOUBLINGS + 1):
         if len(left) == 0:
             break
+        enough = max(each, count // 2)
         ranked, available = looked_up(fleet, index, anchors[left], min(count, index.rows), probes, enough)
         sizes = np.array([len(ids) for ids, _ in ranked])
         for place, (ids, values) in zip(left.tolist(), ranked, strict=True):

@@ -121,6 +121,20 @@ def test_nothing_excluded_is_ever_found_and_no_place_is_lost(kind, keep, around,
 
 
 @every_kind
+def test_no_less_is_found_among_what_is_left_where_what_is_nearest_is_excluded(kind, pools, data):
+    """As many rows as a search fetches may be left by accident, and not be the nearest that are."""
+    pool, index = pools(kind)
+    shares = []
+    with local(pool, 2) as fleet:
+        for anchor in data[1][:, None]:
+            fleet.reset()
+            fleet.each(exclude, exact(fleet, anchor, 150)[0][0])
+            truth = exact(fleet, anchor, 12)[0][0]
+            shares.append(np.isin(index_neighbours(fleet, index, anchor, 12)[0][0], truth).mean())
+    assert np.mean(shares) >= index.recall["50"] - 0.05
+
+
+@every_kind
 def test_more_neighbours_than_rows_and_none_at_all(kind, pools, data):
     pool, index = pools(kind)
     with local(pool, 2) as fleet:
