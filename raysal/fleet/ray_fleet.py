@@ -205,20 +205,22 @@ def about(actor: Any, partition: int) -> tuple[PartitionSpec, int]:
     Raises:
         FleetError: it does not answer.
     """
-    problem = ""
-    for attempt in range(ATTEMPTS):
-        _pause(attempt)
+    deaths, deadline = 0, time.monotonic() + CREATION_TIMEOUT
+    while True:
         try:
             found: tuple[PartitionSpec, int] = ray.get(_watch(actor.about), timeout=CREATION_TIMEOUT)
             return found
-        except ray.exceptions.RayError as error:  # it may just be coming back
-            problem = _brief(error)
-    raise FleetError(partition, f"its process does not answer ({problem})")
+        except ray.exceptions.RayError as error:
+            deaths += not _coming_back(error)
+            if deaths >= ATTEMPTS or time.monotonic() > deadline:
+                raise FleetError(partition, f"its process does not answer ({_brief(error)})") from None
 
 
-def _pause(deaths: int) -> None:
-    """Wait a little longer after each death but the first: until Ray knows of it, it refuses calls at once."""
-    time.sleep(0.2 * 2**deaths if deaths else 0.0)
+def _coming_back(error: BaseException) -> bool:
+    """Whether a call was refused for the while that a new process takes to start, which is no further death."""
+    refused = isinstance(error, ray.exceptions.ActorUnavailableError) and "is restarting" in str(error)
+    time.sleep(0.1 if refused else 0.0)
+    return refused
 
 
 def _watch(method: Any) -> Any:
@@ -286,7 +288,6 @@ class RayFleet:
             """Send everything to the process that replaces the one that died, with time to be placed
             again."""
             self._count_death(deaths, i, problem)
-            _pause(deaths[i] - 1)
             send(i, 0)
             deadlines[i] += CREATION_TIMEOUT
 
@@ -300,6 +301,11 @@ class RayFleet:
                 except ray.exceptions.RayTaskError as error:
                     failed[i] = _cause(error, i)
                 except ray.exceptions.RayError as error:  # a death, of the process or of the node that kept its answer
+                    if _coming_back(error) and time.monotonic() < deadlines[i]:
+                        limit = deadlines[i]
+                        send(i, 0)
+                        deadlines[i] = limit
+                        continue
                     replay(i, f"its process keeps dying ({_brief(error)})")
                 else:
                     if isinstance(answer, Behind):
