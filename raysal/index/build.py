@@ -17,7 +17,7 @@ from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.fleet import Fleet
 from raysal.index.coverage import DRIFTED, drift, quantisation_errors, vectors_sha256
 from raysal.index.files import CURRENT, FOLDER, TRAINED, Index, Shard, generations, in_force, open_index
-from raysal.index.kinds import empty_index, lists_of, load_faiss, prepared, read_faiss
+from raysal.index.kinds import empty_index, lists_of, load_faiss, prepared, read_faiss, train
 from raysal.index.plan import IndexPlan
 from raysal.index.recall import sampled, tuned
 from raysal.index.shards import code_shards, intact, training_vectors, write_index
@@ -149,7 +149,7 @@ def trained(pool: Pool, fleet: Fleet, index: Index, plan: IndexPlan, report: Rep
         fleet.reset()
         ids = sampled(fleet, derive(index.seed, "index", "sample"), plan.training_rows)
         vectors = prepared(gathered(fleet, ids), pool.metric)
-        empty.train(vectors)
+        train(empty, vectors)
         error = float(quantisation_errors(empty, vectors).mean())
     path = index.path / TRAINED
     write_index(empty, path)

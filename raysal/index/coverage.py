@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.index.files import TRAINED, Index
-from raysal.index.kinds import CODED, lists_of, load_faiss, prepared, read_faiss
+from raysal.index.kinds import CODED, lists_of, load_faiss, prepared, read_faiss, turned
 from raysal.index.shards import intact
 from raysal.pool import Pool
 from raysal.pool.pool import Chunk
@@ -87,9 +87,7 @@ def quantisation_errors(trained: Any, vectors: NDArray[np.float32]) -> NDArray[n
     centroids = faiss.downcast_index(inverted.quantizer).reconstruct_n(0, inverted.nlist)
     errors = np.empty(len(vectors))
     for start in range(0, len(vectors), CODED):
-        some = vectors[start : start + CODED]
-        if isinstance(trained, faiss.IndexPreTransform):
-            some = trained.chain.at(0).apply_py(some)
+        _, some = turned(trained, vectors[start : start + CODED])
         _, nearest = inverted.quantizer.search(some, 1)
         gap = some.astype(np.float64) - centroids[nearest[:, 0]]
         errors[start : start + CODED] = (gap * gap).sum(1)

@@ -7,6 +7,8 @@ given is decided by sha256 (`raysal.index.shards`), and only the factory strings
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -123,6 +125,46 @@ def empty_index(factory: str, dim: int, metric: Metric, seed: int) -> Any:
 def lists_of(index: Any) -> Any:
     """The inverted file in an index, or None."""
     return load_faiss().try_extract_index_ivf(index)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """FAISS with so many threads; 0 leaves the process as it is. Results do not depend on it: FAISS spreads queries
+    over threads, and each is answered by one of them (tests/index holds it); the one exception is in `turned`."""
+    faiss = load_faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def turned(index: Any, vectors: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
+    """What lies beneath the rotation of an index, and vectors [n, width] as that takes them; both as they are where
+    there is none.
+
+    By one thread: a product's last bits are others with several, and with them the codes. (Which list a row is put
+    into is found by several. No row was seen to change its list.)
+    """
+    faiss = load_faiss()
+    if not isinstance(index, faiss.IndexPreTransform):
+        return index, vectors
+    with threads(1):
+        return faiss.downcast_index(index.index), index.chain.at(0).apply_py(vectors)
+
+
+def train(index: Any, vectors: NDArray[np.float32]) -> None:
+    """Train an empty index on vectors [n, width]; by one thread, for what `turned` says of products."""
+    with threads(1):
+        index.train(vectors)
+
+
+def add(index: Any, vectors: NDArray[np.float32]) -> None:
+    """Put rows [n, width] into a trained index."""
+    inner, own = turned(index, vectors)
+    inner.add(own)
+    index.ntotal = inner.ntotal
 
 
 def read_faiss(path: Path, *, mapped: bool) -> Any:

@@ -7,8 +7,6 @@ have nothing to do with each other, and results depend on neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,18 @@ from numpy.typing import NDArray
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.fleet import Partition
 from raysal.index.files import AGAIN, FOLDER, TRAINED, Located, Shard, check_size
-from raysal.index.kinds import CODED, first_line, is_inverted, lists_of, load_faiss, prepared, read_faiss
+from raysal.index.kinds import (
+    CODED,
+    add,
+    first_line,
+    is_inverted,
+    lists_of,
+    load_faiss,
+    prepared,
+    read_faiss,
+    threads,
+    turned,
+)
 from raysal.pool import Pool
 from raysal.store import sha256_of, write_file
 from raysal.sweep.best import best_of
@@ -41,19 +50,6 @@ class Loaded:
 
     pool: Pool
     shards: dict[tuple[str, int], tuple[Any, NDArray[np.int64]]] = field(default_factory=dict)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """FAISS with so many threads; 0 leaves the process as it is. Results do not depend on it: FAISS spreads queries
-    over threads, and each is answered by one of them (tests/index holds it)."""
-    faiss = load_faiss()
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def training_vectors(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
@@ -86,7 +82,7 @@ def code_shard(partition: Partition, where: Located, trained: str, file: str, fi
         for chunk in pool.chunks[first : last + 1]:
             vectors = chunk.vectors()
             for start in range(0, len(vectors), CODED):
-                index.add(prepared(vectors[start : start + CODED], where.metric))
+                add(index, prepared(vectors[start : start + CODED], where.metric))
     path = folder / file
     write_index(index, path)
     return Shard(
@@ -223,6 +219,7 @@ def searched(index: Any, anchors: NDArray[np.float32], count: int, probes: int) 
         index = index.there if count <= GPU_MOST else index.here
     if len(anchors) == 0 or count == 0:
         return np.empty((len(anchors), 0), np.float32), np.empty((len(anchors), 0), np.int64)
+    index, anchors = turned(index, anchors)
     inverted = lists_of(index)
     if inverted is not None:
         inverted.nprobe = max(min(probes, inverted.nlist), 1)

@@ -18,6 +18,7 @@ from indexes import built, exact, files_of, planned, same_lists
 from programs import local
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError, RunError, UserError
+from raysal.fleet import LocalFleet, plan_partitions
 from raysal.index import (
     KINDS,
     Index,
@@ -69,6 +70,17 @@ def test_equal_bytes_for_any_partitions_and_again(kind, pool):
     first, *others = [bytes_of(built(pool, kind, partitions=p, fresh=True)) for p in (1, 2, 5)]
     assert len(first) == 1 + len(planned(pool, kind).shards)
     assert all(other == first for other in others)
+
+
+def test_equal_bytes_for_any_threads(tmp_path):
+    """A rotation by several threads has other last bits, and so other codes; rows must be wide and many to show it."""
+    pool = make_pool(tmp_path / "pool", mixture(3000, 96)[0], chunk_rows=3000)
+    plan = planned(pool, "ivf_rabitq")
+    made = []
+    for count in (1, 2, 5):
+        with kinds.threads(count), LocalFleet(plan_partitions(pool, 1, threads=count)) as fleet:
+            made.append(bytes_of(build_index(pool, fleet, plan, fresh=True, target_recall=0)))
+    assert made[0] == made[1] == made[2]
 
 
 def test_another_seed_trains_on_other_rows(pool):
