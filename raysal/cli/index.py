@@ -81,7 +81,7 @@ def build(
         memory=allowed(memory),
         queries=queries,
         shard_rows=shard_rows,
-        processes=max(partitions, 1),
+        processes=max(partitions, 1) if backend is Backend.ray else 1,  # here, all parts share this process
     )
     load_faiss()
     if dry_run:

@@ -57,6 +57,9 @@ def test_the_plan_is_said_before_and_a_dry_run_builds_nothing(pool: Path) -> Non
     assert (plan["kind"], plan["built"]) == ("flat", False)
     assert "exact search is as quick" in plan["why"]
     assert plan["disk_bytes"] == 300 * 8 * 4
+    parts = [("--partitions", 2, "--backend", name, "--shard-rows", 50) for name in ("local", "ray")]
+    here, actors = (cli("index", "build", pool, *words, "--dry-run", "--json").json for words in parts)
+    assert actors["search_bytes"] < here["search_bytes"], "what is in one process is there together"
     assert not (pool / "index").exists()
     said = cli("index", "build", pool)
     assert "on disk" in said.err
