@@ -59,11 +59,11 @@ class Located:
 class Index:
     """One generation of an index, as its record describes it.
 
-    `chunks` are the sha256 of the vector files it covers, in order of the pool. `probes` is how much a search looks at:
-    lists of an inverted file, or the breadth of a graph search; 0 where everything is looked at. `overfetch` times as
-    many rows as wanted are fetched, and ranked by their exact similarity. `recall` is what share of the exact K nearest
-    was found, at K = 10 and 50, by `queries` sampled items, nothing excluded; `error` is the mean squared distance of the rows trained on
-    to their centroid (None where nothing is trained).
+    `chunks` are the sha256 of the vector files it covers, in order of the pool. `probes` is how much a search looks
+    at: lists of an inverted file, or the breadth of a graph search; 0 where everything is looked at. `overfetch`
+    times as many rows as wanted are fetched, and ranked by their exact similarity. `recall` is what share of the
+    exact K nearest was found, at K = 10 and 50, by `queries` sampled items, nothing excluded; `error` is the mean
+    squared distance of the rows trained on to their centroid (None where nothing is trained).
     """
 
     path: Path
