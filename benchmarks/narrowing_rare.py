@@ -66,6 +66,8 @@ SCENARIOS = {
     "1%": Scenario(prevalence=0.01),
     "0.3%": Scenario(prevalence=0.003),
     "0.3%x3": Scenario(prevalence=0.003, copies=3),
+    "0.1%": Scenario(prevalence=0.001),
+    "0.3%bag": Scenario(prevalence=0.003, minority="Bag"),
     "1%all": Scenario(prevalence=0.01, two_classes=False),
     "0.3%all": Scenario(prevalence=0.003, two_classes=False),
 }
@@ -318,6 +320,21 @@ def run_all(jobs: Sequence[Job], processes: int) -> int:
                 f"{problem or 'done'} ({time.perf_counter() - started:.0f} s)"
             )
     return failed
+
+
+def ceiling(job: Job, others: int = 4000) -> list[tuple[int, float]]:
+    """(rare items labelled, F1) of heads that were given half of the rare items, and all of them, beside `others`."""
+    data, _ = load(job.pool, job.folder, job.scenario, job.seed)
+    rare = data.classes == job.scenario.minority
+    key = derive(job.seed, "ceiling")
+    rest = lowest(key, np.flatnonzero(~rare), others)
+    found = []
+    for count in (int(rare.sum()) // 2, int(rare.sum())):
+        some = lowest(key, np.flatnonzero(rare), count)
+        _, _, head = data.fit(np.sort(np.concatenate([some, rest])), job.seed)
+        predicted = data.predicted(head) == job.scenario.minority
+        found.append((count, weighted_f1(predicted, data.truth == job.scenario.minority, job.scenario.prevalence)))
+    return found
 
 
 def jobs_of(
