@@ -135,6 +135,21 @@ class EmbedConfig(_Section):
     """What neighbours in the pool are found by, once and for all."""
 
 
+class IndexConfig(_Section):
+    """The pool's index, for rounds that search by it (`search = "index"`). It lies with the pool; each round's rule
+    names the one that was searched."""
+
+    build: bool = False
+    """Build one before the first round where there is none."""
+    rebuild: bool = False
+    """When a round finds that it lacks rows of the pool, build it anew in the background; rounds are exact until that
+    one is there."""
+    kind: Literal["auto", "flat", "hnsw", "ivf_flat", "ivf_pq", "ivf_rabitq", "ivf_sq8"] = "auto"
+    """What to build; a rebuild with `auto` keeps the kind that is there."""
+    memory: str | None = None
+    """Most that one process may need, as 8GB; none is what this machine allows."""
+
+
 class UpdateConfig(_Section):
     """How the head follows the labels.
 
@@ -180,6 +195,16 @@ class RunConfig(_Section):
     """The selector used while there is no label."""
     oracle: Choice = Choice(name="files")
     rounds: RoundsConfig = RoundsConfig()
+    index: IndexConfig = IndexConfig()
+
+
+def deciding_fields(config: RunConfig) -> dict[str, Any]:
+    """The fields that decide the picks. Where partitions live, how many rounds there are, where the pool lies, and
+    when its index is built may change between visits; what kind of index is built may not."""
+    values = config.model_dump(mode="json", exclude={"fleet", "embed", "pool", "source", "encoder"})
+    values["rounds"] = {"holdout": values["rounds"]["holdout"]}
+    values["index"] = {"kind": values["index"]["kind"]}
+    return values
 
 
 def parse_config(values: Mapping[str, Any], base: Path | None = None) -> RunConfig:

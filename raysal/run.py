@@ -197,6 +197,8 @@ def _rounds(session: Session, stage: str, tell: Progress) -> _Arm:
         stopped = False
         for number in range(count):
             tell(stage, number, count)
+            if number == session.rounds:
+                session.prepare(tell)
             batch = session.batch(number) if number < session.rounds else session.query()
             waiting = session.ledger.outstanding(batch.round)
             if waiting:

@@ -18,13 +18,14 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from raysal.config import RunConfig, parse_config
+from raysal.config import RunConfig, deciding_fields, parse_config
 from raysal.errors import Damaged, PoolExhausted, RunError
 from raysal.evaluate import Evaluation, evaluate, hold_out
 from raysal.fleet import Fleet, exclude, open_fleet
+from raysal.index import Report, first_index
 from raysal.label import ORACLES, Ledger, Oracle, Told, as_labels
 from raysal.label.records import STATES
-from raysal.narrow import NARROWERS, NarrowTask, narrow
+from raysal.narrow import NARROWERS, NarrowTask, narrow, wants_index
 from raysal.pool import Pool, open_pool
 from raysal.refresh import Refreshed, refresh
 from raysal.rng import derive
@@ -131,8 +132,9 @@ class Session:
             kept = stored if config is None else config
             assert kept is not None
             return kept
-        if _identity(config) != _identity(stored):
-            changed = [k for k, v in _identity(config).items() if _identity(stored).get(k) != v]
+        mine, theirs = deciding_fields(config), deciding_fields(stored)
+        if mine != theirs:
+            changed = [name for name, value in mine.items() if theirs.get(name) != value]
             raise RunError(
                 self.dir, f"was begun with another {', '.join(changed)}", "use another directory, or `raysal resume`"
             )
@@ -211,6 +213,11 @@ class Session:
 
     # -- the round ----------------------------------------------------------------------------------------------
 
+    def prepare(self, report: Report | None = None) -> None:
+        """Build the index that rounds search by, where the config says so and the pool has none. `query` does too."""
+        if self.config.index.build and wants_index(self._narrower):
+            first_index(self.pool, self.fleet, self.config.index, report)
+
     def query(self, k: int | None = None) -> Batch:
         """The next batch of k items (default: the config's): chosen, committed and leased.
 
@@ -221,6 +228,7 @@ class Session:
         if k < 1:
             raise RunError("k", f"{k} is not a batch", "ask for at least 1")
         with locked(self.dir, "run"):
+            self.prepare()
             return self._query(k)
 
     def _query(self, k: int) -> Batch:
@@ -241,6 +249,7 @@ class Session:
                 available=available,
                 key=derive(key, "narrow"),
                 memory=self.run.memory(round - 1) if round else None,
+                index=self.config.index,
             )
             found, narrowed = narrow(fleet, self._narrower, to_narrow)
         selector, choice = self._selector, self.config.select
@@ -379,11 +388,3 @@ def _choices(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: {"name": value} if name in parts and isinstance(value, str) else value for name, value in fields.items()
     }
-
-
-def _identity(config: RunConfig) -> dict[str, Any]:
-    """The fields that decide the picks. Where partitions live, how many rounds there are and where the pool lies
-    may change between visits."""
-    values = config.model_dump(mode="json", exclude={"fleet", "embed", "pool", "source", "encoder"})
-    values["rounds"] = {"holdout": values["rounds"]["holdout"]}
-    return values

@@ -143,3 +143,15 @@ def locked(directory: Path, what: str) -> Iterator[None]:
         except BlockingIOError:
             raise RunError(directory, f"another process is at work on this {what}", "wait for it, or stop it") from None
         yield
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether somebody holds a directory by `locked`. For a moment this looks to others as if it were held."""
+    try:
+        with open(directory / LOCK, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

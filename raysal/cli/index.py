@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict
 from enum import StrEnum
@@ -14,14 +13,12 @@ from typer import Argument, Option
 
 from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
 from raysal.cli.progress import progress
-from raysal.errors import ConfigError
 
 if TYPE_CHECKING:
     from raysal.index import Coverage, Index, IndexPlan
 
 app = typer.Typer(help="Build, show and drop the index of a pool; find what is similar.", no_args_is_help=True)
 Where = Annotated[Path, Argument(help="The pool directory.")]
-_UNITS = {"": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 class KindName(StrEnum):
@@ -70,7 +67,7 @@ def build(
     the new one is whole and measured.
     """
     del json, debug
-    from raysal.index import build_index, load_faiss, plan_index
+    from raysal.index import allowed, build_index, load_faiss, plan_index
     from raysal.pool import open_pool
 
     found = open_pool(pool)
@@ -78,7 +75,7 @@ def build(
         [chunk.rows for chunk in found.chunks],
         found.dim,
         kind=kind.value,
-        memory=allowed(memory),
+        memory=allowed(memory, "--memory"),
         queries=queries,
         shard_rows=shard_rows,
         processes=max(partitions, 1) if backend is Backend.ray else 1,  # here, all parts share this process
@@ -131,25 +128,6 @@ def drop(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
     count = drop_index(open_pool(pool).path)
     view = f"{pool}: the index is gone" if count else f"{pool}: there was no index"
     return Outcome(data={"pool": str(pool), "generations": count}, view=view)
-
-
-def allowed(memory: str | None) -> int:
-    """Bytes that a process may take: as given, or what this machine has.
-
-    Raises:
-        ConfigError: not a size.
-    """
-    if memory is None:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    text = memory.strip().lower()
-    number = text.rstrip("kmgtib")
-    try:
-        size = int(float(number) * _UNITS[text[len(number) :]])
-    except (ValueError, KeyError, OverflowError):
-        size = 0
-    if size < 1:
-        raise ConfigError("--memory", f"{memory!r} is not a size", "give one as 8GB or 500MB")
-    return size
 
 
 def plan_data(plan: IndexPlan) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from raysal.index.background import rebuild_in_background
-from raysal.index.build import build_index
+from raysal.index.background import rebuild_in_background, under_way
+from raysal.index.build import Report, build_index
 from raysal.index.coverage import DRIFTED, Coverage, coverage, drift
 from raysal.index.files import Index, drop_index, generations, in_force, open_index
 from raysal.index.kinds import KINDS, load_faiss
+from raysal.index.memory import allowed
 from raysal.index.plan import IndexPlan, human, plan_index
 from raysal.index.search import index_neighbours
+from raysal.index.upkeep import check_index, first_index, renewal
 
 __all__ = [
     "DRIFTED",
@@ -16,10 +18,14 @@ __all__ = [
     "Coverage",
     "Index",
     "IndexPlan",
+    "Report",
+    "allowed",
     "build_index",
+    "check_index",
     "coverage",
     "drift",
     "drop_index",
+    "first_index",
     "generations",
     "human",
     "in_force",
@@ -28,4 +34,6 @@ __all__ = [
     "open_index",
     "plan_index",
     "rebuild_in_background",
+    "renewal",
+    "under_way",
 ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from raysal.index.files import FOLDER
 from raysal.pool import Pool
+from raysal.store import TEMPORARY, is_locked
 
 LOG = "build.log"
 _started: list[subprocess.Popen[bytes]] = []
@@ -29,3 +31,12 @@ def rebuild_in_background(pool: Pool, *options: str) -> subprocess.Popen[bytes]:
         )
     _started.append(child)
     return child
+
+
+def under_way(pool: Path) -> bool:
+    """Whether somebody is building an index of the pool.
+
+    The lock is looked at only where a build has begun to write, for looking could be in the way of one that begins.
+    """
+    folder = pool / FOLDER
+    return any(folder.glob(f"{TEMPORARY}*")) and is_locked(folder)

@@ -8,7 +8,7 @@ import numpy as np
 
 from raysal.fleet import Fleet, keep
 from raysal.narrow.anchoral import AnchorAL
-from raysal.narrow.base import LabelledVectors, Memory, Narrowed, Narrower, NarrowTask
+from raysal.narrow.base import LabelledVectors, Memory, Narrowed, Narrower, NarrowTask, wants_index
 from raysal.narrow.filter import Filter
 from raysal.narrow.mixed import Mixed
 from raysal.narrow.refine import Refine
@@ -27,7 +27,7 @@ NARROWERS: dict[str, type[Narrower]] = {
     "uniform": Uniform,
 }
 
-__all__ = ["NARROWERS", "LabelledVectors", "Memory", "NarrowTask", "Narrowed", "Narrower", "narrow"]
+__all__ = ["NARROWERS", "LabelledVectors", "Memory", "NarrowTask", "Narrowed", "Narrower", "narrow", "wants_index"]
 
 
 def narrow(fleet: Fleet, narrower: Narrower, task: NarrowTask) -> tuple[Sweep, Narrowed]:

@@ -63,6 +63,9 @@ class AnchorAL(OneSweep):
             problem = "an index finds neighbours of each anchor, not the items nearest to any"
             raise ConfigError("narrow.search", problem, 'use search = "exact", or by = "retrieving"')
 
+    def wants_index(self) -> bool:
+        return self.search == "index"
+
     def request(self, task: NarrowTask) -> SweepRequest:
         if task.available <= self.subpool or len(task.labelled) == 0:
             return SweepRequest()

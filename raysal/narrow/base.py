@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.config import IndexConfig
 from raysal.fleet import Fleet
-from raysal.index import coverage, index_neighbours, open_index
+from raysal.index import coverage, index_neighbours, open_index, renewal
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.sweep import Neighbours, Search, Sweep, SweepRequest, sweep
@@ -59,7 +60,8 @@ class Memory:
 @dataclass(frozen=True, kw_only=True)
 class NarrowTask:
     """What a narrower may know: the head (None before any label), what is labelled, the pool, how large the batch will
-    be, how many items are `available`, a key of `raysal.rng`, and what the last round remembered."""
+    be, how many items are `available`, a key of `raysal.rng`, what the last round remembered, and what becomes of an
+    index that lacks rows."""
 
     head: Head | None
     labelled: LabelledVectors
@@ -68,6 +70,7 @@ class NarrowTask:
     available: int
     key: int
     memory: Memory | None = None
+    index: IndexConfig = field(default_factory=IndexConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +106,19 @@ class OneSweep(ABC):
         """Candidates from what was found. `top` lists and the `sample` may be longer than asked for; their order is
         fixed, so they begin with what was."""
 
+    def wants_index(self) -> bool:
+        """Whether it may ask for searches that the pool's index answers."""
+        return False
+
     def narrow(self, fleet: Fleet, task: NarrowTask) -> tuple[Sweep, Narrowed]:
         found = look(fleet, task, self.request(task))
         return found, self.narrowed(fleet, task, found)
+
+
+def wants_index(narrower: Narrower) -> bool:
+    """Whether rounds of a narrower may search the pool's index; one that does not say does not."""
+    asks = getattr(narrower, "wants_index", None)
+    return asks is not None and bool(asks())
 
 
 def look(fleet: Fleet, task: NarrowTask, request: SweepRequest) -> Sweep:
@@ -113,7 +126,7 @@ def look(fleet: Fleet, task: NarrowTask, request: SweepRequest) -> Sweep:
 
     Searches that ask for it are answered by the pool's index, and no vector is read for them: where nothing else is
     asked either, the sweep makes no pass, and has no class counts. An index that lacks rows of the pool is not
-    searched; the searches are exact then, and `Neighbours.how` says so.
+    searched; the searches are exact then, and `Neighbours.how` says so and what becomes of it.
 
     Raises:
         PoolError: the index asked for does not exist, is damaged, or of another encoder.
@@ -124,7 +137,7 @@ def look(fleet: Fleet, task: NarrowTask, request: SweepRequest) -> Sweep:
     index = open_index(task.pool)
     lacking = coverage(task.pool, index).missing_rows
     if lacking:
-        how = f"by exact search, as the index lacks {lacking} rows; `raysal index build` adds them"
+        how = f"by exact search, as the index lacks {lacking} rows; {renewal(task.pool, index, lacking, task.index)}"
         found = sweep(fleet, task.head, request)
         return replace(found, searches=tuple(told(search, own, how) for search, own in answered(request, found)))
     left = replace(request, searches=tuple(search for search in request.searches if search.by == "exact"))

@@ -16,7 +16,7 @@ from raysal.config import Choice, choice
 from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import Fleet, Partition, exclude
 from raysal.narrow.anchors import Count
-from raysal.narrow.base import Narrowed, Narrower, NarrowTask
+from raysal.narrow.base import Narrowed, Narrower, NarrowTask, wants_index
 from raysal.narrow.duplicates import drop_repeats, first_of_each, least_similarity
 from raysal.narrow.outliers import drop_above, fit_gaussians, measure_knn, measure_mahalanobis
 from raysal.narrow.where import check, drop_where
@@ -78,6 +78,9 @@ class Filter:
         from raysal.narrow import NARROWERS
 
         return self.inner.build("narrow.inner", NARROWERS)
+
+    def wants_index(self) -> bool:
+        return wants_index(self.rule())
 
     def narrow(self, fleet: Fleet, task: NarrowTask) -> tuple[Sweep, Narrowed]:
         least = None

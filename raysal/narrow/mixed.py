@@ -88,6 +88,9 @@ class Mixed(OneSweep):
         shares = [Fraction(str(part.share)) for part in self.parts]
         return [math.floor(share * self.size / sum(shares)) for share in shares]
 
+    def wants_index(self) -> bool:
+        return any(rule.wants_index() for rule in self.rules())
+
     def request(self, task: NarrowTask) -> SweepRequest:
         if task.available <= self.size:
             return SweepRequest()

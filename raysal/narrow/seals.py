@@ -36,6 +36,9 @@ class Seals(OneSweep):
     neighbours: Count = 100
     search: Literal["exact", "index"] = "exact"
 
+    def wants_index(self) -> bool:
+        return self.search == "index"
+
     def request(self, task: NarrowTask) -> SweepRequest:
         anchors = task.labelled.vectors[self.new(task)]
         search = Search(anchors=anchors, each=self.neighbours, by=self.search)

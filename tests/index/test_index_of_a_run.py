@@ -1,0 +1,149 @@
+"""The index a run searches: built where there is none, built anew where it lacks rows, and said in every round."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from conftest import make_pool, mixture
+from indexes import built
+from test_index_build import grown
+
+from raysal.config import IndexConfig, parse_config
+from raysal.errors import RunError
+from raysal.index import KINDS, generations, open_index, upkeep
+from raysal.pool import Pool
+from raysal.run import run
+from raysal.session import Session
+from raysal.store import locked
+
+X, NAMES = mixture(400, 8, classes=4, seed=6)
+FIELDS: dict[str, Any] = {
+    "select": "random",
+    "narrow": {"name": "anchoral", "anchors": 3, "neighbours": 20, "subpool": 50, "search": "index"},
+    "oracle": "simulated",
+    "rounds": {"count": 2, "k": 12},
+}
+
+
+def pool_of(path: Path, rows: int = len(X)) -> Pool:
+    return make_pool(path, X[:rows], chunk_rows=50, labels=NAMES[:rows])
+
+
+def stale(path: Path) -> Pool:
+    """A pool with an index that lacks 100 of its rows."""
+    built(pool_of(path, 300), "ivf_flat", target_recall=0.5, seed=3)
+    return grown(Pool(path), X, labels=NAMES)
+
+
+def next_rule(session: Session) -> str:
+    """Label the next batch; how its candidates were found."""
+    batch = session.query()
+    session.ask_oracle(batch)
+    return str(session.record(batch.round)["narrow"])
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """The rebuilds that this process begins."""
+    found: dict[Any, Any] = {}
+    monkeypatch.setattr(upkeep, "_begun", found)
+    yield found
+    for child in found.values():
+        child.wait()
+
+
+# there is none
+
+
+def test_an_index_is_built_before_the_first_round(tmp_path):
+    pool, wanted = pool_of(tmp_path / "pool"), {"build": True, "kind": "ivf_flat", "memory": "1GB"}
+    with Session(tmp_path / "run", pool, **FIELDS, index=wanted) as session:
+        assert generations(pool.path) == []
+        rules = [next_rule(session) for _ in range(2)]
+    assert (generations(pool.path), open_index(pool).kind) == (["0001"], "ivf_flat")
+    assert ", by index ivf_flat" in rules[1]
+
+
+def test_a_run_builds_one_and_tells_how_far_it_is(tmp_path):
+    pool, stages = pool_of(tmp_path / "pool"), []
+    config = parse_config({
+        "pool": pool.path, "select": {"name": "random"}, "narrow": FIELDS["narrow"],
+        "oracle": {"name": "simulated"}, "rounds": FIELDS["rounds"], "fleet": {"backend": "local", "partitions": 2}, "index": {"build": True},
+    })  # fmt: skip
+    run(config, tmp_path / "run", report=lambda stage, done, total: stages.append(stage))
+    assert "coding" in stages[: stages.index("rounds", 1)]
+    assert open_index(pool).kind == "flat"
+
+
+def test_no_index_is_built_for_rounds_that_search_exactly(tmp_path):
+    pool = pool_of(tmp_path / "pool")
+    narrow = {**FIELDS["narrow"], "search": "exact"}
+    with Session(tmp_path / "run", pool, **{**FIELDS, "narrow": narrow}, index={"build": True}) as session:
+        next_rule(session)
+    assert generations(pool.path) == []
+
+
+# it lacks rows
+
+
+def test_a_stale_index_is_rebuilt_once_while_rounds_go_on_exactly(tmp_path, begun):
+    pool = stale(tmp_path / "pool")
+    exact = {**FIELDS, "narrow": {**FIELDS["narrow"], "search": "exact"}}
+    with (
+        Session(tmp_path / "run", pool, **FIELDS, index={"rebuild": True}) as session,
+        Session(tmp_path / "exact", pool, **exact) as other,
+    ):
+        next_rule(session)  # without labels nothing is searched
+        assert not begun
+        assert "by exact search, as the index lacks 100 rows; rebuild begun" in next_rule(session)
+        next_rule(other), next_rule(other)
+        assert session.batch(1).ids == other.batch(1).ids
+        (child,) = begun.values()
+        assert child.wait() == 0, (pool.path / "index" / "build.log").read_text(encoding="utf-8")
+        assert ", by index ivf_flat" in next_rule(session)
+    index = open_index(pool)
+    assert (index.name, index.kind, index.seed, index.target_recall) == ("0002", "ivf_flat", 3, 0.5)
+    assert len(begun) == 1
+
+
+def test_a_rebuild_that_failed_is_not_begun_again_each_round(tmp_path, begun, monkeypatch):
+    pool = stale(tmp_path / "pool")
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with Session(tmp_path / "run", pool, **FIELDS, index={"rebuild": True}) as session:
+        rules = [next_rule(session), next_rule(session)]
+        begun[next(iter(begun))].wait()
+        rules += [next_rule(session), next_rule(session)]
+    assert "rebuild begun" in rules[1]
+    assert all("the rebuild failed (see index/build.log in the pool)" in rule for rule in rules[2:])
+
+
+def test_no_rebuild_is_begun_while_somebody_builds_nor_unless_it_is_asked_for(tmp_path, begun):
+    pool = stale(tmp_path / "pool")
+    (pool.path / "index" / ".tmp-0002-1").mkdir()
+    with Session(tmp_path / "run", pool, **FIELDS, index={"rebuild": True}) as session:
+        next_rule(session)
+        with locked(pool.path / "index", "index"):
+            assert "; a rebuild is under way" in next_rule(session)
+    with Session(tmp_path / "other", pool, **FIELDS) as session:
+        next_rule(session)
+        assert "; `raysal index build` adds them" in next_rule(session)
+    assert not begun
+
+
+# the config
+
+
+def test_when_an_index_is_built_may_change_and_what_kind_may_not(tmp_path):
+    pool = pool_of(tmp_path / "pool")
+    Session(tmp_path / "run", pool, **FIELDS, index={"build": True}).close()
+    Session(tmp_path / "run", index={"build": True, "rebuild": True, "memory": "2GB"}).close()
+    with pytest.raises(RunError, match="begun with another index"):
+        Session(tmp_path / "run", index={"build": True, "kind": "hnsw"})
+
+
+def test_the_kinds_of_a_config_are_those_there_are():
+    assert set(get_args(IndexConfig.model_fields["kind"].annotation)) == {"auto", *KINDS}
