@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysal.config import Choice, FleetConfig, choice
+from raysal.config import Choice, FleetConfig, IndexConfig, choice
 from raysal.errors import ConfigError, EncoderError, LabelError, PoolExhausted, RunError, UnknownName
 from raysal.fleet import Fleet, exclude, open_fleet
 from raysal.label import as_labels, read_labels
@@ -191,9 +191,10 @@ def select(
         UnknownName, ConfigError: a strategy or narrower, or a field of it, does not exist; an argument is of the
             wrong type or out of range.
         RunError, FingerprintMismatch: `labels` is a directory without a run, or the run of another pool.
-        PoolError: the pool cannot be opened.
+        PoolError: the pool cannot be opened, or has no index and the narrower searches one.
     """
-    from raysal.narrow import NARROWERS, NarrowTask
+    from raysal.index import check_index
+    from raysal.narrow import NARROWERS, NarrowTask, wants_index
     from raysal.narrow import narrow as narrow_down
     from raysal.refresh import gather_labelled
     from raysal.rundir import batch_table
@@ -208,6 +209,8 @@ def select(
     selector = chosen.build("strategy", SELECTORS)
     narrower = choice("none" if narrow is None else narrow, "narrow").build("narrow", NARROWERS)
     pool = pool if isinstance(pool, Pool) else open_pool(path_of("pool", pool))
+    if wants_index(narrower):
+        check_index(pool, IndexConfig())
     known = known_labels(pool, labels)
     with open_fleet(pool, FleetConfig(backend=backend, partitions=parts)) as fleet:
         available = known.take_out(fleet)

@@ -14,6 +14,8 @@ from raysal.embed import ENCODERS
 from raysal.embed.job import EmbedReport, check_origin, embed
 from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolIncomplete, QuarantineExceeded, RunError
 from raysal.fleet import Fleet, open_fleet
+from raysal.index import check_index
+from raysal.narrow import NARROWERS, wants_index
 from raysal.pool import Pool, open_pool
 from raysal.rundir import CONTROL, EMBEDDING, RunDir
 from raysal.session import Session
@@ -57,6 +59,7 @@ def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunR
     tell = report or silent
     validate(config)
     ready = pool_is_ready(config)
+    check_search(config, ready)
     RunDir(out).begin(config)
     embedded = None if ready else embed_pool(config, tell)
     if embedded is not None:
@@ -96,7 +99,6 @@ def resume(out: Path, *, report: Progress | None = None) -> RunResult:
 def validate(config: RunConfig) -> None:
     """Build every chosen part, so that a wrong name or field is found before any work is done."""
     from raysal.label import ORACLES
-    from raysal.narrow import NARROWERS
     from raysal.select import SELECTORS
     from raysal.update import TRAINERS
 
@@ -137,6 +139,20 @@ def pool_is_ready(config: RunConfig) -> bool:
             fix = f"embed into another pool directory, or set embed.metric = {pool.metric!r}"
             raise FingerprintMismatch(pool.path, "its metric", pool.metric, config.embed.metric, fix)
     return True
+
+
+def check_search(config: RunConfig, ready: bool) -> None:
+    """Whether rounds that search an index will have one; asked before anything is embedded.
+
+    Raises:
+        ConfigError: the pool is yet to be embedded, and nobody is to build its index.
+        PoolError, UserError, ...: as `raysal.index.check_index`.
+    """
+    if not wants_index(config.narrow.build("narrow", NARROWERS)):
+        return
+    if not ready and not config.index.build:
+        raise ConfigError("index.build", "false, and a pool that is yet to be embedded has no index", "set it to true")
+    check_index(open_pool(config.pool) if ready else None, config.index)
 
 
 def embed_pool(config: RunConfig, tell: Progress) -> EmbedReport:

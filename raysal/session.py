@@ -22,7 +22,7 @@ from raysal.config import RunConfig, deciding_fields, parse_config
 from raysal.errors import Damaged, PoolExhausted, RunError
 from raysal.evaluate import Evaluation, evaluate, hold_out
 from raysal.fleet import Fleet, exclude, open_fleet
-from raysal.index import Report, first_index
+from raysal.index import Report, check_index, first_index
 from raysal.label import ORACLES, Ledger, Oracle, Told, as_labels
 from raysal.label.records import STATES
 from raysal.narrow import NARROWERS, NarrowTask, narrow, wants_index
@@ -118,6 +118,8 @@ class Session:
         self.oracle: Oracle = self.config.oracle.build("oracle", ORACLES).bind(self.pool, self.config.seed)
         self._ledger: Ledger | None = None
         if not visit:
+            if wants_index(self._narrower):
+                check_index(self.pool, self.config.index)
             self.run.begin(self.config)
             with locked(self.dir, "run"):
                 self.run.sweep()

@@ -12,9 +12,10 @@ from conftest import make_pool, mixture
 from indexes import built
 from test_index_build import grown
 
+import raysal
 from raysal.config import IndexConfig, parse_config
-from raysal.errors import RunError
-from raysal.index import KINDS, generations, open_index, upkeep
+from raysal.errors import ConfigError, PoolError, RunError, UserError
+from raysal.index import KINDS, drop_index, generations, kinds, open_index, upkeep
 from raysal.pool import Pool
 from raysal.run import run
 from raysal.session import Session
@@ -70,10 +71,9 @@ def test_an_index_is_built_before_the_first_round(tmp_path):
 
 def test_a_run_builds_one_and_tells_how_far_it_is(tmp_path):
     pool, stages = pool_of(tmp_path / "pool"), []
-    config = parse_config({
-        "pool": pool.path, "select": {"name": "random"}, "narrow": FIELDS["narrow"],
-        "oracle": {"name": "simulated"}, "rounds": FIELDS["rounds"], "fleet": {"backend": "local", "partitions": 2}, "index": {"build": True},
-    })  # fmt: skip
+    parts = {"select": {"name": "random"}, "oracle": {"name": "simulated"}}
+    places = {"pool": pool.path, "fleet": {"backend": "local", "partitions": 2}}
+    config = parse_config({**FIELDS, **parts, **places, "index": {"build": True}})
     run(config, tmp_path / "run", report=lambda stage, done, total: stages.append(stage))
     assert "coding" in stages[: stages.index("rounds", 1)]
     assert open_index(pool).kind == "flat"
@@ -85,6 +85,59 @@ def test_no_index_is_built_for_rounds_that_search_exactly(tmp_path):
     with Session(tmp_path / "run", pool, **{**FIELDS, "narrow": narrow}, index={"build": True}) as session:
         next_rule(session)
     assert generations(pool.path) == []
+
+
+RULES = {
+    "anchoral": FIELDS["narrow"],
+    "seals": {"name": "seals", "search": "index"},
+    "mixed": {"name": "mixed", "parts": [{"name": "uniform"}, {"name": "seals", "search": "index"}]},
+    "filter": {"name": "filter", "inner": {"name": "seals", "search": "index"}},
+}
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_it_is_missed_before_anything_is_begun(name, tmp_path):
+    pool = pool_of(tmp_path / "pool")
+    fields = {**FIELDS, "narrow": RULES[name]}
+    with pytest.raises(PoolError, match="has no index; build one with `raysal index build"):
+        Session(tmp_path / "run", pool, **fields)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(PoolError, match="has no index"):
+        raysal.select(pool, k=5, narrow=RULES[name])
+    built(pool, "flat")
+    with Session(tmp_path / "run", pool, **fields) as session:
+        next_rule(session)
+    drop_index(pool.path)
+    with Session(tmp_path / "run", visit=True) as session:  # who looks, or labels, needs none
+        assert session.rounds == 1
+
+
+def test_a_run_misses_it_before_its_pool_is_embedded(tmp_path):
+    source = {"name": "digits"}
+    config = parse_config({
+        "pool": tmp_path / "pool", "source": source, "encoder": {"name": "precomputed"}, "narrow": FIELDS["narrow"],
+    })  # fmt: skip
+    with pytest.raises(ConfigError, match=r"index\.build: false.*set it to true"):
+        run(config, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_faiss_is_noticed_before_anything_is_begun(tmp_path, monkeypatch):
+    pool = pool_of(tmp_path / "pool")
+    monkeypatch.setattr(kinds, "_loaded", [])
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    for begin in (
+        lambda: Session(tmp_path / "run", pool, **FIELDS, index={"build": True}),
+        lambda: raysal.select(pool, k=5, narrow=FIELDS["narrow"]),
+    ):
+        with pytest.raises(UserError, match="'faiss' cannot be imported"):
+            begin()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_size_that_is_none_is_noticed_before_anything_is_begun(tmp_path):
+    with pytest.raises(ConfigError, match=r"index\.memory: 'much' is not a size"):
+        Session(tmp_path / "run", pool_of(tmp_path / "pool"), **FIELDS, index={"build": True, "memory": "much"})
 
 
 # it lacks rows
