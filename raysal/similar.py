@@ -123,7 +123,7 @@ def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, e
     values = np.concatenate([some for _, some in found])
     best = np.lexsort((-values, ids))
     best = best[np.unique(ids[best], return_index=True)[1]]  # of each item, its similarity to the nearest
-    return best_of(ids[best], values[best], k), f"index {index.kind}, recall@50 {index.recall['50']:.3f}"
+    return best_of(ids[best], values[best], k), f"index {index.label}"
 
 
 def index_in_force(pool: Pool) -> Index | None:

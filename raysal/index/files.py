@@ -102,6 +102,11 @@ class Index:
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def label(self) -> str:
+        """What a search says of it: the kind, the generation, and the beginning of what was trained."""
+        return f"{self.kind} {self.name}-{self.trained[:12]}, recall@50 {self.recall['50']:.2f}"
+
     def located(self) -> Located:
         return Located(
             folder=self.path.name,

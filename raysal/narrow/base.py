@@ -144,7 +144,7 @@ def look(fleet: Fleet, task: NarrowTask, request: SweepRequest) -> Sweep:
     head = task.head if left.scores or left.searches else None
     found = sweep(fleet, head, left)
     exact = iter(found.searches)
-    how = f"by index {index.kind}, recall@50 {index.recall['50']:.2f}"
+    how = f"by index {index.label}"
     nothing = (np.empty(0, np.int64), np.empty(0, np.float32))
     searches = tuple(
         next(exact)

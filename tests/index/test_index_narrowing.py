@@ -3,6 +3,7 @@ did."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from test_index_build import grown
 from raysal.config import choice
 from raysal.errors import ConfigError, PoolError
 from raysal.fleet import Partition
+from raysal.index import open_index
 from raysal.narrow import NARROWERS, Narrower
 from raysal.pool import Pool
 from raysal.select import SELECTORS
@@ -50,16 +52,18 @@ def test_the_same_for_any_partitions(name, pool):
     one, *others = [outcome(pool, rule_of(name), p, excluded=range(300, 400)) for p in (1, 2, 5)]
     assert all(one.same_as(other) for other in others)
     assert not np.isin(one.narrowed.ids, [*KNOWN.ids, *range(300, 400)]).any()
-    assert ", by index ivf_sq8, recall@50 0." in one.narrowed.rule
+    index = open_index(pool)
+    trained = hashlib.sha256((index.path / "trained.faiss").read_bytes()).hexdigest()
+    assert f", by index ivf_sq8 0001-{trained[:12]}, recall@50 0." in one.narrowed.rule
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_an_index_that_finds_all_narrows_as_exact_search_does(name, tmp_path):
     pool = make_pool(tmp_path / "pool", X, chunk_rows=50)
-    built(pool, "flat")
+    index = built(pool, "flat")
     mine, true = (outcome(pool, rule_of(name, search)) for search in ("index", "exact"))
     assert np.array_equal(np.sort(mine.narrowed.ids), np.sort(true.narrowed.ids))
-    assert mine.narrowed.rule == f"{true.narrowed.rule}, by index flat, recall@50 1.00"
+    assert mine.narrowed.rule == f"{true.narrowed.rule}, by index flat 0001-{index.trained[:12]}, recall@50 1.00"
 
 
 def test_a_mixture_asks_the_index_for_those_of_its_parts_that_want_it(pool):
@@ -100,7 +104,7 @@ def test_a_stale_index_is_not_searched_and_the_rule_says_so(tmp_path):
         assert stale.narrowed.rule.startswith(exact.narrowed.rule)
         assert "by exact search, as the index lacks 100 rows" in stale.narrowed.rule
     built(pool, "flat")  # the next round sees it
-    assert "by index flat" in outcome(pool, rule_of("seals")).narrowed.rule
+    assert "by index flat 0002-" in outcome(pool, rule_of("seals")).narrowed.rule
 
 
 def test_without_an_index_it_says_how_to_build_one(tmp_path):
