@@ -60,7 +60,8 @@ def search(
 
     The similarity is the cosine, or in a pool of Euclidean distances minus the squared distance. Ties go to the lower
     id. A pool's index is used where it covers the whole pool, unless `exact`; else it is one pass over the pool. The
-    metadata of the table's schema say under `found` which it was. Equal for any `partitions` and `backend`.
+    metadata of the table's schema say under `found` which it was, and why an index was not used. Equal for any
+    `partitions` and `backend`.
 
     `encoder` is for pools embedded by an encoder of one's own, which cannot be made again from its name. `service` is
     the name of a running `raysal index serve`, whose partitions are used.
@@ -111,10 +112,10 @@ def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, e
     Raises:
         Damaged, FingerprintMismatch, PoolError: the pool's index cannot be used.
     """
-    index = None if exact else index_in_force(pool)
+    index, why = (None, "") if exact else index_in_force(pool)
     if index is None:
         request = SweepRequest(searches=(Search(anchors=vectors, nearest=k),))
-        return sweep(fleet, None, request).searches[0].nearest, "exact"
+        return sweep(fleet, None, request).searches[0].nearest, f"exact ({why})" if why else "exact"
     from raysal.index import index_neighbours
 
     # What is among the k nearest to any vector is among the k nearest to one of them.
@@ -126,20 +127,23 @@ def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, e
     return best_of(ids[best], values[best], k), f"index {index.label}"
 
 
-def index_in_force(pool: Pool) -> Index | None:
-    """The pool's index, if it has one that lacks nothing of the pool, and faiss is installed to read it.
+def index_in_force(pool: Pool) -> tuple[Index | None, str]:
+    """The pool's index, if it has one that lacks nothing of the pool, and faiss is installed to read it; and why one
+    that is there is not used.
 
     Raises:
         Damaged, FingerprintMismatch, PoolError: there is one, and it cannot be used.
     """
     from raysal.index import coverage, in_force, open_index
 
-    if not in_force(pool.path) or importlib.util.find_spec("faiss") is None:
-        return None
+    if not in_force(pool.path):
+        return None, ""
+    if importlib.util.find_spec("faiss") is None:
+        return None, "faiss is not installed to read the index"
     index = open_index(pool)
-    if coverage(pool, index).stale:
-        return None
-    return replace(index, path=index.path.absolute())  # the processes of a service have another working directory
+    if lacking := coverage(pool, index).missing_rows:
+        return None, f"the index lacks {lacking:,} rows"
+    return replace(index, path=index.path.absolute()), ""  # a service's processes have another working directory
 
 
 def table_of(pool: Pool, nearest: Ranked, columns: Sequence[str]) -> pa.Table:
