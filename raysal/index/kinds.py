@@ -24,8 +24,9 @@ Kind = Literal["flat", "hnsw", "ivf_flat", "ivf_pq", "ivf_rabitq", "ivf_sq8"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 FACTORIES = re.compile(r"Flat|HNSW32,Flat|IVF\d+,(Flat|SQ8|PQ\d+x\d+)|RR\d+,IVF\d+,RaBitQ")
 """Every factory string that is built or read."""
-OVERFETCH: dict[Kind, int] = {"flat": 1, "hnsw": 2, "ivf_flat": 1, "ivf_pq": 4, "ivf_rabitq": 8, "ivf_sq8": 2}
-"""Rows fetched for each one wanted, at first: the coarser the codes, the more of them have to be looked at."""
+OVERFETCH: dict[Kind, int] = {"flat": 2, "hnsw": 2, "ivf_flat": 2, "ivf_pq": 4, "ivf_rabitq": 8, "ivf_sq8": 2}
+"""Rows fetched for each one wanted, at first: the coarser the codes, the more of them have to be looked at. Never one:
+the row of a labelled anchor is excluded, and would cost every search a second round."""
 GRAPH = 272
 """Bytes of links a row of HNSW32 has, over all levels."""
 BREADTH = 100

@@ -15,8 +15,9 @@ from test_index_build import grown
 
 from raysal.config import choice
 from raysal.errors import ConfigError, PoolError
-from raysal.fleet import Partition
-from raysal.index import open_index
+from raysal.fleet import Partition, exclude
+from raysal.index import KINDS, index_neighbours, open_index, search
+from raysal.index.shards import fetch
 from raysal.narrow import NARROWERS, Narrower
 from raysal.pool import Pool
 from raysal.select import SELECTORS
@@ -83,6 +84,18 @@ def test_a_mixture_asks_the_index_for_those_of_its_parts_that_want_it(pool):
     # What was not asked of the index is what it would be without one.
     assert one.found.searches[1].of_each[0][0].tolist() == true.found.searches[1].of_each[0][0].tolist()
     assert np.array_equal(one.found.class_counts, true.found.class_counts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_search_does_where_only_the_anchors_themselves_are_excluded(kind, tmp_path, monkeypatch):
+    pool = make_pool(tmp_path / "pool", X, chunk_rows=50)
+    index = built(pool, kind, target_recall=0.0)
+    searches = []
+    monkeypatch.setattr(search, "fetch", lambda *args: searches.append(args[2]) or fetch(*args))
+    with local(pool) as fleet:
+        fleet.each(exclude, KNOWN.ids)
+        index_neighbours(fleet, index, KNOWN.vectors[:1], 20)
+    assert len(searches) == 1
 
 
 def test_no_vector_is_read_where_only_neighbours_are_asked_for(pool, monkeypatch):
