@@ -39,9 +39,14 @@ def columns_of(rows: NDArray[np.floating], partition: Partition) -> torch.Tensor
 
 def probabilities_of(product: torch.Tensor, head: Linear) -> torch.Tensor:
     """Class probabilities [C, n] from `features @ columns` [n, >= C], whose first columns are the head's."""
-    bias = torch.from_numpy(head.bias.astype(np.float32)).to(product.device)[:, None]
     # Laid out anew: the softmax of transposed logits would copy them, twice.
-    return torch.softmax(product[:, : len(bias)].T.contiguous().add_(bias), 0)
+    return softmax_(product[:, : len(head.bias)].T.contiguous(), head)
+
+
+def softmax_(products: torch.Tensor, head: Linear) -> torch.Tensor:
+    """Class probabilities [C, n] from products with the head's weights [C, n], which the bias is added to in place."""
+    bias = torch.from_numpy(head.bias.astype(np.float32)).to(products.device)[:, None]
+    return torch.softmax(products.add_(bias), 0)
 
 
 @contextmanager

@@ -7,9 +7,9 @@ sends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from raysal.fleet import BLOCK, Fleet, Partition
 from raysal.rng import item_uniform
 from raysal.sweep.best import Best, best_of
-from raysal.sweep.linear import Linear, columns_of, one_thread, probabilities_of
+from raysal.sweep.linear import Linear, columns_of, one_thread, softmax_
 from raysal.sweep.scores import SCORES
 from raysal.sweep.similarity import Similarity
 from raysal.update import Head
 
-PRODUCTS = 2**18
-"""Products that are scored together, over a block or several: with few columns the calls for one block cost more than
-their arithmetic; with many, more than this (1 MB) would leave the cache."""
+TOGETHER = 2**18
+"""Logits that are scored together, over a block or several: with few classes the calls for one block cost more than
+their arithmetic; more than this (1 MB) would leave the cache."""
 BINS = 1024
 """Bins of a score's histogram over [0, 1]; quantiles read from it are right to 1/1024."""
 
@@ -104,38 +104,75 @@ def sweep(fleet: Fleet, head: Head | None, request: SweepRequest) -> Sweep:
 
 def sweep_partition(partition: Partition, head: Linear | None, request: SweepRequest) -> Sweep:
     """The pass over one partition."""
-    device, classes = partition.device, 0 if head is None else len(head.bias)
-    nearby = _Nearby(partition, request.searches, classes)
+    scored = _Scored(partition, head, request)
+    nearby = _Nearby(partition, request.searches, scored.classes)
     anchors = nearby.similarity.anchors
     columns = anchors if head is None else np.concatenate([head.weight.astype(np.float32), anchors])
     stacked = columns_of(columns, partition)
-    names = request.scores if head is not None else ()
-    best = {name: Best(1, request.top, device) for name in names}
-    counts = torch.zeros(classes, dtype=torch.long, device=device)
-    histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in names}
-    closed = None if partition.available.all() else torch.from_numpy(~partition.available).to(device)
-    for start, stop, product in products(partition, stacked) if len(columns) else ():
-        n = stop - start
-        ids, out = partition.ids[start:stop], None if closed is None else closed[start:stop]
-        if head is not None:
-            # Whole blocks until the last moment: elementwise kernels, too, treat the tail of an array apart.
-            with one_thread():
-                probabilities = probabilities_of(product, head)
-                scores = {name: SCORES[name](probabilities)[:n] for name in names}
-            counts += count_predicted(probabilities[:, :n], out)
-            for name, values in scores.items():
-                bins = (values * BINS).long().clamp_(0, BINS - 1)
-                histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
-                best[name].offer((values if out is None else values.masked_fill(out, -torch.inf))[:, None], ids)
-        nearby.offer(product[:n], slice(start, stop), ids, out)
+    closed = None if partition.available.all() else torch.from_numpy(~partition.available).to(partition.device)
+    product = torch.empty(BLOCK, stacked.shape[1], device=partition.device)
+    for block in partition.blocks() if len(columns) else ():
+        torch.mm(block.features, stacked, out=product)
+        rows = slice(int(block.rows[0]), int(block.rows[-1]) + 1)
+        out = None if closed is None else closed[rows]
+        scored.offer(product, rows, closed)
+        nearby.offer(product[: block.n], rows, partition.ids[rows], out)
     return Sweep(
         rows=int(partition.available.sum()),
-        class_counts=counts.cpu().numpy(),
-        histograms={name: histograms[name].cpu().numpy() for name in names},
-        top={name: best[name].result()[0] for name in names},
         searches=nearby.result(),
         sample=sample_partition(partition, request.key, request.sample),
+        **scored.result(closed),
     )
+
+
+class _Scored:
+    """What a pass makes of the head's columns of the product, which come first: scores, and counts of predictions."""
+
+    def __init__(self, partition: Partition, head: Linear | None, request: SweepRequest) -> None:
+        self.classes = 0 if head is None else len(head.bias)
+        self._head, self._ids, device = head, partition.ids, partition.device
+        self._names = request.scores if head is not None else ()
+        self._best = {name: Best(1, request.top, device) for name in self._names}
+        self._counts = torch.zeros(self.classes, dtype=torch.long, device=device)
+        self._histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in self._names}
+        blocks = max(TOGETHER // (BLOCK * max(self.classes, 1)), 1)
+        self._logits = torch.zeros(self.classes, blocks * BLOCK, device=device)
+        self._start = self._stop = self._filled = 0
+
+    def offer(self, product: torch.Tensor, rows: slice, closed: torch.Tensor | None) -> None:
+        """Take the products [BLOCK, >= C] of the next rows; of all rows those marked `closed` [N] do not count."""
+        if self._head is None:
+            return
+        self._logits[:, self._filled : self._filled + BLOCK] = product[:, : self.classes].T
+        self._filled, self._stop = self._filled + BLOCK, rows.stop
+        if self._filled == self._logits.shape[1]:
+            self._settle(self._head, closed)
+
+    def _settle(self, head: Linear, closed: torch.Tensor | None) -> None:
+        """Score what was taken since the last time."""
+        rows, n = slice(self._start, self._stop), self._stop - self._start
+        out = None if closed is None else closed[rows]
+        # Whole blocks until the last moment: elementwise kernels, too, treat the tail of an array apart.
+        with one_thread():
+            probabilities = softmax_(self._logits, head)
+            scores = {name: SCORES[name](probabilities)[:n] for name in self._names}
+        self._counts += count_predicted(probabilities[:, :n], out)
+        for name, values in scores.items():
+            bins = (values * BINS).long().clamp_(0, BINS - 1)
+            self._histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
+            values = values if out is None else values.masked_fill(out, -torch.inf)
+            self._best[name].offer(values[:, None], self._ids[rows])
+        self._start, self._filled = self._stop, 0
+
+    def result(self, closed: torch.Tensor | None) -> dict[str, Any]:
+        """The fields of a `Sweep`."""
+        if self._head is not None and self._filled:
+            self._settle(self._head, closed)
+        return {
+            "class_counts": self._counts.cpu().numpy(),
+            "histograms": {name: self._histograms[name].cpu().numpy() for name in self._names},
+            "top": {name: self._best[name].result()[0] for name in self._names},
+        }
 
 
 class _Nearby:
@@ -176,24 +213,6 @@ class _Nearby:
             Neighbours(of_each=each.result(), nearest=next(iter(nearest.result()), nothing))
             for _, each, nearest in self._lanes
         )
-
-
-def products(partition: Partition, columns: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
-    """(first row, one past the last, features @ columns float32 [a few BLOCKs, m]) over a whole partition.
-
-    The products are overwritten by the next ones; rows beyond those counted are left over from before.
-    """
-    group = max(PRODUCTS // (BLOCK * columns.shape[1]), 1)
-    product = torch.zeros(group * BLOCK, columns.shape[1], device=partition.device)
-    start = stop = filled = 0
-    for block in partition.blocks():
-        torch.mm(block.features, columns, out=product[filled * BLOCK : (filled + 1) * BLOCK])
-        filled, stop = filled + 1, int(block.rows[-1]) + 1
-        if filled == group:
-            yield start, stop, product
-            start, filled = stop, 0
-    if filled:
-        yield start, stop, product
 
 
 def count_predicted(probabilities: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
