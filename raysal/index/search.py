@@ -18,6 +18,9 @@ from raysal.sweep.sweep import Ranked, Search, SweepRequest, sweep
 DOUBLINGS = 4
 """Times a search that lost too much to excluded rows is made wider before all rows are looked at."""
 
+GROUP = 1024
+"""Anchors searched for together: what comes back for them is in the driver at once."""
+
 
 class Searchable(Protocol):
     """What of an index a search needs: where it lies, and how it is searched."""
@@ -40,12 +43,20 @@ def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float3
     search is made wider, in rows and in what is looked at; and where they leave too few, it is exact at last, so an
     anchor has fewer than `each` neighbours only where fewer items are available.
 
-    Two round trips where little is excluded. Memory of the driver O(a * each * overfetch).
+    Two round trips for each GROUP of anchors where little is excluded. Memory of the driver, beside what is returned:
+    O(GROUP * each * overfetch) for each partition.
 
     Raises:
         Damaged: a file of the index is missing, truncated or altered.
         FingerprintMismatch: the index is of another encoder than the pool.
     """
+    found: list[Ranked] = []
+    for start in range(0, len(anchors), GROUP):
+        found += neighbours_of_group(fleet, index, anchors[start : start + GROUP], each)
+    return found
+
+
+def neighbours_of_group(fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], each: int) -> list[Ranked]:
     found: list[Ranked] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(anchors)
     if each < 1:
         return found

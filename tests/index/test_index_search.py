@@ -15,9 +15,11 @@ from indexes import FAITHFUL, built, exact, same_lists
 from programs import local
 
 from raysal.fleet import LocalFleet, exclude, plan_partitions
-from raysal.index import KINDS, index_neighbours, open_index
+from raysal.index import KINDS, index_neighbours, open_index, search
 from raysal.index.files import Index
+from raysal.index.shards import fetch
 from raysal.pool import Pool
+from raysal.sweep import sweep
 
 N, DIM = 700, 11
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -132,6 +134,22 @@ def test_no_less_is_found_among_what_is_left_where_what_is_nearest_is_excluded(k
             truth = exact(fleet, anchor, 12)[0][0]
             shares.append(np.isin(index_neighbours(fleet, index, anchor, 12)[0][0], truth).mean())
     assert np.mean(shares) >= index.recall["50"] - 0.05
+
+
+@pytest.mark.parametrize("group", [1, 4, 7, 1024])
+def test_anchors_are_searched_for_in_groups_and_found_as_if_together(group, pools, data, monkeypatch):
+    pool, index = pools("ivf_pq")
+    with local(pool, 2) as fleet:
+        fleet.each(exclude, np.arange(0, N, 3))
+        together = index_neighbours(fleet, index, data[1], 9)
+        sizes = []
+        monkeypatch.setattr(search, "GROUP", group)
+        monkeypatch.setattr(search, "fetch", lambda *args: sizes.append(len(args[2])) or fetch(*args))
+        monkeypatch.setattr(
+            search, "sweep", lambda *args: sizes.append(len(args[2].searches[0].anchors)) or sweep(*args)
+        )
+        assert same_lists(index_neighbours(fleet, index, data[1], 9), together)
+    assert max(sizes) == min(group, len(data[1]))
 
 
 @every_kind
