@@ -107,13 +107,17 @@ def build(
 def info(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
     """Show what the index of a pool is, what it finds, and what of the pool it lacks."""
     del json, debug
-    from raysal.index import coverage, drift, open_index
+    from raysal.errors import PoolError
+    from raysal.index import coverage, drift, failure, in_force, open_index, under_way
     from raysal.pool import open_pool
 
     found = open_pool(pool)
+    state = {"building": under_way(found.path), "failed": failure(found.path) or None}
+    if not in_force(found.path) and any(state.values()):
+        raise PoolError(found.path, f"has no index; {state_view(state)}", f"build one with `raysal index build {pool}`")
     index = open_index(found)
     covered = coverage(found, index)
-    data = info_data(found.path, index, covered)
+    data = info_data(found.path, index, covered) | state
     data["drift"] = drift(found, index) if covered.stale and index.error is not None else 1.0
     return Outcome(data=data, view=info_view(data))
 
@@ -191,8 +195,15 @@ def info_view(data: dict[str, Any]) -> str:
         "looks at": f"{looked}, {data['overfetch']} times as many rows as asked for",
         "covers": lacking,
         "age": age(data["age_s"]),
+        **({"build": state_view(data)} if data["building"] or data["failed"] else {}),
     }
     return "\n".join(f"{name:<10}  {value}" for name, value in lines.items())
+
+
+def state_view(state: dict[str, Any]) -> str:
+    if state["building"]:
+        return "one is under way"
+    return f"the last one in the background failed: {state['failed']}"
 
 
 def age(seconds: float) -> str:

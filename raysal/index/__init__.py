@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raysal.index.background import rebuild_in_background, under_way
+from raysal.index.background import failure, rebuild_in_background, under_way
 from raysal.index.build import Report, build_index
 from raysal.index.coverage import DRIFTED, Coverage, coverage, drift
 from raysal.index.files import Index, drop_index, generations, in_force, open_index
@@ -25,6 +25,7 @@ __all__ = [
     "coverage",
     "drift",
     "drop_index",
+    "failure",
     "first_index",
     "generations",
     "human",

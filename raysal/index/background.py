@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from raysal.index.files import FOLDER
+from raysal.index.files import CURRENT, FOLDER, in_force
 from raysal.pool import Pool
 from raysal.store import TEMPORARY, is_locked
 
 LOG = "build.log"
+TAIL = 4096
+"""Bytes of a log in which its last line is looked for."""
 _started: list[subprocess.Popen[bytes]] = []
 """Kept, so that none is warned of as still running when this process ends."""
 
@@ -40,3 +43,20 @@ def under_way(pool: Path) -> bool:
     """
     folder = pool / FOLDER
     return any(folder.glob(f"{TEMPORARY}*")) and is_locked(folder)
+
+
+def failure(pool: Path) -> str:
+    """The last line that a build in the background wrote, if it came to nothing and none has succeeded since; else "".
+
+    One that succeeds ends with a line that names its generation. One that is under way has not failed.
+    """
+    log, current = pool / FOLDER / LOG, pool / FOLDER / CURRENT
+    if not log.exists() or under_way(pool):
+        return ""
+    if current.exists() and current.stat().st_mtime_ns > log.stat().st_mtime_ns:
+        return ""
+    with open(log, "rb") as file:
+        file.seek(max(log.stat().st_size - TAIL, 0))
+        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    last, name = (lines or ["it wrote nothing"])[-1], in_force(pool)
+    return "" if name and f"{os.sep}{name}: " in last else last

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from cli_tools import cli, refused, write_vectors
 
-from raysal.index import open_index
+from raysal.index import open_index, rebuild_in_background
 from raysal.pool import open_pool
+from raysal.store import locked
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,30 @@ def test_a_build_in_the_background_takes_its_place_when_it_is_done(pool: Path) -
     index = open_index(open_pool(pool))
     assert (index.name, index.kind, index.seed, len(index.shards)) == ("0002", "ivf_flat", 3, 3)
     assert "recall@50" in (pool / "index" / "build.log").read_text(encoding="utf-8")
+    assert cli("index", "info", pool, "--json").json["failed"] is None
+
+
+def test_info_shows_a_build_that_is_under_way_and_one_that_failed(pool: Path) -> None:
+    assert cli("index", "build", pool, "--kind", "flat").code == 0
+    info = cli("index", "info", pool, "--json").json
+    assert (info["building"], info["failed"]) == (False, None)
+    left = pool / "index" / ".tmp-0002-1"
+    left.mkdir()  # by a build that died
+    assert cli("index", "info", pool, "--json").json["building"] is False
+    with locked(pool / "index", "index"):
+        assert cli("index", "info", pool, "--json").json["building"] is True
+        assert "build       one is under way" in cli("index", "info", pool).out
+        left.rmdir()
+        child = rebuild_in_background(open_pool(pool), "--kind=flat")
+        assert child.wait() == 2
+    failed = cli("index", "info", pool, "--json").json["failed"]
+    assert "another process is at work on this index" in failed
+    assert f"the last one in the background failed: {failed}" in cli("index", "info", pool).out
+    assert cli("index", "build", pool, "--kind", "flat").code == 0
+    assert cli("index", "info", pool, "--json").json["failed"] is None
+    (pool / "index" / "current.json").unlink()
+    os.utime(pool / "index" / "build.log")
+    refused(cli("index", "info", pool), "has no index; the last one in the background failed", "raysal index build")
 
 
 def test_a_folder_that_is_no_pool(tmp_path: Path) -> None:
