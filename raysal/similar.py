@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,17 +106,31 @@ def search(
 
 
 def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, exact: bool) -> tuple[Ranked, str]:
-    """The k available items nearest to any of the vectors [m, d], and how they were found.
+    """The k available items nearest to any of the vectors [m, d], and how they were found: where the pool has an index
+    that is not used, also why.
 
     Raises:
         Damaged, FingerprintMismatch, PoolError: the pool's index cannot be used.
     """
-    index, why = (None, "") if exact else index_in_force(pool)
-    if index is None:
-        request = SweepRequest(searches=(Search(anchors=vectors, nearest=k),))
-        return sweep(fleet, None, request).searches[0].nearest, f"exact ({why})" if why else "exact"
-    from raysal.index import index_neighbours
+    from raysal.index import in_force, with_index
 
+    if exact or not in_force(pool.path):
+        return nearest_exactly(fleet, vectors, k), "exact"
+    if importlib.util.find_spec("faiss") is None:
+        return nearest_exactly(fleet, vectors, k), "exact (faiss is not installed to read the index)"
+    return with_index(pool, lambda index: nearest_by(fleet, pool, vectors, k, index))
+
+
+def nearest_exactly(fleet: Fleet, vectors: NDArray[np.float32], k: int) -> Ranked:
+    return sweep(fleet, None, SweepRequest(searches=(Search(anchors=vectors, nearest=k),))).searches[0].nearest
+
+
+def nearest_by(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, index: Index) -> tuple[Ranked, str]:
+    """As `nearest_to`, by an index if it lacks nothing of the pool."""
+    from raysal.index import coverage, index_neighbours
+
+    if lacking := coverage(pool, index).missing_rows:
+        return nearest_exactly(fleet, vectors, k), f"exact (the index lacks {lacking:,} rows)"
     # What is among the k nearest to any vector is among the k nearest to one of them.
     found = index_neighbours(fleet, index, vectors, k)
     ids = np.concatenate([some for some, _ in found])
@@ -125,25 +138,6 @@ def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, e
     best = np.lexsort((-values, ids))
     best = best[np.unique(ids[best], return_index=True)[1]]  # of each item, its similarity to the nearest
     return best_of(ids[best], values[best], k), f"index {index.label}"
-
-
-def index_in_force(pool: Pool) -> tuple[Index | None, str]:
-    """The pool's index, if it has one that lacks nothing of the pool, and faiss is installed to read it; and why one
-    that is there is not used.
-
-    Raises:
-        Damaged, FingerprintMismatch, PoolError: there is one, and it cannot be used.
-    """
-    from raysal.index import coverage, in_force, open_index
-
-    if not in_force(pool.path):
-        return None, ""
-    if importlib.util.find_spec("faiss") is None:
-        return None, "faiss is not installed to read the index"
-    index = open_index(pool)
-    if lacking := coverage(pool, index).missing_rows:
-        return None, f"the index lacks {lacking:,} rows"
-    return replace(index, path=index.path.absolute()), ""  # a service's processes have another working directory
 
 
 def table_of(pool: Pool, nearest: Ranked, columns: Sequence[str]) -> pa.Table:

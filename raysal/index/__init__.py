@@ -5,7 +5,7 @@ from __future__ import annotations
 from raysal.index.background import failure, rebuild_in_background, under_way
 from raysal.index.build import Report, build_index
 from raysal.index.coverage import DRIFTED, Coverage, coverage, drift
-from raysal.index.files import Index, drop_index, generations, in_force, open_index
+from raysal.index.files import Index, drop_index, generations, in_force, open_index, with_index
 from raysal.index.kinds import KINDS, load_faiss
 from raysal.index.memory import allowed
 from raysal.index.plan import IndexPlan, human, plan_index
@@ -37,4 +37,5 @@ __all__ = [
     "rebuild_in_background",
     "renewal",
     "under_way",
+    "with_index",
 ]

@@ -12,15 +12,17 @@ before it is kept for those who are still reading it. Nothing else of the pool i
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.pool import Pool
 from raysal.store import locked, read_sealed, sweep_temporaries, write_sealed
 from raysal.types import Metric
+
+R = TypeVar("R")
 
 VERSION = 1
 FOLDER = "index"
@@ -169,6 +171,22 @@ def open_index(pool: Pool, name: str = "current") -> Index:
     for shard in index.shards:
         check_size(index.path / shard.file, shard.bytes, fix)
     return index
+
+
+def with_index(pool: Pool, use: Callable[[Index], R]) -> R:
+    """What `use` makes of the index in force; or of the one that is in force by then, once, where that was exchanged
+    so often meanwhile that its files are gone.
+
+    Raises:
+        as `open_index`, and what `use` raises.
+    """
+    name = in_force(pool.path)
+    try:
+        return use(open_index(pool))
+    except Damaged:
+        if not name or (pool.path / FOLDER / name).is_dir():
+            raise
+    return use(open_index(pool))
 
 
 def check_size(file: Path, size: int, fix: str) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.errors import Damaged
 from raysal.fleet import Fleet
 from raysal.index.files import Located
 from raysal.index.kinds import prepared
@@ -47,7 +48,8 @@ def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float3
     O(GROUP * each * overfetch) for each partition.
 
     Raises:
-        Damaged: a file of the index is missing, truncated or altered.
+        Damaged: a file of the index is missing, truncated or altered; or this generation of it is gone. The fleet's
+            program can go on past the latter (`raysal.index.with_index`).
         FingerprintMismatch: the index is of another encoder than the pool.
     """
     found: list[Ranked] = []
@@ -86,7 +88,10 @@ def looked_up(
 ) -> tuple[list[Ranked], int]:
     """(neighbours, how many items are available), by one search that fetches `count` rows."""
     where = index.located()
-    parts = fleet.each(fetch, where, prepared(anchors, where.metric), count, probes, fleet.size)
+    found = fleet.each(fetch, where, prepared(anchors, where.metric), count, probes, fleet.size)
+    parts = [part for part in found if part is not None]
+    if len(parts) < len(found):
+        raise Damaged(f"index {where.folder}", "this generation is gone: it was built anew twice", "open it again")
     wanted, _ = first_of([ids for ids, _ in parts], [values for _, values in parts], count)
     answers = fleet.each(rank, wanted, anchors, each)
     lists = [merged([own[a] for own, _ in answers], each) for a in range(len(anchors))]

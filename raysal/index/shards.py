@@ -195,15 +195,22 @@ class OnGpu:
 
 def fetch(
     partition: Partition, where: Located, anchors: NDArray[np.float32], count: int, probes: int, parts: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
     """(ids [a, count], similarities [a, count]) of the rows that the shards here hold nearest, as the codes tell;
-    anchors [a, width] are as `prepared` makes them. Best first, ties to the lower id; -1 fills up.
+    anchors [a, width] are as `prepared` makes them. Best first, ties to the lower id; -1 fills up. None where this
+    generation of the index is gone: an error would end the program, which goes on with the one in force.
 
     What is excluded is among them. Cost: `probes` lists of each shard for each anchor.
     """
     best_ids = np.full((len(anchors), 0), -1, np.int64)
     best = np.full((len(anchors), 0), -np.inf, np.float32)
-    for index, ids in loaded(partition, where, parts):
+    try:
+        shards = loaded(partition, where, parts)
+    except Damaged:
+        if folder_of(Pool(Path(partition.spec.pool)), where).is_dir():
+            raise
+        return None
+    for index, ids in shards:
         with threads(partition.spec.threads):
             values, rows = searched(index, anchors, min(count, len(ids)), probes)
         near = values if where.metric == "cosine" else -values

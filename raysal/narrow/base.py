@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from raysal.config import IndexConfig
 from raysal.fleet import Fleet
-from raysal.index import coverage, index_neighbours, open_index, renewal
+from raysal.index import Index, coverage, index_neighbours, renewal, with_index
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.sweep import Neighbours, Search, Sweep, SweepRequest, sweep
@@ -134,24 +134,28 @@ def look(fleet: Fleet, task: NarrowTask, request: SweepRequest) -> Sweep:
     request = replace(request, sample=max(request.sample, task.k), key=derive(task.key, "sample"))
     if not any(search.by == "index" for search in request.searches):
         return sweep(fleet, task.head, request)
-    index = open_index(task.pool)
+    return with_index(task.pool, lambda index: look_by(fleet, task, request, index))
+
+
+def look_by(fleet: Fleet, task: NarrowTask, request: SweepRequest, index: Index) -> Sweep:
+    """As `look`, with the searches that ask for it answered by this index."""
     lacking = coverage(task.pool, index).missing_rows
     if lacking:
         how = f"by exact search, as the index lacks {lacking} rows; {renewal(task.pool, index, lacking, task.index)}"
         found = sweep(fleet, task.head, request)
         return replace(found, searches=tuple(told(search, own, how) for search, own in answered(request, found)))
+    how = f"by index {index.label}"
+    nothing = (np.empty(0, np.int64), np.empty(0, np.float32))
+    by_index = {
+        place: Neighbours(of_each=index_neighbours(fleet, index, search.anchors, search.each), nearest=nothing, how=how)
+        for place, search in enumerate(request.searches)
+        if search.by == "index"
+    }
     left = replace(request, searches=tuple(search for search in request.searches if search.by == "exact"))
     head = task.head if left.scores or left.searches else None
     found = sweep(fleet, head, left)
     exact = iter(found.searches)
-    how = f"by index {index.label}"
-    nothing = (np.empty(0, np.int64), np.empty(0, np.float32))
-    searches = tuple(
-        next(exact)
-        if search.by == "exact"
-        else Neighbours(of_each=index_neighbours(fleet, index, search.anchors, search.each), nearest=nothing, how=how)
-        for search in request.searches
-    )
+    searches = tuple(by_index.get(place) or next(exact) for place in range(len(request.searches)))
     return replace(found, searches=searches)
 
 

@@ -4,6 +4,7 @@ did."""
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from indexes import built
 from programs import labelled_of, local, random_head, run_program
 from test_index_build import grown
 
+import raysal
+import raysal.index as index_package
 from raysal.config import choice
-from raysal.errors import ConfigError, PoolError
-from raysal.fleet import Partition, exclude
+from raysal.errors import ConfigError, Damaged, PoolError
+from raysal.fleet import Partition, exclude, plan_partitions
+from raysal.fleet.replay import Done, Host
 from raysal.index import KINDS, index_neighbours, open_index, search
 from raysal.index.shards import fetch
-from raysal.narrow import NARROWERS, Narrower
+from raysal.narrow import NARROWERS, Narrower, base
 from raysal.pool import Pool
 from raysal.select import SELECTORS
 
@@ -118,6 +122,56 @@ def test_a_stale_index_is_not_searched_and_the_rule_says_so(tmp_path):
         assert "by exact search, as the index lacks 100 rows" in stale.narrowed.rule
     built(pool, "flat")  # the next round sees it
     assert "by index flat 0002-" in outcome(pool, rule_of("seals")).narrowed.rule
+
+
+def exchanged(pool: Pool, monkeypatch: pytest.MonkeyPatch, module: Any, times: int) -> list[str]:
+    """Let the index be built anew so often after it was opened, before it is searched; what was searched then."""
+    searched: list[str] = []
+
+    def meanwhile(fleet, index, anchors, each):
+        for _ in range(0 if searched else times):
+            built(pool, "flat", fresh=True)
+        searched.append(index.name)
+        return index_neighbours(fleet, index, anchors, each)
+
+    monkeypatch.setattr(module, "index_neighbours", meanwhile)
+    return searched
+
+
+@pytest.mark.parametrize(("times", "expected"), [(1, ["0001"]), (2, ["0001", "0003"])])
+def test_an_index_that_vanished_after_it_was_opened_is_opened_anew(times, expected, tmp_path, monkeypatch):
+    pool = make_pool(tmp_path / "pool", X, chunk_rows=50)
+    built(pool, "flat")
+    whole = outcome(pool, rule_of("seals"))
+    searched = exchanged(pool, monkeypatch, base, times)
+    after = outcome(pool, rule_of("seals"), 2)
+    assert searched == expected
+    assert np.array_equal(after.picks.ids, whole.picks.ids)
+    assert f"by index flat {expected[-1]}-" in after.narrowed.rule
+
+
+def test_so_is_it_for_similar_items(tmp_path, monkeypatch):
+    pool = make_pool(tmp_path / "pool", X, chunk_rows=50)
+    built(pool, "flat")
+    searched = exchanged(pool, monkeypatch, index_package, 2)
+    found = raysal.search(pool, vector=X[3], k=5)
+    assert searched == ["0001", "0003"]
+    assert found.equals(raysal.search(pool, vector=X[3], k=5, exact=True))
+
+
+def test_a_partition_that_misses_a_generation_can_go_on(tmp_path):
+    """An error would be repeated by every later call of the program."""
+    pool = make_pool(tmp_path / "pool", X, chunk_rows=50)
+    first = built(pool, "flat")
+    hosts = [Host(partial(Partition, spec)) for spec in plan_partitions(pool, 2)]
+    built(pool, "flat", fresh=True), built(pool, "flat", fresh=True)
+    for host in hosts:
+        assert host.run(1, 0, [(fetch, (first.located(), X[:1], 3, 0, 2))]) == Done(None)
+        assert host.run(1, 1, [(exclude, (KNOWN.ids,))]).result >= 0
+    last = open_index(pool)
+    (last.path / "00000.faiss").unlink()  # a file that is missing from a generation that is there is damage
+    with pytest.raises(Damaged):
+        hosts[0].run(2, 0, [(fetch, (last.located(), X[:1], 3, 0, 2))])
 
 
 def test_without_an_index_it_says_how_to_build_one(tmp_path):
