@@ -21,6 +21,7 @@ from raysal.index.build import OUTGROWN
 from raysal.index.kinds import OVERFETCH, row_bytes
 from raysal.index.plan import BUFFERS, GRAPH_QUERIES, GRAPH_ROWS, MANY_QUERIES, WORTH_IT
 from raysal.index.recall import AT, MOST_OVERFETCH, QUERIES
+from raysal.index.search import GROUP
 from raysal.index.shards import GPU_MOST
 from raysal.narrow import NARROWERS
 
@@ -129,6 +130,7 @@ def test_numbers_are_those_of_the_code() -> None:
         f"From {DRIFTED} on a build trains anew",
         f"{SESSIONS} sessions are kept",
         f"more than {GPU_MOST:,} rows",
+        f"round trips for {GROUP:,} anchors",
     ):
         assert said.lower() in text.lower(), said
 
