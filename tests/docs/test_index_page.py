@@ -29,6 +29,11 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
 SOURCES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "raysal").rglob("*.py"))]
 TEN_MILLION = [50_000] * 200
+FORMULAS = """
+    on disk      b N + T (S + 1)
+    to build     64 MB + max(12 w t + T, 2 b R + T + 180,224 w)
+    to search    64 MB + (b + 8) rows + T shards, of the shards that one process searches
+"""
 
 
 def section(name: str) -> str:
@@ -68,6 +73,9 @@ def test_bytes_and_overfetch_are_those_of_the_code(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("processes", [1, 4])
 def test_formulas_are_those_of_the_plan(kind: str, processes: int) -> None:
+    """As FORMULAS says, line by line; in words, T."""
+    assert FORMULAS in PAGE
+    assert BUFFERS == 64_000_000
     for chunks, dim in ((TEN_MILLION, 256), ([1000] * 700, 100), ([300], 12)):
         plan = plan_index(chunks, dim, kind=kind, processes=processes)
         w, b, trained_on = -(-dim // 8) * 8, row_bytes(kind, dim), plan.training_rows
