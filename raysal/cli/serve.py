@@ -31,7 +31,7 @@ def serve(
 ) -> Outcome:
     """Hold a pool in processes of a running Ray cluster, for several sessions, and return.
 
-    A run uses them by its config: service = "NAME" under [fleet]; `raysal index search` by --service NAME.
+    A run uses them by its config: service = "NAME" under \\[fleet]; `raysal index search` by --service NAME.
     They go on until `raysal index stop`.
     """
     del json, debug
