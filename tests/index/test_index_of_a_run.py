@@ -187,6 +187,21 @@ def test_no_rebuild_is_begun_while_somebody_builds_nor_unless_it_is_asked_for(tm
     assert not begun
 
 
+def test_resumed_equals_uninterrupted_and_each_round_names_its_index(tmp_path):
+    pool = pool_of(tmp_path / "pool")
+    first = built(pool, "ivf_pq", target_recall=0.0)
+    with Session(tmp_path / "whole", pool, **FIELDS) as whole:
+        rules = [next_rule(whole) for _ in range(3)]
+    for round in range(3):
+        with Session(tmp_path / "halting", pool, **FIELDS) as session:
+            assert next_rule(session) == rules[round]
+            assert session.batch(round).ids == whole.batch(round).ids
+    assert f", by index ivf_pq 0001-{first.trained[:12]}, recall@50 " in rules[2]
+    second = built(pool, "ivf_flat")
+    with Session(tmp_path / "halting", pool, **FIELDS) as session:
+        assert f", by index ivf_flat 0002-{second.trained[:12]}, " in next_rule(session)
+
+
 # the config
 
 
