@@ -23,14 +23,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +37,7 @@ from pydantic import TypeAdapter
 from benchmarks.efficiency_data import PREVALENCE, Data, load, lowest, make_pool, minority_pool
 from benchmarks.efficiency_tables import draw_curves, markdown, summaries
 from benchmarks.figures import save_figure
+from benchmarks.jobs import record_of, run_all
 from benchmarks.machine import describe
 from raysal.config import Choice
 from raysal.fleet import exclude
@@ -49,12 +45,10 @@ from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.select import SELECTORS, Selector, Task, select
 from raysal.sources.fashion_mnist import CLASSES
-from raysal.store import read_sealed, write_sealed
 from raysal.update import Logistic
 
 EXPERIMENTS = ("curve", "cold", "minority")
 COLD = (10, 30, 50)
-ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +69,10 @@ class Job:
     def path(self) -> Path:
         """Where its record lies."""
         return self.out / self.experiment / f"{self.strategy.replace(':', '-')}-{self.seed}.json"
+
+    @property
+    def title(self) -> str:
+        return f"{self.experiment} {self.strategy} seed {self.seed}"
 
     def selector(self) -> Selector:
         """Raises: UnknownName, ConfigError."""
@@ -103,13 +101,6 @@ class Job:
             "seed": self.seed,
             **own[self.experiment],
         }
-
-    def record(self) -> dict[str, Any] | None:
-        """The record of a job done before with the same settings."""
-        if not self.path.exists():
-            return None
-        found = read_sealed(self.path, "delete it and run again")
-        return found if found["settings"] == self.settings() else None
 
 
 def choice_of(strategy: str) -> Choice:
@@ -193,37 +184,9 @@ def timed_select(
     return picks.ids
 
 
-def work(job: Job) -> str:
-    """Do a job and write its record; returns what went wrong, or nothing."""
-    try:
-        numbers = run_cold(job) if job.experiment == "cold" else run_rounds(job)
-        job.path.parent.mkdir(parents=True, exist_ok=True)
-        write_sealed(job.path, {"settings": job.settings(), **numbers})
-    except Exception:
-        return traceback.format_exc()
-    return ""
-
-
-def run_all(jobs: Sequence[Job], processes: int) -> int:
-    """Do what is not done yet, saying what is; returns how many jobs failed. A failed job does not stop the others."""
-    todo = [job for job in jobs if job.record() is None]
-    say(f"{len(jobs)} jobs, {len(jobs) - len(todo)} done before")
-    failed, started = 0, time.perf_counter()
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as executor:
-        running = {executor.submit(work, job): job for job in todo}
-        for count, future in enumerate(as_completed(running), 1):
-            job, problem = running[future], future.result()
-            failed += bool(problem)
-            say(
-                f"{count}/{len(todo)} {job.experiment} {job.strategy} seed {job.seed}: "
-                f"{problem or 'done'} ({time.perf_counter() - started:.0f} s)"
-            )
-    return failed
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def run_job(job: Job) -> dict[str, list[Any]]:
+    """The numbers of a job."""
+    return run_cold(job) if job.experiment == "cold" else run_rounds(job)
 
 
 def jobs_of(given: argparse.Namespace) -> list[Job]:
@@ -269,10 +232,10 @@ def main() -> None:
         make_pool(given.pool)
     jobs = jobs_of(given)
     for job in jobs if not given.tables else ():
-        if job.experiment == "minority" and job.record() is None:
+        if job.experiment == "minority" and record_of(job) is None:
             minority_pool(job.pool, job.minority, job.seed)
-    failed = 0 if given.tables else run_all(jobs, given.jobs)
-    records = [record for job in jobs if (record := job.record()) is not None]
+    failed = 0 if given.tables else run_all(jobs, run_job, given.jobs)
+    records = [record for job in jobs if (record := record_of(job)) is not None]
     tables = summaries(records)
     if given.json:
         print(json.dumps({"machine": describe(), "tables": tables}))

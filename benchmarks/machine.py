@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from raysal.pool import ChunkStage, Manifest, Pool, PoolWriter
 from raysal.store import digest_of
+from raysal.update import Head
 
 CHUNK_ROWS = 65536
 
@@ -77,3 +78,19 @@ def made_pool(
         )
         writer.commit(staged)
     return Pool(path)
+
+
+def random_head(pool: Pool, classes: int) -> Head:
+    """A head with Gaussian weights for the vectors of a pool: scores cost the same whatever they say."""
+    return Head(
+        classes=tuple(f"class-{c}" for c in range(classes)),
+        weight=np.random.default_rng(1).normal(size=(classes, pool.dim)) * 0.1,
+        bias=np.zeros(classes),
+        covariance=np.eye(pool.dim + 1),
+        prior=1.0,
+        encoder=str(pool.manifest.encoder["fingerprint"]),
+        version=0,
+        labels_seen=0,
+        fitted_on=0,
+        ledger_seq=0,
+    )

@@ -45,14 +45,13 @@ from benchmarks import narrowing_rare as rare
 from benchmarks import narrowing_tables as tables
 from benchmarks.efficiency_data import make_pool
 from benchmarks.features import write_pool
-from benchmarks.label_efficiency import ONE_THREAD, say
-from benchmarks.machine import describe, random_pool
+from benchmarks.jobs import ONE_THREAD, record_of, say
+from benchmarks.machine import describe, random_head, random_pool
 from benchmarks.sweep import bare_products, in_turn
 from raysal.errors import PoolError
 from raysal.fleet import LocalFleet, plan_partitions
 from raysal.pool import Pool
 from raysal.sweep import Search, SweepRequest, sweep
-from raysal.update import Head
 
 CLASSES = 10
 
@@ -108,7 +107,7 @@ def run_rare(args: argparse.Namespace) -> dict[str, Any]:
     failed = 0 if args.tables else rare.run_all(jobs, args.jobs)
     found = {}
     for scenario in chosen:
-        records = [record for job in jobs if job.scenario == scenario and (record := job.record()) is not None]
+        records = [record for job in jobs if job.scenario == scenario and (record := record_of(job)) is not None]
         if records:
             found[scenario.name] = tables.summary(records)
             tell(args, f"\n{scenario.name}\n\n{tables.table(found[scenario.name])}")
@@ -211,19 +210,7 @@ def anchors_of(pool: Pool, count: int) -> NDArray[np.float32]:
 
 def fused(pool: Pool, args: argparse.Namespace) -> dict[str, float]:
     """The whole sweep of a round, and the bare products of its shape, in turn."""
-    rng = np.random.default_rng(1)
-    head = Head(
-        classes=tuple(f"class-{c}" for c in range(CLASSES)),
-        weight=rng.normal(size=(CLASSES, args.dim)) * 0.1,
-        bias=np.zeros(CLASSES),
-        covariance=np.eye(args.dim + 1),
-        prior=1.0,
-        encoder=str(pool.manifest.encoder["fingerprint"]),
-        version=0,
-        labels_seen=0,
-        fitted_on=0,
-        ledger_seq=0,
-    )
+    head = random_head(pool, CLASSES)
     near = (Search(anchors=anchors_of(pool, args.anchors), each=args.neighbours),)
     request = SweepRequest(scores=("margin",), top=1000, searches=near, sample=1000)
     device = args.device or "cpu"

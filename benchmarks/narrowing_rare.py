@@ -7,12 +7,8 @@ lost to the count.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
-import traceback
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import jobs as experiments
 from benchmarks.efficiency_data import Data, labels_of, lowest, split_of
-from benchmarks.label_efficiency import ONE_THREAD, choice_of, say
+from benchmarks.jobs import record_of
+from benchmarks.label_efficiency import choice_of
 from benchmarks.machine import CHUNK_ROWS, made_pool
 from raysal.config import Choice
 from raysal.fleet import LocalFleet, exclude, keep, plan_partitions
@@ -31,7 +29,6 @@ from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.select import SELECTORS, Selector, Task, select
 from raysal.sources.fashion_mnist import CLASSES
-from raysal.store import read_sealed, write_sealed
 
 OTHER = "other"
 """What is not of the rare class, where only that is asked."""
@@ -121,6 +118,10 @@ class Job:
         stem = f"{self.rule}-{self.strategy}-{self.seed}"
         return self.out / self.scenario.name / f"{stem.replace(':', '_').replace(',', '_').replace(' ', '_')}.json"
 
+    @property
+    def title(self) -> str:
+        return f"{self.scenario.name} {self.rule} {self.strategy} seed {self.seed}"
+
     def choice(self) -> Choice:
         """A rule by its name here, or by its own name and fields."""
         named = rules(self.size, self.scenario)
@@ -148,13 +149,6 @@ class Job:
             "rounds": self.rounds,
             "size": self.size,
         }
-
-    def record(self) -> dict[str, Any] | None:
-        """The record of a job done before with the same settings."""
-        if not self.path.exists():
-            return None
-        found = read_sealed(self.path, "delete it and run again")
-        return found if found["settings"] == self.settings() else None
 
 
 # -- what is offered -------------------------------------------------------------------------------------------------
@@ -291,35 +285,11 @@ def narrowed(
     return found.memory
 
 
-def work(job: Job) -> str:
-    """Do a job and write its record; returns what went wrong, or nothing."""
-    try:
-        numbers = run_rounds(job)
-        job.path.parent.mkdir(parents=True, exist_ok=True)
-        write_sealed(job.path, {"settings": job.settings(), **numbers})
-    except Exception:
-        return traceback.format_exc()
-    return ""
-
-
 def run_all(jobs: Sequence[Job], processes: int) -> int:
-    """Do what is not done yet, saying what is; returns how many jobs failed. A failed job does not stop the others."""
-    todo = [job for job in jobs if job.record() is None]
-    say(f"{len(jobs)} jobs, {len(jobs) - len(todo)} done before")
-    for job in {(job.scenario, job.seed): job for job in todo}.values():
+    """Do what is not done yet; returns how many jobs failed."""
+    for job in {(job.scenario, job.seed): job for job in jobs if record_of(job) is None}.values():
         load(job.pool, job.folder, job.scenario, job.seed)  # two processes must not make the same pool
-    failed, started = 0, time.perf_counter()
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as executor:
-        running = {executor.submit(work, job): job for job in todo}
-        for count, future in enumerate(as_completed(running), 1):
-            job, problem = running[future], future.result()
-            failed += bool(problem)
-            say(
-                f"{count}/{len(todo)} {job.scenario.name} {job.rule} {job.strategy} seed {job.seed}: "
-                f"{problem or 'done'} ({time.perf_counter() - started:.0f} s)"
-            )
-    return failed
+    return experiments.run_all(jobs, run_rounds, processes)
 
 
 def ceiling(job: Job, others: int = 4000) -> list[tuple[int, float]]:

@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.machine import describe, random_pool
+from benchmarks.machine import describe, random_head, random_pool
 from raysal.fleet import BLOCK, LocalFleet, plan_partitions
 from raysal.sweep import Search, SweepRequest, sweep
-from raysal.update import Head
 
 CLASSES = 10
 
@@ -57,20 +56,8 @@ def main() -> None:
 def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Both cases, each against the bare products of its shape."""
     pool = random_pool(folder / "pool", args.rows, args.dim)
-    rng = np.random.default_rng(1)
-    head = Head(
-        classes=tuple(f"class-{c}" for c in range(CLASSES)),
-        weight=rng.normal(size=(CLASSES, args.dim)) * 0.1,
-        bias=np.zeros(CLASSES),
-        covariance=np.eye(args.dim + 1),
-        prior=1.0,
-        encoder=str(pool.manifest.encoder["fingerprint"]),
-        version=0,
-        labels_seen=0,
-        fitted_on=0,
-        ledger_seq=0,
-    )
-    anchors = rng.normal(size=(args.anchors, args.dim)).astype(np.float32)
+    head = random_head(pool, CLASSES)
+    anchors = np.random.default_rng(2).normal(size=(args.anchors, args.dim)).astype(np.float32)
     near = (Search(anchors=anchors, each=args.neighbours),)
     requests = {
         CLASSES: SweepRequest(scores=("margin",), top=1000),
