@@ -121,16 +121,22 @@ def expected(main_case: Case, main_pools: dict[int, Pool]) -> Callable[[str, str
 
 
 every_selector = pytest.mark.parametrize("selector", sorted(SELECTORS))
-every_narrower = pytest.mark.parametrize("narrower", sorted(NARROWERS))
+PAIRS = [
+    (selector, narrower)
+    for selector in sorted(SELECTORS)
+    for narrower in sorted(NARROWERS)
+    if narrower in ("none", "anchoral") or selector in ("badge", "top_score")
+]
+"""A strategy sees of a narrower only which rows may be picked: each is tried on a whole pool and on candidates, and
+each narrower under two strategies."""
+every_pair = pytest.mark.parametrize(("selector", "narrower"), PAIRS)
 
 
 # -- law 1: the same picks wherever the rows lie -------------------------------------------------------------
 
 
-@every_selector
-@every_narrower
+@every_pair
 def test_picks_depend_neither_on_partitions_nor_on_chunks(selector, narrower, main_case, main_pools, expected):
-    # A strategy sees of the narrower only which rows may be picked: two layouts are enough for each but the first.
     layouts = ((64, 1), (64, 2), (700, 2), (64, 5), (720, 5)) if narrower == "none" else ((64, 2), (720, 5))
     for rows, partitions in layouts:
         outcome = main_case.run(local(main_pools[rows], partitions), selector, narrower)
@@ -162,8 +168,7 @@ def ray_fleet(main_pools: dict[int, Pool], ray_session: None) -> Iterator[Fleet]
         yield fleet
 
 
-@every_selector
-@every_narrower
+@every_pair
 def test_picks_on_ray_are_those_in_this_process(selector, narrower, main_case, ray_fleet, expected):
     assert main_case.run(ray_fleet, selector, narrower).same_as(expected(selector, narrower))
 
@@ -181,8 +186,7 @@ def test_picks_stay_the_same_over_several_blocks_and_at_odd_widths(selector, nar
     assert case.run(local(other, 5), selector, narrower).same_as(expected)
 
 
-@every_selector
-@every_narrower
+@every_pair
 def test_the_number_of_threads_changes_no_bit(selector, narrower, main_case, main_pools):
     fleet = local(main_pools[64], 2)
     before = torch.get_num_threads()
@@ -342,8 +346,7 @@ def test_uniform_narrowing_is_the_lowest_hashes(main_case, main_pools):
 # -- law 3: k distinct ids, none taken, prefixes -------------------------------------------------------------
 
 
-@every_selector
-@every_narrower
+@every_pair
 def test_a_batch_is_k_distinct_offered_ids(selector, narrower, main_case, main_pools, expected):
     outcome = expected(selector, narrower)
     ids = outcome.picks.ids
@@ -353,8 +356,7 @@ def test_a_batch_is_k_distinct_offered_ids(selector, narrower, main_case, main_p
     assert np.isin(ids, main_case.offered).all()
 
 
-@pytest.mark.parametrize("selector", GREEDY)
-@every_narrower
+@pytest.mark.parametrize(("selector", "narrower"), [pair for pair in PAIRS if pair[0] in GREEDY])
 def test_a_smaller_batch_is_the_beginning_of_a_larger_one(selector, narrower, main_case, main_pools, expected):
     fleet = local(main_pools[64], 2)
     whole = expected(selector, narrower).picks
