@@ -367,7 +367,7 @@ def test_a_smaller_batch_is_the_beginning_of_a_larger_one(selector, narrower, ma
 
 
 def test_the_race_is_sequential_d2_sampling(tmp_path):
-    """Chi-square over all ordered pairs of picks after the first, 3,000 keys: an honest sampler exceeds the
+    """Chi-square over all ordered pairs of picks after the first, 1,500 keys: an honest sampler exceeds the
     bound once in ten million tries."""
     rng = np.random.default_rng(5)
     x = rng.normal(size=(6, 4)).astype(np.float16).astype(np.float32)
@@ -377,7 +377,7 @@ def test_the_race_is_sequential_d2_sampling(tmp_path):
     gradients = reference.gradient_embeddings(x, weight, bias)
     first = int((gradients**2).sum(1).argmax())
     probability = reference.d2_sequences(gradients, first, 2)
-    head, nothing, tries = make_head(weight, bias), np.empty((0, 4), np.float32), 3000
+    head, nothing, tries = make_head(weight, bias), np.empty((0, 4), np.float32), 1500
     seen = dict.fromkeys(probability, 0)
     with one_thread():  # six rows are not worth two
         for key in range(tries):
