@@ -173,7 +173,8 @@ def select(
     backend: Backend = "local",
     seed: int = 0,
 ) -> pa.Table:
-    """A batch of k items in pick order: columns id, key, rank (from 1), score, reason.
+    """A batch of k items in pick order: columns id, key, rank (from 1), score, reason. The metadata of the table's
+    schema say under `narrow` which candidates it was chosen from.
 
     `labels` are a label file, a run directory (its ledger), labels by key, or `Label`s. What has a label is
     not picked again; what annotators disagree about is neither picked nor learnt from. With a run directory,
@@ -222,7 +223,7 @@ def select(
         to_narrow = NarrowTask(
             head=head, labelled=labelled, pool=pool, k=k, available=available, key=derive(key, "narrow")
         )
-        narrow_down(fleet, narrower, to_narrow)
+        _, narrowed = narrow_down(fleet, narrower, to_narrow)
         prefix = ""
         if head is None and not starts_cold(selector):
             prefix = f"no labels yet, so typiclust instead of {chosen.name}: "
@@ -233,7 +234,7 @@ def select(
     if prefix:
         reasons = pa.array([prefix + reason for reason in picks.reasons], pa.string())
         table = table.set_column(table.column_names.index("reason"), "reason", reasons)
-    return table
+    return table.replace_schema_metadata({"narrow": narrowed.rule})
 
 
 def starts_cold(selector: Selector) -> bool:

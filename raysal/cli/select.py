@@ -103,11 +103,13 @@ def select(
         )  # fmt: skip
         if out is not None and suffix is not None:
             write_table(table, out, suffix)
+    rule = table.schema.metadata[b"narrow"].decode()
     data: dict[str, Any] = {"pool": str(pool), "k": k, "strategy": strategy, "narrow": narrow, "seed": seed}
+    data["candidates"] = rule
     if out is not None:
         hint = "; fill in the label column and pass it back with --labels" if suffix == ".csv" else ""
-        return Outcome(data={**data, "out": str(out)}, view=f"{out}: {k} items{hint}")
-    return Outcome(data={**data, "rows": table.to_pylist()}, view=drawn(table))
+        return Outcome(data={**data, "out": str(out)}, view=f"{out}: {k} items from {rule}{hint}")
+    return Outcome(data={**data, "rows": table.to_pylist()}, view=drawn(table, f"from {rule}"))
 
 
 def fields(pairs: list[str] | None, flag: str) -> dict[str, Any]:
@@ -168,9 +170,10 @@ def write_table(table: pa.Table, out: Path, suffix: str) -> None:
     write_file(out, write)
 
 
-def drawn(table: pa.Table) -> Any:
-    """A batch for people."""
+def drawn(table: pa.Table, note: str) -> Any:
+    """A batch for people, with a line below it."""
     from rich.box import SIMPLE
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
@@ -179,4 +182,4 @@ def drawn(table: pa.Table) -> Any:
         column.overflow = "fold"
     for row in table.to_pylist():
         view.add_row(str(row["rank"]), Text(row["key"]), f"{row['score']:.4g}", Text(row["reason"] or ""))
-    return view
+    return Group(view, Text(note))

@@ -66,14 +66,15 @@ def search(
 def drawn(table: pa.Table, how: str) -> Any:
     """A result for people; the uri is left out where no item has one."""
     from rich.box import SIMPLE
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     names = [name for name in table.column_names if name != "uri" or table["uri"].null_count < table.num_rows]
-    view = Table(*names, box=SIMPLE, caption=Text(how), caption_justify="left")
+    view = Table(*names, box=SIMPLE)
     for column in view.columns:
         column.overflow = "fold"
     for row in table.select(names).to_pylist():
         row["similarity"] = f"{row['similarity']:.4g}"
         view.add_row(*(Text("" if row[name] is None else str(row[name])) for name in names))
-    return view
+    return Group(view, Text(how))

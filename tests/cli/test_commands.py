@@ -194,7 +194,14 @@ def test_partitions_and_options(tmp_path: Path, pool: Path) -> None:
         "--narrow-option",
         "anchors=4",
     )
-    assert cli(*narrowed).json["rows"] == cli(*narrowed, "--partitions", 3).json["rows"]
+    assert cli(*narrowed).json == cli(*narrowed, "--partitions", 3).json
+    rule = cli(*narrowed).json["candidates"]
+    assert rule.startswith("40 of ")
+    assert cli(*words).json["candidates"] == f"all {300 - len(rows_of(labels))}"
+    shown = cli(*(word for word in narrowed if word != "--json")).out
+    assert f"from {rule}" in " ".join(shown.split())
+    saved = cli(*narrowed, "-o", tmp_path / "batch.csv").json
+    assert saved["candidates"] == rule
     entropy = cli(*words, "--strategy", "top_score", "--option", "score=entropy").json["rows"]
     assert all(row["reason"].startswith("entropy") for row in entropy)
 
