@@ -181,3 +181,23 @@ def test_no_neighbour_is_missed_over_many_blocks(each, tmp_path):
             similarity[out] = -np.inf
             np.testing.assert_allclose(values, np.sort(similarity)[::-1][:each], atol=2e-6)
             np.testing.assert_allclose(values, similarity[ids], atol=2e-6)
+
+
+@pytest.mark.parametrize("classes", [3, 20, 70])
+def test_scores_that_are_taken_together_are_those_of_their_rows(classes, tmp_path):
+    """With 3 classes all rows are scored at once, with 20 in two goes, with 70 block by block."""
+    x = mixture(5 * BLOCK + 77, 7)[0]
+    pool = make_pool(tmp_path / "pool", x, chunk_rows=len(x))
+    head, out = random_head(7, classes=classes), np.arange(1, len(x), 5)
+    left = np.setdiff1d(np.arange(len(x)), out)
+    p = reference.probabilities(x[left], head.weight, head.bias)
+    margin = reference.score("margin", p)
+    for partitions in (1, 3):
+        fleet = local(pool, partitions)
+        fleet.each(exclude, out)
+        found = sweep(fleet, head, SweepRequest(scores=("margin",), top=400))
+        ids, values = found.top["margin"]
+        np.testing.assert_allclose(values, np.sort(margin)[::-1][:400], atol=2e-6)
+        np.testing.assert_allclose(values, margin[np.searchsorted(left, ids)], atol=2e-6)
+        assert np.abs(found.class_counts - reference.class_counts(p)).sum() <= 2, "float32 may settle a tie otherwise"
+        assert found.histograms["margin"].sum() == found.class_counts.sum() == len(left)
