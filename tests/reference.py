@@ -140,6 +140,11 @@ def cosine(x: NDArray[np.floating], anchor: NDArray[np.floating]) -> Floats:
     return np.divide(inner, norms, out=np.zeros(len(x)), where=norms > 0)
 
 
+def similarity(x: NDArray[np.floating], anchor: NDArray[np.floating], metric: str) -> Floats:
+    """Similarity of each row to one anchor: the cosine, or minus the squared distance."""
+    return cosine(x, anchor) if metric == "cosine" else -sq_distance(x, anchor)
+
+
 def anchor_subpool(
     x: NDArray[np.floating], ids: Ids, anchors: NDArray[np.floating], neighbours: int, subpool: int
 ) -> dict[int, float]:

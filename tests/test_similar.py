@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import reference
 from conftest import make_pool, mixture
 from numpy.typing import NDArray
 from PIL import Image
@@ -35,7 +36,6 @@ from raysal.index import build_index, open_index, plan_index
 from raysal.pool import Pool
 from raysal.sources.memory import Memory
 from raysal.store import digest_of
-from raysal.sweep.similarity import similarity_matrix
 
 MODELS = Path(__file__).parent / "embed"
 N, DIM = 60, 7
@@ -64,7 +64,7 @@ def number(key: str) -> int:
 
 def expected(x: NDArray[np.float32], pool: Pool, query: NDArray[np.floating], without: Sequence[int], k: int):
     """(row, similarity) of the k best by a sort of all rows."""
-    values = similarity_matrix(x, np.atleast_2d(query), pool.metric).max(1)
+    values = np.max([reference.similarity(x, one, pool.metric) for one in np.atleast_2d(query)], axis=0)
     rows = [row for row in np.lexsort((np.arange(N), -values)) if row not in {5, *without}]
     return [(int(row), values[row]) for row in rows[:k]]
 

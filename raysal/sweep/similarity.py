@@ -23,14 +23,6 @@ def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     return scaled.astype(np.float32)
 
 
-def similarity_matrix(x: NDArray[np.floating], y: NDArray[np.floating], metric: Metric) -> NDArray[np.float64]:
-    """Similarities float64 [n, m] of the rows of x [n, d] and y [m, d], for the few vectors a driver holds."""
-    if metric == "cosine":
-        return np.asarray(unit_rows(x).astype(np.float64) @ unit_rows(y).astype(np.float64).T)
-    a, b = x.astype(np.float64), y.astype(np.float64)
-    return np.asarray(np.minimum(2 * a @ b.T - (a * a).sum(1)[:, None] - (b * b).sum(1), 0.0))
-
-
 class Similarity:
     """From products to similarities, for one partition and its anchors [a, d].
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -78,3 +79,18 @@ def damaged(partition: Partition) -> None:
 def broken(partition: Partition) -> None:
     if partition.index == 1:
         raise ZeroDivisionError("by zero")
+
+
+class Tape:
+    """Stands where a partition stands: keeps what was done to it since the last reset."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+
+    def reset(self) -> None:
+        self.done = []
+
+
+def record(tape: Tape, value: Any) -> tuple[Any, ...]:
+    tape.done.append(value)
+    return tuple(tape.done)

@@ -5,25 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fleet_calls import Tape, record
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raysal.fleet.replay import Behind, Call, Done, Host
-
-
-class Tape:
-    """Stands where a partition stands: keeps what was done to it since the last reset."""
-
-    def __init__(self) -> None:
-        self.done: list[Any] = []
-
-    def reset(self) -> None:
-        self.done = []
-
-
-def record(tape: Tape, value: Any) -> tuple[Any, ...]:
-    tape.done.append(value)
-    return tuple(tape.done)
 
 
 def refuse(tape: Tape) -> None:

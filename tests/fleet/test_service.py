@@ -341,42 +341,27 @@ def test_two_runs_on_one_service_get_the_batches_each_gets_alone(pool, shared, t
 )
 def test_every_schedule_of_sessions_ends_like_each_alone(schedule, most):
     """Drivers as simple as can be, on a host that drops sessions, restarts, and gets messages of the past."""
-    host = Host(Tape, most)  # type: ignore[arg-type]
+    host = Host(calls.Tape, most)  # type: ignore[arg-type]
     programs: dict[str, int] = dict.fromkeys("abc", 0)
     logs: dict[str, list[Call]] = {name: [] for name in "abc"}
     for step, (name, what) in enumerate(schedule):
         if what == "restart":
-            host = Host(Tape, most)  # type: ignore[arg-type]
+            host = Host(calls.Tape, most)  # type: ignore[arg-type]
         elif what == "reset":
             programs[name] += 1
             logs[name] = []
         elif what == "stale" and programs[name]:
             in_force = host._places[name].program if name in host.sessions else -1
-            answer = host.run(programs[name] - 1, 0, [(record, ("old",))], name)
+            answer = host.run(programs[name] - 1, 0, [(calls.record, ("old",))], name)
             assert isinstance(answer, Stale) == (programs[name] - 1 < in_force)
         elif what == "call":
             log = logs[name]
-            log.append((record, ((name, step),)))
+            log.append((calls.record, ((name, step),)))
             answer = host.run(programs[name], len(log) - 1, log[-1:], name)
             if isinstance(answer, Behind):
                 answer = host.run(programs[name], answer.made, log[answer.made :], name)
             assert answer == Done(tuple(value for _, (value,) in log))
         assert len(host.sessions) <= most
-
-
-class Tape:
-    """Stands where a partition stands: keeps what was done to it since the last reset."""
-
-    def __init__(self) -> None:
-        self.done: list[Any] = []
-
-    def reset(self) -> None:
-        self.done = []
-
-
-def record(tape: Tape, value: Any) -> tuple[Any, ...]:
-    tape.done.append(value)
-    return tuple(tape.done)
 
 
 def test_sessions_of_a_host_do_not_see_each_other_and_the_oldest_goes(pool):

@@ -12,7 +12,7 @@ from programs import local, random_head, same
 
 from raysal.fleet import exclude
 from raysal.sweep import Neighbours, Search, SweepRequest, sweep
-from raysal.sweep.similarity import mean_similarities, similarity_matrix, unit_rows
+from raysal.sweep.similarity import mean_similarities, unit_rows
 from raysal.types import Metric
 
 N, DIM = 430, 19
@@ -23,11 +23,6 @@ LAYOUTS = ((N, 1), (64, 1), (64, 2), (N, 5), (29, 3))
 """(rows of a chunk, partitions)"""
 
 every_metric = pytest.mark.parametrize("metric", METRICS)
-
-
-def slow(x: np.ndarray, anchor: np.ndarray, metric: Metric) -> np.ndarray:
-    """Similarities of the rows of x to one anchor."""
-    return reference.cosine(x, anchor) if metric == "cosine" else -reference.sq_distance(x, anchor)
 
 
 def searched(fleet, *searches: Search, head=None) -> tuple[Neighbours, ...]:
@@ -62,7 +57,7 @@ def open_fleet(pools, metric: Metric, rows: int, partitions: int):
 def test_neighbours_are_those_of_a_full_sort(metric, pools, x):
     anchors = x[[0, 5, 9, 70]] + np.float32([[0], [0], [0.5], [0]])
     found = searched(open_fleet(pools, metric, 64, 3), Search(anchors=anchors, each=25, nearest=60))[0]
-    values = np.stack([slow(x[OPEN], anchor, metric) for anchor in anchors])
+    values = np.stack([reference.similarity(x[OPEN], anchor, metric) for anchor in anchors])
     scale = 1e-6 * max(1, np.abs(values).max())
     lists = [*zip(values, found.of_each, [25] * 4, strict=True), (values.max(0), found.nearest, 60)]
     for expected, (ids, kept), count in lists:
@@ -117,12 +112,12 @@ def test_nearest_to_any_is_the_best_of_the_whole_pool_not_of_the_lists(metric, p
     """One anchor amid a crowd: its neighbours fill the places that lists of equal length would give to others."""
     fleet = open_fleet(pools, metric, 64, 3)
     crowd = x[0]
-    lonely = x[OPEN][np.argmin(slow(x[OPEN], crowd, metric))] + np.float32(2)
+    lonely = x[OPEN][np.argmin(reference.similarity(x[OPEN], crowd, metric))] + np.float32(2)
     anchors = np.stack([crowd, lonely])
     found = searched(fleet, Search(anchors=anchors, each=9, nearest=18))[0]
     lists = {int(id) for ids, _ in found.of_each for id in ids}
     assert set(found.nearest[0].tolist()) != lists
-    best = np.maximum(slow(x[OPEN], crowd, metric), slow(x[OPEN], lonely, metric))
+    best = np.maximum(reference.similarity(x[OPEN], crowd, metric), reference.similarity(x[OPEN], lonely, metric))
     assert set(found.nearest[0].tolist()) == set(reference.ranked(best, OPEN, 18).tolist())
 
 
@@ -149,7 +144,7 @@ def test_pools_of_one_and_two_rows(metric, n, partitions, tmp_path):
     x = mixture(n, 3)[0]
     fleet = local(make_pool(tmp_path / "pool", x, metric=metric), partitions)
     found = searched(fleet, Search(anchors=x[:1], each=5, nearest=5))[0]
-    expected = slow(x, x[0], metric)
+    expected = reference.similarity(x, x[0], metric)
     for ids, values in (*found.of_each, found.nearest):
         assert ids.tolist() == list(range(n))
         np.testing.assert_allclose(values, expected, atol=1e-5)
@@ -184,21 +179,10 @@ def test_means_over_all_anchors(metric, partitions, pools, x):
     parts = fleet.each(mean_similarities, wanted, x[:11])
     ids, means = (np.concatenate(column) for column in zip(*parts, strict=True))
     assert ids.tolist() == [2, 4, 9, 70, 401]
-    expected = np.mean([slow(x[ids], anchor, metric) for anchor in x[:11]], axis=0)
+    expected = np.mean([reference.similarity(x[ids], anchor, metric) for anchor in x[:11]], axis=0)
     np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-6)
     whole = open_fleet(pools, metric, N, 1).each(mean_similarities, ids, x[:11])
     assert np.array_equal(means, whole[0][1]), "not a bit depends on the layout"
-
-
-@every_metric
-def test_the_matrix_of_a_few_vectors(metric, x):
-    a, b = x[[0, 3, 70]], x[[3, 8, 71, 0]]
-    expected = np.stack([slow(a, row, metric) for row in b], axis=1)
-    found = similarity_matrix(a, b, metric)
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
-    assert similarity_matrix(a[:0], b, metric).shape == (0, 4)
-    assert (found <= (1 + 1e-7 if metric == "cosine" else 0)).all()
 
 
 def test_unit_rows_have_length_one_and_zero_stays_zero(x):
