@@ -19,7 +19,7 @@ h2 { margin: 3.2rem 0 .35rem; font-size: 1.25rem; letter-spacing: -.01em }
 h2 + p, p.note { margin: 0 0 1rem; color: var(--muted); font-size: .925rem; max-width: 52em }
 p.warning { margin: 1rem 0; padding: .6rem .9rem; border-left: 3px solid #e69f00; background: #fdf7ea;
   font-size: .925rem; overflow-wrap: anywhere }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 1px;
+.cards { overflow-wrap: anywhere; display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 1px;
   margin: 2rem 0 0; border: 1px solid var(--line); border-radius: 8px; overflow: hidden }
 .cards div { padding: .9rem 1rem; box-shadow: 0 0 0 1px var(--line) }
 .cards b { display: block; font-size: 1.55rem; line-height: 1.25; font-weight: 650; letter-spacing: -.02em;
