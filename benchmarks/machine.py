@@ -82,15 +82,5 @@ def made_pool(
 
 def random_head(pool: Pool, classes: int) -> Head:
     """A head with Gaussian weights for the vectors of a pool: scores cost the same whatever they say."""
-    return Head(
-        classes=tuple(f"class-{c}" for c in range(classes)),
-        weight=np.random.default_rng(1).normal(size=(classes, pool.dim)) * 0.1,
-        bias=np.zeros(classes),
-        covariance=np.eye(pool.dim + 1),
-        prior=1.0,
-        encoder=str(pool.manifest.encoder["fingerprint"]),
-        version=0,
-        labels_seen=0,
-        fitted_on=0,
-        ledger_seq=0,
-    )
+    weight = np.random.default_rng(1).normal(size=(classes, pool.dim)) * 0.1
+    return Head.of_weights(weight, np.zeros(classes), encoder=str(pool.manifest.encoder["fingerprint"]))

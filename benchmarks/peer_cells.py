@@ -105,18 +105,7 @@ def raysal_select(inputs: Inputs) -> Query:
     from raysal.update import Head as LinearHead
 
     task, labelled = inputs.task, np.arange(inputs.task.labelled)
-    head = LinearHead(
-        classes=tuple(f"class-{c:04d}" for c in range(task.classes)),
-        weight=inputs.head.weight.astype(np.float64),
-        bias=inputs.head.bias.astype(np.float64),
-        covariance=np.eye(task.dim + 1),
-        prior=1.0,
-        encoder="benchmark",
-        version=0,
-        labels_seen=0,
-        fitted_on=0,
-        ledger_seq=0,
-    )
+    head = LinearHead.of_weights(inputs.head.weight, inputs.head.bias, encoder="benchmark")
     selector = SELECTORS[{"k-center": "coreset", "BADGE": "badge"}[task.kind]]()
 
     def query() -> NDArray[np.int64]:

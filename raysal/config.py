@@ -153,17 +153,21 @@ class IndexConfig(_Section):
 class UpdateConfig(_Section):
     """How the head follows the labels.
 
-    `retrain` fits anew each round; `laplace` takes one closed-form step from the last head, and fits anew when a
-    class appears, when a label is corrected, every `retrain_every` rounds, or once the labels since the last fit
-    exceed `retrain_share` of those it saw (the step saturates there; see Huseljic et al., arXiv 2210.06112).
+    `retrain` fits anew each round; `laplace` takes closed-form steps from the last head (Huseljic et al., arXiv
+    2210.06112), and fits anew when a class appears, every `retrain_every` rounds, once the labels since the last fit
+    exceed `retrain_share` of those it saw, or when the mean has moved by more than `retrain_drift` of its length since
+    then, or does worse than then on what was seen. Labels corrected or withdrawn are taken back in closed form.
     """
 
     mode: Literal["retrain", "laplace"] = "retrain"
     trainer: Choice = Choice(name="logistic")
     retrain_every: Count = 5
     retrain_share: Annotated[float, Field(gt=0)] = 0.5
-    step: Annotated[float, Field(gt=0)] = 10.0
-    passes: Count = 1
+    retrain_drift: Annotated[float, Field(gt=0)] = 1.0
+    step: Annotated[float, Field(gt=0)] = 3.0
+    """Length of a step of the mean, in units of the covariance."""
+    passes: Annotated[int, Field(ge=0)] = 8
+    """Steps of the mean over everything labeled, when a round begins; with 0 it moves by the new labels alone."""
     classes: tuple[str, ...] = ()
     """Classes known from the start; others join when their first label comes."""
 

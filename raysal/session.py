@@ -7,27 +7,26 @@ ledger).
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
 
+from raysal.clock import Clock
 from raysal.config import RunConfig, deciding_fields, parse_config
-from raysal.errors import Damaged, PoolExhausted, RunError
+from raysal.errors import ConfigError, Damaged, LabelError, PoolExhausted, RunError
 from raysal.evaluate import Evaluation, evaluate, hold_out
 from raysal.fleet import Fleet, exclude, open_fleet
 from raysal.index import Report, check_index, first_index
-from raysal.label import ORACLES, Ledger, Oracle, Told, as_labels
+from raysal.label import ORACLES, Ledger, Oracle, Told, as_labels, revealing
 from raysal.label.records import STATES
 from raysal.narrow import NARROWERS, NarrowTask, narrow, wants_index
 from raysal.pool import Pool, open_pool
-from raysal.refresh import Refreshed, refresh
+from raysal.refresh import Refreshed, follow, refresh
 from raysal.rng import derive
 from raysal.rundir import Batch, RunDir, batch_table
 from raysal.select import SELECTORS, Picks, Task, select
@@ -53,21 +52,6 @@ class Status:
     classes: Mapping[str, int]
     accuracy: float | None
     finished: bool
-
-
-@dataclass
-class _Clock:
-    """Seconds per stage of one round."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 class Session:
@@ -126,6 +110,7 @@ class Session:
                 self._lease_last()
         self._own_fleet = fleet is None or isinstance(fleet, Mapping)
         self._fleet: Fleet | None = None if fleet is None or isinstance(fleet, Mapping) else fleet
+        self._live: Head | None = None
 
     def _settle(self, stored: RunConfig | None, config: RunConfig | None) -> RunConfig:
         """The config to run by: the one stored, which a given one may differ from only where picks do not depend
@@ -234,14 +219,14 @@ class Session:
             return self._query(k)
 
     def _query(self, k: int) -> Batch:
-        round, clock, fleet = self.rounds, _Clock(), self.fleet
+        round, clock, fleet = self.rounds, Clock(), self.fleet
         key = derive(self.config.seed, round)
         with clock.stage("update"):
             available = self._begin_program(fleet)
             if k > available:
                 raise PoolExhausted(wanted=k, available=available)
             refreshed = self._refresh()
-            head, known = refreshed.head, refreshed.known
+            head, known, self._live = refreshed.head, refreshed.known, refreshed.head
         with clock.stage("sweep and narrow"):
             to_narrow = NarrowTask(
                 head=head,
@@ -252,13 +237,21 @@ class Session:
                 key=derive(key, "narrow"),
                 memory=self.run.memory(round - 1) if round else None,
                 index=self.config.index,
+                previous=refreshed.previous,
             )
             found, narrowed = narrow(fleet, self._narrower, to_narrow)
         selector, choice = self._selector, self.config.select
         if head is None:
             selector, choice = self._start, self.config.start
         with clock.stage("select"):
-            task = Task(head=head, labelled=known.vectors, classes=known.classes, key=derive(key, "select"))
+            task = Task(
+                head=head,
+                labelled=known.vectors,
+                classes=known.classes,
+                key=derive(key, "select"),
+                previous=refreshed.previous,
+                reveal=revealing(self.oracle, self.pool),
+            )
             picks = select(fleet, selector, task, k)
         with clock.stage("evaluate"):
             evaluation = self._evaluate(fleet, head)
@@ -282,14 +275,17 @@ class Session:
     def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> Told:
         """Take labels by key: some of a batch or all, late, repeated, corrected, or for items never asked for.
 
-        All of them are recorded, or none.
+        All of them are recorded, or none. Where the config says `mode = "laplace"` and a round was asked for in this
+        process, `head` moves at once, at a cost that depends neither on the pool nor on earlier labels.
 
         Raises:
             LabelError: a key is not in the pool, or a label or weight cannot be accepted.
         """
-        told = as_labels(labels)
-        ids = self._ids_of([label.key for label in told])
-        return self.ledger.tell([(ids[label.key], label) for label in told])
+        given = as_labels(labels)
+        ids = self._ids_of([label.key for label in given])
+        told = self.ledger.tell([(ids[label.key], label) for label in given])
+        self._follow()
+        return told
 
     def skip(self, keys: Sequence[str], annotator: str = "") -> int:
         """Record that somebody will not label these; they are not offered again. Returns how many were news."""
@@ -307,7 +303,7 @@ class Session:
         if (done := self.final()) is not None:
             return done
         with locked(self.dir, "run"):
-            clock, fleet = _Clock(), self.fleet
+            clock, fleet = Clock(), self.fleet
             with clock.stage("update"):
                 self._begin_program(fleet)
                 refreshed = self._refresh()
@@ -326,8 +322,10 @@ class Session:
     @property
     def head(self) -> Head | None:
         """The head after every label told so far; None before the first. Looking leaves no trace in the run."""
-        self.fleet.reset()
-        return self._refresh().head
+        if self._live is None or self._live.ledger_seq != self.ledger.head_seq:
+            self._begin_program(self.fleet)
+            self._live = self._refresh().head
+        return self._live
 
     # -- its parts ----------------------------------------------------------------------------------------------
 
@@ -340,6 +338,16 @@ class Session:
 
     def _refresh(self) -> Refreshed:
         return refresh(self.fleet, self.pool, self.run, self.ledger, self._trainer, self.config)
+
+    def _follow(self) -> None:
+        """Move the head at hand by the labels it has not seen yet; or let it go, for the next round to make one."""
+        if self._live is None or self._fleet is None:
+            return
+        try:
+            able = self.config.update.mode == "laplace"
+            self._live = follow(self._live, self._fleet, self.ledger, self.config) if able else None
+        except (LabelError, ConfigError):  # the next round meets it again, and says so
+            self._live = None
 
     def _evaluate(self, fleet: Fleet, head: Head | None) -> Evaluation | None:
         """Accuracy on the held-out items, where there are any and the oracle knows the truth."""

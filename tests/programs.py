@@ -56,18 +56,7 @@ def random_head(dim: int, classes: int = 5, seed: int = 0, scale: float = 0.3) -
 
 
 def make_head(weight: NDArray[np.float64], bias: NDArray[np.float64]) -> Head:
-    return Head(
-        classes=tuple(f"class-{c}" for c in range(len(weight))),
-        weight=weight,
-        bias=bias,
-        covariance=np.eye(weight.shape[1] + 1),
-        prior=1.0,
-        encoder="",
-        version=0,
-        labels_seen=1,
-        fitted_on=1,
-        ledger_seq=0,
-    )
+    return Head.of_weights(weight, bias)
 
 
 def labelled_of(x: NDArray[np.floating], names: Sequence[str], ids: Sequence[int]) -> LabelledVectors:

@@ -17,7 +17,7 @@ import raysal
 
 ROOT = Path(raysal.__file__).parent
 FLOORS = (
-    ("errors", "rng", "_callable"),
+    ("errors", "rng", "clock", "_callable"),
     ("store", "types", "config"),
     ("update", "pool", "label", "sources"),
     ("sweep", "fleet", "embed", "index"),

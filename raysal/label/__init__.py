@@ -3,7 +3,7 @@
 from raysal.label.base import Oracle, OracleConfig
 from raysal.label.files import LabelFile, read_labels, write_labels
 from raysal.label.ledger import Ledger
-from raysal.label.oracles import FilesOracle, SimulatedOracle
+from raysal.label.oracles import FilesOracle, SimulatedOracle, revealing
 from raysal.label.records import STATES, Changes, Labelled, State, Told, as_labels
 
 ORACLES: dict[str, type[OracleConfig]] = {
@@ -27,5 +27,6 @@ __all__ = [
     "Told",
     "as_labels",
     "read_labels",
+    "revealing",
     "write_labels",
 ]

@@ -167,15 +167,18 @@ class Ledger:
         self._catch_up()
         return self._log.tip
 
-    def labels(self, upto: int | None = None) -> list[Labelled]:
-        """The items all agree on, by id; as they stood at event `upto`, if given.
+    def labels(self, upto: int | None = None, ids: NDArray[np.int64] | None = None) -> list[Labelled]:
+        """The items all agree on, by id; as they stood at event `upto`, if given; of `ids` alone, if given.
 
         Raises:
             Damaged: the ledger ends before `upto`, so it is older than what refers to it.
         """
         self._catch_up()
-        items = self._items if upto is None else fold({}, self._log.events(self._seen(upto)))
-        found = [(id, item, agreed) for id in sorted(items) if (agreed := (item := items[id]).agreed()) is not None]
+        items = self._items
+        if upto is not None and self._seen(upto) != self._log.tip:
+            items = fold({}, self._log.events(upto))
+        asked = items if ids is None else [id for id in ids.tolist() if id in items]
+        found = [(id, item, agreed) for id in sorted(asked) if (agreed := (item := items[id]).agreed()) is not None]
         return [
             Labelled(id=id, key=item.key, label=label, weight=weight, seq=item.decided, round=item.round)
             for id, item, (label, weight) in found

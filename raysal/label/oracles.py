@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,3 +139,15 @@ class Simulation:
             others = [label for label in self.classes if label != truth[id]]
             wrong[id] = others[int(u * len(others))]
         return wrong
+
+
+def revealing(oracle: Oracle, pool: Pool) -> Callable[[Sequence[int]], dict[int, str]]:
+    """What an oracle answers at once, as ids -> labels of those it knows. Nothing is recorded."""
+
+    def reveal(ids: Sequence[int]) -> dict[int, str]:
+        found = pool.rows_where("id", list(ids), ["id", "key"])
+        of_key = dict(zip(found["key"].to_pylist(), found["id"].to_pylist(), strict=True))
+        answers = oracle.answer([(id, key) for key, id in of_key.items()])
+        return {of_key[answer.key]: answer.label for answer in answers}
+
+    return reveal

@@ -60,8 +60,8 @@ class Memory:
 @dataclass(frozen=True, kw_only=True)
 class NarrowTask:
     """What a narrower may know: the head (None before any label), what is labelled, the pool, how large the batch will
-    be, how many items are `available`, a key of `raysal.rng`, what the last round remembered, and what becomes of an
-    index that lacks rows."""
+    be, how many items are `available`, a key of `raysal.rng`, what the last round remembered, what becomes of an
+    index that lacks rows, and the head of the last round."""
 
     head: Head | None
     labelled: LabelledVectors
@@ -71,6 +71,7 @@ class NarrowTask:
     key: int
     memory: Memory | None = None
     index: IndexConfig = field(default_factory=IndexConfig)
+    previous: Head | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +134,14 @@ def look(fleet: Fleet, task: NarrowTask, request: SweepRequest) -> Sweep:
     """
     request = replace(request, sample=max(request.sample, task.k), key=derive(task.key, "sample"))
     if not any(search.by == "index" for search in request.searches):
-        return sweep(fleet, task.head, request)
+        return swept(fleet, task, request)
     return with_index(task.pool, lambda index: look_by(fleet, task, request, index))
+
+
+def swept(fleet: Fleet, task: NarrowTask, request: SweepRequest) -> Sweep:
+    """The sweep with all that scores may need of the task."""
+    known = task.labelled
+    return sweep(fleet, task.head, request, previous=task.previous, labelled=known.vectors, answers=known.classes)
 
 
 def look_by(fleet: Fleet, task: NarrowTask, request: SweepRequest, index: Index) -> Sweep:
@@ -142,7 +149,7 @@ def look_by(fleet: Fleet, task: NarrowTask, request: SweepRequest, index: Index)
     lacking = coverage(task.pool, index).missing_rows
     if lacking:
         how = f"by exact search, as the index lacks {lacking} rows; {renewal(task.pool, index, lacking, task.index)}"
-        found = sweep(fleet, task.head, request)
+        found = swept(fleet, task, request)
         return replace(found, searches=tuple(told(search, own, how) for search, own in answered(request, found)))
     how = f"by index {index.label}"
     nothing = (np.empty(0, np.int64), np.empty(0, np.float32))
@@ -152,8 +159,7 @@ def look_by(fleet: Fleet, task: NarrowTask, request: SweepRequest, index: Index)
         if search.by == "index"
     }
     left = replace(request, searches=tuple(search for search in request.searches if search.by == "exact"))
-    head = task.head if left.scores or left.searches else None
-    found = sweep(fleet, head, left)
+    found = swept(fleet, task, left) if left.scores or left.searches else sweep(fleet, None, left)
     exact = iter(found.searches)
     searches = tuple(by_index.get(place) or next(exact) for place in range(len(request.searches)))
     return replace(found, searches=searches)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,19 +11,26 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, PoolError, PoolExhausted
 from raysal.fleet import Fleet, Partition
-from raysal.sweep import Linear
+from raysal.sweep import Belief, Linear, believe
+from raysal.sweep.belief import DRAWS
 from raysal.update import Head
+
+Reveal = Callable[[Sequence[int]], Mapping[int, str]]
+"""ids -> labels of those of them that the oracle knows"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What a selector may know beside the candidates: the head (None before any label), the labelled items'
-    vectors float32 [n, d], their classes (n names, or none where nobody knows), and a key of `raysal.rng`."""
+    vectors float32 [n, d], their classes (n names, or none where nobody knows), a key of `raysal.rng`, the head of the
+    round before, and `reveal`, which asks an oracle that answers at once."""
 
     head: Head | None
     labelled: NDArray[np.float32]
     key: int
     classes: Sequence[str] = ()
+    previous: Head | None = None
+    reveal: Reveal | None = None
 
     def linear(self) -> Linear:
         """The head as it travels to partitions.
@@ -31,9 +38,38 @@ class Task:
         Raises:
             ConfigError: there is no head; the caller chose a selector that needs one.
         """
+        head = self.needed()
+        if head.link != "softmax":
+            kind = "several labels at once" if head.link == "sigmoid" else "numbers"
+            fix = "use `top_score`, or a strategy that looks at vectors alone, such as `coreset`"
+            raise ConfigError("select", f"this strategy compares classes, and the head predicts {kind}", fix)
+        return Linear.of(head)
+
+    def belief(self, score: str, draws: int = DRAWS) -> Belief:
+        """What a score needs of the head, as it travels to partitions.
+
+        Raises:
+            ConfigError: there is no head, or not one the score can work with.
+        """
+        return believe(
+            self.needed(),
+            (score,),
+            previous=self.previous,
+            labelled=self.labelled,
+            answers=self.classes,
+            draws=draws,
+            key=self.key,
+        )
+
+    def needed(self) -> Head:
+        """The head.
+
+        Raises:
+            ConfigError: there is none; the caller chose a selector that needs one.
+        """
         if self.head is None:
             raise ConfigError("select", "this strategy needs labels", "start with `typiclust` or `random`")
-        return Linear.of(self.head)
+        return self.head
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,9 @@ from pydantic import Field
 from raysal.fleet import BLOCK, Fleet, Partition
 from raysal.rng import derive, item_uniform
 from raysal.select.base import Picks, Task, refuse_broken
-from raysal.sweep import SCORES, Linear
+from raysal.sweep import Linear
 from raysal.sweep.linear import columns_of, one_thread, probabilities_of
+from raysal.sweep.scores import margin_of
 
 UNIT = 2**29
 """Probabilities are kept as whole multiples of 1 / UNIT, finer than float32 resolves near 1. Their L1 distances are
@@ -96,7 +97,7 @@ def begin(partition: Partition, head: Linear) -> tuple[int, int]:
         product = block.features @ columns
         with one_thread():
             p = probabilities_of(product, head)
-            score = SCORES["margin"](p)
+            score = margin_of(p)
         refuse_broken(ids[own], torch.isfinite(score[: block.n]).cpu().numpy())
         probabilities[:, own] = (p * UNIT).round().int()[:, : block.n]
         unsure[own] = (score * UNIT).round().int()[: block.n]

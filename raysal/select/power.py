@@ -15,7 +15,7 @@ from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, generator, item_uniform
 from raysal.select.base import Picks, Task, refuse_broken
 from raysal.select.ranked import head_values, merged
-from raysal.sweep import SCORES, Linear
+from raysal.sweep import SCORES, Belief, Linear
 from raysal.sweep.best import best_of
 from raysal.sweep.linear import one_thread
 from raysal.sweep.sweep import Ranked
@@ -106,7 +106,7 @@ def noisy_top(
 def draw_by_margin(partition: Partition, head: Linear, beta: float, key: int, k: int) -> tuple[Ranked, Ranked]:
     """What `noisy_top` finds among the candidates here, by margin."""
     rows = partition.candidates()
-    scores = head_values(partition, head, rows, SCORES["margin"]).astype(np.float64)
+    scores = head_values(partition, Belief(head), rows, SCORES["margin"]).astype(np.float64)
     return noisy_top(scores, partition.ids[rows], beta, key, k)
 
 

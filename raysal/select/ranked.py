@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from raysal.errors import UnknownName
-from raysal.fleet import Fleet, Partition
+from raysal.fleet import BLOCK, Fleet, Partition
 from raysal.rng import item_uniform
 from raysal.select.base import Picks, Task, refuse_broken
-from raysal.sweep import SCORES, Linear
+from raysal.sweep import SCORES, Belief, Reader
+from raysal.sweep.belief import DRAWS
 from raysal.sweep.best import best_of
-from raysal.sweep.linear import columns_of, one_thread, probabilities_of
-from raysal.sweep.scores import Score
+from raysal.sweep.linear import one_thread
+from raysal.sweep.scores import Predicted
 from raysal.sweep.sweep import Ranked
 
 
@@ -40,11 +43,13 @@ class Random:
 class TopScore:
     """The items of highest uncertainty `score`; ties to the lower id (Lewis & Gale, SIGIR 1994).
 
-    Needs a head; one product O(n d C); picks(k) is a prefix of picks(k + 1). Neighbours of one another are
-    picked together, so prefer a diverse rule for batches beyond a handful.
+    Needs a head; one product O(n d C), and as many columns more as the score needs: D for a variance, C for each of
+    `draws` from the posterior. picks(k) is a prefix of picks(k + 1). Neighbours of one another are picked together, so
+    prefer a diverse rule for batches beyond a handful.
     """
 
     score: str = "margin"
+    draws: Annotated[int, Field(ge=2)] = DRAWS
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
@@ -55,7 +60,7 @@ class TopScore:
         return True
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        ids, scores = merged(fleet.each(highest_score, task.linear(), self.score, k), k)
+        ids, scores = merged(fleet.each(highest_score, task.belief(self.score, self.draws), self.score, k), k)
         return Picks(ids=ids, scores=scores, reasons=tuple(f"{self.score} {score:.3f}" for score in scores))
 
 
@@ -72,28 +77,32 @@ def lowest_hash(partition: Partition, key: int, k: int) -> Ranked:
     return best_of(ids, 1 - item_uniform(key, ids), k)
 
 
-def head_values(partition: Partition, head: Linear, rows: NDArray[np.int64], value: Score) -> NDArray[Any]:
-    """A number computed from the class probabilities of these rows, [len(rows)].
+def head_values(
+    partition: Partition, belief: Belief, rows: NDArray[np.int64], value: Callable[[Predicted], torch.Tensor]
+) -> NDArray[Any]:
+    """A number computed from what the head predicts of these rows, [len(rows)].
 
     Raises:
         PoolError: a row has none, as its vector is not finite or too large for the head; it names the item.
     """
-    columns, found = columns_of(head.weight, partition), []
+    reader, found = Reader(partition, belief), []
+    columns = reader.columns(partition)
+    out = torch.zeros(reader.rows, BLOCK, device=partition.device)
     for block in partition.blocks(rows):
-        product = block.features @ columns
+        reader.read(block.features @ columns, block.features, out)
         with one_thread():
-            probabilities = probabilities_of(product, head)
-            values = value(probabilities)
-        refuse_broken(partition.ids[block.rows], ~torch.isnan(probabilities[:, : block.n]).any(0).cpu().numpy())
+            predicted = reader.predicted(out)
+            values, broken = value(predicted), torch.isnan(predicted.probabilities).any(0)
+        refuse_broken(partition.ids[block.rows], ~broken[: block.n].cpu().numpy())
         found.append(values[: block.n].cpu().numpy())
     return np.concatenate(found) if found else np.empty(0, np.float32)
 
 
-def highest_score(partition: Partition, head: Linear, score: str, k: int) -> Ranked:
+def highest_score(partition: Partition, belief: Belief, score: str, k: int) -> Ranked:
     """The k candidates of highest score.
 
     Raises:
         PoolError: a score is not a number, so that a vector is not finite or too large for the head.
     """
     rows = partition.candidates()
-    return best_of(partition.ids[rows], head_values(partition, head, rows, SCORES[score]), k)
+    return best_of(partition.ids[rows], head_values(partition, belief, rows, SCORES[score]), k)

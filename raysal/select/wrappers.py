@@ -16,9 +16,10 @@ from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, Partition
 from raysal.select.base import Picks, Selector, Task
 from raysal.select.ranked import head_values, merged
-from raysal.sweep import SCORES, Linear
+from raysal.sweep import SCORES, Belief, Linear
 from raysal.sweep.best import best_of
 from raysal.sweep.quantile import order_statistics, ranks_within
+from raysal.sweep.scores import Predicted
 from raysal.sweep.sweep import Ranked
 
 BADGE = Choice(name="badge")
@@ -118,7 +119,7 @@ class SkipExtremes(Wrapper):
             raise ConfigError("select.low", f"{self.low} to {self.high} is no range", "use 0 <= low < high <= 1")
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        n = sum(fleet.each(score_available, task.linear(), self.score))
+        n = sum(fleet.each(score_available, task.belief(self.score), self.score))
         lower, upper = order_statistics(fleet, self.score, ranks_within(self.low, self.high, n)).tolist()
         left = sum(fleet.each(show_between, self.score, lower, upper))
         again: set[int] = set()
@@ -160,16 +161,16 @@ class Split(NamedTuple):
     predicted: NDArray[np.int32] | None = None
 
 
-def predicted_class(probabilities: torch.Tensor) -> torch.Tensor:
-    """[n] of probabilities [C, n], ties to the first class."""
-    return probabilities.argmax(0).int()
+def predicted_class(predicted: Predicted) -> torch.Tensor:
+    """[n], ties to the first class."""
+    return predicted.probabilities.argmax(0).int()
 
 
 def split_by_class(partition: Partition, head: Linear) -> NDArray[np.int64]:
     """Predict the class of every candidate; returns their numbers [C]."""
     rows = partition.candidates()
     predicted = np.full(len(partition), -1, np.int32)
-    predicted[rows] = head_values(partition, head, rows, predicted_class)
+    predicted[rows] = head_values(partition, Belief(head), rows, predicted_class)
     partition.state.setdefault(OUTER, []).append(Split(partition.candidate.copy(), predicted))
     return np.bincount(predicted[rows], minlength=len(head.bias))
 
@@ -179,10 +180,10 @@ def show_class(partition: Partition, c: int) -> None:
     partition.candidate[:] = partition.state[OUTER][-1].predicted == c
 
 
-def score_available(partition: Partition, head: Linear, score: str) -> int:
+def score_available(partition: Partition, belief: Belief, score: str) -> int:
     """Score every available row, narrowed away or not, into `state[score]`; returns how many there are."""
     rows = np.flatnonzero(partition.available)
-    partition.state[score] = partition.ids[rows], head_values(partition, head, rows, SCORES[score])
+    partition.state[score] = partition.ids[rows], head_values(partition, belief, rows, SCORES[score])
     return len(rows)
 
 

@@ -1,5 +1,5 @@
-"""A head beside the data: its columns for the product with a block, and class probabilities whose bits are the same
-for any number of threads."""
+"""A head beside the data: its columns for the product with a block, and what it predicts there, with bits that are the
+same for any number of threads."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet.partition import ALIGN, Partition, padded
-from raysal.update import Head
+from raysal.update import Head, Link
 
 
 class Linear(NamedTuple):
-    """What of a head travels to the partitions: weight [C, d] and bias [C]. The covariance stays at home."""
+    """What of a head travels to the partitions: weight [C, d] and bias [C], both over the temperature, and what its
+    outputs are. The covariance stays at home."""
 
     weight: NDArray[np.float64]
     bias: NDArray[np.float64]
+    link: Link = "softmax"
 
     @classmethod
     def of(cls, head: Head) -> Linear:
-        return cls(head.weight, head.bias)
+        return cls(head.weight / head.temperature, head.bias / head.temperature, head.link)
 
 
 def columns_of(rows: NDArray[np.floating], partition: Partition) -> torch.Tensor:
@@ -38,15 +40,18 @@ def columns_of(rows: NDArray[np.floating], partition: Partition) -> torch.Tensor
 
 
 def probabilities_of(product: torch.Tensor, head: Linear) -> torch.Tensor:
-    """Class probabilities [C, n] from `features @ columns` [n, >= C], whose first columns are the head's."""
+    """What the head predicts [C, n] from `features @ columns` [n, >= C], whose first columns are the head's."""
     # Laid out anew: the softmax of transposed logits would copy them, twice.
-    return softmax_(product[:, : len(head.bias)].T.contiguous(), head)
-
-
-def softmax_(products: torch.Tensor, head: Linear) -> torch.Tensor:
-    """Class probabilities [C, n] from products with the head's weights [C, n], which the bias is added to in place."""
+    products = product[:, : len(head.bias)].T.contiguous()
     bias = torch.from_numpy(head.bias.astype(np.float32)).to(products.device)[:, None]
-    return torch.softmax(products.add_(bias), 0)
+    return respond(products.add_(bias), head.link)
+
+
+def respond(logits: torch.Tensor, link: Link) -> torch.Tensor:
+    """What outputs [C, n] predict: class probabilities, a probability for each label, or the numbers themselves."""
+    if link == "softmax":
+        return torch.softmax(logits, 0)
+    return torch.sigmoid(logits) if link == "sigmoid" else logits
 
 
 @contextmanager

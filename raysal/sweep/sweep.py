@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import BLOCK, Fleet, Partition
-from raysal.rng import item_uniform
+from raysal.rng import derive, item_uniform
+from raysal.sweep.belief import Belief, Reader, believe
 from raysal.sweep.best import Best, best_of
-from raysal.sweep.linear import Linear, columns_of, one_thread, softmax_
+from raysal.sweep.linear import columns_of, one_thread
 from raysal.sweep.scores import SCORES
 from raysal.sweep.similarity import Similarity
-from raysal.update import Head
+from raysal.update import Answer, Head
 
 TOGETHER = 2**18
 """Logits that are scored together, over a block or several: with few classes the calls for one block cost more than
@@ -77,7 +78,7 @@ class Sweep:
     class_counts: NDArray[np.int64]
     """[C] items predicted to be of each class"""
     histograms: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    """per score, [BINS] over [0, 1]"""
+    """per score, [BINS] over [0, 1]; a score above 1 is counted in the last"""
     top: dict[str, Ranked] = field(default_factory=dict)
     searches: tuple[Neighbours, ...] = ()
     """in the order they were asked for"""
@@ -93,21 +94,35 @@ class Sweep:
         return float(np.searchsorted(counts, max(q * counts[-1], 1)) + 1) / BINS
 
 
-def sweep(fleet: Fleet, head: Head | None, request: SweepRequest) -> Sweep:
-    """One round trip. Without a head there are no scores and no class counts.
+def sweep(
+    fleet: Fleet,
+    head: Head | None,
+    request: SweepRequest,
+    *,
+    previous: Head | None = None,
+    labelled: NDArray[np.floating] | None = None,
+    answers: Sequence[Answer] = (),
+) -> Sweep:
+    """One round trip. Without a head there are no scores and no class counts. What is `labelled` [n, d], its `answers`
+    and the head of the `previous` round are for scores that need them.
 
-    Cost: one product [n, d] x [d, C + anchors], memory of the reply O(top + anchors * each + nearest + sample).
+    Cost: one product [n, d] x [d, C + anchors + what the scores need], memory of the reply O(top + anchors * each +
+    nearest + sample).
     """
-    parts = fleet.each(sweep_partition, None if head is None else Linear.of(head), request)
-    return merge(parts, request)
+    belief = None
+    if head is not None:
+        key = derive(request.key, "scores")
+        belief = believe(head, request.scores, previous=previous, labelled=labelled, answers=answers, key=key)
+    return merge(fleet.each(sweep_partition, belief, request), request)
 
 
-def sweep_partition(partition: Partition, head: Linear | None, request: SweepRequest) -> Sweep:
+def sweep_partition(partition: Partition, belief: Belief | None, request: SweepRequest) -> Sweep:
     """The pass over one partition."""
-    scored = _Scored(partition, head, request)
-    nearby = _Nearby(partition, request.searches, scored.classes)
+    reader = None if belief is None else Reader(partition, belief)
+    scored = _Scored(partition, reader, request)
+    nearby = _Nearby(partition, request.searches, 0 if reader is None else len(reader.weights))
     anchors = nearby.similarity.anchors
-    columns = anchors if head is None else np.concatenate([head.weight.astype(np.float32), anchors])
+    columns = anchors if reader is None else np.concatenate([reader.weights, anchors])
     stacked = columns_of(columns, partition)
     closed = None if partition.available.all() else torch.from_numpy(~partition.available).to(partition.device)
     product = torch.empty(BLOCK, stacked.shape[1], device=partition.device)
@@ -115,7 +130,7 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
         torch.mm(block.features, stacked, out=product)
         rows = slice(int(block.rows[0]), int(block.rows[-1]) + 1)
         out = None if closed is None else closed[rows]
-        scored.offer(product, rows, closed)
+        scored.offer(product, block.features, rows, closed)
         nearby.offer(product[: block.n], rows, partition.ids[rows], out)
     return Sweep(
         rows=int(partition.available.sum()),
@@ -128,35 +143,36 @@ def sweep_partition(partition: Partition, head: Linear | None, request: SweepReq
 class _Scored:
     """What a pass makes of the head's columns of the product, which come first: scores, and counts of predictions."""
 
-    def __init__(self, partition: Partition, head: Linear | None, request: SweepRequest) -> None:
-        self.classes = 0 if head is None else len(head.bias)
-        self._head, self._ids, device = head, partition.ids, partition.device
-        self._names = request.scores if head is not None else ()
+    def __init__(self, partition: Partition, reader: Reader | None, request: SweepRequest) -> None:
+        classes, rows = (0, 0) if reader is None else (reader.classes, reader.rows)
+        self._reader, self._ids, device = reader, partition.ids, partition.device
+        self._names = request.scores if reader is not None else ()
         self._best = {name: Best(1, request.top, device) for name in self._names}
-        self._counts = torch.zeros(self.classes, dtype=torch.long, device=device)
+        self._counts = torch.zeros(classes, dtype=torch.long, device=device)
         self._histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in self._names}
-        blocks = max(TOGETHER // (BLOCK * max(self.classes, 1)), 1)
-        self._logits = torch.zeros(self.classes, blocks * BLOCK, device=device)
+        blocks = max(TOGETHER // (BLOCK * max(rows, 1)), 1)
+        self._held = torch.zeros(rows, blocks * BLOCK, device=device)
         self._start = self._stop = self._filled = 0
 
-    def offer(self, product: torch.Tensor, rows: slice, closed: torch.Tensor | None) -> None:
-        """Take the products [BLOCK, >= C] of the next rows; of all rows those marked `closed` [N] do not count."""
-        if self._head is None:
+    def offer(self, product: torch.Tensor, features: torch.Tensor, rows: slice, closed: torch.Tensor | None) -> None:
+        """Take the products [BLOCK, m] of the next rows; of all rows those marked `closed` [N] do not count."""
+        if self._reader is None:
             return
-        self._logits[:, self._filled : self._filled + BLOCK] = product[:, : self.classes].T
+        self._reader.read(product, features, self._held[:, self._filled : self._filled + BLOCK])
         self._filled, self._stop = self._filled + BLOCK, rows.stop
-        if self._filled == self._logits.shape[1]:
-            self._settle(self._head, closed)
+        if self._filled == self._held.shape[1]:
+            self._settle(self._reader, closed)
 
-    def _settle(self, head: Linear, closed: torch.Tensor | None) -> None:
+    def _settle(self, reader: Reader, closed: torch.Tensor | None) -> None:
         """Score what was taken since the last time."""
         rows, n = slice(self._start, self._stop), self._stop - self._start
         out = None if closed is None else closed[rows]
         # Whole blocks until the last moment: elementwise kernels, too, treat the tail of an array apart.
         with one_thread():
-            probabilities = softmax_(self._logits, head)
-            scores = {name: SCORES[name](probabilities)[:n] for name in self._names}
-        self._counts += count_predicted(probabilities[:, :n], out)
+            predicted = reader.predicted(self._held)
+            scores = {name: SCORES[name](predicted)[:n] for name in self._names}
+            probabilities = predicted.probabilities
+        self._counts += count_predicted(probabilities[:, :n], out, several=reader.belief.link == "sigmoid")
         for name, values in scores.items():
             bins = (values * BINS).long().clamp_(0, BINS - 1)
             self._histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
@@ -166,8 +182,8 @@ class _Scored:
 
     def result(self, closed: torch.Tensor | None) -> dict[str, Any]:
         """The fields of a `Sweep`."""
-        if self._head is not None and self._filled:
-            self._settle(self._head, closed)
+        if self._reader is not None and self._filled:
+            self._settle(self._reader, closed)
         return {
             "class_counts": self._counts.cpu().numpy(),
             "histograms": {name: self._histograms[name].cpu().numpy() for name in self._names},
@@ -215,14 +231,15 @@ class _Nearby:
         )
 
 
-def count_predicted(probabilities: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
-    """[C] items predicted to be of each class, ties to the first class; rows marked `out` [n] do not count.
+def count_predicted(probabilities: torch.Tensor, out: torch.Tensor | None, several: bool = False) -> torch.Tensor:
+    """[C] items predicted to be of each class, ties to the first class, or with `several` labels to have each of them;
+    rows marked `out` [n] do not count.
 
     By comparing with the maximum, which is several times faster than argmax along the classes; only a block
     with a tie needs that.
     """
-    top = probabilities == probabilities.amax(0)
-    if int(top.sum()) != top.shape[1]:
+    top = probabilities > 0.5 if several else probabilities == probabilities.amax(0)
+    if not several and int(top.sum()) != top.shape[1]:
         top = torch.nn.functional.one_hot(probabilities.argmax(0), len(probabilities)).T.bool()
     return (top if out is None else top & ~out).sum(1)
 

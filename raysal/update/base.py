@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
+from raysal.update.evidence import Answer
 from raysal.update.head import Head
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Context:
+    """What a trainer may know beside the labels; most need none of it."""
+
+    rounds: NDArray[np.int64] | None = None
+    """[n] the round that asked for each label, -1 for none"""
+    unlabelled: NDArray[np.float32] | None = None
+    """[m, d] a uniform sample of the items without a label, as many as `wanted_sample` says"""
+    previous: Head | None = None
+    """the head of the round before"""
+
+
+NOTHING = Context()
+
+
 class Trainer(Protocol):
-    """A way to fit a head from scratch. Constructor fields are its config."""
+    """A way to fit a head from scratch. Constructor fields are its config.
+
+    One that learns from unlabelled items too has an attribute `sample`: how many of them it wants.
+    """
 
     def fit(
         self,
         features: NDArray[Any],
-        labels: Sequence[str],
+        labels: Sequence[Answer],
         weights: NDArray[Any] | None,
         *,
         classes: Sequence[str],
@@ -24,6 +45,7 @@ class Trainer(Protocol):
         version: int,
         ledger_seq: int,
         seed: int,
+        context: Context = NOTHING,
     ) -> Head:
         """The head for these labels: a pure function of its arguments.
 
@@ -37,3 +59,8 @@ class Trainer(Protocol):
                 names the row.
         """
         ...
+
+
+def wanted_sample(trainer: Trainer) -> int:
+    """How many unlabelled items a trainer wants to see; one that does not say wants none."""
+    return int(getattr(trainer, "sample", 0))

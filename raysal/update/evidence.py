@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import LabelError
+from raysal.update.likelihood import Link
 
 LARGEST = 1e60
 """Features beyond this are refused: their squares, summed and weighted, would leave float64."""
+SEPARATOR = "|"
+"""Between the labels of an item that may have several."""
+NONE = "-"
+"""The label of an item that has none of them."""
+
+Answer = str | Mapping[str, float]
+"""What is known of an item: the name of its class; or shares of several (annotators' votes, probabilities), which count
+as shares of one label. With several labels at once, their names with | between them (- for none of them), or a
+probability for each. With numbers, the number as text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,24 +31,37 @@ class Evidence:
 
     features: NDArray[np.float64]
     """[n, d]"""
-    targets: NDArray[np.int64]
-    """[n] rows of `classes`"""
+    targets: NDArray[np.float64]
+    """[n, C] what the outputs should answer: shares that add up to 1, a probability for each label, or numbers"""
     weights: NDArray[np.float64]
     """[n], each > 0; an item of weight 2 counts as the same item twice"""
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @property
+    def rows(self) -> NDArray[np.float64]:
+        """The features with the constant 1 appended: [n, d + 1]."""
+        return with_constant(self.features)
+
+    def take(self, which: NDArray[Any]) -> Evidence:
+        """Some of the items."""
+        return Evidence(features=self.features[which], targets=self.targets[which], weights=self.weights[which])
 
 
 def gather_evidence(
     features: NDArray[Any],
-    labels: Sequence[str],
+    labels: Sequence[Answer],
     weights: NDArray[Any] | None,
     classes: Sequence[str],
+    link: Link = "softmax",
 ) -> Evidence:
     """The checked `Evidence`; `features` [n, d] of any float kind.
 
     Raises:
         LabelError: features are not [n, d] with d > 0, or hold a number that is not finite or beyond 1e60;
-            counts differ; a weight is not in (0, 1e60]; a label is none of `classes`. The message names the
-            row.
+            counts differ; a weight is not in (0, 1e60]; a label is none of `classes`, or no number where numbers are
+            wanted; shares are negative or all 0. The message names the row.
     """
     if features.ndim != 2 or features.shape[1] == 0:
         raise LabelError("features", f"shape {features.shape}", "give one row of numbers per label: [n, d]")
@@ -62,14 +85,56 @@ def gather_evidence(
         row = int(bad.argmax())
         raise LabelError(f"row {row}", f"weight is {scales[row]}", "a weight must be finite and above 0")
     position = {name: row for row, name in enumerate(classes)}
+    targets = np.zeros((n, len(classes)))
     for row, label in enumerate(labels):
-        if label not in position:
-            listed = ", ".join(list(position)[:5]) + (" ..." if len(position) > 5 else "")
-            raise LabelError(f"row {row}", f"label {label!r} is not one of the classes ({listed})", "add the class")
-    targets = np.fromiter((position[label] for label in labels), dtype=np.int64, count=n)
+        for name, share in shares_of(label, row, link).items():
+            if link == "identity":
+                targets[row, 0] = share
+            elif name not in position:
+                listed = ", ".join(list(position)[:5]) + (" ..." if len(position) > 5 else "")
+                raise LabelError(f"row {row}", f"label {name!r} is not one of the classes ({listed})", "add the class")
+            else:
+                targets[row, position[name]] = share
     return Evidence(features=rows, targets=targets, weights=scales)
+
+
+def shares_of(label: Answer, row: int, link: Link = "softmax") -> dict[str, float]:
+    """The shares of an answer by class; for a number, the number under its own text.
+
+    Raises:
+        LabelError: a share is not a finite number of at least 0, all are 0, or one of several labels exceeds 1; or a
+            number was wanted.
+    """
+    if link == "identity":
+        try:
+            number = float(label)  # type: ignore[arg-type]  # whatever it is, the error names it
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not abs(number) <= LARGEST:
+            raise LabelError(f"row {row}", f"label {label!r} is not a number", "this head predicts numbers")
+        return {str(label): number}
+    if isinstance(label, str):
+        names = label.split(SEPARATOR) if link == "sigmoid" else [label]
+        return {name.strip() if link == "sigmoid" else name: 1.0 for name in names if name != NONE or link != "sigmoid"}
+    shares = {str(name): float(share) for name, share in label.items()}
+    total = sum(shares.values())
+    if not all(0 <= share <= LARGEST for share in shares.values()):
+        raise LabelError(f"row {row}", f"shares {shares} hold one that is not a number of at least 0", "mend it")
+    if link == "sigmoid":
+        if max(shares.values(), default=0.0) > 1:
+            raise LabelError(f"row {row}", f"probabilities {shares} exceed 1", "give one in [0, 1] for each label")
+        return shares
+    if total == 0:
+        raise LabelError(f"row {row}", "its shares are all 0", "leave the item out")
+    return {name: share / total for name, share in shares.items() if share > 0}
 
 
 def with_constant(features: NDArray[np.float64]) -> NDArray[np.float64]:
     """`features` [n, d] with the constant feature 1 as the last column: [n, d + 1]."""
     return np.hstack([features, np.ones((len(features), 1))])
+
+
+def mean_square(evidence: Evidence) -> float:
+    """Weighted mean square of one feature, in its squared unit; 1 where every feature is 0."""
+    squares = (evidence.features**2).mean(axis=1)
+    return float(evidence.weights @ squares / evidence.weights.sum()) or 1.0

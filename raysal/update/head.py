@@ -1,48 +1,51 @@
-"""The head: a linear classifier on frozen vectors, with the shared-covariance posterior over its weights."""
+"""The head: a linear model on frozen vectors, with a Gaussian posterior over its weights."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import Damaged, UserError
+from raysal.errors import Damaged, FingerprintMismatch, UserError
 from raysal.store import write_file
+from raysal.update.evidence import with_constant
+from raysal.update.likelihood import Link, responses
+from raysal.update.posterior import STRUCTURES, Diagonal, Full, Kronecker, Members, Posterior, Shared
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file layout; a reader refuses any other."""
 
-Curvature = Literal["gaussian", "categorical"]
-_ARRAYS = ("weight", "bias", "covariance")
+RESTORE = "restore it from a copy, or refit from the ledger"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Head:
-    """Weights, bias and posterior of a linear softmax classifier with C classes on d features.
+    """Weights and posterior of a linear model with C outputs on d features: a softmax over classes, independent
+    sigmoids, or a number.
 
-    The posterior is Gaussian with one covariance shared by all classes (the last-layer Laplace
-    approximation of SNGP, as in Huseljic et al., arXiv 2210.06112). The bias counts there as the weight of
-    a constant feature 1, which is the last one. Arrays are float64, contiguous and read-only; equality of
-    content is `digest()`.
+    The bias is the weight of a constant feature 1, which is the last of D = d + 1. Arrays are float64, contiguous and
+    read-only; equality of content is `digest()`.
 
     Raises:
         UserError: shapes disagree, a class appears twice, or a number is not finite.
     """
 
     classes: tuple[str, ...]
-    """Names of the rows of `weight`, sorted by the trainer."""
-    weight: NDArray[np.float64]
-    """[C, d]"""
-    bias: NDArray[np.float64]
-    """[C]"""
-    covariance: NDArray[np.float64]
-    """[d + 1, d + 1], the same for every class; the constant feature comes last."""
+    """Names of the rows of `mean`: sorted by the trainer, later ones in the order they came."""
+    mean: NDArray[np.float64]
+    """[C, D]"""
+    posterior: Posterior
+    """Over the weights, around `mean`."""
+    linearised_at: NDArray[np.float64]
+    """[C, D], the mean of the last fit, at which the evidence of every label is taken."""
     prior: float
     """Precision of the Gaussian prior on every weight, in the units of the summed loss."""
     encoder: str
@@ -55,34 +58,100 @@ class Head:
     """Items the last full fit saw."""
     ledger_seq: int
     """Offset in the ledger up to which labels are absorbed; the caller's number, kept for it."""
-    curvature: Curvature = "gaussian"
-    """How much one label counts in the covariance, see `curvature_of`."""
+    link: Link = "softmax"
+    temperature: float = 1.0
+    """Outputs are divided by it before they become probabilities (Guo et al., ICML 2017)."""
+    noise: float = 1.0
+    """Variance of a label around the prediction, where labels are numbers."""
 
     def __post_init__(self) -> None:
-        for name in _ARRAYS:
-            array = np.array(getattr(self, name), dtype=np.float64, order="C")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
-            if not np.isfinite(array).all():
-                raise UserError(f"head.{name}", "holds numbers that are not finite")
-        if not (math.isfinite(self.prior) and self.prior > 0):
-            raise UserError("head.prior", f"{self.prior!r} is not a finite number above 0")
-        if self.weight.ndim != 2 or self.weight.shape[0] != len(self.classes) or not self.classes:
-            raise UserError("head.weight", f"shape {self.weight.shape} for {len(self.classes)} classes")
+        for name in ("mean", "linearised_at"):
+            object.__setattr__(self, name, _frozen(getattr(self, name), f"head.{name}"))
+        for name in ("prior", "temperature", "noise"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise UserError(f"head.{name}", f"{value!r} is not a finite number above 0")
+        if self.mean.ndim != 2 or self.mean.shape[0] != len(self.classes) or not self.classes or self.dim < 1:
+            raise UserError("head.mean", f"shape {self.mean.shape} for {len(self.classes)} classes")
         if len(set(self.classes)) != len(self.classes):
             raise UserError("head.classes", "a class appears twice")
-        if self.bias.shape != (len(self.classes),):
-            raise UserError("head.bias", f"shape {self.bias.shape} for {len(self.classes)} classes")
-        if self.covariance.shape != (self.dim + 1, self.dim + 1):
-            raise UserError("head.covariance", f"shape {self.covariance.shape} for {self.dim} features and the bias")
+        if self.linearised_at.shape != self.mean.shape:
+            raise UserError("head.linearised_at", f"shape {self.linearised_at.shape}, the mean's is {self.mean.shape}")
+        for field in _arrays_of(self.posterior):
+            array = _frozen(getattr(self.posterior, field), f"head.posterior.{field}")
+            object.__setattr__(self.posterior, field, array)
+        if self.posterior.dim != self.dim + 1:
+            raise UserError("head.posterior", f"is over {self.posterior.dim} features, with the bias {self.dim + 1}")
+        if isinstance(self.posterior, Diagonal | Full | Kronecker | Members):
+            outputs = _outputs_of(self.posterior)
+            if outputs != len(self.classes):
+                raise UserError("head.posterior", f"is over {outputs} outputs for {len(self.classes)} classes")
+
+    @classmethod
+    def of_weights(
+        cls,
+        weight: NDArray[Any],
+        bias: NDArray[Any],
+        *,
+        classes: Sequence[str] = (),
+        covariance: NDArray[Any] | None = None,
+        prior: float = 1.0,
+        encoder: str = "",
+    ) -> Head:
+        """A head of weights [C, d] and bias [C] from elsewhere, with one covariance [d + 1, d + 1] for all classes: as
+        given, or as the prior has it before any label. Classes are `class-0`, `class-1`, ... unless named.
+
+        Raises:
+            UserError: as the class; or the covariance is not positive definite.
+        """
+        mean = np.column_stack([np.asarray(weight, np.float64), np.asarray(bias, np.float64)])
+        try:
+            root = np.eye(mean.shape[1]) / math.sqrt(prior) if covariance is None else np.linalg.cholesky(covariance)
+        except np.linalg.LinAlgError:
+            raise UserError("head.covariance", "is not positive definite") from None
+        return cls(
+            classes=tuple(classes) or tuple(f"class-{c}" for c in range(len(mean))),
+            mean=mean,
+            posterior=Shared(root=root),
+            linearised_at=mean,
+            prior=prior,
+            encoder=encoder,
+            version=0,
+            labels_seen=0,
+            fitted_on=0,
+            ledger_seq=0,
+        )
 
     @property
     def dim(self) -> int:
         """Length d of the vectors it takes."""
-        return int(self.weight.shape[1])
+        return int(self.mean.shape[1]) - 1
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """[C, d]"""
+        return self.mean[:, :-1]
+
+    @property
+    def bias(self) -> NDArray[np.float64]:
+        """[C]"""
+        return self.mean[:, -1]
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """[D, D], the covariance of the weights of every output. O(D³).
+
+        Raises:
+            UserError: outputs do not share one.
+        """
+        if not isinstance(self.posterior, Shared):
+            kind = structure_of(self.posterior)
+            raise UserError("head", f"has no covariance for all classes ({kind})", 'use structure = "shared"')
+        return self.posterior.covariance
 
     def logits(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        """Logits float64 [n, C] of `features` [n, d]. For small n in the driver; a sweep has its own product.
+        """Outputs float64 [n, C] of `features` [n, d], before the temperature. For small n in the driver; a sweep has
+        its own product.
 
         Raises:
             UserError: features are not [n, d].
@@ -92,25 +161,39 @@ class Head:
         return np.asarray(features.astype(np.float64) @ self.weight.T + self.bias)
 
     def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        """Class probabilities float64 [n, C] of `features` [n, d]; all 1 where there is one class."""
-        return softmax(self.logits(features))
+        """What the mean predicts for `features` [n, d], float64 [n, C]: class probabilities, all 1 where there is one
+        class; a probability for each label; or numbers."""
+        return responses(self.link, self.logits(features) / self.temperature)
+
+    def variance(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        """The posterior variance of every output before the temperature, float64 [n, C], or [n, 1] where outputs share
+        it. O(n D²)."""
+        return self.posterior.variance().of(with_constant(features.astype(np.float64)))
+
+    def check(self, encoder: str, dim: int, where: Path | str = "head") -> None:
+        """
+        Raises:
+            FingerprintMismatch: it was fitted on vectors of another encoder than `encoder`, of length `dim`.
+        """
+        if self.encoder != encoder or self.dim != dim:
+            mine, theirs = f"{self.encoder} ({self.dim} numbers)", f"{encoder} ({dim} numbers)"
+            raise FingerprintMismatch(where, "the head's encoder", theirs, mine, "use the pool it was fitted on")
 
     def digest(self) -> str:
         """Hex sha256 of the whole content: equal digests are equal heads, bit for bit."""
         seal = hashlib.sha256(self._record().encode())
-        for name in _ARRAYS:
-            array: NDArray[np.float64] = getattr(self, name)
+        for name, array in self._arrays().items():
             seal.update(f"{name}{array.shape}".encode())
             seal.update(array.astype("<f8", copy=False).tobytes())
         return seal.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write the head as one safetensors file, atomically. 8 (d + 1)² bytes and a little."""
+        """Write the head as one safetensors file, atomically. 8 bytes a number of its arrays, and a little."""
         from safetensors.numpy import save
 
         # One entry: safetensors writes several in random order, and equal heads should be equal files.
         sealed = {"format": FORMAT, "sha256": self.digest(), "record": self._record()}
-        content: bytes = save({name: getattr(self, name) for name in _ARRAYS}, {"raysal_head": json.dumps(sealed)})
+        content: bytes = save(self._arrays(), {"raysal_head": json.dumps(sealed)})
         write_file(path, lambda temporary: temporary.write_bytes(content))
 
     @classmethod
@@ -123,16 +206,15 @@ class Head:
         from safetensors import SafetensorError, safe_open
 
         if not path.is_file():
-            raise Damaged(path, "the file is missing", "restore it from a copy, or refit from the ledger")
+            raise Damaged(path, "the file is missing", RESTORE)
         try:
             with safe_open(path, framework="numpy") as file:
                 sealed: dict[str, Any] = json.loads((file.metadata() or {}).get("raysal_head", "{}"))
                 if sealed.get("format") != FORMAT:
                     found = sealed.get("format")
                     raise Damaged(path, f"head format {found!r}, expected {FORMAT}", "use the raysal that wrote it")
-                record: dict[str, Any] = json.loads(sealed["record"])
-                arrays = {name: file.get_tensor(name) for name in _ARRAYS}
-                head = cls(**{**record, "classes": tuple(record["classes"]), **arrays})
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+                head = cls._from(json.loads(sealed["record"]), arrays)
                 intact = head.digest() == sealed["sha256"]
         except (
             SafetensorError,
@@ -145,50 +227,72 @@ class Head:
         ) as error:
             if isinstance(error, Damaged):
                 raise
-            raise Damaged(path, f"not a head ({error})", "restore it from a copy, or refit from the ledger") from None
+            raise Damaged(path, f"not a head ({error})", RESTORE) from None
         if not intact:
-            raise Damaged(path, "its content does not match its sha256", "restore it, or refit from the ledger")
+            raise Damaged(path, "its content does not match its sha256", RESTORE)
         return head
+
+    @classmethod
+    def _from(cls, record: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Head:
+        fields = record.pop("posterior")
+        own = {name.removeprefix("posterior."): arrays.pop(name) for name in list(arrays) if "." in name}
+        parts: dict[str, Any] = {**fields, **own}
+        posterior = STRUCTURES[parts.pop("structure")](**parts)
+        return cls(**{**record, "classes": tuple(record["classes"]), "posterior": posterior, **arrays})
+
+    def _arrays(self) -> dict[str, NDArray[np.float64]]:
+        own = {f"posterior.{name}": getattr(self.posterior, name) for name in _arrays_of(self.posterior)}
+        return {"mean": self.mean, "linearised_at": self.linearised_at, **own}
 
     def _record(self) -> str:
         """Everything but the arrays, in its one JSON spelling; floats keep every bit."""
+        arrays = _arrays_of(self.posterior)
+        plain = {
+            field.name: getattr(self.posterior, field.name)
+            for field in dataclasses.fields(self.posterior)
+            if field.name not in arrays
+        }
         record = {
             "classes": self.classes,
+            "posterior": {"structure": structure_of(self.posterior), **plain},
             "prior": float(self.prior),
             "encoder": self.encoder,
             "version": int(self.version),
             "labels_seen": int(self.labels_seen),
             "fitted_on": int(self.fitted_on),
             "ledger_seq": int(self.ledger_seq),
-            "curvature": self.curvature,
+            "link": self.link,
+            "temperature": float(self.temperature),
+            "noise": float(self.noise),
         }
         return json.dumps(record, sort_keys=True, separators=(",", ":"))
 
 
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Softmax over the last axis."""
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
+def structure_of(posterior: Posterior) -> str:
+    """The name of a posterior's structure."""
+    return next(name for name, structure in STRUCTURES.items() if type(posterior) is structure)
 
 
-def curvature_of(kind: Curvature, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much each label counts in the covariance, [n], before its weight, given the `logits` [n, C] of
-    its item.
-
-    gaussian: 1. categorical: p_max (1 - p_max), at least 1e-9, so that no label is without any effect.
-    """
-    if kind == "gaussian":
-        return np.ones(len(logits))
-    confidence = softmax(logits).max(axis=1)
-    return np.asarray(np.maximum(confidence * (1 - confidence), 1e-9))
+def _outputs_of(posterior: Diagonal | Full | Kronecker | Members) -> int:
+    if isinstance(posterior, Diagonal):
+        return len(posterior.precision)
+    if isinstance(posterior, Full):
+        return posterior.classes
+    return len(posterior.outputs) if isinstance(posterior, Kronecker) else posterior.weights.shape[1]
 
 
-def cross_entropy(
-    logits: NDArray[np.float64], targets: NDArray[np.int64], weights: NDArray[np.float64] | None = None
-) -> float:
-    """Summed cross-entropy in nats of `logits` [n, C] against class rows `targets` [n], each times its
-    weight [n]."""
-    top = logits.max(axis=1)
-    log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-    losses = log_sum - logits[np.arange(len(targets)), targets]
-    return float(losses.sum() if weights is None else losses @ weights)
+def _arrays_of(posterior: Posterior) -> list[str]:
+    fields = dataclasses.fields(posterior)
+    return [field.name for field in fields if isinstance(getattr(posterior, field.name), np.ndarray)]
+
+
+def _frozen(value: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """The array as float64, contiguous and read-only: itself, if it is all that, else a copy."""
+    ready = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.flags.c_contiguous
+    array: NDArray[np.float64] = (
+        value if ready and not value.flags.writeable else np.array(value, np.float64, order="C")
+    )
+    array.flags.writeable = False
+    if not np.isfinite(array).all():
+        raise UserError(name, "holds numbers that are not finite")
+    return array

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from raysal import rng
 from raysal.errors import ConfigError, LabelError
-from raysal.update.evidence import Evidence, gather_evidence, with_constant
-from raysal.update.head import Curvature, Head, cross_entropy, curvature_of
-from raysal.update.solver import Design, inverse_of_precision, threads_for
+from raysal.update.base import NOTHING, Context
+from raysal.update.evidence import Answer, Evidence, gather_evidence, mean_square
+from raysal.update.head import Head
+from raysal.update.likelihood import Curvature, Weighting, responses, total_loss
+from raysal.update.posterior import Diagonal, Full, Kronecker, Posterior, Shared
+from raysal.update.solver import Design, threads_for
 
 COARSE = 1e-4
 """Tolerance enough to rank penalties by held-out loss."""
@@ -34,10 +37,10 @@ class Logistic:
     low one. Features are not centred; the solver does not need it, and the posterior lives in the features
     as they are.
 
-    The posterior then has covariance (prior · I + Σ m_i c_i h̃_i h̃_iᵀ)⁻¹ with h̃ = [h, 1] and `curvature`
-    c_i: gaussian, 1 (an upper bound of every class's own curvature, so it does not depend on W and updates
-    are exact); categorical, p_max (1 - p_max) (Huseljic et al., arXiv 2210.06112). Its prior on the bias is
-    that of the weights.
+    The posterior has the `structure` shared, (prior · I + Σ m_i c_i h̃_i h̃_iᵀ)⁻¹ for every class, with h̃ = [h, 1]
+    and `curvature` c_i: gaussian, 1 (an upper bound of every class's own curvature, so it does not depend on W);
+    categorical, p_max (1 - p_max) (Huseljic et al., arXiv 2210.06112). Or it is kronecker, diagonal or full, which
+    keep more or less of the exact matrix (`raysal.update.posterior`). Its prior on the bias is that of the weights.
 
     Cost: O(n d min(n, d)) once, O(n C min(n, d)) per iteration, O(n d² + d³) for the covariance. 800 x 1280
     with 10 classes took 0.5 s on one core, a third of it for the covariance. The result is a function of the
@@ -51,7 +54,8 @@ class Logistic:
     """Penalty, scale-free; `cv` takes the best of `grid` by held-out loss."""
     grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     folds: int = 5
-    curvature: Curvature = "gaussian"
+    structure: Literal["diagonal", "full", "kronecker", "shared"] = "shared"
+    curvature: Weighting = "gaussian"
     max_iter: int = 500
     tol: float = 1e-6
     """Largest coordinate of the scaled mean gradient at which to stop; leaves about 1e-5 in a probability."""
@@ -69,13 +73,16 @@ class Logistic:
             raise ConfigError("update.trainer.folds", f"{self.folds} is below 2")
         if self.max_iter < 1:
             raise ConfigError("update.trainer.max_iter", f"{self.max_iter} is below 1")
+        if self.structure not in ("diagonal", "full", "kronecker", "shared"):
+            problem = f"unknown {self.structure!r}"
+            raise ConfigError("update.trainer.structure", problem, "use shared, kronecker, diagonal or full")
         if self.curvature not in ("gaussian", "categorical"):
             raise ConfigError("update.trainer.curvature", f"unknown {self.curvature!r}", "use gaussian or categorical")
 
     def fit(
         self,
         features: NDArray[Any],
-        labels: Sequence[str],
+        labels: Sequence[Answer],
         weights: NDArray[Any] | None,
         *,
         classes: Sequence[str],
@@ -83,8 +90,10 @@ class Logistic:
         version: int,
         ledger_seq: int,
         seed: int,
+        context: Context = NOTHING,
     ) -> Head:
         """See `Trainer.fit`. `seed` only deals the folds of `cv`."""
+        del context
         names = tuple(sorted(set(classes)))
         evidence = gather_evidence(features, labels, weights, names)
         if not len(labels):
@@ -103,61 +112,60 @@ class Logistic:
     ) -> Head:
         square = mean_square(evidence)
         constant = math.sqrt(square)
-        l2 = self.choose_l2(evidence, len(names), seed) if isinstance(self.l2, str) else self.l2
+        l2 = self.choose_l2(evidence, seed) if isinstance(self.l2, str) else self.l2
         design = Design(_padded(evidence, constant), evidence.weights)
-        solution = self._solve(design, evidence, len(names), l2 * square, self.tol)
+        solution = self._solve(design, evidence, l2 * square, self.tol)
         weight, bias = solution[:, :-1], solution[:, -1] * constant
+        mean = np.column_stack([weight, bias])
         prior = l2 * float(evidence.weights.sum()) * square
-        counts = evidence.weights * curvature_of(self.curvature, evidence.features @ weight.T + bias)
         return Head(
             classes=names,
-            weight=weight,
-            bias=bias,
-            covariance=inverse_of_precision(with_constant(evidence.features), counts, prior),
+            mean=mean,
+            posterior=self.posterior(evidence, mean, prior),
+            linearised_at=mean,
             prior=prior,
             encoder=encoder,
             version=version,
-            labels_seen=len(evidence.targets),
-            fitted_on=len(evidence.targets),
+            labels_seen=len(evidence),
+            fitted_on=len(evidence),
             ledger_seq=ledger_seq,
-            curvature=self.curvature,
         )
 
-    def choose_l2(self, evidence: Evidence, classes: int, seed: int) -> float:
+    def posterior(self, evidence: Evidence, mean: NDArray[np.float64], prior: float) -> Posterior:
+        """The posterior around a mean [C, d + 1]."""
+        rows, classes = evidence.rows, len(mean)
+        curvature = Curvature("softmax", responses("softmax", rows @ mean.T), evidence.weights)
+        if self.structure == "shared":
+            return Shared.fit(rows, curvature, prior, classes, self.curvature)
+        structure = {"diagonal": Diagonal, "full": Full, "kronecker": Kronecker}[self.structure]
+        return structure.fit(rows, curvature, prior, classes)  # type: ignore[attr-defined, no-any-return]
+
+    def choose_l2(self, evidence: Evidence, seed: int) -> float:
         """The penalty of `grid` with the lowest held-out loss over the folds; ties go to the stronger one.
 
         While all labels are of one class every penalty does equally well; then it is the middle one.
         """
         grid = sorted(set(self.grid), reverse=True)
-        if (evidence.targets == evidence.targets[0]).all():
+        named = evidence.targets.argmax(axis=1)
+        if (named == named[0]).all():
             return grid[len(grid) // 2]
-        fold_of = deal_folds(evidence.targets, self.folds, seed)
+        fold_of = deal_folds(named, self.folds, seed)
         losses = np.zeros(len(grid))
         square = mean_square(evidence)
         rows = _padded(evidence, math.sqrt(square))
         for fold in range(int(fold_of.max()) + 1):
             held, kept = fold_of == fold, fold_of != fold
-            train = Evidence(
-                features=evidence.features[kept],
-                targets=evidence.targets[kept],
-                weights=evidence.weights[kept],
-            )
+            train = evidence.take(kept)
             design = Design(rows[kept], train.weights)
             for place, l2 in enumerate(grid):
-                solution = self._solve(design, train, classes, l2 * square, max(self.tol, COARSE))
-                losses[place] += cross_entropy(rows[held] @ solution.T, evidence.targets[held], evidence.weights[held])
+                solution = self._solve(design, train, l2 * square, max(self.tol, COARSE))
+                losses[place] += total_loss(
+                    "softmax", rows[held] @ solution.T, evidence.targets[held], evidence.weights[held]
+                )
         return grid[int(losses.argmin())]
 
-    def _solve(
-        self, design: Design, evidence: Evidence, classes: int, penalty: float, tol: float
-    ) -> NDArray[np.float64]:
-        return design.solve(evidence.targets, classes, penalty, max_iter=self.max_iter, tol=tol)
-
-
-def mean_square(evidence: Evidence) -> float:
-    """Weighted mean square of one feature, in its squared unit; 1 where every feature is 0."""
-    squares = (evidence.features**2).mean(axis=1)
-    return float(evidence.weights @ squares / evidence.weights.sum()) or 1.0
+    def _solve(self, design: Design, evidence: Evidence, penalty: float, tol: float) -> NDArray[np.float64]:
+        return design.solve(evidence.targets, penalty, max_iter=self.max_iter, tol=tol)
 
 
 def deal_folds(targets: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:

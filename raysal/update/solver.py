@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import ConfigError
-
 if TYPE_CHECKING:
     import torch
 
@@ -66,10 +64,9 @@ class Design:
         self._rows = full @ axes
         self._back = axes.T if span is None else axes.T @ span.T  # [r, D]
 
-    def solve(
-        self, targets: NDArray[np.int64], classes: int, penalty: float, *, max_iter: int, tol: float
-    ) -> NDArray[np.float64]:
-        """Weights [classes, D] that minimise mean cross-entropy + penalty / 2 · |W|², sought from zero.
+    def solve(self, targets: NDArray[np.float64], penalty: float, *, max_iter: int, tol: float) -> NDArray[np.float64]:
+        """Weights [C, D] that minimise mean cross-entropy + penalty / 2 · |W|², sought from zero, for `targets` [n, C],
+        each row of which adds up to 1.
 
         The problem is strictly convex, so there is one answer. L-BFGS with strong Wolfe conditions stops
         once no coordinate of the scaled gradient exceeds `tol`, when no step lowers the loss further, or
@@ -80,9 +77,8 @@ class Design:
         scale = torch.rsqrt(penalty + CURVATURE * self._values)
         rows = self._rows * scale
         damping = penalty * scale**2
-        chosen = torch.from_numpy(targets)
-        index = torch.arange(len(targets))
-        solution = torch.zeros((classes, rows.shape[1]), dtype=torch.float64)
+        wanted = torch.from_numpy(targets)
+        solution = torch.zeros((targets.shape[1], rows.shape[1]), dtype=torch.float64)
         optimizer = torch.optim.LBFGS(
             [solution],
             max_iter=max_iter,
@@ -96,10 +92,9 @@ class Design:
         def loss_and_gradient() -> torch.Tensor:
             logits = rows @ solution.T
             log_probabilities = logits - torch.logsumexp(logits, dim=1, keepdim=True)
-            residual = log_probabilities.exp()
-            residual[index, chosen] -= 1.0
+            residual = log_probabilities.exp() - wanted
             solution.grad = (residual.T * self._shares) @ rows + damping * solution
-            fit = -(self._shares * log_probabilities[index, chosen]).sum()
+            fit = -(self._shares[:, None] * wanted * log_probabilities).sum()
             loss: torch.Tensor = fit + 0.5 * (damping * solution**2).sum()
             return loss
 
@@ -107,25 +102,3 @@ class Design:
             optimizer.step(loss_and_gradient)  # type: ignore[no-untyped-call, arg-type, unused-ignore]
             weights: NDArray[np.float64] = ((solution * scale) @ self._back).numpy()
         return weights
-
-
-def inverse_of_precision(rows: NDArray[np.float64], evidence: NDArray[np.float64], prior: float) -> NDArray[np.float64]:
-    """(prior · I + Σ evidence_i h_i h_iᵀ)⁻¹ [D, D] over `rows` h [n, D], exactly symmetric. O(n D² + D³).
-
-    Raises:
-        ConfigError: float64 cannot invert it, because the prior is too weak beside the evidence.
-    """
-    import torch
-
-    weighted = torch.from_numpy(rows) * torch.from_numpy(evidence).sqrt()[:, None]
-    precision = weighted.T @ weighted
-    precision.diagonal().add_(prior)
-    # Jacobi scaling: features of very different size would otherwise cost the factor its digits.
-    root = precision.diagonal().rsqrt()
-    precision = precision * root[:, None] * root
-    factor, failed = torch.linalg.cholesky_ex(precision)
-    if failed:
-        raise ConfigError("update.trainer.l2", f"a prior of {prior:g} is too weak for these features", "raise it")
-    inverse = torch.cholesky_inverse(factor) * root[:, None] * root
-    covariance: NDArray[np.float64] = (0.5 * (inverse + inverse.T)).numpy()
-    return covariance

@@ -8,8 +8,16 @@ import reference
 import torch
 
 from raysal.sweep import SCORES
+from raysal.sweep.scores import Predicted
 
 every_score = pytest.mark.parametrize("name", sorted(SCORES))
+
+
+def value(name: str, p: np.ndarray) -> torch.Tensor:
+    """A score of rows of probabilities [n, C]."""
+    predicted = Predicted(link="softmax", logits=torch.from_numpy(np.log(np.maximum(p.T, 1e-45))))
+    predicted.__dict__["probabilities"] = torch.from_numpy(p.T.copy())
+    return SCORES[name](predicted)
 
 
 def some_probabilities(classes: int) -> np.ndarray:
@@ -27,7 +35,7 @@ def some_probabilities(classes: int) -> np.ndarray:
 @pytest.mark.parametrize("classes", [1, 2, 3, 7, 10, 257])
 def test_a_score_is_in_0_1_and_as_the_slow_version_has_it(name, classes):
     p = some_probabilities(classes)
-    values = SCORES[name](torch.from_numpy(p.T.copy()))
+    values = value(name, p)
     assert values.shape == (len(p),)
     assert float(values.min()) >= 0
     assert float(values.max()) <= 1
@@ -38,14 +46,12 @@ def test_a_score_is_in_0_1_and_as_the_slow_version_has_it(name, classes):
 def test_the_order_of_the_classes_does_not_matter(name):
     p = some_probabilities(7).T
     order = np.random.default_rng(0).permutation(7)
-    np.testing.assert_allclose(
-        SCORES[name](torch.from_numpy(p.copy())), SCORES[name](torch.from_numpy(p[order].copy())), atol=1e-6
-    )
+    np.testing.assert_allclose(value(name, p.T), value(name, p[order].T), atol=1e-6)
 
 
 @every_score
 def test_the_surest_item_is_wanted_least_and_the_uniform_one_most(name):
     p = some_probabilities(5)
-    values = SCORES[name](torch.from_numpy(p.T.copy())).numpy()
+    values = value(name, p).numpy()
     assert values[301:306].max() == values.min() == 0
     assert values[300] == pytest.approx(values.max())

@@ -9,7 +9,7 @@ from conftest import make_pool, mixture
 from programs import local, make_head, random_head
 
 from raysal.fleet import BLOCK, exclude
-from raysal.sweep import SCORES, Linear, Search, Sweep, SweepRequest, sweep, unit_rows
+from raysal.sweep import SCORES, Search, Sweep, SweepRequest, believe, sweep, unit_rows
 from raysal.sweep.sweep import BINS, merge, sweep_partition
 
 N, DIM = 500, 19
@@ -53,7 +53,7 @@ def assert_equal(a: Sweep, b: Sweep) -> None:
 def test_parts_merged_in_any_order_are_one_partition(fleets, request_all):
     head = random_head(DIM)
     whole = sweep(fleets[0], head, request_all)
-    parts = fleets[1].each(sweep_partition, Linear.of(head), request_all)
+    parts = fleets[1].each(sweep_partition, believe(head), request_all)
     for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
         assert_equal(merge([parts[i] for i in order], request_all), whole)
 
@@ -154,7 +154,7 @@ def test_the_size_of_the_reply_does_not_grow_with_the_pool(tmp_path):
     sizes = []
     for n in (50, 5000):
         fleet = local(make_pool(tmp_path / str(n), mixture(n, 4)[0], chunk_rows=n))
-        part = fleet.each(sweep_partition, Linear.of(random_head(4)), request)[0]
+        part = fleet.each(sweep_partition, believe(random_head(4)), request)[0]
         lists = (part.top["margin"], *part.searches[0].of_each, part.sample)
         sizes.append([len(ids) for ids, _ in lists])
     assert sizes[0] == sizes[1] == [7, 5, 5, 5, 6]

@@ -9,6 +9,7 @@ import pytest
 
 from raysal.errors import Damaged, UserError
 from raysal.update import Head
+from raysal.update.posterior import Diagonal, Full, Kronecker, Members, Shared
 
 
 def small_head(**changes) -> Head:
@@ -16,9 +17,9 @@ def small_head(**changes) -> Head:
     root = rng.normal(size=(3, 3))
     fields = {
         "classes": ("cat", "dög", 'a "b"\n'),
-        "weight": rng.normal(size=(3, 2)),
-        "bias": rng.normal(size=3),
-        "covariance": root @ root.T,
+        "mean": rng.normal(size=(3, 3)),
+        "posterior": Shared(root=root),
+        "linearised_at": rng.normal(size=(3, 3)),
         "prior": 0.1 + 0.2,
         "encoder": "f" * 64,
         "version": 3,
@@ -30,10 +31,13 @@ def small_head(**changes) -> Head:
 
 
 def test_round_trip_keeps_every_bit(tmp_path: Path) -> None:
-    head = small_head(bias=np.array([-0.0, 5e-324, 1 / 3]), curvature="categorical")
+    head = small_head(mean=np.array([[-0.0, 5e-324, 1 / 3]] * 3), temperature=1 / 3, noise=0.7, link="sigmoid")
     head.save(tmp_path / "head.safetensors")
     again = Head.load(tmp_path / "head.safetensors")
+    assert again.posterior.root.tobytes() == head.posterior.root.tobytes()
     for field in dataclasses.fields(Head):
+        if field.name == "posterior":
+            continue
         kept, got = getattr(head, field.name), getattr(again, field.name)
         if isinstance(kept, np.ndarray):
             assert kept.tobytes() == got.tobytes()
@@ -43,6 +47,27 @@ def test_round_trip_keeps_every_bit(tmp_path: Path) -> None:
             assert type(kept) is type(got)
     assert again.digest() == head.digest()
     assert [p.name for p in tmp_path.iterdir()] == ["head.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "posterior",
+    [
+        Diagonal(precision=np.arange(1.0, 10).reshape(3, 3), prior=0.5),
+        Kronecker(inputs=np.eye(3) / 3, outputs=np.eye(3) / 7, count=1 / 3, prior=0.1),
+        Full(root=np.eye(9) / 3, classes=3, prior=2.0),
+        Members(weights=np.arange(45.0).reshape(5, 3, 3)),
+    ],
+    ids=lambda posterior: type(posterior).__name__,
+)
+def test_every_structure_keeps_every_bit(tmp_path: Path, posterior) -> None:
+    head = small_head(posterior=posterior)
+    head.save(tmp_path / "head")
+    again = Head.load(tmp_path / "head")
+    assert type(again.posterior) is type(posterior)
+    for field in dataclasses.fields(posterior):
+        kept, got = getattr(posterior, field.name), getattr(again.posterior, field.name)
+        assert np.array_equal(kept, got)
+    assert again.digest() == head.digest() != small_head().digest()
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -61,10 +86,13 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         {"labels_seen": 13},
         {"fitted_on": 11},
         {"ledger_seq": 2**41},
-        {"bias": np.nextafter(small_head().bias, 9)},
-        {"weight": np.nextafter(small_head().weight, 9)},
-        {"covariance": np.nextafter(small_head().covariance, 9)},
-        {"curvature": "categorical"},
+        {"mean": np.nextafter(small_head().mean, 9)},
+        {"linearised_at": np.nextafter(small_head().linearised_at, 9)},
+        {"posterior": Shared(root=np.nextafter(small_head().posterior.root, 9))},
+        {"posterior": Shared(root=small_head().posterior.root, weighting="categorical")},
+        {"link": "sigmoid"},
+        {"temperature": 2.0},
+        {"noise": 2.0},
     ],
 )
 def test_the_digest_sees_every_field(change) -> None:
@@ -93,7 +121,7 @@ def test_a_flip_in_any_array_is_found(tmp_path: Path) -> None:
     small_head().save(path)
     whole = path.read_bytes()
     body = 8 + int.from_bytes(whole[:8], "little")
-    assert len(whole) - body == 8 * (6 + 3 + 9)
+    assert len(whole) - body == 8 * (9 + 9 + 9)
     for position in range(body, len(whole)):
         flipped = bytearray(whole)
         flipped[position] ^= 1
@@ -126,8 +154,8 @@ def test_foreign_files_and_pickles_are_refused(tmp_path: Path) -> None:
     path.write_bytes(save({"weight": np.zeros((2, 2))}))
     with pytest.raises(Damaged, match="format"):
         Head.load(path)
-    path.write_bytes(save({"weight": np.zeros((2, 2))}, {"raysal_head": '{"format": 2}'}))
-    with pytest.raises(Damaged, match="2, expected 1"):
+    path.write_bytes(save({"weight": np.zeros((2, 2))}, {"raysal_head": '{"format": 1}'}))
+    with pytest.raises(Damaged, match="1, expected 2"):
         Head.load(path)
     path.write_bytes(pickle.dumps({"weight": 1}))
     with pytest.raises(Damaged, match="not a head"):
@@ -168,14 +196,14 @@ def test_logits_and_probabilities() -> None:
 
 
 def test_one_class_is_certain() -> None:
-    head = small_head(classes=("only",), weight=np.full((1, 2), 3.0), bias=np.array([-1.0]))
+    head = Head.of_weights(np.full((1, 2), 3.0), np.array([-1.0]))
     assert (head.probabilities(np.full((4, 2), 1e5)) == 1).all()
 
 
 def test_arrays_are_copied_and_read_only() -> None:
-    weight = np.zeros((3, 2))
-    head = small_head(weight=weight)
-    weight[0, 0] = 7
+    mean = np.zeros((3, 3))
+    head = small_head(mean=mean)
+    mean[0, 0] = 7
     assert head.weight[0, 0] == 0
     with pytest.raises(ValueError, match="read-only"):
         head.weight[0, 0] = 1
@@ -184,14 +212,18 @@ def test_arrays_are_copied_and_read_only() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"weight": np.zeros((2, 2))}, "head.weight"),
-        ({"weight": np.zeros(3)}, "head.weight"),
-        ({"classes": ()}, "head.weight"),
+        ({"mean": np.zeros((2, 3))}, "head.mean"),
+        ({"mean": np.zeros(3)}, "head.mean"),
+        ({"classes": ()}, "head.mean"),
         ({"classes": ("a", "b", "a")}, "head.classes"),
-        ({"bias": np.zeros(2)}, "head.bias"),
-        ({"bias": np.array([0, 0, np.nan])}, "head.bias"),
-        ({"covariance": np.zeros((2, 2))}, "head.covariance"),
-        ({"covariance": np.full((3, 3), np.inf)}, "head.covariance"),
+        ({"linearised_at": np.zeros((3, 2))}, "head.linearised_at"),
+        ({"mean": np.full((3, 3), np.nan)}, "head.mean"),
+        ({"posterior": Shared(root=np.zeros((2, 2)))}, "head.posterior"),
+        ({"posterior": Shared(root=np.full((3, 3), np.inf))}, "head.posterior.root"),
+        ({"posterior": Diagonal(precision=np.ones((2, 3)), prior=1.0)}, "head.posterior"),
+        ({"posterior": Members(weights=np.ones((4, 2, 3)))}, "head.posterior"),
+        ({"temperature": 0.0}, "head.temperature"),
+        ({"noise": -1.0}, "head.noise"),
         ({"prior": 0.0}, "head.prior"),
         ({"prior": float("nan")}, "head.prior"),
     ],

@@ -98,7 +98,7 @@ def test_categorical_curvature_counts_sure_items_less() -> None:
     top = head.probabilities(features).max(axis=1)
     expected = covariance_reference(features, top * (1 - top), head.prior)
     assert np.allclose(head.covariance, expected, rtol=1e-9)
-    assert head.curvature == "categorical"
+    assert head.posterior.weighting == "categorical"
 
 
 def test_one_class() -> None:

@@ -1,0 +1,49 @@
+"""When a closed-form step is not to be trusted, and the head is fitted anew."""
+
+from __future__ import annotations
+
+from raysal.config import UpdateConfig
+from raysal.update.evidence import Evidence
+from raysal.update.head import Head
+from raysal.update.laplace import drift, loss_on
+from raysal.update.posterior import Members
+
+SLACK = 1e-9
+"""Rounding that a mean loss may show."""
+
+
+def needs_refit(
+    head: Head | None, new_items: int, new_classes: bool, rounds_since_fit: int, config: UpdateConfig
+) -> str | None:
+    """Why the head must be fitted anew instead of updated, as a short sentence for the round's record; or
+    None.
+
+    `new_items` are labels not yet absorbed, or absorbed otherwise; `rounds_since_fit` is 1 in the round after the fit.
+    """
+    if head is None:
+        return "there is no head yet"
+    if config.mode == "retrain":
+        return "every round is fitted anew (update.mode is retrain)"
+    if isinstance(head.posterior, Members):
+        return "an ensemble has no closed-form step"
+    if new_classes:
+        return "a new class appeared"
+    if rounds_since_fit >= config.retrain_every:
+        return f"{rounds_since_fit} rounds since the last fit (update.retrain_every is {config.retrain_every})"
+    since_fit = head.labels_seen - head.fitted_on + new_items
+    if since_fit > config.retrain_share * head.fitted_on:
+        share = f"update.retrain_share is {config.retrain_share:g}"
+        return f"{since_fit} labels since the last fit on {head.fitted_on} ({share})"
+    return None
+
+
+def gone_astray(head: Head, seen: Evidence, config: UpdateConfig) -> str | None:
+    """Why an updated head is not to be kept, after all: its mean has left the neighbourhood in which its evidence was
+    taken, or does worse on everything seen than that of the last fit. O(n C D)."""
+    moved = drift(head)
+    if moved > config.retrain_drift:
+        return f"the mean has moved by {moved:.2f} of its length (update.retrain_drift is {config.retrain_drift:g})"
+    now, then = loss_on(head, seen), loss_on(head, seen, head.linearised_at)
+    if now > then * (1 + SLACK) + SLACK:
+        return f"the loss on what was seen is {now:.3g}, with the last fit's mean {then:.3g}"
+    return None

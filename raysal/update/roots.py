@@ -1,0 +1,100 @@
+"""Roots R of a covariance Σ = R Rᵀ, and how they change when evidence is added to its inverse or taken from it.
+
+Square roots carry twice the digits of what they are roots of, and their products cannot turn negative: the reason why
+navigation has propagated them since Potter (1963).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import ConfigError, LabelError
+
+Matrix = NDArray[np.float64]
+FAR = 1e12
+"""Evidence, in units of what was known, beyond which rows are taken one by one: a sum of their squares would have lost
+the 1 it is added to. It takes features a million times those of the fit."""
+
+
+def root_of_inverse(rows: Matrix, evidence: NDArray[np.float64], prior: float) -> Matrix:
+    """R [D, D] with R Rᵀ = (prior · I + Σ evidence_i h_i h_iᵀ)⁻¹ over `rows` h [n, D]. O(n D² + D³).
+
+    Raises:
+        ConfigError: float64 cannot invert it, because the prior is too weak beside the evidence.
+    """
+    import torch
+
+    weighted = torch.from_numpy(rows) * torch.from_numpy(evidence).sqrt()[:, None]
+    precision = weighted.T @ weighted
+    precision.diagonal().add_(prior)
+    # Jacobi scaling: features of very different size would otherwise cost the factor its digits.
+    scale = precision.diagonal().rsqrt()
+    factor, failed = torch.linalg.cholesky_ex(precision * scale[:, None] * scale)
+    if failed:
+        raise ConfigError("update.trainer.l2", f"a prior of {prior:g} is too weak for these features", "raise it")
+    eye = torch.eye(len(factor), dtype=torch.float64)
+    root: Matrix = (torch.linalg.solve_triangular(factor, eye, upper=False).T * scale[:, None]).contiguous().numpy()
+    return root
+
+
+def shrink(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> Matrix:
+    """R' with R' R'ᵀ = (Σ⁻¹ + Σ_i evidence_i h_i h_iᵀ)⁻¹ for Σ = R Rᵀ, R [D, D], `rows` h [b, D]. O(b D² + b² D).
+
+    With V = Rᵀ Φᵀ = Q T, Φ the rows times the roots of their evidence, R' = R (I - Q (I - L⁻ᵀ) Qᵀ) where L Lᵀ =
+    I + T Tᵀ: Woodbury's identity, for roots.
+
+    Raises:
+        LabelError: Φ Σ Φᵀ leaves float64; it names the row.
+    """
+    basis, triangle, largest = _seen_from(root, rows, evidence)
+    if largest > FAR and len(rows) > 1:
+        for row, count in zip(rows, evidence, strict=True):
+            root = shrink(root, row[None], np.array([count]))
+        return root
+    return _turned(root, basis, np.linalg.cholesky(np.eye(len(triangle)) + triangle @ triangle.T))
+
+
+def grow(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> Matrix:
+    """R' with R' R'ᵀ = (Σ⁻¹ - Σ_i evidence_i h_i h_iᵀ)⁻¹: the inverse of `shrink`. O(b D² + b² D).
+
+    Raises:
+        LabelError: Σ does not hold that much evidence of these rows.
+    """
+    basis, triangle, _ = _seen_from(root, rows, evidence)
+    left = np.eye(len(triangle)) - triangle @ triangle.T
+    try:
+        if np.linalg.eigvalsh(left).min(initial=1.0) < 1e-9:
+            raise np.linalg.LinAlgError
+        return _turned(root, basis, np.linalg.cholesky(left))
+    except np.linalg.LinAlgError:
+        problem = "more evidence is taken back than was absorbed"
+        raise LabelError("labels", problem, "retract what was absorbed, once") from None
+
+
+def _turned(root: Matrix, basis: Matrix, factor: NDArray[Any]) -> Matrix:
+    """R (I - Q (I - L⁻ᵀ) Qᵀ) of a basis Q [D, r] and a factor L [r, r]."""
+    rest = np.eye(len(factor)) - np.linalg.inv(factor).T
+    return np.asarray(root - (root @ basis) @ rest @ basis.T)
+
+
+def _seen_from(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> tuple[Matrix, Matrix, float]:
+    """V = Rᵀ Φᵀ [D, b] as Q [D, r] with orthonormal columns times T [r, b]; and the largest squared length in V.
+
+    Largest rows first, so that an outlier does not drown the others in rounding; and what rounding leaves of a row
+    that is a copy of an earlier one is taken for the nothing that it is.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = root.T @ (rows * np.sqrt(evidence)[:, None]).T
+        sizes = (reach**2).sum(axis=0)
+    if not np.isfinite(sizes).all():
+        row = int((~np.isfinite(sizes)).argmax())
+        raise LabelError(f"row {row}", "its features are too large beside those of the head", "fit anew")
+    order = np.argsort(-sizes, kind="stable")
+    basis, triangle = np.linalg.qr(reach[:, order])
+    diagonal = np.abs(np.diagonal(triangle))
+    lost = np.flatnonzero(diagonal <= 64 * np.finfo(np.float64).eps * np.sqrt(sizes[order][: len(diagonal)]))
+    triangle[lost, lost] = 0.0
+    return basis, triangle, float(sizes.max(initial=0.0))
