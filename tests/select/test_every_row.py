@@ -22,6 +22,7 @@ from raysal.select.lcmd import TILE
 from raysal.select.power import noisy_top
 from raysal.sweep import Linear
 from raysal.sweep.linear import one_thread
+from raysal.update.posterior import Shared
 
 EVERY = ("bait", "falcun", "lcmd", "power_bald", "power_margin", "top_score")
 N, DIM = 400, 11
@@ -48,7 +49,7 @@ def candidates(fleet):
 def task(rows, *, labelled=17, head=None, key=5, covariance=None):
     head = random_head(DIM) if head is None else head
     if covariance is not None:
-        head = replace(head, covariance=covariance)
+        head = replace(head, posterior=Shared(root=np.linalg.cholesky(covariance + 1e-300 * np.eye(DIM + 1))))
     return Task(head=head, labelled=rows[:: max(labelled, 1)] if labelled else rows[:0], key=key)
 
 
