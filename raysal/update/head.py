@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from raysal.errors import Damaged, FingerprintMismatch, UserError
 from raysal.store import write_file
 from raysal.update.evidence import with_constant
+from raysal.update.lens import Lens, frozen
 from raysal.update.likelihood import Link, responses
 from raysal.update.posterior import STRUCTURES, Diagonal, Full, Kronecker, Members, Posterior, Shared
 
@@ -63,10 +64,12 @@ class Head:
     """Outputs are divided by it before they become probabilities (Guo et al., ICML 2017)."""
     noise: float = 1.0
     """Variance of a label around the prediction, where labels are numbers."""
+    lens: Lens | None = None
+    """What the vectors of the pool are looked through before they come to the head: a hidden layer; or nothing."""
 
     def __post_init__(self) -> None:
         for name in ("mean", "linearised_at"):
-            object.__setattr__(self, name, _frozen(getattr(self, name), f"head.{name}"))
+            object.__setattr__(self, name, frozen(getattr(self, name), f"head.{name}"))
         for name in ("prior", "temperature", "noise"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -78,8 +81,10 @@ class Head:
         if self.linearised_at.shape != self.mean.shape:
             raise UserError("head.linearised_at", f"shape {self.linearised_at.shape}, the mean's is {self.mean.shape}")
         for field in _arrays_of(self.posterior):
-            array = _frozen(getattr(self.posterior, field), f"head.posterior.{field}")
+            array = frozen(getattr(self.posterior, field), f"head.posterior.{field}")
             object.__setattr__(self.posterior, field, array)
+        if self.lens is not None and self.lens.dim != self.dim:
+            raise UserError("head.lens", f"shows {self.lens.dim} features, the head takes {self.dim}")
         if self.posterior.dim != self.dim + 1:
             raise UserError("head.posterior", f"is over {self.posterior.dim} features, with the bias {self.dim + 1}")
         if isinstance(self.posterior, Diagonal | Full | Kronecker | Members):
@@ -124,8 +129,21 @@ class Head:
 
     @property
     def dim(self) -> int:
-        """Length d of the vectors it takes."""
+        """Length d of the features it takes: those of the pool's vectors, or of what its lens makes of them."""
         return int(self.mean.shape[1]) - 1
+
+    @property
+    def pool_dim(self) -> int:
+        """Length of the pool's vectors."""
+        return self.dim if self.lens is None else self.lens.pool_dim
+
+    def see(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """The features [n, d] that it takes, of the pool's vectors [n, pool_dim]: themselves without a lens.
+
+        Raises:
+            UserError: there is a lens, and vectors are not of its length.
+        """
+        return vectors if self.lens is None else self.lens.see(vectors)
 
     @property
     def weight(self) -> NDArray[np.float64]:
@@ -175,8 +193,8 @@ class Head:
         Raises:
             FingerprintMismatch: it was fitted on vectors of another encoder than `encoder`, of length `dim`.
         """
-        if self.encoder != encoder or self.dim != dim:
-            mine, theirs = f"{self.encoder} ({self.dim} numbers)", f"{encoder} ({dim} numbers)"
+        if self.encoder != encoder or self.pool_dim != dim:
+            mine, theirs = f"{self.encoder} ({self.pool_dim} numbers)", f"{encoder} ({dim} numbers)"
             raise FingerprintMismatch(where, "the head's encoder", theirs, mine, "use the pool it was fitted on")
 
     def digest(self) -> str:
@@ -235,13 +253,19 @@ class Head:
     @classmethod
     def _from(cls, record: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Head:
         fields = record.pop("posterior")
-        own = {name.removeprefix("posterior."): arrays.pop(name) for name in list(arrays) if "." in name}
-        parts: dict[str, Any] = {**fields, **own}
+        own: dict[str, dict[str, Any]] = {"": {}, "posterior": {}, "lens": {}}
+        for name, array in arrays.items():
+            part, _, field = name.rpartition(".")
+            own[part][field] = array
+        parts: dict[str, Any] = {**fields, **own["posterior"]}
         posterior = STRUCTURES[parts.pop("structure")](**parts)
-        return cls(**{**record, "classes": tuple(record["classes"]), "posterior": posterior, **arrays})
+        lens = Lens(**own["lens"]) if own["lens"] else None
+        return cls(**{**record, "classes": tuple(record["classes"]), "posterior": posterior, "lens": lens, **own[""]})
 
     def _arrays(self) -> dict[str, NDArray[np.float64]]:
         own = {f"posterior.{name}": getattr(self.posterior, name) for name in _arrays_of(self.posterior)}
+        if self.lens is not None:
+            own |= {"lens.weight": self.lens.weight, "lens.bias": self.lens.bias}
         return {"mean": self.mean, "linearised_at": self.linearised_at, **own}
 
     def _record(self) -> str:
@@ -284,15 +308,3 @@ def _outputs_of(posterior: Diagonal | Full | Kronecker | Members) -> int:
 def _arrays_of(posterior: Posterior) -> list[str]:
     fields = dataclasses.fields(posterior)
     return [field.name for field in fields if isinstance(getattr(posterior, field.name), np.ndarray)]
-
-
-def _frozen(value: NDArray[Any], name: str) -> NDArray[np.float64]:
-    """The array as float64, contiguous and read-only: itself, if it is all that, else a copy."""
-    ready = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.flags.c_contiguous
-    array: NDArray[np.float64] = (
-        value if ready and not value.flags.writeable else np.array(value, np.float64, order="C")
-    )
-    array.flags.writeable = False
-    if not np.isfinite(array).all():
-        raise UserError(name, "holds numbers that are not finite")
-    return array
