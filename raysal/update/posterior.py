@@ -17,9 +17,9 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import ConfigError, LabelError
+from raysal.errors import ConfigError
 from raysal.update.likelihood import Curvature, Weighting
-from raysal.update.roots import grow, root_of_inverse, shrink
+from raysal.update.roots import grow, never_absorbed, root_of_inverse, shrink
 
 LARGEST_FULL = 6_000
 """Weights of a head beyond which a matrix over all of them is refused: 6,000 take 288 MB."""
@@ -167,7 +167,7 @@ class Diagonal(Gaussian):
 
     def retract(self, rows: Matrix, curvature: Curvature) -> Self:
         left = self.precision - curvature.diagonal().T @ rows**2
-        if (left < self.prior * (1 - 1e-9)).any():
+        if (left < self.prior - 1e-9 * self.precision).any():  # what rounding may take, beside a large evidence
             raise never_absorbed()
         return self._with(np.maximum(left, self.prior))
 
@@ -372,7 +372,3 @@ def jacobians(rows: Matrix, curvature: Curvature) -> Matrix:
     roots = curvature.roots()  # [n, C, C]
     wide = np.einsum("nck,nd->nkcd", roots, rows)
     return np.asarray(wide.reshape(roots.shape[0] * roots.shape[2], -1))
-
-
-def never_absorbed() -> LabelError:
-    return LabelError("labels", "more evidence is taken back than was absorbed", "retract what was absorbed, once")

@@ -17,6 +17,11 @@ Matrix = NDArray[np.float64]
 FAR = 1e12
 """Evidence, in units of what was known, beyond which rows are taken one by one: a sum of their squares would have lost
 the 1 it is added to. It takes features a million times those of the fit."""
+LEFT = 1e-8
+"""Share of a direction's uncertainty that taking labels back must leave, or digits are lost: at this share 1 in 1e4 of
+what is left is rounding."""
+PIVOT = 1e-13
+"""Least squared pivot of a precision scaled to ones on its diagonal; below it a thousandth of its inverse is rounding."""
 
 
 def root_of_inverse(rows: Matrix, evidence: NDArray[np.float64], prior: float) -> Matrix:
@@ -33,7 +38,7 @@ def root_of_inverse(rows: Matrix, evidence: NDArray[np.float64], prior: float) -
     # Jacobi scaling: features of very different size would otherwise cost the factor its digits.
     scale = precision.diagonal().rsqrt()
     factor, failed = torch.linalg.cholesky_ex(precision * scale[:, None] * scale)
-    if failed:
+    if failed or float(factor.diagonal().min()) ** 2 < PIVOT:
         raise ConfigError("update.trainer.l2", f"a prior of {prior:g} is too weak for these features", "raise it")
     eye = torch.eye(len(factor), dtype=torch.float64)
     root: Matrix = (torch.linalg.solve_triangular(factor, eye, upper=False).T * scale[:, None]).contiguous().numpy()
@@ -61,17 +66,21 @@ def grow(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> Matrix:
     """R' with R' R'ᵀ = (Σ⁻¹ - Σ_i evidence_i h_i h_iᵀ)⁻¹: the inverse of `shrink`. O(b D² + b² D).
 
     Raises:
-        LabelError: Σ does not hold that much evidence of these rows.
+        LabelError: Σ⁻¹ does not hold that much evidence of these rows; or nearly all that it holds in some direction
+            is theirs (all but 1e-8), so that float64 cannot tell what would be left.
     """
     basis, triangle, _ = _seen_from(root, rows, evidence)
     left = np.eye(len(triangle)) - triangle @ triangle.T
-    try:
-        if np.linalg.eigvalsh(left).min(initial=1.0) < 1e-9:
-            raise np.linalg.LinAlgError
-        return _turned(root, basis, np.linalg.cholesky(left))
-    except np.linalg.LinAlgError:
-        problem = "more evidence is taken back than was absorbed"
-        raise LabelError("labels", problem, "retract what was absorbed, once") from None
+    least = np.linalg.eigvalsh(left).min(initial=1.0)
+    if least < -LEFT:
+        raise never_absorbed()
+    if least < LEFT:
+        raise LabelError("labels", "nearly all that is known of some direction would be taken back", "fit anew")
+    return _turned(root, basis, np.linalg.cholesky(left))
+
+
+def never_absorbed() -> LabelError:
+    return LabelError("labels", "more evidence is taken back than was absorbed", "retract what was absorbed, once")
 
 
 def _turned(root: Matrix, basis: Matrix, factor: NDArray[Any]) -> Matrix:
