@@ -15,8 +15,10 @@ from raysal.fleet.partition import (
     PartitionSpec,
     exclude,
     keep,
+    look_through,
     plan_partitions,
     vectors_of,
+    vectors_through,
 )
 from raysal.pool import Pool
 
@@ -29,9 +31,11 @@ __all__ = [
     "PartitionSpec",
     "exclude",
     "keep",
+    "look_through",
     "open_fleet",
     "plan_partitions",
     "vectors_of",
+    "vectors_through",
 ]
 
 

@@ -5,6 +5,9 @@ of `ALIGN`. The libraries beneath then do the same arithmetic for a row wherever
 whatever stands beside it, so a row's results do not depend, to the last bit, on chunk sizes, partitions or
 what was narrowed away. That is what makes picks equal for any number of workers, ties included;
 tests/test_laws.py holds it.
+
+A program may have a partition look through a lens (`look_through`): what is read of it then are hidden features, and
+whoever reads need not know.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
 from raysal.pool import Pool
+from raysal.update.lens import TILE, Lens, Through
 
 BLOCK = 4096
 """Rows of a block. 4096 x 256 float32 is 4 MB: large enough to feed the product, small enough for the
@@ -91,7 +95,8 @@ class Partition:
 
     Memory: 8 bytes a row for ids, 4 for squared norms, 2 for the masks. The vectors stay in the page cache; on a GPU
     they are resident, as float16, if they take no more than RESIDENT of its free memory, else they are streamed to
-    it. A further `view` costs its masks and its state."""
+    it. A further `view` costs its masks and its state. Through a lens every reading is a product more, O(n m d), and
+    there are 4 bytes a row for norms as they are seen."""
 
     def __init__(self, spec: PartitionSpec) -> None:
         """Raises: PoolError: the pool cannot be opened. FingerprintMismatch: it is not the one of the spec."""
@@ -102,8 +107,7 @@ class Partition:
         self.index = spec.index
         self.spec = spec
         self.metric = pool.metric
-        self.dim = pool.dim
-        self.width = -(-pool.dim // ALIGN) * ALIGN
+        self._pool_dim = pool.dim
         self.device = torch.device(spec.device)
         self._parts = self._resident([_tensor(pool.chunks[c].vectors()[low:high]) for c, low, high in spec.slices])
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
@@ -121,6 +125,20 @@ class Partition:
         self.available: NDArray[np.bool_] = np.ones(len(self.ids), bool)
         self.candidate: NDArray[np.bool_] = self.available.copy()
         self.state: dict[str, Any] = {}
+        self.look_through(None)
+
+    def look_through(self, lens: Lens | None) -> None:
+        """Have vectors read as `lens` shows them, until it is told otherwise or the program ends."""
+        if lens is not None and self._through is not None and self._through.lens.same_as(lens):
+            return
+        if lens is not None and lens.pool_dim != self._pool_dim:
+            sizes = f"{lens.pool_dim} numbers", f"{self._pool_dim} numbers"
+            raise FingerprintMismatch(self.spec.pool, "the length of its vectors", *sizes, "use the head's own pool")
+        self._through: Through | None = None if lens is None else Through(lens, self.device)
+        self._seen_norms: torch.Tensor | None = None
+        self.dim = self._pool_dim if lens is None else lens.dim
+        """Length of the vectors as they are read."""
+        self.width = -(-self.dim // ALIGN) * ALIGN
 
     def view(self) -> Self:
         """The same rows for another session: data and `held` are shared, the masks and the state are its own."""
@@ -150,7 +168,13 @@ class Partition:
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """Vectors float16 [len(rows), dim] of ascending positions."""
         out = torch.empty(len(rows), self.dim, dtype=torch.float16)
-        self._fill(out, rows)
+        if self._through is None:
+            self._fill(out, rows)
+            return out.numpy()
+        start = 0
+        for block in self.blocks(rows, TILE):
+            out[start : start + block.n].copy_(block.features[: block.n, : self.dim])
+            start += block.n
         return out.numpy()
 
     def _fill(self, out: torch.Tensor, rows: NDArray[np.int64]) -> None:
@@ -159,7 +183,7 @@ class Partition:
             low, high = np.searchsorted(rows, [start, stop])
             if low < high:
                 index = torch.from_numpy(rows[low:high] - start).to(part.device)
-                out[low:high, : self.dim].copy_(torch.index_select(part, 0, index))
+                out[low:high, : self._pool_dim].copy_(torch.index_select(part, 0, index))
 
     def blocks(self, rows: NDArray[np.int64] | None = None, size: int = BLOCK) -> Iterator[Block]:
         """The partition, or the ascending positions `rows` of it, in blocks of `size` rows.
@@ -167,10 +191,24 @@ class Partition:
         One caller always uses one size. The features of a block are overwritten by the next; copy what must
         last.
         """
-        buffer = torch.zeros(size, self.width, device=self.device)
+        if self._through is None:
+            yield from self._read(rows, torch.zeros(size, self.width, device=self.device))
+            return
+        whole = -(-size // TILE) * TILE
+        vectors = torch.zeros(whole, self._through.width_in, device=self.device)
+        seen = torch.zeros(whole, self.width, device=self.device)
+        for block in self._read(rows, vectors[:size]):
+            for start in range(0, block.n, TILE):
+                seen[start : start + TILE] = self._through.see(vectors[start : start + TILE])
+            seen[block.n :] = 0
+            yield Block(block.rows, seen[:size])
+
+    def _read(self, rows: NDArray[np.int64] | None, buffer: torch.Tensor) -> Iterator[Block]:
+        """Vectors as they lie in the files, in blocks as long as `buffer`."""
         if rows is None:
             yield from self._stream(buffer)
             return
+        size = len(buffer)
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
             self._fill(buffer, some)
@@ -185,19 +223,27 @@ class Partition:
             for part, first, last in zip(self._parts, self._starts, self._starts[1:], strict=False):
                 low, high = max(start, first), min(stop, last)
                 if low < high:
-                    buffer[low - start : high - start, : self.dim].copy_(part[low - first : high - first])
+                    buffer[low - start : high - start, : self._pool_dim].copy_(part[low - first : high - first])
             buffer[stop - start :] = 0
             yield Block(np.arange(start, stop), buffer)
 
     def sq_norms(self) -> torch.Tensor:
-        """Squared Euclidean norms float32 [n] on the device; computed in one pass, then held."""
+        """Squared Euclidean norms float32 [n] on the device; computed in one pass, then held: for good, or through a
+        lens for as long as it is looked through."""
+        if self._through is not None:
+            if self._seen_norms is None:
+                self._seen_norms = self._measured()
+            return self._seen_norms
         if "sq_norms" not in self.held:
-            norms = torch.empty(len(self), device=self.device)
-            for block in self.blocks():
-                norms[block.rows[0] : block.rows[-1] + 1] = (block.features * block.features).sum(1)[: block.n]
-            self.held["sq_norms"] = norms
+            self.held["sq_norms"] = self._measured()
         found: torch.Tensor = self.held["sq_norms"]
         return found
+
+    def _measured(self) -> torch.Tensor:
+        norms = torch.empty(len(self), device=self.device)
+        for block in self.blocks():
+            norms[block.rows[0] : block.rows[-1] + 1] = (block.features * block.features).sum(1)[: block.n]
+        return norms
 
 
 def _tensor(values: NDArray[np.float16]) -> torch.Tensor:
@@ -228,6 +274,19 @@ def keep(partition: Partition, ids: NDArray[np.int64]) -> int:
     partition.candidate[:] = False
     partition.candidate[partition.rows_of(ids)] = True
     return len(partition.candidates())
+
+
+def look_through(partition: Partition, lens: Lens | None) -> None:
+    """Have the vectors here read as a lens shows them, for the rest of the program; None shows them as they are."""
+    partition.look_through(lens)
+
+
+def vectors_through(
+    partition: Partition, ids: NDArray[np.int64], lens: Lens | None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """`vectors_of` through a lens, which stays: two calls in one round trip."""
+    partition.look_through(lens)
+    return vectors_of(partition, ids)
 
 
 def vectors_of(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
