@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.config import RunConfig
-from raysal.fleet import Fleet, vectors_of
+from raysal.fleet import Fleet, vectors_through
 from raysal.label import Ledger
 from raysal.label.records import Changes, Labelled
 from raysal.narrow import LabelledVectors
@@ -32,6 +32,7 @@ from raysal.update import (
     widen,
 )
 from raysal.update.evidence import shares_of
+from raysal.update.lens import Lens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +62,12 @@ class Refreshed:
 
 def refresh(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trainer, config: RunConfig) -> Refreshed:
     """The head for the next round of `run`. A function of the rounds committed and the ledger, nothing else: what was
-    asked for in between leaves no trace. The program of the fleet has begun: what is excluded is no one's sample."""
+    asked for in between leaves no trace. The program of the fleet has begun: what is excluded is no one's sample. From
+    here on the fleet looks through the head's lens, and so are the labelled items seen that are handed on."""
     round, seq = run.rounds, ledger.head_seq
     items = ledger.labels(upto=seq)
-    known = gather_labelled(fleet, pool.dim, items)
     last = run.head(round - 1) if round else None
+    known = gather_labelled(fleet, pool.dim, items, None if last is None else last.lens)
     fitted_round = run.record(round - 1)["fitted_round"] if round else None
 
     def done(head: Head | None, decision: str, fitted: int | None, previous: Head | None = last) -> Refreshed:
@@ -96,6 +98,8 @@ def refresh(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trai
         reason = gone_astray(head, seen, config.update)
         if reason is None:
             return done(head, told(changes), fitted_round)
+    if last is not None and last.lens is not None:  # a new fit grinds a new one
+        known = gather_labelled(fleet, pool.dim, items)
     head = trainer.fit(
         known.vectors,
         list(known.classes),
@@ -111,6 +115,8 @@ def refresh(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trai
             previous=last,
         ),
     )
+    if head.lens is not None:
+        known = gather_labelled(fleet, pool.dim, items, head.lens)
     return done(head, f"fitted: {reason}", round)
 
 
@@ -135,7 +141,7 @@ def followed(
     taken = np.concatenate([changes.corrected, changes.lost, changes.reweighted])
     now = ledger.labels(upto=seq, ids=added)
     then = ledger.labels(upto=head.ledger_seq, ids=taken) if len(taken) else []
-    new, old = gather_labelled(fleet, head.dim, now), gather_labelled(fleet, head.dim, then)
+    new, old = (gather_labelled(fleet, head.pool_dim, some, head.lens) for some in (now, then))
     if head.link == "softmax":
         head = widen(head, new.classes)
     elif head.link == "sigmoid":
@@ -173,16 +179,18 @@ def sampled(fleet: Fleet, dim: int, key: int, size: int) -> NDArray[np.float32] 
     return vectors(fleet, dim, np.sort(best_of(ids, draws, size)[0]))
 
 
-def vectors(fleet: Fleet, dim: int, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Vectors [n, dim] of ascending ids. One round trip."""
+def vectors(fleet: Fleet, dim: int, ids: NDArray[np.int64], lens: Lens | None = None) -> NDArray[np.float32]:
+    """Vectors of ascending ids, float32 [n, dim], or as a lens shows them; the fleet then looks through it, or through
+    none. One round trip."""
     if not len(ids):
-        return np.empty((0, dim), np.float32)
-    parts = fleet.each(vectors_of, ids)
+        return np.empty((0, dim if lens is None else lens.dim), np.float32)
+    parts = fleet.each(vectors_through, ids, lens)
     found = np.concatenate([part[0] for part in parts])
     return np.asarray(np.concatenate([part[1] for part in parts])[np.argsort(found)])
 
 
-def gather_labelled(fleet: Fleet, dim: int, items: Sequence[Labelled]) -> LabelledVectors:
-    """The vectors of labelled items, in id order. One round trip; memory for the labelled only."""
+def gather_labelled(fleet: Fleet, dim: int, items: Sequence[Labelled], lens: Lens | None = None) -> LabelledVectors:
+    """The vectors of labelled items, in id order, as `vectors` has them. One round trip; memory for the labelled
+    only."""
     ids = np.array([item.id for item in items], np.int64)
-    return LabelledVectors(ids=ids, vectors=vectors(fleet, dim, ids), classes=[item.label for item in items])
+    return LabelledVectors(ids=ids, vectors=vectors(fleet, dim, ids, lens), classes=[item.label for item in items])
