@@ -64,6 +64,9 @@ class Head:
     """Outputs are divided by it before they become probabilities (Guo et al., ICML 2017)."""
     noise: float = 1.0
     """Variance of a label around the prediction, where labels are numbers."""
+    mass: float = 0.0
+    """Σ m_i s_i over the items of the last fit, weight times mean square of a feature, where the prior of a fit is in
+    proportion to it; 0 where it does not grow with the labels."""
     lens: Lens | None = None
     """What the vectors of the pool are looked through before they come to the head: a hidden layer; or nothing."""
 
@@ -74,6 +77,8 @@ class Head:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise UserError(f"head.{name}", f"{value!r} is not a finite number above 0")
+        if not (math.isfinite(self.mass) and self.mass >= 0):
+            raise UserError("head.mass", f"{self.mass!r} is not a finite number of at least 0")
         if self.mean.ndim != 2 or self.mean.shape[0] != len(self.classes) or not self.classes or self.dim < 1:
             raise UserError("head.mean", f"shape {self.mean.shape} for {len(self.classes)} classes")
         if len(set(self.classes)) != len(self.classes):
@@ -288,6 +293,7 @@ class Head:
             "link": self.link,
             "temperature": float(self.temperature),
             "noise": float(self.noise),
+            "mass": float(self.mass),
         }
         return json.dumps(record, sort_keys=True, separators=(",", ":"))
 

@@ -7,7 +7,7 @@ back. The mean is another matter: it moves by guarded steps, whose size and numb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, LabelError
 from raysal.update.descent import Objective, descend
-from raysal.update.evidence import Answer, Evidence, gather_evidence, mean_square
+from raysal.update.evidence import Answer, Evidence, gather_evidence, mean_square, shares_of
 from raysal.update.head import Head
 from raysal.update.likelihood import Curvature, responses, total_loss
-from raysal.update.posterior import Members, Stepping
+from raysal.update.posterior import Full, Members, Shared, Stepping
+from raysal.update.roots import never_absorbed
 
 HALVINGS = 10
 """How often a step that raises the loss is halved before the mean stays where it is."""
@@ -51,11 +52,11 @@ def update(
     - mean, from the new labels alone: label by label in the order given, `passes` times: W += step · weight_i · Σ' (t_i
       - p_i) h̃_iᵀ with the new covariance Σ', and p under the mean so far, bias included; a removed label moves it the
       other way first. Where the weighted loss summed over the new labels would rise, `step` is halved, up to 10
-      times; after that the mean stays, and only the covariance has learnt. Labels that are numbers take one step of
-      length 1, which is exact.
+      times; after that the mean stays, and only the covariance has learnt. Labels that are numbers take all at once one
+      step of length 1, which is exact (recursive least squares) where the structure is shared or full.
     - mean, with `seen`, which is everything labeled so far, the new labels included: `passes` quasi-Newton steps on its
-      penalised loss, with Σ' as the first guess of the inverse Hessian. It comes close to a new fit, and the loss on
-      what was seen never rises.
+      penalised loss, the one a new fit would minimise, with Σ' as the first guess of the inverse Hessian. It comes
+      close to a new fit, and that loss never rises.
 
     The prior is the one of the last fit: the new head keeps `prior` and `fitted_on`. No labels is no error;
     nothing but `version` and `ledger_seq` then changes. With one covariance for all classes O(b D² + b² D + passes · b
@@ -72,6 +73,8 @@ def update(
     if not len(added) and taken is None:
         return done
     posterior = stepping(head)
+    if taken is not None and len(taken) > head.labels_seen:
+        raise never_absorbed()
     if len(added):
         posterior = posterior.absorb(added.rows, curvature_at(head, added))
     if taken is not None:
@@ -79,6 +82,8 @@ def update(
     count = head.labels_seen + len(added) - (0 if taken is None else len(taken))
     done = replace(done, posterior=posterior, labels_seen=count)
     if head.link == "identity":
+        if isinstance(posterior, Shared | Full):
+            return replace(done, mean=_solved(done, added, taken))
         step, passes, seen = 1.0, 1, None
     if seen is not None:
         return replace(done, mean=_polished(done, seen, step, passes))
@@ -132,6 +137,17 @@ def widen(head: Head, classes: Sequence[str]) -> Head:
     )
 
 
+def admit(head: Head, answers: Iterable[Answer]) -> Head:
+    """The head widened by the classes that these answers name.
+
+    Raises:
+        LabelError, ConfigError: an answer is none for this head, or as `widen`.
+    """
+    if head.link == "identity":
+        return head
+    return widen(head, [name for row, answer in enumerate(answers) for name in shares_of(answer, row, head.link)])
+
+
 def stepping(head: Head) -> Stepping:
     """The head's posterior, if it has closed-form steps.
 
@@ -161,12 +177,30 @@ def curvature_at(head: Head, evidence: Evidence) -> Curvature:
     return Curvature(head.link, responses(head.link, outputs), evidence.weights / head.noise)
 
 
+def objective_of(head: Head, seen: Evidence) -> Objective:
+    """What a new fit on these labels would minimise: where the prior of the last one was in proportion to its labels
+    (`Head.mass`), the penalty has grown with them."""
+    square = mean_square(seen)
+    grown = float(seen.weights.sum()) * square / head.mass if head.mass else 1.0
+    penalty = np.full(head.dim + 1, head.prior * grown)
+    penalty[-1] /= square  # the constant's, as in `Logistic`
+    return Objective(head.link, replace(seen, weights=seen.weights / head.noise), penalty)
+
+
 def _polished(head: Head, seen: Evidence, step: float, passes: int) -> NDArray[np.float64]:
-    """The mean after some steps on everything seen. The penalty grows with the labels, as that of a fit does."""
-    penalty = np.full(head.dim + 1, head.prior * max(head.labels_seen, 1) / max(head.fitted_on, 1))
-    penalty[-1] /= mean_square(seen)  # the constant's, as in `Logistic`
+    """The mean after some steps on everything seen."""
     solve = stepping(head).solve
-    return descend(Objective(head.link, seen, penalty), head.mean, lambda gradient: step * solve(gradient), passes)
+    return descend(objective_of(head, seen), head.mean, lambda gradient: step * solve(gradient), passes)
+
+
+def _solved(head: Head, added: Evidence, taken: Evidence | None) -> NDArray[np.float64]:
+    """The mean that the posterior has after labels that are numbers: one Newton step, as the loss is quadratic."""
+    gradient = np.zeros_like(head.mean)
+    for sign, evidence in ((1.0, added), (-1.0, taken)):
+        if evidence is not None:
+            residual = evidence.targets - evidence.rows @ head.mean.T
+            gradient += sign * (residual * evidence.weights[:, None]).T @ evidence.rows / head.noise
+    return np.asarray(head.mean + stepping(head).solve(gradient))
 
 
 def _stepped(head: Head, added: Evidence, taken: Evidence | None, step: float, passes: int) -> NDArray[np.float64]:

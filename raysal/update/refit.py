@@ -5,8 +5,8 @@ from __future__ import annotations
 from raysal.config import UpdateConfig
 from raysal.update.evidence import Evidence
 from raysal.update.head import Head
-from raysal.update.laplace import drift, loss_on
-from raysal.update.posterior import Members
+from raysal.update.laplace import drift, objective_of
+from raysal.update.posterior import Full, Members, Shared
 
 SLACK = 1e-9
 """Rounding that a mean loss may show."""
@@ -39,11 +39,15 @@ def needs_refit(
 
 def gone_astray(head: Head, seen: Evidence, config: UpdateConfig) -> str | None:
     """Why an updated head is not to be kept, after all: its mean has left the neighbourhood in which its evidence was
-    taken, or does worse on everything seen than that of the last fit. O(n C D)."""
+    taken, or does worse on everything seen, penalty included, than that of the last fit. Steps that are exact cannot
+    stray. O(n C D)."""
+    if head.link == "identity" and isinstance(head.posterior, Shared | Full):
+        return None
     moved = drift(head)
     if moved > config.retrain_drift:
         return f"the mean has moved by {moved:.2f} of its length (update.retrain_drift is {config.retrain_drift:g})"
-    now, then = loss_on(head, seen), loss_on(head, seen, head.linearised_at)
+    objective, rows, weight = objective_of(head, seen), seen.rows, float(seen.weights.sum())
+    now, then = (objective.value(mean, rows @ mean.T) / weight for mean in (head.mean, head.linearised_at))
     if now > then * (1 + SLACK) + SLACK:
-        return f"the loss on what was seen is {now:.3g}, with the last fit's mean {then:.3g}"
+        return f"the penalised loss on what was seen is {now:.3g}, with the last fit's mean {then:.3g}"
     return None

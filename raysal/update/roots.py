@@ -21,7 +21,7 @@ LEFT = 1e-8
 """Share of a direction's uncertainty that taking labels back must leave, or digits are lost: at this share 1 in 1e4 of
 what is left is rounding."""
 PIVOT = 1e-13
-"""Least squared pivot of a precision scaled to ones on its diagonal; below it a thousandth of its inverse is rounding."""
+"""Least squared pivot of a precision with ones on its diagonal; below it a thousandth of its inverse is rounding."""
 
 
 def root_of_inverse(rows: Matrix, evidence: NDArray[np.float64], prior: float) -> Matrix:
