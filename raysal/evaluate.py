@@ -15,6 +15,7 @@ from raysal.rng import item_uniform
 from raysal.sweep import Linear
 from raysal.sweep.linear import columns_of
 from raysal.update import Head
+from raysal.update.lens import Lens
 
 MOST = 10_000
 """Held-out items judged at most, those of lowest hash: accuracy is then right to half a percent, at any pool
@@ -39,9 +40,11 @@ def hold_out(partition: Partition, key: int, share: float) -> int:
 
 
 def predict_held_out(
-    partition: Partition, head: Linear, key: int, share: float, most: int
+    partition: Partition, head: Linear, lens: Lens | None, key: int, share: float, most: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """(draws, ids, predicted classes) of the `most` held-out items of lowest hash here."""
+    """(draws, ids, predicted classes) of the `most` held-out items of lowest hash here, seen through the head's
+    lens, as the partition is from now on."""
+    partition.look_through(lens)
     draws = item_uniform(key, partition.ids)
     rows = np.flatnonzero(draws < share)
     rows = np.sort(rows[np.argsort(draws[rows], kind="stable")[:most]])
@@ -60,7 +63,7 @@ def evaluate(
     fleet: Fleet, head: Head, key: int, share: float, truth: Callable[[Sequence[int]], dict[int, str]]
 ) -> Evaluation | None:
     """The head on the held-out items whose truth is known; None if there are none. One round trip."""
-    parts = fleet.each(predict_held_out, Linear.of(head), key, share, MOST)
+    parts = fleet.each(predict_held_out, Linear.of(head), head.lens, key, share, MOST)
     draws, ids, predicted = (np.concatenate(column) for column in zip(*parts, strict=True))
     first = np.argsort(draws, kind="stable")[:MOST]
     known = truth(ids[first].tolist())

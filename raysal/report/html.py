@@ -108,7 +108,7 @@ def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]
     if column is not None:
         classes = [*(sample.column or ()), *(extra.column or ())]
     elif head is not None:
-        classes = [head.classes[row] for row in head.logits(vectors).argmax(axis=1)]
+        classes = [head.classes[row] for row in head.logits(head.see(vectors)).argmax(axis=1)]
     whose = f"classes from the pool’s column “{column}”" if column is not None else "classes as the head predicts them"
     note = f"{len(sample):,} of {len(pool):,} items, drawn uniformly, "
     note += f"and {len(picked):,} of {len(rounds):,} picks; t-SNE of the vectors"

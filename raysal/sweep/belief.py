@@ -94,10 +94,14 @@ def _in_order(previous: Head | None, head: Head) -> NDArray[np.float64]:
     """The weights of the last head for the classes of this one; a class it did not know had no probability.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or it stands on other features.
     """
     if previous is None:
         raise ConfigError("score", "there is no head of an earlier round to compare with", "use it from the next round")
+    if previous.lens is not None or head.lens is not None:
+        if previous.lens is None or not previous.lens.same_as(head.lens):
+            problem = "the head of the round before looks through another lens, so that the two cannot be compared"
+            raise ConfigError("score", problem, "use a trainer without hidden layer, or closed-form updates")
     rows = np.zeros_like(head.mean)
     rows[:, -1] = -1e4
     for place, name in enumerate(head.classes):
