@@ -1,0 +1,97 @@
+"""Temperature and calibration error, against their definitions written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raysal.errors import UserError
+from raysal.update.calibration import COLDEST, HOTTEST, expected_calibration_error, fit_temperature
+from raysal.update.likelihood import responses, softmax, total_loss
+
+
+def sampled(n: int, classes: int, seed: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs, and labels drawn from their softmax at a temperature: that is the one to find."""
+    rng = np.random.default_rng(seed)
+    f = rng.normal(size=(n, classes)) * 3
+    p = softmax(f / temperature).cumsum(axis=1)
+    return f, np.eye(classes)[(rng.random((n, 1)) > p).sum(axis=1).clip(max=classes - 1)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 5), st.integers(0, 10**6), st.floats(0.2, 8), st.sampled_from(["softmax", "sigmoid"]))
+def test_no_other_temperature_costs_less(classes, seed, temperature, link):
+    f, t = sampled(40, classes, seed, temperature)
+    m = np.random.default_rng(seed).uniform(0.1, 3, size=40)
+    found = fit_temperature(f, t, m, link)
+    least = total_loss(link, f / found, t, m)
+    for other in np.geomspace(COLDEST, HOTTEST, 200):
+        assert least <= total_loss(link, f / other, t, m) * (1 + 1e-9)
+
+
+def test_the_temperature_that_made_the_labels_is_found():
+    f, t = sampled(20_000, 4, 0, 2.5)
+    assert fit_temperature(f, t) == pytest.approx(2.5, rel=0.05)
+    assert fit_temperature(f + 100, t) == pytest.approx(fit_temperature(f, t), rel=1e-6)
+
+
+def test_where_there_is_no_best_one_it_stays_within_bounds():
+    f = np.array([[2.0, -2.0], [-1.0, 1.0]])
+    assert fit_temperature(f, np.eye(2)) == COLDEST
+    assert fit_temperature(f, np.eye(2)[::-1]) == HOTTEST
+    assert fit_temperature(1e6 * f, np.eye(2)) == COLDEST
+
+
+def test_where_nothing_depends_on_it_it_is_one():
+    assert fit_temperature(np.empty((0, 3)), np.empty((0, 3))) == 1.0
+    assert fit_temperature(np.full((2, 2), 7.0), np.eye(2)) == 1.0
+    assert fit_temperature(np.ones((2, 1)), np.zeros((2, 1)), link="identity") == 1.0
+    with pytest.raises(UserError, match="not finite"):
+        fit_temperature(np.full((2, 2), np.nan), np.eye(2))
+
+
+def calibration_reference(p: np.ndarray, right: np.ndarray, bins: int) -> float:
+    total = 0.0
+    for b in range(bins):
+        inside = (p > b / bins) & (p <= (b + 1) / bins) if b else p <= 1 / bins
+        if inside.any():
+            total += inside.mean() * abs(right[inside].mean() - p[inside].mean())
+    return total
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 30), st.integers(0, 10**6))
+def test_the_calibration_error_is_its_definition(n, bins, seed):
+    rng = np.random.default_rng(seed)
+    p, right = rng.random(n), rng.random(n) < 0.5
+    assert expected_calibration_error(p, right, bins) == pytest.approx(calibration_reference(p, right, bins))
+
+
+def test_edges_belong_to_the_lower_bin_and_weights_count():
+    assert expected_calibration_error(np.array([0.5, 0.6]), np.array([1, 0]), 2) == pytest.approx((0.5 + 0.6) / 2)
+    assert expected_calibration_error(np.array([0.4, 0.5]), np.array([1, 0]), 2) == pytest.approx(0.05)
+    assert expected_calibration_error(np.array([0.0, 1.0]), np.array([0, 1]), 15) == 0
+    doubled = expected_calibration_error(np.array([0.9, 0.9, 0.3]), np.array([1, 1, 0]))
+    weighed = expected_calibration_error(np.array([0.9, 0.3]), np.array([1, 0]), weights=np.array([2.0, 1.0]))
+    assert weighed == pytest.approx(doubled)
+
+
+def test_the_right_temperature_calibrates():
+    f, t = sampled(20_000, 3, 1, 3.0)
+    right = f.argmax(axis=1) == t.argmax(axis=1)
+    errors = [
+        expected_calibration_error(responses("softmax", f / temperature).max(axis=1), right)
+        for temperature in (1.0, fit_temperature(f, t))
+    ]
+    assert errors[0] > 0.1
+    assert errors[1] < 0.02
+
+
+def test_bad_input_is_named_and_nothing_is_not_a_number():
+    with pytest.raises(UserError, match=r"outside \[0, 1\]"):
+        expected_calibration_error(np.array([1.5]), np.array([1]))
+    with pytest.raises(UserError, match="below 1"):
+        expected_calibration_error(np.array([0.5]), np.array([1]), 0)
+    assert np.isnan(expected_calibration_error(np.empty(0), np.empty(0)))
