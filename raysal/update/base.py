@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from raysal.update.evidence import Answer
 from raysal.update.head import Head
+from raysal.update.likelihood import Link
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +32,8 @@ NOTHING = Context()
 class Trainer(Protocol):
     """A way to fit a head from scratch. Constructor fields are its config.
 
-    One that learns from unlabelled items too has an attribute `sample`: how many of them it wants.
+    One that learns from unlabelled items too has an attribute `sample`: how many of them it wants. One whose labels are
+    not one class of several says so by an attribute `link`: what labels then look like is in `raysal.update.answers`.
     """
 
     def fit(
@@ -64,3 +66,9 @@ class Trainer(Protocol):
 def wanted_sample(trainer: Trainer) -> int:
     """How many unlabelled items a trainer wants to see; one that does not say wants none."""
     return int(getattr(trainer, "sample", 0))
+
+
+def link_of(trainer: Trainer) -> Link:
+    """What the labels of a trainer are: one class of several, unless it says otherwise."""
+    link: Link = getattr(trainer, "link", "softmax")
+    return link

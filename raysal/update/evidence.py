@@ -10,14 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import LabelError
+from raysal.update.answers import LARGEST, names_in, number_in
 from raysal.update.likelihood import Link
-
-LARGEST = 1e60
-"""Features beyond this are refused: their squares, summed and weighted, would leave float64."""
-SEPARATOR = "|"
-"""Between the labels of an item that may have several."""
-NONE = "-"
-"""The label of an item that has none of them."""
 
 Answer = str | Mapping[str, float]
 """What is known of an item: the name of its class; or shares of several (annotators' votes, probabilities), which count
@@ -102,20 +96,13 @@ def shares_of(label: Answer, row: int, link: Link = "softmax") -> dict[str, floa
     """The shares of an answer by class; for a number, the number under its own text.
 
     Raises:
-        LabelError: a share is not a finite number of at least 0, all are 0, or one of several labels exceeds 1; or a
-            number was wanted.
+        LabelError: a share is not a finite number of at least 0, all are 0, or one of several labels exceeds 1; or it
+            is no label of this link (`names_in`).
     """
     if link == "identity":
-        try:
-            number = float(label)  # type: ignore[arg-type]  # whatever it is, the error names it
-        except (TypeError, ValueError):
-            number = float("nan")
-        if not abs(number) <= LARGEST:
-            raise LabelError(f"row {row}", f"label {label!r} is not a number", "this head predicts numbers")
-        return {str(label): number}
+        return {str(label): number_in(label, f"row {row}")}
     if isinstance(label, str):
-        names = label.split(SEPARATOR) if link == "sigmoid" else [label]
-        return {name.strip() if link == "sigmoid" else name: 1.0 for name in names if name != NONE or link != "sigmoid"}
+        return dict.fromkeys(names_in(label, link, f"row {row}"), 1.0)
     shares = {str(name): float(share) for name, share in label.items()}
     total = sum(shares.values())
     if not all(0 <= share <= LARGEST for share in shares.values()):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal import rng
 from raysal.errors import ConfigError, LabelError
+from raysal.update.answers import check_names
 from raysal.update.base import NOTHING, Context
 from raysal.update.evidence import Answer, Evidence, gather_evidence, mean_square
 from raysal.update.head import Head
-from raysal.update.likelihood import Curvature, Weighting, responses, total_loss
+from raysal.update.likelihood import Curvature, Link, Weighting, responses, total_loss
 from raysal.update.posterior import Diagonal, Full, Kronecker, Posterior, Shared
 from raysal.update.solver import Design, threads_for
 
@@ -50,6 +51,7 @@ class Logistic:
         ConfigError: a field is out of range, or (by `fit`) `l2` is too weak for the precision to be inverted.
     """
 
+    link: ClassVar[Link] = "softmax"
     l2: float | Literal["cv"] = 1e-2
     """Penalty, scale-free; `cv` takes the best of `grid` by held-out loss."""
     grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -95,7 +97,8 @@ class Logistic:
         """See `Trainer.fit`. `seed` only deals the folds of `cv`."""
         del context
         names = tuple(sorted(set(classes)))
-        evidence = gather_evidence(features, labels, weights, names)
+        check_names(names, self.link, "classes")
+        evidence = gather_evidence(features, labels, weights, names, self.link)
         if not len(labels):
             raise LabelError("labels", "there are none to fit", "label at least one item first")
         with threads_for(len(labels), evidence.features.shape[1], len(names)):
@@ -117,7 +120,8 @@ class Logistic:
         solution = self._solve(design, evidence, l2 * square, self.tol)
         weight, bias = solution[:, :-1], solution[:, -1] * constant
         mean = np.column_stack([weight, bias])
-        prior = l2 * float(evidence.weights.sum()) * square
+        mass = float(evidence.weights.sum()) * square
+        prior = l2 * mass
         return Head(
             classes=names,
             mean=mean,
@@ -129,12 +133,14 @@ class Logistic:
             labels_seen=len(evidence),
             fitted_on=len(evidence),
             ledger_seq=ledger_seq,
+            link=self.link,
+            mass=mass,
         )
 
     def posterior(self, evidence: Evidence, mean: NDArray[np.float64], prior: float) -> Posterior:
         """The posterior around a mean [C, d + 1]."""
         rows, classes = evidence.rows, len(mean)
-        curvature = Curvature("softmax", responses("softmax", rows @ mean.T), evidence.weights)
+        curvature = Curvature(self.link, responses(self.link, rows @ mean.T), evidence.weights)
         if self.structure == "shared":
             return Shared.fit(rows, curvature, prior, classes, self.curvature)
         structure = {"diagonal": Diagonal, "full": Full, "kronecker": Kronecker}[self.structure]
@@ -146,7 +152,7 @@ class Logistic:
         While all labels are of one class every penalty does equally well; then it is the middle one.
         """
         grid = sorted(set(self.grid), reverse=True)
-        named = evidence.targets.argmax(axis=1)
+        named = self.alike(evidence.targets)
         if (named == named[0]).all():
             return grid[len(grid) // 2]
         fold_of = deal_folds(named, self.folds, seed)
@@ -160,12 +166,16 @@ class Logistic:
             for place, l2 in enumerate(grid):
                 solution = self._solve(design, train, l2 * square, max(self.tol, COARSE))
                 losses[place] += total_loss(
-                    "softmax", rows[held] @ solution.T, evidence.targets[held], evidence.weights[held]
+                    self.link, rows[held] @ solution.T, evidence.targets[held], evidence.weights[held]
                 )
         return grid[int(losses.argmin())]
 
+    def alike(self, targets: NDArray[np.float64]) -> NDArray[np.int64]:
+        """A number [n] for each item, the same for those that folds should share out evenly: its likeliest class."""
+        return np.asarray(targets.argmax(axis=1))
+
     def _solve(self, design: Design, evidence: Evidence, penalty: float, tol: float) -> NDArray[np.float64]:
-        return design.solve(evidence.targets, penalty, max_iter=self.max_iter, tol=tol)
+        return design.solve(evidence.targets, penalty, max_iter=self.max_iter, tol=tol, link=self.link)
 
 
 def deal_folds(targets: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:

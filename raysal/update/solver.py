@@ -1,4 +1,4 @@
-"""Multinomial logistic regression with an L2 penalty, solved in the coordinates where it is easy.
+"""Logistic regression with an L2 penalty, of classes or of independent labels, in the coordinates where it is easy.
 
 Rows are rotated into the eigenbasis of their second moment (first into their own span, where there are
 fewer rows than features), and each coordinate is scaled by the root of its expected curvature. The penalty
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from raysal.update.likelihood import Link
 
 if TYPE_CHECKING:
     import torch
@@ -64,9 +66,17 @@ class Design:
         self._rows = full @ axes
         self._back = axes.T if span is None else axes.T @ span.T  # [r, D]
 
-    def solve(self, targets: NDArray[np.float64], penalty: float, *, max_iter: int, tol: float) -> NDArray[np.float64]:
-        """Weights [C, D] that minimise mean cross-entropy + penalty / 2 · |W|², sought from zero, for `targets` [n, C],
-        each row of which adds up to 1.
+    def solve(
+        self,
+        targets: NDArray[np.float64],
+        penalty: float,
+        *,
+        max_iter: int,
+        tol: float,
+        link: Link = "softmax",
+    ) -> NDArray[np.float64]:
+        """Weights [C, D] that minimise mean cross-entropy + penalty / 2 · |W|², sought from zero, for `targets` [n, C]:
+        each row of them adds up to 1, or with the link sigmoid each number of them is a probability by itself.
 
         The problem is strictly convex, so there is one answer. L-BFGS with strong Wolfe conditions stops
         once no coordinate of the scaled gradient exceeds `tol`, when no step lowers the loss further, or
@@ -91,10 +101,14 @@ class Design:
 
         def loss_and_gradient() -> torch.Tensor:
             logits = rows @ solution.T
-            log_probabilities = logits - torch.logsumexp(logits, dim=1, keepdim=True)
-            residual = log_probabilities.exp() - wanted
-            solution.grad = (residual.T * self._shares) @ rows + damping * solution
-            fit = -(self._shares[:, None] * wanted * log_probabilities).sum()
+            if link == "sigmoid":
+                predicted = torch.sigmoid(logits)
+                costs = torch.nn.functional.softplus(logits) - wanted * logits
+            else:
+                log_probabilities = logits - torch.logsumexp(logits, dim=1, keepdim=True)
+                predicted, costs = log_probabilities.exp(), -wanted * log_probabilities
+            solution.grad = ((predicted - wanted).T * self._shares) @ rows + damping * solution
+            fit = (self._shares[:, None] * costs).sum()
             loss: torch.Tensor = fit + 0.5 * (damping * solution**2).sum()
             return loss
 

@@ -7,7 +7,7 @@ import pytest
 
 from raysal.config import Choice
 from raysal.errors import LabelError
-from raysal.update import TRAINERS, Head, Trainer
+from raysal.update import TRAINERS, Head, Trainer, link_of
 
 TRAINING = {"encoder": "e", "version": 4, "ledger_seq": 9, "seed": 0}
 
@@ -15,6 +15,17 @@ TRAINING = {"encoder": "e", "version": 4, "ledger_seq": 9, "seed": 0}
 @pytest.fixture(params=sorted(TRAINERS))
 def trainer(request: pytest.FixtureRequest) -> Trainer:
     return Choice(name=request.param).build("update.trainer", TRAINERS)
+
+
+@pytest.fixture(params=sorted(name for name, kind in TRAINERS.items() if link_of(kind) == "softmax"))  # type: ignore[arg-type]
+def classifier(request: pytest.FixtureRequest) -> Trainer:
+    return Choice(name=request.param).build("update.trainer", TRAINERS)
+
+
+def told(trainer: Trainer, labels: list[str]) -> tuple[list[str], list[str]]:
+    """Labels as this trainer takes them, a class by its number where it wants numbers; and the classes there are."""
+    numbers = link_of(trainer) == "identity"
+    return [name.removeprefix("c") for name in labels] if numbers else labels, [] if numbers else ["c2", "c0", "c1"]
 
 
 def data(n: int = 60, d: int = 7, classes: int = 3) -> tuple[np.ndarray, list[str]]:
@@ -25,19 +36,24 @@ def data(n: int = 60, d: int = 7, classes: int = 3) -> tuple[np.ndarray, list[st
 
 def test_it_learns_and_fills_the_record(trainer: Trainer) -> None:
     features, labels = data()
-    head = trainer.fit(features.astype(np.float32), labels, None, classes=["c2", "c0", "c1"], **TRAINING)
-    assert head.classes == ("c0", "c1", "c2")
+    given, classes = told(trainer, labels)
+    head = trainer.fit(features.astype(np.float32), given, None, classes=classes, **TRAINING)
+    assert head.link == link_of(trainer)
+    assert head.classes == (tuple(sorted(classes)) or ("value",))
     assert (head.encoder, head.version, head.ledger_seq) == ("e", 4, 9)
     assert (head.labels_seen, head.fitted_on, head.dim) == (60, 60, 7)
-    predicted = head.probabilities(features).argmax(axis=1)
-    assert np.mean([head.classes[k] == label for k, label in zip(predicted, labels, strict=True)]) > 0.9
+    outputs = head.probabilities(features)
+    predicted = outputs[:, 0].round().astype(int) if head.link == "identity" else outputs.argmax(axis=1)
+    assert np.mean([f"c{k}" == label for k, label in zip(predicted, labels, strict=True)]) > 0.9
 
 
 def test_the_posterior_is_a_covariance_and_saves(trainer: Trainer, tmp_path) -> None:
     features, labels = data()
-    head = trainer.fit(features, labels, None, classes=sorted(set(labels)), **TRAINING)
+    given, classes = told(trainer, labels)
+    head = trainer.fit(features, given, None, classes=classes, **TRAINING)
     assert np.array_equal(head.covariance, head.covariance.T)
-    values = np.linalg.eigvalsh(head.covariance)
+    own = head.covariance[:-1, :-1] if head.link == "identity" else head.covariance  # there the bias has its own prior
+    values = np.linalg.eigvalsh(own)
     assert values.min() > 0
     assert values.max() <= (1 + 1e-9) / head.prior
     head.save(tmp_path / "head")
@@ -47,17 +63,18 @@ def test_the_posterior_is_a_covariance_and_saves(trainer: Trainer, tmp_path) -> 
 def test_it_is_a_function_of_its_arguments(trainer: Trainer) -> None:
     features, labels = data()
     before = features.copy()
-    heads = [trainer.fit(features, labels, None, classes=["c0", "c1", "c2"], **TRAINING) for _ in range(2)]
-    backwards = trainer.fit(features, labels, np.ones(60), classes=["c2", "c1", "c0"], **TRAINING)
+    given, classes = told(trainer, labels)
+    heads = [trainer.fit(features, given, None, classes=sorted(classes), **TRAINING) for _ in range(2)]
+    backwards = trainer.fit(features, given, np.ones(60), classes=sorted(classes)[::-1], **TRAINING)
     assert len({head.digest() for head in [*heads, backwards]}) == 1
     assert np.array_equal(features, before)
 
 
-def test_one_class_and_classes_without_labels(trainer: Trainer) -> None:
+def test_one_class_and_classes_without_labels(classifier: Trainer) -> None:
     features, labels = data(classes=1)
-    alone = trainer.fit(features, labels, None, classes=["c0"], **TRAINING)
+    alone = classifier.fit(features, labels, None, classes=["c0"], **TRAINING)
     assert (alone.probabilities(features) == 1).all()
-    wider = trainer.fit(features, labels, None, classes=["c0", "later"], **TRAINING)
+    wider = classifier.fit(features, labels, None, classes=["c0", "later"], **TRAINING)
     assert (wider.probabilities(features)[:, 0] > 0.5).all()
     assert np.isfinite(wider.weight).all()
 
@@ -81,9 +98,10 @@ def test_one_class_and_classes_without_labels(trainer: Trainer) -> None:
 )
 def test_bad_input_is_a_label_error_that_names_it(trainer: Trainer, change, named: str) -> None:
     features, labels = data()
-    features, labels, weights = change(features, labels, np.ones(60))
+    given, classes = told(trainer, labels)
+    features, labels, weights = change(features, given, np.ones(60))
     with pytest.raises(LabelError, match=named):
-        trainer.fit(features, labels, weights, classes=["c0", "c1", "c2"], **TRAINING)
+        trainer.fit(features, labels, weights, classes=classes, **TRAINING)
 
 
 def put(array: np.ndarray, where, value: float) -> np.ndarray:
