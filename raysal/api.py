@@ -310,7 +310,7 @@ def agreed(pool: Pool, labels: Sequence[Label]) -> Known:
     items = [
         Labelled(id=id, key=state.key, label=found[0], weight=found[1], seq=state.decided, round=None)
         for id, state in sorted(states.items())
-        if (found := state.agreed()) is not None
+        if (found := state.counted()) is not None
     ]
     return Known(items=items, taken=np.array(sorted(states), np.int64))
 

@@ -170,6 +170,8 @@ class UpdateConfig(_Section):
     """Steps of the mean over everything labeled, when a round begins; with 0 it moves by the new labels alone."""
     classes: tuple[str, ...] = ()
     """Classes known from the start; others join when their first label comes."""
+    disputed: Literal["leave", "votes"] = "leave"
+    """What annotators disagree about trains nothing, or (`votes`) every answer by its share of their weights."""
 
 
 class RoundsConfig(_Section):

@@ -18,6 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from raysal.errors import Damaged, RunError
 from raysal.store import fsync_path, temporary_name
 
@@ -192,10 +195,15 @@ class EventLog:
             if written != self.tip:
                 raise Damaged(self.path, f"it ends at event {self.tip}, {written} were written", RESTORE)
 
-    def events(self, upto: int, touched_since: int | None = None) -> Iterator[Event]:
-        """The events with seq <= `upto`; only those of items that have one after `touched_since`, if
-        given."""
-        query, arguments = f"SELECT {COLUMNS} FROM events WHERE seq <= ?", [upto]
+    def events(
+        self, upto: int, touched_since: int | None = None, ids: NDArray[np.int64] | None = None
+    ) -> Iterator[Event]:
+        """The events with seq <= `upto`; only those of items that have one after `touched_since`, or are among `ids`,
+        if given."""
+        query, arguments = f"SELECT {COLUMNS} FROM events WHERE seq <= ?", list[object]([upto])
+        if ids is not None:
+            query += " AND id IN (SELECT value FROM json_each(?))"
+            arguments.append(json.dumps(ids.tolist()))
         if touched_since is not None:
             query += " AND id IN (SELECT id FROM events WHERE seq > ? AND seq <= ?)"
             arguments += [touched_since, upto]

@@ -7,10 +7,21 @@ import math
 from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from raysal.errors import LabelError, RunError
 from raysal.label.events import Draft, Event
 from raysal.label.records import State, checked_key
+
+
+class Counted(NamedTuple):
+    """What an item is to a training set."""
+
+    label: str
+    """what all agree on, or what most of the weight is for; ties to the first by name"""
+    weight: float
+    shares: tuple[tuple[str, float], ...] = ()
+    """of the weight, by label, where they do not agree"""
 
 
 @dataclass(slots=True)
@@ -50,12 +61,20 @@ class ItemState:
             return "skipped"
         return "leased" if self.leased else "unlabeled"
 
-    def agreed(self) -> tuple[str, float] | None:
-        """The label and the sum of its weights, exact and therefore independent of the order they came in."""
-        if self.state() != "labeled":
-            return None
+    def counted(self, votes: bool = False) -> Counted | None:
+        """The label and the sum of its weights, exact and therefore independent of the order they came in. With `votes`
+        those who disagree share the item by their weights; without, it counts for nothing, as one without a label.
+        """
         held = list(self.labels().values())
-        return str(held[0][0]), math.fsum(weight for _, weight in held)
+        names = sorted({str(label) for label, _ in held})
+        if not held or (len(names) > 1 and not votes):
+            return None
+        weight = math.fsum(weight for _, weight in held)
+        if len(names) == 1:
+            return Counted(names[0], weight)
+        each = {name: math.fsum(weight for label, weight in held if label == name) for name in names}
+        most = max(names, key=lambda name: each[name])  # the first of several
+        return Counted(most, weight, tuple((name, each[name] / weight) for name in names))
 
 
 def fold(items: dict[int, ItemState], events: Iterable[Event]) -> dict[int, ItemState]:

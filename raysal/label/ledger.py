@@ -167,8 +167,11 @@ class Ledger:
         self._catch_up()
         return self._log.tip
 
-    def labels(self, upto: int | None = None, ids: NDArray[np.int64] | None = None) -> list[Labelled]:
+    def labels(
+        self, upto: int | None = None, ids: NDArray[np.int64] | None = None, *, votes: bool = False
+    ) -> list[Labelled]:
         """The items all agree on, by id; as they stood at event `upto`, if given; of `ids` alone, if given.
+        `votes` adds the disputed ones, with shares.
 
         Raises:
             Damaged: the ledger ends before `upto`, so it is older than what refers to it.
@@ -176,12 +179,12 @@ class Ledger:
         self._catch_up()
         items = self._items
         if upto is not None and self._seen(upto) != self._log.tip:
-            items = fold({}, self._log.events(upto))
+            items = fold({}, self._log.events(upto, ids=ids))
         asked = items if ids is None else [id for id in ids.tolist() if id in items]
-        found = [(id, item, agreed) for id in sorted(asked) if (agreed := (item := items[id]).agreed()) is not None]
+        found = [(id, item, counted) for id in sorted(asked) if (counted := (item := items[id]).counted(votes))]
         return [
-            Labelled(id=id, key=item.key, label=label, weight=weight, seq=item.decided, round=item.round)
-            for id, item, (label, weight) in found
+            Labelled(id=id, key=item.key, seq=item.decided, round=item.round, **counted._asdict())
+            for id, item, counted in found
         ]
 
     def answers(self) -> list[Label]:
@@ -197,8 +200,9 @@ class Ledger:
             if text is not None
         ]
 
-    def changed_since(self, seq: int, upto: int | None = None) -> Changes:
-        """How the training set differs between event `seq` and now, or event `upto`. False if it does not.
+    def changed_since(self, seq: int, upto: int | None = None, *, votes: bool = False) -> Changes:
+        """How the training set differs between event `seq` and now, or event `upto`. False if it does not. With `votes`
+        disputed items are in it.
 
         Raises:
             Damaged: the ledger ends before `seq` or `upto`.
@@ -209,13 +213,14 @@ class Ledger:
         before = fold({}, (event for event in events if event.seq <= seq))
         found: dict[str, list[int]] = {"new": [], "corrected": [], "lost": [], "reweighted": []}
         for id, item in fold({}, events).items():
-            now, then = item.agreed(), before[id].agreed() if id in before else None
+            now, then = item.counted(votes), before[id].counted(votes) if id in before else None
             if now == then:
                 continue
             if now is None or then is None:
                 found["lost" if now is None else "new"].append(id)
             else:
-                found["corrected" if now[0] != then[0] else "reweighted"].append(id)
+                same = (now.label, now.shares) == (then.label, then.shares)
+                found["reweighted" if same else "corrected"].append(id)
         return Changes(**{name: _sorted_ids(ids) for name, ids in found.items()})
 
     def excluded(self) -> NDArray[np.int64]:

@@ -32,8 +32,8 @@ class Told:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labelled:
-    """An item all its annotators agree on. `seq` is the newest event that made it so, `round` the last that
-    leased it."""
+    """An item all its annotators agree on, or where votes count, one they share. `seq` is the newest event that made it
+    so, `round` the last that leased it."""
 
     id: int
     key: str
@@ -41,16 +41,29 @@ class Labelled:
     weight: float
     seq: int
     round: int | None
+    shares: tuple[tuple[str, float], ...] = ()
+    """where they do not agree, the share of the weight for every label; `label` is then the one with most"""
+
+    @property
+    def answer(self) -> str | dict[str, float]:
+        """What a trainer is told."""
+        return dict(self.shares) if self.shares else self.label
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every label that somebody gave."""
+        return tuple(name for name, _ in self.shares) or (self.label,)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Changes:
-    """Ids int64, sorted, by how their part in the training set differs between two points of the ledger."""
+    """Ids int64, sorted, by how their part in the training set differs between two points of the ledger. Where votes
+    count, disputed items are in it and shared ones "agree" on their shares."""
 
     new: NDArray[np.int64]
     """Agreed now, and not then: their evidence can be added."""
     corrected: NDArray[np.int64]
-    """Agreed on another label then."""
+    """Agreed on another label then, or shared otherwise."""
     lost: NDArray[np.int64]
     """Agreed then, and not now: withdrawn, skipped or disputed."""
     reweighted: NDArray[np.int64]
