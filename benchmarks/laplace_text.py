@@ -24,7 +24,8 @@ import numpy as np
 from raysal.embed.sentence import Sentence
 
 SECTIONS = (
-    "admin", "database", "editors", "electronics", "fonts", "games", "graphics", "mail", "math", "net", "science", "sound",
+    "admin", "database", "editors", "electronics", "fonts", "games",
+    "graphics", "mail", "math", "net", "science", "sound",
 )  # fmt: skip
 BATCH = 256
 

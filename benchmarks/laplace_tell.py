@@ -1,0 +1,93 @@
+"""What `Session.tell` of one label takes, for pools of several sizes: part of `benchmarks.laplace update`."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import random_pool
+from raysal import Session
+from raysal.refresh import follow, gather_labelled, vectors
+from raysal.update import Logistic, update
+
+DIM, CLASSES, LABELS = 256, 10, 1000
+
+
+def tells(sizes: list[int], count: int, folder: Path | None) -> Iterator[dict[str, Any]]:
+    """For each size of a pool: seconds of `count` tells of one label each, after the first 1,000."""
+    for rows in sizes:
+        if folder is None:
+            with tempfile.TemporaryDirectory() as own:
+                yield measured(Path(own), rows, count)
+        else:
+            yield measured(folder, rows, count)
+
+
+def measured(folder: Path, rows: int, count: int) -> dict[str, Any]:
+    """Median seconds of the whole `tell` of an item that was asked for, of `follow`, which is the head's part of it
+    (news from the ledger, its vector, the move), of the closed-form step alone, and of a new fit of as many labels."""
+    pool = random_pool(folder / f"random-{rows}", rows, DIM)
+    rng = np.random.default_rng(3)
+    weight = rng.normal(size=(CLASSES, DIM))
+    first = np.sort(rng.choice(rows, LABELS, replace=False))
+    times: dict[str, list[float]] = {"tell": [], "follow": [], "update": []}
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as run,
+        Session(Path(run) / "run", pool, select={"name": "top_score"}, update={"mode": "laplace"}) as session,
+    ):
+
+        def named(ids: list[int]) -> list[str]:
+            logits = vectors(session.fleet, DIM, np.array(ids, np.int64)) @ weight.T
+            return [f"class-{c}" for c in logits.argmax(1)]
+
+        session.tell(dict(zip((f"row-{i}" for i in first), named(first.tolist()), strict=True)))
+        batch = session.query(count + 1)
+        answers = dict(zip(sorted(batch.ids), named(sorted(batch.ids)), strict=True))
+        for place, (id, key) in enumerate(zip(batch.ids, batch.keys, strict=True)):
+            before = session.head
+            assert before is not None
+            whole = seconds_of(lambda: session.tell({key: answers[id]}))  # noqa: B023  # called at once
+            part = seconds_of(lambda: follow(before, session.fleet, session.ledger, session.config))  # noqa: B023
+            vector = vectors(session.fleet, DIM, np.array([id], np.int64))
+            step = seconds_of(lambda: update(before, vector, [answers[id]], ledger_seq=0))  # noqa: B023
+            if place:  # the first one starts things
+                for name, seconds in (("tell", whole), ("follow", part), ("update", step)):
+                    times[name].append(seconds)
+        head = session.head
+        assert head is not None
+        assert head.fitted_on == LABELS  # every label after the first 1,000 was taken in closed form
+        assert head.labels_seen == LABELS + count + 1
+        known = gather_labelled(session.fleet, DIM, session.ledger.labels()[:LABELS])
+        trainer = Logistic()
+        fits = [
+            seconds_of(
+                lambda: trainer.fit(
+                    known.vectors,
+                    list(known.classes),
+                    None,
+                    classes=head.classes,
+                    encoder="",
+                    version=0,
+                    ledger_seq=0,
+                    seed=0,
+                )
+            )
+            for _ in range(6)
+        ][1:]
+    return {
+        "rows": rows,
+        "refit_s": statistics.median(fits),
+        **{f"{name}_s": statistics.median(values) for name, values in times.items()},
+    }
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
