@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +14,7 @@ from raysal import rng
 from raysal.errors import ConfigError, LabelError
 from raysal.update.answers import check_names
 from raysal.update.base import NOTHING, Context
+from raysal.update.calibration import fit_temperature
 from raysal.update.evidence import Answer, Evidence, gather_evidence, mean_square
 from raysal.update.head import Head
 from raysal.update.likelihood import Curvature, Link, Weighting, responses, total_loss
@@ -61,11 +62,13 @@ class Logistic:
     max_iter: int = 500
     tol: float = 1e-6
     """Largest coordinate of the scaled mean gradient at which to stop; leaves about 1e-5 in a probability."""
+    temperature: float | Literal["cv"] = 1.0
+    """What outputs are divided by before they become probabilities; `cv` takes the one under which held-out labels are
+    likeliest, for as many fits as there are `folds`."""
 
     def __post_init__(self) -> None:
         numbers: list[tuple[str, object]] = [("tol", self.tol), *(("grid", value) for value in self.grid)]
-        if self.l2 != "cv":
-            numbers.append(("l2", self.l2))
+        numbers += [(name, value) for name in ("l2", "temperature") if (value := getattr(self, name)) != "cv"]
         for name, value in numbers:
             if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"update.trainer.{name}", f"{value!r} is not a finite number above 0")
@@ -135,6 +138,7 @@ class Logistic:
             ledger_seq=ledger_seq,
             link=self.link,
             mass=mass,
+            temperature=self.choose_temperature(evidence, l2, seed),
         )
 
     def posterior(self, evidence: Evidence, mean: NDArray[np.float64], prior: float) -> Posterior:
@@ -155,20 +159,39 @@ class Logistic:
         named = self.alike(evidence.targets)
         if (named == named[0]).all():
             return grid[len(grid) // 2]
-        fold_of = deal_folds(named, self.folds, seed)
         losses = np.zeros(len(grid))
         square = mean_square(evidence)
-        rows = _padded(evidence, math.sqrt(square))
-        for fold in range(int(fold_of.max()) + 1):
-            held, kept = fold_of == fold, fold_of != fold
-            train = evidence.take(kept)
-            design = Design(rows[kept], train.weights)
+        for held, train, rows, design in self._dealt(evidence, seed):
             for place, l2 in enumerate(grid):
                 solution = self._solve(design, train, l2 * square, max(self.tol, COARSE))
                 losses[place] += total_loss(
-                    self.link, rows[held] @ solution.T, evidence.targets[held], evidence.weights[held]
+                    self.link, rows @ solution.T, evidence.targets[held], evidence.weights[held]
                 )
         return grid[int(losses.argmin())]
+
+    def choose_temperature(self, evidence: Evidence, l2: float, seed: int) -> float:
+        """The temperature: as given, or with `cv` the one under which labels are likeliest to heads that were fitted
+        without their fold. 1 while labels are fewer than twice the folds, or all alike: those say nothing of it."""
+        if not isinstance(self.temperature, str):
+            return self.temperature
+        named = self.alike(evidence.targets)
+        if len(evidence) < 2 * self.folds or (named == named[0]).all():
+            return 1.0
+        outputs, square = np.zeros_like(evidence.targets), mean_square(evidence)
+        for held, train, rows, design in self._dealt(evidence, seed):
+            outputs[held] = rows @ self._solve(design, train, l2 * square, max(self.tol, COARSE)).T
+        return fit_temperature(outputs, evidence.targets, evidence.weights, self.link)
+
+    def _dealt(
+        self, evidence: Evidence, seed: int
+    ) -> Iterator[tuple[NDArray[np.bool_], Evidence, NDArray[np.float64], Design]]:
+        """Fold by fold: which items [n] are held out, the rest, the held-out rows, and the rest ready to be fitted."""
+        fold_of = deal_folds(self.alike(evidence.targets), self.folds, seed)
+        rows = _padded(evidence, math.sqrt(mean_square(evidence)))
+        for fold in range(int(fold_of.max()) + 1):
+            held = fold_of == fold
+            train = evidence.take(~held)
+            yield held, train, rows[held], Design(rows[~held], train.weights)
 
     def alike(self, targets: NDArray[np.float64]) -> NDArray[np.int64]:
         """A number [n] for each item, the same for those that folds should share out evenly: its likeliest class."""

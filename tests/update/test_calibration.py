@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysal.errors import UserError
+from raysal.errors import ConfigError, UserError
+from raysal.update import Head, Logistic, MultiLabel, gather_evidence
 from raysal.update.calibration import COLDEST, HOTTEST, expected_calibration_error, fit_temperature
 from raysal.update.likelihood import responses, softmax, total_loss
+from raysal.update.logistic import deal_folds
 
 
 def sampled(n: int, classes: int, seed: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -95,3 +97,48 @@ def test_bad_input_is_named_and_nothing_is_not_a_number():
     with pytest.raises(UserError, match="below 1"):
         expected_calibration_error(np.array([0.5]), np.array([1]), 0)
     assert np.isnan(expected_calibration_error(np.empty(0), np.empty(0)))
+
+
+def overlapping(n: int, classes: int = 3, several: bool = False) -> tuple[np.ndarray, list[str]]:
+    rng = np.random.default_rng(0)
+    which = rng.integers(classes, size=n)
+    x = np.eye(classes, 8)[which] + rng.normal(size=(n, 8))
+    names = [f"c{k}" for k in which]
+    return x, [f"{name}|d" if several and i % 2 else name for i, name in enumerate(names)]
+
+
+def fit(trainer: Logistic, n: int, several: bool = False, classes: int = 3) -> Head:
+    x, labels = overlapping(n, classes, several)
+    names = ["c0", "c1", "c2", *(["d"] if several else [])]
+    return trainer.fit(x, labels, None, classes=names, encoder="e", version=0, ledger_seq=0, seed=3)
+
+
+@pytest.mark.parametrize("trainer", [Logistic, MultiLabel])
+def test_a_fitted_temperature_is_that_of_the_folds_and_nothing_else_changes(trainer):
+    several = trainer is MultiLabel
+    plain, found = fit(trainer(l2=1e-4), 60, several), fit(trainer(l2=1e-4, temperature="cv"), 60, several)
+    np.testing.assert_array_equal(plain.mean, found.mean)
+    assert plain.temperature == 1
+    assert found.temperature > 1.1  # so weak a penalty makes a head too sure of itself
+    x, labels = overlapping(60, several=several)
+    evidence = gather_evidence(x, labels, None, found.classes, found.link)
+    fold_of = deal_folds(trainer().alike(evidence.targets), 5, 3)
+    outputs = np.zeros_like(evidence.targets)
+    square = (x**2).mean()
+    for fold in range(5):
+        kept = fold_of != fold
+        own = (x[kept] ** 2).mean()  # the penalty of a fit is relative to its own features
+        head = trainer(l2=1e-4 * square / own, tol=1e-8).fit(
+            x[kept], [labels[i] for i in np.flatnonzero(kept)], None,
+            classes=found.classes, encoder="e", version=0, ledger_seq=0, seed=0,
+        )  # fmt: skip
+        outputs[~kept] = head.logits(x[~kept])
+    assert found.temperature == pytest.approx(fit_temperature(outputs, evidence.targets, None, found.link), rel=0.02)
+
+
+def test_too_few_labels_or_one_class_leave_the_temperature_at_one():
+    assert fit(Logistic(temperature="cv"), 9).temperature == 1
+    assert fit(Logistic(temperature="cv"), 40, classes=1).temperature == 1
+    assert fit(Logistic(temperature=2.0), 9).temperature == 2
+    with pytest.raises(ConfigError, match=r"update\.trainer\.temperature"):
+        Logistic(temperature=0.0)
