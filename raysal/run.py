@@ -102,14 +102,14 @@ def validate(config: RunConfig) -> None:
     from raysal.select import SELECTORS
     from raysal.update import TRAINERS
 
-    config.narrow.build("narrow", NARROWERS)
+    narrower = config.narrow.build("narrow", NARROWERS)
     config.select.build("select", SELECTORS)
     if config.start.build("start", SELECTORS).needs_head:
         raise ConfigError("start", f"{config.start.name!r} needs labels, and the start has none", 'start = "typiclust"')
     config.oracle.build("oracle", ORACLES)
     if config.rounds.control and config.oracle.name == "files":
         raise ConfigError("rounds.control", "a control arm needs an oracle that answers", 'oracle = "simulated"')
-    config.update.trainer.build("update.trainer", TRAINERS)
+    wants_index(narrower, config.update.trainer.build("update.trainer", TRAINERS))
     if config.source is not None and config.encoder is not None:
         config.source.build("source", SOURCES)
         config.encoder.build("encoder", ENCODERS)

@@ -7,7 +7,6 @@ ledger).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from raysal.label import ORACLES, Ledger, Oracle, Told, as_labels, revealing
 from raysal.label.records import STATES
 from raysal.narrow import NARROWERS, NarrowTask, narrow, wants_index
 from raysal.pool import Pool, open_pool
-from raysal.refresh import Refreshed, follow, refresh
+from raysal.refresh import Refreshed, counted, follow, link_for, plainly, refresh
 from raysal.rng import derive
 from raysal.rundir import Batch, RunDir, batch_table
 from raysal.select import SELECTORS, Picks, Task, select
@@ -99,10 +98,11 @@ class Session:
         self._selector = self.config.select.build("select", SELECTORS)
         self._start = self.config.start.build("start", SELECTORS)
         self._trainer = self.config.update.trainer.build("update.trainer", TRAINERS)
+        self._link = link_for(self.config, self._trainer)
         self.oracle: Oracle = self.config.oracle.build("oracle", ORACLES).bind(self.pool, self.config.seed)
         self._ledger: Ledger | None = None
         if not visit:
-            if wants_index(self._narrower):
+            if wants_index(self._narrower, self._trainer):
                 check_index(self.pool, self.config.index)
             self.run.begin(self.config)
             with locked(self.dir, "run"):
@@ -180,7 +180,7 @@ class Session:
         """Where the run stands. Reads the ledger and the records; starts and makes nothing."""
         there = self.run.ledger.exists() or self.rounds > 0
         counts = self.ledger.counts() if there else dict.fromkeys(STATES, 0)
-        classes = Counter(item.label for item in self.ledger.labels()) if there else Counter[str]()
+        classes = counted(self.ledger.labels(), self._link) if there else {}
         rounds, closing = self.rounds, self.final() if there else None
         last = closing or (self.record(rounds - 1) if rounds else {})
         return Status(
@@ -193,7 +193,7 @@ class Session:
             waiting=counts["leased"],
             skipped=counts["skipped"],
             disputed=counts["disputed"],
-            classes=dict(sorted(classes.items())),
+            classes=classes,
             accuracy=(last.get("evaluation") or {}).get("accuracy"),
             finished=closing is not None,
         )
@@ -281,7 +281,7 @@ class Session:
         Raises:
             LabelError: a key is not in the pool, or a label or weight cannot be accepted.
         """
-        given = as_labels(labels)
+        given = plainly(as_labels(labels), self._link)
         ids = self._ids_of([label.key for label in given])
         told = self.ledger.tell([(ids[label.key], label) for label in given])
         self._follow()

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
 from raysal.pool import Pool
-from raysal.update.lens import TILE, Lens, Through
+from raysal.update.lens import TILE, Lens, Through, alike
 
 BLOCK = 4096
 """Rows of a block. 4096 x 256 float32 is 4 MB: large enough to feed the product, small enough for the
@@ -129,7 +129,7 @@ class Partition:
 
     def look_through(self, lens: Lens | None) -> None:
         """Have vectors read as `lens` shows them, until it is told otherwise or the program ends."""
-        if lens is not None and self._through is not None and self._through.lens.same_as(lens):
+        if lens is not None and self._through is not None and alike(self._through.lens, lens):
             return
         if lens is not None and lens.pool_dim != self._pool_dim:
             sizes = f"{lens.pool_dim} numbers", f"{self._pool_dim} numbers"

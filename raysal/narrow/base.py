@@ -11,21 +11,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.config import IndexConfig
+from raysal.errors import ConfigError
 from raysal.fleet import Fleet
 from raysal.index import Index, coverage, index_neighbours, renewal, with_index
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.sweep import Neighbours, Search, Sweep, SweepRequest, sweep
-from raysal.update import Head
+from raysal.update import Head, Link
+from raysal.update.answers import names_in
+from raysal.update.lens import has_lens
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledVectors:
-    """The labelled items, in id order: ids [n], vectors float32 [n, d], classes [n]."""
+    """The labelled items, in id order: ids [n], vectors float32 [n, d], and the text of their labels [n], which says
+    what it says under `link`."""
 
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
     classes: Sequence[str]
+    link: Link = "softmax"
+
+    def by_class(self) -> dict[str, NDArray[np.int64]]:
+        """The rows of every class, ascending, by name. With several labels at once an item is of each of its labels,
+        and one that has none is of no class; numbers are all of one, `value`."""
+        rows: dict[str, list[int]] = {}
+        for row, text in enumerate(self.classes):
+            for name in names_in(text, self.link):
+                rows.setdefault(name, []).append(row)
+        return {name: np.array(rows[name], np.int64) for name in sorted(rows)}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -116,10 +130,27 @@ class OneSweep(ABC):
         return found, self.narrowed(fleet, task, found)
 
 
-def wants_index(narrower: Narrower) -> bool:
-    """Whether rounds of a narrower may search the pool's index; one that does not say does not."""
+def wants_index(narrower: Narrower, trainer: object = None) -> bool:
+    """Whether rounds of a narrower may search the pool's index; one that does not say does not.
+
+    Raises:
+        ConfigError: they may, and heads of the trainer look through a lens.
+    """
     asks = getattr(narrower, "wants_index", None)
-    return asks is not None and bool(asks())
+    if asks is None or not asks():
+        return False
+    refuse_lens(has_lens(trainer))
+    return True
+
+
+def refuse_lens(lens: bool) -> None:
+    """
+    Raises:
+        ConfigError: there is, or will be, a lens: an index is over the pool's own vectors.
+    """
+    if lens:
+        problem = "an index is over the pool's own vectors, and the head looks at them through a hidden layer"
+        raise ConfigError("narrow.search", problem, 'search = "exact", or a trainer without a hidden layer')
 
 
 def look(fleet: Fleet, task: NarrowTask, request: SweepRequest) -> Sweep:
@@ -131,10 +162,12 @@ def look(fleet: Fleet, task: NarrowTask, request: SweepRequest) -> Sweep:
 
     Raises:
         PoolError: the index asked for does not exist, is damaged, or of another encoder.
+        ConfigError: an index is asked for, and the head has a lens.
     """
     request = replace(request, sample=max(request.sample, task.k), key=derive(task.key, "sample"))
     if not any(search.by == "index" for search in request.searches):
         return swept(fleet, task, request)
+    refuse_lens(task.head is not None and task.head.lens is not None)
     return with_index(task.pool, lambda index: look_by(fleet, task, request, index))
 
 

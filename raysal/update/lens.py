@@ -57,13 +57,6 @@ class Lens:
         """d, the length of the vectors it is held over."""
         return int(self.weight.shape[1])
 
-    def same_as(self, other: Lens | None) -> bool:
-        """Whether it shows everything as the other does, to the bit. O(m d)."""
-        if other is self:
-            return True
-        pairs = () if other is None else ((self.weight, other.weight), (self.bias, other.bias))
-        return bool(pairs) and all(np.array_equal(mine, theirs) for mine, theirs in pairs)
-
     def see(self, vectors: NDArray[Any]) -> NDArray[np.float16]:
         """Hidden features [n, m] of vectors [n, d], bit for bit what a partition on a CPU yields. O(n m d).
 
@@ -105,6 +98,18 @@ class Through:
         # Infinity times a negative weight would be cut to a sound-looking 0.
         seen += (tile * 0.0).sum(1, keepdim=True)
         return seen.half().float()
+
+
+def alike(one: Lens | None, other: Lens | None) -> bool:
+    """Whether two lenses, or none, show everything alike, to the bit. O(m d)."""
+    if one is None or other is None:
+        return one is other
+    return one is other or (np.array_equal(one.weight, other.weight) and np.array_equal(one.bias, other.bias))
+
+
+def has_lens(trainer: object) -> bool:
+    """Whether heads of a trainer look through a lens; one that does not say so makes none."""
+    return bool(getattr(trainer, "lens", False))
 
 
 def frozen(value: NDArray[Any], name: str) -> NDArray[np.float64]:
