@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal.config import RunConfig
+from raysal.errors import ConfigError, LabelError, PoolError
 from raysal.fleet import Fleet, vectors_through
 from raysal.label import Ledger
 from raysal.label.records import Changes, Labelled
@@ -19,19 +21,23 @@ from raysal.rng import derive
 from raysal.rundir import RunDir
 from raysal.sweep.best import best_of
 from raysal.sweep.sweep import sample_partition
+from raysal.types import Label
 from raysal.update import (
+    Answer,
     Context,
     Evidence,
     Head,
+    Link,
     Trainer,
     gather_evidence,
     gone_astray,
+    link_of,
     needs_refit,
     update,
     wanted_sample,
-    widen,
 )
-from raysal.update.evidence import shares_of
+from raysal.update.answers import check_names, names_in, plain
+from raysal.update.laplace import admit
 from raysal.update.lens import Lens
 
 
@@ -63,49 +69,58 @@ class Refreshed:
 def refresh(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trainer, config: RunConfig) -> Refreshed:
     """The head for the next round of `run`. A function of the rounds committed and the ledger, nothing else: what was
     asked for in between leaves no trace. The program of the fleet has begun: what is excluded is no one's sample. From
-    here on the fleet looks through the head's lens, and so are the labelled items seen that are handed on."""
-    round, seq = run.rounds, ledger.head_seq
-    items = ledger.labels(upto=seq)
-    last = run.head(round - 1) if round else None
+    here on the fleet looks through the head's lens, and so are the labelled items seen that are handed on.
+
+    Raises:
+        FingerprintMismatch: the last head, or that of the trainer, takes the vectors of another encoder.
+        LabelError: a label cannot be learnt from.
+        PoolError: a labelled item has no usable vector.
+    """
+    round, seq, link, votes = run.rounds, ledger.head_seq, link_of(trainer), config.update.disputed == "votes"
+    items = ledger.labels(upto=seq, votes=votes)
+    last = head_of(run, pool, round - 1)
     known = gather_labelled(fleet, pool.dim, items, None if last is None else last.lens)
     fitted_round = run.record(round - 1)["fitted_round"] if round else None
 
     def done(head: Head | None, decision: str, fitted: int | None, previous: Head | None = last) -> Refreshed:
+        seen_as = replace(known, link=link)
         return Refreshed(
-            head=head, known=known, decision=decision, fitted_round=fitted, ledger_seq=seq, previous=previous
+            head=head, known=seen_as, decision=decision, fitted_round=fitted, ledger_seq=seq, previous=previous
         )
 
     if not items:
         return done(None, "no labels yet", None)
-    classes = sorted({*config.update.classes, *known.classes})
+    classes = named(items, link, config.update.classes)
+    answers, weights = _told_of(items)
     reason: str | None = "first labels"
     if last is not None:
-        changes = ledger.changed_since(last.ledger_seq, upto=seq)
+        changes = ledger.changed_since(last.ledger_seq, upto=seq, votes=votes)
         if not changes:
-            before = run.head(round - 2) if round > 1 else None
-            return done(last, "no news", fitted_round, before)
+            return done(last, "no news", fitted_round, head_of(run, pool, round - 2))
         reason = needs_refit(
             last,
-            len(changes.new) + len(changes.corrected) + len(changes.reweighted),
-            last.link != "identity" and bool(set(classes) - set(last.classes)),
+            len(changes),
+            bool(set(classes) - set(last.classes)),
             round - (round if fitted_round is None else fitted_round),
             config.update,
         )
-    weights = np.array([item.weight for item in items])
     if last is not None and reason is None:
-        seen = gather_evidence(known.vectors, known.classes, weights, last.classes, last.link)
-        head = followed(last, fleet, ledger, changes, seq, config, seen if config.update.passes else None)
-        reason = gone_astray(head, seen, config.update)
-        if reason is None:
-            return done(head, told(changes), fitted_round)
+        try:
+            seen = gather_evidence(known.vectors, answers, weights, last.classes, last.link)
+            head = followed(last, fleet, ledger, changes, seq, config, seen if config.update.passes else None)
+            reason = gone_astray(head, seen, config.update)
+            if reason is None:
+                return done(head, told(changes), fitted_round)
+        except (ConfigError, LabelError) as error:  # what a fit cannot take either, it refuses itself
+            reason = f"no closed-form step: {error}"
     if last is not None and last.lens is not None:  # a new fit grinds a new one
         known = gather_labelled(fleet, pool.dim, items)
     head = trainer.fit(
         known.vectors,
-        list(known.classes),
+        answers,
         weights,
         classes=classes,
-        encoder=str(pool.manifest.encoder["fingerprint"]),
+        encoder=encoder_of(pool),
         version=0 if last is None else last.version + 1,
         ledger_seq=seq,
         seed=derive(config.seed, "fit") % 2**32,
@@ -115,22 +130,46 @@ def refresh(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trai
             previous=last,
         ),
     )
+    head.check(encoder_of(pool), pool.dim, "update.trainer")
     if head.lens is not None:
         known = gather_labelled(fleet, pool.dim, items, head.lens)
     return done(head, f"fitted: {reason}", round)
 
 
-def follow(head: Head, fleet: Fleet, ledger: Ledger, config: RunConfig) -> Head:
+def encoder_of(pool: Pool) -> str:
+    """The fingerprint of what made a pool's vectors."""
+    return str(pool.manifest.encoder["fingerprint"])
+
+
+def head_of(run: RunDir, pool: Pool, round: int) -> Head | None:
+    """The head a round was chosen by; None if it had none, or there is no such round.
+
+    Raises:
+        Damaged: it is not the head its record names.
+        FingerprintMismatch: it takes other vectors than those of this pool.
+    """
+    head = run.head(round) if round >= 0 else None
+    if head is not None:
+        head.check(encoder_of(pool), pool.dim, run.path / "rounds" / f"{round:04d}")
+    return head
+
+
+def follow(head: Head, fleet: Fleet, ledger: Ledger, config: RunConfig) -> Head | None:
     """The head moved at once by what the ledger learnt since, in closed form, from these labels alone: classes that are
-    new to it included. Its cost depends neither on the pool nor on the labels it has seen. The next round starts from
-    the head that was committed, not from this one.
+    new to it included. Itself where it learnt nothing; None where that takes a new fit. One round trip for the vectors
+    of these items; the cost depends neither on the pool nor on the number of labels the head has seen. The next round
+    starts from the head that was committed, not from this one.
 
     Raises:
         LabelError: a label cannot be used by this head.
         ConfigError: the head has no closed-form step.
+        PoolError: an item has no usable vector.
     """
     seq = ledger.head_seq
-    return followed(head, fleet, ledger, ledger.changed_since(head.ledger_seq, upto=seq), seq, config, None)
+    changes = ledger.changed_since(head.ledger_seq, upto=seq, votes=config.update.disputed == "votes")
+    if not changes:
+        return head
+    return None if config.update.mode == "retrain" else followed(head, fleet, ledger, changes, seq, config, None)
 
 
 def followed(
@@ -139,28 +178,67 @@ def followed(
     """The head after these changes, which brought the ledger to event `seq`."""
     added = np.concatenate([changes.new, changes.corrected, changes.reweighted])
     taken = np.concatenate([changes.corrected, changes.lost, changes.reweighted])
-    now = ledger.labels(upto=seq, ids=added)
-    then = ledger.labels(upto=head.ledger_seq, ids=taken) if len(taken) else []
-    new, old = (gather_labelled(fleet, head.pool_dim, some, head.lens) for some in (now, then))
-    if head.link == "softmax":
-        head = widen(head, new.classes)
-    elif head.link == "sigmoid":
-        head = widen(head, [name for label in new.classes for name in shares_of(label, 0, "sigmoid")])
+    votes = config.update.disputed == "votes"
+    now = ledger.labels(upto=seq, ids=added, votes=votes)
+    then = ledger.labels(upto=head.ledger_seq, ids=taken, votes=votes) if len(taken) else []
+    head = admit(head, [item.answer for item in now])
+    new, old = (gather_labelled(fleet, head.pool_dim, some, head.lens).vectors for some in (now, then))
+    removed = gather_evidence(old, *_told_of(then), head.classes, head.link) if then else None
+    passes = config.update.passes if seen is not None else 1
     return update(
-        head,
-        new.vectors,
-        new.classes,
-        np.array([item.weight for item in now]),
-        ledger_seq=seq,
-        step=config.update.step,
-        passes=config.update.passes if seen is not None else 1,
-        removed=gather_evidence(
-            old.vectors, old.classes, np.array([item.weight for item in then]), head.classes, head.link
-        )
-        if then
-        else None,
-        seen=seen,
+        head, new, *_told_of(now), ledger_seq=seq, step=config.update.step, passes=passes, removed=removed, seen=seen
     )
+
+
+def _told_of(items: Sequence[Labelled]) -> tuple[list[Answer], NDArray[np.float64]]:
+    """What is known of items, and its weights [n]."""
+    return [item.answer for item in items], np.array([item.weight for item in items])
+
+
+def named(items: Sequence[Labelled], link: Link, known: Sequence[str] = ()) -> list[str]:
+    """The names of the outputs that these labels speak of, and of those `known` before; sorted.
+
+    Raises:
+        LabelError: a label is none of this link; it names the item.
+    """
+    return sorted({*known, *(name for item in items for text in item.texts for name in _names(item, text, link))})
+
+
+def _names(item: Labelled, text: str, link: Link) -> tuple[str, ...]:
+    return names_in(text, link, repr(item.key))
+
+
+def plainly(labels: Sequence[Label], link: Link) -> list[Label]:
+    """Labels in the one spelling of what they say, so that they can be compared.
+
+    Raises:
+        LabelError: a label is none of this link; it names the item.
+    """
+    return [replace(label, label=plain(label.label, link, repr(label.key))) for label in labels]
+
+
+def counted(items: Sequence[Labelled], link: Link) -> dict[str, int]:
+    """How many of the items each output was named for, by name.
+
+    Raises:
+        LabelError: a label is none of this link; it names the item.
+    """
+    counts = Counter(name for item in items for name in names_in(item.label, link, repr(item.key)))
+    return dict(sorted(counts.items()))
+
+
+def link_for(config: RunConfig, trainer: Trainer) -> Link:
+    """What labels of this trainer are.
+
+    Raises:
+        ConfigError: the config speaks of classes where labels are numbers, or of one that cannot be.
+    """
+    link = link_of(trainer)
+    check_names(config.update.classes, link, "update.classes")
+    if link == "identity" and (config.oracle.model_extra or {}).get("noise"):
+        problem = "takes one class for another, and labels are numbers"
+        raise ConfigError("oracle.noise", problem, "leave it out")
+    return link
 
 
 def told(changes: Changes) -> str:
@@ -191,6 +269,15 @@ def vectors(fleet: Fleet, dim: int, ids: NDArray[np.int64], lens: Lens | None = 
 
 def gather_labelled(fleet: Fleet, dim: int, items: Sequence[Labelled], lens: Lens | None = None) -> LabelledVectors:
     """The vectors of labelled items, in id order, as `vectors` has them. One round trip; memory for the labelled
-    only."""
+    only.
+
+    Raises:
+        PoolError: one is not finite; it names the item.
+    """
     ids = np.array([item.id for item in items], np.int64)
-    return LabelledVectors(ids=ids, vectors=vectors(fleet, dim, ids, lens), classes=[item.label for item in items])
+    found = vectors(fleet, dim, ids, lens)
+    broken = ~np.isfinite(found).all(axis=1)
+    if broken.any():
+        problem = "has a label, and its vector is not finite numbers"
+        raise PoolError(repr(items[int(broken.argmax())].key), problem, "embed it again, or withdraw its label")
+    return LabelledVectors(ids=ids, vectors=found, classes=[item.label for item in items])

@@ -92,16 +92,16 @@ def label_text(where: str, value: object) -> str | None:
     """The label a cell holds, stripped; None where it is empty.
 
     Raises:
-        LabelError: the cell holds a truth value, a fraction or something nested; `where` names it.
+        LabelError: the cell holds a truth value, infinity or something nested; `where` names it.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+    if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and math.isfinite(value)):
+        value = str(value)  # a number is what is learnt, or the name of a class
     if not isinstance(value, str):
-        raise LabelError(where, f"{value!r} cannot be a label", "labels are text or whole numbers")
+        raise LabelError(where, f"{value!r} cannot be a label", "labels are text or numbers")
     return value.strip() or None
 
 

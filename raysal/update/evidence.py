@@ -15,8 +15,11 @@ from raysal.update.likelihood import Link
 
 Answer = str | Mapping[str, float]
 """What is known of an item: the name of its class; or shares of several (annotators' votes, probabilities), which count
-as shares of one label. With several labels at once, their names with | between them (- for none of them), or a
-probability for each. With numbers, the number as text."""
+as shares of one label. With several labels at once, their names with | between them (- for none of them), or shares of
+such answers, or a probability for each label. With numbers, the number as text, or shares of several, of which the mean
+counts."""
+ROUNDING = 1e-9
+"""By which shares may add up to more than 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,7 @@ def shares_of(label: Answer, row: int, link: Link = "softmax") -> dict[str, floa
         LabelError: a share is not a finite number of at least 0, all are 0, or one of several labels exceeds 1; or it
             is no label of this link (`names_in`).
     """
-    if link == "identity":
+    if link == "identity" and not isinstance(label, Mapping):
         return {str(label): number_in(label, f"row {row}")}
     if isinstance(label, str):
         return dict.fromkeys(names_in(label, link, f"row {row}"), 1.0)
@@ -108,11 +111,18 @@ def shares_of(label: Answer, row: int, link: Link = "softmax") -> dict[str, floa
     if not all(0 <= share <= LARGEST for share in shares.values()):
         raise LabelError(f"row {row}", f"shares {shares} hold one that is not a number of at least 0", "mend it")
     if link == "sigmoid":
-        if max(shares.values(), default=0.0) > 1:
-            raise LabelError(f"row {row}", f"probabilities {shares} exceed 1", "give one in [0, 1] for each label")
-        return shares
+        each: dict[str, float] = {}
+        for text, share in shares.items():
+            for name in names_in(text, link, f"row {row}"):
+                each[name] = each.get(name, 0.0) + share
+        if max(each.values(), default=0.0) > 1 + ROUNDING:
+            raise LabelError(f"row {row}", f"probabilities {each} exceed 1", "give one in [0, 1] for each label")
+        return {name: min(share, 1.0) for name, share in each.items()}
     if total == 0:
         raise LabelError(f"row {row}", "its shares are all 0", "leave the item out")
+    if link == "identity":
+        mean = sum(number_in(text, f"row {row}") * share for text, share in shares.items()) / total
+        return {str(mean): mean}
     return {name: share / total for name, share in shares.items() if share > 0}
 
 
