@@ -8,7 +8,7 @@ ledger).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from raysal.clock import Clock
 from raysal.config import RunConfig, deciding_fields, parse_config
-from raysal.errors import ConfigError, Damaged, LabelError, PoolExhausted, RunError
+from raysal.errors import ConfigError, Damaged, LabelError, PoolError, PoolExhausted, RunError
 from raysal.evaluate import Evaluation, evaluate, hold_out
 from raysal.fleet import Fleet, exclude, open_fleet
 from raysal.index import Report, check_index, first_index
@@ -31,26 +31,8 @@ from raysal.rundir import Batch, RunDir, batch_table
 from raysal.select import SELECTORS, Picks, Task, select
 from raysal.store import locked
 from raysal.sweep import Sweep
-from raysal.types import Label
+from raysal.types import Label, Status
 from raysal.update import TRAINERS, Head
-
-
-@dataclass(frozen=True, kw_only=True)
-class Status:
-    """Where a run stands."""
-
-    run: str
-    pool: str
-    items: int
-    rounds: int
-    asked: int
-    labeled: int
-    waiting: int
-    skipped: int
-    disputed: int
-    classes: Mapping[str, int]
-    accuracy: float | None
-    finished: bool
 
 
 class Session:
@@ -288,9 +270,27 @@ class Session:
         return told
 
     def skip(self, keys: Sequence[str], annotator: str = "") -> int:
-        """Record that somebody will not label these; they are not offered again. Returns how many were news."""
+        """Record that somebody will not label these, which takes back a label of theirs; they are not offered again.
+        Returns how many were news.
+
+        Raises:
+            LabelError: a key is not in the pool.
+        """
         ids = self._ids_of(keys)
-        return sum(self.ledger.skip(ids[key], key, annotator) for key in keys)
+        news = sum(self.ledger.skip(ids[key], key, annotator) for key in keys)
+        self._follow()
+        return news
+
+    def withdraw(self, keys: Sequence[str], annotator: str = "") -> int:
+        """Take back what somebody said of these, labels and skips. Returns how many there were.
+
+        Raises:
+            LabelError: a key is not in the pool.
+        """
+        ids = self._ids_of(keys)
+        news = sum(self.ledger.withdraw(ids[key], annotator) for key in keys)
+        self._follow()
+        return news
 
     def ask_oracle(self, batch: Batch) -> Told:
         """Tell what the run's oracle answers for a batch; what it answered before is not counted again."""
@@ -322,7 +322,8 @@ class Session:
     @property
     def head(self) -> Head | None:
         """The head after every label told so far; None before the first. Looking leaves no trace in the run."""
-        if self._live is None or self._live.ledger_seq != self.ledger.head_seq:
+        self._follow()
+        if self._live is None:
             self._begin_program(self.fleet)
             self._live = self._refresh().head
         return self._live
@@ -344,9 +345,8 @@ class Session:
         if self._live is None or self._fleet is None:
             return
         try:
-            able = self.config.update.mode == "laplace"
-            self._live = follow(self._live, self._fleet, self.ledger, self.config) if able else None
-        except (LabelError, ConfigError):  # the next round meets it again, and says so
+            self._live = follow(self._live, self._fleet, self.ledger, self.config)
+        except (ConfigError, LabelError, PoolError):  # the next round meets it again, and says so
             self._live = None
 
     def _evaluate(self, fleet: Fleet, head: Head | None) -> Evaluation | None:

@@ -55,3 +55,21 @@ class Label:
     label: str
     annotator: str = ""
     weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Where a run stands."""
+
+    run: str
+    pool: str
+    items: int
+    rounds: int
+    asked: int
+    labeled: int
+    waiting: int
+    skipped: int
+    disputed: int
+    classes: Mapping[str, int]
+    accuracy: float | None
+    finished: bool

@@ -55,6 +55,27 @@ def import_(
     )
 
 
+@app.command("withdraw")
+def withdraw(
+    run: Run,
+    keys: Annotated[list[str], Argument(help="The items' keys.")],
+    annotator: Annotated[str, Option(help="Whose labels; as in the label file they came from.")] = "",
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Take back what an annotator said of some items, labels and skips; they may be offered again."""
+    del json, debug
+    from raysal.cli.visit import visit
+
+    with visit(run) as session:
+        taken = session.withdraw(keys, annotator)
+    whose = f" of {annotator}" if annotator else ""
+    return Outcome(
+        data={"run": str(run), "keys": keys, "annotator": annotator, "withdrawn": taken},
+        view=f"{run}: {taken} of {len(keys)} answers{whose} taken back",
+    )
+
+
 @app.command("export")
 def export(
     run: Run,

@@ -85,7 +85,7 @@ def status(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
     from raysal.cli.visit import visit
     from raysal.errors import PoolError
     from raysal.rundir import RunDir
-    from raysal.session import Status
+    from raysal.types import Status
 
     try:
         with visit(run) as session:

@@ -69,13 +69,8 @@ class Changes:
     reweighted: NDArray[np.int64]
     """The same label with another weight, mostly because another annotator confirmed it."""
 
-    def __bool__(self) -> bool:
-        return self.refit or len(self.new) > 0
-
-    @property
-    def refit(self) -> bool:
-        """Evidence that was counted must be taken back or counted differently: adding is not enough."""
-        return len(self.corrected) + len(self.lost) + len(self.reweighted) > 0
+    def __len__(self) -> int:
+        return len(self.new) + len(self.corrected) + len(self.lost) + len(self.reweighted)
 
 
 LABELS = "pass {key: label}, or a list of raysal.Label"

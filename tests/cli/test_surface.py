@@ -70,6 +70,7 @@ SURFACE = {
     "index stop": ["--name*", "--address"],
     "label export": ["run", "--out/-o*", "--waiting"],
     "label import": ["run", "file", "--pool"],
+    "label withdraw": ["run", "keys", "--annotator"],
     "pool export": ["pool", "--out/-o*"],
     "pool info": ["pool"],
     "pool verify": ["pool"],
