@@ -42,8 +42,10 @@ class AnchorAL(OneSweep):
     Score of an item, `by`: its mean similarity to the anchors that found it (`retrieving`, as in the published code),
     or to all anchors (`all`, as in its text); or, with `nearest`, its similarity to the nearest anchor among all items,
     found by `neighbours` of one anchor or not. Subpool: the `subpool` best, ties to lower id.
-    With no more than `subpool` items available nothing is narrowed. A class without labels has no anchors; rounds mix
-    in a uniform sample of `explore` items so that it can be found at all (0 is the published method).
+    With no more than `subpool` items available nothing is narrowed, nor while no item has a label. With several labels
+    at once an item is of each of its labels, and numbers are one class of anchors. A class without labels has no
+    anchors; rounds mix in a uniform sample of `explore` items so that it can be found at all (0 is the published
+    method).
 
     Cost: C * anchors more columns in the sweep; `all` one small round trip more. Use when classes are rare; for
     balanced pools it only biases towards what is known.
@@ -70,6 +72,8 @@ class AnchorAL(OneSweep):
         if task.available <= self.subpool or len(task.labelled) == 0:
             return SweepRequest()
         anchors = task.labelled.vectors[self.anchor_rows(task)]
+        if not len(anchors):
+            return SweepRequest()
         if self.by == "nearest":
             return SweepRequest(searches=(Search(anchors=anchors, nearest=self.subpool),), sample=self.explore)
         search = Search(anchors=anchors, each=self.neighbours, by=self.search)
@@ -88,7 +92,7 @@ class AnchorAL(OneSweep):
         )
 
     def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
-        unseen = sorted(self.classes.keys() - set(task.labelled.classes))
+        unseen = sorted(self.classes.keys() - task.labelled.by_class().keys())
         missing = f" (no labels yet of: {', '.join(unseen)})" if unseen else ""
         if not found.searches:
             return Narrowed(ids=None, rule=f"all {found.rows}{missing}")

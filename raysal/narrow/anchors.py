@@ -34,7 +34,7 @@ class ClassAnchors:
 @dataclass(frozen=True, kw_only=True)
 class Members:
     """The labelled items of one class: ids [n] ascending, vectors float32 [n, d] as the metric compares them, and the
-    entropy [n] of their predicted classes (None without a head)."""
+    entropy [n] of their predicted classes (None without a head, and where it predicts numbers)."""
 
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
@@ -52,11 +52,10 @@ def anchor_rows(
     classes: Mapping[str, ClassAnchors],
 ) -> NDArray[np.int64]:
     """Positions among the labelled of this round's anchors, ascending: `anchors` of every class by `strategy`, or what
-    `classes` says of a class. One with no more labels than that gives all."""
-    names = np.asarray(labelled.classes, dtype=object)
+    `classes` says of a class. One with no more labels than that gives all. An item of several labels
+    may be an anchor for each; with numbers all are of one class, `value`."""
     chosen = [np.empty(0, np.int64)]
-    for name in sorted(set(labelled.classes)):
-        rows = np.flatnonzero(names == name)
+    for name, rows in labelled.by_class().items():
         own = classes.get(name, ClassAnchors())
         count = own.anchors or anchors
         if len(rows) > count:
@@ -64,11 +63,19 @@ def anchor_rows(
             members = Members(
                 ids=labelled.ids[rows],
                 vectors=unit_rows(vectors) if metric == "cosine" else vectors,
-                entropy=None if head is None else entropies(head.probabilities(vectors)),
+                entropy=None if head is None else entropies_of(head, vectors),
             )
             rows = rows[STRATEGIES[own.strategy or strategy](members, count, derive(key, "anchors", name))]
         chosen.append(rows)
-    return np.sort(np.concatenate(chosen))
+    return np.unique(np.concatenate(chosen))
+
+
+def entropies_of(head: Head, vectors: NDArray[np.float32]) -> NDArray[np.float64] | None:
+    """Entropy [n] in nats of what a head predicts: of the class, or summed over the labels; None for numbers."""
+    p = head.probabilities(vectors)
+    if head.link == "sigmoid":
+        return entropies(p) + entropies(1 - p)
+    return entropies(p) if head.link == "softmax" else None
 
 
 def entropies(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -96,7 +103,8 @@ def by_centroids(members: Members, count: int, key: int) -> NDArray[np.int64]:
 
 
 def by_entropy(members: Members, count: int, key: int) -> NDArray[np.int64]:
-    """Those whose class the head is least sure of, ties to the lower id; without a head as `by_seeding`."""
+    """Those whose class the head is least sure of, ties to the lower id; without a head, or with numbers, as
+    `by_seeding`."""
     if members.entropy is None:
         return by_seeding(members, count, key)
     return np.argsort(-members.entropy, kind="stable")[:count]

@@ -57,16 +57,21 @@ def fit_gaussians(labelled: LabelledVectors, metric: Metric) -> Gaussians:
     """The Gaussians of labelled vectors, of unit length for the cosine. O(n d^2 + d^3) in double precision.
 
     The covariance is that within classes, shrunk towards a multiple of the identity, so that it has an inverse however
-    few labels there are; with one label a class, or all alike, it is the identity.
+    few labels there are; with one label a class, or all alike, it is the identity. An item of several labels counts
+    with each of them; items without any are a class, and so are all items where labels are numbers.
     """
     x = (unit_rows(labelled.vectors) if metric == "cosine" else labelled.vectors).astype(np.float64)
-    names, members = np.unique(np.array(labelled.classes, dtype=str), return_inverse=True)
+    groups = list(labelled.by_class().values())
+    unnamed = np.setdiff1d(np.arange(len(x)), np.concatenate([np.empty(0, np.int64), *groups]))
+    groups += [unnamed] if len(unnamed) else []
+    members = np.repeat(np.arange(len(groups)), [len(rows) for rows in groups])
+    x = x[np.concatenate(groups)]
     counts = np.bincount(members)
-    means = np.array([x[members == c].mean(0) for c in range(len(names))])
+    means = np.array([x[members == c].mean(0) for c in range(len(groups))])
     rest = x - means[members]
     rest[counts[members] == 1] = 0.0  # exactly: a mean of one may be off by rounding
     centre = x.mean(0)
-    factor = np.linalg.cholesky(shrunk(rest, len(x) - len(names)))
+    factor = np.linalg.cholesky(shrunk(rest, len(x) - len(groups)))
     whitener = np.linalg.inv(factor).T
     return Gaussians(
         centre=centre.astype(np.float32),

@@ -40,8 +40,9 @@ class Task:
         """
         head = self.needed()
         if head.link != "softmax":
-            kind = "several labels at once" if head.link == "sigmoid" else "numbers"
-            fix = "use `top_score`, or a strategy that looks at vectors alone, such as `coreset`"
+            several = head.link == "sigmoid"
+            kind, scored = ("several labels at once", "margin") if several else ("numbers", "epistemic_variance")
+            fix = f"use `top_score` with the score `{scored}`, or `coreset`, which looks at vectors alone"
             raise ConfigError("select", f"this strategy compares classes, and the head predicts {kind}", fix)
         return Linear.of(head)
 

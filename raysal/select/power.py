@@ -29,7 +29,8 @@ entropies."""
 
 @dataclass(frozen=True, kw_only=True)
 class PowerMargin:
-    """The top k of beta log(score) + Gumbel noise (Kirsch et al., TMLR 2023); the score is 1 - (p1 - p2).
+    """The top k of beta log(score) + Gumbel noise (Kirsch et al., TMLR 2023); the score is 1 - (p1 - p2), and with
+    several labels at once its mean over them.
 
     The same as drawing k items without replacement with probability in proportion to score^beta: beta = 0 is
     uniform, a large beta the top of the score. The noise is a hash of (key, item).
@@ -46,7 +47,7 @@ class PowerMargin:
         return True
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        return drawn(fleet.each(draw_by_margin, task.linear(), self.beta, task.key, k), k, "margin")
+        return drawn(fleet.each(draw_by_margin, task.belief("margin"), self.beta, task.key, k), k, "margin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +104,10 @@ def noisy_top(
     return best_of(ids[some], values, k), best_of(ids[~some], 1 - uniform[~some], k)
 
 
-def draw_by_margin(partition: Partition, head: Linear, beta: float, key: int, k: int) -> tuple[Ranked, Ranked]:
+def draw_by_margin(partition: Partition, belief: Belief, beta: float, key: int, k: int) -> tuple[Ranked, Ranked]:
     """What `noisy_top` finds among the candidates here, by margin."""
     rows = partition.candidates()
-    scores = head_values(partition, Belief(head), rows, SCORES["margin"]).astype(np.float64)
+    scores = head_values(partition, belief, rows, SCORES["margin"]).astype(np.float64)
     return noisy_top(scores, partition.ids[rows], beta, key, k)
 
 

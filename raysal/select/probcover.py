@@ -20,7 +20,7 @@ from raysal.select.shortlist import shortlist
 from raysal.sweep import unit_rows
 
 CLUSTERS = 10
-"""Clusters where neither the config nor a head says how many classes there are."""
+"""Clusters where neither the config nor a head says how many classes there are, or labels are numbers."""
 EDGE = 1 - 1e-9
 """Share of a radius that is used: rounding then decides nothing at the edge of a ball."""
 
@@ -55,7 +55,8 @@ class ProbCover:
         key = derive(task.key, "shortlist")
         found = shortlist(fleet, key, max(self.limit, k))
         units, labelled = unit_rows(found.vectors), labelled_units(task.labelled)
-        clusters = self.clusters or (CLUSTERS if task.head is None else max(2, len(task.head.classes)))
+        classes = () if task.head is None or task.head.link == "identity" else task.head.classes
+        clusters = self.clusters or (max(2, len(classes)) if classes else CLUSTERS)
         assignment = k_means(units, clusters, derive(task.key, "clusters")).assignment
         delta = pure_radius(units, assignment, lowest(found.ids, key, self.sample), self.purity)
         ball = Ball(delta)
