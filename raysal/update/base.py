@@ -34,6 +34,7 @@ class Trainer(Protocol):
 
     One that learns from unlabelled items too has an attribute `sample`: how many of them it wants. One whose labels are
     not one class of several says so by an attribute `link`: what labels then look like is in `raysal.update.answers`.
+    One whose heads have a hidden layer has an attribute `lens`, which is true (`raysal.update.lens`).
     """
 
     def fit(

@@ -45,7 +45,7 @@ def threads_for(n: int, dim: int, classes: int) -> Iterator[None]:
 
 
 class Design:
-    """Rows [n, D] with weights [n], rotated once; `solve` may then be called for several penalties.
+    """Rows [n, D] with weights [n], rotated once; `solve` may then be called for several penalties, or other weights.
 
     Building costs O(n D min(n, D)), memory O(n D); r = min(n, D) coordinates remain.
     """
@@ -74,9 +74,15 @@ class Design:
         max_iter: int,
         tol: float,
         link: Link = "softmax",
+        weights: NDArray[np.float64] | None = None,
+        start: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """Weights [C, D] that minimise mean cross-entropy + penalty / 2 · |W|², sought from zero, for `targets` [n, C]:
-        each row of them adds up to 1, or with the link sigmoid each number of them is a probability by itself.
+        """Weights [C, D] that minimise mean cross-entropy + penalty / 2 · |W|², sought from `start` [C, D] or zero, for
+        `targets` [n, C]: each row of them adds up to 1, or with the link sigmoid each number of them is a probability
+        by itself.
+
+        The mean is by the weights [n] of the rows, or by others, some of which may be 0; that their second moment is
+        another one costs iterations only.
 
         The problem is strictly convex, so there is one answer. L-BFGS with strong Wolfe conditions stops
         once no coordinate of the scaled gradient exceeds `tol`, when no step lowers the loss further, or
@@ -88,7 +94,10 @@ class Design:
         rows = self._rows * scale
         damping = penalty * scale**2
         wanted = torch.from_numpy(targets)
+        shares = self._shares if weights is None else torch.from_numpy(weights / weights.sum())
         solution = torch.zeros((targets.shape[1], rows.shape[1]), dtype=torch.float64)
+        if start is not None:
+            solution += (torch.from_numpy(start) @ self._back.T) / scale
         optimizer = torch.optim.LBFGS(
             [solution],
             max_iter=max_iter,
@@ -107,12 +116,12 @@ class Design:
             else:
                 log_probabilities = logits - torch.logsumexp(logits, dim=1, keepdim=True)
                 predicted, costs = log_probabilities.exp(), -wanted * log_probabilities
-            solution.grad = ((predicted - wanted).T * self._shares) @ rows + damping * solution
-            fit = (self._shares[:, None] * costs).sum()
+            solution.grad = ((predicted - wanted).T * shares) @ rows + damping * solution
+            fit = (shares[:, None] * costs).sum()
             loss: torch.Tensor = fit + 0.5 * (damping * solution**2).sum()
             return loss
 
         with torch.no_grad():
             optimizer.step(loss_and_gradient)  # type: ignore[no-untyped-call, arg-type, unused-ignore]
-            weights: NDArray[np.float64] = ((solution * scale) @ self._back).numpy()
-        return weights
+            found: NDArray[np.float64] = ((solution * scale) @ self._back).numpy()
+        return found
