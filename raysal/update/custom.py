@@ -25,8 +25,8 @@ class Custom:
     """`custom:MODULE:CALLABLE`: what `callable(features, labels, weights, *, classes, seed, context)` makes of the
     labels is the head.
 
-    It is given `features` float64 [n, d] and `weights` float64 [n], both read-only, `labels`, one name (or mapping of
-    shares) per row, `classes`, sorted, `seed`, and `context` (`raysal.update.Context`: the rounds that asked for the
+    It is given `features` float64 [n, d] and `weights` float64 [n], copies, `labels`, one name (or mapping of shares)
+    per row, `classes`, sorted, `seed`, and `context` (`raysal.update.Context`: the rounds that asked for the
     labels, `sample` unlabelled vectors, the previous head). All were checked. It returns
 
     - (weight [C, d], bias [C]), rows in the order of `classes`: the head's mean. The posterior around it is that of
@@ -82,9 +82,9 @@ class Custom:
         if not len(labels):
             raise LabelError("labels", "there are none to fit", "label at least one item first")
         made = self._made(
-            _read_only(evidence.features),
+            evidence.features.copy(),
             list(labels),
-            _read_only(evidence.weights),
+            evidence.weights.copy(),
             classes=names,
             seed=seed,
             context=context,
@@ -170,10 +170,3 @@ class Custom:
 
     def _wrong(self, problem: str) -> UserError:
         return ConfigError(f"custom:{self.arg}", problem, "see Custom for what it is to return")
-
-
-def _read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A copy that cannot be written: the caller's may be the same memory."""
-    copy = array.copy()
-    copy.flags.writeable = False
-    return copy
