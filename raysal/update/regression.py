@@ -22,12 +22,13 @@ from raysal.update.solver import threads_for
 
 Vector = NDArray[np.float64]
 RATIOS = 1e-6, 1e6
-"""Between which the noise is sought, in units of what the weights explain of one label: beyond, labels say either
-everything or nothing."""
+"""Between which noise · prior is sought, in units of the features' spread: beyond, labels say either everything or
+nothing."""
 POINTS = 121
 """Ratios looked at before the best is made exact: ten a factor of ten."""
-LEAST = 1e-12
-"""Share of the features' mean square below which their spread is rounding."""
+LEAST = 1e-6
+"""Share of a feature's largest sum of squares that the unit of ratios is at least: with a noise · prior of 1e-12 of that
+sum the precision can still be inverted."""
 WIDE = 100.0
 """How many times the mean square of the labels the prior variance of the constant is, unless it is given."""
 
@@ -42,11 +43,11 @@ class Regression:
 
     `noise` and `prior` are numbers in the units of labels and features, or "evidence": those under which the labels are
     likeliest, w integrated out (type II maximum likelihood; MacKay, Neural Computation 1992). The constant is taken out
-    of the labels first, as a flat prior on it would (restricted maximum likelihood). One search over the ratio of the
-    two: on a grid of 121 and then by golden section, each point O(min(n, d)) from one singular value decomposition. So
-    there is nothing to iterate, and of several maxima it takes the highest. The ratio stays within 1e-6 .. 1e6 of what
-    the weights explain; where all labels are equal nothing can be told, and noise and weights get the mean square of
-    the labels each. Multiplying labels or features by a constant changes no prediction.
+    of the labels first, as a flat prior on it would (restricted maximum likelihood). One search over noise · prior, on a
+    grid of 121 points and then by golden section, each O(min(n, d)) from one singular value decomposition: of several
+    maxima it takes the highest. noise · prior stays within 1e-6 .. 1e6 of the features' spread; where all labels are
+    equal nothing can be told, and noise and weights explain the mean square of the labels each. Multiplying labels or
+    features by a constant changes no prediction.
 
     Cost: O(n d min(n, d) + d³). Labels are numbers as text: "12", "-0.5", "1e3".
 
@@ -116,8 +117,8 @@ class Regression:
             return float(self.noise), float(self.prior)
         spectrum = spectrum_of(evidence)
         level = mean_square_of_labels(evidence)
-        # What the weights explain of a label, were their prior precision 1.
-        unit = max(float(spectrum.values.sum()) / max(spectrum.freedom, 1), LEAST * mean_square(evidence))
+        largest = float((evidence.weights @ evidence.features**2).max())
+        unit = max(float(spectrum.values.sum()) / max(spectrum.freedom, 1), LEAST * largest) or 1.0
 
         def scale(ratio: float) -> float:
             """1 / prior, given noise · prior."""
@@ -128,9 +129,10 @@ class Regression:
             return spectrum.scale(ratio)
 
         if spectrum.total == 0:
-            # Nothing to search by: what is not given is such that noise and weights explain the same of a label.
+            # Nothing to search by: what is not given is such that noise and weights explain a mean square each.
+            explained = mean_square(evidence) * evidence.features.shape[1]
             noise = level if self.noise == "evidence" else float(self.noise)
-            prior = unit / level if self.prior == "evidence" else float(self.prior)
+            prior = explained / level if self.prior == "evidence" else float(self.prior)
             return noise, prior
         ratio = best_ratio(lambda ratio: spectrum.loss(ratio, scale(ratio)), unit)
         return ratio * scale(ratio), 1.0 / scale(ratio)
