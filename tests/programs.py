@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.config import choice
 from raysal.fleet import Fleet, LocalFleet, Partition, exclude, plan_partitions
 from raysal.narrow import NARROWERS, LabelledVectors, Memory, Narrowed, Narrower, NarrowTask, narrow
 from raysal.pool import Pool
-from raysal.select import Picks, Selector, Task, select
+from raysal.select import SELECTORS, Picks, Selector, Task, select
+from raysal.select.base import Reveal
 from raysal.sweep import Sweep
 from raysal.sweep.sweep import Ranked
 from raysal.update import Head
@@ -42,6 +44,19 @@ SMALL: dict[str, dict[str, Any]] = {
 defaults."""
 
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "fantasy": {"of": "top_score", "every": 5, "label": "likely"},
+    "reveal": {"of": "top_score", "every": 5},
+}
+"""Settings with which a strategy is tried; an entry that is not here uses its defaults. These two run the one inside
+for every batch between two updates of the head: a few times, and not a dozen."""
+
+
+def strategy(name: str) -> Selector:
+    """A strategy as the laws try it."""
+    return choice({"name": name, **OPTIONS.get(name, {})}).build("select", SELECTORS)
+
+
 def small(name: str) -> Narrower:
     return NARROWERS[name](**SMALL.get(name, {}))
 
@@ -51,8 +66,11 @@ def local(pool: Pool, partitions: int = 1) -> LocalFleet:
 
 
 def random_head(dim: int, classes: int = 5, seed: int = 0, scale: float = 0.3) -> Head:
+    """Random weights, and a covariance as after some labels."""
     rng = np.random.default_rng(seed)
-    return make_head(rng.normal(size=(classes, dim)) * scale, rng.normal(size=classes) * 0.1)
+    weight, bias = rng.normal(size=(classes, dim)) * scale, rng.normal(size=classes) * 0.1
+    rows = rng.normal(size=(2 * dim, dim + 1))
+    return Head.of_weights(weight, bias, covariance=np.linalg.inv(np.eye(dim + 1) + rows.T @ rows))
 
 
 def make_head(weight: NDArray[np.float64], bias: NDArray[np.float64]) -> Head:
@@ -75,10 +93,13 @@ def task_of(
     available: int = 0,
     key: int = 7,
     memory: Memory | None = None,
+    previous: Head | None = None,
 ) -> NarrowTask:
     """What a narrower is told, over the pool of an open fleet."""
     pool = Pool(fleet.each(pool_of)[0])
-    return NarrowTask(head=head, labelled=labelled, pool=pool, k=k, available=available, key=key, memory=memory)
+    return NarrowTask(
+        head=head, labelled=labelled, pool=pool, k=k, available=available, key=key, memory=memory, previous=previous
+    )
 
 
 def pool_of(partition: Partition) -> str:
@@ -125,13 +146,22 @@ def run_program(
     k: int = 12,
     key: int = 7,
     memory: Memory | None = None,
+    previous: Head | None = None,
+    reveal: Reveal | None = None,
 ) -> Outcome:
     """A round without a session: exclude, sweep and narrow, select."""
-    to_narrow = task_of(fleet, labelled, head=head, k=k, key=key, memory=memory)
+    to_narrow = task_of(fleet, labelled, head=head, k=k, key=key, memory=memory, previous=previous)
     fleet.reset()
     out = np.unique(np.concatenate([labelled.ids, np.array(excluded, np.int64)]))
     available = sum(fleet.each(exclude, out))
     found, narrowed = narrow(fleet, narrower, replace(to_narrow, available=available))
-    task = Task(head=head, labelled=labelled.vectors, classes=labelled.classes, key=key + 1)
+    task = Task(
+        head=head,
+        labelled=labelled.vectors,
+        classes=labelled.classes,
+        key=key + 1,
+        previous=previous,
+        reveal=reveal,
+    )
     picks = select(fleet, selector, task, k)
     return Outcome(found=found, narrowed=narrowed, picks=picks)

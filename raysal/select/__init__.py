@@ -14,6 +14,7 @@ from raysal.select.power import PowerBald, PowerMargin
 from raysal.select.probcover import ProbCover
 from raysal.select.ranked import Random, TopScore
 from raysal.select.typiclust import TypiClust
+from raysal.select.updating import Fantasised, Revealed
 from raysal.select.wrappers import ClassBalanced, SkipExtremes
 
 SELECTORS: dict[str, type[Selector]] = {
@@ -25,6 +26,7 @@ SELECTORS: dict[str, type[Selector]] = {
     "coreset": CoreSet,
     "drop_query": DropQuery,
     "falcun": Falcun,
+    "fantasy": Fantasised,
     "kmeans_plus_plus": KMeansPlusPlus,
     "lcmd": Lcmd,
     "max_herding": MaxHerding,
@@ -33,6 +35,7 @@ SELECTORS: dict[str, type[Selector]] = {
     "power_margin": PowerMargin,
     "probcover": ProbCover,
     "random": Random,
+    "reveal": Revealed,
     "skip_extremes": SkipExtremes,
     "top_score": TopScore,
     "typiclust": TypiClust,
