@@ -18,7 +18,7 @@ from raysal.update.head import Head
 from raysal.update.laplace import stepping
 from raysal.update.likelihood import sigmoid
 from raysal.update.logistic import Logistic
-from raysal.update.pseudo import checked_sample
+from raysal.update.pseudo import checked_sample, lost
 from raysal.update.settle import settle
 
 Vector = NDArray[np.float64]
@@ -47,7 +47,9 @@ class DependencyAware(Logistic):
 
     Every g is bounded below, since U is (log C, or 1), so with the penalty there is a minimum, but the objective is not
     convex. It is sought by quasi-Newton steps from the logistic solution, never rising above that. With a large
-    `beta` the minimum predicts nearly the same for every class; 1 makes about what smoothing the labels makes.
+    `beta` the minimum is about the choice, not the labels: where they lose more than under a head that knows nothing,
+    the head is the logistic one. With 1 it keeps the head from being sure of what it asked for, much as smoothed labels
+    would.
     With `steps` it is not sought at all: that many full-batch steps of Adam of length `rate` follow from the previous
     head (the logistic solution, where it has other classes), 10 of 1e-4 in the paper. Adam's memory starts anew.
 
@@ -124,6 +126,8 @@ class DependencyAware(Logistic):
             mean = descend_by_adam(objective, _start(head, context.previous), self.steps, self.rate)
         else:
             mean = settle(objective, head.mean, stepping(head).solve, max_iter=self.max_iter, tol=self.tol)
+            if lost(mean, evidence) > lost(np.zeros_like(mean), evidence):
+                return head
         posterior = self.posterior(evidence, mean, head.prior)
         return replace(head, mean=mean, linearised_at=mean, posterior=posterior)
 

@@ -165,8 +165,8 @@ class Student:
         for fold in range(int(fold_of.max()) + 1):
             held, rest = self.evidence.take(fold_of == fold), self.evidence.take(fold_of != fold)
             mean = self._alone(rest)
-            plain += _lost(mean, held)
-            taught += _lost(self.taught(mean, rest, COARSE), held)
+            plain += lost(mean, held)
+            taught += lost(self.taught(mean, rest, COARSE), held)
         return taught < plain
 
     def _alone(self, evidence: Evidence) -> Matrix:
@@ -206,5 +206,6 @@ def checked_sample(unlabelled: NDArray[Any], dim: int) -> Matrix:
     return rows
 
 
-def _lost(mean: Matrix, evidence: Evidence) -> float:
+def lost(mean: Matrix, evidence: Evidence) -> float:
+    """What labels lose under weights [C, D], summed."""
     return total_loss("softmax", evidence.rows @ mean.T, evidence.targets, evidence.weights)
