@@ -27,8 +27,8 @@ nothing."""
 POINTS = 121
 """Ratios looked at before the best is made exact: ten a factor of ten."""
 LEAST = 1e-6
-"""Share of a feature's largest sum of squares that the unit of ratios is at least: with a noise · prior of 1e-12 of that
-sum the precision can still be inverted."""
+"""Share of a feature's largest sum of squares that the unit of ratios is at least: with a noise · prior of 1e-12 of
+that sum the precision can still be inverted."""
 WIDE = 100.0
 """How many times the mean square of the labels the prior variance of the constant is, unless it is given."""
 
@@ -43,8 +43,8 @@ class Regression:
 
     `noise` and `prior` are numbers in the units of labels and features, or "evidence": those under which the labels are
     likeliest, w integrated out (type II maximum likelihood; MacKay, Neural Computation 1992). The constant is taken out
-    of the labels first, as a flat prior on it would (restricted maximum likelihood). One search over noise · prior, on a
-    grid of 121 points and then by golden section, each O(min(n, d)) from one singular value decomposition: of several
+    of the labels first, as a flat prior on it would (restricted maximum likelihood). One search over noise · prior, on
+    a grid of 121 points and then by golden section, each O(min(n, d)) from one singular value decomposition: of several
     maxima it takes the highest. noise · prior stays within 1e-6 .. 1e6 of the features' spread; where all labels are
     equal nothing can be told, and noise and weights explain the mean square of the labels each. Multiplying labels or
     features by a constant changes no prediction.
