@@ -10,6 +10,7 @@ from raysal.update.head import Head
 from raysal.update.laplace import retract, update, widen
 from raysal.update.likelihood import Link
 from raysal.update.logistic import Logistic
+from raysal.update.mlp import Mlp
 from raysal.update.multi_label import MultiLabel
 from raysal.update.posterior import Quadratic
 from raysal.update.pseudo import PseudoLabels
@@ -22,6 +23,7 @@ TRAINERS: dict[str, type[Trainer]] = {
     "dmle": DependencyAware,
     "logistic": Logistic,
     "mc_dropout": McDropout,
+    "mlp": Mlp,
     "multi_label": MultiLabel,
     "pseudo_labels": PseudoLabels,
     "regression": Regression,
@@ -39,6 +41,7 @@ __all__ = [
     "Link",
     "Logistic",
     "McDropout",
+    "Mlp",
     "MultiLabel",
     "PseudoLabels",
     "Quadratic",
