@@ -35,15 +35,15 @@ NOTHING = Offer(-np.inf, -1, np.empty(0), np.empty(0))
 
 
 class EveryRow:
-    """Ids [n] and features of the candidates, read in blocks of one shape: a row's products are then the same
-    to the last bit wherever it lies.
+    """Ids [n] and features of the candidates, or of some ascending rows, read in blocks of one shape: a row's products
+    are then the same to the last bit wherever it lies.
 
     Memory: the features in float64 where they fit in `HELD_BYTES`, else one block of them.
     """
 
-    def __init__(self, partition: Partition) -> None:
+    def __init__(self, partition: Partition, rows: NDArray[np.int64] | None = None) -> None:
         self.partition = partition
-        self.rows = partition.candidates()
+        self.rows = partition.candidates() if rows is None else rows
         self.ids = partition.ids[self.rows]
         self._held: list[torch.Tensor] | None = None
         if len(self.rows) * partition.width * 8 <= HELD_BYTES:

@@ -6,25 +6,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
 from raysal.fleet import Fleet, Partition
-from raysal.fleet.partition import ALIGN, padded
-from raysal.rng import derive, generator, item_uniform
+from raysal.rng import item_uniform
 from raysal.select.base import Picks, Task, refuse_broken
+from raysal.select.drawn import information, posterior_draws
 from raysal.select.ranked import head_values, merged
-from raysal.sweep import SCORES, Belief, Linear
+from raysal.sweep import SCORES, Belief
 from raysal.sweep.best import best_of
-from raysal.sweep.linear import one_thread
 from raysal.sweep.sweep import Ranked
-
-BLOCK = 512
-"""Rows of a block in PowerBald, which holds some numbers per row and class at a time in float64."""
-NO_INFORMATION = 1e-12
-"""Mutual information in nats below this is taken as none: it is what rounding leaves of the difference of two
-entropies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +46,12 @@ class PowerMargin:
 class PowerBald:
     """PowerMargin with mutual information for the score (Kirsch et al., TMLR 2023; BALD: Houlsby et al., 2011).
 
-    I = H(mean p) - mean H(p) over `draws` of the head from its posterior, one covariance for all classes: a row's
-    logits are normal with one variance v = [h, 1]' Sigma [h, 1], independent over classes. The draws are the same
-    for every item. Large where the head's own uncertainty, not the noise of the labels, decides the class.
+    I = H(mean p) - mean H(p) over `draws` of the head from its posterior, whatever its structure, the same draws for
+    every item. Large where the head's own uncertainty, not the noise of the labels, decides the class.
 
-    Needs a head with its covariance; O(n (d^2 + d C + draws C)) and one round trip whose argument holds (d + 1)^2
-    numbers; memory 40 bytes a row. picks(k) is a prefix of picks(k + 1). Items without information come last,
-    drawn uniformly. As blind to the rest of the batch as PowerMargin.
+    Needs a head with a posterior; O(n draws C d) and one round trip whose argument holds draws C (d + 1) numbers;
+    memory 40 bytes a row. picks(k) is a prefix of picks(k + 1). Items without information come last, drawn uniformly.
+    As blind to the rest of the batch as PowerMargin: `batch_bald` is not.
     """
 
     beta: Annotated[float, Field(ge=0)] = 1.0
@@ -71,10 +62,8 @@ class PowerBald:
         return True
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        head = task.linear()
-        assert task.head is not None
-        noise = generator(derive(task.key, "posterior")).standard_normal((self.draws, len(head.bias)))
-        parts = fleet.each(draw_by_information, head, task.head.covariance, noise, self.beta, task.key, k)
+        task.linear()  # refuses heads that do not choose between classes
+        parts = fleet.each(draw_by_information, posterior_draws(task, self.draws), self.beta, task.key, k)
         return drawn(parts, k, "information")
 
 
@@ -112,50 +101,8 @@ def draw_by_margin(partition: Partition, belief: Belief, beta: float, key: int, 
 
 
 def draw_by_information(
-    partition: Partition,
-    head: Linear,
-    covariance: NDArray[np.float64],
-    noise: NDArray[np.float64],
-    beta: float,
-    key: int,
-    k: int,
+    partition: Partition, draws: NDArray[np.float64], beta: float, key: int, k: int
 ) -> tuple[Ranked, Ranked]:
-    """What `noisy_top` finds among the candidates here, by mutual information.
-
-    `covariance` [d + 1, d + 1] with the constant feature last, `noise` [draws, C] standard normal.
-    """
+    """What `noisy_top` finds among the candidates here, by mutual information over draws [T, C, D]."""
     rows = partition.candidates()
-    scores = np.empty(len(rows))
-    dim, classes, device = partition.dim, len(head.bias), partition.device
-    # One product: the covariance, its column for the constant, the weights.
-    sides = np.zeros((partition.width + -(-(1 + classes) // ALIGN) * ALIGN, dim))
-    sides[:dim] = covariance[:dim, :dim]
-    sides[partition.width] = covariance[dim, :dim]
-    sides[partition.width + 1 : partition.width + 1 + classes] = head.weight
-    columns = padded(sides, partition.width, torch.float64, device).T.contiguous()
-    bias, deviates = torch.tensor(head.bias, device=device), torch.tensor(noise, device=device)
-    done = 0
-    for block in partition.blocks(rows, BLOCK):
-        features = block.features.double()
-        product = features @ columns
-        with one_thread():
-            turned, constant = product[:, : partition.width], product[:, partition.width]
-            variance = (turned * features).sum(1) + 2 * constant + float(covariance[dim, dim])
-            logits = product[:, partition.width + 1 :][:, :classes].T + bias[:, None]
-            values = mutual_information(logits, variance.clamp_min(0).sqrt(), deviates)
-        scores[done : done + block.n] = values[: block.n].cpu().numpy()
-        done += block.n
-    return noisy_top(scores, partition.ids[rows], beta, key, k)
-
-
-def mutual_information(logits: torch.Tensor, deviation: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Nats [n] of mutual information between label and weights, from logits [C, n] with standard deviation [n] and
-    standard normal noise [draws, C]. O(draws n C), memory O(n C)."""
-    mean = torch.zeros_like(logits)
-    conditional = torch.zeros_like(deviation)
-    for draw in noise:
-        p = torch.softmax(logits + deviation * draw[:, None], 0)
-        mean += p
-        conditional += torch.special.entr(p).sum(0)
-    gained = torch.special.entr(mean / len(noise)).sum(0) - conditional / len(noise)
-    return torch.where(gained > NO_INFORMATION, gained, gained * 0)  # times 0 and not 0: not a number stays one
+    return noisy_top(information(partition, draws, rows), partition.ids[rows], beta, key, k)

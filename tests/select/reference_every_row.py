@@ -101,18 +101,17 @@ def falcun(p: Floats, ids: NDArray[np.int64], k: int, gamma: float, key: int) ->
     return picked, weights
 
 
-def mutual_information(logits: Floats, h: Floats, covariance: Floats, draws: int, key: int) -> Floats:
-    """BALD of each row from draws of its logits; [h, 1]' covariance [h, 1] is their variance, the same for all
-    classes."""
-    noise = generator(derive(key, "posterior")).standard_normal((draws, logits.shape[1]))
+def mutual_information(h: Floats, mean: Floats, root: Floats, draws: int, key: int) -> Floats:
+    """BALD of each row of h [n, d] from draws of weights with means [C, d + 1] and, for every class, covariance root
+    root'."""
+    noise = generator(derive(key, "posterior")).standard_normal((draws, *mean.shape))
     out = []
-    for row, features in zip(logits, h, strict=True):
+    for features in h:
         extended = np.append(features, 1.0)
-        deviation = math.sqrt(extended @ covariance @ extended)
-        p = np.exp(row + deviation * noise)
+        p = np.exp(np.array([[extended @ (row + root @ z) for row, z in zip(mean, one, strict=True)] for one in noise]))
         p /= p.sum(1, keepdims=True)
-        mean = p.mean(0)
-        out.append(-(mean * np.log(mean)).sum() + (p * np.log(p)).sum(1).mean())
+        average = p.mean(0)
+        out.append(-(average * np.log(average)).sum() + (p * np.log(p)).sum(1).mean())
     return np.array(out)
 
 

@@ -1,0 +1,195 @@
+"""EPIG: the items whose label would say most of the predictions on the pool, not of the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from raysal.fleet import Fleet, Partition
+from raysal.fleet.partition import ALIGN, padded
+from raysal.rng import derive, item_uniform
+from raysal.select.base import Picks, Task, refuse_broken
+from raysal.select.drawn import Draws, posterior_draws, posterior_variance
+from raysal.select.ranked import merged
+from raysal.select.shortlist import gathered, lowest_available
+from raysal.sweep.best import best_of
+from raysal.sweep.linear import one_thread
+from raysal.sweep.sweep import Ranked
+from raysal.update import Quadratic
+
+BLOCK, FEW = 240, 48
+"""Rows of a block, and of a part of it where there are more than FEW classes. Multiples of 24, as are the columns of
+products: see distances.py."""
+TILE = 2**18
+"""Numbers of a tile, about: pairs of an answer of one of some rows and an answer of a target. They stay in the
+cache."""
+NO_INFORMATION = 1e-10
+"""Expected gain in nats below this is taken as none: it is what rounding in single precision leaves of nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epig:
+    """The items of largest expected predictive information gain (Bickford Smith et al., AISTATS 2023): the mutual
+    information between an item's label and the label of a target, on average over `targets` items, a uniform draw of
+    all that may be labelled, whatever is narrowed away.
+
+    BALD asks what a label says of the weights; this asks what it says where predictions are wanted, so an odd item, far
+    from the others, is worth little. p(y, y*) is the mean over `draws` of the head from its posterior, the same for
+    every item, of p(y) p(y*). For a head that predicts numbers it is exact, -log(1 - r²) / 2 with r the correlation of
+    the two labels.
+
+    Needs a head with a posterior, for one class of several or for numbers. Takes the top k by itself, as published for
+    batches: it knows nothing of the rest of the batch, so neighbours may come together. Ties go to the lower id; items
+    that say nothing of any target come last, a uniform draw. Every candidate is scored beside the data: O(n draws C (d
+    + targets C)), which makes it one for some dozen classes, or for narrowed candidates; no state but the scores.
+    picks(k) is a prefix of picks(k + 1).
+    """
+
+    targets: Annotated[int, Field(ge=1, le=100_000)] = 100
+    draws: Annotated[int, Field(ge=2)] = 64
+
+    @property
+    def needs_head(self) -> bool:
+        return True
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        numbers = task.needed().link == "identity"
+        if not numbers:
+            task.linear()  # refuses heads of several labels at once
+        ids, _ = merged(fleet.each(lowest_available, derive(task.key, "targets"), self.targets), self.targets)
+        _, vectors = gathered(fleet, np.sort(ids))
+        spare = derive(task.key, "spare")
+        if numbers:
+            parts = fleet.each(score_numbers, *posterior_variance(task), vectors, spare, k)
+        else:
+            draws = posterior_draws(task, self.draws)
+            parts = fleet.each(score_classes, draws, Targets.of(vectors, draws), spare, k)
+        first, last = (merged(list(ranked), k) for ranked in zip(*parts, strict=True))
+        rest = k - len(first[0])
+        return Picks(
+            ids=np.concatenate([first[0], last[0][:rest]]),
+            scores=np.concatenate([first[1], np.zeros(rest)]),
+            reasons=(
+                *(f"says {score:.3g} nats of another item's label" for score in first[1]),
+                *("says nothing of the others, uniform",) * rest,
+            ),
+        )
+
+
+class Targets(NamedTuple):
+    """Predictions at the targets, as they travel to the partitions: an answer is a class of a target."""
+
+    ratios: NDArray[np.float32]
+    """[T, answers] how far every draw's probability is from the mean, over the mean"""
+    shares: NDArray[np.float32]
+    """[answers] mean probability, over the number of targets"""
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32], draws: NDArray[np.float64]) -> Targets:
+        """Of target vectors [s, d] and draws [T, C, D]. O(s T C d)."""
+        rows = np.column_stack([vectors.astype(np.float64), np.ones(len(vectors))])
+        with one_thread():
+            weights = torch.tensor(draws)
+            logits = torch.stack([torch.from_numpy(rows) @ draw.T for draw in weights])
+            p = torch.softmax(logits, 2)
+            mean, ratio = ratios(p)
+        answers = len(vectors) * draws.shape[1]
+        wide = -(-answers // FEW) * FEW
+        shares = np.zeros(wide, np.float32)
+        shares[:answers] = mean.reshape(-1).numpy() / len(vectors)
+        columns = np.zeros((len(draws), wide), np.float32)
+        columns[:, :answers] = ratio.reshape(len(draws), -1).numpy()
+        return cls(columns, shares)
+
+
+def ratios(p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(The mean over draws [...] of probabilities float64 [T, ...], their distances from it over it [T, ...])."""
+    mean = p.mean(0)
+    return mean, (p - mean) / mean.clamp_min(torch.finfo(p.dtype).tiny)
+
+
+def predictive_gain(p: torch.Tensor, columns: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """[n] of class probabilities float64 [T, C, n], and of ratios float32 [T, answers] and shares [answers] of targets.
+
+    With q = p(y) p(y*) and p(y, y*) = q (1 + e), the information is the sum of q ((1 + e) log(1 + e) - e), in which no
+    term is below zero, and e is the mean product of ratios: so single precision will do. O(n C T answers).
+    """
+    draws, classes, n = p.shape
+    with one_thread():
+        mean, ratio = ratios(p)
+        rows = (ratio / draws).permute(2, 1, 0).reshape(n * classes, draws).float()
+        each = torch.zeros(n * classes)
+    step = max(TILE // len(rows) // FEW, 1) * FEW
+    for start in range(0, columns.shape[1], step):
+        excess = rows @ columns[:, start : start + step]
+        with one_thread():
+            excess.clamp_(min=-1 + 1e-6)
+            log = torch.log1p(excess)
+            log.mul_(excess + 1).sub_(excess).mul_(shares[start : start + step])
+            each += log.sum(1)
+    with one_thread():
+        return (each.view(n, classes).double() * mean.T).sum(1)
+
+
+def score_classes(
+    partition: Partition, draws: NDArray[np.float64], targets: Targets, key: int, k: int
+) -> tuple[Ranked, Ranked]:
+    """The k candidates here of largest gain, and the k of lowest hash among those of none."""
+    rows = partition.candidates()
+    head = Draws(partition, draws)
+    columns = torch.from_numpy(targets.ratios).to(partition.device)
+    shares = torch.from_numpy(targets.shares).to(partition.device)
+    found = [np.empty(0)]
+    few = BLOCK if head.classes <= FEW else FEW
+    for block in partition.blocks(rows, BLOCK):
+        p = torch.cat(list(head.probabilities(block.features.double())))
+        parts = [predictive_gain(p[:, :, start : start + few], columns, shares) for start in range(0, BLOCK, few)]
+        found.append(torch.cat(parts)[: block.n].cpu().numpy())
+    return _split(partition.ids[rows], np.concatenate(found), key, k)
+
+
+def score_numbers(
+    partition: Partition, variance: Quadratic, noise: float, vectors: NDArray[np.float32], key: int, k: int
+) -> tuple[Ranked, Ranked]:
+    """`score_classes` where labels are numbers, of target vectors [s, d]; several numbers of an item are added up."""
+    rows = partition.candidates()
+    project, combine = variance
+    targets = np.column_stack([vectors.astype(np.float64), np.ones(len(vectors))]) @ project.T  # [s, r]
+    wide = [-(-len(side) // ALIGN) * ALIGN for side in (project, targets)]
+    device, width = partition.device, partition.width
+
+    def columns_of(sides: NDArray[np.float64], size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        aligned = np.zeros((size, sides.shape[1]))
+        aligned[: len(sides)] = sides
+        columns = padded(aligned[:, :-1], width, torch.float64, device).T.contiguous()
+        return columns, torch.tensor(aligned[:, -1], device=device)
+
+    own, own_bias = columns_of(project, wide[0])
+    across = [columns_of((targets * mix) @ project, wide[1]) for mix in combine]
+    spread = [torch.tensor((targets**2) @ mix, device=device) for mix in combine]
+    mixers = [torch.tensor(np.pad(mix, (0, wide[0] - len(mix))), device=device) for mix in combine]
+    found = [np.empty(0)]
+    for block in partition.blocks(rows, BLOCK):
+        features = block.features.double()
+        product = features @ own
+        gained = torch.zeros(BLOCK, dtype=torch.float64, device=device)
+        for (columns, bias), at_targets, mixer in zip(across, spread, mixers, strict=True):
+            covariance = (features @ columns)[:, : len(at_targets)]
+            with one_thread():
+                covariance = covariance + bias[: len(at_targets)]
+                here = (((product + own_bias) ** 2) * mixer).sum(1) + noise
+                sq_correlation = covariance**2 / (here[:, None] * (at_targets + noise))
+                gained -= torch.log1p(-sq_correlation.clamp_max(1 - 1e-15)).mean(1) / 2
+        found.append(gained[: block.n].cpu().numpy())
+    return _split(partition.ids[rows], np.concatenate(found), key, k)
+
+
+def _split(ids: NDArray[np.int64], scores: NDArray[np.float64], key: int, k: int) -> tuple[Ranked, Ranked]:
+    refuse_broken(ids, np.isfinite(scores))
+    some = scores > NO_INFORMATION
+    return best_of(ids[some], scores[some], k), best_of(ids[~some], 1 - item_uniform(key, ids[~some]), k)
