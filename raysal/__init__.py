@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raysal.api import embed, select
+    from raysal.api import embed, predict, select
     from raysal.errors import RaysalError
     from raysal.pool import Pool, open_pool
     from raysal.session import Session
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from raysal.types import Label
 
 __version__ = "0.1.0"
-__all__ = ["Label", "Pool", "RaysalError", "Session", "embed", "open_pool", "search", "select"]
+__all__ = ["Label", "Pool", "RaysalError", "Session", "embed", "open_pool", "predict", "search", "select"]
 
 _HOMES = {
     "Label": "raysal.types",
@@ -29,6 +29,7 @@ _HOMES = {
     "Session": "raysal.session",
     "embed": "",  # packages that can be called, see `raysal._callable`
     "open_pool": "raysal.pool",
+    "predict": "",
     "search": "raysal.similar",
     "select": "",
 }

@@ -1,4 +1,5 @@
-"""The two verbs for Python, called as `raysal.embed` and `raysal.select`: make a pool, name a batch.
+"""The verbs for Python, called as `raysal.embed`, `raysal.select`, `raysal.predict`: make a pool, name a batch, let a
+head label all of it.
 
 A run of several rounds is a `raysal.Session`.
 """
@@ -30,6 +31,7 @@ from raysal.types import Label, Metric
 
 if TYPE_CHECKING:
     from raysal.embed.base import Encoder
+    from raysal.predict import Predictions
     from raysal.select import Selector
     from raysal.sources.base import Source
     from raysal.update import Head
@@ -332,3 +334,34 @@ def fit_head(pool: Pool, vectors: NDArray[np.float32], items: Sequence[Labelled]
         ledger_seq=0,
         seed=derive(seed, "fit") % 2**32,
     )
+
+
+def predict(
+    pool: str | Path | Pool,
+    *,
+    out: str | Path,
+    run: str | Path | None = None,
+    round: int | None = None,
+    head: Head | str | Path | None = None,
+    **options: Any,
+) -> Predictions:
+    """What a head says of every item of `pool`, written into the directory `out`, or what is missing there.
+
+    The head is that of a `run`, its newest or the one a `round` was chosen by; or a `head`, or a file of one. `options`
+    are `predictive` ("map", "mean_field", "monte_carlo", "laplace_bridge"), `top` (a number of classes, or "all"),
+    `uncertainty` (names of scores), `draws`, `seed`, `partitions` and `backend`; see `raysal.predict.Options`.
+
+    The same bytes for any partitions and backend, and however often it was interrupted. One pass over the pool; memory
+    for one chunk per process.
+
+    Raises:
+        FingerprintMismatch: the head is of another encoder, or `out` of another pool or head.
+        RunError: there is no such head, or `out` was begun with other options.
+        ConfigError, UnknownName: an argument is of the wrong type or out of range, or the head cannot do it.
+        PoolError: the pool cannot be opened. Damaged: a file in `out` is not as it was written.
+    """
+    from raysal.predict import Predictions
+    from raysal.predict.job import predict_into
+
+    predict_into(pool, out, run=run, round=round, head=head, **options)
+    return Predictions(out)

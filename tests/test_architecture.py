@@ -24,7 +24,7 @@ FLOORS = (
     ("select", "narrow", "evaluate"),
     ("rundir", "refresh"),
     ("session",),
-    ("report", "web", "run", "api", "similar", "demo"),
+    ("report", "web", "run", "api", "similar", "demo", "predict"),
     ("cli", "__main__", "__init__"),
 )
 """From the ground up: a module may import from its own floor and from those before it."""

@@ -14,6 +14,7 @@ from raysal.cli.index import app as index_app
 from raysal.cli.label import app as label_app
 from raysal.cli.output import run_app
 from raysal.cli.pool import app as pool_app
+from raysal.cli.predict import predict as predict_command
 from raysal.cli.run import resume as resume_command
 from raysal.cli.run import run as run_command
 from raysal.cli.run import status as status_command
@@ -53,6 +54,7 @@ def root(
 
 app.command("embed")(embed_command)
 app.command("select")(select_command)
+app.command("predict")(predict_command)
 app.command("run")(run_command)
 app.command("resume")(resume_command)
 app.command("status")(status_command)

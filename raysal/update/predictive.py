@@ -111,7 +111,9 @@ def label_variance(variance: NDArray[Any], noise: float) -> Matrix:
     return np.asarray(np.asarray(variance, np.float64) + noise)
 
 
-def predict(predictive: Predictive, link: Link, outputs: NDArray[Any], variance: NDArray[Any] | None) -> Matrix:
+def predictive_responses(
+    predictive: Predictive, link: Link, outputs: NDArray[Any], variance: NDArray[Any] | None
+) -> Matrix:
     """What outputs [n, C] predict, by one of the closed formulas.
 
     Raises:

@@ -16,7 +16,7 @@ from raysal.update.predictive import (
     laplace_bridge,
     mean_field,
     monte_carlo,
-    predict,
+    predictive_responses,
 )
 
 
@@ -66,7 +66,11 @@ def test_without_variance_nothing_changes_and_without_end_nothing_is_known(link)
     f = outputs_of(6, 4, 0)
     noise = np.random.default_rng(0).normal(size=(5, 4))
     none, much = np.zeros((6, 1)), np.full((6, 4), 1e12)
-    for found in (mean_field(f, none, link=link), monte_carlo(f, none, noise, link), predict("map", link, f, much)):
+    for found in (
+        mean_field(f, none, link=link),
+        monte_carlo(f, none, noise, link),
+        predictive_responses("map", link, f, much),
+    ):
         np.testing.assert_allclose(found, responses(link, f), rtol=1e-12)
     if link != "identity":
         np.testing.assert_allclose(mean_field(f, much, link=link), 0.25 if link == "softmax" else 0.5, atol=1e-5)
@@ -139,8 +143,8 @@ def test_numbers_have_the_variance_of_the_output_and_of_the_label():
 def test_what_a_predictive_cannot_do_is_an_error():
     f = outputs_of(2, 3, 0)
     with pytest.raises(ConfigError, match="one class of several"):
-        predict("laplace_bridge", "sigmoid", f, f**2)
+        predictive_responses("laplace_bridge", "sigmoid", f, f**2)
     with pytest.raises(ConfigError, match="needs draws"):
-        predict("monte_carlo", "softmax", f, f**2)
+        predictive_responses("monte_carlo", "softmax", f, f**2)
     with pytest.raises(ConfigError, match="use one of: laplace_bridge, map"):
-        predict("vb", "softmax", f, f**2)  # type: ignore[arg-type]
+        predictive_responses("vb", "softmax", f, f**2)  # type: ignore[arg-type]

@@ -1,0 +1,172 @@
+"""What of a prediction job runs beside the data: a chunk of the pool to a table, and that to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from raysal.errors import FingerprintMismatch
+from raysal.fleet import Partition
+from raysal.pool import Pool
+from raysal.predict.files import Staged, stage
+from raysal.select.base import refuse_broken
+from raysal.sweep import SCORES, Belief, Reader
+from raysal.sweep.linear import one_thread
+from raysal.sweep.scores import Predicted
+from raysal.update.lens import Lens
+from raysal.update.predictive import Predictive, averaged, label_variance, predictive_responses
+
+Matrix = NDArray[np.float64]
+BLOCK = 1024
+"""Rows of a block: chunks of images have as many, and each is a block of its own at least."""
+FEW = 16
+"""Up to so many of the likeliest are found by as many passes, more by sorting."""
+
+
+class Job(NamedTuple):
+    """What travels to the partitions."""
+
+    out: str
+    pool: str
+    """fingerprint"""
+    classes: tuple[str, ...]
+    lens: Lens | None
+    belief: Belief
+    draws: tuple[Belief, ...]
+    """the posterior draws in groups, for `monte_carlo`"""
+    predictive: Predictive
+    top: int
+    """0 for all"""
+    scores: tuple[str, ...]
+
+
+def chunks_begun(partition: Partition) -> list[int]:
+    """The chunks whose first row is here."""
+    return [chunk for chunk, low, high in partition.spec.slices if low == 0 and high > 0]
+
+
+def stage_chunk(partition: Partition, job: Job, wave: tuple[int | None, ...]) -> Staged | None:
+    """Predict and write this partition's chunk of the wave."""
+    index = wave[partition.index]
+    if index is None:
+        return None
+    pool = Pool(Path(partition.spec.pool)) if "pool" not in partition.held else partition.held["pool"]
+    if pool.fingerprint != job.pool:
+        fix = "open the pool anew"
+        raise FingerprintMismatch(pool.path, "the pool's fingerprint", job.pool, pool.fingerprint, fix)
+    partition.held["pool"] = pool
+    items = pool.chunks[index].items(["id", "key"])
+    rows = partition.rows_of(items["id"].to_numpy())
+    if len(rows) < items.num_rows:  # it ends in the next partition
+        whole = replace(partition.spec, slices=((index, 0, items.num_rows),))
+        partition, rows = Partition(whole), np.arange(items.num_rows)
+    return stage(Path(job.out), index, table_of(items, partition, rows, job))
+
+
+def table_of(items: pa.Table, partition: Partition, rows: NDArray[np.int64], job: Job) -> pa.Table:
+    """The predictions of these rows beside their `items`."""
+    partition.look_through(job.lens)
+    parts = [columns_of_block(*found, job) for found in predicted_blocks(partition, rows, job)]
+    if not parts:
+        one = np.zeros((1, len(job.classes)))
+        parts = [{name: column[:0] for name, column in columns_of_block(one, one, {}, job).items()}]
+        parts[0] |= {name: pa.array([], pa.float32()) for name in job.scores}
+    for name in parts[0]:
+        column = pa.chunked_array([part[name] for part in parts]).combine_chunks()
+        items = items.append_column(name, column)
+    return items
+
+
+def predicted_blocks(
+    partition: Partition, rows: NDArray[np.int64], job: Job
+) -> Iterator[tuple[Matrix, Matrix, dict[str, NDArray[np.float32]]]]:
+    """(probabilities or numbers [n, C], variance of the outputs [n, c], uncertainties [n] by score), block by block.
+
+    Raises:
+        PoolError: an item has none; it names the item.
+    """
+    readers = [Reader(partition, belief) for belief in (job.belief, *job.draws)]
+    columns = [reader.columns(partition) for reader in readers]
+    outs = [torch.zeros(reader.rows, BLOCK, device=partition.device) for reader in readers]
+    for block in partition.blocks(rows, BLOCK):
+        for reader, column, out in zip(readers, columns, outs, strict=True):
+            reader.read(block.features @ column, block.features, out)
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+            found, *drawn = (reader.predicted(out) for reader, out in zip(readers, outs, strict=True))
+            outputs = _rows(found.logits)
+            variance = np.zeros((BLOCK, 1)) if found.variance is None else _rows(found.variance)
+            if drawn:
+                p = averaged((_rows(one) for group in drawn for one in _draws(group)), job.belief.link)
+            else:
+                p = predictive_responses(job.predictive, job.belief.link, outputs, variance)
+            refuse_broken(partition.ids[block.rows], np.asarray(np.isfinite(p[: block.n]).all(axis=1)))
+            # Scores of the best guess judge what is written, by whichever predictive.
+            vars(found)["probabilities"] = torch.from_numpy(p.T.astype(np.float32)).to(partition.device)
+            scores = {name: SCORES[name](found).float().cpu().numpy()[: block.n].copy() for name in job.scores}
+        yield p[: block.n], variance[: block.n], scores
+
+
+def columns_of_block(
+    p: Matrix, variance: Matrix, scores: dict[str, NDArray[np.float32]], job: Job
+) -> dict[str, pa.Array]:
+    """The columns of some items [n]."""
+    names = pa.array(job.classes, pa.string())
+    found: dict[str, pa.Array] = {}
+    if job.belief.link == "identity":
+        deviation = np.sqrt(label_variance(variance[:, 0], job.belief.noise))
+        return {
+            "value": pa.array(p[:, 0].astype(np.float32)),
+            "standard_deviation": pa.array(deviation.astype(np.float32)),
+            **{name: pa.array(values) for name, values in scores.items()},
+        }
+    small = p.astype(np.float32)
+    likeliest = largest(p, job.top or 1)
+    if job.belief.link == "softmax":
+        found["class"] = names.take(pa.array(likeliest[:, 0]))
+        found["probability"] = pa.array(np.take_along_axis(small, likeliest[:, :1], axis=1)[:, 0])
+    else:
+        row, place = np.nonzero(p > 0.5)
+        order = np.lexsort((place, -p[row, place], row))
+        cuts = pa.array(np.searchsorted(row, np.arange(len(p) + 1)).astype(np.int32))
+        row, place = row[order], place[order]
+        found["labels"] = pa.ListArray.from_arrays(cuts, names.take(pa.array(place)))
+        found["label_probabilities"] = pa.ListArray.from_arrays(cuts, pa.array(small[row, place]))
+    if job.top:
+        top = np.take_along_axis(small, likeliest, axis=1)
+        found["top_classes"] = _lists(names.take(pa.array(likeliest.reshape(-1))), job.top)
+        found["top_probabilities"] = _lists(pa.array(top.reshape(-1)), job.top)
+    else:
+        found["probabilities"] = _lists(pa.array(small.reshape(-1)), len(names))
+    return found | {name: pa.array(values) for name, values in scores.items()}
+
+
+def largest(p: Matrix, count: int) -> NDArray[np.int64]:
+    """The places [n, count] of the largest of each row of p [n, C], largest first, ties by the lower place."""
+    if count > FEW:
+        return np.argsort(-p, axis=1, kind="stable")[:, :count]
+    left, found = p.copy(), np.empty((len(p), count), np.int64)
+    for turn in range(count):
+        found[:, turn] = left.argmax(axis=1)
+        left[np.arange(len(p)), found[:, turn]] = -np.inf
+    return found
+
+
+def _rows(values: torch.Tensor) -> Matrix:
+    """[C, n] as float64 [n, C]."""
+    return np.ascontiguousarray(values.T.cpu().numpy(), dtype=np.float64)
+
+
+def _draws(group: Predicted) -> Iterator[torch.Tensor]:
+    assert group.draws is not None
+    yield from group.draws
+
+
+def _lists(values: pa.Array, length: int) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(values, length)

@@ -1,0 +1,349 @@
+"""Predictions as files: the numbers of the slow version, the same bytes however they were made, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import make_pool, mixture
+from programs import local
+
+import raysal
+from raysal.errors import ConfigError, Damaged, FingerprintMismatch, PoolError, RaysalError, RunError, UnknownName
+from raysal.fleet.partition import plan_partitions
+from raysal.pool import Pool
+from raysal.predict import Options, Predictions, head_of_run, predict_pool
+from raysal.predict.beside import largest
+from raysal.rng import derive, generator
+from raysal.session import Session
+from raysal.update import TRAINERS, Head
+from raysal.update.evidence import with_constant
+from raysal.update.lens import Lens
+from raysal.update.likelihood import responses
+from raysal.update.predictive import laplace_bridge, mean_field
+
+N, DIM = 700, 6
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    x, names = mixture(N, DIM)
+    where = tmp_path_factory.mktemp("predict") / "pool"
+    return make_pool(where, x, chunk_rows=90, labels=names, missing=[3, 4, *range(180, 270)])
+
+
+def vectors_of(pool: Pool) -> np.ndarray:
+    return np.concatenate([chunk.vectors() for chunk in pool.chunks]).astype(np.float64)
+
+
+def fitted(pool: Pool, trainer: str = "logistic", **fields: object) -> Head:
+    x, names = vectors_of(pool)[:60], pool.chunks[0].items(["label"])["label"].to_pylist()[:60]
+    if trainer == "multi_label":
+        names = [name if i % 3 else f"{name}|other" for i, name in enumerate(names)]
+        classes = sorted({part for name in names for part in name.split("|")})
+    elif trainer == "regression":
+        names, classes = [f"{value:.3f}" for value in x[:, 0] * 2 + 1], ["value"]
+    else:
+        classes = sorted(set(names))
+    encoder = str(pool.manifest.encoder["fingerprint"])
+    head = TRAINERS[trainer](**fields).fit(
+        x, names, None, classes=classes, encoder=encoder, version=4, ledger_seq=0, seed=0
+    )
+    return replace(head, temperature=1.5) if trainer == "logistic" else head
+
+
+def predicted(pool: Pool, head: Head, out: Path, partitions: int = 1, **fields: object) -> Predictions:
+    with local(pool, partitions) as fleet:
+        predict_pool(pool, fleet, head, out, Options(**fields))  # type: ignore[arg-type]
+    return Predictions(out)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def dense(table: pa.Table, name: str) -> np.ndarray:
+    return np.array(table[name].to_pylist(), np.float64)
+
+
+@pytest.mark.parametrize("predictive", ["map", "mean_field", "monte_carlo", "laplace_bridge"])
+@pytest.mark.parametrize("structure", ["shared", "kronecker"])
+def test_probabilities_are_those_of_the_slow_version(predictive, structure, pool, tmp_path):
+    head = fitted(pool, structure=structure)
+    fields = {"predictive": predictive, "top": "all", "draws": 40, "uncertainty": ("entropy", "least_confidence")}
+    table = predicted(pool, head, tmp_path / "p", 2, **fields).table()
+    x = vectors_of(pool)
+    rows, scale = with_constant(x), head.temperature
+    variance = np.broadcast_to(head.variance(x) / scale**2, (len(x), len(head.classes)))
+    if predictive == "monte_carlo":
+        noise = generator(derive(0, "posterior")).standard_normal((40, *head.mean.shape))
+        expected = np.zeros((len(x), len(head.classes)))
+        for weights in head.posterior.draws(head.mean, noise):
+            expected += responses("softmax", rows @ weights.T / scale) / 40
+    else:
+        outputs = head.logits(x) / scale
+        plain = responses("softmax", outputs)
+        formulas = {"map": plain, "mean_field": mean_field(outputs, variance)}
+        expected = {**formulas, "laplace_bridge": laplace_bridge(outputs, variance)}[predictive]
+    found = dense(table, "probabilities")
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    assert table["class"].to_pylist() == [head.classes[c] for c in found.argmax(axis=1)]
+    np.testing.assert_array_equal(dense(table, "probability"), found.max(axis=1))
+    entropy = -(expected * np.log(expected)).sum(axis=1) / np.log(len(head.classes))
+    np.testing.assert_allclose(dense(table, "entropy"), entropy, atol=1e-4)
+    np.testing.assert_allclose(dense(table, "least_confidence"), 1 - expected.max(axis=1), atol=1e-4)
+
+
+def test_every_item_with_a_vector_is_there_once_with_its_key(pool, tmp_path):
+    found = predicted(pool, fitted(pool), tmp_path / "p", 3)
+    items = pa.concat_tables(pool.items(["id", "key"]))
+    assert found.table().select(["id", "key"]) == items
+    assert len(found) == len(items) == N - 92
+    assert found.plan.quarantined == 92
+    files = sorted(p.name for p in (tmp_path / "p" / "predictions").iterdir())
+    assert files == [f"{i:05d}.parquet" for i in range(8)]
+    assert pq.read_table(tmp_path / "p" / "predictions").num_rows == N - 92  # as anyone would read it
+    schemas = {str(table.schema) for table in found.tables()}
+    assert len(schemas) == 1  # that of the chunk without rows, too
+
+
+def test_the_likeliest_come_first_and_ties_go_to_the_first_class(pool, tmp_path):
+    head = fitted(pool)
+    every = dense(predicted(pool, head, tmp_path / "all", top="all").table(), "probabilities")
+    table = predicted(pool, head, tmp_path / "two", top=2).table()
+    order = np.argsort(-every, axis=1, kind="stable")[:, :2]
+    np.testing.assert_array_equal(dense(table, "top_probabilities"), np.take_along_axis(every, order, axis=1))
+    assert table["top_classes"].to_pylist() == [[head.classes[c] for c in row] for row in order]
+    assert "probabilities" not in table.column_names
+    p = np.array([[0.2, 0.4, 0.4], [0.5, 0.0, 0.5]])
+    assert largest(p, 2).tolist() == [[1, 2], [0, 2]]
+    many = np.random.default_rng(0).integers(4, size=(50, 30)) / 4.0
+    np.testing.assert_array_equal(largest(many, 16), np.argsort(-many, axis=1, kind="stable")[:, :16])
+
+
+def test_labels_above_a_half_are_listed(pool, tmp_path):
+    head = fitted(pool, "multi_label")
+    table = predicted(pool, head, tmp_path / "p", 2, top="all", uncertainty=("entropy", "bald")).table()
+    p = dense(table, "probabilities")
+    np.testing.assert_allclose(p, head.probabilities(vectors_of(pool)), atol=1e-5)
+    assert {len(labels) for labels in table["labels"].to_pylist()} >= {0, 1}
+    for row, labels, shares in zip(
+        p, table["labels"].to_pylist(), table["label_probabilities"].to_pylist(), strict=True
+    ):
+        assert labels == [head.classes[c] for c in np.argsort(-row, kind="stable") if row[c] > 0.5]
+        assert shares == sorted(row[row > 0.5].tolist(), reverse=True)
+    assert ((dense(table, "bald") >= 0) & (dense(table, "bald") <= 1)).all()
+
+
+@pytest.mark.parametrize("predictive", ["map", "monte_carlo"])
+def test_numbers_have_a_value_and_a_deviation(predictive, pool, tmp_path):
+    head = fitted(pool, "regression")
+    table = predicted(pool, head, tmp_path / "p", 2, predictive=predictive, uncertainty=("epistemic_variance",)).table()
+    x = vectors_of(pool)
+    np.testing.assert_allclose(dense(table, "value"), head.logits(x)[:, 0], atol=1e-4)
+    deviation = np.sqrt(head.variance(x)[:, 0] + head.noise)
+    np.testing.assert_allclose(dense(table, "standard_deviation"), deviation, rtol=1e-4)
+    assert table.column_names == ["id", "key", "value", "standard_deviation", "epistemic_variance"]
+
+
+@pytest.mark.parametrize("predictive", ["map", "mean_field", "monte_carlo"])
+def test_the_bytes_do_not_depend_on_partitions(predictive, pool, tmp_path):
+    head = fitted(pool)
+    fields = {"predictive": predictive, "uncertainty": ("entropy", "bald"), "draws": 6}
+    for partitions in (1, 2, 5, 13):
+        predicted(pool, head, tmp_path / str(partitions), partitions, **fields)
+    first = content(tmp_path / "1")
+    assert all(content(tmp_path / str(partitions)) == first for partitions in (2, 5, 13))
+
+
+def test_rows_do_not_depend_on_chunks(pool, tmp_path):
+    x = vectors_of(pool)
+    head = fitted(pool)
+    tables = [
+        predicted(make_pool(tmp_path / f"pool-{rows}", x, chunk_rows=rows), head, tmp_path / f"{rows}", 2).table()
+        for rows in (100, 333)
+    ]
+    assert tables[0].drop(["id", "key"]) == tables[1].drop(["id", "key"])
+
+
+def test_a_head_with_a_lens_sees_through_it(pool, tmp_path):
+    rng = np.random.default_rng(0)
+    lens = Lens(weight=rng.normal(size=(9, DIM)), bias=rng.normal(size=9))
+    head = Head.of_weights(rng.normal(size=(3, 9)), np.zeros(3), encoder=str(pool.manifest.encoder["fingerprint"]))
+    head = replace(head, lens=lens)
+    for partitions in (1, 4):
+        found = predicted(pool, head, tmp_path / str(partitions), partitions, top="all")
+    p = head.probabilities(head.see(vectors_of(pool)))
+    np.testing.assert_allclose(dense(found.table(), "probabilities"), p, atol=1e-4)
+    assert content(tmp_path / "1") == content(tmp_path / "4")
+
+
+def test_ray_writes_the_same_bytes(pool, tmp_path, ray_session):
+    from raysal.fleet.ray_fleet import RayFleet
+
+    head, fields = fitted(pool), {"predictive": "mean_field", "uncertainty": ("entropy", "bald"), "draws": 6}
+    predicted(pool, head, tmp_path / "here", 1, **fields)
+    with RayFleet(plan_partitions(pool, 2, threads=1)) as fleet:
+        predict_pool(pool, fleet, head, tmp_path / "ray", Options(**fields))
+    assert content(tmp_path / "ray") == content(tmp_path / "here")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from raysal.config import FleetConfig
+from raysal.fleet import open_fleet
+from raysal.pool import Pool
+from raysal.predict import Options, predict_pool
+from raysal.update import Head
+
+def job(moment, count):
+    real = getattr(os, moment)
+    def counted(*args):
+        nonlocal count
+        count -= 1
+        if count == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args)
+    setattr(os, moment, counted)
+    pool = Pool(sys.argv[1])
+    with open_fleet(pool, FleetConfig(backend="local", partitions=3)) as fleet:
+        predict_pool(pool, fleet, Head.load(Path(sys.argv[2])), Path(sys.argv[3]), Options())
+
+for moment, count in (("replace", 1), ("fsync", 3), ("fsync", 12), ("replace", 4), ("replace", 3)):
+    child = os.fork()  # nothing was computed before, so no thread is lost
+    if child == 0:
+        job(moment, count)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, (moment, count)
+"""
+
+
+def test_killed_at_any_moment_and_run_again_it_has_the_same_bytes(pool, tmp_path):
+    """Killed before each of a few renames and flushes of one job, which goes on each time."""
+    head, out = fitted(pool), tmp_path / "killed"
+    head.save(tmp_path / "head")
+    whole = content(predicted(pool, head, tmp_path / "whole", 1).path)
+    words = [sys.executable, "-c", KILLED, str(pool.path), str(tmp_path / "head"), str(out)]
+    done = subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(PoolError):
+        Predictions(out)
+    kept = {name: (out / name).stat().st_ino for name in whole if (out / name).exists() and "commits" in name}
+    assert kept
+    predicted(pool, head, out, 2)
+    assert content(out) == whole
+    assert all((out / name).stat().st_ino == inode for name, inode in kept.items())  # not written again
+
+
+@pytest.mark.parametrize("name", ["predict.json", "predictions/00003.parquet", "commits/00004.json"])
+def test_a_flipped_byte_is_named(name, pool, tmp_path):
+    head, out = fitted(pool), tmp_path / "p"
+    predicted(pool, head, out)
+    path = out / name
+    whole = path.read_bytes()
+    for place in (0, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        for attempt in (lambda: predicted(pool, head, out), lambda: Predictions(out).table()):
+            with pytest.raises(RaysalError) as caught:
+                attempt()
+            assert path.name in str(caught.value)
+    path.unlink()
+    if "commits" not in name:  # a chunk without its record is not done yet
+        with pytest.raises(Damaged, match=path.name):
+            predicted(pool, head, out)
+    path.write_bytes(whole)
+    assert len(predicted(pool, head, out)) == N - 92
+
+
+def test_another_head_or_option_or_pool_in_the_same_folder_is_an_error(pool, tmp_path):
+    head, out = fitted(pool), tmp_path / "p"
+    before = content(predicted(pool, head, out).path)
+    with pytest.raises(FingerprintMismatch, match="the head's digest"):
+        predicted(pool, replace(head, temperature=2.0), out)
+    with pytest.raises(RunError, match="was begun with predictive 'map', now 'mean_field'"):
+        predicted(pool, head, out, predictive="mean_field")
+    with pytest.raises(RunError, match="top 3, now 2"):
+        predicted(pool, head, out, top=2)
+    x = vectors_of(pool)[:50]
+    with pytest.raises(FingerprintMismatch, match="the pool's fingerprint"):
+        predicted(make_pool(tmp_path / "other", x), head, out)
+    with pytest.raises(FingerprintMismatch, match="the head's encoder"):
+        predicted(make_pool(tmp_path / "wide", np.ones((5, DIM + 1))), head, tmp_path / "new")
+    assert content(out) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_cannot_be_done_is_an_error_that_says_why(pool, tmp_path):
+    head = fitted(pool, "multi_label")
+    with pytest.raises(ConfigError, match="one class of several"):
+        predicted(pool, head, tmp_path / "p", predictive="laplace_bridge")
+    with pytest.raises(ConfigError, match="earlier round"):
+        predicted(pool, head, tmp_path / "p", uncertainty=("tod",))
+    with pytest.raises(UnknownName, match="use one of: bald"):
+        Options(uncertainty=("surprise",))
+    with pytest.raises(ConfigError, match="top"):
+        Options(top=0)
+    with pytest.raises(UnknownName, match="laplace_bridge, map"):
+        Options(predictive="variational")
+    huge = Head.of_weights(np.full((2, DIM), 3e38), np.zeros(2), encoder=head.encoder)
+    with pytest.raises(PoolError, match="item 0"):
+        predicted(pool, huge, tmp_path / "huge")
+    with pytest.raises(PoolError, match="holds no predictions"):
+        Predictions(tmp_path / "nothing")
+    assert not (tmp_path / "p").exists()
+
+
+def test_the_head_is_the_newest_of_the_run_unless_another_is_named(pool, tmp_path):
+    with pytest.raises(RunError, match="no run is there"):
+        head_of_run(tmp_path / "run")
+    with Session(tmp_path / "run", pool, select="random", oracle="simulated") as session:
+        session.ask_oracle(session.query(20))
+        with pytest.raises(RunError, match="has no head yet"):
+            head_of_run(tmp_path / "run")
+        session.ask_oracle(session.query(20))
+        assert head_of_run(tmp_path / "run").labels_seen == 20
+        assert head_of_run(tmp_path / "run", 1).labels_seen == 20
+        session.finish()
+        assert head_of_run(tmp_path / "run").labels_seen == 40
+        with pytest.raises(RunError, match="round 0 had no head"):
+            head_of_run(tmp_path / "run", 0)
+        with pytest.raises(RunError, match="has no round 2"):
+            head_of_run(tmp_path / "run", 2)
+    found = raysal.predict(pool, out=tmp_path / "p", run=tmp_path / "run", top=1)
+    again = raysal.predict(pool, out=tmp_path / "q", head=head_of_run(tmp_path / "run"), top=1, partitions=3)
+    assert content(found.path) == content(again.path)
+    with pytest.raises(ConfigError, match="exactly one"):
+        raysal.predict(pool, out=tmp_path / "r")
+    with pytest.raises(ConfigError, match="is a round of a run"):
+        raysal.predict(pool, out=tmp_path / "r", head=tmp_path / "h", round=1)
+    with pytest.raises(Damaged, match="missing"):
+        raysal.predict(pool, out=tmp_path / "r", head=tmp_path / "h")
+
+
+def test_what_reaches_the_driver_does_not_grow_with_the_rows(pool, tmp_path):
+    replies = []
+
+    class Weighed:
+        def __init__(self, inner):
+            self.inner, self.size = inner, inner.size
+
+        def reset(self):
+            self.inner.reset()
+
+        def each(self, fn, *args):
+            found = self.inner.each(fn, *args)
+            replies.extend(len(repr(one)) for one in found)
+            return found
+
+    for rows in (100, 3000):
+        small = make_pool(tmp_path / f"pool-{rows}", mixture(rows, DIM)[0], chunk_rows=rows)
+        predict_pool(small, Weighed(local(small)), fitted(pool), tmp_path / f"p-{rows}", Options(top="all"))
+    assert max(replies[len(replies) // 2 :]) <= max(replies[: len(replies) // 2]) + 8
