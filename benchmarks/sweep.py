@@ -66,14 +66,15 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     cases = []
     with LocalFleet(plan_partitions(pool, 1, device=args.device)) as fleet:
         for columns, request in requests.items():
-            bare_s, sweep_s = in_turn(
-                bare_products(args.rows, args.dim, columns, args.device),
-                partial(sweep, fleet, head, request),
-                args.repeats,
-                args.device,
-            )
-            cases.append({"columns": columns, "bare_s": bare_s, "sweep_s": sweep_s, "ratio": bare_s / sweep_s})
+            cases.append(against_bare(partial(sweep, fleet, head, request), columns, args))
     return {"machine": describe(args.device), "rows": args.rows, "dim": args.dim, "cases": cases}
+
+
+def against_bare(work: Callable[[], object], columns: int, args: argparse.Namespace) -> dict[str, float]:
+    """Median seconds of a sweep, and of the bare products of as many columns, in turn."""
+    bare = bare_products(args.rows, args.dim, columns, args.device)
+    bare_s, sweep_s = in_turn(bare, work, args.repeats, args.device)
+    return {"columns": columns, "bare_s": bare_s, "sweep_s": sweep_s, "ratio": bare_s / sweep_s}
 
 
 def bare_products(rows: int, dim: int, columns: int, device: str) -> Callable[[], None]:
