@@ -1,6 +1,6 @@
 """What does it cost to sweep the pool with the posterior's variance, or with its draws, beside the bare products?
 
-    python -m benchmarks.laplace sweep [--rows 1000000] [--dim 256] [--features VECTORS.npz] [--out sweep.json] [--quick]
+    python -m benchmarks.laplace sweep [--rows 1000000] [--features VECTORS.npz] [--out sweep.json] [--quick]
 
 As `benchmarks.sweep`: a head of ten classes rides along with what its posterior adds, and the sweep and bare float32
 products of as many columns run in turn. 1.0 means that all but the product is free. Which columns a score adds is up to
