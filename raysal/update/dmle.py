@@ -15,15 +15,16 @@ from raysal.update.base import NOTHING, Context
 from raysal.update.descent import Matrix, Objective
 from raysal.update.evidence import Answer, Evidence, gather_evidence, mean_square
 from raysal.update.head import Head
-from raysal.update.laplace import stepping
 from raysal.update.likelihood import sigmoid
 from raysal.update.logistic import Logistic
 from raysal.update.pseudo import checked_sample, lost
-from raysal.update.settle import settle
+from raysal.update.settle import in_units, preconditioner, scaled, settle
 
 Vector = NDArray[np.float64]
 TINY = 1e-300
 """Scores below count as this in a logarithm."""
+CURVATURE = 0.25
+"""What a label's loss curves by at most, in one output."""
 NEVER = np.iinfo(np.int64).max
 """The round that asked for an item that still has no label."""
 
@@ -121,15 +122,26 @@ class DependencyAware(Logistic):
         corrects = self.beta > 0 and (asked >= 0).any() and len(head.classes) > 1
         if not (corrects or self.steps):
             return head
-        objective = self.objective(evidence, asked, head.prior, context.unlabelled)
         if self.steps:
+            objective = self.objective(evidence, asked, head.prior, context.unlabelled)
             mean = descend_by_adam(objective, _start(head, context.previous), self.steps, self.rate)
         else:
-            mean = settle(objective, head.mean, stepping(head).solve, max_iter=self.max_iter, tol=self.tol)
+            mean = self._settled(head, evidence, asked, context.unlabelled)
             if lost(mean, evidence) > lost(np.zeros_like(mean), evidence):
                 return head
         posterior = self.posterior(evidence, mean, head.prior)
         return replace(head, mean=mean, linearised_at=mean, posterior=posterior)
+
+    def _settled(
+        self, head: Head, evidence: Evidence, asked: NDArray[np.int64], unlabelled: NDArray[Any] | None
+    ) -> Matrix:
+        """The mean that minimises the objective, from that of the logistic head."""
+        unit, size = in_units(evidence)
+        prior = head.prior / size**2
+        objective = self.objective(unit, asked, prior, None if unlabelled is None else unlabelled / size)
+        condition = preconditioner(unit.rows, CURVATURE * unit.weights, prior)
+        start = scaled(head.mean, size)
+        return scaled(settle(objective, start, condition, max_iter=self.max_iter, tol=self.tol), 1 / size)
 
     def objective(
         self, evidence: Evidence, asked: NDArray[np.int64], prior: float, unlabelled: NDArray[Any] | None = None

@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from raysal.errors import ConfigError, LabelError
 from raysal.update.base import NOTHING, Context
 from raysal.update.descent import Matrix, Objective
-from raysal.update.evidence import Answer, Evidence, gather_evidence, mean_square
+from raysal.update.evidence import Answer, Evidence, gather_evidence, with_constant
 from raysal.update.head import Head
 from raysal.update.likelihood import softmax, total_loss
 from raysal.update.logistic import COARSE, Logistic, deal_folds
-from raysal.update.roots import root_of_inverse
-from raysal.update.settle import settle
+from raysal.update.settle import in_units, preconditioner, scaled, settle
 from raysal.update.solver import Design, threads_for
 
-TYPICAL = 0.1
-"""What a pseudo-label's curvature is taken for in the preconditioner: they are sure, so less than the 1/4 at most."""
+MOST, TYPICAL = 0.25, 0.1
+"""What the curvature of a label and of a pseudo-label is taken for in the preconditioner: these are sure of theirs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,31 +106,31 @@ class PseudoLabels(Logistic):
         named = evidence.targets.argmax(axis=1)
         if context.unlabelled is None or not len(context.unlabelled) or (named == named[0]).all():
             return head
-        found = Student(self, evidence, head.prior, checked_sample(context.unlabelled, head.dim))
-        if self.guard and not found.helps(named, seed):
+        unit, size = in_units(evidence)
+        sample = checked_sample(context.unlabelled, head.dim) / size
+        student = Student(self, unit, head.prior / size**2, sample)
+        if self.guard and not student.helps(named, seed):
             return head
-        mean = found.taught(head.mean, evidence, self.tol)
+        mean = scaled(student.taught(scaled(head.mean, size), unit, self.tol), 1 / size)
         return replace(head, mean=mean, linearised_at=mean, posterior=self.posterior(evidence, mean, head.prior))
 
 
 class Student:
-    """Weights taught by labels and by their own sure guesses at the `sample` [m, d]."""
+    """Weights taught by labels and by their own sure guesses at the `sample` [m, d]; all features in units of their
+    root mean square."""
 
     def __init__(self, trainer: PseudoLabels, evidence: Evidence, prior: float, sample: Matrix) -> None:
         self.trainer, self.evidence, self.prior = trainer, evidence, prior
         self.mass = float(evidence.weights.sum())
-        nothing = np.zeros((len(sample), evidence.targets.shape[1]))
-        self.sample = Evidence(features=sample, targets=nothing, weights=np.ones(len(sample)))
+        self.sample = with_constant(sample)
         share = TYPICAL * trainer.weight * self.mass / len(sample)
-        counts = np.append(0.25 * evidence.weights, np.full(len(sample), share))
-        with threads_for(len(counts), sample.shape[1], nothing.shape[1]):
-            self.root = root_of_inverse(np.vstack([evidence.rows, self.sample.rows]), counts, prior)
+        counts = np.append(MOST * evidence.weights, np.full(len(sample), share))
+        self._condition = preconditioner(np.vstack([evidence.rows, self.sample]), counts, prior)
 
     def taught(self, mean: Matrix, evidence: Evidence, tol: float) -> Matrix:
         """Weights [C, D] that these labels and pseudo-labels lead to, from those that labels alone did."""
         mass = float(evidence.weights.sum())
         penalty = np.full(mean.shape[1], self.prior * mass / self.mass)
-        penalty[-1] /= mean_square(self.evidence)  # the constant's, as in `Logistic`
         before: Matrix | None = None
         for _ in range(self.trainer.rounds):
             guesses = self.guesses(mean, mass)
@@ -140,18 +139,18 @@ class Student:
             before, which = guesses, guesses.any(axis=1)
             weights = guesses[which].sum(axis=1)
             both = Evidence(
-                features=np.vstack([evidence.features, self.sample.features[which]]),
+                features=np.vstack([evidence.features, self.sample[which, :-1]]),
                 targets=np.vstack([evidence.targets, guesses[which] / weights[:, None]]),
                 weights=np.append(evidence.weights, weights),
             )
             objective = Objective("softmax", both, penalty)
-            mean = settle(objective, mean, self._precondition, max_iter=self.trainer.max_iter, tol=tol)
+            mean = settle(objective, mean, self._condition, max_iter=self.trainer.max_iter, tol=tol)
         return mean
 
     def guesses(self, mean: Matrix, mass: float) -> Matrix:
         """Pseudo-labels [m, C] by weights [C, D]: in the column of its class what each weighs beside labels of total
         weight `mass`; rows of 0 are of items that have none."""
-        p = softmax(self.sample.rows @ mean.T)
+        p = softmax(self.sample @ mean.T)
         top, chosen = p.max(axis=1), p.argmax(axis=1)
         taken = top > thresholds(p, self.trainer.cutoff, self.trainer.floor)[chosen]
         found = np.zeros_like(p)
@@ -171,15 +170,10 @@ class Student:
 
     def _alone(self, evidence: Evidence) -> Matrix:
         """The weights of labels alone, from zero: those of all labels would know the ones held out."""
-        constant = float(np.sqrt(mean_square(self.evidence)))
-        rows = np.hstack([evidence.features, np.full((len(evidence), 1), constant)])
-        penalty, most = self.prior / self.mass, self.trainer.max_iter
+        rows, penalty = evidence.rows, self.prior / self.mass
         with threads_for(len(rows), rows.shape[1], evidence.targets.shape[1]):
-            found = Design(rows, evidence.weights).solve(evidence.targets, penalty, max_iter=most, tol=COARSE)
-        return np.column_stack([found[:, :-1], found[:, -1] * constant])
-
-    def _precondition(self, gradient: Matrix) -> Matrix:
-        return np.asarray((gradient @ self.root) @ self.root.T)
+            design = Design(rows, evidence.weights)
+            return design.solve(evidence.targets, penalty, max_iter=self.trainer.max_iter, tol=COARSE)
 
 
 def thresholds(p: Matrix, cutoff: float, floor: float) -> NDArray[np.float64]:
