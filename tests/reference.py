@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,135 @@ def score(name: str, p: Floats) -> Floats:
         else:
             raise LookupError(f"{name!r} has no slow version yet; write it here")
     return np.array(out)
+
+
+def covariance(head: Any) -> Floats:
+    """[C D, C D], the covariance of all weights of a head, whatever its posterior keeps of it."""
+    posterior, (classes, dim) = head.posterior, head.mean.shape
+    kind = type(posterior).__name__
+    if kind == "Shared":
+        return np.kron(np.eye(classes), posterior.root @ posterior.root.T)
+    if kind == "Diagonal":
+        return np.diag(1 / posterior.precision.ravel())
+    if kind == "Kronecker":
+        evidence = np.kron(posterior.outputs, posterior.inputs) / posterior.count
+        return np.linalg.inv(evidence + posterior.prior * np.eye(classes * dim))
+    if kind == "Full":
+        return np.array(posterior.root @ posterior.root.T)
+    return np.atleast_2d(np.cov(posterior.weights.reshape(len(posterior.weights), -1).T))
+
+
+def respond(link: str, outputs: Floats) -> Floats:
+    """What outputs [C] predict."""
+    if link == "softmax":
+        powers = np.exp(outputs - outputs.max())
+        return powers / powers.sum()
+    return np.array([1 / (1 + math.exp(-z)) for z in outputs]) if link == "sigmoid" else outputs
+
+
+def nats(p: Iterable[float]) -> float:
+    return -sum(q * math.log(q) for q in p if q > 0)
+
+
+def head_score(
+    name: str,
+    x: NDArray[np.floating],
+    head: Any,
+    *,
+    drawn: Floats,
+    previous: Any = None,
+    labelled: NDArray[np.floating] | None = None,
+    targets: Floats | None = None,
+) -> Floats:
+    """A score of each row of x [n, d] by its definition, one row, one answer, one draw at a time.
+
+    `drawn` [T, C, D] are weights from the posterior; `previous` a head of the same classes; `targets` [m, C] what the
+    `labelled` [m, d] should be answered. Several labels are taken one by one, as heads of their own.
+    """
+    if head.link == "softmax" and name in ("least_confidence", "margin", "entropy"):
+        return score(name, probabilities(x, head.weight / head.temperature, head.bias / head.temperature))
+    everything = covariance(head)
+    classes, dim = head.mean.shape
+    rows = np.hstack([x.astype(np.float64), np.ones((len(x), 1))])
+    pull = np.zeros(classes * dim)
+    if name == "influence":
+        assert labelled is not None
+        assert targets is not None
+        known = np.hstack([labelled.astype(np.float64), np.ones((len(labelled), 1))])
+        for row, target in zip(known, targets, strict=True):
+            pull += np.outer(respond(head.link, head.mean @ row) - target, row).ravel() / len(known)
+        pull = everything @ pull
+    return np.array([_score_of_row(name, row, head, everything, drawn, previous, pull) for row in rows])
+
+
+def _score_of_row(
+    name: str, row: Floats, head: Any, everything: Floats, drawn: Floats, previous: Any, pull: Floats
+) -> float:
+    (classes, dim), link, t = head.mean.shape, head.link, head.temperature
+    p, q = respond(link, head.mean @ row / t), respond(link, head.mean @ row)
+    blocks = [slice(c * dim, (c + 1) * dim) for c in range(classes)]
+    variances = [float(row @ everything[block, block] @ row) for block in blocks]
+    if name == "epistemic_variance":
+        return float(np.mean(variances)) / t**2
+    if name == "tod":
+        change = p - respond(link, previous.mean @ row / previous.temperature)
+        several = [np.array([d, -d]) for d in change] if link == "sigmoid" else [change]
+        return float(np.mean([0.5 * sum(d * d for d in one) for one in several]))
+    if name in ("bald", "mean_std", "variation_ratio", "least_confidence", "margin", "entropy"):
+        if link == "identity":
+            return 0.5 * math.log(1 + variances[0] / head.noise) if name == "bald" else math.sqrt(variances[0])
+        ps = np.array([respond(link, weights @ row / t) for weights in drawn])
+        tasks = [(p, ps)] if link == "softmax" else [
+            (np.array([1 - p[c], p[c]]), np.column_stack([1 - ps[:, c], ps[:, c]])) for c in range(classes)
+        ]  # fmt: skip
+        return float(np.mean([_score_of_draws(name, best, every) for best, every in tasks]))
+    # What each answer would bring: (probability, gradient [C, D]).
+    if link == "softmax":
+        tasks = [[(p[y], np.outer(q - np.eye(classes)[y], row)) for y in range(classes)]]
+    elif link == "sigmoid":
+        tasks = [
+            [
+                (p[c] if y else 1 - p[c], np.outer(np.eye(classes)[c] * (q[c] - y), row))
+                for y in (0, 1)
+            ]
+            for c in range(classes)
+        ]  # fmt: skip
+    else:
+        spread = math.sqrt(head.noise + variances[0])
+        nodes, weights = np.polynomial.legendre.leggauss(40)
+        z = 5 * (nodes + 1)  # [0, 10], and the same below 0
+        weights *= np.exp(-(z**2) / 2)
+        halves = list(zip(z, weights / weights.sum() / 2, strict=True))
+        tasks = [[(w, np.outer([side * at * spread], row)) for side in (-1, 1) for at, w in halves]]
+    count = 1.0
+    if name == "expected_model_change":
+        if link != "identity" and head.posterior.weighting == "categorical":
+            count = q.max() * (1 - q.max()) if link == "softmax" else max(z * (1 - z) for z in q)
+        precision = np.linalg.inv(everything[blocks[0], blocks[0]]) + count / head.noise * np.outer(row, row)
+        after = np.linalg.inv(precision)
+    total = 0.0
+    for task in tasks:
+        for probability, gradient in task:
+            if name == "expected_gradient_length":
+                total += probability * math.sqrt((gradient**2).sum())
+            elif name == "expected_model_change":
+                total += probability * math.sqrt(((gradient / head.noise @ after) ** 2).sum())
+            else:
+                total += probability * abs(float(pull @ gradient.ravel())) / head.noise
+    return total / len(tasks)
+
+
+def _score_of_draws(name: str, p: Floats, drawn: Floats) -> float:
+    """A score of one distribution p [C], or of draws [T, C] of it."""
+    if name == "bald":
+        most = math.log(len(p)) if len(p) > 1 else 1.0
+        return (nats(drawn.mean(0)) - float(np.mean([nats(one) for one in drawn]))) / most
+    if name == "mean_std":
+        return float(np.mean([math.sqrt(np.mean((one - one.mean()) ** 2)) for one in drawn.T]))
+    if name == "variation_ratio":
+        votes = [int(one.argmax()) for one in drawn]
+        return 1 - max(votes.count(c) for c in range(len(p))) / len(votes)
+    return float(score(name, p[None])[0])
 
 
 def class_counts(p: Floats) -> Ids:

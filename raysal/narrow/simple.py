@@ -11,6 +11,7 @@ from raysal.errors import UnknownName
 from raysal.fleet import Fleet
 from raysal.narrow.base import Narrowed, NarrowTask, OneSweep
 from raysal.sweep import SCORES, Sweep, SweepRequest
+from raysal.sweep.belief import instead, usable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class Uniform(OneSweep):
 
 @dataclass(frozen=True, kw_only=True)
 class TopScore(OneSweep):
-    """The `size` items of highest `score`. Without a head nothing has a score, and everything is kept."""
+    """The `size` items of highest `score`. Without a head nothing has a score, and everything is kept. A score
+    that compares with the head of an earlier round leaves its place to another where there is none (`usable`)."""
 
     score: str = "margin"
     size: Annotated[int, Field(ge=1)] = 10_000
@@ -54,12 +56,12 @@ class TopScore(OneSweep):
             raise UnknownName("narrow.score", self.score, sorted(SCORES))
 
     def request(self, task: NarrowTask) -> SweepRequest:
-        del task
-        return SweepRequest(scores=(self.score,), top=self.size)
+        return SweepRequest(scores=(usable(self.score, task.head, task.previous),), top=self.size)
 
     def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
-        del fleet, task
-        if self.score not in found.top:
+        del fleet
+        name = usable(self.score, task.head, task.previous)
+        if name not in found.top:
             return Narrowed(ids=None, rule=f"all {found.rows} (no head yet)")
-        ids = found.top[self.score][0][: self.size]
-        return Narrowed(ids=ids, rule=f"top {len(ids)} of {found.rows} by {self.score}")
+        ids = found.top[name][0][: self.size]
+        return Narrowed(ids=ids, rule=f"top {len(ids)} of {found.rows} by {name}{instead(self.score, name)}")

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysal.errors import UnknownName
-from raysal.fleet import BLOCK, Fleet, Partition
+from raysal.fleet import Fleet, Partition
 from raysal.rng import item_uniform
 from raysal.select.base import Picks, Task, refuse_broken
 from raysal.sweep import SCORES, Belief, Reader
-from raysal.sweep.belief import DRAWS
+from raysal.sweep.belief import DRAWS, instead, usable
 from raysal.sweep.best import best_of
 from raysal.sweep.linear import one_thread
 from raysal.sweep.scores import Predicted
@@ -60,8 +60,10 @@ class TopScore:
         return True
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        ids, scores = merged(fleet.each(highest_score, task.belief(self.score, self.draws), self.score, k), k)
-        return Picks(ids=ids, scores=scores, reasons=tuple(f"{self.score} {score:.3f}" for score in scores))
+        name = usable(self.score, task.head, task.previous)
+        ids, scores = merged(fleet.each(highest_score, task.belief(name, self.draws), name, k), k)
+        note = instead(self.score, name)
+        return Picks(ids=ids, scores=scores, reasons=tuple(f"{name} {score:.3g}{note}" for score in scores))
 
 
 def merged(parts: list[Ranked], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -87,12 +89,13 @@ def head_values(
     """
     reader, found = Reader(partition, belief), []
     columns = reader.columns(partition)
-    out = torch.zeros(reader.rows, BLOCK, device=partition.device)
-    for block in partition.blocks(rows):
+    out = torch.zeros(reader.rows, reader.block, device=partition.device)
+    for block in partition.blocks(rows, reader.block):
         reader.read(block.features @ columns, block.features, out)
         with one_thread():
             predicted = reader.predicted(out)
-            values, broken = value(predicted), torch.isnan(predicted.probabilities).any(0)
+            values = value(predicted)
+            broken = torch.isnan(predicted.probabilities).any(0) | torch.isnan(values)
         refuse_broken(partition.ids[block.rows], ~broken[: block.n].cpu().numpy())
         found.append(values[: block.n].cpu().numpy())
     return np.concatenate(found) if found else np.empty(0, np.float32)

@@ -127,7 +127,7 @@ def triangle(form: Quadratic) -> NDArray[np.float64]:
     structure, a length. P is triangular, so that the constant feature counts in its last row only. O(R D²) for R rows
     of the form."""
     rows = np.sqrt(form.combine.mean(axis=0))[:, None] * form.project
-    factor: NDArray[np.float64] = np.linalg.qr(rows[:, ::-1], mode="r")
+    factor = np.asarray(np.linalg.qr(rows[:, ::-1], mode="r"))
     return np.ascontiguousarray(factor[::-1, ::-1])
 
 

@@ -125,8 +125,9 @@ def sweep_partition(partition: Partition, belief: Belief | None, request: SweepR
     columns = anchors if reader is None else np.concatenate([reader.weights, anchors])
     stacked = columns_of(columns, partition)
     closed = None if partition.available.all() else torch.from_numpy(~partition.available).to(partition.device)
-    product = torch.empty(BLOCK, stacked.shape[1], device=partition.device)
-    for block in partition.blocks() if len(columns) else ():
+    size = BLOCK if reader is None else reader.block
+    product = torch.empty(size, stacked.shape[1], device=partition.device)
+    for block in partition.blocks(size=size) if len(columns) else ():
         torch.mm(block.features, stacked, out=product)
         rows = slice(int(block.rows[0]), int(block.rows[-1]) + 1)
         out = None if closed is None else closed[rows]
@@ -150,16 +151,17 @@ class _Scored:
         self._best = {name: Best(1, request.top, device) for name in self._names}
         self._counts = torch.zeros(classes, dtype=torch.long, device=device)
         self._histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in self._names}
-        blocks = max(TOGETHER // (BLOCK * max(rows, 1)), 1)
-        self._held = torch.zeros(rows, blocks * BLOCK, device=device)
+        self._size = BLOCK if reader is None else reader.block
+        blocks = max(TOGETHER // (self._size * max(rows, 1)), 1)
+        self._held = torch.zeros(rows, blocks * self._size, device=device)
         self._start = self._stop = self._filled = 0
 
     def offer(self, product: torch.Tensor, features: torch.Tensor, rows: slice, closed: torch.Tensor | None) -> None:
-        """Take the products [BLOCK, m] of the next rows; of all rows those marked `closed` [N] do not count."""
+        """Take the products [n, m] of the next block of rows; of all rows those marked `closed` [N] do not count."""
         if self._reader is None:
             return
-        self._reader.read(product, features, self._held[:, self._filled : self._filled + BLOCK])
-        self._filled, self._stop = self._filled + BLOCK, rows.stop
+        self._reader.read(product, features, self._held[:, self._filled : self._filled + self._size])
+        self._filled, self._stop = self._filled + self._size, rows.stop
         if self._filled == self._held.shape[1]:
             self._settle(self._reader, closed)
 

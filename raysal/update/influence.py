@@ -10,7 +10,7 @@ from raysal.update.evidence import Evidence
 from raysal.update.head import Head, structure_of
 from raysal.update.laplace import stepping
 from raysal.update.likelihood import responses
-from raysal.update.posterior import Quadratic, Shared
+from raysal.update.posterior import Members, Quadratic, Shared
 
 
 def gain_of(head: Head) -> Quadratic:
@@ -32,6 +32,8 @@ def influence_of(head: Head, reference: Evidence) -> NDArray[np.float64]:
     Raises:
         ConfigError: the head is an ensemble.
     """
+    if isinstance(head.posterior, Members):
+        raise ConfigError("score", "influence needs a covariance, and an ensemble has none", "use bald or mean_std")
     rows = reference.rows
     residual = responses(head.link, rows @ head.mean.T) - reference.targets
     gradient = (residual * reference.weights[:, None]).T @ rows / reference.weights.sum()

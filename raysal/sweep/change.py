@@ -1,0 +1,98 @@
+"""Scores of what a label would change: the gradient it would bring, the step the head would make, the loss after it.
+
+The label is not known. Each score is an expectation over the answers the head itself believes in, p; gradients are of
+the loss the head was fitted by, whose responses q are those before the temperature (p where that is 1).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from raysal.sweep.linear import respond
+from raysal.sweep.predicted import Predicted, given, score
+from raysal.update.likelihood import LEAST
+
+LENGTH_OF_NORMAL = math.sqrt(2 / math.pi)
+"""E|x| of a standard normal x."""
+
+
+@score("norm", numbers=("mean_variance", "norm"))
+def expected_gradient_length(predicted: Predicted) -> torch.Tensor:
+    """Σ_y p_y ‖q - e_y‖ · ‖h̃‖, the expected length of the gradient of an item's loss (Settles, Craven & Ray, NIPS
+    2007); with several labels the mean over them; of numbers E|f - y| ‖h̃‖ with y ~ N(f, noise + v). Unbounded: it grows
+    with the vector. Cost O(nC + nD)."""
+    return (residual(predicted) * given(predicted.length)).float()
+
+
+@score("gain", "mean_variance", numbers=("gain", "mean_variance"))
+def expected_model_change(predicted: Predicted) -> torch.Tensor:
+    """Expected length of the step that `update` would make of a label, at step length 1: Σ_y p_y ‖q - e_y‖ ·
+    ‖Σh̃‖ m / (1 + m v), with m what the covariance counts a label as: 1, or by confidence q (1 - q) (then at this mean)
+    in the denominator alone; of numbers E|f - y| ‖Σh̃‖ / (noise + v). With several labels the mean over them. Unbounded.
+
+    Expected model change (Settles, Craven & Ray, NIPS 2007) with the closed-form step in place of a gradient's: what
+    the head already knows no longer moves it. Needs one covariance for all outputs. Cost O(nC + nD).
+    """
+    variance = predicted.mean_variance * predicted.temperature**2
+    count = counts(predicted) / predicted.noise
+    step = given(predicted.gain).double() / predicted.noise / (1 + count * variance)
+    return (residual(predicted) * step).float()
+
+
+@score("influence", numbers=("influence", "mean_variance"))
+def influence(predicted: Predicted) -> torch.Tensor:
+    """Expected size of the change of the loss on the labelled items, were the item among them: Σ_y p_y |⟨V, g_y⟩| with
+    the gradient g_y = (q - e_y) h̃ᵀ and V = Σ∇L of `influence_of`; with several labels the mean over them; of numbers
+    E|f - y| |V h̃| / noise. Unbounded, and small, as the labelled items outweigh one more. Cost O(nC).
+
+    ISAL (Liu et al., ICCV 2021) takes the change that the predicted class would bring, and an estimate of the inverse
+    Hessian; here Σ is the inverse, exactly. The plain expectation over y is zero for every item, since Σ_y p_y g_y is:
+    what a label would do is good for as much as it is bad. So half of this score is the expected decrease of the loss,
+    over the labels that decrease it. Where the head is sure, both definitions are near zero; where it is not, this one
+    does not take the predicted class for true.
+    """
+    pull = given(predicted.influence).double()
+    if predicted.link == "identity":
+        # One number, or several that are off independently.
+        length: torch.Tensor = torch.linalg.vector_norm(pull, dim=0)
+        return (length * residual(predicted) / predicted.noise).float()
+    p, q = believed(predicted)
+    if predicted.link == "sigmoid":
+        return (pull.abs() * off(p, q)).mean(0).float()
+    return (p * (pull - (q * pull).sum(0)).abs()).sum(0).float()
+
+
+def residual(predicted: Predicted) -> torch.Tensor:
+    """float64 [n], the expected length of response - answer; with several labels, the mean over them."""
+    if predicted.link == "identity":
+        spread: torch.Tensor = (predicted.mean_variance + predicted.noise).sqrt()
+        return LENGTH_OF_NORMAL * spread
+    p, q = believed(predicted)
+    if predicted.link == "sigmoid":
+        return off(p, q).mean(0)
+    square = q * q
+    others = (square.sum(0) - square).clamp_min(0)
+    return (p * ((1 - q) ** 2 + others).sqrt()).sum(0)
+
+
+def off(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """E|q - y| of labels y that are 1 with probability p, else 0."""
+    return p * (1 - q) + (1 - p) * q
+
+
+def believed(predicted: Predicted) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities and responses before the temperature, float64 [C, n]."""
+    logits = predicted.logits.double()
+    p = respond(logits, predicted.link)
+    return p, p if predicted.temperature == 1 else respond(logits * predicted.temperature, predicted.link)
+
+
+def counts(predicted: Predicted) -> torch.Tensor | float:
+    """What a label counts for in the covariance (`Curvature.counts`), at this mean: [n], or 1 for all."""
+    if not predicted.by_confidence or predicted.link == "identity":
+        return 1.0
+    _, q = believed(predicted)
+    least = q.amax(0) if predicted.link == "softmax" else 0.5 + (q - 0.5).abs().amin(0)
+    return (least * (1 - least)).clamp_min(LEAST)
