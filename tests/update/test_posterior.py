@@ -264,6 +264,15 @@ def test_shrinking_is_the_exact_inverse(name):
         assert np.square(after.T @ h).sum() == pytest.approx(float(precise @ exact @ precise), rel=1e-7, abs=1e-300)
 
 
+def test_rows_out_of_all_proportion_are_absorbed_one_by_one():
+    """Their squares differ by more than float64 has digits: together they would not be positive definite."""
+    old, new = rows_of(6)[:, :4], rows_of(3, 2)[:, :4] * np.array([[1e12], [1e8], [1.0]])
+    twins = np.vstack([new, new])
+    after = shrink(root_of_inverse(old, np.ones(6), PRIOR), twins, np.ones(6))
+    exact = exact_covariance([(old, np.ones(6)), (twins, np.ones(6))], PRIOR)
+    assert close(after @ after.T, exact.astype(float), 1e-9)
+
+
 @pytest.mark.parametrize("name", ["one", "more rows than features", "copies", "tiny", "zero"])
 def test_growing_undoes_shrinking(name):
     old, new = rows_of(6)[:, :4], NEW[name]()
