@@ -121,6 +121,7 @@ class Refine:
                     labelled=task.labelled.vectors,
                     classes=task.labelled.classes,
                     key=derive(key, "select"),
+                    previous=task.previous,
                 )
                 picked.append(select(fleet, member, asked, k).ids)
         return lowest(np.unique(np.concatenate(picked)), derive(task.key, "refine", round), max(self.size, k))

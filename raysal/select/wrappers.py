@@ -17,6 +17,7 @@ from raysal.fleet import Fleet, Partition
 from raysal.select.base import Picks, Selector, Task
 from raysal.select.ranked import head_values, merged
 from raysal.sweep import SCORES, Belief, Linear
+from raysal.sweep.belief import instead, usable
 from raysal.sweep.best import best_of
 from raysal.sweep.quantile import order_statistics, ranks_within
 from raysal.sweep.scores import Predicted
@@ -119,18 +120,19 @@ class SkipExtremes(Wrapper):
             raise ConfigError("select.low", f"{self.low} to {self.high} is no range", "use 0 <= low < high <= 1")
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        n = sum(fleet.each(score_available, task.belief(self.score), self.score))
-        lower, upper = order_statistics(fleet, self.score, ranks_within(self.low, self.high, n)).tolist()
-        left = sum(fleet.each(show_between, self.score, lower, upper))
+        score = usable(self.score, task.head, task.previous)
+        n = sum(fleet.each(score_available, task.belief(score), score))
+        lower, upper = order_statistics(fleet, score, ranks_within(self.low, self.high, n)).tolist()
+        left = sum(fleet.each(show_between, score, lower, upper))
         again: set[int] = set()
         if left < k:
-            ids, _ = merged(fleet.each(nearest_outside, self.score, lower, upper, k - left), k - left)
+            ids, _ = merged(fleet.each(nearest_outside, score, lower, upper, k - left), k - left)
             fleet.each(show_too, ids)
             again = set(ids.tolist())
-        fleet.each(forget, self.score)
+        fleet.each(forget, score)
         picks = self.inner().select(fleet, task, k)
         fleet.each(show_all)
-        where = f"{self.score} quantiles {self.low:g} to {self.high:g}"
+        where = f"{score} quantiles {self.low:g} to {self.high:g}{instead(self.score, score)}"
         notes = (f"beyond {where}, too few within" if id in again else f"within {where}" for id in picks.ids.tolist())
         return Picks(
             ids=picks.ids,
