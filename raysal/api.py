@@ -7,7 +7,7 @@ A run of several rounds is a `raysal.Session`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from raysal.predict import Predictions
     from raysal.select import Selector
     from raysal.sources.base import Source
-    from raysal.update import Head
+    from raysal.update import Head, Trainer
 
 Backend = Literal["local", "ray"]
 Labels = str | Path | Mapping[str, str] | Sequence[Label]
@@ -180,7 +180,8 @@ def select(
 
     `labels` are a label file, a run directory (its ledger), labels by key, or `Label`s. What has a label is
     not picked again; what annotators disagree about is neither picked nor learnt from. With a run directory,
-    what is out for labelling or held out is not picked either.
+    what is out for labelling or held out is not picked either, and where its labels are several at once or numbers, the
+    head is made by its trainer; else it is logistic.
 
     Without labels the batch is the cold start, `typiclust`, unless the strategy works without a head; `coreset` and
     `lcmd` do, but would begin with the outliers, so they count as ones that do not. The reason says so.
@@ -203,6 +204,7 @@ def select(
     from raysal.rundir import batch_table
     from raysal.select import SELECTORS, Task
     from raysal.select import select as select_batch
+    from raysal.update import link_of
 
     k, seed = whole("k", k, 1), whole("seed", seed, 0)
     parts = 0 if partitions is None else whole("partitions", partitions, 1)
@@ -219,8 +221,8 @@ def select(
         available = known.take_out(fleet)
         if k > available:
             raise PoolExhausted(wanted=k, available=available)
-        labelled = gather_labelled(fleet, pool.dim, known.items)
-        head = fit_head(pool, labelled.vectors, known.items, seed)
+        labelled = replace(gather_labelled(fleet, pool.dim, known.items), link=link_of(known.trainer))
+        head = fit_head(pool, labelled.vectors, known, seed)
         key = derive(seed, 0)
         to_narrow = NarrowTask(
             head=head, labelled=labelled, pool=pool, k=k, available=available, key=derive(key, "narrow")
@@ -253,6 +255,8 @@ class Known:
 
     items: Sequence[Labelled]
     taken: NDArray[np.int64]
+    trainer: Trainer
+    """what makes a head of them"""
     held_out: tuple[int, float] | None = None
     """(key, share) of a run's held-out items"""
 
@@ -274,7 +278,7 @@ def known_labels(pool: Pool, labels: Labels | None) -> Known:
         RunError, FingerprintMismatch: a directory holds no run, or one of another pool.
     """
     if labels is None:
-        return Known(items=[], taken=np.empty(0, np.int64))
+        return Known(items=[], taken=np.empty(0, np.int64), trainer=logistic())
     if isinstance(labels, str | Path):
         path = Path(labels)
         if path.is_dir():
@@ -289,14 +293,16 @@ def labels_of_run(pool: Pool, run_dir: Path) -> Known:
     """The ledger of a run over this pool."""
     from raysal.rundir import RunDir
     from raysal.session import Session
+    from raysal.update import TRAINERS, link_of
 
     if RunDir(run_dir).config() is None:
         raise RunError(run_dir, "no run is there", "pass a label file, or the directory of a run")
     with Session(run_dir, pool, visit=True) as session:
-        share = session.config.rounds.holdout
+        share, trainer = session.config.rounds.holdout, session.config.update.trainer.build("update.trainer", TRAINERS)
         return Known(
             items=session.ledger.labels(),
             taken=session.ledger.excluded(),
+            trainer=logistic() if link_of(trainer) == "softmax" else trainer,
             held_out=(derive(session.config.seed, "holdout"), share) if share else None,
         )
 
@@ -314,21 +320,28 @@ def agreed(pool: Pool, labels: Sequence[Label]) -> Known:
         for id, state in sorted(states.items())
         if (found := state.counted()) is not None
     ]
-    return Known(items=items, taken=np.array(sorted(states), np.int64))
+    return Known(items=items, taken=np.array(sorted(states), np.int64), trainer=logistic())
 
 
-def fit_head(pool: Pool, vectors: NDArray[np.float32], items: Sequence[Labelled], seed: int) -> Head | None:
-    """The default head for labelled vectors [n, d]; None without any."""
+def logistic() -> Trainer:
+    """The trainer of labels that come without one."""
     from raysal.update import Logistic
 
-    if not items:
+    return Logistic()
+
+
+def fit_head(pool: Pool, vectors: NDArray[np.float32], known: Known, seed: int) -> Head | None:
+    """The head for labelled vectors [n, d]; None without any."""
+    from raysal.refresh import named
+    from raysal.update import link_of
+
+    if not known.items:
         return None
-    names = [item.label for item in items]
-    return Logistic().fit(
+    return known.trainer.fit(
         vectors,
-        names,
-        np.array([item.weight for item in items]),
-        classes=sorted(set(names)),
+        [item.label for item in known.items],
+        np.array([item.weight for item in known.items]),
+        classes=named(known.items, link_of(known.trainer)),
         encoder=str(pool.manifest.encoder["fingerprint"]),
         version=0,
         ledger_seq=0,

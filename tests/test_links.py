@@ -10,12 +10,14 @@ import pytest
 from conftest import make_pool, mixture
 from programs import Outcome, local, run_program, small
 
+import raysal
 from raysal.errors import ConfigError, LabelError
 from raysal.label import read_labels
 from raysal.narrow import NARROWERS, AnchorAL, LabelledVectors
 from raysal.narrow.anchors import anchor_rows, entropies_of
 from raysal.narrow.outliers import fit_gaussians
 from raysal.pool import Pool
+from raysal.report.records import read_answers, read_arm
 from raysal.rng import item_uniform
 from raysal.run import run
 from raysal.select import SELECTORS
@@ -366,3 +368,20 @@ def test_numbers_come_as_numbers_too(tmp_path: Path) -> None:
         session.ask_oracle(session.query())
         assert session.head is not None
         np.testing.assert_allclose(session.head.probabilities(x)[:, 0], x[:, 0], atol=1e-3)
+
+
+@every_link
+def test_a_batch_for_a_run_and_its_report_take_labels_for_what_they_are(link, pools, tmp_path: Path) -> None:
+    with Session(tmp_path / "run", pools[link], **fields(link)) as session:
+        session.ask_oracle(session.query())
+        head, asked = session.head, session.ledger.excluded()
+        counts = session.status().classes
+    assert head is not None
+    select = {key: value for key, value in fields(link)["select"].items() if key != "name"}
+    table = raysal.select(pools[link], k=5, labels=tmp_path / "run", strategy={"name": "top_score", **select})
+    x = mixture(N, DIM)[0]
+    values = 1 - np.abs(2 * head.probabilities(x) - 1).mean(1) if link == "sigmoid" else head.variance(x)[:, 0]
+    values[asked] = -1
+    assert table["id"].to_pylist() == np.argsort(-values, kind="stable")[:5].tolist()
+    answers = read_answers(read_arm(tmp_path / "run"))
+    assert answers.given == (counts if link == "sigmoid" else {})

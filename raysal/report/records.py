@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +12,10 @@ from raysal.config import RunConfig
 from raysal.errors import RunError
 from raysal.label import Ledger, State
 from raysal.pool import Pool, open_pool
+from raysal.refresh import counted
 from raysal.rundir import EMBEDDING, Record, RunDir
 from raysal.store import read_sealed
-from raysal.update import Head
+from raysal.update import TRAINERS, Head, link_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +57,13 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What the ledger holds: the class of each labeled item, and how many items are in each state."""
+    """What the ledger holds: the label of each labeled item, how many items are in each state, and how many were given
+    each class."""
 
     classes: Mapping[int, str]
     counts: Mapping[State, int]
+    given: Mapping[str, int] = field(default_factory=dict)
+    """an item of several labels counts for each; none where labels are numbers"""
 
 
 def read_arm(run: Path) -> Arm:
@@ -91,10 +95,13 @@ def read_answers(arm: Arm) -> Answers:
     path = RunDir(arm.path).ledger
     if not path.exists():
         return Answers(classes={}, counts={})
+    link = link_of(arm.config.update.trainer.build("update.trainer", TRAINERS))
     with Ledger(path, create=False) as ledger:
+        items = ledger.labels()
         return Answers(
-            classes={item.id: item.label for item in ledger.labels()},
+            classes={item.id: item.label for item in items},
             counts=ledger.counts(),
+            given={} if link == "identity" else counted(items, link),
         )
 
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import raysal
+from raysal.evaluate import MEASURES, shown
 from raysal.pool import Pool
 from raysal.report.markup import Html, join, tag
 from raysal.report.metrics import Curve, Row, in_order, total_seconds
 from raysal.report.records import Answers, Arm
-from raysal.report.table import ABSENT, percent, saved, seconds
+from raysal.report.table import ABSENT, measured, percent, saved, seconds
 
 MOST_CLASSES = 40
 """Lines of the table of classes at most: those of lowest recall, then those of fewest labels."""
@@ -24,10 +25,14 @@ def cards(arm: Arm, control: Arm | None, curve: Curve, other: Curve, rows: Seque
     """The numbers one looks for first."""
     found: list[tuple[str, str]] = []
     if len(curve):
-        found.append((percent(curve.accuracy[-1]), f"accuracy, {arm.strategy}"))
+        found.append((shown(curve.metric, curve.values[-1]), f"{MEASURES[curve.metric].words}, {arm.strategy}"))
     if control is not None and len(other):
-        found.append((percent(other.accuracy[-1]), f"accuracy, {control.strategy} (control)"))
+        words = f"{MEASURES[other.metric].words}, {control.strategy} (control)"
+        found.append((shown(other.metric, other.values[-1]), words))
         found.append((saved(rows[-1]), "labels saved"))
+    errors = [row.calibration_error for row in rows if row.calibration_error is not None]
+    if errors:
+        found.append((percent(errors[-1]), "expected calibration error"))
     found.append((f"{arm.records[-1]['labels'] if arm.records else 0:,}", "labels"))
     found.append((f"{len(arm.rounds):,}", "round" if len(arm.rounds) == 1 else "rounds"))
     found.append((f"{items:,}", "items in the pool"))
@@ -36,21 +41,28 @@ def cards(arm: Arm, control: Arm | None, curve: Curve, other: Curve, rows: Seque
 
 
 def rounds_table(arm: Arm, control: Arm | None, rows: Sequence[Row]) -> Html:
-    """Labels, accuracy of both arms, labels saved, and seconds per stage, a line per round."""
+    """Labels, main measure of both arms, labels saved, calibration error, and seconds per stage, a line per round."""
     stages = in_order(stage for row in rows for stage in row.seconds)
-    judged = any(row.accuracy is not None for row in rows)
+    judged = any(row.value is not None for row in rows)
+    calibrated = any(row.calibration_error is not None for row in rows)
+    measure = MEASURES[rows[-1].metric].words
     compared = control is not None and any(row.control is not None for row in rows)
-    heads = ["labels", *([f"accuracy, {arm.strategy}"] if judged else [])]
-    heads += [f"accuracy, {control.strategy} (control)", "labels saved"] if control is not None and compared else []
+    heads = ["labels", *([f"{measure}, {arm.strategy}"] if judged else [])]
+    heads += [f"{measure}, {control.strategy} (control)", "labels saved"] if control is not None and compared else []
+    heads += ["calibration error"] if calibrated else []
     heads += [f"{stage},\u00a0s" for stage in stages]
     lines = []
     for row in rows:
         cells = [tag("td", f"{row.labels:,}")]
         if judged:
-            cells.append(tag("td", percent(row.accuracy), class_="strong"))
+            cells.append(tag("td", measured(row.metric, row.value), class_="strong"))
         if compared:
             lost = row.control is not None and (row.saved is None or row.saved < 0)
-            cells += [tag("td", percent(row.control)), tag("td", saved(row), class_="loss" if lost else None)]
+            cells += [
+                tag("td", measured(row.metric, row.control)),
+                tag("td", saved(row), class_="loss" if lost else None),
+            ]
+        cells += [tag("td", percent(row.calibration_error))] if calibrated else []
         cells += [tag("td", seconds(row.seconds.get(stage)), class_="dim") for stage in stages]
         lines.append(tag("tr", cells))
     totals = total_seconds(arm.records)
@@ -63,7 +75,7 @@ def class_table(arm: Arm, control: Arm | None, answers: Answers, colours: Mappin
     """Labels and recall of every class; None where no class is known yet."""
     own = _recall(arm)
     other = {} if control is None else _recall(control)
-    given = Counter(answers.classes.values())
+    given = Counter(answers.given)
     every = sorted({*own, *given})
     if not every:
         return None
