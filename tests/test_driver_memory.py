@@ -63,6 +63,7 @@ def heaviest_reply(folder: Path, rows: int, select: str | dict[str, Any], narrow
         ("bait", {"name": "none"}),
         ("falcun", {"name": "none"}),
         ("lcmd", {"name": "none"}),
+        ({"name": "ldm", "directions": 20}, {"name": "none"}),
         ("power_bald", {"name": "none"}),
         ({"name": "class_balanced", "of": "random"}, {"name": "none"}),
         ("skip_extremes", {"name": "none"}),

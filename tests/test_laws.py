@@ -31,6 +31,7 @@ from raysal.update.posterior import Diagonal, Members
 GREEDY = (
     "badge",
     "bait",
+    "batch_bald",
     "class_balanced",
     "coreset",
     "fantasy",
