@@ -66,6 +66,8 @@ def descend(objective: Objective, start: Matrix, precondition: Callable[[Matrix]
             share /= 2
         else:
             break
+        if after == value:  # what is left to gain is below rounding
+            break
         fresh = objective.gradient(moved, seen, rows)
         change = (moved - weights, fresh - gradient)
         if float((change[0] * change[1]).sum()) > 0:

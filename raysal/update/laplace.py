@@ -63,11 +63,11 @@ def update(
     C D), and with `seen` O(passes · n C D) more; no cost depends on the pool.
 
     Raises:
-        LabelError: a label is of a class the head does not know (see `widen`), a number cannot be used, or what is
-            removed was never absorbed.
+        LabelError: a label is of a class the head does not know (see `widen`), a number cannot be used, features are
+            not as long as the head takes them, or what is removed was never absorbed.
         ConfigError: the head is an ensemble, which has no closed-form step.
     """
-    added = gather_evidence(features, labels, weights, head.classes, head.link)
+    added = _evidence_for(head, features, labels, weights)
     taken = removed if removed is not None and len(removed) else None
     done = replace(head, version=head.version + 1, ledger_seq=ledger_seq)
     if not len(added) and taken is None:
@@ -108,7 +108,7 @@ def retract(
     Raises:
         LabelError: they were not absorbed, or as `update`.
     """
-    removed = gather_evidence(features, labels, weights, head.classes, head.link)
+    removed = _evidence_for(head, features, labels, weights)
     nothing = np.empty((0, head.dim))
     return update(head, nothing, [], ledger_seq=ledger_seq, step=step, passes=passes, removed=removed, seen=seen)
 
@@ -175,6 +175,16 @@ def curvature_at(head: Head, evidence: Evidence) -> Curvature:
     """The curvature of labels at the mean that the head is linearised at."""
     outputs = evidence.rows @ head.linearised_at.T
     return Curvature(head.link, responses(head.link, outputs), evidence.weights / head.noise)
+
+
+def _evidence_for(
+    head: Head, features: NDArray[Any], labels: Sequence[Answer], weights: NDArray[Any] | None
+) -> Evidence:
+    evidence = gather_evidence(features, labels, weights, head.classes, head.link)
+    given = evidence.features.shape[1]
+    if given != head.dim:
+        raise LabelError("features", f"{given} features in a row", f"this head takes {head.dim}")
+    return evidence
 
 
 def objective_of(head: Head, seen: Evidence) -> Objective:
