@@ -94,7 +94,7 @@ def _curve_rows(groups: Mapping[str, Mapping[int, Record]]) -> list[Row]:
     rows = []
     for name, seeds in groups.items():
         labels, accuracy = mean_curve(seeds)
-        curve = Curve(labels=tuple(labels.tolist()), accuracy=tuple(accuracy.tolist()))
+        curve = Curve(labels=tuple(labels.tolist()), values=tuple(accuracy.tolist()))
         difference = paired(seeds, control, last("accuracy"))
         rows.append(
             {

@@ -42,6 +42,10 @@ class RunResult:
     finished: bool
     accuracy: float | None
     control_accuracy: float | None
+    metric: str | None
+    """the main measure of what is learnt, of `raysal.evaluate.MEASURES`: its name and both arms' values"""
+    value: float | None
+    control_value: float | None
     embedded: EmbedReport | None
 
 
@@ -80,6 +84,9 @@ def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunR
         finished=main.finished,
         accuracy=main.accuracy,
         control_accuracy=None if control is None else control.accuracy,
+        metric=main.metric,
+        value=main.value,
+        control_value=None if control is None else control.value,
         embedded=embedded,
     )
 
@@ -204,6 +211,8 @@ class _Arm:
     waiting: int
     finished: bool
     accuracy: float | None
+    metric: str | None
+    value: float | None
 
 
 def _rounds(session: Session, stage: str, tell: Progress) -> _Arm:
@@ -227,4 +236,12 @@ def _rounds(session: Session, stage: str, tell: Progress) -> _Arm:
             session.finish()
             tell(stage, count, count)
         status = session.status()
-        return _Arm(status.rounds, status.labeled, status.waiting, status.finished, status.accuracy)
+        return _Arm(
+            status.rounds,
+            status.labeled,
+            status.waiting,
+            status.finished,
+            status.accuracy,
+            status.metric,
+            status.value,
+        )

@@ -18,7 +18,7 @@ import pyarrow as pa
 from raysal.clock import Clock
 from raysal.config import RunConfig, deciding_fields, parse_config
 from raysal.errors import ConfigError, Damaged, LabelError, PoolError, PoolExhausted, RunError
-from raysal.evaluate import Evaluation, evaluate, hold_out
+from raysal.evaluate import Evaluation, evaluate, hold_out, standing
 from raysal.fleet import Fleet, exclude, open_fleet
 from raysal.index import Report, check_index, first_index
 from raysal.label import ORACLES, Ledger, Oracle, Told, as_labels, revealing
@@ -176,7 +176,7 @@ class Session:
             skipped=counts["skipped"],
             disputed=counts["disputed"],
             classes=classes,
-            accuracy=(last.get("evaluation") or {}).get("accuracy"),
+            **standing(last.get("evaluation")),
             finished=closing is not None,
         )
 

@@ -72,4 +72,8 @@ class Status:
     disputed: int
     classes: Mapping[str, int]
     accuracy: float | None
+    """of the last evaluation; None without one, and where items have no one class"""
+    metric: str | None
+    """the name of its main measure, of `raysal.evaluate.MEASURES`"""
+    value: float | None
     finished: bool

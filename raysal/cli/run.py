@@ -56,14 +56,15 @@ def outcome_of(result: RunResult) -> Outcome:
     from rich.console import Group
     from rich.text import Text
 
+    from raysal.evaluate import MEASURES, shown
     from raysal.report.metrics import summary
     from raysal.report.table import rich_table
 
     rows = summary(result.run)
     lines = [f"{result.run}: {result.rounds} rounds, {result.labels} labels"]
-    if result.accuracy is not None:
-        beside = "" if result.control_accuracy is None else f", random {result.control_accuracy:.1%}"
-        lines[0] += f", accuracy {result.accuracy:.1%}{beside}"
+    if result.metric is not None and result.value is not None:
+        beside = "" if result.control_value is None else f", random {shown(result.metric, result.control_value)}"
+        lines[0] += f", {MEASURES[result.metric].words} {shown(result.metric, result.value)}{beside}"
     if not result.finished:
         lines += next_steps(result.run, result.waiting)
     table = [rich_table(rows)] if rows else []
@@ -104,6 +105,8 @@ def drawn(found: Any, state: str, run: Path) -> Any:
     from rich.table import Table
     from rich.text import Text
 
+    from raysal.evaluate import MEASURES, shown
+
     view = Table.grid(padding=(0, 2))
     rows = {
         "run": found.run,
@@ -116,7 +119,9 @@ def drawn(found: Any, state: str, run: Path) -> Any:
         "skipped": found.skipped,
         "disputed": found.disputed,
         "classes": ", ".join(f"{name} {count}" for name, count in found.classes.items()) or "none yet",
-        "accuracy": "not measured" if found.accuracy is None else f"{found.accuracy:.1%}",
+        MEASURES[found.metric or "accuracy"].words: (
+            "not measured" if found.value is None else shown(found.metric, found.value)
+        ),
     }
     for name, value in rows.items():
         view.add_row(Text(name), Text(str(value)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from raysal.errors import UserError
+from raysal.evaluate import MEASURES
 from raysal.pool import Pool
 from raysal.report.batches import Batches, batches_section
 from raysal.report.map2d import PICKS, SAMPLE, lay_out, sample_vectors, some_picks, vectors_by_id
@@ -68,11 +69,15 @@ def report_html(run: Path) -> Html:
         held = arm.records[-1]["evaluation"] or {}
         items = f"{held['items']:,} items that are never offered" if held else "items that are never offered"
         body.append(
-            _section("Learning curve", f"Accuracy is measured on {items}.", _curves(arm, control, curve, other))
+            _section(
+                "Learning curve", f"{_opening(curve)} is measured on {items}.", _curves(arm, control, curve, other)
+            )
         )
     if rows:
         words = "A line is a round: the labels its head was fitted on, how it did, and the time to choose the "
-        words += "next batch. Labels saved: how much earlier this arm first had the control’s accuracy."
+        words += "next batch. Labels saved: how much earlier this arm first did as well as the control."
+        if any(row.calibration_error is not None for row in rows):
+            words += " Calibration error: how far off its probabilities are, on average (expected calibration error)."
         body.append(_section("Rounds", words, rounds_table(arm, control, rows)))
     if pool_map is not None:
         body.append(_section("Map of the pool", note, draw_map(pool_map), _legend(pool_map, colours)))
@@ -141,6 +146,12 @@ def _pool(arm: Arm) -> tuple[Pool | None, str]:
 def _curves(arm: Arm, control: Arm | None, curve: Curve, other: Curve) -> Html:
     name = "" if control is None else f"{control.strategy} (control)"
     return learning_curves(curve, other, arm.strategy, name)
+
+
+def _opening(curve: Curve) -> str:
+    """What is measured, to begin a sentence with; and which way is better, where that is not up."""
+    words = MEASURES[curve.metric].words
+    return f"{words[0].upper()}{words[1:]}{'' if curve.higher else ' (lower is better)'}"
 
 
 def _unfinished(arm: Arm, answers: Answers) -> Html | None:

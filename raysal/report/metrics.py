@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from raysal.evaluate import MEASURES, main_measure
 from raysal.report.records import Arm, read_arm, read_control
 from raysal.rundir import Record
 
@@ -16,18 +17,25 @@ STAGES = ("embed", "update", "sweep and narrow", "select", "evaluate", "commit")
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Accuracy on the held-out items against the labels the head saw, in the order of the rounds."""
+    """The main measure on the held-out items against the labels the head saw, in the order of the rounds."""
 
     labels: tuple[int, ...] = ()
-    accuracy: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+    metric: str = "accuracy"
+    """of `raysal.evaluate.MEASURES`"""
+
+    @property
+    def higher(self) -> bool:
+        """Whether higher is better."""
+        return MEASURES[self.metric].higher
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def at(self, labels: int) -> float | None:
-        """Accuracy at that many labels, linear between points; None outside the curve."""
-        points = sorted(zip(self.labels, self.accuracy, strict=True), key=lambda point: point[0])
-        newest = next((accuracy for count, accuracy in reversed(points) if count == labels), None)
+        """The value at that many labels, linear between points; None outside the curve."""
+        points = sorted(zip(self.labels, self.values, strict=True), key=lambda point: point[0])
+        newest = next((value for count, value in reversed(points) if count == labels), None)
         if newest is not None:
             return newest
         for low, high in pairwise(points):
@@ -37,23 +45,23 @@ class Curve:
 
     def until(self, labels: int) -> Curve:
         """The curve's points up to that many labels, and its interpolated point there."""
-        points = [point for point in zip(self.labels, self.accuracy, strict=True) if point[0] <= labels]
+        points = [point for point in zip(self.labels, self.values, strict=True) if point[0] <= labels]
         end = self.at(labels)
         if end is not None and (not points or points[-1][0] < labels):
             points.append((labels, end))
-        return Curve(labels=tuple(p[0] for p in points), accuracy=tuple(p[1] for p in points))
+        return Curve(labels=tuple(p[0] for p in points), values=tuple(p[1] for p in points), metric=self.metric)
 
-    def first_reaching(self, accuracy: float) -> float | None:
-        """Labels at which the curve first has that accuracy, linear between points; None if it never has.
+    def first_reaching(self, value: float) -> float | None:
+        """Labels at which the curve first does so well, linear between points; None if it never does.
 
-        Nothing is known before the first point, so a curve that begins above has it at its first point.
+        Nothing is known before the first point, so a curve that begins better has it at its first point.
         """
-        for index, (labels, reached) in enumerate(zip(self.labels, self.accuracy, strict=True)):
-            if reached >= accuracy:
+        for index, (labels, reached) in enumerate(zip(self.labels, self.values, strict=True)):
+            if reached >= value if self.higher else reached <= value:
                 if index == 0:
                     return float(labels)
-                before, below = self.labels[index - 1], self.accuracy[index - 1]
-                return before + (labels - before) * (accuracy - below) / (reached - below)
+                before, worse = self.labels[index - 1], self.values[index - 1]
+                return before + (labels - before) * (value - worse) / (reached - worse)
         return None
 
 
@@ -63,20 +71,25 @@ class Row:
 
     labels: int
     """labels the round's head was fitted on"""
-    accuracy: float | None
-    """None before the first label, and where nothing is held out"""
+    value: float | None
+    """the main measure; None before the first label, and where nothing is held out"""
     control: float | None
-    """the control arm's accuracy at as many labels; None without one"""
+    """that of the control arm at as many labels; None without one"""
     saved: int | None
     """see `labels_saved`, the control arm ending here"""
+    metric: str = "accuracy"
+    """of `raysal.evaluate.MEASURES`"""
+    calibration_error: float | None = None
+    """None where probabilities were not judged"""
     seconds: dict[str, float] = field(default_factory=dict)
     """by stage, in the order they ran"""
 
 
 def curve_of(arm: Arm) -> Curve:
     """The learning curve of an arm's records; rounds that were not evaluated give no point."""
-    points = [(r["labels"], r["evaluation"]["accuracy"]) for r in arm.records if r["evaluation"]]
-    return Curve(labels=tuple(p[0] for p in points), accuracy=tuple(p[1] for p in points))
+    points = [(r["labels"], *main_measure(r["evaluation"])) for r in arm.records if r["evaluation"]]
+    metric = points[-1][1] if points else "accuracy"
+    return Curve(labels=tuple(p[0] for p in points), values=tuple(p[2] for p in points), metric=metric)
 
 
 def learning_curve(run: Path) -> Curve:
@@ -90,14 +103,14 @@ def learning_curve(run: Path) -> Curve:
 
 
 def labels_saved(curve: Curve, control: Curve) -> int | None:
-    """Labels the control had at its end, less those at which `curve` first had its last accuracy.
+    """Labels the control had at its end, less those at which `curve` first did as well.
 
     Linear between points, rounded to whole labels. Negative where `curve` needed more. None where it never
     got there, or where either curve is empty: nothing is read into it beyond its own end.
     """
     if not curve.labels or not control.labels:
         return None
-    reached = curve.first_reaching(control.accuracy[-1])
+    reached = curve.first_reaching(control.values[-1])
     return None if reached is None else round(control.labels[-1] - reached)
 
 
@@ -137,9 +150,11 @@ def rows_of(arm: Arm, control: Arm | None) -> list[Row]:
         rows.append(
             Row(
                 labels=labels,
-                accuracy=None if evaluation is None else evaluation["accuracy"],
+                value=None if evaluation is None else main_measure(evaluation)[1],
                 control=other.at(labels),
                 saved=labels_saved(curve, other.until(labels)) if other.at(labels) is not None else None,
+                metric=curve.metric,
+                calibration_error=(evaluation or {}).get("measures", {}).get("expected_calibration_error"),
                 seconds=record_seconds(record),
             )
         )

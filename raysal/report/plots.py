@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from raysal.evaluate import MEASURES, shown
 from raysal.report.figure import BLUE, GREEN, INK, MUTED, ORANGE, PALE, PURPLE, SKY, VERMILION, YELLOW, svg
 from raysal.report.markup import Html
 from raysal.report.metrics import STAGES, Curve, in_order, labels_saved, record_seconds
-from raysal.report.table import percent
 from raysal.rundir import Record
 
 BARS = 40
@@ -19,7 +19,7 @@ _SPARE_COLOURS = (PURPLE, VERMILION, YELLOW)
 
 
 def learning_curves(curve: Curve, control: Curve, name: str, control_name: str) -> Html:
-    """Accuracy against labels for both arms, with the labels saved marked; `control` may be empty."""
+    """The main measure against labels for both arms, with the labels saved marked; `control` may be empty."""
     return svg(
         "curve",
         "Learning curves",
@@ -39,16 +39,19 @@ def _curves(figure: Any, curve: Curve, control: Curve, name: str, control_name: 
         (curve, name, {"color": BLUE, "marker": "o", "markersize": 6}),
     ):
         if len(line):
-            axes.plot(line.labels, line.accuracy, linewidth=2, markeredgecolor="white", markeredgewidth=0.8, **style)
-            ends.append((line.accuracy[-1], line.labels[-1], f"{label}  {percent(line.accuracy[-1])}", style["color"]))
-    every = [*curve.accuracy, *control.accuracy]
-    span = max(max(every) - min(every), 0.02)
-    axes.set_ylim(min(every) - 0.08 * span, min(max(every) + 0.12 * span, 1.02))
+            axes.plot(line.labels, line.values, linewidth=2, markeredgecolor="white", markeredgewidth=0.8, **style)
+            end = f"{label}  {shown(line.metric, line.values[-1])}"
+            ends.append((line.values[-1], line.labels[-1], end, style["color"]))
+    measure, every = MEASURES[curve.metric], [*curve.values, *control.values]
+    span = max(max(every) - min(every), 0.02 * (1.0 if measure.share else abs(max(every, key=abs)) or 1.0))
+    low, high = (0.08, 0.12) if measure.higher else (0.12, 0.08)
+    axes.set_ylim(min(every) - low * span, min(max(every) + high * span, 1.02 if measure.share else float("inf")))
     _end_labels(axes, sorted(ends), gap=0.07)
     _saved_bracket(axes, curve, control)
     axes.set_xlabel("labels")
-    axes.set_ylabel("accuracy on held-out items")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
+    axes.set_ylabel(f"{measure.words} on held-out items")
+    if measure.share:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="x", visible=False)
     axes.set_xlim(left=0)
@@ -79,19 +82,20 @@ def _saved_bracket(axes: Any, curve: Curve, control: Curve) -> None:
     saved = labels_saved(curve, control)
     if not saved or saved < 0:
         return
-    accuracy, end = control.accuracy[-1], control.labels[-1]
+    reached, end = control.values[-1], control.labels[-1]
     start = end - saved
     low, high = axes.get_ylim()
-    shelf = low + 0.08 * (high - low)  # curves rise, so it is empty below their ends
+    # Where curves rise it is empty below their ends, where they fall above.
+    shelf, above = (low + 0.08 * (high - low), 9) if curve.higher else (high - 0.08 * (high - low), -9)
     thin = {"color": VERMILION, "linewidth": 1, "zorder": 1}
-    axes.plot([start, start, end], [shelf, accuracy, accuracy], linestyle=(0, (1, 2)), **thin)
-    axes.plot([end, end], [shelf, accuracy], linestyle=(0, (1, 2)), **thin)
+    axes.plot([start, start, end], [shelf, reached, reached], linestyle=(0, (1, 2)), **thin)
+    axes.plot([end, end], [shelf, reached], linestyle=(0, (1, 2)), **thin)
     arrow = {"arrowstyle": "<->", "color": VERMILION, "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0}
     axes.annotate("", (end, shelf), (start, shelf), arrowprops=arrow)
     axes.annotate(
         f"{saved:,} labels saved",
         ((start + end) / 2, shelf),
-        xytext=(0, 9),
+        xytext=(0, above),
         textcoords="offset points",
         ha="center",
         va="center",

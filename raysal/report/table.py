@@ -8,6 +8,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from raysal.evaluate import MEASURES, shown
 from raysal.report.metrics import Curve, Row, curve_of, in_order, labels_saved
 from raysal.report.records import Arm, read_arm, read_control
 
@@ -19,8 +20,19 @@ def percent(share: float | None) -> str:
     return ABSENT if share is None else f"{100 * share:.1f} %"
 
 
+def measured(metric: str, value: float | None) -> str:
+    """A measure's value; a dash for None."""
+    return ABSENT if value is None else shown(metric, value)
+
+
+def amount(metric: str, value: float) -> str:
+    """A value with the name of its measure: `91.2 % accuracy`, `a root mean squared error of 0.42`."""
+    words = MEASURES[metric].words
+    return f"{shown(metric, value)} {words}" if MEASURES[metric].share else f"a {words} of {shown(metric, value)}"
+
+
 def saved(row: Row) -> str:
-    """`120`; `−30` for a loss; `behind` where the control's accuracy was never reached; or a dash."""
+    """`120`; `−30` for a loss; `behind` where the control's value was never reached; or a dash."""
     if row.control is None:
         return ABSENT
     return BEHIND if row.saved is None else f"{row.saved:,}".replace("-", "−")
@@ -34,12 +46,12 @@ def seconds(value: float | None) -> str:
 
 
 def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
-    """Labels, accuracy of both arms, labels saved, and seconds per stage; a line per row.
+    """Labels, the main measure of both arms, labels saved, and seconds per stage; a line per row.
 
-    The control's columns are left out where no row has it, and so is the accuracy.
+    The control's columns are left out where no row has it, and so is the measure.
     """
     stages = in_order(stage for row in rows for stage in row.seconds)
-    judged = any(row.accuracy is not None for row in rows)
+    judged = any(row.value is not None for row in rows)
     compared = any(row.control is not None for row in rows)
     table = Table(
         title=title,
@@ -52,7 +64,7 @@ def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
     table.caption = "seconds per stage" if stages else None
     table.add_column("labels", justify="right")
     if judged:
-        table.add_column("accuracy", justify="right", style="bold")
+        table.add_column(MEASURES[rows[-1].metric].words, justify="right", style="bold")
     if compared:
         table.add_column("control", justify="right")
         table.add_column("saved", justify="right")
@@ -61,9 +73,9 @@ def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
     for row in rows:
         cells = [f"{row.labels:,}"]
         if judged:
-            cells.append(percent(row.accuracy))
+            cells.append(measured(row.metric, row.value))
         if compared:
-            cells += [percent(row.control), saved(row)]
+            cells += [measured(row.metric, row.control), saved(row)]
         table.add_row(*cells, *(seconds(row.seconds.get(stage)) for stage in stages))
     return table
 
@@ -86,11 +98,11 @@ def headline_of(arm: Arm, control: Arm | None) -> tuple[str, str]:
     labels, rounds = arm.records[-1]["labels"], len(arm.rounds)
     if not len(curve):
         return f"{_count(labels, 'label')} in {_count(rounds, 'round')}, chosen by {name}", ""
-    first = f"{name} reached {percent(curve.accuracy[-1])} accuracy with {_count(curve.labels[-1], 'label')}"
+    first = f"{name} reached {amount(curve.metric, curve.values[-1])} with {_count(curve.labels[-1], 'label')}"
     other = Curve() if control is None else curve_of(control)
     if control is None or not len(other):
         return first, ""
-    end = f"The control arm ({control.strategy}) ended at {percent(other.accuracy[-1])}"
+    end = f"The control arm ({control.strategy}) ended at {shown(other.metric, other.values[-1])}"
     end += "" if other.labels[-1] == curve.labels[-1] else f" with {_count(other.labels[-1], 'label')}"
     gain = labels_saved(curve, other)
     if gain is None:

@@ -69,7 +69,7 @@ def test_everything_is_there(page: str, finished: Path):
     for sentence in headline(finished):
         assert sentence in found.text
     for row in summary(finished)[1:]:
-        assert f"{100 * row.accuracy:.1f} %" in found.text
+        assert f"{100 * row.value:.1f} %" in found.text
         assert f"{100 * row.control:.1f} %" in found.text
 
 

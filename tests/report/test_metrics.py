@@ -26,7 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def curve(*points: tuple[int, float]) -> Curve:
-    return Curve(labels=tuple(p[0] for p in points), accuracy=tuple(p[1] for p in points))
+    return Curve(labels=tuple(p[0] for p in points), values=tuple(p[1] for p in points))
 
 
 def test_labels_saved_is_read_off_between_two_points():
@@ -72,13 +72,13 @@ def from_steps(steps: list[tuple[int, int]]) -> Curve:
 @given(POINTS, POINTS)
 def test_saved_labels_lead_to_a_point_that_has_the_controls_accuracy(a, b):
     main, control = from_steps(a), from_steps(b)
-    target, reached = control.accuracy[-1], main.first_reaching(control.accuracy[-1])
+    target, reached = control.values[-1], main.first_reaching(control.values[-1])
     if reached is None:
-        assert max(main.accuracy) < target
+        assert max(main.values) < target
         assert labels_saved(main, control) is None
         return
     assert labels_saved(main, control) == round(control.labels[-1] - reached)
-    earlier = [accuracy for labels, accuracy in zip(main.labels, main.accuracy, strict=True) if labels < reached]
+    earlier = [accuracy for labels, accuracy in zip(main.labels, main.values, strict=True) if labels < reached]
     assert all(accuracy < target for accuracy in earlier)
     before = [labels for labels in main.labels if labels <= reached][-1]
     after = next(labels for labels in main.labels if labels >= reached)
@@ -94,12 +94,12 @@ def test_a_curve_cut_off_agrees_with_the_whole_up_to_there(steps, labels):
     assert all(cut.at(count) == pytest.approx(whole.at(count)) for count in cut.labels)
     if whole.at(labels) is not None:
         assert cut.labels[-1] == labels
-        assert cut.accuracy[-1] == pytest.approx(whole.at(labels))
+        assert cut.values[-1] == pytest.approx(whole.at(labels))
 
 
 @given(POINTS)
 def test_an_arm_saves_nothing_over_itself_where_it_rises(steps):
-    rising = Curve(labels=from_steps(steps).labels, accuracy=tuple(i / 20 for i in range(len(steps))))
+    rising = Curve(labels=from_steps(steps).labels, values=tuple(i / 20 for i in range(len(steps))))
     assert labels_saved(rising, rising) == 0
 
 
@@ -118,17 +118,17 @@ def test_the_curve_is_what_the_records_say(finished: Path):
         records = [r for r in records_of(run) if r["evaluation"]]
         found = learning_curve(run)
         assert list(found.labels) == [r["labels"] for r in records] == [8, 16, 24]
-        assert list(found.accuracy) == [r["evaluation"]["accuracy"] for r in records]
+        assert list(found.values) == [r["evaluation"]["accuracy"] for r in records]
 
 
 def test_the_table_has_a_row_per_record_and_the_seconds_of_all(finished: Path):
     rows, records = summary(finished), records_of(finished)
     assert [row.labels for row in rows] == [r["labels"] for r in records]
     assert [row.seconds for row in rows] == [r["seconds"] for r in records]
-    assert rows[0].accuracy is None
+    assert rows[0].value is None
     assert rows[0].control is None
     control = learning_curve(finished / "control")
-    assert [row.control for row in rows[1:]] == list(control.accuracy)
+    assert [row.control for row in rows[1:]] == list(control.values)
     assert rows[-1].saved == labels_saved(learning_curve(finished), control)
     total = stage_seconds(finished)
     assert list(total) == ["update", "sweep and narrow", "select", "evaluate", "commit"]
@@ -145,13 +145,13 @@ def test_the_terminal_table_shows_what_is_there_and_no_more(finished: Path):
     shown = text(summary(finished))
     for head in ("labels", "accuracy", "control", "saved", "update", "sweep", "select"):
         assert head in shown
-    plain = text([Row(labels=10, accuracy=None, control=None, saved=None, seconds={"select": 1.5})])
+    plain = text([Row(labels=10, value=None, control=None, saved=None, seconds={"select": 1.5})])
     assert "control" not in plain
     assert "accuracy" not in plain
     assert "1.50" in plain
-    behind = text([Row(labels=10, accuracy=0.5, control=0.6, saved=None)])
+    behind = text([Row(labels=10, value=0.5, control=0.6, saved=None)])
     assert "behind" in behind
-    loss = text([Row(labels=10, accuracy=0.5, control=0.6, saved=-1234)])
+    loss = text([Row(labels=10, value=0.5, control=0.6, saved=-1234)])
     assert "−1,234" in loss
 
 
