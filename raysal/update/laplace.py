@@ -69,9 +69,8 @@ def update(
     """
     added = _evidence_for(head, features, labels, weights)
     taken = removed if removed is not None and len(removed) else None
-    done = replace(head, version=head.version + 1, ledger_seq=ledger_seq)
     if not len(added) and taken is None:
-        return done
+        return replace(head, version=head.version + 1, ledger_seq=ledger_seq)
     posterior = stepping(head)
     if taken is not None and len(taken) > head.labels_seen:
         raise never_absorbed()
@@ -80,7 +79,7 @@ def update(
     if taken is not None:
         posterior = posterior.retract(taken.rows, curvature_at(head, taken))
     count = head.labels_seen + len(added) - (0 if taken is None else len(taken))
-    done = replace(done, posterior=posterior, labels_seen=count)
+    done = replace(head, posterior=posterior, version=head.version + 1, labels_seen=count, ledger_seq=ledger_seq)
     if head.link == "identity":
         if isinstance(posterior, Shared | Full):
             return replace(done, mean=_solved(done, added, taken))

@@ -84,9 +84,15 @@ def never_absorbed() -> LabelError:
 
 
 def _turned(root: Matrix, basis: Matrix, factor: NDArray[Any]) -> Matrix:
-    """R (I - Q (I - L⁻ᵀ) Qᵀ) of a basis Q [D, r] and a factor L [r, r]."""
-    rest = np.eye(len(factor)) - np.linalg.inv(factor).T
-    return np.asarray(root - (root @ basis) @ rest @ basis.T)
+    """R (I - Q (I - L⁻ᵀ) Qᵀ) of a basis Q [D, r] and a factor L [r, r]; read-only, so that a head need not copy it."""
+    import torch
+
+    left = root @ basis @ (np.eye(len(factor)) - np.linalg.inv(factor).T)
+    turned = root.copy()
+    # In place and in one pass: for a single row a third of the time of a product, a difference and their arrays.
+    torch.from_numpy(turned).addmm_(torch.from_numpy(left), torch.from_numpy(basis).T, alpha=-1)
+    turned.flags.writeable = False
+    return turned
 
 
 def _seen_from(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> tuple[Matrix, Matrix, float]:
