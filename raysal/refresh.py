@@ -15,10 +15,12 @@ from raysal.errors import ConfigError, LabelError, PoolError
 from raysal.fleet import Fleet, vectors_through
 from raysal.label import Ledger
 from raysal.label.records import Changes, Labelled
-from raysal.narrow import LabelledVectors
+from raysal.narrow import LabelledVectors, Narrower
 from raysal.pool import Pool
+from raysal.rehearsal import rehearse
 from raysal.rng import derive
 from raysal.rundir import RunDir
+from raysal.select import Selector
 from raysal.sweep.best import best_of
 from raysal.sweep.sweep import sample_partition
 from raysal.types import Label
@@ -227,17 +229,20 @@ def counted(items: Sequence[Labelled], link: Link) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def link_for(config: RunConfig, trainer: Trainer) -> Link:
+def link_for(config: RunConfig, trainer: Trainer, selector: Selector, narrower: Narrower, pool: Pool) -> Link:
     """What labels of this trainer are.
 
     Raises:
-        ConfigError: the config speaks of classes where labels are numbers, or of one that cannot be.
+        ConfigError: the config speaks of classes where labels are numbers, or of one that cannot be; or a rule says,
+            before it looks at the data, that it cannot work with such labels.
     """
     link = link_of(trainer)
     check_names(config.update.classes, link, "update.classes")
     if link == "identity" and (config.oracle.model_extra or {}).get("noise"):
         problem = "takes one class for another, and labels are numbers"
         raise ConfigError("oracle.noise", problem, "leave it out")
+    if link != "softmax":  # with classes all of them work
+        rehearse(link, selector, narrower, pool)
     return link
 
 

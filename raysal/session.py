@@ -80,7 +80,7 @@ class Session:
         self._selector = self.config.select.build("select", SELECTORS)
         self._start = self.config.start.build("start", SELECTORS)
         self._trainer = self.config.update.trainer.build("update.trainer", TRAINERS)
-        self._link = link_for(self.config, self._trainer)
+        self._link = link_for(self.config, self._trainer, self._selector, self._narrower, self.pool)
         self.oracle: Oracle = self.config.oracle.build("oracle", ORACLES).bind(self.pool, self.config.seed)
         self._ledger: Ledger | None = None
         if not visit:

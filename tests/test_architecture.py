@@ -22,7 +22,7 @@ FLOORS = (
     ("update", "pool", "label", "sources"),
     ("sweep", "fleet", "embed", "index"),
     ("select", "narrow", "evaluate"),
-    ("rundir", "refresh"),
+    ("rundir", "refresh", "rehearsal"),
     ("session",),
     ("report", "web", "run", "api", "similar", "demo", "predict"),
     ("cli", "__main__", "__init__"),

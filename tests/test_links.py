@@ -385,3 +385,46 @@ def test_a_batch_for_a_run_and_its_report_take_labels_for_what_they_are(link, po
     assert table["id"].to_pylist() == np.argsort(-values, kind="stable")[:5].tolist()
     answers = read_answers(read_arm(tmp_path / "run"))
     assert answers.given == (counts if link == "sigmoid" else {})
+
+
+@every_link
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"select": "badge"},
+        {"select": {"name": "fantasy", "of": "badge"}},
+        {"select": {"name": "skip_extremes", "of": "clue"}},
+        {"narrow": {"name": "refine", "members": ["random", "bait"]}},
+        {"narrow": {"name": "filter", "inner": {"name": "top_score"}}},
+    ],
+)
+def test_a_rule_that_cannot_work_is_refused_before_anybody_labels_for_it(part, link, pools, tmp_path: Path) -> None:
+    config = {**fields(link), **part}
+    if link == "sigmoid" and "filter" in str(part):
+        Session(tmp_path / "run", pools[link], **config).close()  # there margin makes sense
+        return
+    with pytest.raises(ConfigError, match="and the head predicts"):
+        Session(tmp_path / "run", pools[link], **config)
+    assert not (tmp_path / "run").exists()
+
+
+@every_link
+def test_rules_that_can_work_are_not_refused(link, pools, tmp_path: Path) -> None:
+    score = fields(link)["select"]["score"]
+    inner = {"name": "top_score", "score": score}
+    for place, select in enumerate(
+        [
+            {"name": "coreset"},
+            {"name": "skip_extremes", "of": "coreset", "score": score},
+            {"name": "fantasy", "of": inner},
+            {"name": "reveal", "of": inner},
+        ]
+    ):
+        parts = [{"name": "anchoral", "anchors": 3}, {"name": "top_score", "score": score}]
+        narrow = {"name": "filter", "outliers": "mahalanobis", "inner": {"name": "mixed", "size": 90, "parts": parts}}
+        config = {**fields(link, **LAPLACE), "select": select, "narrow": narrow}
+        with Session(tmp_path / str(place), pools[link], **config) as session:
+            for _ in range(2):
+                session.ask_oracle(session.query(6))
+            assert session.record(1)["strategy"] == select["name"]
+            assert session.status().labeled == 12

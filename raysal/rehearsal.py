@@ -1,0 +1,103 @@
+"""A round's rules tried without any data, by a head that knows nothing: what cannot work with a kind of labels is
+refused before anybody has labelled a batch for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Never, Self
+
+import numpy as np
+
+from raysal.narrow import LabelledVectors, Narrower, NarrowTask
+from raysal.narrow.base import OneSweep
+from raysal.narrow.filter import Filter
+from raysal.narrow.refine import Refine
+from raysal.pool import Pool
+from raysal.select import Selector, Task
+from raysal.select.wrappers import Wrapper
+from raysal.sweep import believe
+from raysal.update import Head, Link
+from raysal.update.answers import VALUE
+
+
+def rehearse(link: Link, selector: Selector, narrower: Narrower, pool: Pool) -> None:
+    """
+    Raises:
+        ConfigError: one of these, or a rule within it, says before it looks at the data that it cannot work with a head
+            of this link.
+    """
+    names = (VALUE,) if link == "identity" else ("a", "b")
+    nothing = np.zeros((len(names), pool.dim))
+    head = replace(Head.of_weights(nothing, nothing[:, 0], classes=names), link=link)
+    text, vectors = "0" if link == "identity" else "a", np.zeros((1, pool.dim), np.float32)
+    known = LabelledVectors(ids=np.zeros(1, np.int64), vectors=vectors, classes=[text], link=link)
+    sweeping = NarrowTask(head=head, labelled=known, pool=pool, k=1, available=len(pool), key=0, previous=head)
+    asked = Task(
+        head=head,
+        labelled=vectors,
+        classes=known.classes,
+        key=0,
+        previous=head,
+        reveal=lambda ids: dict.fromkeys(ids, text),
+    )
+    for rule in narrowers(narrower):
+        if isinstance(rule, OneSweep):
+            believe(head, rule.request(sweeping).scores, previous=head, labelled=vectors, answers=[text])
+    for one in (selector, *(member for rule in narrowers(narrower) for member in members(rule))):
+        for strategy in strategies(one):
+            with suppress(Reached):
+                strategy.select(Nowhere(), asked, 1)
+
+
+def narrowers(narrower: Narrower) -> Iterator[Narrower]:
+    """It, and those within it."""
+    yield narrower
+    if isinstance(narrower, Filter):
+        yield from narrowers(narrower.rule())
+
+
+def members(narrower: Narrower) -> list[Selector]:
+    """The strategies that a narrower asks."""
+    return narrower.selectors() if isinstance(narrower, Refine) else []
+
+
+def strategies(selector: Selector) -> Iterator[Selector]:
+    """It, and those within it."""
+    yield selector
+    if isinstance(selector, Wrapper):
+        yield from strategies(selector.inner())
+
+
+class Reached(Exception):
+    """A rule has begun to look at the data."""
+
+
+class Nowhere:
+    """A fleet without data, at the first look at which a rehearsal ends."""
+
+    size = 1
+
+    def reset(self) -> None:
+        """There is nothing to forget."""
+
+    def each(self, fn: Callable[..., Any], *args: Any) -> Never:
+        """
+        Raises:
+            Reached: always.
+        """
+        del fn, args
+        raise Reached
+
+    def close(self) -> None:
+        """There is nothing to let go."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """See `close`."""
