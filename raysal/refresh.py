@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.config import RunConfig
-from raysal.errors import ConfigError, LabelError, PoolError
+from raysal.errors import ConfigError, LabelError
 from raysal.fleet import Fleet, vectors_through
 from raysal.label import Ledger
 from raysal.label.records import Changes, Labelled
@@ -76,7 +76,6 @@ def refresh(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trai
     Raises:
         FingerprintMismatch: the last head, or that of the trainer, takes the vectors of another encoder.
         LabelError: a label cannot be learnt from.
-        PoolError: a labelled item has no usable vector.
     """
     round, seq, link, votes = run.rounds, ledger.head_seq, link_of(trainer), config.update.disputed == "votes"
     items = ledger.labels(upto=seq, votes=votes)
@@ -165,7 +164,6 @@ def follow(head: Head, fleet: Fleet, ledger: Ledger, config: RunConfig) -> Head 
     Raises:
         LabelError: a label cannot be used by this head.
         ConfigError: the head has no closed-form step.
-        PoolError: an item has no usable vector.
     """
     seq = ledger.head_seq
     changes = ledger.changed_since(head.ledger_seq, upto=seq, votes=config.update.disputed == "votes")
@@ -274,15 +272,6 @@ def vectors(fleet: Fleet, dim: int, ids: NDArray[np.int64], lens: Lens | None = 
 
 def gather_labelled(fleet: Fleet, dim: int, items: Sequence[Labelled], lens: Lens | None = None) -> LabelledVectors:
     """The vectors of labelled items, in id order, as `vectors` has them. One round trip; memory for the labelled
-    only.
-
-    Raises:
-        PoolError: one is not finite; it names the item.
-    """
+    only."""
     ids = np.array([item.id for item in items], np.int64)
-    found = vectors(fleet, dim, ids, lens)
-    broken = ~np.isfinite(found).all(axis=1)
-    if broken.any():
-        problem = "has a label, and its vector is not finite numbers"
-        raise PoolError(repr(items[int(broken.argmax())].key), problem, "embed it again, or withdraw its label")
-    return LabelledVectors(ids=ids, vectors=found, classes=[item.label for item in items])
+    return LabelledVectors(ids=ids, vectors=vectors(fleet, dim, ids, lens), classes=[item.label for item in items])

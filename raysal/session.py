@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from raysal.clock import Clock
 from raysal.config import RunConfig, deciding_fields, parse_config
-from raysal.errors import ConfigError, Damaged, LabelError, PoolError, PoolExhausted, RunError
+from raysal.errors import ConfigError, Damaged, LabelError, PoolExhausted, RunError
 from raysal.evaluate import Evaluation, evaluate, hold_out, standing
 from raysal.fleet import Fleet, exclude, open_fleet
 from raysal.index import Report, check_index, first_index
@@ -346,7 +346,7 @@ class Session:
             return
         try:
             self._live = follow(self._live, self._fleet, self.ledger, self.config)
-        except (ConfigError, LabelError, PoolError):  # the next round meets it again, and says so
+        except (ConfigError, LabelError):  # the next round meets it again, and says so
             self._live = None
 
     def _evaluate(self, fleet: Fleet, head: Head | None) -> Evaluation | None:

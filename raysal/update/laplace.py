@@ -28,8 +28,6 @@ STEP = 3.0
 """Length of the mean's step. A gaussian covariance takes every label for 1 where its own curvature, p (1 - p), is at
 most 1/4; but steps above 4 overshoot: on Fashion-MNIST 3 kept a fifth to four fifths of what a new fit gains, and 10,
 the published value, often lost more than it gained (benchmarks/RESULTS.md)."""
-PASSES = 8
-"""Steps over everything seen, where that is at hand."""
 
 
 def update(
