@@ -53,7 +53,7 @@ def report_html(run: Path) -> Html:
     if pool_map is not None and pool_map.classes is not None:
         colours = class_colours(pool_map.classes)
     else:
-        colours = class_colours(list(answers.classes.values()))
+        colours = {} if arm.link == "identity" else class_colours(list(answers.classes.values()))
     body: list[Html | None] = [
         tag(
             "header",
@@ -95,9 +95,11 @@ def report_html(run: Path) -> Html:
 def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]:
     """A map of a sample of the pool and of the picks, and a sentence on it; None for an empty pool.
 
-    Classes are those of the pool's label column, where it carries one; else what the newest head predicts.
+    Classes are those of the pool's label column, where it carries one; else what the newest head predicts; numbers have
+    none.
     """
-    column = _label_column(arm, pool)
+    numbers = arm.link == "identity"
+    column = None if numbers else _label_column(arm, pool)
     seed = arm.config.seed
     sample = sample_vectors(pool, seed, SAMPLE, column)
     if len(sample) < 3:
@@ -108,7 +110,7 @@ def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]
     ids = np.concatenate([sample.ids, extra.ids])
     vectors = np.concatenate([sample.vectors, extra.vectors])
     on_map = set(picked.tolist())
-    head = arm.newest_head() if column is None else None
+    head = arm.newest_head() if column is None and not numbers else None
     classes: list[str | None] | None = None
     if column is not None:
         classes = [*(sample.column or ()), *(extra.column or ())]

@@ -15,7 +15,7 @@ from raysal.pool import Pool, open_pool
 from raysal.refresh import counted
 from raysal.rundir import EMBEDDING, Record, RunDir
 from raysal.store import read_sealed
-from raysal.update import TRAINERS, Head, link_of
+from raysal.update import TRAINERS, Head, Link, link_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,11 @@ class Arm:
     def strategy(self) -> str:
         """The selector's name."""
         return self.config.select.name
+
+    @property
+    def link(self) -> Link:
+        """What its labels are."""
+        return link_of(self.config.update.trainer.build("update.trainer", TRAINERS))
 
     def batch(self, round: int) -> pa.Table:
         """A round's batch: id, key, rank, score, reason, strategy, head_version.
@@ -95,13 +100,12 @@ def read_answers(arm: Arm) -> Answers:
     path = RunDir(arm.path).ledger
     if not path.exists():
         return Answers(classes={}, counts={})
-    link = link_of(arm.config.update.trainer.build("update.trainer", TRAINERS))
     with Ledger(path, create=False) as ledger:
         items = ledger.labels()
         return Answers(
             classes={item.id: item.label for item in items},
             counts=ledger.counts(),
-            given={} if link == "identity" else counted(items, link),
+            given={} if arm.link == "identity" else counted(items, arm.link),
         )
 
 

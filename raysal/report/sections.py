@@ -33,8 +33,8 @@ def cards(arm: Arm, control: Arm | None, curve: Curve, other: Curve, rows: Seque
     errors = [row.calibration_error for row in rows if row.calibration_error is not None]
     if errors:
         found.append((percent(errors[-1]), "expected calibration error"))
-    found.append((f"{arm.records[-1]['labels'] if arm.records else 0:,}", "labels"))
-    found.append((f"{len(arm.rounds):,}", "round" if len(arm.rounds) == 1 else "rounds"))
+    rounds = f"labels, {len(arm.rounds):,} {'round' if len(arm.rounds) == 1 else 'rounds'}"
+    found.append((f"{arm.records[-1]['labels'] if arm.records else 0:,}", rounds))
     found.append((f"{items:,}", "items in the pool"))
     found.append((f"{seconds(sum(total_seconds(arm.records).values()))} s", "computing"))
     return tag("div", [tag("div", tag("b", value), tag("span", what)) for value, what in found], class_="cards")

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+from conftest import make_pool, mixture
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -13,8 +14,19 @@ from small_run import begin
 
 from raysal.config import parse_config
 from raysal.errors import Damaged, RunError
-from raysal.report import Curve, labels_saved, learning_curve, rich_table, stage_seconds, summary
+from raysal.evaluate import MEASURES
+from raysal.report import (
+    Curve,
+    headline,
+    labels_saved,
+    learning_curve,
+    report_html,
+    rich_table,
+    stage_seconds,
+    summary,
+)
 from raysal.report.metrics import Row
+from raysal.run import run as run_rounds
 from raysal.rundir import RunDir
 from raysal.store import read_sealed, write_sealed
 
@@ -23,6 +35,12 @@ from raysal.store import read_sealed, write_sealed
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of three rounds of eight labels, with its control. Read only."""
     return begin(tmp_path_factory.mktemp("report"))
+
+
+def text(rows: list[Row]) -> str:
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(rich_table(rows))
+    return console.export_text()
 
 
 def curve(*points: tuple[int, float]) -> Curve:
@@ -137,11 +155,6 @@ def test_the_table_has_a_row_per_record_and_the_seconds_of_all(finished: Path):
 
 
 def test_the_terminal_table_shows_what_is_there_and_no_more(finished: Path):
-    def text(rows: list[Row]) -> str:
-        console = Console(width=100, record=True, file=io.StringIO())
-        console.print(rich_table(rows))
-        return console.export_text()
-
     shown = text(summary(finished))
     for head in ("labels", "accuracy", "control", "saved", "update", "sweep", "select"):
         assert head in shown
@@ -168,3 +181,42 @@ def test_no_run_and_an_altered_record_are_named(tmp_path: Path):
     (folder / "round.json").write_text((folder / "round.json").read_text().replace("3", "4", 1))
     with pytest.raises(Damaged, match=r"round\.json"):
         learning_curve(run)
+
+
+def test_where_lower_is_better_less_is_reached_and_saved():
+    main = Curve(labels=(10, 20, 30), values=(2.0, 1.0, 0.5), metric="rmse")
+    control = Curve(labels=(10, 30), values=(3.0, 1.5), metric="rmse")
+    assert main.first_reaching(1.5) == 15
+    assert main.first_reaching(0.4) is None
+    assert labels_saved(main, control) == 15
+    assert labels_saved(control, main) is None
+    assert main.until(20).first_reaching(1.0) == 20
+
+
+@pytest.mark.parametrize(("trainer", "metric"), [("multi_label", "macro_f1"), ("regression", "rmse")])
+def test_a_run_of_another_link_shows_its_own_measure(trainer: str, metric: str, tmp_path: Path):
+    vectors, labels = mixture(200, 6, classes=3, seed=1)
+    far = [f"{name}|far" if row[0] > 0 else name for name, row in zip(labels, vectors, strict=True)]
+    numbers = [f"{row[0]:.2f}" for row in vectors]
+    make_pool(tmp_path / "pool", vectors, labels=numbers if trainer == "regression" else far)
+    settings = {
+        "pool": tmp_path / "pool",
+        "fleet": {"backend": "local"},
+        "oracle": {"name": "simulated"},
+        "select": {"name": "random"},
+        "update": {"trainer": {"name": trainer}},
+        "rounds": {"count": 2, "k": 12, "holdout": 0.3, "control": True},
+    }
+    result = run_rounds(parse_config(settings), tmp_path / "run")
+    rows, found = summary(tmp_path / "run"), learning_curve(tmp_path / "run")
+    assert (found.metric, found.values[-1]) == (metric, result.value) == (result.metric, rows[-1].value)
+    assert result.accuracy is None
+    assert (rows[-1].calibration_error is None) == (trainer == "regression")
+    words = MEASURES[metric].words
+    assert words in text(rows)
+    assert words in headline(tmp_path / "run")[0]
+    page = report_html(tmp_path / "run")
+    assert f"{words} on held-out items" in page
+    assert ("calibration error" in page) == (trainer == "multi_label")
+    assert ("lower is better" in page) == (trainer == "regression")
+    assert ("the pool by class" in page) == (trainer == "multi_label")
