@@ -53,7 +53,8 @@ class Revealed(Wrapper):
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
         if task.reveal is None:
             raise ConfigError("select", "nobody here reveals labels between picks", f"use fantasy:{self.of.name}")
-        return with_updates(fleet, self.inner(), task, k, self.every, Revealing(task.reveal, self.of.name, k))
+        teacher = Revealing(task.reveal, self.of.name, min(k - self.every, PATIENCE))
+        return with_updates(fleet, self.inner(), task, k, self.every, teacher)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +94,13 @@ class Teacher(Protocol):
 
 
 class Revealing:
-    """An oracle; `of` and `k` are for its error."""
+    """An oracle. Until it has answered for one item it may be silent about fewer than `patience`; `of` is for the
+    error."""
 
     kind = "revealed"
 
-    def __init__(self, reveal: Reveal, of: str, k: int) -> None:
-        self._reveal, self._of, self._patience = reveal, of, min(k, PATIENCE)
+    def __init__(self, reveal: Reveal, of: str, patience: int) -> None:
+        self._reveal, self._of, self._patience = reveal, of, patience
         self._asked = self._answered = 0
 
     def teach(self, head: Head, ids: NDArray[np.int64], features: NDArray[np.float32]) -> tuple[Head, list[str]]:
