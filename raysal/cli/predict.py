@@ -51,7 +51,7 @@ def predict(
             top=int(top) if top.isdecimal() else top, uncertainty=uncertainty or None, draws=draws,
             partitions=partitions, backend=backend.value, seed=seed, report=report,
         )  # fmt: skip
-    lost = f", {found.quarantined} quarantined ones without" if found.quarantined else ""
+    lost = f", {found.quarantined} quarantined left out" if found.quarantined else ""
     done = f" ({found.resumed} of {found.chunks} chunks were there)" if found.resumed else ""
     words = f"{out}: predictions of {found.items} items{lost}, by head {found.head_version}{done}"
     return Outcome(data={"pool": str(pool), "out": str(out), **asdict(found)}, view=words)

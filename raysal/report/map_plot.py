@@ -44,8 +44,7 @@ def class_colours(classes: Sequence[str | None]) -> dict[str, str]:
 
 def draw_map(pool_map: PoolMap) -> Html:
     """The map as a figure: points as pixels, names as text."""
-    panels = 1 if pool_map.classes is None else 2
-    return svg("map", "Map of the pool and the picks", lambda figure: _draw(figure, pool_map), 4.8 * panels, 5.1)
+    return svg("map", "Map of the pool and the picks", lambda figure: _draw(figure, pool_map), 9.6, 5.1)
 
 
 def _draw(figure: Any, pool_map: PoolMap) -> None:

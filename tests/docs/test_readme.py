@@ -11,9 +11,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import typer.main
+from conftest import make_pool, mixture
 from PIL import Image
+
+from raysal.cli import main
+from raysal.session import Session
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,6 +69,28 @@ def test_a_folder_of_images_goes_all_the_way(tmp_path: Path) -> None:
         if (batch := re.search(r"-o (\S+\.csv)", line)) is not None:
             fill_in(tmp_path / batch[1])
     assert "40" in done.stdout
+
+
+def test_the_examples_of_predictions_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    vectors, labels = mixture(300, 8, classes=3)
+    make_pool(tmp_path / "pool", vectors, labels=labels, missing=[7])
+    with Session(tmp_path / "runs" / "fashion", tmp_path / "pool", oracle="simulated") as session:
+        for _ in range(2):
+            session.ask_oracle(session.query(20))
+        session.finish()
+    section = README.split("## Predictions")[1].split("## More like this")[0]
+    (block,) = re.findall(r"```console\n(.*?)```", section, flags=re.DOTALL)
+    for line in commands(block):
+        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+        assert "299 items, 1 quarantined left out" in capsys.readouterr().out
+    found = pq.read_table(tmp_path / "scores" / "predictions").to_pydict()
+    assert np.mean([labels[id] == name for id, name in zip(found["id"], found["class"], strict=True)]) > 0.8
+    assert len(found["top_probabilities"][0]) == 3
+    assert {"entropy"} <= found.keys()
+    assert "bald" in pq.read_table(tmp_path / "careful" / "predictions").column_names
 
 
 def fill_in(path: Path) -> None:
