@@ -200,7 +200,7 @@ def select(
     from raysal.index import check_index
     from raysal.narrow import NARROWERS, NarrowTask, wants_index
     from raysal.narrow import narrow as narrow_down
-    from raysal.refresh import gather_labelled
+    from raysal.refresh import gather_labelled, vectors
     from raysal.rundir import batch_table
     from raysal.select import SELECTORS, Task
     from raysal.select import select as select_batch
@@ -214,15 +214,17 @@ def select(
     selector = chosen.build("strategy", SELECTORS)
     narrower = choice("none" if narrow is None else narrow, "narrow").build("narrow", NARROWERS)
     pool = pool if isinstance(pool, Pool) else open_pool(path_of("pool", pool))
-    if wants_index(narrower):
-        check_index(pool, IndexConfig())
     known = known_labels(pool, labels)
+    if wants_index(narrower, known.trainer):
+        check_index(pool, IndexConfig())
     with open_fleet(pool, FleetConfig(backend=backend, partitions=parts)) as fleet:
         available = known.take_out(fleet)
         if k > available:
             raise PoolExhausted(wanted=k, available=available)
         labelled = replace(gather_labelled(fleet, pool.dim, known.items), link=link_of(known.trainer))
         head = fit_head(pool, labelled.vectors, known, seed)
+        if head is not None and head.lens is not None:
+            labelled = replace(labelled, vectors=vectors(fleet, pool.dim, labelled.ids, head.lens))
         key = derive(seed, 0)
         to_narrow = NarrowTask(
             head=head, labelled=labelled, pool=pool, k=k, available=available, key=derive(key, "narrow")

@@ -14,6 +14,7 @@ import reference
 from conftest import make_pool, mixture
 from programs import local, task_of
 
+from raysal import api
 from raysal.errors import ConfigError
 from raysal.evaluate import evaluate, hold_out
 from raysal.fleet import Fleet, exclude, look_through, plan_partitions
@@ -135,6 +136,29 @@ def test_a_fit_takes_raw_vectors_and_tasks_what_the_lens_shows(mode, pools, tmp_
 
 def seen_of(partition, ids):
     return partition.gather(partition.rows_of(ids)), None
+
+
+def test_a_single_batch_looks_through_the_lens_of_whatever_trainer_it_has(pools, monkeypatch):
+    monkeypatch.setattr(api, "logistic", lambda: Mlp(hidden=20, epochs=30))
+    ids = range(0, 400, 20)
+    labels = {f"item-{id:06d}": NAMES[id] for id in ids}
+    table = api.select(pools[70], k=10, strategy="top_score", labels=labels, partitions=2, seed=5)
+    head = Mlp(hidden=20, epochs=30).fit(
+        X[ids],
+        [NAMES[id] for id in ids],
+        None,
+        classes=sorted(set(NAMES)),
+        encoder="",
+        version=0,
+        ledger_seq=0,
+        seed=derive(5, "fit") % 2**32,
+    )
+    margins = reference.score("margin", head.probabilities(head.see(X)))
+    np.testing.assert_allclose(table["score"].to_numpy(), margins[table["id"].to_numpy()], atol=1e-5)
+    anchors = {"name": "anchoral", "subpool": 60, "anchors": 3, "neighbours": 15}
+    assert len(api.select(pools[70], k=5, narrow=anchors, labels=labels)) == 5
+    with pytest.raises(ConfigError, match="hidden layer"):
+        api.select(pools[70], k=5, narrow={**anchors, "search": "index"}, labels=labels)
 
 
 def test_a_label_moves_the_head_through_its_lens_at_once(pools, tmp_path):
