@@ -14,8 +14,9 @@ from raysal.update.evidence import Evidence, mean_square
 from raysal.update.roots import root_of_inverse
 from raysal.update.solver import threads_for
 
-AT_ONCE = 20
-"""Steps between two looks at how much is left; what they learnt of the curvature is dropped then."""
+AT_FIRST = 20
+"""Steps before the first look at how much is left, twice as many before the next, and so on: with every look what the
+steps learnt of the curvature is dropped."""
 
 
 def settle(
@@ -33,15 +34,15 @@ def settle(
     the unit of the features nor the number of labels matters.
     """
     rows, mass = objective.evidence.rows, float(objective.evidence.weights.sum())
-    weights = start
-    for done in range(0, max_iter, AT_ONCE):
+    weights, left, steps = start, max_iter, AT_FIRST
+    while left > 0:
         gradient = objective.gradient(weights, rows @ weights.T, rows)
         if 0.5 * float((gradient * precondition(gradient)).sum()) <= tol**2 * mass:
             return weights
-        moved = descend(objective, weights, precondition, min(AT_ONCE, max_iter - done))
+        moved = descend(objective, weights, precondition, min(steps, left))
         if (moved == weights).all():
             return moved
-        weights = moved
+        weights, left, steps = moved, left - steps, 2 * steps
     return weights
 
 
