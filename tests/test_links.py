@@ -428,3 +428,29 @@ def test_rules_that_can_work_are_not_refused(link, pools, tmp_path: Path) -> Non
                 session.ask_oracle(session.query(6))
             assert session.record(1)["strategy"] == select["name"]
             assert session.status().labeled == 12
+
+
+def test_votes_that_differ_count_by_their_mean_or_their_shares(pools: dict[Link, Pool], tmp_path: Path) -> None:
+    x = mixture(N, DIM)[0]
+    found = {}
+    for link, one, other in (("identity", "3", "5"), ("sigmoid", "new|a", "a")):
+        config = fields(link, disputed="votes", **LAPLACE)
+        if link == "identity":
+            config["update"]["trainer"] |= {"noise": 0.1, "prior": 0.5, "constant": 1e-4}
+        with Session(tmp_path / link, pools[link], **config) as session:
+            for _ in range(2):
+                session.ask_oracle(session.query())
+            votes = (("x", one), ("y", other))
+            session.tell([Label(key="item-000200", label=text, annotator=who) for who, text in votes])
+            session.query()
+            assert session.status().disputed == 1
+            found[link] = session.head, session.ledger.labels(votes=True)
+    head, items = found["identity"]
+    mean = [("4" if item.id == 200 else item.label) for item in items]
+    weights = np.array([item.weight for item in items])
+    fitted = TRAINERS["regression"](noise=0.1, prior=0.5, constant=1e-4).fit(  # type: ignore[call-arg]
+        x[[item.id for item in items]], mean, weights, classes=[], encoder="", version=0, ledger_seq=0, seed=0
+    )
+    assert head is not None
+    np.testing.assert_allclose(head.mean, fitted.mean, rtol=1e-9)
+    assert found["sigmoid"][0].classes == ("a", "b", "c", "new")

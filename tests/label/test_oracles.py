@@ -53,6 +53,7 @@ def pool(tmp_path_factory):
         label=truth_of,
         digit=lambda id: id % 3 if id % 5 else None,
         half=lambda id: id + 0.5,
+        endless=lambda id: float("inf"),
         same=lambda id: "one",
     )
 
@@ -91,8 +92,10 @@ def test_the_truth_comes_from_the_column(pool):
 def test_numbers_are_labels_and_gaps_are_not_answered(pool):
     oracle = SimulatedOracle(column="digit").bind(pool, seed=0)
     assert [(label.key, label.label) for label in oracle.answer([(5, "k5"), (4, "k4")])] == [("k4", "1")]
-    with pytest.raises(LabelError, match="half"):
-        SimulatedOracle(column="half").bind(pool, seed=0).answer(BATCH)
+    halves = SimulatedOracle(column="half").bind(pool, seed=0).answer([(5, "k5")])
+    assert [label.label for label in halves] == ["5.5"]
+    with pytest.raises(LabelError, match="endless"):
+        SimulatedOracle(column="endless").bind(pool, seed=0).answer(BATCH)
 
 
 @pytest.mark.parametrize("column", ["key", "id"])
