@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import make_pool, mixture
 
 from raysal.errors import ConfigError, LabelError
+from raysal.session import Session
 from raysal.update import Context, Head, Logistic, PseudoLabels, gather_evidence, update
 from raysal.update.pseudo import Student, thresholds
 from raysal.update.settle import in_units, scaled
@@ -143,12 +146,12 @@ def test_each_fit_makes_its_own() -> None:
     """What an earlier fit believed leaves no trace, and the order of the sample makes none but rounding."""
     features, which = blobs(24)
     sample, _ = blobs(200, seed=7)
-    head = fit(features, names(which), sample)
-    other = fit(features, names(which), blobs(200, seed=9)[0])
-    context = Context(unlabelled=sample, previous=other)
-    again = PseudoLabels().fit(features, names(which), None, classes=list(head.classes), context=context, **RECORD)
+    head = fit(features, names(which), sample, guard=False)
+    other = fit(features, names(which), blobs(200, seed=9)[0], guard=False)
+    context, classes = Context(unlabelled=sample, previous=other), list(head.classes)
+    again = PseudoLabels(guard=False).fit(features, names(which), None, classes=classes, context=context, **RECORD)
     assert again.digest() == head.digest() != other.digest()
-    backwards = fit(features, names(which), sample[::-1].copy())
+    backwards = fit(features, names(which), sample[::-1].copy(), guard=False)
     assert np.allclose(backwards.mean, head.mean, atol=1e-4)
 
 
@@ -190,16 +193,44 @@ def test_the_guard_keeps_out_what_misleads() -> None:
 
 def test_it_is_a_function_of_its_arguments() -> None:
     features, which = blobs(24)
-    sample, _ = blobs(200, seed=7)
+    sample, _ = blobs(80, seed=7)
     before = sample.copy()
     heads = [fit(features, names(which), sample, weights=w) for w in (None, None, np.ones(24))]
     assert len({head.digest() for head in heads}) == 1
     assert np.array_equal(sample, before)
     # The unit of the features changes nothing but the weights' own unit.
-    scaled = fit(features * 1000, names(which), sample * 1000)
-    assert np.allclose(scaled.probabilities(sample * 1000), heads[0].probabilities(sample), atol=1e-4)
-    doubled = fit(features, names(which), sample, weights=np.full(24, 2.0))
-    assert np.allclose(doubled.mean, heads[0].mean, atol=1e-4)
+    taught = fit(features, names(which), sample, guard=False)
+    larger = fit(features * 1000, names(which), sample * 1000, guard=False)
+    assert np.allclose(larger.probabilities(sample * 1000), taught.probabilities(sample), atol=1e-4)
+    doubled = fit(features, names(which), sample, weights=np.full(24, 2.0), guard=False)
+    assert np.allclose(doubled.mean, taught.mean, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "trainer", [{"name": "pseudo_labels", "sample": 60}, {"name": "dmle", "acquisition": "soft_rank"}]
+)
+def test_rounds_with_a_sample_are_the_same_for_any_partitions(tmp_path: Path, trainer: dict[str, object]) -> None:
+    vectors, labels = mixture(240, 6)
+    pool = make_pool(tmp_path / "pool", vectors, chunk_rows=40, labels=labels)
+    truth = {f"item-{i:06d}": label for i, label in enumerate(labels)}
+    heads = []
+    for partitions in (1, 4):
+        fields = {
+            "fleet": {"backend": "local", "partitions": partitions},
+            "update": {"mode": "laplace", "trainer": trainer},
+        }
+        with Session(
+            tmp_path / f"run-{partitions}", pool=pool, select="top_score", start="random", **fields
+        ) as session:
+            for k in (12, 12, 3):  # fitted, fitted as a class appeared or for the share, updated
+                session.tell({key: truth[key] for key in session.query(k).table["key"].to_pylist()})
+            session.query(1)
+            rounds = [session.run.record(number) for number in range(session.rounds)]
+        heads.append([(record["head_digest"], record["decision"]) for record in rounds])
+    assert heads[0] == heads[1]
+    decisions = [decision for _, decision in heads[0]]
+    assert decisions[1].startswith("fitted")
+    assert decisions[-1].startswith("updated")
 
 
 @pytest.mark.parametrize(
