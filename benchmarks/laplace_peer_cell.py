@@ -41,10 +41,9 @@ class Problem(NamedTuple):
         x, test, weight = (np.ascontiguousarray(part[:, -3:]) for part in (self.x[:20], self.test[:2], self.weight[:2]))
         return Problem(x, self.labels[:20] % 2, test, weight, self.prior)
 
-    def batch(self, itemsize: int) -> int:
-        """Rows whose Jacobians [C, C D] take half a gigabyte, one at least."""
-        outputs, dim = self.weight.shape
-        return int(max(GIGABYTE // 2 // (outputs * outputs * dim * itemsize), 1))
+    def batch(self, numbers: int) -> int:
+        """Rows of which arrays of so many `numbers` each take half a gigabyte, one at least."""
+        return int(max(GIGABYTE // 2 // (numbers * self.x.itemsize), 1))
 
 
 Tool = tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any, NDArray[Any]], tuple[Any, Any]], int]
@@ -66,8 +65,8 @@ def laplace_torch(problem: Problem, structure: str, dtype: str, backpack: bool =
     layer = torch.nn.Linear(dim, outputs, bias=False)
     layer.weight.data = torch.from_numpy(problem.weight)
     model = torch.nn.Sequential(torch.nn.Identity(), layer)
-    rows = problem.batch(problem.x.itemsize)
-    at_once = rows if structure == "diag" and not backpack else len(problem.x)
+    jacobians, roots = problem.batch(outputs * outputs * dim), problem.batch(outputs * outputs)
+    at_once = len(problem.x) if structure != "diag" else roots if backpack else jacobians
 
     def fit(count: int = len(problem.x) - 1) -> Any:
         posterior = Laplace(
@@ -87,7 +86,7 @@ def laplace_torch(problem: Problem, structure: str, dtype: str, backpack: bool =
             mean, variance = posterior._glm_predictive_distribution(torch.from_numpy(test), diagonal_output=True)
         return mean.numpy(), variance.numpy()
 
-    return fit, lambda _: fit(len(problem.x)), predict, len(problem.test) if structure == "diag" else rows
+    return fit, lambda _: fit(len(problem.x)), predict, len(problem.test) if structure == "diag" else jacobians
 
 
 def raysal(problem: Problem, structure: str, dtype: str) -> Tool:
