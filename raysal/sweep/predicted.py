@@ -84,18 +84,16 @@ class Predicted:
         return torch.stack([1 - p, p])
 
     def answers(self, logits: torch.Tensor) -> torch.Tensor:
-        """float64 logits of the answers there are, of logits [C, n]: themselves, or [2, C, n] of both answers to each
-        label.
+        """Logits of the answers there are, of logits [C, n]: themselves, or [2, C, n] of both answers to each label.
 
         Raises:
             ConfigError: labels are numbers.
         """
-        wide = logits.double()
         if self.link == "softmax":
-            return wide
+            return logits
         if self.link != "sigmoid":
             raise not_of_numbers()
-        return torch.stack([torch.zeros_like(wide), wide])
+        return torch.stack([torch.zeros_like(logits), logits])
 
     def drawn(self) -> Iterator[torch.Tensor]:
         """`answers` by every posterior draw, one after the other: all at once would leave the cache."""

@@ -1,8 +1,8 @@
 """Scores of how unsure a head is of itself: what draws from its posterior disagree on, the posterior's variance, and
 how far the head has moved since the last round.
 
-Differences of entropies and of squares cancel. They are taken in float64, of what the product gave in float32; scores
-are float32 again. Bounds that hold but for rounding are enforced.
+Differences of entropies cancel. They are taken in float64, of what the product gave in float32; scores are float32
+again. Bounds that hold but for rounding are enforced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def bald(predicted: Predicted) -> torch.Tensor:
         return (0.5 * torch.log1p(predicted.mean_variance / predicted.noise)).float()
     total = inside = torch.zeros((), dtype=torch.float64, device=predicted.logits.device)
     for logits in predicted.drawn():
-        p, entropy = with_entropy(logits)
+        p, entropy = with_entropy(logits.double())
         total, inside = total + p, inside + entropy
     draws, answers = len(given(predicted.draws)), len(total)
     gained = torch.special.entr(total / draws).sum(0) - inside / draws
@@ -40,13 +40,14 @@ def mean_std(predicted: Predicted) -> torch.Tensor:
     if predicted.link == "identity":
         return given(predicted.deviation).clone()
     draws = given(predicted.draws)
-    total = square = torch.zeros((), dtype=torch.float64, device=draws.device)
-    for logits in draws:
-        p = respond(logits.double(), predicted.link)
-        total, square = total + p, square + p * p
+    first = respond(draws[0], predicted.link)
+    total = square = torch.zeros_like(first)
+    for logits in draws[1:]:
+        apart = respond(logits, predicted.link) - first  # as small as the deviation: float32 is enough for its square
+        total, square = total + apart, square + apart * apart
     mean = total / len(draws)
     deviation: torch.Tensor = (square / len(draws) - mean * mean).clamp_min(0).sqrt()
-    return deviation.mean(0).float()
+    return deviation.mean(0)
 
 
 @score("draws")
@@ -86,7 +87,8 @@ def with_entropy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     shifted = logits - logits.amax(0)
     powers = torch.exp(shifted)
     total = powers.sum(0)
-    return powers / total, torch.log(total) - (powers * shifted).sum(0) / total
+    entropy = torch.log(total) - shifted.mul_(powers).sum(0) / total
+    return powers.div_(total), entropy
 
 
 def vote(logits: torch.Tensor) -> torch.Tensor:
