@@ -28,9 +28,9 @@ def expected_gradient_length(predicted: Predicted) -> torch.Tensor:
 
 @score("gain", "mean_variance", numbers=("gain", "mean_variance"))
 def expected_model_change(predicted: Predicted) -> torch.Tensor:
-    """Expected length of the step that `update` would make of a label, at step length 1: Σ_y p_y ‖q - e_y‖ ·
-    ‖Σh̃‖ m / (1 + m v), with m what the covariance counts a label as: 1, or by confidence q (1 - q) (then at this mean)
-    in the denominator alone; of numbers E|f - y| ‖Σh̃‖ / (noise + v). With several labels the mean over them. Unbounded.
+    """Expected length of the step that `update` would make of a label, at step length 1: Σ_y p_y ‖q - e_y‖ · ‖Σh̃‖ /
+    (1 + m v), with m what the covariance counts a label as, 1 or by confidence q (1 - q), taken at this mean; with
+    several labels the mean over them; of numbers E|f - y| ‖Σh̃‖ / (noise + v). Unbounded.
 
     Expected model change (Settles, Craven & Ray, NIPS 2007) with the closed-form step in place of a gradient's: what
     the head already knows no longer moves it. Needs one covariance for all outputs. Cost O(nC + nD).
