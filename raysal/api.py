@@ -302,7 +302,7 @@ def labels_of_run(pool: Pool, run_dir: Path) -> Known:
     with Session(run_dir, pool, visit=True) as session:
         share, trainer = session.config.rounds.holdout, session.config.update.trainer.build("update.trainer", TRAINERS)
         return Known(
-            items=session.ledger.labels(),
+            items=session.ledger.labels(votes=session.config.update.disputed == "votes"),
             taken=session.ledger.excluded(),
             trainer=logistic() if link_of(trainer) == "softmax" else trainer,
             held_out=(derive(session.config.seed, "holdout"), share) if share else None,
@@ -341,7 +341,7 @@ def fit_head(pool: Pool, vectors: NDArray[np.float32], known: Known, seed: int) 
         return None
     return known.trainer.fit(
         vectors,
-        [item.label for item in known.items],
+        [item.answer for item in known.items],
         np.array([item.weight for item in known.items]),
         classes=named(known.items, link_of(known.trainer)),
         encoder=str(pool.manifest.encoder["fingerprint"]),

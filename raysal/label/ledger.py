@@ -5,8 +5,8 @@ Rules, by which the events of one item make its state:
 
 - An annotator's newest answer counts, a label or a skip. `withdraw` takes the answer back.
 - **labeled**: all who hold a label hold the same one. Its weight is the sum of theirs: each is evidence, and
-  none is counted twice or lost. **disputed**: they do not; the item trains nothing and is not offered until
-  they agree.
+  none is counted twice or lost. **disputed**: they do not; the item is not offered until they agree, and
+  trains nothing, unless votes count (`update.disputed`): then every answer has its share of the weights.
 - **skipped**: nobody holds a label, and somebody skipped.
 - **leased**: nobody holds an answer, and a round asked for the item and has not released it.
 - **unlabeled**: everything else, and every item the ledger has never seen.

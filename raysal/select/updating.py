@@ -51,6 +51,7 @@ class Revealed(Wrapper):
     every: Annotated[int, Field(ge=1)] = 1
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        task.needed()
         if task.reveal is None:
             raise ConfigError("select", "nobody here reveals labels between picks", f"use fantasy:{self.of.name}")
         teacher = Revealing(task.reveal, self.of.name, min(k - self.every, PATIENCE))

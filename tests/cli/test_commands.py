@@ -365,6 +365,20 @@ def test_disputed_labels_are_counted_and_written(tmp_path: Path, pool: Path) -> 
     assert rows == lines[1:]
 
 
+def test_labels_are_withdrawn_by_annotator(tmp_path: Path, pool: Path) -> None:
+    run = tmp_path / "run"
+    (tmp_path / "labels.csv").write_text("key,label,annotator\nitem-0001,a,ann\nitem-0001,b,bob\nitem-0002,a,ann\n")
+    cli("label", "import", run, tmp_path / "labels.csv", "--pool", pool)
+    words = ("label", "withdraw", run, "item-0001", "item-0002")
+    assert cli(*words, "--annotator", "bob", "--json").json["withdrawn"] == 1
+    assert cli("status", run, "--json").json["labeled"] == 2
+    assert "2 of 2 answers of ann taken back" in cli(*words, "--annotator", "ann").out
+    assert cli(*words, "--json").json["withdrawn"] == 0
+    assert cli("status", run, "--json").json["labeled"] == 0
+    refused(cli("label", "withdraw", run, "item-0001", "nobody"), "'nobody'")
+    refused(cli("label", "withdraw", tmp_path / "nowhere", "item-0001"), "no run is there")
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
 def test_an_exported_file_is_no_news_to_its_run(tmp_path: Path, pool: Path, kind: str) -> None:
     run, out = tmp_path / "run", tmp_path / f"out.{kind}"

@@ -77,9 +77,31 @@ class Model:
                 found.append((id, key_of(id), held[0][0], weight, self.last_round(id)))
         return found
 
+    def votes(self):
+        """{id: ({label: share}, weight)} of everything somebody holds a label of."""
+        found = {}
+        for id in self.seen():
+            held = [answer for answer in self.answers(id).values() if answer is not None]
+            total = math.fsum(weight for _, weight in held)
+            names = sorted({text for text, _ in held})
+            shares = {name: math.fsum(weight for text, weight in held if text == name) / total for name in names}
+            if held:
+                found[id] = (shares, total)
+        return found
+
 
 def shown(ledger, upto=None):
     return [(item.id, item.key, item.label, item.weight, item.round) for item in ledger.labels(upto)]
+
+
+def shared(ledger, upto=None, ids=None):
+    found = ledger.labels(upto, ids, votes=True)
+    for item in found:
+        assert (item.answer, item.texts) == (dict(item.shares) or item.label, tuple(dict(item.shares)) or (item.label,))
+        assert item.label == max(
+            sorted(dict(item.shares) or {item.label: 1.0}), key=lambda n: dict(item.shares).get(n, 1)
+        )
+    return {item.id: (dict(item.shares) or {item.label: 1.0}, item.weight) for item in found}
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -88,6 +110,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.path = Path(self.root) / f"{folder}.sqlite"
         self.path.unlink(missing_ok=True)
         self.ledger, self.model, self.past = Ledger(self.path), Model(), {}
+        self.voted = {}
 
     def teardown(self):
         if hasattr(self, "ledger"):
@@ -151,6 +174,7 @@ class LedgerMachine(RuleBasedStateMachine):
             leased = {id for id, state in states.items() if state == "leased" and round in (None, model.lease(id))}
             assert set(ledger.outstanding(round)) == {(id, key_of(id)) for id in leased}
         self.past[ledger.head_seq] = model.labels()
+        self.voted[ledger.head_seq] = model.votes()
 
     @invariant()
     def remembers(self):
@@ -167,6 +191,18 @@ class LedgerMachine(RuleBasedStateMachine):
                 id for id in both if now[id][0] == then[id][0] and now[id][1] != then[id][1]
             ]
             assert bool(changes) == (now != then)
+        counted = self.model.votes()
+        for seq, then in [*self.voted.items()][:: max(len(self.voted) // 3, 1)]:
+            some = np.array([*counted][::2], np.int64)
+            assert shared(self.ledger, upto=seq, ids=some) == {id: then[id] for id in some.tolist() if id in then}
+            changes = self.ledger.changed_since(seq, votes=True)
+            assert changes.new.tolist() == sorted(counted.keys() - then.keys())
+            assert changes.lost.tolist() == sorted(then.keys() - counted.keys())
+            both = sorted(counted.keys() & then.keys())
+            assert changes.corrected.tolist() == [id for id in both if counted[id][0] != then[id][0]]
+            assert changes.reweighted.tolist() == [
+                id for id in both if counted[id][0] == then[id][0] and counted[id] != then[id]
+            ]
 
 
 def test_any_history_gives_what_the_model_says(tmp_path):

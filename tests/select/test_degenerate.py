@@ -19,7 +19,11 @@ every_layout = pytest.mark.parametrize("partitions", [1, 2, 9])
 
 def task(dim: int, *, head=None, labelled=None, key: int = 3) -> Task:
     vectors = np.empty((0, dim), np.float32) if labelled is None else labelled
-    return Task(head=random_head(dim) if head is None else head, labelled=vectors, key=key)
+    return Task(head=random_head(dim) if head is None else head, labelled=vectors, key=key, reveal=reveal)
+
+
+def reveal(ids) -> dict[int, str]:
+    return dict.fromkeys(ids, "class-0")
 
 
 def fleet_of(path, x, partitions=1, **options):
