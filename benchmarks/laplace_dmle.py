@@ -11,9 +11,11 @@ package itself is not imported, only its .dat files are read). Without `--keel` 
 A quarter of a set judges (at most 2,000 items); of the rest at most 2,000, drawn by the seed, are the pool. Features
 are standardised by the pool. 10 labels drawn uniformly start; then 100 are asked for, 1, 5 or 10 at a time, by the
 entropy under the head, in nats, in four ways: `softmax`, `power` and `soft_rank` draw with odds exp(U), U and 1/rank,
-without replacement (the Gumbel trick); `top` takes the k highest. Each time the head is fitted twice over, in two runs
-of their own: to the plain likelihood, and to the dependency-aware one for this way of asking (soft_rank for `top`).
-What is reported is the accuracy, meaned over the rounds from the start to the last label.
+without replacement (the Gumbel trick); `top` takes the k highest. The head is fitted, in two runs, to the plain
+likelihood and to the dependency-aware one for this way of asking (soft_rank for `top`).
+What is reported is the accuracy, meaned over the rounds from the start to the last label: of the plain run; how much
+more the aware run has; and how much more an aware head has that only watches the plain run and is fitted to its labels,
+which tells a better fit from better questions.
 
 Three ways of fitting: `converged`, from scratch to the minimum (raysal's `logistic` and `dmle`); `ten_steps`, the
 paper's: ten full-batch steps of Adam of 1e-4 from the last round's weights, which begin at random (Glorot, uniform),
@@ -60,7 +62,7 @@ START, POOL, TEST, RIVALS = 10, 2000, 2000, 200
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One set with one k, way of fitting and seed: eight runs."""
+    """One set with one k, way of fitting and seed: two runs for each way of asking."""
 
     out: Path
     keel: Path | None
@@ -152,92 +154,99 @@ def asked(way: str, entropy: NDArray[np.float64], k: int, key: int) -> NDArray[n
     return np.asarray(np.argsort(-wish, kind="stable")[:k])
 
 
-def run(job: Job, data: Split, way: str, aware: bool) -> list[float]:
-    """The accuracies of one run, from the start to the last label."""
-    trainer = trainer_of(job.fit, LOSSES[way], aware)
+def run(job: Job, data: Split, way: str, trainers: Sequence[Trainer]) -> list[list[float]]:
+    """The accuracies from the start to the last label of a run in which the first trainer's head asks; those of the
+    other trainers are of heads that only watch, fitted to the same labels."""
     chance = generator(derive(job.seed, "start"))
     labelled = chance.permutation(len(data.names))[:START]
     rounds = np.full(START, -1, np.int64)
-    head: Head | None = None
+    heads: list[Head | None] = [None] * len(trainers)
     if job.fit != "converged":
         classes, dim = len(data.classes), data.features.shape[1]
         reach = math.sqrt(6 / (classes + dim))
         weight = chance.uniform(-reach, reach, (classes, dim))
-        head = Head.of_weights(weight, np.zeros(classes), classes=data.classes)
-    found = []
+        heads = [Head.of_weights(weight, np.zeros(classes), classes=data.classes)] * len(trainers)
+    found: list[list[float]] = [[] for _ in trainers]
     for round in range(-(-job.budget // job.k) + 1):
         rest = np.setdiff1d(np.arange(len(data.names)), labelled)
         key = derive(job.seed, round, "asked")
-        head = trainer.fit(
-            data.features[labelled],
-            [data.names[i] for i in labelled],
-            None,
-            classes=data.classes,
-            encoder="",
-            version=round,
-            ledger_seq=round,
-            seed=job.seed,
-            context=Context(
-                rounds=rounds,
-                unlabelled=data.features[generator(key).permutation(rest)[:RIVALS]].astype(np.float32),
-                previous=head,
-            ),
-        )
-        predicted = np.array(data.classes)[head.logits(data.test).argmax(axis=1)]
-        found.append(float((predicted == data.truth).mean()))
+        rivals = data.features[generator(key).permutation(rest)[:RIVALS]].astype(np.float32)
+        fresh = [
+            trainer.fit(
+                data.features[labelled],
+                [data.names[i] for i in labelled],
+                None,
+                classes=data.classes,
+                encoder="",
+                version=round,
+                ledger_seq=round,
+                seed=job.seed,
+                context=Context(rounds=rounds, unlabelled=rivals, previous=previous),
+            )
+            for trainer, previous in zip(trainers, heads, strict=True)
+        ]
+        for curve, head in zip(found, fresh, strict=True):
+            predicted = np.array(data.classes)[head.logits(data.test).argmax(axis=1)]
+            curve.append(float((predicted == data.truth).mean()))
+        heads = [*fresh]
         k = min(job.k, START + job.budget - len(labelled), len(rest))
         if k <= 0:
             break
-        p = head.probabilities(data.features[rest])
+        p = fresh[0].probabilities(data.features[rest])
         entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(axis=1)
         labelled = np.append(labelled, rest[asked(way, entropy, k, derive(key, "draw"))])
         rounds = np.append(rounds, np.full(k, round, np.int64))
     return found
 
 
-KINDS = ("plain", "aware")
-
-
 def run_job(job: Job) -> dict[str, Any]:
-    """The accuracies of a job: {way: {plain | aware: [...]}}."""
-    data = split(job)
-    return {"accuracy": {way: {kind: run(job, data, way, kind == "aware") for kind in KINDS} for way in LOSSES}}
+    """The accuracies of a job: {way: {plain | aware | watching: [...]}}."""
+    data, found = split(job), {}
+    for way, loss in LOSSES.items():
+        plain, aware = (trainer_of(job.fit, loss, knows) for knows in (False, True))
+        asks = run(job, data, way, [plain, aware])
+        found[way] = {"plain": asks[0], "watching": asks[1], "aware": run(job, data, way, [aware])[0]}
+    return {"accuracy": found}
 
 
+KINDS = ("plain", "aware", "watching")
 Record = Mapping[str, Any]
+Seeds = Mapping[int, NDArray[np.float64]]
+"""Mean accuracies [plain, aware, watching] by seed."""
 
 
 def table(records: Sequence[Record], fit: str, way: str) -> str:
-    """Accuracies in percent, meaned over rounds and seeds, and the paired difference, for every set and k."""
-    found: dict[tuple[str, int], dict[int, tuple[float, float]]] = defaultdict(dict)
+    """Accuracies in percent, meaned over rounds and seeds, and the paired differences, for every set and k."""
+    found: dict[tuple[str, int], dict[int, NDArray[np.float64]]] = defaultdict(dict)
     for record in records:
         settings, curves = record["settings"], record["accuracy"][way]
         if settings["fit"] == fit:
-            plain, aware = (100 * float(np.mean(curves[kind])) for kind in KINDS)
-            found[settings["data"], settings["k"]][settings["seed"]] = plain, aware
+            means = np.array([100 * np.mean(curves[kind]) for kind in KINDS])
+            found[settings["data"], settings["k"]][settings["seed"]] = means
     sets, ks = sorted({data for data, _ in found}), sorted({k for _, k in found})
     lines = [
-        "| set | " + " | ".join(f"k = {k}: plain | DMLE | difference" for k in ks) + " |",
+        "| set | " + " | ".join(f"k = {k}: plain | DMLE | DMLE, same labels" for k in ks) + " |",
         "|---|" + "---|---|---|" * len(ks),
         *(f"| {data} | " + " | ".join(_cells(found.get((data, k), {})) for k in ks) + " |" for data in sets),
     ]
-    means = [_cells(_over_sets([found.get((data, k), {}) for data in sets])) for k in ks]
-    return "\n".join([*lines, "| mean over sets | " + " | ".join(means) + " |"])
+    means_of = [_cells(_over_sets([found.get((data, k), {}) for data in sets])) for k in ks]
+    return "\n".join([*lines, "| mean over sets | " + " | ".join(means_of) + " |"])
 
 
-def _over_sets(groups: Sequence[Mapping[int, tuple[float, float]]]) -> dict[int, tuple[float, float]]:
+def _over_sets(groups: Sequence[Seeds]) -> Seeds:
     """The means over sets, of the seeds that every set has."""
     seeds = sorted(set.intersection(*(set(group) for group in groups))) if groups else []
-    means = {seed: np.mean([group[seed] for group in groups], axis=0) for seed in seeds}
-    return {seed: (float(plain), float(aware)) for seed, (plain, aware) in means.items()}
+    return {seed: np.mean([group[seed] for group in groups], axis=0) for seed in seeds}
 
 
-def _cells(of: Mapping[int, tuple[float, float]]) -> str:
+def _cells(of: Seeds) -> str:
     if not of:
         return "- | - | -"
-    plain, aware = np.mean(list(of.values()), axis=0)
-    mean, half = mean_and_interval([b - a for a, b in of.values()])
-    return f"{plain:.1f} | {aware:.1f} | {mean:+.2f}" + ("" if half is None else f" ± {half:.2f}")
+    cells = [f"{np.mean([means[0] for means in of.values()]):.1f}"]
+    for kind in (1, 2):
+        mean, half = mean_and_interval([float(means[kind] - means[0]) for means in of.values()])
+        cells.append(f"{mean:+.2f}" + ("" if half is None else f" ± {half:.2f}"))
+    return " | ".join(cells)
 
 
 def main() -> None:
