@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from conftest import make_pool, mixture
 from programs import local
 
 import raysal
+from raysal.cli import main
 from raysal.errors import ConfigError, Damaged, FingerprintMismatch, PoolError, RaysalError, RunError, UnknownName
 from raysal.fleet.partition import plan_partitions
 from raysal.pool import Pool
@@ -347,3 +349,25 @@ def test_what_reaches_the_driver_does_not_grow_with_the_rows(pool, tmp_path):
         small = make_pool(tmp_path / f"pool-{rows}", mixture(rows, DIM)[0], chunk_rows=rows)
         predict_pool(small, Weighed(local(small)), fitted(pool), tmp_path / f"p-{rows}", Options(top="all"))
     assert max(replies[len(replies) // 2 :]) <= max(replies[: len(replies) // 2]) + 8
+
+
+def test_the_command_answers_in_json_and_refuses_in_one_line(pool, tmp_path, capsys):
+    head = fitted(pool)
+    head.save(tmp_path / "head")
+    words = ["predict", str(pool.path), "--head", str(tmp_path / "head"), "--out", str(tmp_path / "p")]
+    assert main([*words, "--top", "all", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["items"], found["predicted"], found["resumed"]) == (N - 92, N - 92, 0)
+    assert (found["quarantined"], found["head"]) == (92, head.digest())
+    assert main([*words, "--top", "all", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["resumed"] == 8
+    for more, part in (
+        (["--top", "2"], "was begun with top 'all', now 2"),
+        (["--top", "few"], "'few' is not a number of classes"),
+        (["--run", str(tmp_path)], "exactly one of a run and a head"),
+        (["--uncertainty", "doubt"], "unknown name 'doubt'"),
+    ):
+        assert main([*words, *more]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert part in said.err
