@@ -163,6 +163,27 @@ def test_a_gain_does_not_depend_on_what_it_is_computed_with(monkeypatch):
     np.testing.assert_allclose(run()[1], gains, rtol=1e-9)
 
 
+class Told:
+    """Gains by a table: a row for each number of picks. After the second pick they are of a new start."""
+
+    table = np.array([[5.0, 4.0, 3.0, 2.9], [5.0, 0.5, 0.4, 0.3], [5.0, 5.0, 0.9, 2.0], [5.0, 5.0, 0.8, 2.0]])
+
+    def __init__(self):
+        self.picks = 0
+
+    def gains(self, rows):
+        return self.table[self.picks, rows]
+
+    def add(self, row):
+        self.picks += 1
+        return self.picks == 2
+
+
+def test_gains_may_rise_again_when_the_picks_are_known_from_the_start():
+    assert greedy(Told(), 4, 4) == ([0, 1, 3, 2], [5.0, 0.5, 2.0, 0.8])
+    assert greedy(Told(), 4, 3) == ([0, 1, 3], [5.0, 0.5, 2.0])
+
+
 def test_copies_add_little_and_neighbours_are_not_picked_together(tmp_path):
     """Ten directions, thirty copies each, the first of them the most informative: top-BALD takes its copies."""
     x = np.repeat(np.eye(10) * np.linspace(3, 2, 10)[:, None], 30, axis=0)
@@ -309,6 +330,19 @@ def test_ldm_is_the_least_over_disturbed_heads(patience, tile, rows, fleet, cand
     place = np.searchsorted(few, picks.ids)
     np.testing.assert_allclose(picks.scores * len(few), metric[place], rtol=1e-12)
     assert picks.ids.tolist() == slow.ldm_seeding(rows[few], few, metric, 9, 5).tolist()
+
+
+@pytest.mark.parametrize("k", [40, 150])
+def test_ldm_weighs_all_others_as_much_as_the_least(k, rows, fleet, candidates):
+    given = task(random_head(DIM, CLASSES), key=6)
+    directions = ldm.directions_of(given.linear(), derive(6, "directions"), 0, 4)
+    metric, _ = slow.least_disagree_metric(
+        rows[candidates], given.head.mean, 10.0 ** np.linspace(-5, 3, 81), directions, 9
+    )
+    picks = select(fleet, Ldm(directions=4), given, k)
+    assert picks.ids.tolist() == slow.ldm_seeding(rows[candidates], candidates, metric, k, 6).tolist()
+    order = np.lexsort((candidates, metric))
+    assert len(np.setdiff1d(picks.ids, candidates[order[:k]])) > 3
 
 
 def test_directions_are_as_long_as_the_weights_and_a_function_of_their_number():
