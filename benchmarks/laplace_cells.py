@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from raysal.update.likelihood import softmax
 
 NONE, REFIT, PUBLISHED = "no update", "refit", "published retraining"
 STEPS = (1.0, 3.0, 10.0)
-SEEN = "seen, 8 passes"
-PASSES = 8
+PASSES = (8, 16)
+"""Steps over everything seen. 8 are what a round takes by default."""
 EPOCHS, BATCH, RATE, DECAY = 200, 64, 1e-2, 1e-4
 """Of the published retraining: RAdam and a cosine schedule (Huseljic et al., arXiv 2210.06112)."""
 REPEATS = 3
@@ -30,6 +30,11 @@ REPEATS = 3
 def alone(step: float) -> str:
     """The name of the update by the new labels alone."""
     return f"new labels alone, step {step:g}"
+
+
+def seen(passes: int) -> str:
+    """The name of the update by everything seen."""
+    return f"seen, {passes} passes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,15 +128,15 @@ def one_draw(data: Data, cell: Cell, seed: int, *, published: bool) -> dict[str,
     def moved(step: float) -> Head:
         return update(head, x[n:], named[n:], ledger_seq=1, step=step)
 
-    def polished() -> Head:
-        seen = gather_evidence(x, named, None, head.classes)
-        return update(head, x[n:], named[n:], ledger_seq=1, passes=PASSES, seen=seen)
+    def polished(passes: int) -> Head:
+        everything = gather_evidence(x, named, None, head.classes)
+        return update(head, x[n:], named[n:], ledger_seq=1, passes=passes, seen=everything)
 
     head = fitted(n)
     rules: dict[str, Callable[[], Head]] = {
-        **{alone(step): lambda step=step: moved(step) for step in STEPS},  # type: ignore[misc]
-        SEEN: polished,
-        REFIT: lambda: fitted(len(named)),
+        **{alone(step): partial(moved, step) for step in STEPS},
+        **{seen(passes): partial(polished, passes) for passes in PASSES},
+        REFIT: partial(fitted, len(named)),
     }
     accuracy, nll = data.judged(head.mean)
     found = {NONE: {"seconds": 0.0, "accuracy": accuracy, "nll": nll}}

@@ -10,7 +10,7 @@ thread; a draw is the same for every rule. A record per cell lies in --out, and 
 
 **Kept** is the share of the gain of the new fit that a rule keeps: (mean of the rule - mean without update) / (mean of
 the new fit - mean without update), in accuracy and in negative log likelihood, with a 95 % interval by resampling the
-draws. It means little where the new fit gains next to nothing; the gain is given beside it.
+draws. Where the new fit's own gain is not more than two standard errors, it says `unclear`.
 
 After that, `Session.tell` of one label at 1,000 labels on pools of random vectors of two sizes.
 """
@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.jobs import record_of, run_all
-from benchmarks.laplace_cells import NONE, PUBLISHED, REFIT, SEEN, STEPS, Cell, alone, run
+from benchmarks.laplace_cells import NONE, PASSES, PUBLISHED, REFIT, STEPS, Cell, alone, run, seen
 from benchmarks.laplace_tell import tells
 from benchmarks.machine import describe
 
@@ -66,7 +66,8 @@ def main() -> None:
         failed = run_all(cells, run, 1)
         for data in dict.fromkeys(cell.data for cell in cells):
             done = [(cell, record["rules"]) for cell in cells if cell.data == data and (record := record_of(cell))]
-            print("\n".join([*speed(data, done), *worth(data, done), *by_step(data, done)]), flush=True)
+            tables = [*speed(data, done), *(line for passes in PASSES for line in worth(data, done, passes))]
+            print("\n".join([*tables, *by_step(data, done)]), flush=True)
         told = list(tells(args.tells, 5 if args.quick else 50, args.pools))
         print("\n".join(tell_table(told)))
         if args.out and told:
@@ -96,23 +97,24 @@ def cells_of(data: str, file: Path | None, test: int, out: Path, args: argparse.
 
 def speed(data: str, done: Sequence[tuple[Cell, Numbers]]) -> Iterator[str]:
     """Markdown: median milliseconds, and how many times as long a new fit takes."""
-    yield f"\n**{data}: time**, median milliseconds\n"
-    yield (
-        "| old + new | new labels alone | seen | refit | paper's retraining | refit / alone | refit / seen "
-        "| retraining / alone | retraining / seen |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|"
+    quick = {f"alone, step {STEPS[1]:g}": alone(STEPS[1]), **{seen(passes): seen(passes) for passes in PASSES}}
+    yield f"\n**{data}: time**, median milliseconds; in brackets how many times as long refit and retraining take\n"
+    yield f"| old + new | {' | '.join(quick)} | refit | paper's retraining |"
+    yield "|---|" + "---|" * (len(quick) + 2)
     for cell, rules in done:
         times = {rule: statistics.median(found["seconds"]) for rule, found in rules.items()}
-        one, seen, refit, paper = times[alone(STEPS[1])], times[SEEN], times[REFIT], times.get(PUBLISHED, float("nan"))
-        milliseconds = " | ".join(f"{1e3 * seconds:.3g}" for seconds in (one, seen, refit, paper))
-        ratios = " | ".join(f"{a / b:.3g} x" for a, b in ((refit, one), (refit, seen), (paper, one), (paper, seen)))
-        yield f"| {cell.initial} + {cell.new} | {milliseconds} | {ratios} |"
+        fit, paper = times[REFIT], times.get(PUBLISHED, float("nan"))
+        row = [
+            f"{1e3 * times[rule]:.3g} ({fit / times[rule]:.3g} x, {paper / times[rule]:.3g} x)"
+            for rule in quick.values()
+        ]
+        yield f"| {cell.initial} + {cell.new} | {' | '.join(row)} | {1e3 * fit:.3g} | {1e3 * paper:.3g} |"
 
 
-def worth(data: str, done: Sequence[tuple[Cell, Numbers]]) -> Iterator[str]:
+def worth(data: str, done: Sequence[tuple[Cell, Numbers]], passes: int) -> Iterator[str]:
     """Markdown: what steps over everything seen keep of a new fit's gain, and how often they lose."""
-    yield f"\n**{data}: what {SEEN} are worth**, means over draws; in bold where new <= {FEW:.0%} of old\n"
+    rule = seen(passes)
+    yield f"\n**{data}: what {rule}, are worth**, means over draws; in bold where new <= {FEW:.0%} of old\n"
     yield (
         "| old + new | accuracy before, updated, refit (paper's) | kept | NLL before, updated, refit (paper's) | kept "
         "| draws below no update: accuracy, NLL |"
@@ -120,12 +122,12 @@ def worth(data: str, done: Sequence[tuple[Cell, Numbers]]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for cell, rules in done:
         row = []
-        for name, form in (("accuracy", "{:.1%}"), ("nll", "{:.3f}")):
-            means = [form.format(np.mean(rules[rule][name])) for rule in (NONE, SEEN, REFIT)]
+        for name, form in (("accuracy", "{:.2%}"), ("nll", "{:.4f}")):
+            means = [form.format(np.mean(rules[which][name])) for which in (NONE, rule, REFIT)]
             paper = f" ({form.format(np.mean(rules[PUBLISHED][name]))})" if PUBLISHED in rules else ""
-            share = "{:.2f} [{:.2f}, {:.2f}]".format(*kept(rules, SEEN, name))
+            share = kept(rules, rule, name)
             row += [", ".join(means) + paper, f"**{share}**" if cell.new <= FEW * cell.initial else share]
-        yield f"| {cell.initial} + {cell.new} | {' | '.join(row)} | {below(rules, SEEN)} |"
+        yield f"| {cell.initial} + {cell.new} | {' | '.join(row)} | {below(rules, rule)} |"
 
 
 def by_step(data: str, done: Sequence[tuple[Cell, Numbers]]) -> Iterator[str]:
@@ -136,8 +138,8 @@ def by_step(data: str, done: Sequence[tuple[Cell, Numbers]]) -> Iterator[str]:
     for cell, rules in done:
         shares = []
         for rule in map(alone, STEPS):
-            accuracy, nll = kept(rules, rule, "accuracy")[0], kept(rules, rule, "nll")[0]
-            shares.append(f"{accuracy:.2f} / {nll:.2f}; {below(rules, rule)}")
+            accuracy, nll = (kept(rules, rule, name).split(" [")[0] for name in ("accuracy", "nll"))
+            shares.append(f"{accuracy} / {nll}; {below(rules, rule)}")
         yield f"| {cell.initial} + {cell.new} | {' | '.join(shares)} |"
 
 
@@ -154,13 +156,17 @@ def tell_table(told: Sequence[Mapping[str, float]]) -> Iterator[str]:
         yield f"| {row['rows']:,} | {times} | {refit / part:.0f} x | {refit / tell:.0f} x |"
 
 
-def kept(rules: Numbers, rule: str, name: str) -> tuple[float, float, float]:
-    """(share, 2.5 %, 97.5 %) of the mean gain of a new fit that a rule keeps; draws are resampled together, so that
-    what they have in common counts once."""
+def kept(rules: Numbers, rule: str, name: str) -> str:
+    """The share of the mean gain of a new fit that a rule keeps and its 95 % interval; draws are resampled together, so
+    that what they have in common counts once. `unclear` where the new fit's own gain is not more than two standard
+    errors: a share of that says nothing."""
     before, after, fit = (np.array(rules[which][name]) for which in (NONE, rule, REFIT))
+    gain = (fit - before) * (1 if name == "accuracy" else -1)
+    if len(gain) < 2 or gain.mean() <= 2 * gain.std(ddof=1) / np.sqrt(len(gain)):
+        return "unclear"
     picks = np.random.default_rng(0).integers(len(before), size=(RESAMPLED, len(before)))
     low, high = np.quantile(ratio(before[picks], after[picks], fit[picks]), [0.025, 0.975])
-    return float(ratio(before, after, fit)), float(low), float(high)
+    return f"{ratio(before, after, fit):.2f} [{low:.2f}, {high:.2f}]"
 
 
 def ratio(before: NDArray[Any], after: NDArray[Any], fit: NDArray[Any]) -> NDArray[Any]:
