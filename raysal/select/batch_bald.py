@@ -27,11 +27,12 @@ class BatchBald:
     2019), over `draws` of the head from its posterior, the same draws for every item.
 
     Classes that the batch may turn out to have are enumerated while there are at most `configurations` of them, and
-    sampled from their joint distribution beyond, a class more for each pick (`joint.OfClasses`). The score of a pick is
-    what it adds, in nats; all added up cannot exceed log(draws), and ever smaller gains near it say that more draws
-    are needed. Once nothing is left to add, items follow in the order of their own information (BALD), then a uniform
-    draw of those without any; the reason says so. For a head that predicts numbers the information is exact, log det(I
-    + K / noise) / 2, and needs no draws.
+    sampled from their joint distribution beyond, a class more for each pick (`joint.OfClasses`). When fewer than `fewest`
+    draws are left likely by the classes, the picks are taken into the posterior, in closed form and without their
+    classes, and new draws are made of it; 0 is as published: a batch then ends at log(draws) nats. The score of a pick
+    is what it adds, in nats. Once nothing is left to add, items follow in the order of their own information (BALD),
+    then a uniform draw of those without any; the reason says so. For a head that predicts numbers the information is
+    exact, log det(I + K / noise) / 2, and needs no draws. An ensemble's draws are its members, and never new.
 
     Needs a head with a posterior, for one class of several or for numbers. One pass for BALD of every item, O(n draws C
     d); then the `limit` best by BALD are compared in the driver: O(48 C draws configurations) for each look at 48 of
