@@ -27,7 +27,7 @@ class BatchBald:
     2019), over `draws` of the head from its posterior, the same draws for every item.
 
     Classes that the batch may turn out to have are enumerated while there are at most `configurations` of them, and
-    sampled from their joint distribution beyond, a class more for each pick (`joint.OfClasses`). When fewer than `fewest`
+    sampled from their joint distribution beyond, a class more for each pick (see joint.py). When fewer than `fewest`
     draws are left likely by the classes, the picks are taken into the posterior, in closed form and without their
     classes, and new draws are made of it; 0 is as published: a batch then ends at log(draws) nats. The score of a pick
     is what it adds, in nats. Once nothing is left to add, items follow in the order of their own information (BALD),
