@@ -7,7 +7,7 @@ A run of several rounds is a `raysal.Session`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysal.config import Choice, FleetConfig, IndexConfig, choice
+from raysal.config import Choice, FleetConfig, IndexConfig, RunConfig, choice
 from raysal.errors import ConfigError, EncoderError, LabelError, PoolExhausted, RunError, UnknownName
 from raysal.fleet import Fleet, exclude, open_fleet
 from raysal.label import as_labels, read_labels
@@ -32,6 +32,8 @@ from raysal.types import Label, Metric
 if TYPE_CHECKING:
     from raysal.embed.base import Encoder
     from raysal.predict import Predictions
+    from raysal.refresh import Refreshed
+    from raysal.rundir import RunDir
     from raysal.select import Selector
     from raysal.sources.base import Source
     from raysal.update import Head, Trainer
@@ -179,9 +181,9 @@ def select(
     schema say under `narrow` which candidates it was chosen from.
 
     `labels` are a label file, a run directory (its ledger), labels by key, or `Label`s. What has a label is
-    not picked again; what annotators disagree about is neither picked nor learnt from. With a run directory,
-    what is out for labelling or held out is not picked either, and where its labels are several at once or numbers, the
-    head is made by its trainer; else it is logistic.
+    not picked again; what annotators disagree about is neither picked nor learnt from, and the head is logistic. With a
+    run directory what is out for labelling or held out is not picked either, and the head is the one that the run's
+    next round would have: by its trainer, its updates and its seed. The run is left as it is.
 
     Without labels the batch is the cold start, `typiclust`, unless the strategy works without a head; `coreset` and
     `lcmd` do, but would begin with the outliers, so they count as ones that do not. The reason says so.
@@ -200,11 +202,9 @@ def select(
     from raysal.index import check_index
     from raysal.narrow import NARROWERS, NarrowTask, wants_index
     from raysal.narrow import narrow as narrow_down
-    from raysal.refresh import gather_labelled, vectors
     from raysal.rundir import batch_table
     from raysal.select import SELECTORS, Task
     from raysal.select import select as select_batch
-    from raysal.update import link_of
 
     k, seed = whole("k", k, 1), whole("seed", seed, 0)
     parts = 0 if partitions is None else whole("partitions", partitions, 1)
@@ -221,20 +221,29 @@ def select(
         available = known.take_out(fleet)
         if k > available:
             raise PoolExhausted(wanted=k, available=available)
-        labelled = replace(gather_labelled(fleet, pool.dim, known.items), link=link_of(known.trainer))
-        head = fit_head(pool, labelled.vectors, known, seed)
-        if head is not None and head.lens is not None:
-            labelled = replace(labelled, vectors=vectors(fleet, pool.dim, labelled.ids, head.lens))
-        key = derive(seed, 0)
+        learnt = learn(fleet, pool, known, seed)
+        head, labelled, previous, key = learnt.head, learnt.known, learnt.previous, derive(seed, 0)
         to_narrow = NarrowTask(
-            head=head, labelled=labelled, pool=pool, k=k, available=available, key=derive(key, "narrow")
+            head=head,
+            labelled=labelled,
+            pool=pool,
+            k=k,
+            available=available,
+            key=derive(key, "narrow"),
+            previous=previous,
         )
         _, narrowed = narrow_down(fleet, narrower, to_narrow)
         prefix = ""
         if head is None and not starts_cold(selector):
             prefix = f"no labels yet, so typiclust instead of {chosen.name}: "
             selector = SELECTORS["typiclust"]()
-        task = Task(head=head, labelled=labelled.vectors, classes=labelled.classes, key=derive(key, "select"))
+        task = Task(
+            head=head,
+            labelled=labelled.vectors,
+            classes=labelled.classes,
+            key=derive(key, "select"),
+            previous=previous,
+        )
         picks = select_batch(fleet, selector, task, k)
     table = batch_table(pool, picks)
     if prefix:
@@ -253,12 +262,15 @@ def starts_cold(selector: Selector) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is known of a pool before a batch: agreed labels by id, and what must not be offered."""
+    """What is known of a pool before a batch, and what must not be offered."""
 
-    items: Sequence[Labelled]
     taken: NDArray[np.int64]
     trainer: Trainer
-    """what makes a head of them"""
+    """what makes a head of the labels"""
+    items: Sequence[Labelled] = ()
+    """agreed labels by id, where they are not a run's"""
+    run: tuple[RunDir, RunConfig] | None = None
+    """whose labels they are"""
     held_out: tuple[int, float] | None = None
     """(key, share) of a run's held-out items"""
 
@@ -280,7 +292,7 @@ def known_labels(pool: Pool, labels: Labels | None) -> Known:
         RunError, FingerprintMismatch: a directory holds no run, or one of another pool.
     """
     if labels is None:
-        return Known(items=[], taken=np.empty(0, np.int64), trainer=logistic())
+        return agreed(pool, [])
     if isinstance(labels, str | Path):
         path = Path(labels)
         if path.is_dir():
@@ -292,25 +304,29 @@ def known_labels(pool: Pool, labels: Labels | None) -> Known:
 
 
 def labels_of_run(pool: Pool, run_dir: Path) -> Known:
-    """The ledger of a run over this pool."""
+    """What a run over this pool knows."""
     from raysal.rundir import RunDir
     from raysal.session import Session
-    from raysal.update import TRAINERS, link_of
+    from raysal.update import TRAINERS
 
-    if RunDir(run_dir).config() is None:
+    run = RunDir(run_dir)
+    if run.config() is None:
         raise RunError(run_dir, "no run is there", "pass a label file, or the directory of a run")
     with Session(run_dir, pool, visit=True) as session:
-        share, trainer = session.config.rounds.holdout, session.config.update.trainer.build("update.trainer", TRAINERS)
-        return Known(
-            items=session.ledger.labels(votes=session.config.update.disputed == "votes"),
-            taken=session.ledger.excluded(),
-            trainer=logistic() if link_of(trainer) == "softmax" else trainer,
-            held_out=(derive(session.config.seed, "holdout"), share) if share else None,
-        )
+        config, taken = session.config, session.ledger.excluded()
+    share = config.rounds.holdout
+    return Known(
+        taken=taken,
+        trainer=config.update.trainer.build("update.trainer", TRAINERS),
+        run=(run, config),
+        held_out=(derive(config.seed, "holdout"), share) if share else None,
+    )
 
 
 def agreed(pool: Pool, labels: Sequence[Label]) -> Known:
     """Checked labels by the ledger's rules, without a ledger: an annotator's last one counts, and all must agree."""
+    from raysal.update import Logistic
+
     ids = pool.ids_of([label.key for label in labels])
     states: dict[int, ItemState] = {}
     for seq, label in enumerate(labels, 1):
@@ -322,33 +338,32 @@ def agreed(pool: Pool, labels: Sequence[Label]) -> Known:
         for id, state in sorted(states.items())
         if (found := state.counted()) is not None
     ]
-    return Known(items=items, taken=np.array(sorted(states), np.int64), trainer=logistic())
+    return Known(items=items, taken=np.array(sorted(states), np.int64), trainer=Logistic())
 
 
-def logistic() -> Trainer:
-    """The trainer of labels that come without one."""
-    from raysal.update import Logistic
+def learn(fleet: Fleet, pool: Pool, known: Known, seed: int) -> Refreshed:
+    """The head for what is known, none where that is nothing; the program of the fleet has begun. A run's is the one
+    its next round would have, whatever the `seed`."""
+    from raysal.label import Ledger
+    from raysal.refresh import Refreshed, encoder_of, gather_labelled, named, refresh
 
-    return Logistic()
-
-
-def fit_head(pool: Pool, vectors: NDArray[np.float32], known: Known, seed: int) -> Head | None:
-    """The head for labelled vectors [n, d]; None without any."""
-    from raysal.refresh import named
-    from raysal.update import link_of
-
-    if not known.items:
-        return None
-    return known.trainer.fit(
-        vectors,
-        [item.answer for item in known.items],
-        np.array([item.weight for item in known.items]),
-        classes=named(known.items, link_of(known.trainer)),
-        encoder=str(pool.manifest.encoder["fingerprint"]),
-        version=0,
-        ledger_seq=0,
-        seed=derive(seed, "fit") % 2**32,
-    )
+    if known.run is not None:
+        run, config = known.run
+        with Ledger(run.ledger) as ledger:
+            return refresh(fleet, pool, run, ledger, known.trainer, config)
+    labelled, head = gather_labelled(fleet, pool.dim, known.items), None
+    if known.items:
+        head = known.trainer.fit(
+            labelled.vectors,
+            [item.answer for item in known.items],
+            np.array([item.weight for item in known.items]),
+            classes=named(known.items, "softmax"),
+            encoder=encoder_of(pool),
+            version=0,
+            ledger_seq=0,
+            seed=derive(seed, "fit") % 2**32,
+        )
+    return Refreshed(head=head, known=labelled, decision="first labels", fitted_round=None, ledger_seq=0)
 
 
 def predict(

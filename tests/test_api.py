@@ -215,6 +215,28 @@ def test_what_a_run_leased_or_held_out_is_not_offered(pool: raysal.Pool, tmp_pat
         assert set(session.query(left).ids) == set(offered)
 
 
+@pytest.mark.parametrize(
+    ("mode", "trainer"),
+    [
+        ("laplace", {"name": "logistic", "structure": "kronecker"}),
+        ("retrain", {"name": "pseudo_labels", "sample": 60, "guard": False}),
+        ("retrain", {"name": "dmle", "steps": 5, "rate": 0.1}),
+    ],
+)
+def test_over_a_run_the_batch_is_that_of_its_next_round(
+    pool: raysal.Pool, mode: str, trainer: dict[str, Any], tmp_path: Path
+) -> None:
+    select = {"name": "top_score", "score": "tod"}
+    update = {"mode": mode, "trainer": trainer, "retrain_share": 9.0, "classes": ["class-9"]}
+    with raysal.Session(tmp_path / "run", pool, oracle="simulated", seed=5, update=update, select=select) as session:
+        for _ in range(3):
+            session.ask_oracle(session.query(6))
+        table = raysal.select(pool, k=6, strategy=select, labels=tmp_path / "run", partitions=2)
+        batch = session.query(6)
+    assert table["id"].to_pylist() == batch.ids
+    np.testing.assert_allclose(table["score"].to_numpy(), batch.table["score"].to_numpy(), atol=1e-6)
+
+
 def test_one_class_is_enough_for_a_batch(pool: raysal.Pool) -> None:
     one = {f"item-{i:06d}": "same" for i in range(10, 14)}
     assert raysal.select(pool, k=4, labels=one).num_rows == 4

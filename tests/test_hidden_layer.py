@@ -138,27 +138,18 @@ def seen_of(partition, ids):
     return partition.gather(partition.rows_of(ids)), None
 
 
-def test_a_single_batch_looks_through_the_lens_of_whatever_trainer_it_has(pools, monkeypatch):
-    monkeypatch.setattr(api, "logistic", lambda: Mlp(hidden=20, epochs=30))
-    ids = range(0, 400, 20)
-    labels = {f"item-{id:06d}": NAMES[id] for id in ids}
-    table = api.select(pools[70], k=10, strategy="top_score", labels=labels, partitions=2, seed=5)
-    head = Mlp(hidden=20, epochs=30).fit(
-        X[ids],
-        [NAMES[id] for id in ids],
-        None,
-        classes=sorted(set(NAMES)),
-        encoder="",
-        version=0,
-        ledger_seq=0,
-        seed=derive(5, "fit") % 2**32,
-    )
+def test_a_single_batch_for_a_run_looks_through_the_lens_of_its_head(pools, tmp_path):
+    with Session(tmp_path / "run", pools[400], **FIELDS) as session:
+        session.ask_oracle(session.query())
+    with Session(tmp_path / "run", pools[400], visit=True) as session:
+        head = session.head
+    table = api.select(pools[70], k=10, strategy="top_score", labels=tmp_path / "run", partitions=2)
     margins = reference.score("margin", head.probabilities(head.see(X)))
     np.testing.assert_allclose(table["score"].to_numpy(), margins[table["id"].to_numpy()], atol=1e-5)
-    anchors = {"name": "anchoral", "subpool": 60, "anchors": 3, "neighbours": 15}
-    assert len(api.select(pools[70], k=5, narrow=anchors, labels=labels)) == 5
+    anchors = {"name": "anchoral", "subpool": 60, "anchors": 3, "neighbours": 5}
+    assert len(api.select(pools[70], k=5, narrow=anchors, labels=tmp_path / "run")) == 5
     with pytest.raises(ConfigError, match="hidden layer"):
-        api.select(pools[70], k=5, narrow={**anchors, "search": "index"}, labels=labels)
+        api.select(pools[70], k=5, narrow={**anchors, "search": "index"}, labels=tmp_path / "run")
 
 
 def test_a_label_moves_the_head_through_its_lens_at_once(pools, tmp_path):

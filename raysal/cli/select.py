@@ -61,7 +61,10 @@ def select(
     ] = None,
     labels: Annotated[
         Path | None,
-        Option(help="A label file (.csv, .parquet, .jsonl with key,label), or the directory of a run."),
+        Option(
+            help="A label file (.csv, .parquet, .jsonl with key,label), or the directory of a run, with whose head it "
+            "then chooses."
+        ),
     ] = None,
     narrow: Annotated[
         str, Option(help="none, uniform, top_score, anchoral, seals, mixed, refine; filter:anchoral.")
