@@ -26,16 +26,18 @@ class Counted(NamedTuple):
 
 @dataclass(slots=True)
 class ItemState:
-    """One item's state. `leased` is the seq of its open lease or 0; an answer is (label, weight), label None
-    a skip."""
+    """One item's state. `leased` is the seq of its open lease or 0, `newest` that of its last event; an answer is
+    (label, weight), label None a skip."""
 
     key: str
     round: int | None = None
     leased: int = 0
     answers: dict[str, tuple[str | None, float]] = field(default_factory=dict)
     decided: int = 0
+    newest: int = 0
 
     def apply(self, event: Event | Draft, seq: int) -> None:
+        self.newest = seq
         who = event.annotator or ""
         if event.kind == "leased":
             self.round, self.leased = event.round, seq

@@ -16,12 +16,13 @@ Rules, by which the events of one item make its state:
   after a crash.
 
 The answers depend only on the order in which each annotator answered about each item, not on how labels were
-split into calls or how annotators were interleaved. Memory grows with the items the ledger has seen, never
-with the pool.
+split into calls or how annotators were interleaved. Memory grows with the items the ledger has seen and by 16
+bytes for each event, never with the pool.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from operator import index
@@ -59,6 +60,9 @@ class Ledger:
         self.path = Path(path)
         self._items: dict[int, ItemState] = {}
         self._ids: dict[str, int] = {}
+        # By seq - 1: the item of each event, and the event that this item had before, or 0. With the newest event of
+        # each item they lead through its history, and nothing else need be read.
+        self._item_of, self._before = array("q"), array("q")
         self._log = EventLog(self.path, create=create)
         try:
             self._catch_up()
@@ -179,7 +183,8 @@ class Ledger:
         self._catch_up()
         items = self._items
         if upto is not None and self._seen(upto) != self._log.tip:
-            items = fold({}, self._log.events(upto, ids=ids))
+            seqs = range(1, upto + 1) if ids is None else self._history(ids.tolist(), upto)
+            items = fold({}, self._log.events(seqs))
         asked = items if ids is None else [id for id in ids.tolist() if id in items]
         found = [(id, item, counted) for id in sorted(asked) if (counted := (item := items[id]).counted(votes))]
         return [
@@ -202,14 +207,15 @@ class Ledger:
 
     def changed_since(self, seq: int, upto: int | None = None, *, votes: bool = False) -> Changes:
         """How the training set differs between event `seq` and now, or event `upto`. False if it does not. With `votes`
-        disputed items are in it.
+        disputed items are in it. It reads the history of the items that have an event in between, and nothing else.
 
         Raises:
             Damaged: the ledger ends before `seq` or `upto`.
         """
         self._catch_up()
         end = self._log.tip if upto is None else self._seen(upto)
-        events = list(self._log.events(end, touched_since=self._seen(seq)))
+        touched = set(self._item_of[self._seen(seq) : end])
+        events = list(self._log.events(self._history(touched, end)))
         before = fold({}, (event for event in events if event.seq <= seq))
         found: dict[str, list[int]] = {"new": [], "corrected": [], "lost": [], "reweighted": []}
         for id, item in fold({}, events).items():
@@ -265,6 +271,17 @@ class Ledger:
         self._catch_up()
         return {key: self._ids[key] for key in keys if key in self._ids}
 
+    def _history(self, ids: Iterable[int], upto: int) -> list[int]:
+        """The seqs of all events of these items, up to `upto`."""
+        found = []
+        for item in filter(None, map(self._items.get, ids)):
+            seq = item.newest
+            while seq:
+                if seq <= upto:
+                    found.append(seq)
+                seq = self._before[seq - 1]
+        return found
+
     def _seen(self, seq: int) -> int:
         if seq > self._log.tip:
             raise Damaged(self.path, f"it ends at event {self._log.tip}, event {seq} was asked for", RESTORE)
@@ -274,11 +291,15 @@ class Ledger:
         try:
             with closing(self._log.new()) as events:
                 for event in events:
+                    item = self._items.get(event.id)
+                    self._item_of.append(event.id)
+                    self._before.append(0 if item is None else item.newest)
                     fold(self._items, [event])
                     self._ids[event.key] = event.id
         except BaseException:  # an event may be half taken over: let the next call read all of them again
             self._items.clear()
             self._ids.clear()
+            del self._item_of[:], self._before[:]
             self._log.rewind()
             raise
 

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from raysal.errors import Damaged, LabelError, RunError
 from raysal.label import STATES, Ledger
+from raysal.label.events import EventLog
 from raysal.types import Label
 
 IDS = st.integers(0, 5).map(lambda n: n + 2**41)
@@ -318,6 +319,32 @@ def test_a_ledger_older_than_what_refers_to_it_is_refused(ledger):
     for ask in (ledger.labels, ledger.changed_since):
         with pytest.raises(Damaged, match="event 2"):
             ask(2)
+
+
+def test_what_the_news_costs_does_not_depend_on_the_events_before(tmp_path, monkeypatch):
+    """Steps that SQLite takes, and numbers that are looked at, for the same news after few events and after many."""
+
+    steps, seqs, read = [], [], EventLog.events
+    monkeypatch.setattr(EventLog, "events", lambda log, asked: read(log, seqs.extend(asked) or asked))
+
+    def taken(count):
+        with Ledger(tmp_path / f"{count}.sqlite") as ledger:
+            ledger.tell([one(id) for id in range(count)])
+            before = ledger.head_seq
+            ledger.tell([one(7, "dog"), one(count)])
+            ledger.withdraw(9)
+            steps.clear()
+            seqs.clear()
+            ledger._log._db.set_progress_handler(lambda: steps.append(1), 1)
+            changes = ledger.changed_since(before)
+            ledger.labels(upto=before, ids=changes.lost)
+            assert (changes.new.tolist(), changes.corrected.tolist(), changes.lost.tolist()) == ([count], [7], [9])
+        return len(steps), sorted(seq if seq <= 10 else seq - count for seq in seqs)
+
+    few = taken(20)
+    assert few[0] > 0
+    assert few[1] == [1, 2, 3, 8, 10, 10]
+    assert taken(2000) == few
 
 
 def test_two_processes_see_each_other(tmp_path):
