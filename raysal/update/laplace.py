@@ -7,7 +7,7 @@ back. The mean is another matter: it moves by guarded steps, whose size and numb
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,8 +53,8 @@ def update(
       times; after that the mean stays, and only the covariance has learnt. Labels that are numbers take all at once one
       step of length 1, which is exact (recursive least squares) where the structure is shared or full.
     - mean, with `seen`, which is everything labeled so far, the new labels included: `passes` quasi-Newton steps on its
-      penalised loss, the one a new fit would minimise, with Σ' as the first guess of the inverse Hessian. It comes
-      close to a new fit, and that loss never rises.
+      penalised loss, the one a new fit would minimise, with Σ' as the first guess of the inverse Hessian, whatever
+      `step` is. It comes close to a new fit, and that loss never rises.
 
     The prior is the one of the last fit: the new head keeps `prior` and `fitted_on`. No labels is no error;
     nothing but `version` and `ledger_seq` then changes. With one covariance for all classes O(b D² + b² D + passes · b
@@ -83,7 +83,7 @@ def update(
             return replace(done, mean=_solved(done, added, taken))
         step, passes, seen = 1.0, 1, None
     if seen is not None:
-        return replace(done, mean=_polished(done, seen, step, passes))
+        return replace(done, mean=_polished(done, seen, passes))
     return replace(done, mean=_stepped(done, added, taken, step, passes))
 
 
@@ -194,10 +194,31 @@ def objective_of(head: Head, seen: Evidence) -> Objective:
     return Objective(head.link, replace(seen, weights=seen.weights / head.noise), penalty)
 
 
-def _polished(head: Head, seen: Evidence, step: float, passes: int) -> NDArray[np.float64]:
+def _polished(head: Head, seen: Evidence, passes: int) -> NDArray[np.float64]:
     """The mean after some steps on everything seen."""
-    solve = stepping(head).solve
-    return descend(objective_of(head, seen), head.mean, lambda gradient: step * solve(gradient), passes)
+    objective = objective_of(head, seen)
+    return descend(objective, head.mean, _damped(stepping(head), float(objective.penalty[-1]), head.mean.shape), passes)
+
+
+def _damped(
+    posterior: Stepping, penalty: float, shape: tuple[int, int]
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """`posterior.solve` with the penalty of the constant added to its precision, for weights of this shape [C, D].
+
+    The posterior has for the constant the prior of the weights, and with vectors of length 1 that is next to nothing
+    beside the penalty: what the bias and the mean vector share would seem all but free to move. By Woodbury's identity,
+    with the covariance B [C, C] of the biases; O(C D²) with one covariance for all classes.
+    """
+    classes, dim = shape
+    constant = np.eye(1, dim, dim - 1)[0]
+    biases = np.array([posterior.pull(output, constant)[:, -1] for output in np.eye(classes)])
+    inner = np.linalg.inv(np.eye(classes) / penalty + biases)
+
+    def solve(gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = posterior.solve(gradient)
+        return np.asarray(found - posterior.pull(inner @ found[:, -1], constant))
+
+    return solve
 
 
 def _solved(head: Head, added: Evidence, taken: Evidence | None) -> NDArray[np.float64]:

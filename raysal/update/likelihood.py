@@ -50,6 +50,17 @@ def losses(link: Link, outputs: NDArray[np.float64], targets: NDArray[np.float64
     return np.asarray(0.5 * ((outputs - targets) ** 2).sum(axis=1))
 
 
+def bends(link: Link, outputs: NDArray[np.float64], along: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[n] how what each item costs curves, where its outputs [n, C] move by `along` [n, C]."""
+    if link == "identity":
+        return np.asarray((along**2).sum(axis=1))
+    p = responses(link, outputs)
+    if link == "sigmoid":
+        return np.asarray((p * (1 - p) * along**2).sum(axis=1))
+    middle = (p * along).sum(axis=1)
+    return np.asarray((p * (along - middle[:, None]) ** 2).sum(axis=1))
+
+
 def total_loss(
     link: Link, outputs: NDArray[np.float64], targets: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> float:
