@@ -164,8 +164,8 @@ class UpdateConfig(_Section):
     retrain_every: Count = 5
     retrain_share: Annotated[float, Field(gt=0)] = 0.5
     retrain_drift: Annotated[float, Field(gt=0)] = 1.0
-    step: Annotated[float, Field(gt=0)] = 3.0
-    """Length of a step of the mean, in units of the covariance."""
+    step: Annotated[float, Field(gt=0)] | None = None
+    """Length of a step of the mean, in units of the covariance; none is what suits the posterior's structure."""
     passes: Annotated[int, Field(ge=0)] = 8
     """Steps of the mean over everything labeled, when a round begins; with 0 it moves by the new labels alone."""
     classes: tuple[str, ...] = ()

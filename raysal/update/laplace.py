@@ -24,10 +24,6 @@ from raysal.update.roots import never_absorbed
 
 HALVINGS = 10
 """How often a step that raises the loss is halved before the mean stays where it is."""
-STEP = 3.0
-"""Length of the mean's step. A gaussian covariance takes every label for 1 where its own curvature, p (1 - p), is at
-most 1/4; but steps above 4 overshoot: on Fashion-MNIST 3 kept a fifth to four fifths of what a new fit gains, and 10,
-the published value, often lost more than it gained (benchmarks/RESULTS.md)."""
 
 
 def update(
@@ -37,12 +33,14 @@ def update(
     weights: NDArray[Any] | None = None,
     *,
     ledger_seq: int,
-    step: float = STEP,
+    step: float | None = None,
     passes: int = 1,
     removed: Evidence | None = None,
     seen: Evidence | None = None,
 ) -> Head:
     """The head after b new labels (Huseljic et al., arXiv 2210.06112).
+
+    `step` is in units of the covariance; none is what suits the structure (`Gaussian.stride`).
 
     - covariance: that of the old precision plus the evidence of these labels, once, whatever `passes` is, less that of
       `removed` labels, which must have been absorbed. Evidence is taken at `head.linearised_at`, so neither the order
@@ -70,6 +68,7 @@ def update(
     if not len(added) and taken is None:
         return replace(head, version=head.version + 1, ledger_seq=ledger_seq)
     posterior = stepping(head)
+    step = posterior.stride if step is None else step
     if taken is not None and len(taken) > head.labels_seen:
         raise never_absorbed()
     if len(added):
@@ -94,7 +93,7 @@ def retract(
     weights: NDArray[Any] | None = None,
     *,
     ledger_seq: int,
-    step: float = STEP,
+    step: float | None = None,
     passes: int = 1,
     seen: Evidence | None = None,
 ) -> Head:

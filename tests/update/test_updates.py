@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 from raysal.config import UpdateConfig
 from raysal.errors import ConfigError, LabelError
 from raysal.update import Head, Logistic, gather_evidence, gone_astray, retract, update, widen
 from raysal.update.evidence import Evidence
-from raysal.update.laplace import objective_of
+from raysal.update.laplace import loss_on, objective_of
 
 NAMES = ("c0", "c1", "c2")
 STRUCTURES = ("shared", "diagonal", "kronecker", "full")
@@ -175,6 +176,26 @@ def test_the_loss_on_what_was_seen_never_rises(n, seed, structure, scale, step, 
     assert np.isfinite(after.mean).all()
     assert penalised(head, after.mean, seen) <= penalised(head, head.mean, seen) * (1 + 1e-12)
     assert after.labels_seen == 30 + n - taken
+
+
+@pytest.mark.parametrize(
+    "fields", [*({"structure": name} for name in STRUCTURES), {"curvature": "categorical"}], ids=str
+)
+def test_what_new_labels_alone_teach_does_not_harm_what_was_known(fields):
+    """The loss on the new labels always falls; a step too long for the structure pays for it on all others."""
+    pixels, digits = load_digits(return_X_y=True)
+    x, y = (pixels - pixels.mean(axis=0))[:, ::4] / 16, [str(digit) for digit in digits]
+    fallen, single = 0.0, 0.0
+    for seed in range(4):
+        rows = np.random.default_rng(seed).permutation(len(x))
+        first, new, test = ((x[part], [y[row] for row in part]) for part in (rows[:50], rows[50:60], rows[60:460]))
+        head = fit(*first, classes=sorted(set(y)), tol=1e-6, **fields)
+        held_out = evidence(*test, classes=head.classes)
+        before = loss_on(head, held_out)
+        fallen += before - loss_on(update(head, *new, ledger_seq=1), held_out)
+        single += before - loss_on(update(head, new[0][:1], new[1][:1], ledger_seq=1), held_out)
+    assert fallen > 0.02
+    assert single > 0
 
 
 def test_one_item_under_every_name_moves_no_mean_and_still_counts():
