@@ -111,23 +111,20 @@ def predictive_gain(p: torch.Tensor, columns: torch.Tensor, shares: torch.Tensor
     """[n] of class probabilities float64 [T, C, n], and of ratios float32 [T, answers] and shares [answers] of targets.
 
     With q = p(y) p(y*) and p(y, y*) = q (1 + e), the information is the sum of q ((1 + e) log(1 + e) - e), in which no
-    term is below zero, and e is the mean product of ratios: so single precision will do. O(n C T answers).
+    term is below zero, and e is the mean product of ratios: so single precision will do. O(n C T answers). For one
+    thread.
     """
     draws, classes, n = p.shape
-    with one_thread():
-        mean, ratio = ratios(p)
-        rows = (ratio / draws).permute(2, 1, 0).reshape(n * classes, draws).float()
-        each = torch.zeros(n * classes)
+    mean, ratio = ratios(p)
+    rows = (ratio / draws).permute(2, 1, 0).reshape(n * classes, draws).float()
+    each = torch.zeros(n * classes, device=rows.device)
     step = max(TILE // len(rows) // FEW, 1) * FEW
     for start in range(0, columns.shape[1], step):
-        excess = rows @ columns[:, start : start + step]
-        with one_thread():
-            excess.clamp_(min=-1 + 1e-6)
-            log = torch.log1p(excess)
-            log.mul_(excess + 1).sub_(excess).mul_(shares[start : start + step])
-            each += log.sum(1)
-    with one_thread():
-        return (each.view(n, classes).double() * mean.T).sum(1)
+        excess = (rows @ columns[:, start : start + step]).clamp_(min=-1 + 1e-6)
+        log = torch.log1p(excess)
+        log.mul_(excess + 1).sub_(excess).mul_(shares[start : start + step])
+        each += log.sum(1)
+    return (each.view(n, classes).double() * mean.T).sum(1)
 
 
 def score_classes(
@@ -140,10 +137,11 @@ def score_classes(
     shares = torch.from_numpy(targets.shares).to(partition.device)
     found = [np.empty(0)]
     few = BLOCK if head.classes <= FEW else FEW
-    for block in partition.blocks(rows, BLOCK):
-        p = torch.cat(list(head.probabilities(block.features.double())))
-        parts = [predictive_gain(p[:, :, start : start + few], columns, shares) for start in range(0, BLOCK, few)]
-        found.append(torch.cat(parts)[: block.n].cpu().numpy())
+    with one_thread():  # thousands of products of a millisecond: see drawn.py
+        for block in partition.blocks(rows, BLOCK):
+            p = torch.cat(list(head.probabilities(block.features.double())))
+            parts = [predictive_gain(p[:, :, start : start + few], columns, shares) for start in range(0, BLOCK, few)]
+            found.append(torch.cat(parts)[: block.n].cpu().numpy())
     return _noisy(partition.ids[rows], np.concatenate(found), beta, key, k)
 
 
@@ -168,18 +166,17 @@ def score_numbers(
     spread = [torch.tensor((targets**2) @ mix, device=device) for mix in combine]
     mixers = [torch.tensor(np.pad(mix, (0, wide[0] - len(mix))), device=device) for mix in combine]
     found = [np.empty(0)]
-    for block in partition.blocks(rows, BLOCK):
-        features = block.features.double()
-        product = features @ own
-        gained = torch.zeros(BLOCK, dtype=torch.float64, device=device)
-        for (columns, bias), at_targets, mixer in zip(across, spread, mixers, strict=True):
-            covariance = (features @ columns)[:, : len(at_targets)]
-            with one_thread():
-                covariance = covariance + bias[: len(at_targets)]
-                here = (((product + own_bias) ** 2) * mixer).sum(1) + noise
+    with one_thread():
+        for block in partition.blocks(rows, BLOCK):
+            features = block.features.double()
+            squares = (features @ own + own_bias) ** 2
+            gained = torch.zeros(BLOCK, dtype=torch.float64, device=device)
+            for (columns, bias), at_targets, mixer in zip(across, spread, mixers, strict=True):
+                covariance = (features @ columns)[:, : len(at_targets)] + bias[: len(at_targets)]
+                here = (squares * mixer).sum(1) + noise
                 sq_correlation = covariance**2 / (here[:, None] * (at_targets + noise))
                 gained -= torch.log1p(-sq_correlation.clamp_max(1 - 1e-15)).mean(1) / 2
-        found.append(gained[: block.n].cpu().numpy())
+            found.append(gained[: block.n].cpu().numpy())
     return _noisy(partition.ids[rows], np.concatenate(found), beta, key, k)
 
 

@@ -133,8 +133,8 @@ class OfClasses:
         x = np.zeros((TILE, len(self._columns)))
         x[: len(rows), :-1] = self._vectors[rows]
         x[:, -1] = 1
-        product = torch.from_numpy(x) @ self._columns
-        with one_thread():
+        with one_thread():  # also the product, and those of gains: see drawn.py
+            product = torch.from_numpy(x) @ self._columns
             logits = product[:, : self.draws * self.classes].view(TILE, self.draws, self.classes)
             return torch.softmax(logits.transpose(1, 2).contiguous(), 1)
 
@@ -145,8 +145,8 @@ class OfClasses:
         flat = p.view(-1, self.draws)
         step = max(HELD_BYTES // (8 * len(flat)) // TILE, 1) * TILE
         for start in range(0, self._weights.shape[1], step):
-            told = flat @ self._weights[:, start : start + step]
             with one_thread():
+                told = flat @ self._weights[:, start : start + step]
                 each = entropy(told.view(TILE, self.classes, -1), 1)
                 gained += (each * self._shares[start : start + step]).sum(1)
         return np.asarray(gained.numpy()[: len(rows)])

@@ -158,8 +158,9 @@ def disturb(partition: Partition, head: Linear, key: int, first: int, count: int
         with one_thread():
             outputs = product[:, : len(flat)].T.contiguous().add_(bias).view(1 + count, classes, -1)
             sizes = size_of_change(outputs[0], outputs[1:])
+            finite = torch.isfinite(outputs[0]).all(0)[: block.n]
         own = slice(done, done + block.n)
-        refuse_broken(state.ids[own], torch.isfinite(outputs[0]).all(0)[: block.n].cpu().numpy())
+        refuse_broken(state.ids[own], finite.cpu().numpy())
         state.sizes[:, own] = sizes[:, : block.n].cpu().numpy()
         done += block.n
     return np.stack([np.bincount(sizes, minlength=SIZES + 1) for sizes in state.sizes])
