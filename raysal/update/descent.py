@@ -19,7 +19,7 @@ Matrix = NDArray[np.float64]
 ENOUGH = 1e-4
 """Share of the predicted decrease that a step must bring (Armijo)."""
 SHORTEST = 2.0**-20
-"""Steps are not cut below this share."""
+"""Steps are not cut below this share of the first one tried."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def descend(objective: Objective, start: Matrix, precondition: Callable[[Matrix]
         if not slope < 0:
             break
         along = (direction @ rows.T).T
-        share = -slope / objective.bend(direction, outputs, along)
-        while share >= SHORTEST:
+        share = longest = -slope / objective.bend(direction, outputs, along)
+        while share >= SHORTEST * longest:
             moved, seen = weights + share * direction, outputs + share * along
             after = objective.value(moved, seen)
             if after <= value + ENOUGH * share * slope:
