@@ -16,9 +16,10 @@ from raysal.update.descent import Matrix, Objective
 from raysal.update.evidence import Answer, Evidence, gather_evidence, mean_square
 from raysal.update.head import Head
 from raysal.update.likelihood import sigmoid
-from raysal.update.logistic import Logistic
+from raysal.update.logistic import COARSE, Logistic
 from raysal.update.pseudo import checked_sample, lost
 from raysal.update.settle import in_units, preconditioner, scaled, settle
+from raysal.update.solver import threads_for
 
 Vector = NDArray[np.float64]
 TINY = 1e-300
@@ -58,10 +59,14 @@ class DependencyAware(Logistic):
     curvature may be negative, and `update` could not take it back label by label. Between fits the mean follows the
     plain likelihood. Labels that no round asked for, and one class, leave the logistic head.
 
-    Cost: one more posterior, and O(n C d) per step; soft_rank O(n (n + others)) more.
+    A `temperature` of `cv` is that of corrected fits, each without a fold of the labels; it does not go with `steps`,
+    which start from a head that has seen them all.
+
+    Cost: one more posterior, and O(n C d) per step; soft_rank O(n (n + others)) more; with `cv` as many fits more as
+    there are `folds`.
 
     Raises:
-        ConfigError: as `Logistic`.
+        ConfigError: as `Logistic`; or `steps` and a temperature of `cv`.
     """
 
     acquisition: Literal["power", "soft_rank", "softmax"] = "softmax"
@@ -81,6 +86,9 @@ class DependencyAware(Logistic):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= least):
                 raise ConfigError(f"update.trainer.{name}", f"{value!r} is not a number of at least {least:g}")
+        if self.steps and self.temperature == "cv":
+            problem = "cv does not go with steps, which start from a head that has seen every label"
+            raise ConfigError("update.trainer.temperature", problem, "give a number, or leave out steps")
         for name, known in (("acquisition", ("softmax", "power", "soft_rank")), ("score", tuple(SCORE_OF))):
             if getattr(self, name) not in known:
                 problem = f"unknown {getattr(self, name)!r}"
@@ -122,26 +130,57 @@ class DependencyAware(Logistic):
         corrects = self.beta > 0 and (asked >= 0).any() and len(head.classes) > 1
         if not (corrects or self.steps):
             return head
+        temperature = head.temperature
         if self.steps:
             objective = self.objective(evidence, asked, head.prior, context.unlabelled)
             mean = descend_by_adam(objective, _start(head, context.previous), self.steps, self.rate)
         else:
-            mean = self._settled(head, evidence, asked, context.unlabelled)
-            if lost(mean, evidence) > lost(np.zeros_like(mean), evidence):
+            mean = self._settled(head.mean, head.prior, evidence, asked, context.unlabelled, self.tol)
+            if mean is head.mean:
                 return head
+            temperature = self.choose_temperature(
+                evidence, lambda: self._held_out_corrected(head, evidence, asked, context.unlabelled, seed)
+            )
         posterior = self.posterior(evidence, mean, head.prior)
-        return replace(head, mean=mean, linearised_at=mean, posterior=posterior)
+        return replace(head, mean=mean, linearised_at=mean, posterior=posterior, temperature=temperature)
 
     def _settled(
-        self, head: Head, evidence: Evidence, asked: NDArray[np.int64], unlabelled: NDArray[Any] | None
+        self,
+        logistic: Matrix,
+        prior: float,
+        evidence: Evidence,
+        asked: NDArray[np.int64],
+        unlabelled: NDArray[Any] | None,
+        tol: float,
     ) -> Matrix:
-        """The mean that minimises the objective, from that of the logistic head."""
+        """The mean that minimises the objective, sought from that of the logistic head; or that one itself, where the
+        correction drowns the labels."""
         unit, size = in_units(evidence)
-        prior = head.prior / size**2
-        objective = self.objective(unit, asked, prior, None if unlabelled is None else unlabelled / size)
-        condition = preconditioner(unit.rows, CURVATURE * unit.weights, prior)
-        start = scaled(head.mean, size)
-        return scaled(settle(objective, start, condition, max_iter=self.max_iter, tol=self.tol), 1 / size)
+        objective = self.objective(unit, asked, prior / size**2, None if unlabelled is None else unlabelled / size)
+        condition = preconditioner(unit.rows, CURVATURE * unit.weights, prior / size**2)
+        start = scaled(logistic, size)
+        mean = scaled(settle(objective, start, condition, max_iter=self.max_iter, tol=tol), 1 / size)
+        return logistic if lost(mean, evidence) > lost(np.zeros_like(mean), evidence) else mean
+
+    def _held_out_corrected(
+        self,
+        head: Head,
+        evidence: Evidence,
+        asked: NDArray[np.int64],
+        unlabelled: NDArray[Any] | None,
+        seed: int,
+    ) -> Matrix:
+        """As `held_out`, of corrected fits. `head` is the logistic one."""
+        outputs, square, tol = np.zeros_like(evidence.targets), mean_square(evidence), max(self.tol, COARSE)
+        whole = float(evidence.weights.sum())
+        for held, rest, _, design in self._dealt(evidence, seed):
+            prior = head.prior * float(rest.weights.sum()) / whole
+            with threads_for(len(rest), rest.features.shape[1], len(head.classes)):
+                mean = self._solve(design, rest, head.prior / whole, tol)
+            mean[:, -1] *= math.sqrt(square)
+            mean = self._settled(mean, prior, rest, asked[~held], unlabelled, tol)
+            outputs[held] = evidence.rows[held] @ mean.T
+        return outputs
 
     def objective(
         self, evidence: Evidence, asked: NDArray[np.int64], prior: float, unlabelled: NDArray[Any] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -138,7 +138,7 @@ class Logistic:
             ledger_seq=ledger_seq,
             link=self.link,
             mass=mass,
-            temperature=self.choose_temperature(evidence, l2, seed),
+            temperature=self.choose_temperature(evidence, lambda: self.held_out(evidence, l2, seed)),
         )
 
     def posterior(self, evidence: Evidence, mean: NDArray[np.float64], prior: float) -> Posterior:
@@ -169,18 +169,23 @@ class Logistic:
                 )
         return grid[int(losses.argmin())]
 
-    def choose_temperature(self, evidence: Evidence, l2: float, seed: int) -> float:
-        """The temperature: as given, or with `cv` the one under which labels are likeliest to heads that were fitted
-        without their fold. 1 while labels are fewer than twice the folds, or all alike: those say nothing of it."""
+    def choose_temperature(self, evidence: Evidence, held_out: Callable[[], NDArray[np.float64]]) -> float:
+        """The temperature: as given, or with `cv` the one under which labels are likeliest to what is `held_out`,
+        outputs [n, C] of heads that were fitted without their fold. 1 while labels are fewer than twice the folds, or
+        all alike: those say nothing of it."""
         if not isinstance(self.temperature, str):
             return self.temperature
         named = self.alike(evidence.targets)
         if len(evidence) < 2 * self.folds or (named == named[0]).all():
             return 1.0
+        return fit_temperature(held_out(), evidence.targets, evidence.weights, self.link)
+
+    def held_out(self, evidence: Evidence, l2: float, seed: int) -> NDArray[np.float64]:
+        """Outputs [n, C] for every item of a fit to the labels that are not in its fold."""
         outputs, square = np.zeros_like(evidence.targets), mean_square(evidence)
         for held, train, rows, design in self._dealt(evidence, seed):
             outputs[held] = rows @ self._solve(design, train, l2 * square, max(self.tol, COARSE)).T
-        return fit_temperature(outputs, evidence.targets, evidence.weights, self.link)
+        return outputs
 
     def _dealt(
         self, evidence: Evidence, seed: int

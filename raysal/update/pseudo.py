@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,10 +47,11 @@ class PseudoLabels(Logistic):
 
     Pseudo-labels can also mislead. With `guard` the labels are dealt into `folds`, and what the labels of each fold
     lose under a fit to the others is added up, with and without pseudo-labels; unless these lose less, the head is the
-    logistic one. So it is where there are no unlabelled items, fewer than 2 labels, or labels of one class only.
+    logistic one. So it is where there are no unlabelled items, fewer than 2 labels, or labels of one class only. The
+    same fits with pseudo-labels give the `temperature` of `cv`.
 
     Cost: that of `Logistic`, O(m d² + d³) once, and O((n + m) C d) per quasi-Newton step, some tens in every round;
-    with the guard, that of `folds` fits more at a coarse tolerance.
+    with the guard, or a temperature of `cv`, that of `folds` fits more at a coarse tolerance.
 
     Raises:
         ConfigError: as `Logistic`.
@@ -109,10 +111,17 @@ class PseudoLabels(Logistic):
         unit, size = in_units(evidence)
         sample = checked_sample(context.unlabelled, head.dim) / size
         student = Student(self, unit, head.prior / size**2, sample)
-        if self.guard and not student.helps(named, seed):
+        held_out = functools.cache(lambda: student.held_out(named, seed))
+        if self.guard and not student.helps(*held_out()):
             return head
         mean = scaled(student.taught(scaled(head.mean, size), unit, self.tol), 1 / size)
-        return replace(head, mean=mean, linearised_at=mean, posterior=self.posterior(evidence, mean, head.prior))
+        return replace(
+            head,
+            mean=mean,
+            linearised_at=mean,
+            posterior=self.posterior(evidence, mean, head.prior),
+            temperature=self.choose_temperature(evidence, lambda: held_out()[1]),
+        )
 
 
 class Student:
@@ -157,16 +166,22 @@ class Student:
         found[np.flatnonzero(taken), chosen[taken]] = 1.0
         return np.asarray(self.trainer.weight * mass * found / np.maximum(len(p), len(p.T) * found.sum(axis=0)))
 
-    def helps(self, named: NDArray[np.int64], seed: int) -> bool:
-        """Whether held-out labels, of these classes, lose less with pseudo-labels than without."""
+    def held_out(self, named: NDArray[np.int64], seed: int) -> tuple[Matrix, Matrix]:
+        """Outputs [n, C] for the labels, which are of these classes, of weights that know none of their fold: without
+        pseudo-labels, and with them."""
         fold_of = deal_folds(named, self.trainer.folds, seed)
-        plain = taught = 0.0
+        plain, taught = np.zeros_like(self.evidence.targets), np.zeros_like(self.evidence.targets)
         for fold in range(int(fold_of.max()) + 1):
-            held, rest = self.evidence.take(fold_of == fold), self.evidence.take(fold_of != fold)
+            held, rest = fold_of == fold, self.evidence.take(fold_of != fold)
             mean = self._alone(rest)
-            plain += lost(mean, held)
-            taught += lost(self.taught(mean, rest, COARSE), held)
-        return taught < plain
+            plain[held] = self.evidence.rows[held] @ mean.T
+            taught[held] = self.evidence.rows[held] @ self.taught(mean, rest, COARSE).T
+        return plain, taught
+
+    def helps(self, plain: Matrix, taught: Matrix) -> bool:
+        """Whether the labels lose less under the outputs of weights taught by pseudo-labels than under plain ones."""
+        targets, weights = self.evidence.targets, self.evidence.weights
+        return total_loss("softmax", taught, targets, weights) < total_loss("softmax", plain, targets, weights)
 
     def _alone(self, evidence: Evidence) -> Matrix:
         """The weights of labels alone, from zero: those of all labels would know the ones held out."""

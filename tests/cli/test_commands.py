@@ -221,7 +221,7 @@ def test_partitions_and_options(tmp_path: Path, pool: Path) -> None:
         (("-k", "2", "--narrow", "uniform", "--narrow-option", "size=0"), ("narrow.size",)),
         (
             ("-k", "2", "--strategy", "top_score", "--option", "score=x"),
-            ("'x'", "entropy, least_confidence, margin"),
+            ("'x'", "bald, entropy, ", "variation_ratio"),
         ),
         (("-k", "2", "--labels", "nope.csv"), ("nope.csv", "no such")),
         (("-k", "2", "--labels", "unknown.csv"), ("who-is-this", "not in the pool")),

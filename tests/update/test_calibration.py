@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysal.errors import ConfigError, UserError
-from raysal.update import Head, Logistic, MultiLabel, gather_evidence
+from raysal.update import Context, DependencyAware, Head, Logistic, MultiLabel, PseudoLabels, gather_evidence
 from raysal.update.calibration import COLDEST, HOTTEST, expected_calibration_error, fit_temperature
 from raysal.update.likelihood import responses, softmax, total_loss
 from raysal.update.logistic import deal_folds
@@ -142,3 +144,43 @@ def test_too_few_labels_or_one_class_leave_the_temperature_at_one():
     assert fit(Logistic(temperature=2.0), 9).temperature == 2
     with pytest.raises(ConfigError, match=r"update\.trainer\.temperature"):
         Logistic(temperature=0.0)
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        DependencyAware(l2=1e-3, beta=2.0, temperature="cv"),
+        DependencyAware(l2=1e-3, acquisition="soft_rank", temperature="cv"),
+        PseudoLabels(l2=1e-3, guard=False, temperature="cv"),
+        PseudoLabels(l2=0.3, cutoff=0.6, temperature="cv"),
+    ],
+)
+def test_the_temperature_is_that_of_the_fit_that_was_made(trainer):
+    """Trainers that go on from the logistic solution are calibrated by held-out fits of their own."""
+    x, labels = overlapping(60)
+    sample = overlapping(100)[0]
+    rounds = np.arange(60) // 10 - 1
+    record = {"classes": ["c0", "c1", "c2"], "encoder": "e", "version": 0, "ledger_seq": 0, "seed": 3}
+    found = trainer.fit(x, labels, None, context=Context(rounds=rounds, unlabelled=sample), **record)
+    logistic = Logistic(l2=trainer.l2, temperature="cv").fit(x, labels, None, **record)
+    assert not np.allclose(found.mean, logistic.mean)  # the guard, where there is one, let it in
+    single = replace(trainer, temperature=1.0, **({"guard": False} if isinstance(trainer, PseudoLabels) else {}))
+    evidence = gather_evidence(x, labels, None, found.classes)
+    fold_of = deal_folds(evidence.targets.argmax(axis=1), 5, 3)
+    outputs = np.zeros_like(evidence.targets)
+    for fold in range(5):
+        kept = fold_of != fold
+        head = single.fit(
+            x[kept], [labels[i] for i in np.flatnonzero(kept)], None,
+            context=Context(rounds=rounds[kept], unlabelled=sample), **record,
+        )  # fmt: skip
+        outputs[~kept] = head.logits(x[~kept])
+    wanted = fit_temperature(outputs, evidence.targets)
+    assert found.temperature == pytest.approx(wanted, rel=0.04)
+    assert abs(logistic.temperature / wanted - 1) > 0.1
+
+
+def test_steps_from_a_head_that_has_seen_all_labels_cannot_be_calibrated():
+    with pytest.raises(ConfigError, match=r"update\.trainer\.temperature: cv does not go with steps"):
+        DependencyAware(steps=10, temperature="cv")
+    assert DependencyAware(steps=10, temperature=2.0).temperature == 2
