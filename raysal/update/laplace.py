@@ -25,6 +25,9 @@ from raysal.update.roots import never_absorbed
 HALVINGS = 10
 """How often a step that raises the loss is halved before the mean stays where it is."""
 
+FREE = 1e-8
+"""Share of the prior of a weight below which that of a bias is not taken, or digits are lost."""
+
 
 def update(
     head: Head,
@@ -196,22 +199,24 @@ def objective_of(head: Head, seen: Evidence) -> Objective:
 def _polished(head: Head, seen: Evidence, passes: int) -> NDArray[np.float64]:
     """The mean after some steps on everything seen."""
     objective = objective_of(head, seen)
-    return descend(objective, head.mean, _damped(stepping(head), float(objective.penalty[-1]), head.mean.shape), passes)
+    more = max(float(objective.penalty[-1]), FREE * head.prior) - head.prior
+    return descend(objective, head.mean, _with_bias(stepping(head), more, head.mean.shape), passes)
 
 
-def _damped(
-    posterior: Stepping, penalty: float, shape: tuple[int, int]
+def _with_bias(
+    posterior: Stepping, more: float, shape: tuple[int, int]
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """`posterior.solve` with the penalty of the constant added to its precision, for weights of this shape [C, D].
+    """`posterior.solve` with `more` added to the precision of every bias, for weights of this shape [C, D].
 
-    The posterior has for the constant the prior of the weights, and with vectors of length 1 that is next to nothing
-    beside the penalty: what the bias and the mean vector share would seem all but free to move. By Woodbury's identity,
-    with the covariance B [C, C] of the biases; O(C D²) with one covariance for all classes.
+    The posterior has for the bias the prior of the weights. With vectors of length 1 that is next to nothing beside its
+    penalty, and what it shares with the mean vector would seem all but free to move; with long ones it would seem all
+    but fixed. By Woodbury's identity, from the covariance [C, C] of the biases: O(C D²) with one covariance for all
+    classes.
     """
     classes, dim = shape
     constant = np.eye(1, dim, dim - 1)[0]
     biases = np.array([posterior.pull(output, constant)[:, -1] for output in np.eye(classes)])
-    inner = np.linalg.inv(np.eye(classes) / penalty + biases)
+    inner = more * np.linalg.inv(np.eye(classes) + more * biases)
 
     def solve(gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         found = posterior.solve(gradient)

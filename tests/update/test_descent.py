@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from raysal.update import Head, Logistic, gather_evidence, update
 from raysal.update.descent import Objective, descend
 from raysal.update.evidence import Evidence
-from raysal.update.laplace import _damped, objective_of, stepping
+from raysal.update.laplace import _with_bias, objective_of, stepping
 
 STRUCTURES = ("shared", "diagonal", "kronecker", "full")
 
@@ -34,6 +34,18 @@ def test_eight_steps_take_most_of_the_way_to_a_new_fit_in_any_unit(scale):
     moved = update(head, x[100:], y[100:], ledger_seq=1, passes=8, seen=seen)
     before, after, least = (objective.value(mean, rows @ mean.T) for mean in (head.mean, moved.mean, refit.mean))
     assert (before - after) / (before - least) > 0.95
+
+
+@pytest.mark.parametrize("structure", STRUCTURES[:3])
+def test_a_few_steps_are_the_same_in_any_unit(structure):
+    means = []
+    for scale in (1e-3, 1.0, 1e3):
+        x, y = digits(scale)
+        head = fit(x[:100], y[:100], structure=structure)
+        moved = update(head, x[100:], y[100:], ledger_seq=1, passes=3, seen=gather_evidence(x, y, None, head.classes))
+        means.append(np.column_stack([moved.weight * scale, moved.bias]))
+    for mean in means:
+        assert np.abs(mean - means[0]).max() < 1e-3 * np.abs(means[0]).max()
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid", "identity"])
@@ -66,13 +78,15 @@ def test_the_scale_of_what_guides_the_steps_does_not_matter(link):
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-def test_the_penalty_of_the_constant_is_in_the_precision(structure):
-    """Against the covariance of all weights at once, inverted twice."""
+@pytest.mark.parametrize("more", [7.0, 0.0, -0.99])
+def test_the_precision_of_every_bias_is_what_it_is_told(structure, more):
+    """Against the covariance of all weights at once, inverted twice; `more` below 0 in units of the prior."""
     x, y = digits(1.0)
-    posterior = stepping(fit(x[:, 20:28], [str(int(label) % 3) for label in y], structure=structure))
+    head = fit(x[:, 20:28], [str(int(label) % 3) for label in y], structure=structure)
+    posterior, more = stepping(head), more if more >= 0 else more * head.prior
     units = np.eye(27).reshape(27, 3, 9)
     covariance = np.array([posterior.solve(unit).ravel() for unit in units])
-    more = np.kron(np.eye(3), np.diag(np.eye(9)[-1]))
-    wanted = np.linalg.inv(np.linalg.inv(covariance) + 7.0 * more)
-    got = np.array([_damped(posterior, 7.0, (3, 9))(unit).ravel() for unit in units])
+    at_biases = np.kron(np.eye(3), np.diag(np.eye(9)[-1]))
+    wanted = np.linalg.inv(np.linalg.inv(covariance) + more * at_biases)
+    got = np.array([_with_bias(posterior, more, (3, 9))(unit).ravel() for unit in units])
     assert np.abs(got - wanted).max() < 1e-8 * np.abs(wanted).max()
