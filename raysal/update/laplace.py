@@ -79,14 +79,18 @@ def update(
     if taken is not None:
         posterior = posterior.retract(taken.rows, curvature_at(head, taken))
     count = head.labels_seen + len(added) - (0 if taken is None else len(taken))
-    done = replace(head, posterior=posterior, version=head.version + 1, labels_seen=count, ledger_seq=ledger_seq)
     if head.link == "identity":
         if isinstance(posterior, Shared | Full):
-            return replace(done, mean=_solved(done, added, taken))
-        step, passes, seen = 1.0, 1, None
-    if seen is not None:
-        return replace(done, mean=_polished(done, seen, passes))
-    return replace(done, mean=_stepped(done, added, taken, step, passes))
+            mean = _solved(head, posterior, added, taken)
+        else:
+            mean = _stepped(head, posterior, added, taken, 1.0, 1)
+    elif seen is not None:
+        mean = _polished(head, posterior, seen, passes)
+    else:
+        mean = _stepped(head, posterior, added, taken, step, passes)
+    return replace(
+        head, mean=mean, posterior=posterior, version=head.version + 1, labels_seen=count, ledger_seq=ledger_seq
+    )
 
 
 def retract(
@@ -196,11 +200,11 @@ def objective_of(head: Head, seen: Evidence) -> Objective:
     return Objective(head.link, replace(seen, weights=seen.weights / head.noise), penalty)
 
 
-def _polished(head: Head, seen: Evidence, passes: int) -> NDArray[np.float64]:
-    """The mean after some steps on everything seen."""
+def _polished(head: Head, posterior: Stepping, seen: Evidence, passes: int) -> NDArray[np.float64]:
+    """The mean after some steps on everything seen, with the new posterior."""
     objective = objective_of(head, seen)
     more = max(float(objective.penalty[-1]), FREE * head.prior) - head.prior
-    return descend(objective, head.mean, _with_bias(stepping(head), more, head.mean.shape), passes)
+    return descend(objective, head.mean, _with_bias(posterior, more, head.mean.shape), passes)
 
 
 def _with_bias(
@@ -225,26 +229,28 @@ def _with_bias(
     return solve
 
 
-def _solved(head: Head, added: Evidence, taken: Evidence | None) -> NDArray[np.float64]:
-    """The mean that the posterior has after labels that are numbers: one Newton step, as the loss is quadratic."""
+def _solved(head: Head, posterior: Stepping, added: Evidence, taken: Evidence | None) -> NDArray[np.float64]:
+    """The mean that the new posterior has after labels that are numbers: one Newton step, as the loss is quadratic."""
     gradient = np.zeros_like(head.mean)
     for sign, evidence in ((1.0, added), (-1.0, taken)):
         if evidence is not None:
             residual = evidence.targets - evidence.rows @ head.mean.T
             gradient += sign * (residual * evidence.weights[:, None]).T @ evidence.rows / head.noise
-    return np.asarray(head.mean + stepping(head).solve(gradient))
+    return np.asarray(head.mean + posterior.solve(gradient))
 
 
-def _stepped(head: Head, added: Evidence, taken: Evidence | None, step: float, passes: int) -> NDArray[np.float64]:
-    """The mean after guarded steps for the labels alone; `head` has its new posterior."""
+def _stepped(
+    head: Head, posterior: Stepping, added: Evidence, taken: Evidence | None, step: float, passes: int
+) -> NDArray[np.float64]:
+    """The mean after guarded steps for the labels alone, with the new posterior."""
     rows = added.rows
     before = total_loss(head.link, rows @ head.mean.T, added.targets, added.weights)
     for _ in range(HALVINGS + 1):
         mean = head.mean
         if taken is not None:
-            mean = _walk(head, mean, taken, -step)
+            mean = _walk(head, posterior, mean, taken, -step)
         for _ in range(passes if len(added) else 0):
-            mean = _walk(head, mean, added, step)
+            mean = _walk(head, posterior, mean, added, step)
         if np.isfinite(mean).all() and not (
             total_loss(head.link, rows @ mean.T, added.targets, added.weights) > before
         ):
@@ -253,9 +259,10 @@ def _stepped(head: Head, added: Evidence, taken: Evidence | None, step: float, p
     return head.mean
 
 
-def _walk(head: Head, mean: NDArray[np.float64], evidence: Evidence, step: float) -> NDArray[np.float64]:
+def _walk(
+    head: Head, posterior: Stepping, mean: NDArray[np.float64], evidence: Evidence, step: float
+) -> NDArray[np.float64]:
     """`mean` after one step for each label, in their order."""
-    posterior = stepping(head)
     for row, target, weight in zip(evidence.rows, evidence.targets, evidence.weights, strict=True):
         with np.errstate(over="ignore", invalid="ignore"):
             residual = target - responses(head.link, (mean @ row)[None])[0]
