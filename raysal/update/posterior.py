@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.update.likelihood import Curvature, Weighting
-from raysal.update.roots import grow, never_absorbed, root_of_inverse, shrink
+from raysal.update.roots import LEFT, grow, nearly_all, never_absorbed, root_of_inverse, shrink
 
 LARGEST_FULL = 6_000
 """Weights of a head beyond which a matrix over all of them is refused: 6,000 take 288 MB."""
@@ -53,10 +53,9 @@ class Gaussian(Protocol):
     @property
     def stride(self) -> float:
         """How long a step of the mean, in units of Σ, that looks at new labels alone may be. What a structure leaves
-        out of the matrix makes its Σ too large in directions where labels agree, and steps by it overshoot: of 1 and
-        10 labels after 50 and 200 (digits, centred or not; breast cancer), these lengths made no mean worse, and the
-        next larger of 0.03, 0.1, 0.3, 1, 3 did. With a step of 3, one label after 50 cost the digits 14 nats with
-        diagonal and 1.1 with kronecker."""
+        out makes its Σ too large where labels agree, and steps by it overshoot: for 1 and 10 labels after 50 (digits,
+        centred or not; breast cancer) these made no mean worse, the next larger of 0.03, 0.1, 0.3, 1, 3 did. With 3,
+        one label cost the digits 14 nats with diagonal, 1.1 with kronecker."""
         ...
 
     def variance(self) -> Quadratic:
@@ -111,9 +110,8 @@ class Shared(Gaussian):
 
     @property
     def stride(self) -> float:
-        # A gaussian covariance takes every label for 1 where its own curvature is at most 1/4; above 4 steps overshoot.
-        # On Fashion-MNIST 3 kept a fifth to four fifths of what a new fit gains; 10, the published value, often lost
-        # more than it gained (benchmarks/RESULTS.md).
+        # Gaussian takes every label for 1 where its own curvature is at most 1/4; above 4 steps overshoot. On
+        # Fashion-MNIST 3 kept a fifth to four fifths of what a new fit gains; 10, as published, often lost more.
         return 3.0 if self.weighting == "gaussian" else 1.0
 
     @classmethod
@@ -187,6 +185,8 @@ class Diagonal(Gaussian):
         left = self.precision - curvature.diagonal().T @ rows**2
         if (left < self.prior - 1e-9 * self.precision).any():  # what rounding may take, beside a large evidence
             raise never_absorbed()
+        if (left < LEFT * self.precision).any():
+            raise nearly_all()
         return self._with(np.maximum(left, self.prior))
 
     def solve(self, gradient: Matrix) -> Matrix:
@@ -247,6 +247,10 @@ class Kronecker(Gaussian):
         least = min(np.linalg.eigvalsh(less.inputs)[0] / max(float(np.trace(self.inputs)), 1e-300), less.count)
         if least < -1e-9:
             raise never_absorbed()
+        # A bound on the precision in any direction, before and after.
+        most = [np.trace(of.inputs) * np.trace(of.outputs) / max(of.count, 1e-300) + of.prior for of in (self, less)]
+        if most[1] < LEFT * most[0]:
+            raise nearly_all()
         return less
 
     def _moved(self, rows: Matrix, curvature: Curvature, sign: float) -> Self:

@@ -76,12 +76,16 @@ def grow(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> Matrix:
     if least < -LEFT:
         raise never_absorbed()
     if least < LEFT:
-        raise LabelError("labels", "nearly all that is known of some direction would be taken back", "fit anew")
+        raise nearly_all()
     return _turned(root, basis, np.linalg.cholesky(left))
 
 
 def never_absorbed() -> LabelError:
     return LabelError("labels", "more evidence is taken back than was absorbed", "retract what was absorbed, once")
+
+
+def nearly_all() -> LabelError:
+    return LabelError("labels", "nearly all that is known of some direction would be taken back", "fit anew")
 
 
 def _turned(root: Matrix, basis: Matrix, factor: NDArray[Any]) -> Matrix:

@@ -178,6 +178,15 @@ def test_the_loss_on_what_was_seen_never_rises(n, seed, structure, scale, step, 
     assert after.labels_seen == 30 + n - taken
 
 
+@every_structure
+def test_a_label_beside_which_the_others_are_rounding_cannot_be_taken_back(structure):
+    x, y = blobs(30)
+    head = fit(x, y, structure=structure)
+    heavy = (x[:1], ["c0"], np.array([1e13]))
+    with pytest.raises(LabelError, match="nearly all that is known of some direction"):
+        retract(update(head, *heavy, ledger_seq=1), *heavy, ledger_seq=2)
+
+
 @pytest.mark.parametrize(
     "fields", [*({"structure": name} for name in STRUCTURES), {"curvature": "categorical"}], ids=str
 )
