@@ -45,11 +45,15 @@ defaults."""
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "batch_bald": {"draws": 48, "configurations": 200, "fewest": 8},
+    "epig": {"targets": 20, "draws": 16},
     "fantasy": {"of": "top_score", "every": 5, "label": "likely"},
+    "ldm": {"directions": 40},
     "reveal": {"of": "top_score", "every": 5},
 }
-"""Settings with which a strategy is tried; an entry that is not here uses its defaults. These two run the one inside
-for every batch between two updates of the head: a few times, and not a dozen."""
+"""Settings with which a strategy is tried, where its defaults would cost more and show no more; an entry that is not
+here uses its defaults. `fantasy` and `reveal` run the one inside for every batch between two updates of the head: a few
+times, and not a dozen."""
 
 
 def strategy(name: str) -> Selector:

@@ -16,6 +16,7 @@ import pytest
 from conftest import make_pool, mixture
 
 from raysal.fleet import LocalFleet, plan_partitions
+from raysal.pool import Pool
 from raysal.session import Session
 
 
@@ -30,13 +31,21 @@ class WeighingFleet(LocalFleet):
         return replies
 
 
-def heaviest_reply(folder: Path, rows: int, select: str | dict[str, Any], narrow: dict[str, Any]) -> int:
-    vectors, labels = mixture(rows, 16)
-    pool = make_pool(folder / f"pool-{rows}", vectors, chunk_rows=500, labels=labels)
+@pytest.fixture(scope="module")
+def pools(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pool, Pool]:
+    """Of some rows, and of eight times as many."""
+    root, made = tmp_path_factory.mktemp("pools"), []
+    for rows in (1500, 12_000):
+        vectors, labels = mixture(rows, 16)
+        made.append(make_pool(root / str(rows), vectors, chunk_rows=500, labels=labels))
+    return made[0], made[1]
+
+
+def heaviest_reply(folder: Path, pool: Pool, select: str | dict[str, Any], narrow: dict[str, Any]) -> int:
     with (
         WeighingFleet(plan_partitions(pool, 2)) as fleet,
         Session(
-            folder / f"run-{rows}",
+            folder / f"run-{len(pool)}",
             pool,
             fleet=fleet,
             select=select,
@@ -72,7 +81,7 @@ def heaviest_reply(folder: Path, rows: int, select: str | dict[str, Any], narrow
     ],
 )
 def test_replies_do_not_grow_with_the_pool(
-    tmp_path: Path, select: str | dict[str, Any], narrow: dict[str, Any]
+    tmp_path: Path, pools: tuple[Pool, Pool], select: str | dict[str, Any], narrow: dict[str, Any]
 ) -> None:
-    small, large = (heaviest_reply(tmp_path, rows, select, narrow) for rows in (1500, 12_000))
+    small, large = (heaviest_reply(tmp_path, pool, select, narrow) for pool in pools)
     assert large <= 1.1 * small

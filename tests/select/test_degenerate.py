@@ -14,6 +14,7 @@ from raysal.select import SELECTORS, Task, select
 from raysal.select.distances import TILE
 
 every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
+one_or_many = pytest.mark.parametrize("partitions", [1, 9])
 every_layout = pytest.mark.parametrize("partitions", [1, 2, 9])
 
 
@@ -31,7 +32,7 @@ def fleet_of(path, x, partitions=1, **options):
 
 
 @every_selector
-@every_layout
+@one_or_many
 def test_all_there_is_can_be_picked_and_no_more(name, partitions, tmp_path):
     x, _ = mixture(30, 4)
     fleet = fleet_of(tmp_path, x, partitions)
@@ -55,8 +56,7 @@ def test_a_batch_has_at_least_one_item(name, k, tmp_path):
 
 
 @every_selector
-@every_layout
-@pytest.mark.parametrize("value", [0.0, 1.0, 200.0])
+@pytest.mark.parametrize(("partitions", "value"), [(1, 0.0), (9, 1.0), (2, 200.0)])
 def test_identical_rows_fill_a_batch_once_each(name, partitions, value, tmp_path):
     fleet = fleet_of(tmp_path, np.full((25, 5), value), partitions)
     picks = select(fleet, SELECTORS[name](), task(5), 12)
@@ -65,7 +65,7 @@ def test_identical_rows_fill_a_batch_once_each(name, partitions, value, tmp_path
 
 
 @every_selector
-@every_layout
+@one_or_many
 def test_a_head_with_one_class(name, partitions, tmp_path):
     x, _ = mixture(40, 6)
     head = make_head(np.ones((1, 6)), np.zeros(1))
