@@ -98,11 +98,13 @@ def refresh(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trai
         changes = ledger.changed_since(last.ledger_seq, upto=seq, votes=votes)
         if not changes:
             return done(last, "no news", fitted_round, head_of(run, pool, round - 2))
+        fitted = round if fitted_round is None else fitted_round
+        at_fit = run.record(fitted)["ledger_seq"] if fitted < round else seq
         reason = needs_refit(
             last,
-            len(changes),
+            len(ledger.changed_since(at_fit, upto=seq, votes=votes)),
             bool(set(classes) - set(last.classes)),
-            round - (round if fitted_round is None else fitted_round),
+            round - fitted,
             config.update,
         )
     if last is not None and reason is None:

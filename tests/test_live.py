@@ -280,6 +280,21 @@ def test_votes_and_what_is_left_aside_in_a_fit(pool, truth, tmp_path):
 # -- when the round fits anew, it says why ----------------------------------------------------------------------------
 
 
+def test_labels_that_changed_in_several_rounds_add_up_to_a_new_fit(pool, truth, tmp_path):
+    """Corrections and withdrawals change no number of labels, or lower it, and are changes all the same."""
+    with start(pool, tmp_path / "run", retrain_share=0.5) as session:
+        first = session.query(20).keys
+        session.tell({key: truth[key] for key in first})
+        session.query(1)  # the fit, on 20
+        session.tell({key: "class-0" if truth[key] != "class-0" else "class-1" for key in first[:8]})
+        session.query(1)
+        session.withdraw(first[8:12])
+        session.query(1)
+        decisions = [session.record(round)["decision"] for round in (2, 3)]
+    assert decisions[0] == "updated in closed form with 0 labels, 8 corrected"
+    assert decisions[1].startswith("fitted: 12 labels changed since the last fit on 20")
+
+
 def test_a_round_says_that_the_mean_moved_too_far(pool, truth, tmp_path):
     with start(pool, tmp_path / "run", retrain_drift=1e-6) as session:
         session.tell({key: truth[key] for key in begin(session, truth)})
@@ -299,7 +314,7 @@ def test_a_round_says_that_the_loss_rose(pool, truth, tmp_path):
 
 def test_a_label_that_outweighs_all_others_is_taken_back_by_a_fit(pool, truth, tmp_path):
     key = f"item-{HUGE:06d}"
-    with start(pool, tmp_path / "run") as session:
+    with start(pool, tmp_path / "run", retrain_drift=1e9) as session:
         begin(session, truth)
         session.tell([Label(key=key, label=truth[key], weight=1e3)])
         session.query()

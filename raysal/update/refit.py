@@ -13,12 +13,13 @@ SLACK = 1e-9
 
 
 def needs_refit(
-    head: Head | None, new_items: int, new_classes: bool, rounds_since_fit: int, config: UpdateConfig
+    head: Head | None, changed: int, new_classes: bool, rounds_since_fit: int, config: UpdateConfig
 ) -> str | None:
     """Why the head must be fitted anew instead of updated, as a short sentence for the round's record; or
     None.
 
-    `new_items` are labels not yet absorbed, or absorbed otherwise; `rounds_since_fit` is 1 in the round after the fit.
+    `changed` are the items whose labels are not those of the last fit: new, corrected or withdrawn; `rounds_since_fit`
+    is 1 in the round after it.
     """
     if head is None:
         return "there is no head yet"
@@ -30,10 +31,9 @@ def needs_refit(
         return "a new class appeared"
     if rounds_since_fit >= config.retrain_every:
         return f"{rounds_since_fit} rounds since the last fit (update.retrain_every is {config.retrain_every})"
-    since_fit = head.labels_seen - head.fitted_on + new_items
-    if since_fit > config.retrain_share * head.fitted_on:
+    if changed > config.retrain_share * head.fitted_on:
         share = f"update.retrain_share is {config.retrain_share:g}"
-        return f"{since_fit} labels since the last fit on {head.fitted_on} ({share})"
+        return f"{changed} labels changed since the last fit on {head.fitted_on} ({share})"
     return None
 
 
