@@ -379,7 +379,8 @@ def predict(
 
     The head is that of a `run`, its newest or the one a `round` was chosen by; or a `head`, or a file of one. `options`
     are `predictive` ("map", "mean_field", "monte_carlo", "laplace_bridge"), `top` (a number of classes, or "all"),
-    `uncertainty` (names of scores), `draws`, `seed`, `partitions` and `backend`; see `raysal.predict.Options`.
+    `uncertainty` (names of scores), `draws`, `seed`; see `raysal.predict.Options`; and `partitions`, `backend`,
+    `device` and `address`, as in a config's `[fleet]`.
 
     The same bytes for any partitions and backend, and however often it was interrupted. One pass over the pool; memory
     for one chunk per process.

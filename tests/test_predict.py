@@ -283,12 +283,26 @@ def test_another_head_or_option_or_pool_in_the_same_folder_is_an_error(pool, tmp
     assert not (tmp_path / "new").exists()
 
 
+def test_predictions_are_not_put_among_other_files(pool, tmp_path):
+    before = content(pool.path)
+    with pytest.raises(PoolError, match=r"holds something else .*use another directory"):
+        predicted(pool, fitted(pool), pool.path)
+    assert content(pool.path) == before
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / ".lock").touch()  # killed before it had written more than that
+    (begun / ".tmp-predict.json-1").touch()
+    assert len(predicted(pool, fitted(pool), begun)) == N - 92
+
+
 def test_what_cannot_be_done_is_an_error_that_says_why(pool, tmp_path):
     head = fitted(pool, "multi_label")
     with pytest.raises(ConfigError, match="one class of several"):
         predicted(pool, head, tmp_path / "p", predictive="laplace_bridge")
     with pytest.raises(ConfigError, match="earlier round"):
         predicted(pool, head, tmp_path / "p", uncertainty=("tod",))
+    with pytest.raises(ConfigError, match="uncertainty: influence needs the labels"):
+        predicted(pool, fitted(pool), tmp_path / "p", uncertainty=("entropy", "influence"))
     with pytest.raises(UnknownName, match="use one of: bald"):
         Options(uncertainty=("surprise",))
     with pytest.raises(ConfigError, match="top"):
@@ -328,6 +342,8 @@ def test_the_head_is_the_newest_of_the_run_unless_another_is_named(pool, tmp_pat
         raysal.predict(pool, out=tmp_path / "r", head=tmp_path / "h", round=1)
     with pytest.raises(Damaged, match="missing"):
         raysal.predict(pool, out=tmp_path / "r", head=tmp_path / "h")
+    with pytest.raises(ConfigError, match=r"is a directory; name the head\.safetensors"):
+        raysal.predict(pool, out=tmp_path / "r", head=tmp_path / "run")
 
 
 def test_what_reaches_the_driver_does_not_grow_with_the_rows(pool, tmp_path):
@@ -366,6 +382,8 @@ def test_the_command_answers_in_json_and_refuses_in_one_line(pool, tmp_path, cap
         (["--top", "few"], "'few' is not a number of classes"),
         (["--run", str(tmp_path)], "exactly one of a run and a head"),
         (["--uncertainty", "doubt"], "unknown name 'doubt'"),
+        (["--address", "auto"], "pass --backend ray, too"),
+        (["--device", "abacus"], "'abacus' cannot be used here"),
     ):
         assert main([*words, *more]) == 2
         said = capsys.readouterr()

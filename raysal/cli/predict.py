@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
 from raysal.cli.progress import progress
+from raysal.cli.serve import Address
 
 
 def predict(
@@ -27,13 +28,22 @@ def predict(
     ] = "3",
     uncertainty: Annotated[
         list[str] | None,
-        Option(metavar="SCORE", help="entropy, bald, epistemic_variance, ...; repeatable. (Default: entropy.)"),
+        Option(
+            metavar="SCORE",
+            help="entropy, bald, epistemic_variance, ...; repeatable. (Default: entropy; for numbers none.)",
+        ),
     ] = None,
     draws: Annotated[int, Option(min=2, help="Posterior draws, for monte_carlo and bald.")] = 128,
     partitions: Annotated[
-        int | None, Option(min=1, help="Parts the pool is cut into; what is written never depends on it.")
+        int | None,
+        Option(
+            min=1,
+            help="Parts the pool is cut into; what is written never depends on it. (Default: 1; Ray: one per CPU.)",
+        ),
     ] = None,
     backend: Annotated[Backend, Option(help="This process, or Ray.")] = Backend.local,
+    device: Annotated[str, Option(help="cpu, cuda, cuda:1 ...; with Ray cuda, a GPU for each process.")] = "cpu",
+    address: Address = None,
     seed: Annotated[int, Option(min=0, help="Another seed, other draws.")] = 0,
     json: Json = False,
     debug: Debug = False,
@@ -49,7 +59,7 @@ def predict(
         found = predict_into(
             pool, out, run=run, round=round, head=head, predictive=predictive,
             top=int(top) if top.isdecimal() else top, uncertainty=uncertainty or None, draws=draws,
-            partitions=partitions, backend=backend.value, seed=seed, report=report,
+            partitions=partitions, backend=backend.value, device=device, address=address, seed=seed, report=report,
         )  # fmt: skip
     lost = f", {found.quarantined} quarantined left out" if found.quarantined else ""
     done = f" ({found.resumed} of {found.chunks} chunks were there)" if found.resumed else ""

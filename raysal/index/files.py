@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.pool import Pool
-from raysal.store import locked, read_sealed, sweep_temporaries, write_sealed
+from raysal.store import check_size, locked, read_sealed, sweep_temporaries, write_sealed
 from raysal.types import Metric
 
 R = TypeVar("R")
@@ -187,16 +187,6 @@ def with_index(pool: Pool, use: Callable[[Index], R]) -> R:
         if not name or (pool.path / FOLDER / name).is_dir():
             raise
     return use(open_index(pool))
-
-
-def check_size(file: Path, size: int, fix: str) -> None:
-    """Raises: Damaged: the file is missing or has another size."""
-    try:
-        found = file.stat().st_size
-    except OSError as error:
-        raise Damaged(file, f"cannot be read ({error.strerror})", fix) from None
-    if found != size:
-        raise Damaged(file, f"{found} bytes, its record says {size}", fix)
 
 
 def in_force(pool: Path) -> str:

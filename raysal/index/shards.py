@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.fleet import Partition
-from raysal.index.files import AGAIN, FOLDER, TRAINED, Located, Shard, check_size
+from raysal.index.files import AGAIN, FOLDER, TRAINED, Located, Shard
 from raysal.index.kinds import (
     CODED,
     add,
@@ -30,7 +30,7 @@ from raysal.index.kinds import (
     turned,
 )
 from raysal.pool import Pool
-from raysal.store import sha256_of, write_file
+from raysal.store import check_bytes, check_size, sha256_of, write_file
 from raysal.sweep.best import best_of
 from raysal.sweep.similarity import similarities
 from raysal.sweep.sweep import Ranked
@@ -117,12 +117,7 @@ def folder_of(pool: Pool, where: Located) -> Path:
 def intact(path: Path, sha256: str, pool: Pool) -> Path:
     """The path of a file of an index, whose bytes were compared. Raises: Damaged."""
     fix = AGAIN.format(pool=pool.path)
-    try:
-        found = sha256_of(path)
-    except OSError as error:
-        raise Damaged(path, f"cannot be read ({error.strerror})", fix) from None
-    if found != sha256:
-        raise Damaged(path, "its bytes do not match the sha256 in its record", fix)
+    check_bytes(path, sha256, fix)
     return path
 
 

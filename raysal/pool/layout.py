@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from raysal.errors import Damaged, PoolError
-from raysal.store import digest_of, read_sealed, write_sealed
+from raysal.store import check_size, digest_of, read_sealed, write_sealed
 from raysal.types import Metric, Modality
 
 VERSION = 1
@@ -98,24 +98,18 @@ def read_records(pool: Path, manifest: Manifest) -> dict[int, dict[str, Any]]:
         if record.get("index") != index or set(record.get("files", ())) != {chunk_file(k, index) for k in KINDS}:
             raise Damaged(path, "not the record of this chunk", "restore it, or delete it and embed again")
         for relative, entry in record["files"].items():
-            check_size(pool / relative, entry["bytes"], index)
+            check_size(pool / relative, entry["bytes"], to_mend(index))
     return dict(sorted(records.items()))
-
-
-def check_size(file: Path, size: int, index: int) -> None:
-    """Raises: Damaged: a file of a committed chunk is missing or has another size."""
-    try:
-        found = file.stat().st_size
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        raise damaged(file, "the file is missing" if missing else f"cannot be read ({error.strerror})", index) from None
-    if found != size or not file.is_file():
-        raise damaged(file, f"{found} bytes, its record says {size}", index)
 
 
 def damaged(file: Path, problem: str, index: int) -> Damaged:
     """The error for a file of a committed chunk."""
-    return Damaged(file, problem, f"restore it, or delete {chunk_file('commits', index)} and embed again")
+    return Damaged(file, problem, to_mend(index))
+
+
+def to_mend(index: int) -> str:
+    """What to do about a damaged file of a committed chunk."""
+    return f"restore it, or delete {chunk_file('commits', index)} and embed again"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
-from raysal.pool.layout import MANIFEST, Manifest, check_size, chunk_file, damaged, read_records
-from raysal.store import read_sealed, sha256_of, write_file
+from raysal.pool.layout import MANIFEST, Manifest, chunk_file, damaged, read_records, to_mend
+from raysal.store import check_bytes, check_size, read_sealed, write_file
 from raysal.types import Metric
 
 
@@ -98,13 +98,8 @@ class Chunk:
         """The path of one of the chunk's files, whose bytes were compared with the record."""
         relative = chunk_file(kind, self.index)
         path, entry = self.pool / relative, self.files[relative]
-        check_size(path, entry["bytes"], self.index)
-        try:
-            digest = sha256_of(path)
-        except OSError as error:
-            raise damaged(path, f"cannot be read ({error.strerror})", self.index) from None
-        if digest != entry["sha256"]:
-            raise damaged(path, "its bytes do not match the sha256 in its record", self.index)
+        check_size(path, entry["bytes"], to_mend(self.index))
+        check_bytes(path, entry["sha256"], to_mend(self.index))
         return path
 
 

@@ -18,7 +18,7 @@ score.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,10 @@ import pyarrow.parquet as pq
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError, RunError
 from raysal.store import (
+    LOCK,
+    TEMPORARY,
+    check_bytes,
+    check_size,
     fsync_path,
     read_sealed,
     sha256_of,
@@ -98,6 +102,19 @@ class Plan:
         for name, value in self.options.items():
             if begun.options.get(name) != value:
                 raise RunError(out, f"was begun with {name} {begun.options.get(name)!r}, now {value!r}", ANEW)
+
+
+def check_place(out: Path) -> None:
+    """
+    Raises:
+        PoolError: the directory holds something else, so that predictions would lie among it.
+    """
+    if not out.is_dir() or (out / MANIFEST).exists():
+        return
+    ours = {LOCK, FILES, COMMITS}
+    other = sorted(e.name for e in out.iterdir() if e.name not in ours and not e.name.startswith(TEMPORARY))
+    if other:
+        raise PoolError(out, f"holds something else ({other[0]})", ANEW)
 
 
 class Staged(NamedTuple):
@@ -223,16 +240,6 @@ def _intact(out: Path, index: int) -> int:
     entry = record.get("files", {}).get(prediction_file(index))
     if record.get("index") != index or entry is None:
         raise Damaged(out / commit_file(index), "not the record of this chunk", fix)
-    checks: tuple[tuple[str, Callable[[Path], Any]], ...] = (
-        ("bytes", lambda p: p.stat().st_size),
-        ("sha256", sha256_of),
-    )
-    for what, measure in checks:
-        try:
-            found = measure(path)
-        except OSError as error:
-            problem = "the file is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-            raise Damaged(path, problem, fix) from None
-        if found != entry[what]:
-            raise Damaged(path, f"its {what} are not those in its record", fix)
+    check_size(path, entry["bytes"], fix)
+    check_bytes(path, entry["sha256"], fix)
     return int(record["rows"])

@@ -20,7 +20,7 @@ from raysal.errors import ConfigError, RunError, UnknownName
 from raysal.fleet import Fleet, open_fleet
 from raysal.pool import Pool, open_pool
 from raysal.predict.beside import Job, chunks_begun, stage_chunk
-from raysal.predict.files import Plan, PredictionWriter
+from raysal.predict.files import Plan, PredictionWriter, check_place
 from raysal.rundir import RunDir
 from raysal.store import locked
 from raysal.sweep import SCORES, Belief, believe
@@ -32,6 +32,8 @@ Progress = Callable[[str, int, int], None]
 
 DRAWS = 128
 """Draws of the posterior that `monte_carlo` averages over, and scores that compare draws."""
+BEYOND = {"influence": "the labels, beside the head", "previous": "the head of an earlier round, beside this one"}
+"""What some scores need that is not in a head."""
 TOGETHER = 2048
 """Columns that the draws of one product have: a block of them takes 8 MB."""
 
@@ -94,6 +96,7 @@ def predict_pool(
 
     Raises:
         FingerprintMismatch: the head is of another encoder, or the folder of another pool or head.
+        PoolError: the folder holds something else.
         RunError: the folder was begun with another option, or another process is at work on it.
         ConfigError: the head cannot do what is asked for.
         Damaged: a committed file is not as it was written.
@@ -116,6 +119,7 @@ def predict_pool(
         classes=head.classes,
         options=written,
     )
+    check_place(out)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "folder of predictions"):
         writer = PredictionWriter(out, plan)
@@ -151,6 +155,9 @@ def job_for(head: Head, pool: Pool, out: Path, options: Options) -> tuple[Job, d
     check_predictive(options.predictive, head.link)
     numbers = head.link == "identity"
     scores = options.uncertainty if options.uncertainty is not None else () if numbers else ("entropy",)
+    for name in scores:
+        if missing := [BEYOND[need] for need in SCORES[name].needs(head.link) if need in BEYOND]:
+            raise ConfigError("uncertainty", f"{name} needs {missing[0]}", "use another score, or `raysal select`")
     spread = numbers or options.predictive in ("laplace_bridge", "mean_field")
     belief = believe(
         head, scores, needs=("variance",) if spread else (), draws=options.draws, key=options.seed
@@ -205,6 +212,8 @@ def predict_into(
     seed: int = 0,
     partitions: int | None = None,
     backend: Backend = "local",
+    device: str = "cpu",
+    address: str | None = None,
     report: Progress | None = None,
 ) -> PredictReport:
     """The job behind `predict`, and what it did."""
@@ -219,13 +228,19 @@ def predict_into(
     parts = 0 if partitions is None else whole("partitions", partitions, 1)
     if backend not in ("local", "ray"):
         raise UnknownName("backend", backend, ["local", "ray"])
+    if address is not None and backend != "ray":
+        raise ConfigError("address", f"is of a Ray cluster, the backend is {backend}", "pass --backend ray, too")
     if run is not None:
         head = head_of_run(path_of("run", run), None if round is None else whole("round", round, 0))
     elif not isinstance(head, Head):
-        head = Head.load(path_of("head", head))
+        path = path_of("head", head)
+        if path.is_dir():
+            raise ConfigError("head", f"{path} is a directory", "name the head.safetensors in it, or pass --run")
+        head = Head.load(path)
     pool = pool if isinstance(pool, Pool) else open_pool(path_of("pool", pool))
     head.check(str(pool.manifest.encoder["fingerprint"]), pool.dim)  # before any process is started
-    with open_fleet(pool, FleetConfig(backend=backend, partitions=parts)) as fleet:
+    config = FleetConfig(backend=backend, partitions=parts, device=device, address=address)
+    with open_fleet(pool, config) as fleet:
         return predict_pool(pool, fleet, head, path_of("out", out), options, report)
 
 

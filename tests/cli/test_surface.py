@@ -86,6 +86,8 @@ SURFACE = {
         "--draws",
         "--partitions",
         "--backend",
+        "--device",
+        "--address",
         "--seed",
     ],
     "resume": ["run"],
