@@ -61,7 +61,8 @@ class Curve:
                 if index == 0:
                     return float(labels)
                 before, worse = self.labels[index - 1], self.values[index - 1]
-                return before + (labels - before) * (value - worse) / (reached - worse)
+                # The product can round to beyond the point that has reached it.
+                return min(float(labels), before + (labels - before) * (value - worse) / (reached - worse))
         return None
 
 
