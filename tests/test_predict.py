@@ -200,6 +200,7 @@ def test_ray_writes_the_same_bytes(pool, tmp_path, ray_session):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+import torch  # once, not in every child
 from raysal.config import FleetConfig
 from raysal.fleet import open_fleet
 from raysal.pool import Pool

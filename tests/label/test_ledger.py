@@ -208,7 +208,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 def test_any_history_gives_what_the_model_says(tmp_path):
     machine = type("Machine", (LedgerMachine,), {"root": tmp_path})
-    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=20, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=16, stateful_step_count=20, deadline=None))
 
 
 @given(entries=st.lists(TOLD, max_size=12), cuts=st.sets(st.integers(0, 12)), repeat=st.booleans())

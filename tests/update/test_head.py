@@ -99,15 +99,14 @@ def test_the_digest_sees_every_field(change) -> None:
     assert small_head(**change).digest() != small_head().digest()
 
 
-@pytest.mark.parametrize("mask", [0x01, 0x20, 0xFF])
-def test_a_flip_in_the_header_is_found_or_harmless(tmp_path: Path, mask: int) -> None:
+def test_a_flip_in_the_header_is_found_or_harmless(tmp_path: Path) -> None:
     path = tmp_path / "head"
     head = small_head()
     head.save(path)
     whole = path.read_bytes()
     for position in range(8 + int.from_bytes(whole[:8], "little")):
         flipped = bytearray(whole)
-        flipped[position] ^= mask
+        flipped[position] ^= (0x01, 0x20, 0xFF)[position % 3]
         path.write_bytes(bytes(flipped))
         try:
             got = Head.load(path)
