@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from raysal.errors import UserError
+from raysal.errors import LabelError, UserError
 from raysal.evaluate import MEASURES
 from raysal.pool import Pool
 from raysal.report.batches import Batches, batches_section
@@ -21,6 +23,8 @@ from raysal.report.sections import cards, class_table, provenance, rounds_table,
 from raysal.report.style import CSS
 from raysal.report.table import headline_of
 from raysal.store import write_file
+from raysal.update import Head, Link
+from raysal.update.answers import NONE, SEPARATOR, plain
 
 REPORT = "report.html"
 
@@ -75,13 +79,16 @@ def report_html(run: Path) -> Html:
         )
     if rows:
         words = "A line is a round: the labels its head was fitted on, how it did, and the time to choose the "
-        words += "next batch. Labels saved: how much earlier this arm first did as well as the control."
+        words += "next batch."
+        if control is not None:
+            words += " Labels saved: how much earlier this arm first did as well as the control."
         if any(row.calibration_error is not None for row in rows):
             words += " Calibration error: how far off its probabilities are, on average (expected calibration error)."
         body.append(_section("Rounds", words, rounds_table(arm, control, rows)))
     if pool_map is not None:
         body.append(_section("Map of the pool", note, draw_map(pool_map), _legend(pool_map, colours)))
-    classes = class_table(arm, control, answers, colours)
+    # Of several labels at once the colours are of whole sets, which single labels are not.
+    classes = class_table(arm, control, answers, {} if arm.link == "sigmoid" else colours)
     if classes is not None:
         body.append(_section("Classes", "", classes))
     if batches.rounds:
@@ -113,9 +120,9 @@ def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]
     head = arm.newest_head() if column is None and not numbers else None
     classes: list[str | None] | None = None
     if column is not None:
-        classes = [*(sample.column or ()), *(extra.column or ())]
+        classes = [_spelled(text, arm.link) for text in (*(sample.column or ()), *(extra.column or ()))]
     elif head is not None:
-        classes = [head.classes[row] for row in head.logits(head.see(vectors)).argmax(axis=1)]
+        classes = list(_predicted(head, head.logits(head.see(vectors))))
     whose = f"classes from the pool’s column “{column}”" if column is not None else "classes as the head predicts them"
     note = f"{len(sample):,} of {len(pool):,} items, drawn uniformly, "
     note += f"and {len(picked):,} of {len(rounds):,} picks; t-SNE of the vectors"
@@ -129,6 +136,23 @@ def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]
         ),
         note,
     )
+
+
+def _spelled(text: str | None, link: Link) -> str | None:
+    """A label of the pool as the ledger spells it, so that it has the same colour; what is none, as it is."""
+    with suppress(LabelError):
+        return text if text is None else plain(text, link)
+    return text
+
+
+def _predicted(head: Head, outputs: NDArray[np.float64]) -> Iterator[str]:
+    """The class, or the labels, that outputs [n, C] speak for."""
+    for row in outputs:
+        if head.link == "sigmoid":
+            named = sorted(name for name, output in zip(head.classes, row, strict=True) if output > 0)
+            yield SEPARATOR.join(named) or NONE
+        else:
+            yield head.classes[int(row.argmax())]
 
 
 def _label_column(arm: Arm, pool: Pool) -> str | None:

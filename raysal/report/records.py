@@ -16,6 +16,7 @@ from raysal.refresh import counted
 from raysal.rundir import EMBEDDING, Record, RunDir
 from raysal.store import read_sealed
 from raysal.update import TRAINERS, Head, Link, link_of
+from raysal.update.answers import number_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +63,8 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What the ledger holds: the label of each labeled item, how many items are in each state, and how many were given
-    each class."""
+    """What the ledger holds: the label of each labeled item as people read it (numbers to six digits), how many items
+    are in each state, and how many were given each class."""
 
     classes: Mapping[int, str]
     counts: Mapping[State, int]
@@ -101,11 +102,11 @@ def read_answers(arm: Arm) -> Answers:
     if not path.exists():
         return Answers(classes={}, counts={})
     with Ledger(path, create=False) as ledger:
-        items = ledger.labels()
+        items, numbers = ledger.labels(), arm.link == "identity"
         return Answers(
-            classes={item.id: item.label for item in items},
+            classes={item.id: f"{number_in(item.label):.6g}" if numbers else item.label for item in items},
             counts=ledger.counts(),
-            given={} if arm.link == "identity" else counted(items, arm.link),
+            given={} if numbers else counted(items, arm.link),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -196,8 +197,8 @@ def test_where_lower_is_better_less_is_reached_and_saved():
 @pytest.mark.parametrize(("trainer", "metric"), [("multi_label", "macro_f1"), ("regression", "rmse")])
 def test_a_run_of_another_link_shows_its_own_measure(trainer: str, metric: str, tmp_path: Path):
     vectors, labels = mixture(200, 6, classes=3, seed=1)
-    far = [f"{name}|far" if row[0] > 0 else name for name, row in zip(labels, vectors, strict=True)]
-    numbers = [f"{row[0]:.2f}" for row in vectors]
+    far = [f"far|{name}" if row[0] > 0 else name for name, row in zip(labels, vectors, strict=True)]
+    numbers = [f"{row[0]:.9f}" for row in vectors]
     make_pool(tmp_path / "pool", vectors, labels=numbers if trainer == "regression" else far)
     settings = {
         "pool": tmp_path / "pool",
@@ -220,3 +221,6 @@ def test_a_run_of_another_link_shows_its_own_measure(trainer: str, metric: str, 
     assert ("calibration error" in page) == (trainer == "multi_label")
     assert ("lower is better" in page) == (trainer == "regression")
     assert ("the pool by class" in page) == (trainer == "multi_label")
+    assert "far|" not in page  # spelled as in the ledger, so that picks have the colours of the map
+    assert not re.search(r"\d\.\d{9} · ", page)  # and numbers for people
+    assert ("|far · " in page) == (trainer == "multi_label")
