@@ -90,16 +90,25 @@ def choice(value: str | Mapping[str, Any] | Choice, kind: str = "choice") -> Cho
 def _first_problem(error: ValidationError, prefix: str = "", model: type[BaseModel] | None = None) -> ConfigError:
     """The first of what pydantic found, under the dotted path of its field."""
     problems = error.errors(include_url=False)
-    first = problems[0]
-    path = ".".join([*([prefix] if prefix else []), *(str(part) for part in first["loc"])])
-    rest = f"{len(problems) - 1} more problem{'s' if len(problems) > 2 else ''}" if len(problems) > 1 else ""
+    first, where = problems[0], _field_of(problems[0]["loc"])
+    # Of a field that may be one of several things pydantic says once for each what it is not.
+    said = [problem["msg"] for problem in problems if _field_of(problem["loc"]) == where]
+    more = len(problems) - len(said)
+    path = ".".join([*([prefix] if prefix else []), *(str(part) for part in where)])
+    rest = f"{more} more problem{'s' if more > 1 else ''}" if more else ""
     if first["type"] == "extra_forbidden" and model is not None:
         for part in first["loc"][:-1]:  # only sections forbid extra fields, and sections hold sections
             model = cast("type[BaseModel]", model.model_fields[str(part)].annotation)
         known = f"the fields there: {', '.join(model.model_fields)}"
         return ConfigError(path, "no such field", "; ".join(filter(None, [known, rest])))
     given = "" if first["type"] == "missing" else f", got {_SHORT.repr(first['input'])}"
-    return ConfigError(path, f"{first['msg']}{given}", rest)
+    return ConfigError(path, f"{', or: '.join(said)}{given}", rest)
+
+
+def _field_of(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The place of a problem without the alternative of a union that pydantic adds, as `float` or `literal['cv']`."""
+    last = str(loc[-1]) if loc else ""
+    return loc[:-1] if last in ("bool", "float", "int", "str") or "[" in last else loc
 
 
 class _Section(BaseModel):

@@ -13,6 +13,7 @@ import pytest
 from raysal.config import Choice, RunConfig, choice, load_config, parse_config
 from raysal.errors import ConfigError, UnknownName
 from raysal.run import validate
+from raysal.update import TRAINERS
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 
@@ -164,3 +165,11 @@ def test_a_bare_name_is_a_choice() -> None:
 def test_a_relative_pool_is_taken_from_the_base(tmp_path: Path) -> None:
     assert parse_config({"pool": "p"}, tmp_path).pool == tmp_path / "p"
     assert parse_config({"pool": str(tmp_path)}, Path("elsewhere")).pool == tmp_path
+
+
+def test_a_field_that_may_be_several_things_is_named_as_it_is_written() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Choice(name="logistic", l2="cw").build("update.trainer", TRAINERS)  # type: ignore[call-arg]
+    assert str(caught.value).startswith("update.trainer.l2: Input should be a valid number")
+    assert "should be 'cv', got 'cw'" in str(caught.value)
+    assert "more problem" not in str(caught.value)

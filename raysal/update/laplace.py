@@ -120,6 +120,10 @@ def widen(head: Head, classes: Sequence[str]) -> Head:
     """The head with `classes` that it lacks appended: weights 0, and a bias as of one label among those seen and one
     more, had all features been 0. The head itself where it lacks none. Their first label moves them, by `update`.
 
+    Labels absorbed before are no evidence about the new outputs. To `retract` one of them, after that, is exact only
+    where evidence does not depend on probabilities (shared, gaussian); elsewhere the little that the new classes take
+    of its probability is wrong in it, and it may be refused as more than was absorbed. A new fit mends it.
+
     Raises:
         LabelError: the head predicts numbers.
         ConfigError: it is an ensemble.
