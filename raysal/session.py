@@ -70,7 +70,7 @@ class Session:
             if pool is not None:
                 known["pool"] = pool.path if isinstance(pool, Pool) else Path(pool)
             known.setdefault("fleet", {"backend": "local"})
-            config = parse_config({**known, **_choices(fields)})
+            config = parse_config({**known, **fields})
         self.config = self._settle(stored, config)
         if isinstance(fleet, Mapping):
             self.config = parse_config({**self.config.model_dump(mode="json"), "fleet": fleet})
@@ -390,11 +390,3 @@ def _summary(found: Sweep, head: Head | None) -> dict[str, Any]:
     swept = head is not None and len(found.class_counts)  # a round whose neighbours come from an index has no pass
     counts = dict(zip(head.classes, found.class_counts.tolist(), strict=True)) if head is not None and swept else {}
     return {"available": found.rows, "predicted": counts}
-
-
-def _choices(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Bare names for the parts that are choices, as Python callers write them."""
-    parts = ("narrow", "select", "start", "oracle", "source", "encoder")
-    return {
-        name: {"name": value} if name in parts and isinstance(value, str) else value for name, value in fields.items()
-    }
