@@ -382,8 +382,8 @@ def predict(
     `uncertainty` (names of scores), `draws`, `seed`; see `raysal.predict.Options`; and `partitions`, `backend`,
     `device` and `address`, as in a config's `[fleet]`.
 
-    The same bytes for any partitions and backend, and however often it was interrupted. One pass over the pool; memory
-    for one chunk per process.
+    The same bytes for any partitions and backend (on CPUs), and however often it was interrupted. One pass over the
+    pool; memory for one chunk per process.
 
     Raises:
         FingerprintMismatch: the head is of another encoder, or `out` of another pool or head.

@@ -2,8 +2,8 @@
 
 They are computed beside the data and written there, one file for each chunk of the pool, under temporary names; the
 driver renames them and keeps the records. So it holds a few numbers per chunk and never a prediction, and what is
-written is a function of pool, head and options alone, for any number of partitions, here or on Ray. On a cluster every
-process must see the folder under the same path, as it must the pool.
+written is a function of pool, head and options alone, for any number of partitions, here or on Ray (on CPUs). On a
+cluster every process must see the folder under the same path, as it must the pool.
 """
 
 from __future__ import annotations
