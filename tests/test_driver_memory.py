@@ -1,7 +1,7 @@
 """Law 7: what reaches the driver does not grow with the pool.
 
 Judged by what crosses the border, not by resident memory, which a test cannot hold still: every reply of every
-partition is weighed while a session runs over a small pool and over one eight times as large. benchmarks/memory.py
+partition is weighed while a session runs over a small pool and over one four times as large. benchmarks/memory.py
 measures the resident memory of a real driver.
 """
 
@@ -33,9 +33,9 @@ class WeighingFleet(LocalFleet):
 
 @pytest.fixture(scope="module")
 def pools(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pool, Pool]:
-    """Of some rows, and of eight times as many."""
+    """Of some rows, and of four times as many."""
     root, made = tmp_path_factory.mktemp("pools"), []
-    for rows in (1500, 12_000):
+    for rows in (1500, 6000):
         vectors, labels = mixture(rows, 16)
         made.append(make_pool(root / str(rows), vectors, chunk_rows=500, labels=labels))
     return made[0], made[1]
