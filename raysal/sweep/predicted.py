@@ -108,7 +108,7 @@ def given(part: torch.Tensor | None) -> torch.Tensor:
 
 
 def not_of_numbers() -> ConfigError:
-    return ConfigError("score", "this score is of classes, and the head predicts numbers", "epistemic_variance")
+    return ConfigError("score", "this score is of classes, and the head predicts numbers", "use epistemic_variance")
 
 
 class Score:

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import ConfigError, LabelError
+from raysal.errors import ConfigError
 from raysal.rng import derive, generator
 from raysal.update.base import NOTHING, Context
-from raysal.update.evidence import Answer, gather_evidence, mean_square, with_constant
+from raysal.update.evidence import Answer, evidence_to_fit, mean_square, with_constant
 from raysal.update.head import Head
 from raysal.update.logistic import Logistic
 from raysal.update.posterior import Members
@@ -80,9 +80,7 @@ class Bootstrap:
         """See `Trainer.fit`. `seed` deals the resamples, and the folds of `cv`."""
         del context
         names = tuple(sorted(set(classes)))
-        evidence = gather_evidence(features, labels, weights, names)
-        if not len(labels):
-            raise LabelError("labels", "there are none to fit", "label at least one item first")
+        evidence = evidence_to_fit(features, labels, weights, names)
         square, total = mean_square(evidence), float(evidence.weights.sum())
         constant = math.sqrt(square)
         counts = resampled(evidence.targets, self.members, self.resample, seed)

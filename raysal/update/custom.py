@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import ConfigError, LabelError, RaysalError, UserError
+from raysal.errors import ConfigError, RaysalError, UserError
 from raysal.update.base import NOTHING, Context
-from raysal.update.evidence import Answer, gather_evidence, mean_square
+from raysal.update.evidence import Answer, evidence_to_fit, mean_square
 from raysal.update.head import Head
 from raysal.update.likelihood import Weighting
 from raysal.update.logistic import Logistic
@@ -78,9 +78,7 @@ class Custom:
     ) -> Head:
         """See `Trainer.fit`."""
         names = tuple(sorted(set(classes)))
-        evidence = gather_evidence(features, labels, weights, names)
-        if not len(labels):
-            raise LabelError("labels", "there are none to fit", "label at least one item first")
+        evidence = evidence_to_fit(features, labels, weights, names)
         made = self._made(
             evidence.features.copy(),
             list(labels),

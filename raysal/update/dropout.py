@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import ConfigError, LabelError
+from raysal.errors import ConfigError
 from raysal.rng import derive, generator
 from raysal.update.base import NOTHING, Context
-from raysal.update.evidence import Answer, gather_evidence, mean_square, with_constant
+from raysal.update.evidence import Answer, evidence_to_fit, mean_square, with_constant
 from raysal.update.head import Head
 from raysal.update.logistic import Logistic
 from raysal.update.posterior import Members
@@ -74,9 +74,7 @@ class McDropout:
         """See `Trainer.fit`. `seed` draws the masks."""
         del context
         names = tuple(sorted(set(classes)))
-        evidence = gather_evidence(features, labels, weights, names)
-        if not len(labels):
-            raise LabelError("labels", "there are none to fit", "label at least one item first")
+        evidence = evidence_to_fit(features, labels, weights, names)
         square, total = mean_square(evidence), float(evidence.weights.sum())
         count, dim = evidence.features.shape
         dropped = np.repeat(evidence.features, self.copies, axis=0)

@@ -95,6 +95,24 @@ def gather_evidence(
     return Evidence(features=rows, targets=targets, weights=scales)
 
 
+def evidence_to_fit(
+    features: NDArray[Any],
+    labels: Sequence[Answer],
+    weights: NDArray[Any] | None,
+    classes: Sequence[str],
+    link: Link = "softmax",
+) -> Evidence:
+    """As `gather_evidence`, for a fit from nothing.
+
+    Raises:
+        LabelError: there is no label; or as `gather_evidence`.
+    """
+    evidence = gather_evidence(features, labels, weights, classes, link)
+    if not len(evidence):
+        raise LabelError("labels", "there are none to fit", "label at least one item first")
+    return evidence
+
+
 def shares_of(label: Answer, row: int, link: Link = "softmax") -> dict[str, float]:
     """The shares of an answer by class; for a number, the number under its own text.
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal import rng
-from raysal.errors import ConfigError, LabelError
+from raysal.errors import ConfigError
 from raysal.update.answers import check_names
 from raysal.update.base import NOTHING, Context
 from raysal.update.calibration import fit_temperature
-from raysal.update.evidence import Answer, Evidence, gather_evidence, mean_square
+from raysal.update.evidence import Answer, Evidence, evidence_to_fit, mean_square
 from raysal.update.head import Head
 from raysal.update.likelihood import Curvature, Link, Weighting, responses, total_loss
 from raysal.update.posterior import Diagonal, Full, Kronecker, Posterior, Shared
@@ -101,9 +101,7 @@ class Logistic:
         del context
         names = tuple(sorted(set(classes)))
         check_names(names, self.link, "classes")
-        evidence = gather_evidence(features, labels, weights, names, self.link)
-        if not len(labels):
-            raise LabelError("labels", "there are none to fit", "label at least one item first")
+        evidence = evidence_to_fit(features, labels, weights, names, self.link)
         with threads_for(len(labels), evidence.features.shape[1], len(names)):
             return self._fit(evidence, names, encoder, version, ledger_seq, seed)
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import ConfigError, LabelError
+from raysal.errors import ConfigError
 from raysal.rng import derive, generator
 from raysal.update.base import NOTHING, Context, Trainer
 from raysal.update.dropout import McDropout
-from raysal.update.evidence import Answer, Evidence, gather_evidence
+from raysal.update.evidence import Answer, Evidence, evidence_to_fit
 from raysal.update.head import Head
 from raysal.update.lens import Lens
 from raysal.update.likelihood import Weighting
@@ -115,9 +115,7 @@ class Mlp:
         """See `Trainer.fit`. `seed` starts the weights and deals the batches; it also draws the masks."""
         del context
         names = tuple(sorted(set(classes)))
-        evidence = gather_evidence(features, labels, weights, names)
-        if not len(labels):
-            raise LabelError("labels", "there are none to fit", "label at least one item first")
+        evidence = evidence_to_fit(features, labels, weights, names)
         # One thread whatever the size: what threads round differently, training would make another hidden layer of.
         with threads_for(0, 0, 0):
             lens = self.ground(evidence, derive(seed, "update", "mlp"))

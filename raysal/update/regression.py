@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import ConfigError, LabelError
+from raysal.errors import ConfigError
 from raysal.update.answers import VALUE, check_names
 from raysal.update.base import NOTHING, Context
-from raysal.update.evidence import Answer, Evidence, gather_evidence, mean_square
+from raysal.update.evidence import Answer, Evidence, evidence_to_fit, mean_square
 from raysal.update.head import Head
 from raysal.update.likelihood import Link
 from raysal.update.posterior import Shared
@@ -87,9 +87,7 @@ class Regression:
         """See `Trainer.fit`. `classes` are none, or `value`."""
         del seed, context
         check_names(classes, self.link, "classes")
-        evidence = gather_evidence(features, labels, weights, (VALUE,), self.link)
-        if not len(evidence):
-            raise LabelError("labels", "there are none to fit", "label at least one item first")
+        evidence = evidence_to_fit(features, labels, weights, (VALUE,), self.link)
         with threads_for(len(evidence), evidence.features.shape[1], 1):
             noise, prior = self.variances(evidence)
             wide = WIDE * mean_square_of_labels(evidence)
