@@ -62,7 +62,7 @@ class Killing:
         return self.fleet.each(fn, *args)
 
 
-@pytest.mark.parametrize("selector", ["badge", "bait", "class_balanced", "lcmd"])
+@pytest.mark.parametrize("selector", ["badge", "bait"])
 def test_processes_killed_between_calls_change_no_pick(selector, pool, fleet, monkeypatch):
     """Killed before the sweep, and before a call that builds on what the strategy has left with the partition."""
     for name in ("START", "FEWEST", "MOST"):  # few rows a round trip, for more of them
