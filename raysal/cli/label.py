@@ -69,10 +69,12 @@ def withdraw(
 
     with visit(run) as session:
         taken = session.withdraw(keys, annotator)
+        others = sorted({label.annotator for label in session.ledger.answers() if label.key in set(keys)})
     whose = f" of {annotator}" if annotator else ""
+    left = f"; labels are left of {', '.join(map(repr, others))} (--annotator)" if others else ""
     return Outcome(
-        data={"run": str(run), "keys": keys, "annotator": annotator, "withdrawn": taken},
-        view=f"{run}: {taken} of {len(keys)} answers{whose} taken back",
+        data={"run": str(run), "keys": keys, "annotator": annotator, "withdrawn": taken, "annotators_left": others},
+        view=f"{run}: {taken} of {len(keys)} answers{whose} taken back{left}",
     )
 
 

@@ -97,6 +97,10 @@ class Mlp:
             return Logistic(l2=self.l2, structure=self.structure, curvature=self.curvature)
         if isinstance(self.l2, str):
             raise ConfigError("update.trainer.l2", "cv is not for dropout", "give a number")
+        for name, usual in (("structure", "shared"), ("curvature", "gaussian")):
+            if getattr(self, name) != usual:
+                problem = f"{getattr(self, name)!r} beside dropout, whose masks are the posterior"
+                raise ConfigError(f"update.trainer.{name}", problem, "leave one of them out")
         return McDropout(rate=self.dropout, members=self.members, l2=self.l2)
 
     def fit(

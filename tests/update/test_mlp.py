@@ -143,3 +143,10 @@ def test_a_head_with_a_lens_saves_every_bit_and_knows_its_pool(tmp_path: Path):
 def test_fields_out_of_range_are_named(fields, named):
     with pytest.raises(ConfigError, match=rf"update\.trainer\.{named}"):
         Mlp(**fields)
+
+
+@pytest.mark.parametrize(("field", "value"), [("structure", "diagonal"), ("curvature", "categorical"), ("l2", "cv")])
+def test_fields_that_dropout_has_no_use_for_are_refused(field: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"update.trainer.{field}"):
+        Mlp(dropout=0.3, **{field: value})
+    Mlp(**{field: value})
