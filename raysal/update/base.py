@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.update.evidence import Answer
+from raysal.update.answers import VALUE, check_names
+from raysal.update.evidence import Answer, Evidence, evidence_to_fit
 from raysal.update.head import Head
+from raysal.update.lens import Lens
 from raysal.update.likelihood import Link
+from raysal.update.posterior import Posterior
+from raysal.update.solver import threads_for
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,6 +67,68 @@ class Trainer(Protocol):
                 names the row.
         """
         ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """What labels decide of a head; the fields are those of `Head`."""
+
+    mean: NDArray[np.float64]
+    posterior: Posterior
+    prior: float
+    mass: float = 0.0
+    temperature: float = 1.0
+    noise: float = 1.0
+    lens: Lens | None = None
+
+
+class Fitter(ABC):
+    """A `Trainer` of which only the learning itself is left to write: labels are checked before, and the head is made
+    of what was learnt after."""
+
+    link: ClassVar[Link] = "softmax"
+
+    @abstractmethod
+    def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
+        """What these labels, of which there is at least one, teach: a pure function of its arguments. `classes` [C]
+        are the names of the outputs. On one torch thread where the problem is small."""
+
+    def fit(
+        self,
+        features: NDArray[Any],
+        labels: Sequence[Answer],
+        weights: NDArray[Any] | None,
+        *,
+        classes: Sequence[str],
+        encoder: str,
+        version: int,
+        ledger_seq: int,
+        seed: int,
+        context: Context = NOTHING,
+    ) -> Head:
+        """See `Trainer.fit`."""
+        check_names(sorted(classes), self.link, "classes")
+        names = (VALUE,) if self.link == "identity" else tuple(sorted(set(classes)))
+        evidence = evidence_to_fit(features, labels, weights, names, self.link)
+        with threads_for(len(evidence), evidence.features.shape[1], len(names)):
+            learnt = self.learn(evidence, names, seed, context)
+        return Head(
+            classes=names,
+            mean=learnt.mean,
+            posterior=learnt.posterior,
+            linearised_at=learnt.mean,
+            prior=learnt.prior,
+            encoder=encoder,
+            version=version,
+            labels_seen=len(evidence),
+            fitted_on=len(evidence),
+            ledger_seq=ledger_seq,
+            link=self.link,
+            mass=learnt.mass,
+            temperature=learnt.temperature,
+            noise=learnt.noise,
+            lens=learnt.lens,
+        )
 
 
 def wanted_sample(trainer: Trainer) -> int:

@@ -6,25 +6,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.rng import derive, generator
-from raysal.update.base import NOTHING, Context
-from raysal.update.evidence import Answer, evidence_to_fit, mean_square, with_constant
-from raysal.update.head import Head
+from raysal.update.base import Context, Fit, Fitter
+from raysal.update.evidence import Evidence, mean_square, with_constant
 from raysal.update.logistic import Logistic
 from raysal.update.posterior import Members
-from raysal.update.solver import Design, threads_for
+from raysal.update.solver import Design
 
 Resample = Literal["multinomial", "poisson"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bootstrap:
+class Bootstrap(Fitter):
     """`members` heads as `Logistic` fits them, each to the labels resampled with replacement (Efron, 1979): the
     posterior is the members themselves, and the mean is the average of their weights.
 
@@ -64,55 +63,27 @@ class Bootstrap:
         """The trainer that a member is fitted by."""
         return Logistic(l2=self.l2, max_iter=self.max_iter, tol=self.tol)
 
-    def fit(
-        self,
-        features: NDArray[Any],
-        labels: Sequence[Answer],
-        weights: NDArray[Any] | None,
-        *,
-        classes: Sequence[str],
-        encoder: str,
-        version: int,
-        ledger_seq: int,
-        seed: int,
-        context: Context = NOTHING,
-    ) -> Head:
-        """See `Trainer.fit`. `seed` deals the resamples, and the folds of `cv`."""
-        del context
-        names = tuple(sorted(set(classes)))
-        evidence = evidence_to_fit(features, labels, weights, names)
+    def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
+        """See `Fitter.learn`. `seed` deals the resamples, and the folds of `cv`."""
+        del classes, context
         square, total = mean_square(evidence), float(evidence.weights.sum())
         constant = math.sqrt(square)
         counts = resampled(evidence.targets, self.members, self.resample, seed)
-        with threads_for(len(labels), evidence.features.shape[1], len(names)):
-            l2 = self.single().choose_l2(evidence, seed) if isinstance(self.l2, str) else self.l2
-            rows = with_constant(evidence.features)
-            rows[:, -1] = constant
-            design = Design(rows, evidence.weights)
+        l2 = self.single().choose_l2(evidence, seed) if isinstance(self.l2, str) else self.l2
+        rows = with_constant(evidence.features)
+        rows[:, -1] = constant
+        design = Design(rows, evidence.weights)
 
-            def solved(m: NDArray[np.float64], start: NDArray[np.float64] | None) -> NDArray[np.float64]:
-                penalty = l2 * square * total / float(m.sum())
-                return design.solve(
-                    evidence.targets, penalty, max_iter=self.max_iter, tol=self.tol, weights=m, start=start
-                )
+        def solved(m: NDArray[np.float64], start: NDArray[np.float64] | None) -> NDArray[np.float64]:
+            penalty = l2 * square * total / float(m.sum())
+            return design.solve(evidence.targets, penalty, max_iter=self.max_iter, tol=self.tol, weights=m, start=start)
 
-            whole = solved(evidence.weights, None)
-            members = np.stack([solved(evidence.weights * count, whole) for count in counts])
+        whole = solved(evidence.weights, None)
+        members = np.stack([solved(evidence.weights * count, whole) for count in counts])
         members[:, :, -1] *= constant
         mean = members.mean(axis=0)
-        return Head(
-            classes=names,
-            mean=mean,
-            posterior=Members(weights=members),
-            linearised_at=mean,
-            prior=l2 * total * square,
-            encoder=encoder,
-            version=version,
-            labels_seen=len(evidence),
-            fitted_on=len(evidence),
-            ledger_seq=ledger_seq,
-            mass=total * square,
-        )
+        mass = total * square
+        return Fit(mean=mean, posterior=Members(weights=members), prior=l2 * mass, mass=mass)
 
 
 def resampled(targets: NDArray[np.float64], members: int, how: Resample, seed: int) -> NDArray[np.float64]:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, LabelError
-from raysal.update.base import NOTHING, Context
+from raysal.update.base import Context, Fit
 from raysal.update.descent import Matrix, Objective
-from raysal.update.evidence import Answer, Evidence, gather_evidence, mean_square
+from raysal.update.evidence import Evidence, mean_square
 from raysal.update.head import Head
 from raysal.update.likelihood import sigmoid
 from raysal.update.logistic import COARSE, Logistic
@@ -99,50 +99,28 @@ class DependencyAware(Logistic):
         """Unlabelled items it wants to see."""
         return self.others if self.acquisition == "soft_rank" else 0
 
-    def fit(
-        self,
-        features: NDArray[Any],
-        labels: Sequence[Answer],
-        weights: NDArray[Any] | None,
-        *,
-        classes: Sequence[str],
-        encoder: str,
-        version: int,
-        ledger_seq: int,
-        seed: int,
-        context: Context = NOTHING,
-    ) -> Head:
-        """See `Trainer.fit`. It reads all of `context`; rounds below 0 are of labels that were not asked for."""
-        head = super().fit(
-            features,
-            labels,
-            weights,
-            classes=classes,
-            encoder=encoder,
-            version=version,
-            ledger_seq=ledger_seq,
-            seed=seed,
-        )
-        evidence = gather_evidence(features, labels, weights, head.classes)
+    def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
+        """See `Fitter.learn`. It reads all of `context`; rounds below 0 are of labels that were not asked for."""
+        plain = super().learn(evidence, classes, seed, context)
         asked = np.full(len(evidence), -1) if context.rounds is None else np.asarray(context.rounds)
         if asked.shape != (len(evidence),):
             raise LabelError("rounds", f"shape {asked.shape} for {len(evidence)} labels", "give one round per label")
-        corrects = self.beta > 0 and (asked >= 0).any() and len(head.classes) > 1
+        corrects = self.beta > 0 and (asked >= 0).any() and len(classes) > 1
         if not (corrects or self.steps):
-            return head
-        temperature = head.temperature
+            return plain
+        temperature = plain.temperature
         if self.steps:
-            objective = self.objective(evidence, asked, head.prior, context.unlabelled)
-            mean = descend_by_adam(objective, _start(head, context.previous), self.steps, self.rate)
+            objective = self.objective(evidence, asked, plain.prior, context.unlabelled)
+            mean = descend_by_adam(objective, _start(plain.mean, classes, context.previous), self.steps, self.rate)
         else:
-            mean = self._settled(head.mean, head.prior, evidence, asked, context.unlabelled, self.tol)
-            if mean is head.mean:
-                return head
+            mean = self._settled(plain.mean, plain.prior, evidence, asked, context.unlabelled, self.tol)
+            if mean is plain.mean:
+                return plain
             temperature = self.choose_temperature(
-                evidence, lambda: self._held_out_corrected(head, evidence, asked, context.unlabelled, seed)
+                evidence, lambda: self._held_out_corrected(plain.prior, evidence, asked, context.unlabelled, seed)
             )
-        posterior = self.posterior(evidence, mean, head.prior)
-        return replace(head, mean=mean, linearised_at=mean, posterior=posterior, temperature=temperature)
+        posterior = self.posterior(evidence, mean, plain.prior)
+        return replace(plain, mean=mean, posterior=posterior, temperature=temperature)
 
     def _settled(
         self,
@@ -164,19 +142,19 @@ class DependencyAware(Logistic):
 
     def _held_out_corrected(
         self,
-        head: Head,
+        logistic: float,
         evidence: Evidence,
         asked: NDArray[np.int64],
         unlabelled: NDArray[Any] | None,
         seed: int,
     ) -> Matrix:
-        """As `held_out`, of corrected fits. `head` is the logistic one."""
+        """As `held_out`, of corrected fits; `logistic` is the prior of the fit to all labels."""
         outputs, square, tol = np.zeros_like(evidence.targets), mean_square(evidence), max(self.tol, COARSE)
         whole = float(evidence.weights.sum())
         for held, rest, _, design in self._dealt(evidence, seed):
-            prior = head.prior * float(rest.weights.sum()) / whole
-            with threads_for(len(rest), rest.features.shape[1], len(head.classes)):
-                mean = self._solve(design, rest, head.prior / whole, tol)
+            prior = logistic * float(rest.weights.sum()) / whole
+            with threads_for(len(rest), rest.features.shape[1], evidence.targets.shape[1]):
+                mean = self._solve(design, rest, logistic / whole, tol)
             mean[:, -1] *= math.sqrt(square)
             mean = self._settled(mean, prior, rest, asked[~held], unlabelled, tol)
             outputs[held] = evidence.rows[held] @ mean.T
@@ -286,12 +264,12 @@ def descend_by_adam(objective: Objective, start: Matrix, steps: int, rate: float
     return weights
 
 
-def _start(head: Head, previous: Head | None) -> Matrix:
-    """The mean of the previous head if it is one of the same kind, else that of this one."""
-    if previous is None or previous.lens is not None or previous.link != head.link:
-        return head.mean
-    same = previous.classes == head.classes and previous.mean.shape == head.mean.shape
-    return previous.mean if same else head.mean
+def _start(mean: Matrix, classes: Sequence[str], previous: Head | None) -> Matrix:
+    """The mean of the previous head if it is one of the same kind, else this one."""
+    if previous is None or previous.lens is not None or previous.link != "softmax":
+        return mean
+    same = previous.classes == tuple(classes) and previous.mean.shape == mean.shape
+    return previous.mean if same else mean
 
 
 def _beside(evidence: Evidence, asked: NDArray[np.int64], sample: Matrix) -> tuple[Evidence, NDArray[np.int64]]:

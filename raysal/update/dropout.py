@@ -5,23 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.rng import derive, generator
-from raysal.update.base import NOTHING, Context
-from raysal.update.evidence import Answer, evidence_to_fit, mean_square, with_constant
-from raysal.update.head import Head
+from raysal.update.base import Context, Fit, Fitter
+from raysal.update.evidence import Evidence, mean_square, with_constant
 from raysal.update.logistic import Logistic
 from raysal.update.posterior import Members
-from raysal.update.solver import Design, threads_for
+from raysal.update.solver import Design
 
 
 @dataclass(frozen=True, kw_only=True)
-class McDropout:
+class McDropout(Fitter):
     """Logistic regression with dropout (Srivastava et al., JMLR 2014) on its features, for which the masks stand in as
     a posterior (Gal & Ghahramani, ICML 2016): member t has the weights of the features its mask keeps, over 1 - `rate`,
     and the mean is the weights without a mask.
@@ -58,48 +56,22 @@ class McDropout:
                 raise ConfigError(f"update.trainer.{name}", f"{getattr(self, name)} is below {least}")
         Logistic(l2=self.l2, max_iter=self.max_iter, tol=self.tol)
 
-    def fit(
-        self,
-        features: NDArray[Any],
-        labels: Sequence[Answer],
-        weights: NDArray[Any] | None,
-        *,
-        classes: Sequence[str],
-        encoder: str,
-        version: int,
-        ledger_seq: int,
-        seed: int,
-        context: Context = NOTHING,
-    ) -> Head:
-        """See `Trainer.fit`. `seed` draws the masks."""
-        del context
-        names = tuple(sorted(set(classes)))
-        evidence = evidence_to_fit(features, labels, weights, names)
+    def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
+        """See `Fitter.learn`. `seed` draws the masks."""
+        del classes, context
         square, total = mean_square(evidence), float(evidence.weights.sum())
         count, dim = evidence.features.shape
         dropped = np.repeat(evidence.features, self.copies, axis=0)
         dropped *= masks(count * self.copies, dim, self.rate, derive(seed, "update", "dropout", "copies"))
         rows = with_constant(dropped)
         rows[:, -1] = math.sqrt(square)
-        with threads_for(len(rows), dim, len(names)):
-            mean = Design(rows, np.repeat(evidence.weights, self.copies)).solve(
-                np.repeat(evidence.targets, self.copies, axis=0), self.l2 * square, max_iter=self.max_iter, tol=self.tol
-            )
+        mean = Design(rows, np.repeat(evidence.weights, self.copies)).solve(
+            np.repeat(evidence.targets, self.copies, axis=0), self.l2 * square, max_iter=self.max_iter, tol=self.tol
+        )
         mean[:, -1] *= math.sqrt(square)
         kept = masks(self.members, dim, self.rate, derive(seed, "update", "dropout", "members"))
-        return Head(
-            classes=names,
-            mean=mean,
-            posterior=Members(weights=mean * with_constant(kept)[:, None, :]),
-            linearised_at=mean,
-            prior=self.l2 * total * square,
-            encoder=encoder,
-            version=version,
-            labels_seen=count,
-            fitted_on=count,
-            ledger_seq=ledger_seq,
-            mass=total * square,
-        )
+        posterior = Members(weights=mean * with_constant(kept)[:, None, :])
+        return Fit(mean=mean, posterior=posterior, prior=self.l2 * total * square, mass=total * square)
 
 
 def masks(count: int, dim: int, rate: float, key: int) -> NDArray[np.float64]:

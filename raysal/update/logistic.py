@@ -5,28 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal import rng
 from raysal.errors import ConfigError
-from raysal.update.answers import check_names
-from raysal.update.base import NOTHING, Context
+from raysal.update.base import Context, Fit, Fitter
 from raysal.update.calibration import fit_temperature
-from raysal.update.evidence import Answer, Evidence, evidence_to_fit, mean_square
-from raysal.update.head import Head
+from raysal.update.evidence import Evidence, mean_square
 from raysal.update.likelihood import Curvature, Link, Weighting, responses, total_loss
 from raysal.update.posterior import Diagonal, Full, Kronecker, Posterior, Shared
-from raysal.update.solver import Design, threads_for
+from raysal.update.solver import Design
 
 COARSE = 1e-4
 """Tolerance enough to rank penalties by held-out loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Logistic:
+class Logistic(Fitter):
     """Multinomial logistic regression by L-BFGS in float64, and the shared-covariance posterior around it.
 
     With weights m_i, M = Σ m_i, s = Σ m_i |h_i|² / (M d) (the mean square of one feature; 1 if all are 0):
@@ -84,36 +82,9 @@ class Logistic:
         if self.curvature not in ("gaussian", "categorical"):
             raise ConfigError("update.trainer.curvature", f"unknown {self.curvature!r}", "use gaussian or categorical")
 
-    def fit(
-        self,
-        features: NDArray[Any],
-        labels: Sequence[Answer],
-        weights: NDArray[Any] | None,
-        *,
-        classes: Sequence[str],
-        encoder: str,
-        version: int,
-        ledger_seq: int,
-        seed: int,
-        context: Context = NOTHING,
-    ) -> Head:
-        """See `Trainer.fit`. `seed` only deals the folds of `cv`."""
-        del context
-        names = tuple(sorted(set(classes)))
-        check_names(names, self.link, "classes")
-        evidence = evidence_to_fit(features, labels, weights, names, self.link)
-        with threads_for(len(labels), evidence.features.shape[1], len(names)):
-            return self._fit(evidence, names, encoder, version, ledger_seq, seed)
-
-    def _fit(
-        self,
-        evidence: Evidence,
-        names: tuple[str, ...],
-        encoder: str,
-        version: int,
-        ledger_seq: int,
-        seed: int,
-    ) -> Head:
+    def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
+        """See `Fitter.learn`. `seed` only deals the folds of `cv`."""
+        del classes, context
         square = mean_square(evidence)
         constant = math.sqrt(square)
         l2 = self.choose_l2(evidence, seed) if isinstance(self.l2, str) else self.l2
@@ -123,18 +94,10 @@ class Logistic:
         mean = np.column_stack([weight, bias])
         mass = float(evidence.weights.sum()) * square
         prior = l2 * mass
-        return Head(
-            classes=names,
+        return Fit(
             mean=mean,
             posterior=self.posterior(evidence, mean, prior),
-            linearised_at=mean,
             prior=prior,
-            encoder=encoder,
-            version=version,
-            labels_seen=len(evidence),
-            fitted_on=len(evidence),
-            ledger_seq=ledger_seq,
-            link=self.link,
             mass=mass,
             temperature=self.choose_temperature(evidence, lambda: self.held_out(evidence, l2, seed)),
         )

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.rng import derive, generator
-from raysal.update.base import NOTHING, Context, Trainer
+from raysal.update.base import Context, Fit, Fitter
 from raysal.update.dropout import McDropout
-from raysal.update.evidence import Answer, Evidence, evidence_to_fit
-from raysal.update.head import Head
+from raysal.update.evidence import Evidence
 from raysal.update.lens import Lens
 from raysal.update.likelihood import Weighting
 from raysal.update.logistic import Logistic
@@ -33,7 +32,7 @@ FLAT = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mlp:
+class Mlp(Fitter):
     """One hidden layer of `hidden` rectified units under a softmax, and then the softmax fitted anew, exactly, by
     `Logistic` on what the hidden layer shows: a neural-linear head (Snoek et al., ICML 2015; Riquelme et al., ICLR
     2018). The hidden layer is the head's `Lens`. Posterior, closed-form updates, scores and strategies then work on
@@ -87,7 +86,7 @@ class Mlp:
             raise ConfigError("update.trainer.dropout", f"{self.dropout!r} is not in [0, 1)")
         self.last()
 
-    def last(self) -> Trainer:
+    def last(self) -> Fitter:
         """The trainer of the last layer.
 
         Raises:
@@ -103,37 +102,13 @@ class Mlp:
                 raise ConfigError(f"update.trainer.{name}", problem, "leave one of them out")
         return McDropout(rate=self.dropout, members=self.members, l2=self.l2)
 
-    def fit(
-        self,
-        features: NDArray[Any],
-        labels: Sequence[Answer],
-        weights: NDArray[Any] | None,
-        *,
-        classes: Sequence[str],
-        encoder: str,
-        version: int,
-        ledger_seq: int,
-        seed: int,
-        context: Context = NOTHING,
-    ) -> Head:
-        """See `Trainer.fit`. `seed` starts the weights and deals the batches; it also draws the masks."""
-        del context
-        names = tuple(sorted(set(classes)))
-        evidence = evidence_to_fit(features, labels, weights, names)
+    def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
+        """See `Fitter.learn`. `seed` starts the weights and deals the batches; it also draws the masks."""
         # One thread whatever the size: what threads round differently, training would make another hidden layer of.
         with threads_for(0, 0, 0):
             lens = self.ground(evidence, derive(seed, "update", "mlp"))
-        head = self.last().fit(
-            lens.see(evidence.features),
-            labels,
-            weights,
-            classes=names,
-            encoder=encoder,
-            version=version,
-            ledger_seq=ledger_seq,
-            seed=seed,
-        )
-        return replace(head, lens=lens)
+        shown = replace(evidence, features=lens.see(evidence.features).astype(np.float64))
+        return replace(self.last().learn(shown, classes, seed, context), lens=lens)
 
     def ground(self, evidence: Evidence, seed: int) -> Lens:
         """The hidden layer for these labels, in the units of the vectors, and scaled so that what it shows of them has

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, LabelError
-from raysal.update.base import NOTHING, Context
+from raysal.update.base import Context, Fit
 from raysal.update.descent import Matrix, Objective
-from raysal.update.evidence import Answer, Evidence, gather_evidence, with_constant
-from raysal.update.head import Head
+from raysal.update.evidence import Evidence, gather_evidence, with_constant
 from raysal.update.likelihood import softmax, total_loss
 from raysal.update.logistic import COARSE, Logistic, deal_folds
 from raysal.update.settle import in_units, preconditioner, scaled, settle
@@ -80,46 +79,23 @@ class PseudoLabels(Logistic):
             if getattr(self, name) < fewest:
                 raise ConfigError(f"update.trainer.{name}", f"{getattr(self, name)} is below {fewest}")
 
-    def fit(
-        self,
-        features: NDArray[Any],
-        labels: Sequence[Answer],
-        weights: NDArray[Any] | None,
-        *,
-        classes: Sequence[str],
-        encoder: str,
-        version: int,
-        ledger_seq: int,
-        seed: int,
-        context: Context = NOTHING,
-    ) -> Head:
-        """See `Trainer.fit`. It reads `context.unlabelled`; `seed` also deals the folds of the guard."""
-        head = super().fit(
-            features,
-            labels,
-            weights,
-            classes=classes,
-            encoder=encoder,
-            version=version,
-            ledger_seq=ledger_seq,
-            seed=seed,
-        )
-        evidence = gather_evidence(features, labels, weights, head.classes)
+    def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
+        """See `Fitter.learn`. It reads `context.unlabelled`; `seed` also deals the folds of the guard."""
+        plain = super().learn(evidence, classes, seed, context)
         named = evidence.targets.argmax(axis=1)
         if context.unlabelled is None or not len(context.unlabelled) or (named == named[0]).all():
-            return head
+            return plain
         unit, size = in_units(evidence)
-        sample = checked_sample(context.unlabelled, head.dim) / size
-        student = Student(self, unit, head.prior / size**2, sample)
+        sample = checked_sample(context.unlabelled, evidence.features.shape[1]) / size
+        student = Student(self, unit, plain.prior / size**2, sample)
         held_out = functools.cache(lambda: student.held_out(named, seed))
         if self.guard and not student.helps(*held_out()):
-            return head
-        mean = scaled(student.taught(scaled(head.mean, size), unit, self.tol), 1 / size)
+            return plain
+        mean = scaled(student.taught(scaled(plain.mean, size), unit, self.tol), 1 / size)
         return replace(
-            head,
+            plain,
             mean=mean,
-            linearised_at=mean,
-            posterior=self.posterior(evidence, mean, head.prior),
+            posterior=self.posterior(evidence, mean, plain.prior),
             temperature=self.choose_temperature(evidence, lambda: held_out()[1]),
         )
 

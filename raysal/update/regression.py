@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
-from raysal.update.answers import VALUE, check_names
-from raysal.update.base import NOTHING, Context
-from raysal.update.evidence import Answer, Evidence, evidence_to_fit, mean_square
-from raysal.update.head import Head
+from raysal.update.base import Context, Fit, Fitter
+from raysal.update.evidence import Evidence, mean_square
 from raysal.update.likelihood import Link
 from raysal.update.posterior import Shared
 from raysal.update.roots import root_of_inverse
-from raysal.update.solver import threads_for
 
 Vector = NDArray[np.float64]
 RATIOS = 1e-6, 1e6
@@ -34,7 +31,7 @@ WIDE = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regression:
+class Regression(Fitter):
     """Numbers, by a linear model with Gaussian noise: t_i = w h_i + b + e_i, e_i ~ N(0, noise / m_i).
 
     Priors are w ~ N(0, I / prior) and b ~ N(0, 1 / constant). The posterior is then Gaussian with the precision
@@ -71,43 +68,15 @@ class Regression:
             if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"update.trainer.{name}", f"{value!r} is not a finite number above 0")
 
-    def fit(
-        self,
-        features: NDArray[Any],
-        labels: Sequence[Answer],
-        weights: NDArray[Any] | None,
-        *,
-        classes: Sequence[str],
-        encoder: str,
-        version: int,
-        ledger_seq: int,
-        seed: int,
-        context: Context = NOTHING,
-    ) -> Head:
-        """See `Trainer.fit`. `classes` are none, or `value`."""
-        del seed, context
-        check_names(classes, self.link, "classes")
-        evidence = evidence_to_fit(features, labels, weights, (VALUE,), self.link)
-        with threads_for(len(evidence), evidence.features.shape[1], 1):
-            noise, prior = self.variances(evidence)
-            wide = WIDE * mean_square_of_labels(evidence)
-            constant = 1.0 / wide if self.constant is None else self.constant
-            posterior = exact_posterior(evidence, noise, prior, constant)
+    def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
+        """See `Fitter.learn`. `classes` are none, or `value`."""
+        del classes, seed, context
+        noise, prior = self.variances(evidence)
+        wide = WIDE * mean_square_of_labels(evidence)
+        constant = 1.0 / wide if self.constant is None else self.constant
+        posterior = exact_posterior(evidence, noise, prior, constant)
         mean = posterior.solve((evidence.targets[:, 0] * evidence.weights / noise)[None] @ evidence.rows)
-        return Head(
-            classes=(VALUE,),
-            mean=mean,
-            posterior=posterior,
-            linearised_at=mean,
-            prior=prior,
-            encoder=encoder,
-            version=version,
-            labels_seen=len(evidence),
-            fitted_on=len(evidence),
-            ledger_seq=ledger_seq,
-            link=self.link,
-            noise=noise,
-        )
+        return Fit(mean=mean, posterior=posterior, prior=prior, noise=noise)
 
     def variances(self, evidence: Evidence) -> tuple[float, float]:
         """(noise, prior): as given, or those of highest evidence."""
