@@ -75,6 +75,13 @@ class _Worker:
     starting: Any
     calls: deque[tuple[Any, _Task]] = field(default_factory=deque)
 
+    def takes_more(self, suspects: bool) -> bool:
+        """Whether to give it another unit. One that was with a worker when that died is a suspect, and runs
+        alone: a worker killed right after it finished a unit may take that answer with it, so of two units
+        the wrong one can be blamed."""
+        alone = suspects or any(task.attempt for _, task in self.calls)
+        return self.starting is None and len(self.calls) < (1 if alone else WINDOW)
+
 
 def embed_on_ray(
     units: Iterator[Unit],
@@ -92,8 +99,8 @@ def embed_on_ray(
 ) -> Generator[StagedChunk]:
     """Staged chunks in the order they finish. `workers` 0 is what the cluster has room for, up to `most`.
 
-    A worker that dies is replaced and its units are issued again. A unit that three workers died of
-    is staged with all its items quarantined.
+    A worker that dies is replaced and its units are issued again, each to a worker that has nothing else. A unit that
+    three workers died of is staged with all its items quarantined.
 
     Raises:
         ConfigError: no worker could start in time; names what was asked for and what there is.
@@ -120,7 +127,7 @@ def embed_on_ray(
     try:
         while True:
             for worker in crew:
-                while worker.starting is None and len(worker.calls) < WINDOW:
+                while worker.takes_more(suspects=bool(again)):
                     task = again.popleft() if again else next(map(_new_task, units), None)
                     if task is None:
                         break
@@ -181,7 +188,7 @@ def _new_task(unit: Unit) -> _Task:
 
 
 def _bury(worker: _Worker) -> list[_Task]:
-    """The tasks of a dead worker, marked for another try. They run in order: only the first is to blame."""
+    """The tasks of a dead worker, marked for another try. They run in order: the first is held to blame."""
     ray.kill(worker.actor)  # a worker that is merely out of reach must not go on
     for place, (_, task) in enumerate(worker.calls):
         task.attempt += 1

@@ -16,6 +16,7 @@ from raysal.embed.job import embed
 from raysal.errors import ConfigError, EncoderError, QuarantineExceeded
 from raysal.pool import open_pool
 from raysal.sources.memory import Memory
+from raysal.types import Unit
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -63,9 +64,23 @@ def test_a_unit_that_kills_every_worker_is_lost_and_counted_and_no_other(tmp_pat
     deadly = Deadly(markers=markers(tmp_path / "many", 50))
     with pytest.raises(QuarantineExceeded):
         embed(thirteen(9), deadly, tmp_path / "pool", chunk_rows=3, threads=1, workers=2, backend="ray")
-    assert len(list((tmp_path / "many").iterdir())) == 50 - ray_job.MOST_DEATHS
+    deaths = 50 - len(list((tmp_path / "many").iterdir()))
+    # one more where the first worker took the answer of the unit before with it, and that unit was blamed
+    assert deaths in (ray_job.MOST_DEATHS, ray_job.MOST_DEATHS + 1)
     assert quarantined(tmp_path / "pool") == dict.fromkeys(("k9", "k10", "k11"), ("encode", "worker died 3 times"))
     assert len(open_pool(tmp_path / "pool")) == 21
+
+
+def test_a_unit_that_was_with_a_dead_worker_runs_alone() -> None:
+    fresh, suspect = (ray_job._Task(unit=Unit(index=n, first_id=n, keys=(f"k{n}",))) for n in (0, 1))
+    suspect.attempt = 1
+    worker = ray_job._Worker(actor=None, starting=None)
+    assert worker.takes_more(suspects=True)
+    worker.calls.append((None, fresh))
+    assert worker.takes_more(suspects=False)
+    assert not worker.takes_more(suspects=True)
+    worker.calls[0] = (None, suspect)
+    assert not worker.takes_more(suspects=False)
 
 
 def test_an_error_in_a_worker_arrives_as_itself(tmp_path: Path) -> None:
