@@ -222,13 +222,13 @@ def _with_bias(
     classes.
     """
     classes, dim = shape
-    constant = np.eye(1, dim, dim - 1)[0]
-    biases = np.array([posterior.pull(output, constant)[:, -1] for output in np.eye(classes)])
+    pull = posterior.pulls(np.eye(1, dim, dim - 1))
+    biases = np.array([pull(0, output)[:, -1] for output in np.eye(classes)])
     inner = more * np.linalg.inv(np.eye(classes) + more * biases)
 
     def solve(gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         found = posterior.solve(gradient)
-        return np.asarray(found - posterior.pull(inner @ found[:, -1], constant))
+        return np.asarray(found - pull(0, inner @ found[:, -1]))
 
     return solve
 
@@ -249,28 +249,30 @@ def _stepped(
     """The mean after guarded steps for the labels alone, with the new posterior."""
     rows = added.rows
     before = total_loss(head.link, rows @ head.mean.T, added.targets, added.weights)
+    back = None if taken is None else _Walk(head, posterior, taken)
+    on = _Walk(head, posterior, added)
     for _ in range(HALVINGS + 1):
-        mean = head.mean
-        if taken is not None:
-            mean = _walk(head, posterior, mean, taken, -step)
-        for _ in range(passes if len(added) else 0):
-            mean = _walk(head, posterior, mean, added, step)
-        if np.isfinite(mean).all() and not (
-            total_loss(head.link, rows @ mean.T, added.targets, added.weights) > before
-        ):
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = head.mean if back is None else back(head.mean, -step)
+            for _ in range(passes):
+                mean = on(mean, step)
+            after = total_loss(head.link, rows @ mean.T, added.targets, added.weights)
+        if np.isfinite(mean).all() and not after > before:
             return mean
         step /= 2
     return head.mean
 
 
-def _walk(
-    head: Head, posterior: Stepping, mean: NDArray[np.float64], evidence: Evidence, step: float
-) -> NDArray[np.float64]:
-    """`mean` after one step for each label, in their order."""
-    for row, target, weight in zip(evidence.rows, evidence.targets, evidence.weights, strict=True):
-        with np.errstate(over="ignore", invalid="ignore"):
-            residual = target - responses(head.link, (mean @ row)[None])[0]
-            mean = mean + posterior.pull(step * weight / head.noise * residual, row)
-        if not np.isfinite(mean).all():
-            return mean
-    return mean
+class _Walk:
+    """Steps of the mean, one for each label in their order."""
+
+    def __init__(self, head: Head, posterior: Stepping, evidence: Evidence) -> None:
+        self._link, self._evidence, self._rows = head.link, evidence, evidence.rows
+        self._sizes = evidence.weights / head.noise
+        self._pull = posterior.pulls(self._rows)
+
+    def __call__(self, mean: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+        for i, row in enumerate(self._rows):
+            residual = self._evidence.targets[i] - responses(self._link, (mean @ row)[None])[0]
+            mean = mean + self._pull(i, step * self._sizes[i] * residual)
+        return mean

@@ -10,6 +10,7 @@ Weights are [C, D] with the constant feature as the last of D = d + 1; `rows` [n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple, Protocol, Self
@@ -25,6 +26,7 @@ LARGEST_FULL = 6_000
 """Weights of a head beyond which a matrix over all of them is refused: 6,000 take 288 MB."""
 
 Matrix = NDArray[np.float64]
+Pull = Callable[[int, NDArray[np.float64]], Matrix]
 
 
 class Quadratic(NamedTuple):
@@ -86,9 +88,9 @@ class Gaussian(Protocol):
         """Σ times a gradient [C, D]: [C, D]."""
         ...
 
-    def pull(self, residual: NDArray[np.float64], row: NDArray[np.float64]) -> Matrix:
-        """`solve` of residual [C] times row [D], in the time of one row."""
-        ...
+    def pulls(self, rows: Matrix) -> Pull:
+        """What a residual [C] at row i of `rows` [b, D] moves: `solve` of their product [C, D]."""
+        return lambda i, residual: self.solve(np.outer(residual, rows[i]))
 
     def widen(self, more: int) -> Self:
         """For `more` outputs after those there are, of which nothing is known but the prior."""
@@ -144,8 +146,9 @@ class Shared(Gaussian):
     def solve(self, gradient: Matrix) -> Matrix:
         return np.asarray((gradient @ self.root) @ self.root.T)
 
-    def pull(self, residual: NDArray[np.float64], row: NDArray[np.float64]) -> Matrix:
-        return np.asarray(np.outer(residual, self.root @ (row @ self.root)))
+    def pulls(self, rows: Matrix) -> Pull:
+        solved = self.solve(rows)
+        return lambda i, residual: np.outer(residual, solved[i])
 
     def variance(self) -> Quadratic:
         return Quadratic(self.root.T, np.ones((1, self.dim)))
@@ -191,9 +194,6 @@ class Diagonal(Gaussian):
 
     def solve(self, gradient: Matrix) -> Matrix:
         return np.asarray(gradient / self.precision)
-
-    def pull(self, residual: NDArray[np.float64], row: NDArray[np.float64]) -> Matrix:
-        return self.solve(np.outer(residual, row))
 
     def variance(self) -> Quadratic:
         return Quadratic(np.eye(self.dim), 1.0 / self.precision)
@@ -274,9 +274,10 @@ class Kronecker(Gaussian):
         u, v, values = self._axes
         return np.asarray(u @ ((u.T @ gradient @ v) * values) @ v.T)
 
-    def pull(self, residual: NDArray[np.float64], row: NDArray[np.float64]) -> Matrix:
+    def pulls(self, rows: Matrix) -> Pull:
         u, v, values = self._axes
-        return np.asarray(u @ (np.outer(residual @ u, row @ v) * values) @ v.T)
+        turned = rows @ v
+        return lambda i, residual: np.asarray(u @ (np.outer(residual @ u, turned[i]) * values) @ v.T)
 
     def variance(self) -> Quadratic:
         u, v, values = self._axes
@@ -332,9 +333,6 @@ class Full(Gaussian):
 
     def solve(self, gradient: Matrix) -> Matrix:
         return np.asarray(self.root @ (gradient.reshape(-1) @ self.root)).reshape(gradient.shape)
-
-    def pull(self, residual: NDArray[np.float64], row: NDArray[np.float64]) -> Matrix:
-        return self.solve(np.outer(residual, row))
 
     def variance(self) -> Quadratic:
         blocks = self.root.reshape(self.classes, self.dim, -1).transpose(0, 2, 1)

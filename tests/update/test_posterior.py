@@ -109,7 +109,7 @@ def test_covariance_variance_and_draws_are_those_of_the_explicit_matrix(kind, li
     pushed = (posterior.draws(mean, np.eye(C * D).reshape(-1, C, D)) - mean).reshape(C * D, C * D)
     assert close(pushed.T @ pushed, sigma)
     residual = np.array([0.3, -1.0, 0.7])
-    assert close(posterior.pull(residual, probes[0]).reshape(-1), sigma @ np.kron(residual, probes[0]))
+    assert close(posterior.pulls(probes)(2, residual).reshape(-1), sigma @ np.kron(residual, probes[2]))
 
 
 # -- evidence is additive, and can be taken back ----------------------------------------------------------------------
