@@ -121,7 +121,11 @@ def known() -> dict[Link, tuple[LabelledVectors, Head]]:
 
 
 VECTORS_ALONE = ("coreset", "kmeans_plus_plus", "lcmd", "max_herding", "probcover", "random", "typiclust")
-WORKS = {"sigmoid": (*VECTORS_ALONE, "power_margin", "top_score"), "identity": VECTORS_ALONE}
+INFORMED = ("batch_bald", "epig", "power_bald")
+WORKS = {
+    "sigmoid": (*VECTORS_ALONE, *INFORMED, "ldm", "power_margin", "top_score"),
+    "identity": (*VECTORS_ALONE, *INFORMED),
+}
 
 
 def outcomes(pool: Pool, selector: str, narrower: str, known: tuple[LabelledVectors, Head]) -> Outcome | ConfigError:

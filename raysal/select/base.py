@@ -32,16 +32,16 @@ class Task:
     previous: Head | None = None
     reveal: Reveal | None = None
 
-    def linear(self) -> Linear:
-        """The head as it travels to partitions.
+    def linear(self, *, several: bool = False) -> Linear:
+        """The head as it travels to partitions; `several` says whether one for several labels at once will do too.
 
         Raises:
-            ConfigError: there is no head; the caller chose a selector that needs one.
+            ConfigError: there is no head, or none for one class of several; the caller chose a selector that needs one.
         """
         head = self.needed()
-        if head.link != "softmax":
-            several = head.link == "sigmoid"
-            kind, scored = ("several labels at once", "margin") if several else ("numbers", "epistemic_variance")
+        if head.link != "softmax" and not (several and head.link == "sigmoid"):
+            numbers = head.link == "identity"
+            kind, scored = ("numbers", "epistemic_variance") if numbers else ("several labels at once", "margin")
             fix = f"use `top_score` with the score `{scored}`, or `coreset`, which looks at vectors alone"
             raise ConfigError("select", f"this strategy compares classes, and the head predicts {kind}", fix)
         return Linear.of(head)

@@ -12,13 +12,12 @@ from pydantic import Field
 from raysal.fleet import Fleet, Partition
 from raysal.rng import derive, item_uniform
 from raysal.select.base import Picks, Task
-from raysal.select.drawn import information, information_of_numbers, posterior_draws, posterior_variance
+from raysal.select.drawn import Draws, Spread, doubt_of, information
 from raysal.select.joint import Information, OfClasses, OfNumbers, greedy
 from raysal.select.ranked import merged
 from raysal.select.shortlist import gathered
 from raysal.sweep.best import best_of
 from raysal.sweep.sweep import Ranked
-from raysal.update import Quadratic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +30,11 @@ class BatchBald:
     draws are left likely by the classes, the picks are taken into the posterior, in closed form and without their
     classes, and new draws are made of it; 0 is as published: a batch then ends at log(draws) nats. The score of a pick
     is what it adds, in nats. Once nothing is left to add, items follow in the order of their own information (BALD),
-    then a uniform draw of those without any; the reason says so. For a head that predicts numbers the information is
-    exact, log det(I + K / noise) / 2, and needs no draws. An ensemble's draws are its members, and never new.
+    then a uniform draw of those without any; the reason says so. With several labels at once each is a question of its
+    own, and information adds up. For a head that predicts numbers it is exact, log det(I + K / noise) / 2, and needs no
+    draws. An ensemble's draws are its members, and never new.
 
-    Needs a head with a posterior, for one class of several or for numbers. One pass for BALD of every item, O(n draws C
+    Needs a head with a posterior. One pass for BALD of every item, O(n draws C
     d); then the `limit` best by BALD are compared in the driver: O(48 C draws configurations) for each look at 48 of
     them, of which there are few a pick. Memory in the driver 4 limit d + 16 draws configurations + 8 draws C d bytes
     and 64 MB. picks(k) is a prefix of picks(k + 1).
@@ -51,24 +51,19 @@ class BatchBald:
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
         count, spare = max(self.limit, k), derive(task.key, "spare")
-        if task.needed().link == "identity":
-            variance, noise = posterior_variance(task)
-            parts = fleet.each(most_informative_numbers, variance, noise, spare, count)
-        else:
-            task.linear()  # refuses heads of several labels at once
-            draws = posterior_draws(task, self.draws)
-            parts = fleet.each(most_informative, draws, spare, count)
+        doubt = doubt_of(task, self.draws)
+        parts = fleet.each(most_informative, doubt, spare, count)
         (told, _), (none, _) = (merged(list(ranked), count) for ranked in zip(*parts, strict=True))
         shortlist = np.sort(told[: self.limit])
         picks, gains = np.empty(0, np.int64), np.empty(0)
         if len(shortlist):
             _, vectors = gathered(fleet, shortlist)
             joint: Information
-            if task.needed().link == "identity":
-                joint = OfNumbers(vectors, variance, noise)
+            if isinstance(doubt, Spread):
+                joint = OfNumbers(vectors, *doubt)
             else:
                 key = derive(task.key, "configurations")
-                joint = OfClasses(vectors, task.needed(), draws, self.configurations, self.fewest, key)
+                joint = OfClasses(vectors, task.needed(), doubt, self.configurations, self.fewest, key)
             rows, found = greedy(joint, len(shortlist), k)
             picks, gains = shortlist[rows], np.array(found)
         rest = told[~np.isin(told, picks)][: k - len(picks)]
@@ -85,18 +80,10 @@ class BatchBald:
         )
 
 
-def most_informative(partition: Partition, draws: NDArray[np.float64], key: int, count: int) -> tuple[Ranked, Ranked]:
+def most_informative(partition: Partition, doubt: Draws | Spread, key: int, count: int) -> tuple[Ranked, Ranked]:
     """The candidates here of most information on the weights, and those of none by their hash: `count` of each."""
     rows = partition.candidates()
-    return split(partition.ids[rows], information(partition, draws, rows), key, count)
-
-
-def most_informative_numbers(
-    partition: Partition, variance: Quadratic, noise: float, key: int, count: int
-) -> tuple[Ranked, Ranked]:
-    """`most_informative`, where labels are numbers."""
-    rows = partition.candidates()
-    return split(partition.ids[rows], information_of_numbers(partition, variance, noise, rows), key, count)
+    return split(partition.ids[rows], information(partition, doubt, rows), key, count)
 
 
 def split(ids: NDArray[np.int64], scores: NDArray[np.float64], key: int, count: int) -> tuple[Ranked, Ranked]:

@@ -14,13 +14,12 @@ from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive
 from raysal.select.base import Picks, Task, refuse_broken
-from raysal.select.drawn import Draws, posterior_draws, posterior_variance
+from raysal.select.drawn import DrawnHead, Draws, Spread, doubt_of
 from raysal.select.power import drawn, noisy_top
 from raysal.select.ranked import merged
 from raysal.select.shortlist import gathered, lowest_available
 from raysal.sweep.linear import one_thread
 from raysal.sweep.sweep import Ranked
-from raysal.update import Quadratic
 
 BLOCK, FEW = 240, 48
 """Rows of a block, and of a part of it where there are more than FEW classes. Multiples of 24, as are the columns of
@@ -40,17 +39,17 @@ class Epig:
 
     BALD asks what a label says of the weights; this asks what it says where predictions are wanted, so an odd item, far
     from the others, is worth little. p(y, y*) is the mean over `draws` of the head from its posterior, the same for
-    every item, of p(y) p(y*). For a head that predicts numbers it is exact, -log(1 - r²) / 2 with r the correlation of
-    the two labels.
+    every item, of p(y) p(y*); with several labels at once, the sum over them of each with itself. For a head that
+    predicts numbers it is exact, -log(1 - r²) / 2 with r the correlation of the two labels.
 
     The batch is drawn as by `power_bald`: the top k of beta log(gain) + Gumbel noise, a hash of (key, item); a large
     beta is the plain top, whose neighbours come together (on digits, in batches of 30, noise of beta = 2 was worth two
     points of accuracy). The score of a pick is its noisy value. Items that say nothing of any target come last, a
     uniform draw. Blind to the rest of the batch beyond its noise.
 
-    Needs a head with a posterior, for one class of several or for numbers. Every candidate is scored beside the data:
-    O(n draws C (d + targets C)), which makes it a rule for some dozen classes, or for narrowed candidates; memory 40
-    bytes a row. picks(k) is a prefix of picks(k + 1).
+    Needs a head with a posterior. Every candidate is scored beside the data: O(n draws C (d + targets C)), which makes
+    it a rule for some dozen classes, or for narrowed candidates (with several labels targets count 4 times, not C);
+    memory 40 bytes a row. picks(k) is a prefix of picks(k + 1).
     """
 
     targets: Annotated[int, Field(ge=1, le=100_000)] = 100
@@ -62,42 +61,39 @@ class Epig:
         return True
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        numbers = task.needed().link == "identity"
-        if not numbers:
-            task.linear()  # refuses heads of several labels at once
+        doubt = doubt_of(task, self.draws)
         ids, _ = merged(fleet.each(lowest_available, derive(task.key, "targets"), self.targets), self.targets)
         _, vectors = gathered(fleet, np.sort(ids))
-        if numbers:
-            parts = fleet.each(score_numbers, *posterior_variance(task), vectors, self.beta, task.key, k)
+        if isinstance(doubt, Spread):
+            parts = fleet.each(score_numbers, doubt, vectors, self.beta, task.key, k)
         else:
-            draws = posterior_draws(task, self.draws)
-            parts = fleet.each(score_classes, draws, Targets.of(vectors, draws), self.beta, task.key, k)
+            parts = fleet.each(score_answers, doubt, Targets.of(vectors, doubt), self.beta, task.key, k)
         return drawn(parts, k, "predictive information")
 
 
 class Targets(NamedTuple):
-    """Predictions at the targets, as they travel to the partitions: an answer is a class of a target."""
+    """Predictions at the targets for each of Q questions (`Draws.answers`), as they travel to the partitions. An answer
+    is one that some target may have."""
 
     ratios: NDArray[np.float32]
-    """[T, answers] how far every draw's probability is from the mean, over the mean"""
+    """[Q, T, answers] how far every draw's probability is from the mean, over the mean"""
     shares: NDArray[np.float32]
-    """[answers] mean probability, over the number of targets"""
+    """[Q, answers] mean probability, over the number of targets"""
 
     @classmethod
-    def of(cls, vectors: NDArray[np.float32], draws: NDArray[np.float64]) -> Targets:
-        """Of target vectors [s, d] and draws [T, C, D]. O(s T C d)."""
+    def of(cls, vectors: NDArray[np.float32], draws: Draws) -> Targets:
+        """Of target vectors [s, d]. O(s T C d)."""
         rows = np.column_stack([vectors.astype(np.float64), np.ones(len(vectors))])
         with one_thread():
-            weights = torch.tensor(draws)
-            logits = torch.stack([torch.from_numpy(rows) @ draw.T for draw in weights])
-            p = torch.softmax(logits, 2)
-            mean, ratio = ratios(p)
-        answers = len(vectors) * draws.shape[1]
+            outputs = torch.stack([torch.from_numpy(rows) @ draw.T for draw in torch.tensor(draws.weights)])
+            mean, ratio = ratios(draws.answers(outputs.transpose(1, 2)))  # of [T, Q, A, s]
+        total, questions, *each = ratio.shape
+        answers = each[0] * each[1]
         wide = -(-answers // FEW) * FEW
-        shares = np.zeros(wide, np.float32)
-        shares[:answers] = mean.reshape(-1).numpy() / len(vectors)
-        columns = np.zeros((len(draws), wide), np.float32)
-        columns[:, :answers] = ratio.reshape(len(draws), -1).numpy()
+        shares = np.zeros((questions, wide), np.float32)
+        shares[:, :answers] = mean.reshape(questions, -1).numpy() / len(vectors)
+        columns = np.zeros((questions, total, wide), np.float32)
+        columns[:, :, :answers] = ratio.transpose(0, 1).reshape(questions, total, -1).numpy()
         return cls(columns, shares)
 
 
@@ -108,49 +104,54 @@ def ratios(p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def predictive_gain(p: torch.Tensor, columns: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """[n] of class probabilities float64 [T, C, n], and of ratios float32 [T, answers] and shares [answers] of targets.
+    """[n] of probabilities float64 [T, A, n] of answers to one question, and of ratios float32 [T, answers] and shares
+    [answers] of targets.
 
     With q = p(y) p(y*) and p(y, y*) = q (1 + e), the information is the sum of q ((1 + e) log(1 + e) - e), in which no
     term is below zero, and e is the mean product of ratios: so single precision will do. O(n C T answers). For one
     thread.
     """
-    draws, classes, n = p.shape
+    draws, own, n = p.shape
     mean, ratio = ratios(p)
-    rows = (ratio / draws).permute(2, 1, 0).reshape(n * classes, draws).float()
-    each = torch.zeros(n * classes, device=rows.device)
+    rows = (ratio / draws).permute(2, 1, 0).reshape(n * own, draws).float()
+    each = torch.zeros(n * own, device=rows.device)
     step = max(TILE // len(rows) // FEW, 1) * FEW
     for start in range(0, columns.shape[1], step):
         excess = (rows @ columns[:, start : start + step]).clamp_(min=-1 + 1e-6)
         log = torch.log1p(excess)
         log.mul_(excess + 1).sub_(excess).mul_(shares[start : start + step])
         each += log.sum(1)
-    return (each.view(n, classes).double() * mean.T).sum(1)
+    return (each.view(n, own).double() * mean.T).sum(1)
 
 
-def score_classes(
-    partition: Partition, draws: NDArray[np.float64], targets: Targets, beta: float, key: int, k: int
+def score_answers(
+    partition: Partition, draws: Draws, targets: Targets, beta: float, key: int, k: int
 ) -> tuple[Ranked, Ranked]:
     """The k candidates here of largest noisy gain, and the k of lowest hash among those of none."""
     rows = partition.candidates()
-    head = Draws(partition, draws)
+    head = DrawnHead(partition, draws)
     columns = torch.from_numpy(targets.ratios).to(partition.device)
     shares = torch.from_numpy(targets.shares).to(partition.device)
     found = [np.empty(0)]
-    few = BLOCK if head.classes <= FEW else FEW
     with one_thread():  # thousands of products of a millisecond: see drawn.py
         for block in partition.blocks(rows, BLOCK):
             p = torch.cat(list(head.probabilities(block.features.double())))
-            parts = [predictive_gain(p[:, :, start : start + few], columns, shares) for start in range(0, BLOCK, few)]
-            found.append(torch.cat(parts)[: block.n].cpu().numpy())
+            few = BLOCK if p.shape[2] <= FEW else FEW
+            gained = torch.zeros(BLOCK, dtype=torch.float64, device=p.device)
+            for question, own in enumerate(p.unbind(1)):
+                for start in range(0, BLOCK, few):
+                    some = slice(start, start + few)
+                    gained[some] += predictive_gain(own[:, :, some], columns[question], shares[question])
+            found.append(gained[: block.n].cpu().numpy())
     return _noisy(partition.ids[rows], np.concatenate(found), beta, key, k)
 
 
 def score_numbers(
-    partition: Partition, variance: Quadratic, noise: float, vectors: NDArray[np.float32], beta: float, key: int, k: int
+    partition: Partition, spread: Spread, vectors: NDArray[np.float32], beta: float, key: int, k: int
 ) -> tuple[Ranked, Ranked]:
-    """`score_classes` where labels are numbers, of target vectors [s, d]; several numbers of an item are added up."""
+    """`score_answers` where labels are numbers, of target vectors [s, d]; several numbers of an item are added up."""
     rows = partition.candidates()
-    project, combine = variance
+    (project, combine), noise = spread
     targets = np.column_stack([vectors.astype(np.float64), np.ones(len(vectors))]) @ project.T  # [s, r]
     wide = [-(-len(side) // ALIGN) * ALIGN for side in (project, targets)]
     device, width = partition.device, partition.width
@@ -163,7 +164,7 @@ def score_numbers(
 
     own, own_bias = columns_of(project, wide[0])
     across = [columns_of((targets * mix) @ project, wide[1]) for mix in combine]
-    spread = [torch.tensor((targets**2) @ mix, device=device) for mix in combine]
+    at_targets = [torch.tensor((targets**2) @ mix, device=device) for mix in combine]
     mixers = [torch.tensor(np.pad(mix, (0, wide[0] - len(mix))), device=device) for mix in combine]
     found = [np.empty(0)]
     with one_thread():
@@ -171,10 +172,10 @@ def score_numbers(
             features = block.features.double()
             squares = (features @ own + own_bias) ** 2
             gained = torch.zeros(BLOCK, dtype=torch.float64, device=device)
-            for (columns, bias), at_targets, mixer in zip(across, spread, mixers, strict=True):
-                covariance = (features @ columns)[:, : len(at_targets)] + bias[: len(at_targets)]
+            for (columns, bias), there, mixer in zip(across, at_targets, mixers, strict=True):
+                covariance = (features @ columns)[:, : len(there)] + bias[: len(there)]
                 here = (squares * mixer).sum(1) + noise
-                sq_correlation = covariance**2 / (here[:, None] * (at_targets + noise))
+                sq_correlation = covariance**2 / (here[:, None] * (there + noise))
                 gained -= torch.log1p(-sq_correlation.clamp_max(1 - 1e-15)).mean(1) / 2
             found.append(gained[: block.n].cpu().numpy())
     return _noisy(partition.ids[rows], np.concatenate(found), beta, key, k)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from raysal.fleet.partition import ALIGN
 from raysal.rng import derive, generator
-from raysal.select.drawn import NO_INFORMATION, TINY, entropy
+from raysal.select.drawn import NO_INFORMATION, TINY, Draws, entropy
 from raysal.sweep.linear import one_thread
 from raysal.update import Evidence, Head, Quadratic
 from raysal.update.laplace import curvature_at, stepping
@@ -85,89 +85,67 @@ def greedy(information: Information, items: int, k: int) -> tuple[list[int], lis
 
 class OfClasses:
     """Joint mutual information between the classes of a batch and T draws of the weights (BatchBALD; Kirsch et al.,
-    NeurIPS 2019).
-
-    The classes that the batch may turn out to have are its configurations. Item x adds E[H(y_x | configuration)] -
-    E_t[H(y_x | t)]: the entropy of its class under the draws, each weighted by how likely it makes the configuration.
-    All C^n configurations are taken while they are at most `most`. Beyond, they are sampled: as many from each draw of
-    the weights, S = ceil(most / T), an item at a time, so that a pick adds a class to every configuration and nothing
-    is drawn anew. Classes are drawn by (key, pick). Which item adds most is then an estimate, without bias; the sum
-    over classes of x itself is never sampled.
+    NeurIPS 2019). With several labels at once each is a question with two answers, and information adds up over them
+    (`Draws.answers`).
 
     T draws cannot tell more than log T. So when the classes picked leave fewer than `fewest` draws likely (the
-    effective number, 1 / Σ w², over configurations), the picks are taken into the posterior, in closed form and without
-    their classes, as `update` takes labels into its covariance; T new draws are made of that, and the configurations
-    start again. `fewest` = 0 is as published, and so is an ensemble, which has no closed form: they end at log T.
+    effective number, 1 / Σ w², over configurations, of the question that leaves least), the picks are taken into the
+    posterior, in closed form and without their classes, as `update` takes labels into its covariance; T new draws are
+    made of that, and the configurations start again. `fewest` = 0 is as published, and so is an ensemble, which has no
+    closed form: they end at log T.
 
-    A look at a tile costs O(TILE C T (M + d)); memory 16 M T bytes for configurations, 8 T C D for the draws, 8 TILE C
-    T, and HELD_BYTES. New draws cost what the posterior's structure does.
+    A look at a tile costs O(TILE C T (M + d)), M configurations; memory 16 M T bytes for each question, 8 T C D for the
+    draws, 8 TILE C T, and HELD_BYTES. New draws cost what the posterior's structure does.
     """
 
     def __init__(
-        self, vectors: NDArray[np.float32], head: Head, draws: NDArray[np.float64], most: int, fewest: int, key: int
+        self, vectors: NDArray[np.float32], head: Head, draws: Draws, most: int, fewest: int, key: int
     ) -> None:
-        self.draws, self.classes, self._width = draws.shape
+        self.draws = len(draws.weights)
         self._vectors, self._head, self._key, self._fewest = vectors, head, key, fewest
         self._each = -(-most // self.draws)
         self._rows: list[int] = []
         self._start(draws)
 
-    def _start(self, draws: NDArray[np.float64]) -> None:
-        """With these draws [T, C, D] and no picks."""
-        count = self.draws * self.classes
-        columns = np.zeros((self._width, -(-count // ALIGN) * ALIGN))
-        columns[:, :count] = draws.reshape(count, -1).T
+    def _start(self, draws: Draws) -> None:
+        """With these draws and no picks."""
+        self._draws, self._since = draws, len(self._rows)
+        _, self._outputs, width = draws.weights.shape
+        count = self.draws * self._outputs
+        columns = np.zeros((width, -(-count // ALIGN) * ALIGN))
+        columns[:, :count] = draws.weights.reshape(count, -1).T
         self._columns = torch.from_numpy(columns)
-        self.sampled = False
-        self._log_likelihood = torch.zeros(1, self.draws, dtype=torch.float64)  # of each configuration, by draw
-        self._picked: list[torch.Tensor] = []
-        self._weigh()
-
-    @property
-    def configurations(self) -> int:
-        """How many are looked at now."""
-        return len(self._log_likelihood)
+        questions = 1 if draws.link == "softmax" else self._outputs
+        self.questions = [
+            Configurations(self.draws, self._each, derive(self._key, "classes", question, self._since))
+            for question in range(questions)
+        ]
 
     def probabilities(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        """Class probabilities [TILE, C, T] of the items, and of zero vectors below."""
+        """[TILE, Q, A, T] of the items, and of zero vectors below."""
         x = np.zeros((TILE, len(self._columns)))
         x[: len(rows), :-1] = self._vectors[rows]
         x[:, -1] = 1
         with one_thread():  # also the product, and those of gains: see drawn.py
             product = torch.from_numpy(x) @ self._columns
-            logits = product[:, : self.draws * self.classes].view(TILE, self.draws, self.classes)
-            return torch.softmax(logits.transpose(1, 2).contiguous(), 1)
+            outputs = product[:, : self.draws * self._outputs].view(TILE, self.draws, self._outputs)
+            return self._draws.answers(outputs.transpose(1, 2).contiguous())
 
     def gains(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         p = self.probabilities(rows)
         with one_thread():
-            gained = -entropy(p, 1).mean(1)
-        flat = p.view(-1, self.draws)
-        step = max(HELD_BYTES // (8 * len(flat)) // TILE, 1) * TILE
-        for start in range(0, self._weights.shape[1], step):
-            with one_thread():
-                told = flat @ self._weights[:, start : start + step]
-                each = entropy(told.view(TILE, self.classes, -1), 1)
-                gained += (each * self._shares[start : start + step]).sum(1)
+            gained = torch.zeros(TILE, dtype=torch.float64)
+            for question, own in zip(self.questions, p.unbind(1), strict=True):
+                gained += question.gains(own)
         return np.asarray(gained.numpy()[: len(rows)])
 
     def add(self, row: int) -> bool:
         p = self.probabilities(np.array([row]))[0]
         self._rows.append(row)
-        self._picked.append(p)
         with one_thread():
-            if not self.sampled and self.configurations * self.classes > self._each * self.draws:
-                self.sampled = True
-                self._log_likelihood = torch.zeros(self._each * self.draws, self.draws, dtype=torch.float64)
-                for place, one in enumerate(self._picked, len(self._rows) - len(self._picked)):
-                    self._log_likelihood += self._sample(one, place)
-            elif self.sampled:
-                self._log_likelihood += self._sample(p, len(self._rows) - 1)
-            else:
-                both = self._log_likelihood[:, None] + p.clamp_min(TINY).log()
-                self._log_likelihood = both.view(-1, self.draws)
-            self._weigh()
-            effective = float(self._shares @ (1 / (self._weights**2).sum(0).clamp_min(TINY)))
+            for question, own in zip(self.questions, p, strict=True):
+                question.add(own)
+            effective = min(question.effective() for question in self.questions)
         if effective >= self._fewest or isinstance(self._head.posterior, Members):
             return False
         self._renew()
@@ -175,32 +153,83 @@ class OfClasses:
 
     def _renew(self) -> None:
         """Take the picks into the posterior, and new draws from it."""
-        some = self._vectors[self._rows[-len(self._picked) :]].astype(np.float64)
-        told = Evidence(features=some, targets=np.zeros((len(some), self.classes)), weights=np.ones(len(some)))
+        some = self._vectors[self._rows[self._since :]].astype(np.float64)
+        told = Evidence(features=some, targets=np.zeros((len(some), self._outputs)), weights=np.ones(len(some)))
         posterior = stepping(self._head).absorb(told.rows, curvature_at(self._head, told))
         self._head = replace(self._head, posterior=posterior)
         noise = generator(derive(self._key, "draws", len(self._rows)))
         shape = (self.draws, *self._head.mean.shape)
-        self._start(posterior.draws(self._head.mean, noise.standard_normal(shape)) / self._head.temperature)
+        weights = posterior.draws(self._head.mean, noise.standard_normal(shape)) / self._head.temperature
+        self._start(Draws(weights, self._head.link))
+
+
+class Configurations:
+    """What the items of a batch may turn out to answer to one question, and how likely T draws make that. Item x adds
+    E[H(y_x | configuration)] - E_t[H(y_x | t)]: the entropy of its answer under the draws, each weighted by how likely
+    it makes the configuration.
+
+    All A^n configurations are taken while they are at most `each` T. Beyond, they are sampled: `each` from every draw
+    of the weights, an item at a time, so that a pick adds an answer to every configuration and nothing is drawn anew.
+    Answers are drawn by (key, pick). Which item adds most is then an estimate, without bias; the sum over answers of x
+    itself is never sampled. For one thread.
+    """
+
+    def __init__(self, draws: int, each: int, key: int) -> None:
+        self._draws, self._each, self._key = draws, each, key
+        self.sampled = False
+        self._picked: list[torch.Tensor] = []
+        self._log_likelihood = torch.zeros(1, draws, dtype=torch.float64)  # of each configuration, by draw
+        self._weigh()
+
+    def __len__(self) -> int:
+        """How many are looked at now."""
+        return len(self._log_likelihood)
+
+    def gains(self, p: torch.Tensor) -> torch.Tensor:
+        """Nats [TILE] that items of these probabilities [TILE, A, T] would add."""
+        flat = p.reshape(-1, self._draws)
+        gained = -entropy(p, 1).mean(1)
+        step = max(HELD_BYTES // (8 * len(flat)) // TILE, 1) * TILE
+        for start in range(0, self._weights.shape[1], step):
+            told = flat @ self._weights[:, start : start + step]
+            each = entropy(told.view(TILE, p.shape[1], -1), 1)
+            gained += (each * self._shares[start : start + step]).sum(1)
+        return gained
+
+    def add(self, p: torch.Tensor) -> None:
+        """Pick an item of probabilities [A, T]."""
+        self._picked.append(p)
+        if not self.sampled and len(self) * len(p) > self._each * self._draws:
+            self.sampled = True
+            self._log_likelihood = torch.zeros(self._each * self._draws, self._draws, dtype=torch.float64)
+            for place, one in enumerate(self._picked):
+                self._log_likelihood += self._sample(one, place)
+        elif self.sampled:
+            self._log_likelihood += self._sample(p, len(self._picked) - 1)
+        else:
+            self._log_likelihood = (self._log_likelihood[:, None] + p.clamp_min(TINY).log()).view(-1, self._draws)
+        self._weigh()
+
+    def effective(self) -> float:
+        """The number of draws that the answers leave likely, on average over configurations."""
+        return float(self._shares @ (1 / (self._weights**2).sum(0).clamp_min(TINY)))
 
     def _sample(self, p: torch.Tensor, place: int) -> torch.Tensor:
-        """What a class drawn for every configuration, from its own draw of the weights, makes of every draw's log
-        likelihood [M, T]; p is [C, T]."""
-        uniform = torch.from_numpy(generator(derive(self._key, "classes", place)).random(self._each * self.draws))
+        """What an answer drawn for every configuration, from its own draw of the weights, makes of every draw's log
+        likelihood [M, T]."""
+        uniform = torch.from_numpy(generator(derive(self._key, place)).random(self._each * self._draws))
         below = p.cumsum(0).T.repeat(self._each, 1)  # configuration m comes of draw m mod T
-        drawn = (uniform[:, None] > below).sum(1).clamp_max(self.classes - 1)
+        drawn = (uniform[:, None] > below).sum(1).clamp_max(len(p) - 1)
         return p.clamp_min(TINY).log()[drawn]
 
     def _weigh(self) -> None:
         """Weights of the draws under each configuration [T, M], and the shares of the configurations [M], padded."""
-        count = self.configurations
-        wide = -(-count // TILE) * TILE
-        with one_thread():
-            self._weights = torch.full((self.draws, wide), 1 / self.draws, dtype=torch.float64)
-            self._weights[:, :count] = torch.softmax(self._log_likelihood, 1).T
-            self._shares = torch.zeros(wide, dtype=torch.float64)
-            likely = torch.logsumexp(self._log_likelihood, 1)
-            self._shares[:count] = 1 / count if self.sampled else torch.softmax(likely, 0)
+        wide = -(-len(self) // TILE) * TILE
+        self._weights = torch.full((self._draws, wide), 1 / self._draws, dtype=torch.float64)
+        self._weights[:, : len(self)] = torch.softmax(self._log_likelihood, 1).T
+        self._shares = torch.zeros(wide, dtype=torch.float64)
+        likely = torch.logsumexp(self._log_likelihood, 1)
+        self._shares[: len(self)] = 1 / len(self) if self.sampled else torch.softmax(likely, 0)
 
 
 class OfNumbers:

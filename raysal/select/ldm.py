@@ -20,6 +20,7 @@ from raysal.sweep import Linear
 from raysal.sweep.best import best_of
 from raysal.sweep.linear import columns_of, one_thread
 from raysal.sweep.sweep import Ranked
+from raysal.update import Link
 
 DECADES, STEPS = (-5, 3), 10
 """Sizes of a disturbance: 10^-5 ... 10^3 in ten steps a decade, 81 in all, in units of the root mean square of the
@@ -43,22 +44,22 @@ class Ldm:
     """LDM-S (Cho et al., "Querying Easily Flip-flopped Samples for Deep Active Learning", ICLR 2024).
 
     An item's least disagree metric is the smallest share of all candidates whose predicted class changes, over the
-    disturbed heads that change its own. A head is disturbed along a random direction, by each of 81 sizes. A prediction
-    that has left its class along a ray never returns to it, so one product tells what happens at every size, and a
-    direction counts for all of them; published are draws of their own for each size. Directions are tried until
-    `patience` of them in a row have lowered no candidate's metric, `directions` at most: with many candidates there is
-    always one more to lower.
+    disturbed heads that change its own; with several labels at once, whose set of labels changes. A head is disturbed
+    along a random direction, by each of 81 sizes. A prediction that has been left along a ray never returns, so one
+    product tells what happens at every size, and a direction counts for all of them; published are draws of their own
+    for each size. Directions are tried until `patience` of them in a row have lowered no candidate's metric,
+    `directions` at most: with many candidates there is always one more to lower.
 
     The first pick has the smallest metric L. Then draws in proportion to (g · least cosine distance to a pick)²: g = 1
     for the k smallest, and exp(-(L - L_k) / L_k) for the others, scaled so that they add up to k, at most 1 each. Draws
     are races by a hash of (key, pick, item). The score of a pick is its metric. Copies of picks, and items of no
     weight, come last, a uniform draw; the reason says so.
 
-    Needs a head for one class of several; no posterior. Two round trips and one reading of the vectors, O(n d C), for
-    each tile of directions (4 with 10 classes), then O(m d) and a round trip a pick, m items of
-    weight. Memory a row 16 bytes, and a byte for each direction of a tile; 8 d a row of weight. Directions come of the
-    key alone, and counts are added up over partitions, so metrics do not depend on them. k decides the weights: no
-    prefix property. Ignores labels.
+    Needs a head that predicts labels; no posterior. Two round trips and one reading of the vectors, O(n d C), for each
+    tile of directions (4 with 10 classes), then O(m d) and a round trip a pick, m items of weight. Memory a row 16
+    bytes, and a byte for each direction of a tile; 8 d a row of weight. Directions come of the key alone, and counts
+    are added up over partitions, so metrics do not depend on them. k decides the weights: no prefix property. Ignores
+    labels.
     """
 
     directions: Annotated[int, Field(ge=1)] = 128
@@ -69,7 +70,7 @@ class Ldm:
         return True
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        total = self._measure(fleet, task.linear(), derive(task.key, "directions"))
+        total = self._measure(fleet, task.linear(several=True), derive(task.key, "directions"))
         ids, least = merged(fleet.each(least_disagreeing, k), k)
         others = sum(fleet.each(weigh, ids, round(-least[-1])))
         picks = [best_offer(fleet.each(seed, k * UNIT / max(others, 1), derive(task.key, "spare")))]
@@ -157,7 +158,7 @@ def disturb(partition: Partition, head: Linear, key: int, first: int, count: int
         product = block.features @ columns
         with one_thread():
             outputs = product[:, : len(flat)].T.contiguous().add_(bias).view(1 + count, classes, -1)
-            sizes = size_of_change(outputs[0], outputs[1:])
+            sizes = size_of_change(outputs[0], outputs[1:], head.link)
             finite = torch.isfinite(outputs[0]).all(0)[: block.n]
         own = slice(done, done + block.n)
         refuse_broken(state.ids[own], finite.cpu().numpy())
@@ -166,13 +167,19 @@ def disturb(partition: Partition, head: Linear, key: int, first: int, count: int
     return np.stack([np.bincount(sizes, minlength=SIZES + 1) for sizes in state.sizes])
 
 
-def size_of_change(logits: torch.Tensor, speeds: torch.Tensor) -> torch.Tensor:
-    """The first size at which the largest of logits [C, n] is overtaken, uint8 [J, n]; SIZES if it never is. They grow
-    by `speeds` [J, C, n], which are overwritten, times the size. For one thread."""
-    top, predicted = logits.max(0)
-    near = 1 / (top - logits).clamp_min(torch.finfo(logits.dtype).tiny)
-    near.scatter_(0, predicted[None], 0.0)
-    speeds -= speeds.gather(1, predicted.expand(len(speeds), 1, -1))
+def size_of_change(outputs: torch.Tensor, speeds: torch.Tensor, link: Link) -> torch.Tensor:
+    """The first size at which another is predicted from outputs [C, n], uint8 [J, n]: the largest is overtaken, or one
+    of several labels changes sides; SIZES if that never is. They grow by `speeds` [J, C, n], which are overwritten,
+    times the size. For one thread."""
+    least = torch.finfo(outputs.dtype).tiny
+    if link == "sigmoid":
+        near = 1 / outputs.abs().clamp_min(least)
+        near[outputs >= 0] *= -1
+    else:
+        top, predicted = outputs.max(0)
+        near = 1 / (top - outputs).clamp_min(least)
+        near.scatter_(0, predicted[None], 0.0)
+        speeds -= speeds.gather(1, predicted.expand(len(speeds), 1, -1))
     inverse = speeds.mul_(near).amax(1).clamp_min_(0.0)  # of how far it takes; 0 where it never happens
     steps = (inverse.log10_() + DECADES[0]).mul_(-STEPS).ceil_()
     return steps.clamp_(0, SIZES).byte()

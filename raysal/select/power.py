@@ -12,7 +12,7 @@ from pydantic import Field
 from raysal.fleet import Fleet, Partition
 from raysal.rng import item_uniform
 from raysal.select.base import Picks, Task, refuse_broken
-from raysal.select.drawn import information, posterior_draws
+from raysal.select.drawn import Draws, Spread, doubt_of, information
 from raysal.select.ranked import head_values, merged
 from raysal.sweep import SCORES, Belief
 from raysal.sweep.best import best_of
@@ -47,7 +47,8 @@ class PowerBald:
     """PowerMargin with mutual information for the score (Kirsch et al., TMLR 2023; BALD: Houlsby et al., 2011).
 
     I = H(mean p) - mean H(p) over `draws` of the head from its posterior, whatever its structure, the same draws for
-    every item. Large where the head's own uncertainty, not the noise of the labels, decides the class.
+    every item; with several labels at once the sum over them, and of numbers log(1 + v / noise) / 2, exactly. Large
+    where the head's own uncertainty, not the noise of the labels, decides the class.
 
     Needs a head with a posterior; O(n draws C d) and one round trip whose argument holds draws C (d + 1) numbers;
     memory 40 bytes a row. picks(k) is a prefix of picks(k + 1). Items without information come last, drawn uniformly.
@@ -62,8 +63,7 @@ class PowerBald:
         return True
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        task.linear()  # refuses heads that do not choose between classes
-        parts = fleet.each(draw_by_information, posterior_draws(task, self.draws), self.beta, task.key, k)
+        parts = fleet.each(draw_by_information, doubt_of(task, self.draws), self.beta, task.key, k)
         return drawn(parts, k, "information")
 
 
@@ -101,8 +101,8 @@ def draw_by_margin(partition: Partition, belief: Belief, beta: float, key: int, 
 
 
 def draw_by_information(
-    partition: Partition, draws: NDArray[np.float64], beta: float, key: int, k: int
+    partition: Partition, doubt: Draws | Spread, beta: float, key: int, k: int
 ) -> tuple[Ranked, Ranked]:
-    """What `noisy_top` finds among the candidates here, by mutual information over draws [T, C, D]."""
+    """What `noisy_top` finds among the candidates here, by mutual information."""
     rows = partition.candidates()
-    return noisy_top(information(partition, draws, rows), partition.ids[rows], beta, key, k)
+    return noisy_top(information(partition, doubt, rows), partition.ids[rows], beta, key, k)

@@ -23,10 +23,20 @@ def posterior_draws(head, count: int, key: int) -> Floats:
     return head.posterior.draws(head.mean, noise) / head.temperature
 
 
+def drawn_outputs(x: NDArray[np.floating], draws: Floats) -> Floats:
+    """[n, T, C]"""
+    return np.einsum("nd,tcd->ntc", np.column_stack([x.astype(np.float64), np.ones(len(x))]), draws)
+
+
+def drawn_labels(x: NDArray[np.floating], draws: Floats) -> list[Floats]:
+    """For each of several labels [n, T, 2], that it is not there and that it is."""
+    there = 1 / (1 + np.exp(-drawn_outputs(x, draws)))
+    return [np.stack([1 - p, p], 2) for p in np.moveaxis(there, 2, 0)]
+
+
 def drawn_probabilities(x: NDArray[np.floating], draws: Floats) -> Floats:
     """[n, T, C]"""
-    rows = np.column_stack([x.astype(np.float64), np.ones(len(x))])
-    outputs = np.einsum("nd,tcd->ntc", rows, draws)
+    outputs = drawn_outputs(x, draws)
     powers = np.exp(outputs - outputs.max(2, keepdims=True))
     return powers / powers.sum(2, keepdims=True)
 
@@ -47,14 +57,14 @@ def joint_information(p: Floats, batch: list[int]) -> float:
     return joint - sum(entropy(p[item, t]) for item in batch for t in range(draws)) / draws
 
 
-def batch_bald(p: Floats, k: int) -> tuple[list[int], list[float]]:
-    """Rows, and what each adds to the joint information of those before."""
+def batch_bald(questions: list[Floats], k: int) -> tuple[list[int], list[float]]:
+    """Rows, and what each adds to the joint information of those before, summed over questions [n, T, answers]."""
     picks: list[int] = []
     gains: list[float] = []
     before = 0.0
     for _ in range(k):
-        left = [row for row in range(len(p)) if row not in picks]
-        joint = {row: joint_information(p, [*picks, row]) for row in left}
+        left = [row for row in range(len(questions[0])) if row not in picks]
+        joint = {row: sum(joint_information(p, [*picks, row]) for p in questions) for row in left}
         best = max(left, key=lambda row: (joint[row], -row))
         picks.append(best)
         gains.append(joint[best] - before)
@@ -82,17 +92,22 @@ def epig(p: Floats, targets: Floats) -> Floats:
 
 
 def least_disagree_metric(
-    x: NDArray[np.floating], weights: Floats, sizes: Floats, directions: Floats, patience: int
+    x: NDArray[np.floating], weights: Floats, sizes: Floats, directions: Floats, patience: int, labels: bool = False
 ) -> tuple[NDArray[np.int64], int]:
-    """(How many candidates change class under the disturbed head that changes fewest of them and this one too [n], the
-    directions tried), one head at a time; weights [C, D], directions [J, C, D] of their length."""
+    """(How many candidates change class, or set of labels, under the disturbed head that changes fewest of them and
+    this one too [n], the directions tried), one head at a time; weights [C, D], directions [J, C, D] of their length.
+    """
+
+    def predicted(outputs: Floats) -> NDArray[np.int64]:
+        return (outputs > 0).astype(np.int64) if labels else outputs.argmax(1)[:, None]
+
     rows = np.column_stack([x.astype(np.float64), np.ones(len(x))])
-    own = (rows @ weights.T).argmax(1)
+    own = predicted(rows @ weights.T)
     metric, quiet = np.full(len(x), len(x)), 0
     for tried, direction in enumerate(directions, 1):
         before = metric.copy()
         for size in sizes:
-            changed = (rows @ (weights + size * direction).T).argmax(1) != own
+            changed = (predicted(rows @ (weights + size * direction).T) != own).any(1)
             metric[changed] = np.minimum(metric[changed], changed.sum())
         quiet = 0 if (metric < before).any() else quiet + 1
         if quiet == patience:

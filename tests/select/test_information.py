@@ -16,6 +16,7 @@ from raysal.fleet.partition import Partition
 from raysal.rng import derive, item_uniform
 from raysal.select import SELECTORS, Task, joint, ldm, select
 from raysal.select.batch_bald import BatchBald
+from raysal.select.drawn import Draws
 from raysal.select.epig import Epig
 from raysal.select.joint import OfClasses, greedy
 from raysal.select.ldm import Ldm
@@ -66,6 +67,13 @@ def head_of(structure="shared", link="softmax", **fields):
     return replace(random_head(DIM, CLASSES), posterior=posterior_of(structure), link=link, **fields)
 
 
+every_kind = pytest.mark.parametrize("link", ["softmax", "sigmoid"])
+
+
+def questions(x, draws, link):
+    return slow.drawn_labels(x, draws) if link == "sigmoid" else [slow.drawn_probabilities(x, draws)]
+
+
 def number_head(structure="shared", noise=0.5):
     """One output that is a number."""
     head = make_head(np.random.default_rng(1).normal(size=(1, DIM)), np.zeros(1))
@@ -89,14 +97,14 @@ def covariance_of(x, head):
 
 
 @every_structure
-def test_batch_bald_is_the_greedy_joint_information(structure, rows, fleet, candidates):
-    given = task(head_of(structure, temperature=1.3))
+@every_kind
+def test_batch_bald_is_the_greedy_joint_information(structure, link, rows, fleet, candidates):
+    given = task(head_of(structure, link, temperature=1.3))
     few = candidates[::9]
     fleet.each(keep, few)
     selector = BatchBald(draws=20, configurations=81, fewest=0)
     picks = select(fleet, selector, given, 4)
-    p = slow.drawn_probabilities(rows[few], slow.posterior_draws(given.head, 20, 5))
-    wanted, gains = slow.batch_bald(p, 4)
+    wanted, gains = slow.batch_bald(questions(rows[few], slow.posterior_draws(given.head, 20, 5), link), 4)
     assert np.array_equal(picks.ids, few[wanted])
     np.testing.assert_allclose(picks.scores, gains, rtol=1e-8)
 
@@ -110,22 +118,22 @@ def test_sampled_configurations_estimate_the_sum_over_all():
     p = slow.drawn_probabilities(x, draws)
     batch = [3, 8, 1, 22, 14]
     exact = [slow.joint_information(p, [*batch, row]) - slow.joint_information(p, batch) for row in (0, 5, 9)]
-    found = OfClasses(x, head, draws, 4000, 0, 7)
-    few = OfClasses(x, head, draws, 9, 0, 7)
+    found = OfClasses(x, head, Draws(draws, head.link), 4000, 0, 7)
+    few = OfClasses(x, head, Draws(draws, head.link), 9, 0, 7)
     for row in batch:
         found.add(row)
         few.add(row)
-    assert not found.sampled
+    assert not found.questions[0].sampled
     np.testing.assert_allclose(found.gains(np.array([0, 5, 9])), exact, rtol=1e-9)
-    assert few.sampled
-    assert few.configurations == 40  # one of each draw
+    assert few.questions[0].sampled
+    assert len(few.questions[0]) == 40  # one of each draw
     estimates = []
     for key in range(60):
-        sampled = OfClasses(x, head, draws, 200, 0, key)
+        sampled = OfClasses(x, head, Draws(draws, head.link), 200, 0, key)
         for row in batch:
             sampled.add(row)
-        assert sampled.sampled
-        assert sampled.configurations == 200
+        assert sampled.questions[0].sampled
+        assert len(sampled.questions[0]) == 200
         estimates.append(sampled.gains(np.array([0, 5, 9])))
     spread = np.std(estimates, axis=0) / np.sqrt(60)
     assert (spread < 0.05 * np.array(exact)).all()
@@ -136,11 +144,14 @@ def test_what_is_sampled_does_not_depend_on_when_the_sampling_began():
     x = np.random.default_rng(0).normal(size=(9, DIM)).astype(np.float32)
     head = head_of()
     draws = slow.posterior_draws(head, 40, 1)
-    early, late = OfClasses(x, head, draws, 50, 0, 7), OfClasses(x, head, draws, 80, 0, 7)
+    early, late = (
+        OfClasses(x, head, Draws(draws, head.link), 50, 0, 7),
+        OfClasses(x, head, Draws(draws, head.link), 80, 0, 7),
+    )
     for row in (1, 4, 0, 5):
         early.add(row)
         late.add(row)
-    assert early.configurations == late.configurations == 80
+    assert len(early.questions[0]) == len(late.questions[0]) == 80
     assert np.array_equal(early.gains(np.arange(9)), late.gains(np.arange(9)))
 
 
@@ -150,11 +161,11 @@ def test_a_gain_does_not_depend_on_what_it_is_computed_with(monkeypatch):
     draws = slow.posterior_draws(head, 40, 1)
 
     def run():
-        found = OfClasses(x, head, draws, 400, 4, 7)
+        found = OfClasses(x, head, Draws(draws, head.link), 400, 4, 7)
         return greedy(found, 100, 30)
 
     picks, gains = run()
-    found = OfClasses(x, head, draws, 400, 4, 7)
+    found = OfClasses(x, head, Draws(draws, head.link), 400, 4, 7)
     found.add(4)
     whole = found.gains(np.arange(48))
     assert np.array_equal(whole, np.concatenate([found.gains(np.array([row])) for row in range(48)]))
@@ -211,30 +222,31 @@ def test_new_draws_go_on_where_the_first_have_nothing_left_to_say(rows, fleet, c
     assert whole.scores.sum() > np.log(30) > 0.97 * published.scores.sum()
 
 
-def test_new_draws_are_of_the_posterior_that_knows_the_picks(rows):
-    head = head_of()
-    found = OfClasses(rows, head, slow.posterior_draws(head, 30, 1), 200, 31, 7)
+@every_kind
+def test_new_draws_are_of_the_posterior_that_knows_the_picks(link, rows):
+    head = head_of(link=link)
+    found = OfClasses(rows, head, Draws(slow.posterior_draws(head, 30, 1), head.link), 200, 31, 7)
     assert found.add(5)
     assert found.add(9)
     known = np.array([*rows[5].astype(np.float64), 1.0]), np.array([*rows[9].astype(np.float64), 1.0])
     precision = np.linalg.inv(head.posterior.covariance) + sum(np.outer(row, row) for row in known)
     root = np.linalg.cholesky(np.linalg.inv(precision))
     told = replace(head, posterior=Shared(root=root))
-    many = [
-        slow.joint_information(slow.drawn_probabilities(rows[[40]], slow.posterior_draws(told, 30, key)), [0])
-        for key in range(60)
-    ]
-    again = OfClasses(rows, head, slow.posterior_draws(head, 30, 1), 200, 31, 8)
+
+    def own(head, draws, key):
+        return sum(
+            slow.joint_information(p, [0]) for p in questions(rows[[40]], slow.posterior_draws(head, draws, key), link)
+        )
+
+    many = [own(told, 30, key) for key in range(60)]
     mine = []
     for key in range(60):
-        again = OfClasses(rows, head, slow.posterior_draws(head, 30, 1), 200, 31, key)
+        again = OfClasses(rows, head, Draws(slow.posterior_draws(head, 30, 1), head.link), 200, 31, key)
         again.add(5)
         again.add(9)
         mine.append(again.gains(np.array([40]))[0])
     assert abs(np.mean(mine) - np.mean(many)) < 5 * np.std(mine) / np.sqrt(30)
-    assert np.mean(many) < 0.95 * slow.joint_information(
-        slow.drawn_probabilities(rows[[40]], slow.posterior_draws(head, 4000, 1)), [0]
-    )
+    assert np.mean(many) < 0.95 * own(head, 4000, 1)
 
 
 @every_structure
@@ -267,18 +279,32 @@ def test_beyond_the_limit_items_follow_by_their_own_information(rows, fleet, can
     assert set(picks.reasons[20:]) == {"adds nothing to the batch, first by its own information"}
 
 
+@pytest.mark.parametrize("link", ["softmax", "sigmoid", "identity"])
+def test_power_bald_draws_by_what_a_label_says_alone(link, rows, fleet, candidates):
+    head = number_head("diagonal") if link == "identity" else head_of("diagonal", link, temperature=1.3)
+    picks = select(fleet, SELECTORS["power_bald"](draws=12), task(head), 40)
+    x = rows[picks.ids]
+    if link == "identity":
+        wanted = np.log1p(head.variance(x)[:, 0] / head.noise) / 2
+    else:
+        several = questions(x, slow.posterior_draws(head, 12, 5), link)
+        wanted = [sum(slow.joint_information(p, [row]) for p in several) for row in range(40)]
+    found = np.exp(picks.scores + np.log(-np.log(item_uniform(5, picks.ids))))
+    np.testing.assert_allclose(found, wanted, rtol=1e-7)
+
+
 # -- EPIG ----------------------------------------------------------------------------------------------------
 
 
 @every_structure
-def test_epig_is_the_information_on_the_labels_of_targets(structure, rows, fleet, candidates):
-    given = task(head_of(structure, temperature=1.3))
+@every_kind
+def test_epig_is_the_information_on_the_labels_of_targets(structure, link, rows, fleet, candidates):
+    given = task(head_of(structure, link, temperature=1.3))
     picks = select(fleet, Epig(targets=20, draws=12), given, 30)
     draws = slow.posterior_draws(given.head, 12, 5)
     targets = candidates[np.argsort(item_uniform(derive(5, "targets"), candidates))[:20]]
-    wanted = slow.epig(
-        slow.drawn_probabilities(rows[candidates], draws), slow.drawn_probabilities(rows[targets], draws)
-    )
+    both = zip(questions(rows[candidates], draws, link), questions(rows[targets], draws, link), strict=True)
+    wanted = sum(slow.epig(*pair) for pair in both)
     noisy = 2 * np.log(wanted) - np.log(-np.log(item_uniform(5, candidates)))
     np.testing.assert_allclose(picks.scores, noisy[np.searchsorted(candidates, picks.ids)], atol=2e-4)
     np.testing.assert_allclose(picks.scores, np.sort(noisy)[::-1][:30], atol=2e-4)
@@ -316,15 +342,17 @@ def test_what_is_unlike_the_pool_is_worth_little_to_epig(rows, tmp_path):
 # -- LDM -----------------------------------------------------------------------------------------------------
 
 
+@every_kind
 @pytest.mark.parametrize(("patience", "tile"), [(10, 320), (1, 320), (1, 1)])
-def test_ldm_is_the_least_over_disturbed_heads(patience, tile, rows, fleet, candidates, monkeypatch):
+def test_ldm_is_the_least_over_disturbed_heads(link, patience, tile, rows, fleet, candidates, monkeypatch):
     monkeypatch.setattr(ldm, "COLUMNS", tile)
     few = candidates[::6]
     fleet.each(keep, few)
-    given = task(random_head(DIM, CLASSES))
-    directions = ldm.directions_of(given.linear(), derive(5, "directions"), 0, 60)
+    given = task(replace(random_head(DIM, CLASSES), link=link))
+    directions = ldm.directions_of(given.linear(several=True), derive(5, "directions"), 0, 60)
     sizes = 10.0 ** np.linspace(-5, 3, 81)
-    metric, tried = slow.least_disagree_metric(rows[few], given.head.mean, sizes, directions, patience)
+    several = link == "sigmoid"
+    metric, tried = slow.least_disagree_metric(rows[few], given.head.mean, sizes, directions, patience, several)
     assert (tried < 60) == (patience == 1)
     picks = select(fleet, Ldm(directions=60, patience=patience), given, 9)
     place = np.searchsorted(few, picks.ids)
@@ -397,17 +425,13 @@ def test_heads_that_leave_nothing_to_choose_by(name, kind, rows, fleet, candidat
         assert np.array_equal(picks.ids, candidates[np.argsort(item_uniform(key, candidates))[:20]])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_heads_of_several_labels_are_refused_by_name(name, fleet, candidates):
-    with pytest.raises(ConfigError, match="several labels at once"):
-        select(fleet, SELECTORS[name](), task(head_of(link="sigmoid")), 3)
-    if name == "ldm":
-        with pytest.raises(ConfigError, match="predicts numbers"):
-            select(fleet, Ldm(), task(number_head()), 3)
+def test_numbers_have_no_class_to_change(fleet, candidates):
+    with pytest.raises(ConfigError, match="predicts numbers"):
+        select(fleet, Ldm(), task(number_head()), 3)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("link", ["softmax", "identity"])
+@pytest.mark.parametrize("link", ["softmax", "sigmoid", "identity"])
 def test_a_vector_that_is_not_finite_is_named(name, link, fleet, candidates, monkeypatch):
     whole = Partition._fill
 
@@ -418,4 +442,4 @@ def test_a_vector_that_is_not_finite_is_named(name, link, fleet, candidates, mon
     monkeypatch.setattr(Partition, "_fill", spoilt)
     if (name, link) != ("ldm", "identity"):
         with pytest.raises(PoolError, match="item 77: its vector is not finite"):
-            select(fleet, SELECTORS[name](), task(head_of() if link == "softmax" else number_head()), 3)
+            select(fleet, SELECTORS[name](), task(number_head() if link == "identity" else head_of(link=link)), 3)
