@@ -167,10 +167,9 @@ class ServiceActor(PartitionActor):
         """The partition, and how many the service has."""
         return self._spec, self._count
 
-    def at_work(self) -> float:
-        """Seconds that the call now made has taken; 0 when there is none."""
-        since = self._host.since
-        return 0.0 if since is None else time.monotonic() - since
+    def quiet(self) -> float:
+        """Seconds since a call was last begun or ended."""
+        return time.monotonic() - self._host.since
 
 
 def start_named(spec: PartitionSpec, name: str, most: int, count: int) -> Any:
@@ -285,8 +284,7 @@ class RayFleet:
             pending[self._actors[i].apply.remote(*missing)] = i
 
         def replay(i: int, problem: str) -> None:
-            """Send everything to the process that replaces the one that died, with time to be placed
-            again."""
+            """Send everything to the process that replaces the one that died, with time to be placed again."""
             self._count_death(deaths, i, problem)
             send(i, 0)
             deadlines[i] += CREATION_TIMEOUT
@@ -317,7 +315,7 @@ class RayFleet:
             now = time.monotonic()
             for reference in silent:  # hung processes are invisible to Ray
                 i = pending[reference]
-                if deadlines[i] < now and (waiting := self._timeout - self._at_work(i)) > 0:
+                if deadlines[i] < now and (waiting := self._timeout - self._quiet(i)) > 0:
                     deadlines[i] = now + waiting
                 elif deadlines[i] < now:
                     del pending[reference]
@@ -333,15 +331,17 @@ class RayFleet:
         if deaths[i] >= ATTEMPTS:
             raise FleetError(i, f"{problem}; given up after {ATTEMPTS} attempts")
 
-    def _at_work(self, i: int) -> float:
-        """Seconds that what an actor computes now has taken, for this session or another that is first in the queue.
+    def _quiet(self, i: int) -> float:
+        """Seconds since an actor last began or ended a call, of this session or of another that is first in the queue.
 
-        Endless for an actor of our own, or one that does nothing or says nothing.
+        Endless for an actor of our own, or one that says nothing. 0 for one that died: its calls end by themselves.
         """
         if not self._session:
             return float("inf")
         try:
-            return float(ray.get(_watch(self._actors[i].at_work), timeout=REACH_TIMEOUT)) or float("inf")
+            return float(ray.get(_watch(self._actors[i].quiet), timeout=REACH_TIMEOUT))
+        except ray.exceptions.RayActorError:
+            return 0.0
         except ray.exceptions.RayError:
             return float("inf")
 

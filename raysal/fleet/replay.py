@@ -74,8 +74,8 @@ class Host:
         self._build = build
         self._most = most
         self._places: OrderedDict[str, _Place] = OrderedDict()
-        self.since: float | None = None
-        """`time.monotonic` when the call now made was begun; None when there is none."""
+        self.since = time.monotonic()
+        """`time.monotonic` when the call now made was begun, or else when the last one ended."""
 
     def run(self, program: int, first: int, calls: Sequence[Call], session: str = "") -> Done | Behind | Stale:
         """Make `calls`, the first of which is number `first` of `program`; those already made are skipped.
@@ -87,7 +87,7 @@ class Host:
         try:
             return self._run(self._place(session), program, first, calls)
         finally:
-            self.since = None
+            self.since = time.monotonic()
 
     def _run(self, place: _Place, program: int, first: int, calls: Sequence[Call]) -> Done | Behind | Stale:
         if program < place.program:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from fleet_calls import Tape, record
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysal.fleet.replay import Behind, Call, Done, Host
@@ -17,6 +18,7 @@ def refuse(tape: Tape) -> None:
     raise ValueError("no")
 
 
+@settings(deadline=None)
 @given(
     programs=st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=4),
     faults=st.lists(st.sampled_from(["restart", "restart after", "lost", "twice", "late", "none"]), max_size=60),
@@ -67,6 +69,17 @@ def test_calls_already_made_are_not_made_again():
 
 def test_a_new_host_asks_for_everything():
     assert Host(Tape).run(5, 3, [(record, (3,))]) == Behind(0)  # type: ignore[arg-type]
+
+
+def test_a_host_says_since_when_it_makes_a_call_or_none():
+    before = time.monotonic()
+    host = Host(Tape)  # type: ignore[arg-type]
+    (begun,) = host.run(0, 0, [(lambda tape: [host.since], ())]).result  # type: ignore[union-attr]
+    assert before <= begun < host.since <= time.monotonic()
+    ended = host.since
+    with pytest.raises(ValueError, match="no"):
+        host.run(0, 1, [(refuse, ())])
+    assert ended < host.since
 
 
 def test_a_failed_call_ends_the_program_until_a_new_one_begins():

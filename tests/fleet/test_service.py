@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import ray
 from conftest import make_pool, mixture
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import Outcome, labelled_of, local, random_head, run_program, small
 
@@ -99,10 +99,10 @@ def test_sessions_whose_calls_alternate_pick_what_each_would_alone(pool, shared)
     def live(session: int) -> None:
         def swap() -> None:
             turns[1 - session].release()
-            turns[session].acquire(timeout=20)
+            turns[session].acquire(timeout=300)
 
         with attach(shared, pool) as fleet:
-            turns[session].acquire(timeout=20)
+            turns[session].acquire(timeout=300)
             for round in range(2):
                 outcomes[session, round] = play(Interleaved(fleet, swap), session, round)
             for _ in range(100):  # nobody waits for one who has finished
@@ -195,26 +195,35 @@ def test_a_closed_session_is_forgotten_and_the_service_goes_on(pool, shared):
 
 
 def test_a_call_that_waits_for_another_session_is_not_taken_for_a_hang(pool, shared):
-    """0.7 s each in a queue of four, and a limit of 1 s a call."""
+    """A quarter of a second each in a queue of twelve, and a limit of 2 s a call."""
     before = process_of(shared, pool)
-    fleets = [attach(shared, pool, call_timeout=1.0) for _ in range(4)]
+    fleets = [attach(shared, pool, call_timeout=2.0) for _ in range(12)]
     results: list[Any] = []
     threads = [
-        threading.Thread(target=lambda fleet=fleet: results.append(fleet.each(calls.hand_on, 0.7))) for fleet in fleets
+        threading.Thread(target=lambda fleet=fleet: results.append(fleet.each(calls.hand_on, 0.25))) for fleet in fleets
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert results == [[1, 1]] * 4
+    assert results == [[1, 1]] * 12
     assert process_of(shared, pool) == before
     for fleet in fleets:
         fleet.close()
 
 
+def test_a_service_that_does_nothing_for_a_moment_or_starts_again_is_not_taken_to_hang(pool, shared, monkeypatch):
+    monkeypatch.setattr(ray_fleet, "REACH_TIMEOUT", 300.0)
+    with attach(shared, pool) as fleet:
+        victim = fleet.each(calls.process)[0]
+        assert fleet._quiet(0) < fleet._timeout
+        os.kill(victim, signal.SIGKILL)
+        assert fleet._quiet(0) < fleet._timeout
+
+
 def test_a_call_that_hangs_is_ended_by_whoever_waits_for_it(pool, shared, tmp_path):
     before = process_of(shared, pool)
-    with attach(shared, pool, call_timeout=1.0) as fleet, attach(shared, pool) as bystander:
+    with attach(shared, pool, call_timeout=3.0) as fleet, attach(shared, pool) as bystander:
         bystander.each(calls.count, 5)
         fleet.each(calls.count, 1)
         assert fleet.each(calls.hang_once, str(tmp_path), 2) == [12, 12]
@@ -335,6 +344,7 @@ def test_two_runs_on_one_service_get_the_batches_each_gets_alone(pool, shared, t
 # Without Ray: the host by itself.
 
 
+@settings(deadline=None)
 @given(
     schedule=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["call", "reset", "restart", "stale"]))),
     most=st.integers(1, 3),
