@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from raysal.config import FleetConfig
 from raysal.errors import ConfigError, FingerprintMismatch, FleetError
@@ -20,6 +20,9 @@ from raysal.fleet.partition import PartitionSpec
 from raysal.fleet.ray_fleet import RayFleet
 from raysal.fleet.replay import SESSIONS
 from raysal.pool import Pool
+
+ENDING_TIMEOUT = 60.0
+"""Seconds to wait until the names of a service that has ended are free."""
 
 
 def join(address: str | None = None) -> None:
@@ -83,7 +86,8 @@ def serve(specs: Sequence[PartitionSpec], name: str, *, most: int = SESSIONS) ->
     try:
         ray_fleet.await_ready(actors, specs)
     except BaseException:
-        ray_fleet.end(actor for spec, actor in zip(specs, actors, strict=True) if spec.index not in running)
+        started = {spec.index: actor for spec, actor in zip(specs, actors, strict=True) if spec.index not in running}
+        _end(name, started)
         raise
     return True
 
@@ -121,11 +125,16 @@ def stop(name: str) -> int:
     running = partitions_of(name)
     if not running:
         raise _no_service(name)
-    ray_fleet.end(running.values())
-    deadline = time.monotonic() + ray_fleet.REACH_TIMEOUT
-    while partitions_of(name) and time.monotonic() < deadline:  # a name is free a moment after its actor has gone
-        time.sleep(0.02)
+    _end(name, running)
     return len(running)
+
+
+def _end(name: str, actors: Mapping[int, object]) -> None:
+    """End partitions of a service, and wait for their names, which are free a moment after the actors have gone."""
+    ray_fleet.end(actors.values())
+    deadline = time.monotonic() + ENDING_TIMEOUT
+    while actors.keys() & partitions_of(name).keys() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def partitions_of(name: str) -> dict[int, object]:
