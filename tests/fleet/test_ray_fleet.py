@@ -86,9 +86,10 @@ def test_a_process_killed_inside_a_call_starts_over_from_the_first(fleet, tmp_pa
 def test_a_call_that_kills_its_process_each_time_is_given_up_by_name(fleet, monkeypatch):
     from raysal.fleet import ray_fleet
 
-    monkeypatch.setattr(ray_fleet, "ATTEMPTS", 2)
-    with pytest.raises(FleetError, match=r"partition 1: its process keeps dying .*given up after 2 attempts"):
-        fleet.each(calls.die)
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_fleet, "ATTEMPTS", 2)
+        with pytest.raises(FleetError, match=r"partition 1: its process keeps dying .*given up after 2 attempts"):
+            fleet.each(calls.die)
     fleet.reset()
     assert fleet.each(calls.count, 1) == [1, 1]
 
@@ -96,7 +97,7 @@ def test_a_call_that_kills_its_process_each_time_is_given_up_by_name(fleet, monk
 def test_a_call_that_hangs_is_made_again_elsewhere(pool, tmp_path):
     from raysal.fleet.ray_fleet import RayFleet
 
-    with RayFleet(plan_partitions(pool, 2), call_timeout=1.0) as fleet:
+    with RayFleet(plan_partitions(pool, 2), call_timeout=3.0) as fleet:
         before = fleet.each(calls.process)
         fleet.each(calls.count, 1)
         assert fleet.each(calls.hang_once, str(tmp_path), 2) == [12, 12]
