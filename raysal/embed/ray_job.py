@@ -206,9 +206,9 @@ def _share(workers: int, threads: int, gpus: int, most: int) -> tuple[int, int]:
 
 
 def _no_room(count: int, threads: int, gpus: int) -> ConfigError:
-    names = ("CPU", "GPU", "memory")
-    have = {name: value for name, value in ray.available_resources().items() if name in names}
     need = {"CPU": threads, **({"GPU": gpus} if gpus else {})}
+    free = ray.available_resources()  # without what is used up
+    have = {name: free.get(name, 0.0) for name in (*need, "memory")}
     return ConfigError(
         "embed.workers",
         f"none of {count} workers could start in {START_SECONDS:.0f} s; each asks for {need}, available are {have}",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from small_sources import pictures
 from test_job import contents, quarantined
 from tiny_models import Deadly
@@ -95,3 +96,18 @@ def test_a_job_that_finds_no_room_says_what_it_asked_for(tmp_path: Path, monkeyp
     monkeypatch.setattr(ray_job, "START_SECONDS", 0.5)
     with pytest.raises(ConfigError, match=r"each asks for \{'CPU': 999\}, available are .*'CPU'"):
         embed(pictures(), Torch(arg="tiny_models:weighted", size=8), tmp_path / "p", backend="ray", threads=999)
+
+
+def test_what_others_have_used_up_is_said_too() -> None:
+    class Holder:
+        def hold(self) -> None: ...
+
+    cpus = ray.cluster_resources()["CPU"]
+    holder = ray.remote(Holder).options(num_cpus=cpus).remote()
+    ray.get(holder.hold.remote())
+    try:
+        while ray.available_resources().get("CPU"):  # until word of it has come round
+            pass
+        assert "each asks for {'CPU': 1}, available are {'CPU': 0.0" in ray_job._no_room(2, 1, 0).problem
+    finally:
+        ray.kill(holder)
