@@ -96,8 +96,10 @@ class EventLog:
             RunError: it cannot be opened or made.
         """
         self.path, self.tip, self._digest = path, 0, b""
+        journal = path.with_name(path.name + "-journal")
+        leftover = journal.exists()  # before the log: somebody may make it now, and begin to write to it
         if not path.exists():
-            self._refuse_leftovers(create)
+            self._refuse(journal.name if leftover else "", create)
             with self._errors():
                 self._create()
         elif path.is_file() and path.stat().st_size == 0:
@@ -113,12 +115,12 @@ class EventLog:
                 self._db.close()
                 raise
 
-    def _refuse_leftovers(self, create: bool) -> None:
-        journal = self.path.with_name(self.path.name + "-journal")
+    def _refuse(self, leftover: str, create: bool) -> None:
+        """Raises if a log must not be made here; `leftover` is the journal of one that is missing."""
         if not create:
             raise Damaged(self.path, "the file is missing", RESTORE)
-        if journal.exists():  # SQLite would roll it back into the new file
-            raise Damaged(self.path, f"the file is missing, but {journal.name} is there", RESTORE)
+        if leftover:  # SQLite would roll it back into the new file
+            raise Damaged(self.path, f"the file is missing, but {leftover} is there", RESTORE)
         if not self.path.parent.is_dir():
             raise RunError(self.path, "its directory does not exist", f"make {self.path.parent}")
 

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from raysal.errors import Damaged, RunError
 from raysal.label import Ledger
+from raysal.label.events import Draft
 from raysal.types import Label
 
 
@@ -213,6 +215,28 @@ def test_a_ledger_that_somebody_else_makes_meanwhile_is_kept(tmp_path, monkeypat
     with Ledger(path) as ledger:
         assert ledger.excluded().tolist() == [1]
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_journal_of_somebody_who_makes_the_ledger_meanwhile_and_writes_is_no_leftover(tmp_path, monkeypatch):
+    path = tmp_path / "ledger.sqlite"
+    exists, others = Path.exists, []
+
+    def late(self, **options):
+        found = exists(self, **options)
+        if self == path and not others:
+            others.append(None)
+            others[0] = Ledger(path)
+            others[0]._log._db.execute("BEGIN IMMEDIATE")
+            others[0]._log.append([Draft(1, "k1", "skipped")])
+            assert exists(tmp_path / "ledger.sqlite-journal")
+        return found
+
+    monkeypatch.setattr(Path, "exists", late)
+    with Ledger(path) as ledger:
+        assert ledger.excluded().tolist() == []
+        others[0]._log._db.execute("COMMIT")
+        assert ledger.excluded().tolist() == [1]
+    others[0].close()
 
 
 APPENDER = """
