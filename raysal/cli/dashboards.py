@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import ipaddress
 import socket
 import urllib.error
@@ -73,7 +74,7 @@ def own_addresses() -> list[str]:
     return sorted(address for address in found if not ipaddress.ip_address(address.split("%")[0]).is_loopback)
 
 
-def probe_dashboard(host: str, port: int, seconds: float = 1.0) -> Literal["open", "closed"] | None:
+def probe_dashboard(host: str, port: int, seconds: float = 10.0) -> Literal["open", "closed"] | None:
     """`open`: a Ray dashboard answers there without a token; `closed`: it wants one; None: there is none."""
     netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -83,5 +84,5 @@ def probe_dashboard(host: str, port: int, seconds: float = 1.0) -> Literal["open
     except urllib.error.HTTPError as error:
         with error:
             return "closed" if error.code in (401, 403) else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):  # also what listens there and speaks something else
         return None

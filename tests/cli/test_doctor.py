@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
 from cli_tools import cli
@@ -68,6 +69,22 @@ def test_a_dashboard_without_a_token_is_told_from_one_with_it() -> None:
         assert dashboards.probe_dashboard("127.0.0.1", port) == "closed"
     with dashboard(body=b"something else") as port:
         assert dashboards.probe_dashboard("127.0.0.1", port) is None
+
+
+def test_what_speaks_something_else_is_no_dashboard() -> None:
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(b"SSH-2.0-something\r\n")
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            assert dashboards.probe_dashboard("127.0.0.1", server.server_address[1]) is None
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_own_addresses_are_those_others_can_reach() -> None:
