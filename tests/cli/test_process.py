@@ -37,7 +37,7 @@ def build():
 def waiting():
     print("ready", file=sys.stderr, flush=True)
     import time
-    time.sleep(60)
+    time.sleep(300)
 """
 
 
@@ -153,7 +153,7 @@ def test_interrupted_with_a_line_on_how_to_go_on(home: Path) -> None:
         assert running.stderr is not None
         assert running.stderr.readline() == "ready\n"
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=60)
+        out, err = running.communicate(timeout=300)
     assert running.returncode == 130
     assert err.count("\n") == 1
     assert "run the same command again" in err

@@ -201,8 +201,13 @@ import sys
 from raysal.embed.custom import Torch
 from raysal.embed.job import embed
 from small_sources import pictures
-embed(pictures(), Torch(arg="tiny_models:weighted", size=8), sys.argv[1], chunk_rows=8, threads=1,
-      progress=lambda done, total: print(done, flush=True))
+
+def progress(done, total):
+    print(done, flush=True)
+    if done >= 120:
+        sys.stdin.read()  # until it is killed, however late that is
+
+embed(pictures(), Torch(arg="tiny_models:weighted", size=8), sys.argv[1], chunk_rows=8, threads=1, progress=progress)
 """
 
 
@@ -214,6 +219,7 @@ def test_a_job_killed_while_it_works_ends_with_the_same_bytes(tmp_path: Path) ->
     with subprocess.Popen(
         [sys.executable, "-c", RUNNING, str(out)],
         env={"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as child:
