@@ -107,8 +107,7 @@ class Fitter(ABC):
         context: Context = NOTHING,
     ) -> Head:
         """See `Trainer.fit`."""
-        check_names(sorted(classes), self.link, "classes")
-        names = (VALUE,) if self.link == "identity" else tuple(sorted(set(classes)))
+        names = names_of(classes, self.link)
         evidence = evidence_to_fit(features, labels, weights, names, self.link)
         with threads_for(len(evidence), evidence.features.shape[1], len(names)):
             learnt = self.learn(evidence, names, seed, context)
@@ -129,6 +128,16 @@ class Fitter(ABC):
             noise=learnt.noise,
             lens=learnt.lens,
         )
+
+
+def names_of(classes: Sequence[str], link: Link) -> tuple[str, ...]:
+    """The names of a head's outputs, for these classes.
+
+    Raises:
+        ConfigError: one cannot be the name of a class.
+    """
+    check_names(sorted(classes), link, "classes")
+    return (VALUE,) if link == "identity" else tuple(sorted(set(classes)))
 
 
 def wanted_sample(trainer: Trainer) -> int:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, RaysalError, UserError
-from raysal.update.base import NOTHING, Context
+from raysal.update.base import NOTHING, Context, names_of
 from raysal.update.evidence import Answer, evidence_to_fit, mean_square
 from raysal.update.head import Head
-from raysal.update.likelihood import Weighting
+from raysal.update.likelihood import Link, Weighting
 from raysal.update.logistic import Logistic
+from raysal.update.multi_label import MultiLabel
 
 FOR_EXAMPLE = "for example custom:my_module:fit"
 
@@ -35,6 +36,10 @@ class Custom:
     - a `Head` of these classes, in any order. What it says of posterior, prior and temperature stays; encoder,
       version and counts of labels are filled in.
 
+    `link` says what labels are: one class of several (`softmax`), several at once (`sigmoid`, texts like "a|b"; the
+    posterior around weights is then that of `MultiLabel`), or numbers (`identity`, of the one class `value`, where it
+    must return a `Head`, as weights alone do not say how far labels lie from them).
+
     It must return the same for the same arguments: rounds are made again from the labels. The module is imported when
     the first fit is due; Python must find it, so install it or name its folder in PYTHONPATH.
 
@@ -45,6 +50,7 @@ class Custom:
 
     arg: str
     """MODULE:CALLABLE"""
+    link: Link = "softmax"
     l2: float = 1e-2
     structure: Literal["diagonal", "full", "kronecker", "shared"] = "shared"
     curvature: Weighting = "gaussian"
@@ -57,11 +63,14 @@ class Custom:
             raise ConfigError("update.trainer", f"{self.arg!r} is not MODULE:CALLABLE", FOR_EXAMPLE)
         if self.sample < 0:
             raise ConfigError("update.trainer.sample", f"{self.sample} is below 0")
+        if self.link not in get_args(Link):
+            raise ConfigError("update.trainer.link", f"unknown {self.link!r}", f"use {', '.join(get_args(Link))}")
         self._around  # noqa: B018  # it checks the other fields
 
     @property
     def _around(self) -> Logistic:
-        return Logistic(l2=self.l2, structure=self.structure, curvature=self.curvature)
+        around = MultiLabel if self.link == "sigmoid" else Logistic
+        return around(l2=self.l2, structure=self.structure, curvature=self.curvature)
 
     def fit(
         self,
@@ -77,8 +86,8 @@ class Custom:
         context: Context = NOTHING,
     ) -> Head:
         """See `Trainer.fit`."""
-        names = tuple(sorted(set(classes)))
-        evidence = evidence_to_fit(features, labels, weights, names)
+        names = names_of(classes, self.link)
+        evidence = evidence_to_fit(features, labels, weights, names, self.link)
         made = self._made(
             evidence.features.copy(),
             list(labels),
@@ -91,6 +100,8 @@ class Custom:
         if isinstance(made, Head):
             self._check(made, names, dim)
             head = made
+        elif self.link == "identity":
+            raise self._wrong(f"returned {type(made).__name__} for labels that are numbers, not a Head")
         else:
             mean = self._mean(made, names, dim)
             mass = float(evidence.weights.sum()) * mean_square(evidence)
@@ -106,6 +117,7 @@ class Custom:
                 labels_seen=0,
                 fitted_on=0,
                 ledger_seq=ledger_seq,
+                link=self.link,
             )
         seen = len(evidence)
         return replace(head, encoder=encoder, version=version, labels_seen=seen, fitted_on=seen, ledger_seq=ledger_seq)
@@ -163,8 +175,8 @@ class Custom:
             raise self._wrong(f"returned a head of the classes {list(head.classes)[:5]}, expected {list(names)[:5]}")
         if head.pool_dim != dim:
             raise self._wrong(f"returned a head for vectors of {head.pool_dim} numbers, expected {dim}")
-        if head.link != "softmax":
-            raise self._wrong(f"returned a head with the link {head.link!r}, expected softmax")
+        if head.link != self.link:
+            raise self._wrong(f"returned a head with the link {head.link!r}, expected {self.link!r}")
 
     def _wrong(self, problem: str) -> UserError:
         return ConfigError(f"custom:{self.arg}", problem, "see Custom for what it is to return")

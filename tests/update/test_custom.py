@@ -11,6 +11,7 @@ from raysal.config import Choice, choice
 from raysal.errors import ConfigError, LabelError
 from raysal.session import Session
 from raysal.update import TRAINERS, Custom, Head, Logistic, update
+from raysal.update.posterior import Diagonal
 
 RECORD = {"encoder": "e", "version": 4, "ledger_seq": 9, "seed": 5}
 
@@ -65,6 +66,35 @@ def test_a_head_keeps_what_it_says_and_gets_the_record() -> None:
     assert (head.encoder, head.version, head.ledger_seq, head.labels_seen, head.fitted_on) == ("e", 4, 9, 40, 40)
 
 
+def test_several_labels_at_once_and_numbers_reach_it_by_its_link(tmp_path: Path) -> None:
+    vectors, _ = mixture(200, 6)
+    texts = ["|".join(np.array(["a", "b", "c"])[row[:3] > 0]) or "-" for row in vectors]
+    numbers = [f"{row[0] - 2 * row[1]:.4f}" for row in vectors]
+    keys = [f"item-{i:06d}" for i in range(200)]
+    heads = {}
+    for name, link, labels in (("each_label", "sigmoid", texts), ("a_number", "identity", numbers)):
+        make_pool(tmp_path / link, vectors, chunk_rows=64, labels=labels)
+        trainer = {"name": f"custom:user_trainers:{name}", "link": link, "structure": "diagonal"}
+        update = {"mode": "laplace", "retrain_share": 9.0, "trainer": trainer}
+        select = {"name": "top_score", "score": "epistemic_variance"}
+        with Session(tmp_path / name, tmp_path / link, update=update, select=select, seed=3) as session:
+            session.tell(dict(zip(keys[:60], labels[:60], strict=True)))
+            session.query(5)
+            session.tell(dict(zip(keys[60:70], labels[60:70], strict=True)))
+            session.query(5)
+            assert session.record(1)["decision"].startswith("updated")
+            heads[link] = session.head
+    p = heads["sigmoid"].probabilities(vectors[70:]) > 0.5
+    assert heads["sigmoid"].classes == ("a", "b", "c")
+    assert isinstance(heads["sigmoid"].posterior, Diagonal)
+    assert (p == (vectors[70:, :3] > 0)).mean() > 0.8
+    values = heads["identity"].probabilities(vectors[70:])[:, 0]
+    assert np.abs(values - np.array(numbers[70:], float)).max() < 0.1
+    custom = Custom(arg="user_trainers:centroids", link="identity")
+    with pytest.raises(ConfigError, match="returned tuple for labels that are numbers, not a Head"):
+        custom.fit(vectors, numbers, None, classes=[], **RECORD)
+
+
 def test_updates_go_on_from_it() -> None:
     features, labels = data()
     more, told = data(55)
@@ -87,7 +117,7 @@ def test_updates_go_on_from_it() -> None:
         ("a_bug", "fails on 40 labels .KeyError: 'weight'"),
         ("NOT_CALLABLE", "fails on 40 labels .TypeError"),
         ("missing", "has no attribute 'missing'"),
-        ("numbers", "the link 'sigmoid', expected softmax"),
+        ("numbers", "the link 'sigmoid', expected 'softmax'"),
         ("narrow", "vectors of 2 numbers, expected 4"),
         ("others", r"classes \['class-0', 'class-1', 'class-2'\], expected \['c0', 'c1', 'c2'\]"),
     ],
@@ -118,7 +148,9 @@ def test_it_needs_a_module_and_a_callable(name: str) -> None:
         choice(name).build("update.trainer", TRAINERS)
 
 
-@pytest.mark.parametrize(("field", "value"), [("l2", 0.0), ("structure", "x"), ("curvature", "x"), ("sample", -1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("l2", 0.0), ("structure", "x"), ("curvature", "x"), ("sample", -1), ("link", "x")]
+)
 def test_its_fields_are_checked(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=field):
         Custom(arg="a:b", **{field: value})

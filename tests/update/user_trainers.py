@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from raysal.update import Context, Head, Logistic
+from raysal.update.regression import Regression
 
 CONTEXTS: list[Context] = []
 """What `remembering` was told, call by call."""
@@ -35,6 +36,17 @@ def a_head(features, labels, weights, *, classes, seed, context):
     )
     back = head.mean[::-1]
     return replace(head, classes=head.classes[::-1], mean=back, linearised_at=back, temperature=2.0)
+
+
+def each_label(features, labels, weights, *, classes, seed, context):
+    """For every label, towards the items that have it and away from the others."""
+    has = np.array([[name in label.split("|") for name in classes] for label in labels]) * 2.0 - 1.0
+    return (has * weights[:, None]).T @ features / len(features), has.mean(axis=0)
+
+
+def a_number(features, labels, weights, *, classes, seed, context):
+    fields = {"encoder": "", "version": 0, "ledger_seq": 0}
+    return Regression(prior=0.5, noise=0.1).fit(features, labels, weights, classes=classes, seed=seed, **fields)
 
 
 def numbers(features, labels, weights, *, classes, seed, context):
