@@ -233,8 +233,8 @@ def draw_curves(records: Sequence[Record]) -> tuple[float, float, Callable[[Any]
             seeds = groups[names[place]]
             difference = paired(seeds, control, last("accuracy"))
             said = verdict(difference)
-            _line(axes, control, MUTED, CONTROL, linestyle=(0, (4, 2)))
-            _line(axes, seeds, COLOURS[said], LEGEND[said])
+            draw_line(axes, control, MUTED, CONTROL, linestyle=(0, (4, 2)))
+            draw_line(axes, seeds, COLOURS[said], LEGEND[said])
             axes.set_title(names[place].replace(":", "\n", 1), color=INK, fontweight="bold")
             axes.text(
                 0.97,
@@ -264,7 +264,7 @@ def draw_curves(records: Sequence[Record]) -> tuple[float, float, Callable[[Any]
     return 2.7 * COLUMNS, 0.9 + 1.9 * lines, draw
 
 
-def _line(axes: Any, seeds: Mapping[int, Record], colour: str, name: str, **style: Any) -> None:
+def draw_line(axes: Any, seeds: Mapping[int, Record], colour: str, name: str, **style: Any) -> None:
     """A mean curve and the band of its interval."""
     labels, mean = mean_curve(seeds)
     axes.plot(labels, mean, color=colour, linewidth=1.8, label=name, **style)

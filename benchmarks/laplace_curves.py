@@ -1,7 +1,7 @@
 """Does a head that is updated between fits choose as well as one that is fitted anew each round, and what does it save?
 
     python -m benchmarks.laplace curves --out DIR [--seeds 5] [--jobs 2] [--quick]
-    python -m benchmarks.laplace curves --out DIR --tables
+    python -m benchmarks.laplace curves --out DIR --tables [--plot docs/updates]
 
 Whole sessions on Fashion-MNIST, as `benchmarks.label_efficiency` has it: EfficientNet-Lite0 vectors of 60,000 training
 images to choose from, no narrowing, 100 labels drawn uniformly, the same for all, then batches of 50; the 10,000 test
@@ -27,13 +27,15 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.efficiency_data import load, lowest, make_pool
-from benchmarks.efficiency_tables import average, last, mean_and_interval, paired
+from benchmarks.efficiency_tables import average, draw_line, last, mean_and_interval, mean_curve, paired
+from benchmarks.figures import save_figure
 from benchmarks.jobs import record_of, run_all
 from benchmarks.machine import describe
 from raysal.pool import Pool
@@ -50,6 +52,13 @@ STRATEGIES = {"badge": "badge", "margin": "top_score", "bait": "bait"}
 REVEALED = ("margin",)
 """Strategies with the variant `reveal`."""
 BASE = "retrain"
+COLOURS = {
+    "retrain": "#222222",
+    "laplace-1": "#2a7f9e",
+    "laplace-5": "#c1440e",
+    "laplace-10": "#8a5fa8",
+    "reveal": "#5b8c3a",
+}
 
 Record = Mapping[str, Any]
 
@@ -160,13 +169,19 @@ def jobs_of(given: argparse.Namespace) -> list[Job]:
     ]
 
 
-def rows_of(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """A row for each strategy and variant, in their order."""
+def by_variant(records: Sequence[Record]) -> dict[tuple[str, str], dict[int, Record]]:
+    """Records of each (strategy, variant) by seed, in their order."""
     groups: dict[tuple[str, str], dict[int, Record]] = defaultdict(dict)
     for record in records:
         settings = record["settings"]
         groups[settings["strategy"], settings["variant"]][settings["seed"]] = record
+    return groups
+
+
+def rows_of(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """A row for each strategy and variant, in their order."""
     rows = []
+    groups = by_variant(records)
     for (strategy, variant), seeds in groups.items():
         base = groups.get((strategy, BASE), {})
         rows.append(
@@ -217,6 +232,34 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def draw(records: Sequence[Record], figure: Any) -> None:
+    """A column for each strategy: accuracy against labels, and below it what each variant is off from a new fit each
+    round, seed by seed, with 95 % intervals."""
+    from matplotlib.ticker import FuncFormatter
+
+    groups = by_variant(records)
+    strategies = list(dict.fromkeys(strategy for strategy, _ in groups))
+    panels = figure.subplots(2, len(strategies), sharex=True, sharey="row", squeeze=False)
+    for (above, below), strategy in zip(panels.T, strategies, strict=True):
+        base = groups[strategy, BASE]
+        for variant, colour in COLOURS.items():
+            seeds = groups.get((strategy, variant))
+            if seeds is None:
+                continue
+            above.plot(*mean_curve(seeds), color=colour, linewidth=1.6, label=variant)
+            both = seeds.keys() & base.keys()
+            apart = {seed: np.subtract(seeds[seed]["accuracy"], base[seed]["accuracy"]) for seed in both}
+            draw_line(below, {seed: {**seeds[seed], "accuracy": apart[seed]} for seed in both}, colour, variant)
+        above.set_title(f"{strategy} ({len(base)} seeds)", fontweight="bold")
+        below.set_xlabel("labels")
+    panels[0, 0].set_ylabel("accuracy on the test images")
+    panels[1, 0].set_ylabel("- retrain, points")
+    panels[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    panels[1, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.1f}"))
+    handles = {line.get_label(): line for axes in panels[0] for line in axes.get_lines()}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=len(handles))
+
+
 def percent(value: tuple[float, float | None] | None, sign: str = "") -> str:
     """Mean and interval in percent."""
     if value is None:
@@ -238,6 +281,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=14)
     parser.add_argument("--quick", action="store_true", help="two seeds of margin and badge, 7 rounds of 10")
     parser.add_argument("--tables", action="store_true", help="run nothing, tabulate the records there are")
+    parser.add_argument("--plot", type=Path, metavar="STEM", help="write STEM.png and STEM.svg")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     if given.quick:
@@ -246,7 +290,10 @@ def main() -> None:
         make_pool(given.pool)
     jobs = jobs_of(given)
     failed = 0 if given.tables else run_all(jobs, run_job, given.jobs)
-    rows = rows_of([record for job in jobs if (record := record_of(job)) is not None])
+    records = [record for job in jobs if (record := record_of(job)) is not None]
+    rows = rows_of(records)
+    if given.plot is not None:
+        save_figure(given.plot, partial(draw, records), 1.2 + 2.9 * len(given.strategies), 6)
     print(json.dumps({"machine": describe(), "rows": rows}) if given.json else f"{describe()}\n\n{markdown(rows)}")
     sys.exit(1 if failed else 0)
 
