@@ -60,7 +60,10 @@ def make_pool_export(path: Path) -> None:
     [(0, "stage"), (100, "stage"), (700, "stage"), (1000, "stage"), (0, "record"), (300, "record"), (1000, "export")],
 )
 def test_a_full_disk_is_an_error_that_leaves_nothing_and_loses_nothing(tmp_path: Path, limit: int, what: str) -> None:
-    child = multiprocessing.get_context("fork").Process(target=_limited, args=(limit, tmp_path / "pool", what))
+    # Not forked from this process: it may have threads of Ray's, whose locks would be held in the child for ever.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["raysal.run", "torch._dynamo", "sklearn.cluster"])  # as test_session has it
+    child = context.Process(target=_limited, args=(limit, tmp_path / "pool", what))
     child.start()
     child.join()
     assert child.exitcode == 0
