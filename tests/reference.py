@@ -216,8 +216,12 @@ def coreset(x: NDArray[np.floating], ids: Ids, labelled: NDArray[np.floating], k
     return ids[picked], np.array(gaps)
 
 
-def gradient_embeddings(x: NDArray[np.floating], weight: Floats, bias: Floats) -> Floats:
-    """Dense gradients [n, C * d] of the loss at the predicted class, by the last layer's weights."""
+def gradient_embeddings(x: NDArray[np.floating], weight: Floats, bias: Floats, link: str = "softmax") -> Floats:
+    """Dense gradients [n, C * d] of the loss at what is predicted, by the last layer's weights."""
+    if link == "sigmoid":
+        outputs = x.astype(np.float64) @ weight.T + bias
+        r = np.where(outputs > 0, 1 / (1 + np.exp(outputs)), -1 / (1 + np.exp(-outputs)))
+        return np.einsum("nc,nd->ncd", r, x.astype(np.float64)).reshape(len(x), -1)
     p = probabilities(x, weight, bias)
     r = -p
     for row in range(len(p)):

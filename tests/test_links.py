@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 from conftest import make_pool, mixture
 from programs import Outcome, local, run_program, small
 
@@ -123,7 +124,7 @@ def known() -> dict[Link, tuple[LabelledVectors, Head]]:
 VECTORS_ALONE = ("coreset", "kmeans_plus_plus", "lcmd", "max_herding", "probcover", "random", "typiclust")
 INFORMED = ("batch_bald", "epig", "power_bald")
 WORKS = {
-    "sigmoid": (*VECTORS_ALONE, *INFORMED, "ldm", "power_margin", "top_score"),
+    "sigmoid": (*VECTORS_ALONE, *INFORMED, "badge", "clue", "ldm", "pcoreset", "power_margin", "top_score"),
     "identity": (*VECTORS_ALONE, *INFORMED),
 }
 
@@ -189,6 +190,16 @@ def test_with_several_labels_margin_is_the_mean_over_them(pool: Pool, known) -> 
     ).picks  # type: ignore[call-arg]
     lowest = 30 + np.argsort(-item_uniform(8, np.arange(30, N)))[:20]  # without the score only the noise is left
     assert drawn.ids.tolist() == lowest.tolist()
+
+
+def test_with_several_labels_badge_is_the_race_over_their_gradients(pool: Pool, known) -> None:
+    labelled, head = known["sigmoid"]
+    picks = run_program(
+        local(pool, 2), SELECTORS["badge"](), small("none"), head=head, labelled=labelled, k=40, key=7
+    ).picks
+    x, ids = mixture(N, DIM)[0][30:], np.arange(30, N)
+    dense = reference.gradient_embeddings(x, head.weight, head.bias, "sigmoid")
+    assert np.array_equal(picks.ids, reference.badge(dense, ids, 40, 8))
 
 
 def test_an_item_is_an_anchor_of_each_of_its_labels(known) -> None:
@@ -395,9 +406,9 @@ def test_a_batch_for_a_run_and_its_report_take_labels_for_what_they_are(link, po
 @pytest.mark.parametrize(
     "part",
     [
-        {"select": "badge"},
-        {"select": {"name": "fantasy", "of": "badge"}},
-        {"select": {"name": "skip_extremes", "of": "clue"}},
+        {"select": "falcun"},
+        {"select": {"name": "fantasy", "of": "falcun"}},
+        {"select": {"name": "skip_extremes", "of": "drop_query"}},
         {"narrow": {"name": "refine", "members": ["random", "bait"]}},
         {"narrow": {"name": "filter", "inner": {"name": "top_score"}}},
     ],

@@ -21,7 +21,7 @@ from raysal.sweep.sweep import Ranked
 @dataclass(frozen=True, kw_only=True)
 class Badge:
     """k-means++ seeding over gradient embeddings r (x) h, r = e_argmax - p: items whose gradients are large and unlike
-    one another (BADGE; Ash et al., ICLR 2020).
+    one another (BADGE; Ash et al., ICLR 2020). With several labels at once, r = [p >= 1/2] - p.
 
     The first pick has the largest gradient; each later one is drawn with probability proportional to its squared
     distance to the nearest pick. Exact over the whole pool, by the lazy engine; the gradient, C * d numbers, is never
@@ -35,7 +35,7 @@ class Badge:
         return True
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        gradients = Gradients(head=task.linear())
+        gradients = Gradients(head=task.linear(several=True))
         nothing = factors_of(gradients, task.labelled[:0])
         found = lazy_greedy(fleet, Race(key=task.key), gradients, k, centres=nothing, opening="largest", key=task.key)
         reasons = [f"gradient {gap**0.5:.3g} from the nearest pick" for gap in found.sq_distances]

@@ -38,7 +38,8 @@ class CoreSet:
 
 @dataclass(frozen=True, kw_only=True)
 class PCoreSet:
-    """Greedy k-center over the head's class probabilities (PCoreSet; Kim et al., arXiv 2506.00910).
+    """Greedy k-center over the head's probabilities, of classes or of several labels (PCoreSet; Kim et al., arXiv
+    2506.00910).
 
     As CoreSet, on p in place of h; the labelled items cover by their predicted, not their true, distribution. Needs a
     head. O((labelled + k) n C) at worst, memory 41 bytes an item. picks(k) is a prefix of picks(k + 1). It spreads over
@@ -51,7 +52,7 @@ class PCoreSet:
         return True
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        return cover(fleet, Probabilities(head=task.linear()), task, k)
+        return cover(fleet, Probabilities(head=task.linear(several=True)), task, k)
 
 
 def cover(fleet: Fleet, feature_map: FeatureMap, task: Task, k: int) -> Picks:

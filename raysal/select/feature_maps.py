@@ -93,17 +93,21 @@ class Probabilities:
 
 @dataclass(frozen=True, kw_only=True)
 class Gradients:
-    """Gradients of the loss at the predicted class by the last layer's weights: vector (x) (e_argmax - p)."""
+    """Gradients of the loss at what is predicted by the last layer's weights: vector (x) (e_argmax - p), or with
+    several labels at once vector (x) ([p >= 1/2] - p)."""
 
     head: Linear
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        if self.head.link == "sigmoid":
+            outputs = predictor(self.head._replace(link="identity"), width, device)
+            return lambda block: (block, columns_wise(residuals_of_labels(outputs(block))))
         predict = predictor(self.head, width, device)
         return lambda block: (block, columns_wise(residuals(predict(block))))
 
 
 def predictor(head: Linear, width: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Blocks to probabilities float32 [C, BLOCK]."""
+    """Blocks to what the head predicts, float32 [C, BLOCK]."""
     columns = aligned(head.weight.astype(np.float32), width, device).T.contiguous()
 
     def predict(block: torch.Tensor) -> torch.Tensor:
@@ -138,6 +142,12 @@ def residuals(probabilities: torch.Tensor) -> torch.Tensor:
     others = probabilities.scatter(0, top, 0.0)
     rest = others.sum(0, keepdim=True)
     return others.neg_().scatter_(0, top, rest)
+
+
+def residuals_of_labels(outputs: torch.Tensor) -> torch.Tensor:
+    """[p >= 1/2] - p of labels with outputs [C, n], to the last digit where the head is sure."""
+    with one_thread():
+        return torch.sigmoid(-outputs.abs()).copysign(outputs)
 
 
 def factors_of(feature_map: FeatureMap, vectors: NDArray[np.float32]) -> Arrays:

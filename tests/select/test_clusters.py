@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import reference_clusters as reference
@@ -194,11 +196,17 @@ def half(x):
     return x.astype(np.float16).astype(np.float32)
 
 
-@pytest.mark.parametrize("temperature", [0.1, 1.0])
-def test_clue_picks_the_middles_of_entropy_weighted_clusters(temperature, tmp_path):
+@pytest.mark.parametrize(("temperature", "link"), [(0.1, "softmax"), (1.0, "softmax"), (0.7, "sigmoid")])
+def test_clue_picks_the_middles_of_entropy_weighted_clusters(temperature, link, tmp_path):
     x = half(mixture(300, 7)[0])
-    head = random_head(7)
-    weights = np.array([reference.entropy(p) for p in reference.softmax((x @ head.weight.T + head.bias) / temperature)])
+    head = replace(random_head(7), link=link)
+    logits = (x @ head.weight.T + head.bias) / temperature
+    if link == "sigmoid":
+        weights = np.array(
+            [sum(reference.entropy(np.array([p, 1 - p])) for p in row) for row in 1 / (1 + np.exp(-logits))]
+        )
+    else:
+        weights = np.array([reference.entropy(p) for p in reference.softmax(logits)])
     np.testing.assert_allclose(entropies(x, Linear.of(head), temperature), weights, rtol=1e-6, atol=1e-9)
     picks = select(
         local(make_pool(tmp_path / "pool", x), 3), SELECTORS["clue"](temperature=temperature), task(7, head=head), 8

@@ -56,6 +56,10 @@ MAPS = {
     ),
     "probabilities": (Probabilities(head=HEAD), lambda x: reference.probabilities(x, HEAD.weight, HEAD.bias)),
     "gradients": (Gradients(head=HEAD), lambda x: reference.gradient_embeddings(x, HEAD.weight, HEAD.bias)),
+    "gradients of labels": (
+        Gradients(head=HEAD._replace(link="sigmoid")),
+        lambda x: reference.gradient_embeddings(x, HEAD.weight, HEAD.bias, "sigmoid"),
+    ),
 }
 every_map = pytest.mark.parametrize("name", sorted(MAPS))
 
