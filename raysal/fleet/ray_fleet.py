@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import time
 import uuid
@@ -34,17 +35,17 @@ ATTEMPTS = 5
 """Deaths one call may cost a partition before the job gives up: a call that kills its host each time is a bug
 or too large for the machine, and Ray's own memory-pressure retries would go on for ever."""
 CREATION_TIMEOUT = 300.0
-"""Seconds to wait for an actor to be placed, at first or again. Ray itself waits without end and without a
-word."""
+"""Seconds to wait for an actor to be placed, at first or again. Ray itself waits without end and without a word."""
 REACH_TIMEOUT = 5.0
 """Seconds a cluster may take to accept a connection. Ray itself tries for a minute, and writes to the log."""
+REFUSED = re.compile("is restarting|failed to connect")
+"""What Ray says then. Until word of a death is round, which takes seconds where all are busy, it calls the dead."""
 NAMESPACE = "raysal"
 """Where Ray keeps the names of services."""
 WATCH = "watch"
 """The concurrency group of what a service's actor answers while it computes."""
 OBJECT_STORE_BYTES = 256 * 2**20
-"""Size of the object store when Ray is started here. Pools are mapped from files and never pass through
-it."""
+"""Size of the object store when Ray is started here. Pools are mapped from files and never pass through it."""
 
 
 def connect(address: str | None = None, threads: int = 0) -> None:
@@ -133,8 +134,6 @@ class PartitionActor:
 
     def __init__(self, spec: PartitionSpec, most: int = 1) -> None:
         if spec.threads:
-            import torch
-
             torch.set_num_threads(spec.threads)  # Ray exports OMP_NUM_THREADS=1
         self._spec = spec
         self._data: Partition | None = None
@@ -216,8 +215,8 @@ def about(actor: Any, partition: int) -> tuple[PartitionSpec, int]:
 
 
 def _coming_back(error: BaseException) -> bool:
-    """Whether a call was refused for the while that a new process takes to start, which is no further death."""
-    refused = isinstance(error, ray.exceptions.ActorUnavailableError) and "is restarting" in str(error)
+    """Whether a call reached no process, for the while that a new one takes to start: that is no further death."""
+    refused = isinstance(error, ray.exceptions.ActorUnavailableError) and bool(REFUSED.search(str(error)))
     time.sleep(0.1 if refused else 0.0)
     return refused
 

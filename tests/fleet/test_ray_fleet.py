@@ -94,6 +94,22 @@ def test_a_call_that_kills_its_process_each_time_is_given_up_by_name(fleet, monk
     assert fleet.each(calls.count, 1) == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("said", "coming"),
+    [
+        ("IOError: The actor is restarting.", True),
+        ("RpcError: RPC error: failed to connect to all addresses; last error: UNKNOWN: connection refused", True),
+        ("RpcError: RPC error: recvmsg:Connection reset by peer rpc_code: 14.", False),
+    ],
+)
+def test_a_call_that_reached_no_process_is_no_death(said, coming):
+    """As Ray 2.60 says it: before and after it has noticed a death, and where a call was lost with its process."""
+    from raysal.fleet import ray_fleet
+
+    error = ray.exceptions.ActorUnavailableError(f"The actor is temporarily unavailable: {said}", None)
+    assert ray_fleet._coming_back(error) is coming
+
+
 def test_a_call_that_hangs_is_made_again_elsewhere(pool, tmp_path):
     from raysal.fleet.ray_fleet import RayFleet
 
