@@ -34,7 +34,7 @@ class Custom:
       `Logistic`: of the `structure` and `curvature`, its prior `l2` times the labels' total weight and the mean square
       of a feature; or
     - a `Head` of these classes, in any order. What it says of posterior, prior and temperature stays; encoder,
-      version and counts of labels are filled in.
+      version and counts of labels are filled in (`fitted_on` is kept where classes have joined since its last fit).
 
     `link` says what labels are: one class of several (`softmax`), several at once (`sigmoid`, texts like "a|b"; the
     posterior around weights is then that of `MultiLabel`), or numbers (`identity`, of the one class `value`, where it
@@ -120,7 +120,11 @@ class Custom:
                 link=self.link,
             )
         seen = len(evidence)
-        return replace(head, encoder=encoder, version=version, labels_seen=seen, fitted_on=seen, ledger_seq=ledger_seq)
+        # The evidence of a class that joined after a fit depends on what that fit saw.
+        fitted = head.fitted_on if len(head.linearised_at) < len(names) else seen
+        return replace(
+            head, encoder=encoder, version=version, labels_seen=seen, fitted_on=fitted, ledger_seq=ledger_seq
+        )
 
     def _made(self, *given: Any, **named: Any) -> object:
         """What the callable returns.

@@ -46,7 +46,8 @@ class Head:
     posterior: Posterior
     """Over the weights, around `mean`."""
     linearised_at: NDArray[np.float64]
-    """[C, D], the mean of the last fit, at which the evidence of every label is taken."""
+    """[C₀, D], the mean of the last fit, at which the evidence of every label is taken. It has the first C₀ ≤ C
+    classes; the others have joined since (`widen`)."""
     prior: float
     """Precision of the Gaussian prior on every weight, in the units of the summed loss."""
     encoder: str
@@ -83,8 +84,9 @@ class Head:
             raise UserError("head.mean", f"shape {self.mean.shape} for {len(self.classes)} classes")
         if len(set(self.classes)) != len(self.classes):
             raise UserError("head.classes", "a class appears twice")
-        if self.linearised_at.shape != self.mean.shape:
-            raise UserError("head.linearised_at", f"shape {self.linearised_at.shape}, the mean's is {self.mean.shape}")
+        fit, own = self.linearised_at.shape, self.mean.shape
+        if len(fit) != 2 or fit[1] != own[1] or not 1 <= fit[0] <= own[0]:
+            raise UserError("head.linearised_at", f"shape {fit}, the mean's is {own}", "give the rows of the last fit")
         for field in _arrays_of(self.posterior):
             array = frozen(getattr(self.posterior, field), f"head.posterior.{field}")
             object.__setattr__(self.posterior, field, array)

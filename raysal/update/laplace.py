@@ -2,7 +2,8 @@
 
 The precision of the posterior is a sum over labels, each taken at the mean of the last fit (`Head.linearised_at`). So
 it does not depend on the order of the labels or on how they come, counts each once, and can be reduced by what is taken
-back. The mean is another matter: it moves by guarded steps, whose size and number never touch the precision.
+back. A class that joins changes none of that. The mean is another matter: it moves by guarded steps, whose size and
+number never touch the precision.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def update(
 
     The prior is the one of the last fit: the new head keeps `prior` and `fitted_on`. No labels is no error;
     nothing but `version` and `ledger_seq` then changes. With one covariance for all classes O(b D² + b² D + passes · b
-    C D), and with `seen` O(passes · n C D) more; no cost depends on the pool.
+    C D), and with `seen` O(passes · n C D) more; no cost depends on the pool. All of this holds across `widen`.
 
     Raises:
         LabelError: a label is of a class the head does not know (see `widen`), a number cannot be used, features are
@@ -106,7 +107,7 @@ def retract(
 ) -> Head:
     """The head without labels that it has absorbed: withdrawn, or to be replaced. The inverse of `update` in the
     covariance; the mean takes their steps back, to first order (Koh & Liang, ICML 2017), or with `seen`, which is what
-    is left, the steps of `update` on that.
+    is left, the steps of `update` on that. Whether classes have joined since they were absorbed does not matter.
 
     Raises:
         LabelError: they were not absorbed, or as `update`.
@@ -120,9 +121,10 @@ def widen(head: Head, classes: Sequence[str]) -> Head:
     """The head with `classes` that it lacks appended: weights 0, and a bias as of one label among those seen and one
     more, had all features been 0. The head itself where it lacks none. Their first label moves them, by `update`.
 
-    Labels absorbed before are no evidence about the new outputs. To `retract` one of them, after that, is exact only
-    where evidence does not depend on probabilities (shared, gaussian); elsewhere the little that the new classes take
-    of its probability is wrong in it, and it may be refused as more than was absorbed. A new fit mends it.
+    Of a new output the posterior knows the prior alone (where outputs share one, what they share). Until the next fit,
+    evidence stays where the last one took it (`Head.linearised_at`): labels that name a new class are evidence about
+    its output, too, all others about those of the fit. So it does not matter to the precision which labels came before
+    a class joined and which after, and `retract` takes back either exactly.
 
     Raises:
         LabelError: the head predicts numbers.
@@ -133,15 +135,8 @@ def widen(head: Head, classes: Sequence[str]) -> Head:
         return head
     if head.link == "identity":
         raise LabelError("classes", f"{new[0]!r} for a head that predicts numbers", "fit a classifier")
-    rows = np.zeros((len(new), head.dim + 1))
-    rows[:, -1] = -np.log1p(head.labels_seen)
-    return replace(
-        head,
-        classes=(*head.classes, *new),
-        mean=np.vstack([head.mean, rows]),
-        linearised_at=np.vstack([head.linearised_at, rows]),
-        posterior=stepping(head).widen(len(new)),
-    )
+    mean, posterior = _joined(head.mean, len(new), head.labels_seen), stepping(head).widen(len(new))
+    return replace(head, classes=(*head.classes, *new), mean=mean, posterior=posterior)
 
 
 def admit(head: Head, answers: Iterable[Answer]) -> Head:
@@ -166,9 +161,23 @@ def stepping(head: Head) -> Stepping:
     return head.posterior
 
 
+def mean_at_fit(head: Head) -> NDArray[np.float64]:
+    """[C, D], the mean of the last fit, which classes that have joined since are appended to as right after it."""
+    return _joined(head.linearised_at, len(head.classes) - len(head.linearised_at), head.fitted_on)
+
+
+def _joined(mean: NDArray[np.float64], more: int, labels: int) -> NDArray[np.float64]:
+    """`mean` with `more` rows for classes of which none of so many labels knew."""
+    rows = np.zeros((more, mean.shape[1]))
+    rows[:, -1] = -np.log1p(labels)
+    return np.vstack([mean, rows])
+
+
 def drift(head: Head) -> float:
-    """How far the mean is from that of the last fit, over the latter's length: ‖W - W₀‖ / ‖W₀‖."""
-    moved, size = np.linalg.norm(head.mean - head.linearised_at), np.linalg.norm(head.linearised_at)
+    """How far the mean is from that of the last fit, in the rows of its classes, over the latter's length: ‖W - W₀‖ /
+    ‖W₀‖."""
+    fit = head.linearised_at
+    moved, size = np.linalg.norm(head.mean[: len(fit)] - fit), np.linalg.norm(fit)
     return float(moved / size) if size > 0 else float(np.inf if moved > 0 else 0.0)
 
 
@@ -179,9 +188,20 @@ def loss_on(head: Head, evidence: Evidence, mean: NDArray[np.float64] | None = N
 
 
 def curvature_at(head: Head, evidence: Evidence) -> Curvature:
-    """The curvature of labels at the mean that the head is linearised at."""
-    outputs = evidence.rows @ head.linearised_at.T
-    return Curvature(head.link, responses(head.link, outputs), evidence.weights / head.noise)
+    """The curvature of labels at the mean of the last fit: a function of the label and that fit alone, and so the same
+    before and after a class joins.
+
+    Only labels that name a class which joined since, and so came after it, are evidence about its output. They are
+    taken where it stood then, at one label among those fitted and one more: probability 1 / (n + 2). The others have 0.
+    """
+    p = responses(head.link, evidence.rows @ head.linearised_at.T)
+    odds = (evidence.targets[:, p.shape[1] :] > 0) / (1.0 + head.fitted_on)
+    if head.link == "softmax":
+        total = 1.0 + odds.sum(axis=1, keepdims=True)  # exactly 1 for other labels
+        p, joined = p / total, odds / total
+    else:
+        joined = odds / (1.0 + odds)
+    return Curvature(head.link, np.hstack([p, joined]), evidence.weights / head.noise)
 
 
 def _evidence_for(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from raysal.config import UpdateConfig
 from raysal.update.evidence import Evidence
 from raysal.update.head import Head
-from raysal.update.laplace import drift, objective_of
+from raysal.update.laplace import drift, mean_at_fit, objective_of
 from raysal.update.posterior import Full, Members, Shared
 
 SLACK = 1e-9
@@ -47,7 +47,7 @@ def gone_astray(head: Head, seen: Evidence, config: UpdateConfig) -> str | None:
     if moved > config.retrain_drift:
         return f"the mean has moved by {moved:.2f} of its length (update.retrain_drift is {config.retrain_drift:g})"
     objective, rows, weight = objective_of(head, seen), seen.rows, float(seen.weights.sum())
-    now, then = (objective.value(mean, rows @ mean.T) / weight for mean in (head.mean, head.linearised_at))
+    now, then = (objective.value(mean, rows @ mean.T) / weight for mean in (head.mean, mean_at_fit(head)))
     if now > then * (1 + SLACK) + SLACK:
         return f"the penalised loss on what was seen is {now:.3g}, with the last fit's mean {then:.3g}"
     return None

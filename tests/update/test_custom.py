@@ -10,7 +10,7 @@ from conftest import make_pool, mixture
 from raysal.config import Choice, choice
 from raysal.errors import ConfigError, LabelError
 from raysal.session import Session
-from raysal.update import TRAINERS, Custom, Head, Logistic, update
+from raysal.update import TRAINERS, Custom, Head, Logistic, retract, update
 from raysal.update.posterior import Diagonal
 
 RECORD = {"encoder": "e", "version": 4, "ledger_seq": 9, "seed": 5}
@@ -64,6 +64,15 @@ def test_a_head_keeps_what_it_says_and_gets_the_record() -> None:
     assert head.temperature == 2.0
     assert head.prior == pytest.approx(0.3 * 40 * (features**2).mean())
     assert (head.encoder, head.version, head.ledger_seq, head.labels_seen, head.fitted_on) == ("e", 4, 9, 40, 40)
+
+
+def test_a_head_that_a_class_joined_gives_back_its_labels() -> None:
+    features, labels = data()
+    head = fit("joined", features, labels)
+    late = [i for i, label in enumerate(labels) if label == "c2"]
+    assert (len(head.linearised_at), head.labels_seen) == (2, 40)
+    back = retract(head, features[late], ["c2"] * len(late), ledger_seq=10)
+    assert np.allclose(back.posterior.precision[2], head.prior, rtol=1e-12)
 
 
 def test_several_labels_at_once_and_numbers_reach_it_by_its_link(tmp_path: Path) -> None:

@@ -49,6 +49,17 @@ def test_round_trip_keeps_every_bit(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["head.safetensors"]
 
 
+@pytest.mark.parametrize("fitted", [1, 2, 3])
+def test_a_head_that_classes_joined_keeps_the_rows_of_its_fit(tmp_path: Path, fitted: int) -> None:
+    head = small_head(linearised_at=small_head().linearised_at[:fitted])
+    head.save(tmp_path / "head.safetensors")
+    again = Head.load(tmp_path / "head.safetensors")
+    assert again.linearised_at.tobytes() == head.linearised_at.tobytes()
+    assert again.linearised_at.shape == (fitted, 3)
+    assert again.digest() == head.digest()
+    assert (again.digest() == small_head().digest()) == (fitted == 3)
+
+
 @pytest.mark.parametrize(
     "posterior",
     [
@@ -216,6 +227,9 @@ def test_arrays_are_copied_and_read_only() -> None:
         ({"classes": ()}, "head.mean"),
         ({"classes": ("a", "b", "a")}, "head.classes"),
         ({"linearised_at": np.zeros((3, 2))}, "head.linearised_at"),
+        ({"linearised_at": np.zeros((4, 3))}, "head.linearised_at"),
+        ({"linearised_at": np.zeros((0, 3))}, "head.linearised_at"),
+        ({"linearised_at": np.zeros(3)}, "head.linearised_at"),
         ({"mean": np.full((3, 3), np.nan)}, "head.mean"),
         ({"posterior": Shared(root=np.zeros((2, 2)))}, "head.posterior"),
         ({"posterior": Shared(root=np.full((3, 3), np.inf))}, "head.posterior.root"),

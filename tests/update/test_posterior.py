@@ -189,18 +189,23 @@ def test_a_new_output_knows_the_prior_and_leaves_the_others_alone(kind, link):
 
 
 @every_kind
-def test_widening_is_a_fit_with_the_class_from_the_start_where_no_label_gave_it_a_chance(kind):
+@pytest.mark.parametrize("link", ["softmax", "sigmoid"])
+def test_widening_is_a_fit_with_the_class_from_the_start_where_no_label_gave_it_a_chance(kind, link):
     """A class of probability 0 at the mean has no evidence: then to join late is to have been there."""
     rows = rows_of(N)
-    narrow = curvature_of(rows, "softmax")
-    with_class = Curvature("softmax", np.column_stack([narrow.responses, np.zeros(N)]), narrow.weights)
+    narrow = curvature_of(rows, link)
+    with_class = Curvature(link, np.column_stack([narrow.responses, np.zeros(N)]), narrow.weights)
     wide = FITS[kind](rows, narrow, PRIOR, C).widen(1)
     whole = FITS[kind](rows, with_class, PRIOR, C + 1)
     assert close(dense_covariance(wide, C + 1), dense_covariance(whole, C + 1))
     # And from there on they stay the same.
     more = rows_of(4, seed=9)
-    seen = curvature_of(more, "softmax", classes=C + 1)
+    seen = curvature_of(more, link, classes=C + 1)
     assert close(dense_covariance(wide.absorb(more, seen), C + 1), dense_covariance(whole.absorb(more, seen), C + 1))
+    # And what came before is taken back after.
+    back = Curvature(link, with_class.responses[:4], with_class.weights[:4])
+    never = FITS[kind](rows[4:], curvature_of(rows[4:], link), PRIOR, C).widen(1)
+    assert close(dense_covariance(wide.retract(rows[:4], back), C + 1), dense_covariance(never, C + 1))
 
 
 # -- roots ------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from raysal.update import Context, Head, Logistic
+from raysal.update import Context, Head, Logistic, update, widen
 from raysal.update.regression import Regression
 
 CONTEXTS: list[Context] = []
@@ -36,6 +36,18 @@ def a_head(features, labels, weights, *, classes, seed, context):
     )
     back = head.mean[::-1]
     return replace(head, classes=head.classes[::-1], mean=back, linearised_at=back, temperature=2.0)
+
+
+def joined(features, labels, weights, *, classes, seed, context):
+    """A fit without the last class, which then joins."""
+    old = np.array([label != classes[-1] for label in labels])
+    names = np.array(labels)
+    fields = {"encoder": "", "version": 0, "ledger_seq": 0, "seed": seed}
+    head = Logistic(structure="diagonal").fit(
+        features[old], list(names[old]), weights[old], classes=classes[:-1], **fields
+    )
+    head = widen(head, [classes[-1]])
+    return update(head, features[~old], list(names[~old]), weights[~old], ledger_seq=0)
 
 
 def each_label(features, labels, weights, *, classes, seed, context):
