@@ -315,6 +315,7 @@ class Session:
                 "evaluation": None if evaluation is None else asdict(evaluation),
             }
             self.run.publish(None, {**record, "seconds": clock.seconds}, refreshed.head, None)
+            self._live = refreshed.head
         closed = self.run.final()
         assert closed is not None
         return closed
@@ -323,7 +324,9 @@ class Session:
     def head(self) -> Head | None:
         """The head after every label told so far; None before the first. Looking leaves no trace in the run."""
         self._follow()
-        if self._live is None:
+        if self._live is None and self.final() is not None:
+            self._live = self.run.head(None)
+        elif self._live is None:
             self._begin_program(self.fleet)
             self._live = self._refresh().head
         return self._live

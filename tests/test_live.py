@@ -236,6 +236,18 @@ def dispute(session: Session, key: str, shares: dict[str, float]) -> None:
     session.tell([Label(key=key, label=name, annotator=f"of {name}", weight=m) for name, m in shares.items()])
 
 
+def test_the_head_of_a_closed_run_is_its_closing_head(pool, truth, tmp_path, monkeypatch):
+    with start(pool, tmp_path / "run") as session:
+        key = begin(session, truth)[0]
+        session.tell({key: truth[key]})
+        followed = session.head
+        digest = session.finish()["head_digest"]
+        assert session.head.digest() == digest != followed.digest()
+    monkeypatch.setattr(Session, "_refresh", None)  # it is there: nothing needs to be fitted
+    with Session(tmp_path / "run") as session:
+        assert session.head.digest() == digest
+
+
 def test_votes_train_by_their_shares_and_are_followed_as_they_change(pool, truth, tmp_path):
     with start(pool, tmp_path / "run", disputed="votes") as session:
         keys = begin(session, truth)
