@@ -184,8 +184,11 @@ def followed(
     now = ledger.labels(upto=seq, ids=added, votes=votes)
     then = ledger.labels(upto=head.ledger_seq, ids=taken, votes=votes) if len(taken) else []
     head = admit(head, [item.answer for item in now])
-    new, old = (gather_labelled(fleet, head.pool_dim, some, head.lens).vectors for some in (now, then))
-    removed = gather_evidence(old, *_told_of(then), head.classes, head.link) if then else None
+    new = gather_labelled(fleet, head.pool_dim, now, head.lens).vectors
+    removed = None
+    if then:
+        old = gather_labelled(fleet, head.pool_dim, then, head.lens).vectors
+        removed = gather_evidence(old, *_told_of(then), head.classes, head.link)
     passes = config.update.passes if seen is not None else 1
     return update(
         head, new, *_told_of(now), ledger_seq=seq, step=config.update.step, passes=passes, removed=removed, seen=seen

@@ -179,11 +179,12 @@ class Partition:
 
     def _fill(self, out: torch.Tensor, rows: NDArray[np.int64]) -> None:
         """Write the vectors of ascending positions into the first rows and columns of `out`."""
-        for part, start, stop in zip(self._parts, self._starts, self._starts[1:], strict=False):
-            low, high = np.searchsorted(rows, [start, stop])
-            if low < high:
-                index = torch.from_numpy(rows[low:high] - start).to(part.device)
-                out[low:high, : self._pool_dim].copy_(torch.index_select(part, 0, index))
+        bounds = np.searchsorted(rows, self._starts)
+        for place in np.flatnonzero(np.diff(bounds)):  # not every chunk: there may be thousands, and one row
+            low, high = bounds[place : place + 2]
+            part = self._parts[place]
+            index = torch.from_numpy(rows[low:high] - self._starts[place]).to(part.device)
+            out[low:high, : self._pool_dim].copy_(torch.index_select(part, 0, index))
 
     def blocks(self, rows: NDArray[np.int64] | None = None, size: int = BLOCK) -> Iterator[Block]:
         """The partition, or the ascending positions `rows` of it, in blocks of `size` rows.

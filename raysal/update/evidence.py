@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Evidence:
     def __len__(self) -> int:
         return len(self.weights)
 
-    @property
+    @cached_property
     def rows(self) -> NDArray[np.float64]:
         """The features with the constant 1 appended: [n, d + 1]."""
         return with_constant(self.features)

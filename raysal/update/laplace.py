@@ -194,14 +194,16 @@ def curvature_at(head: Head, evidence: Evidence) -> Curvature:
     Only labels that name a class which joined since, and so came after it, are evidence about its output. They are
     taken where it stood then, at one label among those fitted and one more: probability 1 / (n + 2). The others have 0.
     """
-    p = responses(head.link, evidence.rows @ head.linearised_at.T)
+    p, weights = responses(head.link, evidence.rows @ head.linearised_at.T), evidence.weights / head.noise
+    if p.shape[1] == len(head.classes):
+        return Curvature(head.link, p, weights)
     odds = (evidence.targets[:, p.shape[1] :] > 0) / (1.0 + head.fitted_on)
     if head.link == "softmax":
         total = 1.0 + odds.sum(axis=1, keepdims=True)  # exactly 1 for other labels
         p, joined = p / total, odds / total
     else:
         joined = odds / (1.0 + odds)
-    return Curvature(head.link, np.hstack([p, joined]), evidence.weights / head.noise)
+    return Curvature(head.link, np.hstack([p, joined]), weights)
 
 
 def _evidence_for(

@@ -36,8 +36,10 @@ def threads_for(n: int, dim: int, classes: int) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    if n * dim * classes <= 2**27 and dim <= 2048:
-        torch.set_num_threads(1)
+    if before == 1 or n * dim * classes > 2**27 or dim > 2048:
+        yield
+        return
+    torch.set_num_threads(1)
     try:
         yield
     finally:
