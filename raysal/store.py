@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from raysal.errors import Damaged, RunError
 
@@ -159,20 +159,26 @@ def locked(directory: Path, what: str) -> Iterator[None]:
         RunError: another process holds it.
     """
     with open(directory / LOCK, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(directory, f"another process is at work on this {what}", "wait for it, or stop it") from None
+        while not _takes(file, fcntl.LOCK_EX):
+            if not _takes(file, fcntl.LOCK_SH):
+                raise RunError(directory, f"another process is at work on this {what}", "wait for it, or stop it")
+            fcntl.flock(file, fcntl.LOCK_UN)  # it is only looked at, by `is_locked`, and will be free at once
         yield
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether somebody holds a directory by `locked`. For a moment this looks to others as if it were held."""
+    """Whether somebody holds a directory by `locked`."""
     try:
         with open(directory / LOCK, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return not _takes(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
+
+
+def _takes(file: IO[bytes], how: int) -> bool:
+    """Lock a file without waiting, if it can be had."""
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    return False
+        return False
+    return True

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from raysal.pool import ChunkStage, Manifest, Pool, PoolWriter
 from raysal.store import digest_of
 from raysal.types import Metric
+
+settings.register_profile("patient", deadline=None)  # a busy machine is slow, not wrong
+settings.load_profile("patient")
 
 
 def make_pool(

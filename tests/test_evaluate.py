@@ -99,7 +99,7 @@ def test_recall_counts_per_true_class_and_a_class_unknown_to_the_head_costs_a_fi
     assert found.measures["negative_log_likelihood"] == pytest.approx(nats)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 60), st.integers(2, 5), st.integers(0, 10**6))
 def test_measures_of_classes_are_those_of_scikit_learn(n, classes, seed):
     rng = np.random.default_rng(seed)
@@ -110,7 +110,7 @@ def test_measures_of_classes_are_those_of_scikit_learn(n, classes, seed):
     assert found["negative_log_likelihood"] == pytest.approx(loss)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 10**6))
 def test_measures_of_labels_are_those_of_scikit_learn(n, labels, seed):
     rng = np.random.default_rng(seed)

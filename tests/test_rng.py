@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -36,7 +36,6 @@ def test_numbers_never_change_between_versions() -> None:
 part = st.integers(-3, 3) | st.text("ab\x1e\x1f0", max_size=4)
 
 
-@settings(deadline=None)
 @given(st.lists(part, max_size=4), st.lists(part, max_size=4))
 def test_other_paths_have_other_keys(one: list[str | int], other: list[str | int]) -> None:
     same = [str(part) for part in one] == [str(part) for part in other]
@@ -75,7 +74,6 @@ def test_keys_give_unrelated_numbers() -> None:
     assert np.abs(np.corrcoef(adjacent) - np.eye(20)).max() < 5 / math.sqrt(4000)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=30), st.integers(0, 2**64 - 1), st.randoms())
 def test_a_number_depends_on_its_id_only(ids: list[int], key: int, random: object) -> None:
     together = item_uniform(key, np.array(ids, np.int64))

@@ -31,7 +31,7 @@ def layouts(draw):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(layout=layouts(), data=st.data())
 def test_blocks_gather_and_rows_agree_with_plain_arrays(layout, data):
     x, chunk_rows, missing, partitions, size = layout

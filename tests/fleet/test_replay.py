@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fleet_calls import Tape, record
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from raysal.fleet.replay import Behind, Call, Done, Host
@@ -18,7 +18,6 @@ def refuse(tape: Tape) -> None:
     raise ValueError("no")
 
 
-@settings(deadline=None)
 @given(
     programs=st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=4),
     faults=st.lists(st.sampled_from(["restart", "restart after", "lost", "twice", "late", "none"]), max_size=60),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import ray
 from conftest import make_pool, mixture
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from programs import Outcome, labelled_of, local, random_head, run_program, small
 
@@ -354,7 +354,6 @@ def test_two_runs_on_one_service_get_the_batches_each_gets_alone(pool, shared, t
 # Without Ray: the host by itself.
 
 
-@settings(deadline=None)
 @given(
     schedule=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["call", "reset", "restart", "stale"]))),
     most=st.integers(1, 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from conftest import make_pool, mixture
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from indexes import built, planned
 
@@ -19,7 +19,6 @@ def million(count: float) -> list[int]:
     return [CHUNK] * int(count * 1e6 / CHUNK)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=30), st.integers(1, 120))
 def test_shards_are_runs_of_whole_chunks(rows, most):
     runs = cut_shards(rows, most)
@@ -29,7 +28,6 @@ def test_shards_are_runs_of_whole_chunks(rows, most):
         assert count <= most or sum(1 for chunk in rows[first : last + 1] if chunk) == 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1), st.lists(st.integers(0, 50)), st.integers(1, 120))
 def test_chunks_that_are_added_leave_all_shards_but_the_last(rows, more, most):
     before = cut_shards(rows, most)

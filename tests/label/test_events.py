@@ -138,7 +138,7 @@ def test_every_byte_of_a_row_counts(tmp_path, whole):
 
 
 @given(cut=st.floats(0, 1), garbage=st.binary(max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_cut_anywhere(tmp_path_factory, whole, cut, garbage):
     data, path = whole[0].read_bytes(), tmp_path_factory.mktemp("cut") / "ledger.sqlite"
     size = int(cut * len(data))

@@ -208,11 +208,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
 def test_any_history_gives_what_the_model_says(tmp_path):
     machine = type("Machine", (LedgerMachine,), {"root": tmp_path})
-    run_state_machine_as_test(machine, settings=settings(max_examples=16, stateful_step_count=20, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=16, stateful_step_count=20))
 
 
 @given(entries=st.lists(TOLD, max_size=12), cuts=st.sets(st.integers(0, 12)), repeat=st.booleans())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_how_labels_are_split_into_calls_does_not_matter(tmp_path_factory, entries, cuts, repeat):
     folder = tmp_path_factory.mktemp("split")
     edges = [0, *sorted(cut for cut in cuts if cut < len(entries)), len(entries)]
@@ -226,7 +226,7 @@ def test_how_labels_are_split_into_calls_does_not_matter(tmp_path_factory, entri
 
 
 @given(entries=st.lists(TOLD, max_size=8, unique_by=lambda entry: (entry[0], entry[2])), order=st.randoms())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_order_of_annotators_does_not_matter(tmp_path_factory, entries, order):
     folder = tmp_path_factory.mktemp("order")
     mixed = list(entries)

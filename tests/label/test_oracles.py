@@ -105,7 +105,7 @@ def test_any_column_may_be_the_truth(pool, column):
 
 
 @given(order=st.permutations(IDS), cut=st.integers(1, len(IDS)), seed=st.integers(0, 2**32))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_noise_is_the_items_own(pool, order, cut, seed):
     oracle = SimulatedOracle(noise=0.3).bind(pool, seed=seed)
     whole = {label.key: label.label for label in oracle.answer([(id, f"k{id}") for id in IDS])}

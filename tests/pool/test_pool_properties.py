@@ -188,7 +188,7 @@ def test_any_history(whole: Path) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         AnyHistory,
         settings=settings(
-            max_examples=30, stateful_step_count=15, deadline=None, derandomize=True, database=None,
+            max_examples=30, stateful_step_count=15, derandomize=True, database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip

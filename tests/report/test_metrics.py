@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import make_pool, mixture
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from small_run import begin
@@ -88,7 +88,6 @@ def from_steps(steps: list[tuple[int, int]]) -> Curve:
     return curve(*points)
 
 
-@settings(deadline=None)
 @given(POINTS, POINTS)
 def test_saved_labels_lead_to_a_point_that_has_the_controls_accuracy(a, b):
     main, control = from_steps(a), from_steps(b)
@@ -107,7 +106,6 @@ def test_saved_labels_lead_to_a_point_that_has_the_controls_accuracy(a, b):
         assert low + (high - low) * (reached - before) / (after - before) == pytest.approx(target)
 
 
-@settings(deadline=None)
 @given(POINTS, st.integers(0, 700))
 def test_a_curve_cut_off_agrees_with_the_whole_up_to_there(steps, labels):
     whole = from_steps(steps)
@@ -118,7 +116,6 @@ def test_a_curve_cut_off_agrees_with_the_whole_up_to_there(steps, labels):
         assert cut.values[-1] == pytest.approx(whole.at(labels))
 
 
-@settings(deadline=None)
 @given(POINTS)
 def test_an_arm_saves_nothing_over_itself_where_it_rises(steps):
     rising = Curve(labels=from_steps(steps).labels, values=tuple(i / 20 for i in range(len(steps))))

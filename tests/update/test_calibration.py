@@ -24,7 +24,7 @@ def sampled(n: int, classes: int, seed: int, temperature: float) -> tuple[np.nda
     return f, np.eye(classes)[(rng.random((n, 1)) > p).sum(axis=1).clip(max=classes - 1)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 5), st.integers(0, 10**6), st.floats(0.2, 8), st.sampled_from(["softmax", "sigmoid"]))
 def test_no_other_temperature_costs_less(classes, seed, temperature, link):
     f, t = sampled(40, classes, seed, temperature)
@@ -65,7 +65,7 @@ def calibration_reference(p: np.ndarray, right: np.ndarray, bins: int) -> float:
     return total
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 200), st.integers(1, 30), st.integers(0, 10**6))
 def test_the_calibration_error_is_its_definition(n, bins, seed):
     rng = np.random.default_rng(seed)

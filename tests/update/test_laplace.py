@@ -51,7 +51,7 @@ def test_update_of_update_is_update_with_both(d: int) -> None:
         assert halves.labels_seen == whole.labels_seen == 47
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), n=st.integers(1, 25), seed=st.integers(0, 9))
 def test_no_split_and_no_order_of_the_evidence_matters(data: st.DataObject, n: int, seed: int) -> None:
     head = fitted()
@@ -159,7 +159,7 @@ def batch_loss(head: Head, x: np.ndarray, y: list[str], weights: np.ndarray) -> 
     return loss_on(head, gather_evidence(x, y, weights, head.classes))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     n=st.integers(1, 12),
     seed=st.integers(0, 99),

@@ -85,7 +85,7 @@ def test_the_posterior_is_that_of_its_structure(structure: str) -> None:
     np.testing.assert_allclose(head.variance(x), expected, rtol=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 1000), st.sampled_from(["shared", "diagonal", "full"]), st.lists(st.integers(0, 7), max_size=3))
 def test_no_split_of_the_labels_changes_the_posterior_and_they_can_be_taken_back(seed, structure, cuts) -> None:
     x, labels, _ = data(28, seed=seed)

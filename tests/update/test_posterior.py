@@ -115,7 +115,7 @@ def test_covariance_variance_and_draws_are_those_of_the_explicit_matrix(kind, li
 # -- evidence is additive, and can be taken back ----------------------------------------------------------------------
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data(), n=st.integers(1, 9), seed=st.integers(0, 9))
 @every_kind
 @every_link

@@ -49,7 +49,7 @@ def bridge_reference(outputs: np.ndarray, variance: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 7), st.integers(0, 10**6), st.floats(0, 1e6), st.floats(0.01, 300))
 def test_probabilities_add_up_to_one(classes, seed, size, scale):
     f = outputs_of(5, classes, seed, scale)

@@ -52,7 +52,7 @@ def test_the_posterior_is_the_exact_one(n: int, d: int) -> None:
     np.testing.assert_allclose(head.probabilities(x)[:, 0], rows @ head.mean[0], rtol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 10_000),
     st.integers(1, 6),
@@ -73,7 +73,7 @@ def test_batched_one_by_one_in_any_order_and_refitted_are_the_same(seed, d, cuts
     assert_same(split, whole)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 6))
 def test_what_is_taken_back_or_corrected_leaves_no_trace(seed: int, corrected: int) -> None:
     x, y, m = data(20, 3, seed)

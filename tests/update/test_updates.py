@@ -154,7 +154,7 @@ def penalised(head: Head, mean: np.ndarray, seen: Evidence) -> float:
     return objective_of(head, seen).value(mean, seen.rows @ mean.T)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n=st.integers(1, 12),
     seed=st.integers(0, 99),
