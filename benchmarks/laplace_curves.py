@@ -235,7 +235,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 def draw(records: Sequence[Record], figure: Any) -> None:
     """A column for each strategy: accuracy against labels, and below it what each variant is off from a new fit each
     round, seed by seed, with 95 % intervals."""
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
 
     groups = by_variant(records)
     strategies = list(dict.fromkeys(strategy for strategy, _ in groups))
@@ -250,12 +250,14 @@ def draw(records: Sequence[Record], figure: Any) -> None:
             both = seeds.keys() & base.keys()
             apart = {seed: np.subtract(seeds[seed]["accuracy"], base[seed]["accuracy"]) for seed in both}
             draw_line(below, {seed: {**seeds[seed], "accuracy": apart[seed]} for seed in both}, colour, variant)
-        above.set_title(f"{strategy} ({len(base)} seeds)", fontweight="bold")
+        above.set_title(f"{strategy}, {len(base)} seed{'s' if len(base) > 1 else ''}", fontweight="bold")
         below.set_xlabel("labels")
     panels[0, 0].set_ylabel("accuracy on the test images")
     panels[1, 0].set_ylabel("- retrain, points")
+    panels[0, 0].yaxis.set_major_locator(MultipleLocator(0.02))
+    panels[1, 0].yaxis.set_major_locator(MultipleLocator(0.01))
     panels[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-    panels[1, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.1f}"))
+    panels[1, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f}"))
     handles = {line.get_label(): line for axes in panels[0] for line in axes.get_lines()}
     figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=len(handles))
 
