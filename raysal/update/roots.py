@@ -21,6 +21,8 @@ the 1 it is added to. It takes features a million times those of the fit."""
 LEFT = 1e-8
 """Share of a direction's uncertainty that taking labels back must leave, or digits are lost: at this share 1 in 1e4 of
 what is left is rounding."""
+ROUNDING = 1e-4
+"""Share of what is left that rounding may be, at most."""
 PIVOT = 1e-13
 """Least squared pivot of a precision with ones on its diagonal; below it a thousandth of its inverse is rounding."""
 
@@ -73,9 +75,12 @@ def grow(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> Matrix:
     basis, triangle, _ = _seen_from(root, rows, evidence)
     left = np.eye(len(triangle)) - triangle @ triangle.T
     least = np.linalg.eigvalsh(left).min(initial=1.0)
-    if least < -LEFT:
+    # What rounding may do to it: Rᵀh cancels where R has shrunk along h by many more digits than elsewhere.
+    lost = np.finfo(np.float64).eps * np.linalg.norm(root) * np.linalg.norm(rows * np.sqrt(evidence)[:, None])
+    bound = max(LEFT, lost / ROUNDING)
+    if least < -bound:
         raise never_absorbed()
-    if least < LEFT:
+    if least < bound:
         raise nearly_all()
     return _turned(root, basis, np.linalg.cholesky(left))
 

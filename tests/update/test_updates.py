@@ -181,10 +181,11 @@ def test_the_loss_on_what_was_seen_never_rises(n, seed, structure, scale, step, 
 
 
 @every_structure
-def test_a_label_beside_which_the_others_are_rounding_cannot_be_taken_back(structure):
+@pytest.mark.parametrize("weight", [1e13, 1e16, 1e20, 1e40])
+def test_a_label_beside_which_the_others_are_rounding_cannot_be_taken_back(weight, structure):
     x, y = blobs(30)
     head = fit(x, y, structure=structure)
-    heavy = (x[:1], ["c0"], np.array([1e13]))
+    heavy = (x[:1], ["c0"], np.array([weight]))
     with pytest.raises(LabelError, match="nearly all that is known of some direction"):
         retract(update(head, *heavy, ledger_seq=1), *heavy, ledger_seq=2)
 
