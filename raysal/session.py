@@ -325,8 +325,8 @@ class Session:
         """The head after every label told so far; None before the first. Looking leaves no trace in the run."""
         self._follow()
         if self._live is None and self.final() is not None:
-            self._live = self.run.head(None)
-        elif self._live is None:
+            return self.run.head(None)  # not kept: there may be no fleet to move it by what is told from now on
+        if self._live is None:
             self._begin_program(self.fleet)
             self._live = self._refresh().head
         return self._live

@@ -238,7 +238,7 @@ def dispute(session: Session, key: str, shares: dict[str, float]) -> None:
 
 def test_the_head_of_a_closed_run_is_its_closing_head(pool, truth, tmp_path, monkeypatch):
     with start(pool, tmp_path / "run") as session:
-        key = begin(session, truth)[0]
+        key, other = begin(session, truth)[:2]
         session.tell({key: truth[key]})
         followed = session.head
         digest = session.finish()["head_digest"]
@@ -246,6 +246,10 @@ def test_the_head_of_a_closed_run_is_its_closing_head(pool, truth, tmp_path, mon
     monkeypatch.setattr(Session, "_refresh", None)  # it is there: nothing needs to be fitted
     with Session(tmp_path / "run") as session:
         assert session.head.digest() == digest
+        monkeypatch.undo()
+        session.tell({other: truth[other]})
+        assert session.final() is None
+        assert session.head.labels_seen == 22
 
 
 def test_votes_train_by_their_shares_and_are_followed_as_they_change(pool, truth, tmp_path):

@@ -34,10 +34,10 @@ class BatchBald:
     own, and information adds up. For a head that predicts numbers it is exact, log det(I + K / noise) / 2, and needs no
     draws. An ensemble's draws are its members, and never new.
 
-    Needs a head with a posterior. One pass for BALD of every item, O(n draws C
-    d); then the `limit` best by BALD are compared in the driver: O(48 C draws configurations) for each look at 48 of
-    them, of which there are few a pick. Memory in the driver 4 limit d + 16 draws configurations + 8 draws C d bytes
-    and 64 MB. picks(k) is a prefix of picks(k + 1).
+    Needs a head with a posterior. One pass for BALD of every item, O(n draws C d); then the `limit` best by BALD are
+    compared in the driver: O(48 C draws configurations) for each look at 48 of them, of which there are few a pick.
+    Memory in the driver 4 limit d + 16 draws configurations (with several labels, for each) + 8 draws C d bytes and
+    64 MB. picks(k) is a prefix of picks(k + 1).
     """
 
     draws: Annotated[int, Field(ge=2)] = 128

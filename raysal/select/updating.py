@@ -130,7 +130,7 @@ class Imagining:
         del ids
         names = likeliest(head, features)
         moved = taught(head, features, names)
-        # An expected label has no residual, and evidence does not depend on what the label is.
+        # An expected label has no residual, and which class of the last fit a label names does not matter to evidence.
         return moved if self.kind == "likely" else replace(moved, mean=head.mean), names
 
 
