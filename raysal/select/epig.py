@@ -152,8 +152,12 @@ def score_numbers(
     """`score_answers` where labels are numbers, of target vectors [s, d]; several numbers of an item are added up."""
     rows = partition.candidates()
     (project, combine), noise = spread
-    targets = np.column_stack([vectors.astype(np.float64), np.ones(len(vectors))]) @ project.T  # [s, r]
-    wide = [-(-len(side) // ALIGN) * ALIGN for side in (project, targets)]
+    with one_thread():  # and not by NumPy: bits of its products depend on its threads, of which an actor has one
+        rays = torch.tensor(project)
+        told = torch.from_numpy(np.column_stack([vectors.astype(np.float64), np.ones(len(vectors))])) @ rays.T  # [s, r]
+        turned = [((told * torch.tensor(mix)) @ rays).numpy() for mix in combine]
+        at_targets = [((told**2) @ torch.tensor(mix)).to(partition.device) for mix in combine]
+    wide = [-(-len(side) // ALIGN) * ALIGN for side in (project, vectors)]
     device, width = partition.device, partition.width
 
     def columns_of(sides: NDArray[np.float64], size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -163,8 +167,7 @@ def score_numbers(
         return columns, torch.tensor(aligned[:, -1], device=device)
 
     own, own_bias = columns_of(project, wide[0])
-    across = [columns_of((targets * mix) @ project, wide[1]) for mix in combine]
-    at_targets = [torch.tensor((targets**2) @ mix, device=device) for mix in combine]
+    across = [columns_of(one, wide[1]) for one in turned]
     mixers = [torch.tensor(np.pad(mix, (0, wide[0] - len(mix))), device=device) for mix in combine]
     found = [np.empty(0)]
     with one_thread():

@@ -9,6 +9,7 @@ import pytest
 import reference_information as slow
 from conftest import make_pool, mixture
 from programs import local, make_head, random_head
+from threadpoolctl import threadpool_limits
 
 from raysal.errors import ConfigError, PoolError
 from raysal.fleet import exclude, keep
@@ -325,6 +326,23 @@ def test_epig_of_numbers_is_exact(structure, rows, fleet, candidates):
     noise = -np.log(-np.log(item_uniform(5, picks.ids)))
     gains = np.exp((picks.scores - noise) / 2)
     np.testing.assert_allclose(gains, (-np.log(1 - correlation**2) / 2).mean(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["batch_bald", "epig", "power_bald"])
+def test_the_information_of_numbers_does_not_depend_on_the_threads_of_numpy(name, tmp_path):
+    """Partitions in this process may have several, those in actors have one."""
+    x = mixture(120, 128)[0]
+    head = make_head(np.ones((1, 128)), np.zeros(1))
+    root = np.linalg.qr(np.random.default_rng(0).normal(size=(129, 129)))[0]
+    head = replace(head, classes=("value",), posterior=Shared(root=root), link="identity")
+    fleet, found = local(make_pool(tmp_path / "pool", x), 1), []
+    for threads in (1, 2, 4):
+        with threadpool_limits(threads, user_api="blas"):
+            fleet.reset()
+            found.append(select(fleet, SELECTORS[name](), task(head), 20))
+    for other in found[1:]:
+        assert np.array_equal(found[0].ids, other.ids)
+        assert np.array_equal(found[0].scores, other.scores)
 
 
 def test_what_is_unlike_the_pool_is_worth_little_to_epig(rows, tmp_path):
