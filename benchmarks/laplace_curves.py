@@ -241,13 +241,15 @@ def draw(records: Sequence[Record], figure: Any) -> None:
     strategies = list(dict.fromkeys(strategy for strategy, _ in groups))
     panels = figure.subplots(2, len(strategies), sharex=True, sharey="row", squeeze=False)
     for (above, below), strategy in zip(panels.T, strategies, strict=True):
-        base = groups[strategy, BASE]
+        base = groups.get((strategy, BASE), {})
         for variant, colour in COLOURS.items():
             seeds = groups.get((strategy, variant))
             if seeds is None:
                 continue
             above.plot(*mean_curve(seeds), color=colour, linewidth=1.6, label=variant)
             both = seeds.keys() & base.keys()
+            if not both:
+                continue
             apart = {seed: np.subtract(seeds[seed]["accuracy"], base[seed]["accuracy"]) for seed in both}
             draw_line(below, {seed: {**seeds[seed], "accuracy": apart[seed]} for seed in both}, colour, variant)
         above.set_title(f"{strategy}, {len(base)} seed{'s' if len(base) > 1 else ''}", fontweight="bold")

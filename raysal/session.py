@@ -301,6 +301,7 @@ class Session:
         """Close the run: the head after all labels, and its evaluation. Without news, repeating it changes nothing;
         after more rounds or labels it closes the run anew."""
         if (done := self.final()) is not None:
+            self._live = None if self._live is None else self.run.head(None)  # another process may have closed it
             return done
         with locked(self.dir, "run"):
             clock, fleet = Clock(), self.fleet

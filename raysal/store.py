@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -162,7 +163,8 @@ def locked(directory: Path, what: str) -> Iterator[None]:
         while not _takes(file, fcntl.LOCK_EX):
             if not _takes(file, fcntl.LOCK_SH):
                 raise RunError(directory, f"another process is at work on this {what}", "wait for it, or stop it")
-            fcntl.flock(file, fcntl.LOCK_UN)  # it is only looked at, by `is_locked`, and will be free at once
+            fcntl.flock(file, fcntl.LOCK_UN)
+            time.sleep(1e-3)  # it is only looked at, by `is_locked`, and will be free at once
         yield
 
 

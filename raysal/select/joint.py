@@ -154,7 +154,8 @@ class OfClasses:
     def _renew(self) -> None:
         """Take the picks into the posterior, and new draws from it."""
         some = self._vectors[self._rows[self._since :]].astype(np.float64)
-        told = Evidence(features=some, targets=np.zeros((len(some), self._outputs)), weights=np.ones(len(some)))
+        # As if of every class: which of the last fit does not matter, and those that joined learn from their own alone.
+        told = Evidence(features=some, targets=np.ones((len(some), self._outputs)), weights=np.ones(len(some)))
         posterior = stepping(self._head).absorb(told.rows, curvature_at(self._head, told))
         self._head = replace(self._head, posterior=posterior)
         noise = generator(derive(self._key, "draws", len(self._rows)))

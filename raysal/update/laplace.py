@@ -22,6 +22,7 @@ from raysal.update.head import Head
 from raysal.update.likelihood import Curvature, responses, total_loss
 from raysal.update.posterior import Full, Members, Shared, Stepping
 from raysal.update.roots import never_absorbed
+from raysal.update.solver import threads_for
 
 HALVINGS = 10
 """How often a step that raises the loss is halved before the mean stays where it is."""
@@ -75,20 +76,21 @@ def update(
     step = posterior.stride if step is None else step
     if taken is not None and len(taken) > head.labels_seen:
         raise never_absorbed()
-    if len(added):
-        posterior = posterior.absorb(added.rows, curvature_at(head, added))
-    if taken is not None:
-        posterior = posterior.retract(taken.rows, curvature_at(head, taken))
     count = head.labels_seen + len(added) - (0 if taken is None else len(taken))
-    if head.link == "identity":
-        if isinstance(posterior, Shared | Full):
-            mean = _solved(head, posterior, added, taken)
+    with threads_for(len(added) if seen is None else len(seen), head.dim + 1, len(head.classes)):
+        if len(added):
+            posterior = posterior.absorb(added.rows, curvature_at(head, added))
+        if taken is not None:
+            posterior = posterior.retract(taken.rows, curvature_at(head, taken))
+        if head.link == "identity":
+            if isinstance(posterior, Shared | Full):
+                mean = _solved(head, posterior, added, taken)
+            else:
+                mean = _stepped(head, posterior, added, taken, 1.0, 1)
+        elif seen is not None:
+            mean = _polished(head, posterior, seen, passes)
         else:
-            mean = _stepped(head, posterior, added, taken, 1.0, 1)
-    elif seen is not None:
-        mean = _polished(head, posterior, seen, passes)
-    else:
-        mean = _stepped(head, posterior, added, taken, step, passes)
+            mean = _stepped(head, posterior, added, taken, step, passes)
     return replace(
         head, mean=mean, posterior=posterior, version=head.version + 1, labels_seen=count, ledger_seq=ledger_seq
     )

@@ -70,7 +70,7 @@ def grow(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> Matrix:
 
     Raises:
         LabelError: Σ⁻¹ does not hold that much evidence of these rows; or nearly all that it holds in some direction
-            is theirs (all but 1e-8), so that float64 cannot tell what would be left.
+            is theirs (all but 1e-8, or what rounding hides), so that float64 cannot tell what would be left.
     """
     basis, triangle, _ = _seen_from(root, rows, evidence)
     left = np.eye(len(triangle)) - triangle @ triangle.T

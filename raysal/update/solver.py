@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from raysal.update.likelihood import Link
 
@@ -28,22 +30,31 @@ CURVATURE = 0.02
 
 @contextmanager
 def threads_for(n: int, dim: int, classes: int) -> Iterator[None]:
-    """One torch thread while a small problem is solved; large ones keep what there is.
+    """One thread, of torch and of NumPy's BLAS, while a small problem is solved; large ones keep what there is.
 
     Up to this size a second thread brings a fifth, and costs tenfold where the cores are busy (800 x 1280, 10
     classes, two cores under a load of 7: 15 s against 1.4 s). The answer then does not depend on it.
     """
     import torch
 
-    before = torch.get_num_threads()
-    if before == 1 or n * dim * classes > 2**27 or dim > 2048:
+    if n * dim * classes > 2**27 or dim > 2048:
         yield
         return
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    if before != 1:
+        torch.set_num_threads(1)
     try:
-        yield
+        with _blas().limit(limits=1):  # takes 10 microseconds
+            yield
     finally:
-        torch.set_num_threads(before)
+        if before != 1:
+            torch.set_num_threads(before)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """NumPy's; to look for it takes milliseconds."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 class Design:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +107,9 @@ def test_what_others_have_used_up_is_said_too() -> None:
     holder = ray.remote(Holder).options(num_cpus=cpus).remote()
     ray.get(holder.hold.remote())
     try:
+        given_up = time.monotonic() + 120
         while ray.available_resources().get("CPU"):  # until word of it has come round
-            pass
+            assert time.monotonic() < given_up
         assert "each asks for {'CPU': 1}, available are {'CPU': 0.0" in ray_job._no_room(2, 1, 0).problem
     finally:
         ray.kill(holder)

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
+from threadpoolctl import ThreadpoolController
 
 from raysal.config import UpdateConfig
 from raysal.errors import ConfigError, LabelError
@@ -188,6 +190,21 @@ def test_a_label_beside_which_the_others_are_rounding_cannot_be_taken_back(weigh
     heavy = (x[:1], ["c0"], np.array([weight]))
     with pytest.raises(LabelError, match="nearly all that is known of some direction"):
         retract(update(head, *heavy, ledger_seq=1), *heavy, ledger_seq=2)
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_the_number_of_threads_changes_no_bit(everything):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(320, 384)), [NAMES[n] for n in rng.integers(3, size=320)]
+    head = fit(x[:300], y[:300])
+    seen = evidence(x, y) if everything else None
+    blas, torches, found = ThreadpoolController().select(user_api="blas"), torch.get_num_threads(), set()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        with blas.limit(limits=threads):
+            found.add(update(head, x[300:], y[300:], ledger_seq=1, passes=8, seen=seen).digest())
+    torch.set_num_threads(torches)
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(
