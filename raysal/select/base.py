@@ -40,9 +40,11 @@ class Task:
         """
         head = self.needed()
         if head.link != "softmax" and not (several and head.link == "sigmoid"):
-            numbers = head.link == "identity"
-            kind, scored = ("numbers", "epistemic_variance") if numbers else ("several labels at once", "margin")
-            fix = f"use `top_score` with the score `{scored}`, or `coreset`, which looks at vectors alone"
+            if head.link == "identity":
+                kind, others = "numbers", "`batch_bald`, `top_score` with the score `epistemic_variance`"
+            else:
+                kind, others = "several labels at once", "`badge`, `top_score` with the score `margin`"
+            fix = f"use {others}, or `coreset`, which looks at vectors alone"
             raise ConfigError("select", f"this strategy compares classes, and the head predicts {kind}", fix)
         return Linear.of(head)
 
