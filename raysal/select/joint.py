@@ -21,6 +21,7 @@ from raysal.sweep.linear import one_thread
 from raysal.update import Evidence, Head, Quadratic
 from raysal.update.laplace import curvature_at, stepping
 from raysal.update.posterior import Members
+from raysal.update.solver import threads_for
 
 TILE = 48
 """Items that are looked at together. A multiple of 24, as are the rows and columns of every product here, so that none
@@ -156,11 +157,12 @@ class OfClasses:
         some = self._vectors[self._rows[self._since :]].astype(np.float64)
         # As if of every class: which of the last fit does not matter, and those that joined learn from their own alone.
         told = Evidence(features=some, targets=np.ones((len(some), self._outputs)), weights=np.ones(len(some)))
-        posterior = stepping(self._head).absorb(told.rows, curvature_at(self._head, told))
-        self._head = replace(self._head, posterior=posterior)
         noise = generator(derive(self._key, "draws", len(self._rows)))
         shape = (self.draws, *self._head.mean.shape)
-        weights = posterior.draws(self._head.mean, noise.standard_normal(shape)) / self._head.temperature
+        with threads_for(0, 0, 0):
+            posterior = stepping(self._head).absorb(told.rows, curvature_at(self._head, told))
+            weights = posterior.draws(self._head.mean, noise.standard_normal(shape)) / self._head.temperature
+        self._head = replace(self._head, posterior=posterior)
         self._start(Draws(weights, self._head.link))
 
 

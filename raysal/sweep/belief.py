@@ -25,6 +25,7 @@ from raysal.update import Answer, Head, Link, Quadratic, gather_evidence
 from raysal.update.influence import gain_of, influence_of
 from raysal.update.lens import alike
 from raysal.update.posterior import Shared
+from raysal.update.solver import threads_for
 
 DRAWS = 32
 """Posterior draws that scores average over."""
@@ -82,6 +83,7 @@ def comparable(previous: Head | None, head: Head) -> bool:
     )
 
 
+@threads_for(0, 0, 0)
 def believe(
     head: Head,
     scores: Iterable[str] = (),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,20 +41,24 @@ def threads_for(n: int, dim: int, classes: int) -> Iterator[None]:
         yield
         return
     before = torch.get_num_threads()
+    several = [(library, count) for library in _blas() if (count := library.num_threads) != 1]
     if before != 1:
         torch.set_num_threads(1)
+    for library, _ in several:
+        library.set_num_threads(1)
     try:
-        with _blas().limit(limits=1):  # takes 10 microseconds
-            yield
+        yield
     finally:
         if before != 1:
             torch.set_num_threads(before)
+        for library, count in several:
+            library.set_num_threads(count)
 
 
 @cache
-def _blas() -> ThreadpoolController:
-    """NumPy's; to look for it takes milliseconds."""
-    return ThreadpoolController().select(user_api="blas")
+def _blas() -> list[Any]:
+    """What NumPy multiplies with; to look for it takes milliseconds."""
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
 class Design:

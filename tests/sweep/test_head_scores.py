@@ -10,6 +10,7 @@ import reference
 import torch
 from conftest import make_pool, mixture
 from programs import labelled_of, local, random_head, task_of
+from threadpoolctl import ThreadpoolController
 
 from raysal.errors import ConfigError, PoolError
 from raysal.fleet import LocalFleet
@@ -299,6 +300,22 @@ def test_a_triangle_is_the_mean_of_its_form_and_as_small_as_it_can_be(x):
         assert not np.abs(small[:-1, -1]).max() > 0, "the constant counts in one row only"
         np.testing.assert_allclose(((rows @ small.T) ** 2).sum(1), form.of(rows).mean(1), rtol=1e-9)
     assert isinstance(make("softmax", "kronecker").posterior, Kronecker)
+
+
+@pytest.mark.parametrize("structure", ["shared", "kronecker", "diagonal"])
+def test_what_travels_has_the_same_bits_for_any_number_of_threads(structure):
+    rows = np.random.default_rng(0).normal(size=(500, 257))
+    curvature = Curvature("softmax", responses("softmax", rows[:, :9]), np.ones(500))
+    head = replace(random_head(256, 9), posterior=STRUCTURES[structure].fit(rows, curvature, 0.7, 9))
+    blas, torches, found = ThreadpoolController().select(user_api="blas"), torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        with blas.limit(limits=threads):
+            found.append(believe(head, ("bald", "epistemic_variance"), key=3))
+    torch.set_num_threads(torches)
+    one, two = found
+    assert np.array_equal(one.draws, two.draws)
+    assert np.array_equal(one.deviation, two.deviation)
 
 
 def test_draws_for_many_classes_come_in_smaller_blocks():
