@@ -81,6 +81,28 @@ class Fit:
     noise: float = 1.0
     lens: Lens | None = None
 
+    def head(
+        self, classes: tuple[str, ...], link: Link, labels: int, *, encoder: str, version: int, ledger_seq: int
+    ) -> Head:
+        """The head that these numbers, learnt from so many labels, make."""
+        return Head(
+            classes=classes,
+            mean=self.mean,
+            posterior=self.posterior,
+            linearised_at=self.mean,
+            prior=self.prior,
+            encoder=encoder,
+            version=version,
+            labels_seen=labels,
+            fitted_on=labels,
+            ledger_seq=ledger_seq,
+            link=link,
+            mass=self.mass,
+            temperature=self.temperature,
+            noise=self.noise,
+            lens=self.lens,
+        )
+
 
 class Fitter(ABC):
     """A `Trainer` of which only the learning itself is left to write: labels are checked before, and the head is made
@@ -111,23 +133,7 @@ class Fitter(ABC):
         evidence = evidence_to_fit(features, labels, weights, names, self.link)
         with threads_for(len(evidence), evidence.features.shape[1], len(names)):
             learnt = self.learn(evidence, names, seed, context)
-        return Head(
-            classes=names,
-            mean=learnt.mean,
-            posterior=learnt.posterior,
-            linearised_at=learnt.mean,
-            prior=learnt.prior,
-            encoder=encoder,
-            version=version,
-            labels_seen=len(evidence),
-            fitted_on=len(evidence),
-            ledger_seq=ledger_seq,
-            link=self.link,
-            mass=learnt.mass,
-            temperature=learnt.temperature,
-            noise=learnt.noise,
-            lens=learnt.lens,
-        )
+        return learnt.head(names, self.link, len(evidence), encoder=encoder, version=version, ledger_seq=ledger_seq)
 
 
 def names_of(classes: Sequence[str], link: Link) -> tuple[str, ...]:

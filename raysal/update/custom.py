@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, RaysalError, UserError
-from raysal.update.base import NOTHING, Context, names_of
+from raysal.update.base import NOTHING, Context, Fit, names_of
 from raysal.update.evidence import Answer, evidence_to_fit, mean_square
 from raysal.update.head import Head
 from raysal.update.likelihood import Link, Weighting
@@ -96,35 +96,19 @@ class Custom:
             seed=seed,
             context=context,
         )
-        dim = evidence.features.shape[1]
+        dim, seen = evidence.features.shape[1], len(evidence)
+        record: dict[str, Any] = {"encoder": encoder, "version": version, "ledger_seq": ledger_seq}
         if isinstance(made, Head):
             self._check(made, names, dim)
-            head = made
-        elif self.link == "identity":
+            # The evidence of a class that joined after a fit depends on what that fit saw.
+            fitted = made.fitted_on if len(made.linearised_at) < len(names) else seen
+            return replace(made, labels_seen=seen, fitted_on=fitted, **record)
+        if self.link == "identity":
             raise self._wrong(f"returned {type(made).__name__} for labels that are numbers, not a Head")
-        else:
-            mean = self._mean(made, names, dim)
-            mass = float(evidence.weights.sum()) * mean_square(evidence)
-            head = Head(
-                classes=names,
-                mean=mean,
-                posterior=self._around.posterior(evidence, mean, self.l2 * mass),
-                linearised_at=mean,
-                prior=self.l2 * mass,
-                mass=mass,
-                encoder=encoder,
-                version=version,
-                labels_seen=0,
-                fitted_on=0,
-                ledger_seq=ledger_seq,
-                link=self.link,
-            )
-        seen = len(evidence)
-        # The evidence of a class that joined after a fit depends on what that fit saw.
-        fitted = head.fitted_on if len(head.linearised_at) < len(names) else seen
-        return replace(
-            head, encoder=encoder, version=version, labels_seen=seen, fitted_on=fitted, ledger_seq=ledger_seq
-        )
+        mean, mass = self._mean(made, names, dim), float(evidence.weights.sum()) * mean_square(evidence)
+        prior = self.l2 * mass
+        posterior = self._around.posterior(evidence, mean, prior)
+        return Fit(mean=mean, posterior=posterior, prior=prior, mass=mass).head(names, self.link, seen, **record)
 
     def _made(self, *given: Any, **named: Any) -> object:
         """What the callable returns.
