@@ -1,6 +1,6 @@
 """Results that a change of layout or wording must leave as they are: picks, scores, heads, a run directory, `--json`.
 
-    PYTHONPATH=tests python -m golden_results     # writes tests/golden.json anew, after a change of results that is meant
+    PYTHONPATH=tests:tests/update python -m golden_results    # writes tests/golden.json anew, where results are to change
 
 Every entry has `same`, what no machine may change, and `bits`, a digest of every byte, which holds on processors of
 the kind it was recorded on.
