@@ -27,7 +27,8 @@ from benchmarks.machine import describe, made_pool, random_pool
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.refresh import vectors
 from raysal.rng import derive
-from raysal.select import SELECTORS, Task, select
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Task, select
 from raysal.update import Head, Logistic
 
 AS_PUBLISHED = ("batch_bald as published", "batch_bald", {"fewest": 0})

@@ -43,8 +43,9 @@ from raysal.config import Choice
 from raysal.fleet import exclude
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.select import SELECTORS, Selector, Task, select
 from raysal.sources.fashion_mnist import CLASSES
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Selector, Task, select
 from raysal.update import Logistic
 
 EXPERIMENTS = ("curve", "cold", "minority")

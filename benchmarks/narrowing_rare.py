@@ -27,8 +27,9 @@ from raysal.fleet import LocalFleet, exclude, keep, plan_partitions
 from raysal.narrow import NARROWERS, LabelledVectors, Memory, Narrower, NarrowTask, narrow
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.select import SELECTORS, Selector, Task, select
 from raysal.sources.fashion_mnist import CLASSES
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Selector, Task, select
 
 OTHER = "other"
 """What is not of the rare class, where only that is asked."""

@@ -101,7 +101,8 @@ def raysal_select(inputs: Inputs) -> Query:
     from raysal.fleet import LocalFleet, plan_partitions
     from raysal.fleet.partition import exclude, vectors_of
     from raysal.pool import Pool
-    from raysal.select import SELECTORS, Task, select
+    from raysal.strategies import SELECTORS
+    from raysal.strategies.base import Task, select
     from raysal.update import Head as LinearHead
 
     task, labelled = inputs.task, np.arange(inputs.task.labelled)

@@ -37,10 +37,10 @@ from benchmarks.machine import describe, made_pool
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.pool import Pool
 from raysal.rng import item_uniform
-from raysal.select.bait import bait_binary
-from raysal.select.feature_maps import Gradients, Vectors, factors_of
-from raysal.select.lazy import Greedy, lazy_greedy
-from raysal.select.rules import Farthest, Race
+from raysal.strategies.engine.feature_maps import Gradients, Vectors, factors_of
+from raysal.strategies.engine.lazy_greedy import Greedy, lazy_greedy
+from raysal.strategies.engine.priorities import Farthest, Race
+from raysal.strategies.information.bait import bait_binary
 from raysal.sweep import Linear, SweepRequest, sweep
 from raysal.update import Head, Logistic
 

@@ -31,7 +31,7 @@ _HOMES = {
     "open_pool": "raysal.pool",
     "predict": "",
     "search": "raysal.similar",
-    "select": "",
+    "select": "raysal.api",
 }
 
 

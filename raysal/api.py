@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from raysal.predict import Predictions
     from raysal.refresh import Refreshed
     from raysal.rundir import RunDir
-    from raysal.select import Selector
     from raysal.sources.base import Source
+    from raysal.strategies.base import Selector
     from raysal.update import Head, Trainer
 
 Backend = Literal["local", "ray"]
@@ -203,8 +203,9 @@ def select(
     from raysal.narrow import NARROWERS, NarrowTask, wants_index
     from raysal.narrow import narrow as narrow_down
     from raysal.rundir import batch_table
-    from raysal.select import SELECTORS, Task
-    from raysal.select import select as select_batch
+    from raysal.strategies import SELECTORS
+    from raysal.strategies.base import Task
+    from raysal.strategies.base import select as select_batch
 
     k, seed = whole("k", k, 1), whole("seed", seed, 0)
     parts = 0 if partitions is None else whole("partitions", partitions, 1)
@@ -254,8 +255,8 @@ def select(
 
 def starts_cold(selector: Selector) -> bool:
     """Whether a strategy may choose the first batch: one that needs no head and does not begin with outliers."""
-    from raysal.select.coreset import CoreSet
-    from raysal.select.lcmd import Lcmd
+    from raysal.strategies.coverage.coreset import CoreSet
+    from raysal.strategies.coverage.lcmd import Lcmd
 
     return not selector.needs_head and not isinstance(selector, CoreSet | Lcmd)
 

@@ -20,7 +20,7 @@ from raysal.pool import Pool
 from raysal.rehearsal import rehearse
 from raysal.rng import derive
 from raysal.rundir import RunDir
-from raysal.select import Selector
+from raysal.strategies.base import Selector
 from raysal.sweep.best import best_of
 from raysal.sweep.sweep import sample_partition
 from raysal.types import Label

@@ -16,8 +16,8 @@ from raysal.narrow.base import OneSweep
 from raysal.narrow.filter import Filter
 from raysal.narrow.refine import Refine
 from raysal.pool import Pool
-from raysal.select import Selector, Task
-from raysal.select.wrappers import Wrapper
+from raysal.strategies.base import Selector, Task
+from raysal.strategies.wrappers.candidates import Wrapper
 from raysal.sweep import believe
 from raysal.update import Head, Link
 from raysal.update.answers import VALUE

@@ -30,8 +30,8 @@ from raysal.config import RunConfig, parse_config
 from raysal.errors import Damaged, FingerprintMismatch, RunError
 from raysal.narrow import Memory
 from raysal.pool import Pool
-from raysal.select import Picks
 from raysal.store import publish_directory, read_sealed, sweep_temporaries, temporary_name, write_sealed
+from raysal.strategies.base import Picks
 from raysal.update import Head
 
 RUN, LEDGER, ROUNDS, FINAL = "run.json", "ledger.sqlite", "rounds", "final"

@@ -28,8 +28,9 @@ from raysal.pool import Pool, open_pool
 from raysal.refresh import Refreshed, counted, follow, link_for, plainly, refresh
 from raysal.rng import derive
 from raysal.rundir import Batch, RunDir, batch_table
-from raysal.select import SELECTORS, Picks, Task, select
 from raysal.store import locked
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Picks, Task, select
 from raysal.sweep import Sweep
 from raysal.types import Label, Status
 from raysal.update import TRAINERS, Head

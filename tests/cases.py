@@ -14,7 +14,8 @@ from programs import Outcome, labelled_of, random_head, run_program, small, stra
 from raysal.fleet import Fleet
 from raysal.narrow import NARROWERS, LabelledVectors, Narrower
 from raysal.pool import Pool
-from raysal.select import SELECTORS, Selector
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Selector
 from raysal.update import Head
 
 GREEDY = (

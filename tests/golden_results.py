@@ -1,6 +1,6 @@
 """Results that a change of layout or wording must leave as they are: picks, scores, heads, a run directory, `--json`.
 
-    PYTHONPATH=tests:tests/update python -m golden_results    # writes tests/golden.json anew, where results are to change
+    PYTHONPATH=tests:tests/update python -m golden_results  # writes tests/golden.json anew
 
 Every entry has `same`, what no machine may change, and `bits`, a digest of every byte, which holds on processors of
 the kind it was recorded on.
@@ -30,8 +30,8 @@ from raysal.cli import main
 from raysal.config import Choice
 from raysal.narrow import NARROWERS
 from raysal.pool import Pool
-from raysal.select import SELECTORS
 from raysal.session import Session
+from raysal.strategies import SELECTORS
 from raysal.sweep import SCORES
 from raysal.update import TRAINERS, Head, link_of, update
 

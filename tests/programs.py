@@ -13,8 +13,8 @@ from raysal.config import choice
 from raysal.fleet import Fleet, LocalFleet, Partition, exclude, plan_partitions
 from raysal.narrow import NARROWERS, LabelledVectors, Memory, Narrowed, Narrower, NarrowTask, narrow
 from raysal.pool import Pool
-from raysal.select import SELECTORS, Picks, Selector, Task, select
-from raysal.select.base import Reveal
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Picks, Reveal, Selector, Task, select
 from raysal.sweep import Sweep
 from raysal.sweep.sweep import Ranked
 from raysal.update import Head

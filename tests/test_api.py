@@ -28,8 +28,8 @@ from raysal.errors import (
     RunError,
     UnknownName,
 )
-from raysal.select import SELECTORS
 from raysal.sources import Memory
+from raysal.strategies import SELECTORS
 
 ROOT = Path(__file__).resolve().parents[1]
 N, DIM = 600, 12
@@ -92,8 +92,9 @@ def test_the_version_is_that_of_the_project() -> None:
 
 
 def test_packages_and_verbs_share_their_names() -> None:
-    import raysal.embed
     import raysal.select
+
+    import raysal.embed
     from raysal import api
 
     assert raysal.select.SELECTORS is SELECTORS

@@ -17,7 +17,8 @@ from raysal import evaluate as module
 from raysal.errors import LabelError
 from raysal.evaluate import LEAST, MEASURES, Evaluation, evaluate, hold_out, judge, main_measure
 from raysal.rng import item_uniform
-from raysal.select import SELECTORS, Task, select
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Task, select
 from raysal.update import TRAINERS, Head
 from raysal.update.calibration import expected_calibration_error
 from raysal.update.likelihood import softmax

@@ -22,8 +22,9 @@ from raysal.narrow import AnchorAL, LabelledVectors, narrow
 from raysal.pool import Pool
 from raysal.rng import derive, item_uniform
 from raysal.run import validate
-from raysal.select import SELECTORS, Task, select
 from raysal.session import Session, parse_config
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Task, select
 from raysal.sweep import SweepRequest, sweep
 from raysal.sweep.belief import believe
 from raysal.sweep.sweep import sweep_partition

@@ -20,7 +20,8 @@ from raysal.narrow import NARROWERS, LabelledVectors
 from raysal.narrow.anchors import anchor_rows
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.select import SELECTORS, Task, select
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Task, select
 from raysal.sweep import SCORES, SweepRequest, believe, sweep
 from raysal.sweep.linear import one_thread
 from raysal.sweep.sweep import merge, sweep_partition

@@ -21,8 +21,8 @@ from raysal.pool import Pool
 from raysal.report.records import read_answers, read_arm
 from raysal.rng import item_uniform
 from raysal.run import run
-from raysal.select import SELECTORS
 from raysal.session import Session, parse_config
+from raysal.strategies import SELECTORS
 from raysal.types import Label
 from raysal.update import TRAINERS, Head, Link, Trainer
 from raysal.update.answers import check_names, class_names, names_in, plain

@@ -7,7 +7,7 @@ from conftest import make_pool, mixture
 
 import raysal
 from raysal.pool import Pool
-from raysal.select import SELECTORS
+from raysal.strategies import SELECTORS
 
 every_strategy = pytest.mark.parametrize("strategy", sorted({*SELECTORS} - {"reveal"}))
 """`reveal` asks an oracle, which only a session has."""

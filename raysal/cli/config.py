@@ -72,8 +72,8 @@ def resolve(config: RunConfig) -> dict[str, Any]:
     from raysal.embed import ENCODERS
     from raysal.label import ORACLES
     from raysal.narrow import NARROWERS
-    from raysal.select import SELECTORS
     from raysal.sources import SOURCES
+    from raysal.strategies import SELECTORS
     from raysal.update import TRAINERS
 
     registries: dict[str, Mapping[str, type[Any]]] = {

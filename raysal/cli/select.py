@@ -11,38 +11,10 @@ from typer import Argument, Option
 from raysal.cli.output import Backend, Debug, Json, Outcome
 from raysal.cli.progress import progress
 from raysal.errors import ConfigError
+from raysal.strategies.registry import SELECTORS
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-STRATEGIES = (
-    "alfa_mix",
-    "badge",
-    "bait",
-    "batch_bald",
-    "class_balanced",
-    "clue",
-    "coreset",
-    "drop_query",
-    "epig",
-    "falcun",
-    "fantasy",
-    "kmeans_plus_plus",
-    "lcmd",
-    "ldm",
-    "max_herding",
-    "pcoreset",
-    "power_bald",
-    "power_margin",
-    "probcover",
-    "random",
-    "reveal",
-    "skip_extremes",
-    "top_score",
-    "typiclust",
-    "u_herding",
-)
-"""The names in `raysal.select.SELECTORS`, written out: looking there would import torch for a help text."""
 
 
 def select(
@@ -51,7 +23,7 @@ def select(
     strategy: Annotated[
         str,
         Option(
-            help=f"{', '.join(STRATEGIES)}. Those that take another one inside have it after a colon, as "
+            help=f"{', '.join(SELECTORS)}. Those that take another one inside have it after a colon, as "
             "class_balanced:coreset."
         ),
     ] = "badge",

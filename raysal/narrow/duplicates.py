@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.fleet import Partition
-from raysal.select.distances import slack
+from raysal.strategies.engine.distances import slack
 from raysal.sweep.linear import columns_of
 from raysal.sweep.similarity import Similarity, unit_rows
 from raysal.types import Metric

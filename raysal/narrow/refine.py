@@ -23,7 +23,8 @@ from raysal.fleet import Fleet, keep
 from raysal.narrow.anchors import Count
 from raysal.narrow.base import Narrowed, NarrowTask, look
 from raysal.rng import derive, item_uniform
-from raysal.select import SELECTORS, Selector, Task, select
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Selector, Task, select
 from raysal.sweep import Sweep, SweepRequest
 from raysal.sweep.best import best_of
 from raysal.sweep.sweep import sample_partition

@@ -16,7 +16,7 @@ from raysal.errors import FingerprintMismatch
 from raysal.fleet import Partition
 from raysal.pool import Pool
 from raysal.predict.files import Staged, stage
-from raysal.select.base import refuse_broken
+from raysal.strategies.base import refuse_broken
 from raysal.sweep import SCORES, Belief, Reader
 from raysal.sweep.linear import one_thread
 from raysal.sweep.scores import Predicted

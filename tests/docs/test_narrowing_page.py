@@ -13,7 +13,7 @@ import pytest
 from raysal.config import parse_config
 from raysal.narrow import NARROWERS
 from raysal.narrow.refine import MEMBERS
-from raysal.select import SELECTORS
+from raysal.strategies import SELECTORS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "narrowing.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)

@@ -18,7 +18,8 @@ from raysal.errors import Damaged, FleetError, PoolExhausted
 from raysal.fleet import LocalFleet, plan_partitions
 from raysal.fleet.base import Fleet
 from raysal.pool import Pool
-from raysal.select import SELECTORS, lazy
+from raysal.strategies import SELECTORS
+from raysal.strategies.engine import lazy_greedy as lazy
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 ray.cloudpickle.register_pickle_by_value(calls)  # the actors' processes do not have this folder on their path

@@ -27,7 +27,7 @@ from raysal.fleet import Fleet, Partition, exclude, open_fleet, plan_partitions,
 from raysal.fleet.replay import Behind, Call, Done, Host, Stale
 from raysal.fleet.service import attach, serve, stop
 from raysal.pool import Pool
-from raysal.select import SELECTORS
+from raysal.strategies import SELECTORS
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 ray.cloudpickle.register_pickle_by_value(calls)

@@ -21,7 +21,7 @@ from raysal.config import FleetConfig
 from raysal.fleet import open_fleet
 from raysal.narrow import NARROWERS
 from raysal.select import SELECTORS, Task
-from raysal.select.base import select
+from raysal.strategies.base import select
 from raysal.sweep import Search, SweepRequest, sweep
 import numpy as np
 

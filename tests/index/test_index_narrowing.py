@@ -24,7 +24,7 @@ from raysal.index import KINDS, index_neighbours, open_index, search
 from raysal.index.shards import fetch
 from raysal.narrow import NARROWERS, Narrower, base
 from raysal.pool import Pool
-from raysal.select import SELECTORS
+from raysal.strategies import SELECTORS
 
 DIM = 8
 X, NAMES = mixture(600, DIM, classes=4, seed=6)

@@ -18,7 +18,7 @@ from raysal.narrow import NARROWERS, AnchorAL, LabelledVectors, narrow
 from raysal.narrow.anchoral import mean_similarity
 from raysal.narrow.anchors import anchor_rows, kmeans_plus_plus
 from raysal.rng import generator
-from raysal.select import SELECTORS
+from raysal.strategies import SELECTORS
 from raysal.sweep import Search, SweepRequest, sweep
 
 N, DIM = 400, 6

@@ -20,7 +20,7 @@ from raysal.narrow import NARROWERS, AnchorAL, LabelledVectors, narrow
 from raysal.narrow.anchoral import By
 from raysal.narrow.anchors import STRATEGIES, ClassAnchors, Strategy, anchor_rows, entropies
 from raysal.rng import derive
-from raysal.select import SELECTORS
+from raysal.strategies import SELECTORS
 from raysal.types import Metric
 
 N, DIM, KEY = 460, 9, 7

@@ -26,9 +26,9 @@ from raysal.narrow.filter import Filter
 from raysal.narrow.outliers import fit_gaussians, shrunk
 from raysal.narrow.where import passes
 from raysal.pool import Pool
-from raysal.select import SELECTORS
 from raysal.session import Session
 from raysal.sources import Memory as Items
+from raysal.strategies import SELECTORS
 from raysal.types import Metric
 
 N, DIM = 400, 6

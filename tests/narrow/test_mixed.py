@@ -17,8 +17,8 @@ from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.narrow import NARROWERS, LabelledVectors, Memory, Narrowed, Narrower, narrow
 from raysal.pool import Pool
-from raysal.select import SELECTORS
 from raysal.session import Session
+from raysal.strategies import SELECTORS
 from raysal.sweep.sweep import sweep_partition
 
 N, DIM = 500, 6

@@ -17,7 +17,7 @@ from raysal.fleet import exclude
 from raysal.narrow import NARROWERS, Narrowed, narrow
 from raysal.narrow.refine import MEMBERS, Refine
 from raysal.rng import derive
-from raysal.select import SELECTORS
+from raysal.strategies import SELECTORS
 
 N, DIM, KEY = 430, 7, 7
 LAYOUTS = ((64, 1), (64, 2), (N, 5))

@@ -22,8 +22,8 @@ from raysal.narrow import LabelledVectors, Memory, Narrowed, narrow
 from raysal.narrow.seals import Seals
 from raysal.pool import Pool
 from raysal.run import resume, run
-from raysal.select import SELECTORS
 from raysal.session import Session, parse_config
+from raysal.strategies import SELECTORS
 from raysal.sweep import SweepRequest
 from raysal.types import Metric
 

@@ -16,8 +16,8 @@ from raysal.errors import ConfigError, PoolError
 from raysal.fleet import LocalFleet
 from raysal.narrow.simple import TopScore as Narrow
 from raysal.rng import derive, generator
-from raysal.select import Task, select
-from raysal.select.ranked import TopScore
+from raysal.strategies.base import Task, select
+from raysal.strategies.simple import TopScore
 from raysal.sweep import SCORES, Reader, SweepRequest, believe, sweep
 from raysal.sweep.belief import DRAWS, triangle, usable
 from raysal.sweep.predicted import Predicted, Score

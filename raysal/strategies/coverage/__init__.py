@@ -1,0 +1,1 @@
+"""Strategies that spread a batch over the pool."""

@@ -1,0 +1,90 @@
+"""D^2 sampling over the whole pool: BADGE on gradients, k-means++ on vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.fleet import Fleet, Partition
+from raysal.rng import derive, item_uniform
+from raysal.strategies.base import Picks, Task
+from raysal.strategies.engine.feature_maps import Gradients, UnitVectors, Vectors, factors_of
+from raysal.strategies.engine.lazy_greedy import Greedy, lazy_greedy
+from raysal.strategies.engine.priorities import Race
+from raysal.strategies.simple import merged
+from raysal.sweep.best import best_of
+from raysal.sweep.sweep import Ranked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Badge:
+    """k-means++ seeding over gradient embeddings r (x) h, r = e_argmax - p: items whose gradients are large and unlike
+    one another (BADGE; Ash et al., ICLR 2020). With several labels at once, r = [p >= 1/2] - p.
+
+    The first pick has the largest gradient; each later one is drawn with probability proportional to its squared
+    distance to the nearest pick. Exact over the whole pool, by the lazy engine; the gradient, C * d numbers, is never
+    formed. Needs a head; ignores which items are labelled. O(k n (C + d)) at worst, one sweep and a few percent of that
+    in practice; memory 57 bytes an item. picks(k) is a prefix of picks(k + 1). Where no gradient is left to tell items
+    apart, they are drawn uniformly. Of little use before the head knows most classes.
+    """
+
+    @property
+    def needs_head(self) -> bool:
+        return True
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        gradients = Gradients(head=task.linear(several=True))
+        nothing = factors_of(gradients, task.labelled[:0])
+        found = lazy_greedy(fleet, Race(key=task.key), gradients, k, centres=nothing, opening="largest", key=task.key)
+        reasons = [f"gradient {gap**0.5:.3g} from the nearest pick" for gap in found.sq_distances]
+        if reasons:
+            reasons[0] = f"largest gradient {found.sq_distances[0] ** 0.5:.3g}"
+        return filled(fleet, found, reasons, "no gradient left, uniform", task.key, k)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeansPlusPlus:
+    """k-means++ seeding over the vectors, the labelled items as centres already there (Arthur & Vassilvitskii, SODA
+    2007).
+
+    Each pick is drawn with probability proportional to its squared distance to the nearest labelled item or pick:
+    between CoreSet, which takes the farthest and so outliers, and a uniform draw. Without labelled items the first pick
+    is uniform. Exact over the whole pool, by the lazy engine. Needs no head. O((labelled + k) n d) at worst; memory 57
+    bytes an item. picks(k) is a prefix of picks(k + 1). It knows nothing of what is hard for the head. `unit` compares
+    directions only.
+    """
+
+    unit: bool = False
+
+    @property
+    def needs_head(self) -> bool:
+        return False
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        space = UnitVectors() if self.unit else Vectors()
+        centres = factors_of(space, task.labelled)
+        # Not the race's own hash: the lowest of all would say something about the budgets of the others.
+        first = derive(task.key, "first")
+        found = lazy_greedy(fleet, Race(key=task.key), space, k, centres=centres, opening="lowest", key=first)
+        reasons = [
+            "first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in found.sq_distances
+        ]
+        return filled(fleet, found, reasons, "nothing left uncovered, uniform", task.key, k)
+
+
+def filled(fleet: Fleet, found: Greedy, reasons: list[str], rest: str, key: int, k: int) -> Picks:
+    """A batch of what the engine found, filled up uniformly where every row left coincides with a pick."""
+    ids, scores = np.array(found.ids, np.int64), np.array(found.sq_distances)
+    if (missing := k - len(ids)) > 0:
+        more, _ = merged(fleet.each(others, derive(key, "rest"), ids, missing), missing)
+        ids, scores = np.concatenate([ids, more]), np.concatenate([scores, np.zeros(missing)])
+        reasons = reasons + [rest] * missing
+    return Picks(ids=ids, scores=scores, reasons=tuple(reasons))
+
+
+def others(partition: Partition, key: int, taken: NDArray[np.int64], k: int) -> Ranked:
+    """A uniform draw of k candidates that are not taken: those of lowest hash."""
+    ids = np.setdiff1d(partition.ids[partition.candidates()], taken, assume_unique=True)
+    return best_of(ids, 1 - item_uniform(key, ids), k)

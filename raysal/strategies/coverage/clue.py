@@ -1,0 +1,79 @@
+"""CLUE: clusters of what the head is uncertain about, and the item in the middle of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from raysal.fleet import Fleet
+from raysal.fleet.partition import ALIGN, padded
+from raysal.rng import derive
+from raysal.strategies.base import Picks, Task
+from raysal.strategies.engine.kmeans import ROWS, k_means, nearest_to_centroids
+from raysal.strategies.engine.shortlist import shortlist
+from raysal.sweep import Linear
+from raysal.sweep.linear import one_thread
+from raysal.update import Link
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clue:
+    """k-means weighted by entropy, and the item nearest to each centroid (CLUE; Prabhu et al., ICCV 2021).
+
+    Minimizes sum of H(x) * squared distance of x to its centroid, H the entropy of softmax(logits / temperature), or
+    the sum of those of several labels: a low temperature stresses uncertainty, a high one coverage. The score is the
+    cluster's share of all entropy; largest first. Where no entropy is left, the clusters are unweighted and the reason
+    says so.
+
+    Needs a head. Works on at most `limit` candidates (at least 5 k), a uniform draw of them where there are more:
+    O(limit k d) an iteration, memory O(limit d). No prefix property. Ignores which items are labelled, so a later
+    batch may repeat an earlier one until the head has learnt from it.
+    """
+
+    limit: Annotated[int, Field(ge=1)] = 10_000
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+    @property
+    def needs_head(self) -> bool:
+        return True
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        head = task.linear(several=True)
+        some = shortlist(fleet, derive(task.key, "shortlist"), max(self.limit, 5 * k))
+        weights = entropies(some.vectors, head, self.temperature)
+        clusters = k_means(some.vectors, k, derive(task.key, "clusters"), weights=weights)
+        rows = nearest_to_centroids(some.vectors, clusters, k)
+        shares = (clusters.mass / clusters.mass.sum())[clusters.assignment[rows]]
+        what = "uncertainty" if weights.any() else "candidates, no uncertainty is left"
+        reasons = tuple(f"middle of a cluster with {share:.2%} of the {what}{some.origin}" for share in shares)
+        return Picks(ids=some.ids[rows], scores=shares, reasons=reasons)
+
+
+def entropies(x: NDArray[np.float32], head: Linear, temperature: float) -> NDArray[np.float64]:
+    """Shannon entropy in nats [n] of what is predicted at logits / temperature for the rows of x [n, d], of several
+    labels the sum. O(n d C), in tiles."""
+    cpu, classes = torch.device("cpu"), len(head.bias)
+    width = -(-x.shape[1] // ALIGN) * ALIGN
+    weight = torch.zeros(-(-classes // ALIGN) * ALIGN, width, dtype=torch.float64)
+    weight[:classes] = padded(head.weight, width, torch.float64, cpu)
+    tile = torch.zeros(ROWS, width, dtype=torch.float64)
+    found = np.empty(len(x))
+    for start in range(0, len(x), ROWS):
+        some = x[start : start + ROWS]
+        tile[: len(some), : x.shape[1]] = torch.from_numpy(some)
+        logits = (tile @ weight.T)[: len(some), :classes] + torch.tensor(head.bias)
+        with one_thread():
+            found[start : start + ROWS] = entropy(logits / temperature, head.link).numpy()
+    return found
+
+
+def entropy(logits: torch.Tensor, link: Link) -> torch.Tensor:
+    """[n] of logits [n, C]. For one thread."""
+    several = link == "sigmoid"
+    p = torch.cat([torch.sigmoid(logits), torch.sigmoid(-logits)], 1) if several else torch.softmax(logits, 1)
+    return torch.as_tensor(torch.special.entr(p).sum(1))

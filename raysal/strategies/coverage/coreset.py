@@ -1,0 +1,64 @@
+"""Covering rules: each pick the item farthest from all that is covered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from raysal.fleet import Fleet
+from raysal.strategies.base import Picks, Task
+from raysal.strategies.engine.feature_maps import FeatureMap, Probabilities, UnitVectors, Vectors, factors_of
+from raysal.strategies.engine.lazy_greedy import lazy_greedy
+from raysal.strategies.engine.priorities import Farthest
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreSet:
+    """Greedy k-center over the vectors, the labelled items as centres already there (Sener & Savarese, ICLR 2018).
+
+    argmax_i min_c |h_i - h_c|^2 over labelled items and earlier picks: a 2-approximation of the covering radius
+    (Gonzalez, TCS 1985). Exact over the whole pool, by the lazy engine. Needs no head. O((labelled + k) n d) at worst,
+    a fraction of it in practice; memory 41 bytes an item. picks(k) is a prefix of picks(k + 1); without labelled items
+    the first pick is uniform. The score is the squared distance to what was covered before the pick.
+
+    Seeks outliers, and is often below random on frozen features: on Fashion-MNIST (60,000 EfficientNet-Lite0 vectors,
+    five seeds) it ends 4.3 +- 0.6 points of accuracy below random at 1,100 labels. Use it where coverage is the aim,
+    not accuracy per label. `unit` compares directions only."""
+
+    unit: bool = False
+
+    @property
+    def needs_head(self) -> bool:
+        return False
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        return cover(fleet, UnitVectors() if self.unit else Vectors(), task, k)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PCoreSet:
+    """Greedy k-center over the head's probabilities, of classes or of several labels (PCoreSet; Kim et al., arXiv
+    2506.00910).
+
+    As CoreSet, on p in place of h; the labelled items cover by their predicted, not their true, distribution. Needs a
+    head. O((labelled + k) n C) at worst, memory 41 bytes an item. picks(k) is a prefix of picks(k + 1). It spreads over
+    what the head can tell apart and nothing else: with few classes the simplex is covered after a few dozen picks, and
+    later ones split hairs.
+    """
+
+    @property
+    def needs_head(self) -> bool:
+        return True
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        return cover(fleet, Probabilities(head=task.linear(several=True)), task, k)
+
+
+def cover(fleet: Fleet, feature_map: FeatureMap, task: Task, k: int) -> Picks:
+    """k-center picks in a feature space, from the labelled items on."""
+    centres = factors_of(feature_map, task.labelled)
+    found = lazy_greedy(fleet, Farthest(), feature_map, k, centres=centres, opening="lowest", key=task.key)
+    gaps = np.array(found.sq_distances)
+    reasons = tuple("first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in gaps)
+    return Picks(ids=np.array(found.ids), scores=gaps, reasons=reasons)

@@ -1,0 +1,240 @@
+"""LCMD: cover the pool as CoreSet does, but go where many items are far from what is covered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.fleet import Fleet, Partition
+from raysal.fleet.partition import ALIGN, padded
+from raysal.rng import derive, item_uniform
+from raysal.strategies.base import Picks, Task
+from raysal.strategies.engine.dense import (
+    BLOCK,
+    EveryRow,
+    Offer,
+    best_offer,
+    labelled_probabilities,
+    power_of_two_scale,
+)
+from raysal.strategies.engine.distances import COINCIDENT
+from raysal.strategies.engine.feature_maps import residuals
+from raysal.sweep import Linear
+from raysal.sweep.linear import one_thread
+from raysal.update import Head
+
+TILE = 64
+"""Centres of one product when many are folded in at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lcmd:
+    """Largest cluster, maximum distance, with labelled items as centres: LCMD-TP (Holzmueller et al., JMLR 2023).
+
+    Every candidate belongs to its nearest centre, labelled or picked; the next pick is the farthest item of the
+    cluster with the largest sum of squared distances. Without labelled items the first has the largest norm.
+    `space`: the vectors, or the gradients of the last layer r (x) h with r = e_argmax - p, which are never formed
+    (labelled items too take the class the head predicts). Distances in float64; sums of them are whole multiples
+    of a power of two, 2^-62 of their bound over the pool.
+
+    Needs a head with "gradients". O((labelled + k) n d), or n (C + d); two round trips a pick: fold it in, then ask
+    for the farthest. Memory 41 bytes a row beside the features, and 4 C with "gradients". picks(k) is a prefix of
+    picks(k + 1). The score is the squared distance to the nearest centre before the pick. Where only copies are
+    left, a uniform draw. Made for regression; like all coverage it spends labels on what the head is sure of, less
+    so with "gradients": with vectors it ended 0.8 +- 0.5 points below random on Fashion-MNIST features (five seeds).
+    """
+
+    space: Literal["vectors", "gradients"] = "vectors"
+
+    @property
+    def needs_head(self) -> bool:
+        return self.space == "gradients"
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        head = task.linear() if self.needs_head else None
+        parts = fleet.each(begin, head)
+        # Without centres the origin is one, and only until the first pick.
+        known = task.labelled.astype(np.float64) if len(task.labelled) else np.zeros((1, task.labelled.shape[1]))
+        factors = (
+            labelled_residuals(task.head, known)
+            if self.needs_head and task.head is not None
+            else np.empty((len(known), 0))
+        )
+        bound = 4 * max(*(norm for norm, _ in parts), float(sq_norms(known, factors).max()))
+        scale = power_of_two_scale(bound, 62 - sum(rows for _, rows in parts).bit_length())
+        weights = np.zeros(len(known) + k, np.int64)
+        weights[: len(known)] = np.sum(fleet.each(assign, known, factors, scale), 0)
+        ids, scores, reasons = np.empty(k, np.int64), np.empty(k), []
+        for place in range(k):
+            heaviest = int(weights.argmax())
+            if weights[heaviest] > 0:
+                best = best_offer(fleet.each(farthest, heaviest))
+                scores[place] = best.value
+                reasons.append(f"{best.value**0.5:.4g} from the centre of the heaviest cluster")
+            else:
+                best = best_offer(fleet.each(any_left, derive(task.key, "copies")))
+                scores[place] = 0.0
+                reasons.append("only copies left, uniform")
+            ids[place] = best.id
+            first = place == 0 and len(task.labelled) == 0
+            if first:
+                weights[:] = 0
+                reasons[0] = f"first, of largest norm {scores[0] ** 0.5:.4g}"
+            if place + 1 < k:
+                for clusters, changes in fleet.each(fold, best.id, best.vector, best.extra, len(known) + place, first):
+                    weights[clusters] += changes
+        return Picks(ids=ids, scores=scores, reasons=tuple(reasons))
+
+
+def labelled_residuals(head: Head, features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """e_argmax - p [n, C] of vectors in the driver, rounded to float32 as in the partitions."""
+    return residuals(torch.from_numpy(labelled_probabilities(head, features)).T).T.float().double().numpy()
+
+
+def sq_norms(vectors: NDArray[np.float64], factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared norms [m] of vectors [m, d], or of factor (x) vector where the factors [m, C] are not empty."""
+    norms = (vectors**2).sum(-1)
+    return np.asarray(norms * (factors**2).sum(-1) if factors.shape[-1] else norms)
+
+
+@dataclass
+class _Clusters:
+    rows: EveryRow
+    sq_norms: torch.Tensor
+    residuals: torch.Tensor | None
+    """float32 [n, C], both rounded up for products of one shape"""
+    gap: torch.Tensor
+    """squared distance to the nearest centre"""
+    centre: torch.Tensor
+    """which centre that is; -1 for none"""
+    left: torch.Tensor
+    scale: float = 1.0
+
+    def sq_distances(
+        self, vectors: NDArray[np.float64], factors: NDArray[np.float64]
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """(places, squared distances float64) to m centres [m, d], [m, C], or to one [d], [C], block by block.
+
+        |x|^2 + |c|^2 - 2 x.c; of gradients |r|^2|h|^2 + |r_c|^2|h_c|^2 - 2 (r.r_c)(h.h_c).
+        """
+        device = self.rows.partition.device
+        one = vectors.ndim == 1
+        columns = tile(np.atleast_2d(vectors), self.rows.partition.width, device)
+        others = None if self.residuals is None else tile(np.atleast_2d(factors), self.residuals.shape[1], device)
+        norms = torch.from_numpy(np.atleast_1d(sq_norms(vectors, factors))).to(device)
+        for own, features in self.rows.blocks():
+            inner = features @ (columns[:, 0] if one else columns)
+            if self.residuals is not None and others is not None:
+                inner *= self.residuals[own.start : own.start + BLOCK].double() @ (others[:, 0] if one else others)
+            inner = inner[: own.stop - own.start].reshape(own.stop - own.start, -1)[:, : len(norms)]
+            sums = self.sq_norms[own, None] + norms
+            gap = sums - 2 * inner
+            yield own, torch.where(gap > COINCIDENT * sums, gap, 0.0)
+
+    def offer(self, values: torch.Tensor) -> Offer:
+        return self.rows.offer(values, self.residuals)
+
+    def whole(self, gap: torch.Tensor) -> torch.Tensor:
+        """Squared distances as whole multiples of 1 / scale."""
+        return (gap * self.scale).round().long()
+
+
+def tile(vectors: NDArray[np.float64], width: int, device: torch.device) -> torch.Tensor:
+    """Up to TILE vectors [m, d] as columns [width, m], or [width, TILE] of several: products of one shape."""
+    if len(vectors) > 1:
+        vectors = np.concatenate([vectors, np.zeros((TILE - len(vectors), vectors.shape[1]))])
+    return padded(vectors, width, torch.float64, device).T.contiguous()
+
+
+def begin(partition: Partition, head: Linear | None) -> tuple[float, int]:
+    """Lay out the candidates; returns their largest squared norm and how many they are.
+
+    Raises:
+        PoolError: a vector is not finite; it names the item.
+    """
+    rows = EveryRow(partition)
+    norms, kept = rows.sq_norms(), None
+    if head is not None:
+        classes, device = len(head.bias), partition.device
+        kept = torch.zeros(-(-len(rows) // BLOCK) * BLOCK, -(-classes // ALIGN) * ALIGN, device=device)
+        weight = np.zeros((kept.shape[1], partition.dim))
+        weight[:classes] = head.weight
+        columns = padded(weight, partition.width, torch.float64, device).T.contiguous()
+        bias = torch.tensor(head.bias, device=device)
+        for own, features in rows.blocks():
+            logits = (features @ columns)[:, :classes] + bias
+            with one_thread():
+                residual = residuals(torch.softmax(logits, 1).T).T.float()
+                kept[own.start : own.start + BLOCK, :classes] = residual
+                norms[own] *= (residual.double() ** 2).sum(1)[: own.stop - own.start]
+    none = torch.full((len(rows),), -1, dtype=torch.int64, device=partition.device)
+    partition.state["clusters"] = _Clusters(rows, norms, kept, rows.numbers(torch.inf), none, none < 0)
+    return (float(norms.max()) if len(rows) else 0.0), len(rows)
+
+
+def assign(
+    partition: Partition, vectors: NDArray[np.float64], factors: NDArray[np.float64], scale: float
+) -> NDArray[np.int64]:
+    """Assign the candidates to the nearest of the centres [m, d], [m, C], ties to the first; returns the clusters'
+    sums of squared distances [m] in units of 1 / scale."""
+    state: _Clusters = partition.state["clusters"]
+    state.scale = scale
+    for first in range(0, len(vectors), TILE):
+        some = slice(first, first + TILE)
+        for own, gaps in state.sq_distances(vectors[some], factors[some]):
+            nearest = gaps.argmin(1)  # the first of equals, by its documentation
+            gap = gaps.gather(1, nearest[:, None])[:, 0]
+            nearer = gap < state.gap[own]
+            state.gap[own] = torch.where(nearer, gap, state.gap[own])
+            state.centre[own] = torch.where(nearer, nearest + first, state.centre[own])
+    weights = torch.zeros(len(vectors), dtype=torch.int64, device=partition.device)
+    return weights.index_add_(0, state.centre, state.whole(state.gap)).cpu().numpy()
+
+
+def farthest(partition: Partition, cluster: int) -> Offer:
+    """The row of a cluster that is farthest from its centre."""
+    state: _Clusters = partition.state["clusters"]
+    return state.offer(torch.where((state.centre == cluster) & state.left, state.gap, -torch.inf))
+
+
+def any_left(partition: Partition, key: int) -> Offer:
+    """The row of lowest hash among those not picked."""
+    state: _Clusters = partition.state["clusters"]
+    hashes = torch.from_numpy(-item_uniform(key, state.rows.ids)).to(partition.device)
+    return state.offer(torch.where(state.left, hashes, -torch.inf))
+
+
+def fold(
+    partition: Partition,
+    item: int,
+    vector: NDArray[np.float64],
+    factor: NDArray[np.float64],
+    cluster: int,
+    restart: bool,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Make a pick the centre of a new cluster, the only one with `restart`; returns the clusters that changed and by
+    how much, in units of 1 / scale."""
+    state: _Clusters = partition.state["clusters"]
+    if restart:
+        state.gap.fill_(torch.inf)
+        state.centre.fill_(-1)
+    gap = torch.empty_like(state.gap)
+    for own, gaps in state.sq_distances(vector, factor):
+        gap[own] = gaps[:, 0]
+    nearer = gap < state.gap
+    moved = nearer & (state.centre >= 0)
+    changes = torch.zeros(cluster + 1, dtype=torch.int64, device=partition.device)
+    changes.index_add_(0, state.centre[moved], -state.whole(state.gap[moved]))
+    changes[cluster] = state.whole(gap[nearer]).sum()
+    state.gap[nearer] = gap[nearer]
+    state.centre[nearer] = cluster
+    own_place = state.rows.place(item)
+    if own_place is not None:
+        state.left[own_place] = False
+    clusters = changes.nonzero()[:, 0]
+    return clusters.cpu().numpy(), changes[clusters].cpu().numpy()

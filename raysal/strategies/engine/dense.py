@@ -1,0 +1,126 @@
+"""The candidate rows of a partition, for rules that bring every row up to date after every pick."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.fleet import Partition
+from raysal.strategies.base import refuse_broken
+from raysal.sweep.linear import one_thread
+from raysal.update import Head
+
+BLOCK = 256
+"""Rows of a block: some hundred candidates a partition should not be computed as thousands."""
+HELD_BYTES = 2**30
+"""Candidates whose features fit in this stay in memory between picks; larger sets are read again each time."""
+
+
+class Offer(NamedTuple):
+    """A partition's best row: what it is judged by, its id, its vector float64 [d], and what else its rule
+    needs. An id of -1: no candidate is left here."""
+
+    value: float
+    id: int
+    vector: NDArray[np.float64]
+    extra: NDArray[np.float64]
+
+
+NOTHING = Offer(-np.inf, -1, np.empty(0), np.empty(0))
+
+
+class EveryRow:
+    """Ids [n] and features of the candidates, or of some ascending rows, read in blocks of one shape: a row's products
+    are then the same to the last bit wherever it lies.
+
+    Memory: the features in float64 where they fit in `HELD_BYTES`, else one block of them.
+    """
+
+    def __init__(self, partition: Partition, rows: NDArray[np.int64] | None = None) -> None:
+        self.partition = partition
+        self.rows = partition.candidates() if rows is None else rows
+        self.ids = partition.ids[self.rows]
+        self._held: list[torch.Tensor] | None = None
+        if len(self.rows) * partition.width * 8 <= HELD_BYTES:
+            self._held = [features for _, features in self._read()]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _read(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        for number, block in enumerate(self.partition.blocks(self.rows, BLOCK)):
+            yield slice(number * BLOCK, number * BLOCK + block.n), block.features.double()
+
+    def blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """(places of its rows among the candidates, features float64 [BLOCK, width]) in order."""
+        if self._held is None:
+            yield from self._read()
+            return
+        for number, features in enumerate(self._held):
+            yield slice(number * BLOCK, min((number + 1) * BLOCK, len(self.rows))), features
+
+    def numbers(self, fill: float = 0.0) -> torch.Tensor:
+        """One float64 a row, [n] on the device."""
+        return torch.full((len(self.rows),), fill, dtype=torch.float64, device=self.partition.device)
+
+    def sq_norms(self) -> torch.Tensor:
+        """Squared norms float64 [n].
+
+        Raises:
+            PoolError: a vector is not finite; it names the first such item.
+        """
+        norms = self.numbers()
+        for own, features in self.blocks():
+            norms[own] = (features * features).sum(1)[: own.stop - own.start]
+        refuse_broken(self.ids, torch.isfinite(norms).cpu().numpy())
+        return norms
+
+    def products(self, *vectors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Inner products float64 [n] with each of the vectors [width], in one pass over the features."""
+        out = tuple(self.numbers() for _ in vectors)
+        for own, features in self.blocks():
+            for products, vector in zip(out, vectors, strict=True):
+                products[own] = (features @ vector)[: own.stop - own.start]
+        return out
+
+    def offer(self, values: torch.Tensor, extra: torch.Tensor | None = None) -> Offer:
+        """The row of largest value, ties to the lower id; -inf is never offered. `extra` [n, ...] goes with it."""
+        if len(self.rows) == 0:
+            return NOTHING
+        row = int(values.argmax())  # the first of equals, by its documentation
+        if values[row] == -torch.inf:
+            return NOTHING
+        vector = self.partition.gather(self.rows[[row]])[0].astype(np.float64)
+        more = np.empty(0) if extra is None else extra[row].double().cpu().numpy()
+        return Offer(float(values[row]), int(self.ids[row]), vector, more)
+
+    def place(self, item: int) -> int | None:
+        """Where an id stands among the candidates here, or None."""
+        place = int(np.searchsorted(self.ids, item))
+        return place if place < len(self.ids) and self.ids[place] == item else None
+
+
+def best_offer(offers: Sequence[Offer]) -> Offer:
+    """The best over the partitions, ties to the lower id."""
+    return min(offers, key=lambda offer: (-offer.value, offer.id))
+
+
+def labelled_probabilities(head: Head, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Class probabilities [n, C] of a few items in the driver, the same bits for any number of threads."""
+    wide = torch.from_numpy(vectors.astype(np.float64))
+    with one_thread():
+        logits = wide @ torch.tensor(head.weight).T + torch.tensor(head.bias)
+        return torch.softmax(logits, 1).numpy()
+
+
+def power_of_two_scale(largest: float, bits: int) -> float:
+    """A power of two that brings numbers up to `largest` within 2**bits.
+
+    Times it and rounded they are whole numbers, and these add up to the same sum in whatever order.
+    """
+    return math.ldexp(1.0, min(bits - math.frexp(largest)[1], 500))

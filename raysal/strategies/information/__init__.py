@@ -1,0 +1,1 @@
+"""Strategies that ask what labels would say of the weights."""

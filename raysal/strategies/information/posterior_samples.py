@@ -1,0 +1,150 @@
+"""Draws of a head from its posterior, beside the data and in the driver: the same draws for every item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.fleet import Partition
+from raysal.fleet.partition import ALIGN, padded
+from raysal.strategies.base import Task, refuse_broken
+from raysal.sweep import believe
+from raysal.sweep.linear import one_thread
+from raysal.update import Link, Quadratic
+
+BLOCK = 480
+"""Rows of a block beside the data. A multiple of 24: see distances.py.
+
+Blocks that stay in the cache make products of some milliseconds, of which there are hundreds. They are taken by one
+thread: a second one brings a third, and on busy cores every product waits for it (60,000 x 256, 128 draws of 10 classes
+and a load of 5 on two cores: 98 s against 11)."""
+COLUMNS = 512
+"""Columns of a product with draws, about: as many whole draws as fit, and one at least."""
+NO_INFORMATION = 1e-12
+"""Mutual information in nats below this is taken as none: it is what rounding leaves of the difference of two
+entropies."""
+TINY = 1e-300
+"""What a probability below it counts as in a logarithm, so that 0 log 0 is 0."""
+
+
+class Draws(NamedTuple):
+    """Draws of a head from its posterior, as they travel to the partitions."""
+
+    weights: NDArray[np.float64]
+    """[T, C, D], over the temperature"""
+    link: Link
+
+    def answers(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Probabilities [..., Q, A, n] of what outputs [..., C, n] answer: one question with C answers, or with several
+        labels at once C questions with two. Answers to different questions are taken as independent, which they are
+        under every posterior but an ensemble's, so that information on them adds up. For one thread."""
+        if self.link == "softmax":
+            return torch.softmax(outputs, -2).unsqueeze(-3)
+        return torch.stack([torch.sigmoid(-outputs), torch.sigmoid(outputs)], -2)
+
+
+class Spread(NamedTuple):
+    """The posterior of a head that predicts numbers: no draws are needed there."""
+
+    variance: Quadratic
+    """of every output"""
+    noise: float
+    """the variance of a label around it"""
+
+
+def doubt_of(task: Task, draws: int) -> Draws | Spread:
+    """What the head is unsure of. As many draws as `draws` says, or as an ensemble has members where that is less.
+
+    Raises:
+        ConfigError: there is no head.
+    """
+    head = task.needed()
+    if head.link == "identity":
+        belief = believe(head, needs=("variance",))
+        assert belief.variance is not None
+        return Spread(belief.variance, belief.noise)
+    drawn = believe(head, needs=("draws",), draws=draws, key=task.key).draws
+    assert drawn is not None
+    return Draws(drawn, head.link)
+
+
+class DrawnHead:
+    """Draws beside one partition, as columns for products with blocks of features in float64."""
+
+    def __init__(self, partition: Partition, draws: Draws) -> None:
+        self.total, self.outputs, _ = draws.weights.shape
+        self._draws = draws
+        device = partition.device
+        some = max(COLUMNS // self.outputs, 1)
+        self._parts = []
+        for start in range(0, self.total, some):
+            weights = draws.weights[start : start + some].reshape(-1, partition.dim + 1)
+            aligned = np.zeros((-(-len(weights) // ALIGN) * ALIGN, partition.dim))
+            aligned[: len(weights)] = weights[:, :-1]
+            columns = padded(aligned, partition.width, torch.float64, device).T.contiguous()
+            self._parts.append((columns, torch.tensor(weights[:, -1], device=device)))
+
+    def probabilities(self, features: torch.Tensor) -> Iterator[torch.Tensor]:
+        """`Draws.answers` float64 [some of T, Q, A, n] of features float64 [n, width], in the order of the draws. For
+        one thread."""
+        for columns, bias in self._parts:
+            outputs = (features @ columns)[:, : len(bias)].T.contiguous().add_(bias[:, None])
+            yield self._draws.answers(outputs.view(-1, self.outputs, len(features)))
+
+
+def entropy(p: torch.Tensor, axis: int) -> torch.Tensor:
+    """Nats, over an axis of probabilities. For one thread. A seventh of the time of `torch.special.entr`."""
+    return -(p * p.clamp_min(TINY).log_()).sum(axis)
+
+
+def information(partition: Partition, doubt: Draws | Spread, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """BALD: nats of mutual information between what each row is labeled and the weights, float64 [len(rows)]; with
+    several labels at once, or several numbers, the sum over them. O(n T C d) over draws, O(n D) for each row of
+    `project` else, which is exact; memory for one block.
+
+    Raises:
+        PoolError: a row has none, as its vector is not finite; it names the item.
+    """
+    gains = _of_draws(partition, doubt, rows) if isinstance(doubt, Draws) else _of_numbers(partition, *doubt, rows)
+    refuse_broken(partition.ids[rows], np.isfinite(gains))
+    return np.where(gains > NO_INFORMATION, gains, 0.0)
+
+
+def _of_draws(partition: Partition, draws: Draws, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    head = DrawnHead(partition, draws)
+    found = [np.empty(0)]
+    with one_thread():  # see BLOCK
+        for block in partition.blocks(rows, BLOCK):
+            mean: torch.Tensor | float = 0.0
+            own: torch.Tensor | float = 0.0
+            for p in head.probabilities(block.features.double()):
+                mean = mean + p.sum(0)
+                own = own + entropy(p, 2).sum(0)
+            gained = entropy(torch.as_tensor(mean) / head.total, 1) - own / head.total
+            found.append(gained.sum(0)[: block.n].cpu().numpy())
+    return np.concatenate(found)
+
+
+def _of_numbers(
+    partition: Partition, variance: Quadratic, noise: float, rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The sum over outputs of log(1 + variance / noise) / 2."""
+    weights, combine = variance
+    aligned = np.zeros((-(-len(weights) // ALIGN) * ALIGN, partition.dim))
+    aligned[: len(weights)] = weights[:, :-1]
+    columns = padded(aligned, partition.width, torch.float64, partition.device).T.contiguous()
+    bias = torch.tensor(weights[:, -1], device=partition.device)
+    mixer = torch.tensor(combine, device=partition.device)
+    found = [np.empty(0)]
+    with one_thread():
+        for block in partition.blocks(rows, BLOCK):
+            product = block.features.double() @ columns
+            roots = (product[:, : len(bias)] + bias) ** 2
+            each = torch.stack([(roots * row).sum(1) for row in mixer])
+            gained = torch.log1p(each / noise).sum(0) / 2
+            found.append(gained[: block.n].cpu().numpy())
+    return np.concatenate(found)

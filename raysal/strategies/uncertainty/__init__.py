@@ -1,0 +1,1 @@
+"""Strategies that ask what the head is unsure of."""

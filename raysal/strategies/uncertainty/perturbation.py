@@ -1,0 +1,240 @@
+"""DropQuery and ALFA-Mix: flag, beside the data, the items whose prediction is easily changed; cluster those."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from raysal.fleet import Fleet, Partition
+from raysal.fleet.partition import ALIGN, padded
+from raysal.rng import derive, item_uniform
+from raysal.strategies.base import Picks, Task, refuse_broken
+from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
+from raysal.strategies.engine.shortlist import gathered
+from raysal.strategies.simple import merged
+from raysal.sweep import Linear, unit_rows
+from raysal.sweep.best import best_of
+from raysal.sweep.linear import columns_of, one_thread
+from raysal.sweep.sweep import Ranked
+
+LANE = 16
+"""Bits of a hash that decide over one feature in one pass of dropout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropQuery:
+    """Items whose prediction changes under dropout, clustered (Gupte et al., "Revisiting Active Learning in the Era of
+    Vision Foundation Models", TMLR 2024).
+
+    `passes` of dropout with probability `dropout` on the input features of the head. Flagged are candidates of which
+    more than passes // 2 differ from the clean prediction; one less, down to 1, while fewer than 25 k are flagged.
+    Then k-means with k clusters on unit vectors, and the item nearest to each centroid, largest cluster first. The
+    score is the cluster's share of the flagged. With k flagged or fewer all are taken, the rest is a uniform draw of
+    the others, and the reason says so.
+
+    Every item has its own masks, as published: one mask for all would flag whole classes whose features it hides.
+    They are a hash of (key, item, feature), so they depend on nothing else.
+
+    Needs a head. The whole pool is flagged, O(n d (passes C + hash)), 1 byte a row; at most `limit` flagged (at least
+    5 k) are clustered, a uniform draw where there are more: O(limit k d) an iteration, O(limit d) memory. No prefix
+    property. Ignores which items are labelled.
+    """
+
+    passes: Annotated[int, Field(ge=1, le=255)] = 3
+    dropout: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    limit: Annotated[int, Field(ge=1)] = 10_000
+
+    @property
+    def needs_head(self) -> bool:
+        return True
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        keys = [derive(task.key, "dropout", lanes) for lanes in range(-(-self.passes * LANE // 64))]
+        counts = np.sum(fleet.each(flag_by_dropout, task.linear(), keys, self.passes, self.dropout), axis=0)
+        least = self.passes // 2 + 1
+        while least > 1 and counts[least:].sum() < 25 * k:
+            least -= 1
+        why = f"flagged by {least} of {self.passes} passes"
+        return clustered(fleet, task.key, k, least, max(self.limit, 5 * k), why, "uniform")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlfaMix:
+    """Items whose prediction flips when they are moved a little, clustered (ALFA-Mix; Parvaneh et al., CVPR 2022).
+
+    An item z is moved along the gradient g of its loss for the predicted class, by epsilon / sqrt(d) times its
+    distance to an anchor, the mean of a class's labelled items: z + epsilon / sqrt(d) |z* - z| g / |g|, to which the
+    published interpolation cancels. Flagged if that flips the prediction for any anchor. With a linear head the
+    logits are linear in the distance moved, so that the farthest anchor decides. Classes without labels have no
+    anchor. Then k-means with k clusters on unit vectors, and the item nearest to each centroid, largest cluster
+    first. The score is the cluster's share of the flagged. With k flagged or fewer all are taken, and then those that
+    would flip next if epsilon grew (a uniform draw without any anchor, or with one class); the reason says so.
+
+    Needs a head and labelled items with classes. The whole pool is flagged, O(n (C + anchors) d + n C^2), 9 bytes a
+    row; at most `limit` flagged (at least 5 k) are clustered, a uniform draw where there are more: O(limit k d) an
+    iteration, O(limit d) memory. No prefix property. Ignores labels but for the anchors.
+    """
+
+    epsilon: Annotated[float, Field(gt=0)] = 0.2
+    limit: Annotated[int, Field(ge=1)] = 10_000
+
+    @property
+    def needs_head(self) -> bool:
+        return True
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        anchors = class_means(task.labelled, task.classes)
+        fleet.each(flag_by_mixing, task.linear(), anchors, self.epsilon)
+        able = len(anchors) and len(task.linear().bias) > 1
+        spare = "next to flip" if able else "uniform, no labelled class to mix with, or no other to flip to"
+        return clustered(fleet, task.key, k, 1, max(self.limit, 5 * k), "prediction flips", spare)
+
+
+def clustered(fleet: Fleet, key: int, k: int, least: int, limit: int, why: str, spare: str) -> Picks:
+    """k picks from the rows flagged `least` times, by clusters; where there are at most k, all of them and then
+    others."""
+    total = sum(fleet.each(count_flagged, least))
+    ids, _ = merged(fleet.each(some_flagged, least, derive(key, "flagged"), limit), limit)
+    draw = "" if total <= limit else f", of {limit:,} drawn from {total:,}"
+    if len(ids) > k:
+        ids, vectors = gathered(fleet, np.sort(ids))
+        unit = unit_rows(vectors)
+        clusters = k_means(unit, k, derive(key, "clusters"))
+        rows = nearest_to_centroids(unit, clusters, k)
+        sizes = clusters.sizes[clusters.assignment[rows]]
+        reasons = tuple(f"{why}; middle of a cluster of {size}{draw}" for size in sizes)
+        return Picks(ids=ids[rows], scores=sizes / len(ids), reasons=reasons)
+    lacking = k - len(ids)
+    others, _ = merged(fleet.each(best_unflagged, least, derive(key, "spare"), lacking), lacking)
+    scores = np.concatenate([np.full(len(ids), 1 / max(len(ids), 1)), np.zeros(lacking)])
+    reasons = (why,) * len(ids) + (f"not flagged; {spare}",) * lacking
+    return Picks(ids=np.concatenate([ids, others]), scores=scores, reasons=reasons)
+
+
+def class_means(vectors: NDArray[np.float32], classes: Sequence[str]) -> NDArray[np.float64]:
+    """Mean vector of every class that has rows, [classes seen, d], by name."""
+    names = np.array(classes, object)
+    seen = sorted(set(classes))
+    means = [vectors[names == name].mean(0, dtype=np.float64) for name in seen]
+    return np.array(means).reshape(len(seen), vectors.shape[1])
+
+
+# Functions of a partition. The flags of its candidates stay in its state: times flagged [n], and what an unflagged
+# row is judged by where flagged rows are too few (none: a uniform draw).
+
+
+def flag_by_dropout(
+    partition: Partition, head: Linear, keys: list[int], passes: int, dropout: float
+) -> NDArray[np.int64]:
+    """Count the passes in which each candidate's prediction changes; returns how many rows have each count
+    [passes + 1]."""
+    rows = partition.candidates()
+    flags = np.zeros(len(rows), np.uint8)
+    columns = columns_of(head.weight, partition)
+    bias = torch.from_numpy(head.bias.astype(np.float32)).to(partition.device)
+    classes, dropped = len(bias), round(dropout * 2**LANE)
+    start = 0
+    for block in partition.blocks(rows):
+        ids = partition.ids[block.rows]
+        clean = (block.features @ columns)[: block.n, :classes] + bias
+        refuse_broken(ids, torch.isfinite(clean).all(1).cpu().numpy())
+        predicted = clean.argmax(1)
+        thinned = torch.zeros_like(block.features)
+        for number in range(passes):
+            lane = number * LANE % 64
+            if lane == 0:
+                bits = feature_bits(keys[number * LANE // 64], ids, block.features.shape[1], partition.device)
+            kept = ((bits >> lane) & (2**LANE - 1)) >= dropped
+            thinned[: block.n] = block.features[: block.n] * kept
+            logits = (thinned @ columns)[: block.n, :classes] / (1 - dropout) + bias
+            flags[start : start + block.n] += (logits.argmax(1) != predicted).byte().cpu().numpy()
+        start += block.n
+    partition.state["flags"] = (flags, None)
+    return np.bincount(flags, minlength=passes + 1)
+
+
+def feature_bits(key: int, ids: NDArray[np.int64], width: int, device: torch.device) -> torch.Tensor:
+    """64 random bits for each (item, feature), int64 [n, width]: SplitMix64 seeded by a hash of (key, item) and
+    counting features. Integers alone, so the same on any device."""
+    seeds = (item_uniform(key, ids) * 2.0**52).astype(np.int64)
+    steps = np.arange(1, width + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    x = torch.from_numpy(seeds).to(device)[:, None] + torch.from_numpy(steps.view(np.int64)).to(device)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * (factor - 2**64)  # the mask: >> copies the sign
+    return x ^ ((x >> 31) & (2**33 - 1))
+
+
+def flag_by_mixing(partition: Partition, head: Linear, anchors: NDArray[np.float64], epsilon: float) -> None:
+    """Flag the candidates whose prediction flips within epsilon / sqrt(d) of the distance to the farthest anchor."""
+    rows = partition.candidates()
+    classes = len(head.bias)
+    if len(anchors) == 0 or classes == 1:
+        partition.state["flags"] = (np.zeros(len(rows), np.uint8), None)
+        return
+    columns = columns_of(np.concatenate([head.weight, anchors]), partition)
+    bias = torch.tensor(head.bias, device=partition.device)
+    sq_anchors = torch.from_numpy((anchors**2).sum(1)).to(partition.device)
+    wide = -(-classes // ALIGN) * ALIGN
+    gram = np.zeros((wide, wide))
+    gram[:classes, :classes] = np.einsum("id,jd->ij", head.weight, head.weight)
+    gram_columns = padded(gram, wide, torch.float64, partition.device)
+    flips = np.empty(len(rows))
+    start = 0
+    for block in partition.blocks(rows):
+        product = (block.features @ columns).double()
+        logits = product[:, :classes] + bias
+        sq_norms = (block.features.double() ** 2).sum(1)[:, None]
+        gaps = sq_norms + sq_anchors - 2 * product[:, classes : classes + len(anchors)]
+        moved = epsilon / partition.dim**0.5 * gaps.amax(1).clamp_min(0).sqrt()
+        refuse_broken(partition.ids[block.rows], torch.isfinite(moved)[: block.n].cpu().numpy())
+        ratio = moved / distance_to_flip(logits, gram_columns).clamp_min(1e-300)
+        flips[start : start + block.n] = ratio[: block.n].cpu().numpy()
+        start += block.n
+    partition.state["flags"] = ((flips > 1).astype(np.uint8), flips)
+
+
+def distance_to_flip(logits: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+    """How far along g / |g| the prediction flips, [n]; inf if it never does.
+
+    logits float64 [n, C >= 2]; gram [C', C'] holds W W^T, zero beyond C. g = W^T (p - e_y) for the predicted class y is
+    taken up to its length, as W^T (q - e_y) with q the probabilities of the other classes among themselves: so it has
+    a direction also where p has rounded to 1. The logits after t are logits + t W g / |g|, and class c overtakes y at
+    (l_y - l_c) / (s_c - s_y), s = W g / |g|, where that is positive.
+    """
+    classes = logits.shape[1]
+    top, predicted = logits.max(1, keepdim=True)
+    with one_thread():
+        others = torch.softmax(logits.scatter(1, predicted, -torch.inf), 1)
+        residual = torch.zeros(len(logits), len(gram), dtype=torch.float64, device=logits.device)
+        residual[:, :classes] = others.scatter(1, predicted, -1.0)
+    slope = residual @ gram
+    with one_thread():
+        sq_length = (residual * slope).sum(1, keepdim=True)
+        speed = (slope[:, :classes] - slope.gather(1, predicted)) / sq_length.clamp_min(1e-300).sqrt()
+    speed.scatter_(1, predicted, 0.0)
+    return torch.where(speed > 0, (top - logits) / speed, torch.inf).amin(1)
+
+
+def count_flagged(partition: Partition, least: int) -> int:
+    """How many candidates are flagged at least `least` times."""
+    return int((partition.state["flags"][0] >= least).sum())
+
+
+def some_flagged(partition: Partition, least: int, key: int, limit: int) -> Ranked:
+    """Of the candidates flagged at least `least` times the `limit` of lowest hash."""
+    ids = partition.ids[partition.candidates()][partition.state["flags"][0] >= least]
+    return best_of(ids, 1 - item_uniform(key, ids), limit)
+
+
+def best_unflagged(partition: Partition, least: int, key: int, count: int) -> Ranked:
+    """Of the other candidates the `count` that come first."""
+    flags, values = partition.state["flags"]
+    left = flags < least
+    ids = partition.ids[partition.candidates()][left]
+    return best_of(ids, 1 - item_uniform(key, ids) if values is None else values[left], count)

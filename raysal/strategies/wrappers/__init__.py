@@ -1,0 +1,1 @@
+"""Strategies around another one: which candidates it sees, and what it learns while it picks."""

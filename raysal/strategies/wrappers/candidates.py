@@ -1,0 +1,221 @@
+"""Strategies around another one: they say which candidates it may see, and leave the picking to it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from raysal.config import Choice, choice
+from raysal.errors import ConfigError, UnknownName
+from raysal.fleet import Fleet, Partition
+from raysal.strategies.base import Picks, Selector, Task
+from raysal.strategies.simple import head_values, merged
+from raysal.sweep import SCORES, Belief, Linear
+from raysal.sweep.belief import instead, usable
+from raysal.sweep.best import best_of
+from raysal.sweep.quantile import order_statistics, ranks_within
+from raysal.sweep.scores import Predicted
+from raysal.sweep.sweep import Ranked
+
+BADGE = Choice(name="badge")
+OUTER = "candidates outside"
+"""In a partition's state: a stack of what wrappers keep while their inner strategy runs, the innermost last."""
+
+
+class Wrapper:
+    """What both have in common: the inner strategy `of`, a name or a mapping with it, which may be a wrapper too."""
+
+    AFTER_COLON: ClassVar[str] = "of"
+    of: Choice
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "of", choice(self.of, "select.of"))
+        self.inner()
+
+    def inner(self) -> Selector:
+        """The strategy inside.
+
+        Raises:
+            UnknownName, ConfigError: it, or a field of it, does not exist.
+        """
+        from raysal.strategies import SELECTORS
+
+        return self.of.build("select.of", SELECTORS)
+
+    @property
+    def needs_head(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassBalanced(Wrapper):
+    """The strategy `of` within each predicted class, with equal quotas: `class_balanced:coreset`.
+
+    A class with fewer candidates than its quota gives the rest to the others. What does not divide goes to the classes
+    with the fewest labels, then in the head's order; in that order, picks take turns over the classes, so that every
+    beginning of the batch is balanced too. Rules inside see the candidates of their class alone, and all labels.
+
+    Needs a head; one product O(n d C) for the predictions, then `of` once for every class that has a quota, over
+    disjoint candidates: up to min(C, k) runs, of several round trips each, so not for thousands of classes. Memory:
+    5 bytes a row. picks(k) is a prefix of picks(k + 1) where it is so for `of`. Balances what the head predicts, not
+    what is true: while it is poor, or never predicts a class, little is gained. Quotas by predicted class as in
+    class-balanced active learning (Bengar et al., WACV 2022), without its optimisation.
+    """
+
+    of: Choice = BADGE
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        inner, names = self.inner(), () if task.head is None else task.head.classes
+        counts = np.sum(fleet.each(split_by_class, task.linear()), axis=0)
+        labels = Counter(task.classes)
+        order = sorted(range(len(names)), key=lambda c: (labels[names[c]], c))
+        shares = np.zeros(len(names), np.int64)
+        shares[order] = quotas(counts[order], k)
+        found: dict[int, Picks] = {}
+        for c in order:
+            if shares[c]:
+                fleet.each(show_class, c)
+                found[c] = inner.select(fleet, task, int(shares[c]))
+        fleet.each(show_all)
+        turns = [(c, turn) for turn in range(int(shares.max())) for c in order if turn < shares[c]]
+        return Picks(
+            ids=np.array([found[c].ids[turn] for c, turn in turns], np.int64),
+            scores=np.array([found[c].scores[turn] for c, turn in turns], np.float64),
+            reasons=tuple(f"{found[c].reasons[turn]}; predicted {names[c]}, quota {shares[c]}" for c, turn in turns),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkipExtremes(Wrapper):
+    """The strategy `of` among the candidates whose `score` lies within the pool's quantiles `low` and `high`:
+    `skip_extremes:badge`.
+
+    The most uncertain items of a pool are often its broken, ambiguous or foreign ones. Of n available items, narrowed
+    away or not, the floor((1 - high) n) of highest score are left out, and the floor(low n) of lowest; what ties with
+    the last one left in stays in. Where fewer than k candidates are left, those nearest to the quantiles are let in
+    again, ties to the lower id, and the reason says so.
+
+    Needs a head; one product O(n d C) over the pool and the exact quantiles in three round trips, then `of`. Memory:
+    12 bytes a row, and one while `of` runs. picks(k) is a prefix of picks(k + 1) where it is so for `of`, up to the k
+    for which others must be let in. Not for rare classes, which are the extremes of a head that does not know them.
+    Inside `class_balanced` it scores the pool once for every class: put that one inside instead.
+    """
+
+    of: Choice = BADGE
+    score: str = "margin"
+    low: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    high: Annotated[float, Field(gt=0, le=1)] = 0.95
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.score not in SCORES:
+            raise UnknownName("select.score", self.score, sorted(SCORES))
+        if not 0 <= self.low < self.high <= 1:
+            raise ConfigError("select.low", f"{self.low} to {self.high} is no range", "use 0 <= low < high <= 1")
+
+    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+        score = usable(self.score, task.head, task.previous)
+        n = sum(fleet.each(score_available, task.belief(score), score))
+        lower, upper = order_statistics(fleet, score, ranks_within(self.low, self.high, n)).tolist()
+        left = sum(fleet.each(show_between, score, lower, upper))
+        again: set[int] = set()
+        if left < k:
+            ids, _ = merged(fleet.each(nearest_outside, score, lower, upper, k - left), k - left)
+            fleet.each(show_too, ids)
+            again = set(ids.tolist())
+        fleet.each(forget, score)
+        picks = self.inner().select(fleet, task, k)
+        fleet.each(show_all)
+        where = f"{score} quantiles {self.low:g} to {self.high:g}{instead(self.score, score)}"
+        notes = (f"beyond {where}, too few within" if id in again else f"within {where}" for id in picks.ids.tolist())
+        return Picks(
+            ids=picks.ids,
+            scores=picks.scores,
+            reasons=tuple(f"{reason}; {note}" for reason, note in zip(picks.reasons, notes, strict=True)),
+        )
+
+
+def quotas(counts: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """How many of k each class gives, as equal as its number of candidates `counts` [C] allows: all that the highest
+    equal quota leaves goes to the first classes that have more. sum(counts) >= k. O(C log k)."""
+    low, high = 0, k
+    while low < high:  # the largest level that does not overflow
+        level = (low + high + 1) // 2
+        low, high = (level, high) if np.minimum(counts, level).sum() <= k else (low, level - 1)
+    shares = np.minimum(counts, low)
+    shares[np.flatnonzero(counts > low)[: k - int(shares.sum())]] += 1
+    return shares
+
+
+# Functions of a partition.
+
+
+class Split(NamedTuple):
+    """The candidates [n] before a wrapper narrowed them, and their predicted classes."""
+
+    candidate: NDArray[np.bool_]
+    predicted: NDArray[np.int32] | None = None
+
+
+def predicted_class(predicted: Predicted) -> torch.Tensor:
+    """[n], ties to the first class."""
+    return predicted.probabilities.argmax(0).int()
+
+
+def split_by_class(partition: Partition, head: Linear) -> NDArray[np.int64]:
+    """Predict the class of every candidate; returns their numbers [C]."""
+    rows = partition.candidates()
+    predicted = np.full(len(partition), -1, np.int32)
+    predicted[rows] = head_values(partition, Belief(head), rows, predicted_class)
+    partition.state.setdefault(OUTER, []).append(Split(partition.candidate.copy(), predicted))
+    return np.bincount(predicted[rows], minlength=len(head.bias))
+
+
+def show_class(partition: Partition, c: int) -> None:
+    """Narrow the candidates to those of one predicted class."""
+    partition.candidate[:] = partition.state[OUTER][-1].predicted == c
+
+
+def score_available(partition: Partition, belief: Belief, score: str) -> int:
+    """Score every available row, narrowed away or not, into `state[score]`; returns how many there are."""
+    rows = np.flatnonzero(partition.available)
+    partition.state[score] = partition.ids[rows], head_values(partition, belief, rows, SCORES[score])
+    return len(rows)
+
+
+def show_between(partition: Partition, score: str, lower: float, upper: float) -> int:
+    """Narrow the candidates to those that score within both bounds; returns how many there are."""
+    partition.state.setdefault(OUTER, []).append(Split(partition.candidate.copy()))
+    _, values = partition.state[score]
+    partition.candidate[partition.available] &= (values >= lower) & (values <= upper)
+    return len(partition.candidates())
+
+
+def nearest_outside(partition: Partition, score: str, lower: float, upper: float, m: int) -> Ranked:
+    """The m candidates least outside the bounds, judged by minus how far they are."""
+    ids, values = partition.state[score]
+    wide = values.astype(np.float64)
+    outside = np.maximum(lower - wide, wide - upper)
+    mine = (outside > 0) & partition.state[OUTER][-1].candidate[partition.available]
+    return best_of(ids[mine], -outside[mine], m)
+
+
+def show_too(partition: Partition, ids: NDArray[np.int64]) -> None:
+    """Let these be candidates again."""
+    partition.candidate[partition.rows_of(ids)] = True
+
+
+def forget(partition: Partition, score: str) -> None:
+    """Let the scores go."""
+    del partition.state[score]
+
+
+def show_all(partition: Partition) -> None:
+    """Undo the last narrowing."""
+    partition.candidate[:] = partition.state[OUTER].pop().candidate

@@ -1,0 +1,169 @@
+"""Selection where there is hardly anything to select by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import make_pool, mixture
+from programs import local, make_head, random_head
+
+from raysal.errors import ConfigError, PoolExhausted, UnknownName
+from raysal.fleet import exclude, keep
+from raysal.rng import derive, item_uniform
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Task, select
+from raysal.strategies.engine.distances import TILE
+
+every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
+one_or_many = pytest.mark.parametrize("partitions", [1, 9])
+every_layout = pytest.mark.parametrize("partitions", [1, 2, 9])
+
+
+def task(dim: int, *, head=None, labelled=None, key: int = 3) -> Task:
+    vectors = np.empty((0, dim), np.float32) if labelled is None else labelled
+    return Task(head=random_head(dim) if head is None else head, labelled=vectors, key=key, reveal=reveal)
+
+
+def reveal(ids) -> dict[int, str]:
+    return dict.fromkeys(ids, "class-0")
+
+
+def fleet_of(path, x, partitions=1, **options):
+    return local(make_pool(path / "pool", x, **options), partitions)
+
+
+@every_selector
+@one_or_many
+def test_all_there_is_can_be_picked_and_no_more(name, partitions, tmp_path):
+    x, _ = mixture(30, 4)
+    fleet = fleet_of(tmp_path, x, partitions)
+    fleet.each(exclude, np.arange(0, 30, 3))
+    assert np.array_equal(
+        np.sort(select(fleet, SELECTORS[name](), task(4), 20).ids), np.setdiff1d(np.arange(30), np.arange(0, 30, 3))
+    )
+    with pytest.raises(PoolExhausted) as caught:
+        select(fleet, SELECTORS[name](), task(4), 21)
+    assert (caught.value.wanted, caught.value.available) == (21, 20)
+    fleet.each(keep, np.empty(0, np.int64))
+    with pytest.raises(PoolExhausted):
+        select(fleet, SELECTORS[name](), task(4), 1)
+
+
+@every_selector
+@pytest.mark.parametrize("k", [0, -1])
+def test_a_batch_has_at_least_one_item(name, k, tmp_path):
+    with pytest.raises(ConfigError, match="at least 1"):
+        select(fleet_of(tmp_path, np.ones((3, 2))), SELECTORS[name](), task(2), k)
+
+
+@every_selector
+@pytest.mark.parametrize(("partitions", "value"), [(1, 0.0), (9, 1.0), (2, 200.0)])
+def test_identical_rows_fill_a_batch_once_each(name, partitions, value, tmp_path):
+    fleet = fleet_of(tmp_path, np.full((25, 5), value), partitions)
+    picks = select(fleet, SELECTORS[name](), task(5), 12)
+    assert len(set(picks.ids.tolist())) == 12
+    assert np.isfinite(picks.scores[1:]).all()
+
+
+@every_selector
+@one_or_many
+def test_a_head_with_one_class(name, partitions, tmp_path):
+    x, _ = mixture(40, 6)
+    head = make_head(np.ones((1, 6)), np.zeros(1))
+    picks = select(fleet_of(tmp_path, x, partitions), SELECTORS[name](), task(6, head=head), 15)
+    assert len(set(picks.ids.tolist())) == 15
+
+
+@every_selector
+def test_a_pool_of_one_row(name, tmp_path):
+    fleet = fleet_of(tmp_path, np.ones((1, 3)), 4)
+    assert select(fleet, SELECTORS[name](), task(3), 1).ids.tolist() == [0]
+
+
+@every_selector
+def test_what_needs_a_head_says_so(name, tmp_path):
+    fleet = fleet_of(tmp_path, mixture(10, 3)[0])
+    selector = SELECTORS[name]()
+    without = Task(head=None, labelled=np.empty((0, 3), np.float32), key=0)
+    if selector.needs_head:
+        with pytest.raises(ConfigError, match="needs labels"):
+            select(fleet, selector, without, 2)
+    else:
+        assert len(select(fleet, selector, without, 2).ids) == 2
+
+
+@every_layout
+def test_badge_without_gradients_is_a_uniform_draw(partitions, tmp_path):
+    """A head so sure that no probability but one is left: nothing tells the items apart."""
+    x, _ = mixture(40, 4)
+    head = make_head(np.zeros((2, 4)), np.array([1e6, 0.0]))
+    picks = select(fleet_of(tmp_path, x, partitions), SELECTORS["badge"](), task(4, head=head, key=11), 15)
+    assert picks.ids.tolist() == np.argsort(item_uniform(derive(11, "rest"), np.arange(40)))[:15].tolist()
+    assert set(picks.reasons) == {"no gradient left, uniform"}
+
+
+@every_layout
+def test_badge_draws_uniformly_once_only_copies_are_left(partitions, tmp_path):
+    x = np.repeat(np.eye(3), 10, axis=0)
+    picks = select(fleet_of(tmp_path, x, partitions), SELECTORS["badge"](), task(3), 9)
+    assert len(np.unique(x[picks.ids[:3]], axis=0)) == 3
+    assert all("uniform" not in reason for reason in picks.reasons[:3])
+    assert set(picks.reasons[3:]) == {"no gradient left, uniform"}
+    assert len(set(picks.ids.tolist())) == 9
+
+
+@every_layout
+def test_coreset_takes_copies_last_and_by_id(partitions, tmp_path):
+    x = np.repeat(np.eye(4) * 3.125, 5, axis=0)
+    picks = select(
+        fleet_of(tmp_path, x, partitions), SELECTORS["coreset"](), task(4, labelled=x[:1].astype(np.float32)), 8
+    )
+    assert picks.ids.tolist() == [5, 10, 15, 0, 1, 2, 3, 4]
+    assert picks.scores[3:].tolist() == [0.0] * 5
+
+
+@every_layout
+@pytest.mark.parametrize("name", ["badge", "coreset"])
+def test_rounding_does_not_make_copies_worth_a_pick(name, partitions, tmp_path):
+    """Products of copies leave a few last digits; these must not stand for a distance."""
+    scale = np.logspace(-3, 2, 257)  # sums of such different squares are never exact
+    x = np.tile(np.random.default_rng(0).normal(size=(20, 257)) * scale, (4, 1))
+    head = make_head(random_head(257, 40, scale=0.02).weight / scale, np.zeros(40))
+    picks = select(fleet_of(tmp_path, x, partitions), SELECTORS[name](), task(257, head=head), 50)
+    assert len(set((picks.ids[:20] % 20).tolist())) == 20
+    assert picks.scores[20:].tolist() == [0.0] * 30
+    if name == "coreset":
+        assert picks.ids[20:].tolist() == np.setdiff1d(np.arange(80), picks.ids[:20])[:30].tolist()
+
+
+def test_coreset_tells_apart_what_differs_in_the_last_digit(tmp_path):
+    """One step of float16 in one of 1280 features: 1e-10 of the squared norms, and not a copy."""
+    x = np.ones((50, 1280), np.float16)
+    x[37, 5] = np.nextafter(np.float16(1), np.float16(2))
+    fleet = fleet_of(tmp_path, x, 3)
+    picks = select(fleet, SELECTORS["coreset"](), task(1280, labelled=np.ones((1, 1280), np.float32)), 2)
+    assert picks.ids.tolist() == [37, 0]
+    assert picks.scores[0] == pytest.approx(2.0**-20, rel=1e-3)
+
+
+def test_more_centres_than_a_tile_are_all_covered(tmp_path):
+    x, _ = mixture(150, 5)
+    known = x[: 2 * TILE + 3]
+    picks = select(fleet_of(tmp_path, x, 2), SELECTORS["coreset"](), task(5, labelled=known), 150 - len(known))
+    assert picks.ids.min() >= len(known)
+    gaps = ((x[picks.ids[0]] - known).astype(np.float64) ** 2).sum(1)
+    assert picks.scores[0] == pytest.approx(gaps.min())
+
+
+def test_typiclust_takes_its_sample_alone_off_the_partitions(tmp_path):
+    x, _ = mixture(300, 4)
+    selector = SELECTORS["typiclust"](sample=40)
+    picks = [select(fleet_of(tmp_path / str(p), x, p), selector, task(4), 6).ids.tolist() for p in (1, 4)]
+    assert picks[0] == picks[1]
+    sampled = np.argsort(item_uniform(derive(3, "sample"), np.arange(300)))[:40]
+    assert set(picks[0]) < set(sampled.tolist())
+
+
+def test_a_score_that_does_not_exist():
+    with pytest.raises(UnknownName, match=r"select.score: unknown name 'wit'"):
+        SELECTORS["top_score"](score="wit")

@@ -1,0 +1,297 @@
+"""Strategies around another one: equal to slow versions, and they leave no trace."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+import reference_wrappers
+from conftest import make_pool, mixture
+from hypothesis import given
+from hypothesis import strategies as st
+from programs import local, make_head, random_head
+
+from raysal.config import choice
+from raysal.errors import ConfigError, PoolError, UnknownName
+from raysal.fleet import exclude, keep
+from raysal.rng import item_uniform
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Task, count_candidates, select
+from raysal.strategies.wrappers.candidates import ClassBalanced, SkipExtremes, quotas
+
+KEY = 5
+
+
+def build(given: Any) -> Any:
+    return choice(given).build("select", SELECTORS)
+
+
+class Scene:
+    """A pool of 300 items, some of them excluded or narrowed away, a head, and 20 labels with classes."""
+
+    def __init__(self, path, classes: int = 4, partitions: int = 3, chunk_rows: int = 64) -> None:
+        self.x, names = mixture(300, 9, classes=classes, seed=2)
+        self.head = random_head(9, classes, seed=3, scale=0.6)
+        self.fleet = local(make_pool(path / f"{partitions}-{chunk_rows}", self.x, chunk_rows=chunk_rows), partitions)
+        self.available = np.setdiff1d(np.arange(300), np.arange(0, 300, 7))
+        self.candidates = np.setdiff1d(self.available, np.arange(0, 300, 5))
+        self.fleet.each(exclude, np.arange(0, 300, 7))
+        self.fleet.each(keep, self.candidates)
+        self.p = reference.probabilities(self.x, self.head.weight, self.head.bias)
+        self.predicted = self.p.argmax(1)
+        self.labelled = self.x[0:140:7]
+        self.names = [name for name in names[0:140:7] if name != "class-1"]
+
+    @property
+    def task(self) -> Task:
+        return Task(head=self.head, labelled=self.labelled, key=KEY, classes=self.names)
+
+    def select(self, given: Any, k: int):
+        return select(self.fleet, build(given), self.task, k)
+
+    def inner(self, name: str):
+        """The slow version of a strategy over some ids."""
+
+        def picks(ids: list[int], k: int) -> list[int]:
+            some = np.array(ids, np.int64)
+            if name == "random":
+                return reference.uniform_sample(KEY, some, k).tolist()
+            if name == "top_score":
+                return reference.ranked(reference.score("margin", self.p[some]), some, k).tolist()
+            return reference.coreset(self.x[some], some, self.labelled, k, KEY)[0].tolist()
+
+        return picks
+
+    def class_labels(self) -> list[int]:
+        return [self.names.count(name) for name in self.head.classes]
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return Scene(tmp_path)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.data())
+def test_quotas_are_the_turns_each_class_gets(counts, data):
+    k = data.draw(st.integers(0, sum(counts)))
+    shares = quotas(np.array(counts), k)
+    turns = reference_wrappers.turns(counts, k)
+    assert shares.tolist() == [turns.count(c) for c in range(len(counts))]
+    assert shares.sum() == k
+    assert all(share == count or share >= shares.max() - 1 for share, count in zip(shares, counts, strict=True))
+
+
+def test_quotas_of_large_batches():
+    assert quotas(np.array([10**9, 7, 10**9]), 100_000).tolist() == [49_997, 7, 49_996]
+
+
+@pytest.mark.parametrize("name", ["coreset", "random", "top_score"])
+@pytest.mark.parametrize("k", [1, 3, 30, 150])
+def test_class_balanced_is_the_strategy_inside_each_class_in_turns(name, k, scene):
+    picks = scene.select(f"class_balanced:{name}", k)
+    ids = scene.candidates.tolist()
+    wanted = reference_wrappers.class_balanced(
+        scene.predicted[ids].tolist(), scene.class_labels(), ids, k, scene.inner(name)
+    )
+    assert picks.ids.tolist() == wanted
+
+
+def test_every_beginning_of_a_balanced_batch_is_balanced(scene):
+    k = 150
+    counts = np.bincount(scene.predicted[scene.candidates], minlength=4)
+    assert counts.min() < k // 4 < counts.max()  # some classes run out
+    ids = scene.select("class_balanced", k).ids
+    for m in range(1, k + 1):
+        seen = np.bincount(scene.predicted[ids[:m]], minlength=4)
+        assert (seen[seen < counts] >= seen.max() - 1).all()
+
+
+def test_what_does_not_divide_goes_to_the_classes_with_fewest_labels(scene):
+    """Nobody labelled class-1; without names it is the head's order."""
+    assert scene.class_labels()[1] == 0 < min(np.delete(scene.class_labels(), 1))
+    first = scene.select("class_balanced:random", 1).ids[0]
+    assert scene.predicted[first] == 1
+    scene.names = []
+    first = scene.select("class_balanced:random", 1).ids[0]
+    assert scene.predicted[first] == 0
+
+
+def test_a_wrapper_keeps_scores_and_says_what_it_did(scene):
+    inner = scene.select("top_score", 200)
+    score = dict(zip(inner.ids.tolist(), inner.scores.tolist(), strict=True))
+    reason = dict(zip(inner.ids.tolist(), inner.reasons, strict=True))
+    for strategy in ("class_balanced:top_score", "skip_extremes:top_score"):
+        picks = scene.select(strategy, 40)
+        assert picks.scores.tolist() == [score[id] for id in picks.ids.tolist()]
+        for id, whole in zip(picks.ids.tolist(), picks.reasons, strict=True):
+            said, note = whole.split("; ")
+            assert said == reason[id]
+            if strategy.startswith("class"):
+                assert note == f"predicted class-{scene.predicted[id]}, quota 10"
+            else:
+                assert note == "within margin quantiles 0 to 0.95"
+
+
+@pytest.mark.parametrize("name", ["coreset", "random", "top_score"])
+@pytest.mark.parametrize(
+    ("low", "high", "k"), [("0.0", "0.95", 20), ("0.2", "0.8", 20), ("0.4", "0.41", 30), ("0.0", "1.0", 30)]
+)
+@pytest.mark.parametrize("score", ["margin", "entropy"])
+def test_skip_extremes_is_the_strategy_inside_between_the_quantiles(name, low, high, k, score, scene):
+    given = {"name": "skip_extremes", "of": name, "low": float(low), "high": float(high), "score": score}
+    picks = scene.select(given, k)
+    values = reference.score(score, scene.p)
+    wanted, again = reference_wrappers.skip_extremes(
+        {id: values[id] for id in scene.available.tolist()}, scene.candidates.tolist(), low, high, k, scene.inner(name)
+    )
+    assert picks.ids.tolist() == wanted
+    assert bool(again) == (low == "0.4")
+    told = [id for id, reason in zip(picks.ids.tolist(), picks.reasons, strict=True) if "too few within" in reason]
+    assert sorted(told) == sorted(again)
+
+
+def lopsided(tmp_path, counts: dict[float, int], partitions: int):
+    """Items in one dimension; the nearer to 0, the less certain a head with two classes is."""
+    x = np.repeat(list(counts), list(counts.values()))[:, None]
+    head = make_head(np.array([[1.0], [-1.0]]), np.zeros(2))
+    fleet = local(make_pool(tmp_path / "pool", x, chunk_rows=8), partitions)
+    return fleet, Task(head=head, labelled=np.empty((0, 1), np.float32), key=KEY)
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_ties_with_the_last_one_left_in_stay_in(partitions, tmp_path):
+    fleet, task = lopsided(tmp_path, {0.5: 3, 1.0: 4, 2.0: 13}, partitions)
+    for high, left in ((0.85, 17), (0.8, 17), (0.75, 17), (0.65, 13), (0.86, 20)):
+        picks = select(fleet, SkipExtremes(of=choice("random"), high=high), task, left)
+        assert sorted(picks.ids.tolist()) == list(range(20 - left, 20))
+        assert not any("too few" in reason for reason in picks.reasons)
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_the_least_extreme_are_let_in_first_and_ties_by_id(partitions, tmp_path):
+    fleet, task = lopsided(tmp_path, {0.25: 2, 0.5: 4, 2.0: 12, 4.0: 2}, partitions)
+    selector = SkipExtremes(of=choice("random"), low=0.1, high=0.7)
+    assert sorted(select(fleet, selector, task, 12).ids.tolist()) == list(range(6, 18))
+    # 4.0 is nearer to 2.0 in margin than 0.5 is
+    assert sorted(select(fleet, selector, task, 13).ids.tolist()) == list(range(6, 19))
+    assert sorted(select(fleet, selector, task, 16).ids.tolist()) == [2, 3, *range(6, 20)]
+    assert len(select(fleet, selector, task, 20).ids) == 20
+
+
+def test_quantiles_are_those_of_the_pool_also_where_all_candidates_are_extreme(tmp_path):
+    fleet, task = lopsided(tmp_path, {0.25: 10, 2.0: 90}, 3)
+    fleet.each(keep, np.arange(8))
+    picks = select(fleet, SkipExtremes(of=choice("random"), high=0.9), task, 3)
+    assert sorted(picks.ids.tolist()) == [0, 1, 2]
+    assert all("beyond margin quantiles 0 to 0.9, too few within" in reason for reason in picks.reasons)
+
+
+NESTED = (
+    "class_balanced:class_balanced:random",
+    "class_balanced:skip_extremes:coreset",
+    "skip_extremes:class_balanced:badge",
+    "skip_extremes:skip_extremes:top_score",
+)
+
+
+@pytest.mark.parametrize("strategy", ["class_balanced", "skip_extremes", *NESTED])
+def test_a_wrapper_leaves_the_candidates_as_they_were(strategy, scene):
+    before = scene.fleet.each(count_candidates)
+    first = scene.select(strategy, 20)
+    assert scene.fleet.each(count_candidates) == before
+    again = scene.select(strategy, 20)
+    assert np.array_equal(first.ids, again.ids)
+    assert first.reasons == again.reasons
+    assert np.isin(first.ids, scene.candidates).all()
+    assert len(set(first.ids.tolist())) == 20
+
+
+@pytest.mark.parametrize("strategy", NESTED)
+def test_wrappers_of_wrappers_do_not_see_partitions(strategy, tmp_path):
+    picks = [Scene(tmp_path, 4, *layout).select(strategy, 25) for layout in ((1, 300), (2, 64), (5, 11))]
+    for other in picks[1:]:
+        assert np.array_equal(picks[0].ids, other.ids)
+        assert np.array_equal(picks[0].scores, other.scores)
+        assert picks[0].reasons == other.reasons
+
+
+def test_balancing_twice_changes_nothing(scene):
+    once, twice = scene.select("class_balanced:coreset", 30), scene.select("class_balanced:class_balanced:coreset", 30)
+    assert np.array_equal(once.ids, twice.ids)
+
+
+def test_skipping_outside_of_balancing_balances_what_is_left(scene):
+    ids = scene.select("skip_extremes:class_balanced:random", 40).ids
+    margins = reference.score("margin", scene.p)
+    assert margins[ids].max() <= np.sort(margins[scene.available])[int(0.95 * len(scene.available))]
+    assert set(Counter(scene.predicted[ids].tolist()).values()) == {10}
+
+
+@pytest.mark.parametrize("kind", ["class_balanced", "skip_extremes"])
+def test_an_item_without_probabilities_is_named(kind, tmp_path):
+    x = np.ones((30, 4))
+    x[17, 2] = 6e4
+    fleet = local(make_pool(tmp_path / "pool", x), 3)
+    head = make_head(np.eye(2, 4, 1) * 1e36, np.zeros(2))  # beyond float32 for one item only
+    with pytest.raises(PoolError, match="item 17: its vector is not finite numbers"):
+        select(fleet, build(kind), Task(head=head, labelled=np.empty((0, 4), np.float32), key=KEY), 3)
+
+
+# config
+
+
+def test_the_strategy_inside_comes_in_every_form():
+    plain = ClassBalanced(of=choice("coreset"))
+    assert build("class_balanced:coreset") == build({"name": "class_balanced", "of": "coreset"}) == plain
+    assert build({"name": "class_balanced", "of": {"name": "coreset"}}) == plain
+    assert build("class_balanced") == build("class_balanced:badge") == ClassBalanced()
+    with_field = {"name": "class_balanced", "of": {"name": "top_score", "score": "entropy"}}
+    assert build(with_field).inner() == SELECTORS["top_score"](score="entropy")
+    nested = {"name": "skip_extremes:class_balanced:random", "high": 0.9}
+    assert build(nested).inner() == ClassBalanced(of=choice("random"))
+    assert ClassBalanced(of="coreset") == plain  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["class_balanced", "skip_extremes"])
+@pytest.mark.parametrize(
+    ("inner", "error", "message"),
+    [
+        ("bagde", UnknownName, "select.of: unknown name 'bagde'; use one of: .*badge"),
+        ("class_balanced:bagde", UnknownName, "unknown name 'bagde'"),
+        ({"name": "top_score", "score": "wit"}, UnknownName, "'wit'.*entropy"),
+        ({"name": "badge", "score": "margin"}, ConfigError, "select.of.score: 'badge' has no such field"),
+        ({"score": "margin"}, ConfigError, "name"),
+        (3, ConfigError, "of"),
+    ],
+)
+def test_a_strategy_inside_that_does_not_exist_is_refused_at_once(kind, inner, error, message):
+    with pytest.raises(error, match=message):
+        build({"name": kind, "of": inner})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"low": 0.5, "high": 0.5}, "select.low: 0.5 to 0.5 is no range"),
+        ({"low": 0.96}, "no range"),
+        ({"high": 1.5}, "high"),
+        ({"low": float("nan")}, "low"),
+        ({"score": "wit"}, "select.score: unknown name 'wit'"),
+    ],
+)
+def test_what_is_no_range_or_score_is_refused(fields, message):
+    with pytest.raises((ConfigError, UnknownName), match=message):
+        build({"name": "skip_extremes", **fields})
+
+
+def test_the_hash_decides_within_a_class(scene):
+    """What `random` inside draws does not depend on the classes of others."""
+    ids = scene.select("class_balanced:random", 24).ids
+    draws = item_uniform(KEY, scene.candidates)
+    for c in range(4):
+        mine = scene.predicted[scene.candidates] == c
+        wanted = scene.candidates[mine][np.argsort(draws[mine])][:6]
+        assert ids[scene.predicted[ids] == c].tolist() == wanted.tolist()
