@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.machine import random_pool
 from raysal import Session
-from raysal.narrow import LabelledVectors
+from raysal.narrowing.base import LabelledVectors
 from raysal.refresh import follow, gather_labelled, vectors
 from raysal.update import Head, Logistic, update
 

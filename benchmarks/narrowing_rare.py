@@ -24,7 +24,8 @@ from benchmarks.label_efficiency import choice_of
 from benchmarks.machine import CHUNK_ROWS, made_pool
 from raysal.config import Choice
 from raysal.fleet import LocalFleet, exclude, keep, plan_partitions
-from raysal.narrow import NARROWERS, LabelledVectors, Memory, Narrower, NarrowTask, narrow
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.base import LabelledVectors, Memory, Narrower, NarrowTask, narrow
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.sources.fashion_mnist import CLASSES

@@ -200,8 +200,9 @@ def select(
         PoolError: the pool cannot be opened, or has no index and the narrower searches one.
     """
     from raysal.index import check_index
-    from raysal.narrow import NARROWERS, NarrowTask, wants_index
-    from raysal.narrow import narrow as narrow_down
+    from raysal.narrowing import NARROWERS
+    from raysal.narrowing.base import NarrowTask, wants_index
+    from raysal.narrowing.base import narrow as narrow_down
     from raysal.rundir import batch_table
     from raysal.strategies import SELECTORS
     from raysal.strategies.base import Task

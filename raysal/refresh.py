@@ -15,7 +15,7 @@ from raysal.errors import ConfigError, LabelError
 from raysal.fleet import Fleet, vectors_through
 from raysal.label import Ledger
 from raysal.label.records import Changes, Labelled
-from raysal.narrow import LabelledVectors, Narrower
+from raysal.narrowing.base import LabelledVectors, Narrower
 from raysal.pool import Pool
 from raysal.rehearsal import rehearse
 from raysal.rng import derive

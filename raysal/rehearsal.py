@@ -11,10 +11,9 @@ from typing import Any, Never, Self
 
 import numpy as np
 
-from raysal.narrow import LabelledVectors, Narrower, NarrowTask
-from raysal.narrow.base import OneSweep
-from raysal.narrow.filter import Filter
-from raysal.narrow.refine import Refine
+from raysal.narrowing.base import LabelledVectors, Narrower, NarrowTask, OneSweep
+from raysal.narrowing.filter import Filter
+from raysal.narrowing.refine import Refine
 from raysal.pool import Pool
 from raysal.strategies.base import Selector, Task
 from raysal.strategies.wrappers.candidates import Wrapper

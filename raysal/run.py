@@ -15,7 +15,8 @@ from raysal.embed.job import EmbedReport, check_origin, embed
 from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolIncomplete, QuarantineExceeded, RunError
 from raysal.fleet import Fleet, open_fleet
 from raysal.index import check_index
-from raysal.narrow import NARROWERS, wants_index
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.base import wants_index
 from raysal.pool import Pool, open_pool
 from raysal.rundir import CONTROL, EMBEDDING, RunDir
 from raysal.session import Session

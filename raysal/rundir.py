@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from raysal.config import RunConfig, parse_config
 from raysal.errors import Damaged, FingerprintMismatch, RunError
-from raysal.narrow import Memory
+from raysal.narrowing.base import Memory
 from raysal.pool import Pool
 from raysal.store import publish_directory, read_sealed, sweep_temporaries, temporary_name, write_sealed
 from raysal.strategies.base import Picks

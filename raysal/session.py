@@ -23,7 +23,8 @@ from raysal.fleet import Fleet, exclude, open_fleet
 from raysal.index import Report, check_index, first_index
 from raysal.label import ORACLES, Ledger, Oracle, Told, as_labels, revealing
 from raysal.label.records import STATES
-from raysal.narrow import NARROWERS, NarrowTask, narrow, wants_index
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.base import NarrowTask, narrow, wants_index
 from raysal.pool import Pool, open_pool
 from raysal.refresh import Refreshed, counted, follow, link_for, plainly, refresh
 from raysal.rng import derive

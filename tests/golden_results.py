@@ -28,7 +28,7 @@ from programs import local
 
 from raysal.cli import main
 from raysal.config import Choice
-from raysal.narrow import NARROWERS
+from raysal.narrowing import NARROWERS
 from raysal.pool import Pool
 from raysal.session import Session
 from raysal.strategies import SELECTORS

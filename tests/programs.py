@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from raysal.config import choice
 from raysal.fleet import Fleet, LocalFleet, Partition, exclude, plan_partitions
-from raysal.narrow import NARROWERS, LabelledVectors, Memory, Narrowed, Narrower, NarrowTask, narrow
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.base import LabelledVectors, Memory, Narrowed, Narrower, NarrowTask, narrow
 from raysal.pool import Pool
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Picks, Reveal, Selector, Task, select

@@ -18,7 +18,8 @@ from raysal import api
 from raysal.errors import ConfigError
 from raysal.evaluate import evaluate, hold_out
 from raysal.fleet import Fleet, exclude, look_through, plan_partitions
-from raysal.narrow import AnchorAL, LabelledVectors, narrow
+from raysal.narrowing.anchoral import AnchorAL
+from raysal.narrowing.base import LabelledVectors, narrow
 from raysal.pool import Pool
 from raysal.rng import derive, item_uniform
 from raysal.run import validate

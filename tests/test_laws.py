@@ -16,8 +16,9 @@ from programs import Outcome, labelled_of, local, make_head, run_program, same, 
 from scipy.stats import chi2
 
 from raysal.fleet import Fleet, keep, plan_partitions
-from raysal.narrow import NARROWERS, LabelledVectors
-from raysal.narrow.anchors import anchor_rows
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.anchors import anchor_rows
+from raysal.narrowing.base import LabelledVectors
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.strategies import SELECTORS
@@ -288,7 +289,7 @@ def test_top_score_is_a_full_sort(score, main_case, main_pools):
 
 @pytest.mark.parametrize("partitions", [1, 4])
 def test_anchoral_is_the_top_of_the_mean_over_the_anchors_that_found_it(partitions, main_case, main_pools):
-    from raysal.narrow import AnchorAL
+    from raysal.narrowing.anchoral import AnchorAL
 
     narrower = AnchorAL(anchors=3, neighbours=40, subpool=50)
     outcome = run_program(

@@ -14,9 +14,11 @@ from programs import Outcome, local, run_program, small
 import raysal
 from raysal.errors import ConfigError, LabelError
 from raysal.label import read_labels
-from raysal.narrow import NARROWERS, AnchorAL, LabelledVectors
-from raysal.narrow.anchors import anchor_rows, entropies_of
-from raysal.narrow.outliers import fit_gaussians
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.anchoral import AnchorAL
+from raysal.narrowing.anchors import anchor_rows, entropies_of
+from raysal.narrowing.base import LabelledVectors
+from raysal.narrowing.outliers import fit_gaussians
 from raysal.pool import Pool
 from raysal.report.records import read_answers, read_arm
 from raysal.rng import item_uniform

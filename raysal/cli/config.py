@@ -71,7 +71,7 @@ def resolve(config: RunConfig) -> dict[str, Any]:
     from raysal.config import Choice, after_colon
     from raysal.embed import ENCODERS
     from raysal.label import ORACLES
-    from raysal.narrow import NARROWERS
+    from raysal.narrowing import NARROWERS
     from raysal.sources import SOURCES
     from raysal.strategies import SELECTORS
     from raysal.update import TRAINERS

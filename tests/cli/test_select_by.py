@@ -10,7 +10,6 @@ import pytest
 from cli_tools import cli, labels_csv, refused, write_vectors
 
 from raysal.strategies import SELECTORS
-from raysal.strategies import SELECTORS
 
 CONFIG = """
 pool = {pool}

@@ -155,7 +155,7 @@ def test_a_group_by_itself_shows_its_help(path: str) -> None:
 
 def test_names_in_the_help_are_all_there_are() -> None:
     from raysal.embed import ENCODERS
-    from raysal.narrow import NARROWERS
+    from raysal.narrowing import NARROWERS
     from raysal.strategies import SELECTORS
 
     select, embed = cli("select", "--help").out, cli("embed", "--help").out

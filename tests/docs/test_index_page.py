@@ -23,7 +23,7 @@ from raysal.index.plan import BUFFERS, GRAPH_QUERIES, GRAPH_ROWS, MANY_QUERIES, 
 from raysal.index.recall import AT, MOST_OVERFETCH, QUERIES
 from raysal.index.search import GROUP
 from raysal.index.shards import GPU_MOST
-from raysal.narrow import NARROWERS
+from raysal.narrowing import NARROWERS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")

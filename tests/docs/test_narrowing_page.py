@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from raysal.config import parse_config
-from raysal.narrow import NARROWERS
-from raysal.narrow.refine import MEMBERS
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.refine import MEMBERS
 from raysal.strategies import SELECTORS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "narrowing.md").read_text(encoding="utf-8")

@@ -143,7 +143,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_names_in_the_table_are_the_registries() -> None:
     from raysal.label import ORACLES
-    from raysal.narrow import NARROWERS
+    from raysal.narrowing import NARROWERS
     from raysal.strategies import SELECTORS
     from raysal.sweep import SCORES
 

@@ -22,7 +22,8 @@ from raysal.fleet import Partition, exclude, plan_partitions
 from raysal.fleet.replay import Done, Host
 from raysal.index import KINDS, index_neighbours, open_index, search
 from raysal.index.shards import fetch
-from raysal.narrow import NARROWERS, Narrower, base
+from raysal.narrowing import NARROWERS, base
+from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.strategies import SELECTORS
 

@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from raysal.errors import ConfigError, PoolError
 from raysal.fleet import LocalFleet
-from raysal.narrow.simple import TopScore as Narrow
+from raysal.narrowing.simple import TopScore as Narrow
 from raysal.rng import derive, generator
 from raysal.strategies.base import Task, select
 from raysal.strategies.simple import TopScore

@@ -12,7 +12,7 @@ from conftest import make_pool, mixture
 from programs import labelled_of, local, random_head, task_of
 
 import raysal
-from raysal.narrow import NARROWERS
+from raysal.narrowing import NARROWERS
 from raysal.pool import Pool
 from raysal.session import Session
 from raysal.update import Head

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, Partition
-from raysal.narrow.anchors import Count
-from raysal.narrow.base import Memory, Narrowed, NarrowTask, OneSweep, by_what
+from raysal.narrowing.anchors import Count
+from raysal.narrowing.base import Memory, Narrowed, NarrowTask, OneSweep, by_what
 from raysal.rng import derive, item_uniform
 from raysal.sweep import Search, Sweep, SweepRequest
 

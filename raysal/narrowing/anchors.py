@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from raysal.narrow.base import LabelledVectors
+from raysal.narrowing.base import LabelledVectors
 from raysal.rng import derive, generator, item_uniform
 from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
 from raysal.sweep.similarity import unit_rows

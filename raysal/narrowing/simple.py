@@ -9,7 +9,7 @@ from pydantic import Field
 
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet
-from raysal.narrow.base import Narrowed, NarrowTask, OneSweep
+from raysal.narrowing.base import Narrowed, NarrowTask, OneSweep
 from raysal.sweep import SCORES, Sweep, SweepRequest
 from raysal.sweep.belief import instead, usable
 

@@ -20,11 +20,12 @@ from raysal.cli import main
 from raysal.config import choice
 from raysal.errors import ConfigError, PoolExhausted, UnknownName
 from raysal.fleet import Fleet, exclude
-from raysal.narrow import NARROWERS, LabelledVectors, Narrower
-from raysal.narrow.duplicates import first_of_each
-from raysal.narrow.filter import Filter
-from raysal.narrow.outliers import fit_gaussians, shrunk
-from raysal.narrow.where import passes
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.base import LabelledVectors, Narrower
+from raysal.narrowing.duplicates import first_of_each
+from raysal.narrowing.filter import Filter
+from raysal.narrowing.outliers import fit_gaussians, shrunk
+from raysal.narrowing.predicates import passes
 from raysal.pool import Pool
 from raysal.session import Session
 from raysal.sources import Memory as Items
@@ -536,7 +537,7 @@ def test_a_threshold_that_is_no_cosine_is_refused(duplicates, pools, data):
 
 
 def test_more_candidates_than_can_be_compared_are_left_and_the_rule_says_so(pools, data, monkeypatch):
-    monkeypatch.setattr("raysal.narrow.filter.LIMIT", 100)
+    monkeypatch.setattr("raysal.narrowing.filter.LIMIT", 100)
     outcome = outcome_of(local(pools[64, "cosine"], 2), built(duplicates=1), NO_LABELS)
     assert f"none among {N} candidates (more than 100 are not compared)" in outcome.narrowed.rule
 

@@ -15,7 +15,8 @@ import raysal
 from raysal.config import choice
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import LocalFleet, exclude, plan_partitions
-from raysal.narrow import NARROWERS, LabelledVectors, Memory, Narrowed, Narrower, narrow
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.base import LabelledVectors, Memory, Narrowed, Narrower, narrow
 from raysal.pool import Pool
 from raysal.session import Session
 from raysal.strategies import SELECTORS

@@ -15,9 +15,9 @@ from pydantic import Field
 from raysal.config import Choice
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet
-from raysal.narrow.anchors import Count
-from raysal.narrow.base import Memory, Narrowed, NarrowTask, OneSweep
-from raysal.narrow.seals import Seals
+from raysal.narrowing.anchors import Count
+from raysal.narrowing.base import Memory, Narrowed, NarrowTask, OneSweep
+from raysal.narrowing.seals import Seals
 from raysal.sweep import Sweep, SweepRequest
 
 SIZES = ("size", "subpool")
@@ -69,7 +69,7 @@ class Mixed(OneSweep):
         Raises:
             UnknownName, ConfigError: one of them, or a field of it, does not exist, or it needs more than the sweep.
         """
-        from raysal.narrow import NARROWERS
+        from raysal.narrowing import NARROWERS
 
         able = {name: rule for name, rule in NARROWERS.items() if issubclass(rule, OneSweep)}
         rules: list[OneSweep] = []

@@ -18,8 +18,8 @@ from pydantic import Field
 
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet
-from raysal.narrow.anchors import ClassAnchors, Count, Strategy, anchor_rows
-from raysal.narrow.base import Narrowed, NarrowTask, OneSweep, by_what
+from raysal.narrowing.anchors import ClassAnchors, Count, Strategy, anchor_rows
+from raysal.narrowing.base import Narrowed, NarrowTask, OneSweep, by_what
 from raysal.sweep import Neighbours, Search, Sweep, SweepRequest
 from raysal.sweep.best import best_of
 from raysal.sweep.similarity import mean_similarities

@@ -18,8 +18,8 @@ from programs import labelled_of, local, run_program, task_of
 
 from raysal.errors import Damaged, PoolExhausted
 from raysal.fleet import LocalFleet, exclude, plan_partitions
-from raysal.narrow import LabelledVectors, Memory, Narrowed, narrow
-from raysal.narrow.seals import Seals
+from raysal.narrowing.base import LabelledVectors, Memory, Narrowed, narrow
+from raysal.narrowing.seals import Seals
 from raysal.pool import Pool
 from raysal.run import resume, run
 from raysal.session import Session, parse_config

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from raysal.fleet import Partition
 from raysal.fleet.partition import padded
-from raysal.narrow.base import LabelledVectors
+from raysal.narrowing.base import LabelledVectors
 from raysal.sweep.linear import columns_of
 from raysal.sweep.similarity import Similarity, unit_rows
 from raysal.types import Metric

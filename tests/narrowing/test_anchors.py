@@ -16,9 +16,10 @@ from programs import labelled_of, local, make_head, random_head, run_program, ta
 from raysal.config import choice
 from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import exclude
-from raysal.narrow import NARROWERS, AnchorAL, LabelledVectors, narrow
-from raysal.narrow.anchoral import By
-from raysal.narrow.anchors import STRATEGIES, ClassAnchors, Strategy, anchor_rows, entropies
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.anchoral import AnchorAL, By
+from raysal.narrowing.anchors import STRATEGIES, ClassAnchors, Strategy, anchor_rows, entropies
+from raysal.narrowing.base import LabelledVectors, narrow
 from raysal.rng import derive
 from raysal.strategies import SELECTORS
 from raysal.types import Metric

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from raysal.config import IndexConfig
 from raysal.errors import ConfigError
-from raysal.fleet import Fleet
+from raysal.fleet import Fleet, keep
 from raysal.index import Index, coverage, index_neighbours, renewal, with_index
 from raysal.pool import Pool
 from raysal.rng import derive
@@ -107,6 +107,26 @@ class Narrower(Protocol):
         Deterministic in (pool, what is available, task): the same for any partitions.
         """
         ...
+
+
+def narrow(fleet: Fleet, narrower: Narrower, task: NarrowTask) -> tuple[Sweep, Narrowed]:
+    """Sweep once, and set the fleet's candidates to what the narrower keeps of the available items.
+
+    Candidates that would not fill a batch of k are topped up from a uniform sample, and the rule says so: a
+    batch is never cut short while the pool has items left.
+    """
+    found, narrowed = narrower.narrow(fleet, task)
+    if narrowed.ids is not None:
+        left = sum(fleet.each(keep, narrowed.ids))
+        if left < task.k:
+            spare = found.sample[0][~np.isin(found.sample[0], narrowed.ids)][: task.k - left]
+            narrowed = replace(
+                narrowed,
+                ids=np.concatenate([narrowed.ids, spare]),
+                rule=f"{narrowed.rule}, topped up with {len(spare)} uniform",
+            )
+            fleet.each(keep, narrowed.ids)
+    return found, narrowed
 
 
 class OneSweep(ABC):

@@ -14,8 +14,9 @@ from programs import labelled_of, local, random_head, run_program, task_of
 from raysal.config import choice
 from raysal.errors import ConfigError, PoolExhausted, UnknownName
 from raysal.fleet import exclude
-from raysal.narrow import NARROWERS, Narrowed, narrow
-from raysal.narrow.refine import MEMBERS, Refine
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.base import Narrowed, narrow
+from raysal.narrowing.refine import MEMBERS, Refine
 from raysal.rng import derive
 from raysal.strategies import SELECTORS
 

@@ -14,9 +14,10 @@ from programs import labelled_of, local, random_head, run_program, small, task_o
 from raysal.config import choice
 from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import exclude
-from raysal.narrow import NARROWERS, AnchorAL, LabelledVectors, narrow
-from raysal.narrow.anchoral import mean_similarity
-from raysal.narrow.anchors import anchor_rows, kmeans_plus_plus
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.anchoral import AnchorAL, mean_similarity
+from raysal.narrowing.anchors import anchor_rows, kmeans_plus_plus
+from raysal.narrowing.base import LabelledVectors, narrow
 from raysal.rng import generator
 from raysal.strategies import SELECTORS
 from raysal.sweep import Search, SweepRequest, sweep

@@ -15,11 +15,11 @@ from pydantic import Field
 from raysal.config import Choice, choice
 from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import Fleet, Partition, exclude
-from raysal.narrow.anchors import Count
-from raysal.narrow.base import Narrowed, Narrower, NarrowTask, wants_index
-from raysal.narrow.duplicates import drop_repeats, first_of_each, least_similarity
-from raysal.narrow.outliers import drop_above, fit_gaussians, measure_knn, measure_mahalanobis
-from raysal.narrow.where import check, drop_where
+from raysal.narrowing.anchors import Count
+from raysal.narrowing.base import Narrowed, Narrower, NarrowTask, wants_index
+from raysal.narrowing.duplicates import drop_repeats, first_of_each, least_similarity
+from raysal.narrowing.outliers import drop_above, fit_gaussians, measure_knn, measure_mahalanobis
+from raysal.narrowing.predicates import check, drop_where
 from raysal.rng import derive
 from raysal.sweep import Sweep
 from raysal.sweep.best import best_of
@@ -75,7 +75,7 @@ class Filter:
         Raises:
             UnknownName, ConfigError: it, or a field of it, does not exist.
         """
-        from raysal.narrow import NARROWERS
+        from raysal.narrowing import NARROWERS
 
         return self.inner.build("narrow.inner", NARROWERS)
 

@@ -20,8 +20,8 @@ from pydantic import Field
 from raysal.config import Choice, choice
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet, keep
-from raysal.narrow.anchors import Count
-from raysal.narrow.base import Narrowed, NarrowTask, look
+from raysal.narrowing.anchors import Count
+from raysal.narrowing.base import Narrowed, NarrowTask, look
 from raysal.rng import derive, item_uniform
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector, Task, select
