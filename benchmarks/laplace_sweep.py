@@ -25,7 +25,8 @@ from benchmarks.machine import describe, random_head, random_pool
 from benchmarks.sweep import CLASSES, against_bare
 from raysal.fleet import LocalFleet, Partition, plan_partitions
 from raysal.pool import Pool
-from raysal.sweep import Belief, Reader, SweepRequest, believe, sweep
+from raysal.scoring.inputs import Belief, Reader, believe
+from raysal.scoring.sweep import SweepRequest, sweep
 from raysal.update import Head, Logistic, gather_evidence
 
 LABELS = 1000

@@ -51,7 +51,7 @@ from benchmarks.sweep import bare_products, in_turn
 from raysal.errors import PoolError
 from raysal.fleet import LocalFleet, plan_partitions
 from raysal.pool import Pool
-from raysal.sweep import Search, SweepRequest, sweep
+from raysal.scoring.sweep import Search, SweepRequest, sweep
 
 CLASSES = 10
 

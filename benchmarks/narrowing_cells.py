@@ -129,7 +129,7 @@ def raysal_exact(inputs: Inputs) -> Found:
     from raysal import __version__
     from raysal.fleet import LocalFleet, plan_partitions
     from raysal.pool import Pool
-    from raysal.sweep import Search, SweepRequest, sweep
+    from raysal.scoring.sweep import Search, SweepRequest, sweep
 
     torch.set_num_threads(inputs.task.threads)
     request = SweepRequest(searches=(Search(anchors=inputs.anchors(), each=inputs.task.neighbours),))

@@ -37,11 +37,12 @@ from benchmarks.machine import describe, made_pool
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.pool import Pool
 from raysal.rng import item_uniform
+from raysal.scoring.linear import Linear
+from raysal.scoring.sweep import SweepRequest, sweep
 from raysal.strategies.engine.feature_maps import Gradients, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import Greedy, lazy_greedy
 from raysal.strategies.engine.priorities import Farthest, Race
 from raysal.strategies.information.bait import bait_binary
-from raysal.sweep import Linear, SweepRequest, sweep
 from raysal.update import Head, Logistic
 
 KEY = 7

@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.machine import describe, random_head, random_pool
 from raysal.fleet import BLOCK, LocalFleet, plan_partitions
-from raysal.sweep import Search, SweepRequest, sweep
+from raysal.scoring.sweep import Search, SweepRequest, sweep
 
 CLASSES = 10
 

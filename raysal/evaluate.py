@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from raysal.fleet import BLOCK, Fleet, Partition
 from raysal.rng import item_uniform
-from raysal.sweep import Belief, Reader, believe
-from raysal.sweep.linear import one_thread
+from raysal.scoring.inputs import Belief, Reader, believe
+from raysal.scoring.linear import one_thread
 from raysal.update import Head, Link
 from raysal.update.answers import names_in, number_in
 from raysal.update.calibration import expected_calibration_error

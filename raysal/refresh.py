@@ -20,9 +20,9 @@ from raysal.pool import Pool
 from raysal.rehearsal import rehearse
 from raysal.rng import derive
 from raysal.rundir import RunDir
+from raysal.scoring.sweep import sample_partition
+from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Selector
-from raysal.sweep.best import best_of
-from raysal.sweep.sweep import sample_partition
 from raysal.types import Label
 from raysal.update import (
     Answer,

@@ -15,9 +15,9 @@ from raysal.narrowing.base import LabelledVectors, Narrower, NarrowTask, OneSwee
 from raysal.narrowing.filter import Filter
 from raysal.narrowing.refine import Refine
 from raysal.pool import Pool
+from raysal.scoring.inputs import believe
 from raysal.strategies.base import Selector, Task
 from raysal.strategies.wrappers.candidates import Wrapper
-from raysal.sweep import believe
 from raysal.update import Head, Link
 from raysal.update.answers import VALUE
 

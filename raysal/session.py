@@ -29,10 +29,10 @@ from raysal.pool import Pool, open_pool
 from raysal.refresh import Refreshed, counted, follow, link_for, plainly, refresh
 from raysal.rng import derive
 from raysal.rundir import Batch, RunDir, batch_table
+from raysal.scoring.sweep import Sweep
 from raysal.store import locked
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Picks, Task, select
-from raysal.sweep import Sweep
 from raysal.types import Label, Status
 from raysal.update import TRAINERS, Head
 

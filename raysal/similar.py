@@ -23,13 +23,13 @@ from raysal.config import Choice, FleetConfig
 from raysal.errors import BadItem, ConfigError, EncoderError, FingerprintMismatch, RaysalError, UnknownName
 from raysal.fleet import Fleet, exclude, open_fleet, vectors_of
 from raysal.pool import Pool, open_pool
-from raysal.sweep import Search, SweepRequest, sweep
-from raysal.sweep.best import best_of
+from raysal.scoring.sweep import Search, SweepRequest, sweep
+from raysal.scoring.top_k import best_of
 
 if TYPE_CHECKING:
     from raysal.embed.base import Encoder
     from raysal.index import Index
-    from raysal.sweep.sweep import Ranked
+    from raysal.scoring.sweep import Ranked
     from raysal.types import Modality
 
 OWN = ("rank", "key", "similarity", "uri")

@@ -30,9 +30,9 @@ from raysal.cli import main
 from raysal.config import Choice
 from raysal.narrowing import NARROWERS
 from raysal.pool import Pool
+from raysal.scoring.registry import SCORES
 from raysal.session import Session
 from raysal.strategies import SELECTORS
-from raysal.sweep import SCORES
 from raysal.update import TRAINERS, Head, link_of, update
 
 RECORDED = Path(__file__).with_name("golden.json")

@@ -14,10 +14,9 @@ from raysal.fleet import Fleet, LocalFleet, Partition, exclude, plan_partitions
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import LabelledVectors, Memory, Narrowed, Narrower, NarrowTask, narrow
 from raysal.pool import Pool
+from raysal.scoring.sweep import Ranked, Sweep
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Picks, Reveal, Selector, Task, select
-from raysal.sweep import Sweep
-from raysal.sweep.sweep import Ranked
 from raysal.update import Head
 
 SMALL: dict[str, dict[str, Any]] = {

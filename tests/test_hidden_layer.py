@@ -23,12 +23,11 @@ from raysal.narrowing.base import LabelledVectors, narrow
 from raysal.pool import Pool
 from raysal.rng import derive, item_uniform
 from raysal.run import validate
+from raysal.scoring.inputs import believe
+from raysal.scoring.sweep import SweepRequest, sweep, sweep_partition
 from raysal.session import Session, parse_config
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
-from raysal.sweep import SweepRequest, sweep
-from raysal.sweep.belief import believe
-from raysal.sweep.sweep import sweep_partition
 from raysal.update import Head, Mlp, update
 from raysal.update.lens import Lens
 from raysal.update.likelihood import softmax

@@ -21,11 +21,12 @@ from raysal.narrowing.anchors import anchor_rows
 from raysal.narrowing.base import LabelledVectors
 from raysal.pool import Pool
 from raysal.rng import derive
+from raysal.scoring.inputs import believe
+from raysal.scoring.linear import one_thread
+from raysal.scoring.registry import SCORES
+from raysal.scoring.sweep import SweepRequest, merge, sweep, sweep_partition
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
-from raysal.sweep import SCORES, SweepRequest, believe, sweep
-from raysal.sweep.linear import one_thread
-from raysal.sweep.sweep import merge, sweep_partition
 from raysal.update.posterior import Diagonal, Members
 
 

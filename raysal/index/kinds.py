@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import Damaged, UserError
-from raysal.sweep.similarity import unit_rows
+from raysal.scoring.similarity import unit_rows
 from raysal.types import Metric
 
 Kind = Literal["flat", "hnsw", "ivf_flat", "ivf_pq", "ivf_rabitq", "ivf_sq8"]

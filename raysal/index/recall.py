@@ -12,8 +12,8 @@ from raysal.index.files import Index
 from raysal.index.kinds import is_coded
 from raysal.index.search import index_neighbours
 from raysal.rng import derive
-from raysal.sweep.best import best_of
-from raysal.sweep.sweep import Ranked, Search, SweepRequest, sample_partition, sweep
+from raysal.scoring.sweep import Ranked, Search, SweepRequest, sample_partition, sweep
+from raysal.scoring.top_k import best_of
 
 AT = (10, 50)
 QUERIES = 200

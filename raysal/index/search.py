@@ -13,8 +13,8 @@ from raysal.fleet import Fleet
 from raysal.index.files import Located
 from raysal.index.kinds import prepared
 from raysal.index.shards import fetch, first_of, rank
-from raysal.sweep.best import best_of
-from raysal.sweep.sweep import Ranked, Search, SweepRequest, sweep
+from raysal.scoring.sweep import Ranked, Search, SweepRequest, sweep
+from raysal.scoring.top_k import best_of
 
 DOUBLINGS = 4
 """Times a search that lost too much to excluded rows is made wider before all rows are looked at."""
@@ -39,7 +39,7 @@ def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float3
     """The `each` available items nearest to each of the anchors [a, d], as far as the index finds them: (ids,
     similarities) best first, ties to the lower id. The same for any partitions.
 
-    Similarities are exact (`raysal.sweep.similarity`); only what is among them is approximate, with the recall that
+    Similarities are exact (`raysal.scoring.similarity`); only what is among them is approximate, with the recall that
     `Index.recall` states. Excluded rows never use up a place: where they are more than half of what was fetched, the
     search is made wider, in rows and in what is looked at; and where they leave too few, it is exact at last, so an
     anchor has fewer than `each` neighbours only where fewer items are available.

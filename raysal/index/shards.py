@@ -30,10 +30,10 @@ from raysal.index.kinds import (
     turned,
 )
 from raysal.pool import Pool
+from raysal.scoring.similarity import similarities
+from raysal.scoring.sweep import Ranked
+from raysal.scoring.top_k import best_of
 from raysal.store import check_bytes, check_size, sha256_of, write_file
-from raysal.sweep.best import best_of
-from raysal.sweep.similarity import similarities
-from raysal.sweep.sweep import Ranked
 
 HELD = "index"
 GROUP = 64

@@ -20,10 +20,9 @@ from raysal.errors import ConfigError
 from raysal.fleet import Fleet
 from raysal.narrowing.anchors import ClassAnchors, Count, Strategy, anchor_rows
 from raysal.narrowing.base import Narrowed, NarrowTask, OneSweep, by_what
-from raysal.sweep import Neighbours, Search, Sweep, SweepRequest
-from raysal.sweep.best import best_of
-from raysal.sweep.similarity import mean_similarities
-from raysal.sweep.sweep import Ranked
+from raysal.scoring.similarity import mean_similarities
+from raysal.scoring.sweep import Neighbours, Ranked, Search, Sweep, SweepRequest
+from raysal.scoring.top_k import best_of
 
 By = Literal["retrieving", "all", "nearest"]
 

@@ -12,8 +12,8 @@ from pydantic import ConfigDict, Field
 
 from raysal.narrowing.base import LabelledVectors
 from raysal.rng import derive, generator, item_uniform
+from raysal.scoring.similarity import unit_rows
 from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
-from raysal.sweep.similarity import unit_rows
 from raysal.types import Metric
 from raysal.update import Head
 

@@ -16,7 +16,7 @@ from raysal.fleet import Fleet, keep
 from raysal.index import Index, coverage, index_neighbours, renewal, with_index
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.sweep import Neighbours, Search, Sweep, SweepRequest, sweep
+from raysal.scoring.sweep import Neighbours, Search, Sweep, SweepRequest, sweep
 from raysal.update import Head, Link
 from raysal.update.answers import names_in
 from raysal.update.lens import has_lens

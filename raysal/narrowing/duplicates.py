@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.fleet import Partition
+from raysal.scoring.linear import columns_of
+from raysal.scoring.similarity import Similarity, unit_rows
 from raysal.strategies.engine.distances import slack
-from raysal.sweep.linear import columns_of
-from raysal.sweep.similarity import Similarity, unit_rows
 from raysal.types import Metric
 
 TILE = 1024
@@ -27,7 +27,7 @@ PAIRS = 1024
 
 
 def least_similarity(duplicates: float, metric: Metric, field: str) -> float:
-    """The similarity (`raysal.sweep.similarity`) from which on two items are near-duplicates: by the cosine it is
+    """The similarity (`raysal.scoring.similarity`) from which on two items are near-duplicates: by the cosine it is
     `duplicates` itself, by L2 that is a distance.
 
     Raises:

@@ -21,10 +21,9 @@ from raysal.narrowing.duplicates import drop_repeats, first_of_each, least_simil
 from raysal.narrowing.outliers import drop_above, fit_gaussians, measure_knn, measure_mahalanobis
 from raysal.narrowing.predicates import check, drop_where
 from raysal.rng import derive
-from raysal.sweep import Sweep
-from raysal.sweep.best import best_of
-from raysal.sweep.quantile import order_statistics
-from raysal.sweep.sweep import sample_partition
+from raysal.scoring.quantile import order_statistics
+from raysal.scoring.sweep import Sweep, sample_partition
+from raysal.scoring.top_k import best_of
 
 NOTHING = Choice(name="none")
 LIMIT = 20_000

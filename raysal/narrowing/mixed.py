@@ -18,7 +18,7 @@ from raysal.fleet import Fleet
 from raysal.narrowing.anchors import Count
 from raysal.narrowing.base import Memory, Narrowed, NarrowTask, OneSweep
 from raysal.narrowing.seals import Seals
-from raysal.sweep import Sweep, SweepRequest
+from raysal.scoring.sweep import Sweep, SweepRequest
 
 SIZES = ("size", "subpool")
 """What rules call the number of items they give; a part that does not set its own gives as many as are mixed."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from raysal.fleet import Partition
 from raysal.fleet.partition import padded
 from raysal.narrowing.base import LabelledVectors
-from raysal.sweep.linear import columns_of
-from raysal.sweep.similarity import Similarity, unit_rows
+from raysal.scoring.linear import columns_of
+from raysal.scoring.similarity import Similarity, unit_rows
 from raysal.types import Metric
 
 TILE = 1024

@@ -23,11 +23,10 @@ from raysal.fleet import Fleet, keep
 from raysal.narrowing.anchors import Count
 from raysal.narrowing.base import Narrowed, NarrowTask, look
 from raysal.rng import derive, item_uniform
+from raysal.scoring.sweep import Sweep, SweepRequest, sample_partition
+from raysal.scoring.top_k import best_of
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector, Task, select
-from raysal.sweep import Sweep, SweepRequest
-from raysal.sweep.best import best_of
-from raysal.sweep.sweep import sample_partition
 
 MEMBERS = (
     Choice(name="random"),

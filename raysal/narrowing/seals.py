@@ -15,7 +15,7 @@ from raysal.fleet import Fleet, Partition
 from raysal.narrowing.anchors import Count
 from raysal.narrowing.base import Memory, Narrowed, NarrowTask, OneSweep, by_what
 from raysal.rng import derive, item_uniform
-from raysal.sweep import Search, Sweep, SweepRequest
+from raysal.scoring.sweep import Search, Sweep, SweepRequest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,9 @@ from pydantic import Field
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet
 from raysal.narrowing.base import Narrowed, NarrowTask, OneSweep
-from raysal.sweep import SCORES, Sweep, SweepRequest
-from raysal.sweep.belief import instead, usable
+from raysal.scoring.inputs import instead, usable
+from raysal.scoring.registry import SCORES
+from raysal.scoring.sweep import Sweep, SweepRequest
 
 
 @dataclass(frozen=True, kw_only=True)

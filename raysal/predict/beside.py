@@ -16,10 +16,11 @@ from raysal.errors import FingerprintMismatch
 from raysal.fleet import Partition
 from raysal.pool import Pool
 from raysal.predict.files import Staged, stage
+from raysal.scoring.base import Predicted
+from raysal.scoring.inputs import Belief, Reader
+from raysal.scoring.linear import one_thread
+from raysal.scoring.registry import SCORES
 from raysal.strategies.base import refuse_broken
-from raysal.sweep import SCORES, Belief, Reader
-from raysal.sweep.linear import one_thread
-from raysal.sweep.scores import Predicted
 from raysal.update.lens import Lens
 from raysal.update.predictive import Predictive, averaged, label_variance, predictive_responses
 

@@ -22,8 +22,9 @@ from raysal.pool import Pool, open_pool
 from raysal.predict.beside import Job, chunks_begun, stage_chunk
 from raysal.predict.files import Plan, PredictionWriter, check_place
 from raysal.rundir import RunDir
+from raysal.scoring.inputs import Belief, believe
+from raysal.scoring.registry import SCORES
 from raysal.store import locked
-from raysal.sweep import SCORES, Belief, believe
 from raysal.update import Head
 from raysal.update.predictive import Predictive, check_predictive
 

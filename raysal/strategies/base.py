@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, PoolError, PoolExhausted
 from raysal.fleet import Fleet, Partition
-from raysal.sweep import Belief, Linear, believe
-from raysal.sweep.belief import DRAWS
+from raysal.scoring.inputs import DRAWS, Belief, believe
+from raysal.scoring.linear import Linear
 from raysal.update import Head
 
 Reveal = Callable[[Sequence[int]], Mapping[int, str]]

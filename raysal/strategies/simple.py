@@ -14,13 +14,13 @@ from pydantic import Field
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet, Partition
 from raysal.rng import item_uniform
+from raysal.scoring.base import Predicted
+from raysal.scoring.inputs import DRAWS, Belief, Reader, instead, usable
+from raysal.scoring.linear import one_thread
+from raysal.scoring.registry import SCORES
+from raysal.scoring.sweep import Ranked
+from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Task, refuse_broken
-from raysal.sweep import SCORES, Belief, Reader
-from raysal.sweep.belief import DRAWS, instead, usable
-from raysal.sweep.best import best_of
-from raysal.sweep.linear import one_thread
-from raysal.sweep.scores import Predicted
-from raysal.sweep.sweep import Ranked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,8 +144,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_names_in_the_table_are_the_registries() -> None:
     from raysal.label import ORACLES
     from raysal.narrowing import NARROWERS
+    from raysal.scoring.registry import SCORES
     from raysal.strategies import SELECTORS
-    from raysal.sweep import SCORES
 
     for part, registry in {"narrow": NARROWERS, "select": SELECTORS, "scores": SCORES, "oracle": ORACLES}.items():
         row = next(line for line in README.splitlines() if line.startswith(f"| {part} |"))

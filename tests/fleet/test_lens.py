@@ -12,7 +12,7 @@ from raysal.errors import FingerprintMismatch, UserError
 from raysal.fleet import BLOCK, Partition, look_through, plan_partitions, vectors_of
 from raysal.fleet.partition import ALIGN
 from raysal.pool import Pool
-from raysal.sweep.similarity import similarities
+from raysal.scoring.similarity import similarities
 from raysal.update.lens import Lens
 
 N, DIM, HIDDEN = 5000, 33, 21

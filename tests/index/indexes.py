@@ -11,8 +11,7 @@ from programs import local
 from raysal.fleet import Fleet
 from raysal.index import KINDS, Index, IndexPlan, build_index, plan_index
 from raysal.pool import Pool
-from raysal.sweep import Search, SweepRequest, sweep
-from raysal.sweep.sweep import Ranked
+from raysal.scoring.sweep import Ranked, Search, SweepRequest, sweep
 
 SHARD_ROWS = 200
 FAITHFUL = ("flat", "hnsw", "ivf_flat")

@@ -19,7 +19,7 @@ from raysal.index import KINDS, index_neighbours, open_index, search
 from raysal.index.files import Index
 from raysal.index.shards import fetch
 from raysal.pool import Pool
-from raysal.sweep import sweep
+from raysal.scoring.sweep import sweep
 
 N, DIM = 700, 11
 every_kind = pytest.mark.parametrize("kind", KINDS)

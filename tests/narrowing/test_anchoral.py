@@ -19,8 +19,8 @@ from raysal.narrowing.anchoral import AnchorAL, mean_similarity
 from raysal.narrowing.anchors import anchor_rows, kmeans_plus_plus
 from raysal.narrowing.base import LabelledVectors, narrow
 from raysal.rng import generator
+from raysal.scoring.sweep import Search, SweepRequest, sweep
 from raysal.strategies import SELECTORS
-from raysal.sweep import Search, SweepRequest, sweep
 
 N, DIM = 400, 6
 

@@ -18,9 +18,9 @@ from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import LabelledVectors, Memory, Narrowed, Narrower, narrow
 from raysal.pool import Pool
+from raysal.scoring.sweep import sweep_partition
 from raysal.session import Session
 from raysal.strategies import SELECTORS
-from raysal.sweep.sweep import sweep_partition
 
 N, DIM = 500, 6
 HEAD = random_head(DIM)

@@ -22,9 +22,9 @@ from raysal.narrowing.base import LabelledVectors, Memory, Narrowed, narrow
 from raysal.narrowing.seals import Seals
 from raysal.pool import Pool
 from raysal.run import resume, run
+from raysal.scoring.sweep import SweepRequest
 from raysal.session import Session, parse_config
 from raysal.strategies import SELECTORS
-from raysal.sweep import SweepRequest
 from raysal.types import Metric
 
 N, DIM, K = 420, 9, 8

@@ -14,6 +14,8 @@ from programs import local, make_head, random_head
 from raysal.errors import PoolError
 from raysal.fleet import exclude
 from raysal.rng import derive, generator, item_uniform
+from raysal.scoring.linear import Linear, one_thread
+from raysal.scoring.similarity import unit_rows
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, refuse_broken, select
 from raysal.strategies.coverage.clue import entropies
@@ -21,8 +23,6 @@ from raysal.strategies.coverage.typiclust import most_typical, typical_rows, typ
 from raysal.strategies.engine import kmeans as clusters_module
 from raysal.strategies.engine.kmeans import _Problem, in_turn, k_means, nearest_to_centroids
 from raysal.strategies.uncertainty.perturbation import class_means, feature_bits
-from raysal.sweep import Linear, unit_rows
-from raysal.sweep.linear import one_thread
 
 # -- k-means -------------------------------------------------------------------------------------------------
 

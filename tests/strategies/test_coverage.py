@@ -22,6 +22,8 @@ from reference_coverage import (
 from raysal.errors import ConfigError, UserError
 from raysal.fleet import exclude, keep
 from raysal.rng import derive, item_uniform
+from raysal.scoring.linear import Linear
+from raysal.scoring.similarity import unit_rows
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
 from raysal.strategies.coverage.herding import TEMPERATURES, MaxHerding, UHerding, logits_of, margins, smallest_distance
@@ -30,7 +32,6 @@ from raysal.strategies.coverage.probcover import ProbCover, farthest, pure_radiu
 from raysal.strategies.engine import facility_location as facility
 from raysal.strategies.engine.facility_location import Ball, Gaussian, coverage, facility_location
 from raysal.strategies.engine.kmeans import k_means
-from raysal.sweep import Linear, unit_rows
 
 NAMES = ("max_herding", "probcover", "u_herding")
 every_rule = pytest.mark.parametrize("name", NAMES)

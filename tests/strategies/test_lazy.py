@@ -13,6 +13,7 @@ from scipy.stats import chi2
 from raysal.errors import PoolError
 from raysal.fleet import exclude
 from raysal.rng import derive, item_uniform
+from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
 from raysal.strategies.engine import lazy_greedy as lazy
@@ -28,8 +29,6 @@ from raysal.strategies.engine.feature_maps import (
 )
 from raysal.strategies.engine.lazy_greedy import lazy_greedy
 from raysal.strategies.engine.priorities import Farthest, Race
-from raysal.sweep import Linear
-from raysal.sweep.linear import one_thread
 
 N, DIM = 900, 20
 

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 
 from raysal.config import UpdateConfig
 from raysal.errors import ConfigError
-from raysal.sweep.belief import believe
+from raysal.scoring.inputs import believe
 from raysal.update import Bootstrap, McDropout, gather_evidence, needs_refit, update
 from raysal.update.bootstrap import resampled
 from raysal.update.dropout import masks

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, Partition
 from raysal.rng import derive, item_uniform
+from raysal.scoring.sweep import Ranked
+from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Task
 from raysal.strategies.engine.feature_maps import Gradients, UnitVectors, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import Greedy, lazy_greedy
 from raysal.strategies.engine.priorities import Race
 from raysal.strategies.simple import merged
-from raysal.sweep.best import best_of
-from raysal.sweep.sweep import Ranked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,10 @@ from pydantic import Field
 from raysal.fleet import Fleet
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive
+from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies.base import Picks, Task
 from raysal.strategies.engine.kmeans import ROWS, k_means, nearest_to_centroids
 from raysal.strategies.engine.shortlist import shortlist
-from raysal.sweep import Linear
-from raysal.sweep.linear import one_thread
 from raysal.update import Link
 
 

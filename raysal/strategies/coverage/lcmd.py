@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, item_uniform
+from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies.base import Picks, Task
 from raysal.strategies.engine.dense import (
     BLOCK,
@@ -24,8 +25,6 @@ from raysal.strategies.engine.dense import (
 )
 from raysal.strategies.engine.distances import COINCIDENT
 from raysal.strategies.engine.feature_maps import residuals
-from raysal.sweep import Linear
-from raysal.sweep.linear import one_thread
 from raysal.update import Head
 
 TILE = 64

@@ -12,12 +12,12 @@ from pydantic import Field
 
 from raysal.fleet import Fleet
 from raysal.rng import derive
+from raysal.scoring.similarity import unit_rows
 from raysal.strategies.base import Picks, Task
 from raysal.strategies.coverage.herding import COINCIDENT, Limit, labelled_units, lowest
 from raysal.strategies.engine.facility_location import Ball, Gaussian, Ground, coverage, facility_location, sq_distances
 from raysal.strategies.engine.kmeans import k_means
 from raysal.strategies.engine.shortlist import shortlist
-from raysal.sweep import unit_rows
 
 CLUSTERS = 10
 """Clusters where neither the config nor a head says how many classes there are, or labels are numbers."""

@@ -14,11 +14,11 @@ from pydantic import Field
 from raysal.fleet import Fleet
 from raysal.fleet.partition import ALIGN
 from raysal.rng import derive, generator
+from raysal.scoring.linear import one_thread
+from raysal.scoring.similarity import unit_rows
 from raysal.strategies.base import Picks, Task
 from raysal.strategies.engine.kmeans import ROWS, Clusters, in_turn, k_means
 from raysal.strategies.engine.shortlist import shortlist
-from raysal.sweep import unit_rows
-from raysal.sweep.linear import one_thread
 
 NEIGHBOURS = 20
 """Typicality is judged by at most this many nearest neighbours within the cluster, as published."""

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Partition
+from raysal.scoring.linear import one_thread
 from raysal.strategies.base import refuse_broken
-from raysal.sweep.linear import one_thread
 from raysal.update import Head
 
 BLOCK = 256

@@ -19,8 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet.partition import ALIGN, BLOCK, padded
-from raysal.sweep import Linear
-from raysal.sweep.linear import one_thread, probabilities_of
+from raysal.scoring.linear import Linear, one_thread, probabilities_of
 
 Factors = tuple[torch.Tensor, ...]
 """One or two float32 matrices with the same number of rows and widths that are multiples of ALIGN."""

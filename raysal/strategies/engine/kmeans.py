@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from raysal.fleet.partition import ALIGN
 from raysal.rng import generator
-from raysal.sweep.linear import one_thread
+from raysal.scoring.linear import one_thread
 
 ROWS = 1024
 """Rows of a product. Fixed, because the last bits of a product may depend on its shape and the threads that share

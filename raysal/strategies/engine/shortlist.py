@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, Partition, vectors_of
 from raysal.rng import item_uniform
+from raysal.scoring.sweep import Ranked
+from raysal.scoring.top_k import best_of
 from raysal.strategies.base import count_candidates, refuse_broken
 from raysal.strategies.simple import lowest_hash, merged
-from raysal.sweep.best import best_of
-from raysal.sweep.sweep import Ranked
 
 
 @dataclass(frozen=True, kw_only=True)

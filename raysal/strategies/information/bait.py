@@ -14,11 +14,10 @@ from raysal.errors import UserError
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, item_uniform
+from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies.base import Picks, Task, count_candidates, refuse_broken
 from raysal.strategies.engine.dense import EveryRow, Offer, best_offer, labelled_probabilities, power_of_two_scale
 from raysal.strategies.information.fisher import Downdate, Posterior, greedy_trace
-from raysal.sweep import Linear
-from raysal.sweep.linear import one_thread
 from raysal.update import Head
 
 FISHER_BITS = 16

@@ -11,13 +11,13 @@ from pydantic import Field
 
 from raysal.fleet import Fleet, Partition
 from raysal.rng import derive, item_uniform
+from raysal.scoring.sweep import Ranked
+from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Task
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.information.mutual_information import Information, OfClasses, OfNumbers, greedy
 from raysal.strategies.information.posterior_samples import Draws, Spread, doubt_of, information
 from raysal.strategies.simple import merged
-from raysal.sweep.best import best_of
-from raysal.sweep.sweep import Ranked
 
 
 @dataclass(frozen=True, kw_only=True)

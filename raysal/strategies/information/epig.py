@@ -13,13 +13,13 @@ from pydantic import Field
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive
+from raysal.scoring.linear import one_thread
+from raysal.scoring.sweep import Ranked
 from raysal.strategies.base import Picks, Task, refuse_broken
 from raysal.strategies.engine.shortlist import gathered, lowest_available
 from raysal.strategies.information.posterior_samples import DrawnHead, Draws, Spread, doubt_of
 from raysal.strategies.information.power import drawn, noisy_top
 from raysal.strategies.simple import merged
-from raysal.sweep.linear import one_thread
-from raysal.sweep.sweep import Ranked
 
 BLOCK, FEW = 240, 48
 """Rows of a block, and of a part of it where there are more than FEW classes. Multiples of 24, as are the columns of

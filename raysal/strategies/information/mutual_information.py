@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from raysal.fleet.partition import ALIGN
 from raysal.rng import derive, generator
+from raysal.scoring.linear import one_thread
 from raysal.strategies.information.posterior_samples import NO_INFORMATION, TINY, Draws, entropy
-from raysal.sweep.linear import one_thread
 from raysal.update import Evidence, Head, Quadratic
 from raysal.update.laplace import curvature_at, stepping
 from raysal.update.posterior import Members

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from raysal.fleet import Partition
 from raysal.fleet.partition import ALIGN, padded
+from raysal.scoring.inputs import believe
+from raysal.scoring.linear import one_thread
 from raysal.strategies.base import Task, refuse_broken
-from raysal.sweep import believe
-from raysal.sweep.linear import one_thread
 from raysal.update import Link, Quadratic
 
 BLOCK = 480

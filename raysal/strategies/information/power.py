@@ -11,12 +11,13 @@ from pydantic import Field
 
 from raysal.fleet import Fleet, Partition
 from raysal.rng import item_uniform
+from raysal.scoring.inputs import Belief
+from raysal.scoring.registry import SCORES
+from raysal.scoring.sweep import Ranked
+from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Task, refuse_broken
 from raysal.strategies.information.posterior_samples import Draws, Spread, doubt_of, information
 from raysal.strategies.simple import head_values, merged
-from raysal.sweep import SCORES, Belief
-from raysal.sweep.best import best_of
-from raysal.sweep.sweep import Ranked
 
 
 @dataclass(frozen=True, kw_only=True)

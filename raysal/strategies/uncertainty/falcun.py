@@ -12,10 +12,9 @@ from pydantic import Field
 
 from raysal.fleet import BLOCK, Fleet, Partition
 from raysal.rng import derive, item_uniform
+from raysal.scoring.linear import Linear, columns_of, one_thread, probabilities_of
+from raysal.scoring.scores import margin_of
 from raysal.strategies.base import Picks, Task, refuse_broken
-from raysal.sweep import Linear
-from raysal.sweep.linear import columns_of, one_thread, probabilities_of
-from raysal.sweep.scores import margin_of
 
 UNIT = 2**29
 """Probabilities are kept as whole multiples of 1 / UNIT, finer than float32 resolves near 1. Their L1 distances are

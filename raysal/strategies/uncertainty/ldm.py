@@ -13,13 +13,12 @@ from pydantic import Field
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import padded
 from raysal.rng import derive, generator, item_uniform
+from raysal.scoring.linear import Linear, columns_of, one_thread
+from raysal.scoring.sweep import Ranked
+from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Task, count_candidates, refuse_broken
 from raysal.strategies.engine.dense import NOTHING, EveryRow, Offer, best_offer
 from raysal.strategies.simple import merged
-from raysal.sweep import Linear
-from raysal.sweep.best import best_of
-from raysal.sweep.linear import columns_of, one_thread
-from raysal.sweep.sweep import Ranked
 from raysal.update import Link
 
 DECADES, STEPS = (-5, 3), 10

@@ -14,14 +14,14 @@ from pydantic import Field
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, item_uniform
+from raysal.scoring.linear import Linear, columns_of, one_thread
+from raysal.scoring.similarity import unit_rows
+from raysal.scoring.sweep import Ranked
+from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Task, refuse_broken
 from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.simple import merged
-from raysal.sweep import Linear, unit_rows
-from raysal.sweep.best import best_of
-from raysal.sweep.linear import columns_of, one_thread
-from raysal.sweep.sweep import Ranked
 
 LANE = 16
 """Bits of a hash that decide over one feature in one pass of dropout."""

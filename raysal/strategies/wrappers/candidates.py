@@ -14,14 +14,15 @@ from pydantic import Field
 from raysal.config import Choice, choice
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, Partition
+from raysal.scoring.base import Predicted
+from raysal.scoring.inputs import Belief, instead, usable
+from raysal.scoring.linear import Linear
+from raysal.scoring.quantile import order_statistics, ranks_within
+from raysal.scoring.registry import SCORES
+from raysal.scoring.sweep import Ranked
+from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Selector, Task
 from raysal.strategies.simple import head_values, merged
-from raysal.sweep import SCORES, Belief, Linear
-from raysal.sweep.belief import instead, usable
-from raysal.sweep.best import best_of
-from raysal.sweep.quantile import order_statistics, ranks_within
-from raysal.sweep.scores import Predicted
-from raysal.sweep.sweep import Ranked
 
 BADGE = Choice(name="badge")
 OUTER = "candidates outside"

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Partition
-from raysal.sweep.linear import columns_of
+from raysal.scoring.linear import columns_of
 from raysal.types import Metric
 
 

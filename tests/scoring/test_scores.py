@@ -7,8 +7,8 @@ import pytest
 import reference
 import torch
 
-from raysal.sweep import SCORES
-from raysal.sweep.scores import Predicted
+from raysal.scoring.base import Predicted
+from raysal.scoring.registry import SCORES
 
 every_score = pytest.mark.parametrize("name", sorted(name for name in SCORES if not SCORES[name].needs("softmax")))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from programs import local
 
 from raysal.errors import UserError
-from raysal.sweep.quantile import order_statistics, ranks_within, sort_keys, values_of
+from raysal.scoring.quantile import order_statistics, ranks_within, sort_keys, values_of
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 

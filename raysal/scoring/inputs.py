@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from raysal.errors import ConfigError
 from raysal.fleet.partition import ALIGN, BLOCK, Partition
 from raysal.rng import derive, generator
-from raysal.sweep.linear import Linear, columns_of
-from raysal.sweep.predicted import Predicted
-from raysal.sweep.scores import SCORES
+from raysal.scoring.base import Predicted
+from raysal.scoring.linear import Linear, columns_of
+from raysal.scoring.registry import SCORES
 from raysal.update import Answer, Head, Link, Quadratic, gather_evidence
 from raysal.update.influence import gain_of, influence_of
 from raysal.update.lens import alike

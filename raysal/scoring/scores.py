@@ -1,5 +1,5 @@
-"""The scores that a sweep computes, by name. Here are those of the best guess alone; those of its uncertainty are in
-`uncertain`, those of what a label would change in `change`."""
+"""Scores of the best guess alone. Those of its uncertainty are in `epistemic`, those of what a label would change in
+`model_change`; `registry` lists all of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ import math
 
 import torch
 
-from raysal.sweep.change import expected_gradient_length, expected_model_change, influence
-from raysal.sweep.predicted import Predicted, Score, score
-from raysal.sweep.uncertain import bald, epistemic_variance, mean_std, tod, variation_ratio
-
-__all__ = ["SCORES", "Predicted", "Score", "entropy", "least_confidence", "margin", "score"]
+from raysal.scoring.base import Predicted, score
 
 
 @score()
@@ -50,18 +46,3 @@ def entropy_of(p: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(p[0])
     total: torch.Tensor = torch.special.entr(p).sum(0) / math.log(len(p))
     return total.clamp_max(1)  # rounding may leave it a few last digits above
-
-
-SCORES: dict[str, Score] = {
-    "bald": bald,
-    "entropy": entropy,
-    "epistemic_variance": epistemic_variance,
-    "expected_gradient_length": expected_gradient_length,
-    "expected_model_change": expected_model_change,
-    "influence": influence,
-    "least_confidence": least_confidence,
-    "margin": margin,
-    "mean_std": mean_std,
-    "tod": tod,
-    "variation_ratio": variation_ratio,
-}

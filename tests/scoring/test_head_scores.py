@@ -16,12 +16,12 @@ from raysal.errors import ConfigError, PoolError
 from raysal.fleet import LocalFleet
 from raysal.narrowing.simple import TopScore as Narrow
 from raysal.rng import derive, generator
+from raysal.scoring.base import Predicted, Score
+from raysal.scoring.inputs import DRAWS, Reader, believe, triangle, usable
+from raysal.scoring.registry import SCORES
+from raysal.scoring.sweep import SweepRequest, sweep, sweep_partition
 from raysal.strategies.base import Task, select
 from raysal.strategies.simple import TopScore
-from raysal.sweep import SCORES, Reader, SweepRequest, believe, sweep
-from raysal.sweep.belief import DRAWS, triangle, usable
-from raysal.sweep.predicted import Predicted, Score
-from raysal.sweep.sweep import sweep_partition
 from raysal.update import Head
 from raysal.update.likelihood import Curvature, responses
 from raysal.update.posterior import STRUCTURES, Kronecker, Members, Shared

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from raysal.fleet import BLOCK, Fleet, Partition
 from raysal.rng import derive, item_uniform
-from raysal.sweep.belief import Belief, Reader, believe
-from raysal.sweep.best import Best, best_of
-from raysal.sweep.linear import columns_of, one_thread
-from raysal.sweep.scores import SCORES
-from raysal.sweep.similarity import Similarity
+from raysal.scoring.inputs import Belief, Reader, believe
+from raysal.scoring.linear import columns_of, one_thread
+from raysal.scoring.registry import SCORES
+from raysal.scoring.similarity import Similarity
+from raysal.scoring.top_k import Best, best_of
 from raysal.update import Answer, Head
 
 TOGETHER = 2**18
@@ -48,7 +48,7 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbours:
-    """What a search found: similarities (`raysal.sweep.similarity`), best first, ties to the lower id."""
+    """What a search found: similarities (`raysal.scoring.similarity`), best first, ties to the lower id."""
 
     of_each: list[Ranked]
     """per anchor"""

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysal.sweep.best import Best, best_of, true_places
+from raysal.scoring.top_k import Best, best_of, true_places
 
 FEW = [-np.inf, -1.0, -0.5, 0.0, 0.25, 0.5]
 """So few values that nearly everything ties."""

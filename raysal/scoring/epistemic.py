@@ -11,8 +11,8 @@ import math
 
 import torch
 
-from raysal.sweep.linear import respond
-from raysal.sweep.predicted import Predicted, given, score
+from raysal.scoring.base import Predicted, given, score
+from raysal.scoring.linear import respond
 
 
 @score("draws", numbers=("mean_variance",))

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from raysal.errors import ConfigError
-from raysal.sweep.linear import respond
+from raysal.scoring.linear import respond
 from raysal.update import Link
 
 Need = Literal["draws", "gain", "influence", "mean_variance", "norm", "previous", "variance"]

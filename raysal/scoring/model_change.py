@@ -10,8 +10,8 @@ import math
 
 import torch
 
-from raysal.sweep.linear import respond
-from raysal.sweep.predicted import Predicted, given, score
+from raysal.scoring.base import Predicted, given, score
+from raysal.scoring.linear import respond
 from raysal.update.likelihood import LEAST
 
 LENGTH_OF_NORMAL = math.sqrt(2 / math.pi)

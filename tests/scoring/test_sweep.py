@@ -12,8 +12,10 @@ from programs import local, make_head, random_head
 
 from raysal.fleet import BLOCK, exclude
 from raysal.rng import derive
-from raysal.sweep import SCORES, Search, Sweep, SweepRequest, believe, sweep, unit_rows
-from raysal.sweep.sweep import BINS, merge, sweep_partition
+from raysal.scoring.inputs import believe
+from raysal.scoring.registry import SCORES
+from raysal.scoring.similarity import unit_rows
+from raysal.scoring.sweep import BINS, Search, Sweep, SweepRequest, merge, sweep, sweep_partition
 
 N, DIM = 500, 19
 OUT = np.arange(3, N, 7)

@@ -11,8 +11,8 @@ from conftest import make_pool, mixture
 from programs import local, random_head, same
 
 from raysal.fleet import exclude
-from raysal.sweep import Neighbours, Search, SweepRequest, sweep
-from raysal.sweep.similarity import mean_similarities, unit_rows
+from raysal.scoring.similarity import mean_similarities, unit_rows
+from raysal.scoring.sweep import Neighbours, Search, SweepRequest, sweep
 from raysal.types import Metric
 
 N, DIM = 430, 19
