@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from raysal.evaluate import judge_classes
-from raysal.update import Logistic
-from raysal.update.likelihood import softmax
-from raysal.update.predictive import laplace_bridge, mean_field, monte_carlo
+from raysal.models.likelihood import softmax
+from raysal.models.predictive import laplace_bridge, mean_field, monte_carlo
+from raysal.models.trainers.logistic import Logistic
 
 SPLITS, DRAWS = 10, 100
 Matrix = NDArray[np.float64]

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 import raysal
 from raysal.errors import PoolIncomplete
 from raysal.fleet import LocalFleet, PartitionSpec, plan_partitions, vectors_of
+from raysal.models.head import Head
+from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import derive, item_uniform
 from raysal.sources.fashion_mnist import CLASSES, FashionMnist
 from raysal.sources.memory import Memory
-from raysal.update import Head, Logistic
 
 ENCODER = {"name": "efficientnet_lite0", "size": 64}
 PREVALENCE = 0.01

@@ -25,11 +25,12 @@ from sklearn.datasets import load_digits
 
 from benchmarks.machine import describe, made_pool, random_pool
 from raysal.fleet import LocalFleet, exclude, plan_partitions
+from raysal.models.head import Head
+from raysal.models.trainers.logistic import Logistic
 from raysal.refresh import vectors
 from raysal.rng import derive
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
-from raysal.update import Head, Logistic
 
 AS_PUBLISHED = ("batch_bald as published", "batch_bald", {"fewest": 0})
 BY_INFORMATION: tuple[tuple[str, str, dict[str, Any]], ...] = (

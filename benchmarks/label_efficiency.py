@@ -41,12 +41,12 @@ from benchmarks.jobs import record_of, run_all
 from benchmarks.machine import describe
 from raysal.config import Choice
 from raysal.fleet import exclude
+from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.sources.fashion_mnist import CLASSES
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector, Task, select
-from raysal.update import Logistic
 
 EXPERIMENTS = ("curve", "cold", "minority")
 COLD = (10, 30, 50)

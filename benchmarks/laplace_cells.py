@@ -14,8 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.update import Head, Logistic, gather_evidence, update
-from raysal.update.likelihood import softmax
+from raysal.models.evidence import gather_evidence
+from raysal.models.head import Head
+from raysal.models.likelihood import softmax
+from raysal.models.online.update import update
+from raysal.models.trainers.logistic import Logistic
 
 NONE, REFIT, PUBLISHED = "no update", "refit", "published retraining"
 STEPS = (1.0, 3.0, 10.0)

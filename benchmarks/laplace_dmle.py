@@ -21,8 +21,8 @@ Three ways of fitting: `converged`, from scratch to the minimum (raysal's `logis
 paper's: ten full-batch steps of Adam of 1e-4 from the last round's weights, which begin at random (Glorot, uniform),
 with the same linear model and penalty; and, as a linear model hardly leaves its start by these, `ten_long_steps`, of
 1e-2. The paper trains small networks; its code keeps Adam's memory between rounds, corrects the labels of the start as
-well, and has no gradient through the rank; here it is as in `raysal.update.dmle`, 200 of the pool beside the labels to
-rank among.
+well, and has no gradient through the rank; here it is as in `raysal.models.trainers.dmle`, 200 of the pool
+beside the labels to rank among.
 
 A job is one set, k, way of fitting and seed; its record is written whole to DIR, and one of the same settings is not
 made again. Both runs of a pair have the same start, pool and draws. Intervals are 95 %, Student's t over seeds, of the
@@ -48,8 +48,11 @@ from numpy.typing import NDArray
 from benchmarks.efficiency_tables import mean_and_interval
 from benchmarks.jobs import record_of, run_all
 from benchmarks.machine import describe
+from raysal.models.head import Head
+from raysal.models.trainers.base import Context, Trainer
+from raysal.models.trainers.dmle import DependencyAware
+from raysal.models.trainers.logistic import Logistic
 from raysal.rng import derive, generator
-from raysal.update import Context, DependencyAware, Head, Logistic, Trainer
 
 OURS = ("breast_cancer", "digits", "iris", "wine")
 KEEL = ("letter", "penbased", "satimage", "spambase")

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from benchmarks import laplace_peer_cell
 from benchmarks.machine import describe
 from benchmarks.peers import watch
-from raysal.update import Logistic
+from raysal.models.trainers.logistic import Logistic
 
 OURS, PEER, OTHER = "raysal", "laplace-torch", "laplace-torch-backpack"
 DIM, LABELS, TEST = 384, 1000, 1000

@@ -92,7 +92,10 @@ def laplace_torch(problem: Problem, structure: str, dtype: str, backpack: bool =
 def raysal(problem: Problem, structure: str, dtype: str) -> Tool:
     """Always float64. An update is the step of the mean as well as the evidence. Time to predict includes the
     eigenvectors of kron, once."""
-    from raysal.update import Head, Logistic, gather_evidence, update
+    from raysal.models.evidence import gather_evidence
+    from raysal.models.head import Head
+    from raysal.models.online.update import update
+    from raysal.models.trainers.logistic import Logistic
 
     del dtype
     names = [f"class-{c:04d}" for c in range(len(problem.weight))]

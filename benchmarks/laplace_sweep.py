@@ -24,10 +24,12 @@ from benchmarks.features import write_pool
 from benchmarks.machine import describe, random_head, random_pool
 from benchmarks.sweep import CLASSES, against_bare
 from raysal.fleet import LocalFleet, Partition, plan_partitions
+from raysal.models.evidence import gather_evidence
+from raysal.models.head import Head
+from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.scoring.inputs import Belief, Reader, believe
 from raysal.scoring.sweep import SweepRequest, sweep
-from raysal.update import Head, Logistic, gather_evidence
 
 LABELS = 1000
 CASES = (

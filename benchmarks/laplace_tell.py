@@ -13,9 +13,11 @@ import numpy as np
 
 from benchmarks.machine import random_pool
 from raysal import Session
+from raysal.models.head import Head
+from raysal.models.online.update import update
+from raysal.models.trainers.logistic import Logistic
 from raysal.narrowing.base import LabelledVectors
 from raysal.refresh import follow, gather_labelled, vectors
-from raysal.update import Head, Logistic, update
 
 DIM, CLASSES, LABELS = 256, 10, 1000
 

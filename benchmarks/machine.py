@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.models.head import Head
 from raysal.pool import ChunkStage, Manifest, Pool, PoolWriter
 from raysal.store import digest_of
-from raysal.update import Head
 
 CHUNK_ROWS = 65536
 

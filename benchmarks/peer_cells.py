@@ -100,10 +100,10 @@ def raysal_select(inputs: Inputs) -> Query:
     """From a closed pool to a batch: opening it, the head's pass over it, and the selection."""
     from raysal.fleet import LocalFleet, plan_partitions
     from raysal.fleet.partition import exclude, vectors_of
+    from raysal.models.head import Head as LinearHead
     from raysal.pool import Pool
     from raysal.strategies import SELECTORS
     from raysal.strategies.base import Task, select
-    from raysal.update import Head as LinearHead
 
     task, labelled = inputs.task, np.arange(inputs.task.labelled)
     head = LinearHead.of_weights(inputs.head.weight, inputs.head.bias, encoder="benchmark")

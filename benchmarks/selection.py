@@ -35,6 +35,8 @@ from benchmarks.features import base, write_pool
 from benchmarks.figures import save_figure
 from benchmarks.machine import describe, made_pool
 from raysal.fleet import LocalFleet, exclude, plan_partitions
+from raysal.models.head import Head
+from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import item_uniform
 from raysal.scoring.linear import Linear
@@ -43,7 +45,6 @@ from raysal.strategies.engine.feature_maps import Gradients, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import Greedy, lazy_greedy
 from raysal.strategies.engine.priorities import Farthest, Race
 from raysal.strategies.information.bait import bait_binary
-from raysal.update import Head, Logistic
 
 KEY = 7
 

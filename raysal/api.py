@@ -31,12 +31,13 @@ from raysal.types import Label, Metric
 
 if TYPE_CHECKING:
     from raysal.embed.base import Encoder
+    from raysal.models.head import Head
+    from raysal.models.trainers.base import Trainer
     from raysal.predict import Predictions
     from raysal.refresh import Refreshed
     from raysal.rundir import RunDir
     from raysal.sources.base import Source
     from raysal.strategies.base import Selector
-    from raysal.update import Head, Trainer
 
 Backend = Literal["local", "ray"]
 Labels = str | Path | Mapping[str, str] | Sequence[Label]
@@ -307,9 +308,9 @@ def known_labels(pool: Pool, labels: Labels | None) -> Known:
 
 def labels_of_run(pool: Pool, run_dir: Path) -> Known:
     """What a run over this pool knows."""
+    from raysal.models.trainers import TRAINERS
     from raysal.rundir import RunDir
     from raysal.session import Session
-    from raysal.update import TRAINERS
 
     run = RunDir(run_dir)
     if run.config() is None:
@@ -327,7 +328,7 @@ def labels_of_run(pool: Pool, run_dir: Path) -> Known:
 
 def agreed(pool: Pool, labels: Sequence[Label]) -> Known:
     """Checked labels by the ledger's rules, without a ledger: an annotator's last one counts, and all must agree."""
-    from raysal.update import Logistic
+    from raysal.models.trainers.logistic import Logistic
 
     ids = pool.ids_of([label.key for label in labels])
     states: dict[int, ItemState] = {}

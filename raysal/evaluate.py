@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.features import Lens
 from raysal.fleet import BLOCK, Fleet, Partition
+from raysal.models.calibration import expected_calibration_error
+from raysal.models.head import Head
+from raysal.models.likelihood import Link, responses
+from raysal.models.targets import names_in, number_in
 from raysal.rng import item_uniform
 from raysal.scoring.inputs import Belief, Reader, believe
 from raysal.scoring.linear import one_thread
-from raysal.update import Head, Link
-from raysal.update.answers import names_in, number_in
-from raysal.update.calibration import expected_calibration_error
-from raysal.update.lens import Lens
-from raysal.update.likelihood import responses
 
 MOST = 10_000
 """Held-out items judged at most, those of lowest hash: accuracy is then right to half a percent, at any pool

@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 
 from raysal.config import RunConfig
 from raysal.errors import ConfigError, LabelError
+from raysal.features import Lens
 from raysal.fleet import Fleet, vectors_through
 from raysal.label import Ledger
 from raysal.label.records import Changes, Labelled
+from raysal.models.evidence import Answer, Evidence, gather_evidence
+from raysal.models.head import Head
+from raysal.models.likelihood import Link
+from raysal.models.online.refit import gone_astray, needs_refit
+from raysal.models.online.update import admit, update
+from raysal.models.targets import check_names, names_in, plain
+from raysal.models.trainers.base import Context, Trainer, link_of, wanted_sample
 from raysal.narrowing.base import LabelledVectors, Narrower
 from raysal.pool import Pool
 from raysal.rehearsal import rehearse
@@ -24,23 +32,6 @@ from raysal.scoring.sweep import sample_partition
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Selector
 from raysal.types import Label
-from raysal.update import (
-    Answer,
-    Context,
-    Evidence,
-    Head,
-    Link,
-    Trainer,
-    gather_evidence,
-    gone_astray,
-    link_of,
-    needs_refit,
-    update,
-    wanted_sample,
-)
-from raysal.update.answers import check_names, names_in, plain
-from raysal.update.laplace import admit
-from raysal.update.lens import Lens
 
 
 @dataclass(frozen=True, kw_only=True)

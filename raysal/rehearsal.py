@@ -11,6 +11,9 @@ from typing import Any, Never, Self
 
 import numpy as np
 
+from raysal.models.head import Head
+from raysal.models.likelihood import Link
+from raysal.models.targets import VALUE
 from raysal.narrowing.base import LabelledVectors, Narrower, NarrowTask, OneSweep
 from raysal.narrowing.filter import Filter
 from raysal.narrowing.refine import Refine
@@ -18,8 +21,6 @@ from raysal.pool import Pool
 from raysal.scoring.inputs import believe
 from raysal.strategies.base import Selector, Task
 from raysal.strategies.wrappers.candidates import Wrapper
-from raysal.update import Head, Link
-from raysal.update.answers import VALUE
 
 
 def rehearse(link: Link, selector: Selector, narrower: Narrower, pool: Pool) -> None:

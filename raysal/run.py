@@ -107,8 +107,8 @@ def resume(out: Path, *, report: Progress | None = None) -> RunResult:
 def validate(config: RunConfig) -> None:
     """Build every chosen part, so that a wrong name or field is found before any work is done."""
     from raysal.label import ORACLES
+    from raysal.models.trainers import TRAINERS
     from raysal.strategies import SELECTORS
-    from raysal.update import TRAINERS
 
     narrower = config.narrow.build("narrow", NARROWERS)
     config.select.build("select", SELECTORS)

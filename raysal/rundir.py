@@ -28,11 +28,11 @@ import pyarrow.parquet as pq
 
 from raysal.config import RunConfig, parse_config
 from raysal.errors import Damaged, FingerprintMismatch, RunError
+from raysal.models.head import Head
 from raysal.narrowing.base import Memory
 from raysal.pool import Pool
 from raysal.store import publish_directory, read_sealed, sweep_temporaries, temporary_name, write_sealed
 from raysal.strategies.base import Picks
-from raysal.update import Head
 
 RUN, LEDGER, ROUNDS, FINAL = "run.json", "ledger.sqlite", "rounds", "final"
 BATCH, HEAD, RECORD, MEMORY = "batch.parquet", "head.safetensors", "round.json", "memory.safetensors"

@@ -23,6 +23,8 @@ from raysal.fleet import Fleet, exclude, open_fleet
 from raysal.index import Report, check_index, first_index
 from raysal.label import ORACLES, Ledger, Oracle, Told, as_labels, revealing
 from raysal.label.records import STATES
+from raysal.models.head import Head
+from raysal.models.trainers import TRAINERS
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import NarrowTask, narrow, wants_index
 from raysal.pool import Pool, open_pool
@@ -34,7 +36,6 @@ from raysal.store import locked
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Picks, Task, select
 from raysal.types import Label, Status
-from raysal.update import TRAINERS, Head
 
 
 class Session:

@@ -12,12 +12,12 @@ from conftest import make_pool, mixture
 from programs import Outcome, labelled_of, random_head, run_program, small, strategy
 
 from raysal.fleet import Fleet
+from raysal.models.head import Head
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import LabelledVectors, Narrower
 from raysal.pool import Pool
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector
-from raysal.update import Head
 
 GREEDY = (
     "badge",

@@ -1,6 +1,6 @@
 """Results that a change of layout or wording must leave as they are: picks, scores, heads, a run directory, `--json`.
 
-    PYTHONPATH=tests:tests/update python -m golden_results  # writes tests/golden.json anew
+    PYTHONPATH=tests:tests/models python -m golden_results  # writes tests/golden.json anew
 
 Every entry has `same`, what no machine may change, and `bits`, a digest of every byte, which holds on processors of
 the kind it was recorded on.
@@ -28,12 +28,15 @@ from programs import local
 
 from raysal.cli import main
 from raysal.config import Choice
+from raysal.models.head import Head
+from raysal.models.online.update import update
+from raysal.models.trainers import TRAINERS
+from raysal.models.trainers.base import link_of
 from raysal.narrowing import NARROWERS
 from raysal.pool import Pool
 from raysal.scoring.registry import SCORES
 from raysal.session import Session
 from raysal.strategies import SELECTORS
-from raysal.update import TRAINERS, Head, link_of, update
 
 RECORDED = Path(__file__).with_name("golden.json")
 Entry = dict[str, Any]

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from raysal.config import choice
 from raysal.fleet import Fleet, LocalFleet, Partition, exclude, plan_partitions
+from raysal.models.head import Head
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import LabelledVectors, Memory, Narrowed, Narrower, NarrowTask, narrow
 from raysal.pool import Pool
 from raysal.scoring.sweep import Ranked, Sweep
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Picks, Reveal, Selector, Task, select
-from raysal.update import Head
 
 SMALL: dict[str, dict[str, Any]] = {
     "anchoral": {"anchors": 3, "neighbours": 40, "subpool": 60, "explore": 5},

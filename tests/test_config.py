@@ -12,8 +12,8 @@ import pytest
 
 from raysal.config import Choice, RunConfig, choice, load_config, parse_config
 from raysal.errors import ConfigError, UnknownName
+from raysal.models.trainers import TRAINERS
 from raysal.run import validate
-from raysal.update import TRAINERS
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 

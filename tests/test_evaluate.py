@@ -16,12 +16,13 @@ from sklearn import metrics
 from raysal import evaluate as module
 from raysal.errors import LabelError
 from raysal.evaluate import LEAST, MEASURES, Evaluation, evaluate, hold_out, judge, main_measure
+from raysal.models.calibration import expected_calibration_error
+from raysal.models.head import Head
+from raysal.models.likelihood import softmax
+from raysal.models.trainers import TRAINERS
 from raysal.rng import item_uniform
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
-from raysal.update import TRAINERS, Head
-from raysal.update.calibration import expected_calibration_error
-from raysal.update.likelihood import softmax
 
 N, DIM, KEY, SHARE = 400, 7, 3, 0.25
 

@@ -17,7 +17,12 @@ from programs import local, task_of
 from raysal import api
 from raysal.errors import ConfigError
 from raysal.evaluate import evaluate, hold_out
+from raysal.features import Lens
 from raysal.fleet import Fleet, exclude, look_through, plan_partitions
+from raysal.models.head import Head
+from raysal.models.likelihood import softmax
+from raysal.models.online.update import update
+from raysal.models.trainers.mlp import Mlp
 from raysal.narrowing.anchoral import AnchorAL
 from raysal.narrowing.base import LabelledVectors, narrow
 from raysal.pool import Pool
@@ -28,9 +33,6 @@ from raysal.scoring.sweep import SweepRequest, sweep, sweep_partition
 from raysal.session import Session, parse_config
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
-from raysal.update import Head, Mlp, update
-from raysal.update.lens import Lens
-from raysal.update.likelihood import softmax
 
 X, NAMES = mixture(400, 12)
 TRAINER = {"name": "mlp", "hidden": 20, "epochs": 30}

@@ -16,6 +16,7 @@ from programs import Outcome, labelled_of, local, make_head, run_program, same, 
 from scipy.stats import chi2
 
 from raysal.fleet import Fleet, keep, plan_partitions
+from raysal.models.posterior.structures import Diagonal, Members
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.anchors import anchor_rows
 from raysal.narrowing.base import LabelledVectors
@@ -27,7 +28,6 @@ from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import SweepRequest, merge, sweep, sweep_partition
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
-from raysal.update.posterior import Diagonal, Members
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,11 @@ from programs import Outcome, local, run_program, small
 import raysal
 from raysal.errors import ConfigError, LabelError
 from raysal.label import read_labels
+from raysal.models.head import Head
+from raysal.models.likelihood import Link
+from raysal.models.targets import check_names, class_names, names_in, plain
+from raysal.models.trainers import TRAINERS
+from raysal.models.trainers.base import Trainer
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.anchoral import AnchorAL
 from raysal.narrowing.anchors import anchor_rows, entropies_of
@@ -26,8 +31,6 @@ from raysal.run import run
 from raysal.session import Session, parse_config
 from raysal.strategies import SELECTORS
 from raysal.types import Label
-from raysal.update import TRAINERS, Head, Link, Trainer
-from raysal.update.answers import check_names, class_names, names_in, plain
 
 N, DIM = 260, 9
 LINKS: tuple[Link, ...] = ("sigmoid", "identity")

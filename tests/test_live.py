@@ -14,11 +14,12 @@ from programs import local
 
 from raysal.errors import Damaged, FingerprintMismatch, LabelError
 from raysal.fleet import LocalFleet
+from raysal.models.head import Head
+from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.session import Session
 from raysal.store import read_sealed, write_sealed
 from raysal.types import Label
-from raysal.update import Head, Logistic
 
 N, DIM, HUGE = 220, 6, 219
 UPDATE: dict[str, Any] = {"mode": "laplace", "retrain_every": 99, "retrain_share": 99.0, "retrain_drift": 99.0}

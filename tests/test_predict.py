@@ -19,17 +19,18 @@ from programs import local
 import raysal
 from raysal.cli import main
 from raysal.errors import ConfigError, Damaged, FingerprintMismatch, PoolError, RaysalError, RunError, UnknownName
+from raysal.features import Lens
 from raysal.fleet.partition import plan_partitions
+from raysal.models.evidence import with_constant
+from raysal.models.head import Head
+from raysal.models.likelihood import responses
+from raysal.models.predictive import laplace_bridge, mean_field
+from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool
 from raysal.predict import Options, Predictions, head_of_run, predict_pool
 from raysal.predict.beside import largest
 from raysal.rng import derive, generator
 from raysal.session import Session
-from raysal.update import TRAINERS, Head
-from raysal.update.evidence import with_constant
-from raysal.update.lens import Lens
-from raysal.update.likelihood import responses
-from raysal.update.predictive import laplace_bridge, mean_field
 
 N, DIM = 700, 6
 
@@ -205,7 +206,7 @@ from raysal.config import FleetConfig
 from raysal.fleet import open_fleet
 from raysal.pool import Pool
 from raysal.predict import Options, predict_pool
-from raysal.update import Head
+from raysal.models.head import Head
 
 def job(moment, count):
     real = getattr(os, moment)

@@ -22,12 +22,12 @@ from raysal.errors import (
     PoolExhausted,
     RunError,
 )
+from raysal.models.head import Head
 from raysal.pool import Pool
 from raysal.run import resume, run
 from raysal.session import Session, parse_config
 from raysal.store import locked
 from raysal.types import Label
-from raysal.update import Head
 
 FIELDS: dict[str, Any] = {
     "select": {"name": "badge"},

@@ -71,10 +71,10 @@ def resolve(config: RunConfig) -> dict[str, Any]:
     from raysal.config import Choice, after_colon
     from raysal.embed import ENCODERS
     from raysal.label import ORACLES
+    from raysal.models.trainers import TRAINERS
     from raysal.narrowing import NARROWERS
     from raysal.sources import SOURCES
     from raysal.strategies import SELECTORS
-    from raysal.update import TRAINERS
 
     registries: dict[str, Mapping[str, type[Any]]] = {
         "source": SOURCES, "encoder": ENCODERS, "narrow": NARROWERS, "select": SELECTORS, "start": SELECTORS,

@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
+from raysal.features import TILE, Lens, Through, alike
 from raysal.pool import Pool
-from raysal.update.lens import TILE, Lens, Through, alike
 
 BLOCK = 4096
 """Rows of a block. 4096 x 256 float32 is 4 MB: large enough to feed the product, small enough for the

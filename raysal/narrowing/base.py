@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from raysal.config import IndexConfig
 from raysal.errors import ConfigError
+from raysal.features import has_lens
 from raysal.fleet import Fleet, keep
 from raysal.index import Index, coverage, index_neighbours, renewal, with_index
+from raysal.models.head import Head
+from raysal.models.likelihood import Link
+from raysal.models.targets import names_in
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.scoring.sweep import Neighbours, Search, Sweep, SweepRequest, sweep
-from raysal.update import Head, Link
-from raysal.update.answers import names_in
-from raysal.update.lens import has_lens
 
 
 @dataclass(frozen=True, kw_only=True)

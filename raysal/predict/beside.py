@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
+from raysal.features import Lens
 from raysal.fleet import Partition
+from raysal.models.predictive import Predictive, averaged, label_variance, predictive_responses
 from raysal.pool import Pool
 from raysal.predict.files import Staged, stage
 from raysal.scoring.base import Predicted
@@ -21,8 +23,6 @@ from raysal.scoring.inputs import Belief, Reader
 from raysal.scoring.linear import one_thread
 from raysal.scoring.registry import SCORES
 from raysal.strategies.base import refuse_broken
-from raysal.update.lens import Lens
-from raysal.update.predictive import Predictive, averaged, label_variance, predictive_responses
 
 Matrix = NDArray[np.float64]
 BLOCK = 1024

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError, RunError
+from raysal.models.likelihood import Link
 from raysal.store import (
     LOCK,
     TEMPORARY,
@@ -39,7 +40,6 @@ from raysal.store import (
     temporary_name,
     write_sealed,
 )
-from raysal.update import Link
 
 VERSION = 1
 MANIFEST, FILES, COMMITS = "predict.json", "predictions", "commits"

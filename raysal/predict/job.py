@@ -18,6 +18,8 @@ from raysal.api import Backend, path_of, whole
 from raysal.config import FleetConfig
 from raysal.errors import ConfigError, RunError, UnknownName
 from raysal.fleet import Fleet, open_fleet
+from raysal.models.head import Head
+from raysal.models.predictive import Predictive, check_predictive
 from raysal.pool import Pool, open_pool
 from raysal.predict.beside import Job, chunks_begun, stage_chunk
 from raysal.predict.files import Plan, PredictionWriter, check_place
@@ -25,8 +27,6 @@ from raysal.rundir import RunDir
 from raysal.scoring.inputs import Belief, believe
 from raysal.scoring.registry import SCORES
 from raysal.store import locked
-from raysal.update import Head
-from raysal.update.predictive import Predictive, check_predictive
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, total)"""
@@ -48,7 +48,7 @@ class Options:
     """
 
     predictive: str = "map"
-    """`map`, what the mean of the weights says; or what the posterior says: see `raysal.update.predictive`"""
+    """`map`, what the mean of the weights says; or what the posterior says: see `raysal.models.predictive`"""
     top: int | str = 3
     """how many of the likeliest are written with their probabilities, or `all`"""
     uncertainty: tuple[str, ...] | None = None

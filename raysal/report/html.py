@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from raysal.errors import LabelError, UserError
 from raysal.evaluate import MEASURES
+from raysal.models.head import Head
+from raysal.models.likelihood import Link
+from raysal.models.targets import NONE, SEPARATOR, plain
 from raysal.pool import Pool
 from raysal.report.batches import Batches, batches_section
 from raysal.report.map2d import PICKS, SAMPLE, lay_out, sample_vectors, some_picks, vectors_by_id
@@ -23,8 +26,6 @@ from raysal.report.sections import cards, class_table, provenance, rounds_table,
 from raysal.report.style import CSS
 from raysal.report.table import headline_of
 from raysal.store import write_file
-from raysal.update import Head, Link
-from raysal.update.answers import NONE, SEPARATOR, plain
 
 REPORT = "report.html"
 

@@ -11,12 +11,15 @@ import pyarrow as pa
 from raysal.config import RunConfig
 from raysal.errors import RunError
 from raysal.label import Ledger, State
+from raysal.models.head import Head
+from raysal.models.likelihood import Link
+from raysal.models.targets import number_in
+from raysal.models.trainers import TRAINERS
+from raysal.models.trainers.base import link_of
 from raysal.pool import Pool, open_pool
 from raysal.refresh import counted
 from raysal.rundir import EMBEDDING, Record, RunDir
 from raysal.store import read_sealed
-from raysal.update import TRAINERS, Head, Link, link_of
-from raysal.update.answers import number_in
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from typing import Literal
 import torch
 
 from raysal.errors import ConfigError
+from raysal.models.likelihood import Link
 from raysal.scoring.linear import respond
-from raysal.update import Link
 
 Need = Literal["draws", "gain", "influence", "mean_variance", "norm", "previous", "variance"]
 

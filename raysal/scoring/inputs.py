@@ -16,16 +16,18 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
+from raysal.features import alike
 from raysal.fleet.partition import ALIGN, BLOCK, Partition
+from raysal.models.evidence import Answer, gather_evidence
+from raysal.models.head import Head
+from raysal.models.likelihood import Link
+from raysal.models.online.influence import gain_of, influence_of
+from raysal.models.optim.lbfgs import threads_for
+from raysal.models.posterior.structures import Quadratic, Shared
 from raysal.rng import derive, generator
 from raysal.scoring.base import Predicted
 from raysal.scoring.linear import Linear, columns_of
 from raysal.scoring.registry import SCORES
-from raysal.update import Answer, Head, Link, Quadratic, gather_evidence
-from raysal.update.influence import gain_of, influence_of
-from raysal.update.lens import alike
-from raysal.update.posterior import Shared
-from raysal.update.solver import threads_for
 
 DRAWS = 32
 """Posterior draws that scores average over."""

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet.partition import ALIGN, Partition, padded
-from raysal.update import Head, Link
+from raysal.models.head import Head
+from raysal.models.likelihood import Link
 
 
 class Linear(NamedTuple):

@@ -10,9 +10,9 @@ import math
 
 import torch
 
+from raysal.models.likelihood import LEAST
 from raysal.scoring.base import Predicted, given, score
 from raysal.scoring.linear import respond
-from raysal.update.likelihood import LEAST
 
 LENGTH_OF_NORMAL = math.sqrt(2 / math.pi)
 """E|x| of a standard normal x."""

@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import BLOCK, Fleet, Partition
+from raysal.models.evidence import Answer
+from raysal.models.head import Head
 from raysal.rng import derive, item_uniform
 from raysal.scoring.inputs import Belief, Reader, believe
 from raysal.scoring.linear import columns_of, one_thread
 from raysal.scoring.registry import SCORES
 from raysal.scoring.similarity import Similarity
 from raysal.scoring.top_k import Best, best_of
-from raysal.update import Answer, Head
 
 TOGETHER = 2**18
 """Logits that are scored together, over a block or several: with few classes the calls for one block cost more than

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, PoolError, PoolExhausted
 from raysal.fleet import Fleet, Partition
+from raysal.models.head import Head
 from raysal.scoring.inputs import DRAWS, Belief, believe
 from raysal.scoring.linear import Linear
-from raysal.update import Head
 
 Reveal = Callable[[Sequence[int]], Mapping[int, str]]
 """ids -> labels of those of them that the oracle knows"""

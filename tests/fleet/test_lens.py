@@ -9,11 +9,11 @@ from conftest import make_pool
 from programs import local
 
 from raysal.errors import FingerprintMismatch, UserError
+from raysal.features import Lens
 from raysal.fleet import BLOCK, Partition, look_through, plan_partitions, vectors_of
 from raysal.fleet.partition import ALIGN
 from raysal.pool import Pool
 from raysal.scoring.similarity import similarities
-from raysal.update.lens import Lens
 
 N, DIM, HIDDEN = 5000, 33, 21
 

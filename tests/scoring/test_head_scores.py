@@ -14,6 +14,9 @@ from threadpoolctl import ThreadpoolController
 
 from raysal.errors import ConfigError, PoolError
 from raysal.fleet import LocalFleet
+from raysal.models.head import Head
+from raysal.models.likelihood import Curvature, responses
+from raysal.models.posterior.structures import STRUCTURES, Kronecker, Members, Shared
 from raysal.narrowing.simple import TopScore as Narrow
 from raysal.rng import derive, generator
 from raysal.scoring.base import Predicted, Score
@@ -22,9 +25,6 @@ from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import SweepRequest, sweep, sweep_partition
 from raysal.strategies.base import Task, select
 from raysal.strategies.simple import TopScore
-from raysal.update import Head
-from raysal.update.likelihood import Curvature, responses
-from raysal.update.posterior import STRUCTURES, Kronecker, Members, Shared
 
 N, DIM, KEY = 30, 6, 5
 LINKS = ("softmax", "sigmoid", "identity")
@@ -138,7 +138,7 @@ def test_the_step_of_a_covariance_by_confidence_counts_a_label_as_it_does(link, 
 
 
 def test_expected_model_change_is_the_length_of_the_step_that_update_makes(x):
-    from raysal.update import update
+    from raysal.models.online.update import update
 
     head = make("identity", "shared", noise=0.3)
     predicted = read(head, x, "expected_model_change")

@@ -12,10 +12,10 @@ from conftest import make_pool, mixture
 from programs import labelled_of, local, random_head, task_of
 
 import raysal
+from raysal.models.head import Head
 from raysal.narrowing import NARROWERS
 from raysal.pool import Pool
 from raysal.session import Session
-from raysal.update import Head
 
 FIELDS: dict[str, Any] = {
     "select": {"name": "top_score", "score": "tod"},

@@ -15,6 +15,7 @@ from scipy.stats import chi2
 from raysal.errors import PoolError, UserError
 from raysal.fleet import exclude, keep
 from raysal.fleet.partition import Partition
+from raysal.models.posterior.structures import Shared
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies import SELECTORS
@@ -23,7 +24,6 @@ from raysal.strategies.coverage.lcmd import TILE
 from raysal.strategies.engine import dense as every_row
 from raysal.strategies.information.bait import bait_binary, information_rows, pool_fisher
 from raysal.strategies.information.power import noisy_top
-from raysal.update.posterior import Shared
 
 EVERY = ("bait", "falcun", "lcmd", "power_bald", "power_margin", "top_score")
 N, DIM = 400, 11

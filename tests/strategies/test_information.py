@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from raysal.errors import ConfigError, PoolError
 from raysal.fleet import exclude, keep
 from raysal.fleet.partition import Partition
+from raysal.models.posterior.structures import Diagonal, Full, Kronecker, Members, Shared
 from raysal.rng import derive, item_uniform
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
@@ -24,7 +25,6 @@ from raysal.strategies.information.mutual_information import OfClasses, greedy
 from raysal.strategies.information.posterior_samples import Draws
 from raysal.strategies.uncertainty import ldm
 from raysal.strategies.uncertainty.ldm import Ldm
-from raysal.update.posterior import Diagonal, Full, Kronecker, Members, Shared
 
 N, DIM, CLASSES = 300, 7, 3
 NAMES = ("batch_bald", "epig", "ldm")

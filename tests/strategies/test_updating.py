@@ -15,12 +15,14 @@ import raysal
 from raysal.config import choice
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import exclude, keep
+from raysal.models.head import Head
+from raysal.models.online.update import update, widen
+from raysal.models.posterior.structures import Members
+from raysal.models.trainers.logistic import Logistic
 from raysal.session import Session
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Picks, Task, count_candidates, select
 from raysal.strategies.wrappers.sequential import Fantasised, Imagining, Revealed, Revealing, likeliest
-from raysal.update import Head, Logistic, update, widen
-from raysal.update.posterior import Members
 
 KEY, N, DIM = 5, 150, 6
 TRAINING: dict[str, Any] = {"encoder": "e", "version": 0, "ledger_seq": 9, "seed": 0}

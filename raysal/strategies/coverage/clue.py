@@ -12,12 +12,12 @@ from pydantic import Field
 
 from raysal.fleet import Fleet
 from raysal.fleet.partition import ALIGN, padded
+from raysal.models.likelihood import Link
 from raysal.rng import derive
 from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies.base import Picks, Task
 from raysal.strategies.engine.kmeans import ROWS, k_means, nearest_to_centroids
 from raysal.strategies.engine.shortlist import shortlist
-from raysal.update import Link
 
 
 @dataclass(frozen=True, kw_only=True)

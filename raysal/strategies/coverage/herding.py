@@ -14,6 +14,7 @@ from pydantic import Field
 from raysal.errors import UserError
 from raysal.fleet import Fleet
 from raysal.fleet.partition import ALIGN, padded
+from raysal.models.head import Head
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, one_thread
 from raysal.scoring.similarity import unit_rows
@@ -22,7 +23,6 @@ from raysal.strategies.base import Picks, Task, count_candidates
 from raysal.strategies.engine.facility_location import Gaussian, coverage, facility_location, sq_distances
 from raysal.strategies.engine.shortlist import Shortlist, gathered, lowest_available
 from raysal.strategies.simple import lowest_hash, merged
-from raysal.update import Head
 
 Limit = Annotated[int, Field(ge=1, le=200_000)]
 TEMPERATURES = np.arange(10, 200) / 10

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
+from raysal.models.head import Head
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies.base import Picks, Task
@@ -25,7 +26,6 @@ from raysal.strategies.engine.dense import (
 )
 from raysal.strategies.engine.distances import COINCIDENT
 from raysal.strategies.engine.feature_maps import residuals
-from raysal.update import Head
 
 TILE = 64
 """Centres of one product when many are folded in at once."""

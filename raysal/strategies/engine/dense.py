@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Partition
+from raysal.models.head import Head
 from raysal.scoring.linear import one_thread
 from raysal.strategies.base import refuse_broken
-from raysal.update import Head
 
 BLOCK = 256
 """Rows of a block: some hundred candidates a partition should not be computed as thousands."""

@@ -13,12 +13,12 @@ from pydantic import Field
 from raysal.errors import UserError
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
+from raysal.models.head import Head
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies.base import Picks, Task, count_candidates, refuse_broken
 from raysal.strategies.engine.dense import EveryRow, Offer, best_offer, labelled_probabilities, power_of_two_scale
 from raysal.strategies.information.fisher import Downdate, Posterior, greedy_trace
-from raysal.update import Head
 
 FISHER_BITS = 16
 """Bits of a row's entries in the pool's Fisher matrix. Products of a block of 4096 rows then add up exactly in

@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet.partition import ALIGN
+from raysal.models.evidence import Evidence
+from raysal.models.head import Head
+from raysal.models.online.update import curvature_at, stepping
+from raysal.models.optim.lbfgs import threads_for
+from raysal.models.posterior.structures import Members, Quadratic
 from raysal.rng import derive, generator
 from raysal.scoring.linear import one_thread
 from raysal.strategies.information.posterior_samples import NO_INFORMATION, TINY, Draws, entropy
-from raysal.update import Evidence, Head, Quadratic
-from raysal.update.laplace import curvature_at, stepping
-from raysal.update.posterior import Members
-from raysal.update.solver import threads_for
 
 TILE = 48
 """Items that are looked at together. A multiple of 24, as are the rows and columns of every product here, so that none

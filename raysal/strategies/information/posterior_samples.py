@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from raysal.fleet import Partition
 from raysal.fleet.partition import ALIGN, padded
+from raysal.models.likelihood import Link
+from raysal.models.posterior.structures import Quadratic
 from raysal.scoring.inputs import believe
 from raysal.scoring.linear import one_thread
 from raysal.strategies.base import Task, refuse_broken
-from raysal.update import Link, Quadratic
 
 BLOCK = 480
 """Rows of a block beside the data. A multiple of 24: see distances.py.

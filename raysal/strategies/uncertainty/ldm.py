@@ -12,6 +12,7 @@ from pydantic import Field
 
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import padded
+from raysal.models.likelihood import Link
 from raysal.rng import derive, generator, item_uniform
 from raysal.scoring.linear import Linear, columns_of, one_thread
 from raysal.scoring.sweep import Ranked
@@ -19,7 +20,6 @@ from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Task, count_candidates, refuse_broken
 from raysal.strategies.engine.dense import NOTHING, EveryRow, Offer, best_offer
 from raysal.strategies.simple import merged
-from raysal.update import Link
 
 DECADES, STEPS = (-5, 3), 10
 """Sizes of a disturbance: 10^-5 ... 10^3 in ten steps a decade, 81 in all, in units of the root mean square of the

@@ -13,14 +13,15 @@ from pydantic import Field
 from raysal.config import Choice
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet, Partition
+from raysal.models.evidence import Answer
+from raysal.models.head import Head
+from raysal.models.online.update import admit, update
+from raysal.models.posterior.structures import Members
+from raysal.models.targets import NONE, SEPARATOR
 from raysal.rng import derive
 from raysal.strategies.base import Picks, Reveal, Selector, Task
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.wrappers.candidates import BADGE, OUTER, Split, Wrapper, show_all
-from raysal.update import Answer, Head, update
-from raysal.update.answers import NONE, SEPARATOR
-from raysal.update.laplace import admit
-from raysal.update.posterior import Members
 
 PATIENCE = 10
 """Picks without a single answer after which an oracle counts as one that does not answer at once."""

@@ -1,0 +1,156 @@
+"""Labeled features, checked once, in the form every trainer works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import LabelError
+from raysal.models.likelihood import Link
+from raysal.models.targets import LARGEST, names_in, number_in
+
+Answer = str | Mapping[str, float]
+"""What is known of an item: the name of its class; or shares of several (annotators' votes, probabilities), which count
+as shares of one label. With several labels at once, their names with | between them (- for none of them), or shares of
+such answers, or a probability for each label. With numbers, the number as text, or shares of several, of which the mean
+counts."""
+ROUNDING = 1e-9
+"""By which shares may add up to more than 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """n labeled items."""
+
+    features: NDArray[np.float64]
+    """[n, d]"""
+    targets: NDArray[np.float64]
+    """[n, C] what the outputs should answer: shares that add up to 1, a probability for each label, or numbers"""
+    weights: NDArray[np.float64]
+    """[n], each > 0; an item of weight 2 counts as the same item twice"""
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @cached_property
+    def rows(self) -> NDArray[np.float64]:
+        """The features with the constant 1 appended: [n, d + 1]."""
+        return with_constant(self.features)
+
+    def take(self, which: NDArray[Any]) -> Evidence:
+        """Some of the items."""
+        return Evidence(features=self.features[which], targets=self.targets[which], weights=self.weights[which])
+
+
+def gather_evidence(
+    features: NDArray[Any],
+    labels: Sequence[Answer],
+    weights: NDArray[Any] | None,
+    classes: Sequence[str],
+    link: Link = "softmax",
+) -> Evidence:
+    """The checked `Evidence`; `features` [n, d] of any float kind.
+
+    Raises:
+        LabelError: features are not [n, d] with d > 0, or hold a number that is not finite or beyond 1e60;
+            counts differ; a weight is not in (0, 1e60]; a label is none of `classes`, or no number where numbers are
+            wanted; shares are negative or all 0. The message names the row.
+    """
+    if features.ndim != 2 or features.shape[1] == 0:
+        raise LabelError("features", f"shape {features.shape}", "give one row of numbers per label: [n, d]")
+    n = features.shape[0]
+    if len(labels) != n:
+        raise LabelError("labels", f"{len(labels)} labels for {n} rows of features", "give one label per row")
+    rows = np.ascontiguousarray(features, dtype=np.float64)
+    bad = ~(np.abs(rows) <= LARGEST)
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        raise LabelError(
+            f"row {row}",
+            f"feature {column} is {rows[row, column]}",
+            "every feature must be finite and within ±1e60",
+        )
+    scales = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
+    if scales.shape != (n,):
+        raise LabelError("weights", f"shape {scales.shape} for {n} labels", "give one weight per label")
+    bad = ~((scales > 0) & (scales <= LARGEST))
+    if bad.any():
+        row = int(bad.argmax())
+        raise LabelError(f"row {row}", f"weight is {scales[row]}", "a weight must be finite and above 0")
+    position = {name: row for row, name in enumerate(classes)}
+    targets = np.zeros((n, len(classes)))
+    for row, label in enumerate(labels):
+        for name, share in shares_of(label, row, link).items():
+            if link == "identity":
+                targets[row, 0] = share
+            elif name not in position:
+                listed = ", ".join(list(position)[:5]) + (" ..." if len(position) > 5 else "")
+                raise LabelError(f"row {row}", f"label {name!r} is not one of the classes ({listed})", "add the class")
+            else:
+                targets[row, position[name]] = share
+    return Evidence(features=rows, targets=targets, weights=scales)
+
+
+def evidence_to_fit(
+    features: NDArray[Any],
+    labels: Sequence[Answer],
+    weights: NDArray[Any] | None,
+    classes: Sequence[str],
+    link: Link = "softmax",
+) -> Evidence:
+    """As `gather_evidence`, for a fit from nothing.
+
+    Raises:
+        LabelError: there is no label; or as `gather_evidence`.
+    """
+    evidence = gather_evidence(features, labels, weights, classes, link)
+    if not len(evidence):
+        raise LabelError("labels", "there are none to fit", "label at least one item first")
+    return evidence
+
+
+def shares_of(label: Answer, row: int, link: Link = "softmax") -> dict[str, float]:
+    """The shares of an answer by class; for a number, the number under its own text.
+
+    Raises:
+        LabelError: a share is not a finite number of at least 0, all are 0, or one of several labels exceeds 1; or it
+            is no label of this link (`names_in`).
+    """
+    if link == "identity" and not isinstance(label, Mapping):
+        return {str(label): number_in(label, f"row {row}")}
+    if isinstance(label, str):
+        return dict.fromkeys(names_in(label, link, f"row {row}"), 1.0)
+    shares = {str(name): float(share) for name, share in label.items()}
+    total = sum(shares.values())
+    if not all(0 <= share <= LARGEST for share in shares.values()):
+        raise LabelError(f"row {row}", f"shares {shares} hold one that is not a number of at least 0", "mend it")
+    if link == "sigmoid":
+        each: dict[str, float] = {}
+        for text, share in shares.items():
+            for name in names_in(text, link, f"row {row}"):
+                each[name] = each.get(name, 0.0) + share
+        if max(each.values(), default=0.0) > 1 + ROUNDING:
+            raise LabelError(f"row {row}", f"probabilities {each} exceed 1", "give one in [0, 1] for each label")
+        return {name: min(share, 1.0) for name, share in each.items()}
+    if total == 0:
+        raise LabelError(f"row {row}", "its shares are all 0", "leave the item out")
+    if link == "identity":
+        mean = sum(number_in(text, f"row {row}") * share for text, share in shares.items()) / total
+        return {str(mean): mean}
+    return {name: share / total for name, share in shares.items() if share > 0}
+
+
+def with_constant(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`features` [n, d] with the constant feature 1 as the last column: [n, d + 1]."""
+    return np.hstack([features, np.ones((len(features), 1))])
+
+
+def mean_square(evidence: Evidence) -> float:
+    """Weighted mean square of one feature, in its squared unit; 1 where every feature is 0."""
+    squares = (evidence.features**2).mean(axis=1)
+    return float(evidence.weights @ squares / evidence.weights.sum()) or 1.0

@@ -1,0 +1,318 @@
+"""The head: a linear model on frozen vectors, with a Gaussian posterior over its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import Damaged, FingerprintMismatch, UserError
+from raysal.features import Lens, frozen
+from raysal.models.evidence import with_constant
+from raysal.models.likelihood import Link, responses
+from raysal.models.posterior.structures import STRUCTURES, Diagonal, Full, Kronecker, Members, Posterior, Shared
+from raysal.store import write_file
+
+FORMAT = 2
+"""Version of the file layout; a reader refuses any other."""
+
+RESTORE = "restore it from a copy, or refit from the ledger"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Head:
+    """Weights and posterior of a linear model with C outputs on d features: a softmax over classes, independent
+    sigmoids, or a number.
+
+    The bias is the weight of a constant feature 1, which is the last of D = d + 1. Arrays are float64, contiguous and
+    read-only; equality of content is `digest()`.
+
+    Raises:
+        UserError: shapes disagree, a class appears twice, or a number is not finite.
+    """
+
+    classes: tuple[str, ...]
+    """Names of the rows of `mean`: sorted by the trainer, later ones in the order they came."""
+    mean: NDArray[np.float64]
+    """[C, D]"""
+    posterior: Posterior
+    """Over the weights, around `mean`."""
+    linearised_at: NDArray[np.float64]
+    """[C₀, D], the mean of the last fit, at which the evidence of every label is taken. It has the first C₀ ≤ C
+    classes; the others have joined since (`widen`)."""
+    prior: float
+    """Precision of the Gaussian prior on every weight, in the units of the summed loss."""
+    encoder: str
+    """Fingerprint of the encoder whose vectors it takes."""
+    version: int
+    """One more for each fit or update along a lineage."""
+    labels_seen: int
+    """Items absorbed, by the last fit and the updates after it."""
+    fitted_on: int
+    """Items the last full fit saw."""
+    ledger_seq: int
+    """Offset in the ledger up to which labels are absorbed; the caller's number, kept for it."""
+    link: Link = "softmax"
+    temperature: float = 1.0
+    """Outputs are divided by it before they become probabilities (Guo et al., ICML 2017)."""
+    noise: float = 1.0
+    """Variance of a label around the prediction, where labels are numbers."""
+    mass: float = 0.0
+    """Σ m_i s_i over the items of the last fit, weight times mean square of a feature, where the prior of a fit is in
+    proportion to it; 0 where it does not grow with the labels."""
+    lens: Lens | None = None
+    """What the vectors of the pool are looked through before they come to the head: a hidden layer; or nothing."""
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "linearised_at"):
+            object.__setattr__(self, name, frozen(getattr(self, name), f"head.{name}"))
+        for name in ("prior", "temperature", "noise"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise UserError(f"head.{name}", f"{value!r} is not a finite number above 0")
+        if not (math.isfinite(self.mass) and self.mass >= 0):
+            raise UserError("head.mass", f"{self.mass!r} is not a finite number of at least 0")
+        if self.mean.ndim != 2 or self.mean.shape[0] != len(self.classes) or not self.classes or self.dim < 1:
+            raise UserError("head.mean", f"shape {self.mean.shape} for {len(self.classes)} classes")
+        if len(set(self.classes)) != len(self.classes):
+            raise UserError("head.classes", "a class appears twice")
+        fit, own = self.linearised_at.shape, self.mean.shape
+        if len(fit) != 2 or fit[1] != own[1] or not 1 <= fit[0] <= own[0]:
+            raise UserError("head.linearised_at", f"shape {fit}, the mean's is {own}", "give the rows of the last fit")
+        for field in _arrays_of(self.posterior):
+            array = frozen(getattr(self.posterior, field), f"head.posterior.{field}")
+            object.__setattr__(self.posterior, field, array)
+        if self.lens is not None and self.lens.dim != self.dim:
+            raise UserError("head.lens", f"shows {self.lens.dim} features, the head takes {self.dim}")
+        if self.posterior.dim != self.dim + 1:
+            raise UserError("head.posterior", f"is over {self.posterior.dim} features, with the bias {self.dim + 1}")
+        if isinstance(self.posterior, Diagonal | Full | Kronecker | Members):
+            outputs = _outputs_of(self.posterior)
+            if outputs != len(self.classes):
+                raise UserError("head.posterior", f"is over {outputs} outputs for {len(self.classes)} classes")
+
+    @classmethod
+    def of_weights(
+        cls,
+        weight: NDArray[Any],
+        bias: NDArray[Any],
+        *,
+        classes: Sequence[str] = (),
+        covariance: NDArray[Any] | None = None,
+        prior: float = 1.0,
+        encoder: str = "",
+    ) -> Head:
+        """A head of weights [C, d] and bias [C] from elsewhere, with one covariance [d + 1, d + 1] for all classes: as
+        given, or as the prior has it before any label. Classes are `class-0`, `class-1`, ... unless named.
+
+        Raises:
+            UserError: as the class; or the covariance is not positive definite.
+        """
+        mean = np.column_stack([np.asarray(weight, np.float64), np.asarray(bias, np.float64)])
+        try:
+            root = np.eye(mean.shape[1]) / math.sqrt(prior) if covariance is None else np.linalg.cholesky(covariance)
+        except np.linalg.LinAlgError:
+            raise UserError("head.covariance", "is not positive definite") from None
+        return cls(
+            classes=tuple(classes) or tuple(f"class-{c}" for c in range(len(mean))),
+            mean=mean,
+            posterior=Shared(root=root),
+            linearised_at=mean,
+            prior=prior,
+            encoder=encoder,
+            version=0,
+            labels_seen=0,
+            fitted_on=0,
+            ledger_seq=0,
+        )
+
+    @property
+    def dim(self) -> int:
+        """Length d of the features it takes: those of the pool's vectors, or of what its lens makes of them."""
+        return int(self.mean.shape[1]) - 1
+
+    @property
+    def pool_dim(self) -> int:
+        """Length of the pool's vectors."""
+        return self.dim if self.lens is None else self.lens.pool_dim
+
+    def see(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """The features [n, d] that it takes, of the pool's vectors [n, pool_dim]: themselves without a lens.
+
+        Raises:
+            UserError: there is a lens, and vectors are not of its length.
+        """
+        return vectors if self.lens is None else self.lens.see(vectors)
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """[C, d]"""
+        return self.mean[:, :-1]
+
+    @property
+    def bias(self) -> NDArray[np.float64]:
+        """[C]"""
+        return self.mean[:, -1]
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """[D, D], the covariance of the weights of every output. O(D³).
+
+        Raises:
+            UserError: outputs do not share one.
+        """
+        if not isinstance(self.posterior, Shared):
+            kind = structure_of(self.posterior)
+            raise UserError("head", f"has no covariance for all classes ({kind})", 'use structure = "shared"')
+        return self.posterior.covariance
+
+    def logits(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        """Outputs float64 [n, C] of `features` [n, d], before the temperature. For small n in the driver; a sweep has
+        its own product.
+
+        Raises:
+            UserError: features are not [n, d].
+        """
+        if features.ndim != 2 or features.shape[1] != self.dim:
+            raise UserError("features", f"shape {features.shape}", f"this head takes [n, {self.dim}]")
+        return np.asarray(features.astype(np.float64) @ self.weight.T + self.bias)
+
+    def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        """What the mean predicts for `features` [n, d], float64 [n, C]: class probabilities, all 1 where there is one
+        class; a probability for each label; or numbers."""
+        return responses(self.link, self.logits(features) / self.temperature)
+
+    def variance(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        """The posterior variance of every output before the temperature, float64 [n, C], or [n, 1] where outputs share
+        it. O(n D²)."""
+        return self.posterior.variance().of(with_constant(features.astype(np.float64)))
+
+    def check(self, encoder: str, dim: int, where: Path | str = "head") -> None:
+        """
+        Raises:
+            FingerprintMismatch: it was fitted on vectors of another encoder than `encoder`, of length `dim`.
+        """
+        if self.encoder != encoder or self.pool_dim != dim:
+            mine, theirs = f"{self.encoder} ({self.pool_dim} numbers)", f"{encoder} ({dim} numbers)"
+            raise FingerprintMismatch(where, "the head's encoder", theirs, mine, "use the pool it was fitted on")
+
+    def digest(self) -> str:
+        """Hex sha256 of the whole content: equal digests are equal heads, bit for bit."""
+        seal = hashlib.sha256(self._record().encode())
+        for name, array in self._arrays().items():
+            seal.update(f"{name}{array.shape}".encode())
+            seal.update(array.astype("<f8", copy=False).tobytes())
+        return seal.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the head as one safetensors file, atomically. 8 bytes a number of its arrays, and a little."""
+        from safetensors.numpy import save
+
+        # One entry: safetensors writes several in random order, and equal heads should be equal files.
+        sealed = {"format": FORMAT, "sha256": self.digest(), "record": self._record()}
+        content: bytes = save(self._arrays(), {"raysal_head": json.dumps(sealed)})
+        write_file(path, lambda temporary: temporary.write_bytes(content))
+
+    @classmethod
+    def load(cls, path: Path) -> Head:
+        """The head that `save` wrote, bit for bit.
+
+        Raises:
+            Damaged: the file is missing, cut, altered, or no head of this format.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not path.is_file():
+            raise Damaged(path, "the file is missing", RESTORE)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                sealed: dict[str, Any] = json.loads((file.metadata() or {}).get("raysal_head", "{}"))
+                if sealed.get("format") != FORMAT:
+                    found = sealed.get("format")
+                    raise Damaged(path, f"head format {found!r}, expected {FORMAT}", "use the raysal that wrote it")
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+                head = cls._from(json.loads(sealed["record"]), arrays)
+                intact = head.digest() == sealed["sha256"]
+        except (
+            SafetensorError,
+            UserError,
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ) as error:
+            if isinstance(error, Damaged):
+                raise
+            raise Damaged(path, f"not a head ({error})", RESTORE) from None
+        if not intact:
+            raise Damaged(path, "its content does not match its sha256", RESTORE)
+        return head
+
+    @classmethod
+    def _from(cls, record: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Head:
+        fields = record.pop("posterior")
+        own: dict[str, dict[str, Any]] = {"": {}, "posterior": {}, "lens": {}}
+        for name, array in arrays.items():
+            part, _, field = name.rpartition(".")
+            own[part][field] = array
+        parts: dict[str, Any] = {**fields, **own["posterior"]}
+        posterior = STRUCTURES[parts.pop("structure")](**parts)
+        lens = Lens(**own["lens"]) if own["lens"] else None
+        return cls(**{**record, "classes": tuple(record["classes"]), "posterior": posterior, "lens": lens, **own[""]})
+
+    def _arrays(self) -> dict[str, NDArray[np.float64]]:
+        own = {f"posterior.{name}": getattr(self.posterior, name) for name in _arrays_of(self.posterior)}
+        if self.lens is not None:
+            own |= {"lens.weight": self.lens.weight, "lens.bias": self.lens.bias}
+        return {"mean": self.mean, "linearised_at": self.linearised_at, **own}
+
+    def _record(self) -> str:
+        """Everything but the arrays, in its one JSON spelling; floats keep every bit."""
+        arrays = _arrays_of(self.posterior)
+        plain = {
+            field.name: getattr(self.posterior, field.name)
+            for field in dataclasses.fields(self.posterior)
+            if field.name not in arrays
+        }
+        record = {
+            "classes": self.classes,
+            "posterior": {"structure": structure_of(self.posterior), **plain},
+            "prior": float(self.prior),
+            "encoder": self.encoder,
+            "version": int(self.version),
+            "labels_seen": int(self.labels_seen),
+            "fitted_on": int(self.fitted_on),
+            "ledger_seq": int(self.ledger_seq),
+            "link": self.link,
+            "temperature": float(self.temperature),
+            "noise": float(self.noise),
+            "mass": float(self.mass),
+        }
+        return json.dumps(record, sort_keys=True, separators=(",", ":"))
+
+
+def structure_of(posterior: Posterior) -> str:
+    """The name of a posterior's structure."""
+    return next(name for name, structure in STRUCTURES.items() if type(posterior) is structure)
+
+
+def _outputs_of(posterior: Diagonal | Full | Kronecker | Members) -> int:
+    if isinstance(posterior, Diagonal):
+        return len(posterior.precision)
+    if isinstance(posterior, Full):
+        return posterior.classes
+    return len(posterior.outputs) if isinstance(posterior, Kronecker) else posterior.weights.shape[1]
+
+
+def _arrays_of(posterior: Posterior) -> list[str]:
+    fields = dataclasses.fields(posterior)
+    return [field.name for field in fields if isinstance(getattr(posterior, field.name), np.ndarray)]

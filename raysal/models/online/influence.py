@@ -1,0 +1,40 @@
+"""What labelling an item would do to the head and to its loss, to first order, from the posterior alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import ConfigError
+from raysal.models.evidence import Evidence
+from raysal.models.head import Head, structure_of
+from raysal.models.likelihood import responses
+from raysal.models.online.update import stepping
+from raysal.models.posterior.structures import Members, Quadratic, Shared
+
+
+def gain_of(head: Head) -> Quadratic:
+    """The squared length of Σ h̃, by which a closed-form step moves the weights of every output.
+
+    Raises:
+        ConfigError: outputs do not share one covariance.
+    """
+    if not isinstance(head.posterior, Shared):
+        kind = structure_of(head.posterior)
+        raise ConfigError("score", f"the expected change of a head needs one covariance, not {kind}", "use shared")
+    return Quadratic(head.posterior.covariance, np.ones((1, head.dim + 1)))
+
+
+def influence_of(head: Head, reference: Evidence) -> NDArray[np.float64]:
+    """V = Σ ∇L, [C, D], with ∇L the gradient of the mean loss on `reference`: upweighting an item of gradient g changes
+    that loss by -⟨V, g⟩ per unit of weight (Koh & Liang, ICML 2017; Liu et al., ISAL, ICCV 2021).
+
+    Raises:
+        ConfigError: the head is an ensemble.
+    """
+    if isinstance(head.posterior, Members):
+        raise ConfigError("score", "influence needs a covariance, and an ensemble has none", "use bald or mean_std")
+    rows = reference.rows
+    residual = responses(head.link, rows @ head.mean.T) - reference.targets
+    gradient = (residual * reference.weights[:, None]).T @ rows / reference.weights.sum()
+    return stepping(head).solve(np.asarray(gradient))

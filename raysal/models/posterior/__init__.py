@@ -1,0 +1,1 @@
+"""The Gaussian posterior over the weights of a head, in several structures."""

@@ -1,0 +1,170 @@
+"""A trainer of one's own: any Python function that turns labels into weights."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import ConfigError, RaysalError, UserError
+from raysal.models.evidence import Answer, evidence_to_fit, mean_square
+from raysal.models.head import Head
+from raysal.models.likelihood import Link, Weighting
+from raysal.models.trainers.base import NOTHING, Context, Fit, names_of
+from raysal.models.trainers.logistic import Logistic
+from raysal.models.trainers.multi_label import MultiLabel
+
+FOR_EXAMPLE = "for example custom:my_module:fit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Custom:
+    """`custom:MODULE:CALLABLE`: what `callable(features, labels, weights, *, classes, seed, context)` makes of the
+    labels is the head.
+
+    It is given `features` float64 [n, d] and `weights` float64 [n], copies, `labels`, one name (or mapping of shares)
+    per row, `classes`, sorted, `seed`, and `context` (`raysal.models.trainers.base.Context`: the rounds that asked for the
+    labels, `sample` unlabelled vectors, the previous head). All were checked. It returns
+
+    - (weight [C, d], bias [C]), rows in the order of `classes`: the head's mean. The posterior around it is that of
+      `Logistic`: of the `structure` and `curvature`, its prior `l2` times the labels' total weight and the mean square
+      of a feature; or
+    - a `Head` of these classes, in any order. What it says of posterior, prior and temperature stays; encoder,
+      version and counts of labels are filled in (`fitted_on` is kept where classes have joined since its last fit).
+
+    `link` says what labels are: one class of several (`softmax`), several at once (`sigmoid`, texts like "a|b"; the
+    posterior around weights is then that of `MultiLabel`), or numbers (`identity`, of the one class `value`, where it
+    must return a `Head`, as weights alone do not say how far labels lie from them).
+
+    It must return the same for the same arguments: rounds are made again from the labels. The module is imported when
+    the first fit is due; Python must find it, so install it or name its folder in PYTHONPATH.
+
+    Raises:
+        ConfigError: `arg` is not MODULE:CALLABLE; or by `fit`, there is no such callable, it fails, or what it returns
+            cannot be a head.
+    """
+
+    arg: str
+    """MODULE:CALLABLE"""
+    link: Link = "softmax"
+    l2: float = 1e-2
+    structure: Literal["diagonal", "full", "kronecker", "shared"] = "shared"
+    curvature: Weighting = "gaussian"
+    sample: int = 0
+    """Unlabelled items it wants to see."""
+
+    def __post_init__(self) -> None:
+        module, _, name = self.arg.partition(":")
+        if not module or not name:
+            raise ConfigError("update.trainer", f"{self.arg!r} is not MODULE:CALLABLE", FOR_EXAMPLE)
+        if self.sample < 0:
+            raise ConfigError("update.trainer.sample", f"{self.sample} is below 0")
+        if self.link not in get_args(Link):
+            raise ConfigError("update.trainer.link", f"unknown {self.link!r}", f"use {', '.join(get_args(Link))}")
+        self._around  # noqa: B018  # it checks the other fields
+
+    @property
+    def _around(self) -> Logistic:
+        around = MultiLabel if self.link == "sigmoid" else Logistic
+        return around(l2=self.l2, structure=self.structure, curvature=self.curvature)
+
+    def fit(
+        self,
+        features: NDArray[Any],
+        labels: Sequence[Answer],
+        weights: NDArray[Any] | None,
+        *,
+        classes: Sequence[str],
+        encoder: str,
+        version: int,
+        ledger_seq: int,
+        seed: int,
+        context: Context = NOTHING,
+    ) -> Head:
+        """See `Trainer.fit`."""
+        names = names_of(classes, self.link)
+        evidence = evidence_to_fit(features, labels, weights, names, self.link)
+        made = self._made(
+            evidence.features.copy(),
+            list(labels),
+            evidence.weights.copy(),
+            classes=names,
+            seed=seed,
+            context=context,
+        )
+        dim, seen = evidence.features.shape[1], len(evidence)
+        record: dict[str, Any] = {"encoder": encoder, "version": version, "ledger_seq": ledger_seq}
+        if isinstance(made, Head):
+            self._check(made, names, dim)
+            # The evidence of a class that joined after a fit depends on what that fit saw.
+            fitted = made.fitted_on if len(made.linearised_at) < len(names) else seen
+            return replace(made, labels_seen=seen, fitted_on=fitted, **record)
+        if self.link == "identity":
+            raise self._wrong(f"returned {type(made).__name__} for labels that are numbers, not a Head")
+        mean, mass = self._mean(made, names, dim), float(evidence.weights.sum()) * mean_square(evidence)
+        prior = self.l2 * mass
+        posterior = self._around.posterior(evidence, mean, prior)
+        return Fit(mean=mean, posterior=posterior, prior=prior, mass=mass).head(names, self.link, seen, **record)
+
+    def _made(self, *given: Any, **named: Any) -> object:
+        """What the callable returns.
+
+        Raises:
+            ConfigError: there is none, or it fails.
+        """
+        module, _, name = self.arg.partition(":")
+        try:
+            function: Callable[..., object] = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            fix = "check the name, and that Python finds the module"
+            raise ConfigError(f"custom:{self.arg}", str(error), fix) from error
+        try:
+            return function(*given, **named)
+        except RaysalError:
+            raise
+        except Exception as error:  # the user's own code
+            problem = f"fails on {len(given[1])} labels ({type(error).__name__}: {error})"
+            raise ConfigError(f"custom:{self.arg}", problem, "see Custom for what it is given") from error
+
+    def _mean(self, made: object, names: tuple[str, ...], dim: int) -> NDArray[np.float64]:
+        """The weights [C, d + 1] it returned.
+
+        Raises:
+            ConfigError: they are none.
+        """
+        if not isinstance(made, tuple | list) or len(made) != 2:
+            what = f"{len(made)} things" if isinstance(made, tuple | list) else type(made).__name__
+            raise self._wrong(f"returned {what}, not (weight, bias) or a Head")
+        parts = []
+        for name, value, shape in (("weight", made[0], (len(names), dim)), ("bias", made[1], (len(names),))):
+            try:
+                array = np.asarray(value, dtype=np.float64)
+            except (TypeError, ValueError):
+                raise self._wrong(f"returned a {name} that is no array of numbers") from None
+            if array.shape != shape:
+                means = "[C, d]" if len(shape) == 2 else "[C]"
+                raise self._wrong(f"returned a {name} of shape {array.shape}, expected {shape}, {means}")
+            if not np.isfinite(array).all():
+                place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+                raise self._wrong(f"returned a {name} that is {array[place]} at {list(place)}")
+            parts.append(array)
+        return np.column_stack(parts)
+
+    def _check(self, head: Head, names: tuple[str, ...], dim: int) -> None:
+        """
+        Raises:
+            ConfigError: the head is not one of these classes and vectors.
+        """
+        if sorted(head.classes) != list(names):
+            raise self._wrong(f"returned a head of the classes {list(head.classes)[:5]}, expected {list(names)[:5]}")
+        if head.pool_dim != dim:
+            raise self._wrong(f"returned a head for vectors of {head.pool_dim} numbers, expected {dim}")
+        if head.link != self.link:
+            raise self._wrong(f"returned a head with the link {head.link!r}, expected {self.link!r}")
+
+    def _wrong(self, problem: str) -> UserError:
+        return ConfigError(f"custom:{self.arg}", problem, "see Custom for what it is to return")

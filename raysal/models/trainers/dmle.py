@@ -1,0 +1,283 @@
+"""Maximum likelihood that knows which labels the model itself asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import ConfigError, LabelError
+from raysal.models.evidence import Evidence, mean_square
+from raysal.models.head import Head
+from raysal.models.likelihood import sigmoid
+from raysal.models.optim.converge import in_units, preconditioner, scaled, settle
+from raysal.models.optim.lbfgs import threads_for
+from raysal.models.optim.quasi_newton import Matrix, Objective
+from raysal.models.trainers.base import Context, Fit
+from raysal.models.trainers.logistic import COARSE, Logistic
+from raysal.models.trainers.pseudo_labels import checked_sample, lost
+
+Vector = NDArray[np.float64]
+TINY = 1e-300
+"""Scores below count as this in a logarithm."""
+CURVATURE = 0.25
+"""What a label's loss curves by at most, in one output."""
+NEVER = np.iinfo(np.int64).max
+"""The round that asked for an item that still has no label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DependencyAware(Logistic):
+    """Logistic regression whose likelihood includes the choice of what to label (Kalkanli et al., DMLE, TMLR 2025,
+    arXiv 2503.05969). An item that the model asked for is not a random one: that it was asked for speaks for weights
+    under which it has a high acquisition score U. With m_i the weights, `beta` b, and the sums of `Logistic`,
+
+        minimise  Σ m_i CE_i + b Σ' m_i g_i + penalty,    Σ' over the labels that a round asked for,
+
+    where g depends on how the batch was drawn, `acquisition`: softmax, odds exp(b U), g = -U; power, odds U^b, g =
+    -log U; soft_rank, odds rank^-b, g = log rank. U is the `score` of the labelled item under the weights sought:
+    entropy in nats, least_confidence or margin. The normaliser over the pool is dropped, as in the paper.
+
+    A rank is a step function, whose gradient is 0: taken literally (as the authors' code does) soft_rank is plain
+    maximum likelihood. Here the rank is 1 + Σ_j sigmoid((U_j - U_i) / `softness`), over those beside which the item
+    was chosen: labels of its own and of later rounds, which were in the pool as well, and a sample of `others`
+    unlabelled items (none where the caller has none). Deterministic rules that take the k best are its limit.
+
+    Every g is bounded below, since U is (log C, or 1), so with the penalty there is a minimum, but the objective is not
+    convex. It is sought by quasi-Newton steps from the logistic solution, never rising above that. With a large
+    `beta` the minimum is about the choice, not the labels: where they lose more than under a head that knows nothing,
+    the head is the logistic one. With 1 it keeps the head from being sure of what it asked for, much as smoothed labels
+    would.
+    With `steps` it is not sought at all: that many full-batch steps of Adam of length `rate` follow from the previous
+    head (the logistic solution, where it has other classes), 10 of 1e-4 in the paper. Adam's memory starts anew.
+
+    The posterior holds the curvature of the labels alone, at that mean: the correction is no evidence of its own, its
+    curvature may be negative, and `update` could not take it back label by label. Between fits the mean follows the
+    plain likelihood. Labels that no round asked for, and one class, leave the logistic head.
+
+    A `temperature` of `cv` is that of corrected fits, each without a fold of the labels; it does not go with `steps`,
+    which start from a head that has seen them all.
+
+    Cost: one more posterior, and O(n C d) per step; soft_rank O(n (n + others)) more; with `cv` as many fits more as
+    there are `folds`.
+
+    Raises:
+        ConfigError: as `Logistic`; or `steps` and a temperature of `cv`.
+    """
+
+    acquisition: Literal["power", "soft_rank", "softmax"] = "softmax"
+    score: Literal["entropy", "least_confidence", "margin"] = "entropy"
+    beta: float = 1.0
+    softness: float = 0.1
+    """Width of the step in a rank, in units of the score."""
+    others: int = 1000
+    """Unlabelled items to rank among, with soft_rank."""
+    steps: int = 0
+    """Adam's steps instead of the minimum; 0 for the minimum."""
+    rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("beta", 0.0), ("softness", TINY), ("rate", TINY), ("others", 0), ("steps", 0)):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= least):
+                raise ConfigError(f"update.trainer.{name}", f"{value!r} is not a number of at least {least:g}")
+        if self.steps and self.temperature == "cv":
+            problem = "cv does not go with steps, which start from a head that has seen every label"
+            raise ConfigError("update.trainer.temperature", problem, "give a number, or leave out steps")
+        for name, known in (("acquisition", ("softmax", "power", "soft_rank")), ("score", tuple(SCORE_OF))):
+            if getattr(self, name) not in known:
+                problem = f"unknown {getattr(self, name)!r}"
+                raise ConfigError(f"update.trainer.{name}", problem, f"use one of: {', '.join(known)}")
+
+    @property
+    def sample(self) -> int:
+        """Unlabelled items it wants to see."""
+        return self.others if self.acquisition == "soft_rank" else 0
+
+    def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
+        """See `Fitter.learn`. It reads all of `context`; rounds below 0 are of labels that were not asked for."""
+        plain = super().learn(evidence, classes, seed, context)
+        asked = np.full(len(evidence), -1) if context.rounds is None else np.asarray(context.rounds)
+        if asked.shape != (len(evidence),):
+            raise LabelError("rounds", f"shape {asked.shape} for {len(evidence)} labels", "give one round per label")
+        corrects = self.beta > 0 and (asked >= 0).any() and len(classes) > 1
+        if not (corrects or self.steps):
+            return plain
+        temperature = plain.temperature
+        if self.steps:
+            objective = self.objective(evidence, asked, plain.prior, context.unlabelled)
+            mean = descend_by_adam(objective, _start(plain.mean, classes, context.previous), self.steps, self.rate)
+        else:
+            mean = self._settled(plain.mean, plain.prior, evidence, asked, context.unlabelled, self.tol)
+            if mean is plain.mean:
+                return plain
+            temperature = self.choose_temperature(
+                evidence, lambda: self._held_out_corrected(plain.prior, evidence, asked, context.unlabelled, seed)
+            )
+        posterior = self.posterior(evidence, mean, plain.prior)
+        return replace(plain, mean=mean, posterior=posterior, temperature=temperature)
+
+    def _settled(
+        self,
+        logistic: Matrix,
+        prior: float,
+        evidence: Evidence,
+        asked: NDArray[np.int64],
+        unlabelled: NDArray[Any] | None,
+        tol: float,
+    ) -> Matrix:
+        """The mean that minimises the objective, sought from that of the logistic head; or that one itself, where the
+        correction drowns the labels."""
+        unit, size = in_units(evidence)
+        objective = self.objective(unit, asked, prior / size**2, None if unlabelled is None else unlabelled / size)
+        condition = preconditioner(unit.rows, CURVATURE * unit.weights, prior / size**2)
+        start = scaled(logistic, size)
+        mean = scaled(settle(objective, start, condition, max_iter=self.max_iter, tol=tol), 1 / size)
+        return logistic if lost(mean, evidence) > lost(np.zeros_like(mean), evidence) else mean
+
+    def _held_out_corrected(
+        self,
+        logistic: float,
+        evidence: Evidence,
+        asked: NDArray[np.int64],
+        unlabelled: NDArray[Any] | None,
+        seed: int,
+    ) -> Matrix:
+        """As `held_out`, of corrected fits; `logistic` is the prior of the fit to all labels."""
+        outputs, square, tol = np.zeros_like(evidence.targets), mean_square(evidence), max(self.tol, COARSE)
+        whole = float(evidence.weights.sum())
+        for held, rest, _, design in self._dealt(evidence, seed):
+            prior = logistic * float(rest.weights.sum()) / whole
+            with threads_for(len(rest), rest.features.shape[1], evidence.targets.shape[1]):
+                mean = self._solve(design, rest, logistic / whole, tol)
+            mean[:, -1] *= math.sqrt(square)
+            mean = self._settled(mean, prior, rest, asked[~held], unlabelled, tol)
+            outputs[held] = evidence.rows[held] @ mean.T
+        return outputs
+
+    def objective(
+        self, evidence: Evidence, asked: NDArray[np.int64], prior: float, unlabelled: NDArray[Any] | None = None
+    ) -> Dependent:
+        """What is minimised over weights [C, D]: labels, the rounds [n] that asked for them, the prior of the head."""
+        penalty = np.full(evidence.features.shape[1] + 1, prior)
+        penalty[-1] /= mean_square(evidence)  # the constant's, as in `Logistic`
+        if self.acquisition == "soft_rank" and unlabelled is not None and len(unlabelled):
+            evidence, asked = _beside(evidence, asked, checked_sample(unlabelled, evidence.features.shape[1]))
+        return Dependent("softmax", evidence, penalty, asked=asked, trainer=self)
+
+
+@dataclass(frozen=True)
+class Dependent(Objective):
+    """The penalised loss, corrected for how the labels were chosen. Items without a label weigh nothing in the loss."""
+
+    asked: NDArray[np.int64]
+    """[n] the round that asked for each item; -1 for none, `NEVER` for an item without a label"""
+    trainer: DependencyAware
+
+    def value(self, weights: Matrix, outputs: Matrix) -> float:
+        scores, _ = SCORE_OF[self.trainer.score](outputs)
+        return super().value(weights, outputs) + self.trainer.beta * self._correction(scores)[0]
+
+    def gradient(self, weights: Matrix, outputs: Matrix, rows: Matrix) -> Matrix:
+        scores, slopes = SCORE_OF[self.trainer.score](outputs)
+        pull = self.trainer.beta * self._correction(scores)[1][:, None] * slopes
+        return np.asarray(super().gradient(weights, outputs, rows) + pull.T @ rows)
+
+    def _correction(self, scores: Vector) -> tuple[float, Vector]:
+        """Σ' m_i g_i, and its slope in every score [n]."""
+        chosen = (self.asked >= 0) & (self.asked < NEVER)
+        weights = np.where(chosen, self.evidence.weights, 0.0)
+        if self.trainer.acquisition == "softmax":
+            return -float(weights @ scores), -weights
+        if self.trainer.acquisition == "power":
+            held = np.maximum(scores, TINY)
+            return -float(weights @ np.log(held)), np.where(scores > TINY, -weights / held, 0.0)
+        width, which = self.trainer.softness, np.flatnonzero(chosen)
+        rivals = self.asked >= self.asked[which, None]
+        rivals[np.arange(len(which)), which] = False
+        above = np.where(rivals, sigmoid((scores - scores[which, None]) / width), 0.0)
+        rank = 1.0 + above.sum(axis=1)
+        steep = above * (1.0 - above) * (weights[which] / (width * rank))[:, None]
+        slope = steep.sum(axis=0)
+        slope[which] -= steep.sum(axis=1)
+        return float(weights[which] @ np.log(rank)), slope
+
+
+def _entropy(outputs: Matrix) -> tuple[Vector, Matrix]:
+    p, log_p, _ = _distribution(outputs)
+    entropy = -(p * log_p).sum(axis=1)
+    return entropy, -p * (log_p + entropy[:, None])
+
+
+def _least_confidence(outputs: Matrix) -> tuple[Vector, Matrix]:
+    p, _, doubt = _distribution(outputs)
+    top = np.arange(len(p)), outputs.argmax(axis=1)
+    slope = p * p[top][:, None]
+    slope[top] = -p[top] * doubt
+    return doubt, slope
+
+
+def _margin(outputs: Matrix) -> tuple[Vector, Matrix]:
+    p, _, doubt = _distribution(outputs)
+    _, slope = _least_confidence(outputs)
+    rest = outputs.copy()
+    rest[np.arange(len(p)), outputs.argmax(axis=1)] = -np.inf
+    second = np.arange(len(p)), rest.argmax(axis=1)
+    slope -= p * p[second][:, None]
+    slope[second] += p[second]
+    return doubt + p[second], slope
+
+
+def _distribution(outputs: Matrix) -> tuple[Matrix, Matrix, Vector]:
+    """Softmax, its logarithm, and the probability of all but the largest: nothing cancels where one is near 1."""
+    shifted = outputs - outputs.max(axis=1, keepdims=True)
+    raised = np.exp(shifted)
+    raised[np.arange(len(raised)), outputs.argmax(axis=1)] = 0.0
+    others = raised.sum(axis=1)
+    log_p = shifted - np.log1p(others)[:, None]
+    return np.exp(log_p), log_p, others / (1.0 + others)
+
+
+SCORE_OF: dict[str, Callable[[Matrix], tuple[Vector, Matrix]]] = {
+    "entropy": _entropy,
+    "least_confidence": _least_confidence,
+    "margin": _margin,
+}
+"""Outputs [n, C] to scores [n], and the slope of each in its outputs [n, C]. Two classes or more."""
+
+
+def descend_by_adam(objective: Objective, start: Matrix, steps: int, rate: float) -> Matrix:
+    """Weights [C, D] after `steps` full-batch steps of Adam (Kingma & Ba, ICLR 2015) with its usual constants."""
+    rows, mass = objective.evidence.rows, float(objective.evidence.weights.sum())
+    weights, first, second = start, np.zeros_like(start), np.zeros_like(start)
+    for step in range(1, steps + 1):
+        gradient = objective.gradient(weights, rows @ weights.T, rows) / mass
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        move = (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        weights = weights - rate * move
+    return weights
+
+
+def _start(mean: Matrix, classes: Sequence[str], previous: Head | None) -> Matrix:
+    """The mean of the previous head if it is one of the same kind, else this one."""
+    if previous is None or previous.lens is not None or previous.link != "softmax":
+        return mean
+    same = previous.classes == tuple(classes) and previous.mean.shape == mean.shape
+    return previous.mean if same else mean
+
+
+def _beside(evidence: Evidence, asked: NDArray[np.int64], sample: Matrix) -> tuple[Evidence, NDArray[np.int64]]:
+    """The labels, and items without one after them."""
+    more = len(sample)
+    both = Evidence(
+        features=np.vstack([evidence.features, sample]),
+        targets=np.pad(evidence.targets, ((0, more), (0, 0))),
+        weights=np.pad(evidence.weights, (0, more)),
+    )
+    return both, np.append(asked, np.full(more, NEVER))

@@ -1,0 +1,183 @@
+"""A head that predicts a number: Bayesian linear regression, whose posterior is exact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import ConfigError
+from raysal.models.evidence import Evidence, mean_square
+from raysal.models.likelihood import Link
+from raysal.models.posterior.square_root import root_of_inverse
+from raysal.models.posterior.structures import Shared
+from raysal.models.trainers.base import Context, Fit, Fitter
+
+Vector = NDArray[np.float64]
+RATIOS = 1e-6, 1e6
+"""Between which noise · prior is sought, in units of the features' spread: beyond, labels say either everything or
+nothing."""
+POINTS = 121
+"""Ratios looked at before the best is made exact: ten a factor of ten."""
+LEAST = 1e-6
+"""Share of a feature's largest sum of squares that the unit of ratios is at least: with a noise · prior of 1e-12 of
+that sum the precision can still be inverted."""
+WIDE = 100.0
+"""How many times the mean square of the labels the prior variance of the constant is, unless it is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression(Fitter):
+    """Numbers, by a linear model with Gaussian noise: t_i = w h_i + b + e_i, e_i ~ N(0, noise / m_i).
+
+    Priors are w ~ N(0, I / prior) and b ~ N(0, 1 / constant). The posterior is then Gaussian with the precision
+    diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise and has one covariance, so that closed-form steps from it are
+    recursive least squares: what they give is what a new fit gives with the same prior and noise, in any order.
+
+    `noise` and `prior` are numbers in the units of labels and features, or "evidence": those under which the labels are
+    likeliest, w integrated out (type II maximum likelihood; MacKay, Neural Computation 1992). The constant is taken out
+    of the labels first, as a flat prior on it would (restricted maximum likelihood). One search over noise · prior, on
+    a grid of 121 points and then by golden section, each O(min(n, d)) from one singular value decomposition: of several
+    maxima it takes the highest. noise · prior stays within 1e-6 .. 1e6 of the features' spread; where all labels are
+    equal nothing can be told, and noise and weights explain the mean square of the labels each. Multiplying labels or
+    features by a constant changes no prediction.
+
+    Cost: O(n d min(n, d) + d³). Labels are numbers as text: "12", "-0.5", "1e3".
+
+    Raises:
+        ConfigError: a field is out of range.
+    """
+
+    link: ClassVar[Link] = "identity"
+    noise: float | Literal["evidence"] = "evidence"
+    """Variance of a label of weight 1 around the prediction."""
+    prior: float | Literal["evidence"] = "evidence"
+    """Precision of the prior on a weight."""
+    constant: float | None = None
+    """Precision of the prior on the constant; none is 1 / (100 times the mean square of the labels)."""
+
+    def __post_init__(self) -> None:
+        for name in ("noise", "prior", "constant"):
+            value = getattr(self, name)
+            if value == "evidence" or (name == "constant" and value is None):
+                continue
+            if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"update.trainer.{name}", f"{value!r} is not a finite number above 0")
+
+    def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
+        """See `Fitter.learn`. `classes` are none, or `value`."""
+        del classes, seed, context
+        noise, prior = self.variances(evidence)
+        wide = WIDE * mean_square_of_labels(evidence)
+        constant = 1.0 / wide if self.constant is None else self.constant
+        posterior = exact_posterior(evidence, noise, prior, constant)
+        mean = posterior.solve((evidence.targets[:, 0] * evidence.weights / noise)[None] @ evidence.rows)
+        return Fit(mean=mean, posterior=posterior, prior=prior, noise=noise)
+
+    def variances(self, evidence: Evidence) -> tuple[float, float]:
+        """(noise, prior): as given, or those of highest evidence."""
+        if self.noise != "evidence" and self.prior != "evidence":
+            return float(self.noise), float(self.prior)
+        spectrum = spectrum_of(evidence)
+        level = mean_square_of_labels(evidence)
+        largest = float((evidence.weights @ evidence.features**2).max())
+        unit = max(float(spectrum.values.sum()) / max(spectrum.freedom, 1), LEAST * largest) or 1.0
+
+        def scale(ratio: float) -> float:
+            """1 / prior, given noise · prior."""
+            if self.noise != "evidence":
+                return float(self.noise) / ratio
+            if self.prior != "evidence":
+                return 1.0 / float(self.prior)
+            return spectrum.scale(ratio)
+
+        if spectrum.total == 0:
+            # Nothing to search by: what is not given is such that noise and weights explain a mean square each.
+            explained = mean_square(evidence) * evidence.features.shape[1]
+            noise = level if self.noise == "evidence" else float(self.noise)
+            prior = explained / level if self.prior == "evidence" else float(self.prior)
+            return noise, prior
+        ratio = best_ratio(lambda ratio: spectrum.loss(ratio, scale(ratio)), unit)
+        return ratio * scale(ratio), 1.0 / scale(ratio)
+
+
+class Spectrum(NamedTuple):
+    """Labels and features without their means, along the principal axes of the items."""
+
+    values: Vector
+    """[r] squared singular values of the features, times the roots of the weights"""
+    squares: Vector
+    """[r] squared parts of the labels along them"""
+    rest: float
+    """what is left of the labels' squares"""
+    freedom: int
+    """degrees of freedom, n - 1"""
+
+    @property
+    def total(self) -> float:
+        return float(self.squares.sum()) + self.rest
+
+    def scale(self, ratio: float) -> float:
+        """The likeliest 1 / prior at a ratio noise · prior; 0 where all labels are equal."""
+        return (float((self.squares / (self.values + ratio)).sum()) + self.rest / ratio) / max(self.freedom, 1)
+
+    def loss(self, ratio: float, scale: float) -> float:
+        """-2 log evidence, up to a constant: the labels' covariance has the eigenvalues scale · (value + ratio)."""
+        spread = self.values + ratio
+        logs = float(np.log(spread).sum()) + (self.freedom - len(spread)) * math.log(ratio)
+        fit = float((self.squares / spread).sum()) + self.rest / ratio
+        return logs + self.freedom * math.log(scale) + fit / scale
+
+
+def spectrum_of(evidence: Evidence) -> Spectrum:
+    """The spectrum of labelled features. O(n d min(n, d))."""
+    import torch
+
+    root = np.sqrt(evidence.weights)
+    shares = evidence.weights / evidence.weights.sum()
+    rows = (evidence.features - shares @ evidence.features) * root[:, None]
+    labels = evidence.targets[:, 0]
+    labels = (labels - shares @ labels) * root
+    if np.ptp(evidence.targets[:, 0]) == 0:
+        labels = np.zeros_like(labels)  # exactly: a mean may be off by rounding
+    count = len(labels) - 1
+    axes, sizes, _ = torch.linalg.svd(torch.from_numpy(rows), full_matrices=False)
+    along, values = (axes.T @ torch.from_numpy(labels)).numpy(), (sizes**2).numpy()
+    kept = min(len(values), count)  # the mean took one dimension, the last of as many axes as there are items
+    along, values = along[:kept], values[:kept]
+    rest = max(float(labels @ labels) - float(along @ along), 0.0) if count > kept else 0.0
+    return Spectrum(values, along**2, rest, count)
+
+
+def best_ratio(loss: Callable[[float], float], unit: float) -> float:
+    """The ratio of least loss within `RATIOS` times `unit`: best of a grid, then golden section on either side."""
+    grid = np.linspace(math.log(RATIOS[0] * unit), math.log(RATIOS[1] * unit), POINTS)
+    best = int(np.argmin([loss(math.exp(x)) for x in grid]))
+    low, high = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, POINTS - 1)])
+    golden = (math.sqrt(5) - 1) / 2
+    while high - low > 1e-8:
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        if loss(math.exp(left)) <= loss(math.exp(right)):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def exact_posterior(evidence: Evidence, noise: float, prior: float, constant: float) -> Shared:
+    """N(., (diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise)⁻¹). O(n d² + d³)."""
+    # A constant feature of another size, with the prior of the weights, is one of size 1 with its own.
+    size = math.sqrt(prior / constant)
+    rows = np.hstack([evidence.features, np.full((len(evidence), 1), size)])
+    root = root_of_inverse(rows, evidence.weights / noise, prior)
+    root[-1] *= size
+    return Shared(root=root)
+
+
+def mean_square_of_labels(evidence: Evidence) -> float:
+    """Weighted mean square of labels, in their squared unit; 1 where all are 0."""
+    return float(evidence.weights @ evidence.targets[:, 0] ** 2 / evidence.weights.sum()) or 1.0

@@ -1,0 +1,76 @@
+"""The maths of raysal/models written slowly: loops, full Hessians, explicit inverses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def softmax_reference(logits: np.ndarray) -> np.ndarray:
+    raised = np.exp(logits - logits.max())
+    return raised / raised.sum()
+
+
+def loss_reference(weight, bias, features, targets, weights) -> float:
+    total = 0.0
+    for h, y, m in zip(features, targets, weights, strict=True):
+        total -= m * np.log(softmax_reference(weight @ h + bias)[y])
+    return total
+
+
+def logistic_reference(features, targets, weights, classes: int, l2: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """(weight [C, d], bias [C], prior) by damped Newton steps on the full Hessian [C (d + 1), C (d + 1)]."""
+    d = features.shape[1]
+    total = sum(weights)
+    square = sum(m * (h @ h) for h, m in zip(features, weights, strict=True)) / (total * d)
+    prior = l2 * total * square
+    penalty = np.tile(np.append(np.full(d, prior), prior / square), classes)
+    rows = [np.append(h, 1.0) for h in features]
+    flat = np.zeros(classes * (d + 1))
+
+    def objective(flat):
+        w = flat.reshape(classes, d + 1)
+        return loss_reference(w[:, :-1], w[:, -1], features, targets, weights) + 0.5 * (penalty * flat**2).sum()
+
+    for _ in range(200):
+        gradient, hessian = penalty * flat, np.diag(penalty)
+        for h, y, m in zip(rows, targets, weights, strict=True):
+            p = softmax_reference(flat.reshape(classes, d + 1) @ h)
+            gradient = gradient + m * np.kron(p - np.eye(classes)[y], h)
+            hessian = hessian + m * np.kron(np.diag(p) - np.outer(p, p), np.outer(h, h))
+        if np.abs(gradient).max() < 1e-10 * max(1.0, total):
+            break
+        direction, t = np.linalg.solve(hessian, gradient), 1.0
+        while objective(flat - t * direction) > objective(flat) and t > 1e-6:
+            t /= 2
+        flat = flat - t * direction
+    w = flat.reshape(classes, d + 1)
+    return w[:, :-1], w[:, -1], prior
+
+
+def covariance_reference(features, evidence, prior: float) -> np.ndarray:
+    """(prior · I + Σ evidence h̃ h̃ᵀ)⁻¹, term by term."""
+    precision = prior * np.eye(features.shape[1] + 1)
+    for h, e in zip(features, evidence, strict=True):
+        extended = np.append(h, 1.0)
+        precision = precision + e * np.outer(extended, extended)
+    return np.linalg.inv(precision)
+
+
+def laplace_reference(head, features, targets, weights, step: float, passes: int):
+    """(weight, bias, covariance) after one gaussian update, each step on the weights themselves."""
+    precision = np.linalg.inv(head.covariance)
+    for h, m in zip(features, weights, strict=True):
+        extended = np.append(h, 1.0)
+        precision = precision + m * np.outer(extended, extended)
+    covariance = np.linalg.inv(precision)
+    before = loss_reference(head.weight, head.bias, features, targets, weights)
+    for halvings in range(11):
+        w = np.column_stack([head.weight, head.bias])
+        for _ in range(passes):
+            for h, y, m in zip(features, targets, weights, strict=True):
+                extended = np.append(h, 1.0)
+                p = softmax_reference(w @ extended)
+                w = w + step / 2**halvings * m * np.outer(np.eye(len(p))[y] - p, covariance @ extended)
+        if loss_reference(w[:, :-1], w[:, -1], features, targets, weights) <= before:
+            return w[:, :-1], w[:, -1], covariance
+    return head.weight, head.bias, covariance

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raysal.errors import Damaged, UserError
+from raysal.models.head import Head
+from raysal.models.posterior.structures import Diagonal, Full, Kronecker, Members, Shared
+
+
+def small_head(**changes) -> Head:
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(3, 3))
+    fields = {
+        "classes": ("cat", "dög", 'a "b"\n'),
+        "mean": rng.normal(size=(3, 3)),
+        "posterior": Shared(root=root),
+        "linearised_at": rng.normal(size=(3, 3)),
+        "prior": 0.1 + 0.2,
+        "encoder": "f" * 64,
+        "version": 3,
+        "labels_seen": 12,
+        "fitted_on": 10,
+        "ledger_seq": 2**41 + 1,
+    }
+    return Head(**{**fields, **changes})
+
+
+def test_round_trip_keeps_every_bit(tmp_path: Path) -> None:
+    head = small_head(mean=np.array([[-0.0, 5e-324, 1 / 3]] * 3), temperature=1 / 3, noise=0.7, link="sigmoid")
+    head.save(tmp_path / "head.safetensors")
+    again = Head.load(tmp_path / "head.safetensors")
+    assert again.posterior.root.tobytes() == head.posterior.root.tobytes()
+    for field in dataclasses.fields(Head):
+        if field.name == "posterior":
+            continue
+        kept, got = getattr(head, field.name), getattr(again, field.name)
+        if isinstance(kept, np.ndarray):
+            assert kept.tobytes() == got.tobytes()
+            assert kept.shape == got.shape
+        else:
+            assert kept == got
+            assert type(kept) is type(got)
+    assert again.digest() == head.digest()
+    assert [p.name for p in tmp_path.iterdir()] == ["head.safetensors"]
+
+
+@pytest.mark.parametrize("fitted", [1, 2, 3])
+def test_a_head_that_classes_joined_keeps_the_rows_of_its_fit(tmp_path: Path, fitted: int) -> None:
+    head = small_head(linearised_at=small_head().linearised_at[:fitted])
+    head.save(tmp_path / "head.safetensors")
+    again = Head.load(tmp_path / "head.safetensors")
+    assert again.linearised_at.tobytes() == head.linearised_at.tobytes()
+    assert again.linearised_at.shape == (fitted, 3)
+    assert again.digest() == head.digest()
+    assert (again.digest() == small_head().digest()) == (fitted == 3)
+
+
+@pytest.mark.parametrize(
+    "posterior",
+    [
+        Diagonal(precision=np.arange(1.0, 10).reshape(3, 3), prior=0.5),
+        Kronecker(inputs=np.eye(3) / 3, outputs=np.eye(3) / 7, count=1 / 3, prior=0.1),
+        Full(root=np.eye(9) / 3, classes=3, prior=2.0),
+        Members(weights=np.arange(45.0).reshape(5, 3, 3)),
+    ],
+    ids=lambda posterior: type(posterior).__name__,
+)
+def test_every_structure_keeps_every_bit(tmp_path: Path, posterior) -> None:
+    head = small_head(posterior=posterior)
+    head.save(tmp_path / "head")
+    again = Head.load(tmp_path / "head")
+    assert type(again.posterior) is type(posterior)
+    for field in dataclasses.fields(posterior):
+        kept, got = getattr(posterior, field.name), getattr(again.posterior, field.name)
+        assert np.array_equal(kept, got)
+    assert again.digest() == head.digest() != small_head().digest()
+
+
+def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    small_head().save(tmp_path / "a")
+    small_head().save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": ("cat", "dög", "c")},
+        {"prior": np.nextafter(0.1 + 0.2, 1)},
+        {"encoder": "e" * 64},
+        {"version": 4},
+        {"labels_seen": 13},
+        {"fitted_on": 11},
+        {"ledger_seq": 2**41},
+        {"mean": np.nextafter(small_head().mean, 9)},
+        {"linearised_at": np.nextafter(small_head().linearised_at, 9)},
+        {"posterior": Shared(root=np.nextafter(small_head().posterior.root, 9))},
+        {"posterior": Shared(root=small_head().posterior.root, weighting="categorical")},
+        {"link": "sigmoid"},
+        {"temperature": 2.0},
+        {"noise": 2.0},
+    ],
+)
+def test_the_digest_sees_every_field(change) -> None:
+    assert small_head(**change).digest() != small_head().digest()
+
+
+def test_a_flip_in_the_header_is_found_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "head"
+    head = small_head()
+    head.save(path)
+    whole = path.read_bytes()
+    for position in range(8 + int.from_bytes(whole[:8], "little")):
+        flipped = bytearray(whole)
+        flipped[position] ^= (0x01, 0x20, 0xFF)[position % 3]
+        path.write_bytes(bytes(flipped))
+        try:
+            got = Head.load(path)
+        except Damaged:
+            continue
+        assert got.digest() == head.digest(), position
+
+
+def test_a_flip_in_any_array_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "head"
+    small_head().save(path)
+    whole = path.read_bytes()
+    body = 8 + int.from_bytes(whole[:8], "little")
+    assert len(whole) - body == 8 * (9 + 9 + 9)
+    for position in range(body, len(whole)):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1
+        path.write_bytes(bytes(flipped))
+        with pytest.raises(Damaged, match="head"):
+            Head.load(path)
+
+
+def test_a_cut_a_lengthened_and_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "head"
+    small_head().save(path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(Damaged, match="head"):
+            Head.load(path)
+    path.write_bytes(whole + b"\0" * 8)
+    with pytest.raises(Damaged, match="head"):
+        Head.load(path)
+    with pytest.raises(Damaged, match="missing"):
+        Head.load(tmp_path / "none")
+    with pytest.raises(Damaged):
+        Head.load(tmp_path)
+
+
+def test_foreign_files_and_pickles_are_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import save
+
+    path = tmp_path / "head"
+    path.write_bytes(save({"weight": np.zeros((2, 2))}))
+    with pytest.raises(Damaged, match="format"):
+        Head.load(path)
+    path.write_bytes(save({"weight": np.zeros((2, 2))}, {"raysal_head": '{"format": 1}'}))
+    with pytest.raises(Damaged, match="1, expected 2"):
+        Head.load(path)
+    path.write_bytes(pickle.dumps({"weight": 1}))
+    with pytest.raises(Damaged, match="not a head"):
+        Head.load(path)
+
+
+def test_a_failed_save_leaves_the_old_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "head"
+    small_head().save(path)
+
+    def full(_: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        small_head(version=4).save(path)
+    assert Head.load(path).version == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["head"]
+
+
+def test_logits_and_probabilities() -> None:
+    head = small_head()
+    features = np.random.default_rng(1).normal(size=(5, 2)).astype(np.float32)
+    logits = head.logits(features)
+    assert logits.dtype == np.float64
+    for row in range(5):
+        for c in range(3):
+            by_hand = sum(float(head.weight[c, k]) * float(features[row, k]) for k in range(2)) + head.bias[c]
+            assert logits[row, c] == pytest.approx(by_hand, rel=1e-14)
+    exponentials = np.exp(logits)
+    assert np.allclose(head.probabilities(features), exponentials / exponentials.sum(axis=1, keepdims=True))
+    assert np.isfinite(head.probabilities(features.astype(np.float64) * 1e200)).all()
+    assert head.logits(features.astype(np.float16)).dtype == np.float64
+    assert head.logits(features[:0]).shape == (0, 3)
+    for wrong in (features[:, :1], features[0]):
+        with pytest.raises(UserError, match=r"takes \[n, 2\]"):
+            head.logits(wrong)
+
+
+def test_one_class_is_certain() -> None:
+    head = Head.of_weights(np.full((1, 2), 3.0), np.array([-1.0]))
+    assert (head.probabilities(np.full((4, 2), 1e5)) == 1).all()
+
+
+def test_arrays_are_copied_and_read_only() -> None:
+    mean = np.zeros((3, 3))
+    head = small_head(mean=mean)
+    mean[0, 0] = 7
+    assert head.weight[0, 0] == 0
+    with pytest.raises(ValueError, match="read-only"):
+        head.weight[0, 0] = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"mean": np.zeros((2, 3))}, "head.mean"),
+        ({"mean": np.zeros(3)}, "head.mean"),
+        ({"classes": ()}, "head.mean"),
+        ({"classes": ("a", "b", "a")}, "head.classes"),
+        ({"linearised_at": np.zeros((3, 2))}, "head.linearised_at"),
+        ({"linearised_at": np.zeros((4, 3))}, "head.linearised_at"),
+        ({"linearised_at": np.zeros((0, 3))}, "head.linearised_at"),
+        ({"linearised_at": np.zeros(3)}, "head.linearised_at"),
+        ({"mean": np.full((3, 3), np.nan)}, "head.mean"),
+        ({"posterior": Shared(root=np.zeros((2, 2)))}, "head.posterior"),
+        ({"posterior": Shared(root=np.full((3, 3), np.inf))}, "head.posterior.root"),
+        ({"posterior": Diagonal(precision=np.ones((2, 3)), prior=1.0)}, "head.posterior"),
+        ({"posterior": Members(weights=np.ones((4, 2, 3)))}, "head.posterior"),
+        ({"temperature": 0.0}, "head.temperature"),
+        ({"noise": -1.0}, "head.noise"),
+        ({"prior": 0.0}, "head.prior"),
+        ({"prior": float("nan")}, "head.prior"),
+    ],
+)
+def test_a_head_that_cannot_be_is_refused(change, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        small_head(**change)

@@ -1,0 +1,165 @@
+"""Several labels at once: the solution and its posteriors against slow ones, and evidence counted once."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raysal.errors import ConfigError, LabelError
+from raysal.models.evidence import gather_evidence
+from raysal.models.likelihood import sigmoid
+from raysal.models.online.update import retract, update
+from raysal.models.trainers.multi_label import MultiLabel
+
+NAMES = ("a", "b", "c")
+TRAINING = {"classes": NAMES, "encoder": "e", "version": 0, "ledger_seq": 0, "seed": 0}
+
+
+def data(n: int, d: int = 5, seed: int = 0) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Features [n, d], labels as text, and the same as numbers [n, 3]."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d)) + 0.5
+    y = rng.random((n, 3)) < sigmoid(2 * x @ rng.normal(size=(d, 3)) - 1)
+    return x, ["|".join(np.array(NAMES)[row]) or "-" for row in y], y.astype(float)
+
+
+def one_label(x: np.ndarray, y: np.ndarray, m: np.ndarray, l2: float) -> np.ndarray:
+    """[w, b] of one logistic regression by Newton's method on its own."""
+    square = float((m @ (x**2)).sum() / (m.sum() * x.shape[1]))
+    prior = l2 * m.sum() * square
+    penalty = np.append(np.full(x.shape[1], prior), prior / square)
+    rows, w = np.column_stack([x, np.ones(len(x))]), np.zeros(x.shape[1] + 1)
+    for _ in range(60):
+        p = sigmoid(rows @ w)
+        gradient = rows.T @ (m * (p - y)) + penalty * w
+        w = w - np.linalg.solve((rows.T * (m * p * (1 - p))) @ rows + np.diag(penalty), gradient)
+    assert np.abs(gradient).max() < 1e-9
+    return w
+
+
+@pytest.mark.parametrize(("n", "d", "l2"), [(60, 5, 1e-2), (8, 12, 1e-1), (40, 3, 1e-3)])
+def test_every_label_is_a_logistic_regression_by_itself(n: int, d: int, l2: float) -> None:
+    x, labels, y = data(n, d)
+    m = np.random.default_rng(1).uniform(0.5, 2, n)
+    head = MultiLabel(l2=l2, tol=1e-9).fit(x, labels, m, **TRAINING)
+    assert (head.link, head.classes) == ("sigmoid", NAMES)
+    for c in range(3):
+        np.testing.assert_allclose(head.mean[c], one_label(x, y[:, c], m, l2), atol=1e-6)
+    np.testing.assert_allclose(head.probabilities(x), sigmoid(x @ head.weight.T + head.bias))
+
+
+def test_no_unit_of_the_features_and_no_copies_of_the_items_change_a_probability() -> None:
+    x, labels, _ = data(50)
+    expected = MultiLabel().fit(x, labels, None, **TRAINING).probabilities(x)
+    assert np.ptp(expected) > 0.5
+    for unit in (1e-3, 1e4):
+        found = MultiLabel().fit(x * unit, labels, None, **TRAINING).probabilities(x * unit)
+        np.testing.assert_allclose(found, expected, atol=2e-4)
+    twice = MultiLabel().fit(np.vstack([x, x]), labels * 2, None, **TRAINING)
+    np.testing.assert_allclose(twice.probabilities(x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("structure", ["shared", "categorical", "diagonal", "kronecker", "full"])
+def test_the_posterior_is_that_of_its_structure(structure: str) -> None:
+    x, labels, _ = data(40)
+    weighting = "categorical" if structure == "categorical" else "gaussian"
+    trainer = MultiLabel(structure="shared" if structure == "categorical" else structure, curvature=weighting)
+    head = trainer.fit(x, labels, None, **TRAINING)
+    rows, p = np.column_stack([x, np.ones(40)]), head.probabilities(x)
+    slopes, prior = p * (1 - p), head.prior * np.eye(6)
+    if structure == "full":  # a block for every label
+        exact = [np.linalg.inv((rows.T * slopes[:, c]) @ rows + prior) for c in range(3)]
+        expected = np.stack([((rows @ sigma) * rows).sum(1) for sigma in exact], 1)
+    elif structure == "diagonal":
+        expected = rows**2 @ (1 / (slopes.T @ rows**2 + head.prior)).T
+    elif structure == "kronecker":
+        expected = np.stack(
+            [((rows @ np.linalg.inv(slopes[:, c].sum() * rows.T @ rows / 40 + prior)) * rows).sum(1) for c in range(3)],
+            1,
+        )
+    else:
+        m = np.ones(40) if structure == "shared" else slopes.max(1)
+        expected = ((rows @ np.linalg.inv((rows.T * m) @ rows + prior)) * rows).sum(1)[:, None]
+    np.testing.assert_allclose(head.variance(x), expected, rtol=1e-9)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 1000), st.sampled_from(["shared", "diagonal", "full"]), st.lists(st.integers(0, 7), max_size=3))
+def test_no_split_of_the_labels_changes_the_posterior_and_they_can_be_taken_back(seed, structure, cuts) -> None:
+    x, labels, _ = data(28, seed=seed)
+    head = MultiLabel(structure=structure, curvature="categorical").fit(x[:20], labels[:20], None, **TRAINING)
+    at_once = update(head, x[20:], labels[20:], ledger_seq=1)
+    split, places = head, [20, *sorted(20 + cut for cut in cuts), 28]
+    for low, high in pairwise(places):
+        split = update(split, x[low:high], labels[low:high], ledger_seq=1)
+    np.testing.assert_allclose(split.variance(x), at_once.variance(x), rtol=1e-9)
+    assert split.labels_seen == 28
+    back = retract(at_once, x[20:], labels[20:], ledger_seq=2)
+    np.testing.assert_allclose(back.variance(x), head.variance(x), rtol=1e-7)
+
+
+def test_a_label_moves_only_itself_in_the_mean_and_helps() -> None:
+    x, labels, y = data(400, seed=3)
+    head = MultiLabel().fit(x[:30], labels[:30], None, **TRAINING)
+    evidence = gather_evidence(x[:230], labels[:230], None, NAMES, "sigmoid")
+    moved = update(head, x[30:230], labels[30:230], ledger_seq=1, passes=8, seen=evidence)
+    fitted = MultiLabel().fit(x[:230], labels[:230], None, **TRAINING)
+    right = [float(((one.probabilities(x[230:]) > 0.5) == (y[230:] > 0.5)).mean()) for one in (head, moved, fitted)]
+    assert right[1] > right[0]
+    assert right[1] > right[2] - 0.01
+    # p - t is zero in what is known for certain, so its weights stay where they are
+    certain = head.probabilities(x[30:31])[0]
+    share = {"a": 1.0, "b": float(certain[1]), "c": float(certain[2])}
+    one = update(head, x[30:31], [share], ledger_seq=1)
+    assert np.abs(one.mean[0] - head.mean[0]).max() > 1e-6
+    np.testing.assert_allclose(one.mean[1:], head.mean[1:], atol=1e-12)
+
+
+def test_labels_without_items_and_items_without_labels() -> None:
+    x, labels, _ = data(30)
+    head = MultiLabel().fit(x, ["-"] * 30, None, **{**TRAINING, "classes": (*NAMES, "later")})
+    assert np.isfinite(head.mean).all()
+    assert (head.probabilities(x) < 0.2).all()
+    head = MultiLabel(l2="cv", grid=(1e-2, 1.0)).fit(x, labels, None, **TRAINING)
+    assert head.prior > 0
+
+
+def test_folds_share_out_every_set_of_labels() -> None:
+    y = np.repeat([[1.0, 1, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1]], [8, 4, 4, 4], axis=0)
+    groups = MultiLabel().alike(y)
+    assert [len(set(groups[low:high])) for low, high in ((0, 8), (8, 12), (12, 16), (16, 20))] == [1] * 4
+    assert len(set(groups)) == 4
+
+
+@pytest.mark.parametrize(
+    ("label", "named"),
+    [
+        ("a|d", "row 2: label 'd' is not one of the classes"),
+        ("a||b", "row 2: 'a||b' has an empty part"),
+        ("a|a", "row 2: 'a|a' names 'a' twice"),
+        ("a|-", "row 2: 'a|-' says none beside others"),
+        ({"a": 0.7, "a|b": 0.7}, "row 2: probabilities .* exceed 1"),
+        ({"a": -0.1}, "row 2: shares .* not a number of at least 0"),
+    ],
+)
+def test_a_bad_label_is_named(label, named: str) -> None:
+    x, labels, _ = data(6)
+    with pytest.raises(LabelError, match=named.replace("|", r"\|")):
+        MultiLabel().fit(x, [*labels[:2], label, *labels[3:]], None, **TRAINING)
+
+
+@pytest.mark.parametrize("name", ["a|b", "-", "", " a"])
+def test_a_name_that_no_label_could_have_is_refused(name: str) -> None:
+    x, labels, _ = data(6)
+    with pytest.raises(ConfigError, match="cannot be one of several labels"):
+        MultiLabel().fit(x, labels, None, **{**TRAINING, "classes": (*NAMES, name)})
+
+
+def test_votes_of_annotators_are_shares_of_their_answers() -> None:
+    x, _, _ = data(2)
+    votes = gather_evidence(x, [{"a|b": 0.5, "a": 0.25, "-": 0.25}, " b | a "], None, NAMES, "sigmoid")
+    np.testing.assert_allclose(votes.targets, [[0.75, 0.5, 0], [1, 1, 0]])
