@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from raysal.config import Choice, FleetConfig, IndexConfig, RunConfig, choice
 from raysal.errors import ConfigError, EncoderError, LabelError, PoolExhausted, RunError, UnknownName
 from raysal.fleet import Fleet, exclude, open_fleet
-from raysal.label import as_labels, read_labels
-from raysal.label.events import Draft
-from raysal.label.items import ItemState
-from raysal.label.records import Labelled
+from raysal.labels import as_labels, read_labels
+from raysal.labels.events import Draft
+from raysal.labels.items import ItemState
+from raysal.labels.records import Labelled
 from raysal.pool import Pool, open_pool
 from raysal.rng import derive
 from raysal.types import Label, Metric
@@ -347,7 +347,7 @@ def agreed(pool: Pool, labels: Sequence[Label]) -> Known:
 def learn(fleet: Fleet, pool: Pool, known: Known, seed: int) -> Refreshed:
     """The head for what is known, none where that is nothing; the program of the fleet has begun. A run's is the one
     its next round would have, whatever the `seed`."""
-    from raysal.label import Ledger
+    from raysal.labels import Ledger
     from raysal.refresh import Refreshed, encoder_of, gather_labelled, named, refresh
 
     if known.run is not None:

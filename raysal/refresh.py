@@ -14,8 +14,8 @@ from raysal.config import RunConfig
 from raysal.errors import ConfigError, LabelError
 from raysal.features import Lens
 from raysal.fleet import Fleet, vectors_through
-from raysal.label import Ledger
-from raysal.label.records import Changes, Labelled
+from raysal.labels import Ledger
+from raysal.labels.records import Changes, Labelled
 from raysal.models.evidence import Answer, Evidence, gather_evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import Link

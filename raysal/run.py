@@ -106,7 +106,7 @@ def resume(out: Path, *, report: Progress | None = None) -> RunResult:
 
 def validate(config: RunConfig) -> None:
     """Build every chosen part, so that a wrong name or field is found before any work is done."""
-    from raysal.label import ORACLES
+    from raysal.labels import ORACLES
     from raysal.models.trainers import TRAINERS
     from raysal.strategies import SELECTORS
 

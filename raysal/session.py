@@ -21,8 +21,8 @@ from raysal.errors import ConfigError, Damaged, LabelError, PoolExhausted, RunEr
 from raysal.evaluate import Evaluation, evaluate, hold_out, standing
 from raysal.fleet import Fleet, exclude, open_fleet
 from raysal.index import Report, check_index, first_index
-from raysal.label import ORACLES, Ledger, Oracle, Told, as_labels, revealing
-from raysal.label.records import STATES
+from raysal.labels import ORACLES, Ledger, Oracle, Told, as_labels, revealing
+from raysal.labels.records import STATES
 from raysal.models.head import Head
 from raysal.models.trainers import TRAINERS
 from raysal.narrowing import NARROWERS

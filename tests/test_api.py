@@ -174,7 +174,7 @@ def test_the_cold_start_is_the_session_s(pool: raysal.Pool, tmp_path: Path) -> N
 
 
 def test_labels_in_every_form_give_the_same_batch(pool: raysal.Pool, labels: dict[str, str], tmp_path: Path) -> None:
-    from raysal.label import write_labels
+    from raysal.labels import write_labels
 
     listed = [raysal.Label(key=key, label=label) for key, label in labels.items()]
     write_labels(tmp_path / "labels.csv", listed)

@@ -13,7 +13,7 @@ from programs import Outcome, local, run_program, small
 
 import raysal
 from raysal.errors import ConfigError, LabelError
-from raysal.label import read_labels
+from raysal.labels import read_labels
 from raysal.models.head import Head
 from raysal.models.likelihood import Link
 from raysal.models.targets import check_names, class_names, names_in, plain
@@ -368,7 +368,7 @@ def test_what_a_config_says_of_classes_must_fit(pools: dict[Link, Pool], tmp_pat
 
 @every_link
 def test_labels_travel_through_files(link: Link, pools: dict[Link, Pool], tmp_path: Path) -> None:
-    from raysal.label import write_labels
+    from raysal.labels import write_labels
 
     with Session(tmp_path / "run", pools[link], **fields(link)) as session:
         session.ask_oracle(session.query())

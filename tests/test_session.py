@@ -77,7 +77,7 @@ def _run_until(point: str, config: dict[str, Any], out: Path) -> None:
     if kind == "rename":
         sys.addaudithook(lambda event, args: die_at() if event == "os.rename" and str(out) in str(args) else None)
     else:
-        import raysal.label.ledger as ledger
+        import raysal.labels.ledger as ledger
 
         original = getattr(ledger.Ledger, kind)
 

@@ -49,7 +49,7 @@ def validate(
     loaded = load_config(config)
     validate_parts(loaded)
     if pool:
-        from raysal.label import ORACLES
+        from raysal.labels import ORACLES
         from raysal.pool import open_pool
 
         loaded.oracle.build("oracle", ORACLES).bind(open_pool(loaded.pool), loaded.seed)
@@ -70,7 +70,7 @@ def resolve(config: RunConfig) -> dict[str, Any]:
     """
     from raysal.config import Choice, after_colon
     from raysal.embed import ENCODERS
-    from raysal.label import ORACLES
+    from raysal.labels import ORACLES
     from raysal.models.trainers import TRAINERS
     from raysal.narrowing import NARROWERS
     from raysal.sources import SOURCES

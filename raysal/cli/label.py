@@ -30,7 +30,7 @@ def import_(
     """
     del json, debug
     from raysal.cli.visit import visit
-    from raysal.label import read_labels
+    from raysal.labels import read_labels
     from raysal.pool import open_pool
     from raysal.rundir import RunDir
     from raysal.session import Session
@@ -95,7 +95,7 @@ def export(
     del json, debug
     from raysal.cli.visit import visit
     from raysal.errors import ConfigError
-    from raysal.label import write_labels
+    from raysal.labels import write_labels
 
     suffix = writable_suffix(out)
     if waiting and suffix != ".csv":

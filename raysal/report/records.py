@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from raysal.config import RunConfig
 from raysal.errors import RunError
-from raysal.label import Ledger, State
+from raysal.labels import Ledger, State
 from raysal.models.head import Head
 from raysal.models.likelihood import Link
 from raysal.models.targets import number_in

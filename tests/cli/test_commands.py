@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from cli_tools import Answer, cli, labels_csv, refused, write_images, write_vectors
 
-from raysal.label import Ledger, read_labels
+from raysal.labels import Ledger, read_labels
 
 COLUMNS = ["id", "key", "rank", "score", "reason"]
 CONFIG = """

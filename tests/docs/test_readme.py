@@ -142,7 +142,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_names_in_the_table_are_the_registries() -> None:
-    from raysal.label import ORACLES
+    from raysal.labels import ORACLES
     from raysal.narrowing import NARROWERS
     from raysal.scoring.registry import SCORES
     from raysal.strategies import SELECTORS

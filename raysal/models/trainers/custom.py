@@ -27,8 +27,8 @@ class Custom:
     labels is the head.
 
     It is given `features` float64 [n, d] and `weights` float64 [n], copies, `labels`, one name (or mapping of shares)
-    per row, `classes`, sorted, `seed`, and `context` (`raysal.models.trainers.base.Context`: the rounds that asked for the
-    labels, `sample` unlabelled vectors, the previous head). All were checked. It returns
+    per row, `classes`, sorted, `seed`, and `context` (`raysal.models.trainers.base.Context`: the rounds that asked for
+    the labels, `sample` unlabelled vectors, the previous head). All were checked. It returns
 
     - (weight [C, d], bias [C]), rows in the order of `classes`: the head's mean. The posterior around it is that of
       `Logistic`: of the `structure` and `curvature`, its prior `l2` times the labels' total weight and the mean square

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysal.errors import Damaged, RunError
-from raysal.label import Ledger
-from raysal.label.events import Draft
+from raysal.labels import Ledger
+from raysal.labels.events import Draft
 from raysal.types import Label
 
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysal.errors import LabelError
-from raysal.label.records import checked, checked_key
+from raysal.labels.records import checked, checked_key
 from raysal.store import write_file
 from raysal.types import Label
 

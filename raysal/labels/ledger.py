@@ -33,9 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import Damaged, LabelError, RunError
-from raysal.label.events import RESTORE, Draft, EventLog
-from raysal.label.items import ItemState, Scratch, fold
-from raysal.label.records import STATES, Changes, Labelled, State, Told, checked, checked_text
+from raysal.labels.events import RESTORE, Draft, EventLog
+from raysal.labels.items import ItemState, Scratch, fold
+from raysal.labels.records import STATES, Changes, Labelled, State, Told, checked, checked_text
 from raysal.types import Label
 
 

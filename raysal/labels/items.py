@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from raysal.errors import LabelError, RunError
-from raysal.label.events import Draft, Event
-from raysal.label.records import State, checked_key
+from raysal.labels.events import Draft, Event
+from raysal.labels.records import State, checked_key
 
 
 class Counted(NamedTuple):

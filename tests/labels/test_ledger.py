@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from raysal.errors import Damaged, LabelError, RunError
-from raysal.label import STATES, Ledger
-from raysal.label.events import EventLog
+from raysal.labels import STATES, Ledger
+from raysal.labels.events import EventLog
 from raysal.types import Label
 
 IDS = st.integers(0, 5).map(lambda n: n + 2**41)
@@ -366,7 +366,7 @@ def test_two_processes_see_each_other(tmp_path):
 
 
 def test_a_writer_waits_for_its_turn_or_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("raysal.label.events.BUSY_SECONDS", 0.0)
+    monkeypatch.setattr("raysal.labels.events.BUSY_SECONDS", 0.0)
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
         other = sqlite3.connect(path, isolation_level=None)
@@ -386,7 +386,7 @@ def test_the_head_survives_an_interrupted_catch_up(ledger, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("raysal.label.ledger.fold", interrupted)
+        patch.setattr("raysal.labels.ledger.fold", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ledger.counts()
     assert ledger.counts()["labeled"] == 4

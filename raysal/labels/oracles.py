@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raysal.errors import ConfigError, LabelError
-from raysal.label.base import Oracle
-from raysal.label.files import label_text, read_labels
+from raysal.labels.base import Oracle
+from raysal.labels.files import label_text, read_labels
 from raysal.rng import derive, item_uniform
 from raysal.types import Label
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from raysal.config import choice
 from raysal.errors import ConfigError, LabelError
-from raysal.label import ORACLES, SimulatedOracle, write_labels
+from raysal.labels import ORACLES, SimulatedOracle, write_labels
 from raysal.pool import ChunkStage, Manifest, PoolWriter, open_pool
 from raysal.types import Label
 

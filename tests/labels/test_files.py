@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysal.errors import LabelError
-from raysal.label import read_labels, write_labels
+from raysal.labels import read_labels, write_labels
 from raysal.types import Label
 
 KINDS = ["csv", "parquet", "jsonl"]

@@ -1,0 +1,27 @@
+"""Batches out, labels in: the ledger, label files, and who answers."""
+
+from raysal.labels.base import Oracle, OracleConfig
+from raysal.labels.files import LabelFile, read_labels, write_labels
+from raysal.labels.ledger import Ledger
+from raysal.labels.oracles import FilesOracle, SimulatedOracle, revealing
+from raysal.labels.records import STATES, Changes, Labelled, State, Told, as_labels
+from raysal.labels.registry import ORACLES
+
+__all__ = [
+    "ORACLES",
+    "STATES",
+    "Changes",
+    "FilesOracle",
+    "LabelFile",
+    "Labelled",
+    "Ledger",
+    "Oracle",
+    "OracleConfig",
+    "SimulatedOracle",
+    "State",
+    "Told",
+    "as_labels",
+    "read_labels",
+    "revealing",
+    "write_labels",
+]
