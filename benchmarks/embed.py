@@ -31,9 +31,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
-from raysal.embed.efficientnet import DIM, MEAN, STD, EfficientNetLite0, load_model
-from raysal.embed.job import CHUNK_ROWS, embed
-from raysal.embed.torch_model import keep_memory
+from raysal.embedding.efficientnet import DIM, MEAN, STD, EfficientNetLite0, load_model
+from raysal.embedding.job import CHUNK_ROWS, embed
+from raysal.embedding.torch_model import keep_memory
 from raysal.errors import SourceError
 from raysal.pool import ChunkStage
 from raysal.sources.base import Source

@@ -27,8 +27,8 @@ from benchmarks.machine import describe, made_pool, random_pool
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.models.head import Head
 from raysal.models.trainers.logistic import Logistic
-from raysal.refresh import vectors
 from raysal.rng import derive
+from raysal.rounds.learner import vectors
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
 

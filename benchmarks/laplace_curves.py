@@ -40,7 +40,7 @@ from benchmarks.jobs import record_of, run_all
 from benchmarks.machine import describe
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.session import Session
+from raysal.rounds.session import Session
 
 FIT_EACH_ROUND = {"mode": "retrain"}
 VARIANTS: dict[str, dict[str, Any]] = {

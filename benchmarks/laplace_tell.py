@@ -17,7 +17,7 @@ from raysal.models.head import Head
 from raysal.models.online.update import update
 from raysal.models.trainers.logistic import Logistic
 from raysal.narrowing.base import LabelledVectors
-from raysal.refresh import follow, gather_labelled, vectors
+from raysal.rounds.learner import follow, gather_labelled, vectors
 
 DIM, CLASSES, LABELS = 256, 10, 1000
 

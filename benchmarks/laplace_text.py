@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raysal.embed.sentence import Sentence
+from raysal.embedding.sentence import Sentence
 
 SECTIONS = (
     "admin", "database", "editors", "electronics", "fonts", "games",

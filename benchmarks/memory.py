@@ -61,7 +61,7 @@ def driver(folder: Path, rows: int, out: Connection) -> None:
     import torch  # noqa: F401
 
     from raysal.fleet.ray_fleet import connect
-    from raysal.session import Session
+    from raysal.rounds.session import Session
 
     connect()
     start = resident_mb("VmRSS")

@@ -12,11 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raysal.api import embed, predict, select
+    from raysal.api.embed import embed
+    from raysal.api.predict import predict
+    from raysal.api.search import search
+    from raysal.api.select import select
     from raysal.errors import RaysalError
     from raysal.pool import Pool, open_pool
-    from raysal.session import Session
-    from raysal.similar import search
+    from raysal.rounds.session import Session
     from raysal.types import Label
 
 __version__ = "0.1.0"
@@ -26,20 +28,19 @@ _HOMES = {
     "Label": "raysal.types",
     "Pool": "raysal.pool",
     "RaysalError": "raysal.errors",
-    "Session": "raysal.session",
-    "embed": "",  # packages that can be called, see `raysal._callable`
+    "Session": "raysal.rounds.session",
+    "embed": "raysal.api.embed",
     "open_pool": "raysal.pool",
-    "predict": "",
-    "search": "raysal.similar",
-    "select": "raysal.api",
+    "predict": "raysal.api.predict",
+    "search": "raysal.api.search",
+    "select": "raysal.api.select",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'raysal' has no attribute {name!r}")
-    home = _HOMES[name]
-    value = getattr(import_module(home), name) if home else import_module(f"raysal.{name}")
+    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from raysal.config import Choice, FleetConfig, RoundsConfig, RunConfig
 from raysal.errors import SourceError
-from raysal.run import Progress, RunResult, run
-from raysal.rundir import RunDir
+from raysal.rounds.directory import RunDir
+from raysal.rounds.loop import Progress, RunResult, run
 from raysal.sources import SOURCES, check_keys
 
 FASHION = Choice.model_validate({"name": "fashion_mnist", "split": "test"})

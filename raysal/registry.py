@@ -31,3 +31,8 @@ class Registry(Mapping[str, T]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._places  # the one of `Mapping` would import the part
+
+    def name_of(self, part: object) -> str | None:
+        """The name of an instance's class; None if it is not listed. Nothing is imported."""
+        place = f"{type(part).__module__}:{type(part).__qualname__}"
+        return next((name for name, own in self._places.items() if own == place), None)

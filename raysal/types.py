@@ -74,6 +74,6 @@ class Status:
     accuracy: float | None
     """of the last evaluation; None without one, and where items have no one class"""
     metric: str | None
-    """the name of its main measure, of `raysal.evaluate.MEASURES`"""
+    """the name of its main measure, of `raysal.rounds.evaluation.MEASURES`"""
     value: float | None
     finished: bool

@@ -34,8 +34,8 @@ from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import link_of
 from raysal.narrowing import NARROWERS
 from raysal.pool import Pool
+from raysal.rounds.session import Session
 from raysal.scoring.registry import SCORES
-from raysal.session import Session
 from raysal.strategies import SELECTORS
 
 RECORDED = Path(__file__).with_name("golden.json")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import pickle
+import pydoc
 import subprocess
 import sys
 import tomllib
@@ -29,7 +31,6 @@ from raysal.errors import (
     UnknownName,
 )
 from raysal.sources import Memory
-from raysal.strategies import SELECTORS
 
 ROOT = Path(__file__).resolve().parents[1]
 N, DIM = 600, 12
@@ -91,16 +92,25 @@ def test_the_version_is_that_of_the_project() -> None:
     assert raysal.__version__ == project["version"]
 
 
-def test_packages_and_verbs_share_their_names() -> None:
-    import raysal.select
+@pytest.mark.parametrize("verb", ["embed", "predict", "search", "select"])
+def test_verbs_are_plain_functions(verb: str) -> None:
+    function = getattr(raysal, verb)
+    assert inspect.isfunction(function)
+    assert pickle.loads(pickle.dumps(function)) is function
+    assert (function.__doc__ or "").splitlines()[0] in pydoc.render_doc(function)
 
-    import raysal.embed
-    from raysal import api
 
-    assert raysal.select.SELECTORS is SELECTORS
-    assert inspect.signature(raysal.select) == inspect.signature(api.select)
-    assert inspect.signature(raysal.embed) == inspect.signature(api.embed)
-    assert list(inspect.signature(api.select).parameters) == [
+def test_a_verb_stays_a_function_whatever_is_imported() -> None:
+    program = (
+        "import importlib, raysal.api.embed, raysal.api.select, raysal.embedding.job, raysal\n"
+        "assert all(callable(getattr(raysal, verb)) for verb in ('embed', 'predict', 'search', 'select'))\n"
+        "assert raysal.select.__module__ == 'raysal.api.select'"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_arguments_of_select() -> None:
+    assert list(inspect.signature(raysal.select).parameters) == [
         "pool", "k", "strategy", "labels", "narrow", "partitions", "backend", "seed",
     ]  # fmt: skip
 

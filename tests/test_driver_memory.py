@@ -17,7 +17,7 @@ from conftest import make_pool, mixture
 
 from raysal.fleet import LocalFleet, plan_partitions
 from raysal.pool import Pool
-from raysal.session import Session
+from raysal.rounds.session import Session
 
 
 class WeighingFleet(LocalFleet):

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from programs import local, random_head
 from sklearn import metrics
 
-from raysal import evaluate as module
 from raysal.errors import LabelError
-from raysal.evaluate import LEAST, MEASURES, Evaluation, evaluate, hold_out, judge, main_measure
 from raysal.models.calibration import expected_calibration_error
 from raysal.models.head import Head
 from raysal.models.likelihood import softmax
 from raysal.models.trainers import TRAINERS
 from raysal.rng import item_uniform
+from raysal.rounds import evaluation as module
+from raysal.rounds.evaluation import LEAST, MEASURES, Evaluation, evaluate, hold_out, judge, main_measure
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
 

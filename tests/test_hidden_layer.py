@@ -14,9 +14,8 @@ import reference
 from conftest import make_pool, mixture
 from programs import local, task_of
 
-from raysal import api
+import raysal
 from raysal.errors import ConfigError
-from raysal.evaluate import evaluate, hold_out
 from raysal.features import Lens
 from raysal.fleet import Fleet, exclude, look_through, plan_partitions
 from raysal.models.head import Head
@@ -27,10 +26,11 @@ from raysal.narrowing.anchoral import AnchorAL
 from raysal.narrowing.base import LabelledVectors, narrow
 from raysal.pool import Pool
 from raysal.rng import derive, item_uniform
-from raysal.run import validate
+from raysal.rounds.evaluation import evaluate, hold_out
+from raysal.rounds.loop import validate
+from raysal.rounds.session import Session, parse_config
 from raysal.scoring.inputs import believe
 from raysal.scoring.sweep import SweepRequest, sweep, sweep_partition
-from raysal.session import Session, parse_config
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
 
@@ -146,13 +146,13 @@ def test_a_single_batch_for_a_run_looks_through_the_lens_of_its_head(pools, tmp_
         session.ask_oracle(session.query())
     with Session(tmp_path / "run", pools[400], visit=True) as session:
         head = session.head
-    table = api.select(pools[70], k=10, strategy="top_score", labels=tmp_path / "run", partitions=2)
+    table = raysal.select(pools[70], k=10, strategy="top_score", labels=tmp_path / "run", partitions=2)
     margins = reference.score("margin", head.probabilities(head.see(X)))
     np.testing.assert_allclose(table["score"].to_numpy(), margins[table["id"].to_numpy()], atol=1e-5)
     anchors = {"name": "anchoral", "subpool": 60, "anchors": 3, "neighbours": 5}
-    assert len(api.select(pools[70], k=5, narrow=anchors, labels=tmp_path / "run")) == 5
+    assert len(raysal.select(pools[70], k=5, narrow=anchors, labels=tmp_path / "run")) == 5
     with pytest.raises(ConfigError, match="hidden layer"):
-        api.select(pools[70], k=5, narrow={**anchors, "search": "index"}, labels=tmp_path / "run")
+        raysal.select(pools[70], k=5, narrow={**anchors, "search": "index"}, labels=tmp_path / "run")
 
 
 def test_a_label_moves_the_head_through_its_lens_at_once(pools, tmp_path):

@@ -27,8 +27,8 @@ from raysal.narrowing.outliers import fit_gaussians
 from raysal.pool import Pool
 from raysal.report.records import read_answers, read_arm
 from raysal.rng import item_uniform
-from raysal.run import run
-from raysal.session import Session, parse_config
+from raysal.rounds.loop import run
+from raysal.rounds.session import Session, parse_config
 from raysal.strategies import SELECTORS
 from raysal.types import Label
 

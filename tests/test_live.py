@@ -17,7 +17,7 @@ from raysal.fleet import LocalFleet
 from raysal.models.head import Head
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
-from raysal.session import Session
+from raysal.rounds.session import Session
 from raysal.store import read_sealed, write_sealed
 from raysal.types import Label
 

@@ -27,10 +27,10 @@ from raysal.models.likelihood import responses
 from raysal.models.predictive import laplace_bridge, mean_field
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool
-from raysal.predict import Options, Predictions, head_of_run, predict_pool
-from raysal.predict.beside import largest
+from raysal.prediction import Options, Predictions, head_of_run, predict_pool
+from raysal.prediction.partition import largest
 from raysal.rng import derive, generator
-from raysal.session import Session
+from raysal.rounds.session import Session
 
 N, DIM = 700, 6
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from raysal.embed.job import embed
-from raysal.embed.precomputed import Precomputed
+from raysal.embedding.job import embed
+from raysal.embedding.precomputed import Precomputed
 from raysal.errors import ConfigError, FingerprintMismatch, PoolError, QuarantineExceeded, RunError
 from raysal.pool import open_pool
-from raysal.run import resume, run, validate
-from raysal.session import Session, parse_config
+from raysal.rounds.loop import resume, run, validate
+from raysal.rounds.session import Session, parse_config
 from raysal.sources.memory import Memory
 
 

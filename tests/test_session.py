@@ -24,8 +24,8 @@ from raysal.errors import (
 )
 from raysal.models.head import Head
 from raysal.pool import Pool
-from raysal.run import resume, run
-from raysal.session import Session, parse_config
+from raysal.rounds.loop import resume, run
+from raysal.rounds.session import Session, parse_config
 from raysal.store import locked
 from raysal.types import Label
 
@@ -100,7 +100,7 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(pool: Pool, tmp_p
     run(parse_config(config), tmp_path / "whole")
     expected = trace(tmp_path / "whole")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["raysal.run", "torch._dynamo", "sklearn.cluster"])
+    context.set_forkserver_preload(["raysal.rounds.loop", "torch._dynamo", "sklearn.cluster"])
     for point in POINTS:
         out = tmp_path / point.replace(":", "-")
         child = context.Process(target=_run_until, args=(point, config, out))

@@ -19,8 +19,8 @@ from PIL import Image
 
 import raysal
 from raysal.config import FleetConfig
-from raysal.embed.decode import check_text
-from raysal.embed.job import embed
+from raysal.embedding.decode import check_text
+from raysal.embedding.job import embed
 from raysal.errors import (
     BadItem,
     ConfigError,
@@ -271,7 +271,7 @@ def test_an_image_that_cannot_be_used(images: Path) -> None:
 def test_other_weights_are_refused(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tiny_models
 
-    from raysal.embed import custom
+    from raysal.embedding import custom
 
     for cache in (custom._fingerprint, custom._dim, custom.load_model):
         cache.cache_clear()
@@ -286,7 +286,7 @@ def test_other_weights_are_refused(images: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_encoder_that_is_not_there_any_more(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from raysal.embed import custom
+    from raysal.embedding import custom
 
     for cache in (custom._fingerprint, custom._dim, custom.load_model):
         cache.cache_clear()
@@ -342,7 +342,7 @@ def texts(tmp_path: Path) -> Path:
 
 
 def test_a_text_through_an_encoder_in_the_registry(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from raysal.embed import ENCODERS
+    from raysal.embedding import ENCODERS
 
     monkeypatch.setitem(ENCODERS, "Letters", Letters)
     found = raysal.search(texts, text="the cat sat", k=9, columns=["when"])

@@ -44,7 +44,7 @@ def validate(
     """Check a config, down to the fields of every part it names, without doing any work."""
     del json, debug
     from raysal.config import load_config
-    from raysal.run import validate as validate_parts
+    from raysal.rounds.loop import validate as validate_parts
 
     loaded = load_config(config)
     validate_parts(loaded)
@@ -69,7 +69,7 @@ def resolve(config: RunConfig) -> dict[str, Any]:
         UnknownName, ConfigError: a part, or a field of one, does not exist.
     """
     from raysal.config import Choice, after_colon
-    from raysal.embed import ENCODERS
+    from raysal.embedding import ENCODERS
     from raysal.labels import ORACLES
     from raysal.models.trainers import TRAINERS
     from raysal.narrowing import NARROWERS

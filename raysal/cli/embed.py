@@ -73,8 +73,8 @@ def embed(
         going_on("finished chunks are kept: run the same command again to go on"),
         progress("listing") as report,
     ):
-        from raysal.api import encoder_of
-        from raysal.embed.job import embed as run_job
+        from raysal.api.embed import encoder_of
+        from raysal.embedding.job import embed as run_job
         from raysal.sources import detect_source
 
         items = detect_source(

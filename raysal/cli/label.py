@@ -32,8 +32,8 @@ def import_(
     from raysal.cli.visit import visit
     from raysal.labels import read_labels
     from raysal.pool import open_pool
-    from raysal.rundir import RunDir
-    from raysal.session import Session
+    from raysal.rounds.directory import RunDir
+    from raysal.rounds.session import Session
 
     read = read_labels(file)
     if pool is None:

@@ -54,7 +54,7 @@ def predict(
     """
     del json, debug
     with going_on("run the same command again to go on"), progress("starting") as report:
-        from raysal.predict.job import predict_into
+        from raysal.prediction.job import predict_into
 
         found = predict_into(
             pool, out, run=run, round=round, head=head, predictive=predictive,

@@ -12,7 +12,7 @@ from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
 from raysal.cli.progress import progress
 
 if TYPE_CHECKING:
-    from raysal.run import RunResult
+    from raysal.rounds.loop import RunResult
 
 Run = Annotated[Path, Argument(help="The run directory.")]
 
@@ -32,7 +32,7 @@ def run(
     del json, debug
     with going_on(f"go on with `raysal resume {out}`"), progress("starting") as report:
         from raysal.config import load_config
-        from raysal.run import run as run_rounds
+        from raysal.rounds.loop import run as run_rounds
 
         loaded = load_config(config)
         changes: dict[str, Any] = {"backend": backend and backend.value, "partitions": partitions}
@@ -45,7 +45,7 @@ def resume(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
     """Go on with a run, wherever it was stopped."""
     del json, debug
     with going_on(f"go on with `raysal resume {run}`"), progress("starting") as report:
-        from raysal.run import resume as resume_rounds
+        from raysal.rounds.loop import resume as resume_rounds
 
         result = resume_rounds(run, report=report)
     return outcome_of(result)
@@ -56,9 +56,9 @@ def outcome_of(result: RunResult) -> Outcome:
     from rich.console import Group
     from rich.text import Text
 
-    from raysal.evaluate import MEASURES, shown
     from raysal.report.metrics import summary
     from raysal.report.table import rich_table
+    from raysal.rounds.evaluation import MEASURES, shown
 
     rows = summary(result.run)
     lines = [f"{result.run}: {result.rounds} rounds, {result.labels} labels"]
@@ -85,7 +85,7 @@ def status(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
     del json, debug
     from raysal.cli.visit import visit
     from raysal.errors import PoolError
-    from raysal.rundir import RunDir
+    from raysal.rounds.directory import RunDir
     from raysal.types import Status
 
     try:
@@ -105,7 +105,7 @@ def drawn(found: Any, state: str, run: Path) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from raysal.evaluate import MEASURES, shown
+    from raysal.rounds.evaluation import MEASURES, shown
 
     view = Table.grid(padding=(0, 2))
     rows = {

@@ -75,7 +75,7 @@ def select(
     chosen = {"name": strategy, **fields(option, "--option")}
     narrower = {"name": narrow, **fields(narrow_option, "--narrow-option")}
     with progress("selecting"):
-        from raysal.api import select as select_batch
+        from raysal.api.select import select as select_batch
 
         table = select_batch(
             pool, k=k, strategy=chosen, labels=labels, narrow=narrower, partitions=partitions,

@@ -49,7 +49,7 @@ def search(
 
     suffix = None if out is None else writable_suffix(out)
     with progress("searching"):
-        from raysal.similar import search as search_pool
+        from raysal.api.search import search as search_pool
 
         table = search_pool(
             pool, key=key or None, text=text, image=image, k=k, exact=exact, columns=columns or (), service=service

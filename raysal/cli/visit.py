@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from raysal.errors import RunError
 
 if TYPE_CHECKING:
-    from raysal.session import Session
+    from raysal.rounds.session import Session
 
 
 def visit(run: Path, fix: str = "start one with `raysal run CONFIG --out RUN`, or check the path") -> Session:
@@ -17,8 +17,8 @@ def visit(run: Path, fix: str = "start one with `raysal run CONFIG --out RUN`, o
     Raises:
         RunError: there is none.
     """
-    from raysal.rundir import RunDir
-    from raysal.session import Session
+    from raysal.rounds.directory import RunDir
+    from raysal.rounds.session import Session
 
     if RunDir(run).config() is None:
         raise RunError(run, "no run is there", fix)

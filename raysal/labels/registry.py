@@ -1,4 +1,4 @@
-"""Who answers a batch, by name in `[oracle]`. To add one: a file with a class as in `base.OracleConfig`, a line here."""
+"""Who answers a batch, by name in `[oracle]`. To add one: a file with a class as in `base.OracleConfig`, a line."""
 
 from __future__ import annotations
 

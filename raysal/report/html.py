@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import LabelError, UserError
-from raysal.evaluate import MEASURES
 from raysal.models.head import Head
 from raysal.models.likelihood import Link
 from raysal.models.targets import NONE, SEPARATOR, plain
@@ -25,6 +24,7 @@ from raysal.report.records import Answers, Arm, pool_of, read_answers, read_arm,
 from raysal.report.sections import cards, class_table, provenance, rounds_table, swatch
 from raysal.report.style import CSS
 from raysal.report.table import headline_of
+from raysal.rounds.evaluation import MEASURES
 from raysal.store import write_file
 
 REPORT = "report.html"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from raysal.evaluate import MEASURES, main_measure
 from raysal.report.records import Arm, read_arm, read_control
-from raysal.rundir import Record
+from raysal.rounds.directory import Record
+from raysal.rounds.evaluation import MEASURES, main_measure
 
 STAGES = ("embed", "update", "sweep and narrow", "select", "evaluate", "commit")
 """The order stages run in; others, if there are any, come after them by name."""
@@ -22,7 +22,7 @@ class Curve:
     labels: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
     metric: str = "accuracy"
-    """of `raysal.evaluate.MEASURES`"""
+    """of `raysal.rounds.evaluation.MEASURES`"""
 
     @property
     def higher(self) -> bool:
@@ -79,7 +79,7 @@ class Row:
     saved: int | None
     """see `labels_saved`, the control arm ending here"""
     metric: str = "accuracy"
-    """of `raysal.evaluate.MEASURES`"""
+    """of `raysal.rounds.evaluation.MEASURES`"""
     calibration_error: float | None = None
     """None where probabilities were not judged"""
     seconds: dict[str, float] = field(default_factory=dict)

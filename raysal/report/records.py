@@ -17,8 +17,8 @@ from raysal.models.targets import number_in
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import link_of
 from raysal.pool import Pool, open_pool
-from raysal.refresh import counted
-from raysal.rundir import EMBEDDING, Record, RunDir
+from raysal.rounds.directory import EMBEDDING, Record, RunDir
+from raysal.rounds.learner import counted
 from raysal.store import read_sealed
 
 

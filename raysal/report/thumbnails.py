@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from raysal.config import Choice
-from raysal.embed.decode import decode_image
+from raysal.embedding.decode import decode_image
 from raysal.errors import BadItem, RaysalError, SourceError
 from raysal.pool import Pool
 from raysal.sources import SOURCES, Source

@@ -1,4 +1,4 @@
-"""Where items come from. To add a source: one file with a class as in `base.Source`, one line here."""
+"""Where items come from. `base` says what a source is, `registry` lists them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,11 @@ from raysal.config import Choice
 from raysal.errors import SourceError
 from raysal.sources.base import Source
 from raysal.sources.columns import SUFFIXES as TABLES
-from raysal.sources.digits import Digits
-from raysal.sources.fashion_mnist import FashionMnist
 from raysal.sources.folder import Folder
 from raysal.sources.keys import check_keys
 from raysal.sources.memory import Memory
-from raysal.sources.table import Table
+from raysal.sources.registry import SOURCES
 from raysal.sources.text import SUFFIXES as TEXTS
-from raysal.sources.text import Text
-
-SOURCES: dict[str, type[Source]] = {
-    "digits": Digits,
-    "fashion_mnist": FashionMnist,
-    "folder": Folder,
-    "memory": Memory,
-    "table": Table,
-    "text": Text,
-}
 
 _NAMED = ("digits", "fashion_mnist")
 

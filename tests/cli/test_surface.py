@@ -154,7 +154,7 @@ def test_a_group_by_itself_shows_its_help(path: str) -> None:
 
 
 def test_names_in_the_help_are_all_there_are() -> None:
-    from raysal.embed import ENCODERS
+    from raysal.embedding import ENCODERS
     from raysal.narrowing import NARROWERS
     from raysal.strategies import SELECTORS
 

@@ -18,7 +18,7 @@ from conftest import make_pool, mixture
 from PIL import Image
 
 from raysal.cli import main
-from raysal.session import Session
+from raysal.rounds.session import Session
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -17,8 +17,8 @@ from raysal.config import IndexConfig, parse_config
 from raysal.errors import ConfigError, PoolError, RunError, UserError
 from raysal.index import KINDS, drop_index, generations, kinds, open_index, upkeep
 from raysal.pool import Pool
-from raysal.run import run
-from raysal.session import Session
+from raysal.rounds.loop import run
+from raysal.rounds.session import Session
 from raysal.store import locked
 
 X, NAMES = mixture(400, 8, classes=4, seed=6)

@@ -15,7 +15,7 @@ from raysal.models.posterior.structures import Diagonal
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.custom import Custom
 from raysal.models.trainers.logistic import Logistic
-from raysal.session import Session
+from raysal.rounds.session import Session
 
 RECORD = {"encoder": "e", "version": 4, "ledger_seq": 9, "seed": 5}
 

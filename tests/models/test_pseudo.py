@@ -16,7 +16,7 @@ from raysal.models.optim.converge import in_units, scaled
 from raysal.models.trainers.base import Context
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.pseudo_labels import PseudoLabels, Student, thresholds
-from raysal.session import Session
+from raysal.rounds.session import Session
 
 RECORD = {"encoder": "e", "version": 0, "ledger_seq": 0, "seed": 0}
 

@@ -27,7 +27,7 @@ from raysal.narrowing.filter import Filter
 from raysal.narrowing.outliers import fit_gaussians, shrunk
 from raysal.narrowing.predicates import passes
 from raysal.pool import Pool
-from raysal.session import Session
+from raysal.rounds.session import Session
 from raysal.sources import Memory as Items
 from raysal.strategies import SELECTORS
 from raysal.types import Metric

@@ -18,8 +18,8 @@ from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import LabelledVectors, Memory, Narrowed, Narrower, narrow
 from raysal.pool import Pool
+from raysal.rounds.session import Session
 from raysal.scoring.sweep import sweep_partition
-from raysal.session import Session
 from raysal.strategies import SELECTORS
 
 N, DIM = 500, 6

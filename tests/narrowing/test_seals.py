@@ -21,9 +21,9 @@ from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.narrowing.base import LabelledVectors, Memory, Narrowed, narrow
 from raysal.narrowing.seals import Seals
 from raysal.pool import Pool
-from raysal.run import resume, run
+from raysal.rounds.loop import resume, run
+from raysal.rounds.session import Session, parse_config
 from raysal.scoring.sweep import SweepRequest
-from raysal.session import Session, parse_config
 from raysal.strategies import SELECTORS
 from raysal.types import Metric
 
@@ -226,7 +226,7 @@ def test_killed_and_resumed_equals_uninterrupted(pool: Pool, tmp_path: Path) -> 
     assert sorted(expected["memories"]) == ["0001", "0002"], "before the first label there is nothing to remember"
     assert "of 24 labelled, 12 of them new" in expected["rules"][2]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["raysal.run", "torch._dynamo", "sklearn.cluster"])
+    context.set_forkserver_preload(["raysal.rounds.loop", "torch._dynamo", "sklearn.cluster"])
     for point in POINTS:
         out = tmp_path / point.replace(":", "-")
         child = context.Process(target=sessions._run_until, args=(point, config, out))

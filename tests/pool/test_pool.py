@@ -17,8 +17,8 @@ import pytest
 from conftest import make_pool
 from test_pool_properties import CHUNKS, DIM, EMPTY, bytes_of, content, make, manifest, stage
 
-from raysal.embed.job import embed
-from raysal.embed.precomputed import Precomputed
+from raysal.embedding.job import embed
+from raysal.embedding.precomputed import Precomputed
 from raysal.errors import FingerprintMismatch, LabelError, PoolError, PoolIncomplete
 from raysal.pool import ChunkStage, Pool, PoolWriter, open_pool
 from raysal.sources.table import Table
@@ -62,7 +62,7 @@ def make_pool_export(path: Path) -> None:
 def test_a_full_disk_is_an_error_that_leaves_nothing_and_loses_nothing(tmp_path: Path, limit: int, what: str) -> None:
     # Not forked from this process: it may have threads of Ray's, whose locks would be held in the child for ever.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["raysal.run", "torch._dynamo", "sklearn.cluster"])  # as test_session has it
+    context.set_forkserver_preload(["raysal.rounds.loop", "torch._dynamo", "sklearn.cluster"])  # as test_session has it
     child = context.Process(target=_limited, args=(limit, tmp_path / "pool", what))
     child.start()
     child.join()

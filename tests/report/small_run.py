@@ -7,7 +7,7 @@ from pathlib import Path
 from conftest import make_pool, mixture
 
 from raysal.config import parse_config
-from raysal.run import run
+from raysal.rounds.loop import run
 
 EVIL = "<script>alert('key')</script>"
 CLASSES = {"class-0": "a & <b>b</b>", "class-1": "$\\frac{1}$", "class-2": "猫"}

@@ -14,8 +14,8 @@ from small_run import begin
 from raysal.config import parse_config
 from raysal.errors import Damaged, RunError
 from raysal.report import headline, report_html, summary, write_report
-from raysal.rundir import RunDir
-from raysal.session import Session
+from raysal.rounds.directory import RunDir
+from raysal.rounds.session import Session
 
 VOID = {"meta", "img", "br"}
 

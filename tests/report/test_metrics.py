@@ -15,7 +15,6 @@ from small_run import begin
 
 from raysal.config import parse_config
 from raysal.errors import Damaged, RunError
-from raysal.evaluate import MEASURES
 from raysal.report import (
     Curve,
     headline,
@@ -27,8 +26,9 @@ from raysal.report import (
     summary,
 )
 from raysal.report.metrics import Row
-from raysal.run import run as run_rounds
-from raysal.rundir import RunDir
+from raysal.rounds.directory import RunDir
+from raysal.rounds.evaluation import MEASURES
+from raysal.rounds.loop import run as run_rounds
 from raysal.store import read_sealed, write_sealed
 
 

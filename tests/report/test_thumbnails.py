@@ -11,8 +11,8 @@ import pytest
 from conftest import make_pool
 from PIL import Image
 
-from raysal.embed.job import embed
-from raysal.embed.precomputed import Precomputed
+from raysal.embedding.job import embed
+from raysal.embedding.precomputed import Precomputed
 from raysal.pool import Manifest, Pool, open_pool
 from raysal.report.batches import Batches, Pick, batches_section
 from raysal.report.records import Answers, Arm

@@ -15,7 +15,7 @@ import raysal
 from raysal.models.head import Head
 from raysal.narrowing import NARROWERS
 from raysal.pool import Pool
-from raysal.session import Session
+from raysal.rounds.session import Session
 
 FIELDS: dict[str, Any] = {
     "select": {"name": "top_score", "score": "tod"},

@@ -19,7 +19,7 @@ from raysal.models.head import Head
 from raysal.models.online.update import update, widen
 from raysal.models.posterior.structures import Members
 from raysal.models.trainers.logistic import Logistic
-from raysal.session import Session
+from raysal.rounds.session import Session
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Picks, Task, count_candidates, select
 from raysal.strategies.wrappers.sequential import Fantasised, Imagining, Revealed, Revealing, likeliest

@@ -12,10 +12,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from raysal.embed import ENCODERS
-from raysal.embed.base import Encoder
-from raysal.embed.precomputed import Precomputed, VectorSource
-from raysal.embed.unit import embed_unit
+from raysal.embedding import ENCODERS
+from raysal.embedding.base import Encoder
+from raysal.embedding.precomputed import Precomputed, VectorSource
+from raysal.embedding.unit import embed_unit
 from raysal.errors import (
     ConfigError,
     EncoderError,
@@ -26,6 +26,7 @@ from raysal.errors import (
 )
 from raysal.pool import ChunkStage, Manifest, PoolWriter, StagedChunk
 from raysal.pool.layout import KINDS
+from raysal.registry import Registry
 from raysal.sources import SOURCES, check_keys
 from raysal.sources.base import Source
 from raysal.store import locked, sweep_temporaries
@@ -118,7 +119,7 @@ def embed(
             if backend == "local":
                 results = _embed_here(units, source, encoder, stage, batch_size, decode_threads, threads)
             else:
-                from raysal.embed.ray_job import embed_on_ray
+                from raysal.embedding.ray_job import embed_on_ray
 
                 results = embed_on_ray(
                     units,
@@ -287,8 +288,8 @@ def _ignore(done: int, total: int) -> None:
     """No progress wanted."""
 
 
-def _name(part: object, registry: dict[str, Any]) -> str:
-    return next((name for name, cls in registry.items() if cls is type(part)), type(part).__name__)
+def _name(part: object, registry: Registry[Any]) -> str:
+    return registry.name_of(part) or type(part).__name__
 
 
 def _encoder_config(encoder: Encoder) -> tuple[str, dict[str, Any]]:

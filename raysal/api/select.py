@@ -1,25 +1,19 @@
-"""The verbs for Python, called as `raysal.embed`, `raysal.select`, `raysal.predict`: make a pool, name a batch, let a
-head label all of it.
-
-A run of several rounds is a `raysal.Session`.
-"""
+"""`raysal.select`: name a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
-from os import PathLike
 from pathlib import Path
-from reprlib import repr as _short
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysal.config import Choice, FleetConfig, IndexConfig, RunConfig, choice
-from raysal.errors import ConfigError, EncoderError, LabelError, PoolExhausted, RunError, UnknownName
+from raysal.arguments import Backend, Part, as_path, as_whole_number
+from raysal.config import FleetConfig, IndexConfig, RunConfig, choice
+from raysal.errors import LabelError, PoolExhausted, RunError, UnknownName
 from raysal.fleet import Fleet, exclude, open_fleet
 from raysal.labels import as_labels, read_labels
 from raysal.labels.events import Draft
@@ -27,144 +21,16 @@ from raysal.labels.items import ItemState
 from raysal.labels.records import Labelled
 from raysal.pool import Pool, open_pool
 from raysal.rng import derive
-from raysal.types import Label, Metric
+from raysal.types import Label
 
 if TYPE_CHECKING:
-    from raysal.embed.base import Encoder
-    from raysal.models.head import Head
     from raysal.models.trainers.base import Trainer
-    from raysal.predict import Predictions
-    from raysal.refresh import Refreshed
-    from raysal.rundir import RunDir
-    from raysal.sources.base import Source
+    from raysal.rounds.directory import RunDir
+    from raysal.rounds.learner import Refreshed
     from raysal.strategies.base import Selector
 
-Backend = Literal["local", "ray"]
 Labels = str | Path | Mapping[str, str] | Sequence[Label]
 """A label file, a run directory, labels by key, or labels."""
-Part = str | Mapping[str, Any] | Choice
-"""A name, or a mapping with `name` and fields."""
-
-
-def embed(
-    source: str | Path | Mapping[str, Any] | Choice | Source,
-    encoder: Part | Encoder | None = None,
-    *,
-    out: str | Path,
-    batch_size: int = 64,
-    chunk_rows: int = 0,
-    workers: int = 0,
-    decode_threads: int = 2,
-    max_quarantine: float = 0.01,
-    backend: Backend = "local",
-    threads: int = 0,
-    address: str | None = None,
-    device: str = "cpu",
-    metric: Metric = "cosine",
-) -> Pool:
-    """The pool of a source's items in `out`, embedded by `encoder`; goes on where it stopped.
-
-    `source` is a path (a folder of images, a table, a text file), a mapping such as
-    `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`.
-    `encoder` is a name, a mapping with `name`, or an encoder; ready vectors need none. The rest is as in
-    `raysal.embed.job.embed`.
-
-    Raises:
-        ConfigError: an argument is of the wrong type or out of range.
-        QuarantineExceeded: more than `max_quarantine` of the items are quarantined; the pool is there.
-        UserError: as its kinds say; among them EncoderError, SourceError, FingerprintMismatch.
-    """
-    from raysal.embed.job import embed as run_job
-
-    out = path_of("out", out)
-    items = source_of(source)
-    run_job(
-        items,
-        encoder_of(encoder, items),
-        out,
-        batch_size=batch_size,
-        chunk_rows=chunk_rows,
-        workers=workers,
-        decode_threads=decode_threads,
-        max_quarantine=max_quarantine,
-        backend=backend,
-        threads=threads,
-        address=address,
-        device=device,
-        metric=metric,
-    )
-    return open_pool(out)
-
-
-def source_of(source: str | Path | Mapping[str, Any] | Choice | Source) -> Source:
-    """A source as it is, by its config, or by what lies at a path.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    from raysal.sources import SOURCES, detect_source
-
-    if isinstance(source, str | Path):
-        return detect_source(source)
-    if isinstance(source, Mapping | Choice):
-        return choice(source, "source").build("source", SOURCES)
-    if not gives(source, "fingerprint", "units", "read"):
-        raise ConfigError("source", f"{_short(source)} is no source", "pass a path, a mapping with `name`, or a source")
-    return source
-
-
-def encoder_of(encoder: Part | Encoder | None, source: Source) -> Encoder:
-    """An encoder as it is or by its config; without one, `precomputed` for a source of vectors.
-
-    Raises:
-        EncoderError: none is named, and the source gives no vectors.
-        ConfigError: it is neither a name, nor a config, nor an encoder.
-    """
-    from raysal.embed import ENCODERS
-
-    if encoder is None:
-        if source.modality != "vector":
-            example = {"image": "efficientnet_lite0", "text": "sentence:all-MiniLM-L6-v2"}[source.modality]
-            raise EncoderError(
-                "encoder", f"none is named, and the source gives {source.modality}s", f"for example {example}"
-            )
-        encoder = "precomputed"
-    if isinstance(encoder, str | Mapping | Choice):
-        return choice(encoder, "encoder").build("encoder", ENCODERS)
-    if not gives(encoder, "fingerprint", "prepare", "encode"):
-        raise ConfigError(
-            "encoder", f"{_short(encoder)} is no encoder", "pass a name, a mapping with it, or an encoder"
-        )
-    return encoder
-
-
-def gives(thing: object, *methods: str) -> bool:
-    """Whether a thing is an instance with these methods. Properties are not looked at: one may load a model."""
-    return not isinstance(thing, type) and all(callable(getattr(thing, name, None)) for name in methods)
-
-
-def path_of(name: str, value: object) -> Path:
-    """The path that argument `name` is.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if not isinstance(value, str | PathLike):
-        raise ConfigError(name, f"{_short(value)} is not a path", "pass a string or a Path")
-    return Path(value)
-
-
-def whole(name: str, value: object, least: int) -> int:
-    """The whole number from `least` on that argument `name` is.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ConfigError(name, f"{_short(value)} is not a whole number", f"use {least} or more")
-    if value < least:
-        raise ConfigError(name, f"{value} is too small", f"use {least} or more")
-    return int(value)
 
 
 def select(
@@ -204,19 +70,19 @@ def select(
     from raysal.narrowing import NARROWERS
     from raysal.narrowing.base import NarrowTask, wants_index
     from raysal.narrowing.base import narrow as narrow_down
-    from raysal.rundir import batch_table
+    from raysal.rounds.directory import batch_table
     from raysal.strategies import SELECTORS
     from raysal.strategies.base import Task
     from raysal.strategies.base import select as select_batch
 
-    k, seed = whole("k", k, 1), whole("seed", seed, 0)
-    parts = 0 if partitions is None else whole("partitions", partitions, 1)
+    k, seed = as_whole_number("k", k, 1), as_whole_number("seed", seed, 0)
+    parts = 0 if partitions is None else as_whole_number("partitions", partitions, 1)
     if backend not in ("local", "ray"):
         raise UnknownName("backend", backend, ["local", "ray"])
     chosen = choice(strategy, "strategy")
     selector = chosen.build("strategy", SELECTORS)
     narrower = choice("none" if narrow is None else narrow, "narrow").build("narrow", NARROWERS)
-    pool = pool if isinstance(pool, Pool) else open_pool(path_of("pool", pool))
+    pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
     known = known_labels(pool, labels)
     if wants_index(narrower, known.trainer):
         check_index(pool, IndexConfig())
@@ -279,7 +145,7 @@ class Known:
 
     def take_out(self, fleet: Fleet) -> int:
         """Begin a program without what must not be offered; returns how many items are left."""
-        from raysal.evaluate import hold_out
+        from raysal.rounds.evaluation import hold_out
 
         fleet.reset()
         if self.held_out is not None:
@@ -309,8 +175,8 @@ def known_labels(pool: Pool, labels: Labels | None) -> Known:
 def labels_of_run(pool: Pool, run_dir: Path) -> Known:
     """What a run over this pool knows."""
     from raysal.models.trainers import TRAINERS
-    from raysal.rundir import RunDir
-    from raysal.session import Session
+    from raysal.rounds.directory import RunDir
+    from raysal.rounds.session import Session
 
     run = RunDir(run_dir)
     if run.config() is None:
@@ -348,7 +214,7 @@ def learn(fleet: Fleet, pool: Pool, known: Known, seed: int) -> Refreshed:
     """The head for what is known, none where that is nothing; the program of the fleet has begun. A run's is the one
     its next round would have, whatever the `seed`."""
     from raysal.labels import Ledger
-    from raysal.refresh import Refreshed, encoder_of, gather_labelled, named, refresh
+    from raysal.rounds.learner import Refreshed, encoder_of, gather_labelled, named, refresh
 
     if known.run is not None:
         run, config = known.run
@@ -367,35 +233,3 @@ def learn(fleet: Fleet, pool: Pool, known: Known, seed: int) -> Refreshed:
             seed=derive(seed, "fit") % 2**32,
         )
     return Refreshed(head=head, known=labelled, decision="first labels", fitted_round=None, ledger_seq=0)
-
-
-def predict(
-    pool: str | Path | Pool,
-    *,
-    out: str | Path,
-    run: str | Path | None = None,
-    round: int | None = None,
-    head: Head | str | Path | None = None,
-    **options: Any,
-) -> Predictions:
-    """What a head says of every item of `pool`, written into the directory `out`, or what is missing there.
-
-    The head is that of a `run`, its newest or the one a `round` was chosen by; or a `head`, or a file of one. `options`
-    are `predictive` ("map", "mean_field", "monte_carlo", "laplace_bridge"), `top` (a number of classes, or "all"),
-    `uncertainty` (names of scores), `draws`, `seed`; see `raysal.predict.Options`; and `partitions`, `backend`,
-    `device` and `address`, as in a config's `[fleet]`.
-
-    The same bytes for any partitions and backend (on CPUs), and however often it was interrupted. One pass over the
-    pool; memory for one chunk per process.
-
-    Raises:
-        FingerprintMismatch: the head is of another encoder, or `out` of another pool or head.
-        RunError: there is no such head, or `out` was begun with other options.
-        ConfigError, UnknownName: an argument is of the wrong type or out of range, or the head cannot do it.
-        PoolError: the pool cannot be opened. Damaged: a file in `out` is not as it was written.
-    """
-    from raysal.predict import Predictions
-    from raysal.predict.job import predict_into
-
-    predict_into(pool, out, run=run, round=round, head=head, **options)
-    return Predictions(out)

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raysal.config import Choice, RunConfig
-from raysal.embed import ENCODERS
-from raysal.embed.job import EmbedReport, check_origin, embed
+from raysal.embedding import ENCODERS
+from raysal.embedding.job import EmbedReport, check_origin, embed
 from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolIncomplete, QuarantineExceeded, RunError
 from raysal.fleet import Fleet, open_fleet
 from raysal.index import check_index
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import wants_index
 from raysal.pool import Pool, open_pool
-from raysal.rundir import CONTROL, EMBEDDING, RunDir
-from raysal.session import Session
+from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
+from raysal.rounds.session import Session
 from raysal.sources import SOURCES
 from raysal.store import write_sealed
 
@@ -44,7 +44,7 @@ class RunResult:
     accuracy: float | None
     control_accuracy: float | None
     metric: str | None
-    """the main measure of what is learnt, of `raysal.evaluate.MEASURES`: its name and both arms' values"""
+    """the main measure of what is learnt, of `raysal.rounds.evaluation.MEASURES`: its name and both arms' values"""
     value: float | None
     control_value: float | None
     embedded: EmbedReport | None

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from raysal.api import Backend, gives, path_of, whole
+from raysal.arguments import Backend, as_path, as_whole_number, has_methods
 from raysal.config import Choice, FleetConfig
 from raysal.errors import BadItem, ConfigError, EncoderError, FingerprintMismatch, RaysalError, UnknownName
 from raysal.fleet import Fleet, exclude, open_fleet, vectors_of
@@ -27,7 +27,7 @@ from raysal.scoring.sweep import Search, SweepRequest, sweep
 from raysal.scoring.top_k import best_of
 
 if TYPE_CHECKING:
-    from raysal.embed.base import Encoder
+    from raysal.embedding.base import Encoder
     from raysal.index import Index
     from raysal.scoring.sweep import Ranked
     from raysal.types import Modality
@@ -74,8 +74,8 @@ def search(
         PoolError: the pool cannot be opened, or has no such column.
         Damaged: the pool or its index was altered.
     """
-    k = whole("k", k, 1)
-    parts = 0 if partitions is None else whole("partitions", partitions, 1)
+    k = as_whole_number("k", k, 1)
+    parts = 0 if partitions is None else as_whole_number("partitions", partitions, 1)
     if backend not in ("local", "ray"):
         raise UnknownName("backend", backend, ["local", "ray"])
     asked: dict[str, Any] = {"key": key, "text": text, "image": image, "vector": vector}
@@ -83,7 +83,7 @@ def search(
     if len(given) != 1:
         found = " and ".join(given) if given else "nothing"
         raise ConfigError("search", f"{found} to search for", "give exactly one of key, text, image (Python: vector)")
-    pool = pool if isinstance(pool, Pool) else open_pool(path_of("pool", pool))
+    pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
     names = carried(pool, columns)
     ids, vectors = np.empty(0, np.int64), np.empty((0, pool.dim), np.float32)
     if key is not None:
@@ -206,7 +206,7 @@ def image_of(image: Any) -> tuple[str, Any]:
     """
     if isinstance(image, bytes | np.ndarray):
         return "the image", image
-    path = path_of("image", image)
+    path = as_path("image", image)
     try:
         return str(path), path.read_bytes()
     except OSError as error:
@@ -224,7 +224,7 @@ def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: En
         fix = "search by key" if holds == "vector" else f"search by {holds} or by key"
         raise EncoderError(modality, f"the pool holds {holds}s (encoder {made_by}), not {modality}s", fix)
     encoder = encoder_of_pool(pool, encoder)
-    from raysal.embed.unit import encode_each, to_half
+    from raysal.embedding.unit import encode_each, to_half
 
     try:
         (result,) = encode_each(encoder, [encoder.prepare(name, payload)])
@@ -251,11 +251,11 @@ def encoder_of_pool(pool: Pool, encoder: Encoder | None = None) -> Encoder:
         ConfigError: `encoder` is none.
         FingerprintMismatch: it is another one, or its weights have changed.
     """
-    from raysal.embed import ENCODERS
+    from raysal.embedding import ENCODERS
 
     recorded = pool.manifest.encoder
     name, expected = str(recorded["name"]), str(recorded["fingerprint"])
-    if encoder is not None and not gives(encoder, "fingerprint", "prepare", "encode"):
+    if encoder is not None and not has_methods(encoder, "fingerprint", "prepare", "encode"):
         raise ConfigError("encoder", f"{encoder!r} is no encoder", "pass the one the pool was embedded by")
     if encoder is None:
         try:

@@ -15,10 +15,8 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from raysal.clock import Clock
 from raysal.config import RunConfig, deciding_fields, parse_config
 from raysal.errors import ConfigError, Damaged, LabelError, PoolExhausted, RunError
-from raysal.evaluate import Evaluation, evaluate, hold_out, standing
 from raysal.fleet import Fleet, exclude, open_fleet
 from raysal.index import Report, check_index, first_index
 from raysal.labels import ORACLES, Ledger, Oracle, Told, as_labels, revealing
@@ -28,9 +26,11 @@ from raysal.models.trainers import TRAINERS
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import NarrowTask, narrow, wants_index
 from raysal.pool import Pool, open_pool
-from raysal.refresh import Refreshed, counted, follow, link_for, plainly, refresh
 from raysal.rng import derive
-from raysal.rundir import Batch, RunDir, batch_table
+from raysal.rounds.clock import Clock
+from raysal.rounds.directory import Batch, RunDir, batch_table
+from raysal.rounds.evaluation import Evaluation, evaluate, hold_out, standing
+from raysal.rounds.learner import Refreshed, counted, follow, link_for, plainly, refresh
 from raysal.scoring.sweep import Sweep
 from raysal.store import locked
 from raysal.strategies import SELECTORS

@@ -12,9 +12,9 @@ from small_sources import pictures
 from test_job import contents, quarantined
 from tiny_models import Deadly
 
-from raysal.embed import ray_job
-from raysal.embed.custom import Torch
-from raysal.embed.job import embed
+from raysal.embedding import ray_job
+from raysal.embedding.custom import Torch
+from raysal.embedding.job import embed
 from raysal.errors import ConfigError, EncoderError, QuarantineExceeded
 from raysal.pool import open_pool
 from raysal.sources.memory import Memory

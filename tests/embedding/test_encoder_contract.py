@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from raysal.config import Choice
-from raysal.embed import ENCODERS, Encoder
+from raysal.embedding import ENCODERS
+from raysal.embedding.base import Encoder
 from raysal.errors import BadItem, ConfigError, EncoderError, MissingExtra, UnknownName
 
 MODELS = "tiny_models"

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from raysal.embed.decode import check_text
-from raysal.embed.job import embed
+from raysal.embedding.decode import check_text
+from raysal.embedding.job import embed
 from raysal.errors import QuarantineExceeded
 from raysal.pool import open_pool
 from raysal.sources import detect_source

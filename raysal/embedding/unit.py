@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.embed.base import Encoder
+from raysal.embedding.base import Encoder
 from raysal.errors import BadItem, EncoderError, RaysalError, SourceError
 from raysal.pool import ChunkStage, StagedChunk
 from raysal.sources.base import Source

@@ -17,7 +17,7 @@ from raysal.features import Lens
 from raysal.fleet import Partition
 from raysal.models.predictive import Predictive, averaged, label_variance, predictive_responses
 from raysal.pool import Pool
-from raysal.predict.files import Staged, stage
+from raysal.prediction.files import Staged, stage
 from raysal.scoring.base import Predicted
 from raysal.scoring.inputs import Belief, Reader
 from raysal.scoring.linear import one_thread

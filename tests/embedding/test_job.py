@@ -15,9 +15,9 @@ from PIL import Image
 from small_sources import pictures, vectors
 from tiny_models import Deadly
 
-from raysal.embed.custom import Torch
-from raysal.embed.job import embed
-from raysal.embed.precomputed import Precomputed
+from raysal.embedding.custom import Torch
+from raysal.embedding.job import embed
+from raysal.embedding.precomputed import Precomputed
 from raysal.errors import (
     ConfigError,
     DuplicateKeys,
@@ -162,8 +162,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from raysal.embed.job import embed
-from raysal.embed.precomputed import Precomputed
+from raysal.embedding.job import embed
+from raysal.embedding.precomputed import Precomputed
 from small_sources import vectors
 
 step, count, replace = int(sys.argv[2]), 0, os.replace
@@ -198,8 +198,8 @@ def test_a_job_killed_at_any_rename_ends_with_the_same_bytes(tmp_path: Path, ste
 
 RUNNING = """
 import sys
-from raysal.embed.custom import Torch
-from raysal.embed.job import embed
+from raysal.embedding.custom import Torch
+from raysal.embedding.job import embed
 from small_sources import pictures
 
 def progress(done, total):

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from raysal.api import Backend, path_of, whole
+from raysal.arguments import Backend, as_path, as_whole_number
 from raysal.config import FleetConfig
 from raysal.errors import ConfigError, RunError, UnknownName
 from raysal.fleet import Fleet, open_fleet
 from raysal.models.head import Head
 from raysal.models.predictive import Predictive, check_predictive
 from raysal.pool import Pool, open_pool
-from raysal.predict.beside import Job, chunks_begun, stage_chunk
-from raysal.predict.files import Plan, PredictionWriter, check_place
-from raysal.rundir import RunDir
+from raysal.prediction.files import Plan, PredictionWriter, check_place
+from raysal.prediction.partition import Job, chunks_begun, stage_chunk
+from raysal.rounds.directory import RunDir
 from raysal.scoring.inputs import Belief, believe
 from raysal.scoring.registry import SCORES
 from raysal.store import locked
@@ -224,25 +224,29 @@ def predict_into(
         raise ConfigError("round", "is a round of a run", "pass --run RUN, too")
     named = (uncertainty,) if isinstance(uncertainty, str) else None if uncertainty is None else tuple(uncertainty)
     options = Options(
-        predictive=predictive, top=top, uncertainty=named, draws=whole("draws", draws, 2), seed=whole("seed", seed, 0)
+        predictive=predictive,
+        top=top,
+        uncertainty=named,
+        draws=as_whole_number("draws", draws, 2),
+        seed=as_whole_number("seed", seed, 0),
     )
-    parts = 0 if partitions is None else whole("partitions", partitions, 1)
+    parts = 0 if partitions is None else as_whole_number("partitions", partitions, 1)
     if backend not in ("local", "ray"):
         raise UnknownName("backend", backend, ["local", "ray"])
     if address is not None and backend != "ray":
         raise ConfigError("address", f"is of a Ray cluster, the backend is {backend}", "pass --backend ray, too")
     if run is not None:
-        head = head_of_run(path_of("run", run), None if round is None else whole("round", round, 0))
+        head = head_of_run(as_path("run", run), None if round is None else as_whole_number("round", round, 0))
     elif not isinstance(head, Head):
-        path = path_of("head", head)
+        path = as_path("head", head)
         if path.is_dir():
             raise ConfigError("head", f"{path} is a directory", "name the head.safetensors in it, or pass --run")
         head = Head.load(path)
-    pool = pool if isinstance(pool, Pool) else open_pool(path_of("pool", pool))
+    pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
     head.check(str(pool.manifest.encoder["fingerprint"]), pool.dim)  # before any process is started
     config = FleetConfig(backend=backend, partitions=parts, device=device, address=address)
     with open_fleet(pool, config) as fleet:
-        return predict_pool(pool, fleet, head, path_of("out", out), options, report)
+        return predict_pool(pool, fleet, head, as_path("out", out), options, report)
 
 
 def head_of_run(run: Path, round: int | None = None) -> Head:

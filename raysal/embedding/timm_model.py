@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.embed.decode import square_pixels
-from raysal.embed.torch_model import RESIZE, fingerprint_of, ready, run
+from raysal.embedding.decode import square_pixels
+from raysal.embedding.torch_model import RESIZE, fingerprint_of, ready, run
 from raysal.errors import EncoderError, MissingExtra
 
 if TYPE_CHECKING:

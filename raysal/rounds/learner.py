@@ -25,9 +25,9 @@ from raysal.models.targets import check_names, names_in, plain
 from raysal.models.trainers.base import Context, Trainer, link_of, wanted_sample
 from raysal.narrowing.base import LabelledVectors, Narrower
 from raysal.pool import Pool
-from raysal.rehearsal import rehearse
 from raysal.rng import derive
-from raysal.rundir import RunDir
+from raysal.rounds.directory import RunDir
+from raysal.rounds.preflight import rehearse
 from raysal.scoring.sweep import sample_partition
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Selector

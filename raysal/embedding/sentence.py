@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.embed.decode import check_text
-from raysal.embed.torch_model import fingerprint_of
+from raysal.embedding.decode import check_text
+from raysal.embedding.torch_model import fingerprint_of
 from raysal.errors import EncoderError, MissingExtra
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raysal.embed import decode
-from raysal.embed.decode import check_text, decode_image, square_pixels
+from raysal.embedding import decode
+from raysal.embedding.decode import check_text, decode_image, square_pixels
 from raysal.errors import BadItem
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from raysal.embed.base import Encoder
-from raysal.embed.torch_model import keep_memory
-from raysal.embed.unit import embed_unit, lose_unit
+from raysal.embedding.base import Encoder
+from raysal.embedding.torch_model import keep_memory
+from raysal.embedding.unit import embed_unit, lose_unit
 from raysal.errors import ConfigError, EncoderError, FingerprintMismatch
 from raysal.pool import ChunkStage, StagedChunk
 from raysal.sources.base import Source

@@ -1,0 +1,110 @@
+"""`raysal.embed`: make a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from reprlib import repr as _short
+from typing import TYPE_CHECKING, Any
+
+from raysal.arguments import Backend, Part, as_path, has_methods
+from raysal.config import Choice, choice
+from raysal.errors import ConfigError, EncoderError
+from raysal.pool import Pool, open_pool
+from raysal.types import Metric
+
+if TYPE_CHECKING:
+    from raysal.embedding.base import Encoder
+    from raysal.sources.base import Source
+
+
+def embed(
+    source: str | Path | Mapping[str, Any] | Choice | Source,
+    encoder: Part | Encoder | None = None,
+    *,
+    out: str | Path,
+    batch_size: int = 64,
+    chunk_rows: int = 0,
+    workers: int = 0,
+    decode_threads: int = 2,
+    max_quarantine: float = 0.01,
+    backend: Backend = "local",
+    threads: int = 0,
+    address: str | None = None,
+    device: str = "cpu",
+    metric: Metric = "cosine",
+) -> Pool:
+    """The pool of a source's items in `out`, embedded by `encoder`; goes on where it stopped.
+
+    `source` is a path (a folder of images, a table, a text file), a mapping such as
+    `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`.
+    `encoder` is a name, a mapping with `name`, or an encoder; ready vectors need none. The rest is as in
+    `raysal.embedding.job.embed`.
+
+    Raises:
+        ConfigError: an argument is of the wrong type or out of range.
+        QuarantineExceeded: more than `max_quarantine` of the items are quarantined; the pool is there.
+        UserError: as its kinds say; among them EncoderError, SourceError, FingerprintMismatch.
+    """
+    from raysal.embedding.job import embed as run_job
+
+    out = as_path("out", out)
+    items = source_of(source)
+    run_job(
+        items,
+        encoder_of(encoder, items),
+        out,
+        batch_size=batch_size,
+        chunk_rows=chunk_rows,
+        workers=workers,
+        decode_threads=decode_threads,
+        max_quarantine=max_quarantine,
+        backend=backend,
+        threads=threads,
+        address=address,
+        device=device,
+        metric=metric,
+    )
+    return open_pool(out)
+
+
+def source_of(source: str | Path | Mapping[str, Any] | Choice | Source) -> Source:
+    """A source as it is, by its config, or by what lies at a path.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    from raysal.sources import SOURCES, detect_source
+
+    if isinstance(source, str | Path):
+        return detect_source(source)
+    if isinstance(source, Mapping | Choice):
+        return choice(source, "source").build("source", SOURCES)
+    if not has_methods(source, "fingerprint", "units", "read"):
+        raise ConfigError("source", f"{_short(source)} is no source", "pass a path, a mapping with `name`, or a source")
+    return source
+
+
+def encoder_of(encoder: Part | Encoder | None, source: Source) -> Encoder:
+    """An encoder as it is or by its config; without one, `precomputed` for a source of vectors.
+
+    Raises:
+        EncoderError: none is named, and the source gives no vectors.
+        ConfigError: it is neither a name, nor a config, nor an encoder.
+    """
+    from raysal.embedding import ENCODERS
+
+    if encoder is None:
+        if source.modality != "vector":
+            example = {"image": "efficientnet_lite0", "text": "sentence:all-MiniLM-L6-v2"}[source.modality]
+            raise EncoderError(
+                "encoder", f"none is named, and the source gives {source.modality}s", f"for example {example}"
+            )
+        encoder = "precomputed"
+    if isinstance(encoder, str | Mapping | Choice):
+        return choice(encoder, "encoder").build("encoder", ENCODERS)
+    if not has_methods(encoder, "fingerprint", "prepare", "encode"):
+        raise ConfigError(
+            "encoder", f"{_short(encoder)} is no encoder", "pass a name, a mapping with it, or an encoder"
+        )
+    return encoder

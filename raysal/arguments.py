@@ -1,0 +1,46 @@
+"""Checks of arguments that people pass to the public functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral
+from os import PathLike
+from pathlib import Path
+from reprlib import repr as _short
+from typing import Any, Literal
+
+from raysal.config import Choice
+from raysal.errors import ConfigError
+
+Backend = Literal["local", "ray"]
+Part = str | Mapping[str, Any] | Choice
+"""A name, or a mapping with `name` and fields."""
+
+
+def has_methods(thing: object, *methods: str) -> bool:
+    """Whether a thing is an instance with these methods. Properties are not looked at: one may load a model."""
+    return not isinstance(thing, type) and all(callable(getattr(thing, name, None)) for name in methods)
+
+
+def as_path(name: str, value: object) -> Path:
+    """The path that argument `name` is.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(value, str | PathLike):
+        raise ConfigError(name, f"{_short(value)} is not a path", "pass a string or a Path")
+    return Path(value)
+
+
+def as_whole_number(name: str, value: object, least: int) -> int:
+    """The whole number from `least` on that argument `name` is.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ConfigError(name, f"{_short(value)} is not a whole number", f"use {least} or more")
+    if value < least:
+        raise ConfigError(name, f"{value} is too small", f"use {least} or more")
+    return int(value)

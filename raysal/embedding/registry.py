@@ -1,0 +1,20 @@
+"""The encoders by name. To add one: a file with a class as in `base.Encoder`, a line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raysal.registry import Registry
+
+if TYPE_CHECKING:
+    from raysal.embedding.base import Encoder
+
+ENCODERS: Registry[type[Encoder]] = Registry(
+    {
+        "efficientnet_lite0": "raysal.embedding.efficientnet:EfficientNetLite0",
+        "precomputed": "raysal.embedding.precomputed:Precomputed",
+        "sentence": "raysal.embedding.sentence:Sentence",
+        "timm": "raysal.embedding.timm_model:Timm",
+        "torch": "raysal.embedding.custom:Torch",
+    }
+)

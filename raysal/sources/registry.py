@@ -1,0 +1,21 @@
+"""The sources by name. To add one: a file with a class as in `base.Source`, a line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raysal.registry import Registry
+
+if TYPE_CHECKING:
+    from raysal.sources.base import Source
+
+SOURCES: Registry[type[Source]] = Registry(
+    {
+        "digits": "raysal.sources.digits:Digits",
+        "fashion_mnist": "raysal.sources.fashion_mnist:FashionMnist",
+        "folder": "raysal.sources.folder:Folder",
+        "memory": "raysal.sources.memory:Memory",
+        "table": "raysal.sources.table:Table",
+        "text": "raysal.sources.text:Text",
+    }
+)
