@@ -28,7 +28,7 @@ from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
-from raysal.scoring.inputs import Belief, Reader, believe
+from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
 from raysal.scoring.sweep import SweepRequest, sweep
 
 LABELS = 1000
@@ -77,15 +77,15 @@ def measured(pool: Pool, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     with LocalFleet(plan_partitions(pool, 1, device=args.device)) as fleet:
         for score, structure in CASES:
             head = with_posterior(pool, structure)
-            (columns,) = fleet.each(columns_read, believe(head, (score,)))
+            (columns,) = fleet.each(columns_read, score_inputs(head, (score,)))
             request = SweepRequest(scores=(score,), top=1000)
             found = against_bare(partial(sweep, fleet, head, request), columns, args)
             yield {"score": score, "structure": structure, **found}
 
 
-def columns_read(partition: Partition, belief: Belief) -> int:
+def columns_read(partition: Partition, inputs: ScoreInputs) -> int:
     """Columns of the product that a belief takes, the logits' included."""
-    return len(Reader(partition, belief).weights)
+    return len(ProductReader(partition, inputs).weights)
 
 
 def with_posterior(pool: Pool, structure: Any) -> Head:

@@ -17,7 +17,7 @@ from raysal.models.head import Head
 from raysal.models.online.update import update
 from raysal.models.trainers.logistic import Logistic
 from raysal.narrowing.base import LabelledVectors
-from raysal.rounds.learner import follow, gather_labelled, vectors
+from raysal.rounds.learner import apply_new_labels, gather_labelled, vectors
 
 DIM, CLASSES, LABELS = 256, 10, 1000
 
@@ -33,9 +33,9 @@ def tells(sizes: list[int], count: int, folder: Path | None) -> Iterator[dict[st
 
 
 def measured(folder: Path, rows: int, count: int) -> dict[str, Any]:
-    """Median seconds of the whole `tell` of an item that was asked for, of `follow`, which is the head's part of it
-    (news from the ledger, its vector, the move), of the closed-form step alone, of a retrain on as many labels (the
-    ledger, their vectors, the fit), and of its fit alone."""
+    """Median seconds of the whole `tell` of an item that was asked for, of `apply_new_labels`, which is the head's part
+    of it (news from the ledger, its vector, the move), of the closed-form step alone, of a retrain on as many labels
+    (the ledger, their vectors, the fit), and of its fit alone."""
     pool = random_pool(folder / f"random-{rows}", rows, DIM)
     rng = np.random.default_rng(3)
     weight = rng.normal(size=(CLASSES, DIM))
@@ -57,7 +57,7 @@ def measured(folder: Path, rows: int, count: int) -> dict[str, Any]:
             before = session.head
             assert before is not None
             whole = seconds_of(lambda: session.tell({key: answers[id]}))  # noqa: B023  # called at once
-            part = seconds_of(lambda: follow(before, session.fleet, session.ledger, session.config))  # noqa: B023
+            part = seconds_of(lambda: apply_new_labels(before, session.fleet, session.ledger, session.config))  # noqa: B023
             vector = vectors(session.fleet, DIM, np.array([id], np.int64))
             step = seconds_of(lambda: update(before, vector, [answers[id]], ledger_seq=0))  # noqa: B023
             if place:  # the first one starts things

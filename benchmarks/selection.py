@@ -43,7 +43,7 @@ from raysal.scoring.linear import Linear
 from raysal.scoring.sweep import SweepRequest, sweep
 from raysal.strategies.engine.feature_maps import Gradients, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import Greedy, lazy_greedy
-from raysal.strategies.engine.priorities import Farthest, Race
+from raysal.strategies.engine.priorities import D2Race, FarthestPoint
 from raysal.strategies.information.bait import bait_binary
 
 KEY = 7
@@ -102,7 +102,7 @@ def run(rule: str, fleet: LocalFleet, head: Head, dim: int, k: int) -> tuple[Gre
     start = time.perf_counter()
     found = lazy_greedy(
         fleet,
-        Farthest() if rule == "coreset" else Race(key=KEY),
+        FarthestPoint() if rule == "coreset" else D2Race(key=KEY),
         feature_map,
         k,
         centres=centres,
@@ -291,7 +291,7 @@ def race(args: argparse.Namespace) -> dict[str, float]:
     with LocalFleet(plan_partitions(pool, 2)) as fleet:
         fleet.each(exclude, np.array([0]))
         for key in range(args.tries):
-            found = lazy_greedy(fleet, Race(key=key), Vectors(), 3, centres=centres, opening="lowest", key=key)
+            found = lazy_greedy(fleet, D2Race(key=key), Vectors(), 3, centres=centres, opening="lowest", key=key)
             seen[tuple(found.ids)] += 1
     names, shares = list(probability), np.array(list(probability.values()))
     honest = rng.multinomial(args.tries, shares / shares.sum())

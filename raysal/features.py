@@ -1,6 +1,6 @@
 """A hidden layer that a linear head stands on, as a frozen record: what it makes of a vector is what the head takes.
 
-It is looked through wherever vectors of the pool are read (`raysal.fleet.partition.look_through`), so that narrowers
+It is looked through wherever vectors of the pool are read (`raysal.fleet.partition.use_features`), so that narrowers
 and selectors work on hidden features without knowing of them.
 """
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     import torch
 
 TILE = 256
-"""Rows that go through a lens together, always: the bits of a row then depend on nothing but the row."""
+"""Rows that go through a hidden layer together, always: the bits of a row then depend on nothing but the row."""
 ALIGN = 16
 """Widths are multiples of this, as those of a partition's blocks are, for the same reason."""
 LARGEST = 65504.0
-"""The largest float16; what a lens makes of a vector is cut there."""
+"""The largest float16; what a hidden layer makes of a vector is cut there."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Lens:
+class HiddenLayer:
     """min(max(weight · x + bias, 0), 65504), rounded to float16 as the vectors of a pool are.
 
     Arrays are float64, contiguous and read-only. Scaling both by a positive number scales what is seen, so there is no
@@ -43,9 +43,9 @@ class Lens:
 
     def __post_init__(self) -> None:
         for name in ("weight", "bias"):
-            object.__setattr__(self, name, frozen(getattr(self, name), f"lens.{name}"))
+            object.__setattr__(self, name, frozen(getattr(self, name), f"hidden_layer.{name}"))
         if self.weight.ndim != 2 or 0 in self.weight.shape or self.bias.shape != self.weight.shape[:1]:
-            raise UserError("lens.weight", f"shape {self.weight.shape} with a bias of shape {self.bias.shape}")
+            raise UserError("hidden_layer.weight", f"shape {self.weight.shape} with a bias of shape {self.bias.shape}")
 
     @property
     def dim(self) -> int:
@@ -66,8 +66,8 @@ class Lens:
         import torch
 
         if vectors.ndim != 2 or vectors.shape[1] != self.pool_dim:
-            raise UserError("vectors", f"shape {vectors.shape}", f"this lens takes [n, {self.pool_dim}]")
-        through = Through(self, torch.device("cpu"))
+            raise UserError("vectors", f"shape {vectors.shape}", f"this hidden layer takes [n, {self.pool_dim}]")
+        through = DeviceLayer(self, torch.device("cpu"))
         out = np.empty((len(vectors), self.dim), np.float16)
         tile = torch.zeros(TILE, through.width_in)
         for start in range(0, len(vectors), TILE):
@@ -77,39 +77,39 @@ class Lens:
         return out
 
 
-class Through:
-    """A lens on a device, padded to the widths of blocks: `width_in` and `width`, both multiples of ALIGN."""
+class DeviceLayer:
+    """A hidden layer on a device, padded to the widths of blocks: `width_in` and `width`, both multiples of ALIGN."""
 
-    def __init__(self, lens: Lens, device: torch.device) -> None:
+    def __init__(self, layer: HiddenLayer, device: torch.device) -> None:
         import torch
 
-        self.lens = lens
-        self.width_in, self.width = (-(-size // ALIGN) * ALIGN for size in (lens.pool_dim, lens.dim))
+        self.layer = layer
+        self.width_in, self.width = (-(-size // ALIGN) * ALIGN for size in (layer.pool_dim, layer.dim))
         weight = torch.zeros(self.width_in, self.width, device=device)
-        weight[: lens.pool_dim, : lens.dim] = torch.from_numpy(lens.weight.astype(np.float32).T.copy())
+        weight[: layer.pool_dim, : layer.dim] = torch.from_numpy(layer.weight.astype(np.float32).T.copy())
         bias = torch.zeros(self.width, device=device)
-        bias[: lens.dim] = torch.from_numpy(lens.bias.astype(np.float32))
+        bias[: layer.dim] = torch.from_numpy(layer.bias.astype(np.float32))
         self._weight, self._bias = weight, bias
 
     def see(self, tile: torch.Tensor) -> torch.Tensor:
         """What is seen of a tile float32 [TILE, width_in]: float32 [TILE, width] of float16 values, zero beyond the
-        lens's own."""
+        layer's own."""
         seen = (tile @ self._weight).add_(self._bias).clamp_(0.0, LARGEST)
         # Infinity times a negative weight would be cut to a sound-looking 0.
         seen += (tile * 0.0).sum(1, keepdim=True)
         return seen.half().float()
 
 
-def alike(one: Lens | None, other: Lens | None) -> bool:
+def same_layer(one: HiddenLayer | None, other: HiddenLayer | None) -> bool:
     """Whether two lenses, or none, show everything alike, to the bit. O(m d)."""
     if one is None or other is None:
         return one is other
     return one is other or (np.array_equal(one.weight, other.weight) and np.array_equal(one.bias, other.bias))
 
 
-def has_lens(trainer: object) -> bool:
-    """Whether heads of a trainer look through a lens; one that does not say so makes none."""
-    return bool(getattr(trainer, "lens", False))
+def has_hidden_layer(trainer: object) -> bool:
+    """Whether heads of a trainer see vectors through a hidden layer; one that does not say so makes none."""
+    return bool(getattr(trainer, "hidden_layer", False))
 
 
 def frozen(value: NDArray[Any], name: str) -> NDArray[np.float64]:

@@ -115,7 +115,7 @@ def heads() -> Iterator[tuple[str, Entry]]:
             seed=5,
         )
         yield f"head {name}", head_entry(head)
-        if head.lens is None and name not in ("bootstrap", "mc_dropout", "custom"):
+        if head.hidden_layer is None and name not in ("bootstrap", "mc_dropout", "custom"):
             later = update(head, x[100:], labels[100:], np.ones(20), ledger_seq=20)
             yield f"update {name}", head_entry(later)
 

@@ -16,8 +16,8 @@ from programs import local, task_of
 
 import raysal
 from raysal.errors import ConfigError
-from raysal.features import Lens
-from raysal.fleet import Fleet, exclude, look_through, plan_partitions
+from raysal.features import HiddenLayer
+from raysal.fleet import Fleet, exclude, plan_partitions, use_features
 from raysal.models.head import Head
 from raysal.models.likelihood import softmax
 from raysal.models.online.update import update
@@ -29,7 +29,7 @@ from raysal.rng import derive, item_uniform
 from raysal.rounds.evaluation import evaluate, hold_out
 from raysal.rounds.loop import validate
 from raysal.rounds.session import Session, parse_config
-from raysal.scoring.inputs import believe
+from raysal.scoring.inputs import score_inputs
 from raysal.scoring.sweep import SweepRequest, sweep, sweep_partition
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Task, select
@@ -187,7 +187,7 @@ def head() -> Head:
 def test_badge_over_a_lens_is_the_race_over_gradients_of_hidden_features(pools, head):
     fleet = local(pools[70], 3)
     fleet.each(exclude, np.arange(0, 400, 8))
-    fleet.each(look_through, head.lens)
+    fleet.each(use_features, head.hidden_layer)
     ids = np.setdiff1d(np.arange(400), np.arange(0, 400, 8))
     hidden = head.see(X).astype(np.float64)
     gradients = reference.gradient_embeddings(hidden[ids], head.weight, head.bias)
@@ -207,7 +207,7 @@ def test_members_of_a_dropped_out_layer_are_the_draws_that_scores_see(pools, hea
         X[::8], NAMES[::8], None, classes=sorted(set(NAMES)), encoder="", version=0, ledger_seq=0, seed=1
     )
     fleet = local(pools[70], 3)
-    fleet.each(look_through, drop.lens)
+    fleet.each(use_features, drop.hidden_layer)
     found = sweep(fleet, drop, SweepRequest(scores=("bald",), top=400))
     rows = np.column_stack([drop.see(X).astype(np.float64), np.ones(400)])
     p = softmax(np.einsum("tcd,nd->tnc", drop.posterior.weights, rows))
@@ -227,8 +227,8 @@ def test_evaluation_looks_through_the_lens_wherever_the_fleet_looked_before(pool
     held = np.flatnonzero(item_uniform(11, np.arange(400)) < 0.5)
     predicted = head.probabilities(head.see(X[held])).argmax(1)
     accuracy = np.mean([head.classes[k] == NAMES[i] for k, i in zip(predicted, held, strict=True)])
-    for before in (None, Lens(weight=np.ones((3, 12)), bias=np.ones(3))):
-        fleet.each(look_through, before)
+    for before in (None, HiddenLayer(weight=np.ones((3, 12)), bias=np.ones(3))):
+        fleet.each(use_features, before)
         found = evaluate(fleet, head, 11, 0.5, lambda ids: {id: NAMES[id] for id in ids})
         assert (found.items, found.accuracy) == (len(held), accuracy)
 
@@ -252,8 +252,8 @@ def test_searches_by_an_index_are_refused_before_the_run_begins(pools, head, tmp
 
 
 def test_heads_with_different_lenses_are_not_compared(head):
-    other = replace(head, lens=Lens(weight=head.lens.weight * 2, bias=head.lens.bias))
-    assert believe(head, needs=("previous",), previous=replace(head, version=1)).previous is not None
-    for previous in (other, replace(head, lens=None)):
+    other = replace(head, hidden_layer=HiddenLayer(weight=head.hidden_layer.weight * 2, bias=head.hidden_layer.bias))
+    assert score_inputs(head, needs=("previous",), previous=replace(head, version=1)).previous is not None
+    for previous in (other, replace(head, hidden_layer=None)):
         with pytest.raises(ConfigError, match="over the same features"):
-            believe(head, needs=("previous",), previous=previous)
+            score_inputs(head, needs=("previous",), previous=previous)

@@ -22,7 +22,7 @@ from raysal.narrowing.anchors import anchor_rows
 from raysal.narrowing.base import LabelledVectors
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.scoring.inputs import believe
+from raysal.scoring.inputs import score_inputs
 from raysal.scoring.linear import one_thread
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import SweepRequest, merge, sweep, sweep_partition
@@ -256,7 +256,7 @@ def test_random_is_the_lowest_hashes(main_case, main_pools):
 def test_top_score_is_a_full_sort(score, main_case, main_pools):
     ids, known = main_case.offered, main_case.labelled
     targets = np.eye(5)[[int(name[-1]) for name in known.classes]]
-    drawn = believe(main_case.head, ("bald",), key=8).draws
+    drawn = score_inputs(main_case.head, ("bald",), key=8).draws
     slow = reference.head_score(
         score,
         main_case.x[ids],
@@ -276,7 +276,7 @@ def test_top_score_is_a_full_sort(score, main_case, main_pools):
     )
     np.testing.assert_allclose(picks.scores, [values[id] for id in picks.ids.tolist()], rtol=1e-5, atol=atol)
     # The pass that narrows finds the same, of all that a score may be asked of.
-    belief = believe(
+    inputs = score_inputs(
         main_case.head,
         (score,),
         previous=main_case.previous,
@@ -284,7 +284,7 @@ def test_top_score_is_a_full_sort(score, main_case, main_pools):
         answers=known.classes,
         key=8,
     )
-    found = merge(fleet.each(sweep_partition, belief, request := SweepRequest(scores=(score,), top=60)), request)
+    found = merge(fleet.each(sweep_partition, inputs, request := SweepRequest(scores=(score,), top=60)), request)
     assert np.array_equal(found.top[score][0], picks.ids)
 
 

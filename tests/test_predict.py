@@ -19,7 +19,7 @@ from programs import local
 import raysal
 from raysal.cli import main
 from raysal.errors import ConfigError, Damaged, FingerprintMismatch, PoolError, RaysalError, RunError, UnknownName
-from raysal.features import Lens
+from raysal.features import HiddenLayer
 from raysal.fleet.partition import plan_partitions
 from raysal.models.evidence import with_constant
 from raysal.models.head import Head
@@ -178,9 +178,9 @@ def test_rows_do_not_depend_on_chunks(pool, tmp_path):
 
 def test_a_head_with_a_lens_sees_through_it(pool, tmp_path):
     rng = np.random.default_rng(0)
-    lens = Lens(weight=rng.normal(size=(9, DIM)), bias=rng.normal(size=9))
+    hidden_layer = HiddenLayer(weight=rng.normal(size=(9, DIM)), bias=rng.normal(size=9))
     head = Head.of_weights(rng.normal(size=(3, 9)), np.zeros(3), encoder=str(pool.manifest.encoder["fingerprint"]))
-    head = replace(head, lens=lens)
+    head = replace(head, hidden_layer=hidden_layer)
     for partitions in (1, 4):
         found = predicted(pool, head, tmp_path / str(partitions), partitions, top="all")
     p = head.probabilities(head.see(vectors_of(pool)))

@@ -26,7 +26,7 @@ from raysal.types import Label
 if TYPE_CHECKING:
     from raysal.models.trainers.base import Trainer
     from raysal.rounds.directory import RunDir
-    from raysal.rounds.learner import Refreshed
+    from raysal.rounds.learner import HeadUpdate
     from raysal.strategies.base import Selector
 
 Labels = str | Path | Mapping[str, str] | Sequence[Label]
@@ -210,16 +210,16 @@ def agreed(pool: Pool, labels: Sequence[Label]) -> Known:
     return Known(items=items, taken=np.array(sorted(states), np.int64), trainer=Logistic())
 
 
-def learn(fleet: Fleet, pool: Pool, known: Known, seed: int) -> Refreshed:
+def learn(fleet: Fleet, pool: Pool, known: Known, seed: int) -> HeadUpdate:
     """The head for what is known, none where that is nothing; the program of the fleet has begun. A run's is the one
     its next round would have, whatever the `seed`."""
     from raysal.labels import Ledger
-    from raysal.rounds.learner import Refreshed, encoder_of, gather_labelled, named, refresh
+    from raysal.rounds.learner import HeadUpdate, encoder_of, gather_labelled, named, next_head
 
     if known.run is not None:
         run, config = known.run
         with Ledger(run.ledger) as ledger:
-            return refresh(fleet, pool, run, ledger, known.trainer, config)
+            return next_head(fleet, pool, run, ledger, known.trainer, config)
     labelled, head = gather_labelled(fleet, pool.dim, known.items), None
     if known.items:
         head = known.trainer.fit(
@@ -232,4 +232,4 @@ def learn(fleet: Fleet, pool: Pool, known: Known, seed: int) -> Refreshed:
             ledger_seq=0,
             seed=derive(seed, "fit") % 2**32,
         )
-    return Refreshed(head=head, known=labelled, decision="first labels", fitted_round=None, ledger_seq=0)
+    return HeadUpdate(head=head, known=labelled, decision="first labels", fitted_round=None, ledger_seq=0)

@@ -14,11 +14,11 @@ from raysal.fleet.partition import (
     Partition,
     PartitionSpec,
     exclude,
+    features_of,
     keep,
-    look_through,
     plan_partitions,
+    use_features,
     vectors_of,
-    vectors_through,
 )
 from raysal.pool import Pool
 
@@ -30,12 +30,12 @@ __all__ = [
     "Partition",
     "PartitionSpec",
     "exclude",
+    "features_of",
     "keep",
-    "look_through",
     "open_fleet",
     "plan_partitions",
+    "use_features",
     "vectors_of",
-    "vectors_through",
 ]
 
 

@@ -6,8 +6,8 @@ whatever stands beside it, so a row's results do not depend, to the last bit, on
 what was narrowed away. That is what makes picks equal for any number of workers, ties included;
 tests/test_laws.py holds it.
 
-A program may have a partition look through a lens (`look_through`): what is read of it then are hidden features, and
-whoever reads need not know.
+A program may have a partition see vectors through a hidden layer (`use_features`): what is read of it then are hidden
+features, and whoever reads need not know.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
-from raysal.features import TILE, Lens, Through, alike
+from raysal.features import TILE, DeviceLayer, HiddenLayer, same_layer
 from raysal.pool import Pool
 
 BLOCK = 4096
@@ -95,8 +95,8 @@ class Partition:
 
     Memory: 8 bytes a row for ids, 4 for squared norms, 2 for the masks. The vectors stay in the page cache; on a GPU
     they are resident, as float16, if they take no more than RESIDENT of its free memory, else they are streamed to
-    it. A further `view` costs its masks and its state. Through a lens every reading is a product more, O(n m d), and
-    there are 4 bytes a row for norms as they are seen."""
+    it. A further `view` costs its masks and its state. Through a hidden layer every reading is a product more, O(n m
+    d), and there are 4 bytes a row for norms as they are seen."""
 
     def __init__(self, spec: PartitionSpec) -> None:
         """Raises: PoolError: the pool cannot be opened. FingerprintMismatch: it is not the one of the spec."""
@@ -125,18 +125,18 @@ class Partition:
         self.available: NDArray[np.bool_] = np.ones(len(self.ids), bool)
         self.candidate: NDArray[np.bool_] = self.available.copy()
         self.state: dict[str, Any] = {}
-        self.look_through(None)
+        self.use_features(None)
 
-    def look_through(self, lens: Lens | None) -> None:
-        """Have vectors read as `lens` shows them, until it is told otherwise or the program ends."""
-        if lens is not None and self._through is not None and alike(self._through.lens, lens):
+    def use_features(self, layer: HiddenLayer | None) -> None:
+        """Have vectors read as `layer` shows them, until it is told otherwise or the program ends."""
+        if layer is not None and self._through is not None and same_layer(self._through.layer, layer):
             return
-        if lens is not None and lens.pool_dim != self._pool_dim:
-            sizes = f"{lens.pool_dim} numbers", f"{self._pool_dim} numbers"
+        if layer is not None and layer.pool_dim != self._pool_dim:
+            sizes = f"{layer.pool_dim} numbers", f"{self._pool_dim} numbers"
             raise FingerprintMismatch(self.spec.pool, "the length of its vectors", *sizes, "use the head's own pool")
-        self._through: Through | None = None if lens is None else Through(lens, self.device)
+        self._through: DeviceLayer | None = None if layer is None else DeviceLayer(layer, self.device)
         self._seen_norms: torch.Tensor | None = None
-        self.dim = self._pool_dim if lens is None else lens.dim
+        self.dim = self._pool_dim if layer is None else layer.dim
         """Length of the vectors as they are read."""
         self.width = -(-self.dim // ALIGN) * ALIGN
 
@@ -230,7 +230,7 @@ class Partition:
 
     def sq_norms(self) -> torch.Tensor:
         """Squared Euclidean norms float32 [n] on the device; computed in one pass, then held: for good, or through a
-        lens for as long as it is looked through."""
+        hidden layer for as long as it is looked through."""
         if self._through is not None:
             if self._seen_norms is None:
                 self._seen_norms = self._measured()
@@ -277,16 +277,17 @@ def keep(partition: Partition, ids: NDArray[np.int64]) -> int:
     return len(partition.candidates())
 
 
-def look_through(partition: Partition, lens: Lens | None) -> None:
-    """Have the vectors here read as a lens shows them, for the rest of the program; None shows them as they are."""
-    partition.look_through(lens)
+def use_features(partition: Partition, layer: HiddenLayer | None) -> None:
+    """Have the vectors here read as a hidden layer shows them, for the rest of the program; None shows them as they
+    are."""
+    partition.use_features(layer)
 
 
-def vectors_through(
-    partition: Partition, ids: NDArray[np.int64], lens: Lens | None
+def features_of(
+    partition: Partition, ids: NDArray[np.int64], layer: HiddenLayer | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """`vectors_of` through a lens, which stays: two calls in one round trip."""
-    partition.look_through(lens)
+    """`vectors_of` through a hidden layer, which stays: two calls in one round trip."""
+    partition.use_features(layer)
     return vectors_of(partition, ids)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import Damaged, FingerprintMismatch, UserError
-from raysal.features import Lens, frozen
+from raysal.features import HiddenLayer, frozen
 from raysal.models.evidence import with_constant
 from raysal.models.likelihood import Link, responses
 from raysal.models.posterior.structures import STRUCTURES, Diagonal, Full, Kronecker, Members, Posterior, Shared
@@ -47,7 +47,7 @@ class Head:
     """Over the weights, around `mean`."""
     linearised_at: NDArray[np.float64]
     """[C₀, D], the mean of the last fit, at which the evidence of every label is taken. It has the first C₀ ≤ C
-    classes; the others have joined since (`widen`)."""
+    classes; the others have joined since (`add_classes`)."""
     prior: float
     """Precision of the Gaussian prior on every weight, in the units of the summed loss."""
     encoder: str
@@ -68,7 +68,7 @@ class Head:
     mass: float = 0.0
     """Σ m_i s_i over the items of the last fit, weight times mean square of a feature, where the prior of a fit is in
     proportion to it; 0 where it does not grow with the labels."""
-    lens: Lens | None = None
+    hidden_layer: HiddenLayer | None = None
     """What the vectors of the pool are looked through before they come to the head: a hidden layer; or nothing."""
 
     def __post_init__(self) -> None:
@@ -90,8 +90,8 @@ class Head:
         for field in _arrays_of(self.posterior):
             array = frozen(getattr(self.posterior, field), f"head.posterior.{field}")
             object.__setattr__(self.posterior, field, array)
-        if self.lens is not None and self.lens.dim != self.dim:
-            raise UserError("head.lens", f"shows {self.lens.dim} features, the head takes {self.dim}")
+        if self.hidden_layer is not None and self.hidden_layer.dim != self.dim:
+            raise UserError("head.hidden_layer", f"shows {self.hidden_layer.dim} features, the head takes {self.dim}")
         if self.posterior.dim != self.dim + 1:
             raise UserError("head.posterior", f"is over {self.posterior.dim} features, with the bias {self.dim + 1}")
         if isinstance(self.posterior, Diagonal | Full | Kronecker | Members):
@@ -136,21 +136,21 @@ class Head:
 
     @property
     def dim(self) -> int:
-        """Length d of the features it takes: those of the pool's vectors, or of what its lens makes of them."""
+        """Length d of the features it takes: those of the pool's vectors, or of what its hidden layer makes of them."""
         return int(self.mean.shape[1]) - 1
 
     @property
     def pool_dim(self) -> int:
         """Length of the pool's vectors."""
-        return self.dim if self.lens is None else self.lens.pool_dim
+        return self.dim if self.hidden_layer is None else self.hidden_layer.pool_dim
 
     def see(self, vectors: NDArray[Any]) -> NDArray[Any]:
-        """The features [n, d] that it takes, of the pool's vectors [n, pool_dim]: themselves without a lens.
+        """The features [n, d] that it takes, of the pool's vectors [n, pool_dim]: themselves without a hidden layer.
 
         Raises:
-            UserError: there is a lens, and vectors are not of its length.
+            UserError: there is a hidden layer, and vectors are not of its length.
         """
-        return vectors if self.lens is None else self.lens.see(vectors)
+        return vectors if self.hidden_layer is None else self.hidden_layer.see(vectors)
 
     @property
     def weight(self) -> NDArray[np.float64]:
@@ -266,13 +266,22 @@ class Head:
             own[part][field] = array
         parts: dict[str, Any] = {**fields, **own["posterior"]}
         posterior = STRUCTURES[parts.pop("structure")](**parts)
-        lens = Lens(**own["lens"]) if own["lens"] else None
-        return cls(**{**record, "classes": tuple(record["classes"]), "posterior": posterior, "lens": lens, **own[""]})
+        hidden_layer = HiddenLayer(**own["lens"]) if own["lens"] else None
+        return cls(
+            **{
+                **record,
+                "classes": tuple(record["classes"]),
+                "posterior": posterior,
+                "hidden_layer": hidden_layer,
+                **own[""],
+            }
+        )
 
     def _arrays(self) -> dict[str, NDArray[np.float64]]:
         own = {f"posterior.{name}": getattr(self.posterior, name) for name in _arrays_of(self.posterior)}
-        if self.lens is not None:
-            own |= {"lens.weight": self.lens.weight, "lens.bias": self.lens.bias}
+        if self.hidden_layer is not None:
+            layer = self.hidden_layer  # the names in files are those of format 2
+            own |= {"lens.weight": layer.weight, "lens.bias": layer.bias}
         return {"mean": self.mean, "linearised_at": self.linearised_at, **own}
 
     def _record(self) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from raysal.config import IndexConfig
 from raysal.errors import ConfigError
-from raysal.features import has_lens
+from raysal.features import has_hidden_layer
 from raysal.fleet import Fleet, keep
 from raysal.index import Index, coverage, index_neighbours, renewal, with_index
 from raysal.models.head import Head
@@ -155,21 +155,21 @@ def wants_index(narrower: Narrower, trainer: object = None) -> bool:
     """Whether rounds of a narrower may search the pool's index; one that does not say does not.
 
     Raises:
-        ConfigError: they may, and heads of the trainer look through a lens.
+        ConfigError: they may, and heads of the trainer see vectors through a hidden layer.
     """
     asks = getattr(narrower, "wants_index", None)
     if asks is None or not asks():
         return False
-    refuse_lens(has_lens(trainer))
+    refuse_hidden_layer(has_hidden_layer(trainer))
     return True
 
 
-def refuse_lens(lens: bool) -> None:
+def refuse_hidden_layer(hidden_layer: bool) -> None:
     """
     Raises:
-        ConfigError: there is, or will be, a lens: an index is over the pool's own vectors.
+        ConfigError: there is, or will be, a hidden layer: an index is over the pool's own vectors.
     """
-    if lens:
+    if hidden_layer:
         problem = "an index is over the pool's own vectors, and the head looks at them through a hidden layer"
         raise ConfigError("narrow.search", problem, 'search = "exact", or a trainer without a hidden layer')
 
@@ -183,12 +183,12 @@ def look(fleet: Fleet, task: NarrowTask, request: SweepRequest) -> Sweep:
 
     Raises:
         PoolError: the index asked for does not exist, is damaged, or of another encoder.
-        ConfigError: an index is asked for, and the head has a lens.
+        ConfigError: an index is asked for, and the head has a hidden layer.
     """
     request = replace(request, sample=max(request.sample, task.k), key=derive(task.key, "sample"))
     if not any(search.by == "index" for search in request.searches):
         return swept(fleet, task, request)
-    refuse_lens(task.head is not None and task.head.lens is not None)
+    refuse_hidden_layer(task.head is not None and task.head.hidden_layer is not None)
     return with_index(task.pool, lambda index: look_by(fleet, task, request, index))
 
 

@@ -24,7 +24,7 @@ from raysal.pool import Pool, open_pool
 from raysal.prediction.files import Plan, PredictionWriter, check_place
 from raysal.prediction.partition import Job, chunks_begun, stage_chunk
 from raysal.rounds.directory import RunDir
-from raysal.scoring.inputs import Belief, believe
+from raysal.scoring.inputs import ScoreInputs, score_inputs
 from raysal.scoring.registry import SCORES
 from raysal.store import locked
 
@@ -160,26 +160,26 @@ def job_for(head: Head, pool: Pool, out: Path, options: Options) -> tuple[Job, d
         if missing := [BEYOND[need] for need in SCORES[name].needs(head.link) if need in BEYOND]:
             raise ConfigError("uncertainty", f"{name} needs {missing[0]}", "use another score, or `raysal select`")
     spread = numbers or options.predictive in ("laplace_bridge", "mean_field")
-    belief = believe(
+    inputs = score_inputs(
         head, scores, needs=("variance",) if spread else (), draws=options.draws, key=options.seed
     )  # fmt: skip
-    groups: list[Belief] = []
+    groups: list[ScoreInputs] = []
     if options.predictive == "monte_carlo" and not numbers:
-        plain = believe(head)
-        drawn = believe(head, needs=("draws",), draws=options.draws, key=options.seed).draws
+        plain = score_inputs(head)
+        drawn = score_inputs(head, needs=("draws",), draws=options.draws, key=options.seed).draws
         assert drawn is not None
         step = max(TOGETHER // len(head.classes), 1)
         groups = [plain._replace(draws=drawn[first : first + step]) for first in range(0, len(drawn), step)]
     top = min(options.top, len(head.classes)) if isinstance(options.top, int) else 0
     written: dict[str, Any] = {"predictive": options.predictive, "uncertainty": list(scores), "top": options.top}
-    sampled = bool(groups) or belief.draws is not None
+    sampled = bool(groups) or inputs.draws is not None
     written |= {"draws": options.draws, "seed": options.seed} if sampled else {"draws": None, "seed": None}
     job = Job(
         out=str(out),
         pool=pool.fingerprint,
         classes=head.classes,
-        lens=head.lens,
-        belief=belief,
+        hidden_layer=head.hidden_layer,
+        inputs=inputs,
         draws=tuple(groups),
         predictive=cast(Predictive, options.predictive),
         top=top,

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
-from raysal.features import Lens
+from raysal.features import HiddenLayer
 from raysal.fleet import Partition
 from raysal.models.predictive import Predictive, averaged, label_variance, predictive_responses
 from raysal.pool import Pool
 from raysal.prediction.files import Staged, stage
 from raysal.scoring.base import Predicted
-from raysal.scoring.inputs import Belief, Reader
+from raysal.scoring.inputs import ProductReader, ScoreInputs
 from raysal.scoring.linear import one_thread
 from raysal.scoring.registry import SCORES
 from raysal.strategies.base import refuse_broken
@@ -38,9 +38,9 @@ class Job(NamedTuple):
     pool: str
     """fingerprint"""
     classes: tuple[str, ...]
-    lens: Lens | None
-    belief: Belief
-    draws: tuple[Belief, ...]
+    hidden_layer: HiddenLayer | None
+    inputs: ScoreInputs
+    draws: tuple[ScoreInputs, ...]
     """the posterior draws in groups, for `monte_carlo`"""
     predictive: Predictive
     top: int
@@ -73,7 +73,7 @@ def stage_chunk(partition: Partition, job: Job, wave: tuple[int | None, ...]) ->
 
 def table_of(items: pa.Table, partition: Partition, rows: NDArray[np.int64], job: Job) -> pa.Table:
     """The predictions of these rows beside their `items`."""
-    partition.look_through(job.lens)
+    partition.use_features(job.hidden_layer)
     parts = [columns_of_block(*found, job) for found in predicted_blocks(partition, rows, job)]
     if not parts:
         one = np.zeros((1, len(job.classes)))
@@ -93,7 +93,7 @@ def predicted_blocks(
     Raises:
         PoolError: an item has none; it names the item.
     """
-    readers = [Reader(partition, belief) for belief in (job.belief, *job.draws)]
+    readers = [ProductReader(partition, inputs) for inputs in (job.inputs, *job.draws)]
     columns = [reader.columns(partition) for reader in readers]
     outs = [torch.zeros(reader.rows, BLOCK, device=partition.device) for reader in readers]
     for block in partition.blocks(rows, BLOCK):
@@ -104,9 +104,9 @@ def predicted_blocks(
             outputs = _rows(found.logits)
             variance = np.zeros((BLOCK, 1)) if found.variance is None else _rows(found.variance)
             if drawn:
-                p = averaged((_rows(one) for group in drawn for one in _draws(group)), job.belief.link)
+                p = averaged((_rows(one) for group in drawn for one in _draws(group)), job.inputs.link)
             else:
-                p = predictive_responses(job.predictive, job.belief.link, outputs, variance)
+                p = predictive_responses(job.predictive, job.inputs.link, outputs, variance)
             refuse_broken(partition.ids[block.rows], np.asarray(np.isfinite(p[: block.n]).all(axis=1)))
             # Scores of the best guess judge what is written, by whichever predictive.
             vars(found)["probabilities"] = torch.from_numpy(p.T.astype(np.float32)).to(partition.device)
@@ -120,8 +120,8 @@ def columns_of_block(
     """The columns of some items [n]."""
     names = pa.array(job.classes, pa.string())
     found: dict[str, pa.Array] = {}
-    if job.belief.link == "identity":
-        deviation = np.sqrt(label_variance(variance[:, 0], job.belief.noise))
+    if job.inputs.link == "identity":
+        deviation = np.sqrt(label_variance(variance[:, 0], job.inputs.noise))
         return {
             "value": pa.array(p[:, 0].astype(np.float32)),
             "standard_deviation": pa.array(deviation.astype(np.float32)),
@@ -129,7 +129,7 @@ def columns_of_block(
         }
     small = p.astype(np.float32)
     likeliest = largest(p, job.top or 1)
-    if job.belief.link == "softmax":
+    if job.inputs.link == "softmax":
         found["class"] = names.take(pa.array(likeliest[:, 0]))
         found["probability"] = pa.array(np.take_along_axis(small, likeliest[:, :1], axis=1)[:, 0])
     else:

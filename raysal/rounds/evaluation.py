@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.features import Lens
+from raysal.features import HiddenLayer
 from raysal.fleet import BLOCK, Fleet, Partition
 from raysal.models.calibration import expected_calibration_error
 from raysal.models.head import Head
 from raysal.models.likelihood import Link, responses
 from raysal.models.targets import names_in, number_in
 from raysal.rng import item_uniform
-from raysal.scoring.inputs import Belief, Reader, believe
+from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
 from raysal.scoring.linear import one_thread
 
 MOST = 10_000
@@ -102,17 +102,17 @@ def lowest_held_out(
 
 
 def outputs_of(
-    partition: Partition, belief: Belief, lens: Lens | None, ids: NDArray[np.int64]
+    partition: Partition, inputs: ScoreInputs, hidden_layer: HiddenLayer | None, ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """(ids, outputs [n, C], their variance [n, c]) of those of `ids` that live here, seen through the head's lens, as
-    the partition is from now on. c is 0 unless the belief has variances."""
-    partition.look_through(lens)
+    """(ids, outputs [n, C], their variance [n, c]) of those of `ids` that live here, seen through the head's hidden
+    layer, as the partition is from now on. c is 0 unless the belief has variances."""
+    partition.use_features(hidden_layer)
     rows = partition.rows_of(ids)
-    reader = Reader(partition, belief)
+    reader = ProductReader(partition, inputs)
     columns = reader.columns(partition)
     out = torch.zeros(reader.rows, BLOCK, device=partition.device)
     outputs = np.empty((len(rows), reader.classes), np.float32)
-    variance = np.empty((len(rows), 0 if belief.variance is None else len(belief.variance.combine)), np.float32)
+    variance = np.empty((len(rows), 0 if inputs.variance is None else len(inputs.variance.combine)), np.float32)
     start = 0
     for block in partition.blocks(rows):
         reader.read(block.features @ columns, block.features, out)
@@ -140,8 +140,8 @@ def evaluate(
     ids = np.sort(ids[[id in known for id in ids.tolist()]]) if known else ids[:0]
     if not len(ids):
         return None
-    belief = believe(head, needs=("variance",) if head.link == "identity" else ())
-    parts = fleet.each(outputs_of, belief, head.lens, ids)
+    inputs = score_inputs(head, needs=("variance",) if head.link == "identity" else ())
+    parts = fleet.each(outputs_of, inputs, head.hidden_layer, ids)
     there, outputs, variance = (np.concatenate(part) for part in zip(*parts, strict=True))
     return judge(head.link, head.classes, outputs, [known[id] for id in there.tolist()], variance + head.noise)
 

@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 
 from raysal.config import RunConfig
 from raysal.errors import ConfigError, LabelError
-from raysal.features import Lens
-from raysal.fleet import Fleet, vectors_through
+from raysal.features import HiddenLayer
+from raysal.fleet import Fleet, features_of
 from raysal.labels import Ledger
 from raysal.labels.records import Changes, Labelled
 from raysal.models.evidence import Answer, Evidence, gather_evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import Link
 from raysal.models.online.refit import gone_astray, needs_refit
-from raysal.models.online.update import admit, update
+from raysal.models.online.update import add_classes_of, update
 from raysal.models.targets import check_names, names_in, plain
 from raysal.models.trainers.base import Context, Trainer, link_of, wanted_sample
 from raysal.narrowing.base import LabelledVectors, Narrower
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.rounds.directory import RunDir
-from raysal.rounds.preflight import rehearse
+from raysal.rounds.preflight import check_compatible
 from raysal.scoring.sweep import sample_partition
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Selector
@@ -35,7 +35,7 @@ from raysal.types import Label
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refreshed:
+class HeadUpdate:
     """A head, the labelled items behind it, and for the round's record how it came about."""
 
     head: Head | None
@@ -59,10 +59,10 @@ class Refreshed:
         }
 
 
-def refresh(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trainer, config: RunConfig) -> Refreshed:
+def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trainer, config: RunConfig) -> HeadUpdate:
     """The head for the next round of `run`. A function of the rounds committed and the ledger, nothing else: what was
     asked for in between leaves no trace. The program of the fleet has begun: what is excluded is no one's sample. From
-    here on the fleet looks through the head's lens, and so are the labelled items seen that are handed on.
+    here on the fleet looks through the head's hidden layer, and so are the labelled items seen that are handed on.
 
     Raises:
         FingerprintMismatch: the last head, or that of the trainer, takes the vectors of another encoder.
@@ -71,12 +71,12 @@ def refresh(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trai
     round, seq, link, votes = run.rounds, ledger.head_seq, link_of(trainer), config.update.disputed == "votes"
     items = ledger.labels(upto=seq, votes=votes)
     last = head_of(run, pool, round - 1)
-    known = gather_labelled(fleet, pool.dim, items, None if last is None else last.lens)
+    known = gather_labelled(fleet, pool.dim, items, None if last is None else last.hidden_layer)
     fitted_round = run.record(round - 1)["fitted_round"] if round else None
 
-    def done(head: Head | None, decision: str, fitted: int | None, previous: Head | None = last) -> Refreshed:
+    def done(head: Head | None, decision: str, fitted: int | None, previous: Head | None = last) -> HeadUpdate:
         seen_as = replace(known, link=link)
-        return Refreshed(
+        return HeadUpdate(
             head=head, known=seen_as, decision=decision, fitted_round=fitted, ledger_seq=seq, previous=previous
         )
 
@@ -101,13 +101,13 @@ def refresh(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trai
     if last is not None and reason is None:
         try:
             seen = gather_evidence(known.vectors, answers, weights, last.classes, last.link)
-            head = followed(last, fleet, ledger, changes, seq, config, seen if config.update.passes else None)
+            head = updated_head(last, fleet, ledger, changes, seq, config, seen if config.update.passes else None)
             reason = gone_astray(head, seen, config.update)
             if reason is None:
                 return done(head, told(changes), fitted_round)
         except (ConfigError, LabelError) as error:  # what a fit cannot take either, it refuses itself
             reason = f"no closed-form step: {error}"
-    if last is not None and last.lens is not None:  # a new fit grinds a new one
+    if last is not None and last.hidden_layer is not None:  # a new fit makes a new one
         known = gather_labelled(fleet, pool.dim, items)
     head = trainer.fit(
         known.vectors,
@@ -125,8 +125,8 @@ def refresh(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trai
         ),
     )
     head.check(encoder_of(pool), pool.dim, "update.trainer")
-    if head.lens is not None:
-        known = gather_labelled(fleet, pool.dim, items, head.lens)
+    if head.hidden_layer is not None:
+        known = gather_labelled(fleet, pool.dim, items, head.hidden_layer)
     return done(head, f"fitted: {reason}", round)
 
 
@@ -148,7 +148,7 @@ def head_of(run: RunDir, pool: Pool, round: int) -> Head | None:
     return head
 
 
-def follow(head: Head, fleet: Fleet, ledger: Ledger, config: RunConfig) -> Head | None:
+def apply_new_labels(head: Head, fleet: Fleet, ledger: Ledger, config: RunConfig) -> Head | None:
     """The head moved at once by what the ledger learnt since, in closed form, from these labels alone: classes that are
     new to it included. Itself where it learnt nothing; None where that takes a new fit. One round trip for the vectors
     of these items; the cost depends neither on the pool nor on the number of labels the head has seen. The next round
@@ -162,10 +162,10 @@ def follow(head: Head, fleet: Fleet, ledger: Ledger, config: RunConfig) -> Head 
     changes = ledger.changed_since(head.ledger_seq, upto=seq, votes=config.update.disputed == "votes")
     if not changes:
         return head
-    return None if config.update.mode == "retrain" else followed(head, fleet, ledger, changes, seq, config, None)
+    return None if config.update.mode == "retrain" else updated_head(head, fleet, ledger, changes, seq, config, None)
 
 
-def followed(
+def updated_head(
     head: Head, fleet: Fleet, ledger: Ledger, changes: Changes, seq: int, config: RunConfig, seen: Evidence | None
 ) -> Head:
     """The head after these changes, which brought the ledger to event `seq`."""
@@ -174,11 +174,11 @@ def followed(
     votes = config.update.disputed == "votes"
     now = ledger.labels(upto=seq, ids=added, votes=votes)
     then = ledger.labels(upto=head.ledger_seq, ids=taken, votes=votes) if len(taken) else []
-    head = admit(head, [item.answer for item in now])
-    new = gather_labelled(fleet, head.pool_dim, now, head.lens).vectors
+    head = add_classes_of(head, [item.answer for item in now])
+    new = gather_labelled(fleet, head.pool_dim, now, head.hidden_layer).vectors
     removed = None
     if then:
-        old = gather_labelled(fleet, head.pool_dim, then, head.lens).vectors
+        old = gather_labelled(fleet, head.pool_dim, then, head.hidden_layer).vectors
         removed = gather_evidence(old, *_told_of(then), head.classes, head.link)
     passes = config.update.passes if seen is not None else 1
     return update(
@@ -236,7 +236,7 @@ def link_for(config: RunConfig, trainer: Trainer, selector: Selector, narrower: 
         problem = "takes one class for another, and labels are numbers"
         raise ConfigError("oracle.noise", problem, "leave it out")
     if link != "softmax":  # with classes all of them work
-        rehearse(link, selector, narrower, pool)
+        check_compatible(link, selector, narrower, pool)
     return link
 
 
@@ -256,18 +256,20 @@ def sampled(fleet: Fleet, dim: int, key: int, size: int) -> NDArray[np.float32] 
     return vectors(fleet, dim, np.sort(best_of(ids, draws, size)[0]))
 
 
-def vectors(fleet: Fleet, dim: int, ids: NDArray[np.int64], lens: Lens | None = None) -> NDArray[np.float32]:
-    """Vectors of ascending ids, float32 [n, dim], or as a lens shows them; the fleet then looks through it, or through
-    none. One round trip."""
+def vectors(fleet: Fleet, dim: int, ids: NDArray[np.int64], layer: HiddenLayer | None = None) -> NDArray[np.float32]:
+    """Vectors of ascending ids, float32 [n, dim], or as a hidden layer shows them; the fleet then looks through it, or
+    through none. One round trip."""
     if not len(ids):
-        return np.empty((0, dim if lens is None else lens.dim), np.float32)
-    parts = fleet.each(vectors_through, ids, lens)
+        return np.empty((0, dim if layer is None else layer.dim), np.float32)
+    parts = fleet.each(features_of, ids, layer)
     found = np.concatenate([part[0] for part in parts])
     return np.asarray(np.concatenate([part[1] for part in parts])[np.argsort(found)])
 
 
-def gather_labelled(fleet: Fleet, dim: int, items: Sequence[Labelled], lens: Lens | None = None) -> LabelledVectors:
+def gather_labelled(
+    fleet: Fleet, dim: int, items: Sequence[Labelled], layer: HiddenLayer | None = None
+) -> LabelledVectors:
     """The vectors of labelled items, in id order, as `vectors` has them. One round trip; memory for the labelled
     only."""
     ids = np.array([item.id for item in items], np.int64)
-    return LabelledVectors(ids=ids, vectors=vectors(fleet, dim, ids, lens), classes=[item.label for item in items])
+    return LabelledVectors(ids=ids, vectors=vectors(fleet, dim, ids, layer), classes=[item.label for item in items])

@@ -18,12 +18,12 @@ from raysal.narrowing.base import LabelledVectors, Narrower, NarrowTask, OneSwee
 from raysal.narrowing.filter import Filter
 from raysal.narrowing.refine import Refine
 from raysal.pool import Pool
-from raysal.scoring.inputs import believe
+from raysal.scoring.inputs import score_inputs
 from raysal.strategies.base import Selector, Task
 from raysal.strategies.wrappers.candidates import Wrapper
 
 
-def rehearse(link: Link, selector: Selector, narrower: Narrower, pool: Pool) -> None:
+def check_compatible(link: Link, selector: Selector, narrower: Narrower, pool: Pool) -> None:
     """
     Raises:
         ConfigError: one of these, or a rule within it, says before it looks at the data that it cannot work with a head
@@ -45,11 +45,11 @@ def rehearse(link: Link, selector: Selector, narrower: Narrower, pool: Pool) -> 
     )
     for rule in narrowers(narrower):
         if isinstance(rule, OneSweep):
-            believe(head, rule.request(sweeping).scores, previous=head, labelled=vectors, answers=[text])
+            score_inputs(head, rule.request(sweeping).scores, previous=head, labelled=vectors, answers=[text])
     for one in (selector, *(member for rule in narrowers(narrower) for member in members(rule))):
         for strategy in strategies(one):
-            with suppress(Reached):
-                strategy.select(Nowhere(), asked, 1)
+            with suppress(DataReached):
+                strategy.select(EmptyFleet(), asked, 1)
 
 
 def narrowers(narrower: Narrower) -> Iterator[Narrower]:
@@ -71,11 +71,11 @@ def strategies(selector: Selector) -> Iterator[Selector]:
         yield from strategies(selector.inner())
 
 
-class Reached(Exception):
+class DataReached(Exception):
     """A rule has begun to look at the data."""
 
 
-class Nowhere:
+class EmptyFleet:
     """A fleet without data, at the first look at which a rehearsal ends."""
 
     size = 1
@@ -89,7 +89,7 @@ class Nowhere:
             Reached: always.
         """
         del fn, args
-        raise Reached
+        raise DataReached
 
     def close(self) -> None:
         """There is nothing to let go."""

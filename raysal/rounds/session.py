@@ -30,7 +30,7 @@ from raysal.rng import derive
 from raysal.rounds.clock import Clock
 from raysal.rounds.directory import Batch, RunDir, batch_table
 from raysal.rounds.evaluation import Evaluation, evaluate, hold_out, standing
-from raysal.rounds.learner import Refreshed, counted, follow, link_for, plainly, refresh
+from raysal.rounds.learner import HeadUpdate, apply_new_labels, counted, link_for, next_head, plainly
 from raysal.scoring.sweep import Sweep
 from raysal.store import locked
 from raysal.strategies import SELECTORS
@@ -210,8 +210,8 @@ class Session:
             available = self._begin_program(fleet)
             if k > available:
                 raise PoolExhausted(wanted=k, available=available)
-            refreshed = self._refresh()
-            head, known, self._live = refreshed.head, refreshed.known, refreshed.head
+            update = self._next_head()
+            head, known, self._live = update.head, update.known, update.head
         with clock.stage("sweep and narrow"):
             to_narrow = NarrowTask(
                 head=head,
@@ -222,7 +222,7 @@ class Session:
                 key=derive(key, "narrow"),
                 memory=self.run.memory(round - 1) if round else None,
                 index=self.config.index,
-                previous=refreshed.previous,
+                previous=update.previous,
             )
             found, narrowed = narrow(fleet, self._narrower, to_narrow)
         selector, choice = self._selector, self.config.select
@@ -234,7 +234,7 @@ class Session:
                 labelled=known.vectors,
                 classes=known.classes,
                 key=derive(key, "select"),
-                previous=refreshed.previous,
+                previous=update.previous,
                 reveal=revealing(self.oracle, self.pool),
             )
             picks = select(fleet, selector, task, k)
@@ -248,7 +248,7 @@ class Session:
                 "k": k,
                 "strategy": choice.name,
                 "narrow": narrowed.rule,
-                **refreshed.record(),
+                **update.record(),
                 **_summary(found, head),
                 "evaluation": None if evaluation is None else asdict(evaluation),
             }
@@ -269,7 +269,7 @@ class Session:
         given = plainly(as_labels(labels), self._link)
         ids = self._ids_of([label.key for label in given])
         told = self.ledger.tell([(ids[label.key], label) for label in given])
-        self._follow()
+        self._apply_new_labels()
         return told
 
     def skip(self, keys: Sequence[str], annotator: str = "") -> int:
@@ -281,7 +281,7 @@ class Session:
         """
         ids = self._ids_of(keys)
         news = sum(self.ledger.skip(ids[key], key, annotator) for key in keys)
-        self._follow()
+        self._apply_new_labels()
         return news
 
     def withdraw(self, keys: Sequence[str], annotator: str = "") -> int:
@@ -292,7 +292,7 @@ class Session:
         """
         ids = self._ids_of(keys)
         news = sum(self.ledger.withdraw(ids[key], annotator) for key in keys)
-        self._follow()
+        self._apply_new_labels()
         return news
 
     def ask_oracle(self, batch: Batch) -> Told:
@@ -310,16 +310,16 @@ class Session:
             clock, fleet = Clock(), self.fleet
             with clock.stage("update"):
                 self._begin_program(fleet)
-                refreshed = self._refresh()
+                update = self._next_head()
             with clock.stage("evaluate"):
-                evaluation = self._evaluate(fleet, refreshed.head)
+                evaluation = self._evaluate(fleet, update.head)
             record = {
                 "round": self.rounds,
-                **refreshed.record(),
+                **update.record(),
                 "evaluation": None if evaluation is None else asdict(evaluation),
             }
-            self.run.publish(None, {**record, "seconds": clock.seconds}, refreshed.head, None)
-            self._live = refreshed.head
+            self.run.publish(None, {**record, "seconds": clock.seconds}, update.head, None)
+            self._live = update.head
         closed = self.run.final()
         assert closed is not None
         return closed
@@ -327,12 +327,12 @@ class Session:
     @property
     def head(self) -> Head | None:
         """The head after every label told so far; None before the first. Looking leaves no trace in the run."""
-        self._follow()
+        self._apply_new_labels()
         if self._live is None and self.final() is not None:
             return self.run.head(None)  # not kept: there may be no fleet to move it by what is told from now on
         if self._live is None:
             self._begin_program(self.fleet)
-            self._live = self._refresh().head
+            self._live = self._next_head().head
         return self._live
 
     # -- its parts ----------------------------------------------------------------------------------------------
@@ -344,15 +344,15 @@ class Session:
             fleet.each(hold_out, derive(self.config.seed, "holdout"), self.config.rounds.holdout)
         return sum(fleet.each(exclude, self.ledger.excluded()))
 
-    def _refresh(self) -> Refreshed:
-        return refresh(self.fleet, self.pool, self.run, self.ledger, self._trainer, self.config)
+    def _next_head(self) -> HeadUpdate:
+        return next_head(self.fleet, self.pool, self.run, self.ledger, self._trainer, self.config)
 
-    def _follow(self) -> None:
+    def _apply_new_labels(self) -> None:
         """Move the head at hand by the labels it has not seen yet; or let it go, for the next round to make one."""
         if self._live is None or self._fleet is None:
             return
         try:
-            self._live = follow(self._live, self._fleet, self.ledger, self.config)
+            self._live = apply_new_labels(self._live, self._fleet, self.ledger, self.config)
         except (ConfigError, LabelError):  # the next round meets it again, and says so
             self._live = None
 

@@ -2,7 +2,7 @@
 
 Everything a score may need of a head is either linear in an item's vector (logits, those of posterior draws, those of
 the last head) or a sum of squares of linear things (variances). So it is all columns of the one matrix product per
-block: `believe` lays them out in the driver, `Reader` reads them off beside the data.
+block: `score_inputs` lays them out in the driver, `ProductReader` reads them off beside the data.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
-from raysal.features import alike
+from raysal.features import same_layer
 from raysal.fleet.partition import ALIGN, BLOCK, Partition
 from raysal.models.evidence import Answer, gather_evidence
 from raysal.models.head import Head
@@ -37,7 +37,7 @@ SMALLEST = 64
 """Rows of the smallest blocks."""
 
 
-class Belief(NamedTuple):
+class ScoreInputs(NamedTuple):
     """What of a head, and of its uncertainty, travels to the partitions. Weights [.., D] end with the bias."""
 
     linear: Linear
@@ -81,12 +81,12 @@ def comparable(previous: Head | None, head: Head) -> bool:
         previous is not None
         and previous.link == head.link
         and previous.dim == head.dim
-        and alike(previous.lens, head.lens)
+        and same_layer(previous.hidden_layer, head.hidden_layer)
     )
 
 
 @threads_for(0, 0, 0)
-def believe(
+def score_inputs(
     head: Head,
     scores: Iterable[str] = (),
     *,
@@ -96,7 +96,7 @@ def believe(
     answers: Sequence[Answer] = (),
     draws: int = DRAWS,
     key: int = 0,
-) -> Belief:
+) -> ScoreInputs:
     """What these scores need of a head. `labelled` [n, d] and their `answers` are for those that ask what a label would
     do to the loss on them; `key` of `raysal.rng` for the posterior draws, of which there are `draws`.
 
@@ -111,7 +111,7 @@ def believe(
         noise = generator(derive(key, "posterior")).standard_normal((draws, *head.mean.shape))
         drawn = posterior.draws(head.mean, noise) / scale
     variance = posterior.variance() if {"variance", "mean_variance"} & wanted else None
-    return Belief(
+    return ScoreInputs(
         linear=Linear.of(head),
         draws=drawn,
         previous=_in_order(previous, head) if "previous" in wanted else None,
@@ -172,15 +172,15 @@ class _Part:
     """whether it is the length of its columns"""
 
 
-class Reader:
+class ProductReader:
     """A belief beside one partition: `weights` to multiply features with, and what the product says.
 
     Rows of what is read: logits, draws, previous, variance, deviation, gain, influence, length; those asked for.
     """
 
-    def __init__(self, partition: Partition, belief: Belief) -> None:
-        self.belief = belief
-        self.classes = len(belief.linear.bias)
+    def __init__(self, partition: Partition, inputs: ScoreInputs) -> None:
+        self.inputs = inputs
+        self.classes = len(inputs.linear.bias)
         self._parts: dict[str, _Part] = {}
         weights: list[NDArray[np.float64]] = []
         width = rows = 0
@@ -204,20 +204,20 @@ class Reader:
             weights.append(matrix)
             width, rows = width + len(matrix), rows + count
 
-        linear = np.column_stack([belief.linear.weight, belief.linear.bias])
+        linear = np.column_stack([inputs.linear.weight, inputs.linear.bias])
         part("logits", linear)
-        part("draws", None if belief.draws is None else belief.draws.reshape(-1, linear.shape[1]))
-        part("previous", belief.previous)
-        if belief.variance is not None:
-            part("variance", belief.variance.project, belief.variance.combine)
-        part("deviation", belief.deviation, length=True)
-        part("gain", belief.gain, length=True)
-        part("influence", belief.influence)
+        part("draws", None if inputs.draws is None else inputs.draws.reshape(-1, linear.shape[1]))
+        part("previous", inputs.previous)
+        if inputs.variance is not None:
+            part("variance", inputs.variance.project, inputs.variance.combine)
+        part("deviation", inputs.deviation, length=True)
+        part("gain", inputs.gain, length=True)
+        part("influence", inputs.influence)
         stacked = np.concatenate(weights)
         self.weights: NDArray[np.float32] = stacked[:, :-1].astype(np.float32)
         """[m, d] rows whose products with features are wanted, first of all others"""
         self._bias = torch.from_numpy(stacked[:, -1].astype(np.float32)).to(partition.device)
-        self.rows = rows + belief.norm
+        self.rows = rows + inputs.norm
         self.block = block_for(width)
         """rows of the blocks that its products are taken over"""
 
@@ -239,7 +239,7 @@ class Reader:
                 place[:] = values.T
             else:
                 torch.add(values.T, bias[:, None], out=place)
-        if self.belief.norm:
+        if self.inputs.norm:
             out[-1] = length_of(features, torch.ones((), device=features.device))
 
     def predicted(self, out: torch.Tensor) -> Predicted:
@@ -247,7 +247,7 @@ class Reader:
         found = {name: out[part.rows] for name, part in self._parts.items()}
         drawn, deviation, gain = found.get("draws"), found.get("deviation"), found.get("gain")
         return Predicted(
-            link=self.belief.link,
+            link=self.inputs.link,
             logits=found["logits"].add_(self._bias[: self.classes, None]),
             draws=None if drawn is None else drawn.reshape(-1, self.classes, out.shape[1]),
             previous=found.get("previous"),
@@ -255,10 +255,10 @@ class Reader:
             deviation=None if deviation is None else deviation[0],
             gain=None if gain is None else gain[0],
             influence=found.get("influence"),
-            length=out[-1] if self.belief.norm else None,
-            noise=self.belief.noise,
-            temperature=self.belief.temperature,
-            by_confidence=self.belief.by_confidence,
+            length=out[-1] if self.inputs.norm else None,
+            noise=self.inputs.noise,
+            temperature=self.inputs.temperature,
+            by_confidence=self.inputs.by_confidence,
         )
 
 

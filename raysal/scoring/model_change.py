@@ -21,8 +21,8 @@ LENGTH_OF_NORMAL = math.sqrt(2 / math.pi)
 @score("norm", numbers=("mean_variance", "norm"))
 def expected_gradient_length(predicted: Predicted) -> torch.Tensor:
     """Σ_y p_y ‖q - e_y‖ · ‖h̃‖, the expected length of the gradient of an item's loss (Settles, Craven & Ray, NIPS
-    2007); with several labels the mean over them; of numbers E|f - y| ‖h̃‖ with y ~ N(f, noise + v). Unbounded: it grows
-    with the vector. Cost O(nC + nD)."""
+    2007); with several labels the mean over them; of numbers E|f - y| ‖h̃‖ with y ~ N(f, noise + v). Unbounded: it
+    grows with the vector. Cost O(nC + nD)."""
     return (residual(predicted) * given(predicted.length)).float()
 
 

@@ -19,7 +19,7 @@ from raysal.fleet import BLOCK, Fleet, Partition
 from raysal.models.evidence import Answer
 from raysal.models.head import Head
 from raysal.rng import derive, item_uniform
-from raysal.scoring.inputs import Belief, Reader, believe
+from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
 from raysal.scoring.linear import columns_of, one_thread
 from raysal.scoring.registry import SCORES
 from raysal.scoring.similarity import Similarity
@@ -110,16 +110,16 @@ def sweep(
     Cost: one product [n, d] x [d, C + anchors + what the scores need], memory of the reply O(top + anchors * each +
     nearest + sample).
     """
-    belief = None
+    inputs = None
     if head is not None:
         key = derive(request.key, "scores")
-        belief = believe(head, request.scores, previous=previous, labelled=labelled, answers=answers, key=key)
-    return merge(fleet.each(sweep_partition, belief, request), request)
+        inputs = score_inputs(head, request.scores, previous=previous, labelled=labelled, answers=answers, key=key)
+    return merge(fleet.each(sweep_partition, inputs, request), request)
 
 
-def sweep_partition(partition: Partition, belief: Belief | None, request: SweepRequest) -> Sweep:
+def sweep_partition(partition: Partition, inputs: ScoreInputs | None, request: SweepRequest) -> Sweep:
     """The pass over one partition."""
-    reader = None if belief is None else Reader(partition, belief)
+    reader = None if inputs is None else ProductReader(partition, inputs)
     scored = _Scored(partition, reader, request)
     nearby = _Nearby(partition, request.searches, 0 if reader is None else len(reader.weights))
     anchors = nearby.similarity.anchors
@@ -145,7 +145,7 @@ def sweep_partition(partition: Partition, belief: Belief | None, request: SweepR
 class _Scored:
     """What a pass makes of the head's columns of the product, which come first: scores, and counts of predictions."""
 
-    def __init__(self, partition: Partition, reader: Reader | None, request: SweepRequest) -> None:
+    def __init__(self, partition: Partition, reader: ProductReader | None, request: SweepRequest) -> None:
         classes, rows = (0, 0) if reader is None else (reader.classes, reader.rows)
         self._reader, self._ids, device = reader, partition.ids, partition.device
         self._names = request.scores if reader is not None else ()
@@ -166,7 +166,7 @@ class _Scored:
         if self._filled == self._held.shape[1]:
             self._settle(self._reader, closed)
 
-    def _settle(self, reader: Reader, closed: torch.Tensor | None) -> None:
+    def _settle(self, reader: ProductReader, closed: torch.Tensor | None) -> None:
         """Score what was taken since the last time."""
         rows, n = slice(self._start, self._stop), self._stop - self._start
         out = None if closed is None else closed[rows]
@@ -175,7 +175,7 @@ class _Scored:
             predicted = reader.predicted(self._held)
             scores = {name: SCORES[name](predicted)[:n] for name in self._names}
             probabilities = predicted.probabilities
-        self._counts += count_predicted(probabilities[:, :n], out, several=reader.belief.link == "sigmoid")
+        self._counts += count_predicted(probabilities[:, :n], out, several=reader.inputs.link == "sigmoid")
         for name, values in scores.items():
             bins = (values * BINS).long().clamp_(0, BINS - 1)
             self._histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from raysal.errors import ConfigError, PoolError, PoolExhausted
 from raysal.fleet import Fleet, Partition
 from raysal.models.head import Head
-from raysal.scoring.inputs import DRAWS, Belief, believe
+from raysal.scoring.inputs import DRAWS, ScoreInputs, score_inputs
 from raysal.scoring.linear import Linear
 
 Reveal = Callable[[Sequence[int]], Mapping[int, str]]
@@ -48,13 +48,13 @@ class Task:
             raise ConfigError("select", f"this strategy compares classes, and the head predicts {kind}", fix)
         return Linear.of(head)
 
-    def belief(self, score: str, draws: int = DRAWS) -> Belief:
+    def inputs(self, score: str, draws: int = DRAWS) -> ScoreInputs:
         """What a score needs of the head, as it travels to partitions.
 
         Raises:
             ConfigError: there is no head, or not one the score can work with.
         """
-        return believe(
+        return score_inputs(
             self.needed(),
             (score,),
             previous=self.previous,

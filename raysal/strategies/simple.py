@@ -15,7 +15,7 @@ from raysal.errors import UnknownName
 from raysal.fleet import Fleet, Partition
 from raysal.rng import item_uniform
 from raysal.scoring.base import Predicted
-from raysal.scoring.inputs import DRAWS, Belief, Reader, instead, usable
+from raysal.scoring.inputs import DRAWS, ProductReader, ScoreInputs, instead, usable
 from raysal.scoring.linear import one_thread
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Ranked
@@ -61,7 +61,7 @@ class TopScore:
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
         name = usable(self.score, task.head, task.previous)
-        ids, scores = merged(fleet.each(highest_score, task.belief(name, self.draws), name, k), k)
+        ids, scores = merged(fleet.each(highest_score, task.inputs(name, self.draws), name, k), k)
         note = instead(self.score, name)
         return Picks(ids=ids, scores=scores, reasons=tuple(f"{name} {score:.3g}{note}" for score in scores))
 
@@ -80,14 +80,14 @@ def lowest_hash(partition: Partition, key: int, k: int) -> Ranked:
 
 
 def head_values(
-    partition: Partition, belief: Belief, rows: NDArray[np.int64], value: Callable[[Predicted], torch.Tensor]
+    partition: Partition, inputs: ScoreInputs, rows: NDArray[np.int64], value: Callable[[Predicted], torch.Tensor]
 ) -> NDArray[Any]:
     """A number computed from what the head predicts of these rows, [len(rows)].
 
     Raises:
         PoolError: a row has none, as its vector is not finite or too large for the head; it names the item.
     """
-    reader, found = Reader(partition, belief), []
+    reader, found = ProductReader(partition, inputs), []
     columns = reader.columns(partition)
     out = torch.zeros(reader.rows, reader.block, device=partition.device)
     for block in partition.blocks(rows, reader.block):
@@ -101,11 +101,11 @@ def head_values(
     return np.concatenate(found) if found else np.empty(0, np.float32)
 
 
-def highest_score(partition: Partition, belief: Belief, score: str, k: int) -> Ranked:
+def highest_score(partition: Partition, inputs: ScoreInputs, score: str, k: int) -> Ranked:
     """The k candidates of highest score.
 
     Raises:
         PoolError: a score is not a number, so that a vector is not finite or too large for the head.
     """
     rows = partition.candidates()
-    return best_of(partition.ids[rows], head_values(partition, belief, rows, SCORES[score]), k)
+    return best_of(partition.ids[rows], head_values(partition, inputs, rows, SCORES[score]), k)

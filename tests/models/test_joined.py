@@ -13,7 +13,7 @@ from raysal.config import UpdateConfig
 from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.head import Head
 from raysal.models.online.refit import gone_astray
-from raysal.models.online.update import curvature_at, drift, retract, update, widen
+from raysal.models.online.update import add_classes, curvature_at, drift, retract, update
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.multi_label import MultiLabel
 
@@ -69,7 +69,7 @@ def test_labels_come_and_go_across_classes_that_join_as_if_never_absorbed(kind, 
     head, kept, known = start, [], list(start.classes)
     for act in data.draw(st.lists(st.sampled_from(["add", "join", "take"]), min_size=3, max_size=9)):
         if act == "join":
-            head = widen(head, [f"new{len(head.classes)}"])
+            head = add_classes(head, [f"new{len(head.classes)}"])
             known = list(head.classes)
         elif act == "add":
             n = int(rng.integers(1, 4))
@@ -79,7 +79,7 @@ def test_labels_come_and_go_across_classes_that_join_as_if_never_absorbed(kind, 
         elif kept:
             x, told, m = kept.pop(int(rng.integers(len(kept))))
             head = retract(head, x[None], [told], np.array([m]), ledger_seq=1)
-    never = widen(start, [name for name in known if name not in start.classes])
+    never = add_classes(start, [name for name in known if name not in start.classes])
     if kept:
         never = update(never, *as_batch(kept), ledger_seq=1)
     assert head.classes == never.classes
@@ -90,7 +90,7 @@ def test_labels_come_and_go_across_classes_that_join_as_if_never_absorbed(kind, 
     for i in rng.permutation(len(kept)):
         x, told, m = kept[i]
         head = retract(head, x[None], [told], np.array([m]), ledger_seq=1)
-    assert same_whole(head, widen(start, known))
+    assert same_whole(head, add_classes(start, known))
 
 
 def as_batch(labels: list) -> tuple[np.ndarray, list, np.ndarray]:
@@ -109,16 +109,16 @@ def test_labels_of_the_fit_are_taken_back_after_classes_have_joined(kind):
     x, y = blobs(20)
     head, gone = of_kind(kind), [3, 11, 4]
     new = (x[:4] + 3, ["late", "c1", "later", "late"])
-    late = update(widen(head, ["late", "later"]), *new, ledger_seq=1)
+    late = update(add_classes(head, ["late", "later"]), *new, ledger_seq=1)
     told = [y[i] for i in gone]
-    never = update(widen(retract(head, x[gone], told, ledger_seq=1), ["late", "later"]), *new, ledger_seq=1)
+    never = update(add_classes(retract(head, x[gone], told, ledger_seq=1), ["late", "later"]), *new, ledger_seq=1)
     assert same_whole(retract(late, x[gone], told, ledger_seq=2), never)
 
 
 @pytest.mark.parametrize("kind", ["shared", "shared, labels"])
 def test_evidence_of_a_class_that_joined_is_taken_at_one_label_of_it_beside_those_of_the_fit(kind):
     head, x = of_kind(kind), blobs(2, seed=3)[0]
-    wide = widen(head, ["late", "later"])
+    wide = add_classes(head, ["late", "later"])
     p = curvature_at(wide, evidence_of(wide, x, ["late", "c1"])).responses
     before = curvature_at(head, evidence_of(head, x, ["c0", "c1"])).responses
     assert close(p[0, 3], np.array(1 / 22))  # 20 labels were fitted
@@ -133,7 +133,7 @@ def evidence_of(head: Head, x: np.ndarray, y: list) -> Evidence:
 
 @every_kind
 def test_a_label_of_a_class_that_joined_makes_its_output_surer_and_another_does_not(kind):
-    head, x = widen(of_kind(kind), ["late", "later"]), blobs(1, seed=3)[0]
+    head, x = add_classes(of_kind(kind), ["late", "later"]), blobs(1, seed=3)[0]
     outputs = head.posterior.variance().combine.shape[0]
     if outputs == 1:  # one variance for all
         return
@@ -148,7 +148,7 @@ def test_a_class_that_joined_is_no_drift_and_no_reason_to_distrust_until_it_is_w
     (x, y), config = blobs(30), UpdateConfig(mode="laplace", retrain_drift=1.5)
     far = np.random.default_rng(1).normal(size=(6, 4)) + 5
     head = Logistic().fit(x, y, None, classes=NAMES, encoder="e", version=0, ledger_seq=0, seed=0)
-    wide = widen(head, ["later"])
+    wide = add_classes(head, ["later"])
     assert drift(wide) == 0
     seen = evidence_of(wide, np.vstack([x, far]), y + ["later"] * 6)
     assert gone_astray(wide, seen, config) is None

@@ -14,7 +14,7 @@ from raysal.models.online.refit import needs_refit
 from raysal.models.online.update import update
 from raysal.models.trainers.bootstrap import Bootstrap, resampled
 from raysal.models.trainers.mc_dropout import McDropout, masks
-from raysal.scoring.inputs import believe
+from raysal.scoring.inputs import score_inputs
 
 
 def data(n: int = 40, d: int = 4, classes: int = 3) -> tuple[np.ndarray, list[str]]:
@@ -118,8 +118,8 @@ def test_masks_are_those_of_the_seed_whatever_the_labels():
 def test_scores_draw_the_members_and_new_labels_mean_a_new_fit(trainer):
     features, labels = data()
     head = fitted(trainer, features, labels)
-    belief = believe(head, needs=("draws", "variance"), draws=4, key=3)
-    assert np.array_equal(belief.draws, head.posterior.weights[:4])
+    inputs = score_inputs(head, needs=("draws", "variance"), draws=4, key=3)
+    assert np.array_equal(inputs.draws, head.posterior.weights[:4])
     outputs = np.einsum("tcd,nd->tnc", head.posterior.weights, np.column_stack([features, np.ones(40)]))
     np.testing.assert_allclose(head.variance(features), outputs.var(0, ddof=1), atol=1e-9)
     assert needs_refit(head, 1, False, 1, UpdateConfig(mode="laplace")) == "an ensemble has no closed-form step"

@@ -1,4 +1,4 @@
-"""The head with a hidden layer: a lens, and on what it shows the head that `Logistic` or `McDropout` fits."""
+"""The head with a hidden layer, and on what it shows the head that `Logistic` or `McDropout` fits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raysal.errors import ConfigError, Damaged, FingerprintMismatch, UserError
-from raysal.features import alike
+from raysal.features import same_layer
 from raysal.models.head import Head
 from raysal.models.online.update import retract, update
 from raysal.models.posterior.structures import Members
@@ -59,9 +59,9 @@ def test_its_last_layer_is_the_fit_to_what_its_lens_shows(fields, last):
     x, names = rings()
     weights = np.random.default_rng(0).uniform(0.5, 2, size=len(x))
     head = fitted(Mlp(**SMALL, **fields), x, names, weights)
-    hidden = head.lens.see(x)
+    hidden = head.hidden_layer.see(x)
     assert np.array_equal(head.see(x), hidden)
-    assert replace(fitted(last, hidden, names, weights), lens=head.lens).digest() == head.digest()
+    assert replace(fitted(last, hidden, names, weights), hidden_layer=head.hidden_layer).digest() == head.digest()
     assert (head.dim, head.pool_dim) == (24, 6)
     assert (hidden.astype(float) ** 2).mean() == pytest.approx(1, rel=0.01)
     assert isinstance(head.posterior, Members) == bool(fields.get("dropout"))
@@ -91,7 +91,7 @@ def test_directions_in_which_labels_do_not_differ_are_not_looked_at():
     off = rng.normal(size=40)
     apart = x - x.mean(0)
     off -= np.linalg.lstsq(apart.T, off, rcond=None)[0] @ apart
-    np.testing.assert_allclose(head.lens.weight @ off, 0, atol=1e-4)
+    np.testing.assert_allclose(head.hidden_layer.weight @ off, 0, atol=1e-4)
     one = fitted(Mlp(**SMALL), x[:1], ["a"])  # nothing differs
     assert (one.probabilities(one.see(x)) == 1).all()
 
@@ -100,7 +100,7 @@ def test_updates_work_on_what_the_lens_shows_and_are_taken_back_exactly():
     x, names = rings()
     head = fitted(Mlp(**SMALL), x[:100], names[:100])
     moved = update(head, head.see(x[100:110]), names[100:110], ledger_seq=5)
-    assert alike(moved.lens, head.lens)
+    assert same_layer(moved.hidden_layer, head.hidden_layer)
     assert moved.labels_seen == 110
     back = retract(moved, head.see(x[100:110]), names[100:110], ledger_seq=6)
     np.testing.assert_allclose(back.covariance, head.covariance, rtol=1e-6, atol=1e-9)
@@ -113,21 +113,21 @@ def test_a_head_with_a_lens_saves_every_bit_and_knows_its_pool(tmp_path: Path):
     head = fitted(Mlp(**SMALL), x, names)
     head.save(tmp_path / "head")
     again = Head.load(tmp_path / "head")
-    assert again.digest() == head.digest() != replace(head, lens=None).digest()
-    assert again.lens.weight.tobytes() == head.lens.weight.tobytes()
-    assert not again.lens.bias.flags.writeable
+    assert again.digest() == head.digest() != replace(head, hidden_layer=None).digest()
+    assert again.hidden_layer.weight.tobytes() == head.hidden_layer.weight.tobytes()
+    assert not again.hidden_layer.bias.flags.writeable
     assert np.array_equal(again.see(x), head.see(x))
     again.check("e", 6)
     with pytest.raises(FingerprintMismatch):
         again.check("e", 24)
     content = bytearray((tmp_path / "head").read_bytes())
-    place = bytes(content).index(head.lens.weight.tobytes()[:16])
+    place = bytes(content).index(head.hidden_layer.weight.tobytes()[:16])
     content[place] ^= 1
     (tmp_path / "head").write_bytes(content)
     with pytest.raises(Damaged, match="does not match its sha256"):
         Head.load(tmp_path / "head")
     with pytest.raises(UserError, match="shows 24 features, the head takes 6"):
-        replace(fitted(Logistic(), x, names), lens=head.lens)
+        replace(fitted(Logistic(), x, names), hidden_layer=head.hidden_layer)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from raysal.errors import ConfigError, LabelError
 from raysal.models.likelihood import Curvature, Link, responses
-from raysal.models.posterior.square_root import grow, root_of_inverse, shrink
+from raysal.models.posterior.square_root import downdate_root, root_of_inverse, update_root
 from raysal.models.posterior.structures import Diagonal, Full, Kronecker, Shared
 
 C, D, N = 3, 5, 14
@@ -176,7 +176,7 @@ def test_an_outlier_can_be_taken_back(kind, size):
 @every_link
 def test_a_new_output_knows_the_prior_and_leaves_the_others_alone(kind, link):
     posterior, probes = fitted(kind, link, rows_of(N)), rows_of(6, seed=3)
-    wide = posterior.widen(2)
+    wide = posterior.add_classes(2)
     before = np.broadcast_to(posterior.variance().of(probes), (6, C))
     after = np.broadcast_to(wide.variance().of(probes), (6, C + 2))
     assert close(after[:, :C], before)
@@ -195,7 +195,7 @@ def test_widening_is_a_fit_with_the_class_from_the_start_where_no_label_gave_it_
     rows = rows_of(N)
     narrow = curvature_of(rows, link)
     with_class = Curvature(link, np.column_stack([narrow.responses, np.zeros(N)]), narrow.weights)
-    wide = FITS[kind](rows, narrow, PRIOR, C).widen(1)
+    wide = FITS[kind](rows, narrow, PRIOR, C).add_classes(1)
     whole = FITS[kind](rows, with_class, PRIOR, C + 1)
     assert close(dense_covariance(wide, C + 1), dense_covariance(whole, C + 1))
     # And from there on they stay the same.
@@ -204,7 +204,7 @@ def test_widening_is_a_fit_with_the_class_from_the_start_where_no_label_gave_it_
     assert close(dense_covariance(wide.absorb(more, seen), C + 1), dense_covariance(whole.absorb(more, seen), C + 1))
     # And what came before is taken back after.
     back = Curvature(link, with_class.responses[:4], with_class.weights[:4])
-    never = FITS[kind](rows[4:], curvature_of(rows[4:], link), PRIOR, C).widen(1)
+    never = FITS[kind](rows[4:], curvature_of(rows[4:], link), PRIOR, C).add_classes(1)
     assert close(dense_covariance(wide.retract(rows[:4], back), C + 1), dense_covariance(never, C + 1))
 
 
@@ -260,7 +260,7 @@ def test_shrinking_is_the_exact_inverse(name):
     evidence = np.random.default_rng(4).uniform(0.5, 2, size=len(new))
     root = root_of_inverse(old, np.ones(6), PRIOR)
     assert close(root @ root.T, exact_covariance([(old, np.ones(6))], PRIOR).astype(float), 1e-12)
-    after = shrink(root, new, evidence)
+    after = update_root(root, new, evidence)
     exact = exact_covariance([(old, np.ones(6)), (new, evidence)], PRIOR)
     assert close(after @ after.T, exact.astype(float), 1e-9)
     # Also along the new rows, where next to nothing is left of a huge variance.
@@ -273,7 +273,7 @@ def test_rows_out_of_all_proportion_are_absorbed_one_by_one():
     """Their squares differ by more than float64 has digits: together they would not be positive definite."""
     old, new = rows_of(6)[:, :4], rows_of(3, 2)[:, :4] * np.array([[1e12], [1e8], [1.0]])
     twins = np.vstack([new, new])
-    after = shrink(root_of_inverse(old, np.ones(6), PRIOR), twins, np.ones(6))
+    after = update_root(root_of_inverse(old, np.ones(6), PRIOR), twins, np.ones(6))
     exact = exact_covariance([(old, np.ones(6)), (twins, np.ones(6))], PRIOR)
     assert close(after @ after.T, exact.astype(float), 1e-9)
 
@@ -282,17 +282,17 @@ def test_rows_out_of_all_proportion_are_absorbed_one_by_one():
 def test_growing_undoes_shrinking(name):
     old, new = rows_of(6)[:, :4], NEW[name]()
     root = root_of_inverse(old, np.ones(6), PRIOR)
-    again = grow(shrink(root, new, np.ones(len(new))), new, np.ones(len(new)))
+    again = downdate_root(update_root(root, new, np.ones(len(new))), new, np.ones(len(new)))
     assert close(again @ again.T, root @ root.T, 1e-9)
 
 
 def test_taking_out_nearly_all_there_is_says_so():
     old, new = rows_of(6)[:, :4], rows_of(1, 2)[:, :4] * 1e6
-    after = shrink(root_of_inverse(old, np.ones(6), PRIOR), new, np.ones(1))
+    after = update_root(root_of_inverse(old, np.ones(6), PRIOR), new, np.ones(1))
     with pytest.raises(LabelError, match=r"nearly all that is known .* fit anew"):
-        grow(after, new, np.ones(1))
+        downdate_root(after, new, np.ones(1))
     with pytest.raises(LabelError, match="more evidence is taken back"):
-        grow(after, new, np.full(1, 2.0))
+        downdate_root(after, new, np.full(1, 2.0))
 
 
 @pytest.mark.parametrize("prior", [1e-13, 1e-17, 1e-300])

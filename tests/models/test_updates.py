@@ -1,4 +1,4 @@
-"""`update`, `retract` and `widen` as a user meets them: what equals what, what never happens, what is refused."""
+"""`update`, `retract` and `add_classes` as a user meets them: what equals what, what never happens, what is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.head import Head
 from raysal.models.online.refit import gone_astray
-from raysal.models.online.update import loss_on, objective_of, retract, update, widen
+from raysal.models.online.update import add_classes, loss_on, objective_of, retract, update
 from raysal.models.trainers.logistic import Logistic
 
 NAMES = ("c0", "c1", "c2")
@@ -138,8 +138,8 @@ def test_a_new_class_joins_and_passes_take_it_to_a_fit_of_all(structure):
     x, y = blobs(40)
     far = np.random.default_rng(1).normal(size=(6, 4)) + 5
     head = fit(x, y, structure=structure)
-    assert widen(head, ["c1", "c0"]) is head
-    wide = widen(head, ["later", "c0", "later"])
+    assert add_classes(head, ["c1", "c0"]) is head
+    wide = add_classes(head, ["later", "c0", "later"])
     assert wide.classes == (*NAMES, "later")
     assert close(wide.probabilities(x)[:, :3] / wide.probabilities(x)[:, :3].sum(1)[:, None], head.probabilities(x))
     moved = update(wide, far, ["later"] * 6, ledger_seq=1)
@@ -243,7 +243,7 @@ def test_a_head_of_one_class_takes_labels_and_a_second_class():
     head = fit(x, ["only"] * 12, classes=["only"])
     after = update(head, x[:3], ["only"] * 3, ledger_seq=1)
     assert not after.mean.any()
-    two = update(widen(after, ["other"]), x[3:4] + 9, ["other"], ledger_seq=2)
+    two = update(add_classes(after, ["other"]), x[3:4] + 9, ["other"], ledger_seq=2)
     assert two.probabilities(x[3:4] + 9)[0, 1] > 0.5
 
 

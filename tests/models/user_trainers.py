@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from raysal.models.head import Head
-from raysal.models.online.update import update, widen
+from raysal.models.online.update import add_classes, update
 from raysal.models.trainers.base import Context
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.regression import Regression
@@ -49,7 +49,7 @@ def joined(features, labels, weights, *, classes, seed, context):
     head = Logistic(structure="diagonal").fit(
         features[old], list(names[old]), weights[old], classes=classes[:-1], **fields
     )
-    head = widen(head, [classes[-1]])
+    head = add_classes(head, [classes[-1]])
     return update(head, features[~old], list(names[~old]), weights[~old], ledger_seq=0)
 
 

@@ -20,7 +20,7 @@ from raysal.models.posterior.structures import STRUCTURES, Kronecker, Members, S
 from raysal.narrowing.simple import TopScore as Narrow
 from raysal.rng import derive, generator
 from raysal.scoring.base import Predicted, Score
-from raysal.scoring.inputs import DRAWS, Reader, believe, triangle, usable
+from raysal.scoring.inputs import DRAWS, ProductReader, score_inputs, triangle, usable
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import SweepRequest, sweep, sweep_partition
 from raysal.strategies.base import Task, select
@@ -154,9 +154,9 @@ def test_expected_model_change_is_the_length_of_the_step_that_update_makes(x):
 def read(head: Head, x: np.ndarray, *scores: str, previous: Head | None = None, draws: int = DRAWS) -> Predicted:
     """What is read of all rows x [n, d] of one block."""
     answers, _ = answers_of(head)
-    belief = believe(head, scores, previous=previous, labelled=x[:12], answers=answers, draws=draws)
+    inputs = score_inputs(head, scores, previous=previous, labelled=x[:12], answers=answers, draws=draws)
     cpu = type("Here", (), {"device": torch.device("cpu"), "dim": x.shape[1], "width": x.shape[1]})()
-    reader = Reader(cpu, belief)
+    reader = ProductReader(cpu, inputs)
     features = torch.from_numpy(x.astype(np.float32))
     out = torch.zeros(reader.rows, len(x))
     reader.read(features @ reader.columns(cpu), features, out)
@@ -169,7 +169,7 @@ def read(head: Head, x: np.ndarray, *scores: str, previous: Head | None = None, 
 @pytest.mark.parametrize("name", ["entropy", "least_confidence", "margin", "variation_ratio"])
 def test_a_score_of_classes_is_refused_for_numbers_before_any_partition_is_asked(name, fleet):
     with pytest.raises(ConfigError, match="numbers"):
-        believe(make("identity", "shared"), (name,))
+        score_inputs(make("identity", "shared"), (name,))
 
 
 @every_link
@@ -177,12 +177,12 @@ def test_an_ensemble_has_no_step(link):
     head = make(link, "members")
     for name in ("expected_model_change", "influence"):
         with pytest.raises(ConfigError, match=r"covariance"):
-            believe(head, (name,), labelled=np.zeros((12, DIM)), answers=answers_of(head)[0])
+            score_inputs(head, (name,), labelled=np.zeros((12, DIM)), answers=answers_of(head)[0])
 
 
 def test_influence_wants_labels():
     with pytest.raises(ConfigError, match="labels"):
-        believe(make("softmax", "shared"), ("influence",))
+        score_inputs(make("softmax", "shared"), ("influence",))
 
 
 def test_a_score_that_is_not_a_number_names_the_item(fleet):
@@ -216,7 +216,7 @@ def test_without_an_earlier_head_another_score_stands_in_and_says_so(link, x, fl
         assert "tod" in done
         assert "needs" not in done
     with pytest.raises(ConfigError, match="earlier round"):
-        believe(head, ("tod",))
+        score_inputs(head, ("tod",))
 
 
 def test_only_a_head_of_the_same_kind_is_one_to_compare_with():
@@ -255,9 +255,9 @@ def test_no_score_is_nan_and_none_leaves_its_bounds(link, classes, scale, draws)
     rng = np.random.default_rng(8)
     answers = ["0.5" if link == "identity" else head.classes[c] for c in rng.integers(classes, size=12)]
     for name in offered(head):
-        belief = believe(head, (name,), previous=previous, labelled=x[:12], answers=answers, draws=draws)
+        inputs = score_inputs(head, (name,), previous=previous, labelled=x[:12], answers=answers, draws=draws)
         cpu = type("Here", (), {"device": torch.device("cpu"), "dim": DIM, "width": DIM})()
-        reader = Reader(cpu, belief)
+        reader = ProductReader(cpu, inputs)
         out = torch.zeros(reader.rows, len(x))
         reader.read(torch.from_numpy(x) @ reader.columns(cpu), torch.from_numpy(x), out)
         values = SCORES[name](reader.predicted(out))
@@ -311,7 +311,7 @@ def test_what_travels_has_the_same_bits_for_any_number_of_threads(structure):
     for threads in (1, 2):
         torch.set_num_threads(threads)
         with blas.limit(limits=threads):
-            found.append(believe(head, ("bald", "epistemic_variance"), key=3))
+            found.append(score_inputs(head, ("bald", "epistemic_variance"), key=3))
     torch.set_num_threads(torches)
     one, two = found
     assert np.array_equal(one.draws, two.draws)
@@ -319,11 +319,11 @@ def test_what_travels_has_the_same_bits_for_any_number_of_threads(structure):
 
 
 def test_draws_for_many_classes_come_in_smaller_blocks():
-    few, many = believe(random_head(4, 10), ("bald",)), believe(random_head(4, 1500), ("bald",))
+    few, many = score_inputs(random_head(4, 10), ("bald",)), score_inputs(random_head(4, 1500), ("bald",))
     cpu = type("Here", (), {"device": torch.device("cpu"), "dim": 4, "width": 16})()
-    assert Reader(cpu, few).block == 4096
-    assert Reader(cpu, many).block == 128
-    assert Reader(cpu, believe(random_head(4, 1500))).block == 4096
+    assert ProductReader(cpu, few).block == 4096
+    assert ProductReader(cpu, many).block == 128
+    assert ProductReader(cpu, score_inputs(random_head(4, 1500))).block == 4096
 
 
 def test_a_score_must_say_what_it_uses():
@@ -336,6 +336,6 @@ def test_scores_are_of_the_whole_program(fleet):
     """The belief, and not the head, travels: what a partition answers needs nothing else."""
     head = make("softmax", "shared")
     request = SweepRequest(scores=("bald",), top=3, key=KEY)
-    parts = fleet.each(sweep_partition, believe(head, ("bald",), key=derive(KEY, "scores")), request)
+    parts = fleet.each(sweep_partition, score_inputs(head, ("bald",), key=derive(KEY, "scores")), request)
     best = max(float(part.top["bald"][1][0]) for part in parts)
     assert best == sweep(fleet, head, request).top["bald"][1][0]

@@ -12,7 +12,7 @@ from programs import local, make_head, random_head
 
 from raysal.fleet import BLOCK, exclude
 from raysal.rng import derive
-from raysal.scoring.inputs import believe
+from raysal.scoring.inputs import score_inputs
 from raysal.scoring.registry import SCORES
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.sweep import BINS, Search, Sweep, SweepRequest, merge, sweep, sweep_partition
@@ -65,8 +65,8 @@ def assert_equal(a: Sweep, b: Sweep) -> None:
 def test_parts_merged_in_any_order_are_one_partition(fleets, request_all, known):
     head = random_head(DIM)
     whole = sweep(fleets[0], head, request_all, **known)
-    belief = believe(head, request_all.scores, **known, key=derive(request_all.key, "scores"))
-    parts = fleets[1].each(sweep_partition, belief, request_all)
+    inputs = score_inputs(head, request_all.scores, **known, key=derive(request_all.key, "scores"))
+    parts = fleets[1].each(sweep_partition, inputs, request_all)
     for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
         assert_equal(merge([parts[i] for i in order], request_all), whole)
 
@@ -75,7 +75,7 @@ def test_the_sweep_agrees_with_the_slow_version(fleets, request_all, x, known):
     head = random_head(DIM)
     found = sweep(fleets[1], head, request_all, **known)
     targets = np.eye(5)[[int(answer[-1]) for answer in known["answers"]]]
-    drawn = believe(head, ("bald",), key=derive(request_all.key, "scores")).draws
+    drawn = score_inputs(head, ("bald",), key=derive(request_all.key, "scores")).draws
     p = reference.probabilities(x[OPEN], head.weight, head.bias)
     assert found.rows == len(OPEN)
     assert np.array_equal(found.class_counts, reference.class_counts(p))
@@ -173,7 +173,7 @@ def test_the_size_of_the_reply_does_not_grow_with_the_pool(tmp_path):
     sizes = []
     for n in (50, 5000):
         fleet = local(make_pool(tmp_path / str(n), mixture(n, 4)[0], chunk_rows=n))
-        part = fleet.each(sweep_partition, believe(random_head(4)), request)[0]
+        part = fleet.each(sweep_partition, score_inputs(random_head(4)), request)[0]
         lists = (part.top["margin"], *part.searches[0].of_each, part.sample)
         sizes.append([len(ids) for ids, _ in lists])
     assert sizes[0] == sizes[1] == [7, 5, 5, 5, 6]

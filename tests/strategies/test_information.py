@@ -22,7 +22,7 @@ from raysal.strategies.information import mutual_information as joint
 from raysal.strategies.information.batch_bald import BatchBald
 from raysal.strategies.information.epig import Epig
 from raysal.strategies.information.mutual_information import OfClasses, greedy
-from raysal.strategies.information.posterior_samples import Draws
+from raysal.strategies.information.posterior_samples import PosteriorSamples
 from raysal.strategies.uncertainty import ldm
 from raysal.strategies.uncertainty.ldm import Ldm
 
@@ -122,8 +122,8 @@ def test_sampled_configurations_estimate_the_sum_over_all():
     p = slow.drawn_probabilities(x, draws)
     batch = [3, 8, 1, 22, 14]
     exact = [slow.joint_information(p, [*batch, row]) - slow.joint_information(p, batch) for row in (0, 5, 9)]
-    found = OfClasses(x, head, Draws(draws, head.link), 4000, 0, 7)
-    few = OfClasses(x, head, Draws(draws, head.link), 9, 0, 7)
+    found = OfClasses(x, head, PosteriorSamples(draws, head.link), 4000, 0, 7)
+    few = OfClasses(x, head, PosteriorSamples(draws, head.link), 9, 0, 7)
     for row in batch:
         found.add(row)
         few.add(row)
@@ -133,7 +133,7 @@ def test_sampled_configurations_estimate_the_sum_over_all():
     assert len(few.questions[0]) == 40  # one of each draw
     estimates = []
     for key in range(60):
-        sampled = OfClasses(x, head, Draws(draws, head.link), 200, 0, key)
+        sampled = OfClasses(x, head, PosteriorSamples(draws, head.link), 200, 0, key)
         for row in batch:
             sampled.add(row)
         assert sampled.questions[0].sampled
@@ -149,8 +149,8 @@ def test_what_is_sampled_does_not_depend_on_when_the_sampling_began():
     head = head_of()
     draws = slow.posterior_draws(head, 40, 1)
     early, late = (
-        OfClasses(x, head, Draws(draws, head.link), 50, 0, 7),
-        OfClasses(x, head, Draws(draws, head.link), 80, 0, 7),
+        OfClasses(x, head, PosteriorSamples(draws, head.link), 50, 0, 7),
+        OfClasses(x, head, PosteriorSamples(draws, head.link), 80, 0, 7),
     )
     for row in (1, 4, 0, 5):
         early.add(row)
@@ -165,11 +165,11 @@ def test_a_gain_does_not_depend_on_what_it_is_computed_with(monkeypatch):
     draws = slow.posterior_draws(head, 40, 1)
 
     def run():
-        found = OfClasses(x, head, Draws(draws, head.link), 400, 4, 7)
+        found = OfClasses(x, head, PosteriorSamples(draws, head.link), 400, 4, 7)
         return greedy(found, 100, 30)
 
     picks, gains = run()
-    found = OfClasses(x, head, Draws(draws, head.link), 400, 4, 7)
+    found = OfClasses(x, head, PosteriorSamples(draws, head.link), 400, 4, 7)
     found.add(4)
     whole = found.gains(np.arange(48))
     assert np.array_equal(whole, np.concatenate([found.gains(np.array([row])) for row in range(48)]))
@@ -229,7 +229,7 @@ def test_new_draws_go_on_where_the_first_have_nothing_left_to_say(rows, fleet, c
 @every_kind
 def test_new_draws_are_of_the_posterior_that_knows_the_picks(link, rows):
     head = head_of(link=link)
-    found = OfClasses(rows, head, Draws(slow.posterior_draws(head, 30, 1), head.link), 200, 31, 7)
+    found = OfClasses(rows, head, PosteriorSamples(slow.posterior_draws(head, 30, 1), head.link), 200, 31, 7)
     assert found.add(5)
     assert found.add(9)
     known = np.array([*rows[5].astype(np.float64), 1.0]), np.array([*rows[9].astype(np.float64), 1.0])
@@ -245,7 +245,7 @@ def test_new_draws_are_of_the_posterior_that_knows_the_picks(link, rows):
     many = [own(told, 30, key) for key in range(60)]
     mine = []
     for key in range(60):
-        again = OfClasses(rows, head, Draws(slow.posterior_draws(head, 30, 1), head.link), 200, 31, key)
+        again = OfClasses(rows, head, PosteriorSamples(slow.posterior_draws(head, 30, 1), head.link), 200, 31, key)
         again.add(5)
         again.add(9)
         mine.append(again.gains(np.array([40]))[0])

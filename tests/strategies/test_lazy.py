@@ -28,7 +28,7 @@ from raysal.strategies.engine.feature_maps import (
     factors_of,
 )
 from raysal.strategies.engine.lazy_greedy import lazy_greedy
-from raysal.strategies.engine.priorities import Farthest, Race
+from raysal.strategies.engine.priorities import D2Race, FarthestPoint
 
 N, DIM = 900, 20
 
@@ -75,7 +75,7 @@ def run(fleet, rule, feature_map, k, *, centres=None, opening="lowest", key=11):
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_k_center_in_every_feature_space_is_the_eager_loop(name, partitions, rows, pool):
     feature_map, dense = MAPS[name]
-    found = run(local(pool, partitions), Farthest(), feature_map, 80, centres=rows[10:15])
+    found = run(local(pool, partitions), FarthestPoint(), feature_map, 80, centres=rows[10:15])
     full = dense(rows.astype(np.float64))
     _, gaps = reference.coreset(full, np.arange(N), full[10:15], 80, 0)
     # Float32 factors may tell equal distances of the slow version apart; the radii cannot differ.
@@ -86,14 +86,14 @@ def test_k_center_in_every_feature_space_is_the_eager_loop(name, partitions, row
 @pytest.mark.parametrize("name", sorted(set(MAPS) - {"unit"}))  # of rows of length one, which is the largest?
 def test_the_race_in_every_feature_space_is_the_eager_loop(name, rows, pool):
     feature_map, dense = MAPS[name]
-    found = run(local(pool, 2), Race(key=11), feature_map, 60, opening="largest")
+    found = run(local(pool, 2), D2Race(key=11), feature_map, 60, opening="largest")
     full = dense(rows.astype(np.float64))
     ids = np.arange(N)
     wanted = reference.badge(full, ids, 60, 11)
     assert found.ids == wanted.tolist()
 
 
-@pytest.mark.parametrize("rule", [Farthest(), Race(key=5)])
+@pytest.mark.parametrize("rule", [FarthestPoint(), D2Race(key=5)])
 def test_how_much_is_sent_looked_at_and_kept_hot_changes_no_pick(rule, pool, monkeypatch):
     usual = run(local(pool), rule, Vectors(), 200)
     assert usual.round_trips < 20
@@ -119,7 +119,7 @@ def test_a_plateau_of_equal_distances_is_taken_in_id_order(tmp_path):
 
 def run_cube(fleet, k):
     known = factors_of(Vectors(), np.zeros((1, 10), np.float32))
-    return lazy_greedy(fleet, Farthest(), Vectors(), k, centres=known, opening="lowest", key=0)
+    return lazy_greedy(fleet, FarthestPoint(), Vectors(), k, centres=known, opening="lowest", key=0)
 
 
 @every_map
@@ -250,7 +250,7 @@ def test_a_feature_that_is_no_number_is_an_error_that_names_its_item(partitions,
     fleet = local(make_pool(tmp_path / "pool", x), partitions)
     too_large = Scaled(scale=np.where(np.arange(DIM) == 4, 1e38, 1.0).astype(np.float32))
     with pytest.raises(PoolError, match="item 37: its features are not finite"):
-        run(fleet, Farthest(), too_large, 5)
+        run(fleet, FarthestPoint(), too_large, 5)
 
 
 def test_few_rows_are_looked_at(tmp_path):
@@ -258,6 +258,6 @@ def test_few_rows_are_looked_at(tmp_path):
     x, _ = mixture(20_000, 64, classes=20)
     fleet = local(make_pool(tmp_path / "pool", x, chunk_rows=20_000))
     known = factors_of(Vectors(), x[:20])
-    found = lazy_greedy(fleet, Race(key=3), Vectors(), 200, centres=known, opening="lowest", key=3)
+    found = lazy_greedy(fleet, D2Race(key=3), Vectors(), 200, centres=known, opening="lowest", key=3)
     assert found.pairs < 0.35 * 20_000 * 220
     assert found.round_trips < 10

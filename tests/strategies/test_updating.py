@@ -16,7 +16,7 @@ from raysal.config import choice
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import exclude, keep
 from raysal.models.head import Head
-from raysal.models.online.update import update, widen
+from raysal.models.online.update import add_classes, update
 from raysal.models.posterior.structures import Members
 from raysal.models.trainers.logistic import Logistic
 from raysal.rounds.session import Session
@@ -65,7 +65,7 @@ class Scene:
             batch = sorted(left, key=lambda id: (-margins[id], id))[: min(every, k - len(picks))]
             said = [(id, label(head, id)) for id in batch]
             for _, name in said:
-                head = widen(head, [name])
+                head = add_classes(head, [name])
             head = update(head, self.x[[id for id, _ in said]], [name for _, name in said], ledger_seq=0)
             picks, left = picks + batch, [id for id in left if id not in batch]
         return picks

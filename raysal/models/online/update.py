@@ -61,10 +61,11 @@ def update(
 
     The prior is the one of the last fit: the new head keeps `prior` and `fitted_on`. No labels is no error;
     nothing but `version` and `ledger_seq` then changes. With one covariance for all classes O(b D² + b² D + passes · b
-    C D), and with `seen` O(passes · n C D) more; no cost depends on the pool. All of this holds across `widen`.
+    C D), and with `seen` O(passes · n C D) more; no cost depends on the pool. All of this holds across `add_classes`.
 
     Raises:
-        LabelError: a label is of a class the head does not know (see `widen`), a number cannot be used, features are
+        LabelError: a label is of a class the head does not know (see `add_classes`), a number cannot be used, features
+        are
             not as long as the head takes them, or what is removed was never absorbed.
         ConfigError: the head is an ensemble, which has no closed-form step.
     """
@@ -119,7 +120,7 @@ def retract(
     return update(head, nothing, [], ledger_seq=ledger_seq, step=step, passes=passes, removed=removed, seen=seen)
 
 
-def widen(head: Head, classes: Sequence[str]) -> Head:
+def add_classes(head: Head, classes: Sequence[str]) -> Head:
     """The head with `classes` that it lacks appended: weights 0, and a bias as of one label among those seen and one
     more, had all features been 0. The head itself where it lacks none. Their first label moves them, by `update`.
 
@@ -137,19 +138,19 @@ def widen(head: Head, classes: Sequence[str]) -> Head:
         return head
     if head.link == "identity":
         raise LabelError("classes", f"{new[0]!r} for a head that predicts numbers", "fit a classifier")
-    mean, posterior = _joined(head.mean, len(new), head.labels_seen), stepping(head).widen(len(new))
+    mean, posterior = _joined(head.mean, len(new), head.labels_seen), stepping(head).add_classes(len(new))
     return replace(head, classes=(*head.classes, *new), mean=mean, posterior=posterior)
 
 
-def admit(head: Head, answers: Iterable[Answer]) -> Head:
+def add_classes_of(head: Head, answers: Iterable[Answer]) -> Head:
     """The head widened by the classes that these answers name.
 
     Raises:
-        LabelError, ConfigError: an answer is none for this head, or as `widen`.
+        LabelError, ConfigError: an answer is none for this head, or as `add_classes`.
     """
     if head.link == "identity":
         return head
-    return widen(head, [name for row, answer in enumerate(answers) for name in shares_of(answer, row, head.link)])
+    return add_classes(head, [name for row, answer in enumerate(answers) for name in shares_of(answer, row, head.link)])
 
 
 def stepping(head: Head) -> Stepping:

@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.models.likelihood import Curvature, Weighting
-from raysal.models.posterior.square_root import LEFT, grow, nearly_all, never_absorbed, root_of_inverse, shrink
+from raysal.models.posterior.square_root import (
+    LEFT,
+    downdate_root,
+    nearly_all,
+    never_absorbed,
+    root_of_inverse,
+    update_root,
+)
 
 LARGEST_FULL = 6_000
 """Weights of a head beyond which a matrix over all of them is refused: 6,000 take 288 MB."""
@@ -92,7 +99,7 @@ class Gaussian(Protocol):
         """What a residual [C] at row i of `rows` [b, D] moves: `solve` of their product [C, D]."""
         return lambda i, residual: self.solve(np.outer(residual, rows[i]))
 
-    def widen(self, more: int) -> Self:
+    def add_classes(self, more: int) -> Self:
         """For `more` outputs after those there are, of which nothing is known but the prior."""
         ...
 
@@ -138,10 +145,12 @@ class Shared(Gaussian):
         return np.asarray(self.root @ self.root.T)
 
     def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
-        return type(self)(root=shrink(self.root, rows, curvature.counts(self.weighting)), weighting=self.weighting)
+        return type(self)(root=update_root(self.root, rows, curvature.counts(self.weighting)), weighting=self.weighting)
 
     def retract(self, rows: Matrix, curvature: Curvature) -> Self:
-        return type(self)(root=grow(self.root, rows, curvature.counts(self.weighting)), weighting=self.weighting)
+        return type(self)(
+            root=downdate_root(self.root, rows, curvature.counts(self.weighting)), weighting=self.weighting
+        )
 
     def solve(self, gradient: Matrix) -> Matrix:
         return np.asarray((gradient @ self.root) @ self.root.T)
@@ -157,7 +166,7 @@ class Shared(Gaussian):
         # One product: of a stack of small ones each would be spread over the threads, and wait for them.
         return np.asarray(mean + (noise.reshape(-1, self.dim) @ self.root.T).reshape(noise.shape))
 
-    def widen(self, more: int) -> Self:
+    def add_classes(self, more: int) -> Self:
         del more
         return self
 
@@ -201,7 +210,7 @@ class Diagonal(Gaussian):
     def draws(self, mean: Matrix, noise: Matrix) -> NDArray[np.float64]:
         return np.asarray(mean + noise / np.sqrt(self.precision))
 
-    def widen(self, more: int) -> Self:
+    def add_classes(self, more: int) -> Self:
         return self._with(np.vstack([self.precision, np.full((more, self.dim), self.prior)]))
 
     def _with(self, precision: Matrix) -> Self:
@@ -288,7 +297,7 @@ class Kronecker(Gaussian):
         scaled = noise * np.sqrt(values)
         return np.asarray(mean + u @ (scaled.reshape(-1, len(v)) @ v.T).reshape(noise.shape))
 
-    def widen(self, more: int) -> Self:
+    def add_classes(self, more: int) -> Self:
         outputs = np.pad(self.outputs, (0, more))
         return type(self)(inputs=self.inputs, outputs=outputs, count=self.count, prior=self.prior)
 
@@ -325,11 +334,11 @@ class Full(Gaussian):
 
     def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
         wide = jacobians(rows, curvature)
-        return self._with(shrink(self.root, wide, np.ones(len(wide))))
+        return self._with(update_root(self.root, wide, np.ones(len(wide))))
 
     def retract(self, rows: Matrix, curvature: Curvature) -> Self:
         wide = jacobians(rows, curvature)
-        return self._with(grow(self.root, wide, np.ones(len(wide))))
+        return self._with(downdate_root(self.root, wide, np.ones(len(wide))))
 
     def solve(self, gradient: Matrix) -> Matrix:
         return np.asarray(self.root @ (gradient.reshape(-1) @ self.root)).reshape(gradient.shape)
@@ -342,7 +351,7 @@ class Full(Gaussian):
     def draws(self, mean: Matrix, noise: Matrix) -> NDArray[np.float64]:
         return np.asarray(mean + (noise.reshape(len(noise), -1) @ self.root.T).reshape(noise.shape))
 
-    def widen(self, more: int) -> Self:
+    def add_classes(self, more: int) -> Self:
         size, extra = len(self.root), more * self.dim
         root = np.zeros((size + extra, size + extra))
         root[:size, :size] = self.root

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.features import Lens
+from raysal.features import HiddenLayer
 from raysal.models.evidence import Answer, Evidence, evidence_to_fit
 from raysal.models.head import Head
 from raysal.models.likelihood import Link
@@ -39,7 +39,7 @@ class Trainer(Protocol):
 
     One that learns from unlabelled items too has an attribute `sample`: how many of them it wants. One whose labels are
     not one class of several says so by an attribute `link`: what labels then look like is in `raysal.models.targets`.
-    One whose heads have a hidden layer has an attribute `lens`, which is true (`raysal.features`).
+    One whose heads have a hidden layer has an attribute `hidden_layer`, which is true (`raysal.features`).
     """
 
     def fit(
@@ -79,7 +79,7 @@ class Fit:
     mass: float = 0.0
     temperature: float = 1.0
     noise: float = 1.0
-    lens: Lens | None = None
+    hidden_layer: HiddenLayer | None = None
 
     def head(
         self, classes: tuple[str, ...], link: Link, labels: int, *, encoder: str, version: int, ledger_seq: int
@@ -100,7 +100,7 @@ class Fit:
             mass=self.mass,
             temperature=self.temperature,
             noise=self.noise,
-            lens=self.lens,
+            hidden_layer=self.hidden_layer,
         )
 
 

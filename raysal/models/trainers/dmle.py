@@ -266,7 +266,7 @@ def descend_by_adam(objective: Objective, start: Matrix, steps: int, rate: float
 
 def _start(mean: Matrix, classes: Sequence[str], previous: Head | None) -> Matrix:
     """The mean of the previous head if it is one of the same kind, else this one."""
-    if previous is None or previous.lens is not None or previous.link != "softmax":
+    if previous is None or previous.hidden_layer is not None or previous.link != "softmax":
         return mean
     same = previous.classes == tuple(classes) and previous.mean.shape == mean.shape
     return previous.mean if same else mean

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
-from raysal.features import Lens
+from raysal.features import HiddenLayer
 from raysal.models.evidence import Evidence
 from raysal.models.likelihood import Weighting
 from raysal.models.optim.lbfgs import threads_for
@@ -35,8 +35,8 @@ FLAT = 1e-6
 class Mlp(Fitter):
     """One hidden layer of `hidden` rectified units under a softmax, and then the softmax fitted anew, exactly, by
     `Logistic` on what the hidden layer shows: a neural-linear head (Snoek et al., ICML 2015; Riquelme et al., ICLR
-    2018). The hidden layer is the head's `Lens`. Posterior, closed-form updates, scores and strategies then work on
-    hidden features as they would on vectors; a new fit trains another hidden layer.
+    2018). The hidden layer is the head's `HiddenLayer`. Posterior, closed-form updates, scores and strategies then work
+    on hidden features as they would on vectors; a new fit trains another hidden layer.
 
     Training minimises the weighted mean cross-entropy + decay / 2 · (|W1|² + |W2|²) by Adam (Kingma & Ba, ICLR 2015) in
     float32, over vectors centred and brought to a mean square length of 1, so `decay` and `learning_rate` do not depend
@@ -60,7 +60,7 @@ class Mlp(Fitter):
         ConfigError: a field is out of range.
     """
 
-    lens: ClassVar[bool] = True
+    hidden_layer: ClassVar[bool] = True
     hidden: int = 128
     decay: float = 1e-4
     epochs: int = 300
@@ -106,11 +106,11 @@ class Mlp(Fitter):
         """See `Fitter.learn`. `seed` starts the weights and deals the batches; it also draws the masks."""
         # One thread whatever the size: what threads round differently, training would make another hidden layer of.
         with threads_for(0, 0, 0):
-            lens = self.ground(evidence, derive(seed, "update", "mlp"))
-        shown = replace(evidence, features=lens.see(evidence.features).astype(np.float64))
-        return replace(self.last().learn(shown, classes, seed, context), lens=lens)
+            hidden_layer = self.ground(evidence, derive(seed, "update", "mlp"))
+        shown = replace(evidence, features=hidden_layer.see(evidence.features).astype(np.float64))
+        return replace(self.last().learn(shown, classes, seed, context), hidden_layer=hidden_layer)
 
-    def ground(self, evidence: Evidence, seed: int) -> Lens:
+    def ground(self, evidence: Evidence, seed: int) -> HiddenLayer:
         """The hidden layer for these labels, in the units of the vectors, and scaled so that what it shows of them has
         a mean square of 1."""
         shares = evidence.weights / evidence.weights.sum()
@@ -124,7 +124,7 @@ class Mlp(Fitter):
         bias = bias - weight @ centre
         shown = np.maximum(evidence.features @ weight.T + bias, 0)
         size = math.sqrt(float((shown**2).mean())) or 1.0
-        return Lens(weight=weight / size, bias=bias / size)
+        return HiddenLayer(weight=weight / size, bias=bias / size)
 
     def _trained(
         self, inputs: NDArray[np.float64], evidence: Evidence, seed: int

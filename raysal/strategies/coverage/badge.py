@@ -14,7 +14,7 @@ from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Task
 from raysal.strategies.engine.feature_maps import Gradients, UnitVectors, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import Greedy, lazy_greedy
-from raysal.strategies.engine.priorities import Race
+from raysal.strategies.engine.priorities import D2Race
 from raysal.strategies.simple import merged
 
 
@@ -37,7 +37,7 @@ class Badge:
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
         gradients = Gradients(head=task.linear(several=True))
         nothing = factors_of(gradients, task.labelled[:0])
-        found = lazy_greedy(fleet, Race(key=task.key), gradients, k, centres=nothing, opening="largest", key=task.key)
+        found = lazy_greedy(fleet, D2Race(key=task.key), gradients, k, centres=nothing, opening="largest", key=task.key)
         reasons = [f"gradient {gap**0.5:.3g} from the nearest pick" for gap in found.sq_distances]
         if reasons:
             reasons[0] = f"largest gradient {found.sq_distances[0] ** 0.5:.3g}"
@@ -67,7 +67,7 @@ class KMeansPlusPlus:
         centres = factors_of(space, task.labelled)
         # Not the race's own hash: the lowest of all would say something about the budgets of the others.
         first = derive(task.key, "first")
-        found = lazy_greedy(fleet, Race(key=task.key), space, k, centres=centres, opening="lowest", key=first)
+        found = lazy_greedy(fleet, D2Race(key=task.key), space, k, centres=centres, opening="lowest", key=first)
         reasons = [
             "first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in found.sq_distances
         ]

@@ -10,7 +10,7 @@ from raysal.fleet import Fleet
 from raysal.strategies.base import Picks, Task
 from raysal.strategies.engine.feature_maps import FeatureMap, Probabilities, UnitVectors, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import lazy_greedy
-from raysal.strategies.engine.priorities import Farthest
+from raysal.strategies.engine.priorities import FarthestPoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class PCoreSet:
 def cover(fleet: Fleet, feature_map: FeatureMap, task: Task, k: int) -> Picks:
     """k-center picks in a feature space, from the labelled items on."""
     centres = factors_of(feature_map, task.labelled)
-    found = lazy_greedy(fleet, Farthest(), feature_map, k, centres=centres, opening="lowest", key=task.key)
+    found = lazy_greedy(fleet, FarthestPoint(), feature_map, k, centres=centres, opening="lowest", key=task.key)
     gaps = np.array(found.sq_distances)
     reasons = tuple("first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in gaps)
     return Picks(ids=np.array(found.ids), scores=gaps, reasons=reasons)

@@ -18,9 +18,9 @@ from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies.base import Picks, Task
 from raysal.strategies.engine.dense import (
     BLOCK,
-    EveryRow,
-    Offer,
-    best_offer,
+    CandidateRows,
+    Proposal,
+    best_proposal,
     labelled_probabilities,
     power_of_two_scale,
 )
@@ -72,11 +72,11 @@ class Lcmd:
         for place in range(k):
             heaviest = int(weights.argmax())
             if weights[heaviest] > 0:
-                best = best_offer(fleet.each(farthest, heaviest))
+                best = best_proposal(fleet.each(farthest, heaviest))
                 scores[place] = best.value
                 reasons.append(f"{best.value**0.5:.4g} from the centre of the heaviest cluster")
             else:
-                best = best_offer(fleet.each(any_left, derive(task.key, "copies")))
+                best = best_proposal(fleet.each(any_left, derive(task.key, "copies")))
                 scores[place] = 0.0
                 reasons.append("only copies left, uniform")
             ids[place] = best.id
@@ -103,7 +103,7 @@ def sq_norms(vectors: NDArray[np.float64], factors: NDArray[np.float64]) -> NDAr
 
 @dataclass
 class _Clusters:
-    rows: EveryRow
+    rows: CandidateRows
     sq_norms: torch.Tensor
     residuals: torch.Tensor | None
     """float32 [n, C], both rounded up for products of one shape"""
@@ -135,7 +135,7 @@ class _Clusters:
             gap = sums - 2 * inner
             yield own, torch.where(gap > COINCIDENT * sums, gap, 0.0)
 
-    def offer(self, values: torch.Tensor) -> Offer:
+    def offer(self, values: torch.Tensor) -> Proposal:
         return self.rows.offer(values, self.residuals)
 
     def whole(self, gap: torch.Tensor) -> torch.Tensor:
@@ -156,7 +156,7 @@ def begin(partition: Partition, head: Linear | None) -> tuple[float, int]:
     Raises:
         PoolError: a vector is not finite; it names the item.
     """
-    rows = EveryRow(partition)
+    rows = CandidateRows(partition)
     norms, kept = rows.sq_norms(), None
     if head is not None:
         classes, device = len(head.bias), partition.device
@@ -195,13 +195,13 @@ def assign(
     return weights.index_add_(0, state.centre, state.whole(state.gap)).cpu().numpy()
 
 
-def farthest(partition: Partition, cluster: int) -> Offer:
+def farthest(partition: Partition, cluster: int) -> Proposal:
     """The row of a cluster that is farthest from its centre."""
     state: _Clusters = partition.state["clusters"]
     return state.offer(torch.where((state.centre == cluster) & state.left, state.gap, -torch.inf))
 
 
-def any_left(partition: Partition, key: int) -> Offer:
+def any_left(partition: Partition, key: int) -> Proposal:
     """The row of lowest hash among those not picked."""
     state: _Clusters = partition.state["clusters"]
     hashes = torch.from_numpy(-item_uniform(key, state.rows.ids)).to(partition.device)

@@ -21,7 +21,7 @@ HELD_BYTES = 2**30
 """Candidates whose features fit in this stay in memory between picks; larger sets are read again each time."""
 
 
-class Offer(NamedTuple):
+class Proposal(NamedTuple):
     """A partition's best row: what it is judged by, its id, its vector float64 [d], and what else its rule
     needs. An id of -1: no candidate is left here."""
 
@@ -31,10 +31,10 @@ class Offer(NamedTuple):
     extra: NDArray[np.float64]
 
 
-NOTHING = Offer(-np.inf, -1, np.empty(0), np.empty(0))
+NOTHING = Proposal(-np.inf, -1, np.empty(0), np.empty(0))
 
 
-class EveryRow:
+class CandidateRows:
     """Ids [n] and features of the candidates, or of some ascending rows, read in blocks of one shape: a row's products
     are then the same to the last bit wherever it lies.
 
@@ -88,7 +88,7 @@ class EveryRow:
                 products[own] = (features @ vector)[: own.stop - own.start]
         return out
 
-    def offer(self, values: torch.Tensor, extra: torch.Tensor | None = None) -> Offer:
+    def offer(self, values: torch.Tensor, extra: torch.Tensor | None = None) -> Proposal:
         """The row of largest value, ties to the lower id; -inf is never offered. `extra` [n, ...] goes with it."""
         if len(self.rows) == 0:
             return NOTHING
@@ -97,7 +97,7 @@ class EveryRow:
             return NOTHING
         vector = self.partition.gather(self.rows[[row]])[0].astype(np.float64)
         more = np.empty(0) if extra is None else extra[row].double().cpu().numpy()
-        return Offer(float(values[row]), int(self.ids[row]), vector, more)
+        return Proposal(float(values[row]), int(self.ids[row]), vector, more)
 
     def place(self, item: int) -> int | None:
         """Where an id stands among the candidates here, or None."""
@@ -105,7 +105,7 @@ class EveryRow:
         return place if place < len(self.ids) and self.ids[place] == item else None
 
 
-def best_offer(offers: Sequence[Offer]) -> Offer:
+def best_proposal(offers: Sequence[Proposal]) -> Proposal:
     """The best over the partitions, ties to the lower id."""
     return min(offers, key=lambda offer: (-offer.value, offer.id))
 

@@ -74,20 +74,20 @@ def lazy_greedy(
         found.round_trips += 1
         found.pairs = sum(front.looked_at for front in fronts)
         found.rows_sent += sum(len(front.ids) for front in fronts)
-        arena = Arena(fronts, rule)
-        arena.pick(k - len(found.ids))
-        if not arena.picked:
+        proposed = ProposedRows(fronts, rule)
+        proposed.pick(k - len(found.ids))
+        if not proposed.picked:
             break
-        found.ids.extend(int(id) for id in arena.ids[arena.picked])
-        found.sq_distances.extend(arena.sq_distances)
-        ids, times = arena.ids[arena.picked], np.array(arena.times)
-        centres = tuple(factor[arena.picked].numpy() for factor in arena.factors)
+        found.ids.extend(int(id) for id in proposed.ids[proposed.picked])
+        found.sq_distances.extend(proposed.sq_distances)
+        ids, times = proposed.ids[proposed.picked], np.array(proposed.times)
+        centres = tuple(factor[proposed.picked].numpy() for factor in proposed.factors)
         missing = k - len(found.ids)
-        want = min(max(FEWEST, 2 * missing * len(arena.ids) // len(arena.picked)), MOST)
+        want = min(max(FEWEST, 2 * missing * len(proposed.ids) // len(proposed.picked)), MOST)
     return found
 
 
-class Arena:
+class ProposedRows:
     """The rows sent in one round trip, in id order, and the greedy choice among them.
 
     The same laziness once more: only HOT of them, the hottest, are kept up to date with each pick.

@@ -40,7 +40,7 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Farthest:
+class FarthestPoint:
     """The row farthest from all centres is picked next (Gonzalez, TCS 1985)."""
 
     @property
@@ -63,7 +63,7 @@ class Farthest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Race:
+class D2Race:
     """D^2 sampling as a race: a row has a budget -ln u, u from a hash of (key, id), and burns it at the rate of its
     squared distance to the nearest centre; the next to burn out is picked next, and its priority is minus that time.
 

@@ -17,7 +17,13 @@ from raysal.models.head import Head
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies.base import Picks, Task, count_candidates, refuse_broken
-from raysal.strategies.engine.dense import EveryRow, Offer, best_offer, labelled_probabilities, power_of_two_scale
+from raysal.strategies.engine.dense import (
+    CandidateRows,
+    Proposal,
+    best_proposal,
+    labelled_probabilities,
+    power_of_two_scale,
+)
 from raysal.strategies.information.fisher import Downdate, Posterior, greedy_trace
 
 FISHER_BITS = 16
@@ -62,7 +68,7 @@ class Bait:
         ids, rows = np.empty(wanted, np.int64), []
         scores = np.empty(wanted)
         for place in range(wanted):
-            best = best_offer(offers)
+            best = best_proposal(offers)
             ids[place], scores[place] = best.id, max(best.value, 0.0)
             row = best.vector * best.extra
             if self.backward:
@@ -119,7 +125,7 @@ def pool_fisher(fleet: Fleet, head: Linear) -> NDArray[np.float64]:
 
 @dataclass
 class _Trace:
-    rows: EveryRow
+    rows: CandidateRows
     root: torch.Tensor
     """sqrt(p (1 - p))"""
     spare: torch.Tensor
@@ -130,7 +136,7 @@ class _Trace:
     """x' M F M x"""
     picked: torch.Tensor
 
-    def offer(self) -> Offer:
+    def offer(self) -> Proposal:
         value = self.fall / (1 + self.variance)
         value = torch.where(value > 0, value, self.spare).masked_fill(self.picked, -torch.inf)
         return self.rows.offer(value, self.root)
@@ -176,9 +182,9 @@ def add_up(partition: Partition, scale: float) -> NDArray[np.int64]:
     return total[: partition.dim, : partition.dim].cpu().numpy()
 
 
-def begin(partition: Partition, covariance: NDArray[np.float64], fisher: NDArray[np.float64], key: int) -> Offer:
+def begin(partition: Partition, covariance: NDArray[np.float64], fisher: NDArray[np.float64], key: int) -> Proposal:
     """Take every candidate's x' M x and x' M F M x, from M and F [d, d], and name the best."""
-    rows = EveryRow(partition)
+    rows = CandidateRows(partition)
     root = partition.state.pop("roots")[torch.from_numpy(rows.rows).to(partition.device)]
     spare = torch.from_numpy(-item_uniform(key, rows.ids)).to(partition.device)
     state = _Trace(rows, root, spare, rows.numbers(), rows.numbers(), torch.zeros_like(root, dtype=torch.bool))
@@ -200,7 +206,7 @@ def square(matrix: NDArray[np.float64], partition: Partition) -> torch.Tensor:
     return out
 
 
-def fold(partition: Partition, item: int, step: Downdate) -> Offer:
+def fold(partition: Partition, item: int, step: Downdate) -> Proposal:
     """Fold a pick in and name the next."""
     state: _Trace = partition.state["trace"]
     vectors = padded(np.stack([step.u, step.w]), partition.width, torch.float64, partition.device)

@@ -16,7 +16,12 @@ from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Task
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.information.mutual_information import Information, OfClasses, OfNumbers, greedy
-from raysal.strategies.information.posterior_samples import Draws, Spread, doubt_of, information
+from raysal.strategies.information.posterior_samples import (
+    OutputVariance,
+    PosteriorSamples,
+    information,
+    uncertainty_of,
+)
 from raysal.strategies.simple import merged
 
 
@@ -51,19 +56,19 @@ class BatchBald:
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
         count, spare = max(self.limit, k), derive(task.key, "spare")
-        doubt = doubt_of(task, self.draws)
-        parts = fleet.each(most_informative, doubt, spare, count)
+        uncertainty = uncertainty_of(task, self.draws)
+        parts = fleet.each(most_informative, uncertainty, spare, count)
         (told, _), (none, _) = (merged(list(ranked), count) for ranked in zip(*parts, strict=True))
         shortlist = np.sort(told[: self.limit])
         picks, gains = np.empty(0, np.int64), np.empty(0)
         if len(shortlist):
             _, vectors = gathered(fleet, shortlist)
             joint: Information
-            if isinstance(doubt, Spread):
-                joint = OfNumbers(vectors, *doubt)
+            if isinstance(uncertainty, OutputVariance):
+                joint = OfNumbers(vectors, *uncertainty)
             else:
                 key = derive(task.key, "configurations")
-                joint = OfClasses(vectors, task.needed(), doubt, self.configurations, self.fewest, key)
+                joint = OfClasses(vectors, task.needed(), uncertainty, self.configurations, self.fewest, key)
             rows, found = greedy(joint, len(shortlist), k)
             picks, gains = shortlist[rows], np.array(found)
         rest = told[~np.isin(told, picks)][: k - len(picks)]
@@ -80,10 +85,12 @@ class BatchBald:
         )
 
 
-def most_informative(partition: Partition, doubt: Draws | Spread, key: int, count: int) -> tuple[Ranked, Ranked]:
+def most_informative(
+    partition: Partition, uncertainty: PosteriorSamples | OutputVariance, key: int, count: int
+) -> tuple[Ranked, Ranked]:
     """The candidates here of most information on the weights, and those of none by their hash: `count` of each."""
     rows = partition.candidates()
-    return split(partition.ids[rows], information(partition, doubt, rows), key, count)
+    return split(partition.ids[rows], information(partition, uncertainty, rows), key, count)
 
 
 def split(ids: NDArray[np.int64], scores: NDArray[np.float64], key: int, count: int) -> tuple[Ranked, Ranked]:

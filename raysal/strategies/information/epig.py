@@ -17,7 +17,7 @@ from raysal.scoring.linear import one_thread
 from raysal.scoring.sweep import Ranked
 from raysal.strategies.base import Picks, Task, refuse_broken
 from raysal.strategies.engine.shortlist import gathered, lowest_available
-from raysal.strategies.information.posterior_samples import DrawnHead, Draws, Spread, doubt_of
+from raysal.strategies.information.posterior_samples import DrawnHead, OutputVariance, PosteriorSamples, uncertainty_of
 from raysal.strategies.information.power import drawn, noisy_top
 from raysal.strategies.simple import merged
 
@@ -61,19 +61,19 @@ class Epig:
         return True
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        doubt = doubt_of(task, self.draws)
+        uncertainty = uncertainty_of(task, self.draws)
         ids, _ = merged(fleet.each(lowest_available, derive(task.key, "targets"), self.targets), self.targets)
         _, vectors = gathered(fleet, np.sort(ids))
-        if isinstance(doubt, Spread):
-            parts = fleet.each(score_numbers, doubt, vectors, self.beta, task.key, k)
+        if isinstance(uncertainty, OutputVariance):
+            parts = fleet.each(score_numbers, uncertainty, vectors, self.beta, task.key, k)
         else:
-            parts = fleet.each(score_answers, doubt, Targets.of(vectors, doubt), self.beta, task.key, k)
+            parts = fleet.each(score_answers, uncertainty, Targets.of(vectors, uncertainty), self.beta, task.key, k)
         return drawn(parts, k, "predictive information")
 
 
 class Targets(NamedTuple):
-    """Predictions at the targets for each of Q questions (`Draws.answers`), as they travel to the partitions. An answer
-    is one that some target may have."""
+    """Predictions at the targets for each of Q questions (`PosteriorSamples.answers`), as they travel to the
+    partitions. An answer is one that some target may have."""
 
     ratios: NDArray[np.float32]
     """[Q, T, answers] how far every draw's probability is from the mean, over the mean"""
@@ -81,7 +81,7 @@ class Targets(NamedTuple):
     """[Q, answers] mean probability, over the number of targets"""
 
     @classmethod
-    def of(cls, vectors: NDArray[np.float32], draws: Draws) -> Targets:
+    def of(cls, vectors: NDArray[np.float32], draws: PosteriorSamples) -> Targets:
         """Of target vectors [s, d]. O(s T C d)."""
         rows = np.column_stack([vectors.astype(np.float64), np.ones(len(vectors))])
         with one_thread():
@@ -125,7 +125,7 @@ def predictive_gain(p: torch.Tensor, columns: torch.Tensor, shares: torch.Tensor
 
 
 def score_answers(
-    partition: Partition, draws: Draws, targets: Targets, beta: float, key: int, k: int
+    partition: Partition, draws: PosteriorSamples, targets: Targets, beta: float, key: int, k: int
 ) -> tuple[Ranked, Ranked]:
     """The k candidates here of largest noisy gain, and the k of lowest hash among those of none."""
     rows = partition.candidates()
@@ -147,7 +147,7 @@ def score_answers(
 
 
 def score_numbers(
-    partition: Partition, spread: Spread, vectors: NDArray[np.float32], beta: float, key: int, k: int
+    partition: Partition, spread: OutputVariance, vectors: NDArray[np.float32], beta: float, key: int, k: int
 ) -> tuple[Ranked, Ranked]:
     """`score_answers` where labels are numbers, of target vectors [s, d]; several numbers of an item are added up."""
     rows = partition.candidates()

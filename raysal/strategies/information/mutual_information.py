@@ -22,7 +22,7 @@ from raysal.models.optim.lbfgs import threads_for
 from raysal.models.posterior.structures import Members, Quadratic
 from raysal.rng import derive, generator
 from raysal.scoring.linear import one_thread
-from raysal.strategies.information.posterior_samples import NO_INFORMATION, TINY, Draws, entropy
+from raysal.strategies.information.posterior_samples import NO_INFORMATION, TINY, PosteriorSamples, entropy
 
 TILE = 48
 """Items that are looked at together. A multiple of 24, as are the rows and columns of every product here, so that none
@@ -88,7 +88,7 @@ def greedy(information: Information, items: int, k: int) -> tuple[list[int], lis
 class OfClasses:
     """Joint mutual information between the classes of a batch and T draws of the weights (BatchBALD; Kirsch et al.,
     NeurIPS 2019). With several labels at once each is a question with two answers, and information adds up over them
-    (`Draws.answers`).
+    (`PosteriorSamples.answers`).
 
     T draws cannot tell more than log T. So when the classes picked leave fewer than `fewest` draws likely (the
     effective number, 1 / Σ w², over configurations, of the question that leaves least), the picks are taken into the
@@ -101,7 +101,7 @@ class OfClasses:
     """
 
     def __init__(
-        self, vectors: NDArray[np.float32], head: Head, draws: Draws, most: int, fewest: int, key: int
+        self, vectors: NDArray[np.float32], head: Head, draws: PosteriorSamples, most: int, fewest: int, key: int
     ) -> None:
         self.draws = len(draws.weights)
         self._vectors, self._head, self._key, self._fewest = vectors, head, key, fewest
@@ -109,7 +109,7 @@ class OfClasses:
         self._rows: list[int] = []
         self._start(draws)
 
-    def _start(self, draws: Draws) -> None:
+    def _start(self, draws: PosteriorSamples) -> None:
         """With these draws and no picks."""
         self._draws, self._since = draws, len(self._rows)
         _, self._outputs, width = draws.weights.shape
@@ -164,7 +164,7 @@ class OfClasses:
             posterior = stepping(self._head).absorb(told.rows, curvature_at(self._head, told))
             weights = posterior.draws(self._head.mean, noise.standard_normal(shape)) / self._head.temperature
         self._head = replace(self._head, posterior=posterior)
-        self._start(Draws(weights, self._head.link))
+        self._start(PosteriorSamples(weights, self._head.link))
 
 
 class Configurations:

@@ -13,7 +13,7 @@ from raysal.fleet import Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.models.likelihood import Link
 from raysal.models.posterior.structures import Quadratic
-from raysal.scoring.inputs import believe
+from raysal.scoring.inputs import score_inputs
 from raysal.scoring.linear import one_thread
 from raysal.strategies.base import Task, refuse_broken
 
@@ -32,7 +32,7 @@ TINY = 1e-300
 """What a probability below it counts as in a logarithm, so that 0 log 0 is 0."""
 
 
-class Draws(NamedTuple):
+class PosteriorSamples(NamedTuple):
     """Draws of a head from its posterior, as they travel to the partitions."""
 
     weights: NDArray[np.float64]
@@ -48,7 +48,7 @@ class Draws(NamedTuple):
         return torch.stack([torch.sigmoid(-outputs), torch.sigmoid(outputs)], -2)
 
 
-class Spread(NamedTuple):
+class OutputVariance(NamedTuple):
     """The posterior of a head that predicts numbers: no draws are needed there."""
 
     variance: Quadratic
@@ -57,7 +57,7 @@ class Spread(NamedTuple):
     """the variance of a label around it"""
 
 
-def doubt_of(task: Task, draws: int) -> Draws | Spread:
+def uncertainty_of(task: Task, draws: int) -> PosteriorSamples | OutputVariance:
     """What the head is unsure of. As many draws as `draws` says, or as an ensemble has members where that is less.
 
     Raises:
@@ -65,18 +65,18 @@ def doubt_of(task: Task, draws: int) -> Draws | Spread:
     """
     head = task.needed()
     if head.link == "identity":
-        belief = believe(head, needs=("variance",))
-        assert belief.variance is not None
-        return Spread(belief.variance, belief.noise)
-    drawn = believe(head, needs=("draws",), draws=draws, key=task.key).draws
+        inputs = score_inputs(head, needs=("variance",))
+        assert inputs.variance is not None
+        return OutputVariance(inputs.variance, inputs.noise)
+    drawn = score_inputs(head, needs=("draws",), draws=draws, key=task.key).draws
     assert drawn is not None
-    return Draws(drawn, head.link)
+    return PosteriorSamples(drawn, head.link)
 
 
 class DrawnHead:
     """Draws beside one partition, as columns for products with blocks of features in float64."""
 
-    def __init__(self, partition: Partition, draws: Draws) -> None:
+    def __init__(self, partition: Partition, draws: PosteriorSamples) -> None:
         self.total, self.outputs, _ = draws.weights.shape
         self._draws = draws
         device = partition.device
@@ -90,8 +90,8 @@ class DrawnHead:
             self._parts.append((columns, torch.tensor(weights[:, -1], device=device)))
 
     def probabilities(self, features: torch.Tensor) -> Iterator[torch.Tensor]:
-        """`Draws.answers` float64 [some of T, Q, A, n] of features float64 [n, width], in the order of the draws. For
-        one thread."""
+        """`PosteriorSamples.answers` float64 [some of T, Q, A, n] of features float64 [n, width], in the order of the
+        draws. For one thread."""
         for columns, bias in self._parts:
             outputs = (features @ columns)[:, : len(bias)].T.contiguous().add_(bias[:, None])
             yield self._draws.answers(outputs.view(-1, self.outputs, len(features)))
@@ -102,7 +102,9 @@ def entropy(p: torch.Tensor, axis: int) -> torch.Tensor:
     return -(p * p.clamp_min(TINY).log_()).sum(axis)
 
 
-def information(partition: Partition, doubt: Draws | Spread, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def information(
+    partition: Partition, uncertainty: PosteriorSamples | OutputVariance, rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """BALD: nats of mutual information between what each row is labeled and the weights, float64 [len(rows)]; with
     several labels at once, or several numbers, the sum over them. O(n T C d) over draws, O(n D) for each row of
     `project` else, which is exact; memory for one block.
@@ -110,12 +112,16 @@ def information(partition: Partition, doubt: Draws | Spread, rows: NDArray[np.in
     Raises:
         PoolError: a row has none, as its vector is not finite; it names the item.
     """
-    gains = _of_draws(partition, doubt, rows) if isinstance(doubt, Draws) else _of_numbers(partition, *doubt, rows)
+    gains = (
+        _of_draws(partition, uncertainty, rows)
+        if isinstance(uncertainty, PosteriorSamples)
+        else _of_numbers(partition, *uncertainty, rows)
+    )
     refuse_broken(partition.ids[rows], np.isfinite(gains))
     return np.where(gains > NO_INFORMATION, gains, 0.0)
 
 
-def _of_draws(partition: Partition, draws: Draws, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _of_draws(partition: Partition, draws: PosteriorSamples, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     head = DrawnHead(partition, draws)
     found = [np.empty(0)]
     with one_thread():  # see BLOCK

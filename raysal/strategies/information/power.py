@@ -11,12 +11,17 @@ from pydantic import Field
 
 from raysal.fleet import Fleet, Partition
 from raysal.rng import item_uniform
-from raysal.scoring.inputs import Belief
+from raysal.scoring.inputs import ScoreInputs
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Task, refuse_broken
-from raysal.strategies.information.posterior_samples import Draws, Spread, doubt_of, information
+from raysal.strategies.information.posterior_samples import (
+    OutputVariance,
+    PosteriorSamples,
+    information,
+    uncertainty_of,
+)
 from raysal.strategies.simple import head_values, merged
 
 
@@ -40,7 +45,7 @@ class PowerMargin:
         return True
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        return drawn(fleet.each(draw_by_margin, task.belief("margin"), self.beta, task.key, k), k, "margin")
+        return drawn(fleet.each(draw_by_margin, task.inputs("margin"), self.beta, task.key, k), k, "margin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +69,7 @@ class PowerBald:
         return True
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        parts = fleet.each(draw_by_information, doubt_of(task, self.draws), self.beta, task.key, k)
+        parts = fleet.each(draw_by_information, uncertainty_of(task, self.draws), self.beta, task.key, k)
         return drawn(parts, k, "information")
 
 
@@ -94,16 +99,16 @@ def noisy_top(
     return best_of(ids[some], values, k), best_of(ids[~some], 1 - uniform[~some], k)
 
 
-def draw_by_margin(partition: Partition, belief: Belief, beta: float, key: int, k: int) -> tuple[Ranked, Ranked]:
+def draw_by_margin(partition: Partition, inputs: ScoreInputs, beta: float, key: int, k: int) -> tuple[Ranked, Ranked]:
     """What `noisy_top` finds among the candidates here, by margin."""
     rows = partition.candidates()
-    scores = head_values(partition, belief, rows, SCORES["margin"]).astype(np.float64)
+    scores = head_values(partition, inputs, rows, SCORES["margin"]).astype(np.float64)
     return noisy_top(scores, partition.ids[rows], beta, key, k)
 
 
 def draw_by_information(
-    partition: Partition, doubt: Draws | Spread, beta: float, key: int, k: int
+    partition: Partition, uncertainty: PosteriorSamples | OutputVariance, beta: float, key: int, k: int
 ) -> tuple[Ranked, Ranked]:
     """What `noisy_top` finds among the candidates here, by mutual information."""
     rows = partition.candidates()
-    return noisy_top(information(partition, doubt, rows), partition.ids[rows], beta, key, k)
+    return noisy_top(information(partition, uncertainty, rows), partition.ids[rows], beta, key, k)

@@ -18,7 +18,7 @@ from raysal.scoring.linear import Linear, columns_of, one_thread
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Task, count_candidates, refuse_broken
-from raysal.strategies.engine.dense import NOTHING, EveryRow, Offer, best_offer
+from raysal.strategies.engine.dense import NOTHING, CandidateRows, Proposal, best_proposal
 from raysal.strategies.simple import merged
 
 DECADES, STEPS = (-5, 3), 10
@@ -72,10 +72,10 @@ class Ldm:
         total = self._measure(fleet, task.linear(several=True), derive(task.key, "directions"))
         ids, least = merged(fleet.each(least_disagreeing, k), k)
         others = sum(fleet.each(weigh, ids, round(-least[-1])))
-        picks = [best_offer(fleet.each(seed, k * UNIT / max(others, 1), derive(task.key, "spare")))]
+        picks = [best_proposal(fleet.each(seed, k * UNIT / max(others, 1), derive(task.key, "spare")))]
         while len(picks) < k:
             last = picks[-1]
-            picks.append(best_offer(fleet.each(follow, last.id, last.vector, derive(task.key, "race", len(picks)))))
+            picks.append(best_proposal(fleet.each(follow, last.id, last.vector, derive(task.key, "race", len(picks)))))
         metrics = np.array([pick.extra[0] for pick in picks]) / total
         spare = [pick.value <= SPARE + 1 for pick in picks]
         spare[0] = False
@@ -215,7 +215,7 @@ def weigh(partition: Partition, least: NDArray[np.int64], edge: int) -> int:
 
 @dataclass
 class _Seeding:
-    rows: EveryRow
+    rows: CandidateRows
     """those of weight"""
     metric: torch.Tensor
     """[m, 1]"""
@@ -227,13 +227,13 @@ class _Seeding:
     """[n] of every candidate, by what it comes in the end; -inf once picked"""
 
 
-def seed(partition: Partition, scale: float, key: int) -> Offer:
+def seed(partition: Partition, scale: float, key: int) -> Proposal:
     """Keep the rows of weight, and name that of smallest metric; `scale` is that of the weights beyond the edge."""
     state: _Metrics = partition.state["metrics"]
     units, among = partition.state.pop("weights")
     weight = np.where(among, 1.0, np.minimum(units / UNIT * scale, 1.0))
     some = np.flatnonzero(weight > 0)
-    rows = EveryRow(partition, state.rows[some])
+    rows = CandidateRows(partition, state.rows[some])
     norms = rows.sq_norms().sqrt()
     metric = torch.from_numpy(state.metric[some]).to(partition.device).double()[:, None]
     partition.state["seeding"] = _Seeding(
@@ -247,7 +247,7 @@ def seed(partition: Partition, scale: float, key: int) -> Offer:
     return rows.offer(-metric[:, 0], metric)
 
 
-def follow(partition: Partition, item: int, vector: NDArray[np.float64], key: int) -> Offer:
+def follow(partition: Partition, item: int, vector: NDArray[np.float64], key: int) -> Proposal:
     """Take a pick in and name the next; `vector` is empty where the pick had no weight."""
     state: _Metrics = partition.state["metrics"]
     seeding: _Seeding = partition.state["seeding"]
@@ -276,4 +276,6 @@ def follow(partition: Partition, item: int, vector: NDArray[np.float64], key: in
     last = int(seeding.spare.argmax())
     if seeding.spare[last] == -np.inf:
         return NOTHING
-    return Offer(float(seeding.spare[last]), int(state.ids[last]), np.empty(0), np.array([float(state.metric[last])]))
+    return Proposal(
+        float(seeding.spare[last]), int(state.ids[last]), np.empty(0), np.array([float(state.metric[last])])
+    )

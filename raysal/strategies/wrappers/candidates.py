@@ -15,7 +15,7 @@ from raysal.config import Choice, choice
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, Partition
 from raysal.scoring.base import Predicted
-from raysal.scoring.inputs import Belief, instead, usable
+from raysal.scoring.inputs import ScoreInputs, instead, usable
 from raysal.scoring.linear import Linear
 from raysal.scoring.quantile import order_statistics, ranks_within
 from raysal.scoring.registry import SCORES
@@ -122,7 +122,7 @@ class SkipExtremes(Wrapper):
 
     def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
         score = usable(self.score, task.head, task.previous)
-        n = sum(fleet.each(score_available, task.belief(score), score))
+        n = sum(fleet.each(score_available, task.inputs(score), score))
         lower, upper = order_statistics(fleet, score, ranks_within(self.low, self.high, n)).tolist()
         left = sum(fleet.each(show_between, score, lower, upper))
         again: set[int] = set()
@@ -173,7 +173,7 @@ def split_by_class(partition: Partition, head: Linear) -> NDArray[np.int64]:
     """Predict the class of every candidate; returns their numbers [C]."""
     rows = partition.candidates()
     predicted = np.full(len(partition), -1, np.int32)
-    predicted[rows] = head_values(partition, Belief(head), rows, predicted_class)
+    predicted[rows] = head_values(partition, ScoreInputs(head), rows, predicted_class)
     partition.state.setdefault(OUTER, []).append(Split(partition.candidate.copy(), predicted))
     return np.bincount(predicted[rows], minlength=len(head.bias))
 
@@ -183,10 +183,10 @@ def show_class(partition: Partition, c: int) -> None:
     partition.candidate[:] = partition.state[OUTER][-1].predicted == c
 
 
-def score_available(partition: Partition, belief: Belief, score: str) -> int:
+def score_available(partition: Partition, inputs: ScoreInputs, score: str) -> int:
     """Score every available row, narrowed away or not, into `state[score]`; returns how many there are."""
     rows = np.flatnonzero(partition.available)
-    partition.state[score] = partition.ids[rows], head_values(partition, belief, rows, SCORES[score])
+    partition.state[score] = partition.ids[rows], head_values(partition, inputs, rows, SCORES[score])
     return len(rows)
 
 

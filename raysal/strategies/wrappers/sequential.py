@@ -15,7 +15,7 @@ from raysal.errors import ConfigError
 from raysal.fleet import Fleet, Partition
 from raysal.models.evidence import Answer
 from raysal.models.head import Head
-from raysal.models.online.update import admit, update
+from raysal.models.online.update import add_classes_of, update
 from raysal.models.posterior.structures import Members
 from raysal.models.targets import NONE, SEPARATOR
 from raysal.rng import derive
@@ -177,7 +177,7 @@ def with_updates(fleet: Fleet, inner: Selector, task: Task, k: int, every: int, 
 
 def taught(head: Head, features: NDArray[Any], answers: Sequence[Answer]) -> Head:
     """The head after these labels, of classes that it may not know yet."""
-    return update(admit(head, answers), features, answers, ledger_seq=head.ledger_seq)
+    return update(add_classes_of(head, answers), features, answers, ledger_seq=head.ledger_seq)
 
 
 def likeliest(head: Head, features: NDArray[Any]) -> list[str]:

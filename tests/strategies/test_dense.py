@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
-import reference_every_row as slow
+import reference_dense as slow
 from conftest import make_pool, mixture
 from programs import local, make_head, random_head
 from scipy.stats import chi2

@@ -1,4 +1,4 @@
-"""A partition looked at through a lens: hidden features with the same bits everywhere, and none left behind."""
+"""A partition looked at through a hidden layer: hidden features with the same bits everywhere, and none left behind."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from conftest import make_pool
 from programs import local
 
 from raysal.errors import FingerprintMismatch, UserError
-from raysal.features import Lens
-from raysal.fleet import BLOCK, Partition, look_through, plan_partitions, vectors_of
+from raysal.features import HiddenLayer
+from raysal.fleet import BLOCK, Partition, plan_partitions, use_features, vectors_of
 from raysal.fleet.partition import ALIGN
 from raysal.pool import Pool
 from raysal.scoring.similarity import similarities
@@ -18,9 +18,9 @@ from raysal.scoring.similarity import similarities
 N, DIM, HIDDEN = 5000, 33, 21
 
 
-def lens_of(seed: int = 0, dim: int = DIM, hidden: int = HIDDEN) -> Lens:
+def lens_of(seed: int = 0, dim: int = DIM, hidden: int = HIDDEN) -> HiddenLayer:
     rng = np.random.default_rng(seed)
-    return Lens(weight=rng.normal(size=(hidden, dim)), bias=rng.normal(size=hidden))
+    return HiddenLayer(weight=rng.normal(size=(hidden, dim)), bias=rng.normal(size=hidden))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def x() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pools(x, tmp_path_factory) -> dict[int, Pool]:
-    root = tmp_path_factory.mktemp("lens")
+    root = tmp_path_factory.mktemp("layer")
     return {rows: make_pool(root / str(rows), x, chunk_rows=rows) for rows in (700, N)}
 
 
@@ -50,23 +50,23 @@ def read(fleet, rows=None, size: int = BLOCK) -> np.ndarray:
 
 
 def test_a_lens_is_a_rectified_layer_rounded_as_vectors_are(x):
-    lens = lens_of()
-    slow = np.maximum(x.astype(np.float64) @ lens.weight.T + lens.bias, 0)
-    np.testing.assert_allclose(lens.see(x), slow, rtol=2.0**-10, atol=1e-5)
-    assert lens.see(x).dtype == np.float16
-    assert (lens.see(np.full((1, DIM), 6e4)).max(), lens.see(x[:0]).shape) == (65504, (0, HIDDEN))
+    hidden_layer = lens_of()
+    slow = np.maximum(x.astype(np.float64) @ hidden_layer.weight.T + hidden_layer.bias, 0)
+    np.testing.assert_allclose(hidden_layer.see(x), slow, rtol=2.0**-10, atol=1e-5)
+    assert hidden_layer.see(x).dtype == np.float16
+    assert (hidden_layer.see(np.full((1, DIM), 6e4)).max(), hidden_layer.see(x[:0]).shape) == (65504, (0, HIDDEN))
 
 
 def test_what_is_read_has_the_same_bits_for_any_layout_block_and_number_of_threads(x, pools):
-    lens = lens_of()
-    expected = lens.see(x).astype(np.float32)
+    hidden_layer = lens_of()
+    expected = hidden_layer.see(x).astype(np.float32)
     some = np.flatnonzero(np.random.default_rng(2).random(N) < 0.3)
     before = torch.get_num_threads()
     try:
         for threads, rows, partitions in ((1, N, 1), (2, 700, 2), (3, 700, 5)):
             torch.set_num_threads(threads)
             fleet = local(pools[rows], partitions)
-            fleet.each(look_through, lens)
+            fleet.each(use_features, hidden_layer)
             for size in (300, BLOCK):
                 assert np.array_equal(read(fleet, size=size), expected)
                 assert np.array_equal(read(fleet, some, size), expected[some])
@@ -82,7 +82,7 @@ def test_a_row_is_seen_alike_wherever_it_stands(dim, hidden, tmp_path):
     rows = np.random.default_rng(0).normal(size=(900, dim)).astype(np.float16)
     rows[::3] = rows[0]
     fleet = local(make_pool(tmp_path / "pool", rows, chunk_rows=250), 2)
-    fleet.each(look_through, lens_of(3, dim, hidden))
+    fleet.each(use_features, lens_of(3, dim, hidden))
     assert len(np.unique(read(fleet)[::3], axis=0)) == 1
 
 
@@ -90,9 +90,9 @@ def test_norms_and_similarities_are_those_of_what_is_seen_and_do_not_outlast_it(
     part = Partition(plan_partitions(pools[700], 1)[0])
     plain = part.sq_norms().clone()
     held = dict(part.held)
-    for lens in (lens_of(), lens_of(1)):
-        part.look_through(lens)
-        seen = lens.see(x).astype(np.float64)
+    for hidden_layer in (lens_of(), lens_of(1)):
+        part.use_features(hidden_layer)
+        seen = hidden_layer.see(x).astype(np.float64)
         np.testing.assert_allclose(part.sq_norms(), (seen**2).sum(1), rtol=1e-5)
         near = similarities(part, np.arange(40), seen[:3])
         units = seen / np.linalg.norm(seen, axis=1, keepdims=True)
@@ -109,17 +109,17 @@ def test_norms_and_similarities_are_those_of_what_is_seen_and_do_not_outlast_it(
 def test_a_vector_that_is_not_finite_is_not_made_a_sound_one(x):
     broken = x[:50].copy()
     broken[[7, 9, 11], 3] = np.inf, -np.inf, np.nan
-    seen = Lens(weight=-np.eye(HIDDEN, DIM), bias=np.zeros(HIDDEN)).see(broken)
+    seen = HiddenLayer(weight=-np.eye(HIDDEN, DIM), bias=np.zeros(HIDDEN)).see(broken)
     assert np.flatnonzero(np.isnan(seen).all(1)).tolist() == [7, 9, 11]
     assert np.isfinite(seen).all(1).sum() == 47
 
 
 def test_a_lens_of_another_length_is_refused(x, pools):
     with pytest.raises(FingerprintMismatch, match="length of its vectors"):
-        local(pools[700]).each(look_through, lens_of(dim=DIM + 1))
+        local(pools[700]).each(use_features, lens_of(dim=DIM + 1))
     with pytest.raises(UserError, match=r"takes \[n, 33\]"):
         lens_of().see(x[:, 1:])
-    with pytest.raises(UserError, match=r"lens\.bias"):
-        Lens(weight=np.ones((2, 3)), bias=np.array([0.0, np.nan]))
-    with pytest.raises(UserError, match=r"lens\.weight"):
-        Lens(weight=np.ones((2, 3)), bias=np.zeros(3))
+    with pytest.raises(UserError, match=r"hidden_layer\.bias"):
+        HiddenLayer(weight=np.ones((2, 3)), bias=np.array([0.0, np.nan]))
+    with pytest.raises(UserError, match=r"hidden_layer\.weight"):
+        HiddenLayer(weight=np.ones((2, 3)), bias=np.zeros(3))
