@@ -23,14 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from benchmarks.machine import describe, made_pool, random_pool
+from benchmarks.machine import context_of, describe, made_pool, random_pool
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.models.head import Head
 from raysal.models.trainers.logistic import Logistic
 from raysal.rng import derive
 from raysal.rounds.learner import vectors
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Task, select
+from raysal.strategies.base import select
 
 AS_PUBLISHED = ("batch_bald as published", "batch_bald", {"fewest": 0})
 BY_INFORMATION: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -89,7 +89,8 @@ def picked(
     """A batch of those that are not labelled."""
     fleet.reset()
     fleet.each(exclude, np.sort(ids))
-    return select(fleet, SELECTORS[strategy](**fields), Task(head=head, labelled=x, classes=names, key=key), k).ids
+    context = context_of(fleet, head=head, ids=ids, vectors=x, classes=names, k=k, key=key)
+    return select(fleet, SELECTORS[strategy](**fields), context, k).ids
 
 
 def joint_information(head: Head, x: NDArray[np.float32]) -> tuple[float, float]:

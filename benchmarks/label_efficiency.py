@@ -38,15 +38,16 @@ from benchmarks.efficiency_data import PREVALENCE, Data, load, lowest, make_pool
 from benchmarks.efficiency_tables import draw_curves, markdown, summaries
 from benchmarks.figures import save_figure
 from benchmarks.jobs import record_of, run_all
-from benchmarks.machine import describe
+from benchmarks.machine import context_of, describe
 from raysal.config import Choice
+from raysal.context import RoundContext
 from raysal.fleet import exclude
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.sources.fashion_mnist import CLASSES
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Selector, Task, select
+from raysal.strategies.base import Selector, select
 
 EXPERIMENTS = ("curve", "cold", "minority")
 COLD = (10, 30, 50)
@@ -138,8 +139,11 @@ def run_rounds(job: Job) -> dict[str, Any]:
         if round == job.rounds:
             break
         offer(data, labelled)
-        task = Task(head=head, labelled=vectors, classes=classes, key=derive(derive(job.seed, round), "select"))
-        batch = timed_select(data, selector, task, job.batch, numbers)
+        key = derive(derive(job.seed, round), "select")
+        context = context_of(
+            data.fleet, head=head, ids=labelled, vectors=vectors, classes=classes, k=job.batch, key=key
+        )
+        batch = timed_select(data, selector, context, numbers)
         labelled = np.sort(np.concatenate([labelled, batch]))
     return numbers
 
@@ -163,9 +167,10 @@ def run_cold(job: Job) -> dict[str, Any]:
     }
     for count in COLD:
         offer(data, barred)
-        nothing = data.vectors(np.empty(0, np.int64))
-        task = Task(head=None, labelled=nothing, key=derive(derive(job.seed, 0), "select"))
-        batch = timed_select(data, selector, task, count, numbers)
+        nobody = np.empty(0, np.int64)
+        key = derive(derive(job.seed, 0), "select")
+        context = context_of(data.fleet, head=None, ids=nobody, vectors=data.vectors(nobody), k=count, key=key)
+        batch = timed_select(data, selector, context, numbers)
         _, classes, head = data.fit(np.sort(batch), job.seed)
         numbers["labels"].append(count)
         numbers["accuracy"].append(accuracy(data.predicted(head), data.truth))
@@ -174,11 +179,11 @@ def run_cold(job: Job) -> dict[str, Any]:
 
 
 def timed_select(
-    data: Data, selector: Selector, task: Task, k: int, numbers: dict[str, list[Any]]
+    data: Data, selector: Selector, context: RoundContext, numbers: dict[str, list[Any]]
 ) -> NDArray[np.int64]:
-    """A batch of k ids in pick order, its time and itself noted in `numbers`."""
+    """A batch of ids in pick order, its time and itself noted in `numbers`."""
     wall, cpu = time.perf_counter(), time.process_time()
-    picks = select(data.fleet, selector, task, k)
+    picks = select(data.fleet, selector, context, context.k)
     numbers["cpu_seconds"].append(time.process_time() - cpu)
     numbers["seconds"].append(time.perf_counter() - wall)
     numbers["batches"].append(picks.ids.tolist())

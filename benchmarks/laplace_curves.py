@@ -127,7 +127,7 @@ def run_job(job: Job) -> dict[str, list[Any]]:
     ):
 
         def note(record: Record) -> None:
-            head = session.head
+            head = session.current_head()
             assert head is not None
             numbers["labels"].append(record["labels"])
             numbers["accuracy"].append(float((data.predicted(head) == data.truth).mean()))

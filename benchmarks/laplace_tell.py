@@ -13,10 +13,10 @@ import numpy as np
 
 from benchmarks.machine import random_pool
 from raysal import Session
+from raysal.context import LabelledVectors
 from raysal.models.head import Head
 from raysal.models.online.update import update
 from raysal.models.trainers.logistic import Logistic
-from raysal.narrowing.base import LabelledVectors
 from raysal.rounds.learner import apply_new_labels, gather_labelled, vectors
 
 DIM, CLASSES, LABELS = 256, 10, 1000
@@ -47,23 +47,23 @@ def measured(folder: Path, rows: int, count: int) -> dict[str, Any]:
     ):
 
         def named(ids: list[int]) -> list[str]:
-            logits = vectors(session.fleet, DIM, np.array(ids, np.int64)) @ weight.T
+            logits = vectors(session.start_fleet(), DIM, np.array(ids, np.int64)) @ weight.T
             return [f"class-{c}" for c in logits.argmax(1)]
 
         session.tell(dict(zip((f"row-{i}" for i in first), named(first.tolist()), strict=True)))
         batch = session.query(count + 1)
         answers = dict(zip(sorted(batch.ids), named(sorted(batch.ids)), strict=True))
         for place, (id, key) in enumerate(zip(batch.ids, batch.keys, strict=True)):
-            before = session.head
+            before = session.current_head()
             assert before is not None
             whole = seconds_of(lambda: session.tell({key: answers[id]}))  # noqa: B023  # called at once
-            part = seconds_of(lambda: apply_new_labels(before, session.fleet, session.ledger, session.config))  # noqa: B023
-            vector = vectors(session.fleet, DIM, np.array([id], np.int64))
+            part = seconds_of(lambda: apply_new_labels(before, session.start_fleet(), session.ledger, session.config))  # noqa: B023
+            vector = vectors(session.start_fleet(), DIM, np.array([id], np.int64))
             step = seconds_of(lambda: update(before, vector, [answers[id]], ledger_seq=0))  # noqa: B023
             if place:  # the first one starts things
                 for name, seconds in (("tell", whole), ("follow", part), ("update", step)):
                     times[name].append(seconds)
-        head = session.head
+        head = session.current_head()
         assert head is not None
         assert head.fitted_on == LABELS  # every label after the first 1,000 was taken in closed form
         assert head.labels_seen == LABELS + count + 1
@@ -71,7 +71,7 @@ def measured(folder: Path, rows: int, count: int) -> dict[str, Any]:
         times |= {"retrain": [], "fit": []}
         for place in range(6):
             started = time.perf_counter()
-            known = gather_labelled(session.fleet, DIM, session.ledger.labels()[:LABELS])
+            known = gather_labelled(session.start_fleet(), DIM, session.ledger.labels()[:LABELS])
             fit = seconds_of(lambda: refit(known, classes))  # noqa: B023  # called at once
             whole = time.perf_counter() - started
             if place:

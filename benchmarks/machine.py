@@ -1,10 +1,10 @@
-"""Shared by the benchmarks: what machine this is, and pools of random vectors."""
+"""Shared by the benchmarks: what machine this is, pools of random vectors, and what a strategy may know over them."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.context import LabelledVectors, RoundContext
+from raysal.fleet import Fleet, Partition
 from raysal.models.head import Head
 from raysal.pool import ChunkStage, Manifest, Pool, PoolWriter
 from raysal.store import digest_of
@@ -84,3 +86,24 @@ def random_head(pool: Pool, classes: int) -> Head:
     """A head with Gaussian weights for the vectors of a pool: scores cost the same whatever they say."""
     weight = np.random.default_rng(1).normal(size=(classes, pool.dim)) * 0.1
     return Head.of_weights(weight, np.zeros(classes), encoder=str(pool.manifest.encoder["fingerprint"]))
+
+
+def context_of(
+    fleet: Fleet,
+    *,
+    head: Head | None,
+    ids: NDArray[np.int64],
+    vectors: NDArray[np.float32],
+    classes: Sequence[str] = (),
+    k: int,
+    key: int,
+) -> RoundContext:
+    """What a strategy may know, over the pool of an open fleet with these items labelled."""
+    pool = Pool(fleet.each(pool_of)[0])
+    known = LabelledVectors(ids=ids, vectors=vectors, classes=classes)
+    return RoundContext(head=head, labelled=known, pool=pool, k=k, available=len(pool) - len(known), key=key)
+
+
+def pool_of(partition: Partition) -> str:
+    """The path of a partition's pool."""
+    return partition.spec.pool

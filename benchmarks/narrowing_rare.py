@@ -23,14 +23,15 @@ from benchmarks.jobs import record_of
 from benchmarks.label_efficiency import choice_of
 from benchmarks.machine import CHUNK_ROWS, made_pool
 from raysal.config import Choice
+from raysal.context import LabelledVectors, Memory, RoundContext
 from raysal.fleet import LocalFleet, exclude, keep, plan_partitions
 from raysal.narrowing import NARROWERS
-from raysal.narrowing.base import LabelledVectors, Memory, Narrower, NarrowTask, narrow
+from raysal.narrowing.base import Narrower, narrow
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.sources.fashion_mnist import CLASSES
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Selector, Task, select
+from raysal.strategies.base import Selector, select
 
 OTHER = "other"
 """What is not of the rare class, where only that is asked."""
@@ -246,37 +247,36 @@ def run_rounds(job: Job) -> dict[str, list[Any]]:
         key = derive(job.seed, round)
         known = LabelledVectors(ids=labelled, vectors=vectors, classes=classes)
         started = time.process_time()
-        memory = narrowed(data, pool, narrower, head, known, job, derive(key, "narrow"), memory, numbers)
+        context = RoundContext(
+            head=head,
+            labelled=known,
+            pool=pool,
+            k=job.batch,
+            available=len(data.classes) - len(known),
+            key=key,
+            memory=memory,
+        )
+        memory = narrowed(data, narrower, context, job, numbers)
         numbers["narrow_cpu_s"].append(time.process_time() - started)
         started = time.process_time()
-        task = Task(head=head, labelled=vectors, classes=classes, key=derive(key, "select"))
-        batch = select(data.fleet, selector, task, job.batch).ids
+        batch = select(data.fleet, selector, context.at("select"), job.batch).ids
         numbers["select_cpu_s"].append(time.process_time() - started)
         labelled = np.sort(np.concatenate([labelled, batch]))
     return numbers
 
 
 def narrowed(
-    data: Data,
-    pool: Pool,
-    narrower: Narrower,
-    head: Any,
-    known: LabelledVectors,
-    job: Job,
-    key: int,
-    memory: Memory | None,
-    numbers: dict[str, list[Any]],
+    data: Data, narrower: Narrower, context: RoundContext, job: Job, numbers: dict[str, list[Any]]
 ) -> Memory | None:
     """Begin a program, take the labelled out, and narrow to at most `size` items: the first of what the rule finds, in
     its own order (that of SEALS is random). Returns the rule's memory."""
+    known = context.labelled
     data.fleet.reset()
     data.fleet.each(exclude, known.ids)
-    available = len(data.classes) - len(known)
-    task = NarrowTask(head=head, labelled=known, pool=pool, k=job.batch, available=available, key=key, memory=memory)
-    _, found = narrow(data.fleet, narrower, task)
+    _, found = narrow(data.fleet, narrower, context.at("narrow"))
     ids = found.ids
     if ids is None:
-        scored, rare = available, int((data.classes == job.scenario.minority).sum())
+        scored, rare = context.available, int((data.classes == job.scenario.minority).sum())
         rare -= list(known.classes).count(job.scenario.minority)
     else:
         ids = ids[~np.isin(ids, known.ids)][: job.size]

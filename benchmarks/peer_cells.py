@@ -98,22 +98,31 @@ class Inputs:
 
 def raysal_select(inputs: Inputs) -> Query:
     """From a closed pool to a batch: opening it, the head's pass over it, and the selection."""
+    from raysal.context import LabelledVectors, RoundContext
     from raysal.fleet import LocalFleet, plan_partitions
     from raysal.fleet.partition import exclude, vectors_of
     from raysal.models.head import Head as LinearHead
     from raysal.pool import Pool
     from raysal.strategies import SELECTORS
-    from raysal.strategies.base import Task, select
+    from raysal.strategies.base import select
 
     task, labelled = inputs.task, np.arange(inputs.task.labelled)
     head = LinearHead.of_weights(inputs.head.weight, inputs.head.bias, encoder="benchmark")
     selector = SELECTORS[{"k-center": "coreset", "BADGE": "badge"}[task.kind]]()
 
     def query() -> NDArray[np.int64]:
-        with LocalFleet(plan_partitions(Pool(inputs.folder / "pool"), 1)) as fleet:
+        pool = Pool(inputs.folder / "pool")
+        with LocalFleet(plan_partitions(pool, 1)) as fleet:
             known = fleet.each(vectors_of, labelled)[0][1]
             fleet.each(exclude, labelled)
-            asked = Task(head=head if selector.needs_head else None, labelled=known, key=SEED)
+            asked = RoundContext(
+                head=head if selector.needs_head else None,
+                labelled=LabelledVectors(ids=labelled, vectors=known, classes=[]),
+                pool=pool,
+                k=task.k,
+                available=len(pool) - len(labelled),
+                key=SEED,
+            )
             return select(fleet, selector, asked, task.k).ids
 
     return query

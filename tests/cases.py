@@ -11,10 +11,11 @@ import numpy as np
 from conftest import make_pool, mixture
 from programs import Outcome, labelled_of, random_head, run_program, small, strategy
 
+from raysal.context import LabelledVectors
 from raysal.fleet import Fleet
 from raysal.models.head import Head
 from raysal.narrowing import NARROWERS
-from raysal.narrowing.base import LabelledVectors, Narrower
+from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.config import choice
+from raysal.context import LabelledVectors, Memory, Reveal, RoundContext
 from raysal.fleet import Fleet, LocalFleet, Partition, exclude, plan_partitions
 from raysal.models.head import Head
 from raysal.narrowing import NARROWERS
-from raysal.narrowing.base import LabelledVectors, Memory, Narrowed, Narrower, NarrowTask, narrow
+from raysal.narrowing.base import Narrowed, Narrower, narrow
 from raysal.pool import Pool
 from raysal.scoring.sweep import Ranked, Sweep
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Picks, Reveal, Selector, Task, select
+from raysal.strategies.base import Picks, Selector, select
 
 SMALL: dict[str, dict[str, Any]] = {
     "anchoral": {"anchors": 3, "neighbours": 40, "subpool": 60, "explore": 5},
@@ -98,11 +99,28 @@ def task_of(
     key: int = 7,
     memory: Memory | None = None,
     previous: Head | None = None,
-) -> NarrowTask:
+) -> RoundContext:
     """What a narrower is told, over the pool of an open fleet."""
     pool = Pool(fleet.each(pool_of)[0])
-    return NarrowTask(
+    return RoundContext(
         head=head, labelled=labelled, pool=pool, k=k, available=available, key=key, memory=memory, previous=previous
+    )
+
+
+def context_of(
+    *,
+    head: Head | None,
+    labelled: NDArray[np.floating],
+    key: int,
+    classes: Sequence[str] = (),
+    previous: Head | None = None,
+    reveal: Reveal | None = None,
+) -> RoundContext:
+    """What a strategy is told where these vectors [n, d] are labelled. Strategies do not look at the pool."""
+    known = LabelledVectors(ids=np.arange(len(labelled)), vectors=labelled.astype(np.float32), classes=list(classes))
+    pool: Any = None
+    return RoundContext(
+        head=head, labelled=known, pool=pool, k=1, available=0, key=key, previous=previous, reveal=reveal
     )
 
 
@@ -159,13 +177,5 @@ def run_program(
     out = np.unique(np.concatenate([labelled.ids, np.array(excluded, np.int64)]))
     available = sum(fleet.each(exclude, out))
     found, narrowed = narrow(fleet, narrower, replace(to_narrow, available=available))
-    task = Task(
-        head=head,
-        labelled=labelled.vectors,
-        classes=labelled.classes,
-        key=key + 1,
-        previous=previous,
-        reveal=reveal,
-    )
-    picks = select(fleet, selector, task, k)
+    picks = select(fleet, selector, replace(to_narrow, key=key + 1, reveal=reveal), k)
     return Outcome(found=found, narrowed=narrowed, picks=picks)

@@ -22,6 +22,7 @@ FLOORS = (
     ("pool", "sources"),
     ("fleet", "models", "labels"),
     ("scoring", "embedding"),
+    ("context",),
     ("strategies", "narrowing", "index"),
     ("rounds", "curation", "prediction"),
     ("api",),

@@ -10,7 +10,7 @@ import reference
 from conftest import make_pool, mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import local, random_head
+from programs import context_of, local, random_head
 from sklearn import metrics
 
 from raysal.errors import LabelError
@@ -22,7 +22,7 @@ from raysal.rng import item_uniform
 from raysal.rounds import evaluation as module
 from raysal.rounds.evaluation import LEAST, MEASURES, Evaluation, evaluate, hold_out, judge, main_measure
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Task, select
+from raysal.strategies.base import select
 
 N, DIM, KEY, SHARE = 400, 7, 3, 0.25
 
@@ -197,7 +197,7 @@ def test_held_out_items_are_never_offered(data):
     fleet = local(data[2], 3)
     held = sum(fleet.each(hold_out, KEY, SHARE))
     assert held == (item_uniform(KEY, np.arange(N)) < SHARE).sum()
-    task = Task(head=None, labelled=np.empty((0, DIM), np.float32), key=1)
+    task = context_of(head=None, labelled=np.empty((0, DIM), np.float32), key=1)
     picks = select(fleet, SELECTORS["random"](), task, N - held)
     assert (item_uniform(KEY, picks.ids) >= SHARE).all()
 

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import reference
 from conftest import make_pool, mixture
-from programs import local, task_of
+from programs import context_of, local, task_of
 
 import raysal
+from raysal.config import parse_config
+from raysal.context import LabelledVectors
 from raysal.errors import ConfigError
 from raysal.features import HiddenLayer
 from raysal.fleet import Fleet, exclude, plan_partitions, use_features
@@ -23,16 +25,16 @@ from raysal.models.likelihood import softmax
 from raysal.models.online.update import update
 from raysal.models.trainers.mlp import Mlp
 from raysal.narrowing.anchoral import AnchorAL
-from raysal.narrowing.base import LabelledVectors, narrow
+from raysal.narrowing.base import narrow
 from raysal.pool import Pool
 from raysal.rng import derive, item_uniform
 from raysal.rounds.evaluation import evaluate, hold_out
 from raysal.rounds.loop import validate
-from raysal.rounds.session import Session, parse_config
+from raysal.rounds.session import Session
 from raysal.scoring.inputs import score_inputs
 from raysal.scoring.sweep import SweepRequest, sweep, sweep_partition
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Task, select
+from raysal.strategies.base import select
 
 X, NAMES = mixture(400, 12)
 TRAINER = {"name": "mlp", "hidden": 20, "epochs": 30}
@@ -117,24 +119,24 @@ def test_a_fit_takes_raw_vectors_and_tasks_what_the_lens_shows(mode, pools, tmp_
     with Session(tmp_path / "run", pools[70], fleet={"backend": "local", "partitions": 2}, **fields) as session:
         for _ in range(3):
             session.ask_oracle(session.query())
-        session._begin_program(session.fleet)
-        refreshed = session._refresh()
-        ids = refreshed.known.ids
+        session._start_program(session.start_fleet())
+        update = session._next_head(session.start_fleet())
+        ids = update.known.ids
         assert len(ids) == 36
-        assert np.array_equal(refreshed.known.vectors, refreshed.head.see(X[ids]))
-        assert np.concatenate([part[0] for part in session.fleet.each(seen_of, ids)]).shape == (36, 20)
+        assert np.array_equal(update.known.vectors, update.head.see(X[ids]))
+        assert np.concatenate([part[0] for part in session.start_fleet().each(seen_of, ids)]).shape == (36, 20)
         if mode == "retrain":
             anew = Mlp(hidden=20, epochs=30).fit(
                 X[ids],
                 [NAMES[id] for id in ids],
                 None,
                 classes=sorted({NAMES[id] for id in ids}),
-                encoder=refreshed.head.encoder,
-                version=refreshed.head.version,
-                ledger_seq=refreshed.head.ledger_seq,
+                encoder=update.head.encoder,
+                version=update.head.version,
+                ledger_seq=update.head.ledger_seq,
                 seed=derive(3, "fit") % 2**32,
             )
-            assert refreshed.head.digest() == anew.digest()
+            assert update.head.digest() == anew.digest()
 
 
 def seen_of(partition, ids):
@@ -144,8 +146,8 @@ def seen_of(partition, ids):
 def test_a_single_batch_for_a_run_looks_through_the_lens_of_its_head(pools, tmp_path):
     with Session(tmp_path / "run", pools[400], **FIELDS) as session:
         session.ask_oracle(session.query())
-    with Session(tmp_path / "run", pools[400], visit=True) as session:
-        head = session.head
+    with Session.open(tmp_path / "run", pools[400], read_only=True) as session:
+        head = session.current_head()
     table = raysal.select(pools[70], k=10, strategy="top_score", labels=tmp_path / "run", partitions=2)
     margins = reference.score("margin", head.probabilities(head.see(X)))
     np.testing.assert_allclose(table["score"].to_numpy(), margins[table["id"].to_numpy()], atol=1e-5)
@@ -158,12 +160,12 @@ def test_a_single_batch_for_a_run_looks_through_the_lens_of_its_head(pools, tmp_
 def test_a_label_moves_the_head_through_its_lens_at_once(pools, tmp_path):
     with Session(tmp_path / "run", pools[70], fleet={"backend": "local", "partitions": 2}, **FIELDS) as session:
         session.ask_oracle(session.query())
-        batch, before = session.query(), session.head
+        batch, before = session.query(), session.current_head()
         key, item = batch.keys[0], batch.ids[0]
         session.tell({key: NAMES[item]})
         seq = session.ledger.head_seq
         wanted = update(before, before.see(X[[item]]), [NAMES[item]], np.ones(1), ledger_seq=seq)
-        assert session.head.digest() == wanted.digest() != before.digest()
+        assert session.current_head().digest() == wanted.digest() != before.digest()
 
 
 # -- fast = reference, in the hidden space ----------------------------------------------------------------------------
@@ -191,7 +193,7 @@ def test_badge_over_a_lens_is_the_race_over_gradients_of_hidden_features(pools, 
     ids = np.setdiff1d(np.arange(400), np.arange(0, 400, 8))
     hidden = head.see(X).astype(np.float64)
     gradients = reference.gradient_embeddings(hidden[ids], head.weight, head.bias)
-    task = Task(head=head, labelled=head.see(X[::8]).astype(np.float32), key=5)
+    task = context_of(head=head, labelled=head.see(X[::8]).astype(np.float32), key=5)
     assert np.array_equal(select(fleet, SELECTORS["badge"](), task, 40).ids, reference.badge(gradients, ids, 40, 5))
     found = sweep(fleet, head, SweepRequest(scores=("margin",), top=40))
     values = reference.score("margin", reference.probabilities(hidden[ids], head.weight, head.bias))

@@ -12,14 +12,14 @@ import reference
 import torch
 from cases import GREEDY, ON_THE_WHOLE, PAIRS, UNDER_EVERY_NARROWER, Case, make_case
 from conftest import make_pool, mixture
-from programs import Outcome, labelled_of, local, make_head, run_program, same, small, strategy
+from programs import Outcome, context_of, labelled_of, local, make_head, run_program, same, small, strategy
 from scipy.stats import chi2
 
+from raysal.context import LabelledVectors
 from raysal.fleet import Fleet, keep, plan_partitions
 from raysal.models.posterior.structures import Diagonal, Members
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.anchors import anchor_rows
-from raysal.narrowing.base import LabelledVectors
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.scoring.inputs import score_inputs
@@ -27,7 +27,7 @@ from raysal.scoring.linear import one_thread
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import SweepRequest, merge, sweep, sweep_partition
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Task, select
+from raysal.strategies.base import select
 
 
 @pytest.fixture(scope="module")
@@ -360,7 +360,7 @@ def test_the_race_is_sequential_d2_sampling(tmp_path):
     with one_thread():  # six rows are not worth two
         for key in range(tries):
             picked = select(
-                fleet, SELECTORS["badge"](), Task(head=head, labelled=nothing, key=derive(key)), 3
+                fleet, SELECTORS["badge"](), context_of(head=head, labelled=nothing, key=derive(key)), 3
             ).ids.tolist()
             assert picked[0] == first
             seen[tuple(picked[1:])] += 1

@@ -12,6 +12,8 @@ from conftest import make_pool, mixture
 from programs import Outcome, local, run_program, small
 
 import raysal
+from raysal.config import parse_config
+from raysal.context import LabelledVectors
 from raysal.errors import ConfigError, LabelError
 from raysal.labels import read_labels
 from raysal.models.head import Head
@@ -22,13 +24,12 @@ from raysal.models.trainers.base import Trainer
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.anchoral import AnchorAL
 from raysal.narrowing.anchors import anchor_rows, entropies_of
-from raysal.narrowing.base import LabelledVectors
 from raysal.narrowing.outliers import fit_gaussians
 from raysal.pool import Pool
 from raysal.report.records import read_answers, read_arm
 from raysal.rng import item_uniform
 from raysal.rounds.loop import run
-from raysal.rounds.session import Session, parse_config
+from raysal.rounds.session import Session
 from raysal.strategies import SELECTORS
 from raysal.types import Label
 
@@ -265,7 +266,7 @@ def test_a_run_learns_and_says_where_it_stands(link: Link, pools: dict[Link, Poo
     assert (done.rounds, done.labels, done.finished) == (3, 42, True)
     x = mixture(N, DIM)[0]
     with Session(tmp_path / "run") as session:
-        head, status = session.head, session.status()
+        head, status = session.current_head(), session.status()
         assert head is not None
         told = [item.label for item in session.ledger.labels()]
     if link == "identity":
@@ -297,7 +298,7 @@ def test_with_numbers_updating_is_retraining(select: str, pools: dict[Link, Pool
                     session.tell({batch.keys[4]: "1"})
                     session.tell({batch.keys[4]: told_by(mixture(N, DIM)[0], "identity")[batch.ids[4]]})
             decisions = [session.record(round)["decision"].split()[0] for round in range(4)]
-            found.append((decisions, [session.batch(round).ids for round in range(4)], session.head))
+            found.append((decisions, [session.batch(round).ids for round in range(4)], session.current_head()))
     (steps, stepped, one), (fits, fitted, other) = found
     assert steps[2:] == ["updated", "updated"]
     assert fits[2:] == ["fitted:", "fitted:"]
@@ -311,10 +312,10 @@ def test_several_labels_follow_at_once_and_a_new_one_joins(pools: dict[Link, Poo
         for _ in range(2):
             batch = session.query()
             session.ask_oracle(batch)
-        before = session.head
+        before = session.current_head()
         assert before is not None
         session.tell([Label(key=batch.keys[0], label="new | a", annotator="simulated")])
-        after = session.head
+        after = session.current_head()
         assert after is not None
         assert set(after.classes) == {"a", "b", "c", "new"}
         assert after.version > before.version
@@ -323,8 +324,8 @@ def test_several_labels_follow_at_once_and_a_new_one_joins(pools: dict[Link, Poo
         assert session.status().disputed == 0
         assert session.status().classes["new"] == 1
         session.query()
-        assert session.head is not None
-        assert session.head.classes == ("a", "b", "c", "new")
+        assert session.current_head() is not None
+        assert session.current_head().classes == ("a", "b", "c", "new")
 
 
 @pytest.mark.parametrize(
@@ -339,11 +340,11 @@ def test_a_label_of_another_kind_is_refused_before_it_is_recorded(link, label, p
     with Session(tmp_path / "run", pools[link], **fields(link, **LAPLACE)) as session:
         session.ask_oracle(session.query())
         session.query()
-        before, seq = session.head, session.ledger.head_seq
+        before, seq = session.current_head(), session.ledger.head_seq
         with pytest.raises(LabelError, match=f"'item-000009': .*{problem}"):
             session.tell({"item-000008": "3" if link == "identity" else "a", "item-000009": label})
         assert session.ledger.head_seq == seq
-        assert session.head is before
+        assert session.current_head() is before
         # Told behind its back, it is named when it is learnt from.
         session.ledger.tell([(9, Label(key="item-000009", label=label))])
         for look in (session.query, session.status):
@@ -362,8 +363,8 @@ def test_what_a_config_says_of_classes_must_fit(pools: dict[Link, Pool], tmp_pat
     assert not (tmp_path / "a").exists()
     with Session(tmp_path / "b", pools["sigmoid"], **fields("sigmoid", classes=["z"])) as session:
         session.ask_oracle(session.query())
-        assert session.head is not None
-        assert session.head.classes == ("a", "b", "c", "z")
+        assert session.current_head() is not None
+        assert session.current_head().classes == ("a", "b", "c", "z")
 
 
 @every_link
@@ -386,15 +387,15 @@ def test_numbers_come_as_numbers_too(tmp_path: Path) -> None:
     numbers = make_pool(tmp_path / "pool", x, labels=[float(value) for value in x[:, 0]])  # type: ignore[misc]
     with Session(tmp_path / "run", numbers, **fields("identity")) as session:
         session.ask_oracle(session.query())
-        assert session.head is not None
-        np.testing.assert_allclose(session.head.probabilities(x)[:, 0], x[:, 0], atol=1e-3)
+        assert session.current_head() is not None
+        np.testing.assert_allclose(session.current_head().probabilities(x)[:, 0], x[:, 0], atol=1e-3)
 
 
 @every_link
 def test_a_batch_for_a_run_and_its_report_take_labels_for_what_they_are(link, pools, tmp_path: Path) -> None:
     with Session(tmp_path / "run", pools[link], **fields(link)) as session:
         session.ask_oracle(session.query())
-        head, asked = session.head, session.ledger.excluded()
+        head, asked = session.current_head(), session.ledger.excluded()
         counts = session.status().classes
     assert head is not None
     select = {key: value for key, value in fields(link)["select"].items() if key != "name"}
@@ -464,7 +465,7 @@ def test_votes_that_differ_count_by_their_mean_or_their_shares(pools: dict[Link,
             session.tell([Label(key="item-000200", label=text, annotator=who) for who, text in votes])
             session.query()
             assert session.status().disputed == 1
-            found[link] = session.head, session.ledger.labels(votes=True)
+            found[link] = session.current_head(), session.ledger.labels(votes=True)
     head, items = found["identity"]
     mean = [("4" if item.id == 200 else item.label) for item in items]
     weights = np.array([item.weight for item in items])

@@ -62,14 +62,14 @@ def expected(session: Session, votes: bool = False) -> np.ndarray:
     items = session.ledger.labels(votes=votes)
     vectors = np.concatenate([chunk.vectors() for chunk in session.pool.chunks]).astype(np.float64)
     rows = np.column_stack([vectors[[item.id for item in items]], np.ones(len(items))])
-    head = session.head
+    head = session.current_head()
     assert head is not None
     assert head.labels_seen == len(items)
     return head.prior * np.eye(DIM + 1) + (rows.T * [item.weight for item in items]) @ rows
 
 
 def counts_once(session: Session, votes: bool = False) -> bool:
-    head = session.head
+    head = session.current_head()
     assert head is not None
     product = head.covariance @ expected(session, votes)
     return bool(np.abs(product - np.eye(DIM + 1)).max() < 1e-6)
@@ -77,7 +77,7 @@ def counts_once(session: Session, votes: bool = False) -> bool:
 
 def follows(session: Session) -> bool:
     """The live head has the evidence that the next round's has, which is an update too."""
-    live = session.head
+    live = session.current_head()
     assert counts_once(session)
     session.query()
     after = session.run.head(session.rounds - 1)
@@ -89,14 +89,14 @@ def follows(session: Session) -> bool:
 
 
 def test_one_label_moves_the_head_at_once_and_the_next_round_has_the_same_evidence(session, truth):
-    before, key = session.head, session.batch(1).keys[0]
+    before, key = session.current_head(), session.batch(1).keys[0]
     session.tell({key: truth[key]})
-    assert session.head.ledger_seq == session.ledger.head_seq
-    assert not np.array_equal(session.head.mean, before.mean)
+    assert session.current_head().ledger_seq == session.ledger.head_seq
+    assert not np.array_equal(session.current_head().mean, before.mean)
     vector = session.pool.rows_where("key", [key], ["id"])["id"].to_pylist()
     rows = np.concatenate([chunk.vectors() for chunk in session.pool.chunks])[vector].astype(np.float64)
-    column = session.head.classes.index(truth[key])
-    assert session.head.probabilities(rows)[0, column] > before.probabilities(rows)[0, column]
+    column = session.current_head().classes.index(truth[key])
+    assert session.current_head().probabilities(rows)[0, column] > before.probabilities(rows)[0, column]
     assert follows(session)
 
 
@@ -109,7 +109,7 @@ def test_labels_one_by_one_or_at_once_are_the_same_evidence(pool, truth, tmp_pat
                 session.tell(label)
             if turn.startswith("backwards"):
                 session.tell([Label(key=key, label=told[key]) for key in reversed(told)])
-            heads.append(session.head)
+            heads.append(session.current_head())
             assert follows(session)
     for head in heads[1:]:
         assert np.abs(head.covariance - heads[0].covariance).max() <= 1e-9 * heads[0].covariance.max()
@@ -153,7 +153,7 @@ def test_withdrawing_counts_what_there_was(session, truth):
 def test_a_new_class_joins_the_live_head_and_the_round_fits_it(session):
     key = session.batch(1).keys[0]
     session.tell({key: "brand new"})
-    assert "brand new" in session.head.classes
+    assert "brand new" in session.current_head().classes
     assert counts_once(session)
     session.query()
     assert session.record(2)["decision"] == "fitted: a new class appeared"
@@ -163,7 +163,7 @@ def test_where_rounds_retrain_the_head_is_a_fit(pool, truth, tmp_path):
     with start(pool, tmp_path / "run", mode="retrain") as session:
         keys = begin(session, truth)
         session.tell({keys[0]: truth[keys[0]]})
-        live = session.head
+        live = session.current_head()
         session.query()
         assert live is not None
         assert live.fitted_on == 21
@@ -209,12 +209,12 @@ def test_following_a_label_asks_the_fleet_for_its_vector_and_the_pool_for_nothin
                 fleet.asked.clear()
                 fleet.numbers = 0
                 session.tell({key: truth[key]})
-                assert session.head.labels_seen == 21 + turn
-                assert fleet.asked == ["vectors_through"]
+                assert session.current_head().labels_seen == 21 + turn
+                assert fleet.asked == ["features_of"]
                 assert fleet.numbers == DIM + 1  # an id and a vector
             session.tell({keys[0]: truth[keys[0]]})  # no news
-            assert session.head is session.head
-            assert fleet.asked == ["vectors_through"]
+            assert session.current_head() is session.current_head()
+            assert fleet.asked == ["features_of"]
             assert passes == 0
             session.tell({"item-000200": truth["item-000200"]})  # a key nobody asked for is looked up in the pool, once
             assert passes == 1
@@ -226,7 +226,7 @@ def test_looking_after_a_query_costs_nothing_and_shows_the_round_s_head(pool, tr
         with start(pool, tmp_path / "run", fleet=fleet) as session:
             begin(session, truth)
             fleet.asked.clear()
-            assert session.head.digest() == session.record(1)["head_digest"]
+            assert session.current_head().digest() == session.record(1)["head_digest"]
             assert fleet.asked == []
 
 
@@ -241,16 +241,16 @@ def test_the_head_of_a_closed_run_is_its_closing_head(pool, truth, tmp_path, mon
     with start(pool, tmp_path / "run") as session:
         key, other = begin(session, truth)[:2]
         session.tell({key: truth[key]})
-        followed = session.head
+        followed = session.current_head()
         digest = session.finish()["head_digest"]
-        assert session.head.digest() == digest != followed.digest()
-    monkeypatch.setattr(Session, "_refresh", None)  # it is there: nothing needs to be fitted
+        assert session.current_head().digest() == digest != followed.digest()
+    monkeypatch.setattr(Session, "_next_head", None)  # it is there: nothing needs to be fitted
     with Session(tmp_path / "run") as session:
-        assert session.head.digest() == digest
+        assert session.current_head().digest() == digest
         monkeypatch.undo()
         session.tell({other: truth[other]})
         assert session.final() is None
-        assert session.head.labels_seen == 22
+        assert session.current_head().labels_seen == 22
 
 
 def test_votes_train_by_their_shares_and_are_followed_as_they_change(pool, truth, tmp_path):
@@ -283,7 +283,7 @@ def test_votes_and_what_is_left_aside_in_a_fit(pool, truth, tmp_path):
         with start(pool, tmp_path / disputed, mode="retrain", disputed=disputed) as session:
             keys = begin(session, truth)
             dispute(session, keys[0], {"class-0": 3.0, "class-2": 1.0})
-            heads[disputed] = session.head
+            heads[disputed] = session.current_head()
             items = session.ledger.labels(votes=disputed == "votes")
     vectors = np.concatenate([chunk.vectors() for chunk in pool.chunks])[[item.id for item in items]]
     answers, weights = [item.answer for item in items], np.array([item.weight for item in items])
@@ -337,7 +337,7 @@ def test_a_label_that_outweighs_all_others_is_taken_back_by_a_fit(pool, truth, t
         session.query()
         assert session.record(2)["decision"].startswith("updated")
         session.withdraw([key])
-        head = session.head  # a fit, as the next round's
+        head = session.current_head()  # a fit, as the next round's
         session.query()
         assert session.record(3)["decision"].startswith("fitted: no closed-form step: labels: nearly all")
         assert head is not None
@@ -360,7 +360,7 @@ def test_a_head_of_another_encoder_is_refused_and_nothing_is_written(session, tr
     for error, words in ((Damaged, "is not the head its round.json names"), (FingerprintMismatch, "head's encoder")):
         before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
         with Session(tmp_path / "run") as again:
-            for look in (again.query, lambda again=again: again.head):
+            for look in (again.query, again.current_head):
                 with pytest.raises(error, match=words):
                     look()
             assert again.rounds == 2

@@ -205,7 +205,7 @@ import torch  # once, not in every child
 from raysal.config import FleetConfig
 from raysal.fleet import open_fleet
 from raysal.pool import Pool
-from raysal.predict import Options, predict_pool
+from raysal.prediction import Options, predict_pool
 from raysal.models.head import Head
 
 def job(moment, count):

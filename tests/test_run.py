@@ -13,12 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from raysal.config import parse_config
 from raysal.embedding.job import embed
 from raysal.embedding.precomputed import Precomputed
 from raysal.errors import ConfigError, FingerprintMismatch, PoolError, QuarantineExceeded, RunError
 from raysal.pool import open_pool
 from raysal.rounds.loop import resume, run, validate
-from raysal.rounds.session import Session, parse_config
+from raysal.rounds.session import Session
 from raysal.sources.memory import Memory
 
 

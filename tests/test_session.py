@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import make_pool, mixture
 
+from raysal.config import parse_config
 from raysal.errors import (
     ConfigError,
     Damaged,
@@ -25,7 +26,7 @@ from raysal.errors import (
 from raysal.models.head import Head
 from raysal.pool import Pool
 from raysal.rounds.loop import resume, run
-from raysal.rounds.session import Session, parse_config
+from raysal.rounds.session import Session
 from raysal.store import locked
 from raysal.types import Label
 
@@ -149,7 +150,7 @@ def test_order_split_and_repetition_of_labels_do_not_matter(pool: Pool, tmp_path
                     if name == "repeated":
                         assert session.tell({key: label}).new == 0
                     if name == "looked":
-                        assert session.head is not None
+                        assert session.current_head() is not None
             nexts.append(session.query().ids)
     assert all(ids == nexts[0] for ids in nexts)
 
@@ -163,7 +164,7 @@ def test_looking_at_the_head_leaves_no_trace_in_an_updated_run(pool: Pool, tmp_p
                 for key in session.query().keys:
                     session.tell({key: truth[key]})
                     if look:
-                        assert session.head is not None
+                        assert session.current_head() is not None
             batches.append([session.batch(r).ids for r in range(3)])
     assert batches[0] == batches[1]
 
@@ -214,7 +215,7 @@ def test_evidence_is_counted_once(pool: Pool, tmp_path: Path) -> None:
         more = [key for key, label in truth.items() if label in set(session.status().classes)][:7]
         session.tell({key: truth[key] for key in more})  # never asked for
         session.query()
-        head = session.head
+        head = session.current_head()
         assert head is not None
         assert session.record(2)["decision"].startswith("updated")
         ids = [item.id for item in session.ledger.labels()]
@@ -239,7 +240,7 @@ def test_a_correction_a_dispute_and_a_new_class_refit(pool: Pool, tmp_path: Path
         session.tell([Label(key=keys[1], label="class-1", annotator="c")])
         assert session.status().disputed == 1
         session.query()
-        head = session.head
+        head = session.current_head()
         assert head is not None
         assert head.labels_seen == len(keys) - 1
 
@@ -365,7 +366,7 @@ def test_one_process_at_a_time_and_visitors_change_nothing(pool: Pool, tmp_path:
         with pytest.raises(RunError, match="another process"):
             session.query()
         before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-        with Session(out, visit=True) as visitor:
+        with Session.open(out, read_only=True) as visitor:
             assert visitor.status().rounds == 0
         assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 

@@ -29,22 +29,18 @@ def import_(
     They may be partial, late, or repeated; rows without a label are passed over.
     """
     del json, debug
-    from raysal.cli.visit import visit
     from raysal.labels import read_labels
     from raysal.pool import open_pool
     from raysal.rounds.directory import RunDir
+    from raysal.rounds.run_labels import RunLabels
     from raysal.rounds.session import Session
 
     read = read_labels(file)
-    if pool is None:
-        session = visit(run, "start one with --pool POOL, or check the path")
-    else:
-        begun = RunDir(run).config() is not None
-        if not begun:  # a typing error should not leave a run behind
-            open_pool(pool).ids_of([label.key for label in read.labels])
-        session = Session(run, pool, visit=begun)
-    with session:
-        told = session.tell(read.labels)
+    if pool is not None and RunDir(run).config() is None:
+        open_pool(pool).ids_of([label.key for label in read.labels])  # a typing error should not leave a run behind
+        Session(run, pool).close()
+    with RunLabels.open(run, pool, "start one with --pool POOL, or check the path") as labels:
+        told = labels.tell(read.labels)
     counts = asdict(told)
     parts = [f"{count} {name}" for name, count in counts.items() if count]
     if read.unanswered:
@@ -65,11 +61,11 @@ def withdraw(
 ) -> Outcome:
     """Take back what an annotator said of some items, labels and skips; they may be offered again."""
     del json, debug
-    from raysal.cli.visit import visit
+    from raysal.rounds.run_labels import RunLabels
 
-    with visit(run) as session:
-        taken = session.withdraw(keys, annotator)
-        others = sorted({label.annotator for label in session.ledger.answers() if label.key in set(keys)})
+    with RunLabels.open(run) as labels:
+        taken = labels.withdraw(keys, annotator)
+        others = sorted({label.annotator for label in labels.ledger.answers() if label.key in set(keys)})
     whose = f" of {annotator}" if annotator else ""
     left = f"; labels are left of {', '.join(map(repr, others))} (--annotator)" if others else ""
     return Outcome(
@@ -93,21 +89,21 @@ def export(
     Disputed items are among them, skipped ones are not. Importing the file into the same run changes nothing.
     """
     del json, debug
-    from raysal.cli.visit import visit
     from raysal.errors import ConfigError
     from raysal.labels import write_labels
+    from raysal.rounds.run_labels import RunLabels
 
     suffix = writable_suffix(out)
     if waiting and suffix != ".csv":
         raise ConfigError(out, "the items that wait are written as .csv", "name a .csv file")
-    with visit(run) as session:
-        counts = session.ledger.counts()
+    with RunLabels.open(run) as held:
+        counts = held.ledger.counts()
         if waiting:
-            keys = [key for _, key in session.ledger.outstanding()]
+            keys = [key for _, key in held.ledger.outstanding()]
             write_waiting(out, keys)
             view = f"{out}: {len(keys)} items to label; then `raysal label import {run} {out}`"
             return Outcome(data={"run": str(run), "out": str(out), "waiting": len(keys)}, view=view)
-        labels = session.ledger.answers()
+        labels = held.ledger.answers()
     write_labels(out, labels)
     items = len({label.key for label in labels})
     note = f", {counts['disputed']} of them disputed" if counts["disputed"] else ""

@@ -83,14 +83,12 @@ def next_steps(run: Path, waiting: int) -> list[str]:
 def status(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
     """Show where a run stands. Starts nothing and changes nothing."""
     del json, debug
-    from raysal.cli.visit import visit
     from raysal.errors import PoolError
     from raysal.rounds.directory import RunDir
-    from raysal.types import Status
+    from raysal.rounds.status import read_status
 
     try:
-        with visit(run) as session:
-            found: Status = session.status()
+        found = read_status(run)
     except PoolError as error:
         if RunDir(run).rounds:
             raise

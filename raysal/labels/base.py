@@ -22,6 +22,10 @@ class Oracle(Protocol):
         """
         ...
 
+    def truth(self, ids: Sequence[int]) -> dict[int, str]:
+        """The true labels of those of the items whose truth it knows, by id; heads are measured against them."""
+        ...
+
 
 class OracleConfig(Protocol):
     """What `ORACLES` holds: constructor fields are its config."""

@@ -31,6 +31,10 @@ class FilesOracle:
     def answer(self, batch: Sequence[tuple[int, str]]) -> list[Label]:  # noqa: ARG002
         return []
 
+    def truth(self, ids: Sequence[int]) -> dict[int, str]:  # noqa: ARG002
+        """None is known."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedOracle:

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet
 from raysal.narrowing.anchors import ClassAnchors, Count, Strategy, anchor_rows
-from raysal.narrowing.base import Narrowed, NarrowTask, OneSweep, by_what
+from raysal.narrowing.base import Narrowed, OneSweep, by_what
 from raysal.scoring.similarity import mean_similarities
 from raysal.scoring.sweep import Neighbours, Ranked, Search, Sweep, SweepRequest
 from raysal.scoring.top_k import best_of
@@ -67,10 +68,10 @@ class AnchorAL(OneSweep):
     def wants_index(self) -> bool:
         return self.search == "index"
 
-    def request(self, task: NarrowTask) -> SweepRequest:
-        if task.available <= self.subpool or len(task.labelled) == 0:
+    def request(self, context: RoundContext) -> SweepRequest:
+        if context.available <= self.subpool or len(context.labelled) == 0:
             return SweepRequest()
-        anchors = task.labelled.vectors[self.anchor_rows(task)]
+        anchors = context.labelled.vectors[self.anchor_rows(context)]
         if not len(anchors):
             return SweepRequest()
         if self.by == "nearest":
@@ -78,24 +79,24 @@ class AnchorAL(OneSweep):
         search = Search(anchors=anchors, each=self.neighbours, by=self.search)
         return SweepRequest(searches=(search,), sample=self.explore)
 
-    def anchor_rows(self, task: NarrowTask) -> NDArray[np.int64]:
+    def anchor_rows(self, context: RoundContext) -> NDArray[np.int64]:
         """Positions among the labelled of this round's anchors, ascending."""
         return anchor_rows(
-            task.labelled,
-            task.head,
-            task.pool.metric,
-            task.key,
+            context.labelled,
+            context.head,
+            context.pool.metric,
+            context.key,
             anchors=self.anchors,
             strategy=self.strategy,
             classes=self.classes,
         )
 
-    def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
-        unseen = sorted(self.classes.keys() - task.labelled.by_class().keys())
+    def narrowed(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Narrowed:
+        unseen = sorted(self.classes.keys() - context.labelled.by_class().keys())
         missing = f" (no labels yet of: {', '.join(unseen)})" if unseen else ""
         if not found.searches:
             return Narrowed(ids=None, rule=f"all {found.rows}{missing}")
-        anchors = task.labelled.vectors[self.anchor_rows(task)]
+        anchors = context.labelled.vectors[self.anchor_rows(context)]
         ids, scores = self.scored(fleet, found.searches[0], anchors)
         near, sample = best_of(ids, scores, self.subpool)[0], found.sample[0][: self.explore]
         explored = f" and {len(sample)} uniform" if len(sample) else ""

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
+from raysal.context import LabelledVectors
 from raysal.models.head import Head
-from raysal.narrowing.base import LabelledVectors
 from raysal.rng import derive, generator, item_uniform
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids

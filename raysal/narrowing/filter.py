@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysal.config import Choice, choice
+from raysal.context import RoundContext
 from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import Fleet, Partition, exclude
 from raysal.narrowing.anchors import Count
-from raysal.narrowing.base import Narrowed, Narrower, NarrowTask, wants_index
+from raysal.narrowing.base import Narrowed, Narrower, wants_index
 from raysal.narrowing.duplicates import drop_repeats, first_of_each, least_similarity
 from raysal.narrowing.outliers import drop_above, fit_gaussians, measure_knn, measure_mahalanobis
 from raysal.narrowing.predicates import check, drop_where
@@ -81,49 +82,49 @@ class Filter:
     def wants_index(self) -> bool:
         return wants_index(self.rule())
 
-    def narrow(self, fleet: Fleet, task: NarrowTask) -> tuple[Sweep, Narrowed]:
+    def narrow(self, fleet: Fleet, context: RoundContext) -> tuple[Sweep, Narrowed]:
         least = None
         if self.duplicates is not None:
-            least = least_similarity(self.duplicates, task.pool.metric, "narrow.duplicates")
-        dropped, notes = self._drop(fleet, task, least)
-        left = task.available - dropped
-        if left < task.k:
-            raise PoolExhausted(wanted=task.k, available=left)
-        found, narrowed = self.rule().narrow(fleet, replace(task, available=left))
+            least = least_similarity(self.duplicates, context.pool.metric, "narrow.duplicates")
+        dropped, notes = self._drop(fleet, context, least)
+        left = context.available - dropped
+        if left < context.k:
+            raise PoolExhausted(wanted=context.k, available=left)
+        found, narrowed = self.rule().narrow(fleet, replace(context, available=left))
         if least is not None:
-            narrowed, repeats = without_repeats(fleet, task, narrowed, left, least)
+            narrowed, repeats = without_repeats(fleet, context, narrowed, left, least)
             notes.append(repeats)
         return found, replace(narrowed, rule=f"{narrowed.rule}, dropped {', '.join(notes) or 'nothing'}")
 
-    def _drop(self, fleet: Fleet, task: NarrowTask, least: float | None) -> tuple[int, list[str]]:
+    def _drop(self, fleet: Fleet, context: RoundContext, least: float | None) -> tuple[int, list[str]]:
         """Drop rows before anything is searched; returns how many, and a note for each kind."""
-        counts, notes, labelled = [0], [], task.labelled
+        counts, notes, labelled = [0], [], context.labelled
         if self.where:
-            self._check_columns(task)
+            self._check_columns(context)
             counts.append(sum(fleet.each(drop_where, dict(self.where), "narrow.where")))
             notes.append(f"{counts[-1]} by where")
         if self.outliers is not None:
-            counts.append(self._drop_outliers(fleet, task) if len(labelled) else 0)
+            counts.append(self._drop_outliers(fleet, context) if len(labelled) else 0)
             notes.append(f"{counts[-1]} outliers" + ("" if len(labelled) else " (no labels yet)"))
         if least is not None:
             counts.append(sum(fleet.each(drop_repeats, labelled.vectors, least)) if len(labelled) else 0)
             notes.append(f"{counts[-1]} near-duplicates of labelled")
         return sum(counts), notes
 
-    def _check_columns(self, task: NarrowTask) -> None:
-        there = task.pool.columns
+    def _check_columns(self, context: RoundContext) -> None:
+        there = context.pool.columns
         for name in self.where:
             if name not in there:
                 raise ConfigError(
                     f"narrow.where.{name}", "the pool has no such column", f"its columns: {', '.join(there)}"
                 )
 
-    def _drop_outliers(self, fleet: Fleet, task: NarrowTask) -> int:
+    def _drop_outliers(self, fleet: Fleet, context: RoundContext) -> int:
         """Drop the rows farthest from what is labelled; returns how many."""
         if self.outliers == "knn":
-            n = sum(fleet.each(measure_knn, DISTANCE, task.labelled.vectors, self.outlier_k))
+            n = sum(fleet.each(measure_knn, DISTANCE, context.labelled.vectors, self.outlier_k))
         else:
-            n = sum(fleet.each(measure_mahalanobis, DISTANCE, fit_gaussians(task.labelled, task.pool.metric)))
+            n = sum(fleet.each(measure_mahalanobis, DISTANCE, fit_gaussians(context.labelled, context.pool.metric)))
         if n == 0:
             return 0
         rank = n - 1 - math.floor(Fraction(str(self.outlier_share)) * n)  # a share is the decimal it is written as
@@ -131,7 +132,7 @@ class Filter:
 
 
 def without_repeats(
-    fleet: Fleet, task: NarrowTask, narrowed: Narrowed, left: int, least: float
+    fleet: Fleet, context: RoundContext, narrowed: Narrowed, left: int, least: float
 ) -> tuple[Narrowed, str]:
     """The candidates without those that nearly repeat a better one, which are dropped; and a note. Where fewer than k
     remain they are filled up from a uniform sample, of which none repeats another either.
@@ -140,25 +141,25 @@ def without_repeats(
         PoolExhausted: fewer than k items are left that repeat no other.
     """
     offered = left if narrowed.ids is None else len(narrowed.ids)
-    if max(offered, task.k) > LIMIT:
+    if max(offered, context.k) > LIMIT:
         return narrowed, f"none among {offered} candidates (more than {LIMIT} are not compared)"
     ids, vectors = gather(fleet, narrowed.ids)
-    kept = first_of_each(vectors, least, task.pool.metric)
+    kept = first_of_each(vectors, least, context.pool.metric)
     fleet.each(exclude, ids[~kept])
     note = f"{int((~kept).sum())} among the candidates"
     ids, vectors = ids[kept], vectors[kept]
     if narrowed.ids is None:
-        if len(ids) < task.k:
-            raise PoolExhausted(wanted=task.k, available=len(ids))
+        if len(ids) < context.k:
+            raise PoolExhausted(wanted=context.k, available=len(ids))
         return narrowed, note
-    if short := max(task.k - len(ids), 0):
-        ids = filled_up(fleet, task, ids, vectors, least)
+    if short := max(context.k - len(ids), 0):
+        ids = filled_up(fleet, context, ids, vectors, least)
         note += f", topped up with {short} uniform"
     return replace(narrowed, ids=ids), note
 
 
 def filled_up(
-    fleet: Fleet, task: NarrowTask, ids: NDArray[np.int64], vectors: NDArray[np.float32], least: float
+    fleet: Fleet, context: RoundContext, ids: NDArray[np.int64], vectors: NDArray[np.float32], least: float
 ) -> NDArray[np.int64]:
     """`ids` and as many more of a uniform sample as make k, none of which nearly repeats another. A few round trips:
     the sample doubles while it is not enough.
@@ -166,21 +167,21 @@ def filled_up(
     Raises:
         PoolExhausted: there are not as many.
     """
-    size = task.k - len(ids)
-    while len(ids) < task.k:
+    size = context.k - len(ids)
+    while len(ids) < context.k:
         wanted = len(ids) + size
-        parts = fleet.each(sample_partition, derive(task.key, "sample"), wanted)
+        parts = fleet.each(sample_partition, derive(context.key, "sample"), wanted)
         drawn, values = (np.concatenate(column) for column in zip(*parts, strict=True))
         sample, _ = best_of(drawn, values, wanted)
         sample = sample[~np.isin(sample, ids)]
         if len(sample) == 0:
-            raise PoolExhausted(wanted=task.k, available=len(ids))
+            raise PoolExhausted(wanted=context.k, available=len(ids))
         more, their = gather(fleet, sample)
-        kept = first_of_each(np.concatenate([vectors, their]), least, task.pool.metric)[len(ids) :]
+        kept = first_of_each(np.concatenate([vectors, their]), least, context.pool.metric)[len(ids) :]
         fleet.each(exclude, more[~kept])
         ids, vectors = np.concatenate([ids, more[kept]]), np.concatenate([vectors, their[kept]])
         size = min(2 * size, LIMIT)
-    return ids[: task.k]
+    return ids[: context.k]
 
 
 def gather(fleet: Fleet, ids: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

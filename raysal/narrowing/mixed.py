@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysal.config import Choice
+from raysal.context import Memory, RoundContext
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet
 from raysal.narrowing.anchors import Count
-from raysal.narrowing.base import Memory, Narrowed, NarrowTask, OneSweep
+from raysal.narrowing.base import Narrowed, OneSweep
 from raysal.narrowing.seals import Seals
 from raysal.scoring.sweep import Sweep, SweepRequest
 
@@ -91,16 +92,18 @@ class Mixed(OneSweep):
     def wants_index(self) -> bool:
         return any(rule.wants_index() for rule in self.rules())
 
-    def request(self, task: NarrowTask) -> SweepRequest:
-        if task.available <= self.size:
+    def request(self, context: RoundContext) -> SweepRequest:
+        if context.available <= self.size:
             return SweepRequest()
-        return together([rule.request(task) for rule in self.rules()], self.size)
+        return together([rule.request(context) for rule in self.rules()], self.size)
 
-    def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
-        if task.available <= self.size:
-            return Narrowed(ids=None, rule=f"all {found.rows}", memory=task.memory)
+    def narrowed(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Narrowed:
+        if context.available <= self.size:
+            return Narrowed(ids=None, rule=f"all {found.rows}", memory=context.memory)
         rules = self.rules()
-        given = [rule.narrowed(fleet, task, own) for rule, own in zip(rules, self.views(task, found), strict=True)]
+        given = [
+            rule.narrowed(fleet, context, own) for rule, own in zip(rules, self.views(context, found), strict=True)
+        ]
         taken: NDArray[np.int64] = np.empty(0, np.int64)
         texts = []
         for part, own, quota in zip(self.parts, given, self.quotas(), strict=True):
@@ -122,9 +125,9 @@ class Mixed(OneSweep):
             memory=next(iter(memories), None),
         )
 
-    def views(self, task: NarrowTask, found: Sweep) -> list[Sweep]:
+    def views(self, context: RoundContext, found: Sweep) -> list[Sweep]:
         """The sweep as each part would have it, with its own searches alone."""
-        counts = [len(rule.request(task).searches) for rule in self.rules()]
+        counts = [len(rule.request(context).searches) for rule in self.rules()]
         stops = list(accumulate(counts))
         return [
             replace(found, searches=found.searches[stop - count : stop])

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.context import LabelledVectors
 from raysal.fleet import Partition
 from raysal.fleet.partition import padded
-from raysal.narrowing.base import LabelledVectors
 from raysal.scoring.linear import columns_of
 from raysal.scoring.similarity import Similarity, unit_rows
 from raysal.types import Metric

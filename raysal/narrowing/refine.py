@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Annotated
 
@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysal.config import Choice, choice
+from raysal.context import RoundContext
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet, keep
 from raysal.narrowing.anchors import Count
-from raysal.narrowing.base import Narrowed, NarrowTask, look
+from raysal.narrowing.base import Narrowed, look
 from raysal.rng import derive, item_uniform
 from raysal.scoring.sweep import Sweep, SweepRequest, sample_partition
 from raysal.scoring.top_k import best_of
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Selector, Task, select
+from raysal.strategies.base import Selector, select
 
 MEMBERS = (
     Choice(name="random"),
@@ -85,18 +86,18 @@ class Refine:
         """
         return [member.build(f"narrow.members.{place}", SELECTORS) for place, member in enumerate(self.members)]
 
-    def narrow(self, fleet: Fleet, task: NarrowTask) -> tuple[Sweep, Narrowed]:
-        found = look(fleet, task, SweepRequest())
+    def narrow(self, fleet: Fleet, context: RoundContext) -> tuple[Sweep, Narrowed]:
+        found = look(fleet, context, SweepRequest())
         every = self.selectors()
-        able = {place: one for place, one in enumerate(every) if task.head is not None or not one.needs_head}
+        able = {place: one for place, one in enumerate(every) if context.head is not None or not one.needs_head}
         lacking = len(every) - len(able)
         who = f"{len(able)} of {len(every)} members ({lacking} need a head)" if lacking else f"{len(every)} members"
-        k = min(self.picks or task.k, found.rows)
+        k = min(self.picks or context.k, found.rows)
         if not able or k == 0:
             return found, Narrowed(ids=None, rule=f"all {found.rows} (refine: {who})")
         ids, sizes = None, [found.rows]
         for round in range(self.rounds):
-            ids = self.refined(fleet, task, able, k, round, ids)
+            ids = self.refined(fleet, context, able, k, round, ids)
             sizes.append(len(ids))
         steps = " -> ".join(f"{size:,}" for size in sizes)
         return found, Narrowed(ids=ids, rule=f"refine: {who} x {self.batches} batches, {steps}")
@@ -104,7 +105,7 @@ class Refine:
     def refined(
         self,
         fleet: Fleet,
-        task: NarrowTask,
+        context: RoundContext,
         able: Mapping[int, Selector],
         k: int,
         round: int,
@@ -114,17 +115,11 @@ class Refine:
         picked = []
         for place, member in able.items():
             for batch in range(self.batches):
-                key = derive(task.key, "refine", round, place, batch)
+                key = derive(context.key, "refine", round, place, batch)
                 fleet.each(keep, self.drawn(fleet, derive(key, "subset"), k, ids))
-                asked = Task(
-                    head=task.head,
-                    labelled=task.labelled.vectors,
-                    classes=task.labelled.classes,
-                    key=derive(key, "select"),
-                    previous=task.previous,
-                )
+                asked = replace(context, key=derive(key, "select"), reveal=None)
                 picked.append(select(fleet, member, asked, k).ids)
-        return lowest(np.unique(np.concatenate(picked)), derive(task.key, "refine", round), max(self.size, k))
+        return lowest(np.unique(np.concatenate(picked)), derive(context.key, "refine", round), max(self.size, k))
 
     def drawn(self, fleet: Fleet, key: int, k: int, ids: NDArray[np.int64] | None) -> NDArray[np.int64]:
         """A uniform subset to pick k from: of `ids`, or of all that is available."""

@@ -11,9 +11,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.context import Memory, RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.narrowing.anchors import Count
-from raysal.narrowing.base import Memory, Narrowed, NarrowTask, OneSweep, by_what
+from raysal.narrowing.base import Narrowed, OneSweep, by_what
 from raysal.rng import derive, item_uniform
 from raysal.scoring.sweep import Search, Sweep, SweepRequest
 
@@ -39,28 +40,28 @@ class Seals(OneSweep):
     def wants_index(self) -> bool:
         return self.search == "index"
 
-    def request(self, task: NarrowTask) -> SweepRequest:
-        anchors = task.labelled.vectors[self.new(task)]
+    def request(self, context: RoundContext) -> SweepRequest:
+        anchors = context.labelled.vectors[self.new(context)]
         search = Search(anchors=anchors, each=self.neighbours, by=self.search)
         return SweepRequest(searches=(search,) if len(anchors) else ())
 
     @staticmethod
-    def new(task: NarrowTask) -> NDArray[np.bool_]:
+    def new(context: RoundContext) -> NDArray[np.bool_]:
         """Which of the labelled items were not searched for yet, bool [n]."""
-        return ~np.isin(task.labelled.ids, [] if task.memory is None else task.memory.searched)
+        return ~np.isin(context.labelled.ids, [] if context.memory is None else context.memory.searched)
 
-    def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
-        if len(task.labelled) == 0:
-            return Narrowed(ids=None, rule=f"all {found.rows} (no labels yet)", memory=task.memory)
+    def narrowed(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Narrowed:
+        if len(context.labelled) == 0:
+            return Narrowed(ids=None, rule=f"all {found.rows} (no labels yet)", memory=context.memory)
         lists = [ids for search in found.searches for ids, _ in search.of_each]
-        before = task.memory or Memory(found=np.empty(0, np.int64), searched=np.empty(0, np.int64))
-        new = int(self.new(task).sum())
+        before = context.memory or Memory(found=np.empty(0, np.int64), searched=np.empty(0, np.int64))
+        new = int(self.new(context).sum())
         memory = Memory(
             found=np.unique(np.concatenate([before.found, *lists])),
-            searched=np.union1d(before.searched, task.labelled.ids),
+            searched=np.union1d(before.searched, context.labelled.ids),
         )
         ids = np.concatenate(fleet.each(still_available, memory.found))
-        order = np.argsort(item_uniform(derive(task.key, "seals"), ids), kind="stable")
+        order = np.argsort(item_uniform(derive(context.key, "seals"), ids), kind="stable")
         return Narrowed(
             ids=ids[order],
             rule=f"{len(ids)} neighbours of {len(memory.searched)} labelled, {new} of them new, of {found.rows}"

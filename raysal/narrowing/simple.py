@@ -7,9 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet
-from raysal.narrowing.base import Narrowed, NarrowTask, OneSweep
+from raysal.narrowing.base import Narrowed, OneSweep
 from raysal.scoring.inputs import instead, usable
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Sweep, SweepRequest
@@ -19,12 +20,12 @@ from raysal.scoring.sweep import Sweep, SweepRequest
 class Everything(OneSweep):
     """No narrowing: the selector sees the whole pool."""
 
-    def request(self, task: NarrowTask) -> SweepRequest:
-        del task
+    def request(self, context: RoundContext) -> SweepRequest:
+        del context
         return SweepRequest()
 
-    def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
-        del fleet, task
+    def narrowed(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Narrowed:
+        del fleet, context
         return Narrowed(ids=None, rule=f"all {found.rows}")
 
 
@@ -34,12 +35,12 @@ class Uniform(OneSweep):
 
     size: Annotated[int, Field(ge=1)] = 10_000
 
-    def request(self, task: NarrowTask) -> SweepRequest:
-        del task
+    def request(self, context: RoundContext) -> SweepRequest:
+        del context
         return SweepRequest(sample=self.size)
 
-    def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
-        del fleet, task
+    def narrowed(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Narrowed:
+        del fleet, context
         ids = found.sample[0][: self.size]
         return Narrowed(ids=ids, rule=f"uniform {len(ids)} of {found.rows}")
 
@@ -56,12 +57,12 @@ class TopScore(OneSweep):
         if self.score not in SCORES:
             raise UnknownName("narrow.score", self.score, sorted(SCORES))
 
-    def request(self, task: NarrowTask) -> SweepRequest:
-        return SweepRequest(scores=(usable(self.score, task.head, task.previous),), top=self.size)
+    def request(self, context: RoundContext) -> SweepRequest:
+        return SweepRequest(scores=(usable(self.score, context.head, context.previous),), top=self.size)
 
-    def narrowed(self, fleet: Fleet, task: NarrowTask, found: Sweep) -> Narrowed:
+    def narrowed(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Narrowed:
         del fleet
-        name = usable(self.score, task.head, task.previous)
+        name = usable(self.score, context.head, context.previous)
         if name not in found.top:
             return Narrowed(ids=None, rule=f"all {found.rows} (no head yet)")
         ids = found.top[name][0][: self.size]

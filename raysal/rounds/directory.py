@@ -27,9 +27,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysal.config import RunConfig, parse_config
+from raysal.context import Memory
 from raysal.errors import Damaged, FingerprintMismatch, RunError
+from raysal.labels import Ledger
 from raysal.models.head import Head
-from raysal.narrowing.base import Memory
 from raysal.pool import Pool
 from raysal.store import publish_directory, read_sealed, sweep_temporaries, temporary_name, write_sealed
 from raysal.strategies.base import Picks
@@ -40,6 +41,7 @@ EMBEDDING = "embed.json"
 CONTROL = "control"
 VERSION = 1
 RESTORE = "restore it from a copy"
+START = "start one with `raysal run CONFIG --out RUN`, or check the path"
 
 Record = Mapping[str, Any]
 
@@ -94,6 +96,26 @@ class RunDir:
             raise RunError(path, f"version {record.get('version')}, this raysal reads {VERSION}", "update raysal")
         return parse_config(record["config"])
 
+    def require_config(self, fix: str | None = None) -> RunConfig:
+        """The config the run was begun with.
+
+        Raises:
+            RunError: no run is there; it recommends `fix`.
+            Damaged: its run.json was altered.
+        """
+        config = self.config()
+        if config is None:
+            raise RunError(self.path, "no run is there", fix or START)
+        return config
+
+    def open_ledger(self) -> Ledger:
+        """The run's labels; the file is made if there is none, and must be there once there are rounds.
+
+        Raises:
+            Damaged: it is missing beside rounds, or was altered.
+        """
+        return Ledger(self.ledger, create=self.rounds == 0)
+
     def begin(self, config: RunConfig) -> None:
         """Make the directory and keep the config in it, if it is not there yet: from here on it can be resumed."""
         (self.path / ROUNDS).mkdir(parents=True, exist_ok=True)
@@ -101,7 +123,7 @@ class RunDir:
             config = config.model_copy(update={"pool": config.pool.absolute()})
             write_sealed(self.path / RUN, {"config": config.model_dump(mode="json"), "version": VERSION})
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Delete what an interrupted writer left. For the one process that is at work on the run."""
         sweep_temporaries(self.path / ROUNDS)
         sweep_temporaries(self.path)
@@ -112,9 +134,9 @@ class RunDir:
         folder = self.path / ROUNDS
         return sum(entry.name.isdigit() for entry in folder.iterdir()) if folder.is_dir() else 0
 
-    def record(self, round: int) -> dict[str, Any]:
-        """How a round was chosen."""
-        return read_sealed(self._round(round) / RECORD)
+    def record(self, round: int | None) -> dict[str, Any]:
+        """How a round was chosen, or with None the closing record."""
+        return read_sealed(self._folder(round) / RECORD)
 
     def batch(self, round: int) -> Batch:
         """A committed batch.
@@ -122,7 +144,7 @@ class RunDir:
         Raises:
             Damaged: it is missing, or is not, to the byte, what its round.json names.
         """
-        content = _intact(self._round(round) / BATCH, self.record(round)["batch_sha256"])
+        content = _intact(self._folder(round) / BATCH, self.record(round)["batch_sha256"])
         return Batch(round=round, table=pq.read_table(pa.BufferReader(content)))
 
     def head(self, round: int | None) -> Head | None:
@@ -131,7 +153,7 @@ class RunDir:
         Raises:
             Damaged: it is not the head its record names.
         """
-        folder = self.path / FINAL if round is None else self._round(round)
+        folder = self._folder(round)
         record = read_sealed(folder / RECORD)
         if record["head_digest"] is None:
             return None
@@ -146,7 +168,7 @@ class RunDir:
         Raises:
             Damaged: it is missing, or is not, to the byte, what its round.json names.
         """
-        path, expected = self._round(round) / MEMORY, self.record(round).get("memory_sha256")
+        path, expected = self._folder(round) / MEMORY, self.record(round).get("memory_sha256")
         return None if expected is None else Memory.load(_intact(path, expected))
 
     def final(self) -> dict[str, Any] | None:
@@ -171,7 +193,7 @@ class RunDir:
         memory: Memory | None = None,
     ) -> None:
         """Commit a round, or with None the closing record in place of an older one, in one rename."""
-        final = self.path / FINAL if round is None else self._round(round)
+        final = self._folder(round)
         temporary = temporary_name(final)
         if temporary.exists():
             shutil.rmtree(temporary)
@@ -190,23 +212,33 @@ class RunDir:
         publish_directory(temporary, final)
         shutil.rmtree(temporary_name(final, "-old"), ignore_errors=True)
 
-    def _round(self, round: int) -> Path:
-        return self.path / ROUNDS / f"{round:04d}"
+    def _folder(self, round: int | None) -> Path:
+        return self.path / FINAL if round is None else self.path / ROUNDS / f"{round:04d}"
 
 
-def batch_table(pool: Pool, picks: Picks) -> pa.Table:
-    """A batch as people see it: id, key, rank (from 1), score, reason; in pick order."""
+def batch_table(pool: Pool, picks: Picks, strategy: str | None = None, head: Head | None = None) -> pa.Table:
+    """A batch as people see it, in pick order: id, key, rank (from 1), score, reason.
+
+    Args:
+        pool: where the keys are looked up.
+        picks: the batch.
+        strategy: the name of its strategy; with it the columns strategy and head_version are added.
+        head: what chose it.
+    """
     found = pool.rows_where("id", picks.ids.tolist(), ["id", "key"])
     keys = dict(zip(found["id"].to_pylist(), found["key"].to_pylist(), strict=True))
-    return pa.table(
-        {
-            "id": pa.array(picks.ids, pa.int64()),
-            "key": pa.array([keys[id] for id in picks.ids.tolist()], pa.string()),
-            "rank": pa.array(range(1, len(picks.ids) + 1), pa.int64()),
-            "score": pa.array(picks.scores, pa.float64()),
-            "reason": pa.array(picks.reasons, pa.string()),
-        }
-    )
+    columns = {
+        "id": pa.array(picks.ids, pa.int64()),
+        "key": pa.array([keys[id] for id in picks.ids.tolist()], pa.string()),
+        "rank": pa.array(range(1, len(picks.ids) + 1), pa.int64()),
+        "score": pa.array(picks.scores, pa.float64()),
+        "reason": pa.array(picks.reasons, pa.string()),
+    }
+    if strategy is not None:
+        version = None if head is None else head.version
+        columns["strategy"] = pa.array([strategy] * len(picks.ids), pa.string())
+        columns["head_version"] = pa.array([version] * len(picks.ids), pa.int64())
+    return pa.table(columns)
 
 
 def _intact(path: Path, sha256: str) -> bytes:

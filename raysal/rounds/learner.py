@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.config import RunConfig
+from raysal.context import LabelledVectors
 from raysal.errors import ConfigError, LabelError
 from raysal.features import HiddenLayer
 from raysal.fleet import Fleet, features_of
@@ -23,7 +24,7 @@ from raysal.models.online.refit import gone_astray, needs_refit
 from raysal.models.online.update import add_classes_of, update
 from raysal.models.targets import check_names, names_in, plain
 from raysal.models.trainers.base import Context, Trainer, link_of, wanted_sample
-from raysal.narrowing.base import LabelledVectors, Narrower
+from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.rounds.directory import RunDir

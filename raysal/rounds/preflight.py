@@ -11,15 +11,16 @@ from typing import Any, Never, Self
 
 import numpy as np
 
+from raysal.context import LabelledVectors, RoundContext
 from raysal.models.head import Head
 from raysal.models.likelihood import Link
 from raysal.models.targets import VALUE
-from raysal.narrowing.base import LabelledVectors, Narrower, NarrowTask, OneSweep
+from raysal.narrowing.base import Narrower, OneSweep
 from raysal.narrowing.filter import Filter
 from raysal.narrowing.refine import Refine
 from raysal.pool import Pool
 from raysal.scoring.inputs import score_inputs
-from raysal.strategies.base import Selector, Task
+from raysal.strategies.base import Selector
 from raysal.strategies.wrappers.candidates import Wrapper
 
 
@@ -34,22 +35,23 @@ def check_compatible(link: Link, selector: Selector, narrower: Narrower, pool: P
     head = replace(Head.of_weights(nothing, nothing[:, 0], classes=names), link=link)
     text, vectors = "0" if link == "identity" else "a", np.zeros((1, pool.dim), np.float32)
     known = LabelledVectors(ids=np.zeros(1, np.int64), vectors=vectors, classes=[text], link=link)
-    sweeping = NarrowTask(head=head, labelled=known, pool=pool, k=1, available=len(pool), key=0, previous=head)
-    asked = Task(
+    context = RoundContext(
         head=head,
-        labelled=vectors,
-        classes=known.classes,
+        labelled=known,
+        pool=pool,
+        k=1,
+        available=len(pool),
         key=0,
         previous=head,
         reveal=lambda ids: dict.fromkeys(ids, text),
     )
     for rule in narrowers(narrower):
         if isinstance(rule, OneSweep):
-            score_inputs(head, rule.request(sweeping).scores, previous=head, labelled=vectors, answers=[text])
+            score_inputs(head, rule.request(context).scores, previous=head, labelled=vectors, answers=[text])
     for one in (selector, *(member for rule in narrowers(narrower) for member in members(rule))):
         for strategy in strategies(one):
             with suppress(DataReached):
-                strategy.select(EmptyFleet(), asked, 1)
+                strategy.select(EmptyFleet(), context, 1)
 
 
 def narrowers(narrower: Narrower) -> Iterator[Narrower]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet, Partition
 from raysal.rng import item_uniform
@@ -20,7 +21,7 @@ from raysal.scoring.linear import one_thread
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Task, refuse_broken
+from raysal.strategies.base import Picks, refuse_broken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,8 @@ class Random:
     def needs_head(self) -> bool:
         return False
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        ids, scores = merged(fleet.each(lowest_hash, task.key, k), k)
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        ids, scores = merged(fleet.each(lowest_hash, context.key, k), k)
         return Picks(ids=ids, scores=scores, reasons=("uniform draw",) * k)
 
 
@@ -59,9 +60,9 @@ class TopScore:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        name = usable(self.score, task.head, task.previous)
-        ids, scores = merged(fleet.each(highest_score, task.inputs(name, self.draws), name, k), k)
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        name = usable(self.score, context.head, context.previous)
+        ids, scores = merged(fleet.each(highest_score, context.score_inputs(name, self.draws), name, k), k)
         note = instead(self.score, name)
         return Picks(ids=ids, scores=scores, reasons=tuple(f"{name} {score:.3g}{note}" for score in scores))
 

@@ -16,19 +16,25 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
+import numpy as np
 import raysal
 from raysal.config import FleetConfig
+from raysal.context import LabelledVectors, RoundContext
 from raysal.fleet import open_fleet
-from raysal.narrow import NARROWERS
-from raysal.select import SELECTORS, Task
+from raysal.narrowing import NARROWERS
+from raysal.scoring.sweep import Search, SweepRequest, sweep
+from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
-from raysal.sweep import Search, SweepRequest, sweep
-import numpy as np
 
-fleet = open_fleet(raysal.open_pool(sys.argv[1]), FleetConfig(backend="local", partitions=2))
+assert all(NARROWERS[name] for name in NARROWERS)
+assert all(SELECTORS[name] for name in SELECTORS)
+pool = raysal.open_pool(sys.argv[1])
+fleet = open_fleet(pool, FleetConfig(backend="local", partitions=2))
 x = np.ones((2, 6), np.float32)
 assert sweep(fleet, None, SweepRequest(searches=(Search(anchors=x, each=3),))).rows == 50
-print(len(select(fleet, SELECTORS["coreset"](), Task(head=None, labelled=x, key=1), 4).ids))
+known = LabelledVectors(ids=np.arange(2), vectors=x, classes=[])
+context = RoundContext(head=None, labelled=known, pool=pool, k=4, available=48, key=1)
+print(len(select(fleet, SELECTORS["coreset"](), context, 4).ids))
 """
 
 

@@ -108,7 +108,7 @@ def test_it_is_missed_before_anything_is_begun(name, tmp_path):
     with Session(tmp_path / "run", pool, **fields) as session:
         next_rule(session)
     drop_index(pool.path)
-    with Session(tmp_path / "run", visit=True) as session:  # who looks, or labels, needs none
+    with Session.open(tmp_path / "run", read_only=True) as session:  # who looks, or labels, needs none
         assert session.rounds == 1
 
 

@@ -241,7 +241,7 @@ def test_the_journal_of_somebody_who_makes_the_ledger_meanwhile_and_writes_is_no
 
 APPENDER = """
 import sys
-from raysal.label import Ledger
+from raysal.labels import Ledger
 from raysal.types import Label
 ledger, first = Ledger(sys.argv[1]), int(sys.argv[2])
 for id in range(first, first + 40):
@@ -273,7 +273,7 @@ def test_a_full_disk_records_nothing_and_says_so(tmp_path):
 
 WRITER = """
 import sys
-from raysal.label import Ledger
+from raysal.labels import Ledger
 from raysal.types import Label
 ledger = Ledger(sys.argv[1])
 call = 0

@@ -352,7 +352,7 @@ def test_two_processes_see_each_other(tmp_path):
     with Ledger(path) as mine:
         mine.lease(0, [1, 2], ["k1", "k2"])
         code = (
-            "import sys; from raysal.label import Ledger; from raysal.types import Label\n"
+            "import sys; from raysal.labels import Ledger; from raysal.types import Label\n"
             "ledger = Ledger(sys.argv[1], create=False); print(ledger.outstanding())\n"
             "ledger.tell([(1, Label(key='k1', label='cat'))]); ledger.close()"
         )

@@ -96,7 +96,7 @@ def test_several_labels_at_once_and_numbers_reach_it_by_its_link(tmp_path: Path)
             session.tell(dict(zip(keys[60:70], labels[60:70], strict=True)))
             session.query(5)
             assert session.record(1)["decision"].startswith("updated")
-            heads[link] = session.head
+            heads[link] = session.current_head()
     p = heads["sigmoid"].probabilities(vectors[70:]) > 0.5
     assert heads["sigmoid"].classes == ("a", "b", "c")
     assert isinstance(heads["sigmoid"].posterior, Diagonal)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from raysal.errors import ConfigError, LabelError
 from raysal.models.likelihood import Curvature, Link, responses
-from raysal.models.posterior.square_root import downdate_root, root_of_inverse, update_root
+from raysal.models.posterior import square_root
+from raysal.models.posterior.square_root import root_of_inverse
 from raysal.models.posterior.structures import Diagonal, Full, Kronecker, Shared
 
 C, D, N = 3, 5, 14
@@ -260,7 +261,7 @@ def test_shrinking_is_the_exact_inverse(name):
     evidence = np.random.default_rng(4).uniform(0.5, 2, size=len(new))
     root = root_of_inverse(old, np.ones(6), PRIOR)
     assert close(root @ root.T, exact_covariance([(old, np.ones(6))], PRIOR).astype(float), 1e-12)
-    after = update_root(root, new, evidence)
+    after = square_root.update(root, new, evidence)
     exact = exact_covariance([(old, np.ones(6)), (new, evidence)], PRIOR)
     assert close(after @ after.T, exact.astype(float), 1e-9)
     # Also along the new rows, where next to nothing is left of a huge variance.
@@ -273,7 +274,7 @@ def test_rows_out_of_all_proportion_are_absorbed_one_by_one():
     """Their squares differ by more than float64 has digits: together they would not be positive definite."""
     old, new = rows_of(6)[:, :4], rows_of(3, 2)[:, :4] * np.array([[1e12], [1e8], [1.0]])
     twins = np.vstack([new, new])
-    after = update_root(root_of_inverse(old, np.ones(6), PRIOR), twins, np.ones(6))
+    after = square_root.update(root_of_inverse(old, np.ones(6), PRIOR), twins, np.ones(6))
     exact = exact_covariance([(old, np.ones(6)), (twins, np.ones(6))], PRIOR)
     assert close(after @ after.T, exact.astype(float), 1e-9)
 
@@ -282,17 +283,17 @@ def test_rows_out_of_all_proportion_are_absorbed_one_by_one():
 def test_growing_undoes_shrinking(name):
     old, new = rows_of(6)[:, :4], NEW[name]()
     root = root_of_inverse(old, np.ones(6), PRIOR)
-    again = downdate_root(update_root(root, new, np.ones(len(new))), new, np.ones(len(new)))
+    again = square_root.downdate(square_root.update(root, new, np.ones(len(new))), new, np.ones(len(new)))
     assert close(again @ again.T, root @ root.T, 1e-9)
 
 
 def test_taking_out_nearly_all_there_is_says_so():
     old, new = rows_of(6)[:, :4], rows_of(1, 2)[:, :4] * 1e6
-    after = update_root(root_of_inverse(old, np.ones(6), PRIOR), new, np.ones(1))
+    after = square_root.update(root_of_inverse(old, np.ones(6), PRIOR), new, np.ones(1))
     with pytest.raises(LabelError, match=r"nearly all that is known .* fit anew"):
-        downdate_root(after, new, np.ones(1))
+        square_root.downdate(after, new, np.ones(1))
     with pytest.raises(LabelError, match="more evidence is taken back"):
-        downdate_root(after, new, np.full(1, 2.0))
+        square_root.downdate(after, new, np.full(1, 2.0))
 
 
 @pytest.mark.parametrize("prior", [1e-13, 1e-17, 1e-300])

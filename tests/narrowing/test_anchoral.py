@@ -12,12 +12,13 @@ from conftest import make_pool, mixture
 from programs import labelled_of, local, random_head, run_program, small, task_of
 
 from raysal.config import choice
+from raysal.context import LabelledVectors
 from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import exclude
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.anchoral import AnchorAL, mean_similarity
 from raysal.narrowing.anchors import anchor_rows, kmeans_plus_plus
-from raysal.narrowing.base import LabelledVectors, narrow
+from raysal.narrowing.base import narrow
 from raysal.rng import generator
 from raysal.scoring.sweep import Search, SweepRequest, sweep
 from raysal.strategies import SELECTORS

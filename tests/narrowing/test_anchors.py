@@ -14,12 +14,13 @@ from conftest import make_pool, mixture
 from programs import labelled_of, local, make_head, random_head, run_program, task_of
 
 from raysal.config import choice
+from raysal.context import LabelledVectors
 from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import exclude
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.anchoral import AnchorAL, By
 from raysal.narrowing.anchors import STRATEGIES, ClassAnchors, Strategy, anchor_rows, entropies
-from raysal.narrowing.base import LabelledVectors, narrow
+from raysal.narrowing.base import narrow
 from raysal.rng import derive
 from raysal.strategies import SELECTORS
 from raysal.types import Metric

@@ -18,10 +18,11 @@ from programs import Outcome, labelled_of, local, random_head, run_program, task
 import raysal
 from raysal.cli import main
 from raysal.config import choice
+from raysal.context import LabelledVectors
 from raysal.errors import ConfigError, PoolExhausted, UnknownName
 from raysal.fleet import Fleet, exclude
 from raysal.narrowing import NARROWERS
-from raysal.narrowing.base import LabelledVectors, Narrower
+from raysal.narrowing.base import Narrower
 from raysal.narrowing.duplicates import first_of_each
 from raysal.narrowing.filter import Filter
 from raysal.narrowing.outliers import fit_gaussians, shrunk

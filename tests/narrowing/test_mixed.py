@@ -13,10 +13,11 @@ from programs import labelled_of, local, random_head, run_program, task_of
 
 import raysal
 from raysal.config import choice
+from raysal.context import LabelledVectors, Memory
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.narrowing import NARROWERS
-from raysal.narrowing.base import LabelledVectors, Memory, Narrowed, Narrower, narrow
+from raysal.narrowing.base import Narrowed, Narrower, narrow
 from raysal.pool import Pool
 from raysal.rounds.session import Session
 from raysal.scoring.sweep import sweep_partition

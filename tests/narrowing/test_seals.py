@@ -16,13 +16,15 @@ import test_session as sessions
 from conftest import make_pool, mixture
 from programs import labelled_of, local, run_program, task_of
 
+from raysal.config import parse_config
+from raysal.context import LabelledVectors, Memory
 from raysal.errors import Damaged, PoolExhausted
 from raysal.fleet import LocalFleet, exclude, plan_partitions
-from raysal.narrowing.base import LabelledVectors, Memory, Narrowed, narrow
+from raysal.narrowing.base import Narrowed, narrow
 from raysal.narrowing.seals import Seals
 from raysal.pool import Pool
 from raysal.rounds.loop import resume, run
-from raysal.rounds.session import Session, parse_config
+from raysal.rounds.session import Session
 from raysal.scoring.sweep import SweepRequest
 from raysal.strategies import SELECTORS
 from raysal.types import Metric

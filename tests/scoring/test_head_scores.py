@@ -9,7 +9,7 @@ import pytest
 import reference
 import torch
 from conftest import make_pool, mixture
-from programs import labelled_of, local, random_head, task_of
+from programs import context_of, labelled_of, local, random_head, task_of
 from threadpoolctl import ThreadpoolController
 
 from raysal.errors import ConfigError, PoolError
@@ -23,7 +23,7 @@ from raysal.scoring.base import Predicted, Score
 from raysal.scoring.inputs import DRAWS, ProductReader, score_inputs, triangle, usable
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import SweepRequest, sweep, sweep_partition
-from raysal.strategies.base import Task, select
+from raysal.strategies.base import select
 from raysal.strategies.simple import TopScore
 
 N, DIM, KEY = 30, 6, 5
@@ -117,7 +117,7 @@ def test_scores_are_those_of_their_definitions(link, structure, x, fleet):
         assert sorted(ids.tolist()) == list(range(N))
         assert np.array_equal(ids, reference.ranked(values[np.argsort(ids)], np.arange(N), N)), name
         assert values.dtype == np.float32
-        task = Task(
+        task = context_of(
             head=head, labelled=known["labelled"], classes=answers, key=derive(KEY, "scores"), previous=previous
         )
         picks = select(fleet, TopScore(score=name), task, N)
@@ -189,7 +189,9 @@ def test_a_score_that_is_not_a_number_names_the_item(fleet):
     head = make("softmax", "shared")
     huge = replace(head, mean=head.mean * 1e38, linearised_at=head.mean * 1e38)
     with pytest.raises(PoolError, match="item"):
-        select(fleet, TopScore(score="epistemic_variance"), Task(head=huge, labelled=np.zeros((0, DIM)), key=1), 3)
+        select(
+            fleet, TopScore(score="epistemic_variance"), context_of(head=huge, labelled=np.zeros((0, DIM)), key=1), 3
+        )
 
 
 # -- the head of an earlier round ----------------------------------------------------------------------------
@@ -199,7 +201,7 @@ def test_a_score_that_is_not_a_number_names_the_item(fleet):
 def test_without_an_earlier_head_another_score_stands_in_and_says_so(link, x, fleet):
     head, other = make(link, "shared"), "epistemic_variance" if link == "identity" else "entropy"
     nothing = labelled_of(x, [""] * N, [])
-    task = Task(head=head, labelled=nothing.vectors, key=1)
+    task = context_of(head=head, labelled=nothing.vectors, key=1)
     picks = select(fleet, TopScore(score="tod"), task, 5)
     assert np.array_equal(picks.ids, select(fleet, TopScore(score=other), task, 5).ids)
     assert all(reason.startswith(other) and "tod needs" in reason for reason in picks.reasons)

@@ -9,7 +9,7 @@ import pytest
 import reference_clusters as reference
 import torch
 from conftest import make_pool, mixture
-from programs import local, make_head, random_head
+from programs import context_of, local, make_head, random_head
 
 from raysal.errors import PoolError
 from raysal.fleet import exclude
@@ -17,7 +17,7 @@ from raysal.rng import derive, generator, item_uniform
 from raysal.scoring.linear import Linear, one_thread
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Task, refuse_broken, select
+from raysal.strategies.base import refuse_broken, select
 from raysal.strategies.coverage.clue import entropies
 from raysal.strategies.coverage.typiclust import most_typical, typical_rows, typicality_of
 from raysal.strategies.engine import kmeans as clusters_module
@@ -189,7 +189,7 @@ def test_typiclust_avoids_small_clusters_and_bounds_their_number():
 
 def task(dim, *, head, labelled=None, classes=(), key=3):
     vectors = np.empty((0, dim), np.float32) if labelled is None else labelled
-    return Task(head=head, labelled=vectors, classes=classes, key=key)
+    return context_of(head=head, labelled=vectors, classes=classes, key=key)
 
 
 def half(x):

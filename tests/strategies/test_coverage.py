@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_pool, mixture
-from programs import local, make_head, random_head
+from programs import context_of, local, make_head, random_head
 from reference_coverage import (
     calibration_error,
     distances,
@@ -19,13 +19,14 @@ from reference_coverage import (
     units,
 )
 
+from raysal.context import RoundContext
 from raysal.errors import ConfigError, UserError
 from raysal.fleet import exclude, keep
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Task, select
+from raysal.strategies.base import select
 from raysal.strategies.coverage.herding import TEMPERATURES, MaxHerding, UHerding, logits_of, margins, smallest_distance
 from raysal.strategies.coverage.herding import calibration_error as fast_calibration_error
 from raysal.strategies.coverage.probcover import ProbCover, farthest, pure_radius
@@ -50,8 +51,8 @@ def copies(n: int, dim: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
     return half(x), names
 
 
-def task_of(x, names, known, *, head=None, key=3, classes=True) -> Task:
-    return Task(
+def task_of(x, names, known, *, head=None, key=3, classes=True) -> RoundContext:
+    return context_of(
         head=head,
         labelled=half(x[known]),
         key=key,
@@ -323,7 +324,7 @@ def test_zero_rows_and_constant_features(name, tmp_path):
 def test_a_labelled_vector_that_is_not_finite_is_named(name, tmp_path):
     x, names = copies(40, 5)
     task = task_of(x, names, [0], head=random_head(5))
-    broken = Task(head=task.head, labelled=np.array([[1] * 5, [np.nan] * 5], np.float32), key=0)
+    broken = context_of(head=task.head, labelled=np.array([[1] * 5, [np.nan] * 5], np.float32), key=0)
     with pytest.raises(UserError, match="labelled row 1"):
         run(tmp_path, x, SELECTORS[name](), broken, 3)
 
@@ -332,7 +333,7 @@ def test_u_herding_needs_a_head():
     assert not MaxHerding().needs_head
     assert not ProbCover().needs_head
     with pytest.raises(ConfigError, match="needs labels"):
-        UHerding().select(None, Task(head=None, labelled=np.empty((0, 3), np.float32), key=0), 2)
+        UHerding().select(None, context_of(head=None, labelled=np.empty((0, 3), np.float32), key=0), 2)
 
 
 @pytest.mark.parametrize("name", ["max_herding", "u_herding"])
@@ -343,6 +344,6 @@ def test_what_was_narrowed_away_still_wants_to_be_covered(name, tmp_path):
     fleet = local(make_pool(tmp_path / "pool", x.astype(np.float32)), 2)
     fleet.each(keep, np.arange(59, 75))
     head = make_head(np.zeros((2, 8)), np.zeros(2))  # all equally uncertain
-    picks = select(fleet, SELECTORS[name](), Task(head=head, labelled=np.empty((0, 8), np.float32), key=1), 3)
+    picks = select(fleet, SELECTORS[name](), context_of(head=head, labelled=np.empty((0, 8), np.float32), key=1), 3)
     assert picks.ids[0] == 59
     assert ((picks.ids >= 59) & (picks.ids < 75)).all()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import make_pool, mixture
-from programs import local, make_head, random_head
+from programs import context_of, local, make_head, random_head
 
+from raysal.context import RoundContext
 from raysal.errors import ConfigError, PoolExhausted, UnknownName
 from raysal.fleet import exclude, keep
 from raysal.rng import derive, item_uniform
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Task, select
+from raysal.strategies.base import select
 from raysal.strategies.engine.distances import TILE
 
 every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
@@ -19,9 +20,9 @@ one_or_many = pytest.mark.parametrize("partitions", [1, 9])
 every_layout = pytest.mark.parametrize("partitions", [1, 2, 9])
 
 
-def task(dim: int, *, head=None, labelled=None, key: int = 3) -> Task:
+def task(dim: int, *, head=None, labelled=None, key: int = 3) -> RoundContext:
     vectors = np.empty((0, dim), np.float32) if labelled is None else labelled
-    return Task(head=random_head(dim) if head is None else head, labelled=vectors, key=key, reveal=reveal)
+    return context_of(head=random_head(dim) if head is None else head, labelled=vectors, key=key, reveal=reveal)
 
 
 def reveal(ids) -> dict[int, str]:
@@ -84,7 +85,7 @@ def test_a_pool_of_one_row(name, tmp_path):
 def test_what_needs_a_head_says_so(name, tmp_path):
     fleet = fleet_of(tmp_path, mixture(10, 3)[0])
     selector = SELECTORS[name]()
-    without = Task(head=None, labelled=np.empty((0, 3), np.float32), key=0)
+    without = context_of(head=None, labelled=np.empty((0, 3), np.float32), key=0)
     if selector.needs_head:
         with pytest.raises(ConfigError, match="needs labels"):
             select(fleet, selector, without, 2)

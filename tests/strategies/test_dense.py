@@ -9,7 +9,7 @@ import pytest
 import reference
 import reference_dense as slow
 from conftest import make_pool, mixture
-from programs import local, make_head, random_head
+from programs import context_of, local, make_head, random_head
 from scipy.stats import chi2
 
 from raysal.errors import PoolError, UserError
@@ -19,7 +19,7 @@ from raysal.models.posterior.structures import Shared
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Task, select
+from raysal.strategies.base import select
 from raysal.strategies.coverage.lcmd import TILE
 from raysal.strategies.engine import dense as every_row
 from raysal.strategies.information.bait import bait_binary, information_rows, pool_fisher
@@ -51,7 +51,7 @@ def task(rows, *, labelled=17, head=None, key=5, covariance=None):
     head = random_head(DIM) if head is None else head
     if covariance is not None:
         head = replace(head, posterior=Shared(root=np.linalg.cholesky(covariance + 1e-300 * np.eye(DIM + 1))))
-    return Task(head=head, labelled=rows[:: max(labelled, 1)] if labelled else rows[:0], key=key)
+    return context_of(head=head, labelled=rows[:: max(labelled, 1)] if labelled else rows[:0], key=key)
 
 
 # -- BAIT ----------------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def bait_over_the_pool(rows, given):
     p = reference.probabilities(rows, given.head.weight, given.head.bias).max(1)
     x = np.sqrt(p * (1 - p))[:, None] * rows.astype(np.float64)
     fisher = x.T @ x / len(x)
-    known = information_rows(given.head, given.labelled)
+    known = information_rows(given.head, given.labelled.vectors)
     return x, np.trace(fisher) / DIM * np.eye(DIM) + known.T @ known, fisher
 
 
@@ -130,7 +130,7 @@ def test_bait_does_not_see_the_scale_of_the_features(rows, fleet, candidates, tm
     head = given.head
     eight = local(make_pool(tmp_path / "pool", rows * 8))
     eight.each(keep, candidates)
-    scaled = Task(head=make_head(head.weight / 8, head.bias), labelled=given.labelled * 8, key=5)
+    scaled = context_of(head=make_head(head.weight / 8, head.bias), labelled=given.labelled.vectors * 8, key=5)
     assert np.array_equal(select(eight, SELECTORS["bait"](), scaled, 40).ids, picks.ids)
 
 
@@ -158,7 +158,7 @@ def test_bait_names_what_cannot_be_picked_from():
 def test_lcmd_takes_the_farthest_item_of_the_heaviest_cluster(labelled, rows, fleet, candidates):
     given = task(rows, labelled=labelled)
     picks = select(fleet, SELECTORS["lcmd"](), given, 20)
-    wanted, gaps = slow.lcmd(rows[candidates].astype(np.float64), given.labelled.astype(np.float64), 20)
+    wanted, gaps = slow.lcmd(rows[candidates].astype(np.float64), given.labelled.vectors.astype(np.float64), 20)
     assert np.array_equal(picks.ids, candidates[wanted])
     np.testing.assert_allclose(picks.scores, gaps, rtol=1e-9)
 
@@ -177,7 +177,7 @@ def test_lcmd_in_the_space_of_gradients(labelled, rows, fleet, candidates):
 @pytest.mark.parametrize("space", ["vectors", "gradients"])
 def test_lcmd_over_more_centres_than_a_tile(space, rows, fleet, candidates):
     given = task(rows, labelled=2)
-    assert len(given.labelled) > 2 * TILE
+    assert len(given.labelled.vectors) > 2 * TILE
     picks = select(fleet, SELECTORS["lcmd"](space=space), given, 100)
     part = select(fleet, SELECTORS["lcmd"](space=space), given, 33)
     assert np.array_equal(part.ids, picks.ids[:33])
@@ -194,7 +194,7 @@ def test_lcmd_takes_copies_last(tmp_path):
     head = make_head(random_head(57, scale=0.02).weight / scale, np.zeros(5))
     for space in ("vectors", "gradients"):
         selector = SELECTORS["lcmd"](space=space)
-        picks = select(fleet, selector, Task(head=head, labelled=np.empty((0, 57), np.float32), key=1), 50)
+        picks = select(fleet, selector, context_of(head=head, labelled=np.empty((0, 57), np.float32), key=1), 50)
         assert len(set((picks.ids[:20] % 20).tolist())) == 20
         assert set(picks.reasons[20:]) == {"only copies left, uniform"}
         assert len(set(picks.ids.tolist())) == 50
@@ -225,7 +225,7 @@ def test_falcun_draws_in_proportion_to_the_power(tmp_path):
     u = 1 - (p[:, -1] - p[:, -2])
     weight = (u + (u - u.min()) / (u.max() - u.min())) ** 2
     with one_thread():
-        tasks = (Task(head=head, labelled=nothing, key=derive(key)) for key in range(2000))
+        tasks = (context_of(head=head, labelled=nothing, key=derive(key)) for key in range(2000))
         firsts = [int(select(fleet, SELECTORS["falcun"](gamma=2.0), given, 1).ids[0]) for given in tasks]
     expected = 2000 * weight / weight.sum()
     statistic = ((np.bincount(firsts, minlength=5) - expected) ** 2 / expected).sum()

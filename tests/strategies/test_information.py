@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference_information as slow
 from conftest import make_pool, mixture
-from programs import local, make_head, random_head
+from programs import context_of, local, make_head, random_head
 from threadpoolctl import threadpool_limits
 
 from raysal.errors import ConfigError, PoolError
@@ -17,7 +17,7 @@ from raysal.fleet.partition import Partition
 from raysal.models.posterior.structures import Diagonal, Full, Kronecker, Members, Shared
 from raysal.rng import derive, item_uniform
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Task, select
+from raysal.strategies.base import select
 from raysal.strategies.information import mutual_information as joint
 from raysal.strategies.information.batch_bald import BatchBald
 from raysal.strategies.information.epig import Epig
@@ -85,7 +85,7 @@ def number_head(structure="shared", noise=0.5):
 
 
 def task(head, key=5):
-    return Task(head=head, labelled=np.empty((0, DIM), np.float32), key=key)
+    return context_of(head=head, labelled=np.empty((0, DIM), np.float32), key=key)
 
 
 def covariance_of(x, head):
@@ -204,7 +204,7 @@ def test_copies_add_little_and_neighbours_are_not_picked_together(tmp_path):
     x = np.repeat(np.eye(10) * np.linspace(3, 2, 10)[:, None], 30, axis=0)
     head = replace(make_head(np.zeros((2, 10)), np.zeros(2)), posterior=Shared(root=np.eye(11)))
     fleet = local(make_pool(tmp_path / "pool", x), 3)
-    given = Task(head=head, labelled=np.empty((0, 10), np.float32), key=2)
+    given = context_of(head=head, labelled=np.empty((0, 10), np.float32), key=2)
     picks = select(fleet, BatchBald(draws=256), given, 10)
     assert len(set((picks.ids // 30).tolist())) >= 9
     other = slow.posterior_draws(head, 500, 77)

@@ -7,7 +7,7 @@ import pytest
 import reference
 import torch
 from conftest import make_pool, mixture
-from programs import local, random_head
+from programs import context_of, local, random_head
 from scipy.stats import chi2
 
 from raysal.errors import PoolError
@@ -15,7 +15,7 @@ from raysal.fleet import exclude
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Task, select
+from raysal.strategies.base import select
 from raysal.strategies.engine import lazy_greedy as lazy
 from raysal.strategies.engine.distances import COINCIDENT, ROWS, TILE, Centres, slack
 from raysal.strategies.engine.feature_maps import (
@@ -171,7 +171,7 @@ def test_of_copies_the_lowest_is_picked_also_where_sums_are_rounded(name, seed, 
     base = np.random.default_rng(seed).normal(size=(300, 33)).astype(np.float16).astype(np.float32)
     x = base[np.random.default_rng(seed + 9).permutation(np.repeat(np.arange(300), 4))]
     pool = make_pool(tmp_path / "pool", x, chunk_rows=500)
-    task = Task(head=None, labelled=np.empty((0, 33), np.float32), key=2)
+    task = context_of(head=None, labelled=np.empty((0, 33), np.float32), key=2)
     picks = [select(local(pool, p), SELECTORS[name](unit=True), task, 240) for p in (1, 3)]
     assert picks[0].ids.tolist() == picks[1].ids.tolist()
     assert picks[0].scores.tolist() == picks[1].scores.tolist()
@@ -198,7 +198,7 @@ def test_distances_are_those_of_the_dense_features_and_zero_for_copies(rows):
 def test_k_means_plus_plus_covers_from_the_labelled_items(partitions, rows, pool):
     fleet = local(pool, partitions)
     fleet.each(exclude, np.arange(40))
-    task = Task(head=None, labelled=rows[:40], key=9)
+    task = context_of(head=None, labelled=rows[:40], key=9)
     picks = select(fleet, SELECTORS["kmeans_plus_plus"](), task, 50)
     ids = np.arange(40, N)
     left, rate = -np.log(item_uniform(9, ids)), np.full(len(ids), np.inf)
@@ -226,7 +226,7 @@ def test_k_means_plus_plus_without_labels_is_sequential_d2_sampling(tmp_path):
     seen, tries = dict.fromkeys(probability, 0), 3000
     with one_thread():
         for number in range(tries):
-            task = Task(head=None, labelled=x[:0], key=derive(number))
+            task = context_of(head=None, labelled=x[:0], key=derive(number))
             seen[tuple(select(fleet, SELECTORS["kmeans_plus_plus"](), task, 2).ids.tolist())] += 1
     statistic = sum((seen[s] - tries * p) ** 2 / (tries * p) for s, p in probability.items())
     assert statistic < chi2.isf(1e-7, len(probability) - 1)
@@ -235,7 +235,7 @@ def test_k_means_plus_plus_without_labels_is_sequential_d2_sampling(tmp_path):
 def test_pcoreset_is_k_center_over_probabilities(rows, pool):
     fleet = local(pool, 3)
     fleet.each(exclude, np.arange(30))
-    task = Task(head=random_head(DIM), labelled=rows[:30], key=1)
+    task = context_of(head=random_head(DIM), labelled=rows[:30], key=1)
     picks = select(fleet, SELECTORS["pcoreset"](), task, 40)
     p = reference.probabilities(rows, HEAD.weight, HEAD.bias)
     _, gaps = reference.coreset(p[30:], np.arange(30, N), p[:30], 40, 1)

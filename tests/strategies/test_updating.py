@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import reference
 from conftest import make_pool, mixture
-from programs import local
+from programs import context_of, local
 
 import raysal
 from raysal.config import choice
+from raysal.context import RoundContext
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import exclude, keep
 from raysal.models.head import Head
@@ -21,7 +22,7 @@ from raysal.models.posterior.structures import Members
 from raysal.models.trainers.logistic import Logistic
 from raysal.rounds.session import Session
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Picks, Task, count_candidates, select
+from raysal.strategies.base import Picks, count_candidates, select
 from raysal.strategies.wrappers.sequential import Fantasised, Imagining, Revealed, Revealing, likeliest
 
 KEY, N, DIM = 5, 150, 6
@@ -45,10 +46,10 @@ class Scene:
         known = [self.names[i] for i in self.labelled]
         self.head = Logistic().fit(self.x[self.labelled], known, None, classes=sorted(set(known)), **TRAINING)
 
-    def task(self, **changes: Any) -> Task:
+    def task(self, **changes: Any) -> RoundContext:
         names = [self.names[i] for i in self.labelled]
         fields: dict[str, Any] = {"head": self.head, "reveal": self.reveal, "classes": names, "key": KEY}
-        return Task(labelled=self.x[self.labelled], **{**fields, **changes})
+        return context_of(labelled=self.x[self.labelled], **{**fields, **changes})
 
     def select(self, given: Any, k: int, **changes: Any) -> Picks:
         return select(self.fleet, build(given), self.task(**changes), k)
@@ -258,13 +259,13 @@ def test_what_was_revealed_is_recorded_once_when_the_batch_is_answered(tmp_path)
         session.ask_oracle(session.query())
         batch = session.query()
         assert session.ledger.counts()["labeled"] == 8, "looking is not telling"
-        assert session.head is not None
-        assert session.head.labels_seen == 8
-        assert session.head.digest() == session.record(1)["head_digest"]
+        assert session.current_head() is not None
+        assert session.current_head().labels_seen == 8
+        assert session.current_head().digest() == session.record(1)["head_digest"]
         assert batch.table["reason"].to_pylist()[-1].endswith("after 7 revealed labels")
         told = session.ask_oracle(batch)
         assert (told.new, told.repeated, told.corrected) == (8, 0, 0)
-        assert session.head.labels_seen == 16
+        assert session.current_head().labels_seen == 16
     with Session(tmp_path / "by-hand", pool, **fields) as session:
         session.tell(dict(zip(session.query().keys, ["a", "b"] * 4, strict=True)))
         with pytest.raises(ConfigError, match=r"does not answer at once .*use fantasy:top_score"):

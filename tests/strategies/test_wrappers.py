@@ -12,14 +12,15 @@ import reference_wrappers
 from conftest import make_pool, mixture
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import local, make_head, random_head
+from programs import context_of, local, make_head, random_head
 
 from raysal.config import choice
+from raysal.context import RoundContext
 from raysal.errors import ConfigError, PoolError, UnknownName
 from raysal.fleet import exclude, keep
 from raysal.rng import item_uniform
 from raysal.strategies import SELECTORS
-from raysal.strategies.base import Task, count_candidates, select
+from raysal.strategies.base import count_candidates, select
 from raysal.strategies.wrappers.candidates import ClassBalanced, SkipExtremes, quotas
 
 KEY = 5
@@ -46,8 +47,8 @@ class Scene:
         self.names = [name for name in names[0:140:7] if name != "class-1"]
 
     @property
-    def task(self) -> Task:
-        return Task(head=self.head, labelled=self.labelled, key=KEY, classes=self.names)
+    def task(self) -> RoundContext:
+        return context_of(head=self.head, labelled=self.labelled, key=KEY, classes=self.names)
 
     def select(self, given: Any, k: int):
         return select(self.fleet, build(given), self.task, k)
@@ -158,7 +159,7 @@ def lopsided(tmp_path, counts: dict[float, int], partitions: int):
     x = np.repeat(list(counts), list(counts.values()))[:, None]
     head = make_head(np.array([[1.0], [-1.0]]), np.zeros(2))
     fleet = local(make_pool(tmp_path / "pool", x, chunk_rows=8), partitions)
-    return fleet, Task(head=head, labelled=np.empty((0, 1), np.float32), key=KEY)
+    return fleet, context_of(head=head, labelled=np.empty((0, 1), np.float32), key=KEY)
 
 
 @pytest.mark.parametrize("partitions", [1, 4])
@@ -237,7 +238,7 @@ def test_an_item_without_probabilities_is_named(kind, tmp_path):
     fleet = local(make_pool(tmp_path / "pool", x), 3)
     head = make_head(np.eye(2, 4, 1) * 1e36, np.zeros(2))  # beyond float32 for one item only
     with pytest.raises(PoolError, match="item 17: its vector is not finite numbers"):
-        select(fleet, build(kind), Task(head=head, labelled=np.empty((0, 4), np.float32), key=KEY), 3)
+        select(fleet, build(kind), context_of(head=head, labelled=np.empty((0, 4), np.float32), key=KEY), 3)
 
 
 # config

@@ -48,7 +48,7 @@ def root_of_inverse(rows: Matrix, evidence: NDArray[np.float64], prior: float) -
     return root
 
 
-def update_root(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> Matrix:
+def update(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> Matrix:
     """R' with R' R'ᵀ = (Σ⁻¹ + Σ_i evidence_i h_i h_iᵀ)⁻¹ for Σ = R Rᵀ, R [D, D], `rows` h [b, D]. O(b D² + b² D).
 
     With V = Rᵀ Φᵀ = Q T, Φ the rows times the roots of their evidence, R' = R (I - Q (I - L⁻ᵀ) Qᵀ) where L Lᵀ =
@@ -60,13 +60,13 @@ def update_root(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> Ma
     basis, triangle, largest = _seen_from(root, rows, evidence)
     if largest > FAR and len(rows) > 1:
         for row, count in zip(rows, evidence, strict=True):
-            root = update_root(root, row[None], np.array([count]))
+            root = update(root, row[None], np.array([count]))
         return root
     return _turned(root, basis, np.linalg.cholesky(np.eye(len(triangle)) + triangle @ triangle.T))
 
 
-def downdate_root(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> Matrix:
-    """R' with R' R'ᵀ = (Σ⁻¹ - Σ_i evidence_i h_i h_iᵀ)⁻¹: the inverse of `update_root`. O(b D² + b² D).
+def downdate(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> Matrix:
+    """R' with R' R'ᵀ = (Σ⁻¹ - Σ_i evidence_i h_i h_iᵀ)⁻¹: the inverse of `update`. O(b D² + b² D).
 
     Raises:
         LabelError: Σ⁻¹ does not hold that much evidence of these rows; or nearly all that it holds in some direction

@@ -20,14 +20,8 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.models.likelihood import Curvature, Weighting
-from raysal.models.posterior.square_root import (
-    LEFT,
-    downdate_root,
-    nearly_all,
-    never_absorbed,
-    root_of_inverse,
-    update_root,
-)
+from raysal.models.posterior import square_root
+from raysal.models.posterior.square_root import LEFT, nearly_all, never_absorbed, root_of_inverse
 
 LARGEST_FULL = 6_000
 """Weights of a head beyond which a matrix over all of them is refused: 6,000 take 288 MB."""
@@ -145,12 +139,12 @@ class Shared(Gaussian):
         return np.asarray(self.root @ self.root.T)
 
     def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
-        return type(self)(root=update_root(self.root, rows, curvature.counts(self.weighting)), weighting=self.weighting)
+        root = square_root.update(self.root, rows, curvature.counts(self.weighting))
+        return type(self)(root=root, weighting=self.weighting)
 
     def retract(self, rows: Matrix, curvature: Curvature) -> Self:
-        return type(self)(
-            root=downdate_root(self.root, rows, curvature.counts(self.weighting)), weighting=self.weighting
-        )
+        root = square_root.downdate(self.root, rows, curvature.counts(self.weighting))
+        return type(self)(root=root, weighting=self.weighting)
 
     def solve(self, gradient: Matrix) -> Matrix:
         return np.asarray((gradient @ self.root) @ self.root.T)
@@ -334,11 +328,11 @@ class Full(Gaussian):
 
     def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
         wide = jacobians(rows, curvature)
-        return self._with(update_root(self.root, wide, np.ones(len(wide))))
+        return self._with(square_root.update(self.root, wide, np.ones(len(wide))))
 
     def retract(self, rows: Matrix, curvature: Curvature) -> Self:
         wide = jacobians(rows, curvature)
-        return self._with(downdate_root(self.root, wide, np.ones(len(wide))))
+        return self._with(square_root.downdate(self.root, wide, np.ones(len(wide))))
 
     def solve(self, gradient: Matrix) -> Matrix:
         return np.asarray(self.root @ (gradient.reshape(-1) @ self.root)).reshape(gradient.shape)

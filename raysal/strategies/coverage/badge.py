@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.rng import derive, item_uniform
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Task
+from raysal.strategies.base import Picks
 from raysal.strategies.engine.feature_maps import Gradients, UnitVectors, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import Greedy, lazy_greedy
 from raysal.strategies.engine.priorities import D2Race
@@ -34,14 +35,16 @@ class Badge:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        gradients = Gradients(head=task.linear(several=True))
-        nothing = factors_of(gradients, task.labelled[:0])
-        found = lazy_greedy(fleet, D2Race(key=task.key), gradients, k, centres=nothing, opening="largest", key=task.key)
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        gradients = Gradients(head=context.linear(several=True))
+        nothing = factors_of(gradients, context.labelled.vectors[:0])
+        found = lazy_greedy(
+            fleet, D2Race(key=context.key), gradients, k, centres=nothing, opening="largest", key=context.key
+        )
         reasons = [f"gradient {gap**0.5:.3g} from the nearest pick" for gap in found.sq_distances]
         if reasons:
             reasons[0] = f"largest gradient {found.sq_distances[0] ** 0.5:.3g}"
-        return filled(fleet, found, reasons, "no gradient left, uniform", task.key, k)
+        return filled(fleet, found, reasons, "no gradient left, uniform", context.key, k)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +65,16 @@ class KMeansPlusPlus:
     def needs_head(self) -> bool:
         return False
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         space = UnitVectors() if self.unit else Vectors()
-        centres = factors_of(space, task.labelled)
+        centres = factors_of(space, context.labelled.vectors)
         # Not the race's own hash: the lowest of all would say something about the budgets of the others.
-        first = derive(task.key, "first")
-        found = lazy_greedy(fleet, D2Race(key=task.key), space, k, centres=centres, opening="lowest", key=first)
+        first = derive(context.key, "first")
+        found = lazy_greedy(fleet, D2Race(key=context.key), space, k, centres=centres, opening="lowest", key=first)
         reasons = [
             "first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in found.sq_distances
         ]
-        return filled(fleet, found, reasons, "nothing left uncovered, uniform", task.key, k)
+        return filled(fleet, found, reasons, "nothing left uncovered, uniform", context.key, k)
 
 
 def filled(fleet: Fleet, found: Greedy, reasons: list[str], rest: str, key: int, k: int) -> Picks:

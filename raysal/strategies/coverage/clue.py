@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.fleet.partition import ALIGN, padded
 from raysal.models.likelihood import Link
 from raysal.rng import derive
 from raysal.scoring.linear import Linear, one_thread
-from raysal.strategies.base import Picks, Task
+from raysal.strategies.base import Picks
 from raysal.strategies.engine.kmeans import ROWS, k_means, nearest_to_centroids
 from raysal.strategies.engine.shortlist import shortlist
 
@@ -41,11 +42,11 @@ class Clue:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        head = task.linear(several=True)
-        some = shortlist(fleet, derive(task.key, "shortlist"), max(self.limit, 5 * k))
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        head = context.linear(several=True)
+        some = shortlist(fleet, derive(context.key, "shortlist"), max(self.limit, 5 * k))
         weights = entropies(some.vectors, head, self.temperature)
-        clusters = k_means(some.vectors, k, derive(task.key, "clusters"), weights=weights)
+        clusters = k_means(some.vectors, k, derive(context.key, "clusters"), weights=weights)
         rows = nearest_to_centroids(some.vectors, clusters, k)
         shares = (clusters.mass / clusters.mass.sum())[clusters.assignment[rows]]
         what = "uncertainty" if weights.any() else "candidates, no uncertainty is left"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raysal.context import RoundContext
 from raysal.fleet import Fleet
-from raysal.strategies.base import Picks, Task
+from raysal.strategies.base import Picks
 from raysal.strategies.engine.feature_maps import FeatureMap, Probabilities, UnitVectors, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import lazy_greedy
 from raysal.strategies.engine.priorities import FarthestPoint
@@ -32,8 +33,8 @@ class CoreSet:
     def needs_head(self) -> bool:
         return False
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        return cover(fleet, UnitVectors() if self.unit else Vectors(), task, k)
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        return cover(fleet, UnitVectors() if self.unit else Vectors(), context, k)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +52,14 @@ class PCoreSet:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        return cover(fleet, Probabilities(head=task.linear(several=True)), task, k)
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        return cover(fleet, Probabilities(head=context.linear(several=True)), context, k)
 
 
-def cover(fleet: Fleet, feature_map: FeatureMap, task: Task, k: int) -> Picks:
+def cover(fleet: Fleet, feature_map: FeatureMap, context: RoundContext, k: int) -> Picks:
     """k-center picks in a feature space, from the labelled items on."""
-    centres = factors_of(feature_map, task.labelled)
-    found = lazy_greedy(fleet, FarthestPoint(), feature_map, k, centres=centres, opening="lowest", key=task.key)
+    centres = factors_of(feature_map, context.labelled.vectors)
+    found = lazy_greedy(fleet, FarthestPoint(), feature_map, k, centres=centres, opening="lowest", key=context.key)
     gaps = np.array(found.sq_distances)
     reasons = tuple("first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in gaps)
     return Picks(ids=np.array(found.ids), scores=gaps, reasons=reasons)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.errors import UserError
 from raysal.fleet import Fleet
 from raysal.fleet.partition import ALIGN, padded
@@ -19,7 +20,7 @@ from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, one_thread
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Task, count_candidates
+from raysal.strategies.base import Picks, count_candidates
 from raysal.strategies.engine.facility_location import Gaussian, coverage, facility_location, sq_distances
 from raysal.strategies.engine.shortlist import Shortlist, gathered, lowest_available
 from raysal.strategies.simple import lowest_hash, merged
@@ -56,8 +57,8 @@ class MaxHerding:
     def needs_head(self) -> bool:
         return False
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        draw = Draw.of(fleet, task, max(self.limit, k), self.ground)
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        draw = Draw.of(fleet, context, max(self.limit, k), self.ground)
         return draw.herd(np.ones(len(draw.ground)), self.sigma, k, "coverage")
 
 
@@ -81,10 +82,10 @@ class UHerding:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        linear = task.linear()
-        draw = Draw.of(fleet, task, max(self.limit, k), self.ground)
-        temperature = temperature_of(task)
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        linear = context.linear()
+        draw = Draw.of(fleet, context, max(self.limit, k), self.ground)
+        temperature = temperature_of(context)
         u = 1 - margins(logits_of(draw.found.vectors[draw.ground], linear), temperature or 1.0)
         what = "uncertainty covered" if temperature else "uncertainty covered, not calibrated for want of classes,"
         return draw.herd(u, smallest_distance(draw.labelled), k, what)
@@ -102,7 +103,7 @@ class Draw:
     key: int
 
     @classmethod
-    def of(cls, fleet: Fleet, task: Task, limit: int, ground: int) -> Draw:
+    def of(cls, fleet: Fleet, context: RoundContext, limit: int, ground: int) -> Draw:
         """`limit` candidates and, of all that may be labelled, `ground` ground rows, of lowest hash; all where there
         are fewer.
 
@@ -110,7 +111,7 @@ class Draw:
             PoolError: a vector is not finite; it names the item.
             UserError: a labelled one is not.
         """
-        key = derive(task.key, "shortlist")
+        key = derive(context.key, "shortlist")
         candidates, _ = merged(fleet.each(lowest_hash, key, limit), limit)
         covered, _ = merged(fleet.each(lowest_available, key, ground), ground)
         ids, vectors = gathered(fleet, np.union1d(candidates, covered))
@@ -120,8 +121,8 @@ class Draw:
             candidates=np.searchsorted(ids, np.sort(candidates)),
             ground=np.searchsorted(ids, np.sort(covered)),
             units=unit_rows(found.vectors),
-            labelled=labelled_units(task.labelled),
-            key=derive(task.key, "rest"),
+            labelled=labelled_units(context.labelled.vectors),
+            key=derive(context.key, "rest"),
         )
 
     def herd(self, weights: NDArray[np.float64], sigma: float, k: int, what: str) -> Picks:
@@ -197,17 +198,17 @@ def margins(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float
     return out
 
 
-def temperature_of(task: Task) -> float | None:
+def temperature_of(context: RoundContext) -> float | None:
     """The temperature of least calibration error on the labelled items; None where their classes are not known."""
-    head: Head | None = task.head
-    if head is None or len(task.classes) != len(task.labelled):
+    head: Head | None = context.head
+    if head is None or len(context.labelled.classes) != len(context.labelled.vectors):
         return None
     place = {name: row for row, name in enumerate(head.classes)}
-    known = [row for row, name in enumerate(task.classes) if name in place]
+    known = [row for row, name in enumerate(context.labelled.classes) if name in place]
     if not known:
         return None
-    logits = logits_of(task.labelled[known], Linear.of(head))
-    classes = np.array([place[task.classes[row]] for row in known])
+    logits = logits_of(context.labelled.vectors[known], Linear.of(head))
+    classes = np.array([place[context.labelled.classes[row]] for row in known])
     errors = [calibration_error(logits, classes, float(temperature)) for temperature in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(errors))])
 

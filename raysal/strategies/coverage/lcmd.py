@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.models.head import Head
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, one_thread
-from raysal.strategies.base import Picks, Task
+from raysal.strategies.base import Picks
 from raysal.strategies.engine.dense import (
     BLOCK,
     CandidateRows,
@@ -54,14 +55,18 @@ class Lcmd:
     def needs_head(self) -> bool:
         return self.space == "gradients"
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        head = task.linear() if self.needs_head else None
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        head = context.linear() if self.needs_head else None
         parts = fleet.each(begin, head)
         # Without centres the origin is one, and only until the first pick.
-        known = task.labelled.astype(np.float64) if len(task.labelled) else np.zeros((1, task.labelled.shape[1]))
+        known = (
+            context.labelled.vectors.astype(np.float64)
+            if len(context.labelled.vectors)
+            else np.zeros((1, context.labelled.vectors.shape[1]))
+        )
         factors = (
-            labelled_residuals(task.head, known)
-            if self.needs_head and task.head is not None
+            labelled_residuals(context.head, known)
+            if self.needs_head and context.head is not None
             else np.empty((len(known), 0))
         )
         bound = 4 * max(*(norm for norm, _ in parts), float(sq_norms(known, factors).max()))
@@ -76,11 +81,11 @@ class Lcmd:
                 scores[place] = best.value
                 reasons.append(f"{best.value**0.5:.4g} from the centre of the heaviest cluster")
             else:
-                best = best_proposal(fleet.each(any_left, derive(task.key, "copies")))
+                best = best_proposal(fleet.each(any_left, derive(context.key, "copies")))
                 scores[place] = 0.0
                 reasons.append("only copies left, uniform")
             ids[place] = best.id
-            first = place == 0 and len(task.labelled) == 0
+            first = place == 0 and len(context.labelled.vectors) == 0
             if first:
                 weights[:] = 0
                 reasons[0] = f"first, of largest norm {scores[0] ** 0.5:.4g}"

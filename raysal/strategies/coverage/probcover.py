@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.rng import derive
 from raysal.scoring.similarity import unit_rows
-from raysal.strategies.base import Picks, Task
+from raysal.strategies.base import Picks
 from raysal.strategies.coverage.herding import COINCIDENT, Limit, labelled_units, lowest
 from raysal.strategies.engine.facility_location import Ball, Gaussian, Ground, coverage, facility_location, sq_distances
 from raysal.strategies.engine.kmeans import k_means
@@ -51,13 +52,13 @@ class ProbCover:
     def needs_head(self) -> bool:
         return False
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        key = derive(task.key, "shortlist")
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        key = derive(context.key, "shortlist")
         found = shortlist(fleet, key, max(self.limit, k))
-        units, labelled = unit_rows(found.vectors), labelled_units(task.labelled)
-        classes = () if task.head is None or task.head.link == "identity" else task.head.classes
+        units, labelled = unit_rows(found.vectors), labelled_units(context.labelled.vectors)
+        classes = () if context.head is None or context.head.link == "identity" else context.head.classes
         clusters = self.clusters or (max(2, len(classes)) if classes else CLUSTERS)
-        assignment = k_means(units, clusters, derive(task.key, "clusters")).assignment
+        assignment = k_means(units, clusters, derive(context.key, "clusters")).assignment
         delta = pure_radius(units, assignment, lowest(found.ids, key, self.sample), self.purity)
         ball = Ball(delta)
         cover = facility_location(units, units, np.ones(len(units)), coverage(units, labelled, ball), ball, k)

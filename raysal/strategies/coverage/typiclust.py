@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.fleet.partition import ALIGN
 from raysal.rng import derive, generator
 from raysal.scoring.linear import one_thread
 from raysal.scoring.similarity import unit_rows
-from raysal.strategies.base import Picks, Task
+from raysal.strategies.base import Picks
 from raysal.strategies.engine.kmeans import ROWS, Clusters, in_turn, k_means
 from raysal.strategies.engine.shortlist import shortlist
 
@@ -48,14 +49,14 @@ class TypiClust:
     def needs_head(self) -> bool:
         return False
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         size = max(self.sample, 5 * k)
-        some = shortlist(fleet, derive(task.key, "sample"), size)
-        labelled = task.labelled
+        some = shortlist(fleet, derive(context.key, "sample"), size)
+        labelled = context.labelled.vectors
         if len(labelled) > size:
-            drawn = generator(derive(task.key, "labelled")).choice(len(labelled), size, replace=False)
+            drawn = generator(derive(context.key, "labelled")).choice(len(labelled), size, replace=False)
             labelled = labelled[np.sort(drawn)]
-        chosen = typical_rows(unit_rows(some.vectors), unit_rows(labelled), k, derive(task.key, "clusters"))
+        chosen = typical_rows(unit_rows(some.vectors), unit_rows(labelled), k, derive(context.key, "clusters"))
         reasons = tuple(
             f"most typical of a cluster of {n}, {covered} labelled{some.origin}"
             for n, covered in zip(chosen.sizes, chosen.labelled, strict=True)

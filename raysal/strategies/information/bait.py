@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.errors import UserError
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.models.head import Head
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, one_thread
-from raysal.strategies.base import Picks, Task, count_candidates, refuse_broken
+from raysal.strategies.base import Picks, count_candidates, refuse_broken
 from raysal.strategies.engine.dense import (
     CandidateRows,
     Proposal,
@@ -58,13 +59,13 @@ class Bait:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        head = task.linear()
-        assert task.head is not None
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        head = context.linear()
+        assert context.head is not None
         fisher = pool_fisher(fleet, head)
-        posterior = Posterior.of(self.ridge, fisher, information_rows(task.head, task.labelled))
+        posterior = Posterior.of(self.ridge, fisher, information_rows(context.head, context.labelled.vectors))
         wanted = min(2 * k, sum(fleet.each(count_candidates))) if self.backward else k
-        offers = fleet.each(begin, posterior.covariance.numpy(), fisher, derive(task.key, "spare"))
+        offers = fleet.each(begin, posterior.covariance.numpy(), fisher, derive(context.key, "spare"))
         ids, rows = np.empty(wanted, np.int64), []
         scores = np.empty(wanted)
         for place in range(wanted):

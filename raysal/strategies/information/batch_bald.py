@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.rng import derive, item_uniform
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Task
+from raysal.strategies.base import Picks
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.information.mutual_information import Information, OfClasses, OfNumbers, greedy
 from raysal.strategies.information.posterior_samples import (
@@ -54,9 +55,9 @@ class BatchBald:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        count, spare = max(self.limit, k), derive(task.key, "spare")
-        uncertainty = uncertainty_of(task, self.draws)
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        count, spare = max(self.limit, k), derive(context.key, "spare")
+        uncertainty = uncertainty_of(context, self.draws)
         parts = fleet.each(most_informative, uncertainty, spare, count)
         (told, _), (none, _) = (merged(list(ranked), count) for ranked in zip(*parts, strict=True))
         shortlist = np.sort(told[: self.limit])
@@ -67,8 +68,8 @@ class BatchBald:
             if isinstance(uncertainty, OutputVariance):
                 joint = OfNumbers(vectors, *uncertainty)
             else:
-                key = derive(task.key, "configurations")
-                joint = OfClasses(vectors, task.needed(), uncertainty, self.configurations, self.fewest, key)
+                key = derive(context.key, "configurations")
+                joint = OfClasses(vectors, context.needed_head(), uncertainty, self.configurations, self.fewest, key)
             rows, found = greedy(joint, len(shortlist), k)
             picks, gains = shortlist[rows], np.array(found)
         rest = told[~np.isin(told, picks)][: k - len(picks)]

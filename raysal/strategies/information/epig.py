@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive
 from raysal.scoring.linear import one_thread
 from raysal.scoring.sweep import Ranked
-from raysal.strategies.base import Picks, Task, refuse_broken
+from raysal.strategies.base import Picks, refuse_broken
 from raysal.strategies.engine.shortlist import gathered, lowest_available
 from raysal.strategies.information.posterior_samples import DrawnHead, OutputVariance, PosteriorSamples, uncertainty_of
 from raysal.strategies.information.power import drawn, noisy_top
@@ -60,14 +61,14 @@ class Epig:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        uncertainty = uncertainty_of(task, self.draws)
-        ids, _ = merged(fleet.each(lowest_available, derive(task.key, "targets"), self.targets), self.targets)
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        uncertainty = uncertainty_of(context, self.draws)
+        ids, _ = merged(fleet.each(lowest_available, derive(context.key, "targets"), self.targets), self.targets)
         _, vectors = gathered(fleet, np.sort(ids))
         if isinstance(uncertainty, OutputVariance):
-            parts = fleet.each(score_numbers, uncertainty, vectors, self.beta, task.key, k)
+            parts = fleet.each(score_numbers, uncertainty, vectors, self.beta, context.key, k)
         else:
-            parts = fleet.each(score_answers, uncertainty, Targets.of(vectors, uncertainty), self.beta, task.key, k)
+            parts = fleet.each(score_answers, uncertainty, Targets.of(vectors, uncertainty), self.beta, context.key, k)
         return drawn(parts, k, "predictive information")
 
 

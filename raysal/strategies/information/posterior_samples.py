@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.context import RoundContext
 from raysal.fleet import Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.models.likelihood import Link
 from raysal.models.posterior.structures import Quadratic
 from raysal.scoring.inputs import score_inputs
 from raysal.scoring.linear import one_thread
-from raysal.strategies.base import Task, refuse_broken
+from raysal.strategies.base import refuse_broken
 
 BLOCK = 480
 """Rows of a block beside the data. A multiple of 24: see distances.py.
@@ -57,18 +58,18 @@ class OutputVariance(NamedTuple):
     """the variance of a label around it"""
 
 
-def uncertainty_of(task: Task, draws: int) -> PosteriorSamples | OutputVariance:
+def uncertainty_of(context: RoundContext, draws: int) -> PosteriorSamples | OutputVariance:
     """What the head is unsure of. As many draws as `draws` says, or as an ensemble has members where that is less.
 
     Raises:
         ConfigError: there is no head.
     """
-    head = task.needed()
+    head = context.needed_head()
     if head.link == "identity":
         inputs = score_inputs(head, needs=("variance",))
         assert inputs.variance is not None
         return OutputVariance(inputs.variance, inputs.noise)
-    drawn = score_inputs(head, needs=("draws",), draws=draws, key=task.key).draws
+    drawn = score_inputs(head, needs=("draws",), draws=draws, key=context.key).draws
     assert drawn is not None
     return PosteriorSamples(drawn, head.link)
 

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.rng import item_uniform
 from raysal.scoring.inputs import ScoreInputs
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Task, refuse_broken
+from raysal.strategies.base import Picks, refuse_broken
 from raysal.strategies.information.posterior_samples import (
     OutputVariance,
     PosteriorSamples,
@@ -44,8 +45,8 @@ class PowerMargin:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        return drawn(fleet.each(draw_by_margin, task.inputs("margin"), self.beta, task.key, k), k, "margin")
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        return drawn(fleet.each(draw_by_margin, context.score_inputs("margin"), self.beta, context.key, k), k, "margin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,8 @@ class PowerBald:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        parts = fleet.each(draw_by_information, uncertainty_of(task, self.draws), self.beta, task.key, k)
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        parts = fleet.each(draw_by_information, uncertainty_of(context, self.draws), self.beta, context.key, k)
         return drawn(parts, k, "information")
 
 

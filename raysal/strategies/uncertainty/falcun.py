@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.fleet import BLOCK, Fleet, Partition
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, columns_of, one_thread, probabilities_of
 from raysal.scoring.scores import margin_of
-from raysal.strategies.base import Picks, Task, refuse_broken
+from raysal.strategies.base import Picks, refuse_broken
 
 UNIT = 2**29
 """Probabilities are kept as whole multiples of 1 / UNIT, finer than float32 resolves near 1. Their L1 distances are
@@ -41,13 +42,13 @@ class Falcun:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         ids = np.empty(k, np.int64)
         scores = np.empty(k)
-        ranges = fleet.each(begin, task.linear())
+        ranges = fleet.each(begin, context.linear())
         for place in range(k):
             low, high = (bound(ends) for bound, ends in zip((min, max), zip(*ranges, strict=True), strict=True))
-            runs = fleet.each(race, low, high, self.gamma, derive(task.key, place))
+            runs = fleet.each(race, low, high, self.gamma, derive(context.key, place))
             best = min(runs, key=lambda run: (not run.weight > 0, -run.value, run.id))
             ids[place], scores[place] = best.id, best.weight
             if place + 1 < k:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import padded
 from raysal.models.likelihood import Link
@@ -17,7 +18,7 @@ from raysal.rng import derive, generator, item_uniform
 from raysal.scoring.linear import Linear, columns_of, one_thread
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Task, count_candidates, refuse_broken
+from raysal.strategies.base import Picks, count_candidates, refuse_broken
 from raysal.strategies.engine.dense import NOTHING, CandidateRows, Proposal, best_proposal
 from raysal.strategies.simple import merged
 
@@ -68,14 +69,16 @@ class Ldm:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        total = self._measure(fleet, task.linear(several=True), derive(task.key, "directions"))
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        total = self._measure(fleet, context.linear(several=True), derive(context.key, "directions"))
         ids, least = merged(fleet.each(least_disagreeing, k), k)
         others = sum(fleet.each(weigh, ids, round(-least[-1])))
-        picks = [best_proposal(fleet.each(seed, k * UNIT / max(others, 1), derive(task.key, "spare")))]
+        picks = [best_proposal(fleet.each(seed, k * UNIT / max(others, 1), derive(context.key, "spare")))]
         while len(picks) < k:
             last = picks[-1]
-            picks.append(best_proposal(fleet.each(follow, last.id, last.vector, derive(task.key, "race", len(picks)))))
+            picks.append(
+                best_proposal(fleet.each(follow, last.id, last.vector, derive(context.key, "race", len(picks))))
+            )
         metrics = np.array([pick.extra[0] for pick in picks]) / total
         spare = [pick.value <= SPARE + 1 for pick in picks]
         spare[0] = False

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.rng import derive, item_uniform
@@ -18,7 +19,7 @@ from raysal.scoring.linear import Linear, columns_of, one_thread
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Task, refuse_broken
+from raysal.strategies.base import Picks, refuse_broken
 from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.simple import merged
@@ -54,14 +55,14 @@ class DropQuery:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        keys = [derive(task.key, "dropout", lanes) for lanes in range(-(-self.passes * LANE // 64))]
-        counts = np.sum(fleet.each(flag_by_dropout, task.linear(), keys, self.passes, self.dropout), axis=0)
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        keys = [derive(context.key, "dropout", lanes) for lanes in range(-(-self.passes * LANE // 64))]
+        counts = np.sum(fleet.each(flag_by_dropout, context.linear(), keys, self.passes, self.dropout), axis=0)
         least = self.passes // 2 + 1
         while least > 1 and counts[least:].sum() < 25 * k:
             least -= 1
         why = f"flagged by {least} of {self.passes} passes"
-        return clustered(fleet, task.key, k, least, max(self.limit, 5 * k), why, "uniform")
+        return clustered(fleet, context.key, k, least, max(self.limit, 5 * k), why, "uniform")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +89,12 @@ class AlfaMix:
     def needs_head(self) -> bool:
         return True
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        anchors = class_means(task.labelled, task.classes)
-        fleet.each(flag_by_mixing, task.linear(), anchors, self.epsilon)
-        able = len(anchors) and len(task.linear().bias) > 1
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        anchors = class_means(context.labelled.vectors, context.labelled.classes)
+        fleet.each(flag_by_mixing, context.linear(), anchors, self.epsilon)
+        able = len(anchors) and len(context.linear().bias) > 1
         spare = "next to flip" if able else "uniform, no labelled class to mix with, or no other to flip to"
-        return clustered(fleet, task.key, k, 1, max(self.limit, 5 * k), "prediction flips", spare)
+        return clustered(fleet, context.key, k, 1, max(self.limit, 5 * k), "prediction flips", spare)
 
 
 def clustered(fleet: Fleet, key: int, k: int, least: int, limit: int, why: str, spare: str) -> Picks:

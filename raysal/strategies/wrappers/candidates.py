@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysal.config import Choice, choice
+from raysal.context import RoundContext
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, Partition
 from raysal.scoring.base import Predicted
@@ -21,7 +22,7 @@ from raysal.scoring.quantile import order_statistics, ranks_within
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Selector, Task
+from raysal.strategies.base import Picks, Selector
 from raysal.strategies.simple import head_values, merged
 
 BADGE = Choice(name="badge")
@@ -71,10 +72,10 @@ class ClassBalanced(Wrapper):
 
     of: Choice = BADGE
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        inner, names = self.inner(), () if task.head is None else task.head.classes
-        counts = np.sum(fleet.each(split_by_class, task.linear()), axis=0)
-        labels = Counter(task.classes)
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        inner, names = self.inner(), () if context.head is None else context.head.classes
+        counts = np.sum(fleet.each(split_by_class, context.linear()), axis=0)
+        labels = Counter(context.labelled.classes)
         order = sorted(range(len(names)), key=lambda c: (labels[names[c]], c))
         shares = np.zeros(len(names), np.int64)
         shares[order] = quotas(counts[order], k)
@@ -82,7 +83,7 @@ class ClassBalanced(Wrapper):
         for c in order:
             if shares[c]:
                 fleet.each(show_class, c)
-                found[c] = inner.select(fleet, task, int(shares[c]))
+                found[c] = inner.select(fleet, context, int(shares[c]))
         fleet.each(show_all)
         turns = [(c, turn) for turn in range(int(shares.max())) for c in order if turn < shares[c]]
         return Picks(
@@ -120,9 +121,9 @@ class SkipExtremes(Wrapper):
         if not 0 <= self.low < self.high <= 1:
             raise ConfigError("select.low", f"{self.low} to {self.high} is no range", "use 0 <= low < high <= 1")
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        score = usable(self.score, task.head, task.previous)
-        n = sum(fleet.each(score_available, task.inputs(score), score))
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        score = usable(self.score, context.head, context.previous)
+        n = sum(fleet.each(score_available, context.score_inputs(score), score))
         lower, upper = order_statistics(fleet, score, ranks_within(self.low, self.high, n)).tolist()
         left = sum(fleet.each(show_between, score, lower, upper))
         again: set[int] = set()
@@ -131,7 +132,7 @@ class SkipExtremes(Wrapper):
             fleet.each(show_too, ids)
             again = set(ids.tolist())
         fleet.each(forget, score)
-        picks = self.inner().select(fleet, task, k)
+        picks = self.inner().select(fleet, context, k)
         fleet.each(show_all)
         where = f"{score} quantiles {self.low:g} to {self.high:g}{instead(self.score, score)}"
         notes = (f"beyond {where}, too few within" if id in again else f"within {where}" for id in picks.ids.tolist())

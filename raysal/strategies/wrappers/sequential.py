@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysal.config import Choice
+from raysal.context import Reveal, RoundContext
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet, Partition
 from raysal.models.evidence import Answer
@@ -19,7 +20,7 @@ from raysal.models.online.update import add_classes_of, update
 from raysal.models.posterior.structures import Members
 from raysal.models.targets import NONE, SEPARATOR
 from raysal.rng import derive
-from raysal.strategies.base import Picks, Reveal, Selector, Task
+from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.wrappers.candidates import BADGE, OUTER, Split, Wrapper, show_all
 
@@ -51,12 +52,12 @@ class Revealed(Wrapper):
     of: Choice = BADGE
     every: Annotated[int, Field(ge=1)] = 1
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        task.needed()
-        if task.reveal is None:
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        context.needed_head()
+        if context.reveal is None:
             raise ConfigError("select", "nobody here reveals labels between picks", f"use fantasy:{self.of.name}")
-        teacher = Revealing(task.reveal, self.of.name, min(k - self.every, PATIENCE))
-        return with_updates(fleet, self.inner(), task, k, self.every, teacher)
+        teacher = Revealing(context.reveal, self.of.name, min(k - self.every, PATIENCE))
+        return with_updates(fleet, self.inner(), context, k, self.every, teacher)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +81,8 @@ class Fantasised(Wrapper):
     every: Annotated[int, Field(ge=1)] = 1
     label: Literal["expected", "likely"] = "expected"
 
-    def select(self, fleet: Fleet, task: Task, k: int) -> Picks:
-        return with_updates(fleet, self.inner(), task, k, self.every, Imagining(self.label))
+    def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        return with_updates(fleet, self.inner(), context, k, self.every, Imagining(self.label))
 
 
 class Teacher(Protocol):
@@ -135,23 +136,23 @@ class Imagining:
         return moved if self.kind == "likely" else replace(moved, mean=head.mean), names
 
 
-def with_updates(fleet: Fleet, inner: Selector, task: Task, k: int, every: int, teacher: Teacher) -> Picks:
+def with_updates(fleet: Fleet, inner: Selector, context: RoundContext, k: int, every: int, teacher: Teacher) -> Picks:
     """k picks, `every` at a time, the head taught in between. Leaves the candidates as they were.
 
     Raises:
         ConfigError: there is no head, or it has no closed-form update.
     """
-    head = task.needed()
+    head = context.needed_head()
     if isinstance(head.posterior, Members):
         raise ConfigError(
             "select", "an ensemble's head cannot be updated between picks", "use the strategy inside alone"
         )
-    named = len(task.classes) == len(task.labelled)
+    named = len(context.labelled.classes) == len(context.labelled.vectors)
     batches: list[Picks] = []
     done = 0
     fleet.each(remember_candidates)
     while True:
-        step = replace(task, key=derive(task.key, done)) if done else task
+        step = replace(context, key=derive(context.key, done)) if done else context
         picks = inner.select(fleet, step, min(every, k - done))
         note = f"after {done} {teacher.kind} labels" if done else f"before any {teacher.kind} label"
         batches.append(replace(picks, reasons=tuple(f"{reason}; {note}" for reason in picks.reasons)))
@@ -161,12 +162,8 @@ def with_updates(fleet: Fleet, inner: Selector, task: Task, k: int, every: int, 
         features = features_of(fleet, picks.ids)
         head, names = teacher.teach(head, picks.ids, features)
         fleet.each(take_out, picks.ids)
-        task = replace(
-            task,
-            head=head,
-            labelled=np.concatenate([task.labelled, features]),
-            classes=(*task.classes, *names) if named else (),
-        )
+        labelled = context.labelled.and_then(picks.ids, features, names if named else ())
+        context = replace(context, head=head, labelled=labelled)
     fleet.each(show_all)
     return Picks(
         ids=np.concatenate([picks.ids for picks in batches]),

@@ -1,0 +1,151 @@
+"""What a round knows when it chooses: one record for its narrower and its strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.config import IndexConfig
+from raysal.errors import ConfigError
+from raysal.models.head import Head
+from raysal.models.likelihood import Link
+from raysal.models.targets import names_in
+from raysal.pool import Pool
+from raysal.rng import derive
+from raysal.scoring.inputs import DRAWS, ScoreInputs, score_inputs
+from raysal.scoring.linear import Linear
+
+Reveal = Callable[[Sequence[int]], Mapping[int, str]]
+"""ids -> labels of those of them that the oracle knows"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledVectors:
+    """The labelled items, in id order: ids [n], vectors float32 [n, d], and the text of their labels [n], which says
+    what it says under `link`."""
+
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    classes: Sequence[str]
+    link: Link = "softmax"
+
+    def by_class(self) -> dict[str, NDArray[np.int64]]:
+        """The rows of every class, ascending, by name. With several labels at once an item is of each of its labels,
+        and one that has none is of no class; numbers are all of one, `value`."""
+        rows: dict[str, list[int]] = {}
+        for row, text in enumerate(self.classes):
+            for name in names_in(text, self.link):
+                rows.setdefault(name, []).append(row)
+        return {name: np.array(rows[name], np.int64) for name in sorted(rows)}
+
+    def and_then(self, ids: NDArray[np.int64], vectors: NDArray[np.float32], classes: Sequence[str]) -> LabelledVectors:
+        """These, followed by further items in the order in which they were picked."""
+        return replace(
+            self,
+            ids=np.concatenate([self.ids, ids]),
+            vectors=np.concatenate([self.vectors, vectors]),
+            classes=[*self.classes, *classes],
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What a rule that accumulates carries from round to round: the items found so far, and the labelled items whose
+    neighbours they are; ids int64, ascending."""
+
+    found: NDArray[np.int64]
+    searched: NDArray[np.int64]
+
+    def dump(self) -> bytes:
+        """One safetensors file; equal memories are equal bytes. 8 bytes an item."""
+        from safetensors.numpy import save
+
+        # One entry: safetensors writes several in random order.
+        content: bytes = save({"ids": np.concatenate([[len(self.found)], self.found, self.searched]).astype("<i8")})
+        return content
+
+    @classmethod
+    def load(cls, content: bytes) -> Memory:
+        """What `dump` made."""
+        from safetensors.numpy import load
+
+        ids: NDArray[np.int64] = load(content)["ids"]
+        count = int(ids[0])
+        return cls(found=ids[1 : 1 + count], searched=ids[1 + count :])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundContext:
+    """What a narrower and a strategy may know beside the candidates themselves."""
+
+    head: Head | None
+    """what was learnt from the labels so far; None before the first"""
+    labelled: LabelledVectors
+    """the items with a label, as the head sees their vectors"""
+    pool: Pool
+    k: int
+    """items in the round's batch; a strategy inside another one may be asked for fewer"""
+    available: int
+    """items that may be offered"""
+    key: int
+    """randomness of the round or, within a stage, of that stage (`raysal.rng`)"""
+    previous: Head | None = None
+    """the head of the round before"""
+    memory: Memory | None = None
+    """what the narrower remembered in the round before"""
+    index: IndexConfig = field(default_factory=IndexConfig)
+    """what becomes of an index that lacks rows"""
+    reveal: Reveal | None = None
+    """asks an oracle that answers at once"""
+
+    def at(self, stage: str) -> RoundContext:
+        """The same with the randomness of one stage."""
+        return replace(self, key=derive(self.key, stage))
+
+    def linear(self, *, several: bool = False) -> Linear:
+        """The head as it travels to partitions; `several` says whether one for several labels at once will do too.
+
+        Raises:
+            ConfigError: there is no head, or none for one class of several; the caller chose a selector that needs one.
+        """
+        head = self.needed_head()
+        if head.link != "softmax" and not (several and head.link == "sigmoid"):
+            if head.link == "identity":
+                kind, others = "numbers", "`batch_bald`, `top_score` with the score `epistemic_variance`"
+            else:
+                kind, others = "several labels at once", "`badge`, `top_score` with the score `margin`"
+            fix = f"use {others}, or `coreset`, which looks at vectors alone"
+            raise ConfigError("select", f"this strategy compares classes, and the head predicts {kind}", fix)
+        return Linear.of(head)
+
+    def score_inputs(self, score: str, draws: int = DRAWS) -> ScoreInputs:
+        """What a score needs of the head, as it travels to partitions.
+
+        Raises:
+            ConfigError: there is no head, or not one the score can work with.
+        """
+        return score_inputs(
+            self.needed_head(),
+            (score,),
+            previous=self.previous,
+            labelled=self.labelled.vectors,
+            answers=self.labelled.classes,
+            draws=draws,
+            key=self.key,
+        )
+
+    def needed_head(self) -> Head:
+        """The head.
+
+        Raises:
+            ConfigError: there is none; the caller chose a selector that needs one.
+        """
+        if self.head is None:
+            raise ConfigError("select", "this strategy needs labels", "start with `typiclust` or `random`")
+        return self.head

@@ -1,0 +1,171 @@
+"""What is known of a pool before a single batch is chosen from it: given labels, or those of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.config import RunConfig
+from raysal.errors import LabelError
+from raysal.fleet import Fleet
+from raysal.labels import Ledger, as_labels, read_labels
+from raysal.labels.events import Draft
+from raysal.labels.items import ItemState
+from raysal.labels.records import Labelled
+from raysal.models.trainers import TRAINERS
+from raysal.models.trainers.base import Trainer
+from raysal.models.trainers.logistic import Logistic
+from raysal.pool import Pool
+from raysal.rng import derive
+from raysal.rounds.directory import RunDir
+from raysal.rounds.learner import HeadUpdate, encoder_of, gather_labelled, named, next_head
+from raysal.rounds.program import HeldOut
+from raysal.types import Label
+
+LabelsArgument = str | Path | Mapping[str, str] | Sequence[Label]
+"""A label file, a run directory, labels by key, or labels."""
+
+
+class Known(Protocol):
+    """Labels, and what must not be offered."""
+
+    @property
+    def taken(self) -> NDArray[np.int64]:
+        """Ids that must not be offered."""
+        ...
+
+    @property
+    def held_out(self) -> HeldOut | None:
+        """The items that a run keeps for its evaluation."""
+        ...
+
+    @property
+    def trainer(self) -> Trainer:
+        """What makes a head of the labels."""
+        ...
+
+    def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
+        """The head for what is known, none where that is nothing. The program of the fleet has begun."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenLabels:
+    """Labels without a run: the head is logistic."""
+
+    items: Sequence[Labelled]
+    """those that all annotators agree on, by id"""
+    taken: NDArray[np.int64]
+    held_out: HeldOut | None = None
+    trainer: Trainer = field(default_factory=Logistic)
+
+    @classmethod
+    def of(cls, pool: Pool, labels: Sequence[Label]) -> GivenLabels:
+        """Labels by the ledger's rules: an annotator's last one counts, and all must agree.
+
+        Raises:
+            LabelError: a key is not in the pool.
+        """
+        ids = pool.ids_of([label.key for label in labels])
+        states: dict[int, ItemState] = {}
+        for seq, label in enumerate(labels, 1):
+            id = ids[label.key]
+            event = Draft(id, label.key, "labeled", label.label, label.annotator, label.weight)
+            states.setdefault(id, ItemState(label.key)).apply(event, seq)
+        items = [
+            Labelled(id=id, key=state.key, label=found[0], weight=found[1], seq=state.decided, round=None)
+            for id, state in sorted(states.items())
+            if (found := state.counted()) is not None
+        ]
+        return cls(items=items, taken=np.array(sorted(states), np.int64))
+
+    def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
+        """A logistic head fitted to the labels."""
+        labelled, head = gather_labelled(fleet, pool.dim, self.items), None
+        if self.items:
+            head = self.trainer.fit(
+                labelled.vectors,
+                [item.answer for item in self.items],
+                np.array([item.weight for item in self.items]),
+                classes=named(self.items, "softmax"),
+                encoder=encoder_of(pool),
+                version=0,
+                ledger_seq=0,
+                seed=derive(seed, "fit") % 2**32,
+            )
+        return HeadUpdate(head=head, known=labelled, decision="first labels", fitted_round=None, ledger_seq=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsOfRun:
+    """What a run over the pool knows. The run is left as it is."""
+
+    run: RunDir
+    config: RunConfig
+    ledger: Ledger | None
+    """None where the run has no labels yet"""
+    trainer: Trainer
+
+    @property
+    def taken(self) -> NDArray[np.int64]:
+        """Ids with a label, out for labelling, or skipped."""
+        return np.empty(0, np.int64) if self.ledger is None else self.ledger.excluded()
+
+    @property
+    def held_out(self) -> HeldOut | None:
+        """The items that the run keeps for its evaluation."""
+        return HeldOut.of(self.config)
+
+    def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
+        """The head that the run's next round would have, whatever the `seed`."""
+        del seed
+        if self.ledger is None:
+            return GivenLabels(items=(), taken=self.taken).next_head(fleet, pool, 0)
+        return next_head(fleet, pool, self.run, self.ledger, self.trainer, self.config)
+
+
+@contextmanager
+def known_labels(pool: Pool, labels: LabelsArgument | None) -> Iterator[Known]:
+    """The labels as `raysal.select` takes them, for the length of the block.
+
+    Raises:
+        LabelError: a key is not in the pool, a label cannot be accepted, or a file cannot be read.
+        RunError, FingerprintMismatch: a directory holds no run, or one of another pool.
+    """
+    if isinstance(labels, str | Path):
+        path = Path(labels)
+        if path.is_dir():
+            with labels_of_run(pool, path) as known:
+                yield known
+            return
+        if not path.exists():
+            raise LabelError(path, "no such label file or run directory", "check the path")
+        yield GivenLabels.of(pool, read_labels(path).labels)
+    else:
+        yield GivenLabels.of(pool, [] if labels is None else as_labels(labels))
+
+
+@contextmanager
+def labels_of_run(pool: Pool, path: Path) -> Iterator[LabelsOfRun]:
+    """What the run in a directory knows, for the length of the block.
+
+    Raises:
+        RunError: no run is there.
+        FingerprintMismatch: the run is of another pool.
+        Damaged: a file of the run was altered.
+    """
+    run = RunDir(path)
+    config = run.require_config("pass a label file, or the directory of a run")
+    run.check_pool(pool)
+    trainer = config.update.trainer.build("update.trainer", TRAINERS)
+    if not run.ledger.exists() and not run.rounds:
+        yield LabelsOfRun(run=run, config=config, ledger=None, trainer=trainer)
+        return
+    with run.open_ledger() as ledger:
+        yield LabelsOfRun(run=run, config=config, ledger=ledger, trainer=trainer)

@@ -1,0 +1,96 @@
+"""The labels of a run in the words of people: keys instead of ids, texts as its trainer takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from raysal.labels import Ledger, Told, as_labels
+from raysal.models.likelihood import Link
+from raysal.models.targets import plain
+from raysal.models.trainers import TRAINERS
+from raysal.models.trainers.base import link_of
+from raysal.pool import Pool, open_pool
+from raysal.rounds.directory import RunDir
+from raysal.types import Label
+
+
+class RunLabels:
+    """The ledger of a run, told by key. Several processes may hold the same ledger at once."""
+
+    def __init__(self, ledger: Ledger, pool: Pool, link: Link) -> None:
+        self.ledger = ledger
+        self._pool, self._link = pool, link
+
+    @classmethod
+    def open(cls, run: Path, pool: Path | None = None, fix: str | None = None) -> RunLabels:
+        """The labels of a run that is there, whatever another process is doing with it.
+
+        Args:
+            run: the run directory.
+            pool: the run's pool, where it lies elsewhere than the run's config says.
+            fix: what the error recommends where there is no run.
+
+        Raises:
+            RunError: no run is there.
+            FingerprintMismatch: the pool is not the one the run began with.
+            PoolError, Damaged: as their names say.
+        """
+        there = RunDir(run)
+        config = there.require_config(fix)
+        opened = open_pool(config.pool if pool is None else pool)
+        there.check_pool(opened)
+        link = link_of(config.update.trainer.build("update.trainer", TRAINERS))
+        return cls(there.open_ledger(), opened, link)
+
+    def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> Told:
+        """Take labels by key: all of them, or none.
+
+        Raises:
+            LabelError: a key is not in the pool, or a label or weight cannot be accepted.
+        """
+        given = [replace(label, label=plain(label.label, self._link, repr(label.key))) for label in as_labels(labels)]
+        ids = self.ids_of([label.key for label in given])
+        return self.ledger.tell([(ids[label.key], label) for label in given])
+
+    def skip(self, keys: Sequence[str], annotator: str = "") -> int:
+        """Record that an annotator will not label these items. Returns how many of these skips are new.
+
+        Raises:
+            LabelError: a key is not in the pool.
+        """
+        ids = self.ids_of(keys)
+        return sum(self.ledger.skip(ids[key], key, annotator) for key in keys)
+
+    def withdraw(self, keys: Sequence[str], annotator: str = "") -> int:
+        """Take back what an annotator said of these items, labels and skips. Returns how many answers there were.
+
+        Raises:
+            LabelError: a key is not in the pool.
+        """
+        ids = self.ids_of(keys)
+        return sum(self.ledger.withdraw(ids[key], annotator) for key in keys)
+
+    def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
+        """Ids by key: from the ledger for items it has seen, else by one pass over the pool's items.
+
+        Raises:
+            LabelError: a key is not in the pool.
+        """
+        known = self.ledger.key_ids(keys)
+        return known | self._pool.ids_of([key for key in dict.fromkeys(keys) if key not in known])
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self.ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
