@@ -12,6 +12,7 @@ from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
 from raysal.cli.progress import progress
 
 if TYPE_CHECKING:
+    from raysal.config import RunConfig
     from raysal.rounds.loop import RunResult
 
 Run = Annotated[Path, Argument(help="The run directory.")]
@@ -22,6 +23,7 @@ def run(
     out: Annotated[Path, Option("--out", help="The run directory to make, or to go on with.")],
     backend: Annotated[Backend | None, Option(help="Instead of the config's fleet.backend.")] = None,
     partitions: Annotated[int | None, Option(min=1, help="Instead of the config's fleet.partitions.")] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print what the run would do, and start nothing.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -35,10 +37,22 @@ def run(
         from raysal.rounds.loop import run as run_rounds
 
         loaded = load_config(config)
+        if dry_run:
+            return planned(loaded, out)
         changes: dict[str, Any] = {"backend": backend and backend.value, "partitions": partitions}
         fleet = loaded.fleet.model_copy(update={name: value for name, value in changes.items() if value is not None})
         result = run_rounds(loaded.model_copy(update={"fleet": fleet}), out, report=report)
     return outcome_of(result)
+
+
+def planned(config: RunConfig, out: Path) -> Outcome:
+    """What a run would do."""
+    from raysal.rounds.plan import plan_run
+
+    plan = plan_run(config, out)
+    stages = [stage.name for stage in plan.stages]
+    closing = [stage.name for stage in plan.closing]
+    return Outcome(data={**asdict(plan), "stages": stages, "closing": closing}, view="\n".join(plan.lines()))
 
 
 def resume(run: Run, json: Json = False, debug: Debug = False) -> Outcome:

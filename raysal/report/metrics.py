@@ -10,8 +10,9 @@ from pathlib import Path
 from raysal.report.records import Arm, read_arm, read_control
 from raysal.rounds.directory import Record
 from raysal.rounds.evaluation import MEASURES, main_measure
+from raysal.rounds.stages import ROUND
 
-STAGES = ("embed", "update", "sweep and narrow", "select", "evaluate", "commit")
+STAGES = ("embed", *(stage.name for stage in ROUND))
 """The order stages run in; others, if there are any, come after them by name."""
 
 

@@ -13,7 +13,7 @@ from raysal.config import Choice, RunConfig
 from raysal.embedding import ENCODERS
 from raysal.embedding.job import EmbedReport, check_origin, embed
 from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolIncomplete, QuarantineExceeded, RunError
-from raysal.fleet import Fleet, open_fleet
+from raysal.fleet import open_fleet
 from raysal.index import check_index
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import wants_index
@@ -74,7 +74,7 @@ def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunR
         main = _rounds(Session(out, pool, config=config, fleet=fleet), "rounds", tell)
         control = None
         if config.rounds.control:
-            control = _rounds(control_session(config, out, pool, fleet), "control", tell)
+            control = _rounds(Session(out / CONTROL, pool, config=control_config(config), fleet=fleet), "control", tell)
     if config.source is not None:
         check_lost(pool, config.embed.max_quarantine)
     return RunResult(
@@ -195,14 +195,13 @@ def check_lost(pool: Pool, allowed: float) -> None:
         raise QuarantineExceeded(pool.path, lost, items, allowed)
 
 
-def control_session(config: RunConfig, out: Path, pool: Pool, fleet: Fleet) -> Session:
-    """The random arm: the same pool, oracle, hold-out and budget; every batch drawn uniformly."""
+def control_config(config: RunConfig) -> RunConfig:
+    """The config of the random arm: the same pool, oracle, hold-out and budget; every batch is a uniform sample."""
     uniform = Choice(name="random")
     rounds = config.rounds.model_copy(update={"control": False})
-    control = config.model_copy(
+    return config.model_copy(
         update={"narrow": Choice(name="none"), "select": uniform, "start": uniform, "rounds": rounds}
     )
-    return Session(out / CONTROL, pool, config=control, fleet=fleet)
 
 
 @dataclass(frozen=True)

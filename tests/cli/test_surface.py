@@ -91,7 +91,7 @@ SURFACE = {
         "--seed",
     ],
     "resume": ["run"],
-    "run": ["config", "--out*", "--backend", "--partitions"],
+    "run": ["config", "--out*", "--backend", "--partitions", "--dry-run"],
     "select": [
         "pool",
         "-k*",

@@ -1,0 +1,181 @@
+"""What a run would do, as a value that can be printed: its stages, and how much of each is still to be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from raysal.config import RunConfig
+from raysal.embedding import ENCODERS
+from raysal.embedding.job import CHUNK_ROWS, fitted
+from raysal.index import in_force
+from raysal.narrowing import NARROWERS
+from raysal.narrowing.base import wants_index
+from raysal.pool import Manifest, open_pool
+from raysal.pool.layout import MANIFEST, read_records
+from raysal.rounds.directory import RunDir
+from raysal.rounds.loop import check_search, control_config, pool_is_ready, validate
+from raysal.rounds.parts import RunParts, config_of
+from raysal.rounds.stages import CLOSING, ROUND, Stage
+from raysal.sources import SOURCES
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedPlan:
+    """The embedding that comes before the rounds."""
+
+    source: str
+    encoder: str
+    chunks: int
+    chunks_done: int
+    """committed by an earlier run, and not done again"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmPlan:
+    """The rounds of one arm."""
+
+    name: str
+    """`rounds`, or `control`"""
+    narrow: str
+    select: str
+    start: str
+    """the strategy while there is no label"""
+    oracle: str
+    k: int
+    """items in each batch"""
+    rounds: int
+    rounds_done: int
+    labels: int
+    """what is still to be asked for"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What a run would do, in this order."""
+
+    run: str
+    pool: str
+    items: int
+    """in the pool, or in the source where it is yet to be embedded"""
+    held_out: int
+    """about how many of them are kept for the evaluation"""
+    embed: EmbedPlan | None
+    """None where the pool is ready"""
+    index: bool
+    """whether the index of the pool is built before the first round"""
+    stages: tuple[Stage, ...]
+    """of every round"""
+    closing: tuple[Stage, ...]
+    """after the last round"""
+    arms: tuple[ArmPlan, ...]
+    exhausted: bool
+    """whether the items run out before the rounds do"""
+
+    def lines(self) -> list[str]:
+        """The plan for people."""
+        told = [f"{self.run}: nothing is started, this is what would be done"]
+        if self.embed is None:
+            told.append(f"  pool {self.pool}: ready, {self.items:,} items")
+        else:
+            left = self.embed.chunks - self.embed.chunks_done
+            told.append(
+                f"  embed: {self.items:,} items of {self.embed.source} by {self.embed.encoder} into {self.pool}, "
+                f"{left} of {self.embed.chunks} chunks to do"
+            )
+        if self.index:
+            told.append("  index: built before the first round")
+        if self.held_out:
+            told.append(f"  hold out: about {self.held_out:,} items, to measure accuracy on")
+        for arm in self.arms:
+            left = arm.rounds - arm.rounds_done
+            what = f"narrow {arm.narrow}, select {arm.select} (first batch: {arm.start}), oracle {arm.oracle}"
+            told.append(f"  {arm.name}: {left} of {arm.rounds} rounds of {arm.k} to do, {arm.labels:,} labels; {what}")
+        told.append("  each round:")
+        told += [f"    {stage}" for stage in self.stages]
+        told.append(f"  finish: {', '.join(stage.name for stage in self.closing)}")
+        if self.exhausted:
+            told.append("  the items run out before the rounds do: ask for fewer")
+        return told
+
+
+def plan_run(config: RunConfig, out: Path) -> RunPlan:
+    """What `raysal.rounds.loop.run` would do with these arguments. Starts nothing and writes nothing.
+
+    Reads the config of the run in `out`, the records of the pool, and, where items are yet to be embedded, the whole
+    listing of the source; one chunk of it at a time.
+
+    Args:
+        config: the config of the run.
+        out: the run directory, there or not yet.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError, PoolError, RunError, FingerprintMismatch: what the run would be refused for.
+    """
+    validate(config)
+    ready = pool_is_ready(config)
+    check_search(config, ready)
+    main, control = RunDir(out), RunDir(out).control
+    config = config_of(main, config.pool, config, None, {})
+    if ready:
+        pool = open_pool(config.pool)
+        main.check_pool(pool)
+        RunParts.of(config, pool)
+        items, embed = len(pool), None
+    else:
+        items, embed = _listed(config)
+    arms = [_arm("rounds", config, main)]
+    if config.rounds.control:
+        arms.append(_arm("control", control_config(config), control))
+    held_out = round(config.rounds.holdout * items)
+    return RunPlan(
+        run=str(out),
+        pool=str(config.pool),
+        items=items,
+        held_out=held_out,
+        embed=embed,
+        index=_builds_index(config),
+        stages=ROUND,
+        closing=CLOSING,
+        arms=tuple(arms),
+        exhausted=config.rounds.count * config.rounds.k > items - held_out,
+    )
+
+
+def _arm(name: str, config: RunConfig, run: RunDir) -> ArmPlan:
+    """The rounds of an arm, those in its directory being done."""
+    done = min(run.rounds, config.rounds.count)
+    return ArmPlan(
+        name=name,
+        narrow=config.narrow.name,
+        select=config.select.name,
+        start=config.start.name,
+        oracle=config.oracle.name,
+        k=config.rounds.k,
+        rounds=config.rounds.count,
+        rounds_done=done,
+        labels=(config.rounds.count - done) * config.rounds.k,
+    )
+
+
+def _builds_index(config: RunConfig) -> bool:
+    """Whether the first round is preceded by building an index."""
+    return config.index.build and wants_index(config.narrow.build("narrow", NARROWERS)) and not in_force(config.pool)
+
+
+def _listed(config: RunConfig) -> tuple[int, EmbedPlan]:
+    """How many items the source lists, and what of their embedding is to be done."""
+    assert config.source is not None
+    assert config.encoder is not None
+    source = config.source.build("source", SOURCES)
+    fitted(config.encoder.build("encoder", ENCODERS), source)
+    rows = config.embed.chunk_rows or CHUNK_ROWS[source.modality]
+    items = chunks = 0
+    for unit in source.units(rows):
+        items, chunks = items + len(unit.keys), chunks + 1
+    begun = (config.pool / MANIFEST).exists()
+    done = len(read_records(config.pool, Manifest.read(config.pool))) if begun else 0
+    return items, EmbedPlan(source=config.source.name, encoder=config.encoder.name, chunks=chunks, chunks_done=done)
