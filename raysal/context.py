@@ -24,17 +24,26 @@ Reveal = Callable[[Sequence[int]], Mapping[int, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledVectors:
-    """The labelled items, in id order: ids [n], vectors float32 [n, d], and the text of their labels [n], which says
-    what it says under `link`."""
+    """The items with a label, in id order."""
 
     ids: NDArray[np.int64]
+    """[n]"""
     vectors: NDArray[np.float32]
+    """[n, d], as the head sees them"""
     classes: Sequence[str]
+    """[n] texts of the labels, or none where nobody knows them"""
     link: Link = "softmax"
+    """what the texts say"""
 
     def by_class(self) -> dict[str, NDArray[np.int64]]:
-        """The rows of every class, ascending, by name. With several labels at once an item is of each of its labels,
-        and one that has none is of no class; numbers are all of one, `value`."""
+        """The rows of every class by name.
+
+        With several labels at once an item belongs to each of its labels, and an item without any belongs to no class.
+        Numbers all belong to one class, `value`.
+
+        Returns:
+            Ascending rows for each name; the names are sorted.
+        """
         rows: dict[str, list[int]] = {}
         for row, text in enumerate(self.classes):
             for name in names_in(text, self.link):
@@ -42,7 +51,16 @@ class LabelledVectors:
         return {name: np.array(rows[name], np.int64) for name in sorted(rows)}
 
     def and_then(self, ids: NDArray[np.int64], vectors: NDArray[np.float32], classes: Sequence[str]) -> LabelledVectors:
-        """These, followed by further items in the order in which they were picked."""
+        """These items, followed by further ones in the order in which they were picked.
+
+        Args:
+            ids: int64 [m].
+            vectors: float32 [m, d].
+            classes: texts [m], or none where nobody knows them.
+
+        Returns:
+            All n + m items.
+        """
         return replace(
             self,
             ids=np.concatenate([self.ids, ids]),
@@ -56,11 +74,12 @@ class LabelledVectors:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """What a rule that accumulates carries from round to round: the items found so far, and the labelled items whose
-    neighbours they are; ids int64, ascending."""
+    """What a narrower that accumulates carries from round to round."""
 
     found: NDArray[np.int64]
+    """ids of the items found so far, ascending"""
     searched: NDArray[np.int64]
+    """ids of the labelled items whose neighbours they are, ascending"""
 
     def dump(self) -> bytes:
         """One safetensors file; equal memories are equal bytes. 8 bytes an item."""
@@ -109,10 +128,16 @@ class RoundContext:
         return replace(self, key=derive(self.key, stage))
 
     def linear(self, *, several: bool = False) -> Linear:
-        """The head as it travels to partitions; `several` says whether one for several labels at once will do too.
+        """The head as it travels to partitions.
+
+        Args:
+            several: whether a head for several labels at once will do too.
+
+        Returns:
+            Its weights.
 
         Raises:
-            ConfigError: there is no head, or none for one class of several; the caller chose a selector that needs one.
+            ConfigError: there is no head, or none for one class of several; the caller chose a strategy that needs one.
         """
         head = self.needed_head()
         if head.link != "softmax" and not (several and head.link == "sigmoid"):
@@ -126,6 +151,13 @@ class RoundContext:
 
     def score_inputs(self, score: str, draws: int = DRAWS) -> ScoreInputs:
         """What a score needs of the head, as it travels to partitions.
+
+        Args:
+            score: a name of `raysal.scoring.SCORES`.
+            draws: samples of the posterior, where the score compares samples.
+
+        Returns:
+            The inputs.
 
         Raises:
             ConfigError: there is no head, or not one the score can work with.
@@ -141,10 +173,13 @@ class RoundContext:
         )
 
     def needed_head(self) -> Head:
-        """The head.
+        """The head, for a strategy that cannot work without one.
+
+        Returns:
+            The head.
 
         Raises:
-            ConfigError: there is none; the caller chose a selector that needs one.
+            ConfigError: there is none; the caller chose a strategy that needs one.
         """
         if self.head is None:
             raise ConfigError("select", "this strategy needs labels", "start with `typiclust` or `random`")

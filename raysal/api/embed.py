@@ -34,17 +34,37 @@ def embed(
     device: str = "cpu",
     metric: Metric = "cosine",
 ) -> Pool:
-    """The pool of a source's items in `out`, embedded by `encoder`; goes on where it stopped.
+    """The pool of a source's items, embedded; a job that was stopped goes on where it stopped.
 
-    `source` is a path (a folder of images, a table, a text file), a mapping such as
-    `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`.
-    `encoder` is a name, a mapping with `name`, or an encoder; ready vectors need none. The rest is as in
-    `raysal.embedding.job.embed`.
+    The finished pool has the same bytes as one made without a stop, batch size and threads being the same. Memory: one
+    chunk per process, and 8 bytes an item while keys are checked.
+
+    Args:
+        source: a path (a folder of images, a table, a text file), a mapping such as
+            `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`.
+        encoder: a name, a mapping with `name`, or an encoder. Ready vectors need none.
+        out: the pool directory.
+        batch_size: items in one pass of the model.
+        chunk_rows: items committed together; 0 is 65536 for ready vectors and 1024 otherwise.
+        workers: Ray workers; 0 is one per CPU.
+        decode_threads: threads that decode images, in each process.
+        max_quarantine: share of the items, in [0, 1], that may be quarantined.
+        backend: this process, or Ray, whose workers must see `out` and the source under the same paths.
+        threads: CPU threads of a model; 0 is torch's own choice here, and an even share with Ray.
+        address: a Ray cluster; by default one is started on this machine.
+        device: `cpu`, or `cuda`, `cuda:1`, ... (has not run on a GPU).
+        metric: what neighbours in this pool are found by, from now on.
+
+    Returns:
+        The open pool.
 
     Raises:
         ConfigError: an argument is of the wrong type or out of range.
         QuarantineExceeded: more than `max_quarantine` of the items are quarantined; the pool is there.
-        UserError: as its kinds say; among them EncoderError, SourceError, FingerprintMismatch.
+        EncoderError: the encoder does not take such items, or fails on all of them.
+        SourceError: the source cannot be listed, is empty, or repeats a key.
+        FingerprintMismatch: `out` holds the pool of another source or encoder.
+        UserError: as its other kinds say.
     """
     from raysal.embedding.job import embed as run_job
 
@@ -69,10 +89,17 @@ def embed(
 
 
 def source_of(source: str | Path | Mapping[str, Any] | Choice | Source) -> Source:
-    """A source as it is, by its config, or by what lies at a path.
+    """A source as it is, made from its config, or found by what lies at a path.
+
+    Args:
+        source: a path, a mapping with `name`, a `Choice`, or a source.
+
+    Returns:
+        The source.
 
     Raises:
         ConfigError: it is none of these.
+        SourceError: nothing lies at the path, or something of no known kind.
     """
     from raysal.sources import SOURCES, detect_source
 
@@ -86,7 +113,14 @@ def source_of(source: str | Path | Mapping[str, Any] | Choice | Source) -> Sourc
 
 
 def encoder_of(encoder: Part | Encoder | None, source: Source) -> Encoder:
-    """An encoder as it is or by its config; without one, `precomputed` for a source of vectors.
+    """An encoder as it is or made from its config; for a source of vectors none is needed.
+
+    Args:
+        encoder: a name, a mapping with `name`, a `Choice`, or an encoder; without one, `precomputed`.
+        source: what is to be embedded.
+
+    Returns:
+        The encoder.
 
     Raises:
         EncoderError: none is named, and the source gives no vectors.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from raysal.arguments import Backend
 from raysal.pool import Pool
 
 if TYPE_CHECKING:
@@ -19,26 +21,65 @@ def predict(
     run: str | Path | None = None,
     round: int | None = None,
     head: Head | str | Path | None = None,
-    **options: Any,
+    predictive: str = "map",
+    top: int | str = 3,
+    uncertainty: str | Sequence[str] | None = None,
+    draws: int = 128,
+    seed: int = 0,
+    partitions: int | None = None,
+    backend: Backend = "local",
+    device: str = "cpu",
+    address: str | None = None,
 ) -> Predictions:
-    """What a head says of every item of `pool`, written into the directory `out`, or what is missing there.
+    """What a head says of every item of a pool, written into a directory, or what is still missing there.
 
-    The head is that of a `run`, its newest or the one a `round` was chosen by; or a `head`, or a file of one. `options`
-    are `predictive` ("map", "mean_field", "monte_carlo", "laplace_bridge"), `top` (a number of classes, or "all"),
-    `uncertainty` (names of scores), `draws`, `seed`; see `raysal.prediction.Options`; and `partitions`, `backend`,
-    `device` and `address`, as in a config's `[fleet]`.
+    The files have the same bytes for any partitions and backend (on CPUs), and however often the job was interrupted.
+    Costs one pass over the pool; memory for one chunk per process.
 
-    The same bytes for any partitions and backend (on CPUs), and however often it was interrupted. One pass over the
-    pool; memory for one chunk per process.
+    Args:
+        pool: an embedded pool, or its path.
+        out: the directory of the predictions.
+        run: a run directory, whose newest head is taken. Give either a run or a head.
+        round: the round of the run whose head is taken, counted from 0.
+        head: a head, or the file of one.
+        predictive: how probabilities come from the posterior: `map`, `mean_field`, `monte_carlo` or `laplace_bridge`.
+        top: how many classes are listed for each item, or `all`.
+        uncertainty: names of scores (`raysal.scoring.SCORES`); one that fits the head by default.
+        draws: samples of the posterior, where they are needed.
+        seed: randomness of these samples.
+        partitions: parts that the pool is cut into; by default one, and with Ray one per CPU.
+        backend: this process, or Ray.
+        device: `cpu`, or `cuda`, `cuda:1`, ... (has not run on a GPU).
+        address: a Ray cluster; by default one is started on this machine.
+
+    Returns:
+        The predictions, one Parquet file per chunk of the pool.
 
     Raises:
         FingerprintMismatch: the head is of another encoder, or `out` of another pool or head.
         RunError: there is no such head, or `out` was begun with other options.
-        ConfigError, UnknownName: an argument is of the wrong type or out of range, or the head cannot do it.
-        PoolError: the pool cannot be opened. Damaged: a file in `out` is not as it was written.
+        ConfigError: an argument is of the wrong type or out of range, or the head cannot do it.
+        UnknownName: there is no such score, predictive or backend.
+        PoolError: the pool cannot be opened.
+        Damaged: a file in `out` is not as it was written.
     """
     from raysal.prediction import Predictions
     from raysal.prediction.job import predict_into
 
-    predict_into(pool, out, run=run, round=round, head=head, **options)
+    predict_into(
+        pool,
+        out,
+        run=run,
+        round=round,
+        head=head,
+        predictive=predictive,
+        top=top,
+        uncertainty=uncertainty,
+        draws=draws,
+        seed=seed,
+        partitions=partitions,
+        backend=backend,
+        device=device,
+        address=address,
+    )
     return Predictions(out)

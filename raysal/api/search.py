@@ -51,22 +51,36 @@ def search(
     backend: Backend = "local",
     service: str | None = None,
 ) -> pa.Table:
-    """The k items nearest to what is asked for, best first: columns rank (from 1), key, similarity, uri, `columns`.
+    """The k items of a pool nearest to what is asked for, best first.
 
-    Exactly one of `key`, `text`, `image` (a file, its bytes, or uint8 [h, w, 3]) and `vector` (float [d]) is given.
-    Of several keys, or vectors [m, d], an item counts as near as it is to the nearest of them. Items asked for by
-    key are not among the results. With k beyond the pool, all items come.
+    Exactly one of `key`, `text`, `image` and `vector` is given. Of several keys or vectors, an item counts as near as
+    it is to the nearest of them. Items asked for by key are not among the results.
 
     The similarity is the cosine, or in a pool of Euclidean distances minus the squared distance. Ties go to the lower
-    id. A pool's index is used where it covers the whole pool, unless `exact`; else it is one pass over the pool. The
-    metadata of the table's schema say under `found` which it was, and why an index was not used. Equal for any
-    `partitions` and `backend`.
+    id. The pool's index is used where it covers the whole pool; otherwise the search is one pass over the pool. The
+    same for any `partitions` and `backend`.
 
-    `encoder` is for pools embedded by an encoder of one's own, which cannot be made again from its name. `service` is
-    the name of a running `raysal index serve`, whose partitions are used.
+    Args:
+        pool: an embedded pool, or its path.
+        key: an item of the pool, or several.
+        text: a text, in a pool of texts.
+        image: a file, its bytes, or pixels uint8 [h, w, 3], in a pool of images.
+        vector: float [d], or several [m, d].
+        k: how many items; with k beyond the pool, all items come.
+        exact: whether to leave the index alone.
+        columns: carried columns to add to the result.
+        encoder: for a pool embedded by an encoder of one's own, which cannot be made again from its name.
+        partitions: parts that the pool is cut into; by default one, and with Ray one per CPU.
+        backend: this process, or Ray.
+        service: the name of a running `raysal index serve`, whose partitions are used.
+
+    Returns:
+        The columns rank (from 1), key, similarity, uri, and `columns`. The metadata of the table's schema say under
+        `found` whether the index was used, and if not, why.
 
     Raises:
         ConfigError: not exactly one thing is asked for, or an argument is of the wrong type or out of range.
+        UnknownName: there is no such backend.
         LabelError: a key is not in the pool.
         EncoderError: the pool's items are of another kind, or its encoder cannot be made again, or fails.
         FingerprintMismatch: the encoder is not the one the pool was embedded by.
@@ -106,8 +120,17 @@ def search(
 
 
 def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, exact: bool) -> tuple[Ranked, str]:
-    """The k available items nearest to any of the vectors [m, d], and how they were found: where the pool has an index
-    that is not used, also why.
+    """The k available items nearest to any of some vectors, and how they were found.
+
+    Args:
+        fleet: the pool's partitions.
+        pool: the pool.
+        vectors: float32 [m, d].
+        k: how many items.
+        exact: whether to leave the index alone.
+
+    Returns:
+        Ids and similarities, best first; and in words whether the index was used, and if not, why.
 
     Raises:
         Damaged, FingerprintMismatch, PoolError: the pool's index cannot be used.
@@ -122,6 +145,7 @@ def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, e
 
 
 def nearest_exactly(fleet: Fleet, vectors: NDArray[np.float32], k: int) -> Ranked:
+    """The k available items nearest to any of the vectors [m, d], by one pass over the pool."""
     return sweep(fleet, None, SweepRequest(searches=(Search(anchors=vectors, nearest=k),))).searches[0].nearest
 
 
@@ -159,6 +183,13 @@ def table_of(pool: Pool, nearest: Ranked, columns: Sequence[str]) -> pa.Table:
 def carried(pool: Pool, columns: Sequence[str]) -> list[str]:
     """The columns to add to a result, each once.
 
+    Args:
+        pool: the pool.
+        columns: names as they were asked for.
+
+    Returns:
+        Those that a result does not have anyway.
+
     Raises:
         ConfigError: a result has a column of that name of its own, or these are not names.
         PoolError: the pool has no such column.
@@ -173,7 +204,17 @@ def carried(pool: Pool, columns: Sequence[str]) -> list[str]:
 
 
 def keys_of(key: str | Sequence[str]) -> list[str]:
-    """Raises: ConfigError: there is no key."""
+    """The keys that were asked for, at least one.
+
+    Args:
+        key: a key, or several.
+
+    Returns:
+        The keys as a list.
+
+    Raises:
+        ConfigError: there is none.
+    """
     keys = [key] if isinstance(key, str) else list(key)
     if not keys:
         raise ConfigError("key", "an empty list of keys", "name at least one item")
@@ -181,7 +222,14 @@ def keys_of(key: str | Sequence[str]) -> list[str]:
 
 
 def as_vectors(vector: ArrayLike, dim: int) -> NDArray[np.float32]:
-    """float32 [m, dim] of one vector or several.
+    """One vector or several as a matrix.
+
+    Args:
+        vector: numbers [dim] or [m, dim].
+        dim: the length of the pool's vectors.
+
+    Returns:
+        float32 [m, dim].
 
     Raises:
         ConfigError: they are not numbers, not finite, or of another length.
@@ -199,7 +247,13 @@ def as_vectors(vector: ArrayLike, dim: int) -> NDArray[np.float32]:
 
 
 def image_of(image: Any) -> tuple[str, Any]:
-    """(what to call it in an error, payload) of an image.
+    """An image as an encoder prepares it.
+
+    Args:
+        image: a file, its bytes, or pixels uint8 [h, w, 3].
+
+    Returns:
+        What to call it in an error, and the payload.
 
     Raises:
         ConfigError: the file cannot be read, or it is no image at all.
@@ -214,10 +268,23 @@ def image_of(image: Any) -> tuple[str, Any]:
 
 
 def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: Encoder | None) -> NDArray[np.float32]:
-    """float32 [1, d] of one text or image, through the pool's encoder, rounded as the pool's vectors are.
+    """One text or image through the pool's encoder, rounded to float16 as the pool's vectors are.
+
+    Args:
+        pool: the pool.
+        modality: what the payload is.
+        name: what to call it in an error.
+        payload: the text or the image.
+        encoder: as in `search`.
+
+    Returns:
+        float32 [1, d].
 
     Raises:
-        EncoderError, FingerprintMismatch, BadItem: as `search`.
+        EncoderError: the pool's items are of another kind, or its encoder cannot be made again, or fails.
+        FingerprintMismatch: the encoder is not the one the pool was embedded by.
+        BadItem: the text or image cannot be embedded.
+        RaysalError: as the encoder says.
     """
     holds, made_by = pool.manifest.modality, pool.manifest.encoder["name"]
     if holds != modality:
@@ -244,7 +311,14 @@ def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: En
 
 
 def encoder_of_pool(pool: Pool, encoder: Encoder | None = None) -> Encoder:
-    """The encoder that a pool was embedded by, made from its name and fields, or `encoder` if it is that one.
+    """The encoder that a pool was embedded by.
+
+    Args:
+        pool: the pool.
+        encoder: the encoder, if it is at hand; by default it is made from its name and fields.
+
+    Returns:
+        The encoder, whose fingerprint is that of the pool.
 
     Raises:
         EncoderError: it cannot be made from its name.

@@ -61,9 +61,10 @@ def select(
     Raises:
         PoolExhausted: fewer than k items are left.
         LabelError: a label's key is not in the pool, or a label cannot be accepted.
-        UnknownName, ConfigError: a strategy or narrower, or a field of it, does not exist; an argument is of the
-            wrong type or out of range.
-        RunError, FingerprintMismatch: `labels` is a directory without a run, or the run of another pool.
+        UnknownName: there is no such strategy, narrower or backend.
+        ConfigError: a field of a strategy or narrower does not exist; an argument is of the wrong type or out of range.
+        RunError: `labels` is a directory without a run.
+        FingerprintMismatch: `labels` is the run of another pool.
         PoolError: the pool cannot be opened, or has no index and the narrower searches one.
     """
     from raysal.context import RoundContext

@@ -56,10 +56,12 @@ class Batch:
 
     @property
     def keys(self) -> list[str]:
+        """Keys of the items, in pick order."""
         return list(self.table["key"].to_pylist())
 
     @property
     def ids(self) -> list[int]:
+        """Ids of the items, in pick order."""
         return list(self.table["id"].to_pylist())
 
     def __len__(self) -> int:
@@ -74,17 +76,23 @@ class RunDir:
 
     @property
     def ledger(self) -> Path:
+        """The file of the labels."""
         return self.path / LEDGER
 
     @property
     def control(self) -> RunDir:
+        """The run directory of the random arm, there or not."""
         return RunDir(self.path / CONTROL)
 
     def config(self) -> RunConfig | None:
-        """The config the run was begun with; None if there is no run.
+        """The config the run was begun with.
+
+        Returns:
+            The config; None if there is no run.
 
         Raises:
-            Damaged, RunError: its run.json was altered, or is of another version, or is gone beside a ledger.
+            Damaged: its run.json was altered, or is gone beside a ledger.
+            RunError: its run.json is of another version.
         """
         path = self.path / RUN
         if not path.exists():
@@ -97,10 +105,16 @@ class RunDir:
         return parse_config(record["config"])
 
     def require_config(self, fix: str | None = None) -> RunConfig:
-        """The config the run was begun with.
+        """The config of a run that must be there.
+
+        Args:
+            fix: what the error recommends where there is none.
+
+        Returns:
+            The config the run was begun with.
 
         Raises:
-            RunError: no run is there; it recommends `fix`.
+            RunError: no run is there.
             Damaged: its run.json was altered.
         """
         config = self.config()
@@ -109,7 +123,10 @@ class RunDir:
         return config
 
     def open_ledger(self) -> Ledger:
-        """The run's labels; the file is made if there is none, and must be there once there are rounds.
+        """The run's labels; the file is made if there are neither labels nor rounds yet.
+
+        Returns:
+            The open ledger.
 
         Raises:
             Damaged: it is missing beside rounds, or was altered.
@@ -117,7 +134,7 @@ class RunDir:
         return Ledger(self.ledger, create=self.rounds == 0)
 
     def begin(self, config: RunConfig) -> None:
-        """Make the directory and keep the config in it, if it is not there yet: from here on it can be resumed."""
+        """Make the directory and keep the config in it, unless it is there. From here on the run can be resumed."""
         (self.path / ROUNDS).mkdir(parents=True, exist_ok=True)
         if not (self.path / RUN).exists():
             config = config.model_copy(update={"pool": config.pool.absolute()})
@@ -136,24 +153,36 @@ class RunDir:
 
     def record(self, round: int | None) -> dict[str, Any]:
         """How a round was chosen, or with None the closing record."""
-        return read_sealed(self._folder(round) / RECORD)
+        return read_sealed(self.folder(round) / RECORD)
 
     def batch(self, round: int) -> Batch:
         """A committed batch.
 
+        Args:
+            round: counted from 0.
+
+        Returns:
+            The batch.
+
         Raises:
             Damaged: it is missing, or is not, to the byte, what its round.json names.
         """
-        content = _intact(self._folder(round) / BATCH, self.record(round)["batch_sha256"])
+        content = _intact(self.folder(round) / BATCH, self.record(round)["batch_sha256"])
         return Batch(round=round, table=pq.read_table(pa.BufferReader(content)))
 
     def head(self, round: int | None) -> Head | None:
-        """The head a round was chosen by, or with None that of the closing record; None if it had none.
+        """The head a round was chosen by.
+
+        Args:
+            round: counted from 0; None is the closing record.
+
+        Returns:
+            The head; None if the round had none.
 
         Raises:
             Damaged: it is not the head its record names.
         """
-        folder = self._folder(round)
+        folder = self.folder(round)
         record = read_sealed(folder / RECORD)
         if record["head_digest"] is None:
             return None
@@ -163,12 +192,18 @@ class RunDir:
         return head
 
     def memory(self, round: int) -> Memory | None:
-        """What a round's narrower remembered; None if nothing.
+        """What a round's narrower remembered.
+
+        Args:
+            round: counted from 0.
+
+        Returns:
+            The memory; None if the narrower has none.
 
         Raises:
             Damaged: it is missing, or is not, to the byte, what its round.json names.
         """
-        path, expected = self._folder(round) / MEMORY, self.record(round).get("memory_sha256")
+        path, expected = self.folder(round) / MEMORY, self.record(round).get("memory_sha256")
         return None if expected is None else Memory.load(_intact(path, expected))
 
     def final(self) -> dict[str, Any] | None:
@@ -178,7 +213,11 @@ class RunDir:
         return record if record is not None and record["round"] == self.rounds else None
 
     def check_pool(self, pool: Pool) -> None:
-        """Raises: FingerprintMismatch: the rounds were chosen from another pool."""
+        """Refuse a pool that the rounds were not chosen from.
+
+        Raises:
+            FingerprintMismatch: the rounds were chosen from another pool.
+        """
         if self.rounds and (expected := self.record(0)["pool"]) != pool.fingerprint:
             raise FingerprintMismatch(
                 pool.path, "the pool's fingerprint", expected, pool.fingerprint, "use the run's own pool"
@@ -192,8 +231,16 @@ class RunDir:
         table: pa.Table | None,
         memory: Memory | None = None,
     ) -> None:
-        """Commit a round, or with None the closing record in place of an older one, in one rename."""
-        final = self._folder(round)
+        """Commit a round, or the closing record in place of an older one, in one rename.
+
+        Args:
+            round: counted from 0; None is the closing record.
+            record: what round.json says; the digests of the other files are added.
+            head: what chose the round.
+            table: the batch; None for the closing record.
+            memory: what the narrower remembers for the next round.
+        """
+        final = self.folder(round)
         temporary = temporary_name(final)
         if temporary.exists():
             shutil.rmtree(temporary)
@@ -212,7 +259,8 @@ class RunDir:
         publish_directory(temporary, final)
         shutil.rmtree(temporary_name(final, "-old"), ignore_errors=True)
 
-    def _folder(self, round: int | None) -> Path:
+    def folder(self, round: int | None) -> Path:
+        """Where a round lies; None is the closing record."""
         return self.path / FINAL if round is None else self.path / ROUNDS / f"{round:04d}"
 
 
@@ -224,6 +272,9 @@ def batch_table(pool: Pool, picks: Picks, strategy: str | None = None, head: Hea
         picks: the batch.
         strategy: the name of its strategy; with it the columns strategy and head_version are added.
         head: what chose it.
+
+    Returns:
+        One row for each pick.
     """
     found = pool.rows_where("id", picks.ids.tolist(), ["id", "key"])
     keys = dict(zip(found["id"].to_pylist(), found["key"].to_pylist(), strict=True))
@@ -242,7 +293,18 @@ def batch_table(pool: Pool, picks: Picks, strategy: str | None = None, head: Hea
 
 
 def _intact(path: Path, sha256: str) -> bytes:
-    """The bytes of a file of a round. Raises: Damaged: they cannot be read, or are not those its round.json names."""
+    """The bytes of a file of a round.
+
+    Args:
+        path: the file.
+        sha256: of its bytes, in hex, as its round.json says.
+
+    Returns:
+        All of them.
+
+    Raises:
+        Damaged: they cannot be read, or are not those its round.json names.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:

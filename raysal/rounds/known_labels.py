@@ -69,6 +69,13 @@ class GivenLabels:
     def of(cls, pool: Pool, labels: Sequence[Label]) -> GivenLabels:
         """Labels by the ledger's rules: an annotator's last one counts, and all must agree.
 
+        Args:
+            pool: whose items the keys name.
+            labels: in the order in which they were given.
+
+        Returns:
+            What they say, by id.
+
         Raises:
             LabelError: a key is not in the pool.
         """
@@ -134,9 +141,17 @@ class LabelsOfRun:
 def known_labels(pool: Pool, labels: LabelsArgument | None) -> Iterator[Known]:
     """The labels as `raysal.select` takes them, for the length of the block.
 
+    Args:
+        pool: whose items they are of.
+        labels: a label file, a run directory, labels by key, `Label`s, or none.
+
+    Yields:
+        What is known.
+
     Raises:
         LabelError: a key is not in the pool, a label cannot be accepted, or a file cannot be read.
-        RunError, FingerprintMismatch: a directory holds no run, or one of another pool.
+        RunError: a directory holds no run.
+        FingerprintMismatch: a directory holds the run of another pool.
     """
     if isinstance(labels, str | Path):
         path = Path(labels)
@@ -154,6 +169,13 @@ def known_labels(pool: Pool, labels: LabelsArgument | None) -> Iterator[Known]:
 @contextmanager
 def labels_of_run(pool: Pool, path: Path) -> Iterator[LabelsOfRun]:
     """What the run in a directory knows, for the length of the block.
+
+    Args:
+        pool: the run's pool.
+        path: the run directory.
+
+    Yields:
+        Its labels.
 
     Raises:
         RunError: no run is there.

@@ -12,7 +12,7 @@ from pathlib import Path
 from raysal.config import Choice, RunConfig
 from raysal.embedding import ENCODERS
 from raysal.embedding.job import EmbedReport, check_origin, embed
-from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolIncomplete, QuarantineExceeded, RunError
+from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolIncomplete, QuarantineExceeded
 from raysal.fleet import open_fleet
 from raysal.index import check_index
 from raysal.narrowing import NARROWERS
@@ -51,30 +51,40 @@ class RunResult:
 
 
 def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunResult:
-    """Make or continue the run in `out`.
+    """Make or continue the run in a directory.
 
     With an oracle that answers, it goes on to the last round and closes the run. With `files` it stops after each
     batch until at least one of its labels is told; what is told later counts in the next round.
 
+    Args:
+        config: the whole config.
+        out: the run directory.
+        report: told the stage, what of it is done, and its total.
+
+    Returns:
+        Where the run stands.
+
     Raises:
         QuarantineExceeded: after everything else is done, every time, when embedding lost more than it may.
         FingerprintMismatch: the pool was made of another source or by another encoder than the config names.
-        ConfigError, RunError, PoolError ...: as their names say; nothing half-written is left.
+        ConfigError, RunError, PoolError: as their names say; nothing half-written is left.
     """
-    tell = report or silent
+    report = report or silent
     validate(config)
     ready = pool_is_ready(config)
     check_search(config, ready)
     RunDir(out).begin(config)
-    embedded = None if ready else embed_pool(config, tell)
+    embedded = None if ready else embed_pool(config, report)
     if embedded is not None:
         write_sealed(out / EMBEDDING, {"seconds": embedded.seconds, "items": embedded.embedded})
     pool = open_pool(config.pool)
     with open_fleet(pool, config.fleet) as fleet:
-        main = _rounds(Session(out, pool, config=config, fleet=fleet), "rounds", tell)
+        main = _rounds(Session(out, pool, config=config, fleet=fleet), "rounds", report)
         control = None
         if config.rounds.control:
-            control = _rounds(Session(out / CONTROL, pool, config=control_config(config), fleet=fleet), "control", tell)
+            control = _rounds(
+                Session(out / CONTROL, pool, config=control_config(config), fleet=fleet), "control", report
+            )
     if config.source is not None:
         check_lost(pool, config.embed.max_quarantine)
     return RunResult(
@@ -93,19 +103,27 @@ def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunR
 
 
 def resume(out: Path, *, report: Progress | None = None) -> RunResult:
-    """Go on with the run in `out`, wherever it was stopped.
+    """Go on with a run, wherever it was stopped.
+
+    Args:
+        out: the run directory.
+        report: as in `run`.
+
+    Returns:
+        Where the run stands.
 
     Raises:
-        RunError: no run is there. Otherwise as `run`.
+        RunError: no run is there; otherwise as `run`.
     """
-    config = RunDir(out).config()
-    if config is None:
-        raise RunError(out, "no run is there", "start one with `raysal run CONFIG --out RUN`")
-    return run(config, out, report=report)
+    return run(RunDir(out).require_config(), out, report=report)
 
 
 def validate(config: RunConfig) -> None:
-    """Build every chosen part, so that a wrong name or field is found before any work is done."""
+    """Build every part that the config names, so that a wrong name or field is found before any work is done.
+
+    Raises:
+        ConfigError: a part, or a field of it, does not exist, or the parts cannot work together.
+    """
     from raysal.labels import ORACLES
     from raysal.models.trainers import TRAINERS
     from raysal.strategies import SELECTORS
@@ -124,10 +142,17 @@ def validate(config: RunConfig) -> None:
 
 
 def pool_is_ready(config: RunConfig) -> bool:
-    """Whether the config's pool is there, whole, and what the config says; False if it is to be embedded.
+    """Whether the pool of a config is there, whole, and what the config says.
+
+    Args:
+        config: the config of the run.
+
+    Returns:
+        False if the pool is yet to be embedded.
 
     Raises:
         PoolError: there is no pool, and the config does not say how to make one; or it cannot be read.
+        PoolIncomplete: it was not embedded to its end, and the config does not say how to go on.
         FingerprintMismatch: it was not made of the source, by the encoder, or with the metric that the config names.
     """
     try:
@@ -150,11 +175,15 @@ def pool_is_ready(config: RunConfig) -> bool:
 
 
 def check_search(config: RunConfig, ready: bool) -> None:
-    """Whether rounds that search an index will have one; asked before anything is embedded.
+    """Refuse rounds that search an index which they will not have; asked before anything is embedded.
+
+    Args:
+        config: the config of the run.
+        ready: whether its pool is there.
 
     Raises:
         ConfigError: the pool is yet to be embedded, and nobody is to build its index.
-        PoolError, UserError, ...: as `raysal.index.check_index`.
+        PoolError, UserError: as `raysal.index.check_index`.
     """
     if not wants_index(config.narrow.build("narrow", NARROWERS)):
         return
@@ -163,10 +192,17 @@ def check_search(config: RunConfig, ready: bool) -> None:
     check_index(open_pool(config.pool) if ready else None, config.index)
 
 
-def embed_pool(config: RunConfig, tell: Progress) -> EmbedReport:
+def embed_pool(config: RunConfig, report: Progress) -> EmbedReport:
     """Embed the config's source into its pool, or finish doing so.
 
     How much was lost is not judged here: the pool knows, also the next time (`check_lost`).
+
+    Args:
+        config: the config of the run; it names a source and an encoder.
+        report: as in `run`.
+
+    Returns:
+        What was embedded.
     """
     assert config.source is not None
     assert config.encoder is not None
@@ -184,12 +220,20 @@ def embed_pool(config: RunConfig, tell: Progress) -> EmbedReport:
         address=config.fleet.address,
         device=config.fleet.device,
         metric=settings.metric,
-        progress=lambda done, total: tell("embed", done, total),
+        progress=lambda done, total: report("embed", done, total),
     )
 
 
 def check_lost(pool: Pool, allowed: float) -> None:
-    """Raises: QuarantineExceeded: more than this share of the pool's listing is in its quarantine."""
+    """Refuse a pool that lost more items than it may.
+
+    Args:
+        pool: the pool.
+        allowed: the share of its listing, in [0, 1], that may be in its quarantine.
+
+    Raises:
+        QuarantineExceeded: more of it is.
+    """
     lost, items = pool.info().quarantined, pool.manifest.items
     if lost > allowed * items:
         raise QuarantineExceeded(pool.path, lost, items, allowed)
@@ -215,15 +259,15 @@ class _Arm:
     value: float | None
 
 
-def _rounds(session: Session, stage: str, tell: Progress) -> _Arm:
+def _rounds(session: Session, stage: str, report: Progress) -> _Arm:
     """Rounds of one arm until its budget is spent, or a batch has no answer yet."""
     with session:
         count = session.config.rounds.count
         stopped = False
         for number in range(count):
-            tell(stage, number, count)
+            report(stage, number, count)
             if number == session.rounds:
-                session.prepare(tell)
+                session.prepare(report)
             batch = session.batch(number) if number < session.rounds else session.query()
             waiting = session.ledger.outstanding(batch.round)
             if waiting:
@@ -234,7 +278,7 @@ def _rounds(session: Session, stage: str, tell: Progress) -> _Arm:
                 break
         if not stopped:
             session.finish()
-            tell(stage, count, count)
+            report(stage, count, count)
         status = session.status()
         return _Arm(
             status.rounds,

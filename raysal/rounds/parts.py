@@ -39,8 +39,16 @@ class RunParts:
     def of(cls, config: RunConfig, pool: Pool) -> Self:
         """The parts of a config.
 
+        Args:
+            config: the config of the run.
+            pool: what the oracle and the strategies will work on.
+
+        Returns:
+            The parts.
+
         Raises:
-            UnknownName, ConfigError: a part, or a field of it, does not exist; or it cannot work with such labels.
+            UnknownName: there is no such part.
+            ConfigError: a field of a part does not exist; or the part cannot work with such labels.
         """
         narrower = config.narrow.build("narrow", NARROWERS)
         selector = config.select.build("select", SELECTORS)
@@ -72,6 +80,9 @@ def config_of(
         fleet: where it is a mapping, the fleet's config for now, which is not kept.
         fields: those of `RunConfig`.
 
+    Returns:
+        The config.
+
     Raises:
         RunError: there is neither a run nor a pool; or the run there has other picks than this config.
         ConfigError: a field is unknown or out of range.
@@ -93,6 +104,14 @@ def config_of(
 
 def _same_picks(run: RunDir, stored: RunConfig | None, given: RunConfig | None) -> RunConfig:
     """The given config, or the stored one where none is given.
+
+    Args:
+        run: the run directory.
+        stored: the config the run was begun with.
+        given: the config it is to go on with.
+
+    Returns:
+        The config to run by.
 
     Raises:
         RunError: both are there and would pick differently.

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from raysal.errors import Damaged
 from raysal.labels import Ledger, Told, as_labels
 from raysal.models.likelihood import Link
 from raysal.models.targets import plain
@@ -34,10 +35,14 @@ class RunLabels:
             pool: the run's pool, where it lies elsewhere than the run's config says.
             fix: what the error recommends where there is no run.
 
+        Returns:
+            The labels; close them after use.
+
         Raises:
             RunError: no run is there.
             FingerprintMismatch: the pool is not the one the run began with.
-            PoolError, Damaged: as their names say.
+            PoolError: the pool cannot be opened.
+            Damaged: a file of the run was altered.
         """
         there = RunDir(run)
         config = there.require_config(fix)
@@ -49,6 +54,12 @@ class RunLabels:
     def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> Told:
         """Take labels by key: all of them, or none.
 
+        Args:
+            labels: labels by key, or `Label`s.
+
+        Returns:
+            How many were new, repeated, corrected, disputed.
+
         Raises:
             LabelError: a key is not in the pool, or a label or weight cannot be accepted.
         """
@@ -57,7 +68,14 @@ class RunLabels:
         return self.ledger.tell([(ids[label.key], label) for label in given])
 
     def skip(self, keys: Sequence[str], annotator: str = "") -> int:
-        """Record that an annotator will not label these items. Returns how many of these skips are new.
+        """Record that an annotator will not label these items.
+
+        Args:
+            keys: the items.
+            annotator: who will not.
+
+        Returns:
+            How many of these skips are new.
 
         Raises:
             LabelError: a key is not in the pool.
@@ -66,7 +84,14 @@ class RunLabels:
         return sum(self.ledger.skip(ids[key], key, annotator) for key in keys)
 
     def withdraw(self, keys: Sequence[str], annotator: str = "") -> int:
-        """Take back what an annotator said of these items, labels and skips. Returns how many answers there were.
+        """Take back what an annotator said of these items, labels and skips.
+
+        Args:
+            keys: the items.
+            annotator: whose answers.
+
+        Returns:
+            How many answers there were.
 
         Raises:
             LabelError: a key is not in the pool.
@@ -76,6 +101,12 @@ class RunLabels:
 
     def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
         """Ids by key: from the ledger for items it has seen, else by one pass over the pool's items.
+
+        Args:
+            keys: the items.
+
+        Returns:
+            The id of each key.
 
         Raises:
             LabelError: a key is not in the pool.
@@ -94,3 +125,17 @@ class RunLabels:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def lease_newest(run: RunDir, ledger: Ledger) -> None:
+    """Lease the newest round, in case a crash came between its rename and its lease; no earlier one can lack it.
+
+    Raises:
+        Damaged: the ledger leased for a round that is not there.
+    """
+    rounds, leased = run.rounds, ledger.last_round
+    if leased is not None and leased >= rounds:
+        raise Damaged(run.folder(leased), "the round is missing", "restore it from a copy")
+    if rounds:
+        batch = run.batch(rounds - 1)
+        ledger.lease(batch.round, batch.ids, batch.keys)

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from raysal.config import RunConfig
 from raysal.context import RoundContext
-from raysal.errors import ConfigError, Damaged, LabelError, PoolExhausted, RunError
+from raysal.errors import ConfigError, LabelError, PoolExhausted, RunError
 from raysal.fleet import Fleet, open_fleet
 from raysal.index import Report, check_index, first_index
 from raysal.labels import Ledger, Told, revealing
@@ -29,7 +29,7 @@ from raysal.rounds.evaluation import evaluate
 from raysal.rounds.learner import HeadUpdate, apply_new_labels, next_head
 from raysal.rounds.parts import RunParts, config_of
 from raysal.rounds.program import HeldOut, start_program
-from raysal.rounds.run_labels import RunLabels
+from raysal.rounds.run_labels import RunLabels, lease_newest
 from raysal.rounds.stages import COMMIT, EVALUATE, UPDATE, Clock
 from raysal.rounds.status import final_record, status_of
 from raysal.store import locked
@@ -72,7 +72,7 @@ class Session:
         with locked(self.dir, "run"):
             self.run.remove_leftovers()
             self._ledger = self.run.open_ledger()
-            self._lease_last()
+            lease_newest(self.run, self._ledger)
 
     @classmethod
     def open(
@@ -129,19 +129,6 @@ class Session:
         self._own_fleet = fleet is None or isinstance(fleet, Mapping)
         self._fleet: Fleet | None = None if fleet is None or isinstance(fleet, Mapping) else fleet
         self._live: Head | None = None
-
-    def _lease_last(self) -> None:
-        """Lease the newest round, in case a crash came between its rename and its lease; no earlier one can lack it.
-
-        Raises:
-            Damaged: the ledger leased for a round that is not there.
-        """
-        rounds, leased = self.run.rounds, self.ledger.last_round
-        if leased is not None and leased >= rounds:
-            raise Damaged(self.dir / "rounds" / f"{leased:04d}", "the round is missing", "restore it from a copy")
-        if rounds:
-            batch = self.run.batch(rounds - 1)
-            self.ledger.lease(batch.round, batch.ids, batch.keys)
 
     # -- what is there ------------------------------------------------------------------------------------------
 
@@ -336,10 +323,13 @@ class Session:
         return self.run.record(None)
 
     def current_head(self) -> Head | None:
-        """The head after every label told so far; None before the first. Leaves no trace in the run.
+        """The head after every label told so far. Leaves no trace in the run.
 
-        The first call after a start fits or updates the head, which starts the fleet; later ones only follow the
+        The first call after a start fits or updates the head, which starts the fleet; later ones only take in the
         labels told since.
+
+        Returns:
+            The head; None before the first label.
         """
         self._apply_new_labels()
         if self._live is None and self.final() is not None:
