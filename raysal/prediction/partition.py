@@ -16,11 +16,11 @@ from raysal.errors import FingerprintMismatch
 from raysal.features import HiddenLayer
 from raysal.fleet import Partition
 from raysal.models.predictive import Predictive, averaged, label_variance, predictive_responses
+from raysal.numerics import one_thread
 from raysal.pool import Pool
 from raysal.prediction.files import Staged, stage
 from raysal.scoring.base import Predicted
 from raysal.scoring.inputs import ProductReader, ScoreInputs
-from raysal.scoring.linear import one_thread
 from raysal.scoring.registry import SCORES
 from raysal.strategies.base import refuse_broken
 

@@ -17,9 +17,9 @@ from raysal.models.calibration import expected_calibration_error
 from raysal.models.head import Head
 from raysal.models.likelihood import Link, responses
 from raysal.models.targets import names_in, number_in
+from raysal.numerics import one_thread
 from raysal.rng import item_uniform
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
-from raysal.scoring.linear import one_thread
 
 MOST = 10_000
 """Held-out items judged at most, those of lowest hash: accuracy is then right to half a percent, at any pool

@@ -22,8 +22,8 @@ from raysal.models.evidence import Answer, gather_evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import Link
 from raysal.models.online.influence import gain_of, influence_of
-from raysal.models.optim.lbfgs import threads_for
 from raysal.models.posterior.structures import Quadratic, Shared
+from raysal.numerics import one_thread
 from raysal.rng import derive, generator
 from raysal.scoring.base import Predicted
 from raysal.scoring.linear import Linear, columns_of
@@ -85,7 +85,7 @@ def comparable(previous: Head | None, head: Head) -> bool:
     )
 
 
-@threads_for(0, 0, 0)
+@one_thread(numpy=True)
 def score_inputs(
     head: Head,
     scores: Iterable[str] = (),

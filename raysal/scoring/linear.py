@@ -3,8 +3,6 @@ same for any number of threads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -53,15 +51,3 @@ def respond(logits: torch.Tensor, link: Link) -> torch.Tensor:
     if link == "softmax":
         return torch.softmax(logits, 0)
     return torch.sigmoid(logits) if link == "sigmoid" else logits
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for softmax and scores. Threads cut an array where it suits them, exp and log treat the ends of a
-    piece apart, and so a last bit would depend on their number: it did with 3 of them (measured 2026-11)."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # takes 0.1 microseconds
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from raysal.fleet import BLOCK, Fleet, Partition
 from raysal.models.evidence import Answer
 from raysal.models.head import Head
+from raysal.numerics import one_thread
 from raysal.rng import derive, item_uniform
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
-from raysal.scoring.linear import columns_of, one_thread
+from raysal.scoring.linear import columns_of
 from raysal.scoring.registry import SCORES
 from raysal.scoring.similarity import Similarity
 from raysal.scoring.top_k import Best, best_of

@@ -14,10 +14,10 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet, Partition
+from raysal.numerics import one_thread
 from raysal.rng import item_uniform
 from raysal.scoring.base import Predicted
 from raysal.scoring.inputs import DRAWS, ProductReader, ScoreInputs, instead, usable
-from raysal.scoring.linear import one_thread
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of

@@ -16,8 +16,9 @@ from raysal.errors import PoolError, UserError
 from raysal.fleet import exclude, keep
 from raysal.fleet.partition import Partition
 from raysal.models.posterior.structures import Shared
+from raysal.numerics import one_thread
 from raysal.rng import derive, item_uniform
-from raysal.scoring.linear import Linear, one_thread
+from raysal.scoring.linear import Linear
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
 from raysal.strategies.coverage.lcmd import TILE

@@ -12,8 +12,9 @@ from scipy.stats import chi2
 
 from raysal.errors import PoolError
 from raysal.fleet import exclude
+from raysal.numerics import one_thread
 from raysal.rng import derive, item_uniform
-from raysal.scoring.linear import Linear, one_thread
+from raysal.scoring.linear import Linear
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
 from raysal.strategies.engine import lazy_greedy as lazy

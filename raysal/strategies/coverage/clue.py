@@ -14,8 +14,9 @@ from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.fleet.partition import ALIGN, padded
 from raysal.models.likelihood import Link
+from raysal.numerics import one_thread
 from raysal.rng import derive
-from raysal.scoring.linear import Linear, one_thread
+from raysal.scoring.linear import Linear
 from raysal.strategies.base import Picks
 from raysal.strategies.engine.kmeans import ROWS, k_means, nearest_to_centroids
 from raysal.strategies.engine.shortlist import shortlist

@@ -16,8 +16,9 @@ from raysal.errors import UserError
 from raysal.fleet import Fleet
 from raysal.fleet.partition import ALIGN, padded
 from raysal.models.head import Head
+from raysal.numerics import one_thread
 from raysal.rng import derive, item_uniform
-from raysal.scoring.linear import Linear, one_thread
+from raysal.scoring.linear import Linear
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, count_candidates

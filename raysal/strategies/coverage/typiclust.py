@@ -14,8 +14,8 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.fleet.partition import ALIGN
+from raysal.numerics import one_thread
 from raysal.rng import derive, generator
-from raysal.scoring.linear import one_thread
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies.base import Picks
 from raysal.strategies.engine.kmeans import ROWS, Clusters, in_turn, k_means

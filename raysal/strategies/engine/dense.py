@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from raysal.fleet import Partition
 from raysal.models.head import Head
-from raysal.scoring.linear import one_thread
+from raysal.numerics import one_thread
 from raysal.strategies.base import refuse_broken
 
 BLOCK = 256

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet.partition import ALIGN
-from raysal.scoring.linear import one_thread
+from raysal.numerics import one_thread
 
 ROWS = 2048
 """Ground rows of a tile."""

@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet.partition import ALIGN, BLOCK, padded
-from raysal.scoring.linear import Linear, one_thread, probabilities_of
+from raysal.numerics import one_thread
+from raysal.scoring.linear import Linear, probabilities_of
 
 Factors = tuple[torch.Tensor, ...]
 """One or two float32 matrices with the same number of rows and widths that are multiples of ALIGN."""

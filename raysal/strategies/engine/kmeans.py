@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet.partition import ALIGN
+from raysal.numerics import one_thread
 from raysal.rng import generator
-from raysal.scoring.linear import one_thread
 
 ROWS = 1024
 """Rows of a product. Fixed, because the last bits of a product may depend on its shape and the threads that share

@@ -13,8 +13,8 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
+from raysal.numerics import one_thread
 from raysal.rng import derive
-from raysal.scoring.linear import one_thread
 from raysal.scoring.sweep import Ranked
 from raysal.strategies.base import Picks, refuse_broken
 from raysal.strategies.engine.shortlist import gathered, lowest_available

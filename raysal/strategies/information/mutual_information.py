@@ -18,10 +18,9 @@ from raysal.fleet.partition import ALIGN
 from raysal.models.evidence import Evidence
 from raysal.models.head import Head
 from raysal.models.online.update import curvature_at, stepping
-from raysal.models.optim.lbfgs import threads_for
 from raysal.models.posterior.structures import Members, Quadratic
+from raysal.numerics import one_thread
 from raysal.rng import derive, generator
-from raysal.scoring.linear import one_thread
 from raysal.strategies.information.posterior_samples import NO_INFORMATION, TINY, PosteriorSamples, entropy
 
 TILE = 48
@@ -160,7 +159,7 @@ class OfClasses:
         told = Evidence(features=some, targets=np.ones((len(some), self._outputs)), weights=np.ones(len(some)))
         noise = generator(derive(self._key, "draws", len(self._rows)))
         shape = (self.draws, *self._head.mean.shape)
-        with threads_for(0, 0, 0):
+        with one_thread(numpy=True):
             posterior = stepping(self._head).absorb(told.rows, curvature_at(self._head, told))
             weights = posterior.draws(self._head.mean, noise.standard_normal(shape)) / self._head.temperature
         self._head = replace(self._head, posterior=posterior)

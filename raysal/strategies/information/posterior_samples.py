@@ -14,8 +14,8 @@ from raysal.fleet import Partition
 from raysal.fleet.partition import ALIGN, padded
 from raysal.models.likelihood import Link
 from raysal.models.posterior.structures import Quadratic
+from raysal.numerics import one_thread
 from raysal.scoring.inputs import score_inputs
-from raysal.scoring.linear import one_thread
 from raysal.strategies.base import refuse_broken
 
 BLOCK = 480

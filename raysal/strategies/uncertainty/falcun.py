@@ -12,8 +12,9 @@ from pydantic import Field
 
 from raysal.context import RoundContext
 from raysal.fleet import BLOCK, Fleet, Partition
+from raysal.numerics import one_thread
 from raysal.rng import derive, item_uniform
-from raysal.scoring.linear import Linear, columns_of, one_thread, probabilities_of
+from raysal.scoring.linear import Linear, columns_of, probabilities_of
 from raysal.scoring.scores import margin_of
 from raysal.strategies.base import Picks, refuse_broken
 

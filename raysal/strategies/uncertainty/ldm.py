@@ -14,8 +14,9 @@ from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import padded
 from raysal.models.likelihood import Link
+from raysal.numerics import one_thread
 from raysal.rng import derive, generator, item_uniform
-from raysal.scoring.linear import Linear, columns_of, one_thread
+from raysal.scoring.linear import Linear, columns_of
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, count_candidates, refuse_broken

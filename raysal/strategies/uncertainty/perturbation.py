@@ -14,8 +14,9 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import ALIGN, padded
+from raysal.numerics import one_thread
 from raysal.rng import derive, item_uniform
-from raysal.scoring.linear import Linear, columns_of, one_thread
+from raysal.scoring.linear import Linear, columns_of
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
