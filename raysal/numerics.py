@@ -134,15 +134,29 @@ class AlignedMatrix:
     def __len__(self) -> int:
         return self.count
 
-    def products(self, block: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    def products(self, block: torch.Tensor) -> torch.Tensor:
         """Multiply every row of a block with every row of the matrix. O(n m' width).
+
+        Args:
+            block: [n, width], of the dtype and on the device of the matrix.
+
+        Returns:
+            [n, m], a view of `padded_products`.
+
+        Raises:
+            ValueError: The block has not as many rows as the first one had.
+        """
+        return self.padded_products(block)[:, : self.count]
+
+    def padded_products(self, block: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """As `products`, with the zeros beyond the matrix.
 
         Args:
             block: [n, width], of the dtype and on the device of the matrix.
             out: [n, m'], to write the products into.
 
         Returns:
-            [n, m], a view of [n, m'].
+            [n, m'], zero beyond m.
 
         Raises:
             ValueError: The block has not as many rows as the first one had.
@@ -153,7 +167,7 @@ class AlignedMatrix:
             if self._block_rows:
                 raise ValueError(f"a block of {len(block)} rows after one of {self._block_rows}: bits may differ")
             self._block_rows = len(block)
-        return torch.mm(block, self.columns, out=out)[:, : self.count]
+        return torch.mm(block, self.columns, out=out)
 
 
 @contextmanager

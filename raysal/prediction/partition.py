@@ -94,11 +94,11 @@ def predicted_blocks(
         PoolError: an item has none; it names the item.
     """
     readers = [ProductReader(partition, inputs) for inputs in (job.inputs, *job.draws)]
-    columns = [reader.columns(partition) for reader in readers]
+    matrices = [reader.matrix(partition) for reader in readers]
     outs = [torch.zeros(reader.rows, BLOCK, device=partition.device) for reader in readers]
     for block in partition.blocks(rows, BLOCK):
-        for reader, column, out in zip(readers, columns, outs, strict=True):
-            reader.read(block.features @ column, block.features, out)
+        for reader, matrix, out in zip(readers, matrices, outs, strict=True):
+            reader.read(matrix.products(block.features), block.features, out)
         with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             found, *drawn = (reader.predicted(out) for reader, out in zip(readers, outs, strict=True))
             outputs = _rows(found.logits)

@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.fleet.partition import ALIGN
-from raysal.numerics import one_thread
+from raysal.numerics import one_thread, padded, round_up
 
 ROWS = 2048
 """Ground rows of a tile."""
@@ -156,8 +155,12 @@ class Ground:
         self.grain = math.ldexp(1.0, math.frexp(len(ground))[1] - 51)
         self.quantum = math.ldexp(1.0, math.frexp(float(weights.max(initial=0.0)) * len(ground))[1] - 51)
         self.covered: NDArray[np.float64] = rounded(torch.tensor(covered, dtype=torch.float64), self.grain).numpy()
-        self.width = -(-ground.shape[1] // ALIGN) * ALIGN
-        self._lay_out(np.arange(len(ground)), _padded(ground, ROWS, self.width), weights)
+        self.width = round_up(ground.shape[1])
+        self._lay_out(np.arange(len(ground)), self._whole_tiles(ground), weights)
+
+    def _whole_tiles(self, x: NDArray[np.float32] | torch.Tensor) -> torch.Tensor:
+        """x [n, d] as float64, n rounded up to whole tiles, at least one."""
+        return padded(x, self.width, torch.float64, rows=round_up(max(len(x), 1), ROWS))
 
     def _lay_out(self, rows: NDArray[np.int64], features: torch.Tensor, weights: NDArray[np.float64]) -> None:
         """Hold `rows` of the ground set, whose padded features [.., width] and weights [len(rows)] are given."""
@@ -171,7 +174,7 @@ class Ground:
     def gaps(self, some: NDArray[np.float32], columns: int = COLUMNS) -> Iterator[tuple[int, torch.Tensor]]:
         """(first ground row, squared distances [columns, ROWS]) of at most `columns` candidates to each run of ground
         rows; what is beyond them is of no meaning."""
-        wide = _padded(some, columns, self.width)
+        wide = padded(some, self.width, torch.float64, rows=columns)
         norms = (wide * wide).sum(1)[:, None]
         for first in range(0, len(self.features), ROWS):
             own = slice(first, first + ROWS)
@@ -202,8 +205,7 @@ class Ground:
         left = (self.weights[:n] * (1 - self.level[:n]) > self.quantum / 2).numpy()
         if 2 * left.sum() <= n > ROWS:
             kept = np.flatnonzero(left)
-            features = torch.zeros(max(-(-len(kept) // ROWS), 1) * ROWS, self.width, dtype=torch.float64)
-            features[: len(kept)] = self.features[kept]
+            features = self._whole_tiles(self.features[kept])
             self._lay_out(self.rows[kept], features, self.weights[kept].numpy())
 
 
@@ -211,13 +213,6 @@ def rounded(x: torch.Tensor, quantum: float) -> torch.Tensor:
     """x in place to the nearest multiple of a power of two, |x| <= 2^51 of it: the sum has no digits for less."""
     shift = 1.5 * 2.0**52 * quantum
     return x.add_(shift).sub_(shift)
-
-
-def _padded(x: NDArray[np.float32], multiple: int, width: int) -> torch.Tensor:
-    """x [n, d] as float64 [n', width], zero beyond; n' is n rounded up, `multiple` at least."""
-    out = torch.zeros(max(-(-len(x) // multiple), 1) * multiple, width, dtype=torch.float64)
-    out[: len(x), : x.shape[1]] = torch.from_numpy(np.ascontiguousarray(x))
-    return out
 
 
 def _largest(values: NDArray[np.float64], m: int) -> NDArray[np.int64]:

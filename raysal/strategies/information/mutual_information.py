@@ -14,18 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.fleet.partition import ALIGN
 from raysal.models.evidence import Evidence
 from raysal.models.head import Head
 from raysal.models.online.update import curvature_at, stepping
 from raysal.models.posterior.structures import Members, Quadratic
-from raysal.numerics import one_thread
+from raysal.numerics import FLOAT64_STEP, AlignedMatrix, ceil_div, one_thread, round_up
 from raysal.rng import derive, generator
 from raysal.strategies.information.posterior_samples import NO_INFORMATION, TINY, PosteriorSamples, entropy
 
-TILE = 48
-"""Items that are looked at together. A multiple of 24, as are the rows and columns of every product here, so that none
-falls to a kernel for what is left over at the edge, which rounds otherwise (see distances.py)."""
+TILE = 2 * FLOAT64_STEP
+"""Items that are looked at together: the rows of every product here."""
 HELD_BYTES = 2**26
 """What the distributions of a tile over labels and configurations may take at a time."""
 
@@ -104,7 +102,7 @@ class OfClasses:
     ) -> None:
         self.draws = len(draws.weights)
         self._vectors, self._head, self._key, self._fewest = vectors, head, key, fewest
-        self._each = -(-most // self.draws)
+        self._each = ceil_div(most, self.draws)
         self._rows: list[int] = []
         self._start(draws)
 
@@ -113,9 +111,7 @@ class OfClasses:
         self._draws, self._since = draws, len(self._rows)
         _, self._outputs, width = draws.weights.shape
         count = self.draws * self._outputs
-        columns = np.zeros((width, -(-count // ALIGN) * ALIGN))
-        columns[:, :count] = draws.weights.reshape(count, -1).T
-        self._columns = torch.from_numpy(columns)
+        self._weights = AlignedMatrix(draws.weights.reshape(count, width), torch.float64)
         questions = 1 if draws.link == "softmax" else self._outputs
         self.questions = [
             Configurations(self.draws, self._each, derive(self._key, "classes", question, self._since))
@@ -124,12 +120,12 @@ class OfClasses:
 
     def probabilities(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """[TILE, Q, A, T] of the items, and of zero vectors below."""
-        x = np.zeros((TILE, len(self._columns)))
+        x = np.zeros((TILE, self._vectors.shape[1] + 1))
         x[: len(rows), :-1] = self._vectors[rows]
         x[:, -1] = 1
-        with one_thread():  # also the product, and those of gains: see drawn.py
-            product = torch.from_numpy(x) @ self._columns
-            outputs = product[:, : self.draws * self._outputs].view(TILE, self.draws, self._outputs)
+        with one_thread():  # also the product, and those of gains: see posterior_samples.py
+            product = self._weights.products(torch.from_numpy(x))
+            outputs = product.view(TILE, self.draws, self._outputs)
             return self._draws.answers(outputs.transpose(1, 2).contiguous())
 
     def gains(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -227,7 +223,7 @@ class Configurations:
 
     def _weigh(self) -> None:
         """Weights of the draws under each configuration [T, M], and the shares of the configurations [M], padded."""
-        wide = -(-len(self) // TILE) * TILE
+        wide = round_up(len(self), TILE)
         self._weights = torch.full((self._draws, wide), 1 / self._draws, dtype=torch.float64)
         self._weights[:, : len(self)] = torch.softmax(self._log_likelihood, 1).T
         self._shares = torch.zeros(wide, dtype=torch.float64)
