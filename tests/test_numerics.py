@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import ThreadpoolController
 
+import raysal
 from raysal.numerics import (
     ALIGN,
     BLOCK_ROWS,
@@ -198,3 +201,10 @@ def test_elementwise_functions_have_the_same_bits_on_one_thread(function):
             found = function(values)
         assert expected is None or torch.equal(found, expected)
         expected = found
+
+
+def test_rounding_up_has_one_home():
+    """`-(-n // size)` is `ceil_div` and `round_up`: an idiom to remember is an idiom to get wrong."""
+    home = Path(raysal.__file__).parent
+    texts = {path.relative_to(home).as_posix(): path.read_text(encoding="utf-8") for path in home.rglob("*.py")}
+    assert [name for name, text in texts.items() if re.search(r"-\(-.*//", text)] == ["numerics.py"]

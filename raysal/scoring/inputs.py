@@ -221,7 +221,7 @@ class ProductReader:
 
     def matrix(self, partition: Partition) -> AlignedMatrix:
         """The weights to multiply features with, for callers that ask for nothing else."""
-        return partition.aligned(self.weights)
+        return AlignedMatrix(self.weights, torch.float32, partition.device, width=partition.width)
 
     def read(self, product: torch.Tensor, features: torch.Tensor, out: torch.Tensor) -> None:
         """Write what a product [n, >= m] of `features` [n, width] says into `out` [rows, n]. Logits come without their
