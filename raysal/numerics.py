@@ -36,12 +36,16 @@ columns (10), rows at different places of one block took different code paths in
 BLOCK_ROWS = 4096
 """Rows of a block that is read from a partition. 4096 x 256 float32 is 4 MB: large enough to feed a product, small
 enough for the cache."""
+FEWEST_BLOCK_ROWS = 64
+"""Rows of the smallest block that is read for a product of many columns."""
 DRIVER_ROWS = 1024
 """Rows of a product over vectors that lie in the driver: clusters, and what a head says of a shortlist."""
 LAYER_ROWS = 256
 """Rows that go through a hidden layer together, whatever the block they are in."""
 PRODUCT_COLUMNS = 1024
 """Columns of a product where there may be more than fit: with a block of float32 it is 16 MB."""
+PRODUCT_NUMBERS = 2**23
+"""Numbers of a product with a smaller block, 32 MB of float32: draws for many classes would make it gigabytes."""
 FLOAT64_STEP = 24
 """Rows, and columns, of which exact float64 products have multiples. No row then falls to a kernel for what is left
 over at the edge, which rounds otherwise (MKL, seen with 256 rows, of which the last four differed)."""
@@ -63,6 +67,17 @@ def ceil_div(n: int, size: int) -> int:
 def round_up(n: int, multiple: int = ALIGN) -> int:
     """The smallest multiple of `multiple` that is at least n."""
     return ceil_div(n, multiple) * multiple
+
+
+def block_rows_for(columns: int) -> int:
+    """Rows of a block whose products with so many columns fit into `PRODUCT_NUMBERS`: a power of two.
+
+    It depends on what is asked for alone, never on where the rows lie.
+    """
+    size = BLOCK_ROWS
+    while size > FEWEST_BLOCK_ROWS and size * columns > PRODUCT_NUMBERS:
+        size //= 2
+    return size
 
 
 def padded(

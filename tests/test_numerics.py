@@ -22,9 +22,11 @@ from raysal.numerics import (
     EXACT_COLUMNS,
     EXACT_ROWS,
     LAYER_ROWS,
+    PRODUCT_NUMBERS,
     SMALL_PROBLEM,
     SMALL_WIDTH,
     AlignedMatrix,
+    block_rows_for,
     ceil_div,
     one_thread,
     one_thread_if_small,
@@ -149,6 +151,14 @@ def test_rounding_up_takes_as_many_pieces_as_are_needed(n, size):
     pieces = ceil_div(n, size)
     assert (pieces - 1) * size < n <= pieces * size == round_up(n, size)
     assert round_up(n) % ALIGN == 0 <= round_up(n) - n < ALIGN
+
+
+@given(columns=st.integers(1, 10**6))
+def test_blocks_shrink_until_their_products_fit(columns):
+    size = block_rows_for(columns)
+    assert size in (64, 128, 256, 512, 1024, 2048, BLOCK_ROWS)
+    assert size * columns <= PRODUCT_NUMBERS or size == 64
+    assert size == BLOCK_ROWS or 2 * size * columns > PRODUCT_NUMBERS
 
 
 @settings(max_examples=50)

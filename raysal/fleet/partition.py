@@ -179,7 +179,15 @@ class Partition:
             out[low:high, : self._pool_dim].copy_(torch.index_select(part, 0, index))
 
     def aligned(self, rows: NDArray[np.floating], dtype: torch.dtype = torch.float32) -> AlignedMatrix:
-        """`rows` [m, dim] for products with the features of blocks here, as they are read now."""
+        """Lay a matrix out for products with the features of blocks here, as they are read now.
+
+        Args:
+            rows: [m, dim].
+            dtype: Of the products; features are float32, so for float64 they must be converted first.
+
+        Returns:
+            The matrix on the device of the partition, with zeros up to the width of its blocks.
+        """
         return AlignedMatrix(rows, dtype, self.device, width=self.width)
 
     def blocks(self, rows: NDArray[np.int64] | None = None, size: int = BLOCK_ROWS) -> Iterator[Block]:

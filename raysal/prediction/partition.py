@@ -25,7 +25,7 @@ from raysal.scoring.registry import SCORES
 from raysal.strategies.base import refuse_broken
 
 Matrix = NDArray[np.float64]
-BLOCK = 1024
+PREDICTION_ROWS = 1024
 """Rows of a block: chunks of images have as many, and each is a block of its own at least."""
 FEW = 16
 """Up to so many of the likeliest are found by as many passes, more by sorting."""
@@ -95,14 +95,14 @@ def predicted_blocks(
     """
     readers = [ProductReader(partition, inputs) for inputs in (job.inputs, *job.draws)]
     matrices = [reader.matrix(partition) for reader in readers]
-    outs = [torch.zeros(reader.rows, BLOCK, device=partition.device) for reader in readers]
-    for block in partition.blocks(rows, BLOCK):
+    outs = [torch.zeros(reader.rows, PREDICTION_ROWS, device=partition.device) for reader in readers]
+    for block in partition.blocks(rows, PREDICTION_ROWS):
         for reader, matrix, out in zip(readers, matrices, outs, strict=True):
             reader.read(matrix.products(block.features), block.features, out)
         with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             found, *drawn = (reader.predicted(out) for reader, out in zip(readers, outs, strict=True))
             outputs = _rows(found.logits)
-            variance = np.zeros((BLOCK, 1)) if found.variance is None else _rows(found.variance)
+            variance = np.zeros((PREDICTION_ROWS, 1)) if found.variance is None else _rows(found.variance)
             if drawn:
                 p = averaged((_rows(one) for group in drawn for one in _draws(group)), job.inputs.link)
             else:

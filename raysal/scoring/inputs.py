@@ -23,7 +23,7 @@ from raysal.models.head import Head
 from raysal.models.likelihood import Link
 from raysal.models.online.influence import gain_of, influence_of
 from raysal.models.posterior.structures import Quadratic, Shared
-from raysal.numerics import BLOCK_ROWS, AlignedMatrix, one_thread
+from raysal.numerics import AlignedMatrix, block_rows_for, one_thread
 from raysal.rng import derive, generator
 from raysal.scoring.base import Predicted
 from raysal.scoring.linear import Linear
@@ -31,10 +31,6 @@ from raysal.scoring.registry import SCORES
 
 DRAWS = 32
 """Posterior draws that scores average over."""
-ROOM = 2**23
-"""Numbers of a product that are held at once, 32 MB, where draws for many classes would make them gigabytes."""
-SMALLEST = 64
-"""Rows of the smallest blocks."""
 
 
 class ScoreInputs(NamedTuple):
@@ -216,7 +212,7 @@ class ProductReader:
         """[m, d] rows whose products with features are wanted, first of all others"""
         self._bias = torch.from_numpy(stacked[:, -1].astype(np.float32)).to(partition.device)
         self.rows = rows + inputs.norm
-        self.block = block_for(width)
+        self.block = block_rows_for(width)
         """rows of the blocks that its products are taken over"""
 
     def matrix(self, partition: Partition) -> AlignedMatrix:
@@ -258,15 +254,6 @@ class ProductReader:
             temperature=self.inputs.temperature,
             by_confidence=self.inputs.by_confidence,
         )
-
-
-def block_for(columns: int) -> int:
-    """Rows of a block whose products with this many columns are to fit into ROOM: a function of what is asked for
-    alone, never of where the rows lie."""
-    size = BLOCK_ROWS
-    while size > SMALLEST and size * columns > ROOM:
-        size //= 2
-    return size
 
 
 def length_of(rows: torch.Tensor, last: torch.Tensor) -> torch.Tensor:

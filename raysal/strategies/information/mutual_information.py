@@ -22,7 +22,7 @@ from raysal.numerics import FLOAT64_STEP, AlignedMatrix, ceil_div, one_thread, r
 from raysal.rng import derive, generator
 from raysal.strategies.information.posterior_samples import NO_INFORMATION, TINY, PosteriorSamples, entropy
 
-TILE = 2 * FLOAT64_STEP
+ITEMS = 2 * FLOAT64_STEP
 """Items that are looked at together: the rows of every product here."""
 HELD_BYTES = 2**26
 """What the distributions of a tile over labels and configurations may take at a time."""
@@ -32,7 +32,7 @@ class Information(Protocol):
     """What labels of the items picked so far leave to be said by others."""
 
     def gains(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Nats that each of at most TILE items would add."""
+        """Nats that each of at most ITEMS items would add."""
         ...
 
     def add(self, row: int) -> bool:
@@ -49,7 +49,7 @@ def greedy(information: Information, items: int, k: int) -> tuple[list[int], lis
     cannot rise, and what defines the batch where they can, by the noise of their estimate. Items are looked at in
     tiles, but a gain computed too early is not heeded, so the batch does not depend on the tiles.
     """
-    tiles = (np.arange(start, min(start + TILE, items)) for start in range(0, items, TILE))
+    tiles = (np.arange(start, min(start + ITEMS, items)) for start in range(0, items, ITEMS))
     gains = np.concatenate([np.empty(0), *map(information.gains, tiles)])
     from_start, at_start = gains.copy(), True
     fresh = np.ones(items, bool)
@@ -73,7 +73,7 @@ def greedy(information: Information, items: int, k: int) -> tuple[list[int], lis
         if top not in known:
             waiting = np.where(fresh, -np.inf, gains)
             waiting[list(known)] = -np.inf
-            some = np.sort(np.argsort(-waiting, kind="stable")[:TILE])
+            some = np.sort(np.argsort(-waiting, kind="stable")[:ITEMS])
             some = some[waiting[some] > -np.inf]
             known.update(zip(some.tolist(), information.gains(some).tolist(), strict=True))
         gains[top], fresh[top] = known[top], True
@@ -93,8 +93,8 @@ class OfClasses:
     made of that, and the configurations start again. `fewest` = 0 is as published, and so is an ensemble, which has no
     closed form: they end at log T.
 
-    A look at a tile costs O(TILE C T (M + d)), M configurations; memory 16 M T bytes for each question, 8 T C D for the
-    draws, 8 TILE C T, and HELD_BYTES. New draws cost what the posterior's structure does.
+    A look at a tile costs O(ITEMS C T (M + d)), M configurations; memory 16 M T bytes for each question, 8 T C D for
+    the draws, 8 ITEMS C T, and HELD_BYTES. New draws cost what the posterior's structure does.
     """
 
     def __init__(
@@ -119,19 +119,19 @@ class OfClasses:
         ]
 
     def probabilities(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        """[TILE, Q, A, T] of the items, and of zero vectors below."""
-        x = np.zeros((TILE, self._vectors.shape[1] + 1))
+        """[ITEMS, Q, A, T] of the items, and of zero vectors below."""
+        x = np.zeros((ITEMS, self._vectors.shape[1] + 1))
         x[: len(rows), :-1] = self._vectors[rows]
         x[:, -1] = 1
         with one_thread():  # also the product, and those of gains: see posterior_samples.py
             product = self._weights.products(torch.from_numpy(x))
-            outputs = product.view(TILE, self.draws, self._outputs)
+            outputs = product.view(ITEMS, self.draws, self._outputs)
             return self._draws.answers(outputs.transpose(1, 2).contiguous())
 
     def gains(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         p = self.probabilities(rows)
         with one_thread():
-            gained = torch.zeros(TILE, dtype=torch.float64)
+            gained = torch.zeros(ITEMS, dtype=torch.float64)
             for question, own in zip(self.questions, p.unbind(1), strict=True):
                 gained += question.gains(own)
         return np.asarray(gained.numpy()[: len(rows)])
@@ -185,13 +185,13 @@ class Configurations:
         return len(self._log_likelihood)
 
     def gains(self, p: torch.Tensor) -> torch.Tensor:
-        """Nats [TILE] that items of these probabilities [TILE, A, T] would add."""
+        """Nats [ITEMS] that items of these probabilities [ITEMS, A, T] would add."""
         flat = p.reshape(-1, self._draws)
         gained = -entropy(p, 1).mean(1)
-        step = max(HELD_BYTES // (8 * len(flat)) // TILE, 1) * TILE
+        step = max(HELD_BYTES // (8 * len(flat)) // ITEMS, 1) * ITEMS
         for start in range(0, self._weights.shape[1], step):
             told = flat @ self._weights[:, start : start + step]
-            each = entropy(told.view(TILE, p.shape[1], -1), 1)
+            each = entropy(told.view(ITEMS, p.shape[1], -1), 1)
             gained += (each * self._shares[start : start + step]).sum(1)
         return gained
 
@@ -223,7 +223,7 @@ class Configurations:
 
     def _weigh(self) -> None:
         """Weights of the draws under each configuration [T, M], and the shares of the configurations [M], padded."""
-        wide = round_up(len(self), TILE)
+        wide = round_up(len(self), ITEMS)
         self._weights = torch.full((self._draws, wide), 1 / self._draws, dtype=torch.float64)
         self._weights[:, : len(self)] = torch.softmax(self._log_likelihood, 1).T
         self._shares = torch.zeros(wide, dtype=torch.float64)

@@ -23,7 +23,7 @@ SAMPLED_ROWS = 20 * FLOAT64_STEP
 Blocks that stay in the cache make products of some milliseconds, of which there are hundreds. They are taken by one
 thread: a second one brings a third, and on busy cores every product waits for it (60,000 x 256, 128 draws of 10 classes
 and a load of 5 on two cores: 98 s against 11)."""
-COLUMNS = 512
+SAMPLED_COLUMNS = 512
 """Columns of a product with draws, about: as many whole draws as fit, and one at least."""
 NO_INFORMATION = 1e-12
 """Mutual information in nats below this is taken as none: it is what rounding leaves of the difference of two
@@ -80,7 +80,7 @@ class DrawnHead:
         self.total, self.outputs, _ = draws.weights.shape
         self._draws = draws
         device = partition.device
-        some = max(COLUMNS // self.outputs, 1)
+        some = max(SAMPLED_COLUMNS // self.outputs, 1)
         self._parts = []
         for start in range(0, self.total, some):
             weights = draws.weights[start : start + some].reshape(-1, partition.dim + 1)
