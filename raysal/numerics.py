@@ -5,16 +5,17 @@ row in a block, on the rows beside it, on how the pool is cut into chunks and pa
 Picks are then the same for any number of workers, ties included. tests/test_numerics.py holds the law for the parts
 below, tests/test_laws.py for whole strategies.
 
-BLAS does not keep it by itself. It chooses a kernel by the shape of a product, cuts the work by the number of threads,
-and treats what is left over at an edge apart, and each of these adds up in another order. With MKL 2024.2, a row alone
-has other bits than in company, and in a product with 10 columns other bits 17 rows further down. Three rules keep it:
+BLAS does not keep this law by itself. It chooses a kernel by the shape of a product, it cuts the work by the number of
+threads, and it treats the rows at an edge apart. Each of these adds numbers up in another order. Seen with MKL 2024.2
+and rows of 256 float32: a row alone has other bits than the same row among others, and in a product with 10 columns a
+row has other bits 17 rows further down. Three rules keep the law:
 
 1. Products have one shape: rows come in blocks of one size, the last of them filled up (`tiles`, `Partition.blocks`).
 2. Widths and columns are multiples of `ALIGN`, filled up with zeros (`padded`, `AlignedMatrix`).
 3. Elementwise functions (exp, log, softmax) and small problems run on one thread (`one_thread`, `one_thread_if_small`).
 
-The cost: up to ALIGN - 1 columns of zeros, and at most one block more than there are rows. 16 columns take half the
-time of 10.
+The cost: up to ALIGN - 1 columns of zeros, and less than a block of them at the end of the rows. A product with 16
+columns takes half the time of one with 10.
 """
 
 from __future__ import annotations
@@ -126,9 +127,9 @@ class AlignedMatrix:
     The products of a row with the m rows of the matrix have the same bits wherever the row stands in its block,
     whatever stands beside it (zeros or not), and for any number of threads. `tests/test_numerics.py` holds it on CPUs.
 
-    It is stored as columns [width, m'], with m' = m rounded up to `ALIGN` and zeros beyond m and d. A block of another
-    number of rows than the first is refused: bits of different shapes may differ, so one matrix serves one shape. The
-    layout counts, too: float64 products with `columns` have other bits than those with a transposed view of the rows.
+    It is stored as columns [width, m'], with m' = m rounded up to `ALIGN` and zeros beyond m and d. One matrix serves
+    blocks of one number of rows, as other shapes may have other bits: it refuses a block of another number than the
+    first. The layout is part of the bits, too: in float64 a transposed view of the rows gives others than `columns`.
     """
 
     def __init__(
