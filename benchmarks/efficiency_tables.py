@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.numerics import ceil_div
 from raysal.report.figure import BLUE, INK, MUTED, PURPLE, VERMILION
 from raysal.report.metrics import Curve
 
@@ -220,7 +221,7 @@ def draw_curves(records: Sequence[Record]) -> tuple[float, float, Callable[[Any]
     control = groups.pop(CONTROL)
     means = {name: mean_curve(seeds)[1] for name, seeds in groups.items()}
     names = sorted(groups, key=lambda name: -means[name][-1])
-    lines = -(-len(names) // COLUMNS)
+    lines = ceil_div(len(names), COLUMNS)
 
     def draw(figure: Any) -> None:
         from matplotlib.ticker import FuncFormatter

@@ -52,6 +52,7 @@ from raysal.models.head import Head
 from raysal.models.trainers.base import Context, Trainer
 from raysal.models.trainers.dmle import DependencyAware
 from raysal.models.trainers.logistic import Logistic
+from raysal.numerics import ceil_div
 from raysal.rng import derive, generator
 
 OURS = ("breast_cancer", "digits", "iris", "wine")
@@ -170,7 +171,7 @@ def run(job: Job, data: Split, way: str, trainers: Sequence[Trainer]) -> list[li
         weight = chance.uniform(-reach, reach, (classes, dim))
         heads = [Head.of_weights(weight, np.zeros(classes), classes=data.classes)] * len(trainers)
     found: list[list[float]] = [[] for _ in trainers]
-    for round in range(-(-job.budget // job.k) + 1):
+    for round in range(ceil_div(job.budget, job.k) + 1):
         rest = np.setdiff1d(np.arange(len(data.names)), labelled)
         key = derive(job.seed, round, "asked")
         rivals = data.features[generator(key).permutation(rest)[:RIVALS]].astype(np.float32)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from raysal.context import LabelledVectors, RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.models.head import Head
+from raysal.numerics import ceil_div
 from raysal.pool import ChunkStage, Manifest, Pool, PoolWriter
 from raysal.store import digest_of
 
@@ -60,7 +61,7 @@ def made_pool(
         dim=dim,
         modality="vector",
         items=rows,
-        chunks=-(-rows // CHUNK_ROWS),
+        chunks=ceil_div(rows, CHUNK_ROWS),
         chunk_rows=CHUNK_ROWS,
         encoder={"name": "precomputed", "fingerprint": digest_of({"dim": dim})},
         source={"name": source["name"], "fingerprint": digest_of({"rows": rows, **source})},

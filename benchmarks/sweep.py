@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from benchmarks.machine import describe, random_head, random_pool
-from raysal.fleet import BLOCK, LocalFleet, plan_partitions
+from raysal.fleet import LocalFleet, plan_partitions
+from raysal.numerics import BLOCK_ROWS, ceil_div
 from raysal.scoring.sweep import Search, SweepRequest, sweep
 
 CLASSES = 10
@@ -78,8 +79,8 @@ def against_bare(work: Callable[[], object], columns: int, args: argparse.Namesp
 
 
 def bare_products(rows: int, dim: int, columns: int, device: str) -> Callable[[], None]:
-    """[BLOCK, dim] x [dim, columns] for as many float32 blocks as the pool has, in the faster orientation."""
-    blocks = [torch.randn(BLOCK, dim, device=device) for _ in range(-(-rows // BLOCK))]
+    """[BLOCK_ROWS, dim] x [dim, columns] for as many float32 blocks as the pool has, in the faster orientation."""
+    blocks = [torch.randn(BLOCK_ROWS, dim, device=device) for _ in range(ceil_div(rows, BLOCK_ROWS))]
     tall, wide = torch.randn(dim, columns, device=device), torch.randn(columns, dim, device=device)
 
     def by_rows() -> None:

@@ -1,7 +1,7 @@
-"""A hidden layer that a linear head stands on, as a frozen record: what it makes of a vector is what the head takes.
+"""A hidden layer that a linear head stands on, as a frozen record: the head takes what the layer makes of a vector.
 
-It is looked through wherever vectors of the pool are read (`raysal.fleet.partition.use_features`), so that narrowers
-and selectors work on hidden features without knowing of them.
+Every reading of vectors of the pool goes through it (`raysal.fleet.partition.use_features`), so that narrowers and
+strategies work on hidden features without knowing of them.
 """
 
 from __future__ import annotations
@@ -13,27 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import UserError
+from raysal.numerics import LAYER_ROWS, AlignedMatrix, padded, round_up, tiles
 
 if TYPE_CHECKING:
     import torch
 
-TILE = 256
-"""Rows that go through a hidden layer together, always: the bits of a row then depend on nothing but the row."""
-ALIGN = 16
-"""Widths are multiples of this, as those of a partition's blocks are, for the same reason."""
 LARGEST = 65504.0
-"""The largest float16; what a hidden layer makes of a vector is cut there."""
+"""The largest float16. Hidden features are cut there."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HiddenLayer:
-    """min(max(weight · x + bias, 0), 65504), rounded to float16 as the vectors of a pool are.
+    """The function min(max(weight · x + bias, 0), 65504), rounded to float16 as the vectors of a pool are.
 
-    Arrays are float64, contiguous and read-only. Scaling both by a positive number scales what is seen, so there is no
-    scale of its own. A vector that is not finite is seen as NaN throughout.
+    Arrays are float64, contiguous and read-only. Weight and bias times a positive number give features times that
+    number, so the layer has no scale of its own. All features of a vector that is not finite are NaN.
 
     Raises:
-        UserError: shapes disagree, or a number is not finite.
+        UserError: Shapes disagree, or a number is not finite.
     """
 
     weight: NDArray[np.float64]
@@ -49,74 +46,90 @@ class HiddenLayer:
 
     @property
     def dim(self) -> int:
-        """m, the length of what is seen."""
+        """m, the number of hidden features."""
         return len(self.bias)
 
     @property
     def pool_dim(self) -> int:
-        """d, the length of the vectors it is held over."""
+        """d, the length of the vectors that it takes."""
         return int(self.weight.shape[1])
 
     def see(self, vectors: NDArray[Any]) -> NDArray[np.float16]:
-        """Hidden features [n, m] of vectors [n, d], bit for bit what a partition on a CPU yields. O(n m d).
+        """Compute hidden features, bit for bit those that a partition on a CPU yields. O(n m d).
+
+        Args:
+            vectors: [n, d].
+
+        Returns:
+            float16 [n, m].
 
         Raises:
-            UserError: vectors are not [n, d].
+            UserError: `vectors` are not [n, d].
         """
         import torch
 
         if vectors.ndim != 2 or vectors.shape[1] != self.pool_dim:
             raise UserError("vectors", f"shape {vectors.shape}", f"this hidden layer takes [n, {self.pool_dim}]")
-        through = DeviceLayer(self, torch.device("cpu"))
+        layer = DeviceLayer(self, torch.device("cpu"))
         out = np.empty((len(vectors), self.dim), np.float16)
-        tile = torch.zeros(TILE, through.width_in)
-        for start in range(0, len(vectors), TILE):
-            some = vectors[start : start + TILE]
-            tile[: len(some), : self.pool_dim] = torch.from_numpy(np.array(some, np.float32))
-            out[start : start + len(some)] = through.see(tile)[: len(some), : self.dim].half().numpy()
+        for own, tile in tiles(vectors, LAYER_ROWS, layer.width_in, torch.float32):
+            out[own] = layer.see(tile)[: own.stop - own.start, : self.dim].half().numpy()
         return out
 
 
 class DeviceLayer:
-    """A hidden layer on a device, padded to the widths of blocks: `width_in` and `width`, both multiples of ALIGN."""
+    """A hidden layer on a device, for tiles of LAYER_ROWS rows: its features keep the law of `raysal.numerics`."""
 
     def __init__(self, layer: HiddenLayer, device: torch.device) -> None:
         import torch
 
         self.layer = layer
-        self.width_in, self.width = (-(-size // ALIGN) * ALIGN for size in (layer.pool_dim, layer.dim))
-        weight = torch.zeros(self.width_in, self.width, device=device)
-        weight[: layer.pool_dim, : layer.dim] = torch.from_numpy(layer.weight.astype(np.float32).T.copy())
-        bias = torch.zeros(self.width, device=device)
-        bias[: layer.dim] = torch.from_numpy(layer.bias.astype(np.float32))
-        self._weight, self._bias = weight, bias
+        self.width_in = round_up(layer.pool_dim)
+        """columns of a tile of vectors"""
+        self.width = round_up(layer.dim)
+        """columns of a tile of features"""
+        self._weight = AlignedMatrix(layer.weight, torch.float32, device, width=self.width_in)
+        self._bias = padded(layer.bias[None], self.width, torch.float32, device)[0]
 
     def see(self, tile: torch.Tensor) -> torch.Tensor:
-        """What is seen of a tile float32 [TILE, width_in]: float32 [TILE, width] of float16 values, zero beyond the
-        layer's own."""
-        seen = (tile @ self._weight).add_(self._bias).clamp_(0.0, LARGEST)
+        """Compute the hidden features of a tile. O(LAYER_ROWS width_in width).
+
+        Args:
+            tile: float32 [LAYER_ROWS, width_in], zero beyond d.
+
+        Returns:
+            float32 [LAYER_ROWS, width] that hold float16 values, zero beyond m.
+        """
+        features = self._weight.padded_products(tile).add_(self._bias).clamp_(0.0, LARGEST)
         # Infinity times a negative weight would be cut to a sound-looking 0.
-        seen += (tile * 0.0).sum(1, keepdim=True)
-        return seen.half().float()
+        features += (tile * 0.0).sum(1, keepdim=True)
+        return features.half().float()
 
 
 def same_layer(one: HiddenLayer | None, other: HiddenLayer | None) -> bool:
-    """Whether two lenses, or none, show everything alike, to the bit. O(m d)."""
+    """Whether two hidden layers are equal to the bit, or both are None. O(m d)."""
     if one is None or other is None:
         return one is other
     return one is other or (np.array_equal(one.weight, other.weight) and np.array_equal(one.bias, other.bias))
 
 
 def has_hidden_layer(trainer: object) -> bool:
-    """Whether heads of a trainer see vectors through a hidden layer; one that does not say so makes none."""
+    """Whether heads of a trainer stand on a hidden layer; a trainer that does not say so makes none."""
     return bool(getattr(trainer, "hidden_layer", False))
 
 
 def frozen(value: NDArray[Any], name: str) -> NDArray[np.float64]:
-    """The array as float64, contiguous and read-only: itself, if it is all that, else a copy.
+    """Make an array float64, contiguous and read-only.
+
+    Args:
+        value: Any numbers.
+        name: Of the array, for the error.
+
+    Returns:
+        `value` itself if it is all that already, else a copy.
 
     Raises:
-        UserError: a number in it is not finite.
+        UserError: A number in it is not finite.
     """
     ready = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.flags.c_contiguous
     array: NDArray[np.float64] = (

@@ -20,10 +20,10 @@ from raysal.fleet import Fleet, keep, plan_partitions
 from raysal.models.posterior.structures import Diagonal, Members
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.anchors import anchor_rows
+from raysal.numerics import one_thread
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.scoring.inputs import score_inputs
-from raysal.scoring.linear import one_thread
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import SweepRequest, merge, sweep, sweep_partition
 from raysal.strategies import SELECTORS

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from raysal.embedding.base import Encoder
 from raysal.errors import BadItem, EncoderError, RaysalError, SourceError
+from raysal.numerics import ceil_div
 from raysal.pool import ChunkStage, StagedChunk
 from raysal.sources.base import Source
 from raysal.types import Item, Unit
@@ -171,7 +172,7 @@ def _prepared(source: Source, encoder: Encoder, unit: Unit, batch_size: int, thr
 
         def load() -> list[Future[list[Prepared]]]:
             batch = list(islice(items, batch_size))
-            piece = -(-len(batch) // threads) or 1
+            piece = ceil_div(len(batch), threads) or 1
             return [
                 decoders.submit(_prepare_all, encoder, batch[start : start + piece])
                 for start in range(0, len(batch), piece)

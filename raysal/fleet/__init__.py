@@ -9,7 +9,6 @@ from raysal.errors import ConfigError
 from raysal.fleet.base import Fleet
 from raysal.fleet.local_fleet import LocalFleet
 from raysal.fleet.partition import (
-    BLOCK,
     Block,
     Partition,
     PartitionSpec,
@@ -23,7 +22,6 @@ from raysal.fleet.partition import (
 from raysal.pool import Pool
 
 __all__ = [
-    "BLOCK",
     "Block",
     "Fleet",
     "LocalFleet",

@@ -1,10 +1,8 @@
 """A run of rows of a pool in one process, and the one way to read it: blocks of a fixed shape.
 
-Matrix products are always taken over blocks of `BLOCK` rows, zero-padded, with the width padded to a multiple
-of `ALIGN`. The libraries beneath then do the same arithmetic for a row wherever it stands in a block and
-whatever stands beside it, so a row's results do not depend, to the last bit, on chunk sizes, partitions or
-what was narrowed away. That is what makes picks equal for any number of workers, ties included;
-tests/test_laws.py holds it.
+Blocks have one number of rows and an aligned width, and are filled up with zeros, so that products with them keep the
+law of `raysal.numerics`: results of a row do not depend, to the last bit, on chunk sizes, partitions or what was
+narrowed away.
 
 A program may have a partition see vectors through a hidden layer (`use_features`): what is read of it then are hidden
 features, and whoever reads need not know.
@@ -25,15 +23,10 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
-from raysal.features import TILE, DeviceLayer, HiddenLayer, same_layer
+from raysal.features import DeviceLayer, HiddenLayer, same_layer
+from raysal.numerics import BLOCK_ROWS, LAYER_ROWS, AlignedMatrix, round_up
 from raysal.pool import Pool
 
-BLOCK = 4096
-"""Rows of a block. 4096 x 256 float32 is 4 MB: large enough to feed the product, small enough for the
-cache."""
-ALIGN = 16
-"""Widths are multiples of this. Unaligned rows take other code paths in the product (seen with MKL at width
-1281)."""
 RESIDENT = 0.6
 """Share of a GPU's free memory that the vectors may take."""
 
@@ -54,8 +47,7 @@ class PartitionSpec:
 
 
 class Block(NamedTuple):
-    """Up to `BLOCK` rows of a partition: positions [n], and features float32 [BLOCK, width], zero beyond n
-    and dim."""
+    """Rows of a partition: positions [n], and features float32 [rows of a block, width], zero beyond n and dim."""
 
     rows: NDArray[np.int64]
     features: torch.Tensor
@@ -138,7 +130,7 @@ class Partition:
         self._seen_norms: torch.Tensor | None = None
         self.dim = self._pool_dim if layer is None else layer.dim
         """Length of the vectors as they are read."""
-        self.width = -(-self.dim // ALIGN) * ALIGN
+        self.width = round_up(self.dim)
 
     def view(self) -> Self:
         """The same rows for another session: data and `held` are shared, the masks and the state are its own."""
@@ -172,7 +164,7 @@ class Partition:
             self._fill(out, rows)
             return out.numpy()
         start = 0
-        for block in self.blocks(rows, TILE):
+        for block in self.blocks(rows, LAYER_ROWS):
             out[start : start + block.n].copy_(block.features[: block.n, : self.dim])
             start += block.n
         return out.numpy()
@@ -186,7 +178,19 @@ class Partition:
             index = torch.from_numpy(rows[low:high] - self._starts[place]).to(part.device)
             out[low:high, : self._pool_dim].copy_(torch.index_select(part, 0, index))
 
-    def blocks(self, rows: NDArray[np.int64] | None = None, size: int = BLOCK) -> Iterator[Block]:
+    def aligned(self, rows: NDArray[np.floating], dtype: torch.dtype = torch.float32) -> AlignedMatrix:
+        """Lay a matrix out for products with the features of blocks here, as they are read now.
+
+        Args:
+            rows: [m, dim].
+            dtype: Of the products; features are float32, so for float64 they must be converted first.
+
+        Returns:
+            The matrix on the device of the partition, with zeros up to the width of its blocks.
+        """
+        return AlignedMatrix(rows, dtype, self.device, width=self.width)
+
+    def blocks(self, rows: NDArray[np.int64] | None = None, size: int = BLOCK_ROWS) -> Iterator[Block]:
         """The partition, or the ascending positions `rows` of it, in blocks of `size` rows.
 
         One caller always uses one size. The features of a block are overwritten by the next; copy what must
@@ -195,12 +199,12 @@ class Partition:
         if self._through is None:
             yield from self._read(rows, torch.zeros(size, self.width, device=self.device))
             return
-        whole = -(-size // TILE) * TILE
+        whole = round_up(size, LAYER_ROWS)
         vectors = torch.zeros(whole, self._through.width_in, device=self.device)
         seen = torch.zeros(whole, self.width, device=self.device)
         for block in self._read(rows, vectors[:size]):
-            for start in range(0, block.n, TILE):
-                seen[start : start + TILE] = self._through.see(vectors[start : start + TILE])
+            for start in range(0, block.n, LAYER_ROWS):
+                seen[start : start + LAYER_ROWS] = self._through.see(vectors[start : start + LAYER_ROWS])
             seen[block.n :] = 0
             yield Block(block.rows, seen[:size])
 
@@ -252,13 +256,6 @@ def _tensor(values: NDArray[np.float16]) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(values)
-
-
-def padded(matrix: NDArray[np.floating], width: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A [m, d] array as a tensor [m, width] with zero columns appended, to meet the features of a block."""
-    out = torch.zeros(len(matrix), width, dtype=dtype, device=device)
-    out[:, : matrix.shape[1]] = torch.from_numpy(np.array(matrix)).to(device)
-    return out
 
 
 # Functions of a partition that every program uses.

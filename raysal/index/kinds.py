@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import Damaged, UserError
+from raysal.numerics import round_up
 from raysal.scoring.similarity import unit_rows
 from raysal.types import Metric
 
@@ -61,7 +62,7 @@ def load_faiss() -> ModuleType:
 
 
 def width_of(dim: int) -> int:
-    return -(-dim // WIDTH) * WIDTH
+    return round_up(dim, WIDTH)
 
 
 def is_inverted(kind: str) -> bool:

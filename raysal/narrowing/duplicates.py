@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.fleet import Partition
-from raysal.scoring.linear import columns_of
+from raysal.numerics import PRODUCT_COLUMNS
 from raysal.scoring.similarity import Similarity, unit_rows
 from raysal.strategies.engine.distances import slack
 from raysal.types import Metric
 
-TILE = 1024
-"""Columns of a product: with a block it is 16 MB."""
 ROWS = 512
 """Rows that are compared at once with those before them."""
 PAIRS = 1024
@@ -82,8 +80,8 @@ def drop_repeats(partition: Partition, vectors: NDArray[np.float32], least: floa
     """Drop the available rows that nearly repeat one of `vectors` [a, d]; returns how many. O(n a d)."""
     similarity, rows = Similarity(partition, vectors), np.flatnonzero(partition.available)
     tiles = [
-        (slice(low, low + TILE), columns_of(similarity.anchors[low : low + TILE], partition))
-        for low in range(0, len(vectors), TILE)
+        (slice(low, low + PRODUCT_COLUMNS), partition.aligned(similarity.anchors[low : low + PRODUCT_COLUMNS]))
+        for low in range(0, len(vectors), PRODUCT_COLUMNS)
     ]
     sq_vectors = torch.from_numpy((vectors.astype(np.float64) ** 2).sum(1).astype(np.float32)).to(partition.device)
     for block in partition.blocks(rows):
@@ -91,7 +89,7 @@ def drop_repeats(partition: Partition, vectors: NDArray[np.float32], least: floa
         place = torch.from_numpy(block.rows).to(partition.device)
         sq_rows = partition.sq_norms()[place]
         for columns, tile in tiles:
-            values = (block.features @ tile)[: block.n, : len(vectors[columns])]
+            values = tile.products(block.features)[: block.n]
             values = similarity(values, place, columns)
             own = sq_vectors[columns]
             most = allowance_of(block.features, sq_rows, own.amax()[None], partition.metric).reshape(-1)

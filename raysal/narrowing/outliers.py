@@ -13,13 +13,9 @@ from numpy.typing import NDArray
 
 from raysal.context import LabelledVectors
 from raysal.fleet import Partition
-from raysal.fleet.partition import padded
-from raysal.scoring.linear import columns_of
+from raysal.numerics import PRODUCT_COLUMNS, padded
 from raysal.scoring.similarity import Similarity, unit_rows
 from raysal.types import Metric
-
-TILE = 1024
-"""Columns of a product: with a block it is 16 MB."""
 
 
 def knn_distances(partition: Partition, vectors: NDArray[np.float32], k: int) -> NDArray[np.float32]:
@@ -30,14 +26,14 @@ def knn_distances(partition: Partition, vectors: NDArray[np.float32], k: int) ->
     """
     similarity, found = Similarity(partition, vectors), [np.empty(0, np.float32)]
     tiles = [
-        (slice(low, low + TILE), columns_of(similarity.anchors[low : low + TILE], partition))
-        for low in range(0, len(vectors), TILE)
+        (slice(low, low + PRODUCT_COLUMNS), partition.aligned(similarity.anchors[low : low + PRODUCT_COLUMNS]))
+        for low in range(0, len(vectors), PRODUCT_COLUMNS)
     ]
     for block in partition.blocks(np.flatnonzero(partition.available)):
         place = torch.from_numpy(block.rows).to(partition.device)
         nearest = torch.empty(block.n, 0, device=partition.device)
         for columns, tile in tiles:
-            values = (block.features @ tile)[: block.n, : len(vectors[columns])]
+            values = tile.products(block.features)[: block.n]
             both = torch.cat([nearest, similarity(values, place, columns)], 1)
             nearest = both.topk(min(k, both.shape[1]), 1).values
         found.append(-nearest[:, -1].cpu().numpy())
@@ -107,8 +103,8 @@ def mahalanobis_distances(partition: Partition, gaussians: Gaussians) -> NDArray
     """
     device, width = partition.device, partition.width
     centre = padded(gaussians.centre[None], width, torch.float32, device)
-    whitener = padded(_square(gaussians.whitener, width), width, torch.float32, device)
-    means = columns_of(gaussians.means, partition)
+    whitener = padded(gaussians.whitener, width, torch.float32, device, rows=width)
+    means = partition.aligned(gaussians.means)
     sq_means = torch.from_numpy((gaussians.means.astype(np.float64) ** 2).sum(1).astype(np.float32)).to(device)
     found: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
     for block in partition.blocks(np.flatnonzero(partition.available)):
@@ -118,15 +114,9 @@ def mahalanobis_distances(partition: Partition, gaussians: Gaussians) -> NDArray
             norms[: block.n] = partition.sq_norms()[torch.from_numpy(block.rows).to(device)]
             features = features * norms.clamp_min(torch.finfo(torch.float32).tiny).rsqrt()[:, None]
         white = (features - centre) @ whitener
-        products = (white @ means)[:, : len(sq_means)]
-        distances = (white * white).sum(1)[:, None] - 2 * products + sq_means
+        distances = (white * white).sum(1)[:, None] - 2 * means.products(white) + sq_means
         found.append(distances.amin(1).clamp_min(0)[: block.n].cpu().numpy())
     return np.concatenate(found)
-
-
-def _square(matrix: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """A [d, d] with zero rows appended, to meet rows of a block."""
-    return np.concatenate([matrix, np.zeros((width - len(matrix), matrix.shape[1]), np.float32)])
 
 
 # Functions of a partition.

@@ -16,16 +16,16 @@ from raysal.errors import FingerprintMismatch
 from raysal.features import HiddenLayer
 from raysal.fleet import Partition
 from raysal.models.predictive import Predictive, averaged, label_variance, predictive_responses
+from raysal.numerics import one_thread
 from raysal.pool import Pool
 from raysal.prediction.files import Staged, stage
 from raysal.scoring.base import Predicted
 from raysal.scoring.inputs import ProductReader, ScoreInputs
-from raysal.scoring.linear import one_thread
 from raysal.scoring.registry import SCORES
 from raysal.strategies.base import refuse_broken
 
 Matrix = NDArray[np.float64]
-BLOCK = 1024
+PREDICTION_ROWS = 1024
 """Rows of a block: chunks of images have as many, and each is a block of its own at least."""
 FEW = 16
 """Up to so many of the likeliest are found by as many passes, more by sorting."""
@@ -94,15 +94,15 @@ def predicted_blocks(
         PoolError: an item has none; it names the item.
     """
     readers = [ProductReader(partition, inputs) for inputs in (job.inputs, *job.draws)]
-    columns = [reader.columns(partition) for reader in readers]
-    outs = [torch.zeros(reader.rows, BLOCK, device=partition.device) for reader in readers]
-    for block in partition.blocks(rows, BLOCK):
-        for reader, column, out in zip(readers, columns, outs, strict=True):
-            reader.read(block.features @ column, block.features, out)
+    matrices = [reader.matrix(partition) for reader in readers]
+    outs = [torch.zeros(reader.rows, PREDICTION_ROWS, device=partition.device) for reader in readers]
+    for block in partition.blocks(rows, PREDICTION_ROWS):
+        for reader, matrix, out in zip(readers, matrices, outs, strict=True):
+            reader.read(matrix.products(block.features), block.features, out)
         with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             found, *drawn = (reader.predicted(out) for reader, out in zip(readers, outs, strict=True))
             outputs = _rows(found.logits)
-            variance = np.zeros((BLOCK, 1)) if found.variance is None else _rows(found.variance)
+            variance = np.zeros((PREDICTION_ROWS, 1)) if found.variance is None else _rows(found.variance)
             if drawn:
                 p = averaged((_rows(one) for group in drawn for one in _draws(group)), job.inputs.link)
             else:

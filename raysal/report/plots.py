@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from raysal.numerics import ceil_div
 from raysal.report.figure import BLUE, GREEN, INK, MUTED, ORANGE, PALE, PURPLE, SKY, VERMILION, YELLOW, svg
 from raysal.report.markup import Html
 from raysal.report.metrics import STAGES, Curve, in_order, labels_saved, record_seconds
@@ -114,7 +115,7 @@ def stage_times(records: Sequence[Record]) -> Html:
 
 def _bars(records: Sequence[Record]) -> list[tuple[str, dict[str, float]]]:
     """(name, seconds by stage), neighbouring rounds summed where there are too many."""
-    width = -(-len(records) // BARS)
+    width = ceil_div(len(records), BARS)
     bars = []
     for start in range(0, len(records), width):
         group = records[start : start + width]

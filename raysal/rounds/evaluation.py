@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.features import HiddenLayer
-from raysal.fleet import BLOCK, Fleet, Partition
+from raysal.fleet import Fleet, Partition
 from raysal.models.calibration import expected_calibration_error
 from raysal.models.head import Head
 from raysal.models.likelihood import Link, responses
 from raysal.models.targets import names_in, number_in
+from raysal.numerics import BLOCK_ROWS, one_thread
 from raysal.rng import item_uniform
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
-from raysal.scoring.linear import one_thread
 
 MOST = 10_000
 """Held-out items judged at most, those of lowest hash: accuracy is then right to half a percent, at any pool
@@ -109,13 +109,13 @@ def outputs_of(
     partition.use_features(hidden_layer)
     rows = partition.rows_of(ids)
     reader = ProductReader(partition, inputs)
-    columns = reader.columns(partition)
-    out = torch.zeros(reader.rows, BLOCK, device=partition.device)
+    matrix = reader.matrix(partition)
+    out = torch.zeros(reader.rows, BLOCK_ROWS, device=partition.device)
     outputs = np.empty((len(rows), reader.classes), np.float32)
     variance = np.empty((len(rows), 0 if inputs.variance is None else len(inputs.variance.combine)), np.float32)
     start = 0
     for block in partition.blocks(rows):
-        reader.read(block.features @ columns, block.features, out)
+        reader.read(matrix.products(block.features), block.features, out)
         with one_thread():
             found = reader.predicted(out)
         stop = start + block.n

@@ -17,24 +17,20 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.features import same_layer
-from raysal.fleet.partition import ALIGN, BLOCK, Partition
+from raysal.fleet.partition import Partition
 from raysal.models.evidence import Answer, gather_evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import Link
 from raysal.models.online.influence import gain_of, influence_of
-from raysal.models.optim.lbfgs import threads_for
 from raysal.models.posterior.structures import Quadratic, Shared
+from raysal.numerics import AlignedMatrix, block_rows_for, one_thread
 from raysal.rng import derive, generator
 from raysal.scoring.base import Predicted
-from raysal.scoring.linear import Linear, columns_of
+from raysal.scoring.linear import Linear
 from raysal.scoring.registry import SCORES
 
 DRAWS = 32
 """Posterior draws that scores average over."""
-ROOM = 2**23
-"""Numbers of a product that are held at once, 32 MB, where draws for many classes would make them gigabytes."""
-SMALLEST = 64
-"""Rows of the smallest blocks."""
 
 
 class ScoreInputs(NamedTuple):
@@ -85,7 +81,7 @@ def comparable(previous: Head | None, head: Head) -> bool:
     )
 
 
-@threads_for(0, 0, 0)
+@one_thread(numpy=True)
 def score_inputs(
     head: Head,
     scores: Iterable[str] = (),
@@ -167,7 +163,7 @@ class _Part:
 
     columns: slice
     rows: slice
-    combine: torch.Tensor | None = None
+    combine: AlignedMatrix | None = None
     length: bool = False
     """whether it is the length of its columns"""
 
@@ -196,10 +192,8 @@ class ProductReader:
                 return
             count = 1 if length else len(matrix) if combine is None else len(combine)
             mixer = None
-            if combine is not None:  # rows aligned, as every product's: see ALIGN
-                aligned = np.zeros((-(-count // ALIGN) * ALIGN, combine.shape[1]), np.float32)
-                aligned[:count] = combine
-                mixer = torch.from_numpy(aligned.T.copy()).to(partition.device)
+            if combine is not None:
+                mixer = AlignedMatrix(combine, torch.float32, partition.device)
             self._parts[name] = _Part(slice(width, width + len(matrix)), slice(rows, rows + count), mixer, length)
             weights.append(matrix)
             width, rows = width + len(matrix), rows + count
@@ -218,12 +212,12 @@ class ProductReader:
         """[m, d] rows whose products with features are wanted, first of all others"""
         self._bias = torch.from_numpy(stacked[:, -1].astype(np.float32)).to(partition.device)
         self.rows = rows + inputs.norm
-        self.block = block_for(width)
+        self.block = block_rows_for(width)
         """rows of the blocks that its products are taken over"""
 
-    def columns(self, partition: Partition) -> torch.Tensor:
-        """The weights as columns, for callers that ask for nothing else."""
-        return columns_of(self.weights, partition)
+    def matrix(self, partition: Partition) -> AlignedMatrix:
+        """The weights to multiply features with, for callers that ask for nothing else."""
+        return AlignedMatrix(self.weights, torch.float32, partition.device, width=partition.width)
 
     def read(self, product: torch.Tensor, features: torch.Tensor, out: torch.Tensor) -> None:
         """Write what a product [n, >= m] of `features` [n, width] says into `out` [rows, n]. Logits come without their
@@ -234,7 +228,7 @@ class ProductReader:
                 place[0] = length_of(values[:, :-1], values[:, -1] + bias[-1])
             elif part.combine is not None:
                 values = values + bias
-                place[:] = ((values * values) @ part.combine)[:, : len(place)].T
+                place[:] = part.combine.products(values * values).T
             elif name == "logits":
                 place[:] = values.T
             else:
@@ -260,15 +254,6 @@ class ProductReader:
             temperature=self.inputs.temperature,
             by_confidence=self.inputs.by_confidence,
         )
-
-
-def block_for(columns: int) -> int:
-    """Rows of a block whose products with this many columns are to fit into ROOM: a function of what is asked for
-    alone, never of where the rows lie."""
-    size = BLOCK
-    while size > SMALLEST and size * columns > ROOM:
-        size //= 2
-    return size
 
 
 def length_of(rows: torch.Tensor, last: torch.Tensor) -> torch.Tensor:

@@ -1,19 +1,16 @@
-"""A head beside the data: its columns for the product with a block, and what it predicts there, with bits that are the
-same for any number of threads."""
+"""A head beside the data: what travels of it, and what it predicts there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.fleet.partition import ALIGN, Partition, padded
 from raysal.models.head import Head
 from raysal.models.likelihood import Link
+from raysal.numerics import DRIVER_ROWS, padded, round_up, tiles
 
 
 class Linear(NamedTuple):
@@ -29,19 +26,8 @@ class Linear(NamedTuple):
         return cls(head.weight / head.temperature, head.bias / head.temperature, head.link)
 
 
-def columns_of(rows: NDArray[np.floating], partition: Partition) -> torch.Tensor:
-    """`rows` [m, d] as columns float32 [width, m'] for `features @ columns`; m' is m rounded up, the rest are zero.
-
-    As many columns as is a multiple of ALIGN: 16 take half the time of 10, and with fewer the last bits of the product
-    depend on the number of threads (MKL, measured 2026-11).
-    """
-    aligned = np.zeros((-(-len(rows) // ALIGN) * ALIGN, partition.dim), np.float32)
-    aligned[: len(rows)] = rows
-    return padded(aligned, partition.width, torch.float32, partition.device).T.contiguous()
-
-
 def probabilities_of(product: torch.Tensor, head: Linear) -> torch.Tensor:
-    """What the head predicts [C, n] from `features @ columns` [n, >= C], whose first columns are the head's."""
+    """What the head predicts [C, n] from products [n, >= C] of features, whose first columns are the head's."""
     # Laid out anew: the softmax of transposed logits would copy them, twice.
     products = product[:, : len(head.bias)].T.contiguous()
     bias = torch.from_numpy(head.bias.astype(np.float32)).to(products.device)[:, None]
@@ -55,13 +41,11 @@ def respond(logits: torch.Tensor, link: Link) -> torch.Tensor:
     return torch.sigmoid(logits) if link == "sigmoid" else logits
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for softmax and scores. Threads cut an array where it suits them, exp and log treat the ends of a
-    piece apart, and so a last bit would depend on their number: it did with 3 of them (measured 2026-11)."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # takes 0.1 microseconds
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def logits_of(x: NDArray[np.float32], head: Linear) -> NDArray[np.float64]:
+    """Logits float64 [n, C] of vectors [n, d] that lie in the driver, which keep the law of `numerics`. O(n d C)."""
+    width, classes = round_up(x.shape[1]), len(head.bias)
+    weight = padded(head.weight, width, torch.float64, rows=round_up(classes))
+    out = np.empty((len(x), classes))
+    for own, tile in tiles(x, DRIVER_ROWS, width, torch.float64):
+        out[own] = (tile @ weight.T)[: own.stop - own.start, :classes].numpy() + head.bias
+    return out

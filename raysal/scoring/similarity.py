@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Partition
-from raysal.scoring.linear import columns_of
 from raysal.types import Metric
 
 
@@ -74,12 +73,12 @@ def similarities(partition: Partition, rows: NDArray[np.int64], anchors: NDArray
     """Similarities float32 [len(rows), a] on the device, of ascending positions and anchors [a, d]. No other rows are
     read."""
     similarity = Similarity(partition, anchors, norms=False)
-    columns = columns_of(similarity.anchors, partition)
+    columns = partition.aligned(similarity.anchors)
     out = torch.empty(len(rows), len(anchors), device=partition.device)
     done = 0
     for block in partition.blocks(rows):
         norms = (block.features * block.features).sum(1)  # as `Partition.sq_norms`, to the bit
-        values = similarity.of_norms((block.features @ columns)[:, : len(anchors)], norms)
+        values = similarity.of_norms(columns.products(block.features), norms)
         out[done : done + block.n] = values[: block.n]
         done += block.n
     return out

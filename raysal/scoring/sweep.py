@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.fleet import BLOCK, Fleet, Partition
+from raysal.fleet import Fleet, Partition
 from raysal.models.evidence import Answer
 from raysal.models.head import Head
+from raysal.numerics import BLOCK_ROWS, one_thread
 from raysal.rng import derive, item_uniform
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
-from raysal.scoring.linear import columns_of, one_thread
 from raysal.scoring.registry import SCORES
 from raysal.scoring.similarity import Similarity
 from raysal.scoring.top_k import Best, best_of
@@ -124,12 +124,12 @@ def sweep_partition(partition: Partition, inputs: ScoreInputs | None, request: S
     nearby = _Nearby(partition, request.searches, 0 if reader is None else len(reader.weights))
     anchors = nearby.similarity.anchors
     columns = anchors if reader is None else np.concatenate([reader.weights, anchors])
-    stacked = columns_of(columns, partition)
+    stacked = partition.aligned(columns)
     closed = None if partition.available.all() else torch.from_numpy(~partition.available).to(partition.device)
-    size = BLOCK if reader is None else reader.block
-    product = torch.empty(size, stacked.shape[1], device=partition.device)
+    size = BLOCK_ROWS if reader is None else reader.block
+    product = torch.empty(size, stacked.columns.shape[1], device=partition.device)
     for block in partition.blocks(size=size) if len(columns) else ():
-        torch.mm(block.features, stacked, out=product)
+        stacked.padded_products(block.features, out=product)
         rows = slice(int(block.rows[0]), int(block.rows[-1]) + 1)
         out = None if closed is None else closed[rows]
         scored.offer(product, block.features, rows, closed)
@@ -152,7 +152,7 @@ class _Scored:
         self._best = {name: Best(1, request.top, device) for name in self._names}
         self._counts = torch.zeros(classes, dtype=torch.long, device=device)
         self._histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in self._names}
-        self._size = BLOCK if reader is None else reader.block
+        self._size = BLOCK_ROWS if reader is None else reader.block
         blocks = max(TOGETHER // (self._size * max(rows, 1)), 1)
         self._held = torch.zeros(rows, blocks * self._size, device=device)
         self._start = self._stop = self._filled = 0

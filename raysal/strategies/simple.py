@@ -14,10 +14,10 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet, Partition
+from raysal.numerics import one_thread
 from raysal.rng import item_uniform
 from raysal.scoring.base import Predicted
 from raysal.scoring.inputs import DRAWS, ProductReader, ScoreInputs, instead, usable
-from raysal.scoring.linear import one_thread
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
@@ -89,10 +89,10 @@ def head_values(
         PoolError: a row has none, as its vector is not finite or too large for the head; it names the item.
     """
     reader, found = ProductReader(partition, inputs), []
-    columns = reader.columns(partition)
+    matrix = reader.matrix(partition)
     out = torch.zeros(reader.rows, reader.block, device=partition.device)
     for block in partition.blocks(rows, reader.block):
-        reader.read(block.features @ columns, block.features, out)
+        reader.read(matrix.products(block.features), block.features, out)
         with one_thread():
             predicted = reader.predicted(out)
             values = value(predicted)

@@ -10,8 +10,8 @@ from programs import local
 
 from raysal.errors import FingerprintMismatch, UserError
 from raysal.features import HiddenLayer
-from raysal.fleet import BLOCK, Partition, plan_partitions, use_features, vectors_of
-from raysal.fleet.partition import ALIGN
+from raysal.fleet import Partition, plan_partitions, use_features, vectors_of
+from raysal.numerics import BLOCK_ROWS, round_up
 from raysal.pool import Pool
 from raysal.scoring.similarity import similarities
 
@@ -34,13 +34,13 @@ def pools(x, tmp_path_factory) -> dict[int, Pool]:
     return {rows: make_pool(root / str(rows), x, chunk_rows=rows) for rows in (700, N)}
 
 
-def read(fleet, rows=None, size: int = BLOCK) -> np.ndarray:
+def read(fleet, rows=None, size: int = BLOCK_ROWS) -> np.ndarray:
     """Everything that blocks yield, in id order; whatever lies beyond the rows and the width of a block must be 0."""
 
     def of(partition: Partition) -> np.ndarray:
         own, found = rows if rows is None else partition.rows_of(rows), []
         for block in partition.blocks(own, size):
-            assert block.features.shape == (size, -(-partition.dim // ALIGN) * ALIGN) == (size, partition.width)
+            assert block.features.shape == (size, round_up(partition.dim)) == (size, partition.width)
             assert not block.features[block.n :].any()
             assert not block.features[:, partition.dim :].any()
             found.append(block.features[: block.n, : partition.dim].numpy().copy())
@@ -67,7 +67,7 @@ def test_what_is_read_has_the_same_bits_for_any_layout_block_and_number_of_threa
             torch.set_num_threads(threads)
             fleet = local(pools[rows], partitions)
             fleet.each(use_features, hidden_layer)
-            for size in (300, BLOCK):
+            for size in (300, BLOCK_ROWS):
                 assert np.array_equal(read(fleet, size=size), expected)
                 assert np.array_equal(read(fleet, some, size), expected[some])
             assert np.array_equal(read(fleet, some[:90], 7), expected[some[:90]])

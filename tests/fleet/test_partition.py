@@ -12,8 +12,8 @@ from conftest import make_pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysal.fleet import BLOCK, LocalFleet, Partition, exclude, keep, plan_partitions, vectors_of
-from raysal.fleet.partition import ALIGN, padded
+from raysal.fleet import LocalFleet, Partition, exclude, keep, plan_partitions, vectors_of
+from raysal.numerics import BLOCK_ROWS, padded, round_up
 
 
 @st.composite
@@ -52,7 +52,7 @@ def test_blocks_gather_and_rows_agree_with_plain_arrays(layout, data):
                 expected = np.arange(len(part)) if chosen is None else chosen
                 seen = 0
                 for block in part.blocks(chosen, size):
-                    assert block.features.shape == (size, -(-x.shape[1] // ALIGN) * ALIGN)
+                    assert block.features.shape == (size, round_up(x.shape[1]))
                     assert np.array_equal(block.rows, expected[seen : seen + size])
                     assert np.array_equal(
                         block.features[: block.n, : x.shape[1]].numpy(), own[block.rows].astype(np.float32)
@@ -94,7 +94,7 @@ def test_masks_add_up_and_end_with_the_program(tmp_path):
 @pytest.mark.parametrize("dim", [7, 33, 256, 1281])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_row_gives_the_same_bits_wherever_it_stands(dim, dtype, tmp_path):
-    """What `BLOCK` and `ALIGN` are for: products, norms and softmax of a row do not depend on its place or
+    """What `BLOCK_ROWS` and `ALIGN` are for: products, norms and softmax of a row do not depend on its place or
     company."""
     rng = np.random.default_rng(0)
     row = rng.normal(size=dim).astype(np.float16)
@@ -102,7 +102,7 @@ def test_a_row_gives_the_same_bits_wherever_it_stands(dim, dtype, tmp_path):
     x[::3] = row
     part = Partition(plan_partitions(make_pool(tmp_path / "pool", x, chunk_rows=1000), 1)[0])
     weight = padded(rng.normal(size=(16, dim)), part.width, dtype, part.device)
-    for size in (256, BLOCK):
+    for size in (256, BLOCK_ROWS):
         logits, norms, inner = [], [], []
         for rows in (None, np.arange(0, 3000, 3), np.arange(0, 3000, 9)):
             for block in part.blocks(rows, size):

@@ -159,7 +159,7 @@ def read(head: Head, x: np.ndarray, *scores: str, previous: Head | None = None, 
     reader = ProductReader(cpu, inputs)
     features = torch.from_numpy(x.astype(np.float32))
     out = torch.zeros(reader.rows, len(x))
-    reader.read(features @ reader.columns(cpu), features, out)
+    reader.read(reader.matrix(cpu).products(features), features, out)
     return reader.predicted(out)
 
 
@@ -261,7 +261,7 @@ def test_no_score_is_nan_and_none_leaves_its_bounds(link, classes, scale, draws)
         cpu = type("Here", (), {"device": torch.device("cpu"), "dim": DIM, "width": DIM})()
         reader = ProductReader(cpu, inputs)
         out = torch.zeros(reader.rows, len(x))
-        reader.read(torch.from_numpy(x) @ reader.columns(cpu), torch.from_numpy(x), out)
+        reader.read(reader.matrix(cpu).products(torch.from_numpy(x)), torch.from_numpy(x), out)
         values = SCORES[name](reader.predicted(out))
         assert values.shape == (40,)
         assert values.isfinite().all(), name

@@ -10,7 +10,8 @@ import reference
 from conftest import make_pool, mixture
 from programs import local, make_head, random_head
 
-from raysal.fleet import BLOCK, exclude
+from raysal.fleet import exclude
+from raysal.numerics import BLOCK_ROWS
 from raysal.rng import derive
 from raysal.scoring.inputs import score_inputs
 from raysal.scoring.registry import SCORES
@@ -184,7 +185,7 @@ def test_no_neighbour_is_missed_over_many_blocks(each, tmp_path):
     """Once the lists are full, only rows that can change one are looked at: similarities rise over the pool, so that
     they change to its end."""
     rng = np.random.default_rng(3)
-    n = 5 * BLOCK + 77
+    n = 5 * BLOCK_ROWS + 77
     anchors = rng.normal(size=(7, 12)).astype(np.float32)
     x = rng.normal(size=(n, 12)) + np.linspace(0, 2, n)[:, None] * anchors[rng.integers(7, size=n)]
     pool = make_pool(tmp_path / "pool", x, chunk_rows=n)
@@ -205,7 +206,7 @@ def test_no_neighbour_is_missed_over_many_blocks(each, tmp_path):
 @pytest.mark.parametrize("classes", [3, 20, 70])
 def test_scores_that_are_taken_together_are_those_of_their_rows(classes, tmp_path):
     """With 3 classes all rows are scored at once, with 20 in two goes, with 70 block by block."""
-    x = mixture(5 * BLOCK + 77, 7)[0]
+    x = mixture(5 * BLOCK_ROWS + 77, 7)[0]
     pool = make_pool(tmp_path / "pool", x, chunk_rows=len(x))
     head, out = random_head(7, classes=classes), np.arange(1, len(x), 5)
     left = np.setdiff1d(np.arange(len(x)), out)

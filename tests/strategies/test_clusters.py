@@ -13,8 +13,9 @@ from programs import context_of, local, make_head, random_head
 
 from raysal.errors import PoolError
 from raysal.fleet import exclude
+from raysal.numerics import one_thread
 from raysal.rng import derive, generator, item_uniform
-from raysal.scoring.linear import Linear, one_thread
+from raysal.scoring.linear import Linear
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import refuse_broken, select

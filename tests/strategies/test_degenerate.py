@@ -10,10 +10,10 @@ from programs import context_of, local, make_head, random_head
 from raysal.context import RoundContext
 from raysal.errors import ConfigError, PoolExhausted, UnknownName
 from raysal.fleet import exclude, keep
+from raysal.numerics import EXACT_COLUMNS
 from raysal.rng import derive, item_uniform
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
-from raysal.strategies.engine.distances import TILE
 
 every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
 one_or_many = pytest.mark.parametrize("partitions", [1, 9])
@@ -149,7 +149,7 @@ def test_coreset_tells_apart_what_differs_in_the_last_digit(tmp_path):
 
 def test_more_centres_than_a_tile_are_all_covered(tmp_path):
     x, _ = mixture(150, 5)
-    known = x[: 2 * TILE + 3]
+    known = x[: 2 * EXACT_COLUMNS + 3]
     picks = select(fleet_of(tmp_path, x, 2), SELECTORS["coreset"](), task(5, labelled=known), 150 - len(known))
     assert picks.ids.min() >= len(known)
     gaps = ((x[picks.ids[0]] - known).astype(np.float64) ** 2).sum(1)

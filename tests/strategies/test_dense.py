@@ -16,11 +16,12 @@ from raysal.errors import PoolError, UserError
 from raysal.fleet import exclude, keep
 from raysal.fleet.partition import Partition
 from raysal.models.posterior.structures import Shared
+from raysal.numerics import one_thread
 from raysal.rng import derive, item_uniform
-from raysal.scoring.linear import Linear, one_thread
+from raysal.scoring.linear import Linear
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
-from raysal.strategies.coverage.lcmd import TILE
+from raysal.strategies.coverage.lcmd import CENTRES
 from raysal.strategies.engine import dense as every_row
 from raysal.strategies.information.bait import bait_binary, information_rows, pool_fisher
 from raysal.strategies.information.power import noisy_top
@@ -177,7 +178,7 @@ def test_lcmd_in_the_space_of_gradients(labelled, rows, fleet, candidates):
 @pytest.mark.parametrize("space", ["vectors", "gradients"])
 def test_lcmd_over_more_centres_than_a_tile(space, rows, fleet, candidates):
     given = task(rows, labelled=2)
-    assert len(given.labelled.vectors) > 2 * TILE
+    assert len(given.labelled.vectors) > 2 * CENTRES
     picks = select(fleet, SELECTORS["lcmd"](space=space), given, 100)
     part = select(fleet, SELECTORS["lcmd"](space=space), given, 33)
     assert np.array_equal(part.ids, picks.ids[:33])

@@ -12,12 +12,13 @@ from scipy.stats import chi2
 
 from raysal.errors import PoolError
 from raysal.fleet import exclude
+from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, one_thread
 from raysal.rng import derive, item_uniform
-from raysal.scoring.linear import Linear, one_thread
+from raysal.scoring.linear import Linear
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
 from raysal.strategies.engine import lazy_greedy as lazy
-from raysal.strategies.engine.distances import COINCIDENT, ROWS, TILE, Centres, slack
+from raysal.strategies.engine.distances import COINCIDENT, Centres, slack
 from raysal.strategies.engine.feature_maps import (
     Gradients,
     Probabilities,
@@ -130,8 +131,8 @@ def test_the_screen_never_hides_a_row_that_a_centre_could_lower(name, offset, ro
     shifted = (rows + offset).astype(np.float16).astype(np.float32)
     factors = factors_of(feature_map, shifted)
     centres = Centres(tuple(f.shape[1] for f in factors), torch.device("cpu"))
-    own = tuple(f[: 2 * TILE + 9] for f in factors)
-    centres.extend(own, np.zeros(2 * TILE + 9))
+    own = tuple(f[: 2 * EXACT_COLUMNS + 9] for f in factors)
+    centres.extend(own, np.zeros(2 * EXACT_COLUMNS + 9))
     x = tuple(torch.from_numpy(f) for f in factors)
     bound = centres.closest(0, 3, x).double() * 2
     norms = torch.ones(N, dtype=torch.float64)
@@ -150,13 +151,13 @@ def test_a_pair_has_the_same_distance_wherever_it_stands(widths, threads):
     row = [rng.normal(size=(1, w)).astype(np.float32) for w in widths]
     centre = [(r + rng.normal(size=r.shape) * 1e-3).astype(np.float32) for r in row]  # near: the last bits show
     centres = Centres(widths, torch.device("cpu"))
-    centres.extend(tuple(np.repeat(c, 2 * TILE + 5, 0) for c in centre), np.zeros(2 * TILE + 5))
+    centres.extend(tuple(np.repeat(c, 2 * EXACT_COLUMNS + 5, 0) for c in centre), np.zeros(2 * EXACT_COLUMNS + 5))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         seen = {
             float(value)
-            for n in (1, 7, ROWS - 1, ROWS, 2 * ROWS + 3)
+            for n in (1, 7, EXACT_ROWS - 1, EXACT_ROWS, 2 * EXACT_ROWS + 3)
             for tile in range(3)
             for value in centres.sq_distances(tile, tuple(torch.from_numpy(np.repeat(r, n, 0)) for r in row)).ravel()
         }

@@ -19,10 +19,10 @@ from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import Answer, Evidence, gather_evidence, mean_square, shares_of
 from raysal.models.head import Head
 from raysal.models.likelihood import Curvature, responses, total_loss
-from raysal.models.optim.lbfgs import threads_for
 from raysal.models.optim.quasi_newton import Objective, descend
 from raysal.models.posterior.square_root import never_absorbed
 from raysal.models.posterior.structures import Full, Members, Shared, Stepping
+from raysal.numerics import one_thread_if_small
 
 HALVINGS = 10
 """How often a step that raises the loss is halved before the mean stays where it is."""
@@ -78,7 +78,7 @@ def update(
     if taken is not None and len(taken) > head.labels_seen:
         raise never_absorbed()
     count = head.labels_seen + len(added) - (0 if taken is None else len(taken))
-    with threads_for(len(added) if seen is None else len(seen), head.dim + 1, len(head.classes)):
+    with one_thread_if_small(len(added) if seen is None else len(seen), head.dim + 1, len(head.classes)):
         if len(added):
             posterior = posterior.absorb(added.rows, curvature_at(head, added))
         if taken is not None:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.models.evidence import Evidence, mean_square
-from raysal.models.optim.lbfgs import threads_for
 from raysal.models.optim.quasi_newton import Matrix, Objective, descend
 from raysal.models.posterior.square_root import root_of_inverse
+from raysal.numerics import one_thread_if_small
 
 AT_FIRST = 20
 """Steps before the first look at how much is left, twice as many before the next, and so on: with every look what the
@@ -60,6 +60,6 @@ def scaled(mean: Matrix, size: float) -> Matrix:
 
 def preconditioner(rows: Matrix, counts: NDArray[np.float64], prior: float) -> Callable[[Matrix], Matrix]:
     """Gradients times (prior · I + Σ counts_i h_i h_iᵀ)⁻¹ over `rows` h [n, D]. O(n D² + D³), then O(C D²) each."""
-    with threads_for(len(rows), rows.shape[1], 1):
+    with one_thread_if_small(len(rows), rows.shape[1], 1):
         root = root_of_inverse(rows, counts, prior)
     return lambda gradient: np.asarray((gradient @ root) @ root.T)

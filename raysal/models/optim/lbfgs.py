@@ -8,14 +8,10 @@ or a few dominant directions then take tens instead of thousands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from raysal.models.likelihood import Link
 
@@ -26,39 +22,6 @@ CURVATURE = 0.02
 """Mean p (1 - p) expected at the solution. It only scales coordinates; 0.02 took the fewest steps of 0.5
 (the bound), 0.1, 0.02 and 0.004 on digits and on three synthetic sets with 10 and 50 classes: 7 to 112 for
 1e-6."""
-
-
-@contextmanager
-def threads_for(n: int, dim: int, classes: int) -> Iterator[None]:
-    """One thread, of torch and of NumPy's BLAS, while a small problem is solved; large ones keep what there is.
-
-    Up to this size a second thread brings a fifth, and costs tenfold where the cores are busy (800 x 1280, 10
-    classes, two cores under a load of 7: 15 s against 1.4 s). The answer then does not depend on it.
-    """
-    import torch
-
-    if n * dim * classes > 2**27 or dim > 2048:
-        yield
-        return
-    before = torch.get_num_threads()
-    several = [(library, count) for library in _blas() if (count := library.num_threads) != 1]
-    if before != 1:
-        torch.set_num_threads(1)
-    for library, _ in several:
-        library.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if before != 1:
-            torch.set_num_threads(before)
-        for library, count in several:
-            library.set_num_threads(count)
-
-
-@cache
-def _blas() -> list[Any]:
-    """What NumPy multiplies with; to look for it takes milliseconds."""
-    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
 class Design:

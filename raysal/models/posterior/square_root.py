@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, LabelError
-from raysal.models.optim.lbfgs import threads_for
+from raysal.numerics import one_thread
 
 Matrix = NDArray[np.float64]
 FAR = 1e12
@@ -101,7 +101,7 @@ def _turned(root: Matrix, basis: Matrix, factor: NDArray[Any]) -> Matrix:
     turned = root.copy()
     # In place and in one pass: for a single row a third of the time of a product, a difference and their arrays. Its
     # last bits would depend on the number of threads, for few features (MKL, seen with 17 and 34).
-    with threads_for(0, 0, 0):
+    with one_thread(numpy=True):
         torch.from_numpy(turned).addmm_(torch.from_numpy(left), torch.from_numpy(basis).T, alpha=-1)
     turned.flags.writeable = False
     return turned

@@ -14,9 +14,9 @@ from raysal.features import HiddenLayer
 from raysal.models.evidence import Answer, Evidence, evidence_to_fit
 from raysal.models.head import Head
 from raysal.models.likelihood import Link
-from raysal.models.optim.lbfgs import threads_for
 from raysal.models.posterior.structures import Posterior
 from raysal.models.targets import VALUE, check_names
+from raysal.numerics import one_thread_if_small
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,7 +131,7 @@ class Fitter(ABC):
         """See `Trainer.fit`."""
         names = names_of(classes, self.link)
         evidence = evidence_to_fit(features, labels, weights, names, self.link)
-        with threads_for(len(evidence), evidence.features.shape[1], len(names)):
+        with one_thread_if_small(len(evidence), evidence.features.shape[1], len(names)):
             learnt = self.learn(evidence, names, seed, context)
         return learnt.head(names, self.link, len(evidence), encoder=encoder, version=version, ledger_seq=ledger_seq)
 

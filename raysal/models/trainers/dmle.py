@@ -15,11 +15,11 @@ from raysal.models.evidence import Evidence, mean_square
 from raysal.models.head import Head
 from raysal.models.likelihood import sigmoid
 from raysal.models.optim.converge import in_units, preconditioner, scaled, settle
-from raysal.models.optim.lbfgs import threads_for
 from raysal.models.optim.quasi_newton import Matrix, Objective
 from raysal.models.trainers.base import Context, Fit
 from raysal.models.trainers.logistic import COARSE, Logistic
 from raysal.models.trainers.pseudo_labels import checked_sample, lost
+from raysal.numerics import one_thread_if_small
 
 Vector = NDArray[np.float64]
 TINY = 1e-300
@@ -153,7 +153,7 @@ class DependencyAware(Logistic):
         whole = float(evidence.weights.sum())
         for held, rest, _, design in self._dealt(evidence, seed):
             prior = logistic * float(rest.weights.sum()) / whole
-            with threads_for(len(rest), rest.features.shape[1], evidence.targets.shape[1]):
+            with one_thread_if_small(len(rest), rest.features.shape[1], evidence.targets.shape[1]):
                 mean = self._solve(design, rest, logistic / whole, tol)
             mean[:, -1] *= math.sqrt(square)
             mean = self._settled(mean, prior, rest, asked[~held], unlabelled, tol)

@@ -14,10 +14,10 @@ from raysal.errors import ConfigError
 from raysal.features import HiddenLayer
 from raysal.models.evidence import Evidence
 from raysal.models.likelihood import Weighting
-from raysal.models.optim.lbfgs import threads_for
 from raysal.models.trainers.base import Context, Fit, Fitter
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.mc_dropout import McDropout
+from raysal.numerics import one_thread
 from raysal.rng import derive, generator
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Mlp(Fitter):
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
         """See `Fitter.learn`. `seed` starts the weights and deals the batches; it also draws the masks."""
         # One thread whatever the size: what threads round differently, training would make another hidden layer of.
-        with threads_for(0, 0, 0):
+        with one_thread(numpy=True):
             hidden_layer = self.ground(evidence, derive(seed, "update", "mlp"))
         shown = replace(evidence, features=hidden_layer.see(evidence.features).astype(np.float64))
         return replace(self.last().learn(shown, classes, seed, context), hidden_layer=hidden_layer)

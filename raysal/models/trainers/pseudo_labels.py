@@ -14,10 +14,11 @@ from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import Evidence, gather_evidence, with_constant
 from raysal.models.likelihood import softmax, total_loss
 from raysal.models.optim.converge import in_units, preconditioner, scaled, settle
-from raysal.models.optim.lbfgs import Design, threads_for
+from raysal.models.optim.lbfgs import Design
 from raysal.models.optim.quasi_newton import Matrix, Objective
 from raysal.models.trainers.base import Context, Fit
 from raysal.models.trainers.logistic import COARSE, Logistic, deal_folds
+from raysal.numerics import one_thread_if_small
 
 MOST, TYPICAL = 0.25, 0.1
 """What the curvature of a label and of a pseudo-label is taken for in the preconditioner: these are sure of theirs."""
@@ -162,7 +163,7 @@ class Student:
     def _alone(self, evidence: Evidence) -> Matrix:
         """The weights of labels alone, from zero: those of all labels would know the ones held out."""
         rows, penalty = evidence.rows, self.prior / self.mass
-        with threads_for(len(rows), rows.shape[1], evidence.targets.shape[1]):
+        with one_thread_if_small(len(rows), rows.shape[1], evidence.targets.shape[1]):
             design = Design(rows, evidence.weights)
             return design.solve(evidence.targets, penalty, max_iter=self.trainer.max_iter, tol=COARSE)
 

@@ -12,12 +12,12 @@ from pydantic import Field
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet
-from raysal.fleet.partition import ALIGN, padded
 from raysal.models.likelihood import Link
+from raysal.numerics import DRIVER_ROWS, one_thread
 from raysal.rng import derive
-from raysal.scoring.linear import Linear, one_thread
+from raysal.scoring.linear import Linear, logits_of
 from raysal.strategies.base import Picks
-from raysal.strategies.engine.kmeans import ROWS, k_means, nearest_to_centroids
+from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
 from raysal.strategies.engine.shortlist import shortlist
 
 
@@ -57,18 +57,12 @@ class Clue:
 def entropies(x: NDArray[np.float32], head: Linear, temperature: float) -> NDArray[np.float64]:
     """Shannon entropy in nats [n] of what is predicted at logits / temperature for the rows of x [n, d], of several
     labels the sum. O(n d C), in tiles."""
-    cpu, classes = torch.device("cpu"), len(head.bias)
-    width = -(-x.shape[1] // ALIGN) * ALIGN
-    weight = torch.zeros(-(-classes // ALIGN) * ALIGN, width, dtype=torch.float64)
-    weight[:classes] = padded(head.weight, width, torch.float64, cpu)
-    tile = torch.zeros(ROWS, width, dtype=torch.float64)
     found = np.empty(len(x))
-    for start in range(0, len(x), ROWS):
-        some = x[start : start + ROWS]
-        tile[: len(some), : x.shape[1]] = torch.from_numpy(some)
-        logits = (tile @ weight.T)[: len(some), :classes] + torch.tensor(head.bias)
+    for start in range(0, len(x), DRIVER_ROWS):
+        own = slice(start, start + DRIVER_ROWS)
+        logits = torch.from_numpy(logits_of(x[own], head))
         with one_thread():
-            found[start : start + ROWS] = entropy(logits / temperature, head.link).numpy()
+            found[own] = entropy(logits / temperature, head.link).numpy()
     return found
 
 

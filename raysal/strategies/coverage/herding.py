@@ -14,10 +14,10 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.errors import UserError
 from raysal.fleet import Fleet
-from raysal.fleet.partition import ALIGN, padded
 from raysal.models.head import Head
+from raysal.numerics import DRIVER_ROWS, one_thread
 from raysal.rng import derive, item_uniform
-from raysal.scoring.linear import Linear, one_thread
+from raysal.scoring.linear import Linear, logits_of
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, count_candidates
@@ -32,8 +32,6 @@ BINS = 15
 """Equal bins of confidence in the calibration error."""
 COINCIDENT = 1e-12
 """Squared distances between unit rows up to this are of equal rows, and rounding."""
-BLOCK = 1024
-"""Rows of a product with the head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,29 +170,14 @@ def smallest_distance(units: NDArray[np.float32]) -> float:
     return math.sqrt(least) if math.isfinite(least) else 1.0
 
 
-def logits_of(x: NDArray[np.float32], head: Linear) -> NDArray[np.float64]:
-    """Logits float64 [n, C], the same bits for any number of threads."""
-    width, classes = -(-x.shape[1] // ALIGN) * ALIGN, len(head.bias)
-    cpu = torch.device("cpu")
-    weight = torch.zeros(-(-classes // ALIGN) * ALIGN, width, dtype=torch.float64)
-    weight[:classes] = padded(head.weight, width, torch.float64, cpu)
-    out = np.empty((len(x), classes))
-    block = torch.zeros(BLOCK, width, dtype=torch.float64)
-    for start in range(0, len(x), BLOCK):
-        some = x[start : start + BLOCK]
-        block[: len(some)] = padded(some, width, torch.float64, cpu)
-        out[start : start + BLOCK] = (block @ weight.T)[: len(some), :classes].numpy() + head.bias
-    return out
-
-
 def margins(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Largest less second largest probability [n] at a temperature; 1 with one class."""
     out = np.ones(len(logits))
-    for start in range(0, len(logits) if logits.shape[1] > 1 else 0, BLOCK):
+    for start in range(0, len(logits) if logits.shape[1] > 1 else 0, DRIVER_ROWS):
         with one_thread():
-            p = torch.softmax(torch.from_numpy(logits[start : start + BLOCK]) / temperature, 1)
+            p = torch.softmax(torch.from_numpy(logits[start : start + DRIVER_ROWS]) / temperature, 1)
             top = p.topk(2, 1).values
-        out[start : start + BLOCK] = (top[:, 0] - top[:, 1]).numpy()
+        out[start : start + DRIVER_ROWS] = (top[:, 0] - top[:, 1]).numpy()
     return out
 
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
-from raysal.fleet.partition import ALIGN, padded
 from raysal.models.head import Head
+from raysal.numerics import one_thread, padded, round_up
 from raysal.rng import derive, item_uniform
-from raysal.scoring.linear import Linear, one_thread
+from raysal.scoring.linear import Linear
 from raysal.strategies.base import Picks
 from raysal.strategies.engine.dense import (
-    BLOCK,
+    CANDIDATE_ROWS,
     CandidateRows,
     Proposal,
     best_proposal,
@@ -28,7 +28,7 @@ from raysal.strategies.engine.dense import (
 from raysal.strategies.engine.distances import COINCIDENT
 from raysal.strategies.engine.feature_maps import residuals
 
-TILE = 64
+CENTRES = 64
 """Centres of one product when many are folded in at once."""
 
 
@@ -134,7 +134,9 @@ class _Clusters:
         for own, features in self.rows.blocks():
             inner = features @ (columns[:, 0] if one else columns)
             if self.residuals is not None and others is not None:
-                inner *= self.residuals[own.start : own.start + BLOCK].double() @ (others[:, 0] if one else others)
+                inner *= self.residuals[own.start : own.start + CANDIDATE_ROWS].double() @ (
+                    others[:, 0] if one else others
+                )
             inner = inner[: own.stop - own.start].reshape(own.stop - own.start, -1)[:, : len(norms)]
             sums = self.sq_norms[own, None] + norms
             gap = sums - 2 * inner
@@ -149,10 +151,8 @@ class _Clusters:
 
 
 def tile(vectors: NDArray[np.float64], width: int, device: torch.device) -> torch.Tensor:
-    """Up to TILE vectors [m, d] as columns [width, m], or [width, TILE] of several: products of one shape."""
-    if len(vectors) > 1:
-        vectors = np.concatenate([vectors, np.zeros((TILE - len(vectors), vectors.shape[1]))])
-    return padded(vectors, width, torch.float64, device).T.contiguous()
+    """Up to CENTRES vectors [m, d] as columns [width, m], or [width, CENTRES] of several: products of one shape."""
+    return padded(vectors, width, torch.float64, device, rows=CENTRES if len(vectors) > 1 else 1).T.contiguous()
 
 
 def begin(partition: Partition, head: Linear | None) -> tuple[float, int]:
@@ -165,16 +165,14 @@ def begin(partition: Partition, head: Linear | None) -> tuple[float, int]:
     norms, kept = rows.sq_norms(), None
     if head is not None:
         classes, device = len(head.bias), partition.device
-        kept = torch.zeros(-(-len(rows) // BLOCK) * BLOCK, -(-classes // ALIGN) * ALIGN, device=device)
-        weight = np.zeros((kept.shape[1], partition.dim))
-        weight[:classes] = head.weight
-        columns = padded(weight, partition.width, torch.float64, device).T.contiguous()
+        kept = torch.zeros(round_up(len(rows), CANDIDATE_ROWS), round_up(classes), device=device)
+        weight = partition.aligned(head.weight, torch.float64)
         bias = torch.tensor(head.bias, device=device)
         for own, features in rows.blocks():
-            logits = (features @ columns)[:, :classes] + bias
+            logits = weight.products(features) + bias
             with one_thread():
                 residual = residuals(torch.softmax(logits, 1).T).T.float()
-                kept[own.start : own.start + BLOCK, :classes] = residual
+                kept[own.start : own.start + CANDIDATE_ROWS, :classes] = residual
                 norms[own] *= (residual.double() ** 2).sum(1)[: own.stop - own.start]
     none = torch.full((len(rows),), -1, dtype=torch.int64, device=partition.device)
     partition.state["clusters"] = _Clusters(rows, norms, kept, rows.numbers(torch.inf), none, none < 0)
@@ -188,8 +186,8 @@ def assign(
     sums of squared distances [m] in units of 1 / scale."""
     state: _Clusters = partition.state["clusters"]
     state.scale = scale
-    for first in range(0, len(vectors), TILE):
-        some = slice(first, first + TILE)
+    for first in range(0, len(vectors), CENTRES):
+        some = slice(first, first + CENTRES)
         for own, gaps in state.sq_distances(vectors[some], factors[some]):
             nearest = gaps.argmin(1)  # the first of equals, by its documentation
             gap = gaps.gather(1, nearest[:, None])[:, 0]

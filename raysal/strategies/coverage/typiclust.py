@@ -13,12 +13,11 @@ from pydantic import Field
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet
-from raysal.fleet.partition import ALIGN
+from raysal.numerics import DRIVER_ROWS, one_thread, padded, round_up
 from raysal.rng import derive, generator
-from raysal.scoring.linear import one_thread
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies.base import Picks
-from raysal.strategies.engine.kmeans import ROWS, Clusters, in_turn, k_means
+from raysal.strategies.engine.kmeans import Clusters, in_turn, k_means
 from raysal.strategies.engine.shortlist import shortlist
 
 NEIGHBOURS = 20
@@ -110,14 +109,14 @@ def typicality_of(x: NDArray[np.float32]) -> NDArray[np.float64]:
     if m < 2:
         return np.zeros(m)
     near = max(min(NEIGHBOURS, m // 2), 1)
-    size = min(ROWS, -(-m // ALIGN) * ALIGN)
-    points = torch.zeros(-(-m // size) * size, -(-d // ALIGN) * ALIGN)
-    points[:m, :d] = torch.from_numpy((x - x.mean(0, dtype=np.float64)).astype(np.float32))
+    size = min(DRIVER_ROWS, round_up(m))
+    centred = (x - x.mean(0, dtype=np.float64)).astype(np.float32)
+    points = padded(centred, round_up(d), torch.float32, rows=round_up(m, size))
     sq_norms = (points.numpy() ** 2).sum(1)
     sq_norms[m:] = np.inf  # padding is nobody's neighbour
     mean_distance = np.empty(m)
     # Threads may share small products otherwise than large ones of a fixed shape.
-    with nullcontext() if m > ROWS else one_thread():
+    with nullcontext() if m > DRIVER_ROWS else one_thread():
         for start in range(0, m, size):
             own = np.arange(start, min(start + size, m))
             tiles = [points[start : start + size] @ points[c : c + size].T for c in range(0, len(points), size)]

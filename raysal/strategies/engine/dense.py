@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from raysal.fleet import Partition
 from raysal.models.head import Head
-from raysal.scoring.linear import one_thread
+from raysal.numerics import one_thread
 from raysal.strategies.base import refuse_broken
 
-BLOCK = 256
+CANDIDATE_ROWS = 256
 """Rows of a block: some hundred candidates a partition should not be computed as thousands."""
 HELD_BYTES = 2**30
 """Candidates whose features fit in this stay in memory between picks; larger sets are read again each time."""
@@ -53,16 +53,16 @@ class CandidateRows:
         return len(self.rows)
 
     def _read(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        for number, block in enumerate(self.partition.blocks(self.rows, BLOCK)):
-            yield slice(number * BLOCK, number * BLOCK + block.n), block.features.double()
+        for number, block in enumerate(self.partition.blocks(self.rows, CANDIDATE_ROWS)):
+            yield slice(number * CANDIDATE_ROWS, number * CANDIDATE_ROWS + block.n), block.features.double()
 
     def blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """(places of its rows among the candidates, features float64 [BLOCK, width]) in order."""
+        """(places of its rows among the candidates, features float64 [CANDIDATE_ROWS, width]) in order."""
         if self._held is None:
             yield from self._read()
             return
         for number, features in enumerate(self._held):
-            yield slice(number * BLOCK, min((number + 1) * BLOCK, len(self.rows))), features
+            yield slice(number * CANDIDATE_ROWS, min((number + 1) * CANDIDATE_ROWS, len(self.rows))), features
 
     def numbers(self, fill: float = 0.0) -> torch.Tensor:
         """One float64 a row, [n] on the device."""

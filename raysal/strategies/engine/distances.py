@@ -1,9 +1,9 @@
 """Squared distances between features given by their factors: exact ones in double precision, and a cheap screen.
 
-Exact values come from products of one shape, ROWS rows by TILE centres, so that a pair has the same distance to the
-last bit whoever computes it. They are dear on a CPU (a third to a half of the speed of single precision), so a screen
-in single precision first finds the pairs that could matter; its error bound is proven, not guessed, and only costs
-exact work when it is too wide."""
+Exact values come from products of one shape, EXACT_ROWS rows by EXACT_COLUMNS centres, so that a pair has the same
+distance to the last bit whoever computes it. They are dear on a CPU (a third to a half of the speed of single
+precision), so a screen in single precision first finds the pairs that could matter; its error bound is proven, not
+guessed, and only costs exact work when it is too wide."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ import math
 import numpy as np
 import torch
 
+from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, padded, round_up
 from raysal.strategies.engine.feature_maps import Arrays, Factors
 
-ROWS = 240
-TILE = 48
-"""Multiples of 24, so that no row or centre of a product falls to a kernel for what is left over at the edge: these
-round otherwise (MKL, seen with 256 rows, of which the last four differed)."""
 COINCIDENT = 1e-12
 """Squared distances below this share of the two squared norms are taken as zero: rounding leaves about 1e-15 of the
 norms between equal rows, and a positive remainder would let a duplicate of a pick be picked for its noise."""
@@ -33,21 +30,21 @@ def sq_norms(factors: Factors) -> torch.Tensor:
 
 
 class Centres:
-    """A growing list of centres: factors float32 [n, width], squared norms and times float64 [n], in tiles of TILE."""
+    """A growing list of centres, in tiles: factors float32 [n, width], squared norms and times float64 [n]."""
 
     def __init__(self, widths: tuple[int, ...], device: torch.device) -> None:
         self.device = device
         self.count = 0
-        self.factors: Factors = tuple(torch.zeros(TILE, width, device=device) for width in widths)
-        self.sq_norms = torch.zeros(TILE, dtype=torch.float64, device=device)
-        self.times = torch.zeros(TILE, dtype=torch.float64, device=device)
+        self.factors: Factors = tuple(torch.zeros(EXACT_COLUMNS, width, device=device) for width in widths)
+        self.sq_norms = torch.zeros(EXACT_COLUMNS, dtype=torch.float64, device=device)
+        self.times = torch.zeros(EXACT_COLUMNS, dtype=torch.float64, device=device)
 
     def extend(self, factors: Arrays, times: np.ndarray) -> None:
         """Append centres [m]. Amortised O(m)."""
         new = self.count + len(times)
         room = len(self.times)
         if new > room:
-            more = max(-(-new // TILE) * TILE, 2 * room) - room
+            more = max(round_up(new, EXACT_COLUMNS), 2 * room) - room
             self.factors = tuple(torch.cat([f, f.new_zeros(more, f.shape[1])]) for f in self.factors)
             self.sq_norms = torch.cat([self.sq_norms, self.sq_norms.new_zeros(more)])
             self.times = torch.cat([self.times, self.times.new_zeros(more)])
@@ -61,43 +58,43 @@ class Centres:
         self.count = new
 
     def sq_distances(self, tile: int, rows: Factors) -> torch.Tensor:
-        """Exact squared distances float64 [TILE, n] of one tile of centres to rows; inf beyond the last centre.
+        """Exact squared distances float64 [EXACT_COLUMNS, n] of one tile of centres to rows.
 
-        0 where only rounding is left. O(n TILE width).
+        inf beyond the last centre, 0 where only rounding is left. O(n EXACT_COLUMNS width).
         """
-        own = slice(tile * TILE, (tile + 1) * TILE)
+        own = slice(tile * EXACT_COLUMNS, (tile + 1) * EXACT_COLUMNS)
         n = len(rows[0])
         centres = tuple(factor[own].double() for factor in self.factors)
-        out = torch.empty(TILE, n, dtype=torch.float64, device=self.device)
-        for start in range(0, n, ROWS):
-            some = tuple(_filled(factor[start : start + ROWS]) for factor in rows)
+        out = torch.empty(EXACT_COLUMNS, n, dtype=torch.float64, device=self.device)
+        for start in range(0, n, EXACT_ROWS):
+            some = tuple(_filled(factor[start : start + EXACT_ROWS]) for factor in rows)
             inner = centres[0] @ some[0].T
             for centre, row in zip(centres[1:], some[1:], strict=True):
                 inner *= centre @ row.T
             norms = self.sq_norms[own, None] + sq_norms(some)
             gap = torch.sub(norms, inner, alpha=2)
             gap[gap <= COINCIDENT * norms] = 0.0
-            out[:, start : start + ROWS] = gap[:, : n - start]
-        if (tile + 1) * TILE > self.count:
-            out[self.count - tile * TILE :] = torch.inf
+            out[:, start : start + EXACT_ROWS] = gap[:, : n - start]
+        if (tile + 1) * EXACT_COLUMNS > self.count:
+            out[self.count - tile * EXACT_COLUMNS :] = torch.inf
         return out
 
     def closest(self, first: int, last: int, rows: Factors) -> torch.Tensor:
         """For tiles [first, last) and each row: an upper bound float32 [tiles, n] of (|x|^2 - d^2) / 2 over a tile's
         centres, up to `slack` of |x|^2. One product in single precision."""
-        own = slice(first * TILE, min(last * TILE, self.count))
+        own = slice(first * EXACT_COLUMNS, min(last * EXACT_COLUMNS, self.count))
         inner = self.factors[0][own] @ rows[0].T
         for centre, row in zip(self.factors[1:], rows[1:], strict=True):
             inner *= centre[own] @ row.T
         share = (1 - slack(self.factors)) / 2
         inner -= (self.sq_norms[own, None] * share).float()
         tiles = last - first
-        if len(inner) == tiles * TILE:
-            return inner.view(tiles, TILE, -1).amax(1)
-        full = (tiles - 1) * TILE
+        if len(inner) == tiles * EXACT_COLUMNS:
+            return inner.view(tiles, EXACT_COLUMNS, -1).amax(1)
+        full = (tiles - 1) * EXACT_COLUMNS
         parts = [inner[full:].amax(0, keepdim=True)]
         if full:
-            parts.insert(0, inner[:full].view(tiles - 1, TILE, -1).amax(1))
+            parts.insert(0, inner[:full].view(tiles - 1, EXACT_COLUMNS, -1).amax(1))
         return torch.cat(parts)
 
 
@@ -122,9 +119,7 @@ def in_single_precision() -> bool:
 
 
 def _filled(rows: torch.Tensor) -> torch.Tensor:
-    """Rows as float64 [ROWS, width], zero below."""
-    if len(rows) == ROWS:
+    """Rows as float64 [EXACT_ROWS, width], zero below."""
+    if len(rows) == EXACT_ROWS:
         return rows.double()
-    full = torch.zeros(ROWS, rows.shape[1], dtype=torch.float64, device=rows.device)
-    full[: len(rows)] = rows
-    return full
+    return padded(rows, rows.shape[1], torch.float64, rows.device, rows=EXACT_ROWS)

@@ -22,20 +22,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.fleet.partition import ALIGN
-from raysal.scoring.linear import one_thread
+from raysal.numerics import one_thread, padded, round_up
 
-ROWS = 2048
+GROUND_ROWS = 2048
 """Ground rows of a tile."""
-COLUMNS = 64
+CANDIDATES = 64
 """Candidates of a tile: as many as are refreshed at once. Products of 32 take a quarter longer each."""
-FEW = 16
+FEW_CENTRES = 16
 """Centres of a narrower tile, for a pick to cover the ground set by: a quarter of the time."""
 
 
 class Kernel(Protocol):
-    """How well a candidate covers a ground row: squared distances [COLUMNS, ROWS] to similarities in [0, 1], never
-    rising with distance. May overwrite its argument."""
+    """How well a candidate covers a ground row: from squared distances [CANDIDATES, GROUND_ROWS] to similarities.
+
+    They are in [0, 1] and never rise with distance. May overwrite its argument.
+    """
 
     def __call__(self, sq_distances: torch.Tensor) -> torch.Tensor: ...
 
@@ -91,8 +92,8 @@ def facility_location(
     """
     task = Ground(ground, weights, covered, kernel)
     bounds = np.empty(len(candidates))
-    for start in range(0, len(candidates), COLUMNS):
-        bounds[start : start + COLUMNS] = task.gains(candidates[start : start + COLUMNS])
+    for start in range(0, len(candidates), CANDIDATES):
+        bounds[start : start + CANDIDATES] = task.gains(candidates[start : start + CANDIDATES])
     fresh = np.ones(len(candidates), bool)
     evaluations = len(candidates)
     picks: list[int] = []
@@ -110,7 +111,7 @@ def facility_location(
             continue
         waiting = np.where(fresh, -1.0, bounds)
         waiting[top] = np.inf
-        some = np.sort(_largest(waiting, COLUMNS))
+        some = np.sort(_largest(waiting, CANDIDATES))
         some = some[waiting[some] > 0]
         bounds[some] = task.gains(candidates[some])
         fresh[some] = True
@@ -124,8 +125,8 @@ def coverage(ground: NDArray[np.float32], centres: NDArray[np.float32], kernel: 
     """How well the centres [m, d] cover each row of ground [g, d]: the largest kernel value, 0 without centres.
     O(g m d)."""
     task = Ground(ground, np.ones(len(ground)), np.zeros(len(ground)), kernel)
-    for start in range(0, len(centres), COLUMNS):
-        task.cover(centres[start : start + COLUMNS])
+    for start in range(0, len(centres), CANDIDATES):
+        task.cover(centres[start : start + CANDIDATES])
     return task.covered
 
 
@@ -134,10 +135,10 @@ def sq_distances(
 ) -> Iterator[tuple[slice, slice, NDArray[np.float64]]]:
     """(rows of centres, rows of ground, squared distances [centres, ground] between them), tile by tile."""
     task = Ground(ground, np.ones(len(ground)), np.zeros(len(ground)), Ball(0.0))
-    for start in range(0, len(centres), COLUMNS):
-        some = centres[start : start + COLUMNS]
+    for start in range(0, len(centres), CANDIDATES):
+        some = centres[start : start + CANDIDATES]
         for first, tile in task.gaps(some):
-            own = slice(first, min(first + ROWS, len(ground)))
+            own = slice(first, min(first + GROUND_ROWS, len(ground)))
             yield slice(start, start + len(some)), own, tile[: len(some), : own.stop - first].numpy()
 
 
@@ -156,8 +157,12 @@ class Ground:
         self.grain = math.ldexp(1.0, math.frexp(len(ground))[1] - 51)
         self.quantum = math.ldexp(1.0, math.frexp(float(weights.max(initial=0.0)) * len(ground))[1] - 51)
         self.covered: NDArray[np.float64] = rounded(torch.tensor(covered, dtype=torch.float64), self.grain).numpy()
-        self.width = -(-ground.shape[1] // ALIGN) * ALIGN
-        self._lay_out(np.arange(len(ground)), _padded(ground, ROWS, self.width), weights)
+        self.width = round_up(ground.shape[1])
+        self._lay_out(np.arange(len(ground)), self._whole_tiles(ground), weights)
+
+    def _whole_tiles(self, x: NDArray[np.float32] | torch.Tensor) -> torch.Tensor:
+        """x [n, d] as float64, n rounded up to whole tiles, at least one."""
+        return padded(x, self.width, torch.float64, rows=round_up(max(len(x), 1), GROUND_ROWS))
 
     def _lay_out(self, rows: NDArray[np.int64], features: torch.Tensor, weights: NDArray[np.float64]) -> None:
         """Hold `rows` of the ground set, whose padded features [.., width] and weights [len(rows)] are given."""
@@ -168,42 +173,43 @@ class Ground:
         self.level = torch.ones(len(features), dtype=torch.float64)
         self.level[: len(rows)] = torch.from_numpy(self.covered[rows])
 
-    def gaps(self, some: NDArray[np.float32], columns: int = COLUMNS) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first ground row, squared distances [columns, ROWS]) of at most `columns` candidates to each run of ground
-        rows; what is beyond them is of no meaning."""
-        wide = _padded(some, columns, self.width)
+    def gaps(self, some: NDArray[np.float32], columns: int = CANDIDATES) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first ground row, squared distances [columns, GROUND_ROWS]) of at most `columns` candidates, run by run.
+
+        What is beyond the candidates and the ground rows is of no meaning.
+        """
+        wide = padded(some, self.width, torch.float64, rows=columns)
         norms = (wide * wide).sum(1)[:, None]
-        for first in range(0, len(self.features), ROWS):
-            own = slice(first, first + ROWS)
+        for first in range(0, len(self.features), GROUND_ROWS):
+            own = slice(first, first + GROUND_ROWS)
             tile = torch.addmm(self.sq_norms[own], wide, self.features[own].T, alpha=-2)
             yield first, tile.add_(norms).clamp_min_(0)
 
-    def tiles(self, some: NDArray[np.float32], columns: int = COLUMNS) -> Iterator[tuple[int, torch.Tensor]]:
+    def tiles(self, some: NDArray[np.float32], columns: int = CANDIDATES) -> Iterator[tuple[int, torch.Tensor]]:
         """As `gaps`, the rounded values of the kernel."""
         for first, tile in self.gaps(some, columns):
             yield first, rounded(self.kernel(tile), self.grain)
 
     def gains(self, some: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Exact sums of the rounded terms, for at most COLUMNS candidates."""
-        total = torch.zeros(COLUMNS, dtype=torch.float64)
+        """Exact sums of the rounded terms, for at most CANDIDATES candidates."""
+        total = torch.zeros(CANDIDATES, dtype=torch.float64)
         for first, tile in self.tiles(some):
-            own = slice(first, first + ROWS)
+            own = slice(first, first + GROUND_ROWS)
             terms = tile.sub_(self.level[own]).clamp_min_(0).mul_(self.weights[own])
             total += rounded(terms, self.quantum).sum(1)
         return total[: len(some)].numpy()
 
     def cover(self, some: NDArray[np.float32]) -> None:
-        """Raise the coverage to what at most COLUMNS centres give, and let go of the rows that can gain no more."""
-        for first, tile in self.tiles(some, COLUMNS if len(some) > FEW else FEW):
-            level = self.level[first : first + ROWS]
+        """Raise the coverage to what at most CANDIDATES centres give, and let go of the rows that can gain no more."""
+        for first, tile in self.tiles(some, CANDIDATES if len(some) > FEW_CENTRES else FEW_CENTRES):
+            level = self.level[first : first + GROUND_ROWS]
             torch.maximum(level, tile[: len(some)].amax(0), out=level)
         n = len(self.rows)
         self.covered[self.rows] = self.level[:n].numpy()
         left = (self.weights[:n] * (1 - self.level[:n]) > self.quantum / 2).numpy()
-        if 2 * left.sum() <= n > ROWS:
+        if 2 * left.sum() <= n > GROUND_ROWS:
             kept = np.flatnonzero(left)
-            features = torch.zeros(max(-(-len(kept) // ROWS), 1) * ROWS, self.width, dtype=torch.float64)
-            features[: len(kept)] = self.features[kept]
+            features = self._whole_tiles(self.features[kept])
             self._lay_out(self.rows[kept], features, self.weights[kept].numpy())
 
 
@@ -211,13 +217,6 @@ def rounded(x: torch.Tensor, quantum: float) -> torch.Tensor:
     """x in place to the nearest multiple of a power of two, |x| <= 2^51 of it: the sum has no digits for less."""
     shift = 1.5 * 2.0**52 * quantum
     return x.add_(shift).sub_(shift)
-
-
-def _padded(x: NDArray[np.float32], multiple: int, width: int) -> torch.Tensor:
-    """x [n, d] as float64 [n', width], zero beyond; n' is n rounded up, `multiple` at least."""
-    out = torch.zeros(max(-(-len(x) // multiple), 1) * multiple, width, dtype=torch.float64)
-    out[: len(x), : x.shape[1]] = torch.from_numpy(np.ascontiguousarray(x))
-    return out
 
 
 def _largest(values: NDArray[np.float64], m: int) -> NDArray[np.int64]:

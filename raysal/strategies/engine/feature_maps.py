@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.fleet.partition import ALIGN, BLOCK, padded
-from raysal.scoring.linear import Linear, one_thread, probabilities_of
+from raysal.numerics import BLOCK_ROWS, AlignedMatrix, one_thread, padded, round_up, tiles
+from raysal.scoring.linear import Linear, probabilities_of
 
 Factors = tuple[torch.Tensor, ...]
 """One or two float32 matrices with the same number of rows and widths that are multiples of ALIGN."""
@@ -31,7 +31,7 @@ class FeatureMap(Protocol):
     """Fields are what travels to the partitions."""
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
-        """The map for blocks of features float32 [BLOCK, width] on a device.
+        """The map for blocks of features float32 [BLOCK_ROWS, width] on a device.
 
         Its results may share memory with the block.
         """
@@ -64,8 +64,8 @@ class Projected:
     matrix: NDArray[np.float32]
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
-        columns = aligned(self.matrix.T, width, device).T.contiguous()
-        return lambda block: (block @ columns,)
+        matrix = AlignedMatrix(self.matrix.T, torch.float32, device, width=width)
+        return lambda block: (matrix.padded_products(block),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +106,11 @@ class Gradients:
 
 
 def predictor(head: Linear, width: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Blocks to what the head predicts, float32 [C, BLOCK]."""
-    columns = aligned(head.weight.astype(np.float32), width, device).T.contiguous()
+    """Blocks to what the head predicts, float32 [C, BLOCK_ROWS]."""
+    weight = AlignedMatrix(head.weight, torch.float32, device, width=width)
 
     def predict(block: torch.Tensor) -> torch.Tensor:
-        product = block @ columns
+        product = weight.products(block)
         with one_thread():
             return probabilities_of(product, head)
 
@@ -119,16 +119,7 @@ def predictor(head: Linear, width: int, device: torch.device) -> Callable[[torch
 
 def columns_wise(classes: torch.Tensor) -> torch.Tensor:
     """[C, n] as a factor [n, C'], C' a multiple of ALIGN, zero beyond C."""
-    factor = classes.new_zeros(classes.shape[1], -(-len(classes) // ALIGN) * ALIGN)
-    factor[:, : len(classes)] = classes.T
-    return factor
-
-
-def aligned(rows: NDArray[np.floating], width: int, device: torch.device) -> torch.Tensor:
-    """Rows [m, d] as float32 [m', width]; m' is m rounded up to ALIGN, the rest are zero."""
-    full = np.zeros((-(-len(rows) // ALIGN) * ALIGN, rows.shape[1]), np.float32)
-    full[: len(rows)] = rows
-    return padded(full, width, torch.float32, device)
+    return padded(classes.T, round_up(len(classes)), classes.dtype, classes.device)
 
 
 def residuals(probabilities: torch.Tensor) -> torch.Tensor:
@@ -151,14 +142,12 @@ def residuals_of_labels(outputs: torch.Tensor) -> torch.Tensor:
 
 def factors_of(feature_map: FeatureMap, vectors: NDArray[np.float32]) -> Arrays:
     """The factors of vectors [n, d] that are at hand, as a partition would compute them."""
-    width = -(-vectors.shape[1] // ALIGN) * ALIGN
+    width = round_up(vectors.shape[1])
     bound = feature_map.bind(width, torch.device("cpu"))
-    block = torch.zeros(BLOCK, width)
     parts: list[Arrays] = []
-    for start in range(0, len(vectors), BLOCK):
-        some = vectors[start : start + BLOCK]
-        block.zero_()[: len(some), : some.shape[1]] = torch.from_numpy(some)
-        parts.append(tuple(factor[: len(some)].clone().numpy() for factor in bound(block)))
+    for own, block in tiles(vectors, BLOCK_ROWS, width, torch.float32):
+        parts.append(tuple(factor[: own.stop - own.start].clone().numpy() for factor in bound(block)))
     if not parts:
-        return tuple(np.empty((0, factor.shape[1]), np.float32) for factor in bound(block))
+        nothing = torch.zeros(BLOCK_ROWS, width)
+        return tuple(np.empty((0, factor.shape[1]), np.float32) for factor in bound(nothing))
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

@@ -9,13 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.fleet.partition import ALIGN
+from raysal.numerics import ALIGN, DRIVER_ROWS, AlignedMatrix, one_thread, round_up
 from raysal.rng import generator
-from raysal.scoring.linear import one_thread
 
-ROWS = 1024
-"""Rows of a product. Fixed, because the last bits of a product may depend on its shape and the threads that share
-it."""
 CENTRES = 256
 """Centres of a product, at most."""
 THREADS_PAY = 2**30
@@ -102,8 +98,8 @@ def nearest_to_centroids(x: NDArray[np.floating], clusters: Clusters, k: int) ->
     one. Ties go to the lower row.
     """
     gaps = np.empty(len(x))
-    for start in range(0, len(x), ROWS):
-        own = slice(start, start + ROWS)
+    for start in range(0, len(x), DRIVER_ROWS):
+        own = slice(start, start + DRIVER_ROWS)
         gaps[own] = ((x[own] - clusters.centroids[clusters.assignment[own]]) ** 2).sum(1)
     members = clusters.members()
     by_mass = sorted(range(len(clusters)), key=lambda c: (-clusters.mass[c], members[c][0]))
@@ -143,14 +139,14 @@ class _Problem:
         self.n, d = x.shape
         self.mass = mass
         self.mean = np.zeros(d)
-        for start in range(0, self.n, ROWS):
-            own = slice(start, start + ROWS)
+        for start in range(0, self.n, DRIVER_ROWS):
+            own = slice(start, start + DRIVER_ROWS)
             self.mean += (x[own] * mass[own, None]).sum(0)
         self.mean /= mass.sum()
-        self.points = torch.zeros(-(-self.n // ROWS) * ROWS, -(-d // ALIGN) * ALIGN)
+        self.points = torch.zeros(round_up(self.n, DRIVER_ROWS), round_up(d))
         self.sq_norms = np.empty(self.n)
-        for start in range(0, self.n, ROWS):
-            own = slice(start, min(start + ROWS, self.n))
+        for start in range(0, self.n, DRIVER_ROWS):
+            own = slice(start, min(start + DRIVER_ROWS, self.n))
             centred = (x[own] - self.mean).astype(np.float32)
             self.points[own, :d] = torch.from_numpy(centred)
             self.sq_norms[own] = (centred.astype(np.float64) ** 2).sum(1)
@@ -160,17 +156,14 @@ class _Problem:
         tiles = []
         for low in range(0, len(centres), CENTRES):
             some = centres[low : low + CENTRES]
-            columns = torch.zeros(self.points.shape[1], -(-len(some) // ALIGN) * ALIGN)
-            columns[:, : len(some)] = some.T
-            offsets = torch.full((columns.shape[1],), torch.inf)
-            offsets[: len(some)] = torch.from_numpy((some.numpy() ** 2).sum(1))
-            tiles.append((low, columns, offsets))
+            offsets = torch.from_numpy((some.numpy() ** 2).sum(1).astype(np.float32))
+            tiles.append((low, AlignedMatrix(some, torch.float32), offsets))
         where = torch.empty(len(self.points), dtype=torch.int64)
         least = torch.full((len(self.points),), torch.inf)
-        for start in range(0, len(self.points), ROWS):
-            own = slice(start, start + ROWS)
-            for low, columns, offsets in tiles:
-                value, column = (offsets - 2 * (self.points[own] @ columns)).min(1)
+        for start in range(0, len(self.points), DRIVER_ROWS):
+            own = slice(start, start + DRIVER_ROWS)
+            for low, matrix, offsets in tiles:
+                value, column = (offsets - 2 * matrix.products(self.points[own])).min(1)
                 better = value < least[own]
                 where[own] = torch.where(better, column + low, where[own])
                 least[own] = torch.where(better, value, least[own])
@@ -180,8 +173,8 @@ class _Problem:
         """Weighted means float64 [k, width] of the clusters."""
         sums = torch.zeros(k, self.points.shape[1], dtype=torch.float64)
         with one_thread():
-            for start in range(0, self.n, ROWS):
-                own = slice(start, min(start + ROWS, self.n))
+            for start in range(0, self.n, DRIVER_ROWS):
+                own = slice(start, min(start + DRIVER_ROWS, self.n))
                 weighted = self.points[own].double() * torch.from_numpy(self.mass[own, None])
                 sums.index_add_(0, torch.from_numpy(assignment[own]), weighted)
         return sums / torch.from_numpy(np.bincount(assignment, weights=self.mass, minlength=k)[:, None])

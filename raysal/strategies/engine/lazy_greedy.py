@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from raysal.fleet import Fleet
-from raysal.strategies.engine.distances import ROWS, TILE, Centres
+from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, ceil_div
+from raysal.strategies.engine.distances import Centres
 from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
 from raysal.strategies.engine.partition_state import Front, advance, open_with
 from raysal.strategies.engine.priorities import Rule
@@ -26,7 +27,7 @@ from raysal.strategies.engine.ranking import Place, Ranking
 START, FEWEST, MOST = 1024, 256, 4096
 """Rows sent by all partitions together in one round trip: at first, and at least and at most later, when it is twice
 as many as the last trip's yield says are needed."""
-HOT = ROWS
+HOT = EXACT_ROWS
 """Rows kept up to date with each pick."""
 
 
@@ -70,7 +71,7 @@ def lazy_greedy(
         ids, centres, times = np.array([first.place.id]), first.factors, np.zeros(1)
     want = START
     while len(found.ids) < k:
-        fronts = fleet.each(advance, ids, centres, times, -(-want // fleet.size))
+        fronts = fleet.each(advance, ids, centres, times, ceil_div(want, fleet.size))
         found.round_trips += 1
         found.pairs = sum(front.looked_at for front in fronts)
         found.rows_sent += sum(len(front.ids) for front in fronts)
@@ -126,11 +127,11 @@ class ProposedRows:
 
     def refresh(self, rows: torch.Tensor) -> None:
         """Let rows hear of the picks they have missed."""
-        first = int(self.heard[rows].min()) // TILE
+        first = int(self.heard[rows].min()) // EXACT_COLUMNS
         factors = tuple(factor[rows] for factor in self.factors)
         state = self.state[:, rows]
-        for tile in range(first, -(-self.centres.count // TILE)):
-            times = self.centres.times[tile * TILE : (tile + 1) * TILE]
+        for tile in range(first, ceil_div(self.centres.count, EXACT_COLUMNS)):
+            times = self.centres.times[tile * EXACT_COLUMNS : (tile + 1) * EXACT_COLUMNS]
             state = self.rule.fold(state, self.centres.sq_distances(tile, factors), times)
         self.state[:, rows] = state
         self.ranking.priority[rows] = self.rule.priority(state)
@@ -166,7 +167,7 @@ class ProposedRows:
         return bool(new)
 
     def gaps_of(self, rows: torch.Tensor, factors: Factors) -> dict[int, torch.Tensor]:
-        """Squared distances of each of up to TILE rows to all rows, by row."""
+        """Squared distances of each of up to EXACT_COLUMNS rows to all rows, by row."""
         ahead = Centres(self.widths, torch.device("cpu"))
         ahead.extend(tuple(factor[rows].numpy() for factor in factors), np.zeros(len(rows)))
         return dict(zip(rows.tolist(), ahead.sq_distances(0, factors), strict=False))
@@ -176,4 +177,4 @@ def likely(priority: torch.Tensor, best: int) -> torch.Tensor:
     """The rows likely picked next, `best` among them: their distances cost one product together."""
     order = priority.clone()
     order[best] = torch.inf
-    return order.topk(min(TILE, len(order))).indices
+    return order.topk(min(EXACT_COLUMNS, len(order))).indices

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.errors import PoolError
-from raysal.fleet import BLOCK, Partition
+from raysal.fleet import Partition
+from raysal.numerics import BLOCK_ROWS, EXACT_COLUMNS, ceil_div
 from raysal.rng import item_uniform
-from raysal.strategies.engine.distances import TILE, Centres, slack, sq_norms
+from raysal.strategies.engine.distances import Centres, slack, sq_norms
 from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
 from raysal.strategies.engine.priorities import Rule
 from raysal.strategies.engine.ranking import NOWHERE, Place, Ranking
@@ -167,21 +168,21 @@ class Frontier:
         """Let rows hear of the centres they have missed, those that missed alike together."""
         assert self.centres is not None
         heard = self.heard[places]
-        for some in torch.split(torch.argsort(heard), BLOCK):
-            self.tell(places[some].sort().values, int(heard[some[0]]) // TILE, exactly=self.rule.ordered)
+        for some in torch.split(torch.argsort(heard), BLOCK_ROWS):
+            self.tell(places[some].sort().values, int(heard[some[0]]) // EXACT_COLUMNS, exactly=self.rule.ordered)
 
     def settle(self, places: torch.Tensor) -> None:
         """Turn bounds of rows into exact values."""
-        for some in torch.split(places, BLOCK):
+        for some in torch.split(places, BLOCK_ROWS):
             self.tell(some, 0, exactly=True)
 
     def tell(self, places: torch.Tensor, first: int, *, exactly: bool) -> None:
-        """Let at most BLOCK rows hear of the centres from tile `first` on."""
+        """Let at most BLOCK_ROWS rows hear of the centres from tile `first` on."""
         assert self.centres is not None
         ((_, factors),) = self.read(places.cpu().numpy())
-        self.looked_at += len(places) * (self.centres.count - first * TILE)
+        self.looked_at += len(places) * (self.centres.count - first * EXACT_COLUMNS)
         state, norms = self.state[:, places], self.norms[places]
-        tiles = -(-self.centres.count // TILE)
+        tiles = ceil_div(self.centres.count, EXACT_COLUMNS)
         still = self.exact[places]
         for low in range(first, tiles, WIDE):
             closest = self.centres.closest(low, min(low + WIDE, tiles), factors)
@@ -220,7 +221,7 @@ class Frontier:
                 rows = able.nonzero()[:, 0]
                 if len(rows):
                     gaps = self.centres.sq_distances(low + tile, tuple(factor[rows] for factor in factors))
-                    times = self.centres.times[(low + tile) * TILE : (low + tile + 1) * TILE]
+                    times = self.centres.times[(low + tile) * EXACT_COLUMNS : (low + tile + 1) * EXACT_COLUMNS]
                     state[:, rows] = self.rule.fold(state[:, rows], gaps, times)
 
 

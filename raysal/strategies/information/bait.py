@@ -13,10 +13,10 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.errors import UserError
 from raysal.fleet import Fleet, Partition
-from raysal.fleet.partition import ALIGN, padded
 from raysal.models.head import Head
+from raysal.numerics import one_thread, padded
 from raysal.rng import derive, item_uniform
-from raysal.scoring.linear import Linear, one_thread
+from raysal.scoring.linear import Linear
 from raysal.strategies.base import Picks, count_candidates, refuse_broken
 from raysal.strategies.engine.dense import (
     CandidateRows,
@@ -151,14 +151,12 @@ def weigh(partition: Partition, head: Linear) -> tuple[float, int]:
         PoolError: a vector is not finite; it names the item.
     """
     roots = torch.empty(len(partition), dtype=torch.float64, device=partition.device)
-    aligned = np.zeros((-(-len(head.bias) // ALIGN) * ALIGN, partition.dim))
-    aligned[: len(head.weight)] = head.weight
-    columns = padded(aligned, partition.width, torch.float64, partition.device).T.contiguous()
+    weight = partition.aligned(head.weight, torch.float64)
     bias = torch.tensor(head.bias, device=partition.device)[:, None]
     largest = 0.0
     for block in partition.blocks():
         features = block.features.double()
-        logits = (features @ columns)[:, : len(bias)].T + bias
+        logits = weight.products(features).T + bias
         with one_thread():
             p = torch.softmax(logits, 0)
             top = p.argmax(0, keepdim=True)
@@ -202,9 +200,7 @@ def begin(partition: Partition, covariance: NDArray[np.float64], fisher: NDArray
 
 def square(matrix: NDArray[np.float64], partition: Partition) -> torch.Tensor:
     """A [d, d] matrix as a tensor [width, width], zero beyond."""
-    out = torch.zeros(partition.width, partition.width, dtype=torch.float64, device=partition.device)
-    out[: partition.dim, : partition.dim] = torch.from_numpy(matrix)
-    return out
+    return padded(matrix, partition.width, torch.float64, partition.device, rows=partition.width)
 
 
 def fold(partition: Partition, item: int, step: Downdate) -> Proposal:

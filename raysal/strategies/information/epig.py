@@ -12,9 +12,8 @@ from pydantic import Field
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
-from raysal.fleet.partition import ALIGN, padded
+from raysal.numerics import FLOAT64_STEP, one_thread, padded, round_up
 from raysal.rng import derive
-from raysal.scoring.linear import one_thread
 from raysal.scoring.sweep import Ranked
 from raysal.strategies.base import Picks, refuse_broken
 from raysal.strategies.engine.shortlist import gathered, lowest_available
@@ -22,12 +21,13 @@ from raysal.strategies.information.posterior_samples import DrawnHead, OutputVar
 from raysal.strategies.information.power import drawn, noisy_top
 from raysal.strategies.simple import merged
 
-BLOCK, FEW = 240, 48
-"""Rows of a block, and of a part of it where there are more than FEW classes. Multiples of 24, as are the columns of
-products: see distances.py."""
-TILE = 2**18
-"""Numbers of a tile, about: pairs of an answer of one of some rows and an answer of a target. They stay in the
-cache."""
+ROWS = 10 * FLOAT64_STEP
+"""Rows of a block."""
+FEW = 2 * FLOAT64_STEP
+"""Rows of a part of a block where there are more classes than this; columns of products are a multiple of it."""
+PAIRS = 2**18
+"""Pairs, about, that are computed at once: of an answer of one of some rows and an answer of a target. They stay in
+the cache."""
 NO_INFORMATION = 1e-10
 """Expected gain in nats below this is taken as none: it is what rounding in single precision leaves of nothing."""
 
@@ -90,7 +90,7 @@ class Targets(NamedTuple):
             mean, ratio = ratios(draws.answers(outputs.transpose(1, 2)))  # of [T, Q, A, s]
         total, questions, *each = ratio.shape
         answers = each[0] * each[1]
-        wide = -(-answers // FEW) * FEW
+        wide = round_up(answers, FEW)
         shares = np.zeros((questions, wide), np.float32)
         shares[:, :answers] = mean.reshape(questions, -1).numpy() / len(vectors)
         columns = np.zeros((questions, total, wide), np.float32)
@@ -116,7 +116,7 @@ def predictive_gain(p: torch.Tensor, columns: torch.Tensor, shares: torch.Tensor
     mean, ratio = ratios(p)
     rows = (ratio / draws).permute(2, 1, 0).reshape(n * own, draws).float()
     each = torch.zeros(n * own, device=rows.device)
-    step = max(TILE // len(rows) // FEW, 1) * FEW
+    step = max(PAIRS // len(rows) // FEW, 1) * FEW
     for start in range(0, columns.shape[1], step):
         excess = (rows @ columns[:, start : start + step]).clamp_(min=-1 + 1e-6)
         log = torch.log1p(excess)
@@ -134,13 +134,13 @@ def score_answers(
     columns = torch.from_numpy(targets.ratios).to(partition.device)
     shares = torch.from_numpy(targets.shares).to(partition.device)
     found = [np.empty(0)]
-    with one_thread():  # thousands of products of a millisecond: see drawn.py
-        for block in partition.blocks(rows, BLOCK):
+    with one_thread():  # thousands of products of a millisecond: see posterior_samples.py
+        for block in partition.blocks(rows, ROWS):
             p = torch.cat(list(head.probabilities(block.features.double())))
-            few = BLOCK if p.shape[2] <= FEW else FEW
-            gained = torch.zeros(BLOCK, dtype=torch.float64, device=p.device)
+            few = ROWS if p.shape[2] <= FEW else FEW
+            gained = torch.zeros(ROWS, dtype=torch.float64, device=p.device)
             for question, own in enumerate(p.unbind(1)):
-                for start in range(0, BLOCK, few):
+                for start in range(0, ROWS, few):
                     some = slice(start, start + few)
                     gained[some] += predictive_gain(own[:, :, some], columns[question], shares[question])
             found.append(gained[: block.n].cpu().numpy())
@@ -158,26 +158,21 @@ def score_numbers(
         told = torch.from_numpy(np.column_stack([vectors.astype(np.float64), np.ones(len(vectors))])) @ rays.T  # [s, r]
         turned = [((told * torch.tensor(mix)) @ rays).numpy() for mix in combine]
         at_targets = [((told**2) @ torch.tensor(mix)).to(partition.device) for mix in combine]
-    wide = [-(-len(side) // ALIGN) * ALIGN for side in (project, vectors)]
-    device, width = partition.device, partition.width
-
-    def columns_of(sides: NDArray[np.float64], size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        aligned = np.zeros((size, sides.shape[1]))
-        aligned[: len(sides)] = sides
-        columns = padded(aligned[:, :-1], width, torch.float64, device).T.contiguous()
-        return columns, torch.tensor(aligned[:, -1], device=device)
-
-    own, own_bias = columns_of(project, wide[0])
-    across = [columns_of(one, wide[1]) for one in turned]
-    mixers = [torch.tensor(np.pad(mix, (0, wide[0] - len(mix))), device=device) for mix in combine]
+    device, wide = partition.device, round_up(len(project))
+    own = partition.aligned(project[:, :-1], torch.float64)
+    own_bias = padded(project[None, :, -1], wide, torch.float64, device)[0]
+    across = [
+        (partition.aligned(one[:, :-1], torch.float64), torch.tensor(one[:, -1], device=device)) for one in turned
+    ]
+    mixers = padded(combine, wide, torch.float64, device)
     found = [np.empty(0)]
     with one_thread():
-        for block in partition.blocks(rows, BLOCK):
+        for block in partition.blocks(rows, ROWS):
             features = block.features.double()
-            squares = (features @ own + own_bias) ** 2
-            gained = torch.zeros(BLOCK, dtype=torch.float64, device=device)
-            for (columns, bias), there, mixer in zip(across, at_targets, mixers, strict=True):
-                covariance = (features @ columns)[:, : len(there)] + bias[: len(there)]
+            squares = (own.padded_products(features) + own_bias) ** 2
+            gained = torch.zeros(ROWS, dtype=torch.float64, device=device)
+            for (matrix, bias), there, mixer in zip(across, at_targets, mixers, strict=True):
+                covariance = matrix.products(features) + bias
                 here = (squares * mixer).sum(1) + noise
                 sq_correlation = covariance**2 / (here[:, None] * (there + noise))
                 gained -= torch.log1p(-sq_correlation.clamp_max(1 - 1e-15)).mean(1) / 2

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.errors import UserError
-from raysal.scoring.linear import one_thread
+from raysal.numerics import one_thread
 
 PENDING = 16
 """Updates that are kept as vectors before they are folded into the matrices, all in one product."""

@@ -14,19 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.fleet.partition import ALIGN
 from raysal.models.evidence import Evidence
 from raysal.models.head import Head
 from raysal.models.online.update import curvature_at, stepping
-from raysal.models.optim.lbfgs import threads_for
 from raysal.models.posterior.structures import Members, Quadratic
+from raysal.numerics import FLOAT64_STEP, AlignedMatrix, ceil_div, one_thread, round_up
 from raysal.rng import derive, generator
-from raysal.scoring.linear import one_thread
 from raysal.strategies.information.posterior_samples import NO_INFORMATION, TINY, PosteriorSamples, entropy
 
-TILE = 48
-"""Items that are looked at together. A multiple of 24, as are the rows and columns of every product here, so that none
-falls to a kernel for what is left over at the edge, which rounds otherwise (see distances.py)."""
+ITEMS = 2 * FLOAT64_STEP
+"""Items that are looked at together: the rows of every product here."""
 HELD_BYTES = 2**26
 """What the distributions of a tile over labels and configurations may take at a time."""
 
@@ -35,7 +32,7 @@ class Information(Protocol):
     """What labels of the items picked so far leave to be said by others."""
 
     def gains(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Nats that each of at most TILE items would add."""
+        """Nats that each of at most ITEMS items would add."""
         ...
 
     def add(self, row: int) -> bool:
@@ -52,7 +49,7 @@ def greedy(information: Information, items: int, k: int) -> tuple[list[int], lis
     cannot rise, and what defines the batch where they can, by the noise of their estimate. Items are looked at in
     tiles, but a gain computed too early is not heeded, so the batch does not depend on the tiles.
     """
-    tiles = (np.arange(start, min(start + TILE, items)) for start in range(0, items, TILE))
+    tiles = (np.arange(start, min(start + ITEMS, items)) for start in range(0, items, ITEMS))
     gains = np.concatenate([np.empty(0), *map(information.gains, tiles)])
     from_start, at_start = gains.copy(), True
     fresh = np.ones(items, bool)
@@ -76,7 +73,7 @@ def greedy(information: Information, items: int, k: int) -> tuple[list[int], lis
         if top not in known:
             waiting = np.where(fresh, -np.inf, gains)
             waiting[list(known)] = -np.inf
-            some = np.sort(np.argsort(-waiting, kind="stable")[:TILE])
+            some = np.sort(np.argsort(-waiting, kind="stable")[:ITEMS])
             some = some[waiting[some] > -np.inf]
             known.update(zip(some.tolist(), information.gains(some).tolist(), strict=True))
         gains[top], fresh[top] = known[top], True
@@ -96,8 +93,8 @@ class OfClasses:
     made of that, and the configurations start again. `fewest` = 0 is as published, and so is an ensemble, which has no
     closed form: they end at log T.
 
-    A look at a tile costs O(TILE C T (M + d)), M configurations; memory 16 M T bytes for each question, 8 T C D for the
-    draws, 8 TILE C T, and HELD_BYTES. New draws cost what the posterior's structure does.
+    A look at a tile costs O(ITEMS C T (M + d)), M configurations; memory 16 M T bytes for each question, 8 T C D for
+    the draws, 8 ITEMS C T, and HELD_BYTES. New draws cost what the posterior's structure does.
     """
 
     def __init__(
@@ -105,7 +102,7 @@ class OfClasses:
     ) -> None:
         self.draws = len(draws.weights)
         self._vectors, self._head, self._key, self._fewest = vectors, head, key, fewest
-        self._each = -(-most // self.draws)
+        self._each = ceil_div(most, self.draws)
         self._rows: list[int] = []
         self._start(draws)
 
@@ -114,9 +111,7 @@ class OfClasses:
         self._draws, self._since = draws, len(self._rows)
         _, self._outputs, width = draws.weights.shape
         count = self.draws * self._outputs
-        columns = np.zeros((width, -(-count // ALIGN) * ALIGN))
-        columns[:, :count] = draws.weights.reshape(count, -1).T
-        self._columns = torch.from_numpy(columns)
+        self._weights = AlignedMatrix(draws.weights.reshape(count, width), torch.float64)
         questions = 1 if draws.link == "softmax" else self._outputs
         self.questions = [
             Configurations(self.draws, self._each, derive(self._key, "classes", question, self._since))
@@ -124,19 +119,19 @@ class OfClasses:
         ]
 
     def probabilities(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        """[TILE, Q, A, T] of the items, and of zero vectors below."""
-        x = np.zeros((TILE, len(self._columns)))
+        """[ITEMS, Q, A, T] of the items, and of zero vectors below."""
+        x = np.zeros((ITEMS, self._vectors.shape[1] + 1))
         x[: len(rows), :-1] = self._vectors[rows]
         x[:, -1] = 1
-        with one_thread():  # also the product, and those of gains: see drawn.py
-            product = torch.from_numpy(x) @ self._columns
-            outputs = product[:, : self.draws * self._outputs].view(TILE, self.draws, self._outputs)
+        with one_thread():  # also the product, and those of gains: see posterior_samples.py
+            product = self._weights.products(torch.from_numpy(x))
+            outputs = product.view(ITEMS, self.draws, self._outputs)
             return self._draws.answers(outputs.transpose(1, 2).contiguous())
 
     def gains(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         p = self.probabilities(rows)
         with one_thread():
-            gained = torch.zeros(TILE, dtype=torch.float64)
+            gained = torch.zeros(ITEMS, dtype=torch.float64)
             for question, own in zip(self.questions, p.unbind(1), strict=True):
                 gained += question.gains(own)
         return np.asarray(gained.numpy()[: len(rows)])
@@ -160,7 +155,7 @@ class OfClasses:
         told = Evidence(features=some, targets=np.ones((len(some), self._outputs)), weights=np.ones(len(some)))
         noise = generator(derive(self._key, "draws", len(self._rows)))
         shape = (self.draws, *self._head.mean.shape)
-        with threads_for(0, 0, 0):
+        with one_thread(numpy=True):
             posterior = stepping(self._head).absorb(told.rows, curvature_at(self._head, told))
             weights = posterior.draws(self._head.mean, noise.standard_normal(shape)) / self._head.temperature
         self._head = replace(self._head, posterior=posterior)
@@ -190,13 +185,13 @@ class Configurations:
         return len(self._log_likelihood)
 
     def gains(self, p: torch.Tensor) -> torch.Tensor:
-        """Nats [TILE] that items of these probabilities [TILE, A, T] would add."""
+        """Nats [ITEMS] that items of these probabilities [ITEMS, A, T] would add."""
         flat = p.reshape(-1, self._draws)
         gained = -entropy(p, 1).mean(1)
-        step = max(HELD_BYTES // (8 * len(flat)) // TILE, 1) * TILE
+        step = max(HELD_BYTES // (8 * len(flat)) // ITEMS, 1) * ITEMS
         for start in range(0, self._weights.shape[1], step):
             told = flat @ self._weights[:, start : start + step]
-            each = entropy(told.view(TILE, p.shape[1], -1), 1)
+            each = entropy(told.view(ITEMS, p.shape[1], -1), 1)
             gained += (each * self._shares[start : start + step]).sum(1)
         return gained
 
@@ -228,7 +223,7 @@ class Configurations:
 
     def _weigh(self) -> None:
         """Weights of the draws under each configuration [T, M], and the shares of the configurations [M], padded."""
-        wide = -(-len(self) // TILE) * TILE
+        wide = round_up(len(self), ITEMS)
         self._weights = torch.full((self._draws, wide), 1 / self._draws, dtype=torch.float64)
         self._weights[:, : len(self)] = torch.softmax(self._log_likelihood, 1).T
         self._shares = torch.zeros(wide, dtype=torch.float64)

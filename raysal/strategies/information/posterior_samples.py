@@ -11,20 +11,19 @@ from numpy.typing import NDArray
 
 from raysal.context import RoundContext
 from raysal.fleet import Partition
-from raysal.fleet.partition import ALIGN, padded
 from raysal.models.likelihood import Link
 from raysal.models.posterior.structures import Quadratic
+from raysal.numerics import FLOAT64_STEP, one_thread
 from raysal.scoring.inputs import score_inputs
-from raysal.scoring.linear import one_thread
 from raysal.strategies.base import refuse_broken
 
-BLOCK = 480
-"""Rows of a block beside the data. A multiple of 24: see distances.py.
+SAMPLED_ROWS = 20 * FLOAT64_STEP
+"""Rows of a block beside the data.
 
 Blocks that stay in the cache make products of some milliseconds, of which there are hundreds. They are taken by one
 thread: a second one brings a third, and on busy cores every product waits for it (60,000 x 256, 128 draws of 10 classes
 and a load of 5 on two cores: 98 s against 11)."""
-COLUMNS = 512
+SAMPLED_COLUMNS = 512
 """Columns of a product with draws, about: as many whole draws as fit, and one at least."""
 NO_INFORMATION = 1e-12
 """Mutual information in nats below this is taken as none: it is what rounding leaves of the difference of two
@@ -81,20 +80,18 @@ class DrawnHead:
         self.total, self.outputs, _ = draws.weights.shape
         self._draws = draws
         device = partition.device
-        some = max(COLUMNS // self.outputs, 1)
+        some = max(SAMPLED_COLUMNS // self.outputs, 1)
         self._parts = []
         for start in range(0, self.total, some):
             weights = draws.weights[start : start + some].reshape(-1, partition.dim + 1)
-            aligned = np.zeros((-(-len(weights) // ALIGN) * ALIGN, partition.dim))
-            aligned[: len(weights)] = weights[:, :-1]
-            columns = padded(aligned, partition.width, torch.float64, device).T.contiguous()
-            self._parts.append((columns, torch.tensor(weights[:, -1], device=device)))
+            matrix = partition.aligned(weights[:, :-1], torch.float64)
+            self._parts.append((matrix, torch.tensor(weights[:, -1], device=device)))
 
     def probabilities(self, features: torch.Tensor) -> Iterator[torch.Tensor]:
         """`PosteriorSamples.answers` float64 [some of T, Q, A, n] of features float64 [n, width], in the order of the
         draws. For one thread."""
-        for columns, bias in self._parts:
-            outputs = (features @ columns)[:, : len(bias)].T.contiguous().add_(bias[:, None])
+        for matrix, bias in self._parts:
+            outputs = matrix.products(features).T.contiguous().add_(bias[:, None])
             yield self._draws.answers(outputs.view(-1, self.outputs, len(features)))
 
 
@@ -125,8 +122,8 @@ def information(
 def _of_draws(partition: Partition, draws: PosteriorSamples, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     head = DrawnHead(partition, draws)
     found = [np.empty(0)]
-    with one_thread():  # see BLOCK
-        for block in partition.blocks(rows, BLOCK):
+    with one_thread():  # see SAMPLED_ROWS
+        for block in partition.blocks(rows, SAMPLED_ROWS):
             mean: torch.Tensor | float = 0.0
             own: torch.Tensor | float = 0.0
             for p in head.probabilities(block.features.double()):
@@ -142,16 +139,13 @@ def _of_numbers(
 ) -> NDArray[np.float64]:
     """The sum over outputs of log(1 + variance / noise) / 2."""
     weights, combine = variance
-    aligned = np.zeros((-(-len(weights) // ALIGN) * ALIGN, partition.dim))
-    aligned[: len(weights)] = weights[:, :-1]
-    columns = padded(aligned, partition.width, torch.float64, partition.device).T.contiguous()
+    matrix = partition.aligned(weights[:, :-1], torch.float64)
     bias = torch.tensor(weights[:, -1], device=partition.device)
     mixer = torch.tensor(combine, device=partition.device)
     found = [np.empty(0)]
     with one_thread():
-        for block in partition.blocks(rows, BLOCK):
-            product = block.features.double() @ columns
-            roots = (product[:, : len(bias)] + bias) ** 2
+        for block in partition.blocks(rows, SAMPLED_ROWS):
+            roots = (matrix.products(block.features.double()) + bias) ** 2
             each = torch.stack([(roots * row).sum(1) for row in mixer])
             gained = torch.log1p(each / noise).sum(0) / 2
             found.append(gained[: block.n].cpu().numpy())

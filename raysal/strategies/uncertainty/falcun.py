@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysal.context import RoundContext
-from raysal.fleet import BLOCK, Fleet, Partition
+from raysal.fleet import Fleet, Partition
+from raysal.numerics import BLOCK_ROWS, one_thread
 from raysal.rng import derive, item_uniform
-from raysal.scoring.linear import Linear, columns_of, one_thread, probabilities_of
+from raysal.scoring.linear import Linear, probabilities_of
 from raysal.scoring.scores import margin_of
 from raysal.strategies.base import Picks, refuse_broken
 
@@ -88,13 +89,13 @@ def begin(partition: Partition, head: Linear) -> tuple[int, int]:
     """Take the probabilities of the candidates; returns the range of their uncertainties."""
     rows = partition.candidates()
     ids = partition.ids[rows]
-    columns = columns_of(head.weight, partition)
+    weight = partition.aligned(head.weight)
     probabilities = torch.empty(len(head.bias), len(rows), dtype=torch.int32, device=partition.device)
     unsure = torch.empty(len(rows), dtype=torch.int32, device=partition.device)
     done = 0
     for block in partition.blocks(rows):
         own = slice(done, done + block.n)
-        product = block.features @ columns
+        product = weight.products(block.features)
         with one_thread():
             p = probabilities_of(product, head)
             score = margin_of(p)
@@ -131,8 +132,8 @@ def fold(partition: Partition, item: int, probabilities: NDArray[np.int32]) -> t
     """Fold a pick in; returns the range of d over what is left."""
     state: _Unsure = partition.state["unsure"]
     pick = torch.from_numpy(probabilities).to(partition.device)
-    for start in range(0, len(state.ids), BLOCK):
-        own = slice(start, start + BLOCK)
+    for start in range(0, len(state.ids), BLOCK_ROWS):
+        own = slice(start, start + BLOCK_ROWS)
         gap = (state.probabilities[:, own] - pick[:, None]).abs_().sum(0, dtype=torch.int32)
         torch.minimum(state.unlike[own], gap, out=state.unlike[own])
     place = int(np.searchsorted(state.ids, item))

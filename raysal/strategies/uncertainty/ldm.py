@@ -12,10 +12,10 @@ from pydantic import Field
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
-from raysal.fleet.partition import padded
 from raysal.models.likelihood import Link
+from raysal.numerics import one_thread, padded
 from raysal.rng import derive, generator, item_uniform
-from raysal.scoring.linear import Linear, columns_of, one_thread
+from raysal.scoring.linear import Linear
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, count_candidates, refuse_broken
@@ -152,14 +152,14 @@ def disturb(partition: Partition, head: Linear, key: int, first: int, count: int
     device, classes = partition.device, len(head.bias)
     sides = np.concatenate([np.column_stack([head.weight, head.bias])[None], directions_of(head, key, first, count)])
     flat = sides.reshape(-1, partition.dim + 1)
-    columns = columns_of(flat[:, :-1], partition)
+    weights = partition.aligned(flat[:, :-1])
     bias = torch.from_numpy(flat[:, -1].astype(np.float32)).to(device)[:, None]
     state.sizes = np.empty((count, len(state.rows)), np.uint8)
     done = 0
     for block in partition.blocks(state.rows):
-        product = block.features @ columns
+        product = weights.products(block.features)
         with one_thread():
-            outputs = product[:, : len(flat)].T.contiguous().add_(bias).view(1 + count, classes, -1)
+            outputs = product.T.contiguous().add_(bias).view(1 + count, classes, -1)
             sizes = size_of_change(outputs[0], outputs[1:], head.link)
             finite = torch.isfinite(outputs[0]).all(0)[: block.n]
         own = slice(done, done + block.n)

@@ -13,9 +13,9 @@ from pydantic import Field
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
-from raysal.fleet.partition import ALIGN, padded
+from raysal.numerics import ceil_div, one_thread, padded, round_up
 from raysal.rng import derive, item_uniform
-from raysal.scoring.linear import Linear, columns_of, one_thread
+from raysal.scoring.linear import Linear
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
@@ -56,7 +56,7 @@ class DropQuery:
         return True
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
-        keys = [derive(context.key, "dropout", lanes) for lanes in range(-(-self.passes * LANE // 64))]
+        keys = [derive(context.key, "dropout", lanes) for lanes in range(ceil_div(self.passes * LANE, 64))]
         counts = np.sum(fleet.each(flag_by_dropout, context.linear(), keys, self.passes, self.dropout), axis=0)
         least = self.passes // 2 + 1
         while least > 1 and counts[least:].sum() < 25 * k:
@@ -137,13 +137,13 @@ def flag_by_dropout(
     [passes + 1]."""
     rows = partition.candidates()
     flags = np.zeros(len(rows), np.uint8)
-    columns = columns_of(head.weight, partition)
+    weight = partition.aligned(head.weight)
     bias = torch.from_numpy(head.bias.astype(np.float32)).to(partition.device)
-    classes, dropped = len(bias), round(dropout * 2**LANE)
+    dropped = round(dropout * 2**LANE)
     start = 0
     for block in partition.blocks(rows):
         ids = partition.ids[block.rows]
-        clean = (block.features @ columns)[: block.n, :classes] + bias
+        clean = weight.products(block.features)[: block.n] + bias
         refuse_broken(ids, torch.isfinite(clean).all(1).cpu().numpy())
         predicted = clean.argmax(1)
         thinned = torch.zeros_like(block.features)
@@ -153,7 +153,7 @@ def flag_by_dropout(
                 bits = feature_bits(keys[number * LANE // 64], ids, block.features.shape[1], partition.device)
             kept = ((bits >> lane) & (2**LANE - 1)) >= dropped
             thinned[: block.n] = block.features[: block.n] * kept
-            logits = (thinned @ columns)[: block.n, :classes] / (1 - dropout) + bias
+            logits = weight.products(thinned)[: block.n] / (1 - dropout) + bias
             flags[start : start + block.n] += (logits.argmax(1) != predicted).byte().cpu().numpy()
         start += block.n
     partition.state["flags"] = (flags, None)
@@ -178,20 +178,19 @@ def flag_by_mixing(partition: Partition, head: Linear, anchors: NDArray[np.float
     if len(anchors) == 0 or classes == 1:
         partition.state["flags"] = (np.zeros(len(rows), np.uint8), None)
         return
-    columns = columns_of(np.concatenate([head.weight, anchors]), partition)
+    stacked = partition.aligned(np.concatenate([head.weight, anchors]))
     bias = torch.tensor(head.bias, device=partition.device)
     sq_anchors = torch.from_numpy((anchors**2).sum(1)).to(partition.device)
-    wide = -(-classes // ALIGN) * ALIGN
-    gram = np.zeros((wide, wide))
-    gram[:classes, :classes] = np.einsum("id,jd->ij", head.weight, head.weight)
-    gram_columns = padded(gram, wide, torch.float64, partition.device)
+    wide = round_up(classes)
+    gram = np.einsum("id,jd->ij", head.weight, head.weight)
+    gram_columns = padded(gram, wide, torch.float64, partition.device, rows=wide)
     flips = np.empty(len(rows))
     start = 0
     for block in partition.blocks(rows):
-        product = (block.features @ columns).double()
+        product = stacked.products(block.features).double()
         logits = product[:, :classes] + bias
         sq_norms = (block.features.double() ** 2).sum(1)[:, None]
-        gaps = sq_norms + sq_anchors - 2 * product[:, classes : classes + len(anchors)]
+        gaps = sq_norms + sq_anchors - 2 * product[:, classes:]
         moved = epsilon / partition.dim**0.5 * gaps.amax(1).clamp_min(0).sqrt()
         refuse_broken(partition.ids[block.rows], torch.isfinite(moved)[: block.n].cpu().numpy())
         ratio = moved / distance_to_flip(logits, gram_columns).clamp_min(1e-300)
