@@ -13,7 +13,6 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.fleet.partition import ALIGN, padded
-from raysal.models.likelihood import Link
 from raysal.rng import derive
 from raysal.scoring.linear import Linear, one_thread
 from raysal.strategies.base import Picks
@@ -68,12 +67,5 @@ def entropies(x: NDArray[np.float32], head: Linear, temperature: float) -> NDArr
         tile[: len(some), : x.shape[1]] = torch.from_numpy(some)
         logits = (tile @ weight.T)[: len(some), :classes] + torch.tensor(head.bias)
         with one_thread():
-            found[start : start + ROWS] = entropy(logits / temperature, head.link).numpy()
+            found[start : start + ROWS] = head.likelihood.torch_entropy(logits / temperature).numpy()
     return found
-
-
-def entropy(logits: torch.Tensor, link: Link) -> torch.Tensor:
-    """[n] of logits [n, C]. For one thread."""
-    several = link == "sigmoid"
-    p = torch.cat([torch.sigmoid(logits), torch.sigmoid(-logits)], 1) if several else torch.softmax(logits, 1)
-    return torch.as_tensor(torch.special.entr(p).sum(1))

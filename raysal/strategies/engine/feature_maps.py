@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet.partition import ALIGN, BLOCK, padded
+from raysal.models.likelihood import IDENTITY
 from raysal.scoring.linear import Linear, one_thread, probabilities_of
 
 Factors = tuple[torch.Tensor, ...]
@@ -98,11 +99,15 @@ class Gradients:
     head: Linear
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
-        if self.head.link == "sigmoid":
-            outputs = predictor(self.head._replace(link="identity"), width, device)
-            return lambda block: (block, columns_wise(residuals_of_labels(outputs(block))))
-        predict = predictor(self.head, width, device)
-        return lambda block: (block, columns_wise(residuals(predict(block))))
+        outputs_of_block = predictor(self.head._replace(likelihood=IDENTITY), width, device)
+
+        def factors(block: torch.Tensor) -> Factors:
+            outputs = outputs_of_block(block)
+            with one_thread():
+                residual = self.head.likelihood.prediction_residual(outputs)
+            return block, columns_wise(residual)
+
+        return factors
 
 
 def predictor(head: Linear, width: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -129,24 +134,6 @@ def aligned(rows: NDArray[np.floating], width: int, device: torch.device) -> tor
     full = np.zeros((-(-len(rows) // ALIGN) * ALIGN, rows.shape[1]), np.float32)
     full[: len(rows)] = rows
     return padded(full, width, torch.float32, device)
-
-
-def residuals(probabilities: torch.Tensor) -> torch.Tensor:
-    """e_argmax - p of probabilities [C, n], ties to the first class.
-
-    The predicted class gets the sum of the others' probabilities rather than 1 - p, which would lose all its digits
-    where the head is sure.
-    """
-    top = probabilities.argmax(0, keepdim=True)
-    others = probabilities.scatter(0, top, 0.0)
-    rest = others.sum(0, keepdim=True)
-    return others.neg_().scatter_(0, top, rest)
-
-
-def residuals_of_labels(outputs: torch.Tensor) -> torch.Tensor:
-    """[p >= 1/2] - p of labels with outputs [C, n], to the last digit where the head is sure."""
-    with one_thread():
-        return torch.sigmoid(-outputs.abs()).copysign(outputs)
 
 
 def factors_of(feature_map: FeatureMap, vectors: NDArray[np.float32]) -> Arrays:

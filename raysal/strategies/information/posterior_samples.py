@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from raysal.context import RoundContext
 from raysal.fleet import Partition
 from raysal.fleet.partition import ALIGN, padded
-from raysal.models.likelihood import Link
-from raysal.models.posterior.structures import Quadratic
+from raysal.models.likelihood import Likelihood
+from raysal.models.posterior import Quadratic
 from raysal.scoring.inputs import score_inputs
 from raysal.scoring.linear import one_thread
 from raysal.strategies.base import refuse_broken
@@ -38,15 +38,7 @@ class PosteriorSamples(NamedTuple):
 
     weights: NDArray[np.float64]
     """[T, C, D], over the temperature"""
-    link: Link
-
-    def answers(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Probabilities [..., Q, A, n] of what outputs [..., C, n] answer: one question with C answers, or with several
-        labels at once C questions with two. Answers to different questions are taken as independent, which they are
-        under every posterior but an ensemble's, so that information on them adds up. For one thread."""
-        if self.link == "softmax":
-            return torch.softmax(outputs, -2).unsqueeze(-3)
-        return torch.stack([torch.sigmoid(-outputs), torch.sigmoid(outputs)], -2)
+    likelihood: Likelihood
 
 
 class OutputVariance(NamedTuple):
@@ -65,13 +57,13 @@ def uncertainty_of(context: RoundContext, draws: int) -> PosteriorSamples | Outp
         ConfigError: there is no head.
     """
     head = context.needed_head()
-    if head.link == "identity":
+    if head.likelihood.quadratic:
         inputs = score_inputs(head, needs=("variance",))
         assert inputs.variance is not None
         return OutputVariance(inputs.variance, inputs.noise)
     drawn = score_inputs(head, needs=("draws",), draws=draws, key=context.key).draws
     assert drawn is not None
-    return PosteriorSamples(drawn, head.link)
+    return PosteriorSamples(drawn, head.likelihood)
 
 
 class DrawnHead:
@@ -91,11 +83,11 @@ class DrawnHead:
             self._parts.append((columns, torch.tensor(weights[:, -1], device=device)))
 
     def probabilities(self, features: torch.Tensor) -> Iterator[torch.Tensor]:
-        """`PosteriorSamples.answers` float64 [some of T, Q, A, n] of features float64 [n, width], in the order of the
-        draws. For one thread."""
+        """`Likelihood.answer_probabilities` float64 [some of T, Q, A, n] of features float64 [n, width], in order of
+        the draws. For one thread."""
         for columns, bias in self._parts:
             outputs = (features @ columns)[:, : len(bias)].T.contiguous().add_(bias[:, None])
-            yield self._draws.answers(outputs.view(-1, self.outputs, len(features)))
+            yield self._draws.likelihood.answer_probabilities(outputs.view(-1, self.outputs, len(features)))
 
 
 def entropy(p: torch.Tensor, axis: int) -> torch.Tensor:
