@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from raysal.models.likelihood import softmax
+from raysal.models.measures import judge_classes
 from raysal.models.predictive import laplace_bridge, mean_field, monte_carlo
 from raysal.models.trainers.logistic import Logistic
-from raysal.rounds.evaluation import judge_classes
 
 SPLITS, DRAWS = 10, 100
 Matrix = NDArray[np.float64]

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from raysal.config import IndexConfig
 from raysal.errors import ConfigError
 from raysal.models.head import Head
-from raysal.models.likelihood import Link
-from raysal.models.targets import names_in
+from raysal.models.likelihood import SOFTMAX, Likelihood
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.scoring.inputs import DRAWS, ScoreInputs, score_inputs
@@ -32,7 +31,7 @@ class LabelledVectors:
     """[n, d], as the head sees them"""
     classes: Sequence[str]
     """[n] texts of the labels, or none where nobody knows them"""
-    link: Link = "softmax"
+    likelihood: Likelihood = SOFTMAX
     """what the texts say"""
 
     def by_class(self) -> dict[str, NDArray[np.int64]]:
@@ -46,7 +45,7 @@ class LabelledVectors:
         """
         rows: dict[str, list[int]] = {}
         for row, text in enumerate(self.classes):
-            for name in names_in(text, self.link):
+            for name in self.likelihood.names_in(text):
                 rows.setdefault(name, []).append(row)
         return {name: np.array(rows[name], np.int64) for name in sorted(rows)}
 
@@ -140,13 +139,10 @@ class RoundContext:
             ConfigError: there is no head, or none for one class of several; the caller chose a strategy that needs one.
         """
         head = self.needed_head()
-        if head.link != "softmax" and not (several and head.link == "sigmoid"):
-            if head.link == "identity":
-                kind, others = "numbers", "`batch_bald`, `top_score` with the score `epistemic_variance`"
-            else:
-                kind, others = "several labels at once", "`badge`, `top_score` with the score `margin`"
-            fix = f"use {others}, or `coreset`, which looks at vectors alone"
-            raise ConfigError("select", f"this strategy compares classes, and the head predicts {kind}", fix)
+        labels = head.likelihood
+        if not (labels.exclusive or (several and labels.discrete)):
+            fix = f"use {labels.strategies}, or `coreset`, which looks at vectors alone"
+            raise ConfigError("select", f"this strategy compares classes, and the head predicts {labels.words}", fix)
         return Linear.of(head)
 
     def score_inputs(self, score: str, draws: int = DRAWS) -> ScoreInputs:

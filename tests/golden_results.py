@@ -31,7 +31,7 @@ from raysal.config import Choice
 from raysal.models.head import Head
 from raysal.models.online.update import update
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import link_of
+from raysal.models.trainers.base import likelihood_of
 from raysal.narrowing import NARROWERS
 from raysal.pool import Pool
 from raysal.rounds.session import Session
@@ -102,7 +102,7 @@ def heads() -> Iterator[tuple[str, Entry]]:
     for name in sorted(TRAINERS):
         asked = {"custom": "custom:user_trainers:centroids"}.get(name, name)
         trainer = Choice(name=asked).build("update.trainer", TRAINERS)
-        numbers = link_of(trainer) == "identity"
+        numbers = likelihood_of(trainer).name == "identity"
         labels = [text.removeprefix("class-") if numbers else text for text in names]
         head = trainer.fit(
             x[:100],

@@ -86,7 +86,7 @@ def head_score(
     `drawn` [T, C, D] are weights from the posterior; `previous` a head of the same classes; `targets` [m, C] what the
     `labelled` [m, d] should be answered. Several labels are taken one by one, as heads of their own.
     """
-    if head.link == "softmax" and name in ("least_confidence", "margin", "entropy"):
+    if head.likelihood.name == "softmax" and name in ("least_confidence", "margin", "entropy"):
         return score(name, probabilities(x, head.weight / head.temperature, head.bias / head.temperature))
     everything = covariance(head)
     classes, dim = head.mean.shape
@@ -97,7 +97,7 @@ def head_score(
         assert targets is not None
         known = np.hstack([labelled.astype(np.float64), np.ones((len(labelled), 1))])
         for row, target in zip(known, targets, strict=True):
-            pull += np.outer(respond(head.link, head.mean @ row) - target, row).ravel() / len(known)
+            pull += np.outer(respond(head.likelihood.name, head.mean @ row) - target, row).ravel() / len(known)
         pull = everything @ pull
     return np.array([_score_of_row(name, row, head, everything, drawn, previous, pull) for row in rows])
 
@@ -105,7 +105,7 @@ def head_score(
 def _score_of_row(
     name: str, row: Floats, head: Any, everything: Floats, drawn: Floats, previous: Any, pull: Floats
 ) -> float:
-    (classes, dim), link, t = head.mean.shape, head.link, head.temperature
+    (classes, dim), link, t = head.mean.shape, head.likelihood.name, head.temperature
     p, q = respond(link, head.mean @ row / t), respond(link, head.mean @ row)
     blocks = [slice(c * dim, (c + 1) * dim) for c in range(classes)]
     variances = [float(row @ everything[block, block] @ row) for block in blocks]

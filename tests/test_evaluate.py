@@ -14,13 +14,13 @@ from programs import context_of, local, random_head
 from sklearn import metrics
 
 from raysal.errors import LabelError
-from raysal.models.calibration import expected_calibration_error
 from raysal.models.head import Head
-from raysal.models.likelihood import softmax
+from raysal.models.likelihood import IDENTITY, SIGMOID, SOFTMAX, softmax
+from raysal.models.measures import LEAST, MEASURES, Evaluation, expected_calibration_error
 from raysal.models.trainers import TRAINERS
 from raysal.rng import item_uniform
 from raysal.rounds import evaluation as module
-from raysal.rounds.evaluation import LEAST, MEASURES, Evaluation, evaluate, hold_out, judge, main_measure
+from raysal.rounds.evaluation import evaluate, hold_out, main_measure
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
 
@@ -80,8 +80,7 @@ def test_other_links_are_judged_by_their_own_measures_for_any_layout(trainer, da
     ]
     assert found[0] == found[1]
     assert found[0] is not None
-    expected = judge(
-        head.link,
+    expected = head.likelihood.judge(
         head.classes,
         head.logits(x[held]),
         [texts[id] for id in held],
@@ -94,7 +93,7 @@ def test_other_links_are_judged_by_their_own_measures_for_any_layout(trainer, da
 
 def test_recall_counts_per_true_class_and_a_class_unknown_to_the_head_costs_a_finite_number():
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
-    found = judge("softmax", ("a", "b"), np.log(p), ["a", "a", "b", "c"])
+    found = SOFTMAX.judge(("a", "b"), np.log(p), ["a", "a", "b", "c"])
     assert (found.items, found.accuracy) == (4, 0.5)
     assert found.recall == {"a": 0.5, "b": 1.0, "c": 0.0}
     nats = -np.log([0.9, 0.2, 0.7, LEAST]).mean()
@@ -106,7 +105,7 @@ def test_recall_counts_per_true_class_and_a_class_unknown_to_the_head_costs_a_fi
 def test_measures_of_classes_are_those_of_scikit_learn(n, classes, seed):
     rng = np.random.default_rng(seed)
     outputs, truth = rng.normal(size=(n, classes)) * 3, rng.integers(classes, size=n)
-    found = judge("softmax", [str(c) for c in range(classes)], outputs, [str(c) for c in truth]).measures
+    found = SOFTMAX.judge([str(c) for c in range(classes)], outputs, [str(c) for c in truth]).measures
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(truth, outputs.argmax(axis=1)))
     loss = metrics.log_loss(truth, softmax(outputs), labels=range(classes))
     assert found["negative_log_likelihood"] == pytest.approx(loss)
@@ -119,7 +118,7 @@ def test_measures_of_labels_are_those_of_scikit_learn(n, labels, seed):
     outputs, there = rng.normal(size=(n, labels)), rng.random((n, labels)) < 0.4
     names = [f"l{c}" for c in range(labels)]
     texts = ["|".join(names[c] for c in np.flatnonzero(row)) or "-" for row in there]
-    found = judge("sigmoid", names, outputs, texts)
+    found = SIGMOID.judge(names, outputs, texts)
     guess = outputs > 0
     used = np.flatnonzero((guess | there).any(axis=0))
     each = [metrics.f1_score(there[:, c], guess[:, c]) for c in used]
@@ -138,17 +137,17 @@ def test_measures_of_labels_are_those_of_scikit_learn(n, labels, seed):
 
 
 def test_labels_that_are_never_predicted_count_against_the_head():
-    found = judge("sigmoid", ("a",), np.array([[3.0], [-3.0]]), ["a|new", "-"])
+    found = SIGMOID.judge(("a",), np.array([[3.0], [-3.0]]), ["a|new", "-"])
     assert found.measures["macro_f1"] == pytest.approx(0.5)
     assert found.measures["exact_match"] == 0.5
     assert found.recall == {"a": 1.0, "new": 0.0}
     with pytest.raises(LabelError, match="empty part"):
-        judge("sigmoid", ("a",), np.array([[3.0]]), ["a||b"])
+        SIGMOID.judge(("a",), np.array([[3.0]]), ["a||b"])
 
 
 def test_measures_of_numbers():
     outputs, truth, variance = np.array([[1.0], [2.0], [4.0]]), [1.5, 2.0, 3.0], np.array([[0.5], [1.0], [2.0]])
-    found = judge("identity", ("value",), outputs, [str(t) for t in truth], variance)
+    found = IDENTITY.judge(("value",), outputs, [str(t) for t in truth], variance)
     assert found.measures["rmse"] == pytest.approx(metrics.root_mean_squared_error(truth, outputs[:, 0]))
     assert found.measures["r2"] == pytest.approx(metrics.r2_score(truth, outputs[:, 0]))
     nats = [
@@ -156,15 +155,15 @@ def test_measures_of_numbers():
         for f, t, v in zip(outputs[:, 0], truth, variance[:, 0], strict=True)
     ]
     assert found.measures["negative_log_likelihood"] == pytest.approx(np.mean(nats))
-    alike = judge("identity", ("value",), outputs, ["2", "2", "2"])
+    alike = IDENTITY.judge(("value",), outputs, ["2", "2", "2"])
     assert "r2" not in alike.measures  # there is nothing to explain
 
 
 def test_every_measure_has_words_and_records_of_before_have_the_accuracy():
     every = [
-        judge("softmax", ("a", "b"), np.zeros((2, 2)), ["a", "b"]),
-        judge("sigmoid", ("a",), np.zeros((2, 1)), ["a", "-"]),
-        judge("identity", ("value",), np.zeros((2, 1)), ["1", "2"]),
+        SOFTMAX.judge(("a", "b"), np.zeros((2, 2)), ["a", "b"]),
+        SIGMOID.judge(("a",), np.zeros((2, 1)), ["a", "-"]),
+        IDENTITY.judge(("value",), np.zeros((2, 1)), ["1", "2"]),
     ]
     assert {name for found in every for name in found.measures} == set(MEASURES)
     assert main_measure({"items": 3, "accuracy": 0.5, "recall": {}}) == ("accuracy", 0.5)

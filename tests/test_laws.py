@@ -17,7 +17,7 @@ from scipy.stats import chi2
 
 from raysal.context import LabelledVectors
 from raysal.fleet import Fleet, keep, plan_partitions
-from raysal.models.posterior.structures import Diagonal, Members
+from raysal.models.posterior import Diagonal, Members
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.anchors import anchor_rows
 from raysal.numerics import one_thread

@@ -17,13 +17,12 @@ from raysal.context import LabelledVectors
 from raysal.errors import ConfigError, LabelError
 from raysal.labels import read_labels
 from raysal.models.head import Head
-from raysal.models.likelihood import Link
-from raysal.models.targets import check_names, class_names, names_in, plain
+from raysal.models.likelihood import IDENTITY, LIKELIHOODS, SIGMOID, SOFTMAX
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import Trainer
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.anchoral import AnchorAL
-from raysal.narrowing.anchors import anchor_rows, entropies_of
+from raysal.narrowing.anchors import anchor_rows
 from raysal.narrowing.outliers import fit_gaussians
 from raysal.pool import Pool
 from raysal.report.records import read_answers, read_arm
@@ -34,12 +33,12 @@ from raysal.strategies import SELECTORS
 from raysal.types import Label
 
 N, DIM = 260, 9
-LINKS: tuple[Link, ...] = ("sigmoid", "identity")
+LINKS = ("sigmoid", "identity")
 every_link = pytest.mark.parametrize("link", LINKS)
 TRAINER = {"sigmoid": "multi_label", "identity": "regression"}
 
 
-def told_by(x: np.ndarray, link: Link) -> list[str]:
+def told_by(x: np.ndarray, link: str) -> list[str]:
     """Labels that a linear head can learn."""
     directions = np.random.default_rng(1).normal(size=(3, x.shape[1]))
     outputs = x @ directions.T
@@ -66,9 +65,10 @@ def told_by(x: np.ndarray, link: Link) -> list[str]:
         ("identity", "1e30", ("value",), "1e+30"),
     ],
 )
-def test_labels_that_say_the_same_are_written_the_same(link: Link, text: str, names: tuple[str, ...], written: str):
-    assert names_in(text, link) == names
-    assert plain(text, link) == plain(written, link) == written
+def test_labels_that_say_the_same_are_written_the_same(link: str, text: str, names: tuple[str, ...], written: str):
+    likelihood = LIKELIHOODS[link]
+    assert likelihood.names_in(text) == names
+    assert likelihood.plain(text) == likelihood.plain(written) == written
 
 
 @pytest.mark.parametrize(
@@ -85,22 +85,22 @@ def test_labels_that_say_the_same_are_written_the_same(link: Link, text: str, na
         ("identity", "3 m", "not a number"),
     ],
 )
-def test_what_is_no_label_names_the_item(link: Link, text: str, problem: str) -> None:
-    for of in (names_in, plain):
+def test_what_is_no_label_names_the_item(link: str, text: str, problem: str) -> None:
+    for of in (LIKELIHOODS[link].names_in, LIKELIHOODS[link].plain):
         with pytest.raises(LabelError, match=f"'photo 7': .*{problem}"):
-            of(text, link, repr("photo 7"))
+            of(text, repr("photo 7"))
 
 
 def test_names_of_many_labels_and_names_that_cannot_be() -> None:
-    assert class_names(["b|a", "-", "c"], "sigmoid") == ["a", "b", "c"]
-    assert class_names(["3", "4"], "identity") == ["value"]
-    assert class_names(["b|a"], "softmax") == ["b|a"]
-    check_names(["a|b", "-"], "softmax", "update.classes")
-    check_names([], "identity", "update.classes")
+    assert SIGMOID.output_names(["b", "c", "a", "b"]) == ("a", "b", "c")
+    assert IDENTITY.output_names([]) == IDENTITY.output_names(["value"]) == ("value",)
+    assert SOFTMAX.output_names(["b|a"]) == ("b|a",)
+    SOFTMAX.check_names(["a|b", "-"], "update.classes")
+    IDENTITY.check_names([], "update.classes")
     with pytest.raises(ConfigError, match=r"update.classes: 'cat' is a class, and labels are numbers"):
-        check_names(["cat"], "identity", "update.classes")
+        IDENTITY.check_names(["cat"], "update.classes")
     with pytest.raises(ConfigError, match=r"update.classes: 'a.b' cannot be one of several"):
-        check_names(["a|b"], "sigmoid", "update.classes")
+        SIGMOID.check_names(["a|b"], "update.classes")
 
 
 # -- strategies and narrowers -----------------------------------------------------------------------------------------
@@ -112,10 +112,10 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 
 
 @pytest.fixture(scope="module")
-def known() -> dict[Link, tuple[LabelledVectors, Head]]:
+def known() -> dict[str, tuple[LabelledVectors, Head]]:
     """Thirty labelled items and the head they make."""
     x = mixture(N, DIM)[0]
-    found: dict[Link, tuple[LabelledVectors, Head]] = {}
+    found: dict[str, tuple[LabelledVectors, Head]] = {}
     for link in LINKS:
         labels = told_by(x, link)[:30]
         trainer: Trainer = TRAINERS[TRAINER[link]]()
@@ -123,7 +123,10 @@ def known() -> dict[Link, tuple[LabelledVectors, Head]]:
             x[:30], labels, None, classes=[] if link == "identity" else ["a", "b", "c"],
             encoder="", version=0, ledger_seq=0, seed=0,
         )  # fmt: skip
-        found[link] = LabelledVectors(ids=np.arange(30), vectors=x[:30], classes=labels, link=link), head
+        found[link] = (
+            LabelledVectors(ids=np.arange(30), vectors=x[:30], classes=labels, likelihood=LIKELIHOODS[link]),
+            head,
+        )
     return found
 
 
@@ -151,7 +154,7 @@ def outcomes(pool: Pool, selector: str, narrower: str, known: tuple[LabelledVect
 
 @every_link
 @pytest.mark.parametrize("name", sorted(SELECTORS))
-def test_every_strategy_works_or_says_what_to_use(name: str, link: Link, pool: Pool, known) -> None:
+def test_every_strategy_works_or_says_what_to_use(name: str, link: str, pool: Pool, known) -> None:
     found = outcomes(pool, name, "none", known[link])
     if isinstance(found, ConfigError):
         assert name not in WORKS[link], found
@@ -163,7 +166,7 @@ def test_every_strategy_works_or_says_what_to_use(name: str, link: Link, pool: P
 
 @every_link
 @pytest.mark.parametrize("name", sorted(NARROWERS))
-def test_every_narrower_works_or_says_what_to_use(name: str, link: Link, pool: Pool, known) -> None:
+def test_every_narrower_works_or_says_what_to_use(name: str, link: str, pool: Pool, known) -> None:
     found = outcomes(pool, "random", name, known[link])
     if isinstance(found, ConfigError):  # a score of classes, where there are none
         assert link == "identity"
@@ -219,20 +222,20 @@ def test_an_item_is_an_anchor_of_each_of_its_labels(known) -> None:
         assert all(np.isin(rows, group).sum() >= 4 for group in groups.values())
     p = head.probabilities(labelled.vectors)
     expected = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum(1)
-    np.testing.assert_allclose(entropies_of(head, labelled.vectors), expected)
+    np.testing.assert_allclose(head.likelihood.entropy(p), expected)
     numbers, of_numbers = known["identity"]
     assert len(anchor_rows(numbers, of_numbers, "l2", 7, anchors=4, strategy="entropy", classes={})) == 4
 
 
 def test_items_without_any_label_are_no_anchors_and_no_outliers(pool: Pool, known) -> None:
     labelled, head = known["sigmoid"]
-    nothing = LabelledVectors(ids=labelled.ids, vectors=labelled.vectors, classes=["-"] * 30, link="sigmoid")
+    nothing = LabelledVectors(ids=labelled.ids, vectors=labelled.vectors, classes=["-"] * 30, likelihood=SIGMOID)
     narrower = AnchorAL(anchors=3, neighbours=20, subpool=50)
     outcome = run_program(local(pool), SELECTORS["random"](), narrower, head=head, labelled=nothing)
     assert outcome.narrowed.rule == f"all {N - 30}"
     alone = LabelledVectors(ids=labelled.ids, vectors=labelled.vectors, classes=["x"] * 30)
     assert all(map(np.array_equal, fit_gaussians(nothing, "l2"), fit_gaussians(alone, "l2")))
-    both = LabelledVectors(ids=labelled.ids, vectors=labelled.vectors, classes=["p|q"] * 30, link="sigmoid")
+    both = LabelledVectors(ids=labelled.ids, vectors=labelled.vectors, classes=["p|q"] * 30, likelihood=SIGMOID)
     np.testing.assert_allclose(fit_gaussians(both, "l2").means, np.zeros((2, DIM)), atol=1e-5)
 
 
@@ -240,12 +243,12 @@ def test_items_without_any_label_are_no_anchors_and_no_outliers(pool: Pool, know
 
 
 @pytest.fixture(scope="module")
-def pools(tmp_path_factory: pytest.TempPathFactory) -> dict[Link, Pool]:
+def pools(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pool]:
     x, root = mixture(N, DIM)[0], tmp_path_factory.mktemp("sessions")
     return {link: make_pool(root / link, x, chunk_rows=100, labels=told_by(x, link)) for link in LINKS}
 
 
-def fields(link: Link, **update: Any) -> dict[str, Any]:
+def fields(link: str, **update: Any) -> dict[str, Any]:
     score = "margin" if link == "sigmoid" else "epistemic_variance"
     return {
         "oracle": {"name": "simulated"},
@@ -260,7 +263,7 @@ LAPLACE = {"mode": "laplace", "retrain_every": 50, "retrain_share": 50.0}
 
 
 @every_link
-def test_a_run_learns_and_says_where_it_stands(link: Link, pools: dict[Link, Pool], tmp_path: Path) -> None:
+def test_a_run_learns_and_says_where_it_stands(link: str, pools: dict[str, Pool], tmp_path: Path) -> None:
     config = {**fields(link, **LAPLACE), "pool": str(pools[link].path), "fleet": {"backend": "local"}}
     done = run(parse_config(config), tmp_path / "run")
     assert (done.rounds, done.labels, done.finished) == (3, 42, True)
@@ -280,7 +283,7 @@ def test_a_run_learns_and_says_where_it_stands(link: Link, pools: dict[Link, Poo
 
 
 @pytest.mark.parametrize("select", ["top_score", "coreset"])
-def test_with_numbers_updating_is_retraining(select: str, pools: dict[Link, Pool], tmp_path: Path) -> None:
+def test_with_numbers_updating_is_retraining(select: str, pools: dict[str, Pool], tmp_path: Path) -> None:
     """Three rounds with a correction between, by steps and by new fits: the same picks and the same heads."""
     trainer = {"name": "regression", "noise": 0.1, "prior": 0.5, "constant": 1e-4}
     found = []
@@ -307,7 +310,7 @@ def test_with_numbers_updating_is_retraining(select: str, pools: dict[Link, Pool
     np.testing.assert_allclose(one.covariance, other.covariance, rtol=1e-8)
 
 
-def test_several_labels_follow_at_once_and_a_new_one_joins(pools: dict[Link, Pool], tmp_path: Path) -> None:
+def test_several_labels_follow_at_once_and_a_new_one_joins(pools: dict[str, Pool], tmp_path: Path) -> None:
     with Session(tmp_path / "run", pools["sigmoid"], **fields("sigmoid", **LAPLACE)) as session:
         for _ in range(2):
             batch = session.query()
@@ -352,7 +355,7 @@ def test_a_label_of_another_kind_is_refused_before_it_is_recorded(link, label, p
                 look()
 
 
-def test_what_a_config_says_of_classes_must_fit(pools: dict[Link, Pool], tmp_path: Path) -> None:
+def test_what_a_config_says_of_classes_must_fit(pools: dict[str, Pool], tmp_path: Path) -> None:
     noisy = {**fields("identity"), "oracle": {"name": "simulated", "noise": 0.1}}
     with pytest.raises(ConfigError, match=r"oracle.noise: takes one class for another, and labels are numbers"):
         Session(tmp_path / "a", pools["identity"], **noisy)
@@ -368,7 +371,7 @@ def test_what_a_config_says_of_classes_must_fit(pools: dict[Link, Pool], tmp_pat
 
 
 @every_link
-def test_labels_travel_through_files(link: Link, pools: dict[Link, Pool], tmp_path: Path) -> None:
+def test_labels_travel_through_files(link: str, pools: dict[str, Pool], tmp_path: Path) -> None:
     from raysal.labels import write_labels
 
     with Session(tmp_path / "run", pools[link], **fields(link)) as session:
@@ -451,7 +454,7 @@ def test_rules_that_can_work_are_not_refused(link, pools, tmp_path: Path) -> Non
             assert session.status().labeled == 12
 
 
-def test_votes_that_differ_count_by_their_mean_or_their_shares(pools: dict[Link, Pool], tmp_path: Path) -> None:
+def test_votes_that_differ_count_by_their_mean_or_their_shares(pools: dict[str, Pool], tmp_path: Path) -> None:
     x = mixture(N, DIM)[0]
     found = {}
     for link, one, other in (("identity", "3", "5"), ("sigmoid", "new|a", "a")):

@@ -23,7 +23,7 @@ from raysal.features import HiddenLayer
 from raysal.fleet.partition import plan_partitions
 from raysal.models.evidence import with_constant
 from raysal.models.head import Head
-from raysal.models.likelihood import responses
+from raysal.models.likelihood import SOFTMAX
 from raysal.models.predictive import laplace_bridge, mean_field
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool
@@ -89,10 +89,10 @@ def test_probabilities_are_those_of_the_slow_version(predictive, structure, pool
         noise = generator(derive(0, "posterior")).standard_normal((40, *head.mean.shape))
         expected = np.zeros((len(x), len(head.classes)))
         for weights in head.posterior.draws(head.mean, noise):
-            expected += responses("softmax", rows @ weights.T / scale) / 40
+            expected += SOFTMAX.responses(rows @ weights.T / scale) / 40
     else:
         outputs = head.logits(x) / scale
-        plain = responses("softmax", outputs)
+        plain = SOFTMAX.responses(outputs)
         formulas = {"map": plain, "mean_field": mean_field(outputs, variance)}
         expected = {**formulas, "laplace_bridge": laplace_bridge(outputs, variance)}[predictive]
     found = dense(table, "probabilities")

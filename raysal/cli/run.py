@@ -70,9 +70,9 @@ def outcome_of(result: RunResult) -> Outcome:
     from rich.console import Group
     from rich.text import Text
 
+    from raysal.models.measures import MEASURES, shown
     from raysal.report.metrics import summary
     from raysal.report.table import rich_table
-    from raysal.rounds.evaluation import MEASURES, shown
 
     rows = summary(result.run)
     lines = [f"{result.run}: {result.rounds} rounds, {result.labels} labels"]
@@ -117,7 +117,7 @@ def drawn(found: Any, state: str, run: Path) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from raysal.rounds.evaluation import MEASURES, shown
+    from raysal.models.measures import MEASURES, shown
 
     view = Table.grid(padding=(0, 2))
     rows = {

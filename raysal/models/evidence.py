@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,16 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import LabelError
-from raysal.models.likelihood import Link
-from raysal.models.targets import LARGEST, names_in, number_in
-
-Answer = str | Mapping[str, float]
-"""What is known of an item: the name of its class; or shares of several (annotators' votes, probabilities), which count
-as shares of one label. With several labels at once, their names with | between them (- for none of them), or shares of
-such answers, or a probability for each label. With numbers, the number as text, or shares of several, of which the mean
-counts."""
-ROUNDING = 1e-9
-"""By which shares may add up to more than 1."""
+from raysal.models.likelihood import SOFTMAX, Likelihood
+from raysal.models.targets import LARGEST, Answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +44,7 @@ def gather_evidence(
     labels: Sequence[Answer],
     weights: NDArray[Any] | None,
     classes: Sequence[str],
-    link: Link = "softmax",
+    likelihood: Likelihood = SOFTMAX,
 ) -> Evidence:
     """The checked `Evidence`; `features` [n, d] of any float kind.
 
@@ -82,17 +74,7 @@ def gather_evidence(
     if bad.any():
         row = int(bad.argmax())
         raise LabelError(f"row {row}", f"weight is {scales[row]}", "a weight must be finite and above 0")
-    position = {name: row for row, name in enumerate(classes)}
-    targets = np.zeros((n, len(classes)))
-    for row, label in enumerate(labels):
-        for name, share in shares_of(label, row, link).items():
-            if link == "identity":
-                targets[row, 0] = share
-            elif name not in position:
-                listed = ", ".join(list(position)[:5]) + (" ..." if len(position) > 5 else "")
-                raise LabelError(f"row {row}", f"label {name!r} is not one of the classes ({listed})", "add the class")
-            else:
-                targets[row, position[name]] = share
+    targets = likelihood.targets(labels, classes)
     return Evidence(features=rows, targets=targets, weights=scales)
 
 
@@ -101,48 +83,17 @@ def evidence_to_fit(
     labels: Sequence[Answer],
     weights: NDArray[Any] | None,
     classes: Sequence[str],
-    link: Link = "softmax",
+    likelihood: Likelihood = SOFTMAX,
 ) -> Evidence:
     """As `gather_evidence`, for a fit from nothing.
 
     Raises:
         LabelError: there is no label; or as `gather_evidence`.
     """
-    evidence = gather_evidence(features, labels, weights, classes, link)
+    evidence = gather_evidence(features, labels, weights, classes, likelihood)
     if not len(evidence):
         raise LabelError("labels", "there are none to fit", "label at least one item first")
     return evidence
-
-
-def shares_of(label: Answer, row: int, link: Link = "softmax") -> dict[str, float]:
-    """The shares of an answer by class; for a number, the number under its own text.
-
-    Raises:
-        LabelError: a share is not a finite number of at least 0, all are 0, or one of several labels exceeds 1; or it
-            is no label of this link (`names_in`).
-    """
-    if link == "identity" and not isinstance(label, Mapping):
-        return {str(label): number_in(label, f"row {row}")}
-    if isinstance(label, str):
-        return dict.fromkeys(names_in(label, link, f"row {row}"), 1.0)
-    shares = {str(name): float(share) for name, share in label.items()}
-    total = sum(shares.values())
-    if not all(0 <= share <= LARGEST for share in shares.values()):
-        raise LabelError(f"row {row}", f"shares {shares} hold one that is not a number of at least 0", "mend it")
-    if link == "sigmoid":
-        each: dict[str, float] = {}
-        for text, share in shares.items():
-            for name in names_in(text, link, f"row {row}"):
-                each[name] = each.get(name, 0.0) + share
-        if max(each.values(), default=0.0) > 1 + ROUNDING:
-            raise LabelError(f"row {row}", f"probabilities {each} exceed 1", "give one in [0, 1] for each label")
-        return {name: min(share, 1.0) for name, share in each.items()}
-    if total == 0:
-        raise LabelError(f"row {row}", "its shares are all 0", "leave the item out")
-    if link == "identity":
-        mean = sum(number_in(text, f"row {row}") * share for text, share in shares.items()) / total
-        return {str(mean): mean}
-    return {name: share / total for name, share in shares.items() if share > 0}
 
 
 def with_constant(features: NDArray[np.float64]) -> NDArray[np.float64]:

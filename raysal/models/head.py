@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 from raysal.errors import Damaged, FingerprintMismatch, UserError
 from raysal.features import HiddenLayer, frozen
 from raysal.models.evidence import with_constant
-from raysal.models.likelihood import Link, responses
-from raysal.models.posterior.structures import STRUCTURES, Diagonal, Full, Kronecker, Members, Posterior, Shared
+from raysal.models.likelihood import SOFTMAX, Likelihood, likelihood_of
+from raysal.models.posterior import STRUCTURES, Posterior, Shared
 from raysal.store import write_file
 
 FORMAT = 2
@@ -60,7 +59,8 @@ class Head:
     """Items the last full fit saw."""
     ledger_seq: int
     """Offset in the ledger up to which labels are absorbed; the caller's number, kept for it."""
-    link: Link = "softmax"
+    likelihood: Likelihood = SOFTMAX
+    """What labels are; in files, under `link`, its name."""
     temperature: float = 1.0
     """Outputs are divided by it before they become probabilities (Guo et al., ICML 2017)."""
     noise: float = 1.0
@@ -87,17 +87,15 @@ class Head:
         fit, own = self.linearised_at.shape, self.mean.shape
         if len(fit) != 2 or fit[1] != own[1] or not 1 <= fit[0] <= own[0]:
             raise UserError("head.linearised_at", f"shape {fit}, the mean's is {own}", "give the rows of the last fit")
-        for field in _arrays_of(self.posterior):
-            array = frozen(getattr(self.posterior, field), f"head.posterior.{field}")
-            object.__setattr__(self.posterior, field, array)
+        for field, array in self.posterior.arrays().items():
+            object.__setattr__(self.posterior, field, frozen(array, f"head.posterior.{field}"))
         if self.hidden_layer is not None and self.hidden_layer.dim != self.dim:
             raise UserError("head.hidden_layer", f"shows {self.hidden_layer.dim} features, the head takes {self.dim}")
         if self.posterior.dim != self.dim + 1:
             raise UserError("head.posterior", f"is over {self.posterior.dim} features, with the bias {self.dim + 1}")
-        if isinstance(self.posterior, Diagonal | Full | Kronecker | Members):
-            outputs = _outputs_of(self.posterior)
-            if outputs != len(self.classes):
-                raise UserError("head.posterior", f"is over {outputs} outputs for {len(self.classes)} classes")
+        outputs = self.posterior.output_count
+        if outputs not in (None, len(self.classes)):
+            raise UserError("head.posterior", f"is over {outputs} outputs for {len(self.classes)} classes")
 
     @classmethod
     def of_weights(
@@ -169,10 +167,11 @@ class Head:
         Raises:
             UserError: outputs do not share one.
         """
-        if not isinstance(self.posterior, Shared):
-            kind = structure_of(self.posterior)
-            raise UserError("head", f"has no covariance for all classes ({kind})", 'use structure = "shared"')
-        return self.posterior.covariance
+        covariance = self.posterior.covariance
+        if covariance is None:
+            problem = f"has no covariance for all classes ({self.posterior.name})"
+            raise UserError("head", problem, 'use structure = "shared"')
+        return covariance
 
     def logits(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """Outputs float64 [n, C] of `features` [n, d], before the temperature. For small n in the driver; a sweep has
@@ -188,7 +187,7 @@ class Head:
     def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """What the mean predicts for `features` [n, d], float64 [n, C]: class probabilities, all 1 where there is one
         class; a probability for each label; or numbers."""
-        return responses(self.link, self.logits(features) / self.temperature)
+        return self.likelihood.responses(self.logits(features) / self.temperature)
 
     def variance(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """The posterior variance of every output before the temperature, float64 [n, C], or [n, 1] where outputs share
@@ -259,7 +258,7 @@ class Head:
 
     @classmethod
     def _from(cls, record: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Head:
-        fields = record.pop("posterior")
+        fields, likelihood = record.pop("posterior"), likelihood_of(record.pop("link"))
         own: dict[str, dict[str, Any]] = {"": {}, "posterior": {}, "lens": {}}
         for name, array in arrays.items():
             part, _, field = name.rpartition(".")
@@ -270,6 +269,7 @@ class Head:
         return cls(
             **{
                 **record,
+                "likelihood": likelihood,
                 "classes": tuple(record["classes"]),
                 "posterior": posterior,
                 "hidden_layer": hidden_layer,
@@ -278,7 +278,7 @@ class Head:
         )
 
     def _arrays(self) -> dict[str, NDArray[np.float64]]:
-        own = {f"posterior.{name}": getattr(self.posterior, name) for name in _arrays_of(self.posterior)}
+        own = {f"posterior.{name}": array for name, array in self.posterior.arrays().items()}
         if self.hidden_layer is not None:
             layer = self.hidden_layer  # the names in files are those of format 2
             own |= {"lens.weight": layer.weight, "lens.bias": layer.bias}
@@ -286,42 +286,18 @@ class Head:
 
     def _record(self) -> str:
         """Everything but the arrays, in its one JSON spelling; floats keep every bit."""
-        arrays = _arrays_of(self.posterior)
-        plain = {
-            field.name: getattr(self.posterior, field.name)
-            for field in dataclasses.fields(self.posterior)
-            if field.name not in arrays
-        }
         record = {
             "classes": self.classes,
-            "posterior": {"structure": structure_of(self.posterior), **plain},
+            "posterior": self.posterior.record(),
             "prior": float(self.prior),
             "encoder": self.encoder,
             "version": int(self.version),
             "labels_seen": int(self.labels_seen),
             "fitted_on": int(self.fitted_on),
             "ledger_seq": int(self.ledger_seq),
-            "link": self.link,
+            "link": self.likelihood.name,
             "temperature": float(self.temperature),
             "noise": float(self.noise),
             "mass": float(self.mass),
         }
         return json.dumps(record, sort_keys=True, separators=(",", ":"))
-
-
-def structure_of(posterior: Posterior) -> str:
-    """The name of a posterior's structure."""
-    return next(name for name, structure in STRUCTURES.items() if type(posterior) is structure)
-
-
-def _outputs_of(posterior: Diagonal | Full | Kronecker | Members) -> int:
-    if isinstance(posterior, Diagonal):
-        return len(posterior.precision)
-    if isinstance(posterior, Full):
-        return posterior.classes
-    return len(posterior.outputs) if isinstance(posterior, Kronecker) else posterior.weights.shape[1]
-
-
-def _arrays_of(posterior: Posterior) -> list[str]:
-    fields = dataclasses.fields(posterior)
-    return [field.name for field in fields if isinstance(getattr(posterior, field.name), np.ndarray)]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
-from raysal.models.likelihood import Link, responses
+from raysal.models.likelihood import SOFTMAX, Likelihood
 
 Predictive = Literal["laplace_bridge", "map", "mean_field", "monte_carlo"]
 Matrix = NDArray[np.float64]
@@ -24,7 +24,9 @@ PROBIT = math.pi / 8
 """1 / (1 + exp(-x)) is close to the normal distribution function of x times the root of this."""
 
 
-def mean_field(outputs: NDArray[Any], variance: NDArray[Any], factor: float = PROBIT, link: Link = "softmax") -> Matrix:
+def mean_field(
+    outputs: NDArray[Any], variance: NDArray[Any], factor: float = PROBIT, likelihood: Likelihood = SOFTMAX
+) -> Matrix:
     """Responses to κ f, with κ_k = 1 / sqrt(1 + factor · v_k): [n, C] for outputs f [n, C] and their `variance` v
     [n, C], or [n, 1] where outputs share one. O(n C).
 
@@ -34,14 +36,11 @@ def mean_field(outputs: NDArray[Any], variance: NDArray[Any], factor: float = PR
     fit makes their sum 0, or nearly so. Numbers are their own mean. Variance 0 is the plain response, and a variance
     without end is 1/C, or 1/2.
     """
-    f = np.asarray(outputs, np.float64)
-    if link == "identity":
-        return f
-    return responses(link, f / np.sqrt(1.0 + factor * np.asarray(variance, np.float64)))
+    return likelihood.mean_field(np.asarray(outputs, np.float64), np.asarray(variance, np.float64), factor)
 
 
 def monte_carlo(
-    outputs: NDArray[Any], variance: NDArray[Any], noise: Iterable[NDArray[Any]], link: Link = "softmax"
+    outputs: NDArray[Any], variance: NDArray[Any], noise: Iterable[NDArray[Any]], likelihood: Likelihood = SOFTMAX
 ) -> Matrix:
     """The mean response [n, C] over draws of independent outputs N(f_k, v_k), one for each standard normal array of
     `noise`, which is [C], the same for every item, or [n, C]. O(T n C), memory O(n C).
@@ -49,16 +48,16 @@ def monte_carlo(
     Exact, up to 1/sqrt(T), where the outputs of an item are independent: with a shared or diagonal posterior.
     """
     f, spread = np.asarray(outputs, np.float64), np.sqrt(np.asarray(variance, np.float64))
-    return averaged((f + spread * one for one in noise), link)
+    return averaged((f + spread * one for one in noise), likelihood)
 
 
-def draw_predictions(rows: Matrix, draws: Iterable[NDArray[Any]], link: Link = "softmax") -> Matrix:
+def draw_predictions(rows: Matrix, draws: Iterable[NDArray[Any]], likelihood: Likelihood = SOFTMAX) -> Matrix:
     """The mean response [n, C] of heads with these weights, each [C, D], for `rows` h̃ [n, D]. O(T n C D), memory
     O(n C). Exact, up to 1/sqrt(T), for every structure."""
-    return averaged((rows @ weights.T for weights in draws), link)
+    return averaged((rows @ weights.T for weights in draws), likelihood)
 
 
-def averaged(outputs: Iterable[NDArray[Any]], link: Link = "softmax") -> Matrix:
+def averaged(outputs: Iterable[NDArray[Any]], likelihood: Likelihood = SOFTMAX) -> Matrix:
     """The mean response [n, C] over arrays of outputs [n, C], one at a time.
 
     Raises:
@@ -67,7 +66,7 @@ def averaged(outputs: Iterable[NDArray[Any]], link: Link = "softmax") -> Matrix:
     total: Matrix | None = None
     count = 0
     for one in outputs:
-        predicted = responses(link, np.asarray(one, np.float64))
+        predicted = likelihood.responses(np.asarray(one, np.float64))
         total = predicted if total is None else total + predicted
         count += 1
     if total is None:
@@ -106,29 +105,24 @@ def bridged(outputs: Matrix, variance: Matrix) -> Matrix:
     return np.asarray((flat + np.exp(outputs - most) * others / classes**2) / variance)
 
 
-def label_variance(variance: NDArray[Any], noise: float) -> Matrix:
-    """The variance of a label that is a number, around its prediction: that of the output, and that of a label."""
-    return np.asarray(np.asarray(variance, np.float64) + noise)
-
-
 def predictive_responses(
-    predictive: Predictive, link: Link, outputs: NDArray[Any], variance: NDArray[Any] | None
+    predictive: Predictive, likelihood: Likelihood, outputs: NDArray[Any], variance: NDArray[Any] | None
 ) -> Matrix:
     """What outputs [n, C] predict, by one of the closed formulas.
 
     Raises:
-        ConfigError: the formula is not for this link, or needs draws.
+        ConfigError: the formula is not for these labels, or needs draws.
     """
-    check_predictive(predictive, link)
+    check_predictive(predictive, likelihood)
     f = np.asarray(outputs, np.float64)
-    if predictive == "map" or link == "identity" or variance is None:
-        return responses(link, f)
+    if predictive == "map" or likelihood.quadratic or variance is None:
+        return likelihood.responses(f)
     if predictive == "monte_carlo":
         raise ConfigError("predictive", "monte_carlo needs draws", "call `draw_predictions`")
-    return mean_field(f, variance, link=link) if predictive == "mean_field" else laplace_bridge(f, variance)
+    return mean_field(f, variance, likelihood=likelihood) if predictive == "mean_field" else laplace_bridge(f, variance)
 
 
-def check_predictive(predictive: str, link: Link) -> None:
+def check_predictive(predictive: str, likelihood: Likelihood) -> None:
     """
     Raises:
         ConfigError: no such predictive, or the bridge for what is not one class of several.
@@ -136,5 +130,5 @@ def check_predictive(predictive: str, link: Link) -> None:
     known = ("laplace_bridge", "map", "mean_field", "monte_carlo")
     if predictive not in known:
         raise ConfigError("predictive", f"unknown {predictive!r}", f"use one of: {', '.join(known)}")
-    if predictive == "laplace_bridge" and link != "softmax":
+    if predictive == "laplace_bridge" and not likelihood.exclusive:
         raise ConfigError("predictive", "laplace_bridge is for one class of several", "use mean_field")

@@ -1,17 +1,21 @@
-"""What the text of a label says under each link: a class, any number of labels, or a number.
+"""What the text of a label says: the names of several labels, or a number.
 
-Ledgers and label files hold text whatever is learnt from it. With a softmax the text is the name of the class, any name
-at all; with several labels at once it is their names with | between them, or - for an item that has none; with numbers
-it is the number.
+Ledgers and label files hold text whatever is learnt from it. Where labels are classes, the text is the name of the
+class, any name at all. Where an item has several labels, the text is their names with | between them, or - for an item
+that has none. Where labels are numbers, the text is the number. `Likelihood.names_in` reads the text of each kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 
-from raysal.errors import ConfigError, LabelError
-from raysal.models.likelihood import Link
+from raysal.errors import LabelError
 
+Answer = str | Mapping[str, float]
+"""What is known of an item: the name of its class; or shares of several classes (annotators' votes, probabilities),
+which count as shares of one label. With several labels at once: their names with | between them (- for none of them),
+or shares of such answers, or a probability for each label. With numbers: the number as text, or shares of several
+numbers, of which the mean counts."""
 LARGEST = 1e60
 """Numbers beyond this are refused: their squares, summed and weighted, would leave float64."""
 SEPARATOR = "|"
@@ -24,17 +28,19 @@ WHOLE = 2**53
 """Whole numbers up to this are exact in float64."""
 
 
-def names_in(text: str, link: Link, where: str = "label") -> tuple[str, ...]:
-    """The outputs that a label speaks of: its class; its labels, sorted; or `value`.
+def labels_in(text: str, where: str = "label") -> tuple[str, ...]:
+    """The labels that a text names, sorted.
+
+    Args:
+        text: `a|b`, or `-` for no label.
+        where: names the item in an error.
+
+    Returns:
+        The names, none for `-`.
 
     Raises:
-        LabelError: it is no label of this link; `where` names it.
+        LabelError: a name is empty or comes twice, or - stands beside others.
     """
-    if link == "softmax":
-        return (text,)
-    if link == "identity":
-        number_in(text, where)
-        return (VALUE,)
     names = [name.strip() for name in text.split(SEPARATOR)]
     if names == [NONE]:
         return ()
@@ -52,8 +58,15 @@ def names_in(text: str, link: Link, where: str = "label") -> tuple[str, ...]:
 def number_in(text: object, where: str = "label") -> float:
     """The number that a label is.
 
+    Args:
+        text: the label, or a number.
+        where: names the item in an error.
+
+    Returns:
+        The number, within ±1e60.
+
     Raises:
-        LabelError: it is none, or is not finite or beyond 1e60; `where` names it.
+        LabelError: the label is no number, or it is not finite or beyond 1e60.
     """
     try:
         number = float(text)  # type: ignore[arg-type]  # whatever it is, the error names it
@@ -64,37 +77,18 @@ def number_in(text: object, where: str = "label") -> float:
     return number
 
 
-def plain(text: str, link: Link, where: str = "label") -> str:
-    """The one spelling of a label, so that annotators who mean the same write the same: labels sorted, `3.0` as `3`.
+def plain_number(text: object, where: str = "label") -> str:
+    """The one spelling of a number: `3.0` as `3`.
+
+    Args:
+        text: the label.
+        where: names the item in an error.
+
+    Returns:
+        The shortest text that reads as the same number.
 
     Raises:
-        LabelError: as `names_in`.
+        LabelError: as `number_in`.
     """
-    if link == "softmax":
-        return text
-    if link == "sigmoid":
-        return SEPARATOR.join(names_in(text, link, where)) or NONE
     number = number_in(text, where)
     return str(int(number)) if number.is_integer() and abs(number) <= WHOLE else repr(number)
-
-
-def class_names(labels: Iterable[str], link: Link) -> list[str]:
-    """The names of all outputs that labels speak of, sorted.
-
-    Raises:
-        LabelError: as `names_in`.
-    """
-    return sorted({name for text in labels for name in names_in(text, link)})
-
-
-def check_names(names: Sequence[str], link: Link, where: str) -> None:
-    """
-    Raises:
-        ConfigError: a class of this name cannot be; `where` names the field.
-    """
-    if link == "identity" and any(name != VALUE for name in names):
-        raise ConfigError(where, f"{names[0]!r} is a class, and labels are numbers", "leave it out")
-    for name in names if link == "sigmoid" else ():
-        if SEPARATOR in name or name.strip() in ("", NONE) or name != name.strip():
-            problem = f"{name!r} cannot be one of several labels"
-            raise ConfigError(where, problem, f"use a name without {SEPARATOR}, and not {NONE}")

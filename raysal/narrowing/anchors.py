@@ -63,25 +63,11 @@ def anchor_rows(
             members = Members(
                 ids=labelled.ids[rows],
                 vectors=unit_rows(vectors) if metric == "cosine" else vectors,
-                entropy=None if head is None else entropies_of(head, vectors),
+                entropy=None if head is None else head.likelihood.entropy(head.probabilities(vectors)),
             )
             rows = rows[STRATEGIES[own.strategy or strategy](members, count, derive(key, "anchors", name))]
         chosen.append(rows)
     return np.unique(np.concatenate(chosen))
-
-
-def entropies_of(head: Head, vectors: NDArray[np.float32]) -> NDArray[np.float64] | None:
-    """Entropy [n] in nats of what a head predicts: of the class, or summed over the labels; None for numbers."""
-    p = head.probabilities(vectors)
-    if head.link == "sigmoid":
-        return entropies(p) + entropies(1 - p)
-    return entropies(p) if head.link == "softmax" else None
-
-
-def entropies(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shannon entropy [n] in nats of class probabilities [n, C]."""
-    logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
-    return np.asarray(-(probabilities * logs).sum(1))
 
 
 # Strategies: `count` distinct rows of a class that has more, in any order.

@@ -27,7 +27,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError, RunError
-from raysal.models.likelihood import Link
 from raysal.store import (
     LOCK,
     TEMPORARY,
@@ -63,7 +62,8 @@ class Plan:
     head: str
     """digest"""
     head_version: int
-    link: Link
+    link: str
+    """name of the head's likelihood"""
     classes: tuple[str, ...]
     options: Mapping[str, Any]
     """predictive, top, uncertainty, draws, seed"""

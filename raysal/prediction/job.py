@@ -116,7 +116,7 @@ def predict_pool(
         encoder=encoder,
         head=head.digest(),
         head_version=head.version,
-        link=head.link,
+        link=head.likelihood.name,
         classes=head.classes,
         options=written,
     )
@@ -153,18 +153,20 @@ def job_for(head: Head, pool: Pool, out: Path, options: Options) -> tuple[Job, d
     Raises:
         ConfigError: the head cannot do what is asked for.
     """
-    check_predictive(options.predictive, head.link)
-    numbers = head.link == "identity"
-    scores = options.uncertainty if options.uncertainty is not None else () if numbers else ("entropy",)
+    check_predictive(options.predictive, head.likelihood)
+    labels = head.likelihood
+    # Numbers are reported with their standard deviation, which says how unsure the head is.
+    usual = (labels.usual_score,) if labels.discrete else ()
+    scores = options.uncertainty if options.uncertainty is not None else usual
     for name in scores:
-        if missing := [BEYOND[need] for need in SCORES[name].needs(head.link) if need in BEYOND]:
+        if missing := [BEYOND[need] for need in SCORES[name].needs(labels) if need in BEYOND]:
             raise ConfigError("uncertainty", f"{name} needs {missing[0]}", "use another score, or `raysal select`")
-    spread = numbers or options.predictive in ("laplace_bridge", "mean_field")
+    spread = labels.quadratic or options.predictive in ("laplace_bridge", "mean_field")
     inputs = score_inputs(
         head, scores, needs=("variance",) if spread else (), draws=options.draws, key=options.seed
     )  # fmt: skip
     groups: list[ScoreInputs] = []
-    if options.predictive == "monte_carlo" and not numbers:
+    if options.predictive == "monte_carlo" and not labels.quadratic:
         plain = score_inputs(head)
         drawn = score_inputs(head, needs=("draws",), draws=options.draws, key=options.seed).draws
         assert drawn is not None

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from raysal.errors import FingerprintMismatch
 from raysal.features import HiddenLayer
 from raysal.fleet import Partition
-from raysal.models.predictive import Predictive, averaged, label_variance, predictive_responses
+from raysal.models.likelihood import Column
+from raysal.models.predictive import Predictive, averaged, predictive_responses
 from raysal.numerics import one_thread
 from raysal.pool import Pool
 from raysal.prediction.files import Staged, stage
@@ -104,9 +105,9 @@ def predicted_blocks(
             outputs = _rows(found.logits)
             variance = np.zeros((PREDICTION_ROWS, 1)) if found.variance is None else _rows(found.variance)
             if drawn:
-                p = averaged((_rows(one) for group in drawn for one in _draws(group)), job.inputs.link)
+                p = averaged((_rows(one) for group in drawn for one in _draws(group)), job.inputs.likelihood)
             else:
-                p = predictive_responses(job.predictive, job.inputs.link, outputs, variance)
+                p = predictive_responses(job.predictive, job.inputs.likelihood, outputs, variance)
             refuse_broken(partition.ids[block.rows], np.asarray(np.isfinite(p[: block.n]).all(axis=1)))
             # Scores of the best guess judge what is written, by whichever predictive.
             vars(found)["probabilities"] = torch.from_numpy(p.T.astype(np.float32)).to(partition.device)
@@ -118,34 +119,27 @@ def columns_of_block(
     p: Matrix, variance: Matrix, scores: dict[str, NDArray[np.float32]], job: Job
 ) -> dict[str, pa.Array]:
     """The columns of some items [n]."""
-    names = pa.array(job.classes, pa.string())
-    found: dict[str, pa.Array] = {}
-    if job.inputs.link == "identity":
-        deviation = np.sqrt(label_variance(variance[:, 0], job.inputs.noise))
-        return {
-            "value": pa.array(p[:, 0].astype(np.float32)),
-            "standard_deviation": pa.array(deviation.astype(np.float32)),
-            **{name: pa.array(values) for name, values in scores.items()},
-        }
-    small = p.astype(np.float32)
-    likeliest = largest(p, job.top or 1)
-    if job.inputs.link == "softmax":
-        found["class"] = names.take(pa.array(likeliest[:, 0]))
-        found["probability"] = pa.array(np.take_along_axis(small, likeliest[:, :1], axis=1)[:, 0])
-    else:
-        row, place = np.nonzero(p > 0.5)
-        order = np.lexsort((place, -p[row, place], row))
-        cuts = pa.array(np.searchsorted(row, np.arange(len(p) + 1)).astype(np.int32))
-        row, place = row[order], place[order]
-        found["labels"] = pa.ListArray.from_arrays(cuts, names.take(pa.array(place)))
-        found["label_probabilities"] = pa.ListArray.from_arrays(cuts, pa.array(small[row, place]))
-    if job.top:
-        top = np.take_along_axis(small, likeliest, axis=1)
-        found["top_classes"] = _lists(names.take(pa.array(likeliest.reshape(-1))), job.top)
-        found["top_probabilities"] = _lists(pa.array(top.reshape(-1)), job.top)
-    else:
-        found["probabilities"] = _lists(pa.array(small.reshape(-1)), len(names))
+    names, likelihood = pa.array(job.classes, pa.string()), job.inputs.likelihood
+    columns = likelihood.columns(p, variance, job.inputs.noise)
+    found = {name: _column(column, names) for name, column in columns.items()}
+    if likelihood.discrete:
+        small = p.astype(np.float32)
+        if job.top:
+            likeliest = largest(p, job.top)
+            top = np.take_along_axis(small, likeliest, axis=1)
+            found["top_classes"] = _lists(names.take(pa.array(likeliest.reshape(-1))), job.top)
+            found["top_probabilities"] = _lists(pa.array(top.reshape(-1)), job.top)
+        else:
+            found["probabilities"] = _lists(pa.array(small.reshape(-1)), len(names))
     return found | {name: pa.array(values) for name, values in scores.items()}
+
+
+def _column(column: Column, names: pa.Array) -> pa.Array:
+    """A column, with the names of outputs for their places."""
+    values = pa.array(column.values)
+    if column.values.dtype == np.int64:
+        values = names.take(values)
+    return values if column.cuts is None else pa.ListArray.from_arrays(pa.array(column.cuts), values)
 
 
 def largest(p: Matrix, count: int) -> NDArray[np.int64]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from raysal.errors import LabelError, UserError
-from raysal.models.head import Head
-from raysal.models.likelihood import Link
-from raysal.models.targets import NONE, SEPARATOR, plain
+from raysal.models.likelihood import Likelihood
+from raysal.models.measures import MEASURES
 from raysal.pool import Pool
 from raysal.report.batches import Batches, batches_section
 from raysal.report.map2d import PICKS, SAMPLE, lay_out, sample_vectors, some_picks, vectors_by_id
@@ -24,7 +22,6 @@ from raysal.report.records import Answers, Arm, pool_of, read_answers, read_arm,
 from raysal.report.sections import cards, class_table, provenance, rounds_table, swatch
 from raysal.report.style import CSS
 from raysal.report.table import headline_of
-from raysal.rounds.evaluation import MEASURES
 from raysal.store import write_file
 
 REPORT = "report.html"
@@ -58,7 +55,7 @@ def report_html(run: Path) -> Html:
     if pool_map is not None and pool_map.classes is not None:
         colours = class_colours(pool_map.classes)
     else:
-        colours = {} if arm.link == "identity" else class_colours(list(answers.classes.values()))
+        colours = class_colours(list(answers.classes.values())) if arm.likelihood.discrete else {}
     body: list[Html | None] = [
         tag(
             "header",
@@ -89,7 +86,7 @@ def report_html(run: Path) -> Html:
     if pool_map is not None:
         body.append(_section("Map of the pool", note, draw_map(pool_map), _legend(pool_map, colours)))
     # Of several labels at once the colours are of whole sets, which single labels are not.
-    classes = class_table(arm, control, answers, {} if arm.link == "sigmoid" else colours)
+    classes = class_table(arm, control, answers, colours if arm.likelihood.exclusive else {})
     if classes is not None:
         body.append(_section("Classes", "", classes))
     if batches.rounds:
@@ -106,8 +103,8 @@ def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]
     Classes are those of the pool's label column, where it carries one; else what the newest head predicts; numbers have
     none.
     """
-    numbers = arm.link == "identity"
-    column = None if numbers else _label_column(arm, pool)
+    has_classes = arm.likelihood.discrete
+    column = _label_column(arm, pool) if has_classes else None
     seed = arm.config.seed
     sample = sample_vectors(pool, seed, SAMPLE, column)
     if len(sample) < 3:
@@ -118,12 +115,12 @@ def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]
     ids = np.concatenate([sample.ids, extra.ids])
     vectors = np.concatenate([sample.vectors, extra.vectors])
     on_map = set(picked.tolist())
-    head = arm.newest_head() if column is None and not numbers else None
+    head = arm.newest_head() if column is None and has_classes else None
     classes: list[str | None] | None = None
     if column is not None:
-        classes = [_spelled(text, arm.link) for text in (*(sample.column or ()), *(extra.column or ()))]
+        classes = [_spelled(text, arm.likelihood) for text in (*(sample.column or ()), *(extra.column or ()))]
     elif head is not None:
-        classes = list(_predicted(head, head.logits(head.see(vectors))))
+        classes = list(head.likelihood.texts(head.probabilities(head.see(vectors)), head.classes))
     whose = f"classes from the pool’s column “{column}”" if column is not None else "classes as the head predicts them"
     note = f"{len(sample):,} of {len(pool):,} items, drawn uniformly, "
     note += f"and {len(picked):,} of {len(rounds):,} picks; t-SNE of the vectors"
@@ -139,21 +136,11 @@ def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]
     )
 
 
-def _spelled(text: str | None, link: Link) -> str | None:
+def _spelled(text: str | None, likelihood: Likelihood) -> str | None:
     """A label of the pool as the ledger spells it, so that it has the same colour; what is none, as it is."""
     with suppress(LabelError):
-        return text if text is None else plain(text, link)
+        return text if text is None else likelihood.plain(text)
     return text
-
-
-def _predicted(head: Head, outputs: NDArray[np.float64]) -> Iterator[str]:
-    """The class, or the labels, that outputs [n, C] speak for."""
-    for row in outputs:
-        if head.link == "sigmoid":
-            named = sorted(name for name, output in zip(head.classes, row, strict=True) if output > 0)
-            yield SEPARATOR.join(named) or NONE
-        else:
-            yield head.classes[int(row.argmax())]
 
 
 def _label_column(arm: Arm, pool: Pool) -> str | None:

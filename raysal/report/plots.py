@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from raysal.models.measures import MEASURES, shown
 from raysal.numerics import ceil_div
 from raysal.report.figure import BLUE, GREEN, INK, MUTED, ORANGE, PALE, PURPLE, SKY, VERMILION, YELLOW, svg
 from raysal.report.markup import Html
 from raysal.report.metrics import STAGES, Curve, in_order, labels_saved, record_seconds
 from raysal.rounds.directory import Record
-from raysal.rounds.evaluation import MEASURES, shown
 
 BARS = 40
 """Bars of stage times at most; beyond, neighbouring rounds share one."""

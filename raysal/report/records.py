@@ -12,10 +12,9 @@ from raysal.config import RunConfig
 from raysal.errors import RunError
 from raysal.labels import Ledger, State
 from raysal.models.head import Head
-from raysal.models.likelihood import Link
-from raysal.models.targets import number_in
+from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import link_of
+from raysal.models.trainers.base import likelihood_of
 from raysal.pool import Pool, open_pool
 from raysal.rounds.directory import EMBEDDING, Record, RunDir
 from raysal.rounds.learner import counted
@@ -44,9 +43,9 @@ class Arm:
         return self.config.select.name
 
     @property
-    def link(self) -> Link:
+    def likelihood(self) -> Likelihood:
         """What its labels are."""
-        return link_of(self.config.update.trainer.build("update.trainer", TRAINERS))
+        return likelihood_of(self.config.update.trainer.build("update.trainer", TRAINERS))
 
     def batch(self, round: int) -> pa.Table:
         """A round's batch: id, key, rank, score, reason, strategy, head_version.
@@ -105,11 +104,11 @@ def read_answers(arm: Arm) -> Answers:
     if not path.exists():
         return Answers(classes={}, counts={})
     with Ledger(path, create=False) as ledger:
-        items, numbers = ledger.labels(), arm.link == "identity"
+        items, likelihood = ledger.labels(), arm.likelihood
         return Answers(
-            classes={item.id: f"{number_in(item.label):.6g}" if numbers else item.label for item in items},
+            classes={item.id: likelihood.shown(item.label) for item in items},
             counts=ledger.counts(),
-            given={} if numbers else counted(items, arm.link),
+            given=counted(items, likelihood) if likelihood.discrete else {},
         )
 
 

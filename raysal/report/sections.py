@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import raysal
+from raysal.models.measures import MEASURES, shown
 from raysal.pool import Pool
 from raysal.report.markup import Html, join, tag
 from raysal.report.metrics import Curve, Row, in_order, total_seconds
 from raysal.report.records import Answers, Arm
 from raysal.report.table import ABSENT, measured, percent, saved, seconds
-from raysal.rounds.evaluation import MEASURES, shown
 
 MOST_CLASSES = 40
 """Lines of the table of classes at most: those of lowest recall, then those of fewest labels."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from raysal.models.measures import MEASURES, shown
 from raysal.report.metrics import Curve, Row, curve_of, in_order, labels_saved
 from raysal.report.records import Arm, read_arm, read_control
-from raysal.rounds.evaluation import MEASURES, shown
 
 ABSENT, BEHIND = "–", "behind"
 

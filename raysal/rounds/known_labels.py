@@ -19,7 +19,7 @@ from raysal.labels.events import Draft
 from raysal.labels.items import ItemState
 from raysal.labels.records import Labelled
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import Trainer
+from raysal.models.trainers.base import Trainer, likelihood_of
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import derive
@@ -100,7 +100,7 @@ class GivenLabels:
                 labelled.vectors,
                 [item.answer for item in self.items],
                 np.array([item.weight for item in self.items]),
-                classes=named(self.items, "softmax"),
+                classes=named(self.items, likelihood_of(self.trainer)),
                 encoder=encoder_of(pool),
                 version=0,
                 ledger_seq=0,

@@ -17,13 +17,13 @@ from raysal.features import HiddenLayer
 from raysal.fleet import Fleet, features_of
 from raysal.labels import Ledger
 from raysal.labels.records import Changes, Labelled
-from raysal.models.evidence import Answer, Evidence, gather_evidence
+from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.head import Head
-from raysal.models.likelihood import Link
+from raysal.models.likelihood import Likelihood
 from raysal.models.online.refit import gone_astray, needs_refit
 from raysal.models.online.update import add_classes_of, update
-from raysal.models.targets import check_names, names_in, plain
-from raysal.models.trainers.base import Context, Trainer, link_of, wanted_sample
+from raysal.models.targets import Answer
+from raysal.models.trainers.base import Context, Trainer, likelihood_of, wanted_sample
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.rng import derive
@@ -32,7 +32,6 @@ from raysal.rounds.preflight import check_compatible
 from raysal.scoring.sweep import sample_partition
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Selector
-from raysal.types import Label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,21 +68,22 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
         FingerprintMismatch: the last head, or that of the trainer, takes the vectors of another encoder.
         LabelError: a label cannot be learnt from.
     """
-    round, seq, link, votes = run.rounds, ledger.head_seq, link_of(trainer), config.update.disputed == "votes"
+    round, seq, votes = run.rounds, ledger.head_seq, config.update.disputed == "votes"
+    likelihood = likelihood_of(trainer)
     items = ledger.labels(upto=seq, votes=votes)
     last = head_of(run, pool, round - 1)
     known = gather_labelled(fleet, pool.dim, items, None if last is None else last.hidden_layer)
     fitted_round = run.record(round - 1)["fitted_round"] if round else None
 
     def done(head: Head | None, decision: str, fitted: int | None, previous: Head | None = last) -> HeadUpdate:
-        seen_as = replace(known, link=link)
+        seen_as = replace(known, likelihood=likelihood)
         return HeadUpdate(
             head=head, known=seen_as, decision=decision, fitted_round=fitted, ledger_seq=seq, previous=previous
         )
 
     if not items:
         return done(None, "no labels yet", None)
-    classes = named(items, link, config.update.classes)
+    classes = named(items, likelihood, config.update.classes)
     answers, weights = _told_of(items)
     reason: str | None = "first labels"
     if last is not None:
@@ -101,7 +101,7 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
         )
     if last is not None and reason is None:
         try:
-            seen = gather_evidence(known.vectors, answers, weights, last.classes, last.link)
+            seen = gather_evidence(known.vectors, answers, weights, last.classes, last.likelihood)
             head = updated_head(last, fleet, ledger, changes, seq, config, seen if config.update.passes else None)
             reason = gone_astray(head, seen, config.update)
             if reason is None:
@@ -180,7 +180,7 @@ def updated_head(
     removed = None
     if then:
         old = gather_labelled(fleet, head.pool_dim, then, head.hidden_layer).vectors
-        removed = gather_evidence(old, *_told_of(then), head.classes, head.link)
+        removed = gather_evidence(old, *_told_of(then), head.classes, head.likelihood)
     passes = config.update.passes if seen is not None else 1
     return update(
         head, new, *_told_of(now), ledger_seq=seq, step=config.update.step, passes=passes, removed=removed, seen=seen
@@ -192,53 +192,46 @@ def _told_of(items: Sequence[Labelled]) -> tuple[list[Answer], NDArray[np.float6
     return [item.answer for item in items], np.array([item.weight for item in items])
 
 
-def named(items: Sequence[Labelled], link: Link, known: Sequence[str] = ()) -> list[str]:
+def named(items: Sequence[Labelled], likelihood: Likelihood, known: Sequence[str] = ()) -> list[str]:
     """The names of the outputs that these labels speak of, and of those `known` before; sorted.
 
     Raises:
-        LabelError: a label is none of this link; it names the item.
+        LabelError: a label is not of this kind; it names the item.
     """
-    return sorted({*known, *(name for item in items for text in item.texts for name in _names(item, text, link))})
+    return sorted({*known, *(name for item in items for text in item.texts for name in _names(item, text, likelihood))})
 
 
-def _names(item: Labelled, text: str, link: Link) -> tuple[str, ...]:
-    return names_in(text, link, repr(item.key))
+def _names(item: Labelled, text: str, likelihood: Likelihood) -> tuple[str, ...]:
+    return likelihood.names_in(text, repr(item.key))
 
 
-def plainly(labels: Sequence[Label], link: Link) -> list[Label]:
-    """Labels in the one spelling of what they say, so that they can be compared.
-
-    Raises:
-        LabelError: a label is none of this link; it names the item.
-    """
-    return [replace(label, label=plain(label.label, link, repr(label.key))) for label in labels]
-
-
-def counted(items: Sequence[Labelled], link: Link) -> dict[str, int]:
+def counted(items: Sequence[Labelled], likelihood: Likelihood) -> dict[str, int]:
     """How many of the items each output was named for, by name.
 
     Raises:
-        LabelError: a label is none of this link; it names the item.
+        LabelError: a label is not of this kind; it names the item.
     """
-    counts = Counter(name for item in items for name in names_in(item.label, link, repr(item.key)))
+    counts = Counter(name for item in items for name in likelihood.names_in(item.label, repr(item.key)))
     return dict(sorted(counts.items()))
 
 
-def link_for(config: RunConfig, trainer: Trainer, selector: Selector, narrower: Narrower, pool: Pool) -> Link:
+def likelihood_for(
+    config: RunConfig, trainer: Trainer, selector: Selector, narrower: Narrower, pool: Pool
+) -> Likelihood:
     """What labels of this trainer are.
 
     Raises:
         ConfigError: the config speaks of classes where labels are numbers, or of one that cannot be; or a rule says,
             before it looks at the data, that it cannot work with such labels.
     """
-    link = link_of(trainer)
-    check_names(config.update.classes, link, "update.classes")
-    if link == "identity" and (config.oracle.model_extra or {}).get("noise"):
-        problem = "takes one class for another, and labels are numbers"
+    likelihood = likelihood_of(trainer)
+    likelihood.check_names(config.update.classes, "update.classes")
+    if not likelihood.discrete and (config.oracle.model_extra or {}).get("noise"):
+        problem = f"takes one class for another, and labels are {likelihood.words}"
         raise ConfigError("oracle.noise", problem, "leave it out")
-    if link != "softmax":  # with classes all of them work
-        check_compatible(link, selector, narrower, pool)
-    return link
+    if not likelihood.exclusive:  # with one class of several all of them work
+        check_compatible(likelihood, selector, narrower, pool)
+    return likelihood
 
 
 def told(changes: Changes) -> str:

@@ -10,14 +10,14 @@ from typing import Any, Self
 from raysal.config import RunConfig, deciding_fields, parse_config
 from raysal.errors import RunError
 from raysal.labels import ORACLES, Oracle
-from raysal.models.likelihood import Link
+from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import Trainer
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.rounds.directory import RunDir
-from raysal.rounds.learner import link_for
+from raysal.rounds.learner import likelihood_for
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector
 
@@ -31,7 +31,7 @@ class RunParts:
     start: Selector
     """the strategy while there is no label"""
     trainer: Trainer
-    link: Link
+    likelihood: Likelihood
     """what labels are"""
     oracle: Oracle
 
@@ -59,7 +59,7 @@ class RunParts:
             selector=selector,
             start=start,
             trainer=trainer,
-            link=link_for(config, trainer, selector, narrower, pool),
+            likelihood=likelihood_for(config, trainer, selector, narrower, pool),
             oracle=config.oracle.build("oracle", ORACLES).bind(pool, config.seed),
         )
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from raysal.context import LabelledVectors, RoundContext
 from raysal.models.head import Head
-from raysal.models.likelihood import Link
-from raysal.models.targets import VALUE
+from raysal.models.likelihood import Likelihood
 from raysal.narrowing.base import Narrower, OneSweep
 from raysal.narrowing.filter import Filter
 from raysal.narrowing.refine import Refine
@@ -24,17 +23,17 @@ from raysal.strategies.base import Selector
 from raysal.strategies.wrappers.candidates import Wrapper
 
 
-def check_compatible(link: Link, selector: Selector, narrower: Narrower, pool: Pool) -> None:
+def check_compatible(likelihood: Likelihood, selector: Selector, narrower: Narrower, pool: Pool) -> None:
     """
     Raises:
         ConfigError: one of these, or a rule within it, says before it looks at the data that it cannot work with a head
-            of this link.
+            of this likelihood.
     """
-    names = (VALUE,) if link == "identity" else ("a", "b")
+    names, text = likelihood.example
     nothing = np.zeros((len(names), pool.dim))
-    head = replace(Head.of_weights(nothing, nothing[:, 0], classes=names), link=link)
-    text, vectors = "0" if link == "identity" else "a", np.zeros((1, pool.dim), np.float32)
-    known = LabelledVectors(ids=np.zeros(1, np.int64), vectors=vectors, classes=[text], link=link)
+    head = replace(Head.of_weights(nothing, nothing[:, 0], classes=names), likelihood=likelihood)
+    vectors = np.zeros((1, pool.dim), np.float32)
+    known = LabelledVectors(ids=np.zeros(1, np.int64), vectors=vectors, classes=[text], likelihood=likelihood)
     context = RoundContext(
         head=head,
         labelled=known,

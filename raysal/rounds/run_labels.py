@@ -10,10 +10,9 @@ from typing import Self
 
 from raysal.errors import Damaged
 from raysal.labels import Ledger, Told, as_labels
-from raysal.models.likelihood import Link
-from raysal.models.targets import plain
+from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import link_of
+from raysal.models.trainers.base import likelihood_of
 from raysal.pool import Pool, open_pool
 from raysal.rounds.directory import RunDir
 from raysal.types import Label
@@ -22,9 +21,9 @@ from raysal.types import Label
 class RunLabels:
     """The ledger of a run, told by key. Several processes may hold the same ledger at once."""
 
-    def __init__(self, ledger: Ledger, pool: Pool, link: Link) -> None:
+    def __init__(self, ledger: Ledger, pool: Pool, likelihood: Likelihood) -> None:
         self.ledger = ledger
-        self._pool, self._link = pool, link
+        self._pool, self._likelihood = pool, likelihood
 
     @classmethod
     def open(cls, run: Path, pool: Path | None = None, fix: str | None = None) -> RunLabels:
@@ -48,8 +47,8 @@ class RunLabels:
         config = there.require_config(fix)
         opened = open_pool(config.pool if pool is None else pool)
         there.check_pool(opened)
-        link = link_of(config.update.trainer.build("update.trainer", TRAINERS))
-        return cls(there.open_ledger(), opened, link)
+        likelihood = likelihood_of(config.update.trainer.build("update.trainer", TRAINERS))
+        return cls(there.open_ledger(), opened, likelihood)
 
     def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> Told:
         """Take labels by key: all of them, or none.
@@ -63,7 +62,8 @@ class RunLabels:
         Raises:
             LabelError: a key is not in the pool, or a label or weight cannot be accepted.
         """
-        given = [replace(label, label=plain(label.label, self._link, repr(label.key))) for label in as_labels(labels)]
+        plain = self._likelihood.plain
+        given = [replace(label, label=plain(label.label, repr(label.key))) for label in as_labels(labels)]
         ids = self.ids_of([label.key for label in given])
         return self.ledger.tell([(ids[label.key], label) for label in given])
 

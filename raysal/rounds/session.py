@@ -348,7 +348,7 @@ class Session:
 
     def _labels(self) -> RunLabels:
         self._refuse_read_only()
-        return RunLabels(self.ledger, self.pool, self._parts.link)
+        return RunLabels(self.ledger, self.pool, self._parts.likelihood)
 
     def _start_program(self, fleet: Fleet) -> int:
         return start_program(fleet, self.ledger.excluded(), HeldOut.of(self.config))

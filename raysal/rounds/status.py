@@ -8,7 +8,7 @@ from raysal.config import RunConfig
 from raysal.labels import Ledger
 from raysal.labels.records import STATES, State
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import link_of
+from raysal.models.trainers.base import likelihood_of
 from raysal.pool import Pool, open_pool
 from raysal.rounds.directory import Record, RunDir
 from raysal.rounds.evaluation import standing
@@ -47,8 +47,8 @@ def status_of(run: RunDir, pool: Pool, config: RunConfig, ledger: Ledger | None)
     classes: dict[str, int] = {}
     closing: Record | None = None
     if ledger is not None:
-        link = link_of(config.update.trainer.build("update.trainer", TRAINERS))
-        counts, classes = ledger.counts(), counted(ledger.labels(), link)
+        likelihood = likelihood_of(config.update.trainer.build("update.trainer", TRAINERS))
+        counts, classes = ledger.counts(), counted(ledger.labels(), likelihood)
         closing = final_record(run, ledger)
     rounds = run.rounds
     last = closing or (run.record(rounds - 1) if rounds else {})

@@ -14,9 +14,7 @@ from typing import Literal
 
 import torch
 
-from raysal.errors import ConfigError
-from raysal.models.likelihood import Link
-from raysal.scoring.linear import respond
+from raysal.models.likelihood import Likelihood
 
 Need = Literal["draws", "gain", "influence", "mean_variance", "norm", "previous", "variance"]
 
@@ -28,7 +26,7 @@ class Predicted:
     Lengths are kept as such and not squared: float32 holds them of any vector, their squares not.
     """
 
-    link: Link
+    likelihood: Likelihood
     logits: torch.Tensor
     """[C, n]"""
     draws: torch.Tensor | None = None
@@ -54,7 +52,7 @@ class Predicted:
     @cached_property
     def probabilities(self) -> torch.Tensor:
         """[C, n]; numbers where labels are numbers."""
-        return respond(self.logits, self.link)
+        return self.likelihood.torch_responses(self.logits)
 
     @cached_property
     def mean_variance(self) -> torch.Tensor:
@@ -62,42 +60,20 @@ class Predicted:
         return given(self.deviation).double() ** 2
 
     def over(self, of: Callable[[torch.Tensor], torch.Tensor], logits: torch.Tensor | None = None) -> torch.Tensor:
-        """[n], what `of` makes of distributions [C, ...]: of the one over classes, or the mean over labels, each with
+        """[n], what `of` makes of distributions [A, ...]: of the one over classes, or the mean over labels, each with
         its two answers. `logits` [C, n] are those of the head unless given.
 
         Raises:
             ConfigError: labels are numbers, so that there is no distribution over answers.
         """
-        p = self.probabilities if logits is None else respond(logits, self.link)
-        if self.link == "softmax":
-            return of(p)
-        return of(self.both(p)).mean(0)
-
-    def both(self, p: torch.Tensor) -> torch.Tensor:
-        """[2, C, n], the probabilities of both answers to each label.
-
-        Raises:
-            ConfigError: labels are numbers.
-        """
-        if self.link != "sigmoid":
-            raise not_of_numbers()
-        return torch.stack([1 - p, p])
-
-    def answers(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits of the answers there are, of logits [C, n]: themselves, or [2, C, n] of both answers to each label.
-
-        Raises:
-            ConfigError: labels are numbers.
-        """
-        if self.link == "softmax":
-            return logits
-        if self.link != "sigmoid":
-            raise not_of_numbers()
-        return torch.stack([torch.zeros_like(logits), logits])
+        p = self.probabilities if logits is None else self.likelihood.torch_responses(logits)
+        values = of(self.likelihood.distributions(p))
+        return values if values.ndim == 1 else values.mean(0)
 
     def drawn(self) -> Iterator[torch.Tensor]:
-        """`answers` by every posterior draw, one after the other: all at once would leave the cache."""
-        return map(self.answers, given(self.draws))
+        """Logits of the answers, as `Likelihood.answer_logits`, by every posterior draw, one after the other: all at
+        once would leave the cache."""
+        return map(self.likelihood.answer_logits, given(self.draws))
 
 
 def given(part: torch.Tensor | None) -> torch.Tensor:
@@ -107,39 +83,63 @@ def given(part: torch.Tensor | None) -> torch.Tensor:
     return part
 
 
-def not_of_numbers() -> ConfigError:
-    return ConfigError("score", "this score is of classes, and the head predicts numbers", "use epistemic_variance")
-
-
 class Score:
-    """A function of `Predicted`, and what it needs of it beyond logits: for classes or labels, and for numbers."""
+    """A function of `Predicted`, and what it needs of it beyond logits.
 
-    def __init__(
-        self, of: Callable[[Predicted], torch.Tensor], classes: tuple[Need, ...], numbers: tuple[Need, ...] | None
-    ) -> None:
+    A score of classes and several labels may be another function of numbers (`for_numbers`), or none.
+    """
+
+    def __init__(self, of: Callable[[Predicted], torch.Tensor], needs: tuple[Need, ...]) -> None:
         update_wrapper(self, of)
         self._of = of
-        self._classes, self._numbers = classes, numbers
+        self._needs = needs
+        self._numbers: Score | None = None
 
-    def needs(self, link: Link) -> tuple[Need, ...]:
-        """What it needs of a head with this link.
+    def for_numbers(self, *needs: Need) -> Callable[[Callable[[Predicted], torch.Tensor]], Score]:
+        """Makes a function, which needs these parts of `Predicted`, the score where labels are numbers."""
+
+        def decorate(of: Callable[[Predicted], torch.Tensor]) -> Score:
+            self._numbers = Score(of, needs)
+            return self._numbers
+
+        return decorate
+
+    def needs(self, likelihood: Likelihood) -> tuple[Need, ...]:
+        """What it needs of a head with this likelihood.
 
         Raises:
             ConfigError: it makes no sense for numbers.
         """
-        if link != "identity":
-            return self._classes
-        if self._numbers is None:
-            raise not_of_numbers()
-        return self._numbers
+        return self._for(likelihood)._needs
 
     def __call__(self, predicted: Predicted) -> torch.Tensor:
-        return self._of(predicted)
+        return self._for(predicted.likelihood)._of(predicted)
+
+    def _for(self, likelihood: Likelihood) -> Score:
+        """The score of labels of this likelihood.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if likelihood.discrete:
+            return self
+        if likelihood.quadratic and self._numbers is not None:
+            return self._numbers
+        raise likelihood.for_classes()
 
 
 def score(
-    *classes: Need, numbers: tuple[Need, ...] | None = None
+    *needs: Need, numbers: tuple[Need, ...] | None = None
 ) -> Callable[[Callable[[Predicted], torch.Tensor]], Score]:
-    """Makes a function a `Score` that needs these parts of `Predicted`; `numbers` where labels are numbers, if the
-    score makes sense for them."""
-    return lambda of: Score(of, classes, numbers)
+    """Makes a function a `Score` that needs these parts of `Predicted`.
+
+    With `numbers`, it is the score where labels are numbers, too, and needs those parts there.
+    """
+
+    def decorate(of: Callable[[Predicted], torch.Tensor]) -> Score:
+        made = Score(of, needs)
+        if numbers is not None:
+            made.for_numbers(*numbers)(of)
+        return made
+
+    return decorate

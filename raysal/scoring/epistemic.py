@@ -12,17 +12,14 @@ import math
 import torch
 
 from raysal.scoring.base import Predicted, given, score
-from raysal.scoring.linear import respond
 
 
-@score("draws", numbers=("mean_variance",))
+@score("draws")
 def bald(predicted: Predicted) -> torch.Tensor:
     """Mutual information between the answer and the weights (Houlsby et al., arXiv 1112.5745): H(mean p) - mean H(p)
     over the draws, over log C, so that 1 is the most there can be; with several labels the mean over them, each over
     log 2. In [0, 1]; 0 with one class. Of numbers exactly, log(1 + v / noise) / 2 in nats. Cost O(nTC).
     """
-    if predicted.link == "identity":
-        return (0.5 * torch.log1p(predicted.mean_variance / predicted.noise)).float()
     total = inside = torch.zeros((), dtype=torch.float64, device=predicted.logits.device)
     for logits in predicted.drawn():
         p, entropy = with_entropy(logits.double())
@@ -32,22 +29,33 @@ def bald(predicted: Predicted) -> torch.Tensor:
     return over_outputs((gained / math.log(max(answers, 2))).clamp(0, 1))
 
 
-@score("draws", numbers=("mean_variance",))
+@bald.for_numbers("mean_variance")
+def bald_of_numbers(predicted: Predicted) -> torch.Tensor:
+    """Mutual information between a number and the weights, exactly, in nats."""
+    return (0.5 * torch.log1p(predicted.mean_variance / predicted.noise)).float()
+
+
+@score("draws")
 def mean_std(predicted: Predicted) -> torch.Tensor:
     """Standard deviation of a probability over the draws (over T, not T - 1), mean over classes or labels (Kampffmeyer
     et al., CVPR workshops 2016). In [0, 1/2]. Of numbers that of the posterior, exactly, in their unit. Cost O(nTC).
     """
-    if predicted.link == "identity":
-        return given(predicted.deviation).clone()
     draws = given(predicted.draws)
-    first = respond(draws[0], predicted.link)
+    first = predicted.likelihood.torch_responses(draws[0])
     total = square = torch.zeros_like(first)
     for logits in draws[1:]:
-        apart = respond(logits, predicted.link) - first  # as small as the deviation: float32 is enough for its square
+        # As small as the deviation: float32 is enough for its square.
+        apart = predicted.likelihood.torch_responses(logits) - first
         total, square = total + apart, square + apart * apart
     mean = total / len(draws)
     deviation: torch.Tensor = (square / len(draws) - mean * mean).clamp_min(0).sqrt()
     return deviation.mean(0)
+
+
+@mean_std.for_numbers("mean_variance")
+def standard_deviation(predicted: Predicted) -> torch.Tensor:
+    """Standard deviation of a predicted number, of the posterior alone, in the unit of the numbers."""
+    return given(predicted.deviation).clone()
 
 
 @score("draws")
@@ -74,11 +82,9 @@ def tod(predicted: Predicted) -> torch.Tensor:
     """Temporal output discrepancy ½‖p - p'‖² to the probabilities p' of the last round's head (Huang et al., ICCV
     2021); with several labels the mean over them, each with its two answers; of numbers half the squared difference. In
     [0, 1] but for numbers. A class that the last head did not know had no probability. Cost O(nC)."""
-    now = respond(predicted.logits.double(), predicted.link)
-    moved = now - respond(given(predicted.previous).double(), predicted.link)
-    if predicted.link == "sigmoid":  # (1 - p) moves as far as p
-        return (moved * moved).mean(0).float()
-    return (0.5 * moved * moved).sum(0).float()
+    now, before = predicted.logits.double(), given(predicted.previous).double()
+    moved = predicted.likelihood.torch_responses(now) - predicted.likelihood.torch_responses(before)
+    return predicted.likelihood.discrepancy(moved).float()
 
 
 def with_entropy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from raysal.errors import ConfigError
 from raysal.features import same_layer
 from raysal.fleet.partition import Partition
-from raysal.models.evidence import Answer, gather_evidence
+from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
-from raysal.models.likelihood import Link
+from raysal.models.likelihood import Likelihood
 from raysal.models.online.influence import gain_of, influence_of
-from raysal.models.posterior.structures import Quadratic, Shared
+from raysal.models.posterior import Quadratic
+from raysal.models.targets import Answer
 from raysal.numerics import AlignedMatrix, block_rows_for, one_thread
 from raysal.rng import derive, generator
 from raysal.scoring.base import Predicted
@@ -54,16 +55,16 @@ class ScoreInputs(NamedTuple):
     by_confidence: bool = False
 
     @property
-    def link(self) -> Link:
-        return self.linear.link
+    def likelihood(self) -> Likelihood:
+        return self.linear.likelihood
 
 
 def usable(score: str, head: Head | None, previous: Head | None) -> str:
     """The score to compute where `score` is asked for: itself, or, where it compares with the head of an earlier round
-    and there is none (the first round, or a new hidden layer), `entropy`; for numbers `epistemic_variance`."""
-    if head is None or "previous" not in SCORES[score].needs(head.link) or comparable(previous, head):
+    and there is none (the first round, or a new hidden layer), the `usual_score` of the likelihood."""
+    if head is None or "previous" not in SCORES[score].needs(head.likelihood) or comparable(previous, head):
         return score
-    return "epistemic_variance" if head.link == "identity" else "entropy"
+    return head.likelihood.usual_score
 
 
 def instead(score: str, used: str) -> str:
@@ -75,7 +76,7 @@ def comparable(previous: Head | None, head: Head) -> bool:
     """Whether there is an earlier head that predicts the same kind of thing from the same features."""
     return (
         previous is not None
-        and previous.link == head.link
+        and previous.likelihood is head.likelihood
         and previous.dim == head.dim
         and same_layer(previous.hidden_layer, head.hidden_layer)
     )
@@ -100,7 +101,7 @@ def score_inputs(
         ConfigError: a score needs what this head has not: an ensemble has no covariance, a score of an earlier head
             (see `usable`) none to compare with; or it makes no sense for what the head predicts.
     """
-    wanted = {*needs, *(need for score in scores for need in SCORES[score].needs(head.link))}
+    wanted = {*needs, *(need for score in scores for need in SCORES[score].needs(head.likelihood))}
     scale, posterior = head.temperature, head.posterior
     drawn = None
     if "draws" in wanted:
@@ -118,7 +119,7 @@ def score_inputs(
         norm="norm" in wanted,
         noise=head.noise,
         temperature=head.temperature,
-        by_confidence=isinstance(posterior, Shared) and posterior.weighting == "categorical",
+        by_confidence=posterior.by_confidence,
     )
 
 
@@ -134,7 +135,7 @@ def triangle(form: Quadratic) -> NDArray[np.float64]:
 def _influence(head: Head, labelled: NDArray[np.floating] | None, answers: Sequence[Answer]) -> NDArray[np.float64]:
     if labelled is None or not len(answers):
         raise ConfigError("score", "influence needs the labels so far", "give them, or choose another score")
-    return influence_of(head, gather_evidence(labelled, answers, None, head.classes, head.link))
+    return influence_of(head, gather_evidence(labelled, answers, None, head.classes, head.likelihood))
 
 
 def _in_order(previous: Head | None, head: Head) -> NDArray[np.float64]:
@@ -147,8 +148,6 @@ def _in_order(previous: Head | None, head: Head) -> NDArray[np.float64]:
         problem = "there is no head of an earlier round over the same features to compare with"
         raise ConfigError("score", problem, "use it from the next round, and a trainer without a hidden layer")
     weights = previous.mean / previous.temperature
-    if head.link == "identity":
-        return weights
     rows = np.zeros_like(head.mean)
     rows[:, -1] = -1e4
     for place, name in enumerate(head.classes):
@@ -241,7 +240,7 @@ class ProductReader:
         found = {name: out[part.rows] for name, part in self._parts.items()}
         drawn, deviation, gain = found.get("draws"), found.get("deviation"), found.get("gain")
         return Predicted(
-            link=self.inputs.link,
+            likelihood=self.inputs.likelihood,
             logits=found["logits"].add_(self._bias[: self.classes, None]),
             draws=None if drawn is None else drawn.reshape(-1, self.classes, out.shape[1]),
             previous=found.get("previous"),

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.models.head import Head
-from raysal.models.likelihood import Link
+from raysal.models.likelihood import SOFTMAX, Likelihood
 from raysal.numerics import DRIVER_ROWS, padded, round_up, tiles
 
 
@@ -19,26 +19,24 @@ class Linear(NamedTuple):
 
     weight: NDArray[np.float64]
     bias: NDArray[np.float64]
-    link: Link = "softmax"
+    likelihood: Likelihood = SOFTMAX
 
     @classmethod
     def of(cls, head: Head) -> Linear:
-        return cls(head.weight / head.temperature, head.bias / head.temperature, head.link)
+        return cls(head.weight / head.temperature, head.bias / head.temperature, head.likelihood)
 
 
 def probabilities_of(product: torch.Tensor, head: Linear) -> torch.Tensor:
     """What the head predicts [C, n] from products [n, >= C] of features, whose first columns are the head's."""
+    return head.likelihood.torch_responses(outputs_of(product, head))
+
+
+def outputs_of(product: torch.Tensor, head: Linear) -> torch.Tensor:
+    """The outputs [C, n] of the head, as `probabilities_of`."""
     # Laid out anew: the softmax of transposed logits would copy them, twice.
     products = product[:, : len(head.bias)].T.contiguous()
     bias = torch.from_numpy(head.bias.astype(np.float32)).to(products.device)[:, None]
-    return respond(products.add_(bias), head.link)
-
-
-def respond(logits: torch.Tensor, link: Link) -> torch.Tensor:
-    """What outputs [C, n] predict: class probabilities, a probability for each label, or the numbers themselves."""
-    if link == "softmax":
-        return torch.softmax(logits, 0)
-    return torch.sigmoid(logits) if link == "sigmoid" else logits
+    return products.add_(bias)
 
 
 def logits_of(x: NDArray[np.float32], head: Linear) -> NDArray[np.float64]:

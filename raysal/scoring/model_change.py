@@ -6,16 +6,9 @@ the loss the head was fitted by, whose responses q are those before the temperat
 
 from __future__ import annotations
 
-import math
-
 import torch
 
-from raysal.models.likelihood import LEAST
 from raysal.scoring.base import Predicted, given, score
-from raysal.scoring.linear import respond
-
-LENGTH_OF_NORMAL = math.sqrt(2 / math.pi)
-"""E|x| of a standard normal x."""
 
 
 @score("norm", numbers=("mean_variance", "norm"))
@@ -23,7 +16,7 @@ def expected_gradient_length(predicted: Predicted) -> torch.Tensor:
     """Σ_y p_y ‖q - e_y‖ · ‖h̃‖, the expected length of the gradient of an item's loss (Settles, Craven & Ray, NIPS
     2007); with several labels the mean over them; of numbers E|f - y| ‖h̃‖ with y ~ N(f, noise + v). Unbounded: it
     grows with the vector. Cost O(nC + nD)."""
-    return (residual(predicted) * given(predicted.length)).float()
+    return (predicted.likelihood.expected_residual(predicted) * given(predicted.length)).float()
 
 
 @score("gain", "mean_variance", numbers=("gain", "mean_variance"))
@@ -36,9 +29,11 @@ def expected_model_change(predicted: Predicted) -> torch.Tensor:
     the head already knows no longer moves it. Needs one covariance for all outputs. Cost O(nC + nD).
     """
     variance = predicted.mean_variance * predicted.temperature**2
-    count = counts(predicted) / predicted.noise
+    # What a label counts for in the covariance (`Curvature.counts`), at this mean.
+    counted = predicted.likelihood.expected_count(predicted) if predicted.by_confidence else 1.0
+    count = counted / predicted.noise
     step = given(predicted.gain).double() / predicted.noise / (1 + count * variance)
-    return (residual(predicted) * step).float()
+    return (predicted.likelihood.expected_residual(predicted) * step).float()
 
 
 @score("influence", numbers=("influence", "mean_variance"))
@@ -54,45 +49,4 @@ def influence(predicted: Predicted) -> torch.Tensor:
     does not take the predicted class for true.
     """
     pull = given(predicted.influence).double()
-    if predicted.link == "identity":
-        # One number, or several that are off independently.
-        length: torch.Tensor = torch.linalg.vector_norm(pull, dim=0)
-        return (length * residual(predicted) / predicted.noise).float()
-    p, q = believed(predicted)
-    if predicted.link == "sigmoid":
-        return (pull.abs() * off(p, q)).mean(0).float()
-    return (p * (pull - (q * pull).sum(0)).abs()).sum(0).float()
-
-
-def residual(predicted: Predicted) -> torch.Tensor:
-    """float64 [n], the expected length of response - answer; with several labels, the mean over them."""
-    if predicted.link == "identity":
-        spread: torch.Tensor = (predicted.mean_variance + predicted.noise).sqrt()
-        return LENGTH_OF_NORMAL * spread
-    p, q = believed(predicted)
-    if predicted.link == "sigmoid":
-        return off(p, q).mean(0)
-    square = q * q
-    others = (square.sum(0) - square).clamp_min(0)
-    return (p * ((1 - q) ** 2 + others).sqrt()).sum(0)
-
-
-def off(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """E|q - y| of labels y that are 1 with probability p, else 0."""
-    return p * (1 - q) + (1 - p) * q
-
-
-def believed(predicted: Predicted) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities and responses before the temperature, float64 [C, n]."""
-    logits = predicted.logits.double()
-    p = respond(logits, predicted.link)
-    return p, p if predicted.temperature == 1 else respond(logits * predicted.temperature, predicted.link)
-
-
-def counts(predicted: Predicted) -> torch.Tensor | float:
-    """What a label counts for in the covariance (`Curvature.counts`), at this mean: [n], or 1 for all."""
-    if not predicted.by_confidence or predicted.link == "identity":
-        return 1.0
-    _, q = believed(predicted)
-    least = q.amax(0) if predicted.link == "softmax" else 0.5 + (q - 0.5).abs().amin(0)
-    return (least * (1 - least)).clamp_min(LEAST)
+    return predicted.likelihood.expected_effect(predicted, pull).float()

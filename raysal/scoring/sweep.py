@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, Partition
-from raysal.models.evidence import Answer
 from raysal.models.head import Head
+from raysal.models.likelihood import Likelihood
+from raysal.models.targets import Answer
 from raysal.numerics import BLOCK_ROWS, one_thread
 from raysal.rng import derive, item_uniform
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
@@ -175,7 +176,7 @@ class _Scored:
             predicted = reader.predicted(self._held)
             scores = {name: SCORES[name](predicted)[:n] for name in self._names}
             probabilities = predicted.probabilities
-        self._counts += count_predicted(probabilities[:, :n], out, several=reader.inputs.link == "sigmoid")
+        self._counts += count_predicted(reader.inputs.likelihood, probabilities[:, :n], out)
         for name, values in scores.items():
             bins = (values * BINS).long().clamp_(0, BINS - 1)
             self._histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
@@ -234,16 +235,9 @@ class _Nearby:
         )
 
 
-def count_predicted(probabilities: torch.Tensor, out: torch.Tensor | None, several: bool = False) -> torch.Tensor:
-    """[C] items predicted to be of each class, ties to the first class, or with `several` labels to have each of them;
-    rows marked `out` [n] do not count.
-
-    By comparing with the maximum, which is several times faster than argmax along the classes; only a block
-    with a tie needs that.
-    """
-    top = probabilities > 0.5 if several else probabilities == probabilities.amax(0)
-    if not several and int(top.sum()) != top.shape[1]:
-        top = torch.nn.functional.one_hot(probabilities.argmax(0), len(probabilities)).T.bool()
+def count_predicted(likelihood: Likelihood, probabilities: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
+    """[C] items of which each output is predicted (`Likelihood.predicted`); rows marked `out` [n] do not count."""
+    top = likelihood.predicted(probabilities)
     return (top if out is None else top & ~out).sum(1)
 
 

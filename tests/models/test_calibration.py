@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysal.errors import ConfigError, UserError
-from raysal.models.calibration import COLDEST, HOTTEST, expected_calibration_error, fit_temperature
+from raysal.models.calibration import COLDEST, HOTTEST, fit_temperature
 from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
-from raysal.models.likelihood import responses, softmax, total_loss
+from raysal.models.likelihood import IDENTITY, LIKELIHOODS, SOFTMAX, softmax
+from raysal.models.measures import expected_calibration_error
 from raysal.models.trainers.base import Context
 from raysal.models.trainers.dmle import DependencyAware
 from raysal.models.trainers.logistic import Logistic, deal_folds
@@ -34,10 +35,10 @@ def sampled(n: int, classes: int, seed: int, temperature: float) -> tuple[np.nda
 def test_no_other_temperature_costs_less(classes, seed, temperature, link):
     f, t = sampled(40, classes, seed, temperature)
     m = np.random.default_rng(seed).uniform(0.1, 3, size=40)
-    found = fit_temperature(f, t, m, link)
-    least = total_loss(link, f / found, t, m)
+    found = fit_temperature(f, t, m, LIKELIHOODS[link])
+    least = LIKELIHOODS[link].total_loss(f / found, t, m)
     for other in np.geomspace(COLDEST, HOTTEST, 200):
-        assert least <= total_loss(link, f / other, t, m) * (1 + 1e-9)
+        assert least <= LIKELIHOODS[link].total_loss(f / other, t, m) * (1 + 1e-9)
 
 
 def test_the_temperature_that_made_the_labels_is_found():
@@ -56,7 +57,7 @@ def test_where_there_is_no_best_one_it_stays_within_bounds():
 def test_where_nothing_depends_on_it_it_is_one():
     assert fit_temperature(np.empty((0, 3)), np.empty((0, 3))) == 1.0
     assert fit_temperature(np.full((2, 2), 7.0), np.eye(2)) == 1.0
-    assert fit_temperature(np.ones((2, 1)), np.zeros((2, 1)), link="identity") == 1.0
+    assert fit_temperature(np.ones((2, 1)), np.zeros((2, 1)), likelihood=IDENTITY) == 1.0
     with pytest.raises(UserError, match="not finite"):
         fit_temperature(np.full((2, 2), np.nan), np.eye(2))
 
@@ -91,7 +92,7 @@ def test_the_right_temperature_calibrates():
     f, t = sampled(20_000, 3, 1, 3.0)
     right = f.argmax(axis=1) == t.argmax(axis=1)
     errors = [
-        expected_calibration_error(responses("softmax", f / temperature).max(axis=1), right)
+        expected_calibration_error(SOFTMAX.responses(f / temperature).max(axis=1), right)
         for temperature in (1.0, fit_temperature(f, t))
     ]
     assert errors[0] > 0.1
@@ -128,8 +129,8 @@ def test_a_fitted_temperature_is_that_of_the_folds_and_nothing_else_changes(trai
     assert plain.temperature == 1
     assert found.temperature > 1.1  # so weak a penalty makes a head too sure of itself
     x, labels = overlapping(60, several=several)
-    evidence = gather_evidence(x, labels, None, found.classes, found.link)
-    fold_of = deal_folds(trainer().alike(evidence.targets), 5, 3)
+    evidence = gather_evidence(x, labels, None, found.classes, found.likelihood)
+    fold_of = deal_folds(trainer.likelihood.groups(evidence.targets), 5, 3)
     outputs = np.zeros_like(evidence.targets)
     square = (x**2).mean()
     for fold in range(5):
@@ -140,7 +141,9 @@ def test_a_fitted_temperature_is_that_of_the_folds_and_nothing_else_changes(trai
             classes=found.classes, encoder="e", version=0, ledger_seq=0, seed=0,
         )  # fmt: skip
         outputs[~kept] = head.logits(x[~kept])
-    assert found.temperature == pytest.approx(fit_temperature(outputs, evidence.targets, None, found.link), rel=0.02)
+    assert found.temperature == pytest.approx(
+        fit_temperature(outputs, evidence.targets, None, found.likelihood), rel=0.02
+    )
 
 
 def test_too_few_labels_or_one_class_leave_the_temperature_at_one():

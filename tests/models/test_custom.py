@@ -11,7 +11,7 @@ from raysal.config import Choice, choice
 from raysal.errors import ConfigError, LabelError
 from raysal.models.head import Head
 from raysal.models.online.update import retract, update
-from raysal.models.posterior.structures import Diagonal
+from raysal.models.posterior import Diagonal
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.custom import Custom
 from raysal.models.trainers.logistic import Logistic

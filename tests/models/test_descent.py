@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 
 from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.head import Head
-from raysal.models.online.update import _with_bias, objective_of, stepping, update
+from raysal.models.likelihood import LIKELIHOODS
+from raysal.models.online.update import _with_bias, objective_of, update
 from raysal.models.optim.quasi_newton import Objective, descend
 from raysal.models.trainers.logistic import Logistic
 
@@ -50,19 +51,19 @@ def test_a_few_steps_are_the_same_in_any_unit(structure):
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid", "identity"])
-def test_the_bend_is_the_second_difference_of_the_value(link):
+def test_the_second_derivative_is_the_second_difference_of_the_value(link):
     rng = np.random.default_rng(0)
     targets = rng.uniform(size=(20, 3))
     targets /= targets.sum(axis=1, keepdims=True)
     evidence = Evidence(features=rng.normal(size=(20, 4)), targets=targets, weights=rng.uniform(0.1, 3, size=20))
-    objective = Objective(link, evidence, rng.uniform(0.1, 2, size=5))
+    objective = Objective(LIKELIHOODS[link], evidence, rng.uniform(0.1, 2, size=5))
     weights, direction, small = rng.normal(size=(3, 5)), rng.normal(size=(3, 5)), 1e-3
     low, middle, high = (
         objective.value(mean, evidence.rows @ mean.T)
         for mean in (weights - small * direction, weights, weights + small * direction)
     )
     wanted = (low - 2 * middle + high) / small**2
-    got = objective.bend(direction, evidence.rows @ weights.T, evidence.rows @ direction.T)
+    got = objective.second_derivative(direction, evidence.rows @ weights.T, evidence.rows @ direction.T)
     assert got == pytest.approx(wanted, rel=1e-4)
 
 
@@ -71,7 +72,7 @@ def test_the_scale_of_what_guides_the_steps_does_not_matter(link):
     rng = np.random.default_rng(0)
     targets = np.eye(3)[rng.integers(3, size=40)]
     evidence = Evidence(features=rng.normal(size=(40, 4)), targets=targets, weights=np.ones(40))
-    objective = Objective(link, evidence, np.full(5, 0.5))
+    objective = Objective(LIKELIHOODS[link], evidence, np.full(5, 0.5))
     once, longer = (
         descend(objective, np.zeros((3, 5)), lambda gradient, size=size: size * gradient, 4) for size in (1.0, 1e6)
     )
@@ -84,7 +85,7 @@ def test_the_precision_of_every_bias_is_what_it_is_told(structure, more):
     """Against the covariance of all weights at once, inverted twice; `more` below 0 in units of the prior."""
     x, y = digits(1.0)
     head = fit(x[:, 20:28], [str(int(label) % 3) for label in y], structure=structure)
-    posterior, more = stepping(head), more if more >= 0 else more * head.prior
+    posterior, more = head.posterior.updatable(), more if more >= 0 else more * head.prior
     units = np.eye(27).reshape(27, 3, 9)
     covariance = np.array([posterior.solve(unit).ravel() for unit in units])
     at_biases = np.kron(np.eye(3), np.diag(np.eye(9)[-1]))

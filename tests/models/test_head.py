@@ -9,7 +9,8 @@ import pytest
 
 from raysal.errors import Damaged, UserError
 from raysal.models.head import Head
-from raysal.models.posterior.structures import Diagonal, Full, Kronecker, Members, Shared
+from raysal.models.likelihood import SIGMOID
+from raysal.models.posterior import Diagonal, Full, Kronecker, Members, Shared
 
 
 def small_head(**changes) -> Head:
@@ -31,7 +32,7 @@ def small_head(**changes) -> Head:
 
 
 def test_round_trip_keeps_every_bit(tmp_path: Path) -> None:
-    head = small_head(mean=np.array([[-0.0, 5e-324, 1 / 3]] * 3), temperature=1 / 3, noise=0.7, link="sigmoid")
+    head = small_head(mean=np.array([[-0.0, 5e-324, 1 / 3]] * 3), temperature=1 / 3, noise=0.7, likelihood=SIGMOID)
     head.save(tmp_path / "head.safetensors")
     again = Head.load(tmp_path / "head.safetensors")
     assert again.posterior.root.tobytes() == head.posterior.root.tobytes()
@@ -101,7 +102,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         {"linearised_at": np.nextafter(small_head().linearised_at, 9)},
         {"posterior": Shared(root=np.nextafter(small_head().posterior.root, 9))},
         {"posterior": Shared(root=small_head().posterior.root, weighting="categorical")},
-        {"link": "sigmoid"},
+        {"likelihood": SIGMOID},
         {"temperature": 2.0},
         {"noise": 2.0},
     ],

@@ -128,7 +128,7 @@ def test_evidence_of_a_class_that_joined_is_taken_at_one_label_of_it_beside_thos
 
 
 def evidence_of(head: Head, x: np.ndarray, y: list) -> Evidence:
-    return gather_evidence(x, y, None, head.classes, head.link)
+    return gather_evidence(x, y, None, head.classes, head.likelihood)
 
 
 @every_kind

@@ -13,7 +13,7 @@ from raysal.errors import ConfigError, Damaged, FingerprintMismatch, UserError
 from raysal.features import same_layer
 from raysal.models.head import Head
 from raysal.models.online.update import retract, update
-from raysal.models.posterior.structures import Members
+from raysal.models.posterior import Members
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.mc_dropout import McDropout
 from raysal.models.trainers.mlp import Mlp

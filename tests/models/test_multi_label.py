@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import gather_evidence
-from raysal.models.likelihood import sigmoid
+from raysal.models.likelihood import SIGMOID, sigmoid
 from raysal.models.online.update import retract, update
 from raysal.models.trainers.multi_label import MultiLabel
 
@@ -46,7 +46,7 @@ def test_every_label_is_a_logistic_regression_by_itself(n: int, d: int, l2: floa
     x, labels, y = data(n, d)
     m = np.random.default_rng(1).uniform(0.5, 2, n)
     head = MultiLabel(l2=l2, tol=1e-9).fit(x, labels, m, **TRAINING)
-    assert (head.link, head.classes) == ("sigmoid", NAMES)
+    assert (head.likelihood.name, head.classes) == ("sigmoid", NAMES)
     for c in range(3):
         np.testing.assert_allclose(head.mean[c], one_label(x, y[:, c], m, l2), atol=1e-6)
     np.testing.assert_allclose(head.probabilities(x), sigmoid(x @ head.weight.T + head.bias))
@@ -105,7 +105,7 @@ def test_no_split_of_the_labels_changes_the_posterior_and_they_can_be_taken_back
 def test_a_label_moves_only_itself_in_the_mean_and_helps() -> None:
     x, labels, y = data(400, seed=3)
     head = MultiLabel().fit(x[:30], labels[:30], None, **TRAINING)
-    evidence = gather_evidence(x[:230], labels[:230], None, NAMES, "sigmoid")
+    evidence = gather_evidence(x[:230], labels[:230], None, NAMES, SIGMOID)
     moved = update(head, x[30:230], labels[30:230], ledger_seq=1, passes=8, seen=evidence)
     fitted = MultiLabel().fit(x[:230], labels[:230], None, **TRAINING)
     right = [float(((one.probabilities(x[230:]) > 0.5) == (y[230:] > 0.5)).mean()) for one in (head, moved, fitted)]
@@ -130,7 +130,7 @@ def test_labels_without_items_and_items_without_labels() -> None:
 
 def test_folds_share_out_every_set_of_labels() -> None:
     y = np.repeat([[1.0, 1, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1]], [8, 4, 4, 4], axis=0)
-    groups = MultiLabel().alike(y)
+    groups = SIGMOID.groups(y)
     assert [len(set(groups[low:high])) for low, high in ((0, 8), (8, 12), (12, 16), (16, 20))] == [1] * 4
     assert len(set(groups)) == 4
 
@@ -161,5 +161,5 @@ def test_a_name_that_no_label_could_have_is_refused(name: str) -> None:
 
 def test_votes_of_annotators_are_shares_of_their_answers() -> None:
     x, _, _ = data(2)
-    votes = gather_evidence(x, [{"a|b": 0.5, "a": 0.25, "-": 0.25}, " b | a "], None, NAMES, "sigmoid")
+    votes = gather_evidence(x, [{"a|b": 0.5, "a": 0.25, "-": 0.25}, " b | a "], None, NAMES, SIGMOID)
     np.testing.assert_allclose(votes.targets, [[0.75, 0.5, 0], [1, 1, 0]])

@@ -14,14 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysal.errors import ConfigError, LabelError
-from raysal.models.likelihood import Curvature, Link, responses
-from raysal.models.posterior import square_root
+from raysal.models.likelihood import LIKELIHOODS, Curvature
+from raysal.models.posterior import Diagonal, Full, Kronecker, Shared, square_root
 from raysal.models.posterior.square_root import root_of_inverse
-from raysal.models.posterior.structures import Diagonal, Full, Kronecker, Shared
 
 C, D, N = 3, 5, 14
 PRIOR = 0.7
-LINKS: tuple[Link, ...] = ("softmax", "sigmoid", "identity")
+LINKS = ("softmax", "sigmoid", "identity")
 FITS: dict[str, Any] = {
     "shared": Shared.fit,
     "categorical": partial(Shared.fit, weighting="categorical"),
@@ -37,21 +36,24 @@ def rows_of(n: int, seed: int = 0) -> np.ndarray:
     return np.column_stack([np.random.default_rng(seed).normal(size=(n, D - 1)) * [1, 3, 0.3, 1], np.ones(n)])
 
 
-def curvature_of(rows: np.ndarray, link: Link, weights: np.ndarray | None = None, classes: int = C) -> Curvature:
+def curvature_of(rows: np.ndarray, link: str, weights: np.ndarray | None = None, classes: int = C) -> Curvature:
     """At one mean, whatever the rows."""
     mean = np.random.default_rng(7).normal(size=(classes, D))
-    return Curvature(link, responses(link, rows @ mean.T), np.ones(len(rows)) if weights is None else weights)
+    likelihood = LIKELIHOODS[link]
+    return Curvature(
+        likelihood, likelihood.responses(rows @ mean.T), np.ones(len(rows)) if weights is None else weights
+    )
 
 
 def weights_of(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed + 50).uniform(0.2, 3, size=n)
 
 
-def fitted(kind: str, link: Link, rows: np.ndarray, weights: np.ndarray | None = None) -> Any:
+def fitted(kind: str, link: str, rows: np.ndarray, weights: np.ndarray | None = None) -> Any:
     return FITS[kind](rows, curvature_of(rows, link, weights), PRIOR, C)
 
 
-def dense_precision(kind: str, link: Link, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def dense_precision(kind: str, link: str, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """[C D, C D], label by label, as the docstrings have it; the weights of an output lie together."""
     p = curvature_of(rows, link).responses
     outer = [np.outer(h, h) for h in rows]
@@ -195,7 +197,7 @@ def test_widening_is_a_fit_with_the_class_from_the_start_where_no_label_gave_it_
     """A class of probability 0 at the mean has no evidence: then to join late is to have been there."""
     rows = rows_of(N)
     narrow = curvature_of(rows, link)
-    with_class = Curvature(link, np.column_stack([narrow.responses, np.zeros(N)]), narrow.weights)
+    with_class = Curvature(LIKELIHOODS[link], np.column_stack([narrow.responses, np.zeros(N)]), narrow.weights)
     wide = FITS[kind](rows, narrow, PRIOR, C).add_classes(1)
     whole = FITS[kind](rows, with_class, PRIOR, C + 1)
     assert close(dense_covariance(wide, C + 1), dense_covariance(whole, C + 1))
@@ -204,7 +206,7 @@ def test_widening_is_a_fit_with_the_class_from_the_start_where_no_label_gave_it_
     seen = curvature_of(more, link, classes=C + 1)
     assert close(dense_covariance(wide.absorb(more, seen), C + 1), dense_covariance(whole.absorb(more, seen), C + 1))
     # And what came before is taken back after.
-    back = Curvature(link, with_class.responses[:4], with_class.weights[:4])
+    back = Curvature(LIKELIHOODS[link], with_class.responses[:4], with_class.weights[:4])
     never = FITS[kind](rows[4:], curvature_of(rows[4:], link), PRIOR, C).add_classes(1)
     assert close(dense_covariance(wide.retract(rows[:4], back), C + 1), dense_covariance(never, C + 1))
 

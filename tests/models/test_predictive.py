@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysal.errors import ConfigError
-from raysal.models.likelihood import responses
+from raysal.models.likelihood import IDENTITY, LIKELIHOODS, SIGMOID, SOFTMAX
 from raysal.models.predictive import (
     bridged,
     draw_predictions,
-    label_variance,
     laplace_bridge,
     mean_field,
     monte_carlo,
@@ -67,15 +66,16 @@ def test_without_variance_nothing_changes_and_without_end_nothing_is_known(link)
     noise = np.random.default_rng(0).normal(size=(5, 4))
     none, much = np.zeros((6, 1)), np.full((6, 4), 1e12)
     for found in (
-        mean_field(f, none, link=link),
-        monte_carlo(f, none, noise, link),
-        predictive_responses("map", link, f, much),
+        mean_field(f, none, likelihood=LIKELIHOODS[link]),
+        monte_carlo(f, none, noise, LIKELIHOODS[link]),
+        predictive_responses("map", LIKELIHOODS[link], f, much),
     ):
-        np.testing.assert_allclose(found, responses(link, f), rtol=1e-12)
+        np.testing.assert_allclose(found, LIKELIHOODS[link].responses(f), rtol=1e-12)
     if link != "identity":
-        np.testing.assert_allclose(mean_field(f, much, link=link), 0.25 if link == "softmax" else 0.5, atol=1e-5)
+        nothing_known = 0.25 if link == "softmax" else 0.5
+        np.testing.assert_allclose(mean_field(f, much, likelihood=LIKELIHOODS[link]), nothing_known, atol=1e-5)
     else:
-        np.testing.assert_array_equal(mean_field(f, much, link=link), f)
+        np.testing.assert_array_equal(mean_field(f, much, likelihood=LIKELIHOODS[link]), f)
 
 
 def test_two_classes_agree_with_quadrature():
@@ -98,13 +98,13 @@ def test_a_label_of_its_own_is_within_two_percent_of_quadrature():
     nodes, weights = np.polynomial.hermite_e.hermegauss(200)
     for v in (0.1, 1.0, 10.0, 100.0):
         exact = (weights / weights.sum() / (1 + np.exp(-(f + np.sqrt(v) * nodes)))).sum(axis=1)
-        np.testing.assert_allclose(mean_field(f, np.full_like(f, v), link="sigmoid")[:, 0], exact, atol=0.02)
+        np.testing.assert_allclose(mean_field(f, np.full_like(f, v), likelihood=SIGMOID)[:, 0], exact, atol=0.02)
 
 
 def test_draws_of_weights_are_averaged_one_at_a_time():
     rng = np.random.default_rng(0)
     rows, draws = rng.normal(size=(9, 4)), rng.normal(size=(6, 3, 4))
-    every = np.stack([responses("softmax", rows @ one.T) for one in draws])
+    every = np.stack([SOFTMAX.responses(rows @ one.T) for one in draws])
     np.testing.assert_allclose(draw_predictions(rows, iter(draws)), every.mean(axis=0), rtol=1e-12)
     with pytest.raises(ConfigError, match="none to average"):
         draw_predictions(rows, [])
@@ -137,14 +137,15 @@ def test_the_bridge_does_not_see_a_variance_that_classes_share():
 
 
 def test_numbers_have_the_variance_of_the_output_and_of_the_label():
-    assert label_variance(np.array([[0.5]]), 2.0) == 2.5
+    columns = IDENTITY.columns(np.array([[7.0]]), np.array([[0.5]]), 2.0)
+    np.testing.assert_allclose(columns["standard_deviation"].values, 2.5**0.5)
 
 
 def test_what_a_predictive_cannot_do_is_an_error():
     f = outputs_of(2, 3, 0)
     with pytest.raises(ConfigError, match="one class of several"):
-        predictive_responses("laplace_bridge", "sigmoid", f, f**2)
+        predictive_responses("laplace_bridge", SIGMOID, f, f**2)
     with pytest.raises(ConfigError, match="needs draws"):
-        predictive_responses("monte_carlo", "softmax", f, f**2)
+        predictive_responses("monte_carlo", SOFTMAX, f, f**2)
     with pytest.raises(ConfigError, match="use one of: laplace_bridge, map"):
-        predictive_responses("vb", "softmax", f, f**2)  # type: ignore[arg-type]
+        predictive_responses("vb", SOFTMAX, f, f**2)  # type: ignore[arg-type]

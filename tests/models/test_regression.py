@@ -14,6 +14,7 @@ from sklearn.datasets import load_diabetes
 from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
+from raysal.models.likelihood import IDENTITY
 from raysal.models.online.update import retract, update
 from raysal.models.trainers.regression import Regression
 
@@ -51,7 +52,7 @@ def test_the_posterior_is_the_exact_one(n: int, d: int) -> None:
     precision = np.diag([*[2.0] * d, 0.05]) + (rows.T * m / 0.3) @ rows
     np.testing.assert_allclose(np.linalg.inv(head.covariance), precision, rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(head.mean[0], np.linalg.solve(precision, rows.T @ (m * y) / 0.3), rtol=1e-8)
-    assert (head.link, head.classes, head.noise, head.prior) == ("identity", ("value",), 0.3, 2.0)
+    assert (head.likelihood.name, head.classes, head.noise, head.prior) == ("identity", ("value",), 0.3, 2.0)
     np.testing.assert_allclose(head.probabilities(x)[:, 0], rows @ head.mean[0], rtol=1e-12)
 
 
@@ -86,7 +87,7 @@ def test_what_is_taken_back_or_corrected_leaves_no_trace(seed: int, corrected: i
     left = fit(x[corrected:], y[corrected:], m[corrected:], **FIXED)
     back = retract(head, x[:corrected], texts(wrong[:corrected]), m[:corrected], ledger_seq=1)
     assert_same(back, left, 1e-7)
-    removed = gather_evidence(x[:corrected], texts(wrong[:corrected]), m[:corrected], head.classes, "identity")
+    removed = gather_evidence(x[:corrected], texts(wrong[:corrected]), m[:corrected], head.classes, IDENTITY)
     some = slice(0, corrected)
     again = update(head, x[some], texts(y[some]), m[some], ledger_seq=1, removed=removed, step=7.0, passes=3)
     assert_same(again, fit(x, y, m, **FIXED), 1e-7)
@@ -148,7 +149,7 @@ def test_little_to_learn_from_is_no_error() -> None:
 
 
 def test_shares_of_numbers_count_by_their_mean() -> None:
-    found = gather_evidence(np.zeros((2, 1)), [{"3": 0.75, "5": 0.25}, " 1e3 "], None, ("value",), "identity")
+    found = gather_evidence(np.zeros((2, 1)), [{"3": 0.75, "5": 0.25}, " 1e3 "], None, ("value",), IDENTITY)
     assert found.targets[:, 0].tolist() == [3.5, 1000.0]
 
 

@@ -8,9 +8,10 @@ import pytest
 from raysal.config import Choice
 from raysal.errors import LabelError
 from raysal.models.head import Head
-from raysal.models.posterior.structures import Members
+from raysal.models.likelihood import IDENTITY, SOFTMAX
+from raysal.models.posterior import Members
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import Trainer, link_of
+from raysal.models.trainers.base import Trainer, likelihood_of
 
 TRAINING = {"encoder": "e", "version": 4, "ledger_seq": 9, "seed": 0}
 NAMED = {"custom": "custom:user_trainers:centroids"}
@@ -22,14 +23,14 @@ def trainer(request: pytest.FixtureRequest) -> Trainer:
     return Choice(name=NAMED.get(request.param, request.param)).build("update.trainer", TRAINERS)
 
 
-@pytest.fixture(params=sorted(name for name, kind in TRAINERS.items() if link_of(kind) == "softmax"))  # type: ignore[arg-type]
+@pytest.fixture(params=sorted(name for name, kind in TRAINERS.items() if likelihood_of(kind) is SOFTMAX))  # type: ignore[arg-type]
 def classifier(request: pytest.FixtureRequest) -> Trainer:
     return Choice(name=NAMED.get(request.param, request.param)).build("update.trainer", TRAINERS)
 
 
 def told(trainer: Trainer, labels: list[str]) -> tuple[list[str], list[str]]:
     """Labels as this trainer takes them, a class by its number where it wants numbers; and the classes there are."""
-    numbers = link_of(trainer) == "identity"
+    numbers = likelihood_of(trainer) is IDENTITY
     return [name.removeprefix("c") for name in labels] if numbers else labels, [] if numbers else ["c2", "c0", "c1"]
 
 
@@ -43,12 +44,12 @@ def test_it_learns_and_fills_the_record(trainer: Trainer) -> None:
     features, labels = data()
     given, classes = told(trainer, labels)
     head = trainer.fit(features.astype(np.float32), given, None, classes=classes, **TRAINING)
-    assert head.link == link_of(trainer)
+    assert head.likelihood is likelihood_of(trainer)
     assert head.classes == (tuple(sorted(classes)) or ("value",))
     assert (head.encoder, head.version, head.ledger_seq) == ("e", 4, 9)
     assert (head.labels_seen, head.fitted_on, head.pool_dim) == (60, 60, 7)
     outputs = head.probabilities(head.see(features))
-    predicted = outputs[:, 0].round().astype(int) if head.link == "identity" else outputs.argmax(axis=1)
+    predicted = outputs[:, 0].round().astype(int) if head.likelihood is IDENTITY else outputs.argmax(axis=1)
     assert np.mean([f"c{k}" == label for k, label in zip(predicted, labels, strict=True)]) > 0.9
 
 
@@ -64,7 +65,9 @@ def test_the_posterior_is_of_the_mean_and_saves(trainer: Trainer, tmp_path) -> N
         assert (head.variance(head.see(features)) > 0).all()
         return
     assert np.array_equal(head.covariance, head.covariance.T)
-    own = head.covariance[:-1, :-1] if head.link == "identity" else head.covariance  # there the bias has its own prior
+    own = (
+        head.covariance[:-1, :-1] if head.likelihood is IDENTITY else head.covariance
+    )  # there the bias has its own prior
     values = np.linalg.eigvalsh(own)
     assert values.min() > 0
     assert values.max() <= (1 + 1e-9) / head.prior

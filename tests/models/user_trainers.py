@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from raysal.models.head import Head
+from raysal.models.likelihood import SIGMOID
 from raysal.models.online.update import add_classes, update
 from raysal.models.trainers.base import Context
 from raysal.models.trainers.logistic import Logistic
@@ -66,7 +67,7 @@ def a_number(features, labels, weights, *, classes, seed, context):
 
 def numbers(features, labels, weights, *, classes, seed, context):
     head = Head.of_weights(np.zeros((len(classes), features.shape[1])), np.zeros(len(classes)), classes=classes)
-    return replace(head, link="sigmoid")
+    return replace(head, likelihood=SIGMOID)
 
 
 def narrow(features, labels, weights, *, classes, seed, context):

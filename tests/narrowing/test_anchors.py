@@ -17,9 +17,10 @@ from raysal.config import choice
 from raysal.context import LabelledVectors
 from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import exclude
+from raysal.models.likelihood import SOFTMAX
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.anchoral import AnchorAL, By
-from raysal.narrowing.anchors import STRATEGIES, ClassAnchors, Strategy, anchor_rows, entropies
+from raysal.narrowing.anchors import STRATEGIES, ClassAnchors, Strategy, anchor_rows
 from raysal.narrowing.base import narrow
 from raysal.rng import derive
 from raysal.strategies import SELECTORS
@@ -162,7 +163,7 @@ def test_entropy_without_a_head_spreads_over_the_class(known):
 
 def test_entropies_are_in_nats_and_certainty_has_none():
     p = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [1 / 3, 1 / 3, 1 / 3]])
-    np.testing.assert_allclose(entropies(p), [0, np.log(2), np.log(3)], atol=1e-12)
+    np.testing.assert_allclose(SOFTMAX.entropy(p), [0, np.log(2), np.log(3)], atol=1e-12)
 
 
 @every_metric

@@ -15,6 +15,7 @@ from small_run import begin
 
 from raysal.config import parse_config
 from raysal.errors import Damaged, RunError
+from raysal.models.measures import MEASURES
 from raysal.report import (
     Curve,
     headline,
@@ -27,7 +28,6 @@ from raysal.report import (
 )
 from raysal.report.metrics import Row
 from raysal.rounds.directory import RunDir
-from raysal.rounds.evaluation import MEASURES
 from raysal.rounds.loop import run as run_rounds
 from raysal.store import read_sealed, write_sealed
 

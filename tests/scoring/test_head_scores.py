@@ -15,8 +15,8 @@ from threadpoolctl import ThreadpoolController
 from raysal.errors import ConfigError, PoolError
 from raysal.fleet import LocalFleet
 from raysal.models.head import Head
-from raysal.models.likelihood import Curvature, responses
-from raysal.models.posterior.structures import STRUCTURES, Kronecker, Members, Shared
+from raysal.models.likelihood import LIKELIHOODS, SOFTMAX, Curvature
+from raysal.models.posterior import STRUCTURES, Kronecker, Members, Shared
 from raysal.narrowing.simple import TopScore as Narrow
 from raysal.rng import derive, generator
 from raysal.scoring.base import Predicted, Score
@@ -51,14 +51,14 @@ def make(link: str, structure: str, seed: int = 0, weighting: str = "gaussian", 
     classes = 1 if link == "identity" else 4
     mean = rng.normal(size=(classes, DIM + 1)) * 0.4
     rows = np.column_stack([rng.normal(size=(9, DIM)), np.ones(9)])
-    curvature = Curvature(link, responses(link, rows @ mean.T), rng.uniform(0.5, 2, 9))
+    curvature = Curvature(LIKELIHOODS[link], LIKELIHOODS[link].responses(rows @ mean.T), rng.uniform(0.5, 2, 9))
     if structure == "members":
         posterior = Members(weights=mean + 0.3 * rng.normal(size=(6, classes, DIM + 1)))
     else:
         more = (weighting,) if structure == "shared" else ()
         posterior = STRUCTURES[structure].fit(rows, curvature, 0.7, classes, *more)
     head = random_head(DIM, classes, seed)
-    return replace(head, mean=mean, linearised_at=mean, posterior=posterior, link=link, **fields)
+    return replace(head, mean=mean, linearised_at=mean, posterior=posterior, likelihood=LIKELIHOODS[link], **fields)
 
 
 def offered(head: Head) -> list[str]:
@@ -67,7 +67,7 @@ def offered(head: Head) -> list[str]:
         "expected_model_change": not isinstance(head.posterior, Shared),
         "influence": isinstance(head.posterior, Members),
     }
-    if head.link == "identity":
+    if head.likelihood.name == "identity":
         out |= dict.fromkeys(("entropy", "least_confidence", "margin", "variation_ratio"), True)
     return [name for name in sorted(SCORES) if not out.get(name)]
 
@@ -75,10 +75,10 @@ def offered(head: Head) -> list[str]:
 def answers_of(head: Head) -> tuple[list[str], np.ndarray]:
     """Twelve answers, and what they say as targets [12, C]."""
     rng = np.random.default_rng(8)
-    if head.link == "identity":
+    if head.likelihood.name == "identity":
         numbers = rng.normal(size=12)
         return [str(y) for y in numbers], numbers[:, None]
-    if head.link == "softmax":
+    if head.likelihood.name == "softmax":
         which = rng.integers(4, size=12)
         return [head.classes[c] for c in which], np.eye(4)[which]
     named = rng.integers(2, size=(12, 4))
@@ -252,8 +252,8 @@ def test_no_score_is_nan_and_none_leaves_its_bounds(link, classes, scale, draws)
     x[4:] = rng.normal(size=(36, DIM)) * 10.0 ** rng.integers(-6, 4, size=(36, 1))
     x[5] = 65504
     classes = 1 if link == "identity" else classes
-    head = replace(random_head(DIM, classes, scale=scale), link=link)
-    previous = replace(random_head(DIM, classes, seed=4, scale=scale), link=link)
+    head = replace(random_head(DIM, classes, scale=scale), likelihood=LIKELIHOODS[link])
+    previous = replace(random_head(DIM, classes, seed=4, scale=scale), likelihood=LIKELIHOODS[link])
     rng = np.random.default_rng(8)
     answers = ["0.5" if link == "identity" else head.classes[c] for c in rng.integers(classes, size=12)]
     for name in offered(head):
@@ -307,7 +307,7 @@ def test_a_triangle_is_the_mean_of_its_form_and_as_small_as_it_can_be(x):
 @pytest.mark.parametrize("structure", ["shared", "kronecker", "diagonal"])
 def test_what_travels_has_the_same_bits_for_any_number_of_threads(structure):
     rows = np.random.default_rng(0).normal(size=(500, 257))
-    curvature = Curvature("softmax", responses("softmax", rows[:, :9]), np.ones(500))
+    curvature = Curvature(SOFTMAX, SOFTMAX.responses(rows[:, :9]), np.ones(500))
     head = replace(random_head(256, 9), posterior=STRUCTURES[structure].fit(rows, curvature, 0.7, 9))
     blas, torches, found = ThreadpoolController().select(user_api="blas"), torch.get_num_threads(), []
     for threads in (1, 2):
@@ -329,9 +329,9 @@ def test_draws_for_many_classes_come_in_smaller_blocks():
 
 
 def test_a_score_must_say_what_it_uses():
-    wrong = Score(SCORES["tod"], (), None)
+    wrong = Score(SCORES["tod"], ())
     with pytest.raises(ValueError, match="did not say"):
-        wrong(Predicted(link="softmax", logits=torch.zeros(3, 2)))
+        wrong(Predicted(likelihood=SOFTMAX, logits=torch.zeros(3, 2)))
 
 
 def test_scores_are_of_the_whole_program(fleet):

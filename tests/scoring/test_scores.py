@@ -7,15 +7,16 @@ import pytest
 import reference
 import torch
 
+from raysal.models.likelihood import SOFTMAX
 from raysal.scoring.base import Predicted
 from raysal.scoring.registry import SCORES
 
-every_score = pytest.mark.parametrize("name", sorted(name for name in SCORES if not SCORES[name].needs("softmax")))
+every_score = pytest.mark.parametrize("name", sorted(name for name in SCORES if not SCORES[name].needs(SOFTMAX)))
 
 
 def value(name: str, p: np.ndarray) -> torch.Tensor:
     """A score of rows of probabilities [n, C]."""
-    predicted = Predicted(link="softmax", logits=torch.from_numpy(np.log(np.maximum(p.T, 1e-45))))
+    predicted = Predicted(likelihood=SOFTMAX, logits=torch.from_numpy(np.log(np.maximum(p.T, 1e-45))))
     predicted.__dict__["probabilities"] = torch.from_numpy(p.T.copy())
     return SCORES[name](predicted)
 

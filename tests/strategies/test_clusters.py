@@ -13,6 +13,7 @@ from programs import context_of, local, make_head, random_head
 
 from raysal.errors import PoolError
 from raysal.fleet import exclude
+from raysal.models.likelihood import LIKELIHOODS
 from raysal.numerics import one_thread
 from raysal.rng import derive, generator, item_uniform
 from raysal.scoring.linear import Linear
@@ -200,7 +201,7 @@ def half(x):
 @pytest.mark.parametrize(("temperature", "link"), [(0.1, "softmax"), (1.0, "softmax"), (0.7, "sigmoid")])
 def test_clue_picks_the_middles_of_entropy_weighted_clusters(temperature, link, tmp_path):
     x = half(mixture(300, 7)[0])
-    head = replace(random_head(7), link=link)
+    head = replace(random_head(7), likelihood=LIKELIHOODS[link])
     logits = (x @ head.weight.T + head.bias) / temperature
     if link == "sigmoid":
         weights = np.array(

@@ -15,7 +15,7 @@ from scipy.stats import chi2
 from raysal.errors import PoolError, UserError
 from raysal.fleet import exclude, keep
 from raysal.fleet.partition import Partition
-from raysal.models.posterior.structures import Shared
+from raysal.models.posterior import Shared
 from raysal.numerics import one_thread
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear

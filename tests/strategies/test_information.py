@@ -14,7 +14,8 @@ from threadpoolctl import threadpool_limits
 from raysal.errors import ConfigError, PoolError
 from raysal.fleet import exclude, keep
 from raysal.fleet.partition import Partition
-from raysal.models.posterior.structures import Diagonal, Full, Kronecker, Members, Shared
+from raysal.models.likelihood import IDENTITY, LIKELIHOODS
+from raysal.models.posterior import Diagonal, Full, Kronecker, Members, Shared
 from raysal.rng import derive, item_uniform
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
@@ -68,7 +69,7 @@ every_structure = pytest.mark.parametrize("structure", ["shared", "diagonal", "k
 
 
 def head_of(structure="shared", link="softmax", **fields):
-    return replace(random_head(DIM, CLASSES), posterior=posterior_of(structure), link=link, **fields)
+    return replace(random_head(DIM, CLASSES), posterior=posterior_of(structure), likelihood=LIKELIHOODS[link], **fields)
 
 
 every_kind = pytest.mark.parametrize("link", ["softmax", "sigmoid"])
@@ -81,7 +82,7 @@ def questions(x, draws, link):
 def number_head(structure="shared", noise=0.5):
     """One output that is a number."""
     head = make_head(np.random.default_rng(1).normal(size=(1, DIM)), np.zeros(1))
-    return replace(head, posterior=posterior_of(structure, classes=1), link="identity", noise=noise)
+    return replace(head, posterior=posterior_of(structure, classes=1), likelihood=IDENTITY, noise=noise)
 
 
 def task(head, key=5):
@@ -122,8 +123,8 @@ def test_sampled_configurations_estimate_the_sum_over_all():
     p = slow.drawn_probabilities(x, draws)
     batch = [3, 8, 1, 22, 14]
     exact = [slow.joint_information(p, [*batch, row]) - slow.joint_information(p, batch) for row in (0, 5, 9)]
-    found = OfClasses(x, head, PosteriorSamples(draws, head.link), 4000, 0, 7)
-    few = OfClasses(x, head, PosteriorSamples(draws, head.link), 9, 0, 7)
+    found = OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 4000, 0, 7)
+    few = OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 9, 0, 7)
     for row in batch:
         found.add(row)
         few.add(row)
@@ -133,7 +134,7 @@ def test_sampled_configurations_estimate_the_sum_over_all():
     assert len(few.questions[0]) == 40  # one of each draw
     estimates = []
     for key in range(60):
-        sampled = OfClasses(x, head, PosteriorSamples(draws, head.link), 200, 0, key)
+        sampled = OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 200, 0, key)
         for row in batch:
             sampled.add(row)
         assert sampled.questions[0].sampled
@@ -149,8 +150,8 @@ def test_what_is_sampled_does_not_depend_on_when_the_sampling_began():
     head = head_of()
     draws = slow.posterior_draws(head, 40, 1)
     early, late = (
-        OfClasses(x, head, PosteriorSamples(draws, head.link), 50, 0, 7),
-        OfClasses(x, head, PosteriorSamples(draws, head.link), 80, 0, 7),
+        OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 50, 0, 7),
+        OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 80, 0, 7),
     )
     for row in (1, 4, 0, 5):
         early.add(row)
@@ -165,11 +166,11 @@ def test_a_gain_does_not_depend_on_what_it_is_computed_with(monkeypatch):
     draws = slow.posterior_draws(head, 40, 1)
 
     def run():
-        found = OfClasses(x, head, PosteriorSamples(draws, head.link), 400, 4, 7)
+        found = OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 400, 4, 7)
         return greedy(found, 100, 30)
 
     picks, gains = run()
-    found = OfClasses(x, head, PosteriorSamples(draws, head.link), 400, 4, 7)
+    found = OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 400, 4, 7)
     found.add(4)
     whole = found.gains(np.arange(48))
     assert np.array_equal(whole, np.concatenate([found.gains(np.array([row])) for row in range(48)]))
@@ -229,7 +230,7 @@ def test_new_draws_go_on_where_the_first_have_nothing_left_to_say(rows, fleet, c
 @every_kind
 def test_new_draws_are_of_the_posterior_that_knows_the_picks(link, rows):
     head = head_of(link=link)
-    found = OfClasses(rows, head, PosteriorSamples(slow.posterior_draws(head, 30, 1), head.link), 200, 31, 7)
+    found = OfClasses(rows, head, PosteriorSamples(slow.posterior_draws(head, 30, 1), head.likelihood), 200, 31, 7)
     assert found.add(5)
     assert found.add(9)
     known = np.array([*rows[5].astype(np.float64), 1.0]), np.array([*rows[9].astype(np.float64), 1.0])
@@ -245,7 +246,9 @@ def test_new_draws_are_of_the_posterior_that_knows_the_picks(link, rows):
     many = [own(told, 30, key) for key in range(60)]
     mine = []
     for key in range(60):
-        again = OfClasses(rows, head, PosteriorSamples(slow.posterior_draws(head, 30, 1), head.link), 200, 31, key)
+        again = OfClasses(
+            rows, head, PosteriorSamples(slow.posterior_draws(head, 30, 1), head.likelihood), 200, 31, key
+        )
         again.add(5)
         again.add(9)
         mine.append(again.gains(np.array([40]))[0])
@@ -337,7 +340,7 @@ def test_the_information_of_numbers_does_not_depend_on_the_threads_of_numpy(name
     x = mixture(120, 128)[0]
     head = make_head(np.ones((1, 128)), np.zeros(1))
     root = np.linalg.qr(np.random.default_rng(0).normal(size=(129, 129)))[0]
-    head = replace(head, classes=("value",), posterior=Shared(root=root), link="identity")
+    head = replace(head, classes=("value",), posterior=Shared(root=root), likelihood=IDENTITY)
     fleet, found = local(make_pool(tmp_path / "pool", x), 1), []
     for threads in (1, 2, 4):
         with threadpool_limits(threads, user_api="blas"):
@@ -369,7 +372,7 @@ def test_ldm_is_the_least_over_disturbed_heads(link, patience, tile, rows, fleet
     monkeypatch.setattr(ldm, "COLUMNS", tile)
     few = candidates[::6]
     fleet.each(keep, few)
-    given = task(replace(random_head(DIM, CLASSES), link=link))
+    given = task(replace(random_head(DIM, CLASSES), likelihood=LIKELIHOODS[link]))
     directions = ldm.directions_of(given.linear(several=True), derive(5, "directions"), 0, 60)
     sizes = 10.0 ** np.linspace(-5, 3, 81)
     several = link == "sigmoid"

@@ -12,6 +12,7 @@ from scipy.stats import chi2
 
 from raysal.errors import PoolError
 from raysal.fleet import exclude
+from raysal.models.likelihood import SIGMOID
 from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, one_thread
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
@@ -59,7 +60,7 @@ MAPS = {
     "probabilities": (Probabilities(head=HEAD), lambda x: reference.probabilities(x, HEAD.weight, HEAD.bias)),
     "gradients": (Gradients(head=HEAD), lambda x: reference.gradient_embeddings(x, HEAD.weight, HEAD.bias)),
     "gradients of labels": (
-        Gradients(head=HEAD._replace(link="sigmoid")),
+        Gradients(head=HEAD._replace(likelihood=SIGMOID)),
         lambda x: reference.gradient_embeddings(x, HEAD.weight, HEAD.bias, "sigmoid"),
     ),
 }

@@ -17,8 +17,9 @@ from raysal.context import RoundContext
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import exclude, keep
 from raysal.models.head import Head
+from raysal.models.likelihood import LIKELIHOODS
 from raysal.models.online.update import add_classes, update
-from raysal.models.posterior.structures import Members
+from raysal.models.posterior import Members
 from raysal.models.trainers.logistic import Logistic
 from raysal.rounds.session import Session
 from raysal.strategies import SELECTORS
@@ -195,7 +196,9 @@ def test_an_item_without_an_answer_moves_no_head_and_stops_nothing(scene):
 def head_of(link: str, classes: int) -> Head:
     rng = np.random.default_rng(1)
     head = Head.of_weights(rng.normal(size=(classes, DIM)), rng.normal(size=classes))
-    return Head(**{**{name: getattr(head, name) for name in head.__dataclass_fields__}, "link": link})
+    return Head(
+        **{**{name: getattr(head, name) for name in head.__dataclass_fields__}, "likelihood": LIKELIHOODS[link]}
+    )
 
 
 @pytest.mark.parametrize("label", ["expected", "likely"])

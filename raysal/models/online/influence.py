@@ -7,10 +7,8 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.models.evidence import Evidence
-from raysal.models.head import Head, structure_of
-from raysal.models.likelihood import responses
-from raysal.models.online.update import stepping
-from raysal.models.posterior.structures import Members, Quadratic, Shared
+from raysal.models.head import Head
+from raysal.models.posterior import Quadratic
 
 
 def gain_of(head: Head) -> Quadratic:
@@ -19,10 +17,11 @@ def gain_of(head: Head) -> Quadratic:
     Raises:
         ConfigError: outputs do not share one covariance.
     """
-    if not isinstance(head.posterior, Shared):
-        kind = structure_of(head.posterior)
-        raise ConfigError("score", f"the expected change of a head needs one covariance, not {kind}", "use shared")
-    return Quadratic(head.posterior.covariance, np.ones((1, head.dim + 1)))
+    covariance = head.posterior.covariance
+    if covariance is None:
+        problem = f"the expected change of a head needs one covariance, not {head.posterior.name}"
+        raise ConfigError("score", problem, "use shared")
+    return Quadratic(covariance, np.ones((1, head.dim + 1)))
 
 
 def influence_of(head: Head, reference: Evidence) -> NDArray[np.float64]:
@@ -32,9 +31,9 @@ def influence_of(head: Head, reference: Evidence) -> NDArray[np.float64]:
     Raises:
         ConfigError: the head is an ensemble.
     """
-    if isinstance(head.posterior, Members):
+    if not head.posterior.closed_form:
         raise ConfigError("score", "influence needs a covariance, and an ensemble has none", "use bald or mean_std")
     rows = reference.rows
-    residual = responses(head.link, rows @ head.mean.T) - reference.targets
+    residual = head.likelihood.responses(rows @ head.mean.T) - reference.targets
     gradient = (residual * reference.weights[:, None]).T @ rows / reference.weights.sum()
-    return stepping(head).solve(np.asarray(gradient))
+    return head.posterior.updatable().solve(np.asarray(gradient))

@@ -6,7 +6,6 @@ from raysal.config import UpdateConfig
 from raysal.models.evidence import Evidence
 from raysal.models.head import Head
 from raysal.models.online.update import drift, mean_at_fit, objective_of
-from raysal.models.posterior.structures import Full, Members, Shared
 
 SLACK = 1e-9
 """Rounding that a mean loss may show."""
@@ -25,7 +24,7 @@ def needs_refit(
         return "there is no head yet"
     if config.mode == "retrain":
         return "every round is fitted anew (update.mode is retrain)"
-    if isinstance(head.posterior, Members):
+    if not head.posterior.closed_form:
         return "an ensemble has no closed-form step"
     if new_classes:
         return "a new class appeared"
@@ -41,7 +40,7 @@ def gone_astray(head: Head, seen: Evidence, config: UpdateConfig) -> str | None:
     """Why an updated head is not to be kept, after all: its mean has left the neighbourhood in which its evidence was
     taken, or does worse on everything seen, penalty included, than that of the last fit. Steps that are exact cannot
     stray. O(n C D)."""
-    if head.link == "identity" and isinstance(head.posterior, Shared | Full):
+    if head.likelihood.quadratic and head.posterior.exact_for_numbers:
         return None
     moved = drift(head)
     if moved > config.retrain_drift:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import ConfigError, LabelError
-from raysal.models.evidence import Answer, Evidence, gather_evidence, mean_square, shares_of
+from raysal.errors import LabelError
+from raysal.models.evidence import Evidence, gather_evidence, mean_square
 from raysal.models.head import Head
-from raysal.models.likelihood import Curvature, responses, total_loss
+from raysal.models.likelihood import Curvature
 from raysal.models.optim.quasi_newton import Objective, descend
+from raysal.models.posterior import Gaussian
 from raysal.models.posterior.square_root import never_absorbed
-from raysal.models.posterior.structures import Full, Members, Shared, Stepping
+from raysal.models.targets import Answer
 from raysal.numerics import one_thread_if_small
 
 HALVINGS = 10
@@ -73,7 +74,7 @@ def update(
     taken = removed if removed is not None and len(removed) else None
     if not len(added) and taken is None:
         return replace(head, version=head.version + 1, ledger_seq=ledger_seq)
-    posterior = stepping(head)
+    posterior = head.posterior.updatable()
     step = posterior.stride if step is None else step
     if taken is not None and len(taken) > head.labels_seen:
         raise never_absorbed()
@@ -83,8 +84,8 @@ def update(
             posterior = posterior.absorb(added.rows, curvature_at(head, added))
         if taken is not None:
             posterior = posterior.retract(taken.rows, curvature_at(head, taken))
-        if head.link == "identity":
-            if isinstance(posterior, Shared | Full):
+        if head.likelihood.quadratic:
+            if posterior.exact_for_numbers:
                 mean = _solved(head, posterior, added, taken)
             else:
                 mean = _stepped(head, posterior, added, taken, 1.0, 1)
@@ -136,9 +137,9 @@ def add_classes(head: Head, classes: Sequence[str]) -> Head:
     new = [name for name in dict.fromkeys(classes) if name not in head.classes]
     if not new:
         return head
-    if head.link == "identity":
-        raise LabelError("classes", f"{new[0]!r} for a head that predicts numbers", "fit a classifier")
-    mean, posterior = _joined(head.mean, len(new), head.labels_seen), stepping(head).add_classes(len(new))
+    if not head.likelihood.discrete:
+        raise LabelError("classes", f"{new[0]!r} for a head that predicts {head.likelihood.words}", "fit a classifier")
+    mean, posterior = _joined(head.mean, len(new), head.labels_seen), head.posterior.updatable().add_classes(len(new))
     return replace(head, classes=(*head.classes, *new), mean=mean, posterior=posterior)
 
 
@@ -148,20 +149,10 @@ def add_classes_of(head: Head, answers: Iterable[Answer]) -> Head:
     Raises:
         LabelError, ConfigError: an answer is none for this head, or as `add_classes`.
     """
-    if head.link == "identity":
+    if not head.likelihood.discrete:  # its labels name no class
         return head
-    return add_classes(head, [name for row, answer in enumerate(answers) for name in shares_of(answer, row, head.link)])
-
-
-def stepping(head: Head) -> Stepping:
-    """The head's posterior, if it has closed-form steps.
-
-    Raises:
-        ConfigError: it is an ensemble's.
-    """
-    if isinstance(head.posterior, Members):
-        raise ConfigError("update.mode", "an ensemble has no closed-form step", 'use mode = "retrain"')
-    return head.posterior
+    shares = (head.likelihood.shares(answer, f"row {row}") for row, answer in enumerate(answers))
+    return add_classes(head, [name for each in shares for name in each])
 
 
 def mean_at_fit(head: Head) -> NDArray[np.float64]:
@@ -187,7 +178,7 @@ def drift(head: Head) -> float:
 def loss_on(head: Head, evidence: Evidence, mean: NDArray[np.float64] | None = None) -> float:
     """Mean loss per unit of weight, of the head's mean or of another one."""
     outputs = evidence.rows @ (head.mean if mean is None else mean).T
-    return total_loss(head.link, outputs, evidence.targets, evidence.weights) / float(evidence.weights.sum())
+    return head.likelihood.total_loss(outputs, evidence.targets, evidence.weights) / float(evidence.weights.sum())
 
 
 def curvature_at(head: Head, evidence: Evidence) -> Curvature:
@@ -197,22 +188,17 @@ def curvature_at(head: Head, evidence: Evidence) -> Curvature:
     Only labels that name a class which joined since, and so came after it, are evidence about its output. They are
     taken where it stood then, at one label among those fitted and one more: probability 1 / (n + 2). The others have 0.
     """
-    p, weights = responses(head.link, evidence.rows @ head.linearised_at.T), evidence.weights / head.noise
-    if p.shape[1] == len(head.classes):
-        return Curvature(head.link, p, weights)
-    odds = (evidence.targets[:, p.shape[1] :] > 0) / (1.0 + head.fitted_on)
-    if head.link == "softmax":
-        total = 1.0 + odds.sum(axis=1, keepdims=True)  # exactly 1 for other labels
-        p, joined = p / total, odds / total
-    else:
-        joined = odds / (1.0 + odds)
-    return Curvature(head.link, np.hstack([p, joined]), weights)
+    p, weights = head.likelihood.responses(evidence.rows @ head.linearised_at.T), evidence.weights / head.noise
+    if p.shape[1] < len(head.classes):
+        odds = (evidence.targets[:, p.shape[1] :] > 0) / (1.0 + head.fitted_on)
+        p = head.likelihood.with_joined(p, odds)
+    return Curvature(head.likelihood, p, weights)
 
 
 def _evidence_for(
     head: Head, features: NDArray[Any], labels: Sequence[Answer], weights: NDArray[Any] | None
 ) -> Evidence:
-    evidence = gather_evidence(features, labels, weights, head.classes, head.link)
+    evidence = gather_evidence(features, labels, weights, head.classes, head.likelihood)
     given = evidence.features.shape[1]
     if given != head.dim:
         raise LabelError("features", f"{given} features in a row", f"this head takes {head.dim}")
@@ -226,10 +212,10 @@ def objective_of(head: Head, seen: Evidence) -> Objective:
     grown = float(seen.weights.sum()) * square / head.mass if head.mass else 1.0
     penalty = np.full(head.dim + 1, head.prior * grown)
     penalty[-1] /= square  # the constant's, as in `Logistic`
-    return Objective(head.link, replace(seen, weights=seen.weights / head.noise), penalty)
+    return Objective(head.likelihood, replace(seen, weights=seen.weights / head.noise), penalty)
 
 
-def _polished(head: Head, posterior: Stepping, seen: Evidence, passes: int) -> NDArray[np.float64]:
+def _polished(head: Head, posterior: Gaussian, seen: Evidence, passes: int) -> NDArray[np.float64]:
     """The mean after some steps on everything seen, with the new posterior."""
     objective = objective_of(head, seen)
     more = max(float(objective.penalty[-1]), FREE * head.prior) - head.prior
@@ -237,7 +223,7 @@ def _polished(head: Head, posterior: Stepping, seen: Evidence, passes: int) -> N
 
 
 def _with_bias(
-    posterior: Stepping, more: float, shape: tuple[int, int]
+    posterior: Gaussian, more: float, shape: tuple[int, int]
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     """`posterior.solve` with `more` added to the precision of every bias, for weights of this shape [C, D].
 
@@ -258,7 +244,7 @@ def _with_bias(
     return solve
 
 
-def _solved(head: Head, posterior: Stepping, added: Evidence, taken: Evidence | None) -> NDArray[np.float64]:
+def _solved(head: Head, posterior: Gaussian, added: Evidence, taken: Evidence | None) -> NDArray[np.float64]:
     """The mean that the new posterior has after labels that are numbers: one Newton step, as the loss is quadratic."""
     gradient = np.zeros_like(head.mean)
     for sign, evidence in ((1.0, added), (-1.0, taken)):
@@ -269,11 +255,11 @@ def _solved(head: Head, posterior: Stepping, added: Evidence, taken: Evidence | 
 
 
 def _stepped(
-    head: Head, posterior: Stepping, added: Evidence, taken: Evidence | None, step: float, passes: int
+    head: Head, posterior: Gaussian, added: Evidence, taken: Evidence | None, step: float, passes: int
 ) -> NDArray[np.float64]:
     """The mean after guarded steps for the labels alone, with the new posterior."""
     rows = added.rows
-    before = total_loss(head.link, rows @ head.mean.T, added.targets, added.weights)
+    before = head.likelihood.total_loss(rows @ head.mean.T, added.targets, added.weights)
     back = None if taken is None else _Walk(head, posterior, taken)
     on = _Walk(head, posterior, added)
     for _ in range(HALVINGS + 1):
@@ -281,7 +267,7 @@ def _stepped(
             mean = head.mean if back is None else back(head.mean, -step)
             for _ in range(passes):
                 mean = on(mean, step)
-            after = total_loss(head.link, rows @ mean.T, added.targets, added.weights)
+            after = head.likelihood.total_loss(rows @ mean.T, added.targets, added.weights)
         if np.isfinite(mean).all() and not after > before:
             return mean
         step /= 2
@@ -291,13 +277,13 @@ def _stepped(
 class _Walk:
     """Steps of the mean, one for each label in their order."""
 
-    def __init__(self, head: Head, posterior: Stepping, evidence: Evidence) -> None:
-        self._link, self._evidence, self._rows = head.link, evidence, evidence.rows
+    def __init__(self, head: Head, posterior: Gaussian, evidence: Evidence) -> None:
+        self._likelihood, self._evidence, self._rows = head.likelihood, evidence, evidence.rows
         self._sizes = evidence.weights / head.noise
         self._pull = posterior.pulls(self._rows)
 
     def __call__(self, mean: NDArray[np.float64], step: float) -> NDArray[np.float64]:
         for i, row in enumerate(self._rows):
-            residual = self._evidence.targets[i] - responses(self._link, (mean @ row)[None])[0]
+            residual = self._evidence.targets[i] - self._likelihood.responses((mean @ row)[None])[0]
             mean = mean + self._pull(i, step * self._sizes[i] * residual)
         return mean

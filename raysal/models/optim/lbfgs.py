@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.models.likelihood import Link
+from raysal.models.likelihood import SOFTMAX, Likelihood
 
 if TYPE_CHECKING:
     import torch
@@ -53,13 +53,12 @@ class Design:
         *,
         max_iter: int,
         tol: float,
-        link: Link = "softmax",
+        likelihood: Likelihood = SOFTMAX,
         weights: NDArray[np.float64] | None = None,
         start: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """Weights [C, D] that minimise mean cross-entropy + penalty / 2 · |W|², sought from `start` [C, D] or zero, for
-        `targets` [n, C]: each row of them adds up to 1, or with the link sigmoid each number of them is a probability
-        by itself.
+        """Weights [C, D] that minimise mean loss + penalty / 2 · |W|², sought from `start` [C, D] or zero, for
+        `targets` [n, C]: each row of them adds up to 1, or with several labels each number is a probability by itself.
 
         The mean is by the weights [n] of the rows, or by others, some of which may be 0; that their second moment is
         another one costs iterations only.
@@ -90,12 +89,7 @@ class Design:
 
         def loss_and_gradient() -> torch.Tensor:
             logits = rows @ solution.T
-            if link == "sigmoid":
-                predicted = torch.sigmoid(logits)
-                costs = torch.nn.functional.softplus(logits) - wanted * logits
-            else:
-                log_probabilities = logits - torch.logsumexp(logits, dim=1, keepdim=True)
-                predicted, costs = log_probabilities.exp(), -wanted * log_probabilities
+            predicted, costs = likelihood.torch_losses(logits, wanted)
             solution.grad = ((predicted - wanted).T * shares) @ rows + damping * solution
             fit = (shares[:, None] * costs).sum()
             loss: torch.Tensor = fit + 0.5 * (damping * solution**2).sum()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.models.evidence import Evidence
-from raysal.models.likelihood import Link, bends, responses, total_loss
+from raysal.models.likelihood import Likelihood
 
 Matrix = NDArray[np.float64]
 ENOUGH = 1e-4
@@ -26,22 +26,23 @@ SHORTEST = 2.0**-20
 class Objective:
     """Σ m_i loss_i + penalty / 2 · W², over weights W [C, D]."""
 
-    link: Link
+    likelihood: Likelihood
     evidence: Evidence
     penalty: NDArray[np.float64]
     """[D]"""
 
     def value(self, weights: Matrix, outputs: Matrix) -> float:
-        fit = total_loss(self.link, outputs, self.evidence.targets, self.evidence.weights)
+        fit = self.likelihood.total_loss(outputs, self.evidence.targets, self.evidence.weights)
         return fit + 0.5 * float((self.penalty * weights**2).sum())
 
-    def bend(self, direction: Matrix, outputs: Matrix, along: Matrix) -> float:
-        """The second derivative along a direction of weights [C, D], which moves the outputs by `along` [n, C]."""
-        fit = bends(self.link, outputs, along) @ self.evidence.weights
+    def second_derivative(self, direction: Matrix, outputs: Matrix, along: Matrix) -> float:
+        """Along a direction of weights [C, D], which moves the outputs [n, C] by `along` [n, C]."""
+        terms = self.likelihood.curvature_terms(self.likelihood.responses(outputs), along)
+        fit = terms.sum(axis=1) @ self.evidence.weights
         return float(fit + (self.penalty * direction**2).sum())
 
     def gradient(self, weights: Matrix, outputs: Matrix, rows: Matrix) -> Matrix:
-        residual = (responses(self.link, outputs) - self.evidence.targets) * self.evidence.weights[:, None]
+        residual = (self.likelihood.responses(outputs) - self.evidence.targets) * self.evidence.weights[:, None]
         return np.asarray(residual.T @ rows + self.penalty * weights)
 
 
@@ -70,7 +71,7 @@ def descend(objective: Objective, start: Matrix, precondition: Callable[[Matrix]
         if not slope < 0:
             break
         along = (direction @ rows.T).T
-        share = longest = -slope / objective.bend(direction, outputs, along)
+        share = longest = -slope / objective.second_derivative(direction, outputs, along)
         while share >= SHORTEST * longest:
             moved, seen = weights + share * direction, outputs + share * along
             after = objective.value(moved, seen)

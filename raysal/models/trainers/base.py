@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.features import HiddenLayer
-from raysal.models.evidence import Answer, Evidence, evidence_to_fit
+from raysal.models.evidence import Evidence, evidence_to_fit
 from raysal.models.head import Head
-from raysal.models.likelihood import Link
-from raysal.models.posterior.structures import Posterior
-from raysal.models.targets import VALUE, check_names
+from raysal.models.likelihood import SOFTMAX, Likelihood
+from raysal.models.posterior import Posterior
+from raysal.models.targets import Answer
 from raysal.numerics import one_thread_if_small
 
 
@@ -38,7 +38,7 @@ class Trainer(Protocol):
     """A way to fit a head from scratch. Constructor fields are its config.
 
     One that learns from unlabelled items too has an attribute `sample`: how many of them it wants. One whose labels are
-    not one class of several says so by an attribute `link`: what labels then look like is in `raysal.models.targets`.
+    not one class of several says so by an attribute `likelihood` (`raysal.models.likelihood`).
     One whose heads have a hidden layer has an attribute `hidden_layer`, which is true (`raysal.features`).
     """
 
@@ -82,7 +82,14 @@ class Fit:
     hidden_layer: HiddenLayer | None = None
 
     def head(
-        self, classes: tuple[str, ...], link: Link, labels: int, *, encoder: str, version: int, ledger_seq: int
+        self,
+        classes: tuple[str, ...],
+        likelihood: Likelihood,
+        labels: int,
+        *,
+        encoder: str,
+        version: int,
+        ledger_seq: int,
     ) -> Head:
         """The head that these numbers, learnt from so many labels, make."""
         return Head(
@@ -96,7 +103,7 @@ class Fit:
             labels_seen=labels,
             fitted_on=labels,
             ledger_seq=ledger_seq,
-            link=link,
+            likelihood=likelihood,
             mass=self.mass,
             temperature=self.temperature,
             noise=self.noise,
@@ -108,7 +115,7 @@ class Fitter(ABC):
     """A `Trainer` of which only the learning itself is left to write: labels are checked before, and the head is made
     of what was learnt after."""
 
-    link: ClassVar[Link] = "softmax"
+    likelihood: ClassVar[Likelihood] = SOFTMAX
 
     @abstractmethod
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
@@ -129,21 +136,12 @@ class Fitter(ABC):
         context: Context = NOTHING,
     ) -> Head:
         """See `Trainer.fit`."""
-        names = names_of(classes, self.link)
-        evidence = evidence_to_fit(features, labels, weights, names, self.link)
+        names = self.likelihood.output_names(classes)
+        evidence = evidence_to_fit(features, labels, weights, names, self.likelihood)
         with one_thread_if_small(len(evidence), evidence.features.shape[1], len(names)):
             learnt = self.learn(evidence, names, seed, context)
-        return learnt.head(names, self.link, len(evidence), encoder=encoder, version=version, ledger_seq=ledger_seq)
-
-
-def names_of(classes: Sequence[str], link: Link) -> tuple[str, ...]:
-    """The names of a head's outputs, for these classes.
-
-    Raises:
-        ConfigError: one cannot be the name of a class.
-    """
-    check_names(sorted(classes), link, "classes")
-    return (VALUE,) if link == "identity" else tuple(sorted(set(classes)))
+        record: dict[str, Any] = {"encoder": encoder, "version": version, "ledger_seq": ledger_seq}
+        return learnt.head(names, self.likelihood, len(evidence), **record)
 
 
 def wanted_sample(trainer: Trainer) -> int:
@@ -151,7 +149,7 @@ def wanted_sample(trainer: Trainer) -> int:
     return int(getattr(trainer, "sample", 0))
 
 
-def link_of(trainer: Trainer) -> Link:
+def likelihood_of(trainer: Trainer) -> Likelihood:
     """What the labels of a trainer are: one class of several, unless it says otherwise."""
-    link: Link = getattr(trainer, "link", "softmax")
-    return link
+    likelihood: Likelihood = getattr(trainer, "likelihood", SOFTMAX)
+    return likelihood

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from raysal.errors import ConfigError
 from raysal.models.evidence import Evidence, mean_square, with_constant
 from raysal.models.optim.lbfgs import Design
-from raysal.models.posterior.structures import Members
+from raysal.models.posterior import Members
 from raysal.models.trainers.base import Context, Fit, Fitter
 from raysal.models.trainers.logistic import Logistic
 from raysal.rng import derive, generator

@@ -5,18 +5,18 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, RaysalError, UserError
-from raysal.models.evidence import Answer, evidence_to_fit, mean_square
+from raysal.models.evidence import evidence_to_fit, mean_square
 from raysal.models.head import Head
-from raysal.models.likelihood import Link, Weighting
-from raysal.models.trainers.base import NOTHING, Context, Fit, names_of
-from raysal.models.trainers.logistic import Logistic
-from raysal.models.trainers.multi_label import MultiLabel
+from raysal.models.likelihood import LIKELIHOODS, Likelihood, Weighting
+from raysal.models.targets import Answer
+from raysal.models.trainers.base import NOTHING, Context, Fit
+from raysal.models.trainers.logistic import Logistic, laplace_posterior
 
 FOR_EXAMPLE = "for example custom:my_module:fit"
 
@@ -50,7 +50,7 @@ class Custom:
 
     arg: str
     """MODULE:CALLABLE"""
-    link: Link = "softmax"
+    link: str = "softmax"
     l2: float = 1e-2
     structure: Literal["diagonal", "full", "kronecker", "shared"] = "shared"
     curvature: Weighting = "gaussian"
@@ -63,14 +63,14 @@ class Custom:
             raise ConfigError("update.trainer", f"{self.arg!r} is not MODULE:CALLABLE", FOR_EXAMPLE)
         if self.sample < 0:
             raise ConfigError("update.trainer.sample", f"{self.sample} is below 0")
-        if self.link not in get_args(Link):
-            raise ConfigError("update.trainer.link", f"unknown {self.link!r}", f"use {', '.join(get_args(Link))}")
-        self._around  # noqa: B018  # it checks the other fields
+        if self.link not in LIKELIHOODS:
+            raise ConfigError("update.trainer.link", f"unknown {self.link!r}", f"use {', '.join(LIKELIHOODS)}")
+        Logistic(l2=self.l2, structure=self.structure, curvature=self.curvature)  # it checks these fields
 
     @property
-    def _around(self) -> Logistic:
-        around = MultiLabel if self.link == "sigmoid" else Logistic
-        return around(l2=self.l2, structure=self.structure, curvature=self.curvature)
+    def likelihood(self) -> Likelihood:
+        """What labels are, by `link`."""
+        return LIKELIHOODS[self.link]
 
     def fit(
         self,
@@ -86,8 +86,8 @@ class Custom:
         context: Context = NOTHING,
     ) -> Head:
         """See `Trainer.fit`."""
-        names = names_of(classes, self.link)
-        evidence = evidence_to_fit(features, labels, weights, names, self.link)
+        names, likelihood = self.likelihood.output_names(classes), self.likelihood
+        evidence = evidence_to_fit(features, labels, weights, names, likelihood)
         made = self._made(
             evidence.features.copy(),
             list(labels),
@@ -103,12 +103,12 @@ class Custom:
             # The evidence of a class that joined after a fit depends on what that fit saw.
             fitted = made.fitted_on if len(made.linearised_at) < len(names) else seen
             return replace(made, labels_seen=seen, fitted_on=fitted, **record)
-        if self.link == "identity":
-            raise self._wrong(f"returned {type(made).__name__} for labels that are numbers, not a Head")
+        if likelihood.quadratic:  # weights alone do not say how far labels lie from them
+            raise self._wrong(f"returned {type(made).__name__} for labels that are {likelihood.words}, not a Head")
         mean, mass = self._mean(made, names, dim), float(evidence.weights.sum()) * mean_square(evidence)
         prior = self.l2 * mass
-        posterior = self._around.posterior(evidence, mean, prior)
-        return Fit(mean=mean, posterior=posterior, prior=prior, mass=mass).head(names, self.link, seen, **record)
+        posterior = laplace_posterior(likelihood, evidence, mean, prior, self.structure, self.curvature)
+        return Fit(mean=mean, posterior=posterior, prior=prior, mass=mass).head(names, likelihood, seen, **record)
 
     def _made(self, *given: Any, **named: Any) -> object:
         """What the callable returns.
@@ -163,8 +163,8 @@ class Custom:
             raise self._wrong(f"returned a head of the classes {list(head.classes)[:5]}, expected {list(names)[:5]}")
         if head.pool_dim != dim:
             raise self._wrong(f"returned a head for vectors of {head.pool_dim} numbers, expected {dim}")
-        if head.link != self.link:
-            raise self._wrong(f"returned a head with the link {head.link!r}, expected {self.link!r}")
+        if head.likelihood is not self.likelihood:
+            raise self._wrong(f"returned a head with the link {head.likelihood.name!r}, expected {self.link!r}")
 
     def _wrong(self, problem: str) -> UserError:
         return ConfigError(f"custom:{self.arg}", problem, "see Custom for what it is to return")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import Evidence, mean_square
 from raysal.models.head import Head
-from raysal.models.likelihood import sigmoid
+from raysal.models.likelihood import SOFTMAX, sigmoid
 from raysal.models.optim.converge import in_units, preconditioner, scaled, settle
 from raysal.models.optim.quasi_newton import Matrix, Objective
 from raysal.models.trainers.base import Context, Fit
@@ -168,7 +168,7 @@ class DependencyAware(Logistic):
         penalty[-1] /= mean_square(evidence)  # the constant's, as in `Logistic`
         if self.acquisition == "soft_rank" and unlabelled is not None and len(unlabelled):
             evidence, asked = _beside(evidence, asked, checked_sample(unlabelled, evidence.features.shape[1]))
-        return Dependent("softmax", evidence, penalty, asked=asked, trainer=self)
+        return Dependent(SOFTMAX, evidence, penalty, asked=asked, trainer=self)
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def descend_by_adam(objective: Objective, start: Matrix, steps: int, rate: float
 
 def _start(mean: Matrix, classes: Sequence[str], previous: Head | None) -> Matrix:
     """The mean of the previous head if it is one of the same kind, else this one."""
-    if previous is None or previous.hidden_layer is not None or previous.link != "softmax":
+    if previous is None or previous.hidden_layer is not None or previous.likelihood is not DependencyAware.likelihood:
         return mean
     same = previous.classes == tuple(classes) and previous.mean.shape == mean.shape
     return previous.mean if same else mean

@@ -14,9 +14,9 @@ from raysal import rng
 from raysal.errors import ConfigError
 from raysal.models.calibration import fit_temperature
 from raysal.models.evidence import Evidence, mean_square
-from raysal.models.likelihood import Curvature, Link, Weighting, responses, total_loss
+from raysal.models.likelihood import SOFTMAX, Curvature, Likelihood, Weighting
 from raysal.models.optim.lbfgs import Design
-from raysal.models.posterior.structures import Diagonal, Full, Kronecker, Posterior, Shared
+from raysal.models.posterior import GAUSSIANS, Posterior
 from raysal.models.trainers.base import Context, Fit, Fitter
 
 COARSE = 1e-4
@@ -40,7 +40,7 @@ class Logistic(Fitter):
     The posterior has the `structure` shared, (prior · I + Σ m_i c_i h̃_i h̃_iᵀ)⁻¹ for every class, with h̃ = [h, 1]
     and `curvature` c_i: gaussian, 1 (an upper bound of every class's own curvature, so it does not depend on W);
     categorical, p_max (1 - p_max) (Huseljic et al., arXiv 2210.06112). Or it is kronecker, diagonal or full, which
-    keep more or less of the exact matrix (`raysal.models.posterior.structures`). Its prior on the bias is that of the
+    keep more or less of the exact matrix (`raysal.models.posterior`). Its prior on the bias is that of the
     weights.
 
     Cost: O(n d min(n, d)) once, O(n C min(n, d)) per iteration, O(n d² + d³) for the covariance. 800 x 1280
@@ -51,7 +51,7 @@ class Logistic(Fitter):
         ConfigError: a field is out of range, or (by `fit`) `l2` is too weak for the precision to be inverted.
     """
 
-    link: ClassVar[Link] = "softmax"
+    likelihood: ClassVar[Likelihood] = SOFTMAX
     l2: float | Literal["cv"] = 1e-2
     """Penalty, scale-free; `cv` takes the best of `grid` by held-out loss."""
     grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -77,7 +77,7 @@ class Logistic(Fitter):
             raise ConfigError("update.trainer.folds", f"{self.folds} is below 2")
         if self.max_iter < 1:
             raise ConfigError("update.trainer.max_iter", f"{self.max_iter} is below 1")
-        if self.structure not in ("diagonal", "full", "kronecker", "shared"):
+        if self.structure not in GAUSSIANS:
             problem = f"unknown {self.structure!r}"
             raise ConfigError("update.trainer.structure", problem, "use shared, kronecker, diagonal or full")
         if self.curvature not in ("gaussian", "categorical"):
@@ -105,12 +105,7 @@ class Logistic(Fitter):
 
     def posterior(self, evidence: Evidence, mean: NDArray[np.float64], prior: float) -> Posterior:
         """The posterior around a mean [C, d + 1]."""
-        rows, classes = evidence.rows, len(mean)
-        curvature = Curvature(self.link, responses(self.link, rows @ mean.T), evidence.weights)
-        if self.structure == "shared":
-            return Shared.fit(rows, curvature, prior, classes, self.curvature)
-        structure = {"diagonal": Diagonal, "full": Full, "kronecker": Kronecker}[self.structure]
-        return structure.fit(rows, curvature, prior, classes)  # type: ignore[attr-defined, no-any-return]
+        return laplace_posterior(self.likelihood, evidence, mean, prior, self.structure, self.curvature)
 
     def choose_l2(self, evidence: Evidence, seed: int) -> float:
         """The penalty of `grid` with the lowest held-out loss over the folds; ties go to the stronger one.
@@ -118,7 +113,7 @@ class Logistic(Fitter):
         While all labels are of one class every penalty does equally well; then it is the middle one.
         """
         grid = sorted(set(self.grid), reverse=True)
-        named = self.alike(evidence.targets)
+        named = self.likelihood.groups(evidence.targets)
         if (named == named[0]).all():
             return grid[len(grid) // 2]
         losses = np.zeros(len(grid))
@@ -126,9 +121,8 @@ class Logistic(Fitter):
         for held, train, rows, design in self._dealt(evidence, seed):
             for place, l2 in enumerate(grid):
                 solution = self._solve(design, train, l2 * square, max(self.tol, COARSE))
-                losses[place] += total_loss(
-                    self.link, rows @ solution.T, evidence.targets[held], evidence.weights[held]
-                )
+                outputs = rows @ solution.T
+                losses[place] += self.likelihood.total_loss(outputs, evidence.targets[held], evidence.weights[held])
         return grid[int(losses.argmin())]
 
     def choose_temperature(self, evidence: Evidence, held_out: Callable[[], NDArray[np.float64]]) -> float:
@@ -137,10 +131,10 @@ class Logistic(Fitter):
         all alike: those say nothing of it."""
         if not isinstance(self.temperature, str):
             return self.temperature
-        named = self.alike(evidence.targets)
+        named = self.likelihood.groups(evidence.targets)
         if len(evidence) < 2 * self.folds or (named == named[0]).all():
             return 1.0
-        return fit_temperature(held_out(), evidence.targets, evidence.weights, self.link)
+        return fit_temperature(held_out(), evidence.targets, evidence.weights, self.likelihood)
 
     def held_out(self, evidence: Evidence, l2: float, seed: int) -> NDArray[np.float64]:
         """Outputs [n, C] for every item of a fit to the labels that are not in its fold."""
@@ -153,19 +147,29 @@ class Logistic(Fitter):
         self, evidence: Evidence, seed: int
     ) -> Iterator[tuple[NDArray[np.bool_], Evidence, NDArray[np.float64], Design]]:
         """Fold by fold: which items [n] are held out, the rest, the held-out rows, and the rest ready to be fitted."""
-        fold_of = deal_folds(self.alike(evidence.targets), self.folds, seed)
+        fold_of = deal_folds(self.likelihood.groups(evidence.targets), self.folds, seed)
         rows = _padded(evidence, math.sqrt(mean_square(evidence)))
         for fold in range(int(fold_of.max()) + 1):
             held = fold_of == fold
             train = evidence.take(~held)
             yield held, train, rows[held], Design(rows[~held], train.weights)
 
-    def alike(self, targets: NDArray[np.float64]) -> NDArray[np.int64]:
-        """A number [n] for each item, the same for those that folds should share out evenly: its likeliest class."""
-        return np.asarray(targets.argmax(axis=1))
-
     def _solve(self, design: Design, evidence: Evidence, penalty: float, tol: float) -> NDArray[np.float64]:
-        return design.solve(evidence.targets, penalty, max_iter=self.max_iter, tol=tol, link=self.link)
+        return design.solve(evidence.targets, penalty, max_iter=self.max_iter, tol=tol, likelihood=self.likelihood)
+
+
+def laplace_posterior(
+    likelihood: Likelihood,
+    evidence: Evidence,
+    mean: NDArray[np.float64],
+    prior: float,
+    structure: str,
+    weighting: Weighting,
+) -> Posterior:
+    """The posterior around a mean [C, d + 1], of a `structure` and, where that is shared, a `weighting`."""
+    rows, classes = evidence.rows, len(mean)
+    curvature = Curvature(likelihood, likelihood.responses(rows @ mean.T), evidence.weights)
+    return GAUSSIANS[structure].fit(rows, curvature, prior, classes, weighting)
 
 
 def deal_folds(targets: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:

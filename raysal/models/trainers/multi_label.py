@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from raysal.models.likelihood import Link
+from raysal.models.likelihood import SIGMOID, Likelihood
 from raysal.models.trainers.logistic import Logistic
 
 
@@ -32,8 +29,4 @@ class MultiLabel(Logistic):
         ConfigError: as `Logistic`.
     """
 
-    link: ClassVar[Link] = "sigmoid"
-
-    def alike(self, targets: NDArray[np.float64]) -> NDArray[np.int64]:
-        """A number [n] for each set of labels."""
-        return np.asarray(np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1))
+    likelihood: ClassVar[Likelihood] = SIGMOID

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import Evidence, gather_evidence, with_constant
-from raysal.models.likelihood import softmax, total_loss
+from raysal.models.likelihood import IDENTITY, SOFTMAX, softmax
 from raysal.models.optim.converge import in_units, preconditioner, scaled, settle
 from raysal.models.optim.lbfgs import Design
 from raysal.models.optim.quasi_newton import Matrix, Objective
@@ -129,7 +129,7 @@ class Student:
                 targets=np.vstack([evidence.targets, guesses[which] / weights[:, None]]),
                 weights=np.append(evidence.weights, weights),
             )
-            objective = Objective("softmax", both, penalty)
+            objective = Objective(SOFTMAX, both, penalty)
             mean = settle(objective, mean, self._condition, max_iter=self.trainer.max_iter, tol=tol)
         return mean
 
@@ -158,7 +158,7 @@ class Student:
     def helps(self, plain: Matrix, taught: Matrix) -> bool:
         """Whether the labels lose less under the outputs of weights taught by pseudo-labels than under plain ones."""
         targets, weights = self.evidence.targets, self.evidence.weights
-        return total_loss("softmax", taught, targets, weights) < total_loss("softmax", plain, targets, weights)
+        return SOFTMAX.total_loss(taught, targets, weights) < SOFTMAX.total_loss(plain, targets, weights)
 
     def _alone(self, evidence: Evidence) -> Matrix:
         """The weights of labels alone, from zero: those of all labels would know the ones held out."""
@@ -184,7 +184,7 @@ def checked_sample(unlabelled: NDArray[Any], dim: int) -> Matrix:
         LabelError: they are of another length, or hold a number that cannot be used; it names the row.
     """
     try:
-        rows = gather_evidence(unlabelled, ["0"] * len(unlabelled), None, ("0",), "identity").features
+        rows = gather_evidence(unlabelled, ["0"] * len(unlabelled), None, ("0",), IDENTITY).features
     except LabelError as error:
         raise LabelError(f"unlabelled {error.where}", error.problem, error.fix) from None
     if rows.shape[1] != dim:
@@ -194,4 +194,4 @@ def checked_sample(unlabelled: NDArray[Any], dim: int) -> Matrix:
 
 def lost(mean: Matrix, evidence: Evidence) -> float:
     """What labels lose under weights [C, D], summed."""
-    return total_loss("softmax", evidence.rows @ mean.T, evidence.targets, evidence.weights)
+    return SOFTMAX.total_loss(evidence.rows @ mean.T, evidence.targets, evidence.weights)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.models.evidence import Evidence, mean_square
-from raysal.models.likelihood import Link
+from raysal.models.likelihood import IDENTITY, Likelihood
+from raysal.models.posterior import Shared
 from raysal.models.posterior.square_root import root_of_inverse
-from raysal.models.posterior.structures import Shared
 from raysal.models.trainers.base import Context, Fit, Fitter
 
 Vector = NDArray[np.float64]
@@ -52,7 +52,7 @@ class Regression(Fitter):
         ConfigError: a field is out of range.
     """
 
-    link: ClassVar[Link] = "identity"
+    likelihood: ClassVar[Likelihood] = IDENTITY
     noise: float | Literal["evidence"] = "evidence"
     """Variance of a label of weight 1 around the prediction."""
     prior: float | Literal["evidence"] = "evidence"

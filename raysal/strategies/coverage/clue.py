@@ -12,7 +12,6 @@ from pydantic import Field
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet
-from raysal.models.likelihood import Link
 from raysal.numerics import DRIVER_ROWS, one_thread
 from raysal.rng import derive
 from raysal.scoring.linear import Linear, logits_of
@@ -62,12 +61,5 @@ def entropies(x: NDArray[np.float32], head: Linear, temperature: float) -> NDArr
         own = slice(start, start + DRIVER_ROWS)
         logits = torch.from_numpy(logits_of(x[own], head))
         with one_thread():
-            found[own] = entropy(logits / temperature, head.link).numpy()
+            found[own] = head.likelihood.torch_entropy(logits / temperature).numpy()
     return found
-
-
-def entropy(logits: torch.Tensor, link: Link) -> torch.Tensor:
-    """[n] of logits [n, C]. For one thread."""
-    several = link == "sigmoid"
-    p = torch.cat([torch.sigmoid(logits), torch.sigmoid(-logits)], 1) if several else torch.softmax(logits, 1)
-    return torch.as_tensor(torch.special.entr(p).sum(1))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.models.head import Head
+from raysal.models.likelihood.classes import class_residuals
 from raysal.numerics import one_thread, padded, round_up
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
@@ -26,7 +27,6 @@ from raysal.strategies.engine.dense import (
     power_of_two_scale,
 )
 from raysal.strategies.engine.distances import COINCIDENT
-from raysal.strategies.engine.feature_maps import residuals
 
 CENTRES = 64
 """Centres of one product when many are folded in at once."""
@@ -97,7 +97,7 @@ class Lcmd:
 
 def labelled_residuals(head: Head, features: NDArray[np.float64]) -> NDArray[np.float64]:
     """e_argmax - p [n, C] of vectors in the driver, rounded to float32 as in the partitions."""
-    return residuals(torch.from_numpy(labelled_probabilities(head, features)).T).T.float().double().numpy()
+    return class_residuals(torch.from_numpy(labelled_probabilities(head, features)).T).T.float().double().numpy()
 
 
 def sq_norms(vectors: NDArray[np.float64], factors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -171,7 +171,7 @@ def begin(partition: Partition, head: Linear | None) -> tuple[float, int]:
         for own, features in rows.blocks():
             logits = weight.products(features) + bias
             with one_thread():
-                residual = residuals(torch.softmax(logits, 1).T).T.float()
+                residual = class_residuals(torch.softmax(logits, 1).T).T.float()
                 kept[own.start : own.start + CANDIDATE_ROWS, :classes] = residual
                 norms[own] *= (residual.double() ** 2).sum(1)[: own.stop - own.start]
     none = torch.full((len(rows),), -1, dtype=torch.int64, device=partition.device)

@@ -56,7 +56,7 @@ class ProbCover:
         key = derive(context.key, "shortlist")
         found = shortlist(fleet, key, max(self.limit, k))
         units, labelled = unit_rows(found.vectors), labelled_units(context.labelled.vectors)
-        classes = () if context.head is None or context.head.link == "identity" else context.head.classes
+        classes = context.head.classes if context.head is not None and context.head.likelihood.discrete else ()
         clusters = self.clusters or (max(2, len(classes)) if classes else CLUSTERS)
         assignment = k_means(units, clusters, derive(context.key, "clusters")).assignment
         delta = pure_radius(units, assignment, lowest(found.ids, key, self.sample), self.purity)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.models.likelihood import IDENTITY
 from raysal.numerics import BLOCK_ROWS, AlignedMatrix, one_thread, padded, round_up, tiles
 from raysal.scoring.linear import Linear, probabilities_of
 
@@ -98,11 +99,15 @@ class Gradients:
     head: Linear
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
-        if self.head.link == "sigmoid":
-            outputs = predictor(self.head._replace(link="identity"), width, device)
-            return lambda block: (block, columns_wise(residuals_of_labels(outputs(block))))
-        predict = predictor(self.head, width, device)
-        return lambda block: (block, columns_wise(residuals(predict(block))))
+        outputs_of_block = predictor(self.head._replace(likelihood=IDENTITY), width, device)
+
+        def factors(block: torch.Tensor) -> Factors:
+            outputs = outputs_of_block(block)
+            with one_thread():
+                residual = self.head.likelihood.prediction_residual(outputs)
+            return block, columns_wise(residual)
+
+        return factors
 
 
 def predictor(head: Linear, width: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -120,24 +125,6 @@ def predictor(head: Linear, width: int, device: torch.device) -> Callable[[torch
 def columns_wise(classes: torch.Tensor) -> torch.Tensor:
     """[C, n] as a factor [n, C'], C' a multiple of ALIGN, zero beyond C."""
     return padded(classes.T, round_up(len(classes)), classes.dtype, classes.device)
-
-
-def residuals(probabilities: torch.Tensor) -> torch.Tensor:
-    """e_argmax - p of probabilities [C, n], ties to the first class.
-
-    The predicted class gets the sum of the others' probabilities rather than 1 - p, which would lose all its digits
-    where the head is sure.
-    """
-    top = probabilities.argmax(0, keepdim=True)
-    others = probabilities.scatter(0, top, 0.0)
-    rest = others.sum(0, keepdim=True)
-    return others.neg_().scatter_(0, top, rest)
-
-
-def residuals_of_labels(outputs: torch.Tensor) -> torch.Tensor:
-    """[p >= 1/2] - p of labels with outputs [C, n], to the last digit where the head is sure."""
-    with one_thread():
-        return torch.sigmoid(-outputs.abs()).copysign(outputs)
 
 
 def factors_of(feature_map: FeatureMap, vectors: NDArray[np.float32]) -> Arrays:

@@ -73,7 +73,7 @@ class Epig:
 
 
 class Targets(NamedTuple):
-    """Predictions at the targets for each of Q questions (`PosteriorSamples.answers`), as they travel to the
+    """Predictions at the targets for each of Q questions (`Likelihood.answer_probabilities`), as they travel to the
     partitions. An answer is one that some target may have."""
 
     ratios: NDArray[np.float32]
@@ -87,7 +87,7 @@ class Targets(NamedTuple):
         rows = np.column_stack([vectors.astype(np.float64), np.ones(len(vectors))])
         with one_thread():
             outputs = torch.stack([torch.from_numpy(rows) @ draw.T for draw in torch.tensor(draws.weights)])
-            mean, ratio = ratios(draws.answers(outputs.transpose(1, 2)))  # of [T, Q, A, s]
+            mean, ratio = ratios(draws.likelihood.answer_probabilities(outputs.transpose(1, 2)))  # of [T, Q, A, s]
         total, questions, *each = ratio.shape
         answers = each[0] * each[1]
         wide = round_up(answers, FEW)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from raysal.models.evidence import Evidence
 from raysal.models.head import Head
-from raysal.models.online.update import curvature_at, stepping
-from raysal.models.posterior.structures import Members, Quadratic
+from raysal.models.online.update import curvature_at
+from raysal.models.posterior import Quadratic
 from raysal.numerics import FLOAT64_STEP, AlignedMatrix, ceil_div, one_thread, round_up
 from raysal.rng import derive, generator
 from raysal.strategies.information.posterior_samples import NO_INFORMATION, TINY, PosteriorSamples, entropy
@@ -85,7 +85,7 @@ def greedy(information: Information, items: int, k: int) -> tuple[list[int], lis
 class OfClasses:
     """Joint mutual information between the classes of a batch and T draws of the weights (BatchBALD; Kirsch et al.,
     NeurIPS 2019). With several labels at once each is a question with two answers, and information adds up over them
-    (`PosteriorSamples.answers`).
+    (`Likelihood.answer_probabilities`).
 
     T draws cannot tell more than log T. So when the classes picked leave fewer than `fewest` draws likely (the
     effective number, 1 / Σ w², over configurations, of the question that leaves least), the picks are taken into the
@@ -112,7 +112,7 @@ class OfClasses:
         _, self._outputs, width = draws.weights.shape
         count = self.draws * self._outputs
         self._weights = AlignedMatrix(draws.weights.reshape(count, width), torch.float64)
-        questions = 1 if draws.link == "softmax" else self._outputs
+        questions = draws.likelihood.questions(self._outputs)
         self.questions = [
             Configurations(self.draws, self._each, derive(self._key, "classes", question, self._since))
             for question in range(questions)
@@ -126,7 +126,7 @@ class OfClasses:
         with one_thread():  # also the product, and those of gains: see posterior_samples.py
             product = self._weights.products(torch.from_numpy(x))
             outputs = product.view(ITEMS, self.draws, self._outputs)
-            return self._draws.answers(outputs.transpose(1, 2).contiguous())
+            return self._draws.likelihood.answer_probabilities(outputs.transpose(1, 2).contiguous())
 
     def gains(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         p = self.probabilities(rows)
@@ -143,7 +143,7 @@ class OfClasses:
             for question, own in zip(self.questions, p, strict=True):
                 question.add(own)
             effective = min(question.effective() for question in self.questions)
-        if effective >= self._fewest or isinstance(self._head.posterior, Members):
+        if effective >= self._fewest or not self._head.posterior.closed_form:
             return False
         self._renew()
         return True
@@ -156,10 +156,10 @@ class OfClasses:
         noise = generator(derive(self._key, "draws", len(self._rows)))
         shape = (self.draws, *self._head.mean.shape)
         with one_thread(numpy=True):
-            posterior = stepping(self._head).absorb(told.rows, curvature_at(self._head, told))
+            posterior = self._head.posterior.updatable().absorb(told.rows, curvature_at(self._head, told))
             weights = posterior.draws(self._head.mean, noise.standard_normal(shape)) / self._head.temperature
         self._head = replace(self._head, posterior=posterior)
-        self._start(PosteriorSamples(weights, self._head.link))
+        self._start(PosteriorSamples(weights, self._head.likelihood))
 
 
 class Configurations:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from raysal.context import RoundContext
 from raysal.fleet import Partition
-from raysal.models.likelihood import Link
-from raysal.models.posterior.structures import Quadratic
+from raysal.models.likelihood import Likelihood
+from raysal.models.posterior import Quadratic
 from raysal.numerics import FLOAT64_STEP, one_thread
 from raysal.scoring.inputs import score_inputs
 from raysal.strategies.base import refuse_broken
@@ -37,15 +37,7 @@ class PosteriorSamples(NamedTuple):
 
     weights: NDArray[np.float64]
     """[T, C, D], over the temperature"""
-    link: Link
-
-    def answers(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Probabilities [..., Q, A, n] of what outputs [..., C, n] answer: one question with C answers, or with several
-        labels at once C questions with two. Answers to different questions are taken as independent, which they are
-        under every posterior but an ensemble's, so that information on them adds up. For one thread."""
-        if self.link == "softmax":
-            return torch.softmax(outputs, -2).unsqueeze(-3)
-        return torch.stack([torch.sigmoid(-outputs), torch.sigmoid(outputs)], -2)
+    likelihood: Likelihood
 
 
 class OutputVariance(NamedTuple):
@@ -64,13 +56,13 @@ def uncertainty_of(context: RoundContext, draws: int) -> PosteriorSamples | Outp
         ConfigError: there is no head.
     """
     head = context.needed_head()
-    if head.link == "identity":
+    if head.likelihood.quadratic:
         inputs = score_inputs(head, needs=("variance",))
         assert inputs.variance is not None
         return OutputVariance(inputs.variance, inputs.noise)
     drawn = score_inputs(head, needs=("draws",), draws=draws, key=context.key).draws
     assert drawn is not None
-    return PosteriorSamples(drawn, head.link)
+    return PosteriorSamples(drawn, head.likelihood)
 
 
 class DrawnHead:
@@ -88,11 +80,11 @@ class DrawnHead:
             self._parts.append((matrix, torch.tensor(weights[:, -1], device=device)))
 
     def probabilities(self, features: torch.Tensor) -> Iterator[torch.Tensor]:
-        """`PosteriorSamples.answers` float64 [some of T, Q, A, n] of features float64 [n, width], in the order of the
-        draws. For one thread."""
+        """`Likelihood.answer_probabilities` float64 [some of T, Q, A, n] of features float64 [n, width], in order of
+        the draws. For one thread."""
         for matrix, bias in self._parts:
             outputs = matrix.products(features).T.contiguous().add_(bias[:, None])
-            yield self._draws.answers(outputs.view(-1, self.outputs, len(features)))
+            yield self._draws.likelihood.answer_probabilities(outputs.view(-1, self.outputs, len(features)))
 
 
 def entropy(p: torch.Tensor, axis: int) -> torch.Tensor:

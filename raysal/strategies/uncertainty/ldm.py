@@ -12,7 +12,7 @@ from pydantic import Field
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
-from raysal.models.likelihood import Link
+from raysal.models.likelihood import Likelihood
 from raysal.numerics import one_thread, padded
 from raysal.rng import derive, generator, item_uniform
 from raysal.scoring.linear import Linear
@@ -160,7 +160,7 @@ def disturb(partition: Partition, head: Linear, key: int, first: int, count: int
         product = weights.products(block.features)
         with one_thread():
             outputs = product.T.contiguous().add_(bias).view(1 + count, classes, -1)
-            sizes = size_of_change(outputs[0], outputs[1:], head.link)
+            sizes = size_of_change(outputs[0], outputs[1:], head.likelihood)
             finite = torch.isfinite(outputs[0]).all(0)[: block.n]
         own = slice(done, done + block.n)
         refuse_broken(state.ids[own], finite.cpu().numpy())
@@ -169,20 +169,11 @@ def disturb(partition: Partition, head: Linear, key: int, first: int, count: int
     return np.stack([np.bincount(sizes, minlength=SIZES + 1) for sizes in state.sizes])
 
 
-def size_of_change(outputs: torch.Tensor, speeds: torch.Tensor, link: Link) -> torch.Tensor:
+def size_of_change(outputs: torch.Tensor, speeds: torch.Tensor, likelihood: Likelihood) -> torch.Tensor:
     """The first size at which another is predicted from outputs [C, n], uint8 [J, n]: the largest is overtaken, or one
     of several labels changes sides; SIZES if that never is. They grow by `speeds` [J, C, n], which are overwritten,
     times the size. For one thread."""
-    least = torch.finfo(outputs.dtype).tiny
-    if link == "sigmoid":
-        near = 1 / outputs.abs().clamp_min(least)
-        near[outputs >= 0] *= -1
-    else:
-        top, predicted = outputs.max(0)
-        near = 1 / (top - outputs).clamp_min(least)
-        near.scatter_(0, predicted[None], 0.0)
-        speeds -= speeds.gather(1, predicted.expand(len(speeds), 1, -1))
-    inverse = speeds.mul_(near).amax(1).clamp_min_(0.0)  # of how far it takes; 0 where it never happens
+    inverse = likelihood.change_rates(outputs, speeds).clamp_min_(0.0)  # 0 where it never happens
     steps = (inverse.log10_() + DECADES[0]).mul_(-STEPS).ceil_()
     return steps.clamp_(0, SIZES).byte()
 

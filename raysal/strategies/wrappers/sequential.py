@@ -14,11 +14,9 @@ from raysal.config import Choice
 from raysal.context import Reveal, RoundContext
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet, Partition
-from raysal.models.evidence import Answer
 from raysal.models.head import Head
 from raysal.models.online.update import add_classes_of, update
-from raysal.models.posterior.structures import Members
-from raysal.models.targets import NONE, SEPARATOR
+from raysal.models.targets import Answer
 from raysal.rng import derive
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.shortlist import gathered
@@ -143,7 +141,7 @@ def with_updates(fleet: Fleet, inner: Selector, context: RoundContext, k: int, e
         ConfigError: there is no head, or it has no closed-form update.
     """
     head = context.needed_head()
-    if isinstance(head.posterior, Members):
+    if not head.posterior.closed_form:
         raise ConfigError(
             "select", "an ensemble's head cannot be updated between picks", "use the strategy inside alone"
         )
@@ -179,12 +177,7 @@ def taught(head: Head, features: NDArray[Any], answers: Sequence[Answer]) -> Hea
 
 def likeliest(head: Head, features: NDArray[Any]) -> list[str]:
     """The label that a head holds most probable for each row [n, d], as text; ties go to the first class."""
-    said = head.probabilities(features)
-    if head.link == "softmax":
-        return [head.classes[c] for c in said.argmax(axis=1)]
-    if head.link == "sigmoid":
-        return [SEPARATOR.join(np.array(head.classes)[row > 0.5].tolist()) or NONE for row in said]
-    return [repr(float(value)) for value in said[:, 0]]
+    return head.likelihood.texts(head.probabilities(features), head.classes)
 
 
 def features_of(fleet: Fleet, ids: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,0 +1,213 @@
+"""Labels that are one class of several: a softmax over the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.models.likelihood.base import Column, Floats, Likelihood, checked_shares, shannon, total_of
+from raysal.models.likelihood.tensors import LEAST, Belief
+from raysal.models.measures import Evaluation, judge_classes
+from raysal.models.targets import Answer
+
+if TYPE_CHECKING:
+    import torch
+
+
+def softmax(outputs: Floats) -> Floats:
+    """Softmax over the last axis."""
+    raised = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
+
+
+def class_residuals(probabilities: torch.Tensor) -> torch.Tensor:
+    """e_argmax - p [C, n] of class probabilities p [C, n], ties to the first class.
+
+    The predicted class gets the sum of the others' probabilities rather than 1 - p, which would lose all its digits
+    where the head is sure.
+    """
+    top = probabilities.argmax(0, keepdim=True)
+    others = probabilities.scatter(0, top, 0.0)
+    rest = others.sum(0, keepdim=True)
+    return others.neg_().scatter_(0, top, rest)
+
+
+class Softmax(Likelihood):
+    """One class of several: the probabilities p of an item's classes add up to 1, and a label costs -log p."""
+
+    name = "softmax"
+    words = "one class of several"
+    discrete = True
+    exclusive = True
+    quadratic = False
+    usual_score = "entropy"
+    strategies = "any"
+    example = (("a", "b"), "a")
+
+    def names_in(self, text: str, where: str = "label") -> tuple[str, ...]:
+        """The class: any text is a name."""
+        del where
+        return (text,)
+
+    def plain(self, text: str, where: str = "label") -> str:
+        """The text as it is."""
+        del where
+        return text
+
+    def check_names(self, names: Sequence[str], where: str) -> None:
+        """Any name will do."""
+
+    def shares(self, answer: Answer, where: str) -> dict[str, float]:
+        """The class with share 1, or shares over their sum."""
+        if isinstance(answer, str):
+            return {answer: 1.0}
+        shares = checked_shares(answer, where)
+        total = total_of(shares, where)
+        return {name: share / total for name, share in shares.items() if share > 0}
+
+    def responses(self, outputs: Floats) -> Floats:
+        """Class probabilities."""
+        return softmax(outputs)
+
+    def losses(self, outputs: Floats, targets: Floats) -> Floats:
+        """The cross-entropy, in nats."""
+        top = outputs.max(axis=1)
+        log_sum = top + np.log(np.exp(outputs - top[:, None]).sum(axis=1))
+        # Only what a target has a share in: infinity times zero is not a number.
+        named = np.where(targets > 0, targets * outputs, 0.0).sum(axis=1)
+        return np.asarray(log_sum * targets.sum(axis=1) - named)
+
+    def target_mass(self, targets: Floats) -> Floats:
+        """The sum of an item's shares."""
+        return np.asarray(targets.sum(axis=1, keepdims=True))
+
+    def second_derivatives(self, responses: Floats) -> Floats:
+        """p (1 - p) of each class."""
+        return responses * (1 - responses)
+
+    def curvature_terms(self, responses: Floats, along: Floats) -> Floats:
+        """p_c (along_c - mean of along under p)²."""
+        middle = (responses * along).sum(axis=1)
+        return np.asarray(responses * (along - middle[:, None]) ** 2)
+
+    def hessian_roots(self, responses: Floats, weights: Floats) -> Floats:
+        """Roots of diag(p) - p pᵀ."""
+        root = np.sqrt(responses)
+        matrices = root[:, :, None] * np.eye(responses.shape[1]) - responses[:, :, None] * root[:, None, :]
+        return np.asarray(matrices * np.sqrt(weights)[:, None, None])
+
+    def hessian_sum(self, responses: Floats, weights: Floats) -> Floats:
+        """The sum of diag(p) - p pᵀ."""
+        return np.asarray(np.diag(weights @ responses) - (responses.T * weights) @ responses)
+
+    def confidence_weights(self, responses: Floats) -> Floats:
+        """p (1 - p) of the most probable class."""
+        p = responses.max(axis=1)
+        return np.asarray(p * (1 - p))
+
+    def with_joined(self, responses: Floats, odds: Floats) -> Floats:
+        """All classes share what there is."""
+        total = 1.0 + odds.sum(axis=1, keepdims=True)  # exactly 1 for items that name no joined class
+        return np.hstack([responses / total, odds / total])
+
+    def centred(self, outputs: Floats) -> Floats:
+        """What is added to all outputs of an item changes no probability."""
+        return np.asarray(outputs - outputs.mean(axis=1, keepdims=True))
+
+    def entropy(self, responses: Floats) -> Floats:
+        """Of the class."""
+        return shannon(responses)
+
+    def groups(self, targets: Floats) -> NDArray[np.int64]:
+        """The class of the largest share."""
+        return np.asarray(targets.argmax(axis=1))
+
+    def texts(self, responses: Floats, classes: Sequence[str]) -> list[str]:
+        """The most probable class."""
+        return [classes[place] for place in responses.argmax(axis=1)]
+
+    def columns(self, responses: Floats, variance: Floats, noise: float) -> dict[str, Column]:
+        """The most probable class, and its probability."""
+        del variance, noise
+        best = responses.argmax(axis=1)
+        return {
+            "class": Column(best),
+            "probability": Column(responses[np.arange(len(best)), best].astype(np.float32)),
+        }
+
+    def judge(
+        self, classes: Sequence[str], outputs: Floats, answers: Sequence[str], variance: Floats | None = None
+    ) -> Evaluation:
+        """By accuracy, likelihood and calibration."""
+        del variance
+        return judge_classes(classes, self.responses(outputs), answers)
+
+    def torch_responses(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Class probabilities."""
+        return outputs.softmax(0)
+
+    def torch_losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Class probabilities, and the cross-entropy's term for each."""
+        log_probabilities = outputs - outputs.logsumexp(dim=1, keepdim=True)
+        return log_probabilities.exp(), -targets * log_probabilities
+
+    def distributions(self, responses: torch.Tensor) -> torch.Tensor:
+        """The responses."""
+        return responses
+
+    def answer_logits(self, outputs: torch.Tensor) -> torch.Tensor:
+        """The outputs."""
+        return outputs
+
+    def answer_probabilities(self, outputs: torch.Tensor) -> torch.Tensor:
+        """One question, with an answer for each class."""
+        return outputs.softmax(-2).unsqueeze(-3)
+
+    def questions(self, outputs: int) -> int:
+        """One."""
+        del outputs
+        return 1
+
+    def torch_entropy(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Of the class."""
+        import torch
+
+        return torch.as_tensor(torch.special.entr(outputs.softmax(1)).sum(1))
+
+    def expected_residual(self, belief: Belief) -> torch.Tensor:
+        """Σ_y p_y ‖q - e_y‖."""
+        p, q = self.believed(belief)
+        square = q * q
+        others = (square.sum(0) - square).clamp_min(0)
+        return (p * ((1 - q) ** 2 + others).sqrt()).sum(0)
+
+    def expected_effect(self, belief: Belief, pull: torch.Tensor) -> torch.Tensor:
+        """Σ_y p_y |⟨pull, q - e_y⟩|."""
+        p, q = self.believed(belief)
+        return (p * (pull - (q * pull).sum(0)).abs()).sum(0)
+
+    def expected_count(self, belief: Belief) -> torch.Tensor:
+        """q (1 - q) of the most probable class."""
+        _, q = self.believed(belief)
+        top = q.amax(0)
+        return (top * (1 - top)).clamp_min(LEAST)
+
+    def prediction_residual(self, outputs: torch.Tensor) -> torch.Tensor:
+        """e_argmax - p."""
+        return class_residuals(self.torch_responses(outputs))
+
+    def change_rates(self, outputs: torch.Tensor, speeds: torch.Tensor) -> torch.Tensor:
+        """Until the largest output is overtaken."""
+        import torch
+
+        top, predicted = outputs.max(0)
+        near = 1 / (top - outputs).clamp_min(torch.finfo(outputs.dtype).tiny)
+        near.scatter_(0, predicted[None], 0.0)
+        speeds -= speeds.gather(1, predicted.expand(len(speeds), 1, -1))
+        return speeds.mul_(near).amax(1)
+
+
+SOFTMAX = Softmax()

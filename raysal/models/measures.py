@@ -1,0 +1,161 @@
+"""How well predictions fit true answers: by class, by label, or by number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.errors import UserError
+
+LEAST = 1e-12
+"""What a true answer's probability counts as at least: the likelihood of a class the head does not know is finite."""
+
+
+class Measure(NamedTuple):
+    """How to show a number of an evaluation."""
+
+    words: str
+    higher: bool
+    """whether higher is better"""
+    share: bool
+    """whether it is a share, shown in percent"""
+
+
+MEASURES = {
+    "accuracy": Measure("accuracy", True, True),
+    "exact_match": Measure("exact match", True, True),
+    "expected_calibration_error": Measure("calibration error", False, True),
+    "label_accuracy": Measure("label accuracy", True, True),
+    "macro_f1": Measure("macro F1", True, True),
+    "micro_f1": Measure("micro F1", True, True),
+    "negative_log_likelihood": Measure("negative log-likelihood", False, False),
+    "r2": Measure("R²", True, False),
+    "rmse": Measure("root mean squared error", False, False),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How a head does on the held-out items."""
+
+    items: int
+    metric: str
+    """the main one of its `measures`: accuracy, for several labels macro_f1, for numbers rmse"""
+    measures: dict[str, float]
+    """by name, of `MEASURES`; what cannot be told, such as R² of one value, is left out"""
+    accuracy: float | None
+    """None where items have no one class"""
+    recall: dict[str, float]
+    """per true class or label, the share predicted as such"""
+
+
+def shown(metric: str, value: float) -> str:
+    """A measure's value for people: `91.2 %`, `0.4213`."""
+    return f"{100 * value:.1f} %" if MEASURES[metric].share else f"{value:,.4g}"
+
+
+def judge_classes(classes: Sequence[str], probabilities: NDArray[np.float64], answers: Sequence[str]) -> Evaluation:
+    """Class probabilities [n, C]: accuracy, likelihood in nats per item, calibration. Ties go to the first class."""
+    place = {name: row for row, name in enumerate(classes)}
+    truth = np.array([place.get(answer, -1) for answer in answers])
+    guess, best = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    right = guess == truth
+    likely = np.where(truth >= 0, probabilities[np.arange(len(truth)), truth], 0.0)
+    of_class, found = Counter(answers), Counter(a for a, hit in zip(answers, right, strict=True) if hit)
+    accuracy = float(right.mean())
+    return Evaluation(
+        items=len(answers),
+        metric="accuracy",
+        measures={
+            "accuracy": accuracy,
+            "negative_log_likelihood": _nats(likely),
+            "expected_calibration_error": expected_calibration_error(best.clip(0, 1), right),
+        },
+        accuracy=accuracy,
+        recall={name: found[name] / count for name, count in sorted(of_class.items())},
+    )
+
+
+def judge_labels(
+    classes: Sequence[str], probabilities: NDArray[np.float64], answers: Sequence[Sequence[str]]
+) -> Evaluation:
+    """A probability for each label [n, C]; one above 1/2 predicts it. A label the head does not know is never
+    predicted. F1 is 2 right / (predicted + there); macro F1 is its mean over the labels that are predicted or there,
+    and 1 where none is. The likelihood is in nats per item; the calibration is of every label of every item."""
+    names = [*classes, *sorted({name for answer in answers for name in answer} - set(classes))]
+    place = {name: column for column, name in enumerate(names)}
+    there = np.zeros((len(answers), len(names)), bool)
+    for row, answer in enumerate(answers):
+        there[row, [place[name] for name in answer]] = True
+    p = np.pad(probabilities, ((0, 0), (0, len(names) - len(classes))))
+    guess = p > 0.5
+    both, either, given = (guess & there).sum(axis=0), (guess | there).sum(axis=0), there.sum(axis=0)
+    used = either > 0
+    f1 = 2 * both[used] / (both + either)[used]
+    likely = np.where(there, p, 1 - p)
+    return Evaluation(
+        items=len(answers),
+        metric="macro_f1",
+        measures={
+            "macro_f1": float(f1.mean()) if used.any() else 1.0,
+            "micro_f1": float(2 * both.sum() / (both + either).sum()) if used.any() else 1.0,
+            "exact_match": float((guess == there).all(axis=1).mean()),
+            "label_accuracy": float((guess == there).mean()),
+            "negative_log_likelihood": _nats(likely) * len(names),
+            "expected_calibration_error": expected_calibration_error(p.clip(0, 1), there),
+        },
+        accuracy=None,
+        recall={names[c]: float(both[c] / given[c]) for c in np.argsort(names) if given[c]},
+    )
+
+
+def judge_numbers(
+    values: NDArray[np.float64], answers: NDArray[np.float64], variance: NDArray[np.float64]
+) -> Evaluation:
+    """Numbers [n] predicted with this variance of a label [n]: root mean squared error, the share of the variance that
+    is explained, and the likelihood in nats per item."""
+    squares = (values - answers) ** 2
+    spread = float(((answers - answers.mean()) ** 2).sum())
+    measures = {
+        "rmse": float(np.sqrt(squares.mean())),
+        "negative_log_likelihood": float((0.5 * (np.log(2 * np.pi * variance) + squares / variance)).mean()),
+    }
+    if spread > 0:
+        measures["r2"] = 1 - float(squares.sum()) / spread
+    return Evaluation(items=len(values), metric="rmse", measures=measures, accuracy=None, recall={})
+
+
+def expected_calibration_error(
+    probabilities: NDArray[Any], right: NDArray[Any], bins: int = 15, weights: NDArray[Any] | None = None
+) -> float:
+    """Σ over bins of their share of the answers times |share that is right - mean probability|, in [0, 1], 0 being
+    calibrated (Naeini et al., AAAI 2015; Guo et al., ICML 2017). NaN without answers.
+
+    `probabilities` [n] are those of the answers given, for classes the largest of each item; `right` [n] says which of
+    them are. Bins are of equal width; a probability on the edge of two is in the lower one, and 0 in the first. Empty
+    bins count for nothing. The same data in other numbers of bins gives another number: compare like with like.
+
+    Raises:
+        UserError: there is less than one bin, or a probability is not in [0, 1].
+    """
+    if bins < 1:
+        raise UserError("bins", f"{bins} is below 1")
+    p, hit = np.asarray(probabilities, np.float64).ravel(), np.asarray(right, np.float64).ravel()
+    m = np.ones(len(p)) if weights is None else np.asarray(weights, np.float64).ravel()
+    if not len(p):
+        return float("nan")
+    if not ((p >= 0) & (p <= 1)).all():
+        raise UserError("probabilities", "hold a number outside [0, 1]")
+    bin_of = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], p, side="left")
+    gaps = np.bincount(bin_of, weights=m * (hit - p), minlength=bins)
+    return float(np.abs(gaps).sum() / m.sum())
+
+
+def _nats(likely: NDArray[np.float64]) -> float:
+    """Mean of -log p."""
+    return float(-np.log(np.maximum(likely, LEAST)).mean())
