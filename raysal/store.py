@@ -22,7 +22,7 @@ from raysal.errors import Damaged, RunError
 LOCK = ".lock"
 """Name of the empty file by which a directory is held; see `locked`."""
 TEMPORARY = ".tmp-"
-"""Prefix of every temporary name. Start-up sweeps may delete what bears it; readers never look at it."""
+"""Prefix of every temporary name. A writer deletes such files when it starts; a reader never looks at them."""
 
 
 def fsync_path(path: Path) -> None:
@@ -62,7 +62,7 @@ def publish_directory(temporary: Path, final: Path) -> None:
     fsync_path(final.parent)
 
 
-def sweep_temporaries(directory: Path, of: str = "") -> None:
+def remove_temporaries(directory: Path, of: str = "") -> None:
     """Delete what an interrupted writer left in `directory`, or only what was to become `of`.
 
     Only the single writer of a directory may call this.

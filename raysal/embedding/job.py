@@ -29,7 +29,7 @@ from raysal.pool.layout import KINDS
 from raysal.registry import Registry
 from raysal.sources import SOURCES, check_keys
 from raysal.sources.base import Source
-from raysal.store import locked, sweep_temporaries
+from raysal.store import locked, remove_temporaries
 from raysal.types import Metric, Unit
 
 CHUNK_ROWS = {"vector": 65536, "image": 1024, "text": 1024}
@@ -104,7 +104,7 @@ def embed(
     dim = encoder.dim  # loads the model: what is missing should show before a long listing
     items, chunks = check_keys(source, rows)
     pool.mkdir(parents=True, exist_ok=True)
-    with locked(pool, "pool"):  # a second writer would sweep away what this one has staged
+    with locked(pool, "pool"):  # a second writer would delete what this one has staged
         writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows, metric))
         resumed = len(writer.committed)
         already = _done(writer)
@@ -142,7 +142,7 @@ def embed(
             finally:
                 # What a killed worker had begun. One that still runs loses files that nobody waits for.
                 for kind in KINDS:
-                    sweep_temporaries(pool / kind)
+                    remove_temporaries(pool / kind)
     quarantined = sum(record["quarantined"] for record in writer.committed.values())
     if quarantined > max_quarantine * items:
         raise QuarantineExceeded(pool, quarantined, items, max_quarantine)

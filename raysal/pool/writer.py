@@ -26,7 +26,7 @@ from raysal.pool.layout import (
     read_records,
     vector_schema,
 )
-from raysal.store import fsync_path, sha256_of, sweep_temporaries, temporary_name, write_sealed
+from raysal.store import fsync_path, remove_temporaries, sha256_of, temporary_name, write_sealed
 
 _OWN = ("id", "key", "uri", "owner", "vector")
 
@@ -140,8 +140,8 @@ class PoolWriter:
         self.path, self.manifest = path, manifest
         for kind in (*KINDS, "commits"):
             (path / kind).mkdir(parents=True, exist_ok=True)
-            sweep_temporaries(path / kind)
-        sweep_temporaries(path, MANIFEST)  # other temporaries beside the manifest are not the pool's
+            remove_temporaries(path / kind)
+        remove_temporaries(path, MANIFEST)  # other temporaries beside the manifest are not the pool's
         if (path / MANIFEST).exists() or any((path / "commits").glob("*.json")):
             self._check_same(Manifest.read(path))
         else:
