@@ -15,7 +15,7 @@ from raysal.config import RunConfig
 from raysal.errors import LabelError
 from raysal.fleet import Fleet
 from raysal.labels import Ledger, as_labels, read_labels
-from raysal.labels.events import Draft
+from raysal.labels.events import PendingEvent
 from raysal.labels.items import ItemState
 from raysal.labels.records import Labelled
 from raysal.models.trainers import TRAINERS
@@ -83,12 +83,12 @@ class GivenLabels:
         states: dict[int, ItemState] = {}
         for seq, label in enumerate(labels, 1):
             id = ids[label.key]
-            event = Draft(id, label.key, "labeled", label.label, label.annotator, label.weight)
+            event = PendingEvent(id, label.key, "labeled", label.label, label.annotator, label.weight)
             states.setdefault(id, ItemState(label.key)).apply(event, seq)
         items = [
-            Labelled(id=id, key=state.key, label=found[0], weight=found[1], seq=state.decided, round=None)
+            Labelled(id=id, key=state.key, label=found[0], weight=found[1], seq=state.labels_seq, round=None)
             for id, state in sorted(states.items())
-            if (found := state.counted()) is not None
+            if (found := state.training_label()) is not None
         ]
         return cls(items=items, taken=np.array(sorted(states), np.int64))
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from raysal.errors import Damaged
-from raysal.labels import Ledger, Told, as_labels
+from raysal.labels import Ledger, TellCounts, as_labels
 from raysal.models.likelihood import Link
 from raysal.models.targets import plain
 from raysal.models.trainers import TRAINERS
@@ -51,7 +51,7 @@ class RunLabels:
         link = link_of(config.update.trainer.build("update.trainer", TRAINERS))
         return cls(there.open_ledger(), opened, link)
 
-    def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> Told:
+    def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> TellCounts:
         """Take labels by key: all of them, or none.
 
         Args:
