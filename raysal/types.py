@@ -18,6 +18,10 @@ from typing import Any, Literal
 Modality = Literal["image", "text", "vector"]
 Metric = Literal["cosine", "l2"]
 """What "near" means in a pool: the angle between vectors, or their Euclidean distance."""
+POOL_COLUMNS = ("id", "key", "uri", "owner")
+"""The columns of a pool's items that the pool itself writes."""
+RESERVED_COLUMNS = (*POOL_COLUMNS, "vector")
+"""Names that a carried column cannot have: the pool's own columns, and the column of the vectors in an export."""
 
 
 @dataclass(frozen=True, kw_only=True)
