@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
-from raysal.embedding.precomputed import Precomputed, VectorSource
+from raysal.embedding.precomputed import Precomputed
 from raysal.embedding.unit import embed_unit
 from raysal.errors import (
     ConfigError,
@@ -28,7 +28,7 @@ from raysal.pool import ChunkStage, Manifest, PoolWriter, StagedChunk
 from raysal.pool.layout import KINDS
 from raysal.registry import Registry
 from raysal.sources import SOURCES, check_keys
-from raysal.sources.base import Source
+from raysal.sources.base import Source, VectorSource
 from raysal.store import locked, remove_temporaries
 from raysal.types import Metric, Unit
 
