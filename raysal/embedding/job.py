@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
 from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
 from raysal.embedding.precomputed import Precomputed
@@ -32,8 +33,8 @@ from raysal.sources.base import Source, VectorSource
 from raysal.store import locked, remove_temporaries
 from raysal.types import Metric, Unit
 
-CHUNK_ROWS = {"vector": 65536, "image": 1024, "text": 1024}
-LONGEST_CHUNK = 65536
+CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "text": 1024}
+"""Items in one chunk if the caller does not say, by modality."""
 
 Progress = Callable[[int, int], None]
 """Called with (items done, items in all) at the start and after every commit."""
@@ -62,11 +63,11 @@ def embed(
     encoder: Encoder,
     out: str | Path,
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     chunk_rows: int = 0,
     workers: int = 0,
-    decode_threads: int = 2,
-    max_quarantine: float = 0.01,
+    decode_threads: int = DECODE_THREADS,
+    max_quarantine: float = MAX_QUARANTINE,
     backend: Literal["local", "ray"] = "local",
     threads: int = 0,
     address: str | None = None,
@@ -326,7 +327,7 @@ def _check_range(
 ) -> None:
     ranges = {
         "batch_size": (batch_size, 1, None),
-        "chunk_rows": (chunk_rows, 0, LONGEST_CHUNK),
+        "chunk_rows": (chunk_rows, 0, MAX_CHUNK_ROWS),
         "workers": (workers, 0, None),
         "decode_threads": (decode_threads, 1, None),
         "max_quarantine": (max_quarantine, 0, 1),
