@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from raysal.errors import LabelError, RunError
 from raysal.labels.events import Event, PendingEvent
-from raysal.labels.records import State, checked_key
+from raysal.labels.records import Labelled, State, checked_key
 
 
 class TrainingLabel(NamedTuple):
@@ -96,6 +96,21 @@ class ItemState:
         each = {name: math.fsum(weight for label, weight in held if label == name) for name in names}
         most = max(names, key=lambda name: each[name])  # the first of several
         return TrainingLabel(most, weight, tuple((name, each[name] / weight) for name in names))
+
+    def labelled(self, id: int, votes: bool = False) -> Labelled | None:
+        """The item as a record of the training set.
+
+        Args:
+            id: the item's id.
+            votes: as for `training_label`.
+
+        Returns:
+            The record; None if the item adds nothing to the training set.
+        """
+        label = self.training_label(votes)
+        if label is None:
+            return None
+        return Labelled(id=id, key=self.key, seq=self.labels_seq, round=self.round, **label._asdict())
 
 
 def apply_events(items: dict[int, ItemState], events: Iterable[Event]) -> dict[int, ItemState]:

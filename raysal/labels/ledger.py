@@ -229,11 +229,7 @@ class Ledger:
             seqs = range(1, upto + 1) if ids is None else self._history(ids.tolist(), upto)
             items = apply_events({}, self._log.events(seqs))
         asked = items if ids is None else [id for id in ids.tolist() if id in items]
-        found = [(id, item, label) for id in sorted(asked) if (label := (item := items[id]).training_label(votes))]
-        return [
-            Labelled(id=id, key=item.key, seq=item.labels_seq, round=item.round, **label._asdict())
-            for id, item, label in found
-        ]
+        return [item for id in sorted(asked) if (item := items[id].labelled(id, votes)) is not None]
 
     def answers(self) -> list[Label]:
         """The current label of every annotator for every item, also where they disagree.

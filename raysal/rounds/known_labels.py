@@ -85,11 +85,7 @@ class GivenLabels:
             id = ids[label.key]
             event = PendingEvent(id, label.key, "labeled", label.label, label.annotator, label.weight)
             states.setdefault(id, ItemState(label.key)).apply(event, seq)
-        items = [
-            Labelled(id=id, key=state.key, label=found[0], weight=found[1], seq=state.labels_seq, round=None)
-            for id, state in sorted(states.items())
-            if (found := state.training_label()) is not None
-        ]
+        items = [item for id, state in sorted(states.items()) if (item := state.labelled(id)) is not None]
         return cls(items=items, taken=np.array(sorted(states), np.int64))
 
     def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
