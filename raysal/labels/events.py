@@ -203,7 +203,7 @@ class EventLog:
             if last:
                 known = rows.fetchone()
                 if known is None or known[-1] != self._digest:
-                    raise Damaged(self.path, f"event {last} is not the one it was", RESTORE)
+                    raise Damaged(self.path, f"event {last} has changed since it was read", RESTORE)
             for *values, digest in rows:
                 event = Event(*values)
                 if event.seq != self.tip + 1 or _seal(self._digest, event) != digest:
@@ -213,7 +213,7 @@ class EventLog:
             counter = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
             written = counter[0] if counter else 0
             if written != self.tip:
-                raise Damaged(self.path, f"it ends at event {self.tip}, {written} were written", RESTORE)
+                raise Damaged(self.path, f"it ends at event {self.tip}, but {written} events were written", RESTORE)
 
     def events(self, seqs: Iterable[int]) -> Iterator[Event]:
         """The events with these numbers, in ascending order. It looks up each, and reads no other event."""

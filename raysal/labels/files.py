@@ -218,7 +218,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
                 yield from enumerate(rows, line)
                 line += len(rows)
     except pa.ArrowException as error:
-        raise LabelError(path, f"not a Parquet file ({error})", "write it anew") from None
+        raise LabelError(path, f"not a Parquet file ({error})", "write it again") from None
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
@@ -228,7 +228,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         try:
             cells = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise LabelError(f"{path}, line {line}", f"not valid JSON ({error})", "one object on each line") from None
+            raise LabelError(f"{path}, line {line}", f"not valid JSON ({error})", "write one object per line") from None
         if not isinstance(cells, dict):
             raise LabelError(f"{path}, line {line}", "not a JSON object", 'write {"key": "...", "label": "..."}')
         _check_columns(f"{path}, line {line}", list(cells))

@@ -345,7 +345,7 @@ class Ledger:
     def _check_reached(self, seq: int) -> int:
         """The number `seq`, if the ledger has an event of that number."""
         if seq > self._log.tip:
-            raise Damaged(self.path, f"it ends at event {self._log.tip}, event {seq} was asked for", RESTORE)
+            raise Damaged(self.path, f"it ends at event {self._log.tip}, but event {seq} is needed", RESTORE)
         return seq
 
     def _catch_up(self) -> None:

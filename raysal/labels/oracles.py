@@ -83,7 +83,7 @@ class SimulatedOracle:
                     f"its columns: {', '.join(known)}",
                 )
         elif not any(key in by_key for table in pool.items(["key"]) for key in table["key"].to_pylist()):
-            raise ConfigError("oracle.labels", f"{self.labels} names no key of the pool", "keys are the pool's")
+            raise ConfigError("oracle.labels", f"{self.labels} has no key of the pool", "use the keys of the pool")
         bound = Simulation(pool=pool, seed=seed, column=self.column, noise=self.noise, by_key=by_key)
         return bound if self.noise == 0 else bound.with_classes()
 
@@ -153,16 +153,16 @@ class Simulation:
             }
             classes = {label for value in values if (label := label_text(self.column, value)) is not None}
         if len(classes) < 2:
-            raise ConfigError("oracle.noise", "there is no other class to mistake a label for", "set it to 0")
+            raise ConfigError("oracle.noise", "noise needs at least two classes", "set it to 0")
         return replace(self, classes=tuple(sorted(classes)))
 
     def _wrong(self, ids: list[int], truth: dict[int, str]) -> dict[int, str]:
         """The wrong labels, for the items that noise replaces."""
         rows = np.array(ids, np.int64)
-        hit = item_uniform(derive(self.seed, "oracle", "noise"), rows) < self.noise
-        draw = item_uniform(derive(self.seed, "oracle", "class"), rows)
+        replaced = item_uniform(derive(self.seed, "oracle", "noise"), rows) < self.noise
+        uniform = item_uniform(derive(self.seed, "oracle", "class"), rows)
         wrong = {}
-        for id, u in zip(rows[hit].tolist(), draw[hit].tolist(), strict=True):
+        for id, u in zip(rows[replaced].tolist(), uniform[replaced].tolist(), strict=True):
             others = [label for label in self.classes if label != truth[id]]
             wrong[id] = others[int(u * len(others))]
         return wrong

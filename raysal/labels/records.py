@@ -103,7 +103,7 @@ def checked_text(where: str, value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise LabelError(where, f"{value!r} is not valid Unicode", "mend its encoding") from None
+        raise LabelError(where, f"{value!r} is not valid Unicode", "correct its encoding") from None
     return str(value)
 
 

@@ -198,7 +198,7 @@ class Pool:
             Damaged: a file differs. The error names the first one.
         """
         if Pool(self.path).manifest != self.manifest:
-            raise Damaged(self.path / MANIFEST, "is of another pool than when it was opened", "open the pool again")
+            raise Damaged(self.path / MANIFEST, "belongs to another pool now", "open the pool again")
         last = -1
         for chunk, record in zip(self.chunks, self._records, strict=True):
             read_sealed(self.path / chunk_file("commits", chunk.index))

@@ -141,7 +141,7 @@ def _content(name: str, data: Path | None) -> bytes:
         looked = ", ".join(str(place) for place in places)
         raise SourceError(
             "fashion_mnist",
-            f"looked for {looked}, then {url} ({error})",
+            f"not found in {looked}; {url} cannot be read ({error})",
             "apt install dataset-fashion-mnist, or pass --data with the folder of its .gz files",
         ) from None
     content = _verified(url, packed, name)

@@ -135,9 +135,9 @@ class Text:
                 try:
                     record = json.loads(line)
                 except ValueError as error:
-                    raise SourceError(path, f"line {number}: not JSON ({error})", "write one object a line") from None
+                    raise SourceError(path, f"line {number}: not JSON ({error})", "write one object per line") from None
                 if not isinstance(record, dict):
-                    raise SourceError(path, f"line {number}: not a JSON object", "write one object a line")
+                    raise SourceError(path, f"line {number}: not a JSON object", "write one object per line")
                 yield number, record
 
 
