@@ -3,7 +3,7 @@
     pool = raysal.embed("photos", "efficientnet_lite0", out="pool")
     batch = raysal.select(pool, k=100, labels={"a.jpg": "cat", "b.jpg": "dog"})
 
-Nothing is imported before it is used: `import raysal` loads neither torch nor ray.
+A name is imported when it is first used: `import raysal` loads neither torch nor ray.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m raysal` is `raysal`."""
+"""`python -m raysal` does the same as the command `raysal`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Checks of arguments that people pass to the public functions."""
+"""Checks of the arguments that people pass to the public functions."""
 
 from __future__ import annotations
 
@@ -13,20 +13,28 @@ from raysal.config import Choice
 from raysal.errors import ConfigError
 
 Backend = Literal["local", "ray"]
+"""This process, or Ray."""
 Part = str | Mapping[str, Any] | Choice
-"""A name, or a mapping with `name` and fields."""
+"""A part of a kind: its name, or a mapping with `name` and fields."""
 
 
 def has_methods(thing: object, *methods: str) -> bool:
-    """Whether a thing is an instance with these methods. Properties are not looked at: one may load a model."""
+    """Whether a thing is an instance with these methods. Do not ask for properties: one may load a model."""
     return not isinstance(thing, type) and all(callable(getattr(thing, name, None)) for name in methods)
 
 
 def as_path(name: str, value: object) -> Path:
-    """The path that argument `name` is.
+    """Check that an argument is a path.
+
+    Args:
+        name: the argument's name, for the error.
+        value: the argument.
+
+    Returns:
+        The path.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is neither a string nor a path.
     """
     if not isinstance(value, str | PathLike):
         raise ConfigError(name, f"{_short(value)} is not a path", "pass a string or a Path")
@@ -34,10 +42,18 @@ def as_path(name: str, value: object) -> Path:
 
 
 def as_whole_number(name: str, value: object, least: int) -> int:
-    """The whole number from `least` on that argument `name` is.
+    """Check that an argument is a whole number, and large enough.
+
+    Args:
+        name: the argument's name, for the error.
+        value: the argument. A boolean is not a number.
+        least: the smallest number that it may be.
+
+    Returns:
+        The number, as a plain int.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is no whole number, or below `least`.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ConfigError(name, f"{_short(value)} is not a whole number", f"use {least} or more")

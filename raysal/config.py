@@ -1,7 +1,7 @@
-"""Config: TOML in, frozen pydantic models out; unknown fields and bad values are errors that name their dotted path.
+"""The config of a run: TOML becomes frozen pydantic models. An unknown field or bad value is an error with its path.
 
-A part that can be chosen (encoder, narrower, selector ...) is a `Choice`: a name from that kind's dict, and the
-constructor fields of the class it names. The class itself is the schema of its fields; there is no second one.
+A part that can be chosen (encoder, narrower, selector ...) is a `Choice`: a name from the registry of its kind, and the
+constructor fields of the class with that name. The class itself is the schema of its fields; there is no second one.
 """
 
 from __future__ import annotations
@@ -11,25 +11,30 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from reprlib import Repr
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
 from raysal.errors import ConfigError, UnknownName
 from raysal.types import Metric
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
+"""A whole number from 1."""
 Share = Annotated[float, Field(ge=0, lt=1)]
-_SHORT = Repr()  # a value in a message: the first few entries, 80 letters
+"""A part of a whole, in [0, 1)."""
+_SHORT = Repr()
+"""Shortens a value for a message: the first few entries, 80 letters."""
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
 class Choice(BaseModel):
-    """A registry name and the fields of what it names: `{name = "anchoral", anchors = 10}`, or only `"anchoral"`.
+    """A part by its registry name and its fields: `{name = "anchoral", anchors = 10}`, or only `"anchoral"`.
 
-    Names may carry an argument after a colon, as in `timm:resnet18` or `class_balanced:coreset`; the registry entry is
-    the part before it and receives the rest as its field `arg`, or the one its class names in `AFTER_COLON`.
+    A name may go on after a colon, as in `timm:resnet18` or `class_balanced:coreset`. The text before the colon is the
+    name in the registry. The text after it is the value of the part's field `arg`, or of the field that its class names
+    in `AFTER_COLON`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -70,28 +75,43 @@ class Choice(BaseModel):
             raise _first_problem(error, kind) from None
 
 
+@runtime_checkable
+class NamesFieldAfterColon(Protocol):
+    """A class that names the field for the text after the colon of its name; without it, the field is `arg`."""
+
+    AFTER_COLON: str
+
+
 def after_colon(cls: type) -> str:
-    """The field that takes what a name says after its colon."""
-    return str(getattr(cls, "AFTER_COLON", "arg"))
+    """The field of a class that takes the text after the colon of its name."""
+    return cls.AFTER_COLON if isinstance(cls, NamesFieldAfterColon) else "arg"
 
 
 def choice(value: str | Mapping[str, Any] | Choice, kind: str = "choice") -> Choice:
-    """A `Choice` from a bare name, a mapping with `name`, or itself; `kind` names it in an error.
+    """Turn a part's name, or its name and fields, into a `Choice`.
+
+    Args:
+        value: a name, a mapping with `name` and fields, or a `Choice`.
+        kind: what an error calls the part.
+
+    Returns:
+        The choice.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: the value is none of these.
     """
     try:
         return Choice.model_validate(dict(value) if isinstance(value, Mapping) else value)
     except ValidationError as error:
-        raise _first_problem(error, kind) from None
+        problem = _first_problem(error, kind)
+        raise problem from None
 
 
 def _first_problem(error: ValidationError, prefix: str = "", model: type[BaseModel] | None = None) -> ConfigError:
-    """The first of what pydantic found, under the dotted path of its field."""
+    """The first problem that pydantic found, as an error with the dotted path of its field."""
     problems = error.errors(include_url=False)
     first, where = problems[0], _field_of(problems[0]["loc"])
-    # Of a field that may be one of several things pydantic says once for each what it is not.
+    # If a field may be one of several things, pydantic reports a problem for each of them.
     said = [problem["msg"] for problem in problems if _field_of(problem["loc"]) == where]
     more = len(problems) - len(said)
     path = ".".join([*([prefix] if prefix else []), *(str(part) for part in where)])
@@ -106,99 +126,121 @@ def _first_problem(error: ValidationError, prefix: str = "", model: type[BaseMod
 
 
 def _field_of(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """The place of a problem without the alternative of a union that pydantic adds, as `float` or `literal['cv']`."""
+    """The path of a problem's field. Pydantic adds the alternative of a union, as `float` or `literal['cv']`."""
     last = str(loc[-1]) if loc else ""
     return loc[:-1] if last in ("bool", "float", "int", "str") or "[" in last else loc
 
 
 class _Section(BaseModel):
+    """A table of the TOML file."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class FleetConfig(_Section):
-    """Where partitions live. `partitions` 0 = one per node CPU with ray, one with local. Picks never depend on it."""
+    """Where the pool's partitions live. Picks never depend on it."""
 
     backend: Literal["local", "ray"] = "ray"
+    """In this process, or in Ray actors."""
     partitions: Annotated[int, Field(ge=0)] = 0
+    """Number of partitions; 0 = one for each CPU of the cluster with Ray, one without."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads per partition; 0 = share the CPUs evenly."""
     address: str | None = None
-    """A Ray cluster to join (`auto`, or host:port); none starts Ray on this machine."""
+    """A Ray cluster to join (`auto`, or host:port). Without it, Ray starts on this machine."""
     device: str = "cpu"
+    """The device that computes: cpu, cuda, cuda:1 ..."""
     call_timeout: Annotated[float, Field(gt=0)] = 1800.0
-    """Seconds one call may take on one partition before its process is replaced."""
+    """Seconds that one call may take on one partition; then the partition's process is replaced."""
     service: str | None = None
-    """The name of a service started by `raysal index serve`; partitions, threads and device are then its own."""
+    """The name of a service that `raysal index serve` started. It has its own partitions, threads and device."""
 
 
 class EmbedConfig(_Section):
     """The embed job."""
 
-    batch_size: Count = 64
-    chunk_rows: Annotated[int, Field(ge=0, le=65536)] = 0
-    """Items per chunk; 0 = 65536 for ready vectors, 1024 otherwise."""
+    batch_size: Count = BATCH_SIZE
+    """Items in one pass of the encoder."""
+    chunk_rows: Annotated[int, Field(ge=0, le=MAX_CHUNK_ROWS)] = 0
+    """Items in one chunk; 0 = 65536 for ready vectors, 1024 otherwise."""
     workers: Annotated[int, Field(ge=0)] = 0
-    decode_threads: Count = 2
-    max_quarantine: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Ray workers; 0 = as many as fit."""
+    decode_threads: Count = DECODE_THREADS
+    """Threads that decode items ahead of the encoder."""
+    max_quarantine: Annotated[float, Field(ge=0, le=1)] = MAX_QUARANTINE
+    """Share of the items that may be quarantined before the job fails."""
     metric: Metric = "cosine"
-    """What neighbours in the pool are found by, once and for all."""
+    """The distance by which neighbours in the pool are found. It cannot change later."""
 
 
 class IndexConfig(_Section):
-    """The pool's index, for rounds that search by it (`search = "index"`). It lies with the pool; each round's rule
-    names the one that was searched."""
+    """The pool's index, for rounds that search with it (`search = "index"`).
+
+    The index is kept with the pool. The record of each round names the index that was searched.
+    """
 
     build: bool = False
-    """Build one before the first round where there is none."""
+    """Build an index before the first round if there is none."""
     rebuild: bool = False
-    """When a round finds that it lacks rows of the pool, build it anew in the background; rounds are exact until that
-    one is there."""
+    """Build a new index in the background if a round finds that the index lacks rows of the pool. Until the new index
+    is ready, rounds search exactly."""
     kind: Literal["auto", "flat", "hnsw", "ivf_flat", "ivf_pq", "ivf_rabitq", "ivf_sq8"] = "auto"
-    """What to build; a rebuild with `auto` keeps the kind that is there."""
+    """What to build. With `auto`, a rebuild keeps the kind of the old index."""
     memory: str | None = None
-    """Most that one process may need, as 8GB; none is what this machine allows."""
+    """The memory that one process may use at most, as "8GB". Without it, what this machine allows."""
 
 
 class UpdateConfig(_Section):
     """How the head follows the labels.
 
-    `retrain` fits anew each round; `laplace` takes closed-form steps from the last head (Huseljic et al., arXiv
-    2210.06112), and fits anew when a class appears, every `retrain_every` rounds, once the labels since the last fit
-    exceed `retrain_share` of those it saw, or when the mean has moved by more than `retrain_drift` of its length since
-    then, or does worse than then on what was seen. Labels corrected or withdrawn are taken back in closed form.
+    `retrain` fits a new head each round. `laplace` takes closed-form steps from the last head (Huseljic et al., arXiv
+    2210.06112); it takes back corrected and withdrawn labels in closed form, too. It fits a new head
+
+    - when a new class appears;
+    - every `retrain_every` rounds;
+    - when more than `retrain_share` of the labels have changed since the last fit;
+    - when the mean has moved by more than `retrain_drift` of its length since the last fit;
+    - when the mean does worse on all labels seen than the mean of the last fit does.
     """
 
     mode: Literal["retrain", "laplace"] = "retrain"
     trainer: Choice = Choice(name="logistic")
     retrain_every: Count = 5
+    """Rounds from one fit to the next, with `laplace`."""
     retrain_share: Annotated[float, Field(gt=0)] = 0.5
+    """Labels that are new, corrected or withdrawn, as a share of the number of labels in the last fit."""
     retrain_drift: Annotated[float, Field(gt=0)] = 1.0
+    """Movement of the mean as a share of its length."""
     step: Annotated[float, Field(gt=0)] | None = None
-    """Length of a step of the mean, in units of the covariance; none is what suits the posterior's structure."""
+    """Length of a step of the mean, in units of the covariance. Without it, what suits the posterior's structure."""
     passes: Annotated[int, Field(ge=0)] = 8
-    """Steps of the mean over everything labeled, when a round begins; with 0 it moves by the new labels alone."""
+    """Steps of the mean over all labels when a round begins; with 0, only new labels move the mean."""
     classes: tuple[str, ...] = ()
-    """Classes known from the start; others join when their first label comes."""
+    """Classes known from the start. Others join when their first label comes."""
     disputed: Literal["leave", "votes"] = "leave"
-    """What annotators disagree about trains nothing, or (`votes`) every answer by its share of their weights."""
+    """With `leave`, a disputed item trains nothing. With `votes`, every label has its share of the weights."""
 
 
 class RoundsConfig(_Section):
-    """How many rounds, how many labels each, and what stands beside them."""
+    """How many rounds there are, how many labels each asks for, and how they are measured."""
 
     count: Count = 8
+    """Number of rounds."""
     k: Count = 100
+    """Items in one batch."""
     holdout: Share = 0.0
-    """Share of the items kept out of selection and used to measure accuracy (simulated oracle only)."""
+    """Share of the items that no round offers. They measure accuracy (simulated oracle only)."""
     control: bool = False
-    """Run an arm of random picks beside it, with the same number of labels."""
+    """Also run an arm with random picks and the same number of labels, to compare with."""
 
 
 class RunConfig(_Section):
     """A whole run. Either `pool` is an embedded pool, or `source` and `encoder` say how to make it there."""
 
     seed: Annotated[int, Field(ge=0)] = 0
+    """The seed of all randomness."""
     pool: Path
+    """The directory of the pool."""
     source: Choice | None = None
     encoder: Choice | None = None
     embed: EmbedConfig = EmbedConfig()
@@ -207,15 +249,24 @@ class RunConfig(_Section):
     narrow: Choice = Choice(name="none")
     select: Choice = Choice(name="badge")
     start: Choice = Choice(name="typiclust")
-    """The selector used while there is no label."""
+    """The strategy of rounds without any label."""
     oracle: Choice = Choice(name="files")
     rounds: RoundsConfig = RoundsConfig()
     index: IndexConfig = IndexConfig()
 
 
 def deciding_fields(config: RunConfig) -> dict[str, Any]:
-    """The fields that decide the picks. Where partitions live, how many rounds there are, where the pool lies, and
-    when its index is built may change between visits; what kind of index is built may not."""
+    """The fields that decide the picks: a run that is resumed must have the same.
+
+    Others may change: where the partitions and the pool are, how many rounds there are, and when the index is built.
+    The kind of the index may not.
+
+    Args:
+        config: the config of a run.
+
+    Returns:
+        The fields as plain values.
+    """
     values = config.model_dump(mode="json", exclude={"fleet", "embed", "pool", "source", "encoder"})
     values["rounds"] = {"holdout": values["rounds"]["holdout"]}
     values["index"] = {"kind": values["index"]["kind"]}
@@ -223,15 +274,23 @@ def deciding_fields(config: RunConfig) -> dict[str, Any]:
 
 
 def parse_config(values: Mapping[str, Any], base: Path | None = None) -> RunConfig:
-    """A `RunConfig` from plain values; a relative `pool` is taken from `base`.
+    """Make a config from plain values.
+
+    Args:
+        values: the fields, as TOML or JSON has them.
+        base: the directory that a relative `pool` starts from. Without it, the path stays as it is.
+
+    Returns:
+        The config.
 
     Raises:
-        ConfigError: a field is unknown, missing or out of range.
+        ConfigError: a field is unknown, missing or out of range, or only one of source and encoder is given.
     """
     try:
         config = RunConfig.model_validate(dict(values))
     except ValidationError as error:
-        raise _first_problem(error, model=RunConfig) from None
+        problem = _first_problem(error, model=RunConfig)
+        raise problem from None
     if (config.source is None) != (config.encoder is None):
         missing = "source" if config.source is None else "encoder"
         raise ConfigError(missing, "source and encoder come together", f"add [{missing}]")
@@ -241,7 +300,13 @@ def parse_config(values: Mapping[str, Any], base: Path | None = None) -> RunConf
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read a TOML config. Relative paths in it are relative to the working directory.
+    """Read a config from a TOML file. Relative paths in it start from the working directory.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The config.
 
     Raises:
         ConfigError: the file is missing, unreadable or not TOML, or a field is wrong.

@@ -1,7 +1,7 @@
-"""Every error raysal raises on purpose. A message names the item, the field and the fix.
+"""Every error that raysal raises on purpose. Its message names the item, the field and the fix.
 
-RaysalError                     exit 1: ours
-├── UserError                   exit 2: the input is at fault, and the message says how to mend it
+RaysalError                     exit 1: the fault is ours
+├── UserError                   exit 2: the input is at fault, and the message says how to correct it
 │   ├── ConfigError             a config field
 │   ├── UnknownName             a strategy, encoder, source ... that does not exist
 │   ├── MissingExtra            an optional dependency is not installed
@@ -17,7 +17,7 @@ RaysalError                     exit 1: ours
 │   ├── LabelError              a label cannot be accepted
 │   └── RunError                a run directory cannot be used as asked
 ├── QuarantineExceeded          exit 3: more items were lost than allowed
-└── FleetError                  a partition could not be computed, however often it was tried
+└── FleetError                  a partition could not be computed, although it was tried several times
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from collections.abc import Iterable, Sequence
 
 
 def _some(names: Iterable[object], limit: int = 5) -> str:
-    """The first few of many, and how many more there are."""
+    """The first few names, and how many more there are."""
     listed = [str(name) for name in names]
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
 
 
 def _line(text: str) -> str:
-    """Text on one line: keys, and what other libraries say, may have breaks in them."""
+    """Text on one line; keys and messages of other libraries may have line breaks."""
     return " ".join(text.split()) if len(text.splitlines()) > 1 else text
 
 
@@ -44,7 +44,13 @@ class RaysalError(Exception):
 
 
 class UserError(RaysalError):
-    """The input is at fault. `where` names the thing, `problem` what is wrong, `fix` what to do."""
+    """The input is at fault.
+
+    Args:
+        where: what is wrong: a file, a field, an argument, an item.
+        problem: what is wrong with it.
+        fix: what to do about it.
+    """
 
     exit_code = 2
 
@@ -57,11 +63,11 @@ class UserError(RaysalError):
 
 
 class ConfigError(UserError):
-    """A config field is missing, unknown or out of range; `where` is its dotted path."""
+    """A config field or an argument is missing, unknown or out of range; `where` is its dotted path."""
 
 
 class UnknownName(UserError):
-    """No entry of that name among the `known` ones of a kind."""
+    """No part of a kind has that name; `known` lists the names it can have."""
 
     def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
         super().__init__(kind, f"unknown name {name!r}", f"use one of: {', '.join(known)}")
@@ -87,7 +93,7 @@ class SourceError(UserError):
 
 
 class DuplicateKeys(SourceError):
-    """Two items of a source share a key; keys are how labels find their item."""
+    """Two items of a source share a key. Labels find their item by its key."""
 
     def __init__(self, where: object, keys: Sequence[str]) -> None:
         super().__init__(where, f"duplicate keys: {_some(keys)}", "make every key unique")
@@ -98,18 +104,18 @@ class DuplicateKeys(SourceError):
 
 
 class BadItem(UserError):
-    """One item cannot be decoded or embedded. `where` is its key; the embed job quarantines it."""
+    """One item cannot be decoded or embedded; `where` is its key. The embed job quarantines it."""
 
 
 class EncoderError(UserError):
-    """An encoder cannot be built, or does not take this kind of item."""
+    """An encoder cannot be built, or cannot take this kind of item."""
 
 
 class FingerprintMismatch(UserError):
-    """Things of different origin would be mixed: another encoder, another source, another pool."""
+    """Things of different origin would be mixed: vectors, heads or labels of another encoder, source or pool."""
 
     def __init__(self, where: object, what: str, expected: str, got: str, fix: str) -> None:
-        short = [value[:16] if len(value) == 64 else value for value in (got, expected)]  # a sha256 is long
+        short = [value[:16] if len(value) == 64 else value for value in (got, expected)]
         super().__init__(where, f"{what} is {short[0]}, expected {short[1]}", fix)
         self.args = (where, what, expected, got, fix)
         self.expected, self.got = expected, got
@@ -155,7 +161,7 @@ class PoolExhausted(UserError):
 
 
 class LabelError(UserError):
-    """A label cannot be accepted; nothing of the call it came with was recorded."""
+    """A label cannot be accepted. No label of the same call was recorded."""
 
 
 class RunError(UserError):
@@ -163,7 +169,7 @@ class RunError(UserError):
 
 
 class QuarantineExceeded(RaysalError):
-    """More items were quarantined than allowed. The pool is committed and usable all the same."""
+    """More items were quarantined than allowed. The rest of the pool is committed and can be used."""
 
     exit_code = 3
 
@@ -179,7 +185,7 @@ class QuarantineExceeded(RaysalError):
 
 
 class FleetError(RaysalError):
-    """A partition could not be computed, however often it was tried."""
+    """A partition could not be computed, although it was tried several times."""
 
     def __init__(self, partition: int, problem: str) -> None:
         super().__init__(partition, problem)

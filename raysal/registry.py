@@ -1,4 +1,4 @@
-"""Parts of one kind by name, each imported when it is first asked for: to list the names costs no import."""
+"""Parts of one kind by name. A part is imported when it is first asked for; listing the names imports nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T]):
-    """Name -> part, written out as name -> `"module:attribute"`. Names are sorted.
+    """A mapping from names to parts, written out as {name: "module:attribute"} with the names in order.
 
-    Raises:
-        KeyError: there is no part of that name.
+    `registry[name]` imports the part. An unknown name is a `KeyError`.
+
+    Args:
+        places: where each part is.
     """
 
     def __init__(self, places: Mapping[str, str]) -> None:
@@ -30,9 +32,9 @@ class Registry(Mapping[str, T]):
         return len(self._places)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._places  # the one of `Mapping` would import the part
+        return name in self._places  # `Mapping.__contains__` would import the part
 
     def name_of(self, part: object) -> str | None:
-        """The name of an instance's class; None if it is not listed. Nothing is imported."""
+        """The name of an instance's class; None if the registry does not have it. It imports nothing."""
         place = f"{type(part).__module__}:{type(part).__qualname__}"
         return next((name for name, own in self._places.items() if own == place), None)

@@ -1,7 +1,7 @@
-"""Files that are whole or absent: atomic writes, checksums, and JSON records that carry their own digest.
+"""Files that are whole or absent: atomic writes, checksums, locks, and JSON records that carry their own digest.
 
-A write goes to a temporary name in the same directory, is flushed to disk, and is renamed; the directory is
-flushed too. A reader therefore sees the old file, the new file or none, never a part of one.
+A write fills a temporary file in the same directory, flushes it to disk, renames it, and flushes the directory. So a
+reader sees the old file, the new file or no file, and never a part of a file.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from typing import IO, Any
 from raysal.errors import Damaged, RunError
 
 LOCK = ".lock"
-"""Name of the empty file by which a directory is held; see `locked`."""
+"""Name of the empty file that is locked to lock its directory; see `locked`."""
 TEMPORARY = ".tmp-"
-"""Prefix of every temporary name. Start-up sweeps may delete what bears it; readers never look at it."""
+"""Prefix of every temporary name. A writer deletes such files when it starts; a reader ignores them."""
+LOCK_WAIT_S = 1e-3
+"""How long `locked` waits, in seconds, while `is_locked` looks at the same directory."""
 
 
 def fsync_path(path: Path) -> None:
@@ -35,12 +37,17 @@ def fsync_path(path: Path) -> None:
 
 
 def temporary_name(path: Path, tag: str = "") -> Path:
-    """A temporary sibling of `path`, distinct for each process and tag."""
+    """A temporary name in the same directory, different for each process and tag."""
     return path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}{tag}")
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file, then put it at `path` in one step. On failure nothing is left behind."""
+    """Write a file in one step. If this fails, no file is left behind, and an old file stays.
+
+    Args:
+        path: the file.
+        write: writes the content to the temporary path that it gets.
+    """
     temporary = temporary_name(path)
     try:
         write(temporary)
@@ -54,7 +61,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def publish_directory(temporary: Path, final: Path) -> None:
-    """Put a finished temporary directory at `final` in one step; its files are flushed first."""
+    """Flush the files of a temporary directory, then rename it to `final` in one step."""
     for entry in temporary.iterdir():
         fsync_path(entry)
     fsync_path(temporary)
@@ -62,10 +69,12 @@ def publish_directory(temporary: Path, final: Path) -> None:
     fsync_path(final.parent)
 
 
-def sweep_temporaries(directory: Path, of: str = "") -> None:
-    """Delete what an interrupted writer left in `directory`, or only what was to become `of`.
+def remove_temporaries(directory: Path, of: str = "") -> None:
+    """Delete the temporary files that an interrupted writer left. Only the single writer of a directory may call this.
 
-    Only the single writer of a directory may call this.
+    Args:
+        directory: the directory.
+        of: the name of a file, to delete only its temporary files. Empty for all.
     """
     for entry in directory.glob(f"{TEMPORARY}{of}*"):
         if entry.is_dir():
@@ -74,17 +83,27 @@ def sweep_temporaries(directory: Path, of: str = "") -> None:
             entry.unlink(missing_ok=True)
 
 
-_UTF8 = ("utf-8", "surrogatepass")  # the name of a file may hold bytes that are not UTF-8
+_UTF8 = ("utf-8", "surrogatepass")
+"""Encoding and error handler of records. (The name of a file may hold bytes that are not UTF-8.)"""
 
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's bytes; 1 GB/s or so per core."""
+    """Hex sha256 of a file's bytes, at about 1 GB/s per core."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_size(path: Path, size: int, fix: str) -> None:
-    """Raises: Damaged: a file is missing, or has another size than its record says."""
+    """Check that a file has the size in its record.
+
+    Args:
+        path: the file.
+        size: the size in bytes.
+        fix: what the error says to do.
+
+    Raises:
+        Damaged: the file is missing or has another size.
+    """
     try:
         found = path.stat().st_size
     except OSError as error:
@@ -95,7 +114,16 @@ def check_size(path: Path, size: int, fix: str) -> None:
 
 
 def check_bytes(path: Path, sha256: str, fix: str) -> None:
-    """Raises: Damaged: a file cannot be read, or has other bytes than its record says. 1 GB/s or so per core."""
+    """Check that a file has the digest in its record, at about 1 GB/s per core.
+
+    Args:
+        path: the file.
+        sha256: the digest, in hex.
+        fix: what the error says to do.
+
+    Raises:
+        Damaged: the file cannot be read or has other bytes.
+    """
     try:
         found = sha256_of(path)
     except OSError as error:
@@ -104,33 +132,36 @@ def check_bytes(path: Path, sha256: str, fix: str) -> None:
         raise Damaged(path, "its bytes do not match the sha256 in its record", fix)
 
 
-def canonical(record: Mapping[str, Any]) -> bytes:
-    """The one JSON spelling of a record, for hashing."""
-    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(*_UTF8)
-
-
 def digest_of(record: Mapping[str, Any]) -> str:
-    """Hex sha256 of a JSON-able record."""
-    return hashlib.sha256(canonical(record)).hexdigest()
+    """Hex sha256 of a JSON-able record. The order of its keys does not matter."""
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode(*_UTF8)).hexdigest()
 
 
 def write_sealed(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a JSON record together with the sha256 of its content, atomically."""
-    content = _sealed(json.loads(json.dumps(record)))  # tuples and keys as they will be read
+    """Write a JSON record and the sha256 of its content into a file, in one step."""
+    content = _sealed(json.loads(json.dumps(record)))  # with tuples and keys as `read_sealed` will read them
     write_file(path, lambda temporary: temporary.write_bytes(content))
 
 
 def _sealed(record: Mapping[str, Any]) -> bytes:
-    """The one content of the file of a record."""
+    """The bytes of a record's file: equal records have equal bytes."""
     text = json.dumps({**record, "sha256": digest_of(record)}, indent=1, ensure_ascii=False, sort_keys=True)
     return (text + "\n").encode(*_UTF8)
 
 
 def read_sealed(path: Path, fix: str = "restore it from a copy") -> dict[str, Any]:
-    """Read what `write_sealed` wrote.
+    """Read a file of `write_sealed`.
+
+    Args:
+        path: the file.
+        fix: what the error says to do.
+
+    Returns:
+        The record, without the sha256.
 
     Raises:
-        Damaged: the file is missing or unreadable, or differs from what was written in any byte.
+        Damaged: the file is missing or unreadable, or any byte differs from what was written.
     """
     try:
         content = path.read_bytes()
@@ -143,7 +174,7 @@ def read_sealed(path: Path, fix: str = "restore it from a copy") -> dict[str, An
         if not isinstance(record, dict) or "sha256" not in record:
             raise Damaged(path, "not a record written by raysal (no sha256)", fix)
         del record["sha256"]
-        # Every byte, not only the meaning: a line break that became a space is damage too.
+        # Compare every byte, not only the values: a line break that became a space is damage too.
         intact = content == _sealed(record)
     except (ValueError, RecursionError) as error:
         raise Damaged(path, f"not valid JSON ({error})", fix) from None
@@ -154,31 +185,39 @@ def read_sealed(path: Path, fix: str = "restore it from a copy") -> dict[str, An
 
 @contextlib.contextmanager
 def locked(directory: Path, what: str) -> Iterator[None]:
-    """Hold a directory for one process at a time; the kernel lets go of it when the process ends, however it ends.
+    """Lock a directory for one process at a time. The kernel unlocks it when the process ends in any way.
+
+    Args:
+        directory: the directory.
+        what: what the error calls it, as "pool".
+
+    Yields:
+        Once, while the directory is locked.
 
     Raises:
-        RunError: another process holds it.
+        RunError: another process has locked it.
     """
     with open(directory / LOCK, "ab") as file:
-        while not _takes(file, fcntl.LOCK_EX):
-            if not _takes(file, fcntl.LOCK_SH):
+        while not _try_lock(file, fcntl.LOCK_EX):
+            if not _try_lock(file, fcntl.LOCK_SH):
                 raise RunError(directory, f"another process is at work on this {what}", "wait for it, or stop it")
+            # A shared lock is possible, so another process is in `is_locked` and will be done at once.
             fcntl.flock(file, fcntl.LOCK_UN)
-            time.sleep(1e-3)  # it is only looked at, by `is_locked`, and will be free at once
+            time.sleep(LOCK_WAIT_S)
         yield
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether somebody holds a directory by `locked`."""
+    """Whether a process has locked a directory with `locked`."""
     try:
         with open(directory / LOCK, "rb") as file:
-            return not _takes(file, fcntl.LOCK_SH)
+            return not _try_lock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
 
 
-def _takes(file: IO[bytes], how: int) -> bool:
-    """Lock a file without waiting, if it can be had."""
+def _try_lock(file: IO[bytes], how: int) -> bool:
+    """Lock a file without waiting; false if another process has locked it."""
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,12 +1,12 @@
-"""Frozen records that cross process borders, and the words they fix.
+"""Frozen records that processes send to each other, and the words that they define.
 
-- *item*: one thing that may be labeled. Outside it has a `key` (file name, row key); inside, an `id`: 64-bit, its
-  position in the source's listing, stable over rounds, partitions and chunk sizes. Quarantined items keep their id,
-  and it never appears among a pool's vectors.
-- *row*: a position in some array. Never leaves a function.
-- *chunk*: up to `chunk_rows` consecutive items, embedded and committed as one.
-- *partition*: a run of rows of a pool that one process holds.
-- *round*: one batch asked for and committed.
+- *item*: one thing that may be labeled. People know it by its *key* (a file name, a row key). Inside raysal it has an
+  *id*: 64 bits, its position in the source's listing. The id is the same in all rounds, partitions and chunk sizes. A
+  quarantined item keeps its id, which no vector of the pool has.
+- *row*: a position in an array. It never leaves a function.
+- *chunk*: up to `chunk_rows` consecutive items, which are embedded and committed together.
+- *partition*: consecutive rows of a pool that one process holds.
+- *round*: one batch that was chosen and committed.
 """
 
 from __future__ import annotations
@@ -16,64 +16,82 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Modality = Literal["image", "text", "vector"]
+"""What kind of payload a source's items have."""
 Metric = Literal["cosine", "l2"]
 """What "near" means in a pool: the angle between vectors, or their Euclidean distance."""
+POOL_COLUMNS = ("id", "key", "uri", "owner")
+"""The columns of a pool's items that the pool itself writes."""
+RESERVED_COLUMNS = (*POOL_COLUMNS, "vector")
+"""Names that a carried column cannot have: the pool's own columns, and the column of the vectors in an export."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A chunk still to be embedded: `keys` are its items in id order from `first_id`, `locator` says where they lie.
-
-    A locator is small (names, offsets) unless the source cannot be read by position, when it is the payloads.
-    """
+    """A chunk that is to be embedded."""
 
     index: int
+    """Number of the chunk, from 0."""
     first_id: int
+    """Id of the first item. The other ids follow without gaps."""
     keys: tuple[str, ...]
+    """The items' keys in order of id."""
     locator: Any = None
+    """Where the source finds the items. It is small (names, offsets), or holds the payloads if the source cannot be
+    read by position."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One item as a source gives it.
-
-    `payload` by modality: image: encoded bytes, or uint8 [h, w] or [h, w, 3]; text: str; vector: float array [d].
-    A payload that could not be read is a `BadItem`, which the embed job quarantines.
-    """
+    """One item as a source gives it."""
 
     key: str
     payload: Any
+    """An image is encoded bytes, or uint8 [h, w] or [h, w, 3]. A text is a str, and a vector a float array [d]. If the
+    item cannot be read, the payload is a `BadItem`, and the embed job quarantines the item."""
     uri: str | None = None
+    """Where the item is, for people."""
     carried: Mapping[str, Any] = field(default_factory=dict)
+    """{column: value} to keep in the pool."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """One label by one annotator. `weight` > 0 scales its evidence."""
+    """One label by one annotator."""
 
     key: str
+    """The item's key in the pool."""
     label: str
     annotator: str = ""
     weight: float = 1.0
+    """Scales the label's evidence; above 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Where a run stands."""
+    """What a run has done so far."""
 
     run: str
+    """The run's directory."""
     pool: str
+    """The pool's directory."""
     items: int
+    """Items in the pool."""
     rounds: int
+    """Rounds that are committed."""
     asked: int
+    """Items that rounds have asked for."""
     labeled: int
     waiting: int
+    """Items that rounds have asked for and nobody has answered."""
     skipped: int
     disputed: int
     classes: Mapping[str, int]
+    """{class: number of labeled items}."""
     accuracy: float | None
-    """of the last evaluation; None without one, and where items have no one class"""
+    """From the last evaluation. None without one, or if the labels are several per item or numbers."""
     metric: str | None
-    """the name of its main measure, of `raysal.rounds.evaluation.MEASURES`"""
+    """Name of the main measure of the last evaluation; see `raysal.rounds.evaluation.MEASURES`."""
     value: float | None
+    """Value of that measure."""
     finished: bool
+    """Whether the run was closed."""

@@ -17,7 +17,7 @@ import raysal
 
 ROOT = Path(raysal.__file__).parent
 FLOORS = (
-    ("errors", "rng"),
+    ("errors", "rng", "defaults"),
     ("store", "types", "config", "registry", "arguments", "features", "numerics"),
     ("pool", "sources"),
     ("fleet", "models", "labels"),

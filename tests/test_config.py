@@ -1,4 +1,4 @@
-"""Configs: every mistake is named by its dotted path, and what was read comes back from what is kept."""
+"""Configs: an error names a mistake by its dotted path, and a config that was kept is read back the same."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_every_field_comes_back() -> None:
 
 
 def test_a_bare_name_is_a_choice() -> None:
-    """As the messages advise: `oracle = "simulated"`."""
+    """`oracle = "simulated"`, as the messages advise."""
     config = parse_config({"pool": "p", "oracle": "simulated", "select": "coreset"})
     assert config == RunConfig(pool=Path("p"), oracle=Choice(name="simulated"), select=Choice(name="coreset"))
 

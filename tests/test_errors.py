@@ -1,4 +1,4 @@
-"""The tree of errors: as drawn in its docstring, one line each, and the same after a trip between processes."""
+"""The tree of errors is as its docstring shows it. A message is one line, and an error survives a pickle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Randomness: frozen numbers, uniform, and independent of order, batching and each other."""
+"""Random numbers never change. They are uniform, and independent of order, batches and each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IDS = np.arange(20_000, dtype=np.int64)
 
 
 def test_numbers_never_change_between_versions() -> None:
-    """Or the same config would pick other items. Change these only with a word in the release notes."""
+    """If these numbers change, the same config picks other items, and the release notes must say so."""
     assert [derive(0), derive(0, 1, "select"), derive(7, "a", "bc"), derive(2**63, "ä")] == [
         8493733112532773764,
         12703722392804678522,
@@ -54,7 +54,7 @@ def test_parts_are_not_run_together() -> None:
 
 @pytest.mark.parametrize("ids", [IDS, IDS + 2**40, IDS * 65536 + 2**50, IDS + (2**63 - 20_000)])
 def test_items_are_uniform(ids: NDArray[np.int64]) -> None:
-    """Kolmogorov-Smirnov below its 0.1 % point, chi-square over the pairs (u_i, u_i+1) within 4 deviations."""
+    """Kolmogorov-Smirnov is below its 0.1 % point; chi-square of the pairs (u_i, u_i+1) is within 4 deviations."""
     u = item_uniform(derive(1, "test"), ids)
     n = len(u)
     steps = np.arange(1, n + 1) / n
@@ -88,7 +88,7 @@ M = 2**64
 
 
 def _unmix(x: int) -> int:
-    """The inverse of the mixing function, to find the ids of its extremes."""
+    """The inverse of the mixing function. It finds the ids that give the smallest and the largest number."""
     x = x ^ (x >> 31) ^ (x >> 62)
     x = x * pow(0x94D049BB133111EB, -1, M) % M
     x = x ^ (x >> 27) ^ (x >> 54)
@@ -98,7 +98,7 @@ def _unmix(x: int) -> int:
 
 @pytest.mark.parametrize(("bits", "expected"), [(0, 2.0**-53), (M - 1, 1 - 2.0**-53)])
 def test_the_extremes_are_neither_0_nor_1(bits: int, expected: float) -> None:
-    """With one bit more, one item in 2^53 would get 1.0, and a budget of -log 1 = 0."""
+    """With one more bit, one item in 2^53 would get the number 1.0, and the budget -log 1 = 0."""
     for key in range(100):
         id = (_unmix(_unmix(bits) ^ key) - key) * pow(0x9E3779B97F4A7C15, -1, M) % M
         if id < 2**63:

@@ -1,4 +1,4 @@
-"""Directories held by one process at a time."""
+"""Only one process at a time can lock a directory."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raysal.arguments import Backend, Part, as_path, has_methods
 from raysal.config import Choice, choice
+from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_QUARANTINE
 from raysal.errors import ConfigError, EncoderError
 from raysal.pool import Pool, open_pool
 from raysal.types import Metric
@@ -23,11 +24,11 @@ def embed(
     encoder: Part | Encoder | None = None,
     *,
     out: str | Path,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     chunk_rows: int = 0,
     workers: int = 0,
-    decode_threads: int = 2,
-    max_quarantine: float = 0.01,
+    decode_threads: int = DECODE_THREADS,
+    max_quarantine: float = MAX_QUARANTINE,
     backend: Backend = "local",
     threads: int = 0,
     address: str | None = None,

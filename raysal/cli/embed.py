@@ -11,6 +11,7 @@ from typer import Argument, Option
 
 from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
 from raysal.cli.progress import progress
+from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
 
 
 class Distance(StrEnum):
@@ -39,21 +40,21 @@ def embed(
     ] = None,
     data: Annotated[Path | None, Option(metavar="DIR", help="Where Fashion-MNIST lies, if it is there.")] = None,
     size: Annotated[int | None, Option(min=1, help="Side of the square the encoder sees, in pixels.")] = None,
-    batch_size: Annotated[int, Option(min=1, help="Items in one pass of the model.")] = 64,
+    batch_size: Annotated[int, Option(min=1, help="Items in one pass of the model.")] = BATCH_SIZE,
     chunk_rows: Annotated[
         int,
         Option(
             min=0,
-            max=65536,
+            max=MAX_CHUNK_ROWS,
             help="Items committed together. (Default: 65536 vectors, else 1024.)",
             show_default=False,
         ),
     ] = 0,
     workers: Annotated[int, Option(min=0, help="Ray workers. (Default: as many as fit.)", show_default=False)] = 0,
-    decode_threads: Annotated[int, Option(min=1, help="Threads that decode ahead of the model.")] = 2,
+    decode_threads: Annotated[int, Option(min=1, help="Threads that decode ahead of the model.")] = DECODE_THREADS,
     max_quarantine: Annotated[
         float, Option(min=0, max=1, help="Share of items that may fail before exit code 3.")
-    ] = 0.01,
+    ] = MAX_QUARANTINE,
     backend: Annotated[Backend, Option(help="This process, or Ray.")] = Backend.local,
     device: Annotated[str, Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     metric: Annotated[Distance, Option(help="What neighbours are found by: the angle, or the Euclidean distance.")] = (

@@ -12,9 +12,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
 from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
-from raysal.embedding.precomputed import Precomputed, VectorSource
+from raysal.embedding.precomputed import Precomputed
 from raysal.embedding.unit import embed_unit
 from raysal.errors import (
     ConfigError,
@@ -28,12 +29,12 @@ from raysal.pool import ChunkStage, Manifest, PoolWriter, StagedChunk
 from raysal.pool.layout import KINDS
 from raysal.registry import Registry
 from raysal.sources import SOURCES, check_keys
-from raysal.sources.base import Source
-from raysal.store import locked, sweep_temporaries
+from raysal.sources.base import Source, VectorSource
+from raysal.store import locked, remove_temporaries
 from raysal.types import Metric, Unit
 
-CHUNK_ROWS = {"vector": 65536, "image": 1024, "text": 1024}
-LONGEST_CHUNK = 65536
+CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "text": 1024}
+"""Items in one chunk if the caller does not say, by modality."""
 
 Progress = Callable[[int, int], None]
 """Called with (items done, items in all) at the start and after every commit."""
@@ -62,11 +63,11 @@ def embed(
     encoder: Encoder,
     out: str | Path,
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     chunk_rows: int = 0,
     workers: int = 0,
-    decode_threads: int = 2,
-    max_quarantine: float = 0.01,
+    decode_threads: int = DECODE_THREADS,
+    max_quarantine: float = MAX_QUARANTINE,
     backend: Literal["local", "ray"] = "local",
     threads: int = 0,
     address: str | None = None,
@@ -104,7 +105,7 @@ def embed(
     dim = encoder.dim  # loads the model: what is missing should show before a long listing
     items, chunks = check_keys(source, rows)
     pool.mkdir(parents=True, exist_ok=True)
-    with locked(pool, "pool"):  # a second writer would sweep away what this one has staged
+    with locked(pool, "pool"):  # a second writer would delete what this one has staged
         writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows, metric))
         resumed = len(writer.committed)
         already = _done(writer)
@@ -142,7 +143,7 @@ def embed(
             finally:
                 # What a killed worker had begun. One that still runs loses files that nobody waits for.
                 for kind in KINDS:
-                    sweep_temporaries(pool / kind)
+                    remove_temporaries(pool / kind)
     quarantined = sum(record["quarantined"] for record in writer.committed.values())
     if quarantined > max_quarantine * items:
         raise QuarantineExceeded(pool, quarantined, items, max_quarantine)
@@ -326,7 +327,7 @@ def _check_range(
 ) -> None:
     ranges = {
         "batch_size": (batch_size, 1, None),
-        "chunk_rows": (chunk_rows, 0, LONGEST_CHUNK),
+        "chunk_rows": (chunk_rows, 0, MAX_CHUNK_ROWS),
         "workers": (workers, 0, None),
         "decode_threads": (decode_threads, 1, None),
         "max_quarantine": (max_quarantine, 0, 1),

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import BadItem
 from raysal.store import digest_of
-
-
-@runtime_checkable
-class VectorSource(Protocol):
-    """A source of vectors that knows how long they are."""
-
-    def vector_dim(self) -> int:
-        """Length of a vector; 0 if there is none."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

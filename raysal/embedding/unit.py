@@ -46,8 +46,8 @@ def embed_unit(
     unit: Unit,
     stage: ChunkStage,
     *,
-    batch_size: int = 64,
-    decode_threads: int = 2,
+    batch_size: int,
+    decode_threads: int,
     attempt: int = 0,
 ) -> StagedChunk:
     """Embed and stage one unit. Batches are fixed runs of its items, so the bytes do not depend on timing.

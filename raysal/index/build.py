@@ -23,7 +23,7 @@ from raysal.index.recall import sampled, tuned
 from raysal.index.shards import code_shards, intact, training_vectors, write_index
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.store import TEMPORARY, locked, publish_directory, sha256_of, sweep_temporaries, write_sealed
+from raysal.store import TEMPORARY, locked, publish_directory, remove_temporaries, sha256_of, write_sealed
 
 Report = Callable[[str, int, int], None]
 """(stage, done, total)"""
@@ -60,7 +60,7 @@ def build_index(
     folder = pool.path / FOLDER
     folder.mkdir(exist_ok=True)
     with locked(folder, "index"):
-        sweep_temporaries(folder)
+        remove_temporaries(folder)
         number = max([0, *map(int, generations(pool.path))]) + 1
         final = folder / f"{number:04d}"
         temporary = folder / f"{TEMPORARY}{final.name}-{os.getpid()}"

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.pool import Pool
-from raysal.store import check_size, locked, read_sealed, sweep_temporaries, write_sealed
+from raysal.store import check_size, locked, read_sealed, remove_temporaries, write_sealed
 from raysal.types import Metric
 
 R = TypeVar("R")
@@ -215,5 +215,5 @@ def drop_index(pool: Path) -> int:
         names = generations(pool)
         for name in names:
             shutil.rmtree(folder / name)
-        sweep_temporaries(folder)
+        remove_temporaries(folder)
     return len(names)

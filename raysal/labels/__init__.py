@@ -1,10 +1,10 @@
-"""Batches out, labels in: the ledger, label files, and who answers."""
+"""Labels: the ledger that records them, the files that hold them, and the oracles that give them."""
 
 from raysal.labels.base import Oracle, OracleConfig
 from raysal.labels.files import LabelFile, read_labels, write_labels
 from raysal.labels.ledger import Ledger
 from raysal.labels.oracles import FilesOracle, SimulatedOracle, revealing
-from raysal.labels.records import STATES, Changes, Labelled, State, Told, as_labels
+from raysal.labels.records import STATES, Changes, Labelled, State, TellCounts, as_labels
 from raysal.labels.registry import ORACLES
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "OracleConfig",
     "SimulatedOracle",
     "State",
-    "Told",
+    "TellCounts",
     "as_labels",
     "read_labels",
     "revealing",

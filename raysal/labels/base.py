@@ -1,4 +1,23 @@
-"""An oracle answers batches: a person, a file, or a simulation."""
+"""What an oracle is: it gives the labels of a batch. It may be a person, a file or a simulation.
+
+An oracle has two parts. `OracleConfig` is what the config names: a frozen, keyword-only dataclass whose fields are the
+fields of `[oracle]`. Its method `bind` makes the `Oracle` for one pool. That does its work in one method, `answer`. The
+other, `truth`, is for simulations: an oracle that does not know true labels returns an empty dict.
+
+What `answer` must keep:
+
+- It gives labels only for items of the batch, in the order of the batch. It may answer all of them, some or none.
+- It is deterministic, and each answer is independent of the rest of the batch. A run that crashed asks again.
+
+Pitfalls:
+
+- Do not sample from a generator that lives in the oracle. Use `raysal.rng.item_uniform` with a key from the run's seed,
+  so that a label does not depend on the batch.
+- Do not wait for a person. An item without an answer stays leased, and somebody can tell its label later.
+- Check the fields in `bind` where this needs the pool, so that a wrong one stops the run before its first round.
+
+To add an oracle: write one file with its class, and add one line to `raysal.labels.registry`.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +31,43 @@ if TYPE_CHECKING:
 
 
 class Oracle(Protocol):
-    """Bound to a pool, it answers for that pool's items."""
+    """An oracle for the items of one pool."""
 
     def answer(self, batch: Sequence[tuple[int, str]]) -> list[Label]:
-        """Labels for some, all or none of the (id, key) pairs, in their order; never for others.
+        """Give labels for some, all or none of a batch.
 
-        Deterministic, and each answer independent of the rest of the batch: a batch may be asked for again
-        after a crash. What has no answer stays leased until somebody tells.
+        Args:
+            batch: (id, key) pairs.
+
+        Returns:
+            Labels of items of the batch, in the order of the batch.
         """
         ...
 
     def truth(self, ids: Sequence[int]) -> dict[int, str]:
-        """The true labels of those of the items whose truth it knows, by id; heads are measured against them."""
+        """Give the true labels that the oracle knows. A run measures its heads against them.
+
+        Args:
+            ids: ids of items in the pool.
+
+        Returns:
+            {id: label} of the items whose true label it knows; empty for most oracles.
+        """
         ...
 
 
 class OracleConfig(Protocol):
-    """What `ORACLES` holds: constructor fields are its config."""
+    """The config of an oracle, as the registry holds it. Its constructor fields are the fields of `[oracle]`."""
 
     def bind(self, pool: Pool, seed: int) -> Oracle:
-        """The oracle for one pool; `seed` is the run's.
+        """Make the oracle for one pool.
+
+        Args:
+            pool: the pool whose items are asked for.
+            seed: the run's seed.
+
+        Returns:
+            An oracle for this pool.
 
         Raises:
             ConfigError: the pool lacks what the fields name.

@@ -1,9 +1,11 @@
-"""The ledger's file: a SQLite table of events that can only grow, each sealed by a digest of all before it.
+"""The ledger's file: a SQLite table of events that only grows, in which each row seals all rows before it.
 
-SQLite checks the shape of its pages but not what the rows say, so every row carries blake2b(previous digest,
-row). One pass over the chain on opening finds an altered byte, a missing row, and a tail that was cut off
-(the counter SQLite keeps of the rows ever written then disagrees). Rollback journal and `synchronous=FULL`: a
-process killed at any moment leaves whole transactions, and what was acknowledged is on the disk.
+SQLite checks the shape of its pages, but not what the rows say. Therefore every row carries the digest
+blake2b(previous digest, row). Opening the file reads this chain once. The pass finds an altered byte, a missing row,
+and a tail that was cut off: then the number of rows disagrees with SQLite's own counter of the rows ever written.
+
+The file uses a rollback journal and `synchronous=FULL`. A process that is killed at any moment leaves whole
+transactions, and every event that was acknowledged is on the disk.
 """
 
 from __future__ import annotations
@@ -22,11 +24,16 @@ from raysal.errors import Damaged, RunError
 from raysal.store import fsync_path, temporary_name
 
 Kind = Literal["leased", "released", "labeled", "skipped", "withdrawn"]
+"""What an event does to its item; `raysal.labels.ledger` lists the rules."""
 
-APPLICATION_ID = 0x72617973  # "rays": what `file` and PRAGMA application_id show
+APPLICATION_ID = 0x72617973
+"""The letters "rays". `file` and PRAGMA application_id show them."""
 VERSION = 1
+"""Version of the schema, kept in PRAGMA user_version."""
 BUSY_SECONDS = 30.0
+"""How long a call waits, in seconds, while another process writes."""
 RESTORE = "restore it from a copy"
+"""What an error says to do about a damaged ledger."""
 
 SCHEMA = (
     """CREATE TABLE events (
@@ -52,8 +59,8 @@ SCHEMA = (
 COLUMNS = "seq, id, key, kind, label, annotator, weight, round, at, digest"
 
 
-class Draft(NamedTuple):
-    """An event before it has a place in the log."""
+class PendingEvent(NamedTuple):
+    """An event that is not in the log yet: it has no number and no time."""
 
     id: int
     key: str
@@ -65,7 +72,10 @@ class Draft(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One row of the log. `seq` counts from 1 without gaps; `at` is UTC and informs only."""
+    """One row of the log.
+
+    `seq` counts from 1 without gaps. `at` is the time in UTC; nothing depends on it.
+    """
 
     seq: int
     id: int
@@ -79,32 +89,38 @@ class Event(NamedTuple):
 
 
 def _seal(previous: bytes, event: Event) -> bytes:
+    """The digest of an event and of all before it, whose digest is `previous`."""
     # JSON in ASCII, not repr: what repr escapes differs between Python versions.
     text = json.dumps(event, default=repr)
     return hashlib.blake2b(previous + text.encode("ascii"), digest_size=16).digest()
 
 
 class EventLog:
-    """An open log. One thread at a time; another thread or process opens its own."""
+    """An open log. One thread uses it at a time; another thread or process opens its own."""
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
-        """Open the log at `path`, made if `create` and absent. Its shape is checked here, its events by
-        `new`.
+        """Open the log at `path`.
+
+        This checks the shape of the file. `read_new` checks its events.
+
+        Args:
+            path: the file.
+            create: make an empty log if there is no file.
 
         Raises:
-            Damaged: the file is missing and may not be made, is not a log, or is malformed.
-            RunError: it cannot be opened or made.
+            Damaged: the file is missing and `create` is false, or it is not a log, or it is malformed.
+            RunError: the file cannot be opened or made.
         """
         self.path, self.tip, self._digest = path, 0, b""
         journal = path.with_name(path.name + "-journal")
-        leftover = journal.exists()  # before the log: somebody may make it now, and begin to write to it
+        # Look for the journal before the log: another process may make the log now and begin to write to it.
+        leftover = journal.exists()
         if not path.exists():
-            self._refuse(journal.name if leftover else "", create)
+            self._check_may_create(journal.name if leftover else "", create)
             with self._errors():
                 self._create()
         elif path.is_file() and path.stat().st_size == 0:
-            # SQLite would take an empty file for a new database; ours are never empty, not even while being
-            # made.
+            # SQLite would take an empty file for a new database. Ours are never empty, not even while they are made.
             raise Damaged(path, "the file is empty", RESTORE)
         with self._errors():
             uri = f"{path.absolute().as_uri()}?mode=rw"
@@ -115,8 +131,8 @@ class EventLog:
                 self._db.close()
                 raise
 
-    def _refuse(self, leftover: str, create: bool) -> None:
-        """Raises if a log must not be made here; `leftover` is the journal of one that is missing."""
+    def _check_may_create(self, leftover: str, create: bool) -> None:
+        """Raise an error if no log may be made here; `leftover` names the journal of a missing log."""
         if not create:
             raise Damaged(self.path, "the file is missing", RESTORE)
         if leftover:  # SQLite would roll it back into the new file
@@ -125,6 +141,7 @@ class EventLog:
             raise RunError(self.path, "its directory does not exist", f"make {self.path.parent}")
 
     def _create(self) -> None:
+        """Make an empty log, unless another process makes one first."""
         temporary = temporary_name(self.path, f"-{os.urandom(4).hex()}")
         try:
             with closing(sqlite3.connect(temporary, isolation_level=None)) as db:
@@ -134,7 +151,7 @@ class EventLog:
                     db.execute(statement)
             fsync_path(temporary)
             try:
-                # A rename would replace a log that another process made meanwhile.
+                # A rename would replace a log that another process has made in the meantime.
                 os.link(temporary, self.path)
             except FileExistsError:
                 pass
@@ -147,7 +164,7 @@ class EventLog:
         fsync_path(self.path.parent)
 
     def _check(self) -> None:
-        """The file as a whole, before anything in it is believed."""
+        """Check the file as a whole, before any row is read."""
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION_ID:
             raise Damaged(self.path, "not a ledger of raysal", RESTORE)
@@ -164,17 +181,21 @@ class EventLog:
             raise Damaged(self.path, "its schema was altered", RESTORE)
 
     def close(self) -> None:
+        """Close the file."""
         self._db.close()
 
     def rewind(self) -> None:
-        """Let the next `new` begin with the first event again."""
+        """Let the next `read_new` begin with the first event again."""
         self.tip, self._digest = 0, b""
 
-    def new(self) -> Generator[Event, None, None]:
-        """The events since the last call (all of them at first), each checked against the chain as it comes.
+    def read_new(self) -> Generator[Event, None, None]:
+        """Read the events that were added since the last call; the first call reads all of them.
+
+        Yields:
+            The events in order. Each is checked against the chain before it is given.
 
         Raises:
-            Damaged: an event was altered or is missing, also the one the last call ended with.
+            Damaged: an event is missing or was altered. The event that the last call ended with is checked again.
         """
         with self._errors(), self._one_view():
             last = self.tip
@@ -182,7 +203,7 @@ class EventLog:
             if last:
                 known = rows.fetchone()
                 if known is None or known[-1] != self._digest:
-                    raise Damaged(self.path, f"event {last} is not the one it was", RESTORE)
+                    raise Damaged(self.path, f"event {last} has changed since it was read", RESTORE)
             for *values, digest in rows:
                 event = Event(*values)
                 if event.seq != self.tip + 1 or _seal(self._digest, event) != digest:
@@ -192,10 +213,10 @@ class EventLog:
             counter = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
             written = counter[0] if counter else 0
             if written != self.tip:
-                raise Damaged(self.path, f"it ends at event {self.tip}, {written} were written", RESTORE)
+                raise Damaged(self.path, f"it ends at event {self.tip}, but {written} events were written", RESTORE)
 
     def events(self, seqs: Iterable[int]) -> Iterator[Event]:
-        """The events of these numbers, in their order. Each is looked up; no other one is read."""
+        """The events with these numbers, in ascending order. It looks up each, and reads no other event."""
         asked = json.dumps(sorted(seqs))
         with self._errors():
             query = f"SELECT {COLUMNS} FROM events WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq"
@@ -204,7 +225,7 @@ class EventLog:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the log against other writers; what is appended inside is kept whole or not at all."""
+        """Keep other writers out. The file gets all that is appended inside, or nothing if an error occurs."""
         with self._errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -214,20 +235,26 @@ class EventLog:
                 self._roll_back()
                 raise
 
-    def append(self, drafts: Iterable[Draft]) -> None:
-        """Add events; inside `writing`, after `new`. They come back from the next `new`, read from the
-        file."""
+    def append(self, pending: Iterable[PendingEvent]) -> None:
+        """Add events to the end of the log.
+
+        Call it inside `writing`, after a `read_new` that reached the end. The next `read_new` gives these events back,
+        read from the file.
+
+        Args:
+            pending: the events, in order.
+        """
         digest, rows = self._digest, []
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        for seq, draft in enumerate(drafts, self.tip + 1):
-            event = Event(seq, *draft, at)
+        for seq, fields in enumerate(pending, self.tip + 1):
+            event = Event(seq, *fields, at)
             digest = _seal(digest, event)
             rows.append((*event, digest))
         self._db.executemany(f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     @contextmanager
     def _one_view(self) -> Iterator[None]:
-        """Reads inside see one state of the file, though another process may be appending."""
+        """Reads inside see one state of the file, even if another process appends events."""
         if self._db.in_transaction:
             yield
             return
@@ -238,17 +265,18 @@ class EventLog:
             self._roll_back()
 
     def _roll_back(self) -> None:
-        if self._db.in_transaction:  # some of SQLite's errors have ended it already
+        """End an open transaction without a change to the file."""
+        if self._db.in_transaction:  # some errors of SQLite end the transaction themselves
             self._db.execute("ROLLBACK")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """SQLite's errors as ours. A misuse of the connection stays what it is."""
+        """Turn SQLite's errors into ours, except those that come from wrong use of the connection."""
         try:
             yield
         except sqlite3.ProgrammingError:
             raise
-        except UnicodeDecodeError as error:  # a message of SQLite's may quote the damaged bytes
+        except UnicodeDecodeError as error:  # a message of SQLite may quote the damaged bytes
             raise Damaged(self.path, f"SQLite cannot read it ({error.reason})", RESTORE) from None
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "")

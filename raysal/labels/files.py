@@ -1,10 +1,8 @@
-"""Label files: CSV, Parquet and JSONL with the columns `key` and `label`, and perhaps `annotator` and
-`weight`.
+"""Label files: CSV, Parquet or JSONL with the columns `key` and `label`, and optionally `annotator` and `weight`.
 
-A batch file that somebody filled in is a label file too: other columns are ignored, and a row whose label is
-empty is not labeled yet. In CSV everything is text, so a label `007` stays `007`; elsewhere a whole number
-becomes its digits, also one that a table program turned into `7.0` because other cells of its column were
-empty.
+A batch file that somebody filled in is a label file too: other columns are ignored, and a row with an empty label is
+not labeled yet. In CSV everything is text, so a label `007` stays `007`. In the other formats a whole number becomes
+its digits. So does `7.0`, because a table program writes whole numbers like this if the column has empty cells.
 """
 
 from __future__ import annotations
@@ -27,25 +25,34 @@ from raysal.store import write_file
 from raysal.types import Label
 
 FIELDS = ("key", "label", "annotator", "weight")
+"""The columns of a label file, in the order in which they are written."""
 SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string()), ("annotator", pa.string()), ("weight", pa.float64())])
 Row = tuple[int, Mapping[str, Any]]
-"""Where a row begins, counted as an editor counts lines (in Parquet: rows from 1), and its cells."""
+"""The line where a row begins, counted from 1 (in Parquet: the number of the row), and the cells of the row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFile:
-    """The labels of a file in its order, and how many of its rows have none yet."""
+    """What a label file holds."""
 
     labels: list[Label]
+    """The labels in the order of the file."""
     unanswered: int
+    """Rows that have no label yet."""
 
 
 def read_labels(path: str | Path) -> LabelFile:
-    """Read a label file; its extension says what it is.
+    """Read a label file. Its extension names its format.
+
+    Args:
+        path: a file that ends in .csv, .parquet or .jsonl.
+
+    Returns:
+        The labels, and the number of rows without one.
 
     Raises:
-        LabelError: the file is missing, unreadable or of another kind; a column is missing; a row cannot be
-            accepted, or contradicts another. Rows are named by line.
+        LabelError: the file is missing or unreadable, or has another format; a column is missing; a row cannot be
+            accepted, or contradicts another row. The error names rows by their line.
     """
     path = Path(path)
     reader = _READERS[_kind(path)]
@@ -76,10 +83,14 @@ def read_labels(path: str | Path) -> LabelFile:
 
 
 def write_labels(path: str | Path, labels: Sequence[Label]) -> None:
-    """Write labels so that `read_labels` gives them back; the file is whole or absent.
+    """Write labels so that `read_labels` gives them back. The file is whole or absent.
+
+    Args:
+        path: a file that ends in .csv, .parquet or .jsonl.
+        labels: the labels in order.
 
     Raises:
-        LabelError: the extension is unknown, or a label is not acceptable.
+        LabelError: the extension is unknown, or a label cannot be accepted.
         OSError: the file cannot be written.
     """
     path = Path(path)
@@ -89,23 +100,31 @@ def write_labels(path: str | Path, labels: Sequence[Label]) -> None:
 
 
 def label_text(where: str, value: object) -> str | None:
-    """The label a cell holds, stripped; None where it is empty.
+    """Read the label that a cell holds.
+
+    Args:
+        where: what the error calls the cell.
+        value: the cell.
+
+    Returns:
+        The label as text without outer whitespace; None if the cell is empty.
 
     Raises:
-        LabelError: the cell holds a truth value, infinity or something nested; `where` names it.
+        LabelError: the cell holds a boolean, an infinite number or a nested value.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and math.isfinite(value)):
-        value = str(value)  # a number is what is learnt, or the name of a class
+        value = str(value)  # the number to learn in regression, or else the name of a class
     if not isinstance(value, str):
         raise LabelError(where, f"{value!r} cannot be a label", "labels are text or numbers")
     return value.strip() or None
 
 
 def _kind(path: Path) -> str:
+    """The format that the extension names."""
     kind = path.suffix.lower().removeprefix(".")
     if kind not in _READERS:
         raise LabelError(path, f"unknown extension {path.suffix!r}", "label files end in .csv, .parquet or .jsonl")
@@ -113,6 +132,7 @@ def _kind(path: Path) -> str:
 
 
 def _label(where: str, cells: Mapping[str, Any]) -> Label | None:
+    """The label of one row; None if its label is empty."""
     key = cells["key"]
     if key is None or key == "":
         raise LabelError(f"{where}: key", "is empty", "name the item by its key in the pool")
@@ -130,6 +150,7 @@ def _label(where: str, cells: Mapping[str, Any]) -> Label | None:
 
 
 def _weight(value: object) -> float:
+    """The weight that a cell holds; 1 if it is empty."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return 1.0
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
@@ -141,6 +162,7 @@ def _weight(value: object) -> float:
 
 
 def _text(path: Path) -> str:
+    """The whole text of a file in UTF-8."""
     data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")
@@ -150,6 +172,7 @@ def _text(path: Path) -> str:
 
 
 def _check_columns(where: str, found: Sequence[str]) -> None:
+    """Raise an error if a needed column is missing, or one of ours is there twice."""
     for name in ("key", "label"):
         if name not in found:
             raise LabelError(where, f"there is no column {name!r}, only {', '.join(found)!r}", "columns are key,label")
@@ -195,7 +218,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
                 yield from enumerate(rows, line)
                 line += len(rows)
     except pa.ArrowException as error:
-        raise LabelError(path, f"not a Parquet file ({error})", "write it anew") from None
+        raise LabelError(path, f"not a Parquet file ({error})", "write it again") from None
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
@@ -205,7 +228,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         try:
             cells = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise LabelError(f"{path}, line {line}", f"not valid JSON ({error})", "one object on each line") from None
+            raise LabelError(f"{path}, line {line}", f"not valid JSON ({error})", "write one object per line") from None
         if not isinstance(cells, dict):
             raise LabelError(f"{path}, line {line}", "not a JSON object", 'write {"key": "...", "label": "..."}')
         _check_columns(f"{path}, line {line}", list(cells))
@@ -213,7 +236,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
 
 
 def _cell(value: object) -> str:
-    """A cell of CSV. `csv.writer` leaves a lone carriage return unquoted when lines end in a newline."""
+    """One cell of CSV; `csv.writer` would not quote a lone carriage return where lines end in a newline."""
     text = str(value)
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 

@@ -1,5 +1,4 @@
-"""One item's history folded into its state, and the copy on which a call decides before anything is
-committed."""
+"""The state of one item, which its events make, and the transaction in which a call to the ledger decides."""
 
 from __future__ import annotations
 
@@ -10,39 +9,50 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from raysal.errors import LabelError, RunError
-from raysal.labels.events import Draft, Event
-from raysal.labels.records import State, checked_key
+from raysal.labels.events import Event, PendingEvent
+from raysal.labels.records import Labelled, State, checked_key
 
 
-class Counted(NamedTuple):
-    """What an item is to a training set."""
+class TrainingLabel(NamedTuple):
+    """What one item adds to the training set."""
 
     label: str
-    """what all agree on, or what most of the weight is for; ties to the first by name"""
+    """The label all annotators agree on, or else the one with the largest weight; ties go to the first by name."""
     weight: float
+    """The sum of all annotators' weights."""
     shares: tuple[tuple[str, float], ...] = ()
-    """of the weight, by label, where they do not agree"""
+    """Where annotators disagree: each label with its share of the weight. Empty where they agree."""
 
 
 @dataclass(slots=True)
 class ItemState:
-    """One item's state. `leased` is the seq of its open lease or 0, `newest` that of its last event; an answer is
-    (label, weight), label None a skip."""
+    """What the ledger knows about one item."""
 
     key: str
     round: int | None = None
-    leased: int = 0
+    """The last round that leased the item."""
+    lease_seq: int = 0
+    """Number of the event that opened the lease; 0 if no lease is open."""
     answers: dict[str, tuple[str | None, float]] = field(default_factory=dict)
-    decided: int = 0
-    newest: int = 0
+    """The newest answer of each annotator: (label, weight). The label of a skip is None."""
+    labels_seq: int = 0
+    """Number of the last event that changed the item's labels."""
+    last_seq: int = 0
+    """Number of the last event of any kind."""
 
-    def apply(self, event: Event | Draft, seq: int) -> None:
-        self.newest = seq
+    def apply(self, event: Event | PendingEvent, seq: int) -> None:
+        """Change the state by one event.
+
+        Args:
+            event: an event of this item.
+            seq: the event's number, from 1.
+        """
+        self.last_seq = seq
         who = event.annotator or ""
         if event.kind == "leased":
-            self.round, self.leased = event.round, seq
+            self.round, self.lease_seq = event.round, seq
         elif event.kind == "released":
-            self.leased = 0
+            self.lease_seq = 0
         else:
             before = self.labels()
             if event.kind == "withdrawn":
@@ -50,22 +60,31 @@ class ItemState:
             else:
                 self.answers = {**self.answers, who: (event.label, event.weight or 0.0)}
             if self.labels() != before:
-                self.decided = seq
+                self.labels_seq = seq
 
     def labels(self) -> dict[str, tuple[str | None, float]]:
+        """The answers that are labels, not skips."""
         return {who: answer for who, answer in self.answers.items() if answer[0] is not None}
 
     def state(self) -> State:
+        """The item's state by the rules of `raysal.labels.ledger`."""
         held = {label for label, _ in self.labels().values()}
         if held:
             return "labeled" if len(held) == 1 else "disputed"
         if self.answers:
             return "skipped"
-        return "leased" if self.leased else "unlabeled"
+        return "leased" if self.lease_seq else "unlabeled"
 
-    def counted(self, votes: bool = False) -> Counted | None:
-        """The label and the sum of its weights, exact and therefore independent of the order they came in. With `votes`
-        those who disagree share the item by their weights; without, it counts for nothing, as one without a label.
+    def training_label(self, votes: bool = False) -> TrainingLabel | None:
+        """What the item adds to the training set.
+
+        The weight is the exact sum of the annotators' weights, so it does not depend on the order of the labels.
+
+        Args:
+            votes: annotators who disagree share the item by their weights. Otherwise a disputed item adds nothing.
+
+        Returns:
+            The label, the weight and the shares; None if the item adds nothing.
         """
         held = list(self.labels().values())
         names = sorted({str(label) for label, _ in held})
@@ -73,35 +92,67 @@ class ItemState:
             return None
         weight = math.fsum(weight for _, weight in held)
         if len(names) == 1:
-            return Counted(names[0], weight)
+            return TrainingLabel(names[0], weight)
         each = {name: math.fsum(weight for label, weight in held if label == name) for name in names}
         most = max(names, key=lambda name: each[name])  # the first of several
-        return Counted(most, weight, tuple((name, each[name] / weight) for name in names))
+        return TrainingLabel(most, weight, tuple((name, each[name] / weight) for name in names))
+
+    def labelled(self, id: int, votes: bool = False) -> Labelled | None:
+        """The item as a record of the training set.
+
+        Args:
+            id: the item's id.
+            votes: as for `training_label`.
+
+        Returns:
+            The record; None if the item adds nothing to the training set.
+        """
+        label = self.training_label(votes)
+        if label is None:
+            return None
+        return Labelled(id=id, key=self.key, seq=self.labels_seq, round=self.round, **label._asdict())
 
 
-def fold(items: dict[int, ItemState], events: Iterable[Event]) -> dict[int, ItemState]:
+def apply_events(items: dict[int, ItemState], events: Iterable[Event]) -> dict[int, ItemState]:
+    """Change the states in `items` by events in order, and return `items`; items not seen before are added."""
     for event in events:
         items.setdefault(event.id, ItemState(event.key)).apply(event, event.seq)
     return items
 
 
-class Scratch:
-    """The items as they will be if the drafts are committed; the ledger's own are not touched."""
+class Transaction:
+    """The events that one call wants to add, and the items as they would be after them.
+
+    It works on copies: the ledger's own items change only when the events come back from the file.
+    """
 
     def __init__(self, items: Mapping[int, ItemState], ids: Mapping[str, int]) -> None:
         self._items, self._ids = items, ids
         self._copies: dict[int, ItemState] = {}
         self._new_ids: dict[str, int] = {}
-        self.drafts: list[Draft] = []
+        self.pending: list[PendingEvent] = []
 
-    def known(self, id: int) -> ItemState | None:
+    def find(self, id: int) -> ItemState | None:
+        """The item as the pending events make it; None if it has no event."""
         if id not in self._copies and id in self._items:
             self._copies[id] = copy(self._items[id])
         return self._copies.get(id)
 
-    def item(self, id: int, key: str, error: type[LabelError] | type[RunError]) -> ItemState:
-        """The item, new if need be. One id has one key, and one key one id."""
-        item = self.known(id)
+    def find_or_add(self, id: int, key: str, error: type[LabelError] | type[RunError]) -> ItemState:
+        """The item as the pending events make it; a new one if it has no event.
+
+        Args:
+            id: the item's id, int64.
+            key: the item's key. One id has one key, and one key has one id.
+            error: the class of the errors.
+
+        Returns:
+            The item's state, a copy.
+
+        Raises:
+            error: the ledger knows the id with another key or the key with another id, or the id does not fit.
+        """
+        item = self.find(id)
         if item is None:
             owner = self._ids.get(key, self._new_ids.get(key, id))
             if owner != id:
@@ -114,8 +165,9 @@ class Scratch:
             raise error(repr(key), f"given with id {id}, which the ledger knows as {item.key!r}", "check the pool")
         return item
 
-    def add(self, draft: Draft) -> None:
-        self.drafts.append(draft)
-        item = self.known(draft.id)
+    def add(self, event: PendingEvent) -> None:
+        """Add an event and change the copy of its item."""
+        self.pending.append(event)
+        item = self.find(event.id)
         if item is not None:
-            item.apply(draft, 1)  # its seq is not known before the commit; any but 0 will do
+            item.apply(event, 1)  # the commit gives the number; until then any number but 0 will do

@@ -1,23 +1,23 @@
-"""The ledger: who was asked for what, and what they answered. The only truth about labels; it only ever
-grows.
+"""The ledger: which items were asked for, and what the annotators answered. It is the only truth about labels.
 
-Rules, by which the events of one item make its state:
+The ledger is a list of events that only grows. The events of one item make its state by these rules:
 
-- An annotator's newest answer counts, a label or a skip. `withdraw` takes the answer back.
-- **labeled**: all who hold a label hold the same one. Its weight is the sum of theirs: each is evidence, and
-  none is counted twice or lost. **disputed**: they do not; the item is not offered until they agree, and
-  trains nothing, unless votes count (`update.disputed`): then every answer has its share of the weights.
-- **skipped**: nobody holds a label, and somebody skipped.
+- An annotator holds one answer for an item, the newest: a label or a skip. `withdraw` takes the answer back.
+- **labeled**: all annotators who hold a label hold the same one. The item's weight is the sum of their weights: each
+  label is evidence, and none is counted twice or lost.
+- **disputed**: annotators hold different labels. No round offers the item until they agree. The item trains nothing,
+  unless votes count (`update.disputed`): then every label has its share of the weights.
+- **skipped**: nobody holds a label, and somebody holds a skip.
 - **leased**: nobody holds an answer, and a round asked for the item and has not released it.
-- **unlabeled**: everything else, and every item the ledger has never seen.
-- A label counts whether or not its item was leased, and whenever it comes.
-- Saying the same thing again is no event: the same label and weight by the same annotator, a lease that is
-  open in that round, a release of what is not leased, a withdrawal of nothing. So any call may be repeated
-  after a crash.
+- **unlabeled**: everything else, and every item that has no event.
+- A label counts whether its item was leased or not, and whenever it comes.
+- A call that says nothing new adds no event: the same label and weight by the same annotator, a lease that is open in
+  that round, a release of an item that is not leased, a withdrawal of nothing. So any call may be repeated after a
+  crash.
 
-The answers depend only on the order in which each annotator answered about each item, not on how labels were
-split into calls or how annotators were interleaved. Memory grows with the items the ledger has seen and by 16
-bytes for each event, never with the pool.
+An item's state depends only on the order in which each annotator answered about it. It does not depend on how labels
+were split into calls, or on how the annotators took turns. Memory grows with the number of items that have events, and
+by 16 bytes for each event, never with the pool.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import Damaged, LabelError, RunError
-from raysal.labels.events import RESTORE, Draft, EventLog
-from raysal.labels.items import ItemState, Scratch, fold
-from raysal.labels.records import STATES, Changes, Labelled, State, Told, checked, checked_text
+from raysal.labels.events import RESTORE, EventLog, PendingEvent
+from raysal.labels.items import ItemState, Transaction, apply_events
+from raysal.labels.records import STATES, Changes, Labelled, State, TellCounts, checked, checked_text
 from raysal.types import Label
 
 
@@ -44,25 +44,29 @@ def _sorted_ids(ids: Iterable[int]) -> NDArray[np.int64]:
 
 
 class Ledger:
-    """An open ledger. One thread at a time; other threads and processes open their own and see what was
-    committed.
+    """An open ledger.
 
-    Every call but `close` reads what others appended meanwhile first.
+    One thread uses it at a time; other threads and processes open their own. Every call except `close` first reads the
+    events that others have committed.
     """
 
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
-        """Open the ledger at `path`, made if `create` and absent. Reads and checks all of it.
+        """Open the ledger at `path`, read all of it and check it.
+
+        Args:
+            path: the file.
+            create: make an empty ledger if there is no file.
 
         Raises:
-            Damaged: it is missing and may not be made, or was altered or cut.
-            RunError: it cannot be opened or made.
+            Damaged: the file is missing and `create` is false, or it was altered or cut.
+            RunError: the file cannot be opened or made.
         """
         self.path = Path(path)
         self._items: dict[int, ItemState] = {}
         self._ids: dict[str, int] = {}
-        # By seq - 1: the item of each event, and the event that this item had before, or 0. With the newest event of
-        # each item they lead through its history, and nothing else need be read.
-        self._item_of, self._before = array("q"), array("q")
+        # Two entries for each event, at place seq - 1: the id of its item, and the number of the item's event before
+        # it, or 0. From an item's last event they lead back through its history, so no other event must be read.
+        self._item_of, self._previous = array("q"), array("q")
         self._log = EventLog(self.path, create=create)
         try:
             self._catch_up()
@@ -79,123 +83,161 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
+        """Close the file."""
         self._log.close()
 
     def lease(self, round: int, ids: Sequence[int] | NDArray[np.int64], keys: Sequence[str]) -> None:
-        """Record that `round` asked for these items, in this order. What is leased in that round already
-        stays so.
+        """Record that a round asked for these items. An item that this round has leased already stays leased.
+
+        Args:
+            round: number of the round, from 0.
+            ids: int64 [n], in the order in which annotators shall see them.
+            keys: the items' keys [n].
 
         Raises:
-            RunError: an id or key is known to the ledger with another partner.
+            RunError: the ledger knows an id with another key, or a key with another id.
         """
         pairs = [(index(id), key) for id, key in zip(ids, keys, strict=True)]
 
-        def propose(scratch: Scratch) -> None:
+        def decide(transaction: Transaction) -> None:
             for id, key in pairs:
-                item = scratch.item(id, key, RunError)
-                if not (item.leased and item.round == round):
-                    scratch.add(Draft(id, key, "leased", round=index(round)))
+                item = transaction.find_or_add(id, key, RunError)
+                if not (item.lease_seq and item.round == round):
+                    transaction.add(PendingEvent(id, key, "leased", round=index(round)))
 
-        self._record(propose)
+        self._commit(decide)
 
     def release(self, ids: Sequence[int] | NDArray[np.int64]) -> None:
-        """Give up the open leases among `ids`; items without an answer may be offered again."""
+        """End the open leases of these items. Rounds may offer those without an answer again.
 
-        def propose(scratch: Scratch) -> None:
+        Args:
+            ids: int64 [n]. Items without an open lease stay as they are.
+        """
+
+        def decide(transaction: Transaction) -> None:
             for id in map(index, ids):
-                item = scratch.known(id)
-                if item is not None and item.leased:
-                    scratch.add(Draft(id, item.key, "released", round=item.round))
+                item = transaction.find(id)
+                if item is not None and item.lease_seq:
+                    transaction.add(PendingEvent(id, item.key, "released", round=item.round))
 
-        self._record(propose)
+        self._commit(decide)
 
-    def tell(self, labels: Sequence[tuple[int, Label]], round: int | None = None) -> Told:
-        """Record labels with their items' ids, in order; all of them or, when one cannot be accepted, none.
+    def tell(self, labels: Sequence[tuple[int, Label]], round: int | None = None) -> TellCounts:
+        """Record labels; all of them, or none if one cannot be accepted.
 
-        `round` is noted and has no effect. Labels may be partial, late, repeated, or for items never leased.
+        Labels may be partial, late, repeated, or for items that no round leased.
+
+        Args:
+            labels: (id, label) pairs, in the order in which they were given.
+            round: number of a round to note with the labels. It has no effect.
+
+        Returns:
+            How many labels were new, repeated or corrected, and how many of the items are disputed now.
 
         Raises:
-            LabelError: a key or label is empty, a weight is not finite and above 0, or an id is known by
-                another key.
+            LabelError: a key or label is empty, a weight is not a finite number above 0, or the ledger knows an id
+                with another key.
         """
         entries = [(index(id), checked(label)) for id, label in labels]
         counts = {"new": 0, "repeated": 0, "corrected": 0}
         disputed = 0
 
-        def propose(scratch: Scratch) -> None:
+        def decide(transaction: Transaction) -> None:
             nonlocal disputed
             for id, label in entries:
-                item = scratch.item(id, label.key, LabelError)
+                item = transaction.find_or_add(id, label.key, LabelError)
                 held = item.answers.get(label.annotator)
                 if held == (label.label, label.weight):
                     counts["repeated"] += 1
                     continue
                 counts["new" if held is None or held[0] is None else "corrected"] += 1
-                scratch.add(Draft(id, label.key, "labeled", label.label, label.annotator, label.weight, round))
-            items = [scratch.item(id, label.key, LabelError) for id, label in dict(entries).items()]
+                event = PendingEvent(id, label.key, "labeled", label.label, label.annotator, label.weight, round)
+                transaction.add(event)
+            items = [transaction.find_or_add(id, label.key, LabelError) for id, label in dict(entries).items()]
             disputed = sum(item.state() == "disputed" for item in items)
 
-        self._record(propose)
-        return Told(**counts, disputed=disputed)
+        self._commit(decide)
+        return TellCounts(**counts, disputed=disputed)
 
     def skip(self, id: int, key: str, annotator: str = "") -> bool:
-        """Record that the annotator will not label the item; replaces a label of theirs. True if that is
-        news.
+        """Record that an annotator will not label an item. This replaces the annotator's label, if there is one.
+
+        Args:
+            id: the item's id.
+            key: the item's key.
+            annotator: the annotator's name.
+
+        Returns:
+            True if this is new, false if the annotator had skipped the item already.
 
         Raises:
-            LabelError: the id is known by another key.
+            LabelError: the ledger knows the id with another key.
         """
         id, annotator = index(id), checked_text("annotator", annotator).strip()
 
-        def propose(scratch: Scratch) -> None:
-            held = scratch.item(id, key, LabelError).answers.get(annotator)
+        def decide(transaction: Transaction) -> None:
+            held = transaction.find_or_add(id, key, LabelError).answers.get(annotator)
             if held is None or held[0] is not None:
-                scratch.add(Draft(id, key, "skipped", annotator=annotator))
+                transaction.add(PendingEvent(id, key, "skipped", annotator=annotator))
 
-        return self._record(propose) > 0
+        return self._commit(decide) > 0
 
     def withdraw(self, id: int, annotator: str = "") -> bool:
-        """Take back the annotator's label or skip of an item. True if there was one."""
+        """Take back an annotator's label or skip of an item.
+
+        Args:
+            id: the item's id.
+            annotator: the annotator's name.
+
+        Returns:
+            True if there was a label or skip to take back.
+        """
         id, annotator = index(id), checked_text("annotator", annotator).strip()
 
-        def propose(scratch: Scratch) -> None:
-            item = scratch.known(id)
+        def decide(transaction: Transaction) -> None:
+            item = transaction.find(id)
             if item is not None and annotator in item.answers:
-                scratch.add(Draft(id, item.key, "withdrawn", annotator=annotator))
+                transaction.add(PendingEvent(id, item.key, "withdrawn", annotator=annotator))
 
-        return self._record(propose) > 0
+        return self._commit(decide) > 0
 
     @property
     def head_seq(self) -> int:
-        """The seq of the last event; 0 if there is none."""
+        """Number of the last event; 0 if there is none."""
         self._catch_up()
         return self._log.tip
 
     def labels(
         self, upto: int | None = None, ids: NDArray[np.int64] | None = None, *, votes: bool = False
     ) -> list[Labelled]:
-        """The items all agree on, by id; as they stood at event `upto`, if given; of `ids` alone, if given.
-        `votes` adds the disputed ones, with shares.
+        """The training set: the labeled items, in order of id.
+
+        Args:
+            upto: number of an event; the items as they were after it. None for now.
+            ids: int64 [n]; only these items. None for all.
+            votes: add the disputed items, with shares.
+
+        Returns:
+            One record for each item that trains.
 
         Raises:
-            Damaged: the ledger ends before `upto`, so it is older than what refers to it.
+            Damaged: the ledger ends before `upto`, so it is older than the record that names this event.
         """
         self._catch_up()
         items = self._items
-        if upto is not None and self._seen(upto) != self._log.tip:
+        if upto is not None and self._check_reached(upto) != self._log.tip:
             seqs = range(1, upto + 1) if ids is None else self._history(ids.tolist(), upto)
-            items = fold({}, self._log.events(seqs))
+            items = apply_events({}, self._log.events(seqs))
         asked = items if ids is None else [id for id in ids.tolist() if id in items]
-        found = [(id, item, counted) for id in sorted(asked) if (counted := (item := items[id]).counted(votes))]
-        return [
-            Labelled(id=id, key=item.key, seq=item.decided, round=item.round, **counted._asdict())
-            for id, item, counted in found
-        ]
+        return [item for id in sorted(asked) if (item := items[id].labelled(id, votes)) is not None]
 
     def answers(self) -> list[Label]:
-        """The label each annotator holds now, by id and then annotator; also where they disagree.
+        """The current label of every annotator for every item, also where they disagree.
 
-        Skips are no labels. Telling these to the ledger again is no event.
+        Skips are not among them. To tell these labels to the ledger again adds no event.
+
+        Returns:
+            The labels in order of id, then annotator.
         """
         self._catch_up()
         return [
@@ -206,20 +248,29 @@ class Ledger:
         ]
 
     def changed_since(self, seq: int, upto: int | None = None, *, votes: bool = False) -> Changes:
-        """How the training set differs between event `seq` and now, or event `upto`. False if it does not. With `votes`
-        disputed items are in it. It reads the history of the items that have an event in between, and nothing else.
+        """How the training set differs between two points of the ledger.
+
+        It reads the history of the items that have an event between the two points, and nothing else.
+
+        Args:
+            seq: number of the event that is the first point.
+            upto: number of the event that is the second point. None for now.
+            votes: disputed items train, with shares.
+
+        Returns:
+            The ids of the items that differ, by kind of change. It is false if nothing differs.
 
         Raises:
             Damaged: the ledger ends before `seq` or `upto`.
         """
         self._catch_up()
-        end = self._log.tip if upto is None else self._seen(upto)
-        touched = set(self._item_of[self._seen(seq) : end])
+        end = self._log.tip if upto is None else self._check_reached(upto)
+        touched = set(self._item_of[self._check_reached(seq) : end])
         events = list(self._log.events(self._history(touched, end)))
-        before = fold({}, (event for event in events if event.seq <= seq))
+        before = apply_events({}, (event for event in events if event.seq <= seq))
         found: dict[str, list[int]] = {"new": [], "corrected": [], "lost": [], "reweighted": []}
-        for id, item in fold({}, events).items():
-            now, then = item.counted(votes), before[id].counted(votes) if id in before else None
+        for id, item in apply_events({}, events).items():
+            now, then = item.training_label(votes), before[id].training_label(votes) if id in before else None
             if now == then:
                 continue
             if now is None or then is None:
@@ -230,19 +281,22 @@ class Ledger:
         return Changes(**{name: _sorted_ids(ids) for name, ids in found.items()})
 
     def excluded(self) -> NDArray[np.int64]:
-        """Ids that must not be offered, sorted: leased, labeled, skipped or disputed."""
+        """Ids of the items that no round may offer, sorted: the leased, labeled, skipped and disputed ones."""
         self._catch_up()
         return _sorted_ids(id for id, item in self._items.items() if item.state() != "unlabeled")
 
     def state(self, id: int) -> State:
-        """The state of one item; unlabeled if the ledger never saw it."""
+        """The state of one item; unlabeled if it has no event."""
         self._catch_up()
         item = self._items.get(index(id))
         return "unlabeled" if item is None else item.state()
 
     def counts(self) -> dict[State, int]:
-        """Items by state, all five named. Unlabeled counts those the ledger has seen; the pool has the
-        others."""
+        """How many items are in each of the five states.
+
+        Returns:
+            The counts, zeros included. Unlabeled counts only items that have events: the ledger does not know the pool.
+        """
         self._catch_up()
         counts = dict.fromkeys(STATES, 0)
         for item in self._items.values():
@@ -250,11 +304,17 @@ class Ledger:
         return counts
 
     def outstanding(self, round: int | None = None) -> list[tuple[int, str]]:
-        """(id, key) of the items leased and not answered, of one round if given, in the order they were
-        leased."""
+        """The leased items that nobody has answered, in the order in which they were leased.
+
+        Args:
+            round: only what this round leased. None for all rounds.
+
+        Returns:
+            (id, key) pairs.
+        """
         self._catch_up()
         found = [
-            (item.leased, id, item.key)
+            (item.lease_seq, id, item.key)
             for id, item in self._items.items()
             if item.state() == "leased" and round in (None, item.round)
         ]
@@ -262,54 +322,55 @@ class Ledger:
 
     @property
     def last_round(self) -> int | None:
-        """The newest round that leased anything; None if none did."""
+        """The last round that leased anything; None if no round did."""
         self._catch_up()
         return max((item.round for item in self._items.values() if item.round is not None), default=None)
 
     def key_ids(self, keys: Iterable[str]) -> dict[str, int]:
-        """The ids of those among `keys` that the ledger has seen."""
+        """The ids of those among `keys` that have events."""
         self._catch_up()
         return {key: self._ids[key] for key in keys if key in self._ids}
 
     def _history(self, ids: Iterable[int], upto: int) -> list[int]:
-        """The seqs of all events of these items, up to `upto`."""
+        """The numbers of all events of these items, up to `upto`."""
         found = []
         for item in filter(None, map(self._items.get, ids)):
-            seq = item.newest
+            seq = item.last_seq
             while seq:
                 if seq <= upto:
                     found.append(seq)
-                seq = self._before[seq - 1]
+                seq = self._previous[seq - 1]
         return found
 
-    def _seen(self, seq: int) -> int:
+    def _check_reached(self, seq: int) -> int:
+        """The number `seq`, if the ledger has an event of that number."""
         if seq > self._log.tip:
-            raise Damaged(self.path, f"it ends at event {self._log.tip}, event {seq} was asked for", RESTORE)
+            raise Damaged(self.path, f"it ends at event {self._log.tip}, but event {seq} is needed", RESTORE)
         return seq
 
     def _catch_up(self) -> None:
+        """Read the events that were committed since the last call."""
         try:
-            with closing(self._log.new()) as events:
+            with closing(self._log.read_new()) as events:
                 for event in events:
                     item = self._items.get(event.id)
                     self._item_of.append(event.id)
-                    self._before.append(0 if item is None else item.newest)
-                    fold(self._items, [event])
+                    self._previous.append(0 if item is None else item.last_seq)
+                    apply_events(self._items, [event])
                     self._ids[event.key] = event.id
-        except BaseException:  # an event may be half taken over: let the next call read all of them again
+        except BaseException:  # an event may be half applied: let the next call read all events again
             self._items.clear()
             self._ids.clear()
-            del self._item_of[:], self._before[:]
+            del self._item_of[:], self._previous[:]
             self._log.rewind()
             raise
 
-    def _record(self, propose: Callable[[Scratch], None]) -> int:
-        """Let `propose` decide on a copy, commit what it decided, and only then take it over; returns the
-        events."""
+    def _commit(self, decide: Callable[[Transaction], None]) -> int:
+        """Let `decide` add events to a transaction, commit them, then read them back; returns their number."""
         with self._log.writing():
             self._catch_up()
-            scratch = Scratch(self._items, self._ids)
-            propose(scratch)
-            self._log.append(scratch.drafts)
+            transaction = Transaction(self._items, self._ids)
+            decide(transaction)
+            self._log.append(transaction.pending)
         self._catch_up()
-        return len(scratch.drafts)
+        return len(transaction.pending)

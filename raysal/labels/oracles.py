@@ -1,9 +1,9 @@
-"""The simulated oracle, which knows the truth, and the files oracle, which waits for a person."""
+"""Two oracles: the simulated one knows the true labels; the files oracle waits for a person."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from raysal.pool import Pool
 
 ANNOTATOR = "simulated"
+"""The annotator's name in the labels of a simulation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,42 +27,54 @@ class FilesOracle:
     """Answers nothing: the run waits until somebody imports a label file or calls `tell`."""
 
     def bind(self, pool: Pool, seed: int) -> Oracle:  # noqa: ARG002
+        """The oracle itself; it needs neither pool nor seed."""
         return self
 
     def answer(self, batch: Sequence[tuple[int, str]]) -> list[Label]:  # noqa: ARG002
+        """No labels."""
         return []
 
     def truth(self, ids: Sequence[int]) -> dict[int, str]:  # noqa: ARG002
-        """None is known."""
+        """No labels."""
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedOracle:
-    """Answers from a column the pool carries, or from a label file, with a share of the labels made wrong.
+    """Answers from a column that the pool carries, or from a label file. It can make a share of the labels wrong.
 
-    `noise` is the chance that an item's label is replaced by another class, all others being equally likely.
-    It is drawn from (seed, item id): the same item is wrong in the same way in any batch, round and order.
+    A wrong label is sampled from (seed, item id). So the same item has the same wrong label in every batch, round and
+    order.
     """
 
     column: str = "label"
+    """The pool's column that holds the true labels. Not used with `labels`."""
     noise: float = 0.0
+    """The probability, in [0, 1), that another class replaces an item's label. All other classes are equally likely."""
     labels: Path | None = None
+    """A label file that holds the true labels, by key."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise < 1:
             raise ConfigError("oracle.noise", f"{self.noise!r} is not in [0, 1)", "0.1 makes every tenth label wrong")
 
     def bind(self, pool: Pool, seed: int) -> Simulation:
-        """The simulation over this pool.
+        """The simulation for one pool.
+
+        Args:
+            pool: the pool whose items are asked for.
+            seed: the run's seed.
+
+        Returns:
+            An oracle for this pool.
 
         Raises:
-            ConfigError: the pool carries no such column, the label file knows none of its keys, or there is
-                noise and only one class.
+            ConfigError: the pool has no such column, the label file has none of the pool's keys, or there is noise
+                and only one class.
             LabelError: the label file cannot be read, or its annotators disagree about a key.
         """
-        told = None if self.labels is None else _one_label_each(self.labels)
-        if told is None:
+        by_key = None if self.labels is None else _one_label_each(self.labels)
+        if by_key is None:
             known = pool.columns
             if self.column not in known:
                 raise ConfigError(
@@ -69,45 +82,54 @@ class SimulatedOracle:
                     f"the pool has no column {self.column!r}",
                     f"its columns: {', '.join(known)}",
                 )
-        elif not any(key in told for table in pool.items(["key"]) for key in table["key"].to_pylist()):
-            raise ConfigError("oracle.labels", f"{self.labels} names no key of the pool", "keys are the pool's")
-        bound = Simulation(pool=pool, seed=seed, column=self.column, noise=self.noise, told=told)
+        elif not any(key in by_key for table in pool.items(["key"]) for key in table["key"].to_pylist()):
+            raise ConfigError("oracle.labels", f"{self.labels} has no key of the pool", "use the keys of the pool")
+        bound = Simulation(pool=pool, seed=seed, column=self.column, noise=self.noise, by_key=by_key)
         return bound if self.noise == 0 else bound.with_classes()
 
 
 def _one_label_each(path: Path) -> dict[str, str]:
-    told: dict[str, str] = {}
+    """The label of each key in a file; an error if a key has two."""
+    found: dict[str, str] = {}
     for label in read_labels(path).labels:
-        if told.setdefault(label.key, label.label) != label.label:
-            raise LabelError(path, f"{label.key!r} is {told[label.key]!r} and {label.label!r}", "keep one as the truth")
-    return told
+        if found.setdefault(label.key, label.label) != label.label:
+            problem = f"{label.key!r} is {found[label.key]!r} and {label.label!r}"
+            raise LabelError(path, problem, "keep one as the truth")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """A simulated oracle bound to a pool. Each call reads the pool's items once, streaming."""
+    """A simulated oracle for one pool. Each call streams the pool's items once."""
 
     pool: Pool
     seed: int
     column: str
     noise: float
-    told: dict[str, str] | None = field(repr=False)
+    by_key: dict[str, str] | None = field(repr=False)
+    """The true labels by key, if a label file holds them."""
     classes: tuple[str, ...] = ()
-    """Sorted; filled only where noise needs them."""
+    """All classes, sorted. Only noise needs them; empty without noise."""
 
     def truth(self, ids: Sequence[int]) -> dict[int, str]:
-        """The true label of each id that has one, without noise.
+        """The true labels of items, without noise.
+
+        Args:
+            ids: ids of items in the pool.
+
+        Returns:
+            The label of each id that has one.
 
         Raises:
-            LabelError: the column holds something that cannot be a label.
+            LabelError: the column holds a value that cannot be a label.
         """
         if len(ids) == 0:
             return {}
-        columns = ["id", "key"] if self.told is not None else ["id", "key", self.column]
+        columns = ["id", "key"] if self.by_key is not None else ["id", "key", self.column]
         rows = self.pool.rows_where("id", [int(id) for id in ids], list(dict.fromkeys(columns)))
         keys = rows["key"].to_pylist()
-        if self.told is not None:
-            values: list[object] = [self.told.get(key) for key in keys]
+        if self.by_key is not None:
+            values: list[object] = [self.by_key.get(key) for key in keys]
         else:
             values = rows[self.column].to_pylist()
         found = zip(rows["id"].to_pylist(), keys, values, strict=True)
@@ -115,38 +137,47 @@ class Simulation:
         return {id: label for id, label in labels.items() if label is not None}
 
     def answer(self, batch: Sequence[tuple[int, str]]) -> list[Label]:
+        """The labels of the batch's items, with noise; items without a true label have none."""
         truth = self.truth([id for id, _ in batch])
         pairs = [(id, key) for id, key in batch if id in truth]
         wrong = self._wrong([id for id, _ in pairs], truth) if self.noise else {}
         return [Label(key=key, label=wrong.get(id, truth[id]), annotator=ANNOTATOR) for id, key in pairs]
 
     def with_classes(self) -> Simulation:
-        """This simulation knowing every class of the pool, not only those of a batch."""
-        if self.told is not None:
-            classes = set(self.told.values())
+        """A copy that knows every class of the pool."""
+        if self.by_key is not None:
+            classes = set(self.by_key.values())
         else:
             values = {
                 value for table in self.pool.items([self.column]) for value in table[self.column].unique().to_pylist()
             }
             classes = {label for value in values if (label := label_text(self.column, value)) is not None}
         if len(classes) < 2:
-            raise ConfigError("oracle.noise", "there is no other class to mistake a label for", "set it to 0")
-        return Simulation(**{**self.__dict__, "classes": tuple(sorted(classes))})
+            raise ConfigError("oracle.noise", "noise needs at least two classes", "set it to 0")
+        return replace(self, classes=tuple(sorted(classes)))
 
     def _wrong(self, ids: list[int], truth: dict[int, str]) -> dict[int, str]:
-        """The labels that noise replaces."""
+        """The wrong labels, for the items that noise replaces."""
         rows = np.array(ids, np.int64)
-        hit = item_uniform(derive(self.seed, "oracle", "noise"), rows) < self.noise
-        draw = item_uniform(derive(self.seed, "oracle", "class"), rows)
+        replaced = item_uniform(derive(self.seed, "oracle", "noise"), rows) < self.noise
+        uniform = item_uniform(derive(self.seed, "oracle", "class"), rows)
         wrong = {}
-        for id, u in zip(rows[hit].tolist(), draw[hit].tolist(), strict=True):
+        for id, u in zip(rows[replaced].tolist(), uniform[replaced].tolist(), strict=True):
             others = [label for label in self.classes if label != truth[id]]
             wrong[id] = others[int(u * len(others))]
         return wrong
 
 
 def revealing(oracle: Oracle, pool: Pool) -> Callable[[Sequence[int]], dict[int, str]]:
-    """What an oracle answers at once, as ids -> labels of those it knows. Nothing is recorded."""
+    """A function from ids to the labels that an oracle gives for them at once. It records nothing.
+
+    Args:
+        oracle: the oracle to ask.
+        pool: the pool that the oracle is for.
+
+    Returns:
+        A function that takes ids and returns {id: label} for those the oracle knows.
+    """
 
     def reveal(ids: Sequence[int]) -> dict[int, str]:
         found = pool.rows_where("id", list(ids), ["id", "key"])

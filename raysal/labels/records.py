@@ -1,4 +1,4 @@
-"""What the ledger takes and gives: labels that were checked, and frozen answers."""
+"""What the ledger takes and gives: checked labels, and frozen records."""
 
 from __future__ import annotations
 
@@ -16,37 +16,44 @@ from raysal.errors import LabelError
 from raysal.types import Label
 
 State = Literal["unlabeled", "leased", "labeled", "skipped", "disputed"]
+"""What an item can be to the ledger; `raysal.labels.ledger` has the rules."""
 STATES: tuple[State, ...] = ("unlabeled", "leased", "labeled", "skipped", "disputed")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Told:
-    """What one `tell` did: its labels were `new` (the annotator's first for the item), `corrected` or
-    `repeated`; `disputed` of its items are disputed now."""
+class TellCounts:
+    """What one `tell` did, as numbers of labels and items."""
 
     new: int
+    """Labels that are the annotator's first for the item."""
     repeated: int
+    """Labels that the annotator had given before."""
     corrected: int
+    """Labels that replace another label or weight by the same annotator."""
     disputed: int
+    """Items of this call that are disputed now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labelled:
-    """An item all its annotators agree on, or where votes count, one they share. `seq` is the newest event that made it
-    so, `round` the last that leased it."""
+    """An item that trains: its annotators agree on a label, or they disagree and votes count."""
 
     id: int
     key: str
     label: str
+    """The label all agree on, or else the one with the largest weight."""
     weight: float
+    """The sum of the annotators' weights."""
     seq: int
+    """Number of the last event that changed the item's labels."""
     round: int | None
+    """The last round that leased the item; None if no round did."""
     shares: tuple[tuple[str, float], ...] = ()
-    """where they do not agree, the share of the weight for every label; `label` is then the one with most"""
+    """Where annotators disagree: each label with its share of the weight. Empty where they agree."""
 
     @property
     def answer(self) -> str | dict[str, float]:
-        """What a trainer is told."""
+        """What a trainer gets: the label, or {label: share} where annotators disagree."""
         return dict(self.shares) if self.shares else self.label
 
     @property
@@ -57,45 +64,60 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Changes:
-    """Ids int64, sorted, by how their part in the training set differs between two points of the ledger. Where votes
-    count, disputed items are in it and shared ones "agree" on their shares."""
+    """The items whose part in the training set differs between two points of the ledger: ids int64, sorted.
+
+    An item is in the training set if its annotators agree, or if they disagree and votes count.
+    """
 
     new: NDArray[np.int64]
-    """Agreed now, and not then: their evidence can be added."""
+    """In the training set at the second point only: their evidence can be added."""
     corrected: NDArray[np.int64]
-    """Agreed on another label then, or shared otherwise."""
+    """In it at both points, with another label or other shares."""
     lost: NDArray[np.int64]
-    """Agreed then, and not now: withdrawn, skipped or disputed."""
+    """In it at the first point only: the label was withdrawn, skipped or disputed."""
     reweighted: NDArray[np.int64]
-    """The same label with another weight, mostly because another annotator confirmed it."""
+    """In it at both points with the same label and another weight, mostly because another annotator confirmed it."""
 
     def __len__(self) -> int:
         return len(self.new) + len(self.corrected) + len(self.lost) + len(self.reweighted)
 
 
-LABELS = "pass {key: label}, or a list of raysal.Label"
+_PASS_LABELS = "pass {key: label}, or a list of raysal.Label"
 
 
 def checked_text(where: str, value: object) -> str:
-    """The value, which is text that can be written as UTF-8.
+    """Check that a value is text that can be written as UTF-8.
+
+    Args:
+        where: what the error calls the value.
+        value: anything.
+
+    Returns:
+        The value, as a plain str.
 
     Raises:
-        LabelError: it is not; `where` names it.
+        LabelError: the value is no such text.
     """
     if not isinstance(value, str):
         raise LabelError(where, f"{value!r} is not text", "pass a string")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise LabelError(where, f"{value!r} is not valid Unicode", "mend its encoding") from None
+        raise LabelError(where, f"{value!r} is not valid Unicode", "correct its encoding") from None
     return str(value)
 
 
 def checked_key(key: object) -> str:
-    """The key, which is text and not empty; whitespace is part of it.
+    """Check that a key is text and not empty.
+
+    Args:
+        key: anything.
+
+    Returns:
+        The key. Its whitespace is kept, because it is part of the key.
 
     Raises:
-        LabelError: it is not.
+        LabelError: the key is empty, or no text that can be written as UTF-8.
     """
     if key == "":
         raise LabelError("key", "is empty", "name the item by its key in the pool")
@@ -103,16 +125,22 @@ def checked_key(key: object) -> str:
 
 
 def checked(label: object) -> Label:
-    """The label with outer whitespace stripped from its text and its annotator.
+    """Check one label.
+
+    Args:
+        label: anything.
+
+    Returns:
+        The label without outer whitespace around its text and its annotator.
 
     Raises:
         LabelError: it is no `Label`, its key or label is empty or not valid text, or its weight is not a finite
             number above 0.
     """
     if not isinstance(label, Label):
-        raise LabelError("labels", f"{_short(label)} is not a raysal.Label", LABELS)
+        raise LabelError("labels", f"{_short(label)} is not a raysal.Label", _PASS_LABELS)
     key = checked_key(label.key)
-    weight: object = label.weight  # from outside, whatever its annotation says
+    weight: object = label.weight  # it comes from outside, so its type is not certain
     text = checked_text(f"{key!r}: label", label.label).strip()
     if not text:
         raise LabelError(f"{key!r}: label", "is empty", "leave the item out, or skip it")
@@ -123,14 +151,20 @@ def checked(label: object) -> Label:
 
 
 def as_labels(labels: Mapping[str, str] | Sequence[Label]) -> list[Label]:
-    """Labels as callers write them, by key or as records; every one `checked`, in their order.
+    """Check labels in either form in which callers write them.
+
+    Args:
+        labels: {key: label}, or a list of `Label`.
+
+    Returns:
+        The labels, each `checked`, in their order.
 
     Raises:
-        LabelError: it is neither, or one of them cannot be accepted.
+        LabelError: it is neither a mapping nor a list, or a label cannot be accepted.
     """
-    given: object = labels  # from outside, whatever its annotation says
+    given: object = labels  # it comes from outside, so its type is not certain
     if isinstance(given, Mapping):
         return [checked(Label(key=key, label=label)) for key, label in given.items()]
     if isinstance(given, str | bytes) or not isinstance(given, Sequence):
-        raise LabelError("labels", f"{_short(given)} is neither a mapping nor a list", LABELS)
+        raise LabelError("labels", f"{_short(given)} is neither a mapping nor a list", _PASS_LABELS)
     return [checked(label) for label in given]

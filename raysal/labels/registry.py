@@ -1,4 +1,4 @@
-"""Who answers a batch, by name in `[oracle]`. To add one: a file with a class as in `base.OracleConfig`, a line."""
+"""The oracles by name. To add one, write its class as `base` says and add a line here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors at rest: chunk files, commit records, a manifest. Written once per encoder, read by memory map."""
+"""A pool: the vectors of all items on disk, in chunks. An encoder writes it once; readers map it into memory."""
 
 from raysal.pool.layout import Manifest, StagedChunk
 from raysal.pool.pool import Pool, PoolInfo, open_pool

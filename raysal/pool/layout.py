@@ -1,12 +1,12 @@
-"""What lies where in a pool directory.
+"""The files of a pool directory.
 
     pool.json                 the manifest: what was embedded by which encoder, in how many chunks (sealed)
     vectors/00000.arrow       Arrow IPC, uncompressed, one record batch: fixed_size_list<float16>[dim]
-    items/00000.parquet       id, key, uri, owner, and the carried columns, row for row beside the vectors
+    items/00000.parquet       id, key, uri, owner, and the carried columns: one row for each vector, in the same order
     quarantine/00000.parquet  id, key, stage, error of the items that could not be embedded
     commits/00000.json        rows, and the bytes and sha256 of each file of the chunk (sealed)
 
-A chunk exists if and only if its commit record does. Files without a record are leftovers of an interrupted job.
+A chunk exists if and only if its commit record exists. Files without a record are leftovers of an interrupted job.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from raysal.store import check_size, digest_of, read_sealed, write_sealed
 from raysal.types import Metric, Modality
 
 VERSION = 1
+"""Version of the format, kept in the manifest."""
 MANIFEST = "pool.json"
 KINDS = ("vectors", "items", "quarantine")
+"""The folders that hold one file of every chunk."""
 QUARANTINE_SCHEMA = pa.schema(
     [("id", pa.int64()), ("key", pa.string()), ("stage", pa.string()), ("error", pa.string())]
 )
@@ -32,38 +34,54 @@ QUARANTINE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a pool holds. `encoder` and `source` are JSON-able: their config, fingerprint, and for the encoder its
-    preprocessing. `items` counts the source's listing, quarantined ones included. `metric` is what neighbours are found
-    by; pools made before it was recorded have the cosine."""
+    """What a pool holds."""
 
     dim: int
+    """Length of a vector."""
     modality: Modality
     items: int
+    """Items in the source's listing, quarantined ones included."""
     chunks: int
     chunk_rows: int
+    """Items in one chunk; the last chunk may have fewer."""
     encoder: Mapping[str, Any]
+    """The encoder's name, config, fingerprint and preprocessing, JSON-able."""
     source: Mapping[str, Any]
+    """The source's name, config and fingerprint, JSON-able."""
     metric: Metric = "cosine"
+    """The distance by which neighbours are found. Old pools do not record it; theirs is the cosine."""
     version: int = VERSION
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the pool: equal for equal source, encoder, listing and metric, whatever the chunk size."""
+        """The pool's identity: it depends on source, encoder, listing and metric, but not on the chunk size."""
         identity = {
             "dim": self.dim,
             "items": self.items,
             "encoder": self.encoder["fingerprint"],
             "source": self.source["fingerprint"],
         }
-        # Pools from before the metric was recorded keep the fingerprint that runs know them by.
+        # Pools older than the metric keep the fingerprint by which runs know them.
         return digest_of(identity if self.metric == "cosine" else {**identity, "metric": self.metric})
 
     def write(self, pool: Path) -> None:
+        """Write the manifest of a pool directory."""
         write_sealed(pool / MANIFEST, asdict(self))
 
     @classmethod
     def read(cls, pool: Path) -> Manifest:
-        """Raises: PoolError: no pool there, or one of a newer version. Damaged: the manifest was altered."""
+        """Read the manifest of a pool directory.
+
+        Args:
+            pool: the directory.
+
+        Returns:
+            The manifest.
+
+        Raises:
+            PoolError: the directory is no pool, or a pool of another version.
+            Damaged: the manifest was altered, or is missing beside commit records.
+        """
         path = pool / MANIFEST
         if not path.exists():
             if any((pool / "commits").glob("*.json")):
@@ -79,14 +97,21 @@ class Manifest:
 
 
 def read_records(pool: Path, manifest: Manifest) -> dict[int, dict[str, Any]]:
-    """The commit records by chunk, in order of the chunks. The sizes of the files they list are checked.
+    """Read the commit records, and check the sizes of the files that they list.
+
+    Args:
+        pool: the directory.
+        manifest: its manifest.
+
+    Returns:
+        {index of the chunk: record}, in ascending order.
 
     Raises:
-        Damaged: a record was altered or is another chunk's, or a file it lists is missing or of another size.
+        Damaged: a record was altered or belongs to another chunk, or a file it lists is missing or has another size.
     """
     records = {}
     for path in (pool / "commits").glob("*.json"):
-        # By number: as text, 100000 comes before 99999. Names that no chunk has are not ours to read.
+        # Order by number: as text, 100000 comes before 99999. Files with other names are not ours.
         if path.stem.isdecimal() and path.name == Path(chunk_file("commits", int(path.stem))).name:
             records[int(path.stem)] = read_sealed(path, "restore it, or delete it and embed again")
     for index, record in sorted(records.items()):
@@ -98,38 +123,39 @@ def read_records(pool: Path, manifest: Manifest) -> dict[int, dict[str, Any]]:
         if record.get("index") != index or set(record.get("files", ())) != {chunk_file(k, index) for k in KINDS}:
             raise Damaged(path, "not the record of this chunk", "restore it, or delete it and embed again")
         for relative, entry in record["files"].items():
-            check_size(pool / relative, entry["bytes"], to_mend(index))
+            check_size(pool / relative, entry["bytes"], how_to_repair(index))
     return dict(sorted(records.items()))
 
 
-def damaged(file: Path, problem: str, index: int) -> Damaged:
-    """The error for a file of a committed chunk."""
-    return Damaged(file, problem, to_mend(index))
-
-
-def to_mend(index: int) -> str:
-    """What to do about a damaged file of a committed chunk."""
+def how_to_repair(index: int) -> str:
+    """What an error says to do about a damaged file of a committed chunk."""
     return f"restore it, or delete {chunk_file('commits', index)} and embed again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagedChunk:
-    """A chunk's files, complete under temporary names; they count for nothing until committed."""
+    """A chunk's files, complete under temporary names. They are no part of the pool until they are committed."""
 
     index: int
+    """Number of the chunk, from 0."""
     first_id: int
+    """Id of the chunk's first item in the source's listing."""
     rows: int
+    """Items with a vector."""
     quarantined: int
+    """Items without a vector."""
     attempt: int
+    """How many times the chunk was tried before."""
     files: Mapping[str, Mapping[str, Any]]
-    """final path relative to the pool -> {temporary, bytes, sha256}"""
+    """{final path relative to the pool: {temporary, bytes, sha256}}."""
 
 
 def chunk_file(kind: str, index: int) -> str:
-    """Relative path of a chunk's file; `kind` is vectors, items, quarantine or commits."""
+    """The path of a chunk's file, relative to the pool; `kind` is vectors, items, quarantine or commits."""
     suffix = {"vectors": "arrow", "items": "parquet", "quarantine": "parquet", "commits": "json"}[kind]
     return f"{kind}/{index:05d}.{suffix}"
 
 
 def vector_schema(dim: int) -> pa.Schema:
+    """The schema of a chunk's vectors file."""
     return pa.schema([pa.field("vector", pa.list_(pa.float16(), dim), nullable=False)])

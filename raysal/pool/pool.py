@@ -1,9 +1,9 @@
-"""Reading a pool: open, describe, verify, export, and find items. Vectors are memory-mapped, never loaded whole."""
+"""Read a pool: open, describe, verify and export it, and find items. Vectors are mapped into memory, not loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +14,36 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
-from raysal.pool.layout import MANIFEST, Manifest, chunk_file, damaged, read_records, to_mend
+from raysal.pool.layout import MANIFEST, Manifest, chunk_file, how_to_repair, read_records
 from raysal.store import check_bytes, check_size, read_sealed, write_file
-from raysal.types import Metric
+from raysal.types import POOL_COLUMNS, Metric
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolInfo:
-    """A pool in one line each: `items` can be picked, `quarantined` could not be embedded."""
+    """What a pool is, in numbers and names."""
 
     items: int
+    """Items with a vector: these can be picked."""
     dim: int
+    """Length of a vector."""
     dtype: str
     metric: Metric
     chunks: int
     encoder: str
+    """The encoder's name."""
     quarantined: int
+    """Items that could not be embedded."""
     bytes: int
+    """Size of the chunks' files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """One committed chunk of a pool; its files are read when asked for.
+    """One committed chunk of a pool. Its methods read its files.
 
-    Every read first compares the file with the sha256 in its record (about 2 GB/s a core), so what comes back is
-    what was committed. It is also what makes the read safe: Arrow may crash the process on altered metadata.
+    Every read first compares the file with the sha256 in its record, at about 2 GB/s per core. So it returns what was
+    committed. This also makes the read safe: Arrow may crash the process if the file's metadata was altered.
     """
 
     pool: Path
@@ -48,7 +53,10 @@ class Chunk:
     files: dict[str, dict[str, Any]]
 
     def vectors(self) -> NDArray[np.float16]:
-        """Read-only float16 [rows, dim], memory-mapped.
+        """The chunk's vectors, mapped into memory.
+
+        Returns:
+            Read-only float16 [rows, dim].
 
         Raises:
             Damaged: the file is missing or differs from its record.
@@ -59,58 +67,69 @@ class Chunk:
                 column = pa.ipc.open_file(source).get_batch(0).column(0)
             values: NDArray[np.float16] = column.flatten().to_numpy(zero_copy_only=True)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise damaged(path, f"cannot be read ({error})", self.index) from None
+            raise Damaged(path, f"cannot be read ({error})", how_to_repair(self.index)) from None
         if values.shape != (self.rows * self.dim,):
-            raise damaged(path, f"holds {values.size} numbers, not {self.rows} x {self.dim}", self.index)
+            problem = f"holds {values.size} numbers, not {self.rows} x {self.dim}"
+            raise Damaged(path, problem, how_to_repair(self.index))
         return values.reshape(self.rows, self.dim)
 
     def items(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The chunk's items, row for row beside its vectors. A column that this chunk lacks is all null.
+        """The chunk's items, one row for each vector, in the same order.
+
+        Args:
+            columns: names of columns. None for all.
+
+        Returns:
+            A table of these columns, each once. A column that this chunk lacks is all null.
 
         Raises:
             Damaged: the file is missing or differs from its record.
         """
         table = self._table("items", columns)
         for name in dict.fromkeys(columns or ()):
-            if name not in table.column_names:  # the chunk was lost as a whole, and nothing is known of its columns
+            if name not in table.column_names:  # the whole chunk was quarantined, so it has no carried columns
                 table = table.append_column(name, pa.nulls(self.rows))
         return table if columns is None else table.select(list(dict.fromkeys(columns)))
 
     def ids(self) -> NDArray[np.int64]:
-        """int64 [rows], strictly increasing."""
+        """The items' ids: int64 [rows], strictly increasing."""
         ids: NDArray[np.int64] = self.items(["id"])["id"].to_numpy()
         return ids
 
     def quarantine(self) -> pa.Table:
-        """id, key, stage, error of the chunk's items that could not be embedded. Raises: Damaged, as `items`."""
+        """The id, key, stage and error of the chunk's items that could not be embedded; errors as for `items`."""
         return self._table("quarantine")
 
     def _table(self, kind: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """One of the chunk's Parquet files."""
         path = self._intact(kind)
         try:
-            # Not `read_table`: that would take a folder called "a=b" on the way for a column.
+            # `read_table` would take a folder "a=b" in the path for a column.
             with pq.ParquetFile(path) as file:
                 return file.read(columns=None if columns is None else list(columns))
         except (pa.ArrowException, OSError) as error:
-            raise damaged(path, f"cannot be read ({error})", self.index) from None
+            raise Damaged(path, f"cannot be read ({error})", how_to_repair(self.index)) from None
 
     def _intact(self, kind: str) -> Path:
-        """The path of one of the chunk's files, whose bytes were compared with the record."""
+        """Compare one of the chunk's files with its record, and return its path."""
         relative = chunk_file(kind, self.index)
         path, entry = self.pool / relative, self.files[relative]
-        check_size(path, entry["bytes"], to_mend(self.index))
-        check_bytes(path, entry["sha256"], to_mend(self.index))
+        check_size(path, entry["bytes"], how_to_repair(self.index))
+        check_bytes(path, entry["sha256"], how_to_repair(self.index))
         return path
 
 
 class Pool:
-    """A committed pool. Cheap to hold: the manifest and one record per chunk."""
+    """A finished pool. In memory it is the manifest and one record per chunk."""
 
     def __init__(self, path: str | Path) -> None:
-        """Open a finished pool; only sizes are checked here (`verify` reads every byte).
+        """Open a finished pool. This checks the sizes of its files; `verify` reads every byte.
+
+        Args:
+            path: the directory.
 
         Raises:
-            PoolError: there is none, or it is of a newer version.
+            PoolError: the directory is no pool, or a pool of another version.
             PoolIncomplete: its embed job has not finished.
             Damaged: the manifest or a record was altered, or a file is missing or has another size.
         """
@@ -126,6 +145,7 @@ class Pool:
         ]
 
     def _files(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Path and record of every file of every chunk."""
         for record in self._records:
             yield from record["files"].items()
 
@@ -135,17 +155,21 @@ class Pool:
 
     @property
     def dim(self) -> int:
+        """Length of a vector."""
         return self.manifest.dim
 
     @property
     def metric(self) -> Metric:
+        """The distance by which neighbours are found."""
         return self.manifest.metric
 
     @property
     def fingerprint(self) -> str:
+        """The pool's identity; see `Manifest.fingerprint`."""
         return self.manifest.fingerprint
 
     def info(self) -> PoolInfo:
+        """What the pool is, in numbers and names."""
         return PoolInfo(
             items=len(self),
             dim=self.dim,
@@ -159,19 +183,22 @@ class Pool:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the items' columns, the carried ones after the pool's own."""
-        # A chunk without rows may have lost its carried columns with them.
-        telling = next((chunk for chunk in self.chunks if chunk.rows), None) or next(iter(self.chunks), None)
-        return list(telling.items().column_names) if telling else []
+        """Names of the items' columns: the pool's own, then the carried ones. It reads one chunk's items."""
+        # A chunk without rows may lack the carried columns.
+        chunk = next((chunk for chunk in self.chunks if chunk.rows), None) or next(iter(self.chunks), None)
+        return list(chunk.items().column_names) if chunk else []
 
     def verify(self) -> int:
-        """Read every file of the pool and compare it with its record; returns how many were read.
+        """Read every file of the pool, and compare it with its record.
+
+        Returns:
+            How many files were read, the manifest and the records included.
 
         Raises:
-            Damaged: the first file that differs, the manifest and the records included.
+            Damaged: a file differs. The error names the first one.
         """
-        if Pool(self.path).manifest_record() != self.manifest_record():
-            raise Damaged(self.path / MANIFEST, "is of another pool than when it was opened", "open the pool again")
+        if Pool(self.path).manifest != self.manifest:
+            raise Damaged(self.path / MANIFEST, "belongs to another pool now", "open the pool again")
         last = -1
         for chunk, record in zip(self.chunks, self._records, strict=True):
             read_sealed(self.path / chunk_file("commits", chunk.index))
@@ -179,18 +206,24 @@ class Pool:
             ids, lost = chunk.ids(), chunk.quarantine().num_rows
             if len(ids) != chunk.rows or (np.diff(ids, prepend=last) <= 0).any():
                 problem = f"{len(ids)} ids, not {chunk.rows} that increase from {last + 1}"
-                raise damaged(self.path / chunk_file("items", chunk.index), problem, chunk.index)
+                raise Damaged(self.path / chunk_file("items", chunk.index), problem, how_to_repair(chunk.index))
             if lost != record["quarantined"]:
                 problem = f"{lost} rows, expected {record['quarantined']}"
-                raise damaged(self.path / chunk_file("quarantine", chunk.index), problem, chunk.index)
+                raise Damaged(self.path / chunk_file("quarantine", chunk.index), problem, how_to_repair(chunk.index))
             last = int(ids[-1]) if len(ids) else last
         return 1 + len(self._records) + sum(1 for _ in self._files())
 
     def export(self, out: str | Path) -> int:
-        """Write keys, ids, carried columns and vectors as one Parquet file, a row group per chunk; returns the rows.
+        """Write the items' columns and their vectors into one Parquet file, one row group per chunk.
+
+        Args:
+            out: the file to write.
+
+        Returns:
+            The number of rows.
 
         Raises:
-            PoolError: a carried column has types in different chunks that no one type holds.
+            PoolError: the chunks hold a carried column in types that no single type can hold.
             OSError: `out` cannot be written; nothing is left there.
         """
         schema = self._united([chunk.items().schema for chunk in self.chunks])
@@ -209,35 +242,57 @@ class Pool:
     def items(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The items, chunk by chunk.
 
+        Args:
+            columns: names of columns. None for all.
+
+        Returns:
+            One table for each chunk; a chunk is read when its table is asked for.
+
         Raises:
             PoolError: the pool has no such column.
         """
         if columns is not None:
-            self._need(columns)
+            self._check_columns(columns)
         return (chunk.items(columns) for chunk in self.chunks)
 
     def rows_where(self, column: str, values: Sequence[Any], columns: Sequence[str] | None = None) -> pa.Table:
-        """The items whose `column` is among `values`, in id order. One streaming pass; memory for what is found.
+        """The items whose value in a column is one of the given values.
+
+        It streams the items once. Memory grows with the items that are found.
+
+        Args:
+            column: the column to look in.
+            values: the values to look for.
+            columns: names of the columns to return. None for all.
+
+        Returns:
+            A table of these columns, in order of id.
 
         Raises:
-            PoolError: the pool has no such column, or it holds no such values.
+            PoolError: the pool has no such column, or a value cannot have the column's type.
         """
         names = self.columns if columns is None else list(dict.fromkeys(columns))
         found = []
         for table in self.items([column, *names]):
             try:
-                kind = table[column].type  # a column that is all null in a chunk has no type there
+                kind = table[column].type  # in a chunk where a column is all null, it has no type
                 wanted = pa.array([v for v in values if v is None] if pa.types.is_null(kind) else values, kind)
                 found.append(table.filter(pc.is_in(table[column], value_set=wanted)).select(names))
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                 raise PoolError(
                     self.path, f"column {column!r} is {kind}: {error}", "ask for values of that type"
                 ) from None
-        schema = self._united([table.schema for table in found])  # a column may be all null in one chunk
+        schema = self._united([table.schema for table in found])
         return pa.concat_tables([self._as(schema, table) for table in found])
 
     def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
-        """Ids of items by key.
+        """The ids of items, by key. It streams the items once.
+
+        Args:
+            keys: the items' keys.
+
+        Returns:
+            {key: id}.
 
         Raises:
             LabelError: a key is not in the pool.
@@ -256,23 +311,22 @@ class Pool:
             )
         return found
 
-    def manifest_record(self) -> dict[str, Any]:
-        return asdict(self.manifest)
-
-    def _need(self, columns: Sequence[str]) -> None:
-        own, known = ("id", "key", "uri", "owner"), None
+    def _check_columns(self, columns: Sequence[str]) -> None:
+        """Raise an error if the pool lacks one of these columns."""
+        known = None
         for name in columns:
-            if name not in own and name not in (known := known or self.columns):
+            if name not in POOL_COLUMNS and name not in (known := known or self.columns):
                 raise PoolError(self.path, f"has no column {name!r}", f"its columns: {', '.join(known)}")
 
     def _united(self, schemas: Sequence[pa.Schema]) -> pa.Schema:
-        """The columns of all chunks. One that is all null in a chunk has no type there."""
+        """One schema for the tables of all chunks; in a chunk where a column is all null, it has no type."""
         try:
             return pa.unify_schemas(schemas, promote_options="permissive").remove_metadata()
         except pa.ArrowException as error:
             raise PoolError(self.path, f"a carried column changes its type ({error})", _ONE_TYPE) from None
 
     def _as(self, schema: pa.Schema, table: pa.Table) -> pa.Table:
+        """A chunk's table in that schema."""
         try:
             return table.cast(schema)
         except pa.ArrowException as error:
@@ -283,10 +337,10 @@ _ONE_TYPE = "embed again with values of one type"
 
 
 def _is_text(key: object) -> bool:
-    """Whether a pool could hold this key at all."""
+    """Whether a key is text that can be written as UTF-8; a pool holds no other keys."""
     return isinstance(key, str) and not any("\ud800" <= letter <= "\udfff" for letter in key)
 
 
 def open_pool(path: str | Path) -> Pool:
-    """Open a finished pool; see `Pool`."""
+    """Open a finished pool; `Pool` says what is checked and which errors it raises."""
     return Pool(path)

@@ -1,6 +1,7 @@
-"""Writing a pool: any number of workers stage chunks, one driver commits them.
+"""Write a pool: any number of workers stage chunks, and one driver commits them.
 
-Only the driver renames, so a worker that was given up on and still runs can never overwrite what is committed.
+Only the driver renames files. So a worker that the driver has replaced, but that still runs, cannot overwrite a
+committed file.
 """
 
 from __future__ import annotations
@@ -26,13 +27,12 @@ from raysal.pool.layout import (
     read_records,
     vector_schema,
 )
-from raysal.store import fsync_path, sha256_of, sweep_temporaries, temporary_name, write_sealed
-
-_OWN = ("id", "key", "uri", "owner", "vector")
+from raysal.store import fsync_path, remove_temporaries, sha256_of, temporary_name, write_sealed
+from raysal.types import RESERVED_COLUMNS
 
 
 class ChunkStage:
-    """Writes one chunk's files under temporary names. Runs in a worker."""
+    """Writes the files of chunks under temporary names. It runs in a worker."""
 
     def __init__(self, pool: Path, dim: int) -> None:
         self.pool, self.dim = pool, dim
@@ -50,12 +50,26 @@ class ChunkStage:
         quarantined: Sequence[tuple[int, str, str, str]],
         attempt: int = 0,
     ) -> StagedChunk:
-        """Stage vectors [n, dim] with their items, and the (id, key, stage, error) of those that failed.
+        """Write one chunk's files under temporary names, with n items that have a vector.
+
+        Args:
+            index: number of the chunk, from 0.
+            first_id: id of the chunk's first item in the source's listing.
+            vectors: float16 [n, dim], finite.
+            ids: int64 [n], strictly increasing, from `first_id` or later.
+            keys: the items' keys [n].
+            uris: where each item lies [n], if that is known.
+            carried: {column: values [n]}.
+            quarantined: (id, key, stage, error) of each item that could not be embedded.
+            attempt: how many times this chunk was tried before.
+
+        Returns:
+            The names, sizes and digests of the files, for `PoolWriter.commit`.
 
         Raises:
-            PoolError: the shapes disagree, ids do not increase, vectors are not finite float16, or a carried
-                column mixes types or has a name that a pool uses itself.
-            OSError: the disk is full or not writable; the temporaries are removed.
+            PoolError: the shapes disagree, ids do not increase, vectors are not finite float16, or a carried column
+                mixes types or has a name that the pool itself uses.
+            OSError: the disk is full or cannot be written. The temporary files are removed.
         """
         n = len(ids)
         if vectors.shape != (n, self.dim) or len(keys) != n or len(uris) != n:
@@ -114,11 +128,12 @@ class ChunkStage:
         )
 
     def _column(self, index: int, name: str, values: Sequence[Any], n: int) -> pa.Array:
-        """A carried column, checked."""
+        """A carried column as an Arrow array, after a check of its name, length and type."""
         where = f"chunk {index}: carried column {name!r}"
-        if name in _OWN or len(values) != n:
-            problem = "has a name of the pool's own" if name in _OWN else f"has {len(values)} values for {n} items"
-            raise PoolError(self.pool, f"{where} {problem}", "rename it" if name in _OWN else "")
+        if name in RESERVED_COLUMNS:
+            raise PoolError(self.pool, f"{where} has a name of the pool's own", "rename it")
+        if len(values) != n:
+            raise PoolError(self.pool, f"{where} has {len(values)} values for {n} items")
         try:
             return pa.array(values)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -126,22 +141,26 @@ class ChunkStage:
 
 
 class PoolWriter:
-    """The single writer of a pool directory: opens or resumes it, and commits staged chunks."""
+    """The only writer of a pool directory: it starts or resumes the pool, and commits staged chunks."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
-        """Start a pool, or go on with one of the same source and encoder.
+        """Start a pool, or resume one of the same source and encoder. It removes the files of an interrupted writer.
+
+        Args:
+            path: the directory; made if it is missing.
+            manifest: what the pool shall hold.
 
         Raises:
             FingerprintMismatch: the directory holds a pool of another source or encoder.
-            PoolError: it was begun with another chunk size, or by a newer version.
-            Damaged: its manifest or a commit record was altered, or a committed file is missing or of another size.
+            PoolError: it holds a pool with another chunk size, or of another version.
+            Damaged: its manifest or a commit record was altered, or a committed file is missing or has another size.
             OSError: the directory cannot be written.
         """
         self.path, self.manifest = path, manifest
         for kind in (*KINDS, "commits"):
             (path / kind).mkdir(parents=True, exist_ok=True)
-            sweep_temporaries(path / kind)
-        sweep_temporaries(path, MANIFEST)  # other temporaries beside the manifest are not the pool's
+            remove_temporaries(path / kind)
+        remove_temporaries(path, MANIFEST)  # other temporary files beside the manifest are not the pool's
         if (path / MANIFEST).exists() or any((path / "commits").glob("*.json")):
             self._check_same(Manifest.read(path))
         else:
@@ -149,6 +168,7 @@ class PoolWriter:
         self.committed = read_records(path, manifest)
 
     def _check_same(self, begun: Manifest) -> None:
+        """Raise an error if the pool in the directory is not the one that the manifest describes."""
         for what in ("encoder", "source"):
             old, new = getattr(begun, what)["fingerprint"], getattr(self.manifest, what)["fingerprint"]
             if old != new:
@@ -167,12 +187,17 @@ class PoolWriter:
                 raise FingerprintMismatch(self.path, f"its {what}", old, new, "embed into another directory")
 
     def commit(self, staged: StagedChunk) -> None:
-        """Rename a staged chunk's files and write its commit record. A chunk already committed is left as it is.
+        """Rename a staged chunk's files, then write its commit record.
+
+        If the chunk is committed already, this removes the staged files and changes nothing else.
+
+        Args:
+            staged: what `ChunkStage.write` returned.
 
         Raises:
             PoolError: the pool has no such chunk.
-            Damaged: a staged file is gone; nothing counts as committed.
-            OSError: the record cannot be written.
+            Damaged: a staged file is gone; the chunk is not committed.
+            OSError: the record cannot be written; the chunk is not committed.
         """
         if staged.index in self.committed:
             for final, entry in staged.files.items():

@@ -34,8 +34,8 @@ from raysal.store import (
     check_size,
     fsync_path,
     read_sealed,
+    remove_temporaries,
     sha256_of,
-    sweep_temporaries,
     temporary_name,
     write_sealed,
 )
@@ -153,18 +153,18 @@ class PredictionWriter:
         self.out, self.plan = out, plan
         for folder in (FILES, COMMITS):
             (out / folder).mkdir(parents=True, exist_ok=True)
-        self.sweep()
+        self.remove_leftovers()
         if (out / MANIFEST).exists() or any((out / COMMITS).glob("*.json")):
             plan.check_same(out, Plan.read(out))
         else:
             write_sealed(out / MANIFEST, asdict(plan))
         self.committed = dict(_records(out, plan.chunks))
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Delete what an interrupted writer left."""
         for folder in (self.out / FILES, self.out / COMMITS):
-            sweep_temporaries(folder)
-        sweep_temporaries(self.out, MANIFEST)
+            remove_temporaries(folder)
+        remove_temporaries(self.out, MANIFEST)
 
     def commit(self, staged: Staged) -> None:
         """Give a staged file its name, then write its record.

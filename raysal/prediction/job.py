@@ -134,7 +134,7 @@ def predict_pool(
                         writer.commit(staged)
                 tell("predict", sum(writer.committed.values()), len(pool))
         finally:
-            writer.sweep()  # what a process that was given up on had begun
+            writer.remove_leftovers()  # of a process that was given up on
     return PredictReport(
         items=plan.items,
         quarantined=plan.quarantined,

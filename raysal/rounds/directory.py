@@ -32,7 +32,7 @@ from raysal.errors import Damaged, FingerprintMismatch, RunError
 from raysal.labels import Ledger
 from raysal.models.head import Head
 from raysal.pool import Pool
-from raysal.store import publish_directory, read_sealed, sweep_temporaries, temporary_name, write_sealed
+from raysal.store import publish_directory, read_sealed, remove_temporaries, temporary_name, write_sealed
 from raysal.strategies.base import Picks
 
 RUN, LEDGER, ROUNDS, FINAL = "run.json", "ledger.sqlite", "rounds", "final"
@@ -142,8 +142,8 @@ class RunDir:
 
     def remove_leftovers(self) -> None:
         """Delete what an interrupted writer left. For the one process that is at work on the run."""
-        sweep_temporaries(self.path / ROUNDS)
-        sweep_temporaries(self.path)
+        remove_temporaries(self.path / ROUNDS)
+        remove_temporaries(self.path)
 
     @property
     def rounds(self) -> int:

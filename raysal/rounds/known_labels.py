@@ -15,7 +15,7 @@ from raysal.config import RunConfig
 from raysal.errors import LabelError
 from raysal.fleet import Fleet
 from raysal.labels import Ledger, as_labels, read_labels
-from raysal.labels.events import Draft
+from raysal.labels.events import PendingEvent
 from raysal.labels.items import ItemState
 from raysal.labels.records import Labelled
 from raysal.models.trainers import TRAINERS
@@ -83,13 +83,9 @@ class GivenLabels:
         states: dict[int, ItemState] = {}
         for seq, label in enumerate(labels, 1):
             id = ids[label.key]
-            event = Draft(id, label.key, "labeled", label.label, label.annotator, label.weight)
+            event = PendingEvent(id, label.key, "labeled", label.label, label.annotator, label.weight)
             states.setdefault(id, ItemState(label.key)).apply(event, seq)
-        items = [
-            Labelled(id=id, key=state.key, label=found[0], weight=found[1], seq=state.decided, round=None)
-            for id, state in sorted(states.items())
-            if (found := state.counted()) is not None
-        ]
+        items = [item for id, state in sorted(states.items()) if (item := state.labelled(id)) is not None]
         return cls(items=items, taken=np.array(sorted(states), np.int64))
 
     def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from raysal.errors import Damaged
-from raysal.labels import Ledger, Told, as_labels
+from raysal.labels import Ledger, TellCounts, as_labels
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import likelihood_of
@@ -50,7 +50,7 @@ class RunLabels:
         likelihood = likelihood_of(config.update.trainer.build("update.trainer", TRAINERS))
         return cls(there.open_ledger(), opened, likelihood)
 
-    def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> Told:
+    def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> TellCounts:
         """Take labels by key: all of them, or none.
 
         Args:

@@ -18,7 +18,7 @@ from raysal.context import RoundContext
 from raysal.errors import ConfigError, LabelError, PoolExhausted, RunError
 from raysal.fleet import Fleet, open_fleet
 from raysal.index import Report, check_index, first_index
-from raysal.labels import Ledger, Told, revealing
+from raysal.labels import Ledger, TellCounts, revealing
 from raysal.models.head import Head
 from raysal.narrowing.base import wants_index
 from raysal.pool import Pool, open_pool
@@ -241,7 +241,7 @@ class Session:
         self.ledger.lease(round, batch.ids, batch.keys)
         return batch
 
-    def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> Told:
+    def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> TellCounts:
         """Take labels by key: some of a batch or all, late, repeated, corrected, or for items never asked for.
 
         All of them are recorded, or none. Where the config says `mode = "laplace"` and a round was asked for in this
@@ -291,7 +291,7 @@ class Session:
         self._apply_new_labels()
         return count
 
-    def ask_oracle(self, batch: Batch) -> Told:
+    def ask_oracle(self, batch: Batch) -> TellCounts:
         """Tell what the run's oracle answers for a batch; what it answered before is not counted again."""
         return self.tell(self._parts.oracle.answer(list(zip(batch.ids, batch.keys, strict=True))))
 

@@ -1,4 +1,4 @@
-"""Where items come from. `base` says what a source is, `registry` lists them."""
+"""Sources: where items come from. `base` says what a source is, and `registry` lists them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,23 @@ from raysal.sources.registry import SOURCES
 from raysal.sources.text import SUFFIXES as TEXTS
 
 _NAMED = ("digits", "fashion_mnist")
+"""Sources that need no path, so that a caller may give their name in its place."""
 
 __all__ = ["SOURCES", "Memory", "Source", "check_keys", "detect_source"]
 
 
 def detect_source(path: str | Path, **options: Any) -> Source:
-    """The source that fits what lies at `path`; "fashion_mnist" and "digits" are taken as names.
+    """Choose the source that can read a path.
 
-    Options are fields of that source; those that are None or empty count as not given.
+    Args:
+        path: a file or a folder, or the name "fashion_mnist" or "digits".
+        options: fields of the source. An option that is None or empty counts as not given.
+
+    Returns:
+        A source for this path.
 
     Raises:
-        SourceError: there is nothing there, it is of no known kind, or it is not a local path.
+        SourceError: there is nothing at the path, no source can read it, or it is not a local path.
         ConfigError: the source has no such option.
     """
     given = {name: value for name, value in options.items() if value is not None and value != () and value != []}
@@ -39,6 +45,7 @@ def detect_source(path: str | Path, **options: Any) -> Source:
 
 
 def _kind(path: Path) -> str:
+    """The name of the source that can read a path."""
     suffix = path.suffix.lower()
     if path.is_dir():
         tables = any(

@@ -1,36 +1,87 @@
-"""A source lists items in a stable order and reads them chunk by chunk."""
+"""What a source is: it lists items in an order that never changes, and reads them chunk by chunk.
+
+A source is a frozen, keyword-only dataclass. Its constructor fields are its config. Its work is two methods: `units`
+lists all items as chunks, and `read` gives the items of one chunk. `units` runs once, in the driver; `read` runs in
+the workers.
+
+What a source must keep:
+
+- The order of the listing is the same every time. An item's id is its position in the listing, so an order that
+  changes puts labels on other items.
+- Keys are distinct. The caller checks this (`raysal.sources.keys.check_keys`).
+- `units` and `read` stream: they hold one chunk in memory, never the listing.
+- `read` gives every item that was listed. An item that cannot be read has a `BadItem` as its payload, so that the job
+  can quarantine it with its reason.
+- `fingerprint` changes if the listing changes. A pool refuses to go on with another fingerprint.
+
+Pitfalls:
+
+- Sort a directory's entries: the file system gives them in any order.
+- Make keys as text. Two keys such as 1 and "1" are one key.
+- An instance travels to workers by pickle, and workers must see the same paths. Do not keep open files or payloads in
+  its fields. (`Memory` leaves its payloads behind; its units carry them.)
+- A large locator travels with its unit. Put offsets into it, and payloads only if the source cannot be read by
+  position.
+
+To add a source: write one file with its class, and add one line to `raysal.sources.registry`. `raysal.embed` and the
+config then know its name, and the contract tests ask for an example of it. If it needs no path, also add its name to
+`_NAMED` in `raysal.sources`, so that `raysal embed NAME` finds it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from raysal.types import Item, Modality, Unit
 
 
 class Source(Protocol):
-    """Where items come from. Constructor fields are its config; instances are small and picklable."""
+    """Where items come from."""
 
     @property
-    def modality(self) -> Modality: ...
+    def modality(self) -> Modality:
+        """What kind of payload every item has."""
+        ...
 
     def fingerprint(self) -> str:
-        """Hex sha256 of the listing (names and sizes, not contents): what was embedded, to refuse another."""
+        """Hex sha256 that identifies the listing, so that a pool can refuse another one.
+
+        It usually covers names and sizes, not contents, so that it is fast to compute.
+        """
         ...
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
-        """The whole listing, as chunks of `chunk_rows` consecutive items (the last may be shorter).
+        """List all items as chunks of consecutive items. Ids count from 0 in the order of the listing.
 
-        Ids count from 0 in listing order; the order is the same every time. Streams: memory for one chunk.
+        Args:
+            chunk_rows: items in one chunk; the last chunk may have fewer.
+
+        Returns:
+            The chunks in order. They are made one by one: memory for one chunk.
 
         Raises:
-            SourceError: the source cannot be listed. Keys are checked for uniqueness by the caller.
+            SourceError: the source cannot be listed.
         """
         ...
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
-        """The items of a unit in id order, or those of them whose id is in `only`.
+        """Read the items of one chunk.
 
-        An item that cannot be read still comes, its payload a `BadItem`: nothing is skipped.
+        Args:
+            unit: a chunk from `units`.
+            only: ids of the items to read. None for all.
+
+        Returns:
+            The items in order of id. An item that cannot be read has a `BadItem` as its payload.
         """
+        ...
+
+
+@runtime_checkable
+class VectorSource(Protocol):
+    """A source of vectors that knows their length. `Precomputed` asks for it."""
+
+    def vector_dim(self) -> int:
+        """Length of a vector; 0 if there is none."""
         ...

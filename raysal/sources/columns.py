@@ -1,4 +1,4 @@
-"""Arrow files read by part: Parquet by row group, Arrow IPC by record batch."""
+"""Read files of Arrow columns part by part: Parquet by row group, Arrow IPC by record batch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,22 @@ from raysal.errors import SourceError
 PARQUET = (".parquet",)
 IPC = (".arrow", ".feather", ".ipc")
 SUFFIXES = (*PARQUET, *IPC)
-_ROWS = 8192  # rows decoded at a time from a row group
+_BATCH_ROWS = 8192
+"""Rows of a Parquet row group that are decoded at a time."""
 
 
 class ArrowFile:
-    """One file: its schema, how many rows each part has, and rows of one part."""
+    """One file: its schema, its parts, and the rows of one part."""
 
     def __init__(self, path: Path) -> None:
-        """Raises: SourceError: the file cannot be read as what its suffix says."""
+        """Open the file and read its schema.
+
+        Args:
+            path: a file whose suffix is one of `SUFFIXES`.
+
+        Raises:
+            SourceError: the file does not have the format that its suffix names, or cannot be read.
+        """
         self.path = path
         self._parquet = path.suffix.lower() in PARQUET
         try:
@@ -37,10 +45,17 @@ class ArrowFile:
             raise SourceError(path, f"cannot be read ({error})", hint) from None
 
     def parts(self, columns: Sequence[str]) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:
-        """Every part's number with its batches, only `columns` of them."""
+        """Go through the parts of the file.
+
+        Args:
+            columns: names of the columns to read.
+
+        Yields:
+            The number of each part, from 0, and its rows in batches.
+        """
         if self._parquet:
             for part in range(self._file.num_row_groups):
-                yield part, self._file.iter_batches(_ROWS, row_groups=[part], columns=list(columns))
+                yield part, self._file.iter_batches(_BATCH_ROWS, row_groups=[part], columns=list(columns))
         else:
             with pa.memory_map(str(self.path)) as source:
                 reader = self._reader(source, columns)
@@ -48,24 +63,35 @@ class ArrowFile:
                     yield part, iter([reader.get_batch(part)])
 
     def rows(self, part: int, start: int, count: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Rows `start` to `start + count` of a part.
+        """Read some rows of one part.
 
-        A Parquet row group is decoded from its beginning, so a chunk from the end of a large group costs the
-        decoding of what is before it; memory stays at a few thousand rows.
+        A Parquet row group is decoded from its beginning. So rows from the end of a large group cost the decoding of
+        all rows before them. Memory stays at a few thousand rows.
+
+        Args:
+            part: number of the part, from 0.
+            start: first row within the part.
+            count: how many rows.
+            columns: names of the columns to read.
+
+        Yields:
+            The rows in batches.
         """
         if self._parquet:
-            batches = self._file.iter_batches(_ROWS, row_groups=[part], columns=list(columns))
+            batches = self._file.iter_batches(_BATCH_ROWS, row_groups=[part], columns=list(columns))
             yield from _window(batches, start, count)
         else:
             with pa.memory_map(str(self.path)) as source:
                 yield from _window(iter([self._reader(source, columns).get_batch(part)]), start, count)
 
     def _reader(self, source: Any, columns: Sequence[str]) -> Any:
+        """A reader of these columns of an Arrow IPC file."""
         fields = sorted({self.schema.get_field_index(name) for name in columns})
         return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
 
 
 def _window(batches: Iterator[pa.RecordBatch], start: int, count: int) -> Iterator[pa.RecordBatch]:
+    """The rows `start` to `start + count` of a sequence of batches."""
     end = start + count
     place = 0
     for batch in batches:
@@ -84,15 +110,17 @@ def is_vector(kind: pa.DataType) -> bool:
 
 
 def is_binary(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds bytes."""
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def vectors_of(column: pa.Array) -> Iterator[np.ndarray[Any, Any] | None]:
-    """The rows of a list column as float arrays, None for a null row; a null inside a row becomes NaN."""
+    """The rows of a list column as float arrays [d]; a null row is None, and a null inside a row is NaN."""
     values = column.flatten()
     if values.null_count:
         values = values.cast(pa.float32() if values.type == pa.float16() else values.type)

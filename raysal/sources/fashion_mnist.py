@@ -17,45 +17,49 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, SourceError
 from raysal.rng import derive, item_uniform
-from raysal.sources.listing import digest, units_of, wanted
+from raysal.sources.listing import digest, units_of, wanted_positions
 from raysal.store import write_file
 from raysal.types import Item, Unit
 
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
-SYSTEM = Path("/usr/share/datasets/fashion-mnist")
-CACHE = Path("~/.cache/raysal/fashion-mnist")
-HOME = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts the files."""
+CACHE_DIR = Path("~/.cache/raysal/fashion-mnist")
+"""Where a download is kept."""
+URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 TIMEOUT_S = 30.0
+"""How long a download may give no bytes, in seconds."""
 
-# sha256 of the content: the compressed bytes differ between repackagings.
-CONTENT = {
+SHA256 = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
 }
+"""Digest of each file's decompressed content. (The compressed bytes depend on who packed them.)"""
 FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte", 10_000),
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", 60_000),
 }
+"""{split: (file of images, file of labels, number of images)}."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FashionMnist:
-    """Payloads uint8 [28, 28], keys `test/00042`, and the class name as the carried column `label`.
+    """Images of clothes. Payloads are uint8 [28, 28]; keys are `test/00042`; `label` carries the name of the class.
 
-    The files are looked for in `data`, where Debian's dataset-fashion-mnist puts them, in a cache in the
-    home directory, and are then downloaded into that cache; their content is checked either way.
-
-    `thin` makes classes rare: `{Dress = 0.1}` leaves a tenth of the dresses, those of lowest hash, and every other
-    image. Keys stay those of the whole split.
+    It looks for the files in `data`, in `SYSTEM_DIR` and in `CACHE_DIR`, in this order. If they are in none of these,
+    it downloads them into `CACHE_DIR`. It always checks their content.
     """
 
     data: Path | None = None
+    """A folder that holds the data set's .gz files."""
     split: Literal["test", "train"] = "test"
     thin: Mapping[str, float] = field(default_factory=dict)
+    """Shares in [0, 1] that make classes rare: `{Dress = 0.1}` keeps a tenth of the dresses, those with the lowest
+    hash, and every other image. Keys stay those of the whole split."""
 
     def __post_init__(self) -> None:
         if self.split not in FILES:
@@ -69,31 +73,39 @@ class FashionMnist:
 
     @property
     def modality(self) -> Literal["image"]:
+        """Image."""
         return "image"
 
     def fingerprint(self) -> str:
+        """Hex sha256 over the digests of the split's files, and over `thin`. It reads no file."""
         images, labels, _ = FILES[self.split]
         thinned = [sorted(self.thin.items())] if self.thin else []
-        return digest(["fashion_mnist", CONTENT[images], CONTENT[labels], *thinned])
+        return digest(["fashion_mnist", SHA256[images], SHA256[labels], *thinned])
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
-        """See `Source.units`.
+        """List all items; see `Source.units`.
+
+        Args:
+            chunk_rows: items in one chunk.
+
+        Returns:
+            The chunks in order.
 
         Raises:
-            SourceError: the files cannot be had, or are not those of the data set.
+            SourceError: the files are nowhere and cannot be downloaded, or their content is wrong.
         """
         _, labels = self._arrays()
         return units_of((f"{self.split}/{row:05d}" for row in self._kept(labels)), chunk_rows)
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
-        """See `Source.read`. A process keeps the split it read last (47 MB for train)."""
+        """Read a chunk; see `Source.read`. A process keeps the split that it read last (47 MB for train)."""
         images, labels = self._arrays()
-        for position in wanted(unit, only):
+        for position in wanted_positions(unit, only):
             row = int(unit.keys[position].rpartition("/")[2])
             yield Item(key=unit.keys[position], payload=images[row], carried={"label": CLASSES[labels[row]]})
 
     def _kept(self, labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Rows of the split that are items, ascending."""
+        """Positions in the split of the images that `thin` keeps, ascending."""
         kept = np.ones(len(labels), bool)
         for name, share in self.thin.items():
             own = np.flatnonzero(labels == CLASSES.index(name))
@@ -102,24 +114,26 @@ class FashionMnist:
         return np.flatnonzero(kept)
 
     def _arrays(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The split's images uint8 [n, 28, 28] and class numbers uint8 [n]."""
         return _load(self.split, None if self.data is None else Path(self.data))
 
 
 @lru_cache(maxsize=1)
 def _load(split: str, data: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A split's images uint8 [n, 28, 28] and class numbers uint8 [n]."""
     images, labels, count = FILES[split]
     pixels = np.frombuffer(_content(images, data), np.uint8, offset=16).reshape(count, 28, 28)
     return pixels, np.frombuffer(_content(labels, data), np.uint8, offset=8)
 
 
 def _content(name: str, data: Path | None) -> bytes:
-    """The decompressed, verified content of one file."""
-    cache = CACHE.expanduser()
-    places = [place / f"{name}.gz" for place in (*([data] if data else []), SYSTEM, cache)]
+    """The decompressed content of one file, after a check of its digest."""
+    cache = CACHE_DIR.expanduser()
+    places = [place / f"{name}.gz" for place in (*([data] if data else []), SYSTEM_DIR, cache)]
     for place in places:
         if place.exists():
             return _verified(place, place.read_bytes(), name)
-    url = f"{HOME}/{name}.gz"
+    url = f"{URL}/{name}.gz"
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
             packed: bytes = response.read()
@@ -127,7 +141,7 @@ def _content(name: str, data: Path | None) -> bytes:
         looked = ", ".join(str(place) for place in places)
         raise SourceError(
             "fashion_mnist",
-            f"looked for {looked}, then {url} ({error})",
+            f"not found in {looked}; {url} cannot be read ({error})",
             "apt install dataset-fashion-mnist, or pass --data with the folder of its .gz files",
         ) from None
     content = _verified(url, packed, name)
@@ -137,11 +151,12 @@ def _content(name: str, data: Path | None) -> bytes:
 
 
 def _verified(where: object, packed: bytes, name: str) -> bytes:
+    """The decompressed bytes of a file, if they are those of the data set."""
     try:
         content = gzip.decompress(packed)
     except (OSError, EOFError) as error:
         raise SourceError(where, f"not a whole gzip file ({error})", "delete it and run again") from None
     got = hashlib.sha256(content).hexdigest()
-    if got != CONTENT[name]:
-        raise SourceError(where, f"its content has sha256 {got}, expected {CONTENT[name]}", "delete it and run again")
+    if got != SHA256[name]:
+        raise SourceError(where, f"its content has sha256 {got}, expected {SHA256[name]}", "delete it and run again")
     return content

@@ -1,4 +1,4 @@
-"""Images in a folder; the key of one is its path relative to it."""
+"""Images in a folder. An image's key is its path relative to the folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from raysal.errors import SourceError
-from raysal.sources.listing import bad, digest, size_of, units_of, wanted
+from raysal.sources.listing import bad_item, digest, size_of, units_of, wanted_positions
 from raysal.types import Item, Unit
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")
@@ -17,29 +17,34 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """Image files under `path` in the order of their relative POSIX paths; hidden ones are passed over.
+    """The image files under a folder, in the order of their relative POSIX paths. Hidden files are left out.
 
-    Listing holds one directory at a time, not the tree. Links to folders are followed, except back into a
-    folder they lie in.
+    The listing holds the entries of one directory at a time, not of the whole tree. It follows links to folders, except
+    links into a folder that contains them.
     """
 
     path: Path
     recursive: bool = True
+    """Whether the folders inside are read too."""
 
     @property
     def modality(self) -> Literal["image"]:
+        """Image."""
         return "image"
 
     def fingerprint(self) -> str:
-        """Hex sha256 over the relative path and the size of every image; one `stat` per file."""
+        """Hex sha256 over the relative path and the size of every image. It costs one `stat` per file."""
         root = Path(self.path)
         return digest((key, size_of(root / key)) for key in self.keys())
 
     def keys(self) -> Iterator[str]:
-        """Relative POSIX paths, in ascending order of their text.
+        """List the keys of all images.
+
+        Returns:
+            Relative POSIX paths, in ascending order of their text.
 
         Raises:
-            SourceError: the folder is missing or unreadable, or a name is not UTF-8.
+            SourceError: the folder is missing or unreadable, or a file's name is not UTF-8.
         """
         root = Path(self.path)
         if not root.is_dir():
@@ -48,10 +53,11 @@ class Folder:
         return self._walk(str(root), "", frozenset())
 
     def _walk(self, directory: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+        """The keys in one directory. `above` has (device, inode) of the directories that contain it."""
         try:
             status = os.stat(directory)
             with os.scandir(directory) as scan:
-                # A folder sorts as its name with the slash, so that the order is that of the full paths.
+                # Sort a folder by its name with the slash: this gives the order of the full paths.
                 entries = sorted(
                     (entry.name + "/" * entry.is_dir(), entry) for entry in scan if not entry.name.startswith(".")
                 )
@@ -75,10 +81,16 @@ class Folder:
                 yield key
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
-        """See `Source.units`.
+        """List all items; see `Source.units`.
+
+        Args:
+            chunk_rows: items in one chunk.
+
+        Yields:
+            The chunks in order.
 
         Raises:
-            SourceError: as for `keys`, and when there is no image.
+            SourceError: as for `keys`, or there is no image.
         """
         empty = True
         for unit in units_of(self.keys(), chunk_rows):
@@ -92,12 +104,12 @@ class Folder:
             )
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
-        """See `Source.read`. The payload is the file's bytes, undecoded."""
+        """Read a chunk; see `Source.read`. A payload is the bytes of the file, not decoded."""
         root = Path(self.path)
-        for position in wanted(unit, only):
+        for position in wanted_positions(unit, only):
             key = unit.keys[position]
             file = root / key
             try:
                 yield Item(key=key, payload=file.read_bytes(), uri=str(file))
             except OSError as error:
-                yield bad(key, f"the file cannot be read ({error.strerror})", uri=str(file))
+                yield bad_item(key, f"the file cannot be read ({error.strerror})", uri=str(file))

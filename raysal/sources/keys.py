@@ -1,4 +1,4 @@
-"""Counting a listing and checking that its keys are distinct, in one pass."""
+"""Count the items of a source, and check that their keys are distinct."""
 
 from __future__ import annotations
 
@@ -9,23 +9,31 @@ import numpy as np
 from raysal.errors import DuplicateKeys, SourceError
 from raysal.sources.base import Source
 
-_SOME = 1000  # as many duplicates as are worth naming; bounds the memory of the second pass
+_MAX_DUPLICATES = 1000
+"""How many keys that occur twice are looked for. It bounds the memory of the second pass."""
 
 
-def describe(source: Source) -> str:
-    """A source in a message: its path, or else its kind."""
+def source_name(source: Source) -> str:
+    """The name of a source in a message: its path, or else its class."""
     return str(getattr(source, "path", None) or type(source).__name__)
 
 
 def check_keys(source: Source, chunk_rows: int) -> tuple[int, int]:
-    """How many items and chunks the listing has.
+    """Count the items and chunks of a listing, and check that its keys are distinct.
 
-    Streams it once and holds 8 bytes a row: the hash of each key. Equal hashes are looked at again in a
-    second pass, so two keys are never called equal by accident of the hash.
+    It streams the listing once and keeps 8 bytes per item: the hash of the key. If two hashes are equal, a second pass
+    compares the keys themselves, so that equal hashes of different keys do no harm.
+
+    Args:
+        source: the source to list.
+        chunk_rows: items in one chunk.
+
+    Returns:
+        The number of items, and the number of chunks.
 
     Raises:
         SourceError: there is no item.
-        DuplicateKeys: keys that occur more than once (the first thousand).
+        DuplicateKeys: keys occur more than once. The error names the first thousand.
     """
     hashes = array("q")
     chunks = 0
@@ -33,10 +41,10 @@ def check_keys(source: Source, chunk_rows: int) -> tuple[int, int]:
         hashes.extend(map(hash, unit.keys))
         chunks += 1
     if not hashes:
-        raise SourceError(describe(source), "no items", "check the path")
+        raise SourceError(source_name(source), "no items", "check the path")
     ordered = np.frombuffer(hashes, np.int64)
     ordered.sort()
-    repeated = set(np.unique(ordered[1:][ordered[1:] == ordered[:-1]])[:_SOME].tolist())
+    repeated = set(np.unique(ordered[1:][ordered[1:] == ordered[:-1]])[:_MAX_DUPLICATES].tolist())
     if repeated:
         seen: set[str] = set()
         twice: dict[str, None] = {}
@@ -47,5 +55,5 @@ def check_keys(source: Source, chunk_rows: int) -> tuple[int, int]:
                         twice[key] = None
                     seen.add(key)
         if twice:
-            raise DuplicateKeys(describe(source), list(twice))
+            raise DuplicateKeys(source_name(source), list(twice))
     return len(hashes), chunks

@@ -1,4 +1,4 @@
-"""What the sources share: cutting a listing into units, checking column names, hashing a listing."""
+"""What the sources share: they cut a listing into units, check column names and keys, and hash a listing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from raysal.errors import BadItem, ConfigError, SourceError
-from raysal.types import Item, Unit
-
-RESERVED = ("id", "key", "uri", "owner", "vector")
-"""Columns that a pool writes itself; a carried column cannot bear one of these names."""
+from raysal.types import RESERVED_COLUMNS, Item, Unit
 
 
 def units_of(keys: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
-    """Units of `chunk_rows` consecutive keys, without a locator: enough to find an item by key or id."""
+    """Units of `chunk_rows` consecutive keys, without a locator: for sources that find an item by its key or id."""
     stream = iter(keys)
     first_id = index = 0
     while chunk := tuple(islice(stream, chunk_rows)):
@@ -25,25 +22,37 @@ def units_of(keys: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
         first_id, index = first_id + len(chunk), index + 1
 
 
-def wanted(unit: Unit, only: Collection[int] | None) -> Iterator[int]:
-    """Positions within a unit that `read` has to give, in order."""
+def wanted_positions(unit: Unit, only: Collection[int] | None) -> Iterator[int]:
+    """Positions within a unit of the items that `read` must give, in order."""
     return (position for position in range(len(unit.keys)) if only is None or unit.first_id + position in only)
 
 
 def check_carry(carry: Sequence[str]) -> None:
-    """Raises: ConfigError: a carried column has a name that a pool uses itself, or is named twice."""
+    """Check the names of carried columns.
+
+    Args:
+        carry: the names.
+
+    Raises:
+        ConfigError: a pool itself uses one of the names, or a column is named twice.
+    """
     for name in carry:
-        if name in RESERVED:
+        if name in RESERVED_COLUMNS:
             raise ConfigError("carry", f"the column name {name!r} is used by the pool itself", "rename the column")
     if len(set(carry)) != len(carry):
         raise ConfigError("carry", f"a column is named twice: {', '.join(carry)}")
 
 
-def need_columns(where: object, names: Iterable[tuple[str, str]], have: Sequence[str]) -> None:
-    """Check that columns exist; `names` pairs each with the flag that chooses it.
+def check_columns(where: object, names: Iterable[tuple[str, str]], have: Sequence[str]) -> None:
+    """Check that a file has the columns that a source reads.
+
+    Args:
+        where: the file, for the error.
+        names: (column, flag) pairs; the flag is the option of the command line that chooses the column.
+        have: the columns of the file.
 
     Raises:
-        SourceError: names the missing column, those there are, and the flag.
+        SourceError: a column is missing. The error names it, the columns of the file, and the flag.
     """
     for column, flag in names:
         if column not in have:
@@ -51,10 +60,18 @@ def need_columns(where: object, names: Iterable[tuple[str, str]], have: Sequence
 
 
 def text_key(value: object, where: object, place: str) -> str:
-    """A key as text. Numbers become their decimal spelling.
+    """Turn a key into text. A number becomes its decimal digits.
+
+    Args:
+        value: the key as the file holds it.
+        where: the file, for the error.
+        place: the row or line, for the error.
+
+    Returns:
+        The key as text, not empty.
 
     Raises:
-        SourceError: it is null or empty, or bytes that are not UTF-8.
+        SourceError: the key is null or empty, or bytes that are not UTF-8.
     """
     if isinstance(value, bytes):
         try:
@@ -67,7 +84,7 @@ def text_key(value: object, where: object, place: str) -> str:
 
 
 def digest(parts: Iterable[object]) -> str:
-    """Hex sha256 of a sequence of parts, each spelled by repr so that borders between them count."""
+    """Hex sha256 of a sequence of parts. It writes each part by `repr` on its own line, so that their borders count."""
     state = hashlib.sha256()
     for part in parts:
         state.update(repr(part).encode("utf-8", "surrogateescape"))
@@ -76,13 +93,13 @@ def digest(parts: Iterable[object]) -> str:
 
 
 def size_of(path: str | Path) -> int:
-    """Bytes of a file, -1 if it cannot be told (a dangling link); reading such an item fails later."""
+    """The size of a file in bytes; -1 if there is none (a dangling link), and then to read the item will fail."""
     try:
         return os.stat(path).st_size
     except OSError:
         return -1
 
 
-def bad(key: str, problem: str, **item: Any) -> Item:
+def bad_item(key: str, problem: str, **item: Any) -> Item:
     """An item that could not be read."""
     return Item(key=key, payload=BadItem(key, problem), **item)

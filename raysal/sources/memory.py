@@ -1,4 +1,4 @@
-"""Items that are already in memory, from Python."""
+"""Items that are in memory already. Python code passes them in."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ from typing import Any
 import numpy as np
 
 from raysal.errors import ConfigError, SourceError
-from raysal.sources.listing import check_carry, digest, text_key, wanted
+from raysal.sources.listing import check_carry, digest, text_key, wanted_positions
 from raysal.types import Item, Modality, Unit
 
 _NOT_CONFIG = {"record": False}
+"""Metadata of fields that hold data: they are no part of the config that a pool records."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Memory:
-    """One of `vectors` [n, d], `images` or `texts`, with `keys` [n] and columns to carry {name: values [n]}.
+    """Vectors, images or texts in memory, with their keys.
 
-    A unit's locator is its slice of the payloads. A pickled copy leaves the payloads behind: it can read
-    units, which is all a worker does, and cannot list them.
+    A unit's locator holds the payloads of its items. A pickled copy has no payloads: it can read units, which is all
+    that a worker does, but cannot list them.
+
+    Args:
+        keys: the items' keys [n].
+        vectors: float [n, d], or n rows of the same length.
+        images: n images: encoded bytes, or uint8 [h, w] or [h, w, 3].
+        texts: n strings. Exactly one of vectors, images and texts is given.
+        carry: {column: values [n]} to keep in the pool.
     """
 
     keys: Sequence[Any] = field(default=(), repr=False, metadata=_NOT_CONFIG)
@@ -55,12 +63,14 @@ class Memory:
 
     @property
     def modality(self) -> Modality:
+        """The kind of payload that was given."""
         if self.vectors is not None:
             return "vector"
         return "image" if self.images is not None else "text"
 
     @property
     def _payloads(self) -> Sequence[Any]:
+        """The payloads that were given."""
         for payloads in (self.vectors, self.images, self.texts):
             if payloads is not None:
                 found: Sequence[Any] = payloads
@@ -72,13 +82,13 @@ class Memory:
         return len(self.vectors[0]) if self.vectors is not None and len(self.vectors) else 0
 
     def fingerprint(self) -> str:
-        """Hex sha256 over keys, payloads and carried values; about 1 GB/s."""
+        """Hex sha256 over keys, payloads and carried values, at about 1 GB/s."""
         parts = (sha256(_bytes(payload)).digest() for payload in self._payloads)
         columns = [(name, list(values)) for name, values in self.carry.items()]
         return digest([self.modality, *zip(map(str, self.keys), parts, strict=True), columns])
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
-        """See `Source.units`."""
+        """List all items; see `Source.units`."""
         total = len(self._payloads)
         if total == 0:
             raise SourceError("memory", "no items", "a pickled copy cannot be listed; pass at least one item")
@@ -89,14 +99,15 @@ class Memory:
             yield Unit(index=index, first_id=start, keys=keys, locator=(self._payloads[rows], carried))
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
-        """See `Source.read`. The payloads come with the unit."""
+        """Read a chunk; see `Source.read`. The payloads come with the unit."""
         payloads, carried = unit.locator
-        for place in wanted(unit, only):
+        for place in wanted_positions(unit, only):
             values = {name: column[place] for name, column in carried.items()}
             yield Item(key=unit.keys[place], payload=payloads[place], carried=values)
 
 
 def _bytes(payload: Any) -> bytes:
+    """The bytes of a payload, for the fingerprint."""
     if isinstance(payload, bytes):
         return payload
     if isinstance(payload, str):

@@ -1,4 +1,4 @@
-"""The sources by name. To add one: a file with a class as in `base.Source`, a line here."""
+"""The sources by name. To add one, write its class as `base` says and add a line here."""
 
 from __future__ import annotations
 

@@ -12,27 +12,33 @@ import pyarrow as pa
 
 from raysal.errors import ConfigError, SourceError
 from raysal.sources.columns import SUFFIXES, ArrowFile, is_binary, is_text, is_vector, vectors_of
-from raysal.sources.listing import bad, check_carry, digest, need_columns, size_of, text_key
+from raysal.sources.listing import bad_item, check_carry, check_columns, digest, size_of, text_key
 from raysal.types import Item, Modality, Unit
 
 Segment = tuple[str, int, int, int]
-"""File (relative), part within it, first row within the part, rows."""
+"""Name of a file, part within it, first row within the part, number of rows. A unit's locator lists such segments."""
+_FITS = {"vector": is_vector, "image": is_binary, "text": is_text}
+"""{modality: whether a column of this type can hold it}."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of a `.parquet`, `.arrow`, `.feather` or `.ipc` file, or of all of a directory in name order.
+    """The rows of a `.parquet`, `.arrow`, `.feather` or `.ipc` file, or of all such files in a directory, by name.
 
-    At most one of the three payload columns is named. With none, it is the vector column called "vector" or
-    the only one there is, else the only binary column (images), else the column "text".
+    Name at most one of the three payload columns. If none is named, it takes the vector column called "vector" or the
+    only vector column; else the only binary column, as images; else the column "text".
     """
 
     path: Path
     key_column: str = "key"
+    """The column of the items' keys."""
     image_column: str | None = None
+    """A column of encoded images."""
     text_column: str | None = None
     vector_column: str | None = None
+    """A column of lists of floats."""
     carry: tuple[str, ...] = ()
+    """Columns to keep in the pool."""
 
     def __post_init__(self) -> None:
         check_carry(self.carry)
@@ -42,11 +48,12 @@ class Table:
 
     @property
     def modality(self) -> Modality:
+        """The kind of payload in the column; reads the first file's schema."""
         return self._payload[0]
 
     @cached_property
     def _files(self) -> tuple[str, ...]:
-        """File names relative to `_root`, checked to exist."""
+        """The files' names relative to `_root`. An error if there are none."""
         path = Path(self.path)
         if path.is_dir():
             names = sorted(
@@ -65,12 +72,13 @@ class Table:
 
     @property
     def _root(self) -> Path:
+        """The directory of the files."""
         path = Path(self.path)
         return path if path.is_dir() else path.parent
 
     @cached_property
     def _payload(self) -> tuple[Modality, str]:
-        """The modality and the column it is in, from the first file's schema."""
+        """The modality and the column of the payloads, from the first file's schema."""
         file = ArrowFile(self._root / self._files[0])
         schema = file.schema
         given: list[tuple[Modality, str | None]] = [
@@ -78,9 +86,8 @@ class Table:
         ]  # fmt: skip
         for modality, column in given:
             if column is not None:
-                need_columns(file.path, [(column, f"--{modality}-column")], schema.names)
-                fits = {"vector": is_vector, "image": is_binary, "text": is_text}[modality]
-                if not fits(schema.field(column).type):
+                check_columns(file.path, [(column, f"--{modality}-column")], schema.names)
+                if not _FITS[modality](schema.field(column).type):
                     raise SourceError(
                         file.path, f"column {column!r} holds {schema.field(column).type}, not {modality}s",
                         "name another column",
@@ -101,19 +108,18 @@ class Table:
         )
 
     def _open(self, name: str) -> ArrowFile:
-        """One file, checked to have the columns this source reads."""
+        """Open one file, and check that it has the columns that this source reads."""
         file = ArrowFile(self._root / name)
         modality, column = self._payload
         flags = [(self.key_column, "--key-column"), (column, f"--{modality}-column")]
-        need_columns(file.path, [*flags, *((name, "--carry") for name in self.carry)], file.schema.names)
-        fits = {"vector": is_vector, "image": is_binary, "text": is_text}[modality]
-        if not fits(file.schema.field(column).type):
+        check_columns(file.path, [*flags, *((name, "--carry") for name in self.carry)], file.schema.names)
+        if not _FITS[modality](file.schema.field(column).type):
             kind = file.schema.field(column).type
             raise SourceError(file.path, f"column {column!r} holds {kind}, unlike {self._files[0]}", "convert the file")
         return file
 
     def vector_dim(self) -> int:
-        """Length of a vector: that of the column's type, or of the first row that is not null, or 0."""
+        """Length of a vector, from the column's type or the first row that is not null; 0 if there is none."""
         modality, column = self._payload
         if modality != "vector":
             return 0
@@ -130,15 +136,21 @@ class Table:
         return 0
 
     def fingerprint(self) -> str:
-        """Hex sha256 over the names and sizes of the files and the columns used."""
+        """Hex sha256 over the files' names and sizes, and the names of the columns that are read."""
         columns = [self.key_column, self._payload, self.carry]
         return digest([*columns, *((name, size_of(self._root / name)) for name in self._files)])
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
-        """See `Source.units`. Reads the key column only; a locator lists pieces of row groups.
+        """List all items; see `Source.units`. It reads only the column of keys.
+
+        Args:
+            chunk_rows: items in one chunk.
+
+        Yields:
+            The chunks in order. A locator is a tuple of `Segment`.
 
         Raises:
-            SourceError: a file cannot be read, lacks a column, or has a null key (named by its row).
+            SourceError: a file cannot be read, lacks a column, or has a null key. The error names the key's row.
         """
         keys: list[str] = []
         segments: list[Segment] = []
@@ -156,7 +168,7 @@ class Table:
             yield Unit(index=index, first_id=first_id, keys=tuple(keys), locator=tuple(segments))
 
     def _keys(self) -> Iterator[tuple[str, int, int, str]]:
-        """(file, part, row within the part, key) of every row."""
+        """File, part, row within the part, and key of every item."""
         for name in self._files:
             file = self._open(name)
             row_of_file = 0
@@ -168,7 +180,7 @@ class Table:
                         row, row_of_file = row + 1, row_of_file + 1
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
-        """See `Source.read`. The encoder checks the length and values of vectors."""
+        """Read a chunk; see `Source.read`. The encoder checks the length and values of vectors."""
         column = self._payload[1]
         position = 0
         for name, part, start, count in unit.locator:
@@ -180,10 +192,11 @@ class Table:
                         key = unit.keys[position]
                         values = {name: values[row].as_py() for name, values in carried.items()}
                         if payload is None:
-                            yield bad(key, f"column {column!r} is null", carried=values)
+                            yield bad_item(key, f"column {column!r} is null", carried=values)
                         else:
                             yield Item(key=key, payload=payload, carried=values)
                     position += 1
 
     def _payloads(self, column: pa.Array) -> Iterator[Any]:
+        """The payloads in a column; None for a null."""
         return vectors_of(column) if self.modality == "vector" else (value.as_py() for value in column)

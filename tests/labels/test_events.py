@@ -1,4 +1,4 @@
-"""The ledger's file: append-only, whole after any kill, and never believed when altered."""
+"""The ledger's file: it only grows, a kill leaves it whole, and an alteration is found."""
 
 import os
 import random
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from raysal.errors import Damaged, RunError
 from raysal.labels import Ledger
-from raysal.labels.events import Draft
+from raysal.labels.events import PendingEvent
 from raysal.types import Label
 
 
@@ -96,7 +96,7 @@ def test_who_goes_round_the_triggers_is_found_out(tmp_path, whole, statement):
 
 
 def damaged_or_the_same(path, expected):
-    """The promise for a file with anything done to it. True if it was found out."""
+    """Check that the ledger names an altered file, or still reads what was written. True if it names the file."""
     try:
         assert answers(path) == expected
     except Damaged as error:
@@ -227,7 +227,7 @@ def test_the_journal_of_somebody_who_makes_the_ledger_meanwhile_and_writes_is_no
             others.append(None)
             others[0] = Ledger(path)
             others[0]._log._db.execute("BEGIN IMMEDIATE")
-            others[0]._log.append([Draft(1, "k1", "skipped")])
+            others[0]._log.append([PendingEvent(1, "k1", "skipped")])
             assert exists(tmp_path / "ledger.sqlite-journal")
         return found
 

@@ -1,4 +1,4 @@
-"""Label files: what is written comes back, what people make of them is understood or named by line."""
+"""Label files: what is written comes back, and what people write is read, or refused with its line."""
 
 import json
 import string

@@ -1,4 +1,4 @@
-"""The ledger against a model that keeps every call in a list and works each answer out from scratch."""
+"""The ledger agrees with a model that keeps every call in a list and computes each answer from the whole list."""
 
 import math
 import sqlite3
@@ -32,7 +32,7 @@ def as_labels(entries):
 
 
 class Model:
-    """Every call that was made, in order; each answer is a scan over all of them."""
+    """Every call that was made, in order. It reads the whole list for each answer."""
 
     def __init__(self):
         self.calls = []
@@ -79,7 +79,7 @@ class Model:
         return found
 
     def votes(self):
-        """{id: ({label: share}, weight)} of everything somebody holds a label of."""
+        """{id: ({label: share}, weight)} of the items for which somebody holds a label."""
         found = {}
         for id in self.seen():
             held = [answer for answer in self.answers(id).values() if answer is not None]
@@ -306,7 +306,7 @@ def test_leases_repeat_keep_their_order_and_know_their_keys(ledger):
 def test_agreement_adds_the_evidence_and_disagreement_removes_it(ledger):
     ledger.tell([one(1, annotator="ann", weight=0.5), one(1, annotator="bob")])
     ledger.lease(3, [1], ["k1"])
-    ledger.skip(1, "k1", "eve")  # decides nothing
+    ledger.skip(1, "k1", "eve")  # a skip does not make labels disagree
     assert [(item.weight, item.seq, item.round) for item in ledger.labels()] == [(1.5, 2, 3)]
     assert ledger.tell([one(1, "dog", annotator="bob")]).disputed == 1
     assert ledger.labels() == []
@@ -322,7 +322,7 @@ def test_a_ledger_older_than_what_refers_to_it_is_refused(ledger):
 
 
 def test_what_the_news_costs_does_not_depend_on_the_events_before(tmp_path, monkeypatch):
-    """Steps that SQLite takes, and numbers that are looked at, for the same news after few events and after many."""
+    """SQLite takes as many steps, and the ledger reads as many events, after few earlier events as after many."""
 
     steps, seqs, read = [], [], EventLog.events
     monkeypatch.setattr(EventLog, "events", lambda log, asked: read(log, seqs.extend(asked) or asked))
@@ -386,7 +386,7 @@ def test_the_head_survives_an_interrupted_catch_up(ledger, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("raysal.labels.ledger.fold", interrupted)
+        patch.setattr("raysal.labels.ledger.apply_events", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ledger.counts()
     assert ledger.counts()["labeled"] == 4

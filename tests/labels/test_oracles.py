@@ -1,4 +1,4 @@
-"""Every oracle keeps the contract; the simulated one tells the truth, or errs by item and never by batch."""
+"""Every oracle keeps the contract. The simulated one is right, or wrong in a way that depends on the item alone."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A pool on a full disk, its export, its look-ups, and what its writer refuses."""
+"""A pool on a full disk, its export, the search for its items, and what its writer refuses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from raysal.store import write_file, write_sealed
 
 
 def _limited(limit: int, path: Path, what: str) -> None:
-    """In a child: commit chunk 0, then try the rest with files of at most `limit` bytes. Exit 0: as it should be."""
+    """In a child: commit chunk 0, then try `what` with files of at most `limit` bytes. Exit with 0 if all is right."""
     writer = PoolWriter(path, manifest())
     writer.commit(stage(path, 0))
     staged = stage(path, 1)
@@ -45,10 +46,10 @@ def _limited(limit: int, path: Path, what: str) -> None:
     except OSError:
         left = bytes_of(path)
         temporaries = [name for name in left if ".tmp-" in name]
-        if what == "record":  # its files were renamed already; they count for nothing
+        if what == "record":  # its files are renamed, but without a record they are no chunk
             os._exit(0 if not temporaries and 1 not in PoolWriter(path, manifest()).committed else 3)
         os._exit(0 if left == before else 4)
-    os._exit(5)  # there was room
+    os._exit(5)  # the disk was not full
 
 
 def make_pool_export(path: Path) -> None:
@@ -60,7 +61,7 @@ def make_pool_export(path: Path) -> None:
     [(0, "stage"), (100, "stage"), (700, "stage"), (1000, "stage"), (0, "record"), (300, "record"), (1000, "export")],
 )
 def test_a_full_disk_is_an_error_that_leaves_nothing_and_loses_nothing(tmp_path: Path, limit: int, what: str) -> None:
-    # Not forked from this process: it may have threads of Ray's, whose locks would be held in the child for ever.
+    # Do not fork this process: it may have Ray's threads, whose locks would stay locked in the child.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["raysal.rounds.loop", "torch._dynamo", "sklearn.cluster"])  # as test_session has it
     child = context.Process(target=_limited, args=(limit, tmp_path / "pool", what))
@@ -122,7 +123,7 @@ def test_another_job_is_refused_and_told_what_to_do(
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     make(tmp_path)
-    record = {**Pool(tmp_path).manifest_record(), "version": 2}
+    record = {**asdict(Pool(tmp_path).manifest), "version": 2}
     write_sealed(tmp_path / "pool.json", record)
     for opened in (Pool, lambda path: PoolWriter(path, manifest())):
         with pytest.raises(PoolError, match="version 2, this raysal reads 1; update raysal"):
@@ -221,7 +222,7 @@ def test_items_are_found_by_any_column(tmp_path: Path) -> None:
 
 
 def test_a_chunk_lost_as_a_whole_lacks_the_carried_columns_only(tmp_path: Path) -> None:
-    """What a worker's death leaves: no rows, and nothing known of the columns. Here it is the first chunk."""
+    """Such a chunk comes from a worker that died: it has no rows and no carried columns. Here it is the first one."""
     writer = PoolWriter(tmp_path, manifest(items=8, chunks=2))
     empty: dict[str, Any] = {"keys": [], "uris": [], "carried": {}, "vectors": np.empty((0, DIM), np.float16)}
     lost = [(id, f"k{id}", "encode", "killed") for id in range(4)]
@@ -247,7 +248,7 @@ def test_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
 
 
 def test_a_pool_is_read_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 7: no table and no array of more than one chunk, whatever is asked of a pool."""
+    """Law 7: no method of a pool makes a table or an array of more than one chunk."""
     pool = make_pool(tmp_path / "pool", np.ones((60, DIM)), chunk_rows=10, labels=["x"] * 60)
     opened: list[str] = []
     original = pq.ParquetFile
@@ -263,7 +264,7 @@ def test_a_pool_is_read_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.Monke
     assert opened == ["00000.parquet"]
     vectors = pool.chunks[3].vectors()
     assert not vectors.flags.writeable
-    assert not vectors.flags.owndata  # mapped, not read
+    assert not vectors.flags.owndata  # mapped into memory, not read
     pool.export(tmp_path / "out.parquet")
     assert [original(tmp_path / "out.parquet").metadata.row_group(i).num_rows for i in range(6)] == [10] * 6
 

@@ -1,4 +1,4 @@
-"""A pool after anything: whoever reads it gets what was committed, or an error that names the file; nothing else."""
+"""A pool after any history: a reader gets what was committed, or an error that names the damaged file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def manifest(**fields: Any) -> Manifest:
 
 
 def stage(path: Path, index: int) -> StagedChunk:
-    """A chunk whose content follows from its index: (id, key, vector) and what was lost."""
+    """A chunk whose items, vectors and quarantine are computed from its index."""
     first, last = index * ROWS, min((index + 1) * ROWS, ITEMS)
     good = [id for id in range(first, last) if index != EMPTY and id != 2]
     return ChunkStage(path, DIM).write(
@@ -50,7 +50,7 @@ def stage(path: Path, index: int) -> StagedChunk:
 
 
 def content(pool: Pool) -> list[Any]:
-    """Everything a reader can get out of a pool."""
+    """Everything that a reader can read from a pool."""
     return [
         (chunk.vectors().tolist(), chunk.ids().tolist(), chunk.items().to_pylist(), chunk.quarantine().to_pylist())
         for chunk in pool.chunks
@@ -81,7 +81,7 @@ NAMES = ["pool.json", *(chunk_file(kind, index) for kind in (*KINDS, "commits") 
 
 
 class AnyHistory(RuleBasedStateMachine):
-    """A pool being written, crashed, damaged and mended, beside a model: the chunks committed, the files damaged."""
+    """A pool that is written, crashed, damaged and repaired. A model knows the committed chunks and damaged files."""
 
     truth: list[Any]
     expected: dict[str, bytes]
@@ -100,7 +100,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        """A new job. It starts unless what it relies on is visibly damaged, and then it says which file that is."""
+        """Start a new job. It starts, or it names a damaged file that it needs."""
         try:
             self.writer = PoolWriter(self.path, manifest())
         except Damaged as error:
@@ -109,19 +109,19 @@ class AnyHistory(RuleBasedStateMachine):
             return
         assert set(self.writer.committed) == self.committed
         if not self.committed:
-            self.hurt.discard("pool.json")  # nothing was there to lose, and it was written anew
+            self.hurt.discard("pool.json")  # without a committed chunk it is written again
         assert not list(self.path.rglob(".tmp-*"))
 
     @precondition(lambda self: self.writer is not None)
     @rule(index=st.integers(0, CHUNKS - 1))
     def commit(self, index: int) -> None:
         assert self.writer is not None
-        self.writer.commit(stage(self.path, index))  # a chunk committed before is left as it is
+        self.writer.commit(stage(self.path, index))  # a committed chunk stays as it is
         self.committed.add(index)
 
     @rule(index=st.integers(0, CHUNKS - 1), renamed=st.integers(0, 3))
     def crash(self, index: int, renamed: int) -> None:
-        """The process ends after some of the renames of a commit: no record was written."""
+        """End the process after some of the renames of a commit, before the record."""
         if index in self.committed or any(chunk_file(kind, index) in self.hurt for kind in KINDS):
             return
         staged = stage(self.path, index)
@@ -139,7 +139,7 @@ class AnyHistory(RuleBasedStateMachine):
         before = file.read_bytes()
         if how == "delete":
             file.unlink()
-            if name.startswith("commits/"):  # then it was never committed: the rest of the chunk is a leftover
+            if name.startswith("commits/"):  # then the chunk is not committed: its other files are leftovers
                 self.committed.discard(int(file.stem))
                 self.hurt -= {chunk_file(kind, int(file.stem)) for kind in KINDS}
                 self.writer = None
@@ -156,7 +156,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule()
     def mend(self) -> None:
-        """Do what the message says: put files back."""
+        """Put the files back, as the message says."""
         for name in self.hurt:
             (self.path / name).write_bytes(self.expected[name])
         self.hurt.clear()
@@ -196,21 +196,21 @@ def test_any_history(whole: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_flipped_byte_is_found_and_named(whole: Path, tmp_path: Path, name: str) -> None:
-    """Every byte of every file of text, and a spread of those of the others, in each of several ways."""
+    """Change every byte of the text files, and some bytes of the others, in several ways."""
     shutil.copytree(whole, tmp_path / "pool")
     file = tmp_path / "pool" / name
     before, opened = file.read_bytes(), Pool(tmp_path / "pool")
     step = 1 if name.endswith("json") else 7
     for place in range(0, len(before), step):
         flips = {1 << place % 8}
-        if before[place : place + 1].isspace():  # the same JSON, in another spelling
+        if before[place : place + 1].isspace():  # the same JSON, written in another way
             flips |= {before[place] ^ other for other in b" \t\r\n"} - {0}
         for flip in sorted(flips):
             altered = bytearray(before)
             altered[place] ^= flip
             file.write_bytes(altered)
             with pytest.raises(Damaged) as caught:
-                opened.verify()  # opened while all was well
+                opened.verify()  # opened before the damage
             assert caught.value.where == str(file), (place, flip)
     file.write_bytes(before)
     assert opened.verify() == len(NAMES)
@@ -218,7 +218,7 @@ def test_every_flipped_byte_is_found_and_named(whole: Path, tmp_path: Path, name
 
 @pytest.mark.parametrize("name", [chunk_file(kind, 0) for kind in KINDS])
 def test_every_read_notices_damage(whole: Path, tmp_path: Path, name: str) -> None:
-    """Not only `verify`: Arrow would return other numbers, or crash the process, on an altered file."""
+    """Not only `verify` checks: Arrow would return other numbers from an altered file, or crash the process."""
     shutil.copytree(whole, tmp_path / "pool")
     file = tmp_path / "pool" / name
     before = file.read_bytes()
@@ -254,7 +254,7 @@ def test_the_order_of_commits_and_their_repetition_do_not_matter(
 ) -> None:
     writer = PoolWriter(tmp_path, manifest())
     for attempt, staged in enumerate([stage(tmp_path, index) for index in order]):
-        writer.commit(replace(staged, attempt=0 if attempt < CHUNKS else attempt))  # the first one stays
+        writer.commit(replace(staged, attempt=0 if attempt < CHUNKS else attempt))  # the first commit stays
     assert bytes_of(tmp_path) == bytes_of(whole)
 
 
@@ -265,7 +265,7 @@ def test_a_record_under_another_chunks_name_is_not_believed(whole: Path, tmp_pat
     with pytest.raises(Damaged, match=r"00001.json: not the record of this chunk"):
         Pool(path)
     shutil.copy(whole / chunk_file("commits", 1), path / chunk_file("commits", 1))
-    shutil.copy(path / chunk_file("commits", 0), path / "commits" / "00000 (copy).json")  # nobody's record
+    shutil.copy(path / chunk_file("commits", 0), path / "commits" / "00000 (copy).json")  # the record of no chunk
     assert content(Pool(path)) == content(Pool(whole))
     shutil.copy(path / chunk_file("commits", 0), path / chunk_file("commits", 3))
     with pytest.raises(Damaged, match=r"00003.json: the pool has 3 chunks"):
@@ -273,7 +273,7 @@ def test_a_record_under_another_chunks_name_is_not_believed(whole: Path, tmp_pat
 
 
 def test_chunks_are_in_order_of_their_number_beyond_five_digits(tmp_path: Path) -> None:
-    """As text, 100000 comes before 99999. Records alone, of chunks without files, stand in for so many."""
+    """As text, 100000 comes before 99999. For so many chunks the test writes records without files."""
     from raysal.pool.layout import read_records
 
     PoolWriter(tmp_path, manifest())

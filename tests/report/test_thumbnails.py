@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def source_record(name: str, config: dict[str, object], fingerprint: str) -> dic
 
 def relabelled(folder: Path, source: dict[str, object], modality: str, keys: list[str], chunk_rows: int) -> Pool:
     pool = make_pool(folder / "pool", np.eye(len(keys), 4), chunk_rows=chunk_rows, keys=keys)
-    fields = pool.manifest_record() | {"source": source, "modality": modality}
+    fields = asdict(pool.manifest) | {"source": source, "modality": modality}
     Manifest(**fields).write(pool.path)
     return open_pool(pool.path)
 

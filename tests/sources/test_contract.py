@@ -1,4 +1,4 @@
-"""What every source promises, checked for each entry of SOURCES. A new entry needs an example here."""
+"""Every entry of SOURCES keeps the contract of a source. A new entry needs an example here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from raysal.sources import SOURCES, Source, check_keys
-from raysal.sources.fashion_mnist import SYSTEM
+from raysal.sources.fashion_mnist import SYSTEM_DIR
 from raysal.types import Item
 
 FULL = 10**6
@@ -46,7 +46,7 @@ def memory(path: Path) -> Source:
 
 
 def fashion_mnist(path: Path) -> Source:
-    if not SYSTEM.exists():
+    if not SYSTEM_DIR.exists():
         pytest.skip("needs the files of dataset-fashion-mnist")
     return SOURCES["fashion_mnist"](split="test")
 

@@ -1,4 +1,4 @@
-"""What is particular to each source: what it takes, what it refuses, and in which words."""
+"""Each source by itself: what it takes, what it refuses, and the words of its errors."""
 
 from __future__ import annotations
 
@@ -219,29 +219,29 @@ def test_text_refusals_name_the_line(tmp_path: Path, name: str, content: bytes, 
 
 @pytest.fixture
 def tiny_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The format of the data set with three images, served from this machine, with sums of its own."""
+    """A data set of three images in the format of Fashion-MNIST, which a server on this machine offers."""
     served, (images, labels, _) = tmp_path / "served", fashion_mnist.FILES["test"]
     served.mkdir()
     bodies = {images: bytes(16) + bytes(range(3)) * 784, labels: bytes(8) + bytes([9, 0, 1])}
     for name, body in bodies.items():
         (served / f"{name}.gz").write_bytes(gzip.compress(body))
-        monkeypatch.setitem(fashion_mnist.CONTENT, name, hashlib.sha256(body).hexdigest())
+        monkeypatch.setitem(fashion_mnist.SHA256, name, hashlib.sha256(body).hexdigest())
     monkeypatch.setitem(fashion_mnist.FILES, "test", (images, labels, 3))
-    monkeypatch.setattr(fashion_mnist, "SYSTEM", tmp_path / "no-system")
-    monkeypatch.setattr(fashion_mnist, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path / "no-system")
+    monkeypatch.setattr(fashion_mnist, "CACHE_DIR", tmp_path / "cache")
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args, directory=str(served))
 
         def log_message(self, *args: Any) -> None:
-            """Nothing to say."""
+            """Print nothing."""
 
     fashion_mnist._load.cache_clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        monkeypatch.setattr(fashion_mnist, "HOME", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(fashion_mnist, "URL", f"http://127.0.0.1:{server.server_port}")
         yield served
         server.shutdown()
         thread.join()

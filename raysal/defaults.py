@@ -1,0 +1,13 @@
+"""Defaults and limits that the config, the Python functions and the command line share.
+
+This module imports nothing, so that `raysal --help` stays fast.
+"""
+
+BATCH_SIZE = 64
+"""Items in one pass of an encoder."""
+DECODE_THREADS = 2
+"""Threads that decode items ahead of the encoder."""
+MAX_CHUNK_ROWS = 65536
+"""Items that a chunk may have."""
+MAX_QUARANTINE = 0.01
+"""Share of a source's items that may be quarantined before the embed job raises `QuarantineExceeded`."""
