@@ -13,9 +13,6 @@ import torch
 from raysal.errors import Damaged, PoolExhausted
 from raysal.fleet import Partition
 
-LIMITS = (1.0, 4.0, 16.0, 64.0)
-"""Seconds a call may take. A limit that is too short for a busy machine proves nothing: then the next one is tried."""
-
 
 def process(partition: Partition) -> int:
     return os.getpid()

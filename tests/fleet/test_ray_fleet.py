@@ -86,10 +86,10 @@ def test_a_process_killed_inside_a_call_starts_over_from_the_first(fleet, tmp_pa
 
 
 def test_a_call_that_kills_its_process_each_time_is_given_up_by_name(fleet, monkeypatch):
-    from raysal.fleet import ray_fleet
+    from raysal.fleet import recovery
 
     with monkeypatch.context() as patch:
-        patch.setattr(ray_fleet, "ATTEMPTS", 2)
+        patch.setattr(recovery, "ATTEMPTS", 2)
         with pytest.raises(FleetError, match=r"partition 1: its process keeps dying .*given up after 2 attempts"):
             fleet.each(calls.die)
     fleet.reset()
@@ -97,50 +97,47 @@ def test_a_call_that_kills_its_process_each_time_is_given_up_by_name(fleet, monk
 
 
 @pytest.mark.parametrize(
-    ("said", "coming"),
+    ("said", "expected"),
     [
         ("IOError: The actor is restarting.", True),
         ("RpcError: RPC error: failed to connect to all addresses; last error: UNKNOWN: connection refused", True),
         ("RpcError: RPC error: recvmsg:Connection reset by peer rpc_code: 14.", False),
     ],
 )
-def test_a_call_that_reached_no_process_is_no_death(said, coming):
-    """As Ray 2.60 says it: before and after it has noticed a death, and where a call was lost with its process."""
-    from raysal.fleet import ray_fleet
+def test_a_message_that_reached_no_process_is_told_from_one_that_was_lost_with_it(said, expected):
+    """In the words of Ray 2.60: before and after it has noticed a death, and when a call is lost with its process."""
+    from raysal.fleet.ray_fleet import reached_no_process
 
     error = ray.exceptions.ActorUnavailableError(f"The actor is temporarily unavailable: {said}", None)
-    assert ray_fleet._coming_back(error) is coming
+    assert reached_no_process(error) is expected
 
 
 def test_a_call_that_hangs_is_made_again_elsewhere(pool, tmp_path):
-    """And only the process that hangs is ended."""
+    """The limit may be too short for a busy machine: after a kill, the next process has time enough to start.
+
+    That only the process that hangs is killed is in the tables of test_recovery.py.
+    """
     from raysal.fleet.ray_fleet import RayFleet
 
-    for limit in calls.LIMITS:
-        (folder := tmp_path / str(limit)).mkdir()
-        with RayFleet(plan_partitions(pool, 2), call_timeout=limit) as fleet:
-            before = fleet.each(calls.process)
-            fleet.each(calls.count, 1)
-            assert fleet.each(calls.hang_once, str(folder), 2) == [12, 12]
-            after = fleet.each(calls.process)
-            assert after[1] != before[1]
-            assert fleet.each(calls.count, 3) == [123, 123]
-        if after[0] == before[0]:
-            break
-    assert after[0] == before[0]
+    with RayFleet(plan_partitions(pool, 2), call_timeout=1.0) as fleet:
+        before = fleet.each(calls.process)
+        fleet.each(calls.count, 1)
+        assert fleet.each(calls.hang_once, str(tmp_path), 2) == [12, 12]
+        assert fleet.each(calls.count, 3) == [123, 123]
+        assert fleet.each(calls.process)[1] != before[1]
 
 
 def test_a_long_replay_is_not_taken_for_a_hang(pool):
-    """Eight calls of 0.3 s are within a limit of 2 s a call, also when they are made again in a row."""
+    """Three calls of 0.4 s are within a limit of 1 s a call, also when they are made again in a row."""
     from raysal.fleet.ray_fleet import RayFleet
 
-    with RayFleet(plan_partitions(pool, 1), call_timeout=2.0) as fleet:
-        for _ in range(8):
-            fleet.each(calls.hand_on, 0.3)
+    with RayFleet(plan_partitions(pool, 1), call_timeout=1.0) as fleet:
+        for _ in range(3):
+            fleet.each(calls.hand_on, 0.4)
         for victim in fleet.each(calls.process):
             with contextlib.suppress(ProcessLookupError):  # ended already, where the machine is too busy for the limit
                 os.kill(victim, signal.SIGKILL)
-        assert fleet.each(calls.count, 2) == [111111112]
+        assert fleet.each(calls.count, 2) == [1112]
 
 
 def test_our_errors_arrive_as_they_are(fleet):

@@ -1,0 +1,79 @@
+"""What runs in the processes of a Ray fleet: plain classes, which `raysal.fleet.ray_fleet` makes actors of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from raysal.fleet.partition import Partition, PartitionSpec
+from raysal.fleet.replay import Behind, Call, Done, Host, Stale
+
+
+class PartitionActor:
+    """Hosts one partition in a process of its own."""
+
+    def __init__(self, spec: PartitionSpec, most: int = 1) -> None:
+        """Open nothing yet: an actor whose constructor raises never answers with the error's own class.
+
+        Args:
+            spec: The partition.
+            most: Number of sessions that are kept.
+        """
+        if spec.threads:
+            torch.set_num_threads(spec.threads)  # Ray exports OMP_NUM_THREADS=1
+        self._spec = spec
+        self._data: Partition | None = None
+        self._host = Host(self._view, most)
+
+    def _view(self) -> Partition:
+        """Return the partition for a new session; the first time, open the files."""
+        if self._data is None:
+            self._data = Partition(self._spec)
+        return self._data.view()
+
+    def ready(self) -> None:
+        """Open the files, so that an error in them is raised now."""
+        self._view()
+
+    def apply(self, program: int, first: int, calls: Sequence[Call], session: str = "") -> Done | Behind | Stale:
+        """Make calls of a program on the partition of this process.
+
+        Args:
+            program: Number of the program.
+            first: Number of the first of `calls` in the program.
+            calls: Consecutive calls.
+            session: The session whose program it is.
+
+        Returns:
+            What `Host.run` returns.
+        """
+        return self._host.run(program, first, calls, session)
+
+
+class ServiceActor(PartitionActor):
+    """Hosts one partition of a service, for several sessions."""
+
+    def __init__(self, spec: PartitionSpec, most: int, count: int) -> None:
+        """Open nothing yet.
+
+        Args:
+            spec: The partition.
+            most: Number of sessions that are kept.
+            count: Number of partitions of the service.
+        """
+        super().__init__(spec, most)
+        self._count = count
+
+    def forget(self, session: str) -> None:
+        """Let go of a session."""
+        self._host.forget(session)
+
+    def about(self) -> tuple[PartitionSpec, int]:
+        """Return the partition's spec, and the number of partitions of the service."""
+        return self._spec, self._count
+
+    def quiet(self) -> float:
+        """Return the seconds since a call of any session began or ended."""
+        return time.monotonic() - self._host.since
