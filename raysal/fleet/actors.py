@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -11,11 +12,24 @@ from raysal.fleet.partition import Partition, PartitionSpec
 from raysal.fleet.replay import Behind, Call, Done, Host, Stale
 
 
+def actor_options(spec: PartitionSpec) -> dict[str, Any]:
+    """Return Ray's options for the actor of a partition: what it needs of its node, and what follows its death.
+
+    Ray starts a new process as often as one dies, and never repeats a call.
+    """
+    return {
+        "num_cpus": max(spec.threads, 1),
+        "num_gpus": 1 if spec.device.startswith("cuda") else 0,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+    }
+
+
 class PartitionActor:
     """Hosts one partition in a process of its own."""
 
     def __init__(self, spec: PartitionSpec, most: int = 1) -> None:
-        """Open nothing yet: an actor whose constructor raises never answers with the error's own class.
+        """Open no file: `ready`, and the first call of a session, open the files and raise what is wrong with them.
 
         Args:
             spec: The partition.
@@ -56,7 +70,7 @@ class ServiceActor(PartitionActor):
     """Hosts one partition of a service, for several sessions."""
 
     def __init__(self, spec: PartitionSpec, most: int, count: int) -> None:
-        """Open nothing yet.
+        """Open no file.
 
         Args:
             spec: The partition.
@@ -67,7 +81,7 @@ class ServiceActor(PartitionActor):
         self._count = count
 
     def forget(self, session: str) -> None:
-        """Let go of a session."""
+        """Drop the masks and the state of a session."""
         self._host.forget(session)
 
     def about(self) -> tuple[PartitionSpec, int]:

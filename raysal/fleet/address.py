@@ -22,17 +22,17 @@ def check_address(address: str) -> None:
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not host or not colon or not port.isdecimal() or int(port) > 65535:
-        raise no_cluster(address, "not host:port")
+        raise ConfigError(*no_cluster(address, "not host:port"))
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_TIMEOUT).close()
     except OSError as error:
-        raise no_cluster(address, error.strerror or str(error)) from None
+        raise ConfigError(*no_cluster(address, error.strerror or str(error))) from None
 
 
-def no_cluster(address: str, problem: str) -> ConfigError:
-    """Return the error for an address at which there is no cluster; it says where the address came from."""
+def no_cluster(address: str, problem: str) -> tuple[str, str, str]:
+    """Return the three parts of the ConfigError for an address without a cluster."""
     given = " (from RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else ""
-    return ConfigError(
+    return (
         "fleet.address",
         f"no Ray cluster can be joined at {address!r}{given}: {problem}",
         "start one there with `ray start --head`, or give no address to start Ray here",

@@ -28,7 +28,7 @@ import torch
 from raysal.config import FleetConfig
 from raysal.errors import ConfigError, FleetError, RaysalError
 from raysal.fleet import recovery
-from raysal.fleet.actors import PartitionActor, ServiceActor
+from raysal.fleet.actors import PartitionActor, ServiceActor, actor_options
 from raysal.fleet.address import REACH_TIMEOUT, check_address, no_cluster
 from raysal.fleet.partition import PartitionSpec, plan_partitions
 from raysal.fleet.recovery import CREATION_TIMEOUT, RETRY_PAUSE, Recovery
@@ -71,7 +71,7 @@ def connect(address: str | None = None, threads: int = 0) -> None:
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise no_cluster(address, _brief(error)) from None
+            raise ConfigError(*no_cluster(address, _brief(error))) from None
         return
     ray.init(
         address="local",
@@ -140,17 +140,7 @@ def start_named(spec: PartitionSpec, name: str, most: int, count: int) -> Any:
     """
     remote: Any = ray.remote(concurrency_groups={WATCH: 1})(ServiceActor)
     named = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-    return remote.options(**named, **_options(spec)).remote(spec, most, count)
-
-
-def _options(spec: PartitionSpec) -> dict[str, Any]:
-    """What an actor needs of its node, and how Ray treats its death."""
-    return {
-        "num_cpus": max(spec.threads, 1),
-        "num_gpus": 1 if spec.device.startswith("cuda") else 0,
-        "max_restarts": -1,
-        "max_task_retries": 0,
-    }
+    return remote.options(**named, **actor_options(spec)).remote(spec, most, count)
 
 
 def named_actors() -> dict[str, Any]:
@@ -231,7 +221,7 @@ class RayFleet:
         self._log: list[Call] = []
         self._session = uuid.uuid4().hex if actors else ""
         remote = ray.remote(PartitionActor)
-        self._actors = list(actors) or [remote.options(**_options(spec)).remote(spec) for spec in specs]
+        self._actors = list(actors) or [remote.options(**actor_options(spec)).remote(spec) for spec in specs]
         if actors:
             return
         try:
@@ -321,7 +311,8 @@ class RayFleet:
     def _ask_quiet(self, i: int) -> float:
         """Ask a service's actor how many seconds ago it began or ended a call, of this session or of another.
 
-        Returns infinity if it does not answer, and 0 if it died: then the calls sent to it end by themselves.
+        Returns:
+            The seconds; infinity if it does not answer, 0 if it died: then the calls sent to it end by themselves.
         """
         try:
             return float(ray.get(_watch(self._actors[i].quiet), timeout=REACH_TIMEOUT))
@@ -366,7 +357,8 @@ def await_ready(actors: Sequence[Any], specs: Sequence[PartitionSpec]) -> None:
         try:
             ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            raise _cause(error, index) from None
+            failure = _cause(error, index)
+            raise failure from None
         except ray.exceptions.RayError as error:
             raise FleetError(index, str(error)) from None
 
