@@ -98,8 +98,7 @@ def test_masks_add_up_and_end_with_the_program(tmp_path):
 @pytest.mark.parametrize("dim", [7, 33, 256, 1281])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_row_gives_the_same_bits_wherever_it_stands(dim, dtype, tmp_path):
-    """What `BLOCK_ROWS` and `ALIGN` are for: products, norms and softmax of a row do not depend on its place or
-    company."""
+    """Products, norms and softmax of a row do not depend on its place or on other rows: see `raysal.numerics`."""
     rng = np.random.default_rng(0)
     row = rng.normal(size=dim).astype(np.float16)
     x = rng.normal(size=(3000, dim)).astype(np.float16)
