@@ -38,14 +38,20 @@ __all__ = [
 
 
 def open_fleet(pool: Pool, config: FleetConfig) -> Fleet:
-    """A fleet over `pool` as the config asks: in this process, or in Ray actors (ray is imported only then).
+    """Open a fleet over a pool: in this process, in Ray actors, or as a session of a service. Only Ray imports ray.
 
-    Partitions default to one locally, and to one per CPU of the cluster with Ray. With a `service` the fleet is a
-    session of it.
+    Args:
+        pool: The pool.
+        config: The backend, device, threads and service. By default there is one partition in this process, and with
+            Ray one for each CPU of the cluster.
+
+    Returns:
+        The fleet, at the beginning of a program.
 
     Raises:
-        ConfigError: there is no such device, no cluster at the address, or no such service.
-        FingerprintMismatch: the service is over another pool.
+        ConfigError: There is no such device, no cluster at the address, or no such service.
+        FingerprintMismatch: The service is over another pool.
+        FleetError: The cluster has no room for the actors, or part of the service is gone.
     """
     if config.service is not None:
         if config.backend != "ray":
@@ -66,6 +72,7 @@ def open_fleet(pool: Pool, config: FleetConfig) -> Fleet:
 
 
 def _check_device(device: str) -> None:
+    """Raise ConfigError if torch cannot use a device in this process."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch built without CUDA asserts

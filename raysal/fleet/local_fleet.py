@@ -14,9 +14,18 @@ R = TypeVar("R")
 
 
 class LocalFleet:
-    """A fleet without processes; `each` visits the partitions in turn, each product using every thread."""
+    """A fleet in this process. `each` visits the partitions in turn; a product uses all threads."""
 
     def __init__(self, specs: Sequence[PartitionSpec]) -> None:
+        """Open the partitions.
+
+        Args:
+            specs: The partitions. The threads of the first one, unless 0, are those of torch until `close`.
+
+        Raises:
+            PoolError: The pool cannot be opened.
+            FingerprintMismatch: It is not the pool of the specs.
+        """
         self._threads_before = 0
         self._partitions = [Partition(spec) for spec in specs]
         if specs and specs[0].threads:
@@ -25,17 +34,30 @@ class LocalFleet:
 
     @property
     def size(self) -> int:
+        """Number of partitions."""
         return len(self._partitions)
 
     def reset(self) -> None:
+        """Begin a new program."""
         for partition in self._partitions:
             partition.reset()
 
     def each(self, fn: Callable[..., R], *args: Any) -> list[R]:
+        """Call `fn(partition, *args)` on every partition, in order (see `Fleet.each`).
+
+        An error of any kind is raised as it is, and the later partitions are not visited.
+
+        Args:
+            fn: A function of a partition.
+            args: Its arguments after the partition.
+
+        Returns:
+            The results, in partition order.
+        """
         return [fn(partition, *args) for partition in self._partitions]
 
     def close(self) -> None:
-        """Let go of the files, and give torch back the number of threads it had."""
+        """Let the files go, and give torch back the number of threads that it had."""
         self._partitions = []
         if self._threads_before:
             torch.set_num_threads(self._threads_before)

@@ -4,8 +4,8 @@ Blocks have one number of rows and an aligned width, and are filled up with zero
 law of `raysal.numerics`: results of a row do not depend, to the last bit, on chunk sizes, partitions or what was
 narrowed away.
 
-A program may have a partition see vectors through a hidden layer (`use_features`): what is read of it then are hidden
-features, and whoever reads need not know.
+A program may put a hidden layer between the vectors and their readers (`use_features`). They then read hidden features,
+and need not know of the layer.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from raysal.features import DeviceLayer, HiddenLayer, same_layer
 from raysal.numerics import BLOCK_ROWS, LAYER_ROWS, AlignedMatrix, round_up
 from raysal.pool import Pool
 
-RESIDENT = 0.6
-"""Share of a GPU's free memory that the vectors may take."""
+RESIDENT_SHARE = 0.6
+"""Share of a GPU's free memory that the vectors may take, from 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +36,16 @@ class PartitionSpec:
     """What a process needs to build a partition: small, and the same after every restart."""
 
     index: int
+    """The partition's number, from 0."""
     pool: str
+    """The pool's absolute path."""
     slices: tuple[tuple[int, int, int], ...]
     """(position of the chunk in the pool, first row, one past the last row)"""
     device: str = "cpu"
     threads: int = 0
     """CPU threads for the products; 0 leaves the process as it is."""
     fingerprint: str = ""
-    """The pool's, which whatever lies there must have, also after a restart; empty for any."""
+    """Fingerprint that the pool at the path must have, also after a restart; empty for any."""
 
 
 class Block(NamedTuple):
@@ -54,11 +56,22 @@ class Block(NamedTuple):
 
     @property
     def n(self) -> int:
+        """Number of rows that are not padding."""
         return len(self.rows)
 
 
 def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int = 0) -> list[PartitionSpec]:
-    """Cut a pool into `count` runs of consecutive rows, equal to within one row. Pure."""
+    """Cut a pool into runs of consecutive rows, equal to within one row. Pure.
+
+    Args:
+        pool: The pool.
+        count: Number of partitions; of more than the pool has rows, some are empty.
+        device: The torch device of each partition.
+        threads: CPU threads of each partition's process; 0 leaves it as it is.
+
+    Returns:
+        One spec for each partition, in order.
+    """
     starts = np.cumsum([0, *(chunk.rows for chunk in pool.chunks)])
     cuts = [len(pool) * i // count for i in range(count + 1)]
     specs = []
@@ -82,16 +95,37 @@ def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int
 
 
 class Partition:
-    """Rows of a pool in this process: ids, memory-mapped vectors, and the masks and state of the running
-    program.
+    """Rows of a pool in this process: ids, memory-mapped vectors, and the masks and state of the running program.
 
-    Memory: 8 bytes a row for ids, 4 for squared norms, 2 for the masks. The vectors stay in the page cache; on a GPU
-    they are resident, as float16, if they take no more than RESIDENT of its free memory, else they are streamed to
-    it. A further `view` costs its masks and its state. Through a hidden layer every reading is a product more, O(n m
-    d), and there are 4 bytes a row for norms as they are seen."""
+    Memory: 8 bytes a row for ids, 4 for squared norms, 2 for the masks. The vectors stay in the page cache. On a GPU
+    they are resident, as float16, if they take at most RESIDENT_SHARE of its free memory; else they are streamed to it.
+    A further `view` costs its masks and its state. A hidden layer costs one more product, O(n m d), for each reading,
+    and 4 bytes a row for the norms of hidden features.
+
+    Attributes:
+        index: The partition's number.
+        spec: What it was built from.
+        metric: The pool's metric.
+        device: The torch device of blocks.
+        ids: int64 [n], ascending.
+        dim: Length of the vectors as they are read.
+        width: Columns of a block: `dim`, and padding.
+        available: bool [n], False for excluded rows.
+        candidate: bool [n], False for rows that were narrowed away.
+        state: What the running program keeps here.
+        held: What is a function of files alone, such as an index that was read. `reset` leaves it, views share it.
+    """
 
     def __init__(self, spec: PartitionSpec) -> None:
-        """Raises: PoolError: the pool cannot be opened. FingerprintMismatch: it is not the one of the spec."""
+        """Open the pool and map its vectors.
+
+        Args:
+            spec: The rows, the device, and the pool's fingerprint.
+
+        Raises:
+            PoolError: The pool cannot be opened.
+            FingerprintMismatch: It is not the pool of the spec.
+        """
         pool = Pool(Path(spec.pool))
         if spec.fingerprint not in ("", pool.fingerprint):
             fix = "open the pool anew; a service over it is to be stopped and started again"
@@ -106,21 +140,27 @@ class Partition:
         ids = [pool.chunks[chunk].ids()[low:high] for chunk, low, high in spec.slices]
         self.ids: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *ids])
         self.held: dict[str, Any] = {}
-        """What is a function of files alone, such as an index that was read: `reset` leaves it, views share it."""
         self.reset()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def reset(self) -> None:
-        """Forget the running program."""
+        """Begin a new program: nothing excluded, every row a candidate, no state, no hidden layer."""
         self.available: NDArray[np.bool_] = np.ones(len(self.ids), bool)
         self.candidate: NDArray[np.bool_] = self.available.copy()
         self.state: dict[str, Any] = {}
         self.use_features(None)
 
     def use_features(self, layer: HiddenLayer | None) -> None:
-        """Have vectors read as `layer` shows them, until it is told otherwise or the program ends."""
+        """Have readers get hidden features in place of vectors, until the next such call or `reset`.
+
+        Args:
+            layer: The hidden layer; None for the vectors as they are.
+
+        Raises:
+            FingerprintMismatch: The layer takes vectors of another length.
+        """
         if layer is not None and self._through is not None and same_layer(self._through.layer, layer):
             return
         if layer is not None and layer.pool_dim != self._pool_dim:
@@ -133,32 +173,46 @@ class Partition:
         self.width = round_up(self.dim)
 
     def view(self) -> Self:
-        """The same rows for another session: data and `held` are shared, the masks and the state are its own."""
+        """Return the same rows for another session, which shares data and `held`, but neither masks nor state."""
         other = copy.copy(self)
         other.reset()
         return other
 
     def _resident(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The vectors on the device if they fit there, else as they are."""
+        """Move the vectors to the device if they fit there; else return them as they are."""
         if self.device.type != "cuda":
             return parts
-        room = RESIDENT * torch.cuda.mem_get_info(self.device)[0]
+        room = RESIDENT_SHARE * torch.cuda.mem_get_info(self.device)[0]
         fits = sum(part.numel() * part.element_size() for part in parts) <= room
         return [part.to(self.device) for part in parts] if fits else parts
 
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions here of those of `ids` that live here, in ascending order."""
+        """Find the rows of items.
+
+        Args:
+            ids: int64 [m], in any order; those that do not live here are passed over.
+
+        Returns:
+            Their positions int64 [at most m], ascending, each once.
+        """
         if len(self.ids) == 0:
             return np.empty(0, np.int64)
         place = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
         return np.unique(place[self.ids[place] == ids])
 
     def candidates(self) -> NDArray[np.int64]:
-        """Positions that may be picked: neither excluded nor narrowed away."""
+        """Return the positions that may be picked, int64, ascending: neither excluded nor narrowed away."""
         return np.flatnonzero(self.available & self.candidate)
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Vectors float16 [len(rows), dim] of ascending positions."""
+        """Read vectors, or hidden features.
+
+        Args:
+            rows: int64 [m], ascending positions.
+
+        Returns:
+            float16 [m, dim].
+        """
         out = torch.empty(len(rows), self.dim, dtype=torch.float16)
         if self._through is None:
             self._fill(out, rows)
@@ -191,10 +245,17 @@ class Partition:
         return AlignedMatrix(rows, dtype, self.device, width=self.width)
 
     def blocks(self, rows: NDArray[np.int64] | None = None, size: int = BLOCK_ROWS) -> Iterator[Block]:
-        """The partition, or the ascending positions `rows` of it, in blocks of `size` rows.
+        """Read all rows, or some, in blocks of one shape.
 
-        One caller always uses one size. The features of a block are overwritten by the next; copy what must
+        A caller must always use the same size. The next block overwrites the features of the last one; copy what must
         last.
+
+        Args:
+            rows: int64 [m], ascending positions; None for all.
+            size: Rows of a block, padding included.
+
+        Yields:
+            Blocks of `size` rows, in the order of `rows`; the last one is filled up with zeros.
         """
         if self._through is None:
             yield from self._read(rows, torch.zeros(size, self.width, device=self.device))
@@ -209,7 +270,7 @@ class Partition:
             yield Block(block.rows, seen[:size])
 
     def _read(self, rows: NDArray[np.int64] | None, buffer: torch.Tensor) -> Iterator[Block]:
-        """Vectors as they lie in the files, in blocks as long as `buffer`."""
+        """Yield vectors as they are in the files, in blocks as long as `buffer`."""
         if rows is None:
             yield from self._stream(buffer)
             return
@@ -221,7 +282,7 @@ class Partition:
             yield Block(some, buffer)
 
     def _stream(self, buffer: torch.Tensor) -> Iterator[Block]:
-        """Every row in order, converted straight from the mapped files."""
+        """Yield every row in order, converted straight from the mapped files."""
         size = len(buffer)
         for start in range(0, len(self.ids), size):
             stop = min(start + size, len(self.ids))
@@ -233,8 +294,13 @@ class Partition:
             yield Block(np.arange(start, stop), buffer)
 
     def sq_norms(self) -> torch.Tensor:
-        """Squared Euclidean norms float32 [n] on the device; computed in one pass, then held: for good, or through a
-        hidden layer for as long as it is looked through."""
+        """Compute the squared Euclidean norms of what is read, in one pass, the first time.
+
+        Norms of vectors are kept for good, norms of hidden features as long as the hidden layer is used.
+
+        Returns:
+            float32 [n], on the device.
+        """
         if self._through is not None:
             if self._seen_norms is None:
                 self._seen_norms = self._measured()
@@ -245,6 +311,7 @@ class Partition:
         return found
 
     def _measured(self) -> torch.Tensor:
+        """Compute the squared norms, float32 [n], in one pass."""
         norms = torch.empty(len(self), device=self.device)
         for block in self.blocks():
             norms[block.rows[0] : block.rows[-1] + 1] = (block.features * block.features).sum(1)[: block.n]
@@ -252,7 +319,7 @@ class Partition:
 
 
 def _tensor(values: NDArray[np.float16]) -> torch.Tensor:
-    """Mapped vectors as a tensor, not copied."""
+    """Return mapped vectors as a tensor, not copied."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(values)
@@ -262,33 +329,65 @@ def _tensor(values: NDArray[np.float16]) -> torch.Tensor:
 
 
 def exclude(partition: Partition, ids: NDArray[np.int64]) -> int:
-    """Take `ids` out of what may be swept or picked; returns how many rows are left."""
+    """Exclude items from what may be swept or picked.
+
+    Args:
+        partition: Where.
+        ids: int64 [m]; those that do not live here are passed over.
+
+    Returns:
+        The number of rows here that are not excluded.
+    """
     partition.available[partition.rows_of(ids)] = False
     return int(partition.available.sum())
 
 
 def keep(partition: Partition, ids: NDArray[np.int64]) -> int:
-    """Narrow the candidates to `ids`; returns how many of them may be picked here."""
+    """Narrow the candidates to some items.
+
+    Args:
+        partition: Where.
+        ids: int64 [m]; those that do not live here are passed over.
+
+    Returns:
+        The number of rows here that may be picked: candidates that are not excluded.
+    """
     partition.candidate[:] = False
     partition.candidate[partition.rows_of(ids)] = True
     return len(partition.candidates())
 
 
 def use_features(partition: Partition, layer: HiddenLayer | None) -> None:
-    """Have the vectors here read as a hidden layer shows them, for the rest of the program; None shows them as they
-    are."""
+    """Have readers of a partition get hidden features, for the rest of the program; None: vectors as they are."""
     partition.use_features(layer)
 
 
 def features_of(
     partition: Partition, ids: NDArray[np.int64], layer: HiddenLayer | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """`vectors_of` through a hidden layer, which stays: two calls in one round trip."""
+    """Call `use_features`, then `vectors_of`: two calls in one round trip.
+
+    Args:
+        partition: Where.
+        ids: int64 [m].
+        layer: The hidden layer, used for the rest of the program; None for the vectors as they are.
+
+    Returns:
+        What `vectors_of` returns.
+    """
     partition.use_features(layer)
     return vectors_of(partition, ids)
 
 
 def vectors_of(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(ids, vectors) of those of `ids` that live here, excluded or not."""
+    """Read the vectors, or hidden features, of items.
+
+    Args:
+        partition: Where.
+        ids: int64 [m]; those that do not live here are passed over, those that are excluded are not.
+
+    Returns:
+        (ids int64 [those here], ascending; float32 [those here, dim]).
+    """
     rows = partition.rows_of(ids)
     return partition.ids[rows], partition.gather(rows).astype(np.float32)

@@ -1,8 +1,10 @@
-"""The partitions of a pool in Ray actors. Only transport lives here; what is computed, and how a lost
-partition is rebuilt, is in `partition` and `replay`.
+"""The partitions of a pool in Ray actors: transport only.
 
-Ray restarts a dead actor's process but never repeats a call by itself: a repeat would run on a fresh, empty
-partition and return a wrong result without an error. The driver repeats, with the calls that are missing.
+What is computed is in `raysal.fleet.partition`, how a lost partition is rebuilt in `raysal.fleet.replay`, and what to
+send after a death, a refusal or a silence in `raysal.fleet.recovery`.
+
+Ray restarts the process of an actor that died, but never repeats a call by itself: a repeat would run on a fresh, empty
+partition and return a wrong result without an error. The driver repeats it, after the calls that are missing.
 
 A service is the same actors with names, which outlive the process that started them (`raysal.fleet.service`).
 """
@@ -12,10 +14,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -25,37 +27,38 @@ import torch
 
 from raysal.config import FleetConfig
 from raysal.errors import ConfigError, FleetError, RaysalError
-from raysal.fleet.partition import Partition, PartitionSpec, plan_partitions
-from raysal.fleet.replay import Behind, Call, Done, Host, Stale
+from raysal.fleet import recovery
+from raysal.fleet.actors import PartitionActor, ServiceActor, actor_options
+from raysal.fleet.address import REACH_TIMEOUT, check_address, no_cluster
+from raysal.fleet.partition import PartitionSpec, plan_partitions
+from raysal.fleet.recovery import CREATION_TIMEOUT, RETRY_PAUSE, Recovery
+from raysal.fleet.replay import Behind, Call, Stale
 from raysal.pool import Pool
 
 R = TypeVar("R")
 
-ATTEMPTS = 5
-"""Deaths one call may cost a partition before the job gives up: a call that kills its host each time is a bug
-or too large for the machine, and Ray's own memory-pressure retries would go on for ever."""
-CREATION_TIMEOUT = 300.0
-"""Seconds to wait for an actor to be placed, at first or again. Ray itself waits without end and without a word."""
-REACH_TIMEOUT = 5.0
-"""Seconds a cluster may take to accept a connection. Ray itself tries for a minute, and writes to the log."""
-REFUSED = re.compile("is restarting|failed to connect")
-"""What Ray says then. Until word of a death is round, which takes seconds where all are busy, it calls the dead."""
+NO_PROCESS = re.compile("is restarting|failed to connect")
+"""What Ray says of a message that no process received: Ray sends to a dead process until it notices the death, which
+takes seconds on a busy machine, and then waits for the next process to start."""
 NAMESPACE = "raysal"
 """Where Ray keeps the names of services."""
 WATCH = "watch"
-"""The concurrency group of what a service's actor answers while it computes."""
+"""The concurrency group of the methods that a service's actor answers while it computes."""
 OBJECT_STORE_BYTES = 256 * 2**20
 """Size of the object store when Ray is started here. Pools are mapped from files and never pass through it."""
 
 
 def connect(address: str | None = None, threads: int = 0) -> None:
-    """Join the Ray cluster at `address` or else RAY_ADDRESS, or start Ray here with one CPU per thread; only
-    once.
+    """Join a Ray cluster, or start Ray in this process; do nothing if either was done before.
 
-    A cluster that `ray start` left on this machine is joined when asked for (`auto`), never by accident.
+    A cluster that `ray start` left on this machine is joined only when asked for (`auto`).
+
+    Args:
+        address: host:port, `auto` or `local`; by default the variable RAY_ADDRESS. Without either, Ray is started here.
+        threads: CPUs of a Ray that is started here; 0 for all of the machine.
 
     Raises:
-        ConfigError: there is no cluster at the address.
+        ConfigError: There is no cluster at the address.
     """
     if ray.is_initialized():
         return
@@ -64,11 +67,11 @@ def connect(address: str | None = None, threads: int = 0) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": True, "logging_level": "ERROR"}
     if address:
         if address not in ("auto", "local"):
-            _reach(address)
+            check_address(address)
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise _no_cluster(address, _brief(error)) from None
+            raise ConfigError(*no_cluster(address, _brief(error))) from None
         return
     ray.init(
         address="local",
@@ -79,28 +82,15 @@ def connect(address: str | None = None, threads: int = 0) -> None:
     )
 
 
-def _reach(address: str) -> None:
-    """Raises: ConfigError: not host:port, or nothing listens there."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not colon or not port.isdecimal() or int(port) > 65535:
-        raise _no_cluster(address, "not host:port")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_TIMEOUT).close()
-    except OSError as error:
-        raise _no_cluster(address, error.strerror or str(error)) from None
-
-
-def _no_cluster(address: str, problem: str) -> ConfigError:
-    given = " (from RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else ""
-    return ConfigError(
-        "fleet.address",
-        f"no Ray cluster can be joined at {address!r}{given}: {problem}",
-        "start one there with `ray start --head`, or give no address to start Ray here",
-    )
-
-
 def check_device(device: str) -> None:
-    """Raises: ConfigError: no node of the cluster has such a device. An actor sees its own GPU only, as number 0."""
+    """Check that an actor can have a device. An actor sees one GPU only, its own, as number 0.
+
+    Args:
+        device: The name of a torch device.
+
+    Raises:
+        ConfigError: It is no name of a device, or no node of the cluster has such a device.
+    """
     try:
         wanted = torch.device(device)
     except RuntimeError as error:
@@ -112,15 +102,22 @@ def check_device(device: str) -> None:
 
 
 def cluster_cpus() -> int:
-    """CPUs of the cluster this process is connected to."""
+    """Return the number of CPUs of the cluster this process is connected to."""
     return max(int(ray.cluster_resources().get("CPU", 1)), 1)
 
 
 def plan_for_cluster(pool: Pool, config: FleetConfig) -> list[PartitionSpec]:
-    """The partitions of a pool: as many as there are CPUs, and threads that share them, unless the config says.
+    """Plan the partitions of a pool: by default one for each CPU, and threads that share the CPUs.
+
+    Args:
+        pool: The pool to cut.
+        config: May give the number of partitions, their device and their threads.
+
+    Returns:
+        One spec for each partition, in order.
 
     Raises:
-        ConfigError: no node of the cluster has the device.
+        ConfigError: No node of the cluster has the device.
     """
     check_device(config.device)
     cpus = cluster_cpus()
@@ -129,79 +126,45 @@ def plan_for_cluster(pool: Pool, config: FleetConfig) -> list[PartitionSpec]:
     return plan_partitions(pool, count, device=config.device, threads=threads)
 
 
-class PartitionActor:
-    """Hosts one partition in a process of its own."""
-
-    def __init__(self, spec: PartitionSpec, most: int = 1) -> None:
-        if spec.threads:
-            torch.set_num_threads(spec.threads)  # Ray exports OMP_NUM_THREADS=1
-        self._spec = spec
-        self._data: Partition | None = None
-        self._host = Host(self._view, most)
-
-    def _view(self) -> Partition:
-        if self._data is None:
-            self._data = Partition(self._spec)
-        return self._data.view()
-
-    def ready(self) -> None:
-        """Open the files, so that what is wrong with them shows now."""
-        self._view()
-
-    def apply(self, program: int, first: int, calls: Sequence[Call], session: str = "") -> Done | Behind | Stale:
-        return self._host.run(program, first, calls, session)
-
-
-class ServiceActor(PartitionActor):
-    """Hosts one partition of a service, for several sessions."""
-
-    def __init__(self, spec: PartitionSpec, most: int, count: int) -> None:
-        super().__init__(spec, most)
-        self._count = count
-
-    def forget(self, session: str) -> None:
-        self._host.forget(session)
-
-    def about(self) -> tuple[PartitionSpec, int]:
-        """The partition, and how many the service has."""
-        return self._spec, self._count
-
-    def quiet(self) -> float:
-        """Seconds since a call was last begun or ended."""
-        return time.monotonic() - self._host.since
-
-
 def start_named(spec: PartitionSpec, name: str, most: int, count: int) -> Any:
-    """An actor that outlives this process, or the one that has its name already."""
+    """Start an actor that outlives this process, or find the one that has its name already.
+
+    Args:
+        spec: The partition that the actor hosts.
+        name: Its name on the cluster.
+        most: Number of sessions that it keeps.
+        count: Number of partitions of the service.
+
+    Returns:
+        The handle of the actor.
+    """
     remote: Any = ray.remote(concurrency_groups={WATCH: 1})(ServiceActor)
     named = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-    return remote.options(**named, **_options(spec)).remote(spec, most, count)
-
-
-def _options(spec: PartitionSpec) -> dict[str, Any]:
-    return {
-        "num_cpus": max(spec.threads, 1),
-        "num_gpus": 1 if spec.device.startswith("cuda") else 0,
-        "max_restarts": -1,
-        "max_task_retries": 0,
-    }
+    return remote.options(**named, **actor_options(spec)).remote(spec, most, count)
 
 
 def named_actors() -> dict[str, Any]:
-    """The actors of all services on the cluster, by name."""
+    """Return the actors of all services on the cluster, by name."""
     found = {}
     for actor in ray.util.list_named_actors(all_namespaces=True):
         if actor["namespace"] == NAMESPACE:
-            with contextlib.suppress(ValueError):  # it went in between
+            with contextlib.suppress(ValueError):  # it has ended since it was listed
                 found[actor["name"]] = ray.get_actor(actor["name"], namespace=NAMESPACE)
     return found
 
 
 def about(actor: Any, partition: int) -> tuple[PartitionSpec, int]:
-    """What an actor of a service says of itself, also while it computes.
+    """Ask an actor of a service about itself; it answers while it computes, too.
+
+    Args:
+        actor: The handle of the actor.
+        partition: Its number, for the error.
+
+    Returns:
+        The partition's spec, and the number of partitions of the service.
 
     Raises:
-        FleetError: it does not answer.
+        FleetError: It does not answer.
     """
     deaths, deadline = 0, time.monotonic() + CREATION_TIMEOUT
     while True:
@@ -209,16 +172,17 @@ def about(actor: Any, partition: int) -> tuple[PartitionSpec, int]:
             found: tuple[PartitionSpec, int] = ray.get(_watch(actor.about), timeout=CREATION_TIMEOUT)
             return found
         except ray.exceptions.RayError as error:
-            deaths += not _coming_back(error)
-            if deaths >= ATTEMPTS or time.monotonic() > deadline:
+            reached = not reached_no_process(error)
+            deaths += reached
+            if deaths >= recovery.ATTEMPTS or time.monotonic() > deadline:
                 raise FleetError(partition, f"its process does not answer ({_brief(error)})") from None
+            if not reached:
+                time.sleep(RETRY_PAUSE)
 
 
-def _coming_back(error: BaseException) -> bool:
-    """Whether a call reached no process, for the while that a new one takes to start: that is no further death."""
-    refused = isinstance(error, ray.exceptions.ActorUnavailableError) and bool(REFUSED.search(str(error)))
-    time.sleep(0.1 if refused else 0.0)
-    return refused
+def reached_no_process(error: BaseException) -> bool:
+    """Whether Ray says that no process received a message. That is no further death: the next process is starting."""
+    return isinstance(error, ray.exceptions.ActorUnavailableError) and bool(NO_PROCESS.search(str(error)))
 
 
 def _watch(method: Any) -> Any:
@@ -227,26 +191,37 @@ def _watch(method: Any) -> Any:
 
 
 def end(actors: Iterable[Any]) -> None:
+    """Kill actors for good: Ray starts no process in their place."""
     for actor in actors:
         ray.kill(actor)
 
 
 class RayFleet:
-    """One actor per partition, `threads` CPUs each. Needs `connect` first.
+    """A fleet of one Ray actor per partition, `threads` CPUs each. `connect` must be called first.
 
-    With `actors` of a service it is one session of them: closing it forgets the session, and leaves them alive.
+    With the `actors` of a service it is one session of that service: to close it forgets the session, and leaves the
+    actors alive. A fleet is used by one thread at a time.
     """
 
     def __init__(
         self, specs: Sequence[PartitionSpec], *, call_timeout: float = 1800.0, actors: Sequence[Any] = ()
     ) -> None:
-        """Raises: FleetError: the cluster has no room for the actors, or an actor cannot open its files."""
+        """Start one actor for each partition, and wait until all have opened their files.
+
+        Args:
+            specs: The partitions; not read where `actors` are given.
+            call_timeout: Seconds that one call may take on a partition before its process counts as hanging.
+            actors: The actors of a running service, in partition order.
+
+        Raises:
+            FleetError: The cluster has no room for the actors, or an actor cannot open its files.
+        """
         self._timeout = call_timeout
         self._program = 0
         self._log: list[Call] = []
         self._session = uuid.uuid4().hex if actors else ""
         remote = ray.remote(PartitionActor)
-        self._actors = list(actors) or [remote.options(**_options(spec)).remote(spec) for spec in specs]
+        self._actors = list(actors) or [remote.options(**actor_options(spec)).remote(spec) for spec in specs]
         if actors:
             return
         try:
@@ -257,86 +232,88 @@ class RayFleet:
 
     @property
     def size(self) -> int:
+        """Number of partitions."""
         return len(self._actors)
 
     def reset(self) -> None:
+        """Begin a new program; the actors learn of it with its first call."""
         self._program += 1
         self._log = []
 
     def each(self, fn: Callable[..., R], *args: Any) -> list[R]:
-        call: Call = (fn, args)
-        first = len(self._log)
-        self._log.append(call)
-        shared = ray.put([call])  # serialised once, however many partitions
-        pending = {
-            actor.apply.remote(self._program, first, shared, self._session): i for i, actor in enumerate(self._actors)
-        }
-        deadlines = [time.monotonic() + self._timeout] * len(self._actors)
-        deaths = [0] * len(self._actors)
-        results: dict[int, Any] = {}
-        failed: dict[int, BaseException] = {}
+        """Call `fn(partition, *args)` on every partition (see `Fleet.each`), whatever dies or hangs meanwhile.
 
-        def send(i: int, made: int) -> None:
-            """Send all calls after the first `made`, with time for each of them."""
-            deadlines[i] = time.monotonic() + self._timeout * (len(self._log) - made)
-            missing = self._program, made, self._log[made:], self._session
-            pending[self._actors[i].apply.remote(*missing)] = i
+        Args:
+            fn: A function of a module.
+            args: Its arguments after the partition.
 
-        def replay(i: int, problem: str) -> None:
-            """Send everything to the process that replaces the one that died, with time to be placed again."""
-            self._count_death(deaths, i, problem)
-            send(i, 0)
-            deadlines[i] += CREATION_TIMEOUT
+        Returns:
+            The results in partition order.
 
-        while pending:
-            patience = min(deadlines[i] for i in pending.values()) - time.monotonic()
-            ready, silent = ray.wait(list(pending), timeout=max(patience, 0.0))
-            for reference in ready:
-                i = pending.pop(reference)
-                try:
-                    answer = ray.get(reference)
-                except ray.exceptions.RayTaskError as error:
-                    failed[i] = _cause(error, i)
-                except ray.exceptions.RayError as error:  # a death, of the process or of the node that kept its answer
-                    if _coming_back(error) and time.monotonic() < deadlines[i]:
-                        limit = deadlines[i]
-                        send(i, 0)
-                        deadlines[i] = limit
-                        continue
-                    replay(i, f"its process keeps dying ({_brief(error)})")
-                else:
-                    if isinstance(answer, Behind):
-                        send(i, answer.made)
-                    elif isinstance(answer, Stale):
-                        failed[i] = FleetError(i, answer.problem(self._program))
-                    else:
-                        results[i] = answer.result
-            now = time.monotonic()
-            for reference in silent:  # hung processes are invisible to Ray
-                i = pending[reference]
-                if deadlines[i] < now and (waiting := self._timeout - self._quiet(i)) > 0:
-                    deadlines[i] = now + waiting
-                elif deadlines[i] < now:
-                    del pending[reference]
-                    ray.kill(self._actors[i], no_restart=False)
-                    replay(i, f"no answer within {self._timeout:g} s a call")
-        if failed:
-            raise failed[min(failed)]
-        return [results[i] for i in range(len(self._actors))]
-
-    @staticmethod
-    def _count_death(deaths: list[int], i: int, problem: str) -> None:
-        deaths[i] += 1
-        if deaths[i] >= ATTEMPTS:
-            raise FleetError(i, f"{problem}; given up after {ATTEMPTS} attempts")
-
-    def _quiet(self, i: int) -> float:
-        """Seconds since an actor last began or ended a call, of this session or of another that is first in the queue.
-
-        Endless for an actor of our own, or one that says nothing. 0 for one that died: its calls end by themselves.
+        Raises:
+            RaysalError: The error of raysal that `fn` raised, from the first partition that raised one.
+            FleetError: `fn` raised another error, or a partition's process died or hung ATTEMPTS times in this call.
         """
-        if not self._session:
-            return float("inf")
+        self._log.append((fn, args))
+        newest = ray.put(self._log[-1:])  # serialised once, however many partitions
+        state = Recovery(self.size, len(self._log), timeout=self._timeout, shared=bool(self._session))
+        sent: dict[int, Any] = {}
+        events: deque[recovery.Event] = deque([recovery.Called()])
+        while True:
+            for step in state.handle(events.popleft(), time.monotonic()):
+                match step:
+                    case recovery.Send(i):
+                        sent[i] = self._send(i, len(self._log) - 1, newest)
+                    case recovery.Replay(i, first):
+                        sent[i] = self._send(i, first, self._log[first:])
+                    case recovery.Kill(i):
+                        ray.kill(self._actors[i], no_restart=False)
+                    case recovery.Ask(i):
+                        events.append(recovery.WasQuiet(i, self._ask_quiet(i)))
+                    case recovery.Wait(until):
+                        if not events:
+                            events.extend(self._await_events(sent, until))
+                    case recovery.Return(results):
+                        return list(results)
+                    case recovery.GiveUp(error=error):
+                        raise error
+
+    def _send(self, i: int, first: int, calls: Any) -> Any:
+        """Send calls to a partition, the first of which is number `first`; returns the reference of the answer."""
+        return self._actors[i].apply.remote(self._program, first, calls, self._session)
+
+    def _await_events(self, sent: dict[int, Any], until: float) -> Iterator[recovery.Event]:
+        """Wait for an answer, at most until a time; take what has arrived out of `sent`, and yield it as events."""
+        references, patience = list(sent.values()), max(until - time.monotonic(), 0.0)
+        if references:
+            ready = set(ray.wait(references, timeout=patience)[0])
+            ready.update(ray.wait(references, num_returns=len(references), timeout=0)[0])
+            for i in [i for i, reference in sent.items() if reference in ready]:
+                yield self._event_of(i, sent.pop(i))
+        else:
+            time.sleep(patience)
+        yield recovery.TimePassed()
+
+    def _event_of(self, i: int, reference: Any) -> recovery.Event:
+        """What a partition's answer, or Ray's error in its place, means."""
+        try:
+            answer = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            return recovery.Raised(i, _cause(error, i))
+        except ray.exceptions.RayError as error:  # the process died, or the node that kept its answer
+            return (recovery.NotReached if reached_no_process(error) else recovery.Died)(i, _brief(error))
+        if isinstance(answer, Behind):
+            return recovery.IsBehind(i, answer.made)
+        if isinstance(answer, Stale):
+            return recovery.Raised(i, FleetError(i, answer.problem(self._program)))
+        return recovery.Answered(i, answer.result)
+
+    def _ask_quiet(self, i: int) -> float:
+        """Ask a service's actor how many seconds ago it began or ended a call, of this session or of another.
+
+        Returns:
+            The seconds; infinity if it does not answer, 0 if it died: then the calls sent to it end by themselves.
+        """
         try:
             return float(ray.get(_watch(self._actors[i].quiet), timeout=REACH_TIMEOUT))
         except ray.exceptions.RayActorError:
@@ -345,6 +322,7 @@ class RayFleet:
             return float("inf")
 
     def close(self) -> None:
+        """End the actors; for a session of a service, only have them forget the session."""
         if self._session:
             ray.wait([actor.forget.remote(self._session) for actor in self._actors], timeout=REACH_TIMEOUT)
         else:
@@ -361,39 +339,51 @@ class RayFleet:
 
 
 def await_ready(actors: Sequence[Any], specs: Sequence[PartitionSpec]) -> None:
+    """Wait until actors are placed and have opened their files.
+
+    Args:
+        actors: The actors.
+        specs: Their partitions, in the same order.
+
+    Raises:
+        FleetError: An actor was not placed within CREATION_TIMEOUT, or it died.
+        RaysalError: An actor cannot open its files.
+    """
     ready = [actor.ready.remote() for actor in actors]
     _, late = ray.wait(ready, num_returns=len(ready), timeout=CREATION_TIMEOUT)
     if late:
-        free = ray.available_resources()
-        needs = {
-            "CPU": sum(max(spec.threads, 1) for spec in specs),
-            "GPU": sum(spec.device.startswith("cuda") for spec in specs),
-        }
-        demand = ", ".join(f"{count} {name}s" for name, count in needs.items() if count)
-        supply = ", ".join(f"{free.get(name, 0):g} {name}s" for name, count in needs.items() if count)
-        raise FleetError(
-            ready.index(late[0]),
-            f"not placed within {CREATION_TIMEOUT:g} s: {len(ready)} partitions need {demand} in all, "
-            f"free now: {supply}; use fewer partitions or threads, or a larger cluster",
-        )
+        raise FleetError(ready.index(late[0]), f"not placed within {CREATION_TIMEOUT:g} s: {_shortage(specs)}")
     for index, reference in enumerate(ready):
-        _result(reference, index)
+        try:
+            ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            failure = _cause(error, index)
+            raise failure from None
+        except ray.exceptions.RayError as error:
+            raise FleetError(index, str(error)) from None
+
+
+def _shortage(specs: Sequence[PartitionSpec]) -> str:
+    """What the partitions need, and what the cluster has left."""
+    free = ray.available_resources()
+    needs = {
+        "CPU": sum(max(spec.threads, 1) for spec in specs),
+        "GPU": sum(spec.device.startswith("cuda") for spec in specs),
+    }
+    demand = ", ".join(f"{count} {name}s" for name, count in needs.items() if count)
+    supply = ", ".join(f"{free.get(name, 0):g} {name}s" for name, count in needs.items() if count)
+    return (
+        f"{len(specs)} partitions need {demand} in all, free now: {supply}; use fewer partitions or threads, or a "
+        "larger cluster"
+    )
 
 
 def _brief(error: BaseException) -> str:
+    """The first line of an error's text, up to 200 characters."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def _cause(error: ray.exceptions.RayTaskError, partition: int) -> BaseException:
-    """What the function itself raised: ours as it is, anything else as a failure of the partition."""
+    """What the function itself raised: an error of raysal as it is, any other as a failure of the partition."""
     cause = error.cause
     return cause if isinstance(cause, RaysalError) else FleetError(partition, str(error))
-
-
-def _result(reference: Any, partition: int) -> Any:
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        raise _cause(error, partition) from None
-    except ray.exceptions.RayError as error:
-        raise FleetError(partition, str(error)) from None

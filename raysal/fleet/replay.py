@@ -1,13 +1,13 @@
-"""Recovery by replay: a partition behind a call counter, and what a driver must send it.
+"""Replay: a partition that counts the calls it has made, and refuses a call that comes too early.
 
-A call's place is (session, program, calls before it). A host that restarted has made no calls; it answers how many it
-has made, is sent the missing ones again, and goes on. A call that arrives twice is not made twice: its result
-is kept until the next one. So calls are made exactly once, in order, whatever dies or is repeated, and
-nothing needs a checkpoint.
+The place of a call is (session, program, number of calls before it). A host that restarted has made no calls. It
+answers how many calls it has made, is sent the missing calls, and goes on. A call that arrives twice is made once: the
+result of the last call is kept. So calls are made exactly once, in order, whatever dies or is repeated, and no
+checkpoint is needed.
 
-Several sessions may share a host, each with a partition of its own over the same data. A session's exclusions are
-made by the first calls of its program, so the program number is their version: a call of an older program is not
-made. A session that the host has dropped is behind like one that never was, and is replayed.
+Several sessions may share a host. Each has a partition of its own over the same data. The first calls of a program make
+the session's exclusions, so the number of the program is their version: a call of an older program is not made. A
+session that the host has dropped is behind, like a new one, and is replayed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from typing import Any
 from raysal.fleet.partition import Partition
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
+"""(function of a partition, its arguments after the partition)"""
 
 SESSIONS = 16
-"""Sessions a host keeps. Each holds 2 bytes a row for its masks and what its program has left in `state`."""
+"""Sessions that a host keeps. Each holds 2 bytes a row for its masks, and what its program has left in `state`."""
 
 
 @dataclass(frozen=True)
 class Behind:
-    """The host's answer when calls are missing: it has made `made` calls of the program."""
+    """The host's answer when calls are missing: it has made the first `made` calls of the program."""
 
     made: int
 
@@ -40,6 +41,7 @@ class Stale:
     program: int
 
     def problem(self, older: int) -> str:
+        """Return the words for a call of program `older`."""
         return (
             f"its session has begun program {self.program}, this call is of program {older}, whose exclusions "
             "are gone; begin again with reset"
@@ -64,24 +66,36 @@ class _Place:
 
 
 class Host:
-    """A partition for each session, and its place in the session's running program.
-
-    `build` makes a partition for a new session. It is called by the session's first call, so that files that cannot be
-    opened are that call's error. Of more than `most` sessions the least recently used is dropped.
-    """
+    """A partition for each session, and its place in the session's running program."""
 
     def __init__(self, build: Callable[[], Partition], most: int = SESSIONS) -> None:
+        """Begin without sessions.
+
+        Args:
+            build: Makes the partition of a new session. The session's first call calls it, so that an error in the
+                files is an error of that call.
+            most: Number of sessions to keep. A further one replaces the least recently used.
+        """
         self._build = build
         self._most = most
         self._places: OrderedDict[str, _Place] = OrderedDict()
         self.since = time.monotonic()
-        """`time.monotonic` when the call now made was begun, or else when the last one ended."""
+        """Time (`time.monotonic`, seconds) at which the running call began, or else at which the last call ended."""
 
     def run(self, program: int, first: int, calls: Sequence[Call], session: str = "") -> Done | Behind | Stale:
-        """Make `calls`, the first of which is number `first` of `program`; those already made are skipped.
+        """Make calls, except those that were made already.
 
-        A call that raises counts as not made: the program cannot go on past it, and its next call raises it
-        again.
+        A call that raises counts as not made: the program cannot go on past it. If it is sent again, it raises again.
+
+        Args:
+            program: Number of the program; a higher one than the running one begins a new program.
+            first: Number of calls of the program before `calls`.
+            calls: Consecutive calls of the program.
+            session: The session whose program it is.
+
+        Returns:
+            `Done` with the result of the last call, `Behind` if calls before the first are missing (then none is made),
+            or `Stale` if the session's program is newer.
         """
         self.since = time.monotonic()
         try:
@@ -90,6 +104,7 @@ class Host:
             self.since = time.monotonic()
 
     def _run(self, place: _Place, program: int, first: int, calls: Sequence[Call]) -> Done | Behind | Stale:
+        """Make calls at a place (see `run`)."""
         if program < place.program:
             return Stale(place.program)
         if program > place.program:
@@ -105,15 +120,16 @@ class Host:
         return Done(place.last)
 
     def forget(self, session: str) -> None:
-        """Let go of a session's masks and state."""
+        """Drop the masks and the state of a session."""
         self._places.pop(session, None)
 
     @property
     def sessions(self) -> tuple[str, ...]:
-        """Those that are kept, the least recently used first."""
+        """The sessions that are kept, the least recently used first."""
         return tuple(self._places)
 
     def _place(self, session: str) -> _Place:
+        """Return the place of a session, made if it is new."""
         if session not in self._places:
             partition = self._build()
             while len(self._places) >= self._most:

@@ -1,9 +1,9 @@
 """A service: the partitions of one pool in named actors, which several sessions share and which outlive them all.
 
-The data lies in memory once. Each session has masks and state of its own in every partition (`Partition.view`), whose
-version is the number of its program, so that no session sees what another excludes, and no late message runs on
-newer masks than it was made for (`raysal.fleet.replay`). Nobody else's calls change what a session computes; they take
-turns, so they change when.
+The data are in memory once. Each session has masks and state of its own in every partition (`Partition.view`). The
+number of the session's program is their version. So no session sees what another one excludes, and no late message runs
+on newer masks than it was made for (`raysal.fleet.replay`). Sessions take turns: the calls of others change when a
+session's call is computed, never what it computes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from raysal.fleet.replay import SESSIONS
 from raysal.pool import Pool
 
 ENDING_TIMEOUT = 60.0
-"""Seconds to wait until the names of a service that has ended are free."""
+"""Seconds to wait until the names of an ended service are free."""
 
 
 def join(address: str | None = None) -> None:
-    """Join a cluster that goes on when this process ends: at `address`, or RAY_ADDRESS, or on this machine.
+    """Join a cluster that goes on when this process ends.
+
+    Args:
+        address: host:port or `auto`; by default the variable RAY_ADDRESS, else the cluster on this machine.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: There is no such cluster.
     """
     wanted = address or os.environ.get("RAY_ADDRESS") or "auto"
     problem = "and a Ray started in this process would end with it"
@@ -44,11 +47,19 @@ def join(address: str | None = None) -> None:
 
 
 def start_service(pool: Pool, config: FleetConfig) -> tuple[bool, list[PartitionSpec]]:
-    """Start `config.service` over a pool on a running cluster: (False if it runs already, its partitions).
+    """Start a service over a pool on a running cluster.
+
+    Args:
+        pool: The pool.
+        config: `service` is the name; `address`, `partitions`, `threads` and `device` say where and how.
+
+    Returns:
+        (False if it runs already, its partitions).
 
     Raises:
-        ConfigError: there is no such cluster or device, or a service of that name has other partitions.
-        FleetError: the cluster has no room for it, or an actor cannot open its files.
+        ConfigError: There is no such cluster or device, or a service of that name has other partitions.
+        FleetError: The cluster has no room for it, or an actor died while it started.
+        RaysalError: An actor cannot open its files.
     """
     join(config.address)
     specs = ray_fleet.plan_for_cluster(pool, config)
@@ -56,19 +67,37 @@ def start_service(pool: Pool, config: FleetConfig) -> tuple[bool, list[Partition
 
 
 def stop_service(name: str, address: str | None = None) -> int:
-    """End a service; returns how many partitions it had. Raises: ConfigError: it does not run, or no cluster does."""
+    """End a service on a running cluster.
+
+    Args:
+        name: The name of the service.
+        address: The cluster, as for `join`.
+
+    Returns:
+        The number of partitions that it had.
+
+    Raises:
+        ConfigError: There is no such cluster, or no such service on it.
+    """
     join(address)
     return stop(name)
 
 
 def serve(specs: Sequence[PartitionSpec], name: str, *, most: int = SESSIONS) -> bool:
-    """Start a service of these partitions; False if it runs already. Each partition keeps `most` sessions.
+    """Start a service on the cluster this process is connected to. Actors that are missing are started again.
 
-    What is missing of a service that runs is started again.
+    Args:
+        specs: The partitions.
+        name: The name of the service: letters, digits, `_`, `.` and `-`.
+        most: Number of sessions that each partition keeps.
+
+    Returns:
+        False if all of it runs already.
 
     Raises:
         ConfigError: `name` is not a name, or a service of that name has other partitions.
-        FleetError: the cluster has no room for the actors, or an actor cannot open its files.
+        FleetError: The cluster has no room for the actors, or an actor died while it started.
+        RaysalError: An actor cannot open its files.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise ConfigError("service.name", f"{name!r} is not a name", "use letters, digits, '_', '.' and '-'")
@@ -93,16 +122,24 @@ def serve(specs: Sequence[PartitionSpec], name: str, *, most: int = SESSIONS) ->
 
 
 def attach(name: str, pool: Pool, *, call_timeout: float = 1800.0) -> RayFleet:
-    """A new session of a service over `pool`; closing it lets go of the session, and of nothing else.
+    """Begin a new session of a service. To close it ends the session, and nothing else.
+
+    Args:
+        name: The name of the service.
+        pool: The pool that the service must be over.
+        call_timeout: Seconds that one call may take on a partition (see `RayFleet`).
+
+    Returns:
+        The session, as a fleet.
 
     Raises:
-        ConfigError: no such service runs.
-        FingerprintMismatch: it is over another pool.
-        FleetError: part of it is gone.
+        ConfigError: No such service runs.
+        FingerprintMismatch: It is over another pool.
+        FleetError: Part of it is gone, or does not answer.
     """
     running = partitions_of(name)
     if not running:
-        raise _no_service(name)
+        raise ConfigError(*_no_service(name))
     first = min(running)
     theirs, count = ray_fleet.about(running[first], first)
     if theirs.fingerprint != pool.fingerprint:
@@ -117,20 +154,26 @@ def attach(name: str, pool: Pool, *, call_timeout: float = 1800.0) -> RayFleet:
 
 
 def stop(name: str) -> int:
-    """End a service; returns how many partitions it had. What its sessions call next fails.
+    """End a service. The next call of each of its sessions fails.
+
+    Args:
+        name: The name of the service.
+
+    Returns:
+        The number of partitions that it had.
 
     Raises:
-        ConfigError: no such service runs.
+        ConfigError: No such service runs.
     """
     running = partitions_of(name)
     if not running:
-        raise _no_service(name)
+        raise ConfigError(*_no_service(name))
     _end(name, running)
     return len(running)
 
 
 def _end(name: str, actors: Mapping[int, object]) -> None:
-    """End partitions of a service, and wait for their names, which are free a moment after the actors have gone."""
+    """End partitions of a service, and wait until their names are free, a moment after the actors have ended."""
     ray_fleet.end(actors.values())
     deadline = time.monotonic() + ENDING_TIMEOUT
     while actors.keys() & partitions_of(name).keys() and time.monotonic() < deadline:
@@ -138,7 +181,7 @@ def _end(name: str, actors: Mapping[int, object]) -> None:
 
 
 def partitions_of(name: str) -> dict[int, object]:
-    """The actors of a service, by partition."""
+    """Return the actors of a service, by partition; none if it does not run."""
     found = {}
     for actor_name, actor in ray_fleet.named_actors().items():
         service, _, index = actor_name.rpartition("-")
@@ -147,8 +190,9 @@ def partitions_of(name: str) -> dict[int, object]:
     return found
 
 
-def _no_service(name: str) -> ConfigError:
+def _no_service(name: str) -> tuple[str, str, str]:
+    """The three parts of the ConfigError for a service that does not run."""
     names = sorted({actor_name.rpartition("-")[0] for actor_name in ray_fleet.named_actors()})
     running = f"running: {', '.join(names)}" if names else "none runs"
     fix = f"start it with `raysal index serve POOL --name {name}`"
-    return ConfigError("service.name", f"no service {name!r} on this cluster ({running})", fix)
+    return "service.name", f"no service {name!r} on this cluster ({running})", fix

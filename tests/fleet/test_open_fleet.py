@@ -1,4 +1,4 @@
-"""What a fleet is opened with: devices and clusters that are not there, threads that are given back."""
+"""Opening a fleet: errors name devices and clusters that do not exist, and threads are given back."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ for address in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """A pool of 30 vectors."""
     return make_pool(tmp_path_factory.mktemp("open") / "pool", mixture(30, 6)[0])
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "toaster"])
 def test_a_device_that_is_not_here_is_named(pool: Pool, device: str) -> None:
+    """This holds for a fleet in this process."""
     with pytest.raises(ConfigError, match=rf"fleet\.device: '{device}' cannot be used here .*device = \"cpu\""):
         open_fleet(pool, FleetConfig(backend="local", device=device))
 
@@ -43,6 +45,7 @@ def test_a_device_that_is_not_here_is_named(pool: Pool, device: str) -> None:
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize("device", ["cuda:1", "toaster", "cuda"])
 def test_a_device_that_no_node_has_is_named(pool: Pool, device: str) -> None:
+    """This holds for a fleet on Ray."""
     import ray
 
     if device == "cuda" and ray.cluster_resources().get("GPU"):
@@ -52,6 +55,7 @@ def test_a_device_that_no_node_has_is_named(pool: Pool, device: str) -> None:
 
 
 def test_threads_are_given_back(pool: Pool) -> None:
+    """The first `close` gives them back; a second one changes nothing."""
     before = torch.get_num_threads()
     fleet = open_fleet(pool, FleetConfig(backend="local", threads=before + 1))
     assert torch.get_num_threads() == before + 1
@@ -66,6 +70,7 @@ def test_threads_are_given_back(pool: Pool) -> None:
 
 
 def test_an_address_without_a_cluster_is_named_and_nothing_else_is_said() -> None:
+    """Ray itself would try for a minute, and write to the log."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: whoever calls is refused
         address = f"127.0.0.1:{taken.getsockname()[1]}"

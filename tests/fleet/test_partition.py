@@ -18,7 +18,7 @@ from raysal.numerics import BLOCK_ROWS, padded, round_up
 
 @st.composite
 def layouts(draw):
-    """(vectors, chunk rows, missing ids, partitions, block size)"""
+    """Draw (vectors, chunk rows, missing ids, partitions, block size)."""
     n, dim = draw(st.integers(1, 40)), draw(st.integers(1, 20))
     missing = draw(st.sets(st.integers(0, n - 1), max_size=n - 1))
     x = np.random.default_rng(draw(st.integers(0, 9))).normal(size=(n, dim)).astype(np.float16)
@@ -34,6 +34,7 @@ def layouts(draw):
 @settings(max_examples=40)
 @given(layout=layouts(), data=st.data())
 def test_blocks_gather_and_rows_agree_with_plain_arrays(layout, data):
+    """All rows and some rows are read, in any chunks, partitions and blocks."""
     x, chunk_rows, missing, partitions, size = layout
     ids = np.setdiff1d(np.arange(len(x)), missing)
     with tempfile.TemporaryDirectory() as folder:
@@ -65,6 +66,7 @@ def test_blocks_gather_and_rows_agree_with_plain_arrays(layout, data):
 
 @pytest.mark.parametrize("size", [3, 4, 7, 20])
 def test_no_row_of_one_block_is_left_in_the_next(size, tmp_path):
+    """Blocks share one buffer."""
     part = Partition(plan_partitions(make_pool(tmp_path / "pool", np.ones((10, 2)), chunk_rows=4), 1)[0])
     for rows in (None, np.arange(10), np.arange(1, 10)):
         for block in part.blocks(rows, size):
@@ -73,6 +75,7 @@ def test_no_row_of_one_block_is_left_in_the_next(size, tmp_path):
 
 
 def test_ids_may_be_asked_for_in_any_order_and_more_than_once(tmp_path):
+    """They are found in ascending order, each once; ids that are missing are passed over."""
     x = np.arange(20, dtype=np.float32).reshape(10, 2)
     fleet = LocalFleet(plan_partitions(make_pool(tmp_path / "pool", x, chunk_rows=3, missing=[4]), 3))
     parts = fleet.each(vectors_of, np.array([9, 0, 4, 7, 0, 99]))
@@ -81,6 +84,7 @@ def test_ids_may_be_asked_for_in_any_order_and_more_than_once(tmp_path):
 
 
 def test_masks_add_up_and_end_with_the_program(tmp_path):
+    """`exclude` adds up, `keep` replaces, `reset` ends both."""
     x = np.ones((10, 2), np.float32)
     fleet = LocalFleet(plan_partitions(make_pool(tmp_path / "pool", x), 3))
     assert sum(fleet.each(exclude, np.array([0, 1]))) == 8
@@ -94,8 +98,7 @@ def test_masks_add_up_and_end_with_the_program(tmp_path):
 @pytest.mark.parametrize("dim", [7, 33, 256, 1281])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_row_gives_the_same_bits_wherever_it_stands(dim, dtype, tmp_path):
-    """What `BLOCK_ROWS` and `ALIGN` are for: products, norms and softmax of a row do not depend on its place or
-    company."""
+    """Products, norms and softmax of a row do not depend on its place or on other rows: see `raysal.numerics`."""
     rng = np.random.default_rng(0)
     row = rng.normal(size=dim).astype(np.float16)
     x = rng.normal(size=(3000, dim)).astype(np.float16)

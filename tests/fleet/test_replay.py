@@ -14,6 +14,7 @@ from raysal.fleet.replay import Behind, Call, Done, Host
 
 
 def refuse(tape: Tape) -> None:
+    """Raise an error after the state has changed."""
     tape.done.append("half done")
     raise ValueError("no")
 
@@ -24,7 +25,7 @@ def refuse(tape: Tape) -> None:
     eager=st.booleans(),
 )
 def test_every_schedule_of_faults_ends_like_none(programs, faults, eager):
-    """A driver as simple as can be: send the newest call, or everything, until it is done."""
+    """The driver is as simple as can be: it sends the newest call, or all calls, until they are done."""
     fault = iter(faults)
     host = Host(Tape)  # type: ignore[arg-type]
     stale: list[tuple[int, int, list[Call]]] = []
@@ -57,6 +58,7 @@ def test_every_schedule_of_faults_ends_like_none(programs, faults, eager):
 
 
 def test_calls_already_made_are_not_made_again():
+    """Messages come twice, too early, overlapping, and with a new program."""
     host = Host(Tape)  # type: ignore[arg-type]
     log: list[Call] = [(record, (n,)) for n in range(4)]
     assert host.run(0, 0, log[:2]) == Done((0, 1))
@@ -67,10 +69,12 @@ def test_calls_already_made_are_not_made_again():
 
 
 def test_a_new_host_asks_for_everything():
+    """It has made none, whatever it is sent first."""
     assert Host(Tape).run(5, 3, [(record, (3,))]) == Behind(0)  # type: ignore[arg-type]
 
 
 def test_a_host_says_since_when_it_makes_a_call_or_none():
+    """The time is read inside a call, after it, and after a call that raised."""
     before = time.monotonic()
     host = Host(Tape)  # type: ignore[arg-type]
     (begun,) = host.run(0, 0, [(lambda tape: [host.since], ())]).result  # type: ignore[union-attr]
@@ -82,6 +86,7 @@ def test_a_host_says_since_when_it_makes_a_call_or_none():
 
 
 def test_a_failed_call_ends_the_program_until_a_new_one_begins():
+    """A later call is refused, and the failed one raises again."""
     host = Host(Tape)  # type: ignore[arg-type]
     log: list[Call] = [(record, (0,)), (refuse, ()), (record, (2,))]
     with pytest.raises(ValueError, match="no"):
@@ -93,6 +98,8 @@ def test_a_failed_call_ends_the_program_until_a_new_one_begins():
 
 
 def test_a_partition_that_cannot_be_built_is_an_error_of_the_call():
+    """Each call raises it."""
+
     def fail() -> Any:
         raise OSError("no such file")
 

