@@ -28,7 +28,7 @@ from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.models.head import Head
 from raysal.models.trainers.logistic import Logistic
 from raysal.rng import derive
-from raysal.rounds.learner import vectors
+from raysal.rounds.gathering import gather_vectors
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
 
@@ -144,7 +144,7 @@ def accuracy(folder: Path, args: argparse.Namespace) -> Iterator[str]:
 def seconds(folder: Path, args: argparse.Namespace) -> Iterator[str]:
     pool = random_pool(folder / "random", args.rows, 256, decay=0.5)
     fleet, ids = LocalFleet(plan_partitions(pool, 1)), np.arange(200)
-    x = vectors(fleet, pool.dim, ids)
+    x = gather_vectors(fleet, pool.dim, ids)
     names = [f"c{c}" for c in (x @ np.random.default_rng(2).normal(size=(256, 10))).argmax(1)]
     head = fitted(x, names, sorted(set(names)))
     yield f"| strategy, {args.rows:,} x 256 | k = 50 | k = 100 |\n|---|---|---|"

@@ -17,7 +17,8 @@ from raysal.context import LabelledVectors
 from raysal.models.head import Head
 from raysal.models.online.update import update
 from raysal.models.trainers.logistic import Logistic
-from raysal.rounds.learner import apply_new_labels, gather_labelled, vectors
+from raysal.rounds.gathering import gather_labelled, gather_vectors
+from raysal.rounds.learner import apply_new_labels
 
 DIM, CLASSES, LABELS = 256, 10, 1000
 
@@ -47,7 +48,7 @@ def measured(folder: Path, rows: int, count: int) -> dict[str, Any]:
     ):
 
         def named(ids: list[int]) -> list[str]:
-            logits = vectors(session.start_fleet(), DIM, np.array(ids, np.int64)) @ weight.T
+            logits = gather_vectors(session.start_fleet(), DIM, np.array(ids, np.int64)) @ weight.T
             return [f"class-{c}" for c in logits.argmax(1)]
 
         session.tell(dict(zip((f"row-{i}" for i in first), named(first.tolist()), strict=True)))
@@ -58,7 +59,7 @@ def measured(folder: Path, rows: int, count: int) -> dict[str, Any]:
             assert before is not None
             whole = seconds_of(lambda: session.tell({key: answers[id]}))  # noqa: B023  # called at once
             part = seconds_of(lambda: apply_new_labels(before, session.start_fleet(), session.ledger, session.config))  # noqa: B023
-            vector = vectors(session.start_fleet(), DIM, np.array([id], np.int64))
+            vector = gather_vectors(session.start_fleet(), DIM, np.array([id], np.int64))
             step = seconds_of(lambda: update(before, vector, [answers[id]], ledger_seq=0))  # noqa: B023
             if place:  # the first one starts things
                 for name, seconds in (("tell", whole), ("follow", part), ("update", step)):

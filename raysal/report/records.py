@@ -17,7 +17,7 @@ from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import likelihood_of
 from raysal.pool import Pool, open_pool
 from raysal.rounds.directory import EMBEDDING, Record, RunDir
-from raysal.rounds.learner import counted
+from raysal.rounds.learner import count_outputs
 from raysal.store import read_sealed
 
 
@@ -108,7 +108,7 @@ def read_answers(arm: Arm) -> Answers:
         return Answers(
             classes={item.id: likelihood.shown(item.label) for item in items},
             counts=ledger.counts(),
-            given=counted(items, likelihood) if likelihood.discrete else {},
+            given=count_outputs(items, likelihood) if likelihood.discrete else {},
         )
 
 

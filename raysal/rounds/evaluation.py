@@ -23,8 +23,14 @@ size."""
 
 
 def main_measure(evaluation: Mapping[str, Any]) -> tuple[str, float]:
-    """Name and value of the main measure in a round's record. Records from before there were several have the
-    accuracy."""
+    """The main measure in a round's record; records from before there were several measures have the accuracy.
+
+    Args:
+        evaluation: the record's `evaluation`.
+
+    Returns:
+        Its name and value.
+    """
     name = str(evaluation.get("metric", "accuracy"))
     return name, float(evaluation["measures"][name] if "measures" in evaluation else evaluation["accuracy"])
 
@@ -45,7 +51,17 @@ def hold_out(partition: Partition, key: int, share: float) -> int:
 def lowest_held_out(
     partition: Partition, key: int, share: float, most: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(draws, ids) of the `most` held-out items of lowest hash here."""
+    """The held-out items of lowest hash of a partition.
+
+    Args:
+        partition: where they live.
+        key: randomness (`raysal.rng`).
+        share: of all items that are held out.
+        most: how many are wanted at most.
+
+    Returns:
+        Their hashes in [0, 1) and ids, by hash.
+    """
     draws = item_uniform(key, partition.ids)
     rows = np.flatnonzero(draws < share)
     rows = rows[np.argsort(draws[rows], kind="stable")[:most]]
@@ -55,8 +71,17 @@ def lowest_held_out(
 def outputs_of(
     partition: Partition, inputs: ScoreInputs, hidden_layer: HiddenLayer | None, ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """(ids, outputs [n, C], their variance [n, c]) of those of `ids` that live here, seen through the head's hidden
-    layer, as the partition is from now on. c is 0 unless the belief has variances."""
+    """What a head says of those of some items that live in a partition.
+
+    Args:
+        partition: from here on it shows features as the head's hidden layer makes them.
+        inputs: the head as it travels.
+        hidden_layer: of the head.
+        ids: ascending.
+
+    Returns:
+        Ids [n], outputs float32 [n, C], and their variance float32 [n, c]; c is 0 unless `inputs` has variances.
+    """
     partition.use_features(hidden_layer)
     rows = partition.rows_of(ids)
     reader = ProductReader(partition, inputs)
@@ -80,10 +105,20 @@ def outputs_of(
 def evaluate(
     fleet: Fleet, head: Head, key: int, share: float, truth: Callable[[Sequence[int]], dict[int, str]]
 ) -> Evaluation | None:
-    """The head on the held-out items whose truth is known; None if there are none.
+    """How a head does on the held-out items whose truth is known.
 
-    Two round trips: the first finds out which they are, so that in the second their outputs, 10,000 x C numbers at
-    most, come once, however many partitions there are.
+    Two round trips: the first finds out which items they are, so that in the second their outputs, 10,000 x C numbers
+    at most, come once, however many partitions there are.
+
+    Args:
+        fleet: the pool's partitions.
+        head: what is measured.
+        key: randomness by which items are held out (`raysal.rng`).
+        share: of all items that are held out.
+        truth: the true labels of those of some ids that are known.
+
+    Returns:
+        The measures; None if no truth is known.
     """
     draws, ids = (np.concatenate(part) for part in zip(*fleet.each(lowest_held_out, key, share, MOST), strict=True))
     ids = ids[np.argsort(draws, kind="stable")[:MOST]]

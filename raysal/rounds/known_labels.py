@@ -24,7 +24,8 @@ from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.rounds.directory import RunDir
-from raysal.rounds.learner import HeadUpdate, encoder_of, gather_labelled, named, next_head
+from raysal.rounds.gathering import gather_labelled
+from raysal.rounds.learner import HeadUpdate, encoder_of, next_head, output_names
 from raysal.rounds.program import HeldOut
 from raysal.types import Label
 
@@ -96,7 +97,7 @@ class GivenLabels:
                 labelled.vectors,
                 [item.answer for item in self.items],
                 np.array([item.weight for item in self.items]),
-                classes=named(self.items, likelihood_of(self.trainer)),
+                classes=output_names(self.items, likelihood_of(self.trainer)),
                 encoder=encoder_of(pool),
                 version=0,
                 ledger_seq=0,

@@ -1,4 +1,4 @@
-"""The head of a round: from that of the round before and the labels since, updated in closed form or fitted anew."""
+"""The head of a round: updated in closed form from the head of the round before, or fitted anew."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from raysal.config import RunConfig
 from raysal.context import LabelledVectors
 from raysal.errors import ConfigError, LabelError
-from raysal.features import HiddenLayer
-from raysal.fleet import Fleet, features_of
+from raysal.fleet import Fleet
 from raysal.labels import Ledger
 from raysal.labels.records import Changes, Labelled
 from raysal.models.evidence import Evidence, gather_evidence
@@ -24,31 +23,30 @@ from raysal.models.online.refit import gone_astray, needs_refit
 from raysal.models.online.update import add_classes_of, update
 from raysal.models.targets import Answer
 from raysal.models.trainers.base import Context, Trainer, likelihood_of, wanted_sample
-from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.rounds.directory import RunDir
-from raysal.rounds.preflight import check_compatible
-from raysal.scoring.sweep import sample_partition
-from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Selector
+from raysal.rounds.gathering import gather_labelled, sample_vectors
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadUpdate:
-    """A head, the labelled items behind it, and for the round's record how it came about."""
+    """A head, the labelled items behind it, and how it came about."""
 
     head: Head | None
+    """None before the first label"""
     known: LabelledVectors
     decision: str
+    """why the head was updated, fitted, or left as it was; for the round's record"""
     fitted_round: int | None
     """the round of the last full fit"""
     ledger_seq: int
     """the ledger's last event that was looked at"""
     previous: Head | None = None
-    """that of the round before, where the round has another"""
+    """the head of the round before, where the round has another one"""
 
     def record(self) -> dict[str, Any]:
+        """What a round's record says of its head."""
         return {
             "labels": len(self.known),
             "head_version": None if self.head is None else self.head.version,
@@ -60,9 +58,21 @@ class HeadUpdate:
 
 
 def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Trainer, config: RunConfig) -> HeadUpdate:
-    """The head for the next round of `run`. A function of the rounds committed and the ledger, nothing else: what was
-    asked for in between leaves no trace. The program of the fleet has begun: what is excluded is no one's sample. From
-    here on the fleet looks through the head's hidden layer, and so are the labelled items seen that are handed on.
+    """The head for the next round of a run: a function of the committed rounds and the ledger, and of nothing else.
+
+    Heads that were asked for between rounds leave no trace.
+
+    Args:
+        fleet: the pool's partitions. The program has begun: items that were taken out are in no sample. From here on
+            the partitions show features as the head's hidden layer makes them, if it has one.
+        pool: the pool.
+        run: the run directory.
+        ledger: the run's labels.
+        trainer: what fits a head.
+        config: the run's config.
+
+    Returns:
+        The head, and the labelled items as it sees them.
 
     Raises:
         FingerprintMismatch: the last head, or that of the trainer, takes the vectors of another encoder.
@@ -72,44 +82,30 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
     likelihood = likelihood_of(trainer)
     items = ledger.labels(upto=seq, votes=votes)
     last = head_of(run, pool, round - 1)
-    known = gather_labelled(fleet, pool.dim, items, None if last is None else last.hidden_layer)
-    fitted_round = run.record(round - 1)["fitted_round"] if round else None
-
-    def done(head: Head | None, decision: str, fitted: int | None, previous: Head | None = last) -> HeadUpdate:
-        seen_as = replace(known, likelihood=likelihood)
-        return HeadUpdate(
-            head=head, known=seen_as, decision=decision, fitted_round=fitted, ledger_seq=seq, previous=previous
-        )
-
+    known = replace(
+        gather_labelled(fleet, pool.dim, items, None if last is None else last.hidden_layer), likelihood=likelihood
+    )
+    made = HeadUpdate(
+        head=None, known=known, decision="no labels yet", fitted_round=None, ledger_seq=seq, previous=last
+    )
     if not items:
-        return done(None, "no labels yet", None)
-    classes = named(items, likelihood, config.update.classes)
-    answers, weights = _told_of(items)
+        return made
+    classes = output_names(items, likelihood, config.update.classes)
     reason: str | None = "first labels"
     if last is not None:
         changes = ledger.changed_since(last.ledger_seq, upto=seq, votes=votes)
+        made = replace(made, fitted_round=run.record(round - 1)["fitted_round"])
         if not changes:
-            return done(last, "no news", fitted_round, head_of(run, pool, round - 2))
-        fitted = round if fitted_round is None else fitted_round
-        at_fit = run.record(fitted)["ledger_seq"] if fitted < round else seq
-        reason = needs_refit(
-            last,
-            len(ledger.changed_since(at_fit, upto=seq, votes=votes)),
-            bool(set(classes) - set(last.classes)),
-            round - fitted,
-            config.update,
-        )
-    if last is not None and reason is None:
-        try:
-            seen = gather_evidence(known.vectors, answers, weights, last.classes, last.likelihood)
-            head = updated_head(last, fleet, ledger, changes, seq, config, seen if config.update.passes else None)
-            reason = gone_astray(head, seen, config.update)
-            if reason is None:
-                return done(head, told(changes), fitted_round)
-        except (ConfigError, LabelError) as error:  # what a fit cannot take either, it refuses itself
-            reason = f"no closed-form step: {error}"
-    if last is not None and last.hidden_layer is not None:  # a new fit makes a new one
-        known = gather_labelled(fleet, pool.dim, items)
+            return replace(made, head=last, decision="no news", previous=head_of(run, pool, round - 2))
+        reason = _reason_to_fit(last, run, ledger, classes, made.fitted_round, seq, config)
+        if reason is None:
+            head, reason = _closed_form_step(last, fleet, ledger, changes, seq, config, known.vectors, items)
+            if head is not None:
+                return replace(made, head=head, decision=description(changes))
+        if last.hidden_layer is not None:  # a new fit makes a new layer
+            known = replace(gather_labelled(fleet, pool.dim, items), likelihood=likelihood)
+    answers, weights = answers_and_weights(items)
+    sample_key = derive(config.seed, round, "unlabelled")
     head = trainer.fit(
         known.vectors,
         answers,
@@ -121,39 +117,68 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
         seed=derive(config.seed, "fit") % 2**32,
         context=Context(
             rounds=np.array([-1 if item.round is None else item.round for item in items], np.int64),
-            unlabelled=sampled(fleet, pool.dim, derive(config.seed, round, "unlabelled"), wanted_sample(trainer)),
+            unlabelled=sample_vectors(fleet, pool.dim, sample_key, wanted_sample(trainer)),
             previous=last,
         ),
     )
     head.check(encoder_of(pool), pool.dim, "update.trainer")
     if head.hidden_layer is not None:
-        known = gather_labelled(fleet, pool.dim, items, head.hidden_layer)
-    return done(head, f"fitted: {reason}", round)
+        known = replace(gather_labelled(fleet, pool.dim, items, head.hidden_layer), likelihood=likelihood)
+    return replace(made, head=head, known=known, decision=f"fitted: {reason}", fitted_round=round)
 
 
-def encoder_of(pool: Pool) -> str:
-    """The fingerprint of what made a pool's vectors."""
-    return str(pool.manifest.encoder["fingerprint"])
+def _reason_to_fit(
+    last: Head,
+    run: RunDir,
+    ledger: Ledger,
+    classes: Sequence[str],
+    fitted_round: int | None,
+    seq: int,
+    config: RunConfig,
+) -> str | None:
+    """Why the head must be fitted anew before any step is tried; None if it need not."""
+    round, votes = run.rounds, config.update.disputed == "votes"
+    fitted = round if fitted_round is None else fitted_round
+    at_fit = run.record(fitted)["ledger_seq"] if fitted < round else seq
+    since_fit = len(ledger.changed_since(at_fit, upto=seq, votes=votes))
+    return needs_refit(last, since_fit, bool(set(classes) - set(last.classes)), round - fitted, config.update)
 
 
-def head_of(run: RunDir, pool: Pool, round: int) -> Head | None:
-    """The head a round was chosen by; None if it had none, or there is no such round.
-
-    Raises:
-        Damaged: it is not the head its record names.
-        FingerprintMismatch: it takes other vectors than those of this pool.
-    """
-    head = run.head(round) if round >= 0 else None
-    if head is not None:
-        head.check(encoder_of(pool), pool.dim, run.path / "rounds" / f"{round:04d}")
-    return head
+def _closed_form_step(
+    last: Head,
+    fleet: Fleet,
+    ledger: Ledger,
+    changes: Changes,
+    seq: int,
+    config: RunConfig,
+    vectors: NDArray[np.float32],
+    items: Sequence[Labelled],
+) -> tuple[Head | None, str | None]:
+    """The head after a closed-form step; or None, and why a fit is needed instead."""
+    try:
+        seen = gather_evidence(vectors, *answers_and_weights(items), last.classes, last.likelihood)
+        head = updated_head(last, fleet, ledger, changes, seq, config, seen if config.update.passes else None)
+        reason = gone_astray(head, seen, config.update)
+    except (ConfigError, LabelError) as error:  # what a fit cannot take either, it refuses itself
+        return None, f"no closed-form step: {error}"
+    return (head, None) if reason is None else (None, reason)
 
 
 def apply_new_labels(head: Head, fleet: Fleet, ledger: Ledger, config: RunConfig) -> Head | None:
-    """The head moved at once by what the ledger learnt since, in closed form, from these labels alone: classes that are
-    new to it included. Itself where it learnt nothing; None where that takes a new fit. One round trip for the vectors
-    of these items; the cost depends neither on the pool nor on the number of labels the head has seen. The next round
-    starts from the head that was committed, not from this one.
+    """The head moved at once by the labels told since it was made, in closed form and from these labels alone.
+
+    Classes that are new to the head join it. One round trip for the vectors of these items; the cost depends neither on
+    the pool nor on the number of labels the head has seen. The next round starts from the head that was committed, not
+    from this one.
+
+    Args:
+        head: the head so far.
+        fleet: the pool's partitions.
+        ledger: the run's labels.
+        config: the run's config.
+
+    Returns:
+        The head itself where nothing was told; None where the labels take a new fit.
 
     Raises:
         LabelError: a label cannot be used by this head.
@@ -169,7 +194,24 @@ def apply_new_labels(head: Head, fleet: Fleet, ledger: Ledger, config: RunConfig
 def updated_head(
     head: Head, fleet: Fleet, ledger: Ledger, changes: Changes, seq: int, config: RunConfig, seen: Evidence | None
 ) -> Head:
-    """The head after these changes, which brought the ledger to event `seq`."""
+    """The head after some changes of labels, in closed form.
+
+    Args:
+        head: the head before them.
+        fleet: the pool's partitions.
+        ledger: the run's labels.
+        changes: items with labels that are new, corrected, reweighted or lost since the head was made.
+        seq: the ledger's event that the changes lead to.
+        config: the run's config.
+        seen: everything labelled, for further steps of the mean; without it the mean moves by the changes alone.
+
+    Returns:
+        The updated head.
+
+    Raises:
+        LabelError: a label cannot be used by this head.
+        ConfigError: the head has no closed-form step.
+    """
     added = np.concatenate([changes.new, changes.corrected, changes.reweighted])
     taken = np.concatenate([changes.corrected, changes.lost, changes.reweighted])
     votes = config.update.disputed == "votes"
@@ -180,33 +222,71 @@ def updated_head(
     removed = None
     if then:
         old = gather_labelled(fleet, head.pool_dim, then, head.hidden_layer).vectors
-        removed = gather_evidence(old, *_told_of(then), head.classes, head.likelihood)
+        removed = gather_evidence(old, *answers_and_weights(then), head.classes, head.likelihood)
     passes = config.update.passes if seen is not None else 1
-    return update(
-        head, new, *_told_of(now), ledger_seq=seq, step=config.update.step, passes=passes, removed=removed, seen=seen
-    )
+    step = config.update.step
+    answers, weights = answers_and_weights(now)
+    return update(head, new, answers, weights, ledger_seq=seq, step=step, passes=passes, removed=removed, seen=seen)
 
 
-def _told_of(items: Sequence[Labelled]) -> tuple[list[Answer], NDArray[np.float64]]:
-    """What is known of items, and its weights [n]."""
+def head_of(run: RunDir, pool: Pool, round: int) -> Head | None:
+    """The head that a round was chosen by.
+
+    Args:
+        run: the run directory.
+        pool: the run's pool.
+        round: counted from 0.
+
+    Returns:
+        The head; None if the round had none, or there is no such round.
+
+    Raises:
+        Damaged: it is not the head its record names.
+        FingerprintMismatch: it takes other vectors than those of this pool.
+    """
+    head = run.head(round) if round >= 0 else None
+    if head is not None:
+        head.check(encoder_of(pool), pool.dim, run.folder(round))
+    return head
+
+
+def encoder_of(pool: Pool) -> str:
+    """The fingerprint of the encoder that made a pool's vectors."""
+    return str(pool.manifest.encoder["fingerprint"])
+
+
+def answers_and_weights(items: Sequence[Labelled]) -> tuple[list[Answer], NDArray[np.float64]]:
+    """What labels say, and their weights [n]."""
     return [item.answer for item in items], np.array([item.weight for item in items])
 
 
-def named(items: Sequence[Labelled], likelihood: Likelihood, known: Sequence[str] = ()) -> list[str]:
-    """The names of the outputs that these labels speak of, and of those `known` before; sorted.
+def output_names(items: Sequence[Labelled], likelihood: Likelihood, known: Sequence[str] = ()) -> list[str]:
+    """The names of a head's outputs: those that labels speak of, and those known before.
+
+    Args:
+        items: the labels.
+        likelihood: their kind.
+        known: names known from the start.
+
+    Returns:
+        The names, sorted.
 
     Raises:
         LabelError: a label is not of this kind; it names the item.
     """
-    return sorted({*known, *(name for item in items for text in item.texts for name in _names(item, text, likelihood))})
+    spoken = (name for item in items for text in item.texts for name in likelihood.names_in(text, repr(item.key)))
+    return sorted({*known, *spoken})
 
 
-def _names(item: Labelled, text: str, likelihood: Likelihood) -> tuple[str, ...]:
-    return likelihood.names_in(text, repr(item.key))
+def count_outputs(items: Sequence[Labelled], likelihood: Likelihood) -> dict[str, int]:
+    """How many of the items each output is named for.
 
+    Args:
+        items: the labels.
+        likelihood: their kind.
 
-def counted(items: Sequence[Labelled], likelihood: Likelihood) -> dict[str, int]:
-    """How many of the items each output was named for, by name.
+    Returns:
+        Counts by name, sorted by name.
 
     Raises:
         LabelError: a label is not of this kind; it names the item.
@@ -215,55 +295,8 @@ def counted(items: Sequence[Labelled], likelihood: Likelihood) -> dict[str, int]
     return dict(sorted(counts.items()))
 
 
-def likelihood_for(
-    config: RunConfig, trainer: Trainer, selector: Selector, narrower: Narrower, pool: Pool
-) -> Likelihood:
-    """What labels of this trainer are.
-
-    Raises:
-        ConfigError: the config speaks of classes where labels are numbers, or of one that cannot be; or a rule says,
-            before it looks at the data, that it cannot work with such labels.
-    """
-    likelihood = likelihood_of(trainer)
-    likelihood.check_names(config.update.classes, "update.classes")
-    if not likelihood.discrete and (config.oracle.model_extra or {}).get("noise"):
-        problem = f"takes one class for another, and labels are {likelihood.words}"
-        raise ConfigError("oracle.noise", problem, "leave it out")
-    if not likelihood.exclusive:  # with one class of several all of them work
-        check_compatible(likelihood, selector, narrower, pool)
-    return likelihood
-
-
-def told(changes: Changes) -> str:
+def description(changes: Changes) -> str:
     """What a round's record says of an update."""
     taken = {"corrected": changes.corrected, "taken back": changes.lost, "reweighted": changes.reweighted}
     more = "".join(f", {len(ids)} {how}" for how, ids in taken.items() if len(ids))
     return f"updated in closed form with {len(changes.new)} labels{more}"
-
-
-def sampled(fleet: Fleet, dim: int, key: int, size: int) -> NDArray[np.float32] | None:
-    """Vectors of a uniform sample of what is available, by id; None for a sample of none. Two round trips."""
-    if size == 0:
-        return None
-    parts = fleet.each(sample_partition, key, size)
-    ids, draws = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return vectors(fleet, dim, np.sort(best_of(ids, draws, size)[0]))
-
-
-def vectors(fleet: Fleet, dim: int, ids: NDArray[np.int64], layer: HiddenLayer | None = None) -> NDArray[np.float32]:
-    """Vectors of ascending ids, float32 [n, dim], or as a hidden layer shows them; the fleet then looks through it, or
-    through none. One round trip."""
-    if not len(ids):
-        return np.empty((0, dim if layer is None else layer.dim), np.float32)
-    parts = fleet.each(features_of, ids, layer)
-    found = np.concatenate([part[0] for part in parts])
-    return np.asarray(np.concatenate([part[1] for part in parts])[np.argsort(found)])
-
-
-def gather_labelled(
-    fleet: Fleet, dim: int, items: Sequence[Labelled], layer: HiddenLayer | None = None
-) -> LabelledVectors:
-    """The vectors of labelled items, in id order, as `vectors` has them. One round trip; memory for the labelled
-    only."""
-    ids = np.array([item.id for item in items], np.int64)
-    return LabelledVectors(ids=ids, vectors=vectors(fleet, dim, ids, layer), classes=[item.label for item in items])

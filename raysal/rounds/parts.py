@@ -17,7 +17,7 @@ from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.rounds.directory import RunDir
-from raysal.rounds.learner import likelihood_for
+from raysal.rounds.preflight import likelihood_for
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector
 

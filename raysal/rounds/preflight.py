@@ -1,5 +1,4 @@
-"""A round's rules tried without any data, by a head that knows nothing: what cannot work with a kind of labels is
-refused before anybody has labelled a batch for it."""
+"""Parts of a run that cannot work with its kind of labels are refused before anybody labels a batch for them."""
 
 from __future__ import annotations
 
@@ -11,9 +10,12 @@ from typing import Any, Never, Self
 
 import numpy as np
 
+from raysal.config import RunConfig
 from raysal.context import LabelledVectors, RoundContext
+from raysal.errors import ConfigError
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
+from raysal.models.trainers.base import Trainer, likelihood_of
 from raysal.narrowing.base import Narrower, OneSweep
 from raysal.narrowing.filter import Filter
 from raysal.narrowing.refine import Refine
@@ -23,11 +25,48 @@ from raysal.strategies.base import Selector
 from raysal.strategies.wrappers.candidates import Wrapper
 
 
-def check_compatible(likelihood: Likelihood, selector: Selector, narrower: Narrower, pool: Pool) -> None:
-    """
+def likelihood_for(
+    config: RunConfig, trainer: Trainer, selector: Selector, narrower: Narrower, pool: Pool
+) -> Likelihood:
+    """The kind of labels that a trainer learns from, once it is known that the run's other parts can work with it.
+
+    Args:
+        config: the run's config.
+        trainer: what fits a head.
+        selector: the run's strategy.
+        narrower: the run's narrower.
+        pool: the run's pool.
+
+    Returns:
+        The likelihood.
+
     Raises:
-        ConfigError: one of these, or a rule within it, says before it looks at the data that it cannot work with a head
-            of this likelihood.
+        ConfigError: the config speaks of classes where labels are numbers, or of one that cannot be; or a part says,
+            before it looks at the data, that it cannot work with such labels.
+    """
+    likelihood = likelihood_of(trainer)
+    likelihood.check_names(config.update.classes, "update.classes")
+    if not likelihood.discrete and (config.oracle.model_extra or {}).get("noise"):
+        problem = f"takes one class for another, and labels are {likelihood.words}"
+        raise ConfigError("oracle.noise", problem, "leave it out")
+    if not likelihood.exclusive:  # every part works with one class of several
+        check_compatible(likelihood, selector, narrower, pool)
+    return likelihood
+
+
+def check_compatible(likelihood: Likelihood, selector: Selector, narrower: Narrower, pool: Pool) -> None:
+    """Refuse a strategy or narrower that cannot work with a kind of labels.
+
+    Each is tried with a head that knows nothing, up to its first look at the data. O(1) in the pool.
+
+    Args:
+        likelihood: the kind of labels.
+        selector: the strategy; those inside it are tried too.
+        narrower: the narrower; those inside it, and the strategies it asks, are tried too.
+        pool: the pool, of which only the length of a vector is looked at.
+
+    Raises:
+        ConfigError: one of these says that it cannot work with a head of this likelihood.
     """
     names, text = likelihood.example
     nothing = np.zeros((len(names), pool.dim))
@@ -73,11 +112,11 @@ def strategies(selector: Selector) -> Iterator[Selector]:
 
 
 class DataReached(Exception):
-    """A rule has begun to look at the data."""
+    """A part has begun to look at the data."""
 
 
 class EmptyFleet:
-    """A fleet without data, at the first look at which a rehearsal ends."""
+    """A fleet without data; the first call of a trial ends the trial."""
 
     size = 1
 
@@ -85,9 +124,10 @@ class EmptyFleet:
         """There is nothing to forget."""
 
     def each(self, fn: Callable[..., Any], *args: Any) -> Never:
-        """
+        """End the trial.
+
         Raises:
-            Reached: always.
+            DataReached: always.
         """
         del fn, args
         raise DataReached

@@ -12,7 +12,7 @@ from raysal.models.trainers.base import likelihood_of
 from raysal.pool import Pool, open_pool
 from raysal.rounds.directory import Record, RunDir
 from raysal.rounds.evaluation import standing
-from raysal.rounds.learner import counted
+from raysal.rounds.learner import count_outputs
 from raysal.types import Status
 
 
@@ -48,7 +48,7 @@ def status_of(run: RunDir, pool: Pool, config: RunConfig, ledger: Ledger | None)
     closing: Record | None = None
     if ledger is not None:
         likelihood = likelihood_of(config.update.trainer.build("update.trainer", TRAINERS))
-        counts, classes = ledger.counts(), counted(ledger.labels(), likelihood)
+        counts, classes = ledger.counts(), count_outputs(ledger.labels(), likelihood)
         closing = final_record(run, ledger)
     rounds = run.rounds
     last = closing or (run.record(rounds - 1) if rounds else {})
