@@ -63,7 +63,7 @@ def strategy(name: str) -> Selector:
 
 
 def small(name: str) -> Narrower:
-    return NARROWERS[name](**SMALL.get(name, {}))
+    return choice({"name": name, **SMALL.get(name, {})}).build("narrow", NARROWERS)
 
 
 def local(pool: Pool, partitions: int = 1) -> LocalFleet:

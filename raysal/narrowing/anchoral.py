@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,7 @@ class AnchorAL(OneSweep):
     balanced pools it only biases towards what is known.
     """
 
+    SIZE_FIELD: ClassVar[str] = "subpool"
     anchors: Count = 10
     neighbours: Count = 50
     subpool: Count = 10_000

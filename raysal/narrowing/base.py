@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from raysal.fleet import Fleet, keep
 from raysal.index import Index, coverage, index_neighbours, renewal, with_index
 from raysal.rng import derive
 from raysal.scoring.sweep import Neighbours, Search, Sweep, SweepRequest, sweep
+from raysal.strategies.base import Selector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +30,28 @@ class Narrowed:
     memory: Memory | None = None
 
 
-class Narrower(Protocol):
+class Narrower(ABC):
     """Constructor fields are its config."""
 
+    @abstractmethod
     def narrow(self, fleet: Fleet, context: RoundContext) -> tuple[Sweep, Narrowed]:
         """The round's sweep, and the candidates. Only available items are ever found.
 
         Deterministic in (pool, what is available, context): the same for any partitions.
         """
-        ...
+
+    def request(self, context: RoundContext) -> SweepRequest:
+        """What it asks the round's sweep for, that of a narrower inside included. Pure."""
+        del context
+        return SweepRequest()
+
+    def wants_index(self) -> bool:
+        """Whether it, or one inside, may ask for searches that the pool's index answers."""
+        return False
+
+    def strategies(self) -> Sequence[Selector]:
+        """The strategies that it, or one inside, asks for picks."""
+        return ()
 
 
 def narrow(fleet: Fleet, narrower: Narrower, context: RoundContext) -> tuple[Sweep, Narrowed]:
@@ -60,8 +74,11 @@ def narrow(fleet: Fleet, narrower: Narrower, context: RoundContext) -> tuple[Swe
     return found, narrowed
 
 
-class OneSweep(ABC):
+class OneSweep(Narrower):
     """A narrower that needs nothing but the round's sweep, so that several of them can share one."""
+
+    SIZE_FIELD: ClassVar[str | None] = None
+    """The field that says how many candidates it gives at most, where it has one."""
 
     @abstractmethod
     def request(self, context: RoundContext) -> SweepRequest:
@@ -72,8 +89,8 @@ class OneSweep(ABC):
         """Candidates from what was found. `top` lists and the `sample` may be longer than asked for; their order is
         fixed, so they begin with what was."""
 
-    def wants_index(self) -> bool:
-        """Whether it may ask for searches that the pool's index answers."""
+    def accumulates(self) -> bool:
+        """Whether it, or one inside, has a memory over the rounds."""
         return False
 
     def narrow(self, fleet: Fleet, context: RoundContext) -> tuple[Sweep, Narrowed]:
@@ -81,17 +98,15 @@ class OneSweep(ABC):
         return found, self.narrowed(fleet, context, found)
 
 
-def wants_index(narrower: Narrower, trainer: object = None) -> bool:
-    """Whether rounds of a narrower may search the pool's index; one that does not say does not.
+def searches_index(narrower: Narrower, trainer: object) -> bool:
+    """Whether rounds of a narrower may search the pool's index.
 
     Raises:
         ConfigError: they may, and heads of the trainer see vectors through a hidden layer.
     """
-    asks = getattr(narrower, "wants_index", None)
-    if asks is None or not asks():
-        return False
-    refuse_hidden_layer(has_hidden_layer(trainer))
-    return True
+    if narrower.wants_index():
+        refuse_hidden_layer(has_hidden_layer(trainer))
+    return narrower.wants_index()
 
 
 def refuse_hidden_layer(hidden_layer: bool) -> None:

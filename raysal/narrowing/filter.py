@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from raysal.config import Choice, choice
+from raysal.config import Inner, Named
 from raysal.context import RoundContext
 from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import Fleet, Partition, exclude
 from raysal.narrowing.anchors import Count
-from raysal.narrowing.base import Narrowed, Narrower, wants_index
+from raysal.narrowing.base import Narrowed, Narrower
 from raysal.narrowing.duplicates import drop_repeats, first_of_each, least_similarity
 from raysal.narrowing.outliers import drop_above, fit_gaussians, measure_knn, measure_mahalanobis
 from raysal.narrowing.predicates import check, drop_where
+from raysal.narrowing.simple import Everything
 from raysal.rng import derive
 from raysal.scoring.quantile import order_statistics
-from raysal.scoring.sweep import Sweep, sample_partition
+from raysal.scoring.sweep import Sweep, SweepRequest, sample_partition
 from raysal.scoring.top_k import best_of
+from raysal.strategies.base import Selector
 
-NOTHING = Choice(name="none")
+NOTHING: Named[Narrower] = Named("none", Everything())
 LIMIT = 20_000
 """Candidates that are compared with one another: their vectors come together here."""
 DISTANCE = "distance to what is labelled"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filter:
+class Filter(Narrower):
     """The narrower `inner` over what is left when rows were dropped: `filter:anchoral`. What is dropped is neither
     found, nor picked, nor used to top a batch up; what is labelled stays. In this order:
 
@@ -56,8 +58,7 @@ class Filter:
         ConfigError: `where` names no column of the pool, or asks for values of another type than the column's.
     """
 
-    AFTER_COLON: ClassVar[str] = "inner"
-    inner: Choice = NOTHING
+    inner: Inner[Narrower] = NOTHING
     where: Mapping[str, Any] = field(default_factory=dict)
     outliers: Literal["knn", "mahalanobis"] | None = None
     outlier_share: Annotated[float, Field(gt=0, lt=1)] = 0.01
@@ -65,22 +66,16 @@ class Filter:
     duplicates: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "inner", choice(self.inner, "narrow.inner"))
         check(self.where, "narrow.where")
-        self.rule()
 
-    def rule(self) -> Narrower:
-        """The narrower inside.
-
-        Raises:
-            UnknownName, ConfigError: it, or a field of it, does not exist.
-        """
-        from raysal.narrowing import NARROWERS
-
-        return self.inner.build("narrow.inner", NARROWERS)
+    def request(self, context: RoundContext) -> SweepRequest:
+        return self.inner.part.request(context)
 
     def wants_index(self) -> bool:
-        return wants_index(self.rule())
+        return self.inner.part.wants_index()
+
+    def strategies(self) -> Sequence[Selector]:
+        return self.inner.part.strategies()
 
     def narrow(self, fleet: Fleet, context: RoundContext) -> tuple[Sweep, Narrowed]:
         least = None
@@ -90,7 +85,7 @@ class Filter:
         left = context.available - dropped
         if left < context.k:
             raise PoolExhausted(wanted=context.k, available=left)
-        found, narrowed = self.rule().narrow(fleet, replace(context, available=left))
+        found, narrowed = self.inner.part.narrow(fleet, replace(context, available=left))
         if least is not None:
             narrowed, repeats = without_repeats(fleet, context, narrowed, left, least)
             notes.append(repeats)

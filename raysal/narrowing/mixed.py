@@ -3,39 +3,82 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationInfo
 
-from raysal.config import Choice
+from raysal.config import Choice, Named, Origin, choice
 from raysal.context import Memory, RoundContext
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet
+from raysal.narrowing.anchoral import AnchorAL
 from raysal.narrowing.anchors import Count
 from raysal.narrowing.base import Narrowed, OneSweep
-from raysal.narrowing.seals import Seals
+from raysal.narrowing.simple import TopScore, Uniform
 from raysal.scoring.sweep import Sweep, SweepRequest
 
 SIZES = ("size", "subpool")
 """What rules call the number of items they give; a part that does not set its own gives as many as are mixed."""
 
 
-class Part(Choice):
-    """A rule, its fields, and its share of the budget: `{name = "anchoral", share = 0.5, anchors = 20}`."""
+SIZE = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Named[OneSweep]):
+    """A rule, the name that it was asked for by, and its share of the budget."""
 
     share: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
 
-DEFAULT = (
-    Part(name="anchoral", share=0.5),
-    Part(name="top_score", share=0.25),
-    Part(name="uniform", share=0.25),
-)
+def default_parts(size: int) -> tuple[Part, ...]:
+    """The parts of a mixture of this size for which none are given."""
+    return (
+        Part(name="anchoral", part=AnchorAL(subpool=size), share=0.5),
+        Part(name="top_score", part=TopScore(size=size), share=0.25),
+        Part(name="uniform", part=Uniform(size=size), share=0.25),
+    )
+
+
+def build_parts(given: Any, info: ValidationInfo) -> Any:
+    """The `parts` of a config, each with its rule built: `{name = "anchoral", share = 0.5, anchors = 20}`. A rule
+    without a size of its own takes that of the mixture.
+
+    Raises:
+        UnknownName, ConfigError: there are none; or one, or a field of it, does not exist; or it needs more than the
+            round's sweep.
+    """
+    if not isinstance(given, list | tuple):
+        return given  # what is wrong with it is said by the type of the field
+    place, registry = Origin.of_field(info)
+    if not given:
+        raise ConfigError(place, "there are none", 'for example [{name = "anchoral"}]')
+    size = info.data.get("size", SIZE)  # it is not there where it is wrong, which is an error already
+    return tuple(build_part(choice(one, f"{place}.{n}"), f"{place}.{n}", registry, size) for n, one in enumerate(given))
+
+
+def build_part(asked: Choice, place: str, registry: Mapping[str, type[Any]], size: int) -> dict[str, Any]:
+    """The fields of a `Part`; its share is yet to be checked.
+
+    Raises:
+        UnknownName, ConfigError: as `build_parts`.
+    """
+    rules = {name: cls for name, cls in registry.items() if issubclass(cls, OneSweep)}
+    head = asked.name.partition(":")[0]
+    if head in registry and head not in rules:
+        problem = f"{asked.name!r} needs more than the round's one sweep, and cannot be a part"
+        raise ConfigError(place, problem, f"use one of: {', '.join(sorted(rules))}")
+    own = dict(asked.model_extra or {})
+    share = {"share": own.pop("share")} if "share" in own else {}
+    if head in rules and (field := rules[head].SIZE_FIELD) is not None:
+        own.setdefault(field, size)
+    return {"name": asked.name, "part": choice({"name": asked.name, **own}, place).build(place, rules), **share}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,36 +96,22 @@ class Mixed(OneSweep):
     given. Use in place of `anchoral` alone where the labels do not show every kind of what is looked for yet.
     """
 
-    size: Count = 10_000
-    parts: tuple[Part, ...] = DEFAULT
+    SIZE_FIELD: ClassVar[str] = "size"
+    size: Count = SIZE
+    parts: Annotated[tuple[Part, ...], BeforeValidator(build_parts)] = ()
 
     def __post_init__(self) -> None:
-        # Python may give plain names and mappings; a config has them checked by now.
-        object.__setattr__(self, "parts", tuple(Part.model_validate(part) for part in self.parts))
         if not self.parts:
-            raise ConfigError("narrow.parts", "there are none", f'for example [{{name = "{DEFAULT[0].name}"}}]')
-        if sum(map(accumulates, self.rules())) > 1:
+            object.__setattr__(self, "parts", default_parts(self.size))
+        if sum(rule.accumulates() for rule in self.rules()) > 1:
             raise ConfigError("narrow.parts", "two of them accumulate over the rounds", "keep one")
 
     def rules(self) -> list[OneSweep]:
-        """The rules of the parts.
+        """The rules of the parts."""
+        return [part.part for part in self.parts]
 
-        Raises:
-            UnknownName, ConfigError: one of them, or a field of it, does not exist, or it needs more than the sweep.
-        """
-        from raysal.narrowing import NARROWERS
-
-        able = {name: rule for name, rule in NARROWERS.items() if issubclass(rule, OneSweep)}
-        rules: list[OneSweep] = []
-        for place, part in enumerate(self.parts):
-            where = f"narrow.parts.{place}"
-            cls = NARROWERS.get(part.name.partition(":")[0])
-            if cls is not None and not issubclass(cls, OneSweep):
-                problem = f"{part.name!r} needs more than the round's one sweep, and cannot be a part"
-                raise ConfigError(where, problem, f"use one of: {', '.join(sorted(able))}")
-            sizes = {} if cls is None else {f.name: self.size for f in fields(cls) if f.name in SIZES}  # type: ignore[arg-type]
-            rules.append(Choice(name=part.name, **{**sizes, **(part.model_extra or {})}).build(where, able))
-        return rules
+    def accumulates(self) -> bool:
+        return any(rule.accumulates() for rule in self.rules())
 
     def quotas(self) -> list[int]:
         """floor(share * size) of each part. Shares are taken as the decimals they are written as."""
@@ -100,9 +129,9 @@ class Mixed(OneSweep):
     def narrowed(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Narrowed:
         if context.available <= self.size:
             return Narrowed(ids=None, rule=f"all {found.rows}", memory=context.memory)
-        rules = self.rules()
         given = [
-            rule.narrowed(fleet, context, own) for rule, own in zip(rules, self.views(context, found), strict=True)
+            rule.narrowed(fleet, context, own)
+            for rule, own in zip(self.rules(), self.views(context, found), strict=True)
         ]
         taken: NDArray[np.int64] = np.empty(0, np.int64)
         texts = []
@@ -144,8 +173,3 @@ def together(requests: list[SweepRequest], sample: int) -> SweepRequest:
         "sample": max(sample, *(request.sample for request in requests)),
     }
     return SweepRequest(**merged)
-
-
-def accumulates(rule: OneSweep) -> bool:
-    """Whether a rule has a memory."""
-    return isinstance(rule, Seals) or (isinstance(rule, Mixed) and any(map(accumulates, rule.rules())))

@@ -11,39 +11,56 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationInfo
 
-from raysal.config import Choice, choice
+from raysal.config import Named, Origin, choice
 from raysal.context import RoundContext
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet, keep
 from raysal.narrowing.anchors import Count
-from raysal.narrowing.base import Narrowed, look
+from raysal.narrowing.base import Narrowed, Narrower, look
 from raysal.rng import derive, item_uniform
 from raysal.scoring.sweep import Sweep, SweepRequest, sample_partition
 from raysal.scoring.top_k import best_of
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector, select
+from raysal.strategies.coverage.badge import Badge
+from raysal.strategies.coverage.herding import MaxHerding, UHerding
+from raysal.strategies.coverage.typiclust import TypiClust
+from raysal.strategies.simple import Random, TopScore
+from raysal.strategies.uncertainty.perturbation import AlfaMix, DropQuery
 
-MEMBERS = (
-    Choice(name="random"),
-    Choice(name="top_score"),
-    Choice(name="badge"),
-    Choice(name="typiclust"),
-    Choice(name="alfa_mix"),
-    Choice(name="drop_query"),
-    Choice(name="max_herding", ground=2_000),
-    Choice(name="u_herding", ground=2_000),
+MEMBERS: tuple[Named[Selector], ...] = (
+    Named("random", Random()),
+    Named("top_score", TopScore()),
+    Named("badge", Badge()),
+    Named("typiclust", TypiClust()),
+    Named("alfa_mix", AlfaMix()),
+    Named("drop_query", DropQuery()),
+    Named("max_herding", MaxHerding(ground=2_000)),
+    Named("u_herding", UHerding(ground=2_000)),
 )
 """As published but for BAIT."""
 
 
+def build_members(given: Any, info: ValidationInfo) -> Any:
+    """The `members` of a config, each built.
+
+    Raises:
+        UnknownName, ConfigError: one of them, or a field of it, does not exist.
+    """
+    if not isinstance(given, list | tuple):
+        return given  # what is wrong with it is said by the type of the field
+    places = [f"{Origin.of_field(info).place}.{number}" for number in range(len(given))]
+    return tuple(choice(one, place).build_named(place, SELECTORS) for one, place in zip(given, places, strict=True))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Refine:
+class Refine(Narrower):
     """What strategies that disagree would pick from random subsets, `rounds` times over.
 
     In each round every one of the `members` picks `batches` times, each time from a uniform subset of its own of what
@@ -69,26 +86,18 @@ class Refine:
     subset: Count = 5_000
     size: Count = 10_000
     picks: Annotated[int, Field(ge=0)] = 0
-    members: tuple[Choice, ...] = MEMBERS
+    members: Annotated[tuple[Named[Selector], ...], BeforeValidator(build_members)] = MEMBERS
 
     def __post_init__(self) -> None:
-        given = (choice(member, f"narrow.members.{place}") for place, member in enumerate(self.members))
-        object.__setattr__(self, "members", tuple(given))  # Python may give plain names and mappings
         if not self.members:
             raise ConfigError("narrow.members", "there are none", f'for example ["{MEMBERS[0].name}"]')
-        self.selectors()
 
-    def selectors(self) -> list[Selector]:
-        """The strategies of the members.
-
-        Raises:
-            UnknownName, ConfigError: one of them, or a field of it, does not exist.
-        """
-        return [member.build(f"narrow.members.{place}", SELECTORS) for place, member in enumerate(self.members)]
+    def strategies(self) -> tuple[Selector, ...]:
+        return tuple(member.part for member in self.members)
 
     def narrow(self, fleet: Fleet, context: RoundContext) -> tuple[Sweep, Narrowed]:
         found = look(fleet, context, SweepRequest())
-        every = self.selectors()
+        every = self.strategies()
         able = {place: one for place, one in enumerate(every) if context.head is not None or not one.needs_head}
         lacking = len(every) - len(able)
         who = f"{len(able)} of {len(every)} members ({lacking} need a head)" if lacking else f"{len(every)} members"

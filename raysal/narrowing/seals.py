@@ -40,6 +40,9 @@ class Seals(OneSweep):
     def wants_index(self) -> bool:
         return self.search == "index"
 
+    def accumulates(self) -> bool:
+        return True
+
     def request(self, context: RoundContext) -> SweepRequest:
         anchors = context.labelled.vectors[self.new(context)]
         search = Search(anchors=anchors, each=self.neighbours, by=self.search)

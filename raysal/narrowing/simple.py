@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -33,6 +33,7 @@ class Everything(OneSweep):
 class Uniform(OneSweep):
     """`size` items drawn uniformly, afresh each round: the control every narrower is compared with."""
 
+    SIZE_FIELD: ClassVar[str] = "size"
     size: Annotated[int, Field(ge=1)] = 10_000
 
     def request(self, context: RoundContext) -> SweepRequest:
@@ -50,6 +51,7 @@ class TopScore(OneSweep):
     """The `size` items of highest `score`. Without a head nothing has a score, and everything is kept. A score
     that compares with the head of an earlier round leaves its place to another where there is none (`usable`)."""
 
+    SIZE_FIELD: ClassVar[str] = "size"
     score: str = "margin"
     size: Annotated[int, Field(ge=1)] = 10_000
 

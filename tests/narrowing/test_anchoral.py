@@ -205,7 +205,7 @@ def test_a_batch_is_never_cut_short_while_items_are_left(narrower, pool, data):
     options = {"head": random_head(DIM), "labelled": known}
     left = N - len(known)
     for k in (50, left):
-        narrow_one = NARROWERS[narrower](**tight.get(narrower, {}))
+        narrow_one = choice({"name": narrower, **tight.get(narrower, {})}).build("narrow", NARROWERS)
         outcome = run_program(local(pool, 3), SELECTORS["random"](), narrow_one, k=k, **options)
         assert len(np.unique(outcome.picks.ids)) == k
         if narrower in ("anchoral", "top_score"):

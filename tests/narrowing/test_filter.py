@@ -178,7 +178,7 @@ def test_filters_may_be_nested(pools, data):
     rule = built(inner={"name": "filter", "inner": "uniform", "where": {"label": {"not": "class-1"}}}, outliers="knn")
     left = left_after(local(pools[64, "cosine"], 2), rule, known)
     assert {names[i] for i in left} == {"class-0", "class-2"}
-    assert built(inner="filter:anchoral").rule() == built(inner="anchoral")
+    assert built(inner="filter:anchoral").inner.part == built(inner="anchoral")
 
 
 # -- predicates ----------------------------------------------------------------------------------------------
@@ -488,7 +488,7 @@ def test_near_duplicates_go(metric, duplicates, inner, pools, data):
         assert narrowed.ids is None
     else:
         gone = np.setdiff1d(ids, apart)
-        order = outcome_of(local(pools[64, metric]), rule.rule(), known, k=1, excluded=gone.tolist()).narrowed.ids
+        order = outcome_of(local(pools[64, metric]), rule.inner.part, known, k=1, excluded=gone.tolist()).narrowed.ids
         assert narrowed.ids is not None
         mine = narrowed.ids.tolist()
     rows = np.array(order, np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -108,7 +109,8 @@ def test_every_round_is_that_of_a_slow_loop(fields, pools, data, known, head):
 
 def test_the_published_members_pick_the_same_wherever_the_rows_lie(pools, known, head):
     """And the batch after them: they leave nothing behind that the last strategy could see."""
-    narrower = built(rounds=2, batches=1, subset=120, members=[*(m.model_dump() for m in MEMBERS), "bait"])
+    published = [{"name": member.name, **dataclasses.asdict(member.part)} for member in MEMBERS]
+    narrower = built(rounds=2, batches=1, subset=120, members=[*published, "bait"])
     options: dict[str, Any] = {"head": head, "labelled": known, "k": 5}
     outcomes = [
         run_program(local(pools[rows], partitions), SELECTORS["u_herding"](), narrower, **options)

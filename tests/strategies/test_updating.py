@@ -12,7 +12,7 @@ from conftest import make_pool, mixture
 from programs import context_of, local
 
 import raysal
-from raysal.config import choice
+from raysal.config import Named, choice
 from raysal.context import RoundContext
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import exclude, keep
@@ -24,6 +24,8 @@ from raysal.models.trainers.logistic import Logistic
 from raysal.rounds.session import Session
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Picks, count_candidates, select
+from raysal.strategies.coverage.badge import Badge
+from raysal.strategies.coverage.coreset import CoreSet
 from raysal.strategies.wrappers.sequential import Fantasised, Imagining, Revealed, Revealing, likeliest
 
 KEY, N, DIM = 5, 150, 6
@@ -238,9 +240,9 @@ def test_there_must_be_a_head(scene):
 
 
 def test_names_and_fields():
-    assert build("reveal:coreset") == Revealed(of=choice("coreset"))
+    assert build("reveal:coreset") == Revealed(of=Named("coreset", CoreSet()))
     assert build({"name": "fantasy", "of": "coreset", "every": 3, "label": "likely"}).every == 3
-    assert build("fantasy") == Fantasised(of=choice("badge"))
+    assert build("fantasy") == Fantasised(of=Named("badge", Badge()))
     for wrong, error in (
         ({"name": "fantasy", "label": "true"}, ConfigError),
         ({"name": "reveal", "label": "likely"}, ConfigError),

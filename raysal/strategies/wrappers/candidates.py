@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from raysal.config import Choice, choice
+from raysal.config import Inner, Named
 from raysal.context import RoundContext
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, Partition
@@ -23,36 +23,25 @@ from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Selector
+from raysal.strategies.coverage.badge import Badge
 from raysal.strategies.simple import head_values, merged
 
-BADGE = Choice(name="badge")
+BADGE: Named[Selector] = Named("badge", Badge())
 OUTER = "candidates outside"
 """In a partition's state: a stack of what wrappers keep while their inner strategy runs, the innermost last."""
 
 
-class Wrapper:
-    """What both have in common: the inner strategy `of`, a name or a mapping with it, which may be a wrapper too."""
+class Wrapper(Selector):
+    """A strategy around another one, `of`, which may be a wrapper too."""
 
-    AFTER_COLON: ClassVar[str] = "of"
-    of: Choice
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "of", choice(self.of, "select.of"))
-        self.inner()
-
-    def inner(self) -> Selector:
-        """The strategy inside.
-
-        Raises:
-            UnknownName, ConfigError: it, or a field of it, does not exist.
-        """
-        from raysal.strategies import SELECTORS
-
-        return self.of.build("select.of", SELECTORS)
+    of: Inner[Selector]
 
     @property
     def needs_head(self) -> bool:
         return True
+
+    def inner_parts(self) -> tuple[Selector, ...]:
+        return (self.of.part,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +59,10 @@ class ClassBalanced(Wrapper):
     class-balanced active learning (Bengar et al., WACV 2022), without its optimisation.
     """
 
-    of: Choice = BADGE
+    of: Inner[Selector] = BADGE
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
-        inner, names = self.inner(), () if context.head is None else context.head.classes
+        names = () if context.head is None else context.head.classes
         counts = np.sum(fleet.each(split_by_class, context.linear()), axis=0)
         labels = Counter(context.labelled.classes)
         order = sorted(range(len(names)), key=lambda c: (labels[names[c]], c))
@@ -83,7 +72,7 @@ class ClassBalanced(Wrapper):
         for c in order:
             if shares[c]:
                 fleet.each(show_class, c)
-                found[c] = inner.select(fleet, context, int(shares[c]))
+                found[c] = self.of.part.select(fleet, context, int(shares[c]))
         fleet.each(show_all)
         turns = [(c, turn) for turn in range(int(shares.max())) for c in order if turn < shares[c]]
         return Picks(
@@ -109,13 +98,12 @@ class SkipExtremes(Wrapper):
     Inside `class_balanced` it scores the pool once for every class: put that one inside instead.
     """
 
-    of: Choice = BADGE
+    of: Inner[Selector] = BADGE
     score: str = "margin"
     low: Annotated[float, Field(ge=0, lt=1)] = 0.0
     high: Annotated[float, Field(gt=0, le=1)] = 0.95
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.score not in SCORES:
             raise UnknownName("select.score", self.score, sorted(SCORES))
         if not 0 <= self.low < self.high <= 1:
@@ -132,7 +120,7 @@ class SkipExtremes(Wrapper):
             fleet.each(show_too, ids)
             again = set(ids.tolist())
         fleet.each(forget, score)
-        picks = self.inner().select(fleet, context, k)
+        picks = self.of.part.select(fleet, context, k)
         fleet.each(show_all)
         where = f"{score} quantiles {self.low:g} to {self.high:g}{instead(self.score, score)}"
         notes = (f"beyond {where}, too few within" if id in again else f"within {where}" for id in picks.ids.tolist())

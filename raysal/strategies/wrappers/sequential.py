@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from raysal.config import Choice
+from raysal.config import Inner
 from raysal.context import Reveal, RoundContext
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet, Partition
@@ -47,7 +47,7 @@ class Revealed(Wrapper):
         ConfigError: there is no oracle, it answers for none of the first picks, or the head is an ensemble's.
     """
 
-    of: Choice = BADGE
+    of: Inner[Selector] = BADGE
     every: Annotated[int, Field(ge=1)] = 1
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
@@ -55,7 +55,7 @@ class Revealed(Wrapper):
         if context.reveal is None:
             raise ConfigError("select", "nobody here reveals labels between picks", f"use fantasy:{self.of.name}")
         teacher = Revealing(context.reveal, self.of.name, min(k - self.every, PATIENCE))
-        return with_updates(fleet, self.inner(), context, k, self.every, teacher)
+        return with_updates(fleet, self.of.part, context, k, self.every, teacher)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +75,12 @@ class Fantasised(Wrapper):
         ConfigError: the head is an ensemble's.
     """
 
-    of: Choice = BADGE
+    of: Inner[Selector] = BADGE
     every: Annotated[int, Field(ge=1)] = 1
     label: Literal["expected", "likely"] = "expected"
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
-        return with_updates(fleet, self.inner(), context, k, self.every, Imagining(self.label))
+        return with_updates(fleet, self.of.part, context, k, self.every, Imagining(self.label))
 
 
 class Teacher(Protocol):
