@@ -104,4 +104,4 @@ def select(
         prefix = f"no labels yet, so typiclust instead of {chosen_strategy.name}: "
         reasons = pa.array([prefix + reason for reason in chosen.picks.reasons], pa.string())
         table = table.set_column(table.column_names.index("reason"), "reason", reasons)
-    return table.replace_schema_metadata({"narrow": chosen.narrowed.rule})
+    return table.replace_schema_metadata({"narrow": chosen.candidates.rule})

@@ -231,12 +231,12 @@ class Session:
                 "pool": self.pool.fingerprint,
                 "k": k,
                 "strategy": choice.name,
-                "narrow": chosen.narrowed.rule,
+                "narrow": chosen.candidates.rule,
                 **update.record(),
                 **chosen.summary(update.head),
                 "evaluation": evaluation,
             }
-        self.run.publish(round, {**record, "seconds": clock.seconds}, update.head, table, chosen.narrowed.memory)
+        self.run.publish(round, {**record, "seconds": clock.seconds}, update.head, table, chosen.candidates.memory)
         batch = Batch(round=round, table=table)
         self.ledger.lease(round, batch.ids, batch.keys)
         return batch
