@@ -256,7 +256,7 @@ def run_rounds(job: Job) -> dict[str, list[Any]]:
             key=key,
             memory=memory,
         )
-        memory = narrowed(data, narrower, context, job, numbers)
+        memory = narrow_to_size(data, narrower, context, job, numbers)
         numbers["narrow_cpu_s"].append(time.process_time() - started)
         started = time.process_time()
         batch = select(data.fleet, selector, context.at("select"), job.batch).ids
@@ -265,11 +265,11 @@ def run_rounds(job: Job) -> dict[str, list[Any]]:
     return numbers
 
 
-def narrowed(
+def narrow_to_size(
     data: Data, narrower: Narrower, context: RoundContext, job: Job, numbers: dict[str, list[Any]]
 ) -> Memory | None:
-    """Begin a program, take the labelled out, and narrow to at most `size` items: the first of what the rule finds, in
-    its own order (that of SEALS is random). Returns the rule's memory."""
+    """Start a program, take the labelled out, and narrow to at most `size` items: the first candidates in the order of
+    the narrower (that of SEALS is random). Returns the narrower's memory."""
     known = context.labelled
     data.fleet.reset()
     data.fleet.each(exclude, known.ids)

@@ -1,7 +1,10 @@
 """The config of a run: TOML becomes frozen pydantic models. An unknown field or bad value is an error with its path.
 
-A part that can be chosen (encoder, narrower, selector ...) is a `Choice`: a name from the registry of its kind, and the
+A part that can be chosen (encoder, narrower, strategy ...) is a `Choice`: a name from the registry of its kind, and the
 constructor fields of the class with that name. The class itself is the schema of its fields; there is no second one.
+
+A part that holds another one of its kind, as `class_balanced:coreset` does, declares a field `of: Inner[Selector]`. The
+part inside is built first, from the registry that the outer one comes from. So no part needs to import a registry.
 """
 
 from __future__ import annotations
@@ -11,9 +14,18 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from reprlib import Repr
-from typing import Annotated, Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
 from raysal.errors import ConfigError, UnknownName
@@ -33,8 +45,7 @@ class Choice(BaseModel):
     """A part by its registry name and its fields: `{name = "anchoral", anchors = 10}`, or only `"anchoral"`.
 
     A name may go on after a colon, as in `timm:resnet18` or `class_balanced:coreset`. The text before the colon is the
-    name in the registry. The text after it is the value of the part's field `arg`, or of the field that its class names
-    in `AFTER_COLON`.
+    name in the registry. The text after it is the part inside (`Inner`), or the value of the field `arg`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -45,46 +56,85 @@ class Choice(BaseModel):
     def _from_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
-    def build(self, kind: str, registry: Mapping[str, type[T]]) -> T:
-        """An instance of the named class.
+    def build(self, place: str, registry: Mapping[str, type[T]]) -> T:
+        """An instance of the named class, the parts inside it included.
+
+        Args:
+            place: the dotted path of this choice in the config, for errors.
+            registry: the classes of this kind of part by name.
+
+        Returns:
+            The instance.
 
         Raises:
-            UnknownName: the name is not in the registry.
+            UnknownName: the name, or that of a part inside, is not in the registry.
             ConfigError: a field is unknown, missing or of the wrong type.
         """
-        head, _, arg = self.name.partition(":")
+        head, _, argument = self.name.partition(":")
         if head not in registry:
-            raise UnknownName(kind, self.name, sorted(registry))
+            raise UnknownName(place, self.name, sorted(registry))
         cls = registry[head]
         values = dict(self.model_extra or {})
         known = {f.name for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
-        taker = after_colon(cls)
-        if arg and taker not in known:
-            raise ConfigError(
-                f"{kind}.name", f"{head!r} takes nothing after a colon, got {self.name!r}", f"use {head!r}"
-            )
-        if arg and values.setdefault(taker, arg) != arg:
-            raise ConfigError(f"{kind}.{taker}", f"{values[taker]!r}, and the name says {arg!r}", "give one of them")
+        if argument:
+            field = field_after_colon(cls)
+            if field not in known:
+                problem = f"{head!r} takes nothing after a colon, got {self.name!r}"
+                raise ConfigError(f"{place}.name", problem, f"use {head!r}")
+            if values.setdefault(field, argument) != argument:
+                problem = f"{values[field]!r}, and the name says {argument!r}"
+                raise ConfigError(f"{place}.{field}", problem, "give one of them")
         for name in values:
             if name not in known:
                 listed = ", ".join(sorted(known)) or "none"
-                raise ConfigError(f"{kind}.{name}", f"{self.name!r} has no such field", f"its fields: {listed}")
+                raise ConfigError(f"{place}.{name}", f"{self.name!r} has no such field", f"its fields: {listed}")
         try:
-            return TypeAdapter(cls).validate_python(values)
+            return TypeAdapter(cls).validate_python(values, context=Origin(place, registry))
         except ValidationError as error:
-            raise _first_problem(error, kind) from None
+            raise _first_problem(error, place) from None
+
+    def build_named(self, place: str, registry: Mapping[str, type[T]]) -> Named[T]:
+        """As `build`, together with the name."""
+        return Named(self.name, self.build(place, registry))
 
 
-@runtime_checkable
-class NamesFieldAfterColon(Protocol):
-    """A class that names the field for the text after the colon of its name; without it, the field is `arg`."""
+@dataclasses.dataclass(frozen=True)
+class Named(Generic[T]):
+    """A part inside another one, and the name that it was asked for by."""
 
-    AFTER_COLON: str
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # a part is no type that pydantic knows
+    name: str
+    part: T
 
 
-def after_colon(cls: type) -> str:
-    """The field of a class that takes the text after the colon of its name."""
-    return cls.AFTER_COLON if isinstance(cls, NamesFieldAfterColon) else "arg"
+class Origin(NamedTuple):
+    """What `Choice.build` tells the validators of fields that hold parts: the place of the outer one, its registry."""
+
+    place: str
+    registry: Mapping[str, type[Any]]
+
+    @classmethod
+    def of_field(cls, info: ValidationInfo) -> Origin:
+        """The place of the field that is being validated, and the registry of its class."""
+        outer = info.context
+        assert isinstance(outer, Origin), "only `Choice.build` validates fields that hold parts"
+        return cls(f"{outer.place}.{info.field_name}", outer.registry)
+
+
+def _build_inner(value: Any, info: ValidationInfo) -> Named[Any]:
+    place, registry = Origin.of_field(info)
+    return choice(value, place).build_named(place, registry)
+
+
+INNER = PlainValidator(_build_inner)
+Inner = Annotated[Named[T], INNER]
+"""The type of a field that holds another part of the same kind. A config gives its name, or a mapping with `name`."""
+
+
+def field_after_colon(cls: type) -> str:
+    """The field that takes what a name says after its colon: the one that holds the part inside, else `arg`."""
+    hints = get_type_hints(cls, include_extras=True)
+    return next((name for name, hint in hints.items() if INNER in get_args(hint)), "arg")
 
 
 def choice(value: str | Mapping[str, Any] | Choice, kind: str = "choice") -> Choice:

@@ -62,7 +62,7 @@ def digits(values: Any) -> list[float]:
 
 def outcome_of(case: Case, pool: Pool, selector: Any, narrower: Any) -> Entry:
     outcome = case.run(local(pool, 2), selector, narrower)
-    picks, narrowed, found = outcome.picks, outcome.narrowed, outcome.found
+    picks, narrowed, found = outcome.picks, outcome.candidates, outcome.found
     ids = b"" if narrowed.ids is None else np.sort(narrowed.ids).tobytes()
     tops = [array.tobytes() for name in sorted(found.top) for array in found.top[name]]
     return {

@@ -14,7 +14,7 @@ from raysal.context import LabelledVectors, Memory, Reveal, RoundContext
 from raysal.fleet import Fleet, LocalFleet, Partition, exclude, plan_partitions
 from raysal.models.head import Head
 from raysal.narrowing import NARROWERS
-from raysal.narrowing.base import Narrowed, Narrower, narrow
+from raysal.narrowing.base import Candidates, Narrower, narrow
 from raysal.pool import Pool
 from raysal.scoring.sweep import Ranked, Sweep
 from raysal.strategies import SELECTORS
@@ -63,7 +63,7 @@ def strategy(name: str) -> Selector:
 
 
 def small(name: str) -> Narrower:
-    return NARROWERS[name](**SMALL.get(name, {}))
+    return choice({"name": name, **SMALL.get(name, {})}).build("narrow", NARROWERS)
 
 
 def local(pool: Pool, partitions: int = 1) -> LocalFleet:
@@ -135,16 +135,16 @@ def same(a: Ranked, b: Ranked) -> bool:
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     found: Sweep
-    narrowed: Narrowed
+    candidates: Candidates
     picks: Picks
 
     def same_as(self, other: Outcome) -> bool:
         """Equal to the last bit: candidates, picks, scores, reasons."""
-        mine, theirs = self.narrowed.ids, other.narrowed.ids
+        mine, theirs = self.candidates.ids, other.candidates.ids
         return (
             (mine is None) == (theirs is None)
             and (mine is None or np.array_equal(np.sort(mine), np.sort(theirs)))
-            and self.narrowed.rule == other.narrowed.rule
+            and self.candidates.rule == other.candidates.rule
             and np.array_equal(self.found.class_counts, other.found.class_counts)
             and all(same(self.found.top[name], other.found.top[name]) for name in self.found.top)
             and all(
@@ -176,6 +176,6 @@ def run_program(
     fleet.reset()
     out = np.unique(np.concatenate([labelled.ids, np.array(excluded, np.int64)]))
     available = sum(fleet.each(exclude, out))
-    found, narrowed = narrow(fleet, narrower, replace(to_narrow, available=available))
+    found, candidates = narrow(fleet, narrower, replace(to_narrow, available=available))
     picks = select(fleet, selector, replace(to_narrow, key=key + 1, reveal=reveal), k)
-    return Outcome(found=found, narrowed=narrowed, picks=picks)
+    return Outcome(found=found, candidates=candidates, picks=picks)

@@ -6,11 +6,11 @@ import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from raysal.config import Choice, RunConfig, choice, load_config, parse_config
+from raysal.config import Choice, Inner, Named, RunConfig, choice, load_config, parse_config
 from raysal.errors import ConfigError, UnknownName
 from raysal.models.trainers import TRAINERS
 from raysal.rounds.loop import validate
@@ -71,18 +71,17 @@ class Plain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
+class WithArgument:
     arg: str
     size: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Around:
-    AFTER_COLON: ClassVar[str] = "of"
-    of: Choice
+    of: Inner[object]
 
 
-KINDS: dict[str, Any] = {"around": Around, "named": Named, "plain": Plain}
+KINDS: dict[str, Any] = {"around": Around, "named": WithArgument, "plain": Plain}
 
 
 def test_a_choice_builds_what_it_names() -> None:
@@ -90,12 +89,11 @@ def test_a_choice_builds_what_it_names() -> None:
     assert choice({"name": "plain", "size": 4, "shares": [1, 2]}).build("kind", KINDS) == Plain(
         size=4, shares=(1.0, 2.0)
     )
-    assert choice("named:a:b").build("kind", KINDS) == Named(arg="a:b")
-    assert choice(Choice(name="named", arg="c")).build("kind", KINDS) == Named(arg="c")
-    assert choice("around:named:a").build("kind", KINDS) == Around(of=Choice(name="named:a"))
-    assert choice({"name": "around", "of": {"name": "plain", "size": 4}}).build("kind", KINDS) == Around(
-        of=Choice(name="plain", size=4)
-    )
+    assert choice("named:a:b").build("kind", KINDS) == WithArgument(arg="a:b")
+    assert choice(Choice(name="named", arg="c")).build("kind", KINDS) == WithArgument(arg="c")
+    assert choice("around:named:a").build("kind", KINDS) == Around(of=Named("named:a", WithArgument(arg="a")))
+    small = {"name": "plain", "size": 4}
+    assert choice({"name": "around", "of": small}).build("kind", KINDS) == Around(of=Named("plain", Plain(size=4)))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +109,13 @@ def test_a_choice_builds_what_it_names() -> None:
         ({"name": "around:plain", "of": "named"}, "kind.of", "give one of them"),
         ({"name": "around:plain", "arg": "named"}, "kind.arg", "its fields: of"),
         ({"name": "around", "of": {"size": 3}}, "kind.of.name", "Field required"),
+        ({"name": "around:around", "of": {"name": "around", "of": "plain"}}, "kind.of", "give one of them"),
+        ({"name": "around:plain:x"}, "kind.of.name", "takes nothing after a colon"),
+        (
+            {"name": "around", "of": {"name": "around", "of": {"name": "plain", "sise": 4}}},
+            "kind.of.of.sise",
+            "no such",
+        ),
     ],
 )
 def test_a_wrong_field_of_a_choice_is_named(given: Any, path: str, message: str) -> None:
@@ -118,6 +123,12 @@ def test_a_wrong_field_of_a_choice_is_named(given: Any, path: str, message: str)
         choice(given).build("kind", KINDS)
     assert caught.value.where == path
     assert message in str(caught.value)
+
+
+def test_an_unknown_name_inside_is_named_by_its_path() -> None:
+    with pytest.raises(UnknownName, match="use one of: around, named, plain") as caught:
+        choice("around:around:plane").build("kind", KINDS)
+    assert caught.value.where == "kind.of.of"
 
 
 @pytest.mark.parametrize("name", ["plane", "", "Plain", ":x"])

@@ -307,18 +307,18 @@ def test_anchoral_is_the_top_of_the_mean_over_the_anchors_that_found_it(partitio
     ids = main_case.offered
     full = reference.anchor_subpool(main_case.x[ids], ids, anchors, 40, len(ids))
     wanted = list(full)[:50]
-    assert outcome.narrowed.ids is not None
-    assert len(full) > 50 == len(outcome.narrowed.ids)
+    assert outcome.candidates.ids is not None
+    assert len(full) > 50 == len(outcome.candidates.ids)
     # float32 may order a near tie at the edge otherwise, never more than that
-    missed = [full[id] for id in set(wanted) - set(outcome.narrowed.ids.tolist())]
-    gained = [full[id] for id in set(outcome.narrowed.ids.tolist()) - set(wanted)]
+    missed = [full[id] for id in set(wanted) - set(outcome.candidates.ids.tolist())]
+    gained = [full[id] for id in set(outcome.candidates.ids.tolist()) - set(wanted)]
     np.testing.assert_allclose(sorted(missed), sorted(gained), atol=1e-6)
 
 
 def test_uniform_narrowing_is_the_lowest_hashes(main_case, main_pools):
     outcome = main_case.run(local(main_pools[64], 3), "random", "uniform")
     wanted = reference.uniform_sample(derive(7, "sample"), main_case.offered, 60)
-    assert sorted(outcome.narrowed.ids.tolist()) == sorted(wanted.tolist())
+    assert sorted(outcome.candidates.ids.tolist()) == sorted(wanted.tolist())
 
 
 # -- law 3: k distinct ids, none taken, prefixes -------------------------------------------------------------
@@ -328,7 +328,7 @@ def test_uniform_narrowing_is_the_lowest_hashes(main_case, main_pools):
 def test_a_batch_is_k_distinct_offered_ids(selector, narrower, main_case, main_pools, expected):
     outcome = expected(selector, narrower)
     ids = outcome.picks.ids
-    candidates = main_case.offered if outcome.narrowed.ids is None else outcome.narrowed.ids
+    candidates = main_case.offered if outcome.candidates.ids is None else outcome.candidates.ids
     assert len(set(ids.tolist())) == len(ids) == len(outcome.picks.scores) == len(outcome.picks.reasons) == 12
     assert np.isin(ids, candidates).all()
     assert np.isin(ids, main_case.offered).all()

@@ -173,7 +173,7 @@ def test_every_narrower_works_or_says_what_to_use(name: str, link: str, pool: Po
         assert name in ("mixed", "refine", "top_score")
         assert "epistemic_variance" in str(found)
     else:
-        assert found.narrowed.ids is None or 0 < len(found.narrowed.ids) < N - 30
+        assert found.candidates.ids is None or 0 < len(found.candidates.ids) < N - 30
 
 
 def test_numbers_are_narrowed_and_ranked_by_what_the_head_is_unsure_of(pool: Pool, known) -> None:
@@ -184,7 +184,7 @@ def test_numbers_are_narrowed_and_ranked_by_what_the_head_is_unsure_of(pool: Poo
     x = mixture(N, DIM)[0]
     wanted = 30 + np.argsort(-head.variance(x[30:])[:, 0], kind="stable")
     assert outcome.picks.ids.tolist() == wanted[:9].tolist()
-    assert sorted(outcome.narrowed.ids.tolist()) == sorted(wanted[:20].tolist())
+    assert sorted(outcome.candidates.ids.tolist()) == sorted(wanted[:20].tolist())
 
 
 def test_with_several_labels_margin_is_the_mean_over_them(pool: Pool, known) -> None:
@@ -232,7 +232,7 @@ def test_items_without_any_label_are_no_anchors_and_no_outliers(pool: Pool, know
     nothing = LabelledVectors(ids=labelled.ids, vectors=labelled.vectors, classes=["-"] * 30, likelihood=SIGMOID)
     narrower = AnchorAL(anchors=3, neighbours=20, subpool=50)
     outcome = run_program(local(pool), SELECTORS["random"](), narrower, head=head, labelled=nothing)
-    assert outcome.narrowed.rule == f"all {N - 30}"
+    assert outcome.candidates.rule == f"all {N - 30}"
     alone = LabelledVectors(ids=labelled.ids, vectors=labelled.vectors, classes=["x"] * 30)
     assert all(map(np.array_equal, fit_gaussians(nothing, "l2"), fit_gaussians(alone, "l2")))
     both = LabelledVectors(ids=labelled.ids, vectors=labelled.vectors, classes=["p|q"] * 30, likelihood=SIGMOID)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -14,9 +13,6 @@ from raysal.fleet import open_fleet
 from raysal.pool import Pool, open_pool
 from raysal.rng import derive
 from raysal.rounds.known_labels import LabelsArgument, known_labels
-
-if TYPE_CHECKING:
-    from raysal.strategies.base import Selector
 
 
 def select(
@@ -70,7 +66,7 @@ def select(
     from raysal.context import RoundContext
     from raysal.index import check_index
     from raysal.narrowing import NARROWERS
-    from raysal.narrowing.base import wants_index
+    from raysal.narrowing.base import searches_index
     from raysal.rounds.choose import choose
     from raysal.rounds.directory import batch_table
     from raysal.rounds.program import start_program
@@ -85,14 +81,14 @@ def select(
     narrower = choice("none" if narrow is None else narrow, "narrow").build("narrow", NARROWERS)
     pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
     with known_labels(pool, labels) as known:
-        if wants_index(narrower, known.trainer):
+        if searches_index(narrower, known.trainer):
             check_index(pool, IndexConfig())
         with open_fleet(pool, FleetConfig(backend=backend, partitions=parts)) as fleet:
             available = start_program(fleet, known.taken, known.held_out)
             if k > available:
                 raise PoolExhausted(wanted=k, available=available)
             update = known.next_head(fleet, pool, seed)
-            cold = update.head is None and not starts_cold(selector)
+            cold = update.head is None and not selector.can_start_cold
             context = RoundContext(
                 head=update.head,
                 labelled=update.known,
@@ -108,12 +104,4 @@ def select(
         prefix = f"no labels yet, so typiclust instead of {chosen_strategy.name}: "
         reasons = pa.array([prefix + reason for reason in chosen.picks.reasons], pa.string())
         table = table.set_column(table.column_names.index("reason"), "reason", reasons)
-    return table.replace_schema_metadata({"narrow": chosen.narrowed.rule})
-
-
-def starts_cold(selector: Selector) -> bool:
-    """Whether a strategy may choose the first batch: one that needs no head and does not begin with outliers."""
-    from raysal.strategies.coverage.coreset import CoreSet
-    from raysal.strategies.coverage.lcmd import Lcmd
-
-    return not selector.needs_head and not isinstance(selector, CoreSet | Lcmd)
+    return table.replace_schema_metadata({"narrow": chosen.candidates.rule})

@@ -14,7 +14,7 @@ from typer import Argument, Option
 from raysal.cli.output import Debug, Json, Outcome
 
 if TYPE_CHECKING:
-    from raysal.config import RunConfig
+    from raysal.config import Named, RunConfig
 
 app = typer.Typer(help="Show and check configs.", no_args_is_help=True)
 
@@ -68,7 +68,6 @@ def resolve(config: RunConfig) -> dict[str, Any]:
     Raises:
         UnknownName, ConfigError: a part, or a field of one, does not exist.
     """
-    from raysal.config import Choice, after_colon
     from raysal.embedding import ENCODERS
     from raysal.labels import ORACLES
     from raysal.models.trainers import TRAINERS
@@ -80,36 +79,38 @@ def resolve(config: RunConfig) -> dict[str, Any]:
         "source": SOURCES, "encoder": ENCODERS, "narrow": NARROWERS, "select": SELECTORS, "start": SELECTORS,
         "oracle": ORACLES,
     }  # fmt: skip
-
-    def part(kind: str, choice: Choice, registry: Mapping[str, type[Any]]) -> dict[str, Any]:
-        built = choice.build(kind, registry)
-        said = after_colon(type(built)) if ":" in choice.name else ""
-        found: dict[str, Any] = {"name": choice.name}
-        for field in dataclasses.fields(built):
-            if field.init and field.name != said:
-                value = getattr(built, field.name)
-                inner = isinstance(value, Choice)
-                found[field.name] = part(f"{kind}.{field.name}", value, registry) if inner else value
-        return found
-
     values: dict[str, Any] = config.model_dump(mode="python")
     for kind, registry in registries.items():
         choice = getattr(config, kind)
-        values[kind] = None if choice is None else part(kind, choice, registry)
-    values["update"]["trainer"] = part("update.trainer", config.update.trainer, TRAINERS)
+        values[kind] = None if choice is None else choice.build_named(kind, registry)
+    values["update"]["trainer"] = config.update.trainer.build_named("update.trainer", TRAINERS)
     resolved: dict[str, Any] = _plain(values)
     return resolved
 
 
 def _plain(value: Any) -> Any:
     """JSON-able; what is not set is left out, as TOML has no word for it."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    from raysal.config import Named
+
+    if isinstance(value, Named):
+        value = _fields_of(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _fields_of(named: Named[Any]) -> dict[str, Any]:
+    """What a config says of a part: its name, what stands beside it, and its fields but the one in the name."""
+    from raysal.config import field_after_colon
+
+    beside = {field.name: getattr(named, field.name) for field in dataclasses.fields(named) if field.name != "part"}
+    said = field_after_colon(type(named.part)) if ":" in named.name else ""
+    own = [field.name for field in dataclasses.fields(named.part) if field.init and field.name != said]
+    return {**beside, **{name: getattr(named.part, name) for name in own}}
 
 
 def toml_lines(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -130,4 +131,9 @@ def _bare(name: str) -> str:
 
 
 def _spelled(value: Any) -> str:
+    """A value as TOML writes it on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_bare(name)} = {_spelled(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_spelled, value)) + "]"
     return jsonlib.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

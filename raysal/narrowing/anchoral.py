@@ -1,61 +1,67 @@
 """AnchorAL: candidates are the neighbours of a few labelled items per class.
 
-Lesci & Vlachos, "AnchorAL: Computationally Efficient Active Learning for Large and Imbalanced Datasets",
-NAACL 2024. Each round draws anchors from every class seen, so that rare classes get as much of the search as
-common ones, finds the nearest items of each anchor in the whole pool, and keeps those most similar to the
-anchors that found them.
+Lesci & Vlachos, "AnchorAL: Computationally Efficient Active Learning for Large and Imbalanced Datasets", NAACL 2024.
+Each round takes anchors from every class that has labels, so that rare classes get as much of the search as common
+ones. It finds the nearest items of each anchor in the whole pool, and keeps those that are most similar to the anchors
+that found them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raysal.config import Count
 from raysal.context import RoundContext
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet
-from raysal.narrowing.anchors import ClassAnchors, Count, Strategy, anchor_rows
-from raysal.narrowing.base import Narrowed, OneSweep, by_what
+from raysal.narrowing.anchors import AnchorRule, ClassAnchors, anchor_rows
+from raysal.narrowing.base import Candidates, OneSweep
+from raysal.narrowing.round_sweep import search_note
 from raysal.scoring.similarity import mean_similarities
 from raysal.scoring.sweep import Neighbours, Ranked, Search, Sweep, SweepRequest
 from raysal.scoring.top_k import best_of
 
-By = Literal["retrieving", "all", "nearest"]
+ScoredBy = Literal["retrieving", "all", "nearest"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorAL(OneSweep):
-    """Neighbours of class-wise anchors (the published method; exact neighbours instead of HNSW).
+    """Neighbours of some labelled items of every class (the published method; exact neighbours instead of HNSW).
 
-    Anchors: `anchors` per class by `strategy` (`kmeans++`, `kmeans`: the nearest item to each centroid, `entropy`: the
-    labelled items the head is least sure of, `random`); a class with fewer labels gives all. `classes` sets both for
-    single classes: `{shark = {anchors = 50, strategy = "random"}}`; the rule names those without a label yet.
-    Re-drawn every round.
-    Search: the `neighbours` available items most similar to each anchor, in the whole pool, by the pool's metric.
-    With `search = "index"` that is answered by the pool's index (`raysal index build`): fewer may be found, with the
-    recall that the rule states.
-    Score of an item, `by`: its mean similarity to the anchors that found it (`retrieving`, as in the published code),
-    or to all anchors (`all`, as in its text); or, with `nearest`, its similarity to the nearest anchor among all items,
-    found by `neighbours` of one anchor or not. Subpool: the `subpool` best, ties to lower id.
-    With no more than `subpool` items available nothing is narrowed, nor while no item has a label. With several labels
-    at once an item is of each of its labels, and numbers are one class of anchors. A class without labels has no
-    anchors; rounds mix in a uniform sample of `explore` items so that it can be found at all (0 is the published
-    method).
+    Anchors: `anchors` labelled items of each class, chosen by `strategy`, anew each round. `kmeans++` takes seeds,
+    `kmeans` the nearest item to each centroid, `entropy` the items that the head is least sure of, and `random` a
+    uniform sample. A class with fewer labels gives all. `classes` sets both for single classes, as in
+    `{shark = {anchors = 50, strategy = "random"}}`; the rule names those of them that have no label yet.
 
-    Cost: C * anchors more columns in the sweep; `all` one small round trip more. Use when classes are rare; for
-    balanced pools it only biases towards what is known.
+    Search: the `neighbours` available items most similar to each anchor, in the whole pool, by the pool's metric. With
+    `search = "index"` the pool's index answers (`raysal index build`); it may find fewer, with the recall that the rule
+    states.
+
+    Score of an item, by the field `by`: `retrieving` is its mean similarity to the anchors that found it, as in the
+    published code; `all` is its mean similarity to all anchors, as in the published text. With `nearest` it is the
+    similarity to the nearest anchor, over all items of the pool, whether or not they are among the `neighbours` of an
+    anchor. The candidates are the `subpool` best, ties to the lower id.
+
+    The whole pool is kept while no item has a label, and where no more than `subpool` items are available. An item of
+    several labels is of each of these classes; numbers are one class. A class without labels has no anchors. A uniform
+    sample of `explore` items, added to the candidates, is how its items can be found; 0 is the published method.
+
+    Cost: C * anchors more columns in the sweep; `all` takes one small round trip more. Use it when classes are rare.
+    With balanced classes it only biases the batch towards what is known.
     """
 
+    SIZE_FIELD: ClassVar[str] = "subpool"
     anchors: Count = 10
     neighbours: Count = 50
     subpool: Count = 10_000
-    strategy: Strategy = "kmeans++"
-    by: By = "retrieving"
+    strategy: AnchorRule = "kmeans++"
+    by: ScoredBy = "retrieving"
     search: Literal["exact", "index"] = "exact"
     classes: Mapping[str, ClassAnchors] = field(default_factory=dict)
     explore: Annotated[int, Field(ge=0)] = 0
@@ -66,9 +72,11 @@ class AnchorAL(OneSweep):
             raise ConfigError("narrow.search", problem, 'use search = "exact", or by = "retrieving"')
 
     def wants_index(self) -> bool:
+        """Whether `search` says so."""
         return self.search == "index"
 
     def request(self, context: RoundContext) -> SweepRequest:
+        """The neighbours of the anchors, and a sample of `explore` items; nothing where the whole pool is kept."""
         if context.available <= self.subpool or len(context.labelled) == 0:
             return SweepRequest()
         anchors = context.labelled.vectors[self.anchor_rows(context)]
@@ -80,7 +88,7 @@ class AnchorAL(OneSweep):
         return SweepRequest(searches=(search,), sample=self.explore)
 
     def anchor_rows(self, context: RoundContext) -> NDArray[np.int64]:
-        """Positions among the labelled of this round's anchors, ascending."""
+        """The positions of this round's anchors among the labelled items, ascending."""
         return anchor_rows(
             context.labelled,
             context.head,
@@ -91,22 +99,23 @@ class AnchorAL(OneSweep):
             classes=self.classes,
         )
 
-    def narrowed(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Narrowed:
+    def candidates(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Candidates:
+        """The `subpool` best neighbours by their score, then those of the sample that are not among them."""
         unseen = sorted(self.classes.keys() - context.labelled.by_class().keys())
         missing = f" (no labels yet of: {', '.join(unseen)})" if unseen else ""
         if not found.searches:
-            return Narrowed(ids=None, rule=f"all {found.rows}{missing}")
+            return Candidates(ids=None, rule=f"all {found.rows}{missing}")
         anchors = context.labelled.vectors[self.anchor_rows(context)]
-        ids, scores = self.scored(fleet, found.searches[0], anchors)
+        ids, scores = self.scores_of_found(fleet, found.searches[0], anchors)
         near, sample = best_of(ids, scores, self.subpool)[0], found.sample[0][: self.explore]
         explored = f" and {len(sample)} uniform" if len(sample) else ""
         of = f"{len(near)} nearest to any" if self.by == "nearest" else f"{len(near)} of {len(ids)} neighbours"
-        return Narrowed(
+        return Candidates(
             ids=np.concatenate([near, sample[~np.isin(sample, near)]]),
-            rule=f"{of} of {len(anchors)} anchors{explored}, of {found.rows}{missing}{by_what(found)}",
+            rule=f"{of} of {len(anchors)} anchors{explored}, of {found.rows}{missing}{search_note(found)}",
         )
 
-    def scored(self, fleet: Fleet, neighbours: Neighbours, anchors: NDArray[np.float32]) -> Ranked:
+    def scores_of_found(self, fleet: Fleet, neighbours: Neighbours, anchors: NDArray[np.float32]) -> Ranked:
         """(ids, scores) of every item that was found."""
         if self.by == "nearest":
             return neighbours.nearest
@@ -118,10 +127,14 @@ class AnchorAL(OneSweep):
 
 
 def mean_similarity(neighbours: Neighbours) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(ids, scores): every item some anchor found, and its mean similarity to the anchors that found it.
+    """The mean similarity of every item to the anchors that found it.
 
-    The neighbour lists are those of the whole pool. Averaging lists cut per partition would make both the set
-    and the mean depend on how the pool is sharded.
+    Args:
+        neighbours: of each anchor, in the whole pool. With lists that were cut per partition, both the items and their
+            means would depend on the partitions.
+
+    Returns:
+        Ids, ascending, and their means.
     """
     ids = np.concatenate([ids for ids, _ in neighbours.of_each])
     values = np.concatenate([values for _, values in neighbours.of_each]).astype(np.float64)

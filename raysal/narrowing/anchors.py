@@ -1,15 +1,16 @@
-"""Which labelled items are a round's anchors: some of every class, drawn anew each round."""
+"""Which labelled items are a round's anchors: some of every class, sampled anew each round."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
+from raysal.config import Count
 from raysal.context import LabelledVectors
 from raysal.models.head import Head
 from raysal.rng import derive, generator, item_uniform
@@ -17,28 +18,29 @@ from raysal.scoring.similarity import unit_rows
 from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
 from raysal.types import Metric
 
-Strategy = Literal["entropy", "kmeans", "kmeans++", "random"]
-Count = Annotated[int, Field(ge=1)]
+AnchorRule = Literal["entropy", "kmeans", "kmeans++", "random"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassAnchors:
-    """Anchor settings of one class; None takes the common ones."""
+    """The settings of one class; None takes those of the narrower."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # a misspelled setting would otherwise set nothing
 
     anchors: Count | None = None
-    strategy: Strategy | None = None
+    strategy: AnchorRule | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Members:
-    """The labelled items of one class: ids [n] ascending, vectors float32 [n, d] as the metric compares them, and the
-    entropy [n] of their predicted classes (None without a head, and where it predicts numbers)."""
+class ClassItems:
+    """The labelled items of one class."""
 
     ids: NDArray[np.int64]
+    """[n] ascending"""
     vectors: NDArray[np.float32]
+    """[n, d], of unit length where the pool's metric is the cosine"""
     entropy: NDArray[np.float64] | None
+    """[n] nats, of what the head predicts; None without a head, and where it predicts numbers"""
 
 
 def anchor_rows(
@@ -48,67 +50,85 @@ def anchor_rows(
     key: int,
     *,
     anchors: int,
-    strategy: Strategy,
+    strategy: AnchorRule,
     classes: Mapping[str, ClassAnchors],
 ) -> NDArray[np.int64]:
-    """Positions among the labelled of this round's anchors, ascending: `anchors` of every class by `strategy`, or what
-    `classes` says of a class. One with no more labels than that gives all. An item of several labels
-    may be an anchor for each; with numbers all are of one class, `value`."""
+    """This round's anchors: some labelled items of every class.
+
+    A class with no more labelled items than it is asked for gives all of them. An item of several labels may be an
+    anchor for each of them. Numbers are all of one class, `value`.
+
+    Args:
+        labelled: the labelled items.
+        head: the round's head; None before the first.
+        metric: of the pool.
+        key: randomness of the stage.
+        anchors: how many of each class.
+        strategy: how they are chosen within a class.
+        classes: other settings for single classes, by name.
+
+    Returns:
+        Positions among the labelled items, ascending.
+    """
     chosen = [np.empty(0, np.int64)]
     for name, rows in labelled.by_class().items():
         own = classes.get(name, ClassAnchors())
         count = own.anchors or anchors
         if len(rows) > count:
             vectors = labelled.vectors[rows]
-            members = Members(
+            items = ClassItems(
                 ids=labelled.ids[rows],
                 vectors=unit_rows(vectors) if metric == "cosine" else vectors,
                 entropy=None if head is None else head.likelihood.entropy(head.probabilities(vectors)),
             )
-            rows = rows[STRATEGIES[own.strategy or strategy](members, count, derive(key, "anchors", name))]
+            rows = rows[ANCHOR_RULES[own.strategy or strategy](items, count, derive(key, "anchors", name))]
         chosen.append(rows)
     return np.unique(np.concatenate(chosen))
 
 
-# Strategies: `count` distinct rows of a class that has more, in any order.
+# Rules: positions of `count` distinct items of a class that has more, in any order.
 
 
-def by_hash(members: Members, count: int, key: int) -> NDArray[np.int64]:
-    """Uniform without replacement."""
-    return np.argsort(item_uniform(key, members.ids), kind="stable")[:count]
+def uniform_anchors(items: ClassItems, count: int, key: int) -> NDArray[np.int64]:
+    """A uniform sample without replacement."""
+    return np.argsort(item_uniform(key, items.ids), kind="stable")[:count]
 
 
-def by_seeding(members: Members, count: int, key: int) -> NDArray[np.int64]:
-    """k-means++ seeds: spread over the class."""
-    return kmeans_plus_plus(members.vectors, count, generator(key))
+def seed_anchors(items: ClassItems, count: int, key: int) -> NDArray[np.int64]:
+    """Seeds of k-means++: items that are spread over the class."""
+    return kmeans_plus_plus(items.vectors, count, generator(key))
 
 
-def by_centroids(members: Members, count: int, key: int) -> NDArray[np.int64]:
+def central_anchors(items: ClassItems, count: int, key: int) -> NDArray[np.int64]:
     """The item nearest to each centroid of a k-means."""
-    return nearest_to_centroids(members.vectors, k_means(members.vectors, count, key), count)
+    return nearest_to_centroids(items.vectors, k_means(items.vectors, count, key), count)
 
 
-def by_entropy(members: Members, count: int, key: int) -> NDArray[np.int64]:
-    """Those whose class the head is least sure of, ties to the lower id; without a head, or with numbers, as
-    `by_seeding`."""
-    if members.entropy is None:
-        return by_seeding(members, count, key)
-    return np.argsort(-members.entropy, kind="stable")[:count]
+def uncertain_anchors(items: ClassItems, count: int, key: int) -> NDArray[np.int64]:
+    """The items of highest entropy, ties to the lower id; `seed_anchors` where no entropy is known."""
+    if items.entropy is None:
+        return seed_anchors(items, count, key)
+    return np.argsort(-items.entropy, kind="stable")[:count]
 
 
-STRATEGIES: dict[Strategy, Callable[[Members, int, int], NDArray[np.int64]]] = {
-    "entropy": by_entropy,
-    "kmeans": by_centroids,
-    "kmeans++": by_seeding,
-    "random": by_hash,
+ANCHOR_RULES: dict[AnchorRule, Callable[[ClassItems, int, int], NDArray[np.int64]]] = {
+    "entropy": uncertain_anchors,
+    "kmeans": central_anchors,
+    "kmeans++": seed_anchors,
+    "random": uniform_anchors,
 }
 
 
 def kmeans_plus_plus(vectors: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """k distinct rows of vectors [n, d] by D^2 sampling (Arthur & Vassilvitskii, SODA 2007), first row
-    uniform.
+    """Distinct rows by D^2 sampling, the first of them uniform (Arthur & Vassilvitskii, SODA 2007). O(k n d).
 
-    Once every remaining row coincides with a chosen one, the rest is filled by lowest row. O(k n d).
+    Args:
+        vectors: [n, d].
+        k: how many, up to n.
+        rng: randomness.
+
+    Returns:
+        Positions [k]. Once every row that is left coincides with a chosen one, the lowest rows come next.
     """
     x = vectors.astype(np.float64)
     taken = np.zeros(len(x), bool)

@@ -1,164 +1,193 @@
-"""A narrower turns millions of items into the thousands a selector looks at."""
+"""Narrowers: from the millions of items of a pool to the thousands of candidates that a strategy looks at.
+
+A round narrows, then selects. A narrower runs the round's one sweep over the pool, and names the candidates. The
+strategy sees these items and no others.
+
+The one method is `Narrower.narrow(fleet, context)`; it returns the sweep and the `Candidates`. Most narrowers need
+nothing but what a sweep finds: the best items by a score, the neighbours of anchors, a uniform sample. They subclass
+`OneSweep`, and write two methods in its place:
+
+    request(context)                       what the sweep is to find
+    candidates(fleet, context, found)      the candidates, from what it found
+
+What every narrower keeps (tests/test_laws.py holds all that are registered to it):
+
+- Candidates are available items: none is labelled, leased, held out or dropped by `filter`.
+- They depend on the pool, on what is available and on the context. They do not depend on chunks, partitions, threads,
+  or on the order in which partitions answer.
+- Randomness comes from `context.key` and the ids of items alone (`raysal.rng`). Each use of the key has its own path.
+- The driver holds ids and scores of candidates, and never all rows of the pool.
+- `Candidates.rule` says how many items came from where, in a few words. The round's record keeps it.
+
+Pitfalls:
+
+- A mean over lists that were cut per partition depends on the partitions. Take it over the lists of the whole pool.
+- Several narrowers may share a sweep (`mixed`). Then `found.top` and `found.sample` are longer than asked for. Their
+  order is fixed, so cut off what is beyond your own size.
+- In the first round there is no head, and no label. Keep the whole pool (`ids=None`), and let the rule say why.
+- Fewer than k candidates are no error: `narrow` below adds items of a uniform sample, and the rule says so.
+
+To add one: a file in this folder with a frozen dataclass, keywords only, whose fields are its config; and one line in
+`registry.py`. The line enrols it in the laws, in configs and in the command line. Its docstring says what it costs and
+when to use it, and docs/narrowing.md has a section for it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal.context import Memory, RoundContext
-from raysal.errors import ConfigError
 from raysal.features import has_hidden_layer
 from raysal.fleet import Fleet, keep
-from raysal.index import Index, coverage, index_neighbours, renewal, with_index
-from raysal.rng import derive
-from raysal.scoring.sweep import Neighbours, Search, Sweep, SweepRequest, sweep
+from raysal.narrowing.round_sweep import refuse_hidden_layer, round_sweep
+from raysal.scoring.sweep import Sweep, SweepRequest
+from raysal.strategies.base import Selector
 
 
 @dataclass(frozen=True, kw_only=True)
-class Narrowed:
-    """Candidates: `ids`, best first where the rule has an order, or None for the whole pool; `rule` says how they were
-    found; `memory` is for the next round."""
+class Candidates:
+    """What a strategy may pick from, and how it was found."""
 
     ids: NDArray[np.int64] | None
+    """[n], best first where the narrower has an order; None is all that is available"""
     rule: str
+    """how they were found, for the round's record"""
     memory: Memory | None = None
+    """what the narrower will want to know in the next round"""
 
 
-class Narrower(Protocol):
-    """Constructor fields are its config."""
+class Narrower(ABC):
+    """Names a round's candidates. Its constructor fields are its config."""
 
-    def narrow(self, fleet: Fleet, context: RoundContext) -> tuple[Sweep, Narrowed]:
-        """The round's sweep, and the candidates. Only available items are ever found.
+    @abstractmethod
+    def narrow(self, fleet: Fleet, context: RoundContext) -> tuple[Sweep, Candidates]:
+        """Sweep the pool once, and name the candidates.
 
-        Deterministic in (pool, what is available, context): the same for any partitions.
+        Args:
+            fleet: the pool's partitions, in a program from which what must not be offered was taken out.
+            context: what the round knows; its key is that of the stage.
+
+        Returns:
+            What the sweep found, with a uniform sample of at least k items; and the candidates, all of them available.
+
+        Raises:
+            ConfigError: the narrower cannot work with this head, or this pool.
+            PoolError: an index is asked for that does not exist or is damaged; or a vector is not finite.
+            PoolExhausted: it drops items, and fewer than k are left.
         """
-        ...
+
+    def request(self, context: RoundContext) -> SweepRequest:
+        """What it asks the sweep for, which is looked at before a run begins. Pure.
+
+        Args:
+            context: what the round knows.
+
+        Returns:
+            The request; that of the narrower inside, where there is one.
+        """
+        del context
+        return SweepRequest()
+
+    def wants_index(self) -> bool:
+        """Whether it, or one inside it, may search the pool's index."""
+        return False
+
+    def strategies(self) -> Sequence[Selector]:
+        """The strategies that it, or one inside it, asks for picks."""
+        return ()
 
 
-def narrow(fleet: Fleet, narrower: Narrower, context: RoundContext) -> tuple[Sweep, Narrowed]:
-    """Sweep once, and set the fleet's candidates to what the narrower keeps of the available items.
+class OneSweep(Narrower):
+    """A narrower that needs nothing but the round's sweep, so that several of them can share one (`mixed`)."""
 
-    Candidates that would not fill a batch of k are topped up from a uniform sample, and the rule says so: a
-    batch is never cut short while the pool has items left.
-    """
-    found, narrowed = narrower.narrow(fleet, context)
-    if narrowed.ids is not None:
-        left = sum(fleet.each(keep, narrowed.ids))
-        if left < context.k:
-            spare = found.sample[0][~np.isin(found.sample[0], narrowed.ids)][: context.k - left]
-            narrowed = replace(
-                narrowed,
-                ids=np.concatenate([narrowed.ids, spare]),
-                rule=f"{narrowed.rule}, topped up with {len(spare)} uniform",
-            )
-            fleet.each(keep, narrowed.ids)
-    return found, narrowed
-
-
-class OneSweep(ABC):
-    """A narrower that needs nothing but the round's sweep, so that several of them can share one."""
+    SIZE_FIELD: ClassVar[str | None] = None
+    """The field that says how many candidates it names at most; None where it has no such field."""
 
     @abstractmethod
     def request(self, context: RoundContext) -> SweepRequest:
-        """What the sweep must find. Pure."""
+        """What the sweep is to find. Pure.
+
+        Args:
+            context: what the round knows.
+
+        Returns:
+            The request. Its `key`, and a sample of at least k items, are added later.
+        """
 
     @abstractmethod
-    def narrowed(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Narrowed:
-        """Candidates from what was found. `top` lists and the `sample` may be longer than asked for; their order is
-        fixed, so they begin with what was."""
+    def candidates(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Candidates:
+        """The candidates, from what the sweep found.
 
-    def wants_index(self) -> bool:
-        """Whether it may ask for searches that the pool's index answers."""
+        Args:
+            fleet: the pool's partitions, for a small question about the items that were found.
+            context: what the round knows; the same as in `request`.
+            found: what the sweep found: its `searches` are those of `request`, in that order, while `top` and
+                `sample` may be longer than asked for.
+
+        Returns:
+            The candidates.
+        """
+
+    def accumulates(self) -> bool:
+        """Whether it, or one inside it, has a memory from round to round."""
         return False
 
-    def narrow(self, fleet: Fleet, context: RoundContext) -> tuple[Sweep, Narrowed]:
-        found = look(fleet, context, self.request(context))
-        return found, self.narrowed(fleet, context, found)
+    def narrow(self, fleet: Fleet, context: RoundContext) -> tuple[Sweep, Candidates]:
+        """The sweep that `request` asks for, and the `candidates` from it."""
+        found = round_sweep(fleet, context, self.request(context))
+        return found, self.candidates(fleet, context, found)
 
 
-def wants_index(narrower: Narrower, trainer: object = None) -> bool:
-    """Whether rounds of a narrower may search the pool's index; one that does not say does not.
+def narrow(fleet: Fleet, narrower: Narrower, context: RoundContext) -> tuple[Sweep, Candidates]:
+    """Sweep once, and set the fleet's candidates to those that the narrower names.
 
-    Raises:
-        ConfigError: they may, and heads of the trainer see vectors through a hidden layer.
-    """
-    asks = getattr(narrower, "wants_index", None)
-    if asks is None or not asks():
-        return False
-    refuse_hidden_layer(has_hidden_layer(trainer))
-    return True
+    Where they would not fill a batch of k, items of a uniform sample are added, and the rule says so. So a batch is
+    never cut short while the pool has items left.
 
+    Args:
+        fleet: as in `Narrower.narrow`.
+        narrower: names the candidates.
+        context: what the round knows; its key is that of the stage.
 
-def refuse_hidden_layer(hidden_layer: bool) -> None:
-    """
-    Raises:
-        ConfigError: there is, or will be, a hidden layer: an index is over the pool's own vectors.
-    """
-    if hidden_layer:
-        problem = "an index is over the pool's own vectors, and the head looks at them through a hidden layer"
-        raise ConfigError("narrow.search", problem, 'search = "exact", or a trainer without a hidden layer')
-
-
-def look(fleet: Fleet, context: RoundContext, request: SweepRequest) -> Sweep:
-    """The round's sweep, with a uniform sample of at least k items to top a batch up from.
-
-    Searches that ask for it are answered by the pool's index, and no vector is read for them: where nothing else is
-    asked either, the sweep makes no pass, and has no class counts. An index that lacks rows of the pool is not
-    searched; the searches are exact then, and `Neighbours.how` says so and what becomes of it.
+    Returns:
+        What the sweep found, and the candidates, what was added included.
 
     Raises:
-        PoolError: the index asked for does not exist, is damaged, or of another encoder.
-        ConfigError: an index is asked for, and the head has a hidden layer.
+        ConfigError, PoolError, PoolExhausted: as `Narrower.narrow`.
     """
-    request = replace(request, sample=max(request.sample, context.k), key=derive(context.key, "sample"))
-    if not any(search.by == "index" for search in request.searches):
-        return swept(fleet, context, request)
-    refuse_hidden_layer(context.head is not None and context.head.hidden_layer is not None)
-    return with_index(context.pool, lambda index: look_by(fleet, context, request, index))
+    found, candidates = narrower.narrow(fleet, context)
+    if candidates.ids is not None:
+        left = sum(fleet.each(keep, candidates.ids))
+        if left < context.k:
+            added = found.sample[0][~np.isin(found.sample[0], candidates.ids)][: context.k - left]
+            candidates = replace(
+                candidates,
+                ids=np.concatenate([candidates.ids, added]),
+                rule=f"{candidates.rule}, topped up with {len(added)} uniform",
+            )
+            fleet.each(keep, candidates.ids)
+    return found, candidates
 
 
-def swept(fleet: Fleet, context: RoundContext, request: SweepRequest) -> Sweep:
-    """The sweep with all that scores may need of the context."""
-    known = context.labelled
-    return sweep(fleet, context.head, request, previous=context.previous, labelled=known.vectors, answers=known.classes)
+def searches_index(narrower: Narrower, trainer: object) -> bool:
+    """Whether rounds of a narrower may search the pool's index.
 
+    Args:
+        narrower: names the candidates.
+        trainer: makes the heads of these rounds.
 
-def look_by(fleet: Fleet, context: RoundContext, request: SweepRequest, index: Index) -> Sweep:
-    """As `look`, with the searches that ask for it answered by this index."""
-    lacking = coverage(context.pool, index).missing_rows
-    if lacking:
-        renewed = renewal(context.pool, index, lacking, context.index)
-        how = f"by exact search, as the index lacks {lacking} rows; {renewed}"
-        found = swept(fleet, context, request)
-        return replace(found, searches=tuple(told(search, own, how) for search, own in answered(request, found)))
-    how = f"by index {index.label}"
-    nothing = (np.empty(0, np.int64), np.empty(0, np.float32))
-    by_index = {
-        place: Neighbours(of_each=index_neighbours(fleet, index, search.anchors, search.each), nearest=nothing, how=how)
-        for place, search in enumerate(request.searches)
-        if search.by == "index"
-    }
-    left = replace(request, searches=tuple(search for search in request.searches if search.by == "exact"))
-    found = swept(fleet, context, left) if left.scores or left.searches else sweep(fleet, None, left)
-    exact = iter(found.searches)
-    searches = tuple(by_index.get(place) or next(exact) for place in range(len(request.searches)))
-    return replace(found, searches=searches)
+    Returns:
+        What `wants_index` says.
 
-
-def answered(request: SweepRequest, found: Sweep) -> Iterator[tuple[Search, Neighbours]]:
-    return zip(request.searches, found.searches, strict=True)
-
-
-def told(search: Search, own: Neighbours, how: str) -> Neighbours:
-    """A search's answer, with what to say of it if it was to come from an index."""
-    return replace(own, how=how) if search.by == "index" else own
-
-
-def by_what(found: Sweep) -> str:
-    """What a rule says of how its neighbours were found, as ", by index ...", or nothing where all was as asked."""
-    return "".join(f", {how}" for how in dict.fromkeys(search.how for search in found.searches) if how)
+    Raises:
+        ConfigError: they may, and the trainer's heads see vectors through a hidden layer.
+    """
+    if narrower.wants_index():
+        refuse_hidden_layer(has_hidden_layer(trainer))
+    return narrower.wants_index()

@@ -1,6 +1,7 @@
 """How far items lie from everything labelled: by the k-th nearest labelled item, or by a Gaussian for every class.
 
-Larger is farther. Distances are computed beside the data, in blocks, so that a row's is the same bits wherever it lies.
+Larger is farther. Distances are computed beside the data, in blocks, so that that of a row has the same bits wherever
+it lies.
 """
 
 from __future__ import annotations
@@ -19,10 +20,17 @@ from raysal.types import Metric
 
 
 def knn_distances(partition: Partition, vectors: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """Of every available row, the distance [n] to the k-th nearest of `vectors` [a, d], or to the farthest of fewer:
-    minus its similarity, so squared for L2. O(n a d).
+    """The distance of every available row to the k-th nearest of some vectors. O(n a d).
 
     Sun, Ming, Zhu & Li, "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022.
+
+    Args:
+        partition: whose rows.
+        vectors: [a, d].
+        k: which of them; of fewer than k the farthest.
+
+    Returns:
+        float32 [n], minus the similarity, so the distance is squared for L2.
     """
     similarity, found = Similarity(partition, vectors), [np.empty(0, np.float32)]
     tiles = [
@@ -41,20 +49,29 @@ def knn_distances(partition: Partition, vectors: NDArray[np.float32], k: int) ->
 
 
 class Gaussians(NamedTuple):
-    """A mean for every class and one covariance for all, as they travel: the columns of `whitener` float32 [d, d] turn
-    rows less `centre` float32 [d] into ones of unit covariance; `means` float32 [C, d] are so already."""
+    """A mean for every class and one covariance for all, as they travel to partitions."""
 
     centre: NDArray[np.float32]
+    """[d], which is subtracted from a row first"""
     whitener: NDArray[np.float32]
+    """[d, d], by which a centred row is multiplied to have unit covariance"""
     means: NDArray[np.float32]
+    """[C, d] of the classes, centred and whitened"""
 
 
 def fit_gaussians(labelled: LabelledVectors, metric: Metric) -> Gaussians:
-    """The Gaussians of labelled vectors, of unit length for the cosine. O(n d^2 + d^3) in double precision.
+    """The Gaussians of labelled vectors, which have unit length for the cosine. O(n d^2 + d^3) in double precision.
 
-    The covariance is that within classes, shrunk towards a multiple of the identity, so that it has an inverse however
-    few labels there are; with one label a class, or all alike, it is the identity. An item of several labels counts
-    with each of them; items without any are a class, and so are all items where labels are numbers.
+    The covariance is that within classes. It is shrunk towards a multiple of the identity, so that it has an inverse
+    however few labels there are. With one label a class, or with copies alone, it is the identity. An item of several
+    labels counts with each of them. Items without any label are a class, and so are all items where labels are numbers.
+
+    Args:
+        labelled: one item or more.
+        metric: of the pool.
+
+    Returns:
+        The means and the covariance.
     """
     x = (unit_rows(labelled.vectors) if metric == "cosine" else labelled.vectors).astype(np.float64)
     groups = list(labelled.by_class().values())
@@ -64,10 +81,10 @@ def fit_gaussians(labelled: LabelledVectors, metric: Metric) -> Gaussians:
     x = x[np.concatenate(groups)]
     counts = np.bincount(members)
     means = np.array([x[members == c].mean(0) for c in range(len(groups))])
-    rest = x - means[members]
-    rest[counts[members] == 1] = 0.0  # exactly: a mean of one may be off by rounding
+    residuals = x - means[members]
+    residuals[counts[members] == 1] = 0.0  # exactly: a mean of one may be off by rounding
     centre = x.mean(0)
-    factor = np.linalg.cholesky(shrunk(rest, len(x) - len(groups)))
+    factor = np.linalg.cholesky(shrunk_covariance(residuals, len(x) - len(groups)))
     whitener = np.linalg.inv(factor).T
     return Gaussians(
         centre=centre.astype(np.float32),
@@ -76,18 +93,24 @@ def fit_gaussians(labelled: LabelledVectors, metric: Metric) -> Gaussians:
     )
 
 
-def shrunk(rest: NDArray[np.float64], freedom: int) -> NDArray[np.float64]:
-    """A covariance [d, d] of what means leave of rows [n, d], with `freedom` degrees of freedom: (1 - r) S + r m I, m
-    the mean variance, and r from the oracle approximating shrinkage.
+def shrunk_covariance(residuals: NDArray[np.float64], freedom: int) -> NDArray[np.float64]:
+    """(1 - r) S + r m I: S is the sample covariance, m its mean variance, r by the oracle approximating shrinkage.
 
     Chen, Wiesel, Eldar & Hero, "Shrinkage Algorithms for MMSE Covariance Estimation", IEEE TSP 2010, equation 23.
+
+    Args:
+        residuals: rows less the mean of their class, [n, d].
+        freedom: degrees of freedom; with less than 1 nothing is known.
+
+    Returns:
+        [d, d], positive definite; the identity where nothing is known.
     """
-    dim = rest.shape[1]
+    dim = residuals.shape[1]
     identity: NDArray[np.float64] = np.eye(dim)
-    total = float((rest * rest).sum())
+    total = float((residuals * residuals).sum())
     if freedom < 1 or total == 0:
         return identity
-    sample = rest.T @ rest / freedom
+    sample = residuals.T @ residuals / freedom
     trace, squares = float(np.trace(sample)), float((sample * sample).sum())
     numerator = (1 - 2 / dim) * squares + trace**2
     denominator = (freedom + 1 - 2 / dim) * (squares - trace**2 / dim)
@@ -96,10 +119,17 @@ def shrunk(rest: NDArray[np.float64], freedom: int) -> NDArray[np.float64]:
 
 
 def mahalanobis_distances(partition: Partition, gaussians: Gaussians) -> NDArray[np.float32]:
-    """Of every available row, the squared Mahalanobis distance [n] to the nearest class mean. O(n d (d + C)).
+    """The squared Mahalanobis distance of every available row to the nearest class mean. O(n d (d + C)).
 
     Lee, Lee, Lee & Shin, "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial
     Attacks", NeurIPS 2018.
+
+    Args:
+        partition: whose rows.
+        gaussians: of the labelled items.
+
+    Returns:
+        float32 [n].
     """
     device, width = partition.device, partition.width
     centre = padded(gaussians.centre[None], width, torch.float32, device)
@@ -122,23 +152,23 @@ def mahalanobis_distances(partition: Partition, gaussians: Gaussians) -> NDArray
 # Functions of a partition.
 
 
-def measure_knn(partition: Partition, name: str, vectors: NDArray[np.float32], k: int) -> int:
-    """Keep every available row's distance in `state[name]`; returns how many there are."""
-    return _measured(partition, name, knn_distances(partition, vectors, k))
+def store_knn_distances(partition: Partition, name: str, vectors: NDArray[np.float32], k: int) -> int:
+    """Put the ids and distances of the available rows into `state[name]`; returns how many there are."""
+    return _store_distances(partition, name, knn_distances(partition, vectors, k))
 
 
-def measure_mahalanobis(partition: Partition, name: str, gaussians: Gaussians) -> int:
-    """Keep every available row's distance in `state[name]`; returns how many there are."""
-    return _measured(partition, name, mahalanobis_distances(partition, gaussians))
+def store_mahalanobis_distances(partition: Partition, name: str, gaussians: Gaussians) -> int:
+    """Put the ids and distances of the available rows into `state[name]`; returns how many there are."""
+    return _store_distances(partition, name, mahalanobis_distances(partition, gaussians))
 
 
-def _measured(partition: Partition, name: str, distances: NDArray[np.float32]) -> int:
+def _store_distances(partition: Partition, name: str, distances: NDArray[np.float32]) -> int:
     partition.state[name] = partition.ids[partition.available], distances
     return len(distances)
 
 
 def drop_above(partition: Partition, name: str, threshold: float) -> int:
-    """Drop the rows whose number in `state[name]` is above the threshold, and let the numbers go; returns how many."""
+    """Drop the rows whose distance in `state[name]` is above the threshold, and the distances; returns how many."""
     ids, values = partition.state.pop(name)
     far = partition.rows_of(ids[values > threshold])
     partition.available[far] = False

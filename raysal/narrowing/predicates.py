@@ -23,22 +23,27 @@ from raysal.pool import Pool
 
 SCALARS = (str, bool, int, float, date, time)  # a datetime is a date
 FORMS = 'a value, a list of values, {"min": a, "max": b} or {"not": ...}'
-HELD = "rows that pass"
-"""In what a partition holds: the last predicates, spelled out, and which of its rows pass them."""
+PASSING = "rows that pass"
+"""In what a partition holds: the last predicates, spelled out, and which of its rows pass them, bool [n]."""
 
 
-def check(where: Mapping[str, Any], field: str) -> None:
-    """
+def check_tests(where: Mapping[str, Any], field: str) -> None:
+    """Refuse tests that mean nothing, before any data is read.
+
+    Args:
+        where: a test for each of these columns.
+        field: its place in the config, for errors.
+
     Raises:
         ConfigError: a test has none of the forms, or no value can pass it; it names the column.
     """
     for column, test in where.items():
-        _check(test, f"{field}.{column}")
+        _check_test(test, f"{field}.{column}")
 
 
-def _check(test: Any, field: str) -> None:
+def _check_test(test: Any, field: str) -> None:
     if isinstance(test, Mapping) and set(test) == {"not"}:
-        return _check(test["not"], field)
+        return _check_test(test["not"], field)
     if isinstance(test, Mapping):
         if not test or not set(test) <= {"min", "max"}:
             raise ConfigError(field, f"{dict(test)!r} is no test", f"use {FORMS}")
@@ -60,8 +65,16 @@ def _check(test: Any, field: str) -> None:
     return None
 
 
-def passes(column: pa.ChunkedArray, test: Any, field: str) -> NDArray[np.bool_]:
-    """Which of the values [n] of a column pass.
+def passing_values(column: pa.ChunkedArray, test: Any, field: str) -> NDArray[np.bool_]:
+    """Which values of a column pass a test.
+
+    Args:
+        column: n values.
+        test: in one of the forms.
+        field: its place in the config, for errors.
+
+    Returns:
+        bool [n].
 
     Raises:
         ConfigError: the test asks for values of another type than the column's.
@@ -75,14 +88,14 @@ def passes(column: pa.ChunkedArray, test: Any, field: str) -> NDArray[np.bool_]:
     some = values.filter(pa.array(there))
     out = np.zeros(len(values), bool)
     if len(some):
-        out[there] = _passes(some, test, field)
+        out[there] = _passing(some, test, field)
     return out
 
 
-def _passes(values: pa.Array, test: Any, field: str) -> NDArray[np.bool_]:
-    """The same for values none of which is null."""
+def _passing(values: pa.Array, test: Any, field: str) -> NDArray[np.bool_]:
+    """As `passing_values`, of values none of which is null."""
     if isinstance(test, Mapping) and "not" in test:
-        return ~_passes(values, test["not"], field)
+        return ~_passing(values, test["not"], field)
     if isinstance(test, Mapping):
         out = np.ones(len(values), bool)
         if "min" in test:
@@ -96,8 +109,8 @@ def _passes(values: pa.Array, test: Any, field: str) -> NDArray[np.bool_]:
     return out
 
 
-ARROW = {"equal": pc.equal, "min": pc.greater_equal, "max": pc.less_equal}
-NUMPY = {"equal": np.equal, "min": np.greater_equal, "max": np.less_equal}
+ARROW_TESTS = {"equal": pc.equal, "min": pc.greater_equal, "max": pc.less_equal}
+NUMPY_TESTS = {"equal": np.equal, "min": np.greater_equal, "max": np.less_equal}
 
 
 def _compare(values: pa.Array, how: str, value: Any, field: str) -> NDArray[np.bool_]:
@@ -105,28 +118,28 @@ def _compare(values: pa.Array, how: str, value: Any, field: str) -> NDArray[np.b
     kind = values.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _wrong(field, kind, value, "a number")
+            raise _wrong_type(field, kind, value, "a number")
         numbers = values.to_numpy(zero_copy_only=False)
         if pa.types.is_integer(kind) and isinstance(value, float) and math.isfinite(value):
             if how == "equal" and value != int(value):
                 return np.zeros(len(values), bool)
             value = math.ceil(value) if how == "min" else math.floor(value)  # large integers are no floats
-        return np.asarray(NUMPY[how](numbers, value))
+        return np.asarray(NUMPY_TESTS[how](numbers, value))
     if pa.types.is_boolean(kind):
         if not isinstance(value, bool) or how != "equal":
-            raise _wrong(field, kind, value, "true or false, without an order")
+            raise _wrong_type(field, kind, value, "true or false, without an order")
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         if not isinstance(value, str):
-            raise _wrong(field, kind, value, f'text, as "{value}"')
+            raise _wrong_type(field, kind, value, f'text, as "{value}"')
     elif not pa.types.is_temporal(kind) or not isinstance(value, str | date | time):
-        raise _wrong(field, kind, value, "a date or a time" if pa.types.is_temporal(kind) else "another column")
+        raise _wrong_type(field, kind, value, "a date or a time" if pa.types.is_temporal(kind) else "another column")
     try:
-        return np.asarray(ARROW[how](values, pa.scalar(value).cast(kind)).to_numpy(zero_copy_only=False))
+        return np.asarray(ARROW_TESTS[how](values, pa.scalar(value).cast(kind)).to_numpy(zero_copy_only=False))
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise _wrong(field, kind, value, f"a value of that type ({error})") from None
+        raise _wrong_type(field, kind, value, f"a value of that type ({error})") from None
 
 
-def _wrong(field: str, kind: pa.DataType, value: Any, fix: str) -> ConfigError:
+def _wrong_type(field: str, kind: pa.DataType, value: Any, fix: str) -> ConfigError:
     return ConfigError(field, f"the column is {kind}, and cannot be compared with {value!r}", f"use {fix}")
 
 
@@ -134,16 +147,25 @@ def _wrong(field: str, kind: pa.DataType, value: Any, fix: str) -> ConfigError:
 
 
 def drop_where(partition: Partition, where: Mapping[str, Any], field: str) -> int:
-    """Drop the available rows that do not pass every test; returns how many. The columns are read once, and which rows
-    pass is held: a byte a row.
+    """Drop the available rows that do not pass every test.
+
+    The columns are read once. Which rows pass is held, a byte a row, until other tests are asked for.
+
+    Args:
+        partition: whose rows.
+        where: a test for each of these columns.
+        field: its place in the config, for errors.
+
+    Returns:
+        How many rows were dropped.
 
     Raises:
         ConfigError: a test does not go with its column's type.
     """
     spelled = repr(sorted(where.items()))
-    if partition.held.get(HELD, ("",))[0] != spelled:
-        partition.held[HELD] = spelled, _rows_that_pass(partition, where, field)
-    dropped = partition.available & ~partition.held[HELD][1]
+    if partition.held.get(PASSING, ("",))[0] != spelled:
+        partition.held[PASSING] = spelled, _rows_that_pass(partition, where, field)
+    dropped = partition.available & ~partition.held[PASSING][1]
     partition.available &= ~dropped
     return int(dropped.sum())
 
@@ -154,6 +176,6 @@ def _rows_that_pass(partition: Partition, where: Mapping[str, Any], field: str) 
         items = chunks[chunk].items(list(where)).slice(low, high - low)
         out = np.ones(high - low, bool)
         for column, test in where.items():
-            out &= passes(items[column], test, f"{field}.{column}")
+            out &= passing_values(items[column], test, f"{field}.{column}")
         found.append(out)
     return np.concatenate(found)

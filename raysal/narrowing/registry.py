@@ -1,4 +1,4 @@
-"""The narrowers by name. To add one: a file with a class as in `base.Narrower`, a line here."""
+"""The narrowers by name. To add one: a file with a class as `base` describes it, a line here."""
 
 from __future__ import annotations
 

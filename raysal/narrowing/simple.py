@@ -1,16 +1,15 @@
-"""Narrowing without geometry: everything, a uniform sample, the best by a score."""
+"""Narrowing without geometry: the whole pool, a uniform sample, the best items by a score."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import ClassVar
 
-from pydantic import Field
-
+from raysal.config import Count
 from raysal.context import RoundContext
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet
-from raysal.narrowing.base import Narrowed, OneSweep
+from raysal.narrowing.base import Candidates, OneSweep
 from raysal.scoring.inputs import instead, usable
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Sweep, SweepRequest
@@ -18,52 +17,63 @@ from raysal.scoring.sweep import Sweep, SweepRequest
 
 @dataclass(frozen=True, kw_only=True)
 class Everything(OneSweep):
-    """No narrowing: the selector sees the whole pool."""
+    """No narrowing: the strategy sees the whole pool."""
 
     def request(self, context: RoundContext) -> SweepRequest:
+        """Nothing but the sample that every sweep has."""
         del context
         return SweepRequest()
 
-    def narrowed(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Narrowed:
+    def candidates(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Candidates:
+        """All that is available."""
         del fleet, context
-        return Narrowed(ids=None, rule=f"all {found.rows}")
+        return Candidates(ids=None, rule=f"all {found.rows}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform(OneSweep):
-    """`size` items drawn uniformly, afresh each round: the control every narrower is compared with."""
+    """A uniform sample of `size` items, another one each round: the control that narrowers are compared with."""
 
-    size: Annotated[int, Field(ge=1)] = 10_000
+    SIZE_FIELD: ClassVar[str] = "size"
+    size: Count = 10_000
 
     def request(self, context: RoundContext) -> SweepRequest:
+        """A sample."""
         del context
         return SweepRequest(sample=self.size)
 
-    def narrowed(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Narrowed:
+    def candidates(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Candidates:
+        """The first `size` items of the sample, in its order."""
         del fleet, context
         ids = found.sample[0][: self.size]
-        return Narrowed(ids=ids, rule=f"uniform {len(ids)} of {found.rows}")
+        return Candidates(ids=ids, rule=f"uniform {len(ids)} of {found.rows}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TopScore(OneSweep):
-    """The `size` items of highest `score`. Without a head nothing has a score, and everything is kept. A score
-    that compares with the head of an earlier round leaves its place to another where there is none (`usable`)."""
+    """The `size` items of highest `score`, ties to the lower id.
 
+    While there is no head nothing has a score, and the whole pool is kept. A score that compares with the head of an
+    earlier round is replaced by another one while there is no such head (`usable`).
+    """
+
+    SIZE_FIELD: ClassVar[str] = "size"
     score: str = "margin"
-    size: Annotated[int, Field(ge=1)] = 10_000
+    size: Count = 10_000
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
             raise UnknownName("narrow.score", self.score, sorted(SCORES))
 
     def request(self, context: RoundContext) -> SweepRequest:
+        """The best items by the score."""
         return SweepRequest(scores=(usable(self.score, context.head, context.previous),), top=self.size)
 
-    def narrowed(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Narrowed:
+    def candidates(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Candidates:
+        """The first `size` of them, in order of the score."""
         del fleet
         name = usable(self.score, context.head, context.previous)
         if name not in found.top:
-            return Narrowed(ids=None, rule=f"all {found.rows} (no head yet)")
+            return Candidates(ids=None, rule=f"all {found.rows} (no head yet)")
         ids = found.top[name][0][: self.size]
-        return Narrowed(ids=ids, rule=f"top {len(ids)} of {found.rows} by {name}{instead(self.score, name)}")
+        return Candidates(ids=ids, rule=f"top {len(ids)} of {found.rows} by {name}{instead(self.score, name)}")

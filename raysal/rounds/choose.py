@@ -8,7 +8,7 @@ from typing import Any
 from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.models.head import Head
-from raysal.narrowing.base import Narrowed, Narrower, narrow
+from raysal.narrowing.base import Candidates, Narrower, narrow
 from raysal.rounds.stages import NARROW, SELECT, Clock
 from raysal.scoring.sweep import Sweep
 from raysal.strategies.base import Picks, Selector, select
@@ -19,7 +19,7 @@ class Chosen:
     """A batch and how it came about."""
 
     found: Sweep
-    narrowed: Narrowed
+    candidates: Candidates
     picks: Picks
 
     def summary(self, head: Head | None) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def choose(
     """
     clock = Clock() if clock is None else clock
     with clock.stage(NARROW):
-        found, narrowed = narrow(fleet, narrower, context.at("narrow"))
+        found, candidates = narrow(fleet, narrower, context.at("narrow"))
     with clock.stage(SELECT):
         picks = select(fleet, selector, context.at("select"), context.k)
-    return Chosen(found=found, narrowed=narrowed, picks=picks)
+    return Chosen(found=found, candidates=candidates, picks=picks)

@@ -16,7 +16,7 @@ from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolIncom
 from raysal.fleet import open_fleet
 from raysal.index import check_index
 from raysal.narrowing import NARROWERS
-from raysal.narrowing.base import wants_index
+from raysal.narrowing.base import searches_index
 from raysal.pool import Pool, open_pool
 from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
 from raysal.rounds.session import Session
@@ -135,7 +135,7 @@ def validate(config: RunConfig) -> None:
     config.oracle.build("oracle", ORACLES)
     if config.rounds.control and config.oracle.name == "files":
         raise ConfigError("rounds.control", "a control arm needs an oracle that answers", 'oracle = "simulated"')
-    wants_index(narrower, config.update.trainer.build("update.trainer", TRAINERS))
+    searches_index(narrower, config.update.trainer.build("update.trainer", TRAINERS))
     if config.source is not None and config.encoder is not None:
         config.source.build("source", SOURCES)
         config.encoder.build("encoder", ENCODERS)
@@ -185,7 +185,7 @@ def check_search(config: RunConfig, ready: bool) -> None:
         ConfigError: the pool is yet to be embedded, and nobody is to build its index.
         PoolError, UserError: as `raysal.index.check_index`.
     """
-    if not wants_index(config.narrow.build("narrow", NARROWERS)):
+    if not config.narrow.build("narrow", NARROWERS).wants_index():
         return
     if not ready and not config.index.build:
         raise ConfigError("index.build", "false, and a pool that is yet to be embedded has no index", "set it to true")

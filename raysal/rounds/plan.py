@@ -10,7 +10,6 @@ from raysal.embedding import ENCODERS
 from raysal.embedding.job import CHUNK_ROWS, fitted
 from raysal.index import in_force
 from raysal.narrowing import NARROWERS
-from raysal.narrowing.base import wants_index
 from raysal.pool import Manifest, open_pool
 from raysal.pool.layout import MANIFEST, read_records
 from raysal.rounds.directory import RunDir
@@ -163,7 +162,8 @@ def _arm(name: str, config: RunConfig, run: RunDir) -> ArmPlan:
 
 def _builds_index(config: RunConfig) -> bool:
     """Whether the first round is preceded by building an index."""
-    return config.index.build and wants_index(config.narrow.build("narrow", NARROWERS)) and not in_force(config.pool)
+    wanted = config.narrow.build("narrow", NARROWERS).wants_index()
+    return config.index.build and wanted and not in_force(config.pool)
 
 
 def _listed(config: RunConfig) -> tuple[int, EmbedPlan]:

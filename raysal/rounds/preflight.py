@@ -16,13 +16,10 @@ from raysal.errors import ConfigError
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers.base import Trainer, likelihood_of
-from raysal.narrowing.base import Narrower, OneSweep
-from raysal.narrowing.filter import Filter
-from raysal.narrowing.refine import Refine
+from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.scoring.inputs import score_inputs
 from raysal.strategies.base import Selector
-from raysal.strategies.wrappers.candidates import Wrapper
 
 
 def likelihood_for(
@@ -83,32 +80,18 @@ def check_compatible(likelihood: Likelihood, selector: Selector, narrower: Narro
         previous=head,
         reveal=lambda ids: dict.fromkeys(ids, text),
     )
-    for rule in narrowers(narrower):
-        if isinstance(rule, OneSweep):
-            score_inputs(head, rule.request(context).scores, previous=head, labelled=vectors, answers=[text])
-    for one in (selector, *(member for rule in narrowers(narrower) for member in members(rule))):
-        for strategy in strategies(one):
+    score_inputs(head, narrower.request(context).scores, previous=head, labelled=vectors, answers=[text])
+    for one in (selector, *narrower.strategies()):
+        for strategy in with_inner_parts(one):
             with suppress(DataReached):
                 strategy.select(EmptyFleet(), context, 1)
 
 
-def narrowers(narrower: Narrower) -> Iterator[Narrower]:
-    """It, and those within it."""
-    yield narrower
-    if isinstance(narrower, Filter):
-        yield from narrowers(narrower.rule())
-
-
-def members(narrower: Narrower) -> list[Selector]:
-    """The strategies that a narrower asks."""
-    return narrower.selectors() if isinstance(narrower, Refine) else []
-
-
-def strategies(selector: Selector) -> Iterator[Selector]:
+def with_inner_parts(selector: Selector) -> Iterator[Selector]:
     """It, and those within it."""
     yield selector
-    if isinstance(selector, Wrapper):
-        yield from strategies(selector.inner())
+    for inner in selector.inner_parts():
+        yield from with_inner_parts(inner)
 
 
 class DataReached(Exception):

@@ -20,7 +20,7 @@ from raysal.fleet import Fleet, open_fleet
 from raysal.index import Report, check_index, first_index
 from raysal.labels import Ledger, TellCounts, revealing
 from raysal.models.head import Head
-from raysal.narrowing.base import wants_index
+from raysal.narrowing.base import searches_index
 from raysal.pool import Pool, open_pool
 from raysal.rng import derive
 from raysal.rounds.choose import choose
@@ -66,7 +66,7 @@ class Session:
             ConfigError, PoolError, Damaged: as their names say.
         """
         self._set_up(run_dir, pool, config, fleet, fields)
-        if wants_index(self._parts.narrower, self._parts.trainer):
+        if searches_index(self._parts.narrower, self._parts.trainer):
             check_index(self.pool, self.config.index)
         self.run.begin(self.config)
         with locked(self.dir, "run"):
@@ -174,7 +174,7 @@ class Session:
 
     def prepare(self, report: Report | None = None) -> None:
         """Build the index that rounds search by, where the config says so and the pool has none. `query` does too."""
-        if self.config.index.build and wants_index(self._parts.narrower):
+        if self.config.index.build and self._parts.narrower.wants_index():
             first_index(self.pool, self.start_fleet(), self.config.index, report)
 
     def query(self, k: int | None = None) -> Batch:
@@ -231,12 +231,12 @@ class Session:
                 "pool": self.pool.fingerprint,
                 "k": k,
                 "strategy": choice.name,
-                "narrow": chosen.narrowed.rule,
+                "narrow": chosen.candidates.rule,
                 **update.record(),
                 **chosen.summary(update.head),
                 "evaluation": evaluation,
             }
-        self.run.publish(round, {**record, "seconds": clock.seconds}, update.head, table, chosen.narrowed.memory)
+        self.run.publish(round, {**record, "seconds": clock.seconds}, update.head, table, chosen.candidates.memory)
         batch = Batch(round=round, table=table)
         self.ledger.lease(round, batch.ids, batch.keys)
         return batch

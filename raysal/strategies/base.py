@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,20 +23,29 @@ class Picks:
     reasons: tuple[str, ...] = field(default=())
 
 
-class Selector(Protocol):
-    """Constructor fields are its config."""
+class Selector(ABC):
+    """A strategy. Its constructor fields are its config (a frozen dataclass, keywords only)."""
 
     @property
+    @abstractmethod
     def needs_head(self) -> bool:
         """Whether it cannot work before the first label."""
-        ...
 
+    @property
+    def can_start_cold(self) -> bool:
+        """Whether it is fit to pick the first batch, before any label. False also for one that would pick outliers."""
+        return not self.needs_head
+
+    @abstractmethod
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """k distinct candidates in pick order. 1 <= k <= number of candidates, checked by `select`.
 
         Deterministic in (pool, candidates, context): the same for any partitions of the pool.
         """
-        ...
+
+    def inner_parts(self) -> Sequence[Selector]:
+        """The strategies that it holds and asks for picks; most hold none."""
+        return ()
 
 
 def select(fleet: Fleet, selector: Selector, context: RoundContext, k: int) -> Picks:

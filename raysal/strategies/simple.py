@@ -21,11 +21,11 @@ from raysal.scoring.inputs import DRAWS, ProductReader, ScoreInputs, instead, us
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, refuse_broken
+from raysal.strategies.base import Picks, Selector, refuse_broken
 
 
 @dataclass(frozen=True, kw_only=True)
-class Random:
+class Random(Selector):
     """Uniform without replacement: the items of lowest hash. The control every strategy is compared with.
 
     Needs nothing; O(n); picks(k) is a prefix of picks(k + 1).
@@ -41,7 +41,7 @@ class Random:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopScore:
+class TopScore(Selector):
     """The items of highest uncertainty `score`; ties to the lower id (Lewis & Gale, SIGIR 1994).
 
     Needs a head; one product O(n d C), and as many columns more as the score needs: D for a variance, C for each of

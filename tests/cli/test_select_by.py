@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_tools import cli, labels_csv, refused, write_vectors
 
+from raysal.cli.config import resolve, toml_lines
+from raysal.config import parse_config
+from raysal.narrowing import NARROWERS
 from raysal.strategies import SELECTORS
 
 CONFIG = """
@@ -77,7 +81,7 @@ def test_without_labels_it_is_the_cold_start(home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (("--strategy", "class_balanced:bagde"), ("select.of", "'bagde'", "badge, ")),
+        (("--strategy", "class_balanced:bagde"), ("strategy.of", "'bagde'", "badge, ")),
         (("--strategy", "badge:coreset"), ("strategy.name", "takes nothing after a colon")),
         (("--strategy", "class_balanced:coreset", "--option", "of=badge"), ("strategy.of", "give one of them")),
         (("--strategy", "class_balanced", "--option", "off=badge"), ("strategy.off", "its fields: of")),
@@ -115,3 +119,15 @@ def test_a_colon_in_a_config_stays_what_it_was(name: str, home: Path, tmp_path: 
     assert tomllib.loads(shown)["select"]["name"] == name
     (tmp_path / "again.toml").write_text(shown, encoding="utf-8")
     assert cli("config", "show", tmp_path / "again.toml").out == shown
+
+
+MIXED = {"name": "mixed", "size": 50, "parts": [{"name": "anchoral", "share": 3, "anchors": 2}, "uniform"]}
+
+
+@pytest.mark.parametrize("narrow", [MIXED, {"name": "filter", "inner": MIXED}, "filter:mixed", "refine"])
+def test_parts_within_parts_are_shown_with_all_their_fields(narrow: Any, home: Path) -> None:
+    config = parse_config({"pool": home / "pool", "narrow": narrow})
+    shown = resolve(config)
+    again = parse_config(tomllib.loads("\n".join(toml_lines(shown))))
+    assert resolve(again) == shown
+    assert again.narrow.build("narrow", NARROWERS) == config.narrow.build("narrow", NARROWERS)

@@ -22,7 +22,7 @@ from raysal.fleet import Partition, exclude, plan_partitions
 from raysal.fleet.replay import Done, Host
 from raysal.index import KINDS, index_neighbours, open_index, search
 from raysal.index.shards import fetch
-from raysal.narrowing import NARROWERS, base
+from raysal.narrowing import NARROWERS, round_sweep
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.strategies import SELECTORS
@@ -57,10 +57,10 @@ def outcome(pool: Pool, narrower: Narrower, partitions: int = 1, **settings: Any
 def test_the_same_for_any_partitions(name, pool):
     one, *others = [outcome(pool, rule_of(name), p, excluded=range(300, 400)) for p in (1, 2, 5)]
     assert all(one.same_as(other) for other in others)
-    assert not np.isin(one.narrowed.ids, [*KNOWN.ids, *range(300, 400)]).any()
+    assert not np.isin(one.candidates.ids, [*KNOWN.ids, *range(300, 400)]).any()
     index = open_index(pool)
     trained = hashlib.sha256((index.path / "trained.faiss").read_bytes()).hexdigest()
-    assert f", by index ivf_sq8 0001-{trained[:12]}, recall@50 0." in one.narrowed.rule
+    assert f", by index ivf_sq8 0001-{trained[:12]}, recall@50 0." in one.candidates.rule
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
@@ -68,8 +68,8 @@ def test_an_index_that_finds_all_narrows_as_exact_search_does(name, tmp_path):
     pool = make_pool(tmp_path / "pool", X, chunk_rows=50)
     index = built(pool, "flat")
     mine, true = (outcome(pool, rule_of(name, search)) for search in ("index", "exact"))
-    assert np.array_equal(np.sort(mine.narrowed.ids), np.sort(true.narrowed.ids))
-    assert mine.narrowed.rule == f"{true.narrowed.rule}, by index flat 0001-{index.trained[:12]}, recall@50 1.00"
+    assert np.array_equal(np.sort(mine.candidates.ids), np.sort(true.candidates.ids))
+    assert mine.candidates.rule == f"{true.candidates.rule}, by index flat 0001-{index.trained[:12]}, recall@50 1.00"
 
 
 def test_a_mixture_asks_the_index_for_those_of_its_parts_that_want_it(pool):
@@ -81,7 +81,7 @@ def test_a_mixture_asks_the_index_for_those_of_its_parts_that_want_it(pool):
     mixed = choice({"name": "mixed", "size": 60, "parts": parts}).build("narrow", NARROWERS)
     one, *others = [outcome(pool, mixed, p) for p in (1, 2, 5)]
     assert all(one.same_as(other) for other in others)
-    anchoral, rest = one.narrowed.rule.split(" by seals ")
+    anchoral, rest = one.candidates.rule.split(" by seals ")
     assert "by index ivf_sq8" in anchoral
     assert "by index" not in rest
     exact = choice({"name": "mixed", "size": 60, "parts": [{**parts[0], "search": "exact"}, *parts[1:]]})
@@ -118,11 +118,11 @@ def test_a_stale_index_is_not_searched_and_the_rule_says_so(tmp_path):
     pool = grown(pool, X)
     for name in RULES:
         stale, exact = outcome(pool, rule_of(name)), outcome(pool, rule_of(name, "exact"))
-        assert np.array_equal(stale.narrowed.ids, exact.narrowed.ids)
-        assert stale.narrowed.rule.startswith(exact.narrowed.rule)
-        assert "by exact search, as the index lacks 100 rows" in stale.narrowed.rule
+        assert np.array_equal(stale.candidates.ids, exact.candidates.ids)
+        assert stale.candidates.rule.startswith(exact.candidates.rule)
+        assert "by exact search, as the index lacks 100 rows" in stale.candidates.rule
     built(pool, "flat")  # the next round sees it
-    assert "by index flat 0002-" in outcome(pool, rule_of("seals")).narrowed.rule
+    assert "by index flat 0002-" in outcome(pool, rule_of("seals")).candidates.rule
 
 
 def exchanged(pool: Pool, monkeypatch: pytest.MonkeyPatch, module: Any, times: int) -> list[str]:
@@ -144,11 +144,11 @@ def test_an_index_that_vanished_after_it_was_opened_is_opened_anew(times, expect
     pool = make_pool(tmp_path / "pool", X, chunk_rows=50)
     built(pool, "flat")
     whole = outcome(pool, rule_of("seals"))
-    searched = exchanged(pool, monkeypatch, base, times)
+    searched = exchanged(pool, monkeypatch, round_sweep, times)
     after = outcome(pool, rule_of("seals"), 2)
     assert searched == expected
     assert np.array_equal(after.picks.ids, whole.picks.ids)
-    assert f"by index flat {expected[-1]}-" in after.narrowed.rule
+    assert f"by index flat {expected[-1]}-" in after.candidates.rule
 
 
 def test_so_is_it_for_similar_items(tmp_path, monkeypatch):
@@ -193,4 +193,4 @@ def test_a_class_that_the_head_has_never_seen_has_anchors_all_the_same(pool):
         found = run_program(
             fleet, SELECTORS["random"](), rule_of("anchoral"), head=random_head(DIM, 4), labelled=labelled
         )
-    assert len(found.narrowed.ids) == 50
+    assert len(found.candidates.ids) == 50

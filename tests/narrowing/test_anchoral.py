@@ -179,7 +179,7 @@ def test_without_labels_the_whole_pool_is_offered(pool):
     outcome = run_program(
         local(pool, 2), SELECTORS["typiclust"](), AnchorAL(subpool=10), head=None, labelled=nothing, k=12
     )
-    assert outcome.narrowed.ids is None
+    assert outcome.candidates.ids is None
     assert len(outcome.picks.ids) == 12
 
 
@@ -205,11 +205,11 @@ def test_a_batch_is_never_cut_short_while_items_are_left(narrower, pool, data):
     options = {"head": random_head(DIM), "labelled": known}
     left = N - len(known)
     for k in (50, left):
-        narrow_one = NARROWERS[narrower](**tight.get(narrower, {}))
+        narrow_one = choice({"name": narrower, **tight.get(narrower, {})}).build("narrow", NARROWERS)
         outcome = run_program(local(pool, 3), SELECTORS["random"](), narrow_one, k=k, **options)
         assert len(np.unique(outcome.picks.ids)) == k
         if narrower in ("anchoral", "top_score"):
-            assert "topped up with" in outcome.narrowed.rule
+            assert "topped up with" in outcome.candidates.rule
     with pytest.raises(PoolExhausted):
         run_program(local(pool, 3), SELECTORS["random"](), small(narrower), k=left + 1, **options)
 

@@ -19,8 +19,8 @@ from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import exclude
 from raysal.models.likelihood import SOFTMAX
 from raysal.narrowing import NARROWERS
-from raysal.narrowing.anchoral import AnchorAL, By
-from raysal.narrowing.anchors import STRATEGIES, ClassAnchors, Strategy, anchor_rows
+from raysal.narrowing.anchoral import AnchorAL, ScoredBy
+from raysal.narrowing.anchors import ANCHOR_RULES, AnchorRule, ClassAnchors, anchor_rows
 from raysal.narrowing.base import narrow
 from raysal.rng import derive
 from raysal.strategies import SELECTORS
@@ -31,9 +31,9 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 LAYOUTS = ((64, 1), (64, 2), (N, 5))
 """(rows of a chunk, partitions)"""
 
-every_strategy = pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+every_strategy = pytest.mark.parametrize("strategy", sorted(ANCHOR_RULES))
 every_metric = pytest.mark.parametrize("metric", METRICS)
-every_by = pytest.mark.parametrize("by", get_args(By))
+every_by = pytest.mark.parametrize("by", get_args(ScoredBy))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def head():
 
 def rows_of(
     known: LabelledVectors,
-    strategy: Strategy,
+    strategy: AnchorRule,
     *,
     anchors: int = 5,
     head: Any = None,
@@ -228,7 +228,7 @@ def test_the_minority_settings_change_the_batch(strategy, pools, known, head):
 def test_each_strategy_of_the_minority_makes_another_batch(pools, known, head):
     batches = [
         batch(pools, known, head, anchors=3, strategy="random", classes={"class-1": {"strategy": strategy}})
-        for strategy in sorted(STRATEGIES)
+        for strategy in sorted(ANCHOR_RULES)
     ]
     assert all(a != b for a, b in itertools.combinations(batches, 2))
 
@@ -246,7 +246,7 @@ def test_impossible_settings_are_named(field, value):
 # -- what is found ------------------------------------------------------------------------------------------
 
 
-def slow_subpool(x, ids, anchors, metric: Metric, by: By, neighbours: int) -> dict[int, float]:
+def slow_subpool(x, ids, anchors, metric: Metric, by: ScoredBy, neighbours: int) -> dict[int, float]:
     """Item -> score, best first: everything formed in full."""
     table = np.stack(
         [reference.cosine(x[ids], a) if metric == "cosine" else -reference.sq_distance(x[ids], a) for a in anchors]
@@ -284,7 +284,7 @@ def test_the_subpool_is_that_of_the_slow_rule_wherever_the_rows_lie(by, metric, 
 def test_the_three_scores_make_three_subpools(metric, pools, known):
     found = [
         set(candidates(local(pools[metric, 64], 2), built(anchors=3, neighbours=25, subpool=40, by=by), known)[0])
-        for by in get_args(By)
+        for by in get_args(ScoredBy)
     ]
     assert all(a != b for a, b in itertools.combinations(found, 2))
 
@@ -328,13 +328,13 @@ def test_a_class_that_the_head_has_never_seen_has_its_anchors(by, strategy, pool
     """It takes part in the search though the head can name only the other two classes."""
     narrower = built(anchors=3, neighbours=10, subpool=80, by=by, strategy=strategy)
     outcome = run_program(local(pools["cosine", 64], 2), SELECTORS["badge"](), narrower, head=head, labelled=known)
-    assert outcome.narrowed.ids is not None
+    assert outcome.candidates.ids is not None
     rows = rows_of(known, strategy, anchors=3, head=head)
     assert len(of_class(known, rows, "new")) == 2
     ids = np.setdiff1d(np.arange(N), known.ids)
     others = np.setdiff1d(rows, of_class(known, rows, "new"))
     whole, without = (list(slow_subpool(x, ids, known.vectors[some], "cosine", by, 10))[:80] for some in (rows, others))
-    assert sorted(outcome.narrowed.ids.tolist()) == sorted(whole) != sorted(without)
+    assert sorted(outcome.candidates.ids.tolist()) == sorted(whole) != sorted(without)
 
 
 @every_by

@@ -23,10 +23,10 @@ from raysal.errors import ConfigError, PoolExhausted, UnknownName
 from raysal.fleet import Fleet, exclude
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import Narrower
-from raysal.narrowing.duplicates import first_of_each
+from raysal.narrowing.duplicates import first_of_duplicates
 from raysal.narrowing.filter import Filter
-from raysal.narrowing.outliers import fit_gaussians, shrunk
-from raysal.narrowing.predicates import passes
+from raysal.narrowing.outliers import fit_gaussians, shrunk_covariance
+from raysal.narrowing.predicates import passing_values
 from raysal.pool import Pool
 from raysal.rounds.session import Session
 from raysal.sources import Memory as Items
@@ -130,8 +130,8 @@ def test_the_inner_rule_never_knows_that_dropped_rows_were_there(inner, pools, d
     assert np.array_equal(mine.picks.ids, bare.picks.ids)
     assert not np.isin(mine.picks.ids, gone).any()
     count = len(np.setdiff1d(gone, known.ids))
-    bare_rule, _, topped = bare.narrowed.rule.partition(", topped")
-    assert mine.narrowed.rule == f"{bare_rule}, dropped {count} by where{', topped' if topped else ''}{topped}"
+    bare_rule, _, topped = bare.candidates.rule.partition(", topped")
+    assert mine.candidates.rule == f"{bare_rule}, dropped {count} by where{', topped' if topped else ''}{topped}"
 
 
 def test_the_inner_rule_is_told_how_many_are_left(pools, data):
@@ -139,20 +139,20 @@ def test_the_inner_rule_is_told_how_many_are_left(pools, data):
     left = sum(names[i] == "class-0" for i in offered(known))
     for size, narrowed in ((left, False), (left - 1, True)):
         rule = built(inner={"name": "anchoral", "subpool": size}, where={"label": "class-0"})
-        assert (outcome_of(local(pools[64, "cosine"], 2), rule, known).narrowed.ids is not None) == narrowed
+        assert (outcome_of(local(pools[64, "cosine"], 2), rule, known).candidates.ids is not None) == narrowed
 
 
 def test_nothing_is_dropped_unless_asked(pools, data):
     plain = outcome_of(local(pools[64, "cosine"]), NARROWERS["uniform"](size=30), data[2])
     mine = outcome_of(local(pools[64, "cosine"]), built(inner={"name": "uniform", "size": 30}), data[2])
     assert np.array_equal(plain.picks.ids, mine.picks.ids)
-    assert mine.narrowed.rule == plain.narrowed.rule + ", dropped nothing"
+    assert mine.candidates.rule == plain.candidates.rule + ", dropped nothing"
 
 
 def test_the_rule_counts_each_kind(pools, data):
     fields = {"where": {"label": {"not": "class-1"}}, "outliers": "knn", "outlier_share": 0.1, "duplicates": 0.999}
     fleet = local(pools[64, "cosine"], 2)
-    rule = outcome_of(fleet, built(**fields), data[2]).narrowed.rule
+    rule = outcome_of(fleet, built(**fields), data[2]).candidates.rule
     numbers = [int(word) for word in rule.partition("dropped ")[2].split() if word.isdecimal()]
     assert "by where" in rule
     assert "outliers" in rule
@@ -178,7 +178,7 @@ def test_filters_may_be_nested(pools, data):
     rule = built(inner={"name": "filter", "inner": "uniform", "where": {"label": {"not": "class-1"}}}, outliers="knn")
     left = left_after(local(pools[64, "cosine"], 2), rule, known)
     assert {names[i] for i in left} == {"class-0", "class-2"}
-    assert built(inner="filter:anchoral").rule() == built(inner="anchoral")
+    assert built(inner="filter:anchoral").inner.part == built(inner="anchoral")
 
 
 # -- predicates ----------------------------------------------------------------------------------------------
@@ -240,10 +240,10 @@ def test_a_predicate_is_what_python_says_of_each_value(column, test):
     values = pa.array(COLUMNS[column])
     chunked = pa.chunked_array([values[:3], values[3:]])
     expected = [slowly(value, test) for value in COLUMNS[column]]
-    assert passes(chunked, test, "field").tolist() == expected
+    assert passing_values(chunked, test, "field").tolist() == expected
     if column == "source":
-        assert passes(pa.chunked_array([values.dictionary_encode()]), test, "field").tolist() == expected
-    assert passes(pa.chunked_array([values[:0]]), test, "field").tolist() == []
+        assert passing_values(pa.chunked_array([values.dictionary_encode()]), test, "field").tolist() == expected
+    assert passing_values(pa.chunked_array([values[:0]]), test, "field").tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -252,12 +252,12 @@ def test_a_predicate_is_what_python_says_of_each_value(column, test):
     ids=str,
 )
 def test_narrow_types_compare_with_any_number(kind, value, test, ids):
-    assert passes(pa.chunked_array([pa.array([value], kind)]), test, "field").tolist() == ids
+    assert passing_values(pa.chunked_array([pa.array([value], kind)]), test, "field").tolist() == ids
 
 
 def test_a_date_may_be_written_as_text():
     days = pa.chunked_array([pa.array(COLUMNS["day"])])
-    assert passes(days, {"min": "2024-01-09"}, "field").tolist() == [False] * 8 + [True] * 2
+    assert passing_values(days, {"min": "2024-01-09"}, "field").tolist() == [False] * 8 + [True] * 2
 
 
 @pytest.fixture(scope="module")
@@ -366,7 +366,7 @@ def far_by_gaussians(x: np.ndarray, known: LabelledVectors, metric: str) -> np.n
     names = np.array(known.classes)
     means = {name: known_y[names == name].mean(0) for name in sorted(set(names))}
     rest = np.array([row - means[name] for row, name in zip(known_y, names, strict=True)])
-    inverse = np.linalg.inv(shrunk(rest, len(names) - len(means)))
+    inverse = np.linalg.inv(shrunk_covariance(rest, len(names) - len(means)))
     return np.array([min((row - m) @ inverse @ (row - m) for m in means.values()) for row in y.astype(np.float64)])
 
 
@@ -398,7 +398,7 @@ def test_rows_that_tie_with_the_last_to_stay_stay(tmp_path):
 @pytest.mark.parametrize("outliers", ["knn", "mahalanobis"])
 def test_without_labels_nothing_is_an_outlier(outliers, pools):
     outcome = outcome_of(local(pools[64, "cosine"], 2), built(outliers=outliers, duplicates=0.999999), NO_LABELS)
-    assert "dropped 0 outliers (no labels yet), 0 near-duplicates of labelled" in outcome.narrowed.rule
+    assert "dropped 0 outliers (no labels yet), 0 near-duplicates of labelled" in outcome.candidates.rule
 
 
 def test_one_label_a_class_is_the_distance_to_the_nearest(pools, data):
@@ -427,15 +427,15 @@ def test_the_covariance_is_shrunk_less_the_more_is_known():
     """And is one that a wide enough sample has: diag(1, 4, 9)."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(20_000, 3)) * [1, 2, 3]
-    few, many = shrunk(rows[:6], 6), shrunk(rows, len(rows))
+    few, many = shrunk_covariance(rows[:6], 6), shrunk_covariance(rows, len(rows))
     np.testing.assert_allclose(many, np.diag([1.0, 4.0, 9.0]), atol=0.3)
     assert np.ptp(np.diag(few)) < np.ptp(np.diag(rows[:6].T @ rows[:6] / 6))
     for rank in (1, 2):  # always with an inverse
-        assert np.linalg.eigvalsh(shrunk(rows[:rank], rank)).min() > 0
+        assert np.linalg.eigvalsh(shrunk_covariance(rows[:rank], rank)).min() > 0
     for nothing in (np.zeros((4, 3)), rows[:0]):
-        np.testing.assert_array_equal(shrunk(nothing, len(nothing)), np.eye(3))
-    np.testing.assert_array_equal(shrunk(rows[:3], 0), np.eye(3))
-    np.testing.assert_allclose(shrunk(np.array([[2.0], [-2.0]]), 1), [[8.0]])
+        np.testing.assert_array_equal(shrunk_covariance(nothing, len(nothing)), np.eye(3))
+    np.testing.assert_array_equal(shrunk_covariance(rows[:3], 0), np.eye(3))
+    np.testing.assert_allclose(shrunk_covariance(np.array([[2.0], [-2.0]]), 1), [[8.0]])
 
 
 def test_classes_share_one_covariance(data):
@@ -488,7 +488,7 @@ def test_near_duplicates_go(metric, duplicates, inner, pools, data):
         assert narrowed.ids is None
     else:
         gone = np.setdiff1d(ids, apart)
-        order = outcome_of(local(pools[64, metric]), rule.rule(), known, k=1, excluded=gone.tolist()).narrowed.ids
+        order = outcome_of(local(pools[64, metric]), rule.inner.part, known, k=1, excluded=gone.tolist()).candidates.ids
         assert narrowed.ids is not None
         mine = narrowed.ids.tolist()
     rows = np.array(order, np.int64)
@@ -502,7 +502,7 @@ def test_many_are_compared_block_by_block(metric, duplicates):
     x = rng.normal(size=(1200, 2 if metric == "cosine" else 3)).astype(np.float16).astype(np.float32)
     x[rng.choice(1200, 300, replace=False)] = x[rng.integers(1200, size=300)]
     least = duplicates if metric == "cosine" else -(duplicates**2)
-    assert np.flatnonzero(first_of_each(x, least, metric)).tolist() == kept_one_by_one(x, duplicates, metric)
+    assert np.flatnonzero(first_of_duplicates(x, least, metric)).tolist() == kept_one_by_one(x, duplicates, metric)
 
 
 def test_a_batch_is_filled_with_what_repeats_nothing(tmp_path, data):
@@ -538,9 +538,9 @@ def test_a_threshold_that_is_no_cosine_is_refused(duplicates, pools, data):
 
 
 def test_more_candidates_than_can_be_compared_are_left_and_the_rule_says_so(pools, data, monkeypatch):
-    monkeypatch.setattr("raysal.narrowing.filter.LIMIT", 100)
+    monkeypatch.setattr("raysal.narrowing.filter.MOST_COMPARED", 100)
     outcome = outcome_of(local(pools[64, "cosine"], 2), built(duplicates=1), NO_LABELS)
-    assert f"none among {N} candidates (more than 100 are not compared)" in outcome.narrowed.rule
+    assert f"none among {N} candidates (more than 100 are not compared)" in outcome.candidates.rule
 
 
 # -- where people name it ------------------------------------------------------------------------------------

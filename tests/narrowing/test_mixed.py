@@ -17,7 +17,7 @@ from raysal.context import LabelledVectors, Memory
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.narrowing import NARROWERS
-from raysal.narrowing.base import Narrowed, Narrower, narrow
+from raysal.narrowing.base import Candidates, Narrower, narrow
 from raysal.pool import Pool
 from raysal.rounds.session import Session
 from raysal.scoring.sweep import sweep_partition
@@ -54,7 +54,7 @@ def built(**fields: Any) -> Narrower:
 
 def narrowed_by(
     fleet: LocalFleet, rule: Narrower, known: LabelledVectors, memory: Memory | None = None, head: Any = HEAD
-) -> Narrowed:
+) -> Candidates:
     fleet.reset()
     left = sum(fleet.each(exclude, known.ids))
     return narrow(fleet, rule, task_of(fleet, known, head=head, available=left, memory=memory))[1]
@@ -246,5 +246,5 @@ def test_selection_sees_the_candidates_alone(pool, data):
     outcome = run_program(
         local(pool, 2), SELECTORS["coreset"](), built(size=30, parts=PARTS), head=HEAD, labelled=data[1]
     )
-    assert outcome.narrowed.ids is not None
-    assert np.isin(outcome.picks.ids, outcome.narrowed.ids).all()
+    assert outcome.candidates.ids is not None
+    assert np.isin(outcome.picks.ids, outcome.candidates.ids).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -15,7 +16,7 @@ from raysal.config import choice
 from raysal.errors import ConfigError, PoolExhausted, UnknownName
 from raysal.fleet import exclude
 from raysal.narrowing import NARROWERS
-from raysal.narrowing.base import Narrowed, narrow
+from raysal.narrowing.base import Candidates, narrow
 from raysal.narrowing.refine import MEMBERS, Refine
 from raysal.rng import derive
 from raysal.strategies import SELECTORS
@@ -54,13 +55,13 @@ def built(**fields: Any) -> Refine:
     return narrower
 
 
-def refined(fleet, narrower: Refine, known, head=None, k: int = 10, key: int = KEY) -> Narrowed:
+def refined(fleet, narrower: Refine, known, head=None, k: int = 10, key: int = KEY) -> Candidates:
     fleet.reset()
     available = sum(fleet.each(exclude, known.ids))
     return narrow(fleet, narrower, task_of(fleet, known, head=head, k=k, available=available, key=key))[1]
 
 
-def ids_of(narrowed: Narrowed) -> list[int]:
+def ids_of(narrowed: Candidates) -> list[int]:
     assert narrowed.ids is not None
     return narrowed.ids.tolist()
 
@@ -108,14 +109,15 @@ def test_every_round_is_that_of_a_slow_loop(fields, pools, data, known, head):
 
 def test_the_published_members_pick_the_same_wherever_the_rows_lie(pools, known, head):
     """And the batch after them: they leave nothing behind that the last strategy could see."""
-    narrower = built(rounds=2, batches=1, subset=120, members=[*(m.model_dump() for m in MEMBERS), "bait"])
+    published = [{"name": member.name, **dataclasses.asdict(member.part)} for member in MEMBERS]
+    narrower = built(rounds=2, batches=1, subset=120, members=[*published, "bait"])
     options: dict[str, Any] = {"head": head, "labelled": known, "k": 5}
     outcomes = [
         run_program(local(pools[rows], partitions), SELECTORS["u_herding"](), narrower, **options)
         for rows, partitions in LAYOUTS
     ]
     assert all(outcome.same_as(outcomes[0]) for outcome in outcomes)
-    assert "9 members x 1 batches, 415 -> " in outcomes[0].narrowed.rule
+    assert "9 members x 1 batches, 415 -> " in outcomes[0].candidates.rule
 
 
 def test_the_final_pick_sees_what_was_left_and_nothing_else(pools, known, head):
@@ -123,9 +125,9 @@ def test_the_final_pick_sees_what_was_left_and_nothing_else(pools, known, head):
     narrower = built(rounds=2, batches=2, subset=120, members=["badge", "typiclust"])
     fleet = local(pools[64], 2)
     outcome = run_program(fleet, SELECTORS["badge"](), narrower, head=head, labelled=known)
-    assert set(outcome.picks.ids.tolist()) <= set(ids_of(outcome.narrowed))
+    assert set(outcome.picks.ids.tolist()) <= set(ids_of(outcome.candidates))
     candidates = np.concatenate(fleet.each(candidate_ids))
-    assert candidates.tolist() == sorted(ids_of(outcome.narrowed))
+    assert candidates.tolist() == sorted(ids_of(outcome.candidates))
     fields = {"head": head, "labelled": known, "excluded": np.setdiff1d(np.arange(N), candidates).tolist()}
     alone = run_program(local(pools[64], 2), SELECTORS["badge"](), NARROWERS["none"](), **fields)
     assert np.array_equal(alone.picks.ids, outcome.picks.ids)

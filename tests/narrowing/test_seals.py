@@ -20,7 +20,7 @@ from raysal.config import parse_config
 from raysal.context import LabelledVectors, Memory
 from raysal.errors import Damaged, PoolExhausted
 from raysal.fleet import LocalFleet, exclude, plan_partitions
-from raysal.narrowing.base import Narrowed, narrow
+from raysal.narrowing.base import Candidates, narrow
 from raysal.narrowing.seals import Seals
 from raysal.pool import Pool
 from raysal.rounds.loop import resume, run
@@ -74,14 +74,14 @@ def labels_until(data, round: int) -> LabelledVectors:
     return labelled_of(*data, [id for ids in ROUNDS[: round + 1] for id in ids])
 
 
-def one_round(fleet, known: LabelledVectors, memory: Memory | None, *, taken=TAKEN, k: int = 1) -> Narrowed:
+def one_round(fleet, known: LabelledVectors, memory: Memory | None, *, taken=TAKEN, k: int = 1) -> Candidates:
     fleet.reset()
     available = sum(fleet.each(exclude, np.union1d(known.ids, taken)))
     return narrow(fleet, Seals(neighbours=K), task_of(fleet, known, k=k, available=available, memory=memory))[1]
 
 
-def all_rounds(fleet, data) -> list[Narrowed]:
-    found: list[Narrowed] = []
+def all_rounds(fleet, data) -> list[Candidates]:
+    found: list[Candidates] = []
     for round in range(len(ROUNDS)):
         found.append(one_round(fleet, labels_until(data, round), found[-1].memory if found else None))
     return found

@@ -12,7 +12,7 @@ from conftest import make_pool, mixture
 from programs import context_of, local
 
 import raysal
-from raysal.config import choice
+from raysal.config import Named, choice
 from raysal.context import RoundContext
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import exclude, keep
@@ -24,7 +24,9 @@ from raysal.models.trainers.logistic import Logistic
 from raysal.rounds.session import Session
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Picks, count_candidates, select
-from raysal.strategies.wrappers.sequential import Fantasised, Imagining, Revealed, Revealing, likeliest
+from raysal.strategies.coverage.badge import Badge
+from raysal.strategies.coverage.coreset import CoreSet
+from raysal.strategies.wrappers.sequential import Fantasised, HeadTeacher, OracleTeacher, Revealed, likeliest_labels
 
 KEY, N, DIM = 5, 150, 6
 TRAINING: dict[str, Any] = {"encoder": "e", "version": 0, "ledger_seq": 9, "seed": 0}
@@ -97,10 +99,10 @@ def test_the_likeliest_label_as_if_it_were_true_is_the_slow_loop(every, k, scene
 
 def test_the_expected_label_moves_no_prediction_and_lowers_variance(scene):
     rows = scene.x[scene.candidates[:5]]
-    head, names = Imagining("expected").teach(scene.head, np.arange(5), rows)
+    head, names = HeadTeacher("expected").teach(scene.head, np.arange(5), rows)
     assert np.array_equal(head.mean, scene.head.mean)
     assert (head.variance(rows) < scene.head.variance(rows)).all()
-    assert names == likeliest(scene.head, rows)
+    assert names == likeliest_labels(scene.head, rows)
     # Margins are of the mean alone, and so their order stays.
     assert np.array_equal(scene.select("fantasy:top_score", 20).ids, scene.select("top_score", 20).ids)
 
@@ -178,13 +180,13 @@ def test_an_oracle_that_answers_nothing_is_noticed_soon(k, scene):
 
 
 def test_an_item_without_an_answer_moves_no_head_and_stops_nothing(scene):
-    teacher = Revealing(lambda ids: {id: "class-0" for id in ids if id == 2}, "badge", 3)
+    teacher = OracleTeacher(lambda ids: {id: "class-0" for id in ids if id == 2}, "badge", 3)
     rows = scene.x[[1, 2, 4]]
     head, names = teacher.teach(scene.head, np.array([1, 2, 4]), rows)
     assert head.labels_seen == scene.head.labels_seen + 1
     alone = update(scene.head, rows[[1]], ["class-0"], ledger_seq=9)
     assert np.array_equal(head.mean, alone.mean)
-    guesses = likeliest(scene.head, rows)
+    guesses = likeliest_labels(scene.head, rows)
     assert names == [guesses[0], "class-0", guesses[2]]
     some = scene.select("reveal", 12, reveal=lambda ids: {id: scene.names[id] for id in ids if id % 2})
     assert len(set(some.ids.tolist())) == 12
@@ -205,7 +207,7 @@ def head_of(link: str, classes: int) -> Head:
 @pytest.mark.parametrize(("link", "classes"), [("sigmoid", 3), ("identity", 1)])
 def test_several_labels_and_numbers(link, classes, label, scene):
     head = head_of(link, classes)
-    names = likeliest(head, scene.x[:4])
+    names = likeliest_labels(head, scene.x[:4])
     said = head.probabilities(scene.x[:4])
     if link == "sigmoid":
         expected = ["|".join(f"class-{c}" for c in range(3) if row[c] > 0.5) or "-" for row in said]
@@ -216,7 +218,7 @@ def test_several_labels_and_numbers(link, classes, label, scene):
     fantasy = scene.select({"name": "fantasy:coreset", "label": label}, 5, **options)
     assert len(set(fantasy.ids.tolist())) == 5
     truth = "class-1|new" if link == "sigmoid" else "2.5"
-    moved, _ = Revealing(lambda ids: dict.fromkeys(ids, truth), "x", 1).teach(head, np.arange(4), scene.x[:4])
+    moved, _ = OracleTeacher(lambda ids: dict.fromkeys(ids, truth), "x", 1).teach(head, np.arange(4), scene.x[:4])
     assert moved.labels_seen == 4
     assert moved.classes == (*head.classes, "new") if link == "sigmoid" else moved.classes == head.classes
     scene.select("reveal:coreset", 5, **options, reveal=lambda ids: dict.fromkeys(ids, truth))
@@ -238,9 +240,9 @@ def test_there_must_be_a_head(scene):
 
 
 def test_names_and_fields():
-    assert build("reveal:coreset") == Revealed(of=choice("coreset"))
+    assert build("reveal:coreset") == Revealed(of=Named("coreset", CoreSet()))
     assert build({"name": "fantasy", "of": "coreset", "every": 3, "label": "likely"}).every == 3
-    assert build("fantasy") == Fantasised(of=choice("badge"))
+    assert build("fantasy") == Fantasised(of=Named("badge", Badge()))
     for wrong, error in (
         ({"name": "fantasy", "label": "true"}, ConfigError),
         ({"name": "reveal", "label": "likely"}, ConfigError),

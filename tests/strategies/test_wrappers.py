@@ -14,13 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from programs import context_of, local, make_head, random_head
 
-from raysal.config import choice
+from raysal.config import Named, choice
 from raysal.context import RoundContext
 from raysal.errors import ConfigError, PoolError, UnknownName
 from raysal.fleet import exclude, keep
 from raysal.rng import item_uniform
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import count_candidates, select
+from raysal.strategies.coverage.coreset import CoreSet
+from raysal.strategies.simple import Random
 from raysal.strategies.wrappers.candidates import ClassBalanced, SkipExtremes, quotas
 
 KEY = 5
@@ -166,7 +168,7 @@ def lopsided(tmp_path, counts: dict[float, int], partitions: int):
 def test_ties_with_the_last_one_left_in_stay_in(partitions, tmp_path):
     fleet, task = lopsided(tmp_path, {0.5: 3, 1.0: 4, 2.0: 13}, partitions)
     for high, left in ((0.85, 17), (0.8, 17), (0.75, 17), (0.65, 13), (0.86, 20)):
-        picks = select(fleet, SkipExtremes(of=choice("random"), high=high), task, left)
+        picks = select(fleet, SkipExtremes(of=Named("random", Random()), high=high), task, left)
         assert sorted(picks.ids.tolist()) == list(range(20 - left, 20))
         assert not any("too few" in reason for reason in picks.reasons)
 
@@ -174,7 +176,7 @@ def test_ties_with_the_last_one_left_in_stay_in(partitions, tmp_path):
 @pytest.mark.parametrize("partitions", [1, 4])
 def test_the_least_extreme_are_let_in_first_and_ties_by_id(partitions, tmp_path):
     fleet, task = lopsided(tmp_path, {0.25: 2, 0.5: 4, 2.0: 12, 4.0: 2}, partitions)
-    selector = SkipExtremes(of=choice("random"), low=0.1, high=0.7)
+    selector = SkipExtremes(of=Named("random", Random()), low=0.1, high=0.7)
     assert sorted(select(fleet, selector, task, 12).ids.tolist()) == list(range(6, 18))
     # 4.0 is nearer to 2.0 in margin than 0.5 is
     assert sorted(select(fleet, selector, task, 13).ids.tolist()) == list(range(6, 19))
@@ -185,7 +187,7 @@ def test_the_least_extreme_are_let_in_first_and_ties_by_id(partitions, tmp_path)
 def test_quantiles_are_those_of_the_pool_also_where_all_candidates_are_extreme(tmp_path):
     fleet, task = lopsided(tmp_path, {0.25: 10, 2.0: 90}, 3)
     fleet.each(keep, np.arange(8))
-    picks = select(fleet, SkipExtremes(of=choice("random"), high=0.9), task, 3)
+    picks = select(fleet, SkipExtremes(of=Named("random", Random()), high=0.9), task, 3)
     assert sorted(picks.ids.tolist()) == [0, 1, 2]
     assert all("beyond margin quantiles 0 to 0.9, too few within" in reason for reason in picks.reasons)
 
@@ -245,15 +247,14 @@ def test_an_item_without_probabilities_is_named(kind, tmp_path):
 
 
 def test_the_strategy_inside_comes_in_every_form():
-    plain = ClassBalanced(of=choice("coreset"))
+    plain = ClassBalanced(of=Named("coreset", CoreSet()))
     assert build("class_balanced:coreset") == build({"name": "class_balanced", "of": "coreset"}) == plain
     assert build({"name": "class_balanced", "of": {"name": "coreset"}}) == plain
     assert build("class_balanced") == build("class_balanced:badge") == ClassBalanced()
     with_field = {"name": "class_balanced", "of": {"name": "top_score", "score": "entropy"}}
-    assert build(with_field).inner() == SELECTORS["top_score"](score="entropy")
+    assert build(with_field).of.part == SELECTORS["top_score"](score="entropy")
     nested = {"name": "skip_extremes:class_balanced:random", "high": 0.9}
-    assert build(nested).inner() == ClassBalanced(of=choice("random"))
-    assert ClassBalanced(of="coreset") == plain  # type: ignore[arg-type]
+    assert build(nested).of.part == ClassBalanced(of=Named("random", Random()))
 
 
 @pytest.mark.parametrize("kind", ["class_balanced", "skip_extremes"])

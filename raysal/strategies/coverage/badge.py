@@ -12,7 +12,7 @@ from raysal.fleet import Fleet, Partition
 from raysal.rng import derive, item_uniform
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks
+from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.feature_maps import Gradients, UnitVectors, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import Greedy, lazy_greedy
 from raysal.strategies.engine.priorities import D2Race
@@ -20,7 +20,7 @@ from raysal.strategies.simple import merged
 
 
 @dataclass(frozen=True, kw_only=True)
-class Badge:
+class Badge(Selector):
     """k-means++ seeding over gradient embeddings r (x) h, r = e_argmax - p: items whose gradients are large and unlike
     one another (BADGE; Ash et al., ICLR 2020). With several labels at once, r = [p >= 1/2] - p.
 
@@ -48,7 +48,7 @@ class Badge:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KMeansPlusPlus:
+class KMeansPlusPlus(Selector):
     """k-means++ seeding over the vectors, the labelled items as centres already there (Arthur & Vassilvitskii, SODA
     2007).
 

@@ -15,13 +15,13 @@ from raysal.fleet import Fleet
 from raysal.numerics import DRIVER_ROWS, one_thread
 from raysal.rng import derive
 from raysal.scoring.linear import Linear, logits_of
-from raysal.strategies.base import Picks
+from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
 from raysal.strategies.engine.shortlist import shortlist
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clue:
+class Clue(Selector):
     """k-means weighted by entropy, and the item nearest to each centroid (CLUE; Prabhu et al., ICCV 2021).
 
     Minimizes sum of H(x) * squared distance of x to its centroid, H the entropy of softmax(logits / temperature), or

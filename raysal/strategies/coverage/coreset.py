@@ -8,14 +8,14 @@ import numpy as np
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet
-from raysal.strategies.base import Picks
+from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.feature_maps import FeatureMap, Probabilities, UnitVectors, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import lazy_greedy
 from raysal.strategies.engine.priorities import FarthestPoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoreSet:
+class CoreSet(Selector):
     """Greedy k-center over the vectors, the labelled items as centres already there (Sener & Savarese, ICLR 2018).
 
     argmax_i min_c |h_i - h_c|^2 over labelled items and earlier picks: a 2-approximation of the covering radius
@@ -33,12 +33,16 @@ class CoreSet:
     def needs_head(self) -> bool:
         return False
 
+    @property
+    def can_start_cold(self) -> bool:
+        return False  # it would begin with outliers
+
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         return cover(fleet, UnitVectors() if self.unit else Vectors(), context, k)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PCoreSet:
+class PCoreSet(Selector):
     """Greedy k-center over the head's probabilities, of classes or of several labels (PCoreSet; Kim et al., arXiv
     2506.00910).
 

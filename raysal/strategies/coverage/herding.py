@@ -20,7 +20,7 @@ from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, logits_of
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, count_candidates
+from raysal.strategies.base import Picks, Selector, count_candidates
 from raysal.strategies.engine.facility_location import Gaussian, coverage, facility_location, sq_distances
 from raysal.strategies.engine.shortlist import Shortlist, gathered, lowest_available
 from raysal.strategies.simple import lowest_hash, merged
@@ -35,7 +35,7 @@ COINCIDENT = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaxHerding:
+class MaxHerding(Selector):
     """The items that cover the pool best under a Gaussian kernel (Bae et al., ECCV 2024).
 
     Greedy argmax_s sum_n max(k(n, s) - m_n, 0) / g with k = exp(-(|x - x'| / sigma)^2) on unit rows, m_n the largest
@@ -61,7 +61,7 @@ class MaxHerding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UHerding:
+class UHerding(Selector):
     """The items that cover the uncertain candidates best (Bae, Hutchinson & Sutherland, ICLR 2025).
 
     MaxHerding with row n weighted by 1 - margin: greedy argmax_s sum_n u_n max(k(n, s) - m_n, 0) / g. Probabilities are

@@ -17,7 +17,7 @@ from raysal.models.likelihood.classes import class_residuals
 from raysal.numerics import one_thread, padded, round_up
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
-from raysal.strategies.base import Picks
+from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.dense import (
     CANDIDATE_ROWS,
     CandidateRows,
@@ -33,7 +33,7 @@ CENTRES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lcmd:
+class Lcmd(Selector):
     """Largest cluster, maximum distance, with labelled items as centres: LCMD-TP (Holzmueller et al., JMLR 2023).
 
     Every candidate belongs to its nearest centre, labelled or picked; the next pick is the farthest item of the
@@ -54,6 +54,10 @@ class Lcmd:
     @property
     def needs_head(self) -> bool:
         return self.space == "gradients"
+
+    @property
+    def can_start_cold(self) -> bool:
+        return False  # it would begin with outliers
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         head = context.linear() if self.needs_head else None

@@ -14,7 +14,7 @@ from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.rng import derive
 from raysal.scoring.similarity import unit_rows
-from raysal.strategies.base import Picks
+from raysal.strategies.base import Picks, Selector
 from raysal.strategies.coverage.herding import COINCIDENT, Limit, labelled_units, lowest
 from raysal.strategies.engine.facility_location import Ball, Gaussian, Ground, coverage, facility_location, sq_distances
 from raysal.strategies.engine.kmeans import k_means
@@ -27,7 +27,7 @@ EDGE = 1 - 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbCover:
+class ProbCover(Selector):
     """The items whose balls of radius delta hold the most candidates that none holds yet (Yehuda et al., NeurIPS 2022).
 
     Greedy maximum coverage on unit rows, where the balls of labelled items cover already. The score is the number of

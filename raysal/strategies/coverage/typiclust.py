@@ -16,7 +16,7 @@ from raysal.fleet import Fleet
 from raysal.numerics import DRIVER_ROWS, one_thread, padded, round_up
 from raysal.rng import derive, generator
 from raysal.scoring.similarity import unit_rows
-from raysal.strategies.base import Picks
+from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.kmeans import Clusters, in_turn, k_means
 from raysal.strategies.engine.shortlist import shortlist
 
@@ -27,7 +27,7 @@ SMALL = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class TypiClust:
+class TypiClust(Selector):
     """k-means, and the most typical item of each cluster without labels (Hacohen, Dekel & Weinshall, ICML 2022).
 
     Unit vectors of candidates and labelled items fall into labelled + k clusters (at most one for every 5 items).

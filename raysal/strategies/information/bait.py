@@ -17,7 +17,7 @@ from raysal.models.head import Head
 from raysal.numerics import one_thread, padded
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
-from raysal.strategies.base import Picks, count_candidates, refuse_broken
+from raysal.strategies.base import Picks, Selector, count_candidates, refuse_broken
 from raysal.strategies.engine.dense import (
     CandidateRows,
     Proposal,
@@ -33,7 +33,7 @@ float64, and those of 2**31 rows in int64."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bait:
+class Bait(Selector):
     """BAIT with the binary Fisher information (Ash et al., NeurIPS 2021; Huseljic et al., ECML-PKDD 2024).
 
     The Fisher information of an item is p(1 - p) h h' with p the probability of its predicted class, a matrix of

@@ -14,7 +14,7 @@ from raysal.fleet import Fleet, Partition
 from raysal.rng import derive, item_uniform
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks
+from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.information.mutual_information import Information, OfClasses, OfNumbers, greedy
 from raysal.strategies.information.posterior_samples import (
@@ -27,7 +27,7 @@ from raysal.strategies.simple import merged
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchBald:
+class BatchBald(Selector):
     """Greedy joint mutual information between a batch's labels and the weights (Kirsch, van Amersfoort & Gal, NeurIPS
     2019), over `draws` of the head from its posterior, the same draws for every item.
 

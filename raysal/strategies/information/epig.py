@@ -15,7 +15,7 @@ from raysal.fleet import Fleet, Partition
 from raysal.numerics import FLOAT64_STEP, one_thread, padded, round_up
 from raysal.rng import derive
 from raysal.scoring.sweep import Ranked
-from raysal.strategies.base import Picks, refuse_broken
+from raysal.strategies.base import Picks, Selector, refuse_broken
 from raysal.strategies.engine.shortlist import gathered, lowest_available
 from raysal.strategies.information.posterior_samples import DrawnHead, OutputVariance, PosteriorSamples, uncertainty_of
 from raysal.strategies.information.power import drawn, noisy_top
@@ -33,7 +33,7 @@ NO_INFORMATION = 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Epig:
+class Epig(Selector):
     """The items of largest expected predictive information gain (Bickford Smith et al., AISTATS 2023): the mutual
     information between an item's label and the label of a target, on average over `targets` items, a uniform draw of
     all that may be labelled, whatever is narrowed away.

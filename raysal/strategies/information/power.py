@@ -16,7 +16,7 @@ from raysal.scoring.inputs import ScoreInputs
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, refuse_broken
+from raysal.strategies.base import Picks, Selector, refuse_broken
 from raysal.strategies.information.posterior_samples import (
     OutputVariance,
     PosteriorSamples,
@@ -27,7 +27,7 @@ from raysal.strategies.simple import head_values, merged
 
 
 @dataclass(frozen=True, kw_only=True)
-class PowerMargin:
+class PowerMargin(Selector):
     """The top k of beta log(score) + Gumbel noise (Kirsch et al., TMLR 2023); the score is 1 - (p1 - p2), and with
     several labels at once its mean over them.
 
@@ -50,7 +50,7 @@ class PowerMargin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PowerBald:
+class PowerBald(Selector):
     """PowerMargin with mutual information for the score (Kirsch et al., TMLR 2023; BALD: Houlsby et al., 2011).
 
     I = H(mean p) - mean H(p) over `draws` of the head from its posterior, whatever its structure, the same draws for

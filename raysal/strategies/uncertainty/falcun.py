@@ -16,7 +16,7 @@ from raysal.numerics import BLOCK_ROWS, one_thread
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, probabilities_of
 from raysal.scoring.scores import margin_of
-from raysal.strategies.base import Picks, refuse_broken
+from raysal.strategies.base import Picks, Selector, refuse_broken
 
 UNIT = 2**29
 """Probabilities are kept as whole multiples of 1 / UNIT, finer than float32 resolves near 1. Their L1 distances are
@@ -24,7 +24,7 @@ then sums of int32, the same in whatever order they are taken, and at most twice
 
 
 @dataclass(frozen=True, kw_only=True)
-class Falcun:
+class Falcun(Selector):
     """Fast active learning by contrastive uncertainty (Gilhuber et al., ECML-PKDD 2024).
 
     Draws item after item with probability in proportion to (u + d')^gamma: u = 1 - (p1 - p2), d = min(u, L1

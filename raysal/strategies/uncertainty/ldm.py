@@ -18,7 +18,7 @@ from raysal.rng import derive, generator, item_uniform
 from raysal.scoring.linear import Linear
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, count_candidates, refuse_broken
+from raysal.strategies.base import Picks, Selector, count_candidates, refuse_broken
 from raysal.strategies.engine.dense import NOTHING, CandidateRows, Proposal, best_proposal
 from raysal.strategies.simple import merged
 
@@ -40,7 +40,7 @@ SPARE = -1e3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ldm:
+class Ldm(Selector):
     """LDM-S (Cho et al., "Querying Easily Flip-flopped Samples for Deep Active Learning", ICLR 2024).
 
     An item's least disagree metric is the smallest share of all candidates whose predicted class changes, over the

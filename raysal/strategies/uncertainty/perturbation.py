@@ -19,7 +19,7 @@ from raysal.scoring.linear import Linear
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, refuse_broken
+from raysal.strategies.base import Picks, Selector, refuse_broken
 from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.simple import merged
@@ -29,7 +29,7 @@ LANE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class DropQuery:
+class DropQuery(Selector):
     """Items whose prediction changes under dropout, clustered (Gupte et al., "Revisiting Active Learning in the Era of
     Vision Foundation Models", TMLR 2024).
 
@@ -66,7 +66,7 @@ class DropQuery:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlfaMix:
+class AlfaMix(Selector):
     """Items whose prediction flips when they are moved a little, clustered (ALFA-Mix; Parvaneh et al., CVPR 2022).
 
     An item z is moved along the gradient g of its loss for the predicted class, by epsilon / sqrt(d) times its
