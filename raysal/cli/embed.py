@@ -101,7 +101,7 @@ def embed(
             backend=backend.value,
             device=device,
             metric=metric.value,
-            progress=lambda count, total: report("embedding", count, total),
+            report=lambda count, total: report("embedding", count, total),
         )
     rate = f", {done.items_per_second:,.0f} items/s" if done.embedded else ""
     lost = f", {done.quarantined} quarantined (see {out}/quarantine)" if done.quarantined else ""

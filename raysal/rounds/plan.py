@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raysal.config import RunConfig
 from raysal.embedding import ENCODERS
-from raysal.embedding.job import CHUNK_ROWS, fitted
+from raysal.embedding.job import CHUNK_ROWS, encoder_for_source
 from raysal.index import in_force
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import wants_index
@@ -171,7 +171,7 @@ def _listed(config: RunConfig) -> tuple[int, EmbedPlan]:
     assert config.source is not None
     assert config.encoder is not None
     source = config.source.build("source", SOURCES)
-    fitted(config.encoder.build("encoder", ENCODERS), source)
+    encoder_for_source(config.encoder.build("encoder", ENCODERS), source)
     rows = config.embed.chunk_rows or CHUNK_ROWS[source.modality]
     items = chunks = 0
     for unit in source.units(rows):
