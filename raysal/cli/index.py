@@ -67,7 +67,7 @@ def build(
     the new one is whole and measured.
     """
     del json, debug
-    from raysal.index import allowed, build_index, load_faiss, plan_index
+    from raysal.index import build_index, load_faiss, memory_limit, plan_index
     from raysal.pool import open_pool
 
     found = open_pool(pool)
@@ -75,7 +75,7 @@ def build(
         [chunk.rows for chunk in found.chunks],
         found.dim,
         kind=kind.value,
-        memory=allowed(memory, "--memory"),
+        memory=memory_limit(memory, "--memory"),
         queries=queries,
         shard_rows=shard_rows,
         processes=max(partitions, 1) if backend is Backend.ray else 1,  # here, all parts share this process
@@ -108,11 +108,11 @@ def info(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
     """Show what the index of a pool is, what it finds, and what of the pool it lacks."""
     del json, debug
     from raysal.errors import PoolError
-    from raysal.index import coverage, drift, failure, in_force, open_index, under_way
+    from raysal.index import background_failure, coverage, drift, in_force, is_building, open_index
     from raysal.pool import open_pool
 
     found = open_pool(pool)
-    state = {"building": under_way(found.path), "failed": failure(found.path) or None}
+    state = {"building": is_building(found.path), "failed": background_failure(found.path) or None}
     if not in_force(found.path) and any(state.values()):
         raise PoolError(found.path, f"has no index; {state_view(state)}", f"build one with `raysal index build {pool}`")
     index = open_index(found)
@@ -140,7 +140,7 @@ def plan_data(plan: IndexPlan) -> dict[str, Any]:
 
 def plan_view(plan: IndexPlan) -> str:
     """What will be built, for people, before it is."""
-    from raysal.index import human
+    from raysal.index import human_bytes as human
 
     return (
         f"{plan.kind} ({plan.factory}): {plan.why}\n"
@@ -169,14 +169,15 @@ def built_view(index: Index) -> str:
 
 def info_view(data: dict[str, Any]) -> str:
     """An index for people, a line for each thing."""
-    from raysal.index import DRIFTED, human
+    from raysal.index import MAX_DRIFT
+    from raysal.index import human_bytes as human
 
     looked = {0: "every row"}.get(data["probes"]) or (
         f"{data['probes']} of {data['lists']} lists" if data["lists"] else f"breadth {data['probes']}"
     )
     lacking = "all rows"
     if data["stale"]:
-        again = "what was trained serves on" if data["drift"] < DRIFTED else "a build trains anew"
+        again = "what was trained serves on" if data["drift"] < MAX_DRIFT else "a build trains anew"
         lacking = (
             f"lacks {data['missing_rows']} rows in {data['missing_chunks']} chunks, so searches are exact; "
             f"drift {data['drift']:.3g} ({again}); `raysal index build` adds them"
