@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import make_pool, mixture
 
-from raysal.report.map2d import lay_out, sample_vectors, some_picks, vectors_by_id
+from raysal.report.map_layout import lay_out, sample_vectors, thin_picks, vectors_by_id
 from raysal.rng import derive, item_uniform
 
 
@@ -44,11 +44,11 @@ def test_vectors_are_found_by_id_and_unknown_ids_are_left_out(tmp_path: Path):
 
 def test_thinned_picks_are_some_of_them_ascending():
     ids = np.arange(0, 1000, 3)
-    few = some_picks(ids, 1, 20)
+    few = thin_picks(ids, 1, 20)
     assert len(few) == 20
     assert set(few) <= set(ids)
     assert (np.diff(few) > 0).all()
-    assert some_picks(ids, 1, 10_000).tolist() == ids.tolist()
+    assert thin_picks(ids, 1, 10_000).tolist() == ids.tolist()
 
 
 @pytest.mark.parametrize("layout", ["tsne", "pca"])
