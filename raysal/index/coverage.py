@@ -26,7 +26,6 @@ DRIFT_ROWS = 1024
 class Coverage:
     """What an index covers of its pool. A missing chunk was added or changed after the index was built."""
 
-    covered_chunks: int
     covered_rows: int
     missing: tuple[int, ...]
     """places of the missing chunks in the pool"""
@@ -61,7 +60,6 @@ def coverage(pool: Pool, index: Index) -> Coverage:
     ]
     lost = sum(pool.chunks[place].rows for place in missing)
     return Coverage(
-        covered_chunks=len(pool.chunks) - len(missing),
         covered_rows=len(pool) - lost,
         missing=tuple(missing),
         missing_rows=lost,

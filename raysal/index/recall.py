@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from raysal.fleet import Fleet, vectors_of
 from raysal.index.files import Index
 from raysal.index.kinds import is_coded
-from raysal.index.search import index_neighbours
+from raysal.index.search import index_neighbours, merge_lists
 from raysal.rng import derive
 from raysal.scoring.sweep import Ranked, Search, SweepRequest, sample_partition, sweep
-from raysal.scoring.top_k import best_of
 
 RECALL_AT = (10, 50)
 """Numbers of nearest items that recall is measured at."""
@@ -38,8 +37,7 @@ def sample_ids(fleet: Fleet, key: int, size: int) -> NDArray[np.int64]:
     Returns:
         Their ids int64 [size], ascending.
     """
-    parts = fleet.each(sample_partition, key, size)
-    ids = best_of(np.concatenate([ids for ids, _ in parts]), np.concatenate([draws for _, draws in parts]), size)[0]
+    ids, _ = merge_lists(fleet.each(sample_partition, key, size), size)
     return np.sort(ids)
 
 

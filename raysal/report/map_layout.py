@@ -1,10 +1,9 @@
-"""A pool in two dimensions: a uniform sample of its items and the picks, laid out by t-SNE or PCA."""
+"""A pool in two dimensions: a uniform sample of its items and the picks, laid out by t-SNE."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +13,14 @@ from raysal.pool import Pool
 from raysal.pool.pool import Chunk
 from raysal.rng import derive, item_uniform
 
-Layout = Literal["tsne", "pca"]
-
 SAMPLE_ITEMS = 2_500
 """Sampled items of the pool on a map."""
 MAX_PICKS = 1_000
 """Picks on a map. With so many items and picks the layout takes 8 s on one core."""
 TSNE_DIMENSIONS = 50
 """Principal components that t-SNE gets."""
+MIN_TSNE_POINTS = 8
+"""For fewer points t-SNE has too few neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,15 +86,15 @@ def thin_picks(ids: NDArray[np.int64], seed: int, most: int) -> NDArray[np.int64
     return np.sort(ids[np.argsort(hashes, kind="stable")[:most]])
 
 
-def lay_out(vectors: NDArray[np.float32], layout: Layout = "tsne") -> NDArray[np.float32]:
+def lay_out(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Lay out vectors in the unit square; the same points on every call.
 
-    t-SNE (van der Maaten & Hinton, JMLR 2008) works on the first 50 principal components and starts from the first
-    two. It runs on one thread: with several, the sums of its gradient depend on their number.
+    t-SNE (van der Maaten & Hinton, JMLR 2008) works on the first TSNE_DIMENSIONS principal components and starts from
+    the first two. It runs on one thread: with several, the sums of its gradient depend on their number. Fewer than
+    MIN_TSNE_POINTS vectors lie at their first two principal components.
 
     Args:
         vectors: [n, d].
-        layout: `pca` takes the first two principal components.
 
     Returns:
         Points float32 [n, 2].
@@ -104,8 +103,8 @@ def lay_out(vectors: NDArray[np.float32], layout: Layout = "tsne") -> NDArray[np
 
     n = len(vectors)
     with threadpool_limits(1):
-        components = _principal(vectors, TSNE_DIMENSIONS if layout == "tsne" else 2)
-        if layout == "pca" or n < 8 or not components.any():
+        components = _principal(vectors, TSNE_DIMENSIONS)
+        if n < MIN_TSNE_POINTS or not components.any():
             return _unit_square(components[:, :2])
         from sklearn.manifold import TSNE
 
