@@ -9,7 +9,7 @@ from typing import Annotated
 
 from typer import Option
 
-from raysal.cli.output import Debug, Json, Outcome, going_on
+from raysal.cli.output import Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 
 
@@ -22,7 +22,7 @@ def demo(
     """Embed 10,000 images and choose 800 of them to label in 8 rounds, beside a control arm of random picks."""
     del json, debug
     again = f"raysal demo --out {out}" + ("" if data is None else f" --data {data}")
-    with going_on(f"`{again}` goes on where it stopped"), progress("starting") as report:
+    with on_interrupt(f"`{again}` goes on where it stopped"), progress("starting") as report:
         from rich.console import Group
         from rich.text import Text
 

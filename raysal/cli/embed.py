@@ -10,7 +10,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from raysal.cli.options import BackendOption
-from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
+from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
 from raysal.embedding.registry import ENCODERS
@@ -78,7 +78,7 @@ def embed(
     """
     del json, debug
     with (
-        going_on("finished chunks are kept: run the same command again to go on"),
+        on_interrupt("finished chunks are kept: run the same command again to go on"),
         progress("listing") as report,
     ):
         from raysal.api.embed import encoder_of

@@ -12,7 +12,7 @@ import typer
 from typer import Option
 
 from raysal.cli.options import BackendOption, PoolPath
-from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
+from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def build(
     typer.echo(plan_view(plan), err=True)
     resume = "the index in force is as it was; the same command builds again"
     config = FleetConfig(backend=backend.value, partitions=partitions)
-    with going_on(resume), progress("opening") as report, open_fleet(found, config) as fleet:
+    with on_interrupt(resume), progress("opening") as report, open_fleet(found, config) as fleet:
         index = build_index(found, fleet, plan, target_recall=target_recall, seed=seed, fresh=fresh, report=report)
     return Outcome(data={**info_data(found.path, index, None), "built": True}, view=built_view(index))
 
@@ -183,7 +183,7 @@ def info_view(data: dict[str, Any]) -> str:
     )
     lacking = "all rows"
     if data["stale"]:
-        again = "what was trained serves on" if data["drift"] < MAX_DRIFT else "a build trains anew"
+        again = "a build uses the training again" if data["drift"] < MAX_DRIFT else "a build trains anew"
         lacking = (
             f"lacks {data['missing_rows']} rows in {data['missing_chunks']} chunks, so searches are exact; "
             f"drift {data['drift']:.3g} ({again}); `raysal index build` adds them"

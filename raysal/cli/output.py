@@ -54,11 +54,11 @@ class Interrupted(RaysalError):
 
 
 @contextlib.contextmanager
-def going_on(how: str) -> Iterator[None]:
-    """If the block is interrupted, say how to go on.
+def on_interrupt(how: str) -> Iterator[None]:
+    """If the user interrupts the block, say how to go on.
 
     Args:
-        how: what the user can do.
+        how: a clause for the message, as "run the same command again to go on".
 
     Yields:
         Nothing.

@@ -9,7 +9,7 @@ from typing import Annotated
 from typer import Option
 
 from raysal.cli.options import Address, BackendOption, PoolPath
-from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
+from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 from raysal.scoring.registry import SCORES
 
@@ -62,7 +62,7 @@ def predict(
     After an interruption, run the same command again: it goes on where it stopped.
     """
     del json, debug
-    with going_on("run the same command again to go on"), progress("starting") as report:
+    with on_interrupt("run the same command again to go on"), progress("starting") as report:
         from raysal.prediction.job import predict_into
 
         found = predict_into(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
+from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def run(
     With the oracle `files`, the run stops after each batch until you import labels for it.
     """
     del json, debug
-    with going_on(f"go on with `raysal resume {out}`"), progress("starting") as report:
+    with on_interrupt(f"go on with `raysal resume {out}`"), progress("starting") as report:
         from raysal.config import load_config
         from raysal.rounds.loop import run as run_rounds
 
@@ -58,7 +58,7 @@ def planned(config: RunConfig, out: Path) -> Outcome:
 def resume(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
     """Continue a run where it stopped."""
     del json, debug
-    with going_on(f"go on with `raysal resume {run}`"), progress("starting") as report:
+    with on_interrupt(f"go on with `raysal resume {run}`"), progress("starting") as report:
         from raysal.rounds.loop import resume as resume_rounds
 
         result = resume_rounds(run, report=report)
@@ -66,7 +66,7 @@ def resume(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
 
 
 def outcome_of(result: RunResult) -> Outcome:
-    """Where a run stands, and what to do next."""
+    """The table of a run, and what to do next."""
     from rich.console import Group
     from rich.text import Text
 
@@ -109,10 +109,10 @@ def status(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
         data = {"run": str(run), "state": "embedding", "problem": str(error)}
         return Outcome(data=data, view=f"{run}: no rounds yet, its pool is not ready ({error})")
     state = "finished" if found.finished else "waiting for labels" if found.waiting else "open"
-    return Outcome(data={**asdict(found), "state": state}, view=drawn(found, state, run))
+    return Outcome(data={**asdict(found), "state": state}, view=status_view(found, state, run))
 
 
-def drawn(found: Any, state: str, run: Path) -> Any:
+def status_view(found: Any, state: str, run: Path) -> Any:
     """The state of a run, for people."""
     from rich.console import Group
     from rich.table import Table
