@@ -111,12 +111,12 @@ def info(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
     """Show what the index of a pool is, its recall, and which rows of the pool it lacks."""
     del json, debug
     from raysal.errors import PoolError
-    from raysal.index import background_failure, coverage, drift, in_force, is_building, open_index
+    from raysal.index import background_failure, coverage, current_generation, drift, is_building, open_index
     from raysal.pool import open_pool
 
     found = open_pool(pool)
     state = {"building": is_building(found.path), "failed": background_failure(found.path) or None}
-    if not in_force(found.path) and any(state.values()):
+    if not current_generation(found.path) and any(state.values()):
         raise PoolError(found.path, f"has no index; {state_view(state)}", f"build one with `raysal index build {pool}`")
     index = open_index(found)
     covered = coverage(found, index)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from raysal.index.background import background_failure, is_building, rebuild_in_background
 from raysal.index.build import Report, build_index
 from raysal.index.coverage import MAX_DRIFT, Coverage, coverage, drift
-from raysal.index.files import Index, drop_index, generations, in_force, open_index, with_index
+from raysal.index.files import Index, current_generation, drop_index, generations, open_index, with_index
 from raysal.index.kinds import KINDS, load_faiss
-from raysal.index.maintenance import check_index, first_index, renewal
+from raysal.index.maintenance import build_missing_index, check_index, start_rebuild
 from raysal.index.memory import memory_limit
 from raysal.index.plan import IndexPlan, human_bytes, plan_index
 from raysal.index.search import index_neighbours
@@ -25,14 +25,14 @@ __all__ = [
     "Report",
     "background_failure",
     "build_index",
+    "build_missing_index",
     "check_index",
     "coverage",
+    "current_generation",
     "drift",
     "drop_index",
-    "first_index",
     "generations",
     "human_bytes",
-    "in_force",
     "index_neighbours",
     "is_building",
     "load_faiss",
@@ -40,6 +40,6 @@ __all__ = [
     "open_index",
     "plan_index",
     "rebuild_in_background",
-    "renewal",
+    "start_rebuild",
     "with_index",
 ]

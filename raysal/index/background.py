@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from raysal.index.files import CURRENT, FOLDER, in_force
+from raysal.index.files import CURRENT, FOLDER, current_generation
 from raysal.pool import Pool
 from raysal.store import TEMPORARY, is_locked
 
@@ -76,5 +76,5 @@ def background_failure(pool: Path) -> str:
     with open(log, "rb") as file:
         file.seek(max(log.stat().st_size - TAIL_BYTES, 0))
         lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    last, name = (lines or ["it wrote nothing"])[-1], in_force(pool)
+    last, name = (lines or ["it wrote nothing"])[-1], current_generation(pool)
     return "" if name and f"{os.sep}{name}: " in last else last

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.fleet import Fleet
 from raysal.index.coverage import MAX_DRIFT, drift, quantisation_errors, vectors_sha256
-from raysal.index.files import CURRENT, FOLDER, TRAINED, Index, Shard, generations, in_force, open_index
+from raysal.index.files import CURRENT, FOLDER, TRAINED, Index, Shard, current_generation, generations, open_index
 from raysal.index.kinds import empty_index, inverted_lists, load_faiss, prepare_vectors, read_faiss, train_empty
 from raysal.index.plan import IndexPlan
 from raysal.index.recall import sample_ids, tune_recall
@@ -93,7 +93,7 @@ def build_index(
             raise
         before = ""
         with contextlib.suppress(Damaged):
-            before = in_force(pool.path)
+            before = current_generation(pool.path)
         write_sealed(folder / CURRENT, {"generation": final.name})
         for name in set(generations(pool.path)) - {final.name, before}:  # somebody may still read the one before
             shutil.rmtree(folder / name)

@@ -180,7 +180,7 @@ def open_index(pool: Pool, name: str = "current") -> Index:
     if name == "current":
         if not (folder / CURRENT).exists():
             raise PoolError(pool.path, "has no index", f"build one with `raysal index build {pool.path}`")
-        name = in_force(pool.path)
+        name = current_generation(pool.path)
     elif name not in generations(pool.path):
         known = ", ".join(generations(pool.path)) or "none"
         raise PoolError(pool.path, f"has no index {name!r}", f"its generations: {known}")
@@ -214,7 +214,7 @@ def with_index(pool: Pool, use: Callable[[Index], R]) -> R:
     Raises:
         Damaged: as `open_index`, which may raise its other errors, too. `use` may raise its own.
     """
-    name = in_force(pool.path)
+    name = current_generation(pool.path)
     try:
         return use(open_index(pool))
     except Damaged:
@@ -223,7 +223,7 @@ def with_index(pool: Pool, use: Callable[[Index], R]) -> R:
     return use(open_index(pool))
 
 
-def in_force(pool: Path) -> str:
+def current_generation(pool: Path) -> str:
     """The name of the current generation, or "" without an index. Raises Damaged where current.json was altered."""
     path = pool / FOLDER / CURRENT
     return str(read_sealed(path, REBUILD_FIX.format(pool=pool)).get("generation")) if path.exists() else ""

@@ -9,7 +9,7 @@ from raysal.config import IndexConfig
 from raysal.fleet import Fleet, LocalFleet
 from raysal.index.background import LOG, is_building, rebuild_in_background
 from raysal.index.build import Report, build_index
-from raysal.index.files import FOLDER, Index, in_force, open_index
+from raysal.index.files import FOLDER, Index, current_generation, open_index
 from raysal.index.kinds import load_faiss
 from raysal.index.memory import memory_limit
 from raysal.index.plan import plan_index
@@ -35,11 +35,11 @@ def check_index(pool: Pool | None, config: IndexConfig) -> None:
     """
     load_faiss()
     memory_limit(config.memory, "index.memory")
-    if pool is not None and not (config.build and in_force(pool.path) == ""):
+    if pool is not None and not (config.build and current_generation(pool.path) == ""):
         open_index(pool)
 
 
-def first_index(pool: Pool, fleet: Fleet, config: IndexConfig, report: Report | None = None) -> None:
+def build_missing_index(pool: Pool, fleet: Fleet, config: IndexConfig, report: Report | None = None) -> None:
     """Build an index of a pool that has none. Ends the fleet's program.
 
     Args:
@@ -53,7 +53,7 @@ def first_index(pool: Pool, fleet: Fleet, config: IndexConfig, report: Report | 
         PoolError: the pool has fewer than 2 rows, or the disk is full.
         RunError: another build is at work.
     """
-    if in_force(pool.path):
+    if current_generation(pool.path):
         return
     plan = plan_index(
         [chunk.rows for chunk in pool.chunks],
@@ -65,7 +65,7 @@ def first_index(pool: Pool, fleet: Fleet, config: IndexConfig, report: Report | 
     build_index(pool, fleet, plan, report=report)
 
 
-def renewal(pool: Pool, index: Index, lacking: int, config: IndexConfig) -> str:
+def start_rebuild(pool: Pool, index: Index, lacking: int, config: IndexConfig) -> str:
     """Begin to rebuild an index that lacks rows, where the config says so, and put into words what was done.
 
     The rebuild keeps the kind unless the config names one. It keeps the size of shards and the seed, so that it can

@@ -14,7 +14,7 @@ from raysal.context import Memory, RoundContext
 from raysal.errors import ConfigError
 from raysal.features import has_hidden_layer
 from raysal.fleet import Fleet, keep
-from raysal.index import Index, coverage, index_neighbours, renewal, with_index
+from raysal.index import Index, coverage, index_neighbours, start_rebuild, with_index
 from raysal.rng import derive
 from raysal.scoring.sweep import Neighbours, Search, Sweep, SweepRequest, sweep
 
@@ -132,7 +132,7 @@ def look_by(fleet: Fleet, context: RoundContext, request: SweepRequest, index: I
     """As `look`, with the searches that ask for it answered by this index."""
     lacking = coverage(context.pool, index).missing_rows
     if lacking:
-        renewed = renewal(context.pool, index, lacking, context.index)
+        renewed = start_rebuild(context.pool, index, lacking, context.index)
         how = f"by exact search, as the index lacks {lacking} rows; {renewed}"
         found = swept(fleet, context, request)
         return replace(found, searches=tuple(told(search, own, how) for search, own in answered(request, found)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from raysal.config import RunConfig
 from raysal.embedding import ENCODERS
 from raysal.embedding.job import CHUNK_ROWS, encoder_for_source
-from raysal.index import in_force
+from raysal.index import current_generation
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import wants_index
 from raysal.pool import Manifest, open_pool
@@ -163,7 +163,11 @@ def _arm(name: str, config: RunConfig, run: RunDir) -> ArmPlan:
 
 def _builds_index(config: RunConfig) -> bool:
     """Whether the first round is preceded by building an index."""
-    return config.index.build and wants_index(config.narrow.build("narrow", NARROWERS)) and not in_force(config.pool)
+    return (
+        config.index.build
+        and wants_index(config.narrow.build("narrow", NARROWERS))
+        and not current_generation(config.pool)
+    )
 
 
 def _listed(config: RunConfig) -> tuple[int, EmbedPlan]:
