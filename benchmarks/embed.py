@@ -33,7 +33,7 @@ from typing import Any
 from benchmarks.machine import describe
 from raysal.embedding.efficientnet import DIM, MEAN, STD, EfficientNetLite0, load_model
 from raysal.embedding.job import CHUNK_ROWS, embed
-from raysal.embedding.torch_model import keep_memory
+from raysal.embedding.torch_model import keep_freed_memory
 from raysal.errors import SourceError
 from raysal.pool import ChunkStage
 from raysal.sources.base import Source
@@ -61,7 +61,7 @@ def bare_loop(images: list[Any], threads: int, barrier: Barrier, rates: Any) -> 
     import numpy as np
     import torch
 
-    keep_memory()
+    keep_freed_memory()
     torch.set_num_threads(threads)
     encoder = EfficientNetLite0(size=SIZE)
     model = load_model(SIZE, "cpu")
@@ -107,7 +107,7 @@ def job_rate(source: Source, chunk_rows: int, workers: int, threads: int) -> flo
             workers=workers,
             threads=threads,
             decode_threads=1,
-            progress=lambda done, _: marks.append((done, time.perf_counter())),
+            report=lambda done, _: marks.append((done, time.perf_counter())),
         )
     (before, start), (after, end) = marks[workers], marks[-1 - workers]  # marks[0] is not a commit
     return (after - before) / (end - start)

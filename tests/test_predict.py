@@ -231,7 +231,7 @@ for moment, count in (("replace", 1), ("fsync", 3), ("fsync", 12), ("replace", 4
 
 
 def test_killed_at_any_moment_and_run_again_it_has_the_same_bytes(pool, tmp_path):
-    """Killed before each of a few renames and flushes of one job, which goes on each time."""
+    """The job is killed before each of a few renames and flushes, and resumed each time."""
     head, out = fitted(pool), tmp_path / "killed"
     head.save(tmp_path / "head")
     whole = content(predicted(pool, head, tmp_path / "whole", 1).path)

@@ -185,7 +185,7 @@ def test_a_pool_has_one_writer_at_a_time(tmp_path: Path) -> None:
                 embed(source, Precomputed(), tmp_path / "pool", chunk_rows=5)
             refused.append(caught.value)
 
-    embed(source, Precomputed(), tmp_path / "pool", chunk_rows=5, progress=meddle)
+    embed(source, Precomputed(), tmp_path / "pool", chunk_rows=5, report=meddle)
     assert len(refused) == 3
     pool = open_pool(tmp_path / "pool")
     pool.verify()

@@ -135,9 +135,9 @@ def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, e
     Raises:
         Damaged, FingerprintMismatch, PoolError: the pool's index cannot be used.
     """
-    from raysal.index import in_force, with_index
+    from raysal.index import current_generation, with_index
 
-    if exact or not in_force(pool.path):
+    if exact or not current_generation(pool.path):
         return nearest_exactly(fleet, vectors, k), "exact"
     if importlib.util.find_spec("faiss") is None:
         return nearest_exactly(fleet, vectors, k), "exact (faiss is not installed to read the index)"

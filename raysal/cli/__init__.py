@@ -1,4 +1,4 @@
-"""The `raysal` command. Heavy modules are imported inside the commands, so that `--help` answers at once."""
+"""The `raysal` command. Commands import heavy modules when they run, so that `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="raysal",
     help="Choose, from millions of unlabeled items, the few that are worth a label.",
-    epilog="Exit codes: 0 done, 1 our fault, 2 yours, 3 too many items quarantined, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 an error of raysal, 2 an error in the input, 3 too many items quarantined, "
+    "130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         from raysal import __version__
 
@@ -46,9 +47,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
+    """The options before a command."""
     del version
 
 
@@ -70,5 +72,12 @@ app.command("demo")(demo_command)
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run one command; its exit code. See `raysal.cli.output`."""
+    """Run one command; see `raysal.cli.output`.
+
+    Args:
+        args: the words of the command line; None is those of this process.
+
+    Returns:
+        The exit code.
+    """
     return run_app(app, args)

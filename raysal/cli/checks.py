@@ -1,4 +1,4 @@
-"""What a machine brings, and what on it would make a run fail."""
+"""The checks of `raysal doctor`: what a machine has, and what on it would make a run fail."""
 
 from __future__ import annotations
 
@@ -14,19 +14,30 @@ from pathlib import Path
 
 from raysal.cli.dashboards import Finding, dashboards
 
-RAY_FLOOR = (2, 54)
-"""Before it, web pages could reach a dashboard's DELETE endpoints (CVE-2026-27482)."""
+MIN_RAY = (2, 54)
+"""In earlier versions, web pages could reach a dashboard's DELETE endpoints (CVE-2026-27482)."""
 RAY_START_SECONDS = 120
+"""Seconds that Ray may take to start."""
 NEEDED = (
     "numpy", "torch", "pyarrow", "pydantic", "pillow", "safetensors", "scikit-learn", "typer", "rich",
     "matplotlib",
 )  # fmt: skip
 EXTRAS = {"efficientnet-lite-pytorch": "images", "timm": "timm", "sentence-transformers": "text"}
+"""Optional distributions, and the extra of raysal that installs each."""
 GIB = 2**30
+"""Bytes."""
 
 
 def examine(place: Path, *, start_ray: bool = True) -> list[Finding]:
-    """All findings for a run in `place`. Starting Ray, in a process of its own, takes seconds."""
+    """Run all checks.
+
+    Args:
+        place: the directory of a future run.
+        start_ray: also start Ray, in a process of its own; this takes seconds.
+
+    Returns:
+        The findings.
+    """
     found = [*python_and_packages(), *faiss_packages(), cpus(), gpu(), memory(), disk(place)]
     found += [*ray_version(), *dashboards(), ray_security()]
     if start_ray and version_of("ray") is not None:
@@ -35,7 +46,7 @@ def examine(place: Path, *, start_ray: bool = True) -> list[Finding]:
 
 
 def version_of(distribution: str) -> str | None:
-    """Its installed version, or None."""
+    """The installed version of a distribution, or None."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -43,6 +54,7 @@ def version_of(distribution: str) -> str | None:
 
 
 def python_and_packages() -> Iterator[Finding]:
+    """Check the versions of raysal, Python and the packages that raysal needs or can use."""
     from raysal import __version__
 
     yield Finding(name="raysal", state="ok", detail=__version__)
@@ -59,7 +71,7 @@ def python_and_packages() -> Iterator[Finding]:
 
 
 def faiss_packages(installed: Sequence[str] | None = None) -> Iterator[Finding]:
-    """faiss-cpu and faiss-gpu write the same files: with both, whichever came last is half there."""
+    """Check FAISS. faiss-cpu and faiss-gpu install the same files: where both are installed, neither is complete."""
     if installed is None:
         installed = sorted(set(metadata.packages_distributions().get("faiss", [])))
     if len(installed) > 1:
@@ -68,10 +80,11 @@ def faiss_packages(installed: Sequence[str] | None = None) -> Iterator[Finding]:
     elif not installed:
         yield Finding(name="faiss", state="warning", detail="not installed; exact neighbours work without it")
     else:
-        yield imports(installed[0], "faiss")
+        yield check_import(installed[0], "faiss")
 
 
-def imports(distribution: str, module: str) -> Finding:
+def check_import(distribution: str, module: str) -> Finding:
+    """Check that a module can be imported."""
     try:
         importlib.import_module(module)
     except Exception as error:  # a broken native library may raise anything
@@ -86,6 +99,7 @@ def imports(distribution: str, module: str) -> Finding:
 
 
 def cpus() -> Finding:
+    """Check the CPUs this process may use, and the threads that torch uses."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     detail = f"{usable} usable of {os.cpu_count()}"
     try:
@@ -101,6 +115,7 @@ def cpus() -> Finding:
 
 
 def gpu() -> Finding:
+    """Check that torch can be imported, and can use the GPU if there is one."""
     try:
         import torch
     except Exception as error:  # a broken native library may raise anything
@@ -122,6 +137,7 @@ def gpu() -> Finding:
 
 
 def memory() -> Finding:
+    """Check the memory of the machine, or of its container."""
     total, free = _memory()
     if total is None:
         return Finding(name="memory", state="ok", detail="unknown on this system")
@@ -151,7 +167,7 @@ def _memory() -> tuple[int | None, int | None]:
 
 
 def disk(place: Path) -> Finding:
-    """Room where a run would be: `place` or its nearest parent that is there."""
+    """Check the free space at `place`, or at its nearest parent that exists."""
     there = place.absolute()
     while not there.exists():
         there = there.parent
@@ -167,13 +183,14 @@ def disk(place: Path) -> Finding:
 
 
 def ray_version(version: str | None = None) -> Iterator[Finding]:
+    """Check the version of Ray, and the shared memory that it needs."""
     version = version or version_of("ray")
     if version is None:
         yield Finding(name="ray", state="warning", detail="not installed; --backend local works without it")
         return
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers < RAY_FLOOR:
-        fix = "pip install -U 'ray[default]>={}.{}'".format(*RAY_FLOOR)
+    if numbers < MIN_RAY:
+        fix = "pip install -U 'ray[default]>={}.{}'".format(*MIN_RAY)
         yield Finding(name="ray", state="broken", detail=f"{version} has known security holes", fix=fix)
     else:
         yield Finding(name="ray", state="ok", detail=version)
@@ -184,6 +201,7 @@ def ray_version(version: str | None = None) -> Iterator[Finding]:
 
 
 def ray_security() -> Finding:
+    """Check that a cluster to join asks for a token."""
     mode = os.environ.get("RAY_AUTH_MODE", "")
     address = os.environ.get("RAY_ADDRESS", "")
     detail = f"RAY_AUTH_MODE={mode or 'not set'}" + (f", RAY_ADDRESS={address}" if address else "")
@@ -194,7 +212,7 @@ def ray_security() -> Finding:
 
 
 def ray_starts() -> Finding:
-    """Start Ray (or join the cluster of RAY_ADDRESS) in a process of its own, so that a hang ends."""
+    """Start Ray, or join the cluster of RAY_ADDRESS, in a process of its own, which is ended if it hangs."""
     program = "from raysal.fleet.ray_fleet import connect, cluster_cpus; connect(); print('cpus', cluster_cpus())"
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""`raysal config`: the config as it is understood, defaults and all."""
+"""`raysal config`: show a config with all its defaults, and check it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ app = typer.Typer(help="Show and check configs.", no_args_is_help=True)
 
 @app.command("show")
 def show(
-    config: Annotated[Path | None, Argument(help="A TOML config; none shows the defaults.")] = None,
+    config: Annotated[Path | None, Argument(help="A TOML config. Without one, the defaults are shown.")] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Print a config with every default filled in, as TOML."""
+    """Print a config as TOML, with every default filled in."""
     del json, debug
     from raysal.config import RunConfig, load_config
 
@@ -37,11 +37,11 @@ def show(
 @app.command("validate")
 def validate(
     config: Annotated[Path, Argument(help="A TOML config.")],
-    pool: Annotated[bool, Option("--pool", help="Also open its pool, and look for the columns it names.")] = False,
+    pool: Annotated[bool, Option("--pool", help="Also open its pool, and check the columns that it names.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Check a config, down to the fields of every part it names, without doing any work."""
+    """Check a config and the fields of every part that it names. Does no work."""
     del json, debug
     from raysal.config import load_config
     from raysal.rounds.loop import validate as validate_parts
@@ -63,10 +63,17 @@ def validate(
 
 
 def resolve(config: RunConfig) -> dict[str, Any]:
-    """The config as plain values, every part with all its fields.
+    """Turn a config into plain values, every part with all its fields.
+
+    Args:
+        config: the config.
+
+    Returns:
+        Nested mappings that JSON and TOML can hold; unset values are left out.
 
     Raises:
-        UnknownName, ConfigError: a part, or a field of one, does not exist.
+        UnknownName: a part does not exist.
+        ConfigError: a field of a part does not exist.
     """
     from raysal.embedding import ENCODERS
     from raysal.labels import ORACLES
@@ -89,7 +96,7 @@ def resolve(config: RunConfig) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON-able; what is not set is left out, as TOML has no word for it."""
+    """The value as JSON can hold it. What is None is left out, since TOML has no word for it."""
     from raysal.config import Named
 
     if isinstance(value, Named):
@@ -114,26 +121,34 @@ def _fields_of(named: Named[Any]) -> dict[str, Any]:
 
 
 def toml_lines(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """TOML of nested mappings, plain values before tables. A JSON string is a TOML string but for DEL."""
+    """Write nested mappings as TOML, plain values before tables. A JSON string is a TOML string, except for DEL.
+
+    Args:
+        values: from `resolve`.
+        path: the table that they are in; "" is the top.
+
+    Yields:
+        The lines.
+    """
     for name, value in values.items():
         if not isinstance(value, Mapping):
-            yield f"{_bare(name)} = {_spelled(value)}"
+            yield f"{_toml_key(name)} = {_toml_value(value)}"
     for name, value in values.items():
         if isinstance(value, Mapping):
-            inner = f"{path}.{_bare(name)}" if path else _bare(name)
+            inner = f"{path}.{_toml_key(name)}" if path else _toml_key(name)
             yield from ("", f"[{inner}]")
             yield from toml_lines(value, inner)
 
 
-def _bare(name: str) -> str:
+def _toml_key(name: str) -> str:
     simple = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
-    return name if simple else _spelled(name)
+    return name if simple else _toml_value(name)
 
 
-def _spelled(value: Any) -> str:
+def _toml_value(value: Any) -> str:
     """A value as TOML writes it on one line."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_bare(name)} = {_spelled(item)}" for name, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml_key(name)} = {_toml_value(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_spelled, value)) + "]"
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
     return jsonlib.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""Whether a Ray dashboard of this machine can be reached from outside without a token."""
+"""Check whether others can reach a Ray dashboard of this machine without a token."""
 
 from __future__ import annotations
 
@@ -19,16 +19,24 @@ DASHBOARD_PORT = 8265
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing looked at. `broken` means a run would fail or be unsafe; `fix` says what to do about it."""
+    """The result of one check."""
 
     name: str
     state: State
+    """`broken`: a run would fail, or be unsafe"""
     detail: str
     fix: str = ""
+    """what to do about it"""
 
 
 def dashboards() -> Iterator[Finding]:
-    """Whoever reaches a dashboard without a token can run any program here."""
+    """Look for dashboards that are open to the network.
+
+    Whoever reaches a dashboard without a token can run any program on this machine.
+
+    Yields:
+        The finding.
+    """
     listening = 0
     for port in sorted({DASHBOARD_PORT, *dashboard_ports()}):
         for host in own_addresses():
@@ -47,12 +55,12 @@ def dashboards() -> Iterator[Finding]:
 
 
 def dashboard_ports() -> set[int]:
-    """Ports that dashboards of this machine were told to listen on (Linux; elsewhere none is known)."""
+    """The ports of this machine's dashboards, as their processes were started (Linux; elsewhere none is known)."""
     ports = set()
     for command in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = command.read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # the process has ended, or is not ours to look at
+        except OSError:  # the process has ended, or belongs to somebody else
             continue
         if any(word.endswith("dashboard/dashboard.py") for word in words):
             ports |= {int(w.removeprefix("--port=")) for w in words if w.startswith("--port=") and w[7:].isdigit()}
@@ -60,12 +68,12 @@ def dashboard_ports() -> set[int]:
 
 
 def own_addresses() -> list[str]:
-    """This machine's addresses that others can reach."""
+    """The addresses at which others can reach this machine."""
     found = set()
     for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((target, 9))  # picks the outgoing address; nothing is sent
+                probe.connect((target, 9))  # finds the outgoing address; nothing is sent
                 found.add(str(probe.getsockname()[0]))
         except OSError:
             continue
@@ -75,7 +83,16 @@ def own_addresses() -> list[str]:
 
 
 def probe_dashboard(host: str, port: int, seconds: float = 10.0) -> Literal["open", "closed"] | None:
-    """`open`: a Ray dashboard answers there without a token; `closed`: it wants one; None: there is none."""
+    """Ask whether a Ray dashboard answers.
+
+    Args:
+        host: an address of this machine.
+        port: where a dashboard may listen.
+        seconds: how long to wait.
+
+    Returns:
+        `open`: a dashboard answers without a token; `closed`: it asks for one; None: there is no dashboard.
+    """
     netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -84,5 +101,5 @@ def probe_dashboard(host: str, port: int, seconds: float = 10.0) -> Literal["ope
     except urllib.error.HTTPError as error:
         with error:
             return "closed" if error.code in (401, 403) else None
-    except (OSError, ValueError, http.client.HTTPException):  # also what listens there and speaks something else
+    except (OSError, ValueError, http.client.HTTPException):  # also a server that speaks another protocol
         return None

@@ -1,4 +1,4 @@
-"""`raysal demo`: the whole way on Fashion-MNIST."""
+"""`raysal demo`: embed, choose, label and learn on Fashion-MNIST, and write a report."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Annotated
 
 from typer import Option
 
-from raysal.cli.output import Debug, Json, Outcome, going_on
+from raysal.cli.output import Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 
 
 def demo(
-    data: Annotated[Path | None, Option(metavar="DIR", help="Where the Fashion-MNIST files lie.")] = None,
-    out: Annotated[Path, Option(metavar="DIR", help="Where pool, run and report are put.")] = Path("demo"),
+    data: Annotated[Path | None, Option(metavar="DIR", help="The directory of the Fashion-MNIST files.")] = None,
+    out: Annotated[Path, Option(metavar="DIR", help="The directory for pool, run and report.")] = Path("demo"),
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Embed 10,000 images and choose 800 labels in 8 rounds, beside a random control arm."""
+    """Embed 10,000 images and choose 800 of them to label in 8 rounds, beside a control arm of random picks."""
     del json, debug
     again = f"raysal demo --out {out}" + ("" if data is None else f" --data {data}")
-    with going_on(f"`{again}` goes on where it stopped"), progress("starting") as report:
+    with on_interrupt(f"`{again}` goes on where it stopped"), progress("starting") as report:
         from rich.console import Group
         from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""`raysal doctor`: what this machine brings, and what is broken."""
+"""`raysal doctor`: check this machine for a run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MARKS = {"ok": "green", "warning": "yellow", "broken": "red"}
 
 
 def doctor(
-    out: Annotated[Path, Option("--out", metavar="DIR", help="Where the run would be.")] = Path("."),
+    out: Annotated[Path, Option("--out", metavar="DIR", help="The directory of a future run.")] = Path("."),
     quick: Annotated[bool, Option("--quick", help="Do not start Ray.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Look at versions, CPUs and threads, GPU, memory, disk and Ray. Exit code 1 when something is broken."""
+    """Check versions, CPUs and threads, GPU, memory, disk and Ray. The exit code is 1 if something is broken."""
     del json, debug
     with progress("looking"):
         from raysal.cli.checks import examine
@@ -31,10 +31,11 @@ def doctor(
         findings = examine(out, start_ray=not quick)
     broken = [finding.name for finding in findings if finding.state == "broken"]
     data = {"ok": not broken, "broken": broken, "findings": [asdict(finding) for finding in findings]}
-    return Outcome(data=data, view=drawn(findings), exit_code=1 if broken else 0)
+    return Outcome(data=data, view=findings_view(findings), exit_code=1 if broken else 0)
 
 
-def drawn(findings: list[Finding]) -> Any:
+def findings_view(findings: list[Finding]) -> Any:
+    """Findings for people, one on each line."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""`raysal embed`: a source and an encoder to a pool."""
+"""`raysal embed`: make a pool from a source and an encoder."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
+from raysal.cli.options import BackendOption
+from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
+from raysal.embedding.registry import ENCODERS
 
 
 class Distance(StrEnum):
-    """`raysal.types.Metric`, for a choice on the command line."""
+    """The values of `raysal.types.Metric`, as a choice on the command line."""
 
     cosine = "cosine"
     l2 = "l2"
@@ -26,10 +28,13 @@ def embed(
         str,
         Argument(help="A folder of images, a .parquet/.arrow table, a .csv/.jsonl of texts, or fashion_mnist."),
     ],
-    out: Annotated[Path, Option("--out", help="The pool directory to make, or to go on with.")],
+    out: Annotated[Path, Option("--out", help="The pool directory to make or to finish.")],
     encoder: Annotated[
         str | None,
-        Option(help="efficientnet_lite0, timm:NAME, sentence:NAME, torch:MODULE:CALLABLE. Vectors need none."),
+        Option(
+            help=f"{', '.join(ENCODERS)}. Some take more after a colon: timm:NAME, sentence:NAME, "
+            "torch:MODULE:CALLABLE. A source of vectors needs no encoder."
+        ),
     ] = None,
     key_column: Annotated[str | None, Option(help="Column of the keys. (Default: key.)")] = None,
     vector_column: Annotated[str | None, Option(help="Column of ready vectors. (Default: the only one.)")] = None,
@@ -38,9 +43,9 @@ def embed(
     carry: Annotated[
         list[str] | None, Option(metavar="COLUMN", help="Keep this column in the pool. Repeatable.")
     ] = None,
-    data: Annotated[Path | None, Option(metavar="DIR", help="Where Fashion-MNIST lies, if it is there.")] = None,
-    size: Annotated[int | None, Option(min=1, help="Side of the square the encoder sees, in pixels.")] = None,
-    batch_size: Annotated[int, Option(min=1, help="Items in one pass of the model.")] = BATCH_SIZE,
+    data: Annotated[Path | None, Option(metavar="DIR", help="The directory of the Fashion-MNIST files.")] = None,
+    size: Annotated[int | None, Option(min=1, help="Side of the square that the encoder gets, in pixels.")] = None,
+    batch_size: Annotated[int, Option(min=1, help="Items in one call of the model.")] = BATCH_SIZE,
     chunk_rows: Annotated[
         int,
         Option(
@@ -51,13 +56,15 @@ def embed(
         ),
     ] = 0,
     workers: Annotated[int, Option(min=0, help="Ray workers. (Default: as many as fit.)", show_default=False)] = 0,
-    decode_threads: Annotated[int, Option(min=1, help="Threads that decode ahead of the model.")] = DECODE_THREADS,
+    decode_threads: Annotated[
+        int, Option(min=1, help="Threads that decode items ahead of the model.")
+    ] = DECODE_THREADS,
     max_quarantine: Annotated[
-        float, Option(min=0, max=1, help="Share of items that may fail before exit code 3.")
+        float, Option(min=0, max=1, help="Share of items that may fail. If more fail, the exit code is 3.")
     ] = MAX_QUARANTINE,
-    backend: Annotated[Backend, Option(help="This process, or Ray.")] = Backend.local,
-    device: Annotated[str, Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    metric: Annotated[Distance, Option(help="What neighbours are found by: the angle, or the Euclidean distance.")] = (
+    backend: BackendOption = Backend.local,
+    device: Annotated[str, Option(help="Where the model runs: cpu, cuda, cuda:1 ...")] = "cpu",
+    metric: Annotated[Distance, Option(help="How near two items are: by the angle, or by the Euclidean distance.")] = (
         Distance.cosine
     ),
     json: Json = False,
@@ -65,13 +72,13 @@ def embed(
 ) -> Outcome:
     """Embed a source into a pool.
 
-    Interrupted, it goes on where it stopped when it is run again.
+    After an interruption, run the same command again: it goes on where it stopped.
 
-    What cannot be decoded is listed in the pool's quarantine, with the reason.
+    The pool's quarantine lists the items that cannot be decoded, with the reasons.
     """
     del json, debug
     with (
-        going_on("finished chunks are kept: run the same command again to go on"),
+        on_interrupt("finished chunks are kept: run the same command again to go on"),
         progress("listing") as report,
     ):
         from raysal.api.embed import encoder_of
@@ -101,7 +108,7 @@ def embed(
             backend=backend.value,
             device=device,
             metric=metric.value,
-            progress=lambda count, total: report("embedding", count, total),
+            report=lambda count, total: report("embedding", count, total),
         )
     rate = f", {done.items_per_second:,.0f} items/s" if done.embedded else ""
     lost = f", {done.quarantined} quarantined (see {out}/quarantine)" if done.quarantined else ""

@@ -1,4 +1,4 @@
-"""`raysal index`: neighbours in a pool without a pass over all of it."""
+"""`raysal index`: build, show and drop the index of a pool."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import Argument, Option
+from typer import Option
 
-from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
+from raysal.cli.options import BackendOption, PoolPath
+from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 
 if TYPE_CHECKING:
     from raysal.index import Coverage, Index, IndexPlan
 
-app = typer.Typer(help="Build, show and drop the index of a pool; find what is similar.", no_args_is_help=True)
-Where = Annotated[Path, Argument(help="The pool directory.")]
+app = typer.Typer(help="Build, show and drop the index of a pool; find similar items.", no_args_is_help=True)
 
 
 class KindName(StrEnum):
-    """`raysal.index.KINDS`, and `auto`, for a choice on the command line."""
+    """`auto` and the values of `raysal.index.KINDS`, as a choice on the command line."""
 
     auto = "auto"
     flat = "flat"
@@ -35,39 +35,42 @@ class KindName(StrEnum):
 
 @app.command("build")
 def build(
-    pool: Where,
-    kind: Annotated[KindName, Option(help="What to build; auto chooses by rows, dim, memory, queries.")] = (
-        KindName.auto
-    ),
+    pool: PoolPath,
+    kind: Annotated[
+        KindName, Option(help="The kind to build. auto chooses by rows, dimensions, memory and queries.")
+    ] = KindName.auto,
     queries: Annotated[
-        int, Option(min=1, help="Searches expected over its life: anchors times rounds, for one.")
+        int, Option(min=1, help="Searches expected over the life of the index, for example anchors times rounds.")
     ] = 100_000,
     memory: Annotated[
         str | None,
-        Option(metavar="SIZE", help="Most that one process may need, as 8GB. (Default: this machine's.)"),
+        Option(metavar="SIZE", help="Memory that one process may use, as 8GB. (Default: this machine's.)"),
     ] = None,
-    shard_rows: Annotated[int, Option(min=1, help="Rows of a shard; they are runs of whole chunks.")] = 1_000_000,
+    shard_rows: Annotated[
+        int, Option(min=1, help="Rows of a shard, at most. A shard is a run of whole chunks.")
+    ] = 1_000_000,
     target_recall: Annotated[
-        float, Option(min=0.0, max=1.0, help="Share of the 50 nearest to be found, looked at wider until it is.")
+        float, Option(min=0.0, max=1.0, help="Share of the 50 nearest items that a search is to find.")
     ] = 0.95,
     fresh: Annotated[bool, Option("--fresh", help="Train and code everything anew.")] = False,
-    partitions: Annotated[int, Option(min=0, help="Processes or parts at work. (Default: 1; Ray: one per CPU.)")] = 0,
-    backend: Annotated[Backend, Option(help="This process, or Ray.")] = Backend.local,
-    seed: Annotated[int, Option(min=0, help="Another seed, other rows trained on.")] = 0,
-    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be built and what it needs; build nothing.")] = (
-        False
-    ),
+    partitions: Annotated[int, Option(min=0, help="Partitions that build. (Default: 1; Ray: one per CPU.)")] = 0,
+    backend: BackendOption = Backend.local,
+    seed: Annotated[int, Option(min=0, help="Another seed trains on other rows.")] = 0,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Print what would be built and what it needs; build nothing.")
+    ] = (False),
     background: Annotated[bool, Option("--background", help="Build in a process of its own, and return.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
     """Build the index of a pool, or bring it up to date.
 
-    Shards whose chunks are unchanged, and what was trained, are used again. The old index stays in force until
-    the new one is whole and measured.
+    Its training, and shards whose chunks are unchanged, are used again.
+
+    The old index stays in force until the new one is complete and its recall is measured.
     """
     del json, debug
-    from raysal.index import allowed, build_index, load_faiss, plan_index
+    from raysal.index import build_index, load_faiss, memory_limit, plan_index
     from raysal.pool import open_pool
 
     found = open_pool(pool)
@@ -75,10 +78,10 @@ def build(
         [chunk.rows for chunk in found.chunks],
         found.dim,
         kind=kind.value,
-        memory=allowed(memory, "--memory"),
+        memory=memory_limit(memory, "--memory"),
         queries=queries,
         shard_rows=shard_rows,
-        processes=max(partitions, 1) if backend is Backend.ray else 1,  # here, all parts share this process
+        processes=max(partitions, 1) if backend is Backend.ray else 1,  # without Ray, one process does it all
     )
     load_faiss()
     if dry_run:
@@ -98,22 +101,22 @@ def build(
     typer.echo(plan_view(plan), err=True)
     resume = "the index in force is as it was; the same command builds again"
     config = FleetConfig(backend=backend.value, partitions=partitions)
-    with going_on(resume), progress("opening") as report, open_fleet(found, config) as fleet:
+    with on_interrupt(resume), progress("opening") as report, open_fleet(found, config) as fleet:
         index = build_index(found, fleet, plan, target_recall=target_recall, seed=seed, fresh=fresh, report=report)
     return Outcome(data={**info_data(found.path, index, None), "built": True}, view=built_view(index))
 
 
 @app.command("info")
-def info(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
-    """Show what the index of a pool is, what it finds, and what of the pool it lacks."""
+def info(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
+    """Show what the index of a pool is, its recall, and which rows of the pool it lacks."""
     del json, debug
     from raysal.errors import PoolError
-    from raysal.index import coverage, drift, failure, in_force, open_index, under_way
+    from raysal.index import background_failure, coverage, current_generation, drift, is_building, open_index
     from raysal.pool import open_pool
 
     found = open_pool(pool)
-    state = {"building": under_way(found.path), "failed": failure(found.path) or None}
-    if not in_force(found.path) and any(state.values()):
+    state = {"building": is_building(found.path), "failed": background_failure(found.path) or None}
+    if not current_generation(found.path) and any(state.values()):
         raise PoolError(found.path, f"has no index; {state_view(state)}", f"build one with `raysal index build {pool}`")
     index = open_index(found)
     covered = coverage(found, index)
@@ -123,7 +126,7 @@ def info(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
 
 
 @app.command("drop")
-def drop(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
+def drop(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
     """Delete the index of a pool. The pool stays as it is."""
     del json, debug
     from raysal.index import drop_index
@@ -135,12 +138,13 @@ def drop(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
 
 
 def plan_data(plan: IndexPlan) -> dict[str, Any]:
+    """A plan, for --json."""
     return {**asdict(plan), "shards": len(plan.shards)}
 
 
 def plan_view(plan: IndexPlan) -> str:
-    """What will be built, for people, before it is."""
-    from raysal.index import human
+    """A plan, for people."""
+    from raysal.index import human_bytes as human
 
     return (
         f"{plan.kind} ({plan.factory}): {plan.why}\n"
@@ -151,6 +155,7 @@ def plan_view(plan: IndexPlan) -> str:
 
 
 def info_data(pool: Path, index: Index, covered: Coverage | None) -> dict[str, Any]:
+    """An index and what it covers, for --json."""
     record = {**index.record(), "shards": len(index.shards)}
     del record["chunks"], record["pool"]
     data = {"pool": str(pool), "generation": index.name, **record, "age_s": max(time.time() - index.built, 0.0)}
@@ -162,21 +167,23 @@ def info_data(pool: Path, index: Index, covered: Coverage | None) -> dict[str, A
 
 
 def built_view(index: Index) -> str:
+    """An index that was just built, for people."""
     found = ", ".join(f"recall@{k} {share:.3f}" for k, share in index.recall.items())
     short = "" if index.recall["50"] >= index.target_recall else f" (asked for: {index.target_recall:g})"
     return f"{index.path}: {index.kind}, {index.rows} rows, {found}{short}"
 
 
 def info_view(data: dict[str, Any]) -> str:
-    """An index for people, a line for each thing."""
-    from raysal.index import DRIFTED, human
+    """An index and what it covers, for people: one line for each fact."""
+    from raysal.index import MAX_DRIFT
+    from raysal.index import human_bytes as human
 
     looked = {0: "every row"}.get(data["probes"]) or (
         f"{data['probes']} of {data['lists']} lists" if data["lists"] else f"breadth {data['probes']}"
     )
     lacking = "all rows"
     if data["stale"]:
-        again = "what was trained serves on" if data["drift"] < DRIFTED else "a build trains anew"
+        again = "a build uses the training again" if data["drift"] < MAX_DRIFT else "a build trains anew"
         lacking = (
             f"lacks {data['missing_rows']} rows in {data['missing_chunks']} chunks, so searches are exact; "
             f"drift {data['drift']:.3g} ({again}); `raysal index build` adds them"
@@ -201,12 +208,14 @@ def info_view(data: dict[str, Any]) -> str:
 
 
 def state_view(state: dict[str, Any]) -> str:
+    """Whether a build is at work or has failed, for people."""
     if state["building"]:
         return "one is under way"
     return f"the last one in the background failed: {state['failed']}"
 
 
 def age(seconds: float) -> str:
+    """Seconds in the largest unit of which there are two or more."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""`raysal label`: labels into a run and out of it."""
+"""`raysal label`: import labels into a run, export them, and take them back."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typer import Argument, Option
 
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.run import Run
-from raysal.cli.select import writable_suffix
+from raysal.cli.tables import writable_suffix
 
-app = typer.Typer(help="Labels into a run and out of it.", no_args_is_help=True)
+app = typer.Typer(help="Import labels into a run, export them, and take them back.", no_args_is_help=True)
 
 
 @app.command("import")
 def import_(
     run: Run,
     file: Annotated[Path, Argument(help="A .csv, .parquet or .jsonl with key,label (optional: annotator, weight).")],
-    pool: Annotated[Path | None, Option(help="Start a run over this pool if none is there.")] = None,
+    pool: Annotated[Path | None, Option(help="Start a run over this pool if there is none.")] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Take the labels of a file into a run: all of them, or none.
+    """Import the labels of a file into a run: all of them, or none.
 
-    They may be partial, late, or repeated; rows without a label are passed over.
+    Labels may be partial, late or repeated. Rows without a label are ignored.
     """
     del json, debug
     from raysal.labels import read_labels
@@ -37,7 +37,9 @@ def import_(
 
     read = read_labels(file)
     if pool is not None and RunDir(run).config() is None:
-        open_pool(pool).ids_of([label.key for label in read.labels])  # a typing error should not leave a run behind
+        open_pool(pool).ids_of(
+            [label.key for label in read.labels]
+        )  # before a run is made: a wrong key should leave no run behind
         Session(run, pool).close()
     with RunLabels.open(run, pool, "start one with --pool POOL, or check the path") as labels:
         told = labels.tell(read.labels)
@@ -55,11 +57,11 @@ def import_(
 def withdraw(
     run: Run,
     keys: Annotated[list[str], Argument(help="The items' keys.")],
-    annotator: Annotated[str, Option(help="Whose labels; as in the label file they came from.")] = "",
+    annotator: Annotated[str, Option(help="Whose labels, as the label file names the annotator.")] = "",
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Take back what an annotator said of some items, labels and skips; they may be offered again."""
+    """Take back an annotator's labels and skips of some items. These items may be offered again."""
     del json, debug
     from raysal.rounds.run_labels import RunLabels
 
@@ -79,14 +81,15 @@ def export(
     run: Run,
     out: Annotated[Path, Option("--out", "-o", help="The .csv, .parquet or .jsonl to write.")],
     waiting: Annotated[
-        bool, Option("--waiting", help="The items that wait for a label instead, to be filled in (.csv).")
+        bool,
+        Option("--waiting", help="Write the items that wait for a label instead, with a column to fill in (.csv)."),
     ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Write the labels of a run as key,label,annotator,weight: one row for each annotator of an item.
+    """Write the labels of a run as key,label,annotator,weight, with one row for each annotator of an item.
 
-    Disputed items are among them, skipped ones are not. Importing the file into the same run changes nothing.
+    The file holds disputed items, but no skipped ones. To import it into the same run changes nothing.
     """
     del json, debug
     from raysal.errors import ConfigError
@@ -114,7 +117,7 @@ def export(
 
 
 def write_waiting(out: Path, keys: list[str]) -> None:
-    """Write key,label rows with empty labels."""
+    """Write a .csv of keys with empty labels."""
     import csv
 
     from raysal.store import write_file

@@ -1,8 +1,8 @@
-"""How commands answer. A command returns an `Outcome` or raises; printing and exit codes are made here, once.
+"""How commands answer. A command returns an `Outcome` or raises; this module prints it and makes the exit code.
 
-    0 done · 1 our fault · 2 the user's · 3 quarantine exceeded · 130 interrupted · 141 nobody reads on
+    0 done · 1 an error of raysal · 2 an error in the input · 3 quarantine exceeded · 130 interrupted · 141 broken pipe
 
-With `--json` stdout gets exactly one JSON object, errors included; what a library prints goes to stderr.
+With `--json`, stdout gets exactly one JSON object, also for an error. What a library prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import typer
 
 from raysal.errors import QuarantineExceeded, RaysalError
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 USER, INTERRUPTED, PIPE = 2, 130, 141
 
@@ -38,22 +38,34 @@ class Backend(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a command found: `data` for --json, `view` (text, or anything rich can draw) for people."""
+    """The answer of a command."""
 
     data: Mapping[str, Any]
+    """for --json"""
     view: Any
+    """for people: text, or anything that rich can print"""
     exit_code: int = 0
 
 
 class Interrupted(RaysalError):
-    """Ctrl-C, with a line on how to go on."""
+    """The user pressed Ctrl-C. The message says how to go on."""
 
     exit_code = INTERRUPTED
 
 
 @contextlib.contextmanager
-def going_on(how: str) -> Iterator[None]:
-    """Tell whoever interrupts the block how to go on."""
+def on_interrupt(how: str) -> Iterator[None]:
+    """If the user interrupts the block, say how to go on.
+
+    Args:
+        how: a clause for the message, as "run the same command again to go on".
+
+    Yields:
+        Nothing.
+
+    Raises:
+        Interrupted: the user pressed Ctrl-C.
+    """
     try:
         yield
     except KeyboardInterrupt as error:
@@ -61,7 +73,15 @@ def going_on(how: str) -> Iterator[None]:
 
 
 def run_app(app: typer.Typer, args: Sequence[str] | None = None) -> int:
-    """Run a command line; print its answer and return the exit code."""
+    """Run a command line and print its answer.
+
+    Args:
+        app: the commands.
+        args: the words of the command line; None is those of this process.
+
+    Returns:
+        The exit code.
+    """
     argv = list(sys.argv[1:] if args is None else args)
     as_json, debug = "--json" in argv and "--help" not in argv, "--debug" in argv
     try:
@@ -80,7 +100,7 @@ def run_app(app: typer.Typer, args: Sequence[str] | None = None) -> int:
             raise
         except (Exception, KeyboardInterrupt) as error:
             return _fail(error, as_json, debug)
-    except BrokenPipeError:  # the reader has gone, as in `raysal ... | head`
+    except BrokenPipeError:  # the reader has closed the pipe, as in `raysal ... | head`
         _discard_stdout()
         return PIPE
 
@@ -93,16 +113,16 @@ def _print(outcome: Outcome, as_json: bool) -> None:
     else:
         from rich.console import Console
 
-        # Cut nothing where no terminal sets the width.
+        # Without a terminal there is no width to cut lines at.
         console = Console(width=None if sys.stdout.isatty() else 400)
-        with console.capture() as drawn:  # rich would exit by itself on a broken pipe
+        with console.capture() as captured:  # rich would exit by itself on a broken pipe
             console.print(outcome.view)
-        sys.stdout.write(drawn.get())
+        sys.stdout.write(captured.get())
     sys.stdout.flush()
 
 
 def _fail(error: BaseException, as_json: bool, debug: bool) -> int:
-    if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed in its making
+    if type(error).__name__ == "NoArgsIsHelpError":  # its constructor has printed the help
         return USER
     message, code = explain(error)
     if debug:
@@ -117,7 +137,7 @@ def _fail(error: BaseException, as_json: bool, debug: bool) -> int:
     return code
 
 
-_ENVIRONMENT = {
+_OS_FIXES = {
     errno.ENOSPC: "free some space and run it again",
     errno.EDQUOT: "free some space and run it again",
     errno.EACCES: "check the permissions",
@@ -129,24 +149,33 @@ _ENVIRONMENT = {
     errno.EEXIST: "choose another place",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
-_MODULES = {"ray": "pip install 'ray[default]', or pass --backend local", "faiss": "pip install faiss-cpu"}
+_MODULE_FIXES = {"ray": "pip install 'ray[default]', or pass --backend local", "faiss": "pip install faiss-cpu"}
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """(one line for people, exit code) of whatever ended a command."""
+    """Put the error that ended a command into words.
+
+    Args:
+        error: any error.
+
+    Returns:
+        One line for people, and the exit code.
+    """
     if isinstance(error, RaysalError):
         return _one_line(error), error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "interrupted", INTERRUPTED
-    usage = getattr(error, "format_message", None)  # a click error: typer has its own copy of click by now
+    usage = getattr(
+        error, "format_message", None
+    )  # a click error; newer versions of typer have their own copy of click
     if usage is not None:
         return _usage(error, usage())
-    if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
+    if isinstance(error, OSError) and error.errno in _OS_FIXES:
         where = error.filename2 or error.filename or "the file system"
-        return f"{where}: {error.strerror}; {_ENVIRONMENT[error.errno]}", USER
+        return f"{where}: {error.strerror}; {_OS_FIXES[error.errno]}", USER
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
-        fix = _MODULES.get(package, f"pip install {package}")
+        fix = _MODULE_FIXES.get(package, f"pip install {package}")
         return f"the module {package!r} is not installed; {fix}", USER
     return f"unexpected {type(error).__name__}: {_one_line(error)}; --debug shows where", 1
 
@@ -162,7 +191,7 @@ def _one_line(message: object) -> str:
 
 
 def dumps(data: Mapping[str, Any]) -> str:
-    """One line of JSON; numbers that JSON does not have become null, other values (dates, bytes) their text."""
+    """Data as one line of JSON. Numbers that JSON lacks (NaN) become null; dates and bytes become text."""
     return json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, default=str)
 
 
@@ -180,7 +209,7 @@ def _plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Send what is printed to stdout to stderr, by Python or beneath it."""
+    """Inside the block, send to stderr what Python or a native library prints to stdout."""
     with contextlib.ExitStack() as stack:
         try:
             descriptor = sys.stdout.fileno()
@@ -197,7 +226,7 @@ def stdout_to_stderr() -> Iterator[None]:
 
 
 def _discard_stdout() -> None:
-    """Let the interpreter flush on exit without a word."""
+    """Let the interpreter flush stdout on exit without an error."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`raysal pool`: look at a pool, check it, and take it elsewhere."""
+"""`raysal pool`: show what a pool holds, check its files, and export it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Argument, Option
+from typer import Option
 
+from raysal.cli.options import PoolPath
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.progress import progress
+from raysal.cli.tables import writable_suffix
 from raysal.errors import ConfigError
 
-app = typer.Typer(help="Look at a pool, check it, take it elsewhere.", no_args_is_help=True)
-Where = Annotated[Path, Argument(help="The pool directory.")]
+app = typer.Typer(help="Show what a pool holds, check its files, and export it.", no_args_is_help=True)
 
 
 @app.command("info")
-def info(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
+def info(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
     """Show what a pool holds."""
     del json, debug
     from raysal.pool import open_pool
@@ -29,8 +30,8 @@ def info(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
 
 
 @app.command("verify")
-def verify(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
-    """Read every byte of a pool and compare it with its records."""
+def verify(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
+    """Compare every byte of a pool with its records."""
     del json, debug
     from raysal.pool import open_pool
 
@@ -41,14 +42,13 @@ def verify(pool: Where, json: Json = False, debug: Debug = False) -> Outcome:
 
 @app.command("export")
 def export(
-    pool: Where,
+    pool: PoolPath,
     out: Annotated[Path, Option("--out", "-o", help="The .parquet file to write.")],
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Write ids, keys, carried columns and vectors as one Parquet file."""
+    """Write the ids, keys, carried columns and vectors of a pool to one Parquet file."""
     del json, debug
-    from raysal.cli.select import writable_suffix
     from raysal.pool import open_pool
 
     if writable_suffix(out) != ".parquet":

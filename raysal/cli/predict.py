@@ -1,4 +1,4 @@
-"""`raysal predict`: what a head says of every item of a pool, as Parquet files."""
+"""`raysal predict`: write what a head predicts for every item of a pool, as Parquet files."""
 
 from __future__ import annotations
 
@@ -6,54 +6,63 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Option
 
-from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
+from raysal.cli.options import Address, BackendOption, PoolPath
+from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
-from raysal.cli.serve import Address
+from raysal.scoring.registry import SCORES
 
 
 def predict(
-    pool: Annotated[Path, Argument(help="An embedded pool.")],
-    out: Annotated[Path, Option("--out", "-o", help="The directory to write, or to go on with.")],
-    run: Annotated[Path | None, Option(help="A run, whose newest head predicts.")] = None,
-    round: Annotated[int | None, Option(min=0, help="The head that chose this round of the run instead.")] = None,
+    pool: PoolPath,
+    out: Annotated[Path, Option("--out", "-o", help="The directory to write or to finish.")],
+    run: Annotated[Path | None, Option(help="A run directory; the run's newest head predicts.")] = None,
+    round: Annotated[int | None, Option(min=0, help="Use the head that chose this round of the run.")] = None,
     head: Annotated[Path | None, Option(metavar="FILE", help="A head.safetensors, instead of a run.")] = None,
     predictive: Annotated[
         str,
-        Option(help="map, or counting how unsure the head is: mean_field, monte_carlo, laplace_bridge."),
+        Option(
+            help="map uses the mean of the weights; mean_field, monte_carlo and laplace_bridge also use their "
+            "uncertainty."
+        ),
     ] = "map",
     top: Annotated[
-        str, Option(metavar="N|all", help="Probabilities of the N likeliest classes of each item, or of all.")
+        str, Option(metavar="N|all", help="Write the probabilities of each item's N likeliest classes, or of all.")
     ] = "3",
     uncertainty: Annotated[
         list[str] | None,
         Option(
             metavar="SCORE",
-            help="entropy, bald, epistemic_variance, ...; repeatable. (Default: entropy; for numbers none.)",
+            help=f"A score to write: {', '.join(SCORES)}. Repeatable. (Default: entropy; for numbers none.)",
         ),
     ] = None,
-    draws: Annotated[int, Option(min=2, help="Posterior draws, for monte_carlo and bald.")] = 128,
+    draws: Annotated[int, Option(min=2, help="Posterior samples, for monte_carlo and bald.")] = 128,
     partitions: Annotated[
         int | None,
         Option(
             min=1,
-            help="Parts the pool is cut into; what is written never depends on it. (Default: 1; Ray: one per CPU.)",
+            help="Partitions of the pool. The predictions do not depend on it. (Default: 1; Ray: one per CPU.)",
         ),
     ] = None,
-    backend: Annotated[Backend, Option(help="This process, or Ray.")] = Backend.local,
-    device: Annotated[str, Option(help="cpu, cuda, cuda:1 ...; with Ray cuda, a GPU for each process.")] = "cpu",
+    backend: BackendOption = Backend.local,
+    device: Annotated[
+        str,
+        Option(help="Where products are computed: cpu, cuda, cuda:1 ... On Ray, cuda takes a GPU for each process."),
+    ] = "cpu",
     address: Address = None,
-    seed: Annotated[int, Option(min=0, help="Another seed, other draws.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Another seed gives other posterior samples.")] = 0,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Write what a head predicts of every item of a pool, and how sure it is.
+    """Write what a head predicts for every item of a pool, and how sure it is.
 
-    One Parquet file for each chunk of the pool, in DIRECTORY/predictions. Interrupted and run again, it goes on.
+    There is one Parquet file for each chunk of the pool, in DIRECTORY/predictions.
+
+    After an interruption, run the same command again: it goes on where it stopped.
     """
     del json, debug
-    with going_on("run the same command again to go on"), progress("starting") as report:
+    with on_interrupt("run the same command again to go on"), progress("starting") as report:
         from raysal.prediction.job import predict_into
 
         found = predict_into(

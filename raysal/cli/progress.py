@@ -1,4 +1,4 @@
-"""Progress on stderr, where that is a terminal."""
+"""Progress bars on stderr, if stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import sys
 from collections.abc import Callable, Iterator
 
 Report = Callable[[str, int, int], None]
-"""(stage, done, total); total 0 is unknown"""
+"""Called with (stage, done, total); a total of 0 is unknown."""
 
 
 @contextlib.contextmanager
 def progress(first: str = "") -> Iterator[Report]:
-    """A function that draws a bar for each stage it is told of; it draws nothing when nobody looks.
+    """Show a bar for each stage that is reported. Shows nothing if stderr is not a terminal.
 
-    `first` is a stage of unknown length that is shown until another one is told.
+    Args:
+        first: a stage of unknown length, shown until another stage is reported.
+
+    Yields:
+        The function to report to.
     """
     if not sys.stderr.isatty():
-        yield _unseen
+        yield _no_report
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -38,6 +42,6 @@ def progress(first: str = "") -> Iterator[Report]:
         yield report
 
 
-def _unseen(stage: str, done: int, total: int) -> None:
-    """Nobody looks."""
+def _no_report(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""
     del stage, done, total

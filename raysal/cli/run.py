@@ -1,4 +1,4 @@
-"""`raysal run`, `resume` and `status`: rounds in a run directory."""
+"""`raysal run`, `resume` and `status`: make, continue and show a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from raysal.cli.output import Backend, Debug, Json, Outcome, going_on
+from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -19,20 +19,20 @@ Run = Annotated[Path, Argument(help="The run directory.")]
 
 
 def run(
-    config: Annotated[Path, Argument(help="A TOML config; `raysal config show` prints one.")],
-    out: Annotated[Path, Option("--out", help="The run directory to make, or to go on with.")],
-    backend: Annotated[Backend | None, Option(help="Instead of the config's fleet.backend.")] = None,
-    partitions: Annotated[int | None, Option(min=1, help="Instead of the config's fleet.partitions.")] = None,
+    config: Annotated[Path, Argument(help="A TOML config. `raysal config show` prints one.")],
+    out: Annotated[Path, Option("--out", help="The run directory to make or to continue.")],
+    backend: Annotated[Backend | None, Option(help="Replaces the config's fleet.backend.")] = None,
+    partitions: Annotated[int | None, Option(min=1, help="Replaces the config's fleet.partitions.")] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Print what the run would do, and start nothing.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Embed if need be, then choose, ask and learn, round by round.
+    """Embed the pool if needed; then, in each round, choose a batch, ask for its labels and learn from them.
 
-    With the oracle `files` it stops after each batch until labels for it are imported.
+    With the oracle `files`, the run stops after each batch until you import labels for it.
     """
     del json, debug
-    with going_on(f"go on with `raysal resume {out}`"), progress("starting") as report:
+    with on_interrupt(f"go on with `raysal resume {out}`"), progress("starting") as report:
         from raysal.config import load_config
         from raysal.rounds.loop import run as run_rounds
 
@@ -56,9 +56,9 @@ def planned(config: RunConfig, out: Path) -> Outcome:
 
 
 def resume(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
-    """Go on with a run, wherever it was stopped."""
+    """Continue a run where it stopped."""
     del json, debug
-    with going_on(f"go on with `raysal resume {run}`"), progress("starting") as report:
+    with on_interrupt(f"go on with `raysal resume {run}`"), progress("starting") as report:
         from raysal.rounds.loop import resume as resume_rounds
 
         result = resume_rounds(run, report=report)
@@ -66,7 +66,7 @@ def resume(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
 
 
 def outcome_of(result: RunResult) -> Outcome:
-    """Where a run stands, and what to do next."""
+    """The table of a run, and what to do next."""
     from rich.console import Group
     from rich.text import Text
 
@@ -95,7 +95,7 @@ def next_steps(run: Path, waiting: int) -> list[str]:
 
 
 def status(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
-    """Show where a run stands. Starts nothing and changes nothing."""
+    """Show the state of a run. Starts nothing and changes nothing."""
     del json, debug
     from raysal.errors import PoolError
     from raysal.rounds.directory import RunDir
@@ -109,10 +109,11 @@ def status(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
         data = {"run": str(run), "state": "embedding", "problem": str(error)}
         return Outcome(data=data, view=f"{run}: no rounds yet, its pool is not ready ({error})")
     state = "finished" if found.finished else "waiting for labels" if found.waiting else "open"
-    return Outcome(data={**asdict(found), "state": state}, view=drawn(found, state, run))
+    return Outcome(data={**asdict(found), "state": state}, view=status_view(found, state, run))
 
 
-def drawn(found: Any, state: str, run: Path) -> Any:
+def status_view(found: Any, state: str, run: Path) -> Any:
+    """The state of a run, for people."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

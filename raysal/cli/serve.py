@@ -1,4 +1,4 @@
-"""`raysal index serve` and `stop`: the partitions of a pool in processes that several sessions share."""
+"""`raysal index serve` and `stop`: start and end processes that hold a pool for several sessions."""
 
 from __future__ import annotations
 
@@ -7,32 +7,30 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from raysal.cli.options import Address
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.progress import progress
 
-Name = Annotated[str, Option("--name", metavar="NAME", help="What the service is called.")]
-Address = Annotated[
-    str | None,
-    Option(metavar="HOST:PORT", help="The Ray cluster. (Default: RAY_ADDRESS, or the one on this machine.)"),
-]
+Name = Annotated[str, Option("--name", metavar="NAME", help="The name of the service.")]
 
 
 def serve(
-    pool: Annotated[Path, Argument(help="An embedded pool, under a path that every node sees.")],
+    pool: Annotated[Path, Argument(help="The pool directory, under a path that every node sees.")],
     name: Name,
     partitions: Annotated[int, Option(min=0, help="Processes. (Default: one per CPU.)", show_default=False)] = 0,
     threads: Annotated[
-        int, Option(min=0, help="CPU threads of each. (Default: an even share.)", show_default=False)
+        int, Option(min=0, help="CPU threads of each process. (Default: an even share.)", show_default=False)
     ] = 0,
-    device: Annotated[str, Option(help="cpu, or cuda: a GPU for each process.")] = "cpu",
+    device: Annotated[str, Option(help="cpu, or cuda for a GPU in each process.")] = "cpu",
     address: Address = None,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Hold a pool in processes of a running Ray cluster, for several sessions, and return.
+    r"""Start processes on a running Ray cluster that hold a pool for several sessions, and return.
 
-    A run uses them by its config: service = "NAME" under \\[fleet]; `raysal index search` by --service NAME.
-    They go on until `raysal index stop`.
+    A run uses them if its config has service = "NAME" under \[fleet]; `raysal index search` uses them with --service.
+
+    They run until `raysal index stop`.
     """
     del json, debug
     with progress("starting"):
@@ -52,7 +50,7 @@ def serve(
 
 
 def stop(name: Name, address: Address = None, json: Json = False, debug: Debug = False) -> Outcome:
-    """End a service. Runs that still use it stop at their next step with nothing lost."""
+    """End a service. Runs that still use it stop at their next step and lose nothing."""
     del json, debug
     from raysal.fleet.service import stop_service
 

@@ -1,4 +1,4 @@
-"""Items to vectors, once per encoder. `base` says what an encoder is, `registry` lists them, `job` embeds a source."""
+"""Items to vectors, once per encoder: `base` says what an encoder is, `registry` lists them, `job` embeds a source."""
 
 from raysal.embedding.registry import ENCODERS
 

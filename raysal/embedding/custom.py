@@ -1,4 +1,4 @@
-"""Any torch module of one's own as an encoder."""
+"""The encoder `torch`: a torch module that the user brings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.embedding.decode import square_pixels
-from raysal.embedding.torch_model import RESIZE, fingerprint_of, ready, run
+from raysal.embedding.torch_model import RESIZE, fingerprint_of, place_model, run_model
 from raysal.errors import ConfigError, EncoderError, RaysalError
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Torch:
-    """`torch:<module>:<callable>`: the callable, without arguments, returns a `torch.nn.Module`.
+    """`torch:<module>:<callable>`: the callable takes no arguments and returns a `torch.nn.Module`.
 
-    The module takes float32 [n, 3, size, size], normalised to (x - mean) / std with x in 0..1 (ImageNet's
-    numbers unless told otherwise), and returns [n, d] or [n, d, 1, 1]. The callable must build the same
-    weights every time.
+    The module takes float32 [n, 3, size, size], normalised to (x - mean) / std with x in 0..1, and returns [n, d] or
+    [n, d, 1, 1]. The default `mean` and `std` are those of ImageNet. The callable must build the same weights every
+    time.
     """
 
     arg: str
@@ -42,34 +42,45 @@ class Torch:
 
     @property
     def modality(self) -> Literal["image"]:
+        """Always `image`."""
         return "image"
 
     @property
     def dim(self) -> int:
-        """Found by running one grey image."""
+        """Length of a vector, found by running the model on one grey image."""
         return _dim(self)
 
     def preprocessing(self) -> Mapping[str, Any]:
+        """The resize filter, the size and the normalisation, as JSON-able values."""
         return {"resize": RESIZE, "size": self.size, "mean": list(self.mean), "std": list(self.std)}
 
     def fingerprint(self) -> str:
+        """Hex sha256 over the weights and the preprocessing."""
         return _fingerprint(self)
 
     def prepare(self, key: str, payload: Any) -> NDArray[np.uint8]:
-        """uint8 [size, size, 3]."""
+        """Pixels uint8 [size, size, 3]; see `decode.square_pixels`."""
         return square_pixels(key, payload, self.size)
 
     def encode(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Vectors float32 [n, d] of pixels uint8 [size, size, 3]."""
         mean, std = [255 * value for value in self.mean], [255 * value for value in self.std]
-        return run(load_model(self.arg, self.device), prepared, mean, std, self.device)
+        return run_model(load_model(self.arg, self.device), prepared, mean, std, self.device)
 
 
 @lru_cache(maxsize=1)
 def load_model(name: str, device: str) -> torch.nn.Module:
-    """What the callable returns, ready to run.
+    """Build the user's module and make it ready to run. The last one is cached.
+
+    Args:
+        name: `<module>:<callable>`.
+        device: where it runs, in torch's words.
+
+    Returns:
+        The module on `device`, in evaluation mode.
 
     Raises:
-        EncoderError: the module or the callable does not exist, or what it returns is no torch module.
+        EncoderError: the module or the callable does not exist, or it does not return a torch module.
     """
     import torch
 
@@ -85,7 +96,7 @@ def load_model(name: str, device: str) -> torch.nn.Module:
     model = make()
     if not isinstance(model, torch.nn.Module):
         raise EncoderError(f"torch:{name}", f"returned {type(model).__name__}, not a torch.nn.Module")
-    return ready(model, device)
+    return place_model(model, device)
 
 
 @lru_cache(maxsize=4)

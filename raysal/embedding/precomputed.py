@@ -1,4 +1,4 @@
-"""Vectors made elsewhere: checked and copied."""
+"""The encoder `precomputed`: vectors that were made elsewhere are checked and copied."""
 
 from __future__ import annotations
 
@@ -15,30 +15,38 @@ from raysal.store import digest_of
 
 @dataclass(frozen=True, kw_only=True)
 class Precomputed:
-    """Takes vectors as they are. `dim` 0 is what the source says.
-
-    `origin` is your own name for what made them. It is part of the fingerprint, so that vectors of two
-    models are not taken for one another.
-    """
+    """Take vectors as they are."""
 
     origin: str = ""
+    """Your own name for the model that made them. It is part of the fingerprint, so two models are not mixed up."""
     dim: int = 0
+    """Length of a vector; 0 asks the source."""
 
     @property
     def modality(self) -> Literal["vector"]:
+        """Always `vector`."""
         return "vector"
 
     def preprocessing(self) -> Mapping[str, Any]:
+        """Nothing: the mapping is empty."""
         return {}
 
     def fingerprint(self) -> str:
+        """Hex sha256 over `origin` and `dim`; raysal knows nothing else of these vectors."""
         return digest_of({"encoder": "precomputed", "origin": self.origin, "dim": self.dim})
 
     def prepare(self, key: str, payload: Any) -> NDArray[np.float32]:
-        """float32 [dim].
+        """Check one vector.
+
+        Args:
+            key: the item's name, for the error.
+            payload: the vector, as anything that NumPy reads.
+
+        Returns:
+            The vector float32 [dim].
 
         Raises:
-            BadItem: another length, not numbers, or not finite.
+            BadItem: it has another length, holds something that is not a number, or is not finite.
         """
         try:
             with np.errstate(over="ignore"):
@@ -52,4 +60,5 @@ class Precomputed:
         return vector
 
     def encode(self, prepared: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The n vectors as one array float32 [n, dim]."""
         return np.stack(prepared)

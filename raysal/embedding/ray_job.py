@@ -1,4 +1,4 @@
-"""The embed job's workers as Ray actors. What a worker does is in `unit`, what the driver does in `job`."""
+"""The embed job's workers as Ray actors. `unit` says what a worker does, `job` what the driver does."""
 
 from __future__ import annotations
 
@@ -14,39 +14,52 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from raysal.embedding.base import Encoder
-from raysal.embedding.torch_model import keep_memory
-from raysal.embedding.unit import embed_unit, lose_unit
+from raysal.embedding.torch_model import keep_freed_memory
+from raysal.embedding.unit import embed_unit, quarantine_unit
 from raysal.errors import ConfigError, EncoderError, FingerprintMismatch
 from raysal.pool import ChunkStage, StagedChunk
 from raysal.sources.base import Source
 from raysal.types import Unit
 
-WINDOW = 2
-"""Units a worker has at once: one it works on, and one waiting while the driver commits."""
-
-MOST_DEATHS = 3
+UNITS_PER_WORKER = 2
+"""Units a worker has at once: it works on one, the other waits while the driver commits."""
+MAX_DEATHS = 3
+"""Workers that may die of one unit before the unit is quarantined, or while they load the model before the job ends."""
 START_SECONDS = 180.0
-"""How long the job waits without any worker that is ready."""
+"""Seconds the job waits while no worker is ready."""
+POLL_SECONDS = 1.0
+"""Seconds the driver waits for an answer before it looks at its workers again."""
 
 
 class Embedder:
-    """Hosts `embed_unit` in an actor process."""
+    """The actor: it runs `embed_unit` in a process of its own."""
 
-    def __init__(self, search: list[str]) -> None:
-        """`search` is the driver's module path: an encoder of the user's own may come from its directory."""
-        sys.path += [place for place in search if place not in sys.path]
+    def __init__(self, module_path: list[str]) -> None:
+        """Take over the driver's `sys.path`: an encoder of the user's may come from the driver's directory."""
+        sys.path += [place for place in module_path if place not in sys.path]
 
     def prepare(self, source: Source, encoder: Encoder, stage: ChunkStage, threads: int) -> str:
-        """Load the model; its fingerprint as this process sees it."""
+        """Load the model.
+
+        Args:
+            source: gives the items of later units.
+            encoder: the model.
+            stage: writes the files of later units.
+            threads: CPU threads for torch.
+
+        Returns:
+            The encoder's fingerprint as this process computes it.
+        """
         self._source, self._encoder, self._stage = source, encoder, stage
         if encoder.modality != "vector":
             import torch
 
-            keep_memory()
+            keep_freed_memory()
             torch.set_num_threads(threads)  # Ray sets OMP_NUM_THREADS to 1
         return encoder.fingerprint()
 
     def embed(self, unit: Unit, batch_size: int, decode_threads: int, attempt: int) -> StagedChunk:
+        """Embed and stage one unit; see `embed_unit`."""
         return embed_unit(
             self._source,
             self._encoder,
@@ -60,27 +73,39 @@ class Embedder:
 
 @dataclass
 class _Task:
-    """A unit, and how often it was issued and was what a worker died of."""
+    """A unit and its history."""
 
     unit: Unit
     attempt: int = 0
+    """how often it was with a worker that died"""
     deaths: int = 0
+    """how often it is held to be the cause of that"""
 
 
 @dataclass(eq=False)
 class _Worker:
-    """An actor, the call that makes it ready (None once it is), and its calls in the order it runs them."""
+    """An actor and what it was asked to do."""
 
     actor: Any
     starting: Any
+    """the call that loads the model; None once it has answered"""
     calls: deque[tuple[Any, _Task]] = field(default_factory=deque)
+    """its units in the order it runs them"""
 
     def takes_more(self, suspects: bool) -> bool:
-        """Whether to give it another unit. One that was with a worker when that died is a suspect, and runs
-        alone: a worker killed right after it finished a unit may take that answer with it, so of two units
-        the wrong one can be blamed."""
+        """Whether to give the worker another unit.
+
+        A unit that was with a worker when the worker died is a suspect, and runs alone. A worker that is killed right
+        after it finished a unit may lose that answer, so that of two units the wrong one would be blamed.
+
+        Args:
+            suspects: whether units wait that were with a dead worker.
+
+        Returns:
+            Whether the worker is ready and has room.
+        """
         alone = suspects or any(task.attempt for _, task in self.calls)
-        return self.starting is None and len(self.calls) < (1 if alone else WINDOW)
+        return self.starting is None and len(self.calls) < (1 if alone else UNITS_PER_WORKER)
 
 
 def embed_on_ray(
@@ -92,18 +117,34 @@ def embed_on_ray(
     batch_size: int,
     decode_threads: int,
     workers: int = 0,
-    most: int,
+    max_workers: int,
     threads: int = 0,
     address: str | None = None,
     device: str = "cpu",
 ) -> Generator[StagedChunk]:
-    """Staged chunks in the order they finish. `workers` 0 is what the cluster has room for, up to `most`.
+    """Embed units on Ray workers.
 
-    A worker that dies is replaced and its units are issued again, each to a worker that has nothing else. A unit that
-    three workers died of is staged with all its items quarantined.
+    A worker that dies is replaced, and its units are issued again, each to a worker that has no other unit. A unit
+    that `MAX_DEATHS` workers died of is staged with all its items quarantined.
+
+    Args:
+        units: the chunks still to be embedded.
+        source: gives their items; pickled to the workers.
+        encoder: gives their vectors; pickled to the workers.
+        stage: writes their files; every worker must see its directory under the same path.
+        batch_size: items in one call of the model.
+        decode_threads: threads in each worker that prepare items ahead of the model.
+        workers: worker processes; 0 is what the cluster has room for.
+        max_workers: at most so many, whatever `workers` says.
+        threads: CPU threads of each worker; 0 is an even share.
+        address: the Ray cluster to join; None as `raysal.fleet.ray_fleet.connect`.
+        device: `cpu`, or a GPU, one for each worker.
+
+    Yields:
+        Staged chunks in the order they finish.
 
     Raises:
-        ConfigError: no worker could start in time; names what was asked for and what there is.
+        ConfigError: no worker could start in time; the error names what was asked for and what there is.
         EncoderError: workers die while they load the model.
         FingerprintMismatch: a worker loaded other weights than this process.
         RaysalError: as raised in a worker.
@@ -112,7 +153,7 @@ def embed_on_ray(
 
     connect(address, workers * threads)
     gpus = 0 if device == "cpu" else 1
-    count, threads = _share(workers, threads, gpus, most)
+    count, threads = _workers_and_threads(workers, threads, gpus, max_workers)
     host = ray.remote(Embedder).options(num_cpus=threads, num_gpus=gpus, max_restarts=0, max_task_retries=0)
 
     def start() -> _Worker:
@@ -120,15 +161,15 @@ def embed_on_ray(
         return _Worker(actor=actor, starting=actor.prepare.remote(source, encoder, stage, threads))
 
     crew = [start() for _ in range(count)]
-    again: deque[_Task] = deque()
+    reissued: deque[_Task] = deque()
     expected = encoder.fingerprint()
-    stillborn = 0
+    start_deaths = 0
     last_ready = time.monotonic()
     try:
         while True:
             for worker in crew:
-                while worker.takes_more(suspects=bool(again)):
-                    task = again.popleft() if again else next(map(_new_task, units), None)
+                while worker.takes_more(suspects=bool(reissued)):
+                    task = reissued.popleft() if reissued else next(map(_new_task, units), None)
                     if task is None:
                         break
                     call = worker.actor.embed.remote(task.unit, batch_size, decode_threads, task.attempt)
@@ -138,11 +179,12 @@ def embed_on_ray(
                 if not any(worker.calls for worker in crew):
                     return
             elif time.monotonic() - last_ready > START_SECONDS:
-                raise _no_room(count, threads, gpus)
+                fix = "ask for fewer threads, or wait until the cluster has room"
+                raise ConfigError("embed.workers", _no_room(count, threads, gpus), fix)
             waiting = {
                 worker.starting or worker.calls[0][0]: worker for worker in crew if worker.starting or worker.calls
             }
-            done, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
+            done, _ = ray.wait(list(waiting), num_returns=1, timeout=POLL_SECONDS)
             for call in done:
                 worker = waiting[call]
                 try:
@@ -150,20 +192,20 @@ def embed_on_ray(
                 except RayTaskError as error:
                     raise error.cause from None
                 except RayActorError as error:
-                    stillborn = stillborn + 1 if worker.starting is not None else 0
-                    if stillborn >= MOST_DEATHS:
+                    start_deaths = start_deaths + 1 if worker.starting is not None else 0
+                    if start_deaths >= MAX_DEATHS:
                         raise EncoderError(
                             "embed worker",
-                            f"died {stillborn} times while loading the model ({error})",
+                            f"died {start_deaths} times while loading the model ({error})",
                             "use fewer --workers if memory ran out",
                         ) from None
                     crew[crew.index(worker)] = start()
-                    for task in _bury(worker):
-                        if task.deaths < MOST_DEATHS:
-                            again.append(task)
+                    for task in _take_back_tasks(worker):
+                        if task.deaths < MAX_DEATHS:
+                            reissued.append(task)
                         else:
                             reason = f"worker died {task.deaths} times"
-                            yield lose_unit(task.unit, stage, reason, task.attempt)
+                            yield quarantine_unit(task.unit, stage, reason, task.attempt)
                     continue
                 if worker.starting is not None:
                     worker.starting = None
@@ -187,30 +229,27 @@ def _new_task(unit: Unit) -> _Task:
     return _Task(unit=unit)
 
 
-def _bury(worker: _Worker) -> list[_Task]:
-    """The tasks of a dead worker, marked for another try. They run in order: the first is held to blame."""
-    ray.kill(worker.actor)  # a worker that is merely out of reach must not go on
+def _take_back_tasks(worker: _Worker) -> list[_Task]:
+    """The tasks of a dead worker, marked for another try. A worker runs them in order, so the first is blamed."""
+    ray.kill(worker.actor)  # the worker may be alive and out of reach: it must not go on
     for place, (_, task) in enumerate(worker.calls):
         task.attempt += 1
         task.deaths += place == 0
     return [task for _, task in worker.calls]
 
 
-def _share(workers: int, threads: int, gpus: int, most: int) -> tuple[int, int]:
-    """Workers, and CPU threads for each."""
+def _workers_and_threads(workers: int, threads: int, gpus: int, max_workers: int) -> tuple[int, int]:
+    """(how many workers, CPU threads of each) for what the cluster has."""
     have = ray.cluster_resources()
     cpus = max(1, int(have.get("CPU", 1)))
     room = int(have.get("GPU", 0)) if gpus else cpus // (threads or 1)
-    count = min(workers or max(1, room), most)
+    count = min(workers or max(1, room), max_workers)
     return count, threads or max(1, cpus // count)
 
 
-def _no_room(count: int, threads: int, gpus: int) -> ConfigError:
+def _no_room(count: int, threads: int, gpus: int) -> str:
+    """What a worker asks for and what the cluster has left, in words."""
     need = {"CPU": threads, **({"GPU": gpus} if gpus else {})}
-    free = ray.available_resources()  # without what is used up
+    free = ray.available_resources()  # it leaves out a resource of which nothing is left
     have = {name: free.get(name, 0.0) for name in (*need, "memory")}
-    return ConfigError(
-        "embed.workers",
-        f"none of {count} workers could start in {START_SECONDS:.0f} s; each asks for {need}, available are {have}",
-        "ask for fewer threads, or wait until the cluster has room",
-    )
+    return f"none of {count} workers could start in {START_SECONDS:.0f} s; each asks for {need}, available are {have}"

@@ -1,4 +1,4 @@
-"""The encoders by name. To add one: a file with a class as in `base.Encoder`, a line here."""
+"""The encoders by name. To add one: one file with a class as in `base.Encoder`, and one line here."""
 
 from __future__ import annotations
 

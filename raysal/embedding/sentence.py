@@ -1,4 +1,4 @@
-"""Text models of the sentence-transformers library."""
+"""The encoder `sentence`: text models of the sentence-transformers library."""
 
 from __future__ import annotations
 
@@ -17,35 +17,40 @@ from raysal.errors import EncoderError, MissingExtra
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """`sentence:<name or path>`: the folder of a saved model works offline, a name is fetched at first."""
+    """`sentence:<name or path>`: a text model. A path to a saved model needs no network; a name is fetched once."""
 
     arg: str
     device: str = field(default="cpu", metadata={"record": False})
 
     @property
     def modality(self) -> Literal["text"]:
+        """Always `text`."""
         return "text"
 
     @property
     def dim(self) -> int:
+        """Length of a vector, as the model says. Loads the model."""
         model = load_model(self.arg, self.device)
         # Newer releases warn of the old name, older ones lack the new one.
         known = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
         return int(known())
 
     def preprocessing(self) -> Mapping[str, Any]:
+        """The longest text in tokens, and the model's steps with their settings, as JSON-able values."""
         model = load_model(self.arg, self.device)
         steps = [[type(step).__name__, settings_of(step)] for step in model]  # pooling and normalising have no weights
         return {"tokenizer": "the model's own", "longest": model.max_seq_length, "steps": steps}
 
     def fingerprint(self) -> str:
+        """Hex sha256 over the weights and the preprocessing."""
         return _fingerprint(self)
 
     def prepare(self, key: str, payload: Any) -> str:
-        """The text as it is; the model cuts what is longer than it reads."""
+        """The text, unchanged. The model cuts a text that is longer than it can read."""
         return check_text(key, payload)
 
     def encode(self, prepared: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors float32 [n, d] of n texts."""
         vectors = load_model(self.arg, self.device).encode(
             list(prepared), batch_size=len(prepared), convert_to_numpy=True, show_progress_bar=False
         )
@@ -54,7 +59,14 @@ class Sentence:
 
 @lru_cache(maxsize=1)
 def load_model(name: str, device: str) -> Any:
-    """The model, ready to run.
+    """Load a model. The last one is cached.
+
+    Args:
+        name: a name on the model hub, or the path of a saved model.
+        device: where it runs, in torch's words.
+
+    Returns:
+        The model, ready to run.
 
     Raises:
         MissingExtra: sentence-transformers is not installed.
@@ -73,7 +85,7 @@ def load_model(name: str, device: str) -> Any:
 
 
 def settings_of(step: Any) -> dict[str, Any]:
-    """What a step of the model says of itself, where that is plain JSON."""
+    """The settings of a step of the model, by name: those that are plain JSON values."""
     settings: Mapping[str, Any] = step.get_config_dict() if hasattr(step, "get_config_dict") else {}
     plain = (str, int, float, bool, type(None))
     return {name: value for name, value in sorted(settings.items()) if isinstance(value, plain)}

@@ -1,4 +1,4 @@
-"""Image models of the timm library."""
+"""The encoder `timm`: image models of the timm library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.embedding.decode import square_pixels
-from raysal.embedding.torch_model import RESIZE, fingerprint_of, ready, run
+from raysal.embedding.torch_model import RESIZE, fingerprint_of, place_model, run_model
 from raysal.errors import EncoderError, MissingExtra
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Timm:
-    """`timm:<name>`: pretrained, without its classifier; normalisation as the model's own config says.
+    """`timm:<name>`: a pretrained image model without its classifier, normalised as its own config says.
 
-    Weights are fetched by timm on first use. `size` 0 is the model's own. This path has not been run
-    in the project's continuous integration, which has neither timm nor torchvision.
+    timm fetches the weights on first use. `size` 0 is the model's own size. The project's continuous integration has
+    neither timm nor torchvision, so it does not run this encoder.
     """
 
     arg: str
@@ -32,37 +32,50 @@ class Timm:
 
     @property
     def modality(self) -> Literal["image"]:
+        """Always `image`."""
         return "image"
 
     @property
     def dim(self) -> int:
+        """Length of a vector, as the model says. Loads the model."""
         features: Any = load_model(self.arg, self.device)[0].num_features
         return int(features)
 
-    def _shape(self) -> tuple[int, list[float], list[float]]:
+    def _size_and_scale(self) -> tuple[int, list[float], list[float]]:
+        """(side in pixels, mean, standard deviation), the last two in units of 0..255, one for each channel."""
         config = load_model(self.arg, self.device)[1]
         mean, std = ([255.0 * value for value in config[name]] for name in ("mean", "std"))
         return self.size or int(config["input_size"][-1]), mean, std
 
     def preprocessing(self) -> Mapping[str, Any]:
-        size, mean, std = self._shape()
+        """The resize filter, the size and the normalisation, as JSON-able values. Loads the model."""
+        size, mean, std = self._size_and_scale()
         return {"resize": RESIZE, "size": size, "mean": mean, "std": std, "range": "0..255"}
 
     def fingerprint(self) -> str:
+        """Hex sha256 over the weights and the preprocessing."""
         return fingerprint_of(load_model(self.arg, self.device)[0], self.preprocessing())
 
     def prepare(self, key: str, payload: Any) -> NDArray[np.uint8]:
-        """uint8 [size, size, 3]."""
-        return square_pixels(key, payload, self._shape()[0])
+        """Pixels uint8 [size, size, 3]; see `decode.square_pixels`."""
+        return square_pixels(key, payload, self._size_and_scale()[0])
 
     def encode(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        _, mean, std = self._shape()
-        return run(load_model(self.arg, self.device)[0], prepared, mean, std, self.device)
+        """Vectors float32 [n, d] of pixels uint8 [size, size, 3]."""
+        _, mean, std = self._size_and_scale()
+        return run_model(load_model(self.arg, self.device)[0], prepared, mean, std, self.device)
 
 
 @lru_cache(maxsize=1)
 def load_model(name: str, device: str) -> tuple[torch.nn.Module, Mapping[str, Any]]:
-    """The model, ready to run, and its data config.
+    """Load a pretrained model. The last one is cached.
+
+    Args:
+        name: a model of timm.
+        device: where it runs, in torch's words.
+
+    Returns:
+        The model on `device`, in evaluation mode, and its data config.
 
     Raises:
         MissingExtra: timm is not installed.
@@ -76,4 +89,4 @@ def load_model(name: str, device: str) -> tuple[torch.nn.Module, Mapping[str, An
         model = timm.create_model(name, pretrained=True, num_classes=0)
     except (RuntimeError, OSError) as error:
         raise EncoderError(f"timm:{name}", str(error), "see timm.list_models(pretrained=True)") from error
-    return ready(model, device), timm.data.resolve_model_data_config(model)
+    return place_model(model, device), timm.data.resolve_model_data_config(model)

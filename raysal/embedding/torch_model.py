@@ -1,4 +1,4 @@
-"""What the encoders that run a torch image model share."""
+"""What the encoders that run a torch image model share: placing, fingerprinting and running the model."""
 
 from __future__ import annotations
 
@@ -22,10 +22,20 @@ if TYPE_CHECKING:
 RESIZE = "stretched to a square, Pillow bicubic"
 
 
-def ready(model: torch.nn.Module, device: str) -> torch.nn.Module:
-    """The model in evaluation mode on `device`, its weights laid out channels-last.
+def place_model(model: torch.nn.Module, device: str) -> torch.nn.Module:
+    """Put a model on a device, in evaluation mode, with its weights laid out channels-last.
 
     Channels-last is 1.5 to 2.3 times as fast for EfficientNet-Lite0 on one CPU core (64 and 224 pixels).
+
+    Args:
+        model: changed in place.
+        device: in torch's words, as `cpu` or `cuda:1`.
+
+    Returns:
+        The same model.
+
+    Raises:
+        EncoderError: the device cannot be used.
     """
     import torch
 
@@ -37,22 +47,22 @@ def ready(model: torch.nn.Module, device: str) -> torch.nn.Module:
     return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def keep_memory() -> None:
+def keep_freed_memory() -> None:
     """Let this process keep freed memory for the next batch. For worker processes; does nothing without glibc.
 
-    glibc gives large blocks back to the system on every free. Their pages are then zeroed again for each
-    layer: 150 to 290 page faults an image, 20 to 30 % of the time of EfficientNet-Lite0 (measured 2026-11).
+    By default, glibc gives large blocks back to the system on every free. The system then zeroes their pages again
+    for each layer: 150 to 290 page faults an image, 20 to 30 % of the time of EfficientNet-Lite0 (measured 2026-11).
     """
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(-4, 0)  # M_MMAP_MAX: no block has pages of its own
+        mallopt(-4, 0)  # M_MMAP_MAX: no block is mapped by itself
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap does not shrink
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
-    """Hex sha256 over names, types, shapes and bytes of the state, in name order."""
+    """Hex sha256 over the names, types, shapes and bytes of a model's weights and buffers, in name order."""
     import torch
 
     state = hashlib.sha256()
@@ -64,21 +74,31 @@ def weights_sha256(model: torch.nn.Module) -> str:
 
 
 def fingerprint_of(model: torch.nn.Module, preprocessing: Mapping[str, Any]) -> str:
-    """Hex sha256 over the weights and the preprocessing."""
+    """The fingerprint of an encoder: hex sha256 over its weights and its preprocessing."""
     return digest_of({"weights": weights_sha256(model), "preprocessing": dict(preprocessing)})
 
 
-def run(
+def run_model(
     features: Callable[[torch.Tensor], torch.Tensor],
     pixels: Sequence[NDArray[np.uint8]],
     mean: Sequence[float],
     std: Sequence[float],
     device: str,
 ) -> NDArray[np.float32]:
-    """float32 [n, d] from uint8 images [size, size, 3]: `features` of (x - mean) / std, in units of 0..255.
+    """Normalise images and run a model on them.
 
-    [n, h, w, c] viewed as [n, c, h, w] is the channels-last layout at no cost. A line of pixels at a time is
-    normalised: a last axis of 3 takes six times as long for the same values.
+    [n, h, w, c] viewed as [n, c, h, w] is the channels-last layout at no cost. One line of pixels is normalised at a
+    time: over a last axis of 3 the same values take six times as long.
+
+    Args:
+        features: the model, or a function of it; takes float32 [n, 3, size, size].
+        pixels: n images uint8 [size, size, 3].
+        mean: what is subtracted from each channel, in units of 0..255.
+        std: what each channel is divided by after that, in the same units.
+        device: where the model is.
+
+    Returns:
+        Vectors float32 [n, d].
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""One chunk from items to staged files: read, decode ahead of the model, encode, set the bad ones aside.
+"""One chunk from items to staged files: read, decode ahead of the model, encode, quarantine the bad items.
 
-One bad item never stops a job; a broken encoder does. The difference: a broken encoder fails on every item
-of a batch in the same way, and not by calling the item bad.
+One bad item never stops a job; a broken encoder does. An encoder counts as broken where it fails on every item of a
+batch (two or more) with the same type of error, and that error is not a `BadItem`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,27 @@ from raysal.pool import ChunkStage, StagedChunk
 from raysal.sources.base import Source
 from raysal.types import Item, Unit
 
-LOOK_AHEAD = 3
-"""Batches decoded or being decoded while the model works on one; bounds the memory."""
+LOOK_AHEAD_BATCHES = 3
+"""Batches that are read and decoded while the model works on one. Bounds the memory."""
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
+"""65504, the largest value that a pool can hold."""
+
+QuarantineRow = tuple[int, str, str, str]
+"""(id, key, stage, reason) of an item without a vector"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """An item on its way: `value` is what the encoder's `prepare` made of it, or why there is nothing."""
+    """An item between its source and the model."""
 
     id: int
     item: Item
+    """without its payload"""
     value: Any = None
+    """what the encoder's `prepare` returned"""
     error: Exception | None = None
+    """why there is no value"""
 
 
 def embed_unit(
@@ -50,34 +57,48 @@ def embed_unit(
     decode_threads: int,
     attempt: int = 0,
 ) -> StagedChunk:
-    """Embed and stage one unit. Batches are fixed runs of its items, so the bytes do not depend on timing.
+    """Embed one unit and stage its files. Batches are fixed runs of items, so the bytes do not depend on timing.
+
+    Memory: the vectors of the unit, and `LOOK_AHEAD_BATCHES` + 1 batches of prepared items.
+
+    Args:
+        source: gives the items of the unit.
+        encoder: gives their vectors.
+        unit: the chunk to embed.
+        stage: writes the chunk's files under temporary names.
+        batch_size: items in one call of the model.
+        decode_threads: threads that prepare items ahead of the model.
+        attempt: how often the unit was tried before; the commit record holds it.
+
+    Returns:
+        The staged chunk, ready to be committed.
 
     Raises:
-        EncoderError: the encoder fails on every item alike, or returns something other than [n, dim].
+        EncoderError: the encoder fails on every item in the same way, or does not return [n, dim].
         SourceError: the source does not give the items it listed.
         OSError: the files cannot be written.
     """
     good: list[Prepared] = []
     vectors: list[NDArray[np.float16]] = []
-    lost: list[tuple[int, str, str, str]] = []
-    reached: list[Exception | None] = []
+    quarantined: list[QuarantineRow] = []
+    encode_errors: list[Exception | None] = []
     columns: dict[str, None] = {}
-    with closing(_prepared(source, encoder, unit, batch_size, decode_threads)) as batches:
+    with closing(_prepared_batches(source, encoder, unit, batch_size, decode_threads)) as batches:
         for batch in batches:
             columns.update(dict.fromkeys(name for entry in batch for name in entry.item.carried))
             _refuse_if_broken(encoder, "prepare", [entry.error for entry in batch])
             decoded = [entry for entry in batch if entry.error is None]
-            lost += [_loss(entry, "decode", entry.error) for entry in batch if entry.error is not None]
+            quarantined += [_quarantine_row(entry, "decode", entry.error) for entry in batch if entry.error is not None]
             results = encode_each(encoder, [entry.value for entry in decoded]) if decoded else []
             for entry, result in zip(decoded, results, strict=True):
                 outcome = result if isinstance(result, Exception) else to_half(entry.item.key, result)
-                reached.append(result if isinstance(result, Exception) else None)
+                encode_errors.append(result if isinstance(result, Exception) else None)
                 if isinstance(outcome, Exception):
-                    lost.append(_loss(entry, "encode", outcome))
+                    quarantined.append(_quarantine_row(entry, "encode", outcome))
                 else:
                     good.append(entry)
                     vectors.append(outcome)
-    _refuse_if_broken(encoder, "encode", reached)
+    _refuse_if_broken(encoder, "encode", encode_errors)
     return stage.write(
         index=unit.index,
         first_id=unit.first_id,
@@ -86,13 +107,23 @@ def embed_unit(
         keys=[entry.item.key for entry in good],
         uris=[entry.item.uri for entry in good],
         carried={name: [entry.item.carried.get(name) for entry in good] for name in columns},
-        quarantined=lost,
+        quarantined=quarantined,
         attempt=attempt,
     )
 
 
-def lose_unit(unit: Unit, stage: ChunkStage, reason: str, attempt: int) -> StagedChunk:
-    """Stage a unit with every item quarantined: how a job goes on past a unit that kills its workers."""
+def quarantine_unit(unit: Unit, stage: ChunkStage, reason: str, attempt: int) -> StagedChunk:
+    """Stage a unit with all its items quarantined, so that the job can pass a unit that kills its workers.
+
+    Args:
+        unit: the chunk to give up.
+        stage: writes the chunk's files under temporary names.
+        reason: why the items have no vector.
+        attempt: how often the unit was tried before.
+
+    Returns:
+        The staged chunk, without vectors.
+    """
     return stage.write(
         index=unit.index,
         first_id=unit.first_id,
@@ -107,10 +138,17 @@ def lose_unit(unit: Unit, stage: ChunkStage, reason: str, attempt: int) -> Stage
 
 
 def encode_each(encoder: Encoder, values: Sequence[Any]) -> list[NDArray[np.float32] | Exception]:
-    """A float32 vector or an error for each value. If the batch fails, its values are tried one by one.
+    """Encode a batch, and where the batch fails, encode its items one by one.
+
+    Args:
+        encoder: the model.
+        values: n results of its `prepare`.
+
+    Returns:
+        For each value a vector float32 [d], or the error it caused.
 
     Raises:
-        EncoderError: two or more values failed, all of them, alike.
+        EncoderError: there are two or more values, and all fail with the same type of error.
     """
     try:
         return list(_encode(encoder, values))
@@ -141,7 +179,15 @@ def _refuse_if_broken(encoder: Encoder, step: str, errors: Sequence[Exception | 
 
 
 def to_half(key: str, vector: NDArray[np.float32]) -> NDArray[np.float16] | BadItem:
-    """The vector as pools hold it, or why it cannot be."""
+    """Round a vector to float16, as pools hold it.
+
+    Args:
+        key: the item's name, for the error.
+        vector: float32 [d].
+
+    Returns:
+        float16 [d], or a `BadItem` where a value is not finite or does not fit.
+    """
     with np.errstate(over="ignore"):
         half = vector.astype(np.float16)
     if np.isfinite(half).all():
@@ -151,7 +197,7 @@ def to_half(key: str, vector: NDArray[np.float32]) -> NDArray[np.float16] | BadI
     return BadItem(key, f"a value of {np.abs(vector).max():.6g} does not fit float16 (at most {FLOAT16_MAX:.0f})")
 
 
-def _loss(entry: Prepared, stage: str, error: Exception | None) -> tuple[int, str, str, str]:
+def _quarantine_row(entry: Prepared, stage: str, error: Exception | None) -> QuarantineRow:
     return entry.id, entry.item.key, stage, _reason(error)
 
 
@@ -161,13 +207,18 @@ def _reason(error: Exception | None) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _prepared(source: Source, encoder: Encoder, unit: Unit, batch_size: int, threads: int) -> Generator[list[Prepared]]:
-    """The unit's items in order, `batch_size` at a time, prepared ahead of the caller.
+def _prepared_batches(
+    source: Source, encoder: Encoder, unit: Unit, batch_size: int, threads: int
+) -> Generator[list[Prepared]]:
+    """Prepare a unit's items ahead of the caller.
 
-    One thread reads; `threads` more prepare. A batch is cut into one piece per thread: a future per item
-    would cost more than decoding a small image does.
+    One thread reads; `threads` more prepare. A batch is cut into one piece per thread, since a future per item would
+    cost more than decoding a small image.
+
+    Yields:
+        The items in order, `batch_size` at a time.
     """
-    items = _listed(source, unit)
+    items = _checked_items(source, unit)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(threads) as decoders:
 
         def load() -> list[Future[list[Prepared]]]:
@@ -178,14 +229,14 @@ def _prepared(source: Source, encoder: Encoder, unit: Unit, batch_size: int, thr
                 for start in range(0, len(batch), piece)
             ]
 
-        ahead = deque(reader.submit(load) for _ in range(LOOK_AHEAD))
+        ahead = deque(reader.submit(load) for _ in range(LOOK_AHEAD_BATCHES))
         while pieces := ahead.popleft().result():
             ahead.append(reader.submit(load))
             yield [entry for piece in pieces for entry in piece.result()]
 
 
-def _listed(source: Source, unit: Unit) -> Iterator[tuple[int, Item]]:
-    """The items of a unit with their ids, checked against its keys."""
+def _checked_items(source: Source, unit: Unit) -> Iterator[tuple[int, Item]]:
+    """(id, item) of a unit's items. Raises SourceError where the source gives other keys than it listed."""
     count = 0
     for item in source.read(unit):
         if count >= len(unit.keys) or item.key != unit.keys[count]:
@@ -202,15 +253,15 @@ def _prepare_all(encoder: Encoder, batch: Sequence[tuple[int, Item]]) -> list[Pr
 
 def _prepare(encoder: Encoder, item_id: int, item: Item) -> Prepared:
     if isinstance(item.payload, BadItem):
-        return Prepared(id=item_id, item=_shell(item), error=item.payload)
+        return Prepared(id=item_id, item=_without_payload(item), error=item.payload)
     try:
-        return Prepared(id=item_id, item=_shell(item), value=encoder.prepare(item.key, item.payload))
+        return Prepared(id=item_id, item=_without_payload(item), value=encoder.prepare(item.key, item.payload))
     except Exception as error:
         if isinstance(error, RaysalError) and not isinstance(error, BadItem):
             raise
-        return Prepared(id=item_id, item=_shell(item), error=error)
+        return Prepared(id=item_id, item=_without_payload(item), error=error)
 
 
-def _shell(item: Item) -> Item:
-    """The item without its payload, which would otherwise be held until the unit is staged."""
+def _without_payload(item: Item) -> Item:
+    """The item without its payload. With it, all payloads would stay in memory until the unit is staged."""
     return Item(key=item.key, payload=None, uri=item.uri, carried=item.carried)

@@ -1,4 +1,4 @@
-"""Bringing an index up to date while everybody goes on with the one in force."""
+"""Rebuild an index in a process of its own, while searches go on with the current generation."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-from raysal.index.files import CURRENT, FOLDER, in_force
+from raysal.index.files import CURRENT, FOLDER, current_generation
 from raysal.pool import Pool
 from raysal.store import TEMPORARY, is_locked
 
 LOG = "build.log"
-TAIL = 4096
-"""Bytes of a log in which its last line is looked for."""
+TAIL_BYTES = 4096
+"""End of the log in which the last line is looked for."""
 _started: list[subprocess.Popen[bytes]] = []
-"""Kept, so that none is warned of as still running when this process ends."""
+"""Kept: Python warns of a process that is still running when its object is deleted."""
 
 
 def rebuild_in_background(pool: Pool, *options: str) -> subprocess.Popen[bytes]:
-    """Start `raysal index build POOL` with these options as a process of its own.
+    """Start `raysal index build POOL` as a process of its own. The process outlives this one.
 
-    It outlives this one, and nobody has to wait for it. The index in force stays so until the new one takes its place
-    in one step; who opens the index after that gets the new one. What it prints is in POOL/index/build.log. While
-    another build is at work it ends at once.
+    The current generation stays current until the new one replaces it in one step. The process writes to
+    POOL/index/build.log. If another build is at work, it ends at once.
+
+    Args:
+        pool: the pool whose index is rebuilt.
+        options: options of the command, as `--kind=flat`.
+
+    Returns:
+        The process. Nobody has to wait for it.
     """
     folder = pool.path / FOLDER
     folder.mkdir(exist_ok=True)
@@ -36,27 +42,39 @@ def rebuild_in_background(pool: Pool, *options: str) -> subprocess.Popen[bytes]:
     return child
 
 
-def under_way(pool: Path) -> bool:
-    """Whether somebody is building an index of the pool.
+def is_building(pool: Path) -> bool:
+    """Whether some process is building an index of the pool.
 
-    The lock is looked at only where a build has begun to write, for looking could be in the way of one that begins.
+    The lock is tried only where a build has begun to write: to try it could stop a build that is just beginning.
+
+    Args:
+        pool: the pool directory.
+
+    Returns:
+        Whether a build is at work.
     """
     folder = pool / FOLDER
     return any(folder.glob(f"{TEMPORARY}*")) and is_locked(folder)
 
 
-def failure(pool: Path) -> str:
-    """The last line that a build in the background wrote, if it came to nothing and none has succeeded since; else "".
+def background_failure(pool: Path) -> str:
+    """Why the last build in the background failed.
 
-    One that succeeds ends with a line that names its generation. One that is under way has not failed.
+    A build that succeeds ends with a line that names its generation. A build that is still at work has not failed.
+
+    Args:
+        pool: the pool directory.
+
+    Returns:
+        The last line of the log; "" if no build has failed, or one has succeeded since.
     """
     log, current = pool / FOLDER / LOG, pool / FOLDER / CURRENT
-    if not log.exists() or under_way(pool):
+    if not log.exists() or is_building(pool):
         return ""
     if current.exists() and current.stat().st_mtime_ns > log.stat().st_mtime_ns:
         return ""
     with open(log, "rb") as file:
-        file.seek(max(log.stat().st_size - TAIL, 0))
+        file.seek(max(log.stat().st_size - TAIL_BYTES, 0))
         lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    last, name = (lines or ["it wrote nothing"])[-1], in_force(pool)
+    last, name = (lines or ["it wrote nothing"])[-1], current_generation(pool)
     return "" if name and f"{os.sep}{name}: " in last else last

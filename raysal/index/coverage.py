@@ -1,4 +1,4 @@
-"""What of a pool an index covers, and whether what was added still fits what it was trained on."""
+"""Which chunks of a pool an index covers, and how far the rows added since lie from those it was trained on."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.index.files import TRAINED, Index
-from raysal.index.kinds import CODED, lists_of, load_faiss, prepared, read_faiss, turned
-from raysal.index.shards import intact
+from raysal.index.kinds import CODE_ROWS, apply_rotation, inverted_lists, load_faiss, prepare_vectors, read_faiss
+from raysal.index.shards import verified_path
 from raysal.pool import Pool
 from raysal.pool.pool import Chunk
 
-DRIFTED = 1.2
-"""Quantisation error of new rows, relative to those trained on, from which an index is trained anew."""
-CHUNKS, ROWS = 16, 1024
-"""New chunks looked at for their drift, and rows of each: both spread evenly."""
+MAX_DRIFT = 1.2
+"""From this drift on an index is trained anew: the quantisation error of new rows, relative to those trained on."""
+DRIFT_CHUNKS = 16
+"""New chunks that are read to measure the drift, spread evenly."""
+DRIFT_ROWS = 1024
+"""Rows of each that are used, spread evenly."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """Chunks and rows of the pool that an index covers, and those it lacks: added or changed since it was built."""
+    """What an index covers of its pool. A missing chunk was added or changed after the index was built."""
 
-    covered_chunks: int
     covered_rows: int
     missing: tuple[int, ...]
+    """places of the missing chunks in the pool"""
     missing_rows: int
 
     @property
@@ -36,12 +38,20 @@ class Coverage:
 
 
 def vectors_sha256(chunk: Chunk) -> str:
-    """The sha256 of a chunk's vectors, by its record."""
+    """The sha256 of a chunk's vectors, as its record says."""
     return next(str(entry["sha256"]) for name, entry in chunk.files.items() if name.startswith("vectors/"))
 
 
 def coverage(pool: Pool, index: Index) -> Coverage:
-    """Which chunks of the pool the index has, by place and sha256. Reads no file."""
+    """Compare an index with its pool, chunk by chunk, by place and sha256. Reads no file.
+
+    Args:
+        pool: the pool as it is now.
+        index: its index.
+
+    Returns:
+        What the index covers and lacks.
+    """
     known = index.chunks
     missing = [
         place
@@ -50,7 +60,6 @@ def coverage(pool: Pool, index: Index) -> Coverage:
     ]
     lost = sum(pool.chunks[place].rows for place in missing)
     return Coverage(
-        covered_chunks=len(pool.chunks) - len(missing),
         covered_rows=len(pool) - lost,
         missing=tuple(missing),
         missing_rows=lost,
@@ -58,37 +67,52 @@ def coverage(pool: Pool, index: Index) -> Coverage:
 
 
 def drift(pool: Pool, index: Index) -> float:
-    """Mean quantisation error of rows the index lacks, relative to those it was trained on; 1.0 where nothing is
-    missing or nothing is trained. Reads up to CHUNKS chunks.
+    """Measure how far the missing rows lie from their centroids. Reads up to DRIFT_CHUNKS chunks.
+
+    Args:
+        pool: the pool as it is now.
+        index: its index.
+
+    Returns:
+        The mean quantisation error of missing rows, relative to that of the rows trained on; 1.0 where no row is
+        missing or the kind is not trained.
 
     Raises:
-        Damaged: the trained index, or a chunk, is not what was written.
+        Damaged: the trained index, or a chunk, is not as it was written.
     """
     missing = coverage(pool, index).missing
     if not missing or index.error is None:
         return 1.0
-    trained = read_faiss(intact(index.path / TRAINED, index.trained, pool), mapped=False)
-    some = [missing[place] for place in np.unique(np.linspace(0, len(missing) - 1, CHUNKS).astype(int))]
+    trained = read_faiss(verified_path(index.path / TRAINED, index.trained, pool), mapped=False)
+    some = [missing[place] for place in np.unique(np.linspace(0, len(missing) - 1, DRIFT_CHUNKS).astype(int))]
     errors = [np.empty(0)]
     for place in some:
         vectors = pool.chunks[place].vectors()
-        rows = np.unique(np.linspace(0, len(vectors) - 1, ROWS).astype(int))
-        errors.append(quantisation_errors(trained, prepared(vectors[rows], index.metric)))
+        rows = np.unique(np.linspace(0, len(vectors) - 1, DRIFT_ROWS).astype(int))
+        errors.append(quantisation_errors(trained, prepare_vectors(vectors[rows], index.metric)))
     new = float(np.concatenate(errors).mean())
-    if index.error == 0.0:  # every row trained on lay on a centroid
+    if index.error == 0.0:  # each row trained on was equal to a centroid
         return 1.0 if new == 0.0 else float("inf")
     return new / index.error
 
 
 def quantisation_errors(trained: Any, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Squared distances [n] of prepared vectors [n, width] to the centroid of the list they would be put into."""
+    """Measure how far vectors lie from their centroids.
+
+    Args:
+        trained: a trained index with inverted lists.
+        vectors: float32 [n, width], from `prepare_vectors`.
+
+    Returns:
+        Squared distances float64 [n] to the centroid of the list that each would be put into.
+    """
     faiss = load_faiss()
-    inverted = lists_of(trained)
+    inverted = inverted_lists(trained)
     centroids = faiss.downcast_index(inverted.quantizer).reconstruct_n(0, inverted.nlist)
     errors = np.empty(len(vectors))
-    for start in range(0, len(vectors), CODED):
-        _, some = turned(trained, vectors[start : start + CODED])
+    for start in range(0, len(vectors), CODE_ROWS):
+        _, some = apply_rotation(trained, vectors[start : start + CODE_ROWS])
         _, nearest = inverted.quantizer.search(some, 1)
         gap = some.astype(np.float64) - centroids[nearest[:, 0]]
-        errors[start : start + CODED] = (gap * gap).sum(1)
+        errors[start : start + CODE_ROWS] = (gap * gap).sum(1)
     return errors

@@ -1,4 +1,4 @@
-"""How much memory a process may take."""
+"""How much memory a process may use."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from raysal.errors import ConfigError
 _UNITS = {"": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
-def allowed(memory: str | None, where: str) -> int:
-    """Bytes that a process may take: as given in words ("8GB"), or what this machine, or its container, has.
+def memory_limit(memory: str | None, where: str) -> int:
+    """Find the bytes that a process may use.
+
+    Args:
+        memory: a size in words, as "8GB"; None is what this machine, or its container, has.
+        where: the option or field that gave `memory`, for the error.
+
+    Returns:
+        Bytes, at least 1.
 
     Raises:
-        ConfigError: not a size; `where` it was given.
+        ConfigError: `memory` is not a size.
     """
     if memory is None:
-        return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *group_limits()])
+        return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *control_group_limits()])
     text = memory.strip().lower()
     number = text.rstrip("kmgtib")
     try:
@@ -30,9 +37,19 @@ def allowed(memory: str | None, where: str) -> int:
     return size
 
 
-def group_limits(mounted: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
-    """Limits in bytes that the kernel sets to this process's control group and to those around it: `memory.max` (v2)
-    and `memory.limit_in_bytes` (v1, where no limit is a huge number). What cannot be read limits nothing."""
+def control_group_limits(mounted: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """Read the memory limits of this process's control group and of the groups around it.
+
+    These are `memory.max` in version 2, and `memory.limit_in_bytes` in version 1, where no limit is a huge number. A
+    file that cannot be read sets no limit.
+
+    Args:
+        mounted: where the kernel shows the groups.
+        own: where it says which group this process is in.
+
+    Returns:
+        The limits in bytes.
+    """
     try:
         lines = own.read_text().splitlines()
     except OSError:
@@ -47,8 +64,8 @@ def group_limits(mounted: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
         else:
             continue
         group = root / path.lstrip("/")
-        for place in (group, *group.parents):  # in a container the path may be the host's, and only the root is there
-            with contextlib.suppress(OSError, ValueError):  # "max" is none
+        for place in (group, *group.parents):  # in a container the path may be the host's, and only the root exists
+            with contextlib.suppress(OSError, ValueError):  # "max" is no limit
                 limits.append(int((place / name).read_text()))
             if place == root:
                 break

@@ -1,4 +1,4 @@
-"""What an index finds of what is there: measured on items of the pool, by the search that rounds use."""
+"""Measure the recall of an index on items of the pool, with the search that rounds use, and tune its settings."""
 
 from __future__ import annotations
 
@@ -10,77 +10,103 @@ from numpy.typing import NDArray
 from raysal.fleet import Fleet, vectors_of
 from raysal.index.files import Index
 from raysal.index.kinds import is_coded
-from raysal.index.search import index_neighbours
+from raysal.index.search import index_neighbours, merge_lists
 from raysal.rng import derive
 from raysal.scoring.sweep import Ranked, Search, SweepRequest, sample_partition, sweep
-from raysal.scoring.top_k import best_of
 
-AT = (10, 50)
-QUERIES = 200
-GAIN = 0.01
-"""A doubling that finds less than this more is not what is missing."""
-MOST_OVERFETCH = 32
-SAME = 1e-6
-"""Similarities that differ by less are equal: a copy of the K-th nearest is as good as it."""
+RECALL_AT = (10, 50)
+"""Numbers of nearest items that recall is measured at."""
+RECALL_QUERIES = 200
+"""Sampled items that recall is measured by."""
+MIN_GAIN = 0.01
+"""Recall that a doubling of the probes must add; if it adds less, more rows are fetched instead."""
+MAX_OVERFETCH = 32
+"""Rows fetched for each one wanted, at most."""
+TIE_TOLERANCE = 1e-6
+"""Relative difference below which similarities are equal: a copy of the K-th nearest counts for it."""
 
 
-def sampled(fleet: Fleet, key: int, size: int) -> NDArray[np.int64]:
-    """A uniform sample of the available items, ascending: those of lowest hash, whatever the partitions."""
-    parts = fleet.each(sample_partition, key, size)
-    ids = best_of(np.concatenate([ids for ids, _ in parts]), np.concatenate([draws for _, draws in parts]), size)[0]
+def sample_ids(fleet: Fleet, key: int, size: int) -> NDArray[np.int64]:
+    """Take a uniform sample of the available items: those of lowest hash. Partitions do not change it.
+
+    Args:
+        fleet: holds the items.
+        key: a key of randomness.
+        size: how many; fewer where fewer are available.
+
+    Returns:
+        Their ids int64 [size], ascending.
+    """
+    ids, _ = merge_lists(fleet.each(sample_partition, key, size), size)
     return np.sort(ids)
 
 
-def tuned(fleet: Fleet, index: Index) -> Index:
-    """The index with the settings that reach its target recall at the largest K of AT, and the recall they were
-    measured to have.
+def tune_recall(fleet: Fleet, index: Index) -> Index:
+    """Find the settings that reach an index's target recall at the largest K of RECALL_AT.
 
-    What is looked at is doubled until the target is reached or nothing is left to look at; where that finds no more,
-    and the codes are what misleads, more rows are fetched for their exact similarities instead.
-    Cost: one pass over the pool with QUERIES anchors, and that many searches for each step.
+    The probes are doubled until the target is reached or there is nothing left to probe. Where a doubling adds little
+    and the kind keeps codes, the codes are at fault: more rows are then fetched and ranked by exact similarity.
+
+    Cost: one pass over the pool with RECALL_QUERIES anchors, and RECALL_QUERIES searches for each step.
+
+    Args:
+        fleet: is open over the pool.
+        index: with its shards.
+
+    Returns:
+        The index with its final `probes`, `overfetch` and measured `recall`.
     """
-    ids = sampled(fleet, derive(index.seed, "index", "queries"), QUERIES)
+    ids = sample_ids(fleet, derive(index.seed, "index", "queries"), RECALL_QUERIES)
     parts = fleet.each(vectors_of, ids)
     ids, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(ids)
     ids, vectors = ids[order], vectors[order]
-    each = max(AT) + 1  # its own row is among them
+    each = max(RECALL_AT) + 1  # the item itself is among them
     request = SweepRequest(searches=(Search(anchors=vectors, each=each),))
     truth = sweep(fleet, None, request).searches[0].of_each
 
-    def measured(one: Index) -> Index:
+    def measure(one: Index) -> Index:
         found = index_neighbours(fleet, one, vectors, each)
-        shares = {str(k): recall_at(k, ids, found, truth) for k in AT}
+        shares = {str(k): recall_at(k, ids, found, truth) for k in RECALL_AT}
         return replace(one, recall=shares, queries=len(ids))
 
-    index, at = measured(index), str(max(AT))
+    index, at = measure(index), str(max(RECALL_AT))
     while index.recall[at] < index.target_recall:
-        wider = replace(index, probes=probes_after(index))
+        wider = replace(index, probes=double_probes(index))
         gain = 0.0
         if wider.probes > index.probes:
-            wider = measured(wider)
+            wider = measure(wider)
             gain = wider.recall[at] - index.recall[at]
-        coarse = is_coded(index.kind) and 2 * index.overfetch <= MOST_OVERFETCH
-        if coarse and gain < GAIN and wider.recall[at] < index.target_recall:
-            wider = measured(replace(wider, overfetch=2 * index.overfetch))
+        coarse = is_coded(index.kind) and 2 * index.overfetch <= MAX_OVERFETCH
+        if coarse and gain < MIN_GAIN and wider.recall[at] < index.target_recall:
+            wider = measure(replace(wider, overfetch=2 * index.overfetch))
         if (wider.probes, wider.overfetch) == (index.probes, index.overfetch):
             break
         index = wider
     return index
 
 
-def probes_after(index: Index) -> int:
-    """Twice as much to look at, up to all there is."""
+def double_probes(index: Index) -> int:
+    """Twice the probes of an index, up to all its lists or rows."""
     most = index.lists or (index.rows if index.kind == "hnsw" else 0)
     return min(2 * index.probes, most)
 
 
 def recall_at(k: int, ids: NDArray[np.int64], found: list[Ranked], truth: list[Ranked]) -> float:
-    """Mean share of the k nearest other items of each query that was found, k at most how many there are. An item as
-    near as the k-th counts for it."""
+    """Compute the recall of searches.
+
+    Args:
+        k: neighbours wanted; where fewer exist, as many as exist.
+        ids: the queries' own ids [n], which do not count.
+        found: what the index found for each query.
+        truth: what exact search found for each query.
+
+    Returns:
+        The mean share of the k nearest other items that was found. An item as near as the k-th counts for it.
+    """
     shares = []
     for own, (near_ids, near), (true_ids, true) in zip(ids, found, truth, strict=True):
         near, true = near[near_ids != own][:k], true[true_ids != own][:k]
         if len(true):
-            shares.append(float((near >= true[-1] - SAME * max(1.0, abs(float(true[-1])))).sum()) / len(true))
+            shares.append(float((near >= true[-1] - TIE_TOLERANCE * max(1.0, abs(float(true[-1])))).sum()) / len(true))
     return float(np.mean(shares)) if shares else 1.0

@@ -1,4 +1,4 @@
-"""Neighbours by an index: fetched by codes, ranked by exact similarities."""
+"""Search an index for neighbours: fetch rows by their codes, then rank them by exact similarity."""
 
 from __future__ import annotations
 
@@ -10,65 +10,85 @@ from numpy.typing import NDArray
 
 from raysal.errors import Damaged
 from raysal.fleet import Fleet
-from raysal.index.files import Located
-from raysal.index.kinds import prepared
-from raysal.index.shards import fetch, first_of, rank
+from raysal.index.files import IndexLocation
+from raysal.index.kinds import prepare_vectors
+from raysal.index.shards import fetch_nearest, merge_best, rank_exactly
 from raysal.scoring.sweep import Ranked, Search, SweepRequest, sweep
 from raysal.scoring.top_k import best_of
 
-DOUBLINGS = 4
-"""Times a search that lost too much to excluded rows is made wider before all rows are looked at."""
+MAX_DOUBLINGS = 4
+"""How often a search that lost too many rows to exclusion is doubled, before exact search replaces it."""
 
-GROUP = 1024
-"""Anchors searched for together: what comes back for them is in the driver at once."""
+ANCHORS_PER_SEARCH = 1024
+"""Anchors searched for together. The driver holds their results at once."""
 
 
 class Searchable(Protocol):
-    """What of an index a search needs: where it lies, and how it is searched."""
+    """The part of an `Index` that a search needs: where it lies, and how it is searched."""
 
     @property
-    def rows(self) -> int: ...
+    def rows(self) -> int:
+        """Rows in all shards."""
+        ...
+
     @property
-    def probes(self) -> int: ...
+    def probes(self) -> int:
+        """Lists, or rows of a graph, that a search looks at; 0 is everything."""
+        ...
+
     @property
-    def overfetch(self) -> int: ...
-    def located(self) -> Located: ...
+    def overfetch(self) -> int:
+        """Rows fetched for each one wanted."""
+        ...
+
+    def location(self) -> IndexLocation:
+        """What a partition needs to search it."""
+        ...
 
 
 def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], each: int) -> list[Ranked]:
-    """The `each` available items nearest to each of the anchors [a, d], as far as the index finds them: (ids,
-    similarities) best first, ties to the lower id. The same for any partitions.
+    """Find the available items nearest to each anchor. The result is the same for any partitions.
 
-    Similarities are exact (`raysal.scoring.similarity`); only what is among them is approximate, with the recall that
-    `Index.recall` states. Excluded rows never use up a place: where they are more than half of what was fetched, the
-    search is made wider, in rows and in what is looked at; and where they leave too few, it is exact at last, so an
-    anchor has fewer than `each` neighbours only where fewer items are available.
+    The similarities are exact (`raysal.scoring.similarity`). Which items are found is approximate, with the recall
+    that `Index.recall` states. Excluded rows never take a place: where they are more than half of the rows fetched,
+    the search is doubled, in rows and in probes, up to MAX_DOUBLINGS times. Where too few are still left, the search
+    is exact. An anchor therefore has fewer than `each` neighbours only where fewer items are available.
 
-    Two round trips for each GROUP of anchors where little is excluded. Memory of the driver, beside what is returned:
-    O(GROUP * each * overfetch) for each partition.
+    Cost: two round trips for ANCHORS_PER_SEARCH anchors where few rows are excluded. Memory of the driver, beside the
+    result: O(ANCHORS_PER_SEARCH * each * overfetch) for each partition.
+
+    Args:
+        fleet: is open over the index's pool.
+        index: what is searched.
+        anchors: vectors [a, d].
+        each: neighbours wanted for each anchor.
+
+    Returns:
+        For each anchor (ids, similarities), best first; a tie goes to the lower id.
 
     Raises:
-        Damaged: a file of the index is missing, truncated or altered; or this generation of it is gone. The fleet's
-            program can go on past the latter (`raysal.index.with_index`).
+        Damaged: a file of the index is missing, truncated or altered; or this generation is gone. After the latter the
+            fleet's program can go on (`raysal.index.with_index`).
         FingerprintMismatch: the index is of another encoder than the pool.
     """
     found: list[Ranked] = []
-    for start in range(0, len(anchors), GROUP):
-        found += neighbours_of_group(fleet, index, anchors[start : start + GROUP], each)
+    for start in range(0, len(anchors), ANCHORS_PER_SEARCH):
+        found += neighbours_of_group(fleet, index, anchors[start : start + ANCHORS_PER_SEARCH], each)
     return found
 
 
 def neighbours_of_group(fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], each: int) -> list[Ranked]:
+    """As `index_neighbours`, for anchors that are searched together."""
     found: list[Ranked] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(anchors)
     if each < 1:
         return found
     left, lacking = np.arange(len(anchors)), np.zeros(len(anchors), bool)
     count, probes = each * index.overfetch, index.probes
-    for _ in range(DOUBLINGS + 1):
+    for _ in range(MAX_DOUBLINGS + 1):
         if len(left) == 0:
             break
         enough = max(each, count // 2)
-        ranked, available = looked_up(fleet, index, anchors[left], min(count, index.rows), probes, enough)
+        ranked, available = search_once(fleet, index, anchors[left], min(count, index.rows), probes, enough)
         sizes = np.array([len(ids) for ids, _ in ranked])
         for place, (ids, values) in zip(left.tolist(), ranked, strict=True):
             found[place] = ids[:each], values[:each]
@@ -83,20 +103,36 @@ def neighbours_of_group(fleet: Fleet, index: Searchable, anchors: NDArray[np.flo
     return found
 
 
-def looked_up(
+def search_once(
     fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], count: int, probes: int, each: int
 ) -> tuple[list[Ranked], int]:
-    """(neighbours, how many items are available), by one search that fetches `count` rows."""
-    where = index.located()
-    found = fleet.each(fetch, where, prepared(anchors, where.metric), count, probes, fleet.size)
+    """Search once, without doubling.
+
+    Args:
+        fleet: is open over the index's pool.
+        index: what is searched.
+        anchors: vectors [a, d].
+        count: rows to fetch for each anchor, excluded ones among them.
+        probes: how much is looked at.
+        each: neighbours kept for each anchor.
+
+    Returns:
+        The neighbours of each anchor, and how many items of the pool are available.
+
+    Raises:
+        Damaged: this generation of the index is gone.
+    """
+    where = index.location()
+    found = fleet.each(fetch_nearest, where, prepare_vectors(anchors, where.metric), count, probes, fleet.size)
     parts = [part for part in found if part is not None]
     if len(parts) < len(found):
         raise Damaged(f"index {where.folder}", "this generation is gone: it was built anew twice", "open it again")
-    wanted, _ = first_of([ids for ids, _ in parts], [values for _, values in parts], count)
-    answers = fleet.each(rank, wanted, anchors, each)
-    lists = [merged([own[a] for own, _ in answers], each) for a in range(len(anchors))]
+    wanted, _ = merge_best([ids for ids, _ in parts], [values for _, values in parts], count)
+    answers = fleet.each(rank_exactly, wanted, anchors, each)
+    lists = [merge_lists([own[a] for own, _ in answers], each) for a in range(len(anchors))]
     return lists, sum(available for _, available in answers)
 
 
-def merged(lists: Sequence[Ranked], each: int) -> Ranked:
+def merge_lists(lists: Sequence[Ranked], each: int) -> Ranked:
+    """The `each` best of several lists of different items."""
     return best_of(np.concatenate([ids for ids, _ in lists]), np.concatenate([values for _, values in lists]), each)

@@ -9,7 +9,7 @@ import numpy as np
 from raysal.context import RoundContext
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet
-from raysal.index import Index, coverage, index_neighbours, renewal, with_index
+from raysal.index import Index, coverage, index_neighbours, start_rebuild, with_index
 from raysal.rng import derive
 from raysal.scoring.sweep import Neighbours, Ranked, Sweep, SweepRequest, sweep
 
@@ -53,7 +53,7 @@ def sweep_beside_index(fleet: Fleet, context: RoundContext, request: SweepReques
     """As `round_sweep`, with the searches that ask for it answered by this index."""
     lacking = coverage(context.pool, index).missing_rows
     if lacking:
-        renewed = renewal(context.pool, index, lacking, context.index)
+        renewed = start_rebuild(context.pool, index, lacking, context.index)
         how = f"by exact search, as the index lacks {lacking} rows; {renewed}"
         found = exact_sweep(fleet, context, request)
         answers = zip(request.searches, found.searches, strict=True)

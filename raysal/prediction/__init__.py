@@ -1,4 +1,4 @@
-"""From a head to what it says of every item of a pool, at rest."""
+"""What a head predicts for every item of a pool, as files: `job` makes them, `files` writes and reads them."""
 
 from raysal.prediction.files import Predictions
 from raysal.prediction.job import Options, PredictReport, head_of_run, predict_pool

@@ -1,18 +1,19 @@
-"""Predictions at rest: what lies where in a folder of them, and the one way to write and to read it.
+"""The files of a folder of predictions, and the one way to write and to read them.
 
-    predict.json                what was predicted of which pool, by which head, how (sealed)
+    predict.json                the pool, the head and the options of the job (sealed)
     predictions/00000.parquet   one row for each item of the pool's chunk of that number, in id order
-    commits/00000.json          rows, and the bytes and sha256 of the file (sealed)
+    commits/00000.json          the number of rows, and the bytes and sha256 of the file (sealed)
 
-A chunk is there if and only if its commit record is. The columns are `id` and `key`, then by what the head predicts:
+A chunk counts as predicted if and only if its commit record exists. The first columns are `id` and `key`. The next
+ones depend on what the head predicts:
 
     classes   class, probability (of that class)
     labels    labels, label_probabilities (lists: those above 1/2, the likeliest first)
-    numbers   value, standard_deviation (of a label around it: of the posterior and of the noise)
+    numbers   value, standard_deviation (of a label around the value: of the posterior and the noise together)
 
-and with classes or labels the likeliest of them as `top_classes` and `top_probabilities`, or with `top = "all"` every
-one's as `probabilities`, in the order of `classes` in predict.json; then a column for each uncertainty, named as its
-score.
+With classes or labels, `top_classes` and `top_probabilities` hold the likeliest ones. With `top = "all"`, the column
+`probabilities` holds those of all classes instead, in the order of `classes` in predict.json. The last columns are the
+uncertainties, each named as its score.
 """
 
 from __future__ import annotations
@@ -42,19 +43,20 @@ from raysal.store import (
 
 VERSION = 1
 MANIFEST, FILES, COMMITS = "predict.json", "predictions", "commits"
-ANEW = "use another directory for --out"
+USE_ANOTHER = "use another directory for --out"
+"""The fix where a directory holds other files or other predictions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a folder of predictions holds: the same plan makes the same bytes."""
+    """What a folder of predictions holds, as predict.json records it. The same plan makes the same bytes."""
 
     pool: str
     """fingerprint"""
     items: int
-    """with a vector, each of which is predicted"""
+    """items with a vector: all of them are predicted"""
     quarantined: int
-    """without one, which are not"""
+    """items without a vector: none of them is"""
     chunks: int
     chunk_rows: int
     encoder: str
@@ -71,10 +73,17 @@ class Plan:
 
     @classmethod
     def read(cls, out: Path) -> Plan:
-        """
+        """Read the plan of a folder.
+
+        Args:
+            out: the folder of predictions.
+
+        Returns:
+            The plan in its predict.json.
+
         Raises:
-            PoolError: nothing was predicted there, or by a newer version.
-            Damaged: the file was altered.
+            PoolError: nothing was predicted there, or a newer version did it.
+            Damaged: the file was altered, or is missing beside commit records.
         """
         path = out / MANIFEST
         if not path.exists():
@@ -90,35 +99,45 @@ class Plan:
             raise Damaged(path, f"not a plan of predictions ({error})", "predict anew") from None
 
     def check_same(self, out: Path, begun: Plan) -> None:
-        """
+        """Refuse a folder that was begun with another plan.
+
+        Args:
+            out: the folder of predictions, for the error.
+            begun: the plan that its predict.json records.
+
         Raises:
-            FingerprintMismatch, RunError: what was `begun` in `out` is of another pool, head or option.
+            FingerprintMismatch: it is of another pool or head.
+            RunError: it was begun with other options, or over a pool with other chunks.
         """
         for name, what in (("pool", "the pool's fingerprint"), ("head", "the head's digest")):
             if getattr(begun, name) != getattr(self, name):
-                raise FingerprintMismatch(out, what, getattr(begun, name), getattr(self, name), ANEW)
+                raise FingerprintMismatch(out, what, getattr(begun, name), getattr(self, name), USE_ANOTHER)
         if (begun.chunks, begun.chunk_rows) != (self.chunks, self.chunk_rows):
-            raise RunError(out, f"was begun over a pool of {begun.chunks} chunks, not {self.chunks}", ANEW)
+            raise RunError(out, f"was begun over a pool of {begun.chunks} chunks, not {self.chunks}", USE_ANOTHER)
         for name, value in self.options.items():
             if begun.options.get(name) != value:
-                raise RunError(out, f"was begun with {name} {begun.options.get(name)!r}, now {value!r}", ANEW)
+                raise RunError(out, f"was begun with {name} {begun.options.get(name)!r}, now {value!r}", USE_ANOTHER)
 
 
 def check_place(out: Path) -> None:
-    """
+    """Refuse a directory that holds other files.
+
+    Args:
+        out: where predictions are to be written; it need not exist.
+
     Raises:
-        PoolError: the directory holds something else, so that predictions would lie among it.
+        PoolError: the directory holds something that is not a folder of predictions.
     """
     if not out.is_dir() or (out / MANIFEST).exists():
         return
     ours = {LOCK, FILES, COMMITS}
     other = sorted(e.name for e in out.iterdir() if e.name not in ours and not e.name.startswith(TEMPORARY))
     if other:
-        raise PoolError(out, f"holds something else ({other[0]})", ANEW)
+        raise PoolError(out, f"holds something else ({other[0]})", USE_ANOTHER)
 
 
 class Staged(NamedTuple):
-    """A chunk's file, complete under a temporary name; it counts for nothing until committed."""
+    """A chunk's file, complete under a temporary name. It does not count before it is committed."""
 
     chunk: int
     rows: int
@@ -128,7 +147,16 @@ class Staged(NamedTuple):
 
 
 def stage(out: Path, index: int, table: pa.Table) -> Staged:
-    """Write the predictions of a chunk under a temporary name. Runs beside the data, in any process."""
+    """Write the predictions of a chunk under a temporary name. Any process may do so, beside the data.
+
+    Args:
+        out: the folder of predictions.
+        index: the chunk's number in the pool.
+        table: its rows.
+
+    Returns:
+        What the driver needs to commit the file.
+    """
     final = out / prediction_file(index)
     temporary = temporary_name(final, f"-{os.urandom(4).hex()}")
     try:
@@ -141,13 +169,19 @@ def stage(out: Path, index: int, table: pa.Table) -> Staged:
 
 
 class PredictionWriter:
-    """The one writer of a folder of predictions: begins or resumes it, and commits staged chunks."""
+    """The one writer of a folder of predictions: it begins or resumes the folder, and commits staged chunks."""
 
     def __init__(self, out: Path, plan: Plan) -> None:
-        """
+        """Begin a folder, or resume one of the same plan.
+
+        Args:
+            out: the folder of predictions.
+            plan: what it is to hold.
+
         Raises:
-            FingerprintMismatch, RunError: the folder is of another pool, head or option.
-            Damaged: its manifest, a record or a committed file is not as it was written.
+            FingerprintMismatch: it is of another pool or head.
+            RunError: it was begun with other options.
+            Damaged: its predict.json, a record or a committed file is not as it was written.
             OSError: it cannot be written.
         """
         self.out, self.plan = out, plan
@@ -169,6 +203,9 @@ class PredictionWriter:
     def commit(self, staged: Staged) -> None:
         """Give a staged file its name, then write its record.
 
+        Args:
+            staged: what `stage` returned.
+
         Raises:
             Damaged: the staged file is gone.
         """
@@ -185,13 +222,17 @@ class PredictionWriter:
 
 
 class Predictions:
-    """A finished folder of predictions. Every read compares a file with its record first."""
+    """A finished folder of predictions. Before it reads a file, it compares the file with its record."""
 
     def __init__(self, path: str | Path) -> None:
-        """
+        """Open a folder.
+
+        Args:
+            path: the folder of predictions.
+
         Raises:
-            PoolError: nothing was predicted there, or it was not finished.
-            Damaged: a file is not as it was written.
+            PoolError: nothing was predicted there, or the job has not finished.
+            Damaged: predict.json is not as it was written.
         """
         self.path = Path(path)
         self.plan = Plan.read(self.path)
@@ -204,15 +245,29 @@ class Predictions:
         return self.plan.items
 
     def tables(self) -> Iterator[pa.Table]:
-        """The predictions chunk by chunk, in id order."""
+        """Read the predictions chunk by chunk. Memory for one chunk.
+
+        Yields:
+            The rows of a chunk, in id order.
+
+        Raises:
+            Damaged: a file or its record is not as it was written.
+        """
         for index in range(self.plan.chunks):
-            _intact(self.path, index)
-            # Not `read_table`: that would take a folder called "a=b" on the way for a column.
+            _check_chunk(self.path, index)
+            # Not `read_table`: it would read a folder named "a=b" in the path as a column.
             with pq.ParquetFile(self.path / prediction_file(index)) as file:
                 yield file.read()
 
     def table(self) -> pa.Table:
-        """All of them. Memory for the whole."""
+        """Read all predictions into one table.
+
+        Returns:
+            One row for each item, in id order. Memory for all of them.
+
+        Raises:
+            Damaged: a file or its record is not as it was written.
+        """
         return pa.concat_tables(list(self.tables()))
 
 
@@ -227,14 +282,14 @@ def commit_file(index: int) -> str:
 
 
 def _records(out: Path, chunks: int) -> Iterator[tuple[int, int]]:
-    """(chunk, rows) of what is committed, its bytes compared with the record."""
+    """(chunk, rows) of each committed chunk, after its bytes were compared with its record."""
     for index in range(chunks):
         if (out / commit_file(index)).exists():
-            yield index, _intact(out, index)
+            yield index, _check_chunk(out, index)
 
 
-def _intact(out: Path, index: int) -> int:
-    """The rows of a committed chunk. Raises: Damaged: its file or record is not as it was written."""
+def _check_chunk(out: Path, index: int) -> int:
+    """The number of rows of a committed chunk. Raises Damaged where its file or record is not as it was written."""
     fix = f"delete {commit_file(index)} and predict again"
     record, path = read_sealed(out / commit_file(index), fix), out / prediction_file(index)
     entry = record.get("files", {}).get(prediction_file(index))

@@ -1,9 +1,9 @@
-"""Predictions of a head for every item of a pool, as files: a job that goes on where it stopped.
+"""The prediction job: what a head predicts for every item of a pool, as files. An interrupted job is resumed.
 
-They are computed beside the data and written there, one file for each chunk of the pool, under temporary names; the
-driver renames them and keeps the records. So it holds a few numbers per chunk and never a prediction, and what is
-written is a function of pool, head and options alone, for any number of partitions, here or on Ray (on CPUs). On a
-cluster every process must see the folder under the same path, as it must the pool.
+The partitions compute the predictions beside the data and write one file for each chunk of the pool, under temporary
+names. The driver renames the files and writes the records: it holds a few numbers per chunk and no prediction. The
+files depend on the pool, the head and the options alone, for any number of partitions, here or on Ray (on CPUs). On a
+cluster, every process must see the folder and the pool under the same path.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ Progress = Callable[[str, int, int], None]
 """(stage, done, total)"""
 
 DRAWS = 128
-"""Draws of the posterior that `monte_carlo` averages over, and scores that compare draws."""
-BEYOND = {"influence": "the labels, beside the head", "previous": "the head of an earlier round, beside this one"}
-"""What some scores need that is not in a head."""
-TOGETHER = 2048
-"""Columns that the draws of one product have: a block of them takes 8 MB."""
+"""Posterior samples for `monte_carlo`, and for scores that compare samples."""
+NOT_IN_A_HEAD = {
+    "influence": "the labels, beside the head",
+    "previous": "the head of an earlier round, beside this one",
+}
+"""What some scores need and a head does not hold."""
+OUTPUTS_PER_PRODUCT = 2048
+"""Outputs (posterior samples x classes) of one matrix product; those of a block of 1024 rows take 8 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +47,20 @@ class Options:
     """What is predicted.
 
     Raises:
-        ConfigError, UnknownName: a field is out of range.
+        ConfigError: a field is out of range.
+        UnknownName: there is no such predictive or score.
     """
 
     predictive: str = "map"
-    """`map`, what the mean of the weights says; or what the posterior says: see `raysal.models.predictive`"""
+    """`map` uses the mean of the weights; the others use their posterior: see `raysal.models.predictive`"""
     top: int | str = 3
-    """how many of the likeliest are written with their probabilities, or `all`"""
+    """how many of the likeliest classes are written with their probabilities, or `all`"""
     uncertainty: tuple[str, ...] | None = None
-    """scores to write: those that need no draws judge the probabilities written. Default: entropy, for numbers none"""
+    """scores to write; None is entropy, and for numbers no score. A score without samples judges the written output"""
     draws: int = DRAWS
+    """posterior samples"""
     seed: int = 0
+    """another seed gives other posterior samples"""
 
     def __post_init__(self) -> None:
         if self.predictive not in get_args(Predictive):
@@ -72,41 +78,56 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictReport:
-    """What a job did. `items` and `quarantined` are of the whole pool; `predicted` is this run's share."""
+    """What a job did."""
 
     items: int
+    """in the whole pool, with a vector"""
     quarantined: int
-    """items without a vector, which are not predicted"""
+    """in the whole pool, without a vector: they are not predicted"""
     chunks: int
+    """in the whole pool"""
     resumed: int
-    """chunks found committed"""
+    """chunks that were committed before"""
     predicted: int
+    """items that this job predicted itself"""
     head: str
     """digest"""
     head_version: int
     seconds: float
+    """of this job"""
 
 
 def predict_pool(
     pool: Pool, fleet: Fleet, head: Head, out: Path, options: Options, report: Progress | None = None
 ) -> PredictReport:
-    """Predict every item of `pool` into the folder `out`, or finish doing so. `fleet` is over that pool.
+    """Predict every item of a pool into a folder, or finish a job that was stopped.
 
-    A chunk that is committed is not done again, and the finished folder has the same bytes however often it was
-    stopped. A round trip does one chunk per partition. Memory: 4 bytes per probability of one chunk in each process.
+    A committed chunk is not done again. The finished folder has the same bytes however often the job was stopped. A
+    round trip does one chunk per partition. Memory: 4 bytes per probability of one chunk, in each process.
+
+    Args:
+        pool: the items.
+        fleet: is over that pool.
+        head: makes the predictions.
+        out: the folder to make or to finish.
+        options: what is predicted.
+        report: called with (`predict`, items done, items in all) at the start and after every round trip.
+
+    Returns:
+        What the job did.
 
     Raises:
         FingerprintMismatch: the head is of another encoder, or the folder of another pool or head.
-        PoolError: the folder holds something else.
+        PoolError: the folder holds something else; or an item's vector is too large for the head, and the error names
+            the item.
         RunError: the folder was begun with another option, or another process is at work on it.
         ConfigError: the head cannot do what is asked for.
         Damaged: a committed file is not as it was written.
-        PoolError: an item cannot be predicted, as its vector is too large for the head; it names the item.
     """
     encoder = str(pool.manifest.encoder["fingerprint"])
     head.check(encoder, pool.dim)
-    tell, started, out = report or _silent, time.perf_counter(), out.absolute()
-    job, written = job_for(head, pool, out, options)
+    report, started, out = report or _no_report, time.perf_counter(), out.absolute()
+    job, recorded_options = make_job(head, pool, out, options)
     plan = Plan(
         pool=pool.fingerprint,
         items=len(pool),
@@ -118,21 +139,21 @@ def predict_pool(
         head_version=head.version,
         link=head.likelihood.name,
         classes=head.classes,
-        options=written,
+        options=recorded_options,
     )
     check_place(out)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "folder of predictions"):
         writer = PredictionWriter(out, plan)
         resumed, already = len(writer.committed), sum(writer.committed.values())
-        tell("predict", already, len(pool))
+        report("predict", already, len(pool))
         try:
-            for wave in waves(fleet, [index for index in range(plan.chunks) if index not in writer.committed]):
+            for wave in make_waves(fleet, [index for index in range(plan.chunks) if index not in writer.committed]):
                 fleet.reset()
                 for staged in fleet.each(stage_chunk, job, wave):
                     if staged is not None:
                         writer.commit(staged)
-                tell("predict", sum(writer.committed.values()), len(pool))
+                report("predict", sum(writer.committed.values()), len(pool))
         finally:
             writer.remove_leftovers()  # of a process that was given up on
     return PredictReport(
@@ -147,8 +168,17 @@ def predict_pool(
     )
 
 
-def job_for(head: Head, pool: Pool, out: Path, options: Options) -> tuple[Job, dict[str, Any]]:
-    """The job, and its options as the folder keeps them.
+def make_job(head: Head, pool: Pool, out: Path, options: Options) -> tuple[Job, dict[str, Any]]:
+    """Make what travels to the partitions.
+
+    Args:
+        head: makes the predictions.
+        pool: the items.
+        out: the folder of predictions, an absolute path.
+        options: what is predicted.
+
+    Returns:
+        The job, and its options as predict.json records them: those that change nothing are None.
 
     Raises:
         ConfigError: the head cannot do what is asked for.
@@ -159,7 +189,7 @@ def job_for(head: Head, pool: Pool, out: Path, options: Options) -> tuple[Job, d
     usual = (labels.usual_score,) if labels.discrete else ()
     scores = options.uncertainty if options.uncertainty is not None else usual
     for name in scores:
-        if missing := [BEYOND[need] for need in SCORES[name].needs(labels) if need in BEYOND]:
+        if missing := [NOT_IN_A_HEAD[need] for need in SCORES[name].needs(labels) if need in NOT_IN_A_HEAD]:
             raise ConfigError("uncertainty", f"{name} needs {missing[0]}", "use another score, or `raysal select`")
     spread = labels.quadratic or options.predictive in ("laplace_bridge", "mean_field")
     inputs = score_inputs(
@@ -168,14 +198,14 @@ def job_for(head: Head, pool: Pool, out: Path, options: Options) -> tuple[Job, d
     groups: list[ScoreInputs] = []
     if options.predictive == "monte_carlo" and not labels.quadratic:
         plain = score_inputs(head)
-        drawn = score_inputs(head, needs=("draws",), draws=options.draws, key=options.seed).draws
-        assert drawn is not None
-        step = max(TOGETHER // len(head.classes), 1)
-        groups = [plain._replace(draws=drawn[first : first + step]) for first in range(0, len(drawn), step)]
+        samples = score_inputs(head, needs=("draws",), draws=options.draws, key=options.seed).draws
+        assert samples is not None
+        step = max(OUTPUTS_PER_PRODUCT // len(head.classes), 1)
+        groups = [plain._replace(draws=samples[first : first + step]) for first in range(0, len(samples), step)]
     top = min(options.top, len(head.classes)) if isinstance(options.top, int) else 0
-    written: dict[str, Any] = {"predictive": options.predictive, "uncertainty": list(scores), "top": options.top}
+    recorded: dict[str, Any] = {"predictive": options.predictive, "uncertainty": list(scores), "top": options.top}
     sampled = bool(groups) or inputs.draws is not None
-    written |= {"draws": options.draws, "seed": options.seed} if sampled else {"draws": None, "seed": None}
+    recorded |= {"draws": options.draws, "seed": options.seed} if sampled else {"draws": None, "seed": None}
     job = Job(
         out=str(out),
         pool=pool.fingerprint,
@@ -187,16 +217,24 @@ def job_for(head: Head, pool: Pool, out: Path, options: Options) -> tuple[Job, d
         top=top,
         scores=tuple(scores),
     )
-    return job, written
+    return job, recorded
 
 
-def waves(fleet: Fleet, chunks: Sequence[int]) -> Iterator[tuple[int | None, ...]]:
-    """The chunks, one per partition at a time: each goes to the one it begins in."""
+def make_waves(fleet: Fleet, chunks: Sequence[int]) -> Iterator[tuple[int | None, ...]]:
+    """Cut chunks into round trips. Each chunk goes to the partition that holds its first row.
+
+    Args:
+        fleet: its partitions are asked where chunks begin.
+        chunks: the chunks still to be predicted.
+
+    Yields:
+        For each partition the chunk of this round trip, or None.
+    """
     fleet.reset()
     begin = {chunk: place for place, found in enumerate(fleet.each(chunks_begun)) for chunk in found}
     queues: list[list[int]] = [[] for _ in range(fleet.size)]
     for chunk in chunks:
-        queues[begin.get(chunk, 0)].append(chunk)  # one without rows begins nowhere
+        queues[begin.get(chunk, 0)].append(chunk)  # a chunk without rows begins nowhere
     for turn in range(max(map(len, queues), default=0)):
         yield tuple(queue[turn] if turn < len(queue) else None for queue in queues)
 
@@ -211,7 +249,7 @@ def predict_into(
     predictive: str = "map",
     top: int | str = 3,
     uncertainty: str | Sequence[str] | None = None,
-    draws: int = 128,
+    draws: int = DRAWS,
     seed: int = 0,
     partitions: int | None = None,
     backend: Backend = "local",
@@ -219,7 +257,33 @@ def predict_into(
     address: str | None = None,
     report: Progress | None = None,
 ) -> PredictReport:
-    """The job behind `predict`, and what it did."""
+    """Run the job behind `raysal.predict`: check its arguments, find the head, open the pool and the fleet.
+
+    Args:
+        pool: the items.
+        out: the folder of predictions to make or to finish.
+        run: a run directory; its head makes the predictions. Exactly one of `run` and `head` is given.
+        round: the round of `run` whose head is used; None is the newest.
+        head: a head, or the file of one.
+        predictive: see `Options`.
+        top: see `Options`.
+        uncertainty: see `Options`; also the name of one score.
+        draws: see `Options`.
+        seed: see `Options`.
+        partitions: partitions of the pool; None is one here, and one per CPU on Ray.
+        backend: this process, or Ray.
+        device: where products are computed, as `cpu` or `cuda`.
+        address: the Ray cluster to join.
+        report: see `predict_pool`.
+
+    Returns:
+        What the job did.
+
+    Raises:
+        ConfigError: an argument is of the wrong type or out of range, or the head cannot do what is asked for.
+        UnknownName: there is no such backend, predictive or score.
+        RaysalError: as `predict_pool` and `head_of_run`.
+    """
     if (run is None) == (head is None):
         raise ConfigError("head", "exactly one of a run and a head is needed", "pass --run RUN or --head FILE")
     if round is not None and run is None:
@@ -252,7 +316,14 @@ def predict_into(
 
 
 def head_of_run(run: Path, round: int | None = None) -> Head:
-    """The head a round was chosen by; or the newest of the run, its closing one if it is closed.
+    """Load a head of a run.
+
+    Args:
+        run: the run directory.
+        round: the round that the head chose; None is the newest head, and the closing one if the run is finished.
+
+    Returns:
+        The head.
 
     Raises:
         RunError: there is no run, no such round, or no head there yet.
@@ -275,5 +346,6 @@ def head_of_run(run: Path, round: int | None = None) -> Head:
     raise RunError(run, "has no head yet" if round is None else f"round {round} had no head", "label some items first")
 
 
-def _silent(stage: str, done: int, total: int) -> None:
+def _no_report(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""
     del stage, done, total

@@ -1,4 +1,4 @@
-"""What of a prediction job runs beside the data: a chunk of the pool to a table, and that to a file."""
+"""The part of a prediction job that runs beside the data: a chunk of the pool to a table, and the table to a file."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from raysal.strategies.base import refuse_broken
 
 Matrix = NDArray[np.float64]
 PREDICTION_ROWS = 1024
-"""Rows of a block: chunks of images have as many, and each is a block of its own at least."""
-FEW = 16
-"""Up to so many of the likeliest are found by as many passes, more by sorting."""
+"""Rows of a block. Chunks of images have as many rows, and a block never holds rows of two chunks."""
+MAX_PASSES = 16
+"""Up to so many of the likeliest classes are found by one pass each; more are found by sorting."""
 
 
 class Job(NamedTuple):
@@ -42,20 +42,34 @@ class Job(NamedTuple):
     hidden_layer: HiddenLayer | None
     inputs: ScoreInputs
     draws: tuple[ScoreInputs, ...]
-    """the posterior draws in groups, for `monte_carlo`"""
+    """for `monte_carlo`: the posterior samples, in groups of `OUTPUTS_PER_PRODUCT` outputs"""
     predictive: Predictive
     top: int
-    """0 for all"""
+    """how many of the likeliest classes are written; 0 is all"""
     scores: tuple[str, ...]
+    """names of the uncertainties"""
 
 
 def chunks_begun(partition: Partition) -> list[int]:
-    """The chunks whose first row is here."""
+    """The chunks whose first row is in this partition."""
     return [chunk for chunk, low, high in partition.spec.slices if low == 0 and high > 0]
 
 
 def stage_chunk(partition: Partition, job: Job, wave: tuple[int | None, ...]) -> Staged | None:
-    """Predict and write this partition's chunk of the wave."""
+    """Predict this partition's chunk of a round trip, and stage its file.
+
+    Args:
+        partition: holds the chunk's first row.
+        job: what is predicted.
+        wave: for each partition its chunk, or None.
+
+    Returns:
+        The staged file, or None where this partition has no chunk.
+
+    Raises:
+        FingerprintMismatch: the pool is not the one the job was made for.
+        PoolError: an item cannot be predicted; the error names it.
+    """
     index = wave[partition.index]
     if index is None:
         return None
@@ -66,14 +80,14 @@ def stage_chunk(partition: Partition, job: Job, wave: tuple[int | None, ...]) ->
     partition.held["pool"] = pool
     items = pool.chunks[index].items(["id", "key"])
     rows = partition.rows_of(items["id"].to_numpy())
-    if len(rows) < items.num_rows:  # it ends in the next partition
+    if len(rows) < items.num_rows:  # the chunk ends in the next partition
         whole = replace(partition.spec, slices=((index, 0, items.num_rows),))
         partition, rows = Partition(whole), np.arange(items.num_rows)
     return stage(Path(job.out), index, table_of(items, partition, rows, job))
 
 
 def table_of(items: pa.Table, partition: Partition, rows: NDArray[np.int64], job: Job) -> pa.Table:
-    """The predictions of these rows beside their `items`."""
+    """The table of a chunk: its `items` (id, key) and the predictions of these rows of the partition."""
     partition.use_features(job.hidden_layer)
     parts = [columns_of_block(*found, job) for found in predicted_blocks(partition, rows, job)]
     if not parts:
@@ -89,10 +103,18 @@ def table_of(items: pa.Table, partition: Partition, rows: NDArray[np.int64], job
 def predicted_blocks(
     partition: Partition, rows: NDArray[np.int64], job: Job
 ) -> Iterator[tuple[Matrix, Matrix, dict[str, NDArray[np.float32]]]]:
-    """(probabilities or numbers [n, C], variance of the outputs [n, c], uncertainties [n] by score), block by block.
+    """Compute predictions block by block.
+
+    Args:
+        partition: holds the rows.
+        rows: their positions in the partition.
+        job: what is predicted.
+
+    Yields:
+        (probabilities or numbers [n, C], variance of the outputs [n, c], uncertainties [n] by score) of a block.
 
     Raises:
-        PoolError: an item has none; it names the item.
+        PoolError: the prediction of an item is not finite; the error names the item.
     """
     readers = [ProductReader(partition, inputs) for inputs in (job.inputs, *job.draws)]
     matrices = [reader.matrix(partition) for reader in readers]
@@ -101,15 +123,15 @@ def predicted_blocks(
         for reader, matrix, out in zip(readers, matrices, outs, strict=True):
             reader.read(matrix.products(block.features), block.features, out)
         with one_thread(), np.errstate(over="ignore", invalid="ignore"):
-            found, *drawn = (reader.predicted(out) for reader, out in zip(readers, outs, strict=True))
+            found, *sampled = (reader.predicted(out) for reader, out in zip(readers, outs, strict=True))
             outputs = _rows(found.logits)
             variance = np.zeros((PREDICTION_ROWS, 1)) if found.variance is None else _rows(found.variance)
-            if drawn:
-                p = averaged((_rows(one) for group in drawn for one in _draws(group)), job.inputs.likelihood)
+            if sampled:
+                p = averaged((_rows(one) for group in sampled for one in _draws(group)), job.inputs.likelihood)
             else:
                 p = predictive_responses(job.predictive, job.inputs.likelihood, outputs, variance)
             refuse_broken(partition.ids[block.rows], np.asarray(np.isfinite(p[: block.n]).all(axis=1)))
-            # Scores of the best guess judge what is written, by whichever predictive.
+            # Scores without samples judge the probabilities that are written, whatever the predictive.
             vars(found)["probabilities"] = torch.from_numpy(p.T.astype(np.float32)).to(partition.device)
             scores = {name: SCORES[name](found).float().cpu().numpy()[: block.n].copy() for name in job.scores}
         yield p[: block.n], variance[: block.n], scores
@@ -118,7 +140,17 @@ def predicted_blocks(
 def columns_of_block(
     p: Matrix, variance: Matrix, scores: dict[str, NDArray[np.float32]], job: Job
 ) -> dict[str, pa.Array]:
-    """The columns of some items [n]."""
+    """The columns of a block, by name.
+
+    Args:
+        p: probabilities [n, C], or numbers [n, 1].
+        variance: of the outputs [n, c]; used for numbers alone.
+        scores: uncertainties [n] by score.
+        job: what is predicted.
+
+    Returns:
+        Arrow arrays of n values, in the order of the file's columns.
+    """
     names, likelihood = pa.array(job.classes, pa.string()), job.inputs.likelihood
     columns = likelihood.columns(p, variance, job.inputs.noise)
     found = {name: _column(column, names) for name, column in columns.items()}
@@ -143,8 +175,8 @@ def _column(column: Column, names: pa.Array) -> pa.Array:
 
 
 def largest(p: Matrix, count: int) -> NDArray[np.int64]:
-    """The places [n, count] of the largest of each row of p [n, C], largest first, ties by the lower place."""
-    if count > FEW:
+    """The places [n, count] of the largest of each row of p [n, C], largest first; a tie goes to the lower place."""
+    if count > MAX_PASSES:
         return np.argsort(-p, axis=1, kind="stable")[:, :count]
     left, found = p.copy(), np.empty((len(p), count), np.int64)
     for turn in range(count):
@@ -154,14 +186,16 @@ def largest(p: Matrix, count: int) -> NDArray[np.int64]:
 
 
 def _rows(values: torch.Tensor) -> Matrix:
-    """[C, n] as float64 [n, C]."""
+    """Values [C, n] as float64 [n, C]."""
     return np.ascontiguousarray(values.T.cpu().numpy(), dtype=np.float64)
 
 
 def _draws(group: Predicted) -> Iterator[torch.Tensor]:
+    """The outputs [C, n] of each posterior sample."""
     assert group.draws is not None
     yield from group.draws
 
 
 def _lists(values: pa.Array, length: int) -> pa.Array:
+    """Values [n * length] as n lists of one length."""
     return pa.FixedSizeListArray.from_arrays(values, length)

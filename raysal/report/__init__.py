@@ -1,4 +1,4 @@
-"""What came of a run: its numbers, its table, and one HTML file with all of it."""
+"""The result of a run: its numbers (`metrics`), its table in a terminal (`table`), and one HTML file (`html`)."""
 
 from raysal.report.html import report_html, write_report
 from raysal.report.metrics import Curve, Row, labels_saved, learning_curve, stage_seconds, summary

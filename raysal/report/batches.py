@@ -1,4 +1,4 @@
-"""The batches of a run as strips of images, or lists of texts or keys."""
+"""The batches of a run as HTML: strips of images, or lists of texts or keys."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from raysal.pool import Pool
 from raysal.report.markup import Html, join, tag
 from raysal.report.records import Answers, Arm
 from raysal.report.sections import swatch
-from raysal.report.thumbnails import Gallery, Shown, gallery
+from raysal.report.thumbnails import Gallery, Shown, read_gallery
 
-PER_BATCH = 100
-"""Items shown of a batch: the first in pick order."""
-IN_ALL = 2_000
-"""Items shown of a run; with very many rounds each shows fewer."""
-OPEN = 10
-"""A run of up to so many rounds shows them all; in a longer one each is unfolded by hand."""
+SHOWN_PER_BATCH = 100
+"""Items shown of a batch: the first ones in pick order."""
+SHOWN_PER_RUN = 2_000
+"""Items shown of a run. With very many rounds, each round shows fewer."""
+MAX_OPEN_ROUNDS = 10
+"""Up to so many rounds are unfolded in the page. In a longer run the reader unfolds each round."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """A pick as in its batch."""
+    """One row of a batch."""
 
     id: int
     key: str
@@ -39,11 +39,21 @@ class Batches:
 
     @classmethod
     def read(cls, arm: Arm) -> Batches:
-        """Raises: Damaged: a batch is missing or unreadable."""
+        """Read the batches of a run.
+
+        Args:
+            arm: the run's records.
+
+        Returns:
+            The picks of its rounds.
+
+        Raises:
+            Damaged: a batch is missing or unreadable.
+        """
         return cls(rounds=tuple(_picks(arm.batch(round).to_pylist()) for round in range(len(arm.rounds))))
 
     def ids_by_round(self) -> dict[int, int]:
-        """The round that picked each item; the first, where a released item was picked again."""
+        """The round that picked each item; the first one where an item was released and picked again."""
         found: dict[int, int] = {}
         for round, picks in enumerate(self.rounds):
             for pick in picks:
@@ -51,8 +61,8 @@ class Batches:
         return found
 
     def shown(self) -> tuple[tuple[Pick, ...], ...]:
-        """Of every round the picks a report shows."""
-        most = max(min(PER_BATCH, IN_ALL // max(len(self.rounds), 1)), 1)
+        """The picks of every round that a report shows."""
+        most = max(min(SHOWN_PER_BATCH, SHOWN_PER_RUN // max(len(self.rounds), 1)), 1)
         return tuple(picks[:most] for picks in self.rounds)
 
 
@@ -64,10 +74,21 @@ def _picks(rows: Sequence[Mapping[str, Any]]) -> tuple[Pick, ...]:
 def batches_section(
     arm: Arm, batches: Batches, answers: Answers, pool: Pool | None, colours: Mapping[str, str]
 ) -> Html:
-    """A strip per round. Reads the shown items from the pool's source; says so where it cannot."""
+    """Show the batches, one strip per round. Reads the items from the pool's source.
+
+    Args:
+        arm: the run's records.
+        batches: its picks.
+        answers: its labels.
+        pool: None where it cannot be opened.
+        colours: of the classes, by name.
+
+    Returns:
+        The strips. Where the source cannot be read, they show keys, under a warning.
+    """
     visible = batches.shown()
     wanted = {pick.id: pick.key for picks in visible for pick in picks}
-    found = Gallery(modality="vector", shown={}) if pool is None else gallery(pool, wanted)
+    found = Gallery(modality="vector", shown={}) if pool is None else read_gallery(pool, wanted)
     parts: list[Html] = []
     if found.problem is not None:
         note = f"The items themselves cannot be shown, only their keys. {found.problem}"
@@ -82,7 +103,7 @@ def batches_section(
             record["decision"],
         ]
         summary = tag("summary", f"Round {record['round']}", tag("span", " · ".join(facts)))
-        parts.append(tag("details", summary, body, more, open=len(arm.rounds) <= OPEN))
+        parts.append(tag("details", summary, body, more, open=len(arm.rounds) <= MAX_OPEN_ROUNDS))
     return join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Figures as inline SVG: text stays text in the page's font, ids are unique, no address leads outside."""
+"""Figures as inline SVG: text stays text in the page's font, ids are unique, and no link leads out of the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STYLE = {
     "svg.fonttype": "none",
     "font.size": 11,
     "text.color": INK,
-    "text.parse_math": False,  # a dollar sign in somebody's class name is no formula
+    "text.parse_math": False,  # a dollar sign in the name of a class does not begin a formula
     "axes.edgecolor": PALE,
     "axes.labelcolor": MUTED,
     "axes.spines.top": False,
@@ -39,16 +39,24 @@ STYLE = {
 
 
 def svg(name: str, title: str, draw: Callable[[Any], None], width: float, height: float) -> Html:
-    """What `draw` puts on an empty figure of `width` x `height` inches; the same bytes on every call.
+    """Draw a figure as SVG. The same bytes on every call.
 
-    `name` keeps its ids apart from those of other figures; `title` is read to those who cannot see it.
+    Args:
+        name: prefix of its ids, so that they differ from those of other figures in the page.
+        title: screen readers read it.
+        draw: is called with an empty matplotlib figure.
+        width: in inches.
+        height: in inches.
+
+    Returns:
+        The `<svg>` element.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     target = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
-        # The browser has the glyphs; matplotlib only measures with a font that may lack them.
+        # The browser has the glyphs. matplotlib measures with a font that may lack them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else."""
+"""The report of a run: one HTML file that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from raysal.models.likelihood import Likelihood
 from raysal.models.measures import MEASURES
 from raysal.pool import Pool
 from raysal.report.batches import Batches, batches_section
-from raysal.report.map2d import PICKS, SAMPLE, lay_out, sample_vectors, some_picks, vectors_by_id
-from raysal.report.map_plot import OTHER, PoolMap, class_colours, draw_map
+from raysal.report.map_layout import MAX_PICKS, SAMPLE_ITEMS, lay_out, sample_vectors, thin_picks, vectors_by_id
+from raysal.report.map_plot import OTHER_COLOUR, PoolMap, class_colours, draw_map
 from raysal.report.markup import Html, join, tag
 from raysal.report.metrics import Curve, curve_of, rows_of
 from raysal.report.plots import learning_curves, stage_times
@@ -25,13 +25,22 @@ from raysal.report.table import headline_of
 from raysal.store import write_file
 
 REPORT = "report.html"
+MIN_MAP_ITEMS = 3
+"""A sample of fewer items gives no map."""
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
-    """Write the report of a run directory to `out` (default: `report.html` in it), and return its path.
+    """Write the report of a run. It can be written at any time, also before the run is finished.
 
-    The same run gives the same bytes: nothing in it depends on when it is written. It can be written at any
-    time, also of a run that goes on. About 10 s, most of it for the map; memory for a few thousand vectors.
+    The same run gives the same bytes: nothing in the report depends on the time. Takes about 10 s, most of it for the
+    map; memory for a few thousand vectors.
+
+    Args:
+        run: the run directory.
+        out: the file to write; None is `report.html` in the run directory.
+
+    Returns:
+        The path of the report.
 
     Raises:
         RunError: no run is there.
@@ -44,9 +53,9 @@ def write_report(run: Path, out: Path | None = None) -> Path:
 
 
 def report_html(run: Path) -> Html:
-    """The report as a page; see `write_report`."""
+    """Make the report of a run; see `write_report`."""
     arm, control = read_arm(run), read_control(run)
-    pool, trouble = _pool(arm)
+    pool, problem = _open_pool(arm)
     answers, batches = read_answers(arm), Batches.read(arm)
     curve, other = curve_of(arm), Curve() if control is None else curve_of(control)
     rows = rows_of(arm, control)
@@ -62,7 +71,7 @@ def report_html(run: Path) -> Html:
             tag("p", f"{_name(arm)} · {arm.strategy} over {_name_of_pool(arm, pool)}", class_="kind"),
             tag("h1", first),
             tag("p", second, class_="lead") if second else None,
-            tag("p", trouble, class_="warning") if trouble else None,
+            tag("p", problem, class_="warning") if problem else None,
             _unfinished(arm, answers),
             cards(arm, control, curve, other, rows, 0 if pool is None else len(pool)),
         )
@@ -72,7 +81,7 @@ def report_html(run: Path) -> Html:
         items = f"{held['items']:,} items that are never offered" if held else "items that are never offered"
         body.append(
             _section(
-                "Learning curve", f"{_opening(curve)} is measured on {items}.", _curves(arm, control, curve, other)
+                "Learning curve", f"{_measure_name(curve)} is measured on {items}.", _curves(arm, control, curve, other)
             )
         )
     if rows:
@@ -85,7 +94,7 @@ def report_html(run: Path) -> Html:
         body.append(_section("Rounds", words, rounds_table(arm, control, rows)))
     if pool_map is not None:
         body.append(_section("Map of the pool", note, draw_map(pool_map), _legend(pool_map, colours)))
-    # Of several labels at once the colours are of whole sets, which single labels are not.
+    # Where an item has several labels, a colour stands for a set of labels; a single label has none.
     classes = class_table(arm, control, answers, colours if arm.likelihood.exclusive else {})
     if classes is not None:
         body.append(_section("Classes", "", classes))
@@ -98,19 +107,27 @@ def report_html(run: Path) -> Html:
 
 
 def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]:
-    """A map of a sample of the pool and of the picks, and a sentence on it; None for an empty pool.
+    """Make a map of a sample of the pool and of the picks.
 
-    Classes are those of the pool's label column, where it carries one; else what the newest head predicts; numbers have
-    none.
+    The classes are those of the pool's label column, where it carries one; otherwise the newest head predicts them.
+    Numbers have no classes.
+
+    Args:
+        arm: the run's records.
+        pool: the run's pool.
+        batches: the run's picks.
+
+    Returns:
+        The map and a sentence about it; (None, "") for a pool of fewer than MIN_MAP_ITEMS items.
     """
     has_classes = arm.likelihood.discrete
     column = _label_column(arm, pool) if has_classes else None
     seed = arm.config.seed
-    sample = sample_vectors(pool, seed, SAMPLE, column)
-    if len(sample) < 3:
+    sample = sample_vectors(pool, seed, SAMPLE_ITEMS, column)
+    if len(sample) < MIN_MAP_ITEMS:
         return None, ""
     rounds = batches.ids_by_round()
-    picked = some_picks(np.array(sorted(rounds), np.int64), seed, PICKS)
+    picked = thin_picks(np.array(sorted(rounds), np.int64), seed, MAX_PICKS)
     extra = vectors_by_id(pool, np.setdiff1d(picked, sample.ids), column)
     ids = np.concatenate([sample.ids, extra.ids])
     vectors = np.concatenate([sample.vectors, extra.vectors])
@@ -118,11 +135,11 @@ def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]
     head = arm.newest_head() if column is None and has_classes else None
     classes: list[str | None] | None = None
     if column is not None:
-        classes = [_spelled(text, arm.likelihood) for text in (*(sample.column or ()), *(extra.column or ()))]
+        classes = [_as_in_ledger(text, arm.likelihood) for text in (*(sample.column or ()), *(extra.column or ()))]
     elif head is not None:
         classes = list(head.likelihood.texts(head.probabilities(head.see(vectors)), head.classes))
     whose = f"classes from the pool’s column “{column}”" if column is not None else "classes as the head predicts them"
-    note = f"{len(sample):,} of {len(pool):,} items, drawn uniformly, "
+    note = f"{len(sample):,} of {len(pool):,} items, sampled uniformly, "
     note += f"and {len(picked):,} of {len(rounds):,} picks; t-SNE of the vectors"
     note += "." if classes is None else f", {whose}."
     return (
@@ -136,21 +153,22 @@ def map_of(arm: Arm, pool: Pool, batches: Batches) -> tuple[PoolMap | None, str]
     )
 
 
-def _spelled(text: str | None, likelihood: Likelihood) -> str | None:
-    """A label of the pool as the ledger spells it, so that it has the same colour; what is none, as it is."""
+def _as_in_ledger(text: str | None, likelihood: Likelihood) -> str | None:
+    """A label of the pool in the ledger's spelling, so that both have one colour. Other text stays as it is."""
     with suppress(LabelError):
         return text if text is None else likelihood.plain(text)
     return text
 
 
 def _label_column(arm: Arm, pool: Pool) -> str | None:
+    """The pool's column of labels, if it carries one."""
     column = str((arm.config.oracle.model_extra or {}).get("column", "label"))
     carried = pool.columns
     return column if column in carried else None
 
 
-def _pool(arm: Arm) -> tuple[Pool | None, str]:
-    """The run's pool, or why there is none to show."""
+def _open_pool(arm: Arm) -> tuple[Pool | None, str]:
+    """(the run's pool, ""), or (None, why it cannot be opened)."""
     try:
         return pool_of(arm), ""
     except UserError as error:
@@ -162,8 +180,8 @@ def _curves(arm: Arm, control: Arm | None, curve: Curve, other: Curve) -> Html:
     return learning_curves(curve, other, arm.strategy, name)
 
 
-def _opening(curve: Curve) -> str:
-    """What is measured, to begin a sentence with; and which way is better, where that is not up."""
+def _measure_name(curve: Curve) -> str:
+    """The name of the measure as the first words of a sentence, with a note where lower is better."""
     words = MEASURES[curve.metric].words
     return f"{words[0].upper()}{words[1:]}{'' if curve.higher else ' (lower is better)'}"
 
@@ -182,7 +200,7 @@ def _legend(pool_map: PoolMap, colours: Mapping[str, str]) -> Html | None:
         return None
     entries = [tag("li", swatch(colour), name) for name, colour in colours.items()]
     if any(name not in colours for name in pool_map.classes):
-        entries.append(tag("li", swatch(OTHER), "others"))
+        entries.append(tag("li", swatch(OTHER_COLOUR), "others"))
     return tag("ul", entries, class_="legend")
 
 

@@ -17,33 +17,36 @@ CLASS_COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
     "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
-"""Ten colours for points, chosen to be told apart by everyone (Petroff, arXiv 2107.02270)."""
-OTHER = "#d5dae0"
-_LONGEST_NAME = 22
+"""Ten colours for points that everyone can tell apart (Petroff, arXiv 2107.02270)."""
+OTHER_COLOUR = "#d5dae0"
+"""The colour of all other classes."""
+_MAX_NAME = 22
+"""Letters shown of the name of a class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolMap:
-    """Points [n, 2] in the unit square; the class of each (None: unknown), its picks' round (-1: none).
-
-    A point is in the pool's sample, or a pick, or both: `sampled` says which stand for the pool.
-    """
+    """The points of a map. A point is in the pool's sample, or a pick, or both."""
 
     points: NDArray[np.float32]
+    """[n, 2] in the unit square"""
     sampled: NDArray[np.bool_]
+    """[n], whether a point is in the pool's sample"""
     rounds: NDArray[np.int64]
+    """[n], the round that picked a point; -1 is none"""
     classes: Sequence[str | None] | None
+    """[n], the class of a point; None is unknown"""
 
 
 def class_colours(classes: Sequence[str | None]) -> dict[str, str]:
-    """A colour for each of the ten most frequent classes, by name."""
+    """The colours of the ten most frequent classes, by name."""
     counts = Counter(name for name in classes if name is not None)
     common = sorted(counts, key=lambda name: (-counts[name], name))[: len(CLASS_COLOURS)]
     return dict(zip(sorted(common), CLASS_COLOURS, strict=False))
 
 
 def draw_map(pool_map: PoolMap) -> Html:
-    """The map as a figure: points as pixels, names as text."""
+    """Draw a map. Points are pixels, names are text."""
     return svg("map", "Map of the pool and the picks", lambda figure: _draw(figure, pool_map), 9.6, 5.1)
 
 
@@ -64,13 +67,13 @@ def _classes(axes: Any, pool_map: PoolMap, classes: Sequence[str | None]) -> Non
     axes.set_title("the pool by class", color=MUTED)
     colours = class_colours(classes)
     names = np.array([name if name in colours else "" for name in classes], object)
-    shades = np.array([colours.get(name, OTHER) for name in names])
+    shades = np.array([colours.get(name, OTHER_COLOUR) for name in names])
     own = pool_map.points[pool_map.sampled]
     axes.scatter(*own.T, s=9, c=shades[pool_map.sampled], alpha=0.75, linewidths=0, rasterized=True)
     spots = {name: _crowd(own[names[pool_map.sampled] == name]) for name in colours}
     placed = _apart({name: spot for name, spot in spots.items() if spot is not None})
     for number, (name, (x, y)) in enumerate(placed.items()):
-        short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+        short = name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"
         axes.text(
             x,
             y,
@@ -114,7 +117,7 @@ def _picks(figure: Any, axes: Any, pool_map: PoolMap) -> None:
 
 
 def _crowd(points: NDArray[np.float32]) -> tuple[float, float] | None:
-    """Where the points are densest: the mean of the fullest cell of a grid. A class may lie in two places."""
+    """Where points [n, 2] are densest: the mean of the fullest cell of a grid. A class may lie in several places."""
     if not len(points):
         return None
     cells = np.minimum((points * 6).astype(int), 5) @ np.array([6, 1])
@@ -123,11 +126,11 @@ def _crowd(points: NDArray[np.float32]) -> tuple[float, float] | None:
 
 
 def _apart(spots: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """The names' places, moved up and down until none covers another."""
+    """The places of names, moved up and down until no name covers another."""
     names = sorted(spots, key=lambda name: (spots[name][1], name))
     x = {name: spots[name][0] for name in names}
     y = {name: spots[name][1] for name in names}
-    width, height = 0.026, 0.052  # of a letter, in units of the panel
+    width, height = 0.026, 0.052  # of a letter, as a share of the panel
     for _ in range(60):
         moved = False
         for i, below in enumerate(names):

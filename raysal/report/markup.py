@@ -1,4 +1,4 @@
-"""HTML that escapes by construction: text is escaped unless it is `Html` already."""
+"""Make HTML from elements. Text is escaped unless it is `Html` already."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class Html(str):
-    """A piece of finished HTML. Only this module and literals without user data make it."""
+    """A piece of finished HTML. Only this module makes it, and literals that hold no user data."""
 
     __slots__ = ()
 
@@ -16,7 +16,14 @@ Child = str | int | Iterable["Child"] | None
 
 
 def join(*children: Child) -> Html:
-    """The children in order, escaped where they are plain text; None is nothing."""
+    """Join children in their order.
+
+    Args:
+        children: HTML, text or numbers, also nested; None is left out.
+
+    Returns:
+        HTML, in which text is escaped.
+    """
     parts: list[str] = []
     for child in children:
         if child is None:
@@ -31,7 +38,16 @@ def join(*children: Child) -> Html:
 
 
 def tag(name: str, /, *children: Child, **attributes: str | int | bool | None) -> Html:
-    """An element. `class_` is class; True is a bare attribute; None and False leave it out."""
+    """Make an element.
+
+    Args:
+        name: as `p`.
+        children: as for `join`.
+        attributes: by name; `class_` is `class`. True gives an attribute without a value; None and False leave it out.
+
+    Returns:
+        The element.
+    """
     pairs = []
     for key, value in attributes.items():
         key = key.rstrip("_").replace("_", "-")

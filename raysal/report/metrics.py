@@ -1,4 +1,4 @@
-"""Numbers of a run, from its records alone: learning curves, labels saved, seconds per stage."""
+"""The numbers of a run, from its records alone: learning curves, labels saved, seconds per stage."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from raysal.rounds.evaluation import main_measure
 from raysal.rounds.stages import ROUND
 
 STAGES = ("embed", *(stage.name for stage in ROUND))
-"""The order stages run in; others, if there are any, come after them by name."""
+"""The stages in the order they run. Other stages come after them, sorted by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """The main measure on the held-out items against the labels the head saw, in the order of the rounds."""
+    """The main measure on the held-out items against the number of labels the head saw, in the order of the rounds."""
 
     labels: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
@@ -35,7 +35,14 @@ class Curve:
         return len(self.labels)
 
     def at(self, labels: int) -> float | None:
-        """The value at that many labels, linear between points; None outside the curve."""
+        """Read the curve at a number of labels.
+
+        Args:
+            labels: how many.
+
+        Returns:
+            The value, linear between points; None outside the curve.
+        """
         points = sorted(zip(self.labels, self.values, strict=True), key=lambda point: point[0])
         newest = next((value for count, value in reversed(points) if count == labels), None)
         if newest is not None:
@@ -46,7 +53,14 @@ class Curve:
         return None
 
     def until(self, labels: int) -> Curve:
-        """The curve's points up to that many labels, and its interpolated point there."""
+        """Cut the curve at a number of labels.
+
+        Args:
+            labels: how many.
+
+        Returns:
+            The points up to there, and an interpolated last point.
+        """
         points = [point for point in zip(self.labels, self.values, strict=True) if point[0] <= labels]
         end = self.at(labels)
         if end is not None and (not points or points[-1][0] < labels):
@@ -54,16 +68,21 @@ class Curve:
         return Curve(labels=tuple(p[0] for p in points), values=tuple(p[1] for p in points), metric=self.metric)
 
     def first_reaching(self, value: float) -> float | None:
-        """Labels at which the curve first does so well, linear between points; None if it never does.
+        """Find where the curve first reaches a value.
 
-        Nothing is known before the first point, so a curve that begins better has it at its first point.
+        Args:
+            value: of the main measure.
+
+        Returns:
+            The number of labels, linear between points; the first point's where the curve begins better; None where it
+            never reaches the value.
         """
         for index, (labels, reached) in enumerate(zip(self.labels, self.values, strict=True)):
             if reached >= value if self.higher else reached <= value:
                 if index == 0:
                     return float(labels)
                 before, worse = self.labels[index - 1], self.values[index - 1]
-                # The product can round to beyond the point that has reached it.
+                # The product can be rounded up beyond the point that reached the value.
                 return min(float(labels), before + (labels - before) * (value - worse) / (reached - worse))
         return None
 
@@ -75,28 +94,34 @@ class Row:
     labels: int
     """labels the round's head was fitted on"""
     value: float | None
-    """the main measure; None before the first label, and where nothing is held out"""
+    """the main measure; None before the first label, and where no item is held out"""
     control: float | None
-    """that of the control arm at as many labels; None without one"""
+    """the control arm's value at as many labels; None without a control arm"""
     saved: int | None
-    """see `labels_saved`, the control arm ending here"""
+    """see `labels_saved`, for a control arm that ends here"""
     metric: str = "accuracy"
     """of `raysal.rounds.evaluation.MEASURES`"""
     calibration_error: float | None = None
-    """None where probabilities were not judged"""
+    """None where the probabilities were not evaluated"""
     seconds: dict[str, float] = field(default_factory=dict)
-    """by stage, in the order they ran"""
+    """by stage, in the order of the stages"""
 
 
 def curve_of(arm: Arm) -> Curve:
-    """The learning curve of an arm's records; rounds that were not evaluated give no point."""
+    """The learning curve of an arm. A round that was not evaluated gives no point."""
     points = [(r["labels"], *main_measure(r["evaluation"])) for r in arm.records if r["evaluation"]]
     metric = points[-1][1] if points else "accuracy"
     return Curve(labels=tuple(p[0] for p in points), values=tuple(p[2] for p in points), metric=metric)
 
 
 def learning_curve(run: Path) -> Curve:
-    """The learning curve of the run in a directory (`run / "control"` for its control arm).
+    """Read the learning curve of a run.
+
+    Args:
+        run: the run directory; `run / "control"` is that of its control arm.
+
+    Returns:
+        The curve; empty before the first evaluation.
 
     Raises:
         RunError: no run is there.
@@ -106,10 +131,15 @@ def learning_curve(run: Path) -> Curve:
 
 
 def labels_saved(curve: Curve, control: Curve) -> int | None:
-    """Labels the control had at its end, less those at which `curve` first did as well.
+    """Compute how many labels a run saved: those of the control at its end, less those of the run at that value.
 
-    Linear between points, rounded to whole labels. Negative where `curve` needed more. None where it never
-    got there, or where either curve is empty: nothing is read into it beyond its own end.
+    Args:
+        curve: of the run.
+        control: of its control arm.
+
+    Returns:
+        Whole labels, linear between points; negative where the run needed more. None where the run never reached the
+        control's last value (a curve is not extended beyond its end), or where a curve is empty.
     """
     if not curve.labels or not control.labels:
         return None
@@ -117,35 +147,42 @@ def labels_saved(curve: Curve, control: Curve) -> int | None:
     return None if reached is None else round(control.labels[-1] - reached)
 
 
-def in_order(seconds: Iterable[str]) -> list[str]:
-    """Names of stages in the order they run."""
+def in_stage_order(seconds: Iterable[str]) -> list[str]:
+    """The names of stages in the order they run."""
     names = set(seconds)
     return [name for name in STAGES if name in names] + sorted(names - set(STAGES))
 
 
 def record_seconds(record: Record) -> dict[str, float]:
-    """Seconds of one record by stage, in the order they ran."""
+    """The seconds of one record by stage, in the order of the stages."""
     seconds = record.get("seconds", {})
-    return {stage: float(seconds[stage]) for stage in in_order(seconds)}
+    return {stage: float(seconds[stage]) for stage in in_stage_order(seconds)}
 
 
 def total_seconds(records: Sequence[Record]) -> dict[str, float]:
-    """Seconds over all records by stage, in the order they ran."""
-    stages = in_order(stage for record in records for stage in record.get("seconds", {}))
+    """The seconds of all records by stage, in the order of the stages."""
+    stages = in_stage_order(stage for record in records for stage in record.get("seconds", {}))
     return {stage: sum(record_seconds(record).get(stage, 0.0) for record in records) for stage in stages}
 
 
 def stage_seconds(run: Path) -> dict[str, float]:
-    """Seconds of the whole run by stage, in the order they run; the control arm not counted.
+    """Sum the seconds of a run by stage, without its control arm.
+
+    Args:
+        run: the run directory.
+
+    Returns:
+        Seconds by stage, in the order of the stages.
 
     Raises:
-        RunError, Damaged: as `learning_curve`.
+        RunError: no run is there.
+        Damaged: a record is missing or was altered.
     """
     return total_seconds(read_arm(run).records)
 
 
 def rows_of(arm: Arm, control: Arm | None) -> list[Row]:
-    """The table of an arm beside its control."""
+    """The table of an arm: one row for each round, and one for its close."""
     curve, other = curve_of(arm), Curve() if control is None else curve_of(control)
     rows = []
     for record in arm.records:
@@ -165,9 +202,16 @@ def rows_of(arm: Arm, control: Arm | None) -> list[Row]:
 
 
 def summary(run: Path) -> list[Row]:
-    """The table of the run in a directory, one row per round and one for its close; see `rich_table`.
+    """Read the table of a run; `rich_table` shows it.
+
+    Args:
+        run: the run directory.
+
+    Returns:
+        One row for each round, and one for its close.
 
     Raises:
-        RunError, Damaged: as `learning_curve`.
+        RunError: no run is there.
+        Damaged: a record is missing or was altered.
     """
     return rows_of(read_arm(run), read_control(run))

@@ -1,4 +1,4 @@
-"""Learning curves and stage times."""
+"""The plots of learning curves and of the seconds per stage."""
 
 from __future__ import annotations
 
@@ -9,18 +9,28 @@ from raysal.models.measures import MEASURES, shown
 from raysal.numerics import ceil_div
 from raysal.report.figure import BLUE, GREEN, INK, MUTED, ORANGE, PALE, PURPLE, SKY, VERMILION, YELLOW, svg
 from raysal.report.markup import Html
-from raysal.report.metrics import STAGES, Curve, in_order, labels_saved, record_seconds
+from raysal.report.metrics import STAGES, Curve, in_stage_order, labels_saved, record_seconds
 from raysal.rounds.directory import Record
 
-BARS = 40
-"""Bars of stage times at most; beyond, neighbouring rounds share one."""
+MAX_BARS = 40
+"""Bars of stage times. In a longer run, neighbouring rounds share a bar."""
 
 _STAGE_COLOURS = dict(zip(STAGES, (GREEN, BLUE, SKY, ORANGE, PALE, MUTED), strict=True))
 _SPARE_COLOURS = (PURPLE, VERMILION, YELLOW)
 
 
 def learning_curves(curve: Curve, control: Curve, name: str, control_name: str) -> Html:
-    """The main measure against labels for both arms, with the labels saved marked; `control` may be empty."""
+    """Plot the main measure against labels, with the labels saved marked.
+
+    Args:
+        curve: of the run.
+        control: of its control arm; may be empty.
+        name: of the run's line.
+        control_name: of the control arm's line.
+
+    Returns:
+        The figure.
+    """
     return svg(
         "curve",
         "Learning curves",
@@ -59,7 +69,7 @@ def _curves(figure: Any, curve: Curve, control: Curve, name: str, control_name: 
 
 
 def _end_labels(axes: Any, ends: Sequence[tuple[float, int, str, Any]], gap: float) -> None:
-    """Name each line at its end, moved apart where they would touch."""
+    """Write the name of each line at its end. Two names that would touch are moved apart."""
     low, high = axes.get_ylim()
     place = [(value - low) / (high - low) for value, *_ in ends]
     if len(place) == 2 and place[1] - place[0] < gap:
@@ -80,13 +90,14 @@ def _end_labels(axes: Any, ends: Sequence[tuple[float, int, str, Any]], gap: flo
 
 
 def _saved_bracket(axes: Any, curve: Curve, control: Curve) -> None:
+    """Mark the labels saved by an arrow between the two ends."""
     saved = labels_saved(curve, control)
     if not saved or saved < 0:
         return
     reached, end = control.values[-1], control.labels[-1]
     start = end - saved
     low, high = axes.get_ylim()
-    # Where curves rise it is empty below their ends, where they fall above.
+    # Below the ends of rising curves there is room; where curves fall, it is above.
     shelf, above = (low + 0.08 * (high - low), 9) if curve.higher else (high - 0.08 * (high - low), -9)
     thin = {"color": VERMILION, "linewidth": 1, "zorder": 1}
     axes.plot([start, start, end], [shelf, reached, reached], linestyle=(0, (1, 2)), **thin)
@@ -107,15 +118,15 @@ def _saved_bracket(axes: Any, curve: Curve, control: Curve) -> None:
 
 
 def stage_times(records: Sequence[Record]) -> Html:
-    """Seconds of each round by stage, one stacked bar a round; the closing record is the last bar."""
+    """Plot the seconds of each round by stage, one stacked bar for each round; the close of the run is the last bar."""
     bars = _bars(records)
     height = 0.9 + 0.27 * len(bars)
     return svg("stages", "Seconds per stage of each round", lambda figure: _stages(figure, bars), 9.6, height)
 
 
 def _bars(records: Sequence[Record]) -> list[tuple[str, dict[str, float]]]:
-    """(name, seconds by stage), neighbouring rounds summed where there are too many."""
-    width = ceil_div(len(records), BARS)
+    """(name, seconds by stage) of each bar; neighbouring rounds are summed where there are too many."""
+    width = ceil_div(len(records), MAX_BARS)
     bars = []
     for start in range(0, len(records), width):
         group = records[start : start + width]
@@ -130,7 +141,7 @@ def _bars(records: Sequence[Record]) -> list[tuple[str, dict[str, float]]]:
 
 def _stages(figure: Any, bars: Sequence[tuple[str, dict[str, float]]]) -> None:
     axes = figure.add_subplot()
-    stages = in_order(stage for _, seconds in bars for stage in seconds)
+    stages = in_stage_order(stage for _, seconds in bars for stage in seconds)
     spare = iter(_SPARE_COLOURS * (1 + len(stages)))
     left = [0.0] * len(bars)
     for stage in stages:

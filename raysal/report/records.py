@@ -1,4 +1,4 @@
-"""What a run directory says about itself: its config, its rounds, its closing record, its labels."""
+"""Read a run directory: its config, its rounds, its closing record and its labels."""
 
 from __future__ import annotations
 
@@ -39,16 +39,22 @@ class Arm:
 
     @property
     def strategy(self) -> str:
-        """The selector's name."""
+        """The strategy's name."""
         return self.config.select.name
 
     @property
     def likelihood(self) -> Likelihood:
-        """What its labels are."""
+        """The kind of its labels: classes, sets of labels, or numbers."""
         return likelihood_of(self.config.update.trainer.build("update.trainer", TRAINERS))
 
     def batch(self, round: int) -> pa.Table:
-        """A round's batch: id, key, rank, score, reason, strategy, head_version.
+        """Read the batch of a round.
+
+        Args:
+            round: its number.
+
+        Returns:
+            Columns id, key, rank, score, reason, strategy, head_version.
 
         Raises:
             Damaged: the file is missing or unreadable.
@@ -56,7 +62,7 @@ class Arm:
         return RunDir(self.path).batch(round).table
 
     def newest_head(self) -> Head | None:
-        """The head of the newest record that has one."""
+        """The head of the newest record that has one; None before the first."""
         for record in reversed(self.records):
             if record["head_version"] is not None:
                 return RunDir(self.path).head(None if record is self.final else record["round"])
@@ -65,17 +71,24 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What the ledger holds: the label of each labeled item as people read it (numbers to six digits), how many items
-    are in each state, and how many were given each class."""
+    """What the ledger holds."""
 
     classes: Mapping[int, str]
+    """the label of each labeled item by id, as people read it (numbers with six digits)"""
     counts: Mapping[State, int]
+    """how many items are in each state"""
     given: Mapping[str, int] = field(default_factory=dict)
-    """an item of several labels counts for each; none where labels are numbers"""
+    """how many items have each class; an item of several labels counts for each; empty for numbers"""
 
 
 def read_arm(run: Path) -> Arm:
-    """The arm in a run directory.
+    """Read the records of an arm.
+
+    Args:
+        run: the run directory.
+
+    Returns:
+        The arm.
 
     Raises:
         RunError: no run is there.
@@ -87,19 +100,19 @@ def read_arm(run: Path) -> Arm:
         raise RunError(run, "no run is there", "start one with `raysal run CONFIG --out RUN`")
     rounds = [there.record(round) for round in range(there.rounds)]
     embedding = run / EMBEDDING
-    if rounds and embedding.exists():  # done once, before the first round
+    if rounds and embedding.exists():  # the pool is embedded once, before the first round
         rounds[0]["seconds"] = {"embed": read_sealed(embedding)["seconds"], **rounds[0]["seconds"]}
     return Arm(path=run, config=config, rounds=tuple(rounds), final=there.final())
 
 
 def read_control(run: Path) -> Arm | None:
-    """The control arm of a run, if it has begun."""
+    """The control arm of a run; None where it has none, or it has not begun."""
     control = RunDir(run).control
     return read_arm(control.path) if control.config() is not None else None
 
 
 def read_answers(arm: Arm) -> Answers:
-    """The labels of an arm as they stand now; none where there is no ledger yet."""
+    """The labels of an arm as they are now; no labels where there is no ledger yet."""
     path = RunDir(arm.path).ledger
     if not path.exists():
         return Answers(classes={}, counts={})
@@ -113,10 +126,17 @@ def read_answers(arm: Arm) -> Answers:
 
 
 def pool_of(arm: Arm) -> Pool:
-    """The pool the rounds were chosen from.
+    """Open the pool that the rounds were chosen from.
+
+    Args:
+        arm: the run's records.
+
+    Returns:
+        The pool.
 
     Raises:
-        PoolError, Damaged: it cannot be opened.
+        PoolError: it cannot be opened.
+        Damaged: it was altered.
         FingerprintMismatch: another pool lies there now.
     """
     pool = open_pool(arm.config.pool)

@@ -1,4 +1,4 @@
-"""The parts of a report that come from the records alone: table, classes, provenance."""
+"""The sections of a report that come from the records alone: cards, rounds, classes, provenance."""
 
 from __future__ import annotations
 
@@ -11,38 +11,50 @@ import raysal
 from raysal.models.measures import MEASURES, shown
 from raysal.pool import Pool
 from raysal.report.markup import Html, join, tag
-from raysal.report.metrics import Curve, Row, in_order, total_seconds
+from raysal.report.metrics import Curve, Row, in_stage_order, total_seconds
 from raysal.report.records import Answers, Arm
-from raysal.report.table import ABSENT, measured, percent, saved, seconds
+from raysal.report.table import ABSENT, format_measure, format_percent, format_saved, format_seconds
 
-MOST_CLASSES = 40
-"""Lines of the table of classes at most: those of lowest recall, then those of fewest labels."""
+MAX_CLASSES = 40
+"""Lines of the table of classes: the classes of lowest recall, then those of fewest labels."""
 
 LIBRARIES = ("torch", "numpy", "pyarrow", "scikit-learn", "matplotlib", "ray")
 
 
 def cards(arm: Arm, control: Arm | None, curve: Curve, other: Curve, rows: Sequence[Row], items: int) -> Html:
-    """The numbers one looks for first."""
+    """Show the numbers that a reader looks for first.
+
+    Args:
+        arm: the run's records.
+        control: its control arm's records.
+        curve: the run's learning curve.
+        other: the control arm's.
+        rows: the table of the run.
+        items: how many the pool has.
+
+    Returns:
+        The cards.
+    """
     found: list[tuple[str, str]] = []
     if len(curve):
         found.append((shown(curve.metric, curve.values[-1]), f"{MEASURES[curve.metric].words}, {arm.strategy}"))
     if control is not None and len(other):
         words = f"{MEASURES[other.metric].words}, {control.strategy} (control)"
         found.append((shown(other.metric, other.values[-1]), words))
-        found.append((saved(rows[-1]), "labels saved"))
+        found.append((format_saved(rows[-1]), "labels saved"))
     errors = [row.calibration_error for row in rows if row.calibration_error is not None]
     if errors:
-        found.append((percent(errors[-1]), "expected calibration error"))
+        found.append((format_percent(errors[-1]), "expected calibration error"))
     rounds = f"labels, {len(arm.rounds):,} {'round' if len(arm.rounds) == 1 else 'rounds'}"
     found.append((f"{arm.records[-1]['labels'] if arm.records else 0:,}", rounds))
     found.append((f"{items:,}", "items in the pool"))
-    found.append((f"{seconds(sum(total_seconds(arm.records).values()))} s", "computing"))
+    found.append((f"{format_seconds(sum(total_seconds(arm.records).values()))} s", "computing"))
     return tag("div", [tag("div", tag("b", value), tag("span", what)) for value, what in found], class_="cards")
 
 
 def rounds_table(arm: Arm, control: Arm | None, rows: Sequence[Row]) -> Html:
-    """Labels, main measure of both arms, labels saved, calibration error, and seconds per stage, a line per round."""
-    stages = in_order(stage for row in rows for stage in row.seconds)
+    """The table of rounds: labels, measures of both arms, labels saved, calibration error, seconds per stage."""
+    stages = in_stage_order(stage for row in rows for stage in row.seconds)
     judged = any(row.value is not None for row in rows)
     calibrated = any(row.calibration_error is not None for row in rows)
     measure = MEASURES[rows[-1].metric].words
@@ -55,31 +67,31 @@ def rounds_table(arm: Arm, control: Arm | None, rows: Sequence[Row]) -> Html:
     for row in rows:
         cells = [tag("td", f"{row.labels:,}")]
         if judged:
-            cells.append(tag("td", measured(row.metric, row.value), class_="strong"))
+            cells.append(tag("td", format_measure(row.metric, row.value), class_="strong"))
         if compared:
             lost = row.control is not None and (row.saved is None or row.saved < 0)
             cells += [
-                tag("td", measured(row.metric, row.control)),
-                tag("td", saved(row), class_="loss" if lost else None),
+                tag("td", format_measure(row.metric, row.control)),
+                tag("td", format_saved(row), class_="loss" if lost else None),
             ]
-        cells += [tag("td", percent(row.calibration_error))] if calibrated else []
-        cells += [tag("td", seconds(row.seconds.get(stage)), class_="dim") for stage in stages]
+        cells += [tag("td", format_percent(row.calibration_error))] if calibrated else []
+        cells += [tag("td", format_seconds(row.seconds.get(stage)), class_="dim") for stage in stages]
         lines.append(tag("tr", cells))
     totals = total_seconds(arm.records)
     blank = [tag("td")] * (len(heads) - len(stages) - 1)
-    foot = tag("tr", tag("td", "sum"), blank, [tag("td", seconds(totals[stage])) for stage in stages])
+    foot = tag("tr", tag("td", "sum"), blank, [tag("td", format_seconds(totals[stage])) for stage in stages])
     return _table(heads, lines, foot)
 
 
 def class_table(arm: Arm, control: Arm | None, answers: Answers, colours: Mapping[str, str]) -> Html | None:
-    """Labels and recall of every class; None where no class is known yet."""
+    """The table of classes, with their labels and recall; None where no class is known yet."""
     own = _recall(arm)
     other = {} if control is None else _recall(control)
     given = Counter(answers.given)
     every = sorted({*own, *given})
     if not every:
         return None
-    hardest = sorted(every, key=lambda name: (own.get(name, 1.0), given[name]))[:MOST_CLASSES]
+    hardest = sorted(every, key=lambda name: (own.get(name, 1.0), given[name]))[:MAX_CLASSES]
     names = sorted(hardest)
     lines = []
     for name in names:
@@ -90,9 +102,9 @@ def class_table(arm: Arm, control: Arm | None, answers: Answers, colours: Mappin
             tag("td", f"{given[name]:,}"),
         ]
         if own:
-            cells.append(tag("td", percent(own.get(name)), class_="strong"))
+            cells.append(tag("td", format_percent(own.get(name)), class_="strong"))
         if other:
-            cells.append(tag("td", percent(other.get(name))))
+            cells.append(tag("td", format_percent(other.get(name))))
         if own:
             cells.append(tag("td", bars if name in own else ABSENT, class_="bar"))
         lines.append(tag("tr", cells))
@@ -107,7 +119,7 @@ def class_table(arm: Arm, control: Arm | None, answers: Answers, colours: Mappin
 
 
 def provenance(arm: Arm, pool: Pool | None) -> Html:
-    """What made the run: pool, encoder, rules, seed, versions, and the whole config."""
+    """What made the run: pool, encoder, strategy, seed, versions, and the whole config."""
     config = arm.config
     update = config.update
     facts: list[tuple[str, str | Html]] = [("run", arm.path.resolve().name), ("seed", str(config.seed))]
@@ -131,7 +143,7 @@ def provenance(arm: Arm, pool: Pool | None) -> Html:
 
 
 def swatch(colour: str | None) -> Html | None:
-    """A small square of a class's colour."""
+    """A small square in the colour of a class; None without a colour."""
     return None if colour is None else tag("span", class_="swatch", style=f"background:{colour}")
 
 

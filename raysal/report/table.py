@@ -1,4 +1,4 @@
-"""The table of a run for the terminal, and the sentence above it."""
+"""The table of a run for a terminal, and the sentence above it."""
 
 from __future__ import annotations
 
@@ -9,48 +9,53 @@ from rich import box
 from rich.table import Table
 
 from raysal.models.measures import MEASURES, shown
-from raysal.report.metrics import Curve, Row, curve_of, in_order, labels_saved
+from raysal.report.metrics import Curve, Row, curve_of, in_stage_order, labels_saved
 from raysal.report.records import Arm, read_arm, read_control
 
 ABSENT, BEHIND = "–", "behind"
 
 
-def percent(share: float | None) -> str:
-    """`91.2 %`; a dash for None."""
+def format_percent(share: float | None) -> str:
+    """A share as `91.2 %`; a dash for None."""
     return ABSENT if share is None else f"{100 * share:.1f} %"
 
 
-def measured(metric: str, value: float | None) -> str:
-    """A measure's value; a dash for None."""
+def format_measure(metric: str, value: float | None) -> str:
+    """A value of a measure in its unit; a dash for None."""
     return ABSENT if value is None else shown(metric, value)
 
 
-def amount(metric: str, value: float) -> str:
+def format_with_name(metric: str, value: float) -> str:
     """A value with the name of its measure: `91.2 % accuracy`, `a root mean squared error of 0.42`."""
     words = MEASURES[metric].words
     return f"{shown(metric, value)} {words}" if MEASURES[metric].share else f"a {words} of {shown(metric, value)}"
 
 
-def saved(row: Row) -> str:
-    """`120`; `−30` for a loss; `behind` where the control's value was never reached; or a dash."""
+def format_saved(row: Row) -> str:
+    """The labels saved: `120`, or `−30` for a loss, or `behind` where the control was not reached, or a dash."""
     if row.control is None:
         return ABSENT
     return BEHIND if row.saved is None else f"{row.saved:,}".replace("-", "−")
 
 
-def seconds(value: float | None) -> str:
-    """Seconds with two figures or so, without unit."""
+def format_seconds(value: float | None) -> str:
+    """Seconds without a unit, with about three digits; a dash for None."""
     if value is None:
         return ABSENT
     return f"{value:.2f}" if value < 10 else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
-    """Labels, the main measure of both arms, labels saved, and seconds per stage; a line per row.
+    """Lay out the table of a run: labels, the main measure of both arms, labels saved, and seconds per stage.
 
-    The control's columns are left out where no row has it, and so is the measure.
+    Args:
+        rows: from `summary`.
+        title: written above it.
+
+    Returns:
+        A table with one line for each row. Columns that no row fills are left out.
     """
-    stages = in_order(stage for row in rows for stage in row.seconds)
+    stages = in_stage_order(stage for row in rows for stage in row.seconds)
     judged = any(row.value is not None for row in rows)
     compared = any(row.control is not None for row in rows)
     table = Table(
@@ -73,15 +78,21 @@ def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
     for row in rows:
         cells = [f"{row.labels:,}"]
         if judged:
-            cells.append(measured(row.metric, row.value))
+            cells.append(format_measure(row.metric, row.value))
         if compared:
-            cells += [measured(row.metric, row.control), saved(row)]
-        table.add_row(*cells, *(seconds(row.seconds.get(stage)) for stage in stages))
+            cells += [format_measure(row.metric, row.control), format_saved(row)]
+        table.add_row(*cells, *(format_seconds(row.seconds.get(stage)) for stage in stages))
     return table
 
 
 def headline(run: Path) -> tuple[str, str]:
-    """What came out of the run in a directory: one sentence, and one beside it that may be empty.
+    """Put the result of a run into words.
+
+    Args:
+        run: the run directory.
+
+    Returns:
+        A sentence about the run, and one about its control arm, which may be empty.
 
     Raises:
         RunError: no run is there.
@@ -91,14 +102,16 @@ def headline(run: Path) -> tuple[str, str]:
 
 
 def headline_of(arm: Arm, control: Arm | None) -> tuple[str, str]:
-    """See `headline`."""
+    """As `headline`, from records that were read before."""
     curve, name = curve_of(arm), arm.strategy
     if not arm.rounds:
         return "No round has been chosen yet", ""
     labels, rounds = arm.records[-1]["labels"], len(arm.rounds)
     if not len(curve):
         return f"{_count(labels, 'label')} in {_count(rounds, 'round')}, chosen by {name}", ""
-    first = f"{name} reached {amount(curve.metric, curve.values[-1])} with {_count(curve.labels[-1], 'label')}"
+    first = (
+        f"{name} reached {format_with_name(curve.metric, curve.values[-1])} with {_count(curve.labels[-1], 'label')}"
+    )
     other = Curve() if control is None else curve_of(control)
     if control is None or not len(other):
         return first, ""

@@ -1,4 +1,4 @@
-"""The items of the batches as people see them, read again from the pool's source."""
+"""The items of the batches as people see them: images and texts, read again from the pool's source."""
 
 from __future__ import annotations
 
@@ -17,38 +17,45 @@ from raysal.pool import Pool
 from raysal.sources import SOURCES, Source
 from raysal.types import Item, Modality
 
-SIDE = 64
-"""Longer side of a thumbnail in pixels; smaller images stay as they are."""
-LONGEST = 280
+THUMBNAIL_PIXELS = 64
+"""Longer side of a thumbnail. Smaller images stay as they are."""
+MAX_TEXT = 280
 """Characters shown of a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """One item as a report shows it: an image, a text, or why there is neither."""
+    """One item as a report shows it: an image, a text, or the reason why there is neither."""
 
     image: str | None = None
     """a PNG as data URI"""
     small: bool = False
-    """the image has fewer pixels than it is shown with"""
+    """the image has fewer pixels than its place in the report"""
     text: str | None = None
     problem: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Items by id, and what kept the source from being read, if anything did."""
+    """The shown items by id, and the problem that kept the source from being read, if there was one."""
 
     modality: Modality
     shown: dict[int, Shown]
     problem: str | None = None
 
 
-def gallery(pool: Pool, wanted: dict[int, str]) -> Gallery:
-    """The `wanted` items {id: key} as they can be shown.
+def read_gallery(pool: Pool, wanted: dict[int, str]) -> Gallery:
+    """Read items from the pool's source.
 
-    The source is listed once, up to the last item wanted, and only those are read. Vectors show nothing.
-    Never fails for want of the source: the gallery then says what is wrong with it.
+    The source is listed once, up to the last item wanted, and only the wanted items are read. Where the source cannot
+    be read, nothing is raised: the gallery states the problem.
+
+    Args:
+        pool: its manifest says how to build the source.
+        wanted: the key of each item by id.
+
+    Returns:
+        What can be shown of the items; nothing for vectors.
     """
     modality = pool.manifest.modality
     if modality == "vector" or not wanted:
@@ -65,11 +72,18 @@ def gallery(pool: Pool, wanted: dict[int, str]) -> Gallery:
 
 
 def source_of(pool: Pool) -> Source:
-    """The source a pool was made from, built again from its manifest.
+    """Build the source of a pool again, from its manifest.
+
+    Args:
+        pool: the pool.
+
+    Returns:
+        The source.
 
     Raises:
-        SourceError: it was in memory, or the manifest does not say how to build it.
-        UnknownName, ConfigError: this raysal has no such source, or it takes other fields now.
+        SourceError: the source was in memory, or the manifest does not say how to build it.
+        UnknownName: this raysal has no such source.
+        ConfigError: the source takes other fields now.
     """
     record = pool.manifest.source
     if record["name"] == "memory":
@@ -80,7 +94,16 @@ def source_of(pool: Pool) -> Source:
 
 
 def read_items(source: Source, ids: Collection[int], chunk_rows: int) -> Iterator[tuple[int, Item]]:
-    """(id, item) for those of the ids that the source lists, in order. Lists no further than it must."""
+    """Read some items of a source. Lists the source up to the last of them.
+
+    Args:
+        source: where they come from.
+        ids: the items wanted.
+        chunk_rows: items of a chunk of the pool.
+
+    Yields:
+        (id, item) of each id that the source lists, in order of ids.
+    """
     left = sorted(ids)
     for unit in source.units(chunk_rows):
         end = unit.first_id + len(unit.keys)
@@ -93,9 +116,9 @@ def read_items(source: Source, ids: Collection[int], chunk_rows: int) -> Iterato
 
 
 def thumbnail(image: Image.Image) -> str:
-    """A PNG data URI of at most 64 pixels on its longer side."""
+    """The image as a data URI: a PNG of at most THUMBNAIL_PIXELS on its longer side."""
     small = image.copy()
-    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Image.Resampling.LANCZOS)
     if _is_grey(small):
         small = small.convert("L")
     packed = io.BytesIO()
@@ -115,9 +138,9 @@ def _shown(item: Item, key: str, modality: Modality) -> Shown:
         return Shown(problem=item.payload.problem)
     if modality == "text":
         text = str(item.payload)
-        return Shown(text=text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
+        return Shown(text=text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…")
     try:
         image = decode_image(key, item.payload)
-        return Shown(image=thumbnail(image), small=max(image.size) < SIDE)
+        return Shown(image=thumbnail(image), small=max(image.size) < THUMBNAIL_PIXELS)
     except BadItem as error:
         return Shown(problem=error.problem)

@@ -220,7 +220,7 @@ def embed_pool(config: RunConfig, report: Progress) -> EmbedReport:
         address=config.fleet.address,
         device=config.fleet.device,
         metric=settings.metric,
-        progress=lambda done, total: report("embed", done, total),
+        report=lambda done, total: report("embed", done, total),
     )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from raysal.config import RunConfig
 from raysal.embedding import ENCODERS
-from raysal.embedding.job import CHUNK_ROWS, fitted
-from raysal.index import in_force
+from raysal.embedding.job import CHUNK_ROWS, encoder_for_source
+from raysal.index import current_generation
 from raysal.narrowing import NARROWERS
 from raysal.pool import Manifest, open_pool
 from raysal.pool.layout import MANIFEST, read_records
@@ -163,7 +163,7 @@ def _arm(name: str, config: RunConfig, run: RunDir) -> ArmPlan:
 def _builds_index(config: RunConfig) -> bool:
     """Whether the first round is preceded by building an index."""
     wanted = config.narrow.build("narrow", NARROWERS).wants_index()
-    return config.index.build and wanted and not in_force(config.pool)
+    return config.index.build and wanted and not current_generation(config.pool)
 
 
 def _listed(config: RunConfig) -> tuple[int, EmbedPlan]:
@@ -171,7 +171,7 @@ def _listed(config: RunConfig) -> tuple[int, EmbedPlan]:
     assert config.source is not None
     assert config.encoder is not None
     source = config.source.build("source", SOURCES)
-    fitted(config.encoder.build("encoder", ENCODERS), source)
+    encoder_for_source(config.encoder.build("encoder", ENCODERS), source)
     rows = config.embed.chunk_rows or CHUNK_ROWS[source.modality]
     items = chunks = 0
     for unit in source.units(rows):

@@ -17,7 +17,7 @@ from raysal.config import RunConfig
 from raysal.context import RoundContext
 from raysal.errors import ConfigError, LabelError, PoolExhausted, RunError
 from raysal.fleet import Fleet, open_fleet
-from raysal.index import Report, check_index, first_index
+from raysal.index import Report, build_missing_index, check_index
 from raysal.labels import Ledger, TellCounts, revealing
 from raysal.models.head import Head
 from raysal.narrowing.base import searches_index
@@ -175,7 +175,7 @@ class Session:
     def prepare(self, report: Report | None = None) -> None:
         """Build the index that rounds search by, where the config says so and the pool has none. `query` does too."""
         if self.config.index.build and self._parts.narrower.wants_index():
-            first_index(self.pool, self.start_fleet(), self.config.index, report)
+            build_missing_index(self.pool, self.start_fleet(), self.config.index, report)
 
     def query(self, k: int | None = None) -> Batch:
         """The next batch: chosen, committed and leased.

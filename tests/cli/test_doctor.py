@@ -121,6 +121,6 @@ def test_disk_is_judged_where_the_run_would_be(tmp_path: Path) -> None:
 def test_a_module_that_cannot_be_imported_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "half_there.py").write_text("raise OSError('libfoo.so: cannot open')")
     monkeypatch.syspath_prepend(tmp_path)
-    finding = checks.imports("half-there", "half_there")
+    finding = checks.check_import("half-there", "half_there")
     assert finding.state == "broken"
     assert "libfoo.so" in finding.detail

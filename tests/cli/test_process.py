@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cli_tools import ROOT, cli, process, write_images, write_vectors
 
-from raysal.cli.output import Interrupted, dumps, explain, going_on
+from raysal.cli.output import Interrupted, dumps, explain, on_interrupt
 
 # typer itself needs pydantic.
 HEAVY = (
@@ -162,7 +162,7 @@ def test_interrupted_with_a_line_on_how_to_go_on(home: Path) -> None:
 
 def test_an_interruption_is_told_apart() -> None:
     def interrupt() -> None:
-        with going_on("go on with `raysal resume RUN`"):
+        with on_interrupt("go on with `raysal resume RUN`"):
             raise KeyboardInterrupt
 
     with pytest.raises(Interrupted) as caught:

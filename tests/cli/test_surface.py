@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -154,12 +154,20 @@ def test_a_group_by_itself_shows_its_help(path: str) -> None:
 
 
 def test_names_in_the_help_are_all_there_are() -> None:
+    """Names that the help takes from a registry, and names that a command writes out."""
+    from raysal.cli.embed import Distance
+    from raysal.cli.index import KindName
     from raysal.embedding import ENCODERS
+    from raysal.index import KINDS
+    from raysal.models.predictive import Predictive
     from raysal.narrowing import NARROWERS
+    from raysal.scoring import SCORES
     from raysal.strategies import SELECTORS
+    from raysal.types import Metric
 
-    select, embed = cli("select", "--help").out, cli("embed", "--help").out
-    for name in (*SELECTORS, *NARROWERS):
-        assert name in select
-    for name in ENCODERS:
-        assert name in embed or name == "precomputed"
+    listed = {"select": (*SELECTORS, *NARROWERS), "embed": ENCODERS, "predict": (*SCORES, *get_args(Predictive))}
+    for command, names in listed.items():
+        text = cli(command, "--help").out
+        assert [name for name in names if name not in text] == []
+    assert set(KindName) == {"auto", *KINDS}
+    assert set(Distance) == set(get_args(Metric))

@@ -16,13 +16,13 @@ import raysal
 from raysal.cli import app, main
 from raysal.config import parse_config
 from raysal.fleet.replay import SESSIONS
-from raysal.index import DRIFTED, KINDS, human, plan_index
-from raysal.index.build import OUTGROWN
+from raysal.index import KINDS, MAX_DRIFT, human_bytes, plan_index
+from raysal.index.build import RETRAIN_GROWTH
 from raysal.index.kinds import OVERFETCH, row_bytes
-from raysal.index.plan import BUFFERS, GRAPH_QUERIES, GRAPH_ROWS, MANY_QUERIES, WORTH_IT
-from raysal.index.recall import AT, MOST_OVERFETCH, QUERIES
-from raysal.index.search import GROUP
-from raysal.index.shards import GPU_MOST
+from raysal.index.plan import BUFFER_BYTES, MAX_GRAPH_ROWS, MIN_GRAPH_QUERIES, MIN_INDEX_QUERIES, MIN_INDEX_ROWS
+from raysal.index.recall import MAX_OVERFETCH, RECALL_AT, RECALL_QUERIES
+from raysal.index.search import ANCHORS_PER_SEARCH
+from raysal.index.shards import MAX_GPU_NEIGHBOURS
 from raysal.narrowing import NARROWERS
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def test_bytes_and_overfetch_are_those_of_the_code(kind: str) -> None:
         assert int(times or 1) * width // int(parts or 1) + int(more or 0) == row_bytes(kind, dim)
     assert int(fetched) == OVERFETCH[kind]
     plan = plan_index(TEN_MILLION, 256, kind=kind)
-    assert stated == [human(plan.disk_bytes), human(plan.build_bytes), human(plan.search_bytes)]
+    assert stated == [human_bytes(plan.disk_bytes), human_bytes(plan.build_bytes), human_bytes(plan.search_bytes)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,7 +75,7 @@ def test_bytes_and_overfetch_are_those_of_the_code(kind: str) -> None:
 def test_formulas_are_those_of_the_plan(kind: str, processes: int) -> None:
     """As FORMULAS says, line by line; in words, T."""
     assert FORMULAS in PAGE
-    assert BUFFERS == 64_000_000
+    assert BUFFER_BYTES == 64_000_000
     for chunks, dim in ((TEN_MILLION, 256), ([1000] * 700, 100), ([300], 12)):
         plan = plan_index(chunks, dim, kind=kind, processes=processes)
         w, b, trained_on = -(-dim // 8) * 8, row_bytes(kind, dim), plan.training_rows
@@ -87,8 +87,8 @@ def test_formulas_are_those_of_the_plan(kind: str, processes: int) -> None:
         own = max(sum(rows for _, _, rows in plan.shards[i::processes]) for i in range(processes))
         turns = -(-len(plan.shards) // processes)
         assert plan.disk_bytes == b * plan.rows + made * (len(plan.shards) + 1)
-        assert plan.build_bytes == BUFFERS + max(12 * w * trained_on + made, 2 * b * largest + made + 180_224 * w)
-        assert plan.search_bytes == BUFFERS + (b + 8) * own + made * turns
+        assert plan.build_bytes == BUFFER_BYTES + max(12 * w * trained_on + made, 2 * b * largest + made + 180_224 * w)
+        assert plan.search_bytes == BUFFER_BYTES + (b + 8) * own + made * turns
 
 
 def test_auto_tries_what_the_table_says() -> None:
@@ -100,11 +100,11 @@ def test_auto_tries_what_the_table_says() -> None:
 
     table = section("Building one").split("`auto` tries")[1]
     few, some, many, most = (re.findall(r"`(\w+)`", cells[2]) for cells in rows_of(table, 3) if "`" in cells[2])
-    assert tried(WORTH_IT - 1, GRAPH_QUERIES) == few
-    assert tried(WORTH_IT, GRAPH_QUERIES) == tried(GRAPH_ROWS, GRAPH_QUERIES) == some
-    assert tried(WORTH_IT, GRAPH_QUERIES - 1) == tried(GRAPH_ROWS + 1, GRAPH_QUERIES) == many
-    assert tried(10 * GRAPH_ROWS, 1) == many
-    assert tried(10 * GRAPH_ROWS + 1, GRAPH_QUERIES) == most
+    assert tried(MIN_INDEX_ROWS - 1, MIN_GRAPH_QUERIES) == few
+    assert tried(MIN_INDEX_ROWS, MIN_GRAPH_QUERIES) == tried(MAX_GRAPH_ROWS, MIN_GRAPH_QUERIES) == some
+    assert tried(MIN_INDEX_ROWS, MIN_GRAPH_QUERIES - 1) == tried(MAX_GRAPH_ROWS + 1, MIN_GRAPH_QUERIES) == many
+    assert tried(10 * MAX_GRAPH_ROWS, 1) == many
+    assert tried(10 * MAX_GRAPH_ROWS + 1, MIN_GRAPH_QUERIES) == most
 
 
 def test_defaults_of_build_are_as_said() -> None:
@@ -128,17 +128,17 @@ def app_commands() -> list[typer.core.TyperCommand]:
 def test_numbers_are_those_of_the_code() -> None:
     text = re.sub(r"\s+", " ", PAGE)
     for said in (
-        f"below {WORTH_IT:,} rows the plan says",
-        f"below {MANY_QUERIES:,} queries",
-        f"on {QUERIES} items of the pool",
-        f"recall@{AT[1]} is below the target",
-        f"exact {AT[0]} and {AT[1]} nearest",
-        f"up to {MOST_OVERFETCH} for each wanted",
-        f"less than {OUTGROWN} times the rows it was trained on",
-        f"From {DRIFTED} on a build trains anew",
+        f"below {MIN_INDEX_ROWS:,} rows the plan says",
+        f"below {MIN_INDEX_QUERIES:,} queries",
+        f"on {RECALL_QUERIES} items of the pool",
+        f"recall@{RECALL_AT[1]} is below the target",
+        f"exact {RECALL_AT[0]} and {RECALL_AT[1]} nearest",
+        f"up to {MAX_OVERFETCH} for each wanted",
+        f"less than {RETRAIN_GROWTH} times the rows it was trained on",
+        f"From {MAX_DRIFT} on a build trains anew",
         f"{SESSIONS} sessions are kept",
-        f"more than {GPU_MOST:,} rows",
-        f"round trips for {GROUP:,} anchors",
+        f"more than {MAX_GPU_NEIGHBOURS:,} rows",
+        f"round trips for {ANCHORS_PER_SEARCH:,} anchors",
     ):
         assert said.lower() in text.lower(), said
 

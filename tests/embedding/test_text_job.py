@@ -109,7 +109,7 @@ def test_an_interrupted_job_goes_on_to_the_same_bytes(file: Path, tmp_path: Path
     source, options = Text(path=file, carry=("label",)), {"chunk_rows": 7, "max_quarantine": 0.2}
     out, whole = tmp_path / "pool", tmp_path / "whole"
     with pytest.raises(KeyboardInterrupt):
-        embed(source, Characters(), out, progress=interrupt, **options)
+        embed(source, Characters(), out, report=interrupt, **options)
     report = embed(source, Characters(), out, **options)
     assert (report.resumed, report.embedded, report.quarantined) == (2, 11, 3)
     embed(source, Characters(), whole, **options)

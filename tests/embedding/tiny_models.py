@@ -40,13 +40,13 @@ class Weighted(torch.nn.Module):
 
 class Broken(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[0] == 1 and x.flatten(2).std(2).max() == 0:  # the one grey image that the dimension is found with
+        if x.shape[0] == 1 and x.flatten(2).std(2).max() == 0:  # the grey image that finds `dim`
             return torch.zeros(1, DIM)
         raise RuntimeError("wires crossed")
 
 
 class Picky(torch.nn.Module):
-    """Refuses a batch that holds a black image, gives nonsense for a white one and too much for a red one."""
+    """Fails on a batch that holds a black image; gives NaN for a white image, and 1e6 for a red one."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         mean = x.mean((2, 3))
@@ -84,7 +84,7 @@ def not_a_module() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Deadly:
-    """Takes vectors of 2; kills its process when it meets a 13, as long as there is a marker to take away."""
+    """Takes vectors of length 2. Kills its process at a 13 while there is a marker file, and deletes one marker."""
 
     markers: Path
 

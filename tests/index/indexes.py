@@ -1,4 +1,4 @@
-"""Small indexes for the tests: quick to train, cut into several shards, searched through some of their lists only."""
+"""Small indexes for the tests: quick to train, in several shards, searched in some of their lists only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def same_lists(a: list[Ranked], b: list[Ranked]) -> bool:
 
 
 def files_of(pool: Pool) -> dict[str, bytes]:
-    """Every file of a pool and its index, by relative path; the lock says nothing."""
+    """The bytes of every file of a pool and its index, by relative path, without the lock."""
     return {
         path.relative_to(pool.path).as_posix(): path.read_bytes()
         for path in sorted(pool.path.rglob("*"))

@@ -1,5 +1,4 @@
-"""An index at rest: equal bytes however it is built, put in force in one step, used again where it still fits, and
-refused where it is damaged or of something else."""
+"""The files of an index: equal bytes however it is built, one step to publish it, reuse where it fits, clear errors."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ from raysal.index import (
     kinds,
     open_index,
 )
-from raysal.index.coverage import DRIFTED
+from raysal.index.coverage import MAX_DRIFT
 from raysal.pool import Pool
 from raysal.store import LOCK, locked, read_sealed, write_sealed
 
@@ -73,12 +72,12 @@ def test_equal_bytes_for_any_partitions_and_again(kind, pool):
 
 
 def test_equal_bytes_for_any_threads(tmp_path):
-    """A rotation by several threads has other last bits, and so other codes; rows must be wide and many to show it."""
+    """With several threads a rotation has other last bits, and so other codes. Only many, wide rows show it."""
     pool = make_pool(tmp_path / "pool", mixture(3000, 96)[0], chunk_rows=3000)
     plan = planned(pool, "ivf_rabitq")
     made = []
     for count in (1, 2, 5):
-        with kinds.threads(count), LocalFleet(plan_partitions(pool, 1, threads=count)) as fleet:
+        with kinds.faiss_threads(count), LocalFleet(plan_partitions(pool, 1, threads=count)) as fleet:
             made.append(bytes_of(build_index(pool, fleet, plan, fresh=True, target_recall=0)))
     assert made[0] == made[1] == made[2]
 
@@ -114,7 +113,7 @@ def test_more_is_looked_at_until_the_recall_is_reached(pool):
 
 
 def test_codes_that_mislead_are_made_up_for_by_fetching_more(tmp_path):
-    """One bit of each of 8 dimensions says little: no number of lists would do."""
+    """One bit of each of 8 dimensions says little: no number of lists reaches the target."""
     pool = make_pool(tmp_path / "pool", mixture(1500, DIM, classes=1, seed=5)[0], chunk_rows=50)
     with local(pool) as fleet:
         plan = planned(pool, "ivf_rabitq")
@@ -137,7 +136,7 @@ def test_who_holds_the_old_index_goes_on_with_it(pool):
         before = index_neighbours(fleet, old, X[:9], 40)
         built(pool, "flat")
         assert same_lists(index_neighbours(fleet, old, X[:9], 40), before)
-        # And who opens it anew, over the same fleet, gets the new one.
+        # A caller that opens the index again, over the same fleet, gets the new one.
         after, truth = index_neighbours(fleet, open_index(pool), X[:9], 40), exact(fleet, X[:9], 40)
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(after, truth, strict=True))
     assert not same_lists(before, after)
@@ -152,7 +151,7 @@ def test_added_vectors_are_noticed_and_only_their_shards_are_coded(pool):
     lacking = coverage(pool, old)
     assert (lacking.covered_rows, lacking.missing_rows, lacking.stale) == (600, 120, True)
     assert lacking.missing == (12, 13, 14)
-    assert drift(pool, old) < DRIFTED
+    assert drift(pool, old) < MAX_DRIFT
     with local(pool, 2) as fleet:
         new = build_index(pool, fleet, planned(pool, "ivf_sq8"))
         found = index_neighbours(fleet, replace(new, probes=new.lists), X[:4], 30)
@@ -168,7 +167,7 @@ def test_added_vectors_are_noticed_and_only_their_shards_are_coded(pool):
 def test_a_pool_that_drifted_is_trained_anew(pool):
     old = built(pool, "ivf_sq8")
     pool = grown(pool, np.concatenate([X, mixture(100, DIM, seed=77)[0]]))
-    assert drift(pool, old) > DRIFTED
+    assert drift(pool, old) > MAX_DRIFT
     new = built(pool, "ivf_sq8")
     assert new.trained != old.trained
 
@@ -208,7 +207,7 @@ def test_a_flipped_byte_is_never_searched(kind, place, pool):
     for partitions in (1, 2):
         with local(pool, partitions) as fleet, pytest.raises(Damaged, match=r"00001\.faiss.*sha256.*index build"):
             index_neighbours(fleet, open_index(pool), X[:1], 3)
-    built(pool, kind)  # the damaged shard is not taken over
+    built(pool, kind)  # the damaged shard is not reused
     with local(pool) as fleet:
         assert index_neighbours(fleet, open_index(pool), X[:1], 3)
 
@@ -352,8 +351,7 @@ def test_an_interrupted_build_leaves_nothing(where, pool):
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_a_full_disk_changes_nothing(share, pool):
-    """As the limit on the size of a file, which writers meet just as they do the end of a disk: at the first byte, in
-    the middle of a shard, and at its last byte."""
+    """A limit on the size of a file stands for a full disk: at the first byte, in the middle and at the last byte."""
     built(pool, "flat")
     before = files_of(pool)
     size = max(shard.bytes for shard in open_index(pool).shards)
@@ -368,7 +366,7 @@ def test_a_full_disk_changes_nothing(share, pool):
 
 
 def test_a_build_that_died_before_the_swap_is_not_in_force(pool):
-    """Its directory is whole, and nothing names it."""
+    """Its directory is complete, but current.json does not name it."""
     first = built(pool, "flat")
     current = (pool.path / "index" / "current.json").read_bytes()
     built(pool, "ivf_flat")
@@ -379,7 +377,7 @@ def test_a_build_that_died_before_the_swap_is_not_in_force(pool):
 
 
 def test_records_hold_no_path(pool):
-    """A pool can be taken elsewhere, its index with it."""
+    """A pool can be moved, and its index with it."""
     built(pool, "ivf_sq8")
     there = pool.path.with_name("elsewhere")
     shutil.move(pool.path, there)

@@ -1,4 +1,4 @@
-"""How much memory a build may take where nobody says: the least of the machine's and of its control groups'."""
+"""How much memory a build may use by default: the least of the machine's and of its control groups'."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from raysal.index import allowed, memory
-from raysal.index.memory import group_limits
+from raysal.index import memory, memory_limit
+from raysal.index.memory import control_group_limits
 
 
 @pytest.fixture
 def groups(tmp_path):
-    """group(own, {file: content}): the limits found where the kernel's files are these."""
+    """groups(own, {file: content}): the limits found where the kernel's files have these contents."""
 
     def limits(own: str, files: dict[str, str]) -> list[int]:
         for name, content in files.items():
@@ -20,7 +20,7 @@ def groups(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
         (tmp_path / "own").write_text(own)
-        return group_limits(tmp_path / "mounted", tmp_path / "own")
+        return control_group_limits(tmp_path / "mounted", tmp_path / "own")
 
     return limits
 
@@ -42,12 +42,12 @@ def test_version_1_beside_an_empty_version_2(groups):
 
 def test_what_cannot_be_read_limits_nothing(groups, tmp_path):
     assert groups("0::/gone\n", {"memory.max": "max\n"}) == []
-    assert group_limits(tmp_path, tmp_path / "none") == []
+    assert control_group_limits(tmp_path, tmp_path / "none") == []
 
 
 def test_the_least_counts_unless_a_size_is_given(monkeypatch):
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limits, expected in (([], host), ([host + 1], host), ([9000, 5000], 5000)):
-        monkeypatch.setattr(memory, "group_limits", lambda limits=limits: limits)
-        assert allowed(None, "index.memory") == expected
-        assert allowed("8GB", "index.memory") == 8_000_000_000
+        monkeypatch.setattr(memory, "control_group_limits", lambda limits=limits: limits)
+        assert memory_limit(None, "index.memory") == expected
+        assert memory_limit("8GB", "index.memory") == 8_000_000_000

@@ -1,5 +1,4 @@
-"""Narrowing by an index: the same candidates for any partitions, no pass over vectors, and a rule that says what it
-did."""
+"""Narrowing by an index: the same candidates for any partitions, no pass over vectors, and a rule that names it."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from raysal.errors import ConfigError, Damaged, PoolError
 from raysal.fleet import Partition, exclude, plan_partitions
 from raysal.fleet.replay import Done, Host
 from raysal.index import KINDS, index_neighbours, open_index, search
-from raysal.index.shards import fetch
+from raysal.index.shards import fetch_nearest
 from raysal.narrowing import NARROWERS, round_sweep
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
@@ -96,7 +95,7 @@ def test_one_search_does_where_only_the_anchors_themselves_are_excluded(kind, tm
     pool = make_pool(tmp_path / "pool", X, chunk_rows=50)
     index = built(pool, kind, target_recall=0.0)
     searches = []
-    monkeypatch.setattr(search, "fetch", lambda *args: searches.append(args[2]) or fetch(*args))
+    monkeypatch.setattr(search, "fetch_nearest", lambda *args: searches.append(args[2]) or fetch_nearest(*args))
     with local(pool) as fleet:
         fleet.each(exclude, KNOWN.ids)
         index_neighbours(fleet, index, KNOWN.vectors[:1], 20)
@@ -126,7 +125,7 @@ def test_a_stale_index_is_not_searched_and_the_rule_says_so(tmp_path):
 
 
 def exchanged(pool: Pool, monkeypatch: pytest.MonkeyPatch, module: Any, times: int) -> list[str]:
-    """Let the index be built anew so often after it was opened, before it is searched; what was searched then."""
+    """Rebuild the index `times` times after it was opened and before it is searched; the names of those searched."""
     searched: list[str] = []
 
     def meanwhile(fleet, index, anchors, each):
@@ -161,18 +160,18 @@ def test_so_is_it_for_similar_items(tmp_path, monkeypatch):
 
 
 def test_a_partition_that_misses_a_generation_can_go_on(tmp_path):
-    """An error would be repeated by every later call of the program."""
+    """It must not be an error: every later call of the program would repeat the error."""
     pool = make_pool(tmp_path / "pool", X, chunk_rows=50)
     first = built(pool, "flat")
     hosts = [Host(partial(Partition, spec)) for spec in plan_partitions(pool, 2)]
     built(pool, "flat", fresh=True), built(pool, "flat", fresh=True)
     for host in hosts:
-        assert host.run(1, 0, [(fetch, (first.located(), X[:1], 3, 0, 2))]) == Done(None)
+        assert host.run(1, 0, [(fetch_nearest, (first.location(), X[:1], 3, 0, 2))]) == Done(None)
         assert host.run(1, 1, [(exclude, (KNOWN.ids,))]).result >= 0
     last = open_index(pool)
-    (last.path / "00000.faiss").unlink()  # a file that is missing from a generation that is there is damage
+    (last.path / "00000.faiss").unlink()  # the generation exists: a missing file is damage
     with pytest.raises(Damaged):
-        hosts[0].run(2, 0, [(fetch, (last.located(), X[:1], 3, 0, 2))])
+        hosts[0].run(2, 0, [(fetch_nearest, (last.location(), X[:1], 3, 0, 2))])
 
 
 def test_without_an_index_it_says_how_to_build_one(tmp_path):

@@ -1,4 +1,4 @@
-"""The index a run searches: built where there is none, built anew where it lacks rows, and said in every round."""
+"""The index that a run searches: built where there is none, rebuilt where it lacks rows, named in every round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from test_index_build import grown
 import raysal
 from raysal.config import IndexConfig, parse_config
 from raysal.errors import ConfigError, PoolError, RunError, UserError
-from raysal.index import KINDS, drop_index, generations, kinds, open_index, upkeep
+from raysal.index import KINDS, drop_index, generations, kinds, maintenance, open_index
 from raysal.pool import Pool
 from raysal.rounds.loop import run
 from raysal.rounds.session import Session
@@ -41,7 +41,7 @@ def stale(path: Path) -> Pool:
 
 
 def next_rule(session: Session) -> str:
-    """Label the next batch; how its candidates were found."""
+    """Label the next batch, and return how its candidates were found."""
     batch = session.query()
     session.ask_oracle(batch)
     return str(session.record(batch.round)["narrow"])
@@ -51,7 +51,7 @@ def next_rule(session: Session) -> str:
 def begun(monkeypatch):
     """The rebuilds that this process begins."""
     found: dict[Any, Any] = {}
-    monkeypatch.setattr(upkeep, "_begun", found)
+    monkeypatch.setattr(maintenance, "_begun", found)
     yield found
     for child in found.values():
         child.wait()

@@ -10,7 +10,7 @@ from indexes import built, planned
 
 from raysal.errors import ConfigError, PoolError
 from raysal.index import KINDS, plan_index
-from raysal.index.plan import BUFFERS, cut_shards, human
+from raysal.index.plan import BUFFER_BYTES, cut_shards, human_bytes
 
 CHUNK = 65_536
 
@@ -59,14 +59,14 @@ def test_what_does_not_fit_is_refused_with_the_numbers():
     with pytest.raises(ConfigError) as caught:
         plan_index(million(5), 256, kind="hnsw", memory=10**9)
     for number in (10**9, plan.build_bytes, plan.search_bytes):
-        assert human(number) in str(caught.value)
+        assert human_bytes(number) in str(caught.value)
     with pytest.raises(ConfigError, match=r"ivf_sq8 needs.*ivf_pq needs.*ivf_rabitq needs"):
         plan_index(million(5), 256, memory=10**6)
 
 
 def test_more_processes_hold_less_each():
     one, four = (plan_index(million(8), 64, kind="ivf_sq8", processes=p) for p in (1, 4))
-    assert four.search_bytes - BUFFERS == pytest.approx((one.search_bytes - BUFFERS) / 4, rel=0.2)
+    assert four.search_bytes - BUFFER_BYTES == pytest.approx((one.search_bytes - BUFFER_BYTES) / 4, rel=0.2)
     assert four.disk_bytes == one.disk_bytes
 
 

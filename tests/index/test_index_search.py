@@ -1,5 +1,4 @@
-"""The laws of a search by index: exact similarities, nothing excluded, the same for any partitions and threads, and no
-less found than the index says of itself."""
+"""The laws of a search by index: exact similarities, no excluded rows, independence of partitions, honest recall."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from programs import local
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.index import KINDS, index_neighbours, open_index, search
 from raysal.index.files import Index
-from raysal.index.shards import fetch
+from raysal.index.shards import fetch_nearest
 from raysal.pool import Pool
 from raysal.scoring.sweep import sweep
 
@@ -81,7 +80,7 @@ def test_similarities_are_exact_and_in_order(kind, metric, pools, data):
 @every_kind
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_no_less_is_found_than_the_index_says(kind, metric, pools, data):
-    """On other items than it was measured on. Faithful kinds that look at everything find everything."""
+    """Measured on other items than those that tuned it. Exact kinds that look at every row find everything."""
     pool, index = pools(kind, metric)
     assert index.recall["50"] >= index.target_recall
     with local(pool, 2) as fleet:
@@ -107,7 +106,7 @@ def test_no_less_is_found_than_the_index_says(kind, metric, pools, data):
     seed=st.integers(0, 99),
 )
 def test_nothing_excluded_is_ever_found_and_no_place_is_lost(kind, keep, around, each, partitions, seed, pools, data):
-    """Excluded are all but a few at random, or what is nearest to the anchors: there an index finds nothing else."""
+    """All items but a few random ones are excluded, or those nearest to the anchors, which is all an index finds."""
     pool, index = pools(kind)
     anchors = data[1][:4]
     with local(pool, partitions) as fleet:
@@ -124,7 +123,7 @@ def test_nothing_excluded_is_ever_found_and_no_place_is_lost(kind, keep, around,
 
 @every_kind
 def test_no_less_is_found_among_what_is_left_where_what_is_nearest_is_excluded(kind, pools, data):
-    """As many rows as a search fetches may be left by accident, and not be the nearest that are."""
+    """A search may happen to be left with enough rows that are not the nearest ones."""
     pool, index = pools(kind)
     shares = []
     with local(pool, 2) as fleet:
@@ -143,8 +142,8 @@ def test_anchors_are_searched_for_in_groups_and_found_as_if_together(group, pool
         fleet.each(exclude, np.arange(0, N, 3))
         together = index_neighbours(fleet, index, data[1], 9)
         sizes = []
-        monkeypatch.setattr(search, "GROUP", group)
-        monkeypatch.setattr(search, "fetch", lambda *args: sizes.append(len(args[2])) or fetch(*args))
+        monkeypatch.setattr(search, "ANCHORS_PER_SEARCH", group)
+        monkeypatch.setattr(search, "fetch_nearest", lambda *args: sizes.append(len(args[2])) or fetch_nearest(*args))
         monkeypatch.setattr(
             search, "sweep", lambda *args: sizes.append(len(args[2].searches[0].anchors)) or sweep(*args)
         )
@@ -166,7 +165,7 @@ def test_more_neighbours_than_rows_and_none_at_all(kind, pools, data):
 
 
 def test_an_anchor_beside_excluded_rows_alone_gets_the_exact_neighbours(pools, data):
-    """All that its lists hold is excluded: only a search of everything finds what is left."""
+    """All rows of the lists it probes are excluded: only exact search finds the others."""
     pool, index = pools("ivf_flat")
     narrow_one = replace(index, probes=1)
     with local(pool, 3) as fleet:
@@ -178,8 +177,7 @@ def test_an_anchor_beside_excluded_rows_alone_gets_the_exact_neighbours(pools, d
 
 @every_kind
 def test_zero_vectors_are_as_similar_as_nothing(kind, tmp_path):
-    """Under the cosine: similarity 0, between what is alike and what is opposite; and an anchor of zeros finds nothing
-    nearer than another."""
+    """Under the cosine, a zero vector has similarity 0 to all; to an anchor of zeros all items are equally near."""
     x = np.concatenate([mixture(300, 8, seed=1)[0], np.zeros((40, 8), np.float32)])
     x = x[np.random.default_rng(0).permutation(len(x))]
     pool = make_pool(tmp_path / "pool", x, chunk_rows=50)
@@ -195,7 +193,7 @@ def test_zero_vectors_are_as_similar_as_nothing(kind, tmp_path):
 
 @every_kind
 def test_copies_of_one_row_are_all_there(kind, tmp_path):
-    """Equal shards have equal bytes, and are still shards of different items."""
+    """Equal shards have equal bytes, and still hold different items."""
     x = np.tile(mixture(50, 8, seed=2)[0], (12, 1))
     pool = make_pool(tmp_path / "pool", x, chunk_rows=100)
     index = built(pool, kind)
@@ -206,11 +204,11 @@ def test_copies_of_one_row_are_all_there(kind, tmp_path):
             for row, (ids, _) in enumerate(index_neighbours(fleet, index, x[:5], 12)):
                 assert ids.tolist() == list(range(row, 600, 50))
             some.append(index_neighbours(fleet, index, x[:5], 6))
-    assert all(same_lists(some[0], other) for other in some)  # of ties, too, the same are cut off
+    assert all(same_lists(some[0], other) for other in some)  # ties are cut at the same place, too
 
 
 def test_settings_are_those_of_the_index_at_every_search(pools, data):
-    """Files do not keep them, and one that is held may have been searched with others."""
+    """Files do not keep the settings, and an earlier search of the same index may have used others."""
     pool, index = pools("ivf_flat")
     narrow_one, wide = replace(index, probes=1), replace(index, probes=index.lists)
     with local(pool, 1) as fleet:

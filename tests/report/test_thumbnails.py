@@ -17,7 +17,7 @@ from raysal.embedding.precomputed import Precomputed
 from raysal.pool import Manifest, Pool, open_pool
 from raysal.report.batches import Batches, Pick, batches_section
 from raysal.report.records import Answers, Arm
-from raysal.report.thumbnails import SIDE, Gallery, gallery
+from raysal.report.thumbnails import THUMBNAIL_PIXELS, Gallery, read_gallery
 from raysal.sources import SOURCES
 from raysal.sources.memory import Memory
 
@@ -51,19 +51,19 @@ def relabelled(folder: Path, source: dict[str, object], modality: str, keys: lis
 
 def test_images_are_those_of_their_ids_and_small(tmp_path: Path):
     pool = image_pool(tmp_path)
-    found = gallery(pool, {6: "6.png", 1: "1.png", 4: "4.png"})
+    found = read_gallery(pool, {6: "6.png", 1: "1.png", 4: "4.png"})
     assert found.problem is None
     assert sorted(found.shown) == [1, 4, 6]
     for id, shown in found.shown.items():
         image = decoded(shown.image or "")
-        assert image.size == (SIDE, SIDE // 2)
+        assert image.size == (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS // 2)
         assert image.convert("RGB").getpixel((5, 5)) == (30 * id, 0, 255)
 
 
 def test_a_changed_or_unreadable_item_is_said_of_that_item_alone(tmp_path: Path):
     pool = image_pool(tmp_path)
     (tmp_path / "images" / "1.png").write_bytes(b"no image")
-    found = gallery(pool, {1: "1.png", 2: "another.png", 3: "3.png"})
+    found = read_gallery(pool, {1: "1.png", 2: "another.png", 3: "3.png"})
     assert found.problem is None
     assert "not an image" in (found.shown[1].problem or "")
     assert "'2.png' in its place" in (found.shown[2].problem or "")
@@ -73,18 +73,18 @@ def test_a_changed_or_unreadable_item_is_said_of_that_item_alone(tmp_path: Path)
 def test_a_source_that_is_gone_is_named(tmp_path: Path):
     pool = image_pool(tmp_path)
     (tmp_path / "images").rename(tmp_path / "moved")
-    found = gallery(pool, {1: "1.png"})
+    found = read_gallery(pool, {1: "1.png"})
     assert found.shown == {}
     assert "no such folder" in (found.problem or "")
     unknown = relabelled(tmp_path / "b", source_record("tape", {}, "f"), "image", ["a"], 1)
-    assert "tape" in (gallery(unknown, {0: "a"}).problem or "")
+    assert "tape" in (read_gallery(unknown, {0: "a"}).problem or "")
 
 
 def test_texts_are_shown_and_long_ones_cut(tmp_path: Path):
     file = tmp_path / "texts.csv"
     file.write_text("key,text\na,short <i>one</i>\nb," + "x" * 1000 + "\n", encoding="utf-8")
     pool = relabelled(tmp_path, source_record("text", {"path": str(file)}, "f"), "text", ["a", "b"], 1)
-    found = gallery(pool, {0: "a", 1: "b"})
+    found = read_gallery(pool, {0: "a", 1: "b"})
     assert found.shown[0].text == "short <i>one</i>"
     assert len(found.shown[1].text or "") < 300
     assert (found.shown[1].text or "").endswith("…")
@@ -94,13 +94,13 @@ def test_what_was_in_memory_is_not_there_any_more(tmp_path: Path):
     images = np.zeros((4, 8, 8), np.uint8)
     source = Memory(keys=list("abcd"), images=images)
     pool = relabelled(tmp_path, source_record("memory", {}, source.fingerprint()), "image", list("abcd"), 2)
-    assert "in memory" in (gallery(pool, {0: "a"}).problem or "")
+    assert "in memory" in (read_gallery(pool, {0: "a"}).problem or "")
 
 
 def test_vectors_have_nothing_to_show_and_that_is_no_problem(tmp_path: Path):
     vectors = np.eye(5, 4, dtype=np.float32)
     embed(Memory(keys=list("abcde"), vectors=vectors), Precomputed(), tmp_path / "pool")
-    assert gallery(open_pool(tmp_path / "pool"), {0: "a"}) == Gallery(modality="vector", shown={})
+    assert read_gallery(open_pool(tmp_path / "pool"), {0: "a"}) == Gallery(modality="vector", shown={})
 
 
 def test_a_strip_shows_images_with_their_labels_in_pick_order(tmp_path: Path):

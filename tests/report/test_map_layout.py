@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import make_pool, mixture
 
-from raysal.report.map2d import lay_out, sample_vectors, some_picks, vectors_by_id
+from raysal.report.map_layout import MIN_TSNE_POINTS, lay_out, sample_vectors, thin_picks, vectors_by_id
 from raysal.rng import derive, item_uniform
 
 
@@ -44,21 +44,21 @@ def test_vectors_are_found_by_id_and_unknown_ids_are_left_out(tmp_path: Path):
 
 def test_thinned_picks_are_some_of_them_ascending():
     ids = np.arange(0, 1000, 3)
-    few = some_picks(ids, 1, 20)
+    few = thin_picks(ids, 1, 20)
     assert len(few) == 20
     assert set(few) <= set(ids)
     assert (np.diff(few) > 0).all()
-    assert some_picks(ids, 1, 10_000).tolist() == ids.tolist()
+    assert thin_picks(ids, 1, 10_000).tolist() == ids.tolist()
 
 
-@pytest.mark.parametrize("layout", ["tsne", "pca"])
-def test_a_layout_fills_the_unit_square_and_repeats_itself(layout):
-    vectors, _ = mixture(120, 10)
-    points = lay_out(vectors, layout)
-    assert points.shape == (120, 2)
+@pytest.mark.parametrize("n", [120, MIN_TSNE_POINTS - 1])
+def test_a_layout_fills_the_unit_square_and_repeats_itself(n):
+    vectors, _ = mixture(n, 10)
+    points = lay_out(vectors)
+    assert points.shape == (n, 2)
     assert points.min(axis=0).tolist() == [0, 0]
     assert points.max(axis=0).tolist() == [1, 1]
-    np.testing.assert_array_equal(points, lay_out(vectors, layout))
+    np.testing.assert_array_equal(points, lay_out(vectors))
 
 
 def test_near_vectors_lie_near_each_other():

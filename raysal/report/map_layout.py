@@ -1,10 +1,9 @@
-"""A pool in two dimensions: a uniform sample of it and the picks, laid out by t-SNE or PCA."""
+"""A pool in two dimensions: a uniform sample of its items and the picks, laid out by t-SNE."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,51 +13,63 @@ from raysal.pool import Pool
 from raysal.pool.pool import Chunk
 from raysal.rng import derive, item_uniform
 
-Layout = Literal["tsne", "pca"]
-
-SAMPLE = 2_500
-"""Items of the pool on a map."""
-PICKS = 1_000
-"""Picks on a map at most. With both, the layout takes 8 s on one core."""
-DEEPEST = 50
-"""Dimensions that t-SNE is given."""
+SAMPLE_ITEMS = 2_500
+"""Sampled items of the pool on a map."""
+MAX_PICKS = 1_000
+"""Picks on a map. With so many items and picks the layout takes 8 s on one core."""
+TSNE_DIMENSIONS = 50
+"""Principal components that t-SNE gets."""
+MIN_TSNE_POINTS = 8
+"""For fewer points t-SNE has too few neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """Some of a pool's items: ids int64 [n] ascending, vectors float32 [n, d], one carried column or None."""
+    """Some of a pool's items."""
 
     ids: NDArray[np.int64]
+    """[n], ascending"""
     vectors: NDArray[np.float32]
+    """[n, d]"""
     column: tuple[str | None, ...] | None
+    """[n] values of a carried column; None where none was asked for"""
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def sample_vectors(pool: Pool, seed: int, most: int, column: str | None = None) -> Vectors:
-    """A uniform sample of `most` items, or all if there are fewer: those of lowest hash.
+    """Take a uniform sample of a pool: the items of lowest hash.
 
-    Depends on the seed and the ids only, not on chunks. One pass over the ids; memory for twice the sample.
+    The sample depends on the seed and the ids alone, not on chunks. One pass over the ids; memory for twice the sample.
+
+    Args:
+        pool: the items.
+        seed: another seed gives another sample.
+        most: how many; all items where the pool has fewer.
+        column: a carried column to read, too.
+
+    Returns:
+        The sampled items.
     """
     kept: list[tuple[NDArray[np.float64], Vectors]] = []
-    bar = 1.0
+    threshold = 1.0
     for chunk in pool.chunks:
         ids, values = _items(chunk, column)
-        draws = item_uniform(derive(seed, "map"), ids)
-        rows = np.flatnonzero(draws <= bar)
+        hashes = item_uniform(derive(seed, "map"), ids)
+        rows = np.flatnonzero(hashes <= threshold)
         if not len(rows):
             continue
-        rows = np.sort(rows[np.argsort(draws[rows], kind="stable")[:most]])
-        kept.append((draws[rows], _take(chunk, ids, values, rows)))
-        if sum(len(draws) for draws, _ in kept) >= 2 * most:
+        rows = np.sort(rows[np.argsort(hashes[rows], kind="stable")[:most]])
+        kept.append((hashes[rows], _take(chunk, ids, values, rows)))
+        if sum(len(hashes) for hashes, _ in kept) >= 2 * most:
             kept = [_lowest(kept, most)]
-            bar = float(kept[0][0].max())
+            threshold = float(kept[0][0].max())
     return _lowest(kept, most)[1] if kept else _nothing(pool, column)
 
 
 def vectors_by_id(pool: Pool, ids: Sequence[int] | NDArray[np.int64], column: str | None = None) -> Vectors:
-    """The items with these ids; ids the pool does not hold are left out. One pass over the ids."""
+    """The items with these ids that the pool holds. One pass over the ids."""
     wanted = np.unique(np.asarray(ids, np.int64))
     parts = []
     for chunk in pool.chunks:
@@ -69,24 +80,31 @@ def vectors_by_id(pool: Pool, ids: Sequence[int] | NDArray[np.int64], column: st
     return _joined(parts) if parts else _nothing(pool, column)
 
 
-def some_picks(ids: NDArray[np.int64], seed: int, most: int) -> NDArray[np.int64]:
-    """`most` of the picks, those of lowest hash, ascending: every round is thinned alike."""
-    draws = item_uniform(derive(seed, "map"), ids)
-    return np.sort(ids[np.argsort(draws, kind="stable")[:most]])
+def thin_picks(ids: NDArray[np.int64], seed: int, most: int) -> NDArray[np.int64]:
+    """The `most` picks of lowest hash, ascending. Every round keeps the same share of its picks, on average."""
+    hashes = item_uniform(derive(seed, "map"), ids)
+    return np.sort(ids[np.argsort(hashes, kind="stable")[:most]])
 
 
-def lay_out(vectors: NDArray[np.float32], layout: Layout = "tsne") -> NDArray[np.float32]:
-    """Points float32 [n, 2] in the unit square for vectors [n, d]; the same on every call.
+def lay_out(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Lay out vectors in the unit square; the same points on every call.
 
-    t-SNE (van der Maaten & Hinton, JMLR 2008) on the first 50 principal components, started from two.
-    One thread: with more, the sums of its gradient depend on how many there are.
+    t-SNE (van der Maaten & Hinton, JMLR 2008) works on the first TSNE_DIMENSIONS principal components and starts from
+    the first two. It runs on one thread: with several, the sums of its gradient depend on their number. Fewer than
+    MIN_TSNE_POINTS vectors lie at their first two principal components.
+
+    Args:
+        vectors: [n, d].
+
+    Returns:
+        Points float32 [n, 2].
     """
     from threadpoolctl import threadpool_limits
 
     n = len(vectors)
     with threadpool_limits(1):
-        components = _principal(vectors, DEEPEST if layout == "tsne" else 2)
-        if layout == "pca" or n < 8 or not components.any():
+        components = _principal(vectors, TSNE_DIMENSIONS)
+        if n < MIN_TSNE_POINTS or not components.any():
             return _unit_square(components[:, :2])
         from sklearn.manifold import TSNE
 
@@ -95,7 +113,7 @@ def lay_out(vectors: NDArray[np.float32], layout: Layout = "tsne") -> NDArray[np
 
 
 def _principal(vectors: NDArray[np.float32], most: int) -> NDArray[np.float32]:
-    """Principal components [n, at least 2 and at most `most`], zeros where there are not two."""
+    """The first principal components [n, m], 2 <= m <= `most`; zeros stand for those that do not exist."""
     from sklearn.decomposition import PCA
 
     n, dim = vectors.shape
@@ -108,7 +126,7 @@ def _principal(vectors: NDArray[np.float32], most: int) -> NDArray[np.float32]:
 
 
 def _unit_square(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each axis spread over [0, 1]; a constant one goes to the middle."""
+    """The points with each axis spread over [0, 1]; a constant axis becomes 0.5."""
     if not len(points):
         return points
     low, high = points.min(axis=0), points.max(axis=0)
@@ -142,10 +160,11 @@ def _joined(parts: Sequence[Vectors]) -> Vectors:
 
 
 def _lowest(kept: Sequence[tuple[NDArray[np.float64], Vectors]], most: int) -> tuple[NDArray[np.float64], Vectors]:
-    draws, all_of = np.concatenate([draw for draw, _ in kept]), _joined([part for _, part in kept])
-    rows = np.sort(np.argsort(draws, kind="stable")[:most])
+    """(hashes, items) of the `most` items of lowest hash."""
+    hashes, all_of = np.concatenate([part for part, _ in kept]), _joined([part for _, part in kept])
+    rows = np.sort(np.argsort(hashes, kind="stable")[:most])
     column = None if all_of.column is None else tuple(all_of.column[row] for row in rows)
-    return draws[rows], Vectors(ids=all_of.ids[rows], vectors=all_of.vectors[rows], column=column)
+    return hashes[rows], Vectors(ids=all_of.ids[rows], vectors=all_of.vectors[rows], column=column)
 
 
 def _nothing(pool: Pool, column: str | None) -> Vectors:
