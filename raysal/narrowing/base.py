@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from raysal.context import Memory, RoundContext
 from raysal.errors import ConfigError
-from raysal.features import has_hidden_layer
 from raysal.fleet import Fleet, keep
 from raysal.index import Index, coverage, index_neighbours, renewal, with_index
+from raysal.models.trainers.base import Trainer
 from raysal.rng import derive
 from raysal.scoring.sweep import Neighbours, Search, Sweep, SweepRequest, sweep
 
@@ -81,7 +81,7 @@ class OneSweep(ABC):
         return found, self.narrowed(fleet, context, found)
 
 
-def wants_index(narrower: Narrower, trainer: object = None) -> bool:
+def wants_index(narrower: Narrower, trainer: Trainer | None = None) -> bool:
     """Whether rounds of a narrower may search the pool's index; one that does not say does not.
 
     Raises:
@@ -90,7 +90,7 @@ def wants_index(narrower: Narrower, trainer: object = None) -> bool:
     asks = getattr(narrower, "wants_index", None)
     if asks is None or not asks():
         return False
-    refuse_hidden_layer(has_hidden_layer(trainer))
+    refuse_hidden_layer(trainer is not None and trainer.hidden_layer)
     return True
 
 

@@ -14,7 +14,6 @@ from raysal.labels import Ledger, State
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import likelihood_of
 from raysal.pool import Pool, open_pool
 from raysal.rounds.directory import EMBEDDING, Record, RunDir
 from raysal.rounds.learner import counted
@@ -45,7 +44,7 @@ class Arm:
     @property
     def likelihood(self) -> Likelihood:
         """What its labels are."""
-        return likelihood_of(self.config.update.trainer.build("update.trainer", TRAINERS))
+        return self.config.update.trainer.build("update.trainer", TRAINERS).likelihood
 
     def batch(self, round: int) -> pa.Table:
         """A round's batch: id, key, rank, score, reason, strategy, head_version.

@@ -23,7 +23,7 @@ from raysal.models.likelihood import Likelihood
 from raysal.models.online.refit import gone_astray, needs_refit
 from raysal.models.online.update import add_classes_of, update
 from raysal.models.targets import Answer
-from raysal.models.trainers.base import Context, Trainer, likelihood_of, wanted_sample
+from raysal.models.trainers.base import Context, Trainer, TrainingData
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.rng import derive
@@ -69,7 +69,7 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
         LabelError: a label cannot be learnt from.
     """
     round, seq, votes = run.rounds, ledger.head_seq, config.update.disputed == "votes"
-    likelihood = likelihood_of(trainer)
+    likelihood = trainer.likelihood
     items = ledger.labels(upto=seq, votes=votes)
     last = head_of(run, pool, round - 1)
     known = gather_labelled(fleet, pool.dim, items, None if last is None else last.hidden_layer)
@@ -111,19 +111,21 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
     if last is not None and last.hidden_layer is not None:  # a new fit makes a new one
         known = gather_labelled(fleet, pool.dim, items)
     head = trainer.fit(
-        known.vectors,
-        answers,
-        weights,
-        classes=classes,
-        encoder=encoder_of(pool),
-        version=0 if last is None else last.version + 1,
-        ledger_seq=seq,
-        seed=derive(config.seed, "fit") % 2**32,
-        context=Context(
-            rounds=np.array([-1 if item.round is None else item.round for item in items], np.int64),
-            unlabelled=sampled(fleet, pool.dim, derive(config.seed, round, "unlabelled"), wanted_sample(trainer)),
-            previous=last,
-        ),
+        TrainingData(
+            features=known.vectors,
+            labels=answers,
+            weights=weights,
+            classes=classes,
+            encoder=encoder_of(pool),
+            version=0 if last is None else last.version + 1,
+            ledger_seq=seq,
+            seed=derive(config.seed, "fit") % 2**32,
+            context=Context(
+                rounds=np.array([-1 if item.round is None else item.round for item in items], np.int64),
+                unlabelled=sampled(fleet, pool.dim, derive(config.seed, round, "unlabelled"), trainer.sample),
+                previous=last,
+            ),
+        )
     )
     head.check(encoder_of(pool), pool.dim, "update.trainer")
     if head.hidden_layer is not None:
@@ -224,7 +226,7 @@ def likelihood_for(
         ConfigError: the config speaks of classes where labels are numbers, or of one that cannot be; or a rule says,
             before it looks at the data, that it cannot work with such labels.
     """
-    likelihood = likelihood_of(trainer)
+    likelihood = trainer.likelihood
     likelihood.check_names(config.update.classes, "update.classes")
     if not likelihood.discrete and (config.oracle.model_extra or {}).get("noise"):
         problem = f"takes one class for another, and labels are {likelihood.words}"
