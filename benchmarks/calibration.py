@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from raysal.models.likelihood import softmax
 from raysal.models.measures import judge_classes
 from raysal.models.predictive import laplace_bridge, mean_field, monte_carlo
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 
 SPLITS, DRAWS = 10, 100
@@ -31,7 +32,7 @@ def ways(x: Matrix, names: list[str], rest: Matrix, classes: list[str], l2: floa
         Logistic(l2=l2, curvature="categorical"),
         Logistic(l2=l2, structure="kronecker"),
     ):
-        head = trainer.fit(x, names, None, classes=classes, encoder="", version=0, ledger_seq=0, seed=0)
+        head = trainer.fit(TrainingData(features=x, labels=names, classes=classes))
         outputs, variance = head.logits(rest) / head.temperature, head.variance(rest) / head.temperature**2
         posterior = f"{trainer.structure} {trainer.curvature}" if trainer.structure == "shared" else trainer.structure
         if posterior == "shared gaussian":

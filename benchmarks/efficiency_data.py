@@ -16,6 +16,7 @@ import raysal
 from raysal.errors import PoolIncomplete
 from raysal.fleet import LocalFleet, PartitionSpec, plan_partitions, vectors_of
 from raysal.models.head import Head
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import derive, item_uniform
@@ -85,14 +86,13 @@ class Data:
         """(vectors, classes, head) of labelled items in id order, as a run has them."""
         vectors, classes = self.vectors(ids), self.classes[ids].tolist()
         head = Logistic().fit(
-            vectors,
-            classes,
-            None,
-            classes=sorted(set(classes)),
-            encoder=self.encoder,
-            version=0,
-            ledger_seq=0,
-            seed=derive(seed, "fit") % 2**32,
+            TrainingData(
+                features=vectors,
+                labels=classes,
+                classes=sorted(set(classes)),
+                encoder=self.encoder,
+                seed=derive(seed, "fit") % 2**32,
+            )
         )
         return vectors, classes, head
 

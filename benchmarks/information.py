@@ -26,6 +26,7 @@ from sklearn.datasets import load_digits
 from benchmarks.machine import context_of, describe, made_pool, random_pool
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.models.head import Head
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.rng import derive
 from raysal.rounds.gathering import gather_vectors
@@ -72,7 +73,7 @@ class Digits:
 
 
 def fitted(x: NDArray[np.float32], names: list[str], classes: list[str]) -> Head:
-    return Logistic().fit(x, names, None, classes=classes, encoder="", version=0, ledger_seq=0, seed=0)
+    return Logistic().fit(TrainingData(features=x, labels=names, classes=classes))
 
 
 def picked(

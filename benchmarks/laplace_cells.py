@@ -18,6 +18,7 @@ from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import softmax
 from raysal.models.online.update import update
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 
 NONE, REFIT, PUBLISHED = "no update", "refit", "published retraining"
@@ -124,9 +125,7 @@ def one_draw(data: Data, cell: Cell, seed: int, *, published: bool) -> dict[str,
     n = cell.initial
 
     def fitted(count: int) -> Head:
-        return Logistic().fit(
-            x[:count], named[:count], None, classes=data.names, encoder="", version=0, ledger_seq=0, seed=seed
-        )
+        return Logistic().fit(TrainingData(features=x[:count], labels=named[:count], classes=data.names, seed=seed))
 
     def moved(step: float) -> Head:
         return update(head, x[n:], named[n:], ledger_seq=1, step=step)

@@ -49,7 +49,7 @@ from benchmarks.efficiency_tables import mean_and_interval
 from benchmarks.jobs import record_of, run_all
 from benchmarks.machine import describe
 from raysal.models.head import Head
-from raysal.models.trainers.base import Context, Trainer
+from raysal.models.trainers.base import Context, Trainer, TrainingData
 from raysal.models.trainers.dmle import DependencyAware
 from raysal.models.trainers.logistic import Logistic
 from raysal.numerics import ceil_div
@@ -177,15 +177,15 @@ def run(job: Job, data: Split, way: str, trainers: Sequence[Trainer]) -> list[li
         rivals = data.features[generator(key).permutation(rest)[:RIVALS]].astype(np.float32)
         fresh = [
             trainer.fit(
-                data.features[labelled],
-                [data.names[i] for i in labelled],
-                None,
-                classes=data.classes,
-                encoder="",
-                version=round,
-                ledger_seq=round,
-                seed=job.seed,
-                context=Context(rounds=rounds, unlabelled=rivals, previous=previous),
+                TrainingData(
+                    features=data.features[labelled],
+                    labels=[data.names[i] for i in labelled],
+                    classes=data.classes,
+                    version=round,
+                    ledger_seq=round,
+                    seed=job.seed,
+                    context=Context(rounds=rounds, unlabelled=rivals, previous=previous),
+                )
             )
             for trainer, previous in zip(trainers, heads, strict=True)
         ]

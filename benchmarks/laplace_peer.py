@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from benchmarks import laplace_peer_cell
 from benchmarks.machine import describe
 from benchmarks.peers import watch
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 
 OURS, PEER, OTHER = "raysal", "laplace-torch", "laplace-torch-backpack"
@@ -89,16 +90,7 @@ def write(folder: Path, classes: int, dim: int, labels: int, test: int) -> None:
     which = np.arange(count) % classes
     x = centres[which] + 2.0 * rng.normal(size=(count, dim))
     names = [f"class-{c:04d}" for c in range(classes)]
-    head = Logistic().fit(
-        x[:labels],
-        [names[c] for c in which[:labels]],
-        None,
-        classes=names,
-        encoder="",
-        version=0,
-        ledger_seq=0,
-        seed=0,
-    )
+    head = Logistic().fit(TrainingData(features=x[:labels], labels=[names[c] for c in which[:labels]], classes=names))
     rows = np.column_stack([x, np.ones(count)])
     np.savez(
         folder / "problem.npz",

@@ -16,6 +16,7 @@ from raysal import Session
 from raysal.context import LabelledVectors
 from raysal.models.head import Head
 from raysal.models.online.update import update
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.rounds.gathering import gather_labelled, gather_vectors
 from raysal.rounds.learner import apply_new_labels
@@ -83,9 +84,7 @@ def measured(folder: Path, rows: int, count: int) -> dict[str, Any]:
 
 def refit(known: LabelledVectors, classes: Sequence[str]) -> Head:
     """A new fit of these labels."""
-    return Logistic().fit(
-        known.vectors, list(known.classes), None, classes=classes, encoder="", version=0, ledger_seq=0, seed=0
-    )
+    return Logistic().fit(TrainingData(features=known.vectors, labels=list(known.classes), classes=classes))
 
 
 def seconds_of(work: Callable[[], object]) -> float:

@@ -36,6 +36,7 @@ from benchmarks.figures import save_figure
 from benchmarks.machine import describe, made_pool
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.models.head import Head
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import item_uniform
@@ -78,14 +79,12 @@ def head_of(args: argparse.Namespace) -> Head:
     some = np.random.default_rng(1).choice(len(x), 1000, replace=False)
     names = [str(c) for c in classes[some]]
     return Logistic().fit(
-        x[some].astype(np.float16).astype(np.float32),
-        names,
-        np.ones(len(names)),
-        classes=sorted(set(names)),
-        encoder="",
-        version=0,
-        ledger_seq=0,
-        seed=0,
+        TrainingData(
+            features=x[some].astype(np.float16).astype(np.float32),
+            labels=names,
+            weights=np.ones(len(names)),
+            classes=sorted(set(names)),
+        )
     )
 
 

@@ -113,11 +113,6 @@ def same_layer(one: HiddenLayer | None, other: HiddenLayer | None) -> bool:
     return one is other or (np.array_equal(one.weight, other.weight) and np.array_equal(one.bias, other.bias))
 
 
-def has_hidden_layer(trainer: object) -> bool:
-    """Whether heads of a trainer stand on a hidden layer; a trainer that does not say so makes none."""
-    return bool(getattr(trainer, "hidden_layer", False))
-
-
 def frozen(value: NDArray[Any], name: str) -> NDArray[np.float64]:
     """Make an array float64, contiguous and read-only.
 

@@ -31,7 +31,7 @@ from raysal.config import Choice
 from raysal.models.head import Head
 from raysal.models.online.update import update
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import likelihood_of
+from raysal.models.trainers.base import TrainingData
 from raysal.narrowing import NARROWERS
 from raysal.pool import Pool
 from raysal.rounds.session import Session
@@ -102,17 +102,17 @@ def heads() -> Iterator[tuple[str, Entry]]:
     for name in sorted(TRAINERS):
         asked = {"custom": "custom:user_trainers:centroids"}.get(name, name)
         trainer = Choice(name=asked).build("update.trainer", TRAINERS)
-        numbers = likelihood_of(trainer).name == "identity"
+        numbers = trainer.likelihood.name == "identity"
         labels = [text.removeprefix("class-") if numbers else text for text in names]
         head = trainer.fit(
-            x[:100],
-            labels[:100],
-            None,
-            classes=[] if numbers else sorted(set(labels)),
-            encoder="e",
-            version=1,
-            ledger_seq=0,
-            seed=5,
+            TrainingData(
+                features=x[:100],
+                labels=labels[:100],
+                classes=[] if numbers else sorted(set(labels)),
+                encoder="e",
+                version=1,
+                seed=5,
+            )
         )
         yield f"head {name}", head_entry(head)
         if head.hidden_layer is None and name not in ("bootstrap", "mc_dropout", "custom"):

@@ -18,6 +18,7 @@ from raysal.models.head import Head
 from raysal.models.likelihood import IDENTITY, SIGMOID, SOFTMAX, softmax
 from raysal.models.measures import LEAST, MEASURES, Evaluation, expected_calibration_error
 from raysal.models.trainers import TRAINERS
+from raysal.models.trainers.base import TrainingData
 from raysal.rng import item_uniform
 from raysal.rounds import evaluation as module
 from raysal.rounds.evaluation import evaluate, hold_out, main_measure
@@ -71,9 +72,7 @@ def test_other_links_are_judged_by_their_own_measures_for_any_layout(trainer, da
     if trainer == "regression":
         texts = [str(round(float(row[0] * 2 + row[1] ** 2), 3)) for row in x]
     classes = ["value"] if trainer == "regression" else sorted({part for text in texts for part in text.split("|")})
-    head = TRAINERS[trainer]().fit(
-        x[:80], texts[:80], None, classes=classes, encoder="e", version=0, ledger_seq=0, seed=0
-    )
+    head = TRAINERS[trainer]().fit(TrainingData(features=x[:80], labels=texts[:80], classes=classes, encoder="e"))
     held = held_out(N)
     found = [
         evaluate(local(pool, parts), head, KEY, SHARE, lambda ids: {id: texts[id] for id in ids}) for parts in (1, 4)

@@ -23,6 +23,7 @@ from raysal.fleet import Fleet, exclude, plan_partitions, use_features
 from raysal.models.head import Head
 from raysal.models.likelihood import softmax
 from raysal.models.online.update import update
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.mlp import Mlp
 from raysal.narrowing.anchoral import AnchorAL
 from raysal.narrowing.base import narrow
@@ -127,14 +128,15 @@ def test_a_fit_takes_raw_vectors_and_tasks_what_the_lens_shows(mode, pools, tmp_
         assert np.concatenate([part[0] for part in session.start_fleet().each(seen_of, ids)]).shape == (36, 20)
         if mode == "retrain":
             anew = Mlp(hidden=20, epochs=30).fit(
-                X[ids],
-                [NAMES[id] for id in ids],
-                None,
-                classes=sorted({NAMES[id] for id in ids}),
-                encoder=update.head.encoder,
-                version=update.head.version,
-                ledger_seq=update.head.ledger_seq,
-                seed=derive(3, "fit") % 2**32,
+                TrainingData(
+                    features=X[ids],
+                    labels=[NAMES[id] for id in ids],
+                    classes=sorted({NAMES[id] for id in ids}),
+                    encoder=update.head.encoder,
+                    version=update.head.version,
+                    ledger_seq=update.head.ledger_seq,
+                    seed=derive(3, "fit") % 2**32,
+                )
             )
             assert update.head.digest() == anew.digest()
 
@@ -175,14 +177,7 @@ def test_a_label_moves_the_head_through_its_lens_at_once(pools, tmp_path):
 def head() -> Head:
     known = np.arange(0, 400, 8)
     return Mlp(hidden=20, epochs=30).fit(
-        X[known],
-        [NAMES[i] for i in known],
-        None,
-        classes=sorted(set(NAMES)),
-        encoder="",
-        version=0,
-        ledger_seq=0,
-        seed=1,
+        TrainingData(features=X[known], labels=[NAMES[i] for i in known], classes=sorted(set(NAMES)), seed=1)
     )
 
 
@@ -206,7 +201,7 @@ def test_badge_over_a_lens_is_the_race_over_gradients_of_hidden_features(pools, 
 
 def test_members_of_a_dropped_out_layer_are_the_draws_that_scores_see(pools, head):
     drop = Mlp(hidden=20, epochs=30, dropout=0.3, members=6).fit(
-        X[::8], NAMES[::8], None, classes=sorted(set(NAMES)), encoder="", version=0, ledger_seq=0, seed=1
+        TrainingData(features=X[::8], labels=NAMES[::8], classes=sorted(set(NAMES)), seed=1)
     )
     fleet = local(pools[70], 3)
     fleet.each(use_features, drop.hidden_layer)

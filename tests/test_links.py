@@ -19,7 +19,7 @@ from raysal.labels import read_labels
 from raysal.models.head import Head
 from raysal.models.likelihood import IDENTITY, LIKELIHOODS, SIGMOID, SOFTMAX
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import Trainer
+from raysal.models.trainers.base import Trainer, TrainingData
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.anchoral import AnchorAL
 from raysal.narrowing.anchors import anchor_rows
@@ -120,9 +120,8 @@ def known() -> dict[str, tuple[LabelledVectors, Head]]:
         labels = told_by(x, link)[:30]
         trainer: Trainer = TRAINERS[TRAINER[link]]()
         head = trainer.fit(
-            x[:30], labels, None, classes=[] if link == "identity" else ["a", "b", "c"],
-            encoder="", version=0, ledger_seq=0, seed=0,
-        )  # fmt: skip
+            TrainingData(features=x[:30], labels=labels, classes=[] if link == "identity" else ["a", "b", "c"])
+        )
         found[link] = (
             LabelledVectors(ids=np.arange(30), vectors=x[:30], classes=labels, likelihood=LIKELIHOODS[link]),
             head,
@@ -472,8 +471,8 @@ def test_votes_that_differ_count_by_their_mean_or_their_shares(pools: dict[str, 
     head, items = found["identity"]
     mean = [("4" if item.id == 200 else item.label) for item in items]
     weights = np.array([item.weight for item in items])
-    fitted = TRAINERS["regression"](noise=0.1, prior=0.5, constant=1e-4).fit(  # type: ignore[call-arg]
-        x[[item.id for item in items]], mean, weights, classes=[], encoder="", version=0, ledger_seq=0, seed=0
+    fitted = TRAINERS["regression"](noise=0.1, prior=0.5, constant=1e-4).fit(
+        TrainingData(features=x[[item.id for item in items]], labels=mean, weights=weights, classes=[])
     )
     assert head is not None
     np.testing.assert_allclose(head.mean, fitted.mean, rtol=1e-9)

@@ -15,6 +15,7 @@ from programs import local
 from raysal.errors import Damaged, FingerprintMismatch, LabelError
 from raysal.fleet import LocalFleet
 from raysal.models.head import Head
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rounds.session import Session
@@ -288,7 +289,9 @@ def test_votes_and_what_is_left_aside_in_a_fit(pool, truth, tmp_path):
     vectors = np.concatenate([chunk.vectors() for chunk in pool.chunks])[[item.id for item in items]]
     answers, weights = [item.answer for item in items], np.array([item.weight for item in items])
     record = {"encoder": heads["votes"].encoder, "version": 1, "ledger_seq": heads["votes"].ledger_seq, "seed": 0}
-    fit = Logistic().fit(vectors, answers, weights, classes=sorted({*truth.values()}), **record)
+    fit = Logistic().fit(
+        TrainingData(features=vectors, labels=answers, weights=weights, classes=sorted({*truth.values()}), **record)
+    )
     assert (heads["leave"].labels_seen, heads["votes"].labels_seen) == (20, 21)
     assert np.array_equal(fit.mean, heads["votes"].mean)
     assert not np.array_equal(fit.mean, heads["leave"].mean)
@@ -354,7 +357,7 @@ def test_a_head_of_another_encoder_is_refused_and_nothing_is_written(session, tr
     mine = Head.load(place / "head.safetensors")
     rows, names = mixture(30, DIM + 1, classes=3)
     stranger = Logistic().fit(
-        rows, names, None, classes=mine.classes, encoder="other", version=0, ledger_seq=20, seed=0
+        TrainingData(features=rows, labels=names, classes=mine.classes, encoder="other", ledger_seq=20)
     )
     stranger.save(place / "head.safetensors")
     for error, words in ((Damaged, "is not the head its round.json names"), (FingerprintMismatch, "head's encoder")):

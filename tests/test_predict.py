@@ -26,6 +26,7 @@ from raysal.models.head import Head
 from raysal.models.likelihood import SOFTMAX
 from raysal.models.predictive import laplace_bridge, mean_field
 from raysal.models.trainers import TRAINERS
+from raysal.models.trainers.base import TrainingData
 from raysal.pool import Pool
 from raysal.prediction import Options, Predictions, head_of_run, predict_pool
 from raysal.prediction.partition import largest
@@ -57,7 +58,7 @@ def fitted(pool: Pool, trainer: str = "logistic", **fields: object) -> Head:
         classes = sorted(set(names))
     encoder = str(pool.manifest.encoder["fingerprint"])
     head = TRAINERS[trainer](**fields).fit(
-        x, names, None, classes=classes, encoder=encoder, version=4, ledger_seq=0, seed=0
+        TrainingData(features=x, labels=names, classes=classes, encoder=encoder, version=4)
     )
     return replace(head, temperature=1.5) if trainer == "logistic" else head
 

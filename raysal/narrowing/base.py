@@ -43,8 +43,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.context import Memory, RoundContext
-from raysal.features import has_hidden_layer
 from raysal.fleet import Fleet, keep
+from raysal.models.trainers.base import Trainer
 from raysal.narrowing.round_sweep import refuse_hidden_layer, round_sweep
 from raysal.scoring.sweep import Sweep, SweepRequest
 from raysal.strategies.base import Selector
@@ -175,7 +175,7 @@ def narrow(fleet: Fleet, narrower: Narrower, context: RoundContext) -> tuple[Swe
     return found, candidates
 
 
-def searches_index(narrower: Narrower, trainer: object) -> bool:
+def searches_index(narrower: Narrower, trainer: Trainer) -> bool:
     """Whether rounds of a narrower may search the pool's index.
 
     Args:
@@ -189,5 +189,5 @@ def searches_index(narrower: Narrower, trainer: object) -> bool:
         ConfigError: they may, and the trainer's heads see vectors through a hidden layer.
     """
     if narrower.wants_index():
-        refuse_hidden_layer(has_hidden_layer(trainer))
+        refuse_hidden_layer(trainer.hidden_layer)
     return narrower.wants_index()

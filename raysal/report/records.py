@@ -14,7 +14,6 @@ from raysal.labels import Ledger, State
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import likelihood_of
 from raysal.pool import Pool, open_pool
 from raysal.rounds.directory import EMBEDDING, Record, RunDir
 from raysal.rounds.learner import count_outputs
@@ -44,8 +43,8 @@ class Arm:
 
     @property
     def likelihood(self) -> Likelihood:
-        """The kind of its labels: classes, sets of labels, or numbers."""
-        return likelihood_of(self.config.update.trainer.build("update.trainer", TRAINERS))
+        """What its labels are."""
+        return self.config.update.trainer.build("update.trainer", TRAINERS).likelihood
 
     def batch(self, round: int) -> pa.Table:
         """Read the batch of a round.

@@ -19,7 +19,7 @@ from raysal.labels.events import PendingEvent
 from raysal.labels.items import ItemState
 from raysal.labels.records import Labelled
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import Trainer, likelihood_of
+from raysal.models.trainers.base import Trainer, TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import derive
@@ -94,14 +94,14 @@ class GivenLabels:
         labelled, head = gather_labelled(fleet, pool.dim, self.items), None
         if self.items:
             head = self.trainer.fit(
-                labelled.vectors,
-                [item.answer for item in self.items],
-                np.array([item.weight for item in self.items]),
-                classes=output_names(self.items, likelihood_of(self.trainer)),
-                encoder=encoder_of(pool),
-                version=0,
-                ledger_seq=0,
-                seed=derive(seed, "fit") % 2**32,
+                TrainingData(
+                    features=labelled.vectors,
+                    labels=[item.answer for item in self.items],
+                    weights=np.array([item.weight for item in self.items]),
+                    classes=output_names(self.items, self.trainer.likelihood),
+                    encoder=encoder_of(pool),
+                    seed=derive(seed, "fit") % 2**32,
+                )
             )
         return HeadUpdate(head=head, known=labelled, decision="first labels", fitted_round=None, ledger_seq=0)
 

@@ -22,7 +22,7 @@ from raysal.models.likelihood import Likelihood
 from raysal.models.online.refit import gone_astray, needs_refit
 from raysal.models.online.update import add_classes_of, update
 from raysal.models.targets import Answer
-from raysal.models.trainers.base import Context, Trainer, likelihood_of, wanted_sample
+from raysal.models.trainers.base import Context, Trainer, TrainingData
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.rounds.directory import RunDir
@@ -79,7 +79,7 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
         LabelError: a label cannot be learnt from.
     """
     round, seq, votes = run.rounds, ledger.head_seq, config.update.disputed == "votes"
-    likelihood = likelihood_of(trainer)
+    likelihood = trainer.likelihood
     items = ledger.labels(upto=seq, votes=votes)
     last = head_of(run, pool, round - 1)
     known = replace(
@@ -107,19 +107,21 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
     answers, weights = answers_and_weights(items)
     sample_key = derive(config.seed, round, "unlabelled")
     head = trainer.fit(
-        known.vectors,
-        answers,
-        weights,
-        classes=classes,
-        encoder=encoder_of(pool),
-        version=0 if last is None else last.version + 1,
-        ledger_seq=seq,
-        seed=derive(config.seed, "fit") % 2**32,
-        context=Context(
-            rounds=np.array([-1 if item.round is None else item.round for item in items], np.int64),
-            unlabelled=sample_vectors(fleet, pool.dim, sample_key, wanted_sample(trainer)),
-            previous=last,
-        ),
+        TrainingData(
+            features=known.vectors,
+            labels=answers,
+            weights=weights,
+            classes=classes,
+            encoder=encoder_of(pool),
+            version=0 if last is None else last.version + 1,
+            ledger_seq=seq,
+            seed=derive(config.seed, "fit") % 2**32,
+            context=Context(
+                rounds=np.array([-1 if item.round is None else item.round for item in items], np.int64),
+                unlabelled=sample_vectors(fleet, pool.dim, sample_key, trainer.sample),
+                previous=last,
+            ),
+        )
     )
     head.check(encoder_of(pool), pool.dim, "update.trainer")
     if head.hidden_layer is not None:

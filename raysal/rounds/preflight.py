@@ -15,7 +15,7 @@ from raysal.context import LabelledVectors, RoundContext
 from raysal.errors import ConfigError
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
-from raysal.models.trainers.base import Trainer, likelihood_of
+from raysal.models.trainers.base import Trainer
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.scoring.inputs import score_inputs
@@ -41,7 +41,7 @@ def likelihood_for(
         ConfigError: the config speaks of classes where labels are numbers, or of one that cannot be; or a part says,
             before it looks at the data, that it cannot work with such labels.
     """
-    likelihood = likelihood_of(trainer)
+    likelihood = trainer.likelihood
     likelihood.check_names(config.update.classes, "update.classes")
     if not likelihood.discrete and (config.oracle.model_extra or {}).get("noise"):
         problem = f"takes one class for another, and labels are {likelihood.words}"

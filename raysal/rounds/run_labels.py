@@ -12,7 +12,6 @@ from raysal.errors import Damaged
 from raysal.labels import Ledger, TellCounts, as_labels
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import likelihood_of
 from raysal.pool import Pool, open_pool
 from raysal.rounds.directory import RunDir
 from raysal.types import Label
@@ -47,7 +46,7 @@ class RunLabels:
         config = there.require_config(fix)
         opened = open_pool(config.pool if pool is None else pool)
         there.check_pool(opened)
-        likelihood = likelihood_of(config.update.trainer.build("update.trainer", TRAINERS))
+        likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
         return cls(there.open_ledger(), opened, likelihood)
 
     def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> TellCounts:

@@ -8,7 +8,6 @@ from raysal.config import RunConfig
 from raysal.labels import Ledger
 from raysal.labels.records import STATES, State
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import likelihood_of
 from raysal.pool import Pool, open_pool
 from raysal.rounds.directory import Record, RunDir
 from raysal.rounds.evaluation import standing
@@ -47,7 +46,7 @@ def status_of(run: RunDir, pool: Pool, config: RunConfig, ledger: Ledger | None)
     classes: dict[str, int] = {}
     closing: Record | None = None
     if ledger is not None:
-        likelihood = likelihood_of(config.update.trainer.build("update.trainer", TRAINERS))
+        likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
         counts, classes = ledger.counts(), count_outputs(ledger.labels(), likelihood)
         closing = final_record(run, ledger)
     rounds = run.rounds

@@ -15,7 +15,7 @@ from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import IDENTITY, LIKELIHOODS, SOFTMAX, softmax
 from raysal.models.measures import expected_calibration_error
-from raysal.models.trainers.base import Context
+from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.dmle import DependencyAware
 from raysal.models.trainers.logistic import Logistic, deal_folds
 from raysal.models.trainers.multi_label import MultiLabel
@@ -118,7 +118,7 @@ def overlapping(n: int, classes: int = 3, several: bool = False) -> tuple[np.nda
 def fit(trainer: Logistic, n: int, several: bool = False, classes: int = 3) -> Head:
     x, labels = overlapping(n, classes, several)
     names = ["c0", "c1", "c2", *(["d"] if several else [])]
-    return trainer.fit(x, labels, None, classes=names, encoder="e", version=0, ledger_seq=0, seed=3)
+    return trainer.fit(TrainingData(features=x, labels=labels, classes=names, encoder="e", seed=3))
 
 
 @pytest.mark.parametrize("trainer", [Logistic, MultiLabel])
@@ -137,9 +137,10 @@ def test_a_fitted_temperature_is_that_of_the_folds_and_nothing_else_changes(trai
         kept = fold_of != fold
         own = (x[kept] ** 2).mean()  # the penalty of a fit is relative to its own features
         head = trainer(l2=1e-4 * square / own, tol=1e-8).fit(
-            x[kept], [labels[i] for i in np.flatnonzero(kept)], None,
-            classes=found.classes, encoder="e", version=0, ledger_seq=0, seed=0,
-        )  # fmt: skip
+            TrainingData(
+                features=x[kept], labels=[labels[i] for i in np.flatnonzero(kept)], classes=found.classes, encoder="e"
+            )
+        )
         outputs[~kept] = head.logits(x[~kept])
     assert found.temperature == pytest.approx(
         fit_temperature(outputs, evidence.targets, None, found.likelihood), rel=0.02
@@ -169,8 +170,10 @@ def test_the_temperature_is_that_of_the_fit_that_was_made(trainer):
     sample = overlapping(100)[0]
     rounds = np.arange(60) // 10 - 1
     record = {"classes": ["c0", "c1", "c2"], "encoder": "e", "version": 0, "ledger_seq": 0, "seed": 3}
-    found = trainer.fit(x, labels, None, context=Context(rounds=rounds, unlabelled=sample), **record)
-    logistic = Logistic(l2=trainer.l2, temperature="cv").fit(x, labels, None, **record)
+    found = trainer.fit(
+        TrainingData(features=x, labels=labels, context=Context(rounds=rounds, unlabelled=sample), **record)
+    )
+    logistic = Logistic(l2=trainer.l2, temperature="cv").fit(TrainingData(features=x, labels=labels, **record))
     assert not np.allclose(found.mean, logistic.mean)  # the guard, where there is one, let it in
     single = replace(trainer, temperature=1.0, **({"guard": False} if isinstance(trainer, PseudoLabels) else {}))
     evidence = gather_evidence(x, labels, None, found.classes)
@@ -179,9 +182,13 @@ def test_the_temperature_is_that_of_the_fit_that_was_made(trainer):
     for fold in range(5):
         kept = fold_of != fold
         head = single.fit(
-            x[kept], [labels[i] for i in np.flatnonzero(kept)], None,
-            context=Context(rounds=rounds[kept], unlabelled=sample), **record,
-        )  # fmt: skip
+            TrainingData(
+                features=x[kept],
+                labels=[labels[i] for i in np.flatnonzero(kept)],
+                context=Context(rounds=rounds[kept], unlabelled=sample),
+                **record,
+            )
+        )
         outputs[~kept] = head.logits(x[~kept])
     wanted = fit_temperature(outputs, evidence.targets)
     assert found.temperature == pytest.approx(wanted, rel=0.04)

@@ -13,6 +13,7 @@ from raysal.models.head import Head
 from raysal.models.online.update import retract, update
 from raysal.models.posterior import Diagonal
 from raysal.models.trainers import TRAINERS
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.custom import Custom
 from raysal.models.trainers.logistic import Logistic
 from raysal.rounds.session import Session
@@ -28,7 +29,9 @@ def data(n: int = 40, d: int = 4, classes: int = 3) -> tuple[np.ndarray, list[st
 
 def fit(name: str, features, labels, weights=None, **fields) -> Head:
     trainer = Choice(name=f"custom:user_trainers:{name}", **fields).build("update.trainer", TRAINERS)
-    return trainer.fit(features, labels, weights, classes=["c2", "c1", "c0"], **RECORD)
+    return trainer.fit(
+        TrainingData(features=features, labels=labels, weights=weights, classes=["c2", "c1", "c0"], **RECORD)
+    )
 
 
 @pytest.mark.parametrize("structure", ["shared", "diagonal", "kronecker", "full"])
@@ -46,7 +49,7 @@ def test_plain_weights_are_the_mean_and_get_the_posterior_of_logistic(structure:
     assert head.prior == pytest.approx(expected, rel=1e-12)
     rows = np.column_stack([features, np.ones(40)])
     logistic = Logistic(l2=0.1, structure=structure, curvature="categorical").fit(
-        features, labels, weights, classes=["c0", "c1", "c2"], **RECORD
+        TrainingData(features=features, labels=labels, weights=weights, classes=["c0", "c1", "c2"], **RECORD)
     )
     assert logistic.prior == pytest.approx(head.prior, rel=1e-12)
     assert logistic.mass == pytest.approx(head.mass, rel=1e-12)
@@ -105,7 +108,7 @@ def test_several_labels_at_once_and_numbers_reach_it_by_its_link(tmp_path: Path)
     assert np.abs(values - np.array(numbers[70:], float)).max() < 0.1
     custom = Custom(arg="user_trainers:centroids", link="identity")
     with pytest.raises(ConfigError, match="returned tuple for labels that are numbers, not a Head"):
-        custom.fit(vectors, numbers, None, classes=[], **RECORD)
+        custom.fit(TrainingData(features=vectors, labels=numbers, classes=[], **RECORD))
 
 
 def test_updates_go_on_from_it() -> None:
@@ -168,7 +171,9 @@ def test_its_fields_are_checked(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=field):
         Custom(arg="a:b", **{field: value})
     with pytest.raises(ConfigError, match="No module named 'no_such_module'"):
-        Custom(arg="no_such_module:fit").fit(*data(), None, classes=["c0", "c1", "c2"], **RECORD)
+        Custom(arg="no_such_module:fit").fit(
+            TrainingData(features=data()[0], labels=data()[1], classes=["c0", "c1", "c2"], **RECORD)
+        )
 
 
 def test_a_session_tells_it_the_round_of_every_label_and_shows_it_the_unlabelled(tmp_path: Path) -> None:

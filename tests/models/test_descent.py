@@ -11,6 +11,7 @@ from raysal.models.head import Head
 from raysal.models.likelihood import LIKELIHOODS
 from raysal.models.online.update import _with_bias, objective_of, update
 from raysal.models.optim.quasi_newton import Objective, descend
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 
 STRUCTURES = ("shared", "diagonal", "kronecker", "full")
@@ -24,7 +25,7 @@ def digits(scale: float) -> tuple[np.ndarray, list[str]]:
 
 
 def fit(x: np.ndarray, y: list[str], **fields: str) -> Head:
-    return Logistic(**fields).fit(x, y, None, classes=sorted(set(y)), encoder="", version=0, ledger_seq=0, seed=0)
+    return Logistic(**fields).fit(TrainingData(features=x, labels=y, classes=sorted(set(y))))
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])

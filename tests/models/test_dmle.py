@@ -12,7 +12,7 @@ from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
 from raysal.models.online.update import update
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import Context
+from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.dmle import SCORE_OF, DependencyAware, Dependent
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.pseudo_labels import lost
@@ -31,7 +31,9 @@ def data(n: int = 36, d: int = 4, seed: int = 1) -> tuple[np.ndarray, list[str],
 
 def fit(features, labels, weights=None, rounds=None, unlabelled=None, previous=None, **fields) -> Head:
     context = Context(rounds=rounds, unlabelled=unlabelled, previous=previous)
-    return DependencyAware(**fields).fit(features, labels, weights, classes=CLASSES, context=context, **RECORD)
+    return DependencyAware(**fields).fit(
+        TrainingData(features=features, labels=labels, weights=weights, classes=CLASSES, context=context, **RECORD)
+    )
 
 
 def objective_of(weights=None, unlabelled=None, **fields) -> Dependent:
@@ -123,7 +125,7 @@ def test_it_ends_where_the_objective_is_flat_and_below_the_logistic_solution(acq
     features, labels, rounds = data()
     fields = {"acquisition": acquisition, "score": score, "l2": 0.05}
     head = fit(features, labels, rounds=rounds, **fields)
-    plain = Logistic(l2=0.05).fit(features, labels, None, classes=CLASSES, **RECORD)
+    plain = Logistic(l2=0.05).fit(TrainingData(features=features, labels=labels, classes=CLASSES, **RECORD))
     assert head.prior == plain.prior
     evidence = gather_evidence(features, labels, None, CLASSES)
     objective = DependencyAware(**fields).objective(evidence, rounds, head.prior)
@@ -141,7 +143,7 @@ def test_no_beta_makes_it_run_away(acquisition: str, beta: float) -> None:
     """The scores are bounded, and so is what asking for them can win; the labels are not forgotten over it."""
     features, labels, rounds = data()
     head = fit(features * 100, labels, rounds=rounds, acquisition=acquisition, beta=beta)
-    plain = Logistic().fit(features * 100, labels, None, classes=CLASSES, **RECORD)
+    plain = Logistic().fit(TrainingData(features=features * 100, labels=labels, classes=CLASSES, **RECORD))
     evidence = gather_evidence(features * 100, labels, None, CLASSES)
     assert lost(head.mean, evidence) <= 36 * math.log(3) * (1 + 1e-12)
     if acquisition == "soft_rank":
@@ -153,7 +155,7 @@ def test_no_beta_makes_it_run_away(acquisition: str, beta: float) -> None:
 
 def test_a_label_nobody_asked_for_is_a_plain_one() -> None:
     features, labels, rounds = data()
-    plain = Logistic().fit(features, labels, None, classes=CLASSES, **RECORD)
+    plain = Logistic().fit(TrainingData(features=features, labels=labels, classes=CLASSES, **RECORD))
     for same in (
         fit(features, labels),
         fit(features, labels, rounds=np.full(36, -1)),
@@ -238,7 +240,7 @@ def test_ten_steps_of_adam_are_those_of_torch_from_the_previous_head() -> None:
     assert np.allclose(head.mean, weights.detach().numpy(), rtol=1e-9)
     # A head of other classes is no start: then it is the logistic solution.
     other = Head.of_weights(start[:, :-1], start[:, -1], classes=["x", "y", "z"])
-    plain = Logistic().fit(features, labels, None, classes=CLASSES, **RECORD)
+    plain = Logistic().fit(TrainingData(features=features, labels=labels, classes=CLASSES, **RECORD))
     moved = [fit(features, labels, rounds=rounds, previous=p, steps=1, rate=1e-2) for p in (other, None)]
     assert np.abs(moved[0].mean - plain.mean).max() <= 1e-2 * (1 + 1e-9)
     assert moved[0].digest() == moved[1].digest()

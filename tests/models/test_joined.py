@@ -14,6 +14,7 @@ from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.head import Head
 from raysal.models.online.refit import gone_astray
 from raysal.models.online.update import add_classes, curvature_at, drift, retract, update
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.multi_label import MultiLabel
 
@@ -44,7 +45,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 def of_kind(kind: str, n: int = 20, classes: tuple[str, ...] = NAMES) -> Head:
     x, y = blobs(n)
     told = [name if name in classes else classes[0] for name in y]
-    return KINDS[kind].fit(x, told, None, classes=classes, encoder="e", version=0, ledger_seq=0, seed=0)
+    return KINDS[kind].fit(TrainingData(features=x, labels=told, classes=classes, encoder="e"))
 
 
 def answers_of(kind: str, n: int, known: list[str], rng: np.random.Generator) -> list:
@@ -147,7 +148,7 @@ def test_a_label_of_a_class_that_joined_makes_its_output_surer_and_another_does_
 def test_a_class_that_joined_is_no_drift_and_no_reason_to_distrust_until_it_is_worse_than_it_was():
     (x, y), config = blobs(30), UpdateConfig(mode="laplace", retrain_drift=1.5)
     far = np.random.default_rng(1).normal(size=(6, 4)) + 5
-    head = Logistic().fit(x, y, None, classes=NAMES, encoder="e", version=0, ledger_seq=0, seed=0)
+    head = Logistic().fit(TrainingData(features=x, labels=y, classes=NAMES, encoder="e"))
     wide = add_classes(head, ["later"])
     assert drift(wide) == 0
     seen = evidence_of(wide, np.vstack([x, far]), y + ["later"] * 6)

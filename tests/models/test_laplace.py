@@ -16,6 +16,7 @@ from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
 from raysal.models.online.refit import needs_refit
 from raysal.models.online.update import loss_on, update
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 
 NAMES = ("c0", "c1", "c2")
@@ -31,7 +32,9 @@ def blobs(n: int, d: int = 5, seed: int = 0) -> tuple[np.ndarray, list[str]]:
 @cache
 def fitted(n: int = 30, d: int = 5, **fields) -> Head:
     features, labels = blobs(n, d)
-    return Logistic(**fields).fit(features, labels, None, classes=NAMES, encoder="e", version=2, ledger_seq=5, seed=0)
+    return Logistic(**fields).fit(
+        TrainingData(features=features, labels=labels, classes=NAMES, encoder="e", version=2, ledger_seq=5)
+    )
 
 
 def with_mean(head: Head, weight, bias) -> Head:
@@ -78,7 +81,7 @@ def test_an_update_has_the_precision_of_a_fit_on_everything(d: int) -> None:
     assert close(head.covariance, covariance_reference(everything, np.ones(42), head.prior), 1e-9)
     square = (everything**2).mean()
     refit = Logistic(l2=head.prior / (42 * square)).fit(
-        everything, old[1] + new[1], None, classes=NAMES, encoder="e", version=0, ledger_seq=0, seed=0
+        TrainingData(features=everything, labels=old[1] + new[1], classes=NAMES, encoder="e")
     )
     assert refit.prior == pytest.approx(head.prior, rel=1e-12)
     assert close(head.covariance, refit.covariance, 1e-9)
@@ -215,7 +218,7 @@ def test_saturated_categorical_evidence_still_moves_the_mean() -> None:
 
 def test_one_class_learns_only_its_covariance() -> None:
     x, _ = blobs(8)
-    head = Logistic().fit(x, ["a"] * 8, None, classes=["a"], encoder="e", version=0, ledger_seq=0, seed=0)
+    head = Logistic().fit(TrainingData(features=x, labels=["a"] * 8, classes=["a"], encoder="e"))
     after = update(head, x[:2], ["a", "a"], ledger_seq=1)
     assert not after.weight.any()
     assert close(after.covariance, covariance_reference(np.vstack([x, x[:2]]), np.ones(10), head.prior))
@@ -223,7 +226,7 @@ def test_one_class_learns_only_its_covariance() -> None:
 
 def test_the_first_label_of_a_class_that_was_declared() -> None:
     x, y = blobs(30)
-    head = Logistic().fit(x, y, None, classes=[*NAMES, "later"], encoder="e", version=0, ledger_seq=0, seed=0)
+    head = Logistic().fit(TrainingData(features=x, labels=y, classes=[*NAMES, "later"], encoder="e"))
     new = x[:1] + 6
     assert update(head, new, ["later"], ledger_seq=1).probabilities(new)[0, 3] > head.probabilities(new)[0, 3]
 
@@ -260,7 +263,7 @@ def test_bad_input_is_a_label_error_that_names_it(change, named: str) -> None:
 
 def test_features_out_of_all_proportion_to_the_head_are_named() -> None:
     x, y = blobs(30)
-    head = Logistic().fit(x * 1e-70, y, None, classes=NAMES, encoder="e", version=0, ledger_seq=0, seed=0)
+    head = Logistic().fit(TrainingData(features=x * 1e-70, labels=y, classes=NAMES, encoder="e"))
     wild = x[:3].copy()
     wild[1] *= 1e59
     with pytest.raises(LabelError, match="row 1: its features are too large"):
@@ -276,9 +279,9 @@ def test_ten_labels_help_on_real_digits_most_of_the_way_to_a_new_fit() -> None:
         order = np.random.default_rng(seed).permutation(len(digits))
         old, new, rest = order[:100], order[100:110], order[600:]
         fit = {"classes": names, "encoder": "e", "version": 0, "ledger_seq": 0, "seed": 0}
-        base = Logistic().fit(features[old], labels[old], None, **fit)
+        base = Logistic().fit(TrainingData(features=features[old], labels=labels[old], **fit))
         stepped = update(base, features[new], list(labels[new]), ledger_seq=1)
-        refit = Logistic().fit(features[order[:110]], labels[order[:110]], None, **fit)
+        refit = Logistic().fit(TrainingData(features=features[order[:110]], labels=labels[order[:110]], **fit))
         heads = (base, stepped, refit)
         held = gather_evidence(features[rest], list(labels[rest]), None, names)
         losses.append([loss_on(head, held) for head in heads])

@@ -10,6 +10,7 @@ from raysal.config import choice
 from raysal.errors import ConfigError, LabelError
 from raysal.models.head import Head
 from raysal.models.trainers import TRAINERS
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic, deal_folds
 
 
@@ -23,7 +24,7 @@ def blobs(n: int, d: int, classes: int, seed: int = 0, shift: float = 1.0) -> tu
 def fit(features, labels, weights=None, *, classes=None, seed=0, **fields) -> Head:
     names = sorted(set(labels)) if classes is None else classes
     return Logistic(**fields).fit(
-        features, labels, weights, classes=names, encoder="e", version=0, ledger_seq=0, seed=seed
+        TrainingData(features=features, labels=labels, weights=weights, classes=names, encoder="e", seed=seed)
     )
 
 
@@ -163,7 +164,15 @@ def test_the_number_of_threads_changes_no_bit_and_is_put_back() -> None:
 def test_the_records_are_passed_through() -> None:
     features, labels = blobs(9, 4, 3)
     head = Logistic().fit(
-        features, labels, None, classes=["c2", "c1", "c0"], encoder="abc", version=7, ledger_seq=2**40, seed=1
+        TrainingData(
+            features=features,
+            labels=labels,
+            classes=["c2", "c1", "c0"],
+            encoder="abc",
+            version=7,
+            ledger_seq=2**40,
+            seed=1,
+        )
     )
     assert (head.encoder, head.version, head.ledger_seq) == ("abc", 7, 2**40)
     assert (head.labels_seen, head.fitted_on, head.dim) == (9, 9, 4)

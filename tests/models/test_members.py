@@ -12,6 +12,7 @@ from raysal.models.evidence import gather_evidence
 from raysal.models.likelihood import softmax
 from raysal.models.online.refit import needs_refit
 from raysal.models.online.update import update
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.bootstrap import Bootstrap, resampled
 from raysal.models.trainers.mc_dropout import McDropout, masks
 from raysal.scoring.inputs import score_inputs
@@ -25,7 +26,9 @@ def data(n: int = 40, d: int = 4, classes: int = 3) -> tuple[np.ndarray, list[st
 
 def fitted(trainer, features, labels, weights=None, seed: int = 1):
     names = sorted({name for label in labels for name in ([label] if isinstance(label, str) else label)})
-    return trainer.fit(features, labels, weights, classes=names, encoder="e", version=0, ledger_seq=0, seed=seed)
+    return trainer.fit(
+        TrainingData(features=features, labels=labels, weights=weights, classes=names, encoder="e", seed=seed)
+    )
 
 
 def minimum(features, targets, m, prior: float, square: float) -> np.ndarray:

@@ -14,6 +14,7 @@ from raysal.features import same_layer
 from raysal.models.head import Head
 from raysal.models.online.update import retract, update
 from raysal.models.posterior import Members
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.mc_dropout import McDropout
 from raysal.models.trainers.mlp import Mlp
@@ -32,7 +33,9 @@ def rings(n: int = 240, d: int = 6) -> tuple[np.ndarray, list[str]]:
 
 def fitted(trainer, features, labels, weights=None, seed: int = 1) -> Head:
     return trainer.fit(
-        features, labels, weights, classes=sorted(set(labels)), encoder="e", version=0, ledger_seq=0, seed=seed
+        TrainingData(
+            features=features, labels=labels, weights=weights, classes=sorted(set(labels)), encoder="e", seed=seed
+        )
     )
 
 

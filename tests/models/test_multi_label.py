@@ -13,6 +13,7 @@ from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import gather_evidence
 from raysal.models.likelihood import SIGMOID, sigmoid
 from raysal.models.online.update import retract, update
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.multi_label import MultiLabel
 
 NAMES = ("a", "b", "c")
@@ -45,7 +46,7 @@ def one_label(x: np.ndarray, y: np.ndarray, m: np.ndarray, l2: float) -> np.ndar
 def test_every_label_is_a_logistic_regression_by_itself(n: int, d: int, l2: float) -> None:
     x, labels, y = data(n, d)
     m = np.random.default_rng(1).uniform(0.5, 2, n)
-    head = MultiLabel(l2=l2, tol=1e-9).fit(x, labels, m, **TRAINING)
+    head = MultiLabel(l2=l2, tol=1e-9).fit(TrainingData(features=x, labels=labels, weights=m, **TRAINING))
     assert (head.likelihood.name, head.classes) == ("sigmoid", NAMES)
     for c in range(3):
         np.testing.assert_allclose(head.mean[c], one_label(x, y[:, c], m, l2), atol=1e-6)
@@ -54,12 +55,12 @@ def test_every_label_is_a_logistic_regression_by_itself(n: int, d: int, l2: floa
 
 def test_no_unit_of_the_features_and_no_copies_of_the_items_change_a_probability() -> None:
     x, labels, _ = data(50)
-    expected = MultiLabel().fit(x, labels, None, **TRAINING).probabilities(x)
+    expected = MultiLabel().fit(TrainingData(features=x, labels=labels, **TRAINING)).probabilities(x)
     assert np.ptp(expected) > 0.5
     for unit in (1e-3, 1e4):
-        found = MultiLabel().fit(x * unit, labels, None, **TRAINING).probabilities(x * unit)
+        found = MultiLabel().fit(TrainingData(features=x * unit, labels=labels, **TRAINING)).probabilities(x * unit)
         np.testing.assert_allclose(found, expected, atol=2e-4)
-    twice = MultiLabel().fit(np.vstack([x, x]), labels * 2, None, **TRAINING)
+    twice = MultiLabel().fit(TrainingData(features=np.vstack([x, x]), labels=labels * 2, **TRAINING))
     np.testing.assert_allclose(twice.probabilities(x), expected, atol=1e-4)
 
 
@@ -68,7 +69,7 @@ def test_the_posterior_is_that_of_its_structure(structure: str) -> None:
     x, labels, _ = data(40)
     weighting = "categorical" if structure == "categorical" else "gaussian"
     trainer = MultiLabel(structure="shared" if structure == "categorical" else structure, curvature=weighting)
-    head = trainer.fit(x, labels, None, **TRAINING)
+    head = trainer.fit(TrainingData(features=x, labels=labels, **TRAINING))
     rows, p = np.column_stack([x, np.ones(40)]), head.probabilities(x)
     slopes, prior = p * (1 - p), head.prior * np.eye(6)
     if structure == "full":  # a block for every label
@@ -91,7 +92,9 @@ def test_the_posterior_is_that_of_its_structure(structure: str) -> None:
 @given(st.integers(0, 1000), st.sampled_from(["shared", "diagonal", "full"]), st.lists(st.integers(0, 7), max_size=3))
 def test_no_split_of_the_labels_changes_the_posterior_and_they_can_be_taken_back(seed, structure, cuts) -> None:
     x, labels, _ = data(28, seed=seed)
-    head = MultiLabel(structure=structure, curvature="categorical").fit(x[:20], labels[:20], None, **TRAINING)
+    head = MultiLabel(structure=structure, curvature="categorical").fit(
+        TrainingData(features=x[:20], labels=labels[:20], **TRAINING)
+    )
     at_once = update(head, x[20:], labels[20:], ledger_seq=1)
     split, places = head, [20, *sorted(20 + cut for cut in cuts), 28]
     for low, high in pairwise(places):
@@ -104,10 +107,10 @@ def test_no_split_of_the_labels_changes_the_posterior_and_they_can_be_taken_back
 
 def test_a_label_moves_only_itself_in_the_mean_and_helps() -> None:
     x, labels, y = data(400, seed=3)
-    head = MultiLabel().fit(x[:30], labels[:30], None, **TRAINING)
+    head = MultiLabel().fit(TrainingData(features=x[:30], labels=labels[:30], **TRAINING))
     evidence = gather_evidence(x[:230], labels[:230], None, NAMES, SIGMOID)
     moved = update(head, x[30:230], labels[30:230], ledger_seq=1, passes=8, seen=evidence)
-    fitted = MultiLabel().fit(x[:230], labels[:230], None, **TRAINING)
+    fitted = MultiLabel().fit(TrainingData(features=x[:230], labels=labels[:230], **TRAINING))
     right = [float(((one.probabilities(x[230:]) > 0.5) == (y[230:] > 0.5)).mean()) for one in (head, moved, fitted)]
     assert right[1] > right[0]
     assert right[1] > right[2] - 0.01
@@ -121,10 +124,10 @@ def test_a_label_moves_only_itself_in_the_mean_and_helps() -> None:
 
 def test_labels_without_items_and_items_without_labels() -> None:
     x, labels, _ = data(30)
-    head = MultiLabel().fit(x, ["-"] * 30, None, **{**TRAINING, "classes": (*NAMES, "later")})
+    head = MultiLabel().fit(TrainingData(features=x, labels=["-"] * 30, **{**TRAINING, "classes": (*NAMES, "later")}))
     assert np.isfinite(head.mean).all()
     assert (head.probabilities(x) < 0.2).all()
-    head = MultiLabel(l2="cv", grid=(1e-2, 1.0)).fit(x, labels, None, **TRAINING)
+    head = MultiLabel(l2="cv", grid=(1e-2, 1.0)).fit(TrainingData(features=x, labels=labels, **TRAINING))
     assert head.prior > 0
 
 
@@ -149,14 +152,14 @@ def test_folds_share_out_every_set_of_labels() -> None:
 def test_a_bad_label_is_named(label, named: str) -> None:
     x, labels, _ = data(6)
     with pytest.raises(LabelError, match=named.replace("|", r"\|")):
-        MultiLabel().fit(x, [*labels[:2], label, *labels[3:]], None, **TRAINING)
+        MultiLabel().fit(TrainingData(features=x, labels=[*labels[:2], label, *labels[3:]], **TRAINING))
 
 
 @pytest.mark.parametrize("name", ["a|b", "-", "", " a"])
 def test_a_name_that_no_label_could_have_is_refused(name: str) -> None:
     x, labels, _ = data(6)
     with pytest.raises(ConfigError, match="cannot be one of several labels"):
-        MultiLabel().fit(x, labels, None, **{**TRAINING, "classes": (*NAMES, name)})
+        MultiLabel().fit(TrainingData(features=x, labels=labels, **{**TRAINING, "classes": (*NAMES, name)}))
 
 
 def test_votes_of_annotators_are_shares_of_their_answers() -> None:

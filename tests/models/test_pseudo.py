@@ -13,7 +13,7 @@ from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
 from raysal.models.online.update import update
 from raysal.models.optim.converge import in_units, scaled
-from raysal.models.trainers.base import Context
+from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.pseudo_labels import PseudoLabels, Student, thresholds
 from raysal.rounds.session import Session
@@ -36,12 +36,21 @@ def fit(features, labels, unlabelled=None, weights=None, seed=0, **fields) -> He
     context = Context(unlabelled=unlabelled)
     record = {**RECORD, "seed": seed}
     return PseudoLabels(**fields).fit(
-        features, labels, weights, classes=["c0", "c1", "c2", "c3"], context=context, **record
+        TrainingData(
+            features=features,
+            labels=labels,
+            weights=weights,
+            classes=["c0", "c1", "c2", "c3"],
+            context=context,
+            **record,
+        )
     )
 
 
 def plain(features, labels, weights=None, **fields) -> Head:
-    return Logistic(**fields).fit(features, labels, weights, classes=["c0", "c1", "c2", "c3"], **RECORD)
+    return Logistic(**fields).fit(
+        TrainingData(features=features, labels=labels, weights=weights, classes=["c0", "c1", "c2", "c3"], **RECORD)
+    )
 
 
 def student(features, labels, sample, **fields) -> tuple[Student, np.ndarray]:
@@ -153,7 +162,9 @@ def test_each_fit_makes_its_own() -> None:
     head = fit(features, names(which), sample, guard=False)
     other = fit(features, names(which), blobs(200, seed=9)[0], guard=False)
     context, classes = Context(unlabelled=sample, previous=other), list(head.classes)
-    again = PseudoLabels(guard=False).fit(features, names(which), None, classes=classes, context=context, **RECORD)
+    again = PseudoLabels(guard=False).fit(
+        TrainingData(features=features, labels=names(which), classes=classes, context=context, **RECORD)
+    )
     assert again.digest() == head.digest() != other.digest()
     backwards = fit(features, names(which), sample[::-1].copy(), guard=False)
     assert np.allclose(backwards.mean, head.mean, atol=1e-4)

@@ -16,6 +16,7 @@ from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import IDENTITY
 from raysal.models.online.update import retract, update
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.regression import Regression
 
 TRAINING = {"classes": [], "encoder": "e", "version": 0, "ledger_seq": 0, "seed": 0}
@@ -35,7 +36,7 @@ def texts(y: np.ndarray) -> list[str]:
 
 
 def fit(x: np.ndarray, y: np.ndarray, m: np.ndarray | None = None, **fields: object) -> Head:
-    return Regression(**fields).fit(x, texts(y), m, **TRAINING)  # type: ignore[arg-type]
+    return Regression(**fields).fit(TrainingData(features=x, labels=texts(y), weights=m, **TRAINING))  # type: ignore[arg-type]
 
 
 def assert_same(a: Head, b: Head, rtol: float = 1e-9) -> None:
@@ -156,7 +157,7 @@ def test_shares_of_numbers_count_by_their_mean() -> None:
 @pytest.mark.parametrize("label", ["tall", "nan", "inf", "1e99", "", "1,5", "3|4"])
 def test_what_is_no_number_is_named(label: str) -> None:
     with pytest.raises(LabelError, match=r"row 1: label .* is not a number"):
-        Regression().fit(np.ones((2, 2)), ["1", label], None, **TRAINING)
+        Regression().fit(TrainingData(features=np.ones((2, 2)), labels=["1", label], **TRAINING))
 
 
 @pytest.mark.parametrize("field", [{"noise": 0.0}, {"prior": -1}, {"constant": float("nan")}, {"noise": "guess"}])
@@ -167,4 +168,4 @@ def test_bad_fields_are_named(field: dict[str, object]) -> None:
 
 def test_numbers_have_no_classes() -> None:
     with pytest.raises(ConfigError, match="'cat' is a class, and labels are numbers"):
-        Regression().fit(np.ones((2, 2)), ["1", "2"], None, **{**TRAINING, "classes": ["cat"]})
+        Regression().fit(TrainingData(features=np.ones((2, 2)), labels=["1", "2"], **{**TRAINING, "classes": ["cat"]}))

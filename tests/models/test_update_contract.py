@@ -11,26 +11,30 @@ from raysal.models.head import Head
 from raysal.models.likelihood import IDENTITY, SOFTMAX
 from raysal.models.posterior import Members
 from raysal.models.trainers import TRAINERS
-from raysal.models.trainers.base import Trainer, likelihood_of
+from raysal.models.trainers.base import Trainer, TrainingData
 
 TRAINING = {"encoder": "e", "version": 4, "ledger_seq": 9, "seed": 0}
 NAMED = {"custom": "custom:user_trainers:centroids"}
 """How to ask for those that need an argument."""
 
 
+def built(name: str) -> Trainer:
+    return Choice(name=NAMED.get(name, name)).build("update.trainer", TRAINERS)
+
+
 @pytest.fixture(params=sorted(TRAINERS))
 def trainer(request: pytest.FixtureRequest) -> Trainer:
-    return Choice(name=NAMED.get(request.param, request.param)).build("update.trainer", TRAINERS)
+    return built(request.param)
 
 
-@pytest.fixture(params=sorted(name for name, kind in TRAINERS.items() if likelihood_of(kind) is SOFTMAX))  # type: ignore[arg-type]
+@pytest.fixture(params=sorted(name for name in TRAINERS if built(name).likelihood is SOFTMAX))
 def classifier(request: pytest.FixtureRequest) -> Trainer:
-    return Choice(name=NAMED.get(request.param, request.param)).build("update.trainer", TRAINERS)
+    return built(request.param)
 
 
 def told(trainer: Trainer, labels: list[str]) -> tuple[list[str], list[str]]:
     """Labels as this trainer takes them, a class by its number where it wants numbers; and the classes there are."""
-    numbers = likelihood_of(trainer) is IDENTITY
+    numbers = trainer.likelihood is IDENTITY
     return [name.removeprefix("c") for name in labels] if numbers else labels, [] if numbers else ["c2", "c0", "c1"]
 
 
@@ -43,8 +47,8 @@ def data(n: int = 60, d: int = 7, classes: int = 3) -> tuple[np.ndarray, list[st
 def test_it_learns_and_fills_the_record(trainer: Trainer) -> None:
     features, labels = data()
     given, classes = told(trainer, labels)
-    head = trainer.fit(features.astype(np.float32), given, None, classes=classes, **TRAINING)
-    assert head.likelihood is likelihood_of(trainer)
+    head = trainer.fit(TrainingData(features=features.astype(np.float32), labels=given, classes=classes, **TRAINING))
+    assert head.likelihood is trainer.likelihood
     assert head.classes == (tuple(sorted(classes)) or ("value",))
     assert (head.encoder, head.version, head.ledger_seq) == ("e", 4, 9)
     assert (head.labels_seen, head.fitted_on, head.pool_dim) == (60, 60, 7)
@@ -56,7 +60,7 @@ def test_it_learns_and_fills_the_record(trainer: Trainer) -> None:
 def test_the_posterior_is_of_the_mean_and_saves(trainer: Trainer, tmp_path) -> None:
     features, labels = data()
     given, classes = told(trainer, labels)
-    head = trainer.fit(features, given, None, classes=classes, **TRAINING)
+    head = trainer.fit(TrainingData(features=features, labels=given, classes=classes, **TRAINING))
     head.save(tmp_path / "head")
     assert Head.load(tmp_path / "head").digest() == head.digest()
     if isinstance(head.posterior, Members):
@@ -65,9 +69,8 @@ def test_the_posterior_is_of_the_mean_and_saves(trainer: Trainer, tmp_path) -> N
         assert (head.variance(head.see(features)) > 0).all()
         return
     assert np.array_equal(head.covariance, head.covariance.T)
-    own = (
-        head.covariance[:-1, :-1] if head.likelihood is IDENTITY else head.covariance
-    )  # there the bias has its own prior
+    # The bias of a head for numbers has a prior of its own.
+    own = head.covariance[:-1, :-1] if head.likelihood is IDENTITY else head.covariance
     values = np.linalg.eigvalsh(own)
     assert values.min() > 0
     assert values.max() <= (1 + 1e-9) / head.prior
@@ -77,17 +80,22 @@ def test_it_is_a_function_of_its_arguments(trainer: Trainer) -> None:
     features, labels = data()
     before = features.copy()
     given, classes = told(trainer, labels)
-    heads = [trainer.fit(features, given, None, classes=sorted(classes), **TRAINING) for _ in range(2)]
-    backwards = trainer.fit(features, given, np.ones(60), classes=sorted(classes)[::-1], **TRAINING)
+    heads = [
+        trainer.fit(TrainingData(features=features, labels=given, classes=sorted(classes), **TRAINING))
+        for _ in range(2)
+    ]
+    backwards = trainer.fit(
+        TrainingData(features=features, labels=given, weights=np.ones(60), classes=sorted(classes)[::-1], **TRAINING)
+    )
     assert len({head.digest() for head in [*heads, backwards]}) == 1
     assert np.array_equal(features, before)
 
 
 def test_one_class_and_classes_without_labels(classifier: Trainer) -> None:
     features, labels = data(classes=1)
-    alone = classifier.fit(features, labels, None, classes=["c0"], **TRAINING)
+    alone = classifier.fit(TrainingData(features=features, labels=labels, classes=["c0"], **TRAINING))
     assert (alone.probabilities(alone.see(features)) == 1).all()
-    wider = classifier.fit(features, labels, None, classes=["c0", "later"], **TRAINING)
+    wider = classifier.fit(TrainingData(features=features, labels=labels, classes=["c0", "later"], **TRAINING))
     assert (wider.probabilities(wider.see(features))[:, 0] > 0.5).all()
     assert np.isfinite(wider.weight).all()
 
@@ -114,7 +122,7 @@ def test_bad_input_is_a_label_error_that_names_it(trainer: Trainer, change, name
     given, classes = told(trainer, labels)
     features, labels, weights = change(features, given, np.ones(60))
     with pytest.raises(LabelError, match=named):
-        trainer.fit(features, labels, weights, classes=classes, **TRAINING)
+        trainer.fit(TrainingData(features=features, labels=labels, weights=weights, classes=classes, **TRAINING))
 
 
 def put(array: np.ndarray, where, value: float) -> np.ndarray:

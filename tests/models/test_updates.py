@@ -18,6 +18,7 @@ from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.head import Head
 from raysal.models.online.refit import gone_astray
 from raysal.models.online.update import add_classes, loss_on, objective_of, retract, update
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 
 NAMES = ("c0", "c1", "c2")
@@ -34,7 +35,7 @@ def blobs(n: int, d: int = 4, seed: int = 0, scale: float = 1.0) -> tuple[np.nda
 
 def fit(x: np.ndarray, y: list, weights=None, *, classes=NAMES, **fields) -> Head:
     trainer = Logistic(**{"tol": 1e-11, "max_iter": 5000, **fields})
-    return trainer.fit(x, y, weights, classes=classes, encoder="e", version=0, ledger_seq=0, seed=0)
+    return trainer.fit(TrainingData(features=x, labels=y, weights=weights, classes=classes, encoder="e"))
 
 
 def evidence(x: np.ndarray, y: list, weights=None, classes=NAMES) -> Evidence:

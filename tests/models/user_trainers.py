@@ -9,7 +9,7 @@ import numpy as np
 from raysal.models.head import Head
 from raysal.models.likelihood import SIGMOID
 from raysal.models.online.update import add_classes, update
-from raysal.models.trainers.base import Context
+from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.regression import Regression
 
@@ -36,7 +36,16 @@ def remembering(features, labels, weights, *, classes, seed, context):
 def a_head(features, labels, weights, *, classes, seed, context):
     """A head with a temperature and a prior of its own, and its classes backwards."""
     head = Logistic(l2=0.3).fit(
-        features, labels, weights, classes=classes, encoder="mine", version=77, ledger_seq=77, seed=seed
+        TrainingData(
+            features=features,
+            labels=labels,
+            weights=weights,
+            classes=classes,
+            encoder="mine",
+            version=77,
+            ledger_seq=77,
+            seed=seed,
+        )
     )
     back = head.mean[::-1]
     return replace(head, classes=head.classes[::-1], mean=back, linearised_at=back, temperature=2.0)
@@ -48,7 +57,9 @@ def joined(features, labels, weights, *, classes, seed, context):
     names = np.array(labels)
     fields = {"encoder": "", "version": 0, "ledger_seq": 0, "seed": seed}
     head = Logistic(structure="diagonal").fit(
-        features[old], list(names[old]), weights[old], classes=classes[:-1], **fields
+        TrainingData(
+            features=features[old], labels=list(names[old]), weights=weights[old], classes=classes[:-1], **fields
+        )
     )
     head = add_classes(head, [classes[-1]])
     return update(head, features[~old], list(names[~old]), weights[~old], ledger_seq=0)
@@ -62,7 +73,9 @@ def each_label(features, labels, weights, *, classes, seed, context):
 
 def a_number(features, labels, weights, *, classes, seed, context):
     fields = {"encoder": "", "version": 0, "ledger_seq": 0}
-    return Regression(prior=0.5, noise=0.1).fit(features, labels, weights, classes=classes, seed=seed, **fields)
+    return Regression(prior=0.5, noise=0.1).fit(
+        TrainingData(features=features, labels=labels, weights=weights, classes=classes, seed=seed, **fields)
+    )
 
 
 def numbers(features, labels, weights, *, classes, seed, context):

@@ -20,6 +20,7 @@ from raysal.models.head import Head
 from raysal.models.likelihood import LIKELIHOODS
 from raysal.models.online.update import add_classes, update
 from raysal.models.posterior import Members
+from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.rounds.session import Session
 from raysal.strategies import SELECTORS
@@ -47,7 +48,9 @@ class Scene:
         self.fleet.each(exclude, np.arange(0, N, 6))
         self.fleet.each(keep, np.array(self.candidates))
         known = [self.names[i] for i in self.labelled]
-        self.head = Logistic().fit(self.x[self.labelled], known, None, classes=sorted(set(known)), **TRAINING)
+        self.head = Logistic().fit(
+            TrainingData(features=self.x[self.labelled], labels=known, classes=sorted(set(known)), **TRAINING)
+        )
 
     def task(self, **changes: Any) -> RoundContext:
         names = [self.names[i] for i in self.labelled]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Context:
     rounds: NDArray[np.int64] | None = None
     """[n] the round that asked for each label, -1 for none"""
     unlabelled: NDArray[np.float32] | None = None
-    """[m, d] a uniform sample of the items without a label, as many as `wanted_sample` says"""
+    """[m, d] a uniform sample of the items without a label, as many as `Trainer.sample` says"""
     previous: Head | None = None
     """the head of the round before"""
 
@@ -34,37 +34,62 @@ class Context:
 NOTHING = Context()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingData:
+    """What a head is fitted to, not yet checked, and what the head's record is to say."""
+
+    features: NDArray[Any]
+    """[n, d] float, in an order the caller fixes (by item id)"""
+    labels: Sequence[Answer]
+    """[n]"""
+    weights: NDArray[Any] | None = None
+    """[n] what scales the evidence of each label; none means 1"""
+    classes: Sequence[str]
+    """Names in any order, some perhaps without a label yet; the head sorts them. None where labels are numbers."""
+    seed: int = 0
+    context: Context = NOTHING
+    encoder: str = ""
+    """fingerprint of the encoder of the vectors"""
+    version: int = 0
+    """of the head"""
+    ledger_seq: int = 0
+    """offset in the ledger up to which these are its labels"""
+
+
 class Trainer(Protocol):
     """A way to fit a head from scratch. Constructor fields are its config.
 
-    One that learns from unlabelled items too has an attribute `sample`: how many of them it wants. One whose labels are
-    not one class of several says so by an attribute `likelihood` (`raysal.models.likelihood`).
-    One whose heads have a hidden layer has an attribute `hidden_layer`, which is true (`raysal.features`).
+    A class inherits from it and says what differs from the defaults below.
     """
 
-    def fit(
-        self,
-        features: NDArray[Any],
-        labels: Sequence[Answer],
-        weights: NDArray[Any] | None,
-        *,
-        classes: Sequence[str],
-        encoder: str,
-        version: int,
-        ledger_seq: int,
-        seed: int,
-        context: Context = NOTHING,
-    ) -> Head:
+    @property
+    def likelihood(self) -> Likelihood:
+        """What labels are; one class of several unless a trainer says otherwise."""
+        return SOFTMAX
+
+    @property
+    def sample(self) -> int:
+        """How many unlabelled items it wants to see (`Context.unlabelled`)."""
+        return 0
+
+    @property
+    def hidden_layer(self) -> bool:
+        """Whether its heads see vectors through a hidden layer (`raysal.features`)."""
+        return False
+
+    def fit(self, data: TrainingData) -> Head:
         """The head for these labels: a pure function of its arguments.
 
-        `features` [n, d] are float, in an order the caller fixes (by item id); `weights` [n] scale the
-        evidence of each label, and none means 1. `classes` may hold classes without a label yet; the head
-        sorts them. `encoder`, `version` and `ledger_seq` are passed through. `labels_seen` and `fitted_on`
-        of the head are n.
+        Args:
+            data: the labels, and what else a fit may look at.
+
+        Returns:
+            The head. Its `labels_seen` and `fitted_on` are n.
 
         Raises:
-            LabelError: there is no label, a label is none of `classes`, or a number cannot be used; it
-                names the row.
+            LabelError: there is no label, a label is none of the classes, or a number cannot be used; the error names
+                the row.
+            ConfigError: a class cannot have this name.
         """
         ...
 
@@ -81,28 +106,28 @@ class Fit:
     noise: float = 1.0
     hidden_layer: HiddenLayer | None = None
 
-    def head(
-        self,
-        classes: tuple[str, ...],
-        likelihood: Likelihood,
-        labels: int,
-        *,
-        encoder: str,
-        version: int,
-        ledger_seq: int,
-    ) -> Head:
-        """The head that these numbers, learnt from so many labels, make."""
+    def head(self, classes: tuple[str, ...], likelihood: Likelihood, data: TrainingData) -> Head:
+        """The head that these numbers make.
+
+        Args:
+            classes: names of the outputs.
+            likelihood: what the labels are.
+            data: what was learnt from.
+
+        Returns:
+            The head, with the record that the data asks for.
+        """
         return Head(
             classes=classes,
             mean=self.mean,
             posterior=self.posterior,
             linearised_at=self.mean,
             prior=self.prior,
-            encoder=encoder,
-            version=version,
-            labels_seen=labels,
-            fitted_on=labels,
-            ledger_seq=ledger_seq,
+            encoder=data.encoder,
+            version=data.version,
+            labels_seen=len(data.labels),
+            fitted_on=len(data.labels),
+            ledger_seq=data.ledger_seq,
             likelihood=likelihood,
             mass=self.mass,
             temperature=self.temperature,
@@ -111,45 +136,30 @@ class Fit:
         )
 
 
-class Fitter(ABC):
-    """A `Trainer` of which only the learning itself is left to write: labels are checked before, and the head is made
-    of what was learnt after."""
+class Fitter(Trainer, ABC):
+    """A `Trainer` of which only the learning itself is left to write.
 
-    likelihood: ClassVar[Likelihood] = SOFTMAX
+    Labels are checked before, and the head is made of what was learnt after.
+    """
 
     @abstractmethod
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
-        """What these labels, of which there is at least one, teach: a pure function of its arguments. `classes` [C]
-        are the names of the outputs. On one torch thread where the problem is small."""
+        """What labels teach: a pure function of the arguments. On one torch thread where the problem is small.
 
-    def fit(
-        self,
-        features: NDArray[Any],
-        labels: Sequence[Answer],
-        weights: NDArray[Any] | None,
-        *,
-        classes: Sequence[str],
-        encoder: str,
-        version: int,
-        ledger_seq: int,
-        seed: int,
-        context: Context = NOTHING,
-    ) -> Head:
+        Args:
+            evidence: the labels, at least one.
+            classes: [C] names of the outputs.
+            seed: of whatever is random.
+            context: what else may be looked at.
+
+        Returns:
+            What the head is made of.
+        """
+
+    def fit(self, data: TrainingData) -> Head:
         """See `Trainer.fit`."""
-        names = self.likelihood.output_names(classes)
-        evidence = evidence_to_fit(features, labels, weights, names, self.likelihood)
+        names = self.likelihood.output_names(data.classes)
+        evidence = evidence_to_fit(data.features, data.labels, data.weights, names, self.likelihood)
         with one_thread_if_small(len(evidence), evidence.features.shape[1], len(names)):
-            learnt = self.learn(evidence, names, seed, context)
-        record: dict[str, Any] = {"encoder": encoder, "version": version, "ledger_seq": ledger_seq}
-        return learnt.head(names, self.likelihood, len(evidence), **record)
-
-
-def wanted_sample(trainer: Trainer) -> int:
-    """How many unlabelled items a trainer wants to see; one that does not say wants none."""
-    return int(getattr(trainer, "sample", 0))
-
-
-def likelihood_of(trainer: Trainer) -> Likelihood:
-    """What the labels of a trainer are: one class of several, unless it says otherwise."""
-    likelihood: Likelihood = getattr(trainer, "likelihood", SOFTMAX)
-    return likelihood
+            learnt = self.learn(evidence, names, data.seed, data.context)
+        return learnt.head(names, self.likelihood, data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,15 +14,14 @@ from raysal.errors import ConfigError, RaysalError, UserError
 from raysal.models.evidence import evidence_to_fit, mean_square
 from raysal.models.head import Head
 from raysal.models.likelihood import LIKELIHOODS, Likelihood, Weighting
-from raysal.models.targets import Answer
-from raysal.models.trainers.base import NOTHING, Context, Fit
+from raysal.models.trainers.base import Fit, Trainer, TrainingData
 from raysal.models.trainers.logistic import Logistic, laplace_posterior
 
 FOR_EXAMPLE = "for example custom:my_module:fit"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Custom:
+class Custom(Trainer):
     """`custom:MODULE:CALLABLE`: what `callable(features, labels, weights, *, classes, seed, context)` makes of the
     labels is the head.
 
@@ -72,43 +71,36 @@ class Custom:
         """What labels are, by `link`."""
         return LIKELIHOODS[self.link]
 
-    def fit(
-        self,
-        features: NDArray[Any],
-        labels: Sequence[Answer],
-        weights: NDArray[Any] | None,
-        *,
-        classes: Sequence[str],
-        encoder: str,
-        version: int,
-        ledger_seq: int,
-        seed: int,
-        context: Context = NOTHING,
-    ) -> Head:
+    def fit(self, data: TrainingData) -> Head:
         """See `Trainer.fit`."""
-        names, likelihood = self.likelihood.output_names(classes), self.likelihood
-        evidence = evidence_to_fit(features, labels, weights, names, likelihood)
+        names, likelihood = self.likelihood.output_names(data.classes), self.likelihood
+        evidence = evidence_to_fit(data.features, data.labels, data.weights, names, likelihood)
         made = self._made(
             evidence.features.copy(),
-            list(labels),
+            list(data.labels),
             evidence.weights.copy(),
             classes=names,
-            seed=seed,
-            context=context,
+            seed=data.seed,
+            context=data.context,
         )
         dim, seen = evidence.features.shape[1], len(evidence)
-        record: dict[str, Any] = {"encoder": encoder, "version": version, "ledger_seq": ledger_seq}
         if isinstance(made, Head):
             self._check(made, names, dim)
-            # The evidence of a class that joined after a fit depends on what that fit saw.
-            fitted = made.fitted_on if len(made.linearised_at) < len(names) else seen
-            return replace(made, labels_seen=seen, fitted_on=fitted, **record)
+            return replace(
+                made,
+                labels_seen=seen,
+                # The evidence of a class that joined after a fit depends on what that fit saw.
+                fitted_on=made.fitted_on if len(made.linearised_at) < len(names) else seen,
+                encoder=data.encoder,
+                version=data.version,
+                ledger_seq=data.ledger_seq,
+            )
         if likelihood.quadratic:  # weights alone do not say how far labels lie from them
             raise self._wrong(f"returned {type(made).__name__} for labels that are {likelihood.words}, not a Head")
         mean, mass = self._mean(made, names, dim), float(evidence.weights.sum()) * mean_square(evidence)
         prior = self.l2 * mass
         posterior = laplace_posterior(likelihood, evidence, mean, prior, self.structure, self.curvature)
-        return Fit(mean=mean, posterior=posterior, prior=prior, mass=mass).head(names, likelihood, seen, **record)
+        return Fit(mean=mean, posterior=posterior, prior=prior, mass=mass).head(names, likelihood, data)
 
     def _made(self, *given: Any, **named: Any) -> object:
         """What the callable returns.
