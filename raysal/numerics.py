@@ -93,7 +93,7 @@ def padded(
     import torch
 
     out = torch.zeros(len(matrix) if rows is None else rows, width, dtype=dtype, device=device)
-    values = matrix if isinstance(matrix, torch.Tensor) else torch.from_numpy(np.array(matrix))
+    values = matrix if isinstance(matrix, torch.Tensor) else torch.from_numpy(_writeable(matrix))
     out[: len(matrix), : matrix.shape[1]] = values.to(device)
     return out
 
@@ -115,10 +115,15 @@ def tiles(matrix: NDArray[Any], size: int, width: int, dtype: torch.dtype) -> It
 
     tile = torch.zeros(size, width, dtype=dtype)
     for start in range(0, len(matrix), size):
-        some = np.array(matrix[start : start + size])
-        tile[: len(some), : matrix.shape[1]] = torch.from_numpy(some)
+        some = matrix[start : start + size]
+        tile[: len(some), : matrix.shape[1]] = torch.from_numpy(_writeable(some))
         tile[len(some) :] = 0
         yield slice(start, start + len(some)), tile
+
+
+def _writeable(matrix: NDArray[Any]) -> NDArray[Any]:
+    """The array itself if torch can share it without a warning, else a copy."""
+    return np.require(matrix, requirements=["C", "W"])
 
 
 class AlignedMatrix:

@@ -156,14 +156,15 @@ class _Problem:
         tiles = []
         for low in range(0, len(centres), CENTRES):
             some = centres[low : low + CENTRES]
-            offsets = torch.from_numpy((some.numpy() ** 2).sum(1).astype(np.float32))
+            offsets = torch.full((round_up(len(some)),), torch.inf)
+            offsets[: len(some)] = torch.from_numpy((some.numpy() ** 2).sum(1))
             tiles.append((low, AlignedMatrix(some, torch.float32), offsets))
         where = torch.empty(len(self.points), dtype=torch.int64)
         least = torch.full((len(self.points),), torch.inf)
         for start in range(0, len(self.points), DRIVER_ROWS):
             own = slice(start, start + DRIVER_ROWS)
             for low, matrix, offsets in tiles:
-                value, column = (offsets - 2 * matrix.products(self.points[own])).min(1)
+                value, column = (offsets - 2 * matrix.padded_products(self.points[own])).min(1)
                 better = value < least[own]
                 where[own] = torch.where(better, column + low, where[own])
                 least[own] = torch.where(better, value, least[own])
