@@ -58,7 +58,7 @@ def source_page(config: Any, uri: str) -> File:
     return File.generated(config, uri, content=content, inclusion=InclusionLevel.NOT_IN_NAV)
 
 
-def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Turn the links of a page from those of the repository into those of the site."""
     here = posixpath.dirname(page.file.src_uri)
 
