@@ -8,6 +8,8 @@ from typing import Any
 
 from pages import ROOT
 
+from raysal.rounds.stages import ROUND
+
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 TESTS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("*.py")))
 
@@ -31,6 +33,11 @@ def test_floors_are_those_of_the_code() -> None:
     said = [re.findall(r"`(\w+)`", cell) for cell in first_cells(section("Floors"))]
     floors = constant("FLOORS")
     assert [sorted(floor) for floor in said] == [sorted(floor) for floor in reversed(floors)]
+
+
+def test_a_round_has_the_stages_of_the_code() -> None:
+    said = [cell.strip("`") for cell in first_cells(section("One round, followed through the code")) if "`" in cell]
+    assert said == [stage.name for stage in ROUND]
 
 
 def test_every_registry_is_named() -> None:
