@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 FASHION := /usr/share/datasets/fashion-mnist
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format docs bench clean
 help:                ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
@@ -13,7 +13,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "raysal needs Python 3.11 or newer; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[images,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[images,dev,docs]'
 	@touch $@
 
 demo: setup          ## label Fashion-MNIST with a simulated oracle, BADGE beside random; ends in demo/report.html
@@ -35,8 +35,12 @@ format: setup        ## reformat the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: setup          ## the docs site in build/site; every link in it is checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f docs/site/mkdocs.yml
+	@echo 'built: open build/site/index.html, or with search: $(BIN)/python -m http.server -d build/site'
+
 bench: setup         ## the benchmarks, one after the other; minutes
 	for question in embed sweep memory; do $(BIN)/python -m benchmarks.$$question || exit 1; done
 
-clean:               ## remove what setup and demo made
-	rm -rf .venv demo
+clean:               ## remove what setup, demo and docs made
+	rm -rf .venv demo build

@@ -1,4 +1,4 @@
-"""The README is true: its examples run, its links lead somewhere, its names exist."""
+"""The README is true: its examples run, and its table names what there is."""
 
 from __future__ import annotations
 
@@ -13,24 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import typer.main
 from conftest import make_pool, mixture
+from pages import README, blocks, commands
 from PIL import Image
 
 from raysal.cli import main
 from raysal.rounds.session import Session
-
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "deploy" / "README.md", ROOT / "benchmarks" / "RESULTS.md", *ROOT.glob("docs/*.md")]
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def commands(block: str) -> list[str]:
-    return [line[2:].split(" #")[0].strip() for line in block.splitlines() if line.startswith("$ ")]
 
 
 def shell(command: str, where: Path) -> subprocess.CompletedProcess[str]:
@@ -42,7 +30,7 @@ def shell(command: str, where: Path) -> subprocess.CompletedProcess[str]:
 def test_the_python_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (example,) = blocks("python")
+    (example,) = blocks(README, "python")
     assert len(example.strip().splitlines()) <= 11
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
@@ -60,8 +48,7 @@ def test_a_folder_of_images_goes_all_the_way(tmp_path: Path) -> None:
         pixels = rng.integers(0, 90, (48, 48, 3)) + (150 if i % 2 else 0)
         Image.fromarray(pixels.astype(np.uint8)).save(path)
     section = README.split("## Your own images")[1].split("## A run")[0]
-    found = re.findall(r"```console\n(.*?)```", section, flags=re.DOTALL)
-    lines = [line for block in found for line in commands(block)]
+    lines = [line for block in blocks(section, "console") for line in commands(block)]
     assert [line.split()[1] for line in lines] == ["install", "embed", "select", "label", "select", "label", "status"]
     for line in lines[1:]:
         done = shell(line, tmp_path)
@@ -82,7 +69,7 @@ def test_the_examples_of_predictions_run(
             session.ask_oracle(session.query(20))
         session.finish()
     section = README.split("## Predictions")[1].split("## More like this")[0]
-    (block,) = re.findall(r"```console\n(.*?)```", section, flags=re.DOTALL)
+    (block,) = blocks(section, "console")
     for line in commands(block):
         assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
         assert "299 items, 1 quarantined left out" in capsys.readouterr().out
@@ -104,41 +91,6 @@ def fill_in(path: Path) -> None:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_named_exists(page: Path) -> None:
-    from raysal.cli import app
-
-    group = typer.main.get_command(app)
-    text = page.read_text(encoding="utf-8")
-    found = re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL)
-    named = [line for block in found for line in commands(block) if line.startswith("raysal ")]
-    named += re.findall(r"`(raysal [a-z]+[^`]*)`", text)
-    assert len(named) > 10 or text != README
-    for line in named:
-        words = shlex.split(line)[1:]
-        command = group
-        while words and hasattr(command, "commands") and words[0] in command.commands:
-            command = command.commands[words.pop(0)]
-        assert not (words and hasattr(command, "commands")), f"{line!r} names no command"
-        options = {option for parameter in command.params for option in parameter.opts}
-        for word in words:
-            if word.startswith("-"):
-                assert word in options, f"{line!r}: no option {word}"
-
-
-def test_make_targets_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"(?:`|\$ )make ([a-z]+)", README):
-        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
 
 
 def test_names_in_the_table_are_the_registries() -> None:

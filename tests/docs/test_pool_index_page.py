@@ -26,7 +26,7 @@ from raysal.index.shards import MAX_GPU_NEIGHBOURS
 from raysal.narrowing import NARROWERS
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "pool_index.md").read_text(encoding="utf-8")
 SOURCES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "raysal").rglob("*.py"))]
 TEN_MILLION = [50_000] * 200
 FORMULAS = """
