@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-Report = Callable[[str, int, int], None]
-"""Called with (stage, done, total); a total of 0 is unknown."""
+from raysal.types import Report, no_report
 
 
 @contextlib.contextmanager
@@ -21,7 +20,7 @@ def progress(first: str = "") -> Iterator[Report]:
         The function to report to.
     """
     if not sys.stderr.isatty():
-        yield _no_report
+        yield no_report
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -40,8 +39,3 @@ def progress(first: str = "") -> Iterator[Report]:
         if first:
             report(first, 0, 0)
         yield report
-
-
-def _no_report(stage: str, done: int, total: int) -> None:
-    """Report to nobody."""
-    del stage, done, total
