@@ -71,9 +71,13 @@ def round_up(n: int, multiple: int = ALIGN) -> int:
 
 
 def block_rows_for(columns: int) -> int:
-    """Rows of a block whose products with so many columns fit into `PRODUCT_NUMBERS`: a power of two.
+    """Choose how many rows a block has, so that its products fit into `PRODUCT_NUMBERS`.
 
-    It depends on what is asked for alone, never on where the rows lie.
+    Args:
+        columns: Of the products.
+
+    Returns:
+        A power of two from `FEWEST_BLOCK_ROWS` to `BLOCK_ROWS`. It depends on `columns` alone, never on where rows lie.
     """
     size = BLOCK_ROWS
     while size > FEWEST_BLOCK_ROWS and size * columns > PRODUCT_NUMBERS:
