@@ -10,7 +10,7 @@ nothing but what a sweep finds: the best items by a score, the neighbours of anc
     request(context)                       what the sweep is to find
     candidates(fleet, context, found)      the candidates, from what it found
 
-What every narrower keeps (tests/test_laws.py holds all that are registered to it):
+What every narrower keeps (tests/laws holds all that are registered to it):
 
 - Candidates are available items: none is labelled, leased, held out or dropped by `filter`.
 - They depend on the pool, on what is available and on the context. They do not depend on chunks, partitions, threads,

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import make_pool, mixture
 from pages import README, blocks, commands
 from PIL import Image
+from pools import make_pool, mixture
 
 from raysal.cli import main
 from raysal.rounds.session import Session

@@ -11,7 +11,7 @@ from pathlib import Path
 import fleet_calls as calls
 import pytest
 import ray
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import labelled_of, local, random_head, run_program, small
 
 from raysal.errors import Damaged, FleetError, PoolExhausted

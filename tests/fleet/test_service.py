@@ -15,9 +15,9 @@ import fleet_calls as calls
 import numpy as np
 import pytest
 import ray
-from conftest import make_pool, mixture
 from hypothesis import given
 from hypothesis import strategies as st
+from pools import make_pool, mixture
 from programs import Outcome, labelled_of, local, random_head, run_program, small
 
 import raysal

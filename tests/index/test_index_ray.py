@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import make_pool, mixture
 from indexes import planned, same_lists
+from pools import make_pool, mixture
 from programs import local
 
 from raysal.fleet import Partition, exclude, plan_partitions

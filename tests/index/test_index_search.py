@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
-from conftest import make_pool, mixture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from indexes import FAITHFUL, built, exact, same_lists
+from pools import make_pool, mixture
 from programs import local
 
 from raysal.fleet import LocalFleet, exclude, plan_partitions

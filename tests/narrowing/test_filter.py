@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import reference
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import Outcome, labelled_of, local, random_head, run_program, task_of
 
 import raysal

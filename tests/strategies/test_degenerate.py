@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
 
 from raysal.context import RoundContext

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import context_of, local, random_head
 from scipy.stats import chi2
 

@@ -11,7 +11,7 @@ import pytest
 import reference
 import torch
 from cases import GREEDY, ON_THE_WHOLE, PAIRS, UNDER_EVERY_NARROWER, Case, make_case
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import Outcome, context_of, labelled_of, local, make_head, run_program, same, small, strategy
 from scipy.stats import chi2
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
-from conftest import make_pool, mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import context_of, local, random_head

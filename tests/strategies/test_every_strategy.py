@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 
 import raysal
 from raysal.pool import Pool

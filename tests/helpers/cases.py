@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import Outcome, labelled_of, random_head, run_program, small, strategy
 
 from raysal.context import LabelledVectors
