@@ -7,6 +7,7 @@ any test imports them by their name, and no test imports from a conftest. Names 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,39 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 settings.register_profile("patient", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("patient")
+
+
+GROUP = "ray"
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put all tests that use Ray in one group, which one worker runs, and first: it takes longest.
+
+    Any other file is a group of its own, so that what its tests share is made once.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(GROUP if uses_ray(item) else item.nodeid.split("::")[0]))
+    items.sort(key=lambda item: not uses_ray(item))
+
+
+def uses_ray(item: pytest.Item) -> bool:
+    return "ray_session" in getattr(item, "fixturenames", ())
+
+
+def ray_is_running() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
+@pytest.fixture(autouse=True)
+def no_ray_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that starts Ray without the fixture would run beside the group's Ray, in another worker."""
+    before = ray_is_running()
+    yield
+    if ray_is_running() and not before and not uses_ray(request.node):
+        sys.modules["ray"].shutdown()
+        pytest.fail("this test starts Ray: let it use the fixture `ray_session`")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 import ray
 from pool_files import bytes_of, quarantined
 from small_sources import pictures
+from tiers import deep
 from tiny_models import Deadly
 
 from raysal.embedding import ray_job
@@ -49,6 +50,7 @@ def test_ray_makes_the_same_bytes(tmp_path: Path) -> None:
     assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "here")
 
 
+@deep
 def test_a_killed_worker_is_replaced_and_its_units_done_again(tmp_path: Path) -> None:
     source = thirteen(9)
     embed(source, Deadly(markers=markers(tmp_path / "none", 0)), tmp_path / "here", chunk_rows=3)
@@ -62,6 +64,7 @@ def test_a_killed_worker_is_replaced_and_its_units_done_again(tmp_path: Path) ->
     open_pool(tmp_path / "ray").verify()
 
 
+@deep
 def test_a_unit_that_kills_every_worker_is_lost_and_counted_and_no_other(tmp_path: Path) -> None:
     deadly = Deadly(markers=markers(tmp_path / "many", 50))
     with pytest.raises(QuarantineExceeded):

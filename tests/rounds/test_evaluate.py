@@ -9,6 +9,7 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import make_pool, mixture
 from programs import context_of, local, random_head
 from sklearn import metrics
 

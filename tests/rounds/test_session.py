@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from killed_runs import FIELDS, kill_run, trace, truth_of
 from pools import make_pool, mixture
+from tiers import deep_unless
 
 from raysal.config import parse_config
 from raysal.errors import (
@@ -47,7 +48,7 @@ def whole(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     return trace(out)
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", deep_unless(["rename:7", "tell:2"], POINTS))
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(
     pool: Pool, whole: dict[str, Any], point: str, tmp_path: Path
 ) -> None:

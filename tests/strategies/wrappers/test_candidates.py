@@ -11,6 +11,7 @@ import reference
 import reference_wrappers
 from hypothesis import given
 from hypothesis import strategies as st
+from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
 
 from raysal.config import Named, choice
