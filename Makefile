@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 FASHION := /usr/share/datasets/fashion-mnist
 
-.PHONY: help setup demo test check format docs bench clean
+.PHONY: help setup demo test test-deep check format docs bench clean
 help:                ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
 setup: $(STAMP)      ## create .venv and install raysal with the pinned versions
 $(STAMP): pyproject.toml constraints.txt
@@ -21,15 +22,17 @@ demo: setup          ## label Fashion-MNIST with a simulated oracle, BADGE besid
 	  { apt-get install -y -qq dataset-fashion-mnist || { apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist; }; } >/dev/null 2>&1; } || true
 	$(BIN)/raysal demo --out demo
 
-test: setup          ## all tests
-	$(BIN)/python -m pytest
+test: setup          ## every law for every part, on all cores; minutes
+	$(PYTEST) -m "not deep"
 
-check: setup         ## format, lint, types, docs, tests
+test-deep: setup     ## the other tests: all crossings, all pairs on Ray, all kills, flipped bytes, the docs site
+	$(PYTEST) -m deep
+
+check: setup         ## format, lint, types, and `make test`, which holds the tests of the docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/docs
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not deep"
 
 format: setup        ## reformat the code
 	$(BIN)/ruff format .

@@ -3,7 +3,7 @@
 The law: what is computed of a row depends on that row alone, to the last bit. It does not depend on the place of the
 row in a block, on the rows beside it, on how the pool is cut into chunks and partitions, or on the number of threads.
 Picks are then the same for any number of workers, ties included. tests/test_numerics.py holds the law for the parts
-below, tests/test_laws.py for whole strategies.
+below, tests/laws for whole strategies.
 
 BLAS does not keep this law by itself. It chooses a kernel by the shape of a product, it cuts the work by the number of
 threads, and it treats the rows at an edge apart. Each of these adds numbers up in another order. Seen with MKL 2024.2

@@ -1,71 +1,56 @@
-"""Shared fixtures: pools of given vectors, and one Ray for the whole session."""
+"""What all tests share: one thread a process, the two tiers, one Ray.
+
+Helpers (pools, programs, slow versions of rules) are modules in tests/helpers, which pyproject.toml puts on the path:
+any test imports them by their name, and no test imports from a conftest. Names of test files are unique.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import os
+import sys
+from collections.abc import Iterator
 
-import numpy as np
 import pytest
 from hypothesis import settings
-from numpy.typing import NDArray
 
-from raysal.pool import ChunkStage, Manifest, Pool, PoolWriter
-from raysal.store import digest_of
-from raysal.types import Metric
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"  # before NumPy and torch are imported, here and in every process that a test starts
 
 settings.register_profile("patient", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("patient")
 
 
-def make_pool(
-    path: Path,
-    vectors: NDArray[np.floating],
-    *,
-    chunk_rows: int = 1000,
-    labels: Sequence[str] | None = None,
-    keys: Sequence[str] | None = None,
-    missing: Sequence[int] = (),
-    metric: Metric = "cosine",
-) -> Pool:
-    """A committed pool of these vectors [n, d]; `missing` items are quarantined and keep their ids."""
-    n, dim = vectors.shape
-    keys = [f"item-{i:06d}" for i in range(n)] if keys is None else keys
-    manifest = Manifest(
-        dim=dim,
-        modality="vector",
-        items=n,
-        chunks=-(-n // chunk_rows),
-        chunk_rows=chunk_rows,
-        encoder={"name": "precomputed", "fingerprint": digest_of({"dim": dim})},
-        source={"name": "memory", "fingerprint": digest_of({"keys": list(keys)})},
-        metric=metric,
-    )
-    writer = PoolWriter(path, manifest)
-    for index in range(manifest.chunks):
-        low, high = index * chunk_rows, min((index + 1) * chunk_rows, n)
-        rows = [i for i in range(low, high) if i not in set(missing)]
-        staged = ChunkStage(path, dim).write(
-            index=index,
-            first_id=low,
-            vectors=vectors[rows].astype(np.float16),
-            ids=np.array(rows, np.int64),
-            keys=[keys[i] for i in rows],
-            uris=[None] * len(rows),
-            carried={} if labels is None else {"label": [labels[i] for i in rows]},
-            quarantined=[(i, keys[i], "decode", "broken on purpose") for i in range(low, high) if i in set(missing)],
-        )
-        writer.commit(staged)
-    return Pool(path)
+GROUP = "ray"
 
 
-def mixture(n: int, dim: int, classes: int = 5, seed: int = 0) -> tuple[NDArray[np.float32], list[str]]:
-    """n vectors around `classes` centres, and the name of each one's class."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(classes, dim)) * 1.5
-    which = rng.integers(classes, size=n)
-    x = centres[which] + rng.normal(size=(n, dim)) * rng.uniform(0.5, 1.5, size=(n, 1))
-    return x.astype(np.float16).astype(np.float32), [f"class-{c}" for c in which]
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put all tests that use Ray in one group, which one worker runs, and first: it takes longest.
+
+    Any other file is a group of its own, so that what its tests share is made once.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(GROUP if uses_ray(item) else item.nodeid.split("::")[0]))
+    items.sort(key=lambda item: not uses_ray(item))
+
+
+def uses_ray(item: pytest.Item) -> bool:
+    return "ray_session" in getattr(item, "fixturenames", ())
+
+
+def ray_is_running() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
+@pytest.fixture(autouse=True)
+def no_ray_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that starts Ray without the fixture would run beside the group's Ray, in another worker."""
+    before = ray_is_running()
+    yield
+    if ray_is_running() and not before and not uses_ray(request.node):
+        sys.modules["ray"].shutdown()
+        pytest.fail("this test starts Ray: let it use the fixture `ray_session`")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-import raysal
+from raysal import __version__
 from raysal.models.measures import MEASURES, shown
 from raysal.pool import Pool
 from raysal.report.markup import Html, join, tag
@@ -134,7 +134,7 @@ def provenance(arm: Arm, pool: Pool | None) -> Html:
         facts.append(("pool fingerprint", tag("code", pool.fingerprint)))
         facts.append(("encoder", join(str(encoder["name"]), " ", tag("code", encoder["fingerprint"][:16]))))
         facts.append(("source", join(str(source["name"]), " ", tag("code", source["fingerprint"][:16]))))
-    versions = [f"raysal {raysal.__version__}", f"Python {platform.python_version()}"]
+    versions = [f"raysal {__version__}", f"Python {platform.python_version()}"]
     versions += [f"{name} {found}" for name in LIBRARIES if (found := _version(name))]
     facts.append(("report written with", ", ".join(versions)))
     listed = tag("dl", [(tag("dt", name), tag("dd", value)) for name, value in facts])

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from cli_tools import cli, process, refused, write_images, write_vectors
+from tiers import deep
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +111,7 @@ def test_a_service_needs_a_cluster_that_goes_on(pool: Path, monkeypatch: pytest.
     refused(process("index", "serve", pool, "--name", "x"), "no Ray cluster can be joined at '127.0.0.1:1'", "refused")
 
 
+@deep
 @pytest.mark.usefixtures("ray_session")
 def test_a_service_from_start_to_end(pool: Path) -> None:
     import ray

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 
 import raysal
 from raysal.cli import app, main

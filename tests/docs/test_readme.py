@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import make_pool, mixture
 from pages import README, blocks, commands
 from PIL import Image
+from pools import make_pool, mixture
 
 from raysal.cli import main
 from raysal.rounds.session import Session
@@ -39,8 +39,10 @@ def test_the_python_example_runs(
     assert scope["more"].num_rows == 10  # type: ignore[attr-defined]
 
 
-def test_a_folder_of_images_goes_all_the_way(tmp_path: Path) -> None:
-    """The commands of "Your own images", in order, with a person filling in the batches."""
+def test_a_folder_of_images_goes_all_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commands of "Your own images", in order, with a person filling in the batches; the last one as a process."""
     rng = np.random.default_rng(0)
     for i in range(60):
         path = tmp_path / "photos" / f"{'light' if i % 2 else 'dark'}" / f"{i:02d}.jpg"
@@ -50,11 +52,13 @@ def test_a_folder_of_images_goes_all_the_way(tmp_path: Path) -> None:
     section = README.split("## Your own images")[1].split("## A run")[0]
     lines = [line for block in blocks(section, "console") for line in commands(block)]
     assert [line.split()[1] for line in lines] == ["install", "embed", "select", "label", "select", "label", "status"]
-    for line in lines[1:]:
-        done = shell(line, tmp_path)
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    monkeypatch.chdir(tmp_path)
+    for line in lines[1:-1]:
+        assert main(shlex.split(line)[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
         if (batch := re.search(r"-o (\S+\.csv)", line)) is not None:
             fill_in(tmp_path / batch[1])
+    done = shell(lines[-1], tmp_path)
+    assert done.returncode == 0, done.stderr
     assert "40" in done.stdout
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from pool_files import bytes_of, quarantined
 from small_sources import pictures
-from test_job import contents, quarantined
+from tiers import deep
 from tiny_models import Deadly
 
 from raysal.embedding import ray_job
@@ -38,7 +39,7 @@ def markers(path: Path, count: int) -> Path:
 
 def without_records(pool: Path) -> dict[str, bytes]:
     """The files of a pool but its commit records: a record holds the attempt, which a death changes."""
-    return {name: data for name, data in contents(pool).items() if not name.startswith("commits/")}
+    return {name: data for name, data in bytes_of(pool).items() if not name.startswith("commits/")}
 
 
 def test_ray_makes_the_same_bytes(tmp_path: Path) -> None:
@@ -46,9 +47,10 @@ def test_ray_makes_the_same_bytes(tmp_path: Path) -> None:
     embed(pictures(), encoder, tmp_path / "here", chunk_rows=40, threads=1)
     report = embed(pictures(), encoder, tmp_path / "ray", chunk_rows=40, threads=1, workers=2, backend="ray")
     assert (report.chunks, report.embedded) == (4, 160)
-    assert contents(tmp_path / "ray") == contents(tmp_path / "here")
+    assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "here")
 
 
+@deep
 def test_a_killed_worker_is_replaced_and_its_units_done_again(tmp_path: Path) -> None:
     source = thirteen(9)
     embed(source, Deadly(markers=markers(tmp_path / "none", 0)), tmp_path / "here", chunk_rows=3)
@@ -62,6 +64,7 @@ def test_a_killed_worker_is_replaced_and_its_units_done_again(tmp_path: Path) ->
     open_pool(tmp_path / "ray").verify()
 
 
+@deep
 def test_a_unit_that_kills_every_worker_is_lost_and_counted_and_no_other(tmp_path: Path) -> None:
     deadly = Deadly(markers=markers(tmp_path / "many", 50))
     with pytest.raises(QuarantineExceeded):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pool_files import bytes_of
 
 from raysal.embedding.decode import check_text
 from raysal.embedding.job import embed
@@ -71,10 +72,6 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def contents(pool: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(pool)): file.read_bytes() for file in sorted(pool.rglob("*")) if file.is_file()}
-
-
 @pytest.mark.parametrize(("chunk_rows", "batch_size"), [(0, 64), (7, 1), (7, 3)])
 def test_keys_labels_and_vectors_of_a_text_file(file: Path, tmp_path: Path, chunk_rows: int, batch_size: int) -> None:
     source = detect_source(str(file), carry=("label",))
@@ -113,4 +110,4 @@ def test_an_interrupted_job_goes_on_to_the_same_bytes(file: Path, tmp_path: Path
     report = embed(source, Characters(), out, **options)
     assert (report.resumed, report.embedded, report.quarantined) == (2, 11, 3)
     embed(source, Characters(), whole, **options)
-    assert contents(out) == contents(whole)
+    assert bytes_of(out) == bytes_of(whole)

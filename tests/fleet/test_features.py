@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import make_pool
+from pools import make_pool
 from programs import local
 
 from raysal.errors import FingerprintMismatch, UserError

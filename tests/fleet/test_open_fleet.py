@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 
 from raysal.config import FleetConfig
 from raysal.errors import ConfigError

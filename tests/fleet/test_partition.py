@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import make_pool
 
 from raysal.fleet import LocalFleet, Partition, exclude, keep, plan_partitions, vectors_of
 from raysal.numerics import BLOCK_ROWS, padded, round_up

@@ -11,8 +11,9 @@ from pathlib import Path
 import fleet_calls as calls
 import pytest
 import ray
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import labelled_of, local, random_head, run_program, small
+from tiers import deep, deep_unless
 
 from raysal.errors import Damaged, FleetError, PoolExhausted
 from raysal.fleet import LocalFleet, plan_partitions
@@ -69,7 +70,7 @@ class Killing:
         return self.fleet.each(fn, *args)
 
 
-@pytest.mark.parametrize("selector", ["badge", "bait"])
+@pytest.mark.parametrize("selector", deep_unless(["badge"], ["badge", "bait"]))
 def test_processes_killed_between_calls_change_no_pick(selector, pool, fleet, monkeypatch):
     """One is killed before the sweep, one before a call that needs what the strategy keeps in the partition."""
     for name in ("START", "FEWEST", "MOST"):  # few rows a round trip, for more of them
@@ -83,6 +84,7 @@ def test_processes_killed_between_calls_change_no_pick(selector, pool, fleet, mo
     assert outcome.same_as(expected)
 
 
+@deep
 def test_a_process_killed_inside_a_call_starts_over_from_the_first(fleet, tmp_path):
     """The running total shows that each call was made once."""
     assert fleet.each(calls.count, 1) == [1, 1]
@@ -91,6 +93,7 @@ def test_a_process_killed_inside_a_call_starts_over_from_the_first(fleet, tmp_pa
     assert fleet.each(calls.count, 4) == [1234, 1234]
 
 
+@deep
 def test_a_call_that_kills_its_process_each_time_is_given_up_by_name(fleet, monkeypatch):
     """The next program finds new processes."""
     from raysal.fleet import recovery
@@ -119,6 +122,7 @@ def test_a_message_that_reached_no_process_is_told_from_one_that_was_lost_with_i
     assert reached_no_process(error) is expected
 
 
+@deep
 def test_a_call_that_hangs_is_made_again_elsewhere(pool, tmp_path):
     """The limit may be too short for a busy machine: after a kill, the next process has time enough to start.
 
@@ -134,6 +138,7 @@ def test_a_call_that_hangs_is_made_again_elsewhere(pool, tmp_path):
         assert fleet.each(calls.process)[1] != before[1]
 
 
+@deep
 def test_a_long_replay_is_not_taken_for_a_hang(pool):
     """Three calls of 0.4 s keep a limit of 1 s a call, also when one message makes all of them again."""
     from raysal.fleet.ray_fleet import RayFleet

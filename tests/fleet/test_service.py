@@ -15,10 +15,11 @@ import fleet_calls as calls
 import numpy as np
 import pytest
 import ray
-from conftest import make_pool, mixture
 from hypothesis import given
 from hypothesis import strategies as st
+from pools import make_pool, mixture
 from programs import Outcome, labelled_of, local, random_head, run_program, small
+from tiers import deep
 
 import raysal
 from raysal.config import FleetConfig
@@ -134,6 +135,7 @@ def test_exclusions_are_of_one_session_and_one_round(pool, shared):
         assert sum(other.each(left)) == N - 5
 
 
+@deep
 def test_a_killed_process_of_a_service_changes_no_pick(pool, shared):
     """Neither a pick of the session that notices it, nor of another session."""
     before = process_of(shared, pool)
@@ -230,6 +232,7 @@ def test_a_call_that_waits_for_another_session_is_not_taken_for_a_hang(pool, sha
     assert after == before
 
 
+@deep
 def test_a_service_that_does_nothing_for_a_moment_or_starts_again_is_not_taken_to_hang(pool, shared, monkeypatch):
     """Its actor is asked while it is idle, and after a kill."""
     monkeypatch.setattr(ray_fleet, "REACH_TIMEOUT", 300.0)
@@ -240,6 +243,7 @@ def test_a_service_that_does_nothing_for_a_moment_or_starts_again_is_not_taken_t
         assert fleet._ask_quiet(0) < fleet._timeout
 
 
+@deep
 def test_a_call_that_hangs_is_ended_by_whoever_waits_for_it(pool, shared, tmp_path):
     """The limit may be too short for a busy machine: after a kill, the next process has time enough to start.
 
@@ -287,6 +291,7 @@ def test_starting_a_service_again(pool, shared, tmp_path):
     assert process_of(shared, pool) == before
 
 
+@deep
 def test_part_of_a_service_that_is_gone_is_missed_and_can_be_started_again(pool):
     """A session needs all of it."""
     specs = plan_partitions(pool, 2)
@@ -323,6 +328,7 @@ def test_another_pool_in_the_place_of_a_services_own_is_refused(tmp_path):
         Partition(replace(specs[0], fingerprint="0" * 64))
 
 
+@deep
 def test_it_outlives_the_process_that_started_it(pool):
     """That process ends at once. A partition that dies later is restarted."""
     program = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 
 PROGRAM = """
 import sys

@@ -10,11 +10,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import indexes
 import numpy as np
 import pytest
-from conftest import make_pool, mixture
-from indexes import built, exact, files_of, planned, same_lists
+from indexes import built, exact, files_of, grown, planned, same_lists
+from pools import make_pool, mixture
 from programs import local
+from tiers import deep_unless
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError, RunError, UserError
 from raysal.fleet import LocalFleet, plan_partitions
@@ -42,13 +44,6 @@ X = mixture(600, DIM, classes=6, seed=3)[0]
 @pytest.fixture
 def pool(tmp_path):
     return make_pool(tmp_path / "pool", X, chunk_rows=50)
-
-
-def grown(pool: Pool, x: np.ndarray, **settings) -> Pool:
-    """The same pool, embedded anew with other vectors; its index stays where it is."""
-    (pool.path / "pool.json").unlink()
-    shutil.rmtree(pool.path / "commits")
-    return make_pool(pool.path, x, chunk_rows=50, **settings)
 
 
 def bytes_of(index: Index) -> dict[str, bytes]:
@@ -200,7 +195,7 @@ def test_no_index(pool):
 
 
 @every_kind
-@pytest.mark.parametrize("place", [0, 100, -1])
+@pytest.mark.parametrize("place", deep_unless([100], [0, 100, -1]))
 def test_a_flipped_byte_is_never_searched(kind, place, pool):
     index = built(pool, kind)
     flip(index.path / "00001.faiss", place)
@@ -323,8 +318,8 @@ with local(pool, 2) as fleet:
 def test_a_killed_build_leaves_the_old_index_in_force(pool):
     built(pool, "flat")
     before = files_of(pool)
-    here = Path(__file__).parent
-    program = PROGRAM.format(paths=[str(here), str(here.parent)], pool=str(pool.path))
+    here = Path(indexes.__file__).parent
+    program = PROGRAM.format(paths=[str(here)], pool=str(pool.path))
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == -9
     after = files_of(pool)
     left = {name for name in after if name.startswith("index/.tmp-")}

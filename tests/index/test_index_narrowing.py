@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_pool, mixture
-from indexes import built
+from indexes import built, grown
+from pools import make_pool, mixture
 from programs import labelled_of, local, random_head, run_program
-from test_index_build import grown
 
 import raysal
 import raysal.index as index_package

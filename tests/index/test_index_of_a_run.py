@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from conftest import make_pool, mixture
-from indexes import built
-from test_index_build import grown
+from indexes import built, grown
+from pools import make_pool, mixture
 
 import raysal
 from raysal.config import IndexConfig, parse_config

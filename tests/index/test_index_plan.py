@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from conftest import make_pool, mixture
 from hypothesis import given
 from hypothesis import strategies as st
 from indexes import built, planned
+from pools import make_pool, mixture
 
 from raysal.errors import ConfigError, PoolError
 from raysal.index import KINDS, plan_index

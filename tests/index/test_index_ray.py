@@ -8,9 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import make_pool, mixture
 from indexes import planned, same_lists
+from pools import make_pool, mixture
 from programs import local
+from tiers import deep
 
 from raysal.fleet import Partition, exclude, plan_partitions
 from raysal.index import build_index, index_neighbours, open_index
@@ -22,6 +23,7 @@ def own_process(partition: Partition) -> int:
     return os.getpid()
 
 
+@deep
 @pytest.mark.usefixtures("ray_session")
 def test_built_and_searched_in_actors_as_here_though_one_dies(tmp_path):
     import ray

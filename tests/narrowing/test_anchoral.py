@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import labelled_of, local, random_head, run_program, small, task_of
 
 from raysal.config import choice

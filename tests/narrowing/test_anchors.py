@@ -10,8 +10,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import reference
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import labelled_of, local, make_head, random_head, run_program, task_of
+from tiers import deep
 
 from raysal.config import choice
 from raysal.context import LabelledVectors
@@ -300,6 +301,7 @@ def test_nearest_counts_items_that_no_list_holds(pools, x, known):
     assert "90 nearest to any of 8 anchors" in few[1]
 
 
+@deep
 @every_by
 def test_the_batch_is_the_same_wherever_the_rows_lie(by, pools, known, head):
     narrower = built(anchors=3, neighbours=25, subpool=40, by=by, strategy="kmeans", explore=6)

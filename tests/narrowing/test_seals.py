@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import killed_runs
 import numpy as np
 import pytest
 import reference
-import test_session as sessions
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import labelled_of, local, run_program, task_of
+from tiers import deep_unless
 
 from raysal.config import parse_config
 from raysal.context import LabelledVectors, Memory
@@ -203,7 +202,7 @@ def test_the_smallest_pools(metric, n, tmp_path):
 
 # -- in a session -------------------------------------------------------------------------------------------
 
-FIELDS: dict[str, Any] = {**sessions.FIELDS, "narrow": {"name": "seals", "neighbours": 9}}
+FIELDS: dict[str, Any] = {**killed_runs.FIELDS, "narrow": {"name": "seals", "neighbours": 9}}
 POINTS = ["rename:7", "lease:2", "tell:2"]
 """Around the second round and the third, which go on from a memory."""
 
@@ -218,25 +217,24 @@ def trace(out: Path) -> dict[str, Any]:
     memories = {path.parent.name: path.read_bytes() for path in sorted(out.rglob("memory.safetensors"))}
     with Session(out) as session:
         rules = [session.record(round)["narrow"] for round in range(session.rounds)]
-    return {**sessions.trace(out), "memories": memories, "rules": rules}
+    return {**killed_runs.trace(out), "memories": memories, "rules": rules}
 
 
-def test_killed_and_resumed_equals_uninterrupted(pool: Pool, tmp_path: Path) -> None:
-    config = {**FIELDS, "pool": str(pool.path)}
-    run(parse_config(config), tmp_path / "whole")
-    expected = trace(tmp_path / "whole")
-    assert sorted(expected["memories"]) == ["0001", "0002"], "before the first label there is nothing to remember"
-    assert "of 24 labelled, 12 of them new" in expected["rules"][2]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["raysal.rounds.loop", "torch._dynamo", "sklearn.cluster"])
-    for point in POINTS:
-        out = tmp_path / point.replace(":", "-")
-        child = context.Process(target=sessions._run_until, args=(point, config, out))
-        child.start()
-        child.join()
-        assert child.exitcode == -signal.SIGKILL, f"{point} was not reached"
-        resume(out)
-        assert trace(out) == expected, point
+@pytest.fixture(scope="module")
+def whole(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The trace of the run that nothing interrupts."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run(parse_config({**FIELDS, "pool": str(pool.path)}), out)
+    return trace(out)
+
+
+@pytest.mark.parametrize("point", deep_unless(["rename:7"], POINTS))
+def test_killed_and_resumed_equals_uninterrupted(pool: Pool, whole: dict[str, Any], point: str, tmp_path: Path) -> None:
+    assert sorted(whole["memories"]) == ["0001", "0002"], "before the first label there is nothing to remember"
+    assert "of 24 labelled, 12 of them new" in whole["rules"][2]
+    killed_runs.kill_run(point, {**FIELDS, "pool": str(pool.path)}, tmp_path / "run")
+    resume(tmp_path / "run")
+    assert trace(tmp_path / "run") == whole
 
 
 def start(pool: Pool, out: Path, **fields: Any) -> Session:
@@ -244,7 +242,7 @@ def start(pool: Pool, out: Path, **fields: Any) -> Session:
 
 
 def told(session: Session, pool: Pool) -> None:
-    truth = sessions.truth_of(pool)
+    truth = killed_runs.truth_of(pool)
     batch = session.query()
     session.tell({key: truth[key] for key in batch.keys})
 
@@ -252,7 +250,7 @@ def told(session: Session, pool: Pool) -> None:
 def test_a_round_searches_only_for_what_was_labelled_since(pool: Pool, tmp_path: Path) -> None:
     fleet = watching(pool)
     with start(pool, tmp_path / "run", fleet=fleet) as session:
-        truth = sessions.truth_of(pool)
+        truth = killed_runs.truth_of(pool)
         told(session, pool)
         keys = session.query().keys
         session.tell({key: truth[key] for key in keys[:5]})

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import make_pool
-from test_pool_properties import CHUNKS, DIM, EMPTY, bytes_of, content, make, manifest, stage
+from pool_files import bytes_of
+from pools import make_pool
+from tiny_pools import CHUNKS, DIM, EMPTY, content, make, manifest, stage
 
 from raysal.embedding.job import embed
 from raysal.embedding.precomputed import Precomputed

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from small_run import begin
 
 from raysal.config import parse_config

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 
 from raysal.report.map_layout import MIN_TSNE_POINTS, lay_out, sample_vectors, thin_picks, vectors_by_id
 from raysal.rng import derive, item_uniform

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import make_pool, mixture
 from hypothesis import given
 from hypothesis import strategies as st
+from pools import make_pool, mixture
 from rich.console import Console
 from small_run import begin
 

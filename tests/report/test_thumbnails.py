@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_pool
 from PIL import Image
+from pools import make_pool
 
 from raysal.embedding.job import embed
 from raysal.embedding.precomputed import Precomputed

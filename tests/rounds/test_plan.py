@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 
 from raysal.config import RunConfig, parse_config
 from raysal.errors import RaysalError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import context_of, labelled_of, local, random_head, task_of
 from threadpoolctl import ThreadpoolController
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import make_pool
 from hypothesis import given
 from hypothesis import strategies as st
+from pools import make_pool
 from programs import local
 
 from raysal.errors import UserError

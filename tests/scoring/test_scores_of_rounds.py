@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import labelled_of, local, random_head, task_of
 
 import raysal

@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import reference
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import local, random_head, same
 
 from raysal.fleet import exclude

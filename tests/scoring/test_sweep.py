@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import local, make_head, random_head
 
 from raysal.fleet import exclude

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
 
 from raysal.context import RoundContext
 from raysal.errors import ConfigError, PoolExhausted, UnknownName
-from raysal.fleet import exclude, keep
+from raysal.fleet import LocalFleet, exclude, keep
 from raysal.numerics import EXACT_COLUMNS
 from raysal.rng import derive, item_uniform
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
 
 every_selector = pytest.mark.parametrize("name", sorted(SELECTORS))
-one_or_many = pytest.mark.parametrize("partitions", [1, 9])
 every_layout = pytest.mark.parametrize("partitions", [1, 2, 9])
 
 
@@ -33,11 +32,33 @@ def fleet_of(path, x, partitions=1, **options):
     return local(make_pool(path / "pool", x, **options), partitions)
 
 
+ROWS = {
+    "blobs": (mixture(30, 4)[0], 9),
+    "one row": (np.ones((1, 4)), 4),
+    "zeros": (np.zeros((25, 4)), 1),
+    "ones": (np.ones((25, 4)), 9),
+    "large and equal": (np.full((25, 4), 200.0), 2),
+}
+"""Rows [n, 4] and into how many partitions they are cut."""
+
+
+@pytest.fixture(scope="module")
+def fleets(tmp_path_factory):
+    """The fleet over some rows, as new; its pool is made when it is first asked for."""
+    made: dict[str, LocalFleet] = {}
+
+    def get(name: str) -> LocalFleet:
+        if name not in made:
+            made[name] = fleet_of(tmp_path_factory.mktemp("degenerate"), *ROWS[name])
+        made[name].reset()
+        return made[name]
+
+    return get
+
+
 @every_selector
-@one_or_many
-def test_all_there_is_can_be_picked_and_no_more(name, partitions, tmp_path):
-    x, _ = mixture(30, 4)
-    fleet = fleet_of(tmp_path, x, partitions)
+def test_all_there_is_can_be_picked_and_no_more(name, fleets):
+    fleet = fleets("blobs")
     fleet.each(exclude, np.arange(0, 30, 3))
     assert np.array_equal(
         np.sort(select(fleet, SELECTORS[name](), task(4), 20).ids), np.setdiff1d(np.arange(30), np.arange(0, 30, 3))
@@ -50,42 +71,38 @@ def test_all_there_is_can_be_picked_and_no_more(name, partitions, tmp_path):
         select(fleet, SELECTORS[name](), task(4), 1)
 
 
-@every_selector
 @pytest.mark.parametrize("k", [0, -1])
-def test_a_batch_has_at_least_one_item(name, k, tmp_path):
-    with pytest.raises(ConfigError, match="at least 1"):
-        select(fleet_of(tmp_path, np.ones((3, 2))), SELECTORS[name](), task(2), k)
+def test_a_batch_has_at_least_one_item(k, fleets):
+    fleet = fleets("blobs")
+    for name in SELECTORS:
+        with pytest.raises(ConfigError, match="at least 1"):
+            select(fleet, SELECTORS[name](), task(4), k)
 
 
 @every_selector
-@pytest.mark.parametrize(("partitions", "value"), [(1, 0.0), (9, 1.0), (2, 200.0)])
-def test_identical_rows_fill_a_batch_once_each(name, partitions, value, tmp_path):
-    fleet = fleet_of(tmp_path, np.full((25, 5), value), partitions)
-    picks = select(fleet, SELECTORS[name](), task(5), 12)
+@pytest.mark.parametrize("rows", ["zeros", "ones", "large and equal"])
+def test_identical_rows_fill_a_batch_once_each(name, rows, fleets):
+    picks = select(fleets(rows), SELECTORS[name](), task(4), 12)
     assert len(set(picks.ids.tolist())) == 12
     assert np.isfinite(picks.scores[1:]).all()
 
 
 @every_selector
-@one_or_many
-def test_a_head_with_one_class(name, partitions, tmp_path):
-    x, _ = mixture(40, 6)
-    head = make_head(np.ones((1, 6)), np.zeros(1))
-    picks = select(fleet_of(tmp_path, x, partitions), SELECTORS[name](), task(6, head=head), 15)
+def test_a_head_with_one_class(name, fleets):
+    head = make_head(np.ones((1, 4)), np.zeros(1))
+    picks = select(fleets("blobs"), SELECTORS[name](), task(4, head=head), 15)
     assert len(set(picks.ids.tolist())) == 15
 
 
 @every_selector
-def test_a_pool_of_one_row(name, tmp_path):
-    fleet = fleet_of(tmp_path, np.ones((1, 3)), 4)
-    assert select(fleet, SELECTORS[name](), task(3), 1).ids.tolist() == [0]
+def test_a_pool_of_one_row(name, fleets):
+    assert select(fleets("one row"), SELECTORS[name](), task(4), 1).ids.tolist() == [0]
 
 
 @every_selector
-def test_what_needs_a_head_says_so(name, tmp_path):
-    fleet = fleet_of(tmp_path, mixture(10, 3)[0])
-    selector = SELECTORS[name]()
-    without = context_of(head=None, labelled=np.empty((0, 3), np.float32), key=0)
+def test_what_needs_a_head_says_so(name, fleets):
+    fleet, selector = fleets("blobs"), SELECTORS[name]()
+    without = context_of(head=None, labelled=np.empty((0, 4), np.float32), key=0)
     if selector.needs_head:
         with pytest.raises(ConfigError, match="needs labels"):
             select(fleet, selector, without, 2)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import context_of, local
 
 import raysal

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import local
 
 import raysal

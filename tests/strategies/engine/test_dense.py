@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 import reference_dense as slow
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
 from scipy.stats import chi2
 

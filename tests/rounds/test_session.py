@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_pool, mixture
+from killed_runs import FIELDS, kill_run, trace, truth_of
+from pools import make_pool, mixture
+from tiers import deep_unless
 
 from raysal.config import parse_config
 from raysal.errors import (
@@ -23,22 +21,11 @@ from raysal.errors import (
     PoolExhausted,
     RunError,
 )
-from raysal.models.head import Head
 from raysal.pool import Pool
 from raysal.rounds.loop import resume, run
 from raysal.rounds.session import Session
 from raysal.store import locked
 from raysal.types import Label
-
-FIELDS: dict[str, Any] = {
-    "select": {"name": "badge"},
-    "narrow": {"name": "anchoral", "subpool": 120, "anchors": 4, "neighbours": 20},
-    "oracle": {"name": "simulated"},
-    "rounds": {"count": 3, "k": 12, "holdout": 0.2},
-    "update": {"mode": "laplace", "retrain_every": 2},
-    "fleet": {"backend": "local"},
-    "seed": 3,
-}
 
 
 @pytest.fixture(scope="module")
@@ -47,72 +34,33 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     return make_pool(tmp_path_factory.mktemp("session") / "pool", vectors, chunk_rows=150, labels=labels)
 
 
-def truth_of(pool: Pool) -> dict[str, str]:
-    tables = list(pool.items(["key", "label"]))
-    return {k: v for t in tables for k, v in zip(t["key"].to_pylist(), t["label"].to_pylist(), strict=True)}
-
-
-def trace(out: Path) -> dict[str, Any]:
-    """Everything of a run that must not depend on interruptions: each batch, each head, and the labels."""
-    with Session(out) as session:
-        batches = [session.batch(r).table.to_pydict() for r in range(session.rounds)]
-        heads = {p.parent.name: Head.load(p).digest() for p in sorted(out.rglob("head.safetensors"))}
-        labels = [(item.id, item.label, item.weight, item.seq) for item in session.ledger.labels()]
-        return {"batches": batches, "heads": heads, "labels": labels, "final": session.final() is not None}
-
-
 # -- killed at any moment ---------------------------------------------------------------------------------------------
-
-
-def _run_until(point: str, config: dict[str, Any], out: Path) -> None:
-    """In a child: run, and die by SIGKILL just before the nth event of a kind."""
-    kind, count = point.split(":")
-    left = int(count)
-
-    def die_at() -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    if kind == "rename":
-        sys.addaudithook(lambda event, args: die_at() if event == "os.rename" and str(out) in str(args) else None)
-    else:
-        import raysal.labels.ledger as ledger
-
-        original = getattr(ledger.Ledger, kind)
-
-        def dying(self: Any, *args: Any, **kwargs: Any) -> Any:
-            die_at()
-            return original(self, *args, **kwargs)
-
-        setattr(ledger.Ledger, kind, dying)
-    run(parse_config(config), out)
-    os._exit(17)  # the point was never reached
 
 
 POINTS = [f"rename:{n}" for n in range(1, 13)] + ["lease:1", "lease:2", "lease:3", "tell:1", "tell:2", "tell:3"]
 
 
-def test_killed_at_any_moment_and_resumed_equals_uninterrupted(pool: Pool, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The trace of the run that nothing interrupts."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run(parse_config({**FIELDS, "pool": str(pool.path)}), out)
+    return trace(out)
+
+
+@pytest.mark.parametrize("point", deep_unless(["rename:7", "tell:2"], POINTS))
+def test_killed_at_any_moment_and_resumed_equals_uninterrupted(
+    pool: Pool, whole: dict[str, Any], point: str, tmp_path: Path
+) -> None:
     """kill -9 before every rename a run makes, and around the ledger; the resumed run has the same batches, heads
     and labels as one that was left alone."""
-    config = {**FIELDS, "pool": str(pool.path)}
-    run(parse_config(config), tmp_path / "whole")
-    expected = trace(tmp_path / "whole")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["raysal.rounds.loop", "torch._dynamo", "sklearn.cluster"])
-    for point in POINTS:
-        out = tmp_path / point.replace(":", "-")
-        child = context.Process(target=_run_until, args=(point, config, out))
-        child.start()
-        child.join()
-        assert child.exitcode == -signal.SIGKILL, f"{point} was not reached"
-        if (out / "run.json").exists():
-            resume(out)
-        else:
-            run(parse_config(config), out)
-        assert trace(out) == expected, point
+    config, out = {**FIELDS, "pool": str(pool.path)}, tmp_path / "run"
+    kill_run(point, config, out)
+    if (out / "run.json").exists():
+        resume(out)
+    else:
+        run(parse_config(config), out)
+    assert trace(out) == whole
 
 
 def test_resuming_a_finished_run_changes_nothing(pool: Pool, tmp_path: Path) -> None:

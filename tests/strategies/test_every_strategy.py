@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 
 import raysal
 from raysal.pool import Pool
@@ -38,8 +38,6 @@ def test_every_strategy_picks_a_batch(
     for reason in table["reason"].to_pylist():
         assert reason
         assert "no labels yet" not in reason
-    cut = raysal.select(pool, k=K, strategy=strategy, labels=labels, narrow=narrow, seed=1, partitions=3)
-    assert cut.equals(table)
 
 
 @every_strategy

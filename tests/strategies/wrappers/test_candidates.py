@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import reference
 import reference_wrappers
-from conftest import make_pool, mixture
 from hypothesis import given
 from hypothesis import strategies as st
+from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
 
 from raysal.config import Named, choice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 
 from raysal.config import parse_config
 from raysal.rounds.loop import run

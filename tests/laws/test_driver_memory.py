@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 
 from raysal.fleet import LocalFleet, plan_partitions
 from raysal.pool import Pool

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 
 from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import gather_evidence

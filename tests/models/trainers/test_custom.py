@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import user_trainers
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 
 from raysal.config import Choice, choice
 from raysal.errors import ConfigError, LabelError

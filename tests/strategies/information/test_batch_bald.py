@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference_information as slow
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
 from threadpoolctl import threadpool_limits
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import local
 
 from raysal.errors import Damaged, FingerprintMismatch, LabelError

@@ -1,6 +1,6 @@
 """Results that a change of layout or wording must leave as they are: picks, scores, heads, a run directory, `--json`.
 
-    PYTHONPATH=tests:tests/models python -m golden_results  # writes tests/golden.json anew
+    PYTHONPATH=tests/helpers python -m golden_results  # writes tests/golden.json anew
 
 Every entry has `same`, what no machine may change, and `bits`, a digest of every byte, which holds on processors of
 the kind it was recorded on.
@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from cases import PAIRS, Case, make_case
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import local
 
 from raysal.cli import main
@@ -38,7 +38,7 @@ from raysal.rounds.session import Session
 from raysal.scoring.registry import SCORES
 from raysal.strategies import SELECTORS
 
-RECORDED = Path(__file__).with_name("golden.json")
+RECORDED = Path(__file__).parents[1] / "golden.json"
 Entry = dict[str, Any]
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
-from conftest import make_pool, mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import make_pool, mixture
 from programs import context_of, local, random_head
 from sklearn import metrics
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pools import make_pool
 from programs import local
 
 from raysal.fleet import Fleet
@@ -47,3 +49,10 @@ def files_of(pool: Pool) -> dict[str, bytes]:
         for path in sorted(pool.path.rglob("*"))
         if path.is_file() and path.name != ".lock"
     }
+
+
+def grown(pool: Pool, x: np.ndarray, **settings) -> Pool:
+    """The same pool, embedded anew with other vectors; its index stays where it is."""
+    (pool.path / "pool.json").unlink()
+    shutil.rmtree(pool.path / "commits")
+    return make_pool(pool.path, x, chunk_rows=50, **settings)

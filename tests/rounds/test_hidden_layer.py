@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import context_of, local, task_of
+from tiers import deep
 
 import raysal
 from raysal.config import parse_config
@@ -103,6 +104,7 @@ class Killing:
         return self.fleet.each(fn, *args)
 
 
+@deep
 def test_a_run_on_ray_is_the_one_in_this_process_and_a_process_that_comes_back_looks_through_the_lens_again(
     pools, expected, ray_session, tmp_path
 ):

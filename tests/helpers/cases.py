@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import Outcome, labelled_of, random_head, run_program, small, strategy
 
 from raysal.context import LabelledVectors
@@ -108,3 +108,11 @@ UNDER_EVERY_NARROWER = [
 PAIRS = [*ON_THE_WHOLE, *ON_CANDIDATES, *UNDER_EVERY_NARROWER]
 """A strategy sees of a narrower only which rows may be picked: each is tried on a whole pool and on candidates, and
 each narrower under two strategies."""
+EVERY_PART = [*ON_THE_WHOLE, *(pair for pair in UNDER_EVERY_NARROWER if pair[0] == "top_score")]
+"""Every strategy once, and every narrower once: what `make test` tries of PAIRS. A new entry joins by its line in the
+registry."""
+ON_RAY = [
+    *(pair for pair in EVERY_PART if pair[1] != "none"),
+    *((name, "none") for name in ("badge", "bait", "batch_bald", "class_balanced", "lcmd", "reveal", "typiclust")),
+]
+"""What `make test` tries on Ray: every narrower, and a strategy of each mechanism."""

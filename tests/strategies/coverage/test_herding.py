@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import make_pool, mixture
+from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
 from reference_coverage import (
     calibration_error,

@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import reference
-from conftest import make_pool, mixture
+import tiny_models
 from numpy.typing import NDArray
 from PIL import Image
+from pools import make_pool, mixture
 
 import raysal
 from raysal.config import FleetConfig
@@ -37,7 +38,7 @@ from raysal.pool import Pool
 from raysal.sources.memory import Memory
 from raysal.store import digest_of
 
-MODELS = Path(__file__).parent / "embed"
+MODELS = Path(tiny_models.__file__).parent
 N, DIM = 60, 7
 
 
@@ -344,7 +345,7 @@ def texts(tmp_path: Path) -> Path:
 def test_a_text_through_an_encoder_in_the_registry(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from raysal.embedding import ENCODERS
 
-    monkeypatch.setitem(ENCODERS, "Letters", Letters)
+    monkeypatch.setitem(ENCODERS._places, "Letters", f"{__name__}:Letters")
     found = raysal.search(texts, text="the cat sat", k=9, columns=["when"])
     assert found["key"].to_pylist() == ["a", "c", "b", "d"]
     assert found["similarity"][0].as_py() == pytest.approx(1)
