@@ -98,7 +98,7 @@ def joint_information(head: Head, x: NDArray[np.float32]) -> tuple[float, float]
     """Nats between the labels of a batch [k, d] and the weights, and the standard error."""
     rng = np.random.default_rng(9)
     rows = np.column_stack([x.astype(np.float64), np.ones(len(x))])
-    weights = head.posterior.draws(head.mean, rng.standard_normal((DRAWS, *head.mean.shape)))
+    weights = head.posterior.samples(head.mean, rng.standard_normal((DRAWS, *head.mean.shape)))
     outputs = np.einsum("nd,tcd->ntc", rows, weights)
     log_p = outputs - np.logaddexp.reduce(outputs, axis=2)[:, :, None]
     found = []

@@ -11,9 +11,10 @@ from raysal.errors import UserError
 from raysal.models.likelihood import SOFTMAX, Likelihood
 
 COLDEST, HOTTEST = 0.05, 20.0
-"""Temperatures stay within: where every held-out label is predicted there is no best one, and where outputs say nothing
-neither."""
+"""Temperatures stay within these. There is no best one where every held-out label is predicted, nor where outputs say
+nothing."""
 STEPS = 100
+"""Newton's steps at most."""
 
 
 def fit_temperature(
@@ -22,13 +23,20 @@ def fit_temperature(
     weights: NDArray[Any] | None = None,
     likelihood: Likelihood = SOFTMAX,
 ) -> float:
-    """The temperature T at which outputs / T cost held-out labels least (Guo et al., ICML 2017): `outputs` and
-    `targets` [n, C], `weights` [n].
+    """The temperature T at which outputs / T have the least loss on held-out labels (Guo et al., ICML 2017).
 
-    The negative log-likelihood is convex in 1/T, so its slope is searched for its zero by Newton's steps within a
-    bracket, which is halved where they would leave it: right to 1e-9, whatever the outputs, in ten steps or so of
-    O(n C). Within 0.05 .. 20. It is 1 where nothing depends on it: no labels, outputs all alike, or labels that are
-    numbers.
+    The loss is convex in 1/T. Newton's steps search the zero of its slope within a bracket, which is halved where a
+    step would leave it. About ten steps of O(n C) find it to 1e-9, whatever the outputs.
+
+    Args:
+        outputs: [n, C]
+        targets: [n, C]
+        weights: [n]; none means 1.
+        likelihood: what the labels are.
+
+    Returns:
+        The temperature, within 0.05 and 20. It is 1 where nothing depends on it: there are no labels, all outputs are
+        alike, or labels are numbers.
 
     Raises:
         UserError: an output is not finite.
@@ -43,7 +51,7 @@ def fit_temperature(
     mass = likelihood.target_mass(t)
 
     def slope(beta: float) -> tuple[float, float]:
-        """First and second derivative of the loss at 1/T = beta."""
+        """The first and second derivatives of the loss at 1/T = beta."""
         p = likelihood.responses(beta * f)
         first, second = (mass * p - t) * f, mass * likelihood.curvature_terms(p, f)
         return float(m @ first.sum(axis=1)), float(m @ second.sum(axis=1))

@@ -1,4 +1,4 @@
-"""Labeled features, checked once, in the form every trainer works on."""
+"""Labelled features, checked once, in the form that every trainer works on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from raysal.models.targets import LARGEST, Answer
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """n labeled items."""
+    """n labelled items."""
 
     features: NDArray[np.float64]
     """[n, d]"""
     targets: NDArray[np.float64]
-    """[n, C] what the outputs should answer: shares that add up to 1, a probability for each label, or numbers"""
+    """[n, C] what the outputs should answer: shares that add up to 1, a probability for each label, or a number"""
     weights: NDArray[np.float64]
     """[n], each > 0; an item of weight 2 counts as the same item twice"""
 
@@ -46,12 +46,21 @@ def gather_evidence(
     classes: Sequence[str],
     likelihood: Likelihood = SOFTMAX,
 ) -> Evidence:
-    """The checked `Evidence`; `features` [n, d] of any float kind.
+    """Check labelled features.
+
+    Args:
+        features: [n, d] of any float kind.
+        labels: [n]
+        weights: [n]; none means 1.
+        classes: [C] names of the outputs.
+        likelihood: what the labels are.
+
+    Returns:
+        The evidence, in float64.
 
     Raises:
-        LabelError: features are not [n, d] with d > 0, or hold a number that is not finite or beyond 1e60;
-            counts differ; a weight is not in (0, 1e60]; a label is none of `classes`, or no number where numbers are
-            wanted; shares are negative or all 0. The message names the row.
+        LabelError: features are not [n, d] with d > 0, or hold a number that is not finite or beyond 1e60; counts
+            differ; a weight is not in (0, 1e60]; or as `Likelihood.targets`. The error names the row.
     """
     if features.ndim != 2 or features.shape[1] == 0:
         raise LabelError("features", f"shape {features.shape}", "give one row of numbers per label: [n, d]")
@@ -85,7 +94,17 @@ def evidence_to_fit(
     classes: Sequence[str],
     likelihood: Likelihood = SOFTMAX,
 ) -> Evidence:
-    """As `gather_evidence`, for a fit from nothing.
+    """Check labelled features for a fit from scratch.
+
+    Args:
+        features: [n, d] of any float kind.
+        labels: [n]
+        weights: [n]; none means 1.
+        classes: [C] names of the outputs.
+        likelihood: what the labels are.
+
+    Returns:
+        The evidence, of at least one label.
 
     Raises:
         LabelError: there is no label; or as `gather_evidence`.
@@ -97,11 +116,11 @@ def evidence_to_fit(
 
 
 def with_constant(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`features` [n, d] with the constant feature 1 as the last column: [n, d + 1]."""
+    """Features h [n, d] with the constant feature 1 as the last column: h̃ [n, d + 1]."""
     return np.hstack([features, np.ones((len(features), 1))])
 
 
 def mean_square(evidence: Evidence) -> float:
-    """Weighted mean square of one feature, in its squared unit; 1 where every feature is 0."""
+    """The weighted mean square of one feature, in its squared unit; 1 where every feature is 0."""
     squares = (evidence.features**2).mean(axis=1)
     return float(evidence.weights @ squares / evidence.weights.sum()) or 1.0

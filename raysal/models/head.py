@@ -28,37 +28,36 @@ RESTORE = "restore it from a copy, or refit from the ledger"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Head:
-    """Weights and posterior of a linear model with C outputs on d features: a softmax over classes, independent
-    sigmoids, or a number.
+    """Weights and posterior of a linear model with C outputs on d features.
 
-    The bias is the weight of a constant feature 1, which is the last of D = d + 1. Arrays are float64, contiguous and
-    read-only; equality of content is `digest()`.
+    The bias is the weight of a constant feature 1, the last of D = d + 1 features. Arrays are float64, contiguous and
+    read-only. Heads of equal content have equal `digest()`.
 
     Raises:
         UserError: shapes disagree, a class appears twice, or a number is not finite.
     """
 
     classes: tuple[str, ...]
-    """Names of the rows of `mean`: sorted by the trainer, later ones in the order they came."""
+    """Names of the rows of `mean`: sorted by the trainer, classes that joined later in the order they came."""
     mean: NDArray[np.float64]
     """[C, D]"""
     posterior: Posterior
     """Over the weights, around `mean`."""
     linearised_at: NDArray[np.float64]
-    """[C₀, D], the mean of the last fit, at which the evidence of every label is taken. It has the first C₀ ≤ C
+    """[C₀, D], the mean of the last fit, at which the evidence of every label is taken. Its rows are the first C₀ ≤ C
     classes; the others have joined since (`add_classes`)."""
     prior: float
     """Precision of the Gaussian prior on every weight, in the units of the summed loss."""
     encoder: str
-    """Fingerprint of the encoder whose vectors it takes."""
+    """Fingerprint of the encoder of the vectors."""
     version: int
-    """One more for each fit or update along a lineage."""
+    """One more after each fit or update."""
     labels_seen: int
-    """Items absorbed, by the last fit and the updates after it."""
+    """Items of the last fit and of the updates after it."""
     fitted_on: int
-    """Items the last full fit saw."""
+    """Items of the last fit."""
     ledger_seq: int
-    """Offset in the ledger up to which labels are absorbed; the caller's number, kept for it."""
+    """Offset in the ledger up to which labels are absorbed. The caller gives it, and it is kept for the caller."""
     likelihood: Likelihood = SOFTMAX
     """What labels are; in files, under `link`, its name."""
     temperature: float = 1.0
@@ -67,9 +66,9 @@ class Head:
     """Variance of a label around the prediction, where labels are numbers."""
     mass: float = 0.0
     """Σ m_i s_i over the items of the last fit, weight times mean square of a feature, where the prior of a fit is in
-    proportion to it; 0 where it does not grow with the labels."""
+    proportion to it; 0 where the prior does not grow with the labels."""
     hidden_layer: HiddenLayer | None = None
-    """What the vectors of the pool are looked through before they come to the head: a hidden layer; or nothing."""
+    """What turns the vectors of the pool into the features of the head; None where they are the features."""
 
     def __post_init__(self) -> None:
         for name in ("mean", "linearised_at"):
@@ -108,8 +107,18 @@ class Head:
         prior: float = 1.0,
         encoder: str = "",
     ) -> Head:
-        """A head of weights [C, d] and bias [C] from elsewhere, with one covariance [d + 1, d + 1] for all classes: as
-        given, or as the prior has it before any label. Classes are `class-0`, `class-1`, ... unless named.
+        """A head of weights from elsewhere, with one covariance for all classes.
+
+        Args:
+            weight: [C, d]
+            bias: [C]
+            classes: [C] names; `class-0`, `class-1`, ... unless given.
+            covariance: [d + 1, d + 1]; that of the prior unless given.
+            prior: precision of the prior on every weight.
+            encoder: fingerprint of the encoder of the vectors.
+
+        Returns:
+            The head.
 
         Raises:
             UserError: as the class; or the covariance is not positive definite.
@@ -134,16 +143,22 @@ class Head:
 
     @property
     def dim(self) -> int:
-        """Length d of the features it takes: those of the pool's vectors, or of what its hidden layer makes of them."""
+        """Length d of the features: the vectors of the pool, or what the hidden layer makes of them."""
         return int(self.mean.shape[1]) - 1
 
     @property
     def pool_dim(self) -> int:
-        """Length of the pool's vectors."""
+        """Length of the vectors of the pool."""
         return self.dim if self.hidden_layer is None else self.hidden_layer.pool_dim
 
     def see(self, vectors: NDArray[Any]) -> NDArray[Any]:
-        """The features [n, d] that it takes, of the pool's vectors [n, pool_dim]: themselves without a hidden layer.
+        """The features of vectors of the pool.
+
+        Args:
+            vectors: [n, pool_dim]
+
+        Returns:
+            What the hidden layer makes of them, [n, d]; without one, the vectors themselves.
 
         Raises:
             UserError: there is a hidden layer, and vectors are not of its length.
@@ -152,17 +167,17 @@ class Head:
 
     @property
     def weight(self) -> NDArray[np.float64]:
-        """[C, d]"""
+        """The weights without the bias, [C, d]."""
         return self.mean[:, :-1]
 
     @property
     def bias(self) -> NDArray[np.float64]:
-        """[C]"""
+        """The bias, [C]."""
         return self.mean[:, -1]
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """[D, D], the covariance of the weights of every output. O(D³).
+        """The covariance of the weights of every output, [D, D]. O(D³).
 
         Raises:
             UserError: outputs do not share one.
@@ -174,8 +189,13 @@ class Head:
         return covariance
 
     def logits(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        """Outputs float64 [n, C] of `features` [n, d], before the temperature. For small n in the driver; a sweep has
-        its own product.
+        """The outputs before the temperature. For few items in the driver; a sweep has its own product.
+
+        Args:
+            features: [n, d]
+
+        Returns:
+            float64 [n, C]
 
         Raises:
             UserError: features are not [n, d].
@@ -185,26 +205,48 @@ class Head:
         return np.asarray(features.astype(np.float64) @ self.weight.T + self.bias)
 
     def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        """What the mean predicts for `features` [n, d], float64 [n, C]: class probabilities, all 1 where there is one
-        class; a probability for each label; or numbers."""
+        """What the mean of the weights predicts.
+
+        Args:
+            features: [n, d]
+
+        Returns:
+            float64 [n, C]: class probabilities, all 1 where there is one class; a probability for each label; or
+            numbers.
+
+        Raises:
+            UserError: features are not [n, d].
+        """
         return self.likelihood.responses(self.logits(features) / self.temperature)
 
     def variance(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        """The posterior variance of every output before the temperature, float64 [n, C], or [n, 1] where outputs share
-        it. O(n D²)."""
+        """The posterior variance of every output before the temperature. O(n D²).
+
+        Args:
+            features: [n, d]
+
+        Returns:
+            float64 [n, C], or [n, 1] where outputs share it.
+        """
         return self.posterior.variance().of(with_constant(features.astype(np.float64)))
 
     def check(self, encoder: str, dim: int, where: Path | str = "head") -> None:
-        """
+        """Refuse vectors that the head was not fitted on.
+
+        Args:
+            encoder: fingerprint of the encoder of the vectors.
+            dim: their length.
+            where: names the head in an error.
+
         Raises:
-            FingerprintMismatch: it was fitted on vectors of another encoder than `encoder`, of length `dim`.
+            FingerprintMismatch: the head was fitted on vectors of another encoder, or of another length.
         """
         if self.encoder != encoder or self.pool_dim != dim:
             mine, theirs = f"{self.encoder} ({self.pool_dim} numbers)", f"{encoder} ({dim} numbers)"
             raise FingerprintMismatch(where, "the head's encoder", theirs, mine, "use the pool it was fitted on")
 
     def digest(self) -> str:
-        """Hex sha256 of the whole content: equal digests are equal heads, bit for bit."""
+        """The sha256 of the whole content, in hex: heads of equal digests are equal, bit for bit."""
         seal = hashlib.sha256(self._record().encode())
         for name, array in self._arrays().items():
             seal.update(f"{name}{array.shape}".encode())
@@ -212,17 +254,27 @@ class Head:
         return seal.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write the head as one safetensors file, atomically. 8 bytes a number of its arrays, and a little."""
+        """Write the head as one safetensors file, atomically. 8 bytes for each number of its arrays, and a little.
+
+        Args:
+            path: the file.
+        """
         from safetensors.numpy import save
 
-        # One entry: safetensors writes several in random order, and equal heads should be equal files.
+        # One entry: safetensors writes several in random order, and equal heads must be equal files.
         sealed = {"format": FORMAT, "sha256": self.digest(), "record": self._record()}
         content: bytes = save(self._arrays(), {"raysal_head": json.dumps(sealed)})
         write_file(path, lambda temporary: temporary.write_bytes(content))
 
     @classmethod
     def load(cls, path: Path) -> Head:
-        """The head that `save` wrote, bit for bit.
+        """Read the head that `save` wrote, bit for bit.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The head.
 
         Raises:
             Damaged: the file is missing, cut, altered, or no head of this format.
@@ -240,17 +292,9 @@ class Head:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
                 head = cls._from(json.loads(sealed["record"]), arrays)
                 intact = head.digest() == sealed["sha256"]
-        except (
-            SafetensorError,
-            UserError,
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-        ) as error:
-            if isinstance(error, Damaged):
-                raise
+        except Damaged:
+            raise
+        except (SafetensorError, UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Damaged(path, f"not a head ({error})", RESTORE) from None
         if not intact:
             raise Damaged(path, "its content does not match its sha256", RESTORE)
@@ -285,7 +329,7 @@ class Head:
         return {"mean": self.mean, "linearised_at": self.linearised_at, **own}
 
     def _record(self) -> str:
-        """Everything but the arrays, in its one JSON spelling; floats keep every bit."""
+        """Everything but the arrays, in its one JSON spelling. Floats keep every bit."""
         record = {
             "classes": self.classes,
             "posterior": self.posterior.record(),

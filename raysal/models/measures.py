@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from raysal.errors import UserError
 
 LEAST = 1e-12
-"""What a true answer's probability counts as at least: the likelihood of a class the head does not know is finite."""
+"""What the probability of a true answer counts as at least. The likelihood of an unknown class is then finite."""
 
 
 class Measure(NamedTuple):
-    """How to show a number of an evaluation."""
+    """How to show one number of an evaluation."""
 
     words: str
     higher: bool
@@ -45,22 +45,31 @@ class Evaluation:
 
     items: int
     metric: str
-    """the main one of its `measures`: accuracy, for several labels macro_f1, for numbers rmse"""
+    """the main one of `measures`: accuracy, for several labels macro_f1, for numbers rmse"""
     measures: dict[str, float]
-    """by name, of `MEASURES`; what cannot be told, such as R² of one value, is left out"""
+    """by name, of `MEASURES`; a measure that is not defined, such as R² of one value, is left out"""
     accuracy: float | None
-    """None where items have no one class"""
+    """None where items have no single class"""
     recall: dict[str, float]
-    """per true class or label, the share predicted as such"""
+    """by true class or label, the share that is predicted as such"""
 
 
 def shown(metric: str, value: float) -> str:
-    """A measure's value for people: `91.2 %`, `0.4213`."""
+    """The value of a measure for people: `91.2 %`, `0.4213`."""
     return f"{100 * value:.1f} %" if MEASURES[metric].share else f"{value:,.4g}"
 
 
 def judge_classes(classes: Sequence[str], probabilities: NDArray[np.float64], answers: Sequence[str]) -> Evaluation:
-    """Class probabilities [n, C]: accuracy, likelihood in nats per item, calibration. Ties go to the first class."""
+    """Judge class probabilities: accuracy, likelihood in nats per item, calibration.
+
+    Args:
+        classes: [C] names of the classes that the head knows.
+        probabilities: [n, C]; ties go to the first class.
+        answers: [n] true classes, known to the head or not.
+
+    Returns:
+        The evaluation.
+    """
     place = {name: row for row, name in enumerate(classes)}
     truth = np.array([place.get(answer, -1) for answer in answers])
     guess, best = probabilities.argmax(axis=1), probabilities.max(axis=1)
@@ -84,9 +93,19 @@ def judge_classes(classes: Sequence[str], probabilities: NDArray[np.float64], an
 def judge_labels(
     classes: Sequence[str], probabilities: NDArray[np.float64], answers: Sequence[Sequence[str]]
 ) -> Evaluation:
-    """A probability for each label [n, C]; one above 1/2 predicts it. A label the head does not know is never
-    predicted. F1 is 2 right / (predicted + there); macro F1 is its mean over the labels that are predicted or there,
-    and 1 where none is. The likelihood is in nats per item; the calibration is of every label of every item."""
+    """Judge a probability for each label; a probability above 1/2 predicts the label.
+
+    F1 is 2 · right / (predicted + present). Macro F1 is its mean over the labels that are predicted or present, and 1
+    where there is none. The likelihood is in nats per item. The calibration is that of every label of every item.
+
+    Args:
+        classes: [C] names of the labels that the head knows; it never predicts others.
+        probabilities: [n, C]
+        answers: [n] the labels of each item.
+
+    Returns:
+        The evaluation.
+    """
     names = [*classes, *sorted({name for answer in answers for name in answer} - set(classes))]
     place = {name: column for column, name in enumerate(names)}
     there = np.zeros((len(answers), len(names)), bool)
@@ -117,8 +136,16 @@ def judge_labels(
 def judge_numbers(
     values: NDArray[np.float64], answers: NDArray[np.float64], variance: NDArray[np.float64]
 ) -> Evaluation:
-    """Numbers [n] predicted with this variance of a label [n]: root mean squared error, the share of the variance that
-    is explained, and the likelihood in nats per item."""
+    """Judge numbers: root mean squared error, share of the variance explained, and likelihood in nats per item.
+
+    Args:
+        values: [n] that are predicted.
+        answers: [n] that are true.
+        variance: [n] of a label around its prediction.
+
+    Returns:
+        The evaluation.
+    """
     squares = (values - answers) ** 2
     spread = float(((answers - answers.mean()) ** 2).sum())
     measures = {
@@ -133,12 +160,20 @@ def judge_numbers(
 def expected_calibration_error(
     probabilities: NDArray[Any], right: NDArray[Any], bins: int = 15, weights: NDArray[Any] | None = None
 ) -> float:
-    """Σ over bins of their share of the answers times |share that is right - mean probability|, in [0, 1], 0 being
-    calibrated (Naeini et al., AAAI 2015; Guo et al., ICML 2017). NaN without answers.
+    """The mean distance between the probabilities of answers and the share of the answers that is right.
 
-    `probabilities` [n] are those of the answers given, for classes the largest of each item; `right` [n] says which of
-    them are. Bins are of equal width; a probability on the edge of two is in the lower one, and 0 in the first. Empty
-    bins count for nothing. The same data in other numbers of bins gives another number: compare like with like.
+    It is Σ over bins of their share of the answers · |share that is right - mean probability| (Naeini et al., AAAI
+    2015; Guo et al., ICML 2017). Bins have equal width. A probability on the edge of two bins is in the lower one, and
+    0 is in the first. Another number of bins gives another error for the same data.
+
+    Args:
+        probabilities: [n] of the answers given; for classes, the largest of each item.
+        right: [n], whether each answer is right.
+        bins: how many there are.
+        weights: [n] of the answers; none means 1.
+
+    Returns:
+        The error, in [0, 1]; 0 is calibrated. NaN without answers.
 
     Raises:
         UserError: there is less than one bin, or a probability is not in [0, 1].

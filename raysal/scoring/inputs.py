@@ -106,7 +106,7 @@ def score_inputs(
     drawn = None
     if "draws" in wanted:
         noise = generator(derive(key, "posterior")).standard_normal((draws, *head.mean.shape))
-        drawn = posterior.draws(head.mean, noise) / scale
+        drawn = posterior.samples(head.mean, noise) / scale
     variance = posterior.variance() if {"variance", "mean_variance"} & wanted else None
     return ScoreInputs(
         linear=Linear.of(head),

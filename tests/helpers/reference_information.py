@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 def posterior_draws(head, count: int, key: int) -> Floats:
     """[T, C, D] weights."""
     noise = generator(derive(key, "posterior")).standard_normal((count, *head.mean.shape))
-    return head.posterior.draws(head.mean, noise) / head.temperature
+    return head.posterior.samples(head.mean, noise) / head.temperature
 
 
 def drawn_outputs(x: NDArray[np.floating], draws: Floats) -> Floats:

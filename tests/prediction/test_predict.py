@@ -89,7 +89,7 @@ def test_probabilities_are_those_of_the_slow_version(predictive, structure, pool
     if predictive == "monte_carlo":
         noise = generator(derive(0, "posterior")).standard_normal((40, *head.mean.shape))
         expected = np.zeros((len(x), len(head.classes)))
-        for weights in head.posterior.draws(head.mean, noise):
+        for weights in head.posterior.samples(head.mean, noise):
             expected += SOFTMAX.responses(rows @ weights.T / scale) / 40
     else:
         outputs = head.logits(x) / scale

@@ -91,7 +91,7 @@ def noise_of(head: Head, key: int, draws: int = DRAWS) -> np.ndarray:
 
 
 def wanted(name: str, x: np.ndarray, head: Head, previous: Head, key: int) -> np.ndarray:
-    drawn = head.posterior.draws(head.mean, noise_of(head, key))
+    drawn = head.posterior.samples(head.mean, noise_of(head, key))
     _, targets = answers_of(head)
     return reference.head_score(
         name, x, head, drawn=drawn, previous=previous, labelled=x[:12].astype(np.float32), targets=targets
@@ -279,7 +279,7 @@ def test_information_below_the_noise_of_float32_is_still_ordered():
     head = make("softmax", "shared")
     head = replace(head, posterior=Shared(root=head.posterior.root * 1e-3))
     values = SCORES["bald"](read(head, x, "bald")).numpy()
-    expected = reference.head_score("bald", x, head, drawn=head.posterior.draws(head.mean, noise_of(head, 0)))
+    expected = reference.head_score("bald", x, head, drawn=head.posterior.samples(head.mean, noise_of(head, 0)))
     assert expected.max() < 1e-5
     np.testing.assert_allclose(values, expected, rtol=1e-2)
 

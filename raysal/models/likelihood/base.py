@@ -1,7 +1,8 @@
-"""A likelihood: what labels are, how outputs of a linear head predict them, and what a label costs the outputs.
+"""A likelihood: what labels are, how the outputs of a linear head predict them, and what loss a label causes.
 
-Each likelihood is the natural one of an exponential family: the gradient of the loss in an output is response - target.
-Arrays of outputs and targets are [n, C]; what runs beside the data is in `tensors`.
+Each likelihood is that of an exponential family with its natural parameter as the output. The gradient of the loss in
+an output is therefore response - target. Arrays of outputs and targets are [n, C], C outputs for n items. What runs
+beside the data is in `tensors`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Floats = NDArray[np.float64]
 
 
 class Column(NamedTuple):
-    """A column of a table of predictions, one entry or one list of entries for each item."""
+    """A column of a table of predictions: one entry, or one list of entries, for each item."""
 
     values: NDArray[np.float32] | NDArray[np.int64]
     """float32 numbers, or int64 places of outputs, which are written as their names"""
@@ -31,21 +32,22 @@ class Column(NamedTuple):
 
 
 class Likelihood(OnTensors):
-    """One kind of labels. Each kind has one instance, without fields: `LIKELIHOODS` lists them by name.
+    """One kind of labels. To add a kind: a file with a subclass and its instance, a line in `LIKELIHOODS`.
 
-    A pickle of an instance is its name, so that it travels to other processes as the instance that is there.
+    Each kind has one instance, without fields, in a constant that has its name in capitals. A pickle of the instance is
+    the name of that constant. Comparing instances by `is` is therefore safe in every process.
     """
 
     name: ClassVar[str]
-    """As files of heads, records and configs have it (`link`)."""
+    """The name that files of heads, records and configs have for it, under `link`."""
     discrete: ClassVar[bool]
-    """Whether the answers are finitely many and named, so that a response is the probability of an answer. Names of
-    new answers may then join a head."""
+    """Whether there are finitely many answers, with names. A response is then the probability of an answer, and a head
+    may get classes that it did not have."""
     exclusive: ClassVar[bool]
-    """Whether an item has exactly one of the answers, so that its responses add up to 1."""
+    """Whether an item has exactly one of the answers. Its responses then add up to 1."""
     quadratic: ClassVar[bool]
     """Whether the loss is half the squared error. A response is then the output itself, one Newton step of the mean is
-    exact, and an average over the posterior is what the mean predicts. Heads then say the `noise` of labels."""
+    exact, an average over the posterior equals what the mean predicts, and a head knows the `noise` of labels."""
     strategies: ClassVar[str]
     """Strategies to suggest where one compares classes and cannot work with these labels."""
     example: ClassVar[tuple[tuple[str, ...], str]]
@@ -61,14 +63,14 @@ class Likelihood(OnTensors):
 
     @abstractmethod
     def names_in(self, text: str, where: str = "label") -> tuple[str, ...]:
-        """The outputs that a label speaks of.
+        """The outputs that a label names.
 
         Args:
             text: the label.
             where: names the item in an error.
 
         Returns:
-            Its class; its labels, sorted; or `value`.
+            The class; the labels, sorted; or `value`.
 
         Raises:
             LabelError: the text is no label of this kind.
@@ -76,21 +78,28 @@ class Likelihood(OnTensors):
 
     @abstractmethod
     def plain(self, text: str, where: str = "label") -> str:
-        """The one spelling of a label, so that annotators who mean the same write the same.
+        """The one spelling of a label. Answers of annotators who mean the same are then equal.
 
         Args:
             text: the label.
             where: names the item in an error.
 
         Returns:
-            The label with its names sorted, or with `3.0` as `3`.
+            The label with its names sorted, or `3` for `3.0`.
 
         Raises:
             LabelError: as `names_in`.
         """
 
     def shown(self, text: str) -> str:
-        """A label as reports show it."""
+        """The label as reports show it.
+
+        Args:
+            text: the label.
+
+        Returns:
+            The text; for a number its first six digits.
+        """
         return text
 
     @abstractmethod
@@ -106,7 +115,7 @@ class Likelihood(OnTensors):
         """
 
     def output_names(self, classes: Sequence[str]) -> tuple[str, ...]:
-        """The names of a head's outputs, for these classes.
+        """The names of the outputs of a head for these classes.
 
         Args:
             classes: in any order, repeated or not.
@@ -115,28 +124,28 @@ class Likelihood(OnTensors):
             The names, sorted.
 
         Raises:
-            ConfigError: one cannot be the name of a class.
+            ConfigError: an output cannot have one of these names.
         """
         self.check_names(sorted(classes), "classes")
         return tuple(sorted(set(classes)))
 
     @abstractmethod
     def shares(self, answer: Answer, where: str) -> dict[str, float]:
-        """What an answer says of the outputs it names.
+        """The targets of the outputs that an answer names.
 
         Args:
             answer: a label, or shares of several.
             where: names the item in an error.
 
         Returns:
-            The target of each output that is not 0: shares that add up to 1, a probability each, or the number.
+            Targets by name, without those that are 0: shares that add up to 1, a probability each, or the number.
 
         Raises:
             LabelError: a share is not a finite number of at least 0, or all are 0; or as `names_in`.
         """
 
     def targets(self, answers: Sequence[Answer], classes: Sequence[str]) -> Floats:
-        """What the outputs should answer.
+        """The targets of all outputs.
 
         Args:
             answers: [n]
@@ -163,88 +172,162 @@ class Likelihood(OnTensors):
 
     @abstractmethod
     def responses(self, outputs: Floats) -> Floats:
-        """What outputs [n, C] predict [n, C]: class probabilities, a probability for each label, or the numbers."""
+        """What outputs predict.
+
+        Args:
+            outputs: [n, C]
+
+        Returns:
+            Class probabilities, a probability for each label, or the numbers, [n, C].
+        """
 
     @abstractmethod
     def losses(self, outputs: Floats, targets: Floats) -> Floats:
-        """What each item costs [n], given outputs and targets [n, C]: nats, or half the squared error."""
+        """The loss of each item.
+
+        Args:
+            outputs: [n, C]
+            targets: [n, C]
+
+        Returns:
+            Nats, or half the squared error, [n].
+        """
 
     def total_loss(self, outputs: Floats, targets: Floats, weights: Floats) -> float:
-        """The summed `losses`, each times its weight [n]."""
+        """The sum of `losses`, each times its weight [n]."""
         return float(self.losses(outputs, targets) @ weights)
 
     def target_mass(self, targets: Floats) -> Floats:
-        """How much of a label each row of targets [n, C] is, [n, 1]: the sum of shares that exclude each other."""
+        """How much of a label each row of targets [n, C] is: [n, 1], the sum of the shares where classes exclude."""
         return np.ones((len(targets), 1))
 
     @abstractmethod
     def second_derivatives(self, responses: Floats) -> Floats:
-        """The second derivatives [n, C] of each item's loss in each output, at these responses [n, C]."""
+        """The second derivatives of the losses in each output.
+
+        Args:
+            responses: [n, C] at which they are taken.
+
+        Returns:
+            The derivatives, [n, C].
+        """
 
     def curvature_terms(self, responses: Floats, along: Floats) -> Floats:
-        """The second derivative of each item's loss where its outputs move by `along` [n, C], as terms [n, C] that add
-        up to it; at these responses [n, C]."""
+        """The second derivatives of the losses along a direction, as terms.
+
+        Args:
+            responses: [n, C] at which they are taken.
+            along: [n, C] the direction in which the outputs move.
+
+        Returns:
+            Terms [n, C]; those of an item add up to its derivative.
+        """
         return np.asarray(self.second_derivatives(responses) * along**2)
 
     def hessian_roots(self, responses: Floats, weights: Floats) -> Floats:
-        """Matrices S [n, C, C] with S Sᵀ the Hessian in the outputs, times the weight [n]; at responses [n, C]."""
+        """Square roots of the Hessians of the losses in the outputs.
+
+        Args:
+            responses: [n, C] at which the Hessians are taken.
+            weights: [n] that the Hessians are multiplied by.
+
+        Returns:
+            Matrices S [n, C, C] with S Sᵀ the Hessian of an item.
+        """
         diagonal = self.second_derivatives(responses) * weights[:, None]
         return np.asarray(np.sqrt(diagonal)[:, :, None] * np.eye(responses.shape[1]))
 
     def hessian_sum(self, responses: Floats, weights: Floats) -> Floats:
-        """The Hessians in the outputs, each times its weight [n], added up: [C, C]; at responses [n, C]."""
+        """The sum [C, C] of the Hessians in the outputs at responses [n, C], each times its weight [n]."""
         return np.asarray(np.diag((self.second_derivatives(responses) * weights[:, None]).sum(axis=0)))
 
     @abstractmethod
     def confidence_weights(self, responses: Floats) -> Floats:
-        """What each item counts for [n] in a covariance weighted by confidence, at responses [n, C]."""
+        """What each item counts for in a covariance that is weighted by confidence.
+
+        Args:
+            responses: [n, C]
+
+        Returns:
+            [n], at most 1.
+        """
 
     def with_joined(self, responses: Floats, odds: Floats) -> Floats:
-        """The responses [n, C + m], after those of C outputs [n, C], once m outputs of these odds [n, m] joined."""
+        """The responses once further outputs have joined.
+
+        Args:
+            responses: [n, C] of the outputs there were.
+            odds: [n, m] of the outputs that joined.
+
+        Returns:
+            The responses of all, [n, C + m].
+        """
         return np.hstack([responses, odds / (1.0 + odds)])
 
     # Predictions.
 
     def centred(self, outputs: Floats) -> Floats:
-        """Outputs [n, C] without what changes no response."""
+        """Outputs [n, C] less what they share, where that changes no response."""
         return outputs
 
     def mean_field(self, outputs: Floats, variance: Floats, factor: float) -> Floats:
-        """The mean response [n, C] to Gaussian outputs of this mean [n, C] and variance [n, C] or [n, 1]; see
-        `raysal.models.predictive.mean_field`."""
+        """The mean response to Gaussian outputs; see `raysal.models.predictive.mean_field`.
+
+        Args:
+            outputs: [n, C], the mean of the outputs.
+            variance: [n, C], or [n, 1] where outputs share it.
+            factor: of the variance.
+
+        Returns:
+            The responses, [n, C].
+        """
         return self.responses(outputs / np.sqrt(1.0 + factor * variance))
 
     @abstractmethod
     def entropy(self, responses: Floats) -> Floats | None:
-        """Shannon entropy [n] in nats of the answer, at responses [n, C]: of the class, or summed over the labels; None
-        where answers are not finitely many."""
+        """The Shannon entropy of the answers.
+
+        Args:
+            responses: [n, C]
+
+        Returns:
+            Nats [n], of the class or summed over the labels; None where there are not finitely many answers.
+        """
 
     @abstractmethod
     def groups(self, targets: Floats) -> NDArray[np.int64]:
-        """A number [n] for each row of targets [n, C], the same for those that folds should share out evenly."""
+        """The group [n] of each row of targets [n, C]: every fold should get an even share of each group."""
 
     @abstractmethod
     def texts(self, responses: Floats, classes: Sequence[str]) -> list[str]:
-        """The label, as text, that responses [n, C] hold most probable of each item; ties go to the first class."""
+        """The labels that are predicted, as text.
+
+        Args:
+            responses: [n, C]
+            classes: [C] names of the outputs.
+
+        Returns:
+            A label for each item, [n]; ties go to the first class.
+        """
 
     @abstractmethod
     def columns(self, responses: Floats, variance: Floats, noise: float) -> dict[str, Column]:
-        """The columns by which a prediction is reported.
+        """The columns of a table of predictions that say what is predicted, and how surely.
 
         Args:
             responses: [n, C]
             variance: [n, 1] or [n, C] of the outputs, 0 where nobody asked for it.
-            noise: the variance of a label around its prediction, where labels are numbers.
+            noise: variance of a label around its prediction, where labels are numbers.
 
         Returns:
-            By name, the answer that is predicted and how sure it is.
+            The columns by name.
         """
 
     @abstractmethod
     def judge(
         self, classes: Sequence[str], outputs: Floats, answers: Sequence[str], variance: Floats | None = None
     ) -> Evaluation:
-        """How outputs do against true answers.
+        """How well outputs predict true answers.
 
         Args:
             classes: [C] names of the outputs.
@@ -261,10 +344,17 @@ class Likelihood(OnTensors):
 
 
 def checked_shares(shares: Answer, where: str) -> dict[str, float]:
-    """Shares of several labels, each a finite number of at least 0.
+    """Shares of several labels by name.
+
+    Args:
+        shares: as annotators gave them.
+        where: names the item in an error.
+
+    Returns:
+        The shares, each a finite number of at least 0.
 
     Raises:
-        LabelError: one is not.
+        LabelError: a share is no such number.
     """
     assert not isinstance(shares, str)
     found = {str(name): float(share) for name, share in shares.items()}
@@ -276,8 +366,15 @@ def checked_shares(shares: Answer, where: str) -> dict[str, float]:
 def total_of(shares: dict[str, float], where: str) -> float:
     """The sum of shares.
 
+    Args:
+        shares: by name.
+        where: names the item in an error.
+
+    Returns:
+        The sum, above 0.
+
     Raises:
-        LabelError: it is 0.
+        LabelError: all shares are 0.
     """
     total = sum(shares.values())
     if total == 0:
@@ -286,6 +383,6 @@ def total_of(shares: dict[str, float], where: str) -> float:
 
 
 def shannon(probabilities: Floats) -> Floats:
-    """Shannon entropy [n] in nats of probabilities [n, C]."""
+    """Shannon entropy in nats [n] of probabilities [n, C]."""
     logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
     return np.asarray(-(probabilities * logs).sum(1))

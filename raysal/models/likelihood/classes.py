@@ -24,10 +24,15 @@ def softmax(outputs: Floats) -> Floats:
 
 
 def class_residuals(probabilities: torch.Tensor) -> torch.Tensor:
-    """e_argmax - p [C, n] of class probabilities p [C, n], ties to the first class.
+    """The residual e_argmax - p of class probabilities p.
 
-    The predicted class gets the sum of the others' probabilities rather than 1 - p, which would lose all its digits
-    where the head is sure.
+    The predicted class gets the sum of the other probabilities. 1 - p would lose all digits where the head is sure.
+
+    Args:
+        probabilities: [C, n]
+
+    Returns:
+        The residuals, [C, n]; ties go to the first class.
     """
     top = probabilities.argmax(0, keepdim=True)
     others = probabilities.scatter(0, top, 0.0)
@@ -36,7 +41,7 @@ def class_residuals(probabilities: torch.Tensor) -> torch.Tensor:
 
 
 class Softmax(Likelihood):
-    """One class of several: the probabilities p of an item's classes add up to 1, and a label costs -log p."""
+    """One class of several: the probabilities p of the classes of an item add up to 1, and a label costs -log p."""
 
     name = "softmax"
     words = "one class of several"
@@ -85,11 +90,11 @@ class Softmax(Likelihood):
         return np.asarray(targets.sum(axis=1, keepdims=True))
 
     def second_derivatives(self, responses: Floats) -> Floats:
-        """p (1 - p) of each class."""
+        """The products p (1 - p)."""
         return responses * (1 - responses)
 
     def curvature_terms(self, responses: Floats, along: Floats) -> Floats:
-        """p_c (along_c - mean of along under p)²."""
+        """The terms p_c (along_c - mean of along under p)²."""
         middle = (responses * along).sum(axis=1)
         return np.asarray(responses * (along - middle[:, None]) ** 2)
 
@@ -104,17 +109,17 @@ class Softmax(Likelihood):
         return np.asarray(np.diag(weights @ responses) - (responses.T * weights) @ responses)
 
     def confidence_weights(self, responses: Floats) -> Floats:
-        """p (1 - p) of the most probable class."""
+        """The product p (1 - p) of the most probable class."""
         p = responses.max(axis=1)
         return np.asarray(p * (1 - p))
 
     def with_joined(self, responses: Floats, odds: Floats) -> Floats:
-        """All classes share what there is."""
+        """All probabilities over their new sum."""
         total = 1.0 + odds.sum(axis=1, keepdims=True)  # exactly 1 for items that name no joined class
         return np.hstack([responses / total, odds / total])
 
     def centred(self, outputs: Floats) -> Floats:
-        """What is added to all outputs of an item changes no probability."""
+        """Outputs less their mean over the classes, which changes no probability."""
         return np.asarray(outputs - outputs.mean(axis=1, keepdims=True))
 
     def entropy(self, responses: Floats) -> Floats:
@@ -190,13 +195,13 @@ class Softmax(Likelihood):
         return (p * (pull - (q * pull).sum(0)).abs()).sum(0)
 
     def expected_count(self, belief: Belief) -> torch.Tensor:
-        """q (1 - q) of the most probable class."""
+        """The product q (1 - q) of the most probable class."""
         _, q = self.believed(belief)
         top = q.amax(0)
         return (top * (1 - top)).clamp_min(LEAST)
 
     def prediction_residual(self, outputs: torch.Tensor) -> torch.Tensor:
-        """e_argmax - p."""
+        """The residual e_argmax - p."""
         return class_residuals(self.torch_responses(outputs))
 
     def change_rates(self, outputs: torch.Tensor, speeds: torch.Tensor) -> torch.Tensor:

@@ -29,12 +29,12 @@ class Curvature:
         """The second derivatives [n, C] of the loss in each output."""
         return np.asarray(self.likelihood.second_derivatives(self.responses) * self.weights[:, None])
 
-    def roots(self) -> NDArray[np.float64]:
-        """Matrices S [n, C, C] with S Sᵀ the Hessian in the outputs."""
+    def hessian_roots(self) -> NDArray[np.float64]:
+        """Matrices S [n, C, C] with S Sᵀ the Hessian in the outputs, times the weight."""
         return self.likelihood.hessian_roots(self.responses, self.weights)
 
-    def summed(self) -> NDArray[np.float64]:
-        """The Hessians in the outputs of all items added up, [C, C]."""
+    def hessian_sum(self) -> NDArray[np.float64]:
+        """The sum of the Hessians in the outputs, each times its weight, [C, C]."""
         return self.likelihood.hessian_sum(self.responses, self.weights)
 
     def counts(self, weighting: Weighting) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.models.likelihood.base import Column, Floats, Likelihood, checked_shares, total_of
-from raysal.models.likelihood.tensors import Belief
+from raysal.models.likelihood.tensors import Belief, NoAnswers
 from raysal.models.measures import Evaluation, judge_numbers
 from raysal.models.targets import VALUE, Answer, number_in, plain_number
 
@@ -22,7 +22,7 @@ LENGTH_OF_NORMAL = math.sqrt(2 / math.pi)
 """E|x| of a standard normal x."""
 
 
-class Identity(Likelihood):
+class Identity(NoAnswers, Likelihood):
     """Numbers: a label is Gaussian around the output, and costs half the squared error."""
 
     name = "identity"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 ROUNDING = 1e-9
-"""By which the shares of a label may add up to more than 1."""
+"""By how much the shares of a label may add up to more than 1."""
 
 
 def sigmoid(outputs: Floats) -> Floats:
@@ -28,8 +28,7 @@ def sigmoid(outputs: Floats) -> Floats:
 
 
 class Sigmoid(Likelihood):
-    """Several labels at once: each has a probability p of its own, and costs -log p where it is there, -log(1 - p)
-    where it is not."""
+    """Several labels at once: each has a probability p of its own, and costs -log p if present, else -log(1 - p)."""
 
     name = "sigmoid"
     words = "several labels at once"
@@ -76,11 +75,11 @@ class Sigmoid(Likelihood):
         return np.asarray((np.logaddexp(0.0, outputs) - targets * outputs).sum(axis=1))
 
     def second_derivatives(self, responses: Floats) -> Floats:
-        """p (1 - p) of each label."""
+        """The products p (1 - p)."""
         return responses * (1 - responses)
 
     def confidence_weights(self, responses: Floats) -> Floats:
-        """p (1 - p) of the least sure label."""
+        """The product p (1 - p) of the least sure label."""
         return np.asarray((responses * (1 - responses)).max(axis=1))
 
     def entropy(self, responses: Floats) -> Floats:
@@ -155,7 +154,7 @@ class Sigmoid(Likelihood):
         return torch.as_tensor(torch.special.entr(both).sum(1))
 
     def discrepancy(self, moved: torch.Tensor) -> torch.Tensor:
-        """The mean over labels; 1 - p moves as far as p."""
+        """The mean over the labels: 1 - p moves as far as p."""
         return (moved * moved).mean(0)
 
     def expected_residual(self, belief: Belief) -> torch.Tensor:
@@ -167,7 +166,7 @@ class Sigmoid(Likelihood):
         return (pull.abs() * _expected_miss(*self.believed(belief))).mean(0)
 
     def expected_count(self, belief: Belief) -> torch.Tensor:
-        """q (1 - q) of the least sure label."""
+        """The product q (1 - q) of the least sure label."""
         _, q = self.believed(belief)
         near = 0.5 + (q - 0.5).abs().amin(0)
         return (near * (1 - near)).clamp_min(LEAST)

@@ -1,7 +1,8 @@
 """The part of a likelihood that runs beside the data, on tensors.
 
-Most tensors are [C, n], outputs first: reductions then run along rows that lie together in memory. Callers hold torch
-to one thread where bits must not depend on the number of threads.
+Most tensors are [C, n], outputs first. A reduction over the outputs then runs along numbers that lie side by side in
+memory. Callers hold torch to one thread, since the bits must not depend on the number of threads
+(`raysal.numerics.one_thread`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     import torch
 
 LEAST = 1e-9
-"""What a label counts at least in a covariance weighted by confidence, so that none is without any effect."""
+"""What a label counts for at least in a covariance that is weighted by confidence. No label is without effect."""
 
 
 class Belief(Protocol):
-    """What a head says of n items, as far as expectations over the unknown label need it."""
+    """What a head says of n items, as far as an expectation over the unknown label needs it."""
 
     logits: torch.Tensor
     """[C, n] outputs over the temperature"""
@@ -29,32 +30,52 @@ class Belief(Protocol):
 
     @property
     def mean_variance(self) -> torch.Tensor:
-        """float64 [n], the variance of an output over the squared temperature, mean over the outputs."""
+        """float64 [n], variance of an output over the squared temperature, mean over the outputs."""
         ...
 
 
 class OnTensors(ABC):
-    """What a `Likelihood` does on tensors. torch is imported when it is called."""
+    """What a `Likelihood` does on tensors. A method imports torch when it is called."""
 
     words: ClassVar[str]
-    """What a head predicts, for people."""
+    """What a head predicts, in words for people."""
     usual_score: ClassVar[str]
-    """The score of uncertainty that needs nothing but a head."""
+    """The score of uncertainty that needs no more than a head."""
 
     @abstractmethod
     def torch_responses(self, outputs: torch.Tensor) -> torch.Tensor:
-        """`responses` [C, n] of outputs [C, n]."""
+        """`Likelihood.responses` of outputs.
+
+        Args:
+            outputs: [C, n]
+
+        Returns:
+            The responses, [C, n].
+        """
 
     @abstractmethod
     def torch_losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(Responses [n, C], terms [n, C] that add up to `losses`) of outputs and targets [n, C]. Where answers exclude
-        each other, targets of an item add up to 1."""
+        """Responses, and the losses as terms.
+
+        Args:
+            outputs: [n, C]
+            targets: [n, C]; where answers exclude each other, those of an item add up to 1.
+
+        Returns:
+            (The responses [n, C], terms [n, C] of which those of an item add up to `Likelihood.losses`).
+        """
 
     def predicted(self, responses: torch.Tensor) -> torch.Tensor:
-        """Bool [C, n], the answers that are predicted: the largest response, ties to the first.
+        """The answers that are predicted: the one of the largest response, or each label of probability above 1/2.
 
-        By comparing with the maximum, which is several times faster than argmax along the outputs; only a block with a
-        tie needs that.
+        The largest is found by comparison with the maximum. That is several times faster than argmax along the outputs,
+        which only a block with a tie needs.
+
+        Args:
+            responses: [C, n]
+
+        Returns:
+            Bool [C, n]; ties go to the first answer.
         """
         import torch
 
@@ -63,100 +84,193 @@ class OnTensors(ABC):
             top = torch.nn.functional.one_hot(responses.argmax(0), len(responses)).T.bool()
         return top
 
+    @abstractmethod
     def distributions(self, responses: torch.Tensor) -> torch.Tensor:
-        """Probabilities [A, n] of the A answers, or [2, C, n] of both answers to each label; of responses [C, n].
+        """The probabilities of the answers.
+
+        Args:
+            responses: [C, n]
+
+        Returns:
+            [A, n] for the A answers, or [2, C, n] for no and yes to each label.
 
         Raises:
-            ConfigError: answers are not finitely many.
+            ConfigError: there are not finitely many answers.
         """
-        del responses
-        raise self.for_classes()
 
+    @abstractmethod
     def answer_logits(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Logits of the answers, shaped as `distributions`, of outputs [C, n].
+        """The logits of the answers.
+
+        Args:
+            outputs: [C, n]
+
+        Returns:
+            Logits in the shape of `distributions`.
 
         Raises:
-            ConfigError: answers are not finitely many.
+            ConfigError: there are not finitely many answers.
         """
-        del outputs
-        raise self.for_classes()
 
+    @abstractmethod
     def answer_probabilities(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Probabilities [..., Q, A, n] of the A answers to each of Q `questions`, of outputs [..., C, n]. Answers to
-        different questions are taken as independent, which they are under every posterior but an ensemble's, so that
-        information on them adds up.
+        """The probabilities of the answers to each question.
+
+        Answers to different questions are taken as independent. They are independent under every posterior but that of
+        an ensemble. Information on them therefore adds up.
+
+        Args:
+            outputs: [..., C, n]
+
+        Returns:
+            [..., Q, A, n] for A answers to each of Q `questions`.
 
         Raises:
-            ConfigError: answers are not finitely many.
+            ConfigError: there are not finitely many answers.
         """
-        del outputs
-        raise self.for_classes()
 
     def questions(self, outputs: int) -> int:
-        """How many questions a label answers, of so many outputs: one for all where answers exclude each other."""
+        """How many questions a label of so many outputs answers: one in all where answers exclude each other."""
         return outputs
 
+    @abstractmethod
     def torch_entropy(self, outputs: torch.Tensor) -> torch.Tensor:
-        """`entropy` [n] of outputs [n, C].
+        """`Likelihood.entropy` of outputs.
+
+        Args:
+            outputs: [n, C]
+
+        Returns:
+            Nats [n].
 
         Raises:
-            ConfigError: answers are not finitely many.
+            ConfigError: there are not finitely many answers.
         """
-        del outputs
-        raise self.for_classes()
 
     def discrepancy(self, moved: torch.Tensor) -> torch.Tensor:
-        """Half the squared length [n] of a change of responses [C, n]; with several labels the mean over them, each
-        with its two answers."""
+        """Half the squared length of a change of the responses.
+
+        Args:
+            moved: [C, n]
+
+        Returns:
+            [n]; with several labels the mean over them, each with its two answers.
+        """
         return (0.5 * moved * moved).sum(0)
 
     @abstractmethod
     def expected_residual(self, belief: Belief) -> torch.Tensor:
-        """float64 [n], the expected length of response - answer, the responses being those before the temperature; with
-        several labels, the mean over them."""
+        """The expected length of response - answer, with the responses before the temperature.
+
+        Args:
+            belief: what a head says of the items.
+
+        Returns:
+            float64 [n]; with several labels the mean over them.
+        """
 
     @abstractmethod
     def expected_effect(self, belief: Belief, pull: torch.Tensor) -> torch.Tensor:
-        """float64 [n], the expected size of Σ_c pull_c (response_c - answer_c) for `pull` float64 [C, n]; with several
-        labels, the mean over them; for numbers in units of the noise."""
+        """The expected size of Σ_c pull_c (response_c - answer_c), with the responses before the temperature.
+
+        Args:
+            belief: what a head says of the items.
+            pull: float64 [C, n]
+
+        Returns:
+            float64 [n]; with several labels the mean over them, for numbers in units of the noise.
+        """
 
     @abstractmethod
     def expected_count(self, belief: Belief) -> torch.Tensor | float:
-        """`confidence_weights` [n] at what a head believes, at least 1e-9; or 1 for all."""
+        """`Likelihood.confidence_weights` at the responses before the temperature.
 
-    def prediction_residual(self, outputs: torch.Tensor) -> torch.Tensor:
-        """The predicted answer - response [C, n], of outputs [C, n]: the gradient of the loss, were the prediction
-        true. To the last digit where the head is sure.
+        Args:
+            belief: what a head says of the items.
 
-        Raises:
-            ConfigError: answers are not finitely many.
+        Returns:
+            float64 [n], at least 1e-9; or 1 for all items.
         """
-        del outputs
-        raise self.for_classes()
 
-    def change_rates(self, outputs: torch.Tensor, speeds: torch.Tensor) -> torch.Tensor:
-        """How soon another answer is predicted from outputs [C, n] that grow by `speeds` [J, C, n] times a size.
+    @abstractmethod
+    def prediction_residual(self, outputs: torch.Tensor) -> torch.Tensor:
+        """The predicted answer - response: minus the gradient of the loss, were the prediction true.
+
+        It keeps its digits where the head is sure.
 
         Args:
             outputs: [C, n]
-            speeds: [J, C, n], which are overwritten.
 
         Returns:
-            1 / the least size at which the prediction changes, [J, n]; 0 or less where it never does.
+            The residuals, [C, n].
 
         Raises:
-            ConfigError: answers are not finitely many.
+            ConfigError: there are not finitely many answers.
         """
-        del outputs, speeds
-        raise self.for_classes()
+
+    @abstractmethod
+    def change_rates(self, outputs: torch.Tensor, speeds: torch.Tensor) -> torch.Tensor:
+        """How soon another answer is predicted when a growing multiple of some speeds is added to the outputs.
+
+        Args:
+            outputs: [C, n]
+            speeds: [J, C, n], for J directions; they are overwritten.
+
+        Returns:
+            1 / the least multiple at which the prediction changes, [J, n]; 0 or less where it never changes.
+
+        Raises:
+            ConfigError: there are not finitely many answers.
+        """
 
     def believed(self, belief: Belief) -> tuple[torch.Tensor, torch.Tensor]:
-        """Responses as predicted, and those before the temperature: float64 [C, n]."""
+        """The responses that are predicted, and those before the temperature.
+
+        Args:
+            belief: what a head says of the items.
+
+        Returns:
+            Both float64 [C, n]; the same tensor where the temperature is 1.
+        """
         outputs = belief.logits.double()
         p = self.torch_responses(outputs)
         return p, p if belief.temperature == 1 else self.torch_responses(outputs * belief.temperature)
 
     def for_classes(self) -> ConfigError:
-        """The error of what makes sense for finitely many answers only."""
+        """The error for what makes sense with finitely many answers only."""
         problem = f"this score is of classes, and the head predicts {self.words}"
         return ConfigError("score", problem, f"use {self.usual_score}")
+
+
+class NoAnswers(OnTensors):
+    """Labels without finitely many answers: what needs answers is refused."""
+
+    def distributions(self, responses: torch.Tensor) -> torch.Tensor:
+        """Refused."""
+        del responses
+        raise self.for_classes()
+
+    def answer_logits(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Refused."""
+        del outputs
+        raise self.for_classes()
+
+    def answer_probabilities(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Refused."""
+        del outputs
+        raise self.for_classes()
+
+    def torch_entropy(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Refused."""
+        del outputs
+        raise self.for_classes()
+
+    def prediction_residual(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Refused."""
+        del outputs
+        raise self.for_classes()
+
+    def change_rates(self, outputs: torch.Tensor, speeds: torch.Tensor) -> torch.Tensor:
+        """Refused."""
+        del outputs, speeds
+        raise self.for_classes()

@@ -46,7 +46,7 @@ def update(
 ) -> Head:
     """The head after b new labels (Huseljic et al., arXiv 2210.06112).
 
-    `step` is in units of the covariance; none is what suits the structure (`Gaussian.stride`).
+    `step` is in units of the covariance; none is what suits the structure (`Gaussian.default_step`).
 
     - covariance: that of the old precision plus the evidence of these labels, once, whatever `passes` is, less that of
       `removed` labels, which must have been absorbed. Evidence is taken at `head.linearised_at`, so neither the order
@@ -75,7 +75,7 @@ def update(
     if not len(added) and taken is None:
         return replace(head, version=head.version + 1, ledger_seq=ledger_seq)
     posterior = head.posterior.updatable()
-    step = posterior.stride if step is None else step
+    step = posterior.default_step if step is None else step
     if taken is not None and len(taken) > head.labels_seen:
         raise never_absorbed()
     count = head.labels_seen + len(added) - (0 if taken is None else len(taken))
@@ -233,7 +233,7 @@ def _with_bias(
     classes.
     """
     classes, dim = shape
-    pull = posterior.pulls(np.eye(1, dim, dim - 1))
+    pull = posterior.row_solver(np.eye(1, dim, dim - 1))
     biases = np.array([pull(0, output)[:, -1] for output in np.eye(classes)])
     inner = more * np.linalg.inv(np.eye(classes) + more * biases)
 
@@ -280,7 +280,7 @@ class _Walk:
     def __init__(self, head: Head, posterior: Gaussian, evidence: Evidence) -> None:
         self._likelihood, self._evidence, self._rows = head.likelihood, evidence, evidence.rows
         self._sizes = evidence.weights / head.noise
-        self._pull = posterior.pulls(self._rows)
+        self._pull = posterior.row_solver(self._rows)
 
     def __call__(self, mean: NDArray[np.float64], step: float) -> NDArray[np.float64]:
         for i, row in enumerate(self._rows):

@@ -1,11 +1,12 @@
-"""The posterior over the weights of a head: what every structure of it is.
+"""The posterior over the weights of a head: what every structure of it can do.
 
 A structure that is a `Gaussian`, N(mean, Σ), has the precision of the Laplace approximation: prior · I + the
-generalised Gauss-Newton matrix of the labels absorbed, taken at the mean the head is linearised at. That makes evidence
-additive: neither the order of the labels, nor how they are split over calls, nor when they came changes the precision,
-and what was absorbed can be taken back exactly. Structures differ in what of the matrix they keep.
+generalised Gauss-Newton matrix of the labels absorbed, taken at the mean that the head is linearised at. Evidence is
+therefore additive. The order of the labels, their split over calls and their time change nothing in the precision, and
+what was absorbed can be taken back exactly. Structures differ in how much of the matrix they keep.
 
-Weights are [C, D] with the constant feature as the last of D = d + 1; `rows` h̃ [n, D] end with a 1.
+Weights are [C, D] with the constant feature as the last of D = d + 1 features. Rows h̃ [n, D] end with a 1. In the
+formulas Σ is the covariance where it has no index, else a sum; m_i is the weight of label i.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import ConfigError
 from raysal.models.likelihood import Curvature, Weighting
 
 Matrix = NDArray[np.float64]
-Pull = Callable[[int, NDArray[np.float64]], Matrix]
-"""(row, residual [C]) to a step [C, D]"""
+RowSolver = Callable[[int, NDArray[np.float64]], Matrix]
+"""(i, residual [C]) to Σ times the product of the residual and row i, [C, D]"""
 
 
 class Quadratic(NamedTuple):
-    """Numbers q_c = Σ_r combine[c, r] (project[r] · h̃)² of a row h̃: what a posterior says of every item, in a form
-    that rides along in one matrix product."""
+    """The numbers q_c = Σ_r combine[c, r] (project[r] · h̃)² of a row h̃.
+
+    A variance in this form needs one matrix product for many items.
+    """
 
     project: Matrix
     """[r, D]"""
@@ -36,16 +38,18 @@ class Quadratic(NamedTuple):
     """[c, r]; c is C, or 1 where all outputs share it"""
 
     def of(self, rows: Matrix) -> Matrix:
-        """[n, c] for rows [n, D]. O(n r D)."""
+        """The numbers [n, c] of rows h̃ [n, D]. O(n r D)."""
         return np.asarray((rows @ self.project.T) ** 2 @ self.combine.T)
 
 
 class Posterior(ABC):
-    """A distribution over weights [C, D]. Subclasses are frozen dataclasses; their arrays are float64 and read-only,
-    and their fields are what files of heads hold."""
+    """A distribution over weights [C, D].
+
+    Subclasses are frozen dataclasses with read-only float64 arrays. Their fields are what files of heads hold.
+    """
 
     name: ClassVar[str]
-    """As files of heads have it (`structure`)."""
+    """The name that files of heads have for it, under `structure`."""
     closed_form: ClassVar[bool] = True
     """Whether evidence can be added in closed form: whether it is a `Gaussian`."""
     exact_for_numbers: ClassVar[bool] = False
@@ -54,7 +58,7 @@ class Posterior(ABC):
     @property
     @abstractmethod
     def dim(self) -> int:
-        """D, the number of features with the constant one."""
+        """D, the number of features, the constant one included."""
 
     @property
     def output_count(self) -> int | None:
@@ -63,7 +67,7 @@ class Posterior(ABC):
 
     @property
     def covariance(self) -> Matrix | None:
-        """Σ [D, D], if all outputs share one, exactly symmetric. O(D³)."""
+        """Σ [D, D], exactly symmetric, if all outputs share one; else None. O(D³)."""
         return None
 
     @property
@@ -73,14 +77,14 @@ class Posterior(ABC):
 
     @abstractmethod
     def variance(self) -> Quadratic:
-        """The variance of every output of a row.
+        """The variance of every output of a row, as a form.
 
         Returns:
-            The form whose numbers are the variances.
+            The form; its numbers are the variances of the C outputs, or the one that outputs share.
         """
 
     @abstractmethod
-    def draws(self, mean: Matrix, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    def samples(self, mean: Matrix, noise: NDArray[np.float64]) -> NDArray[np.float64]:
         """Weights sampled from the posterior.
 
         Args:
@@ -88,26 +92,26 @@ class Posterior(ABC):
             noise: [T, C, D], standard normal.
 
         Returns:
-            T samples of the weights, [T, C, D]; an ensemble has no more than its members.
+            T samples, [T, C, D]; an ensemble gives at most its members.
         """
 
+    @abstractmethod
     def updatable(self) -> Gaussian:
-        """The posterior, if evidence can be added to it.
+        """The posterior itself, if evidence can be added to it.
 
         Returns:
-            Itself.
+            The posterior.
 
         Raises:
-            ConfigError: it is an ensemble, which has no closed-form step.
+            ConfigError: it is that of an ensemble, which has no closed-form step.
         """
-        raise ConfigError("update.mode", "an ensemble has no closed-form step", 'use mode = "retrain"')
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """The fields that are arrays, by name."""
         return {name: value for name, value in self._fields().items() if isinstance(value, np.ndarray)}
 
     def record(self) -> dict[str, Any]:
-        """The name of the structure, and the fields that are no arrays."""
+        """The name of the structure and the fields that are not arrays, by name."""
         plain = {name: value for name, value in self._fields().items() if not isinstance(value, np.ndarray)}
         return {"structure": self.name, **plain}
 
@@ -116,7 +120,7 @@ class Posterior(ABC):
 
 
 class Gaussian(Posterior):
-    """A Gaussian over weights that evidence can be added to: what every structure but an ensemble is."""
+    """A Gaussian over weights. Evidence can be added to it in closed form."""
 
     @classmethod
     @abstractmethod
@@ -141,17 +145,18 @@ class Gaussian(Posterior):
 
     @property
     @abstractmethod
-    def stride(self) -> float:
-        """How long a step of the mean that looks at new labels alone may be, in units of Σ.
+    def default_step(self) -> float:
+        """The length, in units of Σ, of a step of the mean that sees new labels alone.
 
-        What a structure leaves out makes its Σ too large where labels agree, and steps by it overshoot: for 1 and 10
-        labels after 50 (digits, centred or not; breast cancer) these made no mean worse, the next larger of 0.03, 0.1,
-        0.3, 1, 3 did. With 3, one label cost the digits 14 nats with diagonal, 1.1 with kronecker.
+        What a structure leaves out makes its Σ too large where labels agree, and long steps overshoot. Measured with 1
+        and 10 labels after 50 (digits, centred or not; breast cancer): these lengths made no mean worse; the next
+        larger one of 0.03, 0.1, 0.3, 1 and 3 did. With length 3, one label cost the digits 14 nats with diagonal and
+        1.1 with kronecker.
         """
 
     @abstractmethod
     def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
-        """The posterior with the evidence of labels added to the precision.
+        """Add the evidence of labels to the precision.
 
         Args:
             rows: [n, D]
@@ -166,7 +171,7 @@ class Gaussian(Posterior):
 
     @abstractmethod
     def retract(self, rows: Matrix, curvature: Curvature) -> Self:
-        """The posterior with the evidence of labels taken back: the inverse of `absorb`.
+        """Take the evidence of labels back: the inverse of `absorb`.
 
         Args:
             rows: [n, D]
@@ -190,26 +195,26 @@ class Gaussian(Posterior):
             The product, [C, D].
         """
 
-    def pulls(self, rows: Matrix) -> Pull:
+    def row_solver(self, rows: Matrix) -> RowSolver:
         """The steps that residuals at some rows cause.
 
         Args:
-            rows: [b, D]
+            rows: h̃ [b, D]
 
         Returns:
-            A function of (i, residual [C]): `solve` of the residual times row i, [C, D].
+            A function of (i, residual [C]): `solve` of the product of the residual and row i, [C, D].
         """
         return lambda i, residual: self.solve(np.outer(residual, rows[i]))
 
     @abstractmethod
     def add_classes(self, more: int) -> Self:
-        """The posterior of more outputs.
+        """Append outputs.
 
         Args:
-            more: how many outputs join after those there are.
+            more: how many.
 
         Returns:
-            The posterior, which knows nothing of them but the prior.
+            The posterior; of the new outputs it knows the prior alone.
         """
 
     def updatable(self) -> Self:

@@ -20,25 +20,38 @@ LARGEST_FULL = 6_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Full(Gaussian):
-    """The whole generalised Gauss-Newton matrix, (C D)² numbers: the measure of the other structures, for small
-    heads. Absorbing b rows O(b C (C D)²)."""
+    """The whole generalised Gauss-Newton matrix over all C D weights: for small heads, and to measure the others by.
+
+    Memory 8 (C D)² bytes; absorbing b rows costs O(b C (C D)²). Kept as a square root R [C D, C D] with Σ = R Rᵀ.
+    """
 
     name: ClassVar[str] = "full"
     exact_for_numbers: ClassVar[bool] = True
-    stride: ClassVar[float] = 0.3
+    default_step: ClassVar[float] = 0.3
     root: Matrix
-    """[C D, C D] with Σ = root rootᵀ; the weights of an output lie together."""
+    """R [C D, C D]; the weights of an output lie side by side."""
     classes: int
+    """C"""
     prior: float
 
     @classmethod
     def fit(
         cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting = "gaussian"
     ) -> Self:
-        """From the prior and all rows at once. O(n C (C D)² + (C D)³).
+        """R from all rows. O(n C (C D)² + (C D)³).
+
+        Args:
+            rows: [n, D]
+            curvature: of the labels of these rows.
+            prior: precision of every weight before any label.
+            classes: C
+            weighting: not used.
+
+        Returns:
+            The posterior.
 
         Raises:
-            ConfigError: the head has more weights than are sensible, or the prior is too weak beside the evidence.
+            ConfigError: the head has more than 6,000 weights, or the prior is too weak beside the evidence.
         """
         del weighting
         size = classes * rows.shape[1]
@@ -51,6 +64,7 @@ class Full(Gaussian):
 
     @property
     def dim(self) -> int:
+        """D."""
         return len(self.root) // self.classes
 
     @property
@@ -58,26 +72,32 @@ class Full(Gaussian):
         """C."""
         return self.classes
 
-    def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
-        wide = jacobians(rows, curvature)
-        return self._with(square_root.update(self.root, wide, np.ones(len(wide))))
-
-    def retract(self, rows: Matrix, curvature: Curvature) -> Self:
-        wide = jacobians(rows, curvature)
-        return self._with(square_root.downdate(self.root, wide, np.ones(len(wide))))
-
-    def solve(self, gradient: Matrix) -> Matrix:
-        return np.asarray(self.root @ (gradient.reshape(-1) @ self.root)).reshape(gradient.shape)
-
     def variance(self) -> Quadratic:
+        """The form v_c = ‖R_cᵀ h̃‖², with R_c [D, C D] the rows of output c."""
         blocks = self.root.reshape(self.classes, self.dim, -1).transpose(0, 2, 1)
         combine = np.kron(np.eye(self.classes), np.ones((1, len(self.root))))
         return Quadratic(blocks.reshape(-1, self.dim), np.asarray(combine, np.float64))
 
-    def draws(self, mean: Matrix, noise: Matrix) -> NDArray[np.float64]:
+    def samples(self, mean: Matrix, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """W = mean + R noise, with the noise of a sample as one vector. O(T (C D)²)."""
         return np.asarray(mean + (noise.reshape(len(noise), -1) @ self.root.T).reshape(noise.shape))
 
+    def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
+        """R by `square_root.update` of `jacobians`. O(b C (C D)²)."""
+        wide = jacobians(rows, curvature)
+        return self._with(square_root.update(self.root, wide, np.ones(len(wide))))
+
+    def retract(self, rows: Matrix, curvature: Curvature) -> Self:
+        """R by `square_root.downdate` of `jacobians`. O(b C (C D)²)."""
+        wide = jacobians(rows, curvature)
+        return self._with(square_root.downdate(self.root, wide, np.ones(len(wide))))
+
+    def solve(self, gradient: Matrix) -> Matrix:
+        """The product R Rᵀ g, with the gradient as one vector g. O((C D)²)."""
+        return np.asarray(self.root @ (gradient.reshape(-1) @ self.root)).reshape(gradient.shape)
+
     def add_classes(self, more: int) -> Self:
+        """R with I / √prior appended on the diagonal."""
         size, extra = len(self.root), more * self.dim
         root = np.zeros((size + extra, size + extra))
         root[:size, :size] = self.root
@@ -89,7 +109,7 @@ class Full(Gaussian):
 
 
 def jacobians(rows: Matrix, curvature: Curvature) -> Matrix:
-    """[n C, C D]: the rows whose outer products add up to the full Gauss-Newton matrix of `rows` [n, D]."""
-    roots = curvature.roots()  # [n, C, C]
+    """The rows J [n C, C D] with Jᵀ J the full Gauss-Newton matrix of labels at `rows` h̃ [n, D]."""
+    roots = curvature.hessian_roots()  # [n, C, C]
     wide = np.einsum("nck,nd->nkcd", roots, rows)
     return np.asarray(wide.reshape(roots.shape[0] * roots.shape[2], -1))

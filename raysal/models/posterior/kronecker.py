@@ -1,4 +1,4 @@
-"""The Kronecker product of a matrix over features and a matrix over outputs."""
+"""The Kronecker product of a matrix over outputs and a matrix over features."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.models.likelihood import Curvature, Weighting
-from raysal.models.posterior.base import Gaussian, Matrix, Pull, Quadratic
-from raysal.models.posterior.square_root import LEFT, nearly_all, never_absorbed
+from raysal.models.posterior.base import Gaussian, Matrix, Quadratic, RowSolver
+from raysal.models.posterior.square_root import LEAST_LEFT, nearly_all, never_absorbed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Kronecker(Gaussian):
-    """prior · I + B ⊗ A / n, with A = Σ m_i h̃_i h̃_iᵀ, B = Σ m_i Λ_i the summed Hessians in the outputs, and
-    n = Σ m_i (KFAC for a last layer: Ritter et al., ICLR 2018).
+    """The precision prior · I + B ⊗ A / n (KFAC for a last layer: Ritter et al., ICLR 2018).
 
-    Both sums are kept, so absorbing is exact in them, though the product of sums is not the sum of products. Variances
-    come from the eigenvectors A = V diag(μ) Vᵀ and B = U diag(λ) Uᵀ without any Jacobian: v_k = Σ_a U_ka² Σ_j
-    (v_jᵀh̃)² / (λ_a μ_j / n + prior). 8 (D² + C²) bytes; the eigenvectors are computed where they are needed,
-    O(D³ + C³), so that one update costs as much as many.
+    A = Σ m_i h̃_i h̃_iᵀ [D, D], B = Σ m_i Λ_i [C, C] with Λ_i the Hessian of the loss in the outputs, and n = Σ m_i. The
+    sums are kept, and so absorbing is exact in A and B, though a product of sums is not the sum of products. Variances
+    come from the eigenvectors A = V diag(μ) Vᵀ and B = U diag(λ) Uᵀ, without any Jacobian:
+    v_k = Σ_a U_ka² Σ_j (v_jᵀ h̃)² / (λ_a μ_j / n + prior). Memory 8 (D² + C²) bytes. The eigenvectors are computed when
+    they are first needed, O(D³ + C³); one update therefore costs as much as many.
     """
 
     name: ClassVar[str] = "kronecker"
-    stride: ClassVar[float] = 0.1
+    default_step: ClassVar[float] = 0.1
     inputs: Matrix
     """A [D, D]"""
     outputs: Matrix
@@ -39,7 +39,7 @@ class Kronecker(Gaussian):
     def fit(
         cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting = "gaussian"
     ) -> Self:
-        """From the prior and all rows at once. O(n (D² + C²))."""
+        """A, B and n from all rows. O(n (D² + C²))."""
         del weighting
         dim = rows.shape[1]
         nothing = cls(inputs=np.zeros((dim, dim)), outputs=np.zeros((classes, classes)), count=0.0, prior=prior)
@@ -47,6 +47,7 @@ class Kronecker(Gaussian):
 
     @property
     def dim(self) -> int:
+        """D."""
         return len(self.inputs)
 
     @property
@@ -54,55 +55,63 @@ class Kronecker(Gaussian):
         """C."""
         return len(self.outputs)
 
+    def variance(self) -> Quadratic:
+        """The form v_k = Σ_a U_ka² Σ_j (v_jᵀ h̃)² σ_aj, with the eigenvalues σ of Σ."""
+        u, v, values = self._axes
+        return Quadratic(v.T, u**2 @ values)
+
+    def samples(self, mean: Matrix, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """W = mean + U (noise · √σ) Vᵀ. O(T C D (C + D))."""
+        u, v, values = self._axes
+        scaled = noise * np.sqrt(values)
+        return np.asarray(mean + u @ (scaled.reshape(-1, len(v)) @ v.T).reshape(noise.shape))
+
     def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
-        return self._moved(rows, curvature, 1.0)
+        """A, B and n with more in their sums. O(b (D² + C²))."""
+        return self._with(rows, curvature, 1.0)
 
     def retract(self, rows: Matrix, curvature: Curvature) -> Self:
-        less = self._moved(rows, curvature, -1.0)
+        """A, B and n with less in their sums. O(b (D² + C²) + D³)."""
+        less = self._with(rows, curvature, -1.0)
         least = min(np.linalg.eigvalsh(less.inputs)[0] / max(float(np.trace(self.inputs)), 1e-300), less.count)
         if least < -1e-9:
             raise never_absorbed()
         # A bound on the precision in any direction, before and after.
         most = [np.trace(of.inputs) * np.trace(of.outputs) / max(of.count, 1e-300) + of.prior for of in (self, less)]
-        if most[1] < LEFT * most[0]:
+        if most[1] < LEAST_LEFT * most[0]:
             raise nearly_all()
         return less
 
-    def _moved(self, rows: Matrix, curvature: Curvature, sign: float) -> Self:
+    def solve(self, gradient: Matrix) -> Matrix:
+        """The product U ((Uᵀ G V) · σ) Vᵀ. O(C D (C + D))."""
+        u, v, values = self._axes
+        return np.asarray(u @ ((u.T @ gradient @ v) * values) @ v.T)
+
+    def row_solver(self, rows: Matrix) -> RowSolver:
+        """As `solve`, with the rows rotated once. O(b D²), then O(C D (C + D)) for each residual."""
+        u, v, values = self._axes
+        rotated = rows @ v
+        return lambda i, residual: np.asarray(u @ (np.outer(residual @ u, rotated[i]) * values) @ v.T)
+
+    def add_classes(self, more: int) -> Self:
+        """B with rows and columns of zeros appended."""
+        outputs = np.pad(self.outputs, (0, more))
+        return type(self)(inputs=self.inputs, outputs=outputs, count=self.count, prior=self.prior)
+
+    def _with(self, rows: Matrix, curvature: Curvature, sign: float) -> Self:
+        """With the sums of these rows added, or taken away by the sign -1."""
         moved = (rows.T * (sign * curvature.weights)) @ rows
         return type(self)(
             inputs=self.inputs + 0.5 * (moved + moved.T),
-            outputs=self.outputs + sign * curvature.summed(),
+            outputs=self.outputs + sign * curvature.hessian_sum(),
             count=self.count + sign * float(curvature.weights.sum()),
             prior=self.prior,
         )
 
     @cached_property
     def _axes(self) -> tuple[Matrix, Matrix, Matrix]:
-        """(U [C, C], V [D, D], eigenvalues of Σ [C, D])."""
+        """(U [C, C], V [D, D], the eigenvalues σ [C, D] of Σ)."""
         of_outputs, u = np.linalg.eigh(self.outputs)
         of_inputs, v = np.linalg.eigh(self.inputs)
         evidence = np.outer(np.maximum(of_outputs, 0), np.maximum(of_inputs, 0))
         return u, v, 1.0 / (evidence / max(self.count, 1e-300) + self.prior)
-
-    def solve(self, gradient: Matrix) -> Matrix:
-        u, v, values = self._axes
-        return np.asarray(u @ ((u.T @ gradient @ v) * values) @ v.T)
-
-    def pulls(self, rows: Matrix) -> Pull:
-        u, v, values = self._axes
-        turned = rows @ v
-        return lambda i, residual: np.asarray(u @ (np.outer(residual @ u, turned[i]) * values) @ v.T)
-
-    def variance(self) -> Quadratic:
-        u, v, values = self._axes
-        return Quadratic(v.T, u**2 @ values)
-
-    def draws(self, mean: Matrix, noise: Matrix) -> NDArray[np.float64]:
-        u, v, values = self._axes
-        scaled = noise * np.sqrt(values)
-        return np.asarray(mean + u @ (scaled.reshape(-1, len(v)) @ v.T).reshape(noise.shape))
-
-    def add_classes(self, more: int) -> Self:
-        outputs = np.pad(self.outputs, (0, more))
-        return type(self)(inputs=self.inputs, outputs=outputs, count=self.count, prior=self.prior)

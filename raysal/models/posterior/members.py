@@ -8,13 +8,16 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.models.posterior.base import Matrix, Posterior, Quadratic
+from raysal.errors import ConfigError
+from raysal.models.posterior.base import Gaussian, Matrix, Posterior, Quadratic
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Members(Posterior):
-    """T heads instead of a formula: the members of an ensemble, or the masks of a dropout head. Their spread is the
-    posterior; it has no closed form, so new labels mean a new fit."""
+    """T heads instead of a formula: the members of an ensemble, or the masks of a dropout head.
+
+    Their spread is the posterior. It has no closed form, and new labels need a new fit. Memory 8 T C D bytes.
+    """
 
     name: ClassVar[str] = "members"
     closed_form: ClassVar[bool] = False
@@ -23,6 +26,7 @@ class Members(Posterior):
 
     @property
     def dim(self) -> int:
+        """D."""
         return int(self.weights.shape[2])
 
     @property
@@ -31,12 +35,17 @@ class Members(Posterior):
         return int(self.weights.shape[1])
 
     def variance(self) -> Quadratic:
+        """The form of the variance over the members, with T - 1 in the denominator."""
         apart = self.weights - self.weights.mean(axis=0)
         members, classes, _ = apart.shape
         combine = np.tile(np.eye(classes), (1, members)) / max(members - 1, 1)
         return Quadratic(apart.reshape(-1, self.dim), combine)
 
-    def draws(self, mean: Matrix, noise: Matrix) -> NDArray[np.float64]:
-        """The first T members, whatever `mean` and `noise` say: there are no others."""
+    def samples(self, mean: Matrix, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The first members, one for each sample that is asked for; there are no others."""
         del mean
         return self.weights[: len(noise)]
+
+    def updatable(self) -> Gaussian:
+        """Refused: an ensemble has no closed-form step."""
+        raise ConfigError("update.mode", "an ensemble has no closed-form step", 'use mode = "retrain"')

@@ -157,7 +157,7 @@ class OfClasses:
         shape = (self.draws, *self._head.mean.shape)
         with one_thread(numpy=True):
             posterior = self._head.posterior.updatable().absorb(told.rows, curvature_at(self._head, told))
-            weights = posterior.draws(self._head.mean, noise.standard_normal(shape)) / self._head.temperature
+            weights = posterior.samples(self._head.mean, noise.standard_normal(shape)) / self._head.temperature
         self._head = replace(self._head, posterior=posterior)
         self._start(PosteriorSamples(weights, self._head.likelihood))
 

@@ -50,8 +50,8 @@ def same_posterior(a: Head, b: Head, tolerance: float = 1e-9) -> bool:
     probes, residual = np.column_stack([blobs(6, seed=77)[0], np.ones(6)]), np.array([1.0, -0.3, 0.2, 0.5])
     return all(
         close(
-            a.posterior.pulls(h[None])(0, residual[: len(a.classes)]),
-            b.posterior.pulls(h[None])(0, residual[: len(b.classes)]),
+            a.posterior.row_solver(h[None])(0, residual[: len(a.classes)]),
+            b.posterior.row_solver(h[None])(0, residual[: len(b.classes)]),
             tolerance,
         )
         for h in probes

@@ -109,10 +109,10 @@ def test_covariance_variance_and_draws_are_those_of_the_explicit_matrix(kind, li
     assert close(np.broadcast_to(posterior.variance().of(probes), (6, C)), np.array(expected))
     # Draws of unit noise are the columns of a root of the covariance, whatever the noise is.
     mean = np.random.default_rng(1).normal(size=(C, D))
-    pushed = (posterior.draws(mean, np.eye(C * D).reshape(-1, C, D)) - mean).reshape(C * D, C * D)
+    pushed = (posterior.samples(mean, np.eye(C * D).reshape(-1, C, D)) - mean).reshape(C * D, C * D)
     assert close(pushed.T @ pushed, sigma)
     residual = np.array([0.3, -1.0, 0.7])
-    assert close(posterior.pulls(probes)(2, residual).reshape(-1), sigma @ np.kron(residual, probes[2]))
+    assert close(posterior.row_solver(probes)(2, residual).reshape(-1), sigma @ np.kron(residual, probes[2]))
 
 
 # -- evidence is additive, and can be taken back ----------------------------------------------------------------------
