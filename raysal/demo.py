@@ -9,8 +9,9 @@ from pathlib import Path
 from raysal.config import Choice, FleetConfig, RoundsConfig, RunConfig
 from raysal.errors import SourceError
 from raysal.rounds.directory import RunDir
-from raysal.rounds.loop import Progress, RunResult, run
+from raysal.rounds.loop import RunResult, run
 from raysal.sources import SOURCES, check_keys
+from raysal.types import Report
 
 FASHION = Choice.model_validate({"name": "fashion_mnist", "split": "test"})
 DIGITS = Choice.model_validate({"name": "digits"})
@@ -51,7 +52,7 @@ def demo(
     out: Path,
     *,
     data: Path | None = None,
-    report: Progress | None = None,
+    report: Report | None = None,
     say: Callable[[str], None] = print,
 ) -> DemoResult:
     """Run the demo in a directory, or resume the demo that was begun there, and write its report.

@@ -11,12 +11,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Modality = Literal["image", "text", "vector"]
 """What kind of payload a source's items have."""
+Report = Callable[[str, int, int], None]
+"""What long work tells of its progress: it is called with (stage, done, total). A total of 0 is unknown."""
 Metric = Literal["cosine", "l2"]
 """What "near" means in a pool: the angle between vectors, or their Euclidean distance."""
 POOL_COLUMNS = ("id", "key", "uri", "owner")
@@ -95,3 +97,8 @@ class Status:
     """Value of that measure."""
     finished: bool
     """Whether the run was closed."""
+
+
+def no_report(stage: str, done: int, total: int) -> None:
+    """The `Report` of a caller that wants none."""
+    del stage, done, total

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-Report = Callable[[str, int, int], None]
-"""Called with (stage, done, total); a total of 0 is unknown."""
+if TYPE_CHECKING:
+    from raysal.types import Report
 
 
 @contextlib.contextmanager
@@ -21,7 +22,9 @@ def progress(first: str = "") -> Iterator[Report]:
         The function to report to.
     """
     if not sys.stderr.isatty():
-        yield _no_report
+        from raysal.types import no_report
+
+        yield no_report
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -40,8 +43,3 @@ def progress(first: str = "") -> Iterator[Report]:
         if first:
             report(first, 0, 0)
         yield report
-
-
-def _no_report(stage: str, done: int, total: int) -> None:
-    """Report to nobody."""
-    del stage, done, total

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from raysal.index.background import background_failure, is_building, rebuild_in_background
-from raysal.index.build import Report, build_index
+from raysal.index.build import build_index
 from raysal.index.coverage import MAX_DRIFT, Coverage, coverage, drift
 from raysal.index.files import Index, current_generation, drop_index, generations, open_index, with_index
 from raysal.index.kinds import KINDS, load_faiss
@@ -22,7 +22,6 @@ __all__ = [
     "Coverage",
     "Index",
     "IndexPlan",
-    "Report",
     "background_failure",
     "build_index",
     "build_missing_index",

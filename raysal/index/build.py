@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +23,8 @@ from raysal.index.shards import code_shards, training_vectors, verified_path, wr
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.store import TEMPORARY, locked, publish_directory, remove_temporaries, sha256_of, write_sealed
+from raysal.types import Report, no_report
 
-Report = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
 RETRAIN_GROWTH = 4
 """From so many times the rows it was trained on, an index wants more lists and is trained anew."""
 
@@ -68,7 +66,7 @@ def build_index(
         Damaged: a file of the pool is not as it was written.
     """
     load_faiss()
-    report = report or _no_report
+    report = report or no_report
     folder = pool.path / FOLDER
     folder.mkdir(exist_ok=True)
     with locked(folder, "index"):
@@ -99,11 +97,6 @@ def build_index(
             shutil.rmtree(folder / name)
     fleet.reset()
     return replace(index, path=final)
-
-
-def _no_report(stage: str, done: int, total: int) -> None:
-    """Report to nobody."""
-    del stage, done, total
 
 
 def initial_index(pool: Pool, path: Path, plan: IndexPlan, target_recall: float, seed: int) -> Index:

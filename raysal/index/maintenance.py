@@ -8,12 +8,13 @@ from pathlib import Path
 from raysal.config import IndexConfig
 from raysal.fleet import Fleet, LocalFleet
 from raysal.index.background import LOG, is_building, rebuild_in_background
-from raysal.index.build import Report, build_index
+from raysal.index.build import build_index
 from raysal.index.files import FOLDER, Index, current_generation, open_index
 from raysal.index.kinds import load_faiss
 from raysal.index.memory import memory_limit
 from raysal.index.plan import plan_index
 from raysal.pool import Pool
+from raysal.types import Report
 
 _begun: dict[tuple[Path, str, int], subprocess.Popen[bytes]] = {}
 """(pool, generation, missing rows) -> the rebuild that this process began. One that failed is not begun again."""

@@ -9,7 +9,7 @@ cluster, every process must see the folder and the pool under the same path.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -27,9 +27,7 @@ from raysal.rounds.directory import RunDir
 from raysal.scoring.inputs import ScoreInputs, score_inputs
 from raysal.scoring.registry import SCORES
 from raysal.store import locked
-
-Progress = Callable[[str, int, int], None]
-"""(stage, done, total)"""
+from raysal.types import Report, no_report
 
 DRAWS = 128
 """Posterior samples for `monte_carlo`, and for scores that compare samples."""
@@ -98,7 +96,7 @@ class PredictReport:
 
 
 def predict_pool(
-    pool: Pool, fleet: Fleet, head: Head, out: Path, options: Options, report: Progress | None = None
+    pool: Pool, fleet: Fleet, head: Head, out: Path, options: Options, report: Report | None = None
 ) -> PredictReport:
     """Predict every item of a pool into a folder, or finish a job that was stopped.
 
@@ -126,7 +124,7 @@ def predict_pool(
     """
     encoder = str(pool.manifest.encoder["fingerprint"])
     head.check(encoder, pool.dim)
-    report, started, out = report or _no_report, time.perf_counter(), out.absolute()
+    report, started, out = report or no_report, time.perf_counter(), out.absolute()
     job, recorded_options = make_job(head, pool, out, options)
     plan = Plan(
         pool=pool.fingerprint,
@@ -255,7 +253,7 @@ def predict_into(
     backend: Backend = "local",
     device: str = "cpu",
     address: str | None = None,
-    report: Progress | None = None,
+    report: Report | None = None,
 ) -> PredictReport:
     """Run the job behind `raysal.predict`: check its arguments, find the head, open the pool and the fleet.
 
@@ -344,8 +342,3 @@ def head_of_run(run: Path, round: int | None = None) -> Head:
         if head is not None:
             return head
     raise RunError(run, "has no head yet" if round is None else f"round {round} had no head", "label some items first")
-
-
-def _no_report(stage: str, done: int, total: int) -> None:
-    """Report to nobody."""
-    del stage, done, total

@@ -5,7 +5,6 @@ Everything is taken from what is on disk, so running, resuming after a kill and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +21,7 @@ from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
 from raysal.rounds.session import Session
 from raysal.sources import SOURCES
 from raysal.store import write_sealed
-
-Progress = Callable[[str, int, int], None]
-"""(stage, done, total)"""
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """No progress."""
-    del stage, done, total
+from raysal.types import Report, no_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +42,7 @@ class RunResult:
     embedded: EmbedReport | None
 
 
-def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunResult:
+def run(config: RunConfig, out: Path, *, report: Report | None = None) -> RunResult:
     """Make or continue the run in a directory.
 
     With an oracle that answers, it goes on to the last round and closes the run. With `files` it stops after each
@@ -69,7 +61,7 @@ def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunR
         FingerprintMismatch: the pool was made of another source or by another encoder than the config names.
         ConfigError, RunError, PoolError: as their names say; nothing half-written is left.
     """
-    report = report or silent
+    report = report or no_report
     validate(config)
     ready = pool_is_ready(config)
     check_search(config, ready)
@@ -102,7 +94,7 @@ def run(config: RunConfig, out: Path, *, report: Progress | None = None) -> RunR
     )
 
 
-def resume(out: Path, *, report: Progress | None = None) -> RunResult:
+def resume(out: Path, *, report: Report | None = None) -> RunResult:
     """Go on with a run, wherever it was stopped.
 
     Args:
@@ -192,7 +184,7 @@ def check_search(config: RunConfig, ready: bool) -> None:
     check_index(open_pool(config.pool) if ready else None, config.index)
 
 
-def embed_pool(config: RunConfig, report: Progress) -> EmbedReport:
+def embed_pool(config: RunConfig, report: Report) -> EmbedReport:
     """Embed the config's source into its pool, or finish doing so.
 
     How much was lost is not judged here: the pool knows, also the next time (`check_lost`).
@@ -259,7 +251,7 @@ class _Arm:
     value: float | None
 
 
-def _rounds(session: Session, stage: str, report: Progress) -> _Arm:
+def _rounds(session: Session, stage: str, report: Report) -> _Arm:
     """Rounds of one arm until its budget is spent, or a batch has no answer yet."""
     with session:
         count = session.config.rounds.count

@@ -17,7 +17,7 @@ from raysal.config import RunConfig
 from raysal.context import RoundContext
 from raysal.errors import ConfigError, LabelError, PoolExhausted, RunError
 from raysal.fleet import Fleet, open_fleet
-from raysal.index import Report, build_missing_index, check_index
+from raysal.index import build_missing_index, check_index
 from raysal.labels import Ledger, TellCounts, revealing
 from raysal.models.head import Head
 from raysal.narrowing.base import searches_index
@@ -33,7 +33,7 @@ from raysal.rounds.run_labels import RunLabels, lease_newest
 from raysal.rounds.stages import COMMIT, EVALUATE, UPDATE, Clock
 from raysal.rounds.status import final_record, status_of
 from raysal.store import locked
-from raysal.types import Label, Status
+from raysal.types import Label, Report, Status
 
 
 class Session:
