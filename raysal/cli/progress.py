@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from raysal.types import Report, no_report
+if TYPE_CHECKING:
+    from raysal.types import Report
 
 
 @contextlib.contextmanager
@@ -20,6 +22,8 @@ def progress(first: str = "") -> Iterator[Report]:
         The function to report to.
     """
     if not sys.stderr.isatty():
+        from raysal.types import no_report
+
         yield no_report
         return
     from rich.console import Console
