@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from raysal.config import Choice
-from raysal.errors import LabelError
+from raysal.errors import ConfigError, LabelError
 from raysal.models.head import Head
 from raysal.models.likelihood import IDENTITY, SOFTMAX
+from raysal.models.online.update import retract, update
 from raysal.models.posterior import Members
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import Trainer, TrainingData
@@ -74,6 +75,26 @@ def test_the_posterior_is_of_the_mean_and_saves(trainer: Trainer, tmp_path) -> N
     values = np.linalg.eigvalsh(own)
     assert values.min() > 0
     assert values.max() <= (1 + 1e-9) / head.prior
+
+
+def test_evidence_in_two_updates_is_evidence_in_one_and_can_be_taken_back(trainer: Trainer) -> None:
+    features, labels = data()
+    given, classes = told(trainer, labels)
+    head = trainer.fit(TrainingData(features=features[:40], labels=given[:40], classes=classes, **TRAINING))
+    rows, late = head.see(features[40:]), given[40:]
+    if isinstance(head.posterior, Members):
+        with pytest.raises(ConfigError, match="ensemble"):
+            update(head, rows, late, ledger_seq=10)
+        return
+    whole = update(head, rows, late, ledger_seq=10)
+    scale = np.abs(head.covariance).max()
+    for cut in (1, 7, 19):
+        halves = update(update(head, rows[:cut], late[:cut], ledger_seq=10), rows[cut:], late[cut:], ledger_seq=11)
+        np.testing.assert_allclose(halves.covariance, whole.covariance, rtol=0, atol=1e-9 * scale)
+        assert halves.labels_seen == whole.labels_seen == 60
+    back = retract(whole, rows, late, ledger_seq=11)
+    np.testing.assert_allclose(back.covariance, head.covariance, rtol=0, atol=1e-9 * scale)
+    assert back.labels_seen == 40
 
 
 def test_it_is_a_function_of_its_arguments(trainer: Trainer) -> None:

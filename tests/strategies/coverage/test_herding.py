@@ -1,27 +1,22 @@
-"""Facility location, herding and ProbCover: the picks of the eager loops, and inputs that leave little to cover."""
+"""Herding: the published greedy rules; what herding and ProbCover share, with little to cover."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
+from covering import copies, run, task_of
 from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
 from reference_coverage import (
     calibration_error,
     distances,
-    farthest_first,
-    greedy_cover,
     herding,
-    probcover,
-    purity,
     uncertainty,
     units,
 )
 
-from raysal.context import RoundContext
 from raysal.errors import ConfigError, UserError
-from raysal.fleet import exclude, keep
+from raysal.fleet import keep
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
 from raysal.scoring.similarity import unit_rows
@@ -29,116 +24,10 @@ from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
 from raysal.strategies.coverage.herding import TEMPERATURES, MaxHerding, UHerding, logits_of, margins, smallest_distance
 from raysal.strategies.coverage.herding import calibration_error as fast_calibration_error
-from raysal.strategies.coverage.probcover import ProbCover, farthest, pure_radius
-from raysal.strategies.engine import facility_location as facility
-from raysal.strategies.engine.facility_location import Ball, Gaussian, coverage, facility_location
-from raysal.strategies.engine.kmeans import k_means
+from raysal.strategies.coverage.probcover import ProbCover
 
 NAMES = ("max_herding", "probcover", "u_herding")
 every_rule = pytest.mark.parametrize("name", NAMES)
-
-
-def half(x: np.ndarray) -> np.ndarray:
-    """As a pool holds it."""
-    return x.astype(np.float16).astype(np.float32)
-
-
-def copies(n: int, dim: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
-    """A mixture in which a fifth of the rows are copies of others."""
-    x, names = mixture(n, dim, seed=seed)
-    rng = np.random.default_rng(seed)
-    x[rng.choice(n, n // 5, replace=False)] = x[rng.integers(n, size=n // 5)]
-    return half(x), names
-
-
-def task_of(x, names, known, *, head=None, key=3, classes=True) -> RoundContext:
-    return context_of(
-        head=head,
-        labelled=half(x[known]),
-        key=key,
-        classes=[names[row] for row in known] if classes else (),
-    )
-
-
-def run(path, x, selector, task, k, *, out=(), partitions=2):
-    fleet = local(make_pool(path / "pool", x), partitions)
-    fleet.each(exclude, np.array(out, np.int64))
-    return select(fleet, selector, task, k)
-
-
-# -- the engine ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("sigma", [1.0, 0.3, 0.01])
-@pytest.mark.parametrize("same", [True, False])
-def test_lazy_picks_are_eager_picks(sigma, same):
-    x = unit_rows(copies(200, 9)[0])
-    ground = x if same else unit_rows(copies(150, 9, seed=1)[0])
-    rng = np.random.default_rng(0)
-    weights, covered = rng.random(len(ground)), rng.random(len(ground)) * 0.3
-    found = facility_location(x, ground, weights, covered, Gaussian(sigma), 70)
-    kernel = np.exp(-((distances(x.astype(float), ground.astype(float)) / sigma) ** 2))
-    picks, gains = greedy_cover(kernel, weights, covered, 70)
-    n = len(picks)
-    assert found.picks[:n].tolist() == picks
-    np.testing.assert_allclose(found.gains[:n], gains, rtol=1e-8, atol=1e-12)
-    assert (found.gains[n:] < 1e-8).all()
-    np.testing.assert_allclose(found.covered, np.maximum(covered, kernel[found.picks].max(0, initial=0)), atol=1e-9)
-
-
-@pytest.mark.parametrize("threads", [2, 3])
-def test_gains_are_the_same_for_any_threads_and_tiles_of_ground(threads, monkeypatch):
-    x = unit_rows(copies(300, 21)[0])
-    u = np.random.default_rng(1).random(300)
-    alone = facility_location(x, x, u, np.zeros(300), Gaussian(0.7), 25)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        among = facility_location(x, x, u, np.zeros(300), Gaussian(0.7), 25)
-    finally:
-        torch.set_num_threads(before)
-    turned = np.random.default_rng(2).permutation(300)
-    shuffled = facility_location(x, x[turned], u[turned], np.zeros(300), Gaussian(0.7), 25)
-    monkeypatch.setattr(facility, "GROUND_ROWS", 128)
-    tiled = facility_location(x, x, u, np.zeros(300), Gaussian(0.7), 25)
-    for other in (among, shuffled, tiled):
-        assert np.array_equal(alone.picks, other.picks)
-        np.testing.assert_allclose(alone.gains, other.gains, rtol=1e-12)
-    assert np.array_equal(alone.gains, among.gains)
-
-
-def test_rows_that_can_gain_no_more_are_let_go_without_a_trace(monkeypatch):
-    x = unit_rows(copies(400, 6)[0])
-    whole = facility_location(x, x, np.ones(400), np.zeros(400), Ball(0.4), 400)
-    monkeypatch.setattr(facility, "GROUND_ROWS", 16)
-    cut = facility_location(x, x, np.ones(400), np.zeros(400), Ball(0.4), 400)
-    assert np.array_equal(whole.picks, cut.picks)
-    assert np.array_equal(whole.gains, cut.gains)
-    assert cut.covered.tolist() == [1.0] * 400
-    assert whole.gains.sum() == 400
-
-
-def test_lazy_looks_at_fewer_gains_than_eager():
-    x = unit_rows(mixture(1500, 8)[0])
-    found = facility_location(x, x, np.ones(1500), np.zeros(1500), Gaussian(1.0), 40)
-    assert 1500 < found.evaluations < 0.2 * 1500 * 40
-
-
-def test_nothing_is_picked_that_gains_nothing():
-    x = unit_rows(np.ones((9, 4), np.float32))
-    assert facility_location(x, x, np.ones(9), np.zeros(9), Gaussian(1.0), 5).picks.tolist() == [0]
-    assert facility_location(x, x, np.zeros(9), np.zeros(9), Gaussian(1.0), 5).picks.tolist() == []
-    assert facility_location(x, x, np.ones(9), np.ones(9), Gaussian(1.0), 5).picks.tolist() == []
-
-
-def test_coverage_is_the_nearest_centre():
-    x, centres = unit_rows(mixture(300, 5)[0]), unit_rows(mixture(70, 5, seed=1)[0])
-    wanted = np.exp(-(distances(x.astype(float), centres.astype(float)) ** 2)).max(1)
-    np.testing.assert_allclose(coverage(x, centres, Gaussian(1.0)), wanted, rtol=1e-12)
-    assert coverage(x, centres[:0], Gaussian(1.0)).tolist() == [0.0] * 300
-
-
-# -- herding -------------------------------------------------------------------------------------------------
 
 
 def test_max_herding_is_the_published_greedy(tmp_path):
@@ -226,69 +115,6 @@ def test_what_gains_nothing_comes_in_a_uniform_order(tmp_path):
     assert picks.ids[3:].tolist() == rest[np.argsort(item_uniform(derive(3, "rest"), rest))].tolist()
     assert set(picks.reasons[3:]) == {"nothing left to gain, uniform"}
     assert picks.scores[3:].tolist() == [0.0] * 15
-
-
-# -- ProbCover -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("wanted", [0.8, 0.95, 1.0])
-@pytest.mark.parametrize("sample", [200, 30])
-def test_the_radius_is_the_largest_at_which_enough_balls_are_pure(wanted, sample):
-    x = unit_rows(copies(200, 6)[0])
-    assignment = k_means(x, 5, 1).assignment
-    rows = np.sort(np.random.default_rng(0).choice(200, sample, replace=False))
-    radius = pure_radius(x, assignment, rows, wanted)
-    assert purity(x.astype(float), assignment, radius, rows.tolist()) >= wanted
-    assert purity(x.astype(float), assignment, radius * (1 + 1e-8), rows.tolist()) < wanted
-
-
-def test_one_cluster_has_balls_as_wide_as_the_sphere():
-    x = unit_rows(mixture(20, 3)[0])
-    assert pure_radius(x, np.zeros(20, np.int64), np.arange(20), 0.95) == pytest.approx(2)
-
-
-@pytest.mark.parametrize("labels", [0, 8])
-def test_probcover_is_the_published_loop_and_then_farthest_first(labels, tmp_path):
-    x, names = copies(150, 6)
-    known = list(range(0, 10 * labels, 10))
-    ids = np.setdiff1d(np.arange(150), known)
-    k = len(ids)
-    picks = run(tmp_path, x, ProbCover(clusters=6), task_of(x, names, known), k, out=known)
-    unit = units(x[ids])
-    assignment = k_means(unit.astype(np.float32), 6, derive(3, "clusters")).assignment
-    radii = np.where(assignment[:, None] != assignment, distances(unit, unit), 2).min(1)
-    delta = np.sort(radii)[::-1][int(np.ceil(0.95 * k)) - 1] * (1 - 1e-9)
-    rows, degrees = probcover(unit, units(x[known]), delta, k)
-    n = len(rows)
-    assert 3 < n < k
-    assert picks.ids[:n].tolist() == ids[rows].tolist()
-    assert picks.scores.tolist() == degrees + [0.0] * (k - n)
-    assert all(f"within {delta:.3g}" in reason for reason in picks.reasons[:n])
-    rest = farthest_first(unit, np.concatenate([units(x[known]), unit[rows]]), rows, k - n)
-    assert picks.ids[n:].tolist() == ids[rest].tolist()
-    assert all(reason.startswith("all covered, farthest") for reason in picks.reasons[n:])
-    assert picks.reasons[-1] == "all covered, farthest: 0"
-
-
-def test_farthest_of_nothing_is_nothing():
-    x = unit_rows(mixture(20, 3)[0])
-    rows, gaps = farthest(x, x[:1], np.array([0]), 0)
-    assert len(rows) == len(gaps) == 0
-
-
-@pytest.mark.parametrize(("clusters", "classes", "wanted"), [(None, 0, 10), (None, 1, 2), (None, 7, 7), (4, 7, 4)])
-def test_clusters_are_those_asked_for_or_the_classes_of_the_head(clusters, classes, wanted, tmp_path, monkeypatch):
-    from raysal.strategies.coverage import probcover as module
-
-    asked = []
-    monkeypatch.setattr(module, "k_means", lambda x, k, key: asked.append(k) or k_means(x, k, key))
-    x, names = copies(60, 5)
-    head = random_head(5, classes) if classes else None
-    run(tmp_path, x, ProbCover(clusters=clusters), task_of(x, names, [], head=head), 3)
-    assert asked == [wanted]
-
-
-# -- all of them ---------------------------------------------------------------------------------------------
 
 
 @every_rule
