@@ -19,8 +19,9 @@ from raysal.labels.records import Changes, Labelled
 from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
-from raysal.models.online.refit import gone_astray, needs_refit
-from raysal.models.online.update import add_classes_of, update
+from raysal.models.online.classes import add_classes_of
+from raysal.models.online.refit import reason_to_refit, reason_to_reject
+from raysal.models.online.update import update
 from raysal.models.targets import Answer
 from raysal.models.trainers.base import Context, Trainer, TrainingData
 from raysal.pool import Pool
@@ -143,7 +144,7 @@ def _reason_to_fit(
     fitted = round if fitted_round is None else fitted_round
     at_fit = run.record(fitted)["ledger_seq"] if fitted < round else seq
     since_fit = len(ledger.changed_since(at_fit, upto=seq, votes=votes))
-    return needs_refit(last, since_fit, bool(set(classes) - set(last.classes)), round - fitted, config.update)
+    return reason_to_refit(last, since_fit, bool(set(classes) - set(last.classes)), round - fitted, config.update)
 
 
 def _closed_form_step(
@@ -160,7 +161,7 @@ def _closed_form_step(
     try:
         seen = gather_evidence(vectors, *answers_and_weights(items), last.classes, last.likelihood)
         head = updated_head(last, fleet, ledger, changes, seq, config, seen if config.update.passes else None)
-        reason = gone_astray(head, seen, config.update)
+        reason = reason_to_reject(head, seen, config.update)
     except (ConfigError, LabelError) as error:  # what a fit cannot take either, it refuses itself
         return None, f"no closed-form step: {error}"
     return (head, None) if reason is None else (None, reason)

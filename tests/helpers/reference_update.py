@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from raysal.models.evidence import Evidence
+from raysal.models.head import Head
+
 
 def softmax_reference(logits: np.ndarray) -> np.ndarray:
     raised = np.exp(logits - logits.max())
@@ -74,3 +77,9 @@ def laplace_reference(head, features, targets, weights, step: float, passes: int
         if loss_reference(w[:, :-1], w[:, -1], features, targets, weights) <= before:
             return w[:, :-1], w[:, -1], covariance
     return head.weight, head.bias, covariance
+
+
+def loss_on(head: Head, evidence: Evidence) -> float:
+    """Mean loss per unit of weight."""
+    outputs = evidence.rows @ head.mean.T
+    return head.likelihood.total_loss(outputs, evidence.targets, evidence.weights) / float(evidence.weights.sum())

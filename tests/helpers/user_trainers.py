@@ -8,7 +8,8 @@ import numpy as np
 
 from raysal.models.head import Head
 from raysal.models.likelihood import SIGMOID
-from raysal.models.online.update import add_classes, update
+from raysal.models.online.classes import add_classes
+from raysal.models.online.update import update
 from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.regression import Regression

@@ -17,7 +17,7 @@ from raysal.models.likelihood import IDENTITY, LIKELIHOODS, SOFTMAX, softmax
 from raysal.models.measures import expected_calibration_error
 from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.dmle import DependencyAware
-from raysal.models.trainers.logistic import Logistic, deal_folds
+from raysal.models.trainers.logistic import Logistic, assign_folds
 from raysal.models.trainers.multi_label import MultiLabel
 from raysal.models.trainers.pseudo_labels import PseudoLabels
 
@@ -130,7 +130,7 @@ def test_a_fitted_temperature_is_that_of_the_folds_and_nothing_else_changes(trai
     assert found.temperature > 1.1  # so weak a penalty makes a head too sure of itself
     x, labels = overlapping(60, several=several)
     evidence = gather_evidence(x, labels, None, found.classes, found.likelihood)
-    fold_of = deal_folds(trainer.likelihood.groups(evidence.targets), 5, 3)
+    fold_of = assign_folds(trainer.likelihood.groups(evidence.targets), 5, 3)
     outputs = np.zeros_like(evidence.targets)
     square = (x**2).mean()
     for fold in range(5):
@@ -177,7 +177,7 @@ def test_the_temperature_is_that_of_the_fit_that_was_made(trainer):
     assert not np.allclose(found.mean, logistic.mean)  # the guard, where there is one, let it in
     single = replace(trainer, temperature=1.0, **({"guard": False} if isinstance(trainer, PseudoLabels) else {}))
     evidence = gather_evidence(x, labels, None, found.classes)
-    fold_of = deal_folds(evidence.targets.argmax(axis=1), 5, 3)
+    fold_of = assign_folds(evidence.targets.argmax(axis=1), 5, 3)
     outputs = np.zeros_like(evidence.targets)
     for fold in range(5):
         kept = fold_of != fold

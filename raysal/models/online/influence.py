@@ -1,4 +1,4 @@
-"""What labelling an item would do to the head and to its loss, to first order, from the posterior alone."""
+"""What a label would do to the head and to its loss, to first order, from the posterior alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from raysal.models.posterior import Quadratic
 
 
 def gain_of(head: Head) -> Quadratic:
-    """The squared length of Σ h̃, by which a closed-form step moves the weights of every output.
+    """The squared length of Σ h̃, the direction in which a closed-form step moves the weights of every output.
+
+    Args:
+        head: the head.
+
+    Returns:
+        The form; its number is ‖Σ h̃‖².
 
     Raises:
         ConfigError: outputs do not share one covariance.
@@ -25,8 +31,17 @@ def gain_of(head: Head) -> Quadratic:
 
 
 def influence_of(head: Head, reference: Evidence) -> NDArray[np.float64]:
-    """V = Σ ∇L, [C, D], with ∇L the gradient of the mean loss on `reference`: upweighting an item of gradient g changes
-    that loss by -⟨V, g⟩ per unit of weight (Koh & Liang, ICML 2017; Liu et al., ISAL, ICCV 2021).
+    """The influence V = Σ ∇L, with ∇L the gradient of the mean loss on some labels.
+
+    One unit more of weight for an item of gradient g changes that loss by -⟨V, g⟩ (Koh & Liang, ICML 2017; Liu et al.,
+    ISAL, ICCV 2021).
+
+    Args:
+        head: the head.
+        reference: the labels.
+
+    Returns:
+        V [C, D]
 
     Raises:
         ConfigError: the head is an ensemble.

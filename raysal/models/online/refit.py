@@ -1,24 +1,33 @@
-"""When a closed-form step is not to be trusted, and the head is fitted anew."""
+"""When a head is fitted anew instead of moved by a closed-form step."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from raysal.config import UpdateConfig
 from raysal.models.evidence import Evidence
 from raysal.models.head import Head
-from raysal.models.online.update import drift, mean_at_fit, objective_of
+from raysal.models.online.classes import mean_at_fit
+from raysal.models.online.mean import objective_of
 
 SLACK = 1e-9
 """Rounding that a mean loss may show."""
 
 
-def needs_refit(
+def reason_to_refit(
     head: Head | None, changed: int, new_classes: bool, rounds_since_fit: int, config: UpdateConfig
 ) -> str | None:
-    """Why the head must be fitted anew instead of updated, as a short sentence for the round's record; or
-    None.
+    """Why the head must be fitted anew instead of updated.
 
-    `changed` are the items whose labels are not those of the last fit: new, corrected or withdrawn; `rounds_since_fit`
-    is 1 in the round after it.
+    Args:
+        head: the last head.
+        changed: items whose labels are not those of the last fit: new, corrected or withdrawn.
+        new_classes: whether a label is of a class that the head does not know.
+        rounds_since_fit: 1 in the round after the fit.
+        config: of updates.
+
+    Returns:
+        A short sentence for the record of the round, or None.
     """
     if head is None:
         return "there is no head yet"
@@ -36,10 +45,20 @@ def needs_refit(
     return None
 
 
-def gone_astray(head: Head, seen: Evidence, config: UpdateConfig) -> str | None:
-    """Why an updated head is not to be kept, after all: its mean has left the neighbourhood in which its evidence was
-    taken, or does worse on everything seen, penalty included, than that of the last fit. Steps that are exact cannot
-    stray. O(n C D)."""
+def reason_to_reject(head: Head, seen: Evidence, config: UpdateConfig) -> str | None:
+    """Why an updated head is not to be kept. O(n C D).
+
+    Its mean has left the neighbourhood in which its evidence was taken; or it does worse on everything seen, penalty
+    included, than the mean of the last fit. Exact steps are always kept.
+
+    Args:
+        head: the updated head.
+        seen: all labels so far.
+        config: of updates.
+
+    Returns:
+        A short sentence for the record of the round, or None.
+    """
     if head.likelihood.quadratic and head.posterior.exact_for_numbers:
         return None
     moved = drift(head)
@@ -50,3 +69,10 @@ def gone_astray(head: Head, seen: Evidence, config: UpdateConfig) -> str | None:
     if now > then * (1 + SLACK) + SLACK:
         return f"the penalised loss on what was seen is {now:.3g}, with the last fit's mean {then:.3g}"
     return None
+
+
+def drift(head: Head) -> float:
+    """How far the mean W is from that of the last fit W₀, in the rows of its classes: ‖W - W₀‖ / ‖W₀‖."""
+    fit = head.linearised_at
+    moved, size = np.linalg.norm(head.mean[: len(fit)] - fit), np.linalg.norm(fit)
+    return float(moved / size) if size > 0 else float(np.inf if moved > 0 else 0.0)

@@ -1,4 +1,4 @@
-"""Quasi-Newton steps until an objective has settled, from a start that is nearly right."""
+"""Quasi-Newton steps until an objective is at its minimum, from a start that is nearly there."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from raysal.models.optim.quasi_newton import Matrix, Objective, descend
 from raysal.models.posterior.square_root import root_of_inverse
 from raysal.numerics import one_thread_if_small
 
-AT_FIRST = 20
-"""Steps before the first look at how much is left, twice as many before the next, and so on: with every look what the
-steps learnt of the curvature is dropped."""
+FIRST_STEPS = 20
+"""Steps before the first check of how much is left; twice as many before the next check, and so on. Each check drops
+what the steps have learnt of the curvature."""
 
 
-def settle(
+def minimise(
     objective: Objective,
     start: Matrix,
     precondition: Callable[[Matrix], Matrix],
@@ -27,14 +27,23 @@ def settle(
     max_iter: int,
     tol: float,
 ) -> Matrix:
-    """Weights [C, D] where the next step would lower the objective by less than tol² per unit of evidence, or where no
-    step lowers it any more, or after `max_iter` steps of `descend`. Never above `start`.
+    """The weights at the minimum of an objective; the objective is never above that of `start`.
 
-    What a step would bring is gᵀ P g / 2 with the `precondition` P, which has the units of an inverse Hessian: neither
-    the unit of the features nor the number of labels matters.
+    A step would bring gᵀ P g / 2, with the gradient g and the preconditioner P, which has the unit of an inverse
+    Hessian. Neither the unit of the features nor the number of labels changes when it stops.
+
+    Args:
+        objective: what is minimised.
+        start: weights [C, D].
+        precondition: a function from gradients [C, D] to steps [C, D].
+        max_iter: steps of `descend` at most.
+        tol: it stops where the next step would bring less than tol² per unit of evidence.
+
+    Returns:
+        The weights [C, D]: those, or where no step lowers the objective, or after `max_iter` steps.
     """
     rows, mass = objective.evidence.rows, float(objective.evidence.weights.sum())
-    weights, left, steps = start, max_iter, AT_FIRST
+    weights, left, steps = start, max_iter, FIRST_STEPS
     while left > 0:
         gradient = objective.gradient(weights, rows @ weights.T, rows)
         if 0.5 * float((gradient * precondition(gradient)).sum()) <= tol**2 * mass:
@@ -47,8 +56,17 @@ def settle(
 
 
 def in_units(evidence: Evidence) -> tuple[Evidence, float]:
-    """The labels with features of mean square 1, and the root mean square that they had. There the penalty of
-    `Logistic` is the same for weights and bias, and a preconditioner with one prior for both fits it."""
+    """Labels with features of mean square 1.
+
+    The penalty of `Logistic` is then the same for weights and bias, and a preconditioner with one prior for both suits
+    it.
+
+    Args:
+        evidence: labels.
+
+    Returns:
+        (The labels with features divided by their root mean square, the root mean square).
+    """
     size = math.sqrt(mean_square(evidence))
     return replace(evidence, features=evidence.features / size), size
 
@@ -59,7 +77,19 @@ def scaled(mean: Matrix, size: float) -> Matrix:
 
 
 def preconditioner(rows: Matrix, counts: NDArray[np.float64], prior: float) -> Callable[[Matrix], Matrix]:
-    """Gradients times (prior · I + Σ counts_i h_i h_iᵀ)⁻¹ over `rows` h [n, D]. O(n D² + D³), then O(C D²) each."""
+    """The product with (prior · I + Σ_i counts_i h_i h_iᵀ)⁻¹. O(n D² + D³), then O(C D²) for each gradient.
+
+    Args:
+        rows: h [n, D]
+        counts: [n], each > 0.
+        prior: precision of every weight without rows.
+
+    Returns:
+        A function from gradients [C, D] to steps [C, D].
+
+    Raises:
+        ConfigError: the prior is too weak beside the rows for float64.
+    """
     with one_thread_if_small(len(rows), rows.shape[1], 1):
         root = root_of_inverse(rows, counts, prior)
     return lambda gradient: np.asarray((gradient @ root) @ root.T)

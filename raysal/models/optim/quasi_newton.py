@@ -1,7 +1,7 @@
-"""A few quasi-Newton steps on the penalised loss of everything seen, starting from a mean that is nearly right.
+"""A few quasi-Newton steps on the penalised loss of everything seen, from a mean that is nearly right.
 
-The posterior is the preconditioner: it knows the directions in which the labels say little, and so a handful of steps
-does what a fit from zero takes dozens for.
+The posterior is the preconditioner. It knows the directions in which the labels say little. A handful of steps
+therefore does what takes a fit from zero dozens of steps.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from raysal.models.evidence import Evidence
 from raysal.models.likelihood import Likelihood
 
 Matrix = NDArray[np.float64]
-ENOUGH = 1e-4
+LEAST_DECREASE = 1e-4
 """Share of the predicted decrease that a step must bring (Armijo)."""
-SHORTEST = 2.0**-20
-"""Steps are not cut below this share of the first one tried."""
+SHORTEST_STEP = 2.0**-20
+"""Share of the first step tried below which it is not cut."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Σ m_i loss_i + penalty / 2 · W², over weights W [C, D]."""
+    """Σ_i m_i loss_i + Σ penalty / 2 · W², a function of weights W [C, D]."""
 
     likelihood: Likelihood
     evidence: Evidence
@@ -32,33 +32,42 @@ class Objective:
     """[D]"""
 
     def value(self, weights: Matrix, outputs: Matrix) -> float:
+        """The objective at weights [C, D] whose outputs are [n, C]."""
         fit = self.likelihood.total_loss(outputs, self.evidence.targets, self.evidence.weights)
         return fit + 0.5 * float((self.penalty * weights**2).sum())
 
     def second_derivative(self, direction: Matrix, outputs: Matrix, along: Matrix) -> float:
-        """Along a direction of weights [C, D], which moves the outputs [n, C] by `along` [n, C]."""
+        """The second derivative along a direction of weights [C, D] that moves outputs [n, C] by `along` [n, C]."""
         terms = self.likelihood.curvature_terms(self.likelihood.responses(outputs), along)
         fit = terms.sum(axis=1) @ self.evidence.weights
         return float(fit + (self.penalty * direction**2).sum())
 
     def gradient(self, weights: Matrix, outputs: Matrix, rows: Matrix) -> Matrix:
+        """The gradient [C, D] at weights [C, D] whose outputs at `rows` [n, D] are [n, C]."""
         residual = (self.likelihood.responses(outputs) - self.evidence.targets) * self.evidence.weights[:, None]
         return np.asarray(residual.T @ rows + self.penalty * weights)
 
 
 def descend(objective: Objective, start: Matrix, precondition: Callable[[Matrix], Matrix], steps: int) -> Matrix:
-    """Weights [C, D] after at most `steps` steps of L-BFGS (Nocedal & Wright, 2006, alg. 7.4) from `start`, with
-    `precondition` for the inverse Hessian it begins with, whose scale does not matter. Its value is never above that of
-    `start`.
+    """Weights after some steps of L-BFGS (Nocedal & Wright, 2006, alg. 7.4). The objective never rises.
 
-    Every direction is first followed as far as Newton's step along it: its curvature costs O(n C), as outputs are
-    linear in the weights. On Fashion-MNIST and on texts 8 such steps are worth 16 of the length that L-BFGS proposes.
+    Along each direction the first step tried is Newton's: the curvature along it costs O(n C), as outputs are linear in
+    the weights. On Fashion-MNIST and on texts, 8 such steps are worth 16 of the length that L-BFGS proposes. In all it
+    costs O(steps · (n C D + one preconditioning)), memory O(steps · C D).
 
-    O(steps · (n C D + one preconditioning)), memory O(steps · C D).
+    Args:
+        objective: what is lowered.
+        start: weights [C, D].
+        precondition: the inverse Hessian to begin with, a function from gradients [C, D] to steps [C, D]; its scale
+            does not matter.
+        steps: how many at most.
+
+    Returns:
+        The weights [C, D].
     """
     rows = objective.evidence.rows
-    # Outputs and targets lie output by output, [n, C] to the eye: what follows goes along items, then, and not along a
-    # few classes at a time, which takes twice as long.
+    # Outputs and targets [n, C] lie in memory output by output. Loops then run along the items and not along a few
+    # classes, which takes twice as long.
     evidence = replace(objective.evidence, targets=np.asfortranarray(objective.evidence.targets))
     objective = replace(objective, evidence=evidence)
     weights, outputs = start, (start @ rows.T).T
@@ -72,15 +81,15 @@ def descend(objective: Objective, start: Matrix, precondition: Callable[[Matrix]
             break
         along = (direction @ rows.T).T
         share = longest = -slope / objective.second_derivative(direction, outputs, along)
-        while share >= SHORTEST * longest:
+        while share >= SHORTEST_STEP * longest:
             moved, seen = weights + share * direction, outputs + share * along
             after = objective.value(moved, seen)
-            if after <= value + ENOUGH * share * slope:
+            if after <= value + LEAST_DECREASE * share * slope:
                 break
             share /= 2
         else:
             break
-        if after == value:  # what is left to gain is below rounding
+        if after == value:  # the rest of the gain is below rounding
             break
         fresh = objective.gradient(moved, seen, rows)
         change = (moved - weights, fresh - gradient)
@@ -93,7 +102,7 @@ def descend(objective: Objective, start: Matrix, precondition: Callable[[Matrix]
 def _two_loops(
     gradient: Matrix, pairs: list[tuple[Matrix, Matrix]], precondition: Callable[[Matrix], Matrix]
 ) -> Matrix:
-    """The inverse Hessian that the pairs (step, change of gradient) tell of, times the gradient."""
+    """The inverse Hessian by the pairs (step, change of gradient), times the gradient."""
     left, parts = gradient.copy(), []
     for step, change in reversed(pairs):
         part = float((step * left).sum()) / float((step * change).sum())

@@ -1,5 +1,4 @@
-"""An ensemble of logistic heads, each fitted to a resample of the labels: what they disagree about, the labels leave
-open."""
+"""An ensemble of logistic heads, each fitted to a resample of the labels: they disagree where labels say little."""
 
 from __future__ import annotations
 
@@ -24,21 +23,23 @@ Resample = Literal["multinomial", "poisson"]
 
 @dataclass(frozen=True, kw_only=True)
 class Bootstrap(Fitter):
-    """`members` heads as `Logistic` fits them, each to the labels resampled with replacement (Efron, 1979): the
-    posterior is the members themselves, and the mean is the average of their weights.
+    """An ensemble of `members` heads, each fitted as by `Logistic` to labels resampled with replacement (Efron, 1979).
 
-    Every label counts some number of times in a member, and that scales its weight: with `resample` poisson, a Poisson
-    draw of mean 1 for each label by itself (Oza & Russell, 2001); with multinomial, every class is redrawn from its own
-    labels, so that its share stays what it is. A class of which a draw has left nothing keeps one of its labels, drawn
-    uniformly. Without that, a member would know of the class only that it is rare, and its disagreement with the rest
-    would drown out all else wherever that class is likely, which is where labels of it were found.
+    The posterior is the members themselves. The mean is the average of their weights.
 
-    All members minimise what `Logistic` does, under one prior: l2 · M · s with the weight M and the mean square s of
-    all labels. With one label for every class they are all but equal; a `Logistic` posterior says more then.
+    Every label counts some number of times in a member, which scales its weight. With `resample` poisson, the number is
+    Poisson of mean 1, independent for each label (Oza & Russell, 2001). With multinomial, each class is resampled from
+    its own labels, and its share stays the same. A class that loses all labels in a member keeps one of them, chosen
+    uniformly. Otherwise the member would know of the class only that it is rare, and its disagreement with the others
+    would drown out all else where that class is likely, which is where its labels were found.
 
-    It has no closed-form step, so every round is a new fit. Cost: one rotation of the rows, O(n d min(n, d)), for all
-    members; the fit to all labels; then for each member O(n C min(n, d)) an iteration, and as they begin at that fit, a
-    fraction of its iterations. A sweep that averages over members reads members · C columns.
+    All members minimise the objective of `Logistic` with one prior: l2 · M · s with the weight M and the mean square s
+    of all labels. With one label for every class the members are nearly equal; a posterior of `Logistic` says more
+    then.
+
+    There is no closed-form step, and every round is a new fit. Cost: one rotation of the rows for all members,
+    O(n d min(n, d)); the fit to all labels; for each member O(n C min(n, d)) an iteration, and only a fraction of the
+    iterations, as members begin at that fit. A sweep that averages over members reads members · C columns.
 
     Raises:
         ConfigError: a field is out of range.
@@ -57,19 +58,19 @@ class Bootstrap(Fitter):
             raise ConfigError("update.trainer.members", problem, "use 2 or more, or logistic")
         if self.resample not in ("multinomial", "poisson"):
             raise ConfigError("update.trainer.resample", f"unknown {self.resample!r}", "use poisson or multinomial")
-        self.single()
+        self.member_trainer()
 
-    def single(self) -> Logistic:
-        """The trainer that a member is fitted by."""
+    def member_trainer(self) -> Logistic:
+        """The trainer of one member."""
         return Logistic(l2=self.l2, max_iter=self.max_iter, tol=self.tol)
 
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
-        """See `Fitter.learn`. `seed` deals the resamples, and the folds of `cv`."""
+        """See `Fitter.learn`. `seed` is that of the resamples and of the folds of `cv`."""
         del classes, context
         square, total = mean_square(evidence), float(evidence.weights.sum())
         constant = math.sqrt(square)
-        counts = resampled(evidence.targets, self.members, self.resample, seed)
-        l2 = self.single().choose_l2(evidence, seed) if isinstance(self.l2, str) else self.l2
+        counts = resampled_counts(evidence.targets, self.members, self.resample, seed)
+        l2 = self.member_trainer().choose_l2(evidence, seed) if isinstance(self.l2, str) else self.l2
         rows = with_constant(evidence.features)
         rows[:, -1] = constant
         design = Design(rows, evidence.weights)
@@ -86,9 +87,18 @@ class Bootstrap(Fitter):
         return Fit(mean=mean, posterior=Members(weights=members), prior=l2 * mass, mass=mass)
 
 
-def resampled(targets: NDArray[np.float64], members: int, how: Resample, seed: int) -> NDArray[np.float64]:
-    """How often each of n labels counts in each member, [members, n]; `targets` [n, C] are their shares of the classes.
-    Every class that has a share of some label has one in every member."""
+def resampled_counts(targets: NDArray[np.float64], members: int, how: Resample, seed: int) -> NDArray[np.float64]:
+    """How often each label counts in each member.
+
+    Args:
+        targets: [n, C] shares of the classes in the labels.
+        members: how many there are.
+        how: the way of resampling.
+        seed: of the resamples.
+
+    Returns:
+        Counts [members, n]. Every class that has a share of some label has one in every member.
+    """
     draw = generator(derive(seed, "update", "bootstrap"))
     counts = np.zeros((members, len(targets)))
     if how == "poisson":

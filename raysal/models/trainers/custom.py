@@ -1,4 +1,4 @@
-"""A trainer of one's own: any Python function that turns labels into weights."""
+"""A trainer of your own: any Python function that turns labels into weights."""
 
 from __future__ import annotations
 
@@ -22,28 +22,27 @@ FOR_EXAMPLE = "for example custom:my_module:fit"
 
 @dataclass(frozen=True, kw_only=True)
 class Custom(Trainer):
-    """`custom:MODULE:CALLABLE`: what `callable(features, labels, weights, *, classes, seed, context)` makes of the
-    labels is the head.
+    """`custom:MODULE:CALLABLE`: a head from `callable(features, labels, weights, *, classes, seed, context)`.
 
-    It is given `features` float64 [n, d] and `weights` float64 [n], copies, `labels`, one name (or mapping of shares)
-    per row, `classes`, sorted, `seed`, and `context` (`raysal.models.trainers.base.Context`: the rounds that asked for
-    the labels, `sample` unlabelled vectors, the previous head). All were checked. It returns
+    The callable gets copies of `features` float64 [n, d] and `weights` float64 [n]; `labels`, one name or mapping of
+    shares for each row; `classes`, sorted; `seed`; and `context` (`raysal.models.trainers.base.Context`: the rounds
+    that asked for the labels, `sample` unlabelled vectors, the previous head). All are checked before. It returns
 
-    - (weight [C, d], bias [C]), rows in the order of `classes`: the head's mean. The posterior around it is that of
-      `Logistic`: of the `structure` and `curvature`, its prior `l2` times the labels' total weight and the mean square
-      of a feature; or
-    - a `Head` of these classes, in any order. What it says of posterior, prior and temperature stays; encoder,
-      version and counts of labels are filled in (`fitted_on` is kept where classes have joined since its last fit).
+    - (weight [C, d], bias [C]) with rows in the order of `classes`: the mean of the head. The posterior around it is
+      that of `Logistic`, of the `structure` and `curvature`; its prior is `l2` times the total weight of the labels and
+      the mean square of a feature. Or it returns
+    - a `Head` of these classes, in any order. Its posterior, prior and temperature stay; encoder, version and counts of
+      labels are filled in (`fitted_on` is kept where classes have joined since its last fit).
 
-    `link` says what labels are: one class of several (`softmax`), several at once (`sigmoid`, texts like "a|b"; the
-    posterior around weights is then that of `MultiLabel`), or numbers (`identity`, of the one class `value`, where it
-    must return a `Head`, as weights alone do not say how far labels lie from them).
+    `link` says what labels are: one class of several (`softmax`); several labels at once (`sigmoid`, texts like "a|b";
+    the posterior around weights is then that of `MultiLabel`); or numbers (`identity`, of the one class `value`). For
+    numbers the callable must return a `Head`, as weights alone do not say how far labels lie from them.
 
-    It must return the same for the same arguments: rounds are made again from the labels. The module is imported when
-    the first fit is due; Python must find it, so install it or name its folder in PYTHONPATH.
+    The callable must return the same for the same arguments, since rounds are made again from the labels. The module is
+    imported at the first fit. Python must find it: install it, or name its folder in PYTHONPATH.
 
     Raises:
-        ConfigError: `arg` is not MODULE:CALLABLE; or by `fit`, there is no such callable, it fails, or what it returns
+        ConfigError: `arg` is not MODULE:CALLABLE; or by `fit`: there is no such callable, it fails, or what it returns
             cannot be a head.
     """
 
@@ -105,8 +104,16 @@ class Custom(Trainer):
     def _made(self, *given: Any, **named: Any) -> object:
         """What the callable returns.
 
+        Args:
+            *given: its arguments.
+            **named: its arguments by name.
+
+        Returns:
+            Whatever it returns.
+
         Raises:
-            ConfigError: there is none, or it fails.
+            ConfigError: there is no such callable, or it fails.
+            RaysalError: raised by the callable.
         """
         module, _, name = self.arg.partition(":")
         try:
@@ -123,11 +130,7 @@ class Custom(Trainer):
             raise ConfigError(f"custom:{self.arg}", problem, "see Custom for what it is given") from error
 
     def _mean(self, made: object, names: tuple[str, ...], dim: int) -> NDArray[np.float64]:
-        """The weights [C, d + 1] it returned.
-
-        Raises:
-            ConfigError: they are none.
-        """
+        """The weights [C, d + 1] that the callable returned, checked."""
         if not isinstance(made, tuple | list) or len(made) != 2:
             what = f"{len(made)} things" if isinstance(made, tuple | list) else type(made).__name__
             raise self._wrong(f"returned {what}, not (weight, bias) or a Head")
@@ -147,10 +150,7 @@ class Custom(Trainer):
         return np.column_stack(parts)
 
     def _check(self, head: Head, names: tuple[str, ...], dim: int) -> None:
-        """
-        Raises:
-            ConfigError: the head is not one of these classes and vectors.
-        """
+        """Refuse a head of other classes or vectors."""
         if sorted(head.classes) != list(names):
             raise self._wrong(f"returned a head of the classes {list(head.classes)[:5]}, expected {list(names)[:5]}")
         if head.pool_dim != dim:
@@ -159,4 +159,5 @@ class Custom(Trainer):
             raise self._wrong(f"returned a head with the link {head.likelihood.name!r}, expected {self.link!r}")
 
     def _wrong(self, problem: str) -> UserError:
+        """The error for what the callable returned."""
         return ConfigError(f"custom:{self.arg}", problem, "see Custom for what it is to return")

@@ -1,4 +1,4 @@
-"""Maximum likelihood that knows which labels the model itself asked for."""
+"""Maximum likelihood that accounts for which labels the model itself asked for."""
 
 from __future__ import annotations
 
@@ -14,56 +14,60 @@ from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import Evidence, mean_square
 from raysal.models.head import Head
 from raysal.models.likelihood import SOFTMAX, sigmoid
-from raysal.models.optim.converge import in_units, preconditioner, scaled, settle
+from raysal.models.optim.converge import in_units, minimise, preconditioner, scaled
 from raysal.models.optim.quasi_newton import Matrix, Objective
 from raysal.models.trainers.base import Context, Fit
 from raysal.models.trainers.logistic import COARSE, Logistic
-from raysal.models.trainers.pseudo_labels import checked_sample, lost
+from raysal.models.trainers.pseudo_labels import check_sample, summed_loss
 from raysal.numerics import one_thread_if_small
 
 Vector = NDArray[np.float64]
 TINY = 1e-300
-"""Scores below count as this in a logarithm."""
+"""Scores below this count as this in a logarithm."""
 CURVATURE = 0.25
-"""What a label's loss curves by at most, in one output."""
+"""The largest second derivative of the loss of a label in one output."""
 NEVER = np.iinfo(np.int64).max
 """The round that asked for an item that still has no label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DependencyAware(Logistic):
-    """Logistic regression whose likelihood includes the choice of what to label (Kalkanli et al., DMLE, TMLR 2025,
-    arXiv 2503.05969). An item that the model asked for is not a random one: that it was asked for speaks for weights
-    under which it has a high acquisition score U. With m_i the weights, `beta` b, and the sums of `Logistic`,
+    """Logistic regression whose likelihood includes the choice of what to label (DMLE).
 
-        minimise  Σ m_i CE_i + b Σ' m_i g_i + penalty,    Σ' over the labels that a round asked for,
+    Kalkanli et al., TMLR 2025, arXiv 2503.05969. An item that the model asked for is not a random one: it is more
+    likely under weights that give it a high acquisition score U. With the weights m_i and the sums of `Logistic`, and
+    b = `beta`,
 
-    where g depends on how the batch was drawn, `acquisition`: softmax, odds exp(b U), g = -U; power, odds U^b, g =
-    -log U; soft_rank, odds rank^-b, g = log rank. U is the `score` of the labelled item under the weights sought:
-    entropy in nats, least_confidence or margin. The normaliser over the pool is dropped, as in the paper.
+        minimise  Σ m_i CE_i + b Σ' m_i g_i + penalty,    Σ' over the labels that a round asked for.
 
-    A rank is a step function, whose gradient is 0: taken literally (as the authors' code does) soft_rank is plain
-    maximum likelihood. Here the rank is 1 + Σ_j sigmoid((U_j - U_i) / `softness`), over those beside which the item
-    was chosen: labels of its own and of later rounds, which were in the pool as well, and a sample of `others`
-    unlabelled items (none where the caller has none). Deterministic rules that take the k best are its limit.
+    g depends on how the batch was sampled, by `acquisition`: softmax, odds exp(b U), g = -U; power, odds U^b,
+    g = -log U; soft_rank, odds rank^-b, g = log rank. U is the `score` of the labelled item under the weights sought:
+    entropy in nats, least_confidence or margin. The normaliser over the pool is left out, as in the paper.
 
-    Every g is bounded below, since U is (log C, or 1), so with the penalty there is a minimum, but the objective is not
-    convex. It is sought by quasi-Newton steps from the logistic solution, never rising above that. With a large
-    `beta` the minimum is about the choice, not the labels: where they lose more than under a head that knows nothing,
-    the head is the logistic one. With 1 it keeps the head from being sure of what it asked for, much as smoothed labels
-    would.
-    With `steps` it is not sought at all: that many full-batch steps of Adam of length `rate` follow from the previous
-    head (the logistic solution, where it has other classes), 10 of 1e-4 in the paper. Adam's memory starts anew.
+    A rank is a step function with gradient 0. Taken literally, as in the code of the authors, soft_rank is plain
+    maximum likelihood. Here the rank is 1 + Σ_j sigmoid((U_j - U_i) / `softness`) over the items that were in the pool
+    when the item was chosen: labels of its own and of later rounds, and a sample of `others` unlabelled items (none
+    where the caller has none). Rules that take the k best are the limit of small `softness`.
 
-    The posterior holds the curvature of the labels alone, at that mean: the correction is no evidence of its own, its
-    curvature may be negative, and `update` could not take it back label by label. Between fits the mean follows the
-    plain likelihood. Labels that no round asked for, and one class, leave the logistic head.
+    Every g is bounded below, since U is bounded (by log C, or 1). With the penalty there is a minimum, but the
+    objective is not convex. Quasi-Newton steps from the logistic solution search it; the objective never rises above
+    that of the logistic solution. With a large `beta` the minimum explains the choice and not the labels: where the
+    labels have a higher loss than under a head that knows nothing, the head is the logistic one. With 1 it keeps the
+    head from being too sure of what it asked for, much as smoothed labels would.
 
-    A `temperature` of `cv` is that of corrected fits, each without a fold of the labels; it does not go with `steps`,
-    which start from a head that has seen them all.
+    With `steps`, the minimum is not sought. That many full-batch steps of Adam of length `rate` start at the previous
+    head (at the logistic solution where it has other classes): 10 of 1e-4 in the paper. The moments of Adam start at
+    zero.
 
-    Cost: one more posterior, and O(n C d) per step; soft_rank O(n (n + others)) more; with `cv` as many fits more as
-    there are `folds`.
+    The posterior holds the curvature of the labels alone, at that mean. The correction is not evidence: its curvature
+    may be negative, and `update` could not take it back label by label. Between fits the mean follows the plain
+    likelihood. Where no label was asked for by a round, or there is one class, the head is the logistic one.
+
+    A `temperature` of `cv` is that of corrected fits, each without a fold of the labels. It does not go with `steps`,
+    which start at a head that has seen all labels.
+
+    Cost: one posterior more, and O(n C d) for each step; soft_rank O(n (n + others)) more; with `cv` as many more fits
+    as there are `folds`.
 
     Raises:
         ConfigError: as `Logistic`; or `steps` and a temperature of `cv`.
@@ -77,8 +81,9 @@ class DependencyAware(Logistic):
     others: int = 1000
     """Unlabelled items to rank among, with soft_rank."""
     steps: int = 0
-    """Adam's steps instead of the minimum; 0 for the minimum."""
+    """Steps of Adam instead of the minimum; 0 for the minimum."""
     rate: float = 1e-4
+    """Length of a step of Adam."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,11 +101,24 @@ class DependencyAware(Logistic):
 
     @property
     def sample(self) -> int:
-        """Unlabelled items it wants to see."""
+        """Unlabelled items that it wants to see."""
         return self.others if self.acquisition == "soft_rank" else 0
 
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
-        """See `Fitter.learn`. It reads all of `context`; rounds below 0 are of labels that were not asked for."""
+        """See `Fitter.learn`. It reads all of `context`; a round below 0 is of a label that nobody asked for.
+
+        Args:
+            evidence: the labels.
+            classes: names of the outputs.
+            seed: assigns the folds of `cv`.
+            context: rounds, unlabelled items and the previous head.
+
+        Returns:
+            What the head is made of.
+
+        Raises:
+            LabelError: there is not one round for each label.
+        """
         plain = super().learn(evidence, classes, seed, context)
         asked = np.full(len(evidence), -1) if context.rounds is None else np.asarray(context.rounds)
         if asked.shape != (len(evidence),):
@@ -113,7 +131,7 @@ class DependencyAware(Logistic):
             objective = self.objective(evidence, asked, plain.prior, context.unlabelled)
             mean = descend_by_adam(objective, _start(plain.mean, classes, context.previous), self.steps, self.rate)
         else:
-            mean = self._settled(plain.mean, plain.prior, evidence, asked, context.unlabelled, self.tol)
+            mean = self._corrected(plain.mean, plain.prior, evidence, asked, context.unlabelled, self.tol)
             if mean is plain.mean:
                 return plain
             temperature = self.choose_temperature(
@@ -122,7 +140,7 @@ class DependencyAware(Logistic):
         posterior = self.posterior(evidence, mean, plain.prior)
         return replace(plain, mean=mean, posterior=posterior, temperature=temperature)
 
-    def _settled(
+    def _corrected(
         self,
         logistic: Matrix,
         prior: float,
@@ -131,14 +149,13 @@ class DependencyAware(Logistic):
         unlabelled: NDArray[Any] | None,
         tol: float,
     ) -> Matrix:
-        """The mean that minimises the objective, sought from that of the logistic head; or that one itself, where the
-        correction drowns the labels."""
+        """The mean of the least corrected loss, or the logistic mean where the correction drowns the labels."""
         unit, size = in_units(evidence)
         objective = self.objective(unit, asked, prior / size**2, None if unlabelled is None else unlabelled / size)
         condition = preconditioner(unit.rows, CURVATURE * unit.weights, prior / size**2)
         start = scaled(logistic, size)
-        mean = scaled(settle(objective, start, condition, max_iter=self.max_iter, tol=tol), 1 / size)
-        return logistic if lost(mean, evidence) > lost(np.zeros_like(mean), evidence) else mean
+        mean = scaled(minimise(objective, start, condition, max_iter=self.max_iter, tol=tol), 1 / size)
+        return logistic if summed_loss(mean, evidence) > summed_loss(np.zeros_like(mean), evidence) else mean
 
     def _held_out_corrected(
         self,
@@ -151,45 +168,57 @@ class DependencyAware(Logistic):
         """As `held_out`, of corrected fits; `logistic` is the prior of the fit to all labels."""
         outputs, square, tol = np.zeros_like(evidence.targets), mean_square(evidence), max(self.tol, COARSE)
         whole = float(evidence.weights.sum())
-        for held, rest, _, design in self._dealt(evidence, seed):
+        for held, rest, _, design in self._folds(evidence, seed):
             prior = logistic * float(rest.weights.sum()) / whole
             with one_thread_if_small(len(rest), rest.features.shape[1], evidence.targets.shape[1]):
                 mean = self._solve(design, rest, logistic / whole, tol)
             mean[:, -1] *= math.sqrt(square)
-            mean = self._settled(mean, prior, rest, asked[~held], unlabelled, tol)
+            mean = self._corrected(mean, prior, rest, asked[~held], unlabelled, tol)
             outputs[held] = evidence.rows[held] @ mean.T
         return outputs
 
     def objective(
         self, evidence: Evidence, asked: NDArray[np.int64], prior: float, unlabelled: NDArray[Any] | None = None
-    ) -> Dependent:
-        """What is minimised over weights [C, D]: labels, the rounds [n] that asked for them, the prior of the head."""
+    ) -> CorrectedLoss:
+        """What is minimised.
+
+        Args:
+            evidence: the labels.
+            asked: [n] the round that asked for each label, below 0 for none.
+            prior: of the head.
+            unlabelled: [m, d] items without a label.
+
+        Returns:
+            The objective, a function of weights [C, D].
+        """
         penalty = np.full(evidence.features.shape[1] + 1, prior)
         penalty[-1] /= mean_square(evidence)  # the constant's, as in `Logistic`
         if self.acquisition == "soft_rank" and unlabelled is not None and len(unlabelled):
-            evidence, asked = _beside(evidence, asked, checked_sample(unlabelled, evidence.features.shape[1]))
-        return Dependent(SOFTMAX, evidence, penalty, asked=asked, trainer=self)
+            evidence, asked = _with_unlabelled(evidence, asked, check_sample(unlabelled, evidence.features.shape[1]))
+        return CorrectedLoss(SOFTMAX, evidence, penalty, asked=asked, trainer=self)
 
 
 @dataclass(frozen=True)
-class Dependent(Objective):
-    """The penalised loss, corrected for how the labels were chosen. Items without a label weigh nothing in the loss."""
+class CorrectedLoss(Objective):
+    """The penalised loss, corrected for how the labels were chosen. Items without a label have weight 0 in the loss."""
 
     asked: NDArray[np.int64]
     """[n] the round that asked for each item; -1 for none, `NEVER` for an item without a label"""
     trainer: DependencyAware
 
     def value(self, weights: Matrix, outputs: Matrix) -> float:
+        """See `Objective.value`."""
         scores, _ = SCORE_OF[self.trainer.score](outputs)
         return super().value(weights, outputs) + self.trainer.beta * self._correction(scores)[0]
 
     def gradient(self, weights: Matrix, outputs: Matrix, rows: Matrix) -> Matrix:
+        """See `Objective.gradient`."""
         scores, slopes = SCORE_OF[self.trainer.score](outputs)
         pull = self.trainer.beta * self._correction(scores)[1][:, None] * slopes
         return np.asarray(super().gradient(weights, outputs, rows) + pull.T @ rows)
 
     def _correction(self, scores: Vector) -> tuple[float, Vector]:
-        """Σ' m_i g_i, and its slope in every score [n]."""
+        """The sum Σ' m_i g_i, and its slope in every score [n]."""
         chosen = (self.asked >= 0) & (self.asked < NEVER)
         weights = np.where(chosen, self.evidence.weights, 0.0)
         if self.trainer.acquisition == "softmax":
@@ -248,11 +277,21 @@ SCORE_OF: dict[str, Callable[[Matrix], tuple[Vector, Matrix]]] = {
     "least_confidence": _least_confidence,
     "margin": _margin,
 }
-"""Outputs [n, C] to scores [n], and the slope of each in its outputs [n, C]. Two classes or more."""
+"""Functions of outputs [n, C], of two classes or more, to scores [n] and the slope of each in its outputs [n, C]."""
 
 
 def descend_by_adam(objective: Objective, start: Matrix, steps: int, rate: float) -> Matrix:
-    """Weights [C, D] after `steps` full-batch steps of Adam (Kingma & Ba, ICLR 2015) with its usual constants."""
+    """Weights after full-batch steps of Adam (Kingma & Ba, ICLR 2015) with its usual constants.
+
+    Args:
+        objective: what is lowered.
+        start: weights [C, D].
+        steps: how many.
+        rate: length of a step.
+
+    Returns:
+        The weights [C, D].
+    """
     rows, mass = objective.evidence.rows, float(objective.evidence.weights.sum())
     weights, first, second = start, np.zeros_like(start), np.zeros_like(start)
     for step in range(1, steps + 1):
@@ -265,15 +304,17 @@ def descend_by_adam(objective: Objective, start: Matrix, steps: int, rate: float
 
 
 def _start(mean: Matrix, classes: Sequence[str], previous: Head | None) -> Matrix:
-    """The mean of the previous head if it is one of the same kind, else this one."""
-    if previous is None or previous.hidden_layer is not None or previous.likelihood is not DependencyAware.likelihood:
+    """The mean of the previous head if that is one of the same classes and features, else this mean."""
+    if previous is None or previous.hidden_layer is not None or previous.likelihood is not SOFTMAX:
         return mean
     same = previous.classes == tuple(classes) and previous.mean.shape == mean.shape
     return previous.mean if same else mean
 
 
-def _beside(evidence: Evidence, asked: NDArray[np.int64], sample: Matrix) -> tuple[Evidence, NDArray[np.int64]]:
-    """The labels, and items without one after them."""
+def _with_unlabelled(
+    evidence: Evidence, asked: NDArray[np.int64], sample: Matrix
+) -> tuple[Evidence, NDArray[np.int64]]:
+    """The labels, followed by items without a label."""
     more = len(sample)
     both = Evidence(
         features=np.vstack([evidence.features, sample]),

@@ -1,4 +1,4 @@
-"""A multinomial logistic head with its Laplace posterior, fitted from scratch."""
+"""Logistic regression with a Laplace posterior."""
 
 from __future__ import annotations
 
@@ -20,32 +20,31 @@ from raysal.models.posterior import GAUSSIANS, Posterior
 from raysal.models.trainers.base import Context, Fit, Fitter
 
 COARSE = 1e-4
-"""Tolerance enough to rank penalties by held-out loss."""
+"""Tolerance that is enough to rank penalties by held-out loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Logistic(Fitter):
-    """Multinomial logistic regression by L-BFGS in float64, and the shared-covariance posterior around it.
+    """Multinomial logistic regression by L-BFGS in float64, and a Gaussian posterior around it.
 
-    With weights m_i, M = Σ m_i, s = Σ m_i |h_i|² / (M d) (the mean square of one feature; 1 if all are 0):
+    With weights m_i, M = Σ m_i, and s = Σ m_i ‖h_i‖² / (M d), the mean square of one feature (1 if all are 0):
 
-        minimise  Σ m_i CE(W h_i + b, y_i) + prior/2 |W|² + prior/(2 s) |b|²,    prior = l2 · M · s
+        minimise  Σ m_i CE(W h_i + b, y_i) + prior/2 ‖W‖² + prior/(2 s) ‖b‖²,    prior = l2 · M · s
 
-    so `l2` means the same for any number of labels, any length of vector and any unit of the features:
-    multiplying them all by a constant changes no probability. The bias is penalised as the weight of a
-    constant feature of typical size √s, lightly, and enough that a class without a label keeps a finite,
-    low one. Features are not centred; the solver does not need it, and the posterior lives in the features
-    as they are.
+    `l2` therefore means the same for any number of labels, any length of the vectors and any unit of the features: a
+    constant that multiplies all features changes no probability. The bias is penalised as the weight of a constant
+    feature of typical size √s. That is light, and enough that a class without a label has a finite, low bias. Features
+    are not centred: the solver does not need it, and the posterior is over the features as they are.
 
-    The posterior has the `structure` shared, (prior · I + Σ m_i c_i h̃_i h̃_iᵀ)⁻¹ for every class, with h̃ = [h, 1]
-    and `curvature` c_i: gaussian, 1 (an upper bound of every class's own curvature, so it does not depend on W);
-    categorical, p_max (1 - p_max) (Huseljic et al., arXiv 2210.06112). Or it is kronecker, diagonal or full, which
-    keep more or less of the exact matrix (`raysal.models.posterior`). Its prior on the bias is that of the
+    The posterior has the `structure` shared, (prior · I + Σ m_i c_i h̃_i h̃_iᵀ)⁻¹ for every class, with h̃ = [h, 1].
+    The `curvature` c_i is 1 with gaussian, an upper bound of the curvature of every class that does not depend on W;
+    with categorical it is p_max (1 - p_max) (Huseljic et al., arXiv 2210.06112). The structures kronecker, diagonal and
+    full keep more or less of the exact matrix (`raysal.models.posterior`). The prior on the bias is that of the
     weights.
 
-    Cost: O(n d min(n, d)) once, O(n C min(n, d)) per iteration, O(n d² + d³) for the covariance. 800 x 1280
-    with 10 classes took 0.5 s on one core, a third of it for the covariance. The result is a function of the
-    arguments (on another kind of machine its last bits may differ).
+    Cost: O(n d min(n, d)) once, O(n C min(n, d)) for each iteration, O(n d² + d³) for the covariance. 800 x 1280 with
+    10 classes took 0.5 s on one core, a third of it for the covariance. The result is a function of the arguments; on
+    another kind of machine its last bits may differ.
 
     Raises:
         ConfigError: a field is out of range, or (by `fit`) `l2` is too weak for the precision to be inverted.
@@ -53,17 +52,17 @@ class Logistic(Fitter):
 
     likelihood: ClassVar[Likelihood] = SOFTMAX
     l2: float | Literal["cv"] = 1e-2
-    """Penalty, scale-free; `cv` takes the best of `grid` by held-out loss."""
+    """Penalty, free of scale; `cv` takes the one of `grid` with the lowest held-out loss."""
     grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     folds: int = 5
     structure: Literal["diagonal", "full", "kronecker", "shared"] = "shared"
     curvature: Weighting = "gaussian"
     max_iter: int = 500
     tol: float = 1e-6
-    """Largest coordinate of the scaled mean gradient at which to stop; leaves about 1e-5 in a probability."""
+    """Largest coordinate of the scaled mean gradient at which to stop; probabilities are then right to about 1e-5."""
     temperature: float | Literal["cv"] = 1.0
-    """What outputs are divided by before they become probabilities; `cv` takes the one under which held-out labels are
-    likeliest, for as many fits as there are `folds`."""
+    """What outputs are divided by before they become probabilities. `cv` takes the one under which held-out labels are
+    most likely, and costs as many fits as there are `folds`."""
 
     def __post_init__(self) -> None:
         numbers: list[tuple[str, object]] = [("tol", self.tol), *(("grid", value) for value in self.grid)]
@@ -84,12 +83,12 @@ class Logistic(Fitter):
             raise ConfigError("update.trainer.curvature", f"unknown {self.curvature!r}", "use gaussian or categorical")
 
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
-        """See `Fitter.learn`. `seed` only deals the folds of `cv`."""
+        """See `Fitter.learn`. `seed` assigns the folds of `cv`."""
         del classes, context
         square = mean_square(evidence)
         constant = math.sqrt(square)
         l2 = self.choose_l2(evidence, seed) if isinstance(self.l2, str) else self.l2
-        design = Design(_padded(evidence, constant), evidence.weights)
+        design = Design(_with_constant(evidence, constant), evidence.weights)
         solution = self._solve(design, evidence, l2 * square, self.tol)
         weight, bias = solution[:, :-1], solution[:, -1] * constant
         mean = np.column_stack([weight, bias])
@@ -108,9 +107,15 @@ class Logistic(Fitter):
         return laplace_posterior(self.likelihood, evidence, mean, prior, self.structure, self.curvature)
 
     def choose_l2(self, evidence: Evidence, seed: int) -> float:
-        """The penalty of `grid` with the lowest held-out loss over the folds; ties go to the stronger one.
+        """The penalty of `grid` with the lowest held-out loss over the folds.
 
-        While all labels are of one class every penalty does equally well; then it is the middle one.
+        Args:
+            evidence: the labels.
+            seed: assigns the folds.
+
+        Returns:
+            The penalty; ties go to the stronger one. While all labels are of one class every penalty does equally well,
+            and it is the middle one.
         """
         grid = sorted(set(self.grid), reverse=True)
         named = self.likelihood.groups(evidence.targets)
@@ -118,7 +123,7 @@ class Logistic(Fitter):
             return grid[len(grid) // 2]
         losses = np.zeros(len(grid))
         square = mean_square(evidence)
-        for held, train, rows, design in self._dealt(evidence, seed):
+        for held, train, rows, design in self._folds(evidence, seed):
             for place, l2 in enumerate(grid):
                 solution = self._solve(design, train, l2 * square, max(self.tol, COARSE))
                 outputs = rows @ solution.T
@@ -126,9 +131,16 @@ class Logistic(Fitter):
         return grid[int(losses.argmin())]
 
     def choose_temperature(self, evidence: Evidence, held_out: Callable[[], NDArray[np.float64]]) -> float:
-        """The temperature: as given, or with `cv` the one under which labels are likeliest to what is `held_out`,
-        outputs [n, C] of heads that were fitted without their fold. 1 while labels are fewer than twice the folds, or
-        all alike: those say nothing of it."""
+        """The temperature, as given or by cross-validation.
+
+        Args:
+            evidence: the labels.
+            held_out: makes outputs [n, C] of heads that were fitted without the fold of each item.
+
+        Returns:
+            The field; with `cv`, the temperature under which the labels are most likely. It is 1 while there are fewer
+            labels than twice the folds, or all are alike, as they say nothing of it then.
+        """
         if not isinstance(self.temperature, str):
             return self.temperature
         named = self.likelihood.groups(evidence.targets)
@@ -137,18 +149,18 @@ class Logistic(Fitter):
         return fit_temperature(held_out(), evidence.targets, evidence.weights, self.likelihood)
 
     def held_out(self, evidence: Evidence, l2: float, seed: int) -> NDArray[np.float64]:
-        """Outputs [n, C] for every item of a fit to the labels that are not in its fold."""
+        """Outputs [n, C] for every item, each by a fit to the labels outside its fold."""
         outputs, square = np.zeros_like(evidence.targets), mean_square(evidence)
-        for held, train, rows, design in self._dealt(evidence, seed):
+        for held, train, rows, design in self._folds(evidence, seed):
             outputs[held] = rows @ self._solve(design, train, l2 * square, max(self.tol, COARSE)).T
         return outputs
 
-    def _dealt(
+    def _folds(
         self, evidence: Evidence, seed: int
     ) -> Iterator[tuple[NDArray[np.bool_], Evidence, NDArray[np.float64], Design]]:
-        """Fold by fold: which items [n] are held out, the rest, the held-out rows, and the rest ready to be fitted."""
-        fold_of = deal_folds(self.likelihood.groups(evidence.targets), self.folds, seed)
-        rows = _padded(evidence, math.sqrt(mean_square(evidence)))
+        """For each fold: which items [n] are held out, the others, the held-out rows, the others ready for a fit."""
+        fold_of = assign_folds(self.likelihood.groups(evidence.targets), self.folds, seed)
+        rows = _with_constant(evidence, math.sqrt(mean_square(evidence)))
         for fold in range(int(fold_of.max()) + 1):
             held = fold_of == fold
             train = evidence.take(~held)
@@ -166,25 +178,45 @@ def laplace_posterior(
     structure: str,
     weighting: Weighting,
 ) -> Posterior:
-    """The posterior around a mean [C, d + 1], of a `structure` and, where that is shared, a `weighting`."""
+    """The Laplace approximation around a mean.
+
+    Args:
+        likelihood: what the labels are.
+        evidence: the labels.
+        mean: [C, d + 1]
+        prior: precision of every weight before any label.
+        structure: name of the structure.
+        weighting: what a label counts for, where all outputs share one covariance.
+
+    Returns:
+        The posterior.
+    """
     rows, classes = evidence.rows, len(mean)
     curvature = Curvature(likelihood, likelihood.responses(rows @ mean.T), evidence.weights)
     return GAUSSIANS[structure].fit(rows, curvature, prior, classes, weighting)
 
 
-def deal_folds(targets: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """A fold [n] for each item, in 0 .. min(folds, n) - 1: sizes differ by at most one, within each class
-    as well.
+def assign_folds(groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """A fold for each item; the sizes of folds differ by at most one, also within each group.
 
-    The items of a class, shuffled by a hash of (seed, row), are dealt in turn, going on where the class
-    before ended; a class with fewer items than folds is absent from some.
+    The items of a group, in the order of a hash of (seed, row), go to the folds in turn. Each group begins where the
+    group before it ended. A group with fewer items than folds is absent from some.
+
+    Args:
+        groups: [n] of the items (`Likelihood.groups`).
+        folds: how many there are.
+        seed: of the hash.
+
+    Returns:
+        [n] in 0 .. min(folds, n) - 1.
     """
-    shuffle = rng.item_uniform(rng.derive(seed, "update", "folds"), np.arange(len(targets), dtype=np.int64))
-    order = np.lexsort((shuffle, targets))
-    fold_of = np.empty(len(targets), dtype=np.int64)
-    fold_of[order] = np.arange(len(targets)) % min(folds, len(targets))
+    shuffle = rng.item_uniform(rng.derive(seed, "update", "folds"), np.arange(len(groups), dtype=np.int64))
+    order = np.lexsort((shuffle, groups))
+    fold_of = np.empty(len(groups), dtype=np.int64)
+    fold_of[order] = np.arange(len(groups)) % min(folds, len(groups))
     return fold_of
 
 
-def _padded(evidence: Evidence, constant: float) -> NDArray[np.float64]:
+def _with_constant(evidence: Evidence, constant: float) -> NDArray[np.float64]:
+    """Features [n, d] with a constant feature as the last column."""
     return np.hstack([evidence.features, np.full((len(evidence.features), 1), constant)])

@@ -1,4 +1,4 @@
-"""A logistic head trained under dropout on its features, and the same dropout for its posterior."""
+"""A logistic head trained under dropout on its features, with the same dropout as its posterior."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from raysal.rng import derive, generator
 
 @dataclass(frozen=True, kw_only=True)
 class McDropout(Fitter):
-    """Logistic regression with dropout (Srivastava et al., JMLR 2014) on its features, for which the masks stand in as
-    a posterior (Gal & Ghahramani, ICML 2016): member t has the weights of the features its mask keeps, over 1 - `rate`,
-    and the mean is the weights without a mask.
+    """Logistic regression with dropout on its features, whose masks are the posterior.
 
-    The expected loss under dropout is taken over `copies` of every label, each with a mask of its own and 1 / copies of
-    the label's weight: a convex problem with one answer, which is solved as `Logistic`'s is, under the same prior. The
-    bias is never dropped. The `members` masks are drawn once for a seed and are the same for every item, round and
-    partition, so that members are functions (consistent draws), which scores of joint behaviour need.
+    Dropout as by Srivastava et al. (JMLR 2014), the posterior as by Gal & Ghahramani (ICML 2016). Member t has the
+    weights of the features that its mask keeps, divided by 1 - `rate`. The mean is the weights without a mask.
 
-    Masks know nothing of the labels: what members disagree about is what hangs on few features, and it does not shrink
-    as labels come. For a posterior that does, take `logistic` or `bootstrap`. It has no closed-form step.
+    The expected loss under dropout is taken over `copies` of every label, each with its own mask and 1 / copies of the
+    weight. It is a convex problem with one answer, solved as that of `Logistic`, under the same prior. The bias is
+    never dropped. The `members` masks are sampled once for a seed and are the same for every item, round and partition.
+    Members are therefore functions, which scores of joint behaviour need.
 
-    Cost: that of `Logistic`'s solution for copies · n labels, with 8 · copies · n · d bytes; no covariance. A sweep
-    that averages over members reads members · C columns.
+    Masks know nothing of the labels. Members disagree where the answer depends on few features, and their disagreement
+    does not shrink as labels come. For a posterior that shrinks, take `logistic` or `bootstrap`. There is no
+    closed-form step.
+
+    Cost: that of the solution of `Logistic` for copies · n labels, with 8 · copies · n · d bytes; no covariance. A
+    sweep that averages over members reads members · C columns.
 
     Raises:
         ConfigError: a field is out of range.
@@ -57,7 +59,7 @@ class McDropout(Fitter):
         Logistic(l2=self.l2, max_iter=self.max_iter, tol=self.tol)
 
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
-        """See `Fitter.learn`. `seed` draws the masks."""
+        """See `Fitter.learn`. `seed` is that of the masks."""
         del classes, context
         square, total = mean_square(evidence), float(evidence.weights.sum())
         count, dim = evidence.features.shape
@@ -75,5 +77,5 @@ class McDropout(Fitter):
 
 
 def masks(count: int, dim: int, rate: float, key: int) -> NDArray[np.float64]:
-    """[count, dim] of 0 with probability `rate`, else 1 / (1 - rate): 1 on average."""
+    """Masks [count, dim]: 0 with probability `rate`, else 1 / (1 - rate), so that they are 1 on average."""
     return np.asarray((generator(key).random((count, dim)) >= rate) / (1 - rate))

@@ -1,4 +1,4 @@
-"""A hidden layer trained on the labels, and a linear head with its posterior on what it shows."""
+"""A hidden layer trained on the labels, and a linear head with a posterior on the hidden features."""
 
 from __future__ import annotations
 
@@ -24,37 +24,39 @@ if TYPE_CHECKING:
     import torch
 
 PATIENCE = 20
-"""Epochs without progress after which the hidden layer is taken as it is."""
+"""Epochs without progress after which training ends."""
 PROGRESS = 1e-3
 """Share by which the training loss must fall to count as progress."""
-FLAT = 1e-6
-"""Share of the largest variance below which a direction of the labelled vectors counts as none."""
+LEAST_VARIANCE = 1e-6
+"""Share of the largest variance. A direction of the labelled vectors with less variance counts as none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mlp(Fitter):
-    """One hidden layer of `hidden` rectified units under a softmax, and then the softmax fitted anew, exactly, by
-    `Logistic` on what the hidden layer shows: a neural-linear head (Snoek et al., ICML 2015; Riquelme et al., ICLR
-    2018). The hidden layer is the head's `HiddenLayer`. Posterior, closed-form updates, scores and strategies then work
-    on hidden features as they would on vectors; a new fit trains another hidden layer.
+    """One hidden layer of `hidden` rectified units under a softmax, which is then fitted anew, exactly, by `Logistic`.
 
-    Training minimises the weighted mean cross-entropy + decay / 2 · (|W1|² + |W2|²) by Adam (Kingma & Ba, ICLR 2015) in
-    float32, over vectors centred and brought to a mean square length of 1, so `decay` and `learning_rate` do not depend
-    on their units. Batches are dealt anew each epoch, or all labels are one. It ends after `epochs`, the step falling
-    to zero as a cosine (Loshchilov & Hutter, ICLR 2017), or when the training loss has not fallen by 0.1 % for 20 of
-    them; no label is held out for that. Directions in which the labelled vectors do not differ are not looked at.
+    It is a neural-linear head (Snoek et al., ICML 2015; Riquelme et al., ICLR 2018). The hidden layer is the
+    `HiddenLayer` of the head. Posterior, closed-form updates, scores and strategies work on hidden features as they do
+    on vectors. A new fit trains another hidden layer.
 
-    With `dropout` that share of the hidden units is dropped at random while training, the last layer is `McDropout` on
-    hidden features, and its `members` masks are the posterior: MC dropout (Gal & Ghahramani, ICML 2016).
+    Training minimises the weighted mean cross-entropy + decay / 2 · (‖W1‖² + ‖W2‖²) by Adam (Kingma & Ba, ICLR 2015) in
+    float32. Vectors are centred and brought to a mean square length of 1; `decay` and `learning_rate` therefore do not
+    depend on their unit. Batches are shuffled in each epoch; few labels are one batch. The step falls to zero as a
+    cosine over the `epochs` (Loshchilov & Hutter, ICLR 2017). Training ends early when the training loss has not fallen
+    by 0.1 % for 20 epochs; no label is held out for that. Directions in which the labelled vectors do not differ are
+    left out.
 
-    With few labels a hidden layer has little to go by: on good vectors `logistic` is often the better head until there
-    are dozens of labels for each class.
+    With `dropout`, that share of the hidden units is dropped at random during training. The last layer is then
+    `McDropout` on hidden features, and its `members` masks are the posterior (MC dropout; Gal & Ghahramani, ICML 2016).
 
-    The result is a function of the arguments; on another kind of machine, where sums are rounded otherwise, it is
-    another hidden layer.
+    With few labels a hidden layer learns little: on good vectors `logistic` is often the better head until there are
+    dozens of labels for each class.
 
-    Cost: O(epochs · n · hidden · min(n, d)) to train, on one thread, then `Logistic` on n x hidden. Whatever reads the
-    pool pays one product more, O(N · d · hidden), each time.
+    The result is a function of the arguments. Another kind of machine rounds sums otherwise and finds another hidden
+    layer.
+
+    Cost: O(epochs · n · hidden · min(n, d)) to train, on one thread, then `Logistic` on n x hidden. Each pass over the
+    pool costs one product more, O(N · d · hidden).
 
     Raises:
         ConfigError: a field is out of range.
@@ -70,7 +72,7 @@ class Mlp(Fitter):
     members: int = 32
     """Masks; only with dropout."""
     l2: float | Literal["cv"] = 1e-2
-    """Of the last layer, as in `Logistic`; `cv` chooses it on hidden features that have seen every label."""
+    """Of the last layer, as in `Logistic`; `cv` chooses it on hidden features that were trained on every label."""
     structure: Literal["diagonal", "full", "kronecker", "shared"] = "shared"
     curvature: Weighting = "gaussian"
 
@@ -84,13 +86,16 @@ class Mlp(Fitter):
             raise ConfigError("update.trainer.learning_rate", f"{self.learning_rate!r} is not a finite number above 0")
         if not 0 <= self.dropout < 1:
             raise ConfigError("update.trainer.dropout", f"{self.dropout!r} is not in [0, 1)")
-        self.last()
+        self.last_layer()
 
-    def last(self) -> Fitter:
+    def last_layer(self) -> Fitter:
         """The trainer of the last layer.
 
+        Returns:
+            `Logistic`, or with dropout `McDropout`.
+
         Raises:
-            ConfigError: a field of it is out of range.
+            ConfigError: a field of the last layer is out of range.
         """
         if not self.dropout:
             return Logistic(l2=self.l2, structure=self.structure, curvature=self.curvature)
@@ -103,16 +108,23 @@ class Mlp(Fitter):
         return McDropout(rate=self.dropout, members=self.members, l2=self.l2)
 
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
-        """See `Fitter.learn`. `seed` starts the weights and deals the batches; it also draws the masks."""
-        # One thread whatever the size: what threads round differently, training would make another hidden layer of.
+        """See `Fitter.learn`. `seed` is that of the first weights, of the batches and of the masks."""
+        # One thread whatever the size: training would make another hidden layer of what threads round differently.
         with one_thread(numpy=True):
-            hidden_layer = self.ground(evidence, derive(seed, "update", "mlp"))
+            hidden_layer = self.train_layer(evidence, derive(seed, "update", "mlp"))
         shown = replace(evidence, features=hidden_layer.see(evidence.features).astype(np.float64))
-        return replace(self.last().learn(shown, classes, seed, context), hidden_layer=hidden_layer)
+        return replace(self.last_layer().learn(shown, classes, seed, context), hidden_layer=hidden_layer)
 
-    def ground(self, evidence: Evidence, seed: int) -> HiddenLayer:
-        """The hidden layer for these labels, in the units of the vectors, and scaled so that what it shows of them has
-        a mean square of 1."""
+    def train_layer(self, evidence: Evidence, seed: int) -> HiddenLayer:
+        """Train the hidden layer.
+
+        Args:
+            evidence: the labels.
+            seed: of the first weights and of the batches.
+
+        Returns:
+            The layer, in the unit of the vectors; its features of the labelled items have a mean square of 1.
+        """
         shares = evidence.weights / evidence.weights.sum()
         centre = shares @ evidence.features
         apart = evidence.features - centre
@@ -173,13 +185,19 @@ class Mlp(Fitter):
 
 
 def span_of(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Orthonormal directions [d, r] in which fewer rows [n, d] than features differ from zero; all d of them for more
-    rows. O(n² d), at most O(d³)."""
+    """Orthonormal directions in which rows differ from zero. O(n² d), at most O(d³).
+
+    Args:
+        rows: [n, d]
+
+    Returns:
+        Directions [d, r] with r <= n where there are fewer rows than features, else all d directions.
+    """
     n, dim = rows.shape
     if n >= dim:
         return np.eye(dim)
     values, vectors = np.linalg.eigh(rows @ rows.T)
-    real = values > FLAT * max(float(values[-1]), 0.0)
+    real = values > LEAST_VARIANCE * max(float(values[-1]), 0.0)
     if not real.any():
         return np.eye(dim)[:, :1]
     return np.asarray(rows.T @ (vectors[:, real] / np.sqrt(values[real])))

@@ -1,4 +1,4 @@
-"""A head for items that may have several labels at once, or none: independent logistic regressions."""
+"""A head for items with several labels at once, or none: independent logistic regressions."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from raysal.models.trainers.logistic import Logistic
 
 @dataclass(frozen=True, kw_only=True)
 class MultiLabel(Logistic):
-    """A sigmoid for every label by itself, with `Logistic`'s solver, penalty and posteriors around it:
+    """A sigmoid for every label by itself, with the solver, the penalty and the posteriors of `Logistic`.
 
-        minimise  Σ_i m_i Σ_c BCE(w_c h_i + b_c, y_ic) + prior/2 |W|² + prior/(2 s) |b|²,    prior = l2 · M · s
+        minimise  Σ_i m_i Σ_c BCE(w_c h_i + b_c, y_ic) + prior/2 ‖W‖² + prior/(2 s) ‖b‖²,    prior = l2 · M · s
 
-    Labels are "a|b", and "-" for an item that has none. What a label does not name is not there: there is no "not
-    looked at". `l2` is free of scale as `Logistic`'s is; a label nobody has given yet keeps a finite, low bias.
+    Labels are "a|b", and "-" for an item that has none. A label that is not named is absent: there is no "not looked
+    at". `l2` is free of scale as that of `Logistic`. A label that no item has yet gets a finite, low bias.
 
-    The Gauss-Newton matrix has a block for every label, so `structure = "diagonal"` loses only what lies within one,
-    and `full` is exact. `shared` has one covariance for all, and the item's weight in it, `curvature`, is 1 (gaussian;
-    above every label's own) or p (1 - p) of its least sure label (categorical). `cv` deals the folds evenly over the
-    sets of labels there are.
+    The Gauss-Newton matrix has a block for every label. `structure = "diagonal"` therefore loses only what lies within
+    a block, and `full` is exact. `shared` has one covariance for all labels. The weight of an item in it, `curvature`,
+    is 1 with gaussian, above the curvature of every label; with categorical it is p (1 - p) of the least sure label.
+    `cv` assigns the folds evenly over the sets of labels there are.
 
     Cost: as `Logistic`, with C labels for classes.
 

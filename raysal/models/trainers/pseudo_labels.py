@@ -1,4 +1,4 @@
-"""Logistic regression that also learns from items nobody labelled, where it is sure of them."""
+"""Logistic regression that also learns from items without a label, where it is sure of them."""
 
 from __future__ import annotations
 
@@ -13,45 +13,46 @@ from numpy.typing import NDArray
 from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import Evidence, gather_evidence, with_constant
 from raysal.models.likelihood import IDENTITY, SOFTMAX, softmax
-from raysal.models.optim.converge import in_units, preconditioner, scaled, settle
+from raysal.models.optim.converge import in_units, minimise, preconditioner, scaled
 from raysal.models.optim.lbfgs import Design
 from raysal.models.optim.quasi_newton import Matrix, Objective
 from raysal.models.trainers.base import Context, Fit
-from raysal.models.trainers.logistic import COARSE, Logistic, deal_folds
+from raysal.models.trainers.logistic import COARSE, Logistic, assign_folds
 from raysal.numerics import one_thread_if_small
 
-MOST, TYPICAL = 0.25, 0.1
-"""What the curvature of a label and of a pseudo-label is taken for in the preconditioner: these are sure of theirs."""
+LABEL_CURVATURE, PSEUDO_LABEL_CURVATURE = 0.25, 0.1
+"""Curvature p (1 - p) that the preconditioner assumes: the most of a label, and a typical one of a pseudo-label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabels(Logistic):
-    """Logistic regression on the labels, and on a sample of unlabelled items as the model itself would label them:
-    FixMatch (Sohn et al., NeurIPS 2020) on vectors, with the thresholds of FlexMatch (Zhang et al., NeurIPS 2021).
+    """Logistic regression on the labels, and on a sample of unlabelled items as the model itself would label them.
 
-    From the logistic solution, `rounds` times: an unlabelled item whose most probable class c has p > T_c is labelled
-    c; then the weights are fitted anew, from where they are, to labels and pseudo-labels. With N_c the items that had p
-    > `cutoff` for c, and N the rest, x_c = N_c / max(N_1, ..., N_C, N), T_c = cutoff · x_c / (2 - x_c), but at least
-    `floor`: classes that are learnt later have a lower bar, and all have while little is learnt. An image model would
-    see each item in two distortions; vectors have none, so what a pseudo-label teaches is its certainty.
+    It is FixMatch (Sohn et al., NeurIPS 2020) on vectors, with the thresholds of FlexMatch (Zhang et al., NeurIPS
+    2021). It starts at the logistic solution and does this `rounds` times: an unlabelled item whose most probable class
+    c has p > T_c gets the label c; then the weights are fitted to labels and pseudo-labels, starting at the last
+    weights. Let N_c be the items with p > `cutoff` for c, and N the other items. Then x_c = N_c / max(N_1, ..., N_C, N)
+    and T_c = cutoff · x_c / (2 - x_c), but at least `floor`. Classes that are learnt later have a lower threshold, and
+    all thresholds are low while little is learnt. An image model would see each item in two distortions. Vectors have
+    none; what a pseudo-label teaches is its certainty.
 
-    With M the labels' total weight and m the size of the sample, a pseudo-label weighs weight · M / m: were all taken,
-    they would count `weight` times what the labels do. No class takes more than 1/C of that, however many items fall
-    to it: theirs are then scaled down alike.
+    With M the total weight of the labels and m the size of the sample, a pseudo-label has the weight weight · M / m. If
+    all items had one, they would together count `weight` times as much as the labels. No class gets more than 1/C of
+    that: with more items, their weights are scaled down alike.
 
-    Pseudo-labels live as long as one fit. They never enter the ledger, the next fit makes its own, and so none outlives
-    the head that was wrong about it. They are not evidence: what the head believes of items it was sure of tells it
-    nothing that the labels had not, and counting it would shrink the covariance most where the head only agrees with
-    itself, of all places. So the posterior, `prior`, `labels_seen` and `fitted_on` are those of the labels alone,
-    around the mean found, and `update` goes on from there by labels alone.
+    Pseudo-labels belong to one fit. They never enter the ledger, the next fit makes its own, and none outlives the head
+    that was wrong about it. They are not evidence: what the head believes of items that it is sure of adds nothing to
+    the labels. Counting it would shrink the covariance most where the head only agrees with itself. The posterior,
+    `prior`, `labels_seen` and `fitted_on` are therefore those of the labels alone, around the mean found, and `update`
+    goes on from there by labels alone.
 
-    Pseudo-labels can also mislead. With `guard` the labels are dealt into `folds`, and what the labels of each fold
-    lose under a fit to the others is added up, with and without pseudo-labels; unless these lose less, the head is the
-    logistic one. So it is where there are no unlabelled items, fewer than 2 labels, or labels of one class only. The
+    Pseudo-labels can also mislead. With `guard`, the loss of the labels of each of the `folds` under a fit to the other
+    folds is summed, with and without pseudo-labels. The head is the logistic one unless the loss is lower with them. It
+    is also the logistic one where there are no unlabelled items, fewer than 2 labels, or labels of one class only. The
     same fits with pseudo-labels give the `temperature` of `cv`.
 
-    Cost: that of `Logistic`, O(m d² + d³) once, and O((n + m) C d) per quasi-Newton step, some tens in every round;
-    with the guard, or a temperature of `cv`, that of `folds` fits more at a coarse tolerance.
+    Cost: that of `Logistic`; O(m d² + d³) once; O((n + m) C d) for each quasi-Newton step, some tens in every round.
+    With the guard, or a temperature of `cv`, `folds` more such fits at a coarse tolerance.
 
     Raises:
         ConfigError: as `Logistic`.
@@ -59,16 +60,17 @@ class PseudoLabels(Logistic):
     """
 
     cutoff: float = 0.95
-    """How sure the head must be of an item whose class it has learnt well."""
+    """Probability above which an item of a well-learnt class gets a pseudo-label."""
     floor: float = 0.5
-    """How sure in any case."""
+    """Least threshold of any class."""
     weight: float = 1.0
-    """Of all pseudo-labels together, when every item of the sample has one, beside the labels."""
+    """Of all pseudo-labels together over that of the labels, when every item of the sample has one."""
     sample: int = 2000
-    """Unlabelled items it wants to see."""
+    """Unlabelled items that it wants to see."""
     rounds: int = 4
-    """How often pseudo-labels are made, and the weights fitted to them."""
+    """How often pseudo-labels are made and the weights fitted to them."""
     guard: bool = True
+    """Whether cross-validation decides if the pseudo-labels help."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,18 +83,18 @@ class PseudoLabels(Logistic):
                 raise ConfigError(f"update.trainer.{name}", f"{getattr(self, name)} is below {fewest}")
 
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
-        """See `Fitter.learn`. It reads `context.unlabelled`; `seed` also deals the folds of the guard."""
+        """See `Fitter.learn`. It reads `context.unlabelled`; `seed` also assigns the folds of the guard."""
         plain = super().learn(evidence, classes, seed, context)
         named = evidence.targets.argmax(axis=1)
         if context.unlabelled is None or not len(context.unlabelled) or (named == named[0]).all():
             return plain
         unit, size = in_units(evidence)
-        sample = checked_sample(context.unlabelled, evidence.features.shape[1]) / size
-        student = Student(self, unit, plain.prior / size**2, sample)
-        held_out = functools.cache(lambda: student.held_out(named, seed))
-        if self.guard and not student.helps(*held_out()):
+        sample = check_sample(context.unlabelled, evidence.features.shape[1]) / size
+        training = SelfTraining(self, unit, plain.prior / size**2, sample)
+        held_out = functools.cache(lambda: training.held_out(named, seed))
+        if self.guard and not training.helps(*held_out()):
             return plain
-        mean = scaled(student.taught(scaled(plain.mean, size), unit, self.tol), 1 / size)
+        mean = scaled(training.refitted(scaled(plain.mean, size), unit, self.tol), 1 / size)
         return replace(
             plain,
             mean=mean,
@@ -101,41 +103,56 @@ class PseudoLabels(Logistic):
         )
 
 
-class Student:
-    """Weights taught by labels and by their own sure guesses at the `sample` [m, d]; all features in units of their
-    root mean square."""
+class SelfTraining:
+    """Fits to labels and to pseudo-labels of a sample [m, d]; features are in units of their root mean square."""
 
     def __init__(self, trainer: PseudoLabels, evidence: Evidence, prior: float, sample: Matrix) -> None:
         self.trainer, self.evidence, self.prior = trainer, evidence, prior
         self.mass = float(evidence.weights.sum())
         self.sample = with_constant(sample)
-        share = TYPICAL * trainer.weight * self.mass / len(sample)
-        counts = np.append(MOST * evidence.weights, np.full(len(sample), share))
+        share = PSEUDO_LABEL_CURVATURE * trainer.weight * self.mass / len(sample)
+        counts = np.append(LABEL_CURVATURE * evidence.weights, np.full(len(sample), share))
         self._condition = preconditioner(np.vstack([evidence.rows, self.sample]), counts, prior)
 
-    def taught(self, mean: Matrix, evidence: Evidence, tol: float) -> Matrix:
-        """Weights [C, D] that these labels and pseudo-labels lead to, from those that labels alone did."""
+    def refitted(self, mean: Matrix, evidence: Evidence, tol: float) -> Matrix:
+        """The weights that labels and pseudo-labels lead to.
+
+        Args:
+            mean: weights [C, D] of the labels alone, to start at.
+            evidence: the labels.
+            tol: tolerance of each fit.
+
+        Returns:
+            Weights [C, D].
+        """
         mass = float(evidence.weights.sum())
         penalty = np.full(mean.shape[1], self.prior * mass / self.mass)
         before: Matrix | None = None
         for _ in range(self.trainer.rounds):
-            guesses = self.guesses(mean, mass)
-            if before is not None and np.array_equal(guesses, before):
+            pseudo = self.pseudo_labels(mean, mass)
+            if before is not None and np.array_equal(pseudo, before):
                 break
-            before, which = guesses, guesses.any(axis=1)
-            weights = guesses[which].sum(axis=1)
+            before, which = pseudo, pseudo.any(axis=1)
+            weights = pseudo[which].sum(axis=1)
             both = Evidence(
                 features=np.vstack([evidence.features, self.sample[which, :-1]]),
-                targets=np.vstack([evidence.targets, guesses[which] / weights[:, None]]),
+                targets=np.vstack([evidence.targets, pseudo[which] / weights[:, None]]),
                 weights=np.append(evidence.weights, weights),
             )
             objective = Objective(SOFTMAX, both, penalty)
-            mean = settle(objective, mean, self._condition, max_iter=self.trainer.max_iter, tol=tol)
+            mean = minimise(objective, mean, self._condition, max_iter=self.trainer.max_iter, tol=tol)
         return mean
 
-    def guesses(self, mean: Matrix, mass: float) -> Matrix:
-        """Pseudo-labels [m, C] by weights [C, D]: in the column of its class what each weighs beside labels of total
-        weight `mass`; rows of 0 are of items that have none."""
+    def pseudo_labels(self, mean: Matrix, mass: float) -> Matrix:
+        """The pseudo-labels that weights make.
+
+        Args:
+            mean: weights [C, D].
+            mass: total weight of the labels.
+
+        Returns:
+            [m, C], with the weight of a pseudo-label in the column of its class; a row of 0 for an item without one.
+        """
         p = softmax(self.sample @ mean.T)
         top, chosen = p.max(axis=1), p.argmax(axis=1)
         taken = top > thresholds(p, self.trainer.cutoff, self.trainer.floor)[chosen]
@@ -144,24 +161,31 @@ class Student:
         return np.asarray(self.trainer.weight * mass * found / np.maximum(len(p), len(p.T) * found.sum(axis=0)))
 
     def held_out(self, named: NDArray[np.int64], seed: int) -> tuple[Matrix, Matrix]:
-        """Outputs [n, C] for the labels, which are of these classes, of weights that know none of their fold: without
-        pseudo-labels, and with them."""
-        fold_of = deal_folds(named, self.trainer.folds, seed)
-        plain, taught = np.zeros_like(self.evidence.targets), np.zeros_like(self.evidence.targets)
+        """The outputs of fits to the labels outside the fold of each item.
+
+        Args:
+            named: [n] place of the class of each label.
+            seed: assigns the folds.
+
+        Returns:
+            Outputs [n, C] without pseudo-labels, and with them.
+        """
+        fold_of = assign_folds(named, self.trainer.folds, seed)
+        plain, refitted = np.zeros_like(self.evidence.targets), np.zeros_like(self.evidence.targets)
         for fold in range(int(fold_of.max()) + 1):
             held, rest = fold_of == fold, self.evidence.take(fold_of != fold)
-            mean = self._alone(rest)
+            mean = self._fit_to_labels(rest)
             plain[held] = self.evidence.rows[held] @ mean.T
-            taught[held] = self.evidence.rows[held] @ self.taught(mean, rest, COARSE).T
-        return plain, taught
+            refitted[held] = self.evidence.rows[held] @ self.refitted(mean, rest, COARSE).T
+        return plain, refitted
 
-    def helps(self, plain: Matrix, taught: Matrix) -> bool:
-        """Whether the labels lose less under the outputs of weights taught by pseudo-labels than under plain ones."""
+    def helps(self, plain: Matrix, refitted: Matrix) -> bool:
+        """Whether the loss of the labels is lower under outputs `refitted` with pseudo-labels than under plain ones."""
         targets, weights = self.evidence.targets, self.evidence.weights
-        return SOFTMAX.total_loss(taught, targets, weights) < SOFTMAX.total_loss(plain, targets, weights)
+        return SOFTMAX.total_loss(refitted, targets, weights) < SOFTMAX.total_loss(plain, targets, weights)
 
-    def _alone(self, evidence: Evidence) -> Matrix:
-        """The weights of labels alone, from zero: those of all labels would know the ones held out."""
+    def _fit_to_labels(self, evidence: Evidence) -> Matrix:
+        """Weights by labels alone, from zero: the weights of all labels would know those that are held out."""
         rows, penalty = evidence.rows, self.prior / self.mass
         with one_thread_if_small(len(rows), rows.shape[1], evidence.targets.shape[1]):
             design = Design(rows, evidence.weights)
@@ -169,7 +193,16 @@ class Student:
 
 
 def thresholds(p: Matrix, cutoff: float, floor: float) -> NDArray[np.float64]:
-    """How sure the head must be of an item [C], by the class it puts it in; from probabilities [m, C]."""
+    """The thresholds of FlexMatch.
+
+    Args:
+        p: probabilities [m, C] of the unlabelled items.
+        cutoff: threshold of a well-learnt class.
+        floor: least threshold.
+
+    Returns:
+        The probability [C] above which an item of each class gets a pseudo-label.
+    """
     sure = p.max(axis=1) > cutoff
     learnt = np.bincount(p.argmax(axis=1)[sure], minlength=p.shape[1])
     share = learnt / max(int(learnt.max()), int((~sure).sum()), 1)
@@ -177,11 +210,18 @@ def thresholds(p: Matrix, cutoff: float, floor: float) -> NDArray[np.float64]:
     return bars
 
 
-def checked_sample(unlabelled: NDArray[Any], dim: int) -> Matrix:
-    """The vectors [m, dim] in float64.
+def check_sample(unlabelled: NDArray[Any], dim: int) -> Matrix:
+    """Check unlabelled vectors.
+
+    Args:
+        unlabelled: [m, d]
+        dim: length of the labelled vectors.
+
+    Returns:
+        The vectors in float64.
 
     Raises:
-        LabelError: they are of another length, or hold a number that cannot be used; it names the row.
+        LabelError: they have another length, or hold a number that cannot be used; the error names the row.
     """
     try:
         rows = gather_evidence(unlabelled, ["0"] * len(unlabelled), None, ("0",), IDENTITY).features
@@ -192,6 +232,6 @@ def checked_sample(unlabelled: NDArray[Any], dim: int) -> Matrix:
     return rows
 
 
-def lost(mean: Matrix, evidence: Evidence) -> float:
-    """What labels lose under weights [C, D], summed."""
+def summed_loss(mean: Matrix, evidence: Evidence) -> float:
+    """The summed loss of labels under weights [C, D]."""
     return SOFTMAX.total_loss(evidence.rows @ mean.T, evidence.targets, evidence.weights)

@@ -19,32 +19,32 @@ from raysal.models.trainers.base import Context, Fit, Fitter
 
 Vector = NDArray[np.float64]
 RATIOS = 1e-6, 1e6
-"""Between which noise · prior is sought, in units of the features' spread: beyond, labels say either everything or
-nothing."""
+"""Least and largest noise · prior that are tried, in units of the spread of the features. Beyond them, labels say
+either everything or nothing."""
 POINTS = 121
-"""Ratios looked at before the best is made exact: ten a factor of ten."""
-LEAST = 1e-6
-"""Share of a feature's largest sum of squares that the unit of ratios is at least: with a noise · prior of 1e-12 of
-that sum the precision can still be inverted."""
-WIDE = 100.0
-"""How many times the mean square of the labels the prior variance of the constant is, unless it is given."""
+"""Ratios that are tried before the best is made exact: ten for each factor of ten."""
+LEAST_UNIT = 1e-6
+"""Share of the largest sum of squares of a feature that the unit of ratios is at least. With a noise · prior of 1e-12
+of that sum the precision can still be inverted."""
+CONSTANT_VARIANCE = 100.0
+"""The prior variance of the constant, unless it is given, over the mean square of the labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regression(Fitter):
     """Numbers, by a linear model with Gaussian noise: t_i = w h_i + b + e_i, e_i ~ N(0, noise / m_i).
 
-    Priors are w ~ N(0, I / prior) and b ~ N(0, 1 / constant). The posterior is then Gaussian with the precision
-    diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise and has one covariance, so that closed-form steps from it are
-    recursive least squares: what they give is what a new fit gives with the same prior and noise, in any order.
+    The priors are w ~ N(0, I / prior) and b ~ N(0, 1 / constant). The posterior is then Gaussian with one covariance,
+    of the precision diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise. Closed-form steps from it are recursive least
+    squares: in any order, they give what a new fit gives with the same prior and noise.
 
-    `noise` and `prior` are numbers in the units of labels and features, or "evidence": those under which the labels are
-    likeliest, w integrated out (type II maximum likelihood; MacKay, Neural Computation 1992). The constant is taken out
-    of the labels first, as a flat prior on it would (restricted maximum likelihood). One search over noise · prior, on
-    a grid of 121 points and then by golden section, each O(min(n, d)) from one singular value decomposition: of several
-    maxima it takes the highest. noise · prior stays within 1e-6 .. 1e6 of the features' spread; where all labels are
-    equal nothing can be told, and noise and weights explain the mean square of the labels each. Multiplying labels or
-    features by a constant changes no prediction.
+    `noise` and `prior` are numbers in the units of labels and features; or "evidence", for the values under which the
+    labels are most likely, with w integrated out (type II maximum likelihood; MacKay, Neural Computation 1992). The
+    constant is first taken out of the labels, as with a flat prior on it (restricted maximum likelihood). A search over
+    noise · prior tries a grid of 121 points and then a golden section, each O(min(n, d)) from one singular value
+    decomposition. Of several maxima it takes the highest of the grid. noise · prior stays within 1e-6 and 1e6 of the
+    spread of the features. Where all labels are equal they say nothing of it; noise and weights then explain the mean
+    square of the labels each. A constant that multiplies all labels or all features changes no prediction.
 
     Cost: O(n d min(n, d) + d³). Labels are numbers as text: "12", "-0.5", "1e3".
 
@@ -72,20 +72,20 @@ class Regression(Fitter):
         """See `Fitter.learn`. `classes` are none, or `value`."""
         del classes, seed, context
         noise, prior = self.variances(evidence)
-        wide = WIDE * mean_square_of_labels(evidence)
-        constant = 1.0 / wide if self.constant is None else self.constant
+        variance = CONSTANT_VARIANCE * mean_square_of_labels(evidence)
+        constant = 1.0 / variance if self.constant is None else self.constant
         posterior = exact_posterior(evidence, noise, prior, constant)
         mean = posterior.solve((evidence.targets[:, 0] * evidence.weights / noise)[None] @ evidence.rows)
         return Fit(mean=mean, posterior=posterior, prior=prior, noise=noise)
 
     def variances(self, evidence: Evidence) -> tuple[float, float]:
-        """(noise, prior): as given, or those of highest evidence."""
+        """The (noise, prior), as given or of the highest evidence."""
         if self.noise != "evidence" and self.prior != "evidence":
             return float(self.noise), float(self.prior)
         spectrum = spectrum_of(evidence)
         level = mean_square_of_labels(evidence)
         largest = float((evidence.weights @ evidence.features**2).max())
-        unit = max(float(spectrum.values.sum()) / max(spectrum.freedom, 1), LEAST * largest) or 1.0
+        unit = max(float(spectrum.values.sum()) / max(spectrum.freedom, 1), LEAST_UNIT * largest) or 1.0
 
         def scale(ratio: float) -> float:
             """1 / prior, given noise · prior."""
@@ -106,27 +106,28 @@ class Regression(Fitter):
 
 
 class Spectrum(NamedTuple):
-    """Labels and features without their means, along the principal axes of the items."""
+    """Labels and features less their means, along the principal axes of the items."""
 
     values: Vector
-    """[r] squared singular values of the features, times the roots of the weights"""
+    """[r] squared singular values of the features times the square roots of the weights"""
     squares: Vector
-    """[r] squared parts of the labels along them"""
+    """[r] squared parts of the labels along the axes"""
     rest: float
-    """what is left of the labels' squares"""
+    """the rest of the sum of squares of the labels"""
     freedom: int
     """degrees of freedom, n - 1"""
 
     @property
     def total(self) -> float:
+        """The sum of squares of the labels."""
         return float(self.squares.sum()) + self.rest
 
     def scale(self, ratio: float) -> float:
-        """The likeliest 1 / prior at a ratio noise · prior; 0 where all labels are equal."""
+        """The most likely 1 / prior at a ratio noise · prior; 0 where all labels are equal."""
         return (float((self.squares / (self.values + ratio)).sum()) + self.rest / ratio) / max(self.freedom, 1)
 
     def loss(self, ratio: float, scale: float) -> float:
-        """-2 log evidence, up to a constant: the labels' covariance has the eigenvalues scale · (value + ratio)."""
+        """The -2 log evidence, up to a constant; the eigenvalues of the covariance are scale · (value + ratio)."""
         spread = self.values + ratio
         logs = float(np.log(spread).sum()) + (self.freedom - len(spread)) * math.log(ratio)
         fit = float((self.squares / spread).sum()) + self.rest / ratio
@@ -154,7 +155,7 @@ def spectrum_of(evidence: Evidence) -> Spectrum:
 
 
 def best_ratio(loss: Callable[[float], float], unit: float) -> float:
-    """The ratio of least loss within `RATIOS` times `unit`: best of a grid, then golden section on either side."""
+    """The ratio of least loss within `RATIOS` times `unit`: the best of a grid, then golden section beside it."""
     grid = np.linspace(math.log(RATIOS[0] * unit), math.log(RATIOS[1] * unit), POINTS)
     best = int(np.argmin([loss(math.exp(x)) for x in grid]))
     low, high = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, POINTS - 1)])
@@ -169,8 +170,8 @@ def best_ratio(loss: Callable[[float], float], unit: float) -> float:
 
 
 def exact_posterior(evidence: Evidence, noise: float, prior: float, constant: float) -> Shared:
-    """N(., (diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise)⁻¹). O(n d² + d³)."""
-    # A constant feature of another size, with the prior of the weights, is one of size 1 with its own.
+    """The posterior of covariance (diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise)⁻¹. O(n d² + d³)."""
+    # A constant feature of this size with the prior of the weights is one of size 1 with its own prior.
     size = math.sqrt(prior / constant)
     rows = np.hstack([evidence.features, np.full((len(evidence), 1), size)])
     root = root_of_inverse(rows, evidence.weights / noise, prior)
@@ -179,5 +180,5 @@ def exact_posterior(evidence: Evidence, noise: float, prior: float, constant: fl
 
 
 def mean_square_of_labels(evidence: Evidence) -> float:
-    """Weighted mean square of labels, in their squared unit; 1 where all are 0."""
+    """The weighted mean square of the labels, in their squared unit; 1 where all are 0."""
     return float(evidence.weights @ evidence.targets[:, 0] ** 2 / evidence.weights.sum()) or 1.0

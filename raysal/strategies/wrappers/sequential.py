@@ -15,7 +15,8 @@ from raysal.context import Reveal, RoundContext
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet
 from raysal.models.head import Head
-from raysal.models.online.update import add_classes_of, update
+from raysal.models.online.classes import add_classes_of
+from raysal.models.online.update import update
 from raysal.models.targets import Answer
 from raysal.rng import derive
 from raysal.strategies.base import Picks, Selector

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from raysal.config import UpdateConfig
 from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.head import Head
-from raysal.models.online.refit import gone_astray
-from raysal.models.online.update import add_classes, curvature_at, drift, retract, update
+from raysal.models.online.classes import add_classes
+from raysal.models.online.refit import drift, reason_to_reject
+from raysal.models.online.update import curvature_at, retract, update
 from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.multi_label import MultiLabel
@@ -152,10 +153,10 @@ def test_a_class_that_joined_is_no_drift_and_no_reason_to_distrust_until_it_is_w
     wide = add_classes(head, ["later"])
     assert drift(wide) == 0
     seen = evidence_of(wide, np.vstack([x, far]), y + ["later"] * 6)
-    assert gone_astray(wide, seen, config) is None
+    assert reason_to_reject(wide, seen, config) is None
     moved = update(wide, far, ["later"] * 6, ledger_seq=1, passes=8, seen=seen)
     assert drift(moved) > 0
-    assert gone_astray(moved, seen, config) is None
+    assert reason_to_reject(moved, seen, config) is None
     wrong = replace(wide, mean=np.vstack([wide.mean[:3], -10 * np.ones((1, 5))]))
     assert drift(wrong) == 0
-    assert "penalised loss" in (gone_astray(wrong, seen, config) or "")
+    assert "penalised loss" in (reason_to_reject(wrong, seen, config) or "")

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_update import covariance_reference, laplace_reference
+from reference_update import covariance_reference, laplace_reference, loss_on
 from sklearn.datasets import load_digits
 
 from raysal.config import UpdateConfig
 from raysal.errors import LabelError
 from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
-from raysal.models.online.refit import needs_refit
-from raysal.models.online.update import loss_on, update
+from raysal.models.online.refit import reason_to_refit
+from raysal.models.online.update import update
 from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 
@@ -310,7 +310,7 @@ def test_when_to_fit_anew(change, reason: str | None) -> None:
     asked = {"head": head, "changed": 3, "new_classes": False, "rounds_since_fit": 1}
     asked |= {name: value for name, value in change.items() if name in asked}
     fields = {name: value for name, value in change.items() if name not in asked}
-    got = needs_refit(**asked, config=UpdateConfig(**{"mode": "laplace", **fields}))
+    got = reason_to_refit(**asked, config=UpdateConfig(**{"mode": "laplace", **fields}))
     if reason is None:
         assert got is None
     else:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_update import loss_on
 from sklearn.datasets import load_digits
 from threadpoolctl import ThreadpoolController
 
@@ -16,8 +17,10 @@ from raysal.config import UpdateConfig
 from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.head import Head
-from raysal.models.online.refit import gone_astray
-from raysal.models.online.update import add_classes, loss_on, objective_of, retract, update
+from raysal.models.online.classes import add_classes
+from raysal.models.online.mean import objective_of
+from raysal.models.online.refit import reason_to_reject
+from raysal.models.online.update import retract, update
 from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 
@@ -304,16 +307,16 @@ def test_a_singular_hessian_is_refused_by_the_fit_and_features_that_repeat_are_n
 def test_a_mean_that_left_its_neighbourhood_has_gone_astray():
     old, config = blobs(30), UpdateConfig(mode="laplace", retrain_drift=0.5)
     head, seen = fit(*old), evidence(*old)
-    assert gone_astray(head, seen, config) is None
+    assert reason_to_reject(head, seen, config) is None
     far = replace(head, mean=1.6 * head.mean)
-    assert "moved by 0.60 of its length (update.retrain_drift is 0.5)" in (gone_astray(far, seen, config) or "")
-    assert "moved" not in (gone_astray(far, seen, UpdateConfig(retrain_drift=0.7)) or "")
+    assert "moved by 0.60 of its length (update.retrain_drift is 0.5)" in (reason_to_reject(far, seen, config) or "")
+    assert "moved" not in (reason_to_reject(far, seen, UpdateConfig(retrain_drift=0.7)) or "")
 
 
 def test_a_mean_that_does_worse_than_that_of_the_last_fit_has_gone_astray():
     old, config = blobs(30), UpdateConfig(mode="laplace")
     head, seen = fit(*old), evidence(*old)
-    reason = gone_astray(replace(head, mean=0.8 * head.mean), seen, config)
+    reason = reason_to_reject(replace(head, mean=0.8 * head.mean), seen, config)
     assert reason is not None
     assert "penalised loss on what was seen" in reason
     # A fit is where the penalised loss is least: a mean of less loss and more weight is worse, too.
@@ -321,7 +324,7 @@ def test_a_mean_that_does_worse_than_that_of_the_last_fit_has_gone_astray():
     plain = [((seen.rows @ h.mean.T), h) for h in (surer, head)]
     losses = [replace_penalty(h, seen, outputs) for outputs, h in plain]
     assert losses[0] < losses[1]
-    assert "penalised loss" in (gone_astray(surer, seen, config) or "")
+    assert "penalised loss" in (reason_to_reject(surer, seen, config) or "")
 
 
 def replace_penalty(head: Head, seen: Evidence, outputs: np.ndarray) -> float:

@@ -9,7 +9,8 @@ from sklearn.datasets import load_digits
 from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import LIKELIHOODS
-from raysal.models.online.update import _with_bias, objective_of, update
+from raysal.models.online.mean import objective_of, with_bias_prior
+from raysal.models.online.update import update
 from raysal.models.optim.quasi_newton import Objective, descend
 from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
@@ -91,5 +92,5 @@ def test_the_precision_of_every_bias_is_what_it_is_told(structure, more):
     covariance = np.array([posterior.solve(unit).ravel() for unit in units])
     at_biases = np.kron(np.eye(3), np.diag(np.eye(9)[-1]))
     wanted = np.linalg.inv(np.linalg.inv(covariance) + more * at_biases)
-    got = np.array([_with_bias(posterior, more, (3, 9))(unit).ravel() for unit in units])
+    got = np.array([with_bias_prior(posterior, more, (3, 9))(unit).ravel() for unit in units])
     assert np.abs(got - wanted).max() < 1e-8 * np.abs(wanted).max()

@@ -13,9 +13,9 @@ from raysal.models.head import Head
 from raysal.models.online.update import update
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import Context, TrainingData
-from raysal.models.trainers.dmle import SCORE_OF, DependencyAware, Dependent
+from raysal.models.trainers.dmle import SCORE_OF, CorrectedLoss, DependencyAware
 from raysal.models.trainers.logistic import Logistic
-from raysal.models.trainers.pseudo_labels import lost
+from raysal.models.trainers.pseudo_labels import summed_loss
 
 RECORD = {"encoder": "e", "version": 0, "ledger_seq": 0, "seed": 0}
 CLASSES = ["c0", "c1", "c2"]
@@ -36,17 +36,17 @@ def fit(features, labels, weights=None, rounds=None, unlabelled=None, previous=N
     )
 
 
-def objective_of(weights=None, unlabelled=None, **fields) -> Dependent:
+def objective_of(weights=None, unlabelled=None, **fields) -> CorrectedLoss:
     features, labels, rounds = data()
     evidence = gather_evidence(features, labels, weights, CLASSES)
     return DependencyAware(**fields).objective(evidence, rounds, 0.7, unlabelled)
 
 
-def value_of(objective: Dependent, mean: np.ndarray) -> float:
+def value_of(objective: CorrectedLoss, mean: np.ndarray) -> float:
     return objective.value(mean, objective.evidence.rows @ mean.T)
 
 
-def gradient_of(objective: Dependent, mean: np.ndarray) -> np.ndarray:
+def gradient_of(objective: CorrectedLoss, mean: np.ndarray) -> np.ndarray:
     rows = objective.evidence.rows
     return objective.gradient(mean, rows @ mean.T, rows)
 
@@ -145,7 +145,7 @@ def test_no_beta_makes_it_run_away(acquisition: str, beta: float) -> None:
     head = fit(features * 100, labels, rounds=rounds, acquisition=acquisition, beta=beta)
     plain = Logistic().fit(TrainingData(features=features * 100, labels=labels, classes=CLASSES, **RECORD))
     evidence = gather_evidence(features * 100, labels, None, CLASSES)
-    assert lost(head.mean, evidence) <= 36 * math.log(3) * (1 + 1e-12)
+    assert summed_loss(head.mean, evidence) <= 36 * math.log(3) * (1 + 1e-12)
     if acquisition == "soft_rank":
         assert head.digest() == plain.digest()
     else:

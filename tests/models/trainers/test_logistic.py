@@ -11,7 +11,7 @@ from raysal.errors import ConfigError, LabelError
 from raysal.models.head import Head
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import TrainingData
-from raysal.models.trainers.logistic import Logistic, deal_folds
+from raysal.models.trainers.logistic import Logistic, assign_folds
 
 
 def blobs(n: int, d: int, classes: int, seed: int = 0, shift: float = 1.0) -> tuple[np.ndarray, list[str]]:
@@ -198,7 +198,7 @@ def choose(features, labels) -> float:
 def test_cross_validation_agrees_with_a_loop_over_folds() -> None:
     features, labels = blobs(45, 10, 3, seed=5)
     grid, targets = (1e-4, 1e-2, 1.0), np.arange(45) % 3
-    fold_of = deal_folds(targets, 5, seed=11)
+    fold_of = assign_folds(targets, 5, seed=11)
     square = (features**2).mean()
     losses = {}
     for l2 in grid:
@@ -221,13 +221,13 @@ def test_cross_validation_agrees_with_a_loop_over_folds() -> None:
 
 def test_folds_are_even_within_each_class_and_depend_on_the_seed_alone() -> None:
     targets = np.random.default_rng(0).choice(4, p=[0.6, 0.3, 0.08, 0.02], size=101)
-    fold_of = deal_folds(targets, 5, seed=3)
-    assert np.array_equal(fold_of, deal_folds(targets, 5, seed=3))
-    assert not np.array_equal(fold_of, deal_folds(targets, 5, seed=4))
+    fold_of = assign_folds(targets, 5, seed=3)
+    assert np.array_equal(fold_of, assign_folds(targets, 5, seed=3))
+    assert not np.array_equal(fold_of, assign_folds(targets, 5, seed=4))
     for members in [np.arange(101), *(np.flatnonzero(targets == c) for c in range(4))]:
         sizes = np.bincount(fold_of[members], minlength=5)
         assert sizes.max() - sizes.min() <= 1
-    assert sorted(deal_folds(np.array([0, 1, 1]), 5, seed=0)) == [0, 1, 2]
+    assert sorted(assign_folds(np.array([0, 1, 1]), 5, seed=0)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("lonely", [1, 2])

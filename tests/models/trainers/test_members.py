@@ -10,10 +10,10 @@ from raysal.config import UpdateConfig
 from raysal.errors import ConfigError
 from raysal.models.evidence import gather_evidence
 from raysal.models.likelihood import softmax
-from raysal.models.online.refit import needs_refit
+from raysal.models.online.refit import reason_to_refit
 from raysal.models.online.update import update
 from raysal.models.trainers.base import TrainingData
-from raysal.models.trainers.bootstrap import Bootstrap, resampled
+from raysal.models.trainers.bootstrap import Bootstrap, resampled_counts
 from raysal.models.trainers.mc_dropout import McDropout, masks
 from raysal.scoring.inputs import score_inputs
 
@@ -54,7 +54,7 @@ def test_a_member_is_the_fit_to_its_resample_under_the_prior_of_all_labels(how):
     targets = gather_evidence(features, labels, weights, head.classes).targets
     square = (weights @ (features**2).mean(1)) / weights.sum()
     assert head.prior == pytest.approx(1e-2 * weights.sum() * square)
-    for member, count in zip(head.posterior.weights, resampled(targets, 3, how, 1), strict=True):
+    for member, count in zip(head.posterior.weights, resampled_counts(targets, 3, how, 1), strict=True):
         np.testing.assert_allclose(member, minimum(features, targets, weights * count, head.prior, square), atol=1e-5)
     np.testing.assert_allclose(head.mean, head.posterior.weights.mean(0), atol=1e-12)
 
@@ -63,7 +63,7 @@ def test_resamples_are_of_mean_one_and_leave_no_class_out():
     targets = np.eye(3)[[0] * 30 + [1] * 6 + [2]]
     targets[0] = 0.4, 0.6, 0.0
     for how in ("poisson", "multinomial"):
-        counts = resampled(targets, 4000, how, 3)
+        counts = resampled_counts(targets, 4000, how, 3)
         assert (counts @ targets > 0).all()
         np.testing.assert_allclose(counts[:, :30].mean(0), 1, atol=0.1)
         assert len(np.unique(counts[:, :30], axis=0)) > 3900
@@ -71,7 +71,7 @@ def test_resamples_are_of_mean_one_and_leave_no_class_out():
             assert (counts[:, 1:30].sum(1) == 29).all()
             assert (counts[:, 36] == 1).all()
     soft = np.array([[0.9, 0.1], [1.0, 0.0], [1.0, 0.0]])  # a class that is nobody's likeliest
-    assert (resampled(soft, 200, "multinomial", 0) @ soft > 0).all()
+    assert (resampled_counts(soft, 200, "multinomial", 0) @ soft > 0).all()
 
 
 def test_members_of_a_bootstrap_agree_the_more_labels_there_are_and_masks_do_not():
@@ -125,7 +125,7 @@ def test_scores_draw_the_members_and_new_labels_mean_a_new_fit(trainer):
     assert np.array_equal(inputs.draws, head.posterior.weights[:4])
     outputs = np.einsum("tcd,nd->tnc", head.posterior.weights, np.column_stack([features, np.ones(40)]))
     np.testing.assert_allclose(head.variance(features), outputs.var(0, ddof=1), atol=1e-9)
-    assert needs_refit(head, 1, False, 1, UpdateConfig(mode="laplace")) == "an ensemble has no closed-form step"
+    assert reason_to_refit(head, 1, False, 1, UpdateConfig(mode="laplace")) == "an ensemble has no closed-form step"
     with pytest.raises(ConfigError, match="ensemble"):
         update(head, features[:1], labels[:1], ledger_seq=1)
 

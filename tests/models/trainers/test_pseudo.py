@@ -15,7 +15,7 @@ from raysal.models.online.update import update
 from raysal.models.optim.converge import in_units, scaled
 from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.logistic import Logistic
-from raysal.models.trainers.pseudo_labels import PseudoLabels, Student, thresholds
+from raysal.models.trainers.pseudo_labels import PseudoLabels, SelfTraining, thresholds
 from raysal.rounds.session import Session
 
 RECORD = {"encoder": "e", "version": 0, "ledger_seq": 0, "seed": 0}
@@ -53,11 +53,11 @@ def plain(features, labels, weights=None, **fields) -> Head:
     )
 
 
-def student(features, labels, sample, **fields) -> tuple[Student, np.ndarray]:
+def student(features, labels, sample, **fields) -> tuple[SelfTraining, np.ndarray]:
     head = plain(features, labels)
     evidence = gather_evidence(features, labels, None, head.classes)
     unit, size = in_units(evidence)
-    return Student(PseudoLabels(**fields), unit, head.prior / size**2, sample / size), scaled(head.mean, size)
+    return SelfTraining(PseudoLabels(**fields), unit, head.prior / size**2, sample / size), scaled(head.mean, size)
 
 
 def accuracy(head: Head, features: np.ndarray, which: np.ndarray) -> float:
@@ -83,7 +83,7 @@ def test_it_is_the_fixed_point_of_its_guesses() -> None:
     sample, _ = blobs(120, seed=7)
     head = fit(features, names(which), sample, guard=False, rounds=40, tol=1e-8)
     size = np.sqrt((features**2).mean())
-    guesses = student(features, names(which), sample)[0].guesses(scaled(head.mean, size), 24.0)
+    guesses = student(features, names(which), sample)[0].pseudo_labels(scaled(head.mean, size), 24.0)
     assert 20 < guesses.any(axis=1).sum() <= 120
     rows, told = np.column_stack([features, np.ones(24)]), np.eye(4)[which]
     guessed = np.column_stack([sample, np.ones(120)])
@@ -109,7 +109,7 @@ def test_no_class_floods_the_others() -> None:
     sample, truth = blobs(900, seed=3, apart=3)
     sample = sample[(truth == 0) | (np.arange(900) < 100)]  # mostly the first class
     teacher, mean = student(features, names(which), sample, weight=2.0)
-    guesses = teacher.guesses(mean, 40.0)
+    guesses = teacher.pseudo_labels(mean, 40.0)
     count, total = (guesses > 0).sum(axis=0), guesses.sum(axis=0)
     assert count[0] > 1.5 * len(sample) / 4
     assert total[0] == pytest.approx(2.0 * 40 / 4)  # its fair share, and no more

@@ -18,7 +18,8 @@ from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import exclude, keep
 from raysal.models.head import Head
 from raysal.models.likelihood import LIKELIHOODS
-from raysal.models.online.update import add_classes, update
+from raysal.models.online.classes import add_classes
+from raysal.models.online.update import update
 from raysal.models.posterior import Members
 from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
