@@ -39,7 +39,7 @@ format: setup        ## reformat the code
 	$(BIN)/ruff check --fix .
 
 docs: setup          ## the docs site in build/site; every link in it is checked
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/site/mkdocs.yml
 	@echo 'built: open build/site/index.html, or with search: $(BIN)/python -m http.server -d build/site'
 
 bench: setup         ## the benchmarks, one after the other; minutes

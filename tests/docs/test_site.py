@@ -21,7 +21,7 @@ HOME |= {"deploy/README.md": "cluster", "benchmarks/RESULTS.md": "results"}
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site")
-    words = ["mkdocs", "build", "--quiet", "--strict", "-f", str(ROOT / "docs/site/mkdocs.yml"), "-d", str(out)]
+    words = ["mkdocs", "build", "--strict", "-f", str(ROOT / "docs/site/mkdocs.yml"), "-d", str(out)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run([sys.executable, "-m", *words], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
