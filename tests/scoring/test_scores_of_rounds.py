@@ -12,6 +12,7 @@ from pools import make_pool, mixture
 from programs import labelled_of, local, random_head, task_of
 
 import raysal
+from raysal.config import choice
 from raysal.models.head import Head
 from raysal.narrowing import NARROWERS
 from raysal.pool import Pool
@@ -71,7 +72,8 @@ def test_a_narrower_that_asks_strategies_hands_it_on(pool: Pool) -> None:
     task = task_of(fleet, labelled_of(np.zeros((1, 9)), ["class-0"], []), head=random_head(9), k=5, available=260)
 
     def found(score: str, previous: Head | None) -> list[int]:
-        narrower = NARROWERS["refine"](members=[{"name": "top_score", "score": score}], rounds=1, subset=100)
+        members = [{"name": "top_score", "score": score}]
+        narrower = choice({"name": "refine", "members": members, "rounds": 1, "subset": 100}).build("narrow", NARROWERS)
         _, narrowed = narrower.narrow(fleet, replace(task, previous=previous))
         assert narrowed.ids is not None
         return sorted(narrowed.ids.tolist())
