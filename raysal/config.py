@@ -91,7 +91,8 @@ class Choice(BaseModel):
         try:
             return TypeAdapter(cls).validate_python(values, context=Origin(place, registry))
         except ValidationError as error:
-            raise _first_problem(error, place) from None
+            problem_found = _first_problem(error, place)
+            raise problem_found from None
 
     def build_named(self, place: str, registry: Mapping[str, type[T]]) -> Named[T]:
         """As `build`, together with the name."""
