@@ -45,11 +45,11 @@ def embed(
             `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`.
         encoder: a name, a mapping with `name`, or an encoder. Ready vectors need none.
         out: the pool directory.
-        batch_size: items in one pass of the model.
+        batch_size: items in one pass of the model; 64 by default.
         chunk_rows: items committed together; 0 is 65536 for ready vectors and 1024 otherwise.
         workers: Ray workers; 0 is one per CPU.
-        decode_threads: threads that decode images, in each process.
-        max_quarantine: share of the items, in [0, 1], that may be quarantined.
+        decode_threads: threads that decode images, in each process; 2 by default.
+        max_quarantine: share of the items, in [0, 1], that may be quarantined; 0.01 by default.
         backend: this process, or Ray, whose workers must see `out` and the source under the same paths.
         threads: CPU threads of a model; 0 is torch's own choice here, and an even share with Ray.
         address: a Ray cluster; by default one is started on this machine.
