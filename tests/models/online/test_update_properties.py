@@ -304,7 +304,7 @@ def test_a_singular_hessian_is_refused_by_the_fit_and_features_that_repeat_are_n
 # -- when an update is not to be kept ---------------------------------------------------------------------------------
 
 
-def test_a_mean_that_left_its_neighbourhood_has_gone_astray():
+def test_a_mean_that_left_its_neighbourhood_is_rejected():
     old, config = blobs(30), UpdateConfig(mode="laplace", retrain_drift=0.5)
     head, seen = fit(*old), evidence(*old)
     assert reason_to_reject(head, seen, config) is None
@@ -313,7 +313,7 @@ def test_a_mean_that_left_its_neighbourhood_has_gone_astray():
     assert "moved" not in (reason_to_reject(far, seen, UpdateConfig(retrain_drift=0.7)) or "")
 
 
-def test_a_mean_that_does_worse_than_that_of_the_last_fit_has_gone_astray():
+def test_a_mean_that_does_worse_than_that_of_the_last_fit_is_rejected():
     old, config = blobs(30), UpdateConfig(mode="laplace")
     head, seen = fit(*old), evidence(*old)
     reason = reason_to_reject(replace(head, mean=0.8 * head.mean), seen, config)
