@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import typer.main
 from pages import PAGES, README, ROOT, anchors, blocks, commands, name_of, prose
 
 from raysal.cli import app
+from raysal.models.trainers import TRAINERS
+from raysal.scoring.registry import SCORES
+from raysal.strategies import SELECTORS
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
@@ -79,3 +83,13 @@ def exists(name: str) -> bool:
             except ImportError:
                 return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("page", "registry"),
+    [("selection.md", SELECTORS), ("models.md", TRAINERS), ("models.md", SCORES)],
+    ids=["strategies", "trainers", "scores"],
+)
+def test_every_part_is_on_the_page_of_its_kind(page: str, registry: Mapping[str, object]) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert not [name for name in registry if not re.search(rf"\b{name}\b", text)]
