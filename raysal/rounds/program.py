@@ -29,7 +29,7 @@ class HeldOut(NamedTuple):
 
 
 def start_program(fleet: Fleet, taken: NDArray[np.int64], held_out: HeldOut | None) -> int:
-    """Reset the fleet and take out what must not be offered. Two or three round trips.
+    """Reset the fleet and take out what must not be offered. One or two round trips.
 
     Args:
         fleet: the pool's partitions; whatever program was running ends.
