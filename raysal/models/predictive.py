@@ -70,14 +70,14 @@ def monte_carlo(
     return averaged((f + spread * one for one in noise), likelihood)
 
 
-def draw_predictions(rows: Matrix, draws: Iterable[NDArray[Any]], likelihood: Likelihood = SOFTMAX) -> Matrix:
+def sampled_predictions(rows: Matrix, samples: Iterable[NDArray[Any]], likelihood: Likelihood = SOFTMAX) -> Matrix:
     """The mean response of sampled weights. O(T n C D), memory O(n C).
 
     It is exact up to 1/sqrt(T) with every structure of the posterior.
 
     Args:
         rows: h̃ [n, D]
-        draws: T samples of the weights, each [C, D].
+        samples: T samples of the weights, each [C, D].
         likelihood: what the labels are.
 
     Returns:
@@ -86,7 +86,7 @@ def draw_predictions(rows: Matrix, draws: Iterable[NDArray[Any]], likelihood: Li
     Raises:
         ConfigError: there is no sample.
     """
-    return averaged((rows @ weights.T for weights in draws), likelihood)
+    return averaged((rows @ weights.T for weights in samples), likelihood)
 
 
 def averaged(outputs: Iterable[NDArray[Any]], likelihood: Likelihood = SOFTMAX) -> Matrix:
@@ -183,7 +183,7 @@ def predictive_responses(
     if predictive == "map" or likelihood.quadratic or variance is None:
         return likelihood.responses(f)
     if predictive == "monte_carlo":
-        raise ConfigError("predictive", "monte_carlo needs draws", "call `draw_predictions`")
+        raise ConfigError("predictive", "monte_carlo needs draws", "call `sampled_predictions`")
     return mean_field(f, variance, likelihood=likelihood) if predictive == "mean_field" else laplace_bridge(f, variance)
 
 

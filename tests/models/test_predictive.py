@@ -11,11 +11,11 @@ from raysal.errors import ConfigError
 from raysal.models.likelihood import IDENTITY, LIKELIHOODS, SIGMOID, SOFTMAX
 from raysal.models.predictive import (
     bridged,
-    draw_predictions,
     laplace_bridge,
     mean_field,
     monte_carlo,
     predictive_responses,
+    sampled_predictions,
 )
 
 
@@ -105,9 +105,9 @@ def test_draws_of_weights_are_averaged_one_at_a_time():
     rng = np.random.default_rng(0)
     rows, draws = rng.normal(size=(9, 4)), rng.normal(size=(6, 3, 4))
     every = np.stack([SOFTMAX.responses(rows @ one.T) for one in draws])
-    np.testing.assert_allclose(draw_predictions(rows, iter(draws)), every.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(sampled_predictions(rows, iter(draws)), every.mean(axis=0), rtol=1e-12)
     with pytest.raises(ConfigError, match="none to average"):
-        draw_predictions(rows, [])
+        sampled_predictions(rows, [])
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])

@@ -99,17 +99,17 @@ def resampled_counts(targets: NDArray[np.float64], members: int, how: Resample, 
     Returns:
         Counts [members, n]. Every class that has a share of some label has one in every member.
     """
-    draw = generator(derive(seed, "update", "bootstrap"))
+    random = generator(derive(seed, "update", "bootstrap"))
     counts = np.zeros((members, len(targets)))
     if how == "poisson":
-        counts += draw.poisson(1.0, counts.shape)
+        counts += random.poisson(1.0, counts.shape)
     else:
         named = targets.argmax(axis=1)
         for own in (np.flatnonzero(named == place) for place in np.unique(named)):
-            counts[:, own] = draw.multinomial(len(own), np.full(len(own), 1 / len(own)), size=members)
+            counts[:, own] = random.multinomial(len(own), np.full(len(own), 1 / len(own)), size=members)
     for share in targets.T:
         own = np.flatnonzero(share > 0)
         if len(own):
             lost = np.flatnonzero(counts[:, own].sum(axis=1) == 0)
-            counts[lost, draw.choice(own, len(lost))] = 1
+            counts[lost, random.choice(own, len(lost))] = 1
     return counts

@@ -144,11 +144,11 @@ class Mlp(Fitter):
         """Weights [hidden, r] and bias [hidden] of the hidden layer for inputs [n, r]."""
         import torch
 
-        draw = generator(seed)
+        random = generator(seed)
         n, width = inputs.shape
 
         def normal(*shape: int, scale: float) -> torch.Tensor:
-            return torch.from_numpy((draw.standard_normal(shape) * scale).astype(np.float32)).requires_grad_()
+            return torch.from_numpy((random.standard_normal(shape) * scale).astype(np.float32)).requires_grad_()
 
         # Inputs are of length 1, so that what comes out of each layer is of order 1 (He et al., ICCV 2015).
         first, second = (
@@ -163,12 +163,12 @@ class Mlp(Fitter):
         for epoch in range(self.epochs):
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
-            order = torch.from_numpy(draw.permutation(n)) if n > self.batch else torch.arange(n)
+            order = torch.from_numpy(random.permutation(n)) if n > self.batch else torch.arange(n)
             total = 0.0
             for some in torch.split(order, self.batch):
                 hidden = torch.relu(x[some] @ first.T + offsets[0])
                 if self.dropout:
-                    kept = torch.from_numpy(draw.random(hidden.shape, np.float32)) >= self.dropout
+                    kept = torch.from_numpy(random.random(hidden.shape, np.float32)) >= self.dropout
                     hidden = hidden * kept / (1 - self.dropout)
                 said = torch.log_softmax(hidden @ second.T + offsets[1], dim=1)
                 loss = -((targets[some] * said).sum(1) @ weights[some]) / len(some)
