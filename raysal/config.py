@@ -14,7 +14,17 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from reprlib import Repr
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast, get_args, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    cast,
+    get_args,
+    get_type_hints,
+)
 
 from pydantic import (
     BaseModel,
@@ -29,6 +39,7 @@ from pydantic import (
 
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
 from raysal.errors import ConfigError, UnknownName
+from raysal.former_names import with_current_names
 from raysal.types import Metric
 
 T = TypeVar("T")
@@ -45,7 +56,8 @@ class Choice(BaseModel):
     """A part by its registry name and its fields: `{name = "anchoral", anchors = 10}`, or only `"anchoral"`.
 
     A name may go on after a colon, as in `timm:resnet18` or `class_balanced:coreset`. The text before the colon is the
-    name in the registry. The text after it is the part inside (`Inner`), or the value of the field `arg`.
+    name in the registry. The text after it is the part inside (`Inner`), or the value of the field `arg`. Fields may be
+    given by former names, too, if the class lists them in `FORMER`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -74,7 +86,7 @@ class Choice(BaseModel):
         if head not in registry:
             raise UnknownName(place, self.name, sorted(registry))
         cls = registry[head]
-        values = dict(self.model_extra or {})
+        values = with_current_names(dict(self.model_extra or {}), cls, place)
         known = {f.name for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
         if argument:
             field = field_after_colon(cls)

@@ -6,7 +6,7 @@ import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -81,7 +81,13 @@ class Around:
     of: Inner[object]
 
 
-KINDS: dict[str, Any] = {"around": Around, "named": WithArgument, "plain": Plain}
+@dataclass(frozen=True, kw_only=True)
+class Renamed:
+    FORMER: ClassVar[dict[str, str]] = {"count": "size", "length": "size"}
+    size: int = 3
+
+
+KINDS: dict[str, Any] = {"around": Around, "named": WithArgument, "plain": Plain, "renamed": Renamed}
 
 
 def test_a_choice_builds_what_it_names() -> None:
@@ -126,14 +132,26 @@ def test_a_wrong_field_of_a_choice_is_named(given: Any, path: str, message: str)
 
 
 def test_an_unknown_name_inside_is_named_by_its_path() -> None:
-    with pytest.raises(UnknownName, match="use one of: around, named, plain") as caught:
+    with pytest.raises(UnknownName, match="use one of: around, named, plain, renamed") as caught:
         choice("around:around:plane").build("kind", KINDS)
     assert caught.value.where == "kind.of.of"
 
 
+def test_fields_may_be_given_by_the_names_they_had_before() -> None:
+    for name in ("size", "count", "length"):
+        assert choice({"name": "renamed", name: 4}).build("kind", KINDS) == Renamed(size=4)
+
+
+@pytest.mark.parametrize("names", [("count", "size"), ("size", "count"), ("count", "length")])
+def test_a_field_given_by_two_names_is_refused(names: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError, match=f"given twice, as {' and '.join(sorted(names))}") as caught:
+        choice({"name": "renamed", **dict.fromkeys(names, 4)}).build("kind", KINDS)
+    assert caught.value.where == "kind.size"
+
+
 @pytest.mark.parametrize("name", ["plane", "", "Plain", ":x"])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(UnknownName, match="use one of: around, named, plain"):
+    with pytest.raises(UnknownName, match="use one of: around, named, plain, renamed"):
         choice(name).build("kind", KINDS)
 
 
