@@ -43,7 +43,7 @@ from raysal.rng import item_uniform
 from raysal.scoring.linear import Linear
 from raysal.scoring.sweep import SweepRequest, sweep
 from raysal.strategies.engine.feature_maps import Gradients, Vectors, factors_of
-from raysal.strategies.engine.lazy_greedy import Greedy, lazy_greedy
+from raysal.strategies.engine.lazy_greedy import GreedyResult, lazy_greedy
 from raysal.strategies.engine.priorities import D2Race, FarthestPoint
 from raysal.strategies.information.bait import bait_binary
 
@@ -93,7 +93,7 @@ def pool_of(args: argparse.Namespace, rows: int) -> Pool:
     return write_pool(args.folder / f"{kind}-{rows}x{args.dim}", rows, args.features, args.dim)
 
 
-def run(rule: str, fleet: LocalFleet, head: Head, dim: int, k: int) -> tuple[Greedy, float]:
+def run(rule: str, fleet: LocalFleet, head: Head, dim: int, k: int) -> tuple[GreedyResult, float]:
     """What the engine found, and seconds: from the opening pass on."""
     linear = Linear.of(head)
     feature_map = Gradients(head=linear) if rule == "badge" else Vectors()
@@ -111,7 +111,7 @@ def run(rule: str, fleet: LocalFleet, head: Head, dim: int, k: int) -> tuple[Gre
     return found, time.perf_counter() - start
 
 
-def row_of(rule: str, rows: int, k: int, found: Greedy, seconds: float) -> dict[str, Any]:
+def row_of(rule: str, rows: int, k: int, found: GreedyResult, seconds: float) -> dict[str, Any]:
     return {
         "rule": rule,
         "rows": rows,

@@ -70,6 +70,12 @@ def round_up(n: int, multiple: int = ALIGN) -> int:
     return ceil_div(n, multiple) * multiple
 
 
+def slices(n: int, size: int) -> Iterator[slice]:
+    """Consecutive slices that cover n: `size` each, the last one perhaps fewer."""
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
 def block_rows_for(columns: int) -> int:
     """Choose how many rows a block has, so that its products fit into `PRODUCT_NUMBERS`.
 

@@ -41,8 +41,8 @@ MEMBERS: tuple[Named[Selector], ...] = (
     Named("typiclust", TypiClust()),
     Named("alfa_mix", AlfaMix()),
     Named("drop_query", DropQuery()),
-    Named("max_herding", MaxHerding(ground=2_000)),
-    Named("u_herding", UHerding(ground=2_000)),
+    Named("max_herding", MaxHerding(max_represented=2_000)),
+    Named("u_herding", UHerding(max_represented=2_000)),
 )
 """The published ones, but for BAIT."""
 

@@ -73,7 +73,7 @@ class Killing:
 @pytest.mark.parametrize("selector", deep_unless(["badge"], ["badge", "bait"]))
 def test_processes_killed_between_calls_change_no_pick(selector, pool, fleet, monkeypatch):
     """One is killed before the sweep, one before a call that needs what the strategy keeps in the partition."""
-    for name in ("START", "FEWEST", "MOST"):  # few rows a round trip, for more of them
+    for name in ("ROWS_AT_FIRST", "FEWEST_ROWS", "MOST_ROWS"):  # few rows a round trip, for more of them
         monkeypatch.setattr(lazy, name, 4)
     x, names = mixture(200, 10)
     inputs = {"head": random_head(10), "labelled": labelled_of(x, names, range(0, 40, 3)), "k": 12}

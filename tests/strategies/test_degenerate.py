@@ -175,7 +175,7 @@ def test_more_centres_than_a_tile_are_all_covered(tmp_path):
 
 def test_typiclust_takes_its_sample_alone_off_the_partitions(tmp_path):
     x, _ = mixture(300, 4)
-    selector = SELECTORS["typiclust"](sample=40)
+    selector = SELECTORS["typiclust"](max_candidates=40)
     picks = [select(fleet_of(tmp_path / str(p), x, p), selector, task(4), 6).ids.tolist() for p in (1, 4)]
     assert picks[0] == picks[1]
     sampled = np.argsort(item_uniform(derive(3, "sample"), np.arange(300)))[:40]

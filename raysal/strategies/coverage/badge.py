@@ -13,29 +13,34 @@ from raysal.rng import derive, item_uniform
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Selector
+from raysal.strategies.coverage.coreset import distance_reasons
 from raysal.strategies.engine.feature_maps import Gradients, UnitVectors, Vectors, factors_of
-from raysal.strategies.engine.lazy_greedy import Greedy, lazy_greedy
+from raysal.strategies.engine.lazy_greedy import GreedyResult, lazy_greedy
 from raysal.strategies.engine.priorities import D2Race
 from raysal.strategies.simple import merged
 
 
 @dataclass(frozen=True, kw_only=True)
 class Badge(Selector):
-    """k-means++ seeding over gradient embeddings r (x) h, r = e_argmax - p: items whose gradients are large and unlike
-    one another (BADGE; Ash et al., ICLR 2020). With several labels at once, r = [p >= 1/2] - p.
+    """k-means++ seeding over gradient embeddings: items whose gradients are large and unlike one another.
 
-    The first pick has the largest gradient; each later one is drawn with probability proportional to its squared
-    distance to the nearest pick. Exact over the whole pool, by the lazy engine; the gradient, C * d numbers, is never
-    formed. Needs a head; ignores which items are labelled. O(k n (C + d)) at worst, one sweep and a few percent of that
-    in practice; memory 57 bytes an item. picks(k) is a prefix of picks(k + 1). Where no gradient is left to tell items
-    apart, they are drawn uniformly. Of little use before the head knows most classes.
+    BADGE; Ash et al., ICLR 2020. The gradient of an item is r (x) h with r = e_argmax - p, or [p >= 1/2] - p with
+    several labels at once. The first pick has the largest gradient. Each later one is sampled with probability
+    proportional to its squared distance to the nearest pick. Where no gradient is left to tell items apart, the picks
+    are a uniform sample.
+
+    Exact over the whole pool, by the lazy engine; the gradient, C * d numbers, is never formed. Needs a head. Ignores
+    which items are labelled. O(k n (C + d)) at worst, one sweep and a few percent of that in practice; memory 57 bytes
+    an item. picks(k) is a prefix of picks(k + 1). Of little use before the head knows most classes.
     """
 
     @property
     def needs_head(self) -> bool:
+        """Always."""
         return True
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        """The largest gradient, then D^2 sampling by the lazy engine."""
         gradients = Gradients(head=context.linear(several=True))
         nothing = factors_of(gradients, context.labelled.vectors[:0])
         found = lazy_greedy(
@@ -44,50 +49,53 @@ class Badge(Selector):
         reasons = [f"gradient {gap**0.5:.3g} from the nearest pick" for gap in found.sq_distances]
         if reasons:
             reasons[0] = f"largest gradient {found.sq_distances[0] ** 0.5:.3g}"
-        return filled(fleet, found, reasons, "no gradient left, uniform", context.key, k)
+        return filled_uniformly(fleet, found, reasons, "no gradient left, uniform", context.key, k)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KMeansPlusPlus(Selector):
-    """k-means++ seeding over the vectors, the labelled items as centres already there (Arthur & Vassilvitskii, SODA
-    2007).
+    """k-means++ seeding over the vectors, with the labelled items as centres that are already there.
 
-    Each pick is drawn with probability proportional to its squared distance to the nearest labelled item or pick:
-    between CoreSet, which takes the farthest and so outliers, and a uniform draw. Without labelled items the first pick
-    is uniform. Exact over the whole pool, by the lazy engine. Needs no head. O((labelled + k) n d) at worst; memory 57
-    bytes an item. picks(k) is a prefix of picks(k + 1). It knows nothing of what is hard for the head. `unit` compares
-    directions only.
+    Arthur & Vassilvitskii, SODA 2007. Each pick is sampled with probability proportional to its squared distance to
+    the nearest labelled item or pick: between CoreSet, which takes the farthest and so outliers, and a uniform sample.
+    Without labelled items the first pick is uniform. `unit` compares directions only.
+
+    Exact over the whole pool, by the lazy engine. Needs no head. O((labelled + k) n d) at worst; memory 57 bytes an
+    item. picks(k) is a prefix of picks(k + 1). It knows nothing of what is hard for the head.
     """
 
     unit: bool = False
 
     @property
     def needs_head(self) -> bool:
+        """Never."""
         return False
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        """D^2 sampling from the labelled items on, by the lazy engine."""
         space = UnitVectors() if self.unit else Vectors()
         centres = factors_of(space, context.labelled.vectors)
         # Not the race's own hash: the lowest of all would say something about the budgets of the others.
         first = derive(context.key, "first")
         found = lazy_greedy(fleet, D2Race(key=context.key), space, k, centres=centres, opening="lowest", key=first)
-        reasons = [
-            "first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in found.sq_distances
-        ]
-        return filled(fleet, found, reasons, "nothing left uncovered, uniform", context.key, k)
+        return filled_uniformly(
+            fleet, found, distance_reasons(found), "nothing left uncovered, uniform", context.key, k
+        )
 
 
-def filled(fleet: Fleet, found: Greedy, reasons: list[str], rest: str, key: int, k: int) -> Picks:
-    """A batch of what the engine found, filled up uniformly where every row left coincides with a pick."""
+def filled_uniformly(
+    fleet: Fleet, found: GreedyResult, reasons: list[str], reason_of_rest: str, key: int, k: int
+) -> Picks:
+    """A batch of k: what the engine found, then a uniform sample where every row left coincides with a pick."""
     ids, scores = np.array(found.ids, np.int64), np.array(found.sq_distances)
     if (missing := k - len(ids)) > 0:
-        more, _ = merged(fleet.each(others, derive(key, "rest"), ids, missing), missing)
+        more, _ = merged(fleet.each(sample_others, derive(key, "rest"), ids, missing), missing)
         ids, scores = np.concatenate([ids, more]), np.concatenate([scores, np.zeros(missing)])
-        reasons = reasons + [rest] * missing
+        reasons = reasons + [reason_of_rest] * missing
     return Picks(ids=ids, scores=scores, reasons=tuple(reasons))
 
 
-def others(partition: Partition, key: int, taken: NDArray[np.int64], k: int) -> Ranked:
-    """A uniform draw of k candidates that are not taken: those of lowest hash."""
+def sample_others(partition: Partition, key: int, taken: NDArray[np.int64], m: int) -> Ranked:
+    """A uniform sample of m candidates that are not taken; the score is 1 - hash."""
     ids = np.setdiff1d(partition.ids[partition.candidates()], taken, assume_unique=True)
-    return best_of(ids, 1 - item_uniform(key, ids), k)
+    return best_of(ids, 1 - item_uniform(key, ids), m)

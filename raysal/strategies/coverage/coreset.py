@@ -1,4 +1,4 @@
-"""Covering rules: each pick the item farthest from all that is covered."""
+"""Covering strategies: each pick is the item farthest from all that is covered."""
 
 from __future__ import annotations
 
@@ -10,60 +10,72 @@ from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.feature_maps import FeatureMap, Probabilities, UnitVectors, Vectors, factors_of
-from raysal.strategies.engine.lazy_greedy import lazy_greedy
+from raysal.strategies.engine.lazy_greedy import GreedyResult, lazy_greedy
 from raysal.strategies.engine.priorities import FarthestPoint
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoreSet(Selector):
-    """Greedy k-center over the vectors, the labelled items as centres already there (Sener & Savarese, ICLR 2018).
+    """Greedy k-center over the vectors, with the labelled items as centres that are already there.
 
-    argmax_i min_c |h_i - h_c|^2 over labelled items and earlier picks: a 2-approximation of the covering radius
-    (Gonzalez, TCS 1985). Exact over the whole pool, by the lazy engine. Needs no head. O((labelled + k) n d) at worst,
-    a fraction of it in practice; memory 41 bytes an item. picks(k) is a prefix of picks(k + 1); without labelled items
-    the first pick is uniform. The score is the squared distance to what was covered before the pick.
+    Sener & Savarese, ICLR 2018. Picks argmax_i min_c |h_i - h_c|^2 over labelled items and earlier picks c: a
+    2-approximation of the covering radius (Gonzalez, TCS 1985). Without labelled items the first pick is uniform. The
+    score is the squared distance to what was covered before the pick. `unit` compares directions only.
+
+    Exact over the whole pool, by the lazy engine. Needs no head. O((labelled + k) n d) at worst, a fraction of it in
+    practice; memory 41 bytes an item. picks(k) is a prefix of picks(k + 1).
 
     Seeks outliers, and is often below random on frozen features: on Fashion-MNIST (60,000 EfficientNet-Lite0 vectors,
     five seeds) it ends 4.3 +- 0.6 points of accuracy below random at 1,100 labels. Use it where coverage is the aim,
-    not accuracy per label. `unit` compares directions only."""
+    not accuracy per label.
+    """
 
     unit: bool = False
 
     @property
     def needs_head(self) -> bool:
+        """Never."""
         return False
 
     @property
     def can_start_cold(self) -> bool:
-        return False  # it would begin with outliers
+        """No: it would begin with outliers."""
+        return False
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
-        return cover(fleet, UnitVectors() if self.unit else Vectors(), context, k)
+        """The farthest vectors, by the lazy engine."""
+        return farthest_picks(fleet, UnitVectors() if self.unit else Vectors(), context, k)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PCoreSet(Selector):
-    """Greedy k-center over the head's probabilities, of classes or of several labels (PCoreSet; Kim et al., arXiv
-    2506.00910).
+    """Greedy k-center over the head's probabilities, of classes or of several labels.
 
-    As CoreSet, on p in place of h; the labelled items cover by their predicted, not their true, distribution. Needs a
-    head. O((labelled + k) n C) at worst, memory 41 bytes an item. picks(k) is a prefix of picks(k + 1). It spreads over
-    what the head can tell apart and nothing else: with few classes the simplex is covered after a few dozen picks, and
-    later ones split hairs.
+    PCoreSet; Kim et al., arXiv 2506.00910. It is CoreSet on p in place of h. The labelled items cover by their
+    predicted, not their true, distribution.
+
+    Needs a head. O((labelled + k) n C) at worst, memory 41 bytes an item. picks(k) is a prefix of picks(k + 1). It
+    spreads over what the head can tell apart and nothing else: with few classes the simplex is covered after a few
+    dozen picks, and later picks differ by almost nothing.
     """
 
     @property
     def needs_head(self) -> bool:
+        """Always."""
         return True
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
-        return cover(fleet, Probabilities(head=context.linear(several=True)), context, k)
+        """The farthest probabilities, by the lazy engine."""
+        return farthest_picks(fleet, Probabilities(head=context.linear(several=True)), context, k)
 
 
-def cover(fleet: Fleet, feature_map: FeatureMap, context: RoundContext, k: int) -> Picks:
+def farthest_picks(fleet: Fleet, feature_map: FeatureMap, context: RoundContext, k: int) -> Picks:
     """k-center picks in a feature space, from the labelled items on."""
     centres = factors_of(feature_map, context.labelled.vectors)
     found = lazy_greedy(fleet, FarthestPoint(), feature_map, k, centres=centres, opening="lowest", key=context.key)
-    gaps = np.array(found.sq_distances)
-    reasons = tuple("first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in gaps)
-    return Picks(ids=np.array(found.ids), scores=gaps, reasons=reasons)
+    return Picks(ids=np.array(found.ids), scores=np.array(found.sq_distances), reasons=tuple(distance_reasons(found)))
+
+
+def distance_reasons(found: GreedyResult) -> list[str]:
+    """Why each pick was made: how far it was from what was covered; a first pick without centres is uniform."""
+    return ["first, uniform" if np.isinf(gap) else f"{gap**0.5:.4g} from what is covered" for gap in found.sq_distances]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -12,172 +12,190 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysal.context import RoundContext
-from raysal.errors import UserError
 from raysal.fleet import Fleet
 from raysal.models.head import Head
-from raysal.numerics import DRIVER_ROWS, one_thread
+from raysal.numerics import DRIVER_ROWS, one_thread, slices
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, logits_of
 from raysal.scoring.similarity import unit_rows
+from raysal.scoring.sweep import sample_partition
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import Picks, Selector, count_candidates
-from raysal.strategies.engine.facility_location import Gaussian, coverage, facility_location, sq_distances
-from raysal.strategies.engine.shortlist import Shortlist, gathered, lowest_available
+from raysal.strategies.engine.facility_location import (
+    COINCIDENT_UNITS,
+    Gaussian,
+    coverage,
+    facility_location,
+    sq_distances,
+)
+from raysal.strategies.engine.shortlist import QuadraticCount, Shortlist, gathered, labelled_unit_rows, sample_origin
 from raysal.strategies.simple import lowest_hash, merged
 
-Limit = Annotated[int, Field(ge=1, le=200_000)]
+FORMER = {"limit": "max_candidates", "ground": "max_represented"}
+"""Former names of the fields of both strategies."""
 TEMPERATURES = np.arange(10, 200) / 10
 """1.0, 1.1, ... 19.9, as published."""
 BINS = 15
 """Equal bins of confidence in the calibration error."""
-COINCIDENT = 1e-12
-"""Squared distances between unit rows up to this are of equal rows, and rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaxHerding(Selector):
-    """The items that cover the pool best under a Gaussian kernel (Bae et al., ECCV 2024).
+    """The items that cover the pool best under a Gaussian kernel.
 
-    Greedy argmax_s sum_n max(k(n, s) - m_n, 0) / g with k = exp(-(|x - x'| / sigma)^2) on unit rows, m_n the largest
-    kernel value of row n with what is labelled or picked. The score is that gain. Needs no head and no labels.
-    Candidates are all there are, or a uniform draw of `limit`; the n run over a uniform draw of `ground` items of the
-    pool (g), also such as were narrowed away.
-    Exact greedy on these, by lazy evaluation: O(limit ground d), then O(ground d) for each gain computed again; memory
-    in the driver O((limit + ground) d). picks(k) is a prefix of picks(k + 1) while k <= limit. Once nothing gains, the
-    rest comes in a uniform order. Favours dense regions: not for finding rare items.
+    Bae et al., ECCV 2024. Greedy argmax_s sum_n max(k(n, s) - m_n, 0) / g with k = exp(-(|x - x'| / sigma)^2) on unit
+    rows, and m_n the largest kernel value of row n with what is labelled or picked. The score is that gain. Once
+    nothing gains, the rest comes in a uniform order.
+
+    Candidates are all there are, or a uniform sample of `max_candidates` (c). The n run over the rows to represent: a
+    uniform sample of `max_represented` items of the pool (g), also such as were narrowed away. Exact greedy on these,
+    by lazy evaluation: O(c g d), then O(g d) for each gain computed again; memory in the driver O((c + g) d). Needs no
+    head and no labels. picks(k) is a prefix of picks(k + 1) while k <= `max_candidates`. Favours dense regions: not for
+    finding rare items.
     """
 
-    limit: Limit = 10_000
-    ground: Limit = 10_000
+    FORMER: ClassVar[dict[str, str]] = FORMER
+    max_candidates: QuadraticCount = 10_000
+    max_represented: QuadraticCount = 10_000
     sigma: Annotated[float, Field(gt=0)] = 1.0
 
     @property
     def needs_head(self) -> bool:
+        """Never."""
         return False
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
-        draw = Draw.of(fleet, context, max(self.limit, k), self.ground)
-        return draw.herd(np.ones(len(draw.ground)), self.sigma, k, "coverage")
+        """Facility location with all rows of the same weight."""
+        rows = HerdingRows.of(fleet, context, max(self.max_candidates, k), self.max_represented)
+        return rows.picks(np.ones(len(rows.represented)), self.sigma, k, "coverage")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UHerding(Selector):
-    """The items that cover the uncertain candidates best (Bae, Hutchinson & Sutherland, ICLR 2025).
+    """The items that cover the uncertain candidates best.
 
-    MaxHerding with row n weighted by 1 - margin: greedy argmax_s sum_n u_n max(k(n, s) - m_n, 0) / g. Probabilities are
-    taken at the temperature of 1.0, 1.1 ... 19.9 with the least expected calibration error on the labelled items,
-    which the head has seen, so it calibrates less than held-out labels would; at 1 if their classes are not known, and
-    the reason says so. sigma is the smallest distance above zero between labelled unit rows, 1 without any: with many
-    labels it is small, and the rule turns into margin sampling, as intended. Needs a head. Costs and draws as of
-    MaxHerding, and O((ground + labelled) d C + labelled^2 d) time. picks(k) is a prefix of picks(k + 1) while k <=
-    limit. Not for heads of one class, where the order is uniform.
+    Bae, Hutchinson & Sutherland, ICLR 2025. MaxHerding with row n weighted by u_n = 1 - margin: greedy
+    argmax_s sum_n u_n max(k(n, s) - m_n, 0) / g.
+
+    Probabilities are taken at the temperature of 1.0, 1.1 ... 19.9 with the least expected calibration error on the
+    labelled items. The head has seen these, so it calibrates less than held-out labels would. The temperature is 1 if
+    their classes are not known, and the reason says so. sigma is the smallest distance above zero between labelled unit
+    rows, or 1 without any. With many labels it is small, and the strategy turns into margin sampling, as intended.
+
+    Needs a head. Costs and samples as of MaxHerding, and O((g + labelled) d C + labelled^2 d) time. picks(k) is a
+    prefix of picks(k + 1) while k <= `max_candidates`. Not for heads of one class, where the order is uniform.
     """
 
-    limit: Limit = 10_000
-    ground: Limit = 10_000
+    FORMER: ClassVar[dict[str, str]] = FORMER
+    max_candidates: QuadraticCount = 10_000
+    max_represented: QuadraticCount = 10_000
 
     @property
     def needs_head(self) -> bool:
+        """Always."""
         return True
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        """Facility location with rows weighted by their uncertainty."""
         linear = context.linear()
-        draw = Draw.of(fleet, context, max(self.limit, k), self.ground)
+        rows = HerdingRows.of(fleet, context, max(self.max_candidates, k), self.max_represented)
         temperature = temperature_of(context)
-        u = 1 - margins(logits_of(draw.found.vectors[draw.ground], linear), temperature or 1.0)
+        u = 1 - margins(logits_of(rows.found.vectors[rows.represented], linear), temperature or 1.0)
         what = "uncertainty covered" if temperature else "uncertainty covered, not calibrated for want of classes,"
-        return draw.herd(u, smallest_distance(draw.labelled), k, what)
+        return rows.picks(u, smallest_distance(rows.labelled), k, what)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
-    """Candidates and ground rows: positions in one shortlist, which holds both, and unit rows."""
+class HerdingRows:
+    """Candidates and rows to represent, as positions in one shortlist that holds both."""
 
     found: Shortlist
     candidates: NDArray[np.int64]
-    ground: NDArray[np.int64]
+    """[c]"""
+    represented: NDArray[np.int64]
+    """[g]"""
     units: NDArray[np.float32]
+    """Unit rows of the shortlist, [n, d]."""
     labelled: NDArray[np.float32]
+    """Unit rows of the labelled items."""
     key: int
+    """Key of the uniform order in which items come that gain nothing."""
 
     @classmethod
-    def of(cls, fleet: Fleet, context: RoundContext, limit: int, ground: int) -> Draw:
-        """`limit` candidates and, of all that may be labelled, `ground` ground rows, of lowest hash; all where there
-        are fewer.
+    def of(cls, fleet: Fleet, context: RoundContext, max_candidates: int, max_represented: int) -> HerdingRows:
+        """Bring both kinds of rows into the driver.
+
+        Args:
+            fleet: The partitions of the pool.
+            context: What the round knows.
+            max_candidates: The most candidates; where there are more, those of lowest hash.
+            max_represented: The most rows to represent, of all that may be labelled; likewise.
+
+        Returns:
+            The rows.
 
         Raises:
-            PoolError: a vector is not finite; it names the item.
-            UserError: a labelled one is not.
+            PoolError: A vector is not finite; it names the item.
+            UserError: A vector of a labelled item is not finite.
         """
         key = derive(context.key, "shortlist")
-        candidates, _ = merged(fleet.each(lowest_hash, key, limit), limit)
-        covered, _ = merged(fleet.each(lowest_available, key, ground), ground)
-        ids, vectors = gathered(fleet, np.union1d(candidates, covered))
-        found = Shortlist(ids=ids, vectors=vectors, candidates=sum(fleet.each(count_candidates)))
+        candidates, _ = merged(fleet.each(lowest_hash, key, max_candidates), max_candidates)
+        represented, _ = merged(fleet.each(sample_partition, key, max_represented), max_represented)
+        ids, vectors = gathered(fleet, np.union1d(candidates, represented))
         return cls(
-            found=found,
+            found=Shortlist(ids=ids, vectors=vectors, candidates=sum(fleet.each(count_candidates))),
             candidates=np.searchsorted(ids, np.sort(candidates)),
-            ground=np.searchsorted(ids, np.sort(covered)),
-            units=unit_rows(found.vectors),
-            labelled=labelled_units(context.labelled.vectors),
+            represented=np.searchsorted(ids, np.sort(represented)),
+            units=unit_rows(vectors),
+            labelled=labelled_unit_rows(context.labelled.vectors),
             key=derive(context.key, "rest"),
         )
 
-    def herd(self, weights: NDArray[np.float64], sigma: float, k: int, what: str) -> Picks:
-        """Picks of the greedy rule, then of a uniform order."""
+    def picks(self, weights: NDArray[np.float64], sigma: float, k: int, what: str) -> Picks:
+        """Pick greedily by gain, then in a uniform order.
+
+        Args:
+            weights: Weights of the rows to represent, [g].
+            sigma: Width of the kernel.
+            k: How many to pick.
+            what: For reasons, what a gain is a gain of.
+
+        Returns:
+            The batch.
+        """
         kernel = Gaussian(sigma)
-        ground = self.units[self.ground]
-        cover = facility_location(
-            self.units[self.candidates], ground, weights, coverage(ground, self.labelled, kernel), kernel, k
-        )
-        gains = cover.gains / len(ground)
-        picks = self.candidates[cover.picks]
-        left = np.setdiff1d(self.candidates, picks)
-        rest = left[np.argsort(item_uniform(self.key, self.found.ids[left]), kind="stable")][: k - len(picks)]
-        size = len(self.candidates)
-        origin = "" if size == self.found.candidates else f" (of {size:,} drawn from {self.found.candidates:,})"
+        represented = self.units[self.represented]
+        covered = coverage(represented, self.labelled, kernel)
+        cover = facility_location(self.units[self.candidates], represented, weights, covered, kernel, k)
+        gains = cover.gains / len(represented)
+        picks = self.found.ids[self.candidates[cover.picks]]
+        others = np.setdiff1d(self.found.ids[self.candidates], picks)
+        rest, _ = best_of(others, 1 - item_uniform(self.key, others), k - len(picks))
+        origin = sample_origin(len(self.candidates), self.found.candidates)
         reasons = [f"{what} +{gain:.3g}{origin}" for gain in gains]
         return Picks(
-            ids=self.found.ids[np.concatenate([picks, rest])],
+            ids=np.concatenate([picks, rest]),
             scores=np.concatenate([gains, np.zeros(len(rest))]),
             reasons=(*reasons, *["nothing left to gain, uniform"] * len(rest)),
         )
-
-
-def lowest(ids: NDArray[np.int64], key: int, size: int) -> NDArray[np.int64]:
-    """Ascending positions of the `size` ids of lowest hash: a smaller draw within a shortlist of the same key."""
-    kept, _ = best_of(ids, 1 - item_uniform(key, ids), size)
-    return np.searchsorted(ids, np.sort(kept))
-
-
-def labelled_units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit rows of the labelled items' vectors [n, d].
-
-    Raises:
-        UserError: a row is not finite; it names the first.
-    """
-    broken = np.flatnonzero(~np.isfinite(vectors).all(1))
-    if len(broken):
-        raise UserError(f"labelled row {broken[0]}", "its vector is not finite numbers", "embed it again")
-    return unit_rows(vectors)
 
 
 def smallest_distance(units: NDArray[np.float32]) -> float:
     """The smallest distance above zero between rows [n, d] of length 1; 1 if there is none. O(n^2 d)."""
     least = math.inf
     for _, _, tile in sq_distances(units, units):
-        least = min(least, float(np.min(tile, where=tile > COINCIDENT, initial=np.inf)))
+        least = min(least, float(np.min(tile, where=tile > COINCIDENT_UNITS, initial=np.inf)))
     return math.sqrt(least) if math.isfinite(least) else 1.0
 
 
 def margins(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Largest less second largest probability [n] at a temperature; 1 with one class."""
     out = np.ones(len(logits))
-    for start in range(0, len(logits) if logits.shape[1] > 1 else 0, DRIVER_ROWS):
+    for own in slices(len(logits) if logits.shape[1] > 1 else 0, DRIVER_ROWS):
         with one_thread():
-            p = torch.softmax(torch.from_numpy(logits[start : start + DRIVER_ROWS]) / temperature, 1)
+            p = torch.softmax(torch.from_numpy(logits[own]) / temperature, 1)
             top = p.topk(2, 1).values
-        out[start : start + DRIVER_ROWS] = (top[:, 0] - top[:, 1]).numpy()
+        out[own] = (top[:, 0] - top[:, 1]).numpy()
     return out
 
 
@@ -197,8 +215,16 @@ def temperature_of(context: RoundContext) -> float | None:
 
 
 def calibration_error(logits: NDArray[np.float64], classes: NDArray[np.int64], temperature: float) -> float:
-    """Expected calibration error at a temperature: sum over bins of confidence of share * |accuracy - confidence|
-    (Guo et al., ICML 2017)."""
+    """Compute the expected calibration error at a temperature (Guo et al., ICML 2017).
+
+    Args:
+        logits: [n, C].
+        classes: True classes [n].
+        temperature: What logits are divided by.
+
+    Returns:
+        The sum over bins of confidence of share * |accuracy - confidence|, in [0, 1].
+    """
     with one_thread():
         scaled = torch.from_numpy((logits - logits.max(1, keepdims=True)) / temperature)
         confidence = (1 / scaled.exp_().sum(1)).numpy()

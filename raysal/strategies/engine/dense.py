@@ -1,4 +1,9 @@
-"""The candidate rows of a partition, for rules that bring every row up to date after every pick."""
+"""The candidate rows of a partition, for strategies that bring every row up to date after every pick.
+
+Such a strategy has three programs that its driver calls on every partition: `start` sets up the rows, `propose` names
+the best row of the partition (a `Proposal`), and `add_pick` takes the best of all proposals into account. Where one of
+them can answer for the next as well, the strategy saves the round trip.
+"""
 
 from __future__ import annotations
 
@@ -16,29 +21,41 @@ from raysal.numerics import one_thread
 from raysal.strategies.base import refuse_broken
 
 CANDIDATE_ROWS = 256
-"""Rows of a block: some hundred candidates a partition should not be computed as thousands."""
+"""Rows of a block of candidates. A partition with some hundred candidates should not compute as for thousands."""
 HELD_BYTES = 2**30
-"""Candidates whose features fit in this stay in memory between picks; larger sets are read again each time."""
+"""Features of candidates stay in memory between picks if they take at most this many bytes; else they are read again
+for each pick."""
 
 
 class Proposal(NamedTuple):
-    """A partition's best row: what it is judged by, its id, its vector float64 [d], and what else its rule
-    needs. An id of -1: no candidate is left here."""
+    """The best row of a partition. An id of -1 says that no candidate is left there."""
 
     value: float
+    """What it is judged by; the largest is picked."""
     id: int
     vector: NDArray[np.float64]
+    """[d]"""
     extra: NDArray[np.float64]
+    """What else the strategy needs of the row; may be empty."""
 
 
 NOTHING = Proposal(-np.inf, -1, np.empty(0), np.empty(0))
+"""The proposal of a partition without candidates."""
 
 
 class CandidateRows:
-    """Ids [n] and features of the candidates, or of some ascending rows, read in blocks of one shape: a row's products
-    are then the same to the last bit wherever it lies.
+    """Ids and features of the candidates of a partition.
 
-    Memory: the features in float64 where they fit in `HELD_BYTES`, else one block of them.
+    Features are read in blocks of one shape, so that a row's products are the same to the last bit wherever it lies.
+    Memory: the features in float64 if they fit in `HELD_BYTES`, else one block of them.
+
+    Args:
+        partition: The partition.
+        rows: Ascending positions of some candidates instead of all.
+
+    Attributes:
+        rows: Ascending positions int64 [n].
+        ids: int64 [n].
     """
 
     def __init__(self, partition: Partition, rows: NDArray[np.int64] | None = None) -> None:
@@ -57,7 +74,11 @@ class CandidateRows:
             yield slice(number * CANDIDATE_ROWS, number * CANDIDATE_ROWS + block.n), block.features.double()
 
     def blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """(places of its rows among the candidates, features float64 [CANDIDATE_ROWS, width]) in order."""
+        """Read the features, block by block.
+
+        Yields:
+            (where its rows stand among the candidates, features float64 [CANDIDATE_ROWS, width]) in order.
+        """
         if self._held is None:
             yield from self._read()
             return
@@ -65,14 +86,17 @@ class CandidateRows:
             yield slice(number * CANDIDATE_ROWS, min((number + 1) * CANDIDATE_ROWS, len(self.rows))), features
 
     def numbers(self, fill: float = 0.0) -> torch.Tensor:
-        """One float64 a row, [n] on the device."""
+        """One float64 for each row, [n] on the device."""
         return torch.full((len(self.rows),), fill, dtype=torch.float64, device=self.partition.device)
 
     def sq_norms(self) -> torch.Tensor:
-        """Squared norms float64 [n].
+        """Compute squared norms.
+
+        Returns:
+            Float64 [n].
 
         Raises:
-            PoolError: a vector is not finite; it names the first such item.
+            PoolError: A vector is not finite; it names the first such item.
         """
         norms = self.numbers()
         for own, features in self.blocks():
@@ -89,7 +113,15 @@ class CandidateRows:
         return out
 
     def offer(self, values: torch.Tensor, extra: torch.Tensor | None = None) -> Proposal:
-        """The row of largest value, ties to the lower id; -inf is never offered. `extra` [n, ...] goes with it."""
+        """Find the row of largest value; ties go to the lower id.
+
+        Args:
+            values: [n]; a row of -inf is never proposed.
+            extra: What else goes with the row, [n, ...].
+
+        Returns:
+            The row, or `NOTHING`.
+        """
         if len(self.rows) == 0:
             return NOTHING
         row = int(values.argmax())  # the first of equals, by its documentation
@@ -105,9 +137,9 @@ class CandidateRows:
         return place if place < len(self.ids) and self.ids[place] == item else None
 
 
-def best_proposal(offers: Sequence[Proposal]) -> Proposal:
-    """The best over the partitions, ties to the lower id."""
-    return min(offers, key=lambda offer: (-offer.value, offer.id))
+def best_proposal(proposals: Sequence[Proposal]) -> Proposal:
+    """The best over the partitions; ties go to the lower id."""
+    return min(proposals, key=lambda proposal: (-proposal.value, proposal.id))
 
 
 def labelled_probabilities(head: Head, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -121,6 +153,13 @@ def labelled_probabilities(head: Head, vectors: NDArray[np.floating]) -> NDArray
 def power_of_two_scale(largest: float, bits: int) -> float:
     """A power of two that brings numbers up to `largest` within 2**bits.
 
-    Times it and rounded they are whole numbers, and these add up to the same sum in whatever order.
+    Numbers that are multiplied by it and rounded are whole, and their sum is the same in any order.
+
+    Args:
+        largest: The largest magnitude.
+        bits: Binary digits of the whole numbers, at most.
+
+    Returns:
+        The factor.
     """
     return math.ldexp(1.0, min(bits - math.frexp(largest)[1], 500))

@@ -1,9 +1,10 @@
 """Squared distances between features given by their factors: exact ones in double precision, and a cheap screen.
 
-Exact values come from products of one shape, EXACT_ROWS rows by EXACT_COLUMNS centres, so that a pair has the same
-distance to the last bit whoever computes it. They are dear on a CPU (a third to a half of the speed of single
-precision), so a screen in single precision first finds the pairs that could matter; its error bound is proven, not
-guessed, and only costs exact work when it is too wide."""
+Exact values come from products of one shape, EXACT_ROWS rows by EXACT_COLUMNS centres. So a pair has the same distance
+to the last bit whoever computes it. On a CPU such products have a third to a half of the speed of single precision. So
+a screen in single precision first finds the pairs that could matter. Its error bound is proven, not guessed, and if it
+is too wide it only costs exact work.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +13,18 @@ import math
 import numpy as np
 import torch
 
-from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, padded, round_up
+from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, ceil_div, padded, round_up, slices
 from raysal.strategies.engine.feature_maps import Arrays, Factors
 
 COINCIDENT = 1e-12
-"""Squared distances below this share of the two squared norms are taken as zero: rounding leaves about 1e-15 of the
-norms between equal rows, and a positive remainder would let a duplicate of a pick be picked for its noise."""
+"""A squared distance below this share of the two squared norms together is taken as zero. Rounding leaves about 1e-15
+of the norms between equal rows, and a positive remainder would let a copy of a pick be picked for its rounding."""
+BFLOAT16_ERROR = math.ldexp(1.0, -5)
+"""Relative error of a squared distance from products of factors that were rounded to bfloat16, at most."""
 
 
 def sq_norms(factors: Factors) -> torch.Tensor:
-    """Squared norms float64 [n] of features: the product of their factors'."""
+    """Squared norms float64 [n] of features: the product of the squared norms of their factors."""
     norms = torch.ones(len(factors[0]), dtype=torch.float64, device=factors[0].device)
     for factor in factors:
         wide = factor.double()
@@ -30,7 +33,18 @@ def sq_norms(factors: Factors) -> torch.Tensor:
 
 
 class Centres:
-    """A growing list of centres, in tiles: factors float32 [n, width], squared norms and times float64 [n]."""
+    """A growing list of centres, in tiles of EXACT_COLUMNS.
+
+    Args:
+        widths: Widths of the factors.
+        device: The torch device.
+
+    Attributes:
+        count: Number of centres.
+        factors: Float32 [rows of whole tiles, width] each; zero beyond the last centre.
+        sq_norms: Squared norms float64 [rows of whole tiles].
+        times: The rule's time of each centre, float64 [rows of whole tiles]; beyond the last centre, that of the last.
+    """
 
     def __init__(self, widths: tuple[int, ...], device: torch.device) -> None:
         self.device = device
@@ -39,8 +53,18 @@ class Centres:
         self.sq_norms = torch.zeros(EXACT_COLUMNS, dtype=torch.float64, device=device)
         self.times = torch.zeros(EXACT_COLUMNS, dtype=torch.float64, device=device)
 
+    @property
+    def tiles(self) -> int:
+        """Number of tiles that hold a centre."""
+        return ceil_div(self.count, EXACT_COLUMNS)
+
     def extend(self, factors: Arrays, times: np.ndarray) -> None:
-        """Append centres [m]. Amortised O(m)."""
+        """Append centres. Amortised O(m).
+
+        Args:
+            factors: Float32 [m, width] each.
+            times: Float64 [m].
+        """
         new = self.count + len(times)
         room = len(self.times)
         if new > room:
@@ -52,36 +76,55 @@ class Centres:
         for mine, theirs in zip(self.factors, factors, strict=True):
             mine[own] = torch.tensor(theirs, device=self.device)
         self.sq_norms[own] = sq_norms(tuple(factor[own] for factor in self.factors))
-        # Beyond the last centre the time stands still: padding burns nothing.
+        # Beyond the last centre the time stands still: in a race, padding burns nothing.
         self.times[own] = torch.tensor(times, device=self.device)
         self.times[new:] = float(times[-1]) if len(times) else 0.0
         self.count = new
 
-    def sq_distances(self, tile: int, rows: Factors) -> torch.Tensor:
-        """Exact squared distances float64 [EXACT_COLUMNS, n] of one tile of centres to rows.
+    def tile_times(self, tile: int) -> torch.Tensor:
+        """The rule's times float64 [EXACT_COLUMNS] of one tile of centres."""
+        return self.times[rows_of_tile(tile)]
 
-        inf beyond the last centre, 0 where only rounding is left. O(n EXACT_COLUMNS width).
+    def sq_distances(self, tile: int, rows: Factors) -> torch.Tensor:
+        """Compute exact squared distances of one tile of centres to rows. O(n EXACT_COLUMNS width).
+
+        Args:
+            tile: Number of the tile.
+            rows: Factors of the rows, float32 [n, width] each.
+
+        Returns:
+            Float64 [EXACT_COLUMNS, n]: inf beyond the last centre, 0 where only rounding is left (`COINCIDENT`).
         """
-        own = slice(tile * EXACT_COLUMNS, (tile + 1) * EXACT_COLUMNS)
+        own = rows_of_tile(tile)
         n = len(rows[0])
         centres = tuple(factor[own].double() for factor in self.factors)
         out = torch.empty(EXACT_COLUMNS, n, dtype=torch.float64, device=self.device)
-        for start in range(0, n, EXACT_ROWS):
-            some = tuple(_filled(factor[start : start + EXACT_ROWS]) for factor in rows)
+        for columns in slices(n, EXACT_ROWS):
+            some = tuple(filled(factor[columns]) for factor in rows)
             inner = centres[0] @ some[0].T
             for centre, row in zip(centres[1:], some[1:], strict=True):
                 inner *= centre @ row.T
             norms = self.sq_norms[own, None] + sq_norms(some)
             gap = torch.sub(norms, inner, alpha=2)
             gap[gap <= COINCIDENT * norms] = 0.0
-            out[:, start : start + EXACT_ROWS] = gap[:, : n - start]
+            out[:, columns] = gap[:, : columns.stop - columns.start]
         if (tile + 1) * EXACT_COLUMNS > self.count:
             out[self.count - tile * EXACT_COLUMNS :] = torch.inf
         return out
 
-    def closest(self, first: int, last: int, rows: Factors) -> torch.Tensor:
-        """For tiles [first, last) and each row: an upper bound float32 [tiles, n] of (|x|^2 - d^2) / 2 over a tile's
-        centres, up to `slack` of |x|^2. One product in single precision."""
+    def closeness_bounds(self, first: int, last: int, rows: Factors) -> torch.Tensor:
+        """Bound how close each tile of centres comes to rows: the screen. One product in single precision.
+
+        The closeness of a centre c to a row x is (|x|^2 - d^2) / 2, with d their distance.
+
+        Args:
+            first: Number of the first tile.
+            last: One past the number of the last tile.
+            rows: Factors of the rows, float32 [n, width] each.
+
+        Returns:
+            Float32 [tiles, n]: for each tile an upper bound of the largest closeness, up to `slack` of |x|^2.
+        """
         own = slice(first * EXACT_COLUMNS, min(last * EXACT_COLUMNS, self.count))
         inner = self.factors[0][own] @ rows[0].T
         for centre, row in zip(self.factors[1:], rows[1:], strict=True):
@@ -98,16 +141,28 @@ class Centres:
         return torch.cat(parts)
 
 
-def slack(factors: Factors) -> float:
-    """By what share of the squared norms a squared distance in single precision can be off.
+def rows_of_tile(tile: int) -> slice:
+    """Where a tile of centres lies in the list of centres."""
+    return slice(tile * EXACT_COLUMNS, (tile + 1) * EXACT_COLUMNS)
 
-    Any order of summation of a product of width w errs by at most w u |x||c|, u = 2^-24 (Higham 2002, section 3.1);
-    norms err by as much; the rest is for the few roundings around them. Where torch may round factors to bfloat16 or
-    TensorFloat32 (`torch.set_float32_matmul_precision`), little is screened out, but nothing is lost.
+
+def slack(factors: Factors) -> float:
+    """Bound the error of a squared distance in single precision.
+
+    Any order of summation of a product of width w errs by at most w u |x||c|, u = 2^-24 (Higham 2002, section 3.1).
+    Norms err by as much; the rest is for the few roundings around them. Where torch may round factors to bfloat16 or
+    TensorFloat32 (`torch.set_float32_matmul_precision`), the bound is so wide that little is screened out, but nothing
+    is lost.
+
+    Args:
+        factors: [n, width] each; only the widths matter.
+
+    Returns:
+        The error as a share of the squared norms.
     """
     width = sum(factor.shape[1] for factor in factors)
     roundings = (2 * width + 64) * math.ldexp(1.0, -24)
-    return roundings if in_single_precision() else roundings + math.ldexp(1.0, -5)
+    return roundings if in_single_precision() else roundings + BFLOAT16_ERROR
 
 
 def in_single_precision() -> bool:
@@ -118,7 +173,7 @@ def in_single_precision() -> bool:
         return False
 
 
-def _filled(rows: torch.Tensor) -> torch.Tensor:
+def filled(rows: torch.Tensor) -> torch.Tensor:
     """Rows as float64 [EXACT_ROWS, width], zero below."""
     if len(rows) == EXACT_ROWS:
         return rows.double()

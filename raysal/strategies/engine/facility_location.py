@@ -1,8 +1,9 @@
-"""Lazy greedy facility location: pick what raises the coverage of a ground set most, without an n x n kernel.
+"""Lazy greedy facility location: pick what raises the coverage of some rows most, without an n x n kernel.
 
-A pick covers ground row n to the degree k(n, pick); a set covers it as well as its best member. Gains then only fall as
-picks are made (the coverage is submodular), so a stale gain is an upper bound, and a candidate whose bound cannot win
-need not be looked at (Minoux 1978). The picks are those of the eager loop.
+A pick s covers a represented row n to the degree k(n, s), and a set of picks covers it as well as its best member does.
+As picks are made, the gains of the other candidates only fall, because the coverage is submodular. So an old gain is an
+upper bound, and a candidate whose bound cannot win need not be looked at (Minoux 1978). The picks are those of the
+eager loop.
 
 Kernels are computed in float64, in tiles of one shape: products in float32 take half the time, but their error of
 1e-7 in a squared distance drowns a kernel narrower than 1e-3. Kernel values, and terms of a gain, are rounded to
@@ -22,23 +23,36 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.numerics import one_thread, padded, round_up
+from raysal.numerics import one_thread, padded, round_up, slices
 
-GROUND_ROWS = 2048
-"""Ground rows of a tile."""
-CANDIDATES = 64
-"""Candidates of a tile: as many as are refreshed at once. Products of 32 take a quarter longer each."""
-FEW_CENTRES = 16
-"""Centres of a narrower tile, for a pick to cover the ground set by: a quarter of the time."""
+ROWS_PER_TILE = 2048
+"""Represented rows of a tile."""
+CANDIDATES_PER_TILE = 64
+"""Candidates, or centres, of a tile. The gains of that many are computed together; in tiles of 32 each takes a quarter
+longer."""
+CENTRES_PER_SMALL_TILE = 16
+"""Centres of a tile where there are no more, as after a pick: it takes a quarter of the time of a whole tile."""
+SUM_BITS = 51
+"""Sums of terms stay below 2^51 times the number that the terms are multiples of. Whole numbers up to there are added
+exactly in float64."""
+
+COINCIDENT_UNITS = 1e-12
+"""Squared distances between unit rows up to this are of equal rows, and rounding."""
 
 
 class Kernel(Protocol):
-    """How well a candidate covers a ground row: from squared distances [CANDIDATES, GROUND_ROWS] to similarities.
+    """How well a candidate covers a row."""
 
-    They are in [0, 1] and never rise with distance. May overwrite its argument.
-    """
+    def __call__(self, sq_distances: torch.Tensor) -> torch.Tensor:
+        """Turn squared distances into similarities.
 
-    def __call__(self, sq_distances: torch.Tensor) -> torch.Tensor: ...
+        Args:
+            sq_distances: Float64 [candidates, rows]; may be overwritten.
+
+        Returns:
+            Float64 [candidates, rows], in [0, 1]; a similarity never rises with the distance.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ class Gaussian:
     sigma: float
 
     def __call__(self, sq_distances: torch.Tensor) -> torch.Tensor:
+        """As `Kernel`."""
         with one_thread():
             return sq_distances.div_(-(self.sigma**2)).exp_()
 
@@ -59,41 +74,53 @@ class Ball:
     radius: float
 
     def __call__(self, sq_distances: torch.Tensor) -> torch.Tensor:
+        """As `Kernel`."""
         return (sq_distances < self.radius**2).double()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cover:
-    """Picked rows [at most k] in pick order, what each added to the coverage, how many gains were computed (the eager
-    loop computes n for the first pick, n - 1 for the second ...), and the coverage [g] of the ground rows at the end.
-    """
+    """The picks of `facility_location`."""
 
     picks: NDArray[np.int64]
+    """Rows of the candidates in pick order, at most k."""
     gains: NDArray[np.float64]
+    """What each pick added to the coverage."""
     evaluations: int
+    """How many gains were computed. The eager loop computes n for the first pick, n - 1 for the second, and so on."""
     covered: NDArray[np.float64]
+    """How well each represented row is covered in the end, [g]."""
 
 
 def facility_location(
     candidates: NDArray[np.float32],
-    ground: NDArray[np.float32],
+    represented: NDArray[np.float32],
     weights: NDArray[np.float64],
     covered: NDArray[np.float64],
     kernel: Kernel,
     k: int,
 ) -> Cover:
-    """Up to k rows of candidates [n, d], each of the largest gain sum_n weights_n * max(kernel(n, s) - covered_n, 0),
-    after which covered_n rises to kernel(n, s). Ties go to the lower row.
+    """Pick candidates one by one, each of the largest gain sum_n weights_n * max(kernel(n, s) - covered_n, 0).
 
-    ground [g, d] is what is to be covered, weights [g] >= 0 and finite, covered [g] in [0, 1] how well each row is
-    covered already. Ends early once no candidate gains anything: below g * max(weights) * 2^-52 a term is nothing.
+    After each pick s, covered_n rises to kernel(n, s) where that is more. Ties go to the lower row. Time O(n g d) for
+    the first gains, then O(g d) for each gain computed again; memory 8 g d + 4 n d bytes and a tile.
 
-    Time O(n g d) for the first gains, then O(g d) for each gain computed again; memory 8 g d + 4 n d bytes and a tile.
+    Args:
+        candidates: What may be picked, [n, d].
+        represented: What is to be covered, [g, d].
+        weights: Weights of the represented rows [g], >= 0 and finite.
+        covered: How well each represented row is covered already [g], in [0, 1].
+        kernel: How well a candidate covers a row.
+        k: The most picks.
+
+    Returns:
+        The picks: fewer than k if no candidate gains anything any more. A term below g * max(weights) * 2^-52 counts as
+        nothing.
     """
-    task = Ground(ground, weights, covered, kernel)
+    rows = RepresentedRows(represented, weights, covered, kernel)
     bounds = np.empty(len(candidates))
-    for start in range(0, len(candidates), CANDIDATES):
-        bounds[start : start + CANDIDATES] = task.gains(candidates[start : start + CANDIDATES])
+    for own in slices(len(candidates), CANDIDATES_PER_TILE):
+        bounds[own] = rows.gains(candidates[own])
     fresh = np.ones(len(candidates), bool)
     evaluations = len(candidates)
     picks: list[int] = []
@@ -107,114 +134,167 @@ def facility_location(
             gains.append(float(bounds[top]))
             bounds[top] = -1.0
             fresh[:] = False
-            task.cover(candidates[top : top + 1])
+            rows.cover(candidates[top : top + 1])
             continue
         waiting = np.where(fresh, -1.0, bounds)
         waiting[top] = np.inf
-        some = np.sort(_largest(waiting, CANDIDATES))
+        some = np.sort(_largest(waiting, CANDIDATES_PER_TILE))
         some = some[waiting[some] > 0]
-        bounds[some] = task.gains(candidates[some])
+        bounds[some] = rows.gains(candidates[some])
         fresh[some] = True
         evaluations += len(some)
     return Cover(
-        picks=np.array(picks, np.int64), gains=np.array(gains), evaluations=evaluations, covered=task.covered.copy()
+        picks=np.array(picks, np.int64), gains=np.array(gains), evaluations=evaluations, covered=rows.covered.copy()
     )
 
 
-def coverage(ground: NDArray[np.float32], centres: NDArray[np.float32], kernel: Kernel) -> NDArray[np.float64]:
-    """How well the centres [m, d] cover each row of ground [g, d]: the largest kernel value, 0 without centres.
-    O(g m d)."""
-    task = Ground(ground, np.ones(len(ground)), np.zeros(len(ground)), kernel)
-    for start in range(0, len(centres), CANDIDATES):
-        task.cover(centres[start : start + CANDIDATES])
-    return task.covered
+def coverage(rows: NDArray[np.float32], centres: NDArray[np.float32], kernel: Kernel) -> NDArray[np.float64]:
+    """Compute how well centres cover rows. O(g m d).
+
+    Args:
+        rows: [g, d].
+        centres: [m, d].
+        kernel: How well a centre covers a row.
+
+    Returns:
+        The largest kernel value of each row [g]; 0 without centres.
+    """
+    represented = RepresentedRows(rows, np.ones(len(rows)), np.zeros(len(rows)), kernel)
+    for own in slices(len(centres), CANDIDATES_PER_TILE):
+        represented.cover(centres[own])
+    return represented.covered
 
 
 def sq_distances(
-    ground: NDArray[np.float32], centres: NDArray[np.float32]
+    rows: NDArray[np.float32], centres: NDArray[np.float32]
 ) -> Iterator[tuple[slice, slice, NDArray[np.float64]]]:
-    """(rows of centres, rows of ground, squared distances [centres, ground] between them), tile by tile."""
-    task = Ground(ground, np.ones(len(ground)), np.zeros(len(ground)), Ball(0.0))
-    for start in range(0, len(centres), CANDIDATES):
-        some = centres[start : start + CANDIDATES]
-        for first, tile in task.gaps(some):
-            own = slice(first, min(first + GROUND_ROWS, len(ground)))
-            yield slice(start, start + len(some)), own, tile[: len(some), : own.stop - first].numpy()
+    """Compute the squared distances between all centres and all rows, tile by tile.
+
+    Args:
+        rows: [g, d].
+        centres: [m, d].
+
+    Yields:
+        (which centres, which rows, squared distances [centres, rows] between them).
+    """
+    tiles = TiledRows(rows)
+    for own in slices(len(centres), CANDIDATES_PER_TILE):
+        for first, tile in tiles.sq_distances(centres[own]):
+            some = slice(first, min(first + ROWS_PER_TILE, len(rows)))
+            yield own, some, tile[: own.stop - own.start, : some.stop - first].numpy()
 
 
-class Ground:
-    """Ground rows in float64, padded to whole tiles with rows of weight 0, and how well they are covered."""
+class TiledRows:
+    """Rows in float64, padded to whole tiles of one shape.
+
+    Args:
+        rows: [g, d], float32, or rows that were padded before.
+
+    Attributes:
+        features: Float64 [g rounded up to whole tiles and at least one, d rounded up], zero beyond the rows.
+        sq_norms: Squared norms float64 of the features.
+    """
+
+    def __init__(self, rows: NDArray[np.float32] | torch.Tensor) -> None:
+        self.width = round_up(rows.shape[1])
+        self.features = padded(rows, self.width, torch.float64, rows=round_up(max(len(rows), 1), ROWS_PER_TILE))
+        self.sq_norms = (self.features * self.features).sum(1)
+
+    def sq_distances(
+        self, some: NDArray[np.float32], columns: int = CANDIDATES_PER_TILE
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Compute squared distances of a few candidates or centres to the rows, tile by tile.
+
+        Args:
+            some: [at most `columns`, d].
+            columns: First dimension of a tile.
+
+        Yields:
+            (first row of the tile, squared distances float64 [columns, ROWS_PER_TILE]). Values beyond `some`, and
+            beyond the rows, have no meaning.
+        """
+        wide = padded(some, self.width, torch.float64, rows=columns)
+        norms = (wide * wide).sum(1)[:, None]
+        for own in slices(len(self.features), ROWS_PER_TILE):
+            tile = torch.addmm(self.sq_norms[own], wide, self.features[own].T, alpha=-2)
+            yield own.start, tile.add_(norms).clamp_min_(0)
+
+
+class RepresentedRows:
+    """Rows that are to be covered, and how well they are.
+
+    Args:
+        represented: [g, d].
+        weights: [g], >= 0 and finite.
+        covered: [g], in [0, 1].
+        kernel: How well a candidate covers a row.
+
+    Attributes:
+        covered: How well each row is covered, float64 [g].
+        grain: Kernel values are multiples of this power of two.
+        quantum: Terms of a gain are multiples of this power of two.
+        rows: Rows that may still gain, ascending; only these are kept in tiles.
+    """
 
     def __init__(
         self,
-        ground: NDArray[np.float32],
+        represented: NDArray[np.float32],
         weights: NDArray[np.float64],
         covered: NDArray[np.float64],
         kernel: Kernel,
     ) -> None:
         self.kernel = kernel
-        # No sum of terms reaches 2^51 quanta, and whole numbers up to there are added exactly.
-        self.grain = math.ldexp(1.0, math.frexp(len(ground))[1] - 51)
-        self.quantum = math.ldexp(1.0, math.frexp(float(weights.max(initial=0.0)) * len(ground))[1] - 51)
+        count = len(represented)
+        self.grain = math.ldexp(1.0, math.frexp(count)[1] - SUM_BITS)
+        self.quantum = math.ldexp(1.0, math.frexp(float(weights.max(initial=0.0)) * count)[1] - SUM_BITS)
         self.covered: NDArray[np.float64] = rounded(torch.tensor(covered, dtype=torch.float64), self.grain).numpy()
-        self.width = round_up(ground.shape[1])
-        self._lay_out(np.arange(len(ground)), self._whole_tiles(ground), weights)
+        self._keep(np.arange(count), TiledRows(represented), weights)
 
-    def _whole_tiles(self, x: NDArray[np.float32] | torch.Tensor) -> torch.Tensor:
-        """x [n, d] as float64, n rounded up to whole tiles, at least one."""
-        return padded(x, self.width, torch.float64, rows=round_up(max(len(x), 1), GROUND_ROWS))
-
-    def _lay_out(self, rows: NDArray[np.int64], features: torch.Tensor, weights: NDArray[np.float64]) -> None:
-        """Hold `rows` of the ground set, whose padded features [.., width] and weights [len(rows)] are given."""
-        self.rows, self.features = rows, features
-        self.sq_norms = (features * features).sum(1)
-        self.weights = torch.zeros(len(features), dtype=torch.float64)
+    def _keep(self, rows: NDArray[np.int64], tiles: TiledRows, weights: NDArray[np.float64]) -> None:
+        """Keep these rows [m] alone; their tiles and their weights [m] are given."""
+        self.rows, self.tiles = rows, tiles
+        self.weights = torch.zeros(len(tiles.features), dtype=torch.float64)
         self.weights[: len(rows)] = torch.from_numpy(weights)
-        self.level = torch.ones(len(features), dtype=torch.float64)
+        self.level = torch.ones(len(tiles.features), dtype=torch.float64)
         self.level[: len(rows)] = torch.from_numpy(self.covered[rows])
 
-    def gaps(self, some: NDArray[np.float32], columns: int = CANDIDATES) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first ground row, squared distances [columns, GROUND_ROWS]) of at most `columns` candidates, run by run.
-
-        What is beyond the candidates and the ground rows is of no meaning.
-        """
-        wide = padded(some, self.width, torch.float64, rows=columns)
-        norms = (wide * wide).sum(1)[:, None]
-        for first in range(0, len(self.features), GROUND_ROWS):
-            own = slice(first, first + GROUND_ROWS)
-            tile = torch.addmm(self.sq_norms[own], wide, self.features[own].T, alpha=-2)
-            yield first, tile.add_(norms).clamp_min_(0)
-
-    def tiles(self, some: NDArray[np.float32], columns: int = CANDIDATES) -> Iterator[tuple[int, torch.Tensor]]:
-        """As `gaps`, the rounded values of the kernel."""
-        for first, tile in self.gaps(some, columns):
-            yield first, rounded(self.kernel(tile), self.grain)
+    def _similarities(self, some: NDArray[np.float32], columns: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        """(rows of a tile, the rounded values of the kernel), as `TiledRows.sq_distances`."""
+        for first, tile in self.tiles.sq_distances(some, columns):
+            yield slice(first, first + ROWS_PER_TILE), rounded(self.kernel(tile), self.grain)
 
     def gains(self, some: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Exact sums of the rounded terms, for at most CANDIDATES candidates."""
-        total = torch.zeros(CANDIDATES, dtype=torch.float64)
-        for first, tile in self.tiles(some):
-            own = slice(first, first + GROUND_ROWS)
+        """Gains of at most CANDIDATES_PER_TILE candidates [m, d]: exact sums of the rounded terms, [m]."""
+        total = torch.zeros(CANDIDATES_PER_TILE, dtype=torch.float64)
+        for own, tile in self._similarities(some, CANDIDATES_PER_TILE):
             terms = tile.sub_(self.level[own]).clamp_min_(0).mul_(self.weights[own])
             total += rounded(terms, self.quantum).sum(1)
         return total[: len(some)].numpy()
 
     def cover(self, some: NDArray[np.float32]) -> None:
-        """Raise the coverage to what at most CANDIDATES centres give, and let go of the rows that can gain no more."""
-        for first, tile in self.tiles(some, CANDIDATES if len(some) > FEW_CENTRES else FEW_CENTRES):
-            level = self.level[first : first + GROUND_ROWS]
+        """Raise the coverage to what at most CANDIDATES_PER_TILE centres give, and drop rows that can gain no more."""
+        columns = CANDIDATES_PER_TILE if len(some) > CENTRES_PER_SMALL_TILE else CENTRES_PER_SMALL_TILE
+        for own, tile in self._similarities(some, columns):
+            level = self.level[own]
             torch.maximum(level, tile[: len(some)].amax(0), out=level)
         n = len(self.rows)
         self.covered[self.rows] = self.level[:n].numpy()
         left = (self.weights[:n] * (1 - self.level[:n]) > self.quantum / 2).numpy()
-        if 2 * left.sum() <= n > GROUND_ROWS:
+        if 2 * left.sum() <= n > ROWS_PER_TILE:
             kept = np.flatnonzero(left)
-            features = self._whole_tiles(self.features[kept])
-            self._lay_out(self.rows[kept], features, self.weights[kept].numpy())
+            self._keep(self.rows[kept], TiledRows(self.tiles.features[kept]), self.weights[kept].numpy())
 
 
 def rounded(x: torch.Tensor, quantum: float) -> torch.Tensor:
-    """x in place to the nearest multiple of a power of two, |x| <= 2^51 of it: the sum has no digits for less."""
+    """Round x in place to the nearest multiple of a power of two.
+
+    Args:
+        x: Float64, |x| <= 2^51 times the power of two.
+        quantum: The power of two.
+
+    Returns:
+        The rounded x: the sum with a large number has no digits for less.
+    """
     shift = 1.5 * 2.0**52 * quantum
     return x.add_(shift).sub_(shift)
 

@@ -1,12 +1,13 @@
-"""Where distances are taken: functions of (vector, head) to the features a rule compares.
+"""Where distances are taken: functions of (vector, head) to the features that a rule compares.
 
-A feature map gives *factors*, float32 matrices [n, width]; the feature of a row is the Kronecker product of its
-factors. Inner products of features are then products of inner products of factors, so BADGE's gradients r (x) h, C *
-d numbers a row, are never formed (the identity is that of Zhang et al., arXiv 2306.09910, appendix D).
+A feature map gives *factors*, float32 matrices [n, width]. The feature of a row is the Kronecker product of its
+factors. So inner products of features are products of inner products of factors, and BADGE's gradients r (x) h, C * d
+numbers a row, are never formed (the identity is that of Zhang et al., arXiv 2306.09910, appendix D).
 
-Factors are computed on blocks of one shape, so that a row has the same factors to the last bit wherever it lies; what
-is compared later, in double precision, are these numbers. They are not kept: a row's factors are computed again
-whenever the row is looked at, which costs one product with the head."""
+Factors are computed on blocks of one shape, so that a row has the same factors to the last bit wherever it lies. These
+are the numbers that are compared later, in double precision. They are not kept: a row's factors are computed again
+whenever the row is looked at, which costs one product with the head.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +30,18 @@ Arrays = tuple[NDArray[np.float32], ...]
 
 
 class FeatureMap(Protocol):
-    """Fields are what travels to the partitions."""
+    """A map from vectors to factors. Its fields are what travels to the partitions."""
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
-        """The map for blocks of features float32 [BLOCK_ROWS, width] on a device.
+        """Prepare the map for the blocks of a partition.
 
-        Its results may share memory with the block.
+        Args:
+            width: Columns of a block.
+            device: The torch device of blocks.
+
+        Returns:
+            A function from a block float32 [BLOCK_ROWS, width] to its factors [BLOCK_ROWS, ...]. These may share memory
+            with the block.
         """
         ...
 
@@ -44,27 +51,32 @@ class Vectors:
     """The embedding vectors as they are."""
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        """The block itself."""
         del width, device
         return lambda block: (block,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnitVectors:
-    """Vectors of length one; a zero vector stays zero."""
+    """Vectors scaled to length one; a zero vector stays zero."""
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        """The block with its rows scaled."""
         del width, device
         return lambda block: (torch.nn.functional.normalize(block, dim=1),)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Projected:
-    """Vectors times a matrix [d, m]: whitening, or a random projection. For code that calls the engine; no strategy's
-    config names it."""
+    """Vectors times a matrix [d, m]: whitening, or a random projection.
+
+    For code that calls the engine; no strategy's config names it.
+    """
 
     matrix: NDArray[np.float32]
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        """One product, with m rounded up."""
         matrix = AlignedMatrix(self.matrix.T, torch.float32, device, width=width)
         return lambda block: (matrix.padded_products(block),)
 
@@ -76,42 +88,47 @@ class Scaled:
     scale: NDArray[np.float32]
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        """The block with its columns scaled."""
         scale = padded(self.scale[None], width, torch.float32, device)[0]
         return lambda block: (block * scale,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probabilities:
-    """The head's class probabilities."""
+    """The head's probabilities, of classes or of several labels."""
 
     head: Linear
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        """One product with the head; C columns, rounded up."""
         predict = predictor(self.head, width, device)
-        return lambda block: (columns_wise(predict(block)),)
+        return lambda block: (as_factor(predict(block)),)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gradients:
-    """Gradients of the loss at what is predicted by the last layer's weights: vector (x) (e_argmax - p), or with
-    several labels at once vector (x) ([p >= 1/2] - p)."""
+    """Gradients of the loss at the prediction, by the last layer's weights: vector (x) residual.
+
+    The residual is e_argmax - p, or with several labels at once [p >= 1/2] - p.
+    """
 
     head: Linear
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
+        """The block itself and, by one product with the head, the residuals: C columns, rounded up."""
         outputs_of_block = predictor(self.head._replace(likelihood=IDENTITY), width, device)
 
         def factors(block: torch.Tensor) -> Factors:
             outputs = outputs_of_block(block)
             with one_thread():
                 residual = self.head.likelihood.prediction_residual(outputs)
-            return block, columns_wise(residual)
+            return block, as_factor(residual)
 
         return factors
 
 
 def predictor(head: Linear, width: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Blocks to what the head predicts, float32 [C, BLOCK_ROWS]."""
+    """A function from blocks float32 [BLOCK_ROWS, width] to what the head predicts of them, float32 [C, BLOCK_ROWS]."""
     weight = AlignedMatrix(head.weight, torch.float32, device, width=width)
 
     def predict(block: torch.Tensor) -> torch.Tensor:
@@ -122,13 +139,21 @@ def predictor(head: Linear, width: int, device: torch.device) -> Callable[[torch
     return predict
 
 
-def columns_wise(classes: torch.Tensor) -> torch.Tensor:
+def as_factor(classes: torch.Tensor) -> torch.Tensor:
     """[C, n] as a factor [n, C'], C' a multiple of ALIGN, zero beyond C."""
     return padded(classes.T, round_up(len(classes)), classes.dtype, classes.device)
 
 
 def factors_of(feature_map: FeatureMap, vectors: NDArray[np.float32]) -> Arrays:
-    """The factors of vectors [n, d] that are at hand, as a partition would compute them."""
+    """Compute the factors of vectors that lie in the driver, as a partition would compute them.
+
+    Args:
+        feature_map: The map.
+        vectors: [n, d]; n may be 0.
+
+    Returns:
+        The factors, float32 [n, width] each.
+    """
     width = round_up(vectors.shape[1])
     bound = feature_map.bind(width, torch.device("cpu"))
     parts: list[Arrays] = []

@@ -1,4 +1,4 @@
-"""k-means in the driver, for rules that pick one item per cluster: the same bits for any number of threads."""
+"""k-means in the driver, for strategies that pick one item per cluster: the same bits for any number of threads."""
 
 from __future__ import annotations
 
@@ -9,34 +9,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.numerics import ALIGN, DRIVER_ROWS, AlignedMatrix, one_thread, round_up
+from raysal.numerics import ALIGN, DRIVER_ROWS, AlignedMatrix, one_thread, round_up, slices
 from raysal.rng import generator
 
-CENTRES = 256
-"""Centres of a product, at most."""
-THREADS_PAY = 2**30
-"""Multiplications of a pass over all pairs below which threads spend longer waiting for one another."""
-ENOUGH = 1e-4
-"""Iterations stop when the objective falls by less than this share."""
+CENTRES_PER_PRODUCT = 256
+"""Centres of one product, at most."""
+ONE_THREAD_MULTIPLICATIONS = 2**30
+"""Multiplications of one pass over all pairs of rows and centres. Below it one thread computes, because several would
+spend longer waiting for one another."""
+LEAST_IMPROVEMENT = 1e-4
+"""Iterations stop when the objective falls by less than this share of it."""
+LEAST_WEIGHT = 1e-9
+"""Rows of smaller weight count as this share of the largest weight, so that every cluster has a mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clusters:
-    """assignment int64 [n] of rows to clusters, centroids float64 [k', d], total weight of each cluster [k'].
-
-    No cluster is empty; centroids are the weighted means of their rows.
-    """
+    """Clusters of rows. None is empty, and each centroid is the weighted mean of its rows."""
 
     assignment: NDArray[np.int64]
+    """Cluster of each row, [n]."""
     centroids: NDArray[np.float64]
+    """[k', d]"""
     mass: NDArray[np.float64]
+    """Total weight of each cluster, [k']."""
 
     def __len__(self) -> int:
         return len(self.centroids)
 
     @property
     def sizes(self) -> NDArray[np.int64]:
-        """Rows of each cluster [k']."""
+        """Number of rows of each cluster, [k']."""
         return np.bincount(self.assignment, minlength=len(self.centroids))
 
     def members(self) -> list[NDArray[np.int64]]:
@@ -48,18 +51,26 @@ class Clusters:
 def k_means(
     x: NDArray[np.floating], k: int, key: int, *, weights: NDArray[np.float64] | None = None, iterations: int = 30
 ) -> Clusters:
-    """min(k, distinct rows) clusters of the rows of x [n, d], n >= 1, by Lloyd's iterations from a k-means++ start.
+    """Cluster rows by Lloyd's iterations from a k-means++ start (Arthur & Vassilvitskii, SODA 2007).
 
-    Minimizes sum of weights * squared distance to the own centroid. Seeds are drawn by D^2 sampling (Arthur &
-    Vassilvitskii, SODA 2007). Stops when no row moves, when the objective falls by less than `ENOUGH`, or after
-    `iterations`. A cluster left empty takes the farthest row. Rows of weight 0 count next to nothing; if all are 0,
-    all count alike. Equal rows share a cluster.
+    Minimizes the sum of weights * squared distance to the own centroid. Stops when no row moves, when the objective
+    falls by less than `LEAST_IMPROVEMENT`, or after `iterations`. A cluster left empty takes the farthest row.
 
     Deterministic in its arguments, whatever the threads. Time O(n k d) an iteration, products in float32 about the
     mean, sums in float64; memory O(n d).
+
+    Args:
+        x: Rows [n, d], n >= 1. Equal rows share a cluster.
+        k: Number of clusters, at most.
+        key: Key of the start.
+        weights: [n], >= 0; all 1 without them. Rows of weight 0 count next to nothing; if all are 0, all count alike.
+        iterations: The most iterations.
+
+    Returns:
+        min(k, distinct rows) clusters.
     """
     x = np.ascontiguousarray(x, np.float32) + np.float32(0)  # no negative zeros: equal rows have equal bytes
-    with one_thread() if x.size * k < THREADS_PAY else nullcontext():
+    with one_thread() if x.size * k < ONE_THREAD_MULTIPLICATIONS else nullcontext():
         return _k_means(x, k, key, weights, iterations)
 
 
@@ -81,7 +92,7 @@ def _k_means(
         if np.array_equal(assignment, previous):
             break
         centres = problem.means(assignment, k)
-        if before - objective < ENOUGH * before < np.inf:
+        if before - objective < LEAST_IMPROVEMENT * before < np.inf:
             break
         before = objective
     return Clusters(
@@ -92,21 +103,28 @@ def _k_means(
 
 
 def nearest_to_centroids(x: NDArray[np.floating], clusters: Clusters, k: int) -> NDArray[np.int64]:
-    """k distinct rows of x [n, d], n >= k: of each cluster its row nearest to the centroid, heaviest cluster first.
+    """Take from each cluster its row nearest to the centroid, heaviest cluster first.
 
-    With fewer clusters than k they are visited again, each for its next nearest row; with more, the heaviest give
+    With fewer clusters than k they are visited again, each for its next nearest row; with more, only the heaviest give
     one. Ties go to the lower row.
+
+    Args:
+        x: The rows that were clustered, [n, d], n >= k.
+        clusters: Their clusters.
+        k: How many rows to take.
+
+    Returns:
+        k distinct rows.
     """
     gaps = np.empty(len(x))
-    for start in range(0, len(x), DRIVER_ROWS):
-        own = slice(start, start + DRIVER_ROWS)
+    for own in slices(len(x), DRIVER_ROWS):
         gaps[own] = ((x[own] - clusters.centroids[clusters.assignment[own]]) ** 2).sum(1)
     members = clusters.members()
     by_mass = sorted(range(len(clusters)), key=lambda c: (-clusters.mass[c], members[c][0]))
-    return in_turn([members[c][np.argsort(gaps[members[c]], kind="stable")] for c in by_mass], k)
+    return round_robin([members[c][np.argsort(gaps[members[c]], kind="stable")] for c in by_mass], k)
 
 
-def in_turn(queues: list[NDArray[np.int64]], k: int) -> NDArray[np.int64]:
+def round_robin(queues: list[NDArray[np.int64]], k: int) -> NDArray[np.int64]:
     """The first of each queue, then the second of each, and so on, until there are k."""
     depth = np.concatenate([np.arange(len(queue)) for queue in queues])
     return np.concatenate(queues)[np.argsort(depth, kind="stable")[:k]]
@@ -115,7 +133,7 @@ def in_turn(queues: list[NDArray[np.int64]], k: int) -> NDArray[np.int64]:
 def _positive(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights above zero, so that every cluster has a mean."""
     most = weights.max()
-    return np.maximum(weights, most * 1e-9) if most > 0 else np.ones_like(weights)
+    return np.maximum(weights, most * LEAST_WEIGHT) if most > 0 else np.ones_like(weights)
 
 
 def _without_empty(assignment: NDArray[np.int64], gaps: NDArray[np.float64], k: int) -> NDArray[np.int64]:
@@ -132,21 +150,22 @@ def _without_empty(assignment: NDArray[np.int64], gaps: NDArray[np.float64], k: 
 
 
 class _Problem:
-    """Distinct rows about their weighted mean (distances from products lose fewer digits there), padded to whole
-    tiles, and their weights."""
+    """Distinct rows and their weights.
+
+    The rows are taken about their weighted mean, where distances from products lose fewer digits, and padded to whole
+    tiles.
+    """
 
     def __init__(self, x: NDArray[np.float32], mass: NDArray[np.float64]) -> None:
         self.n, d = x.shape
         self.mass = mass
         self.mean = np.zeros(d)
-        for start in range(0, self.n, DRIVER_ROWS):
-            own = slice(start, start + DRIVER_ROWS)
+        for own in slices(self.n, DRIVER_ROWS):
             self.mean += (x[own] * mass[own, None]).sum(0)
         self.mean /= mass.sum()
         self.points = torch.zeros(round_up(self.n, DRIVER_ROWS), round_up(d))
         self.sq_norms = np.empty(self.n)
-        for start in range(0, self.n, DRIVER_ROWS):
-            own = slice(start, min(start + DRIVER_ROWS, self.n))
+        for own in slices(self.n, DRIVER_ROWS):
             centred = (x[own] - self.mean).astype(np.float32)
             self.points[own, :d] = torch.from_numpy(centred)
             self.sq_norms[own] = (centred.astype(np.float64) ** 2).sum(1)
@@ -154,15 +173,13 @@ class _Problem:
     def nearest(self, centres: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(nearest centre, squared distance) of each row [n]; centres float64 [m, width]; ties to the first."""
         tiles = []
-        for low in range(0, len(centres), CENTRES):
-            some = centres[low : low + CENTRES]
-            offsets = torch.full((round_up(len(some)),), torch.inf)
-            offsets[: len(some)] = torch.from_numpy((some.numpy() ** 2).sum(1))
-            tiles.append((low, AlignedMatrix(some, torch.float32), offsets))
+        for some in slices(len(centres), CENTRES_PER_PRODUCT):
+            offsets = torch.full((round_up(some.stop - some.start),), torch.inf)
+            offsets[: some.stop - some.start] = torch.from_numpy((centres[some].numpy() ** 2).sum(1))
+            tiles.append((some.start, AlignedMatrix(centres[some], torch.float32), offsets))
         where = torch.empty(len(self.points), dtype=torch.int64)
         least = torch.full((len(self.points),), torch.inf)
-        for start in range(0, len(self.points), DRIVER_ROWS):
-            own = slice(start, start + DRIVER_ROWS)
+        for own in slices(len(self.points), DRIVER_ROWS):
             for low, matrix, offsets in tiles:
                 value, column = (offsets - 2 * matrix.padded_products(self.points[own])).min(1)
                 better = value < least[own]
@@ -174,19 +191,25 @@ class _Problem:
         """Weighted means float64 [k, width] of the clusters."""
         sums = torch.zeros(k, self.points.shape[1], dtype=torch.float64)
         with one_thread():
-            for start in range(0, self.n, DRIVER_ROWS):
-                own = slice(start, min(start + DRIVER_ROWS, self.n))
+            for own in slices(self.n, DRIVER_ROWS):
                 weighted = self.points[own].double() * torch.from_numpy(self.mass[own, None])
                 sums.index_add_(0, torch.from_numpy(assignment[own]), weighted)
         return sums / torch.from_numpy(np.bincount(assignment, weights=self.mass, minlength=k)[:, None])
 
     def seeds(self, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """k distinct rows by D^2 sampling, many to a product.
+        """Choose k distinct rows by D^2 sampling, many with one product.
 
-        Rows are drawn by their distance to the seeds before the batch, and kept with the probability by which the
-        seeds of the batch have shortened it since: rejection sampling, so each is drawn by its distance then.
+        Rows are sampled by their distance to the seeds before the batch, and kept with the probability by which the
+        seeds of the batch have shortened it since. That is rejection sampling, so each is sampled by its distance then.
+
+        Args:
+            k: Number of rows, at most n.
+            rng: Where random numbers come from.
+
+        Returns:
+            The rows, int64 [k].
         """
-        seeds = [self._draw(self.mass, rng.random(1))[0]]
+        seeds = [self._sample(self.mass, rng.random(1))[0]]
         gaps = np.full(self.n, np.inf)
         fresh = seeds
         while True:
@@ -197,22 +220,22 @@ class _Problem:
             weight = self.mass * gaps
             if weight.sum() == 0:  # too near one another for float32: any will do
                 return np.concatenate([seeds, np.setdiff1d(np.arange(self.n), seeds)])[:k].astype(np.int64)
-            drawn = self._draw(weight, rng.random(min(max(len(seeds), ALIGN), CENTRES)))
-            fresh = self._kept(drawn, gaps[drawn], rng.random(len(drawn)))
+            sampled = self._sample(weight, rng.random(min(max(len(seeds), ALIGN), CENTRES_PER_PRODUCT)))
+            fresh = self._kept(sampled, gaps[sampled], rng.random(len(sampled)))
             seeds = [*seeds, *fresh]
 
-    def _draw(self, weight: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
+    def _sample(self, weight: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
         """Rows in proportion to `weight`, one for each uniform number, repeats possible."""
         mass = np.cumsum(weight)
         last = int(np.flatnonzero(weight)[-1])
         rows: NDArray[np.int64] = np.searchsorted(mass, uniform * mass[-1], side="right").clip(max=last)
         return rows
 
-    def _kept(self, drawn: NDArray[np.int64], before: NDArray[np.float64], uniform: NDArray[np.float64]) -> list[int]:
-        """Those of the drawn rows that become seeds, in order; the first always does."""
-        points = self.points[drawn].double()
+    def _kept(self, sampled: NDArray[np.int64], before: NDArray[np.float64], uniform: NDArray[np.float64]) -> list[int]:
+        """Those of the sampled rows that become seeds, in order; the first always does."""
+        points = self.points[sampled].double()
         now, kept = before.copy(), []
-        for i, row in enumerate(drawn.tolist()):
+        for i, row in enumerate(sampled.tolist()):
             if uniform[i] * before[i] < now[i]:
                 kept.append(row)
                 now = np.minimum(now, ((points - points[i]).numpy() ** 2).sum(1))

@@ -1,12 +1,23 @@
-"""Exact greedy selection over the whole pool in a handful of round trips: candidates and bounds.
+"""Exact greedy selection from the whole pool in a few round trips: the driver's part.
 
-A round trip: every partition brings its best rows up to date and sends them, with the best place any other row could
-have. The coordinator picks greedily among the rows sent, until its best does not stand before every bound. What it
-picked goes out with the next round trip. At least one pick comes of each, since the best row of all is always among
-those sent.
+A rule picks the row of highest priority. The pick becomes a centre, and centres can only lower the priorities of the
+other rows. So a priority computed before some picks is an upper bound of the priority now, and a row whose bound is low
+need not be looked at.
 
-Decisions are taken on distances in double precision from products of one shape, ties by the lower id, so the picks do
-not depend on how the rows are sharded, how many are sent, or when a row was looked at."""
+One round trip:
+
+1. The driver sends the picks of the last round trip to every partition (`partition_state.propose`).
+2. A partition takes them as centres. It brings its best rows up to date. It sends back these rows, and the best place
+   that any of its other rows could have: a bound.
+3. The driver puts the rows of all partitions together (`ProposedRows`). It picks the best row, applies it as a centre
+   to the others, and goes on as long as its best row stands before every bound.
+4. What it picked goes out with the next round trip.
+
+Every round trip gives at least one pick, because the best row of the pool is always among the rows sent.
+
+Decisions are taken on distances in double precision from products of one shape; ties go to the lower id. So the picks
+do not depend on the partitions, on how many rows are sent, or on when a row was looked at.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +31,35 @@ from raysal.fleet import Fleet
 from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, ceil_div
 from raysal.strategies.engine.distances import Centres
 from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
-from raysal.strategies.engine.partition_state import Front, advance, open_with
+from raysal.strategies.engine.partition_state import BestRows, propose, start
 from raysal.strategies.engine.priorities import Rule
 from raysal.strategies.engine.ranking import Place, Ranking
 
-START, FEWEST, MOST = 1024, 256, 4096
-"""Rows sent by all partitions together in one round trip: at first, and at least and at most later, when it is twice
-as many as the last trip's yield says are needed."""
-HOT = EXACT_ROWS
-"""Rows kept up to date with each pick."""
+ROWS_AT_FIRST = 1024
+"""Rows that all partitions together send in the first round trip."""
+FEWEST_ROWS = 256
+"""Rows that all partitions together send in a later round trip, at least."""
+MOST_ROWS = 4096
+"""Rows that all partitions together send in a later round trip, at most. Between the two bounds it is twice as many
+as the picks still missing need, if a row sent yields as many picks as in the last round trip."""
+LEADING_ROWS = EXACT_ROWS
+"""Rows sent, the best ones, that the driver keeps up to date with each pick."""
 
 
 @dataclass
-class Greedy:
-    """What a run of the engine found and what it took."""
+class GreedyResult:
+    """What a run of the engine found, and what it took."""
 
     ids: list[int] = field(default_factory=list)
+    """Ids in pick order."""
     sq_distances: list[float] = field(default_factory=list)
-    """each pick's squared distance to the centres before it; the opening's is its squared norm, or inf"""
+    """Squared distance of each pick to the centres before it. Without any, it is the squared norm or inf."""
     round_trips: int = 0
+    """Calls of all partitions."""
     rows_sent: int = 0
+    """Rows that the partitions sent."""
     pairs: int = 0
+    """Pairs of a row and a centre that the partitions computed in single precision."""
 
 
 def lazy_greedy(
@@ -52,14 +71,27 @@ def lazy_greedy(
     centres: Arrays,
     opening: Literal["lowest", "largest"],
     key: int,
-) -> Greedy:
-    """Up to k picks by a rule: fewer if no row has a priority left (in a race, when all coincide with a centre).
+) -> GreedyResult:
+    """Pick up to k rows by a rule.
 
-    `centres` are factors of items that are covered from the start. Without any, the first pick is the row of lowest
-    hash by `key`, or of largest norm (there is none if all are zero).
+    Args:
+        fleet: The partitions of the pool.
+        rule: What rows are judged by.
+        feature_map: The space in which distances are taken.
+        k: The most picks.
+        centres: Factors of items that are covered from the start, [m, width] each; m may be 0.
+        opening: The first pick if there are no centres: the row of lowest hash, or of largest norm.
+        key: Key of the hash of the opening.
+
+    Returns:
+        The picks. They are fewer than k if no row has a priority left: in a race, when all rows coincide with a centre.
+        There are none if the opening is the largest norm, there are no centres, and all norms are zero.
+
+    Raises:
+        PoolError: The features of a candidate are not finite; it names the item.
     """
-    found = Greedy(round_trips=1)
-    openings = fleet.each(open_with, feature_map, rule, opening, key)
+    found = GreedyResult(round_trips=1)
+    openings = fleet.each(start, feature_map, rule, opening, key)
     ids, times = np.empty(0, np.int64), np.zeros(len(centres[0]))
     if len(times) == 0:
         proposals = [proposal for proposal in openings if proposal is not None]
@@ -69,13 +101,13 @@ def lazy_greedy(
         found.ids.append(first.place.id)
         found.sq_distances.append(first.place.priority if opening == "largest" else np.inf)
         ids, centres, times = np.array([first.place.id]), first.factors, np.zeros(1)
-    want = START
+    wanted = ROWS_AT_FIRST
     while len(found.ids) < k:
-        fronts = fleet.each(advance, ids, centres, times, ceil_div(want, fleet.size))
+        parts = fleet.each(propose, ids, centres, times, ceil_div(wanted, fleet.size))
         found.round_trips += 1
-        found.pairs = sum(front.looked_at for front in fronts)
-        found.rows_sent += sum(len(front.ids) for front in fronts)
-        proposed = ProposedRows(fronts, rule)
+        found.pairs = sum(part.pairs for part in parts)
+        found.rows_sent += sum(len(part.ids) for part in parts)
+        proposed = ProposedRows(parts, rule)
         proposed.pick(k - len(found.ids))
         if not proposed.picked:
             break
@@ -84,26 +116,36 @@ def lazy_greedy(
         ids, times = proposed.ids[proposed.picked], np.array(proposed.times)
         centres = tuple(factor[proposed.picked].numpy() for factor in proposed.factors)
         missing = k - len(found.ids)
-        want = min(max(FEWEST, 2 * missing * len(proposed.ids) // len(proposed.picked)), MOST)
+        wanted = min(max(FEWEST_ROWS, 2 * missing * len(proposed.ids) // len(proposed.picked)), MOST_ROWS)
     return found
 
 
 class ProposedRows:
-    """The rows sent in one round trip, in id order, and the greedy choice among them.
+    """The rows that all partitions sent in one round trip, in id order, and the greedy choice among them.
 
-    The same laziness once more: only HOT of them, the hottest, are kept up to date with each pick.
+    It is lazy once more: only the `LEADING_ROWS` best rows are kept up to date with each pick.
+
+    Attributes:
+        ids: int64 [n], ascending.
+        factors: Float32 [n, width] each.
+        state: The rule's state, float64 [fields, n].
+        centres_applied: How many of the picks each row's state accounts for, int64 [n].
+        bound: The best place that any row could have that was not sent.
+        picked: Positions of the picks, in pick order.
+        times: The rule's time of each pick.
+        sq_distances: Squared distance of each pick to the centres before it.
     """
 
-    def __init__(self, fronts: list[Front], rule: Rule) -> None:
+    def __init__(self, parts: list[BestRows], rule: Rule) -> None:
         self.rule = rule
-        order = np.argsort(np.concatenate([front.ids for front in fronts]))
-        self.ids = np.concatenate([front.ids for front in fronts])[order]
-        self.state = torch.from_numpy(np.concatenate([front.state for front in fronts], 1)[:, order])
-        columns = zip(*(front.factors for front in fronts if len(front.ids)), strict=True)
+        order = np.argsort(np.concatenate([part.ids for part in parts]))
+        self.ids = np.concatenate([part.ids for part in parts])[order]
+        self.state = torch.from_numpy(np.concatenate([part.state for part in parts], 1)[:, order])
+        columns = zip(*(part.factors for part in parts if len(part.ids)), strict=True)
         self.factors = tuple(torch.from_numpy(np.concatenate(column)[order]) for column in columns)
         self.ranking = Ranking(self.ids, rule.priority(self.state))
-        self.rest = min((front.rest for front in fronts), key=Place.order)
-        self.heard = torch.zeros(len(order), dtype=torch.int64)
+        self.bound = min((part.bound for part in parts), key=Place.order)
+        self.centres_applied = torch.zeros(len(order), dtype=torch.int64)
         self.picked: list[int] = []
         self.times: list[float] = []
         self.sq_distances: list[float] = []
@@ -111,70 +153,80 @@ class ProposedRows:
         self.centres = Centres(self.widths, torch.device("cpu"))
 
     def pick(self, k: int) -> None:
-        """Up to k picks: as many as stand before every row that was not sent."""
-        ahead = HOT
+        """Pick up to k rows: as many as stand before every row that was not sent."""
+        batch = LEADING_ROWS
         while len(self.picked) < k:
-            hot = self.ranking.top(HOT)
-            if bool((self.heard[hot] < len(self.picked)).any()):
-                wide = self.ranking.widen(ahead)
-                self.refresh(wide[self.heard[wide] < len(self.picked)])
-                ahead *= 2
+            leading = self.ranking.top(LEADING_ROWS)
+            if bool((self.centres_applied[leading] < len(self.picked)).any()):
+                some = self.ranking.set_scope(batch)
+                self.bring_up_to_date(some[self.centres_applied[some] < len(self.picked)])
+                batch *= 2
                 continue
-            ahead = HOT
-            cold = min(self.ranking.best_but(hot), self.rest, key=Place.order)
-            if not self.pick_among(hot, cold, k):
+            batch = LEADING_ROWS
+            next_best = min(self.ranking.best_except(leading), self.bound, key=Place.order)
+            if not self.pick_among(leading, next_best, k):
                 return
 
-    def refresh(self, rows: torch.Tensor) -> None:
-        """Let rows hear of the picks they have missed."""
-        first = int(self.heard[rows].min()) // EXACT_COLUMNS
+    def bring_up_to_date(self, rows: torch.Tensor) -> None:
+        """Apply to rows the picks that their states do not account for."""
+        first = int(self.centres_applied[rows].min()) // EXACT_COLUMNS
         factors = tuple(factor[rows] for factor in self.factors)
         state = self.state[:, rows]
-        for tile in range(first, ceil_div(self.centres.count, EXACT_COLUMNS)):
-            times = self.centres.times[tile * EXACT_COLUMNS : (tile + 1) * EXACT_COLUMNS]
-            state = self.rule.fold(state, self.centres.sq_distances(tile, factors), times)
+        for tile in range(first, self.centres.tiles):
+            state = self.rule.apply_centres(
+                state, self.centres.sq_distances(tile, factors), self.centres.tile_times(tile)
+            )
         self.state[:, rows] = state
         self.ranking.priority[rows] = self.rule.priority(state)
         self.ranking.priority[self.picked] = -torch.inf
-        self.heard[rows] = len(self.picked)
+        self.centres_applied[rows] = len(self.picked)
 
-    def pick_among(self, hot: torch.Tensor, cold: Place, k: int) -> bool:
-        """Pick among rows that are up to date while the best of them stands before `cold`; whether any was."""
-        factors = tuple(factor[hot] for factor in self.factors)
-        state, priority = self.state[:, hot], self.ranking.priority[hot]
+    def pick_among(self, leading: torch.Tensor, next_best: Place, k: int) -> bool:
+        """Pick among rows that are up to date, as long as the best of them stands before all other rows.
+
+        Args:
+            leading: Ascending positions of the rows.
+            next_best: The best place that any other row could have.
+            k: Picks there may be in all.
+
+        Returns:
+            Whether any row was picked.
+        """
+        factors = tuple(factor[leading] for factor in self.factors)
+        state, priority = self.state[:, leading], self.ranking.priority[leading]
         before = len(self.picked)
         gaps: dict[int, torch.Tensor] = {}
-        picked = torch.zeros(len(hot), dtype=torch.bool)
-        while len(self.picked) < k and len(hot):
+        picked = torch.zeros(len(leading), dtype=torch.bool)
+        while len(self.picked) < k and len(leading):
             best = int(priority.argmax())
-            place = Place(float(priority[best]), int(self.ids[int(hot[best])]))
-            if place.priority == -np.inf or not place.before(cold):
+            place = Place(float(priority[best]), int(self.ids[int(leading[best])]))
+            if place.priority == -np.inf or not place.before(next_best):
                 break
             if best not in gaps:
-                gaps = self.gaps_of(likely(priority, best), factors)
-            time = self.rule.time(place.priority)
-            self.picked.append(int(hot[best]))
+                gaps = self.sq_distances_from(likely_picks(priority, best), factors)
+            time = self.rule.pick_time(place.priority)
+            self.picked.append(int(leading[best]))
             self.times.append(time)
             self.sq_distances.append(float(state[0, best]))
             picked[best] = True
-            state = self.rule.fold(state, gaps[best][None], torch.tensor([time], dtype=torch.float64))
+            state = self.rule.apply_centres(state, gaps[best][None], torch.tensor([time], dtype=torch.float64))
             priority = self.rule.priority(state).masked_fill_(picked, -torch.inf)
-        self.state[:, hot], self.ranking.priority[hot] = state, priority
+        self.state[:, leading], self.ranking.priority[leading] = state, priority
         new = self.picked[before:]
         if new:
             self.centres.extend(tuple(factor[new].numpy() for factor in self.factors), np.array(self.times[before:]))
-            self.heard[hot] = len(self.picked)
+            self.centres_applied[leading] = len(self.picked)
         return bool(new)
 
-    def gaps_of(self, rows: torch.Tensor, factors: Factors) -> dict[int, torch.Tensor]:
-        """Squared distances of each of up to EXACT_COLUMNS rows to all rows, by row."""
-        ahead = Centres(self.widths, torch.device("cpu"))
-        ahead.extend(tuple(factor[rows].numpy() for factor in factors), np.zeros(len(rows)))
-        return dict(zip(rows.tolist(), ahead.sq_distances(0, factors), strict=False))
+    def sq_distances_from(self, rows: torch.Tensor, factors: Factors) -> dict[int, torch.Tensor]:
+        """Squared distances [n] of each of up to EXACT_COLUMNS rows to all rows with these factors, by row."""
+        centres = Centres(self.widths, torch.device("cpu"))
+        centres.extend(tuple(factor[rows].numpy() for factor in factors), np.zeros(len(rows)))
+        return dict(zip(rows.tolist(), centres.sq_distances(0, factors), strict=False))
 
 
-def likely(priority: torch.Tensor, best: int) -> torch.Tensor:
-    """The rows likely picked next, `best` among them: their distances cost one product together."""
+def likely_picks(priority: torch.Tensor, best: int) -> torch.Tensor:
+    """The rows of highest priority and the `best` row: distances from all of them cost one product together."""
     order = priority.clone()
     order[best] = torch.inf
     return order.topk(min(EXACT_COLUMNS, len(order))).indices

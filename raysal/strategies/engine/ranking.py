@@ -1,4 +1,4 @@
-"""Rows in order of a priority that only ever falls, best first, equals by id."""
+"""Rows in order of a priority that only ever falls: best first, equal ones by id."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-SCOPE = 16
-"""How many times the rows asked for are drawn into the scope of a ranking."""
+SCOPE_FACTOR = 16
+"""The scope of a ranking is this many times as large as the number of rows that are asked for."""
 
 
 class Place(NamedTuple):
-    """Where a row stands: its priority, or a bound on it, and its id. Equal priorities go to the lower id."""
+    """Where a row stands: its priority, or a bound on it, and its id. Of equal priorities the lower id is first."""
 
     priority: float
     id: int
 
     def order(self) -> tuple[float, int]:
-        """Sorts the best place first."""
+        """A key that sorts the best place first."""
         return (-self.priority, self.id)
 
     def before(self, other: Place) -> bool:
+        """Whether this place is better than another."""
         return self.order() < other.order()
 
 
@@ -33,8 +34,16 @@ NOWHERE = Place(-np.inf, 2**63 - 1)
 class Ranking:
     """Rows by priority, where priorities fall over time and the best few are asked for again and again.
 
-    Not all rows are looked through each time, but a scope: those that were best when it was last drawn. What is outside
-    has not risen since.
+    A question does not look through all rows but through a scope: the rows that were best when the scope was last set.
+    No row outside has risen since.
+
+    Args:
+        ids: Ids of the rows, [n], ascending.
+        priority: Float64 [n]. The ranking keeps it, and callers lower it in place.
+
+    Attributes:
+        scope: Ascending positions of the rows in the scope.
+        outside: The best place of any row outside, when the scope was set.
     """
 
     def __init__(self, ids: NDArray[np.int64], priority: torch.Tensor) -> None:
@@ -49,10 +58,10 @@ class Ranking:
             worst = self.worst(found) if len(found) == m else NOWHERE
             if self.outside == NOWHERE or worst.before(self.outside):
                 return found
-            self.widen(max(SCOPE * m, 2 * len(self.scope)))
+            self.set_scope(max(SCOPE_FACTOR * m, 2 * len(self.scope)))
 
-    def widen(self, m: int) -> torch.Tensor:
-        """Draw the scope anew: the m rows of best place, ascending. O(n)."""
+    def set_scope(self, m: int) -> torch.Tensor:
+        """Make the m rows of best place the scope; returns their ascending positions. O(n)."""
         self.scope = highest(self.priority, m)
         self.priority[self.scope], kept = -torch.inf, self.priority[self.scope]
         self.outside = self.best(None)
@@ -65,11 +74,11 @@ class Ranking:
         last = rows[(priority == priority.min()).nonzero()[-1, 0]]
         return Place(float(priority.min()), int(self.ids[int(last)]))
 
-    def best_but(self, top: torch.Tensor) -> Place:
-        """The best place of all rows but the top ones."""
-        self.priority[top], kept = -torch.inf, self.priority[top]
+    def best_except(self, rows: torch.Tensor) -> Place:
+        """The best place that any row but these could have."""
+        self.priority[rows], kept = -torch.inf, self.priority[rows]
         best = min(self.best(self.scope), self.outside, key=Place.order)
-        self.priority[top] = kept
+        self.priority[rows] = kept
         return best
 
     def best(self, rows: torch.Tensor | None) -> Place:

@@ -1,65 +1,94 @@
-"""A bounded set of candidates in the driver, for rules that compare candidates with one another.
+"""A bounded set of candidates in the driver, for strategies that compare candidates with one another.
 
-Whole-pool rules never gather the pool. Clustering, coverage graphs and kernels do, so they work on at most `limit`
-candidates: all of them where narrowing left few enough, else a uniform draw, and the batch says which.
+Whole-pool strategies never gather the pool. Clustering, coverage graphs and kernels have to, so they work on at most
+`max_candidates` candidates: on all of them if narrowing left few enough, else on a uniform sample, and the reasons of
+the batch say which.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from raysal.errors import UserError
 from raysal.fleet import Fleet, Partition, vectors_of
 from raysal.rng import item_uniform
+from raysal.scoring.similarity import unit_rows
 from raysal.scoring.sweep import Ranked
 from raysal.scoring.top_k import best_of
 from raysal.strategies.base import count_candidates, refuse_broken
 from raysal.strategies.simple import lowest_hash, merged
 
+QuadraticCount = Annotated[int, Field(ge=1, le=200_000)]
+"""The type of a field that bounds items of which all pairs are compared."""
+CANDIDATES_PER_PICK = 5
+"""Candidates per pick that a strategy clusters at least, whatever `max_candidates` is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shortlist:
-    """Candidates in the driver: ids [n] ascending, vectors float32 [n, d], and how many they were drawn from."""
+    """Candidates in the driver: the rows of a shortlist."""
 
     ids: NDArray[np.int64]
+    """[n], ascending."""
     vectors: NDArray[np.float32]
+    """[n, d]."""
     candidates: int
+    """How many candidates there are in all."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
-    def whole(self) -> bool:
-        """Whether it holds every candidate."""
-        return len(self.ids) == self.candidates
-
-    @property
     def origin(self) -> str:
-        """For reasons: empty, or that the candidates are a draw."""
-        return "" if self.whole else f" (of {len(self.ids):,} drawn from {self.candidates:,})"
+        """For reasons: that the rows are a sample; empty if they are all candidates."""
+        return sample_origin(len(self.ids), self.candidates)
 
 
-def shortlist(fleet: Fleet, key: int, limit: int) -> Shortlist:
-    """All candidates if they are at most `limit`, else the `limit` of lowest hash: a uniform draw.
+def sample_origin(count: int, of: int) -> str:
+    """For reasons: that `count` candidates are a sample of those there are; empty if they are all."""
+    return "" if count == of else f" (of {count:,} drawn from {of:,})"
 
-    Two round trips; memory O(limit d) in the driver. The same for any partitions of the pool.
+
+def shortlist(fleet: Fleet, key: int, max_candidates: int) -> Shortlist:
+    """Bring candidates into the driver.
+
+    Two round trips; memory O(max_candidates d) in the driver.
+
+    Args:
+        fleet: The partitions of the pool.
+        key: Key of the sample.
+        max_candidates: The most rows.
+
+    Returns:
+        All candidates if they are at most `max_candidates`; else the `max_candidates` of lowest hash, a uniform sample
+        that is the same for any partitions of the pool.
 
     Raises:
-        PoolError: a vector is not finite; it names the item.
+        PoolError: A vector is not finite; it names the item.
     """
     candidates = sum(fleet.each(count_candidates))
-    ids, _ = merged(fleet.each(lowest_hash, key, limit), limit)
+    ids, _ = merged(fleet.each(lowest_hash, key, max_candidates), max_candidates)
     ids, vectors = gathered(fleet, np.sort(ids))
     return Shortlist(ids=ids, vectors=vectors, candidates=candidates)
 
 
 def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(ids ascending, finite vectors float32 [n, d]) of a bounded set of items, `ids` ascending.
+    """Bring the vectors of a bounded set of items into the driver. One round trip.
+
+    Args:
+        fleet: The partitions of the pool.
+        ids: Ids of the items, ascending.
+
+    Returns:
+        (ids [n] ascending, vectors float32 [n, d]).
 
     Raises:
-        PoolError: a vector is not finite; it names the item.
+        PoolError: A vector is not finite; it names the item.
     """
     parts = fleet.each(vectors_of, ids)
     ids, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -67,7 +96,31 @@ def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], N
     return ids, vectors
 
 
-def lowest_available(partition: Partition, key: int, k: int) -> Ranked:
-    """The k items of lowest hash among all that may be labelled, narrowed away or not; the score is 1 - hash."""
+def lowest_available(partition: Partition, key: int, m: int) -> Ranked:
+    """The m items of lowest hash among all that may be labelled, narrowed away or not; the score is 1 - hash."""
     ids = partition.ids[partition.available]
-    return best_of(ids, 1 - item_uniform(key, ids), k)
+    return best_of(ids, 1 - item_uniform(key, ids), m)
+
+
+def sampled_positions(ids: NDArray[np.int64], key: int, m: int) -> NDArray[np.int64]:
+    """Ascending positions of the m ids of lowest hash: a smaller sample within a shortlist of the same key."""
+    kept, _ = best_of(ids, 1 - item_uniform(key, ids), m)
+    return np.searchsorted(ids, np.sort(kept))
+
+
+def labelled_unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale the labelled items' vectors to length 1.
+
+    Args:
+        vectors: [n, d].
+
+    Returns:
+        Float32 [n, d]; zero rows stay zero.
+
+    Raises:
+        UserError: A row is not finite; it names the first.
+    """
+    broken = np.flatnonzero(~np.isfinite(vectors).all(1))
+    if len(broken):
+        raise UserError(f"labelled row {broken[0]}", "its vector is not finite numbers", "embed it again")
+    return unit_rows(vectors)

@@ -100,7 +100,7 @@ def test_candidates_and_ground_are_draws_of_one_hash(limit, ground, tmp_path):
     x, names = copies(200, 5)
     order = np.argsort(item_uniform(derive(3, "shortlist"), np.arange(200)))
     candidates, rows = np.sort(order[:limit]), np.sort(order[:ground])
-    picks = run(tmp_path, x, MaxHerding(limit=limit, ground=ground), task_of(x, names, []), 12)
+    picks = run(tmp_path, x, MaxHerding(max_candidates=limit, max_represented=ground), task_of(x, names, []), 12)
     wanted, gains = herding(x[candidates], x[rows], x[:0], np.ones(ground), 1.0, 12)
     assert picks.ids.tolist() == candidates[wanted].tolist()
     np.testing.assert_allclose(picks.scores, gains, rtol=1e-8)
@@ -132,7 +132,7 @@ def test_a_smaller_batch_is_the_beginning_of_a_larger_one(name, tmp_path):
 @every_rule
 def test_a_batch_may_be_larger_than_the_limit(name, tmp_path):
     x, names = copies(90, 5)
-    picks = run(tmp_path, x, SELECTORS[name](limit=10), task_of(x, names, [], head=random_head(5)), 40)
+    picks = run(tmp_path, x, SELECTORS[name](max_candidates=10), task_of(x, names, [], head=random_head(5)), 40)
     assert len(set(picks.ids.tolist())) == 40
 
 

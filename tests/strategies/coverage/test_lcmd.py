@@ -13,7 +13,7 @@ from scenes import scene
 
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
-from raysal.strategies.coverage.lcmd import CENTRES
+from raysal.strategies.coverage.lcmd import CENTRES_PER_PRODUCT
 
 rows, fleet, candidates = scene(mixture(N, DIM, seed=3)[0])
 
@@ -41,7 +41,7 @@ def test_lcmd_in_the_space_of_gradients(labelled, rows, fleet, candidates):
 @pytest.mark.parametrize("space", ["vectors", "gradients"])
 def test_lcmd_over_more_centres_than_a_tile(space, rows, fleet, candidates):
     given = task(rows, labelled=2)
-    assert len(given.labelled.vectors) > 2 * CENTRES
+    assert len(given.labelled.vectors) > 2 * CENTRES_PER_PRODUCT
     picks = select(fleet, SELECTORS["lcmd"](space=space), given, 100)
     part = select(fleet, SELECTORS["lcmd"](space=space), given, 33)
     assert np.array_equal(part.ids, picks.ids[:33])

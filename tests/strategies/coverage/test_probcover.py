@@ -17,7 +17,7 @@ from reference_coverage import (
 
 from raysal.rng import derive
 from raysal.scoring.similarity import unit_rows
-from raysal.strategies.coverage.probcover import ProbCover, farthest, pure_radius
+from raysal.strategies.coverage.probcover import ProbCover, farthest_rows, pure_radius
 from raysal.strategies.engine.kmeans import k_means
 
 
@@ -62,7 +62,7 @@ def test_probcover_is_the_published_loop_and_then_farthest_first(labels, tmp_pat
 
 def test_farthest_of_nothing_is_nothing():
     x = unit_rows(mixture(20, 3)[0])
-    rows, gaps = farthest(x, x[:1], np.array([0]), 0)
+    rows, gaps = farthest_rows(x, x[:1], np.array([0]), 0)
     assert len(rows) == len(gaps) == 0
 
 

@@ -47,7 +47,7 @@ def test_gains_are_the_same_for_any_threads_and_tiles_of_ground(threads, monkeyp
         torch.set_num_threads(before)
     turned = np.random.default_rng(2).permutation(300)
     shuffled = facility_location(x, x[turned], u[turned], np.zeros(300), Gaussian(0.7), 25)
-    monkeypatch.setattr(facility, "GROUND_ROWS", 128)
+    monkeypatch.setattr(facility, "ROWS_PER_TILE", 128)
     tiled = facility_location(x, x, u, np.zeros(300), Gaussian(0.7), 25)
     for other in (among, shuffled, tiled):
         assert np.array_equal(alone.picks, other.picks)
@@ -58,7 +58,7 @@ def test_gains_are_the_same_for_any_threads_and_tiles_of_ground(threads, monkeyp
 def test_rows_that_can_gain_no_more_are_let_go_without_a_trace(monkeypatch):
     x = unit_rows(copies(400, 6)[0])
     whole = facility_location(x, x, np.ones(400), np.zeros(400), Ball(0.4), 400)
-    monkeypatch.setattr(facility, "GROUND_ROWS", 16)
+    monkeypatch.setattr(facility, "ROWS_PER_TILE", 16)
     cut = facility_location(x, x, np.ones(400), np.zeros(400), Ball(0.4), 400)
     assert np.array_equal(whole.picks, cut.picks)
     assert np.array_equal(whole.gains, cut.gains)

@@ -13,7 +13,7 @@ from raysal.rng import derive, generator
 from raysal.strategies.base import refuse_broken
 from raysal.strategies.coverage.typiclust import typicality_of
 from raysal.strategies.engine import kmeans as clusters_module
-from raysal.strategies.engine.kmeans import _Problem, in_turn, k_means, nearest_to_centroids
+from raysal.strategies.engine.kmeans import _Problem, k_means, nearest_to_centroids, round_robin
 
 
 def objective(x, clusters, weights):
@@ -45,7 +45,7 @@ def test_rows_are_with_the_nearest_centroid_which_is_their_weighted_mean():
 
 
 def test_the_number_of_threads_changes_no_bit(monkeypatch):
-    monkeypatch.setattr(clusters_module, "THREADS_PAY", 0)
+    monkeypatch.setattr(clusters_module, "ONE_THREAD_MULTIPLICATIONS", 0)
     x, _ = mixture(1500, 70)
     before = torch.get_num_threads()
     found = []
@@ -125,7 +125,7 @@ def test_the_row_nearest_to_each_centroid_heaviest_cluster_first():
 
 
 def test_queues_give_in_turn():
-    assert in_turn([np.array([3, 1]), np.array([2]), np.array([7, 8, 9])], 5).tolist() == [3, 2, 7, 1, 8]
+    assert round_robin([np.array([3, 1]), np.array([2]), np.array([7, 8, 9])], 5).tolist() == [3, 2, 7, 1, 8]
 
 
 def test_a_vector_that_is_not_finite_is_named():

@@ -97,14 +97,14 @@ def test_the_race_in_every_feature_space_is_the_eager_loop(name, rows, pool):
 
 
 @pytest.mark.parametrize("rule", [FarthestPoint(), D2Race(key=5)])
-def test_how_much_is_sent_looked_at_and_kept_hot_changes_no_pick(rule, pool, monkeypatch):
+def test_how_much_is_sent_looked_at_and_kept_up_to_date_changes_no_pick(rule, pool, monkeypatch):
     usual = run(local(pool), rule, Vectors(), 200)
     assert usual.round_trips < 20
-    for fewest, most, hot in ((1, 1, 2), (7, 60, 3), (900, 900, 256)):
-        monkeypatch.setattr(lazy, "START", most)
-        monkeypatch.setattr(lazy, "FEWEST", fewest)
-        monkeypatch.setattr(lazy, "MOST", most)
-        monkeypatch.setattr(lazy, "HOT", hot)
+    for fewest, most, leading in ((1, 1, 2), (7, 60, 3), (900, 900, 256)):
+        monkeypatch.setattr(lazy, "ROWS_AT_FIRST", most)
+        monkeypatch.setattr(lazy, "FEWEST_ROWS", fewest)
+        monkeypatch.setattr(lazy, "MOST_ROWS", most)
+        monkeypatch.setattr(lazy, "LEADING_ROWS", leading)
         other = run(local(pool, 3), rule, Vectors(), 200)
         assert other.ids == usual.ids
         assert other.sq_distances == usual.sq_distances
@@ -136,7 +136,7 @@ def test_the_screen_never_hides_a_row_that_a_centre_could_lower(name, offset, ro
     own = tuple(f[: 2 * EXACT_COLUMNS + 9] for f in factors)
     centres.extend(own, np.zeros(2 * EXACT_COLUMNS + 9))
     x = tuple(torch.from_numpy(f) for f in factors)
-    bound = centres.closest(0, 3, x).double() * 2
+    bound = centres.closeness_bounds(0, 3, x).double() * 2
     norms = torch.ones(N, dtype=torch.float64)
     for f in x:
         norms *= (f.double() ** 2).sum(1)
