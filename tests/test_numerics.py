@@ -32,6 +32,7 @@ from raysal.numerics import (
     one_thread_if_small,
     padded,
     round_up,
+    slices,
     tiles,
 )
 
@@ -151,6 +152,14 @@ def test_rounding_up_takes_as_many_pieces_as_are_needed(n, size):
     pieces = ceil_div(n, size)
     assert (pieces - 1) * size < n <= pieces * size == round_up(n, size)
     assert round_up(n) % ALIGN == 0 <= round_up(n) - n < ALIGN
+
+
+@given(n=st.integers(0, 500), size=st.integers(1, 90))
+def test_slices_cover_what_there_is_in_order(n, size):
+    found = list(slices(n, size))
+    assert [row for own in found for row in range(own.start, own.stop)] == list(range(n))
+    assert len(found) == ceil_div(n, size)
+    assert all(own.stop - own.start == size for own in found[:-1])
 
 
 @given(columns=st.integers(1, 10**6))

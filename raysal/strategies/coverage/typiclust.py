@@ -24,7 +24,7 @@ NEIGHBOURS = 20
 """Typicality is judged by at most this many nearest neighbours within the cluster, as published."""
 SMALL_CLUSTER = 5
 """Items of a cluster that is used last, at most, as published."""
-LEAST_DISTANCE = 1e-5
+DISTANCE_OFFSET = 1e-5
 """What is added to a mean distance before it is inverted, as published: copies are not infinitely typical."""
 
 
@@ -160,5 +160,5 @@ def typicality_of(x: NDArray[np.float32]) -> NDArray[np.float64]:
             for column in nearest.T:
                 total += np.sqrt(((x[own].astype(np.float64) - x[column]) ** 2).sum(1))
             mean_distance[own] = total / near
-    typicality: NDArray[np.float64] = 1 / (mean_distance + LEAST_DISTANCE)
+    typicality: NDArray[np.float64] = 1 / (mean_distance + DISTANCE_OFFSET)
     return typicality
