@@ -12,7 +12,8 @@ from raysal.index.files import Index
 from raysal.index.kinds import is_coded
 from raysal.index.search import index_neighbours, merge_lists
 from raysal.rng import derive
-from raysal.scoring.sweep import Ranked, Search, SweepRequest, sample_partition, sweep
+from raysal.scoring.sweep import Search, SweepRequest, sample_partition, sweep
+from raysal.scoring.top_k import BestItems
 
 RECALL_AT = (10, 50)
 """Numbers of nearest items that recall is measured at."""
@@ -92,7 +93,7 @@ def double_probes(index: Index) -> int:
     return min(2 * index.probes, most)
 
 
-def recall_at(k: int, ids: NDArray[np.int64], found: list[Ranked], truth: list[Ranked]) -> float:
+def recall_at(k: int, ids: NDArray[np.int64], found: list[BestItems], truth: list[BestItems]) -> float:
     """Compute the recall of searches.
 
     Args:

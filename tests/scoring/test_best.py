@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysal.scoring.top_k import Best, best_of, true_places
+from raysal.scoring.top_k import RunningBest, best_of, true_positions
 
 FEW = [-np.inf, -1.0, -0.5, 0.0, 0.25, 0.5]
 """So few values that nearly everything ties."""
@@ -30,9 +30,9 @@ def streams(draw):
 def test_best_is_a_sort_of_the_whole(stream):
     values, cuts, m = stream
     ids = np.arange(len(values)) * 3 + 2**41
-    best = Best(values.shape[1], m, torch.device("cpu"))
+    best = RunningBest(values.shape[1], m, torch.device("cpu"))
     for low, high in zip([0, *cuts], [*cuts, len(values)], strict=True):
-        best.offer(torch.from_numpy(values[low:high].copy()), ids[low:high])
+        best.add(torch.from_numpy(values[low:high].copy()), ids[low:high])
     found = best.result()
     assert len(found) == values.shape[1]
     for lane, (kept_ids, kept) in enumerate(found):
@@ -57,5 +57,5 @@ def test_merging_parts_in_any_order_is_taking_all_at_once(values, cut, m, turned
 
 
 @given(st.lists(st.booleans(), max_size=70))
-def test_true_places_are_those_of_nonzero(mask):
-    assert true_places(torch.tensor(mask, dtype=torch.bool)).tolist() == np.flatnonzero(mask).tolist()
+def test_true_positions_are_those_of_nonzero(mask):
+    assert true_positions(torch.tensor(mask, dtype=torch.bool)).tolist() == np.flatnonzero(mask).tolist()

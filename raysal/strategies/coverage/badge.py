@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.rng import derive, item_uniform
-from raysal.scoring.sweep import Ranked
-from raysal.scoring.top_k import best_of
+from raysal.scoring.top_k import BestItems, best_of, best_of_parts
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.feature_maps import Gradients, UnitVectors, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import Greedy, lazy_greedy
 from raysal.strategies.engine.priorities import D2Race
-from raysal.strategies.simple import merged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +79,13 @@ def filled(fleet: Fleet, found: Greedy, reasons: list[str], rest: str, key: int,
     """A batch of what the engine found, filled up uniformly where every row left coincides with a pick."""
     ids, scores = np.array(found.ids, np.int64), np.array(found.sq_distances)
     if (missing := k - len(ids)) > 0:
-        more, _ = merged(fleet.each(others, derive(key, "rest"), ids, missing), missing)
+        more, _ = best_of_parts(fleet.each(others, derive(key, "rest"), ids, missing), missing)
         ids, scores = np.concatenate([ids, more]), np.concatenate([scores, np.zeros(missing)])
         reasons = reasons + [rest] * missing
     return Picks(ids=ids, scores=scores, reasons=tuple(reasons))
 
 
-def others(partition: Partition, key: int, taken: NDArray[np.int64], k: int) -> Ranked:
+def others(partition: Partition, key: int, taken: NDArray[np.int64], k: int) -> BestItems:
     """A uniform draw of k candidates that are not taken: those of lowest hash."""
     ids = np.setdiff1d(partition.ids[partition.candidates()], taken, assume_unique=True)
     return best_of(ids, 1 - item_uniform(key, ids), k)

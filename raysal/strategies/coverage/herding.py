@@ -19,11 +19,10 @@ from raysal.numerics import DRIVER_ROWS, one_thread
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, logits_of
 from raysal.scoring.similarity import unit_rows
-from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Selector, count_candidates
+from raysal.scoring.top_k import best_of, best_of_parts
+from raysal.strategies.base import Picks, Selector, count_candidates, sample_candidates
 from raysal.strategies.engine.facility_location import Gaussian, coverage, facility_location, sq_distances
 from raysal.strategies.engine.shortlist import Shortlist, gathered, lowest_available
-from raysal.strategies.simple import lowest_hash, merged
 
 Limit = Annotated[int, Field(ge=1, le=200_000)]
 TEMPERATURES = np.arange(10, 200) / 10
@@ -110,8 +109,8 @@ class Draw:
             UserError: a labelled one is not.
         """
         key = derive(context.key, "shortlist")
-        candidates, _ = merged(fleet.each(lowest_hash, key, limit), limit)
-        covered, _ = merged(fleet.each(lowest_available, key, ground), ground)
+        candidates, _ = best_of_parts(fleet.each(sample_candidates, key, limit), limit)
+        covered, _ = best_of_parts(fleet.each(lowest_available, key, ground), ground)
         ids, vectors = gathered(fleet, np.union1d(candidates, covered))
         found = Shortlist(ids=ids, vectors=vectors, candidates=sum(fleet.each(count_candidates)))
         return cls(

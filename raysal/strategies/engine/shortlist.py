@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, Partition, vectors_of
 from raysal.rng import item_uniform
-from raysal.scoring.sweep import Ranked
-from raysal.scoring.top_k import best_of
-from raysal.strategies.base import count_candidates, refuse_broken
-from raysal.strategies.simple import lowest_hash, merged
+from raysal.scoring.row_values import refuse_broken
+from raysal.scoring.top_k import BestItems, best_of, best_of_parts
+from raysal.strategies.base import count_candidates, sample_candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +49,7 @@ def shortlist(fleet: Fleet, key: int, limit: int) -> Shortlist:
         PoolError: a vector is not finite; it names the item.
     """
     candidates = sum(fleet.each(count_candidates))
-    ids, _ = merged(fleet.each(lowest_hash, key, limit), limit)
+    ids, _ = best_of_parts(fleet.each(sample_candidates, key, limit), limit)
     ids, vectors = gathered(fleet, np.sort(ids))
     return Shortlist(ids=ids, vectors=vectors, candidates=candidates)
 
@@ -67,7 +66,7 @@ def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], N
     return ids, vectors
 
 
-def lowest_available(partition: Partition, key: int, k: int) -> Ranked:
+def lowest_available(partition: Partition, key: int, k: int) -> BestItems:
     """The k items of lowest hash among all that may be labelled, narrowed away or not; the score is 1 - hash."""
     ids = partition.ids[partition.available]
     return best_of(ids, 1 - item_uniform(key, ids), k)

@@ -17,7 +17,8 @@ from raysal.models.head import Head
 from raysal.numerics import one_thread, padded
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
-from raysal.strategies.base import Picks, Selector, count_candidates, refuse_broken
+from raysal.scoring.row_values import refuse_broken
+from raysal.strategies.base import Picks, Selector, count_candidates
 from raysal.strategies.engine.dense import (
     CandidateRows,
     Proposal,

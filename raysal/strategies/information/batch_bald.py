@@ -12,8 +12,7 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.rng import derive, item_uniform
-from raysal.scoring.sweep import Ranked
-from raysal.scoring.top_k import best_of
+from raysal.scoring.top_k import BestItems, best_of, best_of_parts
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.information.mutual_information import Information, OfClasses, OfNumbers, greedy
@@ -23,7 +22,6 @@ from raysal.strategies.information.posterior_samples import (
     information,
     uncertainty_of,
 )
-from raysal.strategies.simple import merged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ class BatchBald(Selector):
         count, spare = max(self.limit, k), derive(context.key, "spare")
         uncertainty = uncertainty_of(context, self.draws)
         parts = fleet.each(most_informative, uncertainty, spare, count)
-        (told, _), (none, _) = (merged(list(ranked), count) for ranked in zip(*parts, strict=True))
+        (told, _), (none, _) = (best_of_parts(list(ranked), count) for ranked in zip(*parts, strict=True))
         shortlist = np.sort(told[: self.limit])
         picks, gains = np.empty(0, np.int64), np.empty(0)
         if len(shortlist):
@@ -88,13 +86,13 @@ class BatchBald(Selector):
 
 def most_informative(
     partition: Partition, uncertainty: PosteriorSamples | OutputVariance, key: int, count: int
-) -> tuple[Ranked, Ranked]:
+) -> tuple[BestItems, BestItems]:
     """The candidates here of most information on the weights, and those of none by their hash: `count` of each."""
     rows = partition.candidates()
     return split(partition.ids[rows], information(partition, uncertainty, rows), key, count)
 
 
-def split(ids: NDArray[np.int64], scores: NDArray[np.float64], key: int, count: int) -> tuple[Ranked, Ranked]:
+def split(ids: NDArray[np.int64], scores: NDArray[np.float64], key: int, count: int) -> tuple[BestItems, BestItems]:
     """The `count` best of scores [n] above zero, and the `count` of lowest hash among the others."""
     some = scores > 0
     return best_of(ids[some], scores[some], count), best_of(ids[~some], 1 - item_uniform(key, ids[~some]), count)

@@ -14,12 +14,12 @@ from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.numerics import FLOAT64_STEP, one_thread, padded, round_up
 from raysal.rng import derive
-from raysal.scoring.sweep import Ranked
-from raysal.strategies.base import Picks, Selector, refuse_broken
+from raysal.scoring.row_values import refuse_broken
+from raysal.scoring.top_k import BestItems, best_of_parts
+from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.shortlist import gathered, lowest_available
 from raysal.strategies.information.posterior_samples import DrawnHead, OutputVariance, PosteriorSamples, uncertainty_of
 from raysal.strategies.information.power import drawn, noisy_top
-from raysal.strategies.simple import merged
 
 ROWS = 10 * FLOAT64_STEP
 """Rows of a block."""
@@ -63,7 +63,7 @@ class Epig(Selector):
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         uncertainty = uncertainty_of(context, self.draws)
-        ids, _ = merged(fleet.each(lowest_available, derive(context.key, "targets"), self.targets), self.targets)
+        ids, _ = best_of_parts(fleet.each(lowest_available, derive(context.key, "targets"), self.targets), self.targets)
         _, vectors = gathered(fleet, np.sort(ids))
         if isinstance(uncertainty, OutputVariance):
             parts = fleet.each(score_numbers, uncertainty, vectors, self.beta, context.key, k)
@@ -74,7 +74,8 @@ class Epig(Selector):
 
 class Targets(NamedTuple):
     """Predictions at the targets for each of Q questions (`Likelihood.answer_probabilities`), as they travel to the
-    partitions. An answer is one that some target may have."""
+    partitions. An answer is one that some target may have.
+    """
 
     ratios: NDArray[np.float32]
     """[Q, T, answers] how far every draw's probability is from the mean, over the mean"""
@@ -127,7 +128,7 @@ def predictive_gain(p: torch.Tensor, columns: torch.Tensor, shares: torch.Tensor
 
 def score_answers(
     partition: Partition, draws: PosteriorSamples, targets: Targets, beta: float, key: int, k: int
-) -> tuple[Ranked, Ranked]:
+) -> tuple[BestItems, BestItems]:
     """The k candidates here of largest noisy gain, and the k of lowest hash among those of none."""
     rows = partition.candidates()
     head = DrawnHead(partition, draws)
@@ -149,7 +150,7 @@ def score_answers(
 
 def score_numbers(
     partition: Partition, spread: OutputVariance, vectors: NDArray[np.float32], beta: float, key: int, k: int
-) -> tuple[Ranked, Ranked]:
+) -> tuple[BestItems, BestItems]:
     """`score_answers` where labels are numbers, of target vectors [s, d]; several numbers of an item are added up."""
     rows = partition.candidates()
     (project, combine), noise = spread
@@ -180,6 +181,8 @@ def score_numbers(
     return _noisy(partition.ids[rows], np.concatenate(found), beta, key, k)
 
 
-def _noisy(ids: NDArray[np.int64], gains: NDArray[np.float64], beta: float, key: int, k: int) -> tuple[Ranked, Ranked]:
+def _noisy(
+    ids: NDArray[np.int64], gains: NDArray[np.float64], beta: float, key: int, k: int
+) -> tuple[BestItems, BestItems]:
     refuse_broken(ids, np.isfinite(gains))
     return noisy_top(np.where(gains > NO_INFORMATION, gains, 0.0), ids, beta, key, k)

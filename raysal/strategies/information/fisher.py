@@ -17,7 +17,8 @@ PENDING = 16
 
 class Downdate(NamedTuple):
     """What adding x x' to the precision (or taking it away) changes for every other row y: u = M x, w = M F M x,
-    the factor c = s / (1 + s x'u) with s = 1 (-1), and q = x'w."""
+    the factor c = s / (1 + s x'u) with s = 1 (-1), and q = x'w.
+    """
 
     u: NDArray[np.float64]
     w: NDArray[np.float64]
@@ -87,7 +88,7 @@ class Posterior:
         self._held = 0
 
     def judge(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """x' M x and x' M F M x [n] of rows [n, d]."""
+        """X' M x and x' M F M x [n] of rows [n, d]."""
         rows = torch.from_numpy(x)
         with one_thread():
             self.fold()
@@ -97,7 +98,8 @@ class Posterior:
 
     def without_least(self, x: NDArray[np.float64], k: int) -> NDArray[np.int64]:
         """Take rows of x [m, d], all of them added before, away until k are left, each time the one that raises the
-        trace least, ties to the later; returns the places of the rest, ascending."""
+        trace least, ties to the later; returns the places of the rest, ascending.
+        """
         rows = torch.from_numpy(x)
         variance, fall = self.judge(x)
         left = np.arange(len(x))
@@ -115,7 +117,8 @@ class Posterior:
 
 def greedy_trace(x: NDArray[np.float64], posterior: Posterior, k: int) -> NDArray[np.int64]:
     """The k rows of x [n, d] that lower the trace most, one after the other, ties to the lower; `posterior` takes
-    them in."""
+    them in.
+    """
     variance, fall = posterior.judge(x)
     picks = np.empty(k, np.int64)
     for place in range(k):

@@ -37,7 +37,8 @@ class Information(Protocol):
 
     def add(self, row: int) -> bool:
         """Pick an item. Returns whether what it told is now part of what was known from the start: gains of before
-        the picks, and not those since, are then what bounds the gains to come."""
+        the picks, and not those since, are then what bounds the gains to come.
+        """
         ...
 
 
@@ -215,7 +216,8 @@ class Configurations:
 
     def _sample(self, p: torch.Tensor, place: int) -> torch.Tensor:
         """What an answer drawn for every configuration, from its own draw of the weights, makes of every draw's log
-        likelihood [M, T]."""
+        likelihood [M, T].
+        """
         uniform = torch.from_numpy(generator(derive(self._key, place)).random(self._each * self._draws))
         below = p.cumsum(0).T.repeat(self._each, 1)  # configuration m comes of draw m mod T
         drawn = (uniform[:, None] > below).sum(1).clamp_max(len(p) - 1)

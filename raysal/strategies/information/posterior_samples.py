@@ -15,7 +15,7 @@ from raysal.models.likelihood import Likelihood
 from raysal.models.posterior import Quadratic
 from raysal.numerics import FLOAT64_STEP, one_thread
 from raysal.scoring.inputs import score_inputs
-from raysal.strategies.base import refuse_broken
+from raysal.scoring.row_values import refuse_broken
 
 SAMPLED_ROWS = 20 * FLOAT64_STEP
 """Rows of a block beside the data.
@@ -60,7 +60,7 @@ def uncertainty_of(context: RoundContext, draws: int) -> PosteriorSamples | Outp
         inputs = score_inputs(head, needs=("variance",))
         assert inputs.variance is not None
         return OutputVariance(inputs.variance, inputs.noise)
-    drawn = score_inputs(head, needs=("draws",), draws=draws, key=context.key).draws
+    drawn = score_inputs(head, needs=("samples",), draws=draws, key=context.key).samples
     assert drawn is not None
     return PosteriorSamples(drawn, head.likelihood)
 
@@ -81,7 +81,8 @@ class DrawnHead:
 
     def probabilities(self, features: torch.Tensor) -> Iterator[torch.Tensor]:
         """`Likelihood.answer_probabilities` float64 [some of T, Q, A, n] of features float64 [n, width], in order of
-        the draws. For one thread."""
+        the draws. For one thread.
+        """
         for matrix, bias in self._parts:
             outputs = matrix.products(features).T.contiguous().add_(bias[:, None])
             yield self._draws.likelihood.answer_probabilities(outputs.view(-1, self.outputs, len(features)))

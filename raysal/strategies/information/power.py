@@ -14,16 +14,15 @@ from raysal.fleet import Fleet, Partition
 from raysal.rng import item_uniform
 from raysal.scoring.inputs import ScoreInputs
 from raysal.scoring.registry import SCORES
-from raysal.scoring.sweep import Ranked
-from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Selector, refuse_broken
+from raysal.scoring.row_values import refuse_broken, row_values
+from raysal.scoring.top_k import BestItems, best_of, best_of_parts
+from raysal.strategies.base import Picks, Selector
 from raysal.strategies.information.posterior_samples import (
     OutputVariance,
     PosteriorSamples,
     information,
     uncertainty_of,
 )
-from raysal.strategies.simple import head_values, merged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +73,9 @@ class PowerBald(Selector):
         return drawn(parts, k, "information")
 
 
-def drawn(parts: list[tuple[Ranked, Ranked]], k: int, score: str) -> Picks:
+def drawn(parts: list[tuple[BestItems, BestItems]], k: int, score: str) -> Picks:
     """The k best of the partitions' noisy scores, then of their hashes."""
-    first, last = (merged(list(ranked), k) for ranked in zip(*parts, strict=True))
+    first, last = (best_of_parts(list(ranked), k) for ranked in zip(*parts, strict=True))
     rest = k - len(first[0])
     return Picks(
         ids=np.concatenate([first[0], last[0][:rest]]),
@@ -87,7 +86,7 @@ def drawn(parts: list[tuple[Ranked, Ranked]], k: int, score: str) -> Picks:
 
 def noisy_top(
     scores: NDArray[np.float64], ids: NDArray[np.int64], beta: float, key: int, k: int
-) -> tuple[Ranked, Ranked]:
+) -> tuple[BestItems, BestItems]:
     """The k best by beta log(score) + Gumbel(0, 1) of scores [n] above zero, and the k lowest hashes of the others.
 
     Raises:
@@ -100,16 +99,18 @@ def noisy_top(
     return best_of(ids[some], values, k), best_of(ids[~some], 1 - uniform[~some], k)
 
 
-def draw_by_margin(partition: Partition, inputs: ScoreInputs, beta: float, key: int, k: int) -> tuple[Ranked, Ranked]:
+def draw_by_margin(
+    partition: Partition, inputs: ScoreInputs, beta: float, key: int, k: int
+) -> tuple[BestItems, BestItems]:
     """What `noisy_top` finds among the candidates here, by margin."""
     rows = partition.candidates()
-    scores = head_values(partition, inputs, rows, SCORES["margin"]).astype(np.float64)
+    scores = row_values(partition, inputs, rows, SCORES["margin"]).astype(np.float64)
     return noisy_top(scores, partition.ids[rows], beta, key, k)
 
 
 def draw_by_information(
     partition: Partition, uncertainty: PosteriorSamples | OutputVariance, beta: float, key: int, k: int
-) -> tuple[Ranked, Ranked]:
+) -> tuple[BestItems, BestItems]:
     """What `noisy_top` finds among the candidates here, by mutual information."""
     rows = partition.candidates()
     return noisy_top(information(partition, uncertainty, rows), partition.ids[rows], beta, key, k)

@@ -15,8 +15,9 @@ from raysal.fleet import Fleet, Partition
 from raysal.numerics import BLOCK_ROWS, one_thread
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, probabilities_of
-from raysal.scoring.scores import margin_of
-from raysal.strategies.base import Picks, Selector, refuse_broken
+from raysal.scoring.row_values import refuse_broken
+from raysal.scoring.scores import one_minus_margin
+from raysal.strategies.base import Picks, Selector
 
 UNIT = 2**29
 """Probabilities are kept as whole multiples of 1 / UNIT, finer than float32 resolves near 1. Their L1 distances are
@@ -60,7 +61,8 @@ class Falcun(Selector):
 
 class Run(NamedTuple):
     """A partition's first in the race: its noisy value, id, weight u + d', and probabilities in units [C]. An id of
-    -1: no candidate is left here."""
+    -1: no candidate is left here.
+    """
 
     value: float
     id: int
@@ -98,7 +100,7 @@ def begin(partition: Partition, head: Linear) -> tuple[int, int]:
         product = weight.products(block.features)
         with one_thread():
             p = probabilities_of(product, head)
-            score = margin_of(p)
+            score = one_minus_margin(p)
         refuse_broken(ids[own], torch.isfinite(score[: block.n]).cpu().numpy())
         probabilities[:, own] = (p * UNIT).round().int()[:, : block.n]
         unsure[own] = (score * UNIT).round().int()[: block.n]
@@ -110,7 +112,8 @@ def begin(partition: Partition, head: Linear) -> tuple[int, int]:
 
 def race(partition: Partition, low: int, high: int, gamma: float, key: int) -> Run:
     """The first of a race in which rows burn at the rate (u + d')^gamma; d' from d and its range over the pool. Rows
-    of no weight run where there is no other here."""
+    of no weight run where there is no other here.
+    """
     state: _Unsure = partition.state["unsure"]
     left = np.flatnonzero(state.left)
     if len(left) == 0:

@@ -16,11 +16,10 @@ from raysal.models.likelihood import Likelihood
 from raysal.numerics import one_thread, padded
 from raysal.rng import derive, generator, item_uniform
 from raysal.scoring.linear import Linear
-from raysal.scoring.sweep import Ranked
-from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Selector, count_candidates, refuse_broken
+from raysal.scoring.row_values import refuse_broken
+from raysal.scoring.top_k import BestItems, best_of, best_of_parts
+from raysal.strategies.base import Picks, Selector, count_candidates
 from raysal.strategies.engine.dense import NOTHING, CandidateRows, Proposal, best_proposal
-from raysal.strategies.simple import merged
 
 DECADES, STEPS = (-5, 3), 10
 """Sizes of a disturbance: 10^-5 ... 10^3 in ten steps a decade, 81 in all, in units of the root mean square of the
@@ -71,7 +70,7 @@ class Ldm(Selector):
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         total = self._measure(fleet, context.linear(several=True), derive(context.key, "directions"))
-        ids, least = merged(fleet.each(least_disagreeing, k), k)
+        ids, least = best_of_parts(fleet.each(least_disagreeing, k), k)
         others = sum(fleet.each(weigh, ids, round(-least[-1])))
         picks = [best_proposal(fleet.each(seed, k * UNIT / max(others, 1), derive(context.key, "spare")))]
         while len(picks) < k:
@@ -172,7 +171,8 @@ def disturb(partition: Partition, head: Linear, key: int, first: int, count: int
 def size_of_change(outputs: torch.Tensor, speeds: torch.Tensor, likelihood: Likelihood) -> torch.Tensor:
     """The first size at which another is predicted from outputs [C, n], uint8 [J, n]: the largest is overtaken, or one
     of several labels changes sides; SIZES if that never is. They grow by `speeds` [J, C, n], which are overwritten,
-    times the size. For one thread."""
+    times the size. For one thread.
+    """
     inverse = likelihood.change_rates(outputs, speeds).clamp_min_(0.0)  # 0 where it never happens
     steps = (inverse.log10_() + DECADES[0]).mul_(-STEPS).ceil_()
     return steps.clamp_(0, SIZES).byte()
@@ -180,7 +180,8 @@ def size_of_change(outputs: torch.Tensor, speeds: torch.Tensor, likelihood: Like
 
 def lower(partition: Partition, disagree: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Lower the metrics by the first directions of the tile, with as many changed classes in the pool as `disagree`
-    [directions, sizes + 1] says; returns which of them lowered any here."""
+    [directions, sizes + 1] says; returns which of them lowered any here.
+    """
     state: _Metrics = partition.state["metrics"]
     state.metric = state.before
     lowered = np.zeros(len(disagree), bool)
@@ -191,7 +192,7 @@ def lower(partition: Partition, disagree: NDArray[np.int64]) -> NDArray[np.bool_
     return lowered
 
 
-def least_disagreeing(partition: Partition, k: int) -> Ranked:
+def least_disagreeing(partition: Partition, k: int) -> BestItems:
     """The k candidates of smallest metric; the value is minus the metric."""
     state: _Metrics = partition.state["metrics"]
     return best_of(state.ids, -state.metric.astype(np.float64), k)
@@ -199,7 +200,8 @@ def least_disagreeing(partition: Partition, k: int) -> Ranked:
 
 def weigh(partition: Partition, least: NDArray[np.int64], edge: int) -> int:
     """Weigh the candidates by how far they are beyond the metric `edge`; returns the sum over those that are not among
-    the `least`, in units."""
+    the `least`, in units.
+    """
     state: _Metrics = partition.state["metrics"]
     weights = np.rint(UNIT * np.exp(-np.maximum(state.metric - edge, 0) / edge)).astype(np.int64)
     among = np.isin(state.ids, least)

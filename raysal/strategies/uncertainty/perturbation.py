@@ -16,13 +16,12 @@ from raysal.fleet import Fleet, Partition
 from raysal.numerics import ceil_div, one_thread, padded, round_up
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
+from raysal.scoring.row_values import refuse_broken
 from raysal.scoring.similarity import unit_rows
-from raysal.scoring.sweep import Ranked
-from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Selector, refuse_broken
+from raysal.scoring.top_k import BestItems, best_of, best_of_parts
+from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
 from raysal.strategies.engine.shortlist import gathered
-from raysal.strategies.simple import merged
 
 LANE = 16
 """Bits of a hash that decide over one feature in one pass of dropout."""
@@ -98,10 +97,11 @@ class AlfaMix(Selector):
 
 
 def clustered(fleet: Fleet, key: int, k: int, least: int, limit: int, why: str, spare: str) -> Picks:
-    """k picks from the rows flagged `least` times, by clusters; where there are at most k, all of them and then
-    others."""
+    """K picks from the rows flagged `least` times, by clusters; where there are at most k, all of them and then
+    others.
+    """
     total = sum(fleet.each(count_flagged, least))
-    ids, _ = merged(fleet.each(some_flagged, least, derive(key, "flagged"), limit), limit)
+    ids, _ = best_of_parts(fleet.each(some_flagged, least, derive(key, "flagged"), limit), limit)
     draw = "" if total <= limit else f", of {limit:,} drawn from {total:,}"
     if len(ids) > k:
         ids, vectors = gathered(fleet, np.sort(ids))
@@ -112,7 +112,7 @@ def clustered(fleet: Fleet, key: int, k: int, least: int, limit: int, why: str, 
         reasons = tuple(f"{why}; middle of a cluster of {size}{draw}" for size in sizes)
         return Picks(ids=ids[rows], scores=sizes / len(ids), reasons=reasons)
     lacking = k - len(ids)
-    others, _ = merged(fleet.each(best_unflagged, least, derive(key, "spare"), lacking), lacking)
+    others, _ = best_of_parts(fleet.each(best_unflagged, least, derive(key, "spare"), lacking), lacking)
     scores = np.concatenate([np.full(len(ids), 1 / max(len(ids), 1)), np.zeros(lacking)])
     reasons = (why,) * len(ids) + (f"not flagged; {spare}",) * lacking
     return Picks(ids=np.concatenate([ids, others]), scores=scores, reasons=reasons)
@@ -134,7 +134,8 @@ def flag_by_dropout(
     partition: Partition, head: Linear, keys: list[int], passes: int, dropout: float
 ) -> NDArray[np.int64]:
     """Count the passes in which each candidate's prediction changes; returns how many rows have each count
-    [passes + 1]."""
+    [passes + 1].
+    """
     rows = partition.candidates()
     flags = np.zeros(len(rows), np.uint8)
     weight = partition.aligned(head.weight)
@@ -162,7 +163,8 @@ def flag_by_dropout(
 
 def feature_bits(key: int, ids: NDArray[np.int64], width: int, device: torch.device) -> torch.Tensor:
     """64 random bits for each (item, feature), int64 [n, width]: SplitMix64 seeded by a hash of (key, item) and
-    counting features. Integers alone, so the same on any device."""
+    counting features. Integers alone, so the same on any device.
+    """
     seeds = (item_uniform(key, ids) * 2.0**52).astype(np.int64)
     steps = np.arange(1, width + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     x = torch.from_numpy(seeds).to(device)[:, None] + torch.from_numpy(steps.view(np.int64)).to(device)
@@ -226,13 +228,13 @@ def count_flagged(partition: Partition, least: int) -> int:
     return int((partition.state["flags"][0] >= least).sum())
 
 
-def some_flagged(partition: Partition, least: int, key: int, limit: int) -> Ranked:
+def some_flagged(partition: Partition, least: int, key: int, limit: int) -> BestItems:
     """Of the candidates flagged at least `least` times the `limit` of lowest hash."""
     ids = partition.ids[partition.candidates()][partition.state["flags"][0] >= least]
     return best_of(ids, 1 - item_uniform(key, ids), limit)
 
 
-def best_unflagged(partition: Partition, least: int, key: int, count: int) -> Ranked:
+def best_unflagged(partition: Partition, least: int, key: int, count: int) -> BestItems:
     """Of the other candidates the `count` that come first."""
     flags, values = partition.state["flags"]
     left = flags < least
