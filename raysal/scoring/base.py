@@ -18,7 +18,7 @@ What every score keeps; the tests of laws and of scores hold each registered one
 - It is a number, never NaN, wherever the logits are finite. Callers refuse NaN by the name of the item.
 - It stays in the bounds that its docstring states, rounding included. Where they depend on the number of classes, it is
   divided by the largest value, so that thresholds and histograms (over [0, 1]) mean the same for any number.
-- It agrees with its slow version in tests/reference.py.
+- It agrees with its slow version in tests/helpers/reference.py.
 
 Pitfalls:
 
