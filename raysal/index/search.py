@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +13,7 @@ from raysal.index.files import IndexLocation
 from raysal.index.kinds import prepare_vectors
 from raysal.index.shards import fetch_nearest, merge_best, rank_exactly
 from raysal.scoring.sweep import Search, SweepRequest, sweep
-from raysal.scoring.top_k import BestItems, best_of
+from raysal.scoring.top_k import BestItems, best_of_parts
 
 MAX_DOUBLINGS = 4
 """How often a search that lost too many rows to exclusion is doubled, before exact search replaces it."""
@@ -129,10 +128,5 @@ def search_once(
         raise Damaged(f"index {where.folder}", "this generation is gone: it was built anew twice", "open it again")
     wanted, _ = merge_best([ids for ids, _ in parts], [values for _, values in parts], count)
     answers = fleet.each(rank_exactly, wanted, anchors, each)
-    lists = [merge_lists([own[a] for own, _ in answers], each) for a in range(len(anchors))]
+    lists = [best_of_parts([own[a] for own, _ in answers], each) for a in range(len(anchors))]
     return lists, sum(available for _, available in answers)
-
-
-def merge_lists(lists: Sequence[BestItems], each: int) -> BestItems:
-    """The `each` best of several lists of different items."""
-    return best_of(np.concatenate([ids for ids, _ in lists]), np.concatenate([values for _, values in lists]), each)

@@ -27,7 +27,7 @@ class Random(Selector):
 
     @property
     def needs_head(self) -> bool:
-        """It works before the first label."""
+        """Never."""
         return False
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
@@ -54,7 +54,7 @@ class TopScore(Selector):
 
     @property
     def needs_head(self) -> bool:
-        """It needs a head."""
+        """Always."""
         return True
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:

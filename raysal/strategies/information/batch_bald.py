@@ -50,7 +50,7 @@ class BatchBald(Selector):
 
     @property
     def needs_head(self) -> bool:
-        """It needs a head."""
+        """Always."""
         return True
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:

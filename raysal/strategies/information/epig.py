@@ -67,7 +67,7 @@ class Epig(Selector):
 
     @property
     def needs_head(self) -> bool:
-        """It needs a head."""
+        """Always."""
         return True
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:

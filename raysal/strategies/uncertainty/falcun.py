@@ -42,7 +42,7 @@ class Falcun(Selector):
 
     @property
     def needs_head(self) -> bool:
-        """It needs a head."""
+        """Always."""
         return True
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:

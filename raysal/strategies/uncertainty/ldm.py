@@ -57,7 +57,7 @@ class Ldm(Selector):
 
     @property
     def needs_head(self) -> bool:
-        """It needs a head."""
+        """Always."""
         return True
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:

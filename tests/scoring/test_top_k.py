@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysal.scoring.top_k import RunningBest, best_of, true_positions
+from raysal.rng import item_uniform
+from raysal.scoring.top_k import RunningBest, best_of, best_of_parts, lowest_hashes, true_positions
 
 FEW = [-np.inf, -1.0, -0.5, 0.0, 0.25, 0.5]
 """So few values that nearly everything ties."""
@@ -49,11 +50,21 @@ def test_merging_parts_in_any_order_is_taking_all_at_once(values, cut, m, turned
     numbers, ids = np.array(values, np.float32), np.arange(len(values))
     parts = [best_of(ids[:cut], numbers[:cut], m), best_of(ids[cut:], numbers[cut:], m)]
     parts = parts[::-1] if turned else parts
-    merged = best_of(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), m)
+    merged = best_of_parts(parts, m)
     whole = best_of(ids, numbers, m)
     assert [(float(v), int(i)) for i, v in zip(*whole, strict=True)] == sorted_best(numbers, ids, m)
     assert np.array_equal(merged[0], whole[0])
     assert np.array_equal(merged[1], whole[1])
+
+
+@given(n=st.integers(0, 60), cuts=st.lists(st.integers(0, 60), max_size=3), m=st.integers(0, 70), key=st.integers(0, 9))
+def test_the_lowest_hashes_of_parts_are_those_of_the_whole(n, cuts, m, key):
+    ids = np.arange(n) * 5 + 2**41
+    parts = [lowest_hashes(part, key, m) for part in np.split(ids, sorted(cut for cut in cuts if cut <= n))]
+    found, values = best_of_parts(parts[::-1], m)
+    hashes = item_uniform(key, ids)
+    assert found.tolist() == ids[np.argsort(hashes)][:m].tolist()
+    assert values.tolist() == (1 - np.sort(hashes)[:m]).tolist()
 
 
 @given(st.lists(st.booleans(), max_size=70))
