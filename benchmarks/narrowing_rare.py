@@ -259,7 +259,7 @@ def run_rounds(job: Job) -> dict[str, list[Any]]:
         memory = narrow_to_size(data, narrower, context, job, numbers)
         numbers["narrow_cpu_s"].append(time.process_time() - started)
         started = time.process_time()
-        batch = select(data.fleet, selector, context.at("select"), job.batch).ids
+        batch = select(data.fleet, selector, context.for_stage("select"), job.batch).ids
         numbers["select_cpu_s"].append(time.process_time() - started)
         labelled = np.sort(np.concatenate([labelled, batch]))
     return numbers
@@ -273,7 +273,7 @@ def narrow_to_size(
     known = context.labelled
     data.fleet.reset()
     data.fleet.each(exclude, known.ids)
-    _, found = narrow(data.fleet, narrower, context.at("narrow"))
+    _, found = narrow(data.fleet, narrower, context.for_stage("narrow"))
     ids = found.ids
     if ids is None:
         scored, rare = context.available, int((data.classes == job.scenario.minority).sum())

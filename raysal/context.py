@@ -14,7 +14,7 @@ from raysal.models.head import Head
 from raysal.models.likelihood import SOFTMAX, Likelihood
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.scoring.inputs import DRAWS, ScoreInputs, score_inputs
+from raysal.scoring.inputs import DEFAULT_DRAWS, ScoreInputs, score_inputs
 from raysal.scoring.linear import Linear
 
 Reveal = Callable[[Sequence[int]], Mapping[int, str]]
@@ -49,7 +49,9 @@ class LabelledVectors:
                 rows.setdefault(name, []).append(row)
         return {name: np.array(rows[name], np.int64) for name in sorted(rows)}
 
-    def and_then(self, ids: NDArray[np.int64], vectors: NDArray[np.float32], classes: Sequence[str]) -> LabelledVectors:
+    def followed_by(
+        self, ids: NDArray[np.int64], vectors: NDArray[np.float32], classes: Sequence[str]
+    ) -> LabelledVectors:
         """These items, followed by further ones in the order in which they were picked.
 
         Args:
@@ -122,8 +124,8 @@ class RoundContext:
     reveal: Reveal | None = None
     """asks an oracle that answers at once"""
 
-    def at(self, stage: str) -> RoundContext:
-        """The same with the randomness of one stage."""
+    def for_stage(self, stage: str) -> RoundContext:
+        """The same with the randomness of one stage: `narrow` or `select`."""
         return replace(self, key=derive(self.key, stage))
 
     def linear(self, *, several: bool = False) -> Linear:
@@ -145,7 +147,7 @@ class RoundContext:
             raise ConfigError("select", f"this strategy compares classes, and the head predicts {labels.words}", fix)
         return Linear.of(head)
 
-    def score_inputs(self, score: str, draws: int = DRAWS) -> ScoreInputs:
+    def score_inputs(self, score: str, draws: int = DEFAULT_DRAWS) -> ScoreInputs:
         """What a score needs of the head, as it travels to partitions.
 
         Args:

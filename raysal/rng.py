@@ -63,3 +63,19 @@ def item_uniform(key: int, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     bits = _mix(_mix(ids.astype(np.uint64) * _GOLDEN + _U64(key)) ^ _U64(key))
     # 52 bits plus one half are exact in float64. With 53 bits, the largest number would round up to 1.
     return ((bits >> _U64(12)).astype(np.float64) + 0.5) * 2.0**-52
+
+
+def item_gumbel(key: int, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """One standard Gumbel number for each item, from its `item_uniform`.
+
+    The item of largest log w + Gumbel number is a sample in proportion to the weights w, and the k largest are a sample
+    without replacement.
+
+    Args:
+        key: a key from `derive`.
+        ids: int64 [n].
+
+    Returns:
+        float64 [n], finite.
+    """
+    return np.asarray(-np.log(-np.log(item_uniform(key, ids))))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from raysal.rng import derive, generator, item_uniform
+from raysal.rng import derive, generator, item_gumbel, item_uniform
 
 IDS = np.arange(20_000, dtype=np.int64)
 
@@ -84,6 +84,14 @@ def test_a_number_depends_on_its_id_only(ids: list[int], key: int, random: objec
     assert (together < 1).all()
 
 
+def test_the_largest_gumbel_number_is_a_sample_in_proportion_to_the_weights() -> None:
+    """Chi-square over 4,000 keys: an honest sampler exceeds the bound once in a million tries."""
+    weights, ids = np.array([1.0, 2.0, 3.0, 4.0]), np.arange(4)
+    winners = [int((np.log(weights) + item_gumbel(derive(key), ids)).argmax()) for key in range(4000)]
+    expected = 4000 * weights / weights.sum()
+    assert ((np.bincount(winners, minlength=4) - expected) ** 2 / expected).sum() < 30.7
+
+
 M = 2**64
 
 
@@ -106,3 +114,4 @@ def test_the_extremes_are_neither_0_nor_1(bits: int, expected: float) -> None:
     u = item_uniform(key, np.array([id], np.int64))
     assert u[0] == expected
     assert 0 < -np.log(u[0]) < np.inf
+    assert np.isfinite(item_gumbel(key, np.array([id], np.int64))).all()

@@ -29,7 +29,7 @@ from raysal.scoring.top_k import best_of
 if TYPE_CHECKING:
     from raysal.embedding.base import Encoder
     from raysal.index import Index
-    from raysal.scoring.sweep import Ranked
+    from raysal.scoring.top_k import BestItems
     from raysal.types import Modality
 
 OWN = ("rank", "key", "similarity", "uri")
@@ -119,7 +119,7 @@ def search(
     return table_of(pool, nearest, names).replace_schema_metadata({"found": how})
 
 
-def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, exact: bool) -> tuple[Ranked, str]:
+def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, exact: bool) -> tuple[BestItems, str]:
     """The k available items nearest to any of some vectors, and how they were found.
 
     Args:
@@ -144,12 +144,12 @@ def nearest_to(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, e
     return with_index(pool, lambda index: nearest_by(fleet, pool, vectors, k, index))
 
 
-def nearest_exactly(fleet: Fleet, vectors: NDArray[np.float32], k: int) -> Ranked:
+def nearest_exactly(fleet: Fleet, vectors: NDArray[np.float32], k: int) -> BestItems:
     """The k available items nearest to any of the vectors [m, d], by one pass over the pool."""
     return sweep(fleet, None, SweepRequest(searches=(Search(anchors=vectors, nearest=k),))).searches[0].nearest
 
 
-def nearest_by(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, index: Index) -> tuple[Ranked, str]:
+def nearest_by(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, index: Index) -> tuple[BestItems, str]:
     """As `nearest_to`, by an index if it lacks nothing of the pool."""
     from raysal.index import coverage, index_neighbours
 
@@ -164,7 +164,7 @@ def nearest_by(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, i
     return best_of(ids[best], values[best], k), f"index {index.label}"
 
 
-def table_of(pool: Pool, nearest: Ranked, columns: Sequence[str]) -> pa.Table:
+def table_of(pool: Pool, nearest: BestItems, columns: Sequence[str]) -> pa.Table:
     """A result as people see it. One streaming pass over the items."""
     ids, similarities = nearest
     items = pool.rows_where("id", ids.tolist(), ["id", "key", "uri", *columns])

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from raysal.fleet import Fleet, vectors_of
 from raysal.index.files import Index
 from raysal.index.kinds import is_coded
-from raysal.index.search import index_neighbours, merge_lists
+from raysal.index.search import index_neighbours
 from raysal.rng import derive
-from raysal.scoring.sweep import Ranked, Search, SweepRequest, sample_partition, sweep
+from raysal.scoring.sweep import Search, SweepRequest, sample_available, sweep
+from raysal.scoring.top_k import BestItems
 
 RECALL_AT = (10, 50)
 """Numbers of nearest items that recall is measured at."""
@@ -37,8 +38,7 @@ def sample_ids(fleet: Fleet, key: int, size: int) -> NDArray[np.int64]:
     Returns:
         Their ids int64 [size], ascending.
     """
-    ids, _ = merge_lists(fleet.each(sample_partition, key, size), size)
-    return np.sort(ids)
+    return np.sort(sample_available(fleet, key, size))
 
 
 def tune_recall(fleet: Fleet, index: Index) -> Index:
@@ -92,7 +92,7 @@ def double_probes(index: Index) -> int:
     return min(2 * index.probes, most)
 
 
-def recall_at(k: int, ids: NDArray[np.int64], found: list[Ranked], truth: list[Ranked]) -> float:
+def recall_at(k: int, ids: NDArray[np.int64], found: list[BestItems], truth: list[BestItems]) -> float:
     """Compute the recall of searches.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,8 +12,8 @@ from raysal.fleet import Fleet
 from raysal.index.files import IndexLocation
 from raysal.index.kinds import prepare_vectors
 from raysal.index.shards import fetch_nearest, merge_best, rank_exactly
-from raysal.scoring.sweep import Ranked, Search, SweepRequest, sweep
-from raysal.scoring.top_k import best_of
+from raysal.scoring.sweep import Search, SweepRequest, sweep
+from raysal.scoring.top_k import BestItems, best_of_parts
 
 MAX_DOUBLINGS = 4
 """How often a search that lost too many rows to exclusion is doubled, before exact search replaces it."""
@@ -46,7 +45,7 @@ class Searchable(Protocol):
         ...
 
 
-def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], each: int) -> list[Ranked]:
+def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], each: int) -> list[BestItems]:
     """Find the available items nearest to each anchor. The result is the same for any partitions.
 
     The similarities are exact (`raysal.scoring.similarity`). Which items are found is approximate, with the recall
@@ -71,15 +70,15 @@ def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float3
             fleet's program can go on (`raysal.index.with_index`).
         FingerprintMismatch: the index is of another encoder than the pool.
     """
-    found: list[Ranked] = []
+    found: list[BestItems] = []
     for start in range(0, len(anchors), ANCHORS_PER_SEARCH):
         found += neighbours_of_group(fleet, index, anchors[start : start + ANCHORS_PER_SEARCH], each)
     return found
 
 
-def neighbours_of_group(fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], each: int) -> list[Ranked]:
+def neighbours_of_group(fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], each: int) -> list[BestItems]:
     """As `index_neighbours`, for anchors that are searched together."""
-    found: list[Ranked] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(anchors)
+    found: list[BestItems] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(anchors)
     if each < 1:
         return found
     left, lacking = np.arange(len(anchors)), np.zeros(len(anchors), bool)
@@ -105,7 +104,7 @@ def neighbours_of_group(fleet: Fleet, index: Searchable, anchors: NDArray[np.flo
 
 def search_once(
     fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], count: int, probes: int, each: int
-) -> tuple[list[Ranked], int]:
+) -> tuple[list[BestItems], int]:
     """Search once, without doubling.
 
     Args:
@@ -129,10 +128,5 @@ def search_once(
         raise Damaged(f"index {where.folder}", "this generation is gone: it was built anew twice", "open it again")
     wanted, _ = merge_best([ids for ids, _ in parts], [values for _, values in parts], count)
     answers = fleet.each(rank_exactly, wanted, anchors, each)
-    lists = [merge_lists([own[a] for own, _ in answers], each) for a in range(len(anchors))]
+    lists = [best_of_parts([own[a] for own, _ in answers], each) for a in range(len(anchors))]
     return lists, sum(available for _, available in answers)
-
-
-def merge_lists(lists: Sequence[Ranked], each: int) -> Ranked:
-    """The `each` best of several lists of different items."""
-    return best_of(np.concatenate([ids for ids, _ in lists]), np.concatenate([values for _, values in lists]), each)

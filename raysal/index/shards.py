@@ -31,8 +31,7 @@ from raysal.index.kinds import (
 )
 from raysal.pool import Pool
 from raysal.scoring.similarity import similarities
-from raysal.scoring.sweep import Ranked
-from raysal.scoring.top_k import best_of
+from raysal.scoring.top_k import BestItems, best_of
 from raysal.store import check_bytes, check_size, sha256_of, write_file
 
 HELD_KEY = "index"
@@ -300,7 +299,7 @@ def merge_best(
 
 def rank_exactly(
     partition: Partition, wanted: NDArray[np.int64], anchors: NDArray[np.float32], each: int
-) -> tuple[list[Ranked], int]:
+) -> tuple[list[BestItems], int]:
     """Rank rows that a search found, by exact similarity, where they live. Excluded rows are dropped.
 
     Args:
@@ -312,7 +311,7 @@ def rank_exactly(
     Returns:
         (ids, similarities) for each anchor, best first, and how many rows of this partition are available.
     """
-    found: list[Ranked] = []
+    found: list[BestItems] = []
     for start in range(0, len(anchors), ANCHORS_PER_PRODUCT):
         some, few = wanted[start : start + ANCHORS_PER_PRODUCT], anchors[start : start + ANCHORS_PER_PRODUCT]
         rows = partition.rows_of(np.unique(some[some >= 0]))

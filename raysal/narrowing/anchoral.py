@@ -24,8 +24,8 @@ from raysal.narrowing.anchors import AnchorRule, ClassAnchors, anchor_rows
 from raysal.narrowing.base import Candidates, OneSweep
 from raysal.narrowing.round_sweep import search_note
 from raysal.scoring.similarity import mean_similarities
-from raysal.scoring.sweep import Neighbours, Ranked, Search, Sweep, SweepRequest
-from raysal.scoring.top_k import best_of
+from raysal.scoring.sweep import Neighbours, Search, Sweep, SweepRequest
+from raysal.scoring.top_k import BestItems, best_of
 
 ScoredBy = Literal["retrieving", "all", "nearest"]
 
@@ -115,7 +115,7 @@ class AnchorAL(OneSweep):
             rule=f"{of} of {len(anchors)} anchors{explored}, of {found.rows}{missing}{search_note(found)}",
         )
 
-    def scores_of_found(self, fleet: Fleet, neighbours: Neighbours, anchors: NDArray[np.float32]) -> Ranked:
+    def scores_of_found(self, fleet: Fleet, neighbours: Neighbours, anchors: NDArray[np.float32]) -> BestItems:
         """(ids, scores) of every item that was found."""
         if self.by == "nearest":
             return neighbours.nearest

@@ -23,8 +23,7 @@ from raysal.narrowing.predicates import check_tests, drop_where
 from raysal.narrowing.simple import Everything
 from raysal.rng import derive
 from raysal.scoring.quantile import order_statistics
-from raysal.scoring.sweep import Sweep, SweepRequest, sample_partition
-from raysal.scoring.top_k import best_of
+from raysal.scoring.sweep import Sweep, SweepRequest, sample_available
 from raysal.strategies.base import Selector
 
 WHOLE_POOL: Named[Narrower] = Named("none", Everything())
@@ -198,9 +197,7 @@ def top_up(
     size = context.k - len(ids)
     while len(ids) < context.k:
         wanted = len(ids) + size
-        parts = fleet.each(sample_partition, derive(context.key, "sample"), wanted)
-        sampled, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-        sample, _ = best_of(sampled, values, wanted)
+        sample = sample_available(fleet, derive(context.key, "sample"), wanted)
         sample = sample[~np.isin(sample, ids)]
         if len(sample) == 0:
             raise PoolExhausted(wanted=context.k, available=len(ids))

@@ -23,9 +23,9 @@ from raysal.errors import ConfigError
 from raysal.fleet import Fleet, keep
 from raysal.narrowing.base import Candidates, Narrower
 from raysal.narrowing.round_sweep import round_sweep
-from raysal.rng import derive, item_uniform
-from raysal.scoring.sweep import Sweep, SweepRequest, sample_partition
-from raysal.scoring.top_k import best_of
+from raysal.rng import derive
+from raysal.scoring.sweep import Sweep, SweepRequest, sample_available
+from raysal.scoring.top_k import lowest_hashes
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector, select
 from raysal.strategies.coverage.badge import Badge
@@ -144,12 +144,9 @@ class Refine(Narrower):
         """A uniform subset to pick k from: of `ids`, or of all that is available."""
         if ids is not None:
             return sample_ids(ids, key, max(math.ceil(Fraction(str(self.alpha)) * len(ids)), k))
-        size = max(self.subset, k)
-        parts = fleet.each(sample_partition, key, size)
-        sampled, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return best_of(sampled, values, size)[0]
+        return sample_available(fleet, key, max(self.subset, k))
 
 
 def sample_ids(ids: NDArray[np.int64], key: int, size: int) -> NDArray[np.int64]:
     """A uniform sample of `size` ids: those of lowest hash, ascending."""
-    return np.sort(best_of(ids, -item_uniform(key, ids), size)[0])
+    return np.sort(lowest_hashes(ids, key, size)[0])

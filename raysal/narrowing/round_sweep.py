@@ -11,9 +11,10 @@ from raysal.errors import ConfigError
 from raysal.fleet import Fleet
 from raysal.index import Index, coverage, index_neighbours, start_rebuild, with_index
 from raysal.rng import derive
-from raysal.scoring.sweep import Neighbours, Ranked, Sweep, SweepRequest, sweep
+from raysal.scoring.sweep import Neighbours, Sweep, SweepRequest, sweep
+from raysal.scoring.top_k import BestItems
 
-NO_ITEMS: Ranked = (np.empty(0, np.int64), np.empty(0, np.float32))
+NO_ITEMS: BestItems = (np.empty(0, np.int64), np.empty(0, np.float32))
 """What an index says of the items nearest to any anchor: it is not asked for them."""
 
 

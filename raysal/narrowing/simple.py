@@ -10,7 +10,7 @@ from raysal.context import RoundContext
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet
 from raysal.narrowing.base import Candidates, OneSweep
-from raysal.scoring.inputs import instead, usable
+from raysal.scoring.inputs import replacement_note, score_to_compute
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Sweep, SweepRequest
 
@@ -54,7 +54,7 @@ class TopScore(OneSweep):
     """The `size` items of highest `score`, ties to the lower id.
 
     While there is no head nothing has a score, and the whole pool is kept. A score that compares with the head of an
-    earlier round is replaced by another one while there is no such head (`usable`).
+    earlier round is replaced by another one while there is no such head (`score_to_compute`).
     """
 
     SIZE_FIELD: ClassVar[str] = "size"
@@ -67,13 +67,13 @@ class TopScore(OneSweep):
 
     def request(self, context: RoundContext) -> SweepRequest:
         """The best items by the score."""
-        return SweepRequest(scores=(usable(self.score, context.head, context.previous),), top=self.size)
+        return SweepRequest(scores=(score_to_compute(self.score, context.head, context.previous),), top=self.size)
 
     def candidates(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Candidates:
         """The first `size` of them, in order of the score."""
         del fleet
-        name = usable(self.score, context.head, context.previous)
+        name = score_to_compute(self.score, context.head, context.previous)
         if name not in found.top:
             return Candidates(ids=None, rule=f"all {found.rows} (no head yet)")
         ids = found.top[name][0][: self.size]
-        return Candidates(ids=ids, rule=f"top {len(ids)} of {found.rows} by {name}{instead(self.score, name)}")
+        return Candidates(ids=ids, rule=f"top {len(ids)} of {found.rows} by {name}{replacement_note(self.score, name)}")

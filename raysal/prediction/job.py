@@ -196,13 +196,13 @@ def make_job(head: Head, pool: Pool, out: Path, options: Options) -> tuple[Job, 
     groups: list[ScoreInputs] = []
     if options.predictive == "monte_carlo" and not labels.quadratic:
         plain = score_inputs(head)
-        samples = score_inputs(head, needs=("draws",), draws=options.draws, key=options.seed).draws
+        samples = score_inputs(head, needs=("samples",), draws=options.draws, key=options.seed).samples
         assert samples is not None
         step = max(OUTPUTS_PER_PRODUCT // len(head.classes), 1)
-        groups = [plain._replace(draws=samples[first : first + step]) for first in range(0, len(samples), step)]
+        groups = [plain._replace(samples=samples[first : first + step]) for first in range(0, len(samples), step)]
     top = min(options.top, len(head.classes)) if isinstance(options.top, int) else 0
     recorded: dict[str, Any] = {"predictive": options.predictive, "uncertainty": list(scores), "top": options.top}
-    sampled = bool(groups) or inputs.draws is not None
+    sampled = bool(groups) or inputs.samples is not None
     recorded |= {"draws": options.draws, "seed": options.seed} if sampled else {"draws": None, "seed": None}
     job = Job(
         out=str(out),

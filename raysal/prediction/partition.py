@@ -23,7 +23,7 @@ from raysal.prediction.files import Staged, stage
 from raysal.scoring.base import Predicted
 from raysal.scoring.inputs import ProductReader, ScoreInputs
 from raysal.scoring.registry import SCORES
-from raysal.strategies.base import refuse_broken
+from raysal.scoring.row_values import refuse_broken
 
 Matrix = NDArray[np.float64]
 PREDICTION_ROWS = 1024
@@ -118,7 +118,7 @@ def predicted_blocks(
     """
     readers = [ProductReader(partition, inputs) for inputs in (job.inputs, *job.draws)]
     matrices = [reader.matrix(partition) for reader in readers]
-    outs = [torch.zeros(reader.rows, PREDICTION_ROWS, device=partition.device) for reader in readers]
+    outs = [torch.zeros(reader.numbers, PREDICTION_ROWS, device=partition.device) for reader in readers]
     for block in partition.blocks(rows, PREDICTION_ROWS):
         for reader, matrix, out in zip(readers, matrices, outs, strict=True):
             reader.read(matrix.products(block.features), block.features, out)
@@ -192,8 +192,8 @@ def _rows(values: torch.Tensor) -> Matrix:
 
 def _draws(group: Predicted) -> Iterator[torch.Tensor]:
     """The outputs [C, n] of each posterior sample."""
-    assert group.draws is not None
-    yield from group.draws
+    assert group.samples is not None
+    yield from group.samples
 
 
 def _lists(values: pa.Array, length: int) -> pa.Array:

@@ -54,7 +54,7 @@ def choose(
     """
     clock = Clock() if clock is None else clock
     with clock.stage(NARROW):
-        found, candidates = narrow(fleet, narrower, context.at("narrow"))
+        found, candidates = narrow(fleet, narrower, context.for_stage("narrow"))
     with clock.stage(SELECT):
-        picks = select(fleet, selector, context.at("select"), context.k)
+        picks = select(fleet, selector, context.for_stage("select"), context.k)
     return Chosen(found=found, candidates=candidates, picks=picks)

@@ -86,7 +86,7 @@ def outputs_of(
     rows = partition.rows_of(ids)
     reader = ProductReader(partition, inputs)
     matrix = reader.matrix(partition)
-    out = torch.zeros(reader.rows, BLOCK_ROWS, device=partition.device)
+    out = torch.zeros(reader.numbers, BLOCK_ROWS, device=partition.device)
     outputs = np.empty((len(rows), reader.classes), np.float32)
     variance = np.empty((len(rows), 0 if inputs.variance is None else len(inputs.variance.combine)), np.float32)
     start = 0

@@ -11,8 +11,7 @@ from raysal.context import LabelledVectors
 from raysal.features import HiddenLayer
 from raysal.fleet import Fleet, features_of
 from raysal.labels.records import Labelled
-from raysal.scoring.sweep import sample_partition
-from raysal.scoring.top_k import best_of
+from raysal.scoring.sweep import sample_available
 
 
 def gather_vectors(
@@ -70,6 +69,4 @@ def sample_vectors(fleet: Fleet, dim: int, key: int, size: int) -> NDArray[np.fl
     """
     if size == 0:
         return None
-    parts = fleet.each(sample_partition, key, size)
-    ids, hashes = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return gather_vectors(fleet, dim, np.sort(best_of(ids, hashes, size)[0]))
+    return gather_vectors(fleet, dim, np.sort(sample_available(fleet, key, size)))

@@ -1,14 +1,13 @@
-"""What a head believes of every item beyond its best guess, in a form that rides along in the pass over the pool.
+"""What scores need of a head: gathered in the driver, and read off the product of a block beside the data.
 
-Everything a score may need of a head is either linear in an item's vector (logits, those of posterior draws, those of
-the last head) or a sum of squares of linear things (variances). So it is all columns of the one matrix product per
-block: `score_inputs` lays them out in the driver, `ProductReader` reads them off beside the data.
+All of it is linear in an item's vector (logits, those of samples of the posterior, those of the last head) or a sum of
+squares of linear things (variances). So it is all columns of the one matrix product per block. `score_inputs` gathers
+the rows of that matrix in the driver; `ProductReader` turns a product into a `Predicted` beside the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -26,54 +25,74 @@ from raysal.models.posterior import Quadratic
 from raysal.models.targets import Answer
 from raysal.numerics import AlignedMatrix, block_rows_for, one_thread
 from raysal.rng import derive, generator
-from raysal.scoring.base import Predicted
+from raysal.scoring.base import Need, Predicted
 from raysal.scoring.linear import Linear
 from raysal.scoring.registry import SCORES
 
-DRAWS = 32
-"""Posterior draws that scores average over."""
+DEFAULT_DRAWS = 32
+"""Samples of the posterior that scores average over."""
+UNKNOWN_CLASS_LOGIT = -1e4
+"""Logit of a class that the last head did not know: its probability is 0."""
 
 
 class ScoreInputs(NamedTuple):
-    """What of a head, and of its uncertainty, travels to the partitions. Weights [.., D] end with the bias."""
+    """What of a head, and of its uncertainty, travels to the partitions.
+
+    Rows [.., D] are multiplied with h̃, the vector and a constant feature 1, which is the last. All are over the
+    temperature, but for `gain` and `influence`. What no score needs is None.
+    """
 
     linear: Linear
-    draws: NDArray[np.float64] | None = None
+    samples: NDArray[np.float64] | None = None
     """[T, C, D]"""
     previous: NDArray[np.float64] | None = None
     """[C, D] the last round's head, with the classes of this one"""
     variance: Quadratic | None = None
     deviation: NDArray[np.float64] | None = None
-    """[r, D] rows whose products with h̃ have the length of an output's standard deviation, as `triangle`"""
+    """[r, D] rows whose products with h̃ are as long as an output's standard deviation (`triangular_root`)"""
     gain: NDArray[np.float64] | None = None
-    """[D, D] rows whose products with h̃ have the length of Σ h̃, as `triangle`"""
+    """[D, D] rows whose products with h̃ are as long as Σ h̃ (`triangular_root`)"""
     influence: NDArray[np.float64] | None = None
     """[C, D]"""
     norm: bool = False
+    """whether a score needs the length of h̃"""
     noise: float = 1.0
     temperature: float = 1.0
     by_confidence: bool = False
 
     @property
     def likelihood(self) -> Likelihood:
+        """What the head's labels are."""
         return self.linear.likelihood
 
 
-def usable(score: str, head: Head | None, previous: Head | None) -> str:
-    """The score to compute where `score` is asked for: itself, or, where it compares with the head of an earlier round
-    and there is none (the first round, or a new hidden layer), the `usual_score` of the likelihood."""
-    if head is None or "previous" not in SCORES[score].needs(head.likelihood) or comparable(previous, head):
+def score_to_compute(score: str, head: Head | None, previous: Head | None) -> str:
+    """The score to compute where `score` is asked for.
+
+    Args:
+        score: a name of `SCORES`.
+        head: the one that the score is of; None where there is none yet.
+        previous: that of an earlier round.
+
+    Returns:
+        `score` itself. Where it compares with the head of an earlier round and there is none (the first round, or a new
+        hidden layer), the `usual_score` of the likelihood.
+
+    Raises:
+        ConfigError: the score makes no sense for numbers.
+    """
+    if head is None or "previous" not in SCORES[score].needs(head.likelihood) or can_compare(previous, head):
         return score
     return head.likelihood.usual_score
 
 
-def instead(score: str, used: str) -> str:
-    """What to tell of a score that another was used for: nothing, where it was used itself."""
-    return "" if used == score else f", as {score} needs the head of an earlier round"
+def replacement_note(score: str, computed: str) -> str:
+    """What reasons say where another score was computed than was asked for: nothing where it is the same."""
+    return "" if computed == score else f", as {score} needs the head of an earlier round"
 
 
-def comparable(previous: Head | None, head: Head) -> bool:
-    """Whether there is an earlier head that predicts the same kind of thing from the same features."""
+def can_compare(previous: Head | None, head: Head) -> bool:
+    """Whether there is an earlier head that predicts the same kind of label from the same features."""
     return (
         previous is not None
         and previous.likelihood is head.likelihood
@@ -87,34 +106,46 @@ def score_inputs(
     head: Head,
     scores: Iterable[str] = (),
     *,
-    needs: Iterable[str] = (),
+    needs: Iterable[Need] = (),
     previous: Head | None = None,
     labelled: NDArray[np.floating] | None = None,
     answers: Sequence[Answer] = (),
-    draws: int = DRAWS,
+    draws: int = DEFAULT_DRAWS,
     key: int = 0,
 ) -> ScoreInputs:
-    """What these scores need of a head. `labelled` [n, d] and their `answers` are for those that ask what a label would
-    do to the loss on them; `key` of `raysal.rng` for the posterior draws, of which there are `draws`.
+    """What scores need of a head. In the driver; the cost is that of the posterior's structure.
+
+    Args:
+        head: the head.
+        scores: names of `SCORES`.
+        needs: further parts of `Predicted`.
+        previous: the head of an earlier round, for scores that compare with it.
+        labelled: vectors [n, d] of the labelled items, for scores that ask what a label would do to their loss.
+        answers: their labels [n].
+        draws: samples of the posterior.
+        key: of `raysal.rng`, for these samples.
+
+    Returns:
+        What travels to the partitions.
 
     Raises:
-        ConfigError: a score needs what this head has not: an ensemble has no covariance, a score of an earlier head
-            (see `usable`) none to compare with; or it makes no sense for what the head predicts.
+        ConfigError: a score needs what this head has not: an ensemble has no covariance; a score of an earlier head
+            (see `score_to_compute`) has none to compare with. Or a score makes no sense for what the head predicts.
     """
     wanted = {*needs, *(need for score in scores for need in SCORES[score].needs(head.likelihood))}
     scale, posterior = head.temperature, head.posterior
-    drawn = None
-    if "draws" in wanted:
+    samples = None
+    if "samples" in wanted:
         noise = generator(derive(key, "posterior")).standard_normal((draws, *head.mean.shape))
-        drawn = posterior.samples(head.mean, noise) / scale
+        samples = posterior.samples(head.mean, noise) / scale
     variance = posterior.variance() if {"variance", "mean_variance"} & wanted else None
     return ScoreInputs(
         linear=Linear.of(head),
-        draws=drawn,
-        previous=_in_order(previous, head) if "previous" in wanted else None,
+        samples=samples,
+        previous=_previous_weights(previous, head) if "previous" in wanted else None,
         variance=Quadratic(variance.project / scale, variance.combine) if variance and "variance" in wanted else None,
-        deviation=triangle(variance) / scale if variance and "mean_variance" in wanted else None,
-        gain=triangle(gain_of(head)) if "gain" in wanted else None,
+        deviation=triangular_root(variance) / scale if variance and "mean_variance" in wanted else None,
+        gain=triangular_root(gain_of(head)) if "gain" in wanted else None,
         influence=_influence(head, labelled, answers) if "influence" in wanted else None,
         norm="norm" in wanted,
         noise=head.noise,
@@ -123,108 +154,123 @@ def score_inputs(
     )
 
 
-def triangle(form: Quadratic) -> NDArray[np.float64]:
-    """Rows P [r, D], r <= D, for which ‖P h̃‖² is the mean of the form's numbers over the outputs: whatever the
-    structure, a length. P is triangular, so that the constant feature counts in its last row only. O(R D²) for R rows
-    of the form."""
+def triangular_root(form: Quadratic) -> NDArray[np.float64]:
+    """Rows P for which ‖P h̃‖² is the mean of a form's numbers over the outputs. O(R D²) for R rows of the form.
+
+    So the number is a length, whatever the structure. P is triangular: the constant feature counts in its last row
+    only.
+
+    Args:
+        form: quadratic forms of h̃ [D], one for each output.
+
+    Returns:
+        float64 [r, D], r <= D.
+    """
     rows = np.sqrt(form.combine.mean(axis=0))[:, None] * form.project
     factor = np.asarray(np.linalg.qr(rows[:, ::-1], mode="r"))
     return np.ascontiguousarray(factor[::-1, ::-1])
 
 
 def _influence(head: Head, labelled: NDArray[np.floating] | None, answers: Sequence[Answer]) -> NDArray[np.float64]:
+    """The rows [C, D] of `influence_of`, from labelled items; a ConfigError without any."""
     if labelled is None or not len(answers):
         raise ConfigError("score", "influence needs the labels so far", "give them, or choose another score")
     return influence_of(head, gather_evidence(labelled, answers, None, head.classes, head.likelihood))
 
 
-def _in_order(previous: Head | None, head: Head) -> NDArray[np.float64]:
-    """The weights of the last head for the classes of this one; a class it did not know had no probability.
-
-    Raises:
-        ConfigError: there is none, or it stands on other features.
-    """
-    if previous is None or not comparable(previous, head):
+def _previous_weights(previous: Head | None, head: Head) -> NDArray[np.float64]:
+    """The weights [C, D] of the last head for the classes of this one; a ConfigError where it cannot be compared."""
+    if previous is None or not can_compare(previous, head):
         problem = "there is no head of an earlier round over the same features to compare with"
         raise ConfigError("score", problem, "use it from the next round, and a trainer without a hidden layer")
     weights = previous.mean / previous.temperature
     rows = np.zeros_like(head.mean)
-    rows[:, -1] = -1e4
+    rows[:, -1] = UNKNOWN_CLASS_LOGIT
     for place, name in enumerate(head.classes):
         if name in previous.classes:
             rows[place] = weights[previous.classes.index(name)]
     return rows
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Where a part of a belief stands: among the columns of the product, and among the rows read off it."""
+class _Part(NamedTuple):
+    """Where a part of the inputs stands: among the columns of the product, and among the rows read off it."""
 
     columns: slice
     rows: slice
-    combine: AlignedMatrix | None = None
-    length: bool = False
-    """whether it is the length of its columns"""
+    combine: AlignedMatrix | None
+    """what sums up the squares of its columns; None where the columns themselves are read"""
+    is_length: bool
+    """whether one number is read: the length of its columns"""
 
 
 class ProductReader:
-    """A belief beside one partition: `weights` to multiply features with, and what the product says.
+    """`ScoreInputs` beside one partition: the matrix to multiply features with, and what the product says.
 
-    Rows of what is read: logits, draws, previous, variance, deviation, gain, influence, length; those asked for.
+    The numbers read are logits, samples, previous, variance, deviation, gain, influence and length, in this order,
+    those of them that are asked for. Callers read blocks of `block_rows` rows into one buffer [numbers, n], whose size
+    never changes, and then ask for what the head predicts of them.
     """
 
     def __init__(self, partition: Partition, inputs: ScoreInputs) -> None:
         self.inputs = inputs
         self.classes = len(inputs.linear.bias)
+        linear = np.column_stack([inputs.linear.weight, inputs.linear.bias])
+        project, combine = inputs.variance or (None, None)
+        layout: list[tuple[str, NDArray[np.float64] | None, NDArray[np.float64] | None, bool]] = [
+            ("logits", linear, None, False),
+            ("samples", None if inputs.samples is None else inputs.samples.reshape(-1, linear.shape[1]), None, False),
+            ("previous", inputs.previous, None, False),
+            ("variance", project, combine, False),
+            ("deviation", inputs.deviation, None, True),
+            ("gain", inputs.gain, None, True),
+            ("influence", inputs.influence, None, False),
+        ]
         self._parts: dict[str, _Part] = {}
         weights: list[NDArray[np.float64]] = []
-        width = rows = 0
-
-        def part(
-            name: str,
-            matrix: NDArray[np.float64] | None,
-            combine: NDArray[np.float64] | None = None,
-            length: bool = False,
-        ) -> None:
-            nonlocal width, rows
+        columns = numbers = 0
+        for name, matrix, mixing, is_length in layout:
             if matrix is None:
-                return
-            count = 1 if length else len(matrix) if combine is None else len(combine)
-            mixer = None
-            if combine is not None:
-                mixer = AlignedMatrix(combine, torch.float32, partition.device)
-            self._parts[name] = _Part(slice(width, width + len(matrix)), slice(rows, rows + count), mixer, length)
+                continue
+            own = slice(columns, columns + len(matrix))
+            read = slice(numbers, numbers + (1 if is_length else len(matrix if mixing is None else mixing)))
+            mixer = None if mixing is None else AlignedMatrix(mixing, torch.float32, partition.device)
+            self._parts[name] = _Part(own, read, mixer, is_length)
             weights.append(matrix)
-            width, rows = width + len(matrix), rows + count
-
-        linear = np.column_stack([inputs.linear.weight, inputs.linear.bias])
-        part("logits", linear)
-        part("draws", None if inputs.draws is None else inputs.draws.reshape(-1, linear.shape[1]))
-        part("previous", inputs.previous)
-        if inputs.variance is not None:
-            part("variance", inputs.variance.project, inputs.variance.combine)
-        part("deviation", inputs.deviation, length=True)
-        part("gain", inputs.gain, length=True)
-        part("influence", inputs.influence)
+            columns, numbers = own.stop, read.stop
         stacked = np.concatenate(weights)
         self.weights: NDArray[np.float32] = stacked[:, :-1].astype(np.float32)
-        """[m, d] rows whose products with features are wanted, first of all others"""
+        """[m, d] rows whose products with features are read; in a product with more rows, the first"""
         self._bias = torch.from_numpy(stacked[:, -1].astype(np.float32)).to(partition.device)
-        self.rows = rows + inputs.norm
-        self.block = block_rows_for(width)
+        self.numbers = numbers + inputs.norm
+        """how many numbers are read for each item"""
+        self.block_rows = block_rows_for(columns)
         """rows of the blocks that its products are taken over"""
 
     def matrix(self, partition: Partition) -> AlignedMatrix:
-        """The weights to multiply features with, for callers that ask for nothing else."""
+        """The matrix to multiply features with, for callers that ask for nothing else.
+
+        Args:
+            partition: whose features it multiplies.
+
+        Returns:
+            The weights, laid out for its blocks.
+        """
         return AlignedMatrix(self.weights, torch.float32, partition.device, width=partition.width)
 
     def read(self, product: torch.Tensor, features: torch.Tensor, out: torch.Tensor) -> None:
-        """Write what a product [n, >= m] of `features` [n, width] says into `out` [rows, n]. Logits come without their
-        bias, which `predicted` adds: it is cheaper over several blocks."""
+        """Write what a product says of its rows. Logits come without their bias, which `predicted` adds.
+
+        The bias costs less over several blocks.
+
+        Args:
+            product: float32 [n, >= m] of features with `weights`.
+            features: float32 [n, width].
+            out: float32 [numbers, n], to write into.
+        """
         for name, part in self._parts.items():
             values, bias, place = product[:, part.columns], self._bias[part.columns], out[part.rows]
-            if part.length:
-                place[0] = length_of(values[:, :-1], values[:, -1] + bias[-1])
+            if part.is_length:
+                place[0] = row_lengths(values[:, :-1], values[:, -1] + bias[-1])
             elif part.combine is not None:
                 values = values + bias
                 place[:] = part.combine.products(values * values).T
@@ -233,16 +279,23 @@ class ProductReader:
             else:
                 torch.add(values.T, bias[:, None], out=place)
         if self.inputs.norm:
-            out[-1] = length_of(features, torch.ones((), device=features.device))
+            out[-1] = row_lengths(features, torch.ones((), device=features.device))
 
     def predicted(self, out: torch.Tensor) -> Predicted:
-        """What was read [rows, n], as scores take it. The logits get their bias in place. For one thread."""
+        """What was read, as scores take it. Call it once for what was read, on one thread.
+
+        Args:
+            out: float32 [numbers, n] as `read` wrote it; the logits get their bias in place.
+
+        Returns:
+            What the head says of the n items, in views of `out`.
+        """
         found = {name: out[part.rows] for name, part in self._parts.items()}
-        drawn, deviation, gain = found.get("draws"), found.get("deviation"), found.get("gain")
+        samples, deviation, gain = found.get("samples"), found.get("deviation"), found.get("gain")
         return Predicted(
             likelihood=self.inputs.likelihood,
             logits=found["logits"].add_(self._bias[: self.classes, None]),
-            draws=None if drawn is None else drawn.reshape(-1, self.classes, out.shape[1]),
+            samples=None if samples is None else samples.reshape(-1, self.classes, out.shape[1]),
             previous=found.get("previous"),
             variance=found.get("variance"),
             deviation=None if deviation is None else deviation[0],
@@ -255,9 +308,19 @@ class ProductReader:
         )
 
 
-def length_of(rows: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-    """Euclidean lengths [n] of `rows` [n, r] with one number more, `last` [n]. In one pass: a seventh of the time of a
-    product with ones. Roots, products and sums are rounded the same wherever a row stands (measured 2026-11)."""
+def row_lengths(rows: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    """Euclidean lengths of rows that have one number more.
+
+    In one pass: a seventh of the time of a product with ones. Roots, products and sums are rounded the same wherever a
+    row stands (measured 2026-11).
+
+    Args:
+        rows: [n, r].
+        last: [n] or a single number.
+
+    Returns:
+        [n].
+    """
     length = torch.linalg.vector_norm(rows, dim=1)
     total: torch.Tensor = (length * length + last * last).sqrt()
     return total

@@ -14,36 +14,50 @@ from raysal.numerics import DRIVER_ROWS, padded, round_up, tiles
 
 
 class Linear(NamedTuple):
-    """What of a head travels to the partitions: weight [C, d] and bias [C], both over the temperature, and what its
-    outputs are. The covariance stays at home."""
+    """What of a head travels to the partitions. The covariance stays in the driver."""
 
     weight: NDArray[np.float64]
+    """[C, d], over the temperature"""
     bias: NDArray[np.float64]
+    """[C], over the temperature"""
     likelihood: Likelihood = SOFTMAX
+    """what the outputs are"""
 
     @classmethod
     def of(cls, head: Head) -> Linear:
+        """The weights of a head, over its temperature."""
         return cls(head.weight / head.temperature, head.bias / head.temperature, head.likelihood)
 
 
 def probabilities_of(product: torch.Tensor, head: Linear) -> torch.Tensor:
-    """What the head predicts [C, n] from products [n, >= C] of features, whose first columns are the head's."""
-    return head.likelihood.torch_responses(outputs_of(product, head))
+    """What the head predicts of the rows of a product. For one thread.
 
+    Args:
+        product: float32 [n, >= C] of features; the head's columns come first.
+        head: the weights that were multiplied.
 
-def outputs_of(product: torch.Tensor, head: Linear) -> torch.Tensor:
-    """The outputs [C, n] of the head, as `probabilities_of`."""
+    Returns:
+        float32 [C, n] probabilities; numbers where labels are numbers.
+    """
     # Laid out anew: the softmax of transposed logits would copy them, twice.
     products = product[:, : len(head.bias)].T.contiguous()
     bias = torch.from_numpy(head.bias.astype(np.float32)).to(products.device)[:, None]
-    return products.add_(bias)
+    return head.likelihood.torch_responses(products.add_(bias))
 
 
-def logits_of(x: NDArray[np.float32], head: Linear) -> NDArray[np.float64]:
-    """Logits float64 [n, C] of vectors [n, d] that lie in the driver, which keep the law of `numerics`. O(n d C)."""
-    width, classes = round_up(x.shape[1]), len(head.bias)
+def logits_of(vectors: NDArray[np.float32], head: Linear) -> NDArray[np.float64]:
+    """Logits of vectors that lie in the driver; they keep the law of `raysal.numerics`. O(n d C).
+
+    Args:
+        vectors: float32 [n, d].
+        head: the weights.
+
+    Returns:
+        float64 [n, C].
+    """
+    width, classes = round_up(vectors.shape[1]), len(head.bias)
     weight = padded(head.weight, width, torch.float64, rows=round_up(classes))
-    out = np.empty((len(x), classes))
-    for own, tile in tiles(x, DRIVER_ROWS, width, torch.float64):
+    out = np.empty((len(vectors), classes))
+    for own, tile in tiles(vectors, DRIVER_ROWS, width, torch.float64):
         out[own] = (tile @ weight.T)[: own.stop - own.start, :classes].numpy() + head.bias
     return out

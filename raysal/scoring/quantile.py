@@ -1,8 +1,8 @@
-"""Exact order statistics of a number every row has, over all partitions, without gathering them.
+"""Exact order statistics of a number that every row has, over all partitions, without gathering the numbers.
 
-A float32 has 2^32 values, and as an unsigned integer they can be put in their own order. Counting by the first bits
-says in which of a few thousand intervals the wanted value lies, counting by the next bits where in there: a radix
-selection. Counts add up to the same sums in whatever order, so the answer does not depend on partitions.
+A float32 has 2^32 values, and as unsigned integers they can be put in their own order. A count by the first bits says
+in which of a few thousand intervals the wanted value lies, a count by the next bits where in that interval: this is a
+radix selection. Counts add up to the same sums in any order, so the answer does not depend on partitions.
 """
 
 from __future__ import annotations
@@ -18,26 +18,43 @@ from raysal.errors import UserError
 from raysal.fleet import Fleet, Partition
 
 DIGITS = ((21, 11), (10, 11), (0, 10))
-"""(shift, bits) of the three digits of a key: one round trip each."""
+"""(shift, width) in bits of the three digits of a key: one round trip each."""
 
 
 def ranks_within(low: float, high: float, n: int) -> tuple[int, int]:
-    """First and last rank, from 0, of n sorted values that are left without the lowest floor(low n) and the highest
-    floor((1 - high) n). 0 <= low < high <= 1, and then there is always one, if n >= 1.
+    """The first and the last rank that are left of n sorted values without their lowest and highest shares.
 
-    Shares are taken as the decimals they are written as: 0.07 of 100 is 7.
+    The lowest floor(low n) and the highest floor((1 - high) n) are left out. Shares are taken as the decimals they are
+    written as: 0.07 of 100 is 7.
+
+    Args:
+        low: share of the lowest that is left out, 0 <= low < high.
+        high: share up to which values are left in, at most 1.
+        n: how many values there are.
+
+    Returns:
+        Ranks from 0; the first is at most the last if n >= 1.
     """
     return math.floor(Fraction(str(low)) * n), math.ceil(Fraction(str(high)) * n) - 1
 
 
 def order_statistics(fleet: Fleet, name: str, ranks: Sequence[int]) -> NDArray[np.float32]:
-    """The values float32 [len(ranks)] at these ranks, from 0 for the smallest, among all that partitions hold in
-    `state[name]` as (ids int64 [n], values float32 [n]).
+    """The values at some ranks among all that partitions hold.
 
-    Three round trips; a reply is 16 kB a rank; the partition makes one pass a round trip. -0.0 counts as 0.0.
+    Three round trips, with one pass of a partition over its values in each; a reply is 16 kB a rank. -0.0 counts as
+    0.0.
+
+    Args:
+        fleet: partitions that hold (ids int64 [n], values float32 [n]) in `state[name]`.
+        name: as above; errors call a value by it.
+        ranks: from 0 for the smallest.
+
+    Returns:
+        float32 [len(ranks)].
 
     Raises:
         UserError: a value is not finite; it names the item.
+        IndexError: a rank is not among those of the values.
     """
     left = np.array(ranks, np.int64)
     prefixes = np.zeros(len(ranks), np.uint32)
@@ -55,8 +72,21 @@ def order_statistics(fleet: Fleet, name: str, ranks: Sequence[int]) -> NDArray[n
 def count_digits(
     partition: Partition, name: str, prefixes: NDArray[np.uint32], shift: int, bits: int
 ) -> NDArray[np.int64]:
-    """How many values here have each next digit, int64 [len(prefixes), 2^bits], among those that begin with each
-    prefix."""
+    """How many values here have each next digit, among those whose key begins with each prefix.
+
+    Args:
+        partition: holds (ids, values) in `state[name]`.
+        name: as above.
+        prefixes: uint32 [p].
+        shift: bits after the digit.
+        bits: width of the digit.
+
+    Returns:
+        int64 [p, 2^bits].
+
+    Raises:
+        UserError: a value is not finite; it names the item.
+    """
     ids, values = partition.state[name]
     bad = ~np.isfinite(values)
     if bad.any():
@@ -68,12 +98,11 @@ def count_digits(
 
 
 def sort_keys(values: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Unsigned integers in the order of the finite float32 `values`: negative ones with all bits turned, others with
-    the sign bit set."""
+    """Unsigned integers in the order of finite float32 values: all bits of negative ones flipped, else the sign bit."""
     bits = (values + np.float32(0)).view(np.uint32)  # -0.0 + 0.0 is 0.0
     return np.where(bits >> 31, ~bits, bits | np.uint32(2**31))
 
 
 def values_of(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """The inverse of `sort_keys`."""
+    """The values of which these are the `sort_keys`."""
     return np.where(keys >> 31, keys & np.uint32(2**31 - 1), ~keys).astype(np.uint32).view(np.float32)

@@ -1,4 +1,4 @@
-"""The scores by name. To add one: a function as in `base.score`, a line here."""
+"""The scores by name. To add one: a function as `base` describes it, and a line here."""
 
 from __future__ import annotations
 

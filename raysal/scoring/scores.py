@@ -1,5 +1,8 @@
-"""Scores of the best guess alone. Those of its uncertainty are in `epistemic`, those of what a label would change in
-`model_change`; `registry` lists all of them."""
+"""Scores of the best guess alone.
+
+Those of a head's uncertainty of itself are in `epistemic`, those of what a label would change in `model_change`. With
+several labels at once a score is the mean over the labels, each with its two answers.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,42 @@ from raysal.scoring.base import Predicted, score
 
 @score()
 def least_confidence(predicted: Predicted) -> torch.Tensor:
-    """1 - max p: the probability of the predicted class being wrong (Lewis & Gale, SIGIR 1994). In [0, 1]. Cost
-    O(nC)."""
-    return predicted.over(lambda p: 1 - p.amax(0))
+    """1 - max p, the probability that the predicted class is wrong (Lewis & Gale, SIGIR 1994).
+
+    Cost O(nC).
+
+    Returns:
+        float32 [n] in [0, 1].
+    """
+    return predicted.measure_answers(lambda p: 1 - p.amax(0))
 
 
 @score()
 def margin(predicted: Predicted) -> torch.Tensor:
-    """1 - (p1 - p2) for the two largest (Scheffer et al., IDA 2001). In [0, 1]; 0 with one class. Cost O(nC)."""
-    return predicted.over(margin_of)
+    """1 - (p1 - p2), with the two largest probabilities (Scheffer et al., IDA 2001).
+
+    Cost O(nC).
+
+    Returns:
+        float32 [n] in [0, 1]; 0 with one class.
+    """
+    return predicted.measure_answers(one_minus_margin)
 
 
 @score()
 def entropy(predicted: Predicted) -> torch.Tensor:
-    """Shannon entropy over log C, so that 1 is uniform whatever C. In [0, 1]; 0 with one class. Cost O(nC)."""
-    return predicted.over(entropy_of)
+    """Shannon entropy over log C, so that 1 is uniform whatever C.
+
+    Cost O(nC).
+
+    Returns:
+        float32 [n] in [0, 1]; 0 with one class.
+    """
+    return predicted.measure_answers(normalised_entropy)
 
 
-def margin_of(p: torch.Tensor) -> torch.Tensor:
-    """1 - (p1 - p2) of distributions [C, ...]."""
+def one_minus_margin(p: torch.Tensor) -> torch.Tensor:
+    """1 - (p1 - p2) of distributions [C, ...], to [...]; 0 with one class."""
     if len(p) == 1:
         return torch.zeros_like(p[0])
     first, second = p[0], torch.zeros_like(p[0])
@@ -40,8 +60,8 @@ def margin_of(p: torch.Tensor) -> torch.Tensor:
     return 1 - (first - second)
 
 
-def entropy_of(p: torch.Tensor) -> torch.Tensor:
-    """Entropy over log C of distributions [C, ...]."""
+def normalised_entropy(p: torch.Tensor) -> torch.Tensor:
+    """Shannon entropy over log C of distributions [C, ...], to [...]; 0 with one class."""
     if len(p) == 1:
         return torch.zeros_like(p[0])
     total: torch.Tensor = torch.special.entr(p).sum(0) / math.log(len(p))

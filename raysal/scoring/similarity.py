@@ -16,38 +16,56 @@ from raysal.types import Metric
 
 
 def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Rows scaled to Euclidean length 1; zero rows stay zero."""
+    """Rows [n, d] scaled to Euclidean length 1; zero rows stay zero."""
     norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(1, keepdims=True))
     scaled = vectors / np.where(norms > 0, norms, 1.0)
     return scaled.astype(np.float32)
 
 
 class Similarity:
-    """From products to similarities, for one partition and its anchors [a, d].
-
-    `anchors` float32 [a, d] are the columns to multiply features with: of unit length for the cosine, as they are for
-    the distance. Without `norms`, those of the partition's rows are left alone, and only `of_norms` can be asked.
-    """
+    """From products to similarities, for one partition and its anchors."""
 
     def __init__(self, partition: Partition, anchors: NDArray[np.floating], *, norms: bool = True) -> None:
+        """Prepare for anchors [a, d].
+
+        Without `norms`, those of the partition's rows are not computed, and only `of_norms` can be called.
+        """
         self.metric: Metric = partition.metric
         cosine = self.metric == "cosine"
         self.anchors = unit_rows(anchors) if cosine else anchors.astype(np.float32)
+        """float32 [a, d], to multiply features with: of unit length for the cosine, as they are for the distance"""
         # Norms take a pass of their own the first time; without anchors nobody needs them.
         self._rows = self._scaled(partition.sq_norms() if norms and len(anchors) else torch.empty(0))
         sq_anchors = (self.anchors.astype(np.float64) ** 2).sum(1).astype(np.float32)
         self._columns = torch.from_numpy(sq_anchors).to(partition.device)
 
     def __call__(self, products: torch.Tensor, rows: slice | torch.Tensor, columns: slice) -> torch.Tensor:
-        """`products` [n, b] of these rows and these of the anchors, turned into similarities in place."""
+        """Turn products of some rows and some of the anchors into similarities, in place.
+
+        Args:
+            products: float32 [n, b].
+            rows: the n positions in the partition.
+            columns: the b positions among the anchors.
+
+        Returns:
+            `products`.
+        """
         return self._similarities(products, self._rows[rows], columns)
 
     def of_norms(self, products: torch.Tensor, sq_norms: torch.Tensor) -> torch.Tensor:
-        """`products` [n, a] of rows of these squared norms [n] and all the anchors, turned into similarities in
-        place."""
+        """Turn products of rows and all the anchors into similarities, in place.
+
+        Args:
+            products: float32 [n, a].
+            sq_norms: float32 [n], the rows' squared norms.
+
+        Returns:
+            `products`.
+        """
         return self._similarities(products, self._scaled(sq_norms), slice(None))
 
     def _scaled(self, sq_norms: torch.Tensor) -> torch.Tensor:
+        """What rows [n] contribute to their similarities [n, 1]: 1 / norm, or the squared norm."""
         own = sq_norms[:, None]
         return own.clamp_min(torch.finfo(torch.float32).tiny).rsqrt() if self.metric == "cosine" else own
 
@@ -57,12 +75,19 @@ class Similarity:
         # A distance is not below 0, whatever rounding makes of the difference of large numbers.
         return products.mul_(2).sub_(own).sub_(self._columns[columns]).clamp_max_(0)
 
-    def above(self, products: torch.Tensor, rows: slice, floor: torch.Tensor) -> torch.Tensor | None:
-        """Which of `products` [n, a] hold a similarity above the `floor` [1, a] of its anchor: positions, ascending;
-        None where that would take as long as to look at all of them.
+    def rows_above(self, products: torch.Tensor, rows: slice, floor: torch.Tensor) -> torch.Tensor | None:
+        """Which rows have a cosine above the floor of an anchor.
 
-        Few do, and this finds them in two passes over the products where `Best` needs four. Subtracting is exact in
-        its sign, so none is missed.
+        Few do, and this finds them in two passes over the products where `RunningBest` needs four. A subtraction is
+        exact in its sign, so none is missed.
+
+        Args:
+            products: float32 [n, a] of rows and anchors.
+            rows: the n positions in the partition.
+            floor: float32 [1, a].
+
+        Returns:
+            Ascending positions among the n; None for distances, where this would take as long as a look at all of them.
         """
         if self.metric != "cosine":
             return None
@@ -70,8 +95,16 @@ class Similarity:
 
 
 def similarities(partition: Partition, rows: NDArray[np.int64], anchors: NDArray[np.floating]) -> torch.Tensor:
-    """Similarities float32 [len(rows), a] on the device, of ascending positions and anchors [a, d]. No other rows are
-    read."""
+    """Similarities of some rows to anchors. No other rows are read.
+
+    Args:
+        partition: the rows' partition.
+        rows: int64 [n], ascending positions.
+        anchors: [a, d].
+
+    Returns:
+        float32 [n, a] on the device.
+    """
     similarity = Similarity(partition, anchors, norms=False)
     columns = partition.aligned(similarity.anchors)
     out = torch.empty(len(rows), len(anchors), device=partition.device)
@@ -87,6 +120,15 @@ def similarities(partition: Partition, rows: NDArray[np.int64], anchors: NDArray
 def mean_similarities(
     partition: Partition, ids: NDArray[np.int64], anchors: NDArray[np.floating]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(ids, mean similarity to all anchors) of those of `ids` that live here."""
+    """The mean similarity of some items to all anchors.
+
+    Args:
+        partition: where some of them live.
+        ids: int64 [n].
+        anchors: [a, d].
+
+    Returns:
+        (ids, means) of those that live here.
+    """
     rows = partition.rows_of(ids)
     return partition.ids[rows], similarities(partition, rows, anchors).double().mean(1).cpu().numpy()

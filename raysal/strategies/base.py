@@ -1,4 +1,47 @@
-"""A selector picks a batch from the fleet's candidates, in pick order, without ever gathering them."""
+"""What a strategy is: it picks a batch of k from the candidates of a fleet, in pick order, without gathering them.
+
+A strategy is what people name (`badge`, `bait`); a `Selector` is the object that carries it out. It is a frozen,
+keyword-only dataclass; its constructor fields are its config. It has one method, `select`, and says with `needs_head`
+whether it needs a label first. `select` runs in the driver. It sends functions to the partitions by `fleet.each`, one
+round trip a call, and picks from what they answer.
+
+A strategy whose picks depend on one another keeps what a partition knows in `partition.state`. Its functions of a
+partition have the same names in the same order in every file:
+
+    start     lay out the candidates' state
+    propose   name the best candidate here
+    add_pick  take the pick into the state
+
+Where a round trip can be saved, `start` and `add_pick` answer with what `propose` says. `engine/` has what such
+strategies share: rows and proposals (`dense`), and the lazy search of the whole pool (`lazy_greedy`). A strategy that
+picks all at once needs none of this: see `simple`. One that compares candidates with one another takes a bounded
+number of them to the driver (`engine.shortlist`).
+
+What every strategy keeps; the tests of laws hold each registered one to it:
+
+- k distinct ids of candidates, none of them labelled, leased or excluded. There are as many scores and reasons.
+- The same picks, scores and reasons to the last bit for any partitions, chunks and threads, local or on Ray. So
+  products have one shape (`raysal.numerics`), sums over partitions are of whole numbers or in a fixed order, and ties
+  go to the lower id.
+- Randomness is `context.key` and the ids of items (`item_uniform`), never positions, a clock or a generator's state.
+  Each use derives a key of its own.
+- Where picks(k) is not a prefix of picks(k + 1), the docstring says so.
+- Memory of the driver does not grow with the pool.
+- It never ends short: once its rule has no more to say, the rest is a uniform sample, and the reason says so.
+
+Pitfalls:
+
+- A worker may restart between two calls, and the calls are replayed. So a function of a partition depends on its
+  arguments and on `partition.state` alone, and every call changes the state in the same way.
+- A round trip costs milliseconds. One for each pick is affordable, one for each pick and row is not.
+- A vector may be broken. Refuse items without finite numbers (`refuse_broken`), or they win every comparison.
+- The head may be sure of everything, have one class, or predict numbers. `RoundContext.linear` refuses heads that a
+  strategy cannot work with; the tests of degenerate cases try the others.
+
+To add one: a file with its class and one line in `registry`. The line enrols it in the laws, in configs and in the
+command line. The docstring of the class is its card: the rule and its paper; what it needs; cost in time, memory and
+round trips; the prefix property; what its score is; and what it is not for.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +53,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.context import RoundContext
-from raysal.errors import ConfigError, PoolError, PoolExhausted
+from raysal.errors import ConfigError, PoolExhausted
 from raysal.fleet import Fleet, Partition
+from raysal.scoring.top_k import BestItems, lowest_hashes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picks:
-    """A batch: ids [k] in pick order, the score each was picked for, and why, in a few words each."""
+    """A batch."""
 
     ids: NDArray[np.int64]
+    """[k] in pick order"""
     scores: NDArray[np.float64]
+    """[k] what each was picked for; its meaning is the strategy's own"""
     reasons: tuple[str, ...] = field(default=())
+    """[k] why each was picked, in a few words"""
 
 
 class Selector(ABC):
-    """A strategy. Its constructor fields are its config (a frozen dataclass, keywords only)."""
+    """The object that carries out a strategy. Its constructor fields are its config."""
 
     @property
     @abstractmethod
@@ -38,9 +85,19 @@ class Selector(ABC):
 
     @abstractmethod
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
-        """k distinct candidates in pick order. 1 <= k <= number of candidates, checked by `select`.
+        """Pick k of the candidates.
 
-        Deterministic in (pool, candidates, context): the same for any partitions of the pool.
+        Args:
+            fleet: the pool's partitions; their `candidates()` are what may be picked.
+            context: what the round knows; its key is that of the stage.
+            k: 1 <= k <= number of candidates, which `raysal.strategies.base.select` checks.
+
+        Returns:
+            k distinct candidates in pick order, the same for any partitions of the pool.
+
+        Raises:
+            ConfigError: the strategy cannot work with this head.
+            PoolError: a vector is not finite; it names the item.
         """
 
     def inner_parts(self) -> Sequence[Selector]:
@@ -49,11 +106,21 @@ class Selector(ABC):
 
 
 def select(fleet: Fleet, selector: Selector, context: RoundContext, k: int) -> Picks:
-    """A batch of k from the fleet's candidates.
+    """Pick a batch of k from the fleet's candidates. One round trip before those of the strategy.
+
+    Args:
+        fleet: the pool's partitions.
+        selector: carries out the strategy.
+        context: what the round knows; its key is that of the stage.
+        k: how many.
+
+    Returns:
+        The batch.
 
     Raises:
-        ConfigError: k is below 1, or the selector needs a head and there is none.
+        ConfigError: k is below 1; or the selector needs a head and there is none, or not one it can work with.
         PoolExhausted: fewer than k candidates are left.
+        PoolError: a vector is not finite; it names the item.
     """
     if k < 1:
         raise ConfigError("k", f"{k} is not a batch", "ask for at least 1")
@@ -63,16 +130,29 @@ def select(fleet: Fleet, selector: Selector, context: RoundContext, k: int) -> P
     return selector.select(fleet, context, k)
 
 
+# Functions of a partition that strategies share.
+
+
 def count_candidates(partition: Partition) -> int:
     """How many rows may be picked here."""
     return len(partition.candidates())
 
 
-def refuse_broken(ids: NDArray[np.int64], finite: NDArray[np.bool_]) -> None:
+def position_of(ids: NDArray[np.int64], item: int) -> int | None:
+    """Where an id stands among ascending ids [n], or None if it is not there."""
+    place = int(np.searchsorted(ids, item))
+    return place if place < len(ids) and ids[place] == item else None
+
+
+def sample_candidates(partition: Partition, key: int, k: int) -> BestItems:
+    """The candidates of lowest hash here: over partitions, a uniform sample of all candidates, however they are cut.
+
+    Args:
+        partition: where they live.
+        key: key of `raysal.rng`.
+        k: how many; all where there are fewer.
+
+    Returns:
+        Ids and 1 - hash, best first.
     """
-    Raises:
-        PoolError: an item is not `finite`; it names the first.
-    """
-    broken = ids[~finite]
-    if len(broken):
-        raise PoolError(f"item {broken[0]}", "its vector is not finite numbers", "embed it again, or leave it out")
+    return lowest_hashes(partition.ids[partition.candidates()], key, k)

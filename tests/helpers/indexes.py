@@ -13,7 +13,8 @@ from programs import local
 from raysal.fleet import Fleet
 from raysal.index import KINDS, Index, IndexPlan, build_index, plan_index
 from raysal.pool import Pool
-from raysal.scoring.sweep import Ranked, Search, SweepRequest, sweep
+from raysal.scoring.sweep import Search, SweepRequest, sweep
+from raysal.scoring.top_k import BestItems
 
 SHARD_ROWS = 200
 FAITHFUL = ("flat", "hnsw", "ivf_flat")
@@ -31,11 +32,11 @@ def built(pool: Pool, kind: str, *, partitions: int = 1, **settings: Any) -> Ind
         return build_index(pool, fleet, planned(pool, kind), **settings)
 
 
-def exact(fleet: Fleet, anchors: NDArray[np.float32], each: int) -> list[Ranked]:
+def exact(fleet: Fleet, anchors: NDArray[np.float32], each: int) -> list[BestItems]:
     return sweep(fleet, None, SweepRequest(searches=(Search(anchors=anchors, each=each),))).searches[0].of_each
 
 
-def same_lists(a: list[Ranked], b: list[Ranked]) -> bool:
+def same_lists(a: list[BestItems], b: list[BestItems]) -> bool:
     """Equal to the last bit."""
     return len(a) == len(b) and all(
         np.array_equal(x[0], y[0]) and np.array_equal(x[1], y[1]) for x, y in zip(a, b, strict=True)

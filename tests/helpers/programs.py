@@ -16,7 +16,8 @@ from raysal.models.head import Head
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import Candidates, Narrower, narrow
 from raysal.pool import Pool
-from raysal.scoring.sweep import Ranked, Sweep
+from raysal.scoring.sweep import Sweep
+from raysal.scoring.top_k import BestItems
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Picks, Selector, select
 
@@ -128,7 +129,7 @@ def pool_of(partition: Partition) -> str:
     return partition.spec.pool
 
 
-def same(a: Ranked, b: Ranked) -> bool:
+def same(a: BestItems, b: BestItems) -> bool:
     return np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])
 
 

@@ -76,8 +76,8 @@ def heaviest_reply(folder: Path, pool: Pool, select: str | dict[str, Any], narro
         ("power_bald", {"name": "none"}),
         ({"name": "class_balanced", "of": "random"}, {"name": "none"}),
         ("skip_extremes", {"name": "none"}),
-        ({"name": "drop_query", "limit": 300}, {"name": "none"}),
-        ({"name": "probcover", "limit": 300}, {"name": "none"}),
+        ({"name": "drop_query", "max_candidates": 300}, {"name": "none"}),
+        ({"name": "probcover", "max_candidates": 300}, {"name": "none"}),
     ],
 )
 def test_replies_do_not_grow_with_the_pool(

@@ -16,7 +16,7 @@ from raysal.narrowing.anchors import anchor_rows
 from raysal.rng import derive
 from raysal.scoring.inputs import score_inputs
 from raysal.scoring.registry import SCORES
-from raysal.scoring.sweep import SweepRequest, merge, sweep_partition
+from raysal.scoring.sweep import SweepRequest, merge_sweeps, sweep_partition
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
 
@@ -65,7 +65,7 @@ def test_random_is_the_lowest_hashes(main_case, main_pools):
 def test_top_score_is_a_full_sort(score, main_case, main_pools):
     ids, known = main_case.offered, main_case.labelled
     targets = np.eye(5)[[int(name[-1]) for name in known.classes]]
-    drawn = score_inputs(main_case.head, ("bald",), key=8).draws
+    drawn = score_inputs(main_case.head, ("bald",), key=8).samples
     slow = reference.head_score(
         score,
         main_case.x[ids],
@@ -93,7 +93,7 @@ def test_top_score_is_a_full_sort(score, main_case, main_pools):
         answers=known.classes,
         key=8,
     )
-    found = merge(fleet.each(sweep_partition, inputs, request := SweepRequest(scores=(score,), top=60)), request)
+    found = merge_sweeps(fleet.each(sweep_partition, inputs, request := SweepRequest(scores=(score,), top=60)), request)
     assert np.array_equal(found.top[score][0], picks.ids)
 
 

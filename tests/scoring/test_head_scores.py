@@ -20,7 +20,7 @@ from raysal.models.posterior import STRUCTURES, Kronecker, Members, Shared
 from raysal.narrowing.simple import TopScore as Narrow
 from raysal.rng import derive, generator
 from raysal.scoring.base import Predicted, Score
-from raysal.scoring.inputs import DRAWS, ProductReader, score_inputs, triangle, usable
+from raysal.scoring.inputs import DEFAULT_DRAWS, ProductReader, score_inputs, score_to_compute, triangular_root
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import SweepRequest, sweep, sweep_partition
 from raysal.strategies.base import select
@@ -86,7 +86,7 @@ def answers_of(head: Head) -> tuple[list[str], np.ndarray]:
     return texts, named.astype(float)
 
 
-def noise_of(head: Head, key: int, draws: int = DRAWS) -> np.ndarray:
+def noise_of(head: Head, key: int, draws: int = DEFAULT_DRAWS) -> np.ndarray:
     return generator(derive(key, "posterior")).standard_normal((draws, *head.mean.shape))
 
 
@@ -111,7 +111,7 @@ def test_scores_are_those_of_their_definitions(link, structure, x, fleet):
         expected = wanted(name, x, head, previous, derive(KEY, "scores"))
         close = {"rtol": 2e-5, "atol": 2e-6}
         if name == "variation_ratio":  # a near tie may go either way
-            close = {"rtol": 0, "atol": 1.01 / DRAWS}
+            close = {"rtol": 0, "atol": 1.01 / DEFAULT_DRAWS}
         ids, values = found.top[name]
         np.testing.assert_allclose(values, expected[ids], err_msg=name, **close)
         assert sorted(ids.tolist()) == list(range(N))
@@ -151,14 +151,16 @@ def test_expected_model_change_is_the_length_of_the_step_that_update_makes(x):
     np.testing.assert_allclose(*lengths, rtol=1e-9)
 
 
-def read(head: Head, x: np.ndarray, *scores: str, previous: Head | None = None, draws: int = DRAWS) -> Predicted:
+def read(
+    head: Head, x: np.ndarray, *scores: str, previous: Head | None = None, draws: int = DEFAULT_DRAWS
+) -> Predicted:
     """What is read of all rows x [n, d] of one block."""
     answers, _ = answers_of(head)
     inputs = score_inputs(head, scores, previous=previous, labelled=x[:12], answers=answers, draws=draws)
     cpu = type("Here", (), {"device": torch.device("cpu"), "dim": x.shape[1], "width": x.shape[1]})()
     reader = ProductReader(cpu, inputs)
     features = torch.from_numpy(x.astype(np.float32))
-    out = torch.zeros(reader.rows, len(x))
+    out = torch.zeros(reader.numbers, len(x))
     reader.read(reader.matrix(cpu).products(features), features, out)
     return reader.predicted(out)
 
@@ -223,11 +225,11 @@ def test_without_an_earlier_head_another_score_stands_in_and_says_so(link, x, fl
 
 def test_only_a_head_of_the_same_kind_is_one_to_compare_with():
     head = make("softmax", "shared")
-    assert usable("tod", head, make("softmax", "full")) == "tod"
-    assert usable("tod", head, make("sigmoid", "shared")) == "entropy"
-    assert usable("tod", head, random_head(DIM + 1)) == "entropy"
-    assert usable("tod", None, head) == "tod"
-    assert usable("margin", head, None) == "margin"
+    assert score_to_compute("tod", head, make("softmax", "full")) == "tod"
+    assert score_to_compute("tod", head, make("sigmoid", "shared")) == "entropy"
+    assert score_to_compute("tod", head, random_head(DIM + 1)) == "entropy"
+    assert score_to_compute("tod", None, head) == "tod"
+    assert score_to_compute("margin", head, None) == "margin"
 
 
 def test_a_class_that_the_last_head_did_not_know_had_no_probability(x):
@@ -260,7 +262,7 @@ def test_no_score_is_nan_and_none_leaves_its_bounds(link, classes, scale, draws)
         inputs = score_inputs(head, (name,), previous=previous, labelled=x[:12], answers=answers, draws=draws)
         cpu = type("Here", (), {"device": torch.device("cpu"), "dim": DIM, "width": DIM})()
         reader = ProductReader(cpu, inputs)
-        out = torch.zeros(reader.rows, len(x))
+        out = torch.zeros(reader.numbers, len(x))
         reader.read(reader.matrix(cpu).products(torch.from_numpy(x)), torch.from_numpy(x), out)
         values = SCORES[name](reader.predicted(out))
         assert values.shape == (40,)
@@ -297,7 +299,7 @@ def test_a_triangle_is_the_mean_of_its_form_and_as_small_as_it_can_be(x):
     rows = np.column_stack([x, np.ones(N)])
     for structure in sorted(STRUCTURES):
         form = make("softmax", structure).posterior.variance()
-        small = triangle(form)
+        small = triangular_root(form)
         assert small.shape == (min(len(form.project), DIM + 1), DIM + 1)
         assert not np.abs(small[:-1, -1]).max() > 0, "the constant counts in one row only"
         np.testing.assert_allclose(((rows @ small.T) ** 2).sum(1), form.of(rows).mean(1), rtol=1e-9)
@@ -316,16 +318,16 @@ def test_what_travels_has_the_same_bits_for_any_number_of_threads(structure):
             found.append(score_inputs(head, ("bald", "epistemic_variance"), key=3))
     torch.set_num_threads(torches)
     one, two = found
-    assert np.array_equal(one.draws, two.draws)
+    assert np.array_equal(one.samples, two.samples)
     assert np.array_equal(one.deviation, two.deviation)
 
 
 def test_draws_for_many_classes_come_in_smaller_blocks():
     few, many = score_inputs(random_head(4, 10), ("bald",)), score_inputs(random_head(4, 1500), ("bald",))
     cpu = type("Here", (), {"device": torch.device("cpu"), "dim": 4, "width": 16})()
-    assert ProductReader(cpu, few).block == 4096
-    assert ProductReader(cpu, many).block == 128
-    assert ProductReader(cpu, score_inputs(random_head(4, 1500))).block == 4096
+    assert ProductReader(cpu, few).block_rows == 4096
+    assert ProductReader(cpu, many).block_rows == 128
+    assert ProductReader(cpu, score_inputs(random_head(4, 1500))).block_rows == 4096
 
 
 def test_a_score_must_say_what_it_uses():

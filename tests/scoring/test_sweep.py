@@ -16,7 +16,7 @@ from raysal.rng import derive
 from raysal.scoring.inputs import score_inputs
 from raysal.scoring.registry import SCORES
 from raysal.scoring.similarity import unit_rows
-from raysal.scoring.sweep import BINS, Search, Sweep, SweepRequest, merge, sweep, sweep_partition
+from raysal.scoring.sweep import BINS, Search, Sweep, SweepRequest, merge_sweeps, sweep, sweep_partition
 
 N, DIM = 500, 19
 OUT = np.arange(3, N, 7)
@@ -69,14 +69,14 @@ def test_parts_merged_in_any_order_are_one_partition(fleets, request_all, known)
     inputs = score_inputs(head, request_all.scores, **known, key=derive(request_all.key, "scores"))
     parts = fleets[1].each(sweep_partition, inputs, request_all)
     for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
-        assert_equal(merge([parts[i] for i in order], request_all), whole)
+        assert_equal(merge_sweeps([parts[i] for i in order], request_all), whole)
 
 
 def test_the_sweep_agrees_with_the_slow_version(fleets, request_all, x, known):
     head = random_head(DIM)
     found = sweep(fleets[1], head, request_all, **known)
     targets = np.eye(5)[[int(answer[-1]) for answer in known["answers"]]]
-    drawn = score_inputs(head, ("bald",), key=derive(request_all.key, "scores")).draws
+    drawn = score_inputs(head, ("bald",), key=derive(request_all.key, "scores")).samples
     p = reference.probabilities(x[OPEN], head.weight, head.bias)
     assert found.rows == len(OPEN)
     assert np.array_equal(found.class_counts, reference.class_counts(p))

@@ -11,7 +11,10 @@ from raysal.former_names import HasFormerNames
 from raysal.strategies import SELECTORS
 
 FORMER = {
+    "alfa_mix": {"limit": "max_candidates"},
+    "batch_bald": {"limit": "max_candidates"},
     "clue": {"limit": "max_candidates"},
+    "drop_query": {"limit": "max_candidates"},
     "max_herding": {"limit": "max_candidates", "ground": "max_represented"},
     "probcover": {"limit": "max_candidates", "sample": "purity_sample"},
     "typiclust": {"sample": "max_candidates"},

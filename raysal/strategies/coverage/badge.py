@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.rng import derive, item_uniform
-from raysal.scoring.sweep import Ranked
-from raysal.scoring.top_k import best_of
+from raysal.scoring.top_k import BestItems, best_of, best_of_parts
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.coverage.coreset import distance_reasons
 from raysal.strategies.engine.feature_maps import Gradients, UnitVectors, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import GreedyResult, lazy_greedy
 from raysal.strategies.engine.priorities import D2Race
-from raysal.strategies.simple import merged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +87,13 @@ def filled_uniformly(
     """A batch of k: what the engine found, then a uniform sample where every row left coincides with a pick."""
     ids, scores = np.array(found.ids, np.int64), np.array(found.sq_distances)
     if (missing := k - len(ids)) > 0:
-        more, _ = merged(fleet.each(sample_others, derive(key, "rest"), ids, missing), missing)
+        more, _ = best_of_parts(fleet.each(sample_others, derive(key, "rest"), ids, missing), missing)
         ids, scores = np.concatenate([ids, more]), np.concatenate([scores, np.zeros(missing)])
         reasons = reasons + [reason_of_rest] * missing
     return Picks(ids=ids, scores=scores, reasons=tuple(reasons))
 
 
-def sample_others(partition: Partition, key: int, taken: NDArray[np.int64], m: int) -> Ranked:
+def sample_others(partition: Partition, key: int, taken: NDArray[np.int64], m: int) -> BestItems:
     """A uniform sample of m candidates that are not taken; the score is 1 - hash."""
     ids = np.setdiff1d(partition.ids[partition.candidates()], taken, assume_unique=True)
     return best_of(ids, 1 - item_uniform(key, ids), m)

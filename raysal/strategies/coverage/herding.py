@@ -19,8 +19,8 @@ from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear, logits_of
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.sweep import sample_partition
-from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Selector, count_candidates
+from raysal.scoring.top_k import best_of, best_of_parts
+from raysal.strategies.base import Picks, Selector, count_candidates, sample_candidates
 from raysal.strategies.engine.facility_location import (
     COINCIDENT_UNITS,
     Gaussian,
@@ -29,7 +29,6 @@ from raysal.strategies.engine.facility_location import (
     sq_distances,
 )
 from raysal.strategies.engine.shortlist import QuadraticCount, Shortlist, gathered, labelled_unit_rows, sample_origin
-from raysal.strategies.simple import lowest_hash, merged
 
 FORMER = {"limit": "max_candidates", "ground": "max_represented"}
 """Former names of the fields of both strategies."""
@@ -139,8 +138,8 @@ class HerdingRows:
             UserError: A vector of a labelled item is not finite.
         """
         key = derive(context.key, "shortlist")
-        candidates, _ = merged(fleet.each(lowest_hash, key, max_candidates), max_candidates)
-        represented, _ = merged(fleet.each(sample_partition, key, max_represented), max_represented)
+        candidates, _ = best_of_parts(fleet.each(sample_candidates, key, max_candidates), max_candidates)
+        represented, _ = best_of_parts(fleet.each(sample_partition, key, max_represented), max_represented)
         ids, vectors = gathered(fleet, np.union1d(candidates, represented))
         return cls(
             found=Shortlist(ids=ids, vectors=vectors, candidates=sum(fleet.each(count_candidates))),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from raysal.fleet import Partition
 from raysal.models.head import Head
 from raysal.numerics import one_thread
-from raysal.strategies.base import refuse_broken
+from raysal.scoring.row_values import refuse_broken
 
 CANDIDATE_ROWS = 256
 """Rows of a block of candidates. A partition with some hundred candidates should not compute as for thousands."""

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysal.errors import UserError
-from raysal.fleet import Fleet, Partition, vectors_of
+from raysal.fleet import Fleet, vectors_of
 from raysal.rng import item_uniform
+from raysal.scoring.row_values import refuse_broken
 from raysal.scoring.similarity import unit_rows
-from raysal.scoring.sweep import Ranked
-from raysal.scoring.top_k import best_of
-from raysal.strategies.base import count_candidates, refuse_broken
-from raysal.strategies.simple import lowest_hash, merged
+from raysal.scoring.top_k import best_of, best_of_parts
+from raysal.strategies.base import count_candidates, sample_candidates
 
 QuadraticCount = Annotated[int, Field(ge=1, le=200_000)]
 """The type of a field that bounds items of which all pairs are compared."""
@@ -72,7 +71,7 @@ def shortlist(fleet: Fleet, key: int, max_candidates: int) -> Shortlist:
         PoolError: A vector is not finite; it names the item.
     """
     candidates = sum(fleet.each(count_candidates))
-    ids, _ = merged(fleet.each(lowest_hash, key, max_candidates), max_candidates)
+    ids, _ = best_of_parts(fleet.each(sample_candidates, key, max_candidates), max_candidates)
     ids, vectors = gathered(fleet, np.sort(ids))
     return Shortlist(ids=ids, vectors=vectors, candidates=candidates)
 
@@ -94,12 +93,6 @@ def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], N
     ids, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
     refuse_broken(ids, np.isfinite(vectors).all(1))
     return ids, vectors
-
-
-def lowest_available(partition: Partition, key: int, m: int) -> Ranked:
-    """The m items of lowest hash among all that may be labelled, narrowed away or not; the score is 1 - hash."""
-    ids = partition.ids[partition.available]
-    return best_of(ids, 1 - item_uniform(key, ids), m)
 
 
 def sampled_positions(ids: NDArray[np.int64], key: int, m: int) -> NDArray[np.int64]:

@@ -14,10 +14,12 @@ from raysal.context import RoundContext
 from raysal.errors import UserError
 from raysal.fleet import Fleet, Partition
 from raysal.models.head import Head
+from raysal.models.likelihood.classes import class_residuals
 from raysal.numerics import one_thread, padded
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
-from raysal.strategies.base import Picks, Selector, count_candidates, refuse_broken
+from raysal.scoring.row_values import refuse_broken
+from raysal.strategies.base import Picks, Selector, count_candidates
 from raysal.strategies.engine.dense import (
     CandidateRows,
     Proposal,
@@ -25,7 +27,7 @@ from raysal.strategies.engine.dense import (
     labelled_probabilities,
     power_of_two_scale,
 )
-from raysal.strategies.information.fisher import Downdate, Posterior, greedy_trace
+from raysal.strategies.information.fisher import Covariance, RankOneUpdate, greedy_trace
 
 FISHER_BITS = 16
 """Bits of a row's entries in the pool's Fisher matrix. Products of a block of 4096 rows then add up exactly in
@@ -48,7 +50,7 @@ class Bait(Selector):
 
     Needs a head. Exact rank-one form: O(n d) a pick after O(n d (C + d)) once, one round trip a pick. Memory 49
     bytes a row beside the features, O(d^2) in the driver and O(k d) with `backward`. picks(k) is a prefix of
-    picks(k + 1) without `backward`. Where no information is left, a uniform draw. Not for heads that are sure of
+    picks(k + 1) without `backward`. Where no information is left, a uniform sample. Not for heads that are sure of
     everything, nor for d beyond some thousands: project the vectors first.
     """
 
@@ -57,29 +59,31 @@ class Bait(Selector):
 
     @property
     def needs_head(self) -> bool:
+        """Always."""
         return True
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
+        """Pick greedily, and drop again where that is asked for."""
         head = context.linear()
-        assert context.head is not None
         fisher = pool_fisher(fleet, head)
-        posterior = Posterior.of(self.ridge, fisher, information_rows(context.head, context.labelled.vectors))
+        labelled = information_rows(context.needed_head(), context.labelled.vectors)
+        covariance = Covariance.of_labelled(self.ridge, fisher, labelled)
         wanted = min(2 * k, sum(fleet.each(count_candidates))) if self.backward else k
-        offers = fleet.each(begin, posterior.covariance.numpy(), fisher, derive(context.key, "spare"))
+        proposals = fleet.each(start, covariance.matrix(), fisher, derive(context.key, "spare"))
         ids, rows = np.empty(wanted, np.int64), []
         scores = np.empty(wanted)
         for place in range(wanted):
-            best = best_proposal(offers)
+            best = best_proposal(proposals)
             ids[place], scores[place] = best.id, max(best.value, 0.0)
             row = best.vector * best.extra
             if self.backward:
                 rows.append(row)
             if place + 1 < wanted:
-                offers = fleet.each(fold, best.id, posterior.add(row))
+                proposals = fleet.each(add_pick, best.id, covariance.add(row))
             elif wanted > k:
-                posterior.add(row)
+                covariance.add(row)
         if wanted > k:
-            kept = posterior.without_least(np.array(rows), k)
+            kept = covariance.without_least(np.array(rows), k)
             ids, scores = ids[kept], scores[kept]
         reasons = (
             f"lowers the trace by {score:.3g}" if score > 0 else "no information left, uniform" for score in scores
@@ -90,26 +94,35 @@ class Bait(Selector):
 def bait_binary(
     x: NDArray[np.floating], precision: NDArray[np.float64], fisher: NDArray[np.float64], k: int, *, backward: int = 0
 ) -> NDArray[np.int64]:
-    """Rows of x [n, d] that greedily minimise tr(M fisher), M the inverse of (precision + sum of x x' over picks).
+    """Rows that greedily minimise tr(M F), M the inverse of (precision + sum of x x' over picks).
 
-    x holds the roots of rank-one Fisher matrices, sqrt(p (1 - p)) h; precision and fisher are [d, d]. k + `backward`
-    rows are picked and `backward` of them dropped. In pick order; ties to the lower row. O(n d) a pick after O(n d^2).
+    O(n d) a pick after O(n d^2). Ties go to the lower row.
+
+    Args:
+        x: float [n, d], the roots of rank-one Fisher matrices: sqrt(p (1 - p)) h.
+        precision: float64 [d, d].
+        fisher: F, float64 [d, d].
+        k: how many rows.
+        backward: how many more are picked, and dropped again.
+
+    Returns:
+        Rows int64 [k], in pick order.
 
     Raises:
-        UserError: k + backward rows are more than there are, a row is not finite, or the precision is not positive
-            definite.
+        UserError: k + backward rows are more than there are, or the precision is not positive definite.
+        PoolError: a row is not finite; it names the row.
     """
     if not 1 <= k <= k + backward <= len(x):
         raise UserError("k", f"{k} of {len(x)} rows, and {backward} to drop", f"ask for at most {len(x)} in all")
     wide: NDArray[np.float64] = np.ascontiguousarray(x, dtype=np.float64)
     refuse_broken(np.arange(len(wide)), torch.isfinite(torch.from_numpy(wide)).all(1).numpy())
-    posterior = Posterior(precision, fisher)
-    picks = greedy_trace(wide, posterior, k + backward)
-    return picks[posterior.without_least(wide[picks], k)] if backward else picks
+    covariance = Covariance(precision, fisher)
+    picks = greedy_trace(wide, covariance, k + backward)
+    return picks[covariance.without_least(wide[picks], k)] if backward else picks
 
 
 def information_rows(head: Head, features: NDArray[np.floating]) -> NDArray[np.float64]:
-    """sqrt(p (1 - p)) h float64 [n, d] for the vectors h of a few items in the driver."""
+    """sqrt(p (1 - p)) h float64 [n, d] of the vectors h [n, d] of a few items in the driver."""
     p = labelled_probabilities(head, features)
     top = p.argmax(1)
     others = np.where(np.arange(p.shape[1]) == top[:, None], 0.0, p).sum(1)
@@ -117,35 +130,52 @@ def information_rows(head: Head, features: NDArray[np.floating]) -> NDArray[np.f
 
 
 def pool_fisher(fleet: Fleet, head: Linear) -> NDArray[np.float64]:
-    """Mean of p (1 - p) h h' over every row of the pool, float64 [d, d]. Two passes."""
-    largest, rows = zip(*fleet.each(weigh, head), strict=True)
+    """Mean of p (1 - p) h h' over every row of the pool. Two passes over it.
+
+    Args:
+        fleet: the pool's partitions; they keep sqrt(p (1 - p)) of their rows.
+        head: what predicts p.
+
+    Returns:
+        float64 [d, d].
+
+    Raises:
+        PoolError: a vector is not finite; it names the item.
+    """
+    largest, rows = zip(*fleet.each(compute_roots, head), strict=True)
     scale = power_of_two_scale(max(largest), FISHER_BITS)
-    total = sum(fleet.each(add_up, scale), np.zeros(1, np.int64))
+    total = sum(fleet.each(sum_fisher, scale), np.zeros(1, np.int64))
     return np.asarray(total.astype(np.float64) / scale / scale / sum(rows))
 
 
 @dataclass
-class _Trace:
+class _Candidates:
+    """What is known of the n candidates of a partition; x = root h."""
+
     rows: CandidateRows
     root: torch.Tensor
     """sqrt(p (1 - p))"""
-    spare: torch.Tensor
+    uniform_order: torch.Tensor
     """minus a hash in (0, 1): the order once no information is left"""
     variance: torch.Tensor
-    """x' M x; x = root h"""
+    """x' M x"""
     fall: torch.Tensor
     """x' M F M x"""
     picked: torch.Tensor
 
-    def offer(self) -> Proposal:
-        value = self.fall / (1 + self.variance)
-        value = torch.where(value > 0, value, self.spare).masked_fill(self.picked, -torch.inf)
-        return self.rows.offer(value, self.root)
+
+# Functions of a partition.
 
 
-def weigh(partition: Partition, head: Linear) -> tuple[float, int]:
-    """Find sqrt(p (1 - p)) of every row; returns the largest entry of any sqrt(p (1 - p)) h, and the number of
-    rows.
+def compute_roots(partition: Partition, head: Linear) -> tuple[float, int]:
+    """Compute sqrt(p (1 - p)) of every row, into `state["roots"]`.
+
+    Args:
+        partition: whose rows.
+        head: what predicts p.
+
+    Returns:
+        (the largest entry of any sqrt(p (1 - p)) h, the number of rows).
 
     Raises:
         PoolError: a vector is not finite; it names the item.
@@ -159,9 +189,8 @@ def weigh(partition: Partition, head: Linear) -> tuple[float, int]:
         logits = weight.products(features).T + bias
         with one_thread():
             p = torch.softmax(logits, 0)
-            top = p.argmax(0, keepdim=True)
-            # The sum of the others' rather than 1 - p, which loses its digits where the head is sure.
-            root = (p.amax(0) * p.scatter(0, top, 0.0).sum(0)).sqrt()
+            # The predicted class's residual is 1 - p, with its digits also where the head is sure.
+            root = (p.amax(0) * class_residuals(p).amax(0)).sqrt()
         entries = (root * features.abs().amax(1))[: block.n]
         refuse_broken(partition.ids[block.rows], torch.isfinite(entries).cpu().numpy())
         largest = max(largest, float(entries.max()))
@@ -170,7 +199,7 @@ def weigh(partition: Partition, head: Linear) -> tuple[float, int]:
     return largest, len(partition)
 
 
-def add_up(partition: Partition, scale: float) -> NDArray[np.int64]:
+def sum_fisher(partition: Partition, scale: float) -> NDArray[np.int64]:
     """Sum of the Fisher matrices of the rows [d, d], in units of 1 / scale^2."""
     roots: torch.Tensor = partition.state["roots"]
     total = torch.zeros(partition.width, partition.width, dtype=torch.int64, device=partition.device)
@@ -181,35 +210,70 @@ def add_up(partition: Partition, scale: float) -> NDArray[np.int64]:
     return total[: partition.dim, : partition.dim].cpu().numpy()
 
 
-def begin(partition: Partition, covariance: NDArray[np.float64], fisher: NDArray[np.float64], key: int) -> Proposal:
-    """Take every candidate's x' M x and x' M F M x, from M and F [d, d], and name the best."""
+def start(partition: Partition, covariance: NDArray[np.float64], fisher: NDArray[np.float64], key: int) -> Proposal:
+    """Compute every candidate's x' M x and x' M F M x, and propose the best.
+
+    Args:
+        partition: where they live; it has their roots (`compute_roots`).
+        covariance: M, float64 [d, d].
+        fisher: F, float64 [d, d].
+        key: key of `raysal.rng` for the order once no information is left.
+
+    Returns:
+        As `propose`.
+    """
     rows = CandidateRows(partition)
     root = partition.state.pop("roots")[torch.from_numpy(rows.rows).to(partition.device)]
-    spare = torch.from_numpy(-item_uniform(key, rows.ids)).to(partition.device)
-    state = _Trace(rows, root, spare, rows.numbers(), rows.numbers(), torch.zeros_like(root, dtype=torch.bool))
-    m, f = (square(matrix, partition) for matrix in (covariance, fisher))
+    uniform_order = torch.from_numpy(-item_uniform(key, rows.ids)).to(partition.device)
+    picked = torch.zeros_like(root, dtype=torch.bool)
+    state = _Candidates(rows, root, uniform_order, rows.numbers(), rows.numbers(), picked)
+    m, f = (padded_square(matrix, partition) for matrix in (covariance, fisher))
     for own, features in rows.blocks():
         turned = features @ m
         state.variance[own] = (turned * features).sum(1)[: own.stop - own.start]
         state.fall[own] = ((turned @ f) * turned).sum(1)[: own.stop - own.start]
     state.variance *= root * root
     state.fall *= root * root
-    partition.state["trace"] = state
-    return state.offer()
+    partition.state["bait"] = state
+    return propose(partition)
 
 
-def square(matrix: NDArray[np.float64], partition: Partition) -> torch.Tensor:
-    """A [d, d] matrix as a tensor [width, width], zero beyond."""
-    return padded(matrix, partition.width, torch.float64, partition.device, rows=partition.width)
+def propose(partition: Partition) -> Proposal:
+    """The candidate here that lowers the trace most; its value is by how much, and `extra` its root.
+
+    Args:
+        partition: where the candidates live.
+
+    Returns:
+        The best; once none lowers the trace, that of lowest hash, with a value below zero.
+    """
+    state: _Candidates = partition.state["bait"]
+    value = state.fall / (1 + state.variance)
+    value = torch.where(value > 0, value, state.uniform_order).masked_fill(state.picked, -torch.inf)
+    return state.rows.offer(value, state.root)
 
 
-def fold(partition: Partition, item: int, step: Downdate) -> Proposal:
-    """Fold a pick in and name the next."""
-    state: _Trace = partition.state["trace"]
-    vectors = padded(np.stack([step.u, step.w]), partition.width, torch.float64, partition.device)
+def add_pick(partition: Partition, item: int, update: RankOneUpdate) -> Proposal:
+    """Take a pick into the candidates' numbers, and propose the next.
+
+    Args:
+        partition: where the candidates live.
+        item: id of the pick, which may live elsewhere.
+        update: what its label changes.
+
+    Returns:
+        As `propose`.
+    """
+    state: _Candidates = partition.state["bait"]
+    vectors = padded(np.stack([update.u, update.w]), partition.width, torch.float64, partition.device)
     along_u, along_w = state.rows.products(vectors[0], vectors[1])
-    step.apply(along_u * state.root, along_w * state.root, state.variance, state.fall)
+    update.apply(along_u * state.root, along_w * state.root, state.variance, state.fall)
     own = state.rows.place(item)
     if own is not None:
         state.picked[own] = True
-    return state.offer()
+    return propose(partition)
+
+
+def padded_square(matrix: NDArray[np.float64], partition: Partition) -> torch.Tensor:
+    """A [d, d] matrix as a float64 tensor [width, width], zero beyond d."""
+    return padded(matrix, partition.width, torch.float64, partition.device, rows=partition.width)

@@ -12,31 +12,22 @@ from pydantic import Field
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
-from raysal.models.likelihood import Likelihood
 from raysal.numerics import one_thread, padded
-from raysal.rng import derive, generator, item_uniform
-from raysal.scoring.linear import Linear
-from raysal.scoring.sweep import Ranked
-from raysal.scoring.top_k import best_of
-from raysal.strategies.base import Picks, Selector, count_candidates, refuse_broken
+from raysal.rng import derive, item_gumbel, item_uniform
+from raysal.scoring.top_k import BestItems, best_of, best_of_parts
+from raysal.strategies.base import Picks, Selector, position_of
 from raysal.strategies.engine.dense import NOTHING, CandidateRows, Proposal, best_proposal
-from raysal.strategies.simple import merged
+from raysal.strategies.uncertainty.disagreement import STATE as METRICS
+from raysal.strategies.uncertainty.disagreement import Metrics, measure
 
-DECADES, STEPS = (-5, 3), 10
-"""Sizes of a disturbance: 10^-5 ... 10^3 in ten steps a decade, 81 in all, in units of the root mean square of the
-head's weights. Published are 10^-5 to 1, of weights as they are; but in many dimensions a random direction must be far
-longer than the weights to turn a sure prediction, and features may have any scale."""
-SIZES = (DECADES[1] - DECADES[0]) * STEPS + 1
-COLUMNS = 320
-"""Columns of a product with directions, about: as many whole directions as fit, from 2 to 32."""
-UNIT = 2**30
-"""Weights of the seeding are whole multiples of 1 / UNIT: their sum is exact in any order, and less is none."""
-TINY = 1e-300
-"""What no length is below, where it is divided by."""
-COINCIDENT = 1e-12
+UNITS_OF_ONE = 2**30
+"""Weights are whole multiples of 1 / UNITS_OF_ONE: their sum is exact in any order, and less is none."""
+LEAST_LENGTH = 1e-300
+"""What no product of lengths is below, where it is divided by."""
+COINCIDENT_DISTANCE = 1e-12
 """Cosine distances up to this are of equal directions, and rounding."""
-SPARE = -1e3
-"""Below every race: where rows without weight stand, by their hash."""
+BELOW_EVERY_RACE = -1e3
+"""What is added to the hash of an item that is not in the race, so that its value is below those of all that are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +36,14 @@ class Ldm(Selector):
 
     An item's least disagree metric is the smallest share of all candidates whose predicted class changes, over the
     disturbed heads that change its own; with several labels at once, whose set of labels changes. A head is disturbed
-    along a random direction, by each of 81 sizes. A prediction that has been left along a ray never returns, so one
-    product tells what happens at every size, and a direction counts for all of them; published are draws of their own
-    for each size. Directions are tried until `patience` of them in a row have lowered no candidate's metric,
-    `directions` at most: with many candidates there is always one more to lower.
+    along a random direction, by each of 81 sizes; a direction counts for all of them, while published are draws of
+    their own for each size (see disagreement.py). Directions are tried until `patience` of them in a row have lowered
+    no candidate's metric, `directions` at most: with many candidates there is always one more to lower.
 
-    The first pick has the smallest metric L. Then draws in proportion to (g · least cosine distance to a pick)²: g = 1
-    for the k smallest, and exp(-(L - L_k) / L_k) for the others, scaled so that they add up to k, at most 1 each. Draws
-    are races by a hash of (key, pick, item). The score of a pick is its metric. Copies of picks, and items of no
-    weight, come last, a uniform draw; the reason says so.
+    The first pick has the smallest metric L. Then samples in proportion to (g · least cosine distance to a pick)²: g =
+    1 for the k smallest, and exp(-(L - L_k) / L_k) for the others, scaled so that they add up to k, at most 1 each.
+    Each pick is the winner of a race by a hash of (key, pick, item). The score of a pick is its metric. Copies of
+    picks, and items of no weight, come last, a uniform sample; the reason says so.
 
     Needs a head that predicts labels; no posterior. Two round trips and one reading of the vectors, O(n d C), for each
     tile of directions (4 with 10 classes), then O(m d) and a round trip a pick, m items of weight. Memory a row 16
@@ -67,209 +57,165 @@ class Ldm(Selector):
 
     @property
     def needs_head(self) -> bool:
+        """Always."""
         return True
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
-        total = self._measure(fleet, context.linear(several=True), derive(context.key, "directions"))
-        ids, least = merged(fleet.each(least_disagreeing, k), k)
-        others = sum(fleet.each(weigh, ids, round(-least[-1])))
-        picks = [best_proposal(fleet.each(seed, k * UNIT / max(others, 1), derive(context.key, "spare")))]
+        """Measure the candidates, weigh them, and sample k, one after the other."""
+        candidates = measure(
+            fleet,
+            context.linear(several=True),
+            derive(context.key, "directions"),
+            directions=self.directions,
+            patience=self.patience,
+        )
+        smallest, negated = best_of_parts(fleet.each(smallest_metrics, k), k)
+        others = sum(fleet.each(weigh, smallest, round(-negated[-1])))
+        scale = k * UNITS_OF_ONE / max(others, 1)
+        picks = [best_proposal(fleet.each(start, scale, derive(context.key, "spare")))]
         while len(picks) < k:
-            last = picks[-1]
-            picks.append(
-                best_proposal(fleet.each(follow, last.id, last.vector, derive(context.key, "race", len(picks))))
-            )
-        metrics = np.array([pick.extra[0] for pick in picks]) / total
-        spare = [pick.value <= SPARE + 1 for pick in picks]
-        spare[0] = False
+            last, key = picks[-1], derive(context.key, "race", len(picks))
+            picks.append(best_proposal(fleet.each(add_pick, last.id, last.vector, key)))
+        metrics = np.array([pick.extra[0] for pick in picks]) / candidates
+        raced = [True, *(pick.value > BELOW_EVERY_RACE + 1 for pick in picks[1:])]
         return Picks(
             ids=np.array([pick.id for pick in picks]),
             scores=metrics,
             reasons=tuple(
-                "like a pick, or of no weight; uniform" if left else f"flips with {metric:.2%} of the candidates"
-                for metric, left in zip(metrics, spare, strict=True)
+                f"flips with {metric:.2%} of the candidates" if won else "like a pick, or of no weight; uniform"
+                for metric, won in zip(metrics, raced, strict=True)
             ),
         )
 
-    def _measure(self, fleet: Fleet, head: Linear, key: int) -> int:
-        """Have every candidate's metric taken, in items; returns how many candidates there are."""
-        total = sum(fleet.each(count_candidates))
-        fleet.each(begin, total)
-        tile = min(max(COLUMNS // len(head.bias), 2), 32)
-        done = quiet = 0
-        while done < self.directions and quiet < self.patience:
-            count = min(tile, self.directions - done)
-            disagree = np.sum(fleet.each(disturb, head, key, done, count), axis=0).cumsum(1)
-            lowered = np.any(fleet.each(lower, disagree), axis=0)
-            for place in range(count):
-                quiet = 0 if lowered[place] else quiet + 1
-                if quiet == self.patience:
-                    fleet.each(lower, disagree[: place + 1])  # what came after counts for nothing
-                    break
-            done += count
-        return total
-
-
-# Functions of a partition.
-
 
 @dataclass
-class _Metrics:
-    rows: NDArray[np.int64]
-    ids: NDArray[np.int64]
-    before: NDArray[np.int64]
-    """the metric of each candidate before the last tile of directions, in items"""
-    metric: NDArray[np.int64]
-    """and with it"""
-    sizes: NDArray[np.uint8]
-    """[directions of the last tile, n], the first size that changes the class; SIZES if none does"""
+class _Candidates:
+    rows: CandidateRows
+    """the m candidates of weight"""
+    metric: torch.Tensor
+    """[m, 1]"""
+    weight: torch.Tensor
+    """[m] g; 0 once picked"""
+    norms: torch.Tensor
+    """[m]"""
+    nearest: torch.Tensor
+    """[m] cosine distance to the nearest pick"""
+    leftover: NDArray[np.float64]
+    """[n] of every candidate, its value where no row of weight is left; -inf once picked"""
 
 
-def begin(partition: Partition, total: int) -> None:
-    """Every candidate disagrees with all there are until a direction is found."""
-    rows = partition.candidates()
-    metric = np.full(len(rows), total)
-    partition.state["metrics"] = _Metrics(rows, partition.ids[rows], metric, metric, np.empty((0, len(rows)), np.uint8))
+# Functions of a partition, after `disagreement.measure`.
 
 
-def directions_of(head: Linear, key: int, first: int, count: int) -> NDArray[np.float64]:
-    """[count, C, d + 1], each a function of the key and its number; a step of 1 is as long as the head's weights."""
-    weights = np.column_stack([head.weight, head.bias])
-    length = np.sqrt((weights**2).mean()) or 1.0
-    numbers = range(first, first + count)
-    return length * np.stack([generator(derive(key, number)).standard_normal(weights.shape) for number in numbers])
+def smallest_metrics(partition: Partition, k: int) -> BestItems:
+    """The k candidates of smallest metric here; the value is minus the metric."""
+    state: Metrics = partition.state[METRICS]
+    return best_of(state.ids, -state.metric.astype(np.float64), k)
 
 
-def disturb(partition: Partition, head: Linear, key: int, first: int, count: int) -> NDArray[np.int64]:
-    """Find the size at which each direction of a tile changes each candidate's class; returns how many change at each
-    [count, sizes + 1], the last for never.
+def weigh(partition: Partition, smallest: NDArray[np.int64], edge: int) -> int:
+    """Weigh the candidates by how far their metrics are beyond that of the k-th smallest.
+
+    Args:
+        partition: where they live.
+        smallest: ids of the k candidates of smallest metric in the pool.
+        edge: the metric of the k-th.
+
+    Returns:
+        The sum of the weights of all others here, in units (`UNITS_OF_ONE`).
+    """
+    state: Metrics = partition.state[METRICS]
+    units = np.rint(UNITS_OF_ONE * np.exp(-np.maximum(state.metric - edge, 0) / edge)).astype(np.int64)
+    among = np.isin(state.ids, smallest)
+    partition.state["weights"] = units, among
+    return int(units[~among].sum())
+
+
+def start(partition: Partition, scale: float, key: int) -> Proposal:
+    """Keep the rows of weight, and propose that of smallest metric.
+
+    Args:
+        partition: where the candidates live.
+        scale: of the weights of those that are not among the k smallest.
+        key: key of `raysal.rng` for the order of what comes last.
+
+    Returns:
+        The best here; `extra` is its metric.
 
     Raises:
         PoolError: a vector is not finite; it names the item.
     """
-    state: _Metrics = partition.state["metrics"]
-    state.before = state.metric
-    device, classes = partition.device, len(head.bias)
-    sides = np.concatenate([np.column_stack([head.weight, head.bias])[None], directions_of(head, key, first, count)])
-    flat = sides.reshape(-1, partition.dim + 1)
-    weights = partition.aligned(flat[:, :-1])
-    bias = torch.from_numpy(flat[:, -1].astype(np.float32)).to(device)[:, None]
-    state.sizes = np.empty((count, len(state.rows)), np.uint8)
-    done = 0
-    for block in partition.blocks(state.rows):
-        product = weights.products(block.features)
-        with one_thread():
-            outputs = product.T.contiguous().add_(bias).view(1 + count, classes, -1)
-            sizes = size_of_change(outputs[0], outputs[1:], head.likelihood)
-            finite = torch.isfinite(outputs[0]).all(0)[: block.n]
-        own = slice(done, done + block.n)
-        refuse_broken(state.ids[own], finite.cpu().numpy())
-        state.sizes[:, own] = sizes[:, : block.n].cpu().numpy()
-        done += block.n
-    return np.stack([np.bincount(sizes, minlength=SIZES + 1) for sizes in state.sizes])
-
-
-def size_of_change(outputs: torch.Tensor, speeds: torch.Tensor, likelihood: Likelihood) -> torch.Tensor:
-    """The first size at which another is predicted from outputs [C, n], uint8 [J, n]: the largest is overtaken, or one
-    of several labels changes sides; SIZES if that never is. They grow by `speeds` [J, C, n], which are overwritten,
-    times the size. For one thread."""
-    inverse = likelihood.change_rates(outputs, speeds).clamp_min_(0.0)  # 0 where it never happens
-    steps = (inverse.log10_() + DECADES[0]).mul_(-STEPS).ceil_()
-    return steps.clamp_(0, SIZES).byte()
-
-
-def lower(partition: Partition, disagree: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Lower the metrics by the first directions of the tile, with as many changed classes in the pool as `disagree`
-    [directions, sizes + 1] says; returns which of them lowered any here."""
-    state: _Metrics = partition.state["metrics"]
-    state.metric = state.before
-    lowered = np.zeros(len(disagree), bool)
-    for place, (sizes, counts) in enumerate(zip(state.sizes, disagree, strict=False)):
-        metric = np.minimum(state.metric, counts[sizes])
-        lowered[place] = (metric < state.metric).any()
-        state.metric = metric
-    return lowered
-
-
-def least_disagreeing(partition: Partition, k: int) -> Ranked:
-    """The k candidates of smallest metric; the value is minus the metric."""
-    state: _Metrics = partition.state["metrics"]
-    return best_of(state.ids, -state.metric.astype(np.float64), k)
-
-
-def weigh(partition: Partition, least: NDArray[np.int64], edge: int) -> int:
-    """Weigh the candidates by how far they are beyond the metric `edge`; returns the sum over those that are not among
-    the `least`, in units."""
-    state: _Metrics = partition.state["metrics"]
-    weights = np.rint(UNIT * np.exp(-np.maximum(state.metric - edge, 0) / edge)).astype(np.int64)
-    among = np.isin(state.ids, least)
-    partition.state["weights"] = weights, among
-    return int(weights[~among].sum())
-
-
-@dataclass
-class _Seeding:
-    rows: CandidateRows
-    """those of weight"""
-    metric: torch.Tensor
-    """[m, 1]"""
-    weight: torch.Tensor
-    norms: torch.Tensor
-    nearest: torch.Tensor
-    """cosine distance to the nearest pick"""
-    spare: NDArray[np.float64]
-    """[n] of every candidate, by what it comes in the end; -inf once picked"""
-
-
-def seed(partition: Partition, scale: float, key: int) -> Proposal:
-    """Keep the rows of weight, and name that of smallest metric; `scale` is that of the weights beyond the edge."""
-    state: _Metrics = partition.state["metrics"]
+    state: Metrics = partition.state[METRICS]
     units, among = partition.state.pop("weights")
-    weight = np.where(among, 1.0, np.minimum(units / UNIT * scale, 1.0))
+    weight = np.where(among, 1.0, np.minimum(units / UNITS_OF_ONE * scale, 1.0))
     some = np.flatnonzero(weight > 0)
     rows = CandidateRows(partition, state.rows[some])
     norms = rows.sq_norms().sqrt()
     metric = torch.from_numpy(state.metric[some]).to(partition.device).double()[:, None]
-    partition.state["seeding"] = _Seeding(
+    partition.state["ldm"] = _Candidates(
         rows=rows,
         metric=metric,
         weight=torch.from_numpy(weight[some]).to(partition.device),
         norms=norms,
         nearest=torch.full_like(norms, torch.inf),
-        spare=SPARE + item_uniform(key, state.ids),
+        leftover=BELOW_EVERY_RACE + item_uniform(key, state.ids),
     )
     return rows.offer(-metric[:, 0], metric)
 
 
-def follow(partition: Partition, item: int, vector: NDArray[np.float64], key: int) -> Proposal:
-    """Take a pick in and name the next; `vector` is empty where the pick had no weight."""
-    state: _Metrics = partition.state["metrics"]
-    seeding: _Seeding = partition.state["seeding"]
+def propose(partition: Partition, key: int) -> Proposal:
+    """The winner of a race in which each row runs at the rate (g · nearest)²; without any, the first that is left.
+
+    Args:
+        partition: where the candidates live.
+        key: key of `raysal.rng` for this pick.
+
+    Returns:
+        The winner here; `extra` is its metric, and `vector` is empty where it was not in the race.
+    """
+    metrics: Metrics = partition.state[METRICS]
+    state: _Candidates = partition.state["ldm"]
+    noise = torch.from_numpy(item_gumbel(key, state.rows.ids))
+    with one_thread():
+        rate = state.weight * state.nearest
+        race = torch.where(rate > 0, 2 * rate.log() + noise.to(rate.device), -torch.inf)
+    winner = state.rows.offer(race, state.metric)
+    if winner.id >= 0 or len(metrics.ids) == 0:
+        return winner
+    first = int(state.leftover.argmax())
+    if state.leftover[first] == -np.inf:
+        return NOTHING
+    extra = np.array([float(metrics.metric[first])])
+    return Proposal(float(state.leftover[first]), int(metrics.ids[first]), np.empty(0), extra)
+
+
+def add_pick(partition: Partition, item: int, vector: NDArray[np.float64], key: int) -> Proposal:
+    """Take a pick into the distances of the rows of weight, and propose the next.
+
+    Args:
+        partition: where the candidates live.
+        item: id of the pick, which may live elsewhere.
+        vector: its float64 [d]; empty where it was not in the race.
+        key: key of `raysal.rng` for the next pick.
+
+    Returns:
+        As `propose`.
+    """
+    state: _Candidates = partition.state["ldm"]
     if len(vector):
         pick = padded(vector[None], partition.width, torch.float64, partition.device)[0]
-        (inner,) = seeding.rows.products(pick)
+        (inner,) = state.rows.products(pick)
         with one_thread():
             length = pick.norm()
-            cosine = inner / (seeding.norms * length).clamp_min(TINY)
-            gap = ((seeding.norms > 0).double() + float(length > 0)) / 2 - cosine
-            gap[gap <= COINCIDENT] = 0.0
-            torch.minimum(seeding.nearest, gap, out=seeding.nearest)
-    place = int(np.searchsorted(state.ids, item))
-    if place < len(state.ids) and state.ids[place] == item:
-        seeding.spare[place] = -np.inf
-    own = seeding.rows.place(item)
+            cosine = inner / (state.norms * length).clamp_min(LEAST_LENGTH)
+            distance = ((state.norms > 0).double() + float(length > 0)) / 2 - cosine
+            distance[distance <= COINCIDENT_DISTANCE] = 0.0
+            torch.minimum(state.nearest, distance, out=state.nearest)
+    metrics: Metrics = partition.state[METRICS]
+    place = position_of(metrics.ids, item)
+    if place is not None:
+        state.leftover[place] = -np.inf
+    own = state.rows.place(item)
     if own is not None:
-        seeding.weight[own] = 0.0
-    noise = -np.log(-np.log(item_uniform(key, seeding.rows.ids)))
-    with one_thread():
-        rate = seeding.weight * seeding.nearest
-        race = torch.where(rate > 0, 2 * rate.log() + torch.from_numpy(noise).to(rate.device), -torch.inf)
-    first = seeding.rows.offer(race, seeding.metric)
-    if first.id >= 0 or len(state.ids) == 0:
-        return first
-    last = int(seeding.spare.argmax())
-    if seeding.spare[last] == -np.inf:
-        return NOTHING
-    return Proposal(
-        float(seeding.spare[last]), int(state.ids[last]), np.empty(0), np.array([float(state.metric[last])])
-    )
+        state.weight[own] = 0.0
+    return propose(partition, key)

@@ -20,15 +20,14 @@ from raysal.context import RoundContext
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, Partition
 from raysal.scoring.base import Predicted
-from raysal.scoring.inputs import ScoreInputs, instead, usable
+from raysal.scoring.inputs import ScoreInputs, replacement_note, score_to_compute
 from raysal.scoring.linear import Linear
 from raysal.scoring.quantile import order_statistics, ranks_within
 from raysal.scoring.registry import SCORES
-from raysal.scoring.sweep import Ranked
-from raysal.scoring.top_k import best_of
+from raysal.scoring.row_values import row_values
+from raysal.scoring.top_k import BestItems, best_of, best_of_parts
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.coverage.badge import Badge
-from raysal.strategies.simple import head_values, merged
 
 BADGE: Named[Selector] = Named("badge", Badge())
 SAVED = "candidates outside"
@@ -119,19 +118,19 @@ class SkipExtremes(Wrapper):
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """Picks of `of` between the quantiles."""
-        score = usable(self.score, context.head, context.previous)
+        score = score_to_compute(self.score, context.head, context.previous)
         n = sum(fleet.each(score_available, context.score_inputs(score), score))
         lower, upper = order_statistics(fleet, score, ranks_within(self.low, self.high, n)).tolist()
         left = sum(fleet.each(keep_between, score, lower, upper))
         beyond: set[int] = set()
         if left < k:
-            ids, _ = merged(fleet.each(nearest_outside, score, lower, upper, k - left), k - left)
+            ids, _ = best_of_parts(fleet.each(nearest_outside, score, lower, upper, k - left), k - left)
             fleet.each(add_candidates, ids)
             beyond = set(ids.tolist())
         fleet.each(drop_scores, score)
         picks = self.of.part.select(fleet, context, k)
         fleet.each(restore_candidates)
-        where = f"{score} quantiles {self.low:g} to {self.high:g}{instead(self.score, score)}"
+        where = f"{score} quantiles {self.low:g} to {self.high:g}{replacement_note(self.score, score)}"
         notes = (f"beyond {where}, too few within" if id in beyond else f"within {where}" for id in picks.ids.tolist())
         return Picks(
             ids=picks.ids,
@@ -191,7 +190,7 @@ def predict_classes(partition: Partition, head: Linear) -> NDArray[np.int64]:
     """Predict the class of every candidate, and save them; returns how many candidates each class has, [C]."""
     rows = partition.candidates()
     predicted = np.full(len(partition), -1, np.int32)
-    predicted[rows] = head_values(partition, ScoreInputs(head), rows, predicted_class)
+    predicted[rows] = row_values(partition, ScoreInputs(head), rows, predicted_class)
     save_candidates(partition, predicted)
     return np.bincount(predicted[rows], minlength=len(head.bias))
 
@@ -204,7 +203,7 @@ def keep_class(partition: Partition, c: int) -> None:
 def score_available(partition: Partition, inputs: ScoreInputs, score: str) -> int:
     """Score every available row, narrowed away or not, into `state[score]`; returns how many there are."""
     rows = np.flatnonzero(partition.available)
-    partition.state[score] = partition.ids[rows], head_values(partition, inputs, rows, SCORES[score])
+    partition.state[score] = partition.ids[rows], row_values(partition, inputs, rows, SCORES[score])
     return len(rows)
 
 
@@ -216,7 +215,7 @@ def keep_between(partition: Partition, score: str, lower: float, upper: float) -
     return len(partition.candidates())
 
 
-def nearest_outside(partition: Partition, score: str, lower: float, upper: float, m: int) -> Ranked:
+def nearest_outside(partition: Partition, score: str, lower: float, upper: float, m: int) -> BestItems:
     """The m saved candidates least outside the bounds, judged by minus their distance to them."""
     ids, values = partition.state[score]
     wide = values.astype(np.float64)

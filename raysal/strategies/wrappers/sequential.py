@@ -208,7 +208,7 @@ def select_with_updates(
         features = features_of(fleet, picks.ids)
         head, labels = teacher.teach(head, picks.ids, features)
         fleet.each(remove_candidates, picks.ids)
-        labelled = context.labelled.and_then(picks.ids, features, labels if named else ())
+        labelled = context.labelled.followed_by(picks.ids, features, labels if named else ())
         context = replace(context, head=head, labelled=labelled)
     fleet.each(restore_candidates)
     return Picks(

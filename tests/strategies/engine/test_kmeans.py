@@ -10,7 +10,7 @@ from pools import mixture
 from raysal.errors import PoolError
 from raysal.numerics import one_thread
 from raysal.rng import derive, generator
-from raysal.strategies.base import refuse_broken
+from raysal.scoring.row_values import refuse_broken
 from raysal.strategies.coverage.typiclust import typicality_of
 from raysal.strategies.engine import kmeans as clusters_module
 from raysal.strategies.engine.kmeans import _Problem, k_means, nearest_to_centroids, round_robin

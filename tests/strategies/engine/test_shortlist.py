@@ -23,9 +23,8 @@ def half(x):
 @pytest.mark.parametrize("name", ["alfa_mix", "drop_query", "clue", "typiclust"])
 def test_a_limit_bounds_what_is_gathered(name, tmp_path):
     x, names = mixture(600, 6)
-    limit = {"max_candidates": 30} if name in ("clue", "typiclust") else {"limit": 30}
     this = task(6, head=random_head(6, scale=0.05), labelled=half(x[:50]), classes=names[:50])
     pool = make_pool(tmp_path / "pool", x)
-    picks, again = (select(local(pool, count), SELECTORS[name](**limit), this, 4) for count in (1, 3))
+    picks, again = (select(local(pool, count), SELECTORS[name](max_candidates=30), this, 4) for count in (1, 3))
     assert picks.ids.tolist() == again.ids.tolist()
     assert all("30 drawn from" in reason for reason in picks.reasons)

@@ -27,7 +27,7 @@ from raysal.models.posterior import Shared
 from raysal.strategies.base import select
 from raysal.strategies.information import mutual_information as joint
 from raysal.strategies.information.batch_bald import BatchBald
-from raysal.strategies.information.mutual_information import OfClasses, greedy
+from raysal.strategies.information.mutual_information import AnswerInformation, greedy_batch
 from raysal.strategies.information.posterior_samples import PosteriorSamples
 
 rows, fleet, candidates = scene((mixture(N, DIM, seed=3)[0] * 0.6).astype(np.float16).astype(np.float32))
@@ -55,8 +55,8 @@ def test_sampled_configurations_estimate_the_sum_over_all():
     p = slow.drawn_probabilities(x, draws)
     batch = [3, 8, 1, 22, 14]
     exact = [slow.joint_information(p, [*batch, row]) - slow.joint_information(p, batch) for row in (0, 5, 9)]
-    found = OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 4000, 0, 7)
-    few = OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 9, 0, 7)
+    found = AnswerInformation(x, head, PosteriorSamples(draws, head.likelihood), configurations=4000, fewest=0, key=7)
+    few = AnswerInformation(x, head, PosteriorSamples(draws, head.likelihood), configurations=9, fewest=0, key=7)
     for row in batch:
         found.add(row)
         few.add(row)
@@ -66,7 +66,9 @@ def test_sampled_configurations_estimate_the_sum_over_all():
     assert len(few.questions[0]) == 40  # one of each draw
     estimates = []
     for key in range(60):
-        sampled = OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 200, 0, key)
+        sampled = AnswerInformation(
+            x, head, PosteriorSamples(draws, head.likelihood), configurations=200, fewest=0, key=key
+        )
         for row in batch:
             sampled.add(row)
         assert sampled.questions[0].sampled
@@ -82,8 +84,8 @@ def test_what_is_sampled_does_not_depend_on_when_the_sampling_began():
     head = head_of()
     draws = slow.posterior_draws(head, 40, 1)
     early, late = (
-        OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 50, 0, 7),
-        OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 80, 0, 7),
+        AnswerInformation(x, head, PosteriorSamples(draws, head.likelihood), configurations=50, fewest=0, key=7),
+        AnswerInformation(x, head, PosteriorSamples(draws, head.likelihood), configurations=80, fewest=0, key=7),
     )
     for row in (1, 4, 0, 5):
         early.add(row)
@@ -98,15 +100,17 @@ def test_a_gain_does_not_depend_on_what_it_is_computed_with(monkeypatch):
     draws = slow.posterior_draws(head, 40, 1)
 
     def run():
-        found = OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 400, 4, 7)
-        return greedy(found, 100, 30)
+        found = AnswerInformation(
+            x, head, PosteriorSamples(draws, head.likelihood), configurations=400, fewest=4, key=7
+        )
+        return greedy_batch(found, 100, 30)
 
     picks, gains = run()
-    found = OfClasses(x, head, PosteriorSamples(draws, head.likelihood), 400, 4, 7)
+    found = AnswerInformation(x, head, PosteriorSamples(draws, head.likelihood), configurations=400, fewest=4, key=7)
     found.add(4)
     whole = found.gains(np.arange(48))
     assert np.array_equal(whole, np.concatenate([found.gains(np.array([row])) for row in range(48)]))
-    monkeypatch.setattr(joint, "HELD_BYTES", 1)  # one tile of configurations at a time
+    monkeypatch.setattr(joint, "TILE_BYTES", 1)  # one tile of configurations at a time
     assert run()[0] == picks
     np.testing.assert_allclose(run()[1], gains, rtol=1e-9)
 
@@ -128,8 +132,8 @@ class Told:
 
 
 def test_gains_may_rise_again_when_the_picks_are_known_from_the_start():
-    assert greedy(Told(), 4, 4) == ([0, 1, 3, 2], [5.0, 0.5, 2.0, 0.8])
-    assert greedy(Told(), 4, 3) == ([0, 1, 3], [5.0, 0.5, 2.0])
+    assert greedy_batch(Told(), 4, 4) == ([0, 1, 3, 2], [5.0, 0.5, 2.0, 0.8])
+    assert greedy_batch(Told(), 4, 3) == ([0, 1, 3], [5.0, 0.5, 2.0])
 
 
 def test_copies_add_little_and_neighbours_are_not_picked_together(tmp_path):
@@ -162,7 +166,14 @@ def test_new_draws_go_on_where_the_first_have_nothing_left_to_say(rows, fleet, c
 @every_kind
 def test_new_draws_are_of_the_posterior_that_knows_the_picks(link, rows):
     head = head_of(link=link)
-    found = OfClasses(rows, head, PosteriorSamples(slow.posterior_draws(head, 30, 1), head.likelihood), 200, 31, 7)
+    found = AnswerInformation(
+        rows,
+        head,
+        PosteriorSamples(slow.posterior_draws(head, 30, 1), head.likelihood),
+        configurations=200,
+        fewest=31,
+        key=7,
+    )
     assert found.add(5)
     assert found.add(9)
     known = np.array([*rows[5].astype(np.float64), 1.0]), np.array([*rows[9].astype(np.float64), 1.0])
@@ -178,9 +189,8 @@ def test_new_draws_are_of_the_posterior_that_knows_the_picks(link, rows):
     many = [own(told, 30, key) for key in range(60)]
     mine = []
     for key in range(60):
-        again = OfClasses(
-            rows, head, PosteriorSamples(slow.posterior_draws(head, 30, 1), head.likelihood), 200, 31, key
-        )
+        samples = PosteriorSamples(slow.posterior_draws(head, 30, 1), head.likelihood)
+        again = AnswerInformation(rows, head, samples, configurations=200, fewest=31, key=key)
         again.add(5)
         again.add(9)
         mine.append(again.gains(np.array([40]))[0])
@@ -208,7 +218,7 @@ def test_batch_bald_of_numbers_is_the_greedy_determinant(structure, rows, fleet,
 
 def test_beyond_the_limit_items_follow_by_their_own_information(rows, fleet, candidates):
     given = task(head_of())
-    picks = select(fleet, BatchBald(limit=20, draws=30), given, 60)
+    picks = select(fleet, BatchBald(max_candidates=20, draws=30), given, 60)
     p = slow.drawn_probabilities(rows[candidates], slow.posterior_draws(given.head, 30, 5))
     own = [slow.joint_information(p, [row]) for row in range(len(p))]
     order = candidates[np.argsort(-np.array(own), kind="stable")]

@@ -24,7 +24,7 @@ from raysal.fleet import keep
 from raysal.models.likelihood import LIKELIHOODS
 from raysal.rng import derive
 from raysal.strategies.base import select
-from raysal.strategies.uncertainty import ldm
+from raysal.strategies.uncertainty import disagreement
 from raysal.strategies.uncertainty.ldm import Ldm
 
 rows, fleet, candidates = scene((mixture(N, DIM, seed=3)[0] * 0.6).astype(np.float16).astype(np.float32))
@@ -33,11 +33,11 @@ rows, fleet, candidates = scene((mixture(N, DIM, seed=3)[0] * 0.6).astype(np.flo
 @every_kind
 @pytest.mark.parametrize(("patience", "tile"), [(10, 320), (1, 320), (1, 1)])
 def test_ldm_is_the_least_over_disturbed_heads(link, patience, tile, rows, fleet, candidates, monkeypatch):
-    monkeypatch.setattr(ldm, "COLUMNS", tile)
+    monkeypatch.setattr(disagreement, "DIRECTION_COLUMNS", tile)
     few = candidates[::6]
     fleet.each(keep, few)
     given = task(replace(random_head(DIM, CLASSES), likelihood=LIKELIHOODS[link]))
-    directions = ldm.directions_of(given.linear(several=True), derive(5, "directions"), 0, 60)
+    directions = disagreement.directions_of(given.linear(several=True), derive(5, "directions"), 0, 60)
     sizes = 10.0 ** np.linspace(-5, 3, 81)
     several = link == "sigmoid"
     metric, tried = slow.least_disagree_metric(rows[few], given.head.mean, sizes, directions, patience, several)
@@ -51,7 +51,7 @@ def test_ldm_is_the_least_over_disturbed_heads(link, patience, tile, rows, fleet
 @pytest.mark.parametrize("k", [40, 150])
 def test_ldm_weighs_all_others_as_much_as_the_least(k, rows, fleet, candidates):
     given = task(random_head(DIM, CLASSES), key=6)
-    directions = ldm.directions_of(given.linear(), derive(6, "directions"), 0, 4)
+    directions = disagreement.directions_of(given.linear(), derive(6, "directions"), 0, 4)
     metric, _ = slow.least_disagree_metric(
         rows[candidates], given.head.mean, 10.0 ** np.linspace(-5, 3, 81), directions, 9
     )
@@ -63,8 +63,8 @@ def test_ldm_weighs_all_others_as_much_as_the_least(k, rows, fleet, candidates):
 
 def test_directions_are_as_long_as_the_weights_and_a_function_of_their_number():
     linear = task(random_head(DIM, CLASSES)).linear()
-    whole = ldm.directions_of(linear, 3, 0, 400)
-    assert np.array_equal(whole[7:9], ldm.directions_of(linear, 3, 7, 2))
+    whole = disagreement.directions_of(linear, 3, 0, 400)
+    assert np.array_equal(whole[7:9], disagreement.directions_of(linear, 3, 7, 2))
     size = np.sqrt((random_head(DIM, CLASSES).mean ** 2).mean())
     assert whole.std() == pytest.approx(size, rel=0.05)
 

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysal.scoring.top_k import Best, best_of, true_places
+from raysal.rng import item_uniform
+from raysal.scoring.top_k import RunningBest, best_of, best_of_parts, lowest_hashes, true_positions
 
 FEW = [-np.inf, -1.0, -0.5, 0.0, 0.25, 0.5]
 """So few values that nearly everything ties."""
@@ -30,9 +31,9 @@ def streams(draw):
 def test_best_is_a_sort_of_the_whole(stream):
     values, cuts, m = stream
     ids = np.arange(len(values)) * 3 + 2**41
-    best = Best(values.shape[1], m, torch.device("cpu"))
+    best = RunningBest(values.shape[1], m, torch.device("cpu"))
     for low, high in zip([0, *cuts], [*cuts, len(values)], strict=True):
-        best.offer(torch.from_numpy(values[low:high].copy()), ids[low:high])
+        best.add(torch.from_numpy(values[low:high].copy()), ids[low:high])
     found = best.result()
     assert len(found) == values.shape[1]
     for lane, (kept_ids, kept) in enumerate(found):
@@ -49,13 +50,23 @@ def test_merging_parts_in_any_order_is_taking_all_at_once(values, cut, m, turned
     numbers, ids = np.array(values, np.float32), np.arange(len(values))
     parts = [best_of(ids[:cut], numbers[:cut], m), best_of(ids[cut:], numbers[cut:], m)]
     parts = parts[::-1] if turned else parts
-    merged = best_of(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), m)
+    merged = best_of_parts(parts, m)
     whole = best_of(ids, numbers, m)
     assert [(float(v), int(i)) for i, v in zip(*whole, strict=True)] == sorted_best(numbers, ids, m)
     assert np.array_equal(merged[0], whole[0])
     assert np.array_equal(merged[1], whole[1])
 
 
+@given(n=st.integers(0, 60), cuts=st.lists(st.integers(0, 60), max_size=3), m=st.integers(0, 70), key=st.integers(0, 9))
+def test_the_lowest_hashes_of_parts_are_those_of_the_whole(n, cuts, m, key):
+    ids = np.arange(n) * 5 + 2**41
+    parts = [lowest_hashes(part, key, m) for part in np.split(ids, sorted(cut for cut in cuts if cut <= n))]
+    found, values = best_of_parts(parts[::-1], m)
+    hashes = item_uniform(key, ids)
+    assert found.tolist() == ids[np.argsort(hashes)][:m].tolist()
+    assert values.tolist() == (1 - np.sort(hashes)[:m]).tolist()
+
+
 @given(st.lists(st.booleans(), max_size=70))
-def test_true_places_are_those_of_nonzero(mask):
-    assert true_places(torch.tensor(mask, dtype=torch.bool)).tolist() == np.flatnonzero(mask).tolist()
+def test_true_positions_are_those_of_nonzero(mask):
+    assert true_positions(torch.tensor(mask, dtype=torch.bool)).tolist() == np.flatnonzero(mask).tolist()
