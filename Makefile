@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 FASHION := /usr/share/datasets/fashion-mnist
 
-.PHONY: help setup demo test test-deep check format docs bench clean
+.PHONY: help setup demo lint test test-deep check format docs bench clean
 help:                ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
@@ -28,11 +28,12 @@ test: setup          ## every law for every part, on all cores; minutes
 test-deep: setup     ## the other tests: all crossings, all pairs on Ray, all kills, flipped bytes, the docs site
 	$(PYTEST) -m deep
 
-check: setup         ## format, lint, types, and `make test`, which holds the tests of the docs
+lint: setup          ## format, lint, docstrings, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) -m "not deep"
+
+check: lint test     ## `make lint`, and `make test`, which holds the tests of the docs
 
 format: setup        ## reformat the code
 	$(BIN)/ruff format .

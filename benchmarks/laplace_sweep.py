@@ -84,7 +84,7 @@ def measured(pool: Pool, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def columns_read(partition: Partition, inputs: ScoreInputs) -> int:
-    """Columns of the product that a belief takes, the logits' included."""
+    """Columns of the product that the inputs of scores take, the logits' included."""
     return len(ProductReader(partition, inputs).weights)
 
 

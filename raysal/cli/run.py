@@ -37,11 +37,12 @@ def run(
         from raysal.rounds.loop import run as run_rounds
 
         loaded = load_config(config)
-        if dry_run:
-            return planned(loaded, out)
         changes: dict[str, Any] = {"backend": backend and backend.value, "partitions": partitions}
         fleet = loaded.fleet.model_copy(update={name: value for name, value in changes.items() if value is not None})
-        result = run_rounds(loaded.model_copy(update={"fleet": fleet}), out, report=report)
+        loaded = loaded.model_copy(update={"fleet": fleet})
+        if dry_run:
+            return planned(loaded, out)
+        result = run_rounds(loaded, out, report=report)
     return outcome_of(result)
 
 

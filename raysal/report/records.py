@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,7 +42,7 @@ class Arm:
         """The strategy's name."""
         return self.config.select.name
 
-    @property
+    @cached_property
     def likelihood(self) -> Likelihood:
         """What its labels are."""
         return self.config.update.trainer.build("update.trainer", TRAINERS).likelihood

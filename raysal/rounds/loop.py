@@ -18,6 +18,7 @@ from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import searches_index
 from raysal.pool import Pool, open_pool
 from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
+from raysal.rounds.preflight import likelihood_for
 from raysal.rounds.session import Session
 from raysal.sources import SOURCES
 from raysal.store import write_sealed
@@ -51,7 +52,7 @@ def run(config: RunConfig, out: Path, *, report: Report | None = None) -> RunRes
     Args:
         config: the whole config.
         out: the run directory.
-        report: told the stage, what of it is done, and its total.
+        report: called with the stage, what of it is done, and its total.
 
     Returns:
         Where the run stands.
@@ -121,13 +122,15 @@ def validate(config: RunConfig) -> None:
     from raysal.strategies import SELECTORS
 
     narrower = config.narrow.build("narrow", NARROWERS)
-    config.select.build("select", SELECTORS)
+    selector = config.select.build("select", SELECTORS)
+    trainer = config.update.trainer.build("update.trainer", TRAINERS)
     if config.start.build("start", SELECTORS).needs_head:
         raise ConfigError("start", f"{config.start.name!r} needs labels, and the start has none", 'start = "typiclust"')
     config.oracle.build("oracle", ORACLES)
     if config.rounds.control and config.oracle.name == "files":
         raise ConfigError("rounds.control", "a control arm needs an oracle that answers", 'oracle = "simulated"')
-    searches_index(narrower, config.update.trainer.build("update.trainer", TRAINERS))
+    searches_index(narrower, trainer)
+    likelihood_for(config, trainer, selector, narrower)
     if config.source is not None and config.encoder is not None:
         config.source.build("source", SOURCES)
         config.encoder.build("encoder", ENCODERS)

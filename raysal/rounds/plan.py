@@ -46,7 +46,9 @@ class ArmPlan:
     rounds: int
     rounds_done: int
     labels: int
-    """what is still to be asked for"""
+    """what rounds to come will ask for"""
+    waiting: int
+    """what earlier rounds asked for and nobody answered yet"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,10 @@ class RunPlan:
 
     run: str
     pool: str
+    backend: str
+    """where the partitions of the pool would live: `local` or `ray`"""
+    partitions: int
+    """0 is one per CPU with ray, and one in this process"""
     items: int
     """in the pool, or in the source where it is yet to be embedded"""
     held_out: int
@@ -73,29 +79,35 @@ class RunPlan:
 
     def lines(self) -> list[str]:
         """The plan for people."""
-        told = [f"{self.run}: nothing is started, this is what would be done"]
+        lines = [f"{self.run}: nothing is started, this is what would be done"]
         if self.embed is None:
-            told.append(f"  pool {self.pool}: ready, {self.items:,} items")
+            lines.append(f"  pool {self.pool}: ready, {self.items:,} items")
         else:
             left = self.embed.chunks - self.embed.chunks_done
-            told.append(
+            lines.append(
                 f"  embed: {self.items:,} items of {self.embed.source} by {self.embed.encoder} into {self.pool}, "
                 f"{left} of {self.embed.chunks} chunks to do"
             )
+        default = "one partition per CPU" if self.backend == "ray" else "one partition"
+        count = f"{self.partitions} partitions" if self.partitions else default
+        lines.append(f"  fleet: {'on Ray' if self.backend == 'ray' else 'in this process'}, {count}")
         if self.index:
-            told.append("  index: built before the first round")
+            lines.append("  index: built before the first round")
         if self.held_out:
-            told.append(f"  hold out: about {self.held_out:,} items, to measure accuracy on")
+            lines.append(f"  hold out: about {self.held_out:,} items, to measure accuracy on")
         for arm in self.arms:
             left = arm.rounds - arm.rounds_done
             what = f"narrow {arm.narrow}, select {arm.select} (first batch: {arm.start}), oracle {arm.oracle}"
-            told.append(f"  {arm.name}: {left} of {arm.rounds} rounds of {arm.k} to do, {arm.labels:,} labels; {what}")
-        told.append("  each round:")
-        told += [f"    {stage}" for stage in self.stages]
-        told.append(f"  finish: {', '.join(stage.name for stage in self.closing)}")
+            lines.append(f"  {arm.name}: {left} of {arm.rounds} rounds of {arm.k} to do, {arm.labels:,} labels; {what}")
+            if arm.waiting:
+                lines.append(f"    {arm.waiting:,} labels of earlier rounds are waited for")
+        if any(arm.rounds_done < arm.rounds for arm in self.arms):
+            lines.append("  each round:")
+            lines += [f"    {stage}" for stage in self.stages]
+        lines.append(f"  finish: {', '.join(stage.name for stage in self.closing)}")
         if self.exhausted:
-            told.append("  the items run out before the rounds do: ask for fewer")
-        return told
+            lines.append("  the items run out before the rounds do: ask for fewer")
+        return lines
 
 
 def plan_run(config: RunConfig, out: Path) -> RunPlan:
@@ -112,7 +124,8 @@ def plan_run(config: RunConfig, out: Path) -> RunPlan:
         The plan.
 
     Raises:
-        ConfigError, PoolError, RunError, FingerprintMismatch: what the run would be refused for.
+        ConfigError, PoolError, RunError, FingerprintMismatch, Damaged: what the run would be refused for before its
+            first round. A pool that runs out of items is no refusal: the plan says so (`exhausted`).
     """
     validate(config)
     ready = pool_is_ready(config)
@@ -133,6 +146,8 @@ def plan_run(config: RunConfig, out: Path) -> RunPlan:
     return RunPlan(
         run=str(out),
         pool=str(config.pool),
+        backend=config.fleet.backend,
+        partitions=config.fleet.partitions,
         items=items,
         held_out=held_out,
         embed=embed,
@@ -145,8 +160,23 @@ def plan_run(config: RunConfig, out: Path) -> RunPlan:
 
 
 def _arm(name: str, config: RunConfig, run: RunDir) -> ArmPlan:
-    """The rounds of an arm, those in its directory being done."""
-    done = min(run.rounds, config.rounds.count)
+    """The rounds of an arm, those in its directory being done.
+
+    Args:
+        name: `rounds`, or `control`.
+        config: the config of the arm.
+        run: its directory, there or not yet.
+
+    Returns:
+        What is done and what is left.
+
+    Raises:
+        Damaged: its ledger is missing beside rounds, or was altered.
+    """
+    done, waiting = min(run.rounds, config.rounds.count), 0
+    if run.ledger.exists() or run.rounds:
+        with run.open_ledger() as ledger:
+            waiting = len(ledger.outstanding())
     return ArmPlan(
         name=name,
         narrow=config.narrow.name,
@@ -157,6 +187,7 @@ def _arm(name: str, config: RunConfig, run: RunDir) -> ArmPlan:
         rounds=config.rounds.count,
         rounds_done=done,
         labels=(config.rounds.count - done) * config.rounds.k,
+        waiting=waiting,
     )
 
 

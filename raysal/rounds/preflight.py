@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Never, Self
+from typing import Any, Never, Self, cast
 
 import numpy as np
 
@@ -20,10 +20,11 @@ from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.scoring.inputs import score_inputs
 from raysal.strategies.base import Selector
+from raysal.types import Metric
 
 
 def likelihood_for(
-    config: RunConfig, trainer: Trainer, selector: Selector, narrower: Narrower, pool: Pool
+    config: RunConfig, trainer: Trainer, selector: Selector, narrower: Narrower, pool: Pool | None = None
 ) -> Likelihood:
     """The kind of labels that a trainer learns from, once it is known that the run's other parts can work with it.
 
@@ -32,7 +33,7 @@ def likelihood_for(
         trainer: what fits a head.
         selector: the run's strategy.
         narrower: the run's narrower.
-        pool: the run's pool.
+        pool: the run's pool; None while it is yet to be embedded.
 
     Returns:
         The likelihood.
@@ -47,11 +48,11 @@ def likelihood_for(
         problem = f"takes one class for another, and labels are {likelihood.words}"
         raise ConfigError("oracle.noise", problem, "leave it out")
     if not likelihood.exclusive:  # every part works with one class of several
-        check_compatible(likelihood, selector, narrower, pool)
+        check_compatible(likelihood, selector, narrower, PoolToBe(config.embed.metric) if pool is None else pool)
     return likelihood
 
 
-def check_compatible(likelihood: Likelihood, selector: Selector, narrower: Narrower, pool: Pool) -> None:
+def check_compatible(likelihood: Likelihood, selector: Selector, narrower: Narrower, pool: Pool | PoolToBe) -> None:
     """Refuse a strategy or narrower that cannot work with a kind of labels.
 
     Each is tried with a head that knows nothing, up to its first look at the data. O(1) in the pool.
@@ -60,7 +61,7 @@ def check_compatible(likelihood: Likelihood, selector: Selector, narrower: Narro
         likelihood: the kind of labels.
         selector: the strategy; those inside it are tried too.
         narrower: the narrower; those inside it, and the strategies it asks, are tried too.
-        pool: the pool, of which only the length of a vector is looked at.
+        pool: the pool, of which only the length of a vector and the metric are looked at.
 
     Raises:
         ConfigError: one of these says that it cannot work with a head of this likelihood.
@@ -73,7 +74,7 @@ def check_compatible(likelihood: Likelihood, selector: Selector, narrower: Narro
     context = RoundContext(
         head=head,
         labelled=known,
-        pool=pool,
+        pool=cast("Pool", pool),
         k=1,
         available=len(pool),
         key=0,
@@ -92,6 +93,17 @@ def with_inner_parts(selector: Selector) -> Iterator[Selector]:
     yield selector
     for inner in selector.inner_parts():
         yield from with_inner_parts(inner)
+
+
+@dataclass(frozen=True)
+class PoolToBe:
+    """What is known of a pool before it is embedded. The length of its vectors is not; a trial takes any."""
+
+    metric: Metric
+    dim: int = 1
+
+    def __len__(self) -> int:
+        return 1
 
 
 class DataReached(Exception):

@@ -174,6 +174,7 @@ class Session:
 
     def prepare(self, report: Report | None = None) -> None:
         """Build the index that rounds search by, where the config says so and the pool has none. `query` does too."""
+        self._refuse_read_only()
         if self.config.index.build and self._parts.narrower.wants_index():
             build_missing_index(self.pool, self.start_fleet(), self.config.index, report)
 
@@ -235,10 +236,11 @@ class Session:
                 **update.record(),
                 **chosen.summary(update.head),
                 "evaluation": evaluation,
+                "seconds": clock.so_far(),
             }
-        self.run.publish(round, {**record, "seconds": clock.seconds}, update.head, table, chosen.candidates.memory)
-        batch = Batch(round=round, table=table)
-        self.ledger.lease(round, batch.ids, batch.keys)
+            self.run.publish(round, record, update.head, table, chosen.candidates.memory)
+            batch = Batch(round=round, table=table)
+            self.ledger.lease(round, batch.ids, batch.keys)
         return batch
 
     def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> TellCounts:

@@ -93,7 +93,7 @@ def replacement_note(score: str, computed: str) -> str:
 
 def can_compare(previous: Head | None, head: Head) -> bool:
     """Whether there is an earlier head that predicts the same kind of label from the same features."""
-    return (
+    return (  # outputs of two kinds of labels cannot be subtracted
         previous is not None
         and previous.likelihood is head.likelihood
         and previous.dim == head.dim

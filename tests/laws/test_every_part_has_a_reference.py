@@ -57,7 +57,7 @@ FITS = {
     "dmle": "test_the_objective_is_the_formula_and_its_gradient_is_its_slope",
     "logistic": "test_agrees_with_newton_on_the_full_hessian",
     "mc_dropout": "test_dropout_minimises_the_loss_over_masked_copies_and_members_are_the_masked_mean",
-    "mlp": "test_its_last_layer_is_the_fit_to_what_its_lens_shows",
+    "mlp": "test_its_last_layer_is_the_fit_to_what_its_hidden_layer_shows",
     "multi_label": "test_every_label_is_a_logistic_regression_by_itself",
     "pseudo_labels": "test_it_is_the_fixed_point_of_its_guesses",
     "regression": "test_the_posterior_is_the_exact_one",

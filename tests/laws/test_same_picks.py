@@ -130,7 +130,7 @@ def test_no_score_depends_on_where_the_rows_lie_or_on_the_number_of_threads(scor
 
 @pytest.mark.parametrize("structure", ["diagonal", "members"])
 def test_no_score_depends_on_where_the_rows_lie_over_several_blocks(structure, tmp_path):
-    """All scores at once, and so all parts of a belief side by side; some blocks end in the middle."""
+    """All scores at once, and so all inputs of scores side by side; some blocks end in the middle."""
     case = make_case(9_000, 33, seed=3)
     rng = np.random.default_rng(1)
     shape = case.head.mean.shape

@@ -136,14 +136,14 @@ def test_a_prediction_changes_at_the_size_that_is_said(likelihood: Likelihood) -
 def test_expectations_are_over_the_answers(likelihood: Likelihood) -> None:
     outputs, _, _ = some(likelihood)
     rng = np.random.default_rng(4)
-    belief = Predicted(likelihood=likelihood, logits=torch.from_numpy(outputs.T), temperature=1.7, noise=0.6)
-    belief.deviation = torch.from_numpy(rng.uniform(0.1, 1, N))
+    predicted = Predicted(likelihood=likelihood, logits=torch.from_numpy(outputs.T), temperature=1.7, noise=0.6)
+    predicted.deviation = torch.from_numpy(rng.uniform(0.1, 1, N))
     pull = torch.from_numpy(rng.normal(size=(C, N)))
     q = likelihood.responses(outputs * 1.7)
-    counts = likelihood.expected_count(belief)
+    counts = likelihood.expected_count(predicted)
     np.testing.assert_allclose(counts, np.maximum(likelihood.confidence_weights(q), 1e-9), rtol=1e-12)
     length, effect = (
-        sampled_mean(likelihood, outputs, q, belief, value)
+        sampled_mean(likelihood, outputs, q, predicted, value)
         for value in (
             lambda r: np.linalg.norm(r, axis=1) if likelihood.exclusive else np.abs(r).mean(axis=1),
             lambda r: (
@@ -156,18 +156,20 @@ def test_expectations_are_over_the_answers(likelihood: Likelihood) -> None:
     if likelihood.quadratic:
         # Of several numbers one stands for all: they are off by as much.
         effect = length * np.linalg.norm(pull.numpy(), axis=0) / 0.6
-    np.testing.assert_allclose(likelihood.expected_residual(belief), length, rtol=0.02)
-    np.testing.assert_allclose(likelihood.expected_effect(belief, pull), effect, rtol=0.02)
+    np.testing.assert_allclose(likelihood.expected_residual(predicted), length, rtol=0.02)
+    np.testing.assert_allclose(likelihood.expected_effect(predicted, pull), effect, rtol=0.02)
 
 
-def sampled_mean(likelihood: Likelihood, outputs, q, belief, value, count: int = 40_000) -> np.ndarray:
+def sampled_mean(likelihood: Likelihood, outputs, q, predicted, value, count: int = 40_000) -> np.ndarray:
     """The mean of `value` of residuals [n, C], over answers sampled as the head believes in them."""
     rng = np.random.default_rng(5)
     p = likelihood.responses(outputs)
     total = np.zeros(N)
     for _ in range(count):
         if likelihood.quadratic:
-            answers = outputs + np.sqrt(belief.mean_variance.numpy() + belief.noise)[:, None] * rng.normal(size=(N, C))
+            answers = outputs + np.sqrt(predicted.mean_variance.numpy() + predicted.noise)[:, None] * rng.normal(
+                size=(N, C)
+            )
             total += value(outputs - answers)
             continue
         draw = rng.random((N, 1 if likelihood.exclusive else C))

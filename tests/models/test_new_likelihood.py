@@ -14,7 +14,7 @@ from raysal.errors import ConfigError, LabelError
 from raysal.models.head import Head
 from raysal.models.likelihood import LIKELIHOODS, Curvature, Likelihood
 from raysal.models.likelihood.base import Column, Floats
-from raysal.models.likelihood.tensors import Belief, NoAnswers
+from raysal.models.likelihood.tensors import NoAnswers, PredictedOutputs
 from raysal.models.measures import Evaluation, judge_numbers
 from raysal.models.online.update import retract, update
 from raysal.models.targets import Answer, number_in
@@ -88,13 +88,13 @@ class Counts(NoAnswers, Likelihood):
     def torch_losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return outputs.exp(), outputs.exp() - targets * outputs
 
-    def expected_residual(self, belief: Belief) -> torch.Tensor:
-        return belief.logits.double().exp().sqrt().sum(0)
+    def expected_residual(self, predicted: PredictedOutputs) -> torch.Tensor:
+        return predicted.logits.double().exp().sqrt().sum(0)
 
-    def expected_effect(self, belief: Belief, pull: torch.Tensor) -> torch.Tensor:
-        return pull.abs().sum(0) * self.expected_residual(belief)
+    def expected_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
+        return pull.abs().sum(0) * self.expected_residual(predicted)
 
-    def expected_count(self, belief: Belief) -> torch.Tensor | float:
+    def expected_count(self, predicted: PredictedOutputs) -> torch.Tensor | float:
         return 1.0
 
 

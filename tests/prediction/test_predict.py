@@ -177,7 +177,7 @@ def test_rows_do_not_depend_on_chunks(pool, tmp_path):
     assert tables[0].drop(["id", "key"]) == tables[1].drop(["id", "key"])
 
 
-def test_a_head_with_a_lens_sees_through_it(pool, tmp_path):
+def test_a_head_with_a_hidden_layer_sees_through_it(pool, tmp_path):
     rng = np.random.default_rng(0)
     hidden_layer = HiddenLayer(weight=rng.normal(size=(9, DIM)), bias=rng.normal(size=9))
     head = Head.of_weights(rng.normal(size=(3, 9)), np.zeros(3), encoder=str(pool.manifest.encoder["fingerprint"]))

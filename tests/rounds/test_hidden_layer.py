@@ -56,13 +56,13 @@ def pools(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Pool]:
     return {rows: make_pool(root / str(rows), X, chunk_rows=rows, labels=NAMES) for rows in (70, 400)}
 
 
-def rounds(out: Path, pool: Pool, fleet: Any, *, visits: int = 1) -> dict[str, Any]:
-    """Three rounds in so many visits; everything that must not depend on where they were made."""
-    for _ in range(visits):
+def rounds(out: Path, pool: Pool, fleet: Any, *, sessions: int = 1) -> dict[str, Any]:
+    """Three rounds in so many sessions; everything that must not depend on where they were made."""
+    for _ in range(sessions):
         with Session(out, pool, fleet=fleet, **FIELDS) as session:
             while session.rounds < 3:
                 session.ask_oracle(session.query())
-                if visits > 1:
+                if sessions > 1:
                     break
     with Session(out, pool, fleet=fleet) as session:
         closing = session.finish()
@@ -79,10 +79,12 @@ def expected(pools, tmp_path_factory) -> dict[str, Any]:
     return rounds(tmp_path_factory.mktemp("expected") / "run", pools[400], {"backend": "local", "partitions": 1})
 
 
-@pytest.mark.parametrize(("rows", "partitions", "visits"), [(70, 2, 1), (400, 5, 1), (70, 1, 3)])
-def test_a_run_is_the_same_for_any_partitions_chunks_and_visits(rows, partitions, visits, pools, expected, tmp_path):
+@pytest.mark.parametrize(("rows", "partitions", "sessions"), [(70, 2, 1), (400, 5, 1), (70, 1, 3)])
+def test_a_run_is_the_same_for_any_partitions_chunks_and_sessions(
+    rows, partitions, sessions, pools, expected, tmp_path
+):
     fleet = {"backend": "local", "partitions": partitions}
-    assert rounds(tmp_path / "run", pools[rows], fleet, visits=visits) == expected
+    assert rounds(tmp_path / "run", pools[rows], fleet, sessions=sessions) == expected
     assert [decision.split(":")[0] for decision in expected["decisions"][:2]] == ["no labels yet", "fitted"]
     assert expected["decisions"][2].startswith("updated in closed form with 12 labels")
     assert expected["accuracy"][-1]["accuracy"] > 0.8
@@ -105,7 +107,7 @@ class Killing:
 
 
 @deep
-def test_a_run_on_ray_is_the_one_in_this_process_and_a_process_that_comes_back_looks_through_the_lens_again(
+def test_a_run_on_ray_is_the_one_in_this_process_and_a_process_that_comes_back_looks_through_the_hidden_layer_again(
     pools, expected, ray_session, tmp_path
 ):
     from raysal.fleet.ray_fleet import RayFleet
@@ -117,7 +119,7 @@ def test_a_run_on_ray_is_the_one_in_this_process_and_a_process_that_comes_back_l
 
 
 @pytest.mark.parametrize("mode", ["laplace", "retrain"])
-def test_a_fit_takes_raw_vectors_and_tasks_what_the_lens_shows(mode, pools, tmp_path):
+def test_a_fit_takes_raw_vectors_and_tasks_what_the_hidden_layer_shows(mode, pools, tmp_path):
     fields = {**FIELDS, "update": {"mode": mode, "trainer": TRAINER}}
     with Session(tmp_path / "run", pools[70], fleet={"backend": "local", "partitions": 2}, **fields) as session:
         for _ in range(3):
@@ -147,7 +149,7 @@ def seen_of(partition, ids):
     return partition.gather(partition.rows_of(ids)), None
 
 
-def test_a_single_batch_for_a_run_looks_through_the_lens_of_its_head(pools, tmp_path):
+def test_a_single_batch_for_a_run_looks_through_the_hidden_layer_of_its_head(pools, tmp_path):
     with Session(tmp_path / "run", pools[400], **FIELDS) as session:
         session.ask_oracle(session.query())
     with Session.open(tmp_path / "run", pools[400], read_only=True) as session:
@@ -161,7 +163,7 @@ def test_a_single_batch_for_a_run_looks_through_the_lens_of_its_head(pools, tmp_
         raysal.select(pools[70], k=5, narrow={**anchors, "search": "index"}, labels=tmp_path / "run")
 
 
-def test_a_label_moves_the_head_through_its_lens_at_once(pools, tmp_path):
+def test_a_label_moves_the_head_through_its_hidden_layer_at_once(pools, tmp_path):
     with Session(tmp_path / "run", pools[70], fleet={"backend": "local", "partitions": 2}, **FIELDS) as session:
         session.ask_oracle(session.query())
         batch, before = session.query(), session.current_head()
@@ -183,7 +185,7 @@ def head() -> Head:
     )
 
 
-def test_badge_over_a_lens_is_the_race_over_gradients_of_hidden_features(pools, head):
+def test_badge_over_a_hidden_layer_is_the_race_over_gradients_of_hidden_features(pools, head):
     fleet = local(pools[70], 3)
     fleet.each(exclude, np.arange(0, 400, 8))
     fleet.each(use_features, head.hidden_layer)
@@ -220,7 +222,7 @@ def test_members_of_a_dropped_out_layer_are_the_draws_that_scores_see(pools, hea
     np.testing.assert_allclose(values, gain[ids] * scale, atol=1e-4)
 
 
-def test_evaluation_looks_through_the_lens_wherever_the_fleet_looked_before(pools, head):
+def test_evaluation_looks_through_the_hidden_layer_wherever_the_fleet_looked_before(pools, head):
     fleet = local(pools[70], 2)
     fleet.each(hold_out, 11, 0.5)
     held = np.flatnonzero(item_uniform(11, np.arange(400)) < 0.5)

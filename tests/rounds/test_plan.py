@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pools import make_pool, mixture
 
+from raysal.cli import main
 from raysal.config import RunConfig, parse_config
-from raysal.errors import RaysalError
+from raysal.errors import Damaged, RaysalError, RunError
 from raysal.rounds.directory import RunDir
 from raysal.rounds.loop import run
 from raysal.rounds.plan import plan_run
+from raysal.rounds.session import Session
 from raysal.rounds.stages import CLOSING, ROUND, SELECT, Clock
 
 
@@ -83,6 +86,19 @@ def test_it_counts_what_is_to_be_embedded(tmp_path: Path) -> None:
         {"narrow": {"name": "anchoral", "search": "index"}},
         {"select": "falcun", "update": {"trainer": "regression"}},
         {"source": "digits", "encoder": "precomputed", "pool": "nowhere"},
+        {
+            "source": "digits",
+            "encoder": "efficientnet_lite0",
+            "pool": "nowhere",
+            "select": "falcun",
+            "update": {"trainer": "multi_label"},
+        },
+        {
+            "source": "digits",
+            "encoder": "efficientnet_lite0",
+            "pool": "nowhere",
+            "update": {"trainer": "regression", "classes": ["a"]},
+        },
     ],
 )
 def test_it_is_refused_as_the_run_is(fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,11 +112,61 @@ def test_it_is_refused_as_the_run_is(fields: dict[str, Any], tmp_path: Path, mon
     assert str(planned.value) == str(run_so.value)
 
 
+def test_it_counts_what_is_waited_for(tmp_path: Path) -> None:
+    config = config_of(tmp_path, oracle="files", rounds={"count": 2, "k": 10})
+    run(config, tmp_path / "run")
+    (arm,) = plan_run(config, tmp_path / "run").arms
+    assert (arm.rounds_done, arm.labels, arm.waiting) == (1, 10, 10)
+
+
+def test_a_run_without_its_ledger_is_damaged(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    run(config, tmp_path / "run")
+    (tmp_path / "run" / "ledger.sqlite").unlink()
+    with pytest.raises(Damaged, match="ledger"):
+        plan_run(config, tmp_path / "run")
+
+
+def test_the_command_plans_with_its_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config_of(tmp_path)
+    (tmp_path / "run.toml").write_text(f'pool = "{tmp_path / "pool"}"\noracle = "simulated"\n', encoding="utf-8")
+    words = ["run", str(tmp_path / "run.toml"), "--out", str(tmp_path / "run"), "--dry-run", "--json"]
+    assert main([*words, "--backend", "local", "--partitions", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["backend"], found["partitions"], found["stages"]) == ("local", 3, [stage.name for stage in ROUND])
+    assert not (tmp_path / "run").exists()
+
+
 def test_it_says_when_the_items_run_out(tmp_path: Path) -> None:
     config = config_of(tmp_path, rounds={"count": 30, "k": 10, "holdout": 0.0})
     plan = plan_run(config, tmp_path / "run")
     assert plan.exhausted
     assert "run out" in plan.lines()[-1]
+
+
+def test_an_error_while_a_round_is_written_is_of_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "no space left")
+
+    config_of(tmp_path)
+    with Session(tmp_path / "run", tmp_path / "pool") as session:
+        monkeypatch.setattr(RunDir, "publish", full)
+        with pytest.raises(OSError, match="no space") as caught:
+            session.query(5)
+    assert caught.value.__notes__ == ["in the stage 'commit' of a round"]
+
+
+def test_a_session_that_only_looks_refuses_to_write(tmp_path: Path) -> None:
+    config_of(tmp_path)
+    with Session(tmp_path / "run", tmp_path / "pool") as session:
+        session.query(5)
+    with Session.open(tmp_path / "run", read_only=True) as session:
+        key = session.batch(0).keys[0]
+        writes = (session.prepare, session.query, session.finish, lambda: session.tell({key: "a"}))
+        for write in (*writes, lambda: session.skip([key]), lambda: session.withdraw([key])):
+            with pytest.raises(RunError, match="read-only"):
+                write()
+        assert session.status().waiting == 5
 
 
 def test_an_error_is_noted_to_be_of_its_stage() -> None:

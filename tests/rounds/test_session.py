@@ -308,14 +308,14 @@ def test_a_lost_last_round_is_noticed(pool: Pool, tmp_path: Path) -> None:
         Session(tmp_path / "run")
 
 
-def test_one_process_at_a_time_and_visitors_change_nothing(pool: Pool, tmp_path: Path) -> None:
+def test_one_process_at_a_time_and_readers_change_nothing(pool: Pool, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with start(pool, out) as session, locked(out, "run"):
         with pytest.raises(RunError, match="another process"):
             session.query()
         before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-        with Session.open(out, read_only=True) as visitor:
-            assert visitor.status().rounds == 0
+        with Session.open(out, read_only=True) as reader:
+            assert reader.status().rounds == 0
         assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 

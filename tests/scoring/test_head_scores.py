@@ -337,7 +337,7 @@ def test_a_score_must_say_what_it_uses():
 
 
 def test_scores_are_of_the_whole_program(fleet):
-    """The belief, and not the head, travels: what a partition answers needs nothing else."""
+    """The inputs of scores, and not the head, travel: what a partition answers needs nothing else."""
     head = make("softmax", "shared")
     request = SweepRequest(scores=("bald",), top=3, key=KEY)
     parts = fleet.each(sweep_partition, score_inputs(head, ("bald",), key=derive(KEY, "scores")), request)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.models.likelihood.base import Column, Floats, Likelihood, checked_shares, shannon, total_of
-from raysal.models.likelihood.tensors import LEAST, Belief
+from raysal.models.likelihood.tensors import LEAST, PredictedOutputs
 from raysal.models.measures import Evaluation, judge_classes
 from raysal.models.targets import Answer
 
@@ -182,21 +182,21 @@ class Softmax(Likelihood):
 
         return torch.as_tensor(torch.special.entr(outputs.softmax(1)).sum(1))
 
-    def expected_residual(self, belief: Belief) -> torch.Tensor:
+    def expected_residual(self, predicted: PredictedOutputs) -> torch.Tensor:
         """Σ_y p_y ‖q - e_y‖."""
-        p, q = self.believed(belief)
+        p, q = self.answer_weights(predicted)
         square = q * q
         others = (square.sum(0) - square).clamp_min(0)
         return (p * ((1 - q) ** 2 + others).sqrt()).sum(0)
 
-    def expected_effect(self, belief: Belief, pull: torch.Tensor) -> torch.Tensor:
+    def expected_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
         """Σ_y p_y |⟨pull, q - e_y⟩|."""
-        p, q = self.believed(belief)
+        p, q = self.answer_weights(predicted)
         return (p * (pull - (q * pull).sum(0)).abs()).sum(0)
 
-    def expected_count(self, belief: Belief) -> torch.Tensor:
+    def expected_count(self, predicted: PredictedOutputs) -> torch.Tensor:
         """The product q (1 - q) of the most probable class."""
-        _, q = self.believed(belief)
+        _, q = self.answer_weights(predicted)
         top = q.amax(0)
         return (top * (1 - top)).clamp_min(LEAST)
 

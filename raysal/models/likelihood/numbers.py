@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.models.likelihood.base import Column, Floats, Likelihood, checked_shares, total_of
-from raysal.models.likelihood.tensors import Belief, NoAnswers
+from raysal.models.likelihood.tensors import NoAnswers, PredictedOutputs
 from raysal.models.measures import Evaluation, judge_numbers
 from raysal.models.targets import VALUE, Answer, number_in, plain_number
 
@@ -129,20 +129,20 @@ class Identity(NoAnswers, Likelihood):
         """The numbers, and half of each squared error."""
         return outputs, 0.5 * (outputs - targets) ** 2
 
-    def expected_residual(self, belief: Belief) -> torch.Tensor:
+    def expected_residual(self, predicted: PredictedOutputs) -> torch.Tensor:
         """E|f - y| of a label y ~ N(f, noise + variance)."""
-        return LENGTH_OF_NORMAL * (belief.mean_variance + belief.noise).sqrt()
+        return LENGTH_OF_NORMAL * (predicted.mean_variance + predicted.noise).sqrt()
 
-    def expected_effect(self, belief: Belief, pull: torch.Tensor) -> torch.Tensor:
+    def expected_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
         """‖pull‖ E|f - y| / noise: of one number, or of several that are off independently."""
         import torch
 
         length: torch.Tensor = torch.linalg.vector_norm(pull, dim=0)
-        return length * self.expected_residual(belief) / belief.noise
+        return length * self.expected_residual(predicted) / predicted.noise
 
-    def expected_count(self, belief: Belief) -> float:
+    def expected_count(self, predicted: PredictedOutputs) -> float:
         """1."""
-        del belief
+        del predicted
         return 1.0
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, LabelError
 from raysal.models.likelihood.base import Column, Floats, Likelihood, checked_shares, shannon
-from raysal.models.likelihood.tensors import LEAST, Belief
+from raysal.models.likelihood.tensors import LEAST, PredictedOutputs
 from raysal.models.measures import Evaluation, judge_labels
 from raysal.models.targets import NONE, SEPARATOR, Answer, labels_in
 
@@ -157,17 +157,17 @@ class Sigmoid(Likelihood):
         """The mean over the labels: 1 - p moves as far as p."""
         return (moved * moved).mean(0)
 
-    def expected_residual(self, belief: Belief) -> torch.Tensor:
+    def expected_residual(self, predicted: PredictedOutputs) -> torch.Tensor:
         """E|q - y| of a label y, mean over the labels."""
-        return _expected_miss(*self.believed(belief)).mean(0)
+        return _expected_miss(*self.answer_weights(predicted)).mean(0)
 
-    def expected_effect(self, belief: Belief, pull: torch.Tensor) -> torch.Tensor:
+    def expected_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
         """|pull| E|q - y|, mean over the labels."""
-        return (pull.abs() * _expected_miss(*self.believed(belief))).mean(0)
+        return (pull.abs() * _expected_miss(*self.answer_weights(predicted))).mean(0)
 
-    def expected_count(self, belief: Belief) -> torch.Tensor:
+    def expected_count(self, predicted: PredictedOutputs) -> torch.Tensor:
         """The product q (1 - q) of the least sure label."""
-        _, q = self.believed(belief)
+        _, q = self.answer_weights(predicted)
         near = 0.5 + (q - 0.5).abs().amin(0)
         return (near * (1 - near)).clamp_min(LEAST)
 

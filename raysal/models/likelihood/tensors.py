@@ -19,7 +19,7 @@ LEAST = 1e-9
 """What a label counts for at least in a covariance that is weighted by confidence. No label is without effect."""
 
 
-class Belief(Protocol):
+class PredictedOutputs(Protocol):
     """What a head says of n items, as far as an expectation over the unknown label needs it."""
 
     logits: torch.Tensor
@@ -159,22 +159,22 @@ class OnTensors(ABC):
         return (0.5 * moved * moved).sum(0)
 
     @abstractmethod
-    def expected_residual(self, belief: Belief) -> torch.Tensor:
+    def expected_residual(self, predicted: PredictedOutputs) -> torch.Tensor:
         """The expected length of response - answer, with the responses before the temperature.
 
         Args:
-            belief: what a head says of the items.
+            predicted: what a head says of the items.
 
         Returns:
             float64 [n]; with several labels the mean over them.
         """
 
     @abstractmethod
-    def expected_effect(self, belief: Belief, pull: torch.Tensor) -> torch.Tensor:
+    def expected_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
         """The expected size of Σ_c pull_c (response_c - answer_c), with the responses before the temperature.
 
         Args:
-            belief: what a head says of the items.
+            predicted: what a head says of the items.
             pull: float64 [C, n]
 
         Returns:
@@ -182,11 +182,11 @@ class OnTensors(ABC):
         """
 
     @abstractmethod
-    def expected_count(self, belief: Belief) -> torch.Tensor | float:
+    def expected_count(self, predicted: PredictedOutputs) -> torch.Tensor | float:
         """`Likelihood.confidence_weights` at the responses before the temperature.
 
         Args:
-            belief: what a head says of the items.
+            predicted: what a head says of the items.
 
         Returns:
             float64 [n], at least 1e-9; or 1 for all items.
@@ -223,18 +223,18 @@ class OnTensors(ABC):
             ConfigError: there are not finitely many answers.
         """
 
-    def believed(self, belief: Belief) -> tuple[torch.Tensor, torch.Tensor]:
+    def answer_weights(self, predicted: PredictedOutputs) -> tuple[torch.Tensor, torch.Tensor]:
         """The responses that are predicted, and those before the temperature.
 
         Args:
-            belief: what a head says of the items.
+            predicted: what a head says of the items.
 
         Returns:
             Both float64 [C, n]; the same tensor where the temperature is 1.
         """
-        outputs = belief.logits.double()
+        outputs = predicted.logits.double()
         p = self.torch_responses(outputs)
-        return p, p if belief.temperature == 1 else self.torch_responses(outputs * belief.temperature)
+        return p, p if predicted.temperature == 1 else self.torch_responses(outputs * predicted.temperature)
 
     def for_classes(self) -> ConfigError:
         """The error for what makes sense with finitely many answers only."""

@@ -155,7 +155,7 @@ class Custom(Trainer):
             raise self._wrong(f"returned a head of the classes {list(head.classes)[:5]}, expected {list(names)[:5]}")
         if head.pool_dim != dim:
             raise self._wrong(f"returned a head for vectors of {head.pool_dim} numbers, expected {dim}")
-        if head.likelihood is not self.likelihood:
+        if head.likelihood is not self.likelihood:  # the run reads its labels as the trainer declared them
             raise self._wrong(f"returned a head with the link {head.likelihood.name!r}, expected {self.link!r}")
 
     def _wrong(self, problem: str) -> UserError:

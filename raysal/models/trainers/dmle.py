@@ -305,6 +305,7 @@ def descend_by_adam(objective: Objective, start: Matrix, steps: int, rate: float
 
 def _start(mean: Matrix, classes: Sequence[str], previous: Head | None) -> Matrix:
     """The mean of the previous head if that is one of the same classes and features, else this mean."""
+    # The corrected loss is of one class of several; outputs of another kind mean something else.
     if previous is None or previous.hidden_layer is not None or previous.likelihood is not SOFTMAX:
         return mean
     same = previous.classes == tuple(classes) and previous.mean.shape == mean.shape

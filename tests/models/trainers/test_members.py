@@ -122,7 +122,7 @@ def test_scores_draw_the_members_and_new_labels_mean_a_new_fit(trainer):
     features, labels = data()
     head = fitted(trainer, features, labels)
     inputs = score_inputs(head, needs=("samples", "variance"), draws=4, key=3)
-    assert np.array_equal(inputs.draws, head.posterior.weights[:4])
+    assert np.array_equal(inputs.samples, head.posterior.weights[:4])
     outputs = np.einsum("tcd,nd->tnc", head.posterior.weights, np.column_stack([features, np.ones(40)]))
     np.testing.assert_allclose(head.variance(features), outputs.var(0, ddof=1), atol=1e-9)
     assert reason_to_refit(head, 1, False, 1, UpdateConfig(mode="laplace")) == "an ensemble has no closed-form step"

@@ -58,7 +58,7 @@ def test_it_learns_what_no_linear_head_can():
         ({"dropout": 0.25, "members": 5}, McDropout(rate=0.25, members=5)),
     ],
 )
-def test_its_last_layer_is_the_fit_to_what_its_lens_shows(fields, last):
+def test_its_last_layer_is_the_fit_to_what_its_hidden_layer_shows(fields, last):
     x, names = rings()
     weights = np.random.default_rng(0).uniform(0.5, 2, size=len(x))
     head = fitted(Mlp(**SMALL, **fields), x, names, weights)
@@ -99,7 +99,7 @@ def test_directions_in_which_labels_do_not_differ_are_not_looked_at():
     assert (one.probabilities(one.see(x)) == 1).all()
 
 
-def test_updates_work_on_what_the_lens_shows_and_are_taken_back_exactly():
+def test_updates_work_on_what_the_hidden_layer_shows_and_are_taken_back_exactly():
     x, names = rings()
     head = fitted(Mlp(**SMALL), x[:100], names[:100])
     moved = update(head, head.see(x[100:110]), names[100:110], ledger_seq=5)
@@ -111,7 +111,7 @@ def test_updates_work_on_what_the_lens_shows_and_are_taken_back_exactly():
         head.logits(x)
 
 
-def test_a_head_with_a_lens_saves_every_bit_and_knows_its_pool(tmp_path: Path):
+def test_a_head_with_a_hidden_layer_saves_every_bit_and_knows_its_pool(tmp_path: Path):
     x, names = rings()
     head = fitted(Mlp(**SMALL), x, names)
     head.save(tmp_path / "head")
