@@ -4,7 +4,7 @@ The pass over the pool (`sweep`) and the strategies that go by a score compute i
 fill one record, `Predicted`, with what the head says of n items. A score is one function of that record, declared with
 the parts of it that it needs beside the logits:
 
-    @score("variance")
+    @score("samples")
     def name(predicted: Predicted) -> torch.Tensor: ...  # float32 [n]
 
 For numbers (`Likelihood.quadratic`) a score may be the same function (`numbers=(...)`), another one (`for_numbers`), or

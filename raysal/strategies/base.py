@@ -23,16 +23,16 @@ What every strategy keeps; the tests of laws hold each registered one to it:
 - The same picks, scores and reasons to the last bit for any partitions, chunks and threads, local or on Ray. So
   products have one shape (`raysal.numerics`), sums over partitions are of whole numbers or in a fixed order, and ties
   go to the lower id.
-- Randomness is `context.key` and the ids of items (`item_uniform`), never positions, a clock or a generator's state.
-  Each use derives a key of its own.
+- Randomness comes from `context.key`: the number of an item from its id (`item_uniform`), any other from a generator
+  with a derived key. It never comes from positions, a clock or earlier calls. Each use derives a key of its own.
 - Where picks(k) is not a prefix of picks(k + 1), the docstring says so.
 - Memory of the driver does not grow with the pool.
 - It never ends short: once its rule has no more to say, the rest is a uniform sample, and the reason says so.
 
 Pitfalls:
 
-- A worker may restart between two calls, and the calls are replayed. So a function of a partition depends on its
-  arguments and on `partition.state` alone, and every call changes the state in the same way.
+- A worker may restart between two calls; the calls so far are then replayed. So what a function of a partition answers,
+  and what it leaves in `partition.state`, depends on its arguments and on that state alone.
 - A round trip costs milliseconds. One for each pick is affordable, one for each pick and row is not.
 - A vector may be broken. Refuse items without finite numbers (`refuse_broken`), or they win every comparison.
 - The head may be sure of everything, have one class, or predict numbers. `RoundContext.linear` refuses heads that a
@@ -71,7 +71,7 @@ class Picks:
 
 
 class Selector(ABC):
-    """The object that carries out a strategy. Its constructor fields are its config."""
+    """The object that carries out a strategy. Its constructor fields are its config (frozen, keywords only)."""
 
     @property
     @abstractmethod

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
-from raysal.rng import derive, item_uniform
-from raysal.scoring.top_k import BestItems, best_of, best_of_parts
+from raysal.rng import derive
+from raysal.scoring.top_k import BestItems, best_of_parts, lowest_hashes
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.coverage.coreset import distance_reasons
 from raysal.strategies.engine.feature_maps import Gradients, UnitVectors, Vectors, factors_of
@@ -96,4 +96,4 @@ def filled_uniformly(
 def sample_others(partition: Partition, key: int, taken: NDArray[np.int64], m: int) -> BestItems:
     """A uniform sample of m candidates that are not taken; the score is 1 - hash."""
     ids = np.setdiff1d(partition.ids[partition.candidates()], taken, assume_unique=True)
-    return best_of(ids, 1 - item_uniform(key, ids), m)
+    return lowest_hashes(ids, key, m)

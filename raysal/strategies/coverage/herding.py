@@ -15,11 +15,11 @@ from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.models.head import Head
 from raysal.numerics import DRIVER_ROWS, one_thread, slices
-from raysal.rng import derive, item_uniform
+from raysal.rng import derive
 from raysal.scoring.linear import Linear, logits_of
 from raysal.scoring.similarity import unit_rows
-from raysal.scoring.sweep import sample_partition
-from raysal.scoring.top_k import best_of, best_of_parts
+from raysal.scoring.sweep import sample_available
+from raysal.scoring.top_k import best_of_parts, lowest_hashes
 from raysal.strategies.base import Picks, Selector, count_candidates, sample_candidates
 from raysal.strategies.engine.facility_location import (
     COINCIDENT_UNITS,
@@ -139,7 +139,7 @@ class HerdingRows:
         """
         key = derive(context.key, "shortlist")
         candidates, _ = best_of_parts(fleet.each(sample_candidates, key, max_candidates), max_candidates)
-        represented, _ = best_of_parts(fleet.each(sample_partition, key, max_represented), max_represented)
+        represented = sample_available(fleet, key, max_represented)
         ids, vectors = gathered(fleet, np.union1d(candidates, represented))
         return cls(
             found=Shortlist(ids=ids, vectors=vectors, candidates=sum(fleet.each(count_candidates))),
@@ -169,7 +169,7 @@ class HerdingRows:
         gains = cover.gains / len(represented)
         picks = self.found.ids[self.candidates[cover.picks]]
         others = np.setdiff1d(self.found.ids[self.candidates], picks)
-        rest, _ = best_of(others, 1 - item_uniform(self.key, others), k - len(picks))
+        rest, _ = lowest_hashes(others, self.key, k - len(picks))
         origin = sample_origin(len(self.candidates), self.found.candidates)
         reasons = [f"{what} +{gain:.3g}{origin}" for gain in gains]
         return Picks(

@@ -19,6 +19,7 @@ from raysal.fleet import Partition
 from raysal.models.head import Head
 from raysal.numerics import one_thread
 from raysal.scoring.row_values import refuse_broken
+from raysal.strategies.base import position_of
 
 CANDIDATE_ROWS = 256
 """Rows of a block of candidates. A partition with some hundred candidates should not compute as for thousands."""
@@ -133,8 +134,7 @@ class CandidateRows:
 
     def place(self, item: int) -> int | None:
         """Where an id stands among the candidates here, or None."""
-        place = int(np.searchsorted(self.ids, item))
-        return place if place < len(self.ids) and self.ids[place] == item else None
+        return position_of(self.ids, item)
 
 
 def best_proposal(proposals: Sequence[Proposal]) -> Proposal:

@@ -16,10 +16,9 @@ from pydantic import Field
 
 from raysal.errors import UserError
 from raysal.fleet import Fleet, vectors_of
-from raysal.rng import item_uniform
 from raysal.scoring.row_values import refuse_broken
 from raysal.scoring.similarity import unit_rows
-from raysal.scoring.top_k import best_of, best_of_parts
+from raysal.scoring.top_k import best_of_parts, lowest_hashes
 from raysal.strategies.base import count_candidates, sample_candidates
 
 QuadraticCount = Annotated[int, Field(ge=1, le=200_000)]
@@ -97,7 +96,7 @@ def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], N
 
 def sampled_positions(ids: NDArray[np.int64], key: int, m: int) -> NDArray[np.int64]:
     """Ascending positions of the m ids of lowest hash: a smaller sample within a shortlist of the same key."""
-    kept, _ = best_of(ids, 1 - item_uniform(key, ids), m)
+    kept, _ = lowest_hashes(ids, key, m)
     return np.searchsorted(ids, np.sort(kept))
 
 

@@ -12,7 +12,7 @@ from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.rng import derive
 from raysal.strategies.base import Picks, Selector
-from raysal.strategies.engine.shortlist import gathered
+from raysal.strategies.engine.shortlist import QuadraticCount, gathered
 from raysal.strategies.information.mutual_information import (
     AnswerInformation,
     BatchInformation,
@@ -43,11 +43,11 @@ class BatchBald(Selector):
     d bytes and 64 MB. picks(k) is a prefix of picks(k + 1).
     """
 
+    FORMER: ClassVar[dict[str, str]] = {"limit": "max_candidates"}
     draws: Annotated[int, Field(ge=2)] = 128
     configurations: Annotated[int, Field(ge=1)] = 2_000
     fewest: Annotated[int, Field(ge=0)] = 16
-    FORMER: ClassVar[dict[str, str]] = {"limit": "max_candidates"}
-    max_candidates: Annotated[int, Field(ge=1, le=200_000)] = 2_000
+    max_candidates: QuadraticCount = 2_000
 
     @property
     def needs_head(self) -> bool:

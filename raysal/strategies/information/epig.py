@@ -14,8 +14,7 @@ from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.numerics import FLOAT64_STEP, one_thread, padded, round_up
 from raysal.rng import derive
-from raysal.scoring.sweep import sample_partition
-from raysal.scoring.top_k import best_of_parts
+from raysal.scoring.sweep import sample_available
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.information.positive_first import PositiveFirst
@@ -74,8 +73,7 @@ class Epig(Selector):
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The k candidates of largest noisy gain."""
         uncertainty = uncertainty_of(context, self.draws)
-        sampled = fleet.each(sample_partition, derive(context.key, "targets"), self.targets)
-        ids, _ = best_of_parts(sampled, self.targets)
+        ids = sample_available(fleet, derive(context.key, "targets"), self.targets)
         _, vectors = gathered(fleet, np.sort(ids))
         if isinstance(uncertainty, OutputVariance):
             parts = fleet.each(noisy_gains_of_numbers, uncertainty, vectors, self.beta, context.key, k)

@@ -313,16 +313,16 @@ class NumberInformation:
     def gains(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """As `BatchInformation.gains`: the sum over numbers of an item."""
         with one_thread():
-            left = self._variance[:, torch.from_numpy(rows)].clamp_min(0)
-            return np.asarray((torch.log1p(left / self._noise).sum(0) / 2).numpy())
+            remaining = self._variance[:, torch.from_numpy(rows)].clamp_min(0)
+            return np.asarray((torch.log1p(remaining / self._noise).sum(0) / 2).numpy())
 
     def add(self, row: int) -> bool:
         """As `BatchInformation.add`: False."""
         with one_thread():
-            for features, explained, left in zip(self._features, self._explained, self._variance, strict=True):
+            for features, explained, remaining in zip(self._features, self._explained, self._variance, strict=True):
                 covariance = features @ features[row]
                 for earlier in explained:
                     covariance -= earlier * earlier[row]
-                explained.append(covariance / (left[row] + self._noise).sqrt())
-                left -= explained[-1] ** 2
+                explained.append(covariance / (remaining[row] + self._noise).sqrt())
+                remaining -= explained[-1] ** 2
         return False

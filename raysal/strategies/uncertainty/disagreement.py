@@ -2,7 +2,7 @@
 
 A head is disturbed along a random direction, by each of `SIZE_COUNT` sizes. The metric of an item is the smallest share
 of all candidates whose predicted class changes, over the disturbed heads that change its own (Cho et al., ICLR 2024).
-A prediction that has been left along a ray never returns, so one product tells what happens at every size.
+Along a ray, a prediction that has changed never returns, so one product tells what happens at every size.
 
 `measure` runs in the driver. It tries the directions in tiles; each tile is two round trips: partitions count how many
 candidates change at each size, and take the sums back into the metrics.

@@ -21,7 +21,7 @@ from raysal.scoring.similarity import unit_rows
 from raysal.scoring.top_k import BestItems, best_of, best_of_parts, lowest_hashes
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
-from raysal.strategies.engine.shortlist import gathered
+from raysal.strategies.engine.shortlist import CANDIDATES_PER_PICK, gathered
 
 LANE_BITS = 16
 """Bits of a hash that decide over one feature in one pass of dropout."""
@@ -47,13 +47,13 @@ class DropQuery(Selector):
     They are a hash of (key, item, feature), so they depend on nothing else.
 
     Needs a head. The whole pool is flagged, O(n d (passes C + hash)), 1 byte a row; at most `max_candidates` flagged
-    (at least 5 k) are clustered, a uniform sample where there are more: O(max_candidates k d) an iteration,
-    O(max_candidates d) memory. No prefix property. Ignores which items are labelled.
+    (at least 5 k) are clustered, a uniform sample where there are more. With m of them O(m k d) an iteration, O(m d)
+    memory. No prefix property. Ignores which items are labelled.
     """
 
+    FORMER: ClassVar[dict[str, str]] = {"limit": "max_candidates"}
     passes: Annotated[int, Field(ge=1, le=255)] = 3
     dropout: Annotated[float, Field(gt=0, lt=1)] = 0.75
-    FORMER: ClassVar[dict[str, str]] = {"limit": "max_candidates"}
     max_candidates: Annotated[int, Field(ge=1)] = 10_000
 
     @property
@@ -72,7 +72,9 @@ class DropQuery(Selector):
         while least > 1 and counts[least:].sum() < FLAGGED_PER_PICK * k:
             least -= 1
         why = f"flagged by {least} of {self.passes} passes"
-        return picks_by_cluster(fleet, context.key, k, least, max(self.max_candidates, 5 * k), why, "uniform")
+        return picks_by_cluster(
+            fleet, context.key, k, least, max(self.max_candidates, CANDIDATES_PER_PICK * k), why, "uniform"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +90,12 @@ class AlfaMix(Selector):
     would flip next if epsilon grew (a uniform sample without any anchor, or with one class); the reason says so.
 
     Needs a head and labelled items with classes. The whole pool is flagged, O(n (C + anchors) d + n C^2), 9 bytes a
-    row; at most `max_candidates` flagged (at least 5 k) are clustered, a uniform sample where there are more:
-    O(max_candidates k d) an iteration, O(max_candidates d) memory. No prefix property. Ignores labels but for the
-    anchors.
+    row; at most `max_candidates` flagged (at least 5 k) are clustered, a uniform sample where there are more. With m of
+    them O(m k d) an iteration, O(m d) memory. No prefix property. Ignores labels but for the anchors.
     """
 
-    epsilon: Annotated[float, Field(gt=0)] = 0.2
     FORMER: ClassVar[dict[str, str]] = {"limit": "max_candidates"}
+    epsilon: Annotated[float, Field(gt=0)] = 0.2
     max_candidates: Annotated[int, Field(ge=1)] = 10_000
 
     @property
@@ -109,10 +110,12 @@ class AlfaMix(Selector):
         fleet.each(flag_by_mixing, head, anchors, self.epsilon)
         can_flip = len(anchors) and len(head.bias) > 1
         order = "next to flip" if can_flip else "uniform, no labelled class to mix with, or no other to flip to"
-        return picks_by_cluster(fleet, context.key, k, 1, max(self.max_candidates, 5 * k), "prediction flips", order)
+        return picks_by_cluster(
+            fleet, context.key, k, 1, max(self.max_candidates, CANDIDATES_PER_PICK * k), "prediction flips", order
+        )
 
 
-def picks_by_cluster(fleet: Fleet, key: int, k: int, least: int, limit: int, why: str, order: str) -> Picks:
+def picks_by_cluster(fleet: Fleet, key: int, k: int, least: int, max_candidates: int, why: str, order: str) -> Picks:
     """The items in the middle of k clusters of the flagged; where there are at most k, all of them and then others.
 
     Args:
@@ -120,7 +123,7 @@ def picks_by_cluster(fleet: Fleet, key: int, k: int, least: int, limit: int, why
         key: key of `raysal.rng`.
         k: how many picks.
         least: how many times an item must be flagged.
-        limit: how many of the flagged are clustered at most.
+        max_candidates: how many of the flagged are clustered at most.
         why: of the flags, for the reasons.
         order: of the others, for the reasons.
 
@@ -128,8 +131,8 @@ def picks_by_cluster(fleet: Fleet, key: int, k: int, least: int, limit: int, why
         The batch.
     """
     total = sum(fleet.each(count_flagged, least))
-    ids, _ = best_of_parts(fleet.each(sample_flagged, least, derive(key, "flagged"), limit), limit)
-    origin = "" if total <= limit else f", of {limit:,} drawn from {total:,}"
+    ids, _ = best_of_parts(fleet.each(sample_flagged, least, derive(key, "flagged"), max_candidates), max_candidates)
+    origin = "" if total <= max_candidates else f", of {max_candidates:,} drawn from {total:,}"
     if len(ids) > k:
         ids, vectors = gathered(fleet, np.sort(ids))
         unit = unit_rows(vectors)
@@ -311,10 +314,10 @@ def count_flagged(partition: Partition, least: int) -> int:
     return int((flags.times >= least).sum())
 
 
-def sample_flagged(partition: Partition, least: int, key: int, limit: int) -> BestItems:
-    """Of the candidates flagged at least `least` times the `max_candidates` of lowest hash."""
+def sample_flagged(partition: Partition, least: int, key: int, count: int) -> BestItems:
+    """Of the candidates flagged at least `least` times the `count` of lowest hash."""
     flags: Flags = partition.state["flags"]
-    return lowest_hashes(partition.ids[partition.candidates()][flags.times >= least], key, limit)
+    return lowest_hashes(partition.ids[partition.candidates()][flags.times >= least], key, count)
 
 
 def first_unflagged(partition: Partition, least: int, key: int, count: int) -> BestItems:
