@@ -165,7 +165,7 @@ class _Clusters:
             yield own, torch.where(gap > COINCIDENT * sums, gap, 0.0)
 
     def proposal_of(self, values: torch.Tensor) -> Proposal:
-        return self.rows.offer(values, self.residuals)
+        return self.rows.proposal_of(values, self.residuals)
 
     def whole(self, gap: torch.Tensor) -> torch.Tensor:
         """Squared distances as whole multiples of 1 / scale."""

@@ -113,7 +113,7 @@ class CandidateRows:
                 products[own] = (features @ vector)[: own.stop - own.start]
         return out
 
-    def offer(self, values: torch.Tensor, extra: torch.Tensor | None = None) -> Proposal:
+    def proposal_of(self, values: torch.Tensor, extra: torch.Tensor | None = None) -> Proposal:
         """Find the row of largest value; ties go to the lower id.
 
         Args:

@@ -250,7 +250,7 @@ def propose(partition: Partition) -> Proposal:
     state: _Candidates = partition.state["bait"]
     value = state.fall / (1 + state.variance)
     value = torch.where(value > 0, value, state.uniform_order).masked_fill(state.picked, -torch.inf)
-    return state.rows.offer(value, state.root)
+    return state.rows.proposal_of(value, state.root)
 
 
 def add_pick(partition: Partition, item: int, update: RankOneUpdate) -> Proposal:

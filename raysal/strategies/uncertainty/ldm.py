@@ -160,7 +160,7 @@ def start(partition: Partition, scale: float, key: int) -> Proposal:
         nearest=torch.full_like(norms, torch.inf),
         leftover=BELOW_EVERY_RACE + item_uniform(key, state.ids),
     )
-    return rows.offer(-metric[:, 0], metric)
+    return rows.proposal_of(-metric[:, 0], metric)
 
 
 def propose(partition: Partition, key: int) -> Proposal:
@@ -179,7 +179,7 @@ def propose(partition: Partition, key: int) -> Proposal:
     with one_thread():
         rate = state.weight * state.nearest
         race = torch.where(rate > 0, 2 * rate.log() + noise.to(rate.device), -torch.inf)
-    winner = state.rows.offer(race, state.metric)
+    winner = state.rows.proposal_of(race, state.metric)
     if winner.id >= 0 or len(metrics.ids) == 0:
         return winner
     first = int(state.leftover.argmax())
