@@ -98,6 +98,8 @@ def main() -> None:
     args = parser.parse_args()
     print(describe())
     trees = {"before": args.before.resolve(), "after": AFTER}
+    for tree in trees.values():  # or a build whose bytecode is not written compiles it at every start
+        run(tree, "-m", "compileall", "-q", "-f", "raysal")
     found: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for part in args.parts:

@@ -12,6 +12,7 @@ from raysal.models.likelihood.base import Column, Floats, Likelihood, checked_sh
 from raysal.models.likelihood.tensors import LEAST, PredictedOutputs
 from raysal.models.measures import Evaluation, judge_classes
 from raysal.models.targets import Answer
+from raysal.numerics import one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -202,7 +203,9 @@ class Softmax(Likelihood):
 
     def prediction_residual(self, outputs: torch.Tensor) -> torch.Tensor:
         """The residual e_argmax - p."""
-        return class_residuals(self.torch_responses(outputs))
+        with one_thread():  # the softmax alone: sums over few classes have the same bits on all threads, and cost more
+            p = self.torch_responses(outputs)
+        return class_residuals(p)
 
     def change_rates(self, outputs: torch.Tensor, speeds: torch.Tensor) -> torch.Tensor:
         """Until the largest output is overtaken."""

@@ -13,6 +13,7 @@ from raysal.models.likelihood.base import Column, Floats, Likelihood, checked_sh
 from raysal.models.likelihood.tensors import LEAST, PredictedOutputs
 from raysal.models.measures import Evaluation, judge_labels
 from raysal.models.targets import NONE, SEPARATOR, Answer, labels_in
+from raysal.numerics import one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -173,7 +174,8 @@ class Sigmoid(Likelihood):
 
     def prediction_residual(self, outputs: torch.Tensor) -> torch.Tensor:
         """[p >= 1/2] - p."""
-        return (-outputs.abs()).sigmoid().copysign(outputs)
+        with one_thread():
+            return (-outputs.abs()).sigmoid().copysign(outputs)
 
     def change_rates(self, outputs: torch.Tensor, speeds: torch.Tensor) -> torch.Tensor:
         """Until the first label changes sides."""

@@ -196,7 +196,7 @@ class OnTensors(ABC):
     def prediction_residual(self, outputs: torch.Tensor) -> torch.Tensor:
         """The predicted answer - response: minus the gradient of the loss, were the prediction true.
 
-        It keeps its digits where the head is sure.
+        It keeps its digits where the head is sure. It holds torch to one thread by itself, only where that matters.
 
         Args:
             outputs: [C, n]

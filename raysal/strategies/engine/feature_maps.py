@@ -119,10 +119,7 @@ class Gradients:
         outputs_of_block = predictor(self.head._replace(likelihood=IDENTITY), width, device)
 
         def factors(block: torch.Tensor) -> Factors:
-            outputs = outputs_of_block(block)
-            with one_thread():
-                residual = self.head.likelihood.prediction_residual(outputs)
-            return block, as_factor(residual)
+            return block, as_factor(self.head.likelihood.prediction_residual(outputs_of_block(block)))
 
         return factors
 
