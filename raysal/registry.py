@@ -25,6 +25,9 @@ class Registry(Mapping[str, T]):
         module, _, attribute = self._places[name].partition(":")
         return cast("T", getattr(import_module(module), attribute))
 
+    def __repr__(self) -> str:
+        return f"Registry({', '.join(self._places)})"
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 

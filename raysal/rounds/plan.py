@@ -8,6 +8,7 @@ from pathlib import Path
 from raysal.config import RunConfig
 from raysal.embedding import ENCODERS
 from raysal.embedding.job import CHUNK_ROWS, encoder_for_source
+from raysal.errors import PoolExhausted
 from raysal.index import current_generation
 from raysal.narrowing import NARROWERS
 from raysal.pool import Manifest, open_pool
@@ -49,6 +50,8 @@ class ArmPlan:
     """what rounds to come will ask for"""
     waiting: int
     """what earlier rounds asked for and nobody answered yet"""
+    available: int
+    """about how many items may still be offered"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +128,9 @@ def plan_run(config: RunConfig, out: Path) -> RunPlan:
 
     Raises:
         ConfigError, PoolError, RunError, FingerprintMismatch, Damaged: what the run would be refused for before its
-            first round. A pool that runs out of items is no refusal: the plan says so (`exhausted`).
+            first round.
+        PoolExhausted: the next batch asks for more items than are left. That later ones do is no refusal; the plan
+            says so (`exhausted`).
     """
     validate(config)
     ready = pool_is_ready(config)
@@ -139,10 +144,13 @@ def plan_run(config: RunConfig, out: Path) -> RunPlan:
         items, embed = len(pool), None
     else:
         items, embed = _listed(config)
-    arms = [_arm("rounds", config, main)]
-    if config.rounds.control:
-        arms.append(_arm("control", control_config(config), control))
     held_out = round(config.rounds.holdout * items)
+    arms = [_arm("rounds", config, main, items - held_out)]
+    if config.rounds.control:
+        arms.append(_arm("control", control_config(config), control, items - held_out))
+    for arm in arms:
+        if arm.labels and arm.k > arm.available:
+            raise PoolExhausted(wanted=arm.k, available=arm.available)
     return RunPlan(
         run=str(out),
         pool=str(config.pool),
@@ -155,17 +163,18 @@ def plan_run(config: RunConfig, out: Path) -> RunPlan:
         stages=ROUND,
         closing=CLOSING,
         arms=tuple(arms),
-        exhausted=config.rounds.count * config.rounds.k > items - held_out,
+        exhausted=any(arm.labels > arm.available for arm in arms),
     )
 
 
-def _arm(name: str, config: RunConfig, run: RunDir) -> ArmPlan:
+def _arm(name: str, config: RunConfig, run: RunDir, offered: int) -> ArmPlan:
     """The rounds of an arm, those in its directory being done.
 
     Args:
         name: `rounds`, or `control`.
         config: the config of the arm.
         run: its directory, there or not yet.
+        offered: items that are not held out.
 
     Returns:
         What is done and what is left.
@@ -173,10 +182,10 @@ def _arm(name: str, config: RunConfig, run: RunDir) -> ArmPlan:
     Raises:
         Damaged: its ledger is missing beside rounds, or was altered.
     """
-    done, waiting = min(run.rounds, config.rounds.count), 0
+    done, waiting, taken = min(run.rounds, config.rounds.count), 0, 0
     if run.ledger.exists() or run.rounds:
         with run.open_ledger() as ledger:
-            waiting = len(ledger.outstanding())
+            waiting, taken = len(ledger.outstanding()), len(ledger.excluded())
     return ArmPlan(
         name=name,
         narrow=config.narrow.name,
@@ -188,6 +197,7 @@ def _arm(name: str, config: RunConfig, run: RunDir) -> ArmPlan:
         rounds_done=done,
         labels=(config.rounds.count - done) * config.rounds.k,
         waiting=waiting,
+        available=max(offered - taken, 0),
     )
 
 
