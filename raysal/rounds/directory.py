@@ -122,6 +122,11 @@ class RunDir:
             raise RunError(self.path, "no run is there", fix or START)
         return config
 
+    @property
+    def has_ledger(self) -> bool:
+        """Whether the ledger must be there: it is, or there are rounds. A reader opens it then, and makes none."""
+        return self.ledger.exists() or self.rounds > 0
+
     def open_ledger(self) -> Ledger:
         """The run's labels; the file is made if there are neither labels nor rounds yet.
 

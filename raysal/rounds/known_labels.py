@@ -183,7 +183,7 @@ def labels_of_run(pool: Pool, path: Path) -> Iterator[LabelsOfRun]:
     config = run.require_config("pass a label file, or the directory of a run")
     run.check_pool(pool)
     trainer = config.update.trainer.build("update.trainer", TRAINERS)
-    if not run.ledger.exists() and not run.rounds:
+    if not run.has_ledger:
         yield LabelsOfRun(run=run, config=config, ledger=None, trainer=trainer)
         return
     with run.open_ledger() as ledger:

@@ -183,7 +183,7 @@ def _arm(name: str, config: RunConfig, run: RunDir, offered: int) -> ArmPlan:
         Damaged: its ledger is missing beside rounds, or was altered.
     """
     done, waiting, taken = min(run.rounds, config.rounds.count), 0, 0
-    if run.ledger.exists() or run.rounds:
+    if run.has_ledger:
         with run.open_ledger() as ledger:
             waiting, taken = len(ledger.outstanding()), len(ledger.excluded())
     return ArmPlan(

@@ -104,7 +104,7 @@ class Session:
             return cls(run_dir, pool, fleet=fleet)
         session = cls.__new__(cls)
         session._set_up(run_dir, pool, None, fleet, {})
-        if there.ledger.exists() or there.rounds:
+        if there.has_ledger:
             session._ledger = there.open_ledger()
         session._read_only = True
         return session

@@ -34,7 +34,7 @@ def read_status(run: Path) -> Status:
     config = there.require_config()
     pool = open_pool(config.pool)
     there.check_pool(pool)
-    if not there.ledger.exists() and not there.rounds:
+    if not there.has_ledger:
         return status_of(there, pool, config, None)
     with there.open_ledger() as ledger:
         return status_of(there, pool, config, ledger)
