@@ -185,7 +185,7 @@ def open_index(pool: Pool, name: str = "current") -> Index:
         known = ", ".join(generations(pool.path)) or "none"
         raise PoolError(pool.path, f"has no index {name!r}", f"its generations: {known}")
     index = Index.read(folder / name)
-    encoder = str(pool.manifest.encoder["fingerprint"])
+    encoder = pool.vector_space
     for what, found, expected in (
         ("its encoder's fingerprint", index.encoder, encoder),
         ("its dim", str(index.dim), str(pool.dim)),

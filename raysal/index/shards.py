@@ -175,7 +175,7 @@ def load_own_shards(partition: Partition, where: IndexLocation, parts: int) -> l
 def load_shard(partition: Partition, pool: Pool, where: IndexLocation, shard: Shard) -> tuple[Any, NDArray[np.int64]]:
     """Load one shard; see `load_own_shards`."""
     fix = REBUILD_FIX.format(pool=pool.path)
-    encoder = str(pool.manifest.encoder["fingerprint"])
+    encoder = pool.vector_space
     if encoder != where.encoder:
         raise FingerprintMismatch(index_folder(pool, where), "its encoder's fingerprint", encoder, where.encoder, fix)
     path = index_folder(pool, where) / shard.file

@@ -168,6 +168,11 @@ class Pool:
         """The pool's identity; see `Manifest.fingerprint`."""
         return self.manifest.fingerprint
 
+    @property
+    def vector_space(self) -> str:
+        """Identifies what a number of a vector means: heads and indexes hold for pools of one vector space."""
+        return str(self.manifest.encoder["fingerprint"])
+
     def info(self) -> PoolInfo:
         """What the pool is, in numbers and names."""
         return PoolInfo(

@@ -122,7 +122,7 @@ def predict_pool(
         ConfigError: the head cannot do what is asked for.
         Damaged: a committed file is not as it was written.
     """
-    encoder = str(pool.manifest.encoder["fingerprint"])
+    encoder = pool.vector_space
     head.check(encoder, pool.dim)
     report, started, out = report or no_report, time.perf_counter(), out.absolute()
     job, recorded_options = make_job(head, pool, out, options)
@@ -307,7 +307,7 @@ def predict_into(
             raise ConfigError("head", f"{path} is a directory", "name the head.safetensors in it, or pass --run")
         head = Head.load(path)
     pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
-    head.check(str(pool.manifest.encoder["fingerprint"]), pool.dim)  # before any process is started
+    head.check(pool.vector_space, pool.dim)  # before any process is started
     config = FleetConfig(backend=backend, partitions=parts, device=device, address=address)
     with open_fleet(pool, config) as fleet:
         return predict_pool(pool, fleet, head, as_path("out", out), options, report)

@@ -25,7 +25,7 @@ from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.rounds.directory import RunDir
 from raysal.rounds.gathering import gather_labelled
-from raysal.rounds.learner import HeadUpdate, encoder_of, next_head, output_names
+from raysal.rounds.learner import HeadUpdate, next_head, output_names
 from raysal.rounds.program import HeldOut
 from raysal.types import Label
 
@@ -99,7 +99,7 @@ class GivenLabels:
                     labels=[item.answer for item in self.items],
                     weights=np.array([item.weight for item in self.items]),
                     classes=output_names(self.items, self.trainer.likelihood),
-                    encoder=encoder_of(pool),
+                    encoder=pool.vector_space,
                     seed=derive(seed, "fit") % 2**32,
                 )
             )

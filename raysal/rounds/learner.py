@@ -113,7 +113,7 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
             labels=answers,
             weights=weights,
             classes=classes,
-            encoder=encoder_of(pool),
+            encoder=pool.vector_space,
             version=0 if last is None else last.version + 1,
             ledger_seq=seq,
             seed=derive(config.seed, "fit") % 2**32,
@@ -124,7 +124,7 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
             ),
         )
     )
-    head.check(encoder_of(pool), pool.dim, "update.trainer")
+    head.check(pool.vector_space, pool.dim, "update.trainer")
     if head.hidden_layer is not None:
         known = replace(gather_labelled(fleet, pool.dim, items, head.hidden_layer), likelihood=likelihood)
     return replace(made, head=head, known=known, decision=f"fitted: {reason}", fitted_round=round)
@@ -249,13 +249,8 @@ def head_of(run: RunDir, pool: Pool, round: int) -> Head | None:
     """
     head = run.head(round) if round >= 0 else None
     if head is not None:
-        head.check(encoder_of(pool), pool.dim, run.folder(round))
+        head.check(pool.vector_space, pool.dim, run.folder(round))
     return head
-
-
-def encoder_of(pool: Pool) -> str:
-    """The fingerprint of the encoder that made a pool's vectors."""
-    return str(pool.manifest.encoder["fingerprint"])
 
 
 def answers_and_weights(items: Sequence[Labelled]) -> tuple[list[Answer], NDArray[np.float64]]:
