@@ -1,0 +1,276 @@
+"""TIFF files: the tags say what the numbers mean; Pillow or tifffile reads them, and what neither can is refused.
+
+Pillow opens many layouts as something else, without an error: planes of 16 bits as noise, signed and inverted numbers
+as they are stored, the first of two bands alone. So the tags decide before anything is decoded: `_PILLOW` has the
+layouts that Pillow reads right (tests try each over byte orders, strips, tiles and compressions), and tifffile reads
+the other grey and RGB ones. Which of the two reads a file depends on its tags alone.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from raysal.embedding.pixels import CONVERT, check_size, fixed_range, image_of, to_eight_bits
+from raysal.errors import BadItem
+
+_MARKS = tuple(order + magic for order in (b"II", b"MM") for magic in (b"*\0", b"\0*", b"+\0", b"\0+"))
+_CODES = {
+    1: "B",
+    3: "H",
+    4: "I",
+    5: "II",
+    6: "b",
+    8: "h",
+    9: "i",
+    10: "ii",
+    11: "f",
+    12: "d",
+    13: "I",
+    16: "Q",
+    17: "q",
+}
+"""How the numbers of a field are stored, by its type. Types 5 and 10 are fractions; texts and bytes are not needed."""
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
+_COLOURS = {
+    _WHITE_IS_ZERO: ("grey", 1),
+    _BLACK_IS_ZERO: ("grey", 1),
+    _RGB: ("RGB", 3),
+    _PALETTE: ("palette", 1),
+    _CMYK: ("CMYK", 4),
+    _YCBCR: ("YCbCr", 3),
+    _LAB: ("CIELAB", 3),
+}
+"""What tag PhotometricInterpretation says: a name, and how many bands it takes."""
+_KINDS = {1: "unsigned", 2: "signed", 3: "floating point", 4: "unsigned"}
+"""Tag SampleFormat. Of 4, "undefined", the standard says to read it as unsigned."""
+_UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = (0,), (1,), (2,)
+"""Tag ExtraSamples of one band: not alpha; alpha by which the colours are multiplied; alpha beside the colours."""
+_NO_COMPRESSION, _OLD_JPEG, _JPEG = 1, 6, 7
+_PILLOW_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000, 50001})
+_PILLOW = frozenset(
+    [(photometric, 1, bits, ()) for photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE) for bits in (1, 2, 4, 8)]
+    + [(_BLACK_IS_ZERO, 1, 16, ()), (_CMYK, 4, 8, ()), (_CMYK, 4, 16, ()), (_YCBCR, 3, 8, ()), (_LAB, 3, 8, ())]
+    + [(_BLACK_IS_ZERO, 2, 8, alpha) for alpha in (_ASSOCIATED, _UNASSOCIATED)]
+    + [(_RGB, 3, bits, ()) for bits in (8, 16)]
+    + [(_RGB, 4, bits, extra) for bits in (8, 16) for extra in (_UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED)]
+)
+"""(photometric, bands, bits, extra) that Pillow reads right where the bands of a pixel lie together."""
+_PILLOW_PLANES = frozenset({(_RGB, 3, 8, ()), (_RGB, 4, 8, _UNASSOCIATED), (_CMYK, 4, 8, ())})
+"""As `_PILLOW`, where each band lies by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """What the tags of the first page say."""
+
+    width: int
+    height: int
+    photometric: int
+    bits: int
+    kind: str
+    bands: int
+    extra: tuple[int, ...]
+    planes: bool
+    compression: int
+    turned_bits: bool
+    orientation: int
+    range: tuple[float, float]
+    """The values that are black and white, before `_WHITE_IS_ZERO` turns them around."""
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.extra in (_ASSOCIATED, _UNASSOCIATED)
+
+    @property
+    def full_range(self) -> bool:
+        return self.range == (0, 2**self.bits - 1)
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is a TIFF or a BigTIFF."""
+    return head.startswith(_MARKS)
+
+
+def open_tiff(key: str, data: bytes, limit: int) -> Image.Image:
+    """Decode the first page of a TIFF file.
+
+    Args:
+        key: the item's name, for the errors.
+        data: the file.
+        limit: the most pixels it may have.
+
+    Returns:
+        The image, not yet turned upright, in a mode of 8 bits, or in 16 bits of grey with full range.
+
+    Raises:
+        BadItem: it cannot be read as an image without a guess, is too large, or needs the extra `tiff`.
+    """
+    tags = _read_tags(data)
+    layout = _layout(key, tags, limit)
+    _refuse_missing_parts(key, tags)
+    if _pillow_reads(layout, data):
+        image: Image.Image = Image.open(io.BytesIO(data))
+        image.load()
+    else:
+        _refuse_truncated(key, tags, layout, len(data))
+        image = _by_tifffile(key, data, layout)
+        image.getexif()[0x0112] = layout.orientation
+    if layout.extra == _UNASSOCIATED and image.getchannel("A").getextrema() == (0, 0):
+        # Common tools declare the fourth band of any image to be alpha. One that hides every pixel is none.
+        return image.convert(image.mode[:-1])
+    return image
+
+
+def _read_tags(data: bytes) -> dict[int, tuple[Any, ...]]:
+    """The numbers of the first directory by tag. Fields of text and bytes are left out."""
+    order = "<" if data.startswith(b"II") else ">"
+    big = 43 in data[2:4]
+    word, head, place = ("Q", 20, 8) if big else ("I", 12, 4)
+    (start,) = struct.unpack_from(order + word, data, place)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+    start += 8 if big else 2
+    tags: dict[int, tuple[Any, ...]] = {}
+    for entry in range(start, start + head * count, head):
+        tag, kind, length = struct.unpack_from(f"{order}HH{word}", data, entry)
+        if kind not in _CODES:
+            continue
+        code = f"{order}{length * len(_CODES[kind])}{_CODES[kind][0]}"
+        value_at = entry + head - (8 if big else 4)
+        if struct.calcsize(code) > (8 if big else 4):
+            (value_at,) = struct.unpack_from(order + word, data, value_at)
+        values = struct.unpack_from(code, data, value_at)
+        if len(_CODES[kind]) == 2:
+            pairs = zip(values[::2], values[1::2], strict=True)
+            values = tuple(above / below if below else float("nan") for above, below in pairs)
+        tags[tag] = values
+    return tags
+
+
+def _layout(key: str, tags: dict[int, tuple[Any, ...]], limit: int) -> _Layout:
+    """What the tags say. Raises BadItem where they do not say what the pixels look like."""
+
+    def one(tag: int, default: int) -> int:
+        values = tags.get(tag, (default,))
+        if not values or len(set(values)) > 1:
+            raise BadItem(key, f"its bands differ: tag {tag} is {values}", CONVERT)
+        return int(values[0])
+
+    width, height, compression = one(256, 0), one(257, 0), one(259, _NO_COMPRESSION)
+    check_size(key, width, height, limit)
+    check_size(key, one(322, 1), one(323, 1), limit)  # of one tile, which may be larger than the image
+    if one(254, 0) & 5:
+        raise BadItem(
+            key, "its first page is a thumbnail or a mask, as in raw photos", "develop it, or store the image first"
+        )
+    if 262 not in tags:
+        raise BadItem(key, "it does not say what its numbers mean (no tag PhotometricInterpretation)", CONVERT)
+    photometric, bits, form = one(262, 0), one(258, 1), one(339, 1)
+    if photometric not in _COLOURS or form not in _KINDS or one(32997, 1) != 1:
+        raise BadItem(key, f"pixels of kind {photometric}, {form} are not read (tags 262, 339, 32997)", CONVERT)
+    bands, extra = one(277, 1), tuple(tags.get(338, ()))
+    _check_bands(key, photometric, bands, extra)
+    _check_colours(key, tags, photometric, compression, bits)
+    stated = None
+    if 341 in tags and (340 in tags or form in (1, 4)):
+        # One range for all bands: with one for each, colours would change.
+        stated = float(min(tags.get(340, (0,)))), float(max(tags[341]))
+    tag_names = "the tags SMinSampleValue and SMaxSampleValue"
+    return _Layout(
+        width=width,
+        height=height,
+        photometric=photometric,
+        bits=bits,
+        kind=_KINDS[form],
+        bands=bands,
+        extra=extra,
+        planes=bands > 1 and one(284, 1) == 2,
+        compression=compression,
+        turned_bits=one(266, 1) == 2,
+        orientation=one(274, 1),
+        range=fixed_range(key, _KINDS[form], bits, stated, tag_names),
+    )
+
+
+def _check_bands(key: str, photometric: int, bands: int, extra: tuple[int, ...]) -> None:
+    """Refuse bands that nobody can see, or whose meaning is not known."""
+    name, colours = _COLOURS[photometric]
+    shown = {
+        (): True,
+        _UNSPECIFIED: photometric == _RGB,
+        _ASSOCIATED: photometric in (_BLACK_IS_ZERO, _RGB),
+        _UNASSOCIATED: photometric in (_BLACK_IS_ZERO, _RGB),
+    }
+    if bands != colours + len(extra) or not shown.get(extra, False):
+        named = f"tag ExtraSamples is {extra}" if extra else "there is no tag ExtraSamples"
+        raise BadItem(key, f"{bands} band(s), where {name} has {colours}, and {named}", CONVERT)
+
+
+def _check_colours(key: str, tags: dict[int, tuple[Any, ...]], photometric: int, compression: int, bits: int) -> None:
+    """Refuse colours in a form that is read as another one."""
+    reference = tags.get(532, (0.0, 2.0**bits - 1) * 3 if photometric == _RGB else (0.0, 255.0, 128.0, 255.0) * 2)
+    if photometric == _CMYK and tags.get(332, (1,)) != (1,):
+        raise BadItem(key, "its inks are not CMYK (tag InkSet)", CONVERT)
+    if photometric == _RGB and reference != (0.0, 2.0**bits - 1) * 3:
+        raise BadItem(key, f"black and white are at {reference} (tag ReferenceBlackWhite)", CONVERT)
+    if photometric == _YCBCR and compression == _NO_COMPRESSION:
+        # Pillow hands compressed YCbCr to libtiff, which follows these tags; without compression it passes them over.
+        luma = [round(value, 4) for value in tags.get(529, (0.299, 0.587, 0.114))]
+        plain = tags.get(530, (2, 2)) == (1, 1) and luma == [0.299, 0.587, 0.114]
+        if not plain or reference[:6] != (0.0, 255.0, 128.0, 255.0, 128.0, 255.0):
+            raise BadItem(key, "YCbCr with thinned, shifted or other colours, uncompressed, is not read", CONVERT)
+
+
+def _refuse_missing_parts(key: str, tags: dict[int, tuple[Any, ...]]) -> None:
+    """Refuse a file in which strips or tiles were left out; readers fill them with zeros, or with anything."""
+    for counts in (279, 325):
+        if 0 in tags.get(counts, ()):
+            raise BadItem(key, "parts of the image are left out of the file", "store it whole")
+
+
+def _pillow_reads(layout: _Layout, data: bytes) -> bool:
+    kind = (layout.photometric, layout.bands, layout.bits, layout.extra)
+    if data.startswith((b"MM\0+", b"MM+\0")) or not layout.full_range or layout.compression not in _PILLOW_COMPRESSIONS:
+        return False
+    if layout.turned_bits:
+        return kind in {(_WHITE_IS_ZERO, 1, 1, ()), (_BLACK_IS_ZERO, 1, 1, ())}
+    return kind in (_PILLOW_PLANES if layout.planes else _PILLOW)
+
+
+def _refuse_truncated(key: str, tags: dict[int, tuple[Any, ...]], layout: _Layout, size: int) -> None:
+    """Refuse a file that ends too early. tifffile may fill up what is missing."""
+    places, counts = tags.get(273, tags.get(324, ())), tags.get(279, tags.get(325, ()))
+    row_bits = layout.width * layout.bits * (1 if layout.planes else layout.bands)
+    needed = -(-row_bits // 8) * layout.height * (layout.bands if layout.planes else 1)
+    short = layout.compression == _NO_COMPRESSION and sum(counts) < needed
+    if short or len(places) != len(counts) or any(p + c > size for p, c in zip(places, counts, strict=True)):
+        raise BadItem(key, "truncated: its strips or tiles are not all there")
+
+
+def _by_tifffile(key: str, data: bytes, layout: _Layout) -> Image.Image:
+    """Decode grey or RGB by tifffile."""
+    name, colours = _COLOURS[layout.photometric]
+    if name not in ("grey", "RGB"):
+        raise BadItem(key, f"{name} stored in this way is not read (depth, planes or compression)", CONVERT)
+    if layout.has_alpha and not layout.full_range:
+        raise BadItem(key, "alpha beside colours of a stated range", CONVERT)
+    try:
+        import imagecodecs  # noqa: F401  tifffile needs it for compressed files
+        import tifffile
+    except ModuleNotFoundError:
+        raise BadItem(key, "Pillow does not read this kind of TIFF right", "pip install 'raysal[tiff]'") from None
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        values = file.pages[0].asarray(maxworkers=1)
+    size = (layout.height, layout.width)
+    values = np.moveaxis(values.reshape(layout.bands, *size), 0, 2) if layout.planes else values.reshape(*size, -1)
+    if layout.extra == _UNSPECIFIED:
+        values = values[..., :colours]
+    black, white = layout.range[:: -1 if layout.photometric == _WHITE_IS_ZERO else 1]
+    pixels = to_eight_bits(key, values, black, white)
+    mode = {"grey": "L", "RGB": "RGB"}[name] + ("a" if layout.extra == _ASSOCIATED else "A" if layout.has_alpha else "")
+    return image_of(pixels, mode)
