@@ -11,30 +11,49 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from raysal.embedding.pixels import CONVERT, check_size, fixed_range, image_of, to_eight_bits
 from raysal.errors import BadItem
 
+
+class _Tag(IntEnum):
+    """The tags that say what the pixels are; no other is read."""
+
+    SUBFILE = 254
+    WIDTH = 256
+    HEIGHT = 257
+    BITS = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    FILL_ORDER = 266
+    STRIP_PLACES = 273
+    ORIENTATION = 274
+    BANDS = 277
+    STRIP_SIZES = 279
+    PLANAR = 284
+    TILE_WIDTH = 322
+    TILE_HEIGHT = 323
+    TILE_PLACES = 324
+    TILE_SIZES = 325
+    INK_SET = 332
+    EXTRA = 338
+    SAMPLE_FORMAT = 339
+    SMIN_SAMPLE = 340
+    SMAX_SAMPLE = 341
+    LUMA = 529
+    SUBSAMPLING = 530
+    REFERENCE = 532
+    DEPTH = 32997
+
+
+_WANTED = frozenset(_Tag)
 _MARKS = tuple(order + magic for order in (b"II", b"MM") for magic in (b"*\0", b"\0*", b"+\0", b"\0+"))
-_CODES = {
-    1: "B",
-    3: "H",
-    4: "I",
-    5: "II",
-    6: "b",
-    8: "h",
-    9: "i",
-    10: "ii",
-    11: "f",
-    12: "d",
-    13: "I",
-    16: "Q",
-    17: "q",
-}
+_CODES = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q"}
 """How the numbers of a field are stored, by its type. Types 5 and 10 are fractions; texts and bytes are not needed."""
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
 _COLOURS = {
@@ -47,12 +66,13 @@ _COLOURS = {
     _LAB: ("CIELAB", 3),
 }
 """What tag PhotometricInterpretation says: a name, and how many bands it takes."""
-_KINDS = {1: "unsigned", 2: "signed", 3: "floating point", 4: "unsigned"}
-"""Tag SampleFormat. Of 4, "undefined", the standard says to read it as unsigned."""
+_KINDS = {1: "unsigned", 2: "signed", 3: "floating point"}
+"""Tag SampleFormat. The others, undefined and complex numbers, are refused."""
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = (0,), (1,), (2,)
 """Tag ExtraSamples of one band: not alpha; alpha by which the colours are multiplied; alpha beside the colours."""
-_NO_COMPRESSION, _OLD_JPEG, _JPEG = 1, 6, 7
-_PILLOW_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000, 50001})
+_FULL_YCBCR = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
+_NO_COMPRESSION = 1
+_PILLOW_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000})
 _PILLOW = frozenset(
     [(photometric, 1, bits, ()) for photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE) for bits in (1, 2, 4, 8)]
     + [(_BLACK_IS_ZERO, 1, 16, ()), (_CMYK, 4, 8, ()), (_CMYK, 4, 16, ()), (_YCBCR, 3, 8, ()), (_LAB, 3, 8, ())]
@@ -106,7 +126,7 @@ def open_tiff(key: str, data: bytes, limit: int) -> Image.Image:
         limit: the most pixels it may have.
 
     Returns:
-        The image, not yet turned upright, in a mode of 8 bits, or in 16 bits of grey with full range.
+        The image, turned upright, in a mode of 8 bits, or in 16 bits of grey with full range.
 
     Raises:
         BadItem: it cannot be read as an image without a guess, is too large, or needs the extra `tiff`.
@@ -120,7 +140,8 @@ def open_tiff(key: str, data: bytes, limit: int) -> Image.Image:
     else:
         _refuse_truncated(key, tags, layout, len(data))
         image = _by_tifffile(key, data, layout)
-        image.getexif()[0x0112] = layout.orientation
+        image.getexif()[_Tag.ORIENTATION] = layout.orientation
+    ImageOps.exif_transpose(image, in_place=True)
     if layout.extra == _UNASSOCIATED and image.getchannel("A").getextrema() == (0, 0):
         # Common tools declare the fourth band of any image to be alpha. One that hides every pixel is none.
         return image.convert(image.mode[:-1])
@@ -128,7 +149,7 @@ def open_tiff(key: str, data: bytes, limit: int) -> Image.Image:
 
 
 def _read_tags(data: bytes) -> dict[int, tuple[Any, ...]]:
-    """The numbers of the first directory by tag. Fields of text and bytes are left out."""
+    """The numbers of the first directory by tag."""
     order = "<" if data.startswith(b"II") else ">"
     big = 43 in data[2:4]
     word, head, place = ("Q", 20, 8) if big else ("I", 12, 4)
@@ -138,7 +159,7 @@ def _read_tags(data: bytes) -> dict[int, tuple[Any, ...]]:
     tags: dict[int, tuple[Any, ...]] = {}
     for entry in range(start, start + head * count, head):
         tag, kind, length = struct.unpack_from(f"{order}HH{word}", data, entry)
-        if kind not in _CODES:
+        if tag not in _WANTED or kind not in _CODES:
             continue
         code = f"{order}{length * len(_CODES[kind])}{_CODES[kind][0]}"
         value_at = entry + head - (8 if big else 4)
@@ -161,25 +182,29 @@ def _layout(key: str, tags: dict[int, tuple[Any, ...]], limit: int) -> _Layout:
             raise BadItem(key, f"its bands differ: tag {tag} is {values}", CONVERT)
         return int(values[0])
 
-    width, height, compression = one(256, 0), one(257, 0), one(259, _NO_COMPRESSION)
+    width, height, compression = one(_Tag.WIDTH, 0), one(_Tag.HEIGHT, 0), one(_Tag.COMPRESSION, _NO_COMPRESSION)
     check_size(key, width, height, limit)
-    check_size(key, one(322, 1), one(323, 1), limit)  # of one tile, which may be larger than the image
-    if one(254, 0) & 5:
+    check_size(
+        key, one(_Tag.TILE_WIDTH, 1), one(_Tag.TILE_HEIGHT, 1), limit
+    )  # of one tile, which may be larger than the image
+    if one(_Tag.SUBFILE, 0) & 5:
         raise BadItem(
             key, "its first page is a thumbnail or a mask, as in raw photos", "develop it, or store the image first"
         )
-    if 262 not in tags:
+    if _Tag.PHOTOMETRIC not in tags:
         raise BadItem(key, "it does not say what its numbers mean (no tag PhotometricInterpretation)", CONVERT)
-    photometric, bits, form = one(262, 0), one(258, 1), one(339, 1)
-    if photometric not in _COLOURS or form not in _KINDS or one(32997, 1) != 1:
+    photometric, bits, form = one(_Tag.PHOTOMETRIC, 0), one(_Tag.BITS, 1), one(_Tag.SAMPLE_FORMAT, 1)
+    if photometric not in _COLOURS or form not in _KINDS or one(_Tag.DEPTH, 1) != 1:
         raise BadItem(key, f"pixels of kind {photometric}, {form} are not read (tags 262, 339, 32997)", CONVERT)
-    bands, extra = one(277, 1), tuple(tags.get(338, ()))
+    bands, extra = one(_Tag.BANDS, 1), tuple(tags.get(_Tag.EXTRA, ()))
     _check_bands(key, photometric, bands, extra)
+    if bits not in ((8, 16, 32, 64) if form != 1 or bits > 16 else range(1, 17)):
+        raise BadItem(key, f"{_KINDS[form]} {bits}-bit pixels are not read", CONVERT)
     _check_colours(key, tags, photometric, compression, bits)
     stated = None
-    if 341 in tags and (340 in tags or form in (1, 4)):
+    if _Tag.SMAX_SAMPLE in tags and (_Tag.SMIN_SAMPLE in tags or form == 1):
         # One range for all bands: with one for each, colours would change.
-        stated = float(min(tags.get(340, (0,)))), float(max(tags[341]))
+        stated = float(min(tags.get(_Tag.SMIN_SAMPLE, (0,)))), float(max(tags[_Tag.SMAX_SAMPLE]))
     tag_names = "the tags SMinSampleValue and SMaxSampleValue"
     return _Layout(
         width=width,
@@ -189,10 +214,10 @@ def _layout(key: str, tags: dict[int, tuple[Any, ...]], limit: int) -> _Layout:
         kind=_KINDS[form],
         bands=bands,
         extra=extra,
-        planes=bands > 1 and one(284, 1) == 2,
+        planes=bands > 1 and one(_Tag.PLANAR, 1) == 2,
         compression=compression,
-        turned_bits=one(266, 1) == 2,
-        orientation=one(274, 1),
+        turned_bits=one(_Tag.FILL_ORDER, 1) == 2,
+        orientation=one(_Tag.ORIENTATION, 1),
         range=fixed_range(key, _KINDS[form], bits, stated, tag_names),
     )
 
@@ -213,23 +238,23 @@ def _check_bands(key: str, photometric: int, bands: int, extra: tuple[int, ...])
 
 def _check_colours(key: str, tags: dict[int, tuple[Any, ...]], photometric: int, compression: int, bits: int) -> None:
     """Refuse colours in a form that is read as another one."""
-    reference = tags.get(532, (0.0, 2.0**bits - 1) * 3 if photometric == _RGB else (0.0, 255.0, 128.0, 255.0) * 2)
-    if photometric == _CMYK and tags.get(332, (1,)) != (1,):
+    if photometric == _CMYK and tags.get(_Tag.INK_SET, (1,)) != (1,):
         raise BadItem(key, "its inks are not CMYK (tag InkSet)", CONVERT)
-    if photometric == _RGB and reference != (0.0, 2.0**bits - 1) * 3:
-        raise BadItem(key, f"black and white are at {reference} (tag ReferenceBlackWhite)", CONVERT)
+    full = (0.0, 2.0**bits - 1) * 3
+    if photometric == _RGB and tags.get(_Tag.REFERENCE, full) != full:
+        raise BadItem(key, "its black and white are not 0 and the largest number (tag ReferenceBlackWhite)", CONVERT)
     if photometric == _YCBCR and compression == _NO_COMPRESSION:
         # Pillow hands compressed YCbCr to libtiff, which follows these tags; without compression it passes them over.
-        luma = [round(value, 4) for value in tags.get(529, (0.299, 0.587, 0.114))]
-        plain = tags.get(530, (2, 2)) == (1, 1) and luma == [0.299, 0.587, 0.114]
-        if not plain or reference[:6] != (0.0, 255.0, 128.0, 255.0, 128.0, 255.0):
-            raise BadItem(key, "YCbCr with thinned, shifted or other colours, uncompressed, is not read", CONVERT)
+        luma = [round(value, 4) for value in tags.get(_Tag.LUMA, (0.299, 0.587, 0.114))]
+        whole = tags.get(_Tag.SUBSAMPLING, (2, 2)) == (1, 1) and tags.get(_Tag.REFERENCE, _FULL_YCBCR) == _FULL_YCBCR
+        if not whole or luma != [0.299, 0.587, 0.114]:
+            raise BadItem(key, "uncompressed YCbCr with tags 529, 530 or 532 other than the plain ones", CONVERT)
 
 
 def _refuse_missing_parts(key: str, tags: dict[int, tuple[Any, ...]]) -> None:
     """Refuse a file in which strips or tiles were left out; readers fill them with zeros, or with anything."""
-    for counts in (279, 325):
-        if 0 in tags.get(counts, ()):
+    for sizes in (_Tag.STRIP_SIZES, _Tag.TILE_SIZES):
+        if 0 in tags.get(sizes, ()):
             raise BadItem(key, "parts of the image are left out of the file", "store it whole")
 
 
@@ -244,7 +269,10 @@ def _pillow_reads(layout: _Layout, data: bytes) -> bool:
 
 def _refuse_truncated(key: str, tags: dict[int, tuple[Any, ...]], layout: _Layout, size: int) -> None:
     """Refuse a file that ends too early. tifffile may fill up what is missing."""
-    places, counts = tags.get(273, tags.get(324, ())), tags.get(279, tags.get(325, ()))
+    places, counts = (
+        tags.get(_Tag.STRIP_PLACES, tags.get(_Tag.TILE_PLACES, ())),
+        tags.get(_Tag.STRIP_SIZES, tags.get(_Tag.TILE_SIZES, ())),
+    )
     row_bits = layout.width * layout.bits * (1 if layout.planes else layout.bands)
     needed = -(-row_bits // 8) * layout.height * (layout.bands if layout.planes else 1)
     short = layout.compression == _NO_COMPRESSION and sum(counts) < needed

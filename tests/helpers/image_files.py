@@ -150,13 +150,15 @@ def _tiff_file(
 ) -> bytes:
     word = LONG8 if big else LONG
     head_size, count_size, entry_size, inline = (16, 8, 20, 8) if big else (8, 2, 12, 4)
-    entries = {**entries, where[0]: (word, [0] * len(segments)), where[1]: (word, [len(s) for s in segments])}
+    entries = {where[0]: (word, [0] * len(segments)), where[1]: (word, [len(s) for s in segments]), **entries}
+    own_places = any(entries[where[0]][1])
     blob_start = head_size + count_size + entry_size * len(entries) + inline
 
     def layout(start: int) -> tuple[bytes, bytes]:
         blob, table = b"", b""
         offsets = [start + sum(len(s) for s in segments[:i]) for i in range(len(segments))]
-        for tag, (kind, values) in sorted({**entries, where[0]: (word, offsets)}.items()):
+        placed = entries if own_places else {**entries, where[0]: (word, offsets)}
+        for tag, (kind, values) in sorted(placed.items()):
             if kind == RATIONAL:
                 data = b"".join(struct.pack(order + "II", *value) for value in values)
             else:
