@@ -54,9 +54,7 @@ def _decode(key: str, payload: object) -> Image.Image:
     if len(payload) == 0:
         raise BadItem(key, "empty file")
     try:
-        image = _open(key, payload)
-        ImageOps.exif_transpose(image, in_place=True)
-        return _to_grey_or_rgb(key, image)
+        return _to_grey_or_rgb(key, _open(key, payload))
     except BadItem:
         raise
     except UnidentifiedImageError:
@@ -68,8 +66,8 @@ def _decode(key: str, payload: object) -> Image.Image:
 
 
 def _open(key: str, payload: bytes | bytearray | memoryview) -> Image.Image:
-    """Decode the pixels, and no more than that: any mode, not turned upright."""
-    head = bytes(payload[:32])
+    """Decode the pixels and turn them upright; any mode."""
+    head = bytes(payload[:64])
     if is_tiff(head):
         return open_tiff(key, bytes(payload), MAX_PIXELS)
     if is_fits(head):
@@ -80,17 +78,19 @@ def _open(key: str, payload: bytes | bytearray | memoryview) -> Image.Image:
         check_size(key, image.width, image.height, MAX_PIXELS)
         image.seek(0)
         if image.format == "JPEG2000":
-            _check_jpeg_2000(key, bytes(payload))
+            _check_jpeg_2000(key, bytes(payload), image.mode)
         image.load()
         if image.format == "PNG":
             _mend_transparency(key, head, image)
+        ImageOps.exif_transpose(image, in_place=True)
         return image
 
 
 def _is_heif(head: bytes) -> bool:
     """Whether it is HEIC. AVIF has the same container, and Pillow reads it."""
-    brand = head[8:12]
-    return head[4:8] == b"ftyp" and (brand in _HEIF_BRANDS or (brand in (b"mif1", b"msf1") and b"avi" not in head))
+    brand, others = head[8:12], head[16 : int.from_bytes(head[:4])]
+    general = brand in (b"mif1", b"msf1") and b"avi" not in others
+    return head[4:8] == b"ftyp" and (general or brand in _HEIF_BRANDS)
 
 
 def _open_heif(key: str, payload: bytes | bytearray | memoryview) -> Image.Image:
@@ -105,15 +105,17 @@ def _open_heif(key: str, payload: bytes | bytearray | memoryview) -> Image.Image
         return upright
 
 
-def _check_jpeg_2000(key: str, data: bytes) -> None:
+def _check_jpeg_2000(key: str, data: bytes, mode: str) -> None:
     """Refuse depths that Pillow does not scale right: white of 12 bits becomes black where there are several bands."""
+    if b"pclr" in data[:1024] and mode not in ("P", "PA"):
+        raise BadItem(key, "this palette of JPEG 2000 is not read", CONVERT)
     start = data.index(b"\xff\x4f\xff\x51")
     (bands,) = struct.unpack_from(">H", data, start + 40)
     depths = {data[start + 42 + 3 * band] for band in range(bands)}
     signed, bits = any(depth & 128 for depth in depths), {(depth & 127) + 1 for depth in depths}
     if signed:
         raise BadItem(key, "signed pixels have no fixed range", CONVERT)
-    wide = bands == 1 and min(bits) >= 9 and max(bits) <= 16
+    wide = mode in _WIDE_MODES and min(bits) >= 9 and max(bits) <= 16
     if bits != {8} and not wide:
         raise BadItem(key, f"JPEG 2000 of {bands} band(s) of {sorted(bits)} bits is not read", CONVERT)
 

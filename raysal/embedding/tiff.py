@@ -77,6 +77,7 @@ _PILLOW = frozenset(
     [(photometric, 1, bits, ()) for photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE) for bits in (1, 2, 4, 8)]
     + [(_BLACK_IS_ZERO, 1, 16, ()), (_CMYK, 4, 8, ()), (_CMYK, 4, 16, ()), (_YCBCR, 3, 8, ()), (_LAB, 3, 8, ())]
     + [(_BLACK_IS_ZERO, 2, 8, alpha) for alpha in (_ASSOCIATED, _UNASSOCIATED)]
+    + [(_PALETTE, 2, 8, _UNASSOCIATED)]
     + [(_RGB, 3, bits, ()) for bits in (8, 16)]
     + [(_RGB, 4, bits, extra) for bits in (8, 16) for extra in (_UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED)]
 )
@@ -142,7 +143,8 @@ def open_tiff(key: str, data: bytes, limit: int) -> Image.Image:
         image = _by_tifffile(key, data, layout)
         image.getexif()[_Tag.ORIENTATION] = layout.orientation
     ImageOps.exif_transpose(image, in_place=True)
-    if layout.extra == _UNASSOCIATED and image.getchannel("A").getextrema() == (0, 0):
+    unassociated = layout.extra == _UNASSOCIATED and image.mode in ("LA", "RGBA")
+    if unassociated and image.getchannel("A").getextrema() == (0, 0):
         # Common tools declare the fourth band of any image to be alpha. One that hides every pixel is none.
         return image.convert(image.mode[:-1])
     return image
@@ -229,7 +231,7 @@ def _check_bands(key: str, photometric: int, bands: int, extra: tuple[int, ...])
         (): True,
         _UNSPECIFIED: photometric == _RGB,
         _ASSOCIATED: photometric in (_BLACK_IS_ZERO, _RGB),
-        _UNASSOCIATED: photometric in (_BLACK_IS_ZERO, _RGB),
+        _UNASSOCIATED: photometric in (_BLACK_IS_ZERO, _RGB, _PALETTE),
     }
     if bands != colours + len(extra) or not shown.get(extra, False):
         named = f"tag ExtraSamples is {extra}" if extra else "there is no tag ExtraSamples"

@@ -440,14 +440,14 @@ def test_the_limit_of_pixels_holds_before_anything_is_decoded(
 @pytest.mark.parametrize(
     "compression", [None, "jpeg", "tiff_lzw", "tiff_adobe_deflate", "packbits", "group3", "group4"]
 )
-@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "PA", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
 def test_what_pillow_writes_is_read_back(mode: str, compression: str | None) -> None:
     ramp = np.add.outer(np.arange(48) * 2, np.arange(64)).astype(np.uint8)
     image = Image.fromarray(np.stack([ramp, 255 - ramp, ramp // 2], axis=2))
     image = Image.fromarray(ramp.astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
     if (compression or "").startswith("group") != (mode == "1") and compression not in (None, "packbits"):
         return
-    if compression == "jpeg" and mode in ("1", "P", "LA", "I;16"):
+    if compression == "jpeg" and mode in ("1", "P", "PA", "LA", "I;16"):
         return
     expected = ramp[..., None] if mode == "I;16" else np.asarray(image.convert("RGB")).astype(int)
     got = decoded(packed(image, "TIFF", compression=compression))
