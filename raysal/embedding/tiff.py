@@ -76,8 +76,7 @@ _PILLOW_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 3
 _PILLOW = frozenset(
     [(photometric, 1, bits, ()) for photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE) for bits in (1, 2, 4, 8)]
     + [(_BLACK_IS_ZERO, 1, 16, ()), (_CMYK, 4, 8, ()), (_CMYK, 4, 16, ()), (_YCBCR, 3, 8, ()), (_LAB, 3, 8, ())]
-    + [(_BLACK_IS_ZERO, 2, 8, alpha) for alpha in (_ASSOCIATED, _UNASSOCIATED)]
-    + [(_PALETTE, 2, 8, _UNASSOCIATED)]
+    + [(photometric, 2, 8, _UNASSOCIATED) for photometric in (_BLACK_IS_ZERO, _PALETTE)]
     + [(_RGB, 3, bits, ()) for bits in (8, 16)]
     + [(_RGB, 4, bits, extra) for bits in (8, 16) for extra in (_UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED)]
 )
@@ -247,10 +246,10 @@ def _check_colours(key: str, tags: dict[int, tuple[Any, ...]], photometric: int,
         raise BadItem(key, "its black and white are not 0 and the largest number (tag ReferenceBlackWhite)", CONVERT)
     if photometric == _YCBCR and compression == _NO_COMPRESSION:
         # Pillow hands compressed YCbCr to libtiff, which follows these tags; without compression it passes them over.
+        plain = tags.get(_Tag.SUBSAMPLING) == (1, 1) and tags.get(_Tag.REFERENCE, _FULL_YCBCR) == _FULL_YCBCR
         luma = [round(value, 4) for value in tags.get(_Tag.LUMA, (0.299, 0.587, 0.114))]
-        whole = tags.get(_Tag.SUBSAMPLING, (2, 2)) == (1, 1) and tags.get(_Tag.REFERENCE, _FULL_YCBCR) == _FULL_YCBCR
-        if not whole or luma != [0.299, 0.587, 0.114]:
-            raise BadItem(key, "uncompressed YCbCr with tags 529, 530 or 532 other than the plain ones", CONVERT)
+        if not plain or luma != [0.299, 0.587, 0.114]:
+            raise BadItem(key, "uncompressed YCbCr with unusual tags 529, 530 or 532 is not read", CONVERT)
 
 
 def _refuse_missing_parts(key: str, tags: dict[int, tuple[Any, ...]]) -> None:
