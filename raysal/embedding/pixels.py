@@ -63,7 +63,7 @@ def fixed_range(
             raise BadItem(key, f"{name} pixels have no fixed range", fix)
         return full
     low, high = stated
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+    if not (low < high and 0 < 255.0 / (high - low) < float("inf")):
         raise BadItem(key, f"its stated range is {low:g} to {high:g}", f"correct {how_to_state}")
     return low, high
 
@@ -87,10 +87,12 @@ def to_eight_bits(key: str, values: NDArray[Any], black: float, white: float) ->
     step = max(1, _BLOCK_VALUES // max(1, values[:1].size))
     for start in range(0, len(values), step):
         block = values[start : start + step].astype(np.float64)
-        if not np.isfinite(block).all():
+        if values.dtype.kind == "f" and not np.isfinite(block).all():
             raise BadItem(key, "some pixels are not finite numbers", "fill them in")
-        block = (block - black) * (255.0 / (white - black))
-        out[start : start + step] = np.rint(np.clip(block, 0, 255))
+        block -= black
+        block *= 255.0 / (white - black)
+        np.clip(np.rint(block, out=block), 0, 255, out=block)
+        out[start : start + step] = block
     return out
 
 
