@@ -14,6 +14,7 @@ from image_files import fits, packed, png, pnm, tiff
 from PIL import Image
 from tiers import deep_unless
 
+from raysal.embedding import decode
 from raysal.embedding.decode import decode_image, square_pixels
 from raysal.errors import BadItem
 
@@ -217,6 +218,19 @@ def test_heic_of_ten_bits_is_scaled() -> None:
     buffer = io.BytesIO()
     image.save(buffer, quality=98)
     assert np.abs(decoded(buffer.getvalue()) - eight(values.astype(int), 16)).max() <= 8
+
+
+@pytest.mark.parametrize("form", ["HEIC", "AVIF", "JPEG2000", "PNG", "WEBP", "array"])
+def test_the_limit_of_pixels_holds_for_every_reader(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pillow_heif
+
+    image = Image.fromarray(smooth(3))
+    payload: Any = np.asarray(image) if form == "array" else None
+    if payload is None:
+        payload = pillow_heif_file(pillow_heif, image) if form == "HEIC" else packed(image, form)
+    assert not isinstance(decoded(payload), BadItem)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 48 * 64 - 1)
+    assert "too large: 64 x 48" in decoded(payload).problem
 
 
 def test_heic_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,9 +179,11 @@ def test_a_tiff_is_its_numbers_or_refused(
     photometric: int, bands: int, extra: tuple[int, ...] | None, bits: int, planar: int
 ) -> None:
     kind = photometric, bands, extra, bits, planar
-    chosen = np.random.default_rng([photometric, bands, bits, planar]).permutation(len(CONTAINERS))
-    for index in chosen[:6]:
-        check(kind, CONTAINERS[index])
+    rng = np.random.default_rng([photometric, bands, bits, planar])
+    for compression in COMPRESSIONS:
+        alike = [c for c in CONTAINERS if (c["compression"], c["predictor"]) == compression and c["fill_order"] == 1]
+        check(kind, alike[rng.integers(len(alike))])
+    check(kind, CONTAINERS[rng.integers(len(CONTAINERS))])
 
 
 @deep
