@@ -93,7 +93,6 @@ class _Layout:
     height: int
     photometric: int
     bits: int
-    kind: str
     bands: int
     extra: tuple[int, ...]
     planes: bool
@@ -212,7 +211,6 @@ def _layout(key: str, tags: dict[int, tuple[Any, ...]], limit: int) -> _Layout:
         height=height,
         photometric=photometric,
         bits=bits,
-        kind=_KINDS[form],
         bands=bands,
         extra=extra,
         planes=bands > 1 and one(_Tag.PLANAR, 1) == 2,
