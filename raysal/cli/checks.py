@@ -22,7 +22,15 @@ NEEDED = (
     "numpy", "torch", "pyarrow", "pydantic", "pillow", "safetensors", "scikit-learn", "typer", "rich",
     "matplotlib",
 )  # fmt: skip
-EXTRAS = {"efficientnet-lite-pytorch": "images", "timm": "timm", "sentence-transformers": "text"}
+EXTRAS = {
+    "efficientnet-lite-pytorch": "images",
+    "timm": "timm",
+    "sentence-transformers": "text",
+    "tifffile": "tiff",
+    "imagecodecs": "tiff",
+    "astropy": "fits",
+    "pillow-heif": "heif",
+}
 """Optional distributions, and the extra of raysal that installs each."""
 GIB = 2**30
 """Bytes."""

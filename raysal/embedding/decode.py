@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from raysal.embedding.fits import is_fits, open_fits
+from raysal.embedding.pixels import CONVERT, check_size, to_eight_bits
+from raysal.embedding.tiff import is_tiff, open_tiff
 from raysal.errors import BadItem
 
 MAX_PIXELS = 89_478_485
 """Pixels an image may have: Pillow's own limit, a quarter of a GiB of RGB. Larger images are refused undecoded."""
 
-_SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_WIDE_FORMATS = ("PNG", "PPM", "JPEG2000", "TIFF")
+"""Formats whose wide numbers Pillow gives in the full range of 16 bits. Of others the range is not known."""
+_PNG_GREY, _PNG_RGB = 0, 2
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 
 
 def decode_image(key: str, payload: object) -> Image.Image:
-    """Decode an image to RGB.
+    """Decode an image to RGB; docs/images.md has the rules for every format.
 
-    The EXIF orientation is applied. Transparent pixels are blended with white. 16-bit grey is scaled to 8 bits. Of an
-    animation, the first frame is taken.
+    The EXIF orientation is applied. Transparent pixels are blended with white. Unsigned numbers of N bits map their
+    full range onto 0..255. Of several frames or pages, the first is taken. What would need a guess is refused.
 
     Args:
         key: the item's name, for the error.
-        payload: encoded bytes, or pixels uint8 [h, w] or [h, w, 3].
+        payload: encoded bytes, or pixels uint8 [h, w], [h, w, 1] or [h, w, 3].
 
     Returns:
         The image in mode RGB.
 
     Raises:
-        BadItem: it is empty, truncated, not an image, too large, or of floating point.
+        BadItem: it is empty, truncated, not an image, too large, or what its pixels look like is not known.
     """
     image = _decode(key, payload)
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -46,12 +54,7 @@ def _decode(key: str, payload: object) -> Image.Image:
     if len(payload) == 0:
         raise BadItem(key, "empty file")
     try:
-        with Image.open(io.BytesIO(payload)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BadItem(key, f"too large: {image.width} x {image.height} pixels, at most {MAX_PIXELS}")
-            image.seek(0)
-            image.load()
-            return ImageOps.exif_transpose(_to_eight_bits(key, image))
+        return _to_grey_or_rgb(key, _open(key, payload))
     except BadItem:
         raise
     except UnidentifiedImageError:
@@ -62,37 +65,112 @@ def _decode(key: str, payload: object) -> Image.Image:
         raise BadItem(key, f"cannot be decoded ({type(error).__name__}: {error})") from None
 
 
-def _to_eight_bits(key: str, image: Image.Image) -> Image.Image:
-    """The image in mode L or RGB. The EXIF orientation is kept: conversions keep `info` and the EXIF block."""
-    if image.mode in _SIXTEEN_BIT_MODES:
-        # 65535 / 257 = 255: the full ranges map onto each other. Some files of 16 bits open in mode "I".
-        wide = np.clip(np.asarray(image), 0, 65535)
-        grey = Image.fromarray(np.rint(wide / 257.0).astype(np.uint8))
-        return _with_exif_of(image, grey)
+def _open(key: str, payload: bytes | bytearray | memoryview) -> Image.Image:
+    """Decode the pixels and turn them upright; any mode."""
+    head = bytes(payload[:64])
+    if is_tiff(head):
+        return open_tiff(key, bytes(payload), MAX_PIXELS)
+    if is_fits(head):
+        return open_fits(key, bytes(payload), MAX_PIXELS)
+    if _is_heif(head):
+        return _open_heif(key, payload)
+    with Image.open(io.BytesIO(payload)) as image:
+        check_size(key, image.width, image.height, MAX_PIXELS)
+        image.seek(0)
+        if image.format == "JPEG2000":
+            _check_jpeg_2000(key, bytes(payload), image.mode)
+        image.load()
+        if image.format == "PNG":
+            _mend_transparency(key, head, image)
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
+
+
+def _is_heif(head: bytes) -> bool:
+    """Whether it is HEIC. AVIF has the same container, and Pillow reads it."""
+    brand, others = head[8:12], head[16 : int.from_bytes(head[:4])]
+    general = brand in (b"mif1", b"msf1") and b"avi" not in others
+    return head[4:8] == b"ftyp" and (general or brand in _HEIF_BRANDS)
+
+
+def _open_heif(key: str, payload: bytes | bytearray | memoryview) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile
+    except ModuleNotFoundError:
+        raise BadItem(key, "HEIC needs the module 'pillow_heif'", "pip install 'raysal[heif]'") from None
+    with HeifImageFile(io.BytesIO(payload)) as image:
+        check_size(key, image.width, image.height, MAX_PIXELS)
+        image.load()
+        upright: Image.Image = image
+        return upright
+
+
+def _check_jpeg_2000(key: str, data: bytes, mode: str) -> None:
+    """Refuse depths that Pillow does not scale right: white of 12 bits becomes black where there are several bands."""
+    if b"pclr" in data[:1024] and mode not in ("P", "PA"):
+        raise BadItem(key, "this palette of JPEG 2000 is not read", CONVERT)
+    start = data.index(b"\xff\x4f\xff\x51")
+    (bands,) = struct.unpack_from(">H", data, start + 40)
+    depths = {data[start + 42 + 3 * band] for band in range(bands)}
+    signed, bits = any(depth & 128 for depth in depths), {(depth & 127) + 1 for depth in depths}
+    if signed:
+        raise BadItem(key, "signed pixels have no fixed range", CONVERT)
+    wide = mode in _WIDE_MODES and min(bits) >= 9 and max(bits) <= 16
+    if bits != {8} and not wide:
+        raise BadItem(key, f"JPEG 2000 of {bands} band(s) of {sorted(bits)} bits is not read", CONVERT)
+
+
+def _mend_transparency(key: str, head: bytes, image: Image.Image) -> None:
+    """Give the transparent colour of a PNG in the numbers of the decoded image; Pillow gives those of the file."""
+    transparent = image.info.get("transparency")
+    bits, colour_type = head[24], head[25]
+    if transparent is None:
+        return
+    if colour_type == _PNG_GREY and bits in (2, 4):
+        image.info["transparency"] = transparent * 255 // (2**bits - 1)
+    if colour_type == _PNG_RGB and bits == 16:
+        raise BadItem(key, "a transparent colour of 16 bits per band is not read", "use an alpha band, or 8 bits")
+
+
+def _to_grey_or_rgb(key: str, image: Image.Image) -> Image.Image:
+    """The image in mode L or RGB."""
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:
+        return image
+    if image.mode in _WIDE_MODES:
+        return _from_wide(key, image)
     if image.mode == "F":
-        raise BadItem(key, "floating point pixels have no fixed range", "convert the image to 8 or 16 bits")
+        raise BadItem(key, "floating point pixels have no fixed range", CONVERT)
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return _with_exif_of(image, Image.alpha_composite(white, rgba).convert("RGB"))
-    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
 
 
-def _with_exif_of(source: Image.Image, image: Image.Image) -> Image.Image:
-    exif = source.getexif()
-    if exif:
-        image.info["exif"] = exif.tobytes()
-    return image
+def _from_wide(key: str, image: Image.Image) -> Image.Image:
+    if image.format not in _WIDE_FORMATS:
+        raise BadItem(key, f"the range of wide pixels of a {image.format} file is not known", CONVERT)
+    wide = np.asarray(image)
+    grey = to_eight_bits(key, wide, 0, 65535)
+    if "transparency" in image.info:
+        grey[wide == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
 
 
 def _from_array(key: str, pixels: NDArray[Any]) -> Image.Image:
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
-        raise BadItem(key, f"array {pixels.dtype} {pixels.shape}, expected uint8 [h, w] or [h, w, 3]")
+    bands = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or bands not in (1, 3):
+        raise BadItem(
+            key,
+            f"array {pixels.dtype} {pixels.shape}, expected uint8 [h, w], [h, w, 1] or [h, w, 3]",
+            "bring grey or RGB to 0..255 as uint8, bands last; or pass the bytes of a PNG",
+        )
     if pixels.size == 0:
         raise BadItem(key, f"empty array {pixels.shape}")
-    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
-        raise BadItem(key, f"too large: {pixels.shape[1]} x {pixels.shape[0]} pixels, at most {MAX_PIXELS}")
-    return Image.fromarray(np.ascontiguousarray(pixels))
+    check_size(key, pixels.shape[1], pixels.shape[0], MAX_PIXELS)
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.ndim == 3 and bands == 1 else pixels))
 
 
 def square_pixels(key: str, payload: object, size: int) -> NDArray[np.uint8]:
