@@ -15,6 +15,7 @@ RaysalError                     exit 1: the fault is ours
 │   │   └── Damaged             a file is missing, truncated or altered
 │   ├── PoolExhausted           fewer items left than asked for
 │   ├── LabelError              a label cannot be accepted
+│   ├── OutputExists            a file is where output is to be written
 │   └── RunError                a run directory cannot be used as asked
 ├── QuarantineExceeded          exit 3: more items were lost than allowed
 └── FleetError                  a partition could not be computed, although it was tried several times
@@ -162,6 +163,21 @@ class PoolExhausted(UserError):
 
 class LabelError(UserError):
     """A label cannot be accepted. No label of the same call was recorded."""
+
+
+class OutputExists(UserError):
+    """A file is where output is to be written. It stays as it is."""
+
+    def __init__(self, where: object, problem: str = "is there already") -> None:
+        super().__init__(where, problem, "name another file, or replace it with --force (Python: overwrite=True)")
+        self.args = (where, problem)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args
+
+
+class LabelWarning(UserWarning):
+    """A label was accepted, but its class may be another one misspelled, or a missing value."""
 
 
 class RunError(UserError):

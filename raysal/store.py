@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, checksums, locks, and JSON records that carry their own digest.
+"""Files that are whole or absent: atomic writes, outputs, checksums, locks, and JSON records that carry their digest.
 
 A write fills a temporary file in the same directory, flushes it to disk, renames it, and flushes the directory. So a
 reader sees the old file, the new file or no file, and never a part of a file.
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import filecmp
 import hashlib
+import itertools
 import json
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-from raysal.errors import Damaged, RunError
+from raysal.errors import Damaged, OutputExists, RunError
 
 LOCK = ".lock"
 """Name of the empty file that is locked to lock its directory; see `locked`."""
@@ -58,6 +61,87 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink()
         raise
     fsync_path(path.parent)
+
+
+class Written(NamedTuple):
+    """What came of writing a file that a person named."""
+
+    unchanged: bool = False
+    """The file was there with the same bytes."""
+    kept: Path | None = None
+    """Where the file that was there is now."""
+
+
+def write_output(
+    path: Path,
+    write: Callable[[Path], object],
+    *,
+    overwrite: bool = False,
+    disposable: Callable[[Path], bool] = lambda path: False,
+) -> Written:
+    """Write a file that a person named, in one step. What is there is never lost.
+
+    All files that raysal writes where people say so are written here. Files in a pool or a run are its own.
+
+    Args:
+        path: the file.
+        write: writes the content to the temporary path that it gets.
+        overwrite: replace the file that is there. It is kept beside the new one, as `NAME.1`, `NAME.2` ...
+        disposable: whether the file that is there holds nothing to keep, so that no copy is made of it.
+
+    Returns:
+        Whether the same bytes were there already, and where the old file is kept.
+
+    Raises:
+        OutputExists: a file is there, with other bytes, and `overwrite` is false.
+    """
+    temporary = temporary_name(path, f"-{os.urandom(4).hex()}")
+    kept: Path | None = None
+    try:
+        write(temporary)
+        fsync_path(temporary)
+        if not _link(temporary, path):
+            if path.exists():  # and is no link to nothing
+                if filecmp.cmp(temporary, path, shallow=False):
+                    return Written(unchanged=True)
+                if not overwrite:
+                    raise OutputExists(path)
+                kept = None if disposable(path) else _keep(path)
+            os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    fsync_path(path.parent)
+    return Written(kept=kept)
+
+
+def _link(source: Path, name: Path) -> bool:
+    """Give a file another name, if nothing has that name yet; false if something has."""
+    try:
+        os.link(source, name)
+        return True
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links, or a file of another user
+        if os.path.lexists(name):
+            return False
+        temporary = temporary_name(name, f"-{os.urandom(4).hex()}")
+        try:
+            shutil.copyfile(source, temporary)
+            fsync_path(temporary)
+            os.replace(temporary, name)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+
+def _keep(path: Path) -> Path:
+    """Keep a file under the first free name beside it."""
+    real = path.resolve()
+    copies = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    copy = next(copy for copy in copies if _link(real, copy))
+    fsync_path(path.parent)
+    return copy
 
 
 def publish_directory(temporary: Path, final: Path) -> None:
@@ -223,3 +307,27 @@ def _try_lock(file: IO[bytes], how: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def dumps(data: Mapping[str, Any]) -> str:
+    """Data as one line of JSON.
+
+    Args:
+        data: what JSON can hold, and paths, dates and bytes, which become text. NaN and infinity become null.
+
+    Returns:
+        The line, without a line break at its end.
+    """
+    return json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value

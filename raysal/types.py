@@ -23,6 +23,8 @@ Metric = Literal["cosine", "l2"]
 """What "near" means in a pool: the angle between vectors, or their Euclidean distance."""
 POOL_COLUMNS = ("id", "key", "uri", "owner")
 """The columns of a pool's items that the pool itself writes."""
+SKIP = "!skip"
+"""The text of a label that says: this annotator skipped the item. No class can have this name."""
 RESERVED_COLUMNS = (*POOL_COLUMNS, "vector")
 """Names that a carried column cannot have: the pool's own columns, and the column of the vectors in an export."""
 

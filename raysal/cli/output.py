@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
-import math
 import os
 import sys
 import traceback
@@ -23,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from raysal.errors import QuarantineExceeded, RaysalError
+from raysal.store import dumps
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -188,23 +187,6 @@ def _usage(error: BaseException, message: str) -> tuple[str, int]:
 
 def _one_line(message: object) -> str:
     return " ".join(str(message).split())
-
-
-def dumps(data: Mapping[str, Any]) -> str:
-    """Data as one line of JSON. Numbers that JSON lacks (NaN) become null; dates and bytes become text."""
-    return json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, default=str)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    return value
 
 
 @contextlib.contextmanager

@@ -11,9 +11,10 @@ import numpy as np
 
 from raysal.errors import ConfigError, LabelError
 from raysal.labels.base import Oracle
-from raysal.labels.files import label_text, read_labels
+from raysal.labels.files import read_labels
+from raysal.labels.spelling import label_text
 from raysal.rng import derive, item_uniform
-from raysal.types import Label
+from raysal.types import SKIP, Label
 
 if TYPE_CHECKING:
     from raysal.pool import Pool

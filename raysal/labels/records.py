@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import LabelError
+from raysal.labels.spelling import annotator_text, label_text, valid_text
 from raysal.types import Label
 
 State = Literal["unlabeled", "leased", "labeled", "skipped", "disputed"]
@@ -32,6 +33,10 @@ class TellCounts:
     """Labels that replace another label or weight by the same annotator."""
     disputed: int
     """Items of this call that are disputed now."""
+    skipped: int = 0
+    """Skips that are new."""
+    withdrawn: int = 0
+    """Answers that were taken back."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,11 +105,7 @@ def checked_text(where: str, value: object) -> str:
     """
     if not isinstance(value, str):
         raise LabelError(where, f"{value!r} is not text", "pass a string")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise LabelError(where, f"{value!r} is not valid Unicode", "correct its encoding") from None
-    return str(value)
+    return valid_text(where, value)
 
 
 def checked_key(key: object) -> str:
@@ -131,7 +132,7 @@ def checked(label: object) -> Label:
         label: anything.
 
     Returns:
-        The label without outer whitespace around its text and its annotator.
+        The label, its text and its annotator in their one spelling (`raysal.labels.spelling`).
 
     Raises:
         LabelError: it is no `Label`, its key or label is empty or not valid text, or its weight is not a finite
@@ -141,10 +142,10 @@ def checked(label: object) -> Label:
         raise LabelError("labels", f"{_short(label)} is not a raysal.Label", _PASS_LABELS)
     key = checked_key(label.key)
     weight: object = label.weight  # it comes from outside, so its type is not certain
-    text = checked_text(f"{key!r}: label", label.label).strip()
-    if not text:
+    text = label_text(f"{key!r}: label", label.label)
+    if text is None:
         raise LabelError(f"{key!r}: label", "is empty", "leave the item out, or skip it")
-    annotator = checked_text(f"{key!r}: annotator", label.annotator).strip()
+    annotator = annotator_text(f"{key!r}: annotator", label.annotator)
     if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight) or weight <= 0:
         raise LabelError(f"{key!r}: weight", f"{weight!r} is not a finite number above 0", "1.0 is usual")
     return Label(key=key, label=text, annotator=annotator, weight=float(weight))

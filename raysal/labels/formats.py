@@ -1,0 +1,290 @@
+"""Tables of items in files: CSV and TSV, Parquet, lines of JSON, and JSON. One way to read them, one way to write them.
+
+What is written comes back, whatever is in a key: commas, quotes, line breaks, blanks at either end. Where programs
+write CSV in another way, the header says so: semicolons or tabs (`key;label`), a first line `sep=;`, UTF-16 with its
+mark. Rows in which all cells are blank, which spreadsheets write, are left out by `raysal.labels.files`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raysal.errors import LabelError
+from raysal.labels.exports import is_task, task_rows
+from raysal.store import dumps
+
+KINDS = {
+    ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".json": "json",
+}  # fmt: skip
+"""The format that an extension names."""
+EXTENSIONS = f"{', '.join(list(KINDS)[:-1])} or {list(KINDS)[-1]}"
+"""The extensions, for people."""
+Row = tuple[int, Mapping[str, Any]]
+"""The line where a row begins, counted from 1 (in Parquet and JSON: the number of the row), and the cells of the row."""
+Check = Callable[[str, Sequence[str]], None]
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+LONGEST_CELL = 2**31 - 1
+"""Characters. The csv module takes 131,072 unless it is told otherwise."""
+_ONE_READER = threading.Lock()
+"""The limit of the csv module holds for the whole process. One file at a time changes it, and puts it back."""
+
+
+def kind_of(path: Path) -> str:
+    """The format that the extension of a file names.
+
+    Args:
+        path: the file.
+
+    Returns:
+        `csv`, `tsv`, `parquet`, `jsonl` or `json`.
+
+    Raises:
+        LabelError: it names another one.
+    """
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise LabelError(path, f"unknown extension {path.suffix!r}", f"label files end in {EXTENSIONS}")
+    return kind
+
+
+def read_rows(path: Path, columns: Sequence[str], check: Check) -> Iterator[Row]:
+    """Read some columns of a table.
+
+    Args:
+        path: a file whose extension is in `KINDS`.
+        columns: those that are wanted. One that a row lacks is not among its cells.
+        check: is called with the place and the names of the columns, and raises an error if it lacks one: once, and in
+            JSON for each row.
+
+    Yields:
+        The rows in order. In JSON a task of Label Studio is a row for each of its annotations.
+
+    Raises:
+        LabelError: the file is not of its format, a row is malformed, or a wanted column is there twice.
+        OSError: the file cannot be read.
+    """
+    kind = kind_of(path)
+    if kind in DELIMITERS:
+        yield from _csv_rows(path, columns, check, DELIMITERS[kind])
+    elif kind == "parquet":
+        yield from _parquet_rows(path, columns, check)
+    else:
+        unit = "row" if kind == "json" else "line"
+        for line, cells in _json_rows(path) if kind == "json" else _jsonl_rows(path):
+            check(f"{path}, {unit} {line}", list(cells))
+            yield line, cells
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a table.
+
+    Args:
+        path: a file whose extension is in `KINDS`.
+
+    Returns:
+        The names; of JSON those of the first row.
+
+    Raises:
+        LabelError: the file is not of its format.
+        OSError: the file cannot be read.
+    """
+    kind = kind_of(path)
+    if kind == "parquet":
+        return list(_opened(path).schema_arrow.names)
+    if kind in DELIMITERS:
+        return _header(path, _text(path), DELIMITERS[kind])[0]
+    return list(next(iter(_json_rows(path) if kind == "json" else _jsonl_rows(path)), (0, {}))[1])
+
+
+def write_rows(path: Path, kind: str, table: pa.Table, *, fill_in: Sequence[str] = ()) -> None:
+    """Write a table.
+
+    Args:
+        path: the file; any extension.
+        kind: a format of `KINDS`.
+        table: the rows.
+        fill_in: columns that are added to CSV and TSV, empty, for people to fill in.
+    """
+    if kind == "parquet":
+        pq.write_table(table, path)
+        return
+    rows = table.to_pylist()
+    if kind in DELIMITERS:
+        names = list(dict.fromkeys([*table.column_names, *fill_in]))
+        mark = DELIMITERS[kind]
+        lines = [names, *([row.get(name) for name in names] for row in rows)]
+        content = "".join(mark.join(_cell(value, mark) for value in values) + "\n" for values in lines)
+    elif kind == "jsonl":
+        content = "".join(dumps(row) + "\n" for row in rows)
+    else:
+        content = "[" + ",".join("\n" + dumps(row) for row in rows) + "\n]\n"
+    path.write_text(content, encoding="utf-8", newline="")
+
+
+def _cell(value: object, mark: str) -> str:
+    """One cell of CSV or TSV; `csv.writer` would not quote a lone carriage return where lines end in a newline."""
+    text = "" if value is None else str(value)
+    return '"' + text.replace('"', '""') + '"' if any(special in text for special in (mark, '"', "\r", "\n")) else text
+
+
+def _text(path: Path) -> str:
+    """The whole text of a file in UTF-8, or in UTF-16 with its mark, as Excel writes "Unicode text"."""
+    data = path.read_bytes()
+    encoding = "utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        name = encoding.removesuffix("-sig").upper()
+        raise LabelError(f"{path}, line {line}", f"not {name} ({error.reason})", "save the file as UTF-8") from None
+
+
+def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The line and the cells of each record that has any."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    line = 1
+    try:
+        for cells in reader:
+            begun, line = line, reader.line_num + 1
+            if cells:
+                yield begun, cells
+    except csv.Error as error:
+        raise LabelError(f"{path}, line {line}", f"not valid CSV ({error})", "check the quotes") from None
+
+
+def _header(path: Path, text: str, delimiter: str) -> tuple[list[str], str]:
+    """The names of the columns, and the mark between them: the first of `,`, `;` and tab that gives a column `key`."""
+    declared = text[4:5] if text[:4].casefold() == "sep=" and text[5:6] in ("\r", "\n") else ""
+    marks = [declared] if declared else dict.fromkeys([delimiter, ",", ";", "\t"])
+    found: list[tuple[list[str], str]] = []
+    for mark in marks:
+        # A header in which another mark is the right one may be malformed with this one.
+        records = (cells for _, cells in _records(path, text.partition("\n")[2] if declared else text, mark))
+        try:
+            names = [name.strip() for name in next(records, [])]
+        except LabelError:
+            if mark == delimiter:
+                raise
+            continue
+        found.append((names, mark))
+        if "key" in names:
+            return found[-1]
+    return found[0]
+
+
+def _csv_rows(path: Path, columns: Sequence[str], check: Check, delimiter: str) -> list[Row]:
+    text = _text(path)
+    with _ONE_READER:
+        limit = csv.field_size_limit(LONGEST_CELL)
+        try:
+            return _csv_cells(path, text, columns, check, delimiter)
+        finally:
+            csv.field_size_limit(limit)
+
+
+def _csv_cells(path: Path, text: str, columns: Sequence[str], check: Check, delimiter: str) -> list[Row]:
+    """The wanted cells of each row."""
+    header, mark = _header(path, text, delimiter)
+    if not header:
+        raise LabelError(path, "the file is empty", "its first line is key,label")
+    found: list[Row] = []
+    places: dict[str, int] | None = None
+    for line, cells in _records(path, text, mark):
+        if places is None:
+            if [name.strip() for name in cells] == header:
+                check(f"{path}, line {line}", header)
+                places = _places(f"{path}, line {line}", header, columns)
+        elif len(cells) == len(header):
+            found.append((line, {name: cells[place] for name, place in places.items()}))
+        elif any(cell.strip() for cell in cells):
+            raise LabelError(
+                f"{path}, line {line}",
+                f"{len(cells)} cells, the header has {len(header)}",
+                f'put text with {"commas" if mark == "," else repr(mark)} in double quotes: "a{mark} b"',
+            )
+    return found
+
+
+def _places(where: str, found: Sequence[str], columns: Sequence[str]) -> dict[str, int]:
+    """The place of each wanted column that is there."""
+    for name in columns:
+        if found.count(name) > 1:
+            raise LabelError(where, f"there are two columns {name!r}", "rename one of them")
+    return {name: found.index(name) for name in columns if name in found}
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowException as error:
+        raise LabelError(path, f"not a Parquet file ({error})", "write it again") from None
+
+
+def _parquet_rows(path: Path, columns: Sequence[str], check: Check) -> Iterator[Row]:
+    try:
+        with _opened(path) as file:
+            names = file.schema_arrow.names
+            check(str(path), names)
+            wanted = _places(str(path), names, columns)
+            line = 1
+            for batch in file.iter_batches(columns=list(wanted)):
+                cells = {name: _values(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+                for row in range(batch.num_rows):
+                    yield line + row, {name: values[row] for name, values in cells.items()}
+                line += batch.num_rows
+    except pa.ArrowException as error:
+        raise LabelError(path, f"not a Parquet file ({error})", "write it again") from None
+
+
+def _values(column: pa.Array) -> Sequence[Any]:
+    """The values of a column; numbers of float16 and float32 in their own type, whose shortest text is shorter."""
+    of = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    values: list[Any] = column.to_pylist()
+    if pa.types.is_float16(of) or pa.types.is_float32(of):
+        own = np.float16 if pa.types.is_float16(of) else np.float32
+        return [None if value is None else own(value) for value in values]
+    return values
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    for line, text in enumerate(_text(path).split("\n"), 1):
+        if not text.strip():
+            continue
+        try:
+            cells = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise LabelError(f"{path}, line {line}", f"not valid JSON ({error})", "write one object per line") from None
+        yield line, _object(f"{path}, line {line}", cells)
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    try:
+        found = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise LabelError(path, f"not valid JSON ({error})", 'write [{"key": "...", "label": "..."}, ...]') from None
+    if not isinstance(found, list):
+        raise LabelError(path, "not a list of objects", 'write [{"key": "...", "label": "..."}, ...]')
+    for line, cells in enumerate(found, 1):
+        where = f"{path}, row {line}"
+        if is_task(_object(where, cells)):
+            yield from ((line, row) for row in task_rows(where, cells))
+        else:
+            yield line, cells
+
+
+def _object(where: str, cells: Any) -> Mapping[str, Any]:
+    if not isinstance(cells, dict):
+        raise LabelError(where, "not a JSON object", 'write {"key": "...", "label": "..."}')
+    return cells
