@@ -168,12 +168,13 @@ class LabelError(UserError):
 class OutputExists(UserError):
     """A file is where output is to be written. It stays as it is."""
 
-    def __init__(self, where: object, problem: str = "is there already") -> None:
-        super().__init__(where, problem, "name another file, or replace it with --force (Python: overwrite=True)")
-        self.args = (where, problem)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), self.args
+    def __init__(
+        self,
+        where: object,
+        problem: str = "is there already",
+        fix: str = "name another file, or replace it with --force (Python: overwrite=True)",
+    ) -> None:
+        super().__init__(where, problem, fix)
 
 
 class LabelWarning(UserWarning):

@@ -77,7 +77,7 @@ def write_output(
     write: Callable[[Path], object],
     *,
     overwrite: bool = False,
-    disposable: Callable[[Path], bool] = lambda path: False,
+    disposable: Callable[[Path], bool] | None = None,
 ) -> Written:
     """Write a file that a person named, in one step. What is there is never lost.
 
@@ -87,7 +87,7 @@ def write_output(
         path: the file.
         write: writes the content to the temporary path that it gets.
         overwrite: replace the file that is there. It is kept beside the new one, as `NAME.1`, `NAME.2` ...
-        disposable: whether the file that is there holds nothing to keep, so that no copy is made of it.
+        disposable: says whether the file that is there holds nothing to keep; then it is not kept. By default it is.
 
     Returns:
         Whether the same bytes were there already, and where the old file is kept.
@@ -106,7 +106,7 @@ def write_output(
                     return Written(unchanged=True)
                 if not overwrite:
                     raise OutputExists(path)
-                kept = None if disposable(path) else _keep(path)
+                kept = None if disposable is not None and disposable(path) else _keep(path)
             os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):

@@ -20,7 +20,6 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "FingerprintMismatch": (Path("pool"), "the encoder's fingerprint", "a" * 64, "b" * 64, "embed elsewhere"),
     "PoolIncomplete": (Path("pool"), 2, 3),
     "PoolExhausted": (512, 498),
-    "OutputExists": (Path("batch.csv"), "holds labels"),
     "QuarantineExceeded": (Path("pool"), 3, 20, 0.01),
     "FleetError": (3, "died"),
 }

@@ -1,4 +1,4 @@
-"""`raysal label`: import labels into a run, export them, and take them back."""
+"""`raysal label`: import labels into a run, export them, skip items, and take answers back."""
 
 from __future__ import annotations
 
@@ -9,47 +9,102 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from raysal.cli.options import Force
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.run import Run
-from raysal.cli.tables import writable_suffix
+from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
+from raysal.types import SKIP
 
-app = typer.Typer(help="Import labels into a run, export them, and take them back.", no_args_is_help=True)
+app = typer.Typer(
+    help="Import labels into a run, export them, skip items, and take answers back.", no_args_is_help=True
+)
 
 
 @app.command("import")
 def import_(
     run: Run,
-    file: Annotated[Path, Argument(help="A .csv, .parquet or .jsonl with key,label (optional: annotator, weight).")],
+    file: Annotated[
+        Path,
+        Argument(
+            help="A .csv, .tsv, .parquet, .jsonl or .json with key,label (optional: annotator, weight), or the export "
+            "of a label tool."
+        ),
+    ],
     pool: Annotated[Path | None, Option(help="Start a run over this pool if there is none.")] = None,
+    blank_withdraws: Annotated[
+        bool, Option("--blank-withdraws", help="An empty label takes back what that annotator said of the item.")
+    ] = False,
+    skip_unknown: Annotated[
+        bool, Option("--skip-unknown", help="Leave out labels of items that the pool does not have, and name them.")
+    ] = False,
+    strict: Annotated[
+        bool, Option("--strict", help="Refuse a new class that looks like another one, or like a missing value.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
     """Import the labels of a file into a run: all of them, or none.
 
-    Labels may be partial, late or repeated. Rows without a label are ignored.
+    Labels may be partial, late or repeated. The label !skip says that the annotator skipped the item: no batch has it
+    again. Rows without a label are ignored.
     """
     del json, debug
     from raysal.labels import read_labels
+    from raysal.labels.confusable import check_classes
     from raysal.pool import open_pool
     from raysal.rounds.directory import RunDir
     from raysal.rounds.run_labels import RunLabels
     from raysal.rounds.session import Session
 
     read = read_labels(file)
+    withdrawn = read.withdrawn if blank_withdraws else []
+    keys = [label.key for label in read.labels] + [key for key, _ in withdrawn]
     if pool is not None and RunDir(run).config() is None:
-        open_pool(pool).ids_of(
-            [label.key for label in read.labels]
-        )  # before a run is made: a wrong key should leave no run behind
+        # Before a run is made: what is refused should leave no run behind.
+        open_pool(pool).ids_of([] if skip_unknown else keys)
+        check_classes([label.label for label in read.labels] if strict else [], (), strict=strict)
         Session(run, pool).close()
     with RunLabels.open(run, pool, "start one with --pool POOL, or check the path") as labels:
-        told = labels.tell(read.labels)
+        unknown = labels.unknown(keys) if skip_unknown else []
+        left_out = set(unknown)
+        told = labels.tell(
+            [label for label in read.labels if label.key not in left_out],
+            withdrawn=[(key, who) for key, who in withdrawn if key not in left_out],
+            strict=strict,
+        )
     counts = asdict(told)
     parts = [f"{count} {name}" for name, count in counts.items() if count]
     if read.unanswered:
         parts.append(f"{read.unanswered} rows without a label")
     view = f"{run}: {len(read.labels)} labels read" + (f" ({', '.join(parts)})" if parts else "")
+    if read.unanswered and not blank_withdraws:
+        view += f"; items without a label are asked for again, unless the label says {SKIP}"
+    if unknown:
+        view += f"; left out, because the pool does not have them: {len(unknown)} ({', '.join(map(repr, unknown))})"
+    data = {"run": str(run), "labels": len(read.labels), "unanswered": read.unanswered, **counts}
+    return Outcome(data={**data, "unknown": unknown, "warnings": []}, view=view)
+
+
+@app.command("skip")
+def skip(
+    run: Run,
+    keys: Annotated[list[str], Argument(help="The items' keys.")],
+    annotator: Annotated[str, Option(help="Who skips them, as the label file names the annotator.")] = "",
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Skip items that nobody can label. No batch has them again, until `raysal label withdraw` takes the skip back."""
+    del json, debug
+    from raysal.rounds.run_labels import RunLabels
+
+    with RunLabels.open(run) as labels:
+        count = labels.skip(keys, annotator)
+        held = [label.key for label in labels.ledger.answers() if label.key in set(keys)]
+    whose = f" by {annotator}" if annotator else ""
+    left = f"; others have labelled {', '.join(map(repr, dict.fromkeys(held)))}" if held else ""
     return Outcome(
-        data={"run": str(run), "labels": len(read.labels), "unanswered": read.unanswered, **counts}, view=view
+        data={"run": str(run), "keys": keys, "annotator": annotator, "skipped": count, "labelled": sorted(set(held))},
+        view=f"{run}: {count} of {len(keys)} items skipped now{whose}{left}",
     )
 
 
@@ -79,53 +134,45 @@ def withdraw(
 @app.command("export")
 def export(
     run: Run,
-    out: Annotated[Path, Option("--out", "-o", help="The .csv, .parquet or .jsonl to write.")],
+    out: Annotated[Path, Option("--out", "-o", help="The .csv, .tsv, .parquet, .jsonl or .json file to write.")],
     waiting: Annotated[
-        bool,
-        Option("--waiting", help="Write the items that wait for a label instead, with a column to fill in (.csv)."),
+        bool, Option("--waiting", help="Write the items that wait for a label instead, with a column to fill in.")
     ] = False,
+    skips: Annotated[bool, Option("--skips", help="Also write who skipped what, as the label !skip.")] = False,
+    force: Force = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
     """Write the labels of a run as key,label,annotator,weight, with one row for each annotator of an item.
 
-    The file holds disputed items, but no skipped ones. To import it into the same run changes nothing.
+    The file holds disputed items. With --skips it holds all that people said, and makes a new run that knows the same.
+    To import it into the same run changes nothing.
     """
     del json, debug
-    from raysal.errors import ConfigError
+    import pyarrow as pa
+
     from raysal.labels import write_labels
+    from raysal.labels.files import write_table
     from raysal.rounds.run_labels import RunLabels
 
-    suffix = writable_suffix(out)
-    if waiting and suffix != ".csv":
-        raise ConfigError(out, "the items that wait are written as .csv", "name a .csv file")
+    check_output(out, force)
     with RunLabels.open(run) as held:
+        check_no_source(out, held.pool_path)
         counts = held.ledger.counts()
-        if waiting:
-            keys = [key for _, key in held.ledger.outstanding()]
-            write_waiting(out, keys)
-            view = f"{out}: {len(keys)} items to label; then `raysal label import {run} {out}`"
-            return Outcome(data={"run": str(run), "out": str(out), "waiting": len(keys)}, view=view)
-        labels = held.ledger.answers()
-    write_labels(out, labels)
-    items = len({label.key for label in labels})
+        labels = held.ledger.answers(skips=skips or waiting)
+        keys = [key for _, key in held.ledger.outstanding()]
+    if waiting:
+        table = pa.table({"key": pa.array(keys, pa.string()), "label": pa.nulls(len(keys), pa.string())})
+        written = write_table(out, table, overwrite=force, known=labels)
+        view = f"{out}: {len(keys)} items to label{kept_note(written)}; then `raysal label import {run} {out}`"
+        data = {"run": str(run), "out": str(out), "waiting": len(keys), **kept_data(written)}
+        return Outcome(data=data, view=view)
+    written = write_labels(out, labels, overwrite=force)
+    items = len({label.key for label in labels if label.label != SKIP})
     note = f", {counts['disputed']} of them disputed" if counts["disputed"] else ""
-    note += f"; {counts['skipped']} skipped items left out" if counts["skipped"] else ""
-    data = {"run": str(run), "out": str(out), "labels": len(labels), "items": items}
-    data |= {"disputed": counts["disputed"], "skipped": counts["skipped"]}
-    return Outcome(data=data, view=f"{out}: {len(labels)} labels of {items} items{note}")
-
-
-def write_waiting(out: Path, keys: list[str]) -> None:
-    """Write a .csv of keys with empty labels."""
-    import csv
-
-    from raysal.store import write_file
-
-    def write(temporary: Path) -> None:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["key", "label"])
-            writer.writerows([key, ""] for key in keys)
-
-    write_file(out, write)
+    if counts["skipped"]:
+        note += f"; {counts['skipped']} skipped items {'with them' if skips else 'left out (--skips)'}"
+    count = sum(label.label != SKIP for label in labels)
+    data = {"run": str(run), "out": str(out), "labels": count, "items": items}
+    data |= {"disputed": counts["disputed"], "skipped": counts["skipped"], **kept_data(written)}
+    return Outcome(data=data, view=f"{out}: {count} labels of {items} items{note}{kept_note(written)}")

@@ -17,5 +17,13 @@ Address = Annotated[
 ]
 TableFile = Annotated[
     Path | None,
-    Option("--out", "-o", help="Write the result to a .csv (with a label column to fill in), .parquet or .jsonl file."),
+    Option(
+        "--out",
+        "-o",
+        help="Write the result to a .csv or .tsv (with a label column to fill in), .parquet, .jsonl or .json file.",
+    ),
+]
+Force = Annotated[
+    bool,
+    Option("--force", help="Replace the file that is there. It is kept as FILE.1 if it may hold somebody's work."),
 ]

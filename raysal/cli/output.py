@@ -2,7 +2,8 @@
 
     0 done · 1 an error of raysal · 2 an error in the input · 3 quarantine exceeded · 130 interrupted · 141 broken pipe
 
-With `--json`, stdout gets exactly one JSON object, also for an error. What a library prints goes to stderr.
+With `--json`, stdout gets exactly one JSON object, also for an error. What a library prints goes to stderr. Warnings
+about labels go to stderr, and into the object's `warnings`.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ import errno
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from raysal.errors import QuarantineExceeded, RaysalError
+from raysal.errors import LabelWarning, QuarantineExceeded, RaysalError
 from raysal.store import dumps
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
@@ -85,9 +86,11 @@ def run_app(app: typer.Typer, args: Sequence[str] | None = None) -> int:
     as_json, debug = "--json" in argv and "--help" not in argv, "--debug" in argv
     try:
         try:
-            with stdout_to_stderr() if as_json else contextlib.nullcontext():
+            with stdout_to_stderr() if as_json else contextlib.nullcontext(), label_warnings() as said:
                 result = app(args=argv, prog_name="raysal", standalone_mode=False)
             if isinstance(result, Outcome):
+                if said or "warnings" in result.data:
+                    result = replace(result, data={**result.data, "warnings": said})
                 _print(result, as_json)
                 return result.exit_code
             code = int(result or 0)  # --help and --version
@@ -102,6 +105,29 @@ def run_app(app: typer.Typer, args: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has closed the pipe, as in `raysal ... | head`
         _discard_stdout()
         return PIPE
+
+
+@contextlib.contextmanager
+def label_warnings() -> Iterator[list[str]]:
+    """Print warnings about labels on stderr, one line each, and gather them for --json.
+
+    Yields:
+        The sentences so far.
+    """
+    said: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LabelWarning)
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, LabelWarning):
+                shown(message, category, *place, **more)
+                return
+            said.append(_one_line(message))
+            print(f"raysal: warning: {said[-1]}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield said
 
 
 def _print(outcome: Outcome, as_json: bool) -> None:

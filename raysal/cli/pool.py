@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from raysal.cli.options import PoolPath
+from raysal.cli.options import Force, PoolPath
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.progress import progress
-from raysal.cli.tables import writable_suffix
-from raysal.errors import ConfigError
+from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
 
 app = typer.Typer(help="Show what a pool holds, check its files, and export it.", no_args_is_help=True)
 
@@ -44,6 +43,7 @@ def verify(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
 def export(
     pool: PoolPath,
     out: Annotated[Path, Option("--out", "-o", help="The .parquet file to write.")],
+    force: Force = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -51,8 +51,10 @@ def export(
     del json, debug
     from raysal.pool import open_pool
 
-    if writable_suffix(out) != ".parquet":
-        raise ConfigError(out, "a pool is exported as Parquet", "name a .parquet file")
+    check_output(out, force, ("parquet",))
+    check_no_source(out, pool)
+    found = open_pool(pool)
     with progress("exporting"):
-        rows = open_pool(pool).export(out)
-    return Outcome(data={"pool": str(pool), "out": str(out), "rows": rows}, view=f"{out}: {rows} rows")
+        written = found.export_file(out, overwrite=force)
+    data = {"pool": str(pool), "out": str(out), "rows": len(found), **kept_data(written)}
+    return Outcome(data=data, view=f"{out}: {len(found)} rows{kept_note(written)}")

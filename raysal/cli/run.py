@@ -81,17 +81,18 @@ def outcome_of(result: RunResult) -> Outcome:
         beside = "" if result.control_value is None else f", random {shown(result.metric, result.control_value)}"
         lines[0] += f", {MEASURES[result.metric].words} {shown(result.metric, result.value)}{beside}"
     if not result.finished:
-        lines += next_steps(result.run, result.waiting)
+        lines += next_steps(result.run, result.waiting, result.rounds)
     table = [rich_table(rows)] if rows else []
     return Outcome(data=asdict(result), view=Group(*table, *(Text(line) for line in lines)))
 
 
-def next_steps(run: Path, waiting: int) -> list[str]:
-    """How to go on with a run that waits for labels."""
+def next_steps(run: Path, waiting: int, rounds: int) -> list[str]:
+    """How to go on with a run that waits for labels. Each round has a file of its own."""
+    batch = f"batch-{rounds}.csv"
     return [
         f"waiting for {waiting} labels:",
-        f"  raysal label export {run} --waiting -o batch.csv   # fill in the label column, then",
-        f"  raysal label import {run} batch.csv && raysal resume {run}",
+        f"  raysal label export {run} --waiting -o {batch}   # fill in the label column (!skip: nobody can), then",
+        f"  raysal label import {run} {batch} && raysal resume {run}",
     ]
 
 
@@ -139,5 +140,5 @@ def status_view(found: Any, state: str, run: Path) -> Any:
     }
     for name, value in rows.items():
         view.add_row(Text(name), Text(str(value)))
-    steps = next_steps(run, found.waiting) if found.waiting and not found.finished else []
+    steps = next_steps(run, found.waiting, found.rounds) if found.waiting and not found.finished else []
     return Group(view, *(Text(line) for line in steps))

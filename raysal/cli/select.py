@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from raysal.cli.options import BackendOption, PoolPath, TableFile
+from raysal.cli.options import BackendOption, Force, PoolPath, TableFile
 from raysal.cli.output import Backend, Debug, Json, Outcome
 from raysal.cli.progress import progress
-from raysal.cli.tables import table_view, writable_suffix, write_table
+from raysal.cli.tables import answers_kept, check_no_source, check_output, kept_data, kept_note, table_view
 from raysal.errors import ConfigError
 from raysal.narrowing.registry import NARROWERS
+from raysal.store import Written
 from raysal.strategies.registry import SELECTORS
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def select(
     labels: Annotated[
         Path | None,
         Option(
-            help="A label file (.csv, .parquet, .jsonl with key,label), or the directory of a run, whose head is then "
-            "used."
+            help="A label file (.csv, .tsv, .parquet, .jsonl, .json with key,label), or the directory of a run, whose "
+            "head is then used."
         ),
     ] = None,
     narrow: Annotated[
@@ -59,6 +60,7 @@ def select(
     backend: BackendOption = Backend.local,
     seed: Annotated[int, Option(min=0, help="Another seed gives other random numbers.")] = 0,
     out: TableFile = None,
+    force: Force = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -66,10 +68,14 @@ def select(
 
     Without labels the batch is a diverse first one.
 
-    With -o batch.csv you get a label column to fill in. Pass the file back with --labels for the next batch.
+    With -o batch.csv you get a label column to fill in: a class, !skip, or nothing. Pass the file back with --labels
+    for the next batch.
     """
     del json, debug
-    suffix = None if out is None else writable_suffix(out)
+    if out is not None:
+        check_output(out, force)
+        check_no_source(out, pool)
+    written = Written()
     chosen = {"name": strategy, **fields(option, "--option")}
     narrower = {"name": narrow, **fields(narrow_option, "--narrow-option")}
     with progress("selecting"):
@@ -79,14 +85,18 @@ def select(
             pool, k=k, strategy=chosen, labels=labels, narrow=narrower, partitions=partitions,
             backend=backend.value, seed=seed,
         )  # fmt: skip
-        if out is not None and suffix is not None:
-            write_table(table, out, suffix)
+        if out is not None:
+            from raysal.labels.files import write_table
+
+            kept = answers_kept(labels, out) if force else ()
+            written = write_table(out, table, fill_in=("label",), overwrite=force, known=kept)
     rule = table.schema.metadata[b"narrow"].decode()
     data: dict[str, Any] = {"pool": str(pool), "k": k, "strategy": strategy, "narrow": narrow, "seed": seed}
     data["candidates"] = rule
     if out is not None:
-        hint = "; fill in the label column and pass it back with --labels" if suffix == ".csv" else ""
-        return Outcome(data={**data, "out": str(out)}, view=f"{out}: {k} items from {rule}{hint}")
+        hint = "; fill in the label column and pass it back with --labels" if out.suffix in (".csv", ".tsv") else ""
+        view = f"{out}: {k} items from {rule}{kept_note(written)}{hint}"
+        return Outcome(data={**data, "out": str(out), **kept_data(written)}, view=view)
     return Outcome(data={**data, "rows": table.to_pylist()}, view=batch_view(table, f"from {rule}"))
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from raysal.cli.options import PoolPath, TableFile
+from raysal.cli.options import Force, PoolPath, TableFile
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.progress import progress
-from raysal.cli.tables import table_view, writable_suffix, write_table
+from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note, table_view
+from raysal.store import Written
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +36,7 @@ def search(
         str | None, Option(metavar="NAME", help="Use the processes of a running `raysal index serve`.")
     ] = None,
     out: TableFile = None,
+    force: Force = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -45,19 +47,25 @@ def search(
     The pool's own encoder embeds texts and images.
     """
     del json, debug
-    suffix = None if out is None else writable_suffix(out)
+    if out is not None:
+        check_output(out, force)
+        check_no_source(out, pool)
+    written = Written()
     with progress("searching"):
         from raysal.api.search import search as search_pool
 
         table = search_pool(
             pool, key=key or None, text=text, image=image, k=k, exact=exact, columns=columns or (), service=service
         )
-        if out is not None and suffix is not None:
-            write_table(table, out, suffix)
+        if out is not None:
+            from raysal.labels.files import write_table
+
+            written = write_table(out, table, fill_in=("label",), overwrite=force)
     how = table.schema.metadata[b"found"].decode()
     data: dict[str, Any] = {"pool": str(pool), "key": key or None, "text": text, "image": image, "k": k, "found": how}
     if out is not None:
-        return Outcome(data={**data, "out": str(out)}, view=f"{out}: {table.num_rows} items ({how})")
+        view = f"{out}: {table.num_rows} items ({how}){kept_note(written)}"
+        return Outcome(data={**data, "out": str(out), **kept_data(written)}, view=view)
     return Outcome(data={**data, "rows": table.to_pylist()}, view=result_view(table, how))
 
 

@@ -1,65 +1,107 @@
-"""Tables of items that commands print, or write to a file."""
+"""Tables of items that commands print, or write to a file. `raysal.labels.files` writes them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raysal.errors import ConfigError
+from raysal.errors import ConfigError, OutputExists
+from raysal.store import Written
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from raysal.types import Label
 
 
-def writable_suffix(out: Path) -> str:
+def check_output(out: Path, force: bool, kinds: Sequence[str] = ()) -> None:
     """Check the file that a table is to be written to, before any work is done.
 
     Args:
         out: the file.
-
-    Returns:
-        Its suffix: `.csv`, `.parquet` or `.jsonl`.
+        force: replace the file that is there.
+        kinds: the formats it may have; none is all that a table can be written in.
 
     Raises:
-        ConfigError: the suffix is another one, or the directory does not exist.
+        ConfigError: the extension is another one, or the directory does not exist.
+        OutputExists: a file is there that cannot be the same table, written before.
     """
-    suffix = out.suffix.lower()
-    if suffix not in (".csv", ".parquet", ".jsonl"):
-        raise ConfigError(out, f"unknown extension {out.suffix!r}", "batch files end in .csv, .parquet or .jsonl")
+    from raysal.labels.files import unknown_work
+    from raysal.labels.formats import EXTENSIONS, KINDS
+
+    kind = KINDS.get(out.suffix.lower())
+    if kind is None:
+        raise ConfigError(out, f"unknown extension {out.suffix!r}", f"batch files end in {EXTENSIONS}")
+    if kinds and kind not in kinds:
+        wanted = " or ".join(suffix for suffix, named in KINDS.items() if named in kinds)
+        raise ConfigError(out, f"this cannot be written as {out.suffix}", f"name a {wanted} file")
     if not out.absolute().parent.is_dir():
         raise ConfigError(out, "its directory does not exist", f"make {out.absolute().parent}")
-    return suffix
+    if not force and out.is_file() and unknown_work(out, None):
+        raise OutputExists(out)
 
 
-def write_table(table: pa.Table, out: Path, suffix: str) -> None:
-    """Write a table completely or not at all. A .csv gets a column `label` to fill in, if it has none.
+def check_no_source(out: Path, pool: Path) -> None:
+    """Refuse to write over the source of a pool, whatever else is allowed.
 
     Args:
-        table: of items.
-        out: the file.
-        suffix: from `writable_suffix`.
+        out: the file to write.
+        pool: the pool directory.
+
+    Raises:
+        OutputExists: it is the source.
     """
-    import csv
+    from raysal.pool import open_pool
 
-    import pyarrow.parquet as pq
+    if out.exists() and any(os.path.samefile(out, path) for path in paths_in(open_pool(pool).manifest.source)):
+        raise OutputExists(out, f"is the source of the pool {pool}, which nothing may replace", "name another file")
 
-    from raysal.cli.output import dumps
-    from raysal.store import write_file
 
-    def write(temporary: Path) -> None:
-        if suffix == ".parquet":
-            pq.write_table(table, temporary)
-        elif suffix == ".jsonl":
-            temporary.write_text("".join(dumps(row) + "\n" for row in table.to_pylist()), encoding="utf-8")
-        else:
-            with open(temporary, "w", encoding="utf-8", newline="") as file:
-                names = list(dict.fromkeys([*table.column_names, "label"]))
-                writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(table.to_pylist())
+def paths_in(value: Any) -> Iterator[Path]:
+    """The files that a source's config names."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from paths_in(inner)
+    elif isinstance(value, str) and os.path.isfile(value):
+        yield Path(value)
 
-    write_file(out, write)
+
+def answers_kept(labels: Path | None, out: Path) -> list[Label]:
+    """The answers that are kept elsewhere than in a file that is to be replaced.
+
+    Args:
+        labels: a run directory, or a label file.
+        out: the file to replace.
+
+    Returns:
+        The answers of the run's ledger, or of the label file; none if the file is `out` itself.
+    """
+    from raysal.labels import read_labels
+    from raysal.rounds.directory import RunDir
+
+    if labels is None or not labels.exists() or (out.exists() and os.path.samefile(labels, out)):
+        return []
+    if not labels.is_dir():
+        return read_labels(labels).labels
+    run = RunDir(labels)
+    if not run.has_ledger:
+        return []
+    with run.open_ledger() as ledger:
+        return ledger.answers(skips=True)
+
+
+def kept_note(written: Written) -> str:
+    """What a command adds to its answer about the file that was there."""
+    if written.unchanged:
+        return " (it was there, with the same content)"
+    return f" (the file that was there is {written.kept} now)" if written.kept else ""
+
+
+def kept_data(written: Written) -> dict[str, Any]:
+    """The same for --json."""
+    return {"unchanged": written.unchanged, "kept": written.kept}
 
 
 def table_view(names: Sequence[str], rows: Iterable[Sequence[str]], note: str) -> Any:

@@ -113,7 +113,7 @@ def write_labels(path: str | Path, labels: Sequence[Label], *, overwrite: bool =
     """
     path = Path(path)
     kind_of(path)
-    told = [checked(label) for label in labels]
+    told = [checked(label, as_it_is=True) for label in labels]
     table = pa.Table.from_pylist([asdict(label) for label in told], schema=SCHEMA)
     return write_table(path, table, overwrite=overwrite, known=told)
 

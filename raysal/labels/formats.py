@@ -32,7 +32,7 @@ KINDS = {
 EXTENSIONS = f"{', '.join(list(KINDS)[:-1])} or {list(KINDS)[-1]}"
 """The extensions, for people."""
 Row = tuple[int, Mapping[str, Any]]
-"""The line where a row begins, counted from 1 (in Parquet and JSON: the number of the row), and the cells of the row."""
+"""The line where a row begins, from 1 (in Parquet and JSON: the number of the row), and the cells of the row."""
 Check = Callable[[str, Sequence[str]], None]
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 LONGEST_CELL = 2**31 - 1

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from raysal.errors import LabelError, RunError
 from raysal.labels.events import Event, PendingEvent
 from raysal.labels.records import Labelled, State, checked_key
+from raysal.labels.spelling import spelled
+from raysal.types import SKIP, Label
 
 
 class TrainingLabel(NamedTuple):
@@ -65,6 +67,16 @@ class ItemState:
     def labels(self) -> dict[str, tuple[str | None, float]]:
         """The answers that are labels, not skips."""
         return {who: answer for who, answer in self.answers.items() if answer[0] is not None}
+
+    def text_of(self, annotator: str) -> str | None:
+        """The label that an annotator holds; None for a skip, and for nothing."""
+        return self.answers.get(annotator, (None, 0.0))[0]
+
+    def known_name(self, annotator: str) -> str:
+        """An annotator's name as the item's answers have it. Ledgers of earlier versions may hold `1.0` for `1`."""
+        if annotator in self.answers:
+            return annotator
+        return next((name for name in self.answers if spelled(name) == annotator), annotator)
 
     def state(self) -> State:
         """The item's state by the rules of `raysal.labels.ledger`."""
@@ -164,6 +176,47 @@ class Transaction:
         elif item.key != key:
             raise error(repr(key), f"given with id {id}, which the ledger knows as {item.key!r}", "check the pool")
         return item
+
+    def tell(self, id: int, label: Label, round: int | None) -> Literal["new", "repeated", "corrected", "skipped"]:
+        """Add an annotator's answer, if it says anything new.
+
+        Args:
+            id: the item's id.
+            label: the answer; the text `SKIP` is a skip.
+            round: number of a round to note.
+
+        Returns:
+            What the answer is to the ledger.
+
+        Raises:
+            LabelError: as `find_or_add`.
+        """
+        item = self.find_or_add(id, label.key, LabelError)
+        who, skips = item.known_name(label.annotator), label.label == SKIP
+        held = item.answers.get(who)
+        if held == ((None, 0.0) if skips else (label.label, label.weight)):
+            return "repeated"
+        if skips:
+            self.add(PendingEvent(id, label.key, "skipped", annotator=who, round=round))
+            return "skipped"
+        self.add(PendingEvent(id, label.key, "labeled", label.label, who, label.weight, round))
+        return "new" if held is None or held[0] is None else "corrected"
+
+    def take_back(self, id: int, annotator: str) -> bool:
+        """Take back an annotator's answer, if there is one.
+
+        Args:
+            id: the item's id.
+            annotator: the annotator's name.
+
+        Returns:
+            Whether there was one.
+        """
+        item = self.find(id)
+        if item is None or (who := item.known_name(annotator)) not in item.answers:
+            return False
+        self.add(PendingEvent(id, item.key, "withdrawn", annotator=who))
+        return True
 
     def add(self, event: PendingEvent) -> None:
         """Add an event and change the copy of its item."""

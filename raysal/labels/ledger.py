@@ -23,6 +23,7 @@ by 16 bytes for each event, never with the pool.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from operator import index
@@ -35,8 +36,11 @@ from numpy.typing import NDArray
 from raysal.errors import Damaged, LabelError, RunError
 from raysal.labels.events import RESTORE, EventLog, PendingEvent
 from raysal.labels.items import ItemState, Transaction, apply_events
-from raysal.labels.records import STATES, Changes, Labelled, State, TellCounts, checked, checked_text
-from raysal.types import Label
+from raysal.labels.records import STATES, Changes, Labelled, State, TellCounts, checked
+from raysal.labels.spelling import annotator_text
+from raysal.types import SKIP, Label
+
+_RENAME = "withdraw these labels, then give the class another name"
 
 
 def _sorted_ids(ids: Iterable[int]) -> NDArray[np.int64]:
@@ -63,6 +67,7 @@ class Ledger:
         """
         self.path = Path(path)
         self._items: dict[int, ItemState] = {}
+        self._texts: Counter[str] = Counter()
         self._ids: dict[str, int] = {}
         # Two entries for each event, at place seq - 1: the id of its item, and the number of the item's event before
         # it, or 0. From an item's last event they lead back through its history, so no other event must be read.
@@ -122,37 +127,41 @@ class Ledger:
 
         self._commit(decide)
 
-    def tell(self, labels: Sequence[tuple[int, Label]], round: int | None = None) -> TellCounts:
+    def tell(
+        self,
+        labels: Sequence[tuple[int, Label]],
+        round: int | None = None,
+        *,
+        withdrawn: Sequence[tuple[int, str]] = (),
+    ) -> TellCounts:
         """Record labels; all of them, or none if one cannot be accepted.
 
         Labels may be partial, late, repeated, or for items that no round leased.
 
         Args:
-            labels: (id, label) pairs, in the order in which they were given.
+            labels: (id, label) pairs, in the order in which they were given. The text `SKIP` is a skip.
             round: number of a round to note with the labels. It has no effect.
+            withdrawn: (id, annotator) pairs, whose answers are taken back.
 
         Returns:
             How many labels were new, repeated or corrected, and how many of the items are disputed now.
 
         Raises:
-            LabelError: a key or label is empty, a weight is not a finite number above 0, or the ledger knows an id
-                with another key.
+            LabelError: a key or label is empty, a weight is not a finite number above 0, the ledger knows an id with
+                another key, or it has labels with the text `SKIP`, of a time when this was a class like any other.
         """
         entries = [(index(id), checked(label)) for id, label in labels]
-        counts = {"new": 0, "repeated": 0, "corrected": 0}
+        taken_back = [(index(id), annotator_text("annotator", annotator)) for id, annotator in withdrawn]
+        counts = {"new": 0, "repeated": 0, "corrected": 0, "skipped": 0, "withdrawn": 0}
         disputed = 0
 
         def decide(transaction: Transaction) -> None:
             nonlocal disputed
+            if self._texts[SKIP] and any(label.label == SKIP for _, label in entries):
+                raise LabelError(SKIP, "is a class of this run, and now says that an item was skipped", _RENAME)
             for id, label in entries:
-                item = transaction.find_or_add(id, label.key, LabelError)
-                held = item.answers.get(label.annotator)
-                if held == (label.label, label.weight):
-                    counts["repeated"] += 1
-                    continue
-                counts["new" if held is None or held[0] is None else "corrected"] += 1
-                event = PendingEvent(id, label.key, "labeled", label.label, label.annotator, label.weight, round)
-                transaction.add(event)
+                counts[transaction.tell(id, label, round)] += 1
+            counts["withdrawn"] = sum(transaction.take_back(id, annotator) for id, annotator in taken_back)
             items = [transaction.find_or_add(id, label.key, LabelError) for id, label in dict(entries).items()]
             disputed = sum(item.state() == "disputed" for item in items)
 
@@ -173,14 +182,7 @@ class Ledger:
         Raises:
             LabelError: the ledger knows the id with another key.
         """
-        id, annotator = index(id), checked_text("annotator", annotator).strip()
-
-        def decide(transaction: Transaction) -> None:
-            held = transaction.find_or_add(id, key, LabelError).answers.get(annotator)
-            if held is None or held[0] is not None:
-                transaction.add(PendingEvent(id, key, "skipped", annotator=annotator))
-
-        return self._commit(decide) > 0
+        return self.tell([(id, Label(key=key, label=SKIP, annotator=annotator))]).skipped > 0
 
     def withdraw(self, id: int, annotator: str = "") -> bool:
         """Take back an annotator's label or skip of an item.
@@ -192,14 +194,7 @@ class Ledger:
         Returns:
             True if there was a label or skip to take back.
         """
-        id, annotator = index(id), checked_text("annotator", annotator).strip()
-
-        def decide(transaction: Transaction) -> None:
-            item = transaction.find(id)
-            if item is not None and annotator in item.answers:
-                transaction.add(PendingEvent(id, item.key, "withdrawn", annotator=annotator))
-
-        return self._commit(decide) > 0
+        return self.tell([], withdrawn=[(id, annotator)]).withdrawn > 0
 
     @property
     def head_seq(self) -> int:
@@ -231,21 +226,32 @@ class Ledger:
         asked = items if ids is None else [id for id in ids.tolist() if id in items]
         return [item for id in sorted(asked) if (item := items[id].labelled(id, votes)) is not None]
 
-    def answers(self) -> list[Label]:
+    def answers(self, *, skips: bool = False) -> list[Label]:
         """The current label of every annotator for every item, also where they disagree.
 
-        Skips are not among them. To tell these labels to the ledger again adds no event.
+        To tell these labels to the ledger again adds no event.
+
+        Args:
+            skips: add the skips, as labels with the text `SKIP`.
 
         Returns:
             The labels in order of id, then annotator.
         """
         self._catch_up()
         return [
-            Label(key=item.key, label=text, annotator=annotator, weight=weight)
+            Label(key=item.key, label=SKIP, annotator=annotator)
+            if text is None
+            else Label(key=item.key, label=text, annotator=annotator, weight=weight)
             for _, item in sorted(self._items.items())
             for annotator, (text, weight) in sorted(item.answers.items())
-            if text is not None
+            if skips or text is not None
         ]
+
+    @property
+    def texts(self) -> set[str]:
+        """The distinct texts of all current labels, also of disputed ones."""
+        self._catch_up()
+        return {text for text, count in self._texts.items() if count}
 
     def changed_since(self, seq: int, upto: int | None = None, *, votes: bool = False) -> Changes:
         """How the training set differs between two points of the ledger.
@@ -356,10 +362,15 @@ class Ledger:
                     item = self._items.get(event.id)
                     self._item_of.append(event.id)
                     self._previous.append(0 if item is None else item.last_seq)
+                    if event.kind not in ("leased", "released"):
+                        replaced = None if item is None else item.text_of(event.annotator or "")
+                        self._texts.update({replaced: -1} if replaced is not None else {})
+                        self._texts.update({event.label: 1} if event.label is not None else {})
                     apply_events(self._items, [event])
                     self._ids[event.key] = event.id
         except BaseException:  # an event may be half applied: let the next call read all events again
             self._items.clear()
+            self._texts.clear()
             self._ids.clear()
             del self._item_of[:], self._previous[:]
             self._log.rewind()

@@ -90,9 +90,11 @@ class SimulatedOracle:
 
 
 def _one_label_each(path: Path) -> dict[str, str]:
-    """The label of each key in a file; an error if a key has two."""
+    """The label of each key in a file, without skips; an error if a key has two."""
     found: dict[str, str] = {}
     for label in read_labels(path).labels:
+        if label.label == SKIP:
+            continue
         if found.setdefault(label.key, label.label) != label.label:
             problem = f"{label.key!r} is {found[label.key]!r} and {label.label!r}"
             raise LabelError(path, problem, "keep one as the truth")
@@ -135,7 +137,7 @@ class Simulation:
             values = rows[self.column].to_pylist()
         found = zip(rows["id"].to_pylist(), keys, values, strict=True)
         labels = {id: label_text(f"{key!r}: {self.column}", value) for id, key, value in found}
-        return {id: label for id, label in labels.items() if label is not None}
+        return {id: label for id, label in labels.items() if label not in (None, SKIP)}
 
     def answer(self, batch: Sequence[tuple[int, str]]) -> list[Label]:
         """The labels of the batch's items, with noise; items without a true label have none."""
@@ -152,7 +154,7 @@ class Simulation:
             values = {
                 value for table in self.pool.items([self.column]) for value in table[self.column].unique().to_pylist()
             }
-            classes = {label for value in values if (label := label_text(self.column, value)) is not None}
+            classes = {label for value in values if (label := label_text(self.column, value)) not in (None, SKIP)}
         if len(classes) < 2:
             raise ConfigError("oracle.noise", "noise needs at least two classes", "set it to 0")
         return replace(self, classes=tuple(sorted(classes)))
@@ -184,6 +186,6 @@ def revealing(oracle: Oracle, pool: Pool) -> Callable[[Sequence[int]], dict[int,
         found = pool.rows_where("id", list(ids), ["id", "key"])
         of_key = dict(zip(found["key"].to_pylist(), found["id"].to_pylist(), strict=True))
         answers = oracle.answer([(id, key) for key, id in of_key.items()])
-        return {of_key[answer.key]: answer.label for answer in answers}
+        return {of_key[answer.key]: answer.label for answer in answers if answer.label != SKIP}
 
     return reveal

@@ -125,11 +125,12 @@ def checked_key(key: object) -> str:
     return checked_text(f"key {key!r}", key)
 
 
-def checked(label: object) -> Label:
+def checked(label: object, *, as_it_is: bool = False) -> Label:
     """Check one label.
 
     Args:
         label: anything.
+        as_it_is: leave a text as it is. Ledgers of earlier versions hold labels that would be read otherwise today.
 
     Returns:
         The label, its text and its annotator in their one spelling (`raysal.labels.spelling`).
@@ -142,16 +143,18 @@ def checked(label: object) -> Label:
         raise LabelError("labels", f"{_short(label)} is not a raysal.Label", _PASS_LABELS)
     key = checked_key(label.key)
     weight: object = label.weight  # it comes from outside, so its type is not certain
-    text = label_text(f"{key!r}: label", label.label)
+    where = f"{key!r}: label"
+    kept = valid_text(where, label.label).strip() if as_it_is and isinstance(label.label, str) else None
+    text = kept or label_text(where, label.label)
     if text is None:
-        raise LabelError(f"{key!r}: label", "is empty", "leave the item out, or skip it")
+        raise LabelError(where, "is empty", "leave the item out, or skip it")
     annotator = annotator_text(f"{key!r}: annotator", label.annotator)
     if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight) or weight <= 0:
         raise LabelError(f"{key!r}: weight", f"{weight!r} is not a finite number above 0", "1.0 is usual")
     return Label(key=key, label=text, annotator=annotator, weight=float(weight))
 
 
-def as_labels(labels: Mapping[str, str] | Sequence[Label]) -> list[Label]:
+def as_labels(labels: Mapping[str, str | float] | Sequence[Label]) -> list[Label]:
     """Check labels in either form in which callers write them.
 
     Args:

@@ -31,7 +31,7 @@ from raysal.labels.exports import joined, names_said, nested_in
 from raysal.types import SKIP
 
 MISSING = frozenset(
-    "na n/a #n/a #na <na> nan null none nil nat missing #null! #value! #ref! #div/0! (null) - -- ? .".split()
+    "na|n/a|#n/a|#na|<na>|nan|null|(null)|none|nil|nat|missing|#null!|#value!|#ref!|#div/0!|-|--|?|.".split("|")  # noqa: SIM905
 )
 """Texts that programs or people write where there is no label, in lower case."""
 _WRITTEN_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+", re.ASCII)
@@ -125,12 +125,12 @@ def number_text(where: str, value: Any) -> str:
         raise LabelError(where, f"{value!r} is a boolean", 'write it as text, as "yes" and "no"')
     if isinstance(value, Integral):
         return str(int(value))
-    if isinstance(value, Real | Decimal):
-        # The shortest text in its own type: a float32 of 0.1 is 0.1, not 0.10000000149011612.
-        number = float(str(value)) if isinstance(value, np.floating) else float(value)
-        if math.isfinite(number):
-            exact = not isinstance(value, Decimal) or Decimal(repr(number)) == value
-            return _float_text(number) if exact else str(value.normalize())
+    if isinstance(value, np.floating):
+        value = float(str(value))  # the shortest text in its own type: a float32 of 0.1 is 0.1
+    if isinstance(value, Real | Decimal) and math.isfinite(number := float(value)):
+        if isinstance(value, Decimal) and Decimal(repr(number)) != value:
+            return str(value.normalize())  # it has more digits than a float
+        return _float_text(number)
     raise LabelError(where, f"{value!r} cannot be a label", "labels are text or numbers")
 
 

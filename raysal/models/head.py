@@ -18,7 +18,7 @@ from raysal.features import HiddenLayer, frozen
 from raysal.models.evidence import with_constant
 from raysal.models.likelihood import SOFTMAX, Likelihood, likelihood_of
 from raysal.models.posterior import STRUCTURES, Posterior, Shared
-from raysal.store import write_file
+from raysal.store import write_output
 
 FORMAT = 2
 """Version of the file layout; a reader refuses any other."""
@@ -253,18 +253,27 @@ class Head:
             seal.update(array.astype("<f8", copy=False).tobytes())
         return seal.hexdigest()
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write the head as one safetensors file, atomically. 8 bytes for each number of its arrays, and a little.
 
         Args:
             path: the file.
+            overwrite: replace the file that is there; it is kept as `NAME.1`, `NAME.2` ...
+
+        Raises:
+            OutputExists: another file is there, and `overwrite` is false.
         """
+        content = self.content()
+        write_output(path, lambda temporary: temporary.write_bytes(content), overwrite=overwrite)
+
+    def content(self) -> bytes:
+        """The bytes of the file that `save` writes. Equal heads have equal bytes."""
         from safetensors.numpy import save
 
         # One entry: safetensors writes several in random order, and equal heads must be equal files.
         sealed = {"format": FORMAT, "sha256": self.digest(), "record": self._record()}
         content: bytes = save(self._arrays(), {"raysal_head": json.dumps(sealed)})
-        write_file(path, lambda temporary: temporary.write_bytes(content))
+        return content
 
     @classmethod
     def load(cls, path: Path) -> Head:

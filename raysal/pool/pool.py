@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
 from raysal.pool.layout import MANIFEST, Manifest, chunk_file, how_to_repair, read_records
-from raysal.store import check_bytes, check_size, read_sealed, write_file
+from raysal.store import Written, check_bytes, check_size, read_sealed, write_output
 from raysal.types import POOL_COLUMNS, Metric
 
 
@@ -218,19 +218,26 @@ class Pool:
             last = int(ids[-1]) if len(ids) else last
         return 1 + len(self._records) + sum(1 for _ in self._files())
 
-    def export(self, out: str | Path) -> int:
+    def export(self, out: str | Path, *, overwrite: bool = False) -> int:
         """Write the items' columns and their vectors into one Parquet file, one row group per chunk.
 
         Args:
             out: the file to write.
+            overwrite: replace the file that is there; it is kept as `NAME.1`, `NAME.2` ...
 
         Returns:
             The number of rows.
 
         Raises:
             PoolError: the chunks hold a carried column in types that no single type can hold.
+            OutputExists: another file is there, and `overwrite` is false.
             OSError: `out` cannot be written; nothing is left there.
         """
+        self.export_file(out, overwrite=overwrite)
+        return len(self)
+
+    def export_file(self, out: str | Path, *, overwrite: bool = False) -> Written:
+        """As `export`, but says what became of the file that was there."""
         schema = self._united([chunk.items().schema for chunk in self.chunks])
         vector = pa.field("vector", pa.list_(pa.float16(), self.dim))
 
@@ -241,8 +248,7 @@ class Pool:
                     items = self._as(schema, chunk.items(schema.names))
                     writer.write_table(items.append_column(vector, values))
 
-        write_file(Path(out), write)
-        return len(self)
+        return write_output(Path(out), write, overwrite=overwrite)
 
     def items(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The items, chunk by chunk.

@@ -22,14 +22,16 @@ from raysal.report.records import Answers, Arm, pool_of, read_answers, read_arm,
 from raysal.report.sections import cards, class_table, provenance, rounds_table, swatch
 from raysal.report.style import CSS
 from raysal.report.table import headline_of
-from raysal.store import write_file
+from raysal.store import write_output
 
 REPORT = "report.html"
+MARK = " · raysal"
+"""The end of the title of every report."""
 MIN_MAP_ITEMS = 3
 """A sample of fewer items gives no map."""
 
 
-def write_report(run: Path, out: Path | None = None) -> Path:
+def write_report(run: Path, out: Path | None = None, *, overwrite: bool = False) -> Path:
     """Write the report of a run. It can be written at any time, also before the run is finished.
 
     The same run gives the same bytes: nothing in the report depends on the time. Takes about 10 s, most of it for the
@@ -37,19 +39,31 @@ def write_report(run: Path, out: Path | None = None) -> Path:
 
     Args:
         run: the run directory.
-        out: the file to write; None is `report.html` in the run directory.
+        out: the file to write; None is `report.html` in the run directory, which is written anew.
+        overwrite: replace the file that is there; it is kept as `NAME.1`, `NAME.2` ... unless it is a report.
 
     Returns:
         The path of the report.
 
     Raises:
         RunError: no run is there.
+        OutputExists: another file is there, and `overwrite` is false.
         Damaged: a record, a batch or the ledger is missing or was altered.
     """
     target = run / REPORT if out is None else out
     page = report_html(run)
-    write_file(target, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(page, encoding="utf-8")
+
+    write_output(target, write, overwrite=overwrite or out is None, disposable=is_report)
     return target
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a report of a run."""
+    with open(path, "rb") as file:
+        return f"{MARK}</title>".encode() in file.read(4096)
 
 
 def report_html(run: Path) -> Html:
@@ -222,7 +236,7 @@ def _page(title: str, body: Html) -> Html:
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"{title} · raysal"),
+        tag("title", f"{title}{MARK}"),
         tag("style", CSS),
     )
     return join(Html("<!doctype html>\n"), tag("html", head, tag("body", tag("main", body)), lang="en"), Html("\n"))

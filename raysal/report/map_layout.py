@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raysal.errors import LabelError
+from raysal.labels.spelling import label_text
 from raysal.pool import Pool
 from raysal.pool.pool import Chunk
 from raysal.rng import derive, item_uniform
@@ -145,7 +147,12 @@ def _take(chunk: Chunk, ids: NDArray[np.int64], values: pa.ChunkedArray | None, 
 
 
 def _texts(values: Sequence[object]) -> Iterator[str | None]:
-    return (None if value is None else str(value) for value in values)
+    """The values as labels are spelled; what cannot be a label is shown as it is."""
+    for value in values:
+        try:
+            yield label_text("column", value)
+        except LabelError:
+            yield str(value)
 
 
 def _joined(parts: Sequence[Vectors]) -> Vectors:

@@ -32,7 +32,7 @@ from raysal.errors import Damaged, FingerprintMismatch, RunError
 from raysal.labels import Ledger
 from raysal.models.head import Head
 from raysal.pool import Pool
-from raysal.store import publish_directory, read_sealed, remove_temporaries, temporary_name, write_sealed
+from raysal.store import publish_directory, read_sealed, remove_temporaries, temporary_name, write_file, write_sealed
 from raysal.strategies.base import Picks
 
 RUN, LEDGER, ROUNDS, FINAL = "run.json", "ledger.sqlite", "rounds", "final"
@@ -257,7 +257,8 @@ class RunDir:
             (temporary / MEMORY).write_bytes(content := memory.dump())
             record = {**record, "memory_sha256": hashlib.sha256(content).hexdigest()}
         if head is not None:
-            head.save(temporary / HEAD)
+            content = head.content()
+            write_file(temporary / HEAD, lambda path: path.write_bytes(content))
         write_sealed(temporary / RECORD, record)
         if round is None and final.exists():
             os.rename(final, temporary_name(final, "-old"))  # swept on the next start, should this process die here

@@ -15,6 +15,7 @@ from raysal.config import RunConfig
 from raysal.errors import LabelError
 from raysal.fleet import Fleet
 from raysal.labels import Ledger, as_labels, read_labels
+from raysal.labels.confusable import check_classes
 from raysal.labels.events import PendingEvent
 from raysal.labels.items import ItemState
 from raysal.labels.records import Labelled
@@ -27,9 +28,9 @@ from raysal.rounds.directory import RunDir
 from raysal.rounds.gathering import gather_labelled
 from raysal.rounds.learner import HeadUpdate, next_head, output_names
 from raysal.rounds.program import HeldOut
-from raysal.types import Label
+from raysal.types import SKIP, Label
 
-LabelsArgument = str | Path | Mapping[str, str] | Sequence[Label]
+LabelsArgument = str | Path | Mapping[str, str | float] | Sequence[Label]
 """A label file, a run directory, labels by key, or labels."""
 
 
@@ -70,9 +71,11 @@ class GivenLabels:
     def of(cls, pool: Pool, labels: Sequence[Label]) -> GivenLabels:
         """Labels by the ledger's rules: an annotator's last one counts, and all must agree.
 
+        Warns of classes that may be one misspelled, or a missing value.
+
         Args:
             pool: whose items the keys name.
-            labels: in the order in which they were given.
+            labels: in the order in which they were given. The text `!skip` is a skip.
 
         Returns:
             What they say, by id.
@@ -81,10 +84,13 @@ class GivenLabels:
             LabelError: a key is not in the pool.
         """
         ids = pool.ids_of([label.key for label in labels])
+        check_classes((label.label for label in labels), ())
         states: dict[int, ItemState] = {}
         for seq, label in enumerate(labels, 1):
             id = ids[label.key]
             event = PendingEvent(id, label.key, "labeled", label.label, label.annotator, label.weight)
+            if label.label == SKIP:
+                event = PendingEvent(id, label.key, "skipped", annotator=label.annotator)
             states.setdefault(id, ItemState(label.key)).apply(event, seq)
         items = [item for id, state in sorted(states.items()) if (item := state.labelled(id)) is not None]
         return cls(items=items, taken=np.array(sorted(states), np.int64))

@@ -243,14 +243,17 @@ class Session:
             self.ledger.lease(round, batch.ids, batch.keys)
         return batch
 
-    def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> TellCounts:
+    def tell(self, labels: Sequence[Label] | Mapping[str, str | float], *, strict: bool = False) -> TellCounts:
         """Take labels by key: some of a batch or all, late, repeated, corrected, or for items never asked for.
 
         All of them are recorded, or none. Where the config says `mode = "laplace"` and a round was asked for in this
         process, the head moves at once, at a cost that depends neither on the pool nor on earlier labels.
 
+        A `LabelWarning` says where a new class may be another one misspelled, or a missing value.
+
         Args:
-            labels: labels by key, or `Label`s.
+            labels: labels by key, or `Label`s. The text `!skip` is a skip.
+            strict: refuse what would be a warning.
 
         Returns:
             How many were new, repeated, corrected, disputed.
@@ -259,7 +262,7 @@ class Session:
             LabelError: a key is not in the pool, or a label or weight cannot be accepted.
             RunError: the session is read-only.
         """
-        told = self._labels().tell(labels)
+        told = self._labels().tell(labels, strict=strict)
         self._apply_new_labels()
         return told
 

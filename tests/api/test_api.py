@@ -312,7 +312,8 @@ NO_LABELS: list[Any] = [
     5,
     b"ab",
     {10: "a"},
-    {"item-000010": 3},
+    {"item-000010": True},
+    {"item-000010": None},
     (raysal.Label(key=key, label="a") for key in ["item-000010"]),
 ]
 

@@ -228,7 +228,7 @@ def test_partitions_and_options(tmp_path: Path, pool: Path) -> None:
         (("-k", "2", "--labels", "columns.csv"), ("'key'",)),
         (("-k", "2", "--labels", "broken.parquet"), ("broken.parquet",)),
         (("-k", "2", "--labels", "."), ("no run is there",)),
-        (("-k", "2", "-o", "batch.xlsx"), (".xlsx", ".csv, .parquet or .jsonl")),
+        (("-k", "2", "-o", "batch.xlsx"), (".xlsx", ".csv, .tsv, .parquet")),
         (("-k", "2", "-o", "nowhere/batch.csv"), ("nowhere", "directory does not exist")),
         (("-k", "2", "--partitions", "0"), ("--partitions",)),
         (("-k", "2", "--strategi", "badge"), ("--strategi", "--strategy")),
@@ -306,7 +306,7 @@ def test_a_run_with_its_control_arm(tmp_path: Path, pool: Path) -> None:
 
 
 def test_a_run_with_people(tmp_path: Path, pool: Path) -> None:
-    run, todo = tmp_path / "run", tmp_path / "todo.csv"
+    run = tmp_path / "run"
     truth = {
         row["key"]: row["label"]
         for row in pq.read_table(pool / "items" / "00000.parquet", columns=["key", "label"]).to_pylist()
@@ -315,7 +315,8 @@ def test_a_run_with_people(tmp_path: Path, pool: Path) -> None:
     answer = cli("run", config, "--out", run)
     assert answer.code == 0
     assert f"raysal label import {run}" in answer.out
-    for _ in range(2):
+    for number in range(2):
+        todo = tmp_path / f"todo-{number}.csv"
         assert cli("status", run, "--json").json["state"] == "waiting for labels"
         assert cli("label", "export", run, "--waiting", "-o", todo, "--json").json["waiting"] == 6
         keys = [row["key"] for row in rows_of(todo)]

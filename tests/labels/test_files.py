@@ -10,18 +10,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysal.errors import LabelError
-from raysal.labels import read_labels, write_labels
+from raysal.labels import formats, read_labels, write_labels
+from raysal.labels.spelling import label_text, spelled
 from raysal.types import Label
 
-KINDS = ["csv", "parquet", "jsonl"]
+KINDS = [suffix.removeprefix(".") for suffix in formats.KINDS]
 AWKWARD = st.sampled_from(list("a,\";'\n\r\t \u2028\ufeffé漢😀=0\0"))
 TEXT = st.text(st.one_of(AWKWARD, st.sampled_from(string.printable)), min_size=1, max_size=6)
+
+
+def is_name(text):
+    """Whether a text is the name of a class as it is: not blank, and not `[]`."""
+    try:
+        return label_text("label", text) == text
+    except LabelError:
+        return False
+
+
 LABELS = st.lists(
     st.builds(
         Label,
         key=TEXT,
-        label=TEXT.map(str.strip).filter(bool),
-        annotator=TEXT.map(str.strip),
+        label=TEXT.map(spelled).filter(is_name),
+        annotator=TEXT.map(spelled),
         weight=st.floats(0, exclude_min=True, allow_infinity=False),
     ),
     max_size=6,
@@ -40,16 +51,17 @@ def test_what_is_written_comes_back(tmp_path_factory, kind, labels):
     assert read.unanswered == 0
 
 
-@given(labels=LABELS.filter(bool), kind=st.sampled_from(["csv", "jsonl"]))
+@given(labels=LABELS.filter(bool), kind=st.sampled_from(["csv", "tsv", "jsonl", "ndjson"]))
 @settings(max_examples=60)
 def test_a_bad_row_is_named_by_its_line(tmp_path_factory, labels, kind):
     path = tmp_path_factory.mktemp("labels") / f"labels.{kind}"
     write_labels(path, labels)
     before = path.read_bytes().decode()
     with open(path, "a", encoding="utf-8", newline="") as file:
-        file.write("k,x,,-1\n" if kind == "csv" else '{"key": "k", "label": "x", "weight": -1}\n')
-    ends = before.replace("\r\n", "\n") if kind == "csv" else before
-    lines = ends.count("\n") + (ends.count("\r") if kind == "csv" else 0)
+        row = {"csv": "k,x,,-1\n", "tsv": "k\tx\t\t-1\n"}.get(kind)
+        file.write(row or '{"key": "k", "label": "x", "weight": -1}\n')
+    ends = before if row is None else before.replace("\r\n", "\n")
+    lines = ends.count("\n") + (0 if row is None else ends.count("\r"))
     with pytest.raises(LabelError) as caught:
         read_labels(path)
     assert f"labels.{kind}, line {lines + 1}:" in str(caught.value)
@@ -105,10 +117,10 @@ def test_parquet_of_other_types(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("l.txt", "key,label\n", [".csv", ".parquet", ".jsonl"]),
+        ("l.txt", "key,label\n", list(formats.KINDS)),
         ("l.csv", "", ["l.csv", "empty"]),
         ("l.csv", "name,label\na,b\n", ["line 1", "'key'", "name, label"]),
-        ("l.csv", "key;label\na;b\n", ["line 1", "key;label"]),
+        ("l.csv", "item;label\na;b\n", ["line 1", "item;label"]),
         ("l.csv", "key,label,label\na,b,c\n", ["two columns", "'label'"]),
         ("l.csv", "key,label\na,x\nb,y,z\n", ["line 3", "3 cells"]),
         ("l.csv", "key,label\na,x\nb\n", ["line 3", "1 cells"]),
@@ -118,7 +130,8 @@ def test_parquet_of_other_types(tmp_path):
         ("l.csv", 'key,label\n"a"b,x\n', ["line 2", "quotes"]),
         ("l.csv", 'key,label\na,x\n"b,y\n', ["line 3", "quotes"]),
         ("l.csv", b"key,label\na,x\nb,\xff\n", ["line 3", "UTF-8"]),
-        ("l.csv", "key,label\n".encode("utf-16"), ["line 1", "UTF-8"]),
+        ("l.csv", "key,label\n".encode("utf-16-le"), ["line 1", "'key'"]),
+        ("l.csv", "key,label\n".encode("utf-16")[:-1], ["UTF-16"]),
         ("l.csv", "key,label\na,x\nb,y\na,y\n", ["lines 2 and 4", "'a'", "'x'", "'y'", "label"]),
         ("l.csv", "key,label,weight\na,x,1\na,x,2\n", ["lines 2 and 3", "weight"]),
         ("l.jsonl", '{"key": "a", "label": "x"}\n\n{"key": "b"\n', ["line 3", "JSON"]),
@@ -126,7 +139,12 @@ def test_parquet_of_other_types(tmp_path):
         ("l.jsonl", '{"key": "a"}\n', ["line 1", "'label'"]),
         ("l.jsonl", '{"key": "a", "label": true}\n', ["line 1", "label", "True"]),
         ("l.jsonl", '{"key": "a", "label": 1e999}\n', ["line 1", "label", "inf"]),
-        ("l.jsonl", '{"key": "a", "label": ["x"]}\n', ["line 1", "label"]),
+        ("l.jsonl", '{"key": "a", "label": [["x"]]}\n', ["line 1", "label"]),
+        ("l.json", '{"key": "a", "label": "x"}', ["list of objects"]),
+        ("l.json", '[{"key": "a", "label": "x"}, {"key": "b"}]', ["row 2", "'label'"]),
+        ("l.json", '[{"key": "a", "label": "x"}, 3]', ["row 2", "object"]),
+        ("l.json", "[", ["JSON"]),
+        ("l.tsv", "key\tlabel\na\tx\ty\n", ["line 2", "3 cells"]),
         ("l.jsonl", '{"key": ["a"], "label": "x"}\n', ["line 1", "key"]),
         ("l.jsonl", '{"key": "a", "label": "\\ud800"}\n', ["line 1", "label", "Unicode"]),
         ("l.jsonl", '{"key": "a", "label": "x", "weight": true}\n', ["line 1", "weight"]),
@@ -147,7 +165,7 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, says):
 def test_rows_of_parquet_are_counted_from_one(tmp_path):
     path = tmp_path / "labels.parquet"
     pq.write_table(pa.table({"key": ["a", "", "c"], "label": ["x", "y", "z"]}), path, row_group_size=1)
-    with pytest.raises(LabelError, match="line 2"):
+    with pytest.raises(LabelError, match="row 2"):
         read_labels(path)
     pq.write_table(pa.table({"key": ["a"], "text": ["x"]}), path)
     with pytest.raises(LabelError, match="'label'"):

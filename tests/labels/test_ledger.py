@@ -256,7 +256,7 @@ def ledger(tmp_path):
         (one(2, weight=math.nan), ["k2", "weight"]),
         (one(2, weight=math.inf), ["k2", "weight"]),
         (one(2, weight="1"), ["k2", "weight"]),
-        (one(2, text=3), ["k2", "label"]),
+        (one(2, text=True), ["k2", "label"]),
         (one(2, text="\ud800"), ["k2", "label"]),
         (one(2, annotator="\ud800"), ["k2", "annotator"]),
         ((2, Label(key="", label="cat")), ["key", "empty"]),

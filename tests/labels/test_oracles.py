@@ -149,7 +149,8 @@ def test_what_cannot_be_bound_is_named(pool, tmp_path):
     write_labels(path, [Label(key="elsewhere", label="cat")])
     with pytest.raises(ConfigError, match=r"oracle\.labels"):
         SimulatedOracle(labels=path).bind(pool, seed=0)
-    write_labels(path, [Label(key="k1", label="cat"), Label(key="k1", label="dog", annotator="bob")])
+    two = [Label(key="k1", label="cat"), Label(key="k1", label="dog", annotator="bob")]
+    write_labels(path, two, overwrite=True)
     with pytest.raises(LabelError, match="'k1'"):
         SimulatedOracle(labels=path).bind(pool, seed=0)
     with pytest.raises(ConfigError, match=r"oracle\.nois"):
