@@ -7,8 +7,10 @@ mark. Rows in which all cells are blank, which spreadsheets write, are left out 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import itertools
 import json
 import threading
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
@@ -168,20 +170,17 @@ def _header(path: Path, text: str, delimiter: str) -> tuple[list[str], str]:
     """The names of the columns, and the mark between them: the first of `,`, `;` and tab that gives a column `key`."""
     declared = text[4:5] if text[:4].casefold() == "sep=" and text[5:6] in ("\r", "\n") else ""
     marks = [declared] if declared else dict.fromkeys([delimiter, ",", ";", "\t"])
-    found: list[tuple[list[str], str]] = []
+    body = text.partition("\n")[2] if declared else text
+    first: list[str] = []
     for mark in marks:
-        # A header in which another mark is the right one may be malformed with this one.
-        records = (cells for _, cells in _records(path, text.partition("\n")[2] if declared else text, mark))
-        try:
-            names = [name.strip() for name in next(records, [])]
-        except LabelError:
-            if mark == delimiter:
-                raise
-            continue
-        found.append((names, mark))
-        if "key" in names:
-            return found[-1]
-    return found[0]
+        with contextlib.suppress(LabelError):  # where another mark is the right one, the header may be malformed
+            names = [name.strip() for _, cells in itertools.islice(_records(path, body, mark), 1) for name in cells]
+            if "key" in names:
+                return names, mark
+            first = first or names
+    if not first:  # no mark makes a header, or there is none
+        next(_records(path, body, delimiter), None)
+    return first, declared or delimiter
 
 
 def _csv_rows(path: Path, columns: Sequence[str], check: Check, delimiter: str) -> list[Row]:

@@ -177,10 +177,10 @@ def looks_missing(text: str) -> bool:
 
 def _plain_value(value: Any) -> Any:
     """A value without the wrapping of arrays and tables; None where it is empty."""
-    if getattr(value, "shape", None) == () and not isinstance(value, np.generic) and hasattr(value, "item"):
-        value = value.item()  # an array or tensor without axes
     if value is None or type(value).__name__ in _EMPTY_TYPES:
         return None
+    if getattr(value, "shape", None) == () and not isinstance(value, np.generic) and hasattr(value, "item"):
+        value = value.item()  # an array or tensor without axes
     if isinstance(value, float | np.floating | Decimal) and value != value:
         return None
     return value.tolist() if isinstance(value, np.ndarray) else value
