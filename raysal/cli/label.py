@@ -155,7 +155,7 @@ def export(
     from raysal.labels.files import write_table
     from raysal.rounds.run_labels import RunLabels
 
-    check_output(out, force)
+    check_output(out)
     with RunLabels.open(run) as held:
         check_no_source(out, held.pool_path)
         counts = held.ledger.counts()

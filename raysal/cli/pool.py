@@ -51,7 +51,7 @@ def export(
     del json, debug
     from raysal.pool import open_pool
 
-    check_output(out, force, ("parquet",))
+    check_output(out, ("parquet",))
     check_no_source(out, pool)
     found = open_pool(pool)
     with progress("exporting"):

@@ -11,7 +11,15 @@ from typer import Option
 from raysal.cli.options import BackendOption, Force, PoolPath, TableFile
 from raysal.cli.output import Backend, Debug, Json, Outcome
 from raysal.cli.progress import progress
-from raysal.cli.tables import answers_kept, check_no_source, check_output, kept_data, kept_note, table_view
+from raysal.cli.tables import (
+    answers_kept,
+    check_no_source,
+    check_output,
+    kept_data,
+    kept_note,
+    refuse_filled_in,
+    table_view,
+)
 from raysal.errors import ConfigError
 from raysal.narrowing.registry import NARROWERS
 from raysal.store import Written
@@ -73,8 +81,10 @@ def select(
     """
     del json, debug
     if out is not None:
-        check_output(out, force)
+        check_output(out)
         check_no_source(out, pool)
+        if not force:
+            refuse_filled_in(out)
     written = Written()
     chosen = {"name": strategy, **fields(option, "--option")}
     narrower = {"name": narrow, **fields(narrow_option, "--narrow-option")}

@@ -48,7 +48,7 @@ def search(
     """
     del json, debug
     if out is not None:
-        check_output(out, force)
+        check_output(out)
         check_no_source(out, pool)
     written = Written()
     with progress("searching"):

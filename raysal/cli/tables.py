@@ -14,19 +14,16 @@ if TYPE_CHECKING:
     from raysal.types import Label
 
 
-def check_output(out: Path, force: bool, kinds: Sequence[str] = ()) -> None:
-    """Check the file that a table is to be written to, before any work is done.
+def check_output(out: Path, kinds: Sequence[str] = ()) -> None:
+    """Check the name of the file that a table is to be written to, before any work is done.
 
     Args:
         out: the file.
-        force: replace the file that is there.
         kinds: the formats it may have; none is all that a table can be written in.
 
     Raises:
         ConfigError: the extension is another one, or the directory does not exist.
-        OutputExists: a file is there that cannot be the same table, written before.
     """
-    from raysal.labels.files import unknown_work
     from raysal.labels.formats import EXTENSIONS, KINDS
 
     kind = KINDS.get(out.suffix.lower())
@@ -37,7 +34,20 @@ def check_output(out: Path, force: bool, kinds: Sequence[str] = ()) -> None:
         raise ConfigError(out, f"this cannot be written as {out.suffix}", f"name a {wanted} file")
     if not out.absolute().parent.is_dir():
         raise ConfigError(out, "its directory does not exist", f"make {out.absolute().parent}")
-    if not force and out.is_file() and unknown_work(out, None):
+
+
+def refuse_filled_in(out: Path) -> None:
+    """Refuse to write a batch over one that somebody has filled in, or over another file, before any work is done.
+
+    Args:
+        out: the file to write.
+
+    Raises:
+        OutputExists: a file is there that cannot be the same batch, written before.
+    """
+    from raysal.labels.files import unknown_work
+
+    if out.is_file() and unknown_work(out, None):
         raise OutputExists(out)
 
 
