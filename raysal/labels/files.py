@@ -180,11 +180,16 @@ def unknown_work(path: Path, columns: Collection[str] | None, known: Collection[
 
 def _answers(path: Path, unit: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The answers of a file as rows with the columns of `FIELDS`, without rows in which these are all blank."""
+    said, without = False, ""
     for line, cells in read_rows(path, (*FIELDS, *COLUMNS), _check_columns):
         where = f"{path}, {unit} {line}"
         for answer in label_rows(where, cells):
+            said = said or "label" in answer
+            without = without or (where if "label" not in answer else "")
             if any(_is_said(answer.get(name)) for name in FIELDS):
                 yield line, answer
+    if without and not said:
+        raise LabelError(without, "there is no column 'label', and no row has one", "columns are key,label")
 
 
 def _is_said(cell: object) -> bool:
@@ -195,6 +200,8 @@ def _is_said(cell: object) -> bool:
 def _check_columns(where: str, found: Sequence[str]) -> None:
     """Raise an error if there is no key, or nothing that can be a label."""
     label = not {"label", "labels", RESPONSES}.isdisjoint(found) or {"answer", "_task_hash"} <= set(found)
+    # Label Studio leaves the label out of an object where the annotator chose none.
+    label = label or "annotation_id" in found
     for name, there in (("key", "key" in found), ("label", label)):
         if not there:
             raise LabelError(where, f"there is no column {name!r}, only {', '.join(found)!r}", "columns are key,label")
