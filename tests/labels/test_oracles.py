@@ -155,3 +155,16 @@ def test_what_cannot_be_bound_is_named(pool, tmp_path):
         SimulatedOracle(labels=path).bind(pool, seed=0)
     with pytest.raises(ConfigError, match=r"oracle\.nois"):
         choice({"name": "simulated", "nois": 0.1}).build("oracle", ORACLES)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_a_skip_is_no_truth(pool, tmp_path, noise):
+    path = tmp_path / "truth.csv"
+    path.write_text("key,label\nk1,cat\nk2,!skip\nk3,dog\n")
+    oracle = SimulatedOracle(labels=path, noise=noise).bind(pool, seed=0)
+    assert oracle.truth([1, 2, 3]) == {1: "cat", 3: "dog"}
+    answers = oracle.answer([(id, f"k{id}") for id in (1, 2, 3)])
+    assert {label.key for label in answers} == {"k1", "k3"}
+    assert {label.label for label in answers} <= {"cat", "dog"}
+    skips = make_pool(tmp_path / "pool", label=lambda id: "!SKIP" if id == 2 else truth_of(id))
+    assert set(SimulatedOracle(noise=noise).bind(skips, seed=0).truth([1, 2, 3])) == {1, 3}

@@ -23,7 +23,8 @@ from pools import make_pool, mixture
 
 import raysal
 from raysal.errors import LabelError
-from raysal.labels import SimulatedOracle, read_labels, write_labels
+from raysal.labels import Ledger, SimulatedOracle, read_labels, write_labels
+from raysal.labels.events import EventLog, PendingEvent
 from raysal.labels.records import as_labels
 from raysal.labels.spelling import annotator_text, label_text, spelled
 from raysal.types import Label
@@ -263,3 +264,18 @@ def test_labels_of_an_earlier_version_are_written_as_they_are(tmp_path: Path) ->
     write_labels(tmp_path / "old.csv", old)
     with open(tmp_path / "old.csv", newline="", encoding="utf-8") as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["0.0", '{"x": 1}', "[]"]
+
+
+def test_an_annotator_of_an_earlier_version_is_the_same_person(tmp_path: Path) -> None:
+    """Such a ledger has the name `1.0`, as it stood in a CSV file."""
+    log = EventLog(tmp_path / "ledger.sqlite")
+    with log.writing():
+        list(log.read_new())
+        log.append([PendingEvent(0, "k", "labeled", "a", "1.0", 1.0)])
+    log.close()
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert ledger.tell([(0, Label(key="k", label="a", annotator="1"))]).repeated == 1
+        assert ledger.tell([(0, Label(key="k", label="b", annotator="1.0"))]).corrected == 1
+        assert [(item.label, item.weight) for item in ledger.labels()] == [("b", 1.0)]
+        assert ledger.withdraw(0, "1")
+        assert ledger.labels() == []
