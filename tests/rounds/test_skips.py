@@ -94,6 +94,9 @@ def test_select_leaves_out_what_a_file_skips(pool: Pool, tmp_path: Path, suffix:
     table = raysal.select(pool, k=ITEMS - 3, labels=tmp_path / f"labels{suffix}")
     assert set(table["key"].to_pylist()) == set(KEYS[3:])
     assert table.equals(raysal.select(pool, k=ITEMS - 3, labels={label.key: label.label for label in told}))
+    with raysal.Session(tmp_path / "run", pool) as session:
+        session.tell(told)
+    assert table.equals(raysal.select(pool, k=ITEMS - 3, labels=tmp_path / "run"))  # a skip teaches nothing
     with pytest.raises(raysal.RaysalError):
         raysal.select(pool, k=ITEMS - 2, labels=told)
     votes = [*told, Label(key=KEYS[2], label="a", annotator="ann")]  # somebody could label it
