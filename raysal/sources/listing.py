@@ -9,6 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from raysal.arrays import is_missing
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.types import RESERVED_COLUMNS, Item, Unit
 
@@ -71,15 +74,18 @@ def text_key(value: object, where: object, place: str) -> str:
         The key as text, not empty.
 
     Raises:
-        SourceError: the key is null or empty, or bytes that are not UTF-8.
+        SourceError: the key is null or empty, bytes that are not UTF-8, or a list.
     """
     if isinstance(value, bytes):
         try:
             value = value.decode()
         except UnicodeDecodeError:
             raise SourceError(where, f"{place}: the key is not UTF-8", "use text keys") from None
-    if value is None or value == "":
-        raise SourceError(where, f"{place}: the key is {'null' if value is None else 'empty'}", "give every row a key")
+    if is_missing(value) or (isinstance(value, str) and value == ""):
+        problem = "empty" if isinstance(value, str) else "null"
+        raise SourceError(where, f"{place}: the key is {problem}", "give every row a key")
+    if isinstance(value, list | tuple | dict | set) or (hasattr(value, "shape") and not isinstance(value, np.generic)):
+        raise SourceError(where, f"{place}: the key is a {type(value).__name__}", "make one text or number of it")
     return str(value)
 
 
