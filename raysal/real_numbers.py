@@ -26,6 +26,8 @@ def as_numbers(value: Any) -> NDArray[np.float32]:
     Raises:
         ValueError: something in it is missing, or no real number, or does not fit float32. The message says what.
     """
+    if type(value) is np.ndarray and value.dtype == np.float32:
+        return value
     array = as_array(value)
     if array.dtype == object:
         array = np.array([_number(one) for one in array.reshape(-1)], np.float64).reshape(array.shape)

@@ -178,7 +178,7 @@ def _bytes(payload: Any) -> bytes:
     if isinstance(payload, str):
         return payload.encode("utf-8", "surrogatepass")
     try:
-        array = as_array(payload)
+        array = payload if type(payload) is np.ndarray else as_array(payload)
     except ValueError:
         array = np.empty((), object)
     if array.dtype == object:  # its bytes would be addresses
