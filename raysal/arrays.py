@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from numbers import Number
 from reprlib import repr as _short
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from raysal.arrow import ColumnKind
 from raysal.errors import ConfigError, UserError
+from raysal.tensors import SparseRows, is_dense, tensor_values
 
 Rows = Sequence[Any] | NDArray[Any]
 """Values one after the other."""
@@ -65,12 +67,13 @@ class Column:
             yield from self.rows(start, start + _BLOCK)
 
 
-def column_of(name: str, value: Any) -> Column:
+def column_of(name: str, value: Any, *, frames: bool = False) -> Column:
     """A column or matrix that somebody passed, by position.
 
     Args:
         name: what an error calls it, such as `memory.keys`.
         value: the container.
+        frames: whether it may be a frame, whose columns of numbers are read side by side.
 
     Returns:
         Its values in order.
@@ -78,7 +81,7 @@ def column_of(name: str, value: Any) -> Column:
     Raises:
         ConfigError: it has no order or no length (a set, a mapping, an iterator, a lazy frame), or it cannot be read.
     """
-    return value if isinstance(value, Column) else cast("Column", _ours(name, lambda: _column(name, value)))
+    return value if isinstance(value, Column) else cast("Column", _ours(name, lambda: _column(name, value, frames)))
 
 
 def columns_of(name: str, value: Any) -> dict[str, Column] | None:
@@ -141,6 +144,21 @@ def is_missing(value: Any) -> bool:
     return type(value).__name__ in ("NAType", "NaTType") and type(value).__module__.startswith("pandas.")
 
 
+def not_numbers(kind: np.dtype[Any]) -> str | None:
+    """What values of a type are.
+
+    Args:
+        kind: the type.
+
+    Returns:
+        In words what they are, if they cannot be real numbers; None if they can.
+    """
+    if kind.kind == "c":
+        return f"complex numbers ({kind})"
+    known = kind.kind in "biufO" or (kind.kind == "V" and kind.names is None and np.can_cast(kind, np.float64))
+    return None if known else f"values of type {kind}, which are no numbers"
+
+
 # -- containers -------------------------------------------------------------------------------------------------------
 
 
@@ -155,9 +173,11 @@ def _ours(name: str, read: Callable[[], Any]) -> Any:
         raise ConfigError(name, problem, "pass a list or a NumPy array") from error
 
 
-def _column(name: str, value: Any) -> Column:
+def _column(name: str, value: Any, frames: bool) -> Column:
     """As `column_of`, with the errors of other libraries."""
-    if isinstance(value, str | bytes | Mapping | set | frozenset) or value is None or np.isscalar(value):
+    if _can(value, "tocsr"):  # before mappings: some sparse matrices are dicts
+        return _of_sparse(name, value.tocsr())
+    if value is None or isinstance(value, str | bytes | Mapping | set | frozenset | Number):
         problem = f"{_short(value)} is no column of values"
         raise ConfigError(name, problem, "pass a list in the order of the items")
     if isinstance(value, np.ma.MaskedArray):
@@ -166,17 +186,18 @@ def _column(name: str, value: Any) -> Column:
         return _of_array(name, np.asarray(value))
     if isinstance(value, pa.Array | pa.ChunkedArray):
         return _of_arrow(name, value)
-    if _can(value, "tocsr"):
-        return _of_sparse(name, value.tocsr())
     if _is_torch(value):
         return _of_torch(name, value)
     if (columns := columns_of(name, value)) is not None:
+        if not frames:
+            raise ConfigError(name, f"a frame with the columns {', '.join(columns)}", "pass one of its columns")
         return _of_frame(name, list(columns.values()))
     if _is_pandas(value):
         return Column(name, _shape(name, value), lambda start, stop: _pandas_rows(value, start, stop))
     if isinstance(value, list | tuple | range):
         return Column(name, (len(value),), lambda start, stop: [plain_value(one) for one in value[start:stop]])
-    if _can(value, "__arrow_c_stream__", "__len__"):
+    # Of a column of Python objects, Polars would give Arrow their addresses.
+    if _can(value, "__arrow_c_stream__", "__len__") and str(getattr(value, "dtype", "")) != "Object":
         with suppress(pa.ArrowException):  # Polars has types that Arrow lacks
             return _of_arrow(name, pa.chunked_array(value))
     if _can(value, "__array__", "__getitem__") and hasattr(value, "shape"):
@@ -184,7 +205,7 @@ def _column(name: str, value: Any) -> Column:
     if _can(value, "__len__", "__getitem__"):
         return Column(name, (len(value),), lambda start, stop: [plain_value(value[at]) for at in range(start, stop)])
     if _can(value, "__len__", "__iter__"):  # the keys or the values of a dict
-        return _column(name, list(value))
+        return _column(name, list(value), frames)
     fix = "call its .collect() first" if _can(value, "collect") else "pass list(...) of it"
     raise ConfigError(name, f"{_short(value)} has no length, so it is no column of values", fix)
 
@@ -239,6 +260,13 @@ def _of_frame(name: str, columns: list[Column]) -> Column:
     """The rows of columns of numbers side by side."""
     if not columns:
         raise ConfigError(name, "a frame without columns", "pass the columns of the vectors")
+    for column in columns:
+        head = column.rows(0, _BLOCK)
+        kind = head.dtype if isinstance(head, np.ndarray) else np.dtype(object)
+        one = next((value for value in head if value is not None), 0) if kind.hasobject else 0
+        if (problem := not_numbers(kind)) or not isinstance(one, Number):
+            problem = problem or f"{_short(one)} is no number"
+            raise ConfigError(column.name, problem, "pass columns of numbers, or one column of vectors by itself")
 
     def read(start: int, stop: int) -> Rows:
         parts = [column.rows(start, stop) for column in columns]
@@ -274,9 +302,9 @@ def _of_sparse(name: str, matrix: Any) -> Column:
 
 def _of_torch(name: str, tensor: Any) -> Column:
     if getattr(tensor, "is_nested", False):
-        return _column(name, list(tensor.unbind()))
+        return _column(name, list(tensor.unbind()), False)
     shape = _shape(name, tensor)
-    if _is_dense(tensor):
+    if is_dense(tensor):
         return Column(name, shape, lambda start, stop: tensor_values(tensor[start:stop]))
     found = tensor.detach().cpu().to_sparse().coalesce()
     if found.sparse_dim() != 2 or found.dense_dim():
@@ -285,48 +313,6 @@ def _of_torch(name: str, tensor: Any) -> Column:
     borders = np.searchsorted(places[0], np.arange(shape[0] + 1))
     csr = SimpleNamespace(shape=shape, indptr=borders, indices=places[-1], data=tensor_values(found.values()))
     return _of_sparse(name, csr)
-
-
-def tensor_values(tensor: Any) -> NDArray[Any]:
-    """The values of a torch tensor of any kind; bfloat16 and float8, which NumPy lacks, as float32."""
-    tensor = tensor.detach()
-    if not _is_dense(tensor):
-        tensor = tensor.to_dense()
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
-    if tensor.is_floating_point() and str(tensor.dtype) not in ("torch.float16", "torch.float32", "torch.float64"):
-        tensor = tensor.float()
-    values: NDArray[Any] = tensor.cpu().numpy(force=True)
-    return values
-
-
-@dataclass(frozen=True)
-class SparseRows(Sequence[Any]):
-    """Rows of a sparse matrix; each becomes dense when it is asked for."""
-
-    borders: NDArray[Any]
-    """[n + 1]: where the elements of each row begin."""
-    places: NDArray[Any]
-    """The column of each element."""
-    values: NDArray[Any]
-    length: int
-    """Length of a row."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        return self.values.dtype
-
-    def __len__(self) -> int:
-        return len(self.borders) - 1
-
-    def __getitem__(self, place: Any) -> Any:
-        if place >= len(self):
-            raise IndexError(place)
-        low, high = self.borders[place], self.borders[place + 1]
-        row = np.zeros(self.length, self.values.dtype)
-        np.add.at(row, self.places[low:high], self.values[low:high])  # an element that is there twice is a sum
-        return row
 
 
 # -- values -----------------------------------------------------------------------------------------------------------
@@ -341,10 +327,6 @@ def _is_torch(value: Any) -> bool:
     return _can(value, "detach", "layout")
 
 
-def _is_dense(tensor: Any) -> bool:
-    return str(tensor.layout) == "torch.strided"
-
-
 def _is_pandas(value: Any) -> bool:
     """Whether it is a Series, an Index or an extension array of pandas, or of a library that follows pandas."""
     return _can(value, "isna", "shape")
@@ -356,13 +338,13 @@ def plain_value(value: Any) -> Any:
         return value
     if value is np.ma.masked or type(value).__name__ in _NONE:
         return None
+    if isinstance(value, np.ma.MaskedArray):
+        return value.tolist() if np.ma.is_masked(value) or value.ndim == 0 else value.data
     if isinstance(value, pa.Scalar):
         return value.as_py()
     if _is_torch(value):
         value = tensor_values(value)
-    if getattr(value, "shape", None) != ():
-        return value
-    return value.tolist() if isinstance(value, np.ndarray) else value.item()  # `item` of a masked value is a number
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 PLAIN = (str, bytes, int, float, bool, np.generic, list, tuple, dict, type(None))

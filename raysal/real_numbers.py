@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.arrays import PLAIN, column_of, plain_value
+from raysal.arrays import PLAIN, column_of, not_numbers, plain_value
 from raysal.errors import UserError
 
 
@@ -38,21 +38,6 @@ def as_numbers(value: Any) -> NDArray[np.float32]:
     if array.dtype.itemsize > 4 and not np.isfinite(numbers).all() and np.isfinite(array).all():
         raise ValueError(f"a value of {np.abs(array).max():.6g} does not fit float32")
     return numbers
-
-
-def not_numbers(kind: np.dtype[Any]) -> str | None:
-    """What values of a type are.
-
-    Args:
-        kind: the type.
-
-    Returns:
-        In words what they are, if they cannot be real numbers; None if they can.
-    """
-    if kind.kind == "c":
-        return f"complex numbers ({kind})"
-    known = kind.kind in "biufO" or (kind.kind == "V" and kind.names is None and np.can_cast(kind, np.float64))
-    return None if known else f"{kind}, which is no type of numbers"
 
 
 def as_array(value: Any) -> NDArray[Any]:
@@ -86,7 +71,7 @@ def _array(value: Any) -> NDArray[Any]:
             return _array(value)
         if isinstance(value, PLAIN):
             return _objects([value]).reshape(())
-        rows = column_of("it", value).rows()
+        rows = column_of("it", value, frames=True).rows()
         return rows if isinstance(rows, np.ndarray) else _array(list(rows))
     kinds = set(map(type, value))
     if all(issubclass(kind, int | float | np.number | np.bool_) for kind in kinds):

@@ -27,7 +27,7 @@ FLOORS = (
     ("errors", "rng", "defaults"),
     (
         *("store", "types", "config", "former_names", "registry", "arguments", "features", "numerics"),
-        *("arrays", "arrow", "real_numbers"),
+        *("arrays", "arrow", "real_numbers", "tensors"),
     ),
     ("pool", "sources"),
     ("fleet", "models", "labels"),

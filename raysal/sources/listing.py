@@ -9,8 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from raysal.arrays import is_missing
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.types import RESERVED_COLUMNS, Item, Unit
@@ -84,9 +82,10 @@ def text_key(value: object, where: object, place: str) -> str:
     if is_missing(value) or (isinstance(value, str) and value == ""):
         problem = "empty" if isinstance(value, str) else "null"
         raise SourceError(where, f"{place}: the key is {problem}", "give every row a key")
-    if isinstance(value, list | tuple | dict | set) or (hasattr(value, "shape") and not isinstance(value, np.generic)):
+    text = str(value)
+    if (hasattr(value, "__len__") and not isinstance(value, str)) or text == object.__repr__(value):
         raise SourceError(where, f"{place}: the key is a {type(value).__name__}", "make one text or number of it")
-    return str(value)
+    return text
 
 
 def digest(parts: Iterable[object]) -> str:

@@ -7,21 +7,22 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from reprlib import repr as _short
 from typing import Any
 
 import numpy as np
 
-from raysal.arrays import Column, column_of, columns_of, is_missing
+from raysal.arrays import Column, column_of, columns_of, is_missing, not_numbers
 from raysal.errors import ConfigError, SourceError
-from raysal.real_numbers import as_array, as_numbers, not_numbers
+from raysal.real_numbers import as_array
 from raysal.sources.listing import bad_item, check_carry, digest, text_key, wanted_positions
 from raysal.sources.payloads import as_vector, image_in, most_common_length
 from raysal.types import Item, Modality, Unit
 
 _NOT_CONFIG = {"record": False}
 """Metadata of fields that hold data: they are no part of the config that a pool records."""
-_FIRST = 4096
-"""Rows that are looked at to learn the length of a vector."""
+_BLOCK = 4096
+"""Rows that are looked at together to learn the length of a vector."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +68,9 @@ class Memory:
                 raise ConfigError(column.name, f"shape {column.shape}, expected [n]", "pass one column")
         if self.vectors is not None:
             _check_vectors(self._payloads)
+        elif self.images is not None and getattr(self._payloads.rows(0, 0), "dtype", np.dtype(object)).kind == "S":
+            problem = "an array of byte strings, which NumPy cuts where they end in zeros"
+            raise ConfigError("memory.images", problem, "pass a list of bytes")
 
     def __getstate__(self) -> dict[str, Any]:
         hollow = {name: () for name in ("vectors", "images", "texts") if getattr(self, name) is not None}
@@ -94,7 +98,7 @@ class Memory:
     def _payloads(self) -> Column:
         """The payloads that were given."""
         name = f"{self.modality}s"
-        return column_of(f"memory.{name}", getattr(self, name))
+        return column_of(f"memory.{name}", getattr(self, name), frames=self.vectors is not None)
 
     @cached_property
     def _carried(self) -> dict[str, Column]:
@@ -109,7 +113,8 @@ class Memory:
             return 0
         if len(self._payloads.shape) > 1:
             return self._payloads.shape[-1]
-        return most_common_length(self._payloads.rows(0, _FIRST))
+        blocks = (self._payloads.rows(start, start + _BLOCK) for start in range(0, len(self._payloads), _BLOCK))
+        return next(filter(None, map(most_common_length, blocks)), 0)
 
     def fingerprint(self) -> str:
         """Hex sha256 over keys, payloads and carried values, at about 1 GB/s; the same for any containers of them."""
@@ -158,12 +163,10 @@ def _check_vectors(column: Column) -> None:
         raise ConfigError(column.name, problem, fix)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[1] == 1) or (len(shape) == 1 and kind is None)):
         raise ConfigError(column.name, f"shape {shape}, expected [n, d]")
-    if len(shape) == 2 and kind is None:  # a frame: its columns have types of their own
-        for row in column.rows(0, 1):
-            try:
-                as_numbers([value for value in row if value is not None])
-            except ValueError as error:
-                raise ConfigError(column.name, str(error), "pass only columns of numbers") from None
+    if len(shape) == 1:
+        for row in column.rows(0, 1):  # the first row stands for all
+            if not is_missing(row) and (np.isscalar(row) or isinstance(row, dict)):
+                raise ConfigError(column.name, f"{_short(row)} is no vector", "pass numbers [n, d]")
 
 
 def _bare(value: Any) -> Any:

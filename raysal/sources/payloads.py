@@ -72,7 +72,7 @@ def image_in(value: Any, folder: Path) -> Any:
         if value["bytes"] is not None:
             return value["bytes"]
         return _file(value.get("path"), folder)
-    if isinstance(value, list | tuple) or hasattr(value, "shape"):
+    if isinstance(value, list | tuple) or (hasattr(value, "shape") and not isinstance(value, bytes)):
         pixels = as_array(value)
         if pixels.dtype == object:
             raise ValueError("a pixel is missing, or no number")
