@@ -193,6 +193,8 @@ def _column(name: str, value: Any, frames: bool) -> Column:
             raise ConfigError(name, f"a frame with the columns {', '.join(columns)}", "pass one of its columns")
         return _of_frame(name, list(columns.values()))
     if _is_pandas(value):
+        if hasattr(value.dtype, "pyarrow_dtype"):  # as NumPy has it, a null within a list would be a NaN
+            return _of_arrow(name, pa.array(value))
         return Column(name, _shape(name, value), lambda start, stop: _pandas_rows(value, start, stop))
     if isinstance(value, list | tuple | range):
         return Column(name, (len(value),), lambda start, stop: [plain_value(one) for one in value[start:stop]])
