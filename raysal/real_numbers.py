@@ -64,12 +64,12 @@ def as_array(value: Any) -> NDArray[Any]:
 
 def _array(value: Any) -> NDArray[Any]:
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
-        return value
+        return np.asarray(value)
     if not isinstance(value, list | tuple):
         value = plain_value(value)
         if isinstance(value, list):
             return _array(value)
-        if isinstance(value, PLAIN):
+        if isinstance(value, PLAIN) and not hasattr(value, "tocsr"):  # some sparse matrices are dicts
             return _objects([value]).reshape(())
         rows = column_of("it", value, frames=True).rows()
         return rows if isinstance(rows, np.ndarray) else _array(list(rows))
