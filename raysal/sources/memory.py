@@ -16,13 +16,11 @@ from raysal.arrays import Column, column_of, columns_of, is_missing, not_numbers
 from raysal.errors import ConfigError, SourceError
 from raysal.real_numbers import as_array
 from raysal.sources.listing import bad_item, check_carry, digest, text_key, wanted_positions
-from raysal.sources.payloads import as_vector, image_in, most_common_length
+from raysal.sources.payloads import as_vector, image_in, vector_length
 from raysal.types import Item, Modality, Unit
 
 _NOT_CONFIG = {"record": False}
 """Metadata of fields that hold data: they are no part of the config that a pool records."""
-_BLOCK = 4096
-"""Rows that are looked at together to learn the length of a vector."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,8 +111,7 @@ class Memory:
             return 0
         if len(self._payloads.shape) > 1:
             return self._payloads.shape[-1]
-        blocks = (self._payloads.rows(start, start + _BLOCK) for start in range(0, len(self._payloads), _BLOCK))
-        return next(filter(None, map(most_common_length, blocks)), 0)
+        return vector_length(self._payloads)
 
     def fingerprint(self) -> str:
         """Hex sha256 over keys, payloads and carried values, at about 1 GB/s; the same for any containers of them."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +34,29 @@ def as_vector(value: Any) -> NDArray[np.float32]:
     return numbers[0] if numbers.ndim == 2 and len(numbers) == 1 else numbers
 
 
-def most_common_length(rows: Iterable[Any]) -> int:
-    """The length that most of some rows have, so that the odd ones are set aside and not the others.
+def vector_length(rows: Iterable[Any]) -> int:
+    """The length that most vectors have, so that the odd ones are set aside and not the others.
 
     Args:
-        rows: vectors; None for one that is missing.
+        rows: vectors; None for one that is missing. Of many, the first ones are looked at.
 
     Returns:
         The length; 0 where no row is a vector.
     """
-    lengths: Counter[int] = Counter()
-    for row in rows:
-        try:
-            vector = as_vector(row)
-        except ValueError:
-            continue
-        if vector.ndim == 1:
-            lengths[len(vector)] += 1
-    return lengths.most_common(1)[0][0] if lengths else 0
+    rest = iter(rows)
+    while some := list(islice(rest, _LOOKED_AT)):
+        lengths: Counter[int] = Counter()
+        for row in some:
+            with suppress(ValueError):
+                vector = as_vector(row)
+                lengths.update([len(vector)] if vector.ndim == 1 else [])
+        if lengths:
+            return lengths.most_common(1)[0][0]
+    return 0
+
+
+_LOOKED_AT = 4096
+"""Rows that decide about the length of a vector."""
 
 
 def image_in(value: Any, folder: Path) -> Any:

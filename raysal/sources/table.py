@@ -14,7 +14,7 @@ from raysal.arrow import HOLDS, ColumnKind, Unnamed
 from raysal.errors import ConfigError, SourceError
 from raysal.sources.columns import SUFFIXES, ArrowFile
 from raysal.sources.listing import bad_item, check_carry, check_columns, digest, size_of, text_key
-from raysal.sources.payloads import as_vector, image_in, most_common_length
+from raysal.sources.payloads import as_vector, image_in, vector_length
 from raysal.types import Item, Modality, Unit
 
 Segment = tuple[str, int, int, int]
@@ -128,16 +128,18 @@ class Table:
         modality, column = self._payload
         if modality != "vector":
             return 0
+        first = self._open(self._files[0]).kind(column)
+        return vector_length(self._vectors()) if first.length is None else first.length
+
+    def _vectors(self) -> Iterator[Any]:
+        """The column of vectors, of all files."""
+        column = self._payload[1]
         for name in self._files:
             file = self._open(name)
             kind = file.kind(column)
-            if kind.length is not None:
-                return kind.length
             for _, batches in file.parts([column]):
                 for batch in batches:
-                    if length := most_common_length(kind.arrays(batch.column(column))):
-                        return length
-        return 0
+                    yield from kind.arrays(batch.column(column))
 
     def fingerprint(self) -> str:
         """Hex sha256 over the files' names and sizes, and the names of the columns that are read."""
