@@ -228,7 +228,7 @@ def as_vectors(vector: Any, dim: int) -> NDArray[np.float32]:
     """One vector or several as a matrix.
 
     Args:
-        vector: numbers [dim] or [m, dim].
+        vector: numbers [dim], [m, dim] or [m, 1, dim].
         dim: the length of the pool's vectors.
 
     Returns:
@@ -241,7 +241,7 @@ def as_vectors(vector: Any, dim: int) -> NDArray[np.float32]:
         given = as_numbers(vector)
     except ValueError as error:
         raise ConfigError("vector", f"not a vector of numbers: {error}", f"pass {dim} numbers") from None
-    values = np.atleast_2d(given)
+    values = np.atleast_2d(given[:, 0] if given.ndim == 3 and given.shape[1] == 1 else given)
     if values.ndim != 2 or values.shape[1] != dim or len(values) == 0:
         raise ConfigError("vector", f"of shape {given.shape}", f"the pool's vectors have {dim} numbers")
     if not np.isfinite(values).all():
