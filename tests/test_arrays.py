@@ -5,6 +5,8 @@ from __future__ import annotations
 import decimal
 import itertools
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -172,3 +174,14 @@ def test_a_series_whose_rows_are_called_like_attributes_is_still_a_series() -> N
     names = ["columns", "tocsr", "detach", "layout", "get_columns", "collect", "iloc", "shape", "numpy_dtype"]
     random.Random(0).shuffle(names)
     assert plain(column_of("it", pd.Series(range(len(names)), index=names))) == list(range(len(names)))
+
+
+def test_no_library_is_imported_to_recognise_its_containers() -> None:
+    program = (
+        "import sys; from raysal.sources import Memory; from raysal.labels import as_labels; import numpy as np\n"
+        "source = Memory(keys=['a', 'b'], vectors=np.eye(2), carry={'x': [None, 1]}); source.fingerprint()\n"
+        "[list(source.read(unit)) for unit in source.units(1)]; as_labels({'a': 'b'})\n"
+        "print(*[name for name in ('pandas', 'polars', 'scipy', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

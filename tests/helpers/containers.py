@@ -40,10 +40,24 @@ def objects(values: Values) -> NDArray[Any]:
     return found
 
 
+class ByPosition:
+    """A column that is read value by value, as those of data sets are that decode when they are asked."""
+
+    def __init__(self, values: Values) -> None:
+        self._values = list(values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, place: int) -> Any:
+        return self._values[place.__index__()]
+
+
 COLUMNS: dict[str, Callable[[Values], Any]] = {
     "list": list,
     "tuple": tuple,
     "deque": deque,
+    "by position": ByPosition,
     "values of a dict": lambda values: dict(enumerate(values)).values(),
     "numpy objects": objects,
     "masked": masked,
