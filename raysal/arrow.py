@@ -18,7 +18,7 @@ import pyarrow as pa
 
 HOLDS = {
     "vector": "a list of numbers, or a tensor with one dimension",
-    "image": "binary, struct<bytes, path>, or a tensor of uint8 [h, w] or [h, w, 3]",
+    "image": "binary, struct<bytes, path>, or a tensor of uint8 [h, w], [h, w, 1] or [h, w, 3]",
     "text": "string, or a dictionary of strings",
 }
 """{modality: the columns that can hold it}, for messages."""
@@ -87,7 +87,7 @@ class ColumnKind:
     @property
     def is_image(self) -> bool:
         """Whether the rows can be images: encoded ones, or pixels."""
-        pixels = self.shape is not None and (len(self.shape) == 2 or (len(self.shape) == 3 and self.shape[2] == 3))
+        pixels = self.shape is not None and (len(self.shape) == 2 or (len(self.shape) == 3 and self.shape[2] in (1, 3)))
         return self.is_encoded_image or (pixels and _innermost(self.type) == pa.uint8())
 
     @property

@@ -41,7 +41,7 @@ class Memory:
     Args:
         keys: the items' keys [n].
         vectors: numbers [n, d], or n rows of the same length.
-        images: n images: encoded bytes, or uint8 [h, w] or [h, w, 3].
+        images: n images: encoded bytes, or uint8 [h, w], [h, w, 1] or [h, w, 3].
         texts: n strings. Exactly one of vectors, images and texts is given.
         carry: {column: values [n]} to keep in the pool, or a frame of them.
     """

@@ -42,7 +42,7 @@ class Table:
     key_column: str = "key"
     """The column of the items' keys."""
     image_column: str | None = None
-    """A column of images: encoded, or uint8 [h, w] or [h, w, 3]."""
+    """A column of images: encoded, or uint8 [h, w], [h, w, 1] or [h, w, 3]."""
     text_column: str | None = None
     vector_column: str | None = None
     """A column of lists of numbers."""
@@ -177,11 +177,12 @@ class Table:
         """File, part, row within the part, and key of every item."""
         for name in self._files:
             file = self._open(name)
+            kind = file.kind(self.key_column)
             row_of_file = 0
             for part, batches in file.parts([self.key_column]):
                 row = 0
                 for batch in batches:
-                    for value in file.kind(self.key_column).values(batch.column(self.key_column)):
+                    for value in kind.values(batch.column(self.key_column)):
                         yield name, part, row, text_key(value, file.path, f"row {row_of_file}")
                         row, row_of_file = row + 1, row_of_file + 1
 
