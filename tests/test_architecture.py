@@ -25,7 +25,20 @@ from raysal.registry import Registry
 ROOT = Path(raysal.__file__).parent
 FLOORS = (
     ("errors", "rng", "defaults"),
-    ("store", "types", "config", "former_names", "registry", "arguments", "features", "numerics"),
+    (
+        "store",
+        "types",
+        "config",
+        "former_names",
+        "registry",
+        "arguments",
+        "features",
+        "numerics",
+        "arrays",
+        "arrow",
+        "real_numbers",
+        "tensors",
+    ),
     ("pool", "sources"),
     ("fleet", "models", "labels"),
     ("scoring", "embedding"),

@@ -42,7 +42,8 @@ def embed(
 
     Args:
         source: a path (a folder of images, a table, a text file), a mapping such as
-            `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`.
+            `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`,
+            which takes arrays, tensors, sparse matrices, Series and frames by position.
         encoder: a name, a mapping with `name`, or an encoder. Ready vectors need none.
         out: the pool directory.
         batch_size: items in one pass of the model; 64 by default.

@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from raysal.arguments import Backend, as_path, as_whole_number, has_methods
+from raysal.arrays import texts_of
 from raysal.config import Choice, FleetConfig
 from raysal.errors import BadItem, ConfigError, EncoderError, FingerprintMismatch, RaysalError, UnknownName
 from raysal.fleet import Fleet, exclude, open_fleet, vectors_of
 from raysal.pool import Pool, open_pool
+from raysal.real_numbers import as_numbers
 from raysal.scoring.sweep import Search, SweepRequest, sweep
 from raysal.scoring.top_k import best_of
+from raysal.sources.payloads import image_in
 
 if TYPE_CHECKING:
     from raysal.embedding.base import Encoder
@@ -42,7 +45,7 @@ def search(
     key: str | Sequence[str] | None = None,
     text: str | None = None,
     image: str | Path | bytes | NDArray[np.uint8] | None = None,
-    vector: ArrayLike | None = None,
+    vector: Any = None,
     k: int = 10,
     exact: bool = False,
     columns: Sequence[str] = (),
@@ -65,7 +68,7 @@ def search(
         key: an item of the pool, or several.
         text: a text, in a pool of texts.
         image: a file, its bytes, or pixels uint8 [h, w, 3], in a pool of images.
-        vector: float [d], or several [m, d].
+        vector: numbers [d], or several [m, d]: a list, an array, a tensor, a Series, a sparse matrix.
         k: how many items; with k beyond the pool, all items come.
         exact: whether to leave the index alone.
         columns: carried columns to add to the result.
@@ -213,19 +216,19 @@ def keys_of(key: str | Sequence[str]) -> list[str]:
         The keys as a list.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or they are no column of texts.
     """
-    keys = [key] if isinstance(key, str) else list(key)
+    keys = [key] if isinstance(key, str) else texts_of("key", key)
     if not keys:
         raise ConfigError("key", "an empty list of keys", "name at least one item")
     return keys
 
 
-def as_vectors(vector: ArrayLike, dim: int) -> NDArray[np.float32]:
+def as_vectors(vector: Any, dim: int) -> NDArray[np.float32]:
     """One vector or several as a matrix.
 
     Args:
-        vector: numbers [dim] or [m, dim].
+        vector: numbers [dim], [m, dim] or [m, 1, dim].
         dim: the length of the pool's vectors.
 
     Returns:
@@ -235,12 +238,12 @@ def as_vectors(vector: ArrayLike, dim: int) -> NDArray[np.float32]:
         ConfigError: they are not numbers, not finite, or of another length.
     """
     try:
-        with np.errstate(over="ignore"):
-            values = np.atleast_2d(np.asarray(vector, np.float32))
-    except (TypeError, ValueError):
-        raise ConfigError("vector", "not a vector of numbers", f"pass {dim} numbers") from None
+        given = as_numbers(vector)
+    except ValueError as error:
+        raise ConfigError("vector", f"not a vector of numbers: {error}", f"pass {dim} numbers") from None
+    values = np.atleast_2d(given[:, 0] if given.ndim == 3 and given.shape[1] == 1 else given)
     if values.ndim != 2 or values.shape[1] != dim or len(values) == 0:
-        raise ConfigError("vector", f"of shape {np.shape(vector)}", f"the pool's vectors have {dim} numbers")
+        raise ConfigError("vector", f"of shape {given.shape}", f"the pool's vectors have {dim} numbers")
     if not np.isfinite(values).all():
         raise ConfigError("vector", "it is not finite", "pass finite numbers")
     return values
@@ -258,8 +261,11 @@ def image_of(image: Any) -> tuple[str, Any]:
     Raises:
         ConfigError: the file cannot be read, or it is no image at all.
     """
-    if isinstance(image, bytes | np.ndarray):
-        return "the image", image
+    if isinstance(image, bytes | bytearray) or hasattr(image, "shape"):
+        try:
+            return "the image", image_in(image, Path())
+        except ValueError as error:
+            raise ConfigError("image", str(error), "pass a file, its bytes, or pixels uint8 [h, w, 3]") from None
     path = as_path("image", image)
     try:
         return str(path), path.read_bytes()

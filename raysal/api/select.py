@@ -43,7 +43,8 @@ def select(
         pool: an embedded pool, or its path.
         k: items in the batch.
         strategy: a name of `raysal.strategies.SELECTORS`, or a mapping with `name` and fields.
-        labels: a label file, a run directory (its ledger), labels by key, or `Label`s.
+        labels: a label file, a run directory (its ledger), {key: label}, `Label`s, a Series of pandas whose index holds
+            the keys, or a frame with the columns `key` and `label`.
         narrow: a name of `raysal.narrowing.NARROWERS`, or a mapping with `name` and fields; none chooses from the whole
             pool.
         partitions: parts that the pool is cut into; by default one, and with Ray one per CPU.

@@ -38,7 +38,7 @@ def embed(
     ] = None,
     key_column: Annotated[str | None, Option(help="Column of the keys. (Default: key.)")] = None,
     vector_column: Annotated[str | None, Option(help="Column of ready vectors. (Default: the only one.)")] = None,
-    image_column: Annotated[str | None, Option(help="Column of image bytes.")] = None,
+    image_column: Annotated[str | None, Option(help="Column of images: bytes, or pixels.")] = None,
     text_column: Annotated[str | None, Option(help="Column of texts. (Default: text.)")] = None,
     carry: Annotated[
         list[str] | None, Option(metavar="COLUMN", help="Keep this column in the pool. Repeatable.")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import BadItem
+from raysal.real_numbers import as_numbers
 from raysal.store import digest_of
 
 
@@ -49,10 +50,9 @@ class Precomputed:
             BadItem: it has another length, holds something that is not a number, or is not finite.
         """
         try:
-            with np.errstate(over="ignore"):
-                vector = np.asarray(payload, np.float32)
-        except (TypeError, ValueError):
-            raise BadItem(key, "not a vector of numbers") from None
+            vector = as_numbers(payload)
+        except ValueError as error:
+            raise BadItem(key, f"not a vector of numbers: {error}") from None
         if vector.shape != (self.dim,):
             raise BadItem(key, f"a vector of shape {vector.shape}, expected ({self.dim},)")
         if not np.isfinite(vector).all():

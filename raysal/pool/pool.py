@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from raysal.arrays import column_of
 from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
 from raysal.pool.layout import MANIFEST, Manifest, chunk_file, how_to_repair, read_records
 from raysal.store import check_bytes, check_size, read_sealed, write_file
@@ -301,10 +302,11 @@ class Pool:
 
         Raises:
             LabelError: a key is not in the pool.
+            ConfigError: the keys are no column of values.
         """
-        if not keys:
+        asked = list(dict.fromkeys(column_of("keys", keys)))
+        if not asked:
             return {}
-        asked = list(dict.fromkeys(keys))
         table = self.rows_where("key", [key for key in asked if _is_text(key)], ["id", "key"])
         found = dict(zip(table["key"].to_pylist(), table["id"].to_pylist(), strict=True))
         missing = [key for key in asked if key not in found]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from raysal.config import RunConfig
 from raysal.errors import LabelError
 from raysal.fleet import Fleet
-from raysal.labels import Ledger, as_labels, read_labels
+from raysal.labels import Labels, Ledger, as_labels, read_labels
 from raysal.labels.events import PendingEvent
 from raysal.labels.items import ItemState
 from raysal.labels.records import Labelled
@@ -29,8 +29,8 @@ from raysal.rounds.learner import HeadUpdate, next_head, output_names
 from raysal.rounds.program import HeldOut
 from raysal.types import Label
 
-LabelsArgument = str | Path | Mapping[str, str] | Sequence[Label]
-"""A label file, a run directory, labels by key, or labels."""
+LabelsArgument = str | Path | Labels
+"""A label file, a run directory, or labels as `as_labels` takes them."""
 
 
 class Known(Protocol):
@@ -140,7 +140,7 @@ def known_labels(pool: Pool, labels: LabelsArgument | None) -> Iterator[Known]:
 
     Args:
         pool: whose items they are of.
-        labels: a label file, a run directory, labels by key, `Label`s, or none.
+        labels: a label file, a run directory, labels as `as_labels` takes them, or none.
 
     Yields:
         What is known.

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from raysal.arrays import texts_of
 from raysal.errors import Damaged
-from raysal.labels import Ledger, TellCounts, as_labels
+from raysal.labels import Labels, Ledger, TellCounts, as_labels
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
 from raysal.rounds.directory import RunDir
-from raysal.types import Label
 
 
 class RunLabels:
@@ -49,11 +49,11 @@ class RunLabels:
         likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
         return cls(there.open_ledger(), opened, likelihood)
 
-    def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> TellCounts:
+    def tell(self, labels: Labels) -> TellCounts:
         """Take labels by key: all of them, or none.
 
         Args:
-            labels: labels by key, or `Label`s.
+            labels: {key: label}, `Label`s, a Series by key, or a frame with the columns `key` and `label`.
 
         Returns:
             How many were new, repeated, corrected, disputed.
@@ -78,7 +78,9 @@ class RunLabels:
 
         Raises:
             LabelError: a key is not in the pool.
+            ConfigError: the keys are no column of texts.
         """
+        keys = texts_of("keys", keys)
         ids = self.ids_of(keys)
         return sum(self.ledger.skip(ids[key], key, annotator) for key in keys)
 
@@ -94,7 +96,9 @@ class RunLabels:
 
         Raises:
             LabelError: a key is not in the pool.
+            ConfigError: the keys are no column of texts.
         """
+        keys = texts_of("keys", keys)
         ids = self.ids_of(keys)
         return sum(self.ledger.withdraw(ids[key], annotator) for key in keys)
 

@@ -18,7 +18,7 @@ from raysal.context import RoundContext
 from raysal.errors import ConfigError, LabelError, PoolExhausted, RunError
 from raysal.fleet import Fleet, open_fleet
 from raysal.index import build_missing_index, check_index
-from raysal.labels import Ledger, TellCounts, revealing
+from raysal.labels import Labels, Ledger, TellCounts, revealing
 from raysal.models.head import Head
 from raysal.narrowing.base import searches_index
 from raysal.pool import Pool, open_pool
@@ -33,7 +33,7 @@ from raysal.rounds.run_labels import RunLabels, lease_newest
 from raysal.rounds.stages import COMMIT, EVALUATE, UPDATE, Clock
 from raysal.rounds.status import final_record, status_of
 from raysal.store import locked
-from raysal.types import Label, Report, Status
+from raysal.types import Report, Status
 
 
 class Session:
@@ -243,14 +243,16 @@ class Session:
             self.ledger.lease(round, batch.ids, batch.keys)
         return batch
 
-    def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> TellCounts:
+    def tell(self, labels: Labels) -> TellCounts:
         """Take labels by key: some of a batch or all, late, repeated, corrected, or for items never asked for.
 
         All of them are recorded, or none. Where the config says `mode = "laplace"` and a round was asked for in this
         process, the head moves at once, at a cost that depends neither on the pool nor on earlier labels.
 
         Args:
-            labels: labels by key, or `Label`s.
+            labels: {key: label}, `Label`s, a Series of pandas whose index holds the keys, or a frame of pandas, Polars
+                or Arrow with the columns `key` and `label` (and `annotator`, `weight`). Rows without a label are left
+                out.
 
         Returns:
             How many were new, repeated, corrected, disputed.

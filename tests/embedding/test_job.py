@@ -132,7 +132,7 @@ def test_vectors_are_copied_and_bad_ones_quarantined(tmp_path: Path) -> None:
 
 
 def test_vectors_of_another_length_are_quarantined(tmp_path: Path) -> None:
-    source = Memory(vectors=[[1.0, 2.0], [1.0], [1.0, 2.0, 3.0], [3.0, 4.0]], keys="abcd")
+    source = Memory(vectors=[[1.0, 2.0], [1.0], [1.0, 2.0, 3.0], [3.0, 4.0]], keys=list("abcd"))
     embed(source, Precomputed(), tmp_path / "pool", max_quarantine=1)
     assert set(quarantined(tmp_path / "pool")) == {"b", "c"}
 
@@ -299,13 +299,13 @@ def test_texts_without_content_do_not_reach_the_model(tmp_path: Path) -> None:
 def test_the_deadly_encoder_of_the_ray_tests_works_without_markers(tmp_path: Path) -> None:
     """Without this, those tests would have nothing to compare with."""
     (tmp_path / "markers").mkdir()
-    source = Memory(vectors=np.full((3, 2), 13.0), keys="abc")
+    source = Memory(vectors=np.full((3, 2), 13.0), keys=list("abc"))
     assert embed(source, Deadly(markers=tmp_path / "markers"), tmp_path / "pool").quarantined == 0
 
 
 def test_a_carried_column_may_be_empty_in_some_chunks(tmp_path: Path) -> None:
     labels = [None, None, "x", None, None, None]
-    source = Memory(vectors=np.ones((6, 2)), keys="abcdef", carry={"label": labels})
+    source = Memory(vectors=np.ones((6, 2)), keys=list("abcdef"), carry={"label": labels})
     embed(source, Precomputed(), tmp_path / "pool", chunk_rows=2)
     pool = open_pool(tmp_path / "pool")
     assert pool.rows_where("key", ["a", "c", "f"])["label"].to_pylist() == [None, "x", None]
