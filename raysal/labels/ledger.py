@@ -227,6 +227,8 @@ class Ledger(LedgerReader):
 
     def _commit(self, decide: Callable[[Transaction], None]) -> int:
         """Let `decide` add events to a transaction, commit them, then read them back; returns their number."""
+        if self._is_view:
+            raise RunError(self.path, "was opened to look at, as in another pool", "open it again")
         with self._log.writing():
             self._catch_up()
             transaction = Transaction(self._state.items, self._state.keys)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from operator import index
 from pathlib import Path
@@ -20,7 +20,7 @@ from raysal.labels.state import LedgerState
 from raysal.threads import one_at_a_time
 from raysal.types import Label
 
-OTHER_POOL = "use the run's own pool, or match its labels by key: --rebind (in Python: rebind=True)"
+OTHER_POOL = "use the run's own pool (--pool), or match its labels with this one by key (--rebind, rebind=True)"
 """What an error says to do where the labels are of another pool."""
 
 
@@ -48,7 +48,7 @@ class LedgerReader:
             RunError: the file cannot be opened or made.
         """
         self.path = Path(path)
-        self._state, self._expected = LedgerState(), ""
+        self._state, self._expected, self._is_view = LedgerState(), "", False
         self._log = EventLog(self.path, create=create)
         try:
             self._catch_up()
@@ -85,6 +85,19 @@ class LedgerReader:
         """
         self._expected = pool
         self._catch_up()
+
+    def view_as_in(self, pool: str, ids: Mapping[str, int]) -> None:
+        """Say from now on what the ledger would say if it was bound to another pool.
+
+        Nothing is written: this handle cannot write any more, and sees no events that others add from now on.
+
+        Args:
+            pool: the other pool's fingerprint.
+            ids: {key: id} of the items that the other pool has.
+        """
+        self._catch_up()
+        self._state.move_all(pool, ids)
+        self._is_view = True
 
     def known_ids(self) -> dict[str, int | None]:
         """The id of every item that has events, by key, in the order in which the ledger met them.
@@ -253,6 +266,8 @@ class LedgerReader:
 
     def _catch_up(self) -> None:
         """Read the events that were committed since the last call."""
+        if self._is_view:
+            return
         try:
             with closing(self._log.read_new()) as events:
                 for event in events:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from raysal.labels.events import Event
 from raysal.labels.items import ItemState, apply_events
@@ -43,6 +43,12 @@ class LedgerState:
         if event.id is not None:
             self.keys[event.id] = event.key
         self.head_seq = event.seq
+
+    def move_all(self, pool: str, ids: Mapping[str, int]) -> None:
+        """Give each item the id that it has in another pool, in memory alone; none if the pool does not have it."""
+        for item in self.items.values():
+            item.id = ids.get(item.key)
+        self.pool, self.keys = pool, {item.id: item.key for item in self.items.values() if item.id is not None}
 
     def touched(self, after: int, upto: int) -> set[str]:
         """The keys of the items that have an event with a number above `after`, and up to `upto`."""
