@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -69,14 +70,19 @@ def test_one_thread_is_inside_at_a_time(kind: type[Shared]) -> None:
 
     def all_of_them(_: int) -> None:
         thing.met.wait()
-        for _ in range(40):
+        for _ in range(20):
             for call in calls:
                 call()
 
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(all_of_them, range(8)))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns all the time
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(all_of_them, range(8)))
+    finally:
+        sys.setswitchinterval(interval)
     assert thing.most == 1
-    assert thing.calls == 8 * 40 * 200 * sum(each.get(call, 1) for call in calls)
+    assert thing.calls == 8 * 20 * 200 * sum(each.get(call, 1) for call in calls)
 
 
 def test_two_objects_do_not_wait_for_each_other() -> None:
