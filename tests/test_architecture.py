@@ -38,6 +38,7 @@ FLOORS = (
         "arrow",
         "real_numbers",
         "tensors",
+        "threads",
     ),
     ("pool", "sources"),
     ("fleet", "models", "labels"),

@@ -305,10 +305,7 @@ class Pool:
             ConfigError: the keys are no column of values.
         """
         asked = list(dict.fromkeys(column_of("keys", keys)))
-        if not asked:
-            return {}
-        table = self.rows_where("key", [key for key in asked if _is_text(key)], ["id", "key"])
-        found = dict(zip(table["key"].to_pylist(), table["id"].to_pylist(), strict=True))
+        found = self.ids_there(asked)
         missing = [key for key in asked if key not in found]
         if missing:
             some = ", ".join(repr(key) for key in missing[:5]) + (", ..." if len(missing) > 5 else "")
@@ -317,6 +314,20 @@ class Pool:
                 self.path, f"{len(missing)} {are} not in the pool: {some}", "keys are listed by `raysal pool export`"
             )
         return found
+
+    def ids_there(self, keys: Sequence[str]) -> dict[str, int]:
+        """The ids of those among some keys that the pool has. It streams the items once.
+
+        Args:
+            keys: keys of items, of this pool or not.
+
+        Returns:
+            {key: id}.
+        """
+        if not keys:
+            return {}
+        table = self.rows_where("key", [key for key in dict.fromkeys(keys) if _is_text(key)], ["id", "key"])
+        return dict(zip(table["key"].to_pylist(), table["id"].to_pylist(), strict=True))
 
     def _check_columns(self, columns: Sequence[str]) -> None:
         """Raise an error if the pool lacks one of these columns."""
