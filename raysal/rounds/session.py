@@ -218,6 +218,7 @@ class Session:
             memory=self.run.memory(round - 1) if round else None,
             index=self.config.index,
             reveal=revealing(self._parts.oracle, self.pool),
+            pool_scale=self.pool.scale,
         )
         selector, choice = self._parts.selector, self.config.select
         if update.head is None:
