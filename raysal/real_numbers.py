@@ -1,4 +1,4 @@
-"""Numbers that people pass, as float32: rounded, and in no other way changed."""
+"""Numbers that people pass, as float32 or float64: no digit is lost that a float64 can hold."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from raysal.arrays import PLAIN, column_of, not_numbers, plain_value
 from raysal.errors import UserError
 
 
-def as_numbers(value: Any) -> NDArray[np.float32]:
-    """Numbers as float32, rounded and in no other way changed.
+def as_numbers(value: Any) -> NDArray[np.floating[Any]]:
+    """Numbers as float32 where their type fits it, and else as float64; in no other way changed.
 
     Args:
         value: an array, a tensor of any type and device, a sparse row, or a list of numbers.
 
     Returns:
-        float32, in the shape of the value.
+        float32 or float64, in the shape of the value.
 
     Raises:
-        ValueError: something in it is missing, or no real number, or does not fit float32. The message says what.
+        ValueError: something in it is missing, or no real number, or does not fit float64. The message says what.
     """
-    if type(value) is np.ndarray and value.dtype == np.float32:
+    if type(value) is np.ndarray and value.dtype in (np.float32, np.float64):
         return value
     array = as_array(value)
     if array.dtype == object:
@@ -34,9 +34,11 @@ def as_numbers(value: Any) -> NDArray[np.float32]:
     elif (problem := not_numbers(array.dtype)) is not None:
         raise ValueError(problem)
     with np.errstate(over="ignore"):
-        numbers = array.astype(np.float32, copy=False)
-    if array.dtype.itemsize > 4 and not np.isfinite(numbers).all() and np.isfinite(array).all():
-        raise ValueError(f"a value of {np.abs(array).max():.6g} does not fit float32")
+        numbers: NDArray[np.floating[Any]] = array.astype(
+            np.float32 if np.can_cast(array.dtype, np.float32) else np.float64, copy=False
+        )
+    if array.dtype.itemsize > numbers.itemsize and not np.isfinite(numbers).all() and np.isfinite(array).all():
+        raise ValueError(f"a value of {np.abs(array).max():.6g} does not fit float64")
     return numbers
 
 
@@ -104,4 +106,4 @@ def _number(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"a value of {_short(value)} does not fit float32") from None
+        raise ValueError(f"a value of {_short(value)} does not fit float64") from None

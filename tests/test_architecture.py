@@ -34,6 +34,7 @@ FLOORS = (
         "arguments",
         "features",
         "numerics",
+        "scale",
         "arrays",
         "arrow",
         "real_numbers",

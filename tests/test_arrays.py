@@ -64,8 +64,8 @@ def test_rows_of_a_matrix_are_those_of_numpy(name: str, make: Callable[[Any], An
         pytest.skip("not a type of this library")
     column = column_of("it", make(x), frames=True)
     found = [as_numbers(row).reshape(-1) for row in column]
-    assert np.array_equal(found, x.astype(np.float32))
-    assert {row.dtype for row in found} == {np.dtype(np.float32)}
+    assert np.array_equal(found, x.astype(np.float64))
+    assert {row.dtype for row in found} == {np.dtype(np.float32 if np.can_cast(dtype, np.float32) else np.float64)}
     whole = as_numbers(make(x))
     assert np.array_equal(whole.reshape(5, 4), x.astype(np.float32))
 
@@ -122,8 +122,7 @@ def test_numbers_of_python_count_and_nothing_else_does() -> None:
         ([1, pd.NA], "missing"),
         ([1, pd.NaT], "missing"),
         ([1, np.ma.masked], "missing"),
-        ([1e300], r"1e\+300 does not fit float32"),
-        ([10**400, 1], "does not fit float32"),
+        ([10**400, 1], "does not fit float64"),
         ([[1, 2], [3]], "different shapes"),
         ({"a": 1}, "no number"),
         ([{"a": 1}], "no number"),

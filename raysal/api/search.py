@@ -59,16 +59,17 @@ def search(
     Exactly one of `key`, `text`, `image` and `vector` is given. Of several keys or vectors, an item counts as near as
     it is to the nearest of them. Items asked for by key are not among the results.
 
-    The similarity is the cosine, or in a pool of Euclidean distances minus the squared distance. Ties go to the lower
-    id. The pool's index is used where it covers the whole pool; otherwise the search is one pass over the pool. The
-    same for any `partitions` and `backend`.
+    The similarity is the cosine, or in a pool of Euclidean distances minus the squared distance, of vectors as they
+    were given, whatever the pool's scale. Ties go to the lower id. The pool's index is used where it covers the whole
+    pool; otherwise the search is one pass over the pool. The same for any `partitions` and `backend`.
 
     Args:
         pool: an embedded pool, or its path.
         key: an item of the pool, or several.
         text: a text, in a pool of texts.
         image: a file, its bytes, or pixels uint8 [h, w, 3], in a pool of images.
-        vector: numbers [d], or several [m, d]: a list, an array, a tensor, a Series, a sparse matrix.
+        vector: numbers [d], or several [m, d], of the magnitude that the pool's vectors were given with: a list, an
+            array, a tensor, a Series, a sparse matrix.
         k: how many items; with k beyond the pool, all items come.
         exact: whether to leave the index alone.
         columns: carried columns to add to the result.
@@ -106,7 +107,7 @@ def search(
     if key is not None:
         ids = np.array(sorted(pool.ids_of(keys_of(key)).values()), np.int64)
     elif vector is not None:
-        vectors = as_vectors(vector, pool.dim)
+        vectors = as_vectors(vector, pool.dim, pool.scale)
     elif text is not None:
         vectors = encoded(pool, "text", "the text", text, encoder)
     else:
@@ -173,11 +174,13 @@ def table_of(pool: Pool, nearest: BestItems, columns: Sequence[str]) -> pa.Table
     items = pool.rows_where("id", ids.tolist(), ["id", "key", "uri", *columns])
     place = np.empty(len(ids), np.int64)
     place[np.argsort(ids)] = np.arange(len(ids))  # `rows_where` answers in id order
+    # What the pool holds has its scale; a squared distance has it twice, the cosine not at all.
+    units = pool.scale**2 if pool.metric == "l2" else 1.0
     items = items.take(place)
     result = {
         "rank": pa.array(range(1, len(ids) + 1), pa.int64()),
         "key": items["key"],
-        "similarity": pa.array(similarities.astype(np.float64), pa.float64()),
+        "similarity": pa.array(similarities.astype(np.float64) / units, pa.float64()),
         "uri": items["uri"].cast(pa.string()),
     }
     return pa.table({**result, **{name: items[name] for name in columns}})
@@ -224,28 +227,31 @@ def keys_of(key: str | Sequence[str]) -> list[str]:
     return keys
 
 
-def as_vectors(vector: Any, dim: int) -> NDArray[np.float32]:
-    """One vector or several as a matrix.
+def as_vectors(vector: Any, dim: int, scale: float = 1.0) -> NDArray[np.float32]:
+    """One vector or several as a matrix to compare with what a pool holds.
 
     Args:
         vector: numbers [dim], [m, dim] or [m, 1, dim].
         dim: the length of the pool's vectors.
+        scale: of the pool.
 
     Returns:
-        float32 [m, dim].
+        float32 [m, dim], times the scale.
 
     Raises:
-        ConfigError: they are not numbers, not finite, or of another length.
+        ConfigError: they are not numbers, not finite, too large, or of another length.
     """
     try:
         given = as_numbers(vector)
     except ValueError as error:
         raise ConfigError("vector", f"not a vector of numbers: {error}", f"pass {dim} numbers") from None
-    values = np.atleast_2d(given[:, 0] if given.ndim == 3 and given.shape[1] == 1 else given)
+    rows = np.atleast_2d(given[:, 0] if given.ndim == 3 and given.shape[1] == 1 else given)
+    with np.errstate(over="ignore"):
+        values = (rows.astype(np.float64) * scale).astype(np.float32)
     if values.ndim != 2 or values.shape[1] != dim or len(values) == 0:
         raise ConfigError("vector", f"of shape {given.shape}", f"the pool's vectors have {dim} numbers")
     if not np.isfinite(values).all():
-        raise ConfigError("vector", "it is not finite", "pass finite numbers")
+        raise ConfigError("vector", "it is not finite, or far larger than the pool's vectors", "pass finite numbers")
     return values
 
 
@@ -274,7 +280,7 @@ def image_of(image: Any) -> tuple[str, Any]:
 
 
 def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: Encoder | None) -> NDArray[np.float32]:
-    """One text or image through the pool's encoder, rounded to float16 as the pool's vectors are.
+    """One text or image through the pool's encoder, scaled and rounded to float16 as the pool's vectors are.
 
     Args:
         pool: the pool.
@@ -297,7 +303,8 @@ def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: En
         fix = "search by key" if holds == "vector" else f"search by {holds} or by key"
         raise EncoderError(modality, f"the pool holds {holds}s (encoder {made_by}), not {modality}s", fix)
     encoder = encoder_of_pool(pool, encoder)
-    from raysal.embedding.unit import encode_each, to_half
+    from raysal.embedding.rounding import to_half
+    from raysal.embedding.unit import encode_each
 
     try:
         (result,) = encode_each(encoder, [encoder.prepare(name, payload)])
@@ -310,10 +317,11 @@ def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: En
     if isinstance(result, Exception):
         problem = f"fails on {name} ({type(result).__name__}: {result})"
         raise EncoderError(made_by, problem, "try another one") from result
-    half = to_half(name, result)
+    half = to_half(name, result, pool.scale)
     if isinstance(half, BadItem):
         raise half
-    return half.astype(np.float32)[None]
+    row: NDArray[np.float32] = half.astype(np.float32)[None]
+    return row
 
 
 def encoder_of_pool(pool: Pool, encoder: Encoder | None = None) -> Encoder:

@@ -101,6 +101,7 @@ def select(
                 available=available,
                 key=derive(seed, 0),
                 previous=update.previous,
+                pool_scale=pool.scale,
             )
             chosen = choose(fleet, context, narrower, SELECTORS["typiclust"]() if cold else selector)
     table = batch_table(pool, chosen.picks)

@@ -36,7 +36,7 @@ class Precomputed:
         """Hex sha256 over `origin` and `dim`; raysal knows nothing else of these vectors."""
         return digest_of({"encoder": "precomputed", "origin": self.origin, "dim": self.dim})
 
-    def prepare(self, key: str, payload: Any) -> NDArray[np.float32]:
+    def prepare(self, key: str, payload: Any) -> NDArray[np.floating[Any]]:
         """Check one vector.
 
         Args:
@@ -44,7 +44,7 @@ class Precomputed:
             payload: the vector, as anything that NumPy reads.
 
         Returns:
-            The vector float32 [dim].
+            The vector [dim], in float64 where float32 would lose digits.
 
         Raises:
             BadItem: it has another length, holds something that is not a number, or is not finite.
@@ -59,6 +59,6 @@ class Precomputed:
             raise BadItem(key, "the vector is not finite")
         return vector
 
-    def encode(self, prepared: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The n vectors as one array float32 [n, dim]."""
+    def encode(self, prepared: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.floating[Any]]:
+        """The n vectors as one array [n, dim]."""
         return np.stack(prepared)

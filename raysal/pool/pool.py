@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from raysal.arrays import column_of
 from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
-from raysal.pool.layout import MANIFEST, Manifest, chunk_file, how_to_repair, read_records
+from raysal.pool.given import export_type, in_given_units
+from raysal.pool.layout import MANIFEST, Manifest, check_blurred, chunk_file, how_to_repair, read_records
+from raysal.scale import space_of
 from raysal.store import check_bytes, check_size, read_sealed, write_file
 from raysal.types import POOL_COLUMNS, Metric
 
@@ -29,6 +31,8 @@ class PoolInfo:
     dim: int
     """Length of a vector."""
     dtype: str
+    scale: float
+    """What given vectors were multiplied by; see `raysal.scale`."""
     metric: Metric
     chunks: int
     encoder: str
@@ -54,7 +58,7 @@ class Chunk:
     files: dict[str, dict[str, Any]]
 
     def vectors(self) -> NDArray[np.float16]:
-        """The chunk's vectors, mapped into memory.
+        """The chunk's vectors, mapped into memory. They are what was given, times the pool's scale.
 
         Returns:
             Read-only float16 [rows, dim].
@@ -165,6 +169,11 @@ class Pool:
         return self.manifest.metric
 
     @property
+    def scale(self) -> float:
+        """What given vectors were multiplied by before they became float16: a power of two, mostly 1."""
+        return self.manifest.scale
+
+    @property
     def fingerprint(self) -> str:
         """The pool's identity; see `Manifest.fingerprint`."""
         return self.manifest.fingerprint
@@ -172,7 +181,7 @@ class Pool:
     @property
     def vector_space(self) -> str:
         """Identifies what a number of a vector means: heads and indexes hold for pools of one vector space."""
-        return str(self.manifest.encoder["fingerprint"])
+        return space_of(str(self.manifest.encoder["fingerprint"]), self.scale)
 
     def info(self) -> PoolInfo:
         """What the pool is, in numbers and names."""
@@ -180,6 +189,7 @@ class Pool:
             items=len(self),
             dim=self.dim,
             dtype="float16",
+            scale=self.scale,
             metric=self.metric,
             chunks=len(self.chunks),
             encoder=str(self.manifest.encoder["name"]),
@@ -219,8 +229,15 @@ class Pool:
             last = int(ids[-1]) if len(ids) else last
         return 1 + len(self._records) + sum(1 for _ in self._files())
 
+    def check_blurred(self) -> None:
+        """Raise `VectorsBlurred` if half of the vectors differ by less than float16 can tell."""
+        check_blurred(self.path, self._records)
+
     def export(self, out: str | Path) -> int:
         """Write the items' columns and their vectors into one Parquet file, one row group per chunk.
+
+        Vectors have the magnitude they were given with: float16 as they are in a pool of scale 1, otherwise float32, or
+        float64 where that cannot hold them.
 
         Args:
             out: the file to write.
@@ -233,12 +250,14 @@ class Pool:
             OSError: `out` cannot be written; nothing is left there.
         """
         schema = self._united([chunk.items().schema for chunk in self.chunks])
-        vector = pa.field("vector", pa.list_(pa.float16(), self.dim))
+        numbers = export_type(self.scale)
+        vector = pa.field("vector", pa.list_(pa.from_numpy_dtype(numbers), self.dim))
 
         def write(temporary: Path) -> None:
             with pq.ParquetWriter(temporary, schema.append(vector)) as writer:
                 for chunk in self.chunks:
-                    values = pa.FixedSizeListArray.from_arrays(pa.array(chunk.vectors().reshape(-1)), self.dim)
+                    flat = in_given_units(chunk.vectors(), self.scale, numbers).reshape(-1)
+                    values = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.dim)
                     items = self._as(schema, chunk.items(schema.names))
                     writer.write_table(items.append_column(vector, values))
 

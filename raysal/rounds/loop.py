@@ -21,6 +21,7 @@ from raysal.rounds.binding import Rebound, own_pool
 from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
 from raysal.rounds.preflight import likelihood_for
 from raysal.rounds.session import Session
+from raysal.scale import as_scale, scale_words
 from raysal.sources import SOURCES
 from raysal.store import write_sealed
 from raysal.types import Report, no_report
@@ -63,6 +64,8 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
 
     Raises:
         QuarantineExceeded: after everything else is done, every time, when embedding lost more than it may.
+        VectorsBlurred: when float16 does not tell the vectors apart: after embedding, before any round; and after
+            everything else where the run was continued all the same.
         FingerprintMismatch: the pool was made of another source or by another encoder than the config names, or it is
             not the pool of the run's labels.
         ConfigError, RunError, PoolError: as their names say; nothing half-written is left.
@@ -85,6 +88,7 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
             control = _rounds(arm, "control", report)
     if config.source is not None:
         check_lost(pool, config.embed.max_quarantine)
+        pool.check_blurred()
     return RunResult(
         run=out,
         rounds=main.rounds,
@@ -179,6 +183,11 @@ def pool_is_ready(config: RunConfig) -> bool:
         if pool.metric != config.embed.metric:
             fix = f"embed into another pool directory, or set embed.metric = {pool.metric!r}"
             raise FingerprintMismatch(pool.path, "its metric", pool.metric, config.embed.metric, fix)
+        asked = as_scale(config.embed.scale)
+        if asked not in (None, pool.scale):
+            own = scale_words(pool.scale)
+            fix = f'embed into another pool directory, or set embed.scale = "{own}"'
+            raise FingerprintMismatch(pool.path, "its scale", own, scale_words(asked), fix)
     return True
 
 
@@ -228,6 +237,7 @@ def embed_pool(config: RunConfig, report: Report) -> EmbedReport:
         address=config.fleet.address,
         device=config.fleet.device,
         metric=settings.metric,
+        scale=settings.scale,
         report=lambda done, total: report("embed", done, total),
     )
 

@@ -53,6 +53,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         memory=run.memory(round - 1) if round and run.is_of(round - 1, pool) else None,
         index=config.index,
         reveal=revealing(parts.oracle, pool),
+        pool_scale=pool.scale,
     )
     selector, choice = parts.selector, config.select
     if update.head is None:

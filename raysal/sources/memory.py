@@ -33,7 +33,7 @@ class Memory:
     dimension, or a sparse matrix, whose rows become dense one by one.
 
     A missing value (a mask, pd.NA, a null) is never replaced. An item that lacks its payload, or one value of its
-    vector, is quarantined; a missing key is an error. Integers, booleans, bfloat16 and the like become float32.
+    vector, is quarantined; a missing key is an error. Integers, booleans, bfloat16 and the like become floats.
 
     A unit's locator holds the payloads of its items. A pickled copy has no payloads: it can read units, which is all
     that a worker does, but cannot list them.

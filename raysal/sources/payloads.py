@@ -1,4 +1,4 @@
-"""Payloads as sources find them, and as items have them: vectors of float32, and images that nobody decoded yet."""
+"""Payloads as sources find them, and as items have them: vectors of floats, and images that nobody decoded yet."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from raysal.arrays import is_missing
 from raysal.real_numbers import as_array, as_numbers
 
 
-def as_vector(value: Any) -> NDArray[np.float32]:
+def as_vector(value: Any) -> NDArray[np.floating[Any]]:
     """A vector as items have it.
 
     Args:
         value: numbers [d] or [1, d], in whatever container.
 
     Returns:
-        float32 [d]; another shape stays as it is, for the encoder to refuse.
+        float32 or float64 [d]; another shape stays as it is, for the encoder to refuse.
 
     Raises:
         ValueError: there is none, or `as_numbers` refuses it.
