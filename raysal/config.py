@@ -28,6 +28,7 @@ from typing import (
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -40,6 +41,7 @@ from pydantic import (
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
 from raysal.errors import ConfigError, UnknownName
 from raysal.former_names import with_current_names
+from raysal.scale import AUTO, parse_scale
 from raysal.types import Metric
 
 T = TypeVar("T")
@@ -234,6 +236,9 @@ class EmbedConfig(_Section):
     """Share of the items that may be quarantined before the job fails."""
     metric: Metric = "cosine"
     """The distance by which neighbours in the pool are found. It cannot change later."""
+    scale: Annotated[Literal["auto"] | float, BeforeValidator(parse_scale)] = AUTO
+    """The power of two (a number, or "2^N") that vectors are multiplied by before they become float16; auto = what a
+    sample of ready vectors needs, 1 for a model, and that of the pool where there is one."""
 
 
 class IndexConfig(_Section):

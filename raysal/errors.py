@@ -18,6 +18,7 @@ RaysalError                     exit 1: the fault is ours
 │   ├── OutputExists            a file is where output is to be written
 │   └── RunError                a run directory cannot be used as asked
 ├── QuarantineExceeded          exit 3: more items were lost than allowed
+├── VectorsBlurred              exit 3: float16 does not tell the vectors apart
 └── FleetError                  a partition could not be computed, although it was tried several times
 """
 
@@ -198,6 +199,23 @@ class QuarantineExceeded(RaysalError):
         return _line(
             f"{self.pool}: {self.quarantined} of {self.items} items are quarantined, more than {self.allowed:.2%}; "
             f"the rest is committed and usable; see {self.pool}/quarantine, or raise --max-quarantine"
+        )
+
+
+class VectorsBlurred(RaysalError):
+    """Half of a pool's vectors differ by less than float16 can tell. The pool is committed."""
+
+    exit_code = 3
+
+    def __init__(self, pool: object, blurred: int, vectors: int) -> None:
+        super().__init__(pool, blurred, vectors)
+        self.pool, self.blurred, self.vectors = str(pool), blurred, vectors
+
+    def __str__(self) -> str:
+        return _line(
+            f"{self.pool}: of {self.blurred} of {self.vectors} vectors, rounding to float16 hides how they differ from "
+            "the others, because all have a large part in common; subtract the mean of all vectors from each and embed "
+            "them into another directory (this pool is committed, with neighbours that are partly wrong)"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from raysal.cli.options import Force
+from raysal.cli.options import Force, MovedPool, Rebind
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.run import Run
 from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
@@ -30,7 +30,11 @@ def import_(
             "of a label tool."
         ),
     ],
-    pool: Annotated[Path | None, Option(help="Start a run over this pool if there is none.")] = None,
+    pool: Annotated[
+        Path | None,
+        Option(help="Start a run over this pool if there is none. If the run's pool was moved, its place from now on."),
+    ] = None,
+    rebind: Rebind = False,
     blank_withdraws: Annotated[
         bool, Option("--blank-withdraws", help="An empty label takes back what that annotator said of the item.")
     ] = False,
@@ -64,7 +68,7 @@ def import_(
         open_pool(pool).ids_of([] if skip_unknown else keys)
         check_classes([label.label for label in read.labels] if strict else [], (), strict=strict)
         Session(run, pool).close()
-    with RunLabels.open(run, pool, "start one with --pool POOL, or check the path") as labels:
+    with RunLabels.open(run, pool, "start one with --pool POOL, or check the path", rebind=rebind) as labels:
         unknown = labels.unknown(keys) if skip_unknown else []
         left_out = set(unknown)
         told = labels.tell(
@@ -72,6 +76,7 @@ def import_(
             withdrawn=[(key, who) for key, who in withdrawn if key not in left_out],
             strict=strict,
         )
+        rebound = labels.rebound
     counts = asdict(told)
     parts = [f"{count} {name}" for name, count in counts.items() if count]
     if read.unanswered:
@@ -82,7 +87,11 @@ def import_(
     if unknown:
         view += f"; left out, because the pool does not have them: {len(unknown)} ({', '.join(map(repr, unknown))})"
     data = {"run": str(run), "labels": len(read.labels), "unanswered": read.unanswered, **counts}
-    return Outcome(data={**data, "unknown": unknown, "warnings": []}, view=view)
+    data |= {"unknown": unknown, "warnings": []}
+    if rebound is not None:
+        data["rebound"] = asdict(rebound)
+        view = f"{run}: {rebound}\n{view}"
+    return Outcome(data=data, view=view)
 
 
 @app.command("skip")
@@ -90,6 +99,7 @@ def skip(
     run: Run,
     keys: Annotated[list[str], Argument(help="The items' keys.")],
     annotator: Annotated[str, Option(help="Who skips them, as the label file names the annotator.")] = "",
+    pool: MovedPool = None,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -97,7 +107,7 @@ def skip(
     del json, debug
     from raysal.rounds.run_labels import RunLabels
 
-    with RunLabels.open(run) as labels:
+    with RunLabels.open(run, pool) as labels:
         count = labels.skip(keys, annotator)
         held = [label.key for label in labels.ledger.answers() if label.key in set(keys)]
     whose = f" by {annotator}" if annotator else ""
@@ -113,6 +123,7 @@ def withdraw(
     run: Run,
     keys: Annotated[list[str], Argument(help="The items' keys.")],
     annotator: Annotated[str, Option(help="Whose labels, as the label file names the annotator.")] = "",
+    pool: MovedPool = None,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -120,7 +131,7 @@ def withdraw(
     del json, debug
     from raysal.rounds.run_labels import RunLabels
 
-    with RunLabels.open(run) as labels:
+    with RunLabels.open(run, pool) as labels:
         taken = labels.withdraw(keys, annotator)
         others = sorted({label.annotator for label in labels.ledger.answers() if label.key in set(keys)})
     whose = f" of {annotator}" if annotator else ""
@@ -140,6 +151,7 @@ def export(
     ] = False,
     skips: Annotated[bool, Option("--skips", help="Also write who skipped what, as the label !skip.")] = False,
     force: Force = False,
+    pool: MovedPool = None,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -153,12 +165,13 @@ def export(
 
     from raysal.labels import write_labels
     from raysal.labels.files import write_table
+    from raysal.rounds.directory import RunDir
     from raysal.rounds.run_labels import RunLabels
 
     check_output(out)
-    with RunLabels.open(run) as held:
-        check_no_source(out, held.pool_path)
-        counts = held.ledger.counts()
+    with RunLabels.open(run, pool) as held:
+        check_no_source(out, RunDir(run).require_config().pool)
+        counts, absent = held.ledger.counts(), len(held.ledger.absent())
         labels = held.ledger.answers(skips=skips or waiting)
         keys = [key for _, key in held.ledger.outstanding()]
     if waiting:
@@ -172,7 +185,8 @@ def export(
     note = f", {counts['disputed']} of them disputed" if counts["disputed"] else ""
     if counts["skipped"]:
         note += f"; {counts['skipped']} skipped items {'with them' if skips else 'left out (--skips)'}"
+    note += f"; {absent} items with an answer are not in the pool" if absent else ""
     count = sum(label.label != SKIP for label in labels)
     data = {"run": str(run), "out": str(out), "labels": count, "items": items}
-    data |= {"disputed": counts["disputed"], "skipped": counts["skipped"], **kept_data(written)}
+    data |= {"disputed": counts["disputed"], "skipped": counts["skipped"], "absent": absent, **kept_data(written)}
     return Outcome(data=data, view=f"{out}: {count} labels of {items} items{note}{kept_note(written)}")

@@ -50,6 +50,14 @@ def select(
             "head is then used."
         ),
     ] = None,
+    rebind: Annotated[
+        bool,
+        Option(
+            "--rebind",
+            help="The run in --labels is of another pool: match its labels with this one by key. The run stays as it "
+            "is.",
+        ),
+    ] = False,
     narrow: Annotated[
         str,
         Option(help=f"{', '.join(NARROWERS)}. filter may name another narrower after a colon, as filter:anchoral."),
@@ -93,7 +101,7 @@ def select(
 
         table = select_batch(
             pool, k=k, strategy=chosen, labels=labels, narrow=narrower, partitions=partitions,
-            backend=backend.value, seed=seed,
+            backend=backend.value, seed=seed, rebind=rebind,
         )  # fmt: skip
         if out is not None:
             from raysal.labels.files import write_table

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raysal.errors import ConfigError, OutputExists
+from raysal.errors import ConfigError, OutputExists, PoolError
 from raysal.store import Written
 
 if TYPE_CHECKING:
@@ -63,7 +63,13 @@ def check_no_source(out: Path, pool: Path) -> None:
     """
     from raysal.pool import open_pool
 
-    if out.exists() and any(os.path.samefile(out, path) for path in paths_in(open_pool(pool).manifest.source)):
+    if not out.exists():
+        return
+    try:
+        source = open_pool(pool).manifest.source
+    except PoolError:  # the command says so, if it needs the pool
+        return
+    if any(os.path.samefile(out, path) for path in paths_in(source)):
         raise OutputExists(out, f"is the source of the pool {pool}, which nothing may replace", "name another file")
 
 

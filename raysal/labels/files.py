@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from raysal.arrow import Unnamed
 from raysal.errors import LabelError
 from raysal.labels.exports import COLUMNS, RESPONSES, label_rows
 from raysal.labels.formats import EXTENSIONS, column_names, kind_of, read_rows, write_rows
@@ -214,7 +215,10 @@ def _label(where: str, cells: Mapping[str, Any]) -> Label | tuple[str, str]:
         raise LabelError(f"{where}: key", "is empty", "name the item by its key in the pool")
     if isinstance(key, int) and not isinstance(key, bool):
         key = str(key)
-    text = label_text(f"{where}: label", cells.get("label"))
+    said = cells.get("label")
+    if isinstance(said, Unnamed):
+        raise LabelError(where, str(said), "correct the number, or write the names of the classes")
+    text = label_text(f"{where}: label", said)
     try:
         key = checked_key(key)
         annotator = annotator_text("annotator", cells.get("annotator"))

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysal.arrow import ColumnKind
 from raysal.errors import LabelError
 from raysal.labels.exports import is_task, task_rows
 from raysal.store import dumps
@@ -234,12 +235,15 @@ def _opened(path: Path) -> pq.ParquetFile:
 def _parquet_rows(path: Path, columns: Sequence[str], check: Check) -> Iterator[Row]:
     try:
         with _opened(path) as file:
-            names = file.schema_arrow.names
+            schema = file.schema_arrow
+            names = schema.names
             check(str(path), names)
             wanted = _places(str(path), names, columns)
+            kinds = {name: ColumnKind.of(schema.field(name), schema.metadata) for name in wanted}
             line = 1
             for batch in file.iter_batches(columns=list(wanted)):
-                cells = {name: _values(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+                columns_read = zip(batch.schema.names, batch.columns, strict=True)
+                cells = {name: _values(kinds[name], column) for name, column in columns_read}
                 for row in range(batch.num_rows):
                     yield line + row, {name: values[row] for name, values in cells.items()}
                 line += batch.num_rows
@@ -247,12 +251,11 @@ def _parquet_rows(path: Path, columns: Sequence[str], check: Check) -> Iterator[
         raise LabelError(path, f"not a Parquet file ({error})", "write it again") from None
 
 
-def _values(column: pa.Array) -> Sequence[Any]:
+def _values(kind: ColumnKind, column: pa.Array) -> Sequence[Any]:
     """The values of a column; numbers of float16 and float32 in their own type, whose shortest text is shorter."""
-    of = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    values: list[Any] = column.to_pylist()
-    if pa.types.is_float16(of) or pa.types.is_float32(of):
-        own = np.float16 if pa.types.is_float16(of) else np.float32
+    values = kind.values(column)
+    if pa.types.is_float16(kind.type) or pa.types.is_float32(kind.type):
+        own = np.float16 if pa.types.is_float16(kind.type) else np.float32
         return [None if value is None else own(value) for value in values]
     return values
 

@@ -2,72 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from raysal.errors import Damaged
-from raysal.labels import Ledger, TellCounts, as_labels
+from raysal.arrays import texts_of
+from raysal.labels import Labels, Ledger, TellCounts, as_labels
 from raysal.labels.confusable import check_classes
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
+from raysal.rounds.binding import Rebound, meet_pool, own_pool
 from raysal.rounds.directory import RunDir
+from raysal.store import locked
+from raysal.threads import one_at_a_time
 from raysal.types import SKIP, Label
 
 
+@one_at_a_time
 class RunLabels:
-    """The ledger of a run, told by key. Several processes may hold the same ledger at once."""
+    """The ledger of a run, told by key. Several threads may share it, and several processes the ledger.
 
-    def __init__(self, ledger: Ledger, pool: Pool, likelihood: Likelihood) -> None:
+    The pool is read for items that the ledger does not know yet, and for nothing else.
+    """
+
+    rebound: Rebound | None = None
+    """What became of the items when it was opened with `rebind`."""
+
+    def __init__(self, run: RunDir, ledger: Ledger, likelihood: Likelihood, pool: Pool | None = None) -> None:
         self.ledger = ledger
-        self._pool, self._likelihood = pool, likelihood
-
-    @property
-    def pool_path(self) -> Path:
-        """The directory of the run's pool."""
-        return self._pool.path
+        self._run, self._likelihood, self._pool = run, likelihood, pool
 
     @classmethod
-    def open(cls, run: Path, pool: Path | None = None, fix: str | None = None) -> RunLabels:
+    def open(cls, run: Path, pool: Path | None = None, fix: str | None = None, *, rebind: bool = False) -> RunLabels:
         """The labels of a run that is there, whatever another process is doing with it.
 
         Args:
             run: the run directory.
-            pool: the run's pool, where it lies elsewhere than the run's config says.
+            pool: the run's pool, where it lies elsewhere than the run's config says; the config then says so, too.
             fix: what the error recommends where there is no run.
+            rebind: if the labels are of another pool, match them by key with `pool`, or with the one that the config
+                names.
 
         Returns:
             The labels; close them after use.
 
         Raises:
-            RunError: no run is there.
-            FingerprintMismatch: the pool is not the one the run began with.
-            PoolError: the pool cannot be opened.
+            RunError: no run is there; or, with `rebind`, another process is at work on it.
+            FingerprintMismatch: the labels are of another pool than `pool`.
+            PoolError: the pool was asked for and cannot be opened.
             Damaged: a file of the run was altered.
         """
         there = RunDir(run)
         config = there.require_config(fix)
-        opened = open_pool(config.pool if pool is None else pool)
-        there.check_pool(opened)
+        given = own_pool(config) if rebind and pool is None else None if pool is None else open_pool(pool)
         likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
-        return cls(there.open_ledger(), opened, likelihood)
+        labels = cls(there, there.open_ledger(), likelihood, given)
+        try:
+            if given is not None:
+                labels._meet(given, rebind)
+                there.remember_pool(given.path)
+        except BaseException:
+            labels.close()
+            raise
+        return labels
 
-    def tell(
-        self,
-        labels: Sequence[Label] | Mapping[str, str | float],
-        *,
-        withdrawn: Sequence[tuple[str, str]] = (),
-        strict: bool = False,
-    ) -> TellCounts:
+    def _meet(self, pool: Pool, rebind: bool) -> None:
+        if rebind:
+            with locked(self._run.path, "run"):
+                self.rebound = meet_pool(self._run, self.ledger, pool, rebind=True)
+        else:
+            meet_pool(self._run, self.ledger, pool)
+
+    def tell(self, labels: Labels, *, withdrawn: Sequence[tuple[str, str]] = (), strict: bool = False) -> TellCounts:
         """Take labels by key: all of them, or none.
 
         Warns of a new class that may be another one misspelled, or a missing value (`raysal.labels.confusable`).
 
         Args:
-            labels: labels by key, or `Label`s. The text `!skip` is a skip.
+            labels: {key: label}, `Label`s, a Series by key, or a frame with the columns `key` and `label`. The text
+                `!skip` is a skip.
             withdrawn: (key, annotator) pairs, whose answers are taken back.
             strict: refuse what would be a warning.
 
@@ -76,15 +92,14 @@ class RunLabels:
 
         Raises:
             LabelError: a key is not in the pool, or a label or weight cannot be accepted.
+            FingerprintMismatch: the labels of the run are of another pool.
         """
         given = [replace(label, label=self._plain(label)) for label in as_labels(labels)]
-        ids = self.ids_of([*(label.key for label in given), *(key for key, _ in withdrawn)])
+        ids = self.new_ids([*(label.key for label in given), *(key for key, _ in withdrawn)])
         if self._likelihood.discrete:
             texts, known = (label.label for label in given), self.ledger.texts
             check_classes(texts, known, self._likelihood.names_in, strict=strict)
-        return self.ledger.tell(
-            [(ids[label.key], label) for label in given], withdrawn=[(ids[key], who) for key, who in withdrawn]
-        )
+        return self.ledger.tell([(ids.get(label.key), label) for label in given], withdrawn=withdrawn)
 
     def _plain(self, label: Label) -> str:
         """The text of a label as the trainer spells it."""
@@ -102,8 +117,10 @@ class RunLabels:
 
         Raises:
             LabelError: a key is not in the pool.
+            ConfigError: the keys are no column of texts.
+            FingerprintMismatch: the labels of the run are of another pool.
         """
-        return self.tell([Label(key=key, label=SKIP, annotator=annotator) for key in keys]).skipped
+        return self.tell([Label(key=key, label=SKIP, annotator=annotator) for key in texts_of("keys", keys)]).skipped
 
     def withdraw(self, keys: Sequence[str], annotator: str = "") -> int:
         """Take back what an annotator said of these items, labels and skips.
@@ -117,28 +134,51 @@ class RunLabels:
 
         Raises:
             LabelError: a key is not in the pool.
+            ConfigError: the keys are no column of texts.
+            FingerprintMismatch: the labels of the run are of another pool.
         """
-        return self.tell([], withdrawn=[(key, annotator) for key in keys]).withdrawn
+        return self.tell([], withdrawn=[(key, annotator) for key in texts_of("keys", keys)]).withdrawn
 
-    def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
-        """Ids by key: from the ledger for items it has seen, else by one pass over the pool's items.
+    def new_ids(self, keys: Sequence[str]) -> dict[str, int]:
+        """Ids of the items that the ledger has not seen, by one pass over the pool's items; it is not read for others.
 
         Args:
             keys: the items.
 
         Returns:
-            The id of each key.
+            The id of each key that the ledger does not know.
 
         Raises:
             LabelError: a key is not in the pool.
+            PoolError: the pool is needed and cannot be opened.
+            FingerprintMismatch: the labels of the run are of another pool.
         """
-        known = self.ledger.key_ids(keys)
-        return known | self._pool.ids_of([key for key in dict.fromkeys(keys) if key not in known])
+        unseen = self.ledger.unknown(keys)
+        return self._read_pool().ids_of(unseen) if unseen else {}
 
     def unknown(self, keys: Sequence[str]) -> list[str]:
-        """The keys that neither the ledger nor the pool has, in their order."""
-        known = self.ledger.key_ids(keys)
-        return unknown_keys(self._pool, [key for key in keys if key not in known])
+        """The keys that neither the ledger nor the pool has, each once, in their order.
+
+        Args:
+            keys: the items.
+
+        Returns:
+            Those of which nothing is known.
+
+        Raises:
+            PoolError, FingerprintMismatch: as `new_ids`.
+        """
+        unseen = self.ledger.unknown(keys)
+        found = set(self._read_pool().rows_where("key", unseen, ["key"])["key"].to_pylist()) if unseen else set()
+        return [key for key in unseen if key not in found]
+
+    def _read_pool(self) -> Pool:
+        """The pool, for items that the ledger does not know."""
+        if self._pool is None:
+            pool = own_pool(self._run.require_config())
+            meet_pool(self._run, self.ledger, pool)
+            self._pool = pool
+        return self._pool
 
     def close(self) -> None:
         """Close the ledger."""
@@ -151,24 +191,3 @@ class RunLabels:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def unknown_keys(pool: Pool, keys: Sequence[str]) -> list[str]:
-    """The keys that a pool lacks, each once, in their order. One pass over the items."""
-    asked = list(dict.fromkeys(keys))
-    found = set(pool.rows_where("key", asked, ["key"])["key"].to_pylist()) if asked else set()
-    return [key for key in asked if key not in found]
-
-
-def lease_newest(run: RunDir, ledger: Ledger) -> None:
-    """Lease the newest round, in case a crash came between its rename and its lease; no earlier one can lack it.
-
-    Raises:
-        Damaged: the ledger leased for a round that is not there.
-    """
-    rounds, leased = run.rounds, ledger.last_round
-    if leased is not None and leased >= rounds:
-        raise Damaged(run.folder(leased), "the round is missing", "restore it from a copy")
-    if rounds:
-        batch = run.batch(rounds - 1)
-        ledger.lease(batch.round, batch.ids, batch.keys)

@@ -38,6 +38,7 @@ SURFACE = {
         "--backend",
         "--device",
         "--metric",
+        "--scale",
     ],
     "index build": [
         "pool",
@@ -69,10 +70,10 @@ SURFACE = {
     ],
     "index serve": ["pool", "--name*", "--partitions", "--threads", "--device", "--address"],
     "index stop": ["--name*", "--address"],
-    "label export": ["run", "--out/-o*", "--waiting", "--skips", "--force"],
-    "label import": ["run", "file", "--pool", "--blank-withdraws", "--skip-unknown", "--strict"],
-    "label skip": ["run", "keys", "--annotator"],
-    "label withdraw": ["run", "keys", "--annotator"],
+    "label export": ["run", "--out/-o*", "--waiting", "--skips", "--force", "--pool"],
+    "label import": ["run", "file", "--pool", "--rebind", "--blank-withdraws", "--skip-unknown", "--strict"],
+    "label skip": ["run", "keys", "--annotator", "--pool"],
+    "label withdraw": ["run", "keys", "--annotator", "--pool"],
     "pool export": ["pool", "--out/-o*", "--force"],
     "pool info": ["pool"],
     "pool verify": ["pool"],
@@ -92,8 +93,8 @@ SURFACE = {
         "--address",
         "--seed",
     ],
-    "resume": ["run"],
-    "run": ["config", "--out*", "--backend", "--partitions", "--dry-run"],
+    "resume": ["run", "--pool", "--rebind"],
+    "run": ["config", "--out*", "--backend", "--partitions", "--dry-run", "--rebind"],
     "select": [
         "pool",
         "-k*",
@@ -105,10 +106,11 @@ SURFACE = {
         "--partitions",
         "--backend",
         "--seed",
+        "--rebind",
         "--out/-o",
         "--force",
     ],
-    "status": ["run"],
+    "status": ["run", "--pool"],
 }
 """Arguments in order (`?`: may be left out), then options (`*`: must be given)."""
 

@@ -223,7 +223,7 @@ def test_the_ledger_knows_the_texts_that_somebody_holds(
         for number, (text, annotator) in enumerate(zip(texts, who, strict=False)):
             id = number % 3
             if number % 5 == 4:
-                ledger.withdraw(id, annotator)
+                ledger.withdraw(f"k{id}", annotator)
             elif number % 7 == 6:
                 ledger.skip(id, f"k{id}", annotator)
             else:

@@ -23,9 +23,8 @@ from pools import make_pool, mixture
 
 import raysal
 from raysal.errors import LabelError
-from raysal.labels import Ledger, SimulatedOracle, read_labels, write_labels
+from raysal.labels import Ledger, SimulatedOracle, as_labels, read_labels, write_labels
 from raysal.labels.events import EventLog, PendingEvent
-from raysal.labels.records import as_labels
 from raysal.labels.spelling import annotator_text, label_text, spelled
 from raysal.types import Label
 
@@ -277,5 +276,5 @@ def test_an_annotator_of_an_earlier_version_is_the_same_person(tmp_path: Path) -
         assert ledger.tell([(0, Label(key="k", label="a", annotator="1"))]).repeated == 1
         assert ledger.tell([(0, Label(key="k", label="b", annotator="1.0"))]).corrected == 1
         assert [(item.label, item.weight) for item in ledger.labels()] == [("b", 1.0)]
-        assert ledger.withdraw(0, "1")
+        assert ledger.withdraw("k", "1")
         assert ledger.labels() == []
