@@ -23,6 +23,7 @@ RaysalError                     exit 1: the fault is ours
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -36,6 +37,24 @@ def _some(names: Iterable[object], limit: int = 5) -> str:
 def _line(text: str) -> str:
     """Text on one line; keys and messages of other libraries may have line breaks."""
     return " ".join(text.split()) if len(text.splitlines()) > 1 else text
+
+
+TERMINAL_CODES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, and moves of the cursor
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
+    r"|\x1b[ -/]*[0-~]"  # every other escape
+)
+"""Escapes of ECMA-48, which terminals act on. Ray colours its errors, whether a terminal reads them or not."""
+
+
+def without_codes(text: str) -> str:
+    """What another program says, without codes for a terminal."""
+    return TERMINAL_CODES.sub("", text)
+
+
+def brief(error: BaseException) -> str:
+    """The first line of what another library's error says, up to 200 characters, without codes for a terminal."""
+    return next(iter(without_codes(str(error)).strip().splitlines()), type(error).__name__)[:200]
 
 
 class RaysalError(Exception):

@@ -20,7 +20,7 @@ import raysal
 from raysal.cli import main
 from raysal.errors import ConfigError, Damaged, FingerprintMismatch, PoolError, RaysalError, RunError, UnknownName
 from raysal.features import HiddenLayer
-from raysal.fleet.partition import plan_partitions
+from raysal.fleet import plan_partitions
 from raysal.models.evidence import with_constant
 from raysal.models.head import Head
 from raysal.models.likelihood import SOFTMAX
