@@ -171,9 +171,8 @@ class PoolExhausted(UserError):
     """Fewer items are left than were asked for."""
 
     def __init__(self, wanted: int, available: int) -> None:
-        super().__init__(
-            "k", f"{wanted} items wanted, {available} available", f"ask for at most {available}, or widen the narrowing"
-        )
+        fix = f"ask for at most {available}, or widen the narrowing" if available else "no item is left to offer"
+        super().__init__("k", f"{wanted} items wanted, {available} available", fix)
         self.wanted, self.available = wanted, available
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -189,7 +188,7 @@ class RunError(UserError):
 
 
 class QuarantineExceeded(RaysalError):
-    """More items were quarantined than allowed. The rest of the pool is committed and can be used."""
+    """More items were quarantined than allowed. The rest of the pool, if any, is committed and can be used."""
 
     exit_code = 3
 
@@ -198,9 +197,11 @@ class QuarantineExceeded(RaysalError):
         self.pool, self.quarantined, self.items, self.allowed = str(pool), quarantined, items, allowed
 
     def __str__(self) -> str:
+        left = self.items - self.quarantined
+        usable = f"{left} are usable" if left else "none is usable"
         return _line(
             f"{self.pool}: {self.quarantined} of {self.items} items are quarantined, more than {self.allowed:.2%}; "
-            f"the rest is committed and usable; see {self.pool}/quarantine, or raise --max-quarantine"
+            f"{usable}; `raysal pool quarantine {self.pool}` shows why; mend them, or raise --max-quarantine"
         )
 
 

@@ -68,11 +68,12 @@ SURFACE = {
     ],
     "index serve": ["pool", "--name*", "--partitions", "--threads", "--device", "--address"],
     "index stop": ["--name*", "--address"],
-    "label export": ["run", "--out/-o*", "--waiting"],
+    "label export": ["run", "--out/-o*", "--waiting", "--holdout"],
     "label import": ["run", "file", "--pool"],
     "label withdraw": ["run", "keys", "--annotator"],
     "pool export": ["pool", "--out/-o*"],
     "pool info": ["pool"],
+    "pool quarantine": ["pool", "--stage", "-k", "--out/-o"],
     "pool verify": ["pool"],
     "predict": [
         "pool",

@@ -40,7 +40,7 @@ def pool_of(rows: list[int], path: str = "/pool") -> Pool:
 
     class Planned:
         path: Path
-        chunks = [SimpleNamespace(rows=count) for count in rows]
+        chunks = tuple(SimpleNamespace(rows=count) for count in rows)
         fingerprint = "f" * 64
 
         def __len__(self) -> int:
