@@ -78,10 +78,8 @@ def outcome_of(result: RunResult) -> Outcome:
     from rich.text import Text
 
     from raysal.models.measures import MEASURES, shown
-    from raysal.report.metrics import summary
-    from raysal.report.table import rich_table
+    from raysal.report.table import run_table
 
-    rows = summary(result.run)
     lines = [f"{result.run}: {result.rounds} rounds, {result.labels} labels"]
     if result.rebound is not None:
         lines.insert(0, f"{result.run}: {result.rebound}")
@@ -93,7 +91,7 @@ def outcome_of(result: RunResult) -> Outcome:
     if not result.finished:
         lines += next_steps(result.run, result.waiting)
     lines += how_to_measure(result)
-    table = [rich_table(rows)] if rows else []
+    table = [run_table(result.run)] if result.rounds or result.finished else []
     data = asdict(result)
     if result.rebound is None:
         del data["rebound"]
