@@ -38,19 +38,16 @@ def import_(
     """
     del json, debug
     from raysal.labels import read_labels
-    from raysal.pool import open_pool
     from raysal.rounds.directory import RunDir
     from raysal.rounds.run_labels import RunLabels
     from raysal.rounds.session import Session
 
     read = read_labels(file)
-    if pool is not None and RunDir(run).config() is None:
-        open_pool(pool).ids_of(
-            [label.key for label in read.labels]
-        )  # before a run is made: a wrong key should leave no run behind
-        Session(run, pool).close()
-    with RunLabels.open(run, pool, "start one with --pool POOL, or check the path", rebind=rebind) as labels:
-        told, rebound = labels.tell(read.labels), labels.rebound
+    with RunDir(run).undone_if_refused():
+        if pool is not None and RunDir(run).config() is None:
+            Session(run, pool).close()
+        with RunLabels.open(run, pool, "start one with --pool POOL, or check the path", rebind=rebind) as labels:
+            told, rebound = labels.tell(read.labels), labels.rebound
     counts = asdict(told)
     parts = [f"{count} {name}" for name, count in counts.items() if count]
     if read.unanswered:

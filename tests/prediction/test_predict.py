@@ -322,7 +322,7 @@ def test_what_cannot_be_done_is_an_error_that_says_why(pool, tmp_path):
 
 
 @pytest.mark.parametrize("rounds", [0, 1])
-@pytest.mark.parametrize("trainer", ["logistic", "regression", "mlp"])
+@pytest.mark.parametrize("trainer", ["logistic", "regression", "mlp", {"name": "pseudo_labels", "guard": False}])
 def test_a_run_that_has_labels_and_no_head_predicts_by_the_head_of_its_next_round(rounds, trainer, pool, tmp_path):
     """As `select --labels RUN` would choose by it, and without held-out items; the run is left as it is."""
     run, update = tmp_path / "run", {"trainer": trainer}
