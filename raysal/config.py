@@ -297,7 +297,8 @@ class RoundsConfig(_Section):
     k: Count = 100
     """Items in one batch."""
     holdout: Share = 0.0
-    """Share of the items that no round offers. They measure accuracy (simulated oracle only)."""
+    """Share of the items that no round offers and no head learns from. They measure the head, where the oracle knows
+    their labels (`simulated`), or people label some of them (`raysal label export RUN --holdout 200`)."""
     control: bool = False
     """Also run an arm with random picks and the same number of labels, to compare with."""
 

@@ -23,6 +23,7 @@ RaysalError                     exit 1: the fault is ours
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -36,6 +37,24 @@ def _some(names: Iterable[object], limit: int = 5) -> str:
 def _line(text: str) -> str:
     """Text on one line; keys and messages of other libraries may have line breaks."""
     return " ".join(text.split()) if len(text.splitlines()) > 1 else text
+
+
+TERMINAL_CODES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, and moves of the cursor
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
+    r"|\x1b[ -/]*[0-~]"  # every other escape
+)
+"""Escapes of ECMA-48, which terminals act on. Ray colours its errors, whether a terminal reads them or not."""
+
+
+def without_codes(text: str) -> str:
+    """What another program says, without codes for a terminal."""
+    return TERMINAL_CODES.sub("", text)
+
+
+def brief(error: BaseException) -> str:
+    """The first line of what another library's error says, up to 200 characters, without codes for a terminal."""
+    return next(iter(without_codes(str(error)).strip().splitlines()), type(error).__name__)[:200]
 
 
 class RaysalError(Exception):
@@ -152,9 +171,8 @@ class PoolExhausted(UserError):
     """Fewer items are left than were asked for."""
 
     def __init__(self, wanted: int, available: int) -> None:
-        super().__init__(
-            "k", f"{wanted} items wanted, {available} available", f"ask for at most {available}, or widen the narrowing"
-        )
+        fix = f"ask for at most {available}, or widen the narrowing" if available else "no item is left to offer"
+        super().__init__("k", f"{wanted} items wanted, {available} available", fix)
         self.wanted, self.available = wanted, available
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -170,7 +188,7 @@ class RunError(UserError):
 
 
 class QuarantineExceeded(RaysalError):
-    """More items were quarantined than allowed. The rest of the pool is committed and can be used."""
+    """More items were quarantined than allowed. The rest of the pool, if any, is committed and can be used."""
 
     exit_code = 3
 
@@ -179,9 +197,11 @@ class QuarantineExceeded(RaysalError):
         self.pool, self.quarantined, self.items, self.allowed = str(pool), quarantined, items, allowed
 
     def __str__(self) -> str:
+        left = self.items - self.quarantined
+        usable = f"{left} are usable" if left else "none is usable"
         return _line(
             f"{self.pool}: {self.quarantined} of {self.items} items are quarantined, more than {self.allowed:.2%}; "
-            f"the rest is committed and usable; see {self.pool}/quarantine, or raise --max-quarantine"
+            f"{usable}; `raysal pool quarantine {self.pool}` shows why; mend them, or raise --max-quarantine"
         )
 
 

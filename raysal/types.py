@@ -83,6 +83,8 @@ class Status:
     asked: int
     """Items that rounds have asked for."""
     labeled: int
+    tested: int
+    """Labeled items that are held out: they measure heads, and train none."""
     waiting: int
     """Items that rounds have asked for and nobody has answered."""
     skipped: int

@@ -83,7 +83,7 @@ def embed(
 
     After an interruption, run the same command again: it goes on where it stopped.
 
-    The pool's quarantine lists the items that cannot be decoded, or that float16 cannot hold, with the reasons.
+    Items that cannot be decoded, or that float16 cannot hold, are quarantined. `raysal pool quarantine` shows them.
     """
     del json, debug
     with (
@@ -121,7 +121,9 @@ def embed(
             report=lambda count, total: report("embedding", count, total),
         )
     rate = f", {done.items_per_second:,.0f} items/s" if done.embedded else ""
-    lost = f", {done.quarantined} quarantined (see {out}/quarantine)" if done.quarantined else ""
+    lost = f", {done.quarantined} quarantined" if done.quarantined else ""
+    lost += ": none is usable" if 0 < done.items == done.quarantined else ""
+    lost += f" (`raysal pool quarantine {out}` shows why)" if done.quarantined else ""
     scaled = "" if done.scale == 1 else f", stored at the scale {scale_words(done.scale)}"
     view = f"{out}: {done.items} items in {done.chunks} chunks, {done.embedded} embedded now{rate}{lost}{scaled}"
     return Outcome(data={"pool": str(out), **asdict(done), "items_per_second": done.items_per_second}, view=view)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -13,6 +13,9 @@ from raysal.cli.options import MovedPool, Rebind
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.run import Run
 from raysal.cli.tables import writable_suffix
+
+if TYPE_CHECKING:
+    from raysal.labels import Ledger
 
 app = typer.Typer(help="Import labels into a run, export them, and take them back.", no_args_is_help=True)
 
@@ -35,19 +38,16 @@ def import_(
     """
     del json, debug
     from raysal.labels import read_labels
-    from raysal.pool import open_pool
     from raysal.rounds.directory import RunDir
     from raysal.rounds.run_labels import RunLabels
     from raysal.rounds.session import Session
 
     read = read_labels(file)
-    if pool is not None and RunDir(run).config() is None:
-        open_pool(pool).ids_of(
-            [label.key for label in read.labels]
-        )  # before a run is made: a wrong key should leave no run behind
-        Session(run, pool).close()
-    with RunLabels.open(run, pool, "start one with --pool POOL, or check the path", rebind=rebind) as labels:
-        told, rebound = labels.tell(read.labels), labels.rebound
+    with RunDir(run).undone_if_refused():
+        if pool is not None and RunDir(run).config() is None:
+            Session(run, pool).close()
+        with RunLabels.open(run, pool, "start one with --pool POOL, or check the path", rebind=rebind) as labels:
+            told, rebound = labels.tell(read.labels), labels.rebound
     counts = asdict(told)
     parts = [f"{count} {name}" for name, count in counts.items() if count]
     if read.unanswered:
@@ -92,6 +92,16 @@ def export(
         bool,
         Option("--waiting", help="Write the items that wait for a label instead, with a column to fill in (.csv)."),
     ] = False,
+    holdout: Annotated[
+        int | None,
+        Option(
+            "--holdout",
+            metavar="N",
+            min=1,
+            help="Write N held-out items that nobody labelled yet instead, a uniform sample, with a column to fill in "
+            "(.csv). Their labels measure the heads of the run, and never train one.",
+        ),
+    ] = None,
     pool: MovedPool = None,
     json: Json = False,
     debug: Debug = False,
@@ -106,15 +116,21 @@ def export(
     from raysal.rounds.run_labels import RunLabels
 
     suffix = writable_suffix(out)
-    if waiting and suffix != ".csv":
-        raise ConfigError(out, "the items that wait are written as .csv", "name a .csv file")
+    to_fill = waiting or holdout is not None
+    if to_fill and suffix != ".csv":
+        raise ConfigError(out, "items to label are written as .csv", "name a .csv file")
+    if waiting and holdout is not None:
+        raise ConfigError("--holdout", "and --waiting name different items", "give one of them")
     with RunLabels.open(run, pool) as held:
         counts, absent = held.ledger.counts(), len(held.ledger.absent())
-        if waiting:
-            keys = [key for _, key in held.ledger.outstanding()]
+        if to_fill:
+            if holdout is None:
+                kind, keys = "waiting", [key for _, key in held.ledger.outstanding()]
+            else:
+                kind, keys = "held_out", keys_to_test(run, held.ledger, holdout)
             write_waiting(out, keys)
             view = f"{out}: {len(keys)} items to label; then `raysal label import {run} {out}`"
-            return Outcome(data={"run": str(run), "out": str(out), "waiting": len(keys)}, view=view)
+            return Outcome(data={"run": str(run), "out": str(out), kind: len(keys)}, view=view)
         labels = held.ledger.answers()
     write_labels(out, labels)
     items = len({label.key for label in labels})
@@ -124,6 +140,16 @@ def export(
     data = {"run": str(run), "out": str(out), "labels": len(labels), "items": items}
     data |= {"disputed": counts["disputed"], "skipped": counts["skipped"], "absent": absent}
     return Outcome(data=data, view=f"{out}: {len(labels)} labels of {items} items{note}")
+
+
+def keys_to_test(run: Path, ledger: Ledger, most: int) -> list[str]:
+    """Held-out items of a run that nobody labelled or skipped."""
+    from raysal.pool import open_pool
+    from raysal.rounds.directory import RunDir
+    from raysal.rounds.program import held_out_keys
+
+    config = RunDir(run).require_config()
+    return held_out_keys(open_pool(config.pool), config, set(ledger.excluded().tolist()), most)
 
 
 def write_waiting(out: Path, keys: list[str]) -> None:

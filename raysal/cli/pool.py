@@ -1,4 +1,4 @@
-"""`raysal pool`: show what a pool holds, check its files, and export it."""
+"""`raysal pool`: show what a pool holds and what it lost, check its files, and export it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raysal.cli.progress import progress
 from raysal.cli.tables import writable_suffix
 from raysal.errors import ConfigError
 
-app = typer.Typer(help="Show what a pool holds, check its files, and export it.", no_args_is_help=True)
+app = typer.Typer(help="Show what a pool holds and what it lost, check its files, and export it.", no_args_is_help=True)
 
 
 @app.command("info")
@@ -27,6 +27,47 @@ def info(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
     found = {"pool": str(pool), **asdict(open_pool(pool).info())}
     width = max(map(len, found))
     return Outcome(data=found, view="\n".join(f"{name:<{width}}  {value}" for name, value in found.items()))
+
+
+@app.command("quarantine")
+def quarantine(
+    pool: PoolPath,
+    stage: Annotated[
+        str | None, Option(metavar="decode|encode", help="Only the items that were lost in this stage.")
+    ] = None,
+    k: Annotated[int, Option("-k", min=0, help="Items to list.")] = 20,
+    out: Annotated[
+        Path | None, Option("--out", "-o", help="Also write all of them to a .csv, .parquet or .jsonl file.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Show which items could not be embedded, and why: how many for each reason, then the first of them.
+
+    It works while the pool is yet to be finished, too.
+    """
+    del json, debug
+    from raysal.cli.tables import table_view
+    from raysal.pool.quarantine import quarantine_of, write_quarantine
+
+    with progress("reading"):
+        written = None if out is None else write_quarantine(pool, out, stage=stage)
+        found = quarantine_of(pool, stage=stage, k=k)
+    data = {"pool": str(pool), **asdict(found), "out": None if out is None else str(out)}
+    words = f"{pool}: {found.quarantined:,} of {found.items:,} items are quarantined"
+    words += f" in the stage {stage}" if stage is not None else ""
+    if not found.quarantined:
+        return Outcome(data=data, view=words)
+    from rich.console import Group
+
+    reasons = [(f"{reason.items:,}", reason.stage, reason.error) for reason in found.reasons]
+    rows = [(row["key"], row["stage"], row["error"]) for row in found.rows]
+    note = f"{len(rows):,} of {found.quarantined:,} items; -k lists more, and -o FILE.csv writes all"
+    if out is not None:
+        note = f"{out}: {written:,} items"
+    listed = [table_view(("key", "stage", "error"), rows, note)] if rows else [note]
+    view = Group(table_view(("items", "stage", "error, of the first"), reasons, words), *listed)
+    return Outcome(data=data, view=view)
 
 
 @app.command("verify")

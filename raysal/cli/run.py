@@ -32,6 +32,8 @@ def run(
     """Embed the pool if needed; then, in each round, choose a batch, ask for its labels and learn from them.
 
     With the oracle `files`, the run stops after each batch until you import labels for it.
+
+    If fewer items than a batch are left, they are the last batch, and the run is closed.
     """
     del json, debug
     with on_interrupt(f"go on with `raysal resume {out}`"), progress("starting") as report:
@@ -76,23 +78,36 @@ def outcome_of(result: RunResult) -> Outcome:
     from rich.text import Text
 
     from raysal.models.measures import MEASURES, shown
-    from raysal.report.metrics import summary
-    from raysal.report.table import rich_table
+    from raysal.report.table import run_table
 
-    rows = summary(result.run)
     lines = [f"{result.run}: {result.rounds} rounds, {result.labels} labels"]
     if result.rebound is not None:
         lines.insert(0, f"{result.run}: {result.rebound}")
     if result.metric is not None and result.value is not None:
         beside = "" if result.control_value is None else f", random {shown(result.metric, result.control_value)}"
         lines[-1] += f", {MEASURES[result.metric].words} {shown(result.metric, result.value)}{beside}"
+    if result.exhausted:
+        lines.append("closed before its last round: no item is left to offer")
     if not result.finished:
         lines += next_steps(result.run, result.waiting)
-    table = [rich_table(rows)] if rows else []
+    lines += how_to_measure(result)
+    table = [run_table(result.run)] if result.rounds or result.finished else []
     data = asdict(result)
     if result.rebound is None:
         del data["rebound"]
     return Outcome(data=data, view=Group(*table, *(Text(line) for line in lines)))
+
+
+def how_to_measure(result: RunResult) -> list[str]:
+    """What to do where items are held out, and nobody knows their labels."""
+    from raysal.rounds.directory import RunDir
+
+    if result.value is not None or not RunDir(result.run).require_config().rounds.holdout:
+        return []
+    return [
+        "nothing is measured yet, as no held-out item has a known label; to label some:",
+        f"  raysal label export {result.run} --holdout 200 -o test.csv   # fill it in, and import it, too",
+    ]
 
 
 def next_steps(run: Path, waiting: int) -> list[str]:
@@ -137,7 +152,7 @@ def status_view(found: Any, state: str, run: Path) -> Any:
         "pool": found.pool if found.items is None else f"{found.pool}, {found.items} items",
         "rounds": found.rounds,
         "asked": found.asked,
-        "labeled": found.labeled,
+        "labeled": f"{found.labeled}, {found.tested} of them held out to measure" if found.tested else found.labeled,
         "waiting": found.waiting,
         "skipped": found.skipped,
         "disputed": found.disputed,

@@ -27,12 +27,12 @@ from raysal.errors import (
     SourceError,
 )
 from raysal.pool import ChunkStage, Manifest, PoolWriter, StagedChunk
-from raysal.pool.layout import KINDS, check_blurred, scale_in
+from raysal.pool.layout import KINDS, MANIFEST, check_blurred, scale_in
 from raysal.registry import Registry
 from raysal.scale import AUTO, as_scale
 from raysal.sources import SOURCES, check_keys
 from raysal.sources.base import Source, VectorSource
-from raysal.store import locked, remove_temporaries
+from raysal.store import check_kind, locked, remove_temporaries
 from raysal.types import Metric, Unit
 
 CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "text": 1024}
@@ -123,11 +123,12 @@ def embed(
         FingerprintMismatch: `out` holds a pool of another source or encoder.
         PoolError: `out` was begun with another chunk size, metric or scale, or by a newer version.
         Damaged: a file in `out` was altered or is missing.
-        RunError: another process is writing this pool.
+        RunError: another process is writing this pool, or `out` is the directory of a run or of predictions.
     """
     check_arguments(batch_size, chunk_rows, workers, decode_threads, max_quarantine, threads, backend, metric)
     asked = as_scale(scale)
     pool = Path(out).absolute()
+    check_kind(pool, MANIFEST)  # before a long listing
     source = _with_absolute_paths(source)
     encoder = encoder_for_source(encoder, source, device)
     rows = chunk_rows or CHUNK_ROWS[source.modality]

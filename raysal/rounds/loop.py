@@ -11,14 +11,21 @@ from pathlib import Path
 from raysal.config import Choice, RunConfig
 from raysal.embedding import ENCODERS
 from raysal.embedding.job import EmbedReport, check_origin, embed
-from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolIncomplete, QuarantineExceeded
+from raysal.errors import (
+    ConfigError,
+    FingerprintMismatch,
+    PoolError,
+    PoolExhausted,
+    PoolIncomplete,
+    QuarantineExceeded,
+)
 from raysal.fleet import open_fleet
 from raysal.index import check_index
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import searches_index
 from raysal.pool import Pool, open_pool
 from raysal.rounds.binding import Rebound, own_pool
-from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
+from raysal.rounds.directory import CONTROL, EMBEDDING, Batch, RunDir
 from raysal.rounds.preflight import likelihood_for
 from raysal.rounds.session import Session
 from raysal.scale import as_scale, scale_words
@@ -45,13 +52,16 @@ class RunResult:
     embedded: EmbedReport | None
     rebound: Rebound | None
     """what became of the items of the main arm when its labels were matched with another pool"""
+    exhausted: bool
+    """whether it was closed before its last round, as no item was left to offer"""
 
 
 def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | None = None) -> RunResult:
     """Make or continue the run in a directory.
 
     With an oracle that answers, it goes on to the last round and closes the run. With `files` it stops after each
-    batch until at least one of its labels is told; what is told later counts in the next round.
+    batch until at least one of its labels is told; what is told later counts in the next round. Where fewer items than
+    a batch are left, they are the last batch, and the run is closed.
 
     Args:
         config: the whole config.
@@ -68,9 +78,15 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
             everything else where the run was continued all the same.
         FingerprintMismatch: the pool was made of another source or by another encoder than the config names, or it is
             not the pool of the run's labels.
-        ConfigError, RunError, PoolError: as their names say; nothing half-written is left.
+        PoolExhausted: the pool has nothing to offer, and the run no labels.
+        ConfigError, RunError, PoolError: as their names say; nothing half-written is left, and no run directory where
+            none was.
     """
-    report = report or no_report
+    with RunDir(out).undone_if_refused():
+        return _run(config, out, rebind, report or no_report)
+
+
+def _run(config: RunConfig, out: Path, rebind: bool, report: Report) -> RunResult:
     validate(config)
     ready = pool_is_ready(config)
     check_search(config, ready)
@@ -79,6 +95,8 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
     if embedded is not None:
         write_sealed(out / EMBEDDING, {"seconds": embedded.seconds, "items": embedded.embedded})
     pool = open_pool(config.pool)
+    if config.source is not None and not len(pool):
+        check_lost(pool, config.embed.max_quarantine)  # there is nothing to do before it is said
     with open_fleet(pool, config.fleet) as fleet:
         session = Session(out, pool, config=config, fleet=fleet, rebind=rebind)
         main = _rounds(session, "rounds", report)
@@ -102,6 +120,7 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
         control_value=None if control is None else control.value,
         embedded=embedded,
         rebound=session.rebound,
+        exhausted=main.exhausted,
     )
 
 
@@ -275,18 +294,49 @@ class _Arm:
     accuracy: float | None
     metric: str | None
     value: float | None
+    exhausted: bool
+
+
+def next_batch(session: Session) -> Batch | None:
+    """The next batch of a run: as many items as the config says, or all that are left, where these are fewer.
+
+    A narrower that drops items may leave fewer than the pool has; what it leaves is the batch then.
+
+    Args:
+        session: of the run.
+
+    Returns:
+        The batch, committed and leased; None if nothing is left to offer.
+
+    Raises:
+        PoolExhausted: nothing was ever offered or labelled: there is nothing to close.
+        RaysalError: as `Session.query`.
+    """
+    k = session.config.rounds.k
+    while True:
+        try:
+            return session.query(k)
+        except PoolExhausted as error:
+            if not error.available and not session.rounds and not session.ledger.head_seq:
+                raise
+            if not error.available:
+                return None
+            k = min(error.available, k - 1)
 
 
 def _rounds(session: Session, stage: str, report: Report) -> _Arm:
     """Rounds of one arm until its budget is spent, or a batch has no answer yet."""
     with session:
         count = session.config.rounds.count
-        stopped = False
+        stopped = exhausted = False
         for number in range(count):
             report(stage, number, count)
             if number == session.rounds:
                 session.prepare(report)
-            batch = session.batch(number) if number < session.rounds else session.query()
+            batch = session.batch(number) if number < session.rounds else next_batch(session)
+            if batch is None:
+                exhausted = True
+                break
             waiting = session.ledger.outstanding(batch.round)
             if waiting:
                 session.ask_oracle(batch)
@@ -306,4 +356,5 @@ def _rounds(session: Session, stage: str, report: Report) -> _Arm:
             status.accuracy,
             status.metric,
             status.value,
+            exhausted,
         )

@@ -68,11 +68,12 @@ SURFACE = {
     ],
     "index serve": ["pool", "--name*", "--partitions", "--threads", "--device", "--address"],
     "index stop": ["--name*", "--address"],
-    "label export": ["run", "--out/-o*", "--waiting", "--pool"],
+    "label export": ["run", "--out/-o*", "--waiting", "--holdout", "--pool"],
     "label import": ["run", "file", "--pool", "--rebind"],
     "label withdraw": ["run", "keys", "--annotator", "--pool"],
     "pool export": ["pool", "--out/-o*"],
     "pool info": ["pool"],
+    "pool quarantine": ["pool", "--stage", "-k", "--out/-o"],
     "pool verify": ["pool"],
     "predict": [
         "pool",
