@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,25 +11,34 @@ from typing import Any
 import pyarrow as pa
 
 from raysal.errors import ConfigError, SourceError
-from raysal.sources.columns import SUFFIXES, ArrowFile, is_binary, is_text, is_vector, vectors_of
-from raysal.sources.listing import bad_item, check_carry, check_columns, digest, size_of, text_key
-from raysal.types import Item, Modality, Unit
+from raysal.sources.base import AS_BEGUN
+from raysal.sources.columns import ArrowFile, is_binary, is_text, is_vector, vectors_of
+from raysal.sources.files import Files
+from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
+from raysal.sources.listing import bad_item, check_carry, check_columns, digest, hive_values, size_of, text_key
+from raysal.types import Item, Modality, PassedOver, Unit
 
 Segment = tuple[str, int, int, int]
 """Name of a file, part within it, first row within the part, number of rows. A unit's locator lists such segments."""
+HIDDEN = (".", "_")
+"""How names begin that directories of tables leave out: `_SUCCESS`, `_delta_log`, `_metadata`."""
 _FITS = {"vector": is_vector, "image": is_binary, "text": is_text}
 """{modality: whether a column of this type can hold it}."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The rows of a `.parquet`, `.arrow`, `.feather` or `.ipc` file, or of all such files in a directory, by name.
+    """The rows of a `.parquet`, `.pq`, `.arrow`, `.feather` or `.ipc` file, or of all such files below a directory.
+
+    Files are read in the order of their relative paths. Names that begin with a dot or an underscore are left out, as
+    writers of tables do. A folder `year=2024` in the path is a column too, which `carry` may name; its values are text.
 
     Name at most one of the three payload columns. If none is named, it takes the vector column called "vector" or the
     only vector column; else the only binary column, as images; else the column "text".
     """
 
     path: Path
+    """A file, a directory, or a pattern, as `data/*.parquet`."""
     key_column: str = "key"
     """The column of the items' keys."""
     image_column: str | None = None
@@ -39,6 +48,8 @@ class Table:
     """A column of lists of floats."""
     carry: tuple[str, ...] = ()
     """Columns to keep in the pool."""
+    recursive: bool = field(default=True, metadata={AS_BEGUN: False})
+    """Whether directories inside a directory are read too."""
 
     def __post_init__(self) -> None:
         check_carry(self.carry)
@@ -52,29 +63,29 @@ class Table:
         return self._payload[0]
 
     @cached_property
+    def _listing(self) -> Files:
+        """The files at the path."""
+        others = OTHER_TABLES | OTHER_IMAGES | set(IMAGES)
+        return Files(path=self.path, takes=TABLES, items=others, recursive=self.recursive, hidden=HIDDEN)
+
+    @cached_property
     def _files(self) -> tuple[str, ...]:
         """The files' names relative to `_root`. An error if there are none."""
-        path = Path(self.path)
-        if path.is_dir():
-            names = sorted(
-                entry.name
-                for entry in path.iterdir()
-                if entry.suffix.lower() in SUFFIXES and not entry.name.startswith((".", "_"))
-            )
-            if not names:
-                raise SourceError(path, f"no tables in this directory ({', '.join(SUFFIXES)})", "check the path")
-            return tuple(names)
-        if not path.is_file():
-            raise SourceError(path, "no such file or directory", "check the path")
-        if path.suffix.lower() not in SUFFIXES:
-            raise SourceError(path, f"not one of {', '.join(SUFFIXES)}", "rename or convert the file")
-        return (path.name,)
+        names = tuple(self._listing.names())
+        if not names:
+            raise SourceError(self.path, f"no tables here ({', '.join(TABLES)})", "check the path")
+        if not names[0].lower().endswith(TABLES):
+            raise SourceError(self.path, f"not one of {', '.join(TABLES)}", "rename or convert the file")
+        return names
 
     @property
     def _root(self) -> Path:
-        """The directory of the files."""
-        path = Path(self.path)
-        return path if path.is_dir() else path.parent
+        """The directory that the names of the files are relative to."""
+        return self._listing.root
+
+    def passed_over(self) -> PassedOver:
+        """The files of the directory that are no tables; see `PassesOver`."""
+        return self._listing.passed_over()
 
     @cached_property
     def _payload(self) -> tuple[Modality, str]:
@@ -112,7 +123,8 @@ class Table:
         file = ArrowFile(self._root / name)
         modality, column = self._payload
         flags = [(self.key_column, "--key-column"), (column, f"--{modality}-column")]
-        check_columns(file.path, [*flags, *((name, "--carry") for name in self.carry)], file.schema.names)
+        check_columns(file.path, flags, file.schema.names)
+        check_columns(file.path, [(carry, "--carry") for carry in self.carry], [*file.schema.names, *hive_values(name)])
         if not _FITS[modality](file.schema.field(column).type):
             kind = file.schema.field(column).type
             raise SourceError(file.path, f"column {column!r} holds {kind}, unlike {self._files[0]}", "convert the file")
@@ -185,12 +197,14 @@ class Table:
         position = 0
         for name, part, start, count in unit.locator:
             file = self._open(name)
-            for batch in file.rows(part, start, count, [column, *self.carry]):
-                carried = {name: batch.column(name) for name in self.carry}
+            own = [carry for carry in self.carry if carry in file.schema.names]
+            of_file = hive_values(name)
+            for batch in file.rows(part, start, count, [column, *own]):
+                carried = {carry: batch.column(carry) for carry in own}
                 for row, payload in enumerate(self._payloads(batch.column(column))):
                     if only is None or unit.first_id + position in only:
                         key = unit.keys[position]
-                        values = {name: values[row].as_py() for name, values in carried.items()}
+                        values = {c: carried[c][row].as_py() if c in carried else of_file[c] for c in self.carry}
                         if payload is None:
                             yield bad_item(key, f"column {column!r} is null", carried=values)
                         else:
