@@ -37,7 +37,7 @@ from pydantic import (
     model_validator,
 )
 
-from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
+from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.errors import ConfigError, UnknownName
 from raysal.former_names import with_current_names
 from raysal.types import Metric
@@ -232,6 +232,8 @@ class EmbedConfig(_Section):
     """Threads that decode items ahead of the encoder."""
     max_quarantine: Annotated[float, Field(ge=0, le=1)] = MAX_QUARANTINE
     """Share of the items that may be quarantined before the job fails."""
+    max_passed_over: Annotated[float, Field(ge=0, le=1)] = MAX_PASSED_OVER
+    """Share of the files that look like items that the source may leave out before the job fails."""
     metric: Metric = "cosine"
     """The distance by which neighbours in the pool are found. It cannot change later."""
 

@@ -87,7 +87,8 @@ class PassedOver:
         parts = []
         for group, count in ordered[:_MOST_GROUPS]:
             some = list(self.examples.get(group, ()))
-            parts.append(f"{count} {group} ({', '.join(some)}{', ...' if count > len(some) else ''})")
+            named = f" ({', '.join(some)}{', ...' if count > len(some) else ''})" if some else ""
+            parts.append(f"{count} {group}{named}")
         if rest := sum(count for _, count in ordered[_MOST_GROUPS:]):
             parts.append(f"{rest} of other kinds")
         return f"{total} file{'s' * (total > 1)} passed over: {', '.join(parts)}"

@@ -1,6 +1,6 @@
 """How commands answer. A command returns an `Outcome` or raises; this module prints it and makes the exit code.
 
-    0 done · 1 an error of raysal · 2 an error in the input · 3 quarantine exceeded · 130 interrupted · 141 broken pipe
+    0 done · 1 an error of raysal · 2 an error in the input · 3 too much lost · 130 interrupted · 141 broken pipe
 
 With `--json`, stdout gets exactly one JSON object, also for an error. What a library prints goes to stderr.
 """
@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raysal.errors import QuarantineExceeded, RaysalError
+from raysal.errors import ItemsLost, RaysalError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -130,8 +130,9 @@ def _fail(error: BaseException, as_json: bool, debug: bool) -> int:
     print(f"raysal: {message}", file=sys.stderr)
     if as_json:
         data: dict[str, Any] = {"error": message, "type": type(error).__name__, "exit_code": code}
-        if isinstance(error, QuarantineExceeded):
+        if isinstance(error, ItemsLost):
             data |= {"pool": error.pool, "items": error.items, "quarantined": error.quarantined}
+            data |= {"passed_over": error.passed_over}
         print(dumps(data))
         sys.stdout.flush()
     return code

@@ -74,12 +74,15 @@ def outcome_of(result: RunResult) -> Outcome:
     from raysal.models.measures import MEASURES, shown
     from raysal.report.metrics import summary
     from raysal.report.table import rich_table
+    from raysal.types import PassedOver
 
     rows = summary(result.run)
     lines = [f"{result.run}: {result.rounds} rounds, {result.labels} labels"]
     if result.metric is not None and result.value is not None:
         beside = "" if result.control_value is None else f", random {shown(result.metric, result.control_value)}"
         lines[0] += f", {MEASURES[result.metric].words} {shown(result.metric, result.value)}{beside}"
+    if result.embedded is not None and result.embedded.passed_over:
+        lines.append(str(PassedOver(counts=result.embedded.passed_over)))
     if not result.finished:
         lines += next_steps(result.run, result.waiting)
     table = [rich_table(rows)] if rows else []

@@ -12,26 +12,21 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
+from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
+from raysal.embedding.limits import check_lost, check_ranges
 from raysal.embedding.precomputed import Precomputed
 from raysal.embedding.unit import embed_unit
-from raysal.errors import (
-    ConfigError,
-    EncoderError,
-    FingerprintMismatch,
-    QuarantineExceeded,
-    SourceError,
-    UnknownName,
-)
+from raysal.errors import EncoderError, FingerprintMismatch, SourceError, UnknownName
 from raysal.pool import ChunkStage, Manifest, PoolWriter, StagedChunk
-from raysal.pool.layout import KINDS
+from raysal.pool.layout import KINDS, MANIFEST, write_passed_over
 from raysal.registry import Registry
 from raysal.sources import SOURCES, check_keys
-from raysal.sources.base import Source, VectorSource
+from raysal.sources.base import PassesOver, Source, VectorSource
+from raysal.sources.begun import as_begun
 from raysal.store import locked, remove_temporaries
-from raysal.types import Metric, Unit
+from raysal.types import Metric, PassedOver, Unit
 
 CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "text": 1024}
 """Items in one chunk if the caller does not say, by modality."""
@@ -56,6 +51,8 @@ class EmbedReport:
     """items that this job did itself"""
     seconds: float
     """from the first unit issued to the last commit; without the time this process takes to load the model"""
+    passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """{suffix: files that the source left out}"""
 
     @property
     def items_per_second(self) -> float:
@@ -73,6 +70,7 @@ def embed(
     workers: int = 0,
     decode_threads: int = DECODE_THREADS,
     max_quarantine: float = MAX_QUARANTINE,
+    max_passed_over: float = MAX_PASSED_OVER,
     backend: Literal["local", "ray"] = "local",
     threads: int = 0,
     address: str | None = None,
@@ -96,6 +94,7 @@ def embed(
         workers: Ray workers; 0 is what the cluster has room for.
         decode_threads: threads that decode ahead of the model, in each process.
         max_quarantine: share of the items that may be quarantined.
+        max_passed_over: share of the files that look like items that may be passed over.
         backend: this process, or Ray. Ray's workers must see `out` and the source under the same paths.
         threads: CPU threads of a model; 0 is torch's own choice here, and an even share with Ray.
         address: the Ray cluster to join.
@@ -108,6 +107,7 @@ def embed(
 
     Raises:
         QuarantineExceeded: more than `max_quarantine` of the items are quarantined. The pool is committed.
+        PassedOverExceeded: more than `max_passed_over` of what looks like an item was passed over; likewise.
         ConfigError: an argument is out of range.
         UnknownName: there is no such backend or metric.
         EncoderError: the encoder does not take such items, or fails on all of them.
@@ -117,20 +117,31 @@ def embed(
         Damaged: a file in `out` was altered or is missing.
         RunError: another process is writing this pool.
     """
-    _check_range(batch_size, chunk_rows, workers, decode_threads, max_quarantine, threads)
+    check_ranges(
+        batch_size=batch_size,
+        chunk_rows=chunk_rows,
+        workers=workers,
+        decode_threads=decode_threads,
+        max_quarantine=max_quarantine,
+        max_passed_over=max_passed_over,
+        threads=threads,
+    )
     if backend not in ("local", "ray"):
         raise UnknownName("embed.backend", backend, ["local", "ray"])
     if metric not in get_args(Metric):
         raise UnknownName("embed.metric", metric, get_args(Metric))
     pool = Path(out).absolute()
-    source = _with_absolute_paths(source)
+    source = _listed_as(pool, _with_absolute_paths(source))
     encoder = encoder_for_source(encoder, source, device)
     rows = chunk_rows or CHUNK_ROWS[source.modality]
     dim = encoder.dim  # loads the model: a missing package should show before a long listing
     items, chunks = check_keys(source, rows)
+    passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
     pool.mkdir(parents=True, exist_ok=True)
     with locked(pool, "pool"):  # a second writer would remove the files that this one has staged
         writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows, metric))
+        if passed.taken or passed.counts:  # the source looked through a folder
+            write_passed_over(pool, passed)
         resumed = len(writer.committed)
         already = _items_done(writer)
         report = report or _no_report
@@ -169,8 +180,7 @@ def embed(
                 for kind in KINDS:
                     remove_temporaries(pool / kind)
     quarantined = sum(record["quarantined"] for record in writer.committed.values())
-    if quarantined > max_quarantine * items:
-        raise QuarantineExceeded(pool, quarantined, items, max_quarantine)
+    check_lost(pool, quarantined, items, passed, max_quarantine=max_quarantine, max_passed_over=max_passed_over)
     return EmbedReport(
         items=items,
         quarantined=quarantined,
@@ -178,6 +188,7 @@ def embed(
         resumed=resumed,
         embedded=items - already,
         seconds=time.perf_counter() - started,
+        passed_over=passed.counts,
     )
 
 
@@ -273,7 +284,10 @@ def check_origin(pool: Path, begun: Manifest, source: Source, encoder: Encoder) 
     name, config = _encoder_config(encoder)
     _check_fields(pool, "encoder", begun.encoder, name, config, fix)
     source = _with_absolute_paths(source)
-    name, config = _name(source, SOURCES), _config(source)
+    name = _name(source, SOURCES)
+    if name == begun.source["name"]:
+        source = as_begun(source, begun.source.get("config", {}))
+    config = _config(source)
     try:
         _check_fields(pool, "source", begun.source, name, config, fix)
     except FingerprintMismatch:
@@ -362,6 +376,14 @@ def _config(part: Any) -> dict[str, Any]:
     }
 
 
+def _listed_as(pool: Path, source: Source) -> Source:
+    """The source as the pool was begun with, if there is one of this kind of source."""
+    if not (pool / MANIFEST).exists():
+        return source
+    begun = Manifest.read(pool).source
+    return as_begun(source, begun.get("config", {})) if begun["name"] == _name(source, SOURCES) else source
+
+
 def _with_absolute_paths(source: Source) -> Source:
     """The source with absolute paths: workers of a cluster have another working directory."""
     paths = {
@@ -373,20 +395,3 @@ def _with_absolute_paths(source: Source) -> Source:
         return source
     changed: Source = dataclasses.replace(source, **paths)  # type: ignore[type-var]
     return changed
-
-
-def _check_range(
-    batch_size: int, chunk_rows: int, workers: int, decode_threads: int, max_quarantine: float, threads: int
-) -> None:
-    ranges = {
-        "batch_size": (batch_size, 1, None),
-        "chunk_rows": (chunk_rows, 0, MAX_CHUNK_ROWS),
-        "workers": (workers, 0, None),
-        "decode_threads": (decode_threads, 1, None),
-        "max_quarantine": (max_quarantine, 0, 1),
-        "threads": (threads, 0, None),
-    }
-    for name, (value, low, high) in ranges.items():
-        if not value >= low or (high is not None and value > high):
-            upper = "" if high is None else f" and at most {high}"
-            raise ConfigError(f"embed.{name}", f"{value} is out of range", f"use at least {low}{upper}")

@@ -11,18 +11,19 @@ from pathlib import Path
 from raysal.config import Choice, RunConfig
 from raysal.embedding import ENCODERS
 from raysal.embedding.job import EmbedReport, check_origin, embed
-from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolIncomplete, QuarantineExceeded
+from raysal.embedding.limits import check_lost
+from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolIncomplete
 from raysal.fleet import open_fleet
 from raysal.index import check_index
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import searches_index
-from raysal.pool import Pool, open_pool
+from raysal.pool import open_pool
 from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
 from raysal.rounds.preflight import likelihood_for
 from raysal.rounds.session import Session
 from raysal.sources import SOURCES
 from raysal.store import write_sealed
-from raysal.types import Report, no_report
+from raysal.types import PassedOver, Report, no_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ def run(config: RunConfig, out: Path, *, report: Report | None = None) -> RunRes
         Where the run stands.
 
     Raises:
-        QuarantineExceeded: after everything else is done, every time, when embedding lost more than it may.
+        ItemsLost: after everything else is done, every time, when embedding lost more than it may.
         FingerprintMismatch: the pool was made of another source or by another encoder than the config names.
         ConfigError, RunError, PoolError: as their names say; nothing half-written is left.
     """
@@ -79,7 +80,9 @@ def run(config: RunConfig, out: Path, *, report: Report | None = None) -> RunRes
                 Session(out / CONTROL, pool, config=control_config(config), fleet=fleet), "control", report
             )
     if config.source is not None:
-        check_lost(pool, config.embed.max_quarantine)
+        lost = pool.info().quarantined, pool.manifest.items, pool.passed_over() or PassedOver()
+        allowed = config.embed
+        check_lost(pool.path, *lost, max_quarantine=allowed.max_quarantine, max_passed_over=allowed.max_passed_over)
     return RunResult(
         run=out,
         rounds=main.rounds,
@@ -211,27 +214,13 @@ def embed_pool(config: RunConfig, report: Report) -> EmbedReport:
         workers=settings.workers,
         decode_threads=settings.decode_threads,
         max_quarantine=1.0,
+        max_passed_over=1.0,
         backend=config.fleet.backend,
         address=config.fleet.address,
         device=config.fleet.device,
         metric=settings.metric,
         report=lambda done, total: report("embed", done, total),
     )
-
-
-def check_lost(pool: Pool, allowed: float) -> None:
-    """Refuse a pool that lost more items than it may.
-
-    Args:
-        pool: the pool.
-        allowed: the share of its listing, in [0, 1], that may be in its quarantine.
-
-    Raises:
-        QuarantineExceeded: more of it is.
-    """
-    lost, items = pool.info().quarantined, pool.manifest.items
-    if lost > allowed * items:
-        raise QuarantineExceeded(pool.path, lost, items, allowed)
 
 
 def control_config(config: RunConfig) -> RunConfig:

@@ -283,7 +283,7 @@ class _Walk:
 
 
 class _Copies:
-    """The names of the taken files of one folder, without their suffixes: a camera writes IMG_1.JPG beside IMG_1.CR2."""
+    """The names of one folder's taken files, without suffixes: a camera writes IMG_1.JPG beside IMG_1.CR2."""
 
     def __init__(self, takes: tuple[str, ...], entries: list[tuple[bytes, os.DirEntry[bytes]]]) -> None:
         self.takes, self.entries = takes, entries
@@ -300,13 +300,11 @@ class _Copies:
 def for_people(path: bytes) -> str:
     """A path as text; bytes that are not UTF-8, and letters that a terminal obeys, are written as escapes."""
     text = path.decode("utf-8", "backslashreplace")
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
-    """Whether an entry is a folder, or a link to one. (A link in a circle is neither.)"""
+    """Whether an entry is a folder, or a link to one; a link to itself is none."""
     try:
         return entry.is_dir()
     except OSError:

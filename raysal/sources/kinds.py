@@ -44,38 +44,41 @@ TEXT_LISTS = (*SEPARATORS, *JSON_LINES)
 TEXTS = (*TEXT_LISTS, ".json")
 """Files that hold a text in each row."""
 
-OTHER_IMAGES = frozenset(
-    (
-        ".ai .bpg .cin .cur .cut .dcm .dcx .dds .djvu .dpx .emf .eps .exr .flif .gbr .hdp .hdr .icns .ico .im .jls .jng "
-        ".jp3 .jpm .jxl .jxr .kra .mng .msp .pcd .pcx .pict .pct .psb .psd .pxr .ras .rgb .rgba .svg .svgz .wdp .wmf "
-        ".xbm .xcf .xpm .xwd "
-        # raw files of cameras
-        ".3fr .ari .arw .bay .cap .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mdc .mef .mos .mrw .nef .nrw "
-        ".orf .pef .ptx .r3d .raf .raw .rw2 .rwl .rwz .sr2 .srf .srw .x3f "
-        # microscopes, telescopes, scanners
-        ".czi .lif .lsm .mha .mhd .mrc .mrxs .nd2 .ndpi .nii .nrrd .scn .svs .vms .vsi .fits.gz .fits.fz .fit.gz .nii.gz"
-    ).split()
-) - set(IMAGES)
-"""Suffixes of pictures that raysal does not read."""
-OTHER_TABLES = frozenset(
-    ".avro .h5 .hdf .hdf5 .lance .npy .npz .orc .tfrecord .parquet.gz .arrow.gz .arrow.zst".split()
-)
+
+def _suffixes(words: str) -> frozenset[str]:
+    return frozenset(f".{word}" for word in words.split())
+
+
+OTHER_IMAGES = _suffixes("""
+    ai bpg cin cur cut dcm dcx dds djvu dpx emf eps exr flif gbr hdp hdr icns ico im jls jng jp3 jpm jxl jxr kra mng msp
+    pcd pict pct psb psd pxr ras rgb rgba svg svgz wdp wmf xbm xcf xpm xwd
+    3fr ari arw bay cap cr2 cr3 crw dcr dng erf fff gpr iiq k25 kdc mdc mef mos mrw nef nrw orf pef ptx r3d raf raw rw2
+    rwl rwz sr2 srf srw x3f
+    czi lif lsm mha mhd mrc mrxs nd2 ndpi nii nrrd scn svs vms vsi fits.gz fits.fz fit.gz nii.gz
+""")
+"""Suffixes of pictures that raysal does not read: of programs, of cameras, of microscopes and other instruments."""
+OTHER_TABLES = _suffixes("avro h5 hdf hdf5 lance npy npz orc tfrecord parquet.gz arrow.gz arrow.zst")
 """Suffixes of tables of vectors or images that raysal does not read."""
 OTHER_TEXTS = frozenset(f"{suffix}{packed}" for suffix in TEXT_LISTS for packed in (".gz", ".bz2", ".xz", ".zst"))
 """Suffixes of lists of texts that raysal does not read."""
 
-_SIDE = frozenset(
-    (
-        ".txt .md .rst .html .htm .xml .json .yaml .yml .toml .ini .cfg .csv .tsv .jsonl .ndjson .xls .xlsx .ods .log "
-        ".py .ipynb .sh .bat .js .css .m .r .tex .bib .pdf .doc .docx .odt .rtf .ppt .pptx .db .sqlite .sql .lnk .url "
-        ".xmp .aae .thm .lrv .exif .iptc .md5 .sha1 .sha256 .sha512 .sfv .par2 .asc .sig .crc .idx .zip .tar .gz .tgz "
-        ".bz2 .xz .zst .7z .rar .mp3 .wav .flac .m4a .mp4 .mov .avi .mkv .webm .m4v .mpg .mpeg .gpx .kml .geojson .shp "
-        ".pt .pth .ckpt .pkl .pickle .safetensors .onnx .pb .tmp .part .crdownload .download .lock"
-    ).split()
-)
+_SIDE = _suffixes("""
+    txt md rst html htm xml json yaml yml toml ini cfg csv tsv jsonl ndjson xls xlsx ods log py ipynb sh bat js css m r
+    tex bib pdf doc docx odt rtf ppt pptx db sqlite sql lnk url
+    xmp aae thm lrv exif iptc md5 sha1 sha256 sha512 sfv par2 asc sig crc idx zip tar gz tgz bz2 xz zst 7z rar
+    mp3 wav flac m4a mp4 mov avi mkv webm m4v mpg mpeg gpx kml geojson shp
+    pt pth ckpt pkl pickle safetensors onnx pb tmp part crdownload download lock
+""")
 """Suffixes of files that are known to be no pictures, so that nobody looks into them."""
 _COMPOUND = (*OTHER_TEXTS, *(suffix for suffix in (*OTHER_IMAGES, *OTHER_TABLES) if suffix.count(".") > 1))
 _PLAIN = re.compile(r"\.(?=[a-z0-9_~-]*[a-z])[a-z0-9_~-]{1,12}")
+
+_MAGIC = (
+    b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"qoif",
+    b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ", b"SIMPLE  =",
+)  # fmt: skip
+"""How files of JPEG, PNG, GIF, TIFF, BigTIFF, QOI, JPEG 2000 and FITS begin."""
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 
 
 def suffix_of(name: str) -> str:
@@ -108,9 +111,8 @@ def may_be_picture(suffix: str) -> bool:
 def is_picture(head: bytes) -> bool:
     """Whether a file is a picture of a format that raysal reads, by its first 16 bytes."""
     return (
-        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"qoif"))
-        or head.startswith((b"II+\0", b"MM\0+", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ", b"SIMPLE  ="))
+        head.startswith(_MAGIC)
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-        or (head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis"))
+        or (head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS)
         or (head[:2] == b"BM" and head[6:10] == b"\0\0\0\0")
     )

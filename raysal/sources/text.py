@@ -27,8 +27,10 @@ class Text:
     """The rows of a .csv or .tsv file (UTF-8, with a header), of a .jsonl or .ndjson file, or of a .json file.
 
     A .json file holds a list of objects, or one object after another. A directory stands for the files below it, except
-    .json, in the order of their relative paths. Rows come in the order of the file. Such a file cannot be read by position, so a unit's locator holds its texts: memory for one chunk. Carried values
-    are text, because a column has one type. A value of JSON Lines that is not text is carried as JSON.
+    .json, in the order of their relative paths.
+
+    Such a file cannot be read by position, so a unit's locator holds its texts: memory for one chunk. Carried values
+    are text, because a column has one type. A value of JSON that is not text is carried as JSON.
     """
 
     path: Path
