@@ -78,7 +78,7 @@ _MAGIC = (
     b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ", b"SIMPLE  =",
 )  # fmt: skip
 """How files of JPEG, PNG, GIF, TIFF, BigTIFF, QOI, JPEG 2000 and FITS begin."""
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
 
 
 def suffix_of(name: str) -> str:
