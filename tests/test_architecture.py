@@ -25,7 +25,7 @@ from raysal.registry import Registry
 ROOT = Path(raysal.__file__).parent
 FLOORS = (
     ("errors", "rng", "defaults"),
-    ("store", "types", "config", "former_names", "registry", "arguments", "features", "numerics"),
+    ("store", "types", "config", "former_names", "registry", "arguments", "features", "numerics", "paths"),
     ("pool", "sources"),
     ("fleet", "models", "labels"),
     ("scoring", "embedding"),

@@ -4,8 +4,8 @@
 
 With `--json`, stdout gets exactly one JSON object, also for an error. What a library prints goes to stderr.
 
-A stream that cannot encode a letter (an ASCII terminal or pipe, a file name that is not UTF-8) gets an escape for it, and
-JSON stays JSON.
+A stream that cannot encode a letter (an ASCII terminal or pipe, a file name that is not UTF-8) gets an escape for it,
+and JSON stays JSON.
 """
 
 from __future__ import annotations
@@ -214,6 +214,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def note(line: str) -> None:
+    """Say something beside the answer."""
+    print(f"raysal: {line}", file=sys.stderr)
 
 
 def _json_line(data: Mapping[str, Any]) -> str:

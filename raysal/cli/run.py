@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
+from raysal.cli.output import Backend, Debug, Json, Outcome, note, on_interrupt
 from raysal.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def run(
         from raysal.config import load_config
         from raysal.rounds.loop import run as run_rounds
 
-        loaded = load_config(config)
+        loaded = load_config(config, note)
         changes: dict[str, Any] = {"backend": backend and backend.value, "partitions": partitions}
         fleet = loaded.fleet.model_copy(update={name: value for name, value in changes.items() if value is not None})
         loaded = loaded.model_copy(update={"fleet": fleet})

@@ -20,11 +20,11 @@ from raysal.embedding.precomputed import Precomputed
 from raysal.embedding.unit import embed_unit
 from raysal.errors import EncoderError, FingerprintMismatch, SourceError, UnknownName
 from raysal.pool import ChunkStage, Manifest, PoolWriter, StagedChunk
-from raysal.pool.layout import KINDS, MANIFEST, write_passed_over
+from raysal.pool.layout import KINDS, write_passed_over
 from raysal.registry import Registry
 from raysal.sources import SOURCES, check_keys
 from raysal.sources.base import PassesOver, Source, VectorSource
-from raysal.sources.begun import as_begun
+from raysal.sources.begun import as_begun, listed_for
 from raysal.store import locked, remove_temporaries
 from raysal.types import Metric, PassedOver, Unit
 
@@ -131,7 +131,7 @@ def embed(
     if metric not in get_args(Metric):
         raise UnknownName("embed.metric", metric, get_args(Metric))
     pool = Path(out).absolute()
-    source = _listed_as(pool, _with_absolute_paths(source))
+    source = listed_for(pool, _with_absolute_paths(source))
     encoder = encoder_for_source(encoder, source, device)
     rows = chunk_rows or CHUNK_ROWS[source.modality]
     dim = encoder.dim  # loads the model: a missing package should show before a long listing
@@ -374,14 +374,6 @@ def _config(part: Any) -> dict[str, Any]:
         for field in dataclasses.fields(part)
         if field.metadata.get("record", True)
     }
-
-
-def _listed_as(pool: Path, source: Source) -> Source:
-    """The source as the pool was begun with, if there is one of this kind of source."""
-    if not (pool / MANIFEST).exists():
-        return source
-    begun = Manifest.read(pool).source
-    return as_begun(source, begun.get("config", {})) if begun["name"] == _name(source, SOURCES) else source
 
 
 def _with_absolute_paths(source: Source) -> Source:

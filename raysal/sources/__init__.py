@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from raysal.config import Choice
 from raysal.errors import SourceError
+from raysal.paths import with_home
 from raysal.sources.base import Source
 from raysal.sources.files import Files, place_of
 from raysal.sources.keys import check_keys
@@ -41,7 +41,7 @@ def detect_source(path: str | Path, **options: Any) -> Source:
         return Choice(name=str(path), **given).build("source", SOURCES)
     if "://" in str(path):
         raise SourceError(path, "only local paths can be read for now", "copy the data to a local or shared disk")
-    path = Path(os.path.expanduser(path))
+    path = with_home(path)
     return Choice(name=_kind(path), path=path, **given).build("source", SOURCES)
 
 

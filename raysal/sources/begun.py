@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from raysal.pool.layout import MANIFEST, Manifest
 from raysal.sources.base import AS_BEGUN, Source
+from raysal.sources.registry import SOURCES
 
 
 def as_begun(source: Source, recorded: Mapping[str, Any]) -> Source:
@@ -30,3 +33,23 @@ def as_begun(source: Source, recorded: Mapping[str, Any]) -> Source:
         return source
     listed: Source = dataclasses.replace(source, **values)  # type: ignore[type-var]
     return listed
+
+
+def listed_for(pool: Path, source: Source) -> Source:
+    """A source as the pool in a directory was begun with; as it is where there is no pool, or one of another source.
+
+    Args:
+        pool: the directory, there or not.
+        source: as the caller names it now.
+
+    Returns:
+        The source to list.
+
+    Raises:
+        PoolError: the pool is of another version.
+        Damaged: its manifest was altered.
+    """
+    if not (pool / MANIFEST).exists():
+        return source
+    begun = Manifest.read(pool).source
+    return as_begun(source, begun.get("config", {})) if begun["name"] == SOURCES.name_of(source) else source
