@@ -84,7 +84,7 @@ class _Stream:
                 if self._more():
                     continue
                 raise ValueError(f"line {self.line}: not JSON ({error.msg})") from None
-            if end == len(self.text) and self._more():
-                continue  # a number may go on
+            if isinstance(found, int | float) and not self.text[end:].strip("+-.eE0123456789") and self._more():
+                continue  # the number may go on
             self.take(end)
             return found

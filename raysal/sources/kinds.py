@@ -11,10 +11,11 @@ import re
 
 IMAGE_FORMATS = {
     "AVIF": (".avif", ".avifs"),
-    "BMP": (".bmp", ".dib"),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
     "FITS": (".fits", ".fit", ".fts"),
     "GIF": (".gif",),
-    "HEIF": (".heic", ".heif", ".hif"),
+    "HEIF": (".heic", ".heics", ".heif", ".heifs", ".hif"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
     "MPO": (".mpo",),
