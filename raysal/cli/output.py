@@ -19,6 +19,7 @@ import math
 import os
 import sys
 import traceback
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -236,9 +237,13 @@ _PLAIN = {"–": "-", "—": "-", "−": "-", "…": "...", "×": "x", "→": "-
 
 
 def encodable(text: str) -> str:
-    """A text as stdout will show it, so that tables are laid out by the letters that are printed."""
+    """A text as stdout will show it, so that tables are laid out by the letters that are printed.
+
+    Letters that a terminal obeys are written as escapes too.
+    """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return text.encode(encoding, "raysal.escape").decode(encoding)
+    plain = "".join(ascii(letter)[1:-1] if unicodedata.category(letter) == "Cc" else letter for letter in text)
+    return plain.encode(encoding, "raysal.escape").decode(encoding)
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:

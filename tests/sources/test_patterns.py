@@ -7,6 +7,7 @@ import glob
 import io
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ NAMES = (
 HIDDEN = (".h/a.jpg", "x/.i.jpg", ".j.jpg")
 PATTERNS = (
     "*.jpg", "*", "**", "**/*.jpg", "*/*.jpg", "x/*", "x/**", "x/**/*.png", "?.jpg", "[ab].jpg", "[!a]*", "x*", "x*/*",
-    "**/y/*", "**/**/a.jpg", "x/y/[a-z].*", "*/y", ".h/*", ".*", "**/.*", "x/?/a.*", "*.jpg/*", "[[]z]/*.jpg", "nothing*",
+    "**/y/*", "**/**/a.jpg", "x/y/[a-z].*", "*/y", ".h/*", ".*", "**/.*", "x/?/a.*",
+    "*.jpg/*", "[[]z]/*.jpg", "nothing*",
 )  # fmt: skip
 
 
@@ -229,8 +231,8 @@ def test_json_that_is_no_list_of_objects_is_refused_by_its_line(tmp_path: Path, 
 def test_a_file_that_is_not_what_its_source_reads(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     (tmp_path / "a.xyz").write_bytes(b"")
-    for name, kind in (("a.jpg", "folder of images"), ("a.xyz", "unknown kind '.xyz'")):
-        with pytest.raises(SourceError, match=kind):
+    for name, kind in (("a.jpg", "folder of images"), ("a.xyz", r"unknown kind '\.xyz'")):
+        with pytest.raises(SourceError, match=re.escape(kind)):
             detect_source(tmp_path / name)
     with pytest.raises(SourceError, match="not one of .parquet, .pq"):
         Table(path=tmp_path / "a.xyz").vector_dim()
