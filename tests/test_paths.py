@@ -66,7 +66,7 @@ def value_of(config: Any, field: str) -> Path:
 
 
 @pytest.mark.parametrize("field", FIELDS)
-@pytest.mark.parametrize(("in_cwd", "in_folder"), product([False, True], repeat=2))
+@pytest.mark.parametrize(("in_cwd", "in_folder"), [*product([False, True], repeat=2)])
 @pytest.mark.parametrize("value", ["data", "sub/data", "./data"])
 def test_a_relative_path_is_where_something_is(
     places: tuple[Path, Path], field: str, in_cwd: bool, in_folder: bool, value: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -22,7 +23,7 @@ from trees import LOOK_LIKE_ITEMS, Tree, picture, plant
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources import SOURCES, detect_source
 from raysal.sources.base import PassesOver
-from raysal.sources.files import Files
+from raysal.sources.files import HIDDEN, NO_SUFFIX, ODD_NAME, OTHER_SUFFIXES, SPECIAL, UNREADABLE, Files
 from raysal.sources.folder import Folder
 from raysal.sources.kinds import (
     IMAGE_FORMATS,
@@ -202,13 +203,13 @@ def test_an_error_that_may_pass_stops_the_listing(tmp_path: Path, monkeypatch: p
 
 
 def test_folders_may_be_nested_more_deeply_than_calls(tmp_path: Path) -> None:
-    prefix = "d/" * 1500
-    for depth in range(1, 1501):
+    prefix = "d/" * 1100
+    for depth in range(1, 1101):
         os.mkdir(tmp_path / prefix[: 2 * depth])
     (tmp_path / prefix / "a.png").write_bytes(b"")
     assert keys(Folder(path=tmp_path)) == [prefix + "a.png"]
     (tmp_path / prefix / "a.png").unlink()
-    for depth in range(1500, 0, -1):  # what removes the folders of tests calls itself for each
+    for depth in range(1100, 0, -1):  # what removes the folders of tests calls itself for each
         os.rmdir(tmp_path / prefix[: 2 * depth])
 
 
@@ -281,6 +282,15 @@ def test_suffixes(name: str, suffix: str) -> None:
 def test_suffixes_are_written_as_they_are_compared(tmp_path: Path, suffixes: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"source.suffixes.*lower case, with the dot"):
         Folder(path=tmp_path, suffixes=suffixes)
+
+
+def test_the_page_lists_what_is_taken() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
+    for kind, suffixes in {"image": IMAGES, "table": TABLES, "texts": TEXTS}.items():
+        (row,) = re.findall(rf"^\| {kind} \| (.*) \|$", page, flags=re.MULTILINE)
+        assert sorted(row.split()) == sorted(f"`{suffix}`" for suffix in suffixes)
+    for group in (HIDDEN, NO_SUFFIX, ODD_NAME, UNREADABLE, SPECIAL, OTHER_SUFFIXES):
+        assert f"| `{group}` |" in page
 
 
 # tables and texts
