@@ -20,7 +20,7 @@ from raysal.errors import SourceError
 from raysal.sources.kinds import is_picture, may_be_picture, suffix_of
 from raysal.types import PassedOver
 
-HIDDEN, NO_SUFFIX, OTHER_SUFFIXES = "hidden", "no suffix", "other suffixes"
+HIDDEN, INSIDE, NO_SUFFIX, OTHER_SUFFIXES = "hidden", "in folders inside", "no suffix", "other suffixes"
 ODD_NAME, UNREADABLE, SPECIAL = "name not UTF-8", "unreadable folder", "not a regular file"
 """Groups of files that are passed over, beside those by suffix. A suffix begins with a dot."""
 _GROUPS, _EXAMPLES = 100, 3
@@ -42,7 +42,8 @@ class Folder(NamedTuple):
     """(device, inode) of the folders that contain it"""
     places: frozenset[int] | None
     """Where in the pattern its names continue; None if all of them match."""
-    hidden: bool
+    group: str
+    """Why all that is in it is passed over; "" if it is not."""
 
 
 class Found(NamedTuple):
@@ -102,7 +103,7 @@ class Files:
     items: Collection[str] = ()
     """Suffixes of other files that look like items. Such a file beside a taken one of the same name is its copy."""
     recursive: bool = True
-    """Whether the folders inside are read too."""
+    """Whether the folders inside are read too. If not, what is in them is passed over, and no loss."""
     hidden: tuple[str, ...] = (".",)
     """How the names of files and folders begin that are left out, unless a pattern names them."""
     pictures: bool = False
@@ -172,7 +173,7 @@ class Files:
         """The files that are taken, in order, and with `all_files` those that are passed over too."""
         parts = tuple(None if part == "**" else re.compile(fnmatch.translate(part)) for part in self.place.pattern)
         walk = _Walk(self, parts, tuple(map(os.fsencode, self.hidden)), all_files)
-        root = Folder(os.fsencode(self.root), b"", frozenset(), walk.start() if parts else None, False)
+        root = Folder(os.fsencode(self.root), b"", frozenset(), walk.start() if parts else None, "")
         levels = [walk.entries(root)]  # a stack, because folders may be nested more deeply than calls
         while levels:
             for found in levels[-1]:
@@ -234,8 +235,8 @@ class _Walk:
                 where, fix = for_people(folder.path), "make it readable, or move it away"
                 raise SourceError(where, f"cannot be listed ({error.strerror})", fix) from None
             if self.all_files:
-                known = folder.hidden or os.path.basename(folder.path) in _SYSTEM
-                yield Found(folder.prefix, HIDDEN if folder.hidden else UNREADABLE, not known)
+                known = bool(folder.group) or os.path.basename(folder.path) in _SYSTEM
+                yield Found(folder.prefix, folder.group or UNREADABLE, not known)
             return
         identity = (status.st_dev, status.st_ino)
         if identity in folder.above:
@@ -244,14 +245,17 @@ class _Walk:
         for name, entry in entries:
             inner = name.endswith(b"/")
             places = folder.places if folder.places is None else self.after(folder.places, name.rstrip(b"/"))
-            hidden = folder.hidden or (folder.places is None and name.startswith(self.hidden))
-            if (places is not None and not (places and inner)) or (hidden and not self.all_files):
-                continue  # the pattern does not name it, or nobody asks for it
+            if places is not None and not (places and inner):
+                continue  # the pattern does not name it
+            group = folder.group or (HIDDEN if folder.places is None and name.startswith(self.hidden) else "")
+            if inner and not self.files.recursive and places is None:
+                group = group or INSIDE
+            if group and not self.all_files:
+                continue
             if inner:
-                if self.files.recursive or places is not None:
-                    yield Folder(entry.path, folder.prefix + name, folder.above | {identity}, places, hidden)
-            elif hidden:
-                yield Found(folder.prefix + name, HIDDEN, False)
+                yield Folder(entry.path, folder.prefix + name, folder.above | {identity}, places, group)
+            elif group:
+                yield Found(folder.prefix + name, group, False)
             else:
                 group, lost = self._judge(folder.prefix, name, entry, copies)
                 if self.all_files or not group:

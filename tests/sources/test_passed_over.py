@@ -23,7 +23,7 @@ from trees import LOOK_LIKE_ITEMS, Tree, picture, plant
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources import SOURCES, detect_source
 from raysal.sources.base import PassesOver
-from raysal.sources.files import HIDDEN, NO_SUFFIX, ODD_NAME, OTHER_SUFFIXES, SPECIAL, UNREADABLE, Files
+from raysal.sources.files import HIDDEN, INSIDE, NO_SUFFIX, ODD_NAME, OTHER_SUFFIXES, SPECIAL, UNREADABLE, Files
 from raysal.sources.folder import Folder
 from raysal.sources.kinds import (
     IMAGE_FORMATS,
@@ -77,7 +77,11 @@ def test_only_the_folder_itself_is_read_without_recursion(tmp_path: Path) -> Non
     tree = plant(tmp_path, 1)
     source = Folder(path=tmp_path, recursive=False)
     assert keys(source) == sorted(key for key in tree.items if "/" not in key)
-    assert sum(source.passed_over().counts.values()) == sum("/" not in name for name in tree.passed)
+    passed = source.passed_over()
+    inside = {name for name in (*tree.items, *tree.passed) if "/" in name and not name.startswith(".")}
+    assert passed.counts["in folders inside"] == len(inside)
+    assert sum(passed.counts.values()) + passed.taken == len(tree.items) + len(tree.passed)
+    assert passed.lost == sum("/" not in name for name in tree.lost)
 
 
 def test_a_raw_file_beside_its_picture_is_a_copy(tmp_path: Path) -> None:
@@ -289,7 +293,7 @@ def test_the_page_lists_what_is_taken() -> None:
     for kind, suffixes in {"image": IMAGES, "table": TABLES, "texts": TEXTS}.items():
         (row,) = re.findall(rf"^\| {kind} \| (.*) \|$", page, flags=re.MULTILINE)
         assert sorted(row.split()) == sorted(f"`{suffix}`" for suffix in suffixes)
-    for group in (HIDDEN, NO_SUFFIX, ODD_NAME, UNREADABLE, SPECIAL, OTHER_SUFFIXES):
+    for group in (HIDDEN, INSIDE, NO_SUFFIX, ODD_NAME, UNREADABLE, SPECIAL, OTHER_SUFFIXES):
         assert f"| `{group}` |" in page
 
 
