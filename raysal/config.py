@@ -29,6 +29,7 @@ from typing import (
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -42,6 +43,7 @@ from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASS
 from raysal.errors import ConfigError, UnknownName
 from raysal.former_names import with_current_names
 from raysal.paths import find_paths, with_home
+from raysal.scale import AUTO, parse_scale
 from raysal.types import Metric
 
 T = TypeVar("T")
@@ -241,6 +243,9 @@ class EmbedConfig(_Section):
     """Share of the files that look like items that the source may leave out before the job fails."""
     metric: Metric = "cosine"
     """The distance by which neighbours in the pool are found. It cannot change later."""
+    scale: Annotated[Literal["auto"] | float, BeforeValidator(parse_scale)] = AUTO
+    """The power of two (a number, or "2^N") that vectors are multiplied by before they become float16; auto = what a
+    sample of ready vectors needs, 1 for a model, and that of the pool where there is one."""
 
 
 class IndexConfig(_Section):

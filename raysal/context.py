@@ -123,6 +123,13 @@ class RoundContext:
     """what becomes of an index that lacks rows"""
     reveal: Reveal | None = None
     """asks an oracle that answers at once"""
+    pool_scale: float = 1.0
+    """what given vectors were multiplied by (`raysal.scale`)"""
+
+    @property
+    def scale(self) -> float:
+        """What distances between features are divided by before people see them; hidden features are as they are."""
+        return 1.0 if self.head is not None and self.head.hidden_layer is not None else self.pool_scale
 
     def for_stage(self, stage: str) -> RoundContext:
         """The same with the randomness of one stage: `narrow` or `select`."""

@@ -19,6 +19,7 @@ RaysalError                     exit 1: the fault is ours
 ├── ItemsLost                   exit 3: more of the source was lost than allowed
 │   ├── QuarantineExceeded      items were listed, and could not be embedded
 │   └── PassedOverExceeded      files that look like items were not listed
+├── VectorsBlurred              exit 3: float16 does not tell the vectors apart
 └── FleetError                  a partition could not be computed, although it was tried several times
 """
 
@@ -221,6 +222,23 @@ class PassedOverExceeded(ItemsLost):
             f"{self.pool}: {self.words}; more than {self.allowed:.2%} of what looks like an item is not among the "
             f"{self.items} items{also}; they are committed and usable; convert the files, name those you want by a "
             "pattern, or raise --max-passed-over"
+        )
+
+
+class VectorsBlurred(RaysalError):
+    """Half of a pool's vectors differ by less than float16 can tell. The pool is committed."""
+
+    exit_code = 3
+
+    def __init__(self, pool: object, blurred: int, vectors: int) -> None:
+        super().__init__(pool, blurred, vectors)
+        self.pool, self.blurred, self.vectors = str(pool), blurred, vectors
+
+    def __str__(self) -> str:
+        return _line(
+            f"{self.pool}: of {self.blurred} of {self.vectors} vectors, rounding to float16 hides how they differ from "
+            "the others, because all have a large part in common; subtract the mean of all vectors from each and embed "
+            "them into another directory (this pool is committed, with neighbours that are partly wrong)"
         )
 
 

@@ -48,7 +48,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         path: the file.
         write: writes the content to the temporary path that it gets.
     """
-    temporary = temporary_name(path)
+    temporary = temporary_name(path, f"-{os.urandom(4).hex()}")  # two threads may write the same file
     try:
         write(temporary)
         fsync_path(temporary)
@@ -205,6 +205,20 @@ def locked(directory: Path, what: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_UN)
             time.sleep(LOCK_WAIT_S)
         yield
+
+
+@contextlib.contextmanager
+def locked_if_free(directory: Path) -> Iterator[bool]:
+    """Lock a directory as `locked` does, unless somebody has locked it.
+
+    Args:
+        directory: the directory.
+
+    Yields:
+        Once: whether the directory is locked for the caller now.
+    """
+    with open(directory / LOCK, "ab") as file:
+        yield _try_lock(file, fcntl.LOCK_EX)
 
 
 def is_locked(directory: Path) -> bool:

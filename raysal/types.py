@@ -114,8 +114,8 @@ class Status:
     """The run's directory."""
     pool: str
     """The pool's directory."""
-    items: int
-    """Items in the pool."""
+    items: int | None
+    """Items in the pool; None where it cannot be opened."""
     rounds: int
     """Rounds that are committed."""
     asked: int
@@ -125,6 +125,9 @@ class Status:
     """Items that rounds have asked for and nobody has answered."""
     skipped: int
     disputed: int
+    absent: int
+    """Items with an answer that the pool does not have, and other counts leave out: the labels were matched by key with
+    another pool than that they were given for."""
     classes: Mapping[str, int]
     """{class: number of labeled items}."""
     accuracy: float | None
@@ -135,6 +138,8 @@ class Status:
     """Value of that measure."""
     finished: bool
     """Whether the run was closed."""
+    problem: str | None = None
+    """Why the pool cannot be opened, and what to do. Everything else is known without it."""
 
 
 def no_report(stage: str, done: int, total: int) -> None:

@@ -12,6 +12,7 @@ from raysal.config import Choice, choice
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.errors import ConfigError, EncoderError
 from raysal.pool import Pool, open_pool
+from raysal.scale import AUTO
 from raysal.types import Metric
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def embed(
     address: str | None = None,
     device: str = "cpu",
     metric: Metric = "cosine",
+    scale: float | str = AUTO,
 ) -> Pool:
     """The pool of a source's items, embedded; a job that was stopped goes on where it stopped.
 
@@ -43,7 +45,8 @@ def embed(
 
     Args:
         source: a path (a folder of images, a table, a text file), a mapping such as
-            `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`.
+            `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`,
+            which takes arrays, tensors, sparse matrices, Series and frames by position.
         encoder: a name, a mapping with `name`, or an encoder. Ready vectors need none.
         out: the pool directory.
         batch_size: items in one pass of the model; 64 by default.
@@ -58,6 +61,9 @@ def embed(
         address: a Ray cluster; by default one is started on this machine.
         device: `cpu`, or `cuda`, `cuda:1`, ... (has not run on a GPU).
         metric: what neighbours in this pool are found by, from now on.
+        scale: the power of two, as a number or `2^N`, that vectors are multiplied by before they become float16.
+            Exports, distances and queries have the given magnitude all the same. With `auto`, a sample of ready vectors
+            decides, it is 1 for those of a model, and a pool that was begun keeps its own.
 
     Returns:
         The open pool.
@@ -66,6 +72,7 @@ def embed(
         ConfigError: an argument is of the wrong type or out of range.
         QuarantineExceeded: more than `max_quarantine` of the items are quarantined; the pool is there.
         PassedOverExceeded: more than `max_passed_over` of what looks like an item was left out; the pool is there.
+        VectorsBlurred: half of the vectors differ by less than float16 can tell; the pool is there.
         EncoderError: the encoder does not take such items, or fails on all of them.
         SourceError: the source cannot be listed, is empty, or repeats a key.
         FingerprintMismatch: `out` holds the pool of another source or encoder.
@@ -90,6 +97,7 @@ def embed(
         address=address,
         device=device,
         metric=metric,
+        scale=scale,
     )
     return open_pool(out)
 

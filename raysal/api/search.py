@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from raysal.arguments import Backend, as_path, as_whole_number, has_methods
+from raysal.arrays import texts_of
 from raysal.config import Choice, FleetConfig
 from raysal.errors import BadItem, ConfigError, EncoderError, FingerprintMismatch, RaysalError, UnknownName
 from raysal.fleet import Fleet, exclude, open_fleet, vectors_of
 from raysal.pool import Pool, open_pool
+from raysal.real_numbers import as_numbers
 from raysal.scoring.sweep import Search, SweepRequest, sweep
 from raysal.scoring.top_k import best_of
+from raysal.sources.payloads import image_in
 
 if TYPE_CHECKING:
     from raysal.embedding.base import Encoder
@@ -42,7 +45,7 @@ def search(
     key: str | Sequence[str] | None = None,
     text: str | None = None,
     image: str | Path | bytes | NDArray[np.uint8] | None = None,
-    vector: ArrayLike | None = None,
+    vector: Any = None,
     k: int = 10,
     exact: bool = False,
     columns: Sequence[str] = (),
@@ -56,16 +59,17 @@ def search(
     Exactly one of `key`, `text`, `image` and `vector` is given. Of several keys or vectors, an item counts as near as
     it is to the nearest of them. Items asked for by key are not among the results.
 
-    The similarity is the cosine, or in a pool of Euclidean distances minus the squared distance. Ties go to the lower
-    id. The pool's index is used where it covers the whole pool; otherwise the search is one pass over the pool. The
-    same for any `partitions` and `backend`.
+    The similarity is the cosine, or in a pool of Euclidean distances minus the squared distance, of vectors as they
+    were given, whatever the pool's scale. Ties go to the lower id. The pool's index is used where it covers the whole
+    pool; otherwise the search is one pass over the pool. The same for any `partitions` and `backend`.
 
     Args:
         pool: an embedded pool, or its path.
         key: an item of the pool, or several.
         text: a text, in a pool of texts.
         image: a file, its bytes, or pixels uint8 [h, w, 3], in a pool of images.
-        vector: float [d], or several [m, d].
+        vector: numbers [d], or several [m, d], of the magnitude that the pool's vectors were given with: a list, an
+            array, a tensor, a Series, a sparse matrix.
         k: how many items; with k beyond the pool, all items come.
         exact: whether to leave the index alone.
         columns: carried columns to add to the result.
@@ -103,7 +107,7 @@ def search(
     if key is not None:
         ids = np.array(sorted(pool.ids_of(keys_of(key)).values()), np.int64)
     elif vector is not None:
-        vectors = as_vectors(vector, pool.dim)
+        vectors = as_vectors(vector, pool.dim, pool.scale)
     elif text is not None:
         vectors = encoded(pool, "text", "the text", text, encoder)
     else:
@@ -170,11 +174,13 @@ def table_of(pool: Pool, nearest: BestItems, columns: Sequence[str]) -> pa.Table
     items = pool.rows_where("id", ids.tolist(), ["id", "key", "uri", *columns])
     place = np.empty(len(ids), np.int64)
     place[np.argsort(ids)] = np.arange(len(ids))  # `rows_where` answers in id order
+    # What the pool holds has its scale; a squared distance has it twice, the cosine not at all.
+    units = pool.scale**2 if pool.metric == "l2" else 1.0
     items = items.take(place)
     result = {
         "rank": pa.array(range(1, len(ids) + 1), pa.int64()),
         "key": items["key"],
-        "similarity": pa.array(similarities.astype(np.float64), pa.float64()),
+        "similarity": pa.array(similarities.astype(np.float64) / units, pa.float64()),
         "uri": items["uri"].cast(pa.string()),
     }
     return pa.table({**result, **{name: items[name] for name in columns}})
@@ -213,36 +219,39 @@ def keys_of(key: str | Sequence[str]) -> list[str]:
         The keys as a list.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or they are no column of texts.
     """
-    keys = [key] if isinstance(key, str) else list(key)
+    keys = [key] if isinstance(key, str) else texts_of("key", key)
     if not keys:
         raise ConfigError("key", "an empty list of keys", "name at least one item")
     return keys
 
 
-def as_vectors(vector: ArrayLike, dim: int) -> NDArray[np.float32]:
-    """One vector or several as a matrix.
+def as_vectors(vector: Any, dim: int, scale: float = 1.0) -> NDArray[np.float32]:
+    """One vector or several as a matrix to compare with what a pool holds.
 
     Args:
-        vector: numbers [dim] or [m, dim].
+        vector: numbers [dim], [m, dim] or [m, 1, dim].
         dim: the length of the pool's vectors.
+        scale: of the pool.
 
     Returns:
-        float32 [m, dim].
+        float32 [m, dim], times the scale.
 
     Raises:
-        ConfigError: they are not numbers, not finite, or of another length.
+        ConfigError: they are not numbers, not finite, too large, or of another length.
     """
     try:
-        with np.errstate(over="ignore"):
-            values = np.atleast_2d(np.asarray(vector, np.float32))
-    except (TypeError, ValueError):
-        raise ConfigError("vector", "not a vector of numbers", f"pass {dim} numbers") from None
+        given = as_numbers(vector)
+    except ValueError as error:
+        raise ConfigError("vector", f"not a vector of numbers: {error}", f"pass {dim} numbers") from None
+    rows = np.atleast_2d(given[:, 0] if given.ndim == 3 and given.shape[1] == 1 else given)
+    with np.errstate(over="ignore"):
+        values = (rows.astype(np.float64) * scale).astype(np.float32)
     if values.ndim != 2 or values.shape[1] != dim or len(values) == 0:
-        raise ConfigError("vector", f"of shape {np.shape(vector)}", f"the pool's vectors have {dim} numbers")
+        raise ConfigError("vector", f"of shape {given.shape}", f"the pool's vectors have {dim} numbers")
     if not np.isfinite(values).all():
-        raise ConfigError("vector", "it is not finite", "pass finite numbers")
+        raise ConfigError("vector", "it is not finite, or far larger than the pool's vectors", "pass finite numbers")
     return values
 
 
@@ -258,8 +267,11 @@ def image_of(image: Any) -> tuple[str, Any]:
     Raises:
         ConfigError: the file cannot be read, or it is no image at all.
     """
-    if isinstance(image, bytes | np.ndarray):
-        return "the image", image
+    if isinstance(image, bytes | bytearray) or hasattr(image, "shape"):
+        try:
+            return "the image", image_in(image, Path())
+        except ValueError as error:
+            raise ConfigError("image", str(error), "pass a file, its bytes, or pixels uint8 [h, w, 3]") from None
     path = as_path("image", image)
     try:
         return str(path), path.read_bytes()
@@ -268,7 +280,7 @@ def image_of(image: Any) -> tuple[str, Any]:
 
 
 def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: Encoder | None) -> NDArray[np.float32]:
-    """One text or image through the pool's encoder, rounded to float16 as the pool's vectors are.
+    """One text or image through the pool's encoder, scaled and rounded to float16 as the pool's vectors are.
 
     Args:
         pool: the pool.
@@ -291,7 +303,8 @@ def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: En
         fix = "search by key" if holds == "vector" else f"search by {holds} or by key"
         raise EncoderError(modality, f"the pool holds {holds}s (encoder {made_by}), not {modality}s", fix)
     encoder = encoder_of_pool(pool, encoder)
-    from raysal.embedding.unit import encode_each, to_half
+    from raysal.embedding.rounding import to_half
+    from raysal.embedding.unit import encode_each
 
     try:
         (result,) = encode_each(encoder, [encoder.prepare(name, payload)])
@@ -304,10 +317,11 @@ def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: En
     if isinstance(result, Exception):
         problem = f"fails on {name} ({type(result).__name__}: {result})"
         raise EncoderError(made_by, problem, "try another one") from result
-    half = to_half(name, result)
+    half = to_half(name, result, pool.scale)
     if isinstance(half, BadItem):
         raise half
-    return half.astype(np.float32)[None]
+    row: NDArray[np.float32] = half.astype(np.float32)[None]
+    return row
 
 
 def encoder_of_pool(pool: Pool, encoder: Encoder | None = None) -> Encoder:

@@ -25,6 +25,7 @@ def select(
     partitions: int | None = None,
     backend: Backend = "local",
     seed: int = 0,
+    rebind: bool = False,
 ) -> pa.Table:
     """A batch of k items in pick order.
 
@@ -43,12 +44,15 @@ def select(
         pool: an embedded pool, or its path.
         k: items in the batch.
         strategy: a name of `raysal.strategies.SELECTORS`, or a mapping with `name` and fields.
-        labels: a label file, a run directory (its ledger), labels by key, or `Label`s.
+        labels: a label file, a run directory (its ledger), {key: label}, `Label`s, a Series of pandas whose index holds
+            the keys, or a frame with the columns `key` and `label`.
         narrow: a name of `raysal.narrowing.NARROWERS`, or a mapping with `name` and fields; none chooses from the whole
             pool.
         partitions: parts that the pool is cut into; by default one, and with Ray one per CPU.
         backend: this process, or Ray.
         seed: randomness.
+        rebind: if the run in `labels` is of another pool, match its labels with the items of this one by key. The run
+            itself stays with its pool.
 
     Returns:
         The columns id, key, rank (from 1), score, reason. The metadata of the table's schema say under `narrow` which
@@ -60,7 +64,7 @@ def select(
         UnknownName: there is no such strategy, narrower or backend.
         ConfigError: a field of a strategy or narrower does not exist; an argument is of the wrong type or out of range.
         RunError: `labels` is a directory without a run.
-        FingerprintMismatch: `labels` is the run of another pool.
+        FingerprintMismatch: `labels` is the run of another pool, and `rebind` is false.
         PoolError: the pool cannot be opened, or has no index and the narrower searches one.
     """
     from raysal.context import RoundContext
@@ -80,7 +84,7 @@ def select(
     selector = chosen_strategy.build("strategy", SELECTORS)
     narrower = choice("none" if narrow is None else narrow, "narrow").build("narrow", NARROWERS)
     pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
-    with known_labels(pool, labels) as known:
+    with known_labels(pool, labels, rebind=rebind) as known:
         if searches_index(narrower, known.trainer):
             check_index(pool, IndexConfig())
         with open_fleet(pool, FleetConfig(backend=backend, partitions=parts)) as fleet:
@@ -97,6 +101,7 @@ def select(
                 available=available,
                 key=derive(seed, 0),
                 previous=update.previous,
+                pool_scale=pool.scale,
             )
             chosen = choose(fleet, context, narrower, SELECTORS["typiclust"]() if cold else selector)
     table = batch_table(pool, chosen.picks)

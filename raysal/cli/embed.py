@@ -14,6 +14,7 @@ from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding.registry import ENCODERS
+from raysal.scale import AUTO, scale_words
 
 
 class Distance(StrEnum):
@@ -41,7 +42,7 @@ def embed(
     ] = None,
     key_column: Annotated[str | None, Option(help="Column of the keys. (Default: key.)")] = None,
     vector_column: Annotated[str | None, Option(help="Column of ready vectors. (Default: the only one.)")] = None,
-    image_column: Annotated[str | None, Option(help="Column of image bytes.")] = None,
+    image_column: Annotated[str | None, Option(help="Column of images: bytes, or pixels.")] = None,
     text_column: Annotated[str | None, Option(help="Column of texts. (Default: text.)")] = None,
     carry: Annotated[
         list[str] | None, Option(metavar="COLUMN", help="Keep this column in the pool. Repeatable.")
@@ -76,6 +77,14 @@ def embed(
     metric: Annotated[Distance, Option(help="How near two items are: by the angle, or by the Euclidean distance.")] = (
         Distance.cosine
     ),
+    scale: Annotated[
+        str,
+        Option(
+            metavar="auto|2^N",
+            help="The power of two that vectors are multiplied by before they are stored as float16. Exports, "
+            "distances and queries keep the given magnitude. auto: what a sample of ready vectors needs, else 1.",
+        ),
+    ] = AUTO,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -83,8 +92,8 @@ def embed(
 
     After an interruption, run the same command again: it goes on where it stopped.
 
-    The pool's quarantine lists the items that cannot be decoded, with the reasons. What the source leaves out is
-    counted by suffix, here and in `raysal pool info`.
+    The pool's quarantine lists the items that cannot be decoded, or that float16 cannot hold, with the reasons. What
+    the source leaves out is counted by suffix, here and in `raysal pool info`.
     """
     del json, debug
     with (
@@ -120,11 +129,13 @@ def embed(
             backend=backend.value,
             device=device,
             metric=metric.value,
+            scale=scale,
             report=lambda count, total: report("embedding", count, total),
         )
     rate = f", {done.items_per_second:,.0f} items/s" if done.embedded else ""
     lost = f", {done.quarantined} quarantined (see {out}/quarantine)" if done.quarantined else ""
-    view = f"{out}: {done.items} items in {done.chunks} chunks, {done.embedded} embedded now{rate}{lost}"
+    scaled = "" if done.scale == 1 else f", stored at the scale {scale_words(done.scale)}"
+    view = f"{out}: {done.items} items in {done.chunks} chunks, {done.embedded} embedded now{rate}{lost}{scaled}"
     left_out = str(read_passed_over(out) or "")
     return Outcome(
         data={"pool": str(out), **asdict(done), "items_per_second": done.items_per_second},

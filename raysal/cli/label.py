@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from raysal.cli.options import MovedPool, Rebind
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.run import Run
 from raysal.cli.tables import writable_suffix
@@ -20,7 +21,11 @@ app = typer.Typer(help="Import labels into a run, export them, and take them bac
 def import_(
     run: Run,
     file: Annotated[Path, Argument(help="A .csv, .parquet or .jsonl with key,label (optional: annotator, weight).")],
-    pool: Annotated[Path | None, Option(help="Start a run over this pool if there is none.")] = None,
+    pool: Annotated[
+        Path | None,
+        Option(help="Start a run over this pool if there is none. If the run's pool was moved, its place from now on."),
+    ] = None,
+    rebind: Rebind = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -41,16 +46,18 @@ def import_(
             [label.key for label in read.labels]
         )  # before a run is made: a wrong key should leave no run behind
         Session(run, pool).close()
-    with RunLabels.open(run, pool, "start one with --pool POOL, or check the path") as labels:
-        told = labels.tell(read.labels)
+    with RunLabels.open(run, pool, "start one with --pool POOL, or check the path", rebind=rebind) as labels:
+        told, rebound = labels.tell(read.labels), labels.rebound
     counts = asdict(told)
     parts = [f"{count} {name}" for name, count in counts.items() if count]
     if read.unanswered:
         parts.append(f"{read.unanswered} rows without a label")
     view = f"{run}: {len(read.labels)} labels read" + (f" ({', '.join(parts)})" if parts else "")
-    return Outcome(
-        data={"run": str(run), "labels": len(read.labels), "unanswered": read.unanswered, **counts}, view=view
-    )
+    data = {"run": str(run), "labels": len(read.labels), "unanswered": read.unanswered, **counts}
+    if rebound is not None:
+        data["rebound"] = asdict(rebound)
+        view = f"{run}: {rebound}\n{view}"
+    return Outcome(data=data, view=view)
 
 
 @app.command("withdraw")
@@ -58,6 +65,7 @@ def withdraw(
     run: Run,
     keys: Annotated[list[str], Argument(help="The items' keys.")],
     annotator: Annotated[str, Option(help="Whose labels, as the label file names the annotator.")] = "",
+    pool: MovedPool = None,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -65,7 +73,7 @@ def withdraw(
     del json, debug
     from raysal.rounds.run_labels import RunLabels
 
-    with RunLabels.open(run) as labels:
+    with RunLabels.open(run, pool) as labels:
         taken = labels.withdraw(keys, annotator)
         others = sorted({label.annotator for label in labels.ledger.answers() if label.key in set(keys)})
     whose = f" of {annotator}" if annotator else ""
@@ -84,6 +92,7 @@ def export(
         bool,
         Option("--waiting", help="Write the items that wait for a label instead, with a column to fill in (.csv)."),
     ] = False,
+    pool: MovedPool = None,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -99,8 +108,8 @@ def export(
     suffix = writable_suffix(out)
     if waiting and suffix != ".csv":
         raise ConfigError(out, "the items that wait are written as .csv", "name a .csv file")
-    with RunLabels.open(run) as held:
-        counts = held.ledger.counts()
+    with RunLabels.open(run, pool) as held:
+        counts, absent = held.ledger.counts(), len(held.ledger.absent())
         if waiting:
             keys = [key for _, key in held.ledger.outstanding()]
             write_waiting(out, keys)
@@ -111,8 +120,9 @@ def export(
     items = len({label.key for label in labels})
     note = f", {counts['disputed']} of them disputed" if counts["disputed"] else ""
     note += f"; {counts['skipped']} skipped items left out" if counts["skipped"] else ""
+    note += f"; {absent} items with an answer are not in the pool" if absent else ""
     data = {"run": str(run), "out": str(out), "labels": len(labels), "items": items}
-    data |= {"disputed": counts["disputed"], "skipped": counts["skipped"]}
+    data |= {"disputed": counts["disputed"], "skipped": counts["skipped"], "absent": absent}
     return Outcome(data=data, view=f"{out}: {len(labels)} labels of {items} items{note}")
 
 

@@ -15,6 +15,18 @@ Address = Annotated[
     str | None,
     Option(metavar="HOST:PORT", help="The Ray cluster. (Default: RAY_ADDRESS, or the cluster on this machine.)"),
 ]
+MovedPool = Annotated[
+    Path | None,
+    Option("--pool", help="The run's pool, where it was moved. The run remembers the place."),
+]
+Rebind = Annotated[
+    bool,
+    Option(
+        "--rebind",
+        help="The pool was made anew, or is another one: match the run's labels with its items by key. Labels of items "
+        "that it does not have are kept, and train nothing.",
+    ),
+]
 TableFile = Annotated[
     Path | None,
     Option("--out", "-o", help="Write the result to a .csv (with a label column to fill in), .parquet or .jsonl file."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from raysal.cli.options import MovedPool, Rebind
 from raysal.cli.output import Backend, Debug, Json, Outcome, note, on_interrupt
 from raysal.cli.progress import progress
 
@@ -24,6 +25,7 @@ def run(
     backend: Annotated[Backend | None, Option(help="Replaces the config's fleet.backend.")] = None,
     partitions: Annotated[int | None, Option(min=1, help="Replaces the config's fleet.partitions.")] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Print what the run would do, and start nothing.")] = False,
+    rebind: Rebind = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -41,28 +43,30 @@ def run(
         fleet = loaded.fleet.model_copy(update={name: value for name, value in changes.items() if value is not None})
         loaded = loaded.model_copy(update={"fleet": fleet})
         if dry_run:
-            return planned(loaded, out)
-        result = run_rounds(loaded, out, report=report)
+            return planned(loaded, out, rebind)
+        result = run_rounds(loaded, out, rebind=rebind, report=report)
     return outcome_of(result)
 
 
-def planned(config: RunConfig, out: Path) -> Outcome:
+def planned(config: RunConfig, out: Path, rebind: bool) -> Outcome:
     """What a run would do."""
     from raysal.rounds.plan import plan_run
 
-    plan = plan_run(config, out)
+    plan = plan_run(config, out, rebind=rebind)
     stages = [stage.name for stage in plan.stages]
     closing = [stage.name for stage in plan.closing]
     return Outcome(data={**asdict(plan), "stages": stages, "closing": closing}, view="\n".join(plan.lines()))
 
 
-def resume(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
+def resume(
+    run: Run, pool: MovedPool = None, rebind: Rebind = False, json: Json = False, debug: Debug = False
+) -> Outcome:
     """Continue a run where it stopped."""
     del json, debug
     with on_interrupt(f"go on with `raysal resume {run}`"), progress("starting") as report:
         from raysal.rounds.loop import resume as resume_rounds
 
-        result = resume_rounds(run, report=report)
+        result = resume_rounds(run, pool=pool, rebind=rebind, report=report)
     return outcome_of(result)
 
 
@@ -78,15 +82,20 @@ def outcome_of(result: RunResult) -> Outcome:
 
     rows = summary(result.run)
     lines = [f"{result.run}: {result.rounds} rounds, {result.labels} labels"]
+    if result.rebound is not None:
+        lines.insert(0, f"{result.run}: {result.rebound}")
     if result.metric is not None and result.value is not None:
         beside = "" if result.control_value is None else f", random {shown(result.metric, result.control_value)}"
-        lines[0] += f", {MEASURES[result.metric].words} {shown(result.metric, result.value)}{beside}"
+        lines[-1] += f", {MEASURES[result.metric].words} {shown(result.metric, result.value)}{beside}"
     if result.embedded is not None and result.embedded.passed_over:
         lines.append(str(PassedOver(counts=result.embedded.passed_over)))
     if not result.finished:
         lines += next_steps(result.run, result.waiting)
     table = [rich_table(rows)] if rows else []
-    return Outcome(data=asdict(result), view=Group(*table, *(Text(line) for line in lines)))
+    data = asdict(result)
+    if result.rebound is None:
+        del data["rebound"]
+    return Outcome(data=data, view=Group(*table, *(Text(line) for line in lines)))
 
 
 def next_steps(run: Path, waiting: int) -> list[str]:
@@ -98,17 +107,17 @@ def next_steps(run: Path, waiting: int) -> list[str]:
     ]
 
 
-def status(run: Run, json: Json = False, debug: Debug = False) -> Outcome:
-    """Show the state of a run. Starts nothing and changes nothing."""
+def status(run: Run, pool: MovedPool = None, json: Json = False, debug: Debug = False) -> Outcome:
+    """Show the state of a run. Starts nothing, and changes nothing but the place of a pool that was moved."""
     del json, debug
     from raysal.errors import PoolError
     from raysal.rounds.directory import RunDir
     from raysal.rounds.status import read_status
 
     try:
-        found = read_status(run)
+        found = read_status(run, pool)
     except PoolError as error:
-        if RunDir(run).rounds:
+        if pool is not None or RunDir(run).has_ledger:
             raise
         data = {"run": str(run), "state": "embedding", "problem": str(error)}
         return Outcome(data=data, view=f"{run}: no rounds yet, its pool is not ready ({error})")
@@ -128,13 +137,14 @@ def status_view(found: Any, state: str, run: Path) -> Any:
     rows = {
         "run": found.run,
         "state": state,
-        "pool": f"{found.pool}, {found.items} items",
+        "pool": found.pool if found.items is None else f"{found.pool}, {found.items} items",
         "rounds": found.rounds,
         "asked": found.asked,
         "labeled": found.labeled,
         "waiting": found.waiting,
         "skipped": found.skipped,
         "disputed": found.disputed,
+        **({"not in the pool": found.absent} if found.absent else {}),
         "classes": ", ".join(f"{name} {count}" for name, count in found.classes.items()) or "none yet",
         MEASURES[found.metric or "accuracy"].words: (
             "not measured" if found.value is None else shown(found.metric, found.value)
@@ -142,5 +152,6 @@ def status_view(found: Any, state: str, run: Path) -> Any:
     }
     for name, value in rows.items():
         view.add_row(Text(name), Text(str(value)))
-    steps = next_steps(run, found.waiting) if found.waiting and not found.finished else []
+    steps = [found.problem] if found.problem else []
+    steps += next_steps(run, found.waiting) if found.waiting and not found.finished else []
     return Group(view, *(Text(line) for line in steps))

@@ -41,6 +41,14 @@ def select(
             "used."
         ),
     ] = None,
+    rebind: Annotated[
+        bool,
+        Option(
+            "--rebind",
+            help="The run in --labels is of another pool: match its labels with this one by key. The run stays as it "
+            "is.",
+        ),
+    ] = False,
     narrow: Annotated[
         str,
         Option(help=f"{', '.join(NARROWERS)}. filter may name another narrower after a colon, as filter:anchoral."),
@@ -77,7 +85,7 @@ def select(
 
         table = select_batch(
             pool, k=k, strategy=chosen, labels=labels, narrow=narrower, partitions=partitions,
-            backend=backend.value, seed=seed,
+            backend=backend.value, seed=seed, rebind=rebind,
         )  # fmt: skip
         if out is not None and suffix is not None:
             write_table(table, out, suffix)

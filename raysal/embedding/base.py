@@ -21,7 +21,8 @@ Pitfalls:
 - Never repair an item in silence. A `BadItem` quarantines the item with its reason. Any other error that is not
   raysal's own does the same, unless all items of a batch (two or more) fail with the same type of error: then the
   encoder counts as broken, and the job ends.
-- A vector that is not finite, or does not fit float16 (at most 65504), is quarantined. It is never clipped.
+- A vector that is not finite, or does not fit float16 (at most 65504, and not so small that it loses its direction),
+  is quarantined. It is never clipped. `raysal.embedding.rounding` says what is kept; `--scale` moves these limits.
 - Import an optional package inside the function that needs it, and raise `MissingExtra` where it is absent.
 """
 
@@ -80,7 +81,7 @@ class Encoder(Protocol):
         """
         ...
 
-    def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+    def encode(self, prepared: Sequence[Any]) -> NDArray[np.floating[Any]]:
         """Run the model on one batch.
 
         Deterministic: the same batch gives the same bits. The other items of a batch change a vector by rounding at
@@ -90,6 +91,6 @@ class Encoder(Protocol):
             prepared: what `prepare` returned for each item, n of them, at least one.
 
         Returns:
-            Vectors float32 [n, dim] in the same order.
+            Vectors [n, dim] in the same order: float32, or float64 where digits beyond it are known.
         """
         ...

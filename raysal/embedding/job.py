@@ -10,18 +10,22 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
-from raysal.embedding.limits import check_lost, check_ranges
+from raysal.embedding.limits import check_lost
 from raysal.embedding.precomputed import Precomputed
+from raysal.embedding.ranges import check_arguments
+from raysal.embedding.rounding import Rounding
+from raysal.embedding.sample import rounding_for
 from raysal.embedding.unit import embed_unit
-from raysal.errors import EncoderError, FingerprintMismatch, SourceError, UnknownName
+from raysal.errors import EncoderError, FingerprintMismatch, SourceError
 from raysal.pool import ChunkStage, Manifest, PoolWriter, StagedChunk
-from raysal.pool.layout import KINDS, write_passed_over
+from raysal.pool.layout import KINDS, check_blurred, scale_in, write_passed_over
 from raysal.registry import Registry
+from raysal.scale import AUTO, as_scale
 from raysal.sources import SOURCES, check_keys
 from raysal.sources.base import PassesOver, Source, VectorSource
 from raysal.sources.begun import as_begun, listed_for
@@ -49,6 +53,8 @@ class EmbedReport:
     """chunks that were committed before"""
     embedded: int
     """items that this job did itself"""
+    scale: float
+    """given vectors were multiplied by it; see `raysal.scale`"""
     seconds: float
     """from the first unit issued to the last commit; without the time this process takes to load the model"""
     passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -76,6 +82,7 @@ def embed(
     address: str | None = None,
     device: str = "cpu",
     metric: Metric = "cosine",
+    scale: float | str = AUTO,
     report: Progress | None = None,
 ) -> EmbedReport:
     """Embed every item of a source into a pool directory.
@@ -100,6 +107,8 @@ def embed(
         address: the Ray cluster to join.
         device: where the model runs, as `cpu` or `cuda`.
         metric: what "near" means in this pool from now on.
+        scale: the power of two that vectors are multiplied by before they become float16. With `auto`, a sample of
+            ready vectors decides, it is 1 for those of a model, and a pool that was begun keeps its own.
         report: called with (items done, items in all) at the start and after every commit.
 
     Returns:
@@ -108,28 +117,19 @@ def embed(
     Raises:
         QuarantineExceeded: more than `max_quarantine` of the items are quarantined. The pool is committed.
         PassedOverExceeded: more than `max_passed_over` of what looks like an item was passed over; likewise.
-        ConfigError: an argument is out of range.
+        VectorsBlurred: half of the vectors differ by less than float16 can tell. The pool is committed.
+        ConfigError: an argument is out of range, or the scale is no power of two.
         UnknownName: there is no such backend or metric.
         EncoderError: the encoder does not take such items, or fails on all of them.
         SourceError: the source cannot be listed, is empty, or repeats a key.
         FingerprintMismatch: `out` holds a pool of another source or encoder.
-        PoolError: `out` was begun with another chunk size or metric, or by a newer version.
+        PoolError: `out` was begun with another chunk size, metric or scale, or by a newer version.
         Damaged: a file in `out` was altered or is missing.
         RunError: another process is writing this pool.
     """
-    check_ranges(
-        batch_size=batch_size,
-        chunk_rows=chunk_rows,
-        workers=workers,
-        decode_threads=decode_threads,
-        max_quarantine=max_quarantine,
-        max_passed_over=max_passed_over,
-        threads=threads,
-    )
-    if backend not in ("local", "ray"):
-        raise UnknownName("embed.backend", backend, ["local", "ray"])
-    if metric not in get_args(Metric):
-        raise UnknownName("embed.metric", metric, get_args(Metric))
+    shares = {"max_quarantine": max_quarantine, "max_passed_over": max_passed_over}
+    check_arguments(batch_size, chunk_rows, workers, decode_threads, shares, threads, backend, metric)
+    asked = as_scale(scale)
     pool = Path(out).absolute()
     source = listed_for(pool, _with_absolute_paths(source))
     encoder = encoder_for_source(encoder, source, device)
@@ -139,7 +139,8 @@ def embed(
     passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
     pool.mkdir(parents=True, exist_ok=True)
     with locked(pool, "pool"):  # a second writer would remove the files that this one has staged
-        writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows, metric))
+        rounding = rounding_for(source, encoder, scale_in(pool) if asked is None else asked)
+        writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale))
         if passed.taken or passed.counts:  # the source looked through a folder
             write_passed_over(pool, passed)
         resumed = len(writer.committed)
@@ -153,7 +154,7 @@ def embed(
             units = chain([first], todo)
             stage = ChunkStage(pool, dim)
             if backend == "local":
-                results = _embed_here(units, source, encoder, stage, batch_size, decode_threads, threads)
+                results = _embed_here(units, source, encoder, stage, rounding, batch_size, decode_threads, threads)
             else:
                 from raysal.embedding.ray_job import embed_on_ray
 
@@ -162,6 +163,7 @@ def embed(
                     source,
                     encoder,
                     stage,
+                    rounding,
                     batch_size=batch_size,
                     decode_threads=decode_threads,
                     workers=workers,
@@ -180,13 +182,15 @@ def embed(
                 for kind in KINDS:
                     remove_temporaries(pool / kind)
     quarantined = sum(record["quarantined"] for record in writer.committed.values())
-    check_lost(pool, quarantined, items, passed, max_quarantine=max_quarantine, max_passed_over=max_passed_over)
+    check_lost(pool, quarantined, items, passed, **shares)
+    check_blurred(pool, writer.committed.values())
     return EmbedReport(
         items=items,
         quarantined=quarantined,
         chunks=chunks,
         resumed=resumed,
         embedded=items - already,
+        scale=rounding.scale,
         seconds=time.perf_counter() - started,
         passed_over=passed.counts,
     )
@@ -224,7 +228,7 @@ def encoder_for_source(encoder: Encoder, source: Source, device: str = "cpu") ->
 
 
 def manifest_for(
-    source: Source, encoder: Encoder, dim: int, items: int, chunks: int, rows: int, metric: Metric
+    source: Source, encoder: Encoder, dim: int, items: int, chunks: int, rows: int, metric: Metric, scale: float = 1.0
 ) -> Manifest:
     """The manifest of the pool that a source and an encoder make.
 
@@ -236,6 +240,7 @@ def manifest_for(
         chunks: chunks they are cut into.
         rows: items of a chunk.
         metric: what "near" means in the pool.
+        scale: of the vectors.
 
     Returns:
         The manifest; equal arguments give an equal one.
@@ -259,6 +264,7 @@ def manifest_for(
             "fingerprint": source.fingerprint(),
         },
         metric=metric,
+        scale=scale,
     )
 
 
@@ -337,13 +343,16 @@ def _embed_here(
     source: Source,
     encoder: Encoder,
     stage: ChunkStage,
+    rounding: Rounding,
     batch_size: int,
     decode_threads: int,
     threads: int,
 ) -> Generator[StagedChunk]:
     with torch_threads(threads if source.modality != "vector" else 0):
         for unit in units:
-            yield embed_unit(source, encoder, unit, stage, batch_size=batch_size, decode_threads=decode_threads)
+            yield embed_unit(
+                source, encoder, unit, stage, batch_size=batch_size, decode_threads=decode_threads, rounding=rounding
+            )
 
 
 def _items_done(writer: PoolWriter) -> int:

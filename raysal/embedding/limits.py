@@ -1,39 +1,11 @@
-"""What an embed job may lose, and the ranges of its settings."""
+"""What an embed job may lose."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from raysal.defaults import MAX_CHUNK_ROWS
-from raysal.errors import ConfigError, PassedOverExceeded, QuarantineExceeded
+from raysal.errors import PassedOverExceeded, QuarantineExceeded
 from raysal.types import PassedOver
-
-RANGES: dict[str, tuple[int, int | None]] = {
-    "batch_size": (1, None),
-    "chunk_rows": (0, MAX_CHUNK_ROWS),
-    "workers": (0, None),
-    "decode_threads": (1, None),
-    "max_quarantine": (0, 1),
-    "max_passed_over": (0, 1),
-    "threads": (0, None),
-}
-"""{setting of the job: (least, most)}."""
-
-
-def check_ranges(**settings: float) -> None:
-    """Refuse settings of a job that are out of range.
-
-    Args:
-        settings: by name, as in `RANGES`.
-
-    Raises:
-        ConfigError: one is too small or too large.
-    """
-    for name, value in settings.items():
-        low, high = RANGES[name]
-        if not value >= low or (high is not None and value > high):
-            upper = "" if high is None else f" and at most {high}"
-            raise ConfigError(f"embed.{name}", f"{value} is out of range", f"use at least {low}{upper}")
 
 
 def check_lost(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import BadItem
+from raysal.real_numbers import as_numbers
 from raysal.store import digest_of
 
 
@@ -35,7 +36,7 @@ class Precomputed:
         """Hex sha256 over `origin` and `dim`; raysal knows nothing else of these vectors."""
         return digest_of({"encoder": "precomputed", "origin": self.origin, "dim": self.dim})
 
-    def prepare(self, key: str, payload: Any) -> NDArray[np.float32]:
+    def prepare(self, key: str, payload: Any) -> NDArray[np.floating[Any]]:
         """Check one vector.
 
         Args:
@@ -43,22 +44,21 @@ class Precomputed:
             payload: the vector, as anything that NumPy reads.
 
         Returns:
-            The vector float32 [dim].
+            The vector [dim], in float64 where float32 would lose digits.
 
         Raises:
             BadItem: it has another length, holds something that is not a number, or is not finite.
         """
         try:
-            with np.errstate(over="ignore"):
-                vector = np.asarray(payload, np.float32)
-        except (TypeError, ValueError):
-            raise BadItem(key, "not a vector of numbers") from None
+            vector = as_numbers(payload)
+        except ValueError as error:
+            raise BadItem(key, f"not a vector of numbers: {error}") from None
         if vector.shape != (self.dim,):
             raise BadItem(key, f"a vector of shape {vector.shape}, expected ({self.dim},)")
         if not np.isfinite(vector).all():
             raise BadItem(key, "the vector is not finite")
         return vector
 
-    def encode(self, prepared: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The n vectors as one array float32 [n, dim]."""
+    def encode(self, prepared: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.floating[Any]]:
+        """The n vectors as one array [n, dim]."""
         return np.stack(prepared)

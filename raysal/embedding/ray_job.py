@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from raysal.embedding.base import Encoder
+from raysal.embedding.rounding import Rounding
 from raysal.embedding.torch_model import keep_freed_memory
 from raysal.embedding.unit import embed_unit, quarantine_unit
 from raysal.errors import ConfigError, EncoderError, FingerprintMismatch
@@ -38,19 +39,20 @@ class Embedder:
         """Take over the driver's `sys.path`: an encoder of the user's may come from the driver's directory."""
         sys.path += [place for place in module_path if place not in sys.path]
 
-    def prepare(self, source: Source, encoder: Encoder, stage: ChunkStage, threads: int) -> str:
+    def prepare(self, source: Source, encoder: Encoder, stage: ChunkStage, rounding: Rounding, threads: int) -> str:
         """Load the model.
 
         Args:
             source: gives the items of later units.
             encoder: the model.
             stage: writes the files of later units.
+            rounding: how their vectors become float16.
             threads: CPU threads for torch.
 
         Returns:
             The encoder's fingerprint as this process computes it.
         """
-        self._source, self._encoder, self._stage = source, encoder, stage
+        self._source, self._encoder, self._stage, self._rounding = source, encoder, stage, rounding
         if encoder.modality != "vector":
             import torch
 
@@ -67,6 +69,7 @@ class Embedder:
             self._stage,
             batch_size=batch_size,
             decode_threads=decode_threads,
+            rounding=self._rounding,
             attempt=attempt,
         )
 
@@ -113,6 +116,7 @@ def embed_on_ray(
     source: Source,
     encoder: Encoder,
     stage: ChunkStage,
+    rounding: Rounding,
     *,
     batch_size: int,
     decode_threads: int,
@@ -132,6 +136,7 @@ def embed_on_ray(
         source: gives their items; pickled to the workers.
         encoder: gives their vectors; pickled to the workers.
         stage: writes their files; every worker must see its directory under the same path.
+        rounding: how their vectors become float16.
         batch_size: items in one call of the model.
         decode_threads: threads in each worker that prepare items ahead of the model.
         workers: worker processes; 0 is what the cluster has room for.
@@ -158,7 +163,7 @@ def embed_on_ray(
 
     def start() -> _Worker:
         actor = host.remote([place or os.getcwd() for place in sys.path])
-        return _Worker(actor=actor, starting=actor.prepare.remote(source, encoder, stage, threads))
+        return _Worker(actor=actor, starting=actor.prepare.remote(source, encoder, stage, rounding, threads))
 
     crew = [start() for _ in range(count)]
     reissued: deque[_Task] = deque()

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.embedding.base import Encoder
+from raysal.embedding.rounding import Floats, Rounding, as_given, middle_row
 from raysal.errors import BadItem, EncoderError, RaysalError, SourceError
 from raysal.numerics import ceil_div
 from raysal.pool import ChunkStage, StagedChunk
@@ -26,9 +27,6 @@ from raysal.types import Item, Unit
 
 LOOK_AHEAD_BATCHES = 3
 """Batches that are read and decoded while the model works on one. Bounds the memory."""
-
-FLOAT16_MAX = float(np.finfo(np.float16).max)
-"""65504, the largest value that a pool can hold."""
 
 QuarantineRow = tuple[int, str, str, str]
 """(id, key, stage, reason) of an item without a vector"""
@@ -55,6 +53,7 @@ def embed_unit(
     *,
     batch_size: int,
     decode_threads: int,
+    rounding: Rounding | None = None,
     attempt: int = 0,
 ) -> StagedChunk:
     """Embed one unit and stage its files. Batches are fixed runs of items, so the bytes do not depend on timing.
@@ -68,6 +67,7 @@ def embed_unit(
         stage: writes the chunk's files under temporary names.
         batch_size: items in one call of the model.
         decode_threads: threads that prepare items ahead of the model.
+        rounding: how vectors become float16; by default with the scale 1.
         attempt: how often the unit was tried before; the commit record holds it.
 
     Returns:
@@ -78,8 +78,10 @@ def embed_unit(
         SourceError: the source does not give the items it listed.
         OSError: the files cannot be written.
     """
+    rounding = rounding or Rounding()
+    reference, blurred = rounding.reference, 0
     good: list[Prepared] = []
-    vectors: list[NDArray[np.float16]] = []
+    vectors = [np.empty((0, encoder.dim), np.float16)]
     quarantined: list[QuarantineRow] = []
     encode_errors: list[Exception | None] = []
     columns: dict[str, None] = {}
@@ -90,26 +92,55 @@ def embed_unit(
             decoded = [entry for entry in batch if entry.error is None]
             quarantined += [_quarantine_row(entry, "decode", entry.error) for entry in batch if entry.error is not None]
             results = encode_each(encoder, [entry.value for entry in decoded]) if decoded else []
-            for entry, result in zip(decoded, results, strict=True):
-                outcome = result if isinstance(result, Exception) else to_half(entry.item.key, result)
-                encode_errors.append(result if isinstance(result, Exception) else None)
-                if isinstance(outcome, Exception):
-                    quarantined.append(_quarantine_row(entry, "encode", outcome))
-                else:
-                    good.append(entry)
-                    vectors.append(outcome)
+            encode_errors += [result if isinstance(result, Exception) else None for result in results]
+            kept, given, rounded, lost = _rounded(rounding, decoded, results)
+            quarantined += [_quarantine_row(entry, "encode", error) for entry, error in lost]
+            if kept:
+                reference = middle_row(given) if reference is None else reference
+                blurred += rounding.blurred(given, rounded, reference)
+                good += kept
+                vectors.append(rounded)
     _refuse_if_broken(encoder, "encode", encode_errors)
     return stage.write(
         index=unit.index,
         first_id=unit.first_id,
-        vectors=np.stack(vectors) if vectors else np.empty((0, encoder.dim), np.float16),
+        vectors=np.concatenate(vectors),
         ids=np.array([entry.id for entry in good], np.int64),
         keys=[entry.item.key for entry in good],
         uris=[entry.item.uri for entry in good],
         carried={name: [entry.item.carried.get(name) for entry in good] for name in columns},
         quarantined=quarantined,
+        blurred=blurred,
         attempt=attempt,
     )
+
+
+def _rounded(
+    rounding: Rounding, entries: Sequence[Prepared], results: Sequence[NDArray[np.floating[Any]] | Exception]
+) -> tuple[list[Prepared], Floats, NDArray[np.float16], list[tuple[Prepared, Exception]]]:
+    """Round the vectors of a batch.
+
+    Args:
+        rounding: how.
+        entries: the items.
+        results: for each its vector, or the error it caused.
+
+    Returns:
+        The items that can be held, their vectors as given and rounded, and the other items with the reasons. All in
+        order.
+    """
+    lost: dict[int, Exception] = {row: result for row, result in enumerate(results) if isinstance(result, Exception)}
+    rows = [row for row in range(len(results)) if row not in lost]
+    given: Floats = np.empty((0, 0), np.float32)
+    rounded = np.empty((0, 0), np.float16)
+    if rows:
+        given = as_given([result for result in results if not isinstance(result, Exception)])
+        rounded, bad = rounding.halves([entries[row].item.key for row in rows], given)
+        if bad:
+            lost.update({rows[place]: error for place, error in bad.items()})
+            held = [place for place in range(len(rows)) if place not in bad]
+            rows, given, rounded = [rows[place] for place in held], given[held], rounded[held]
+    return [entries[row] for row in rows], given, rounded, [(entries[row], lost[row]) for row in sorted(lost)]
 
 
 def quarantine_unit(unit: Unit, stage: ChunkStage, reason: str, attempt: int) -> StagedChunk:
@@ -137,7 +168,7 @@ def quarantine_unit(unit: Unit, stage: ChunkStage, reason: str, attempt: int) ->
     )
 
 
-def encode_each(encoder: Encoder, values: Sequence[Any]) -> list[NDArray[np.float32] | Exception]:
+def encode_each(encoder: Encoder, values: Sequence[Any]) -> list[NDArray[np.floating[Any]] | Exception]:
     """Encode a batch, and where the batch fails, encode its items one by one.
 
     Args:
@@ -145,7 +176,7 @@ def encode_each(encoder: Encoder, values: Sequence[Any]) -> list[NDArray[np.floa
         values: n results of its `prepare`.
 
     Returns:
-        For each value a vector float32 [d], or the error it caused.
+        For each value a vector [d], or the error it caused.
 
     Raises:
         EncoderError: there are two or more values, and all fail with the same type of error.
@@ -162,7 +193,7 @@ def encode_each(encoder: Encoder, values: Sequence[Any]) -> list[NDArray[np.floa
     return results
 
 
-def _encode(encoder: Encoder, values: Sequence[Any]) -> NDArray[np.float32]:
+def _encode(encoder: Encoder, values: Sequence[Any]) -> NDArray[np.floating[Any]]:
     out = encoder.encode(values)
     if out.shape != (len(values), encoder.dim):
         raise EncoderError(type(encoder).__name__, f"returned {out.shape}, expected ({len(values)}, {encoder.dim})")
@@ -176,25 +207,6 @@ def _refuse_if_broken(encoder: Encoder, step: str, errors: Sequence[Exception | 
     if all(type(error) is type(first) for error in errors):
         name = type(encoder).__name__
         raise EncoderError(name, f"{step} fails on every item: {_reason(first)}", "fix the encoder") from first
-
-
-def to_half(key: str, vector: NDArray[np.float32]) -> NDArray[np.float16] | BadItem:
-    """Round a vector to float16, as pools hold it.
-
-    Args:
-        key: the item's name, for the error.
-        vector: float32 [d].
-
-    Returns:
-        float16 [d], or a `BadItem` where a value is not finite or does not fit.
-    """
-    with np.errstate(over="ignore"):
-        half = vector.astype(np.float16)
-    if np.isfinite(half).all():
-        return half
-    if not np.isfinite(vector).all():
-        return BadItem(key, "the vector is not finite")
-    return BadItem(key, f"a value of {np.abs(vector).max():.6g} does not fit float16 (at most {FLOAT16_MAX:.0f})")
 
 
 def _quarantine_row(entry: Prepared, stage: str, error: Exception | None) -> QuarantineRow:
@@ -245,6 +257,23 @@ def _checked_items(source: Source, unit: Unit) -> Iterator[tuple[int, Item]]:
         count += 1
     if count < len(unit.keys):
         raise SourceError(unit.keys[count], "was listed, and is gone", "the source changed; start over")
+
+
+def prepared_items(source: Source, encoder: Encoder, unit: Unit) -> list[Prepared]:
+    """All items of a unit, prepared in this thread.
+
+    Args:
+        source: gives the items.
+        encoder: prepares them.
+        unit: which items.
+
+    Returns:
+        What `prepare` made of them, in order.
+
+    Raises:
+        SourceError: the source does not give the items it listed.
+    """
+    return _prepare_all(encoder, list(_checked_items(source, unit)))
 
 
 def _prepare_all(encoder: Encoder, batch: Sequence[tuple[int, Item]]) -> list[Prepared]:

@@ -2,9 +2,10 @@
 
 from raysal.labels.base import Oracle, OracleConfig
 from raysal.labels.files import LabelFile, read_labels, write_labels
+from raysal.labels.given import Labels, as_labels
 from raysal.labels.ledger import Ledger
 from raysal.labels.oracles import FilesOracle, SimulatedOracle, revealing
-from raysal.labels.records import STATES, Changes, Labelled, State, TellCounts, as_labels
+from raysal.labels.records import STATES, Changes, Labelled, State, TellCounts
 from raysal.labels.registry import ORACLES
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "FilesOracle",
     "LabelFile",
     "Labelled",
+    "Labels",
     "Ledger",
     "Oracle",
     "OracleConfig",

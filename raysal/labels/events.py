@@ -6,6 +6,9 @@ and a tail that was cut off: then the number of rows disagrees with SQLite's own
 
 The file uses a rollback journal and `synchronous=FULL`. A process that is killed at any moment leaves whole
 transactions, and every event that was acknowledged is on the disk.
+
+Version 1 of the schema has no `bound` and no `moved`. Such a file is read, and appended to, as it is. The first event
+that needs version 2 brings the file there, in the transaction that adds the event.
 """
 
 from __future__ import annotations
@@ -23,46 +26,61 @@ from typing import Literal, NamedTuple
 from raysal.errors import Damaged, RunError
 from raysal.store import fsync_path, temporary_name
 
-Kind = Literal["leased", "released", "labeled", "skipped", "withdrawn"]
-"""What an event does to its item; `raysal.labels.ledger` lists the rules."""
+Kind = Literal["leased", "released", "labeled", "skipped", "withdrawn", "bound", "moved"]
+"""What an event does to its item; `raysal.labels.ledger` lists the rules. `bound` names a pool, and no item."""
 
 APPLICATION_ID = 0x72617973
 """The letters "rays". `file` and PRAGMA application_id show them."""
-VERSION = 1
+VERSION = 2
 """Version of the schema, kept in PRAGMA user_version."""
 BUSY_SECONDS = 30.0
 """How long a call waits, in seconds, while another process writes."""
 RESTORE = "restore it from a copy"
 """What an error says to do about a damaged ledger."""
 
-SCHEMA = (
-    """CREATE TABLE events (
+
+def _schema(id_column: str, kinds: str) -> tuple[str, ...]:
+    """The statements that make an empty log."""
+    return (
+        f"""CREATE TABLE events (
  seq INTEGER PRIMARY KEY AUTOINCREMENT,
- id INTEGER NOT NULL,
+ {id_column},
  key TEXT NOT NULL,
- kind TEXT NOT NULL CHECK (kind IN ('leased', 'released', 'labeled', 'skipped', 'withdrawn')),
+ kind TEXT NOT NULL CHECK (kind IN ({kinds})),
  label TEXT,
  annotator TEXT,
  weight REAL,
  round INTEGER,
  at TEXT NOT NULL,
  digest BLOB NOT NULL)""",
-    """CREATE TRIGGER events_never_change BEFORE UPDATE ON events
+        """CREATE TRIGGER events_never_change BEFORE UPDATE ON events
  BEGIN SELECT RAISE(ABORT, 'events is append-only'); END""",
-    """CREATE TRIGGER events_never_go BEFORE DELETE ON events
+        """CREATE TRIGGER events_never_go BEFORE DELETE ON events
  BEGIN SELECT RAISE(ABORT, 'events is append-only'); END""",
-    # INSERT OR REPLACE deletes without firing the trigger above.
-    """CREATE TRIGGER events_only_append BEFORE INSERT ON events
+        # INSERT OR REPLACE deletes without firing the trigger above.
+        """CREATE TRIGGER events_only_append BEFORE INSERT ON events
  WHEN NEW.seq <> (SELECT coalesce(max(seq), 0) + 1 FROM events)
  BEGIN SELECT RAISE(ABORT, 'events is append-only'); END""",
-)
+    )
+
+
+_FIRST_KINDS = "'leased', 'released', 'labeled', 'skipped', 'withdrawn'"
+SCHEMAS = {
+    1: _schema("id INTEGER NOT NULL", _FIRST_KINDS),
+    2: _schema("id INTEGER", f"{_FIRST_KINDS}, 'bound', 'moved'"),
+}
+"""The schema of each version that this raysal reads."""
 COLUMNS = "seq, id, key, kind, label, annotator, weight, round, at, digest"
 
 
 class PendingEvent(NamedTuple):
-    """An event that is not in the log yet: it has no number and no time."""
+    """An event that is not in the log yet: it has no number and no time.
 
-    id: int
+    `id` is the item's number in the pool that the ledger is bound to; None if that pool does not have the item. The
+    `key` of a `bound` event is the fingerprint of the pool.
+    """
+
+    id: int | None
     key: str
     kind: Kind
     label: str | None = None
@@ -78,7 +96,7 @@ class Event(NamedTuple):
     """
 
     seq: int
-    id: int
+    id: int | None
     key: str
     kind: Kind
     label: str | None
@@ -96,7 +114,7 @@ def _seal(previous: bytes, event: Event) -> bytes:
 
 
 class EventLog:
-    """An open log. One thread uses it at a time; another thread or process opens its own."""
+    """An open log. Any thread may use it, one at a time; another process opens its own."""
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
         """Open the log at `path`.
@@ -112,6 +130,7 @@ class EventLog:
             RunError: the file cannot be opened or made.
         """
         self.path, self.tip, self._digest = path, 0, b""
+        self._closed = False
         journal = path.with_name(path.name + "-journal")
         # Look for the journal before the log: another process may make the log now and begin to write to it.
         leftover = journal.exists()
@@ -124,7 +143,9 @@ class EventLog:
             raise Damaged(path, "the file is empty", RESTORE)
         with self._errors():
             uri = f"{path.absolute().as_uri()}?mode=rw"
-            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+            self._db = sqlite3.connect(
+                uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
+            )
             try:
                 self._check()
             except BaseException:
@@ -147,7 +168,7 @@ class EventLog:
             with closing(sqlite3.connect(temporary, isolation_level=None)) as db:
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version = {VERSION}")
-                for statement in SCHEMA:
+                for statement in SCHEMAS[VERSION]:
                     db.execute(statement)
             fsync_path(temporary)
             try:
@@ -168,20 +189,23 @@ class EventLog:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION_ID:
             raise Damaged(self.path, "not a ledger of raysal", RESTORE)
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version != VERSION:
-            raise Damaged(self.path, f"version {version}, this raysal reads {VERSION}", f"update raysal, or {RESTORE}")
         for pragma in ("journal_mode = DELETE", "synchronous = FULL", "cell_size_check = ON"):
             self._db.execute(f"PRAGMA {pragma}").fetchall()
-        (verdict,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
-        if verdict != "ok":
-            raise Damaged(self.path, f"SQLite finds it malformed ({verdict.splitlines()[0]})", RESTORE)
-        found = self._db.execute("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY rowid")
-        if tuple(sql for (sql,) in found.fetchall()) != SCHEMA:
-            raise Damaged(self.path, "its schema was altered", RESTORE)
+        with self._one_view():  # another process may bring the file to this version meanwhile
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version not in SCHEMAS:
+                problem = f"version {version}, this raysal reads {VERSION}"
+                raise Damaged(self.path, problem, f"update raysal, or {RESTORE}")
+            (verdict,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+            if verdict != "ok":
+                raise Damaged(self.path, f"SQLite finds it malformed ({verdict.splitlines()[0]})", RESTORE)
+            found = self._db.execute("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY rowid")
+            if tuple(sql for (sql,) in found.fetchall()) != SCHEMAS[version]:
+                raise Damaged(self.path, "its schema was altered", RESTORE)
 
     def close(self) -> None:
         """Close the file."""
+        self._closed = True
         self._db.close()
 
     def rewind(self) -> None:
@@ -244,6 +268,9 @@ class EventLog:
         Args:
             pending: the events, in order.
         """
+        pending = list(pending)
+        if any(event.id is None or event.kind in ("bound", "moved") for event in pending):
+            self._upgrade()
         digest, rows = self._digest, []
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         for seq, fields in enumerate(pending, self.tip + 1):
@@ -251,6 +278,23 @@ class EventLog:
             digest = _seal(digest, event)
             rows.append((*event, digest))
         self._db.executemany(f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def _upgrade(self) -> None:
+        """Bring the file to this version, inside the transaction of `writing`. Events keep numbers and digests."""
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == VERSION:
+            return
+        for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            self._db.execute(f"DROP TRIGGER {name}")
+        self._db.execute("ALTER TABLE events RENAME TO older_events")
+        table, *triggers = SCHEMAS[VERSION]
+        self._db.execute(table)
+        # AUTOINCREMENT counts on from the largest number that is inserted.
+        self._db.execute(f"INSERT INTO events ({COLUMNS}) SELECT {COLUMNS} FROM older_events ORDER BY seq")
+        self._db.execute("DROP TABLE older_events")
+        for trigger in triggers:
+            self._db.execute(trigger)
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     @contextmanager
     def _one_view(self) -> Iterator[None]:
@@ -275,6 +319,8 @@ class EventLog:
         try:
             yield
         except sqlite3.ProgrammingError:
+            if self._closed:
+                raise RunError(self.path, "was closed", "open it again") from None
             raise
         except UnicodeDecodeError as error:  # a message of SQLite may quote the damaged bytes
             raise Damaged(self.path, f"SQLite cannot read it ({error.reason})", RESTORE) from None

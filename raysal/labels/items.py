@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from raysal.errors import LabelError, RunError
-from raysal.labels.events import Event, PendingEvent
+from raysal.labels.events import Event, Kind, PendingEvent
 from raysal.labels.records import Labelled, State, checked_key
 
 
@@ -29,6 +29,8 @@ class ItemState:
     """What the ledger knows about one item."""
 
     key: str
+    id: int | None = None
+    """Its number in the pool of the ledger; None if that pool does not have the item."""
     round: int | None = None
     """The last round that leased the item."""
     lease_seq: int = 0
@@ -53,6 +55,8 @@ class ItemState:
             self.round, self.lease_seq = event.round, seq
         elif event.kind == "released":
             self.lease_seq = 0
+        elif event.kind == "moved":
+            self.id = event.id
         else:
             before = self.labels()
             if event.kind == "withdrawn":
@@ -113,10 +117,11 @@ class ItemState:
         return Labelled(id=id, key=self.key, seq=self.labels_seq, round=self.round, **label._asdict())
 
 
-def apply_events(items: dict[int, ItemState], events: Iterable[Event]) -> dict[int, ItemState]:
-    """Change the states in `items` by events in order, and return `items`; items not seen before are added."""
+def apply_events(items: dict[str, ItemState], events: Iterable[Event]) -> dict[str, ItemState]:
+    """Change the states in `items`, by key, by events in order, and return `items`; items not seen before are added."""
     for event in events:
-        items.setdefault(event.id, ItemState(event.key)).apply(event, event.seq)
+        if event.kind != "bound":
+            items.setdefault(event.key, ItemState(event.key, event.id)).apply(event, event.seq)
     return items
 
 
@@ -126,23 +131,23 @@ class Transaction:
     It works on copies: the ledger's own items change only when the events come back from the file.
     """
 
-    def __init__(self, items: Mapping[int, ItemState], ids: Mapping[str, int]) -> None:
-        self._items, self._ids = items, ids
-        self._copies: dict[int, ItemState] = {}
-        self._new_ids: dict[str, int] = {}
+    def __init__(self, items: Mapping[str, ItemState], keys: Mapping[int, str]) -> None:
+        self._items, self._keys = items, keys
+        self._copies: dict[str, ItemState] = {}
+        self._new_keys: dict[int, str] = {}
         self.pending: list[PendingEvent] = []
 
-    def find(self, id: int) -> ItemState | None:
+    def find(self, key: str) -> ItemState | None:
         """The item as the pending events make it; None if it has no event."""
-        if id not in self._copies and id in self._items:
-            self._copies[id] = copy(self._items[id])
-        return self._copies.get(id)
+        if key not in self._copies and key in self._items:
+            self._copies[key] = copy(self._items[key])
+        return self._copies.get(key)
 
-    def find_or_add(self, id: int, key: str, error: type[LabelError] | type[RunError]) -> ItemState:
+    def find_or_add(self, id: int | None, key: str, error: type[LabelError] | type[RunError]) -> ItemState:
         """The item as the pending events make it; a new one if it has no event.
 
         Args:
-            id: the item's id, int64.
+            id: the item's id, int64; None for an item that has events, whatever its id.
             key: the item's key. One id has one key, and one key has one id.
             error: the class of the errors.
 
@@ -150,24 +155,28 @@ class Transaction:
             The item's state, a copy.
 
         Raises:
-            error: the ledger knows the id with another key or the key with another id, or the id does not fit.
+            error: the ledger knows the key with another id or the id with another key, the id does not fit, or there is
+                no id and no event.
         """
-        item = self.find(id)
-        if item is None:
-            owner = self._ids.get(key, self._new_ids.get(key, id))
-            if owner != id:
-                raise error(repr(key), f"given with id {id}, but the ledger knows it as {owner}", "check the pool")
-            if not -(2**63) <= id < 2**63:
-                raise error(repr(key), f"its id {id} does not fit 64 bits", "ids come from the pool")
-            item = self._copies[id] = ItemState(checked_key(key))
-            self._new_ids[key] = id
-        elif item.key != key:
-            raise error(repr(key), f"given with id {id}, which the ledger knows as {item.key!r}", "check the pool")
+        item = self.find(key)
+        if item is not None:
+            if id is not None and id != item.id:
+                known = "says that its pool lacks it" if item.id is None else f"knows it as {item.id}"
+                raise error(repr(key), f"given with id {id}, but the ledger {known}", "check the pool")
+            return item
+        if id is None:
+            raise error(repr(key), "the ledger does not know it", "give its id in the pool, too")
+        owner = self._keys.get(id, self._new_keys.get(id))
+        if owner is not None:
+            raise error(repr(key), f"given with id {id}, which the ledger knows as {owner!r}", "check the pool")
+        if not -(2**63) <= id < 2**63:
+            raise error(repr(key), f"its id {id} does not fit 64 bits", "ids come from the pool")
+        item = self._copies[key] = ItemState(checked_key(key), id)
+        self._new_keys[id] = key
         return item
 
-    def add(self, event: PendingEvent) -> None:
-        """Add an event and change the copy of its item."""
+    def add(self, kind: Kind, item: ItemState, **fields: Any) -> None:
+        """Add an event of an item, and change its state, which must be a copy of this transaction."""
+        event = PendingEvent(item.id, item.key, kind, **fields)
         self.pending.append(event)
-        item = self.find(event.id)
-        if item is not None:
-            item.apply(event, 1)  # the commit gives the number; until then any number but 0 will do
+        item.apply(event, 1)  # the commit gives the number; until then any number but 0 will do

@@ -11,6 +11,12 @@ The ledger is a list of events that only grows. The events of one item make its 
 - **leased**: nobody holds an answer, and a round asked for the item and has not released it.
 - **unlabeled**: everything else, and every item that has no event.
 - A label counts whether its item was leased or not, and whenever it comes.
+- The ledger knows an item by its key. Its id is the number that the item has in one pool: the one that the ledger is
+  **bound** to, by its fingerprint. When the ledger is bound to another pool, each item that has another id there is
+  **moved**. An item that the pool does not have is absent: its answers are kept, and it is in no count, no training set
+  and no list of ids until a pool has it again.
+- A handle that was told its pool (`bind`, `expect`) refuses every call once the ledger is bound to another one, whoever
+  did that. So no id of one pool is taken for an id of another.
 - A call that says nothing new adds no event: the same label and weight by the same annotator, a lease that is open in
   that round, a release of an item that is not leased, a withdrawal of nothing. So any call may be repeated after a
   crash.
@@ -22,69 +28,81 @@ by 16 bytes for each event, never with the pool.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from operator import index
-from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import Damaged, LabelError, RunError
-from raysal.labels.events import RESTORE, EventLog, PendingEvent
-from raysal.labels.items import ItemState, Transaction, apply_events
-from raysal.labels.records import STATES, Changes, Labelled, State, TellCounts, checked, checked_text
+from raysal.errors import LabelError, RunError
+from raysal.labels.events import PendingEvent
+from raysal.labels.items import Transaction
+from raysal.labels.reader import LedgerReader
+from raysal.labels.records import TellCounts, checked, checked_text
+from raysal.threads import one_at_a_time
 from raysal.types import Label
 
 
-def _sorted_ids(ids: Iterable[int]) -> NDArray[np.int64]:
-    return np.array(sorted(ids), np.int64)
+@one_at_a_time
+class Ledger(LedgerReader):
+    """An open ledger. Threads may share it; other processes open their own."""
 
-
-class Ledger:
-    """An open ledger.
-
-    One thread uses it at a time; other threads and processes open their own. Every call except `close` first reads the
-    events that others have committed.
-    """
-
-    def __init__(self, path: str | Path, *, create: bool = True) -> None:
-        """Open the ledger at `path`, read all of it and check it.
+    def bind(self, pool: str) -> None:
+        """Bind a ledger to the pool that its ids are of, if it is bound to none; and `expect` this pool.
 
         Args:
-            path: the file.
-            create: make an empty ledger if there is no file.
+            pool: the pool's fingerprint.
 
         Raises:
-            Damaged: the file is missing and `create` is false, or it was altered or cut.
-            RunError: the file cannot be opened or made.
+            FingerprintMismatch: the ledger is bound to another pool.
         """
-        self.path = Path(path)
-        self._items: dict[int, ItemState] = {}
-        self._ids: dict[str, int] = {}
-        # Two entries for each event, at place seq - 1: the id of its item, and the number of the item's event before
-        # it, or 0. From an item's last event they lead back through its history, so no other event must be read.
-        self._item_of, self._previous = array("q"), array("q")
-        self._log = EventLog(self.path, create=create)
+        self.expect(pool)
+        if self._state.pool is None:
+            self._commit(lambda transaction: self._add_bound(transaction, pool))
+
+    def rebind(self, pool: str, find: Callable[[Sequence[str]], Mapping[str, int]]) -> int:
+        """Bind the ledger to a pool, match its items with those of the pool by key, and `expect` this pool.
+
+        In one transaction, so that nobody ever sees a part of it. To repeat it changes nothing.
+
+        Args:
+            pool: the pool's fingerprint.
+            find: takes keys, and returns {key: id} of those that the pool has.
+
+        Returns:
+            How many items have another id now than before, or none.
+        """
+        expected, self._expected = self._expected, ""
+        found: dict[str, int | None] = {}
+        moved = 0
+
+        def decide(transaction: Transaction) -> None:
+            nonlocal moved
+            if unsought := [key for key in self._state.items if key not in found]:
+                raise _Unsought(unsought)
+            moved = 0
+            if self._state.pool != pool:
+                for key, id in found.items():
+                    item = transaction.find(key)
+                    if item is not None and item.id != id:
+                        item.id, moved = id, moved + 1
+                        transaction.add("moved", item)
+                self._add_bound(transaction, pool)
+
+        unsought = list(self._state.items)
         try:
-            self._catch_up()
-        except BaseException:
-            self._log.close()
-            raise
-
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._log.close()
+            while True:
+                # The pool may be large, so it is read while others may write; what they add is looked up, too.
+                found |= dict.fromkeys(unsought) | dict(find(unsought))
+                try:
+                    self._commit(decide)
+                except _Unsought as more:
+                    unsought = more.keys
+                else:
+                    expected = pool
+                    return moved
+        finally:
+            self._expected = expected
 
     def lease(self, round: int, ids: Sequence[int] | NDArray[np.int64], keys: Sequence[str]) -> None:
         """Record that a round asked for these items. An item that this round has leased already stays leased.
@@ -103,7 +121,7 @@ class Ledger:
             for id, key in pairs:
                 item = transaction.find_or_add(id, key, RunError)
                 if not (item.lease_seq and item.round == round):
-                    transaction.add(PendingEvent(id, key, "leased", round=index(round)))
+                    transaction.add("leased", item, round=index(round))
 
         self._commit(decide)
 
@@ -115,30 +133,31 @@ class Ledger:
         """
 
         def decide(transaction: Transaction) -> None:
-            for id in map(index, ids):
-                item = transaction.find(id)
+            for key in filter(None, map(self._state.keys.get, map(index, ids))):
+                item = transaction.find(key)
                 if item is not None and item.lease_seq:
-                    transaction.add(PendingEvent(id, item.key, "released", round=item.round))
+                    transaction.add("released", item, round=item.round)
 
         self._commit(decide)
 
-    def tell(self, labels: Sequence[tuple[int, Label]], round: int | None = None) -> TellCounts:
+    def tell(self, labels: Sequence[tuple[int | None, Label]], round: int | None = None) -> TellCounts:
         """Record labels; all of them, or none if one cannot be accepted.
 
         Labels may be partial, late, repeated, or for items that no round leased.
 
         Args:
-            labels: (id, label) pairs, in the order in which they were given.
+            labels: (id, label) pairs, in the order in which they were given. The id may be None for items that have
+                events: the ledger knows these by key.
             round: number of a round to note with the labels. It has no effect.
 
         Returns:
             How many labels were new, repeated or corrected, and how many of the items are disputed now.
 
         Raises:
-            LabelError: a key or label is empty, a weight is not a finite number above 0, or the ledger knows an id
-                with another key.
+            LabelError: a key or label is empty, a weight is not a finite number above 0, the ledger knows an id
+                with another key, or there is no id and no event.
         """
-        entries = [(index(id), checked(label)) for id, label in labels]
+        entries = [(None if id is None else index(id), checked(label)) for id, label in labels]
         counts = {"new": 0, "repeated": 0, "corrected": 0}
         disputed = 0
 
@@ -151,19 +170,19 @@ class Ledger:
                     counts["repeated"] += 1
                     continue
                 counts["new" if held is None or held[0] is None else "corrected"] += 1
-                event = PendingEvent(id, label.key, "labeled", label.label, label.annotator, label.weight, round)
-                transaction.add(event)
-            items = [transaction.find_or_add(id, label.key, LabelError) for id, label in dict(entries).items()]
-            disputed = sum(item.state() == "disputed" for item in items)
+                fields = {"label": label.label, "annotator": label.annotator, "weight": label.weight}
+                transaction.add("labeled", item, **fields, round=round)
+            items = [transaction.find(key) for key in dict.fromkeys(label.key for _, label in entries)]
+            disputed = sum(item is not None and item.state() == "disputed" for item in items)
 
         self._commit(decide)
         return TellCounts(**counts, disputed=disputed)
 
-    def skip(self, id: int, key: str, annotator: str = "") -> bool:
+    def skip(self, id: int | None, key: str, annotator: str = "") -> bool:
         """Record that an annotator will not label an item. This replaces the annotator's label, if there is one.
 
         Args:
-            id: the item's id.
+            id: the item's id; it may be None for an item that has events.
             key: the item's key.
             annotator: the annotator's name.
 
@@ -171,206 +190,57 @@ class Ledger:
             True if this is new, false if the annotator had skipped the item already.
 
         Raises:
-            LabelError: the ledger knows the id with another key.
+            LabelError: the ledger knows the id with another key, or there is no id and no event.
         """
-        id, annotator = index(id), checked_text("annotator", annotator).strip()
+        id, annotator = None if id is None else index(id), checked_text("annotator", annotator).strip()
 
         def decide(transaction: Transaction) -> None:
-            held = transaction.find_or_add(id, key, LabelError).answers.get(annotator)
+            item = transaction.find_or_add(id, key, LabelError)
+            held = item.answers.get(annotator)
             if held is None or held[0] is not None:
-                transaction.add(PendingEvent(id, key, "skipped", annotator=annotator))
+                transaction.add("skipped", item, annotator=annotator)
 
         return self._commit(decide) > 0
 
-    def withdraw(self, id: int, annotator: str = "") -> bool:
+    def withdraw(self, key: str, annotator: str = "") -> bool:
         """Take back an annotator's label or skip of an item.
 
         Args:
-            id: the item's id.
+            key: the item's key.
             annotator: the annotator's name.
 
         Returns:
             True if there was a label or skip to take back.
         """
-        id, annotator = index(id), checked_text("annotator", annotator).strip()
+        annotator = checked_text("annotator", annotator).strip()
 
         def decide(transaction: Transaction) -> None:
-            item = transaction.find(id)
+            item = transaction.find(key)
             if item is not None and annotator in item.answers:
-                transaction.add(PendingEvent(id, item.key, "withdrawn", annotator=annotator))
+                transaction.add("withdrawn", item, annotator=annotator)
 
         return self._commit(decide) > 0
 
-    @property
-    def head_seq(self) -> int:
-        """Number of the last event; 0 if there is none."""
-        self._catch_up()
-        return self._log.tip
-
-    def labels(
-        self, upto: int | None = None, ids: NDArray[np.int64] | None = None, *, votes: bool = False
-    ) -> list[Labelled]:
-        """The training set: the labeled items, in order of id.
-
-        Args:
-            upto: number of an event; the items as they were after it. None for now.
-            ids: int64 [n]; only these items. None for all.
-            votes: add the disputed items, with shares.
-
-        Returns:
-            One record for each item that trains.
-
-        Raises:
-            Damaged: the ledger ends before `upto`, so it is older than the record that names this event.
-        """
-        self._catch_up()
-        items = self._items
-        if upto is not None and self._check_reached(upto) != self._log.tip:
-            seqs = range(1, upto + 1) if ids is None else self._history(ids.tolist(), upto)
-            items = apply_events({}, self._log.events(seqs))
-        asked = items if ids is None else [id for id in ids.tolist() if id in items]
-        return [item for id in sorted(asked) if (item := items[id].labelled(id, votes)) is not None]
-
-    def answers(self) -> list[Label]:
-        """The current label of every annotator for every item, also where they disagree.
-
-        Skips are not among them. To tell these labels to the ledger again adds no event.
-
-        Returns:
-            The labels in order of id, then annotator.
-        """
-        self._catch_up()
-        return [
-            Label(key=item.key, label=text, annotator=annotator, weight=weight)
-            for _, item in sorted(self._items.items())
-            for annotator, (text, weight) in sorted(item.answers.items())
-            if text is not None
-        ]
-
-    def changed_since(self, seq: int, upto: int | None = None, *, votes: bool = False) -> Changes:
-        """How the training set differs between two points of the ledger.
-
-        It reads the history of the items that have an event between the two points, and nothing else.
-
-        Args:
-            seq: number of the event that is the first point.
-            upto: number of the event that is the second point. None for now.
-            votes: disputed items train, with shares.
-
-        Returns:
-            The ids of the items that differ, by kind of change. It is false if nothing differs.
-
-        Raises:
-            Damaged: the ledger ends before `seq` or `upto`.
-        """
-        self._catch_up()
-        end = self._log.tip if upto is None else self._check_reached(upto)
-        touched = set(self._item_of[self._check_reached(seq) : end])
-        events = list(self._log.events(self._history(touched, end)))
-        before = apply_events({}, (event for event in events if event.seq <= seq))
-        found: dict[str, list[int]] = {"new": [], "corrected": [], "lost": [], "reweighted": []}
-        for id, item in apply_events({}, events).items():
-            now, then = item.training_label(votes), before[id].training_label(votes) if id in before else None
-            if now == then:
-                continue
-            if now is None or then is None:
-                found["lost" if now is None else "new"].append(id)
-            else:
-                same = (now.label, now.shares) == (then.label, then.shares)
-                found["reweighted" if same else "corrected"].append(id)
-        return Changes(**{name: _sorted_ids(ids) for name, ids in found.items()})
-
-    def excluded(self) -> NDArray[np.int64]:
-        """Ids of the items that no round may offer, sorted: the leased, labeled, skipped and disputed ones."""
-        self._catch_up()
-        return _sorted_ids(id for id, item in self._items.items() if item.state() != "unlabeled")
-
-    def state(self, id: int) -> State:
-        """The state of one item; unlabeled if it has no event."""
-        self._catch_up()
-        item = self._items.get(index(id))
-        return "unlabeled" if item is None else item.state()
-
-    def counts(self) -> dict[State, int]:
-        """How many items are in each of the five states.
-
-        Returns:
-            The counts, zeros included. Unlabeled counts only items that have events: the ledger does not know the pool.
-        """
-        self._catch_up()
-        counts = dict.fromkeys(STATES, 0)
-        for item in self._items.values():
-            counts[item.state()] += 1
-        return counts
-
-    def outstanding(self, round: int | None = None) -> list[tuple[int, str]]:
-        """The leased items that nobody has answered, in the order in which they were leased.
-
-        Args:
-            round: only what this round leased. None for all rounds.
-
-        Returns:
-            (id, key) pairs.
-        """
-        self._catch_up()
-        found = [
-            (item.lease_seq, id, item.key)
-            for id, item in self._items.items()
-            if item.state() == "leased" and round in (None, item.round)
-        ]
-        return [(id, key) for _, id, key in sorted(found)]
-
-    @property
-    def last_round(self) -> int | None:
-        """The last round that leased anything; None if no round did."""
-        self._catch_up()
-        return max((item.round for item in self._items.values() if item.round is not None), default=None)
-
-    def key_ids(self, keys: Iterable[str]) -> dict[str, int]:
-        """The ids of those among `keys` that have events."""
-        self._catch_up()
-        return {key: self._ids[key] for key in keys if key in self._ids}
-
-    def _history(self, ids: Iterable[int], upto: int) -> list[int]:
-        """The numbers of all events of these items, up to `upto`."""
-        found = []
-        for item in filter(None, map(self._items.get, ids)):
-            seq = item.last_seq
-            while seq:
-                if seq <= upto:
-                    found.append(seq)
-                seq = self._previous[seq - 1]
-        return found
-
-    def _check_reached(self, seq: int) -> int:
-        """The number `seq`, if the ledger has an event of that number."""
-        if seq > self._log.tip:
-            raise Damaged(self.path, f"it ends at event {self._log.tip}, but event {seq} is needed", RESTORE)
-        return seq
-
-    def _catch_up(self) -> None:
-        """Read the events that were committed since the last call."""
-        try:
-            with closing(self._log.read_new()) as events:
-                for event in events:
-                    item = self._items.get(event.id)
-                    self._item_of.append(event.id)
-                    self._previous.append(0 if item is None else item.last_seq)
-                    apply_events(self._items, [event])
-                    self._ids[event.key] = event.id
-        except BaseException:  # an event may be half applied: let the next call read all events again
-            self._items.clear()
-            self._ids.clear()
-            del self._item_of[:], self._previous[:]
-            self._log.rewind()
-            raise
+    def _add_bound(self, transaction: Transaction, pool: str) -> None:
+        if self._state.pool != pool:
+            transaction.pending.append(PendingEvent(None, pool, "bound"))
 
     def _commit(self, decide: Callable[[Transaction], None]) -> int:
         """Let `decide` add events to a transaction, commit them, then read them back; returns their number."""
+        if self._is_view:
+            raise RunError(self.path, "was opened to look at, as in another pool", "open it again")
         with self._log.writing():
             self._catch_up()
-            transaction = Transaction(self._items, self._ids)
+            transaction = Transaction(self._state.items, self._state.keys)
             decide(transaction)
             self._log.append(transaction.pending)
         self._catch_up()
         return len(transaction.pending)
+
+
+class _Unsought(Exception):
+    """Somebody added items while others were looked up."""
+
+    def __init__(self, keys: list[str]) -> None:
+        super().__init__(keys)
+        self.keys = keys

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from reprlib import repr as _short
@@ -82,7 +81,8 @@ class Changes:
         return len(self.new) + len(self.corrected) + len(self.lost) + len(self.reweighted)
 
 
-_PASS_LABELS = "pass {key: label}, or a list of raysal.Label"
+PASS_LABELS = "pass {key: label}, or a list of raysal.Label"
+"""The fix for what are no labels."""
 
 
 def checked_text(where: str, value: object) -> str:
@@ -138,7 +138,7 @@ def checked(label: object) -> Label:
             number above 0.
     """
     if not isinstance(label, Label):
-        raise LabelError("labels", f"{_short(label)} is not a raysal.Label", _PASS_LABELS)
+        raise LabelError("labels", f"{_short(label)} is not a raysal.Label", PASS_LABELS)
     key = checked_key(label.key)
     weight: object = label.weight  # it comes from outside, so its type is not certain
     text = checked_text(f"{key!r}: label", label.label).strip()
@@ -148,23 +148,3 @@ def checked(label: object) -> Label:
     if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight) or weight <= 0:
         raise LabelError(f"{key!r}: weight", f"{weight!r} is not a finite number above 0", "1.0 is usual")
     return Label(key=key, label=text, annotator=annotator, weight=float(weight))
-
-
-def as_labels(labels: Mapping[str, str] | Sequence[Label]) -> list[Label]:
-    """Check labels in either form in which callers write them.
-
-    Args:
-        labels: {key: label}, or a list of `Label`.
-
-    Returns:
-        The labels, each `checked`, in their order.
-
-    Raises:
-        LabelError: it is neither a mapping nor a list, or a label cannot be accepted.
-    """
-    given: object = labels  # it comes from outside, so its type is not certain
-    if isinstance(given, Mapping):
-        return [checked(Label(key=key, label=label)) for key, label in given.items()]
-    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
-        raise LabelError("labels", f"{_short(given)} is neither a mapping nor a list", _PASS_LABELS)
-    return [checked(label) for label in given]

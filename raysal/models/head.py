@@ -18,6 +18,7 @@ from raysal.features import HiddenLayer, frozen
 from raysal.models.evidence import with_constant
 from raysal.models.likelihood import SOFTMAX, Likelihood, likelihood_of
 from raysal.models.posterior import STRUCTURES, Posterior, Shared
+from raysal.scale import other_scale
 from raysal.store import write_file
 
 FORMAT = 2
@@ -243,7 +244,10 @@ class Head:
         """
         if self.encoder != encoder or self.pool_dim != dim:
             mine, theirs = f"{self.encoder} ({self.pool_dim} numbers)", f"{encoder} ({dim} numbers)"
-            raise FingerprintMismatch(where, "the head's encoder", theirs, mine, "use the pool it was fitted on")
+            fix = "use the pool it was fitted on"
+            if (own := other_scale(self.encoder, encoder)) is not None and self.pool_dim == dim:
+                fix = f"the scales differ: embed the pool again with --scale {own}, or {fix}"
+            raise FingerprintMismatch(where, "the head's encoder", theirs, mine, fix)
 
     def digest(self) -> str:
         """The sha256 of the whole content, in hex: heads of equal digests are equal, bit for bit."""

@@ -24,22 +24,24 @@ PAIRS_AT_ONCE = 1024
 """Pairs that are decided together by direct differences."""
 
 
-def duplicate_similarity(duplicates: float, metric: Metric, field: str) -> float:
+def duplicate_similarity(duplicates: float, metric: Metric, field: str, scale: float = 1.0) -> float:
     """The similarity (`raysal.scoring.similarity`) from which on two items are near-duplicates.
 
     Args:
-        duplicates: as a config gives it: a cosine, or a distance in a pool of the metric l2.
+        duplicates: as a config gives it: a cosine, or in a pool of the metric l2 a distance of vectors as they were
+            given.
         metric: of the pool.
         field: its place in the config.
+        scale: of the pool.
 
     Returns:
-        The cosine itself, or minus the squared distance.
+        The cosine itself, or minus the squared distance of what the pool holds.
 
     Raises:
         ConfigError: no cosine above 0 and up to 1.
     """
     if metric == "l2":
-        return -(duplicates**2)
+        return -((duplicates * scale) ** 2)
     if not 0 < duplicates <= 1:
         problem = f"{duplicates:g} is no similarity, and this pool's neighbours are found by the cosine"
         raise ConfigError(field, problem, "use more than 0 and at most 1, as 0.99")

@@ -50,9 +50,9 @@ class Filter(Narrower):
     still to be found: their items are outliers, too.
 
     `duplicates`: an item is dropped where its cosine with a labelled item is at least this (0.99), or, in a pool of the
-    metric l2, where its distance is at most this. The candidates that `inner` names are compared with one another as
-    well: of two that are so near the first stays, in the order of `inner`, or by id. This is done for up to 20,000
-    candidates, so not in a larger pool that `inner` does not narrow.
+    metric l2, where its distance is at most this, in the units that vectors were given in. The candidates that `inner`
+    names are compared with one another as well: of two that are so near the first stays, in the order of `inner`, or by
+    id. This is done for up to 20,000 candidates, so not in a larger pool that `inner` does not narrow.
 
     Cost: `where` reads the columns once for each process. `outliers` and `duplicates` take a product with what is
     labelled each, O(n a d), or O(n d (d + C)) for `mahalanobis`; comparing m candidates takes O(m^2 d). A few round
@@ -89,7 +89,8 @@ class Filter(Narrower):
         """What the narrower inside finds and names where the dropped items do not exist."""
         threshold = None
         if self.duplicates is not None:
-            threshold = duplicate_similarity(self.duplicates, context.pool.metric, "narrow.duplicates")
+            metric, scale = context.pool.metric, context.scale
+            threshold = duplicate_similarity(self.duplicates, metric, "narrow.duplicates", scale)
         dropped, notes = self._drop(fleet, context, threshold)
         left = context.available - dropped
         if left < context.k:

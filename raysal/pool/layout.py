@@ -1,7 +1,8 @@
 """The files of a pool directory.
 
     pool.json                 the manifest: what was embedded by which encoder, in how many chunks (sealed)
-    vectors/00000.arrow       Arrow IPC, uncompressed, one record batch: fixed_size_list<float16>[dim]
+    vectors/00000.arrow       Arrow IPC, uncompressed, one record batch: fixed_size_list<float16>[dim], the vectors as
+                              they were given, times the manifest's scale
     items/00000.parquet       id, key, uri, owner, and the carried columns: one row for each vector, in the same order
     quarantine/00000.parquet  id, key, stage, error of the items that could not be embedded
     passed_over.json          the files of the source that are no items, when the job ran last (sealed)
@@ -12,14 +13,14 @@ A chunk exists if and only if its commit record exists. Files without a record a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from raysal.errors import Damaged, PoolError
+from raysal.errors import Damaged, PoolError, VectorsBlurred
 from raysal.store import check_size, digest_of, read_sealed, write_sealed
 from raysal.types import Metric, Modality, PassedOver
 
@@ -52,6 +53,8 @@ class Manifest:
     """The source's name, config and fingerprint, JSON-able."""
     metric: Metric = "cosine"
     """The distance by which neighbours are found. Old pools do not record it; theirs is the cosine."""
+    scale: float = 1.0
+    """The power of two that given vectors were multiplied by (`raysal.scale`). Only one other than 1 is recorded."""
     version: int = VERSION
 
     @property
@@ -63,12 +66,16 @@ class Manifest:
             "encoder": self.encoder["fingerprint"],
             "source": self.source["fingerprint"],
         }
-        # Pools older than the metric keep the fingerprint by which runs know them.
-        return digest_of(identity if self.metric == "cosine" else {**identity, "metric": self.metric})
+        # Pools older than the metric and the scale keep the fingerprint by which runs know them.
+        later = {"metric": (self.metric, "cosine"), "scale": (self.scale, 1.0)}
+        return digest_of({**identity, **{name: value for name, (value, before) in later.items() if value != before}})
 
     def write(self, pool: Path) -> None:
         """Write the manifest of a pool directory."""
-        write_sealed(pool / MANIFEST, asdict(self))
+        record = asdict(self)
+        if self.scale == 1:
+            del record["scale"]
+        write_sealed(pool / MANIFEST, record)
 
     @classmethod
     def read(cls, pool: Path) -> Manifest:
@@ -124,6 +131,28 @@ def read_passed_over(pool: Path) -> PassedOver | None:
         raise Damaged(path, f"not a count of files ({error})", fix) from None
 
 
+def check_blurred(pool: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse a pool of which half the vectors differ by less than float16 can tell.
+
+    Args:
+        pool: the directory, for the error.
+        records: the commit records of all its chunks.
+
+    Raises:
+        VectorsBlurred: as said.
+    """
+    rows, blurred = 0, 0
+    for record in records:
+        rows, blurred = rows + record["rows"], blurred + record.get("blurred", 0)
+    if blurred and 2 * blurred >= rows:
+        raise VectorsBlurred(pool, blurred, rows)
+
+
+def scale_in(pool: Path) -> float | None:
+    """The scale of the pool in a directory, finished or not; None if none was begun there."""
+    return Manifest.read(pool).scale if (pool / MANIFEST).exists() else None
+
+
 def read_records(pool: Path, manifest: Manifest) -> dict[int, dict[str, Any]]:
     """Read the commit records, and check the sizes of the files that they list.
 
@@ -174,6 +203,8 @@ class StagedChunk:
     """Items without a vector."""
     attempt: int
     """How many times the chunk was tried before."""
+    blurred: int = 0
+    """Items that float16 tells too little apart from the others; see `raysal.embedding.rounding`."""
     files: Mapping[str, Mapping[str, Any]]
     """{final path relative to the pool: {temporary, bytes, sha256}}."""
 

@@ -13,8 +13,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from raysal.arrays import column_of
 from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
-from raysal.pool.layout import MANIFEST, Manifest, chunk_file, how_to_repair, read_passed_over, read_records
+from raysal.pool.given import export_type, in_given_units
+from raysal.pool.layout import (
+    MANIFEST,
+    Manifest,
+    check_blurred,
+    chunk_file,
+    how_to_repair,
+    read_passed_over,
+    read_records,
+)
+from raysal.scale import space_of
 from raysal.store import check_bytes, check_size, read_sealed, write_file
 from raysal.types import POOL_COLUMNS, Metric, PassedOver
 
@@ -28,6 +39,8 @@ class PoolInfo:
     dim: int
     """Length of a vector."""
     dtype: str
+    scale: float
+    """What given vectors were multiplied by; see `raysal.scale`."""
     metric: Metric
     chunks: int
     encoder: str
@@ -56,7 +69,7 @@ class Chunk:
     files: dict[str, dict[str, Any]]
 
     def vectors(self) -> NDArray[np.float16]:
-        """The chunk's vectors, mapped into memory.
+        """The chunk's vectors, mapped into memory. They are what was given, times the pool's scale.
 
         Returns:
             Read-only float16 [rows, dim].
@@ -167,6 +180,11 @@ class Pool:
         return self.manifest.metric
 
     @property
+    def scale(self) -> float:
+        """What given vectors were multiplied by before they became float16: a power of two, mostly 1."""
+        return self.manifest.scale
+
+    @property
     def fingerprint(self) -> str:
         """The pool's identity; see `Manifest.fingerprint`."""
         return self.manifest.fingerprint
@@ -174,7 +192,7 @@ class Pool:
     @property
     def vector_space(self) -> str:
         """Identifies what a number of a vector means: heads and indexes hold for pools of one vector space."""
-        return str(self.manifest.encoder["fingerprint"])
+        return space_of(str(self.manifest.encoder["fingerprint"]), self.scale)
 
     def info(self) -> PoolInfo:
         """What the pool is, in numbers and names."""
@@ -182,6 +200,7 @@ class Pool:
             items=len(self),
             dim=self.dim,
             dtype="float16",
+            scale=self.scale,
             metric=self.metric,
             chunks=len(self.chunks),
             encoder=str(self.manifest.encoder["name"]),
@@ -227,8 +246,15 @@ class Pool:
             last = int(ids[-1]) if len(ids) else last
         return 1 + counted + len(self._records) + sum(1 for _ in self._files())
 
+    def check_blurred(self) -> None:
+        """Raise `VectorsBlurred` if half of the vectors differ by less than float16 can tell."""
+        check_blurred(self.path, self._records)
+
     def export(self, out: str | Path) -> int:
         """Write the items' columns and their vectors into one Parquet file, one row group per chunk.
+
+        Vectors have the magnitude they were given with: float16 as they are in a pool of scale 1, otherwise float32, or
+        float64 where that cannot hold them.
 
         Args:
             out: the file to write.
@@ -241,12 +267,14 @@ class Pool:
             OSError: `out` cannot be written; nothing is left there.
         """
         schema = self._united([chunk.items().schema for chunk in self.chunks])
-        vector = pa.field("vector", pa.list_(pa.float16(), self.dim))
+        numbers = export_type(self.scale)
+        vector = pa.field("vector", pa.list_(pa.from_numpy_dtype(numbers), self.dim))
 
         def write(temporary: Path) -> None:
             with pq.ParquetWriter(temporary, schema.append(vector)) as writer:
                 for chunk in self.chunks:
-                    values = pa.FixedSizeListArray.from_arrays(pa.array(chunk.vectors().reshape(-1)), self.dim)
+                    flat = in_given_units(chunk.vectors(), self.scale, numbers).reshape(-1)
+                    values = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.dim)
                     items = self._as(schema, chunk.items(schema.names))
                     writer.write_table(items.append_column(vector, values))
 
@@ -310,12 +338,10 @@ class Pool:
 
         Raises:
             LabelError: a key is not in the pool.
+            ConfigError: the keys are no column of values.
         """
-        if not keys:
-            return {}
-        asked = list(dict.fromkeys(keys))
-        table = self.rows_where("key", [key for key in asked if _is_text(key)], ["id", "key"])
-        found = dict(zip(table["key"].to_pylist(), table["id"].to_pylist(), strict=True))
+        asked = list(dict.fromkeys(column_of("keys", keys)))
+        found = self.ids_there(asked)
         missing = [key for key in asked if key not in found]
         if missing:
             some = ", ".join(repr(key) for key in missing[:5]) + (", ..." if len(missing) > 5 else "")
@@ -324,6 +350,20 @@ class Pool:
                 self.path, f"{len(missing)} {are} not in the pool: {some}", "keys are listed by `raysal pool export`"
             )
         return found
+
+    def ids_there(self, keys: Sequence[str]) -> dict[str, int]:
+        """The ids of those among some keys that the pool has. It streams the items once.
+
+        Args:
+            keys: keys of items, of this pool or not.
+
+        Returns:
+            {key: id}.
+        """
+        if not keys:
+            return {}
+        table = self.rows_where("key", [key for key in dict.fromkeys(keys) if _is_text(key)], ["id", "key"])
+        return dict(zip(table["key"].to_pylist(), table["id"].to_pylist(), strict=True))
 
     def _check_columns(self, columns: Sequence[str]) -> None:
         """Raise an error if the pool lacks one of these columns."""

@@ -27,6 +27,7 @@ from raysal.pool.layout import (
     read_records,
     vector_schema,
 )
+from raysal.scale import scale_words
 from raysal.store import fsync_path, remove_temporaries, sha256_of, temporary_name, write_sealed
 from raysal.types import RESERVED_COLUMNS
 
@@ -48,6 +49,7 @@ class ChunkStage:
         uris: Sequence[str | None],
         carried: Mapping[str, Sequence[Any]],
         quarantined: Sequence[tuple[int, str, str, str]],
+        blurred: int = 0,
         attempt: int = 0,
     ) -> StagedChunk:
         """Write one chunk's files under temporary names, with n items that have a vector.
@@ -61,6 +63,7 @@ class ChunkStage:
             uris: where each item lies [n], if that is known.
             carried: {column: values [n]}.
             quarantined: (id, key, stage, error) of each item that could not be embedded.
+            blurred: items that float16 tells too little apart from the others.
             attempt: how many times this chunk was tried before.
 
         Returns:
@@ -124,7 +127,13 @@ class ChunkStage:
                 path.unlink(missing_ok=True)
             raise
         return StagedChunk(
-            index=index, first_id=first_id, rows=n, quarantined=len(quarantined), attempt=attempt, files=files
+            index=index,
+            first_id=first_id,
+            rows=n,
+            quarantined=len(quarantined),
+            attempt=attempt,
+            blurred=blurred,
+            files=files,
         )
 
     def _column(self, index: int, name: str, values: Sequence[Any], n: int) -> pa.Array:
@@ -152,7 +161,7 @@ class PoolWriter:
 
         Raises:
             FingerprintMismatch: the directory holds a pool of another source or encoder.
-            PoolError: it holds a pool with another chunk size, or of another version.
+            PoolError: it holds a pool with another chunk size or scale, or of another version.
             Damaged: its manifest or a commit record was altered, or a committed file is missing or has another size.
             OSError: the directory cannot be written.
         """
@@ -181,6 +190,10 @@ class PoolWriter:
                 f"was begun with {begun.chunk_rows} rows per chunk, now {self.manifest.chunk_rows}",
                 f"pass --chunk-rows {begun.chunk_rows}",
             )
+        if begun.scale != self.manifest.scale:
+            own = scale_words(begun.scale)
+            problem = f"was begun with the scale {own}, now {scale_words(self.manifest.scale)}"
+            raise PoolError(self.path, problem, f"pass --scale {own}, or embed into another directory")
         for what in ("dim", "modality", "items", "chunks", "metric"):
             old, new = str(getattr(begun, what)), str(getattr(self.manifest, what))
             if old != new:
@@ -218,6 +231,7 @@ class PoolWriter:
             "rows": staged.rows,
             "quarantined": staged.quarantined,
             "attempt": staged.attempt,
+            **({"blurred": staged.blurred} if staged.blurred else {}),  # records of other chunks are as they were
             "files": {
                 final: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for final, entry in staged.files.items()
             },

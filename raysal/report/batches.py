@@ -24,7 +24,8 @@ MAX_OPEN_ROUNDS = 10
 class Pick:
     """One row of a batch."""
 
-    id: int
+    id: int | None
+    """in the pool of now; None if it does not have the item"""
     key: str
     rank: int
     score: float | None
@@ -38,11 +39,12 @@ class Batches:
     rounds: tuple[tuple[Pick, ...], ...]
 
     @classmethod
-    def read(cls, arm: Arm) -> Batches:
+    def read(cls, arm: Arm, answers: Answers) -> Batches:
         """Read the batches of a run.
 
         Args:
             arm: the run's records.
+            answers: its labels, which know the items of earlier pools by key.
 
         Returns:
             The picks of its rounds.
@@ -50,14 +52,19 @@ class Batches:
         Raises:
             Damaged: a batch is missing or unreadable.
         """
-        return cls(rounds=tuple(_picks(arm.batch(round).to_pylist()) for round in range(len(arm.rounds))))
+        return cls(
+            rounds=tuple(
+                _picks(arm.batch(round).to_pylist(), answers, record["pool"]) for round, record in enumerate(arm.rounds)
+            )
+        )
 
     def ids_by_round(self) -> dict[int, int]:
         """The round that picked each item; the first one where an item was released and picked again."""
         found: dict[int, int] = {}
         for round, picks in enumerate(self.rounds):
             for pick in picks:
-                found.setdefault(pick.id, round)
+                if pick.id is not None:
+                    found.setdefault(pick.id, round)
         return found
 
     def shown(self) -> tuple[tuple[Pick, ...], ...]:
@@ -66,9 +73,11 @@ class Batches:
         return tuple(picks[:most] for picks in self.rounds)
 
 
-def _picks(rows: Sequence[Mapping[str, Any]]) -> tuple[Pick, ...]:
-    names = ("id", "key", "rank", "score", "reason")
-    return tuple(Pick(**{name: row[name] for name in names}) for row in rows)
+def _picks(rows: Sequence[Mapping[str, Any]], answers: Answers, pool: str) -> tuple[Pick, ...]:
+    names = ("key", "rank", "score", "reason")
+    return tuple(
+        Pick(id=answers.id_of(row["key"], row["id"], pool), **{name: row[name] for name in names}) for row in rows
+    )
 
 
 def batches_section(
@@ -87,7 +96,7 @@ def batches_section(
         The strips. Where the source cannot be read, they show keys, under a warning.
     """
     visible = batches.shown()
-    wanted = {pick.id: pick.key for picks in visible for pick in picks}
+    wanted = {pick.id: pick.key for picks in visible for pick in picks if pick.id is not None}
     found = Gallery(modality="vector", shown={}) if pool is None else read_gallery(pool, wanted)
     parts: list[Html] = []
     if found.problem is not None:
@@ -114,8 +123,10 @@ def _strip(picks: Sequence[Pick], found: Gallery, answers: Answers, colours: Map
 
 
 def _figure(pick: Pick, found: Gallery, answers: Answers, colours: Mapping[str, str]) -> Html:
-    shown = found.shown.get(pick.id, Shown(problem="not in the source any more"))
-    label = answers.classes.get(pick.id)
+    shown = Shown(problem="not in the pool any more")
+    if pick.id is not None:
+        shown = found.shown.get(pick.id, Shown(problem="not in the source any more"))
+    label = answers.classes.get(pick.key)
     facts = [f"{pick.rank}. {pick.key}", label or "no label"]
     facts += [f"score {pick.score:.4g}"] if pick.score is not None else []
     facts += [pick.reason] if pick.reason else []
@@ -130,8 +141,8 @@ def _figure(pick: Pick, found: Gallery, answers: Answers, colours: Mapping[str, 
 def _list(picks: Sequence[Pick], answers: Answers, colours: Mapping[str, str], found: Gallery | None = None) -> Html:
     lines = []
     for pick in picks:
-        label = answers.classes.get(pick.id)
-        shown = None if found is None else found.shown.get(pick.id)
+        label = answers.classes.get(pick.key)
+        shown = None if found is None or pick.id is None else found.shown.get(pick.id)
         head = join(swatch(colours.get(label or "")), tag("em", f"{label} · " if label else "", pick.key))
         if shown is None:
             lines.append(tag("li", head, title=pick.reason, value=pick.rank))

@@ -56,7 +56,8 @@ def report_html(run: Path) -> Html:
     """Make the report of a run; see `write_report`."""
     arm, control = read_arm(run), read_control(run)
     pool, problem = _open_pool(arm)
-    answers, batches = read_answers(arm), Batches.read(arm)
+    answers = read_answers(arm)
+    batches = Batches.read(arm, answers)
     curve, other = curve_of(arm), Curve() if control is None else curve_of(control)
     rows = rows_of(arm, control)
     first, second = headline_of(arm, control)

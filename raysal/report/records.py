@@ -15,7 +15,8 @@ from raysal.labels import Ledger, State
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
-from raysal.pool import Pool, open_pool
+from raysal.pool import Pool
+from raysal.rounds.binding import check_pool, own_pool
 from raysal.rounds.directory import EMBEDDING, Record, RunDir
 from raysal.rounds.learner import count_outputs
 from raysal.store import read_sealed
@@ -73,12 +74,29 @@ class Arm:
 class Answers:
     """What the ledger holds."""
 
-    classes: Mapping[int, str]
-    """the label of each labeled item by id, as people read it (numbers with six digits)"""
+    classes: Mapping[str, str]
+    """the label of each labeled item by key, as people read it (numbers with six digits)"""
     counts: Mapping[State, int]
     """how many items are in each state"""
     given: Mapping[str, int] = field(default_factory=dict)
     """how many items have each class; an item of several labels counts for each; empty for numbers"""
+    pool: str | None = None
+    """fingerprint of the pool that the labels are of; None where the ledger does not say"""
+    ids: Mapping[str, int | None] = field(default_factory=dict)
+    """the id of each item that has events, by key; None where the pool does not have it"""
+
+    def id_of(self, key: str, id: int, pool: str) -> int | None:
+        """The id that an item of a batch has now.
+
+        Args:
+            key: the item's key.
+            id: its id when the batch was chosen.
+            pool: fingerprint of the pool that the batch was chosen from.
+
+        Returns:
+            The id; None if the pool of now does not have the item.
+        """
+        return id if self.pool in (None, pool) else self.ids.get(key)
 
 
 def read_arm(run: Path) -> Arm:
@@ -119,8 +137,10 @@ def read_answers(arm: Arm) -> Answers:
     with Ledger(path, create=False) as ledger:
         items, likelihood = ledger.labels(), arm.likelihood
         return Answers(
-            classes={item.id: likelihood.shown(item.label) for item in items},
+            classes={item.key: likelihood.shown(item.label) for item in items},
             counts=ledger.counts(),
+            pool=ledger.pool,
+            ids=ledger.known_ids(),
             given=count_outputs(items, likelihood) if likelihood.discrete else {},
         )
 
@@ -139,6 +159,8 @@ def pool_of(arm: Arm) -> Pool:
         Damaged: it was altered.
         FingerprintMismatch: another pool lies there now.
     """
-    pool = open_pool(arm.config.pool)
-    RunDir(arm.path).check_pool(pool)
+    pool, run = own_pool(arm.config), RunDir(arm.path)
+    if run.has_ledger:
+        with run.open_ledger() as ledger:
+            check_pool(run, ledger, pool)
     return pool

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from raysal.config import RunConfig, parse_config
 from raysal.context import Memory
-from raysal.errors import Damaged, FingerprintMismatch, RunError
+from raysal.errors import Damaged, RunError
 from raysal.labels import Ledger
 from raysal.models.head import Head
 from raysal.pool import Pool
@@ -66,6 +66,19 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def with_ids(self, ids: Mapping[str, int]) -> Batch:
+        """The items of the batch that have an id here, with it.
+
+        Args:
+            ids: {key: id}, as another pool has them.
+
+        Returns:
+            A batch of the same round, in the same order.
+        """
+        table = self.table.filter(pa.array([key in ids for key in self.keys], pa.bool_()))
+        column = pa.array([ids[key] for key in table["key"].to_pylist()], pa.int64())
+        return Batch(round=self.round, table=table.set_column(table.column_names.index("id"), "id", column))
 
 
 @dataclass(frozen=True)
@@ -146,9 +159,12 @@ class RunDir:
             write_sealed(self.path / RUN, {"config": config.model_dump(mode="json"), "version": VERSION})
 
     def remove_leftovers(self) -> None:
-        """Delete what an interrupted writer left. For the one process that is at work on the run."""
+        """Delete what an interrupted writer of rounds left. For the one process that is at work on the run.
+
+        Other files of the run have other writers, which may be at work now.
+        """
         remove_temporaries(self.path / ROUNDS)
-        remove_temporaries(self.path)
+        remove_temporaries(self.path, FINAL)
 
     @property
     def rounds(self) -> int:
@@ -217,16 +233,24 @@ class RunDir:
         record = read_sealed(path) if path.exists() else None
         return record if record is not None and record["round"] == self.rounds else None
 
-    def check_pool(self, pool: Pool) -> None:
-        """Refuse a pool that the rounds were not chosen from.
+    def is_of(self, round: int, pool: Pool) -> bool:
+        """Whether a round was chosen from this pool, so that its ids, its head and its memory speak of it.
 
-        Raises:
-            FingerprintMismatch: the rounds were chosen from another pool.
+        Args:
+            round: counted from 0.
+            pool: the pool that the run's labels are of now.
+
+        Returns:
+            False for the rounds before the labels were matched with this pool by key.
         """
-        if self.rounds and (expected := self.record(0)["pool"]) != pool.fingerprint:
-            raise FingerprintMismatch(
-                pool.path, "the pool's fingerprint", expected, pool.fingerprint, "use the run's own pool"
-            )
+        return bool(self.record(round)["pool"] == pool.fingerprint)
+
+    def remember_pool(self, pool: Path) -> None:
+        """Keep in the config where the pool is, in one step. The rest of the config stays as it is."""
+        record = read_sealed(self.path / RUN)
+        if record["config"]["pool"] != (place := str(pool.absolute())):
+            record["config"]["pool"] = place
+            write_sealed(self.path / RUN, record)
 
     def publish(
         self,

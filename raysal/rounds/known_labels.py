@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.config import RunConfig
-from raysal.errors import LabelError
+from raysal.errors import FingerprintMismatch, LabelError
 from raysal.fleet import Fleet
-from raysal.labels import Ledger, as_labels, read_labels
+from raysal.labels import Labels, Ledger, as_labels, read_labels
 from raysal.labels.events import PendingEvent
 from raysal.labels.items import ItemState
 from raysal.labels.records import Labelled
@@ -23,14 +23,15 @@ from raysal.models.trainers.base import Trainer, TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import derive
+from raysal.rounds.binding import check_pool
 from raysal.rounds.directory import RunDir
 from raysal.rounds.gathering import gather_labelled
 from raysal.rounds.learner import HeadUpdate, next_head, output_names
 from raysal.rounds.program import HeldOut
 from raysal.types import Label
 
-LabelsArgument = str | Path | Mapping[str, str] | Sequence[Label]
-"""A label file, a run directory, labels by key, or labels."""
+LabelsArgument = str | Path | Labels
+"""A label file, a run directory, or labels as `as_labels` takes them."""
 
 
 class Known(Protocol):
@@ -135,12 +136,13 @@ class LabelsOfRun:
 
 
 @contextmanager
-def known_labels(pool: Pool, labels: LabelsArgument | None) -> Iterator[Known]:
+def known_labels(pool: Pool, labels: LabelsArgument | None, *, rebind: bool = False) -> Iterator[Known]:
     """The labels as `raysal.select` takes them, for the length of the block.
 
     Args:
         pool: whose items they are of.
-        labels: a label file, a run directory, labels by key, `Label`s, or none.
+        labels: a label file, a run directory, labels as `as_labels` takes them, or none.
+        rebind: as for `labels_of_run`. Other labels always go by key.
 
     Yields:
         What is known.
@@ -148,12 +150,12 @@ def known_labels(pool: Pool, labels: LabelsArgument | None) -> Iterator[Known]:
     Raises:
         LabelError: a key is not in the pool, a label cannot be accepted, or a file cannot be read.
         RunError: a directory holds no run.
-        FingerprintMismatch: a directory holds the run of another pool.
+        FingerprintMismatch: a directory holds the run of another pool, and `rebind` is false.
     """
     if isinstance(labels, str | Path):
         path = Path(labels)
         if path.is_dir():
-            with labels_of_run(pool, path) as known:
+            with labels_of_run(pool, path, rebind=rebind) as known:
                 yield known
             return
         if not path.exists():
@@ -164,27 +166,33 @@ def known_labels(pool: Pool, labels: LabelsArgument | None) -> Iterator[Known]:
 
 
 @contextmanager
-def labels_of_run(pool: Pool, path: Path) -> Iterator[LabelsOfRun]:
-    """What the run in a directory knows, for the length of the block.
+def labels_of_run(pool: Pool, path: Path, *, rebind: bool = False) -> Iterator[LabelsOfRun]:
+    """What the run in a directory knows, for the length of the block. The run is left as it is.
 
     Args:
         pool: the run's pool.
         path: the run directory.
+        rebind: if the run is of another pool, match its labels with this one by key, as the run would.
 
     Yields:
         Its labels.
 
     Raises:
         RunError: no run is there.
-        FingerprintMismatch: the run is of another pool.
+        FingerprintMismatch: the run is of another pool, and `rebind` is false.
         Damaged: a file of the run was altered.
     """
     run = RunDir(path)
     config = run.require_config("pass a label file, or the directory of a run")
-    run.check_pool(pool)
     trainer = config.update.trainer.build("update.trainer", TRAINERS)
     if not run.has_ledger:
         yield LabelsOfRun(run=run, config=config, ledger=None, trainer=trainer)
         return
     with run.open_ledger() as ledger:
+        try:
+            check_pool(run, ledger, pool)
+        except FingerprintMismatch:
+            if not rebind:
+                raise
+            ledger.view_as_in(pool.fingerprint, pool.ids_there(list(ledger.known_ids())))
         yield LabelsOfRun(run=run, config=config, ledger=ledger, trainer=trainer)

@@ -92,7 +92,8 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
     if not items:
         return made
     classes = output_names(items, likelihood, config.update.classes)
-    reason: str | None = "first labels"
+    version = run.record(round - 1)["head_version"] if round else None
+    reason: str | None = "first labels" if version is None else "another pool"
     if last is not None:
         changes = ledger.changed_since(last.ledger_seq, upto=seq, votes=votes)
         made = replace(made, fitted_round=run.record(round - 1)["fitted_round"])
@@ -114,7 +115,7 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
             weights=weights,
             classes=classes,
             encoder=pool.vector_space,
-            version=0 if last is None else last.version + 1,
+            version=0 if version is None else version + 1,
             ledger_seq=seq,
             seed=derive(config.seed, "fit") % 2**32,
             context=Context(
@@ -241,13 +242,13 @@ def head_of(run: RunDir, pool: Pool, round: int) -> Head | None:
         round: counted from 0.
 
     Returns:
-        The head; None if the round had none, or there is no such round.
+        The head; None if the round had none, there is no such round, or the run has left the pool it was chosen from.
 
     Raises:
         Damaged: it is not the head its record names.
         FingerprintMismatch: it takes other vectors than those of this pool.
     """
-    head = run.head(round) if round >= 0 else None
+    head = run.head(round) if round >= 0 and run.is_of(round, pool) else None
     if head is not None:
         head.check(pool.vector_space, pool.dim, run.folder(round))
     return head

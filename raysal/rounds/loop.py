@@ -18,9 +18,11 @@ from raysal.index import check_index
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import searches_index
 from raysal.pool import open_pool
+from raysal.rounds.binding import Rebound, own_pool
 from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
 from raysal.rounds.preflight import likelihood_for
 from raysal.rounds.session import Session
+from raysal.scale import as_scale, scale_words
 from raysal.sources import SOURCES
 from raysal.store import write_sealed
 from raysal.types import PassedOver, Report, no_report
@@ -42,9 +44,11 @@ class RunResult:
     value: float | None
     control_value: float | None
     embedded: EmbedReport | None
+    rebound: Rebound | None
+    """what became of the items of the main arm when its labels were matched with another pool"""
 
 
-def run(config: RunConfig, out: Path, *, report: Report | None = None) -> RunResult:
+def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | None = None) -> RunResult:
     """Make or continue the run in a directory.
 
     With an oracle that answers, it goes on to the last round and closes the run. With `files` it stops after each
@@ -53,6 +57,7 @@ def run(config: RunConfig, out: Path, *, report: Report | None = None) -> RunRes
     Args:
         config: the whole config.
         out: the run directory.
+        rebind: if the run's labels are of another pool than the config's, match them by key (`raysal.Session`).
         report: called with the stage, what of it is done, and its total.
 
     Returns:
@@ -60,7 +65,10 @@ def run(config: RunConfig, out: Path, *, report: Report | None = None) -> RunRes
 
     Raises:
         ItemsLost: after everything else is done, every time, when embedding lost more than it may.
-        FingerprintMismatch: the pool was made of another source or by another encoder than the config names.
+        VectorsBlurred: when float16 does not tell the vectors apart: after embedding, before any round; and after
+            everything else where the run was continued all the same.
+        FingerprintMismatch: the pool was made of another source or by another encoder than the config names, or it is
+            not the pool of the run's labels.
         ConfigError, RunError, PoolError: as their names say; nothing half-written is left.
     """
     report = report or no_report
@@ -73,16 +81,17 @@ def run(config: RunConfig, out: Path, *, report: Report | None = None) -> RunRes
         write_sealed(out / EMBEDDING, {"seconds": embedded.seconds, "items": embedded.embedded})
     pool = open_pool(config.pool)
     with open_fleet(pool, config.fleet) as fleet:
-        main = _rounds(Session(out, pool, config=config, fleet=fleet), "rounds", report)
+        session = Session(out, pool, config=config, fleet=fleet, rebind=rebind)
+        main = _rounds(session, "rounds", report)
         control = None
         if config.rounds.control:
-            control = _rounds(
-                Session(out / CONTROL, pool, config=control_config(config), fleet=fleet), "control", report
-            )
+            arm = Session(out / CONTROL, pool, config=control_config(config), fleet=fleet, rebind=rebind)
+            control = _rounds(arm, "control", report)
     if config.source is not None:
         lost = pool.info().quarantined, pool.manifest.items, pool.passed_over() or PassedOver()
         allowed = config.embed
         check_lost(pool.path, *lost, max_quarantine=allowed.max_quarantine, max_passed_over=allowed.max_passed_over)
+        pool.check_blurred()
     return RunResult(
         run=out,
         rounds=main.rounds,
@@ -95,14 +104,17 @@ def run(config: RunConfig, out: Path, *, report: Report | None = None) -> RunRes
         value=main.value,
         control_value=None if control is None else control.value,
         embedded=embedded,
+        rebound=session.rebound,
     )
 
 
-def resume(out: Path, *, report: Report | None = None) -> RunResult:
+def resume(out: Path, *, pool: Path | None = None, rebind: bool = False, report: Report | None = None) -> RunResult:
     """Go on with a run, wherever it was stopped.
 
     Args:
         out: the run directory.
+        pool: the run's pool, where it lies elsewhere than the run's config says; the run remembers the place.
+        rebind: as in `run`.
         report: as in `run`.
 
     Returns:
@@ -111,7 +123,12 @@ def resume(out: Path, *, report: Report | None = None) -> RunResult:
     Raises:
         RunError: no run is there; otherwise as `run`.
     """
-    return run(RunDir(out).require_config(), out, report=report)
+    config = RunDir(out).require_config()
+    if pool is not None:
+        config = config.model_copy(update={"pool": open_pool(pool).path})  # it is there: none is embedded in its place
+    elif config.source is None:
+        own_pool(config)
+    return run(config, out, rebind=rebind, report=report)
 
 
 def validate(config: RunConfig) -> None:
@@ -169,6 +186,11 @@ def pool_is_ready(config: RunConfig) -> bool:
         if pool.metric != config.embed.metric:
             fix = f"embed into another pool directory, or set embed.metric = {pool.metric!r}"
             raise FingerprintMismatch(pool.path, "its metric", pool.metric, config.embed.metric, fix)
+        asked = as_scale(config.embed.scale)
+        if asked not in (None, pool.scale):
+            own = scale_words(pool.scale)
+            fix = f'embed into another pool directory, or set embed.scale = "{own}"'
+            raise FingerprintMismatch(pool.path, "its scale", own, scale_words(asked), fix)
     return True
 
 
@@ -219,6 +241,7 @@ def embed_pool(config: RunConfig, report: Report) -> EmbedReport:
         address=config.fleet.address,
         device=config.fleet.device,
         metric=settings.metric,
+        scale=settings.scale,
         report=lambda done, total: report("embed", done, total),
     )
 
@@ -257,7 +280,7 @@ def _rounds(session: Session, stage: str, report: Report) -> _Arm:
             if waiting:
                 session.ask_oracle(batch)
                 waiting = session.ledger.outstanding(batch.round)
-            if len(waiting) == len(batch):
+            if waiting and len(waiting) == len(batch):
                 stopped = True
                 break
         if not stopped:

@@ -13,6 +13,7 @@ from raysal.index import current_generation
 from raysal.narrowing import NARROWERS
 from raysal.pool import Manifest, open_pool
 from raysal.pool.layout import MANIFEST, read_records
+from raysal.rounds.binding import check_pool
 from raysal.rounds.directory import RunDir
 from raysal.rounds.loop import check_search, control_config, pool_is_ready, validate
 from raysal.rounds.parts import RunParts, config_of
@@ -114,7 +115,7 @@ class RunPlan:
         return lines
 
 
-def plan_run(config: RunConfig, out: Path) -> RunPlan:
+def plan_run(config: RunConfig, out: Path, *, rebind: bool = False) -> RunPlan:
     """What `raysal.rounds.loop.run` would do with these arguments. Starts nothing and writes nothing.
 
     Reads the config of the run in `out`, the records of the pool, and, where items are yet to be embedded, the whole
@@ -123,6 +124,7 @@ def plan_run(config: RunConfig, out: Path) -> RunPlan:
     Args:
         config: the config of the run.
         out: the run directory, there or not yet.
+        rebind: as in `raysal.rounds.loop.run`.
 
     Returns:
         The plan.
@@ -140,7 +142,9 @@ def plan_run(config: RunConfig, out: Path) -> RunPlan:
     config = config_of(main, config.pool, config, None, {})
     if ready:
         pool = open_pool(config.pool)
-        main.check_pool(pool)
+        if main.has_ledger and not rebind:
+            with main.open_ledger() as ledger:
+                check_pool(main, ledger, pool)
         RunParts.of(config, pool)
         items, embed = len(pool), None
     else:

@@ -2,69 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from raysal.errors import Damaged
-from raysal.labels import Ledger, TellCounts, as_labels
+from raysal.arrays import texts_of
+from raysal.labels import Labels, Ledger, TellCounts, as_labels
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
+from raysal.rounds.binding import Rebound, meet_pool, own_pool
 from raysal.rounds.directory import RunDir
-from raysal.types import Label
+from raysal.store import locked
+from raysal.threads import one_at_a_time
 
 
+@one_at_a_time
 class RunLabels:
-    """The ledger of a run, told by key. Several processes may hold the same ledger at once."""
+    """The ledger of a run, told by key. Several threads may share it, and several processes the ledger.
 
-    def __init__(self, ledger: Ledger, pool: Pool, likelihood: Likelihood) -> None:
+    The pool is read for items that the ledger does not know yet, and for nothing else.
+    """
+
+    rebound: Rebound | None = None
+    """What became of the items when it was opened with `rebind`."""
+
+    def __init__(self, run: RunDir, ledger: Ledger, likelihood: Likelihood, pool: Pool | None = None) -> None:
         self.ledger = ledger
-        self._pool, self._likelihood = pool, likelihood
+        self._run, self._likelihood, self._pool = run, likelihood, pool
 
     @classmethod
-    def open(cls, run: Path, pool: Path | None = None, fix: str | None = None) -> RunLabels:
+    def open(cls, run: Path, pool: Path | None = None, fix: str | None = None, *, rebind: bool = False) -> RunLabels:
         """The labels of a run that is there, whatever another process is doing with it.
 
         Args:
             run: the run directory.
-            pool: the run's pool, where it lies elsewhere than the run's config says.
+            pool: the run's pool, where it lies elsewhere than the run's config says; the config then says so, too.
             fix: what the error recommends where there is no run.
+            rebind: if the labels are of another pool, match them by key with `pool`, or with the one that the config
+                names.
 
         Returns:
             The labels; close them after use.
 
         Raises:
-            RunError: no run is there.
-            FingerprintMismatch: the pool is not the one the run began with.
-            PoolError: the pool cannot be opened.
+            RunError: no run is there; or, with `rebind`, another process is at work on it.
+            FingerprintMismatch: the labels are of another pool than `pool`.
+            PoolError: the pool was asked for and cannot be opened.
             Damaged: a file of the run was altered.
         """
         there = RunDir(run)
         config = there.require_config(fix)
-        opened = open_pool(config.pool if pool is None else pool)
-        there.check_pool(opened)
+        given = own_pool(config) if rebind and pool is None else None if pool is None else open_pool(pool)
         likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
-        return cls(there.open_ledger(), opened, likelihood)
+        labels = cls(there, there.open_ledger(), likelihood, given)
+        try:
+            if given is not None:
+                labels._meet(given, rebind)
+                there.remember_pool(given.path)
+        except BaseException:
+            labels.close()
+            raise
+        return labels
 
-    def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> TellCounts:
+    def _meet(self, pool: Pool, rebind: bool) -> None:
+        if rebind:
+            with locked(self._run.path, "run"):
+                self.rebound = meet_pool(self._run, self.ledger, pool, rebind=True)
+        else:
+            meet_pool(self._run, self.ledger, pool)
+
+    def tell(self, labels: Labels) -> TellCounts:
         """Take labels by key: all of them, or none.
 
         Args:
-            labels: labels by key, or `Label`s.
+            labels: {key: label}, `Label`s, a Series by key, or a frame with the columns `key` and `label`.
 
         Returns:
             How many were new, repeated, corrected, disputed.
 
         Raises:
             LabelError: a key is not in the pool, or a label or weight cannot be accepted.
+            FingerprintMismatch: the labels of the run are of another pool.
         """
         plain = self._likelihood.plain
         given = [replace(label, label=plain(label.label, repr(label.key))) for label in as_labels(labels)]
-        ids = self.ids_of([label.key for label in given])
-        return self.ledger.tell([(ids[label.key], label) for label in given])
+        ids = self.new_ids([label.key for label in given])
+        return self.ledger.tell([(ids.get(label.key), label) for label in given])
 
     def skip(self, keys: Sequence[str], annotator: str = "") -> int:
         """Record that an annotator will not label these items.
@@ -78,9 +104,12 @@ class RunLabels:
 
         Raises:
             LabelError: a key is not in the pool.
+            ConfigError: the keys are no column of texts.
+            FingerprintMismatch: the labels of the run are of another pool.
         """
-        ids = self.ids_of(keys)
-        return sum(self.ledger.skip(ids[key], key, annotator) for key in keys)
+        keys = texts_of("keys", keys)
+        ids = self.new_ids(keys)
+        return sum(self.ledger.skip(ids.get(key), key, annotator) for key in keys)
 
     def withdraw(self, keys: Sequence[str], annotator: str = "") -> int:
         """Take back what an annotator said of these items, labels and skips.
@@ -94,24 +123,35 @@ class RunLabels:
 
         Raises:
             LabelError: a key is not in the pool.
+            ConfigError: the keys are no column of texts.
+            FingerprintMismatch: the labels of the run are of another pool.
         """
-        ids = self.ids_of(keys)
-        return sum(self.ledger.withdraw(ids[key], annotator) for key in keys)
+        keys = texts_of("keys", keys)
+        self.new_ids(keys)
+        return sum(self.ledger.withdraw(key, annotator) for key in keys)
 
-    def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
-        """Ids by key: from the ledger for items it has seen, else by one pass over the pool's items.
+    def new_ids(self, keys: Sequence[str]) -> dict[str, int]:
+        """Ids of the items that the ledger has not seen, by one pass over the pool's items; it is not read for others.
 
         Args:
             keys: the items.
 
         Returns:
-            The id of each key.
+            The id of each key that the ledger does not know.
 
         Raises:
             LabelError: a key is not in the pool.
+            PoolError: the pool is needed and cannot be opened.
+            FingerprintMismatch: the labels of the run are of another pool.
         """
-        known = self.ledger.key_ids(keys)
-        return known | self._pool.ids_of([key for key in dict.fromkeys(keys) if key not in known])
+        unknown = self.ledger.unknown(keys)
+        if not unknown:
+            return {}
+        if self._pool is None:
+            pool = own_pool(self._run.require_config())
+            meet_pool(self._run, self.ledger, pool)
+            self._pool = pool
+        return self._pool.ids_of(unknown)
 
     def close(self) -> None:
         """Close the ledger."""
@@ -124,17 +164,3 @@ class RunLabels:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def lease_newest(run: RunDir, ledger: Ledger) -> None:
-    """Lease the newest round, in case a crash came between its rename and its lease; no earlier one can lack it.
-
-    Raises:
-        Damaged: the ledger leased for a round that is not there.
-    """
-    rounds, leased = run.rounds, ledger.last_round
-    if leased is not None and leased >= rounds:
-        raise Damaged(run.folder(leased), "the round is missing", "restore it from a copy")
-    if rounds:
-        batch = run.batch(rounds - 1)
-        ledger.lease(batch.round, batch.ids, batch.keys)

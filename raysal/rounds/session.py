@@ -8,37 +8,40 @@ rounds, ledger).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from raysal.config import RunConfig
-from raysal.context import RoundContext
-from raysal.errors import ConfigError, LabelError, PoolExhausted, RunError
+from raysal.errors import ConfigError, LabelError, RunError
 from raysal.fleet import Fleet, open_fleet
 from raysal.index import build_missing_index, check_index
-from raysal.labels import Ledger, TellCounts, revealing
+from raysal.labels import Labels, Ledger, TellCounts
 from raysal.models.head import Head
 from raysal.narrowing.base import searches_index
-from raysal.pool import Pool, open_pool
-from raysal.rng import derive
-from raysal.rounds.choose import choose
-from raysal.rounds.directory import Batch, Record, RunDir, batch_table
-from raysal.rounds.evaluation import evaluate
-from raysal.rounds.learner import HeadUpdate, apply_new_labels, next_head
-from raysal.rounds.parts import RunParts, config_of
-from raysal.rounds.program import HeldOut, start_program
-from raysal.rounds.run_labels import RunLabels, lease_newest
-from raysal.rounds.stages import COMMIT, EVALUATE, UPDATE, Clock
+from raysal.pool import Pool
+from raysal.rounds.binding import Rebound, lease_newest, meet_pool
+from raysal.rounds.directory import Batch, Record, RunDir
+from raysal.rounds.learner import apply_new_labels
+from raysal.rounds.one_round import choose_round, close_run, head_now
+from raysal.rounds.opening import OpenRun, read_run
+from raysal.rounds.run_labels import RunLabels
 from raysal.rounds.status import final_record, status_of
-from raysal.store import locked
-from raysal.types import Label, Report, Status
+from raysal.store import locked, locked_if_free
+from raysal.threads import one_at_a_time
+from raysal.types import Report, Status
 
 
+@one_at_a_time
 class Session:
-    """Rounds over one pool. One process at a time; the ledger may be read, and told, by others."""
+    """Rounds over one pool.
 
+    Any thread may use it; calls wait for one another. One session at a time chooses a batch; others may read and tell
+    labels meanwhile, in this process and elsewhere.
+    """
+
+    rebound: Rebound | None
+    """What became of the run's items when the session was opened with `rebind`."""
     _ledger: Ledger | None
 
     def __init__(
@@ -48,31 +51,42 @@ class Session:
         *,
         config: RunConfig | None = None,
         fleet: Fleet | Mapping[str, Any] | None = None,
+        rebind: bool = False,
         **fields: Any,
     ) -> None:
         """Start a run in `run_dir`, or go on with the one that is there.
 
         Args:
             run_dir: the run directory; made if it is not there.
-            pool: an embedded pool or its path; a new run needs one.
+            pool: an embedded pool or its path; a new run needs one. Where the run's pool was moved, the run remembers
+                its new place.
             config: the whole config, instead of `fields`.
             fleet: a mapping of the fleet's config (default: local), or an open fleet over the pool, which is then used
                 and not closed.
+            rebind: if the run's labels are of another pool, match them with this one by key. Labels of items that this
+                pool does not have are kept, and train nothing.
             fields: those of `RunConfig`, as `select="badge"`, `narrow={"name": ...}`, `seed=0`.
 
         Raises:
-            RunError: no run and no pool; or the run there has another config.
-            FingerprintMismatch: the pool is not the one the run began with.
+            RunError: no run and no pool; the run there has another config; or, with `rebind`, another process is at
+                work on it.
+            FingerprintMismatch: the run's labels are of another pool, and `rebind` is false.
             ConfigError, PoolError, Damaged: as their names say.
         """
-        self._set_up(run_dir, pool, config, fleet, fields)
-        if searches_index(self._parts.narrower, self._parts.trainer):
-            check_index(self.pool, self.config.index)
-        self.run.begin(self.config)
-        with locked(self.dir, "run"):
-            self.run.remove_leftovers()
-            self._ledger = self.run.open_ledger()
-            lease_newest(self.run, self._ledger)
+        self._take(read_run(run_dir, pool, config, fleet, fields, rebind=rebind), fleet)
+        try:
+            if searches_index(self._opened.parts.narrower, self._opened.parts.trainer):
+                check_index(self.pool, self.config.index)
+            self.run.begin(self.config)
+            self._ledger = self._ledger or self.run.open_ledger()
+            with locked(self.dir, "run") if rebind else locked_if_free(self.dir) as free:
+                if free is not False:
+                    self._settle()
+                self.rebound = meet_pool(self.run, self._ledger, self.pool, rebind=rebind)
+            self.run.remember_pool(self.pool.path)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open(
@@ -82,6 +96,7 @@ class Session:
         *,
         fleet: Fleet | Mapping[str, Any] | None = None,
         read_only: bool = False,
+        rebind: bool = False,
     ) -> Self:
         """The session of a run that is there.
 
@@ -91,6 +106,7 @@ class Session:
             fleet: as in the constructor.
             read_only: only look, even while another process is at work on the run: nothing in the directory is
                 touched, and what would write is refused.
+            rebind: as in the constructor; what is only looked at cannot be matched.
 
         Returns:
             The session, with the config the run was begun with.
@@ -98,37 +114,30 @@ class Session:
         Raises:
             RunError: no run is there; or as the constructor.
         """
-        there = RunDir(Path(run_dir))
-        there.require_config()
+        RunDir(Path(run_dir)).require_config()
         if not read_only:
-            return cls(run_dir, pool, fleet=fleet)
+            return cls(run_dir, pool, fleet=fleet, rebind=rebind)
+        if rebind:
+            raise RunError(run_dir, "to match labels with another pool writes them", "open it without read_only")
         session = cls.__new__(cls)
-        session._set_up(run_dir, pool, None, fleet, {})
-        if there.has_ledger:
-            session._ledger = there.open_ledger()
+        session._take(read_run(run_dir, pool, None, fleet, {}), fleet)
         session._read_only = True
         return session
 
-    def _set_up(
-        self,
-        run_dir: str | Path,
-        pool: str | Path | Pool | None,
-        config: RunConfig | None,
-        fleet: Fleet | Mapping[str, Any] | None,
-        fields: Mapping[str, Any],
-    ) -> None:
-        """Read the config and build its parts. Touches nothing."""
-        self.dir = Path(run_dir)
-        self.run = RunDir(self.dir)
-        self.config = config_of(self.run, pool, config, fleet, fields)
-        self.pool = pool if isinstance(pool, Pool) else open_pool(self.config.pool if pool is None else pool)
-        self.run.check_pool(self.pool)
-        self._parts = RunParts.of(self.config, self.pool)
-        self._ledger = None
-        self._read_only = False
+    def _take(self, opened: OpenRun, fleet: Fleet | Mapping[str, Any] | None) -> None:
+        self.run, self.config, self.pool = opened.run, opened.config, opened.pool
+        self.dir = self.run.path
+        self.rebound = None
+        self._opened, self._ledger = opened, opened.ledger
+        self._read_only = self._closed = False
         self._own_fleet = fleet is None or isinstance(fleet, Mapping)
         self._fleet: Fleet | None = None if fleet is None or isinstance(fleet, Mapping) else fleet
         self._live: Head | None = None
+
+    def _settle(self) -> None:
+        """Bring directory and ledger to where the last round left them. The directory is locked."""
+        self.run.remove_leftovers()
+        lease_newest(self.run, self.ledger)
 
     # -- what is there ------------------------------------------------------------------------------------------
 
@@ -142,15 +151,24 @@ class Session:
         """The run's labels.
 
         Raises:
-            RunError: the session is read-only, and the run has no labels yet.
+            RunError: the session is closed; or it is read-only, and the run has no labels yet.
         """
-        if self._ledger is None:
+        if (ledger := self._open_ledger()) is None:
             raise RunError(self.dir, "has no labels yet", "open it to write, or wait")
-        return self._ledger
+        return ledger
 
     def batch(self, round: int) -> Batch:
-        """A committed batch."""
-        return self.run.batch(round)
+        """A committed batch.
+
+        Args:
+            round: counted from 0.
+
+        Returns:
+            The batch. Of a round before the labels were matched with another pool, it has the items that the pool of
+            now has, with the ids that they have there.
+        """
+        batch = self.run.batch(round)
+        return batch if self.run.is_of(round, self.pool) else batch.with_ids(self.ledger.key_ids(batch.keys))
 
     def record(self, round: int) -> dict[str, Any]:
         """How a round was chosen, as in its round.json."""
@@ -158,11 +176,12 @@ class Session:
 
     def final(self) -> Record | None:
         """The closing record; None before `finish`, and again once a round or a label came after it."""
-        return None if self._ledger is None else final_record(self.run, self._ledger)
+        ledger = self._open_ledger()
+        return None if ledger is None else final_record(self.run, ledger)
 
     def status(self) -> Status:
         """Where the run stands. Reads the ledger and the records; starts and makes nothing."""
-        return status_of(self.run, self.pool, self.config, self._ledger)
+        return status_of(self.run, self.config, self._open_ledger(), self.pool)
 
     # -- the round ----------------------------------------------------------------------------------------------
 
@@ -175,7 +194,7 @@ class Session:
     def prepare(self, report: Report | None = None) -> None:
         """Build the index that rounds search by, where the config says so and the pool has none. `query` does too."""
         self._refuse_read_only()
-        if self.config.index.build and self._parts.narrower.wants_index():
+        if self.config.index.build and self._opened.parts.narrower.wants_index():
             build_missing_index(self.pool, self.start_fleet(), self.config.index, report)
 
     def query(self, k: int | None = None) -> Batch:
@@ -189,68 +208,28 @@ class Session:
 
         Raises:
             PoolExhausted: fewer than k items are left to offer. Nothing is committed then.
-            RunError: k is below 1, another process is at work on the run, or the session is read-only.
+            RunError: k is below 1, another process or session is at work on the run, or this session is read-only.
         """
         k = self.config.rounds.k if k is None else k
         if k < 1:
             raise RunError("k", f"{k} is not a batch", "ask for at least 1")
         self._refuse_read_only()
         with locked(self.dir, "run"):
+            self._settle()
             self.prepare()
-            return self._query(k)
-
-    def _query(self, k: int) -> Batch:
-        round, clock, fleet = self.rounds, Clock(), self.start_fleet()
-        with clock.stage(UPDATE):
-            available = self._start_program(fleet)
-            if k > available:
-                raise PoolExhausted(wanted=k, available=available)
-            update = self._next_head(fleet)
-            self._live = update.head
-        context = RoundContext(
-            head=update.head,
-            labelled=update.known,
-            pool=self.pool,
-            k=k,
-            available=available,
-            key=derive(self.config.seed, round),
-            previous=update.previous,
-            memory=self.run.memory(round - 1) if round else None,
-            index=self.config.index,
-            reveal=revealing(self._parts.oracle, self.pool),
-        )
-        selector, choice = self._parts.selector, self.config.select
-        if update.head is None:
-            selector, choice = self._parts.start, self.config.start
-        chosen = choose(fleet, context, self._parts.narrower, selector, clock)
-        with clock.stage(EVALUATE):
-            evaluation = self._evaluate(fleet, update.head)
-        with clock.stage(COMMIT):
-            table = batch_table(self.pool, chosen.picks, choice.name, update.head)
-            record = {
-                "round": round,
-                "pool": self.pool.fingerprint,
-                "k": k,
-                "strategy": choice.name,
-                "narrow": chosen.candidates.rule,
-                **update.record(),
-                **chosen.summary(update.head),
-                "evaluation": evaluation,
-                "seconds": clock.so_far(),
-            }
-            self.run.publish(round, record, update.head, table, chosen.candidates.memory)
-            batch = Batch(round=round, table=table)
-            self.ledger.lease(round, batch.ids, batch.keys)
+            batch, self._live = choose_round(self._opened, self.ledger, self.start_fleet(), k)
         return batch
 
-    def tell(self, labels: Sequence[Label] | Mapping[str, str]) -> TellCounts:
+    def tell(self, labels: Labels) -> TellCounts:
         """Take labels by key: some of a batch or all, late, repeated, corrected, or for items never asked for.
 
         All of them are recorded, or none. Where the config says `mode = "laplace"` and a round was asked for in this
         process, the head moves at once, at a cost that depends neither on the pool nor on earlier labels.
 
         Args:
-            labels: labels by key, or `Label`s.
+            labels: {key: label}, `Label`s, a Series of pandas whose index holds the keys, or a frame of pandas, Polars
+                or Arrow with the columns `key` and `label` (and `annotator`, `weight`). Rows without a label are left
+                out.
 
         Returns:
             How many were new, repeated, corrected, disputed.
@@ -294,8 +273,19 @@ class Session:
         return count
 
     def ask_oracle(self, batch: Batch) -> TellCounts:
-        """Tell what the run's oracle answers for a batch; what it answered before is not counted again."""
-        return self.tell(self._parts.oracle.answer(list(zip(batch.ids, batch.keys, strict=True))))
+        """Tell what the run's oracle answers for a batch; what it answered before is not counted again.
+
+        Args:
+            batch: a committed batch. Of one from before the labels were matched with another pool, the oracle is asked
+                for what nobody has answered, because what it says may go by ids.
+
+        Returns:
+            How many answers were new, repeated, corrected, disputed.
+        """
+        ids = self.ledger.key_ids(batch.keys)
+        if batch.round < self.rounds and not self.run.is_of(batch.round, self.pool):
+            ids = {key: id for id, key in self.ledger.outstanding() if key in ids}
+        return self.tell(self._opened.parts.oracle.answer([(ids[key], key) for key in batch.keys if key in ids]))
 
     def finish(self) -> Record:
         """Close the run: the head after all labels, and its evaluation.
@@ -313,15 +303,8 @@ class Session:
             return done
         self._refuse_read_only()
         with locked(self.dir, "run"):
-            clock, fleet = Clock(), self.start_fleet()
-            with clock.stage(UPDATE):
-                self._start_program(fleet)
-                update = self._next_head(fleet)
-            with clock.stage(EVALUATE):
-                evaluation = self._evaluate(fleet, update.head)
-            record = {"round": self.rounds, **update.record(), "evaluation": evaluation}
-            self.run.publish(None, {**record, "seconds": clock.seconds}, update.head, None)
-            self._live = update.head
+            self._settle()
+            self._live = close_run(self._opened, self.ledger, self.start_fleet())
         return self.run.record(None)
 
     def current_head(self) -> Head | None:
@@ -336,13 +319,16 @@ class Session:
         self._apply_new_labels()
         if self._live is None and self.final() is not None:
             return self.run.head(None)  # not kept: there may be no fleet to move it by what is told from now on
-        if self._live is None and self._ledger is not None:
-            fleet = self.start_fleet()
-            self._start_program(fleet)
-            self._live = self._next_head(fleet).head
+        if self._live is None and self._open_ledger() is not None:
+            self._live = head_now(self._opened, self.ledger, self.start_fleet()).head
         return self._live
 
     # -- its parts ----------------------------------------------------------------------------------------------
+
+    def _open_ledger(self) -> Ledger | None:
+        if self._closed:
+            raise RunError(self.dir, "the session is closed", "open it again")
+        return self._ledger
 
     def _refuse_read_only(self) -> None:
         if self._read_only:
@@ -350,13 +336,7 @@ class Session:
 
     def _labels(self) -> RunLabels:
         self._refuse_read_only()
-        return RunLabels(self.ledger, self.pool, self._parts.likelihood)
-
-    def _start_program(self, fleet: Fleet) -> int:
-        return start_program(fleet, self.ledger.excluded(), HeldOut.of(self.config))
-
-    def _next_head(self, fleet: Fleet) -> HeadUpdate:
-        return next_head(fleet, self.pool, self.run, self.ledger, self._parts.trainer, self.config)
+        return RunLabels(self.run, self.ledger, self._opened.parts.likelihood, self.pool)
 
     def _apply_new_labels(self) -> None:
         """Move the head at hand by the labels it has not seen yet; or let it go, for the next round to make one."""
@@ -367,18 +347,12 @@ class Session:
         except (ConfigError, LabelError):
             self._live = None  # the next round meets the error again and says so
 
-    def _evaluate(self, fleet: Fleet, head: Head | None) -> Record | None:
-        """Accuracy on the held-out items, where there are any and the oracle knows the truth."""
-        if head is None or (held_out := HeldOut.of(self.config)) is None:
-            return None
-        found = evaluate(fleet, head, *held_out, self._parts.oracle.truth)
-        return None if found is None else asdict(found)
-
     def close(self) -> None:
         """Close the ledger, and the fleet if the session started it."""
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
+        self._closed = True
         if self._own_fleet and self._fleet is not None:
             self._fleet.close()
             self._fleet = None

@@ -5,43 +5,71 @@ from __future__ import annotations
 from pathlib import Path
 
 from raysal.config import RunConfig
+from raysal.errors import UserError
 from raysal.labels import Ledger
 from raysal.labels.records import STATES, State
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
+from raysal.rounds.binding import check_pool, own_pool
 from raysal.rounds.directory import Record, RunDir
 from raysal.rounds.evaluation import standing
 from raysal.rounds.learner import count_outputs
 from raysal.types import Status
 
 
-def read_status(run: Path) -> Status:
+def read_status(run: Path, pool: Path | None = None) -> Status:
     """Where a run stands. Starts and makes nothing, whatever another process is doing with the run.
 
     Args:
         run: the run directory.
+        pool: the run's pool, where it lies elsewhere than the run's config says; the config then says so, too.
 
     Returns:
-        Its rounds, its labels by state and class, and its last evaluation.
+        Its rounds, its labels by state and class, and its last evaluation. Where its pool is gone, or another one lies
+        in its place, the status says so.
 
     Raises:
         RunError: no run is there.
-        PoolError: its pool cannot be opened, or is not ready.
-        FingerprintMismatch: the pool is not the one the run began with.
+        PoolError: the pool cannot be opened or is not ready, and it was given, or the run has no labels yet.
+        FingerprintMismatch: `pool` is not the pool of the run's labels.
         Damaged: a file of the run was altered.
     """
     there = RunDir(run)
     config = there.require_config()
-    pool = open_pool(config.pool)
-    there.check_pool(pool)
     if not there.has_ledger:
-        return status_of(there, pool, config, None)
+        opened = own_pool(config) if pool is None else open_pool(pool)
+        if pool is not None:
+            there.remember_pool(pool)
+        return status_of(there, config, None, opened)
     with there.open_ledger() as ledger:
-        return status_of(there, pool, config, ledger)
+        if pool is not None:
+            opened = open_pool(pool)
+            check_pool(there, ledger, opened)
+            there.remember_pool(pool)
+            return status_of(there, config, ledger, opened)
+        try:
+            opened = own_pool(config)
+            check_pool(there, ledger, opened)
+        except UserError as error:
+            return status_of(there, config, ledger, None, str(error))
+        return status_of(there, config, ledger, opened)
 
 
-def status_of(run: RunDir, pool: Pool, config: RunConfig, ledger: Ledger | None) -> Status:
-    """Where a run with this ledger stands; without one it has no labels yet."""
+def status_of(
+    run: RunDir, config: RunConfig, ledger: Ledger | None, pool: Pool | None, problem: str | None = None
+) -> Status:
+    """Where a run stands.
+
+    Args:
+        run: the run directory.
+        config: its config.
+        ledger: its labels; None if it has none yet.
+        pool: its pool; None where it cannot be opened.
+        problem: why not.
+
+    Returns:
+        The status.
+    """
     counts: dict[State, int] = dict.fromkeys(STATES, 0)
     classes: dict[str, int] = {}
     closing: Record | None = None
@@ -53,17 +81,19 @@ def status_of(run: RunDir, pool: Pool, config: RunConfig, ledger: Ledger | None)
     last = closing or (run.record(rounds - 1) if rounds else {})
     return Status(
         run=str(run.path),
-        pool=str(pool.path),
-        items=len(pool),
+        pool=str(config.pool if pool is None else pool.path),
+        items=None if pool is None else len(pool),
         rounds=rounds,
         asked=sum(len(run.batch(round)) for round in range(rounds)),
         labeled=counts["labeled"],
         waiting=counts["leased"],
         skipped=counts["skipped"],
         disputed=counts["disputed"],
+        absent=0 if ledger is None else len(ledger.absent()),
         classes=classes,
         **standing(last.get("evaluation")),
         finished=closing is not None,
+        problem=problem,
     )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysal.arrow import ColumnKind
 from raysal.errors import SourceError
 from raysal.sources.kinds import PARQUET
 
@@ -41,6 +41,17 @@ class ArrowFile:
         except (pa.ArrowException, OSError) as error:
             hint = "write it again" if self._parquet else "write it as an Arrow IPC file (not a stream) or as Parquet"
             raise SourceError(path, f"cannot be read ({error})", hint) from None
+
+    def kind(self, column: str) -> ColumnKind:
+        """How the values of a column are read.
+
+        Args:
+            column: the name of a column that the file has.
+
+        Returns:
+            What its type and the metadata of the schema say.
+        """
+        return ColumnKind.of(self.schema.field(column), self.schema.metadata)
 
     def parts(self, columns: Sequence[str]) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:
         """Go through the parts of the file.
@@ -99,36 +110,3 @@ def _window(batches: Iterator[pa.RecordBatch], start: int, count: int) -> Iterat
         place += batch.num_rows
         if place >= end:
             return
-
-
-def is_vector(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds float vectors."""
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return bool(lists and pa.types.is_floating(kind.value_type))
-
-
-def is_binary(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds bytes."""
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds text."""
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def vectors_of(column: pa.Array) -> Iterator[np.ndarray[Any, Any] | None]:
-    """The rows of a list column as float arrays [d]; a null row is None, and a null inside a row is NaN."""
-    values = column.flatten()
-    if values.null_count:
-        values = values.cast(pa.float32() if values.type == pa.float16() else values.type)
-    flat = values.to_numpy(zero_copy_only=False)
-    place = 0
-    fixed = column.type.list_size if pa.types.is_fixed_size_list(column.type) else None
-    lengths = [fixed] * len(column) if fixed is not None else column.value_lengths().to_pylist()
-    for present, length in zip(column.is_valid().to_pylist(), lengths, strict=True):
-        if present:
-            yield flat[place : place + length]
-            place += length
-        else:
-            yield None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from raysal.arrays import is_missing
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.types import RESERVED_COLUMNS, Item, Unit
 
@@ -74,16 +75,20 @@ def text_key(value: object, where: object, place: str) -> str:
         The key as text, not empty.
 
     Raises:
-        SourceError: the key is null or empty, or bytes that are not UTF-8.
+        SourceError: the key is null or empty, bytes that are not UTF-8, or a list.
     """
     if isinstance(value, bytes):
         try:
             value = value.decode()
         except UnicodeDecodeError:
             raise SourceError(where, f"{place}: the key is not UTF-8", "use text keys") from None
-    if value is None or value == "":
-        raise SourceError(where, f"{place}: the key is {'null' if value is None else 'empty'}", "give every row a key")
-    return str(value)
+    if is_missing(value) or (isinstance(value, str) and value == ""):
+        problem = "empty" if isinstance(value, str) else "null"
+        raise SourceError(where, f"{place}: the key is {problem}", "give every row a key")
+    text = str(value)
+    if (hasattr(value, "__len__") and not isinstance(value, str)) or text == object.__repr__(value):
+        raise SourceError(where, f"{place}: the key is a {type(value).__name__}", "make one text or number of it")
+    return text
 
 
 def hive_values(name: str) -> dict[str, str | None]:

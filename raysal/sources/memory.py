@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
+from reprlib import repr as _short
 from typing import Any
 
 import numpy as np
 
+from raysal.arrays import Column, column_of, columns_of, is_missing, not_numbers
 from raysal.errors import ConfigError, SourceError
-from raysal.sources.listing import check_carry, digest, text_key, wanted_positions
+from raysal.real_numbers import as_array
+from raysal.sources.listing import bad_item, check_carry, digest, text_key, wanted_positions
+from raysal.sources.payloads import as_vector, image_in, vector_length
 from raysal.types import Item, Modality, Unit
 
 _NOT_CONFIG = {"record": False}
@@ -21,34 +27,48 @@ _NOT_CONFIG = {"record": False}
 class Memory:
     """Vectors, images or texts in memory, with their keys.
 
+    Every argument is read by position: the nth key has the nth payload and the nth carried values, whatever the index
+    of a Series or frame says. It may be a list, an array or masked array of NumPy, a Series or index of pandas, a
+    Series of Polars, an array of Arrow, or a tensor of torch. Vectors may also be a frame with one column for each
+    dimension, or a sparse matrix, whose rows become dense one by one.
+
+    A missing value (a mask, pd.NA, a null) is never replaced. An item that lacks its payload, or one value of its
+    vector, is quarantined; a missing key is an error. Integers, booleans, bfloat16 and the like become floats.
+
     A unit's locator holds the payloads of its items. A pickled copy has no payloads: it can read units, which is all
     that a worker does, but cannot list them.
 
     Args:
         keys: the items' keys [n].
-        vectors: float [n, d], or n rows of the same length.
-        images: n images: encoded bytes, or uint8 [h, w] or [h, w, 3].
+        vectors: numbers [n, d], or n rows of the same length.
+        images: n images: encoded bytes, or uint8 [h, w], [h, w, 1] or [h, w, 3].
         texts: n strings. Exactly one of vectors, images and texts is given.
-        carry: {column: values [n]} to keep in the pool.
+        carry: {column: values [n]} to keep in the pool, or a frame of them.
     """
 
-    keys: Sequence[Any] = field(default=(), repr=False, metadata=_NOT_CONFIG)
+    keys: Any = field(default=(), repr=False, metadata=_NOT_CONFIG)
     vectors: Any = field(default=None, repr=False, metadata=_NOT_CONFIG)
     images: Any = field(default=None, repr=False, metadata=_NOT_CONFIG)
     texts: Any = field(default=None, repr=False, metadata=_NOT_CONFIG)
-    carry: Mapping[str, Sequence[Any]] = field(default_factory=dict, repr=False, metadata=_NOT_CONFIG)
+    carry: Any = field(default_factory=dict, repr=False, metadata=_NOT_CONFIG)
 
     def __post_init__(self) -> None:
         given = [name for name in ("vectors", "images", "texts") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ConfigError("memory", f"needs one of vectors, images, texts; got {', '.join(given) or 'none'}")
-        check_carry(tuple(self.carry))
+        check_carry(tuple(self._carried))
         count = len(self._payloads)
-        for name, column in {"keys": self.keys, **self.carry}.items():
+        for column in (self._keys, *self._carried.values()):
             if len(column) != count:
-                raise ConfigError(f"memory.{name}", f"{len(column)} values for {count} {given[0]}")
-        if self.vectors is not None and isinstance(self.vectors, np.ndarray) and self.vectors.ndim != 2:
-            raise ConfigError("memory.vectors", f"shape {self.vectors.shape}, expected [n, d]")
+                raise ConfigError(column.name, f"{len(column)} values for {count} {given[0]}")
+        for column in (self._keys, *([self._payloads] if self.texts is not None else [])):
+            if len(column.shape) != 1:
+                raise ConfigError(column.name, f"shape {column.shape}, expected [n]", "pass one column")
+        if self.vectors is not None:
+            _check_vectors(self._payloads)
+        elif self.images is not None and getattr(self._payloads.rows(0, 0), "dtype", np.dtype(object)).kind == "S":
+            problem = "an array of byte strings, which NumPy cuts where they end in zeros"
+            raise ConfigError("memory.images", problem, "pass a list of bytes")
 
     def __getstate__(self) -> dict[str, Any]:
         hollow = {name: () for name in ("vectors", "images", "texts") if getattr(self, name) is not None}
@@ -57,7 +77,7 @@ class Memory:
             "vectors": None,
             "images": None,
             "texts": None,
-            "carry": dict.fromkeys(self.carry, ()),
+            "carry": dict.fromkeys(self._carried, ()),
             **hollow,
         }
 
@@ -68,24 +88,36 @@ class Memory:
             return "vector"
         return "image" if self.images is not None else "text"
 
-    @property
-    def _payloads(self) -> Sequence[Any]:
+    @cached_property
+    def _keys(self) -> Column:
+        return column_of("memory.keys", self.keys)
+
+    @cached_property
+    def _payloads(self) -> Column:
         """The payloads that were given."""
-        for payloads in (self.vectors, self.images, self.texts):
-            if payloads is not None:
-                found: Sequence[Any] = payloads
-                return found
-        return ()
+        name = f"{self.modality}s"
+        return column_of(f"memory.{name}", getattr(self, name), frames=self.vectors is not None)
+
+    @cached_property
+    def _carried(self) -> dict[str, Column]:
+        columns = columns_of("memory.carry", self.carry)
+        if columns is None:
+            raise ConfigError("memory.carry", "no columns with names", "pass {column: values}, or a frame")
+        return columns
 
     def vector_dim(self) -> int:
-        """Length of the first vector; 0 if there is none."""
-        return len(self.vectors[0]) if self.vectors is not None and len(self.vectors) else 0
+        """Length of a vector: that of a row of a matrix, or of most among the first rows; 0 if there is none."""
+        if self.vectors is None:
+            return 0
+        if len(self._payloads.shape) > 1:
+            return self._payloads.shape[-1]
+        return vector_length(self._payloads)
 
     def fingerprint(self) -> str:
-        """Hex sha256 over keys, payloads and carried values, at about 1 GB/s."""
+        """Hex sha256 over keys, payloads and carried values, at about 1 GB/s; the same for any containers of them."""
         parts = (sha256(_bytes(payload)).digest() for payload in self._payloads)
-        columns = [(name, list(values)) for name, values in self.carry.items()]
-        return digest([self.modality, *zip(map(str, self.keys), parts, strict=True), columns])
+        columns = [(name, [_bare(value) for value in values]) for name, values in self._carried.items()]
+        return digest([self.modality, *zip(map(str, self._keys), parts, strict=True), columns])
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`."""
@@ -93,24 +125,62 @@ class Memory:
         if total == 0:
             raise SourceError("memory", "no items", "a pickled copy cannot be listed; pass at least one item")
         for index, start in enumerate(range(0, total, chunk_rows)):
-            rows = slice(start, min(start + chunk_rows, total))
-            keys = tuple(text_key(key, "memory", f"item {start + place}") for place, key in enumerate(self.keys[rows]))
-            carried = {name: list(values[rows]) for name, values in self.carry.items()}
-            yield Unit(index=index, first_id=start, keys=keys, locator=(self._payloads[rows], carried))
+            stop = min(start + chunk_rows, total)
+            found = enumerate(self._keys.rows(start, stop))
+            keys = tuple(text_key(key, "memory", f"item {start + place}") for place, key in found)
+            carried = {name: list(values.rows(start, stop)) for name, values in self._carried.items()}
+            yield Unit(index=index, first_id=start, keys=keys, locator=(self._payloads.rows(start, stop), carried))
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. The payloads come with the unit."""
         payloads, carried = unit.locator
         for place in wanted_positions(unit, only):
-            values = {name: column[place] for name, column in carried.items()}
-            yield Item(key=unit.keys[place], payload=payloads[place], carried=values)
+            key, values = unit.keys[place], {name: column[place] for name, column in carried.items()}
+            try:
+                payload = self._payload(payloads[place])
+            except ValueError as error:
+                yield bad_item(key, str(error), carried=values)
+            else:
+                yield Item(key=key, payload=payload, carried=values)
+
+    def _payload(self, value: Any) -> Any:
+        """A payload as items have it. Raises ValueError, which says why it is none."""
+        if self.vectors is not None:
+            return as_vector(value)
+        if is_missing(value):
+            raise ValueError(f"no {self.modality}")
+        return value if self.texts is not None else image_in(value, Path())
+
+
+def _check_vectors(column: Column) -> None:
+    """Refuse what holds no vectors as a whole; a row that is wrong by itself is quarantined later."""
+    kind, shape = getattr(column.rows(0, 0), "dtype", None), column.shape
+    if kind is not None and (problem := not_numbers(kind)):
+        fix = "pass real and imaginary parts side by side" if kind.kind == "c" else "pass numbers [n, d]"
+        raise ConfigError(column.name, problem, fix)
+    if not (len(shape) == 2 or (len(shape) == 3 and shape[1] == 1) or (len(shape) == 1 and kind is None)):
+        raise ConfigError(column.name, f"shape {shape}, expected [n, d]")
+    if len(shape) == 1:
+        for row in column.rows(0, 1):  # the first row stands for all
+            if not is_missing(row) and (np.isscalar(row) or isinstance(row, dict)):
+                raise ConfigError(column.name, f"{_short(row)} is no vector", "pass numbers [n, d]")
+
+
+def _bare(value: Any) -> Any:
+    """A value without its NumPy type, so that the same values in another container look the same."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _bytes(payload: Any) -> bytes:
     """The bytes of a payload, for the fingerprint."""
-    if isinstance(payload, bytes):
-        return payload
+    if isinstance(payload, bytes | bytearray):
+        return bytes(payload)
     if isinstance(payload, str):
         return payload.encode("utf-8", "surrogatepass")
-    array = np.asarray(payload)
+    try:
+        array = payload if type(payload) is np.ndarray else as_array(payload)
+    except ValueError:
+        array = np.empty((), object)
+    if array.dtype == object:  # its bytes would be addresses
+        return repr(payload).encode("utf-8", "surrogatepass")
     return f"{array.dtype}{array.shape}".encode() + array.tobytes()

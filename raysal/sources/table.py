@@ -10,20 +10,20 @@ from typing import Any
 
 import pyarrow as pa
 
+from raysal.arrow import HOLDS, ColumnKind, Unnamed
 from raysal.errors import ConfigError, SourceError
 from raysal.sources.base import AS_BEGUN
-from raysal.sources.columns import ArrowFile, is_binary, is_text, is_vector, vectors_of
+from raysal.sources.columns import ArrowFile
 from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
 from raysal.sources.listing import bad_item, check_carry, check_columns, digest, hive_values, size_of, text_key
+from raysal.sources.payloads import as_vector, image_in, vector_length
 from raysal.types import Item, Modality, PassedOver, Unit
 
 Segment = tuple[str, int, int, int]
 """Name of a file, part within it, first row within the part, number of rows. A unit's locator lists such segments."""
 HIDDEN = (".", "_")
 """How names begin that directories of tables leave out: `_SUCCESS`, `_delta_log`, `_metadata`."""
-_FITS = {"vector": is_vector, "image": is_binary, "text": is_text}
-"""{modality: whether a column of this type can hold it}."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,16 @@ class Table:
     writers of tables do. A folder `year=2024` in the path is a column too, which `carry` may name; its values are text.
 
     Name at most one of the three payload columns. If none is named, it takes the vector column called "vector" or the
-    only vector column; else the only binary column, as images; else the column "text".
+    only column of floating point vectors; else the only column of images; else the column "text"; else the only column
+    of integer vectors.
+
+    Columns have any layout of Arrow: strings and binaries plain, large, as views or as dictionaries; lists, list views
+    and lists of fixed size; tensors, and extension types by what they store. Vectors are numbers of any type, and taken
+    as they are: those of int8 are not scaled. A row that is null, or whose vector lacks a value, is quarantined.
+
+    As Hugging Face's data sets write it, an image may be a struct of `bytes` and `path`; where there are no bytes, the
+    file is read, by a path that is relative to the table. A column whose classes the metadata name (`ClassLabel`) is
+    carried as these names.
     """
 
     path: Path
@@ -42,10 +51,10 @@ class Table:
     key_column: str = "key"
     """The column of the items' keys."""
     image_column: str | None = None
-    """A column of encoded images."""
+    """A column of images: encoded, or uint8 [h, w], [h, w, 1] or [h, w, 3]."""
     text_column: str | None = None
     vector_column: str | None = None
-    """A column of lists of floats."""
+    """A column of lists of numbers."""
     carry: tuple[str, ...] = ()
     """Columns to keep in the pool."""
     recursive: bool = field(default=True, metadata={AS_BEGUN: False})
@@ -98,23 +107,19 @@ class Table:
         for modality, column in given:
             if column is not None:
                 check_columns(file.path, [(column, f"--{modality}-column")], schema.names)
-                if not _FITS[modality](schema.field(column).type):
+                if not file.kind(column).fits(modality):
+                    others = [name for name in dict.fromkeys(schema.names) if file.kind(name).fits(modality)]
                     raise SourceError(
                         file.path, f"column {column!r} holds {schema.field(column).type}, not {modality}s",
-                        "name another column",
+                        f"{_A[modality]} column is {HOLDS[modality]}; here: {', '.join(others) or 'none'}",
                     )  # fmt: skip
                 return modality, column
-        vectors = [field.name for field in schema if is_vector(field.type)]
-        if "vector" in vectors or len(vectors) == 1:
-            return "vector", "vector" if "vector" in vectors else vectors[0]
-        images = [field.name for field in schema if is_binary(field.type) and field.name != self.key_column]
-        if not vectors and len(images) == 1:
-            return "image", images[0]
-        if not vectors and not images and "text" in schema.names and is_text(schema.field("text").type):
-            return "text", "text"
+        if guess := _guess({name: file.kind(name) for name in dict.fromkeys(schema.names) if name != self.key_column}):
+            return guess
+        columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise SourceError(
             file.path,
-            f"cannot tell which column holds the items; its columns: {', '.join(schema.names)}",
+            f"cannot tell which column holds the items; its columns: {columns}",
             "choose one with --vector-column, --image-column or --text-column",
         )
 
@@ -125,27 +130,28 @@ class Table:
         flags = [(self.key_column, "--key-column"), (column, f"--{modality}-column")]
         check_columns(file.path, flags, file.schema.names)
         check_columns(file.path, [(carry, "--carry") for carry in self.carry], [*file.schema.names, *hive_values(name)])
-        if not _FITS[modality](file.schema.field(column).type):
+        if not file.kind(column).fits(modality):
             kind = file.schema.field(column).type
             raise SourceError(file.path, f"column {column!r} holds {kind}, unlike {self._files[0]}", "convert the file")
         return file
 
     def vector_dim(self) -> int:
-        """Length of a vector, from the column's type or the first row that is not null; 0 if there is none."""
+        """Length of a vector, from the column's type, or that of most of its first rows; 0 if there is none."""
         modality, column = self._payload
         if modality != "vector":
             return 0
+        first = self._open(self._files[0]).kind(column)
+        return vector_length(self._vectors()) if first.length is None else first.length
+
+    def _vectors(self) -> Iterator[Any]:
+        """The column of vectors, of all files."""
+        column = self._payload[1]
         for name in self._files:
             file = self._open(name)
-            kind = file.schema.field(column).type
-            if pa.types.is_fixed_size_list(kind):
-                return int(kind.list_size)
+            kind = file.kind(column)
             for _, batches in file.parts([column]):
                 for batch in batches:
-                    for vector in vectors_of(batch.column(column)):
-                        if vector is not None:
-                            return len(vector)
-        return 0
+                    yield from kind.arrays(batch.column(column))
 
     def fingerprint(self) -> str:
         """Hex sha256 over the files' names and sizes, and the names of the columns that are read."""
@@ -183,11 +189,12 @@ class Table:
         """File, part, row within the part, and key of every item."""
         for name in self._files:
             file = self._open(name)
+            kind = file.kind(self.key_column)
             row_of_file = 0
             for part, batches in file.parts([self.key_column]):
                 row = 0
                 for batch in batches:
-                    for value in batch.column(self.key_column).to_pylist():
+                    for value in kind.values(batch.column(self.key_column)):
                         yield name, part, row, text_key(value, file.path, f"row {row_of_file}")
                         row, row_of_file = row + 1, row_of_file + 1
 
@@ -197,20 +204,61 @@ class Table:
         position = 0
         for name, part, start, count in unit.locator:
             file = self._open(name)
-            own = [carry for carry in self.carry if carry in file.schema.names]
             of_file = hive_values(name)
-            for batch in file.rows(part, start, count, [column, *own]):
-                carried = {carry: batch.column(carry) for carry in own}
-                for row, payload in enumerate(self._payloads(batch.column(column))):
+            kinds = {c: file.kind(c) for c in (column, *self.carry) if c in file.schema.names}
+            for batch in file.rows(part, start, count, list(kinds)):
+                carried = {c: kinds[c].values(batch.column(c)) for c in self.carry if c in kinds}
+                for row, payload in enumerate(self._payloads(kinds[column], batch.column(column))):
                     if only is None or unit.first_id + position in only:
-                        key = unit.keys[position]
-                        values = {c: carried[c][row].as_py() if c in carried else of_file[c] for c in self.carry}
-                        if payload is None:
-                            yield bad_item(key, f"column {column!r} is null", carried=values)
-                        else:
-                            yield Item(key=key, payload=payload, carried=values)
+                        values = {c: carried[c][row] if c in carried else of_file[c] for c in self.carry}
+                        yield self._item(unit.keys[position], payload, values, file.path.parent)
                     position += 1
 
-    def _payloads(self, column: pa.Array) -> Iterator[Any]:
-        """The payloads in a column; None for a null."""
-        return vectors_of(column) if self.modality == "vector" else (value.as_py() for value in column)
+    def _payloads(self, kind: ColumnKind, column: pa.Array) -> Iterator[Any]:
+        """The payloads in a column as they lie there; None for a null."""
+        if kind.is_encoded_image or kind.is_text:
+            return (value.as_py() for value in column)
+        return kind.arrays(column)
+
+    def _item(self, key: str, value: Any, carried: dict[str, Any], folder: Path) -> Item:
+        """An item of a row, or a bad one that says what the row lacks. `folder` holds the table."""
+        modality, column = self._payload
+        for name, found in carried.items():
+            for one in found if isinstance(found, list) else [found]:
+                if isinstance(one, Unnamed):
+                    return bad_item(key, f"column {name!r}: {one}", carried={**carried, name: None})
+        if value is None:
+            return bad_item(key, f"column {column!r} is null", carried=carried)
+        try:
+            if modality == "vector":
+                value = as_vector(value)
+            elif modality == "image":
+                value = image_in(value, folder)
+        except ValueError as error:
+            return bad_item(key, f"column {column!r}: {error}", carried=carried)
+        return Item(key=key, payload=value, carried=carried)
+
+
+_A = {"vector": "a vector", "image": "an image", "text": "a text"}
+"""{modality: what a column of it is called}."""
+
+
+def _guess(kinds: dict[str, ColumnKind]) -> tuple[Modality, str] | None:
+    """The modality and the column of the payloads, where nobody named one; None where it is not plain."""
+    floats = [name for name, kind in kinds.items() if kind.is_float_vector]
+    if "vector" in kinds and kinds["vector"].is_vector:
+        return "vector", "vector"
+    if len(floats) == 1:
+        return "vector", floats[0]
+    if floats:
+        return None
+    for images in (
+        [name for name, kind in kinds.items() if kind.is_encoded_image],
+        [name for name, kind in kinds.items() if kind.is_image],
+    ):
+        if images:
+            return ("image", images[0]) if len(images) == 1 else None
+    if "text" in kinds and kinds["text"].is_text:
+        return "text", "text"
+    whole = [name for name, kind in kinds.items() if kind.is_vector]
+    return ("vector", whole[0]) if len(whole) == 1 else None

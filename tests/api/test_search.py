@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import reference
 import tiny_models
+from containers import MATRICES
 from numpy.typing import NDArray
 from PIL import Image
 from pools import make_pool, mixture
@@ -103,6 +104,12 @@ def test_of_several_keys_the_nearest_counts(pool: Pool, x: NDArray[np.float32]) 
     agree(found, expected(x, pool, x[[8, 30]], [8, 30], 15))
 
 
+@pytest.mark.parametrize(("name", "make"), [*MATRICES.items()])
+def test_vectors_of_ones_own_in_any_container(name: str, make: Any, pool: Pool, x: NDArray[np.float32]) -> None:
+    queries = np.random.default_rng(5).integers(-3, 4, (2, DIM)).astype(np.float32)
+    agree(raysal.search(pool, vector=make(queries), k=9), expected(x, pool, queries, [], 9))
+
+
 def test_a_vector_of_ones_own_and_several(pool: Pool, x: NDArray[np.float32]) -> None:
     query = np.linspace(-1, 1, DIM)
     agree(raysal.search(pool, vector=query.tolist(), k=9), expected(x, pool, query, [], 9))
@@ -130,6 +137,11 @@ def test_columns_come_along(pool: Pool) -> None:
         ({"image": b"x"}, EncoderError, r"holds vectors \(encoder precomputed\), not images; search by key"),
         ({"vector": [1.0, 2.0]}, ConfigError, r"of shape \(2,\); the pool's vectors have 7 numbers"),
         ({"vector": "x"}, ConfigError, "not a vector of numbers"),
+        ({"vector": ["1"] * DIM}, ConfigError, "not a vector of numbers: it holds '1'"),
+        ({"vector": np.ones(DIM) * 1j}, ConfigError, "not a vector of numbers: complex"),
+        ({"vector": np.ma.array(np.ones(DIM), mask=[1] + [0] * (DIM - 1))}, ConfigError, "a value is missing"),
+        ({"vector": [None] * DIM}, ConfigError, "a value is missing"),
+        ({"key": {"item-0"}}, ConfigError, "no column of values"),
         ({"vector": [np.nan] * DIM}, ConfigError, "it is not finite"),
         ({"key": "item-1", "k": 0}, ConfigError, "k: 0 is too small"),
         ({"key": "item-1", "columns": ["nonesuch"]}, PoolError, "has no column 'nonesuch'"),

@@ -42,18 +42,18 @@ def trace(out: Path) -> dict[str, Any]:
         return {"batches": batches, "heads": heads, "labels": labels, "final": session.final() is not None}
 
 
-def kill_run(point: str, config: dict[str, Any], out: Path) -> None:
+def kill_run(point: str, config: dict[str, Any], out: Path, *, rebind: bool = False) -> None:
     """Run a config in a child process that is killed at a point: "rename:3" is before the third rename, "tell:1" before
     the first `Ledger.tell`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["raysal.rounds.loop", "torch._dynamo", "sklearn.cluster"])
-    child = context.Process(target=_run_until, args=(point, config, out))
+    child = context.Process(target=_run_until, args=(point, config, out, rebind))
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL, f"{point} was not reached"
 
 
-def _run_until(point: str, config: dict[str, Any], out: Path) -> None:
+def _run_until(point: str, config: dict[str, Any], out: Path, rebind: bool) -> None:
     kind, count = point.split(":")
     left = int(count)
 
@@ -75,5 +75,5 @@ def _run_until(point: str, config: dict[str, Any], out: Path) -> None:
             return original(self, *args, **kwargs)
 
         setattr(ledger.Ledger, kind, dying)
-    run(parse_config(config), out)
+    run(parse_config(config), out, rebind=rebind)
     os._exit(17)  # the point was never reached

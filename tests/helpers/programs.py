@@ -104,8 +104,9 @@ def task_of(
     """What a narrower is told, over the pool of an open fleet."""
     pool = Pool(fleet.each(pool_of)[0])
     return RoundContext(
-        head=head, labelled=labelled, pool=pool, k=k, available=available, key=key, memory=memory, previous=previous
-    )
+        head=head, labelled=labelled, pool=pool, k=k, available=available, key=key, memory=memory, previous=previous,
+        pool_scale=pool.scale,
+    )  # fmt: skip
 
 
 def context_of(

@@ -42,7 +42,7 @@ def whole(tmp_path_factory):
         ledger.tell([one(id, "cat" if id % 2 else "dog", annotator="ann", weight=0.5) for id in range(30)])
         ledger.tell([one(3, "dog", annotator="bob")])
         ledger.skip(31, "k31")
-        ledger.withdraw(4, "ann")
+        ledger.withdraw("k4", "ann")
         ledger.release([32, 33])
     return path, answers(path)
 

@@ -147,7 +147,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(id=IDS, who=ANNOTATORS)
     def withdraw(self, id, who):
-        assert self.ledger.withdraw(id, who) == (who in self.model.answers(id))
+        assert self.ledger.withdraw(key_of(id), who) == (who in self.model.answers(id))
         self.model.calls.append(("withdraw", id, who))
 
     @rule()
@@ -280,9 +280,11 @@ def test_a_label_is_stripped_and_its_key_is_not(ledger):
 
 
 def test_what_a_label_may_be(ledger):
-    for bad in (1.5, "1", None):
+    for bad in (1.5, "1"):
         with pytest.raises(TypeError):
             ledger.tell([(bad, Label(key="k", label="cat"))])
+    with pytest.raises(LabelError, match="'k': the ledger does not know it"):
+        ledger.tell([(None, Label(key="k", label="cat"))])
     ledger.tell([(np.int64(2**62), Label(key="k", label="cat", weight=np.float32(0.5)))])
     assert [(item.id, item.weight) for item in ledger.labels()] == [(2**62, 0.5)]
 
@@ -296,7 +298,7 @@ def test_leases_repeat_keep_their_order_and_know_their_keys(ledger):
     ledger.tell([one(3, key="a")])
     ledger.skip(5, "b")
     assert ledger.outstanding(0) == [(9, "c")]
-    ledger.withdraw(3)
+    ledger.withdraw("a")
     assert ledger.outstanding(0) == [(9, "c"), (3, "a")]
     with pytest.raises(RunError, match="'a'"):
         ledger.lease(1, [4, 3], ["d", "x"])
@@ -310,7 +312,7 @@ def test_agreement_adds_the_evidence_and_disagreement_removes_it(ledger):
     assert [(item.weight, item.seq, item.round) for item in ledger.labels()] == [(1.5, 2, 3)]
     assert ledger.tell([one(1, "dog", annotator="bob")]).disputed == 1
     assert ledger.labels() == []
-    assert ledger.withdraw(1, "bob")
+    assert ledger.withdraw("k1", "bob")
     assert [(item.label, item.weight, item.seq) for item in ledger.labels()] == [("cat", 0.5, 6)]
 
 
@@ -332,7 +334,7 @@ def test_what_the_news_costs_does_not_depend_on_the_events_before(tmp_path, monk
             ledger.tell([one(id) for id in range(count)])
             before = ledger.head_seq
             ledger.tell([one(7, "dog"), one(count)])
-            ledger.withdraw(9)
+            ledger.withdraw("k9")
             steps.clear()
             seqs.clear()
             ledger._log._db.set_progress_handler(lambda: steps.append(1), 1)
@@ -386,7 +388,7 @@ def test_the_head_survives_an_interrupted_catch_up(ledger, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("raysal.labels.ledger.apply_events", interrupted)
+        patch.setattr("raysal.labels.state.apply_events", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ledger.counts()
     assert ledger.counts()["labeled"] == 4

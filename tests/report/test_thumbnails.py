@@ -108,7 +108,7 @@ def test_a_strip_shows_images_with_their_labels_in_pick_order(tmp_path: Path):
     picks = tuple(Pick(id=id, key=f"{id}.png", rank=r, score=0.5, reason=None) for r, id in enumerate((5, 2, 0), 1))
     record = {"round": 0, "strategy": "badge", "narrow": "all 7", "decision": "no labels yet"}
     arm = Arm(path=tmp_path, config=None, rounds=(record,), final=None)  # type: ignore[arg-type]
-    answers = Answers(classes={5: "blue & red"}, counts={})
+    answers = Answers(classes={"5.png": "blue & red"}, counts={})
     page = batches_section(arm, Batches(rounds=(picks,)), answers, pool, {"blue & red": "#123456"})
     places = [page.index(f'alt="{id}.png"') for id in (5, 2, 0)]
     assert places == sorted(places)

@@ -43,7 +43,7 @@ class Badge(Selector):
         nothing = factors_of(gradients, context.labelled.vectors[:0])
         found = lazy_greedy(
             fleet, D2Race(key=context.key), gradients, k, centres=nothing, opening="largest", key=context.key
-        )
+        ).divided_by(context.scale)
         reasons = [f"gradient {gap**0.5:.3g} from the nearest pick" for gap in found.sq_distances]
         if reasons:
             reasons[0] = f"largest gradient {found.sq_distances[0] ** 0.5:.3g}"
@@ -76,6 +76,7 @@ class KMeansPlusPlus(Selector):
         # Not the race's own hash: the lowest of all would say something about the budgets of the others.
         first = derive(context.key, "first")
         found = lazy_greedy(fleet, D2Race(key=context.key), space, k, centres=centres, opening="lowest", key=first)
+        found = found if self.unit else found.divided_by(context.scale)
         return filled_uniformly(
             fleet, found, distance_reasons(found), "nothing left uncovered, uniform", context.key, k
         )

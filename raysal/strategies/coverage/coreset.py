@@ -20,7 +20,8 @@ class CoreSet(Selector):
 
     Sener & Savarese, ICLR 2018. Picks argmax_i min_c |h_i - h_c|^2 over labelled items and earlier picks c: a
     2-approximation of the covering radius (Gonzalez, TCS 1985). Without labelled items the first pick is uniform. The
-    score is the squared distance to what was covered before the pick. `unit` compares directions only.
+    score is the squared distance to what was covered before the pick, of vectors as they were given. `unit` compares
+    directions only.
 
     Exact over the whole pool, by the lazy engine. Needs no head. O((labelled + k) n d) at worst, a fraction of it in
     practice; memory 41 bytes an item. picks(k) is a prefix of picks(k + 1).
@@ -44,7 +45,9 @@ class CoreSet(Selector):
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The farthest vectors, by the lazy engine."""
-        return farthest_picks(fleet, UnitVectors() if self.unit else Vectors(), context, k)
+        if self.unit:
+            return farthest_picks(fleet, UnitVectors(), context, k)
+        return farthest_picks(fleet, Vectors(), context, k, context.scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +72,11 @@ class PCoreSet(Selector):
         return farthest_picks(fleet, Probabilities(head=context.linear(several=True)), context, k)
 
 
-def farthest_picks(fleet: Fleet, feature_map: FeatureMap, context: RoundContext, k: int) -> Picks:
-    """k-center picks in a feature space, from the labelled items on."""
+def farthest_picks(fleet: Fleet, feature_map: FeatureMap, context: RoundContext, k: int, scale: float = 1.0) -> Picks:
+    """k-center picks in a feature space, from the labelled items on. Distances are told divided by the scale."""
     centres = factors_of(feature_map, context.labelled.vectors)
     found = lazy_greedy(fleet, FarthestPoint(), feature_map, k, centres=centres, opening="lowest", key=context.key)
+    found = found.divided_by(scale)
     return Picks(ids=np.array(found.ids), scores=np.array(found.sq_distances), reasons=tuple(distance_reasons(found)))
 
 

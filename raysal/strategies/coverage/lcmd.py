@@ -86,12 +86,13 @@ class Lcmd(Selector):
         weights = np.zeros(len(known) + k, np.int64)
         weights[: len(known)] = np.sum(fleet.each(add_labelled, known, factors, scale), 0)
         ids, scores, reasons = np.empty(k, np.int64), np.empty(k), []
+        units = context.scale**2  # distances are told of vectors as they were given
         for place in range(k):
             heaviest = int(weights.argmax())
             if weights[heaviest] > 0:
                 best = best_proposal(fleet.each(propose, heaviest))
-                scores[place] = best.value
-                reasons.append(f"{best.value**0.5:.4g} from the centre of the heaviest cluster")
+                scores[place] = best.value / units
+                reasons.append(f"{scores[place] ** 0.5:.4g} from the centre of the heaviest cluster")
             else:
                 best = best_proposal(fleet.each(propose_uniformly, derive(context.key, "copies")))
                 scores[place] = 0.0

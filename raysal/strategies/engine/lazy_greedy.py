@@ -21,7 +21,7 @@ do not depend on the partitions, on how many rows are sent, or on when a row was
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -60,6 +60,10 @@ class GreedyResult:
     """Rows that the partitions sent."""
     pairs: int = 0
     """Pairs of a row and a centre that the partitions computed in single precision."""
+
+    def divided_by(self, scale: float) -> GreedyResult:
+        """The same with distances of vectors as they were given to the pool, which holds them times its scale."""
+        return replace(self, sq_distances=[gap / scale**2 for gap in self.sq_distances])
 
 
 def lazy_greedy(

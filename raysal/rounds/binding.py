@@ -1,0 +1,128 @@
+"""Which pool the labels of a run are of: checked at every door, recorded when a run meets it, changed by `rebind`.
+
+The ledger is bound to a pool by the pool's fingerprint (see `raysal.labels.ledger`). Ledgers of older runs are bound to
+none; their rounds name the pool, or, where there are no rounds, their ids and keys are compared with the pool's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raysal.config import RunConfig
+from raysal.errors import Damaged, FingerprintMismatch, PoolError
+from raysal.labels import Ledger
+from raysal.labels.reader import OTHER_POOL
+from raysal.pool import Pool, open_pool
+from raysal.pool.layout import MANIFEST
+from raysal.rounds.directory import RunDir
+
+MOVED = "if it was moved, name its place: --pool POOL"
+"""What an error says to do where the pool of a run is gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebound:
+    """What became of the items of a ledger when they were matched by key with those of another pool."""
+
+    matched: int
+    """Items that the pool has."""
+    absent: int
+    """Items with an answer that it does not have. Their answers are kept, and train nothing."""
+
+    def __str__(self) -> str:
+        kept = f"; {self.absent} with an answer are not in the pool: their labels are kept and train nothing"
+        return f"{self.matched} items of the run matched by key{kept if self.absent else ''}"
+
+
+def own_pool(config: RunConfig) -> Pool:
+    """Open the pool where the config of a run says that it is.
+
+    Args:
+        config: the run's config.
+
+    Returns:
+        The pool; whether the run's labels are of it is not checked.
+
+    Raises:
+        PoolError: it is not there, or cannot be read.
+    """
+    try:
+        return open_pool(config.pool)
+    except PoolError as error:
+        if isinstance(error, Damaged) or (config.pool / MANIFEST).exists():
+            raise
+        raise PoolError(error.where, error.problem, MOVED) from None
+
+
+def check_pool(run: RunDir, ledger: Ledger, pool: Pool) -> None:
+    """Refuse a pool that the labels of a run are not of. Writes nothing.
+
+    Of a ledger that is bound to no pool, and has no rounds beside it, every item is looked up: one pass over the pool's
+    items. From here on the ledger refuses what concerns another pool.
+
+    Args:
+        run: the run directory.
+        ledger: its labels.
+        pool: the pool that the caller has.
+
+    Raises:
+        FingerprintMismatch: the labels are of another pool.
+    """
+    bound = ledger.pool
+    if bound is None and run.rounds:
+        bound = run.record(0)["pool"]
+    if bound is None:
+        _check_keys(ledger, pool)
+    elif bound != pool.fingerprint:
+        raise FingerprintMismatch(pool.path, "the pool's fingerprint", bound, pool.fingerprint, OTHER_POOL)
+    ledger.expect(pool.fingerprint)
+
+
+def _check_keys(ledger: Ledger, pool: Pool) -> None:
+    """Refuse a pool that has an item of the ledger under another id, or not at all."""
+    known = ledger.known_ids()
+    there = pool.ids_there(list(known))
+    for key, id in known.items():
+        if there.get(key) != id:
+            got = str(there.get(key, "missing"))
+            raise FingerprintMismatch(pool.path, f"the id of {key!r}", str(id), got, OTHER_POOL)
+
+
+def meet_pool(run: RunDir, ledger: Ledger, pool: Pool, *, rebind: bool = False) -> Rebound | None:
+    """Bind the labels of a run to a pool. To repeat it changes nothing.
+
+    Args:
+        run: the run directory. To `rebind`, the caller has locked it.
+        ledger: its labels.
+        pool: the pool.
+        rebind: if the labels are of another pool, match them with this one by key.
+
+    Returns:
+        What was matched; None without `rebind`.
+
+    Raises:
+        FingerprintMismatch: the labels are of another pool, and `rebind` is false.
+    """
+    if not rebind:
+        check_pool(run, ledger, pool)
+        ledger.bind(pool.fingerprint)
+        return None
+    lease_newest(run, ledger)  # with ids of the pool that it was chosen from
+    ledger.rebind(pool.fingerprint, pool.ids_there)
+    matched = sum(id is not None for id in ledger.known_ids().values())
+    return Rebound(matched=matched, absent=len(ledger.absent()))
+
+
+def lease_newest(run: RunDir, ledger: Ledger) -> None:
+    """Lease the newest round, in case a crash came between its rename and its lease; no earlier one can lack it.
+
+    Raises:
+        Damaged: the ledger leased for a round that is not there.
+    """
+    rounds, leased = run.rounds, ledger.last_round
+    if leased is not None and leased >= rounds:
+        raise Damaged(run.folder(leased), "the round is missing", "restore it from a copy")
+    # A round of an earlier pool was leased before the ledger left that pool.
+    if rounds and ledger.pool in (None, run.record(rounds - 1)["pool"]):
+        batch = run.batch(rounds - 1)
+        ledger.lease(batch.round, batch.ids, batch.keys)

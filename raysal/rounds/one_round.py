@@ -1,0 +1,121 @@
+"""One round of a run: head, narrow, select, evaluate, commit; and the closing of a run, which has no batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from raysal.context import RoundContext
+from raysal.errors import PoolExhausted
+from raysal.fleet import Fleet
+from raysal.labels import Ledger, revealing
+from raysal.models.head import Head
+from raysal.rng import derive
+from raysal.rounds.choose import choose
+from raysal.rounds.directory import Batch, Record, batch_table
+from raysal.rounds.evaluation import evaluate
+from raysal.rounds.learner import HeadUpdate, next_head
+from raysal.rounds.opening import OpenRun
+from raysal.rounds.program import HeldOut, start_program
+from raysal.rounds.stages import COMMIT, EVALUATE, UPDATE, Clock
+
+
+def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple[Batch, Head | None]:
+    """Choose the next batch, commit it, and lease its items.
+
+    Args:
+        opened: the run, which no other process is at work on.
+        ledger: its labels.
+        fleet: the pool's partitions.
+        k: items in the batch.
+
+    Returns:
+        The batch, and the head that chose it.
+
+    Raises:
+        PoolExhausted: fewer than k items are left to offer. Nothing is committed then.
+    """
+    run, pool, config, parts = opened.run, opened.pool, opened.config, opened.parts
+    round, clock = run.rounds, Clock()
+    with clock.stage(UPDATE):
+        available = start_program(fleet, ledger.excluded(), HeldOut.of(config))
+        if k > available:
+            raise PoolExhausted(wanted=k, available=available)
+        update = next_head(fleet, pool, run, ledger, parts.trainer, config)
+    context = RoundContext(
+        head=update.head,
+        labelled=update.known,
+        pool=pool,
+        k=k,
+        available=available,
+        key=derive(config.seed, round),
+        previous=update.previous,
+        memory=run.memory(round - 1) if round and run.is_of(round - 1, pool) else None,
+        index=config.index,
+        reveal=revealing(parts.oracle, pool),
+        pool_scale=pool.scale,
+    )
+    selector, choice = parts.selector, config.select
+    if update.head is None:
+        selector, choice = parts.start, config.start
+    chosen = choose(fleet, context, parts.narrower, selector, clock)
+    with clock.stage(EVALUATE):
+        evaluation = evaluation_of(opened, fleet, update)
+    with clock.stage(COMMIT):
+        table = batch_table(pool, chosen.picks, choice.name, update.head)
+        record = {
+            "round": round,
+            "pool": pool.fingerprint,
+            "k": k,
+            "strategy": choice.name,
+            "narrow": chosen.candidates.rule,
+            **update.record(),
+            **chosen.summary(update.head),
+            "evaluation": evaluation,
+            "seconds": clock.so_far(),
+        }
+        run.publish(round, record, update.head, table, chosen.candidates.memory)
+        batch = Batch(round=round, table=table)
+        ledger.lease(round, batch.ids, batch.keys)
+    return batch, update.head
+
+
+def close_run(opened: OpenRun, ledger: Ledger, fleet: Fleet) -> Head | None:
+    """Commit the head after all labels, and its evaluation, as the closing record.
+
+    Args:
+        opened: the run, which no other process is at work on.
+        ledger: its labels.
+        fleet: the pool's partitions.
+
+    Returns:
+        The head.
+    """
+    clock = Clock()
+    with clock.stage(UPDATE):
+        update = head_now(opened, ledger, fleet)
+    with clock.stage(EVALUATE):
+        evaluation = evaluation_of(opened, fleet, update)
+    record = {"round": opened.run.rounds, **update.record(), "evaluation": evaluation}
+    opened.run.publish(None, {**record, "seconds": clock.seconds}, update.head, None)
+    return update.head
+
+
+def head_now(opened: OpenRun, ledger: Ledger, fleet: Fleet) -> HeadUpdate:
+    """The head that the next round would have. Begins a program of the fleet, and leaves no trace in the run."""
+    start_program(fleet, ledger.excluded(), HeldOut.of(opened.config))
+    return next_head(fleet, opened.pool, opened.run, ledger, opened.parts.trainer, opened.config)
+
+
+def evaluation_of(opened: OpenRun, fleet: Fleet, update: HeadUpdate) -> Record | None:
+    """How a head does on the held-out items that it was not fitted on, where the oracle knows the truth of some."""
+    if update.head is None or (held_out := HeldOut.of(opened.config)) is None:
+        return None
+    # Which items are held out goes by their ids; in another pool, some that trained before are among them.
+    seen = set(update.known.ids.tolist())
+
+    def truth(ids: Sequence[int]) -> dict[int, str]:
+        return opened.parts.oracle.truth([id for id in ids if id not in seen])
+
+    found = evaluate(fleet, update.head, *held_out, truth)
+    return None if found is None else asdict(found)

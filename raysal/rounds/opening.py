@@ -1,0 +1,69 @@
+"""A run as it is opened: its config, its pool, its parts and its labels, checked against one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raysal.config import RunConfig
+from raysal.labels import Ledger
+from raysal.pool import Pool, open_pool
+from raysal.rounds.binding import check_pool, own_pool
+from raysal.rounds.directory import RunDir
+from raysal.rounds.parts import RunParts, config_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRun:
+    """A run that was read and checked."""
+
+    run: RunDir
+    config: RunConfig
+    pool: Pool
+    parts: RunParts
+    ledger: Ledger | None
+    """None where the run has no ledger yet"""
+
+
+def read_run(
+    run_dir: str | Path,
+    pool: str | Path | Pool | None,
+    config: RunConfig | None,
+    fleet: object,
+    fields: Mapping[str, Any],
+    *,
+    rebind: bool = False,
+) -> OpenRun:
+    """Read a run, there or not yet. Touches nothing.
+
+    Args:
+        run_dir: the run directory.
+        pool: its pool, or a path; by default the one in its config.
+        config: the whole config, instead of `fields`.
+        fleet: where it is a mapping, the fleet's config for now.
+        fields: those of `RunConfig`.
+        rebind: the pool may be another one than that of the run's labels.
+
+    Returns:
+        The run. Its ledger is open.
+
+    Raises:
+        RunError: no run and no pool; or the run there has another config.
+        FingerprintMismatch: the run's labels are of another pool, and `rebind` is false.
+        ConfigError, PoolError, Damaged: as their names say.
+    """
+    run = RunDir(Path(run_dir))
+    config = config_of(run, pool, config, fleet, fields)
+    if not isinstance(pool, Pool):
+        pool = own_pool(config) if pool is None else open_pool(pool)
+    ledger = run.open_ledger() if run.has_ledger else None
+    try:
+        if ledger is not None and not rebind:
+            check_pool(run, ledger, pool)
+        return OpenRun(run=run, config=config, pool=pool, parts=RunParts.of(config, pool), ledger=ledger)
+    except BaseException:
+        if ledger is not None:
+            ledger.close()
+        raise
