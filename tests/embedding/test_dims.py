@@ -79,7 +79,7 @@ def test_the_output_of_a_timm_model_is_measured(
     assert encoder.encode(pixels).shape == (3, width)
     (tmp_path / "p").mkdir()
     for number in range(3):
-        Image.new("RGB", (9, 7), (number, 20, 30)).save(tmp_path / "p" / f"{number}.png")
+        Image.new("RGB", (9, 7), (number * 90, 200 - number * 60, 30)).save(tmp_path / "p" / f"{number}.png")
     embed(Folder(path=tmp_path / "p"), encoder, tmp_path / "pool")
     pool = open_pool(tmp_path / "pool")
     assert (pool.dim, len(pool)) == (width, 3)
