@@ -16,7 +16,9 @@ RaysalError                     exit 1: the fault is ours
 │   ├── PoolExhausted           fewer items left than asked for
 │   ├── LabelError              a label cannot be accepted
 │   └── RunError                a run directory cannot be used as asked
-├── QuarantineExceeded          exit 3: more items were lost than allowed
+├── ItemsLost                   exit 3: more of the source was lost than allowed
+│   ├── QuarantineExceeded      items were listed, and could not be embedded
+│   └── PassedOverExceeded      files that look like items were not listed
 ├── VectorsBlurred              exit 3: float16 does not tell the vectors apart
 └── FleetError                  a partition could not be computed, although it was tried several times
 """
@@ -24,7 +26,7 @@ RaysalError                     exit 1: the fault is ours
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def _some(names: Iterable[object], limit: int = 5) -> str:
@@ -187,21 +189,59 @@ class RunError(UserError):
     """A run directory cannot be used as asked."""
 
 
-class QuarantineExceeded(RaysalError):
-    """More items were quarantined than allowed. The rest of the pool, if any, is committed and can be used."""
+class ItemsLost(RaysalError):
+    """More of a source was lost than allowed. The rest of the pool is committed and can be used.
+
+    Args:
+        pool: the pool directory.
+        quarantined: items that could not be embedded.
+        items: items in the listing, these included.
+        allowed: the share that may be lost.
+        counts: {suffix: number of files that were passed over}.
+        words: what was passed over, for people.
+    """
 
     exit_code = 3
 
-    def __init__(self, pool: object, quarantined: int, items: int, allowed: float) -> None:
-        super().__init__(pool, quarantined, items, allowed)
+    def __init__(
+        self,
+        pool: object,
+        quarantined: int,
+        items: int,
+        allowed: float,
+        counts: Mapping[str, int] | None = None,
+        words: str = "",
+    ) -> None:
+        super().__init__(pool, quarantined, items, allowed, counts, words)
         self.pool, self.quarantined, self.items, self.allowed = str(pool), quarantined, items, allowed
+        self.passed_over, self.words = dict(counts or {}), words
+
+    def __str__(self) -> str:
+        return _line(f"{self.pool}: more than {self.allowed:.2%} of its source was lost")
+
+
+class QuarantineExceeded(ItemsLost):
+    """More items were quarantined than allowed."""
 
     def __str__(self) -> str:
         left = self.items - self.quarantined
         usable = f"{left} are usable" if left else "none is usable"
+        also = f"; {self.words}" if self.words else ""
         return _line(
             f"{self.pool}: {self.quarantined} of {self.items} items are quarantined, more than {self.allowed:.2%}; "
-            f"{usable}; `raysal pool quarantine {self.pool}` shows why; mend them, or raise --max-quarantine"
+            f"{usable}; `raysal pool quarantine {self.pool}` shows why; mend them, or raise --max-quarantine{also}"
+        )
+
+
+class PassedOverExceeded(ItemsLost):
+    """More files that look like items were passed over than allowed."""
+
+    def __str__(self) -> str:
+        also = f", {self.quarantined} quarantined" if self.quarantined else ""
+        return _line(
+            f"{self.pool}: {self.words}; more than {self.allowed:.2%} of what looks like an item is not among the "
+            f"{self.items} items{also}; they are committed; convert the files, name those you want by a "
+            "pattern, or raise --max-passed-over"
         )
 
 

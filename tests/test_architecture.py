@@ -40,6 +40,7 @@ FLOORS = (
         "real_numbers",
         "tensors",
         "threads",
+        "paths",
     ),
     ("pool", "sources"),
     ("fleet", "models", "labels"),

@@ -22,7 +22,9 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "FingerprintMismatch": (Path("pool"), "the encoder's fingerprint", "a" * 64, "b" * 64, "embed elsewhere"),
     "PoolIncomplete": (Path("pool"), 2, 3),
     "PoolExhausted": (512, 498),
-    "QuarantineExceeded": (Path("pool"), 3, 20, 0.01),
+    "ItemsLost": (Path("pool"), 3, 20, 0.01),
+    "QuarantineExceeded": (Path("pool"), 3, 20, 0.01, {".svg": 2}, "2 files passed over"),
+    "PassedOverExceeded": (Path("pool"), 0, 20, 0.1, {".svg": 9}, "9 files passed over"),
     "FleetError": (3, "died"),
 }
 SIMPLE = (Path("there"), "is wrong", "mend it")

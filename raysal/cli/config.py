@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from raysal.cli.output import Debug, Json, Outcome
+from raysal.cli.output import Debug, Json, Outcome, note
 
 if TYPE_CHECKING:
     from raysal.config import Named, RunConfig
@@ -29,7 +29,7 @@ def show(
     del json, debug
     from raysal.config import RunConfig, load_config
 
-    loaded = RunConfig(pool=Path("pool")) if config is None else load_config(config)
+    loaded = RunConfig(pool=Path("pool")) if config is None else load_config(config, note)
     resolved = resolve(loaded)
     return Outcome(data=resolved, view="\n".join(toml_lines(resolved)))
 
@@ -50,7 +50,7 @@ def validate(
     from raysal.rounds.loop import validate as validate_parts
     from raysal.rounds.plan import notes_on
 
-    loaded = load_config(config)
+    loaded = load_config(config, note)
     validate_parts(loaded)
     if pool:
         from raysal.labels import ORACLES

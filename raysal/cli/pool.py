@@ -24,9 +24,12 @@ def info(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
     del json, debug
     from raysal.pool import open_pool
 
-    found = {"pool": str(pool), **asdict(open_pool(pool).info())}
-    width = max(map(len, found))
-    return Outcome(data=found, view="\n".join(f"{name:<{width}}  {value}" for name, value in found.items()))
+    opened = open_pool(pool)
+    found = {"pool": str(pool), **asdict(opened.info())}
+    passed = opened.passed_over()
+    shown = {**found, "passed_over": "not counted" if passed is None else str(passed) or "nothing"}
+    width = max(map(len, shown))
+    return Outcome(data=found, view="\n".join(f"{name:<{width}}  {value}" for name, value in shown.items()))
 
 
 @app.command("quarantine")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from raysal.cli.options import MovedPool, Rebind
-from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
+from raysal.cli.output import Backend, Debug, Json, Outcome, note, on_interrupt
 from raysal.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(
         from raysal.config import load_config
         from raysal.rounds.loop import run as run_rounds
 
-        loaded = load_config(config)
+        loaded = load_config(config, note)
         changes: dict[str, Any] = {"backend": backend and backend.value, "partitions": partitions}
         fleet = loaded.fleet.model_copy(update={name: value for name, value in changes.items() if value is not None})
         loaded = loaded.model_copy(update={"fleet": fleet})
@@ -79,6 +79,7 @@ def outcome_of(result: RunResult) -> Outcome:
 
     from raysal.models.measures import MEASURES, shown
     from raysal.report.table import run_table
+    from raysal.types import PassedOver
 
     lines = [f"{result.run}: {result.rounds} rounds, {result.labels} labels"]
     if result.rebound is not None:
@@ -88,6 +89,8 @@ def outcome_of(result: RunResult) -> Outcome:
         lines[-1] += f", {MEASURES[result.metric].words} {shown(result.metric, result.value)}{beside}"
     if result.exhausted:
         lines.append("closed before its last round: no item is left to offer")
+    if result.embedded is not None and result.embedded.passed_over:
+        lines.append(str(PassedOver(counts=result.embedded.passed_over)))
     if not result.finished:
         lines += next_steps(result.run, result.waiting)
     lines += how_to_measure(result)

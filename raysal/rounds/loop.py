@@ -11,14 +11,8 @@ from pathlib import Path
 from raysal.config import Choice, RunConfig
 from raysal.embedding import ENCODERS
 from raysal.embedding.job import EmbedReport, check_origin, embed
-from raysal.errors import (
-    ConfigError,
-    FingerprintMismatch,
-    PoolError,
-    PoolExhausted,
-    PoolIncomplete,
-    QuarantineExceeded,
-)
+from raysal.embedding.limits import check_lost
+from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolExhausted, PoolIncomplete
 from raysal.fleet import open_fleet
 from raysal.index import check_index
 from raysal.narrowing import NARROWERS
@@ -31,7 +25,7 @@ from raysal.rounds.session import Session
 from raysal.scale import as_scale, scale_words
 from raysal.sources import SOURCES
 from raysal.store import write_sealed
-from raysal.types import Report, no_report
+from raysal.types import PassedOver, Report, no_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +67,7 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
         Where the run stands.
 
     Raises:
-        QuarantineExceeded: after everything else is done, every time, when embedding lost more than it may.
+        ItemsLost: after everything else is done, every time, when embedding lost more than it may.
         VectorsBlurred: when float16 does not tell the vectors apart: after embedding, before any round; and after
             everything else where the run was continued all the same.
         FingerprintMismatch: the pool was made of another source or by another encoder than the config names, or it is
@@ -95,8 +89,8 @@ def _run(config: RunConfig, out: Path, rebind: bool, report: Report) -> RunResul
     if embedded is not None:
         write_sealed(out / EMBEDDING, {"seconds": embedded.seconds, "items": embedded.embedded})
     pool = open_pool(config.pool)
-    if config.source is not None and not len(pool):
-        check_lost(pool, config.embed.max_quarantine)  # there is nothing to do before it is said
+    if not len(pool):
+        _check_lost(pool, config)  # there is nothing to do before it is said
     with open_fleet(pool, config.fleet) as fleet:
         session = Session(out, pool, config=config, fleet=fleet, rebind=rebind)
         main = _rounds(session, "rounds", report)
@@ -104,8 +98,8 @@ def _run(config: RunConfig, out: Path, rebind: bool, report: Report) -> RunResul
         if config.rounds.control:
             arm = Session(out / CONTROL, pool, config=control_config(config), fleet=fleet, rebind=rebind)
             control = _rounds(arm, "control", report)
+    _check_lost(pool, config)
     if config.source is not None:
-        check_lost(pool, config.embed.max_quarantine)
         pool.check_blurred()
     return RunResult(
         run=out,
@@ -252,6 +246,7 @@ def embed_pool(config: RunConfig, report: Report) -> EmbedReport:
         workers=settings.workers,
         decode_threads=settings.decode_threads,
         max_quarantine=1.0,
+        max_passed_over=1.0,
         backend=config.fleet.backend,
         address=config.fleet.address,
         device=config.fleet.device,
@@ -259,21 +254,6 @@ def embed_pool(config: RunConfig, report: Report) -> EmbedReport:
         scale=settings.scale,
         report=lambda done, total: report("embed", done, total),
     )
-
-
-def check_lost(pool: Pool, allowed: float) -> None:
-    """Refuse a pool that lost more items than it may.
-
-    Args:
-        pool: the pool.
-        allowed: the share of its listing, in [0, 1], that may be in its quarantine.
-
-    Raises:
-        QuarantineExceeded: more of it is.
-    """
-    lost, items = pool.info().quarantined, pool.manifest.items
-    if lost > allowed * items:
-        raise QuarantineExceeded(pool.path, lost, items, allowed)
 
 
 def control_config(config: RunConfig) -> RunConfig:
@@ -297,6 +277,19 @@ class _Arm:
     exhausted: bool
 
 
+def _check_lost(pool: Pool, config: RunConfig) -> None:
+    """Refuse a pool that the run made, if more of its source was lost than the config allows."""
+    if config.source is not None:
+        check_lost(
+            pool.path,
+            pool.info().quarantined,
+            pool.manifest.items,
+            pool.passed_over() or PassedOver(),
+            max_quarantine=config.embed.max_quarantine,
+            max_passed_over=config.embed.max_passed_over,
+        )
+
+
 def next_batch(session: Session) -> Batch | None:
     """The next batch of a run: as many items as the config says, or all that are left, where these are fewer.
 
@@ -317,7 +310,7 @@ def next_batch(session: Session) -> Batch | None:
         try:
             return session.query(k)
         except PoolExhausted as error:
-            if not error.available and not session.rounds and not session.ledger.head_seq:
+            if not error.available and not session.rounds and not any(session.ledger.counts().values()):
                 raise
             if not error.available:
                 return None

@@ -19,6 +19,7 @@ from raysal.rounds.loop import check_search, control_config, pool_is_ready, vali
 from raysal.rounds.parts import RunParts, config_of
 from raysal.rounds.stages import CLOSING, ROUND, Stage
 from raysal.sources import SOURCES
+from raysal.sources.begun import listed_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +266,7 @@ def _listed(config: RunConfig) -> tuple[int, EmbedPlan]:
     """How many items the source lists, and what of their embedding is to be done."""
     assert config.source is not None
     assert config.encoder is not None
-    source = config.source.build("source", SOURCES)
+    source = listed_for(config.pool, config.source.build("source", SOURCES))
     encoder_for_source(config.encoder.build("encoder", ENCODERS), source)
     rows = config.embed.chunk_rows or CHUNK_ROWS[source.modality]
     items = chunks = 0

@@ -35,6 +35,7 @@ SURFACE = {
         "--workers",
         "--decode-threads",
         "--max-quarantine",
+        "--max-passed-over",
         "--backend",
         "--device",
         "--metric",
