@@ -113,8 +113,10 @@ def load(pool: Path, minority: str | None, seed: int) -> Data:
     judges = np.concatenate([full.chunks[chunk].vectors() for chunk in judging]).astype(np.float32)
     if minority is None:
         classes = labels_of(full, offered)
-        slices = tuple((chunk, 0, full.chunks[chunk].rows) for chunk in offered)
-        fleet = LocalFleet([PartitionSpec(index=0, pool=str(pool), slices=slices, threads=1)])
+        assert offered == list(range(offered[0], offered[-1] + 1)), "the training images lie together"
+        start = sum(chunk.rows for chunk in full.chunks[: offered[0]])
+        stop = start + sum(full.chunks[chunk].rows for chunk in offered)
+        fleet = LocalFleet([PartitionSpec(index=0, pool=str(pool), start=start, stop=stop, threads=1)])
     else:
         rare = Pool(minority_pool(pool, minority, seed))
         classes = labels_of(rare, range(len(rare.chunks)))

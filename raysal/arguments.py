@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from raysal.config import Choice
 from raysal.errors import ConfigError
+from raysal.paths import with_home
 
 Backend = Literal["local", "ray"]
 """This process, or Ray."""
@@ -31,14 +32,14 @@ def as_path(name: str, value: object) -> Path:
         value: the argument.
 
     Returns:
-        The path.
+        The path, with `~` replaced.
 
     Raises:
         ConfigError: it is neither a string nor a path.
     """
     if not isinstance(value, str | PathLike):
         raise ConfigError(name, f"{_short(value)} is not a path", "pass a string or a Path")
-    return Path(value)
+    return with_home(value)
 
 
 def as_whole_number(name: str, value: object, least: int) -> int:

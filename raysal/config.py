@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from reprlib import Repr
 from typing import (
@@ -27,6 +27,7 @@ from typing import (
 )
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -38,9 +39,10 @@ from pydantic import (
     model_validator,
 )
 
-from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
+from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.errors import ConfigError, UnknownName
 from raysal.former_names import with_current_names
+from raysal.paths import find_paths, with_home
 from raysal.scale import AUTO, parse_scale
 from raysal.types import Metric
 
@@ -98,7 +100,10 @@ class Choice(BaseModel):
             if values.setdefault(field, argument) != argument:
                 problem = f"{values[field]!r}, and the name says {argument!r}"
                 raise ConfigError(f"{place}.{field}", problem, "give one of them")
+        places = {f.name for f in dataclasses.fields(cls) if "Path" in str(f.type)}  # type: ignore[arg-type]
         for name in values:
+            if name in places and isinstance(values[name], str | Path):
+                values[name] = with_home(values[name])
             if name not in known:
                 listed = ", ".join(sorted(known)) or "none"
                 raise ConfigError(f"{place}.{name}", f"{self.name!r} has no such field", f"its fields: {listed}")
@@ -234,6 +239,8 @@ class EmbedConfig(_Section):
     """Threads that decode items ahead of the encoder."""
     max_quarantine: Annotated[float, Field(ge=0, le=1)] = MAX_QUARANTINE
     """Share of the items that may be quarantined before the job fails."""
+    max_passed_over: Annotated[float, Field(ge=0, le=1)] = MAX_PASSED_OVER
+    """Share of the files that look like items that the source may leave out before the job fails."""
     metric: Metric = "cosine"
     """The distance by which neighbours in the pool are found. It cannot change later."""
     scale: Annotated[Literal["auto"] | float, BeforeValidator(parse_scale)] = AUTO
@@ -297,7 +304,8 @@ class RoundsConfig(_Section):
     k: Count = 100
     """Items in one batch."""
     holdout: Share = 0.0
-    """Share of the items that no round offers. They measure accuracy (simulated oracle only)."""
+    """Share of the items that no round offers and no head learns from. They measure the head, where the oracle knows
+    their labels (`simulated`), or people label some of them (`raysal label export RUN --holdout 200`)."""
     control: bool = False
     """Also run an arm with random picks and the same number of labels, to compare with."""
 
@@ -307,7 +315,7 @@ class RunConfig(_Section):
 
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of all randomness."""
-    pool: Path
+    pool: Annotated[Path, AfterValidator(with_home)]
     """The directory of the pool."""
     source: Choice | None = None
     encoder: Choice | None = None
@@ -367,17 +375,18 @@ def parse_config(values: Mapping[str, Any], base: Path | None = None) -> RunConf
     return config
 
 
-def load_config(path: Path) -> RunConfig:
-    """Read a config from a TOML file. Relative paths in it start from the working directory.
+def load_config(path: Path, say: Callable[[str], None] | None = None) -> RunConfig:
+    """Read a config from a TOML file. `raysal.paths.find_paths` says where relative paths in it start.
 
     Args:
         path: the file.
+        say: is called with a line for each path that starts from the folder of the file.
 
     Returns:
         The config.
 
     Raises:
-        ConfigError: the file is missing, unreadable or not TOML, or a field is wrong.
+        ConfigError: the file is missing, unreadable or not TOML, a field is wrong, or a path may be two places.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -387,4 +396,5 @@ def load_config(path: Path) -> RunConfig:
         raise ConfigError(path, f"cannot be read ({error.strerror})", "pass a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, f"not valid TOML: {error}") from None
+    find_paths(values, path.parent, say)
     return parse_config(values)

@@ -11,3 +11,6 @@ MAX_CHUNK_ROWS = 65536
 """Items that a chunk may have."""
 MAX_QUARANTINE = 0.01
 """Share of a source's items that may be quarantined before the embed job raises `QuarantineExceeded`."""
+MAX_PASSED_OVER = 0.1
+"""Share of the files that look like items that a source may pass over before the job raises `PassedOverExceeded`. It is
+above the share for the quarantine, because raysal can be wrong about what somebody takes for an item."""

@@ -17,14 +17,17 @@ RaysalError                     exit 1: the fault is ours
 │   ├── LabelError              a label cannot be accepted
 │   ├── OutputExists            a file is where output is to be written
 │   └── RunError                a run directory cannot be used as asked
-├── QuarantineExceeded          exit 3: more items were lost than allowed
+├── ItemsLost                   exit 3: more of the source was lost than allowed
+│   ├── QuarantineExceeded      items were listed, and could not be embedded
+│   └── PassedOverExceeded      files that look like items were not listed
 ├── VectorsBlurred              exit 3: float16 does not tell the vectors apart
 └── FleetError                  a partition could not be computed, although it was tried several times
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def _some(names: Iterable[object], limit: int = 5) -> str:
@@ -37,6 +40,24 @@ def _some(names: Iterable[object], limit: int = 5) -> str:
 def _line(text: str) -> str:
     """Text on one line; keys and messages of other libraries may have line breaks."""
     return " ".join(text.split()) if len(text.splitlines()) > 1 else text
+
+
+TERMINAL_CODES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, and moves of the cursor
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
+    r"|\x1b[ -/]*[0-~]"  # every other escape
+)
+"""Escapes of ECMA-48, which terminals act on. Ray colours its errors, whether a terminal reads them or not."""
+
+
+def without_codes(text: str) -> str:
+    """What another program says, without codes for a terminal."""
+    return TERMINAL_CODES.sub("", text)
+
+
+def brief(error: BaseException) -> str:
+    """The first line of what another library's error says, up to 200 characters, without codes for a terminal."""
+    return next(iter(without_codes(str(error)).strip().splitlines()), type(error).__name__)[:200]
 
 
 class RaysalError(Exception):
@@ -153,9 +174,8 @@ class PoolExhausted(UserError):
     """Fewer items are left than were asked for."""
 
     def __init__(self, wanted: int, available: int) -> None:
-        super().__init__(
-            "k", f"{wanted} items wanted, {available} available", f"ask for at most {available}, or widen the narrowing"
-        )
+        fix = f"ask for at most {available}, or widen the narrowing" if available else "no item is left to offer"
+        super().__init__("k", f"{wanted} items wanted, {available} available", fix)
         self.wanted, self.available = wanted, available
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -186,19 +206,59 @@ class RunError(UserError):
     """A run directory cannot be used as asked."""
 
 
-class QuarantineExceeded(RaysalError):
-    """More items were quarantined than allowed. The rest of the pool is committed and can be used."""
+class ItemsLost(RaysalError):
+    """More of a source was lost than allowed. The rest of the pool is committed and can be used.
+
+    Args:
+        pool: the pool directory.
+        quarantined: items that could not be embedded.
+        items: items in the listing, these included.
+        allowed: the share that may be lost.
+        counts: {suffix: number of files that were passed over}.
+        words: what was passed over, for people.
+    """
 
     exit_code = 3
 
-    def __init__(self, pool: object, quarantined: int, items: int, allowed: float) -> None:
-        super().__init__(pool, quarantined, items, allowed)
+    def __init__(
+        self,
+        pool: object,
+        quarantined: int,
+        items: int,
+        allowed: float,
+        counts: Mapping[str, int] | None = None,
+        words: str = "",
+    ) -> None:
+        super().__init__(pool, quarantined, items, allowed, counts, words)
         self.pool, self.quarantined, self.items, self.allowed = str(pool), quarantined, items, allowed
+        self.passed_over, self.words = dict(counts or {}), words
 
     def __str__(self) -> str:
+        return _line(f"{self.pool}: more than {self.allowed:.2%} of its source was lost")
+
+
+class QuarantineExceeded(ItemsLost):
+    """More items were quarantined than allowed."""
+
+    def __str__(self) -> str:
+        left = self.items - self.quarantined
+        usable = f"{left} are usable" if left else "none is usable"
+        also = f"; {self.words}" if self.words else ""
         return _line(
             f"{self.pool}: {self.quarantined} of {self.items} items are quarantined, more than {self.allowed:.2%}; "
-            f"the rest is committed and usable; see {self.pool}/quarantine, or raise --max-quarantine"
+            f"{usable}; `raysal pool quarantine {self.pool}` shows why; mend them, or raise --max-quarantine{also}"
+        )
+
+
+class PassedOverExceeded(ItemsLost):
+    """More files that look like items were passed over than allowed."""
+
+    def __str__(self) -> str:
+        also = f", {self.quarantined} quarantined" if self.quarantined else ""
+        return _line(
+            f"{self.pool}: {self.words}; more than {self.allowed:.2%} of what looks like an item is not among the "
+            f"{self.items} items{also}; they are committed; convert the files, name those you want by a "
+            "pattern, or raise --max-passed-over"
         )
 
 

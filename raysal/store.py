@@ -167,6 +167,28 @@ def remove_temporaries(directory: Path, of: str = "") -> None:
             entry.unlink(missing_ok=True)
 
 
+KINDS = {"pool.json": "a pool", "run.json": "a run", "predict.json": "predictions"}
+"""What a directory is of, by the file that says so."""
+
+
+def check_kind(directory: Path, marker: str) -> None:
+    """Refuse to begin one kind of directory in another one. What an older version has begun there goes on.
+
+    Args:
+        directory: the directory, there or not.
+        marker: the file of `KINDS` that is to be written.
+
+    Raises:
+        RunError: the directory is of another kind.
+    """
+    if (directory / marker).exists():
+        return
+    for other, what in KINDS.items():
+        if other != marker and (directory / other).exists():
+            problem = f"is the directory of {what} ({other}), and {KINDS[marker]} needs one of its own"
+            raise RunError(directory, problem, "name another directory")
+
+
 _UTF8 = ("utf-8", "surrogatepass")
 """Encoding and error handler of records. (The name of a file may hold bytes that are not UTF-8.)"""
 

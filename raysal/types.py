@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ Report = Callable[[str, int, int], None]
 """What long work tells of its progress: it is called with (stage, done, total). A total of 0 is unknown."""
 Metric = Literal["cosine", "l2"]
 """What "near" means in a pool: the angle between vectors, or their Euclidean distance."""
+_MOST_GROUPS = 8
+"""Kinds of files that a message names."""
 POOL_COLUMNS = ("id", "key", "uri", "owner")
 """The columns of a pool's items that the pool itself writes."""
 SKIP = "!skip"
@@ -59,6 +61,42 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PassedOver:
+    """The files that a source leaves out: nobody asked for them, or raysal does not read their kind."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """{suffix, or what else the files have in common: number of files}."""
+    examples: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The first few names of each of these."""
+    taken: int = 0
+    """Files that the source takes."""
+    lost: int = 0
+    """Files left out that look like items: pictures of other formats, tables in a folder of images ..."""
+    unreadable: bool = False
+    """Whether a folder could not be listed: any number of items may be in it."""
+
+    @property
+    def share(self) -> float:
+        """Files left out that look like items, as a share of these and the files taken; 1 if a folder is unreadable."""
+        return 1.0 if self.unreadable else self.lost / max(self.taken + self.lost, 1)
+
+    def __str__(self) -> str:
+        """Such as `3 files passed over: 2 .svg (a.svg, b.svg), 1 .txt (notes.txt)`; "" if there are none."""
+        if not self.counts:
+            return ""
+        total = sum(self.counts.values())
+        ordered = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        parts = []
+        for group, count in ordered[:_MOST_GROUPS]:
+            some = list(self.examples.get(group, ()))
+            named = f" ({', '.join(some)}{', ...' if count > len(some) else ''})" if some else ""
+            parts.append(f"{count} {group}{named}")
+        if rest := sum(count for _, count in ordered[_MOST_GROUPS:]):
+            parts.append(f"{rest} of other kinds")
+        return f"{total} file{'s' * (total > 1)} passed over: {', '.join(parts)}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Label:
     """One label by one annotator."""
 
@@ -85,6 +123,8 @@ class Status:
     asked: int
     """Items that rounds have asked for."""
     labeled: int
+    tested: int
+    """Labeled items that are held out: they measure heads, and train none."""
     waiting: int
     """Items that rounds have asked for and nobody has answered."""
     skipped: int

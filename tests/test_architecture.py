@@ -27,6 +27,7 @@ FLOORS = (
     ("errors", "rng", "defaults"),
     (
         "store",
+        "tables",
         "types",
         "config",
         "former_names",
@@ -40,6 +41,7 @@ FLOORS = (
         "real_numbers",
         "tensors",
         "threads",
+        "paths",
     ),
     ("pool", "sources"),
     ("fleet", "models", "labels"),

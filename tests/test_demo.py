@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cli_tools import cli
 
 import raysal.demo
 from raysal.config import Choice, RunConfig, load_config
@@ -57,3 +58,6 @@ def test_without_fashion_mnist_the_demo_runs_on_digits(
     again = demo(tmp_path, say=said.append)
     assert again.result.accuracy == made.result.accuracy
     assert len(said) == 1, "a run that is there is not set up again"
+    shown = cli("demo", "--out", tmp_path).out
+    for words in ("accuracy, badge", "random (control)", "badge reached", "The control arm (random) ended at"):
+        assert words in shown

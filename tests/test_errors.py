@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raysal import errors
 
@@ -20,7 +22,9 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "FingerprintMismatch": (Path("pool"), "the encoder's fingerprint", "a" * 64, "b" * 64, "embed elsewhere"),
     "PoolIncomplete": (Path("pool"), 2, 3),
     "PoolExhausted": (512, 498),
-    "QuarantineExceeded": (Path("pool"), 3, 20, 0.01),
+    "ItemsLost": (Path("pool"), 3, 20, 0.01),
+    "QuarantineExceeded": (Path("pool"), 3, 20, 0.01, {".svg": 2}, "2 files passed over"),
+    "PassedOverExceeded": (Path("pool"), 0, 20, 0.1, {".svg": 9}, "9 files passed over"),
     "FleetError": (3, "died"),
 }
 SIMPLE = (Path("there"), "is wrong", "mend it")
@@ -79,3 +83,14 @@ def test_messages_keep_their_spaces() -> None:
 def test_many_keys_are_named_in_few_words() -> None:
     message = str(example(errors.DuplicateKeys))
     assert message == "images: duplicate keys: k0, k1, k2, k3, k4 and 4 more; make every key unique"
+
+
+CODES = ["\x1b[36m", "\x1b[0m", "\x1b[1;38;5;208m", "\x1b[2K", "\x1b]8;;http://x\x1b\\", "\x1b]0;title\x07", "\x1bM"]
+
+
+@given(st.lists(st.sampled_from(CODES) | st.text(st.characters(exclude_characters="\x1b\x07\\"), max_size=5)))
+def test_what_other_programs_say_is_quoted_without_codes_for_a_terminal(parts: list[str]) -> None:
+    """Whatever stands between the codes stays."""
+    kept = "".join(part for part in parts if part not in CODES)
+    assert errors.without_codes("".join(parts)) == kept
+    assert errors.brief(ValueError("".join(parts))) == (kept.strip().splitlines() or ["ValueError"])[0][:200]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raysal.arguments import Backend, Part, as_path, has_methods
 from raysal.config import Choice, choice
-from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_QUARANTINE
+from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.errors import ConfigError, EncoderError
 from raysal.pool import Pool, open_pool
 from raysal.scale import AUTO
@@ -30,6 +30,7 @@ def embed(
     workers: int = 0,
     decode_threads: int = DECODE_THREADS,
     max_quarantine: float = MAX_QUARANTINE,
+    max_passed_over: float = MAX_PASSED_OVER,
     backend: Backend = "local",
     threads: int = 0,
     address: str | None = None,
@@ -53,6 +54,8 @@ def embed(
         workers: Ray workers; 0 is one per CPU.
         decode_threads: threads that decode images, in each process; 2 by default.
         max_quarantine: share of the items, in [0, 1], that may be quarantined; 0.01 by default.
+        max_passed_over: share of the files that look like items, in [0, 1], that the source may leave out; 0.1 by
+            default. What it left out is in the pool's `info().passed_over`.
         backend: this process, or Ray, whose workers must see `out` and the source under the same paths.
         threads: CPU threads of a model; 0 is torch's own choice here, and an even share with Ray.
         address: a Ray cluster; by default one is started on this machine.
@@ -68,6 +71,7 @@ def embed(
     Raises:
         ConfigError: an argument is of the wrong type or out of range.
         QuarantineExceeded: more than `max_quarantine` of the items are quarantined; the pool is there.
+        PassedOverExceeded: more than `max_passed_over` of what looks like an item was left out; the pool is there.
         VectorsBlurred: half of the vectors differ by less than float16 can tell; the pool is there.
         EncoderError: the encoder does not take such items, or fails on all of them.
         SourceError: the source cannot be listed, is empty, or repeats a key.
@@ -87,6 +91,7 @@ def embed(
         workers=workers,
         decode_threads=decode_threads,
         max_quarantine=max_quarantine,
+        max_passed_over=max_passed_over,
         backend=backend,
         threads=threads,
         address=address,

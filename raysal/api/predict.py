@@ -39,7 +39,8 @@ def predict(
     Args:
         pool: an embedded pool, or its path.
         out: the directory of the predictions.
-        run: a run directory, whose newest head is taken. Give either a run or a head.
+        run: a run directory, whose newest head is taken, or, if no round has one yet, the head that its labels make.
+            Give either a run or a head.
         round: the round of the run whose head is taken, counted from 0.
         head: a head, or the file of one.
         predictive: how probabilities come from the posterior: `map`, `mean_field`, `monte_carlo` or `laplace_bridge`.

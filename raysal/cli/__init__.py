@@ -28,8 +28,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="raysal",
     help="Choose, from millions of unlabeled items, the few that are worth a label.",
-    epilog="Exit codes: 0 done, 1 an error of raysal, 2 an error in the input, 3 too many items quarantined, "
-    "130 interrupted.",
+    epilog="Exit codes: 0 done, 1 an error of raysal, 2 an error in the input, 3 too many items lost, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from raysal.cli.dashboards import Finding, dashboards
+from raysal.errors import without_codes
 
 MIN_RAY = (2, 54)
 """In earlier versions, web pages could reach a dashboard's DELETE endpoints (CVE-2026-27482)."""
@@ -235,6 +236,6 @@ def ray_starts() -> Finding:
         return Finding(name="ray start", state="broken", detail=detail, fix="check RAY_ADDRESS, or use --backend local")
     lines = [line for line in done.stdout.splitlines() if line.startswith("cpus ")]
     if done.returncode or not lines:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        reason = (without_codes(done.stderr).strip().splitlines() or ["no reason given"])[-1]
         return Finding(name="ray start", state="broken", detail=reason, fix="use --backend local, or mend Ray")
     return Finding(name="ray start", state="ok", detail=f"started with {lines[-1].removeprefix('cpus ')} CPUs")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from raysal.cli.output import Debug, Json, Outcome
+from raysal.cli.output import Debug, Json, Outcome, note
 
 if TYPE_CHECKING:
     from raysal.config import Named, RunConfig
@@ -29,7 +29,7 @@ def show(
     del json, debug
     from raysal.config import RunConfig, load_config
 
-    loaded = RunConfig(pool=Path("pool")) if config is None else load_config(config)
+    loaded = RunConfig(pool=Path("pool")) if config is None else load_config(config, note)
     resolved = resolve(loaded)
     return Outcome(data=resolved, view="\n".join(toml_lines(resolved)))
 
@@ -41,12 +41,16 @@ def validate(
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Check a config and the fields of every part that it names. Does no work."""
+    """Check a config and the fields of every part that it names. Does no work.
+
+    If its pool is there, also say what happens where the items run out before the rounds do.
+    """
     del json, debug
     from raysal.config import load_config
     from raysal.rounds.loop import validate as validate_parts
+    from raysal.rounds.plan import notes_on
 
-    loaded = load_config(config)
+    loaded = load_config(config, note)
     validate_parts(loaded)
     if pool:
         from raysal.labels import ORACLES
@@ -59,7 +63,9 @@ def validate(
         if isinstance(choice, dict) and "name" in choice
     }
     listed = ", ".join(f"{kind} {name}" for kind, name in parts.items())
-    return Outcome(data={"config": str(config), "ok": True, **parts}, view=f"{config}: valid ({listed})")
+    notes = notes_on(loaded)
+    view = "\n".join([f"{config}: valid ({listed})", *(f"  {note}" for note in notes)])
+    return Outcome(data={"config": str(config), "ok": True, **parts, "notes": notes}, view=view)
 
 
 def resolve(config: RunConfig) -> dict[str, Any]:

@@ -28,9 +28,10 @@ def demo(
 
         from raysal.demo import demo as run_demo
         from raysal.report.metrics import summary
-        from raysal.report.table import rich_table
+        from raysal.report.table import headline, run_table
 
         made = run_demo(out, data=data, report=report, say=lambda line: print(line, file=sys.stderr))
         rows = summary(made.run)
-    view = Group(rich_table(rows, made.source), Text(f"report: {made.report}"))
+    said = [*filter(None, headline(made.run)), f"report: {made.report}"]
+    view = Group(run_table(made.run, made.source), *map(Text, said))
     return Outcome(data={**asdict(made), "rounds": [asdict(row) for row in rows]}, view=view)

@@ -12,7 +12,7 @@ from typer import Argument, Option
 from raysal.cli.options import BackendOption
 from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
-from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
+from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding.registry import ENCODERS
 from raysal.scale import AUTO, scale_words
 
@@ -27,7 +27,10 @@ class Distance(StrEnum):
 def embed(
     source: Annotated[
         str,
-        Argument(help="A folder of images, a .parquet/.arrow table, a .csv/.jsonl of texts, or fashion_mnist."),
+        Argument(
+            help="A folder of images; a file or folder of tables (.parquet, .arrow) or of texts (.csv, .tsv, .jsonl, "
+            ".json); a quoted pattern, as 'data/*.parquet'; or fashion_mnist."
+        ),
     ],
     out: Annotated[Path, Option("--out", help="The pool directory to make or to finish.")],
     encoder: Annotated[
@@ -63,6 +66,12 @@ def embed(
     max_quarantine: Annotated[
         float, Option(min=0, max=1, help="Share of items that may fail. If more fail, the exit code is 3.")
     ] = MAX_QUARANTINE,
+    max_passed_over: Annotated[
+        float,
+        Option(
+            min=0, max=1, help="Share of what looks like an item that may be left out. Beyond it the exit code is 3."
+        ),
+    ] = MAX_PASSED_OVER,
     backend: BackendOption = Backend.local,
     device: Annotated[str, Option(help="Where the model runs: cpu, cuda, cuda:1 ...")] = "cpu",
     metric: Annotated[Distance, Option(help="How near two items are: by the angle, or by the Euclidean distance.")] = (
@@ -83,7 +92,8 @@ def embed(
 
     After an interruption, run the same command again: it goes on where it stopped.
 
-    The pool's quarantine lists the items that cannot be decoded, or that float16 cannot hold, with the reasons.
+    Items that cannot be decoded, or that float16 cannot hold, are quarantined. `raysal pool quarantine` shows them.
+    What the source leaves out is counted by suffix, here and in `raysal pool info`.
     """
     del json, debug
     with (
@@ -92,6 +102,7 @@ def embed(
     ):
         from raysal.api.embed import encoder_of
         from raysal.embedding.job import embed as run_job
+        from raysal.pool.layout import read_passed_over
         from raysal.sources import detect_source
 
         items = detect_source(
@@ -114,6 +125,7 @@ def embed(
             workers=workers,
             decode_threads=decode_threads,
             max_quarantine=max_quarantine,
+            max_passed_over=max_passed_over,
             backend=backend.value,
             device=device,
             metric=metric.value,
@@ -121,7 +133,13 @@ def embed(
             report=lambda count, total: report("embedding", count, total),
         )
     rate = f", {done.items_per_second:,.0f} items/s" if done.embedded else ""
-    lost = f", {done.quarantined} quarantined (see {out}/quarantine)" if done.quarantined else ""
+    lost = f", {done.quarantined} quarantined" if done.quarantined else ""
+    lost += ": none is usable" if 0 < done.items == done.quarantined else ""
+    lost += f" (`raysal pool quarantine {out}` shows why)" if done.quarantined else ""
     scaled = "" if done.scale == 1 else f", stored at the scale {scale_words(done.scale)}"
     view = f"{out}: {done.items} items in {done.chunks} chunks, {done.embedded} embedded now{rate}{lost}{scaled}"
-    return Outcome(data={"pool": str(out), **asdict(done), "items_per_second": done.items_per_second}, view=view)
+    left_out = str(read_passed_over(out) or "")
+    return Outcome(
+        data={"pool": str(out), **asdict(done), "items_per_second": done.items_per_second},
+        view=f"{view}\n{left_out}" if left_out else view,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -14,6 +14,9 @@ from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.run import Run
 from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
 from raysal.types import SKIP
+
+if TYPE_CHECKING:
+    from raysal.labels import Ledger
 
 app = typer.Typer(
     help="Import labels into a run, export them, skip items, and take answers back.", no_args_is_help=True
@@ -54,8 +57,6 @@ def import_(
     """
     del json, debug
     from raysal.labels import read_labels
-    from raysal.labels.confusable import check_classes
-    from raysal.pool import open_pool
     from raysal.rounds.directory import RunDir
     from raysal.rounds.run_labels import RunLabels
     from raysal.rounds.session import Session
@@ -63,20 +64,18 @@ def import_(
     read = read_labels(file)
     withdrawn = read.withdrawn if blank_withdraws else []
     keys = [label.key for label in read.labels] + [key for key, _ in withdrawn]
-    if pool is not None and RunDir(run).config() is None:
-        # Before a run is made: what is refused should leave no run behind.
-        open_pool(pool).ids_of([] if skip_unknown else keys)
-        check_classes([label.label for label in read.labels] if strict else [], (), strict=strict)
-        Session(run, pool).close()
-    with RunLabels.open(run, pool, "start one with --pool POOL, or check the path", rebind=rebind) as labels:
-        unknown = labels.unknown(keys) if skip_unknown else []
-        left_out = set(unknown)
-        told = labels.tell(
-            [label for label in read.labels if label.key not in left_out],
-            withdrawn=[(key, who) for key, who in withdrawn if key not in left_out],
-            strict=strict,
-        )
-        rebound = labels.rebound
+    with RunDir(run).undone_if_refused():
+        if pool is not None and RunDir(run).config() is None:
+            Session(run, pool).close()
+        with RunLabels.open(run, pool, "start one with --pool POOL, or check the path", rebind=rebind) as labels:
+            unknown = labels.unknown(keys) if skip_unknown else []
+            left_out = set(unknown)
+            told = labels.tell(
+                [label for label in read.labels if label.key not in left_out],
+                withdrawn=[(key, who) for key, who in withdrawn if key not in left_out],
+                strict=strict,
+            )
+            rebound = labels.rebound
     counts = asdict(told)
     parts = [f"{count} {name}" for name, count in counts.items() if count]
     if read.unanswered:
@@ -149,6 +148,16 @@ def export(
     waiting: Annotated[
         bool, Option("--waiting", help="Write the items that wait for a label instead, with a column to fill in.")
     ] = False,
+    holdout: Annotated[
+        int | None,
+        Option(
+            "--holdout",
+            metavar="N",
+            min=1,
+            help="Write N held-out items that nobody labelled yet instead, a uniform sample, with a column to fill in. "
+            "Their labels measure the heads of the run, and never train one.",
+        ),
+    ] = None,
     skips: Annotated[bool, Option("--skips", help="Also write who skipped what, as the label !skip.")] = False,
     force: Force = False,
     pool: MovedPool = None,
@@ -163,23 +172,28 @@ def export(
     del json, debug
     import pyarrow as pa
 
+    from raysal.errors import ConfigError
     from raysal.labels import write_labels
     from raysal.labels.files import write_table
     from raysal.rounds.directory import RunDir
     from raysal.rounds.run_labels import RunLabels
 
     check_output(out)
+    if waiting and holdout is not None:
+        raise ConfigError("--holdout", "and --waiting name different items", "give one of them")
     with RunLabels.open(run, pool) as held:
         check_no_source(out, RunDir(run).require_config().pool)
         counts, absent = held.ledger.counts(), len(held.ledger.absent())
-        labels = held.ledger.answers(skips=skips or waiting)
+        labels = held.ledger.answers(skips=skips or waiting or holdout is not None)
         keys = [key for _, key in held.ledger.outstanding()]
-    if waiting:
+        if holdout is not None:
+            keys = keys_to_test(run, held.ledger, holdout)
+    if waiting or holdout is not None:
         table = pa.table({"key": pa.array(keys, pa.string()), "label": pa.nulls(len(keys), pa.string())})
         written = write_table(out, table, overwrite=force, known=labels)
         view = f"{out}: {len(keys)} items to label{kept_note(written)}; then `raysal label import {run} {out}`"
-        data = {"run": str(run), "out": str(out), "waiting": len(keys), **kept_data(written)}
-        return Outcome(data=data, view=view)
+        data = {"run": str(run), "out": str(out), "waiting" if waiting else "held_out": len(keys)}
+        return Outcome(data={**data, **kept_data(written)}, view=view)
     written = write_labels(out, labels, overwrite=force)
     items = len({label.key for label in labels if label.label != SKIP})
     note = f", {counts['disputed']} of them disputed" if counts["disputed"] else ""
@@ -190,3 +204,13 @@ def export(
     data = {"run": str(run), "out": str(out), "labels": count, "items": items}
     data |= {"disputed": counts["disputed"], "skipped": counts["skipped"], "absent": absent, **kept_data(written)}
     return Outcome(data=data, view=f"{out}: {count} labels of {items} items{note}{kept_note(written)}")
+
+
+def keys_to_test(run: Path, ledger: Ledger, most: int) -> list[str]:
+    """Held-out items of a run that nobody labelled or skipped."""
+    from raysal.pool import open_pool
+    from raysal.rounds.directory import RunDir
+    from raysal.rounds.program import held_out_keys
+
+    config = RunDir(run).require_config()
+    return held_out_keys(open_pool(config.pool), config, set(ledger.excluded().tolist()), most)

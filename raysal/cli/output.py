@@ -1,18 +1,25 @@
 """How commands answer. A command returns an `Outcome` or raises; this module prints it and makes the exit code.
 
-    0 done · 1 an error of raysal · 2 an error in the input · 3 quarantine exceeded · 130 interrupted · 141 broken pipe
+    0 done · 1 an error of raysal · 2 an error in the input · 3 too much lost · 130 interrupted · 141 broken pipe
 
 With `--json`, stdout gets exactly one JSON object, also for an error. What a library prints goes to stderr. Warnings
 about labels go to stderr, and into the object's `warnings`.
+
+A stream that cannot encode a letter (an ASCII terminal or pipe, a file name that is not UTF-8) gets an escape for it,
+and JSON stays JSON.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
+import io
+import json
 import os
 import sys
 import traceback
+import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +28,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raysal.errors import LabelWarning, QuarantineExceeded, RaysalError
+from raysal.errors import ItemsLost, LabelWarning, RaysalError
 from raysal.store import dumps
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
@@ -82,7 +89,8 @@ def run_app(app: typer.Typer, args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    argv = list(sys.argv[1:] if args is None else args)
+    argv = [_with_home(word) for word in (sys.argv[1:] if args is None else args)]
+    _accept_all_letters()
     as_json, debug = "--json" in argv and "--help" not in argv, "--debug" in argv
     try:
         try:
@@ -124,7 +132,7 @@ def label_warnings() -> Iterator[list[str]]:
                 shown(message, category, *place, **more)
                 return
             said.append(_one_line(message))
-            print(f"raysal: warning: {said[-1]}", file=sys.stderr)
+            note(f"warning: {said[-1]}")
 
         warnings.showwarning = show
         yield said
@@ -132,7 +140,7 @@ def label_warnings() -> Iterator[list[str]]:
 
 def _print(outcome: Outcome, as_json: bool) -> None:
     if as_json:
-        print(dumps(outcome.data))
+        print(_json_line(outcome.data))
     elif isinstance(outcome.view, str):
         print(outcome.view)
     else:
@@ -155,9 +163,10 @@ def _fail(error: BaseException, as_json: bool, debug: bool) -> int:
     print(f"raysal: {message}", file=sys.stderr)
     if as_json:
         data: dict[str, Any] = {"error": message, "type": type(error).__name__, "exit_code": code}
-        if isinstance(error, QuarantineExceeded):
+        if isinstance(error, ItemsLost):
             data |= {"pool": error.pool, "items": error.items, "quarantined": error.quarantined}
-        print(dumps(data))
+            data |= {"passed_over": error.passed_over}
+        print(_json_line(data))
         sys.stdout.flush()
     return code
 
@@ -208,11 +217,67 @@ def explain(error: BaseException) -> tuple[str, int]:
 def _usage(error: BaseException, message: str) -> tuple[str, int]:
     context = getattr(error, "ctx", None)
     path = "raysal" if context is None else context.command_path
+    if path.endswith(" embed") and "unexpected extra argument" in message:  # the shell has replaced a pattern
+        message = f"{message.rstrip('.')}; one source is taken: quote a pattern, as 'data/*.parquet'"
     return f"{_one_line(message).rstrip('.')}; see `{path} --help`", int(getattr(error, "exit_code", USER))
 
 
 def _one_line(message: object) -> str:
     return " ".join(str(message).split())
+
+
+def note(line: str) -> None:
+    """Say something beside the answer."""
+    print(f"raysal: {line}", file=sys.stderr)
+
+
+def _json_line(data: Mapping[str, Any]) -> str:
+    """Data as one line of JSON, in letters that stdout can encode."""
+    line = dumps(data)
+    try:
+        line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(line), ensure_ascii=True)
+    return line
+
+
+_PLAIN = {"–": "-", "—": "-", "−": "-", "…": "...", "×": "x", "→": "->", "·": ".", "≤": "<=", "≥": ">=", "’": "'"}
+"""ASCII for signs in texts of raysal and its libraries, where a stream has no other."""
+
+
+def encodable(text: str) -> str:
+    """A text as stdout will show it, so that tables are laid out by the letters that are printed.
+
+    Letters that a terminal obeys are written as escapes too.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    plain = "".join(ascii(letter)[1:-1] if unicodedata.category(letter) == "Cc" else letter for letter in text)
+    return plain.encode(encoding, "raysal.escape").decode(encoding)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """Say what a stream cannot encode: by `_PLAIN`, or as an escape."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    escaped = (_PLAIN.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in text)
+    return "".join(escaped), error.end
+
+
+codecs.register_error("raysal.escape", _escape)
+
+
+def _accept_all_letters() -> None:
+    """Let stdout and stderr escape what they cannot encode."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="raysal.escape")
+
+
+def _with_home(word: str) -> str:
+    """An option such as `--out=~/pool` with the home directory: shells replace `~` only where a word begins."""
+    option, equals, value = word.partition("=~")
+    is_option = option.startswith("--") and equals and value[:1] in ("", "/")
+    return f"{option}={os.path.expanduser('~' + value)}" if is_option else word
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`raysal pool`: show what a pool holds, check its files, and export it."""
+"""`raysal pool`: show what a pool holds and what it lost, check its files, and export it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from raysal.cli.options import Force, PoolPath
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.progress import progress
 from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
+from raysal.store import Written
 
-app = typer.Typer(help="Show what a pool holds, check its files, and export it.", no_args_is_help=True)
+app = typer.Typer(help="Show what a pool holds and what it lost, check its files, and export it.", no_args_is_help=True)
 
 
 @app.command("info")
@@ -23,9 +24,69 @@ def info(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
     del json, debug
     from raysal.pool import open_pool
 
-    found = {"pool": str(pool), **asdict(open_pool(pool).info())}
-    width = max(map(len, found))
-    return Outcome(data=found, view="\n".join(f"{name:<{width}}  {value}" for name, value in found.items()))
+    opened = open_pool(pool)
+    found = {"pool": str(pool), **asdict(opened.info())}
+    passed = opened.passed_over()
+    shown = {**found, "passed_over": "not counted" if passed is None else str(passed) or "nothing"}
+    width = max(map(len, shown))
+    return Outcome(data=found, view="\n".join(f"{name:<{width}}  {value}" for name, value in shown.items()))
+
+
+@app.command("quarantine")
+def quarantine(
+    pool: PoolPath,
+    stage: Annotated[
+        str | None, Option(metavar="decode|encode", help="Only the items that were lost in this stage.")
+    ] = None,
+    k: Annotated[int, Option("-k", min=0, help="Items to list.")] = 20,
+    out: Annotated[
+        Path | None,
+        Option("--out", "-o", help="Also write all to a .csv, .tsv, .parquet, .jsonl or .json file."),
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Show which items could not be embedded, and why: how many for each reason, then the first of them.
+
+    It works while the pool is yet to be finished, too.
+    """
+    del json, debug
+    from raysal.cli.tables import table_view
+    from raysal.pool.quarantine import quarantine_of, write_quarantine
+
+    if out is not None:
+        check_output(out)
+        check_no_source(out, pool)
+    count, written = 0, Written()
+    with progress("reading"):
+        if out is not None:
+            count, written = write_quarantine(pool, out, stage=stage, overwrite=force, disposable=is_quarantine)
+        found = quarantine_of(pool, stage=stage, k=k)
+    data = {"pool": str(pool), **asdict(found), "out": None if out is None else str(out)}
+    data |= {} if out is None else kept_data(written)
+    words = f"{pool}: {found.quarantined:,} of {found.items:,} items are quarantined"
+    words += f" in the stage {stage}" if stage is not None else ""
+    if not found.quarantined:
+        return Outcome(data=data, view=words)
+    from rich.console import Group
+
+    reasons = [(f"{reason.items:,}", reason.stage, reason.error) for reason in found.reasons]
+    rows = [(row["key"], row["stage"], row["error"]) for row in found.rows]
+    note = f"{len(rows):,} of {found.quarantined:,} items; -k lists more, and -o FILE.csv writes all"
+    if out is not None:
+        note = f"{out}: {count:,} items{kept_note(written)}"
+    listed = [table_view(("key", "stage", "error"), rows, note)] if rows else [note]
+    view = Group(table_view(("items", "stage", "error, of the first"), reasons, words), *listed)
+    return Outcome(data=data, view=view)
+
+
+def is_quarantine(path: Path) -> bool:
+    """Whether a file is a list of what a pool lost, to which nobody has added anything."""
+    from raysal.labels.files import unknown_work
+    from raysal.pool.layout import QUARANTINE_SCHEMA
+
+    return not unknown_work(path, QUARANTINE_SCHEMA.names)
 
 
 @app.command("verify")

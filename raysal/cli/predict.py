@@ -17,7 +17,10 @@ from raysal.scoring.registry import SCORES
 def predict(
     pool: PoolPath,
     out: Annotated[Path, Option("--out", "-o", help="The directory to write or to finish.")],
-    run: Annotated[Path | None, Option(help="A run directory; the run's newest head predicts.")] = None,
+    run: Annotated[
+        Path | None,
+        Option(help="A run directory; its newest head predicts. If no round has one yet, a head of its labels does."),
+    ] = None,
     round: Annotated[int | None, Option(min=0, help="Use the head that chose this round of the run.")] = None,
     head: Annotated[Path | None, Option(metavar="FILE", help="A head.safetensors, instead of a run.")] = None,
     predictive: Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from raysal.cli.options import MovedPool, Rebind
-from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
+from raysal.cli.output import Backend, Debug, Json, Outcome, note, on_interrupt
 from raysal.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -32,13 +32,15 @@ def run(
     """Embed the pool if needed; then, in each round, choose a batch, ask for its labels and learn from them.
 
     With the oracle `files`, the run stops after each batch until you import labels for it.
+
+    If fewer items than a batch are left, they are the last batch, and the run is closed.
     """
     del json, debug
     with on_interrupt(f"go on with `raysal resume {out}`"), progress("starting") as report:
         from raysal.config import load_config
         from raysal.rounds.loop import run as run_rounds
 
-        loaded = load_config(config)
+        loaded = load_config(config, note)
         changes: dict[str, Any] = {"backend": backend and backend.value, "partitions": partitions}
         fleet = loaded.fleet.model_copy(update={name: value for name, value in changes.items() if value is not None})
         loaded = loaded.model_copy(update={"fleet": fleet})
@@ -76,23 +78,39 @@ def outcome_of(result: RunResult) -> Outcome:
     from rich.text import Text
 
     from raysal.models.measures import MEASURES, shown
-    from raysal.report.metrics import summary
-    from raysal.report.table import rich_table
+    from raysal.report.table import run_table
+    from raysal.types import PassedOver
 
-    rows = summary(result.run)
     lines = [f"{result.run}: {result.rounds} rounds, {result.labels} labels"]
     if result.rebound is not None:
         lines.insert(0, f"{result.run}: {result.rebound}")
     if result.metric is not None and result.value is not None:
         beside = "" if result.control_value is None else f", random {shown(result.metric, result.control_value)}"
         lines[-1] += f", {MEASURES[result.metric].words} {shown(result.metric, result.value)}{beside}"
+    if result.exhausted:
+        lines.append("closed before its last round: no item is left to offer")
+    if result.embedded is not None and result.embedded.passed_over:
+        lines.append(str(PassedOver(counts=result.embedded.passed_over)))
     if not result.finished:
         lines += next_steps(result.run, result.waiting, result.rounds)
-    table = [rich_table(rows)] if rows else []
+    lines += how_to_measure(result)
+    table = [run_table(result.run)] if result.rounds or result.finished else []
     data = asdict(result)
     if result.rebound is None:
         del data["rebound"]
     return Outcome(data=data, view=Group(*table, *(Text(line) for line in lines)))
+
+
+def how_to_measure(result: RunResult) -> list[str]:
+    """What to do where items are held out, and nobody knows their labels."""
+    from raysal.rounds.directory import RunDir
+
+    if result.value is not None or not RunDir(result.run).require_config().rounds.holdout:
+        return []
+    return [
+        "nothing is measured yet, as no held-out item has a known label; to label some:",
+        f"  raysal label export {result.run} --holdout 200 -o test.csv   # fill it in, and import it, too",
+    ]
 
 
 def next_steps(run: Path, waiting: int, rounds: int) -> list[str]:
@@ -138,7 +156,7 @@ def status_view(found: Any, state: str, run: Path) -> Any:
         "pool": found.pool if found.items is None else f"{found.pool}, {found.items} items",
         "rounds": found.rounds,
         "asked": found.asked,
-        "labeled": found.labeled,
+        "labeled": f"{found.labeled}, {found.tested} of them held out to measure" if found.tested else found.labeled,
         "waiting": found.waiting,
         "skipped": found.skipped,
         "disputed": found.disputed,

@@ -24,7 +24,7 @@ def check_output(out: Path, kinds: Sequence[str] = ()) -> None:
     Raises:
         ConfigError: the extension is another one, or the directory does not exist.
     """
-    from raysal.labels.formats import EXTENSIONS, KINDS
+    from raysal.tables import EXTENSIONS, KINDS
 
     kind = KINDS.get(out.suffix.lower())
     if kind is None:
@@ -136,9 +136,11 @@ def table_view(names: Sequence[str], rows: Iterable[Sequence[str]], note: str) -
     from rich.table import Table
     from rich.text import Text
 
+    from raysal.cli.output import encodable
+
     view = Table(*names, box=SIMPLE)
     for column in view.columns:
         column.overflow = "fold"
     for row in rows:
-        view.add_row(*map(Text, row))
+        view.add_row(*(Text(encodable(cell)) for cell in row))
     return Group(view, Text(note))

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.embedding.decode import square_pixels
-from raysal.embedding.torch_model import RESIZE, fingerprint_of, place_model, run_model
-from raysal.errors import ConfigError, EncoderError, RaysalError
+from raysal.embedding.torch_model import RESIZE, fingerprint_of, measured_dim, place_model, run_model
+from raysal.errors import ConfigError, EncoderError
 
 if TYPE_CHECKING:
     import torch
@@ -101,17 +101,7 @@ def load_model(name: str, device: str) -> torch.nn.Module:
 
 @lru_cache(maxsize=4)
 def _dim(encoder: Torch) -> int:
-    grey = np.full((encoder.size, encoder.size, 3), 128, np.uint8)
-    try:
-        vectors = encoder.encode([grey])
-    except RaysalError:
-        raise
-    except Exception as error:  # the user's own code
-        problem = f"fails on a grey image of {encoder.size} pixels ({type(error).__name__}: {error})"
-        raise EncoderError(f"torch:{encoder.arg}", problem, "see the Torch encoder for what it is given") from error
-    if vectors.ndim != 2 or len(vectors) != 1:
-        raise EncoderError(f"torch:{encoder.arg}", f"returned {vectors.shape} for one image, expected (1, d)")
-    return int(vectors.shape[1])
+    return measured_dim(f"torch:{encoder.arg}", encoder.encode, encoder.size)
 
 
 @lru_cache(maxsize=4)

@@ -12,28 +12,25 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_QUARANTINE
+from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
+from raysal.embedding.limits import check_lost
 from raysal.embedding.precomputed import Precomputed
 from raysal.embedding.ranges import check_arguments
 from raysal.embedding.rounding import Rounding
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.unit import embed_unit
-from raysal.errors import (
-    EncoderError,
-    FingerprintMismatch,
-    QuarantineExceeded,
-    SourceError,
-)
+from raysal.errors import EncoderError, FingerprintMismatch, SourceError
 from raysal.pool import ChunkStage, Manifest, PoolWriter, StagedChunk
-from raysal.pool.layout import KINDS, check_blurred, scale_in
+from raysal.pool.layout import KINDS, MANIFEST, check_blurred, scale_in, write_passed_over
 from raysal.registry import Registry
 from raysal.scale import AUTO, as_scale
 from raysal.sources import SOURCES, check_keys
-from raysal.sources.base import Source, VectorSource
-from raysal.store import locked, remove_temporaries
-from raysal.types import Metric, Unit
+from raysal.sources.base import PassesOver, Source, VectorSource
+from raysal.sources.begun import as_begun, listed_for
+from raysal.store import check_kind, locked, remove_temporaries
+from raysal.types import Metric, PassedOver, Unit
 
 CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "text": 1024}
 """Items in one chunk if the caller does not say, by modality."""
@@ -60,6 +57,8 @@ class EmbedReport:
     """given vectors were multiplied by it; see `raysal.scale`"""
     seconds: float
     """from the first unit issued to the last commit; without the time this process takes to load the model"""
+    passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """{suffix: files that the source left out}"""
 
     @property
     def items_per_second(self) -> float:
@@ -77,6 +76,7 @@ def embed(
     workers: int = 0,
     decode_threads: int = DECODE_THREADS,
     max_quarantine: float = MAX_QUARANTINE,
+    max_passed_over: float = MAX_PASSED_OVER,
     backend: Literal["local", "ray"] = "local",
     threads: int = 0,
     address: str | None = None,
@@ -101,6 +101,7 @@ def embed(
         workers: Ray workers; 0 is what the cluster has room for.
         decode_threads: threads that decode ahead of the model, in each process.
         max_quarantine: share of the items that may be quarantined.
+        max_passed_over: share of the files that look like items that may be passed over.
         backend: this process, or Ray. Ray's workers must see `out` and the source under the same paths.
         threads: CPU threads of a model; 0 is torch's own choice here, and an even share with Ray.
         address: the Ray cluster to join.
@@ -115,6 +116,7 @@ def embed(
 
     Raises:
         QuarantineExceeded: more than `max_quarantine` of the items are quarantined. The pool is committed.
+        PassedOverExceeded: more than `max_passed_over` of what looks like an item was passed over; likewise.
         VectorsBlurred: half of the vectors differ by less than float16 can tell. The pool is committed.
         ConfigError: an argument is out of range, or the scale is no power of two.
         UnknownName: there is no such backend or metric.
@@ -123,20 +125,25 @@ def embed(
         FingerprintMismatch: `out` holds a pool of another source or encoder.
         PoolError: `out` was begun with another chunk size, metric or scale, or by a newer version.
         Damaged: a file in `out` was altered or is missing.
-        RunError: another process is writing this pool.
+        RunError: another process is writing this pool, or `out` is the directory of a run or of predictions.
     """
-    check_arguments(batch_size, chunk_rows, workers, decode_threads, max_quarantine, threads, backend, metric)
+    shares = {"max_quarantine": max_quarantine, "max_passed_over": max_passed_over}
+    check_arguments(batch_size, chunk_rows, workers, decode_threads, shares, threads, backend, metric)
     asked = as_scale(scale)
     pool = Path(out).absolute()
-    source = _with_absolute_paths(source)
+    check_kind(pool, MANIFEST)  # before a long listing
+    source = listed_for(pool, _with_absolute_paths(source))
     encoder = encoder_for_source(encoder, source, device)
     rows = chunk_rows or CHUNK_ROWS[source.modality]
     dim = encoder.dim  # loads the model: a missing package should show before a long listing
     items, chunks = check_keys(source, rows)
+    passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
     pool.mkdir(parents=True, exist_ok=True)
     with locked(pool, "pool"):  # a second writer would remove the files that this one has staged
         rounding = rounding_for(source, encoder, scale_in(pool) if asked is None else asked)
         writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale))
+        if passed.taken or passed.counts:  # the source looked through a folder
+            write_passed_over(pool, passed)
         resumed = len(writer.committed)
         already = _items_done(writer)
         report = report or _no_report
@@ -176,8 +183,7 @@ def embed(
                 for kind in KINDS:
                     remove_temporaries(pool / kind)
     quarantined = sum(record["quarantined"] for record in writer.committed.values())
-    if quarantined > max_quarantine * items:
-        raise QuarantineExceeded(pool, quarantined, items, max_quarantine)
+    check_lost(pool, quarantined, items, passed, **shares)
     check_blurred(pool, writer.committed.values())
     return EmbedReport(
         items=items,
@@ -187,6 +193,7 @@ def embed(
         embedded=items - already,
         scale=rounding.scale,
         seconds=time.perf_counter() - started,
+        passed_over=passed.counts,
     )
 
 
@@ -284,7 +291,10 @@ def check_origin(pool: Path, begun: Manifest, source: Source, encoder: Encoder) 
     name, config = _encoder_config(encoder)
     _check_fields(pool, "encoder", begun.encoder, name, config, fix)
     source = _with_absolute_paths(source)
-    name, config = _name(source, SOURCES), _config(source)
+    name = _name(source, SOURCES)
+    if name == begun.source["name"]:
+        source = as_begun(source, begun.source.get("config", {}))
+    config = _config(source)
     try:
         _check_fields(pool, "source", begun.source, name, config, fix)
     except FingerprintMismatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import get_args
 
 from raysal.defaults import MAX_CHUNK_ROWS
@@ -14,7 +15,7 @@ def check_arguments(
     chunk_rows: int,
     workers: int,
     decode_threads: int,
-    max_quarantine: float,
+    shares: Mapping[str, float],
     threads: int,
     backend: str,
     metric: str,
@@ -25,12 +26,12 @@ def check_arguments(
         ConfigError: a number is out of range.
         UnknownName: there is no such backend or metric.
     """
-    ranges = {
+    ranges: dict[str, tuple[float, int, int | None]] = {
         "batch_size": (batch_size, 1, None),
         "chunk_rows": (chunk_rows, 0, MAX_CHUNK_ROWS),
         "workers": (workers, 0, None),
         "decode_threads": (decode_threads, 1, None),
-        "max_quarantine": (max_quarantine, 0, 1),
+        **{name: (share, 0, 1) for name, share in shares.items()},
         "threads": (threads, 0, None),
     }
     for name, (value, low, high) in ranges.items():

@@ -17,7 +17,7 @@ from raysal.embedding.base import Encoder
 from raysal.embedding.rounding import Rounding
 from raysal.embedding.torch_model import keep_freed_memory
 from raysal.embedding.unit import embed_unit, quarantine_unit
-from raysal.errors import ConfigError, EncoderError, FingerprintMismatch
+from raysal.errors import ConfigError, EncoderError, FingerprintMismatch, brief
 from raysal.pool import ChunkStage, StagedChunk
 from raysal.sources.base import Source
 from raysal.types import Unit
@@ -201,7 +201,7 @@ def embed_on_ray(
                     if start_deaths >= MAX_DEATHS:
                         raise EncoderError(
                             "embed worker",
-                            f"died {start_deaths} times while loading the model ({error})",
+                            f"died {start_deaths} times while loading the model ({brief(error)})",
                             "use fewer --workers if memory ran out",
                         ) from None
                     crew[crew.index(worker)] = start()

@@ -29,11 +29,8 @@ class Sentence:
 
     @property
     def dim(self) -> int:
-        """Length of a vector, as the model says. Loads the model."""
-        model = load_model(self.arg, self.device)
-        # Newer releases warn of the old name, older ones lack the new one.
-        known = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
-        return int(known())
+        """Length of a vector, found by encoding one word. Loads the model."""
+        return _dim(self)
 
     def preprocessing(self) -> Mapping[str, Any]:
         """The longest text in tokens, and the model's steps with their settings, as JSON-able values."""
@@ -89,6 +86,14 @@ def settings_of(step: Any) -> dict[str, Any]:
     settings: Mapping[str, Any] = step.get_config_dict() if hasattr(step, "get_config_dict") else {}
     plain = (str, int, float, bool, type(None))
     return {name: value for name, value in sorted(settings.items()) if isinstance(value, plain)}
+
+
+@lru_cache(maxsize=4)
+def _dim(encoder: Sentence) -> int:
+    vectors = encoder.encode(["word"])
+    if vectors.ndim != 2 or len(vectors) != 1 or vectors.shape[1] == 0:
+        raise EncoderError(f"sentence:{encoder.arg}", f"returned {vectors.shape} for one text, expected (1, d)")
+    return int(vectors.shape[1])
 
 
 @lru_cache(maxsize=4)

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.embedding.decode import square_pixels
-from raysal.embedding.torch_model import RESIZE, fingerprint_of, place_model, run_model
+from raysal.embedding.torch_model import (
+    RESIZE,
+    fingerprint_of,
+    measured_dim,
+    one_vector_each,
+    place_model,
+    run_model,
+)
 from raysal.errors import EncoderError, MissingExtra
 
 if TYPE_CHECKING:
@@ -37,9 +44,11 @@ class Timm:
 
     @property
     def dim(self) -> int:
-        """Length of a vector, as the model says. Loads the model."""
-        features: Any = load_model(self.arg, self.device)[0].num_features
-        return int(features)
+        """Length of a vector, found by running the model on one grey image. Loads the model.
+
+        The `num_features` of a model is another number where layers follow the pooling, as in MobileNetV3.
+        """
+        return _dim(self)
 
     def _size_and_scale(self) -> tuple[int, list[float], list[float]]:
         """(side in pixels, mean, standard deviation), the last two in units of 0..255, one for each channel."""
@@ -63,7 +72,15 @@ class Timm:
     def encode(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Vectors float32 [n, d] of pixels uint8 [size, size, 3]."""
         _, mean, std = self._size_and_scale()
-        return run_model(load_model(self.arg, self.device)[0], prepared, mean, std, self.device)
+        model = load_model(self.arg, self.device)[0]
+        return run_model(
+            lambda batch: one_vector_each(f"timm:{self.arg}", model(batch)), prepared, mean, std, self.device
+        )
+
+
+@lru_cache(maxsize=4)
+def _dim(encoder: Timm) -> int:
+    return measured_dim(f"timm:{encoder.arg}", encoder.encode, encoder._size_and_scale()[0])
 
 
 @lru_cache(maxsize=1)

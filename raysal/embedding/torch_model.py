@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import EncoderError
+from raysal.errors import EncoderError, RaysalError
 from raysal.store import digest_of
 
 if TYPE_CHECKING:
@@ -76,6 +76,55 @@ def weights_sha256(model: torch.nn.Module) -> str:
 def fingerprint_of(model: torch.nn.Module, preprocessing: Mapping[str, Any]) -> str:
     """The fingerprint of an encoder: hex sha256 over its weights and its preprocessing."""
     return digest_of({"weights": weights_sha256(model), "preprocessing": dict(preprocessing)})
+
+
+def measured_dim(name: str, encode: Callable[[list[NDArray[np.uint8]]], NDArray[np.float32]], size: int) -> int:
+    """Length of a vector, found by encoding one grey image. What a model says of itself may be another number.
+
+    Args:
+        name: of the encoder, for errors.
+        encode: images uint8 [size, size, 3] to vectors.
+        size: side of an image in pixels.
+
+    Returns:
+        The length d of the one vector [1, d].
+
+    Raises:
+        EncoderError: the model fails on this image, or does not return one vector for it.
+        RaysalError: the encoder itself says what is wrong.
+    """
+    try:
+        vectors = encode([np.full((size, size, 3), 128, np.uint8)])
+    except RaysalError:
+        raise
+    except Exception as error:  # somebody else's code
+        problem = f"fails on a grey image of {size} pixels ({type(error).__name__}: {error})"
+        raise EncoderError(name, problem, "try another --size, or another model") from error
+    if vectors.ndim != 2 or len(vectors) != 1 or vectors.shape[1] == 0:
+        raise EncoderError(name, f"returned {vectors.shape} for one image, expected (1, d)")
+    return int(vectors.shape[1])
+
+
+def one_vector_each(name: str, out: torch.Tensor) -> torch.Tensor:
+    """Check that a model has pooled its features.
+
+    Args:
+        name: of the encoder, for the error.
+        out: what it returned for n images.
+
+    Returns:
+        The vectors [n, d].
+
+    Raises:
+        EncoderError: it returned neither [n, d] nor [n, d, 1, 1], but a map or a sequence of features for each image.
+    """
+    import torch
+
+    if not isinstance(out, torch.Tensor):
+        raise EncoderError(name, f"returned {type(out).__name__}, not one vector for each image")
+    if out.ndim < 2 or any(side != 1 for side in out.shape[2:]):
+        raise EncoderError(name, f"returned {tuple(out.shape)}, not [n, d]", "choose a model that pools")
+    return out
 
 
 def run_model(

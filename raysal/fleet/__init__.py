@@ -11,14 +11,13 @@ from raysal.fleet.local_fleet import LocalFleet
 from raysal.fleet.partition import (
     Block,
     Partition,
-    PartitionSpec,
     exclude,
     features_of,
     keep,
-    plan_partitions,
     use_features,
     vectors_of,
 )
+from raysal.fleet.specs import PartitionSpec, plan_partitions
 from raysal.pool import Pool
 
 __all__ = [

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from raysal.fleet.partition import Partition, PartitionSpec
+from raysal.fleet.partition import Partition
 from raysal.fleet.replay import Behind, Call, Done, Host, Stale
+from raysal.fleet.specs import PartitionSpec
 
 
 def actor_options(spec: PartitionSpec) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any, Self, TypeVar
 
 import torch
 
-from raysal.fleet.partition import Partition, PartitionSpec
+from raysal.fleet.partition import Partition
+from raysal.fleet.specs import PartitionSpec
 
 R = TypeVar("R")
 

@@ -11,10 +11,8 @@ and need not know of the layer.
 from __future__ import annotations
 
 import copy
-import itertools
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -24,28 +22,12 @@ from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
 from raysal.features import DeviceLayer, HiddenLayer, same_layer
+from raysal.fleet.specs import PartitionSpec, slices_of
 from raysal.numerics import BLOCK_ROWS, LAYER_ROWS, AlignedMatrix, round_up
 from raysal.pool import Pool
 
 RESIDENT_SHARE = 0.6
 """Share of a GPU's free memory that the vectors may take, from 0 to 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartitionSpec:
-    """What a process needs to build a partition: small, and the same after every restart."""
-
-    index: int
-    """The partition's number, from 0."""
-    pool: str
-    """The pool's absolute path."""
-    slices: tuple[tuple[int, int, int], ...]
-    """(position of the chunk in the pool, first row, one past the last row)"""
-    device: str = "cpu"
-    threads: int = 0
-    """CPU threads for the products; 0 leaves the process as it is."""
-    fingerprint: str = ""
-    """Fingerprint that the pool at the path must have, also after a restart; empty for any."""
 
 
 class Block(NamedTuple):
@@ -60,40 +42,6 @@ class Block(NamedTuple):
         return len(self.rows)
 
 
-def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int = 0) -> list[PartitionSpec]:
-    """Cut a pool into runs of consecutive rows, equal to within one row. Pure.
-
-    Args:
-        pool: The pool.
-        count: Number of partitions; of more than the pool has rows, some are empty.
-        device: The torch device of each partition.
-        threads: CPU threads of each partition's process; 0 leaves it as it is.
-
-    Returns:
-        One spec for each partition, in order.
-    """
-    starts = np.cumsum([0, *(chunk.rows for chunk in pool.chunks)])
-    cuts = [len(pool) * i // count for i in range(count + 1)]
-    specs = []
-    for index, (low, high) in enumerate(itertools.pairwise(cuts)):
-        slices = [
-            (chunk, max(low - int(start), 0), min(high, int(stop)) - int(start))
-            for chunk, (start, stop) in enumerate(itertools.pairwise(starts))
-            if start < high and stop > low
-        ]
-        specs.append(
-            PartitionSpec(
-                index=index,
-                pool=str(pool.path.absolute()),  # the processes of a service have another working directory
-                slices=tuple(slices),
-                device=device,
-                threads=threads,
-                fingerprint=pool.fingerprint,
-            )
-        )
-    return specs
-
-
 class Partition:
     """Rows of a pool in this process: ids, memory-mapped vectors, and the masks and state of the running program.
 
@@ -105,6 +53,7 @@ class Partition:
     Attributes:
         index: The partition's number.
         spec: What it was built from.
+        slices: The chunks that its rows lie in, and which rows of each.
         metric: The pool's metric.
         device: The torch device of blocks.
         ids: int64 [n], ascending.
@@ -135,9 +84,10 @@ class Partition:
         self.metric = pool.metric
         self._pool_dim = pool.dim
         self.device = torch.device(spec.device)
-        self._parts = self._resident([_tensor(pool.chunks[c].vectors()[low:high]) for c, low, high in spec.slices])
+        self.slices = slices_of(pool, spec.start, spec.stop)
+        self._parts = self._resident([_tensor(pool.chunks[c].vectors()[low:high]) for c, low, high in self.slices])
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
-        ids = [pool.chunks[chunk].ids()[low:high] for chunk, low, high in spec.slices]
+        ids = [pool.chunks[chunk].ids()[low:high] for chunk, low, high in self.slices]
         self.ids: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *ids])
         self.held: dict[str, Any] = {}
         self.reset()

@@ -26,13 +26,13 @@ import ray.exceptions
 import torch
 
 from raysal.config import FleetConfig
-from raysal.errors import ConfigError, FleetError, RaysalError
+from raysal.errors import ConfigError, FleetError, RaysalError, brief, without_codes
 from raysal.fleet import recovery
 from raysal.fleet.actors import PartitionActor, ServiceActor, actor_options
 from raysal.fleet.address import REACH_TIMEOUT, check_address, no_cluster
-from raysal.fleet.partition import PartitionSpec, plan_partitions
 from raysal.fleet.recovery import CREATION_TIMEOUT, RETRY_PAUSE, Recovery
 from raysal.fleet.replay import Behind, Call, Stale
+from raysal.fleet.specs import PartitionSpec, plan_partitions
 from raysal.pool import Pool
 
 R = TypeVar("R")
@@ -71,7 +71,7 @@ def connect(address: str | None = None, threads: int = 0) -> None:
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise ConfigError(*no_cluster(address, _brief(error))) from None
+            raise ConfigError(*no_cluster(address, brief(error))) from None
         return
     ray.init(
         address="local",
@@ -94,7 +94,7 @@ def check_device(device: str) -> None:
     try:
         wanted = torch.device(device)
     except RuntimeError as error:
-        raise ConfigError("fleet.device", _brief(error), 'use "cpu" or "cuda"') from None
+        raise ConfigError("fleet.device", brief(error), 'use "cpu" or "cuda"') from None
     if wanted.type == "cuda" and wanted.index not in (None, 0):
         raise ConfigError("fleet.device", f"{device!r}: with Ray each partition has a GPU of its own", 'use "cuda"')
     if wanted.type == "cuda" and not ray.cluster_resources().get("GPU"):
@@ -175,7 +175,7 @@ def about(actor: Any, partition: int) -> tuple[PartitionSpec, int]:
             reached = not reached_no_process(error)
             deaths += reached
             if deaths >= recovery.ATTEMPTS or time.monotonic() > deadline:
-                raise FleetError(partition, f"its process does not answer ({_brief(error)})") from None
+                raise FleetError(partition, f"its process does not answer ({brief(error)})") from None
             if not reached:
                 time.sleep(RETRY_PAUSE)
 
@@ -301,7 +301,7 @@ class RayFleet:
         except ray.exceptions.RayTaskError as error:
             return recovery.Raised(i, _cause(error, i))
         except ray.exceptions.RayError as error:  # the process died, or the node that kept its answer
-            return (recovery.NotReached if reached_no_process(error) else recovery.Died)(i, _brief(error))
+            return (recovery.NotReached if reached_no_process(error) else recovery.Died)(i, brief(error))
         if isinstance(answer, Behind):
             return recovery.IsBehind(i, answer.made)
         if isinstance(answer, Stale):
@@ -360,7 +360,7 @@ def await_ready(actors: Sequence[Any], specs: Sequence[PartitionSpec]) -> None:
             failure = _cause(error, index)
             raise failure from None
         except ray.exceptions.RayError as error:
-            raise FleetError(index, str(error)) from None
+            raise FleetError(index, without_codes(str(error))) from None
 
 
 def _shortage(specs: Sequence[PartitionSpec]) -> str:
@@ -378,12 +378,7 @@ def _shortage(specs: Sequence[PartitionSpec]) -> str:
     )
 
 
-def _brief(error: BaseException) -> str:
-    """The first line of an error's text, up to 200 characters."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-
-
 def _cause(error: ray.exceptions.RayTaskError, partition: int) -> BaseException:
     """What the function itself raised: an error of raysal as it is, any other as a failure of the partition."""
     cause = error.cause
-    return cause if isinstance(cause, RaysalError) else FleetError(partition, str(error))
+    return cause if isinstance(cause, RaysalError) else FleetError(partition, without_codes(str(error)))

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from raysal.config import FleetConfig
 from raysal.errors import ConfigError, FingerprintMismatch, FleetError
 from raysal.fleet import ray_fleet
-from raysal.fleet.partition import PartitionSpec
 from raysal.fleet.ray_fleet import RayFleet
 from raysal.fleet.replay import SESSIONS
+from raysal.fleet.specs import PartitionSpec
 from raysal.pool import Pool
 
 ENDING_TIMEOUT = 60.0

@@ -1,8 +1,8 @@
 """Label files: tables with the columns `key` and `label`, and optionally `annotator` and `weight`.
 
 A batch file that somebody filled in is a label file too: other columns are ignored, and a row with an empty label is
-not labeled yet. `raysal.labels.formats` reads and writes the formats, `raysal.labels.spelling` says what a cell means,
-and `raysal.labels.exports` what the files of other tools mean.
+not labeled yet. `raysal.labels.formats` reads the formats and `raysal.tables` writes them. What a cell means is said
+by `raysal.labels.spelling`, and what the files of other tools mean by `raysal.labels.exports`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ import pyarrow as pa
 from raysal.arrow import Unnamed
 from raysal.errors import LabelError
 from raysal.labels.exports import COLUMNS, RESPONSES, label_rows
-from raysal.labels.formats import EXTENSIONS, column_names, kind_of, read_rows, write_rows
+from raysal.labels.formats import column_names, kind_of, read_rows
 from raysal.labels.records import checked, checked_key
 from raysal.labels.spelling import annotator_text, label_text
 from raysal.store import Written, write_output
+from raysal.tables import write_tables
 from raysal.types import Label
-
-__all__ = ["EXTENSIONS", "FIELDS", "LabelFile", "read_labels", "unknown_work", "write_labels", "write_table"]
 
 FIELDS = ("key", "label", "annotator", "weight")
 """The columns of a label file, in the order in which they are written."""
@@ -150,7 +149,7 @@ def write_table(
     columns = {*table.column_names, *fill_in}
     return write_output(
         path,
-        lambda temporary: write_rows(temporary, kind, table, fill_in=fill_in),
+        lambda temporary: write_tables(temporary, kind, table.schema, [table], fill_in=fill_in),
         overwrite=overwrite,
         disposable=lambda there: not unknown_work(there, columns, answers),
     )

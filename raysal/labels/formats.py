@@ -1,8 +1,7 @@
-"""Tables of items in files: CSV and TSV, Parquet, lines of JSON, and JSON. One way to read them, one way to write them.
+"""Label files as rows: CSV and TSV, Parquet, lines of JSON, and JSON. `raysal.tables` writes them.
 
-What is written comes back, whatever is in a key: commas, quotes, line breaks, blanks at either end. Where programs
-write CSV in another way, the header says so: semicolons or tabs (`key;label`), a first line `sep=;`, UTF-16 with its
-mark. Rows in which all cells are blank, which spreadsheets write, are left out by `raysal.labels.files`.
+Where programs write CSV in another way, the header says so: semicolons or tabs (`key;label`), a first line `sep=;`,
+UTF-16 with its mark.
 """
 
 from __future__ import annotations
@@ -25,19 +24,11 @@ import pyarrow.parquet as pq
 from raysal.arrow import ColumnKind
 from raysal.errors import LabelError
 from raysal.labels.exports import is_task, task_rows
-from raysal.store import dumps
+from raysal.tables import DELIMITERS, EXTENSIONS, KINDS
 
-KINDS = {
-    ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl",
-    ".json": "json",
-}  # fmt: skip
-"""The format that an extension names."""
-EXTENSIONS = f"{', '.join(list(KINDS)[:-1])} or {list(KINDS)[-1]}"
-"""The extensions, for people."""
 Row = tuple[int, Mapping[str, Any]]
 """The line where a row begins, from 1 (in Parquet and JSON: the number of the row), and the cells of the row."""
 Check = Callable[[str, Sequence[str]], None]
-DELIMITERS = {"csv": ",", "tsv": "\t"}
 LONGEST_CELL = 2**31 - 1
 """Characters. The csv module takes 131,072 unless it is told otherwise."""
 _ONE_READER = threading.Lock()
@@ -66,7 +57,7 @@ def read_rows(path: Path, columns: Sequence[str], check: Check) -> Iterator[Row]
     """Read some columns of a table.
 
     Args:
-        path: a file whose extension is in `KINDS`.
+        path: a file whose extension is in `raysal.tables.KINDS`.
         columns: those that are wanted. One that a row lacks is not among its cells.
         check: is called with the place and the names of the columns, and raises an error if it lacks one: once, and in
             JSON for each row.
@@ -94,7 +85,7 @@ def column_names(path: Path) -> list[str]:
     """The columns of a table.
 
     Args:
-        path: a file whose extension is in `KINDS`.
+        path: a file whose extension is in `raysal.tables.KINDS`.
 
     Returns:
         The names; of JSON those of the first row.
@@ -109,37 +100,6 @@ def column_names(path: Path) -> list[str]:
     if kind in DELIMITERS:
         return _header(path, _text(path), DELIMITERS[kind])[0]
     return list(next(iter(_json_rows(path) if kind == "json" else _jsonl_rows(path)), (0, {}))[1])
-
-
-def write_rows(path: Path, kind: str, table: pa.Table, *, fill_in: Sequence[str] = ()) -> None:
-    """Write a table.
-
-    Args:
-        path: the file; any extension.
-        kind: a format of `KINDS`.
-        table: the rows.
-        fill_in: columns that are added to CSV and TSV, empty, for people to fill in.
-    """
-    if kind == "parquet":
-        pq.write_table(table, path)
-        return
-    rows = table.to_pylist()
-    if kind in DELIMITERS:
-        names = list(dict.fromkeys([*table.column_names, *fill_in]))
-        mark = DELIMITERS[kind]
-        lines = [names, *([row.get(name) for name in names] for row in rows)]
-        content = "".join(mark.join(_cell(value, mark) for value in values) + "\n" for values in lines)
-    elif kind == "jsonl":
-        content = "".join(dumps(row) + "\n" for row in rows)
-    else:
-        content = "[" + ",".join("\n" + dumps(row) for row in rows) + "\n]\n"
-    path.write_text(content, encoding="utf-8", newline="")
-
-
-def _cell(value: object, mark: str) -> str:
-    """One cell of CSV or TSV; `csv.writer` would not quote a lone carriage return where lines end in a newline."""
-    text = "" if value is None else str(value)
-    return '"' + text.replace('"', '""') + '"' if any(special in text for special in (mark, '"', "\r", "\n")) else text
 
 
 def _text(path: Path) -> str:

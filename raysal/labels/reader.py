@@ -212,6 +212,12 @@ class LedgerReader:
         self._catch_up()
         return _sorted_ids(id for id, item in self._state.present() if item.state() != "unlabeled")
 
+    def asked(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """For which of these items a round ever asked, of whichever pool it was chosen, bool [n]."""
+        self._catch_up()
+        items = (self._state.items.get(self._state.keys.get(id, "")) for id in ids.tolist())
+        return np.array([item is not None and item.round is not None for item in items], bool)
+
     def state(self, id: int) -> State:
         """The state of the item with this id; unlabeled if it has no event."""
         self._catch_up()

@@ -172,7 +172,7 @@ def drop_where(partition: Partition, where: Mapping[str, Any], field: str) -> in
 
 def _rows_that_pass(partition: Partition, where: Mapping[str, Any], field: str) -> NDArray[np.bool_]:
     chunks, found = Pool(Path(partition.spec.pool)).chunks, [np.empty(0, bool)]
-    for chunk, low, high in partition.spec.slices:
+    for chunk, low, high in partition.slices:
         items = chunks[chunk].items(list(where)).slice(low, high - low)
         out = np.ones(high - low, bool)
         for column, test in where.items():

@@ -5,6 +5,7 @@
                               they were given, times the manifest's scale
     items/00000.parquet       id, key, uri, owner, and the carried columns: one row for each vector, in the same order
     quarantine/00000.parquet  id, key, stage, error of the items that could not be embedded
+    passed_over.json          the files of the source that are no items, when the job ran last (sealed)
     commits/00000.json        rows, and the bytes and sha256 of each file of the chunk (sealed)
 
 A chunk exists if and only if its commit record exists. Files without a record are leftovers of an interrupted job.
@@ -21,11 +22,12 @@ import pyarrow as pa
 
 from raysal.errors import Damaged, PoolError, VectorsBlurred
 from raysal.store import check_size, digest_of, read_sealed, write_sealed
-from raysal.types import Metric, Modality
+from raysal.types import Metric, Modality, PassedOver
 
 VERSION = 1
 """Version of the format, kept in the manifest."""
 MANIFEST = "pool.json"
+PASSED_OVER = "passed_over.json"
 KINDS = ("vectors", "items", "quarantine")
 """The folders that hold one file of every chunk."""
 QUARANTINE_SCHEMA = pa.schema(
@@ -101,6 +103,32 @@ class Manifest:
             return cls(**record)
         except TypeError as error:
             raise Damaged(path, f"not a manifest ({error})", "restore it from a copy") from None
+
+
+def write_passed_over(pool: Path, passed: PassedOver) -> None:
+    """Keep the count of files that the source of a pool left out."""
+    write_sealed(pool / PASSED_OVER, asdict(passed))
+
+
+def read_passed_over(pool: Path) -> PassedOver | None:
+    """The count of files that the source of a pool left out.
+
+    Args:
+        pool: the directory.
+
+    Returns:
+        The count; None in pools that do not keep it.
+
+    Raises:
+        Damaged: the file was altered.
+    """
+    path, fix = pool / PASSED_OVER, "delete it, and embed again to count anew"
+    if not path.exists():
+        return None
+    try:
+        return PassedOver(**read_sealed(path, fix))
+    except TypeError as error:
+        raise Damaged(path, f"not a count of files ({error})", fix) from None
 
 
 def check_blurred(pool: str | Path, records: Iterable[Mapping[str, Any]]) -> None:

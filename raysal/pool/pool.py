@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,18 @@ from numpy.typing import NDArray
 from raysal.arrays import column_of
 from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
 from raysal.pool.given import export_type, in_given_units
-from raysal.pool.layout import MANIFEST, Manifest, check_blurred, chunk_file, how_to_repair, read_records
+from raysal.pool.layout import (
+    MANIFEST,
+    Manifest,
+    check_blurred,
+    chunk_file,
+    how_to_repair,
+    read_passed_over,
+    read_records,
+)
 from raysal.scale import space_of
 from raysal.store import Written, check_bytes, check_size, read_sealed, write_output
-from raysal.types import POOL_COLUMNS, Metric
+from raysal.types import POOL_COLUMNS, Metric, PassedOver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,9 @@ class PoolInfo:
     """Items that could not be embedded."""
     bytes: int
     """Size of the chunks' files."""
+    passed_over: Mapping[str, int] | None
+    """{suffix: files that the source left out}; None if nobody counted: the source looks through no folder, or the pool
+    is older than the count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +206,12 @@ class Pool:
             encoder=str(self.manifest.encoder["name"]),
             quarantined=sum(record["quarantined"] for record in self._records),
             bytes=sum(entry["bytes"] for _, entry in self._files()),
+            passed_over=None if (passed := self.passed_over()) is None else passed.counts,
         )
+
+    def passed_over(self) -> PassedOver | None:
+        """The files that the source left out; see `raysal.pool.layout.read_passed_over`."""
+        return read_passed_over(self.path)
 
     @property
     def columns(self) -> list[str]:
@@ -215,6 +231,7 @@ class Pool:
         """
         if Pool(self.path).manifest != self.manifest:
             raise Damaged(self.path / MANIFEST, "belongs to another pool now", "open the pool again")
+        counted = self.passed_over() is not None
         last = -1
         for chunk, record in zip(self.chunks, self._records, strict=True):
             read_sealed(self.path / chunk_file("commits", chunk.index))
@@ -227,7 +244,7 @@ class Pool:
                 problem = f"{lost} rows, expected {record['quarantined']}"
                 raise Damaged(self.path / chunk_file("quarantine", chunk.index), problem, how_to_repair(chunk.index))
             last = int(ids[-1]) if len(ids) else last
-        return 1 + len(self._records) + sum(1 for _ in self._files())
+        return 1 + counted + len(self._records) + sum(1 for _ in self._files())
 
     def check_blurred(self) -> None:
         """Raise `VectorsBlurred` if half of the vectors differ by less than float16 can tell."""

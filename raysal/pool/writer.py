@@ -28,7 +28,7 @@ from raysal.pool.layout import (
     vector_schema,
 )
 from raysal.scale import scale_words
-from raysal.store import fsync_path, remove_temporaries, sha256_of, temporary_name, write_sealed
+from raysal.store import check_kind, fsync_path, remove_temporaries, sha256_of, temporary_name, write_sealed
 from raysal.types import RESERVED_COLUMNS
 
 
@@ -162,9 +162,11 @@ class PoolWriter:
         Raises:
             FingerprintMismatch: the directory holds a pool of another source or encoder.
             PoolError: it holds a pool with another chunk size or scale, or of another version.
+            RunError: the directory is that of a run, or of predictions.
             Damaged: its manifest or a commit record was altered, or a committed file is missing or has another size.
             OSError: the directory cannot be written.
         """
+        check_kind(path, MANIFEST)
         self.path, self.manifest = path, manifest
         for kind in (*KINDS, "commits"):
             (path / kind).mkdir(parents=True, exist_ok=True)

@@ -16,14 +16,14 @@ from typing import Any, cast, get_args
 
 from raysal.arguments import Backend, as_path, as_whole_number
 from raysal.config import FleetConfig
-from raysal.errors import ConfigError, RunError, UnknownName
+from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, open_fleet
 from raysal.models.head import Head
 from raysal.models.predictive import Predictive, check_predictive
 from raysal.pool import Pool, open_pool
 from raysal.prediction.files import Plan, PredictionWriter, check_place
+from raysal.prediction.heads import check_labelled, fit_head, head_of_run, load_head, newest_head
 from raysal.prediction.partition import Job, chunks_begun, stage_chunk
-from raysal.rounds.directory import RunDir
 from raysal.scoring.inputs import ScoreInputs, score_inputs
 from raysal.scoring.registry import SCORES
 from raysal.store import locked
@@ -260,7 +260,8 @@ def predict_into(
     Args:
         pool: the items.
         out: the folder of predictions to make or to finish.
-        run: a run directory; its head makes the predictions. Exactly one of `run` and `head` is given.
+        run: a run directory; its newest head makes the predictions. If no round has a head yet, but items are labelled,
+            it is the head that the next round would have. Exactly one of `run` and `head` is given.
         round: the round of `run` whose head is used; None is the newest.
         head: a head, or the file of one.
         predictive: see `Options`.
@@ -299,46 +300,19 @@ def predict_into(
         raise UnknownName("backend", backend, ["local", "ray"])
     if address is not None and backend != "ray":
         raise ConfigError("address", f"is of a Ray cluster, the backend is {backend}", "pass --backend ray, too")
-    if run is not None:
-        head = head_of_run(as_path("run", run), None if round is None else as_whole_number("round", round, 0))
-    elif not isinstance(head, Head):
-        path = as_path("head", head)
-        if path.is_dir():
-            raise ConfigError("head", f"{path} is a directory", "name the head.safetensors in it, or pass --run")
-        head = Head.load(path)
     pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
-    head.check(pool.vector_space, pool.dim)  # before any process is started
+    if run is not None:
+        run = as_path("run", run)
+        found = newest_head(run) if round is None else head_of_run(run, as_whole_number("round", round, 0))
+    else:
+        found = head if isinstance(head, Head) else load_head(as_path("head", head))
+    if found is not None:
+        found.check(pool.vector_space, pool.dim)  # before any process is started
+    elif run is not None:
+        check_labelled(run, pool)
     config = FleetConfig(backend=backend, partitions=parts, device=device, address=address)
     with open_fleet(pool, config) as fleet:
-        return predict_pool(pool, fleet, head, as_path("out", out), options, report)
-
-
-def head_of_run(run: Path, round: int | None = None) -> Head:
-    """Load a head of a run.
-
-    Args:
-        run: the run directory.
-        round: the round that the head chose; None is the newest head, and the closing one if the run is finished.
-
-    Returns:
-        The head.
-
-    Raises:
-        RunError: there is no run, no such round, or no head there yet.
-        Damaged: the head is not the one its record names.
-    """
-    there = RunDir(run)
-    if there.config() is None:
-        raise RunError(run, "no run is there", "start one with `raysal run CONFIG --out RUN`, or check the path")
-    rounds = there.rounds
-    if round is not None:
-        if not 0 <= round < rounds:
-            raise RunError(run, f"has no round {round}", f"it has {rounds}, counted from 0")
-        chosen: list[int | None] = [round]
-    else:
-        chosen = [*([None] if there.final() is not None else []), *reversed(range(rounds))]
-    for place in chosen:
-        head = there.head(place)
-        if head is not None:
-            return head
-    raise RunError(run, "has no head yet" if round is None else f"round {round} had no head", "label some items first")
+        if found is None:
+            assert run is not None
+            found = fit_head(Path(run), pool, fleet)
+        return predict_pool(pool, fleet, found, as_path("out", out), options, report)

@@ -52,7 +52,7 @@ class Job(NamedTuple):
 
 def chunks_begun(partition: Partition) -> list[int]:
     """The chunks whose first row is in this partition."""
-    return [chunk for chunk, low, high in partition.spec.slices if low == 0 and high > 0]
+    return [chunk for chunk, low, high in partition.slices if low == 0 and high > 0]
 
 
 def stage_chunk(partition: Partition, job: Job, wave: tuple[int | None, ...]) -> Staged | None:
@@ -81,7 +81,8 @@ def stage_chunk(partition: Partition, job: Job, wave: tuple[int | None, ...]) ->
     items = pool.chunks[index].items(["id", "key"])
     rows = partition.rows_of(items["id"].to_numpy())
     if len(rows) < items.num_rows:  # the chunk ends in the next partition
-        whole = replace(partition.spec, slices=((index, 0, items.num_rows),))
+        first = partition.spec.start + int(rows[0])
+        whole = replace(partition.spec, start=first, stop=first + items.num_rows)
         partition, rows = Partition(whole), np.arange(items.num_rows)
     return stage(Path(job.out), index, table_of(items, partition, rows, job))
 

@@ -2,7 +2,7 @@
 
 from raysal.report.html import report_html, write_report
 from raysal.report.metrics import Curve, Row, labels_saved, learning_curve, stage_seconds, summary
-from raysal.report.table import headline, rich_table
+from raysal.report.table import headline, rich_table, run_table
 
 __all__ = [
     "Curve",
@@ -12,6 +12,7 @@ __all__ = [
     "learning_curve",
     "report_html",
     "rich_table",
+    "run_table",
     "stage_seconds",
     "summary",
     "write_report",

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from raysal.models.measures import MEASURES, shown
-from raysal.report.metrics import Curve, Row, curve_of, in_stage_order, labels_saved
+from raysal.report.metrics import Curve, Row, curve_of, in_stage_order, labels_saved, rows_of
 from raysal.report.records import Arm, read_arm, read_control
 
 ABSENT, BEHIND = "–", "behind"
@@ -45,12 +45,31 @@ def format_seconds(value: float | None) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
+def run_table(run: Path, title: str | None = None) -> Table:
+    """Lay out the table of a run that is there; see `rich_table`.
+
+    Args:
+        run: the run directory.
+        title: written above it.
+
+    Returns:
+        The table, with the names of the strategies of both arms.
+
+    Raises:
+        RunError: no run is there.
+        Damaged: a record is missing or was altered.
+    """
+    arm, control = read_arm(run), read_control(run)
+    return rich_table(rows_of(arm, control), title, (arm.strategy, "" if control is None else control.strategy))
+
+
+def rich_table(rows: Sequence[Row], title: str | None = None, arms: tuple[str, str] = ("", "")) -> Table:
     """Lay out the table of a run: labels, the main measure of both arms, labels saved, and seconds per stage.
 
     Args:
         rows: from `summary`.
         title: written above it.
+        arms: names of the strategies of the run and of its control arm.
 
     Returns:
         A table with one line for each row. Columns that no row fills are left out.
@@ -69,9 +88,10 @@ def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
     table.caption = "seconds per stage" if stages else None
     table.add_column("labels", justify="right")
     if judged:
-        table.add_column(MEASURES[rows[-1].metric].words, justify="right", style="bold")
+        name = MEASURES[rows[-1].metric].words
+        table.add_column(f"{name}, {arms[0]}" if arms[0] else name, justify="right", style="bold")
     if compared:
-        table.add_column("control", justify="right")
+        table.add_column(f"{arms[1]} (control)" if arms[1] else "control", justify="right")
         table.add_column("saved", justify="right")
     for stage in stages:
         table.add_column(stage.split()[0], justify="right", style="dim")

@@ -18,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,21 @@ import pyarrow.parquet as pq
 
 from raysal.config import RunConfig, parse_config
 from raysal.context import Memory
-from raysal.errors import Damaged, RunError
+from raysal.errors import Damaged, RunError, UserError
 from raysal.labels import Ledger
 from raysal.models.head import Head
 from raysal.pool import Pool
-from raysal.store import publish_directory, read_sealed, remove_temporaries, temporary_name, write_file, write_sealed
+from raysal.store import (
+    LOCK,
+    check_kind,
+    is_locked,
+    publish_directory,
+    read_sealed,
+    remove_temporaries,
+    temporary_name,
+    write_file,
+    write_sealed,
+)
 from raysal.strategies.base import Picks
 
 RUN, LEDGER, ROUNDS, FINAL = "run.json", "ledger.sqlite", "rounds", "final"
@@ -152,11 +163,59 @@ class RunDir:
         return Ledger(self.ledger, create=self.rounds == 0)
 
     def begin(self, config: RunConfig) -> None:
-        """Make the directory and keep the config in it, unless it is there. From here on the run can be resumed."""
+        """Make the directory and keep the config in it, unless it is there. From here on the run can be resumed.
+
+        Raises:
+            RunError: the directory is that of a pool, or of predictions.
+        """
+        check_kind(self.path, RUN)
         (self.path / ROUNDS).mkdir(parents=True, exist_ok=True)
         if not (self.path / RUN).exists():
             config = config.model_copy(update={"pool": config.pool.absolute()})
             write_sealed(self.path / RUN, {"config": config.model_dump(mode="json"), "version": VERSION})
+
+    @contextmanager
+    def undone_if_refused(self) -> Iterator[None]:
+        """Take back a run that is begun inside the block, if the block is refused before anything of it counts.
+
+        A refusal is an error of the user's input. What counts is a round, and an event of the ledger.
+
+        Yields:
+            Once.
+
+        Raises:
+            UserError: that of the block.
+        """
+        made, begun = not self.path.exists(), not (self.path / RUN).exists()
+        try:
+            yield
+        except UserError:
+            if begun and (self.path / RUN).exists() and not is_locked(self.path) and self._is_blank():
+                self._remove_blank()
+                if made:
+                    with suppress(OSError):  # somebody has put something there
+                        self.path.rmdir()
+            raise
+
+    def _is_blank(self) -> bool:
+        """Whether nothing was chosen or said yet, in the control arm neither."""
+        if self.rounds or (self.path / FINAL).exists() or (self.control.path.exists() and not self.control._is_blank()):
+            return False
+        if not self.ledger.exists():
+            return True
+        with self.open_ledger() as ledger:
+            return ledger.head_seq == 0
+
+    def _remove_blank(self) -> None:
+        """Delete the files of a run in which nothing counts."""
+        if self.control.path.exists():
+            self.control._remove_blank()
+            with suppress(OSError):
+                self.control.path.rmdir()
+        for name in (LEDGER, EMBEDDING, LOCK, RUN):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            (self.path / ROUNDS).rmdir()
 
     def remove_leftovers(self) -> None:
         """Delete what an interrupted writer of rounds left. For the one process that is at work on the run.

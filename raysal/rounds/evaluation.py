@@ -1,20 +1,24 @@
-"""How a head does on held-out items: chosen by hash, never offered, never seen by it."""
+"""How a head does on held-out items: chosen by hash, never offered, never learnt from.
+
+What is true of such an item is what people told of it, or else what the oracle knows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.config import RunConfig
 from raysal.features import HiddenLayer
 from raysal.fleet import Fleet, Partition
 from raysal.models.head import Head
 from raysal.models.measures import Evaluation
 from raysal.numerics import BLOCK_ROWS, one_thread
-from raysal.rng import item_uniform
+from raysal.rng import derive, item_uniform
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
 
 MOST = 10_000
@@ -41,9 +45,29 @@ def standing(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"accuracy": (evaluation or {}).get("accuracy"), "metric": metric, "value": value}
 
 
+class HeldOut(NamedTuple):
+    """The items that a run keeps for its evaluation, chosen by hash."""
+
+    key: int
+    """of `raysal.rng`"""
+    share: float
+    """of all items, in (0, 1)"""
+
+    @classmethod
+    def of(cls, config: RunConfig) -> HeldOut | None:
+        """Those of a run; None if it keeps none."""
+        share = config.rounds.holdout
+        return cls(derive(config.seed, "holdout"), share) if share else None
+
+    def among(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these items are held out, [n]."""
+        held: NDArray[np.bool_] = item_uniform(self.key, ids) < self.share
+        return held
+
+
 def hold_out(partition: Partition, key: int, share: float) -> int:
     """Take a share of the items, by hash, out of what may be offered; returns how many are held out here."""
-    held = item_uniform(key, partition.ids) < share
+    held = HeldOut(key, share).among(partition.ids)
     partition.available &= ~held
     return int(held.sum())
 
@@ -103,9 +127,14 @@ def outputs_of(
 
 
 def evaluate(
-    fleet: Fleet, head: Head, key: int, share: float, truth: Callable[[Sequence[int]], dict[int, str]]
+    fleet: Fleet,
+    head: Head,
+    key: int,
+    share: float,
+    truth: Callable[[Sequence[int]], dict[int, str]],
+    told: Mapping[int, str] | None = None,
 ) -> Evaluation | None:
-    """How a head does on the held-out items whose truth is known.
+    """How a head does on the held-out items whose truth is known: those of lowest hash, where there are too many.
 
     Two round trips: the first finds out which items they are, so that in the second their outputs, 10,000 x C numbers
     at most, come once, however many partitions there are.
@@ -115,20 +144,24 @@ def evaluate(
         head: what is measured.
         key: randomness by which items are held out (`raysal.rng`).
         share: of all items that are held out.
-        truth: the true labels of those of some ids that are known.
+        truth: the true labels of those of some ids that are known. It is asked for MOST of the held-out items.
+        told: what people say of held-out items, by id; it goes before what `truth` says.
 
     Returns:
         The measures; None if no truth is known.
     """
     draws, ids = (np.concatenate(part) for part in zip(*fleet.each(lowest_held_out, key, share, MOST), strict=True))
-    ids = ids[np.argsort(draws, kind="stable")[:MOST]]
-    known = truth(ids.tolist())
-    ids = np.sort(ids[[id in known for id in ids.tolist()]]) if known else ids[:0]
-    if not len(ids):
+    known = truth(ids[np.argsort(draws, kind="stable")[:MOST]].tolist()) | dict(told or {})
+    if not known:
         return None
+    ids = np.array(sorted(known), np.int64)
+    ids = ids[HeldOut(key, share).among(ids)]
+    ids = np.sort(ids[np.argsort(item_uniform(key, ids), kind="stable")[:MOST]])
     # How likely a number is depends on the variance around its prediction.
     inputs = score_inputs(head, needs=("variance",) if head.likelihood.quadratic else ())
     parts = fleet.each(outputs_of, inputs, head.hidden_layer, ids)
     there, outputs, variance = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if not len(there):
+        return None
     answers = [known[id] for id in there.tolist()]
     return head.likelihood.judge(head.classes, outputs.astype(np.float64), answers, variance + head.noise)

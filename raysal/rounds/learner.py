@@ -28,6 +28,7 @@ from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.rounds.directory import RunDir
 from raysal.rounds.gathering import gather_labelled, sample_vectors
+from raysal.rounds.program import TrainingLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +80,9 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
         FingerprintMismatch: the last head, or that of the trainer, takes the vectors of another encoder.
         LabelError: a label cannot be learnt from.
     """
-    round, seq, votes = run.rounds, ledger.head_seq, config.update.disputed == "votes"
-    likelihood = trainer.likelihood
-    items = ledger.labels(upto=seq, votes=votes)
+    labels, likelihood = TrainingLabels.of(ledger, config), trainer.likelihood
+    round, seq = run.rounds, labels.head_seq
+    items = labels.labels(upto=seq)
     last = head_of(run, pool, round - 1)
     known = replace(
         gather_labelled(fleet, pool.dim, items, None if last is None else last.hidden_layer), likelihood=likelihood
@@ -95,13 +96,16 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
     version = run.record(round - 1)["head_version"] if round else None
     reason: str | None = "first labels" if version is None else "another pool"
     if last is not None:
-        changes = ledger.changed_since(last.ledger_seq, upto=seq, votes=votes)
-        made = replace(made, fitted_round=run.record(round - 1)["fitted_round"])
-        if not changes:
+        changes, record = labels.changed_since(last.ledger_seq, upto=seq), run.record(round - 1)
+        made = replace(made, fitted_round=record["fitted_round"])
+        if len(items) - len(changes.new) + len(changes.lost) != record["labels"]:
+            reason = "the last head had learnt from held-out items"  # raysal once let it
+        elif not changes:
             return replace(made, head=last, decision="no news", previous=head_of(run, pool, round - 2))
-        reason = _reason_to_fit(last, run, ledger, classes, made.fitted_round, seq, config)
+        else:
+            reason = _reason_to_fit(last, run, labels, classes, made.fitted_round, seq, config)
         if reason is None:
-            head, reason = _closed_form_step(last, fleet, ledger, changes, seq, config, known.vectors, items)
+            head, reason = _closed_form_step(last, fleet, labels, changes, seq, config, known.vectors, items)
             if head is not None:
                 return replace(made, head=head, decision=description(changes))
         if last.hidden_layer is not None:  # a new fit makes a new layer
@@ -134,24 +138,24 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
 def _reason_to_fit(
     last: Head,
     run: RunDir,
-    ledger: Ledger,
+    labels: TrainingLabels,
     classes: Sequence[str],
     fitted_round: int | None,
     seq: int,
     config: RunConfig,
 ) -> str | None:
     """Why the head must be fitted anew before any step is tried; None if it need not."""
-    round, votes = run.rounds, config.update.disputed == "votes"
+    round = run.rounds
     fitted = round if fitted_round is None else fitted_round
     at_fit = run.record(fitted)["ledger_seq"] if fitted < round else seq
-    since_fit = len(ledger.changed_since(at_fit, upto=seq, votes=votes))
+    since_fit = len(labels.changed_since(at_fit, upto=seq))
     return reason_to_refit(last, since_fit, bool(set(classes) - set(last.classes)), round - fitted, config.update)
 
 
 def _closed_form_step(
     last: Head,
     fleet: Fleet,
-    ledger: Ledger,
+    labels: TrainingLabels,
     changes: Changes,
     seq: int,
     config: RunConfig,
@@ -161,7 +165,7 @@ def _closed_form_step(
     """The head after a closed-form step; or None, and why a fit is needed instead."""
     try:
         seen = gather_evidence(vectors, *answers_and_weights(items), last.classes, last.likelihood)
-        head = updated_head(last, fleet, ledger, changes, seq, config, seen if config.update.passes else None)
+        head = updated_head(last, fleet, labels, changes, seq, config, seen if config.update.passes else None)
         reason = reason_to_reject(head, seen, config.update)
     except (ConfigError, LabelError) as error:  # what a fit cannot take either, it refuses itself
         return None, f"no closed-form step: {error}"
@@ -188,22 +192,29 @@ def apply_new_labels(head: Head, fleet: Fleet, ledger: Ledger, config: RunConfig
         LabelError: a label cannot be used by this head.
         ConfigError: the head has no closed-form step.
     """
-    seq = ledger.head_seq
-    changes = ledger.changed_since(head.ledger_seq, upto=seq, votes=config.update.disputed == "votes")
+    labels = TrainingLabels.of(ledger, config)
+    seq = labels.head_seq
+    changes = labels.changed_since(head.ledger_seq, upto=seq)
     if not changes:
         return head
-    return None if config.update.mode == "retrain" else updated_head(head, fleet, ledger, changes, seq, config, None)
+    return None if config.update.mode == "retrain" else updated_head(head, fleet, labels, changes, seq, config, None)
 
 
 def updated_head(
-    head: Head, fleet: Fleet, ledger: Ledger, changes: Changes, seq: int, config: RunConfig, seen: Evidence | None
+    head: Head,
+    fleet: Fleet,
+    labels: TrainingLabels,
+    changes: Changes,
+    seq: int,
+    config: RunConfig,
+    seen: Evidence | None,
 ) -> Head:
     """The head after some changes of labels, in closed form.
 
     Args:
         head: the head before them.
         fleet: the pool's partitions.
-        ledger: the run's labels.
+        labels: those of the run that train.
         changes: items with labels that are new, corrected, reweighted or lost since the head was made.
         seq: the ledger's event that the changes lead to.
         config: the run's config.
@@ -218,9 +229,8 @@ def updated_head(
     """
     added = np.concatenate([changes.new, changes.corrected, changes.reweighted])
     taken = np.concatenate([changes.corrected, changes.lost, changes.reweighted])
-    votes = config.update.disputed == "votes"
-    now = ledger.labels(upto=seq, ids=added, votes=votes)
-    then = ledger.labels(upto=head.ledger_seq, ids=taken, votes=votes) if len(taken) else []
+    now = labels.labels(upto=seq, ids=added)
+    then = labels.labels(upto=head.ledger_seq, ids=taken) if len(taken) else []
     head = add_classes_of(head, [item.answer for item in now])
     new = gather_labelled(fleet, head.pool_dim, now, head.hidden_layer).vectors
     removed = None

@@ -11,20 +11,21 @@ from pathlib import Path
 from raysal.config import Choice, RunConfig
 from raysal.embedding import ENCODERS
 from raysal.embedding.job import EmbedReport, check_origin, embed
-from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolIncomplete, QuarantineExceeded
+from raysal.embedding.limits import check_lost
+from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolExhausted, PoolIncomplete
 from raysal.fleet import open_fleet
 from raysal.index import check_index
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import searches_index
 from raysal.pool import Pool, open_pool
 from raysal.rounds.binding import Rebound, own_pool
-from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
+from raysal.rounds.directory import CONTROL, EMBEDDING, Batch, RunDir
 from raysal.rounds.preflight import likelihood_for
 from raysal.rounds.session import Session
 from raysal.scale import as_scale, scale_words
 from raysal.sources import SOURCES
 from raysal.store import write_sealed
-from raysal.types import Report, no_report
+from raysal.types import PassedOver, Report, no_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +46,16 @@ class RunResult:
     embedded: EmbedReport | None
     rebound: Rebound | None
     """what became of the items of the main arm when its labels were matched with another pool"""
+    exhausted: bool
+    """whether it was closed before its last round, as no item was left to offer"""
 
 
 def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | None = None) -> RunResult:
     """Make or continue the run in a directory.
 
     With an oracle that answers, it goes on to the last round and closes the run. With `files` it stops after each
-    batch until at least one of its labels is told; what is told later counts in the next round.
+    batch until at least one of its labels is told; what is told later counts in the next round. Where fewer items than
+    a batch are left, they are the last batch, and the run is closed.
 
     Args:
         config: the whole config.
@@ -63,14 +67,20 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
         Where the run stands.
 
     Raises:
-        QuarantineExceeded: after everything else is done, every time, when embedding lost more than it may.
+        ItemsLost: after everything else is done, every time, when embedding lost more than it may.
         VectorsBlurred: when float16 does not tell the vectors apart: after embedding, before any round; and after
             everything else where the run was continued all the same.
         FingerprintMismatch: the pool was made of another source or by another encoder than the config names, or it is
             not the pool of the run's labels.
-        ConfigError, RunError, PoolError: as their names say; nothing half-written is left.
+        PoolExhausted: the pool has nothing to offer, and the run no labels.
+        ConfigError, RunError, PoolError: as their names say; nothing half-written is left, and no run directory where
+            none was.
     """
-    report = report or no_report
+    with RunDir(out).undone_if_refused():
+        return _run(config, out, rebind, report or no_report)
+
+
+def _run(config: RunConfig, out: Path, rebind: bool, report: Report) -> RunResult:
     validate(config)
     ready = pool_is_ready(config)
     check_search(config, ready)
@@ -79,6 +89,8 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
     if embedded is not None:
         write_sealed(out / EMBEDDING, {"seconds": embedded.seconds, "items": embedded.embedded})
     pool = open_pool(config.pool)
+    if not len(pool):
+        _check_lost(pool, config)  # there is nothing to do before it is said
     with open_fleet(pool, config.fleet) as fleet:
         session = Session(out, pool, config=config, fleet=fleet, rebind=rebind)
         main = _rounds(session, "rounds", report)
@@ -86,8 +98,8 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
         if config.rounds.control:
             arm = Session(out / CONTROL, pool, config=control_config(config), fleet=fleet, rebind=rebind)
             control = _rounds(arm, "control", report)
+    _check_lost(pool, config)
     if config.source is not None:
-        check_lost(pool, config.embed.max_quarantine)
         pool.check_blurred()
     return RunResult(
         run=out,
@@ -102,6 +114,7 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
         control_value=None if control is None else control.value,
         embedded=embedded,
         rebound=session.rebound,
+        exhausted=main.exhausted,
     )
 
 
@@ -233,6 +246,7 @@ def embed_pool(config: RunConfig, report: Report) -> EmbedReport:
         workers=settings.workers,
         decode_threads=settings.decode_threads,
         max_quarantine=1.0,
+        max_passed_over=1.0,
         backend=config.fleet.backend,
         address=config.fleet.address,
         device=config.fleet.device,
@@ -240,21 +254,6 @@ def embed_pool(config: RunConfig, report: Report) -> EmbedReport:
         scale=settings.scale,
         report=lambda done, total: report("embed", done, total),
     )
-
-
-def check_lost(pool: Pool, allowed: float) -> None:
-    """Refuse a pool that lost more items than it may.
-
-    Args:
-        pool: the pool.
-        allowed: the share of its listing, in [0, 1], that may be in its quarantine.
-
-    Raises:
-        QuarantineExceeded: more of it is.
-    """
-    lost, items = pool.info().quarantined, pool.manifest.items
-    if lost > allowed * items:
-        raise QuarantineExceeded(pool.path, lost, items, allowed)
 
 
 def control_config(config: RunConfig) -> RunConfig:
@@ -275,18 +274,62 @@ class _Arm:
     accuracy: float | None
     metric: str | None
     value: float | None
+    exhausted: bool
+
+
+def _check_lost(pool: Pool, config: RunConfig) -> None:
+    """Refuse a pool that the run made, if more of its source was lost than the config allows."""
+    if config.source is not None:
+        check_lost(
+            pool.path,
+            pool.info().quarantined,
+            pool.manifest.items,
+            pool.passed_over() or PassedOver(),
+            max_quarantine=config.embed.max_quarantine,
+            max_passed_over=config.embed.max_passed_over,
+        )
+
+
+def next_batch(session: Session) -> Batch | None:
+    """The next batch of a run: as many items as the config says, or all that are left, where these are fewer.
+
+    A narrower that drops items may leave fewer than the pool has; what it leaves is the batch then.
+
+    Args:
+        session: of the run.
+
+    Returns:
+        The batch, committed and leased; None if nothing is left to offer.
+
+    Raises:
+        PoolExhausted: nothing was ever offered or labelled: there is nothing to close.
+        RaysalError: as `Session.query`.
+    """
+    k = session.config.rounds.k
+    while True:
+        try:
+            return session.query(k)
+        except PoolExhausted as error:
+            if not error.available and not session.rounds and not any(session.ledger.counts().values()):
+                raise
+            if not error.available:
+                return None
+            k = min(error.available, k - 1)
 
 
 def _rounds(session: Session, stage: str, report: Report) -> _Arm:
     """Rounds of one arm until its budget is spent, or a batch has no answer yet."""
     with session:
         count = session.config.rounds.count
-        stopped = False
+        stopped = exhausted = False
         for number in range(count):
             report(stage, number, count)
             if number == session.rounds:
                 session.prepare(report)
-            batch = session.batch(number) if number < session.rounds else session.query()
+            batch = session.batch(number) if number < session.rounds else next_batch(session)
+            if batch is None:
+                exhausted = True
+                break
             waiting = session.ledger.outstanding(batch.round)
             if waiting:
                 session.ask_oracle(batch)
@@ -306,4 +349,5 @@ def _rounds(session: Session, stage: str, report: Report) -> _Arm:
             status.accuracy,
             status.metric,
             status.value,
+            exhausted,
         )

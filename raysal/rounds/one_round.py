@@ -13,10 +13,10 @@ from raysal.models.head import Head
 from raysal.rng import derive
 from raysal.rounds.choose import choose
 from raysal.rounds.directory import Batch, Record, batch_table
-from raysal.rounds.evaluation import evaluate
+from raysal.rounds.evaluation import HeldOut, evaluate
 from raysal.rounds.learner import HeadUpdate, next_head
 from raysal.rounds.opening import OpenRun
-from raysal.rounds.program import HeldOut, start_program
+from raysal.rounds.program import TrainingLabels, start_program
 from raysal.rounds.stages import COMMIT, EVALUATE, UPDATE, Clock
 
 
@@ -60,7 +60,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         selector, choice = parts.start, config.start
     chosen = choose(fleet, context, parts.narrower, selector, clock)
     with clock.stage(EVALUATE):
-        evaluation = evaluation_of(opened, fleet, update)
+        evaluation = evaluation_of(opened, ledger, fleet, update)
     with clock.stage(COMMIT):
         table = batch_table(pool, chosen.picks, choice.name, update.head)
         record = {
@@ -95,7 +95,7 @@ def close_run(opened: OpenRun, ledger: Ledger, fleet: Fleet) -> Head | None:
     with clock.stage(UPDATE):
         update = head_now(opened, ledger, fleet)
     with clock.stage(EVALUATE):
-        evaluation = evaluation_of(opened, fleet, update)
+        evaluation = evaluation_of(opened, ledger, fleet, update)
     record = {"round": opened.run.rounds, **update.record(), "evaluation": evaluation}
     opened.run.publish(None, {**record, "seconds": clock.seconds}, update.head, None)
     return update.head
@@ -107,8 +107,8 @@ def head_now(opened: OpenRun, ledger: Ledger, fleet: Fleet) -> HeadUpdate:
     return next_head(fleet, opened.pool, opened.run, ledger, opened.parts.trainer, opened.config)
 
 
-def evaluation_of(opened: OpenRun, fleet: Fleet, update: HeadUpdate) -> Record | None:
-    """How a head does on the held-out items that it was not fitted on, where the oracle knows the truth of some."""
+def evaluation_of(opened: OpenRun, ledger: Ledger, fleet: Fleet, update: HeadUpdate) -> Record | None:
+    """How a head does on the held-out items that it was not fitted on, where people or the oracle know some."""
     if update.head is None or (held_out := HeldOut.of(opened.config)) is None:
         return None
     # Which items are held out goes by their ids; in another pool, some that trained before are among them.
@@ -117,5 +117,6 @@ def evaluation_of(opened: OpenRun, fleet: Fleet, update: HeadUpdate) -> Record |
     def truth(ids: Sequence[int]) -> dict[int, str]:
         return opened.parts.oracle.truth([id for id in ids if id not in seen])
 
-    found = evaluate(fleet, update.head, *held_out, truth)
+    told = TrainingLabels.of(ledger, opened.config).tests(update.ledger_seq)
+    found = evaluate(fleet, update.head, *held_out, truth, told)
     return None if found is None else asdict(found)

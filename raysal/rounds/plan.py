@@ -8,7 +8,7 @@ from pathlib import Path
 from raysal.config import RunConfig
 from raysal.embedding import ENCODERS
 from raysal.embedding.job import CHUNK_ROWS, encoder_for_source
-from raysal.errors import PoolExhausted
+from raysal.errors import PoolError, PoolExhausted
 from raysal.index import current_generation
 from raysal.narrowing import NARROWERS
 from raysal.pool import Manifest, open_pool
@@ -19,6 +19,7 @@ from raysal.rounds.loop import check_search, control_config, pool_is_ready, vali
 from raysal.rounds.parts import RunParts, config_of
 from raysal.rounds.stages import CLOSING, ROUND, Stage
 from raysal.sources import SOURCES
+from raysal.sources.begun import listed_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +45,39 @@ class ArmPlan:
     """the strategy while there is no label"""
     oracle: str
     k: int
-    """items in each batch"""
+    """items in each batch; the last one has fewer where fewer are left"""
     rounds: int
     rounds_done: int
     labels: int
-    """what rounds to come will ask for"""
+    """what rounds to come will ask for: what they are to, or all that is available"""
     waiting: int
     """what earlier rounds asked for and nobody answered yet"""
     available: int
     """about how many items may still be offered"""
+
+    def shortfall(self) -> str:
+        """What happens where the items run out before the rounds do; empty where they do not."""
+        return shortfall(self.k, self.rounds - self.rounds_done, self.available)
+
+
+def shortfall(k: int, rounds: int, available: int) -> str:
+    """What happens where items run out.
+
+    Args:
+        k: items in a batch.
+        rounds: rounds to come.
+        available: items that are left to offer.
+
+    Returns:
+        A sentence; empty if there are as many items as the rounds ask for.
+    """
+    if k * rounds <= available:
+        return ""
+    full, rest = divmod(available, k)
+    batches = [f"{full} of {k}"] * bool(full) + [f"one of {rest}"] * bool(rest)
+    made = f"batches: {' and '.join(batches)}" if batches else "no batch"
+    asked = f"the items run out before the rounds do ({k * rounds:,} asked for, about {available:,} left)"
+    return f"{asked}; {made}; then the run is closed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +104,7 @@ class RunPlan:
     """after the last round"""
     arms: tuple[ArmPlan, ...]
     exhausted: bool
-    """whether the items run out before the rounds do"""
+    """whether the items run out before the rounds do: then the last batch is a shorter one, and the run is closed"""
 
     def lines(self) -> list[str]:
         """The plan for people."""
@@ -110,7 +135,7 @@ class RunPlan:
             lines += [f"    {stage}" for stage in self.stages]
         lines.append(f"  finish: {', '.join(stage.name for stage in self.closing)}")
         if self.exhausted:
-            lines.append("  the items run out before the rounds do: ask for fewer")
+            lines += [f"  {arm.name}: {said}" for arm in self.arms if (said := arm.shortfall())]
         return lines
 
 
@@ -131,8 +156,7 @@ def plan_run(config: RunConfig, out: Path, *, rebind: bool = False) -> RunPlan:
     Raises:
         ConfigError, PoolError, RunError, FingerprintMismatch, Damaged: what the run would be refused for before its
             first round.
-        PoolExhausted: the next batch asks for more items than are left. That later ones do is no refusal; the plan
-            says so (`exhausted`).
+        PoolExhausted: the pool has nothing to offer, and the run no labels.
     """
     validate(config)
     ready = pool_is_ready(config)
@@ -152,9 +176,6 @@ def plan_run(config: RunConfig, out: Path, *, rebind: bool = False) -> RunPlan:
     arms = [_arm("rounds", config, main, items - held_out)]
     if config.rounds.control:
         arms.append(_arm("control", control_config(config), control, items - held_out))
-    for arm in arms:
-        if arm.labels and arm.k > arm.available:
-            raise PoolExhausted(wanted=arm.k, available=arm.available)
     return RunPlan(
         run=str(out),
         pool=str(config.pool),
@@ -167,8 +188,34 @@ def plan_run(config: RunConfig, out: Path, *, rebind: bool = False) -> RunPlan:
         stages=ROUND,
         closing=CLOSING,
         arms=tuple(arms),
-        exhausted=any(arm.labels > arm.available for arm in arms),
+        exhausted=any(arm.shortfall() for arm in arms),
     )
+
+
+def notes_on(config: RunConfig) -> list[str]:
+    """What a run by a config will come to, and its writer may not expect. Reads the pool's records, if there are any.
+
+    Args:
+        config: a valid config.
+
+    Returns:
+        Sentences, each with the field that it is about.
+    """
+    notes = []
+    try:
+        items = len(open_pool(config.pool))
+    except PoolError:  # yet to be embedded, or refused by what opens it
+        items = None
+    if items is not None:
+        offered = items - round(config.rounds.holdout * items)
+        if said := shortfall(config.rounds.k, config.rounds.count, offered):
+            notes.append(f"rounds.count: {said}")
+    if config.rounds.holdout and config.oracle.name == "files":
+        notes.append(
+            "rounds.holdout: these items are never offered; to measure the run, label some of them "
+            "(`raysal label export RUN --holdout 200 -o test.csv`)"
+        )
+    return notes
 
 
 def _arm(name: str, config: RunConfig, run: RunDir, offered: int) -> ArmPlan:
@@ -185,11 +232,15 @@ def _arm(name: str, config: RunConfig, run: RunDir, offered: int) -> ArmPlan:
 
     Raises:
         Damaged: its ledger is missing beside rounds, or was altered.
+        PoolExhausted: nothing is left to offer, and nothing is labelled.
     """
     done, waiting, taken = min(run.rounds, config.rounds.count), 0, 0
     if run.has_ledger:
         with run.open_ledger() as ledger:
             waiting, taken = len(ledger.outstanding()), len(ledger.excluded())
+    available = max(offered - taken, 0)
+    if not (available or taken or done):
+        raise PoolExhausted(wanted=config.rounds.k, available=0)
     return ArmPlan(
         name=name,
         narrow=config.narrow.name,
@@ -199,9 +250,9 @@ def _arm(name: str, config: RunConfig, run: RunDir, offered: int) -> ArmPlan:
         k=config.rounds.k,
         rounds=config.rounds.count,
         rounds_done=done,
-        labels=(config.rounds.count - done) * config.rounds.k,
+        labels=min((config.rounds.count - done) * config.rounds.k, available),
         waiting=waiting,
-        available=max(offered - taken, 0),
+        available=available,
     )
 
 
@@ -215,7 +266,7 @@ def _listed(config: RunConfig) -> tuple[int, EmbedPlan]:
     """How many items the source lists, and what of their embedding is to be done."""
     assert config.source is not None
     assert config.encoder is not None
-    source = config.source.build("source", SOURCES)
+    source = listed_for(config.pool, config.source.build("source", SOURCES))
     encoder_for_source(config.encoder.build("encoder", ENCODERS), source)
     rows = config.embed.chunk_rows or CHUNK_ROWS[source.modality]
     items = chunks = 0

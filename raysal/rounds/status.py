@@ -14,6 +14,7 @@ from raysal.rounds.binding import check_pool, own_pool
 from raysal.rounds.directory import Record, RunDir
 from raysal.rounds.evaluation import standing
 from raysal.rounds.learner import count_outputs
+from raysal.rounds.program import TrainingLabels
 from raysal.types import Status
 
 
@@ -71,11 +72,13 @@ def status_of(
         The status.
     """
     counts: dict[State, int] = dict.fromkeys(STATES, 0)
+    tested = 0
     classes: dict[str, int] = {}
     closing: Record | None = None
     if ledger is not None:
         likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
         counts, classes = ledger.counts(), count_outputs(ledger.labels(), likelihood)
+        tested = len(TrainingLabels.of(ledger, config).tests())
         closing = final_record(run, ledger)
     rounds = run.rounds
     last = closing or (run.record(rounds - 1) if rounds else {})
@@ -86,6 +89,7 @@ def status_of(
         rounds=rounds,
         asked=sum(len(run.batch(round)) for round in range(rounds)),
         labeled=counts["labeled"],
+        tested=tested,
         waiting=counts["leased"],
         skipped=counts["skipped"],
         disputed=counts["disputed"],

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from raysal.config import Choice
 from raysal.errors import SourceError
+from raysal.paths import with_home
 from raysal.sources.base import Source
-from raysal.sources.columns import SUFFIXES as TABLES
-from raysal.sources.folder import Folder
+from raysal.sources.files import Files, place_of
 from raysal.sources.keys import check_keys
+from raysal.sources.kinds import IMAGES, TABLES, TEXT_LISTS, TEXTS, suffix_of
 from raysal.sources.memory import Memory
 from raysal.sources.registry import SOURCES
-from raysal.sources.text import SUFFIXES as TEXTS
 
 _NAMED = ("digits", "fashion_mnist")
 """Sources that need no path, so that a caller may give their name in its place."""
@@ -26,7 +25,8 @@ def detect_source(path: str | Path, **options: Any) -> Source:
     """Choose the source that can read a path.
 
     Args:
-        path: a file or a folder, or the name "fashion_mnist" or "digits".
+        path: a file, a folder or a pattern as `data/*.parquet`, all of them with `~` for the home directory; or the
+            name "fashion_mnist" or "digits".
         options: fields of the source. An option that is None or empty counts as not given.
 
     Returns:
@@ -41,27 +41,32 @@ def detect_source(path: str | Path, **options: Any) -> Source:
         return Choice(name=str(path), **given).build("source", SOURCES)
     if "://" in str(path):
         raise SourceError(path, "only local paths can be read for now", "copy the data to a local or shared disk")
-    return Choice(name=_kind(Path(path)), path=Path(path), **given).build("source", SOURCES)
+    path = with_home(path)
+    return Choice(name=_kind(path), path=path, **given).build("source", SOURCES)
 
 
 def _kind(path: Path) -> str:
-    """The name of the source that can read a path."""
-    suffix = path.suffix.lower()
-    if path.is_dir():
-        tables = any(
-            entry.suffix.lower() in TABLES and not entry.name.startswith((".", "_")) for entry in path.iterdir()
-        )
-        if not tables:
-            return "folder"
-        images: Iterator[str] = Folder(path=path).keys()
-        if next(images, None) is not None:
-            raise SourceError(path, "holds both tables and images", "keep them in separate directories")
-        return "table"
-    if not path.exists():
-        raise SourceError(path, "no such file or directory", f"check the path, or use {' or '.join(_NAMED)}")
-    if suffix in TABLES:
-        return "table"
-    if suffix in TEXTS:
-        return "text"
-    known = ", ".join((*TABLES, *TEXTS))
-    raise SourceError(path, f"a file of unknown kind {suffix!r}", f"pass a folder of images, or one of {known}")
+    """The name of the source that can read a path: a file, a folder or a pattern."""
+    place = place_of(path)
+    if place.file:
+        suffix = path.suffix.lower()
+        if suffix in TABLES:
+            return "table"
+        if suffix in TEXTS:
+            return "text"
+        known = ", ".join((*TABLES, *TEXTS))
+        raise SourceError(path, f"a file of unknown kind {suffix!r}", f"pass a folder of images, or one of {known}")
+    first: dict[str, str] = {}
+    texts = TEXTS if place.pattern else TEXT_LISTS
+    for name in Files(path=path, takes=(*IMAGES, *TABLES, *texts)).names():
+        ending = suffix_of(name)
+        kind = "folder" if ending in IMAGES else "table" if ending in TABLES else "text"
+        if kind != "table" or place.pattern or not f"/{name}".count("/_"):
+            first.setdefault(kind, name)
+        if "folder" in first and "table" in first:
+            both = f"holds both tables and images ({first['table']}, {first['folder']})"
+            fix = f"keep them in separate directories, or name one kind by a pattern, as '{path}/**/*.jpg'"
+            raise SourceError(path, both, fix)
+    if place.pattern and not first:
+        raise SourceError(path, "no file that raysal reads matches this pattern", "check the path")
+    return next((kind for kind in ("table", "folder", "text") if kind in first), "folder")

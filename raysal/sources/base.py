@@ -13,6 +13,8 @@ What a source must keep:
 - `read` gives every item that was listed. An item that cannot be read has a `BadItem` as its payload, so that the job
   can quarantine it with its reason.
 - `fingerprint` changes if the listing changes. A pool refuses to go on with another fingerprint.
+- What a listing leaves out is counted: a source that looks through folders has `passed_over` (`PassesOver`).
+- A listing does not depend on what is installed, nor on the locale.
 
 Pitfalls:
 
@@ -33,7 +35,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Protocol, runtime_checkable
 
-from raysal.types import Item, Modality, Unit
+from raysal.types import Item, Modality, PassedOver, Unit
+
+AS_BEGUN = "as_begun"
+"""Key in the metadata of a field that decides what is listed: its value in the pools that do not record it. A begun
+pool goes on with the value that it was begun with, unless the caller chooses another one."""
 
 
 class Source(Protocol):
@@ -84,4 +90,20 @@ class VectorSource(Protocol):
 
     def vector_dim(self) -> int:
         """Length of a vector; 0 if there is none."""
+        ...
+
+
+@runtime_checkable
+class PassesOver(Protocol):
+    """A source that leaves out some of the files it meets. `raysal.sources.files.Files` does the work."""
+
+    def passed_over(self) -> PassedOver:
+        """Count what the listing leaves out. Every file is listed or counted here, and none is both.
+
+        Returns:
+            The counts.
+
+        Raises:
+            SourceError: the source cannot be listed.
+        """
         ...

@@ -11,10 +11,8 @@ import pyarrow.parquet as pq
 
 from raysal.arrow import ColumnKind
 from raysal.errors import SourceError
+from raysal.sources.kinds import PARQUET
 
-PARQUET = (".parquet",)
-IPC = (".arrow", ".feather", ".ipc")
-SUFFIXES = (*PARQUET, *IPC)
 _BATCH_ROWS = 8192
 """Rows of a Parquet row group that are decoded at a time."""
 
@@ -26,7 +24,7 @@ class ArrowFile:
         """Open the file and read its schema.
 
         Args:
-            path: a file whose suffix is one of `SUFFIXES`.
+            path: a file whose suffix is one of `raysal.sources.kinds.TABLES`.
 
         Raises:
             SourceError: the file does not have the format that its suffix names, or cannot be read.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from raysal.errors import SourceError
+from raysal.errors import ConfigError, SourceError
+from raysal.sources.base import AS_BEGUN
+from raysal.sources.files import Files
+from raysal.sources.kinds import FIRST_IMAGES, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
 from raysal.sources.listing import bad_item, digest, size_of, units_of, wanted_positions
-from raysal.types import Item, Unit
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")
+from raysal.types import Item, PassedOver, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,18 +24,39 @@ class Folder:
     """
 
     path: Path
+    """The folder; or a pattern, as `photos/**/*.jpg`."""
     recursive: bool = True
     """Whether the folders inside are read too."""
+    suffixes: tuple[str, ...] = field(default=IMAGES, metadata={AS_BEGUN: FIRST_IMAGES})
+    """The suffixes of images, in lower case; a file's own may be in any case. The rest is passed over."""
+
+    def __post_init__(self) -> None:
+        for suffix in self.suffixes:
+            if not suffix.startswith(".") or suffix != suffix.lower():
+                raise ConfigError("source.suffixes", f"{suffix!r}", "write suffixes in lower case, with the dot")
 
     @property
     def modality(self) -> Literal["image"]:
         """Image."""
         return "image"
 
+    @property
+    def _files(self) -> Files:
+        path = Path(self.path)
+        if path.is_file():
+            raise SourceError(path, "is a file, not a folder", "pass a folder of images")
+        return Files(
+            path=path,
+            takes=tuple(self.suffixes),
+            items=(OTHER_IMAGES | OTHER_TABLES | {*IMAGES, *TABLES}),
+            recursive=self.recursive,
+            pictures=True,
+        )
+
     def fingerprint(self) -> str:
         """Hex sha256 over the relative path and the size of every image. It costs one `stat` per file."""
-        root = Path(self.path)
-        return digest((key, size_of(root / key)) for key in self.keys())
+        files = self._files
+        return digest((key, size_of(files.file(key))) for key in files.names())
 
     def keys(self) -> Iterator[str]:
         """List the keys of all images.
@@ -44,41 +65,13 @@ class Folder:
             Relative POSIX paths, in ascending order of their text.
 
         Raises:
-            SourceError: the folder is missing or unreadable, or a file's name is not UTF-8.
+            SourceError: the folder is missing or unreadable.
         """
-        root = Path(self.path)
-        if not root.is_dir():
-            what = "is a file, not a folder" if root.exists() else "no such folder"
-            raise SourceError(root, what, "pass a folder of images")
-        return self._walk(str(root), "", frozenset())
+        return self._files.names()
 
-    def _walk(self, directory: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-        """The keys in one directory. `above` has (device, inode) of the directories that contain it."""
-        try:
-            status = os.stat(directory)
-            with os.scandir(directory) as scan:
-                # Sort a folder by its name with the slash: this gives the order of the full paths.
-                entries = sorted(
-                    (entry.name + "/" * entry.is_dir(), entry) for entry in scan if not entry.name.startswith(".")
-                )
-        except OSError as error:
-            raise SourceError(
-                directory, f"cannot be listed ({error.strerror})", "make it readable, or move it away"
-            ) from None
-        identity = (status.st_dev, status.st_ino)
-        if identity in above:
-            return
-        for name, entry in entries:
-            if name.endswith("/"):
-                if self.recursive:
-                    yield from self._walk(entry.path, prefix + name, above | {identity})
-            elif name.lower().endswith(SUFFIXES):
-                key = prefix + name
-                try:
-                    key.encode()
-                except UnicodeEncodeError:
-                    raise SourceError(repr(entry.path), "the file name is not UTF-8", "rename the file") from None
-                yield key
+    def passed_over(self) -> PassedOver:
+        """The files that are no images of the chosen suffixes; see `PassesOver`."""
+        return self._files.passed_over()
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`.
@@ -97,19 +90,22 @@ class Folder:
             empty = False
             yield unit
         if empty:
+            found = str(self.passed_over())
             raise SourceError(
                 self.path,
-                f"no images in this folder ({', '.join(SUFFIXES)})",
-                "check the path; hidden files do not count",
+                f"no images in this folder; {found}" if found else "no images in this folder",
+                f"check the path; images end in {', '.join(self.suffixes)}",
             )
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. A payload is the bytes of the file, not decoded."""
-        root = Path(self.path)
+        files = self._files
         for position in wanted_positions(unit, only):
             key = unit.keys[position]
-            file = root / key
+            file = files.file(key)
+            uri = file.decode("utf-8", "backslashreplace")
             try:
-                yield Item(key=key, payload=file.read_bytes(), uri=str(file))
+                with open(file, "rb") as opened:
+                    yield Item(key=key, payload=opened.read(), uri=uri)
             except OSError as error:
-                yield bad_item(key, f"the file cannot be read ({error.strerror})", uri=str(file))
+                yield bad_item(key, f"the file cannot be read ({error.strerror})", uri=uri)

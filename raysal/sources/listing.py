@@ -8,10 +8,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from raysal.arrays import is_missing
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.types import RESERVED_COLUMNS, Item, Unit
+
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def units_of(keys: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
@@ -88,6 +91,19 @@ def text_key(value: object, where: object, place: str) -> str:
     return text
 
 
+def hive_values(name: str) -> dict[str, str | None]:
+    """The columns that the folders of a path give, as `year=2024/month=01/a.parquet` does.
+
+    Args:
+        name: the path of a file, relative to the directory of tables.
+
+    Returns:
+        {column: value as text; None for Hive's name of a null}.
+    """
+    pairs = (folder.partition("=") for folder in name.split("/")[:-1] if "=" in folder)
+    return {unquote(column): None if value == _HIVE_NULL else unquote(value) for column, _, value in pairs if column}
+
+
 def digest(parts: Iterable[object]) -> str:
     """Hex sha256 of a sequence of parts. It writes each part by `repr` on its own line, so that their borders count."""
     state = hashlib.sha256()
@@ -97,7 +113,7 @@ def digest(parts: Iterable[object]) -> str:
     return state.hexdigest()
 
 
-def size_of(path: str | Path) -> int:
+def size_of(path: str | bytes | Path) -> int:
     """The size of a file in bytes; -1 if there is none (a dangling link), and then to read the item will fail."""
     try:
         return os.stat(path).st_size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,26 @@ import pyarrow as pa
 
 from raysal.arrow import HOLDS, ColumnKind, Unnamed
 from raysal.errors import ConfigError, SourceError
-from raysal.sources.columns import SUFFIXES, ArrowFile
-from raysal.sources.listing import bad_item, check_carry, check_columns, digest, size_of, text_key
+from raysal.sources.base import AS_BEGUN
+from raysal.sources.columns import ArrowFile
+from raysal.sources.files import Files
+from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
+from raysal.sources.listing import bad_item, check_carry, check_columns, digest, hive_values, size_of, text_key
 from raysal.sources.payloads import as_vector, image_in, vector_length
-from raysal.types import Item, Modality, Unit
+from raysal.types import Item, Modality, PassedOver, Unit
 
 Segment = tuple[str, int, int, int]
 """Name of a file, part within it, first row within the part, number of rows. A unit's locator lists such segments."""
+HIDDEN = (".", "_")
+"""How names begin that directories of tables leave out: `_SUCCESS`, `_delta_log`, `_metadata`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The rows of a `.parquet`, `.arrow`, `.feather` or `.ipc` file, or of all such files in a directory, by name.
+    """The rows of a `.parquet`, `.pq`, `.arrow`, `.feather` or `.ipc` file, or of all such files below a directory.
+
+    Files are read in the order of their relative paths. Names that begin with a dot or an underscore are left out, as
+    writers of tables do. A folder `year=2024` in the path is a column too, which `carry` may name; its values are text.
 
     Name at most one of the three payload columns. If none is named, it takes the vector column called "vector" or the
     only column of floating point vectors; else the only column of images; else the column "text"; else the only column
@@ -39,6 +47,7 @@ class Table:
     """
 
     path: Path
+    """A file, a directory, or a pattern, as `data/*.parquet`."""
     key_column: str = "key"
     """The column of the items' keys."""
     image_column: str | None = None
@@ -48,6 +57,8 @@ class Table:
     """A column of lists of numbers."""
     carry: tuple[str, ...] = ()
     """Columns to keep in the pool."""
+    recursive: bool = field(default=True, metadata={AS_BEGUN: False})
+    """Whether directories inside a directory are read too."""
 
     def __post_init__(self) -> None:
         check_carry(self.carry)
@@ -61,29 +72,29 @@ class Table:
         return self._payload[0]
 
     @cached_property
+    def _listing(self) -> Files:
+        """The files at the path."""
+        others = OTHER_TABLES | OTHER_IMAGES | set(IMAGES)
+        return Files(path=self.path, takes=TABLES, items=others, recursive=self.recursive, hidden=HIDDEN)
+
+    @cached_property
     def _files(self) -> tuple[str, ...]:
         """The files' names relative to `_root`. An error if there are none."""
-        path = Path(self.path)
-        if path.is_dir():
-            names = sorted(
-                entry.name
-                for entry in path.iterdir()
-                if entry.suffix.lower() in SUFFIXES and not entry.name.startswith((".", "_"))
-            )
-            if not names:
-                raise SourceError(path, f"no tables in this directory ({', '.join(SUFFIXES)})", "check the path")
-            return tuple(names)
-        if not path.is_file():
-            raise SourceError(path, "no such file or directory", "check the path")
-        if path.suffix.lower() not in SUFFIXES:
-            raise SourceError(path, f"not one of {', '.join(SUFFIXES)}", "rename or convert the file")
-        return (path.name,)
+        names = tuple(self._listing.names())
+        if not names:
+            raise SourceError(self.path, f"no tables here ({', '.join(TABLES)})", "check the path")
+        if not names[0].lower().endswith(TABLES):
+            raise SourceError(self.path, f"not one of {', '.join(TABLES)}", "rename or convert the file")
+        return names
 
     @property
     def _root(self) -> Path:
-        """The directory of the files."""
-        path = Path(self.path)
-        return path if path.is_dir() else path.parent
+        """The directory that the names of the files are relative to."""
+        return self._listing.root
+
+    def passed_over(self) -> PassedOver:
+        """The files of the directory that are no tables; see `PassesOver`."""
+        return self._listing.passed_over()
 
     @cached_property
     def _payload(self) -> tuple[Modality, str]:
@@ -117,7 +128,8 @@ class Table:
         file = ArrowFile(self._root / name)
         modality, column = self._payload
         flags = [(self.key_column, "--key-column"), (column, f"--{modality}-column")]
-        check_columns(file.path, [*flags, *((name, "--carry") for name in self.carry)], file.schema.names)
+        check_columns(file.path, flags, file.schema.names)
+        check_columns(file.path, [(carry, "--carry") for carry in self.carry], [*file.schema.names, *hive_values(name)])
         if not file.kind(column).fits(modality):
             kind = file.schema.field(column).type
             raise SourceError(file.path, f"column {column!r} holds {kind}, unlike {self._files[0]}", "convert the file")
@@ -192,13 +204,14 @@ class Table:
         position = 0
         for name, part, start, count in unit.locator:
             file = self._open(name)
-            kinds = {name: file.kind(name) for name in (column, *self.carry)}
+            of_file = hive_values(name)
+            kinds = {c: file.kind(c) for c in (column, *self.carry) if c in file.schema.names}
             for batch in file.rows(part, start, count, list(kinds)):
-                carried = {name: kinds[name].values(batch.column(name)) for name in self.carry}
+                carried = {c: kinds[c].values(batch.column(c)) for c in self.carry if c in kinds}
                 for row, payload in enumerate(self._payloads(kinds[column], batch.column(column))):
                     if only is None or unit.first_id + position in only:
-                        values = {name: column[row] for name, column in carried.items()}
-                        yield self._item(unit.keys[position], payload, values)
+                        values = {c: carried[c][row] if c in carried else of_file[c] for c in self.carry}
+                        yield self._item(unit.keys[position], payload, values, file.path.parent)
                     position += 1
 
     def _payloads(self, kind: ColumnKind, column: pa.Array) -> Iterator[Any]:
@@ -207,8 +220,8 @@ class Table:
             return (value.as_py() for value in column)
         return kind.arrays(column)
 
-    def _item(self, key: str, value: Any, carried: dict[str, Any]) -> Item:
-        """An item of a row, or a bad one that says what the row lacks."""
+    def _item(self, key: str, value: Any, carried: dict[str, Any], folder: Path) -> Item:
+        """An item of a row, or a bad one that says what the row lacks. `folder` holds the table."""
         modality, column = self._payload
         for name, found in carried.items():
             for one in found if isinstance(found, list) else [found]:
@@ -220,7 +233,7 @@ class Table:
             if modality == "vector":
                 value = as_vector(value)
             elif modality == "image":
-                value = image_in(value, self._root)
+                value = image_in(value, folder)
         except ValueError as error:
             return bad_item(key, f"column {column!r}: {error}", carried=carried)
         return Item(key=key, payload=value, carried=carried)

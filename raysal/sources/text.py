@@ -1,41 +1,48 @@
-"""Texts from a CSV or JSON Lines file. The file is streamed."""
+"""Texts from CSV, TSV, JSON Lines or JSON files. The files are streamed."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from raysal.errors import SourceError
+from raysal.sources.files import Files
+from raysal.sources.json_values import json_values
+from raysal.sources.kinds import JSON_LINES, OTHER_TEXTS, SEPARATORS, TEXT_LISTS, TEXTS
 from raysal.sources.listing import bad_item, check_carry, check_columns, digest, text_key, wanted_positions
 from raysal.store import sha256_of
-from raysal.types import Item, Unit
+from raysal.types import Item, PassedOver, Unit
 
-JSON_LINES = (".jsonl", ".ndjson")
-SUFFIXES = (".csv", *JSON_LINES)
 _LONGEST_CSV_FIELD = 1 << 30
 """The longest text in a CSV file, in characters. (The csv module's own limit is 131,072.)"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """The rows of a CSV file (UTF-8, with a header) or of a JSON Lines file, in the order of the file.
+    """The rows of a .csv or .tsv file (UTF-8, with a header), of a .jsonl or .ndjson file, or of a .json file.
+
+    A .json file holds a list of objects, or one object after another. A directory stands for the files below it, except
+    .json, in the order of their relative paths.
 
     Such a file cannot be read by position, so a unit's locator holds its texts: memory for one chunk. Carried values
-    are text, because a column has one type. A value of JSON Lines that is not text is carried as JSON.
+    are text, because a column has one type. A value of JSON that is not text is carried as JSON.
     """
 
     path: Path
+    """A file, a directory, or a pattern, as `texts/*.json`."""
     key_column: str = "key"
     """The column or member that holds the items' keys."""
     text_column: str = "text"
     """The column or member that holds the texts."""
     carry: tuple[str, ...] = ()
     """Columns or members to keep in the pool."""
+    recursive: bool = True
+    """Whether directories inside a directory are read too."""
 
     def __post_init__(self) -> None:
         check_carry(self.carry)
@@ -46,10 +53,15 @@ class Text:
         return "text"
 
     def fingerprint(self) -> str:
-        """Hex sha256 over the file's content and the names of the columns that are read. It reads the file once."""
-        if not Path(self.path).is_file():
-            raise SourceError(self.path, "no such file", "pass a .csv or .jsonl file")
-        return digest([self.key_column, self.text_column, self.carry, sha256_of(Path(self.path))])
+        """Hex sha256 over the files' contents and the names of the columns that are read. It reads the files once."""
+        contents: Iterable[object] = ((name, sha256_of(path)) for name, path in self._paths())
+        if Path(self.path).is_file():
+            contents = [sha256_of(Path(self.path))]  # the name of a single file does not count
+        return digest([self.key_column, self.text_column, self.carry, *contents])
+
+    def passed_over(self) -> PassedOver:
+        """The files of the directory that hold no texts; see `PassesOver`."""
+        return self._files.passed_over()
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`.
@@ -61,7 +73,7 @@ class Text:
             The chunks in order. A locator holds the text and the carried values of each item.
 
         Raises:
-            SourceError: the file is missing, not UTF-8 or malformed, a column is missing, or a key is null.
+            SourceError: a file is missing, not UTF-8 or malformed, a column is missing, or a key is null.
         """
         rows = self._rows()
         first_id = index = 0
@@ -84,24 +96,43 @@ class Text:
             else:
                 yield bad_item(key, f"no text in column {self.text_column!r}", carried=carried)
 
-    def _rows(self) -> Iterator[tuple[str, str | None, tuple[str | None, ...]]]:
-        """Key, text (None if it is not text) and carried values of every row."""
+    @property
+    def _files(self) -> Files:
         path = Path(self.path)
-        if path.suffix.lower() not in SUFFIXES:
-            raise SourceError(path, f"not one of {', '.join(SUFFIXES)}", "rename or convert the file")
-        records = self._json_lines(path) if path.suffix.lower() in JSON_LINES else self._csv(path)
+        takes = TEXT_LISTS if path.is_dir() else TEXTS
+        return Files(path=path, takes=takes, items=OTHER_TEXTS, recursive=self.recursive)
+
+    def _paths(self) -> Iterator[tuple[str, Path]]:
+        """Name and path of every file, in order."""
+        files = self._files
+        empty = True
+        for name in files.names():
+            empty = False
+            path = files.path_of(name)
+            if not path.is_file():
+                raise SourceError(path, "no such file", "check the path")
+            if path.suffix.lower() not in TEXTS:
+                raise SourceError(path, f"not one of {', '.join(TEXTS)}", "rename or convert the file")
+            yield name, path
+        if empty:
+            problem, fix = f"no texts here ({', '.join(files.takes)})", "check the path, or name files by a pattern"
+            raise SourceError(self.path, problem, fix)
+
+    def _rows(self) -> Iterator[tuple[str, str | None, tuple[str | None, ...]]]:
+        """Key, text (None if it is not text) and carried values of every row of every file."""
+        return (row for _, path in self._paths() for row in self._rows_of(path))
+
+    def _rows_of(self, path: Path) -> Iterator[tuple[str, str | None, tuple[str | None, ...]]]:
         columns = [(self.key_column, "--key-column"), (self.text_column, "--text-column")]
         columns += [(name, "--carry") for name in self.carry]
         try:
-            for number, (line, record) in enumerate(records):
+            for number, (line, record) in enumerate(_records(path)):
                 if number == 0:
                     check_columns(path, columns, list(record))
                 key = text_key(record.get(self.key_column), path, f"line {line}")
                 text = record.get(self.text_column)
                 carried = tuple(_plain(record.get(name)) for name in self.carry)
                 yield key, text if isinstance(text, str) else None, carried
-        except FileNotFoundError:
-            raise SourceError(path, "no such file", "check the path") from None
         except UnicodeDecodeError as error:
             raise SourceError(
                 path, f"not UTF-8 ({error.reason} at byte {error.start})", "convert it to UTF-8"
@@ -109,36 +140,59 @@ class Text:
         except OSError as error:
             raise SourceError(path, f"cannot be read ({error.strerror})") from None
 
-    def _csv(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Line and values of every row of a CSV file."""
-        csv.field_size_limit(_LONGEST_CSV_FIELD)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            try:
-                for record in reader:
-                    if None in record:
-                        raise SourceError(
-                            path,
-                            f"line {reader.line_num}: more fields than the header has",
-                            "quote texts that hold a comma",
-                        )
-                    yield reader.line_num, record
-            except csv.Error as error:
-                raise SourceError(path, f"line {reader.line_num}: {error}", "check its quotes") from None
 
-    def _json_lines(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Line and values of every row of a JSON Lines file."""
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    record = json.loads(line)
-                except ValueError as error:
-                    raise SourceError(path, f"line {number}: not JSON ({error})", "write one object per line") from None
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line and values of every row of a file."""
+    suffix = path.suffix.lower()
+    if suffix in SEPARATORS:
+        return _separated(path, SEPARATORS[suffix])
+    return _json_lines(path) if suffix in JSON_LINES else _json(path)
+
+
+def _separated(path: Path, separator: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line and values of every row of a CSV or TSV file."""
+    csv.field_size_limit(_LONGEST_CSV_FIELD)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True, delimiter=separator)
+        try:
+            for record in reader:
+                if None in record:
+                    sign = "a tab" if separator == "\t" else "a comma"
+                    problem = f"line {reader.line_num}: more fields than the header has"
+                    raise SourceError(path, problem, f"quote texts that hold {sign}")
+                yield reader.line_num, record
+        except csv.Error as error:
+            raise SourceError(path, f"line {reader.line_num}: {error}", "check its quotes") from None
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line and values of every row of a JSON Lines file."""
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise SourceError(path, f"line {number}: not JSON ({error})", "write one object per line") from None
+            if not isinstance(record, dict):
+                raise SourceError(path, f"line {number}: not a JSON object", "write one object per line")
+            yield number, record
+
+
+def _json(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line and values of every object of a JSON file: a list of objects, or one object after another."""
+    fix = "write a list of objects, or one object per line"
+    with path.open(encoding="utf-8-sig") as file:
+        try:
+            for line, record in json_values(file):
                 if not isinstance(record, dict):
-                    raise SourceError(path, f"line {number}: not a JSON object", "write one object per line")
-                yield number, record
+                    raise SourceError(path, f"line {line}: not a JSON object", fix)
+                yield line, record
+        except UnicodeDecodeError:
+            raise
+        except ValueError as error:
+            raise SourceError(path, str(error), fix) from None
 
 
 def _plain(value: object) -> str | None:

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from raysal.cli import app
 from raysal.errors import OutputExists
 from raysal.labels import read_labels, write_labels
-from raysal.labels.formats import KINDS
 from raysal.pool import open_pool
 from raysal.report import write_report
 from raysal.store import write_output
+from raysal.tables import KINDS
 from raysal.types import Label
 
 
@@ -36,9 +36,10 @@ def with_output(command: Any, path: str = "") -> Iterator[tuple[str, bool]]:
 
 FOUND = dict(with_output(typer.main.get_command(app)))
 FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
-    "index search": lambda home: (home / "pool", "--key", "item-0001", "-k", 3),
+    "index search": lambda home: (home / "pool", "--key", "item-0005", "-k", 3),
     "label export": lambda home: (home / "run",),
     "pool export": lambda home: (home / "pool",),
+    "pool quarantine": lambda home: (home / "pool",),
     "select": lambda home: (home / "pool", "-k", 4, "--labels", home / "run"),
 }
 """The words of each command that writes one file."""
@@ -55,9 +56,11 @@ def test_every_command_with_an_output_is_in_a_test_below() -> None:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
-    source = write_vectors(home / "source.parquet", rows=60)
-    assert cli("embed", source, "--out", home / "pool", "--carry", "label").code == 0
-    assert cli("label", "import", home / "run", labels_csv(home / "labels.csv", 10), "--pool", home / "pool").code == 0
+    source = write_vectors(home / "source.parquet", rows=62, bad=2)
+    assert cli("embed", source, "--out", home / "pool", "--carry", "label", "--max-quarantine", 0.1).code == 0
+    labels = labels_csv(home / "labels.csv", 12, rows=62)
+    words = ("label", "import", home / "run", labels, "--pool", home / "pool", "--skip-unknown")
+    assert cli(*words).code == 0
     return home
 
 
@@ -73,7 +76,7 @@ THERE: dict[str, Callable[[Path, Path], object]] = {
     "notes": lambda home, path: path.write_text("my notes\n"),
     "nothing": lambda home, path: path.write_bytes(b""),
     "the source": lambda home, path: shutil.copy(home / "source.parquet", path),
-    "labels of a person": lambda home, path: write_labels(path, [Label(key="item-0001", label="mine")]),
+    "labels of a person": lambda home, path: write_labels(path, [Label(key="item-0005", label="mine")]),
 }
 
 
@@ -233,7 +236,7 @@ def test_the_report_of_a_run_is_the_runs_own(home: Path, tmp_path: Path) -> None
     shutil.copytree(home / "run", tmp_path / "run")
     first = write_report(tmp_path / "run").read_bytes()
     cli("label", "skip", tmp_path / "run", "item-0030")
-    cli("label", "withdraw", tmp_path / "run", "item-0001", "item-0002")
+    cli("label", "withdraw", tmp_path / "run", "item-0005", "item-0006")
     assert write_report(tmp_path / "run").read_bytes() != first
     assert [path.name for path in (tmp_path / "run").glob("report*")] == ["report.html"]
 

@@ -15,8 +15,8 @@ from pools import make_pool, mixture
 
 from raysal.errors import LabelError
 from raysal.labels.exports import SAID
-from raysal.labels.formats import KINDS
 from raysal.labels.spelling import MISSING, label_text
+from raysal.tables import KINDS
 
 PAGE = (ROOT / "docs" / "labels.md").read_text(encoding="utf-8")
 

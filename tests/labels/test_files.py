@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysal.errors import LabelError
-from raysal.labels import formats, read_labels, write_labels
+from raysal.labels import read_labels, write_labels
 from raysal.labels.spelling import label_text, spelled
+from raysal.tables import KINDS as KINDS_OF_FILES
 from raysal.types import Label
 
-KINDS = [suffix.removeprefix(".") for suffix in formats.KINDS]
+KINDS = [suffix.removeprefix(".") for suffix in KINDS_OF_FILES]
 AWKWARD = st.sampled_from(list("a,\";'\n\r\t \u2028\ufeffé漢😀=0\0"))
 TEXT = st.text(st.one_of(AWKWARD, st.sampled_from(string.printable)), min_size=1, max_size=6)
 
@@ -117,7 +118,7 @@ def test_parquet_of_other_types(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("l.txt", "key,label\n", list(formats.KINDS)),
+        ("l.txt", "key,label\n", list(KINDS_OF_FILES)),
         ("l.csv", "", ["l.csv", "empty"]),
         ("l.csv", "name,label\na,b\n", ["line 1", "'key'", "name, label"]),
         ("l.csv", "item;label\na;b\n", ["line 1", "item;label"]),

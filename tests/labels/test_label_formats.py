@@ -22,8 +22,8 @@ from pools import make_pool, mixture
 from raysal.errors import LabelError
 from raysal.labels import Ledger, read_labels, write_labels
 from raysal.labels.files import FIELDS, SCHEMA
-from raysal.labels.formats import KINDS
 from raysal.labels.spelling import label_text
+from raysal.tables import KINDS
 from raysal.types import SKIP, Label
 
 SUFFIXES = list(KINDS)

@@ -20,7 +20,7 @@ import raysal
 from raysal.cli import main
 from raysal.errors import ConfigError, Damaged, FingerprintMismatch, PoolError, RaysalError, RunError, UnknownName
 from raysal.features import HiddenLayer
-from raysal.fleet.partition import plan_partitions
+from raysal.fleet import plan_partitions
 from raysal.models.evidence import with_constant
 from raysal.models.head import Head
 from raysal.models.likelihood import SOFTMAX
@@ -31,6 +31,7 @@ from raysal.pool import Pool
 from raysal.prediction import Options, Predictions, head_of_run, predict_pool
 from raysal.prediction.partition import largest
 from raysal.rng import derive, generator
+from raysal.rounds.evaluation import HeldOut
 from raysal.rounds.session import Session
 
 N, DIM = 700, 6
@@ -318,6 +319,35 @@ def test_what_cannot_be_done_is_an_error_that_says_why(pool, tmp_path):
     with pytest.raises(PoolError, match="holds no predictions"):
         Predictions(tmp_path / "nothing")
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+@pytest.mark.parametrize("trainer", ["logistic", "regression", "mlp", {"name": "pseudo_labels", "guard": False}])
+def test_a_run_that_has_labels_and_no_head_predicts_by_the_head_of_its_next_round(rounds, trainer, pool, tmp_path):
+    """As `select --labels RUN` would choose by it, and without held-out items; the run is left as it is."""
+    run, update = tmp_path / "run", {"trainer": trainer}
+    keys = [key for table in pool.items(["key"]) for key in table["key"].to_pylist()]
+    fields = {"select": "random", "start": "random", "update": update, "rounds": {"holdout": 0.2}}
+    with Session(run, pool, **fields) as session:
+        for _ in range(rounds):
+            session.query(5)
+        with pytest.raises(RunError, match="no head and no labels yet"):
+            raysal.predict(pool, out=tmp_path / "p", run=run)
+        held = HeldOut.of(session.config).among(np.array(list(pool.ids_of(keys).values())))
+        session.tell({key: "1" for key, out in list(zip(keys, held, strict=True))[:30] if out})
+        with pytest.raises(RunError, match="no head and no labels yet"):
+            raysal.predict(pool, out=tmp_path / "p", run=run)
+        session.tell({key: str(i % 3) for i, key in enumerate(keys[:40])})
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        found = raysal.predict(pool, out=tmp_path / "p", run=run, top=1, partitions=2)
+        assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+        head = session.current_head()
+        assert head is not None
+        again = raysal.predict(pool, out=tmp_path / "q", head=head, top=1)
+        assert content(found.path) == content(again.path)
+        assert raysal.predict(pool, out=tmp_path / "p", run=run, top=1).path == found.path, "it goes on with the same"
+        session.query(5)
+        assert session.run.head(rounds).digest() == head.digest()
 
 
 def test_the_head_is_the_newest_of_the_run_unless_another_is_named(pool, tmp_path):

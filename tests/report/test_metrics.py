@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pools import make_pool, mixture
 from rich.console import Console
+from rich.table import Table
 from small_run import begin
 
 from raysal.config import parse_config
@@ -23,6 +24,7 @@ from raysal.report import (
     learning_curve,
     report_html,
     rich_table,
+    run_table,
     stage_seconds,
     summary,
 )
@@ -39,8 +41,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def text(rows: list[Row]) -> str:
+    return printed(rich_table(rows))
+
+
+def printed(table: Table) -> str:
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(rich_table(rows))
+    console.print(table)
     return console.export_text()
 
 
@@ -153,6 +159,16 @@ def test_the_table_has_a_row_per_record_and_the_seconds_of_all(finished: Path):
     assert list(total) == ["update", "sweep and narrow", "select", "evaluate", "commit"]
     for stage, seconds in total.items():
         assert seconds == pytest.approx(sum(r["seconds"].get(stage, 0) for r in records))
+
+
+def test_the_table_of_a_run_names_the_strategies_of_both_arms(finished: Path) -> None:
+    found = run_table(finished)
+    heads = [str(column.header) for column in found.columns]
+    assert heads[:4] == ["labels", "accuracy, badge", "random (control)", "saved"]
+    assert "accuracy, badge" in printed(found)
+    assert [list(column.cells) for column in found.columns] == [
+        list(column.cells) for column in rich_table(summary(finished)).columns
+    ]
 
 
 def test_the_terminal_table_shows_what_is_there_and_no_more(finished: Path):

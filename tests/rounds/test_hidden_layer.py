@@ -32,6 +32,7 @@ from raysal.pool import Pool
 from raysal.rng import derive, item_uniform
 from raysal.rounds.evaluation import evaluate, hold_out
 from raysal.rounds.loop import validate
+from raysal.rounds.one_round import head_now
 from raysal.rounds.session import Session
 from raysal.scoring.inputs import score_inputs
 from raysal.scoring.sweep import SweepRequest, sweep, sweep_partition
@@ -124,8 +125,7 @@ def test_a_fit_takes_raw_vectors_and_tasks_what_the_hidden_layer_shows(mode, poo
     with Session(tmp_path / "run", pools[70], fleet={"backend": "local", "partitions": 2}, **fields) as session:
         for _ in range(3):
             session.ask_oracle(session.query())
-        session._start_program(session.start_fleet())
-        update = session._next_head(session.start_fleet())
+        update = head_now(session._opened, session.ledger, session.start_fleet())
         ids = update.known.ids
         assert len(ids) == 36
         assert np.array_equal(update.known.vectors, update.head.see(X[ids]))

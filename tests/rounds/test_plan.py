@@ -11,7 +11,7 @@ from pools import make_pool, mixture
 
 from raysal.cli import main
 from raysal.config import RunConfig, parse_config
-from raysal.errors import Damaged, PoolExhausted, RaysalError, RunError
+from raysal.errors import Damaged, RaysalError, RunError
 from raysal.rounds.directory import RunDir
 from raysal.rounds.loop import run
 from raysal.rounds.plan import plan_run
@@ -145,8 +145,8 @@ def test_it_says_when_the_items_run_out(tmp_path: Path) -> None:
     run(config_of(tmp_path, rounds={"count": 1, "k": 10, "holdout": 0.0}), tmp_path / "run")
     done = plan_run(config_of(tmp_path, rounds={"count": 1, "k": 900, "holdout": 0.0}), tmp_path / "run")
     assert not done.exhausted, "nothing is left to do"
-    with pytest.raises(PoolExhausted, match="900"):
-        plan_run(config_of(tmp_path, rounds={"count": 2, "k": 900, "holdout": 0.0}), tmp_path / "run")
+    last = plan_run(config_of(tmp_path, rounds={"count": 2, "k": 900, "holdout": 0.0}), tmp_path / "run")
+    assert (last.exhausted, last.arms[0].labels) == (True, 189)
 
 
 def test_an_error_while_a_round_is_written_is_of_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

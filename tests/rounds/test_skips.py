@@ -16,8 +16,8 @@ import raysal
 from raysal.errors import LabelError
 from raysal.labels import Ledger, read_labels, write_labels
 from raysal.labels.events import EventLog, PendingEvent
-from raysal.labels.formats import KINDS
 from raysal.pool import Pool
+from raysal.tables import KINDS
 from raysal.types import SKIP, Label
 
 ITEMS = 12

@@ -1,0 +1,90 @@
+"""How a pool is cut into partitions: what a process must be told to build its own, and which chunks that names."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from raysal.pool import Pool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionSpec:
+    """What a process needs to build a partition: the same after every restart, and as small for any number of chunks.
+
+    Ray does not restart an actor whose constructor took more than 100 KiB (findings/ray_actor_large_argument.sh). So no
+    field may grow with the pool.
+    """
+
+    index: int
+    """The partition's number, from 0."""
+    pool: str
+    """The pool's absolute path."""
+    start: int
+    """The first row, counted over all chunks of the pool."""
+    stop: int
+    """One past the last row."""
+    device: str = "cpu"
+    threads: int = 0
+    """CPU threads for the products; 0 leaves the process as it is."""
+    fingerprint: str = ""
+    """Fingerprint that the pool at the path must have, also after a restart; empty for any."""
+
+
+def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int = 0) -> list[PartitionSpec]:
+    """Cut a pool into runs of consecutive rows, equal to within one row. Pure.
+
+    Args:
+        pool: The pool.
+        count: Number of partitions; of more than the pool has rows, some are empty.
+        device: The torch device of each partition.
+        threads: CPU threads of each partition's process; 0 leaves it as it is.
+
+    Returns:
+        One spec for each partition, in order.
+    """
+    cuts = [len(pool) * i // count for i in range(count + 1)]
+    return [
+        PartitionSpec(
+            index=index,
+            pool=str(pool.path.absolute()),  # the processes of a service have another working directory
+            start=start,
+            stop=stop,
+            device=device,
+            threads=threads,
+            fingerprint=pool.fingerprint,
+        )
+        for index, (start, stop) in enumerate(itertools.pairwise(cuts))
+    ]
+
+
+class Slice(NamedTuple):
+    """The rows of one chunk that are in a partition."""
+
+    chunk: int
+    """Position of the chunk in the pool."""
+    low: int
+    """First row in the chunk."""
+    high: int
+    """One past the last row in the chunk."""
+
+
+def slices_of(pool: Pool, start: int, stop: int) -> list[Slice]:
+    """Find the chunks that hold some consecutive rows of a pool.
+
+    Args:
+        pool: The pool.
+        start: The first row, counted over all chunks.
+        stop: One past the last row.
+
+    Returns:
+        The rows of each of these chunks, in order.
+    """
+    found, first = [], 0
+    for position, chunk in enumerate(pool.chunks):
+        last = first + chunk.rows
+        if first < stop and last > start:
+            found.append(Slice(position, max(start - first, 0), min(stop, last) - first))
+        first = last
+    return found

@@ -1,0 +1,74 @@
+"""Paths that people write: `~` for their home, and relative ones in a config file."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raysal.errors import ConfigError
+
+
+def with_home(path: str | os.PathLike[str]) -> Path:
+    """A path with `~` or `~user` at its beginning replaced by the home directory."""
+    return Path(os.path.expanduser(path))
+
+
+PATHS = {"source": ("path", "data"), "oracle": ("labels",)}
+"""{kind of part in a config: its fields that hold a path}; beside them, `pool` is one."""
+
+
+def find_paths(values: dict[str, Any], folder: Path, say: Callable[[str], None] | None) -> None:
+    """Replace the paths in the values of a config file by those that are meant; see `from_config`.
+
+    Args:
+        values: what the file says; changed in place.
+        folder: the folder of the file.
+        say: is called with a line for each path that starts from that folder.
+    """
+    places = [(values, "pool", "pool")]
+    for kind, names in PATHS.items():
+        if isinstance(part := values.get(kind), dict):
+            places += [(part, name, f"{kind}.{name}") for name in names]
+    for holder, name, field in places:
+        if isinstance(given := holder.get(name), str):
+            meant = from_config(field, Path(given), folder)
+            if say is not None and meant != with_home(given):
+                say(f"{field}: {given} is taken from the folder of the config: {meant}")
+            holder[name] = str(meant)
+
+
+def from_config(field: str, path: Path, folder: Path) -> Path:
+    """The path that a config file means.
+
+    A relative path starts from the working directory. If nothing is there, and something is there from the folder of
+    the config, that is meant.
+
+    Args:
+        field: the dotted path of the field, for the error.
+        path: what the config says; it may be a pattern.
+        folder: the folder of the config file.
+
+    Returns:
+        The path: as it is, or absolute if it starts from the folder.
+
+    Raises:
+        ConfigError: there is something in both places.
+    """
+    path = with_home(path)
+    beside = folder.absolute() / path
+    if path.is_absolute() or not _is_there(beside):
+        return path
+    if not _is_there(path):
+        return beside
+    if os.path.realpath(path) == os.path.realpath(beside):
+        return path
+    problem = f"{path} may be {path.absolute()} (from the working directory) or {beside} (beside the config)"
+    raise ConfigError(field, problem, "write the whole path")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something at a path, or a pattern matches."""
+    return os.path.lexists(path) or (glob.has_magic(str(path)) and any(glob.iglob(str(path), recursive=True)))
