@@ -203,7 +203,7 @@ class RunDir:
         if not self.ledger.exists():
             return True
         with self.open_ledger() as ledger:
-            return ledger.head_seq == 0
+            return not any(ledger.counts().values())
 
     def _remove_blank(self) -> None:
         """Delete the files of a run in which nothing counts."""
