@@ -39,6 +39,7 @@ SURFACE = {
         "--backend",
         "--device",
         "--metric",
+        "--scale",
     ],
     "index build": [
         "pool",
