@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 
 from raysal.arrays import column_of
 from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
+from raysal.pool.contents import total_of
 from raysal.pool.given import export_type, in_given_units
 from raysal.pool.layout import MANIFEST, Manifest, check_blurred, chunk_file, how_to_repair, read_records
 from raysal.scale import space_of
-from raysal.store import check_bytes, check_size, read_sealed, write_file
+from raysal.store import check_bytes, check_size, digest_of, read_sealed, write_file
 from raysal.types import POOL_COLUMNS, Metric
 
 
@@ -173,15 +175,37 @@ class Pool:
         """What given vectors were multiplied by before they became float16: a power of two, mostly 1."""
         return self.manifest.scale
 
-    @property
-    def fingerprint(self) -> str:
-        """The pool's identity; see `Manifest.fingerprint`."""
-        return self.manifest.fingerprint
+    @cached_property
+    def contents(self) -> str | None:
+        """Digest of all that was read of the source: ids, keys, payloads and carried values. None for older pools."""
+        return total_of(self._records, "items")
 
-    @property
+    @cached_property
+    def fingerprint(self) -> str:
+        """The pool's identity: it depends on source, encoder, metric and contents, but not on the chunk size."""
+        identity = self.manifest.fingerprint
+        # Pools older than the digests of contents keep the fingerprint by which runs know them.
+        return identity if self.contents is None else digest_of({"pool": identity, "contents": self.contents})
+
+    @cached_property
     def vector_space(self) -> str:
-        """Identifies what a number of a vector means: heads and indexes hold for pools of one vector space."""
-        return space_of(str(self.manifest.encoder["fingerprint"]), self.scale)
+        """Identifies what a number of a vector means: heads and indexes hold for pools of one vector space.
+
+        It is the encoder's fingerprint where the encoder made the vectors, or where ready vectors have a named origin.
+        Otherwise nobody knows which model made them, and it depends on the vectors themselves: the same ones, in any
+        order and under any keys, are one space. Vectors are as they are stored, so the scale belongs to it, too.
+        """
+        encoder = str(self.manifest.encoder["fingerprint"])
+        vectors = total_of(self._records, "vectors")
+        if self.manifest.encoder.get("space") != "data" or vectors is None:
+            return space_of(encoder, self.scale)
+        return space_of(digest_of({"encoder": encoder, "vectors": vectors}), self.scale)
+
+    def fix_for_other_space(self, fix: str) -> str:
+        """What an error about vectors of another space says to do: `fix`, and how ready vectors come to share one."""
+        if self.manifest.modality != "vector":
+            return fix
+        return f"{fix}; if one model made both, embed both pools with the same `--origin NAME`"
 
     def info(self) -> PoolInfo:
         """What the pool is, in numbers and names."""

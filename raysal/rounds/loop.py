@@ -10,7 +10,8 @@ from pathlib import Path
 
 from raysal.config import Choice, RunConfig
 from raysal.embedding import ENCODERS
-from raysal.embedding.job import EmbedReport, check_origin, embed
+from raysal.embedding.job import EmbedReport, embed
+from raysal.embedding.origin import check_origin
 from raysal.errors import (
     ConfigError,
     FingerprintMismatch,
@@ -88,7 +89,7 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
 
 def _run(config: RunConfig, out: Path, rebind: bool, report: Report) -> RunResult:
     validate(config)
-    ready = pool_is_ready(config)
+    ready = pool_is_ready(config, report)
     check_search(config, ready)
     RunDir(out).begin(config)
     embedded = None if ready else embed_pool(config, report)
@@ -172,11 +173,13 @@ def validate(config: RunConfig) -> None:
         config.encoder.build("encoder", ENCODERS)
 
 
-def pool_is_ready(config: RunConfig) -> bool:
+def pool_is_ready(config: RunConfig, report: Report = no_report, *, keep: bool = True) -> bool:
     """Whether the pool of a config is there, whole, and what the config says.
 
     Args:
         config: the config of the run.
+        report: as in `run`.
+        keep: whether the pool may remember that its source was looked at.
 
     Returns:
         False if the pool is yet to be embedded.
@@ -184,7 +187,8 @@ def pool_is_ready(config: RunConfig) -> bool:
     Raises:
         PoolError: there is no pool, and the config does not say how to make one; or it cannot be read.
         PoolIncomplete: it was not embedded to its end, and the config does not say how to go on.
-        FingerprintMismatch: it was not made of the source, by the encoder, or with the metric that the config names.
+        FingerprintMismatch: it was not made of the source, by the encoder, or with the metric that the config names; or
+            the source has changed since.
     """
     try:
         pool = open_pool(config.pool)
@@ -198,7 +202,14 @@ def pool_is_ready(config: RunConfig) -> bool:
         return False
     if config.source is not None and config.encoder is not None:
         source, encoder = config.source.build("source", SOURCES), config.encoder.build("encoder", ENCODERS)
-        check_origin(pool.path, pool.manifest, source, encoder)
+        check_origin(
+            pool.path,
+            pool.manifest,
+            source,
+            encoder,
+            keep=keep,
+            report=lambda done, total: report("check", done, total),
+        )
         if pool.metric != config.embed.metric:
             fix = f"embed into another pool directory, or set embed.metric = {pool.metric!r}"
             raise FingerprintMismatch(pool.path, "its metric", pool.metric, config.embed.metric, fix)
@@ -258,6 +269,7 @@ def embed_pool(config: RunConfig, report: Report) -> EmbedReport:
         metric=settings.metric,
         scale=settings.scale,
         report=lambda done, total: report("embed", done, total),
+        checking=lambda done, total: report("check", done, total),
     )
 
 

@@ -13,6 +13,9 @@ What a source must keep:
 - `read` gives every item that was listed. An item that cannot be read has a `BadItem` as its payload, so that the job
   can quarantine it with its reason.
 - `fingerprint` changes if the listing changes. A pool refuses to go on with another fingerprint.
+- `stamp` (optional, see `Stamped`) changes if any content may have changed. While it is the same, the embed job trusts
+  the source. If it differs, or a source has none, the job reads again what the pool holds and compares it with the
+  digests in the commit records.
 
 Pitfalls:
 
@@ -33,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Protocol, runtime_checkable
 
-from raysal.types import Item, Modality, Unit
+from raysal.types import Item, Modality, Stamp, Unit
 
 
 class Source(Protocol):
@@ -84,4 +87,17 @@ class VectorSource(Protocol):
 
     def vector_dim(self) -> int:
         """Length of a vector; 0 if there is none."""
+        ...
+
+
+@runtime_checkable
+class Stamped(Protocol):
+    """A source that can tell, without reading, whether its contents may have changed."""
+
+    def stamp(self) -> Stamp:
+        """Describe the files as they are now, at the cost of one `stat` per file.
+
+        Raises:
+            SourceError: the source cannot be listed.
+        """
         ...

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from raysal.errors import SourceError
-from raysal.sources.listing import bad_item, digest, size_of, units_of, wanted_positions
-from raysal.types import Item, Unit
+from raysal.sources.listing import bad_item, digest, size_of, stamp_of_files, units_of, wanted_positions
+from raysal.types import Item, Stamp, Unit
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")
 
@@ -36,6 +36,10 @@ class Folder:
         """Hex sha256 over the relative path and the size of every image. It costs one `stat` per file."""
         root = Path(self.path)
         return digest((key, size_of(root / key)) for key in self.keys())
+
+    def stamp(self) -> Stamp:
+        """Names, sizes and times of all images. It costs one `stat` per file."""
+        return stamp_of_files(self.path, self.keys())
 
     def keys(self) -> Iterator[str]:
         """List the keys of all images.

@@ -11,7 +11,7 @@ from typing import Any
 
 from raysal.arrays import is_missing
 from raysal.errors import BadItem, ConfigError, SourceError
-from raysal.types import RESERVED_COLUMNS, Item, Unit
+from raysal.types import RESERVED_COLUMNS, Item, Stamp, Unit
 
 
 def units_of(keys: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
@@ -103,6 +103,34 @@ def size_of(path: str | Path) -> int:
         return os.stat(path).st_size
     except OSError:
         return -1
+
+
+def stamp_of_files(root: str | Path, names: Iterable[str]) -> Stamp:
+    """Describe files by name, size, and the times of their last write and of the last change of their inode.
+
+    Tools that keep the first time (`cp -p`, `tar`, `rsync`) cannot keep the second one. So a file that was replaced by
+    one of the same size and time is noticed. Memory: O(1).
+
+    Args:
+        root: the directory that the names are relative to.
+        names: the files, in an order that is always the same.
+
+    Returns:
+        The stamp. A file that is not there (a dangling link) counts as one of size -1.
+    """
+    state = hashlib.sha256()
+    files = size = newest = 0
+    for name in names:
+        try:
+            found = os.stat(os.path.join(root, name))
+        except OSError:
+            facts: tuple[int, ...] = (-1,)
+        else:
+            facts = found.st_size, found.st_mtime_ns, found.st_ctime_ns
+            size, newest = size + found.st_size, max(newest, *facts[1:])
+        state.update(repr((name, *facts)).encode("utf-8", "surrogateescape") + b"\n")
+        files += 1
+    return Stamp(digest=state.hexdigest(), files=files, bytes=size, newest_ns=newest)
 
 
 def bad_item(key: str, problem: str, **item: Any) -> Item:

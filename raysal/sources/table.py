@@ -13,9 +13,9 @@ import pyarrow as pa
 from raysal.arrow import HOLDS, ColumnKind, Unnamed
 from raysal.errors import ConfigError, SourceError
 from raysal.sources.columns import SUFFIXES, ArrowFile
-from raysal.sources.listing import bad_item, check_carry, check_columns, digest, size_of, text_key
+from raysal.sources.listing import bad_item, check_carry, check_columns, digest, size_of, stamp_of_files, text_key
 from raysal.sources.payloads import as_vector, image_in, vector_length
-from raysal.types import Item, Modality, Unit
+from raysal.types import Item, Modality, Stamp, Unit
 
 Segment = tuple[str, int, int, int]
 """Name of a file, part within it, first row within the part, number of rows. A unit's locator lists such segments."""
@@ -62,7 +62,11 @@ class Table:
 
     @cached_property
     def _files(self) -> tuple[str, ...]:
-        """The files' names relative to `_root`. An error if there are none."""
+        """The files' names relative to `_root`, as they were when this was first asked. An error if there are none."""
+        return self._list()
+
+    def _list(self) -> tuple[str, ...]:
+        """The files' names relative to `_root`, as they are now."""
         path = Path(self.path)
         if path.is_dir():
             names = sorted(
@@ -145,6 +149,10 @@ class Table:
         """Hex sha256 over the files' names and sizes, and the names of the columns that are read."""
         columns = [self.key_column, self._payload, self.carry]
         return digest([*columns, *((name, size_of(self._root / name)) for name in self._files)])
+
+    def stamp(self) -> Stamp:
+        """Names, sizes and times of the files."""
+        return stamp_of_files(self._root, self._list())
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`. It reads only the column of keys.

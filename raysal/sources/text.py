@@ -5,15 +5,23 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from raysal.errors import SourceError
-from raysal.sources.listing import bad_item, check_carry, check_columns, digest, text_key, wanted_positions
+from raysal.sources.listing import (
+    bad_item,
+    check_carry,
+    check_columns,
+    digest,
+    stamp_of_files,
+    text_key,
+    wanted_positions,
+)
 from raysal.store import sha256_of
-from raysal.types import Item, Unit
+from raysal.types import Item, Stamp, Unit
 
 JSON_LINES = (".jsonl", ".ndjson")
 SUFFIXES = (".csv", *JSON_LINES)
@@ -50,6 +58,11 @@ class Text:
         if not Path(self.path).is_file():
             raise SourceError(self.path, "no such file", "pass a .csv or .jsonl file")
         return digest([self.key_column, self.text_column, self.carry, sha256_of(Path(self.path))])
+
+    def stamp(self) -> Stamp:
+        """Name, size and times of the file; the fingerprint covers its content."""
+        path = Path(self.path)
+        return replace(stamp_of_files(path.parent, [path.name]), by_content=True)
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`.
