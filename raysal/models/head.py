@@ -247,7 +247,9 @@ class Head:
         encoder, dim = pool.vector_space, pool.dim
         if self.encoder != encoder or self.pool_dim != dim:
             mine, theirs = f"{self.encoder} ({self.pool_dim} numbers)", f"{encoder} ({dim} numbers)"
-            fix = pool.fix_for_other_space("use the pool it was fitted on")
+            fix = "use the pool it was fitted on"
+            if pool.manifest.modality == "vector":
+                fix += "; if one model made both, embed both pools with the same `--origin NAME`"
             if (own := other_scale(self.encoder, encoder)) is not None and self.pool_dim == dim:
                 fix = f"the scales differ: embed the pool again with --scale {own}, or use the pool it was fitted on"
             raise FingerprintMismatch(where, "the head's encoder", theirs, mine, fix)

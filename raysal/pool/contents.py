@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import BadItem
+from raysal.store import digest_of
 from raysal.types import Item
 
 ALGORITHM = "sum-sha256-1"
@@ -91,6 +92,23 @@ def total_of(records: Iterable[Mapping[str, Any]], what: str) -> str | None:
     if None in methods or len(methods) != 1:
         return None
     return as_hex(sum(int(contents[what], 16) for contents in found))
+
+
+def maker_of(encoder: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> str:
+    """Identifies what made the vectors of a pool.
+
+    Args:
+        encoder: what the manifest says of the encoder.
+        records: the commit records of all chunks.
+
+    Returns:
+        The encoder's fingerprint where the encoder made the vectors, or where ready vectors have a named origin.
+        Otherwise nobody knows which model made them, and it depends on the vectors themselves, as the pool holds them:
+        the same ones, in any order and under any keys, are of one maker.
+    """
+    fingerprint = str(encoder["fingerprint"])
+    vectors = total_of(records, "vectors") if encoder.get("space") == "data" else None
+    return fingerprint if vectors is None else digest_of({"encoder": fingerprint, "vectors": vectors})
 
 
 def _number(content: bytes) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from raysal.arrays import column_of
 from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
-from raysal.pool.contents import total_of
+from raysal.pool.contents import maker_of, total_of
 from raysal.pool.given import export_type, in_given_units
 from raysal.pool.layout import MANIFEST, Manifest, check_blurred, chunk_file, how_to_repair, read_records
 from raysal.scale import space_of
@@ -191,21 +191,9 @@ class Pool:
     def vector_space(self) -> str:
         """Identifies what a number of a vector means: heads and indexes hold for pools of one vector space.
 
-        It is the encoder's fingerprint where the encoder made the vectors, or where ready vectors have a named origin.
-        Otherwise nobody knows which model made them, and it depends on the vectors themselves: the same ones, in any
-        order and under any keys, are one space. Vectors are as they are stored, so the scale belongs to it, too.
+        It says which model made them, or which vectors they are (`raysal.pool.contents.maker_of`), and the scale.
         """
-        encoder = str(self.manifest.encoder["fingerprint"])
-        vectors = total_of(self._records, "vectors")
-        if self.manifest.encoder.get("space") != "data" or vectors is None:
-            return space_of(encoder, self.scale)
-        return space_of(digest_of({"encoder": encoder, "vectors": vectors}), self.scale)
-
-    def fix_for_other_space(self, fix: str) -> str:
-        """What an error about vectors of another space says to do: `fix`, and how ready vectors come to share one."""
-        if self.manifest.modality != "vector":
-            return fix
-        return f"{fix}; if one model made both, embed both pools with the same `--origin NAME`"
+        return space_of(maker_of(self.manifest.encoder, self._records), self.scale)
 
     def info(self) -> PoolInfo:
         """What the pool is, in numbers and names."""
