@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysal.errors import ConfigError
+from raysal.pool.chunk import Chunk
 from raysal.pool.layout import QUARANTINE_SCHEMA, Manifest, read_records
-from raysal.pool.pool import Chunk
 from raysal.store import write_file
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysal.pool import Pool
-from raysal.pool.pool import Chunk
+from raysal.pool.chunk import Chunk
 from raysal.rng import derive, item_uniform
 
 SAMPLE_ITEMS = 2_500

@@ -20,7 +20,7 @@ from raysal.embedding.rounding import Rounding, choose_scale, middle_row, to_hal
 from raysal.embedding.sample import SAMPLE_ITEMS
 from raysal.errors import BadItem, ConfigError, FingerprintMismatch, PoolError, QuarantineExceeded, VectorsBlurred
 from raysal.pool import Pool, open_pool
-from raysal.scale import parse_scale, scale_words
+from raysal.scale import SCALED_BY, parse_scale, scale_words
 from raysal.sources.memory import Memory
 from raysal.store import read_sealed, write_sealed
 
@@ -164,7 +164,7 @@ def test_a_pool_of_ordinary_vectors_has_the_files_it_always_had(tmp_path: Path) 
     assert "scale" not in json.loads((pool.path / "pool.json").read_text())
     assert all("blurred" not in read_sealed(file) for file in (pool.path / "commits").iterdir())
     assert pool.scale == 1
-    assert pool.vector_space == pool.manifest.encoder["fingerprint"]
+    assert SCALED_BY not in pool.vector_space
 
 
 SMALL = np.random.default_rng(0).normal(size=(1500, 3)).astype(np.float32) * np.float32(1e-12)
