@@ -10,6 +10,7 @@ RaysalError                     exit 1: the fault is ours
 │   ├── BadItem                 one item cannot be decoded or embedded (quarantined, never fatal)
 │   ├── EncoderError            an encoder cannot be built or refuses the source
 │   ├── FingerprintMismatch     vectors, heads or sources of different origin would be mixed
+│   │   └── SourceChanged       a source is not what a pool was begun with
 │   ├── PoolError               a pool cannot be opened
 │   │   ├── PoolIncomplete      its embedding has not finished
 │   │   └── Damaged             a file is missing, truncated or altered
@@ -145,6 +146,15 @@ class FingerprintMismatch(UserError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self.args
+
+
+class SourceChanged(FingerprintMismatch):
+    """A source is not what a pool was begun with; `changes` says in what, as "5 files, was 6"."""
+
+    def __init__(self, where: object, changes: Sequence[str], fix: str) -> None:
+        UserError.__init__(self, where, f"the source changed: {'; '.join(changes)}", fix)
+        self.args = (where, tuple(changes), fix)
+        self.changes, self.expected, self.got = tuple(changes), "", ""
 
 
 class PoolError(UserError):

@@ -97,6 +97,21 @@ class PassedOver:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stamp:
+    """What is known of a source's files without reading them."""
+
+    digest: str
+    """Hex sha256. While it stays the same, no file was written, replaced or touched."""
+    files: int = 0
+    bytes: int = 0
+    """Size of all files."""
+    newest_ns: int = 0
+    """When a file was last written or replaced, in nanoseconds since 1970; 0 if there are no files."""
+    by_content: bool = False
+    """Whether the source's fingerprint covers the contents, so that under an equal one they are equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Label:
     """One label by one annotator."""
 

@@ -20,6 +20,7 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "MissingExtra": ("encoder", "timm", "timm"),
     "DuplicateKeys": (Path("images"), [f"k{i}" for i in range(9)]),
     "FingerprintMismatch": (Path("pool"), "the encoder's fingerprint", "a" * 64, "b" * 64, "embed elsewhere"),
+    "SourceChanged": (Path("pool"), ("5 files, was 6", "item 3 is 'd', was 'c'"), "embed elsewhere"),
     "PoolIncomplete": (Path("pool"), 2, 3),
     "PoolExhausted": (512, 498),
     "ItemsLost": (Path("pool"), 3, 20, 0.01),

@@ -47,7 +47,8 @@ def embed(
         source: a path (a folder of images, a table, a text file), a mapping such as
             `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`,
             which takes arrays, tensors, sparse matrices, Series and frames by position.
-        encoder: a name, a mapping with `name`, or an encoder. Ready vectors need none.
+        encoder: a name, a mapping with `name`, or an encoder. Ready vectors need none;
+            `{"name": "precomputed", "origin": NAME}` names the model that made them.
         out: the pool directory.
         batch_size: items in one pass of the model; 64 by default.
         chunk_rows: items committed together; 0 is 65536 for ready vectors and 1024 otherwise.
@@ -74,8 +75,8 @@ def embed(
         PassedOverExceeded: more than `max_passed_over` of what looks like an item was left out; the pool is there.
         VectorsBlurred: half of the vectors differ by less than float16 can tell; the pool is there.
         EncoderError: the encoder does not take such items, or fails on all of them.
-        SourceError: the source cannot be listed, is empty, or repeats a key.
-        FingerprintMismatch: `out` holds the pool of another source or encoder.
+        SourceError: the source cannot be listed, is empty, repeats a key, or changed while it was read.
+        FingerprintMismatch: `out` holds the pool of another encoder or source, or of one that has changed since.
         UserError: as its other kinds say.
     """
     from raysal.embedding.job import embed as run_job

@@ -71,8 +71,8 @@ def select(
     from raysal.index import check_index
     from raysal.narrowing import NARROWERS
     from raysal.narrowing.base import searches_index
+    from raysal.rounds.batch import batch_table
     from raysal.rounds.choose import choose
-    from raysal.rounds.directory import batch_table
     from raysal.rounds.program import start_program
     from raysal.strategies import SELECTORS
 

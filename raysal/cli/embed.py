@@ -40,6 +40,14 @@ def embed(
             "torch:MODULE:CALLABLE. A source of vectors needs no encoder."
         ),
     ] = None,
+    origin: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="Your name for the model that made ready vectors. Heads then hold for all pools of that name; without "
+            "one, only for pools of the same vectors.",
+        ),
+    ] = None,
     key_column: Annotated[str | None, Option(help="Column of the keys. (Default: key.)")] = None,
     vector_column: Annotated[str | None, Option(help="Column of ready vectors. (Default: the only one.)")] = None,
     image_column: Annotated[str | None, Option(help="Column of images: bytes, or pixels.")] = None,
@@ -90,7 +98,8 @@ def embed(
 ) -> Outcome:
     """Embed a source into a pool.
 
-    After an interruption, run the same command again: it goes on where it stopped.
+    After an interruption, run the same command again: it goes on where it stopped. If the source has changed since, it
+    says so, and the pool stays as it is.
 
     Items that cannot be decoded, or that float16 cannot hold, are quarantined. `raysal pool quarantine` shows them.
     What the source leaves out is counted by suffix, here and in `raysal pool info`.
@@ -114,7 +123,8 @@ def embed(
             carry=tuple(carry or ()),
             data=data,
         )
-        fields = {} if size is None else {"size": size}
+        given = {"size": size, "origin": origin}
+        fields = {name: value for name, value in given.items() if value is not None}
         named = None if encoder is None and not fields else {"name": encoder or "precomputed", **fields}
         done = run_job(
             items,
@@ -131,13 +141,15 @@ def embed(
             metric=metric.value,
             scale=scale,
             report=lambda count, total: report("embedding", count, total),
+            checking=lambda count, total: report("checking", count, total),
         )
     rate = f", {done.items_per_second:,.0f} items/s" if done.embedded else ""
     lost = f", {done.quarantined} quarantined" if done.quarantined else ""
     lost += ": none is usable" if 0 < done.items == done.quarantined else ""
     lost += f" (`raysal pool quarantine {out}` shows why)" if done.quarantined else ""
+    same = ", the source may have changed: what was embedded was read again, and is the same" if done.checked else ""
     scaled = "" if done.scale == 1 else f", stored at the scale {scale_words(done.scale)}"
-    view = f"{out}: {done.items} items in {done.chunks} chunks, {done.embedded} embedded now{rate}{lost}{scaled}"
+    view = f"{out}: {done.items} items in {done.chunks} chunks, {done.embedded} embedded now{rate}{lost}{same}{scaled}"
     left_out = str(read_passed_over(out) or "")
     return Outcome(
         data={"pool": str(out), **asdict(done), "items_per_second": done.items_per_second},

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
-from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
 from raysal.embedding.limits import check_lost
-from raysal.embedding.precomputed import Precomputed
+from raysal.embedding.origin import (
+    Progress,
+    check_contents,
+    check_listing,
+    check_unchanged,
+    no_progress,
+    remember,
+    stamp_of,
+)
 from raysal.embedding.ranges import check_arguments
+from raysal.embedding.recorded import encoder_for_source, manifest_for, with_absolute_paths
 from raysal.embedding.rounding import Rounding
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.unit import embed_unit
-from raysal.errors import EncoderError, FingerprintMismatch, SourceError
-from raysal.pool import ChunkStage, Manifest, PoolWriter, StagedChunk
+from raysal.pool import ChunkStage, PoolWriter, StagedChunk
 from raysal.pool.layout import KINDS, MANIFEST, check_blurred, scale_in, write_passed_over
-from raysal.registry import Registry
 from raysal.scale import AUTO, as_scale
-from raysal.sources import SOURCES, check_keys
-from raysal.sources.base import PassesOver, Source, VectorSource
-from raysal.sources.begun import as_begun, listed_for
+from raysal.sources import check_keys
+from raysal.sources.base import PassesOver, Source
+from raysal.sources.begun import listed_for
 from raysal.store import check_kind, locked, remove_temporaries
 from raysal.types import Metric, PassedOver, Unit
 
 CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "text": 1024}
 """Items in one chunk if the caller does not say, by modality."""
-
-Progress = Callable[[int, int], None]
-"""Called with (items done, items in all) at the start and after every commit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +54,13 @@ class EmbedReport:
     """chunks that were committed before"""
     embedded: int
     """items that this job did itself"""
+    checked: int
+    """chunks committed before that were read again and found to be the same, because the source may have changed"""
     scale: float
     """given vectors were multiplied by it; see `raysal.scale`"""
     seconds: float
     """from the first unit issued to the last commit; without the time this process takes to load the model"""
-    passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    passed_over: Mapping[str, int] = field(default_factory=dict)
     """{suffix: files that the source left out}"""
 
     @property
@@ -83,12 +86,14 @@ def embed(
     device: str = "cpu",
     metric: Metric = "cosine",
     scale: float | str = AUTO,
-    report: Progress | None = None,
+    report: Progress = no_progress,
+    checking: Progress = no_progress,
 ) -> EmbedReport:
     """Embed every item of a source into a pool directory.
 
     A pool that was begun is resumed: committed chunks are not done again. With equal batch size and threads, the
-    finished pool has the same bytes as one made without a stop, except for the attempt in a commit record.
+    finished pool has the same bytes as one made without a stop, except for the attempt in a commit record. If the
+    source may have changed since, what is committed is read again first, and compared (`raysal.embedding.origin`).
 
     Memory: one chunk per process, and 8 bytes an item while keys are checked.
 
@@ -110,6 +115,7 @@ def embed(
         scale: the power of two that vectors are multiplied by before they become float16. With `auto`, a sample of
             ready vectors decides, it is 1 for those of a model, and a pool that was begun keeps its own.
         report: called with (items done, items in all) at the start and after every commit.
+        checking: called with (items read, items to read) while committed items are compared with the source.
 
     Returns:
         What the job did.
@@ -121,8 +127,9 @@ def embed(
         ConfigError: an argument is out of range, or the scale is no power of two.
         UnknownName: there is no such backend or metric.
         EncoderError: the encoder does not take such items, or fails on all of them.
-        SourceError: the source cannot be listed, is empty, or repeats a key.
-        FingerprintMismatch: `out` holds a pool of another source or encoder.
+        SourceError: the source cannot be listed, is empty, repeats a key, or changed while it was read.
+        FingerprintMismatch: `out` holds a pool of another encoder.
+        SourceChanged: `out` holds a pool of another source, or the source has other contents now.
         PoolError: `out` was begun with another chunk size, metric or scale, or by a newer version.
         Damaged: a file in `out` was altered or is missing.
         RunError: another process is writing this pool, or `out` is the directory of a run or of predictions.
@@ -132,21 +139,25 @@ def embed(
     asked = as_scale(scale)
     pool = Path(out).absolute()
     check_kind(pool, MANIFEST)  # before a long listing
-    source = listed_for(pool, _with_absolute_paths(source))
+    source = listed_for(pool, with_absolute_paths(source))
     encoder = encoder_for_source(encoder, source, device)
     rows = chunk_rows or CHUNK_ROWS[source.modality]
     dim = encoder.dim  # loads the model: a missing package should show before a long listing
+    stamp = stamp_of(source)  # before anything is read, so that a change after this moment is found
     items, chunks = check_keys(source, rows)
     passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
     pool.mkdir(parents=True, exist_ok=True)
     with locked(pool, "pool"):  # a second writer would remove the files that this one has staged
         rounding = rounding_for(source, encoder, scale_in(pool) if asked is None else asked)
-        writer = PoolWriter(pool, manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale))
+        manifest = manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale)
+        check_listing(pool, manifest, source)
+        writer = PoolWriter(pool, manifest)
+        checked = check_contents(pool, manifest, writer.committed, source, stamp, checking)
+        remember(pool, stamp)
         if passed.taken or passed.counts:  # the source looked through a folder
             write_passed_over(pool, passed)
         resumed = len(writer.committed)
         already = _items_done(writer)
-        report = report or _no_report
         report(already, items)
         started = time.perf_counter()
         todo = (unit for unit in source.units(rows) if unit.index not in writer.committed)
@@ -182,6 +193,8 @@ def embed(
                 # Files that a killed worker had begun. A worker that still runs loses files that nobody waits for.
                 for kind in KINDS:
                     remove_temporaries(pool / kind)
+        if first is not None or checked:
+            check_unchanged(source, stamp)
     quarantined = sum(record["quarantined"] for record in writer.committed.values())
     check_lost(pool, quarantined, items, passed, **shares)
     check_blurred(pool, writer.committed.values())
@@ -191,136 +204,11 @@ def embed(
         chunks=chunks,
         resumed=resumed,
         embedded=items - already,
+        checked=checked,
         scale=rounding.scale,
         seconds=time.perf_counter() - started,
         passed_over=passed.counts,
     )
-
-
-def encoder_for_source(encoder: Encoder, source: Source, device: str = "cpu") -> Encoder:
-    """Fill in the fields of an encoder that the source and the job decide.
-
-    Args:
-        encoder: as the user asked for it.
-        source: `precomputed` takes its length of a vector from it.
-        device: replaces the encoder's own device unless it is "cpu".
-
-    Returns:
-        The encoder, or a changed copy of it.
-
-    Raises:
-        EncoderError: the encoder takes another kind of item than the source gives, or the source has no vector.
-    """
-    if encoder.modality != source.modality:
-        raise EncoderError(
-            _name(encoder, ENCODERS),
-            f"takes {encoder.modality}s, the source gives {source.modality}s",
-            "choose another encoder",
-        )
-    if isinstance(encoder, Precomputed) and encoder.dim == 0 and isinstance(source, VectorSource):
-        dim = source.vector_dim()
-        if dim == 0:
-            raise EncoderError("precomputed", "the source has no vector of length 1 or more", "check the column")
-        return dataclasses.replace(encoder, dim=dim)
-    if device != "cpu" and any(field.name == "device" for field in dataclasses.fields(encoder)):  # type: ignore[arg-type]
-        changed: Encoder = dataclasses.replace(encoder, device=device)  # type: ignore[type-var]
-        return changed
-    return encoder
-
-
-def manifest_for(
-    source: Source, encoder: Encoder, dim: int, items: int, chunks: int, rows: int, metric: Metric, scale: float = 1.0
-) -> Manifest:
-    """The manifest of the pool that a source and an encoder make.
-
-    Args:
-        source: where the items come from.
-        encoder: what makes their vectors.
-        dim: length of a vector.
-        items: items in the source's listing.
-        chunks: chunks they are cut into.
-        rows: items of a chunk.
-        metric: what "near" means in the pool.
-        scale: of the vectors.
-
-    Returns:
-        The manifest; equal arguments give an equal one.
-    """
-    name, config = _encoder_config(encoder)
-    return Manifest(
-        dim=dim,
-        modality=source.modality,
-        items=items,
-        chunks=chunks,
-        chunk_rows=rows,
-        encoder={
-            "name": name,
-            "config": config,
-            "fingerprint": encoder.fingerprint(),
-            "preprocessing": dict(encoder.preprocessing()),
-        },
-        source={
-            "name": _name(source, SOURCES),
-            "config": _config(source),
-            "fingerprint": source.fingerprint(),
-        },
-        metric=metric,
-        scale=scale,
-    )
-
-
-def check_origin(pool: Path, begun: Manifest, source: Source, encoder: Encoder) -> None:
-    """Refuse a pool that was not made of this source by this encoder. Loads no weights; the source may be gone.
-
-    Names and fields are compared with the manifest. A source with other fields counts as the same where it exists and
-    has the recorded fingerprint: it was moved. Where it does not exist, only its paths may differ. A change behind
-    equal fields is not looked for: the pool stays what it was.
-
-    Args:
-        pool: the pool directory, for the error.
-        begun: the manifest found there.
-        source: the source that the caller names now.
-        encoder: the encoder that the caller names now.
-
-    Raises:
-        FingerprintMismatch: they differ; the error names the field.
-    """
-    fix = "name what the pool was made of, or another pool directory"
-    if isinstance(encoder, Precomputed) and encoder.dim == 0:
-        encoder = dataclasses.replace(encoder, dim=begun.dim)
-    name, config = _encoder_config(encoder)
-    _check_fields(pool, "encoder", begun.encoder, name, config, fix)
-    source = _with_absolute_paths(source)
-    name = _name(source, SOURCES)
-    if name == begun.source["name"]:
-        source = as_begun(source, begun.source.get("config", {}))
-    config = _config(source)
-    try:
-        _check_fields(pool, "source", begun.source, name, config, fix)
-    except FingerprintMismatch:
-        if name != begun.source["name"]:
-            raise
-        try:
-            found = source.fingerprint()
-        except SourceError:
-            places = {field.name for field in dataclasses.fields(source) if "Path" in str(field.type)}  # type: ignore[arg-type]
-            fields = {field: value for field, value in config.items() if field not in places}
-            _check_fields(pool, "source", begun.source, name, fields, fix)
-        else:
-            expected = begun.source["fingerprint"]
-            if found != expected:
-                raise FingerprintMismatch(pool, "the source's fingerprint", expected, found, fix) from None
-
-
-def _check_fields(
-    pool: Path, what: str, recorded: Mapping[str, Any], name: str, config: Mapping[str, Any], fix: str
-) -> None:
-    if name != recorded["name"]:
-        raise FingerprintMismatch(pool, f"the {what}", str(recorded["name"]), name, fix)
-    begun = recorded.get("config", {})
-    for field, value in json.loads(json.dumps(config)).items():  # the manifest holds tuples as lists
-        if field in begun and begun[field] != value:
-            raise FingerprintMismatch(pool, f"the {what}'s {field}", str(begun[field]), str(value), fix)
 
 
 @contextmanager
@@ -359,41 +247,3 @@ def _embed_here(
 def _items_done(writer: PoolWriter) -> int:
     """Items of the committed chunks, with the quarantined ones."""
     return sum(record["rows"] + record["quarantined"] for record in writer.committed.values())
-
-
-def _no_report(done: int, total: int) -> None:
-    """Report to nobody."""
-
-
-def _name(part: object, registry: Registry[Any]) -> str:
-    """The registered name of a part, or the name of its class."""
-    return registry.name_of(part) or type(part).__name__
-
-
-def _encoder_config(encoder: Encoder) -> tuple[str, dict[str, Any]]:
-    """(name, fields) of an encoder; its `arg` is in the name, after a colon."""
-    name, config = _name(encoder, ENCODERS), _config(encoder)
-    arg = config.pop("arg", None)
-    return f"{name}:{arg}" if arg else name, config
-
-
-def _config(part: Any) -> dict[str, Any]:
-    """The recorded constructor fields of a part, as JSON-able values."""
-    return {
-        field.name: str(value) if isinstance(value := getattr(part, field.name), Path) else value
-        for field in dataclasses.fields(part)
-        if field.metadata.get("record", True)
-    }
-
-
-def _with_absolute_paths(source: Source) -> Source:
-    """The source with absolute paths: workers of a cluster have another working directory."""
-    paths = {
-        field.name: value.absolute()
-        for field in dataclasses.fields(source)  # type: ignore[arg-type]
-        if isinstance(value := getattr(source, field.name), Path)
-    }
-    if not paths:
-        return source
-    changed: Source = dataclasses.replace(source, **paths)  # type: ignore[type-var]
-    return changed

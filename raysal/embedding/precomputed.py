@@ -19,7 +19,8 @@ class Precomputed:
     """Take vectors as they are."""
 
     origin: str = ""
-    """Your own name for the model that made them. It is part of the fingerprint, so two models are not mixed up."""
+    """Your own name for the model that made them. Pools of one name are one vector space: heads of one hold for the
+    others. Without a name, only pools of the same vectors are (`raysal.pool.Pool.vector_space`)."""
     dim: int = 0
     """Length of a vector; 0 asks the source."""
 

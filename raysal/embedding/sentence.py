@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -33,10 +34,13 @@ class Sentence:
         return _dim(self)
 
     def preprocessing(self) -> Mapping[str, Any]:
-        """The longest text in tokens, and the model's steps with their settings, as JSON-able values."""
+        """The longest text in tokens (null: any), and the model's steps with their settings, as JSON-able values."""
         model = load_model(self.arg, self.device)
         steps = [[type(step).__name__, settings_of(step)] for step in model]  # pooling and normalising have no weights
-        return {"tokenizer": "the model's own", "longest": model.max_seq_length, "steps": steps}
+        longest = model.max_seq_length
+        if isinstance(longest, float):  # a model that takes any text says `inf`
+            longest = int(longest) if math.isfinite(longest) else None
+        return {"tokenizer": "the model's own", "longest": longest, "steps": steps}
 
     def fingerprint(self) -> str:
         """Hex sha256 over the weights and the preprocessing."""
@@ -98,4 +102,6 @@ def _dim(encoder: Sentence) -> int:
 
 @lru_cache(maxsize=4)
 def _fingerprint(encoder: Sentence) -> str:
-    return fingerprint_of(load_model(encoder.arg, encoder.device), encoder.preprocessing())
+    model = load_model(encoder.arg, encoder.device)
+    # With the model's own word for "any", which is how pools older than `null` know it.
+    return fingerprint_of(model, {**encoder.preprocessing(), "longest": model.max_seq_length})

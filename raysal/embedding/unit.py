@@ -22,6 +22,7 @@ from raysal.embedding.rounding import Floats, Rounding, as_given, middle_row
 from raysal.errors import BadItem, EncoderError, RaysalError, SourceError
 from raysal.numerics import ceil_div
 from raysal.pool import ChunkStage, StagedChunk
+from raysal.pool.contents import item_digest, unread_digest
 from raysal.sources.base import Source
 from raysal.types import Item, Unit
 
@@ -39,6 +40,8 @@ class Prepared:
     id: int
     item: Item
     """without its payload"""
+    digest: int
+    """of the item with its payload; see `raysal.pool.contents`"""
     value: Any = None
     """what the encoder's `prepare` returned"""
     error: Exception | None = None
@@ -85,8 +88,10 @@ def embed_unit(
     quarantined: list[QuarantineRow] = []
     encode_errors: list[Exception | None] = []
     columns: dict[str, None] = {}
+    contents = 0
     with closing(_prepared_batches(source, encoder, unit, batch_size, decode_threads)) as batches:
         for batch in batches:
+            contents += sum(entry.digest for entry in batch)
             columns.update(dict.fromkeys(name for entry in batch for name in entry.item.carried))
             _refuse_if_broken(encoder, "prepare", [entry.error for entry in batch])
             decoded = [entry for entry in batch if entry.error is None]
@@ -112,6 +117,7 @@ def embed_unit(
         quarantined=quarantined,
         blurred=blurred,
         attempt=attempt,
+        contents=contents,
     )
 
 
@@ -165,7 +171,24 @@ def quarantine_unit(unit: Unit, stage: ChunkStage, reason: str, attempt: int) ->
         carried={},
         quarantined=[(unit.first_id + place, key, "encode", reason) for place, key in enumerate(unit.keys)],
         attempt=attempt,
+        contents=unread_digest(unit.first_id, unit.keys),
     )
+
+
+def unit_contents(source: Source, unit: Unit) -> int:
+    """Read a unit again, for the digest of its contents alone.
+
+    Args:
+        source: gives the items of the unit.
+        unit: the chunk to read.
+
+    Returns:
+        The sum of its items' digests, as `embed_unit` has it.
+
+    Raises:
+        SourceError: the source does not give the items it listed.
+    """
+    return sum(item_digest(id, item) for id, item in _checked_items(source, unit))
 
 
 def encode_each(encoder: Encoder, values: Sequence[Any]) -> list[NDArray[np.floating[Any]] | Exception]:
@@ -281,14 +304,15 @@ def _prepare_all(encoder: Encoder, batch: Sequence[tuple[int, Item]]) -> list[Pr
 
 
 def _prepare(encoder: Encoder, item_id: int, item: Item) -> Prepared:
+    digest, rest = item_digest(item_id, item), _without_payload(item)
     if isinstance(item.payload, BadItem):
-        return Prepared(id=item_id, item=_without_payload(item), error=item.payload)
+        return Prepared(id=item_id, item=rest, digest=digest, error=item.payload)
     try:
-        return Prepared(id=item_id, item=_without_payload(item), value=encoder.prepare(item.key, item.payload))
+        return Prepared(id=item_id, item=rest, digest=digest, value=encoder.prepare(item.key, item.payload))
     except Exception as error:
         if isinstance(error, RaysalError) and not isinstance(error, BadItem):
             raise
-        return Prepared(id=item_id, item=_without_payload(item), error=error)
+        return Prepared(id=item_id, item=rest, digest=digest, error=error)
 
 
 def _without_payload(item: Item) -> Item:

@@ -12,7 +12,7 @@ from raysal.index.files import TRAINED, Index
 from raysal.index.kinds import CODE_ROWS, apply_rotation, inverted_lists, load_faiss, prepare_vectors, read_faiss
 from raysal.index.shards import verified_path
 from raysal.pool import Pool
-from raysal.pool.pool import Chunk
+from raysal.pool.chunk import Chunk
 
 MAX_DRIFT = 1.2
 """From this drift on an index is trained anew: the quantisation error of new rows, relative to those trained on."""

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from raysal.models.likelihood import SOFTMAX, Likelihood, likelihood_of
 from raysal.models.posterior import STRUCTURES, Posterior, Shared
 from raysal.scale import other_scale
 from raysal.store import write_output
+
+if TYPE_CHECKING:
+    from raysal.pool import Pool
 
 FORMAT = 2
 """Version of the file layout; a reader refuses any other."""
@@ -231,22 +234,24 @@ class Head:
         """
         return self.posterior.variance().of(with_constant(features.astype(np.float64)))
 
-    def check(self, encoder: str, dim: int, where: Path | str = "head") -> None:
-        """Refuse vectors that the head was not fitted on.
+    def check(self, pool: Pool, where: Path | str = "head") -> None:
+        """Refuse a pool whose vectors are not of the kind that the head was fitted on.
 
         Args:
-            encoder: fingerprint of the encoder of the vectors.
-            dim: their length.
+            pool: the pool.
             where: names the head in an error.
 
         Raises:
-            FingerprintMismatch: the head was fitted on vectors of another encoder, or of another length.
+            FingerprintMismatch: the head was fitted on vectors of another encoder or origin, or of another length.
         """
+        encoder, dim = pool.vector_space, pool.dim
         if self.encoder != encoder or self.pool_dim != dim:
             mine, theirs = f"{self.encoder} ({self.pool_dim} numbers)", f"{encoder} ({dim} numbers)"
             fix = "use the pool it was fitted on"
+            if pool.manifest.modality == "vector":
+                fix += "; if one model made both, embed both pools with the same `--origin NAME`"
             if (own := other_scale(self.encoder, encoder)) is not None and self.pool_dim == dim:
-                fix = f"the scales differ: embed the pool again with --scale {own}, or {fix}"
+                fix = f"the scales differ: embed the pool again with --scale {own}, or use the pool it was fitted on"
             raise FingerprintMismatch(where, "the head's encoder", theirs, mine, fix)
 
     def digest(self) -> str:

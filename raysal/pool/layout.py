@@ -6,9 +6,11 @@
     items/00000.parquet       id, key, uri, owner, and the carried columns: one row for each vector, in the same order
     quarantine/00000.parquet  id, key, stage, error of the items that could not be embedded
     passed_over.json          the files of the source that are no items, when the job ran last (sealed)
-    commits/00000.json        rows, and the bytes and sha256 of each file of the chunk (sealed)
+    commits/00000.json        rows, the bytes and sha256 of each file of the chunk, and digests of its contents (sealed)
+    source.json               names, sizes and times of the source's files when its contents were last known (sealed)
 
-A chunk exists if and only if its commit record exists. Files without a record are leftovers of an interrupted job.
+A chunk exists if and only if its commit record exists. Files without a record are leftovers of an interrupted job. What
+is in `source.json` saves a reading of the source, and nothing else: without it, the source's contents are read again.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ import pyarrow as pa
 
 from raysal.errors import Damaged, PoolError, VectorsBlurred
 from raysal.store import check_size, digest_of, read_sealed, write_sealed
-from raysal.types import Metric, Modality, PassedOver
+from raysal.types import Metric, Modality, PassedOver, Stamp
 
 VERSION = 1
 """Version of the format, kept in the manifest."""
 MANIFEST = "pool.json"
 PASSED_OVER = "passed_over.json"
+SOURCE = "source.json"
 KINDS = ("vectors", "items", "quarantine")
 """The folders that hold one file of every chunk."""
 QUARANTINE_SCHEMA = pa.schema(
@@ -48,7 +51,8 @@ class Manifest:
     chunk_rows: int
     """Items in one chunk; the last chunk may have fewer."""
     encoder: Mapping[str, Any]
-    """The encoder's name, config, fingerprint and preprocessing, JSON-able."""
+    """The encoder's name, config, fingerprint and preprocessing, JSON-able. `space` is "data" where the fingerprint
+    does not say which model made the vectors, so that only their own digest does."""
     source: Mapping[str, Any]
     """The source's name, config and fingerprint, JSON-able."""
     metric: Metric = "cosine"
@@ -59,7 +63,7 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """The pool's identity: it depends on source, encoder, listing and metric, but not on the chunk size."""
+        """The identity of a pool before it is filled: source, encoder, listing and metric, but not the chunk size."""
         identity = {
             "dim": self.dim,
             "items": self.items,
@@ -153,6 +157,33 @@ def scale_in(pool: Path) -> float | None:
     return Manifest.read(pool).scale if (pool / MANIFEST).exists() else None
 
 
+def write_stamp(pool: Path, stamp: Stamp) -> None:
+    """Remember a source as it is now: what was read of it so far is what the pool holds."""
+    facts = asdict(stamp)
+    write_sealed(pool / SOURCE, {name: facts[name] for name in ("digest", "files", "bytes")})
+
+
+def read_stamp(pool: Path) -> Stamp | None:
+    """The source as it was remembered.
+
+    Args:
+        pool: the directory.
+
+    Returns:
+        The stamp, without its time; None if none was written.
+
+    Raises:
+        Damaged: the file was altered.
+    """
+    fix = "delete it: the contents of the source are then read again"
+    if not (pool / SOURCE).exists():
+        return None
+    try:
+        return Stamp(**read_sealed(pool / SOURCE, fix))
+    except TypeError as error:
+        raise Damaged(pool / SOURCE, f"not a stamp ({error})", fix) from None
+
+
 def read_records(pool: Path, manifest: Manifest) -> dict[int, dict[str, Any]]:
     """Read the commit records, and check the sizes of the files that they list.
 
@@ -207,6 +238,8 @@ class StagedChunk:
     """Items that float16 tells too little apart from the others; see `raysal.embedding.rounding`."""
     files: Mapping[str, Mapping[str, Any]]
     """{final path relative to the pool: {temporary, bytes, sha256}}."""
+    contents: Mapping[str, str] | None = None
+    """Digests of what was read and of what was kept; see `raysal.pool.contents`. None if they are not known."""
 
 
 def chunk_file(kind: str, index: int) -> str:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysal.errors import ConfigError
+from raysal.pool.chunk import Chunk
 from raysal.pool.layout import QUARANTINE_SCHEMA, Manifest, read_records
-from raysal.pool.pool import Chunk
 from raysal.store import Written, write_output
 from raysal.tables import EXTENSIONS, KINDS, write_tables
 

@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
+from raysal.pool.contents import record_of
 from raysal.pool.layout import (
     KINDS,
     MANIFEST,
     QUARANTINE_SCHEMA,
+    SOURCE,
     Manifest,
     StagedChunk,
     chunk_file,
@@ -51,6 +53,7 @@ class ChunkStage:
         quarantined: Sequence[tuple[int, str, str, str]],
         blurred: int = 0,
         attempt: int = 0,
+        contents: int | None = None,
     ) -> StagedChunk:
         """Write one chunk's files under temporary names, with n items that have a vector.
 
@@ -65,6 +68,8 @@ class ChunkStage:
             quarantined: (id, key, stage, error) of each item that could not be embedded.
             blurred: items that float16 tells too little apart from the others.
             attempt: how many times this chunk was tried before.
+            contents: the sum of the digests of the chunk's items as the source gave them, those that could not be
+                embedded included (`raysal.pool.contents.item_digest`). None if they are not known.
 
         Returns:
             The names, sizes and digests of the files, for `PoolWriter.commit`.
@@ -134,6 +139,7 @@ class ChunkStage:
             attempt=attempt,
             blurred=blurred,
             files=files,
+            contents=None if contents is None else record_of(contents, vectors),
         )
 
     def _column(self, index: int, name: str, values: Sequence[Any], n: int) -> pa.Array:
@@ -171,7 +177,8 @@ class PoolWriter:
         for kind in (*KINDS, "commits"):
             (path / kind).mkdir(parents=True, exist_ok=True)
             remove_temporaries(path / kind)
-        remove_temporaries(path, MANIFEST)  # other temporary files beside the manifest are not the pool's
+        for name in (MANIFEST, SOURCE):  # other temporary files beside them are not the pool's
+            remove_temporaries(path, name)
         if (path / MANIFEST).exists() or any((path / "commits").glob("*.json")):
             self._check_same(Manifest.read(path))
         else:
@@ -237,6 +244,7 @@ class PoolWriter:
             "files": {
                 final: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for final, entry in staged.files.items()
             },
+            **({} if staged.contents is None else {"contents": dict(staged.contents)}),
         }
         write_sealed(self.path / chunk_file("commits", staged.index), record)
         self.committed[staged.index] = record

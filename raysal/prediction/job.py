@@ -122,8 +122,7 @@ def predict_pool(
         ConfigError: the head cannot do what is asked for.
         Damaged: a committed file is not as it was written.
     """
-    encoder = pool.vector_space
-    head.check(encoder, pool.dim)
+    head.check(pool)
     report, started, out = report or no_report, time.perf_counter(), out.absolute()
     job, recorded_options = make_job(head, pool, out, options)
     plan = Plan(
@@ -132,7 +131,7 @@ def predict_pool(
         quarantined=pool.info().quarantined,
         chunks=len(pool.chunks),
         chunk_rows=pool.manifest.chunk_rows,
-        encoder=encoder,
+        encoder=pool.vector_space,
         head=head.digest(),
         head_version=head.version,
         link=head.likelihood.name,
@@ -307,7 +306,7 @@ def predict_into(
     else:
         found = head if isinstance(head, Head) else load_head(as_path("head", head))
     if found is not None:
-        found.check(pool.vector_space, pool.dim)  # before any process is started
+        found.check(pool)  # before any process is started
     elif run is not None:
         check_labelled(run, pool)
     config = FleetConfig(backend=backend, partitions=parts, device=device, address=address)

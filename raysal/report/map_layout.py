@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from raysal.errors import LabelError
 from raysal.labels.spelling import label_text
 from raysal.pool import Pool
-from raysal.pool.pool import Chunk
+from raysal.pool.chunk import Chunk
 from raysal.rng import derive, item_uniform
 
 SAMPLE_ITEMS = 2_500

@@ -33,6 +33,7 @@ from raysal.errors import Damaged, RunError, UserError
 from raysal.labels import Ledger
 from raysal.models.head import Head
 from raysal.pool import Pool
+from raysal.rounds.batch import Batch
 from raysal.store import (
     LOCK,
     check_kind,
@@ -44,7 +45,6 @@ from raysal.store import (
     write_file,
     write_sealed,
 )
-from raysal.strategies.base import Picks
 
 RUN, LEDGER, ROUNDS, FINAL = "run.json", "ledger.sqlite", "rounds", "final"
 BATCH, HEAD, RECORD, MEMORY = "batch.parquet", "head.safetensors", "round.json", "memory.safetensors"
@@ -55,41 +55,6 @@ RESTORE = "restore it from a copy"
 START = "start one with `raysal run CONFIG --out RUN`, or check the path"
 
 Record = Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """A committed batch: what to label, in pick order."""
-
-    round: int
-    table: pa.Table
-    """id, key, rank, score, reason, strategy, head_version"""
-
-    @property
-    def keys(self) -> list[str]:
-        """Keys of the items, in pick order."""
-        return list(self.table["key"].to_pylist())
-
-    @property
-    def ids(self) -> list[int]:
-        """Ids of the items, in pick order."""
-        return list(self.table["id"].to_pylist())
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
-    def with_ids(self, ids: Mapping[str, int]) -> Batch:
-        """The items of the batch that have an id here, with it.
-
-        Args:
-            ids: {key: id}, as another pool has them.
-
-        Returns:
-            A batch of the same round, in the same order.
-        """
-        table = self.table.filter(pa.array([key in ids for key in self.keys], pa.bool_()))
-        column = pa.array([ids[key] for key in table["key"].to_pylist()], pa.int64())
-        return Batch(round=self.round, table=table.set_column(table.column_names.index("id"), "id", column))
 
 
 @dataclass(frozen=True)
@@ -204,7 +169,7 @@ class RunDir:
         if not self.ledger.exists():
             return True
         with self.open_ledger() as ledger:
-            return ledger.head_seq == 0
+            return not any(ledger.counts().values())
 
     def _remove_blank(self) -> None:
         """Delete the files of a run in which nothing counts."""
@@ -351,34 +316,6 @@ class RunDir:
     def folder(self, round: int | None) -> Path:
         """Where a round lies; None is the closing record."""
         return self.path / FINAL if round is None else self.path / ROUNDS / f"{round:04d}"
-
-
-def batch_table(pool: Pool, picks: Picks, strategy: str | None = None, head: Head | None = None) -> pa.Table:
-    """A batch as people see it, in pick order: id, key, rank (from 1), score, reason.
-
-    Args:
-        pool: where the keys are looked up.
-        picks: the batch.
-        strategy: the name of its strategy; with it the columns strategy and head_version are added.
-        head: what chose it.
-
-    Returns:
-        One row for each pick.
-    """
-    found = pool.rows_where("id", picks.ids.tolist(), ["id", "key"])
-    keys = dict(zip(found["id"].to_pylist(), found["key"].to_pylist(), strict=True))
-    columns = {
-        "id": pa.array(picks.ids, pa.int64()),
-        "key": pa.array([keys[id] for id in picks.ids.tolist()], pa.string()),
-        "rank": pa.array(range(1, len(picks.ids) + 1), pa.int64()),
-        "score": pa.array(picks.scores, pa.float64()),
-        "reason": pa.array(picks.reasons, pa.string()),
-    }
-    if strategy is not None:
-        version = None if head is None else head.version
-        columns["strategy"] = pa.array([strategy] * len(picks.ids), pa.string())
-        columns["head_version"] = pa.array([version] * len(picks.ids), pa.int64())
-    return pa.table(columns)
 
 
 def _intact(path: Path, sha256: str) -> bytes:

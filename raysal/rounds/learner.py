@@ -129,7 +129,7 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
             ),
         )
     )
-    head.check(pool.vector_space, pool.dim, "update.trainer")
+    head.check(pool, "update.trainer")
     if head.hidden_layer is not None:
         known = replace(gather_labelled(fleet, pool.dim, items, head.hidden_layer), likelihood=likelihood)
     return replace(made, head=head, known=known, decision=f"fitted: {reason}", fitted_round=round)
@@ -260,7 +260,7 @@ def head_of(run: RunDir, pool: Pool, round: int) -> Head | None:
     """
     head = run.head(round) if round >= 0 and run.is_of(round, pool) else None
     if head is not None:
-        head.check(pool.vector_space, pool.dim, run.folder(round))
+        head.check(pool, run.folder(round))
     return head
 
 

@@ -10,16 +10,18 @@ from pathlib import Path
 
 from raysal.config import Choice, RunConfig
 from raysal.embedding import ENCODERS
-from raysal.embedding.job import EmbedReport, check_origin, embed
+from raysal.embedding.job import EmbedReport, embed
 from raysal.embedding.limits import check_lost
+from raysal.embedding.origin import check_origin
 from raysal.errors import ConfigError, FingerprintMismatch, PoolError, PoolExhausted, PoolIncomplete
 from raysal.fleet import open_fleet
 from raysal.index import check_index
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import searches_index
 from raysal.pool import Pool, open_pool
+from raysal.rounds.batch import Batch
 from raysal.rounds.binding import Rebound, own_pool
-from raysal.rounds.directory import CONTROL, EMBEDDING, Batch, RunDir
+from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
 from raysal.rounds.preflight import likelihood_for
 from raysal.rounds.session import Session
 from raysal.scale import as_scale, scale_words
@@ -82,7 +84,7 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
 
 def _run(config: RunConfig, out: Path, rebind: bool, report: Report) -> RunResult:
     validate(config)
-    ready = pool_is_ready(config)
+    ready = pool_is_ready(config, report)
     check_search(config, ready)
     RunDir(out).begin(config)
     embedded = None if ready else embed_pool(config, report)
@@ -166,11 +168,13 @@ def validate(config: RunConfig) -> None:
         config.encoder.build("encoder", ENCODERS)
 
 
-def pool_is_ready(config: RunConfig) -> bool:
+def pool_is_ready(config: RunConfig, report: Report = no_report, *, keep: bool = True) -> bool:
     """Whether the pool of a config is there, whole, and what the config says.
 
     Args:
         config: the config of the run.
+        report: as in `run`.
+        keep: whether the pool may remember that its source was looked at.
 
     Returns:
         False if the pool is yet to be embedded.
@@ -178,7 +182,8 @@ def pool_is_ready(config: RunConfig) -> bool:
     Raises:
         PoolError: there is no pool, and the config does not say how to make one; or it cannot be read.
         PoolIncomplete: it was not embedded to its end, and the config does not say how to go on.
-        FingerprintMismatch: it was not made of the source, by the encoder, or with the metric that the config names.
+        FingerprintMismatch: it was not made of the source, by the encoder, or with the metric that the config names; or
+            the source has changed since.
     """
     try:
         pool = open_pool(config.pool)
@@ -192,7 +197,14 @@ def pool_is_ready(config: RunConfig) -> bool:
         return False
     if config.source is not None and config.encoder is not None:
         source, encoder = config.source.build("source", SOURCES), config.encoder.build("encoder", ENCODERS)
-        check_origin(pool.path, pool.manifest, source, encoder)
+        check_origin(
+            pool.path,
+            pool.manifest,
+            source,
+            encoder,
+            keep=keep,
+            report=lambda done, total: report("check", done, total),
+        )
         if pool.metric != config.embed.metric:
             fix = f"embed into another pool directory, or set embed.metric = {pool.metric!r}"
             raise FingerprintMismatch(pool.path, "its metric", pool.metric, config.embed.metric, fix)
@@ -253,6 +265,7 @@ def embed_pool(config: RunConfig, report: Report) -> EmbedReport:
         metric=settings.metric,
         scale=settings.scale,
         report=lambda done, total: report("embed", done, total),
+        checking=lambda done, total: report("check", done, total),
     )
 
 

@@ -11,8 +11,9 @@ from raysal.fleet import Fleet
 from raysal.labels import Ledger, revealing
 from raysal.models.head import Head
 from raysal.rng import derive
+from raysal.rounds.batch import Batch, batch_table
 from raysal.rounds.choose import choose
-from raysal.rounds.directory import Batch, Record, batch_table
+from raysal.rounds.directory import Record
 from raysal.rounds.evaluation import HeldOut, evaluate
 from raysal.rounds.learner import HeadUpdate, next_head
 from raysal.rounds.opening import OpenRun

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from raysal.config import RunConfig
 from raysal.embedding import ENCODERS
-from raysal.embedding.job import CHUNK_ROWS, encoder_for_source
+from raysal.embedding.job import CHUNK_ROWS
+from raysal.embedding.recorded import encoder_for_source
 from raysal.errors import PoolError, PoolExhausted
 from raysal.index import current_generation
 from raysal.narrowing import NARROWERS
@@ -159,7 +160,7 @@ def plan_run(config: RunConfig, out: Path, *, rebind: bool = False) -> RunPlan:
         PoolExhausted: the pool has nothing to offer, and the run no labels.
     """
     validate(config)
-    ready = pool_is_ready(config)
+    ready = pool_is_ready(config, keep=False)
     check_search(config, ready)
     main, control = RunDir(out), RunDir(out).control
     config = config_of(main, config.pool, config, None, {})

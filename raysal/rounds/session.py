@@ -20,8 +20,9 @@ from raysal.labels import Labels, Ledger, TellCounts
 from raysal.models.head import Head
 from raysal.narrowing.base import searches_index
 from raysal.pool import Pool
+from raysal.rounds.batch import Batch
 from raysal.rounds.binding import Rebound, lease_newest, meet_pool
-from raysal.rounds.directory import Batch, Record, RunDir
+from raysal.rounds.directory import Record, RunDir
 from raysal.rounds.learner import apply_new_labels
 from raysal.rounds.one_round import choose_round, close_run, head_now
 from raysal.rounds.opening import OpenRun, read_run

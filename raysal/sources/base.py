@@ -15,6 +15,9 @@ What a source must keep:
 - `fingerprint` changes if the listing changes. A pool refuses to go on with another fingerprint.
 - What a listing leaves out is counted: a source that looks through folders has `passed_over` (`PassesOver`).
 - A listing does not depend on what is installed, nor on the locale.
+- `stamp` (optional, see `Stamped`) changes if any content may have changed. While it is the same, the embed job trusts
+  the source. If it differs, or a source has none, the job reads again what the pool holds and compares it with the
+  digests in the commit records.
 
 Pitfalls:
 
@@ -35,7 +38,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Protocol, runtime_checkable
 
-from raysal.types import Item, Modality, PassedOver, Unit
+from raysal.types import Item, Modality, PassedOver, Stamp, Unit
 
 AS_BEGUN = "as_begun"
 """Key in the metadata of a field that decides what is listed: its value in the pools that do not record it. A begun
@@ -102,6 +105,19 @@ class PassesOver(Protocol):
 
         Returns:
             The counts.
+
+        Raises:
+            SourceError: the source cannot be listed.
+        """
+        ...
+
+
+@runtime_checkable
+class Stamped(Protocol):
+    """A source that can tell, without reading, whether its contents may have changed."""
+
+    def stamp(self) -> Stamp:
+        """Describe the files as they are now, at the cost of one `stat` per file.
 
         Raises:
             SourceError: the source cannot be listed.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.sources.listing import digest, units_of, wanted_positions
-from raysal.types import Item, Unit
+from raysal.types import Item, Stamp, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,10 @@ class Digits:
         """Hex sha256 over all pixels and labels."""
         images, labels = _load()
         return digest(["digits", images.tobytes(), labels])
+
+    def stamp(self) -> Stamp:
+        """The fingerprint, which covers the contents."""
+        return Stamp(digest=self.fingerprint(), by_content=True)
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`."""

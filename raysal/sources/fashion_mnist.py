@@ -19,7 +19,7 @@ from raysal.errors import ConfigError, SourceError
 from raysal.rng import derive, item_uniform
 from raysal.sources.listing import digest, units_of, wanted_positions
 from raysal.store import write_file
-from raysal.types import Item, Unit
+from raysal.types import Item, Stamp, Unit
 
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -81,6 +81,10 @@ class FashionMnist:
         images, labels, _ = FILES[self.split]
         thinned = [sorted(self.thin.items())] if self.thin else []
         return digest(["fashion_mnist", SHA256[images], SHA256[labels], *thinned])
+
+    def stamp(self) -> Stamp:
+        """The fingerprint, which covers the contents."""
+        return Stamp(digest=self.fingerprint(), by_content=True)
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`.

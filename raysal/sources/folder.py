@@ -11,8 +11,8 @@ from raysal.errors import ConfigError, SourceError
 from raysal.sources.base import AS_BEGUN
 from raysal.sources.files import Files
 from raysal.sources.kinds import FIRST_IMAGES, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
-from raysal.sources.listing import bad_item, digest, size_of, units_of, wanted_positions
-from raysal.types import Item, PassedOver, Unit
+from raysal.sources.listing import bad_item, digest, size_of, stamp_of_files, units_of, wanted_positions
+from raysal.types import Item, PassedOver, Stamp, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,11 @@ class Folder:
         """Hex sha256 over the relative path and the size of every image. It costs one `stat` per file."""
         files = self._files
         return digest((key, size_of(files.file(key))) for key in files.names())
+
+    def stamp(self) -> Stamp:
+        """Names, sizes and times of all images. It costs one `stat` per file."""
+        files = self._files
+        return stamp_of_files((key, files.file(key)) for key in files.names())
 
     def keys(self) -> Iterator[str]:
         """List the keys of all images.

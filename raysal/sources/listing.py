@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from raysal.arrays import is_missing
 from raysal.errors import BadItem, ConfigError, SourceError
-from raysal.types import RESERVED_COLUMNS, Item, Unit
+from raysal.types import RESERVED_COLUMNS, Item, Stamp, Unit
 
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
@@ -119,6 +119,33 @@ def size_of(path: str | bytes | Path) -> int:
         return os.stat(path).st_size
     except OSError:
         return -1
+
+
+def stamp_of_files(files: Iterable[tuple[str, str | bytes | Path]]) -> Stamp:
+    """Describe files by name, size, and the times of their last write and of the last change of their inode.
+
+    Tools that keep the first time (`cp -p`, `tar`, `rsync`) cannot keep the second one. So a file that was replaced by
+    one of the same size and time is noticed. Memory: O(1).
+
+    Args:
+        files: (name, path) of each, in an order that is always the same. The stamp covers the name, not the path.
+
+    Returns:
+        The stamp. A file that is not there (a dangling link) counts as one of size -1.
+    """
+    state = hashlib.sha256()
+    count = size = newest = 0
+    for name, path in files:
+        try:
+            found = os.stat(path)
+        except OSError:
+            facts: tuple[int, ...] = (-1,)
+        else:
+            facts = found.st_size, found.st_mtime_ns, found.st_ctime_ns
+            size, newest = size + found.st_size, max(newest, *facts[1:])
+        state.update(repr((name, *facts)).encode("utf-8", "surrogateescape") + b"\n")
+        count += 1
+    return Stamp(digest=state.hexdigest(), files=count, bytes=size, newest_ns=newest)
 
 
 def bad_item(key: str, problem: str, **item: Any) -> Item:

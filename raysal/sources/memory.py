@@ -17,7 +17,7 @@ from raysal.errors import ConfigError, SourceError
 from raysal.real_numbers import as_array
 from raysal.sources.listing import bad_item, check_carry, digest, text_key, wanted_positions
 from raysal.sources.payloads import as_vector, image_in, vector_length
-from raysal.types import Item, Modality, Unit
+from raysal.types import Item, Modality, Stamp, Unit
 
 _NOT_CONFIG = {"record": False}
 """Metadata of fields that hold data: they are no part of the config that a pool records."""
@@ -118,6 +118,10 @@ class Memory:
         parts = (sha256(_bytes(payload)).digest() for payload in self._payloads)
         columns = [(name, [_bare(value) for value in values]) for name, values in self._carried.items()]
         return digest([self.modality, *zip(map(str, self._keys), parts, strict=True), columns])
+
+    def stamp(self) -> Stamp:
+        """The fingerprint, which covers the contents."""
+        return Stamp(digest=self.fingerprint(), by_content=True)
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`."""

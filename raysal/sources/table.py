@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,18 @@ from raysal.sources.base import AS_BEGUN
 from raysal.sources.columns import ArrowFile
 from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
-from raysal.sources.listing import bad_item, check_carry, check_columns, digest, hive_values, size_of, text_key
+from raysal.sources.listing import (
+    bad_item,
+    check_carry,
+    check_columns,
+    digest,
+    hive_values,
+    size_of,
+    stamp_of_files,
+    text_key,
+)
 from raysal.sources.payloads import as_vector, image_in, vector_length
-from raysal.types import Item, Modality, PassedOver, Unit
+from raysal.types import Item, Modality, PassedOver, Stamp, Unit
 
 Segment = tuple[str, int, int, int]
 """Name of a file, part within it, first row within the part, number of rows. A unit's locator lists such segments."""
@@ -79,7 +88,7 @@ class Table:
 
     @cached_property
     def _files(self) -> tuple[str, ...]:
-        """The files' names relative to `_root`. An error if there are none."""
+        """The files' names relative to `_root`, as they were when this was first asked. An error if there are none."""
         names = tuple(self._listing.names())
         if not names:
             raise SourceError(self.path, f"no tables here ({', '.join(TABLES)})", "check the path")
@@ -157,6 +166,11 @@ class Table:
         """Hex sha256 over the files' names and sizes, and the names of the columns that are read."""
         columns = [self.key_column, self._payload, self.carry]
         return digest([*columns, *((name, size_of(self._root / name)) for name in self._files)])
+
+    def stamp(self) -> Stamp:
+        """Names, sizes and times of the files."""
+        files = replace(self._listing)  # a copy looks at the path anew
+        return stamp_of_files((name, files.file(name)) for name in files.names())
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`. It reads only the column of keys.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +14,17 @@ from raysal.errors import SourceError
 from raysal.sources.files import Files
 from raysal.sources.json_values import json_values
 from raysal.sources.kinds import JSON_LINES, OTHER_TEXTS, SEPARATORS, TEXT_LISTS, TEXTS
-from raysal.sources.listing import bad_item, check_carry, check_columns, digest, text_key, wanted_positions
+from raysal.sources.listing import (
+    bad_item,
+    check_carry,
+    check_columns,
+    digest,
+    stamp_of_files,
+    text_key,
+    wanted_positions,
+)
 from raysal.store import sha256_of
-from raysal.types import Item, PassedOver, Unit
+from raysal.types import Item, PassedOver, Stamp, Unit
 
 _LONGEST_CSV_FIELD = 1 << 30
 """The longest text in a CSV file, in characters. (The csv module's own limit is 131,072.)"""
@@ -62,6 +70,11 @@ class Text:
     def passed_over(self) -> PassedOver:
         """The files of the directory that hold no texts; see `PassesOver`."""
         return self._files.passed_over()
+
+    def stamp(self) -> Stamp:
+        """Names, sizes and times of the files; the fingerprint covers their contents."""
+        files = self._files
+        return replace(stamp_of_files((name, files.file(name)) for name in files.names()), by_content=True)
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`.

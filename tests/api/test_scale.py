@@ -144,14 +144,15 @@ def test_heads_learn_the_same(pools: dict[int, Pool], tmp_path: Path) -> None:
 
 def test_a_head_of_another_scale_is_refused_and_the_scale_named(tmp_path: Path) -> None:
     x, names = grid()
-    one = pool_of(tmp_path / "one", x * 2.0**-60, names, scale="2^61")
-    other = pool_of(tmp_path / "other", x * 2.0**-60, names, scale="2^60")
+    named = {"name": "precomputed", "origin": "mine"}
+    one = pool_of(tmp_path / "one", x * 2.0**-60, names, scale="2^61", encoder=named)
+    other = pool_of(tmp_path / "other", x * 2.0**-60, names, scale="2^60", encoder=named)
     config = {"pool": one.path, "fleet": {"backend": "local"}, "oracle": "simulated", "rounds": {"count": 2, "k": 8}}
     run(parse_config(config), tmp_path / "run")
     head = sorted((tmp_path / "run").rglob("head.safetensors"))[-1]
     with pytest.raises(FingerprintMismatch, match=r"the scales differ: embed the pool again with --scale 2\^61"):
         raysal.predict(other, head=head, out=tmp_path / "scores")
-    same = pool_of(tmp_path / "same", x[:50] * 2.0**-60, names[:50], scale=2.0**61)
+    same = pool_of(tmp_path / "same", x[:50] * 2.0**-60, names[:50], scale=2.0**61, encoder=named)
     raysal.predict(same, head=head, out=tmp_path / "scores")
 
 

@@ -137,7 +137,7 @@ def test_embed_refuses_in_one_line(
 def test_a_pool_of_something_else_is_not_overwritten(tmp_path: Path, pool: Path) -> None:
     other = write_vectors(tmp_path / "other.parquet", rows=20)
     shutil.copytree(pool, tmp_path / "pool")
-    refused(cli("embed", other, "--out", tmp_path / "pool"), "fingerprint", "another directory")
+    refused(cli("embed", other, "--out", tmp_path / "pool"), "20 items, was 300", "another directory")
 
 
 # select

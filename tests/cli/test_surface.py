@@ -40,6 +40,7 @@ SURFACE = {
         "--device",
         "--metric",
         "--scale",
+        "--origin",
     ],
     "index build": [
         "pool",
@@ -103,7 +104,6 @@ SURFACE = {
         "--strategy",
         "--option",
         "--labels",
-        "--rebind",
         "--narrow",
         "--narrow-option",
         "--partitions",

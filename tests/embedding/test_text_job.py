@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from pool_files import bytes_of
 
+from raysal.embedding import sentence
 from raysal.embedding.decode import check_text
 from raysal.embedding.job import embed
+from raysal.embedding.torch_model import fingerprint_of
 from raysal.errors import QuarantineExceeded
 from raysal.pool import open_pool
 from raysal.sources import detect_source
@@ -111,3 +115,28 @@ def test_an_interrupted_job_goes_on_to_the_same_bytes(file: Path, tmp_path: Path
     assert (report.resumed, report.embedded, report.quarantined) == (2, 11, 3)
     embed(source, Characters(), whole, **options)
     assert bytes_of(out) == bytes_of(whole)
+
+
+class AnyText(list[torch.nn.Module]):
+    """Stands for a model that takes any text, as `StaticEmbedding` of sentence-transformers, which is not installed."""
+
+    def __init__(self, longest: float) -> None:
+        super().__init__([torch.nn.Identity()])
+        self.max_seq_length = longest
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"table": torch.ones(2)}
+
+
+@pytest.mark.parametrize(("longest", "said"), [(math.inf, None), (256, 256), (256.0, 256), (None, None)])
+def test_the_longest_text_is_json_and_its_fingerprint_stays(
+    longest: float, said: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = AnyText(longest)
+    monkeypatch.setattr(sentence, "load_model", lambda name, device: model)
+    encoder = sentence.Sentence(arg=f"any-{longest!r}")
+    known = encoder.preprocessing()
+    assert known["longest"] == said
+    json.dumps(known, allow_nan=False)
+    before = {"tokenizer": "the model's own", "longest": longest, "steps": [["Identity", {}]]}
+    assert encoder.fingerprint() == fingerprint_of(model, before)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 
 from raysal.pool import Pool
@@ -17,6 +18,7 @@ from raysal.sources.table import Table
 
 Given = NDArray[np.floating[Any]]
 MAGNITUDES = {
+    "int8": (1.0, 30.0),
     "float16": (1e-6, 1e-3, 1.0, 1e3),
     "float32": (1e-44, 1e-40, 1e-37, 1e-30, 1e-17, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1.0, 1e3, 1e5, 1e9, 1e20, 1e36),
     "float64": (1e-140, 1e-50, 1e-17, 1e-7, 1.0, 1e5, 1e50, 1e140),
@@ -26,8 +28,13 @@ GIVEN = [(dtype, magnitude, offset) for dtype, sizes in MAGNITUDES.items() for m
 
 
 def gaussians(n: int, dim: int, dtype: str, magnitude: float, offset: float, seed: int = 0) -> Given:
-    """Normal numbers about an offset, times a magnitude, rounded to a type; those beyond the type become infinite."""
+    """Normal numbers about an offset, times a magnitude, rounded to a type.
+
+    Those beyond the type become infinite, or of an integer the largest.
+    """
     values = (np.random.default_rng(seed).normal(size=(n, dim)) + offset) * magnitude
+    if dtype == "int8":
+        values = np.clip(np.rint(values), -128, 127)
     with np.errstate(over="ignore"):
         return np.asarray(values.astype(dtype))
 
@@ -44,6 +51,11 @@ def in_memory(x: Given, folder: Path) -> Memory:
 def in_lists(x: Given, folder: Path) -> Memory:
     del folder
     return Memory(keys=keys_of(len(x)), vectors=x.tolist())
+
+
+def in_a_tensor(x: Given, folder: Path) -> Memory:
+    del folder
+    return Memory(keys=keys_of(len(x)), vectors=torch.from_numpy(x))
 
 
 def columns_of(x: Given, fixed: bool) -> pa.Table:
@@ -72,6 +84,7 @@ def in_arrow(x: Given, folder: Path) -> Table:
 CONTAINERS: dict[str, Callable[[Given, Path], Any]] = {
     "memory": in_memory,
     "lists": in_lists,
+    "tensor": in_a_tensor,
     "parquet": in_parquet,
     "arrow": in_arrow,
 }

@@ -106,6 +106,8 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     out = tmp_path / "lost.csv"
     assert cli("pool", "quarantine", pool, "-o", out).code == 0
     assert [row["key"] for row in read(out)] == ["item-0000", "item-0001", "item-0002"]
+    assert cli("pool", "quarantine", pool, "-o", out).code == 0  # the same content again
+    out.write_text("my notes\n")
     refused(cli("pool", "quarantine", pool, "-o", out), "lost.csv")
     refused(cli("pool", "quarantine", pool, "-o", tmp_path / "lost.txt"), "unknown extension")
     stage = "encode" if reason["stage"] == "decode" else "decode"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from changing_sources import as_older
 from PIL import Image
+from pool_files import bytes_of
 
 from raysal.config import parse_config
 from raysal.embedding.job import embed
 from raysal.embedding.precomputed import Precomputed
-from raysal.errors import ConfigError, FingerprintMismatch, PoolError, QuarantineExceeded, RunError
+from raysal.errors import ConfigError, FingerprintMismatch, PoolError, QuarantineExceeded, RunError, SourceChanged
 from raysal.pool import open_pool
 from raysal.rounds.loop import resume, run, validate
+from raysal.rounds.plan import plan_run
 from raysal.rounds.session import Session
 from raysal.sources.memory import Memory
 
@@ -74,7 +78,7 @@ def test_a_pool_of_another_encoder_is_refused(home: Path, change: dict[str, Any]
 
 
 def test_a_pool_of_another_source_is_refused(home: Path) -> None:
-    with pytest.raises(FingerprintMismatch, match="source's fingerprint"):
+    with pytest.raises(FingerprintMismatch, match=r"7 files, was 6; item 6 \('6.png'\) is new; restore the source"):
         run(parse_config(fields(home, pictures(home / "more", 7, seed=1))), home / "other")
     config = fields(home, home / "images")
     with pytest.raises(FingerprintMismatch, match="the source is digits, expected folder"):
@@ -101,6 +105,61 @@ def test_the_same_source_elsewhere_or_out_of_reach_is_not(home: Path, monkeypatc
     (home / "images").rename(home / "gone")
     assert resume(home / "run").waiting == 2
     assert run(parse_config(fields(home, home / "images")), home / "run").waiting == 2
+
+
+def repaint(folder: Path) -> None:
+    """Another picture under the same name, of the same size."""
+    file = folder / "4.png"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def test_a_picture_that_changed_under_its_name_is_noticed(home: Path) -> None:
+    config = fields(home, home / "images")
+    before = bytes_of(home / "pool")
+    repaint(home / "images")
+    doors = (
+        lambda: resume(home / "run"),
+        lambda: run(parse_config(config), home / "other"),
+        lambda: plan_run(parse_config(config), home / "other"),
+    )
+    for door in doors:
+        with pytest.raises(SourceChanged, match=r"contents of chunk 0 \('0.png', .*take `source` and `encoder` out"):
+            door()
+    assert bytes_of(home / "pool") == before
+    del config["source"], config["encoder"]
+    assert run(parse_config(config), home / "run").waiting == 2, "as the error says"
+
+
+def test_touched_pictures_are_read_once(home: Path) -> None:
+    config, stamp = parse_config(fields(home, home / "images")), home / "pool" / "source.json"
+    before = stamp.read_bytes()
+    os.utime(home / "images" / "4.png", (0, 0))
+    plan_run(config, home / "other")
+    assert stamp.read_bytes() == before, "a plan writes nothing"
+    checked: list[int] = []
+
+    def count(stage: str, done: int, total: int) -> None:
+        checked.extend([done] if stage == "check" else [])
+
+    assert run(config, home / "run", report=count).waiting == 2
+    assert checked == [0, 6]
+    assert stamp.read_bytes() != before
+    assert run(config, home / "run", report=count).waiting == 2
+    assert checked == [0, 6]
+
+
+def test_an_older_pool_stays_what_it_was(home: Path) -> None:
+    """Nothing says what its contents were; it is of the names and sizes that it says."""
+    config = fields(home, home / "images")
+    run(parse_config({**config, "pool": str(home / "old")}), home / "first")
+    as_older(home / "old")
+    repaint(home / "images")
+    assert run(parse_config({**config, "pool": str(home / "old")}), home / "second").waiting == 2
+    shutil.copytree(home / "images", home / "copy")
+    moved = {**fields(home, home / "copy"), "pool": str(home / "old")}
+    assert run(parse_config(moved), home / "third").waiting == 2
 
 
 def test_ready_vectors_are_compared_whatever_their_length_is_said_to_be(tmp_path: Path) -> None:

@@ -1,0 +1,133 @@
+"""What a pool records of its source and its encoder: their names, fields and fingerprints."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from raysal.embedding import ENCODERS
+from raysal.embedding.base import Encoder
+from raysal.embedding.precomputed import Precomputed
+from raysal.errors import EncoderError
+from raysal.pool import Manifest
+from raysal.registry import Registry
+from raysal.sources import SOURCES
+from raysal.sources.base import Source, VectorSource
+from raysal.types import Metric
+
+
+def encoder_for_source(encoder: Encoder, source: Source, device: str = "cpu") -> Encoder:
+    """Fill in the fields of an encoder that the source and the job decide.
+
+    Args:
+        encoder: as the user asked for it.
+        source: `precomputed` takes its length of a vector from it.
+        device: replaces the encoder's own device unless it is "cpu".
+
+    Returns:
+        The encoder, or a changed copy of it.
+
+    Raises:
+        EncoderError: the encoder takes another kind of item than the source gives, or the source has no vector.
+    """
+    if encoder.modality != source.modality:
+        raise EncoderError(
+            encoder_fields(encoder)[0],
+            f"takes {encoder.modality}s, the source gives {source.modality}s",
+            "choose another encoder",
+        )
+    if isinstance(encoder, Precomputed) and encoder.dim == 0 and isinstance(source, VectorSource):
+        dim = source.vector_dim()
+        if dim == 0:
+            raise EncoderError("precomputed", "the source has no vector of length 1 or more", "check the column")
+        return dataclasses.replace(encoder, dim=dim)
+    if device != "cpu" and any(field.name == "device" for field in dataclasses.fields(encoder)):  # type: ignore[arg-type]
+        changed: Encoder = dataclasses.replace(encoder, device=device)  # type: ignore[type-var]
+        return changed
+    return encoder
+
+
+def manifest_for(
+    source: Source, encoder: Encoder, dim: int, items: int, chunks: int, rows: int, metric: Metric, scale: float = 1.0
+) -> Manifest:
+    """The manifest of the pool that a source and an encoder make.
+
+    Args:
+        source: where the items come from.
+        encoder: what makes their vectors.
+        dim: length of a vector.
+        items: items in the source's listing.
+        chunks: chunks they are cut into.
+        rows: items of a chunk.
+        metric: what "near" means in the pool.
+        scale: of the vectors.
+
+    Returns:
+        The manifest; equal arguments give an equal one.
+    """
+    name, fields = encoder_fields(encoder)
+    record: dict[str, Any] = {
+        "name": name,
+        "config": fields,
+        "fingerprint": encoder.fingerprint(),
+        "preprocessing": dict(encoder.preprocessing()),
+    }
+    if isinstance(encoder, Precomputed) and not encoder.origin:
+        record["space"] = "data"
+    name, fields = source_fields(source)
+    return Manifest(
+        dim=dim,
+        modality=source.modality,
+        items=items,
+        chunks=chunks,
+        chunk_rows=rows,
+        encoder=record,
+        source={"name": name, "config": fields, "fingerprint": source.fingerprint()},
+        metric=metric,
+        scale=scale,
+    )
+
+
+def encoder_fields(encoder: Encoder) -> tuple[str, dict[str, Any]]:
+    """(name, recorded fields) of an encoder; its `arg` is in the name, after a colon."""
+    name, fields = _name(encoder, ENCODERS), _fields(encoder)
+    arg = fields.pop("arg", None)
+    return f"{name}:{arg}" if arg else name, fields
+
+
+def source_fields(source: Source) -> tuple[str, dict[str, Any]]:
+    """(name, recorded fields) of a source."""
+    return _name(source, SOURCES), _fields(source)
+
+
+def places_of(source: Source) -> set[str]:
+    """The fields of a source that say where it is."""
+    return {field.name for field in dataclasses.fields(source) if "Path" in str(field.type)}  # type: ignore[arg-type]
+
+
+def with_absolute_paths(source: Source) -> Source:
+    """The source with absolute paths: workers of a cluster have another working directory."""
+    paths = {
+        field.name: value.absolute()
+        for field in dataclasses.fields(source)  # type: ignore[arg-type]
+        if isinstance(value := getattr(source, field.name), Path)
+    }
+    if not paths:
+        return source
+    changed: Source = dataclasses.replace(source, **paths)  # type: ignore[type-var]
+    return changed
+
+
+def _name(part: object, registry: Registry[Any]) -> str:
+    """The registered name of a part, or the name of its class."""
+    return registry.name_of(part) or type(part).__name__
+
+
+def _fields(part: Any) -> dict[str, Any]:
+    """The recorded constructor fields of a part, as JSON-able values."""
+    return {
+        field.name: str(value) if isinstance(value := getattr(part, field.name), Path) else value
+        for field in dataclasses.fields(part)
+        if field.metadata.get("record", True)
+    }

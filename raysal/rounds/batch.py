@@ -1,0 +1,75 @@
+"""A batch: what a round asks people to label, in pick order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from raysal.models.head import Head
+from raysal.pool import Pool
+from raysal.strategies.base import Picks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A committed batch: what to label, in pick order."""
+
+    round: int
+    table: pa.Table
+    """id, key, rank, score, reason, strategy, head_version"""
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the items, in pick order."""
+        return list(self.table["key"].to_pylist())
+
+    @property
+    def ids(self) -> list[int]:
+        """Ids of the items, in pick order."""
+        return list(self.table["id"].to_pylist())
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def with_ids(self, ids: Mapping[str, int]) -> Batch:
+        """The items of the batch that have an id here, with it.
+
+        Args:
+            ids: {key: id}, as another pool has them.
+
+        Returns:
+            A batch of the same round, in the same order.
+        """
+        table = self.table.filter(pa.array([key in ids for key in self.keys], pa.bool_()))
+        column = pa.array([ids[key] for key in table["key"].to_pylist()], pa.int64())
+        return Batch(round=self.round, table=table.set_column(table.column_names.index("id"), "id", column))
+
+
+def batch_table(pool: Pool, picks: Picks, strategy: str | None = None, head: Head | None = None) -> pa.Table:
+    """A batch as people see it, in pick order: id, key, rank (from 1), score, reason.
+
+    Args:
+        pool: where the keys are looked up.
+        picks: the batch.
+        strategy: the name of its strategy; with it the columns strategy and head_version are added.
+        head: what chose it.
+
+    Returns:
+        One row for each pick.
+    """
+    found = pool.rows_where("id", picks.ids.tolist(), ["id", "key"])
+    keys = dict(zip(found["id"].to_pylist(), found["key"].to_pylist(), strict=True))
+    columns = {
+        "id": pa.array(picks.ids, pa.int64()),
+        "key": pa.array([keys[id] for id in picks.ids.tolist()], pa.string()),
+        "rank": pa.array(range(1, len(picks.ids) + 1), pa.int64()),
+        "score": pa.array(picks.scores, pa.float64()),
+        "reason": pa.array(picks.reasons, pa.string()),
+    }
+    if strategy is not None:
+        version = None if head is None else head.version
+        columns["strategy"] = pa.array([strategy] * len(picks.ids), pa.string())
+        columns["head_version"] = pa.array([version] * len(picks.ids), pa.int64())
+    return pa.table(columns)
