@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -206,7 +207,7 @@ def one_thread(*, numpy: bool = False) -> Iterator[None]:
     """Let torch compute on one thread, and afterwards on as many as before.
 
     Threads cut an array where it suits them, and exp and log treat the ends of a piece apart, so that a last bit would
-    depend on their number: with 3 threads it did. Takes 1 microsecond, with `numpy` 3.
+    depend on their number: with 3 threads it did. Takes 1 microsecond, with `numpy` up to 6.
 
     Args:
         numpy: Also let NumPy's BLAS compute on one thread.
@@ -217,16 +218,48 @@ def one_thread(*, numpy: bool = False) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    several = [(library, count) for library in _blas() if (count := library.num_threads) != 1] if numpy else []
     torch.set_num_threads(1)
-    for library, _ in several:
-        library.set_num_threads(1)
     try:
-        yield
+        with _BLAS_THREADS.one() if numpy else nullcontext():
+            yield
     finally:
         torch.set_num_threads(before)
-        for library, count in several:
-            library.set_num_threads(count)
+
+
+class _BlasThreads:
+    """How many threads NumPy's BLAS takes. The number is the whole process's, so the last to leave puts it back."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside = Lock(), 0
+        self.before: list[tuple[Any, int]] = []
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """One thread, as long as anybody is inside."""
+        with self.lock:
+            if self.inside == 0:
+                self.before = [(library, count) for library in _blas() if (count := library.num_threads) != 1]
+                for library, _ in self.before:
+                    self.set(library, 1)
+            self.inside += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if self.inside == 0:
+                    for library, count in self.before:
+                        self.set(library, count)
+
+    @staticmethod
+    def set(library: Any, count: int) -> None:
+        """Set the number from this thread: threadpoolctl 3.8 lets the thread that came first do so, and no other."""
+        if (take_control := getattr(library, "clear_controlling_thread", None)) is not None:
+            take_control(force=True)
+        library.set_num_threads(count)
+
+
+_BLAS_THREADS = _BlasThreads()
 
 
 def one_thread_if_small(n: int, dim: int, classes: int) -> AbstractContextManager[None]:

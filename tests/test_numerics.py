@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -227,3 +228,38 @@ def test_rounding_up_has_one_home():
     home = Path(raysal.__file__).parent
     texts = {path.relative_to(home).as_posix(): path.read_text(encoding="utf-8") for path in home.rglob("*.py")}
     assert [name for name, text in texts.items() if re.search(r"-\(-.*//", text)] == ["numerics.py"]
+
+
+def test_one_thread_it_is_whatever_thread_asks_and_until_the_last_is_out():
+    """The number is the whole process's. A thread that another one came before in setting it is heard, too."""
+
+    def now() -> set[int]:
+        return {library.num_threads for library in BLAS.lib_controllers}
+
+    entered, leave, seen = threading.Event(), threading.Event(), []
+
+    def first() -> None:
+        with one_thread(numpy=True):
+            seen.append(now())
+            entered.set()
+            leave.wait()
+
+    def second() -> None:
+        with one_thread(numpy=True):
+            seen.append(now())
+
+    with threads(2):  # set by this thread
+        for late in (second, first):
+            other = threading.Thread(target=late)
+            with one_thread(numpy=True):
+                other.start()
+                entered.wait() if late is first else other.join()
+            assert now() == ({1} if late is first else {2})
+        leave.set()
+        other.join()
+        assert now() == {2}
+        second_alone = threading.Thread(target=second)
+        second_alone.start()
+        second_alone.join()
+        assert now() == {2}
+    assert seen == [{1}] * 3

@@ -156,10 +156,7 @@ class RunDir:
             yield
         except UserError:
             if begun and (self.path / RUN).exists() and not is_locked(self.path) and self._is_blank():
-                self._remove_blank()
-                if made:
-                    with suppress(OSError):  # somebody has put something there
-                        self.path.rmdir()
+                self._remove_blank(made)
             raise
 
     def _is_blank(self) -> bool:
@@ -171,16 +168,16 @@ class RunDir:
         with self.open_ledger() as ledger:
             return not any(ledger.counts().values())
 
-    def _remove_blank(self) -> None:
-        """Delete the files of a run in which nothing counts."""
+    def _remove_blank(self, directory: bool = True) -> None:
+        """Delete the files of a run in which nothing counts, and its directory, unless something else is there."""
         if self.control.path.exists():
             self.control._remove_blank()
-            with suppress(OSError):
-                self.control.path.rmdir()
         for name in (LEDGER, EMBEDDING, LOCK, RUN):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):
             (self.path / ROUNDS).rmdir()
+            if directory:
+                self.path.rmdir()
 
     def remove_leftovers(self) -> None:
         """Delete what an interrupted writer of rounds left. For the one process that is at work on the run.

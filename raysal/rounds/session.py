@@ -26,6 +26,7 @@ from raysal.rounds.directory import Record, RunDir
 from raysal.rounds.learner import apply_new_labels
 from raysal.rounds.one_round import choose_round, close_run, head_now
 from raysal.rounds.opening import OpenRun, read_run
+from raysal.rounds.program import held_out_keys
 from raysal.rounds.run_labels import RunLabels
 from raysal.rounds.status import final_record, status_of
 from raysal.store import locked, locked_if_free
@@ -197,6 +198,24 @@ class Session:
         self._refuse_read_only()
         if self.config.index.build and self._opened.parts.narrower.wants_index():
             build_missing_index(self.pool, self.start_fleet(), self.config.index, report)
+
+    def held_out(self, most: int) -> list[str]:
+        """Keys of held-out items that nobody labelled or skipped yet: a uniform sample, to measure heads with.
+
+        Their labels are told as those of a batch. They train nothing.
+
+        Args:
+            most: how many are wanted at most.
+
+        Returns:
+            The keys. Those of a smaller number are the first of a larger one.
+
+        Raises:
+            ConfigError: the run holds out no items (`rounds.holdout`).
+        """
+        ledger = self._open_ledger()
+        taken = set() if ledger is None else set(ledger.excluded().tolist())
+        return held_out_keys(self.pool, self.config, taken, most)
 
     def query(self, k: int | None = None) -> Batch:
         """The next batch: chosen, committed and leased.

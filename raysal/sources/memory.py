@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from reprlib import repr as _short
@@ -187,4 +187,10 @@ def _bytes(payload: Any) -> bytes:
         array = np.empty((), object)
     if array.dtype == object:  # its bytes would be addresses
         return repr(payload).encode("utf-8", "surrogatepass")
-    return f"{array.dtype}{array.shape}".encode() + array.tobytes()
+    return _kind_of_array(array.dtype, array.shape) + array.tobytes()
+
+
+@lru_cache(maxsize=256)
+def _kind_of_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """The type and shape of an array; to write them takes longer than to hash a short vector."""
+    return f"{dtype}{shape}".encode()

@@ -42,7 +42,7 @@ from raysal.types import Item, Modality, Unit
 
 STATES = ("complete", "interrupted")
 MEMORY = ("vectors", "images", "texts")
-BY_CONTENT = (*MEMORY, "csv", "jsonl")
+BY_CONTENT = (*MEMORY, "csv", "csvs", "jsonl")
 """Kinds whose fingerprint covers the contents."""
 
 MEDDLING = [

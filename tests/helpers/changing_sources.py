@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,12 +108,11 @@ def write_arrow(path: Path, rows: Sequence[Row]) -> Source:
 
 
 def write_tables(path: Path, rows: Sequence[Row]) -> Source:
-    """A directory of tables, three rows in each."""
-    path.mkdir(exist_ok=True)
-    for file in path.iterdir():
-        file.unlink()
+    """A folder of tables in folders, three rows in each."""
+    emptied(path)
     for start in range(0, len(rows), 3):
-        pq.write_table(columns(rows[start : start + 3]), path / f"{start:03d}.parquet", compression="none")
+        (path / f"part={start}").mkdir()
+        pq.write_table(columns(rows[start : start + 3]), path / f"part={start}" / "rows.parquet", compression="none")
     return Table(path=path, carry=("label",))
 
 
@@ -120,6 +120,21 @@ def write_csv(path: Path, rows: Sequence[Row]) -> Source:
     with path.with_suffix(".csv").open("w", newline="") as file:
         csv.writer(file).writerows([("key", "text", "label"), *((r.key, r.data.decode(), r.label) for r in rows)])
     return Text(path=path.with_suffix(".csv"), carry=("label",))
+
+
+def write_csvs(path: Path, rows: Sequence[Row]) -> Source:
+    """A folder of text files in folders, three rows in each."""
+    emptied(path)
+    for start in range(0, len(rows), 3):
+        (path / f"part {start}").mkdir()
+        write_csv(path / f"part {start}" / "texts", rows[start : start + 3])
+    return Text(path=path, carry=("label",))
+
+
+def emptied(path: Path) -> None:
+    """Make a folder, or make it empty."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
 
 
 def write_jsonl(path: Path, rows: Sequence[Row]) -> Source:
@@ -142,6 +157,7 @@ KINDS: dict[str, Callable[[Path, Sequence[Row]], Source]] = {
     "arrow": write_arrow,
     "tables": write_tables,
     "csv": write_csv,
+    "csvs": write_csvs,
     "jsonl": write_jsonl,
     "vectors": in_memory("vectors", lambda rows: np.array([row.vector for row in rows], np.float32)),
     "images": in_memory("images", lambda rows: [row.data for row in rows]),
@@ -180,7 +196,7 @@ def applies(kind: str, change: str) -> bool:
 def files_of(path: Path) -> list[Path]:
     """The files that a source of `KINDS` wrote for this path."""
     there = [file for file in path.parent.iterdir() if file.stem == path.name]
-    return [file for place in there for file in (place.iterdir() if place.is_dir() else [place])]
+    return [file for place in there for file in (place.rglob("*.*") if place.is_dir() else [place])]
 
 
 def touch(path: Path) -> None:

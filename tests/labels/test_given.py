@@ -143,7 +143,9 @@ def test_keys_are_taken_from_any_column(name: str, pool: raysal.Pool, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "keys", ["k1", b"k1", {"k1"}, (key for key in ["k1"]), None, 3, ["k1", None], [1], [["k1"]]], ids=repr
+    "keys",
+    ["k1", b"k1", {"k1"}, (key for key in ["k1"]), None, 3, ["k1", None], [1], [["k1"]]],
+    ids=["text", "bytes", "set", "generator", "none", "number", "with a null", "numbers", "nested"],
 )
 def test_keys_that_are_no_column_of_texts_are_refused(keys: Any, pool: raysal.Pool, tmp_path: Path) -> None:
     """A generator is read once, and would then be empty; one text is a column of letters."""
