@@ -23,6 +23,7 @@ from raysal.errors import LabelError
 from raysal.labels import Ledger, read_labels, write_labels
 from raysal.labels.files import FIELDS, SCHEMA
 from raysal.labels.spelling import label_text
+from raysal.rounds.session import Session
 from raysal.tables import KINDS
 from raysal.types import SKIP, Label
 
@@ -137,6 +138,12 @@ def test_a_key_comes_back_from_every_file_that_asks_for_labels(
     assert cli("label", "export", run, "-o", out, "--json").json["labels"] == 2
     assert {label.key: label.label for label in read_labels(out).labels} == chosen
     assert cli("label", "import", run, out, "--json").json["repeated"] == 2
+    with Session.open(run) as session:
+        asked = session.query(1).keys
+    waiting = folder / f"waiting{suffix}"
+    assert cli("label", "export", run, "--waiting", "-o", waiting, "--json").json["waiting"] == 1
+    assert list(filled_in(waiting)) == asked
+    assert cli("label", "import", run, waiting, "--json").json["new"] == 1
 
 
 def filled_in(path: Path) -> dict[str, str]:
@@ -196,6 +203,21 @@ def test_rows_of_blanks_are_no_rows(
     read = read_labels(path)
     assert [label.key for label in read.labels] == [f"k{number}" for number, row in enumerate(rows) if row == "row"]
     assert read.unanswered == 0
+
+
+def test_a_label_that_the_file_names_is_read_by_its_name(tmp_path: Path) -> None:
+    """Hugging Face's files hold numbers, and the names of the classes in the metadata."""
+    features = {"label": {"names": ["cat", "hot dog"], "_type": "ClassLabel"}, "key": {"dtype": "string"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pa.table({"key": ["a", "b", "c"], "label": pa.array([1, 0, -1], pa.int64())})
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "l.parquet")
+    read = read_labels(tmp_path / "l.parquet")
+    assert [(label.key, label.label) for label in read.labels] == [("a", "hot dog"), ("b", "cat")]
+    assert read.unanswered == 1
+    table = table.set_column(1, "label", pa.array([1, 7, 0], pa.int64()))
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "l.parquet")
+    with pytest.raises(LabelError, match="row 2: label 7 is not one of the 2 classes"):
+        read_labels(tmp_path / "l.parquet")
 
 
 def test_the_header_says_how_the_cells_are_parted(tmp_path: Path) -> None:

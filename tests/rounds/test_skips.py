@@ -132,7 +132,7 @@ EVENTS = st.lists(
 
 
 @given(events=EVENTS, suffix=st.sampled_from(list(KINDS)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_an_export_with_skips_makes_the_same_ledger(
     pool: Pool, tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, str, str]], suffix: str
 ) -> None:
