@@ -172,9 +172,10 @@ def export(
     del json, debug
     import pyarrow as pa
 
-    from raysal.errors import ConfigError
+    from raysal.errors import ConfigError, LabelError
     from raysal.labels import write_labels
     from raysal.labels.files import write_table
+    from raysal.labels.ledger import RENAME
     from raysal.rounds.directory import RunDir
     from raysal.rounds.run_labels import RunLabels
 
@@ -185,6 +186,8 @@ def export(
         check_no_source(out, RunDir(run).require_config().pool)
         counts, absent = held.ledger.counts(), len(held.ledger.absent())
         labels = held.ledger.answers(skips=skips or waiting or holdout is not None)
+        if SKIP in held.ledger.texts:  # of an earlier version, which knew no such mark
+            raise LabelError(run, f"{SKIP} is a class of this run, and would be read as a skip", RENAME)
         keys = [key for _, key in held.ledger.outstanding()]
         if holdout is not None:
             keys = keys_to_test(run, held.ledger, holdout)

@@ -40,7 +40,7 @@ def check_classes(
         if spelled(old) != old and spelled(old) in coming
     ]
     if new_texts := [text for text in coming if text not in there]:
-        old_names = {name for text in there for name in names_in(text)}
+        old_names = {name for text in there if spelled(text) == text for name in names_in(text)}
         new_names = dict.fromkeys(name for text in new_texts for name in names_in(text))
         sentences += confusable([name for name in new_names if name not in old_names], old_names)
     if strict and sentences:

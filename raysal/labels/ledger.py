@@ -43,7 +43,8 @@ from raysal.labels.spelling import annotator_text
 from raysal.threads import one_at_a_time
 from raysal.types import SKIP, Label
 
-_RENAME = "withdraw these labels, then give the class another name"
+RENAME = "withdraw these labels, then give the class another name"
+"""What an error says to do where `SKIP` is a class."""
 
 
 @one_at_a_time
@@ -176,7 +177,7 @@ class Ledger(LedgerReader):
         def decide(transaction: Transaction) -> None:
             nonlocal disputed
             if self._state.texts[SKIP] and any(label.label == SKIP for _, label in entries):
-                raise LabelError(SKIP, "is a class of this run, and now says that an item was skipped", _RENAME)
+                raise LabelError(SKIP, "is a class of this run, and now says that an item was skipped", RENAME)
             for id, label in entries:
                 counts[transaction.tell(id, label, round)] += 1
             counts["withdrawn"] = sum(transaction.take_back(key, annotator) for key, annotator in taken_back)

@@ -213,6 +213,12 @@ def test_a_ledger_of_an_earlier_version_says_how_to_join_its_classes(pool: Pool,
     assert cli("label", "import", tmp_path / "run", tmp_path / "l.csv", "--json").json["warnings"] == []
 
 
+def test_a_class_that_only_an_earlier_version_spelled_so_is_said_once() -> None:
+    with said() as some:
+        check_classes(["1"], ["1.0", "cat"])
+    assert some == ["'1.0' of an earlier version of raysal is spelled '1' now; import its labels again to join them"]
+
+
 @given(texts=st.lists(st.sampled_from(["a", "b", "c"]), max_size=12), who=st.lists(st.sampled_from("xy"), max_size=12))
 @settings(max_examples=30)
 def test_the_ledger_knows_the_texts_that_somebody_holds(

@@ -214,5 +214,6 @@ def test_a_class_of_that_name_is_no_skip_without_a_word(pool: Pool, tmp_path: Pa
         for refusing in (lambda: session.skip([KEYS[2]]), lambda: session.tell({KEYS[2]: SKIP})):
             with pytest.raises(LabelError, match="!skip: is a class of this run"):
                 refusing()
+        refused(cli("label", "export", tmp_path / "run", "-o", tmp_path / "o.csv"), "!skip is a class of this run")
         session.tell({KEYS[0]: "skipped"})
         assert session.skip([KEYS[2]]) == 1
