@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from raysal.embedding.pixels import CONVERT, check_size, fixed_range, image_of, to_eight_bits
 from raysal.errors import BadItem
+from raysal.numerics import ceil_div
 
 
 class _Tag(IntEnum):
@@ -273,7 +274,7 @@ def _refuse_truncated(key: str, tags: dict[int, tuple[Any, ...]], layout: _Layou
         tags.get(_Tag.STRIP_SIZES, tags.get(_Tag.TILE_SIZES, ())),
     )
     row_bits = layout.width * layout.bits * (1 if layout.planes else layout.bands)
-    needed = -(-row_bits // 8) * layout.height * (layout.bands if layout.planes else 1)
+    needed = ceil_div(row_bits, 8) * layout.height * (layout.bands if layout.planes else 1)
     short = layout.compression == _NO_COMPRESSION and sum(counts) < needed
     if short or len(places) != len(counts) or any(p + c > size for p, c in zip(places, counts, strict=True)):
         raise BadItem(key, "truncated: its strips or tiles are not all there")

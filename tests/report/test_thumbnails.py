@@ -75,7 +75,7 @@ def test_a_source_that_is_gone_is_named(tmp_path: Path):
     (tmp_path / "images").rename(tmp_path / "moved")
     found = read_gallery(pool, {1: "1.png"})
     assert found.shown == {}
-    assert "no such folder" in (found.problem or "")
+    assert "no such file or directory" in (found.problem or "")
     unknown = relabelled(tmp_path / "b", source_record("tape", {}, "f"), "image", ["a"], 1)
     assert "tape" in (read_gallery(unknown, {0: "a"}).problem or "")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pools import make_pool
 
 from raysal.errors import ConfigError, Damaged, FingerprintMismatch, UserError
 from raysal.features import same_layer
@@ -113,16 +114,18 @@ def test_updates_work_on_what_the_hidden_layer_shows_and_are_taken_back_exactly(
 
 def test_a_head_with_a_hidden_layer_saves_every_bit_and_knows_its_pool(tmp_path: Path):
     x, names = rings()
-    head = fitted(Mlp(**SMALL), x, names)
+    own, wider = make_pool(tmp_path / "own", x), make_pool(tmp_path / "wider", np.tile(x, 4))
+    head = replace(fitted(Mlp(**SMALL), x, names), encoder=own.vector_space)
     head.save(tmp_path / "head")
     again = Head.load(tmp_path / "head")
     assert again.digest() == head.digest() != replace(head, hidden_layer=None).digest()
     assert again.hidden_layer.weight.tobytes() == head.hidden_layer.weight.tobytes()
     assert not again.hidden_layer.bias.flags.writeable
     assert np.array_equal(again.see(x), head.see(x))
-    again.check("e", 6)
+    again.check(own)
+    assert wider.dim == again.hidden_layer.dim  # the length of what it makes, not of what it takes
     with pytest.raises(FingerprintMismatch):
-        again.check("e", 24)
+        again.check(wider)
     content = bytearray((tmp_path / "head").read_bytes())
     place = bytes(content).index(head.hidden_layer.weight.tobytes()[:16])
     content[place] ^= 1
