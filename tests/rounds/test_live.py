@@ -359,7 +359,7 @@ def test_a_head_of_another_encoder_is_refused_and_nothing_is_written(session, tr
     stranger = Logistic().fit(
         TrainingData(features=rows, labels=names, classes=mine.classes, encoder="other", ledger_seq=20)
     )
-    stranger.save(place / "head.safetensors")
+    stranger.save(place / "head.safetensors", overwrite=True)
     for error, words in ((Damaged, "is not the head its round.json names"), (FingerprintMismatch, "head's encoder")):
         before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
         with Session(tmp_path / "run") as again:
@@ -370,7 +370,7 @@ def test_a_head_of_another_encoder_is_refused_and_nothing_is_written(session, tr
         assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
         sealed = read_sealed(place / "round.json")
         write_sealed(place / "round.json", {**sealed, "head_digest": stranger.digest()})
-    mine.save(place / "head.safetensors")
+    mine.save(place / "head.safetensors", overwrite=True)
     write_sealed(place / "round.json", {**sealed, "head_digest": mine.digest()})
     with Session(tmp_path / "run") as again:
         again.query()
