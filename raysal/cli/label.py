@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
@@ -14,9 +14,6 @@ from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.run import Run
 from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
 from raysal.types import SKIP
-
-if TYPE_CHECKING:
-    from raysal.labels import Ledger
 
 app = typer.Typer(
     help="Import labels into a run, export them, skip items, and take answers back.", no_args_is_help=True
@@ -190,7 +187,7 @@ def export(
             raise LabelError(run, f"{SKIP} is a class of this run, and would be read as a skip", RENAME)
         keys = [key for _, key in held.ledger.outstanding()]
         if holdout is not None:
-            keys = keys_to_test(run, held.ledger, holdout)
+            keys = held.held_out(holdout)
     if waiting or holdout is not None:
         table = pa.table({"key": pa.array(keys, pa.string()), "label": pa.nulls(len(keys), pa.string())})
         written = write_table(out, table, overwrite=force, known=labels)
@@ -207,13 +204,3 @@ def export(
     data = {"run": str(run), "out": str(out), "labels": count, "items": items}
     data |= {"disputed": counts["disputed"], "skipped": counts["skipped"], "absent": absent, **kept_data(written)}
     return Outcome(data=data, view=f"{out}: {count} labels of {items} items{note}{kept_note(written)}")
-
-
-def keys_to_test(run: Path, ledger: Ledger, most: int) -> list[str]:
-    """Held-out items of a run that nobody labelled or skipped."""
-    from raysal.pool import open_pool
-    from raysal.rounds.directory import RunDir
-    from raysal.rounds.program import held_out_keys
-
-    config = RunDir(run).require_config()
-    return held_out_keys(open_pool(config.pool), config, set(ledger.excluded().tolist()), most)

@@ -28,8 +28,8 @@ from raysal.types import Label
 FIELDS = ("key", "label", "annotator", "weight")
 """The columns of a label file, in the order in which they are written."""
 SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string()), ("annotator", pa.string()), ("weight", pa.float64())])
-Answer = tuple[str, str, str]
-"""Key, label and annotator."""
+Answer = tuple[str, str, str, float]
+"""Key, label, annotator and weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ def write_table(
         OSError: the file cannot be written.
     """
     kind = kind_of(path)
-    answers = {(label.key, label.label, label.annotator) for label in known}
+    answers = {_answer(label) for label in known}
     columns = {*table.column_names, *fill_in}
     return write_output(
         path,
@@ -175,7 +175,12 @@ def unknown_work(path: Path, columns: Collection[str] | None, known: Collection[
         labels = read_labels(path).labels if "label" in found else []
     except (LabelError, OSError):
         return True
-    return any((label.key, label.label, label.annotator) not in known for label in labels)
+    return any(_answer(label) not in known for label in labels)
+
+
+def _answer(label: Label) -> Answer:
+    """What two labels have in common if they say the same."""
+    return label.key, label.label, label.annotator, label.weight
 
 
 def _answers(path: Path, unit: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -14,8 +14,9 @@ from raysal.labels.confusable import check_classes
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
-from raysal.rounds.binding import Rebound, meet_pool, own_pool
+from raysal.rounds.binding import Rebound, check_pool, meet_pool, own_pool
 from raysal.rounds.directory import RunDir
+from raysal.rounds.program import held_out_keys
 from raysal.store import locked
 from raysal.threads import one_at_a_time
 from raysal.types import SKIP, Label
@@ -171,6 +172,25 @@ class RunLabels:
         unseen = self.ledger.unknown(keys)
         found = set(self._read_pool().rows_where("key", unseen, ["key"])["key"].to_pylist()) if unseen else set()
         return [key for key in unseen if key not in found]
+
+    def held_out(self, most: int) -> list[str]:
+        """Keys of held-out items that nobody labelled or skipped yet; see `held_out_keys`. Writes nothing.
+
+        Args:
+            most: how many are wanted at most.
+
+        Returns:
+            The keys.
+
+        Raises:
+            ConfigError: the run holds out nothing.
+            PoolError: the pool cannot be opened.
+            FingerprintMismatch: another pool lies in its place. Which items are held out goes by ids.
+        """
+        config = self._run.require_config()
+        pool = own_pool(config) if self._pool is None else self._pool
+        check_pool(self._run, self.ledger, pool)
+        return held_out_keys(pool, config, set(self.ledger.excluded().tolist()), most)
 
     def _read_pool(self) -> Pool:
         """The pool, for items that the ledger does not know."""

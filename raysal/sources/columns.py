@@ -93,10 +93,46 @@ class ArrowFile:
             with pa.memory_map(str(self.path)) as source:
                 yield from _window(iter([self._reader(source, columns).get_batch(part)]), start, count)
 
+    def files_named(self, column: str) -> Iterator[str]:
+        """The paths in a column of images that are structs of bytes and a path, where bytes are missing.
+
+        Of Parquet it reads the paths alone, and only of row groups in which bytes may be missing; of these all paths.
+
+        Args:
+            column: the name of a column that the file has.
+
+        Yields:
+            The paths as they are written.
+        """
+        kind = self.schema.field(column).type
+        if not pa.types.is_struct(kind) or kind.get_field_index("path") < 0 or kind.get_field_index("bytes") < 0:
+            return
+        if not self._parquet:
+            for _, batches in self.parts([column]):
+                for batch in batches:
+                    images = batch.column(column)
+                    rows = zip(images.field("path").to_pylist(), images.field("bytes").is_null(), strict=True)
+                    yield from (path for path, missing in rows if path and missing.as_py())
+            return
+        for part in range(self._file.num_row_groups):
+            if not _is_full(self._file.metadata.row_group(part), f"{column}.bytes"):
+                for batch in self._file.iter_batches(_BATCH_ROWS, row_groups=[part], columns=[f"{column}.path"]):
+                    yield from (path for path in batch.column(0).field("path").to_pylist() if path)
+
     def _reader(self, source: Any, columns: Sequence[str]) -> Any:
         """A reader of these columns of an Arrow IPC file."""
         fields = sorted({self.schema.get_field_index(name) for name in columns})
         return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+
+
+def _is_full(group: pq.RowGroupMetaData, leaf: str) -> bool:
+    """Whether the statistics of a row group say that a leaf has no null."""
+    for place in range(group.num_columns):
+        chunk = group.column(place)
+        if chunk.path_in_schema == leaf:
+            found = chunk.statistics
+            return found is not None and found.has_null_count and found.null_count == 0
+    return False
 
 
 def _window(batches: Iterator[pa.RecordBatch], start: int, count: int) -> Iterator[pa.RecordBatch]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +169,21 @@ class Table:
         return digest([*columns, *((name, size_of(self._root / name)) for name in self._files)])
 
     def stamp(self) -> Stamp:
-        """Names, sizes and times of the files."""
+        """Names, sizes and times of the files, and of the images that they name by their paths."""
         files = replace(self._listing)  # a copy looks at the path anew
-        return stamp_of_files((name, files.file(name)) for name in files.names())
+        names = tuple(files.names())
+        tables = ((name, files.file(name)) for name in names)
+        return stamp_of_files(chain(tables, self._images_of(files.path_of(name) for name in names)))
+
+    def _images_of(self, tables: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+        """The images outside of the tables: the path that is written there, and where it is."""
+        modality, column = self._payload
+        for table in tables if modality == "image" else ():
+            file = ArrowFile(table)
+            if column in file.schema.names:  # else to read it will fail, and say so
+                for path in file.files_named(column):
+                    if "://" not in path and "\0" not in path:
+                        yield path, table.parent / path
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`. It reads only the column of keys.

@@ -186,6 +186,10 @@ def test_an_export_of_the_same_run_is_replaced_without_a_copy(home: Path, tmp_pa
     refused(cli("label", "export", tmp_path / "run", "-o", out, "--skips"), "is there already")
     kept = cli("label", "export", tmp_path / "run", "-o", out, "--skips", "--force", "--json").json["kept"]
     assert "mine" in Path(kept).read_text()
+    weighed = out.read_text().replace(",1.0\n", ",2.5\n")
+    out.write_text(weighed, encoding="utf-8")
+    kept = cli("label", "export", tmp_path / "run", "-o", out, "--skips", "--force", "--json").json["kept"]
+    assert Path(kept).read_text() == weighed
 
 
 @pytest.mark.parametrize("name", sorted(FOLDERS))

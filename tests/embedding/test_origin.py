@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from changing_sources import (
     CHANGES,
@@ -38,6 +40,7 @@ from raysal.sources.base import Source, Stamped
 from raysal.sources.digits import Digits
 from raysal.sources.folder import Folder
 from raysal.sources.memory import Memory
+from raysal.sources.table import Table
 from raysal.store import read_sealed
 from raysal.types import Item, Modality, Unit
 
@@ -57,6 +60,9 @@ every_change = pytest.mark.parametrize(
     ("kind", "change"), [(kind, change) for kind in KINDS for change in CHANGES if applies(kind, change)]
 )
 every_kind = pytest.mark.parametrize("kind", KINDS)
+PLAIN = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+VIEWS = pa.struct([("bytes", pa.binary_view()), ("path", pa.string_view())])
+
 every_state = pytest.mark.parametrize("state", deep_unless({"interrupted"}, STATES))
 
 
@@ -222,6 +228,42 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_noticed(tmp_path: P
     assert (file.stat().st_size, file.stat().st_mtime_ns) == (found.st_size, found.st_mtime_ns)
     with pytest.raises(SourceChanged, match="chunk 0"):
         make(source, tmp_path / "pool")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_an_image_that_a_table_names_by_its_path_is_part_of_the_source(suffix: str, tmp_path: Path) -> None:
+    """The table stays as it is, to the bit and to its times. Images whose bytes are in the table have no other file."""
+    names = [f"{place}.bmp" for place in range(4)]
+    for place, name in enumerate(names):
+        (tmp_path / name).write_bytes(b"%d" % (10 + place))
+    own = (tmp_path / names[0]).read_bytes()
+    rows = [{"bytes": None if place else own, "path": name} for place, name in enumerate([*names, "https://far/a.jpg"])]
+    kind = VIEWS if suffix == ".arrow" else PLAIN
+    table = pa.table({"key": list("abcde"), "image": pa.array(rows, kind)})
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".arrow":
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        pq.write_table(table, path, row_group_size=1)
+    assert Table(path=path).stamp().files == 1 + 3
+
+    def again() -> int:
+        return embed(
+            Table(path=path), Bytes(modality="image"), tmp_path / "pool", chunk_rows=2, max_quarantine=0.5
+        ).checked
+
+    assert (again(), again()) == (0, 0)
+    (tmp_path / names[0]).write_bytes(b"not read")
+    assert again() == 0
+    (tmp_path / names[2]).touch()
+    assert (again(), again()) == (3, 0)
+    (tmp_path / names[2]).write_bytes(b"99")
+    with pytest.raises(SourceChanged, match="chunk 1"):
+        again()
+    (tmp_path / names[2]).unlink()
+    with pytest.raises(SourceChanged, match="chunk 1"):
+        again()
 
 
 @every_state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from tiers import deep_unless
 from raysal.config import parse_config
 from raysal.labels.files import read_labels
 from raysal.models.head import Head
-from raysal.pool import Pool
+from raysal.pool import Pool, open_pool
 from raysal.rng import derive, item_uniform
 from raysal.rounds import evaluation
 from raysal.rounds.loop import resume, run
@@ -172,6 +173,21 @@ def test_from_the_command_line(pool: Pool, truth: dict[str, str], held: list[str
     config.write_text(text, encoding="utf-8")
     cli("run", config, "--out", tmp_path / "plain")
     refused(cli("label", "export", tmp_path / "plain", "--holdout", 5, "-o", file.with_name("b.csv")), "holdout")
+
+
+def test_items_to_test_are_of_the_runs_own_pool(pool: Pool, held: list[str], tmp_path: Path) -> None:
+    """Held-out items go by ids. Where another pool lies in the place of the run's, its keys are not those."""
+    there, out, file = tmp_path / "pool", tmp_path / "run", tmp_path / "test.csv"
+    shutil.copytree(pool.path, there)
+    with session_of(open_pool(there), out, "retrain") as session:
+        session.query()
+    shutil.move(there, tmp_path / "moved")
+    vectors, names = mixture(N + 1, DIM, classes=3)
+    make_pool(there, vectors, labels=names, keys=["new", *(f"item-{i:06d}" for i in range(N))])
+    refused(cli("label", "export", out, "--holdout", 5, "-o", file), str(there), "--rebind")
+    assert not file.exists()
+    assert cli("label", "export", out, "--holdout", 5, "-o", file, "--pool", tmp_path / "moved").code == 0
+    assert [line.split(",")[0] for line in file.read_text().splitlines()[1:]] == held[:5]
 
 
 @pytest.mark.parametrize("mode", ["retrain", "laplace"])
