@@ -89,7 +89,8 @@ def run_app(app: typer.Typer, args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    argv = [_with_home(word) for word in (sys.argv[1:] if args is None else args)]
+    words = sys.argv[1:] if args is None else args
+    argv = [_with_home(word, before) for before, word in zip(["", *words], words, strict=False)]
     _accept_all_letters()
     as_json, debug = "--json" in argv and "--help" not in argv, "--debug" in argv
     try:
@@ -273,8 +274,14 @@ def _accept_all_letters() -> None:
             stream.reconfigure(errors="raysal.escape")
 
 
-def _with_home(word: str) -> str:
-    """An option such as `--out=~/pool` with the home directory: shells replace `~` only where a word begins."""
+PATHS = ("--out", "-o", "--pool", "--run", "--labels", "--data")
+"""Options that take a path."""
+
+
+def _with_home(word: str, before: str) -> str:
+    """A word such as `--out=~/pool`, or `~/pool` after `--out`, with the home directory. Shells leave some alone."""
+    if before in PATHS and (word == "~" or word.startswith("~/")):
+        return os.path.expanduser(word)
     option, equals, value = word.partition("=~")
     is_option = option.startswith("--") and equals and value[:1] in ("", "/")
     return f"{option}={os.path.expanduser('~' + value)}" if is_option else word

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysal.errors import ConfigError, OutputExists, PoolError
+from raysal.store import KINDS as WHOLE
 from raysal.store import Written
 
 if TYPE_CHECKING:
     from raysal.types import Label
+
+OWN = (".json", ".sqlite")
+"""Suffixes of the records that lie beside a marker of `raysal.store.KINDS`."""
 
 
 def check_output(out: Path, kinds: Sequence[str] = ()) -> None:
@@ -23,6 +28,7 @@ def check_output(out: Path, kinds: Sequence[str] = ()) -> None:
 
     Raises:
         ConfigError: the extension is another one, or the directory does not exist.
+        OutputExists: it is a file that a pool, a run or predictions need.
     """
     from raysal.tables import EXTENSIONS, KINDS
 
@@ -34,6 +40,17 @@ def check_output(out: Path, kinds: Sequence[str] = ()) -> None:
         raise ConfigError(out, f"this cannot be written as {out.suffix}", f"name a {wanted} file")
     if not out.absolute().parent.is_dir():
         raise ConfigError(out, "its directory does not exist", f"make {out.absolute().parent}")
+    if (whole := _belongs_to(out.absolute())) is not None:
+        raise OutputExists(out, f"is a file of {whole}, which nothing may replace", "name another file")
+
+
+def _belongs_to(out: Path) -> str | None:
+    """What a file that is there is a part of: a record of a pool or run, or any file of the folders inside them."""
+    for folder in out.parents[:3] if out.is_file() else ():
+        for marker, what in WHOLE.items():
+            if (folder / marker).exists() and (folder != out.parent or out.suffix.lower() in OWN):
+                return f"{what} ({folder})"
+    return None
 
 
 def refuse_filled_in(out: Path) -> None:
@@ -69,8 +86,21 @@ def check_no_source(out: Path, pool: Path) -> None:
         source = open_pool(pool).manifest.source
     except PoolError:  # the command says so, if it needs the pool
         return
-    if any(os.path.samefile(out, path) for path in paths_in(source)):
+    config = source.get("config", {})
+    if _is_listed(out, source["name"], config.get("path")) or any(os.path.samefile(out, p) for p in paths_in(config)):
         raise OutputExists(out, f"is the source of the pool {pool}, which nothing may replace", "name another file")
+
+
+def _is_listed(out: Path, source: str, path: str | None) -> bool:
+    """Whether a file that is there is one of those in a folder, or that match a pattern, of which a pool was made."""
+    from raysal.sources.kinds import IMAGES, TABLES, TEXTS
+
+    takes = {"table": TABLES, "text": TEXTS, "folder": IMAGES}.get(source, ())
+    if path is None or not out.name.lower().endswith(takes):
+        return False
+    if os.path.isdir(path):
+        return out.resolve().is_relative_to(Path(path).resolve())
+    return any(os.path.samefile(out, found) for found in glob.iglob(path, recursive=True))
 
 
 def paths_in(value: Any) -> Iterator[Path]:

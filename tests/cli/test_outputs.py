@@ -122,6 +122,26 @@ def test_the_source_of_the_pool_is_never_replaced(home: Path, name: str, suffix:
     assert not list(home.glob("source.parquet.*"))
 
 
+@pytest.mark.parametrize("pattern", [False, True])
+def test_no_file_of_a_folder_or_pattern_of_sources_is_replaced(home: Path, tmp_path: Path, pattern: bool) -> None:
+    tables, pool = tmp_path / "tables", tmp_path / "pool"
+    (tables / "deep").mkdir(parents=True)
+    shutil.copy(home / "source.parquet", tables / "deep" / "a.parquet")
+    source = tables / "**" / "*.parquet" if pattern else tables
+    assert cli("embed", source, "--out", pool, "--max-quarantine", 0.1).code == 0
+    before = (tables / "deep" / "a.parquet").read_bytes()
+    refused(cli("select", pool, "-k", 3, "-o", tables / "deep" / "a.parquet", "--force"), "is the source of the pool")
+    assert (tables / "deep" / "a.parquet").read_bytes() == before
+    assert cli("select", pool, "-k", 3, "--strategy", "random", "-o", tables / "batch.csv").code == 0
+
+
+@pytest.mark.parametrize("name", ["pool/pool.json", "pool/source.json", "pool/items/00000.parquet", "run/run.json"])
+def test_no_file_of_a_pool_or_run_is_replaced(home: Path, name: str) -> None:
+    before = (home / name).read_bytes()
+    refused(cli("select", home / "pool", "-k", 3, "-o", home / name, "--force"), "which nothing may replace")
+    assert (home / name).read_bytes() == before
+
+
 def fill_in(path: Path, labels: dict[int, str]) -> dict[str, str]:
     """Write labels into rows of a batch file; returns {key: label}."""
     with open(path, newline="", encoding="utf-8") as file:

@@ -185,12 +185,12 @@ def test_a_folder_of_photos_is_the_same_in_an_ascii_locale(
     assert "\\xe9.png" in plain.out
 
 
-@pytest.mark.parametrize("option", ["--out=~/pool", "--out=~"])
+@pytest.mark.parametrize("option", ["--out=~/pool", "--out=~", "--out ~/pool", "--out ~"])
 def test_an_option_with_the_home_directory(tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shells leave `~` alone behind an equals sign, and inside quotes."""
     monkeypatch.setenv("HOME", str(tmp_path))
     pq.write_table(pa.table({"key": ["a"], "vector": [[1.0]]}), tmp_path / "v.parquet")
-    assert run_in("utf-8", "embed", "~/v.parquet", option).code == 0
+    assert run_in("utf-8", "embed", "~/v.parquet", *option.split()).code == 0
     assert (tmp_path / option.partition("~")[2].strip("/") / "pool.json").exists()
 
 
