@@ -80,8 +80,11 @@ def embed(
         UserError: as its other kinds say.
     """
     from raysal.embedding.job import embed as run_job
+    from raysal.sources import check_apart
 
     out = as_path("out", out)
+    if isinstance(source, str | Path):
+        check_apart(source, out)
     items = source_of(source)
     run_job(
         items,

@@ -112,8 +112,9 @@ def embed(
         from raysal.api.embed import encoder_of
         from raysal.embedding.job import embed as run_job
         from raysal.pool.layout import read_passed_over
-        from raysal.sources import detect_source
+        from raysal.sources import check_apart, detect_source
 
+        check_apart(source, out)
         items = detect_source(
             source,
             key_column=key_column,

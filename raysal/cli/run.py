@@ -102,11 +102,14 @@ def outcome_of(result: RunResult) -> Outcome:
 
 
 def how_to_measure(result: RunResult) -> list[str]:
-    """What to do where items are held out, and nobody knows their labels."""
+    """What to do where items are held out, and no head is measured on them yet."""
     from raysal.rounds.directory import RunDir
+    from raysal.rounds.status import read_status
 
     if result.value is not None or not RunDir(result.run).require_config().rounds.holdout:
         return []
+    if tested := read_status(result.run).tested:
+        return [f"nothing is measured yet: the labels of {tested} held-out items measure the next head"]
     return [
         "nothing is measured yet, as no held-out item has a known label; to label some:",
         f"  raysal label export {result.run} --holdout 200 -o test.csv   # fill it in, and import it, too",

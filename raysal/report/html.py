@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from raysal.arguments import as_path
 from raysal.errors import LabelError, UserError
 from raysal.models.likelihood import Likelihood
 from raysal.models.measures import MEASURES
@@ -31,7 +32,7 @@ MIN_MAP_ITEMS = 3
 """A sample of fewer items gives no map."""
 
 
-def write_report(run: Path, out: Path | None = None, *, overwrite: bool = False) -> Path:
+def write_report(run: str | Path, out: str | Path | None = None, *, overwrite: bool = False) -> Path:
     """Write the report of a run. It can be written at any time, also before the run is finished.
 
     The same run gives the same bytes: nothing in the report depends on the time. Takes about 10 s, most of it for the
@@ -50,7 +51,8 @@ def write_report(run: Path, out: Path | None = None, *, overwrite: bool = False)
         OutputExists: another file is there, and `overwrite` is false.
         Damaged: a record, a batch or the ledger is missing or was altered.
     """
-    target = run / REPORT if out is None else out
+    run = as_path("run", run)
+    target = run / REPORT if out is None else as_path("out", out)
     page = report_html(run)
 
     def write(temporary: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raysal.config import Choice
-from raysal.errors import SourceError
+from raysal.errors import ConfigError, SourceError
 from raysal.paths import with_home
 from raysal.sources.base import Source
 from raysal.sources.files import Files, place_of
@@ -18,7 +18,7 @@ from raysal.sources.registry import SOURCES
 _NAMED = ("digits", "fashion_mnist")
 """Sources that need no path, so that a caller may give their name in its place."""
 
-__all__ = ["SOURCES", "Memory", "Source", "check_keys", "detect_source"]
+__all__ = ["SOURCES", "Memory", "Source", "check_apart", "check_keys", "detect_source"]
 
 
 def detect_source(path: str | Path, **options: Any) -> Source:
@@ -43,6 +43,21 @@ def detect_source(path: str | Path, **options: Any) -> Source:
         raise SourceError(path, "only local paths can be read for now", "copy the data to a local or shared disk")
     path = with_home(path)
     return Choice(name=_kind(path), path=path, **given).build("source", SOURCES)
+
+
+def check_apart(source: str | Path, out: Path) -> None:
+    """Refuse a pool inside the folder that it is made of: the next look would take the pool's tables for items.
+
+    Args:
+        source: what `detect_source` got.
+        out: the pool directory.
+
+    Raises:
+        ConfigError: it lies in the folder. A pattern that does not match its files is another matter.
+    """
+    folder = with_home(source)
+    if str(source) not in _NAMED and folder.is_dir() and with_home(out).resolve().is_relative_to(folder.resolve()):
+        raise ConfigError("out", f"{out} lies in the source {source}", "name a directory outside of it, as ../pool")
 
 
 def _kind(path: Path) -> str:

@@ -143,7 +143,7 @@ def test_a_run_without_rounds_has_a_report(tmp_path: Path):
 @pytest.mark.parametrize("holdout", [0.0, 0.4])
 def test_an_unfinished_run_without_control_has_one_that_says_so(tmp_path: Path, holdout: float):
     run = short(tmp_path, 2, holdout=holdout)
-    target = write_report(run)
+    target = write_report(str(run))
     assert target == run / "report.html"
     found = Page(target.read_text(encoding="utf-8"))
     assert "2 of 4 rounds are chosen, 5 items wait for a label" in found.text

@@ -159,6 +159,9 @@ def test_from_the_command_line(pool: Pool, truth: dict[str, str], held: list[str
     assert [line.split(",")[0] for line in file.read_text().splitlines()[1:]] == held[:25]
     file.write_text("key,label\n" + "".join(f"{key},{truth[key]}\n" for key in held[:25]), encoding="utf-8")
     assert cli("label", "import", out, file).code == 0
+    waiting = cli("resume", out).out  # a batch is waited for, so there is no new head to measure
+    assert "the labels of 25 held-out items measure the next head" in waiting
+    assert "--holdout" not in waiting
     for _ in range(2):
         with Session.open(out) as session:
             session.tell({key: truth[key] for _, key in session.ledger.outstanding()})

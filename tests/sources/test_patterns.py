@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_tools import cli, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysal.errors import SourceError
-from raysal.sources import detect_source, json_values
+import raysal
+from raysal.errors import ConfigError, SourceError
+from raysal.sources import check_apart, detect_source, json_values
 from raysal.sources.files import Files, place_of
 from raysal.sources.folder import Folder
 from raysal.sources.table import Table
@@ -226,6 +228,20 @@ def test_json_that_is_no_list_of_objects_is_refused_by_its_line(tmp_path: Path, 
         return
     with pytest.raises(SourceError, match=f"t.json: .*({message})"):
         items(Text(path=tmp_path / "t.json"))
+
+
+def test_a_pool_inside_its_own_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tables would be items of the source when the same command is run again."""
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    (tmp_path / "in" / "a.parquet").write_bytes(b"")
+    for source, out in ((".", "pool"), (".", "."), (tmp_path / "in", "pool"), ("../in", tmp_path / "in" / "b" / "c")):
+        with pytest.raises(ConfigError, match=r"out: .* lies in the source .*; name a directory outside of it"):
+            raysal.embed(source, out=out)
+        refused(cli("embed", source, "--out", out), "outside of it")
+    assert [file.name for file in (tmp_path / "in").iterdir()] == ["a.parquet"]
+    for source, out in ((".", "../pool"), ("a.parquet", "pool"), ("*.parquet", "pool"), (".", "../in2")):
+        check_apart(source, Path(out))
 
 
 def test_a_file_that_is_not_what_its_source_reads(tmp_path: Path) -> None:
