@@ -129,9 +129,9 @@ def withdraw(
 
     with RunLabels.open(run, pool) as labels:
         taken = labels.withdraw(keys, annotator)
-        others = sorted({label.annotator for label in labels.ledger.answers() if label.key in set(keys)})
+        others = sorted({label.annotator for label in labels.ledger.answers(skips=True) if label.key in set(keys)})
     whose = f" of {annotator}" if annotator else ""
-    left = f"; labels are left of {', '.join(map(repr, others))} (--annotator)" if others else ""
+    left = f"; answers are left of {', '.join(map(repr, others))} (--annotator)" if others else ""
     return Outcome(
         data={"run": str(run), "keys": keys, "annotator": annotator, "withdrawn": taken, "annotators_left": others},
         view=f"{run}: {taken} of {len(keys)} answers{whose} taken back{left}",

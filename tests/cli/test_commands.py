@@ -371,13 +371,15 @@ def test_labels_are_withdrawn_by_annotator(tmp_path: Path, pool: Path) -> None:
     (tmp_path / "labels.csv").write_text("key,label,annotator\nitem-0001,a,ann\nitem-0001,b,bob\nitem-0002,a,ann\n")
     cli("label", "import", run, tmp_path / "labels.csv", "--pool", pool)
     words = ("label", "withdraw", run, "item-0001", "item-0002")
-    assert "0 of 2 answers taken back; labels are left of 'ann', 'bob' (--annotator)" in cli(*words).out
+    assert "0 of 2 answers taken back; answers are left of 'ann', 'bob' (--annotator)" in cli(*words).out
     assert cli(*words, "--annotator", "bob", "--json").json["withdrawn"] == 1
     assert cli("status", run, "--json").json["labeled"] == 2
     assert "2 of 2 answers of ann taken back" in cli(*words, "--annotator", "ann").out
     assert cli(*words, "--json").json["withdrawn"] == 0
     assert cli("status", run, "--json").json["labeled"] == 0
     refused(cli("label", "withdraw", run, "item-0001", "nobody"), "'nobody'")
+    cli("label", "skip", run, "item-0001", "--annotator", "ann")
+    assert cli(*words, "--json").json["annotators_left"] == ["ann"], "a skip of somebody else keeps the item out, too"
     refused(cli("label", "withdraw", tmp_path / "nowhere", "item-0001"), "no run is there")
 
 
