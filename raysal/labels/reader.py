@@ -20,7 +20,10 @@ from raysal.labels.state import LedgerState
 from raysal.threads import one_at_a_time
 from raysal.types import SKIP, Label
 
-OTHER_POOL = "use the run's own pool (--pool), or match its labels with this one by key (--rebind, rebind=True)"
+OTHER_POOL = (
+    "name the run's own pool (`raysal resume RUN --pool POOL`), or match its labels with this one by key "
+    "(add --rebind, which `label import` has, too; Python: rebind=True)"
+)
 """What an error says to do where the labels are of another pool."""
 
 
