@@ -8,7 +8,6 @@ from typing import Any
 from raysal.config import Choice
 from raysal.errors import ConfigError, SourceError
 from raysal.paths import with_home
-from raysal.pool.layout import MANIFEST
 from raysal.sources.base import Source
 from raysal.sources.files import Files, place_of
 from raysal.sources.keys import check_keys
@@ -56,11 +55,10 @@ def check_apart(source: str | Path, out: Path) -> None:
     Raises:
         ConfigError: it lies in the folder. A pattern that does not match its files is another matter.
     """
-    folder, pool = with_home(source), with_home(out)
-    if str(source) in _NAMED or not folder.is_dir() or (pool / MANIFEST).exists():  # what an older raysal began goes on
-        return
-    if pool.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError("out", f"{out} lies in the source {source}", "name a directory outside of it, as ../pool")
+    folder = with_home(source)
+    if str(source) not in _NAMED and folder.is_dir() and with_home(out).resolve().is_relative_to(folder.resolve()):
+        fix = "name a directory outside of it, as ../pool; a pool may be moved there"
+        raise ConfigError("out", f"{out} lies in the source {source}", fix)
 
 
 def _kind(path: Path) -> str:
