@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,18 +25,20 @@ class Evidence:
     """[n, C] what the outputs should answer: shares that add up to 1, a probability for each label, or a number"""
     weights: NDArray[np.float64]
     """[n], each > 0; an item of weight 2 counts as the same item twice"""
+    constant: float = 1.0
+    """the constant feature that stands beside the others (`raysal.models.frame`)"""
 
     def __len__(self) -> int:
         return len(self.weights)
 
     @cached_property
     def rows(self) -> NDArray[np.float64]:
-        """The features with the constant 1 appended: [n, d + 1]."""
-        return with_constant(self.features)
+        """The features with the constant appended: [n, d + 1]."""
+        return with_constant(self.features, self.constant)
 
     def take(self, which: NDArray[Any]) -> Evidence:
         """Some of the items."""
-        return Evidence(features=self.features[which], targets=self.targets[which], weights=self.weights[which])
+        return replace(self, features=self.features[which], targets=self.targets[which], weights=self.weights[which])
 
 
 def gather_evidence(
@@ -115,9 +117,9 @@ def evidence_to_fit(
     return evidence
 
 
-def with_constant(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Features h [n, d] with the constant feature 1 as the last column: h̃ [n, d + 1]."""
-    return np.hstack([features, np.ones((len(features), 1))])
+def with_constant(features: NDArray[np.float64], constant: float = 1.0) -> NDArray[np.float64]:
+    """Features h [n, d] with a constant feature as the last column: h̃ [n, d + 1]."""
+    return np.hstack([features, np.full((len(features), 1), constant)])
 
 
 def mean_square(evidence: Evidence) -> float:

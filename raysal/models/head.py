@@ -16,16 +16,18 @@ from numpy.typing import NDArray
 from raysal.errors import Damaged, FingerprintMismatch, UserError
 from raysal.features import HiddenLayer, frozen
 from raysal.models.evidence import with_constant
+from raysal.models.frame import Frame
 from raysal.models.likelihood import SOFTMAX, Likelihood, likelihood_of
-from raysal.models.posterior import STRUCTURES, Posterior, Shared
+from raysal.models.posterior import Gaussian, Posterior, Shared, posterior_of
 from raysal.scale import other_scale
 from raysal.store import write_output
 
 if TYPE_CHECKING:
     from raysal.pool import Pool
 
-FORMAT = 2
-"""Version of the file layout; a reader refuses any other."""
+FORMAT, OLDER = 3, 2
+"""Versions of the file layout: that of new heads, and that of heads which were fitted otherwise (`Head.mass`). A reader
+refuses any other."""
 
 RESTORE = "restore it from a copy, or refit from the ledger"
 
@@ -51,7 +53,7 @@ class Head:
     """[C₀, D], the mean of the last fit, at which the evidence of every label is taken. Its rows are the first C₀ ≤ C
     classes; the others have joined since (`add_classes`)."""
     prior: float
-    """Precision of the Gaussian prior on every weight, in the units of the summed loss."""
+    """Precision of the Gaussian prior on every weight of the posterior's frame, in the units of the summed loss."""
     encoder: str
     """Fingerprint of the encoder of the vectors."""
     version: int
@@ -68,9 +70,9 @@ class Head:
     """Outputs are divided by it before they become probabilities (Guo et al., ICML 2017)."""
     noise: float = 1.0
     """Variance of a label around the prediction, where labels are numbers."""
-    mass: float = 0.0
-    """Σ m_i s_i over the items of the last fit, weight times mean square of a feature, where the prior of a fit is in
-    proportion to it; 0 where the prior does not grow with the labels."""
+    mass: float | None = None
+    """Of heads in files of format 2, which were fitted with a penalty on the bias and without a frame. It is kept so
+    that their digests stay what they were, and nothing else reads it."""
     hidden_layer: HiddenLayer | None = None
     """What turns the vectors of the pool into the features of the head; None where they are the features."""
 
@@ -81,8 +83,6 @@ class Head:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise UserError(f"head.{name}", f"{value!r} is not a finite number above 0")
-        if not (math.isfinite(self.mass) and self.mass >= 0):
-            raise UserError("head.mass", f"{self.mass!r} is not a finite number of at least 0")
         if self.mean.ndim != 2 or self.mean.shape[0] != len(self.classes) or not self.classes or self.dim < 1:
             raise UserError("head.mean", f"shape {self.mean.shape} for {len(self.classes)} classes")
         if len(set(self.classes)) != len(self.classes):
@@ -144,6 +144,16 @@ class Head:
             fitted_on=0,
             ledger_seq=0,
         )
+
+    @property
+    def fitted_otherwise(self) -> bool:
+        """Whether a raysal fitted it that penalised the bias. The next round of its run fits anew."""
+        return self.mass is not None
+
+    @property
+    def frame(self) -> Frame | None:
+        """The frame that its prior belongs to; None where it is that of the vectors as they are."""
+        return self.posterior.frame if isinstance(self.posterior, Gaussian) else None
 
     @property
     def dim(self) -> int:
@@ -280,7 +290,8 @@ class Head:
         from safetensors.numpy import save
 
         # One entry: safetensors writes several in random order, and equal heads must be equal files.
-        sealed = {"format": FORMAT, "sha256": self.digest(), "record": self._record()}
+        layout = OLDER if self.fitted_otherwise else FORMAT
+        sealed = {"format": layout, "sha256": self.digest(), "record": self._record()}
         content: bytes = save(self._arrays(), {"raysal_head": json.dumps(sealed)})
         return content
 
@@ -304,8 +315,8 @@ class Head:
         try:
             with safe_open(path, framework="numpy") as file:
                 sealed: dict[str, Any] = json.loads((file.metadata() or {}).get("raysal_head", "{}"))
-                if sealed.get("format") != FORMAT:
-                    found = sealed.get("format")
+                found = sealed.get("format")
+                if found not in (OLDER, FORMAT):
                     raise Damaged(path, f"head format {found!r}, expected {FORMAT}", "use the raysal that wrote it")
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
                 head = cls._from(json.loads(sealed["record"]), arrays)
@@ -325,8 +336,7 @@ class Head:
         for name, array in arrays.items():
             part, _, field = name.rpartition(".")
             own[part][field] = array
-        parts: dict[str, Any] = {**fields, **own["posterior"]}
-        posterior = STRUCTURES[parts.pop("structure")](**parts)
+        posterior = posterior_of({**fields, **own["posterior"]})
         hidden_layer = HiddenLayer(**own["lens"]) if own["lens"] else None
         return cls(
             **{
@@ -360,6 +370,7 @@ class Head:
             "link": self.likelihood.name,
             "temperature": float(self.temperature),
             "noise": float(self.noise),
-            "mass": float(self.mass),
         }
+        if self.mass is not None:
+            record["mass"] = float(self.mass)
         return json.dumps(record, sort_keys=True, separators=(",", ":"))

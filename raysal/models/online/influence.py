@@ -14,6 +14,8 @@ from raysal.models.posterior import Quadratic
 def gain_of(head: Head) -> Quadratic:
     """The squared length of Σ h̃, the direction in which a closed-form step moves the weights of every output.
 
+    Lengths are those of the head's frame. There a step does not depend on the origin and the unit of the vectors.
+
     Args:
         head: the head.
 
@@ -23,11 +25,11 @@ def gain_of(head: Head) -> Quadratic:
     Raises:
         ConfigError: outputs do not share one covariance.
     """
-    covariance = head.posterior.covariance
-    if covariance is None:
+    form = head.posterior.step()
+    if form is None:
         problem = f"the expected change of a head needs one covariance, not {head.posterior.name}"
         raise ConfigError("score", problem, "use shared")
-    return Quadratic(covariance, np.ones((1, head.dim + 1)))
+    return form
 
 
 def influence_of(head: Head, reference: Evidence) -> NDArray[np.float64]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.models.evidence import Evidence, mean_square
+from raysal.models.evidence import Evidence
 from raysal.models.head import Head
 from raysal.models.optim.quasi_newton import Objective, descend
 from raysal.models.posterior import Gaussian
@@ -16,27 +15,25 @@ from raysal.models.posterior import Gaussian
 Matrix = NDArray[np.float64]
 HALVINGS = 10
 """How often a step that raises the loss is halved before the mean stays where it is."""
-LEAST_BIAS_PRIOR = 1e-8
-"""Share of the prior of a weight that the prior of the bias counts as at least; digits are lost below."""
 
 
 def objective_of(head: Head, seen: Evidence) -> Objective:
-    """What a new fit would minimise.
-
-    Where the prior of the last fit was in proportion to its labels (`Head.mass`), the penalty grows with the labels.
+    """What a new fit would minimise, with the frame and the prior of the last one.
 
     Args:
         head: the head of the last fit or update.
         seen: the labels of the new fit.
 
     Returns:
-        The penalised loss of these labels.
+        The penalised loss of these labels, a function of weights of the head's frame.
     """
-    square = mean_square(seen)
-    grown = float(seen.weights.sum()) * square / head.mass if head.mass else 1.0
-    penalty = np.full(head.dim + 1, head.prior * grown)
-    penalty[-1] /= square  # that of the bias, as in `Logistic`
-    return Objective(head.likelihood, replace(seen, weights=seen.weights / head.noise), penalty)
+    inside = seen if head.frame is None else head.frame.evidence(seen)
+    return Objective(head.likelihood, replace(inside, weights=inside.weights / head.noise), head.prior)
+
+
+def inside(head: Head, mean: Matrix) -> Matrix:
+    """Weights [C, D] of vectors as they are, as weights of the head's frame."""
+    return mean if head.frame is None else head.frame.inside(mean)
 
 
 def quasi_newton_mean(head: Head, posterior: Gaussian, seen: Evidence, steps: int) -> Matrix:
@@ -51,37 +48,11 @@ def quasi_newton_mean(head: Head, posterior: Gaussian, seen: Evidence, steps: in
     Returns:
         The mean [C, D].
     """
-    objective = objective_of(head, seen)
-    more = max(float(objective.penalty[-1]), LEAST_BIAS_PRIOR * head.prior) - head.prior
-    return descend(objective, head.mean, with_bias_prior(posterior, more, head.mean.shape), steps)
-
-
-def with_bias_prior(posterior: Gaussian, more: float, shape: tuple[int, int]) -> Callable[[Matrix], Matrix]:
-    """`Gaussian.solve` with more precision for every bias.
-
-    The posterior has the prior of the weights for the bias as well. With vectors of length 1 that is next to nothing
-    beside the penalty of the bias, and the direction of the mean vector would seem free to move. With long vectors it
-    would seem fixed. By Woodbury's identity, from the covariance [C, C] of the biases: O(C D²) with one covariance for
-    all classes.
-
-    Args:
-        posterior: the posterior.
-        more: what is added to the precision of every bias.
-        shape: (C, D) of the weights.
-
-    Returns:
-        A function from gradients [C, D] to steps [C, D].
-    """
-    classes, dim = shape
-    of_bias = posterior.row_solver(np.eye(1, dim, dim - 1))
-    biases = np.array([of_bias(0, output)[:, -1] for output in np.eye(classes)])
-    inner = more * np.linalg.inv(np.eye(classes) + more * biases)
-
-    def solve(gradient: Matrix) -> Matrix:
-        found = posterior.solve(gradient)
-        return np.asarray(found - of_bias(0, inner @ found[:, -1]))
-
-    return solve
+    start = inside(head, head.mean)
+    found = descend(objective_of(head, seen), start, posterior.preconditioner(), steps)
+    if found is start:  # not even rounding moves a mean that stays
+        return head.mean
+    return found if head.frame is None else head.frame.outside(found)
 
 
 def newton_mean(head: Head, posterior: Gaussian, added: Evidence, removed: Evidence | None) -> Matrix:

@@ -8,7 +8,7 @@ from raysal.config import UpdateConfig
 from raysal.models.evidence import Evidence
 from raysal.models.head import Head
 from raysal.models.online.classes import mean_at_fit
-from raysal.models.online.mean import objective_of
+from raysal.models.online.mean import inside, objective_of
 
 SLACK = 1e-9
 """Rounding that a mean loss may show."""
@@ -31,6 +31,8 @@ def reason_to_refit(
     """
     if head is None:
         return "there is no head yet"
+    if head.fitted_otherwise:
+        return "an older raysal fitted the last head, with a penalty on the bias"
     if config.mode == "retrain":
         return "every round is fitted anew (update.mode is retrain)"
     if not head.posterior.closed_form:
@@ -64,15 +66,16 @@ def reason_to_reject(head: Head, seen: Evidence, config: UpdateConfig) -> str | 
     moved = drift(head)
     if moved > config.retrain_drift:
         return f"the mean has moved by {moved:.2f} of its length (update.retrain_drift is {config.retrain_drift:g})"
-    objective, rows, weight = objective_of(head, seen), seen.rows, float(seen.weights.sum())
-    now, then = (objective.value(mean, rows @ mean.T) / weight for mean in (head.mean, mean_at_fit(head)))
+    objective, weight = objective_of(head, seen), float(seen.weights.sum())
+    means = (inside(head, mean) for mean in (head.mean, mean_at_fit(head)))
+    now, then = (objective.value(mean, objective.evidence.rows @ mean.T) / weight for mean in means)
     if now > then * (1 + SLACK) + SLACK:
         return f"the penalised loss on what was seen is {now:.3g}, with the last fit's mean {then:.3g}"
     return None
 
 
 def drift(head: Head) -> float:
-    """How far the mean W is from that of the last fit W₀, in the rows of its classes: ‖W - W₀‖ / ‖W₀‖."""
-    fit = head.linearised_at
-    moved, size = np.linalg.norm(head.mean[: len(fit)] - fit), np.linalg.norm(fit)
+    """How far the mean W is from that of the last fit W₀, ‖W - W₀‖ / ‖W₀‖, in the frame and the rows of its classes."""
+    fit, now = inside(head, head.linearised_at), inside(head, head.mean[: len(head.linearised_at)])
+    moved, size = np.linalg.norm(now - fit), np.linalg.norm(fit)
     return float(moved / size) if size > 0 else float(np.inf if moved > 0 else 0.0)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.models.evidence import Evidence, mean_square
 from raysal.models.optim.quasi_newton import Matrix, Objective, descend
 from raysal.models.posterior.square_root import root_of_inverse
 from raysal.numerics import one_thread_if_small
@@ -53,27 +50,6 @@ def minimise(
             return moved
         weights, left, steps = moved, left - steps, 2 * steps
     return weights
-
-
-def in_units(evidence: Evidence) -> tuple[Evidence, float]:
-    """Labels with features of mean square 1.
-
-    The penalty of `Logistic` is then the same for weights and bias, and a preconditioner with one prior for both suits
-    it.
-
-    Args:
-        evidence: labels.
-
-    Returns:
-        (The labels with features divided by their root mean square, the root mean square).
-    """
-    size = math.sqrt(mean_square(evidence))
-    return replace(evidence, features=evidence.features / size), size
-
-
-def scaled(mean: Matrix, size: float) -> Matrix:
-    """Weights [C, D] for features divided by `size`."""
-    return np.column_stack([mean[:, :-1] * size, mean[:, -1]])
 
 
 def preconditioner(rows: Matrix, counts: NDArray[np.float64], prior: float) -> Callable[[Matrix], Matrix]:

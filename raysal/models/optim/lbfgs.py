@@ -1,9 +1,9 @@
 """Linear models with an L2 penalty, fitted by L-BFGS in coordinates where few iterations are enough.
 
-Rows are rotated into the eigenbasis of their second moment (first into their own span, where there are fewer rows than
-features). Each coordinate is scaled by the square root of its expected curvature. A rotation does not change the
-penalty; only the number of iterations changes. Raw features with a large common mean or a few dominant directions take
-tens of iterations instead of thousands.
+Features are rotated into the eigenbasis of their second moment (first into their own span, where there are fewer items
+than features). Each coordinate is scaled by the square root of its expected curvature. A rotation does not change the
+penalty; only the number of iterations changes. Features with a few dominant directions take tens of iterations instead
+of thousands. The constant feature is a coordinate of its own, since features of a frame have the mean 0.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.models.evidence import Evidence
 from raysal.models.likelihood import SOFTMAX, Likelihood
 
 if TYPE_CHECKING:
@@ -24,31 +25,34 @@ CURVATURE = 0.02
 
 
 class Design:
-    """Rows [n, D] with weights [n], rotated once. `solve` may then be called for several penalties or other weights.
+    """Labelled features [n, d], rotated once. `solve` may then be called for several penalties or other weights.
 
-    Building costs O(n D min(n, D)), memory O(n D). r = min(n, D) coordinates remain.
+    Building costs O(n d min(n, d)), memory O(n d). r = min(n, d) coordinates remain. Values ascend.
     """
 
-    def __init__(self, rows: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+    def __init__(self, evidence: Evidence) -> None:
         import torch
 
-        self._shares = torch.from_numpy(weights / weights.sum())
-        full = torch.from_numpy(rows)
+        self.weights = torch.from_numpy(evidence.weights)
+        self.targets = torch.from_numpy(evidence.targets)
+        full = torch.from_numpy(evidence.features)
+        shares = self.weights / self.weights.sum()
         # Rotations keep the lengths and angles of rows: first into their span, then onto its principal axes.
         span = None
         if full.shape[0] < full.shape[1]:
             span, triangle = torch.linalg.qr(full.T)
             full = triangle.T
-        moment = (full.T * self._shares) @ full
-        values, axes = torch.linalg.eigh(moment)
-        self._values = values.clamp(min=0.0)
-        self._rows = full @ axes
-        self._back = axes.T if span is None else axes.T @ span.T  # [r, D]
+        values, axes = torch.linalg.eigh((full.T * shares) @ full)
+        self.values = values.clamp(min=0.0)
+        """[r] second moments of the coordinates"""
+        self.coordinates = full @ axes
+        """[n, r]"""
+        self._back = axes.T if span is None else axes.T @ span.T  # [r, d]
 
     def solve(
         self,
-        targets: NDArray[np.float64],
-        penalty: float,
+        prior: float,
+        constant: float,
         *,
         max_iter: int,
         tol: float,
@@ -56,54 +60,125 @@ class Design:
         weights: NDArray[np.float64] | None = None,
         start: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """The weights W that minimise mean loss + penalty / 2 · ‖W‖².
+        """The weights W over [features, constant] that minimise the summed loss + prior / 2 · ‖W‖².
 
         The problem is strictly convex, and there is one answer. L-BFGS with strong Wolfe conditions stops once no
-        coordinate of the scaled gradient exceeds `tol`, when no step lowers the loss, or after `max_iter` iterations.
-        An iteration costs O(n r C).
+        coordinate of the scaled gradient of the mean loss exceeds `tol`, when no step lowers the loss, or after
+        `max_iter` iterations. An iteration costs O(n r C).
 
         Args:
-            targets: [n, C]; where answers exclude each other, those of an item add up to 1.
-            penalty: above 0.
+            prior: precision of every weight, above 0.
+            constant: the constant feature, above 0.
             max_iter: iterations at most.
             tol: largest coordinate of the scaled gradient at which it stops.
             likelihood: what the labels are.
-            weights: [n] by which the loss is averaged, some perhaps 0; those of the rows unless given. Other weights
-                cost iterations only.
-            start: weights [C, D] to begin at; zero unless given.
+            weights: [n] of the labels, some perhaps 0; those of the evidence unless given. Other weights cost
+                iterations only.
+            start: weights [C, d + 1] to begin at; zero unless given.
 
         Returns:
-            W [C, D]
+            W [C, d + 1]
         """
         import torch
 
-        scale = torch.rsqrt(penalty + CURVATURE * self._values)
-        rows = self._rows * scale
-        damping = penalty * scale**2
-        wanted = torch.from_numpy(targets)
-        shares = self._shares if weights is None else torch.from_numpy(weights / weights.sum())
-        solution = torch.zeros((targets.shape[1], rows.shape[1]), dtype=torch.float64)
+        own = self.weights if weights is None else torch.from_numpy(weights)
+        solver = Scaled(self.coordinates, self.values, own[:, None], prior, constant)
+        first = None
         if start is not None:
-            solution += (torch.from_numpy(start) @ self._back.T) / scale
-        optimizer = torch.optim.LBFGS(
-            [solution],
-            max_iter=max_iter,
-            max_eval=2 * max_iter,
-            tolerance_grad=tol,
-            tolerance_change=tol * tol,  # a change of the loss is of the order of the squared gradient
-            history_size=20,
-            line_search_fn="strong_wolfe",
-        )
+            begin = torch.from_numpy(start)
+            first = torch.cat([begin[:, :-1] @ self._back.T, begin[:, -1:]], 1)
+        found = solver.minimum(self.targets, likelihood, first, max_iter=max_iter, tol=tol)
+        return self.outside(found)
+
+    def outside(self, weights: torch.Tensor) -> NDArray[np.float64]:
+        """Weights [C, k + 1] of the last k coordinates and the constant, as weights [C, d + 1] of features."""
+        import torch
+
+        own = weights[:, :-1] @ self._back[len(self._back) - weights.shape[1] + 1 :]
+        whole: NDArray[np.float64] = torch.cat([own, weights[:, -1:]], 1).numpy()
+        return whole
+
+
+class Scaled:
+    """K problems on the same coordinates [n, r], each with weights of its own, as one problem for L-BFGS.
+
+    With K = 1 it is a fit; with more, the fits of cross-validation, of which each leaves some items out.
+    """
+
+    def __init__(
+        self, coordinates: torch.Tensor, values: torch.Tensor, weights: torch.Tensor, prior: float, constant: float
+    ) -> None:
+        """Scale the coordinates.
+
+        Args:
+            coordinates: [n, r]
+            values: [r] their second moments.
+            weights: [n, K]
+            prior: precision of every weight.
+            constant: the constant feature.
+        """
+        import torch
+
+        mass = float(weights.sum(0).mean())
+        self._shares, penalty = weights / mass, prior / mass
+        moments = torch.cat([values, torch.tensor([constant**2], dtype=torch.float64)])
+        self._scale = torch.rsqrt(penalty + CURVATURE * moments)
+        column = torch.full((len(coordinates), 1), constant, dtype=torch.float64)
+        self._rows = torch.cat([coordinates, column], 1).mul_(self._scale)
+        self._damping = penalty * self._scale**2
+
+    def minimum(
+        self,
+        targets: torch.Tensor,
+        likelihood: Likelihood,
+        start: torch.Tensor | None,
+        *,
+        max_iter: int,
+        tol: float,
+    ) -> torch.Tensor:
+        """The weights of the minima.
+
+        Args:
+            targets: [n, C]
+            likelihood: what they are.
+            start: weights [K C, r + 1] to begin at.
+            max_iter: iterations at most.
+            tol: largest coordinate of the scaled gradient at which it stops.
+
+        Returns:
+            Weights [K C, r + 1], problem by problem.
+        """
+        import torch
+
+        n, classes = targets.shape
+        problems = self._shares.shape[1]
+        solution = torch.zeros((problems * classes, self._rows.shape[1]), dtype=torch.float64)
+        if start is not None:
+            solution += start / self._scale
+        wanted = targets.repeat_interleave(problems, 0) if problems > 1 else targets
+        shares = self._shares.reshape(-1)
 
         def loss_and_gradient() -> torch.Tensor:
-            logits = rows @ solution.T
-            predicted, costs = likelihood.torch_losses(logits, wanted)
-            solution.grad = ((predicted - wanted).T * shares) @ rows + damping * solution
+            predicted, costs = likelihood.torch_losses((self._rows @ solution.T).view(-1, classes), wanted)
+            residual = ((predicted - wanted) * shares[:, None]).view(n, -1)
+            solution.grad = residual.T @ self._rows + self._damping * solution
             fit = (shares[:, None] * costs).sum()
-            loss: torch.Tensor = fit + 0.5 * (damping * solution**2).sum()
+            loss: torch.Tensor = fit + 0.5 * (self._damping * solution**2).sum()
             return loss
 
         with torch.no_grad():
+            optimizer = torch.optim.LBFGS(
+                [solution],
+                max_iter=max_iter,
+                max_eval=2 * max_iter,
+                tolerance_grad=tol,
+                tolerance_change=tol * tol,  # a change of the loss is of the order of the squared gradient
+                history_size=20,
+                line_search_fn="strong_wolfe",
+            )
             optimizer.step(loss_and_gradient)  # type: ignore[no-untyped-call, arg-type, unused-ignore]
-            found: NDArray[np.float64] = ((solution * scale) @ self._back).numpy()
-        return found
+            return solution * self._scale
+
+    def outputs(self, weights: torch.Tensor, classes: int) -> torch.Tensor:
+        """The outputs [n, K, C] of weights as `minimum` gives them."""
+        return (self._rows @ (weights / self._scale).T).view(len(self._rows), -1, classes)

@@ -24,23 +24,22 @@ SHORTEST_STEP = 2.0**-20
 
 @dataclass(frozen=True)
 class Objective:
-    """Σ_i m_i loss_i + Σ penalty / 2 · W², a function of weights W [C, D]."""
+    """Σ_i m_i loss_i + penalty / 2 · ‖W‖², a function of weights W [C, D]."""
 
     likelihood: Likelihood
     evidence: Evidence
-    penalty: NDArray[np.float64]
-    """[D]"""
+    penalty: float
 
     def value(self, weights: Matrix, outputs: Matrix) -> float:
         """The objective at weights [C, D] whose outputs are [n, C]."""
         fit = self.likelihood.total_loss(outputs, self.evidence.targets, self.evidence.weights)
-        return fit + 0.5 * float((self.penalty * weights**2).sum())
+        return fit + 0.5 * self.penalty * float((weights**2).sum())
 
     def second_derivative(self, direction: Matrix, outputs: Matrix, along: Matrix) -> float:
         """The second derivative along a direction of weights [C, D] that moves outputs [n, C] by `along` [n, C]."""
         terms = self.likelihood.curvature_terms(self.likelihood.responses(outputs), along)
         fit = terms.sum(axis=1) @ self.evidence.weights
-        return float(fit + (self.penalty * direction**2).sum())
+        return float(fit + self.penalty * (direction**2).sum())
 
     def gradient(self, weights: Matrix, outputs: Matrix, rows: Matrix) -> Matrix:
         """The gradient [C, D] at weights [C, D] whose outputs at `rows` [n, D] are [n, C]."""

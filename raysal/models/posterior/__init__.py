@@ -4,7 +4,9 @@
 """
 
 from collections.abc import Mapping
+from typing import Any
 
+from raysal.models.frame import Frame
 from raysal.models.posterior.base import Gaussian, Matrix, Posterior, Quadratic
 from raysal.models.posterior.diagonal import Diagonal
 from raysal.models.posterior.full import Full
@@ -16,6 +18,28 @@ GAUSSIANS: Mapping[str, type[Gaussian]] = {one.name: one for one in (Diagonal, F
 """The structures that evidence can be added to, by the name that configs and files of heads have for each."""
 STRUCTURES: Mapping[str, type[Posterior]] = {**GAUSSIANS, Members.name: Members}
 """All structures by name."""
+
+
+def posterior_of(fields: Mapping[str, Any]) -> Posterior:
+    """The posterior that `Posterior.record` and `Posterior.arrays` describe.
+
+    Args:
+        fields: of both, by name.
+
+    Returns:
+        The posterior.
+
+    Raises:
+        KeyError: there is no such structure.
+        TypeError: fields are missing, or there are others.
+        UserError: a number of the frame cannot be used.
+    """
+    own = dict(fields)
+    structure = STRUCTURES[own.pop("structure")]
+    if "centre" in own:
+        own["frame"] = Frame(centre=own.pop("centre"), size=own.pop("size"), constant=own.pop("constant"))
+    return structure(**own)
+
 
 __all__ = [
     "GAUSSIANS",
@@ -29,4 +53,5 @@ __all__ = [
     "Posterior",
     "Quadratic",
     "Shared",
+    "posterior_of",
 ]

@@ -7,6 +7,10 @@ what was absorbed can be taken back exactly. Structures differ in how much of th
 
 Weights are [C, D] with the constant feature as the last of D = d + 1 features. Rows h̃ [n, D] end with a 1. In the
 formulas Σ is the covariance where it has no index, else a sum; m_i is the weight of label i.
+
+The prior, and what a structure keeps of the matrix, belong to the frame of the head (`raysal.models.frame`). A
+structure computes with features of the frame. Its public methods take and give rows and weights of the vectors as they
+are, and the base class carries them over. The formulas of the structures write h̃ for what the frame makes of it.
 """
 
 from __future__ import annotations
@@ -14,11 +18,13 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.models.frame import Frame
 from raysal.models.likelihood import Curvature, Weighting
 
 Matrix = NDArray[np.float64]
@@ -70,6 +76,10 @@ class Posterior(ABC):
         """Σ [D, D], exactly symmetric, if all outputs share one; else None. O(D³)."""
         return None
 
+    def step(self) -> Quadratic | None:
+        """The squared length of Σ h̃ in the frame of the prior, as a form, if all outputs share Σ; else None."""
+        return None
+
     @property
     def by_confidence(self) -> bool:
         """Whether a label counts by the confidence of its prediction (`Weighting`), and not as 1."""
@@ -107,34 +117,49 @@ class Posterior(ABC):
         """
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
-        """The fields that are arrays, by name."""
+        """The fields that are arrays, by name; of a frame too."""
         return {name: value for name, value in self._fields().items() if isinstance(value, np.ndarray)}
 
     def record(self) -> dict[str, Any]:
-        """The name of the structure and the fields that are not arrays, by name."""
+        """The name of the structure and the fields that are not arrays, by name; of a frame too."""
         plain = {name: value for name, value in self._fields().items() if not isinstance(value, np.ndarray)}
         return {"structure": self.name, **plain}
 
     def _fields(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        frame = fields.pop("frame", None)
+        return fields if frame is None else {**fields, **dataclasses.asdict(frame)}
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Gaussian(Posterior):
-    """A Gaussian over weights. Evidence can be added to it in closed form."""
+    """A Gaussian over weights. Evidence can be added to it in closed form.
+
+    Subclasses write the methods that begin with an underscore, on features of the frame.
+    """
+
+    frame: Frame | None = None
+    """The frame of the prior; None where it is that of the vectors as they are."""
 
     @classmethod
-    @abstractmethod
     def fit(
-        cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting = "gaussian"
+        cls,
+        rows: Matrix,
+        curvature: Curvature,
+        prior: float,
+        classes: int,
+        weighting: Weighting = "gaussian",
+        frame: Frame | None = None,
     ) -> Self:
         """The posterior of the prior and all rows at once.
 
         Args:
-            rows: [n, D]
+            rows: [n, D], features of the frame.
             curvature: of the labels of these rows.
-            prior: precision of every weight before any label.
+            prior: precision of every weight of the frame before any label.
             classes: C, the number of outputs.
             weighting: what a label counts for, where all outputs share one covariance.
+            frame: the frame of the prior.
 
         Returns:
             The posterior.
@@ -142,6 +167,7 @@ class Gaussian(Posterior):
         Raises:
             ConfigError: the prior is too weak beside the evidence for float64, or the matrix would be too large.
         """
+        return dataclasses.replace(cls._fit(rows, curvature, prior, classes, weighting), frame=frame)
 
     @property
     @abstractmethod
@@ -154,7 +180,29 @@ class Gaussian(Posterior):
         1.1 with kronecker.
         """
 
-    @abstractmethod
+    @property
+    def covariance(self) -> Matrix | None:
+        """See `Posterior.covariance`."""
+        inside = self._covariance()
+        if inside is None or self.frame is None:
+            return inside
+        outside = self.frame.outside(self.frame.outside(inside).T)
+        return 0.5 * (outside + outside.T)
+
+    def variance(self) -> Quadratic:
+        """See `Posterior.variance`."""
+        form = self._variance()
+        return Quadratic(self._outside(form.project), form.combine)
+
+    def step(self) -> Quadratic | None:
+        """See `Posterior.step`. O(D³)."""
+        covariance = self._covariance()
+        return None if covariance is None else Quadratic(self._outside(covariance), np.ones((1, self.dim)))
+
+    def samples(self, mean: Matrix, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """See `Posterior.samples`."""
+        return np.asarray(mean + self._outside(self._deviations(noise)))
+
     def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
         """Add the evidence of labels to the precision.
 
@@ -168,8 +216,8 @@ class Gaussian(Posterior):
         Raises:
             LabelError: the evidence leaves float64; the error names the row.
         """
+        return self._absorb(self._inside(rows), curvature)
 
-    @abstractmethod
     def retract(self, rows: Matrix, curvature: Curvature) -> Self:
         """Take the evidence of labels back: the inverse of `absorb`.
 
@@ -183,8 +231,8 @@ class Gaussian(Posterior):
         Raises:
             LabelError: there is not that much evidence to take.
         """
+        return self._retract(self._inside(rows), curvature)
 
-    @abstractmethod
     def solve(self, gradient: Matrix) -> Matrix:
         """Σ times a gradient.
 
@@ -194,6 +242,7 @@ class Gaussian(Posterior):
         Returns:
             The product, [C, D].
         """
+        return self._outside(self._solve(self._inside(gradient)))
 
     def row_solver(self, rows: Matrix) -> RowSolver:
         """The steps that residuals at some rows cause.
@@ -204,7 +253,12 @@ class Gaussian(Posterior):
         Returns:
             A function of (i, residual [C]): `solve` of the product of the residual and row i, [C, D].
         """
-        return lambda i, residual: self.solve(np.outer(residual, rows[i]))
+        solver = self._row_solver(self._inside(rows))
+        return solver if self.frame is None else lambda i, residual: self._outside(solver(i, residual))
+
+    def preconditioner(self) -> Callable[[Matrix], Matrix]:
+        """`solve` for gradients [C, D] over features of the frame, with steps over these features."""
+        return self._solve
 
     @abstractmethod
     def add_classes(self, more: int) -> Self:
@@ -220,3 +274,42 @@ class Gaussian(Posterior):
     def updatable(self) -> Self:
         """Itself."""
         return self
+
+    @classmethod
+    @abstractmethod
+    def _fit(cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting) -> Self:
+        """See `fit`; its frame is put in after."""
+
+    def _covariance(self) -> Matrix | None:
+        """Σ [D, D], exactly symmetric, if all outputs share one; else None."""
+        return None
+
+    @abstractmethod
+    def _variance(self) -> Quadratic:
+        """See `variance`."""
+
+    @abstractmethod
+    def _deviations(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far `samples` are from the mean, [T, C, D]."""
+
+    @abstractmethod
+    def _absorb(self, rows: Matrix, curvature: Curvature) -> Self:
+        """See `absorb`."""
+
+    @abstractmethod
+    def _retract(self, rows: Matrix, curvature: Curvature) -> Self:
+        """See `retract`."""
+
+    @abstractmethod
+    def _solve(self, gradient: Matrix) -> Matrix:
+        """See `solve`."""
+
+    def _row_solver(self, rows: Matrix) -> RowSolver:
+        """See `row_solver`."""
+        return lambda i, residual: self._solve(np.outer(residual, rows[i]))
+
+    def _inside(self, rows: Matrix) -> Matrix:
+        return rows if self.frame is None else self.frame.rows(rows)
+
+    def _outside(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return weights if self.frame is None else self.frame.outside(weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -28,13 +28,11 @@ class Diagonal(Gaussian):
     prior: float
 
     @classmethod
-    def fit(
-        cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting = "gaussian"
-    ) -> Self:
+    def _fit(cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting) -> Self:
         """P from all rows. O(n C D)."""
         del weighting
         empty = np.full((classes, rows.shape[1]), prior)
-        return cls(precision=empty, prior=prior).absorb(rows, curvature)
+        return cls(precision=empty, prior=prior)._absorb(rows, curvature)
 
     @property
     def dim(self) -> int:
@@ -46,19 +44,19 @@ class Diagonal(Gaussian):
         """C."""
         return len(self.precision)
 
-    def variance(self) -> Quadratic:
+    def _variance(self) -> Quadratic:
         """The form v_c = Σ_d h̃_d² / P_cd."""
         return Quadratic(np.eye(self.dim), 1.0 / self.precision)
 
-    def samples(self, mean: Matrix, noise: NDArray[np.float64]) -> NDArray[np.float64]:
-        """W = mean + noise / √P. O(T C D)."""
-        return np.asarray(mean + noise / np.sqrt(self.precision))
+    def _deviations(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The quotient noise / √P. O(T C D)."""
+        return np.asarray(noise / np.sqrt(self.precision))
 
-    def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
+    def _absorb(self, rows: Matrix, curvature: Curvature) -> Self:
         """P + Σ λ h̃². O(b C D)."""
         return self._with(self.precision + curvature.diagonal().T @ rows**2)
 
-    def retract(self, rows: Matrix, curvature: Curvature) -> Self:
+    def _retract(self, rows: Matrix, curvature: Curvature) -> Self:
         """P - Σ λ h̃². O(b C D)."""
         left = self.precision - curvature.diagonal().T @ rows**2
         if (left < self.prior - 1e-9 * self.precision).any():  # what rounding may take, beside much evidence
@@ -67,7 +65,7 @@ class Diagonal(Gaussian):
             raise nearly_all()
         return self._with(np.maximum(left, self.prior))
 
-    def solve(self, gradient: Matrix) -> Matrix:
+    def _solve(self, gradient: Matrix) -> Matrix:
         """The quotient G / P. O(C D)."""
         return np.asarray(gradient / self.precision)
 
@@ -76,4 +74,4 @@ class Diagonal(Gaussian):
         return self._with(np.vstack([self.precision, np.full((more, self.dim), self.prior)]))
 
     def _with(self, precision: Matrix) -> Self:
-        return type(self)(precision=precision, prior=self.prior)
+        return replace(self, precision=precision)

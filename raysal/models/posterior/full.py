@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -35,9 +35,7 @@ class Full(Gaussian):
     prior: float
 
     @classmethod
-    def fit(
-        cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting = "gaussian"
-    ) -> Self:
+    def _fit(cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting) -> Self:
         """R from all rows. O(n C (C D)² + (C D)³).
 
         Args:
@@ -72,27 +70,27 @@ class Full(Gaussian):
         """C."""
         return self.classes
 
-    def variance(self) -> Quadratic:
+    def _variance(self) -> Quadratic:
         """The form v_c = ‖R_cᵀ h̃‖², with R_c [D, C D] the rows of output c."""
         blocks = self.root.reshape(self.classes, self.dim, -1).transpose(0, 2, 1)
         combine = np.kron(np.eye(self.classes), np.ones((1, len(self.root))))
         return Quadratic(blocks.reshape(-1, self.dim), np.asarray(combine, np.float64))
 
-    def samples(self, mean: Matrix, noise: NDArray[np.float64]) -> NDArray[np.float64]:
-        """W = mean + R noise, with the noise of a sample as one vector. O(T (C D)²)."""
-        return np.asarray(mean + (noise.reshape(len(noise), -1) @ self.root.T).reshape(noise.shape))
+    def _deviations(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The product R noise, with the noise of a sample as one vector. O(T (C D)²)."""
+        return np.asarray((noise.reshape(len(noise), -1) @ self.root.T).reshape(noise.shape))
 
-    def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
+    def _absorb(self, rows: Matrix, curvature: Curvature) -> Self:
         """R by `square_root.update` of `jacobians`. O(b C (C D)²)."""
         wide = jacobians(rows, curvature)
         return self._with(square_root.update(self.root, wide, np.ones(len(wide))))
 
-    def retract(self, rows: Matrix, curvature: Curvature) -> Self:
+    def _retract(self, rows: Matrix, curvature: Curvature) -> Self:
         """R by `square_root.downdate` of `jacobians`. O(b C (C D)²)."""
         wide = jacobians(rows, curvature)
         return self._with(square_root.downdate(self.root, wide, np.ones(len(wide))))
 
-    def solve(self, gradient: Matrix) -> Matrix:
+    def _solve(self, gradient: Matrix) -> Matrix:
         """The product R Rᵀ g, with the gradient as one vector g. O((C D)²)."""
         return np.asarray(self.root @ (gradient.reshape(-1) @ self.root)).reshape(gradient.shape)
 
@@ -102,10 +100,10 @@ class Full(Gaussian):
         root = np.zeros((size + extra, size + extra))
         root[:size, :size] = self.root
         root[size:, size:] = np.eye(extra) / np.sqrt(self.prior)
-        return type(self)(root=root, classes=self.classes + more, prior=self.prior)
+        return replace(self, root=root, classes=self.classes + more)
 
     def _with(self, root: Matrix) -> Self:
-        return type(self)(root=root, classes=self.classes, prior=self.prior)
+        return replace(self, root=root)
 
 
 def jacobians(rows: Matrix, curvature: Curvature) -> Matrix:

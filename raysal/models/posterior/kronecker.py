@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Self
 
@@ -36,14 +36,12 @@ class Kronecker(Gaussian):
     prior: float
 
     @classmethod
-    def fit(
-        cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting = "gaussian"
-    ) -> Self:
+    def _fit(cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting) -> Self:
         """A, B and n from all rows. O(n (D² + C²))."""
         del weighting
         dim = rows.shape[1]
         nothing = cls(inputs=np.zeros((dim, dim)), outputs=np.zeros((classes, classes)), count=0.0, prior=prior)
-        return nothing.absorb(rows, curvature)
+        return nothing._absorb(rows, curvature)
 
     @property
     def dim(self) -> int:
@@ -55,22 +53,22 @@ class Kronecker(Gaussian):
         """C."""
         return len(self.outputs)
 
-    def variance(self) -> Quadratic:
+    def _variance(self) -> Quadratic:
         """The form v_k = Σ_a U_ka² Σ_j (v_jᵀ h̃)² σ_aj, with the eigenvalues σ of Σ."""
         u, v, values = self._axes
         return Quadratic(v.T, u**2 @ values)
 
-    def samples(self, mean: Matrix, noise: NDArray[np.float64]) -> NDArray[np.float64]:
-        """W = mean + U (noise · √σ) Vᵀ. O(T C D (C + D))."""
+    def _deviations(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The product U (noise · √σ) Vᵀ. O(T C D (C + D))."""
         u, v, values = self._axes
         scaled = noise * np.sqrt(values)
-        return np.asarray(mean + u @ (scaled.reshape(-1, len(v)) @ v.T).reshape(noise.shape))
+        return np.asarray(u @ (scaled.reshape(-1, len(v)) @ v.T).reshape(noise.shape))
 
-    def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
+    def _absorb(self, rows: Matrix, curvature: Curvature) -> Self:
         """A, B and n with more in their sums. O(b (D² + C²))."""
         return self._with(rows, curvature, 1.0)
 
-    def retract(self, rows: Matrix, curvature: Curvature) -> Self:
+    def _retract(self, rows: Matrix, curvature: Curvature) -> Self:
         """A, B and n with less in their sums. O(b (D² + C²) + D³)."""
         less = self._with(rows, curvature, -1.0)
         least = min(np.linalg.eigvalsh(less.inputs)[0] / max(float(np.trace(self.inputs)), 1e-300), less.count)
@@ -82,12 +80,12 @@ class Kronecker(Gaussian):
             raise nearly_all()
         return less
 
-    def solve(self, gradient: Matrix) -> Matrix:
+    def _solve(self, gradient: Matrix) -> Matrix:
         """The product U ((Uᵀ G V) · σ) Vᵀ. O(C D (C + D))."""
         u, v, values = self._axes
         return np.asarray(u @ ((u.T @ gradient @ v) * values) @ v.T)
 
-    def row_solver(self, rows: Matrix) -> RowSolver:
+    def _row_solver(self, rows: Matrix) -> RowSolver:
         """As `solve`, with the rows rotated once. O(b D²), then O(C D (C + D)) for each residual."""
         u, v, values = self._axes
         rotated = rows @ v
@@ -96,16 +94,16 @@ class Kronecker(Gaussian):
     def add_classes(self, more: int) -> Self:
         """B with rows and columns of zeros appended."""
         outputs = np.pad(self.outputs, (0, more))
-        return type(self)(inputs=self.inputs, outputs=outputs, count=self.count, prior=self.prior)
+        return replace(self, outputs=outputs)
 
     def _with(self, rows: Matrix, curvature: Curvature, sign: float) -> Self:
         """With the sums of these rows added, or taken away by the sign -1."""
         moved = (rows.T * (sign * curvature.weights)) @ rows
-        return type(self)(
+        return replace(
+            self,
             inputs=self.inputs + 0.5 * (moved + moved.T),
             outputs=self.outputs + sign * curvature.hessian_sum(),
             count=self.count + sign * float(curvature.weights.sum()),
-            prior=self.prior,
         )
 
     @cached_property

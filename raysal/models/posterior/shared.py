@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -31,9 +31,7 @@ class Shared(Gaussian):
     weighting: Weighting = "gaussian"
 
     @classmethod
-    def fit(
-        cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting = "gaussian"
-    ) -> Self:
+    def _fit(cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting) -> Self:
         """R from all rows. O(n D² + D³)."""
         del classes
         return cls(root=root_of_inverse(rows, curvature.counts(weighting), prior), weighting=weighting)
@@ -50,8 +48,7 @@ class Shared(Gaussian):
         """D."""
         return len(self.root)
 
-    @property
-    def covariance(self) -> Matrix:
+    def _covariance(self) -> Matrix:
         """The product R Rᵀ."""
         return np.asarray(self.root @ self.root.T)
 
@@ -60,32 +57,32 @@ class Shared(Gaussian):
         """Whether `weighting` is categorical."""
         return self.weighting == "categorical"
 
-    def variance(self) -> Quadratic:
+    def _variance(self) -> Quadratic:
         """The form v = ‖Rᵀ h̃‖², for all outputs."""
         return Quadratic(self.root.T, np.ones((1, self.dim)))
 
-    def samples(self, mean: Matrix, noise: NDArray[np.float64]) -> NDArray[np.float64]:
-        """W = mean + noise · Rᵀ. O(T C D²)."""
+    def _deviations(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The product noise · Rᵀ. O(T C D²)."""
         # One product: each of a stack of small ones would be spread over the threads, and wait for them.
-        return np.asarray(mean + (noise.reshape(-1, self.dim) @ self.root.T).reshape(noise.shape))
+        return np.asarray((noise.reshape(-1, self.dim) @ self.root.T).reshape(noise.shape))
 
-    def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
+    def _absorb(self, rows: Matrix, curvature: Curvature) -> Self:
         """R by `square_root.update`. O(b D² + b² D)."""
         root = square_root.update(self.root, rows, curvature.counts(self.weighting))
-        return type(self)(root=root, weighting=self.weighting)
+        return replace(self, root=root)
 
-    def retract(self, rows: Matrix, curvature: Curvature) -> Self:
+    def _retract(self, rows: Matrix, curvature: Curvature) -> Self:
         """R by `square_root.downdate`. O(b D² + b² D)."""
         root = square_root.downdate(self.root, rows, curvature.counts(self.weighting))
-        return type(self)(root=root, weighting=self.weighting)
+        return replace(self, root=root)
 
-    def solve(self, gradient: Matrix) -> Matrix:
+    def _solve(self, gradient: Matrix) -> Matrix:
         """The product G R Rᵀ. O(C D²)."""
         return np.asarray((gradient @ self.root) @ self.root.T)
 
-    def row_solver(self, rows: Matrix) -> RowSolver:
+    def _row_solver(self, rows: Matrix) -> RowSolver:
         """The outer products of residuals and Σ h̃. O(b D²) once, O(C D) for each residual."""
-        solved = self.solve(rows)
+        solved = self._solve(rows)
         return lambda i, residual: np.outer(residual, solved[i])
 
     def add_classes(self, more: int) -> Self:

@@ -96,12 +96,11 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fit:
-    """What labels decide of a head; the fields are those of `Head`."""
+    """What labels decide of a head; the fields are those of `Head`, over the vectors as they are."""
 
     mean: NDArray[np.float64]
     posterior: Posterior
     prior: float
-    mass: float = 0.0
     temperature: float = 1.0
     noise: float = 1.0
     hidden_layer: HiddenLayer | None = None
@@ -129,7 +128,6 @@ class Fit:
             fitted_on=len(data.labels),
             ledger_seq=data.ledger_seq,
             likelihood=likelihood,
-            mass=self.mass,
             temperature=self.temperature,
             noise=self.noise,
             hidden_layer=self.hidden_layer,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
-from raysal.models.evidence import Evidence, mean_square, with_constant
-from raysal.models.optim.lbfgs import Design
+from raysal.models.evidence import Evidence
 from raysal.models.posterior import Members
 from raysal.models.trainers.base import Context, Fit, Fitter
 from raysal.models.trainers.logistic import Logistic
@@ -33,9 +31,8 @@ class Bootstrap(Fitter):
     uniformly. Otherwise the member would know of the class only that it is rare, and its disagreement with the others
     would drown out all else where that class is likely, which is where its labels were found.
 
-    All members minimise the objective of `Logistic` with one prior: l2 · M · s with the weight M and the mean square s
-    of all labels. With one label for every class the members are nearly equal; a posterior of `Logistic` says more
-    then.
+    All members minimise the objective of `Logistic` in the frame of all labels, with one penalty. With one label for
+    every class the members are nearly equal; a posterior of `Logistic` says more then.
 
     There is no closed-form step, and every round is a new fit. Cost: one rotation of the rows for all members,
     O(n d min(n, d)); the fit to all labels; for each member O(n C min(n, d)) an iteration, and only a fraction of the
@@ -47,7 +44,7 @@ class Bootstrap(Fitter):
 
     members: int = 16
     resample: Resample = "poisson"
-    l2: float | Literal["cv"] = 1e-2
+    l2: float | Literal["cv"] = "cv"
     """As in `Logistic`; `cv` chooses once, on all labels."""
     max_iter: int = 500
     tol: float = 1e-6
@@ -67,24 +64,13 @@ class Bootstrap(Fitter):
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
         """See `Fitter.learn`. `seed` is that of the resamples and of the folds of `cv`."""
         del classes, context
-        square, total = mean_square(evidence), float(evidence.weights.sum())
-        constant = math.sqrt(square)
         counts = resampled_counts(evidence.targets, self.members, self.resample, seed)
-        l2 = self.member_trainer().choose_l2(evidence, seed) if isinstance(self.l2, str) else self.l2
-        rows = with_constant(evidence.features)
-        rows[:, -1] = constant
-        design = Design(rows, evidence.weights)
-
-        def solved(m: NDArray[np.float64], start: NDArray[np.float64] | None) -> NDArray[np.float64]:
-            penalty = l2 * square * total / float(m.sum())
-            return design.solve(evidence.targets, penalty, max_iter=self.max_iter, tol=self.tol, weights=m, start=start)
-
-        whole = solved(evidence.weights, None)
-        members = np.stack([solved(evidence.weights * count, whole) for count in counts])
-        members[:, :, -1] *= constant
-        mean = members.mean(axis=0)
-        mass = total * square
-        return Fit(mean=mean, posterior=Members(weights=members), prior=l2 * mass, mass=mass)
+        trainer = self.member_trainer()
+        problem = trainer.problem(evidence, seed)
+        whole = trainer.solution(problem)
+        inside = [trainer.solution(problem, weights=evidence.weights * count, start=whole) for count in counts]
+        members = problem.frame.outside(np.stack(inside))
+        return Fit(mean=members.mean(axis=0), posterior=Members(weights=members), prior=problem.prior)
 
 
 def resampled_counts(targets: NDArray[np.float64], members: int, how: Resample, seed: int) -> NDArray[np.float64]:

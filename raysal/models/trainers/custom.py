@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, RaysalError, UserError
-from raysal.models.evidence import evidence_to_fit, mean_square
+from raysal.models.evidence import evidence_to_fit
+from raysal.models.frame import Frame
 from raysal.models.head import Head
 from raysal.models.likelihood import LIKELIHOODS, Likelihood, Weighting
 from raysal.models.trainers.base import Fit, Trainer, TrainingData
-from raysal.models.trainers.logistic import Logistic, laplace_posterior
+from raysal.models.trainers.logistic import BIAS_PRIOR, Logistic, laplace_posterior
 
 FOR_EXAMPLE = "for example custom:my_module:fit"
 
@@ -29,8 +31,7 @@ class Custom(Trainer):
     that asked for the labels, `sample` unlabelled vectors, the previous head). All are checked before. It returns
 
     - (weight [C, d], bias [C]) with rows in the order of `classes`: the mean of the head. The posterior around it is
-      that of `Logistic`, of the `structure` and `curvature`; its prior is `l2` times the total weight of the labels and
-      the mean square of a feature. Or it returns
+      that of `Logistic`, of the `structure` and `curvature`, with `l2` as its prior in the frame. Or it returns
     - a `Head` of these classes, in any order. Its posterior, prior and temperature stay; encoder, version and counts of
       labels are filled in (`fitted_on` is kept where classes have joined since its last fit).
 
@@ -49,7 +50,7 @@ class Custom(Trainer):
     arg: str
     """MODULE:CALLABLE"""
     link: str = "softmax"
-    l2: float = 1e-2
+    l2: float = 0.1
     structure: Literal["diagonal", "full", "kronecker", "shared"] = "shared"
     curvature: Weighting = "gaussian"
     sample: int = 0
@@ -96,10 +97,11 @@ class Custom(Trainer):
             )
         if likelihood.quadratic:  # weights alone do not say how far labels lie from them
             raise self._wrong(f"returned {type(made).__name__} for labels that are {likelihood.words}, not a Head")
-        mean, mass = self._mean(made, names, dim), float(evidence.weights.sum()) * mean_square(evidence)
-        prior = self.l2 * mass
-        posterior = laplace_posterior(likelihood, evidence, mean, prior, self.structure, self.curvature)
-        return Fit(mean=mean, posterior=posterior, prior=prior, mass=mass).head(names, likelihood, data)
+        mean, prior = self._mean(made, names, dim), self.l2
+        frame = Frame.of(evidence).with_constant(math.sqrt(prior / BIAS_PRIOR))
+        inside, structure, curvature = frame.evidence(evidence), self.structure, self.curvature
+        posterior = laplace_posterior(likelihood, inside, frame.inside(mean), prior, structure, curvature, frame)
+        return Fit(mean=mean, posterior=posterior, prior=prior).head(names, likelihood, data)
 
     def _made(self, *given: Any, **named: Any) -> object:
         """What the callable returns.

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError, LabelError
-from raysal.models.evidence import Evidence, mean_square
+from raysal.models.evidence import Evidence
+from raysal.models.frame import Frame
 from raysal.models.head import Head
 from raysal.models.likelihood import SOFTMAX, sigmoid
-from raysal.models.optim.converge import in_units, minimise, preconditioner, scaled
+from raysal.models.optim.converge import minimise, preconditioner
 from raysal.models.optim.quasi_newton import Matrix, Objective
 from raysal.models.trainers.base import Context, Fit
-from raysal.models.trainers.logistic import COARSE, Logistic
+from raysal.models.trainers.logistic import COARSE, Logistic, Problem
 from raysal.models.trainers.pseudo_labels import check_sample, summed_loss
 from raysal.numerics import one_thread_if_small
 
@@ -83,7 +84,7 @@ class DependencyAware(Logistic):
     steps: int = 0
     """Steps of Adam instead of the minimum; 0 for the minimum."""
     rate: float = 1e-4
-    """Length of a step of Adam."""
+    """Length of a step of Adam, for features whose mean variance is 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,83 +120,86 @@ class DependencyAware(Logistic):
         Raises:
             LabelError: there is not one round for each label.
         """
-        plain = super().learn(evidence, classes, seed, context)
+        problem = self.problem(evidence, seed)
+        mean = self.solution(problem)
         asked = np.full(len(evidence), -1) if context.rounds is None else np.asarray(context.rounds)
         if asked.shape != (len(evidence),):
             raise LabelError("rounds", f"shape {asked.shape} for {len(evidence)} labels", "give one round per label")
+        others = self._others(problem, context.unlabelled)
+
+        def outputs() -> Matrix:
+            return self.held_out(problem, seed)
+
         corrects = self.beta > 0 and (asked >= 0).any() and len(classes) > 1
-        if not (corrects or self.steps):
-            return plain
-        temperature = plain.temperature
         if self.steps:
-            objective = self.objective(evidence, asked, plain.prior, context.unlabelled)
-            mean = descend_by_adam(objective, _start(plain.mean, classes, context.previous), self.steps, self.rate)
-        else:
-            mean = self._corrected(plain.mean, plain.prior, evidence, asked, context.unlabelled, self.tol)
-            if mean is plain.mean:
-                return plain
-            temperature = self.choose_temperature(
-                evidence, lambda: self._held_out_corrected(plain.prior, evidence, asked, context.unlabelled, seed)
+            start = _start(mean, problem.frame, classes, context.previous)
+            rates = self.rate * _units(problem)
+            mean = descend_by_adam(
+                self.objective(problem.evidence, asked, problem.prior, others), start, self.steps, rates
             )
-        posterior = self.posterior(evidence, mean, plain.prior)
-        return replace(plain, mean=mean, posterior=posterior, temperature=temperature)
+        elif corrects:
+            corrected = self._corrected(mean, problem, problem.evidence, asked, others, self.tol)
+            if corrected is not mean:
+                mean = corrected
+
+                def outputs() -> Matrix:
+                    return self._held_out_corrected(problem, asked, others, seed)
+
+        return self.fit_around(problem, mean, self.choose_temperature(problem, outputs))
+
+    def _others(self, problem: Problem, unlabelled: NDArray[Any] | None) -> Matrix | None:
+        """The items to rank among, as features of the frame; None where ranks are not asked for or there are none."""
+        if self.acquisition != "soft_rank" or unlabelled is None or not len(unlabelled):
+            return None
+        return problem.frame.features(check_sample(unlabelled, problem.evidence.features.shape[1]))
 
     def _corrected(
         self,
         logistic: Matrix,
-        prior: float,
+        problem: Problem,
         evidence: Evidence,
         asked: NDArray[np.int64],
-        unlabelled: NDArray[Any] | None,
+        others: Matrix | None,
         tol: float,
     ) -> Matrix:
         """The mean of the least corrected loss, or the logistic mean where the correction drowns the labels."""
-        unit, size = in_units(evidence)
-        objective = self.objective(unit, asked, prior / size**2, None if unlabelled is None else unlabelled / size)
-        condition = preconditioner(unit.rows, CURVATURE * unit.weights, prior / size**2)
-        start = scaled(logistic, size)
-        mean = scaled(minimise(objective, start, condition, max_iter=self.max_iter, tol=tol), 1 / size)
+        objective = self.objective(evidence, asked, problem.prior, others)
+        condition = preconditioner(evidence.rows, CURVATURE * evidence.weights, problem.prior)
+        mean = minimise(objective, logistic, condition, max_iter=self.max_iter, tol=tol)
         return logistic if summed_loss(mean, evidence) > summed_loss(np.zeros_like(mean), evidence) else mean
 
     def _held_out_corrected(
-        self,
-        logistic: float,
-        evidence: Evidence,
-        asked: NDArray[np.int64],
-        unlabelled: NDArray[Any] | None,
-        seed: int,
+        self, problem: Problem, asked: NDArray[np.int64], others: Matrix | None, seed: int
     ) -> Matrix:
-        """As `held_out`, of corrected fits; `logistic` is the prior of the fit to all labels."""
-        outputs, square, tol = np.zeros_like(evidence.targets), mean_square(evidence), max(self.tol, COARSE)
-        whole = float(evidence.weights.sum())
-        for held, rest, _, design in self._folds(evidence, seed):
-            prior = logistic * float(rest.weights.sum()) / whole
-            with one_thread_if_small(len(rest), rest.features.shape[1], evidence.targets.shape[1]):
-                mean = self._solve(design, rest, logistic / whole, tol)
-            mean[:, -1] *= math.sqrt(square)
-            mean = self._corrected(mean, prior, rest, asked[~held], unlabelled, tol)
-            outputs[held] = evidence.rows[held] @ mean.T
+        """As `held_out`, of corrected fits."""
+        outputs, tol = np.zeros_like(problem.evidence.targets), max(self.tol, COARSE)
+        for held in self.folds_of(problem.evidence, seed):
+            rest = problem.evidence.take(~held)
+            with one_thread_if_small(len(rest), rest.features.shape[1], rest.targets.shape[1]):
+                mean = self.solution(
+                    replace(problem, start=None), tol=tol, weights=np.where(held, 0.0, problem.evidence.weights)
+                )
+            mean = self._corrected(mean, problem, rest, asked[~held], others, tol)
+            outputs[held] = problem.evidence.rows[held] @ mean.T
         return outputs
 
     def objective(
-        self, evidence: Evidence, asked: NDArray[np.int64], prior: float, unlabelled: NDArray[Any] | None = None
+        self, evidence: Evidence, asked: NDArray[np.int64], prior: float, others: Matrix | None = None
     ) -> CorrectedLoss:
         """What is minimised.
 
         Args:
-            evidence: the labels.
+            evidence: the labels, in their frame.
             asked: [n] the round that asked for each label, below 0 for none.
             prior: of the head.
-            unlabelled: [m, d] items without a label.
+            others: [m, d] items without a label, in the frame.
 
         Returns:
             The objective, a function of weights [C, D].
         """
-        penalty = np.full(evidence.features.shape[1] + 1, prior)
-        penalty[-1] /= mean_square(evidence)  # the constant's, as in `Logistic`
-        if self.acquisition == "soft_rank" and unlabelled is not None and len(unlabelled):
-            evidence, asked = _with_unlabelled(evidence, asked, check_sample(unlabelled, evidence.features.shape[1]))
-        return CorrectedLoss(SOFTMAX, evidence, penalty, asked=asked, trainer=self)
+        if others is not None and self.acquisition == "soft_rank":
+            evidence, asked = _with_unlabelled(evidence, asked, others)
+        return CorrectedLoss(SOFTMAX, evidence, prior, asked=asked, trainer=self)
 
 
 @dataclass(frozen=True)
@@ -280,14 +284,14 @@ SCORE_OF: dict[str, Callable[[Matrix], tuple[Vector, Matrix]]] = {
 """Functions of outputs [n, C], of two classes or more, to scores [n] and the slope of each in its outputs [n, C]."""
 
 
-def descend_by_adam(objective: Objective, start: Matrix, steps: int, rate: float) -> Matrix:
+def descend_by_adam(objective: Objective, start: Matrix, steps: int, rate: float | Vector) -> Matrix:
     """Weights after full-batch steps of Adam (Kingma & Ba, ICLR 2015) with its usual constants.
 
     Args:
         objective: what is lowered.
         start: weights [C, D].
         steps: how many.
-        rate: length of a step.
+        rate: length of a step, the same for all weights or one for each feature [D].
 
     Returns:
         The weights [C, D].
@@ -303,13 +307,19 @@ def descend_by_adam(objective: Objective, start: Matrix, steps: int, rate: float
     return weights
 
 
-def _start(mean: Matrix, classes: Sequence[str], previous: Head | None) -> Matrix:
-    """The mean of the previous head if that is one of the same classes and features, else this mean."""
+def _start(mean: Matrix, frame: Frame, classes: Sequence[str], previous: Head | None) -> Matrix:
+    """The mean of the previous head, in the frame, if it is of the same classes and features; else this mean."""
     # The corrected loss is of one class of several; outputs of another kind mean something else.
     if previous is None or previous.hidden_layer is not None or previous.likelihood is not SOFTMAX:
         return mean
     same = previous.classes == tuple(classes) and previous.mean.shape == mean.shape
-    return previous.mean if same else mean
+    return frame.inside(previous.mean) if same else mean
+
+
+def _units(problem: Problem) -> Vector:
+    """What one is, for each weight [D] of the frame, in units where every feature and the constant have the size 1."""
+    dim = problem.evidence.features.shape[1]
+    return np.append(np.full(dim, math.sqrt(dim)), 1.0 / problem.frame.constant)
 
 
 def _with_unlabelled(
@@ -317,7 +327,8 @@ def _with_unlabelled(
 ) -> tuple[Evidence, NDArray[np.int64]]:
     """The labels, followed by items without a label."""
     more = len(sample)
-    both = Evidence(
+    both = replace(
+        evidence,
         features=np.vstack([evidence.features, sample]),
         targets=np.pad(evidence.targets, ((0, more), (0, 0))),
         weights=np.pad(evidence.weights, (0, more)),

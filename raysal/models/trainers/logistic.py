@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,47 +13,71 @@ from numpy.typing import NDArray
 from raysal import rng
 from raysal.errors import ConfigError
 from raysal.models.calibration import fit_temperature
-from raysal.models.evidence import Evidence, mean_square
+from raysal.models.evidence import Evidence
+from raysal.models.frame import Frame
 from raysal.models.likelihood import SOFTMAX, Curvature, Likelihood, Weighting
 from raysal.models.optim.lbfgs import Design
+from raysal.models.penalty import USUAL, choose_penalty
 from raysal.models.posterior import GAUSSIANS, Posterior
 from raysal.models.trainers.base import Context, Fit, Fitter
 
 COARSE = 1e-4
-"""Tolerance that is enough to rank penalties by held-out loss."""
+"""Tolerance of fits that only judge held-out items."""
+BIAS_PRIOR = 1e-2
+"""Precision of the prior on the bias at the centre of the frame. The bias is as good as free: one label outweighs this
+prior up to a bias of 100. A class without a label still has a finite one."""
+GRID = tuple(10 ** (third / 3) for third in range(3, -16, -2))
+"""Penalties that `cv` tries."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What a linear head is fitted to: labels in their frame, ready for fits, and the prior of every weight."""
+
+    frame: Frame
+    evidence: Evidence
+    """in the frame"""
+    design: Design
+    prior: float
+    start: NDArray[np.float64] | None = None
+    """weights [C, D] near the solution, where some are known"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Logistic(Fitter):
     """Multinomial logistic regression by L-BFGS in float64, and a Gaussian posterior around it.
 
-    With weights m_i, M = Σ m_i, and s = Σ m_i ‖h_i‖² / (M d), the mean square of one feature (1 if all are 0):
+    With the weights m_i of the labels, and features z = (h - centre) / size of the `Frame`, in which labelled items
+    have the mean 0 and the total variance 1:
 
-        minimise  Σ m_i CE(W h_i + b, y_i) + prior/2 ‖W‖² + prior/(2 s) ‖b‖²,    prior = l2 · M · s
+        minimise  Σ m_i CE(W z_i + b, y_i) + l2/2 ‖W‖² + 0.01/2 ‖b‖²
 
-    `l2` therefore means the same for any number of labels, any length of the vectors and any unit of the features: a
-    constant that multiplies all features changes no probability. The bias is penalised as the weight of a constant
-    feature of typical size √s. That is light, and enough that a class without a label has a finite, low bias. Features
-    are not centred: the solver does not need it, and the posterior is over the features as they are.
+    So 1 / `l2` is the variance that an output has over the items under the prior. The bias is all but free; a class
+    without a label has a finite, low one. A constant vector that is added to all features, or a number that multiplies
+    them, changes no probability beyond rounding.
 
-    The posterior has the `structure` shared, (prior · I + Σ m_i c_i h̃_i h̃_iᵀ)⁻¹ for every class, with h̃ = [h, 1].
-    The `curvature` c_i is 1 with gaussian, an upper bound of the curvature of every class that does not depend on W;
-    with categorical it is p_max (1 - p_max) (Huseljic et al., arXiv 2210.06112). The structures kronecker, diagonal and
-    full keep more or less of the exact matrix (`raysal.models.posterior`). The prior on the bias is that of the
-    weights.
+    With `l2` cv, the default, the penalty is the one under which held-out labels are most likely, times a prior on the
+    penalty itself (`raysal.models.penalty`). On other items its log loss is close to that of the best single penalty in
+    hindsight (RESULTS.md, "The default head").
 
-    Cost: O(n d min(n, d)) once, O(n C min(n, d)) for each iteration, O(n d² + d³) for the covariance. 800 x 1280 with
-    10 classes took 0.5 s on one core, a third of it for the covariance. The result is a function of the arguments; on
-    another kind of machine its last bits may differ.
+    The posterior has the `structure` shared, (l2 · I + Σ m_i c_i z̃_i z̃_iᵀ)⁻¹ for every class, with z̃ = [z, κ] and
+    κ² = l2 / 0.01. The `curvature` c_i is 1 with gaussian, an upper bound of the curvature of every class that does not
+    depend on W; with categorical it is p_max (1 - p_max) (Huseljic et al., arXiv 2210.06112). The structures kronecker,
+    diagonal and full keep more or less of the exact matrix (`raysal.models.posterior`).
+
+    Cost: O(n d min(n, d)) once, O(n C min(n, d)) for each iteration, O(n d² + d³) for the covariance, and for cv about
+    80 iterations of O(n C folds min(n, d, 256)). The result is a function of the arguments; on another kind of machine
+    its last bits may differ.
 
     Raises:
         ConfigError: a field is out of range, or (by `fit`) `l2` is too weak for the precision to be inverted.
     """
 
     likelihood: ClassVar[Likelihood] = SOFTMAX
-    l2: float | Literal["cv"] = 1e-2
-    """Penalty, free of scale; `cv` takes the one of `grid` with the lowest held-out loss."""
-    grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    l2: float | Literal["cv"] = "cv"
+    """Penalty, in the unit of the frame; `cv` chooses it by held-out labels."""
+    grid: tuple[float, ...] = GRID
+    """Penalties that `cv` tries."""
     folds: int = 5
     structure: Literal["diagonal", "full", "kronecker", "shared"] = "shared"
     curvature: Weighting = "gaussian"
@@ -85,56 +109,99 @@ class Logistic(Fitter):
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
         """See `Fitter.learn`. `seed` assigns the folds of `cv`."""
         del classes, context
-        square = mean_square(evidence)
-        constant = math.sqrt(square)
-        l2 = self.choose_l2(evidence, seed) if isinstance(self.l2, str) else self.l2
-        design = Design(_with_constant(evidence, constant), evidence.weights)
-        solution = self._solve(design, evidence, l2 * square, self.tol)
-        weight, bias = solution[:, :-1], solution[:, -1] * constant
-        mean = np.column_stack([weight, bias])
-        mass = float(evidence.weights.sum()) * square
-        prior = l2 * mass
-        return Fit(
-            mean=mean,
-            posterior=self.posterior(evidence, mean, prior),
-            prior=prior,
-            mass=mass,
-            temperature=self.choose_temperature(evidence, lambda: self.held_out(evidence, l2, seed)),
-        )
+        problem = self.problem(evidence, seed)
+        mean = self.solution(problem)
+        return self.fit_around(problem, mean, self.choose_temperature(problem, lambda: self.held_out(problem, seed)))
 
-    def posterior(self, evidence: Evidence, mean: NDArray[np.float64], prior: float) -> Posterior:
-        """The posterior around a mean [C, d + 1]."""
-        return laplace_posterior(self.likelihood, evidence, mean, prior, self.structure, self.curvature)
-
-    def choose_l2(self, evidence: Evidence, seed: int) -> float:
-        """The penalty of `grid` with the lowest held-out loss over the folds.
+    def problem(self, evidence: Evidence, seed: int) -> Problem:
+        """The problem that labels pose.
 
         Args:
-            evidence: the labels.
+            evidence: the labels, of vectors as they are.
+            seed: assigns the folds of `cv`.
+
+        Returns:
+            The problem, its penalty chosen.
+        """
+        frame = Frame.of(evidence)
+        inside = frame.evidence(evidence)
+        design = Design(inside)
+        prior, start = self.choose_l2(design, inside, seed) if isinstance(self.l2, str) else (self.l2, None)
+        frame = frame.with_constant(math.sqrt(prior / BIAS_PRIOR))
+        if start is not None:
+            start[:, -1] /= frame.constant
+        return Problem(
+            frame=frame, evidence=replace(inside, constant=frame.constant), design=design, prior=prior, start=start
+        )
+
+    def solution(
+        self,
+        problem: Problem,
+        *,
+        tol: float | None = None,
+        weights: NDArray[np.float64] | None = None,
+        start: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
+        """The weights [C, D] of least penalised loss, in the frame.
+
+        Args:
+            problem: the problem.
+            tol: where to stop; the field unless given.
+            weights: [n] of the labels, some perhaps 0; their own unless given.
+            start: weights to begin at; those of the problem unless given.
+
+        Returns:
+            The weights.
+        """
+        return problem.design.solve(
+            problem.prior,
+            problem.frame.constant,
+            max_iter=self.max_iter,
+            tol=self.tol if tol is None else tol,
+            likelihood=self.likelihood,
+            weights=weights,
+            start=problem.start if start is None else start,
+        )
+
+    def fit_around(self, problem: Problem, mean: NDArray[np.float64], temperature: float) -> Fit:
+        """What a head is made of, with the posterior around a mean.
+
+        Args:
+            problem: the problem.
+            mean: [C, D] in the frame.
+            temperature: of the head.
+
+        Returns:
+            The mean, outside of the frame, and the posterior.
+        """
+        posterior = laplace_posterior(
+            self.likelihood, problem.evidence, mean, problem.prior, self.structure, self.curvature, problem.frame
+        )
+        return Fit(mean=problem.frame.outside(mean), posterior=posterior, prior=problem.prior, temperature=temperature)
+
+    def choose_l2(self, design: Design, evidence: Evidence, seed: int) -> tuple[float, NDArray[np.float64] | None]:
+        """The penalty by cross-validation (`choose_penalty`).
+
+        Args:
+            design: the labels.
+            evidence: the labels, in their frame with the constant 1.
             seed: assigns the folds.
 
         Returns:
-            The penalty; ties go to the stronger one. While all labels are of one class every penalty does equally well,
-            and it is the middle one.
+            (The penalty, weights near the solution). While all labels are of one class they say nothing of the penalty,
+            and it is the one of `grid` that is nearest to the usual one.
         """
-        grid = sorted(set(self.grid), reverse=True)
         named = self.likelihood.groups(evidence.targets)
         if (named == named[0]).all():
-            return grid[len(grid) // 2]
-        losses = np.zeros(len(grid))
-        square = mean_square(evidence)
-        for held, train, rows, design in self._folds(evidence, seed):
-            for place, l2 in enumerate(grid):
-                solution = self._solve(design, train, l2 * square, max(self.tol, COARSE))
-                outputs = rows @ solution.T
-                losses[place] += self.likelihood.total_loss(outputs, evidence.targets[held], evidence.weights[held])
-        return grid[int(losses.argmin())]
+            return min(self.grid, key=lambda l2: abs(math.log(l2 / USUAL))), None
+        fold_of = assign_folds(named, self.folds, seed)
+        return choose_penalty(design, fold_of, self.grid, BIAS_PRIOR, self.likelihood)
 
-    def choose_temperature(self, evidence: Evidence, held_out: Callable[[], NDArray[np.float64]]) -> float:
+    def choose_temperature(self, problem: Problem, held_out: Callable[[], NDArray[np.float64]]) -> float:
         """The temperature, as given or by cross-validation.
 
         Args:
-            evidence: the labels.
+            problem: the labels.
             held_out: makes outputs [n, C] of heads that were fitted without the fold of each item.
 
         Returns:
@@ -143,31 +210,27 @@ class Logistic(Fitter):
         """
         if not isinstance(self.temperature, str):
             return self.temperature
+        evidence = problem.evidence
         named = self.likelihood.groups(evidence.targets)
         if len(evidence) < 2 * self.folds or (named == named[0]).all():
             return 1.0
         return fit_temperature(held_out(), evidence.targets, evidence.weights, self.likelihood)
 
-    def held_out(self, evidence: Evidence, l2: float, seed: int) -> NDArray[np.float64]:
-        """Outputs [n, C] for every item, each by a fit to the labels outside its fold."""
-        outputs, square = np.zeros_like(evidence.targets), mean_square(evidence)
-        for held, train, rows, design in self._folds(evidence, seed):
-            outputs[held] = rows @ self._solve(design, train, l2 * square, max(self.tol, COARSE)).T
+    def held_out(self, problem: Problem, seed: int) -> NDArray[np.float64]:
+        """Outputs [n, C] for every item, each by a fit to the labels outside its fold, with the penalty of all."""
+        outputs = np.zeros_like(problem.evidence.targets)
+        for held in self.folds_of(problem.evidence, seed):
+            weights = np.where(held, 0.0, problem.evidence.weights)
+            # From zero: the weights of all labels would know those that are held out.
+            found = self.solution(replace(problem, start=None), tol=max(self.tol, COARSE), weights=weights)
+            outputs[held] = problem.evidence.rows[held] @ found.T
         return outputs
 
-    def _folds(
-        self, evidence: Evidence, seed: int
-    ) -> Iterator[tuple[NDArray[np.bool_], Evidence, NDArray[np.float64], Design]]:
-        """For each fold: which items [n] are held out, the others, the held-out rows, the others ready for a fit."""
+    def folds_of(self, evidence: Evidence, seed: int) -> Iterator[NDArray[np.bool_]]:
+        """Which items [n] are held out, for each fold."""
         fold_of = assign_folds(self.likelihood.groups(evidence.targets), self.folds, seed)
-        rows = _with_constant(evidence, math.sqrt(mean_square(evidence)))
         for fold in range(int(fold_of.max()) + 1):
-            held = fold_of == fold
-            train = evidence.take(~held)
-            yield held, train, rows[held], Design(rows[~held], train.weights)
-
-    def _solve(self, design: Design, evidence: Evidence, penalty: float, tol: float) -> NDArray[np.float64]:
-        return design.solve(evidence.targets, penalty, max_iter=self.max_iter, tol=tol, likelihood=self.likelihood)
+            yield fold_of == fold
 
 
 def laplace_posterior(
@@ -177,23 +240,25 @@ def laplace_posterior(
     prior: float,
     structure: str,
     weighting: Weighting,
+    frame: Frame,
 ) -> Posterior:
     """The Laplace approximation around a mean.
 
     Args:
         likelihood: what the labels are.
-        evidence: the labels.
-        mean: [C, d + 1]
+        evidence: the labels, in the frame.
+        mean: [C, d + 1] in the frame.
         prior: precision of every weight before any label.
         structure: name of the structure.
         weighting: what a label counts for, where all outputs share one covariance.
+        frame: the frame.
 
     Returns:
         The posterior.
     """
     rows, classes = evidence.rows, len(mean)
     curvature = Curvature(likelihood, likelihood.responses(rows @ mean.T), evidence.weights)
-    return GAUSSIANS[structure].fit(rows, curvature, prior, classes, weighting)
+    return GAUSSIANS[structure].fit(rows, curvature, prior, classes, weighting, frame)
 
 
 def assign_folds(groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
@@ -215,8 +280,3 @@ def assign_folds(groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np
     fold_of = np.empty(len(groups), dtype=np.int64)
     fold_of[order] = np.arange(len(groups)) % min(folds, len(groups))
     return fold_of
-
-
-def _with_constant(evidence: Evidence, constant: float) -> NDArray[np.float64]:
-    """Features [n, d] with a constant feature as the last column."""
-    return np.hstack([evidence.features, np.full((len(evidence.features), 1), constant)])

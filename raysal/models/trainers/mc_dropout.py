@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
-from raysal.models.evidence import Evidence, mean_square, with_constant
+from raysal.models.evidence import Evidence, with_constant
+from raysal.models.frame import Frame
 from raysal.models.optim.lbfgs import Design
 from raysal.models.posterior import Members
 from raysal.models.trainers.base import Context, Fit, Fitter
-from raysal.models.trainers.logistic import Logistic
+from raysal.models.trainers.logistic import BIAS_PRIOR, Logistic
 from raysal.rng import derive, generator
 
 
@@ -23,7 +24,8 @@ class McDropout(Fitter):
     """Logistic regression with dropout on its features, whose masks are the posterior.
 
     Dropout as by Srivastava et al. (JMLR 2014), the posterior as by Gal & Ghahramani (ICML 2016). Member t has the
-    weights of the features that its mask keeps, divided by 1 - `rate`. The mean is the weights without a mask.
+    weights of the features that its mask keeps, divided by 1 - `rate`. The mean is the weights without a mask. Features
+    are those of the frame of `Logistic`: what a mask drops is set to the mean of the labelled items.
 
     The expected loss under dropout is taken over `copies` of every label, each with its own mask and 1 / copies of the
     weight. It is a convex problem with one answer, solved as that of `Logistic`, under the same prior. The bias is
@@ -46,7 +48,7 @@ class McDropout(Fitter):
     members: int = 32
     copies: int = 8
     l2: float = 1e-2
-    """As in `Logistic`, in the units of the features as they are."""
+    """As in `Logistic`."""
     max_iter: int = 500
     tol: float = 1e-6
 
@@ -61,19 +63,20 @@ class McDropout(Fitter):
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
         """See `Fitter.learn`. `seed` is that of the masks."""
         del classes, context
-        square, total = mean_square(evidence), float(evidence.weights.sum())
-        count, dim = evidence.features.shape
-        dropped = np.repeat(evidence.features, self.copies, axis=0)
+        frame = Frame.of(evidence).with_constant(math.sqrt(self.l2 / BIAS_PRIOR))
+        inside = frame.evidence(evidence)
+        count, dim = inside.features.shape
+        dropped = np.repeat(inside.features, self.copies, axis=0)
         dropped *= masks(count * self.copies, dim, self.rate, derive(seed, "update", "dropout", "copies"))
-        rows = with_constant(dropped)
-        rows[:, -1] = math.sqrt(square)
-        mean = Design(rows, np.repeat(evidence.weights, self.copies)).solve(
-            np.repeat(evidence.targets, self.copies, axis=0), self.l2 * square, max_iter=self.max_iter, tol=self.tol
+        copies = Evidence(
+            features=dropped,
+            targets=np.repeat(inside.targets, self.copies, axis=0),
+            weights=np.repeat(inside.weights / self.copies, self.copies),
         )
-        mean[:, -1] *= math.sqrt(square)
+        mean = Design(copies).solve(self.l2, frame.constant, max_iter=self.max_iter, tol=self.tol)
         kept = masks(self.members, dim, self.rate, derive(seed, "update", "dropout", "members"))
-        posterior = Members(weights=mean * with_constant(kept)[:, None, :])
-        return Fit(mean=mean, posterior=posterior, prior=self.l2 * total * square, mass=total * square)
+        members = frame.outside(mean * with_constant(kept)[:, None, :])
+        return Fit(mean=frame.outside(mean), posterior=Members(weights=members), prior=self.l2)
 
 
 def masks(count: int, dim: int, rate: float, key: int) -> NDArray[np.float64]:

@@ -71,8 +71,9 @@ class Mlp(Fitter):
     dropout: float = 0.0
     members: int = 32
     """Masks; only with dropout."""
-    l2: float | Literal["cv"] = 1e-2
-    """Of the last layer, as in `Logistic`; `cv` chooses it on hidden features that were trained on every label."""
+    l2: float | Literal["cv"] = 5e-2
+    """Of the last layer, as in `Logistic`; `cv` chooses it on hidden features that were trained on every label, and so
+    is too sure of them."""
     structure: Literal["diagonal", "full", "kronecker", "shared"] = "shared"
     curvature: Weighting = "gaussian"
 

@@ -13,10 +13,10 @@ from raysal.models.trainers.logistic import Logistic
 class MultiLabel(Logistic):
     """A sigmoid for every label by itself, with the solver, the penalty and the posteriors of `Logistic`.
 
-        minimise  Σ_i m_i Σ_c BCE(w_c h_i + b_c, y_ic) + prior/2 ‖W‖² + prior/(2 s) ‖b‖²,    prior = l2 · M · s
+        minimise  Σ_i m_i Σ_c BCE(w_c z_i + b_c, y_ic) + l2/2 ‖W‖² + 0.01/2 ‖b‖²
 
     Labels are "a|b", and "-" for an item that has none. A label that is not named is absent: there is no "not looked
-    at". `l2` is free of scale as that of `Logistic`. A label that no item has yet gets a finite, low bias.
+    at". z and `l2` are those of `Logistic`. A label that no item has yet gets a finite, low bias.
 
     The Gauss-Newton matrix has a block for every label. `structure = "diagonal"` therefore loses only what lies within
     a block, and `full` is exact. `shared` has one covariance for all labels. The weight of an item in it, `curvature`,

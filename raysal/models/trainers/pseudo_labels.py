@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import Evidence, gather_evidence, with_constant
 from raysal.models.likelihood import IDENTITY, SOFTMAX, softmax
-from raysal.models.optim.converge import in_units, minimise, preconditioner, scaled
-from raysal.models.optim.lbfgs import Design
+from raysal.models.optim.converge import minimise, preconditioner
 from raysal.models.optim.quasi_newton import Matrix, Objective
 from raysal.models.trainers.base import Context, Fit
-from raysal.models.trainers.logistic import COARSE, Logistic, assign_folds
+from raysal.models.trainers.logistic import COARSE, Logistic, Problem
 from raysal.numerics import one_thread_if_small
 
 LABEL_CURVATURE, PSEUDO_LABEL_CURVATURE = 0.25, 0.1
@@ -84,35 +83,32 @@ class PseudoLabels(Logistic):
 
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
         """See `Fitter.learn`. It reads `context.unlabelled`; `seed` also assigns the folds of the guard."""
-        plain = super().learn(evidence, classes, seed, context)
-        named = evidence.targets.argmax(axis=1)
+        del classes
+        problem = self.problem(evidence, seed)
+        mean, named = self.solution(problem), evidence.targets.argmax(axis=1)
         if context.unlabelled is None or not len(context.unlabelled) or (named == named[0]).all():
-            return plain
-        unit, size = in_units(evidence)
-        sample = check_sample(context.unlabelled, evidence.features.shape[1]) / size
-        training = SelfTraining(self, unit, plain.prior / size**2, sample)
-        held_out = functools.cache(lambda: training.held_out(named, seed))
-        if self.guard and not training.helps(*held_out()):
-            return plain
-        mean = scaled(training.refitted(scaled(plain.mean, size), unit, self.tol), 1 / size)
-        return replace(
-            plain,
-            mean=mean,
-            posterior=self.posterior(evidence, mean, plain.prior),
-            temperature=self.choose_temperature(evidence, lambda: held_out()[1]),
-        )
+            return self.fit_around(
+                problem, mean, self.choose_temperature(problem, lambda: self.held_out(problem, seed))
+            )
+        sample = problem.frame.features(check_sample(context.unlabelled, evidence.features.shape[1]))
+        training = SelfTraining(self, problem, sample)
+        held_out = functools.cache(lambda: training.held_out(seed))
+        helps = not self.guard or training.helps(*held_out())
+        if helps:
+            mean = training.refitted(mean, problem.evidence, self.tol)
+        return self.fit_around(problem, mean, self.choose_temperature(problem, lambda: held_out()[1 if helps else 0]))
 
 
 class SelfTraining:
-    """Fits to labels and to pseudo-labels of a sample [m, d]; features are in units of their root mean square."""
+    """Fits to labels and to pseudo-labels of a sample [m, d], all in the frame of the labels."""
 
-    def __init__(self, trainer: PseudoLabels, evidence: Evidence, prior: float, sample: Matrix) -> None:
-        self.trainer, self.evidence, self.prior = trainer, evidence, prior
-        self.mass = float(evidence.weights.sum())
-        self.sample = with_constant(sample)
+    def __init__(self, trainer: PseudoLabels, problem: Problem, sample: Matrix) -> None:
+        self.trainer, self.problem, self.evidence = trainer, problem, problem.evidence
+        self.mass = float(self.evidence.weights.sum())
+        self.sample = with_constant(sample, self.evidence.constant)
         share = PSEUDO_LABEL_CURVATURE * trainer.weight * self.mass / len(sample)
-        counts = np.append(LABEL_CURVATURE * evidence.weights, np.full(len(sample), share))
-        self._condition = preconditioner(np.vstack([evidence.rows, self.sample]), counts, prior)
+        counts = np.append(LABEL_CURVATURE * self.evidence.weights, np.full(len(sample), share))
+        self._condition = preconditioner(np.vstack([self.evidence.rows, self.sample]), counts, problem.prior)
 
     def refitted(self, mean: Matrix, evidence: Evidence, tol: float) -> Matrix:
         """The weights that labels and pseudo-labels lead to.
@@ -126,7 +122,6 @@ class SelfTraining:
             Weights [C, D].
         """
         mass = float(evidence.weights.sum())
-        penalty = np.full(mean.shape[1], self.prior * mass / self.mass)
         before: Matrix | None = None
         for _ in range(self.trainer.rounds):
             pseudo = self.pseudo_labels(mean, mass)
@@ -134,12 +129,13 @@ class SelfTraining:
                 break
             before, which = pseudo, pseudo.any(axis=1)
             weights = pseudo[which].sum(axis=1)
-            both = Evidence(
+            both = replace(
+                evidence,
                 features=np.vstack([evidence.features, self.sample[which, :-1]]),
                 targets=np.vstack([evidence.targets, pseudo[which] / weights[:, None]]),
                 weights=np.append(evidence.weights, weights),
             )
-            objective = Objective(SOFTMAX, both, penalty)
+            objective = Objective(SOFTMAX, both, self.problem.prior)
             mean = minimise(objective, mean, self._condition, max_iter=self.trainer.max_iter, tol=tol)
         return mean
 
@@ -160,21 +156,20 @@ class SelfTraining:
         found[np.flatnonzero(taken), chosen[taken]] = 1.0
         return np.asarray(self.trainer.weight * mass * found / np.maximum(len(p), len(p.T) * found.sum(axis=0)))
 
-    def held_out(self, named: NDArray[np.int64], seed: int) -> tuple[Matrix, Matrix]:
+    def held_out(self, seed: int) -> tuple[Matrix, Matrix]:
         """The outputs of fits to the labels outside the fold of each item.
 
         Args:
-            named: [n] place of the class of each label.
             seed: assigns the folds.
 
         Returns:
             Outputs [n, C] without pseudo-labels, and with them.
         """
-        fold_of = assign_folds(named, self.trainer.folds, seed)
         plain, refitted = np.zeros_like(self.evidence.targets), np.zeros_like(self.evidence.targets)
-        for fold in range(int(fold_of.max()) + 1):
-            held, rest = fold_of == fold, self.evidence.take(fold_of != fold)
-            mean = self._fit_to_labels(rest)
+        for held in self.trainer.folds_of(self.evidence, seed):
+            rest = self.evidence.take(~held)
+            # From zero: the weights of all labels would know those that are held out.
+            mean = self._fit_to_labels(np.where(held, 0.0, self.evidence.weights))
             plain[held] = self.evidence.rows[held] @ mean.T
             refitted[held] = self.evidence.rows[held] @ self.refitted(mean, rest, COARSE).T
         return plain, refitted
@@ -184,12 +179,10 @@ class SelfTraining:
         targets, weights = self.evidence.targets, self.evidence.weights
         return SOFTMAX.total_loss(refitted, targets, weights) < SOFTMAX.total_loss(plain, targets, weights)
 
-    def _fit_to_labels(self, evidence: Evidence) -> Matrix:
-        """Weights by labels alone, from zero: the weights of all labels would know those that are held out."""
-        rows, penalty = evidence.rows, self.prior / self.mass
-        with one_thread_if_small(len(rows), rows.shape[1], evidence.targets.shape[1]):
-            design = Design(rows, evidence.weights)
-            return design.solve(evidence.targets, penalty, max_iter=self.trainer.max_iter, tol=COARSE)
+    def _fit_to_labels(self, weights: NDArray[np.float64]) -> Matrix:
+        """Weights by labels alone, which count by `weights` [n]."""
+        with one_thread_if_small(len(weights), self.evidence.features.shape[1], self.evidence.targets.shape[1]):
+            return self.trainer.solution(replace(self.problem, start=None), tol=COARSE, weights=weights)
 
 
 def thresholds(p: Matrix, cutoff: float, floor: float) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.models.evidence import Evidence, mean_square
+from raysal.models.frame import Frame
 from raysal.models.likelihood import IDENTITY, Likelihood
 from raysal.models.posterior import Shared
 from raysal.models.posterior.square_root import root_of_inverse
@@ -34,8 +35,9 @@ CONSTANT_VARIANCE = 100.0
 class Regression(Fitter):
     """Numbers, by a linear model with Gaussian noise: t_i = w h_i + b + e_i, e_i ~ N(0, noise / m_i).
 
-    The priors are w ~ N(0, I / prior) and b ~ N(0, 1 / constant). The posterior is then Gaussian with one covariance,
-    of the precision diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise. Closed-form steps from it are recursive least
+    The priors are w ~ N(0, I / prior) and b ~ N(0, 1 / constant), with b the output at the mean of the labelled items.
+    The posterior is then Gaussian with one covariance; for features less that mean its precision is
+    diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise. Closed-form steps from it are recursive least
     squares: in any order, they give what a new fit gives with the same prior and noise.
 
     `noise` and `prior` are numbers in the units of labels and features; or "evidence", for the values under which the
@@ -44,7 +46,8 @@ class Regression(Fitter):
     noise · prior tries a grid of 121 points and then a golden section, each O(min(n, d)) from one singular value
     decomposition. Of several maxima it takes the highest of the grid. noise · prior stays within 1e-6 and 1e6 of the
     spread of the features. Where all labels are equal they say nothing of it; noise and weights then explain the mean
-    square of the labels each. A constant that multiplies all labels or all features changes no prediction.
+    square of the labels each. A constant that multiplies all labels or all features changes no prediction,
+    nor does a vector that is added to all features.
 
     Cost: O(n d min(n, d) + d³). Labels are numbers as text: "12", "-0.5", "1e3".
 
@@ -74,7 +77,8 @@ class Regression(Fitter):
         noise, prior = self.variances(evidence)
         variance = CONSTANT_VARIANCE * mean_square_of_labels(evidence)
         constant = 1.0 / variance if self.constant is None else self.constant
-        posterior = exact_posterior(evidence, noise, prior, constant)
+        frame = replace(Frame.of(evidence), size=1.0, constant=math.sqrt(prior / constant))
+        posterior = exact_posterior(evidence, noise, prior, frame)
         mean = posterior.solve((evidence.targets[:, 0] * evidence.weights / noise)[None] @ evidence.rows)
         return Fit(mean=mean, posterior=posterior, prior=prior, noise=noise)
 
@@ -169,14 +173,10 @@ def best_ratio(loss: Callable[[float], float], unit: float) -> float:
     return math.exp((low + high) / 2)
 
 
-def exact_posterior(evidence: Evidence, noise: float, prior: float, constant: float) -> Shared:
-    """The posterior of covariance (diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise)⁻¹. O(n d² + d³)."""
-    # A constant feature of this size with the prior of the weights is one of size 1 with its own prior.
-    size = math.sqrt(prior / constant)
-    rows = np.hstack([evidence.features, np.full((len(evidence), 1), size)])
-    root = root_of_inverse(rows, evidence.weights / noise, prior)
-    root[-1] *= size
-    return Shared(root=root)
+def exact_posterior(evidence: Evidence, noise: float, prior: float, frame: Frame) -> Shared:
+    """The posterior of precision prior · I + Σ m_i z̃_i z̃_iᵀ / noise, with rows z̃ of the frame. O(n d² + d³)."""
+    root = root_of_inverse(frame.evidence(evidence).rows, evidence.weights / noise, prior)
+    return Shared(root=root, frame=frame)
 
 
 def mean_square_of_labels(evidence: Evidence) -> float:
