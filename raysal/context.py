@@ -172,7 +172,7 @@ class RoundContext:
             The sample; None where no score asks for it.
 
         Raises:
-            ConfigError: there are no labels, or the head is an ensemble.
+            ConfigError: the head is an ensemble.
             PoolError: a vector is not finite; it names the item.
         """
         if self.head is None or not wants_reference(self.head, scores):

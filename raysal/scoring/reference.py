@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import ConfigError
 from raysal.fleet import Fleet, vectors_of
 from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.head import Head
@@ -47,7 +46,8 @@ def pool_reference(
 ) -> Evidence:
     """A uniform sample of what is available, each item with the label of the labelled item nearest to it.
 
-    Held-out items are not available, so they are not in it. Two round trips; memory O(size d) in the driver; time
+    Where a head comes without its labels, each has its predicted label, as the items to pick have in ISAL. Held-out
+    items are not available, so they are not in the sample. Two round trips; memory O(size d) in the driver; time
     O(size n d) for n labelled items.
 
     Args:
@@ -62,16 +62,17 @@ def pool_reference(
         The sample in the order of ids, with the targets of `nearest_targets`.
 
     Raises:
-        ConfigError: nothing is labelled, or the head is an ensemble.
+        ConfigError: the head is an ensemble.
         PoolError: a vector is not finite; it names the item.
     """
     refuse_ensemble(head)
-    if not len(answers):
-        raise ConfigError("score", "influence needs the labels so far", "give them, or choose another score")
-    known = gather_evidence(labelled, answers, None, head.classes, head.likelihood)
     _, vectors = _gathered(fleet, sample_available(fleet, derive(key, "reference"), size))
-    targets = nearest_targets(vectors, known)
-    return Evidence(features=vectors, targets=targets, weights=np.ones(len(vectors)))
+    if not len(answers):
+        with one_thread(numpy=True):
+            predicted = head.likelihood.texts(head.probabilities(vectors), head.classes)
+        return gather_evidence(vectors, predicted, None, head.classes, head.likelihood)
+    known = gather_evidence(labelled, answers, None, head.classes, head.likelihood)
+    return Evidence(features=vectors, targets=nearest_targets(vectors, known), weights=np.ones(len(vectors)))
 
 
 def labelled_reference(fleet: Fleet, head: Head, labels: Mapping[int, str]) -> Evidence:

@@ -91,7 +91,7 @@ class Sweep:
     class_counts: NDArray[np.int64]
     """[C] items predicted to be of each class"""
     histograms: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    """per score, [BINS] over [0, 1]; a score above 1 is counted in the last"""
+    """per score, [BINS] over [0, 1]; a score above 1 is counted in the last, one below 0 in the first"""
     top: dict[str, BestItems] = field(default_factory=dict)
     """per score"""
     searches: tuple[Neighbours, ...] = ()

@@ -22,7 +22,7 @@ from raysal.strategies.simple import highest_score
 
 @dataclass(frozen=True, kw_only=True)
 class Isal(Selector):
-    """The items of lowest influence, by their likeliest label, on the loss of a reference (ISAL; Liu et al., ICCV 2021).
+    """The items whose likeliest label would lower the loss of a reference most (ISAL; Liu et al., ICCV 2021).
 
     The influence of an item is -∇L · H⁻¹ g. L is the mean loss on the reference, H the Hessian of the loss that the
     head was fitted by, and g the gradient of the item's loss with the predicted class for its label. The most negative
@@ -59,10 +59,8 @@ class Isal(Selector):
         """The k candidates of lowest influence."""
         head = context.needed_head()
         if not head.likelihood.discrete:
-            problem = (
-                f"isal takes the predicted label, which teaches nothing where the head predicts {head.likelihood.words}"
-            )
-            raise ConfigError("select", problem, "use `expected_model_change`, or `batch_bald`")
+            problem = f"the head predicts {head.likelihood.words}, and a number labelled as predicted teaches nothing"
+            raise ConfigError("select", problem, f"use {head.likelihood.strategies}")
         reference, where = self._reference(fleet, context, head)
         inputs = score_inputs(head, ("influence",), reference=reference)
         ids, scores = best_of_parts(fleet.each(highest_score, inputs, "influence", k), k)
