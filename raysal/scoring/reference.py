@@ -2,12 +2,14 @@
 
 A head that was just fitted has little to learn from its own labels: their gradient is no more than what the penalty
 holds back. So the loss is taken on other items. With the head's own probabilities for their labels the gradient would
-be zero, Σ_y p_y (q - e_y), whatever the items. It takes labels that do not come from the head.
+be zero, Σ_y p_y (q - e_y), whatever the items. So an item of the pool counts half as what the head predicts, and half
+as the labelled item nearest to it, which is a second opinion.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +46,12 @@ def pool_reference(
     key: int,
     size: int = REFERENCE_ITEMS,
 ) -> Evidence:
-    """A uniform sample of what is available, each item with the label of the labelled item nearest to it.
+    """A uniform sample of what is available, each item with two guesses for its label, which share it.
 
-    Where a head comes without its labels, each has its predicted label, as the items to pick have in ISAL. Held-out
-    items are not available, so they are not in the sample. Two round trips; memory O(size d) in the driver; time
-    O(size n d) for n labelled items.
+    One is the predicted label, as the items to pick have it in ISAL; the other is the label of the nearest labelled
+    item (`nearest_targets`), or the first again where a head comes without its labels. Held-out items are not
+    available, so they are not in the sample. Two round trips; memory O(size d) in the driver; time O(size n d) for n
+    labelled items.
 
     Args:
         fleet: the pool's partitions.
@@ -59,7 +62,7 @@ def pool_reference(
         size: how many items; all where there are fewer.
 
     Returns:
-        The sample in the order of ids, with the targets of `nearest_targets`.
+        The sample, in the order of ids.
 
     Raises:
         ConfigError: the head is an ensemble.
@@ -67,12 +70,13 @@ def pool_reference(
     """
     refuse_ensemble(head)
     _, vectors = _gathered(fleet, sample_available(fleet, derive(key, "reference"), size))
+    with one_thread(numpy=True):
+        predicted = head.likelihood.texts(head.probabilities(vectors), head.classes)
+    sample = gather_evidence(vectors, predicted, None, head.classes, head.likelihood)
     if not len(answers):
-        with one_thread(numpy=True):
-            predicted = head.likelihood.texts(head.probabilities(vectors), head.classes)
-        return gather_evidence(vectors, predicted, None, head.classes, head.likelihood)
+        return sample
     known = gather_evidence(labelled, answers, None, head.classes, head.likelihood)
-    return Evidence(features=vectors, targets=nearest_targets(vectors, known), weights=np.ones(len(vectors)))
+    return replace(sample, targets=(sample.targets + nearest_targets(vectors, known)) / 2)
 
 
 def labelled_reference(fleet: Fleet, head: Head, labels: Mapping[int, str]) -> Evidence:

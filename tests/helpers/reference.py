@@ -103,6 +103,16 @@ def head_score(
     return np.array([_score_of_row(name, row, head, everything, drawn, previous, pull) for row in rows])
 
 
+def guessed_targets(x: NDArray[np.floating], head: Any, labelled: NDArray[np.floating], targets: Floats) -> Floats:
+    """What a head predicts for each row of x [n, d], and what the nearest labelled item says, half each: [n, C]."""
+    predicted = []
+    for row in np.hstack([x.astype(np.float64), np.ones((len(x), 1))]):
+        p = respond(head.likelihood.name, head.mean @ row)
+        answers = {"softmax": np.eye(len(p))[p.argmax()], "sigmoid": (p > 0.5).astype(float), "identity": p}
+        predicted.append(answers[head.likelihood.name])
+    return (np.array(predicted) + nearest_targets(x, labelled, targets)) / 2
+
+
 def nearest_targets(x: NDArray[np.floating], labelled: NDArray[np.floating], targets: Floats) -> Floats:
     """Of targets [m, C] those of the `labelled` [m, d] nearest to each row of x [n, d]; equally near ones share."""
     found = []

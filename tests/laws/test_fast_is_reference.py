@@ -73,7 +73,7 @@ def test_top_score_is_a_full_sort(score, main_case, main_pools):
         drawn=drawn,
         previous=main_case.previous,
         referred=main_case.x[ids],
-        targets=reference.nearest_targets(main_case.x[ids], known.vectors, targets),
+        targets=reference.guessed_targets(main_case.x[ids], main_case.head, known.vectors, targets),
     )
     values = dict(zip(ids.tolist(), slow.tolist(), strict=True))
     wanted = reference.ranked(slow, ids, 60)

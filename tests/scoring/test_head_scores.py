@@ -94,7 +94,7 @@ def noise_of(head: Head, key: int, draws: int = DEFAULT_DRAWS) -> np.ndarray:
 def wanted(name: str, x: np.ndarray, head: Head, previous: Head, key: int) -> np.ndarray:
     """What a score of all rows should be where twelve are labelled, and the sample of the pool is all of it."""
     drawn = head.posterior.samples(head.mean, noise_of(head, key))
-    targets = reference.nearest_targets(x, x[:12], answers_of(head)[1])
+    targets = reference.guessed_targets(x, head, x[:12], answers_of(head)[1])
     return reference.head_score(name, x, head, drawn=drawn, previous=previous, referred=x, targets=targets)
 
 

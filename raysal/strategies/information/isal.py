@@ -32,8 +32,9 @@ class Isal(Selector):
     The reference is never what trains. With `reference = "held_out"` it is held-out items with their true labels, as
     the authors' code takes its test batch. They do not measure the head as well: half of the held-out items, by hash,
     are the reference, and the evaluation goes by the others. With `"pool"`, the default, it is a uniform sample of
-    `sample` available items, each with the label of the labelled item nearest to it. It costs no labels, and keeps the
-    law that no label of a held-out item changes a pick.
+    `sample` available items, each counted half as what the head predicts and half as the labelled item nearest to it.
+    It costs no labels, and no label of a held-out item changes a pick. How well it stands for true labels depends on
+    the data: rank correlations were 0.3 to 0.7 on digits and 0.1 to 0.3 on Fashion-MNIST.
 
     Needs labels and a head with a posterior; not for numbers, whose predicted label has no gradient. Three round trips,
     one product O(n d C), O(sample labelled d) in the driver, whose memory is O(sample d). picks(k) is a prefix of
