@@ -1,6 +1,6 @@
 """Whether ISAL by a sample of the pool is ISAL by held-out labels, and what its batches are worth.
 
-    python -m benchmarks.influence [--parts agreement accuracy] [--seeds 5]
+    python -m benchmarks.influence [--parts agreement accuracy] [--seeds 5] [--l2 0.01]
 
 scikit-learn's digits, raw, and 4,000 images of Fashion-MNIST turned to 64 principal directions; batches of 20 from 20
 labels on. 300 items are held out as a reference, and 600 others are the test.
@@ -49,8 +49,8 @@ Values = NDArray[np.float64]
 class Data:
     """A pool, of which some items are held out and some are the test, in another order for each seed."""
 
-    def __init__(self, folder: Path, name: str, x: NDArray[Any], names: NDArray[np.str_]) -> None:
-        self.name, self.names = name, names
+    def __init__(self, folder: Path, name: str, x: NDArray[Any], names: NDArray[np.str_], trainer: Logistic) -> None:
+        self.name, self.names, self.trainer = name, names, trainer
         self.x = x.astype(np.float16).astype(np.float32)
         pool = made_pool(folder / name, len(x), x.shape[1], {"name": name}, lambda *_: self.x)
         self.fleet = LocalFleet(plan_partitions(pool, 1))
@@ -62,7 +62,7 @@ class Data:
 
     def fit(self, ids: Ids) -> Head:
         data = TrainingData(features=self.x[ids], labels=self.names[ids].tolist(), classes=sorted(set(self.names)))
-        return Logistic().fit(data)
+        return self.trainer.fit(data)
 
     def pick(
         self, strategy: str, fields: dict[str, Any], head: Head, known: Ids, k: int, key: int
@@ -78,16 +78,16 @@ class Data:
         return picks.ids, picks.scores
 
 
-def data_sets(folder: Path) -> Iterator[Data]:
+def data_sets(folder: Path, trainer: Logistic) -> Iterator[Data]:
     pixels, digits = load_digits(return_X_y=True)
-    yield Data(folder, "digits", pixels, digits.astype(str))
+    yield Data(folder, "digits", pixels, digits.astype(str), trainer)
     source = FashionMnist()
     items = [item for unit in source.units(4_000) for item in source.read(unit)][:4_000]
     pixels = np.array([item.payload for item in items]).reshape(len(items), -1) / 255
     pixels -= pixels.mean(0)
     _, directions = np.linalg.eigh(pixels.T @ pixels)
     names = np.array([item.carried["label"] for item in items])
-    yield Data(folder, "fashion", pixels @ directions[:, ::-1][:, :64], names)
+    yield Data(folder, "fashion", pixels @ directions[:, ::-1][:, :64], names, trainer)
 
 
 def rows_of(x: NDArray[Any]) -> Values:
@@ -152,10 +152,10 @@ def labelled(data: Data, count: int, by_margin: bool) -> Ids:
     return np.sort(known)
 
 
-def agreement(folder: Path, seeds: int) -> Iterator[str]:
+def agreement(folder: Path, trainer: Logistic, seeds: int) -> Iterator[str]:
     yield f"| data, labels | {' | '.join(RULES)} |\n|---|{'---|' * len(RULES)}"
     published = by_strategy("isal", reference="held_out")
-    for data in data_sets(folder):
+    for data in data_sets(folder, trainer):
         for by_margin in (False, True):
             for count in (60, 100, 200, 500):
                 found: dict[str, list[tuple[float, int]]] = {name: [] for name in RULES}
@@ -186,9 +186,9 @@ BATCHES: dict[str, tuple[str, dict[str, Any]] | Callable[[Data, Head, Ids, Ids],
 }
 
 
-def accuracy(folder: Path, seeds: int) -> Iterator[str]:
+def accuracy(folder: Path, trainer: Logistic, seeds: int) -> Iterator[str]:
     yield "| data, rule | mean of rounds | 100 labels | 300 labels |\n|---|---|---|---|"
-    for data in data_sets(folder):
+    for data in data_sets(folder, trainer):
         for name, rule in BATCHES.items():
             curves = []
             for seed in range(seeds):
@@ -214,19 +214,21 @@ def accuracy(folder: Path, seeds: int) -> Iterator[str]:
             yield f"| {data.name}, {name} | {middle.mean():.1f} ± {error:.1f} | {' | '.join(at)} |"
 
 
-PARTS: dict[str, Callable[[Path, int], Iterator[str]]] = {"agreement": agreement, "accuracy": accuracy}
+PARTS: dict[str, Callable[[Path, Logistic, int], Iterator[str]]] = {"agreement": agreement, "accuracy": accuracy}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--l2", type=float, help="penalty of `logistic`, instead of its default")
     args = parser.parse_args()
+    trainer = Logistic() if args.l2 is None else Logistic(l2=args.l2)
     print(describe())
     for part in args.parts:
         with tempfile.TemporaryDirectory() as folder:
             print(f"\n**{part}**\n", flush=True)
-            for line in PARTS[part](Path(folder), args.seeds):
+            for line in PARTS[part](Path(folder), trainer, args.seeds):
                 print(line, flush=True)
 
 
