@@ -193,6 +193,7 @@ def test_an_item_of_the_pool_counts_half_as_predicted_and_half_as_the_nearest(pa
     picks = picked(fleet, head, data, Isal())
     np.testing.assert_allclose(picks.scores, wanted(OPEN)[picks.ids], rtol=2e-5, atol=1e-8)
     assert picks.reasons[0].endswith(f"on {len(OPEN)} items of the pool")
+    assert np.array_equal(picked(fleet, head, data, Isal(), k=7).ids, picks.ids[:7])
     few = picked(fleet, head, data, Isal(sample=9))
     sample = pool_reference(fleet, head, x[LABELLED], [NAMES[c] for c in classes[LABELLED]], KEY, 9)
     ids = [int(np.flatnonzero((x == row).all(1))[0]) for row in sample.features]
