@@ -26,7 +26,8 @@ from raysal.scoring.row_values import refuse_broken
 from raysal.scoring.sweep import sample_available
 
 REFERENCE_ITEMS = 1_000
-"""Items of the pool that a loss is taken on. Of 1,300 digits 1,000 gave nearly the picks of all."""
+"""Items of the pool that a loss is taken on. With 1,000 of 3,000 images of Fashion-MNIST ranks correlated by 0.85 with
+those by all of them, with 300 by 0.57; with true labels of others 1,000 agreed about as well as all."""
 ROWS_AT_ONCE = 256
 """Items whose distances to all labelled ones are held at once."""
 ROUNDING = 1e-12
