@@ -33,10 +33,10 @@ of that sum the precision can still be inverted."""
 class Regression(Fitter):
     """Numbers, by a linear model with Gaussian noise: t_i = w h_i + b + e_i, e_i ~ N(0, noise / m_i).
 
-    The priors are w ~ N(0, I / prior) and b ~ N(0, 1 / constant), flat unless `constant` is given. The posterior is then
-    Gaussian with one covariance, of the precision diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise. Closed-form
-    steps from it are recursive least squares: in any order, they give what a new fit gives with the same prior and
-    noise.
+    The priors are w ~ N(0, I / prior) and b ~ N(0, 1 / constant), flat unless `constant` is given. The posterior is
+    then Gaussian with one covariance, of the precision diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise.
+    Closed-form steps from it are recursive least squares: in any order, they give what a new fit gives with the same
+    prior and noise.
 
     `noise` and `prior` are numbers in the units of labels and features; or "evidence", for the values under which the
     labels are most likely, with w integrated out (type II maximum likelihood; MacKay, Neural Computation 1992). The
