@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal import rng
-from raysal.errors import ConfigError
+from raysal.errors import ConfigError, LabelError
 from raysal.models.calibration import fit_temperature
 from raysal.models.evidence import Evidence
 from raysal.models.frame import Frame
 from raysal.models.likelihood import SOFTMAX, Curvature, Likelihood, Weighting
 from raysal.models.optim.lbfgs import Design
-from raysal.models.penalty import USUAL, choose_penalty
+from raysal.models.penalty import choose_penalty, prior_of
 from raysal.models.posterior import GAUSSIANS, Posterior
-from raysal.models.trainers.base import Context, Fit, Fitter
+from raysal.models.trainers.base import NOTHING, Context, Fit, Fitter
 
 COARSE = 1e-4
 """Tolerance of fits that only judge held-out items."""
@@ -109,26 +109,36 @@ class Logistic(Fitter):
             raise ConfigError("update.trainer.curvature", f"unknown {self.curvature!r}", "use gaussian or categorical")
 
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
-        """See `Fitter.learn`. `seed` assigns the folds of `cv`."""
-        del classes, context
-        problem = self.problem(evidence, seed)
+        """See `Fitter.learn`. `seed` assigns the folds of `cv`; the rounds of the context say which labels judge."""
+        del classes
+        problem = self.problem(evidence, seed, context)
         mean = self.solution(problem)
         return self.fit_around(problem, mean, self.choose_temperature(problem, lambda: self.held_out(problem, seed)))
 
-    def problem(self, evidence: Evidence, seed: int) -> Problem:
+    def problem(self, evidence: Evidence, seed: int, context: Context = NOTHING) -> Problem:
         """The problem that labels pose.
 
         Args:
             evidence: the labels, of vectors as they are.
             seed: assigns the folds of `cv`.
+            context: of it, the rounds.
 
         Returns:
             The problem, its penalty chosen.
+
+        Raises:
+            LabelError: there is not one round for each label.
         """
+        asked = None if context.rounds is None else np.asarray(context.rounds)
+        if asked is not None and asked.shape != (len(evidence),):
+            raise LabelError("rounds", f"shape {asked.shape} for {len(evidence)} labels", "give one round per label")
         frame = Frame.of(evidence)
         inside = frame.evidence(evidence)
         design = Design(inside)
-        prior, start = self.choose_l2(design, inside, seed) if isinstance(self.l2, str) else (self.l2, None)
+        if isinstance(self.l2, str):
+            prior, start = self.choose_l2(design, inside, seed, asked)
+        else:
+            prior, start = self.l2, None
         frame = frame.with_constant(math.sqrt(prior / BIAS_PRIOR))
         if start is not None:
             start[:, -1] /= frame.constant
@@ -181,22 +191,31 @@ class Logistic(Fitter):
         )
         return Fit(mean=problem.frame.outside(mean), posterior=posterior, prior=problem.prior, temperature=temperature)
 
-    def choose_l2(self, design: Design, evidence: Evidence, seed: int) -> tuple[float, NDArray[np.float64] | None]:
+    def choose_l2(
+        self, design: Design, evidence: Evidence, seed: int, asked: NDArray[np.int64] | None = None
+    ) -> tuple[float, NDArray[np.float64] | None]:
         """The penalty by cross-validation (`choose_penalty`).
+
+        Labels that a strategy asked for are no fair sample: near a boundary, held-out loss would have every penalty
+        weak. So only labels that no round asked for judge, or where there are none, those of the first round.
 
         Args:
             design: the labels.
             evidence: the labels, in their frame with the constant 1.
             seed: assigns the folds.
+            asked: [n] the round that asked for each label, -1 for none; None where nothing is known of it.
 
         Returns:
-            (The penalty, weights near the solution). While all labels are of one class they say nothing of the penalty,
-            and it is the one of `grid` that is nearest to the usual one.
+            (The penalty, weights near the solution). While the labels that judge are of one class they say nothing of
+            the penalty, and it is the one of `grid` that is nearest to the usual one.
         """
         named = self.likelihood.groups(evidence.targets)
-        if (named == named[0]).all():
-            return min(self.grid, key=lambda l2: abs(math.log(l2 / USUAL))), None
-        fold_of = assign_folds(named, self.folds, seed)
+        judges = np.ones(len(named), bool) if asked is None else asked == asked.min()
+        if (named[judges] == named[judges][0]).all():
+            prior = prior_of(self.likelihood, evidence.targets.shape[1])
+            return min(self.grid, key=lambda l2: prior.cost(math.log10(l2))), None
+        fold_of = np.full(len(named), -1)
+        fold_of[judges] = assign_folds(named[judges], self.folds, seed)
         return choose_penalty(design, fold_of, self.grid, BIAS_PRIOR, self.likelihood)
 
     def choose_temperature(self, problem: Problem, held_out: Callable[[], NDArray[np.float64]]) -> float:
