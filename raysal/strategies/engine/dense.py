@@ -53,18 +53,19 @@ class CandidateRows:
     Args:
         partition: The partition.
         rows: Ascending positions of some candidates instead of all.
+        hold: Whether features are worth memory: False where they are looked at once.
 
     Attributes:
         rows: Ascending positions int64 [n].
         ids: int64 [n].
     """
 
-    def __init__(self, partition: Partition, rows: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, partition: Partition, rows: NDArray[np.int64] | None = None, *, hold: bool = True) -> None:
         self.partition = partition
         self.rows = partition.candidates() if rows is None else rows
         self.ids = partition.ids[self.rows]
         self._held: list[torch.Tensor] | None = None
-        if len(self.rows) * partition.width * 8 <= HELD_BYTES:
+        if hold and len(self.rows) * partition.width * 8 <= HELD_BYTES:
             self._held = [features for _, features in self._read()]
 
     def __len__(self) -> int:

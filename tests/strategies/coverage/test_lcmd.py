@@ -13,7 +13,7 @@ from scenes import scene
 
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
-from raysal.strategies.coverage.lcmd import CENTRES_PER_PRODUCT
+from raysal.strategies.engine.gradients import CENTRES_PER_PRODUCT
 
 rows, fleet, candidates = scene(mixture(N, DIM, seed=3)[0])
 
