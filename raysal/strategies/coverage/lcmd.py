@@ -18,16 +18,8 @@ from raysal.rng import derive, item_uniform
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.dense import Proposal, best_proposal, power_of_two_scale
 from raysal.strategies.engine.distances import COINCIDENT
-from raysal.strategies.engine.gradients import (
-    CENTRES_PER_PRODUCT,
-    Centres,
-    Space,
-    SpaceRows,
-    VectorSpace,
-    centres_of,
-    gathered_below,
-    gradient_space,
-)
+from raysal.strategies.engine.gradients import gathered_below, gradient_space
+from raysal.strategies.engine.spaces import CENTRES_PER_PRODUCT, Centres, Space, SpaceRows, VectorSpace, centres_of
 
 SUM_BITS = 62
 """Sums of squared distances over the pool are whole numbers below 2^62, which are added exactly in int64."""
@@ -35,9 +27,35 @@ SUM_BITS = 62
 
 @dataclass(frozen=True, kw_only=True)
 class Lcmd(Selector):
-    """DOC"""
+    """Largest cluster, maximum distance, with labelled items as centres.
 
-    space: Literal["vectors", "gradients"] = "vectors"
+    LCMD-TP on sketched gradients, the method that Holzmueller et al. (JMLR 2023) recommend (`grad` with `rp-512` in
+    their code): no scaling and no posterior transform. Every candidate belongs to its nearest centre, labelled or
+    picked. The next pick is the farthest item of the cluster with the largest sum of squared distances. Without
+    labelled items the first pick has the largest norm. Where only copies are left, the picks are a uniform sample. The
+    score is the squared distance to the nearest centre before the pick.
+
+    `space`: the gradients by all weights of the head, its hidden layer included (`engine.gradients`), or the vectors.
+    Gradients of numbers are those of the output, as published: for a head without a hidden layer they lie as the
+    vectors do. Published for numbers alone; gradients of classes and of several labels are those of the loss, were the
+    prediction true, as in BADGE, and labelled items too take what the head predicts. `sketch`: the numbers that a
+    gradient is sketched to where an item needs more for exact distances (d + C; 2 more for each hidden unit). Up to
+    that number distances are exact: they are what a sketch estimates, and cost less. 0: always exact.
+
+    Distances in float64; sums of them are whole multiples of a power of two, 2^-62 of their bound over the pool. Of
+    equally heavy clusters, all are looked at, as in the authors' code.
+
+    Needs a head with gradients. O((labelled + k) n w) for w numbers an item, at most `sketch`; with "vectors" w = d.
+    Two round trips a pick: add it as a centre, then ask for the farthest; with gradients two before, and one more for a
+    hidden layer. Memory 41 bytes a row, beside vectors in float64 if they fit (1 GiB a partition), and 4 bytes for
+    every other number of an item: 2 KiB a row for a sketch of 512. picks(k) is a prefix of picks(k + 1).
+
+    Measured on five seeds, 40 to 220 labels in batches of 30 (digits, optdigits, letter): gradients are 1.2 to 1.4
+    points of mean accuracy above vectors, and 2.5 to 3.9 above random. Of five sets of numbers under a hidden layer
+    their RMSE is from 4 % below to 2 % above that of vectors; sketches of 512 are within 2 % of exact gradients.
+    """
+
+    space: Literal["vectors", "gradients"] = "gradients"
     sketch: Annotated[int, Field(ge=0)] = 512
 
     @property
@@ -84,9 +102,16 @@ class Lcmd(Selector):
         return Picks(ids=ids, scores=scores, reasons=tuple(reasons))
 
     def _space(self, fleet: Fleet, context: RoundContext) -> tuple[Space, NDArray[np.float32]]:
-        """What distances are taken of, and the vectors [m, d] of labelled items in the order of a hash.
+        """Say what distances are taken of.
 
-        Of two centres that are as near, the first gets the item; so which one does not depend on the order of files.
+        Labelled items come in the order of a hash: of two centres that are as near, the first gets the item.
+
+        Args:
+            fleet: The partitions.
+            context: The round.
+
+        Returns:
+            (the space, vectors of the labelled items [m, d]).
         """
         labelled = context.labelled
         order = np.argsort(item_uniform(derive(context.key, "centres"), labelled.ids))
