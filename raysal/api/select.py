@@ -33,9 +33,8 @@ def select(
     logistic. With a run directory, items that wait for a label or are held out are not picked either, and the head is
     the one that the run's next round would have: by its trainer, its updates and its seed. The run is left as it is.
 
-    Without labels the batch is the cold start, `typiclust`, unless the strategy works without a head. `coreset` and
-    `lcmd` work without one, but would begin with the outliers, so they count as strategies that do not. The reason says
-    so.
+    Without labels the batch is the cold start, `typiclust`, unless the strategy works without a head. `coreset`
+    works without one, but would begin with the outliers, so it counts as a strategy that does not. The reason says so.
 
     Deterministic in (pool, labels, arguments); the same for any `partitions` and `backend`. Costs one sweep, and what
     the strategy costs. The pool is never gathered.

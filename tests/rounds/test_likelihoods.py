@@ -129,8 +129,8 @@ def known() -> dict[str, tuple[LabelledVectors, Head]]:
     return found
 
 
-VECTORS_ALONE = ("coreset", "kmeans_plus_plus", "lcmd", "max_herding", "probcover", "random", "typiclust")
-INFORMED = ("batch_bald", "epig", "power_bald")
+VECTORS_ALONE = ("coreset", "kmeans_plus_plus", "max_herding", "probcover", "random", "typiclust")
+INFORMED = ("batch_bald", "epig", "lcmd", "power_bald")
 WORKS = {
     "sigmoid": (*VECTORS_ALONE, *INFORMED, "badge", "clue", "ldm", "pcoreset", "power_margin", "top_score"),
     "identity": (*VECTORS_ALONE, *INFORMED),

@@ -24,7 +24,6 @@ from raysal.strategies.engine.distances import COINCIDENT, Centres, slack
 from raysal.strategies.engine.feature_maps import (
     Gradients,
     Probabilities,
-    Projected,
     Scaled,
     UnitVectors,
     Vectors,
@@ -54,10 +53,6 @@ MAPS = {
     "vectors": (Vectors(), lambda x: x),
     "unit": (UnitVectors(), lambda x: x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)),
     "scaled": (Scaled(scale=np.linspace(0, 2, DIM, dtype=np.float32)), lambda x: x * np.linspace(0, 2, DIM)),
-    "projected": (
-        Projected(matrix=np.eye(DIM, 3, dtype=np.float32) + 0.25),
-        lambda x: x @ (np.eye(DIM, 3) + 0.25),
-    ),
     "probabilities": (Probabilities(head=HEAD), lambda x: reference.probabilities(x, HEAD.weight, HEAD.bias)),
     "gradients": (Gradients(head=HEAD), lambda x: reference.gradient_embeddings(x, HEAD.weight, HEAD.bias)),
     "gradients of labels": (
