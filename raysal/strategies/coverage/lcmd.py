@@ -69,7 +69,7 @@ class Lcmd(Selector):
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The farthest item of the heaviest cluster, again and again."""
         head = context.linear() if self.needs_head else None
-        parts = fleet.each(start, head)
+        parts = fleet.each(start, head, context.ties)
         # Without centres the origin is one, and only until the first pick.
         known = (
             context.labelled.vectors.astype(np.float64)
@@ -182,12 +182,13 @@ def as_columns(vectors: NDArray[np.float64], width: int, device: torch.device) -
 # What the driver calls on every partition, in this order.
 
 
-def start(partition: Partition, head: Linear | None) -> tuple[float, int]:
+def start(partition: Partition, head: Linear | None, ties: int) -> tuple[float, int]:
     """Set up the candidates.
 
     Args:
         partition: The partition.
         head: The head, to compare gradients; None to compare vectors.
+        ties: Key of the hash that orders rows of equal distance.
 
     Returns:
         (largest squared norm of the candidates, their number).
@@ -195,7 +196,7 @@ def start(partition: Partition, head: Linear | None) -> tuple[float, int]:
     Raises:
         PoolError: A vector is not finite; it names the item.
     """
-    rows = CandidateRows(partition)
+    rows = CandidateRows(partition, ties=ties)
     norms, kept = rows.sq_norms(), None
     if head is not None:
         classes, device = len(head.bias), partition.device
