@@ -71,7 +71,7 @@ class Lcmd(Selector):
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The farthest item of the heaviest cluster, again and again."""
         space, known = self._space(fleet, context)
-        norms, counts = zip(*fleet.each(start, space), strict=True)
+        norms, counts = zip(*fleet.each(start, space, context.ties), strict=True)
         # Without labelled items the origin is a centre, and only until the first pick.
         centres = centres_of(space, known) if len(known) else None
         largest = max(*norms, 0.0 if centres is None else float(space.sq_norms(centres).max()))
@@ -163,12 +163,13 @@ class _Clusters:
 # What the driver calls on every partition, in this order.
 
 
-def start(partition: Partition, space: Space) -> tuple[float, int]:
+def start(partition: Partition, space: Space, ties: int) -> tuple[float, int]:
     """Set up the candidates.
 
     Args:
         partition: The partition.
         space: What distances are taken of.
+        ties: Key of the hash that orders rows of equal distance.
 
     Returns:
         (largest squared norm of the candidates, their number).
@@ -176,7 +177,7 @@ def start(partition: Partition, space: Space) -> tuple[float, int]:
     Raises:
         PoolError: A vector is not finite; it names the item.
     """
-    rows = SpaceRows(partition, space)
+    rows = SpaceRows(partition, space, ties=ties)
     norms = rows.sq_norms()
     none = torch.full((len(rows),), -1, dtype=torch.int64, device=partition.device)
     partition.state["clusters"] = _Clusters(rows, norms, rows.numbers(torch.inf), none, none < 0)

@@ -20,6 +20,7 @@ from raysal.models.head import Head
 from raysal.numerics import one_thread
 from raysal.scoring.row_values import refuse_broken
 from raysal.strategies.base import position_of
+from raysal.strategies.engine.ranking import first_of_largest
 
 CANDIDATE_ROWS = 256
 """Rows of a block of candidates. A partition with some hundred candidates should not compute as for thousands."""
@@ -38,6 +39,8 @@ class Proposal(NamedTuple):
     """[d]"""
     extra: NDArray[np.float64]
     """What else the strategy needs of the row; may be empty."""
+    tie: int = 2**63 - 1
+    """Its number in the order of ties (`raysal.rng.item_order`)."""
 
 
 NOTHING = Proposal(-np.inf, -1, np.empty(0), np.empty(0))
@@ -54,14 +57,17 @@ class CandidateRows:
         partition: The partition.
         rows: Ascending positions of some candidates instead of all.
         hold: Whether features are worth memory: False where they are looked at once.
+        ties: Key of the hash that orders rows of equal value.
 
     Attributes:
         rows: Ascending positions int64 [n].
         ids: int64 [n].
     """
 
-    def __init__(self, partition: Partition, rows: NDArray[np.int64] | None = None, *, hold: bool = True) -> None:
-        self.partition = partition
+    def __init__(
+        self, partition: Partition, rows: NDArray[np.int64] | None = None, *, ties: int, hold: bool = True
+    ) -> None:
+        self.partition, self.ties = partition, ties
         self.rows = partition.candidates() if rows is None else rows
         self.ids = partition.ids[self.rows]
         self._held: list[torch.Tensor] | None = None
@@ -115,7 +121,7 @@ class CandidateRows:
         return out
 
     def proposal_of(self, values: torch.Tensor, extra: torch.Tensor | None = None) -> Proposal:
-        """Find the row of largest value; ties go to the lower id.
+        """Find the row of largest value.
 
         Args:
             values: [n]; a row of -inf is never proposed.
@@ -126,12 +132,12 @@ class CandidateRows:
         """
         if len(self.rows) == 0:
             return NOTHING
-        row = int(values.argmax())  # the first of equals, by its documentation
+        row, tie = first_of_largest(values, self.ids, self.ties)
         if values[row] == -torch.inf:
             return NOTHING
         vector = self.partition.gather(self.rows[[row]])[0].astype(np.float64)
         more = np.empty(0) if extra is None else extra[row].double().cpu().numpy()
-        return Proposal(float(values[row]), int(self.ids[row]), vector, more)
+        return Proposal(float(values[row]), int(self.ids[row]), vector, more, tie)
 
     def place(self, item: int) -> int | None:
         """Where an id stands among the candidates here, or None."""
@@ -139,8 +145,8 @@ class CandidateRows:
 
 
 def best_proposal(proposals: Sequence[Proposal]) -> Proposal:
-    """The best over the partitions; ties go to the lower id."""
-    return min(proposals, key=lambda proposal: (-proposal.value, proposal.id))
+    """The best over the partitions."""
+    return min(proposals, key=lambda proposal: (-proposal.value, proposal.tie))
 
 
 def labelled_probabilities(head: Head, vectors: NDArray[np.floating]) -> NDArray[np.float64]:

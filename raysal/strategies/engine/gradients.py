@@ -180,7 +180,8 @@ def gradient_space(fleet: Fleet, head: Head, sketch: int, key: int) -> GradientS
     Raises:
         PoolError: A vector of the sample is not finite; it names the item.
     """
-    ids, _ = best_of_parts(fleet.each(sample_candidates, derive(key, "sample"), SAMPLE), SAMPLE)
+    sample = derive(key, "sample")
+    ids, _ = best_of_parts(fleet.each(sample_candidates, sample, SAMPLE), SAMPLE, ties=sample)
     ids, vectors = gathered_below(fleet, np.sort(ids))
     refuse_broken(ids, np.isfinite(vectors.sum(1)))
     wide = vectors.astype(np.float64)

@@ -149,9 +149,9 @@ class SpaceRows(CandidateRows):
     Memory: what is kept, in float32; and where vectors are looked at for every centre, as `CandidateRows`.
     """
 
-    def __init__(self, partition: Partition, space: Space) -> None:
+    def __init__(self, partition: Partition, space: Space, *, ties: int) -> None:
         self.space = space
-        super().__init__(partition.below() if space.below else partition, hold=space.reads)
+        super().__init__(partition.below() if space.below else partition, ties=ties, hold=space.reads)
         bound = space.bind(self.partition.width, self.partition.device)
         whole = round_up(len(self), CANDIDATE_ROWS)
         self.kept = torch.empty(whole, sum(space.widths), device=self.partition.device)

@@ -217,12 +217,12 @@ def start(partition: Partition, covariance: NDArray[np.float64], fisher: NDArray
         partition: where they live; it has their roots (`compute_roots`).
         covariance: M, float64 [d, d].
         fisher: F, float64 [d, d].
-        key: key of `raysal.rng` for the order once no information is left.
+        key: key of `raysal.rng` for the order once no information is left, and of equal candidates.
 
     Returns:
         As `propose`.
     """
-    rows = CandidateRows(partition)
+    rows = CandidateRows(partition, ties=key)
     root = partition.state.pop("roots")[torch.from_numpy(rows.rows).to(partition.device)]
     uniform_order = torch.from_numpy(-item_uniform(key, rows.ids)).to(partition.device)
     picked = torch.zeros_like(root, dtype=torch.bool)

@@ -44,12 +44,12 @@ def fleet_for(pool, head):
 
 
 def inner_of(partition, space, centres):
-    rows = SpaceRows(partition, space)
+    rows = SpaceRows(partition, space, ties=0)
     return rows.sq_norms().numpy(), np.concatenate([inner.numpy() for _, inner in rows.inner_products(centres)])
 
 
 def kept_of(partition, space):
-    return SpaceRows(partition, space).kept.numpy()[: len(partition.candidates())]
+    return SpaceRows(partition, space, ties=0).kept.numpy()[: len(partition.candidates())]
 
 
 @every_head
