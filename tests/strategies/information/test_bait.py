@@ -1,6 +1,8 @@
-"""BAIT: the published loop over a pool, and inputs that leave little to choose by."""
+"""BAIT in all its forms: the authors' formulas over a pool, what may have a part in it, and where little is left."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,106 +13,77 @@ from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
 from scenes import scene
 
-from raysal.errors import UserError
-from raysal.fleet import keep
+from raysal.errors import ConfigError, UserError
+from raysal.fleet import exclude, keep
+from raysal.models.likelihood import IDENTITY, SIGMOID
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
-from raysal.strategies.information.bait import bait_binary, information_rows, pool_fisher
+from raysal.strategies.information.bait import pool_fisher
+from raysal.strategies.information.fisher import bait_of_rows
+from raysal.strategies.information.forms import Form
 
 rows, fleet, candidates = scene(mixture(N, DIM, seed=3)[0])
+FORMS = [
+    {"fisher": "binary"},
+    {"fisher": "top_c", "top_classes": 1},
+    {"fisher": "top_c", "top_classes": 3},
+    {"fisher": "exact"},
+]
+every_form = pytest.mark.parametrize("fields", FORMS, ids=lambda fields: "-".join(map(str, fields.values())))
+NUMBERS = {"fisher": "numbers"}
 
 
-def bait_problem(n=200, d=24, seed=0):
+def small_pool(n=60, d=4, classes=3, seed=0):
+    """(rows float16 [n, d], head): small enough for inverses of C d x C d matrices, again and again."""
     rng = np.random.default_rng(seed)
-    h = rng.normal(size=(n, d)) * np.logspace(0, -1, d)
-    confidence = rng.uniform(0.3, 1, n)
-    x = np.sqrt(confidence * (1 - confidence))[:, None] * h
-    fisher = x.T @ x / n
-    precision = np.trace(fisher) / d * np.eye(d) + x[:20].T @ x[:20]
-    return h, confidence, x, fisher, precision
+    x = (rng.normal(size=(n, d)) * np.logspace(0, -0.7, d)).astype(np.float16).astype(np.float64)
+    return x, random_head(d, classes, seed=seed + 1, scale=1.5)
 
 
-@pytest.mark.parametrize(("k", "backward"), [(1, 0), (150, 0), (30, 30), (5, 90)])
-def test_rank_one_bait_is_the_published_loop(k, backward):
-    h, confidence, x, fisher, precision = bait_problem()
-    published = slow.bait_published(confidence, h, np.linalg.inv(precision), fisher, k, 1.0, backward)
-    assert bait_binary(x, precision, fisher, k, backward=backward).tolist() == published
+def rows_of(x, head, fields):
+    """V of rows by the papers' formulas, in C d coordinates."""
+    p = reference.probabilities(x, head.weight / head.temperature, head.bias / head.temperature)
+    return slow.bait_rows(p, x, fields["fisher"], fields.get("top_classes", 0))
 
 
-def test_the_published_scale_is_a_choice_of_precision():
-    """Weights of b / (n + b) for a candidate and n / (n + b) for the mean of the labelled, lambda = 1."""
-    h, confidence, x, fisher, _ = bait_problem(seed=4)
-    n, b = 20, 12
-    precision = np.eye(24) + x[:n].T @ x[:n] / n * n / (n + b)
-    published = slow.bait_published(confidence, h, np.linalg.inv(precision), fisher, b, b / (n + b))
-    assert bait_binary(x * np.sqrt(b / (n + b)), precision, fisher, b).tolist() == published
+def directions(head, fields):
+    """Directions in which there may be information, for each feature."""
+    return 1 if fields["fisher"] in ("binary", "numbers") else len(head.bias) - 1
 
 
-def bait_over_the_pool(rows, given):
-    """(information rows, precision, mean Fisher matrix) as the card states them."""
-    p = reference.probabilities(rows, given.head.weight, given.head.bias).max(1)
-    x = np.sqrt(p * (1 - p))[:, None] * rows.astype(np.float64)
-    fisher = x.T @ x / len(x)
-    known = information_rows(given.head, given.labelled.vectors)
-    return x, np.trace(fisher) / DIM * np.eye(DIM) + known.T @ known, fisher
+@every_form
+@pytest.mark.parametrize("oversample", [1.0, 2.0])
+@pytest.mark.parametrize("labelled", [0, 9])
+def test_bait_is_the_rule_of_the_paper(fields, oversample, labelled, tmp_path):
+    """Inverses of C d x C d matrices for each candidate, F over what is available."""
+    x, head = small_pool()
+    known, offered = np.arange(labelled), np.arange(labelled, len(x))
+    pool = local(make_pool(tmp_path / "pool", x, chunk_rows=13), 3)
+    pool.each(exclude, known)
+    given = context_of(head=head, labelled=x[known], key=5)
+    picks = select(pool, SELECTORS["bait"](**fields, oversample=oversample), given, 7)
+    v = rows_of(x, head, fields)
+    fisher = slow.information(v[offered]) / len(offered)
+    prior = np.trace(fisher) / x.shape[1] / directions(head, fields)
+    precision = prior * np.eye(len(fisher)) + slow.information(v[known])
+    wanted, falls = slow.bait(v[offered], precision, fisher, 7, oversample=oversample)
+    assert picks.ids.tolist() == offered[wanted].tolist()
+    np.testing.assert_allclose(picks.scores, falls, rtol=1e-3)
 
 
-@pytest.mark.parametrize("labelled", [0, 17])
-def test_bait_over_a_pool_lowers_the_trace_most(labelled, rows, fleet, candidates):
-    given = task(rows, labelled=labelled)
-    picks = select(fleet, SELECTORS["bait"](), given, 80)
-    x, precision, fisher = bait_over_the_pool(rows, given)
-    wanted = bait_binary(x[candidates], precision, fisher, 80)
-    assert np.array_equal(picks.ids, candidates[wanted])
-    traces = slow.bait_traces(x, precision, fisher, picks.ids.tolist())
-    np.testing.assert_allclose(picks.scores, -np.diff(traces), rtol=1e-3, atol=1e-9 * traces[0])
-
-
-def test_bait_backward_drops_what_is_missed_least(rows, fleet, candidates):
-    given = task(rows)
-    picks = select(fleet, SELECTORS["bait"](backward=True), given, 15)
-    x, precision, fisher = bait_over_the_pool(rows, given)
-    wanted = bait_binary(x[candidates], precision, fisher, 15, backward=15)
-    assert np.array_equal(picks.ids, candidates[wanted])
-    whole = select(fleet, SELECTORS["bait"](backward=True), given, len(candidates) - 3)
-    assert len(set(whole.ids.tolist())) == len(candidates) - 3
-
-
-def test_the_fisher_matrix_of_the_pool_is_a_sum_in_any_order(rows, fleet, tmp_path):
-    head = Linear.of(random_head(DIM))
-    fleet.reset()
-    p = reference.probabilities(rows, head.weight, head.bias).max(1)
-    wanted = (rows.T.astype(np.float64) * (p * (1 - p))) @ rows / N
-    found = pool_fisher(fleet, head)
-    np.testing.assert_allclose(found, wanted, atol=1e-5 * wanted.max())
-    turned = local(make_pool(tmp_path / "turned", rows[::-1], chunk_rows=37), 7)
-    assert np.array_equal(pool_fisher(turned, head), found)
-
-
-def test_bait_does_not_see_the_scale_of_the_features(rows, fleet, candidates, tmp_path):
-    given = task(rows)
-    picks = select(fleet, SELECTORS["bait"](), given, 40)
-    head = given.head
-    eight = local(make_pool(tmp_path / "pool", rows * 8))
-    eight.each(keep, candidates)
-    scaled = context_of(head=make_head(head.weight / 8, head.bias), labelled=given.labelled.vectors * 8, key=5)
-    assert np.array_equal(select(eight, SELECTORS["bait"](), scaled, 40).ids, picks.ids)
-
-
-def test_bait_of_a_sure_head_is_a_uniform_draw(rows, fleet, candidates):
-    head = make_head(np.zeros((2, DIM)), np.array([1e6, 0.0]))
-    picks = select(fleet, SELECTORS["bait"](), task(rows, head=head, key=8), 30)
-    order = np.argsort(item_uniform(derive(8, "spare"), candidates))
-    assert np.array_equal(picks.ids, candidates[order[:30]])
-    assert set(picks.reasons) == {"no information left, uniform"}
-
-
-def test_bait_names_what_cannot_be_picked_from():
-    _, _, x, fisher, precision = bait_problem(n=20)
-    with pytest.raises(UserError, match="k: 15 of 20 rows, and 6 to drop"):
-        bait_binary(x, precision, fisher, 15, backward=6)
-    x[7, 2] = np.nan
-    with pytest.raises(UserError, match="item 7: its vector is not finite"):
-        bait_binary(x, precision, fisher, 2)
+@every_form
+@pytest.mark.parametrize("labelled", [0, 9])
+@pytest.mark.parametrize("ridge", [1.0, 0.01])
+def test_published_weights_are_the_authors_code(fields, labelled, ridge, tmp_path):
+    x, head = small_pool(seed=6)
+    known, offered = np.arange(labelled), np.arange(labelled, len(x))
+    pool = local(make_pool(tmp_path / "pool", x, chunk_rows=13), 2)
+    pool.each(exclude, known)
+    given = context_of(head=head, labelled=x[known], key=5)
+    picks = select(pool, SELECTORS["bait"](**fields, weights="published", ridge=ridge), given, 6)
+    v = rows_of(x, head, fields)
+    fisher = slow.information(v[offered]) / len(offered)
+    wanted = slow.bait_as_the_authors_code(v[offered], v[known], fisher, 6, lamb=ridge)
+    assert picks.ids.tolist() == offered[wanted].tolist()

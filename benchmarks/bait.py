@@ -1,0 +1,125 @@
+"""What the forms of BAIT are worth, and what they cost.
+
+    python -m benchmarks.bait [--parts accuracy time] [--seeds 5] [--rows 60000] [--dim 1280]
+
+- `accuracy`: scikit-learn's digits, rounds of 30 labels from 20 on; accuracy on 600 other digits, mean over rounds and
+  seeds, the difference from the default form paired by seed, and the time of a query.
+- `time`: one batch of 100 from made-up vectors in ten classes, one partition; the exact form from 2,000 candidates too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.information import Digits, fitted, picked
+from benchmarks.machine import context_of, describe, random_pool
+from raysal.fleet import LocalFleet, exclude, keep, plan_partitions
+from raysal.rng import derive
+from raysal.rounds.gathering import gather_vectors
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import select
+
+FORMS: dict[str, dict[str, Any]] = {
+    "binary": {},
+    "binary, forward only": {"oversample": 1},
+    "binary, weights as in the authors' code": {"weights": "published"},
+    "the same, ridge 0.01": {"weights": "published", "ridge": 0.01},
+    "top_c, 1": {"fisher": "top_c", "top_classes": 1},
+    "top_c, 2": {"fisher": "top_c"},
+    "top_c, 5": {"fisher": "top_c", "top_classes": 5},
+    "exact": {"fisher": "exact"},
+    "exact, forward only": {"fisher": "exact", "oversample": 1},
+    "exact, weights as in the authors' code": {"fisher": "exact", "weights": "published"},
+}
+
+
+def accuracy(folder: Path, args: argparse.Namespace) -> Iterator[str]:
+    digits = Digits(folder)
+    yield "| form | accuracy, mean of rounds | against binary | at the end | s a query |\n|---|---|---|---|---|"
+    first = None
+    others: list[tuple[str, str, dict[str, Any]]] = [
+        ("margin", "top_score", {"score": "margin"}),
+        ("badge", "badge", {}),
+        ("random", "random", {}),
+    ]
+    for title, strategy, fields in [*((name, "bait", fields) for name, fields in FORMS.items()), *others]:
+        if args.only and title not in args.only:
+            continue
+        curves, spent = [], 0.0
+        for seed in range(args.seeds):
+            known = np.sort(np.random.default_rng(seed).choice(len(digits.x), 20, replace=False))
+            curve = []
+            for round in range(6):
+                head = digits.fit(known)
+                outputs = head.logits(digits.test)
+                curve.append((np.array(head.classes)[outputs.argmax(1)] == digits.truth).mean())
+                begun = time.perf_counter()
+                batch = digits.pick(strategy, fields, head, known, 30, derive(seed, round))
+                spent += time.perf_counter() - begun
+                known = np.sort(np.concatenate([known, batch]))
+            curves.append(curve)
+        middle = 100 * np.mean(curves, axis=1)
+        first = middle if first is None else first
+        apart = middle - first
+        end = 100 * np.mean(curves, axis=0)[-1]
+        root = np.sqrt(len(middle))
+        yield (
+            f"| {title} | {middle.mean():.2f} ± {2 * middle.std(ddof=1) / root:.2f} | {apart.mean():+.2f} ± "
+            f"{2 * apart.std(ddof=1) / root:.2f} | {end:.1f} | {spent / args.seeds / 6:.2f} |"
+        )
+
+
+def seconds(folder: Path, args: argparse.Namespace) -> Iterator[str]:
+    pool = random_pool(folder / "random", args.rows, args.dim, decay=0.5)
+    fleet, ids = LocalFleet(plan_partitions(pool, 1)), np.arange(200)
+    x = gather_vectors(fleet, pool.dim, ids)
+    names = [f"c{c}" for c in (x @ np.random.default_rng(2).normal(size=(args.dim, 10))).argmax(1)]
+    head = fitted(x, names, sorted(set(names)))
+    yield "| strategy | candidates | seconds |\n|---|---|---|"
+    whole: list[tuple[str, str, dict[str, Any]]] = [
+        ("margin", "top_score", {"score": "margin"}),
+        ("badge", "badge", {}),
+        ("bait, binary, forward only", "bait", {"oversample": 1}),
+        ("bait, binary", "bait", {}),
+    ]
+    for title, strategy, fields in whole:
+        begun = time.perf_counter()
+        picked(fleet, strategy, fields, head, ids, x, names, 100, 0)
+        yield f"| {title} | {args.rows - len(ids):,} | {time.perf_counter() - begun:.1f} |"
+    for title in ("binary", "top_c, 2", "exact"):
+        fleet.reset()
+        fleet.each(exclude, ids)
+        fleet.each(keep, np.arange(len(ids), len(ids) + 2_000))
+        context = context_of(fleet, head=head, ids=ids, vectors=x, classes=names, k=100, key=0)
+        begun = time.perf_counter()
+        select(fleet, SELECTORS["bait"](**FORMS[title], represented=2_000), context, 100)
+        yield f"| bait, {title} | 2,000 | {time.perf_counter() - begun:.1f} |"
+
+
+PARTS = {"accuracy": accuracy, "time": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--only", nargs="*", help="forms, for `accuracy`")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=60_000)
+    parser.add_argument("--dim", type=int, default=1280)
+    args = parser.parse_args()
+    print(describe())
+    with tempfile.TemporaryDirectory() as folder:
+        for part in args.parts:
+            for line in PARTS[part](Path(folder), args):
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
