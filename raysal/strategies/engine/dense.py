@@ -175,10 +175,7 @@ def best_proposal(proposals: Sequence[Proposal]) -> Proposal:
 
 
 def labelled_probabilities(head: Head, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Class probabilities [n, C] of a few items in the driver, the same bits for any number of threads.
-
-    At the head's temperature, as beside the data.
-    """
+    """Class probabilities [n, C] of a few items in the driver, as beside the data; the same bits for any threads."""
     wide, linear = torch.from_numpy(vectors.astype(np.float64)), Linear.of(head)
     with one_thread():
         logits = wide @ torch.from_numpy(linear.weight).T + torch.from_numpy(linear.bias)

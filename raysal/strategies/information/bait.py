@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
@@ -30,6 +30,11 @@ from raysal.strategies.information.forms import Form, Name
 FISHER_BITS = 16
 """Bits of a row's entries in the pool's Fisher matrix. Products of a block of 4096 rows then add up exactly in
 float64, and those of 2**31 rows in int64."""
+
+
+def of_backward(value: Any) -> Any:
+    """What `oversample` is where a config says `backward = true`, or false, as its former name was."""
+    return (2.0 if value else 1.0) if isinstance(value, bool) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +72,10 @@ class Bait(Selector):
     information is left, a uniform sample. Not for heads that are sure of everything, nor for d beyond some thousands.
     """
 
+    FORMER: ClassVar[dict[str, str]] = {"backward": "oversample"}
     fisher: Name = "binary"
     top_classes: Annotated[int, Field(ge=1)] = 2
-    oversample: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
+    oversample: Annotated[float, Field(ge=1, allow_inf_nan=False), BeforeValidator(of_backward)] = 2.0
     represented: Annotated[int, Field(ge=100)] = 10_000
     weights: Literal["items", "published"] = "items"
     ridge: Annotated[float, Field(gt=0)] = 1.0
