@@ -192,7 +192,7 @@ class Covariance:
             root, failed = torch.linalg.cholesky_ex(torch.from_numpy(precision))
             if failed:
                 raise UserError("precision", "is not positive definite", "give the prior a larger ridge")
-            self._matrix = torch.cholesky_inverse(root)
+            self._matrix = torch.cholesky_inverse(root).contiguous()  # comes in columns, which products take long for
         self._pending: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def matrix(self) -> NDArray[np.float64]:
