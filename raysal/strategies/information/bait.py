@@ -31,6 +31,9 @@ FISHER_BITS = 16
 """Bits of a row's entries in the pool's Fisher matrix. Products of a block of 4096 rows then add up exactly in
 float64, and those of 2**31 rows in int64."""
 
+LEAST_RIDGE = 1e-9
+"""Of the information of an average item. With a smaller prior, rounding would decide."""
+
 
 def of_backward(value: Any) -> Any:
     """What `oversample` is where a config says `backward = true`, or false, as its former name was."""
@@ -76,9 +79,9 @@ class Bait(Selector):
     fisher: Name = "binary"
     top_classes: Annotated[int, Field(ge=1)] = 2
     oversample: Annotated[float, Field(ge=1, allow_inf_nan=False), BeforeValidator(of_backward)] = 2.0
-    represented: Annotated[int, Field(ge=100)] = 10_000
+    represented: Annotated[int, Field(ge=100)] = 5_000
     weights: Literal["items", "published"] = "items"
-    ridge: Annotated[float, Field(gt=0)] = 1.0
+    ridge: Annotated[float, Field(ge=LEAST_RIDGE, allow_inf_nan=False)] = 1.0
 
     @property
     def needs_head(self) -> bool:
@@ -131,11 +134,11 @@ class Bait(Selector):
         Returns:
             (float64 [m d, m d], factor).
         """
-        known, n = labelled.total(), len(labelled)
+        known, n, eye = labelled.total(), len(labelled), np.eye(len(fisher))
+        average = float(np.trace(fisher)) / len(fisher)
         if self.weights == "published":
-            return known / (n + k) + self.ridge * np.eye(len(fisher)), k / (n + k)
-        prior = self.ridge * float(np.trace(fisher)) / len(fisher)
-        return known + (prior if prior > 0 else 1.0) * np.eye(len(fisher)), 1.0
+            return known / (n + k) + max(self.ridge, LEAST_RIDGE * average) * eye, k / (n + k)
+        return known + (self.ridge * average if average > 0 else 1.0) * eye, 1.0
 
 
 def linear_of(context: RoundContext) -> Linear:

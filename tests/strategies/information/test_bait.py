@@ -14,7 +14,9 @@ from every_row import DIM, N, task
 from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
 from scenes import scene
+from tiers import deep_unless
 
+from raysal.config import choice
 from raysal.errors import ConfigError, UserError
 from raysal.fleet import exclude, keep
 from raysal.models.likelihood import IDENTITY, SIGMOID
@@ -219,7 +221,7 @@ def pools(case, tmp_path_factory):
     return {chunk_rows: case.pool(root / str(chunk_rows), chunk_rows) for chunk_rows in (64, 480, 500)}
 
 
-@every_form
+@pytest.mark.parametrize("fields", deep_unless(FORMS[2:3], FORMS))
 def test_no_form_depends_on_where_rows_lie_or_on_threads(fields, case, pools):
     selector, before, outcomes = SELECTORS["bait"](**fields, represented=100), torch.get_num_threads(), []
     try:
@@ -290,6 +292,34 @@ def test_bait_of_a_sure_head_is_a_uniform_draw(fields, rows, fleet, candidates):
     assert set(picks.reasons) == {"no information left, uniform"}
 
 
+@pytest.mark.parametrize(
+    ("name", "top", "entry"),
+    [
+        ("binary", 0, np.exp(-40)),
+        ("top_c", 1, 2 * np.exp(-80)),
+        ("top_c", 2, 2 * np.exp(-40)),
+        ("exact", 0, 2 * np.exp(-40)),
+    ],
+)
+def test_what_a_sure_head_leaves_is_not_rounded_away(name, top, entry):
+    """Two outputs 40 apart: 1 - p is e^-40, which is 0 where 1 has been taken from it."""
+    roots = Form.of(name, Linear(np.zeros((2, 3)), np.zeros(2)), top).roots(torch.tensor([[40.0], [0.0]]).double())
+    np.testing.assert_allclose(float((roots**2).sum()), entry, rtol=1e-12)
+
+
+@every_form
+@pytest.mark.parametrize("weights", ["items", "published"])
+def test_a_prior_of_next_to_nothing_leaves_numbers(weights, fields, rows, tmp_path):
+    """What a single pick knows: taking it away again divides by what rounding has left of 1 - 1."""
+    large = local(make_pool(tmp_path / "pool", rows * 4096))
+    given = context_of(head=make_head(random_head(DIM).weight / 4096, np.zeros(5)), labelled=rows[:0], key=1)
+    picks = select(large, SELECTORS["bait"](**fields, weights=weights, ridge=1e-9), given, 3)
+    assert len(set(picks.ids.tolist())) == 3
+    assert np.isfinite(picks.scores).all()
+    with pytest.raises(ConfigError, match=r"select.ridge: .* greater than or equal to 0.000000001"):
+        choice({"name": "bait", "ridge": 1e-12}).build("select", SELECTORS)
+
+
 @every_form
 def test_one_class_leaves_nothing_to_learn(fields, rows, fleet, candidates):
     head = make_head(np.ones((1, DIM)), np.zeros(1))
@@ -317,6 +347,13 @@ def test_many_classes_of_long_vectors_are_refused_by_themselves():
         Form.of("exact", head, 0).check_size(1280, 10)
     Form.of("binary", head, 0).check_size(1280, 10**7)
     Form.of("exact", Linear(np.zeros((10, 2)), np.zeros(10)), 0).check_size(1280, 10_000)
+
+
+def test_what_rounding_takes_for_certain_is_dropped_by_how_much_it_is_asked_for():
+    """Three items that know their direction alone, 1 - V M V' = 1e-21 or 0: the one whose direction counts most stays."""
+    ones = np.ones((3, 1, 1))
+    picks = bait_of_rows(ones, 1e9 * np.eye(3), 1e-3 * np.eye(3), np.diag([1.0, 2.0, 3.0]), 1, backward=2)
+    assert picks.tolist() == [2]
 
 
 def test_arrays_are_picked_from_as_a_pool_is():
