@@ -349,13 +349,6 @@ def test_many_classes_of_long_vectors_are_refused_by_themselves():
     Form.of("exact", Linear(np.zeros((10, 2)), np.zeros(10)), 0).check_size(1280, 10_000)
 
 
-def test_what_rounding_takes_for_certain_is_dropped_by_how_much_it_is_asked_for():
-    """Three items that know their direction alone, 1 - V M V' = 1e-21 or 0: the one whose direction counts most stays."""
-    ones = np.ones((3, 1, 1))
-    picks = bait_of_rows(ones, 1e9 * np.eye(3), 1e-3 * np.eye(3), np.diag([1.0, 2.0, 3.0]), 1, backward=2)
-    assert picks.tolist() == [2]
-
-
 def test_arrays_are_picked_from_as_a_pool_is():
     rng = np.random.default_rng(0)
     h = rng.normal(size=(200, 24)) * np.logspace(0, -1, 24)
