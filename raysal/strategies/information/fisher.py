@@ -22,7 +22,7 @@ from raysal.numerics import one_thread, slices
 from raysal.scoring.row_values import refuse_broken
 
 PENDING_COLUMNS = 16
-"""Columns of updates that are kept apart before they are applied to the matrix, all in one product."""
+"""Columns of updates that are kept apart until they are applied to the matrix, all in one product; or those of one."""
 DENSE_ROWS = 256
 """Rows of V of some items that are formed at once."""
 LEAST_PIVOT = float(np.finfo(np.float64).eps)
@@ -193,7 +193,8 @@ class Covariance:
             if failed:
                 raise UserError("precision", "is not positive definite", "give the prior a larger ridge")
             self._matrix = torch.cholesky_inverse(root).contiguous()  # comes in columns, which products take long for
-        self._pending: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._pending = 0
+        self._u = self._scaled = torch.empty(0, len(fisher), dtype=torch.float64)
 
     def matrix(self) -> NDArray[np.float64]:
         """M, float64 [D, D], after all updates so far."""
@@ -210,8 +211,8 @@ class Covariance:
     def _product(self, columns: torch.Tensor) -> torch.Tensor:
         """M times columns [D, r]."""
         product = self._matrix @ columns
-        for u, scaled in self._pending:
-            product -= scaled @ (u.T @ columns)
+        if self._pending:
+            product -= self._scaled[: self._pending].T @ (self._u[: self._pending] @ columns)
         return product
 
     def add(self, v: torch.Tensor, sign: float = 1.0) -> LowRankUpdate:
@@ -233,18 +234,25 @@ class Covariance:
             if sign < 0:  # exact arithmetic keeps them below 1, as M has seen V
                 seen = seen.clamp_max(1 - LEAST_PIVOT)
             k = (axes / (seen + sign)) @ axes.T
-            self._pending.append((u, u @ k))
-            if sum(u.shape[1] for u, _ in self._pending) >= PENDING_COLUMNS:
-                self._apply_pending()
             q = u.T @ turned
+            self._keep_pending(u.T, k @ u.T)
         return LowRankUpdate(u.numpy(), w.numpy(), k.numpy(), q.numpy())
+
+    def _keep_pending(self, u: torch.Tensor, scaled: torch.Tensor) -> None:
+        """Keep an update by U' and K U', [r, D] both. For one thread."""
+        last = self._pending + len(u)
+        if last > len(self._u):
+            self._apply_pending()
+            last = len(u)
+            self._u, self._scaled = torch.empty(2, max(PENDING_COLUMNS, last), self._u.shape[1], dtype=u.dtype)
+        self._u[self._pending : last], self._scaled[self._pending : last] = u, scaled
+        self._pending = last
 
     def _apply_pending(self) -> None:
         """Bring the matrix itself up to date. For one thread."""
         if self._pending:
-            u, scaled = (torch.cat(columns, 1) for columns in zip(*self._pending, strict=True))
-            self._matrix.addmm_(scaled, u.T, alpha=-1)
-        self._pending = []
+            self._matrix.addmm_(self._scaled[: self._pending].T, self._u[: self._pending], alpha=-1)
+        self._pending = 0
 
     def variance_and_fall(self, items: Information) -> tuple[torch.Tensor, torch.Tensor]:
         """V M V' and V M F M V' of every item, float64 [r, r, n] both. O(n r D^2)."""
