@@ -17,12 +17,12 @@ from raysal.strategies.base import Selector
 TIMES = 4.0
 """A power of two: not a bit changes."""
 BEFORE_IT = ("batch_bald", "fantasy", "isal", "reveal")
-"""These ask about the loss that a fit minimises, which is that of the outputs before the temperature: what an item would
-do to it (isal), or what labels do to the head between picks."""
+"""These ask about the loss that a fit minimises, which is that of the outputs before the temperature: what an item
+would do to it (isal), or what labels do to the head between picks."""
 MORE: dict[str, Selector] = {
     "bait, exact": SELECTORS["bait"](fisher="exact"),
     "batch_bald, as published": SELECTORS["batch_bald"](draws=48, configurations=200, fewest=0),
-    "lcmd of gradients": SELECTORS["lcmd"](space="gradients"),
+    "lcmd of vectors": SELECTORS["lcmd"](space="vectors"),
 }
 EVERY = [*(name for name in sorted(SELECTORS) if name not in BEFORE_IT), *MORE]
 

@@ -16,9 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Partition
-from raysal.models.head import Head
-from raysal.numerics import one_thread, padded
-from raysal.scoring.linear import Linear
+from raysal.numerics import padded
 from raysal.scoring.row_values import refuse_broken
 from raysal.strategies.base import position_of
 
@@ -172,14 +170,6 @@ class CandidateRows:
 def best_proposal(proposals: Sequence[Proposal]) -> Proposal:
     """The best over the partitions; ties go to the lower id."""
     return min(proposals, key=lambda proposal: (-proposal.value, proposal.id))
-
-
-def labelled_probabilities(head: Head, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Class probabilities [n, C] of a few items in the driver, as beside the data; the same bits for any threads."""
-    wide, linear = torch.from_numpy(vectors.astype(np.float64)), Linear.of(head)
-    with one_thread():
-        logits = wide @ torch.from_numpy(linear.weight).T + torch.from_numpy(linear.bias)
-        return torch.softmax(logits, 1).numpy()
 
 
 def power_of_two_scale(largest: float, bits: int) -> float:
