@@ -16,14 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Partition
-from raysal.models.head import Head
-from raysal.numerics import one_thread
+from raysal.numerics import padded
 from raysal.scoring.row_values import refuse_broken
 from raysal.strategies.base import position_of
 from raysal.strategies.engine.ranking import first_of_largest
 
 CANDIDATE_ROWS = 256
 """Rows of a block of candidates. A partition with some hundred candidates should not compute as for thousands."""
+GROUP_ROWS = 16 * CANDIDATE_ROWS
+"""Rows whose products with many vectors are looked at together: calls for each block would cost more than they do."""
+FEW = 2
+"""Vectors that are multiplied one by one: a product has columns for 16."""
 HELD_BYTES = 2**30
 """Features of candidates stay in memory between picks if they take at most this many bytes; else they are read again
 for each pick."""
@@ -120,6 +123,32 @@ class CandidateRows:
                 products[own] = (features @ vector)[: own.stop - own.start]
         return out
 
+    def along(self, vectors: NDArray[np.float64]) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Multiply the features with vectors, in one pass over them.
+
+        Args:
+            vectors: [q, d]
+
+        Yields:
+            (where GROUP_ROWS or fewer rows stand among the candidates, inner products float64 [q, n]) in order. The
+            next overwrites them.
+        """
+        partition = self.partition
+        few = padded(vectors, partition.width, torch.float64, partition.device) if len(vectors) <= FEW else ()
+        matrix = None if len(few) else partition.aligned(vectors, torch.float64)
+        products = torch.empty(len(vectors), GROUP_ROWS, dtype=torch.float64, device=partition.device)
+        start = filled = 0
+        for own, features in self.blocks():
+            n = own.stop - own.start
+            if matrix is not None:
+                products[:, filled : filled + n] = matrix.products(features)[:n].T
+            for place, vector in enumerate(few):
+                products[place, filled : filled + n] = (features @ vector)[:n]
+            filled += n
+            if filled == GROUP_ROWS or own.stop == len(self.rows):
+                yield slice(start, own.stop), products[:, :filled]
+                start, filled = own.stop, 0
+
     def proposal_of(self, values: torch.Tensor, extra: torch.Tensor | None = None) -> Proposal:
         """Find the row of largest value.
 
@@ -147,14 +176,6 @@ class CandidateRows:
 def best_proposal(proposals: Sequence[Proposal]) -> Proposal:
     """The best over the partitions."""
     return min(proposals, key=lambda proposal: (-proposal.value, proposal.tie))
-
-
-def labelled_probabilities(head: Head, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Class probabilities [n, C] of a few items in the driver, the same bits for any number of threads."""
-    wide = torch.from_numpy(vectors.astype(np.float64))
-    with one_thread():
-        logits = wide @ torch.tensor(head.weight).T + torch.tensor(head.bias)
-        return torch.softmax(logits, 1).numpy()
 
 
 def power_of_two_scale(largest: float, bits: int) -> float:
