@@ -16,6 +16,7 @@ from raysal.fleet.partition import (
     features_of,
     keep,
     use_features,
+    vectors_below,
     vectors_of,
 )
 from raysal.fleet.specs import PartitionSpec, plan_partitions
@@ -34,6 +35,7 @@ __all__ = [
     "open_fleet",
     "plan_partitions",
     "use_features",
+    "vectors_below",
     "vectors_of",
 ]
 

@@ -151,6 +151,12 @@ class Partition:
         """Length of the vectors as they are read."""
         self.width = round_up(self.dim)
 
+    def below(self) -> Self:
+        """Return the same rows with the same masks and state, whose readers get vectors below any hidden layer."""
+        other = copy.copy(self)
+        other.use_features(None)
+        return other
+
     def view(self) -> Self:
         """Return the same rows for another session, which shares data and `held`, but neither masks nor state."""
         other = copy.copy(self)
@@ -385,3 +391,8 @@ def vectors_of(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np
     """
     rows = partition.rows_of(ids)
     return partition.ids[rows], partition.gather(rows).astype(np.float32)
+
+
+def vectors_below(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """As `vectors_of`, of the vectors themselves where readers get hidden features."""
+    return vectors_of(partition.below(), ids)

@@ -90,8 +90,8 @@ class Refine(Narrower):
     batches, and members for classes of which an item has one (the authors' code divides 100 batches among 9 members).
 
     Cost: rounds * members * batches selections, each from a few thousand items, in the driver; and as many uniform
-    samples of the pool in the first round, O(n) each. The defaults took 95 s of one core on 60,000 x 256 for a batch of
-    100 with 300 labels: 64 in the two herdings, 14 in BAIT. A batch of 1,000 takes about 19 minutes. `rounds = 3,
+    samples of the pool in the first round, O(n) each. The defaults took 102 s of a core on 60,000 x 256 for a batch of
+    100 with 300 labels: 64 in the two herdings, 21 in BAIT. A batch of 1,000 takes about 19 minutes. `rounds = 3,
     batches = 3` takes a sixth. In the paper (area under the curve over random, CIFAR-10 and Snacks) 3 rounds gain 3.7
     and 7.2 % where 5 gain 3.7 and 7.8; 5 batches 3.7 and 7.8 where 11 gain 3.8 and 7.2; and alpha matters little.
     Memory in the driver: O(members * batches * k) ids, max(`subset`, `size`) vectors, and what a member holds.

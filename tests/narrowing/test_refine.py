@@ -136,7 +136,7 @@ def slow_members(x, known, head) -> dict[str, Pick]:
 
     return {
         "random": lambda some, key, k: reference.uniform_sample(key, some, k),
-        "top_score": lambda some, key, k: reference.ranked(margin[some], some, k),
+        "top_score": lambda some, key, k: reference.ranked(margin[some], some, k, derive(key, "ties")),
         "bait": bait,
         "max_herding": max_herding,
         "u_herding": u_herding,

@@ -16,7 +16,7 @@ from raysal.fleet import Fleet
 from raysal.models.head import Head
 from raysal.models.measures import expected_calibration_error
 from raysal.numerics import DRIVER_ROWS, one_thread, slices
-from raysal.rng import derive
+from raysal.rng import derive, item_order
 from raysal.scoring.linear import Linear, logits_of
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.sweep import sample_available
@@ -110,7 +110,7 @@ class HerdingRows:
 
     found: Shortlist
     candidates: NDArray[np.int64]
-    """[c]"""
+    """[c], in the order of a hash: of equal gains the first is picked"""
     represented: NDArray[np.int64]
     """[g]"""
     units: NDArray[np.float32]
@@ -138,12 +138,12 @@ class HerdingRows:
             UserError: A vector of a labelled item is not finite.
         """
         key = derive(context.key, "shortlist")
-        candidates, _ = best_of_parts(fleet.each(sample_candidates, key, max_candidates), max_candidates)
+        candidates, _ = best_of_parts(fleet.each(sample_candidates, key, max_candidates), max_candidates, ties=key)
         represented = sample_available(fleet, key, max_represented)
         ids, vectors = gathered(fleet, np.union1d(candidates, represented))
         return cls(
             found=Shortlist(ids=ids, vectors=vectors, candidates=sum(fleet.each(count_candidates))),
-            candidates=np.searchsorted(ids, np.sort(candidates)),
+            candidates=np.searchsorted(ids, candidates[np.argsort(item_order(context.ties, candidates))]),
             represented=np.searchsorted(ids, np.sort(represented)),
             units=unit_rows(vectors),
             labelled=labelled_unit_rows(context.labelled.vectors),

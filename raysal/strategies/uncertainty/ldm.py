@@ -17,6 +17,7 @@ from raysal.rng import derive, item_gumbel, item_uniform
 from raysal.scoring.top_k import BestItems, best_of, best_of_parts
 from raysal.strategies.base import Picks, Selector, position_of
 from raysal.strategies.engine.dense import NOTHING, CandidateRows, Proposal, best_proposal
+from raysal.strategies.engine.ranking import first_of_largest
 from raysal.strategies.uncertainty.disagreement import STATE as METRICS
 from raysal.strategies.uncertainty.disagreement import Metrics, measure
 
@@ -75,10 +76,11 @@ class Ldm(Selector):
             directions=self.directions,
             patience=self.patience,
         )
-        smallest, negated = best_of_parts(fleet.each(smallest_metrics, k), k)
+        ties = context.ties
+        smallest, negated = best_of_parts(fleet.each(smallest_metrics, k, ties), k, ties=ties)
         others = sum(fleet.each(weigh, smallest, round(-negated[-1])))
         scale = k * UNITS_OF_ONE / max(others, 1)
-        picks = [best_proposal(fleet.each(start, scale, derive(context.key, "spare")))]
+        picks = [best_proposal(fleet.each(start, scale, derive(context.key, "spare"), ties))]
         while len(picks) < k:
             last, key = picks[-1], derive(context.key, "race", len(picks))
             picks.append(best_proposal(fleet.each(add_pick, last.id, last.vector, key)))
@@ -113,10 +115,10 @@ class _Candidates:
 # Functions of a partition, after `disagreement.measure`.
 
 
-def smallest_metrics(partition: Partition, k: int) -> BestItems:
+def smallest_metrics(partition: Partition, k: int, ties: int) -> BestItems:
     """The k candidates of smallest metric here; the value is minus the metric."""
     state: Metrics = partition.state[METRICS]
-    return best_of(state.ids, -state.metric.astype(np.float64), k)
+    return best_of(state.ids, -state.metric.astype(np.float64), k, ties=ties)
 
 
 def weigh(partition: Partition, smallest: NDArray[np.int64], edge: int) -> int:
@@ -137,13 +139,14 @@ def weigh(partition: Partition, smallest: NDArray[np.int64], edge: int) -> int:
     return int(units[~among].sum())
 
 
-def start(partition: Partition, scale: float, key: int) -> Proposal:
+def start(partition: Partition, scale: float, key: int, ties: int) -> Proposal:
     """Keep the rows of weight, and propose that of smallest metric.
 
     Args:
         partition: where the candidates live.
         scale: of the weights of those that are not among the k smallest.
         key: key of `raysal.rng` for the order of what comes last.
+        ties: key of the hash that orders items of equal metric.
 
     Returns:
         The best here; `extra` is its metric.
@@ -155,7 +158,7 @@ def start(partition: Partition, scale: float, key: int) -> Proposal:
     units, among = partition.state.pop("weights")
     weight = np.where(among, 1.0, np.minimum(units / UNITS_OF_ONE * scale, 1.0))
     some = np.flatnonzero(weight > 0)
-    rows = CandidateRows(partition, state.rows[some])
+    rows = CandidateRows(partition, state.rows[some], ties=ties)
     norms = rows.sq_norms().sqrt()
     metric = torch.from_numpy(state.metric[some]).to(partition.device).double()[:, None]
     partition.state["ldm"] = _Candidates(
@@ -188,11 +191,11 @@ def propose(partition: Partition, key: int) -> Proposal:
     winner = state.rows.proposal_of(race, state.metric)
     if winner.id >= 0 or len(metrics.ids) == 0:
         return winner
-    first = int(state.leftover.argmax())
+    first, tie = first_of_largest(torch.from_numpy(state.leftover), metrics.ids, state.rows.ties)
     if state.leftover[first] == -np.inf:
         return NOTHING
     extra = np.array([float(metrics.metric[first])])
-    return Proposal(float(state.leftover[first]), int(metrics.ids[first]), np.empty(0), extra)
+    return Proposal(float(state.leftover[first]), int(metrics.ids[first]), np.empty(0), extra, tie)
 
 
 def add_pick(partition: Partition, item: int, vector: NDArray[np.float64], key: int) -> Proposal:
