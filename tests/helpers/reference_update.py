@@ -30,13 +30,16 @@ def frame_reference(features, weights, prior: float, bias_prior: float = 0.01) -
     return frame
 
 
-def logistic_reference(features, targets, weights, classes: int, l2: float) -> tuple[np.ndarray, np.ndarray]:
+def logistic_reference(
+    features, targets, weights, classes: int, l2: float, framed_on=None
+) -> tuple[np.ndarray, np.ndarray]:
     """(weight [C, d], bias [C]) that minimise Σ m CE(W z + b, y) + l2/2 ‖W‖² + 0.01/2 ‖b‖² over centred, scaled z.
 
     By damped Newton steps on the full Hessian [C (d + 1), C (d + 1)]; then carried to the features as they are.
+    Features are centred and scaled by themselves, or by `framed_on`, other (features, weights).
     """
     d = features.shape[1]
-    plain = frame_reference(features, weights, 1.0, 1.0)  # with the constant 1
+    plain = frame_reference(*(framed_on or (features, weights)), 1.0, 1.0)  # with the constant 1
     penalty = np.tile(np.append(np.full(d, l2), 0.01), classes)
     rows = [plain @ np.append(h, 1.0) for h in features]
     flat = np.zeros(classes * (d + 1))
