@@ -83,7 +83,7 @@ class Logistic(Fitter):
     curvature: Weighting = "gaussian"
     max_iter: int = 500
     tol: float = 1e-6
-    """Largest coordinate of the scaled mean gradient at which to stop; probabilities are then right to about 1e-5."""
+    """Largest coordinate of the scaled mean gradient at which to stop; probabilities are then right to about 1e-4."""
     temperature: float | Literal["cv"] = 1.0
     """What outputs are divided by before they become probabilities. `cv` takes the one under which held-out labels are
     most likely, and costs as many fits as there are `folds`."""
