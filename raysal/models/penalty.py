@@ -28,7 +28,7 @@ DECADES = 0.75
 the regret of the choice, in nats on other items, was twice as large on those sets (0.077 and 0.032)."""
 COARSE = 1e-3
 """Tolerance of the fits. With 3e-3 the fit of a weak penalty could end where that of the stronger one before it had
-ended: in one of six choices on 25 to 300 digits the penalty was off by a factor of 2 to 4, at up to 0.02 nats a label.
+ended: in three of ten choices on 25 to 300 digits the penalty was off by a factor of 2 to 4, at up to 0.02 nats a label.
 With 1e-3 none was off by more than a third, nor by more than 0.001 nats, at a tenth more time."""
 STEPS = 30
 """Iterations of a fit at most, each of which begins where the one with the next stronger penalty ended."""
