@@ -11,6 +11,7 @@ from raysal.fleet.local_fleet import LocalFleet
 from raysal.fleet.partition import (
     Block,
     Partition,
+    confine,
     exclude,
     features_of,
     keep,
@@ -26,6 +27,7 @@ __all__ = [
     "LocalFleet",
     "Partition",
     "PartitionSpec",
+    "confine",
     "exclude",
     "features_of",
     "keep",

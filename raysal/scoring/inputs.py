@@ -54,7 +54,7 @@ class ScoreInputs(NamedTuple):
     influence: NDArray[np.float64] | None = None
     """[C, D]"""
     norm: bool = False
-    """whether a score needs the length of h̃"""
+    """whether a score needs the length of [z, 1], with z the features of the head's frame"""
     noise: float = 1.0
     temperature: float = 1.0
     by_confidence: bool = False
@@ -278,7 +278,9 @@ class ProductReader:
             else:
                 torch.add(values.T, bias[:, None], out=place)
         if self.inputs.norm:
-            out[-1] = row_lengths(features, torch.ones((), device=features.device))
+            size = 1.0 if self.inputs.linear.frame is None else self.inputs.linear.frame.size
+            centred = (features - self.inputs.linear.centre(features.shape[1], features.device)) / size
+            out[-1] = row_lengths(centred, torch.ones((), device=features.device))
 
     def predicted(self, out: torch.Tensor) -> Predicted:
         """What was read, as scores take it. Call it once for what was read, on one thread.

@@ -14,9 +14,10 @@ from raysal.scoring.base import Predicted, needed, score
 
 @score("norm", numbers=("mean_variance", "norm"))
 def expected_gradient_length(predicted: Predicted) -> torch.Tensor:
-    """Expected length of the gradient of an item's loss: Σ_y p_y ‖q - e_y‖ · ‖h̃‖ (Settles, Craven & Ray, NIPS 2007).
+    """Expected length of the gradient of an item's loss: Σ_y p_y ‖q - e_y‖ · ‖z̃‖ (Settles, Craven & Ray, NIPS 2007).
 
-    With several labels the mean over them; of numbers E|f - y| ‖h̃‖ with y ~ N(f, noise + v). Cost O(nC + nD).
+    z̃ = [z, 1] with the features z of the head's frame. With several labels the mean over them; of numbers
+    E|f - y| ‖z̃‖ with y ~ N(f, noise + v). Cost O(nC + nD).
 
     Returns:
         float32 [n], at least 0, unbounded: it grows with the vector.

@@ -17,13 +17,21 @@ from reference_coverage import (
 
 from raysal.errors import ConfigError, UserError
 from raysal.fleet import keep
+from raysal.models.measures import expected_calibration_error
 from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
-from raysal.strategies.coverage.herding import TEMPERATURES, MaxHerding, UHerding, logits_of, margins, smallest_distance
-from raysal.strategies.coverage.herding import calibration_error as fast_calibration_error
+from raysal.strategies.coverage.herding import (
+    TEMPERATURES,
+    MaxHerding,
+    UHerding,
+    confidences,
+    logits_of,
+    margins,
+    smallest_distance,
+)
 from raysal.strategies.coverage.probcover import ProbCover
 
 NAMES = ("max_herding", "probcover", "u_herding")
@@ -65,8 +73,9 @@ def test_u_herding_is_the_published_greedy_at_the_calibrated_temperature(tmp_pat
 def test_calibration_error_and_margins_are_those_of_the_formula(temperature):
     rng = np.random.default_rng(0)
     logits, classes = rng.normal(size=(60, 4)) * 4, rng.integers(4, size=60)
+    right = logits.argmax(1) == classes
     np.testing.assert_allclose(
-        fast_calibration_error(logits, classes, temperature),
+        expected_calibration_error(confidences(logits, temperature), right),
         calibration_error(logits, classes.tolist(), temperature),
         rtol=1e-12,
     )
