@@ -7,6 +7,9 @@ import numpy as np
 from raysal.models.evidence import Evidence
 from raysal.models.head import Head
 
+BIAS_PRIOR = 0.1
+"""Precision of the bias at the centre of the labels, as the docstring of `Logistic` has it."""
+
 
 def softmax_reference(logits: np.ndarray) -> np.ndarray:
     raised = np.exp(logits - logits.max())
@@ -20,7 +23,7 @@ def loss_reference(weight, bias, features, targets, weights) -> float:
     return total
 
 
-def frame_reference(features, weights, prior: float, bias_prior: float = 0.01) -> np.ndarray:
+def frame_reference(features, weights, prior: float, bias_prior: float = BIAS_PRIOR) -> np.ndarray:
     """T [D, D] with T (h, 1) = ((h - centre) / size, κ), κ² = prior / bias_prior, of labelled features."""
     d, total = features.shape[1], sum(weights)
     centre = sum(m * h for h, m in zip(features, weights, strict=True)) / total
@@ -33,14 +36,14 @@ def frame_reference(features, weights, prior: float, bias_prior: float = 0.01) -
 def logistic_reference(
     features, targets, weights, classes: int, l2: float, framed_on=None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(weight [C, d], bias [C]) that minimise Σ m CE(W z + b, y) + l2/2 ‖W‖² + 0.01/2 ‖b‖² over centred, scaled z.
+    """(weight [C, d], bias [C]) that minimise Σ m CE(W z + b, y) + l2/2 ‖W‖² + 0.1/2 ‖b‖² over centred, scaled z.
 
     By damped Newton steps on the full Hessian [C (d + 1), C (d + 1)]; then carried to the features as they are.
     Features are centred and scaled by themselves, or by `framed_on`, other (features, weights).
     """
     d = features.shape[1]
     plain = frame_reference(*(framed_on or (features, weights)), 1.0, 1.0)  # with the constant 1
-    penalty = np.tile(np.append(np.full(d, l2), 0.01), classes)
+    penalty = np.tile(np.append(np.full(d, l2), BIAS_PRIOR), classes)
     rows = [plain @ np.append(h, 1.0) for h in features]
     flat = np.zeros(classes * (d + 1))
 

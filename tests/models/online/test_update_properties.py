@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_update import logistic_reference, loss_on
+from reference_update import BIAS_PRIOR, logistic_reference, loss_on
 from sklearn.datasets import load_digits
 from threadpoolctl import ThreadpoolController
 
@@ -168,11 +168,11 @@ def test_a_new_class_joins_and_passes_take_it_to_the_fit_of_all_in_the_frame_of_
 
 
 def penalised(head: Head, mean: np.ndarray, seen: Evidence) -> float:
-    """Σ m CE(W z + b, y) + prior/2 ‖W‖² + 0.01/2 ‖b‖², with W and z in the frame of the head."""
+    """Σ m CE(W z + b, y) + prior/2 ‖W‖² + 0.1/2 ‖b‖², with W and z in the frame of the head."""
     assert head.frame is not None
     weight = mean[:, :-1] * head.frame.size
     bias = mean[:, -1] + mean[:, :-1] @ head.frame.centre
-    penalty = 0.5 * head.prior * float((weight**2).sum()) + 0.5 * 0.01 * float((bias**2).sum())
+    penalty = 0.5 * head.prior * float((weight**2).sum()) + 0.5 * BIAS_PRIOR * float((bias**2).sum())
     return penalty + SOFTMAX.total_loss(seen.rows @ mean.T, seen.targets, seen.weights)
 
 
