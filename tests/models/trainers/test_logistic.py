@@ -154,7 +154,7 @@ def test_a_class_without_labels_stays_finite_and_unlikely(l2) -> None:
     head = fit(features, labels, classes=["zebra", "c2", "c0", "ant", "c1", "c1"], l2=l2)
     assert head.classes == ("ant", "c0", "c1", "c2", "zebra")
     probabilities = head.probabilities(features)
-    assert probabilities[:, [0, 4]].max() < 1 / 5
+    assert 0.02 / 40 < probabilities[:, [0, 4]].mean() < 1 / 40  # as if there were some part of a label
     assert (probabilities > 0).all()
     assert np.array_equal(probabilities[:, 0], probabilities[:, 4]) or np.allclose(
         probabilities[:, 0], probabilities[:, 4], atol=1e-9
