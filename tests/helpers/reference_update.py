@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import minimize
 
 from raysal.models.evidence import Evidence
 from raysal.models.head import Head
@@ -66,6 +67,31 @@ def logistic_reference(
         flat = flat - t * direction
     w = flat.reshape(classes, d + 1) @ plain
     return w[:, :-1], w[:, -1]
+
+
+def minimum_reference(features, targets, weights, l2: float, frame: np.ndarray, link: str = "softmax") -> np.ndarray:
+    """Weights [C, D], of features as they are, of least penalised loss, by a general solver.
+
+    Targets are shares [n, C]. `frame` is T [D, D] with the constant 1, in which l2 and the prior on the bias hold.
+    """
+    rows, classes = np.column_stack([features, np.ones(len(features))]) @ frame.T, targets.shape[1]
+    penalty = np.append(np.full(features.shape[1], l2), BIAS_PRIOR)
+
+    def value(flat):
+        w = flat.reshape(classes, -1)
+        outputs = rows @ w.T
+        if link == "softmax":
+            loss = np.logaddexp.reduce(outputs, axis=1) * targets.sum(axis=1) - (targets * outputs).sum(axis=1)
+            p = np.exp(outputs - np.logaddexp.reduce(outputs, axis=1)[:, None])
+        else:
+            loss = (np.logaddexp(0, outputs) - targets * outputs).sum(axis=1)
+            p = 1 / (1 + np.exp(-outputs))
+        slope = ((p - targets) * weights[:, None]).T @ rows + penalty * w
+        return weights @ loss + 0.5 * (penalty * w**2).sum(), slope.ravel()
+
+    start = np.zeros(classes * rows.shape[1])
+    found = minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-8, "maxiter": 5000})
+    return found.x.reshape(classes, -1) @ frame
 
 
 def covariance_reference(features, evidence, prior: float, frame: np.ndarray) -> np.ndarray:
