@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from frames import matrix_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_update import frame_reference
@@ -23,23 +24,13 @@ def labelled(n: int = 12, seed: int = 0) -> Evidence:
     return gather_evidence(x, labels, rng.uniform(0.2, 3, size=n), ("c0", "c1", "c2"))
 
 
-def matrix_of(frame: Frame) -> np.ndarray:
-    """T [D, D], number by number."""
-    matrix = np.zeros((D, D))
-    for j in range(D - 1):
-        matrix[j, j] = 1 / frame.size
-        matrix[j, -1] = -frame.centre[j] / frame.size
-    matrix[-1, -1] = frame.constant
-    return matrix
-
-
 FRAMES = (Frame.of(labelled()), Frame.of(labelled()).with_constant(0.2), Frame.of(labelled(seed=1)).with_constant(30.0))
 every_frame = pytest.mark.parametrize("frame", FRAMES)
 
 
 @every_frame
 def test_every_map_is_the_matrix_or_its_inverse(frame):
-    rng, matrix = np.random.default_rng(3), matrix_of(frame)
+    rng, matrix = np.random.default_rng(3), matrix_of(frame, D - 1)
     rows, weights = rng.normal(size=(6, D)), rng.normal(size=(7, C, D))  # rows whose last number is not 1, too
     np.testing.assert_allclose(frame.rows(rows), rows @ matrix.T, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(frame.outside(weights), weights @ matrix, rtol=1e-12, atol=1e-12)
@@ -76,7 +67,7 @@ def test_labels_in_their_frame_are_centred_and_of_total_variance_one_by_their_we
     some = inside.take(np.array([3, 1]))
     assert np.array_equal(some.rows, inside.rows[[3, 1]])
     slow = frame_reference(evidence.features, evidence.weights, 0.09, 1.0)
-    np.testing.assert_allclose(matrix_of(frame), slow, rtol=1e-12)
+    np.testing.assert_allclose(matrix_of(frame, D - 1), slow, rtol=1e-12)
 
 
 @settings(max_examples=60)

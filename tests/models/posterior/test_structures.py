@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+import frames
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,14 +54,8 @@ def weights_of(n: int, seed: int = 0) -> np.ndarray:
 
 
 def matrix_of(frame: Frame | None) -> np.ndarray:
-    """T [D, D] of a frame, number by number."""
-    matrix = np.eye(D)
-    if frame is not None:
-        for j in range(D - 1):
-            matrix[j, j] = 1 / frame.size
-            matrix[j, -1] = -frame.centre[j] / frame.size
-        matrix[-1, -1] = frame.constant
-    return matrix
+    """T [D, D] of a frame."""
+    return frames.matrix_of(frame, D - 1)
 
 
 def fitted(
