@@ -85,7 +85,7 @@ class Data:
     def fit(
         self, ids: NDArray[np.int64], seed: int, first: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], list[str], Head]:
-        """(vectors, classes, head) of labelled items in id order, as a run has them; a round asked for all but `first`."""
+        """(vectors, classes, head) of labelled items in id order; a round asked for all but `first`."""
         vectors, classes = self.vectors(ids), self.classes[ids].tolist()
         head = Logistic().fit(
             TrainingData(
