@@ -43,7 +43,9 @@ def test_clue_picks_the_middles_of_entropy_weighted_clusters(temperature, link, 
     picks = select(
         local(make_pool(tmp_path / "pool", x), 3), SELECTORS["clue"](temperature=temperature), task(7, head=head), 8
     )
-    order = np.argsort(item_order(derive(derive(3, "shortlist"), "ties"), np.arange(300)))  # in which rows come to the driver
+    order = np.argsort(
+        item_order(derive(derive(3, "shortlist"), "ties"), np.arange(300))
+    )  # in which rows come to the driver
     weights_there = entropies(x[order], Linear.of(head), temperature)
     clusters = k_means(x[order], 8, derive(3, "clusters"), weights=weights_there)
     wanted = {}
