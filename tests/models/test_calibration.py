@@ -143,7 +143,9 @@ def test_a_fitted_temperature_is_that_of_the_folds_and_nothing_else_changes(trai
     outputs, frame = np.zeros_like(evidence.targets), frame_reference(x, np.ones(60), 1.0, 1.0)
     for fold in range(5):
         kept = fold_of != fold
-        mean = minimum_reference(x[kept], evidence.targets[kept], np.ones(kept.sum()), 1e-4, frame, found.likelihood.name)
+        mean = minimum_reference(
+            x[kept], evidence.targets[kept], np.ones(kept.sum()), 1e-4, frame, found.likelihood.name
+        )
         outputs[~kept] = x[~kept] @ mean[:, :-1].T + mean[:, -1]
     assert found.temperature == pytest.approx(
         fit_temperature(outputs, evidence.targets, None, found.likelihood), rel=0.02
