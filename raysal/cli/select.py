@@ -54,8 +54,8 @@ def select(
         Path | None,
         Option(
             help="For the start, without labels: a table (.csv, .tsv, .parquet) with the column key and one of "
-            "probabilities for each class, or a folder of `raysal predict --top all`. For class_balanced, margin, "
-            "entropy and least_confidence.",
+            "probabilities for each class, or a folder of `raysal predict --top all`. For margin, entropy, "
+            "least_confidence, power_margin, skip_extremes, class_balanced:typiclust and class_balanced:margin.",
         ),
     ] = None,
     rebind: Annotated[

@@ -19,8 +19,8 @@ from raysal.rounds.program import TrainingLabels
 from raysal.types import Status
 
 OTHERWISE = (
-    "an older raysal fitted the heads of this run so far, with a penalty on the bias; "
-    "the next round fits anew and finds more of rare classes"
+    "an older raysal fitted the last head of this run, with a penalty on the bias; a next round fits anew, "
+    "and a number given for l2 has another unit then (docs/models.md)"
 )
 
 

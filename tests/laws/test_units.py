@@ -12,14 +12,17 @@ from tiers import deep_unless
 
 from raysal.config import choice
 from raysal.models.head import Head
-from raysal.models.trainers.base import TrainingData
+from raysal.models.trainers.base import Trainer, TrainingData
+from raysal.models.trainers.bootstrap import Bootstrap
 from raysal.models.trainers.logistic import Logistic
+from raysal.models.trainers.mc_dropout import McDropout
 from raysal.pool import Pool
 from raysal.scoring.registry import SCORES
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector
 
 N, DIM, K = 300, 6, 20
+LOGISTIC = Logistic()
 KNOWN, BEFORE = range(0, N, 9), range(0, N, 18)
 ORIGIN = {
     "alfa_mix": "clusters directions",
@@ -46,9 +49,9 @@ def rows() -> tuple[np.ndarray, list[str]]:
     return np.round(x * 16) / 16, names
 
 
-def fit(x: np.ndarray, names: list[str], ids: range) -> Head:
+def fit(x: np.ndarray, names: list[str], ids: range, trainer: Trainer) -> Head:
     labels = [names[i] for i in ids]
-    return Logistic().fit(TrainingData(features=x[list(ids)], labels=labels, classes=sorted({*names}), seed=1))
+    return trainer.fit(TrainingData(features=x[list(ids)], labels=labels, classes=sorted({*names}), seed=1))
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +65,14 @@ def pools(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[np.ndarra
     return found
 
 
-def picks(x: np.ndarray, pool: Pool, selector: Selector) -> list[int]:
+def picks(x: np.ndarray, pool: Pool, selector: Selector, trainer: Trainer = LOGISTIC) -> list[int]:
     names = rows()[1]
     outcome = run_program(
         local(pool),
         selector,
         small("none"),
-        head=fit(x, names, KNOWN),
-        previous=fit(x, names, BEFORE),
+        head=fit(x, names, KNOWN, trainer),
+        previous=fit(x, names, BEFORE, trainer),
         labelled=labelled_of(x, names, list(KNOWN)),
         reveal=lambda ids: {id: names[id] for id in ids if id % 2},
         k=K,
@@ -89,6 +92,13 @@ FIRST = [(rule, "threefold" if rule in ORIGIN else "shifted") for rule in RULES]
 @pytest.mark.parametrize(("rule", "change"), deep_unless(FIRST, CASES))
 def test_neither_origin_nor_unit_of_the_vectors_changes_a_batch(rule: str, change: str, pools) -> None:
     assert picks(*pools[change], RULES[rule]) == picks(*pools["as it is"], RULES[rule])
+
+
+@pytest.mark.parametrize("rule", ["badge", "top expected_gradient_length", "top mean_std"])
+@pytest.mark.parametrize("trainer", [Bootstrap(members=4), McDropout(members=4)], ids=["bootstrap", "mc_dropout"])
+def test_ensembles_keep_the_law(trainer: Trainer, rule: str, pools) -> None:
+    shifted, as_it_is = (picks(*pools[name], RULES[rule], trainer) for name in ("shifted", "as it is"))
+    assert shifted == as_it_is
 
 
 def test_rules_that_depend_on_the_origin_do(pools) -> None:

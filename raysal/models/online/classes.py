@@ -16,8 +16,8 @@ from raysal.models.targets import Answer
 def add_classes(head: Head, classes: Sequence[str]) -> Head:
     """Append the classes that a head lacks. Their first label moves them, by `update`.
 
-    A new class has weights 0. Its bias is as if one label among those seen, and one more, were of this class and all
-    features 0. Of a new output the posterior knows the prior alone; where outputs share one covariance, that one.
+    A new class has weights 0. Its bias is as if one label among those seen, and one more, were of this class, wherever
+    they lie. Of a new output the posterior knows the prior alone; where outputs share one covariance, that one.
 
     Until the next fit, evidence stays where the last fit took it (`Head.linearised_at`). Labels that name a new class
     are evidence about its output as well, all others about the outputs of the fit alone. The precision therefore does

@@ -48,7 +48,7 @@ class McDropout(Fitter):
     members: int = 32
     copies: int = 8
     l2: float = 1e-2
-    """As in `Logistic`."""
+    """As in `Logistic`, a number: dropout holds weights back too, and this is weaker than what `cv` chooses there."""
     max_iter: int = 500
     tol: float = 1e-6
 
