@@ -20,6 +20,7 @@ from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.frame import Frame
 from raysal.models.likelihood import SIGMOID, SOFTMAX
 from raysal.models.optim.lbfgs import Design
+from raysal.models.optim.quasi_newton import Objective
 from raysal.models.penalty import Prior, choose_penalty, vertex
 from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.logistic import GRID, Logistic, assign_folds
@@ -254,6 +255,20 @@ def test_the_head_is_that_of_the_penalty_wherever_its_fit_began():
     found = Logistic(tol=1e-9, max_iter=5000).fit(data)
     given_it = Logistic(tol=1e-9, max_iter=5000, l2=found.prior).fit(data)
     assert np.abs(found.probabilities(x) - given_it.probabilities(x)).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["digits", "rare", "fewer items than features"])
+def test_the_fit_of_all_labels_begins_near_its_end(name):
+    """At the mean of the folds, which each lack a fifth of the labels."""
+    _, _, _, evidence = labelled(name, False)
+    trainer = Logistic(tol=1e-9, max_iter=5000)
+    problem = trainer.problem(evidence, seed=0)
+    objective, rows = Objective(SOFTMAX, problem.evidence, problem.prior), problem.evidence.rows
+    zero, start, end = (
+        objective.value(weights, rows @ weights.T)
+        for weights in (np.zeros_like(problem.start), problem.start, trainer.solution(problem))
+    )
+    assert end <= start < end + 0.1 * (zero - end)
 
 
 # -- what does --------------------------------------------------------------------------------------------------------
