@@ -48,7 +48,7 @@ HUNTED = ("text", "fashion", "fashion" + UNIT, "letter", "penbased", "optdigits"
 TIMED = ("fashion", "text", "digits", "letter")
 RARE_IMAGES = 40
 CLASSES = 3
-"""That are looked for in turn, in each set but the texts."""
+"""Of a table that are looked for in turn."""
 TURNS = 7
 PARTS = {
     "prediction": ("default", "before", "C", "cv"),
