@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from raysal.config import IndexConfig
 from raysal.errors import ConfigError
+from raysal.fleet import Fleet
+from raysal.models.evidence import Evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import SOFTMAX, Likelihood
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.scoring.inputs import DEFAULT_DRAWS, ScoreInputs, score_inputs
 from raysal.scoring.linear import Linear
+from raysal.scoring.reference import pool_reference, wants_reference
 
 Reveal = Callable[[Sequence[int]], Mapping[int, str]]
 """ids -> labels of those of them that the oracle knows"""
@@ -123,6 +126,9 @@ class RoundContext:
     """what becomes of an index that lacks rows"""
     reveal: Reveal | None = None
     """asks an oracle that answers at once"""
+    held_out_labels: Callable[[], Mapping[int, str]] | None = None
+    """the labels by id, as far as they are known, of those held-out items that measure nothing, because the strategy
+    learns from them (`Selector.uses_held_out`)"""
     pool_scale: float = 1.0
     """what given vectors were multiplied by (`raysal.scale`)"""
 
@@ -154,10 +160,31 @@ class RoundContext:
             raise ConfigError("select", f"this strategy compares classes, and the head predicts {labels.words}", fix)
         return Linear.of(head)
 
-    def score_inputs(self, score: str, draws: int = DEFAULT_DRAWS) -> ScoreInputs:
+    def reference(self, fleet: Fleet, scores: Iterable[str], key: int) -> Evidence | None:
+        """The sample of the pool that `influence` measures the loss on. Two round trips where a score asks for it.
+
+        Args:
+            fleet: the pool's partitions.
+            scores: names of `raysal.scoring.SCORES`.
+            key: key of `raysal.rng`.
+
+        Returns:
+            The sample; None where no score asks for it.
+
+        Raises:
+            ConfigError: the head is an ensemble.
+            PoolError: a vector is not finite; it names the item.
+        """
+        if self.head is None or not wants_reference(self.head, scores):
+            return None
+        known = self.labelled
+        return pool_reference(fleet, self.head, known.vectors[: len(known.classes)], known.classes, key)
+
+    def score_inputs(self, fleet: Fleet, score: str, draws: int = DEFAULT_DRAWS) -> ScoreInputs:
         """What a score needs of the head, as it travels to partitions.
 
         Args:
+            fleet: the pool's partitions, which `influence` alone asks.
             score: a name of `raysal.scoring.SCORES`.
             draws: samples of the posterior, where the score compares samples.
 
@@ -171,8 +198,7 @@ class RoundContext:
             self.needed_head(),
             (score,),
             previous=self.previous,
-            labelled=self.labelled.vectors,
-            answers=self.labelled.classes,
+            reference=self.reference(fleet, (score,), self.key),
             draws=draws,
             key=self.key,
         )

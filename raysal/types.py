@@ -159,6 +159,8 @@ class Status:
     """Whether the run was closed."""
     problem: str | None = None
     """Why the pool cannot be opened, and what to do. Everything else is known without it."""
+    note: str | None = None
+    """What is to be known of the run's heads, where an older raysal fitted them."""
 
 
 def no_report(stage: str, done: int, total: int) -> None:

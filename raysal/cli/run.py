@@ -171,6 +171,6 @@ def status_view(found: Any, state: str, run: Path) -> Any:
     }
     for name, value in rows.items():
         view.add_row(Text(name), Text(str(value)))
-    steps = [found.problem] if found.problem else []
+    steps = [line for line in (found.problem, found.note) if line]
     steps += next_steps(run, found.waiting, found.rounds) if found.waiting and not found.finished else []
     return Group(view, *(Text(line) for line in steps))

@@ -295,6 +295,18 @@ class Head:
         content: bytes = save(self._arrays(), {"raysal_head": json.dumps(sealed)})
         return content
 
+    @staticmethod
+    def was_fitted_otherwise(path: Path) -> bool:
+        """`fitted_otherwise` of the head in a file, of which only the first bytes are read; False where none is."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                sealed = json.loads((file.metadata() or {}).get("raysal_head", "{}"))
+        except (SafetensorError, OSError, ValueError):
+            return False
+        return bool(sealed.get("format") == OLDER)
+
     @classmethod
     def load(cls, path: Path) -> Head:
         """Read the head that `save` wrote, bit for bit.

@@ -32,7 +32,7 @@ from raysal.types import Report, no_report
 DRAWS = 128
 """Posterior samples for `monte_carlo`, and for scores that compare samples."""
 NOT_IN_A_HEAD = {
-    "influence": "the labels, beside the head",
+    "influence": "the labels and a sample of the pool, beside the head",
     "previous": "the head of an earlier round, beside this one",
 }
 """What some scores need and a head does not hold."""

@@ -6,7 +6,7 @@ What is true of such an item is what people told of it, or else what the oracle 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from raysal.numerics import BLOCK_ROWS, one_thread
 from raysal.rng import derive, item_uniform
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
 
+Half = Literal["all", "measure", "reference"]
+"""All held-out items; or, where a strategy learns from some (`Selector.uses_held_out`), the half that measures and the
+half that is its reference. By a hash of its own, as people label the items of lowest hash first."""
 MOST = 10_000
 """Held-out items judged at most, those of lowest hash: accuracy is then right to half a percent, at any pool
 size."""
@@ -59,9 +62,11 @@ class HeldOut(NamedTuple):
         share = config.rounds.holdout
         return cls(derive(config.seed, "holdout"), share) if share else None
 
-    def among(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of these items are held out, [n]."""
+    def among(self, ids: NDArray[np.int64], half: Half = "all") -> NDArray[np.bool_]:
+        """Which of these items are held out, and in this half of them, [n]."""
         held: NDArray[np.bool_] = item_uniform(self.key, ids) < self.share
+        if half != "all":
+            held &= (item_uniform(derive(self.key, "reference"), ids) < 0.5) == (half == "reference")
         return held
 
 
@@ -73,7 +78,7 @@ def hold_out(partition: Partition, key: int, share: float) -> int:
 
 
 def lowest_held_out(
-    partition: Partition, key: int, share: float, most: int
+    partition: Partition, key: int, share: float, half: Half, most: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The held-out items of lowest hash of a partition.
 
@@ -81,13 +86,14 @@ def lowest_held_out(
         partition: where they live.
         key: randomness (`raysal.rng`).
         share: of all items that are held out.
+        half: which of them.
         most: how many are wanted at most.
 
     Returns:
         Their hashes in [0, 1) and ids, by hash.
     """
     draws = item_uniform(key, partition.ids)
-    rows = np.flatnonzero(draws < share)
+    rows = np.flatnonzero(HeldOut(key, share).among(partition.ids, half))
     rows = rows[np.argsort(draws[rows], kind="stable")[:most]]
     return draws[rows], partition.ids[rows]
 
@@ -133,6 +139,7 @@ def evaluate(
     share: float,
     truth: Callable[[Sequence[int]], dict[int, str]],
     told: Mapping[int, str] | None = None,
+    half: Half = "all",
 ) -> Evaluation | None:
     """How a head does on the held-out items whose truth is known: those of lowest hash, where there are too many.
 
@@ -146,22 +153,49 @@ def evaluate(
         share: of all items that are held out.
         truth: the true labels of those of some ids that are known. It is asked for MOST of the held-out items.
         told: what people say of held-out items, by id; it goes before what `truth` says.
+        half: which of the held-out items.
 
     Returns:
         The measures; None if no truth is known.
     """
-    draws, ids = (np.concatenate(part) for part in zip(*fleet.each(lowest_held_out, key, share, MOST), strict=True))
-    known = truth(ids[np.argsort(draws, kind="stable")[:MOST]].tolist()) | dict(told or {})
+    known = known_labels(fleet, key, share, truth, told, half)
     if not known:
         return None
-    ids = np.array(sorted(known), np.int64)
-    ids = ids[HeldOut(key, share).among(ids)]
-    ids = np.sort(ids[np.argsort(item_uniform(key, ids), kind="stable")[:MOST]])
     # How likely a number is depends on the variance around its prediction.
     inputs = score_inputs(head, needs=("variance",) if head.likelihood.quadratic else ())
-    parts = fleet.each(outputs_of, inputs, head.hidden_layer, ids)
+    parts = fleet.each(outputs_of, inputs, head.hidden_layer, np.array(sorted(known), np.int64))
     there, outputs, variance = (np.concatenate(part) for part in zip(*parts, strict=True))
     if not len(there):
         return None
     answers = [known[id] for id in there.tolist()]
     return head.likelihood.judge(head.classes, outputs.astype(np.float64), answers, variance + head.noise)
+
+
+def known_labels(
+    fleet: Fleet,
+    key: int,
+    share: float,
+    truth: Callable[[Sequence[int]], dict[int, str]],
+    told: Mapping[int, str] | None = None,
+    half: Half = "all",
+) -> dict[int, str]:
+    """The labels of the held-out items of lowest hash whose truth is known, MOST of them at most. One round trip.
+
+    Args:
+        fleet: the pool's partitions.
+        key: as of `evaluate`, as are `share`, `truth`, `told` and `half`.
+        share: see there.
+        truth: see there.
+        told: see there.
+        half: see there.
+
+    Returns:
+        Labels by id.
+    """
+    parts = fleet.each(lowest_held_out, key, share, half, MOST)
+    draws, ids = (np.concatenate(part) for part in zip(*parts, strict=True))
+    known = truth(ids[np.argsort(draws, kind="stable")[:MOST]].tolist()) | dict(told or {})
+    ids = np.array(sorted(known), np.int64)
+    ids = ids[HeldOut(key, share).among(ids, half)]
+    lowest = ids[np.argsort(item_uniform(key, ids), kind="stable")[:MOST]]
+    return {id: known[id] for id in lowest.tolist()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 
 from raysal.context import RoundContext
 from raysal.errors import PoolExhausted
@@ -14,7 +15,7 @@ from raysal.rng import derive
 from raysal.rounds.batch import Batch, batch_table
 from raysal.rounds.choose import choose
 from raysal.rounds.directory import Record
-from raysal.rounds.evaluation import HeldOut, evaluate
+from raysal.rounds.evaluation import Half, HeldOut, evaluate, known_labels
 from raysal.rounds.learner import HeadUpdate, next_head
 from raysal.rounds.opening import OpenRun
 from raysal.rounds.program import TrainingLabels, start_program
@@ -55,6 +56,9 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         index=config.index,
         reveal=revealing(parts.oracle, pool),
         pool_scale=pool.scale,
+        held_out_labels=partial(reference_labels, opened, ledger, fleet, update)
+        if parts.learns_from_held_out
+        else None,
     )
     selector, choice = parts.selector, config.select
     if update.head is None:
@@ -112,12 +116,27 @@ def evaluation_of(opened: OpenRun, ledger: Ledger, fleet: Fleet, update: HeadUpd
     """How a head does on the held-out items that it was not fitted on, where people or the oracle know some."""
     if update.head is None or (held_out := HeldOut.of(opened.config)) is None:
         return None
+    truth, told = truth_of_held_out(opened, ledger, update)
+    half: Half = "measure" if opened.parts.learns_from_held_out else "all"
+    found = evaluate(fleet, update.head, *held_out, truth, told, half)
+    return None if found is None else asdict(found)
+
+
+def reference_labels(opened: OpenRun, ledger: Ledger, fleet: Fleet, update: HeadUpdate) -> dict[int, str]:
+    """The labels that people or the oracle know of the held-out items that measure nothing, by id."""
+    if (held_out := HeldOut.of(opened.config)) is None:
+        return {}
+    return known_labels(fleet, *held_out, *truth_of_held_out(opened, ledger, update), "reference")
+
+
+def truth_of_held_out(
+    opened: OpenRun, ledger: Ledger, update: HeadUpdate
+) -> tuple[Callable[[Sequence[int]], dict[int, str]], dict[int, str]]:
+    """What the oracle knows of held-out items that the head was not fitted on, and what people say of such items."""
     # Which items are held out goes by their ids; in another pool, some that trained before are among them.
     seen = set(update.known.ids.tolist())
 
     def truth(ids: Sequence[int]) -> dict[int, str]:
         return opened.parts.oracle.truth([id for id in ids if id not in seen])
 
-    told = TrainingLabels.of(ledger, opened.config).tests(update.ledger_seq)
-    found = evaluate(fleet, update.head, *held_out, truth, told)
-    return None if found is None else asdict(found)
+    return truth, TrainingLabels.of(ledger, opened.config).tests(update.ledger_seq)

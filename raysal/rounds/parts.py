@@ -17,7 +17,7 @@ from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.rounds.directory import RunDir
-from raysal.rounds.preflight import likelihood_for
+from raysal.rounds.preflight import learns_from_held_out, likelihood_for
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector
 
@@ -34,6 +34,8 @@ class RunParts:
     likelihood: Likelihood
     """what labels are"""
     oracle: Oracle
+    learns_from_held_out: bool
+    """whether half of the held-out items decide picks, and measure nothing"""
 
     @classmethod
     def of(cls, config: RunConfig, pool: Pool) -> Self:
@@ -61,6 +63,7 @@ class RunParts:
             trainer=trainer,
             likelihood=likelihood_for(config, trainer, selector, narrower, pool),
             oracle=config.oracle.build("oracle", ORACLES).bind(pool, config.seed),
+            learns_from_held_out=learns_from_held_out(selector, narrower),
         )
 
 

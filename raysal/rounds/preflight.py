@@ -13,6 +13,7 @@ import numpy as np
 from raysal.config import RunConfig
 from raysal.context import LabelledVectors, RoundContext
 from raysal.errors import ConfigError
+from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers.base import Trainer
@@ -40,10 +41,13 @@ def likelihood_for(
 
     Raises:
         ConfigError: the config speaks of classes where labels are numbers, or of one that cannot be; or a part says,
-            before it looks at the data, that it cannot work with such labels.
+            before it looks at the data, that it cannot work with such labels; or one needs held-out items.
     """
     likelihood = trainer.likelihood
     likelihood.check_names(config.update.classes, "update.classes")
+    if not config.rounds.holdout and learns_from_held_out(selector, narrower):
+        problem = "0: the run holds out no items, and a strategy takes them for its reference"
+        raise ConfigError("rounds.holdout", problem, 'hold out 0.2, or less, or use reference = "pool"')
     if not likelihood.discrete and (config.oracle.model_extra or {}).get("noise"):
         problem = f"takes one class for another, and labels are {likelihood.words}"
         raise ConfigError("oracle.noise", problem, "leave it out")
@@ -81,11 +85,25 @@ def check_compatible(likelihood: Likelihood, selector: Selector, narrower: Narro
         previous=head,
         reveal=lambda ids: dict.fromkeys(ids, text),
     )
-    score_inputs(head, narrower.request(context).scores, previous=head, labelled=vectors, answers=[text])
+    reference = gather_evidence(vectors, [text], None, names, likelihood)
+    score_inputs(head, narrower.request(context).scores, previous=head, reference=reference)
     for one in (selector, *narrower.strategies()):
         for strategy in with_inner_parts(one):
             with suppress(DataReached):
                 strategy.select(EmptyFleet(), context, 1)
+
+
+def learns_from_held_out(selector: Selector, narrower: Narrower) -> bool:
+    """Whether labels of held-out items decide picks of one of a run's strategies, so that half of them measure nothing.
+
+    Args:
+        selector: the strategy.
+        narrower: the narrower.
+
+    Returns:
+        Whether one of them, or of those inside, says so.
+    """
+    return any(one.uses_held_out for outer in (selector, *narrower.strategies()) for one in with_inner_parts(outer))
 
 
 def with_inner_parts(selector: Selector) -> Iterator[Selector]:

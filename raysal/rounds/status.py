@@ -8,14 +8,20 @@ from raysal.config import RunConfig
 from raysal.errors import UserError
 from raysal.labels import Ledger
 from raysal.labels.records import STATES, State
+from raysal.models.head import Head
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
 from raysal.rounds.binding import check_pool, own_pool
-from raysal.rounds.directory import Record, RunDir
+from raysal.rounds.directory import HEAD, Record, RunDir
 from raysal.rounds.evaluation import standing
 from raysal.rounds.learner import count_outputs
 from raysal.rounds.program import TrainingLabels
 from raysal.types import Status
+
+OTHERWISE = (
+    "an older raysal fitted the heads of this run so far, with a penalty on the bias; "
+    "the next round fits anew and finds more of rare classes"
+)
 
 
 def read_status(run: Path, pool: Path | None = None) -> Status:
@@ -98,6 +104,7 @@ def status_of(
         **standing(last.get("evaluation")),
         finished=closing is not None,
         problem=problem,
+        note=OTHERWISE if Head.was_fitted_otherwise(run.folder(rounds - 1 if rounds else None) / HEAD) else None,
     )
 
 

@@ -73,7 +73,7 @@ class Predicted:
     influence: torch.Tensor | None = None
     """[C, n] products of h̃ with the rows of `influence_of`"""
     length: torch.Tensor | None = None
-    """[n] length of h̃, the constant feature included"""
+    """[n] length of [z, 1], with z the features of the head's frame"""
     noise: float = 1.0
     """variance of a label that is a number"""
     temperature: float = 1.0

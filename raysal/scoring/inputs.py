@@ -7,7 +7,7 @@ the rows of that matrix in the driver; `ProductReader` turns a product into a `P
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from raysal.errors import ConfigError
 from raysal.features import same_layer
 from raysal.fleet.partition import Partition
-from raysal.models.evidence import gather_evidence
+from raysal.models.evidence import Evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
 from raysal.models.online.influence import gain_of, influence_of
 from raysal.models.posterior import Quadratic
-from raysal.models.targets import Answer
 from raysal.numerics import AlignedMatrix, block_rows_for, one_thread
 from raysal.rng import derive, generator
 from raysal.scoring.base import Need, Predicted
@@ -55,7 +54,7 @@ class ScoreInputs(NamedTuple):
     influence: NDArray[np.float64] | None = None
     """[C, D]"""
     norm: bool = False
-    """whether a score needs the length of h̃"""
+    """whether a score needs the length of [z, 1], with z the features of the head's frame"""
     noise: float = 1.0
     temperature: float = 1.0
     by_confidence: bool = False
@@ -108,8 +107,7 @@ def score_inputs(
     *,
     needs: Iterable[Need] = (),
     previous: Head | None = None,
-    labelled: NDArray[np.floating] | None = None,
-    answers: Sequence[Answer] = (),
+    reference: Evidence | None = None,
     draws: int = DEFAULT_DRAWS,
     key: int = 0,
 ) -> ScoreInputs:
@@ -120,8 +118,8 @@ def score_inputs(
         scores: names of `SCORES`.
         needs: further parts of `Predicted`.
         previous: the head of an earlier round, for scores that compare with it.
-        labelled: vectors [n, d] of the labelled items, for scores that ask what a label would do to their loss.
-        answers: their labels [n].
+        reference: the labels whose loss it is, for scores that ask what one more label would do to it
+            (`raysal.scoring.reference`).
         draws: samples of the posterior.
         key: of `raysal.rng`, for these samples.
 
@@ -146,7 +144,7 @@ def score_inputs(
         variance=Quadratic(variance.project / scale, variance.combine) if variance and "variance" in wanted else None,
         deviation=triangular_root(variance) / scale if variance and "mean_variance" in wanted else None,
         gain=triangular_root(gain_of(head)) if "gain" in wanted else None,
-        influence=_influence(head, labelled, answers) if "influence" in wanted else None,
+        influence=_influence(head, reference) if "influence" in wanted else None,
         norm="norm" in wanted,
         noise=head.noise,
         temperature=head.temperature,
@@ -171,11 +169,12 @@ def triangular_root(form: Quadratic) -> NDArray[np.float64]:
     return np.ascontiguousarray(factor[::-1, ::-1])
 
 
-def _influence(head: Head, labelled: NDArray[np.floating] | None, answers: Sequence[Answer]) -> NDArray[np.float64]:
-    """The rows [C, D] of `influence_of`, from labelled items; a ConfigError without any."""
-    if labelled is None or not len(answers):
-        raise ConfigError("score", "influence needs the labels so far", "give them, or choose another score")
-    return influence_of(head, gather_evidence(labelled, answers, None, head.classes, head.likelihood))
+def _influence(head: Head, reference: Evidence | None) -> NDArray[np.float64]:
+    """The rows [C, D] of `influence_of`; a ConfigError without a reference."""
+    if reference is None:
+        problem = "influence needs items to measure the loss on"
+        raise ConfigError("score", problem, "give a reference, or choose another score")
+    return influence_of(head, reference)
 
 
 def _previous_weights(previous: Head | None, head: Head) -> NDArray[np.float64]:
@@ -279,7 +278,9 @@ class ProductReader:
             else:
                 torch.add(values.T, bias[:, None], out=place)
         if self.inputs.norm:
-            out[-1] = row_lengths(features, torch.ones((), device=features.device))
+            size = 1.0 if self.inputs.linear.frame is None else self.inputs.linear.frame.size
+            centred = (features - self.inputs.linear.centre(features.shape[1], features.device)) / size
+            out[-1] = row_lengths(centred, torch.ones((), device=features.device))
 
     def predicted(self, out: torch.Tensor) -> Predicted:
         """What was read, as scores take it. Call it once for what was read, on one thread.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.models.frame import Frame
 from raysal.models.head import Head
 from raysal.models.likelihood import SOFTMAX, Likelihood
 from raysal.numerics import DRIVER_ROWS, padded, round_up, tiles
@@ -22,11 +23,18 @@ class Linear(NamedTuple):
     """[C], over the temperature"""
     likelihood: Likelihood = SOFTMAX
     """what the outputs are"""
+    frame: Frame | None = None
+    """the head's frame: gradients are those in it"""
 
     @classmethod
     def of(cls, head: Head) -> Linear:
         """The weights of a head, over its temperature."""
-        return cls(head.weight / head.temperature, head.bias / head.temperature, head.likelihood)
+        return cls(head.weight / head.temperature, head.bias / head.temperature, head.likelihood, head.frame)
+
+    def centre(self, width: int, device: torch.device) -> torch.Tensor:
+        """Where features are 0 in the frame, float32 [width], with zeros beyond d."""
+        centre = np.zeros((1, self.weight.shape[1])) if self.frame is None else self.frame.centre[None]
+        return padded(centre, width, torch.float32, device)[0]
 
 
 def probabilities_of(product: torch.Tensor, head: Linear) -> torch.Tensor:

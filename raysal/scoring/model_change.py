@@ -1,7 +1,8 @@
 """Scores of what a label would change: the gradient it would bring, the step of the head, the loss afterwards.
 
-The label is not known, so each score is an expectation over the answers that the head itself predicts, p. Gradients are
-of the loss the head was fitted by, whose responses q are those before the temperature (p where that is 1).
+The label is not known. So a score is an expectation over the answers that the head itself predicts, p, or takes the
+likeliest for the label (`influence`). Gradients are of the loss the head was fitted by, whose responses q are those
+before the temperature (p where that is 1).
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from raysal.scoring.base import Predicted, needed, score
 
 @score("norm", numbers=("mean_variance", "norm"))
 def expected_gradient_length(predicted: Predicted) -> torch.Tensor:
-    """Expected length of the gradient of an item's loss: Σ_y p_y ‖q - e_y‖ · ‖h̃‖ (Settles, Craven & Ray, NIPS 2007).
+    """Expected length of the gradient of an item's loss: Σ_y p_y ‖q - e_y‖ · ‖z̃‖ (Settles, Craven & Ray, NIPS 2007).
 
-    With several labels the mean over them; of numbers E|f - y| ‖h̃‖ with y ~ N(f, noise + v). Cost O(nC + nD).
+    z̃ = [z, 1] with the features z of the head's frame. With several labels the mean over them; of numbers
+    E|f - y| ‖z̃‖ with y ~ N(f, noise + v). Cost O(nC + nD).
 
     Returns:
         float32 [n], at least 0, unbounded: it grows with the vector.
@@ -46,19 +48,21 @@ def expected_model_change(predicted: Predicted) -> torch.Tensor:
 
 @score("influence", numbers=("influence", "mean_variance"))
 def influence(predicted: Predicted) -> torch.Tensor:
-    """Expected size of the change of the loss on the labelled items, were the item among them.
+    """How far the loss on a sample of the pool would fall, were the item labelled as predicted: signed, to first order.
 
-    Σ_y p_y |⟨V, g_y⟩| with the gradient g_y = (q - e_y) h̃ᵀ and V = Σ∇L of `influence_of`. With several labels the mean
-    over them; of numbers E|f - y| |V h̃| / noise. Cost O(nC).
+    ⟨V, g⟩ with the gradient g = (q - e_ŷ) h̃ᵀ of the predicted label ŷ and V = Σ∇L of `influence_of`, L the mean loss on
+    the reference (`scoring.reference`). With several labels the mean over them. Cost O(nC).
 
-    ISAL (Liu et al., ICCV 2021) takes the change that the predicted class would bring, and an estimate of the inverse
-    Hessian; here Σ is the inverse, exactly. The plain expectation over y is zero for every item, since Σ_y p_y g_y is:
-    what a label would do is good for as much as it is bad. So half of this score is the expected decrease of the loss,
-    over the labels that decrease it. Where the head is sure, both definitions are near zero. Where it is not, this one
-    does not take the predicted class for true.
+    This is minus the influence of ISAL (Liu et al., ICCV 2021), which picks the lowest, the most negative; so here the
+    highest helps most. Σ stands for the inverse Hessian of the labels' loss, which the authors estimate by a series:
+    that of the structure `full` is the inverse itself, and `shared` counts each label for more than it is. The
+    authors leave out biases and batch norms; here the constant feature counts as any other.
+
+    A number that is labelled as predicted has no gradient. So for numbers it is the expected size of the change,
+    E|f - y| |V h̃| / noise, without a sign.
 
     Returns:
-        float32 [n], at least 0, unbounded; small, as the labelled items outweigh one more.
+        float32 [n], of either sign, unbounded; for numbers at least 0.
     """
     pull = needed(predicted.influence).double()
-    return predicted.likelihood.expected_effect(predicted, pull).float()
+    return predicted.likelihood.predicted_effect(predicted, pull).float()

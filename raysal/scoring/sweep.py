@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, Partition
+from raysal.models.evidence import Evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
-from raysal.models.targets import Answer
 from raysal.numerics import BLOCK_ROWS, one_thread
 from raysal.rng import derive, item_uniform
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
@@ -91,7 +91,7 @@ class Sweep:
     class_counts: NDArray[np.int64]
     """[C] items predicted to be of each class"""
     histograms: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    """per score, [BINS] over [0, 1]; a score above 1 is counted in the last"""
+    """per score, [BINS] over [0, 1]; a score above 1 is counted in the last, one below 0 in the first"""
     top: dict[str, BestItems] = field(default_factory=dict)
     """per score"""
     searches: tuple[Neighbours, ...] = ()
@@ -121,8 +121,7 @@ def sweep(
     request: SweepRequest,
     *,
     previous: Head | None = None,
-    labelled: NDArray[np.floating] | None = None,
-    answers: Sequence[Answer] = (),
+    reference: Evidence | None = None,
 ) -> Sweep:
     """Make one pass over the pool. One round trip.
 
@@ -134,8 +133,7 @@ def sweep(
         head: what is to predict; without one there are no scores and no class counts.
         request: what is asked for.
         previous: the head of the previous round, for scores that compare with it.
-        labelled: vectors [n, d] of the labelled items, for scores that ask what a label would do to their loss.
-        answers: their labels [n].
+        reference: the labels whose loss it is, for scores that ask what one more label would do to it.
 
     Returns:
         What was found among the available items. It is the same for any partitions.
@@ -146,7 +144,7 @@ def sweep(
     inputs = None
     if head is not None:
         key = derive(request.key, "scores")
-        inputs = score_inputs(head, request.scores, previous=previous, labelled=labelled, answers=answers, key=key)
+        inputs = score_inputs(head, request.scores, previous=previous, reference=reference, key=key)
     return merge_sweeps(fleet.each(sweep_partition, inputs, request), request)
 
 

@@ -83,6 +83,11 @@ class Selector(ABC):
         """Whether it is fit to pick the first batch, before any label. False also for one that would pick outliers."""
         return not self.needs_head
 
+    @property
+    def uses_held_out(self) -> bool:
+        """Whether labels of held-out items decide its picks; half of these items then measure nothing."""
+        return False
+
     @abstractmethod
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """Pick k of the candidates.

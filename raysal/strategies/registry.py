@@ -22,6 +22,7 @@ SELECTORS: Registry[type[Selector]] = Registry(
         "epig": "raysal.strategies.information.epig:Epig",
         "falcun": "raysal.strategies.uncertainty.falcun:Falcun",
         "fantasy": "raysal.strategies.wrappers.sequential:Fantasised",
+        "isal": "raysal.strategies.information.isal:Isal",
         "kmeans_plus_plus": "raysal.strategies.coverage.badge:KMeansPlusPlus",
         "lcmd": "raysal.strategies.coverage.lcmd:Lcmd",
         "ldm": "raysal.strategies.uncertainty.ldm:Ldm",

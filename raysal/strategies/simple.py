@@ -60,7 +60,9 @@ class TopScore(Selector):
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The k candidates of highest score."""
         name = score_to_compute(self.score, context.head, context.previous)
-        ids, scores = best_of_parts(fleet.each(highest_score, context.score_inputs(name, self.draws), name, k), k)
+        ids, scores = best_of_parts(
+            fleet.each(highest_score, context.score_inputs(fleet, name, self.draws), name, k), k
+        )
         note = replacement_note(self.score, name)
         return Picks(
             ids=ids,

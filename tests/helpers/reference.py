@@ -78,13 +78,14 @@ def head_score(
     *,
     drawn: Floats,
     previous: Any = None,
-    labelled: NDArray[np.floating] | None = None,
+    referred: NDArray[np.floating] | None = None,
     targets: Floats | None = None,
 ) -> Floats:
     """A score of each row of x [n, d] by its definition, one row, one answer, one draw at a time.
 
     `drawn` [T, C, D] are weights from the posterior; `previous` a head of the same classes; `targets` [m, C] what the
-    `labelled` [m, d] should be answered. Several labels are taken one by one, as heads of their own.
+    `referred` [m, d], whose loss `influence` is about, should be answered. Several labels are taken one by one, as
+    heads of their own.
     """
     if head.likelihood.name == "softmax" and name in ("least_confidence", "margin", "entropy"):
         return score(name, probabilities(x, head.weight / head.temperature, head.bias / head.temperature))
@@ -93,13 +94,32 @@ def head_score(
     rows = np.hstack([x.astype(np.float64), np.ones((len(x), 1))])
     pull = np.zeros(classes * dim)
     if name == "influence":
-        assert labelled is not None
+        assert referred is not None
         assert targets is not None
-        known = np.hstack([labelled.astype(np.float64), np.ones((len(labelled), 1))])
+        known = np.hstack([referred.astype(np.float64), np.ones((len(referred), 1))])
         for row, target in zip(known, targets, strict=True):
             pull += np.outer(respond(head.likelihood.name, head.mean @ row) - target, row).ravel() / len(known)
         pull = everything @ pull
     return np.array([_score_of_row(name, row, head, everything, drawn, previous, pull) for row in rows])
+
+
+def guessed_targets(x: NDArray[np.floating], head: Any, labelled: NDArray[np.floating], targets: Floats) -> Floats:
+    """What a head predicts for each row of x [n, d], and what the nearest labelled item says, half each: [n, C]."""
+    predicted = []
+    for row in np.hstack([x.astype(np.float64), np.ones((len(x), 1))]):
+        p = respond(head.likelihood.name, head.mean @ row)
+        answers = {"softmax": np.eye(len(p))[p.argmax()], "sigmoid": (p > 0.5).astype(float), "identity": p}
+        predicted.append(answers[head.likelihood.name])
+    return (np.array(predicted) + nearest_targets(x, labelled, targets)) / 2
+
+
+def nearest_targets(x: NDArray[np.floating], labelled: NDArray[np.floating], targets: Floats) -> Floats:
+    """Of targets [m, C] those of the `labelled` [m, d] nearest to each row of x [n, d]; equally near ones share."""
+    found = []
+    for row in x:
+        away = sq_distance(labelled, row)
+        found.append(targets[away == away.min()].mean(0))
+    return np.array(found)
 
 
 def _score_of_row(
@@ -143,6 +163,10 @@ def _score_of_row(
         weights *= np.exp(-(z**2) / 2)
         halves = list(zip(z, weights / weights.sum() / 2, strict=True))
         tasks = [[(w, np.outer([side * at * spread], row)) for side in (-1, 1) for at, w in halves]]
+    if name == "influence" and link != "identity":
+        if link == "softmax":
+            return float(pull @ np.outer(q - np.eye(classes)[q.argmax()], row).ravel())
+        return float(pull @ np.outer([z - (z >= 0.5) for z in q], row).ravel()) / classes
     count = 1.0
     if name == "expected_model_change":
         if link != "identity" and head.posterior.weighting == "categorical":

@@ -70,6 +70,7 @@ BOUNDED: dict[str, dict[str, Any]] = {
     "drop_query": {"max_candidates": 300},
     "epig": {"targets": 20, "draws": 8},
     "fantasy": {"of": "top_score", "every": 10},
+    "isal": {"sample": 300},
     "ldm": {"directions": 20},
     "max_herding": {"max_candidates": 300, "max_represented": 300},
     "probcover": {"max_candidates": 300},

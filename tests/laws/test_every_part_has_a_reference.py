@@ -26,6 +26,7 @@ STRATEGIES = {
     "epig": "test_epig_is_the_information_on_the_labels_of_targets",
     "falcun": "test_falcun_is_the_sequential_draw",
     "fantasy": "test_the_likeliest_label_as_if_it_were_true_is_the_slow_loop",
+    "isal": "test_isal_is_minus_the_influence_by_the_whole_hessian",
     "kmeans_plus_plus": "test_k_means_plus_plus_covers_from_the_labelled_items",
     "lcmd": "test_lcmd_takes_the_farthest_item_of_the_heaviest_cluster",
     "ldm": "test_ldm_is_the_least_over_disturbed_heads",

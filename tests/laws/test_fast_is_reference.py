@@ -72,8 +72,8 @@ def test_top_score_is_a_full_sort(score, main_case, main_pools):
         main_case.head,
         drawn=drawn,
         previous=main_case.previous,
-        labelled=known.vectors,
-        targets=targets,
+        referred=main_case.x[ids],
+        targets=reference.guessed_targets(main_case.x[ids], main_case.head, known.vectors, targets),
     )
     values = dict(zip(ids.tolist(), slow.tolist(), strict=True))
     wanted = reference.ranked(slow, ids, 60)
@@ -85,14 +85,10 @@ def test_top_score_is_a_full_sort(score, main_case, main_pools):
     )
     np.testing.assert_allclose(picks.scores, [values[id] for id in picks.ids.tolist()], rtol=1e-5, atol=atol)
     # The pass that narrows finds the same, of all that a score may be asked of.
-    inputs = score_inputs(
-        main_case.head,
-        (score,),
-        previous=main_case.previous,
-        labelled=known.vectors,
-        answers=known.classes,
-        key=8,
-    )
+    sample = context_of(
+        head=main_case.head, labelled=known.vectors, classes=known.classes, key=8, previous=main_case.previous
+    ).reference(fleet, (score,), 8)
+    inputs = score_inputs(main_case.head, (score,), previous=main_case.previous, reference=sample, key=8)
     found = merge_sweeps(fleet.each(sweep_partition, inputs, request := SweepRequest(scores=(score,), top=60)), request)
     assert np.array_equal(found.top[score][0], picks.ids)
 

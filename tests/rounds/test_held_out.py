@@ -14,7 +14,9 @@ from cli_tools import cli, refused
 from pools import make_pool, mixture
 from tiers import deep_unless
 
+import raysal
 from raysal.config import parse_config
+from raysal.errors import ConfigError
 from raysal.labels.files import read_labels
 from raysal.models.head import Head
 from raysal.pool import Pool, open_pool
@@ -51,7 +53,8 @@ def held(pool: Pool) -> list[str]:
 
 def session_of(pool: Pool, out: Path, mode: str, disputed: str = "leave", **fields: Any) -> Session:
     update = {"mode": mode, "disputed": disputed, "retrain_every": 3}
-    return Session(out, pool, select="badge", seed=SEED, update=update, rounds=ROUNDS, **fields)
+    asked = {"select": "badge", "seed": SEED, "update": update, "rounds": ROUNDS, **fields}
+    return Session(out, pool, **asked)
 
 
 def learnt(head: Head | None) -> str | None:
@@ -90,19 +93,87 @@ def at_every_moment(truth: dict[str, str], held: list[str]) -> Callable[[Session
     return tell
 
 
-@pytest.mark.parametrize(("mode", "disputed"), deep_unless(CASES[1:2], CASES))
+@pytest.mark.parametrize(
+    ("mode", "disputed", "select"),
+    [*deep_unless([(*CASES[1], "badge")], [(*case, "badge") for case in CASES]), ("retrain", "leave", "isal")],
+)
 def test_no_head_and_no_batch_depends_on_labels_of_held_out_items(
-    mode: str, disputed: str, pool: Pool, truth: dict[str, str], held: list[str], tmp_path: Path
+    mode: str, disputed: str, select: str, pool: Pool, truth: dict[str, str], held: list[str], tmp_path: Path
 ) -> None:
     """Bit for bit, in every round, in the head that follows labels, and at the close."""
-    with session_of(pool, tmp_path / "plain", mode, disputed) as session:
+    with session_of(pool, tmp_path / "plain", mode, disputed, select=select) as session:
         plain = play(session, truth, lambda session, moment: None)
-    with session_of(pool, tmp_path / "told", mode, disputed) as session:
+    with session_of(pool, tmp_path / "told", mode, disputed, select=select) as session:
         told = play(session, truth, at_every_moment(truth, held))
         asked = {key for number in range(3) for key in session.batch(number).keys}
         assert session.status().tested == len(TrainingLabels.of(session.ledger, session.config).tests()) > 20
     assert told == plain
     assert not asked & set(held)
+
+
+ISAL = {"name": "isal", "reference": "held_out"}
+
+
+@pytest.fixture(scope="module")
+def halves(pool: Pool, held: list[str]) -> tuple[list[str], list[str]]:
+    """Keys of the held-out items that measure, and of those that are a reference; computed from the definition."""
+    ids = pool.ids_of(held)
+    draws = item_uniform(derive(derive(SEED, "holdout"), "reference"), np.array([ids[key] for key in held], np.int64))
+    chosen = dict(zip(held, (draws < 0.5).tolist(), strict=True))
+    return [key for key in held if not chosen[key]], [key for key in held if chosen[key]]
+
+
+def test_where_a_strategy_learns_from_held_out_items_no_label_both_measures_and_decides(
+    pool: Pool, truth: dict[str, str], held: list[str], halves: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    """One half decides picks and measures nothing, the other measures and decides nothing."""
+    measure, reference = halves
+    assert min(len(measure), len(reference)) > 20
+
+    def batches(out: str, told: dict[str, str]) -> tuple[list[list[str]], Any]:
+        with session_of(pool, tmp_path / out, "retrain", select=ISAL) as session:
+            session.tell(told)
+            keys = []
+            for _ in range(3):
+                batch = session.query()
+                keys.append(batch.keys)
+                session.tell({key: truth[key] for key in batch.keys})
+            evaluation = session.record(1)["evaluation"]
+        return keys, evaluation
+
+    names = sorted(set(truth.values()))
+    wrong = dict(zip(names, [*names[1:], names[0]], strict=True))
+    first = {key: truth[key] for key in reference}
+    plain, nothing = batches("plain", first)
+    assert nothing is None, "the reference measures nothing"
+    measured, evaluation = batches("measured", first | {key: truth[key] for key in measure})
+    misled, misjudged = batches("misled", first | {key: wrong[truth[key]] for key in measure})
+    assert measured == misled == plain, "what measures decides nothing"
+    assert evaluation["items"] == misjudged["items"] == len(measure)
+    assert misjudged["accuracy"] < evaluation["accuracy"]
+    decided, _ = batches("decided", {key: wrong[truth[key]] for key in reference})
+    assert decided[0] == plain[0], "the first batch has no head"
+    assert decided[1] != plain[1]
+    assert not {key for keys in (*plain, *decided) for key in keys} & set(held)
+
+
+def test_a_reference_of_held_out_items_that_is_not_there_is_asked_for(
+    pool: Pool, truth: dict[str, str], halves: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    """Before the run where nothing is held out, also within wrappers and narrowers; else when it is needed."""
+    refine = {"name": "refine", "members": [ISAL]}
+    for fields in ({"select": ISAL}, {"select": {"name": "skip_extremes", "of": ISAL}}, {"narrow": refine}):
+        with pytest.raises(ConfigError, match=r"rounds\.holdout"):
+            session_of(pool, tmp_path / "none", "retrain", **fields, rounds={"count": 2, "k": 12})
+    with session_of(pool, tmp_path / "run", "retrain", select=ISAL) as session:
+        session.tell({key: truth[key] for key in session.query().keys})
+        session.tell({key: truth[key] for key in halves[0]})
+        with pytest.raises(ConfigError, match="label export RUN --holdout"):
+            session.query()
+        session.tell({key: truth[key] for key in halves[1][:9]})
+        assert session.query().table["reason"][0].as_py().endswith("on 9 held-out items")
+    with pytest.raises(ConfigError, match="nothing is held out here"):
+        raysal.select(pool, k=5, labels={key: truth[key] for key in halves[0]}, strategy=ISAL)
 
 
 @pytest.mark.parametrize("oracle", ["files", "simulated"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from frames import prior_precision
 from pools import make_pool, mixture
 from programs import local
 
@@ -18,6 +19,7 @@ from raysal.models.head import Head
 from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
+from raysal.rng import derive
 from raysal.rounds.session import Session
 from raysal.store import read_sealed, write_sealed
 from raysal.types import Label
@@ -66,7 +68,7 @@ def expected(session: Session, votes: bool = False) -> np.ndarray:
     head = session.current_head()
     assert head is not None
     assert head.labels_seen == len(items)
-    return head.prior * np.eye(DIM + 1) + (rows.T * [item.weight for item in items]) @ rows
+    return prior_precision(head) + (rows.T * [item.weight for item in items]) @ rows
 
 
 def counts_once(session: Session, votes: bool = False) -> bool:
@@ -288,7 +290,12 @@ def test_votes_and_what_is_left_aside_in_a_fit(pool, truth, tmp_path):
             items = session.ledger.labels(votes=disputed == "votes")
     vectors = np.concatenate([chunk.vectors() for chunk in pool.chunks])[[item.id for item in items]]
     answers, weights = [item.answer for item in items], np.array([item.weight for item in items])
-    record = {"encoder": heads["votes"].encoder, "version": 1, "ledger_seq": heads["votes"].ledger_seq, "seed": 0}
+    record = {
+        "encoder": heads["votes"].encoder,
+        "version": 1,
+        "ledger_seq": heads["votes"].ledger_seq,
+        "seed": derive(3, "fit") % 2**32,
+    }
     fit = Logistic().fit(
         TrainingData(features=vectors, labels=answers, weights=weights, classes=sorted({*truth.values()}), **record)
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from frames import prior_precision
 from killed_runs import FIELDS, kill_run, trace, truth_of
 from pools import make_pool, mixture
 from tiers import deep_unless
@@ -170,7 +171,7 @@ def test_evidence_is_counted_once(pool: Pool, tmp_path: Path) -> None:
         assert head.labels_seen == len(ids) == len(set(ids))
         vectors = np.concatenate([c.vectors() for c in pool.chunks]).astype(np.float64)
     rows = np.concatenate([vectors[ids], np.ones((len(ids), 1))], axis=1)
-    precision = head.prior * np.eye(rows.shape[1]) + rows.T @ rows
+    precision = prior_precision(head) + rows.T @ rows
     np.testing.assert_allclose(np.linalg.inv(precision), head.covariance, rtol=1e-7, atol=1e-10)
 
 

@@ -11,6 +11,7 @@ from pools import make_pool, mixture
 from programs import local, make_head, random_head
 
 from raysal.fleet import exclude
+from raysal.models.evidence import gather_evidence
 from raysal.numerics import BLOCK_ROWS
 from raysal.rng import derive
 from raysal.scoring.inputs import score_inputs
@@ -49,7 +50,8 @@ def request_all(x) -> SweepRequest:
 def known(x) -> dict[str, Any]:
     """What scores ask for beside the head."""
     answers = [f"class-{i % 5}" for i in range(12)]
-    return {"previous": random_head(DIM, seed=1), "labelled": x[OUT[:12]], "answers": answers}
+    sample = gather_evidence(x[OUT[:12]], answers, None, random_head(DIM).classes)
+    return {"previous": random_head(DIM, seed=1), "reference": sample}
 
 
 def assert_equal(a: Sweep, b: Sweep) -> None:
@@ -75,7 +77,6 @@ def test_parts_merged_in_any_order_are_one_partition(fleets, request_all, known)
 def test_the_sweep_agrees_with_the_slow_version(fleets, request_all, x, known):
     head = random_head(DIM)
     found = sweep(fleets[1], head, request_all, **known)
-    targets = np.eye(5)[[int(answer[-1]) for answer in known["answers"]]]
     drawn = score_inputs(head, ("bald",), key=derive(request_all.key, "scores")).samples
     p = reference.probabilities(x[OPEN], head.weight, head.bias)
     assert found.rows == len(OPEN)
@@ -83,7 +84,13 @@ def test_the_sweep_agrees_with_the_slow_version(fleets, request_all, x, known):
     assert np.array_equal(found.sample[0], reference.uniform_sample(5, OPEN, 20))
     for name in SCORES:
         values = reference.head_score(
-            name, x[OPEN], head, drawn=drawn, previous=known["previous"], labelled=known["labelled"], targets=targets
+            name,
+            x[OPEN],
+            head,
+            drawn=drawn,
+            previous=known["previous"],
+            referred=known["reference"].features,
+            targets=known["reference"].targets,
         )
         expected, _ = np.histogram(values.clip(0, 1), bins=BINS, range=(0, 1))
         assert found.histograms[name].sum() == len(OPEN)
@@ -99,7 +106,7 @@ def test_the_sweep_agrees_with_the_slow_version(fleets, request_all, x, known):
             (-v, i) for v, i in zip(kept.tolist(), ids.tolist(), strict=True)
         )
         for q in (0.0, 0.1, 0.5, 0.9, 1.0):
-            exact = min(np.quantile(values, q, method="inverted_cdf"), 1)
+            exact = np.clip(np.quantile(values, q, method="inverted_cdf"), 0, 1)
             assert found.quantile(name, q) == pytest.approx(exact, abs=1.5 / BINS)
     for anchor, (ids, kept) in zip(x[:6], found.searches[0].of_each, strict=True):
         similarity = reference.cosine(x[OPEN], anchor)

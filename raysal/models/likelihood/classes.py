@@ -190,10 +190,10 @@ class Softmax(Likelihood):
         others = (square.sum(0) - square).clamp_min(0)
         return (p * ((1 - q) ** 2 + others).sqrt()).sum(0)
 
-    def expected_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
-        """Σ_y p_y |⟨pull, q - e_y⟩|."""
-        p, q = self.answer_weights(predicted)
-        return (p * (pull - (q * pull).sum(0)).abs()).sum(0)
+    def predicted_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
+        """⟨pull, q - e_argmax⟩."""
+        _, q = self.answer_weights(predicted)
+        return (class_residuals(q) * pull).sum(0).neg_()
 
     def expected_count(self, predicted: PredictedOutputs) -> torch.Tensor:
         """The product q (1 - q) of the most probable class."""

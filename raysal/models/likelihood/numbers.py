@@ -133,7 +133,7 @@ class Identity(NoAnswers, Likelihood):
         """E|f - y| of a label y ~ N(f, noise + variance)."""
         return LENGTH_OF_NORMAL * (predicted.mean_variance + predicted.noise).sqrt()
 
-    def expected_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
+    def predicted_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
         """‖pull‖ E|f - y| / noise: of one number, or of several that are off independently."""
         import torch
 

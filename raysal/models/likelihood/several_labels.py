@@ -162,9 +162,10 @@ class Sigmoid(Likelihood):
         """E|q - y| of a label y, mean over the labels."""
         return _expected_miss(*self.answer_weights(predicted)).mean(0)
 
-    def expected_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
-        """|pull| E|q - y|, mean over the labels."""
-        return (pull.abs() * _expected_miss(*self.answer_weights(predicted))).mean(0)
+    def predicted_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
+        """The product pull (q - [q >= 1/2]), mean over the labels."""
+        outputs = predicted.logits.double() * predicted.temperature
+        return (self.prediction_residual(outputs) * pull).mean(0).neg_()
 
     def expected_count(self, predicted: PredictedOutputs) -> torch.Tensor:
         """The product q (1 - q) of the least sure label."""

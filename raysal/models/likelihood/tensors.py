@@ -170,8 +170,10 @@ class OnTensors(ABC):
         """
 
     @abstractmethod
-    def expected_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
-        """The expected size of Σ_c pull_c (response_c - answer_c), with the responses before the temperature.
+    def predicted_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
+        """The sum Σ_c pull_c (response_c - answer_c) for the predicted answer, by responses before the temperature.
+
+        Of numbers it is the expected size of the sum: a number that is answered as predicted would have no effect.
 
         Args:
             predicted: what a head says of the items.

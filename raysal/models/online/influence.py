@@ -32,15 +32,28 @@ def gain_of(head: Head) -> Quadratic:
     return form
 
 
-def influence_of(head: Head, reference: Evidence) -> NDArray[np.float64]:
-    """The influence V = Σ ∇L, with ∇L the gradient of the mean loss on some labels.
-
-    One unit more of weight for an item of gradient g changes that loss by -⟨V, g⟩ (Koh & Liang, ICML 2017; Liu et al.,
-    ISAL, ICCV 2021).
+def refuse_ensemble(head: Head) -> None:
+    """Refuse a head without a covariance, for `influence_of`.
 
     Args:
         head: the head.
-        reference: the labels.
+
+    Raises:
+        ConfigError: the head is an ensemble.
+    """
+    if not head.posterior.closed_form:
+        raise ConfigError("score", "influence needs a covariance, and an ensemble has none", "use bald or mean_std")
+
+
+def influence_of(head: Head, reference: Evidence) -> NDArray[np.float64]:
+    """The influence V = Σ ∇L, with ∇L the gradient of the mean loss on some labels, the reference.
+
+    One unit more of weight for an item of gradient g changes that loss by -⟨V, g⟩ (Koh & Liang, ICML 2017; Liu et al.,
+    ISAL, ICCV 2021). The reference should not be what the head was fitted to: there ∇L is what the penalty holds back.
+
+    Args:
+        head: the head.
+        reference: the labels; without any, V is zero.
 
     Returns:
         V [C, D]
@@ -48,9 +61,8 @@ def influence_of(head: Head, reference: Evidence) -> NDArray[np.float64]:
     Raises:
         ConfigError: the head is an ensemble.
     """
-    if not head.posterior.closed_form:
-        raise ConfigError("score", "influence needs a covariance, and an ensemble has none", "use bald or mean_std")
+    refuse_ensemble(head)
     rows = reference.rows
     residual = head.likelihood.responses(rows @ head.mean.T) - reference.targets
-    gradient = (residual * reference.weights[:, None]).T @ rows / reference.weights.sum()
+    gradient = (residual * reference.weights[:, None]).T @ rows / (reference.weights.sum() or 1.0)
     return head.posterior.updatable().solve(np.asarray(gradient))

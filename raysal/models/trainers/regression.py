@@ -27,18 +27,16 @@ POINTS = 121
 LEAST_UNIT = 1e-6
 """Share of the largest sum of squares of a feature that the unit of ratios is at least. With a noise · prior of 1e-12
 of that sum the precision can still be inverted."""
-CONSTANT_VARIANCE = 100.0
-"""The prior variance of the constant, unless it is given, over the mean square of the labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regression(Fitter):
     """Numbers, by a linear model with Gaussian noise: t_i = w h_i + b + e_i, e_i ~ N(0, noise / m_i).
 
-    The priors are w ~ N(0, I / prior) and b ~ N(0, 1 / constant), with b the output at the mean of the labelled items.
-    The posterior is then Gaussian with one covariance; for features less that mean its precision is
-    diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise. Closed-form steps from it are recursive least
-    squares: in any order, they give what a new fit gives with the same prior and noise.
+    The priors are w ~ N(0, I / prior) and b ~ N(0, 1 / constant), flat unless `constant` is given. The posterior is
+    then Gaussian with one covariance, of the precision diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise.
+    Closed-form steps from it are recursive least squares: in any order, they give what a new fit gives with the same
+    prior and noise.
 
     `noise` and `prior` are numbers in the units of labels and features; or "evidence", for the values under which the
     labels are most likely, with w integrated out (type II maximum likelihood; MacKay, Neural Computation 1992). The
@@ -46,8 +44,8 @@ class Regression(Fitter):
     noise · prior tries a grid of 121 points and then a golden section, each O(min(n, d)) from one singular value
     decomposition. Of several maxima it takes the highest of the grid. noise · prior stays within 1e-6 and 1e6 of the
     spread of the features. Where all labels are equal they say nothing of it; noise and weights then explain the mean
-    square of the labels each. A constant that multiplies all labels or all features changes no prediction,
-    nor does a vector that is added to all features.
+    square of the labels each. A constant that multiplies all labels or all features changes no
+    prediction; nor does one that is added to them.
 
     Cost: O(n d min(n, d) + d³). Labels are numbers as text: "12", "-0.5", "1e3".
 
@@ -61,7 +59,7 @@ class Regression(Fitter):
     prior: float | Literal["evidence"] = "evidence"
     """Precision of the prior on a weight."""
     constant: float | None = None
-    """Precision of the prior on the constant; none is 1 / (100 times the mean square of the labels)."""
+    """Precision of the prior on the constant, the output where all features are 0; none is 0."""
 
     def __post_init__(self) -> None:
         for name in ("noise", "prior", "constant"):
@@ -75,10 +73,7 @@ class Regression(Fitter):
         """See `Fitter.learn`. `classes` are none, or `value`."""
         del classes, seed, context
         noise, prior = self.variances(evidence)
-        variance = CONSTANT_VARIANCE * mean_square_of_labels(evidence)
-        constant = 1.0 / variance if self.constant is None else self.constant
-        frame = replace(Frame.of(evidence), size=1.0, constant=math.sqrt(prior / constant))
-        posterior = exact_posterior(evidence, noise, prior, frame)
+        posterior = exact_posterior(evidence, noise, prior, self.constant)
         mean = posterior.solve((evidence.targets[:, 0] * evidence.weights / noise)[None] @ evidence.rows)
         return Fit(mean=mean, posterior=posterior, prior=prior, noise=noise)
 
@@ -173,10 +168,32 @@ def best_ratio(loss: Callable[[float], float], unit: float) -> float:
     return math.exp((low + high) / 2)
 
 
-def exact_posterior(evidence: Evidence, noise: float, prior: float, frame: Frame) -> Shared:
-    """The posterior of precision prior · I + Σ m_i z̃_i z̃_iᵀ / noise, with rows z̃ of the frame. O(n d² + d³)."""
-    root = root_of_inverse(frame.evidence(evidence).rows, evidence.weights / noise, prior)
-    return Shared(root=root, frame=frame)
+def exact_posterior(evidence: Evidence, noise: float, prior: float, constant: float | None) -> Shared:
+    """The posterior of precision diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise. O(n d² + d³).
+
+    Args:
+        evidence: the labels.
+        noise: variance of a label of weight 1.
+        prior: precision of the prior on a weight.
+        constant: precision of the prior on the constant; None for 0. The constant then does not depend on the weights
+            at the mean of the labelled items, and the posterior is computed there.
+
+    Returns:
+        The posterior.
+    """
+    counts = evidence.weights / noise
+    if constant is None:
+        frame = replace(Frame.of(evidence), size=1.0)
+        size = len(frame.centre)
+        root = np.zeros((size + 1, size + 1))
+        root[:size, :size] = root_of_inverse(frame.features(evidence.features), counts, prior)
+        root[size, size] = 1.0 / math.sqrt(float(counts.sum()))
+        return Shared(root=root, frame=frame)
+    # A constant feature of this size with the prior of the weights is one of size 1 with its own prior.
+    unit = math.sqrt(prior / constant)
+    root = root_of_inverse(replace(evidence, constant=unit).rows, counts, prior)
+    root[-1] *= unit
+    return Shared(root=root)
 
 
 def mean_square_of_labels(evidence: Evidence) -> float:

@@ -107,19 +107,21 @@ class Probabilities:
 
 @dataclass(frozen=True, kw_only=True)
 class Gradients:
-    """Gradients of the loss at the prediction, by the last layer's weights: vector (x) residual.
+    """Gradients of the loss at the prediction, by the last layer's weights: feature (x) residual.
 
-    The residual is e_argmax - p, or with several labels at once [p >= 1/2] - p.
+    The residual is e_argmax - p, or with several labels at once [p >= 1/2] - p. Features are vectors less the centre of
+    the head's frame; so no distance between gradients depends on the origin of the vectors.
     """
 
     head: Linear
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
-        """The block itself and, by one product with the head, the residuals: C columns, rounded up."""
+        """The block about the centre and, by one product with the head, the residuals: C columns, rounded up."""
         outputs_of_block = predictor(self.head._replace(likelihood=IDENTITY), width, device)
+        centre = self.head.centre(width, device)
 
         def factors(block: torch.Tensor) -> Factors:
-            return block, as_factor(self.head.likelihood.prediction_residual(outputs_of_block(block)))
+            return block - centre, as_factor(self.head.likelihood.prediction_residual(outputs_of_block(block)))
 
         return factors
 

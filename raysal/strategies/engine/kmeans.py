@@ -79,6 +79,9 @@ def _k_means(
 ) -> Clusters:
     whole = x.view(np.dtype((np.void, x.itemsize * x.shape[1])))[:, 0]
     _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
+    # As they came, and not by their bytes: then neither the unit nor the origin of the vectors changes a seed.
+    order = np.argsort(first)
+    first, inverse = first[order], np.argsort(order)[inverse]
     mass = np.bincount(inverse, weights=np.ones(len(x)) if weights is None else _positive(weights)).astype(float)
     problem = _Problem(x[first], mass)
     k = min(k, len(first))

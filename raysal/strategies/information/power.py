@@ -43,7 +43,7 @@ class PowerMargin(Selector):
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The k candidates of largest noisy margin score."""
-        parts = fleet.each(noisy_margins, context.score_inputs("margin"), self.beta, context.key, k)
+        parts = fleet.each(noisy_margins, context.score_inputs(fleet, "margin"), self.beta, context.key, k)
         return noisy_picks(parts, k, "margin")
 
 

@@ -90,10 +90,10 @@ def measure(fleet: Fleet, head: Linear, key: int, *, directions: int, patience: 
 
 
 def directions_of(head: Linear, key: int, first: int, count: int) -> NDArray[np.float64]:
-    """Random directions; each is a function of the key and its number.
+    """Random directions in the frame of the head; each is a function of the key and its number.
 
     Args:
-        head: a step of 1 along a direction is as long as its weights.
+        head: a step of 1 along a direction is as long as its weights, in the frame.
         key: key of `raysal.rng`.
         first: number of the first direction.
         count: how many.
@@ -101,10 +101,14 @@ def directions_of(head: Linear, key: int, first: int, count: int) -> NDArray[np.
     Returns:
         float64 [count, C, d + 1].
     """
-    weights = np.column_stack([head.weight, head.bias])
+    frame, weights = head.frame, np.column_stack([head.weight, head.bias])
+    if frame is not None:
+        frame = frame.with_constant(1.0)
+        weights = frame.inside(weights)
     length = np.sqrt((weights**2).mean()) or 1.0
     numbers = range(first, first + count)
-    return length * np.stack([generator(derive(key, number)).standard_normal(weights.shape) for number in numbers])
+    found = length * np.stack([generator(derive(key, number)).standard_normal(weights.shape) for number in numbers])
+    return found if frame is None else frame.outside(found)
 
 
 # Functions of a partition.

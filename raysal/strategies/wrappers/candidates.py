@@ -119,7 +119,7 @@ class SkipExtremes(Wrapper):
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """Picks of `of` between the quantiles."""
         score = score_to_compute(self.score, context.head, context.previous)
-        n = sum(fleet.each(score_available, context.score_inputs(score), score))
+        n = sum(fleet.each(score_available, context.score_inputs(fleet, score), score))
         lower, upper = order_statistics(fleet, score, ranks_within(self.low, self.high, n)).tolist()
         left = sum(fleet.each(keep_between, score, lower, upper))
         beyond: set[int] = set()

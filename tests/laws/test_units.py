@@ -1,0 +1,96 @@
+"""A law of heads: neither the origin nor the unit of the vectors changes a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from pools import make_pool, mixture
+from programs import labelled_of, local, run_program, small, strategy
+from tiers import deep_unless
+
+from raysal.config import choice
+from raysal.models.head import Head
+from raysal.models.trainers.base import TrainingData
+from raysal.models.trainers.logistic import Logistic
+from raysal.pool import Pool
+from raysal.scoring.registry import SCORES
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import Selector
+
+N, DIM, K = 300, 6, 20
+KNOWN, BEFORE = range(0, N, 9), range(0, N, 18)
+ORIGIN = {
+    "alfa_mix": "clusters directions",
+    "drop_query": "sets features to 0",
+    "ldm": "keeps picks apart by their cosine",
+    "max_herding": "covers by cosine",
+    "probcover": "covers by cosine",
+    "typiclust": "clusters directions",
+    "u_herding": "covers by cosine",
+}
+"""Rules that are about directions from the origin, or about features as they are. Their unit does not matter either."""
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "shifted": lambda x: x + np.array([3, -5, 2, 7, -4, 6], np.float32),
+    "eightfold": lambda x: 8 * x,
+    "threefold": lambda x: 3 * x,
+}
+"""All are exact in float16, for the rows of `rows`."""
+
+
+def rows() -> tuple[np.ndarray, list[str]]:
+    """A mixture on a grid, so that float16 holds it, moved or multiplied, to the last bit."""
+    x, names = mixture(N, DIM, seed=3)
+    return np.round(x * 16) / 16, names
+
+
+def fit(x: np.ndarray, names: list[str], ids: range) -> Head:
+    labels = [names[i] for i in ids]
+    return Logistic().fit(TrainingData(features=x[list(ids)], labels=labels, classes=sorted({*names}), seed=1))
+
+
+@pytest.fixture(scope="module")
+def pools(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[np.ndarray, Pool]]:
+    found = {}
+    for name, change in {"as it is": lambda x: x, **CHANGES}.items():
+        x = change(rows()[0])
+        pool = make_pool(tmp_path_factory.mktemp("units") / "pool", x, chunk_rows=64)
+        assert np.array_equal(np.concatenate([chunk.vectors() for chunk in pool.chunks]), x)
+        found[name] = x, pool
+    return found
+
+
+def picks(x: np.ndarray, pool: Pool, selector: Selector) -> list[int]:
+    names = rows()[1]
+    outcome = run_program(
+        local(pool),
+        selector,
+        small("none"),
+        head=fit(x, names, KNOWN),
+        previous=fit(x, names, BEFORE),
+        labelled=labelled_of(x, names, list(KNOWN)),
+        reveal=lambda ids: {id: names[id] for id in ids if id % 2},
+        k=K,
+    )
+    return outcome.picks.ids.tolist()
+
+
+RULES = {name: strategy(name) for name in sorted(SELECTORS)} | {
+    f"top {name}": choice({"name": "top_score", "score": name}).build("select", SELECTORS) for name in sorted(SCORES)
+}
+
+
+CASES = [(rule, change) for rule in RULES for change in CHANGES if rule not in ORIGIN or change != "shifted"]
+FIRST = [(rule, "threefold" if rule in ORIGIN else "shifted") for rule in RULES]
+
+
+@pytest.mark.parametrize(("rule", "change"), deep_unless(FIRST, CASES))
+def test_neither_origin_nor_unit_of_the_vectors_changes_a_batch(rule: str, change: str, pools) -> None:
+    assert picks(*pools[change], RULES[rule]) == picks(*pools["as it is"], RULES[rule])
+
+
+def test_rules_that_depend_on_the_origin_do(pools) -> None:
+    """Or they would belong under the law."""
+    for rule in ORIGIN:
+        assert picks(*pools["shifted"], RULES[rule]) != picks(*pools["as it is"], RULES[rule]), rule
