@@ -1,11 +1,14 @@
 """What batches chosen by information are worth, and what they cost.
 
-    python -m benchmarks.information [--parts joint accuracy time] [--rows 60000] [--seeds 4]
+    python -m benchmarks.information [--parts joint accuracy time ldm] [--rows 60000] [--seeds 4]
 
 - `joint`: how much the labels of a batch, taken together, would say of the weights. scikit-learn's digits, a head of 40
   labels, batches of 3 and 5; judged by 8,000 draws of the weights that no strategy has seen, labels sampled from them.
 - `accuracy`: rounds of 30 labels from 20 on; accuracy on 600 other digits, mean over rounds and seeds.
 - `time`: batches of 50 and 100 from made-up vectors of 256 numbers in ten classes, one partition.
+- `ldm`: the least disagree metric from directions that serve all sizes, as here, beside the published one from draws of
+  each size's own. Digits, and 4,000 made-up rows of 256 numbers; two runs of each, so that what differs by the draws
+  alone is seen too.
 
 `as published` is batch_bald with the same draws throughout.
 """
@@ -13,6 +16,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,15 +27,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from benchmarks.features import write_pool
 from benchmarks.machine import context_of, describe, made_pool, random_pool
-from raysal.fleet import LocalFleet, exclude, plan_partitions
+from raysal.fleet import LocalFleet, Partition, exclude, plan_partitions
 from raysal.models.head import Head
 from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.rng import derive
 from raysal.rounds.gathering import gather_vectors
+from raysal.scoring.linear import Linear
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
+from raysal.strategies.uncertainty.disagreement import STATE, measure
+from raysal.strategies.uncertainty.ldm import Ldm
 
 AS_PUBLISHED = ("batch_bald as published", "batch_bald", {"fewest": 0})
 BY_INFORMATION: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -158,10 +166,77 @@ def seconds(folder: Path, args: argparse.Namespace) -> Iterator[str]:
         yield f"| {title} | {' | '.join(cells)} |"
 
 
+def least_disagreement(folder: Path, args: argparse.Namespace) -> Iterator[str]:
+    del args
+    digits, known = Digits(folder), np.arange(40)
+    cases = [("digits, 40 labels", digits.fleet, digits.x, digits.fit(known), known, 30)]
+    pool = write_pool(folder / "made up", 4_000, None, 256)
+    fleet, known = LocalFleet(plan_partitions(pool, 1)), np.arange(300)
+    x = gather_vectors(fleet, 256, np.arange(4_000))
+    names = [str(c) for c in (x[known] @ np.random.default_rng(2).normal(size=(256, 10))).argmax(1)]
+    cases.append(("made up, 300 labels", fleet, x, fitted(x[known], names, sorted(set(names))), known, 100))
+    yield "| | ours: directions, seconds | published: draws, seconds | two of ours | two published | one of each |"
+    yield "|---|---|---|---|---|---|"
+    for title, fleet, x, head, known, k in cases:
+        rows = np.column_stack([np.delete(x, known, 0), np.ones(len(x) - len(known))])
+        runs, cells = [], []
+        for make in (shared_directions, draws_of_each_size):
+            started = time.perf_counter()
+            found = [make(fleet, head, rows, known, key) for key in (1, 2)]
+            cells.append(f"{found[0][1]:,}, {(time.perf_counter() - started) / 2:.1f} s")
+            runs += [metric for metric, _ in found]
+        firsts = [set(np.argsort(metric, kind="stable")[:k].tolist()) for metric in runs]
+        for pairs in ([(0, 1)], [(2, 3)], list(itertools.product((0, 1), (2, 3)))):
+            alike = np.mean([np.corrcoef(ranks(runs[a]), ranks(runs[b]))[0, 1] for a, b in pairs])
+            common = np.mean([len(firsts[a] & firsts[b]) for a, b in pairs])
+            cells.append(f"{alike:.3f}, {common:.0f} of {k}")
+        yield f"| {title} | {' | '.join(cells)} |"
+
+
+def ranks(values: NDArray[np.int64]) -> Floats:
+    """[n], the mean of their places where values are equal."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    middle: Floats = (count.cumsum() - (count - 1) / 2)[place]
+    return middle
+
+
+def shared_directions(fleet: LocalFleet, head: Head, rows: Floats, known: NDArray[np.int64], key: int) -> Any:
+    """Metrics [n] of what is not labelled, and the most directions tried: those of the package."""
+    del rows
+    fleet.reset()
+    fleet.each(exclude, known)
+    measure(fleet, Linear.of(head), key, directions=Ldm().directions, patience=Ldm().patience)
+    return np.concatenate(fleet.each(metrics_of)), Ldm().directions
+
+
+def metrics_of(partition: Partition) -> NDArray[np.int64]:
+    metric: NDArray[np.int64] = partition.state[STATE].metric
+    return metric
+
+
+def draws_of_each_size(fleet: LocalFleet, head: Head, rows: Floats, known: NDArray[np.int64], key: int) -> Any:
+    """As published: at each of 51 sizes, draws until ten in a row lower no metric; and how many that were."""
+    del fleet, known
+    rng, weights, draws = np.random.default_rng(key), head.mean.astype(np.float32), 0
+    rows = rows.astype(np.float32)
+    own, unit = (rows @ weights.T).argmax(1), np.sqrt((weights**2).mean())
+    metric = np.full(len(rows), len(rows))
+    for size in 10.0 ** np.arange(-5, 0.05, 0.1):
+        quiet = 0
+        while quiet < 10:
+            drawn = weights + size * unit * rng.standard_normal(weights.shape, dtype=np.float32)
+            changed = (rows @ drawn.T).argmax(1) != own
+            lower = np.where(changed, np.minimum(metric, changed.sum()), metric)
+            quiet = 0 if (lower < metric).any() else quiet + 1
+            metric, draws = lower, draws + 1
+    return metric, draws
+
+
 PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[str]]] = {
     "joint": joint,
     "accuracy": accuracy,
     "time": seconds,
+    "ldm": least_disagreement,
 }
 
 

@@ -45,7 +45,7 @@ from raysal.scoring.sweep import SweepRequest, sweep
 from raysal.strategies.engine.feature_maps import Gradients, Vectors, factors_of
 from raysal.strategies.engine.lazy_greedy import GreedyResult, lazy_greedy
 from raysal.strategies.engine.priorities import D2Race, FarthestPoint
-from raysal.strategies.information.bait import bait_binary
+from raysal.strategies.information.fisher import bait_of_rows
 
 KEY = 7
 
@@ -336,14 +336,15 @@ def bait(args: argparse.Namespace) -> list[dict[str, Any]]:
     n, d = 1000, 384
     h = rng.normal(size=(n, d)) * np.arange(1, d + 1) ** -0.3
     p = rng.uniform(0.3, 0.99, n)
-    x = np.sqrt(p * (1 - p))[:, None] * h
+    roots = np.sqrt(p * (1 - p))[:, None, None]
+    x = roots[:, 0] * h
     fisher = x.T @ x / n
     precision = fisher + np.eye(d) * np.trace(fisher) / d
     table = []
     for k in args.k or [100, 500]:
-        bait_binary(x, precision, fisher, 5)
+        bait_of_rows(roots, h, precision, fisher, 5)
         start = time.perf_counter()
-        ours = bait_binary(x, precision, fisher, k)
+        ours = bait_of_rows(roots, h, precision, fisher, k)
         fast = time.perf_counter() - start
         start = time.perf_counter()
         theirs = published_bait(p, h, np.linalg.inv(precision), fisher, k)

@@ -14,17 +14,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from reprlib import Repr
-from typing import (
-    Annotated,
-    Any,
-    Generic,
-    Literal,
-    NamedTuple,
-    TypeVar,
-    cast,
-    get_args,
-    get_type_hints,
-)
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -40,9 +30,10 @@ from pydantic import (
 )
 
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
-from raysal.errors import ConfigError, UnknownName
+from raysal.errors import ConfigError
 from raysal.former_names import with_current_names
 from raysal.paths import find_paths, with_home
+from raysal.registry import meaning_of
 from raysal.scale import AUTO, parse_scale
 from raysal.types import Metric
 
@@ -60,8 +51,8 @@ class Choice(BaseModel):
     """A part by its registry name and its fields: `{name = "anchoral", anchors = 10}`, or only `"anchoral"`.
 
     A name may go on after a colon, as in `timm:resnet18` or `class_balanced:coreset`. The text before the colon is the
-    name in the registry. The text after it is the part inside (`Inner`), or the value of the field `arg`. Fields may be
-    given by former names, too, if the class lists them in `FORMER`.
+    name in the registry, or a short name there. The text after it is the part inside (`Inner`), or the value of the
+    field `arg`. Fields may be given by former names, too, if the class lists them in `FORMER`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -87,18 +78,18 @@ class Choice(BaseModel):
             ConfigError: a field is unknown, missing or of the wrong type.
         """
         head, _, argument = self.name.partition(":")
-        if head not in registry:
-            raise UnknownName(place, self.name, sorted(registry))
-        cls = registry[head]
+        part, said = meaning_of(registry, head, place)
+        cls, said = registry[part], dict(said)
         values = with_current_names(dict(self.model_extra or {}), cls, place)
         known = {f.name for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
         if argument:
-            field = field_after_colon(cls)
+            said[field := field_after_colon(cls)] = argument
             if field not in known:
                 problem = f"{head!r} takes nothing after a colon, got {self.name!r}"
                 raise ConfigError(f"{place}.name", problem, f"use {head!r}")
-            if values.setdefault(field, argument) != argument:
-                problem = f"{values[field]!r}, and the name says {argument!r}"
+        for field, value in said.items():
+            if values.setdefault(field, value) != value:
+                problem = f"{values[field]!r}, and the name says {value!r}"
                 raise ConfigError(f"{place}.{field}", problem, "give one of them")
         places = {f.name for f in dataclasses.fields(cls) if "Path" in str(f.type)}  # type: ignore[arg-type]
         for name in values:
@@ -326,6 +317,9 @@ class RunConfig(_Section):
     select: Choice = Choice(name="badge")
     start: Choice = Choice(name="typiclust")
     """The strategy of rounds without any label."""
+    probabilities: Annotated[Path, AfterValidator(with_home), AfterValidator(Path.absolute)] | None = None
+    """A table or a folder of predictions: the probability of each class for every item, for rounds without any
+    label. `start` has to be a strategy that takes them, such as `class_balanced:typiclust` or `margin`."""
     oracle: Choice = Choice(name="files")
     rounds: RoundsConfig = RoundsConfig()
     index: IndexConfig = IndexConfig()

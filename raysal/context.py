@@ -16,6 +16,7 @@ from raysal.models.head import Head
 from raysal.models.likelihood import SOFTMAX, Likelihood
 from raysal.pool import Pool
 from raysal.rng import derive
+from raysal.scoring.given import AnyInputs, GivenInputs, GivenProbabilities, takes_probabilities
 from raysal.scoring.inputs import DEFAULT_DRAWS, ScoreInputs, score_inputs
 from raysal.scoring.linear import Linear
 from raysal.scoring.reference import pool_reference, wants_reference
@@ -129,6 +130,8 @@ class RoundContext:
     held_out_labels: Callable[[], Mapping[int, str]] | None = None
     """the labels by id, as far as they are known, of those held-out items that measure nothing, because the strategy
     learns from them (`Selector.uses_held_out`)"""
+    given: GivenProbabilities | None = None
+    """what was predicted from outside; it counts while there is no head, and lies beside the data then"""
     pool_scale: float = 1.0
     """what given vectors were multiplied by (`raysal.scale`)"""
 
@@ -136,6 +139,11 @@ class RoundContext:
     def scale(self) -> float:
         """What distances between features are divided by before people see them; hidden features are as they are."""
         return 1.0 if self.head is not None and self.head.hidden_layer is not None else self.pool_scale
+
+    @property
+    def ties(self) -> int:
+        """Key of the hash that orders items of equal score (`raysal.rng.item_order`)."""
+        return derive(self.key, "ties")
 
     def for_stage(self, stage: str) -> RoundContext:
         """The same with the randomness of one stage: `narrow` or `select`."""
@@ -180,8 +188,21 @@ class RoundContext:
         known = self.labelled
         return pool_reference(fleet, self.head, known.vectors[: len(known.classes)], known.classes, key)
 
-    def score_inputs(self, fleet: Fleet, score: str, draws: int = DEFAULT_DRAWS) -> ScoreInputs:
-        """What a score needs of the head, as it travels to partitions.
+    def class_inputs(self) -> tuple[tuple[str, ...], AnyInputs]:
+        """What predicts one class of several: the head, or what is given while there is none.
+
+        Returns:
+            The names of the classes, and what travels to the partitions.
+
+        Raises:
+            ConfigError: there is neither, or the head predicts something else.
+        """
+        if self.head is None and self.given is not None:
+            return self.given.classes, GivenInputs(self.given.classes)
+        return self.needed_head().classes, ScoreInputs(self.linear())
+
+    def score_inputs(self, fleet: Fleet, score: str, draws: int = DEFAULT_DRAWS) -> AnyInputs:
+        """What a score needs of the head, as it travels to partitions; or that probabilities are given.
 
         Args:
             fleet: the pool's partitions, which `influence` alone asks.
@@ -194,6 +215,8 @@ class RoundContext:
         Raises:
             ConfigError: there is no head, or not one the score can work with.
         """
+        if self.head is None and self.given is not None and takes_probabilities(score):
+            return GivenInputs(self.given.classes)
         return score_inputs(
             self.needed_head(),
             (score,),

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 
 def _some(names: Iterable[object], limit: int = 5) -> str:
@@ -36,6 +37,13 @@ def _some(names: Iterable[object], limit: int = 5) -> str:
     listed = [str(name) for name in names]
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
+
+
+def _near(name: object, known: Iterable[str]) -> str | None:
+    """The known name that is most like the one that was given, whatever its case and dashes; None if none is."""
+    plain = {other.casefold(): other for other in reversed(list(known))}
+    asked = str(name).casefold().replace("-", "_").replace(" ", "_")
+    return next((plain[other] for other in get_close_matches(asked, plain, n=1, cutoff=0.7)), None)
 
 
 def _line(text: str) -> str:
@@ -91,10 +99,12 @@ class ConfigError(UserError):
 
 
 class UnknownName(UserError):
-    """No part of a kind has that name; `known` lists the names it can have."""
+    """No part of a kind has that name; `known` lists the names it can have, and the message suggests a near one."""
 
     def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
-        super().__init__(kind, f"unknown name {name!r}", f"use one of: {', '.join(known)}")
+        near = _near(name, known)
+        guess = f"did you mean {near!r}? " if near else ""
+        super().__init__(kind, f"unknown name {name!r}", f"{guess}use one of: {', '.join(known)}")
         self.kind, self.name, self.known = kind, name, tuple(known)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -17,7 +17,7 @@ def with_home(path: str | os.PathLike[str]) -> Path:
 
 
 PATHS = {"source": ("path", "data"), "oracle": ("labels",)}
-"""{kind of part in a config: its fields that hold a path}; beside them, `pool` is one."""
+"""{kind of part in a config: its fields that hold a path}; beside them, `pool` and `probabilities` are paths."""
 
 
 def find_paths(values: dict[str, Any], folder: Path, say: Callable[[str], None] | None) -> None:
@@ -28,7 +28,7 @@ def find_paths(values: dict[str, Any], folder: Path, say: Callable[[str], None] 
         folder: the folder of the file.
         say: is called with a line for each path that starts from that folder.
     """
-    places = [(values, "pool", "pool")]
+    places = [(values, name, name) for name in ("pool", "probabilities")]
     for kind, names in PATHS.items():
         if isinstance(part := values.get(kind), dict):
             places += [(part, name, f"{kind}.{name}") for name in names]

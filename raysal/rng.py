@@ -50,6 +50,11 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> _U64(31))
 
 
+def _hash(key: int, ids: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """64 bits for each item. Every step is one-to-one, so no two items have the same."""
+    return _mix(_mix(ids.astype(np.uint64) * _GOLDEN + _U64(key)) ^ _U64(key))
+
+
 def item_uniform(key: int, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """One uniform random number for each item, which depends on the key and the item's id alone.
 
@@ -60,7 +65,7 @@ def item_uniform(key: int, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     Returns:
         float64 [n] in (0, 1), never 0 or 1. So -log u is finite and positive.
     """
-    bits = _mix(_mix(ids.astype(np.uint64) * _GOLDEN + _U64(key)) ^ _U64(key))
+    bits = _hash(key, ids)
     # 52 bits plus one half are exact in float64. With 53 bits, the largest number would round up to 1.
     return ((bits >> _U64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
@@ -79,3 +84,19 @@ def item_gumbel(key: int, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         float64 [n], finite.
     """
     return np.asarray(-np.log(-np.log(item_uniform(key, ids))))
+
+
+def item_order(ties: int | None, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number for each item that says which of equal ones comes first: the one with the lower number.
+
+    This is the one rule for ties. A rule of selection gives a key, so that ties go by a hash of (key, item) and not by
+    the order of files. What people look up, and what has no seed, gives None: ties go to the lower id.
+
+    Args:
+        ties: a key from `derive`, or None.
+        ids: int64 [n], distinct.
+
+    Returns:
+        int64 [n], distinct.
+    """
+    return ids if ties is None else _hash(ties, ids).view(np.int64)

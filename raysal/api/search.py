@@ -165,7 +165,7 @@ def nearest_by(fleet: Fleet, pool: Pool, vectors: NDArray[np.float32], k: int, i
     values = np.concatenate([some for _, some in found])
     best = np.lexsort((-values, ids))
     best = best[np.unique(ids[best], return_index=True)[1]]  # of each item, its similarity to the nearest
-    return best_of(ids[best], values[best], k), f"index {index.label}"
+    return best_of(ids[best], values[best], k, ties=None), f"index {index.label}"
 
 
 def table_of(pool: Pool, nearest: BestItems, columns: Sequence[str]) -> pa.Table:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from raysal.arguments import Backend, Part, as_path, as_whole_number
 from raysal.config import FleetConfig, IndexConfig, choice
-from raysal.errors import PoolExhausted, UnknownName
+from raysal.errors import ConfigError, PoolExhausted, UnknownName
 from raysal.fleet import open_fleet
 from raysal.pool import Pool, open_pool
 from raysal.rng import derive
@@ -26,6 +27,7 @@ def select(
     backend: Backend = "local",
     seed: int = 0,
     rebind: bool = False,
+    probabilities: Any = None,
 ) -> pa.Table:
     """A batch of k items in pick order.
 
@@ -33,9 +35,8 @@ def select(
     logistic. With a run directory, items that wait for a label or are held out are not picked either, and the head is
     the one that the run's next round would have: by its trainer, its updates and its seed. The run is left as it is.
 
-    Without labels the batch is the cold start, `typiclust`, unless the strategy works without a head. `coreset` and
-    `lcmd` work without one, but would begin with the outliers, so they count as strategies that do not. The reason says
-    so.
+    Without labels the batch is the cold start, `typiclust`, unless the strategy works without a head. `coreset`
+    works without one, but would begin with the outliers, so it counts as a strategy that does not. The reason says so.
 
     Deterministic in (pool, labels, arguments); the same for any `partitions` and `backend`. Costs one sweep, and what
     the strategy costs. The pool is never gathered.
@@ -43,7 +44,8 @@ def select(
     Args:
         pool: an embedded pool, or its path.
         k: items in the batch.
-        strategy: a name of `raysal.strategies.SELECTORS`, or a mapping with `name` and fields.
+        strategy: a name of `raysal.strategies.SELECTORS` or of a score (`raysal.scoring.SCORES`), as `margin`, whose
+            highest are then picked; or a mapping with `name` and fields.
         labels: a label file, a run directory (its ledger), {key: label}, `Label`s, a Series of pandas whose index holds
             the keys, or a frame with the columns `key` and `label`.
         narrow: a name of `raysal.narrowing.NARROWERS`, or a mapping with `name` and fields; none chooses from the whole
@@ -51,6 +53,10 @@ def select(
         partitions: parts that the pool is cut into; by default one, and with Ray one per CPU.
         backend: this process, or Ray.
         seed: randomness.
+        probabilities: where there are no labels yet, what a zero-shot model or another network predicts. It is a .csv,
+            .tsv or .parquet file, or a frame, with the column `key` and one column of probabilities for each class; or
+            a folder that `raysal.predict(..., top="all")` wrote. Every item that may be offered needs them. For
+            `class_balanced` (around `typiclust`, `random`, `margin` ...), `margin`, `entropy` and `least_confidence`.
         rebind: if the run in `labels` is of another pool, match its labels with the items of this one by key. The run
             itself stays with its pool.
 
@@ -62,7 +68,8 @@ def select(
         PoolExhausted: fewer than k items are left.
         LabelError: a label's key is not in the pool, or a label cannot be accepted.
         UnknownName: there is no such strategy, narrower or backend.
-        ConfigError: a field of a strategy or narrower does not exist; an argument is of the wrong type or out of range.
+        ConfigError: a field of a strategy or narrower does not exist; an argument is of the wrong type or out of range;
+            or `probabilities` cannot be used, and the error names the item or key.
         RunError: `labels` is a directory without a run.
         FingerprintMismatch: `labels` is the run of another pool, and `rebind` is false.
         PoolError: the pool cannot be opened, or has no index and the narrower searches one.
@@ -73,6 +80,7 @@ def select(
     from raysal.narrowing.base import searches_index
     from raysal.rounds.batch import batch_table
     from raysal.rounds.choose import choose
+    from raysal.rounds.given import check_strategy, read_probabilities
     from raysal.rounds.program import start_program
     from raysal.strategies import SELECTORS
 
@@ -92,7 +100,13 @@ def select(
             if k > available:
                 raise PoolExhausted(wanted=k, available=available)
             update = known.next_head(fleet, pool, seed)
-            cold = update.head is None and not selector.can_start_cold
+            given = None
+            if probabilities is not None:
+                if update.head is not None:
+                    raise ConfigError("probabilities", "there are labels, so a head predicts", "leave out one of them")
+                check_strategy(chosen_strategy.name, selector)
+                given = read_probabilities(pool, probabilities)
+            cold = update.head is None and given is None and not selector.can_start_cold
             context = RoundContext(
                 head=update.head,
                 labelled=update.known,
@@ -101,6 +115,7 @@ def select(
                 available=available,
                 key=derive(seed, 0),
                 previous=update.previous,
+                given=given,
                 pool_scale=pool.scale,
             )
             chosen = choose(fleet, context, narrower, SELECTORS["typiclust"]() if cold else selector)

@@ -35,8 +35,8 @@ def select(
     strategy: Annotated[
         str,
         Option(
-            help=f"{', '.join(SELECTORS)}. A strategy that contains another one names it after a colon, as "
-            "class_balanced:coreset."
+            help=f"{', '.join(SELECTORS)}. Or a score, the highest of which are picked: {', '.join(SELECTORS.short)}. "
+            "A strategy that contains another one names it after a colon, as class_balanced:margin."
         ),
     ] = "badge",
     option: Annotated[
@@ -48,6 +48,14 @@ def select(
         Option(
             help="A label file (.csv, .tsv, .parquet, .jsonl, .json with key,label), or the directory of a run, whose "
             "head is then used."
+        ),
+    ] = None,
+    probabilities: Annotated[
+        Path | None,
+        Option(
+            help="For the start, without labels: a table (.csv, .tsv, .parquet) with the column key and one of "
+            "probabilities for each class, or a folder of `raysal predict --top all`. For class_balanced, margin, "
+            "entropy and least_confidence.",
         ),
     ] = None,
     rebind: Annotated[
@@ -101,7 +109,7 @@ def select(
 
         table = select_batch(
             pool, k=k, strategy=chosen, labels=labels, narrow=narrower, partitions=partitions,
-            backend=backend.value, seed=seed, rebind=rebind,
+            backend=backend.value, seed=seed, rebind=rebind, probabilities=probabilities,
         )  # fmt: skip
         if out is not None:
             from raysal.labels.files import write_table

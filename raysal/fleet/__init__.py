@@ -11,10 +11,12 @@ from raysal.fleet.local_fleet import LocalFleet
 from raysal.fleet.partition import (
     Block,
     Partition,
+    confine,
     exclude,
     features_of,
     keep,
     use_features,
+    vectors_below,
     vectors_of,
 )
 from raysal.fleet.specs import PartitionSpec, plan_partitions
@@ -26,12 +28,14 @@ __all__ = [
     "LocalFleet",
     "Partition",
     "PartitionSpec",
+    "confine",
     "exclude",
     "features_of",
     "keep",
     "open_fleet",
     "plan_partitions",
     "use_features",
+    "vectors_below",
     "vectors_of",
 ]
 

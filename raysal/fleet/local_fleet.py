@@ -33,6 +33,13 @@ class LocalFleet:
             self._threads_before = torch.get_num_threads()
             torch.set_num_threads(specs[0].threads)
 
+    @classmethod
+    def of(cls, *partitions: Partition) -> Self:
+        """Make a fleet of partitions that are open already."""
+        made = cls([])
+        made._partitions = list(partitions)
+        return made
+
     @property
     def size(self) -> int:
         """Number of partitions."""

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
 from raysal.features import DeviceLayer, HiddenLayer, same_layer
-from raysal.fleet.specs import PartitionSpec, slices_of
+from raysal.fleet.specs import PartitionSpec, Slice, slices_of
 from raysal.numerics import BLOCK_ROWS, LAYER_ROWS, AlignedMatrix, round_up
 from raysal.pool import Pool
+from raysal.types import Metric
 
 RESIDENT_SHARE = 0.6
 """Share of a GPU's free memory that the vectors may take, from 0 to 1."""
@@ -79,16 +80,44 @@ class Partition:
         if spec.fingerprint not in ("", pool.fingerprint):
             fix = "open the pool anew; a service over it is to be stopped and started again"
             raise FingerprintMismatch(pool.path, "the pool's fingerprint", spec.fingerprint, pool.fingerprint, fix)
-        self.index = spec.index
-        self.spec = spec
-        self.metric = pool.metric
-        self._pool_dim = pool.dim
+        slices = slices_of(pool, spec.start, spec.stop)
+        ids = [pool.chunks[chunk].ids()[low:high] for chunk, low, high in slices]
+        vectors = [pool.chunks[chunk].vectors()[low:high] for chunk, low, high in slices]
+        self._hold(spec, slices, np.concatenate([np.empty(0, np.int64), *ids]), vectors, pool.dim, pool.metric)
+
+    @classmethod
+    def of_items(cls, ids: NDArray[np.int64], vectors: NDArray[np.float16], metric: Metric) -> Self:
+        """Make one of items in memory, for a program that makes many calls on few of them. It is of no pool.
+
+        Args:
+            ids: int64 [n], ascending.
+            vectors: float16 [n, dim], as `gather` read them.
+            metric: The pool's.
+
+        Returns:
+            The partition, on the CPU.
+        """
+        made = cls.__new__(cls)
+        spec = PartitionSpec(index=0, pool="", start=0, stop=len(ids))
+        made._hold(spec, [], ids, [vectors], vectors.shape[1], metric)
+        return made
+
+    def _hold(
+        self,
+        spec: PartitionSpec,
+        slices: list[Slice],
+        ids: NDArray[np.int64],
+        vectors: list[NDArray[np.float16]],
+        dim: int,
+        metric: Metric,
+    ) -> None:
+        """Take rows over, and begin a program."""
+        self.index, self.spec, self.slices, self.metric = spec.index, spec, slices, metric
         self.device = torch.device(spec.device)
-        self.slices = slices_of(pool, spec.start, spec.stop)
-        self._parts = self._resident([_tensor(pool.chunks[c].vectors()[low:high]) for c, low, high in self.slices])
+        self._pool_dim = dim
+        self._parts = self._resident([_tensor(part) for part in vectors])
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
-        ids = [pool.chunks[chunk].ids()[low:high] for chunk, low, high in self.slices]
-        self.ids: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *ids])
+        self.ids = ids
         self.held: dict[str, Any] = {}
         self.reset()
 
@@ -121,6 +150,12 @@ class Partition:
         self.dim = self._pool_dim if layer is None else layer.dim
         """Length of the vectors as they are read."""
         self.width = round_up(self.dim)
+
+    def below(self) -> Self:
+        """Return the same rows with the same masks and state, whose readers get vectors below any hidden layer."""
+        other = copy.copy(self)
+        other.use_features(None)
+        return other
 
     def view(self) -> Self:
         """Return the same rows for another session, which shares data and `held`, but neither masks nor state."""
@@ -307,6 +342,21 @@ def keep(partition: Partition, ids: NDArray[np.int64]) -> int:
     return len(partition.candidates())
 
 
+def confine(partition: Partition, ids: NDArray[np.int64]) -> int:
+    """Let some items be the pool: everything else is excluded from what may be swept, sampled or picked.
+
+    Args:
+        partition: Where.
+        ids: int64 [m]; those that do not live here are passed over.
+
+    Returns:
+        The number of rows here that are not excluded, all of which may be picked.
+    """
+    keep(partition, ids)
+    partition.available &= partition.candidate
+    return int(partition.available.sum())
+
+
 def use_features(partition: Partition, layer: HiddenLayer | None) -> None:
     """Have readers of a partition get hidden features, for the rest of the program; None: vectors as they are."""
     partition.use_features(layer)
@@ -341,3 +391,8 @@ def vectors_of(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np
     """
     rows = partition.rows_of(ids)
     return partition.ids[rows], partition.gather(rows).astype(np.float32)
+
+
+def vectors_below(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """As `vectors_of`, of the vectors themselves where readers get hidden features."""
+    return vectors_of(partition.below(), ids)

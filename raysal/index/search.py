@@ -45,7 +45,9 @@ class Searchable(Protocol):
         ...
 
 
-def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], each: int) -> list[BestItems]:
+def index_neighbours(
+    fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], each: int, ties: int | None = None
+) -> list[BestItems]:
     """Find the available items nearest to each anchor. The result is the same for any partitions.
 
     The similarities are exact (`raysal.scoring.similarity`). Which items are found is approximate, with the recall
@@ -61,9 +63,11 @@ def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float3
         index: what is searched.
         anchors: vectors [a, d].
         each: neighbours wanted for each anchor.
+        ties: key of the hash that orders items of equal similarity; None for the lower id. Which of many equal ones the
+            index finds is its own choice.
 
     Returns:
-        For each anchor (ids, similarities), best first; a tie goes to the lower id.
+        For each anchor (ids, similarities), best first.
 
     Raises:
         Damaged: a file of the index is missing, truncated or altered; or this generation is gone. After the latter the
@@ -72,11 +76,13 @@ def index_neighbours(fleet: Fleet, index: Searchable, anchors: NDArray[np.float3
     """
     found: list[BestItems] = []
     for start in range(0, len(anchors), ANCHORS_PER_SEARCH):
-        found += neighbours_of_group(fleet, index, anchors[start : start + ANCHORS_PER_SEARCH], each)
+        found += neighbours_of_group(fleet, index, anchors[start : start + ANCHORS_PER_SEARCH], each, ties)
     return found
 
 
-def neighbours_of_group(fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], each: int) -> list[BestItems]:
+def neighbours_of_group(
+    fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], each: int, ties: int | None
+) -> list[BestItems]:
     """As `index_neighbours`, for anchors that are searched together."""
     found: list[BestItems] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(anchors)
     if each < 1:
@@ -87,7 +93,7 @@ def neighbours_of_group(fleet: Fleet, index: Searchable, anchors: NDArray[np.flo
         if len(left) == 0:
             break
         enough = max(each, count // 2)
-        ranked, available = search_once(fleet, index, anchors[left], min(count, index.rows), probes, enough)
+        ranked, available = search_once(fleet, index, anchors[left], min(count, index.rows), probes, enough, ties)
         sizes = np.array([len(ids) for ids, _ in ranked])
         for place, (ids, values) in zip(left.tolist(), ranked, strict=True):
             found[place] = ids[:each], values[:each]
@@ -95,7 +101,7 @@ def neighbours_of_group(fleet: Fleet, index: Searchable, anchors: NDArray[np.flo
         left = left[sizes < min(enough, available)]
         count, probes = 2 * count, 2 * probes
     if lacking.any():
-        request = SweepRequest(searches=(Search(anchors=anchors[lacking], each=each),))
+        request = SweepRequest(searches=(Search(anchors=anchors[lacking], each=each),), ties=ties)
         exact = sweep(fleet, None, request).searches[0].of_each
         for place, neighbours in zip(np.flatnonzero(lacking).tolist(), exact, strict=True):
             found[place] = neighbours
@@ -103,7 +109,13 @@ def neighbours_of_group(fleet: Fleet, index: Searchable, anchors: NDArray[np.flo
 
 
 def search_once(
-    fleet: Fleet, index: Searchable, anchors: NDArray[np.float32], count: int, probes: int, each: int
+    fleet: Fleet,
+    index: Searchable,
+    anchors: NDArray[np.float32],
+    count: int,
+    probes: int,
+    each: int,
+    ties: int | None,
 ) -> tuple[list[BestItems], int]:
     """Search once, without doubling.
 
@@ -114,6 +126,7 @@ def search_once(
         count: rows to fetch for each anchor, excluded ones among them.
         probes: how much is looked at.
         each: neighbours kept for each anchor.
+        ties: as of `index_neighbours`.
 
     Returns:
         The neighbours of each anchor, and how many items of the pool are available.
@@ -127,6 +140,6 @@ def search_once(
     if len(parts) < len(found):
         raise Damaged(f"index {where.folder}", "this generation is gone: it was built anew twice", "open it again")
     wanted, _ = merge_best([ids for ids, _ in parts], [values for _, values in parts], count)
-    answers = fleet.each(rank_exactly, wanted, anchors, each)
-    lists = [best_of_parts([own[a] for own, _ in answers], each) for a in range(len(anchors))]
+    answers = fleet.each(rank_exactly, wanted, anchors, each, ties)
+    lists = [best_of_parts([own[a] for own, _ in answers], each, ties=ties) for a in range(len(anchors))]
     return lists, sum(available for _, available in answers)

@@ -298,7 +298,7 @@ def merge_best(
 
 
 def rank_exactly(
-    partition: Partition, wanted: NDArray[np.int64], anchors: NDArray[np.float32], each: int
+    partition: Partition, wanted: NDArray[np.int64], anchors: NDArray[np.float32], each: int, ties: int | None
 ) -> tuple[list[BestItems], int]:
     """Rank rows that a search found, by exact similarity, where they live. Excluded rows are dropped.
 
@@ -307,6 +307,7 @@ def rank_exactly(
         wanted: ids [a, m] found for each anchor; -1 is none.
         anchors: vectors [a, d].
         each: how many to keep for each anchor.
+        ties: key of the hash that orders items of equal similarity; None for the lower id.
 
     Returns:
         (ids, similarities) for each anchor, best first, and how many rows of this partition are available.
@@ -319,5 +320,5 @@ def rank_exactly(
         ids, values = partition.ids[rows], similarities(partition, rows, few).cpu().numpy()
         for column, own in enumerate(some):
             mine = np.isin(ids, own)
-            found.append(best_of(ids[mine], values[mine, column], each))
+            found.append(best_of(ids[mine], values[mine, column], each, ties=ties))
     return found, int(partition.available.sum())

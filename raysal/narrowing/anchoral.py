@@ -46,7 +46,7 @@ class AnchorAL(OneSweep):
     Score of an item, by the field `by`: `retrieving` is its mean similarity to the anchors that found it, as in the
     published code; `all` is its mean similarity to all anchors, as in the published text. With `nearest` it is the
     similarity to the nearest anchor, over all items of the pool, whether or not they are among the `neighbours` of an
-    anchor. The candidates are the `subpool` best, ties to the lower id.
+    anchor. The candidates are the `subpool` best.
 
     The whole pool is kept while no item has a label, and where no more than `subpool` items are available. An item of
     several labels is of each of these classes; numbers are one class. A class without labels has no anchors. A uniform
@@ -107,7 +107,7 @@ class AnchorAL(OneSweep):
             return Candidates(ids=None, rule=f"all {found.rows}{missing}")
         anchors = context.labelled.vectors[self.anchor_rows(context)]
         ids, scores = self.scores_of_found(fleet, found.searches[0], anchors)
-        near, sample = best_of(ids, scores, self.subpool)[0], found.sample[0][: self.explore]
+        near, sample = best_of(ids, scores, self.subpool, ties=context.ties)[0], found.sample[0][: self.explore]
         explored = f" and {len(sample)} uniform" if len(sample) else ""
         of = f"{len(near)} nearest to any" if self.by == "nearest" else f"{len(near)} of {len(ids)} neighbours"
         return Candidates(

@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from raysal.config import Count
 from raysal.context import LabelledVectors
 from raysal.models.head import Head
-from raysal.rng import derive, generator, item_uniform
+from raysal.rng import derive, generator, item_order, item_uniform
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
 from raysal.types import Metric
@@ -101,14 +101,16 @@ def seed_anchors(items: ClassItems, count: int, key: int) -> NDArray[np.int64]:
 
 def central_anchors(items: ClassItems, count: int, key: int) -> NDArray[np.int64]:
     """The item nearest to each centroid of a k-means."""
-    return nearest_to_centroids(items.vectors, k_means(items.vectors, count, key), count)
+    order = np.argsort(item_order(derive(key, "ties"), items.ids))
+    vectors = items.vectors[order]
+    return order[nearest_to_centroids(vectors, k_means(vectors, count, key), count)]
 
 
 def uncertain_anchors(items: ClassItems, count: int, key: int) -> NDArray[np.int64]:
-    """The items of highest entropy, ties to the lower id; `seed_anchors` where no entropy is known."""
+    """The items of highest entropy; `seed_anchors` where no entropy is known."""
     if items.entropy is None:
         return seed_anchors(items, count, key)
-    return np.argsort(-items.entropy, kind="stable")[:count]
+    return np.lexsort((item_order(derive(key, "ties"), items.ids), -items.entropy))[:count]
 
 
 ANCHOR_RULES: dict[AnchorRule, Callable[[ClassItems, int, int], NDArray[np.int64]]] = {
@@ -128,7 +130,7 @@ def kmeans_plus_plus(vectors: NDArray[np.float32], k: int, rng: np.random.Genera
         rng: randomness.
 
     Returns:
-        Positions [k]. Once every row that is left coincides with a chosen one, the lowest rows come next.
+        Positions [k]. Once every row that is left coincides with a chosen one, the rest is uniform.
     """
     x = vectors.astype(np.float64)
     taken = np.zeros(len(x), bool)
@@ -139,7 +141,7 @@ def kmeans_plus_plus(vectors: NDArray[np.float32], k: int, rng: np.random.Genera
         mass = np.cumsum(np.where(taken, 0.0, gap))
         row = min(int(np.searchsorted(mass, rng.random() * mass[-1], side="right")), len(x) - 1)
         if taken[row] or mass[-1] == 0:
-            row = int(taken.argmin())
+            row = int(rng.choice(np.flatnonzero(~taken)))
         chosen.append(row)
         taken[row] = True
         gap = np.minimum(gap, ((x - x[row]) ** 2).sum(1))

@@ -43,7 +43,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.context import Memory, RoundContext
-from raysal.fleet import Fleet, keep
+from raysal.fleet import Fleet, confine, keep
 from raysal.models.trainers.base import Trainer
 from raysal.narrowing.round_sweep import refuse_hidden_layer, round_sweep
 from raysal.scoring.sweep import Sweep, SweepRequest
@@ -60,6 +60,8 @@ class Candidates:
     """how they were found, for the round's record"""
     memory: Memory | None = None
     """what the narrower will want to know in the next round"""
+    as_pool: bool = False
+    """whether the strategy is to take them for the whole pool, also in what it covers and judges items by"""
 
 
 class Narrower(ABC):
@@ -148,7 +150,8 @@ def narrow(fleet: Fleet, narrower: Narrower, context: RoundContext) -> tuple[Swe
     """Sweep once, and set the fleet's candidates to those that the narrower names.
 
     Where they would not fill a batch of k, items of a uniform sample are added, and the rule says so. So a batch is
-    never cut short while the pool has items left.
+    never cut short while the pool has items left. Where the narrower says that they stand for the pool (`as_pool`), all
+    other items are excluded for the rest of the program.
 
     Args:
         fleet: as in `Narrower.narrow`.
@@ -172,6 +175,8 @@ def narrow(fleet: Fleet, narrower: Narrower, context: RoundContext) -> tuple[Swe
                 rule=f"{candidates.rule}, topped up with {len(added)} uniform",
             )
             fleet.each(keep, candidates.ids)
+        if candidates.as_pool:
+            fleet.each(confine, candidates.ids)
     return found, candidates
 
 

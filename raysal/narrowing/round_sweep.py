@@ -28,7 +28,7 @@ def round_sweep(fleet: Fleet, context: RoundContext, request: SweepRequest) -> S
     Args:
         fleet: the pool's partitions.
         context: what the round knows.
-        request: what to find; its sample and its key are set here.
+        request: what to find; its sample and its keys are set here.
 
     Returns:
         What was found among the available items.
@@ -37,7 +37,9 @@ def round_sweep(fleet: Fleet, context: RoundContext, request: SweepRequest) -> S
         PoolError: an index is asked for that does not exist, is damaged, or is of another encoder.
         ConfigError: an index is asked for, and the head has a hidden layer.
     """
-    request = replace(request, sample=max(request.sample, context.k), key=derive(context.key, "sample"))
+    request = replace(
+        request, sample=max(request.sample, context.k), key=derive(context.key, "sample"), ties=context.ties
+    )
     if not any(search.by == "index" for search in request.searches):
         return exact_sweep(fleet, context, request)
     refuse_hidden_layer(context.head is not None and context.head.hidden_layer is not None)
@@ -64,7 +66,7 @@ def sweep_beside_index(fleet: Fleet, context: RoundContext, request: SweepReques
     how = f"by index {index.label}"
     by_index = {
         place: Neighbours(
-            of_each=index_neighbours(fleet, index, search.anchors, search.each), nearest=NO_ITEMS, how=how
+            of_each=index_neighbours(fleet, index, search.anchors, search.each, request.ties), nearest=NO_ITEMS, how=how
         )
         for place, search in enumerate(request.searches)
         if search.by == "index"

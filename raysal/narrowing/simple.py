@@ -51,7 +51,7 @@ class Uniform(OneSweep):
 
 @dataclass(frozen=True, kw_only=True)
 class TopScore(OneSweep):
-    """The `size` items of highest `score`, ties to the lower id.
+    """The `size` items of highest `score`; equal ones by a hash.
 
     While there is no head nothing has a score, and the whole pool is kept. A score that compares with the head of an
     earlier round is replaced by another one while there is no such head (`score_to_compute`).

@@ -9,6 +9,7 @@ from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.models.head import Head
 from raysal.narrowing.base import Candidates, Narrower, narrow
+from raysal.rounds.given import place
 from raysal.rounds.stages import NARROW, SELECT, Clock
 from raysal.scoring.sweep import Sweep
 from raysal.strategies.base import Picks, Selector, select
@@ -48,11 +49,13 @@ def choose(
         The sweep, the candidates, and the picks in pick order.
 
     Raises:
-        ConfigError: the narrower or the strategy cannot work with this head, or without one.
+        ConfigError: the narrower or the strategy cannot work with this head, or without one; or given probabilities
+            lack an item.
         PoolExhausted: fewer than `context.k` items are left.
         PoolError: the index asked for does not exist, or a vector is not finite; it names the item.
     """
     clock = Clock() if clock is None else clock
+    place(fleet, context)
     with clock.stage(NARROW):
         found, candidates = narrow(fleet, narrower, context.for_stage("narrow"))
     with clock.stage(SELECT):

@@ -22,6 +22,7 @@ from raysal.pool import Pool, open_pool
 from raysal.rounds.batch import Batch
 from raysal.rounds.binding import Rebound, own_pool
 from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
+from raysal.rounds.given import check_strategy
 from raysal.rounds.preflight import likelihood_for
 from raysal.rounds.session import Session
 from raysal.scale import as_scale, scale_words
@@ -156,7 +157,10 @@ def validate(config: RunConfig) -> None:
     narrower = config.narrow.build("narrow", NARROWERS)
     selector = config.select.build("select", SELECTORS)
     trainer = config.update.trainer.build("update.trainer", TRAINERS)
-    if config.start.build("start", SELECTORS).needs_head:
+    start = config.start.build("start", SELECTORS)
+    if config.probabilities is not None:
+        check_strategy(config.start.name, start)
+    elif start.needs_head:
         raise ConfigError("start", f"{config.start.name!r} needs labels, and the start has none", 'start = "typiclust"')
     config.oracle.build("oracle", ORACLES)
     if config.rounds.control and config.oracle.name == "files":
@@ -273,9 +277,8 @@ def control_config(config: RunConfig) -> RunConfig:
     """The config of the random arm: the same pool, oracle, hold-out and budget; every batch is a uniform sample."""
     uniform = Choice(name="random")
     rounds = config.rounds.model_copy(update={"control": False})
-    return config.model_copy(
-        update={"narrow": Choice(name="none"), "select": uniform, "start": uniform, "rounds": rounds}
-    )
+    others = {"narrow": Choice(name="none"), "select": uniform, "start": uniform, "probabilities": None}
+    return config.model_copy(update={**others, "rounds": rounds})
 
 
 @dataclass(frozen=True)

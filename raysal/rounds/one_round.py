@@ -16,6 +16,7 @@ from raysal.rounds.batch import Batch, batch_table
 from raysal.rounds.choose import choose
 from raysal.rounds.directory import Record
 from raysal.rounds.evaluation import Half, HeldOut, evaluate, known_labels
+from raysal.rounds.given import read_probabilities
 from raysal.rounds.learner import HeadUpdate, next_head
 from raysal.rounds.opening import OpenRun
 from raysal.rounds.program import TrainingLabels, start_program
@@ -44,6 +45,9 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         if k > available:
             raise PoolExhausted(wanted=k, available=available)
         update = next_head(fleet, pool, run, ledger, parts.trainer, config)
+    given = None
+    if update.head is None and config.probabilities is not None:
+        given = read_probabilities(pool, config.probabilities)
     context = RoundContext(
         head=update.head,
         labelled=update.known,
@@ -55,6 +59,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         memory=run.memory(round - 1) if round and run.is_of(round - 1, pool) else None,
         index=config.index,
         reveal=revealing(parts.oracle, pool),
+        given=given,
         pool_scale=pool.scale,
         held_out_labels=partial(reference_labels, opened, ledger, fleet, update)
         if parts.learns_from_held_out
@@ -75,6 +80,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
             "strategy": choice.name,
             "narrow": chosen.candidates.rule,
             **update.record(),
+            **({} if given is None else {"probabilities": given.digest}),
             **chosen.summary(update.head),
             "evaluation": evaluation,
             "seconds": clock.so_far(),

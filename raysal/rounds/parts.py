@@ -17,6 +17,7 @@ from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.rounds.directory import RunDir
+from raysal.rounds.given import check_strategy
 from raysal.rounds.preflight import learns_from_held_out, likelihood_for
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector
@@ -55,6 +56,8 @@ class RunParts:
         narrower = config.narrow.build("narrow", NARROWERS)
         selector = config.select.build("select", SELECTORS)
         start = config.start.build("start", SELECTORS)
+        if config.probabilities is not None:
+            check_strategy(config.start.name, start)
         trainer = config.update.trainer.build("update.trainer", TRAINERS)
         return cls(
             narrower=narrower,

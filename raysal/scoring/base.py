@@ -27,7 +27,7 @@ Pitfalls:
   return one of them: return a copy.
 - Take differences of numbers that cancel (entropies, variances) in float64, and return float32.
 - There may be one class only: then log C is 0. A probability may be exactly 0 or 1: use `torch.special.entr`.
-- A score of few different values has many ties. They go to the lower id.
+- A score of few different values has many ties. They go by a hash of the item (`raysal.rng.item_order`).
 
 To add one: a function in `scores` (the best guess), `epistemic` (uncertainty of the head) or `model_change` (effect of
 a label), and one line in `registry`. The line enrols it in the strategies and narrowers that take the name of a score,

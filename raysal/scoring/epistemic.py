@@ -83,7 +83,7 @@ def variation_ratio(predicted: Predicted) -> torch.Tensor:
     """Share of the samples of the posterior that do not predict the class most of them predict (Freeman, 1965).
 
     Ties go to the first class; with several labels the mean over them. It has no more than T values, so that many items
-    tie; these go to the lower id. Cost O(nTC).
+    tie. Cost O(nTC).
 
     Returns:
         float32 [n] in [0, 1).

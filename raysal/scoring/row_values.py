@@ -13,17 +13,18 @@ from raysal.errors import PoolError
 from raysal.fleet.partition import Partition
 from raysal.numerics import one_thread
 from raysal.scoring.base import Predicted
-from raysal.scoring.inputs import ProductReader, ScoreInputs
+from raysal.scoring.given import AnyInputs, GivenInputs, given_blocks
+from raysal.scoring.inputs import ProductReader
 
 
 def row_values(
-    partition: Partition, inputs: ScoreInputs, rows: NDArray[np.int64], value: Callable[[Predicted], torch.Tensor]
+    partition: Partition, inputs: AnyInputs, rows: NDArray[np.int64], value: Callable[[Predicted], torch.Tensor]
 ) -> NDArray[Any]:
-    """A number computed from what the head predicts of each row. One product of the rows with what `value` needs.
+    """A number computed from what is predicted of each row. One product of the rows with what `value` needs.
 
     Args:
         partition: the rows' partition.
-        inputs: what `value` needs of the head.
+        inputs: what `value` needs of the head; or that probabilities are given, from which no product is taken.
         rows: int64 [n], ascending positions.
         value: of n items, [n] of any dtype: a score of `SCORES`, say.
 
@@ -33,6 +34,8 @@ def row_values(
     Raises:
         PoolError: a row has none, as its vector is not finite or too large for the head; it names the item.
     """
+    if isinstance(inputs, GivenInputs):
+        return _of_given(partition, rows, value)
     reader, found = ProductReader(partition, inputs), []
     matrix = reader.matrix(partition)
     out = torch.zeros(reader.numbers, reader.block_rows, device=partition.device)
@@ -44,6 +47,17 @@ def row_values(
             broken = torch.isnan(predicted.probabilities).any(0) | torch.isnan(values)
         refuse_broken(partition.ids[block.rows], ~broken[: block.n].cpu().numpy())
         found.append(values[: block.n].cpu().numpy())
+    return np.concatenate(found) if found else np.empty(0, np.float32)
+
+
+def _of_given(
+    partition: Partition, rows: NDArray[np.int64], value: Callable[[Predicted], torch.Tensor]
+) -> NDArray[Any]:
+    """As `row_values`, where probabilities are given."""
+    found = []
+    for some, predicted in given_blocks(partition, rows):
+        with one_thread():
+            found.append(value(predicted)[: len(some)].cpu().numpy())
     return np.concatenate(found) if found else np.empty(0, np.float32)
 
 

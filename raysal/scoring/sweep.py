@@ -57,7 +57,7 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbours:
-    """What a search found: similarities (`raysal.scoring.similarity`), best first, ties to the lower id."""
+    """What a search found: similarities (`raysal.scoring.similarity`), best first."""
 
     of_each: list[BestItems]
     """per anchor"""
@@ -80,6 +80,8 @@ class SweepRequest:
     """how many items of a uniform sample"""
     key: int = 0
     """key of `raysal.rng` for the uniform sample and for samples of the posterior"""
+    ties: int | None = None
+    """key of the hash that orders items of equal score or similarity; None for the lower id (`item_order`)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +161,7 @@ def sample_available(fleet: Fleet, key: int, size: int) -> NDArray[np.int64]:
     Returns:
         Ids int64 [size], in order of their hash. They are the same for any partitions.
     """
-    return best_of_parts(fleet.each(sample_partition, key, size), size)[0]
+    return best_of_parts(fleet.each(sample_partition, key, size), size, ties=key)[0]
 
 
 def merge_sweeps(parts: Sequence[Sweep], request: SweepRequest) -> Sweep:
@@ -176,21 +178,26 @@ def merge_sweeps(parts: Sequence[Sweep], request: SweepRequest) -> Sweep:
         rows=sum(part.rows for part in parts),
         class_counts=np.sum([part.class_counts for part in parts], axis=0),
         histograms={name: np.sum([part.histograms[name] for part in parts], axis=0) for name in parts[0].histograms},
-        top={name: best_of_parts([part.top[name] for part in parts], request.top) for name in parts[0].top},
+        top={
+            name: best_of_parts([part.top[name] for part in parts], request.top, ties=request.ties)
+            for name in parts[0].top
+        },
         searches=tuple(
-            merge_neighbours([part.searches[place] for part in parts], search)
+            merge_neighbours([part.searches[place] for part in parts], search, request.ties)
             for place, search in enumerate(request.searches)
         ),
-        sample=best_of_parts([part.sample for part in parts], request.sample),
+        sample=best_of_parts([part.sample for part in parts], request.sample, ties=request.key),
     )
 
 
-def merge_neighbours(parts: Sequence[Neighbours], search: Search) -> Neighbours:
+def merge_neighbours(parts: Sequence[Neighbours], search: Search, ties: int | None) -> Neighbours:
     """What a search found in the whole pool, from what it found in each partition."""
     of_each = [
-        best_of_parts([part.of_each[anchor] for part in parts], search.each) for anchor in range(len(search.anchors))
+        best_of_parts([part.of_each[anchor] for part in parts], search.each, ties=ties)
+        for anchor in range(len(search.anchors))
     ]
-    return Neighbours(of_each=of_each, nearest=best_of_parts([part.nearest for part in parts], search.nearest))
+    nearest = best_of_parts([part.nearest for part in parts], search.nearest, ties=ties)
+    return Neighbours(of_each=of_each, nearest=nearest)
 
 
 # Functions of a partition.
@@ -200,7 +207,7 @@ def sweep_partition(partition: Partition, inputs: ScoreInputs | None, request: S
     """The pass over one partition."""
     reader = None if inputs is None else ProductReader(partition, inputs)
     scored = _ScoredColumns(partition, reader, request)
-    nearby = _SearchedColumns(partition, request.searches, 0 if reader is None else len(reader.weights))
+    nearby = _SearchedColumns(partition, request, 0 if reader is None else len(reader.weights))
     anchors = nearby.similarity.anchors
     columns = anchors if reader is None else np.concatenate([reader.weights, anchors])
     stacked = partition.aligned(columns)
@@ -235,7 +242,7 @@ def sample_partition(partition: Partition, key: int, size: int) -> BestItems:
     if size == 0:
         return np.empty(0, np.int64), np.empty(0)
     ids = partition.ids[partition.available]
-    return best_of(ids, -item_uniform(key, ids), size)
+    return best_of(ids, -item_uniform(key, ids), size, ties=key)
 
 
 class _ScoredColumns:
@@ -245,7 +252,7 @@ class _ScoredColumns:
         classes, numbers = (0, 0) if reader is None else (reader.classes, reader.numbers)
         self._reader, self._ids, device = reader, partition.ids, partition.device
         self._names = request.scores if reader is not None else ()
-        self._best = {name: RunningBest(1, request.top, device) for name in self._names}
+        self._best = {name: RunningBest(1, request.top, device, ties=request.ties) for name in self._names}
         self._counts = torch.zeros(classes, dtype=torch.long, device=device)
         self._histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in self._names}
         self._block_rows = BLOCK_ROWS if reader is None else reader.block_rows
@@ -293,14 +300,15 @@ class _ScoredColumns:
 class _SearchedColumns:
     """The searches of a pass, each over its own columns of the product, which begin after the head's."""
 
-    def __init__(self, partition: Partition, searches: Sequence[Search], head_columns: int) -> None:
+    def __init__(self, partition: Partition, request: SweepRequest, head_columns: int) -> None:
+        searches, device, ties = request.searches, partition.device, request.ties
         empty = np.empty((0, partition.dim), np.float32)
         self.similarity = Similarity(partition, np.concatenate([empty, *(search.anchors for search in searches)]))
         cuts = np.cumsum([0, *(len(search.anchors) for search in searches)])
         self._head_columns = head_columns
         self._lanes = [
-            (slice(int(low), int(high)), RunningBest(int(high - low), search.each, partition.device),
-             RunningBest(min(int(high - low), 1), search.nearest, partition.device))
+            (slice(int(low), int(high)), RunningBest(int(high - low), search.each, device, ties=ties),
+             RunningBest(min(int(high - low), 1), search.nearest, device, ties=ties))
             for search, low, high in zip(searches, cuts, cuts[1:], strict=False)
         ]  # fmt: skip
 

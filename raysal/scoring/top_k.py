@@ -1,4 +1,4 @@
-"""The best few of many items: those of largest value, ties to the lower id.
+"""The best few of many items: those of largest value, ties by `raysal.rng.item_order`.
 
 The result does not depend on how the items are cut into parts, or on the order of the parts. So partitions send the
 best of their own, and the driver takes the best of those.
@@ -13,42 +13,49 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.rng import item_uniform
+from raysal.rng import item_order, item_uniform
 
 BestItems = tuple[NDArray[np.int64], NDArray[np.floating]]
-"""(ids, values), best first, ties to the lower id"""
+"""(ids, values), best first"""
 
 
-def best_of(ids: NDArray[np.int64], values: NDArray[np.floating], m: int) -> BestItems:
-    """The items of largest value, ties to the lower id. O(n), and a sort of about m items.
+def best_of(ids: NDArray[np.int64], values: NDArray[np.floating], m: int, *, ties: int | None) -> BestItems:
+    """The items of largest value. O(n), and a sort of about m items.
 
     Args:
         ids: int64 [n], in any order.
         values: float [n].
         m: how many; all where there are fewer.
+        ties: key of the hash that orders items of equal value; None for the lower id (`raysal.rng.item_order`).
 
     Returns:
         Their ids and values, best first.
     """
     if len(values) > 4 * m > 0:  # only the few that can be among the best are sorted
-        able = values >= np.partition(values, len(values) - m)[len(values) - m]
+        floor = np.partition(values, len(values) - m)[len(values) - m]
+        above, level = np.flatnonzero(values > floor), np.flatnonzero(values == floor)
+        few = m - len(above)
+        if few < len(level):  # with a constant score these are all items
+            level = level[np.argpartition(item_order(ties, ids[level]), few)[:few]]
+        able = np.concatenate([above, level])
         ids, values = ids[able], values[able]
-    order = np.lexsort((ids, -values))[:m]
+    order = np.lexsort((item_order(ties, ids), -values))[:m]
     return ids[order], values[order]
 
 
-def best_of_parts(parts: Sequence[BestItems], m: int) -> BestItems:
+def best_of_parts(parts: Sequence[BestItems], m: int, *, ties: int | None) -> BestItems:
     """The best items of all parts, each of which has at least its own m best.
 
     Args:
         parts: at least one, in any order.
         m: how many; all where there are fewer.
+        ties: as of `best_of`, and as the parts were made with.
 
     Returns:
-        Their ids and values, best first, ties to the lower id.
+        Their ids and values, best first.
     """
     ids, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return best_of(ids, values, m)
+    return best_of(ids, values, m, ties=ties)
 
 
 def lowest_hashes(ids: NDArray[np.int64], key: int, m: int) -> BestItems:
@@ -62,31 +69,35 @@ def lowest_hashes(ids: NDArray[np.int64], key: int, m: int) -> BestItems:
     Returns:
         Their ids and values, best first; a value is 1 - hash, in (0, 1).
     """
-    return best_of(ids, 1 - item_uniform(key, ids), m)
+    return best_of(ids, 1 - item_uniform(key, ids), m, ties=key)
 
 
 class RunningBest:
     """The m best items of each of several streams (`lanes`). Memory O(lanes * m).
 
-    A value that is not above a lane's m-th best so far is dropped. Once the lanes are full few values pass, so that the
-    upkeep costs little beside the product that made the values. Ids must come in ascending order over the calls.
+    A value below a lane's m-th best so far is dropped, and so is an equal one that comes after it in the order of ties.
+    Once the lanes are full few values pass, so that the upkeep costs little beside the product that made the values.
     """
 
-    def __init__(self, lanes: int, m: int, device: torch.device) -> None:
-        self.m = m
+    def __init__(self, lanes: int, m: int, device: torch.device, *, ties: int | None) -> None:
+        self.m, self._ties = m, ties
         self.floor = torch.full((1, lanes), -torch.inf, device=device)
-        """[1, lanes]; a value that is not above it is dropped"""
+        """[1, lanes], just below the m-th best so far; a value that is not above it is dropped"""
+        self._least = np.full(lanes, -np.inf, np.float32)
+        """[lanes] the m-th best"""
+        self._last = np.zeros(lanes, np.int64)
+        """[lanes] its number in the order of ties"""
         self._values: list[NDArray[np.floating]] = [np.empty(0, np.float32) for _ in range(lanes)]
         self._ids: list[NDArray[np.int64]] = [np.empty(0, np.int64) for _ in range(lanes)]
         self._waiting: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating]]] = []
         self._waiting_count = 0
 
     def add(self, values: torch.Tensor, ids: NDArray[np.int64]) -> None:
-        """Take the next items of every lane. One whose value equals a lane's m-th best is dropped: its id is higher.
+        """Take the next items of every lane.
 
         Args:
             values: float32 [n, lanes] on the device; -inf is never kept.
-            ids: int64 [n], ascending, above those of earlier calls.
+            ids: int64 [n], none of them in an earlier call.
         """
         lanes = self.floor.shape[1]
         if self.m == 0 or lanes == 0:
@@ -95,8 +106,11 @@ class RunningBest:
         if len(place) == 0:
             return
         row, lane = place // lanes, place % lanes
-        self._waiting.append((lane.cpu().numpy(), ids[row.cpu().numpy()], values[row, lane].cpu().numpy()))
-        self._waiting_count += len(place)
+        lane_of, id_of, value_of = lane.cpu().numpy(), ids[row.cpu().numpy()], values[row, lane].cpu().numpy()
+        late = value_of == self._least[lane_of]
+        late[late] = item_order(self._ties, id_of[late]) > self._last[lane_of[late]]
+        self._waiting.append((lane_of[~late], id_of[~late], value_of[~late]))
+        self._waiting_count += len(place) - int(late.sum())
         if self._waiting_count >= 2 * self.m * lanes:
             self._merge_waiting()
 
@@ -109,10 +123,12 @@ class RunningBest:
             if low == high:
                 continue
             some = order[low:high]
-            best = best_of_parts([(self._ids[i], self._values[i]), (ids[some], values[some])], self.m)
+            best = best_of_parts([(self._ids[i], self._values[i]), (ids[some], values[some])], self.m, ties=self._ties)
             self._ids[i], self._values[i] = best
             if len(self._values[i]) == self.m:
-                self.floor[0, i] = float(self._values[i][-1])
+                self._least[i] = self._values[i][-1]
+                self._last[i] = item_order(self._ties, self._ids[i][-1:])[0]
+                self.floor[0, i] = float(np.nextafter(self._least[i], np.float32(-np.inf)))
         self._waiting, self._waiting_count = [], 0
 
     def result(self) -> list[BestItems]:

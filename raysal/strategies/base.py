@@ -21,8 +21,9 @@ What every strategy keeps; the tests of laws hold each registered one to it:
 
 - k distinct ids of candidates, none of them labelled, leased or excluded. There are as many scores and reasons.
 - The same picks, scores and reasons to the last bit for any partitions, chunks and threads, local or on Ray. So
-  products have one shape (`raysal.numerics`), sums over partitions are of whole numbers or in a fixed order, and ties
-  go to the lower id.
+  products have one shape (`raysal.numerics`), and sums over partitions are of whole numbers or in a fixed order.
+- Ties go by a hash of (key, item), never by the lower id: else a constant score takes the first files of a folder.
+  `best_of`, `CandidateRows` and the lazy engine take the key `context.ties`; a shortlist comes in that order.
 - Randomness comes from `context.key`: the number of an item from its id (`item_uniform`), any other from a generator
   with a derived key. It never comes from positions, a clock or earlier calls. Each use derives a key of its own.
 - Where picks(k) is not a prefix of picks(k + 1), the docstring says so.
@@ -86,6 +87,11 @@ class Selector(ABC):
     @property
     def uses_held_out(self) -> bool:
         """Whether labels of held-out items decide its picks; half of these items then measure nothing."""
+        return False
+
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether probabilities that are given at the start (`raysal.scoring.given`) will do in place of a head."""
         return False
 
     @abstractmethod

@@ -1,10 +1,14 @@
-"""The strategies by name. To add one: a file with a class as in `base.Selector`, a line here."""
+"""The strategies by name. To add one: a file with a class as in `base.Selector`, a line here.
+
+The name of a score is the short name of the strategy `top_score` with that score.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raysal.registry import Registry
+from raysal.registry import Meaning, Registry
+from raysal.scoring.registry import SCORES
 
 if TYPE_CHECKING:
     from raysal.strategies.base import Selector
@@ -37,5 +41,6 @@ SELECTORS: Registry[type[Selector]] = Registry(
         "top_score": "raysal.strategies.simple:TopScore",
         "typiclust": "raysal.strategies.coverage.typiclust:TypiClust",
         "u_herding": "raysal.strategies.coverage.herding:UHerding",
-    }
+    },
+    short={score: Meaning("top_score", {"score": score}) for score in SCORES},
 )

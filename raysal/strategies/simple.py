@@ -11,7 +11,8 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet, Partition
-from raysal.scoring.inputs import DEFAULT_DRAWS, ScoreInputs, replacement_note, score_to_compute
+from raysal.scoring.given import AnyInputs, takes_probabilities
+from raysal.scoring.inputs import DEFAULT_DRAWS, replacement_note, score_to_compute
 from raysal.scoring.registry import SCORES
 from raysal.scoring.row_values import row_values
 from raysal.scoring.top_k import BestItems, best_of, best_of_parts
@@ -32,15 +33,16 @@ class Random(Selector):
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The k candidates of lowest hash."""
-        ids, scores = best_of_parts(fleet.each(sample_candidates, context.key, k), k)
+        ids, scores = best_of_parts(fleet.each(sample_candidates, context.key, k), k, ties=context.key)
         return Picks(ids=ids, scores=scores.astype(np.float64), reasons=("uniform draw",) * k)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TopScore(Selector):
-    """The items of highest uncertainty `score`; ties to the lower id (Lewis & Gale, SIGIR 1994).
+    """The items of highest uncertainty `score` (Lewis & Gale, SIGIR 1994).
 
-    Needs a head. One round trip; one product O(n d C), and as many columns more as the score needs: D for a variance, C
+    Needs a head; for a score of the best guess alone, probabilities given at the start will do. One round trip; one
+    product O(n d C), and as many columns more as the score needs: D for a variance, C
     for each of `draws` samples of the posterior. picks(k) is a prefix of picks(k + 1). Neighbours of one another are
     picked together, so prefer a diverse strategy for batches beyond a handful.
     """
@@ -57,12 +59,16 @@ class TopScore(Selector):
         """Always."""
         return True
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """With a score of the best guess alone."""
+        return takes_probabilities(self.score)
+
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The k candidates of highest score."""
         name = score_to_compute(self.score, context.head, context.previous)
-        ids, scores = best_of_parts(
-            fleet.each(highest_score, context.score_inputs(fleet, name, self.draws), name, k), k
-        )
+        inputs, ties = context.score_inputs(fleet, name, self.draws), context.ties
+        ids, scores = best_of_parts(fleet.each(highest_score, inputs, name, k, ties), k, ties=ties)
         note = replacement_note(self.score, name)
         return Picks(
             ids=ids,
@@ -71,14 +77,15 @@ class TopScore(Selector):
         )
 
 
-def highest_score(partition: Partition, inputs: ScoreInputs, score: str, k: int) -> BestItems:
+def highest_score(partition: Partition, inputs: AnyInputs, score: str, k: int, ties: int) -> BestItems:
     """The candidates of highest score here.
 
     Args:
         partition: where they live.
-        inputs: what the score needs of the head.
+        inputs: what the score needs of the head, or that probabilities are given.
         score: a name of `SCORES`.
         k: how many; all where there are fewer.
+        ties: key of the hash that orders items of equal score.
 
     Returns:
         Ids and scores, best first.
@@ -87,4 +94,4 @@ def highest_score(partition: Partition, inputs: ScoreInputs, score: str, k: int)
         PoolError: a score is not a number, as a vector is not finite or too large for the head; it names the item.
     """
     rows = partition.candidates()
-    return best_of(partition.ids[rows], row_values(partition, inputs, rows, SCORES[score]), k)
+    return best_of(partition.ids[rows], row_values(partition, inputs, rows, SCORES[score]), k, ties=ties)

@@ -27,7 +27,7 @@ N, DIM = 400, 8
 FACTORS = (-60, 40)
 """Exponents of two: of values of 1e-18 and of 1e12."""
 BY_DIRECTION_OR_GEOMETRY = ("coreset", "kmeans_plus_plus", "lcmd", "max_herding", "probcover", "random", "typiclust")
-"""Strategies that need no head and whose picks no factor of all vectors changes."""
+"""Strategies whose picks no factor of all vectors changes."""
 
 
 def grid(n: int = N) -> tuple[NDArray[np.float64], list[str]]:
@@ -68,8 +68,8 @@ def test_picks_are_the_same_to_the_last_one(strategy: str, pools: dict[int, Pool
         assert cold[exponent]["key"].to_pylist() == cold[0]["key"].to_pylist()
 
 
-@pytest.mark.parametrize("strategy", ["coreset", "kmeans_plus_plus", "lcmd"])
-def test_distances_of_picks_are_those_of_the_given_vectors(strategy: str, pools: dict[int, Pool]) -> None:
+@pytest.mark.parametrize("strategy", ["coreset", "kmeans_plus_plus", {"name": "lcmd", "space": "vectors"}], ids=str)
+def test_distances_of_picks_are_those_of_the_given_vectors(strategy: Any, pools: dict[int, Pool]) -> None:
     labels = {"k0": "a", "k1": "b"}
     for exponent, pool in pools.items():
         table = raysal.select(pool, k=9, strategy=strategy, labels=labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from cli_tools import cli, labels_csv, refused, write_vectors
 from raysal.cli.config import resolve, toml_lines
 from raysal.config import parse_config
 from raysal.narrowing import NARROWERS
+from raysal.pool import Pool
+from raysal.rounds.session import Session
 from raysal.strategies import SELECTORS
 
 CONFIG = """
@@ -46,8 +49,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_help_names_every_strategy() -> None:
     assert list(SELECTORS) == sorted(SELECTORS)
     text = cli("select", "--help").out
-    for name in (*SELECTORS, "class_balanced:coreset"):
-        assert name in text
+    words = set(re.findall(r"[\w:]+", text.replace("│", " ")))
+    assert [name for name in (*SELECTORS, *SELECTORS.short) if name not in words] == []
 
 
 @pytest.mark.parametrize(
@@ -84,7 +87,11 @@ def test_without_labels_it_is_the_cold_start(home: Path) -> None:
         (("--strategy", "class_balanced:bagde"), ("strategy.of", "'bagde'", "badge, ")),
         (("--strategy", "badge:coreset"), ("strategy.name", "takes nothing after a colon")),
         (("--strategy", "class_balanced:coreset", "--option", "of=badge"), ("strategy.of", "give one of them")),
-        (("--strategy", "class_balanced", "--option", "off=badge"), ("strategy.off", "its fields: of")),
+        (("--strategy", "class_balanced", "--option", "off=badge"), ("strategy.off", "its fields: exhausted, of")),
+        (("--strategy", "margn"), ("strategy", "did you mean 'margin'")),
+        (("--strategy", "class_balanced:Least-Confidence"), ("strategy.of", "did you mean 'least_confidence'")),
+        (("--strategy", "margin", "--option", "score=entropy"), ("strategy.score", "'margin'", "give one of them")),
+        (("--strategy", "margin:badge"), ("strategy.name", "'margin' takes nothing after a colon")),
         (("--strategy", "skip_extremes", "--option", "high=2"), ("strategy.high", "1")),
         (("--strategy", "skip_extremes", "--option", "low=0.99"), ("select.low", "no range")),
         (("--strategy", "skip_extremes", "--option", "score=x"), ("'x'", "margin")),
@@ -131,3 +138,41 @@ def test_parts_within_parts_are_shown_with_all_their_fields(narrow: Any, home: P
     again = parse_config(tomllib.loads("\n".join(toml_lines(shown))))
     assert resolve(again) == shown
     assert again.narrow.build("narrow", NARROWERS) == config.narrow.build("narrow", NARROWERS)
+
+
+@pytest.mark.parametrize("name", ["margin", "class_balanced:margin"])
+def test_a_score_is_a_strategy_in_a_config(name: str, home: Path, tmp_path: Path) -> None:
+    """Validated, shown so that it can be read again, run, and recorded under the name that was typed."""
+    config = tmp_path / "run.toml"
+    pool = json.dumps(str(home / "pool"))
+    text = f'pool = {pool}\nselect = "{name}"\noracle = "simulated"\nfleet = {{ backend = "local" }}\n'
+    config.write_text(f"{text}rounds = {{ count = 2, k = 6 }}\n", encoding="utf-8")
+    assert cli("config", "validate", config, "--json").json["select"] == name
+    shown = cli("config", "show", config).out
+    assert tomllib.loads(shown)["select"]["name"] == name
+    (tmp_path / "again.toml").write_text(shown, encoding="utf-8")
+    assert cli("config", "show", tmp_path / "again.toml").out == shown
+    assert cli("run", tmp_path / "again.toml", "--out", tmp_path / "run", "--json").json["finished"]
+    with Session.open(tmp_path / "run", read_only=True) as session:
+        rows = session.batch(1).table.to_pylist()
+        assert session.record(1)["strategy"] == name
+    assert {row["strategy"] for row in rows} == {name}
+    assert all(row["reason"].startswith("margin ") for row in rows)
+
+
+def test_probabilities_for_the_start(home: Path, tmp_path: Path) -> None:
+    keys = [row["key"] for table in Pool(home / "pool").items(["key"]) for row in table.to_pylist()]
+    rows = [f"{key},{0.9 - place % 9 / 10},{0.1 + place % 9 / 10}" for place, key in enumerate(keys)]
+    given = tmp_path / "given.csv"
+    given.write_text("\n".join(["key,cat,dog", *rows]), encoding="utf-8")
+    words = ("select", home / "pool", "-k", 8, "--strategy")
+    found = cli(*words, "class_balanced:margin", "--probabilities", given, "--json").json["rows"]
+    assert sum("predicted dog" in row["reason"] for row in found) == 4
+    refused(cli(*words, "badge", "--probabilities", given), "probabilities", "'badge' cannot go by them")
+    given.write_text("\n".join(["key,cat,dog", *rows[1:]]), encoding="utf-8")
+    refused(
+        cli(*words, "margin", "--probabilities", given),
+        "probabilities",
+        f"1 item that may be offered has none: {keys[0]!r}",
+    )
+    assert cli(*words, "margin", "--probabilities", given, "--labels", home / "labels.csv").code == 2

@@ -104,6 +104,7 @@ SURFACE = {
         "--strategy",
         "--option",
         "--labels",
+        "--probabilities",
         "--narrow",
         "--narrow-option",
         "--partitions",
@@ -173,7 +174,11 @@ def test_names_in_the_help_are_all_there_are() -> None:
     from raysal.strategies import SELECTORS
     from raysal.types import Metric
 
-    listed = {"select": (*SELECTORS, *NARROWERS), "embed": ENCODERS, "predict": (*SCORES, *get_args(Predictive))}
+    listed = {
+        "select": (*SELECTORS, *SELECTORS.short, *NARROWERS),
+        "embed": ENCODERS,
+        "predict": (*SCORES, *get_args(Predictive)),
+    }
     for command, names in listed.items():
         text = cli(command, "--help").out
         assert [name for name in names if name not in text] == []

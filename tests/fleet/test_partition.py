@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import make_pool
 
-from raysal.fleet import LocalFleet, Partition, exclude, keep, plan_partitions, vectors_of
+from raysal.fleet import LocalFleet, Partition, confine, exclude, keep, plan_partitions, vectors_of
 from raysal.numerics import BLOCK_ROWS, padded, round_up
 
 
@@ -84,13 +84,16 @@ def test_ids_may_be_asked_for_in_any_order_and_more_than_once(tmp_path):
 
 
 def test_masks_add_up_and_end_with_the_program(tmp_path):
-    """`exclude` adds up, `keep` replaces, `reset` ends both."""
+    """`exclude` and `confine` add up, `keep` replaces, `reset` ends all."""
     x = np.ones((10, 2), np.float32)
     fleet = LocalFleet(plan_partitions(make_pool(tmp_path / "pool", x), 3))
     assert sum(fleet.each(exclude, np.array([0, 1]))) == 8
     assert sum(fleet.each(exclude, np.array([1, 2]))) == 7
     assert sum(fleet.each(keep, np.array([2, 3, 9]))) == 2
     assert sum(fleet.each(keep, np.array([3, 4, 5]))) == 3
+    assert sum(fleet.each(confine, np.array([2, 4, 5, 6, 8, 99]))) == 4
+    assert sum(fleet.each(exclude, np.array([8]))) == 3
+    assert sum(fleet.each(keep, np.array([3, 4, 5]))) == 2
     fleet.reset()
     assert sum(fleet.each(exclude, np.empty(0, np.int64))) == 10
 

@@ -22,7 +22,6 @@ from raysal.strategies.base import Selector
 
 GREEDY = (
     "badge",
-    "bait",
     "batch_bald",
     "class_balanced",
     "coreset",
@@ -35,7 +34,8 @@ GREEDY = (
     "reveal",
     "top_score",
 )
-"""Rules whose picks(k) are a prefix of picks(k + 1), and which an item that is not picked does not change."""
+"""Rules whose picks(k) are a prefix of picks(k + 1), and which an item that is not picked does not change. `bait` drops
+some of its picks again, and asks about all that is available."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from programs import context_of, local
 
 from raysal.context import RoundContext
 from raysal.fleet import exclude
+from raysal.rng import item_order
 from raysal.strategies.base import select
 
 
@@ -22,6 +23,11 @@ def copies(n: int, dim: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
     rng = np.random.default_rng(seed)
     x[rng.choice(n, n // 5, replace=False)] = x[rng.integers(n, size=n // 5)]
     return half(x), names
+
+
+def by_hash(ids: np.ndarray, key: int) -> np.ndarray:
+    """Ids in the order in which equal ones are picked."""
+    return ids[np.argsort(item_order(key, ids))]
 
 
 def task_of(x, names, known, *, head=None, key=3, classes=True) -> RoundContext:

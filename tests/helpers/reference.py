@@ -1,7 +1,8 @@
 """Slow, obvious versions of what the product computes fast: numpy, float64, everything formed in full.
 
 They share no code with the package except `raysal.rng`, whose draws are part of the definition.
-Vectors are [n, d]; `ids` [n] name their rows in ascending order; ties go to the lower id.
+Vectors are [n, d]; `ids` [n] name their rows in ascending order; ties go by
+`item_order`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.rng import derive, item_uniform
+from raysal.rng import derive, item_order, item_uniform
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -206,9 +207,15 @@ def class_counts(p: Floats) -> Ids:
     return counts
 
 
-def ranked(values: NDArray[np.floating], ids: Ids, m: int) -> Ids:
+def tie_of(key: int | None, id: int) -> int:
+    """The number that orders an item among its equals."""
+    return int(item_order(key, np.array([id]))[0])
+
+
+def ranked(values: NDArray[np.floating], ids: Ids, m: int, ties: int | None) -> Ids:
     """The ids of the m largest values by a full sort."""
-    return np.array([id for _, id in sorted(zip((-values).tolist(), ids.tolist(), strict=True))[:m]], np.int64)
+    rows = zip((-values).tolist(), (tie_of(ties, id) for id in ids.tolist()), ids.tolist(), strict=True)
+    return np.array([id for _, _, id in sorted(rows)[:m]], np.int64)
 
 
 def uniform_sample(key: int, ids: Ids, size: int) -> Ids:
@@ -226,7 +233,7 @@ def sq_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats:
 
 def coreset(x: NDArray[np.floating], ids: Ids, labelled: NDArray[np.floating], k: int, key: int) -> tuple[Ids, Floats]:
     """Greedy k-center: picks and their gaps. Without labelled rows the first pick is the lowest hash."""
-    gap = np.full(len(x), np.inf)
+    gap, ties = np.full(len(x), np.inf), derive(key, "ties")
     for centre in labelled:
         gap = np.minimum(gap, sq_distance(x, centre))
     picked: list[int] = []
@@ -235,7 +242,7 @@ def coreset(x: NDArray[np.floating], ids: Ids, labelled: NDArray[np.floating], k
         if not picked and len(labelled) == 0:
             row = int(np.argmin(item_uniform(key, ids)))
         else:
-            row = max((r for r in range(len(x)) if r not in picked), key=lambda r: (gap[r], -ids[r]))
+            row = max((r for r in range(len(x)) if r not in picked), key=lambda r: (gap[r], -tie_of(ties, int(ids[r]))))
         picked.append(row)
         gaps.append(float(gap[row]))
         gap = np.minimum(gap, sq_distance(x, x[row]))
@@ -260,14 +267,14 @@ def badge(g: Floats, ids: Ids, k: int, key: int) -> Ids:
     """The race over gradients g [n, D]: budgets -ln u burn at the rate of D^2; the next to burn out is picked
     next."""
     left = -np.log(item_uniform(key, ids))
-    spare = item_uniform(derive(key, "rest"), ids)
+    spare, ties = item_uniform(derive(key, "rest"), ids), derive(key, "ties")
     rate = np.full(len(g), np.inf)
     picked: list[int] = []
     for _ in range(k):
         rest = [r for r in range(len(g)) if r not in picked]
         norms = (g**2).sum(1)
         if not picked and norms.max() > 0:
-            row = max(rest, key=lambda r: (norms[r], -ids[r]))
+            row = max(rest, key=lambda r: (norms[r], -tie_of(ties, int(ids[r]))))
         else:
             burning = [r for r in rest if rate[r] > 0 and picked]
             if burning:
@@ -307,7 +314,7 @@ def similarity(x: NDArray[np.floating], anchor: NDArray[np.floating], metric: st
 
 
 def anchor_subpool(
-    x: NDArray[np.floating], ids: Ids, anchors: NDArray[np.floating], neighbours: int, subpool: int
+    x: NDArray[np.floating], ids: Ids, anchors: NDArray[np.floating], neighbours: int, subpool: int, ties: int
 ) -> dict[int, float]:
     """AnchorAL's subpool: per anchor the nearest of the whole pool, then each item's mean similarity to the
     anchors that found it, then the best by that mean. Item id -> mean, best first."""
@@ -315,7 +322,7 @@ def anchor_subpool(
     for anchor in anchors:
         similarity = cosine(x, anchor)
         place = {int(id): float(s) for id, s in zip(ids, similarity, strict=True)}
-        for id in ranked(similarity, ids, neighbours).tolist():
+        for id in ranked(similarity, ids, neighbours, ties).tolist():
             found.setdefault(id, []).append(place[id])
     means = {id: sum(values) / len(values) for id, values in found.items()}
-    return dict(sorted(means.items(), key=lambda entry: (-entry[1], entry[0]))[:subpool])
+    return dict(sorted(means.items(), key=lambda entry: (-entry[1], tie_of(ties, entry[0])))[:subpool])

@@ -17,25 +17,26 @@ def typicality(x, near=20):
     return np.array(found)
 
 
-def typiclust(x, assignment, k, small=5):
-    """Rows of x [n, d] picked from given clusters; rows of `assignment` beyond n are labelled items."""
+def typiclust(x, assignment, k, ties, small=5):
+    """Rows of x [n, d] picked from given clusters; rows of `assignment` beyond n are labelled items.
+
+    The published loop, with typicality anew among what is left of the cluster whenever it has a turn; small clusters
+    come last, and of equals the one of the least tie."""
     n = len(x)
     names = sorted(set(assignment.tolist()))
     size = {c: int((assignment == c).sum()) for c in names}
     covered = {c: int((assignment[n:] == c).sum()) for c in names}
-    left = {}
-    for c in names:
-        rows = np.flatnonzero(assignment[:n] == c)
-        scores = typicality(x[rows])
-        left[c] = [int(rows[i]) for i in np.lexsort((rows, -scores))]
-    first = {c: min(left[c]) for c in names if left[c]}
-    order = sorted(first, key=lambda c: (covered[c], -size[c], first[c]))
+    left = {c: np.flatnonzero(assignment[:n] == c).tolist() for c in names}
+    order = [c for c in names if left[c]]
+    order.sort(key=lambda c: (covered[c], -size[c], min(ties[row] for row in left[c])))
     picks: list[int] = []
     for group in ([c for c in order if size[c] > small], [c for c in order if size[c] <= small]):
         while any(left[c] for c in group):
             for c in group:
                 if left[c]:
-                    picks.append(left[c].pop(0))
+                    scores = typicality(x[left[c]])
+                    best = min(range(len(scores)), key=lambda i: (-scores[i], ties[left[c][i]]))
+                    picks.append(left[c].pop(best))
     return picks[:k]
 
 

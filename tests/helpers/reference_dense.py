@@ -15,48 +15,101 @@ from raysal.rng import derive, generator, item_uniform
 Floats = NDArray[np.float64]
 
 
-def bait_published(
-    confidence: Floats, h: Floats, m_inv: Floats, fisher: Floats, k: int, weight: float, backward: int = 0
-) -> list[int]:
-    """The published loop of BAIT with binary Fisher information: two rows of length d an item, scored by
-    tr[X M F M X' (s I + X M X')^-1], Woodbury updates; forward k + backward, then `backward` steps back.
+def bait_rows(p: Floats, h: Floats, fisher: str, top: int = 0) -> Floats:
+    """V [n, r, D] of items with class probabilities p [n, C] and features h [n, d], as the papers write them: V'V is
+    the Fisher matrix of an item.
 
-    m_inv [d, d] is the inverse of the precision at the start, `weight` what one item counts beside it.
+    `binary`: sqrt(p) (1 - p) h and -sqrt(1 - p) p h, p the largest probability. `exact`: sqrt(p_y) (e_y - p) (x) h for
+    every class y. `top_c`: for the `top` most probable, their probabilities made to add up to 1. `numbers`: h.
     """
-    p = confidence
-    x = np.stack([np.sqrt(p) * (1 - p), -np.sqrt(1 - p) * p], axis=1)[:, :, None] * h[:, None, :]  # [n, 2, d]
-    x = x * math.sqrt(weight)
-    eye = np.eye(2)
+    if fisher == "numbers":
+        return h[:, None, :]
+    if fisher == "binary":
+        q = p.max(1)
+        return np.stack([np.sqrt(q) * (1 - q), -np.sqrt(1 - q) * q], axis=1)[:, :, None] * h[:, None, :]
+    found = []
+    for own, features in zip(p, h, strict=True):
+        classes = sorted(range(len(own)), key=lambda y: (-own[y], y))[: top if fisher == "top_c" else len(own)]
+        total = sum(own[y] for y in classes)
+        found.append([math.sqrt(own[y] / total) * np.kron(np.eye(len(own))[y] - own, features) for y in classes])
+    return np.array(found)
+
+
+def information(rows: Floats) -> Floats:
+    """The sum of V'V over items [n, r, D]."""
+    return sum((v.T @ v for v in rows), np.zeros((rows.shape[2], rows.shape[2])))
+
+
+def bait_trace(precision: Floats, fisher: Floats) -> float:
+    """tr(precision^-1 F)."""
+    return float(np.trace(np.linalg.inv(precision) @ fisher))
+
+
+def bait(
+    rows: Floats, precision: Floats, fisher: Floats, k: int, weight: float = 1.0, oversample: float = 1.0
+) -> tuple[list[int], list[float]]:
+    """The rule of BAIT by inverses: items that lower tr(M F) most, then without those whose loss raises it least.
+
+    Args:
+        rows: V [n, r, D].
+        precision: at the start.
+        fisher: F.
+        k: items in the batch.
+        weight: of the information of a pick.
+        oversample: `oversample` k are picked, of which k are left.
+
+    Returns:
+        (rows picked, by how much each lowered the trace).
+    """
+    own = [weight * v.T @ v for v in rows]
+    picked: list[int] = []
+    falls: list[float] = []
+    while len(picked) < min(int(oversample * k), len(rows)):
+        before = bait_trace(precision, fisher)
+        traces = {row: bait_trace(precision + own[row], fisher) for row in range(len(rows)) if row not in picked}
+        best = min(traces, key=lambda row: (traces[row], row))
+        picked.append(best)
+        falls.append(before - traces[best])
+        precision = precision + own[best]
+    while len(picked) > k:
+        traces = {row: bait_trace(precision - own[row], fisher) for row in picked}
+        least = min(traces, key=lambda row: traces[row])
+        precision = precision - own[least]
+        del falls[picked.index(least)]
+        picked.remove(least)
+    return picked, falls
+
+
+def bait_as_the_authors_code(
+    rows: Floats, labelled: Floats, fisher: Floats, k: int, lamb: float = 1.0, over_sample: float = 2.0
+) -> list[int]:
+    """The loop of the published code: scores tr[X M F M X' (I + X M X')^-1] and Woodbury updates; the labelled items
+    count n / (n + k) together, every candidate k / (n + k), and lambda is absolute.
+    """
+    n = len(labelled)
+    mean = information(labelled) / n if n else np.zeros_like(fisher)
+    m = np.linalg.inv(lamb * np.eye(len(fisher)) + mean * n / (n + k))
+    x = rows * np.sqrt(k / (n + k))
+    eye = np.eye(x.shape[1])
     picked: list[int] = []
 
-    def scores(m: Floats, rows: Floats, sign: float) -> Floats:
-        inner = np.linalg.inv(sign * eye + rows @ m @ rows.transpose(0, 2, 1))
-        middle = rows @ m @ fisher @ m @ rows.transpose(0, 2, 1)
-        return np.trace(middle @ inner, axis1=1, axis2=2)
+    def scores(some: Floats, sign: float) -> Floats:
+        inner = np.linalg.inv(sign * eye + some @ m @ some.transpose(0, 2, 1))
+        return np.trace(some @ m @ fisher @ m @ some.transpose(0, 2, 1) @ inner, axis1=1, axis2=2)
 
-    def update(m: Floats, row: Floats, sign: float) -> Floats:
+    def moved(row: Floats, sign: float) -> Floats:
         return m - m @ row.T @ np.linalg.inv(sign * eye + row @ m @ row.T) @ row @ m
 
-    for _ in range(k + backward):
-        value = scores(m_inv, x, 1.0)
+    for _ in range(int(over_sample * k)):
+        value = scores(x, 1.0)
         value[picked] = -np.inf
         picked.append(int(value.argmax()))
-        m_inv = update(m_inv, x[picked[-1]], 1.0)
-    for _ in range(backward):
-        rise = -scores(m_inv, x[picked], -1.0)
-        drop = int(rise.argmin())
-        m_inv = update(m_inv, x[picked[drop]], -1.0)
-        del picked[drop]
+        m = moved(x[picked[-1]], 1.0)
+    for _ in range(len(picked) - k):
+        gone = int((-scores(x[picked], -1.0)).argmin())
+        m = moved(x[picked[gone]], -1.0)
+        del picked[gone]
     return picked
-
-
-def bait_traces(x: Floats, precision: Floats, fisher: Floats, picks: list[int]) -> list[float]:
-    """tr(M F) after none, one, two ... of the picks, by inverses."""
-    traces = [float(np.trace(np.linalg.inv(precision) @ fisher))]
-    for place in range(len(picks)):
-        some = x[picks[: place + 1]]
-        traces.append(float(np.trace(np.linalg.inv(precision + some.T @ some) @ fisher)))
-    return traces
 
 
 def lcmd(x: Floats, labelled: Floats, k: int) -> tuple[list[int], list[float]]:

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.rng import derive, generator, item_uniform
+from raysal.rng import derive, generator, item_order, item_uniform
 
 Floats = NDArray[np.float64]
 
@@ -117,7 +117,7 @@ def least_disagree_metric(
 
 def ldm_seeding(x: NDArray[np.floating], ids: NDArray[np.int64], metric: NDArray[np.int64], k: int, key: int):
     """Ids picked, from the whole matrix of cosine distances."""
-    order = np.lexsort((ids, metric))
+    order = np.lexsort((item_order(derive(key, "ties"), ids), metric))
     edge = metric[order[k - 1]]
     weight = np.exp(-np.maximum(metric - edge, 0) / edge)
     weight[order[:k]] = 1.0

@@ -127,11 +127,11 @@ def exchanged(pool: Pool, monkeypatch: pytest.MonkeyPatch, module: Any, times: i
     """Rebuild the index `times` times after it was opened and before it is searched; the names of those searched."""
     searched: list[str] = []
 
-    def meanwhile(fleet, index, anchors, each):
+    def meanwhile(fleet, index, anchors, each, ties=None):
         for _ in range(0 if searched else times):
             built(pool, "flat", fresh=True)
         searched.append(index.name)
-        return index_neighbours(fleet, index, anchors, each)
+        return index_neighbours(fleet, index, anchors, each, ties)
 
     monkeypatch.setattr(module, "index_neighbours", meanwhile)
     return searched

@@ -17,7 +17,7 @@ from raysal.strategies import SELECTORS
 STRATEGIES = {
     "alfa_mix": "test_alfa_mix_flags_what_the_published_interpolation_flips",
     "badge": "test_badge_is_the_race_over_dense_gradients",
-    "bait": "test_bait_over_a_pool_lowers_the_trace_most",
+    "bait": "test_bait_is_the_rule_of_the_paper",
     "batch_bald": "test_batch_bald_is_the_greedy_joint_information",
     "class_balanced": "test_class_balanced_is_the_strategy_inside_each_class_in_turns",
     "clue": "test_clue_picks_the_middles_of_entropy_weighted_clusters",

@@ -25,7 +25,7 @@ every_score = pytest.mark.parametrize("score", sorted(SCORES))
 
 def test_coreset_is_greedy_k_center(main_case, main_pools):
     x, ids = main_case.x[main_case.offered], main_case.offered
-    wanted, gaps = reference.coreset(x, ids, main_case.labelled.vectors, 60, 0)
+    wanted, gaps = reference.coreset(x, ids, main_case.labelled.vectors, 60, 8)
     picks = main_case.run(local(main_pools[64], 3), "coreset", "none", k=60).picks
     assert np.array_equal(picks.ids, wanted)
     np.testing.assert_allclose(picks.scores, gaps, rtol=1e-9)
@@ -76,7 +76,7 @@ def test_top_score_is_a_full_sort(score, main_case, main_pools):
         targets=reference.guessed_targets(main_case.x[ids], main_case.head, known.vectors, targets),
     )
     values = dict(zip(ids.tolist(), slow.tolist(), strict=True))
-    wanted = reference.ranked(slow, ids, 60)
+    wanted = reference.ranked(slow, ids, 60, derive(8, "ties"))
     fleet = local(main_pools[64], 3)
     picks = main_case.run(fleet, SELECTORS["top_score"](score=score), "none", k=60).picks
     atol = 1e-5 if score != "variation_ratio" else 1.01 / 32  # a near tie of two classes is a vote
@@ -89,7 +89,8 @@ def test_top_score_is_a_full_sort(score, main_case, main_pools):
         head=main_case.head, labelled=known.vectors, classes=known.classes, key=8, previous=main_case.previous
     ).reference(fleet, (score,), 8)
     inputs = score_inputs(main_case.head, (score,), previous=main_case.previous, reference=sample, key=8)
-    found = merge_sweeps(fleet.each(sweep_partition, inputs, request := SweepRequest(scores=(score,), top=60)), request)
+    request = SweepRequest(scores=(score,), top=60, ties=derive(8, "ties"))
+    found = merge_sweeps(fleet.each(sweep_partition, inputs, request), request)
     assert np.array_equal(found.top[score][0], picks.ids)
 
 
@@ -110,7 +111,7 @@ def test_anchoral_is_the_top_of_the_mean_over_the_anchors_that_found_it(partitio
         anchor_rows(main_case.labelled, None, "cosine", 7, anchors=3, strategy="kmeans++", classes={})
     ]
     ids = main_case.offered
-    full = reference.anchor_subpool(main_case.x[ids], ids, anchors, 40, len(ids))
+    full = reference.anchor_subpool(main_case.x[ids], ids, anchors, 40, len(ids), derive(7, "ties"))
     wanted = list(full)[:50]
     assert outcome.candidates.ids is not None
     assert len(full) > 50 == len(outcome.candidates.ids)

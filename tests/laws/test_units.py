@@ -23,6 +23,7 @@ N, DIM, K = 300, 6, 20
 KNOWN, BEFORE = range(0, N, 9), range(0, N, 18)
 ORIGIN = {
     "alfa_mix": "clusters directions",
+    "bait": "takes features as they are, without a bias, as published",
     "drop_query": "sets features to 0",
     "ldm": "keeps picks apart by their cosine",
     "max_herding": "covers by cosine",

@@ -83,6 +83,14 @@ def test_edges_belong_to_the_lower_bin_and_weights_count():
     assert expected_calibration_error(np.array([0.5, 0.6]), np.array([1, 0]), 2) == pytest.approx((0.5 + 0.6) / 2)
     assert expected_calibration_error(np.array([0.4, 0.5]), np.array([1, 0]), 2) == pytest.approx(0.05)
     assert expected_calibration_error(np.array([0.0, 1.0]), np.array([0, 1]), 15) == 0
+    for bins in range(2, 40):  # also where the edge is no number that 1 / bins gives by adding up
+        for edge in np.arange(1, bins) / bins:
+            below, above = np.nextafter(edge, 0), np.nextafter(edge, 1)
+            alike, apart = (
+                expected_calibration_error(np.array(p), np.array([1, 0]), bins) for p in ([below, edge], [above, edge])
+            )
+            assert alike == pytest.approx(abs(1 - 2 * edge) / 2)
+            assert apart == pytest.approx(0.5)
     doubled = expected_calibration_error(np.array([0.9, 0.9, 0.3]), np.array([1, 1, 0]))
     weighed = expected_calibration_error(np.array([0.9, 0.3]), np.array([1, 0]), weights=np.array([2.0, 1.0]))
     assert weighed == pytest.approx(doubled)

@@ -19,7 +19,7 @@ from raysal.narrowing import NARROWERS
 from raysal.narrowing.anchoral import AnchorAL, mean_similarity
 from raysal.narrowing.anchors import anchor_rows, kmeans_plus_plus
 from raysal.narrowing.base import narrow
-from raysal.rng import generator
+from raysal.rng import derive, generator
 from raysal.scoring.sweep import Search, SweepRequest, sweep
 from raysal.strategies import SELECTORS
 
@@ -75,11 +75,11 @@ def test_lists_are_merged_per_anchor_before_they_are_averaged(pool, data):
     mine = subpool(fleet, narrower, known)
     anchors = known.vectors[rows_of(narrower, known, 7)]
     ids = np.setdiff1d(np.arange(N), known.ids)
-    whole = list(reference.anchor_subpool(x[ids], ids, anchors, 20, 30))
+    whole = list(reference.anchor_subpool(x[ids], ids, anchors, 20, 30, derive(7, "ties")))
     cut: dict[int, float] = {}
     for part in fleet.each(own_ids):
         part = np.intersect1d(part, ids)
-        cut |= reference.anchor_subpool(x[part], part, anchors, 20, N)
+        cut |= reference.anchor_subpool(x[part], part, anchors, 20, N, derive(7, "ties"))
     per_partition = sorted(cut, key=lambda id: (-cut[id], id))[:30]
     assert sorted(mine) == sorted(whole)
     assert sorted(whole) != sorted(per_partition)
@@ -95,7 +95,7 @@ def test_the_score_is_the_mean_over_the_anchors_that_found_the_item(pool, data):
     fleet.each(exclude, known.ids)
     found = sweep(fleet, None, SweepRequest(searches=(Search(anchors=known.vectors, each=15),)))
     ids = np.setdiff1d(np.arange(N), known.ids)
-    expected = reference.anchor_subpool(x[ids], ids, known.vectors, 15, N)
+    expected = reference.anchor_subpool(x[ids], ids, known.vectors, 15, N, None)
     mine = dict(zip(*(column.tolist() for column in mean_similarity(found.searches[0])), strict=True))
     assert mine.keys() == expected.keys()
     assert all(mine[id] == pytest.approx(expected[id], abs=1e-6) for id in mine)

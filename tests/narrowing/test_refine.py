@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 import reference
+import reference_coverage as cover
+from numpy.typing import NDArray
 from pools import make_pool, mixture
 from programs import labelled_of, local, random_head, run_program, task_of
 
@@ -20,6 +23,7 @@ from raysal.narrowing.base import Candidates, narrow
 from raysal.narrowing.refine import MEMBERS, Refine
 from raysal.rng import derive
 from raysal.strategies import SELECTORS
+from raysal.strategies.base import select
 
 N, DIM, KEY = 430, 7, 7
 LAYOUTS = ((64, 1), (64, 2), (N, 5))
@@ -66,28 +70,77 @@ def ids_of(narrowed: Candidates) -> list[int]:
     return narrowed.ids.tolist()
 
 
+Pick = Callable[[NDArray[np.int64], int, int], NDArray[np.int64]]
+"""A slow member: from ids, ascending, with a key, k of them."""
+
+
 def slow(
-    data, known, head, k: int, *, rounds: int, batches: int, alpha: float, subset: int, size: int
+    known, members: Mapping[str, Pick], k: int, *, rounds: int, batches: int, alpha: float, subset: int, size: int
 ) -> list[set[int]]:
-    """What each round leaves, with members that can be told in a line: a uniform draw and a full sort by margin."""
-    x = data[0]
-    margin = reference.score("margin", reference.probabilities(x, head.weight, head.bias))
+    """What each round leaves, by the loop of the paper. A member knows its subset and what is labelled."""
     pool, left = np.setdiff1d(np.arange(N), known.ids), []
     for round in range(rounds):
         union: set[int] = set()
-        for place, member in enumerate(CHEAP):
+        for place, member in enumerate(members.values()):
             for batch in range(batches):
                 key = derive(KEY, "refine", round, place, batch)
-                few = max(subset if round == 0 else math.ceil(alpha * len(pool)), k)
-                some = reference.uniform_sample(derive(key, "subset"), pool, few)
-                if member == "random":
-                    union |= set(reference.uniform_sample(derive(key, "select"), some, k).tolist())
-                else:
-                    union |= set(reference.ranked(margin[some], some, k).tolist())
+                few = max(subset if round == 0 else math.floor(alpha * len(pool)), k)
+                some = np.sort(reference.uniform_sample(derive(key, "subset"), pool, few))
+                union |= set(member(some, derive(key, "select"), k).tolist())
         pool = np.array(sorted(union))
         pool = np.sort(reference.uniform_sample(derive(KEY, "refine", round), pool, size))
         left.append(set(pool.tolist()))
     return left
+
+
+def slow_members(x, known, head) -> dict[str, Pick]:
+    """Members as their papers have them, with nothing but the subset to cover or to judge by."""
+    wide, labelled = x.astype(np.float64), known.vectors.astype(np.float64)
+    p, p_labelled = (reference.probabilities(rows, head.weight, head.bias) for rows in (x, known.vectors))
+    margin = reference.score("margin", p)
+    truth = [head.classes.index(name) for name in known.classes]
+    logits = labelled @ head.weight.T + head.bias
+    grid = np.arange(10, 200) / 10
+    temperature = grid[np.argmin([cover.calibration_error(logits, truth, t) for t in grid])]
+    gaps = cover.distances(cover.units(labelled), cover.units(labelled))
+    u = cover.uncertainty(wide @ head.weight.T + head.bias, temperature)
+    sigma = gaps[gaps > 1e-6].min()
+
+    def max_herding(some, key, k):
+        return some[cover.herding(x[some], x[some], known.vectors, np.ones(len(some)), 1.0, k)[0]]
+
+    def u_herding(some, key, k):
+        return some[cover.herding(x[some], x[some], known.vectors, u[some], sigma, k)[0]]
+
+    def bait(some, key, k):
+        """2k forward, k dropped, each trace from an inverse of its own."""
+        known_roots, roots = (
+            np.sqrt(q.max(1) * (1 - q.max(1)))[:, None] * h for q, h in ((p_labelled, labelled), (p, wide))
+        )
+        fisher = roots[some].T @ roots[some] / len(some)
+        precision = np.trace(fisher) / DIM * np.eye(DIM) + known_roots.T @ known_roots
+        trace = {}
+        picked: list[int] = []
+        while len(picked) < min(2 * k, len(some)):
+            for row in set(some.tolist()) - set(picked):
+                trace[row] = np.trace(np.linalg.inv(precision + np.outer(roots[row], roots[row])) @ fisher)
+            picked.append(min(set(some.tolist()) - set(picked), key=trace.__getitem__))
+            precision = precision + np.outer(roots[picked[-1]], roots[picked[-1]])
+        while len(picked) > k:
+            for row in picked:
+                trace[row] = np.trace(np.linalg.inv(precision - np.outer(roots[row], roots[row])) @ fisher)
+            least = min(picked, key=trace.__getitem__)
+            precision = precision - np.outer(roots[least], roots[least])
+            picked.remove(least)
+        return np.array(picked)
+
+    return {
+        "random": lambda some, key, k: reference.uniform_sample(key, some, k),
+        "top_score": lambda some, key, k: reference.ranked(margin[some], some, k, derive(key, "ties")),
+        "bait": bait,
+        "max_herding": max_herding,
+        "u_herding": u_herding,
+    }
 
 
 @pytest.mark.parametrize(
@@ -99,7 +152,8 @@ def slow(
     ],
 )
 def test_every_round_is_that_of_a_slow_loop(fields, pools, data, known, head):
-    expected = slow(data, known, head, 12, **fields)
+    members = slow_members(data[0], known, head)
+    expected = slow(known, {name: members[name] for name in CHEAP}, 12, **fields)
     for rows, partitions in LAYOUTS:
         narrowed = refined(local(pools[rows], partitions), built(members=CHEAP, **fields), known, head, 12)
         assert ids_of(narrowed) == sorted(expected[-1])
@@ -107,10 +161,34 @@ def test_every_round_is_that_of_a_slow_loop(fields, pools, data, known, head):
         assert narrowed.rule == f"refine: 2 members x {fields['batches']} batches, {N - len(known)} -> {steps}"
 
 
+@pytest.mark.parametrize("member", ["bait", "max_herding", "u_herding"])
+def test_a_subset_and_in_the_end_the_refined_pool_is_all_that_there_is(member, pools, data, known, head):
+    """What is to be covered, and what the Fisher information is taken over, is the subset; then what was left."""
+    fields = {"rounds": 2, "batches": 2, "alpha": 0.5, "subset": 70, "size": 1000}
+    members = slow_members(data[0], known, head)
+    expected = slow(known, {"random": members["random"], member: members[member]}, 8, **fields)
+    narrower, left = built(members=["random", member], **fields), np.array(sorted(expected[-1]))
+    outcome = run_program(local(pools[64], 2), SELECTORS[member](), narrower, head=head, labelled=known, k=8, key=KEY)
+    assert sorted(ids_of(outcome.candidates)) == left.tolist()
+    assert outcome.picks.ids.tolist() == members[member](left, KEY + 1, 8).tolist()
+
+
+def test_the_defaults_are_the_published_ones():
+    default = Refine()
+    assert (default.rounds, default.batches, default.alpha) == (5, 100 // 9, 0.4)
+    assert (default.subset, default.size, default.picks) == (5_000, 10_000, 0)
+    assert [member.name for member in MEMBERS] == [
+        "random", "top_score", "badge", "bait", "typiclust", "alfa_mix", "drop_query", "max_herding", "u_herding",
+    ]  # fmt: skip
+    assert SELECTORS["top_score"]() == MEMBERS[1].part
+    for member in MEMBERS[-2:]:  # no subset is larger than what they can cover
+        assert member.part.max_represented >= default.subset <= member.part.max_candidates
+
+
 def test_the_published_members_pick_the_same_wherever_the_rows_lie(pools, known, head):
     """And the batch after them: they leave nothing behind that the last strategy could see."""
     published = [{"name": member.name, **dataclasses.asdict(member.part)} for member in MEMBERS]
-    narrower = built(rounds=2, batches=1, subset=120, members=[*published, "bait"])
+    narrower = built(rounds=2, batches=1, subset=120, members=published)
     options: dict[str, Any] = {"head": head, "labelled": known, "k": 5}
     outcomes = [
         run_program(local(pools[rows], partitions), SELECTORS["u_herding"](), narrower, **options)
@@ -120,17 +198,30 @@ def test_the_published_members_pick_the_same_wherever_the_rows_lie(pools, known,
     assert "9 members x 1 batches, 415 -> " in outcomes[0].candidates.rule
 
 
-def test_the_final_pick_sees_what_was_left_and_nothing_else(pools, known, head):
-    """The candidates are the last round's union, also for a strategy that was a member before."""
-    narrower = built(rounds=2, batches=2, subset=120, members=["badge", "typiclust"])
+@pytest.mark.parametrize("strategy", ["badge", "epig", "skip_extremes", "u_herding"])
+def test_the_final_pick_sees_what_was_left_and_nothing_else(strategy, pools, known, head):
+    """It is the pool from then on, also to a strategy that was a member before; and there is no other."""
+    members = ["badge", "typiclust"]
+    narrower = built(rounds=2, batches=2, subset=120, members=[*members, strategy])
     fleet = local(pools[64], 2)
-    outcome = run_program(fleet, SELECTORS["badge"](), narrower, head=head, labelled=known)
+    outcome = run_program(fleet, SELECTORS[strategy](), narrower, head=head, labelled=known)
     assert set(outcome.picks.ids.tolist()) <= set(ids_of(outcome.candidates))
     candidates = np.concatenate(fleet.each(candidate_ids))
     assert candidates.tolist() == sorted(ids_of(outcome.candidates))
     fields = {"head": head, "labelled": known, "excluded": np.setdiff1d(np.arange(N), candidates).tolist()}
-    alone = run_program(local(pools[64], 2), SELECTORS["badge"](), NARROWERS["none"](), **fields)
+    alone = run_program(local(pools[64], 2), SELECTORS[strategy](), NARROWERS["none"](), **fields)
     assert np.array_equal(alone.picks.ids, outcome.picks.ids)
+    assert np.array_equal(alone.picks.scores, outcome.picks.scores)
+
+
+def test_what_a_filter_adds_is_part_of_the_refined_pool(pools, known, head):
+    """A filter around it drops duplicates of what is left, and fills up from all that is available."""
+    inner = {"name": "refine", "members": ["random"], "rounds": 1, "batches": 1, "picks": 3}
+    narrower = choice({"name": "filter", "inner": inner, "duplicates": 0.95}).build("narrow", NARROWERS)
+    fleet = local(pools[64], 2)
+    outcome = run_program(fleet, SELECTORS["random"](), narrower, head=head, labelled=known, k=9)
+    assert np.concatenate(fleet.each(candidate_ids)).tolist() == sorted(ids_of(outcome.candidates))
+    assert sorted(outcome.picks.ids.tolist()) == sorted(ids_of(outcome.candidates))
 
 
 def candidate_ids(partition):
@@ -167,6 +258,24 @@ def test_members_that_need_a_head_wait_until_there_is_one(pools, known, head):
     assert needy.rule == "all 430 (refine: 0 of 1 members (1 need a head))"
     first = run_program(fleet, SELECTORS["typiclust"](), built(members=["badge"]), head=None, labelled=nothing)
     assert len(first.picks.ids) == 12
+
+
+def test_a_member_may_learn_from_held_out_items_and_never_picks_them(pools, data, known, head):
+    """They are no part of its subset, but it can look their vectors up."""
+    names, held_out = data[1], np.arange(1, N, 9)
+    narrower = built(rounds=1, batches=1, subset=N, members=[{"name": "isal", "reference": "held_out"}])
+    labels = {int(id): names[id] for id in held_out if id not in known.ids}
+    found = []
+    for partitions in (1, 3):
+        fleet = local(pools[64], partitions)
+        available = sum(fleet.each(exclude, np.union1d(known.ids, held_out)))
+        task = task_of(fleet, known, head=head, k=9, available=available, key=KEY)
+        task = dataclasses.replace(task, held_out_labels=lambda: labels)
+        direct = select(fleet, SELECTORS["isal"](reference="held_out"), task, 9)
+        found.append(sorted(ids_of(narrow(fleet, narrower, task)[1])))
+        assert found[-1] == sorted(direct.ids.tolist())
+    assert found[0] == found[1]
+    assert not set(found[0]) & set(labels)
 
 
 def test_with_picks_candidates_do_not_depend_on_the_batch(pools, known, head):

@@ -22,6 +22,7 @@ from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.narrowing.base import Candidates, narrow
 from raysal.narrowing.seals import Seals
 from raysal.pool import Pool
+from raysal.rng import derive
 from raysal.rounds.loop import resume, run
 from raysal.rounds.session import Session
 from raysal.scoring.sweep import SweepRequest
@@ -96,7 +97,7 @@ def slow_unions(x: np.ndarray, metric: Metric) -> list[set[int]]:
             near = (
                 reference.cosine(x[offered], x[id]) if metric == "cosine" else -reference.sq_distance(x[offered], x[id])
             )
-            found |= set(reference.ranked(near, offered, K).tolist())
+            found |= set(reference.ranked(near, offered, K, derive(7, "ties")).tolist())
         unions.append(found - labelled - set(TAKEN))
     return unions
 

@@ -129,8 +129,8 @@ def known() -> dict[str, tuple[LabelledVectors, Head]]:
     return found
 
 
-VECTORS_ALONE = ("coreset", "kmeans_plus_plus", "lcmd", "max_herding", "probcover", "random", "typiclust")
-INFORMED = ("batch_bald", "epig", "power_bald")
+VECTORS_ALONE = ("coreset", "kmeans_plus_plus", "max_herding", "probcover", "random", "typiclust")
+INFORMED = ("batch_bald", "epig", "lcmd", "power_bald")
 WORKS = {
     "sigmoid": (*VECTORS_ALONE, *INFORMED, "badge", "clue", "ldm", "pcoreset", "power_margin", "top_score"),
     "identity": (*VECTORS_ALONE, *INFORMED),
@@ -417,8 +417,8 @@ def test_a_batch_for_a_run_and_its_report_take_labels_for_what_they_are(link, po
         {"select": "falcun"},
         {"select": {"name": "fantasy", "of": "falcun"}},
         {"select": {"name": "skip_extremes", "of": "drop_query"}},
-        {"narrow": {"name": "refine", "members": ["random", "bait"]}},
-        {"narrow": {"name": "filter", "inner": {"name": "refine", "members": ["bait"]}}},
+        {"narrow": {"name": "refine", "members": ["random", "falcun"]}},
+        {"narrow": {"name": "filter", "inner": {"name": "refine", "members": ["falcun"]}}},
         {"narrow": {"name": "filter", "inner": {"name": "top_score"}}},
     ],
 )
@@ -430,6 +430,18 @@ def test_a_rule_that_cannot_work_is_refused_before_anybody_labels_for_it(part, l
     with pytest.raises(ConfigError, match="and the head predicts"):
         Session(tmp_path / "run", pools[link], **config)
     assert not (tmp_path / "run").exists()
+
+
+def test_bait_is_for_numbers_and_not_for_several_labels(pools, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="and the head predicts several labels"):
+        Session(tmp_path / "sigmoid", pools["sigmoid"], **{**fields("sigmoid"), "select": {"name": "bait"}})
+    narrow = {"name": "refine", "members": ["random", "bait"], "rounds": 1, "subset": 100}
+    config = {**fields("identity", **LAPLACE), "select": {"name": "bait"}, "narrow": narrow}
+    with Session(tmp_path / "identity", pools["identity"], **config) as session:
+        for _ in range(3):
+            session.ask_oracle(session.query(6))
+        assert session.record(2)["strategy"] == "bait"
+        assert session.status().labeled == 18
 
 
 @every_link

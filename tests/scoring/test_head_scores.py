@@ -28,6 +28,7 @@ from raysal.strategies.base import select
 from raysal.strategies.simple import TopScore
 
 N, DIM, KEY = 30, 6, 5
+TIES = derive(derive(KEY, "scores"), "ties")
 LINKS = ("softmax", "sigmoid", "identity")
 every_link = pytest.mark.parametrize("link", LINKS)
 every_structure = pytest.mark.parametrize("structure", sorted(STRUCTURES))
@@ -107,7 +108,7 @@ def test_scores_are_those_of_their_definitions(link, structure, x, fleet):
     key = derive(KEY, "scores")
     task = context_of(head=head, labelled=x[:12], classes=answers, key=key, previous=previous)
     sample = task.reference(fleet, offered(head), key)
-    request = SweepRequest(scores=tuple(offered(head)), top=N, key=KEY)
+    request = SweepRequest(scores=tuple(offered(head)), top=N, key=KEY, ties=TIES)
     found = sweep(fleet, head, request, previous=previous, reference=sample)  # all of them out of one product
     for name in offered(head):
         expected = wanted(name, x, head, previous, key)
@@ -117,7 +118,7 @@ def test_scores_are_those_of_their_definitions(link, structure, x, fleet):
         ids, values = found.top[name]
         np.testing.assert_allclose(values, expected[ids], err_msg=name, **close)
         assert sorted(ids.tolist()) == list(range(N))
-        assert np.array_equal(ids, reference.ranked(values[np.argsort(ids)], np.arange(N), N)), name
+        assert np.array_equal(ids, reference.ranked(values[np.argsort(ids)], np.arange(N), N, TIES)), name
         assert values.dtype == np.float32
         picks = select(fleet, TopScore(score=name), task, N)
         assert np.array_equal(picks.ids, ids)

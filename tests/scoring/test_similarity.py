@@ -118,7 +118,7 @@ def test_nearest_to_any_is_the_best_of_the_whole_pool_not_of_the_lists(metric, p
     lists = {int(id) for ids, _ in found.of_each for id in ids}
     assert set(found.nearest[0].tolist()) != lists
     best = np.maximum(reference.similarity(x[OPEN], crowd, metric), reference.similarity(x[OPEN], lonely, metric))
-    assert set(found.nearest[0].tolist()) == set(reference.ranked(best, OPEN, 18).tolist())
+    assert set(found.nearest[0].tolist()) == set(reference.ranked(best, OPEN, 18, None).tolist())
 
 
 @every_metric

@@ -114,11 +114,20 @@ def test_the_sweep_agrees_with_the_slow_version(fleets, request_all, x, known):
         np.testing.assert_allclose(kept, similarity[np.searchsorted(OPEN, ids)], atol=2e-6)
 
 
-def test_ties_go_to_the_lower_id_across_partitions(fleets, x):
+@pytest.mark.parametrize("ties", [None, 3, 4])
+def test_ties_are_settled_alike_across_partitions(ties, fleets, x):
+    """By a hash in a round, by the lower id in what people look up: of neighbours, and of scores that are all equal."""
     copies = [i for i in (0, *range(40, 60)) if i not in OUT]
+    wanted = sorted(copies, key=lambda id: reference.tie_of(ties, id))
+    every = sorted(OPEN.tolist(), key=lambda id: reference.tie_of(ties, id))
+    one = make_head(np.ones((1, DIM)), np.zeros(1))
     for fleet in fleets:
-        found = sweep(fleet, None, SweepRequest(searches=(Search(anchors=x[:1], each=5),)))
-        assert found.searches[0].of_each[0][0].tolist() == copies[:5]
+        search = Search(anchors=x[:1], each=5, nearest=5)
+        found = sweep(fleet, one, SweepRequest(searches=(search,), scores=("margin",), top=30, ties=ties))
+        assert found.searches[0].of_each[0][0].tolist() == wanted[:5]
+        assert found.searches[0].nearest[0].tolist() == wanted[:5]
+        assert found.top["margin"][0].tolist() == every[:30]
+    assert (wanted[:5] == copies[:5]) == (ties is None)
 
 
 def test_excluded_items_are_nowhere(fleets, request_all, known):

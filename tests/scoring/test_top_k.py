@@ -7,16 +7,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysal.rng import item_uniform
+from raysal.rng import item_order, item_uniform
 from raysal.scoring.top_k import RunningBest, best_of, best_of_parts, lowest_hashes, true_positions
 
 FEW = [-np.inf, -1.0, -0.5, 0.0, 0.25, 0.5]
 """So few values that nearly everything ties."""
 
 
-def sorted_best(values: np.ndarray, ids: np.ndarray, m: int) -> list[tuple[float, int]]:
-    pairs = sorted((-value, id) for value, id in zip(values.tolist(), ids.tolist(), strict=True) if value > -np.inf)
-    return [(-value, id) for value, id in pairs[:m]]
+KEYS = st.sampled_from([None, 0, 1, 2**64 - 1])
+
+
+def sorted_best(values: np.ndarray, ids: np.ndarray, m: int, ties: int | None) -> list[tuple[float, int]]:
+    rows = zip(values.tolist(), item_order(ties, ids).tolist(), ids.tolist(), strict=True)
+    ordered = sorted((-value, tie, id) for value, tie, id in rows if value > -np.inf)
+    return [(-value, id) for value, _, id in ordered[:m]]
 
 
 @st.composite
@@ -27,17 +31,17 @@ def streams(draw):
     return np.array(values, np.float32).reshape(n, lanes), cuts, draw(st.integers(0, 12))
 
 
-@given(stream=streams())
-def test_best_is_a_sort_of_the_whole(stream):
+@given(stream=streams(), ties=KEYS)
+def test_best_is_a_sort_of_the_whole(stream, ties):
     values, cuts, m = stream
     ids = np.arange(len(values)) * 3 + 2**41
-    best = RunningBest(values.shape[1], m, torch.device("cpu"))
+    best = RunningBest(values.shape[1], m, torch.device("cpu"), ties=ties)
     for low, high in zip([0, *cuts], [*cuts, len(values)], strict=True):
         best.add(torch.from_numpy(values[low:high].copy()), ids[low:high])
     found = best.result()
     assert len(found) == values.shape[1]
     for lane, (kept_ids, kept) in enumerate(found):
-        assert list(zip(kept.tolist(), kept_ids.tolist(), strict=True)) == sorted_best(values[:, lane], ids, m)
+        assert list(zip(kept.tolist(), kept_ids.tolist(), strict=True)) == sorted_best(values[:, lane], ids, m, ties)
 
 
 @given(
@@ -45,14 +49,15 @@ def test_best_is_a_sort_of_the_whole(stream):
     cut=st.integers(0, 80),
     m=st.integers(0, 20),
     turned=st.booleans(),
+    ties=KEYS,
 )
-def test_merging_parts_in_any_order_is_taking_all_at_once(values, cut, m, turned):
+def test_merging_parts_in_any_order_is_taking_all_at_once(values, cut, m, turned, ties):
     numbers, ids = np.array(values, np.float32), np.arange(len(values))
-    parts = [best_of(ids[:cut], numbers[:cut], m), best_of(ids[cut:], numbers[cut:], m)]
+    parts = [best_of(ids[:cut], numbers[:cut], m, ties=ties), best_of(ids[cut:], numbers[cut:], m, ties=ties)]
     parts = parts[::-1] if turned else parts
-    merged = best_of_parts(parts, m)
-    whole = best_of(ids, numbers, m)
-    assert [(float(v), int(i)) for i, v in zip(*whole, strict=True)] == sorted_best(numbers, ids, m)
+    merged = best_of_parts(parts, m, ties=ties)
+    whole = best_of(ids, numbers, m, ties=ties)
+    assert [(float(v), int(i)) for i, v in zip(*whole, strict=True)] == sorted_best(numbers, ids, m, ties)
     assert np.array_equal(merged[0], whole[0])
     assert np.array_equal(merged[1], whole[1])
 
@@ -61,7 +66,7 @@ def test_merging_parts_in_any_order_is_taking_all_at_once(values, cut, m, turned
 def test_the_lowest_hashes_of_parts_are_those_of_the_whole(n, cuts, m, key):
     ids = np.arange(n) * 5 + 2**41
     parts = [lowest_hashes(part, key, m) for part in np.split(ids, sorted(cut for cut in cuts if cut <= n))]
-    found, values = best_of_parts(parts[::-1], m)
+    found, values = best_of_parts(parts[::-1], m, ties=key)
     hashes = item_uniform(key, ids)
     assert found.tolist() == ids[np.argsort(hashes)][:m].tolist()
     assert values.tolist() == (1 - np.sort(hashes)[:m]).tolist()

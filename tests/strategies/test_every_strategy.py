@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from pools import make_pool, mixture
+from programs import labelled_of, local, random_head, run_program, small, strategy
 
 import raysal
+from raysal.narrowing import NARROWERS
 from raysal.pool import Pool
 from raysal.strategies import SELECTORS
 
@@ -57,3 +60,40 @@ def test_wrappers_are_spelled_in_two_ways(pool: Pool, labels: dict[str, str]) ->
     short = raysal.select(pool, k=K, strategy="skip_extremes:class_balanced:coreset", labels=labels)
     inner = {"name": "class_balanced", "of": "coreset"}
     assert raysal.select(pool, k=K, strategy={"name": "skip_extremes", "of": inner}, labels=labels).equals(short)
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pool, Pool]:
+    """Two pools that differ in every row that is labelled or excluded, and in no other."""
+    x = mixture(N, 8, classes=3)[0]
+    others, out = x.copy(), [*LABELLED, *EXCLUDED]
+    others[out] = np.random.default_rng(5).normal(size=(len(out), 8)) * 4
+    root = tmp_path_factory.mktemp("twins")
+    return make_pool(root / "a", x, chunk_rows=100), make_pool(root / "b", others, chunk_rows=100)
+
+
+EXCLUDED = range(1, N, 7)
+"""Leased, held out or dropped."""
+
+
+@pytest.mark.parametrize(
+    ("strategy_name", "narrower"),
+    [*((name, "none") for name in sorted(SELECTORS)), *(("top_score", name) for name in sorted(NARROWERS))],
+)
+def test_what_is_excluded_changes_nothing(strategy_name: str, narrower: str, twins: tuple[Pool, Pool]) -> None:
+    """Neither picks nor scores: an item that is held out is known to no part of a round."""
+    x, names = mixture(N, 8, classes=3)
+    outcomes = [
+        run_program(
+            local(pool, 2),
+            strategy(strategy_name),
+            small(narrower),
+            head=random_head(8, 3),
+            labelled=labelled_of(x, names, LABELLED),
+            excluded=EXCLUDED,
+            previous=random_head(8, 3, seed=1),
+            reveal=lambda ids: {id: names[id] for id in ids},
+        )
+        for pool in twins
+    ]
+    assert outcomes[1].same_as(outcomes[0])

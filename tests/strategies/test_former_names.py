@@ -12,6 +12,7 @@ from raysal.strategies import SELECTORS
 
 FORMER = {
     "alfa_mix": {"limit": "max_candidates"},
+    "bait": {"backward": "oversample"},
     "batch_bald": {"limit": "max_candidates"},
     "clue": {"limit": "max_candidates"},
     "drop_query": {"limit": "max_candidates"},
@@ -40,3 +41,9 @@ def test_a_former_name_belongs_to_a_field_and_is_none_itself(name):
     assert set(former.values()) <= fields
     assert not set(former) & fields
     assert former.items() >= FORMER.get(name, {}).items()
+
+
+@pytest.mark.parametrize(("backward", "oversample"), [(True, 2.0), (False, 1.0)])
+def test_bait_that_said_whether_it_prunes_says_how_much_it_picks(backward, oversample):
+    selector = choice({"name": "bait", "backward": backward}).build("select", SELECTORS)
+    assert selector == SELECTORS["bait"](oversample=oversample)

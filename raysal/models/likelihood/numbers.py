@@ -31,7 +31,7 @@ class Identity(NoAnswers, Likelihood):
     exclusive = False
     quadratic = True
     usual_score = "epistemic_variance"
-    strategies = "`batch_bald`, `top_score` with the score `epistemic_variance`"
+    strategies = "`bait`, `batch_bald`, `top_score` with the score `epistemic_variance`"
     example = ((VALUE,), "0")
 
     def names_in(self, text: str, where: str = "label") -> tuple[str, ...]:

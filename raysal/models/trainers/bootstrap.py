@@ -63,10 +63,10 @@ class Bootstrap(Fitter):
 
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
         """See `Fitter.learn`. `seed` is that of the resamples and of the folds of `cv`."""
-        del classes, context
+        del classes
         counts = resampled_counts(evidence.targets, self.members, self.resample, seed)
         trainer = self.member_trainer()
-        problem = trainer.problem(evidence, seed)
+        problem = trainer.problem(evidence, seed, context)
         whole = trainer.solution(problem)
         inside = [trainer.solution(problem, weights=evidence.weights * count, start=whole) for count in counts]
         members = problem.frame.outside(np.stack(inside))

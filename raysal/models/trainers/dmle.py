@@ -120,7 +120,7 @@ class DependencyAware(Logistic):
         Raises:
             LabelError: there is not one round for each label.
         """
-        problem = self.problem(evidence, seed)
+        problem = self.problem(evidence, seed, context)
         mean = self.solution(problem)
         asked = np.full(len(evidence), -1) if context.rounds is None else np.asarray(context.rounds)
         if asked.shape != (len(evidence),):

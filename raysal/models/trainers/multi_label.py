@@ -13,7 +13,7 @@ from raysal.models.trainers.logistic import Logistic
 class MultiLabel(Logistic):
     """A sigmoid for every label by itself, with the solver, the penalty and the posteriors of `Logistic`.
 
-        minimise  Σ_i m_i Σ_c BCE(w_c z_i + b_c, y_ic) + l2/2 ‖W‖² + 0.01/2 ‖b‖²
+        minimise  Σ_i m_i Σ_c BCE(w_c z_i + b_c, y_ic) + l2/2 ‖W‖² + 0.1/2 ‖b‖²
 
     Labels are "a|b", and "-" for an item that has none. A label that is not named is absent: there is no "not looked
     at". z and `l2` are those of `Logistic`. A label that no item has yet gets a finite, low bias.

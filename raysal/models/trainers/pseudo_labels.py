@@ -84,7 +84,7 @@ class PseudoLabels(Logistic):
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
         """See `Fitter.learn`. It reads `context.unlabelled`; `seed` also assigns the folds of the guard."""
         del classes
-        problem = self.problem(evidence, seed)
+        problem = self.problem(evidence, seed, context)
         mean, named = self.solution(problem), evidence.targets.argmax(axis=1)
         if context.unlabelled is None or not len(context.unlabelled) or (named == named[0]).all():
             return self.fit_around(

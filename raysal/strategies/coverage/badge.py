@@ -88,7 +88,8 @@ def filled_uniformly(
     """A batch of k: what the engine found, then a uniform sample where every row left coincides with a pick."""
     ids, scores = np.array(found.ids, np.int64), np.array(found.sq_distances)
     if (missing := k - len(ids)) > 0:
-        more, _ = best_of_parts(fleet.each(sample_others, derive(key, "rest"), ids, missing), missing)
+        rest = derive(key, "rest")
+        more, _ = best_of_parts(fleet.each(sample_others, rest, ids, missing), missing, ties=rest)
         ids, scores = np.concatenate([ids, more]), np.concatenate([scores, np.zeros(missing)])
         reasons = reasons + [reason_of_rest] * missing
     return Picks(ids=ids, scores=scores, reasons=tuple(reasons))

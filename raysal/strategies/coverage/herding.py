@@ -14,8 +14,9 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.models.head import Head
+from raysal.models.measures import expected_calibration_error
 from raysal.numerics import DRIVER_ROWS, one_thread, slices
-from raysal.rng import derive
+from raysal.rng import derive, item_order
 from raysal.scoring.linear import Linear, logits_of
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.sweep import sample_available
@@ -34,8 +35,6 @@ FORMER = {"limit": "max_candidates", "ground": "max_represented"}
 """Former names of the fields of both strategies."""
 TEMPERATURES = np.arange(10, 200) / 10
 """1.0, 1.1, ... 19.9, as published."""
-BINS = 15
-"""Equal bins of confidence in the calibration error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +46,10 @@ class MaxHerding(Selector):
     nothing gains, the rest comes in a uniform order.
 
     Candidates are all there are, or a uniform sample of `max_candidates` (c). The n run over the rows to represent: a
-    uniform sample of `max_represented` items of the pool (g), also such as were narrowed away. Exact greedy on these,
-    by lazy evaluation: O(c g d), then O(g d) for each gain computed again; memory in the driver O((c + g) d). Needs no
-    head and no labels. picks(k) is a prefix of picks(k + 1) while k <= `max_candidates`. Favours dense regions: not for
-    finding rare items.
+    uniform sample of `max_represented` items of the pool (g), also such as were narrowed away, but for `refine`, which
+    makes a pool of what it leaves. Exact greedy on these, by lazy evaluation: O(c g d), then O(g d) for each gain
+    computed again; memory in the driver O((c + g) d). Needs no head and no labels. picks(k) is a prefix of picks(k + 1)
+    while k <= `max_candidates`. Favours dense regions: not for finding rare items.
     """
 
     FORMER: ClassVar[dict[str, str]] = FORMER
@@ -71,15 +70,16 @@ class MaxHerding(Selector):
 
 @dataclass(frozen=True, kw_only=True)
 class UHerding(Selector):
-    """The items that cover the uncertain candidates best.
+    """The items that cover the uncertain items of the pool best.
 
     Bae, Hutchinson & Sutherland, ICLR 2025. MaxHerding with row n weighted by u_n = 1 - margin: greedy
     argmax_s sum_n u_n max(k(n, s) - m_n, 0) / g.
 
     Probabilities are taken at the temperature of 1.0, 1.1 ... 19.9 with the least expected calibration error on the
-    labelled items. The head has seen these, so it calibrates less than held-out labels would. The temperature is 1 if
-    their classes are not known, and the reason says so. sigma is the smallest distance above zero between labelled unit
-    rows, or 1 without any. With many labels it is small, and the strategy turns into margin sampling, as intended.
+    labelled items (15 bins). The head has seen these, so it calibrates less than held-out labels would. The temperature
+    is 1 if their classes are not known, and the reason says so. sigma is the smallest distance above zero between
+    labelled unit rows, or 1 without any. With many labels it is small, and the strategy turns into margin sampling, as
+    intended.
 
     Needs a head. Costs and samples as of MaxHerding, and O((g + labelled) d C + labelled^2 d) time. picks(k) is a
     prefix of picks(k + 1) while k <= `max_candidates`. Not for heads of one class, where the order is uniform.
@@ -110,7 +110,7 @@ class HerdingRows:
 
     found: Shortlist
     candidates: NDArray[np.int64]
-    """[c]"""
+    """[c], in the order of a hash: of equal gains the first is picked"""
     represented: NDArray[np.int64]
     """[g]"""
     units: NDArray[np.float32]
@@ -138,12 +138,12 @@ class HerdingRows:
             UserError: A vector of a labelled item is not finite.
         """
         key = derive(context.key, "shortlist")
-        candidates, _ = best_of_parts(fleet.each(sample_candidates, key, max_candidates), max_candidates)
+        candidates, _ = best_of_parts(fleet.each(sample_candidates, key, max_candidates), max_candidates, ties=key)
         represented = sample_available(fleet, key, max_represented)
         ids, vectors = gathered(fleet, np.union1d(candidates, represented))
         return cls(
             found=Shortlist(ids=ids, vectors=vectors, candidates=sum(fleet.each(count_candidates))),
-            candidates=np.searchsorted(ids, np.sort(candidates)),
+            candidates=np.searchsorted(ids, candidates[np.argsort(item_order(context.ties, candidates))]),
             represented=np.searchsorted(ids, np.sort(represented)),
             units=unit_rows(vectors),
             labelled=labelled_unit_rows(context.labelled.vectors),
@@ -209,25 +209,13 @@ def temperature_of(context: RoundContext) -> float | None:
         return None
     logits = logits_of(context.labelled.vectors[known], Linear.of(head))
     classes = np.array([place[context.labelled.classes[row]] for row in known])
-    errors = [calibration_error(logits, classes, float(temperature)) for temperature in TEMPERATURES]
+    right = logits.argmax(1) == classes
+    errors = [expected_calibration_error(confidences(logits, float(t)), right) for t in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(errors))])
 
 
-def calibration_error(logits: NDArray[np.float64], classes: NDArray[np.int64], temperature: float) -> float:
-    """Compute the expected calibration error at a temperature (Guo et al., ICML 2017).
-
-    Args:
-        logits: [n, C].
-        classes: True classes [n].
-        temperature: What logits are divided by.
-
-    Returns:
-        The sum over bins of confidence of share * |accuracy - confidence|, in [0, 1].
-    """
+def confidences(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Probability of the predicted class [n] at a temperature, from logits [n, C]."""
     with one_thread():
         scaled = torch.from_numpy((logits - logits.max(1, keepdims=True)) / temperature)
-        confidence = (1 / scaled.exp_().sum(1)).numpy()
-    right = logits.argmax(1) == classes
-    bins = np.ceil(confidence * BINS).astype(np.int64)
-    gaps = np.bincount(bins, weights=right - confidence)
-    return float(np.abs(gaps).sum() / len(logits))
+        return (1 / scaled.exp_().sum(1)).numpy()

@@ -14,39 +14,51 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.numerics import DRIVER_ROWS, one_thread, padded, round_up, slices
-from raysal.rng import derive, generator
+from raysal.rng import derive, generator, item_uniform
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies.base import Picks, Selector
-from raysal.strategies.engine.kmeans import Clusters, k_means, round_robin
+from raysal.strategies.engine.kmeans import Clusters, k_means
 from raysal.strategies.engine.shortlist import CANDIDATES_PER_PICK, shortlist
 
 NEIGHBOURS = 20
 """Typicality is judged by at most this many nearest neighbours within the cluster, as published."""
 SMALL_CLUSTER = 5
-"""Items of a cluster that is used last, at most, as published."""
+"""Items of a cluster that is used last, at most. The authors drop such clusters."""
 DISTANCE_OFFSET = 1e-5
-"""What is added to a mean distance before it is inverted, as published: copies are not infinitely typical."""
+"""What is added to a mean distance before it is inverted, as in the authors' code, so that copies have a typicality."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TypiClust(Selector):
     """k-means, and the most typical item of each cluster without labels.
 
-    Hacohen, Dekel & Weinshall, ICML 2022. Unit vectors of candidates and labelled items fall into labelled + k clusters
-    (at most one for every 5 items). Clusters come in turn, those with the fewest labelled items first, then the
-    largest; those of 5 items or fewer come last. Each gives its candidate of highest typicality: 1 / (mean distance to
-    the min(20, n/2) nearest of the cluster's n candidates + 1e-5).
+    Hacohen, Dekel & Weinshall, ICML 2022. Unit vectors of candidates and labelled items fall into min(labelled + k,
+    `max_clusters`) clusters. Clusters come in turn, those with the fewest labelled items first, then the largest. Each
+    gives the most typical of the candidates that are left in it, by 1 / (mean distance to the min(20, n/2) nearest of
+    these n + 1e-5). That is the typicality of the paper. The authors' code takes squared distances: 77 to 98 % of a
+    first batch are then the same items, and accuracy differs by less than its error.
+
+    Where it is not as published:
+
+    - Clusters of 5 items or fewer come last; the authors drop them, and their code ends with an error where the others
+      run out. For this there is at most one cluster for every 5 items, which binds below 2,500 items.
+    - It works on a uniform sample of `max_candidates` candidates (at least 5 k), and of as many labelled items where
+      there are more, so that neither time nor memory grows with the pool. On 60,000 Fashion-MNIST vectors, the first 10
+      items of 10,000 candidates give 57.2 +- 0.3 % accuracy in 2.6 s, those of the whole pool 55.2 +- 2.5 % in 64 s
+      (five seeds). A larger `max_candidates` is the published form.
+    - Lloyd's iterations, where the authors turn to mini-batches above 50 clusters.
 
     Needs no head and no labels: meant for the first batches, where uncertainty knows nothing and CoreSet would label
     outliers. Not for later ones: typical items teach a good head little.
 
-    Works on a uniform sample of `max_candidates` candidates (at least 5 k), and of as many labelled items where there
-    are more, so that neither time nor memory grows with the pool: O(s K d) an iteration for s items and K clusters, and
-    O(m^2 d) in a cluster of m; memory O(s d). No prefix property: k decides the clusters.
+    O(s K d) an iteration for s items and K clusters, and O(m^2 d) in each cluster of m that has a turn; memory O(s d).
+    Of equally typical items, and of clusters alike, that of the lowest hash comes first. No prefix property: k decides
+    the clusters.
     """
 
     FORMER: ClassVar[dict[str, str]] = {"sample": "max_candidates"}
     max_candidates: Annotated[int, Field(ge=1)] = 10_000
+    max_clusters: Annotated[int, Field(ge=1)] = 500
 
     @property
     def needs_head(self) -> bool:
@@ -61,7 +73,9 @@ class TypiClust(Selector):
         if len(labelled) > size:
             sampled = generator(derive(context.key, "labelled")).choice(len(labelled), size, replace=False)
             labelled = labelled[np.sort(sampled)]
-        chosen = typical_rows(unit_rows(some.vectors), unit_rows(labelled), k, derive(context.key, "clusters"))
+        x, known = unit_rows(some.vectors), unit_rows(labelled)
+        clusters = cluster(x, known, min(len(known) + k, self.max_clusters), derive(context.key, "clusters"))
+        chosen = most_typical(x, clusters, k, item_uniform(derive(context.key, "ties"), some.ids))
         reasons = tuple(
             f"most typical of a cluster of {n}, {covered} labelled{some.origin}"
             for n, covered in zip(chosen.sizes, chosen.labelled, strict=True)
@@ -75,37 +89,39 @@ class Typical(NamedTuple):
     rows: NDArray[np.int64]
     """[k]"""
     typicality: NDArray[np.float64]
-    """[k]"""
+    """Of each row when it was picked, [k]."""
     sizes: NDArray[np.int64]
     """Items of each row's cluster, [k]."""
     labelled: NDArray[np.int64]
     """Labelled items of each row's cluster, [k]."""
 
 
-def typical_rows(x: NDArray[np.float32], labelled: NDArray[np.float32], k: int, key: int) -> Typical:
-    """Take the most typical rows, where labelled items take part in the clustering.
+def cluster(x: NDArray[np.float32], labelled: NDArray[np.float32], count: int, key: int) -> Clusters:
+    """Cluster candidates together with labelled items.
 
     Args:
-        x: Unit rows of candidates, [n, d], n >= k.
+        x: Unit rows of candidates, [n, d].
         labelled: Unit rows of labelled items, [m, d].
-        k: How many rows to take.
+        count: Number of clusters; fewer where there are not `SMALL_CLUSTER` items for each.
         key: Key of the clustering.
 
     Returns:
-        k distinct rows of x.
+        The clusters of candidates, followed by labelled items.
     """
     every = np.concatenate([x, labelled.reshape(-1, x.shape[1])])
-    count = min(len(labelled) + k, max(len(every) // SMALL_CLUSTER, 1))
-    return most_typical(x, k_means(every, count, key), k)
+    return k_means(every, min(count, max(len(every) // SMALL_CLUSTER, 1)), key)
 
 
-def most_typical(x: NDArray[np.float32], clusters: Clusters, k: int) -> Typical:
-    """Take the most typical rows of clusters in turn. Where large clusters run out, small ones follow.
+def most_typical(x: NDArray[np.float32], clusters: Clusters, k: int, ties: NDArray[np.float64]) -> Typical:
+    """Take the most typical row of clusters in turn, those of the fewest labelled items first, then the largest.
+
+    A row that was taken counts for nothing in its cluster's next turn. Where large clusters run out, small ones follow.
 
     Args:
         x: Rows of candidates, [n, d], n >= k.
         clusters: Their clusters; the clusters' rows beyond n are labelled items.
         k: How many rows to take.
+        ties: Among equals the row of the least of these numbers is taken, [n].
 
     Returns:
         k distinct rows of x.
@@ -113,52 +129,107 @@ def most_typical(x: NDArray[np.float32], clusters: Clusters, k: int) -> Typical:
     n, sizes = len(x), clusters.sizes
     covered = np.bincount(clusters.assignment[n:], minlength=len(clusters))
     members = [rows[rows < n] for rows in clusters.members()]
-    typicality = np.empty(n)
-    for rows in members:
-        typicality[rows] = typicality_of(x[rows])
-    order = sorted(
-        (c for c in range(len(clusters)) if len(members[c])), key=lambda c: (covered[c], -sizes[c], members[c][0])
-    )
-    queues = {c: members[c][np.argsort(-typicality[members[c]], kind="stable")] for c in order}
-    large, small = ([queues[c] for c in order if (sizes[c] > SMALL_CLUSTER) == wanted] for wanted in (True, False))
-    rows = np.concatenate([round_robin(some, k) for some in (large, small) if some])[:k]
-    cluster = clusters.assignment[rows]
-    return Typical(rows, typicality[rows], sizes[cluster], covered[cluster])
+    occupied = [c for c in range(len(clusters)) if len(members[c])]
+    order = sorted(occupied, key=lambda c: (covered[c], -sizes[c], ties[members[c]].min()))
+    taken: list[tuple[int, float]] = []
+    for wanted in (True, False):
+        turns = [Remaining(x, members[c], ties) for c in order if (sizes[c] > SMALL_CLUSTER) == wanted]
+        while turns and len(taken) < k:
+            taken += [turn.take() for turn in turns[: k - len(taken)]]
+            turns = [turn for turn in turns if len(turn)]
+    rows = np.array([row for row, _ in taken], np.int64)
+    own = clusters.assignment[rows]
+    return Typical(rows, np.array([value for _, value in taken]), sizes[own], covered[own])
 
 
-def typicality_of(x: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Compute the typicality of each row among the others.
+class Remaining:
+    """The rows of one cluster that are left, and how typical each is among them.
 
-    Neighbours are found by float32 products about the mean, O(m^2 d) in tiles, and measured by float64 differences.
+    Neighbours are looked for at the first turn, O(m^2 d), and later only for rows that lost one.
+
+    Args:
+        x: Rows of candidates, [n, d].
+        members: Those of the cluster, [m].
+        ties: Among equals the row of the least of these numbers is taken, [n].
+    """
+
+    def __init__(self, x: NDArray[np.float32], members: NDArray[np.int64], ties: NDArray[np.float64]) -> None:
+        self.x, self.members, self.ties = x, members, ties[members]
+        self.left = np.ones(len(members), bool)
+        self.found: Neighbourhood | None = None
+
+    def __len__(self) -> int:
+        return int(self.left.sum())
+
+    def take(self) -> tuple[int, float]:
+        """Take the most typical row that is left: (row of x, its typicality)."""
+        if self.found is None:
+            self.found = Neighbourhood(self.x[self.members])
+        typicality = self.found.typicality(self.left)
+        best = np.flatnonzero(typicality == typicality.max())
+        place = int(best[self.ties[best].argmin()])
+        self.left[place] = False
+        return int(self.members[place]), float(typicality[place])
+
+
+class Neighbourhood:
+    """Nearest neighbours among some rows, for sets of them that only shrink.
+
+    Neighbours are found by float32 products about the mean, in tiles, and measured by float64 differences.
 
     Args:
         x: Rows [m, d].
-
-    Returns:
-        Float64 [m]; 0 for a row alone.
     """
-    m, d = x.shape
-    if m < 2:
-        return np.zeros(m)
-    near = max(min(NEIGHBOURS, m // 2), 1)
-    size = min(DRIVER_ROWS, round_up(m))
-    centred = (x - x.mean(0, dtype=np.float64)).astype(np.float32)
-    points = padded(centred, round_up(d), torch.float32, rows=round_up(m, size))
-    sq_norms = (points.numpy() ** 2).sum(1)
-    sq_norms[m:] = np.inf  # padding is nobody's neighbour
-    mean_distance = np.empty(m)
-    # Threads may share small products otherwise than large ones of a fixed shape.
-    with nullcontext() if m > DRIVER_ROWS else one_thread():
-        for tile in slices(m, size):
-            own = np.arange(tile.start, tile.stop)
-            rows = points[tile.start : tile.start + size]
-            products = torch.cat([rows @ points[other].T for other in slices(len(points), size)], 1)
-            gaps = (torch.from_numpy(sq_norms) - 2 * products)[: len(own)]
-            gaps[torch.arange(len(own)), torch.from_numpy(own)] = torch.inf  # nor is a row its own
-            nearest = gaps.topk(near, 1, largest=False).indices.numpy()
-            total = np.zeros(len(own))
-            for column in nearest.T:
-                total += np.sqrt(((x[own].astype(np.float64) - x[column]) ** 2).sum(1))
-            mean_distance[own] = total / near
-    typicality: NDArray[np.float64] = 1 / (mean_distance + DISTANCE_OFFSET)
-    return typicality
+
+    def __init__(self, x: NDArray[np.float32]) -> None:
+        self.x = x
+        m, d = x.shape
+        self.size = min(DRIVER_ROWS, round_up(m))
+        centred = (x - x.mean(0, dtype=np.float64)).astype(np.float32)
+        self.points = padded(centred, round_up(d), torch.float32, rows=round_up(m, self.size))
+        self.sq_norms = (self.points.numpy() ** 2).sum(1)
+        self.nearest = np.empty((m, 0), np.int64)
+        self.mean_distance = np.full(m, np.inf)
+
+    def typicality(self, left: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Compute the typicality of each row among those that are left.
+
+        Args:
+            left: [m]; a row that was not left before is not left now.
+
+        Returns:
+            Float64 [m]; 0 for a row alone, -inf for one that is not left.
+        """
+        n = int(left.sum())
+        count = max(min(NEIGHBOURS, n // 2), 1)
+        if n > 1:
+            same = self.nearest.shape[1] == count
+            stale = left & ~left[self.nearest].all(1) if same else left
+            if not same:
+                self.nearest = np.zeros((len(left), count), np.int64)
+            self._look(np.flatnonzero(stale), left)
+        typicality = 1 / (self.mean_distance + DISTANCE_OFFSET) if n > 1 else np.zeros(len(left))
+        return np.where(left, typicality, -np.inf)
+
+    def _look(self, rows: NDArray[np.int64], left: NDArray[np.bool_]) -> None:
+        """Find the neighbours of some rows among those that are left. O(rows m d)."""
+        offsets = np.full(len(self.points), np.inf, np.float32)  # padding, and what is not left, is nobody's neighbour
+        offsets[: len(left)][left] = self.sq_norms[: len(left)][left]
+        # Threads may share small products otherwise than large ones of a fixed shape.
+        with nullcontext() if len(left) > DRIVER_ROWS else one_thread():
+            for tile in slices(len(rows), self.size):
+                own = rows[tile]
+                block = padded(self.points[own], self.points.shape[1], torch.float32, rows=self.size)
+                products = torch.cat([block @ self.points[other].T for other in slices(len(self.points), self.size)], 1)
+                gaps = (torch.from_numpy(offsets) - 2 * products)[: len(own)]
+                gaps[torch.arange(len(own)), torch.from_numpy(own)] = torch.inf  # nor is a row its own
+                self.nearest[own] = gaps.topk(self.nearest.shape[1], 1, largest=False).indices.numpy()
+                total = np.zeros(len(own))
+                for column in self.nearest[own].T:
+                    total += np.sqrt(((self.x[own].astype(np.float64) - self.x[column]) ** 2).sum(1))
+                self.mean_distance[own] = total / self.nearest.shape[1]
+
+
+def typicality_of(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Compute the typicality of each row [m, d] among the others: float64 [m]; 0 for a row alone."""
+    return Neighbourhood(x).typicality(np.ones(len(x), bool))

@@ -16,13 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Partition
-from raysal.models.head import Head
-from raysal.numerics import one_thread
+from raysal.numerics import padded
 from raysal.scoring.row_values import refuse_broken
 from raysal.strategies.base import position_of
+from raysal.strategies.engine.ranking import first_of_largest
 
 CANDIDATE_ROWS = 256
 """Rows of a block of candidates. A partition with some hundred candidates should not compute as for thousands."""
+GROUP_ROWS = 16 * CANDIDATE_ROWS
+"""Rows whose products with many vectors are looked at together: calls for each block would cost more than they do."""
+FEW = 2
+"""Vectors that are multiplied one by one: a product has columns for 16."""
 HELD_BYTES = 2**30
 """Features of candidates stay in memory between picks if they take at most this many bytes; else they are read again
 for each pick."""
@@ -38,6 +42,8 @@ class Proposal(NamedTuple):
     """[d]"""
     extra: NDArray[np.float64]
     """What else the strategy needs of the row; may be empty."""
+    tie: int = 2**63 - 1
+    """Its number in the order of ties (`raysal.rng.item_order`)."""
 
 
 NOTHING = Proposal(-np.inf, -1, np.empty(0), np.empty(0))
@@ -53,18 +59,22 @@ class CandidateRows:
     Args:
         partition: The partition.
         rows: Ascending positions of some candidates instead of all.
+        hold: Whether features are worth memory: False where they are looked at once.
+        ties: Key of the hash that orders rows of equal value.
 
     Attributes:
         rows: Ascending positions int64 [n].
         ids: int64 [n].
     """
 
-    def __init__(self, partition: Partition, rows: NDArray[np.int64] | None = None) -> None:
-        self.partition = partition
+    def __init__(
+        self, partition: Partition, rows: NDArray[np.int64] | None = None, *, ties: int, hold: bool = True
+    ) -> None:
+        self.partition, self.ties = partition, ties
         self.rows = partition.candidates() if rows is None else rows
         self.ids = partition.ids[self.rows]
         self._held: list[torch.Tensor] | None = None
-        if len(self.rows) * partition.width * 8 <= HELD_BYTES:
+        if hold and len(self.rows) * partition.width * 8 <= HELD_BYTES:
             self._held = [features for _, features in self._read()]
 
     def __len__(self) -> int:
@@ -113,8 +123,34 @@ class CandidateRows:
                 products[own] = (features @ vector)[: own.stop - own.start]
         return out
 
+    def along(self, vectors: NDArray[np.float64]) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Multiply the features with vectors, in one pass over them.
+
+        Args:
+            vectors: [q, d]
+
+        Yields:
+            (where GROUP_ROWS or fewer rows stand among the candidates, inner products float64 [q, n]) in order. The
+            next overwrites them.
+        """
+        partition = self.partition
+        few = padded(vectors, partition.width, torch.float64, partition.device) if len(vectors) <= FEW else ()
+        matrix = None if len(few) else partition.aligned(vectors, torch.float64)
+        products = torch.empty(len(vectors), GROUP_ROWS, dtype=torch.float64, device=partition.device)
+        start = filled = 0
+        for own, features in self.blocks():
+            n = own.stop - own.start
+            if matrix is not None:
+                products[:, filled : filled + n] = matrix.products(features)[:n].T
+            for place, vector in enumerate(few):
+                products[place, filled : filled + n] = (features @ vector)[:n]
+            filled += n
+            if filled == GROUP_ROWS or own.stop == len(self.rows):
+                yield slice(start, own.stop), products[:, :filled]
+                start, filled = own.stop, 0
+
     def proposal_of(self, values: torch.Tensor, extra: torch.Tensor | None = None) -> Proposal:
-        """Find the row of largest value; ties go to the lower id.
+        """Find the row of largest value.
 
         Args:
             values: [n]; a row of -inf is never proposed.
@@ -125,12 +161,12 @@ class CandidateRows:
         """
         if len(self.rows) == 0:
             return NOTHING
-        row = int(values.argmax())  # the first of equals, by its documentation
+        row, tie = first_of_largest(values, self.ids, self.ties)
         if values[row] == -torch.inf:
             return NOTHING
         vector = self.partition.gather(self.rows[[row]])[0].astype(np.float64)
         more = np.empty(0) if extra is None else extra[row].double().cpu().numpy()
-        return Proposal(float(values[row]), int(self.ids[row]), vector, more)
+        return Proposal(float(values[row]), int(self.ids[row]), vector, more, tie)
 
     def place(self, item: int) -> int | None:
         """Where an id stands among the candidates here, or None."""
@@ -138,16 +174,8 @@ class CandidateRows:
 
 
 def best_proposal(proposals: Sequence[Proposal]) -> Proposal:
-    """The best over the partitions; ties go to the lower id."""
-    return min(proposals, key=lambda proposal: (-proposal.value, proposal.id))
-
-
-def labelled_probabilities(head: Head, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Class probabilities [n, C] of a few items in the driver, the same bits for any number of threads."""
-    wide = torch.from_numpy(vectors.astype(np.float64))
-    with one_thread():
-        logits = wide @ torch.tensor(head.weight).T + torch.tensor(head.bias)
-        return torch.softmax(logits, 1).numpy()
+    """The best over the partitions."""
+    return min(proposals, key=lambda proposal: (-proposal.value, proposal.tie))
 
 
 def power_of_two_scale(largest: float, bits: int) -> float:

@@ -67,23 +67,8 @@ class UnitVectors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Projected:
-    """Vectors times a matrix [d, m]: whitening, or a random projection.
-
-    For code that calls the engine; no strategy's config names it.
-    """
-
-    matrix: NDArray[np.float32]
-
-    def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
-        """One product, with m rounded up."""
-        matrix = AlignedMatrix(self.matrix.T, torch.float32, device, width=width)
-        return lambda block: (matrix.padded_products(block),)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Scaled:
-    """Vectors times one number per dimension [d]. For code that calls the engine, as `Projected`."""
+    """Vectors times one number per dimension [d]. For code that calls the engine; no strategy's config names it."""
 
     scale: NDArray[np.float32]
 

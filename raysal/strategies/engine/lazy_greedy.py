@@ -15,8 +15,8 @@ One round trip:
 
 Every round trip gives at least one pick, because the best row of the pool is always among the rows sent.
 
-Decisions are taken on distances in double precision from products of one shape; ties go to the lower id. So the picks
-do not depend on the partitions, on how many rows are sent, or on when a row was looked at.
+Decisions are taken on distances in double precision from products of one shape; ties go by a hash of (key, item). So
+the picks do not depend on the partitions, on how many rows are sent, or on when a row was looked at.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import torch
 
 from raysal.fleet import Fleet
 from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, ceil_div
+from raysal.rng import derive, item_order
 from raysal.strategies.engine.distances import Centres
 from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
 from raysal.strategies.engine.partition_state import BestRows, propose, start
@@ -85,7 +86,7 @@ def lazy_greedy(
         k: The most picks.
         centres: Factors of items that are covered from the start, [m, width] each; m may be 0.
         opening: The first pick if there are no centres: the row of lowest hash, or of largest norm.
-        key: Key of the hash of the opening.
+        key: Key of the hash of the opening; that of the hash that orders equal rows is derived from it.
 
     Returns:
         The picks. They are fewer than k if no row has a priority left: in a race, when all rows coincide with a centre.
@@ -95,7 +96,8 @@ def lazy_greedy(
         PoolError: The features of a candidate are not finite; it names the item.
     """
     found = GreedyResult(round_trips=1)
-    openings = fleet.each(start, feature_map, rule, opening, key)
+    ties = derive(key, "ties")
+    openings = fleet.each(start, feature_map, rule, opening, key, ties)
     ids, times = np.empty(0, np.int64), np.zeros(len(centres[0]))
     if len(times) == 0:
         proposals = [proposal for proposal in openings if proposal is not None]
@@ -111,7 +113,7 @@ def lazy_greedy(
         found.round_trips += 1
         found.pairs = sum(part.pairs for part in parts)
         found.rows_sent += sum(len(part.ids) for part in parts)
-        proposed = ProposedRows(parts, rule)
+        proposed = ProposedRows(parts, rule, ties)
         proposed.pick(k - len(found.ids))
         if not proposed.picked:
             break
@@ -125,12 +127,13 @@ def lazy_greedy(
 
 
 class ProposedRows:
-    """The rows that all partitions sent in one round trip, in id order, and the greedy choice among them.
+    """The rows that all partitions sent in one round trip, and the greedy choice among them.
 
     It is lazy once more: only the `LEADING_ROWS` best rows are kept up to date with each pick.
 
     Attributes:
-        ids: int64 [n], ascending.
+        ids: int64 [n], in the order of ties, so that the first of equal rows is the one to pick.
+        order: The rows' numbers in that order, int64 [n], ascending.
         factors: Float32 [n, width] each.
         state: The rule's state, float64 [fields, n].
         centres_applied: How many of the picks each row's state accounts for, int64 [n].
@@ -140,14 +143,16 @@ class ProposedRows:
         sq_distances: Squared distance of each pick to the centres before it.
     """
 
-    def __init__(self, parts: list[BestRows], rule: Rule) -> None:
+    def __init__(self, parts: list[BestRows], rule: Rule, ties: int) -> None:
         self.rule = rule
-        order = np.argsort(np.concatenate([part.ids for part in parts]))
-        self.ids = np.concatenate([part.ids for part in parts])[order]
+        self.ids = np.concatenate([part.ids for part in parts])
+        order = np.argsort(item_order(ties, self.ids))
+        self.ids = self.ids[order]
+        self.order = item_order(ties, self.ids)
         self.state = torch.from_numpy(np.concatenate([part.state for part in parts], 1)[:, order])
         columns = zip(*(part.factors for part in parts if len(part.ids)), strict=True)
         self.factors = tuple(torch.from_numpy(np.concatenate(column)[order]) for column in columns)
-        self.ranking = Ranking(self.ids, rule.priority(self.state))
+        self.ranking = Ranking(self.ids, rule.priority(self.state), ties)
         self.bound = min((part.bound for part in parts), key=Place.order)
         self.centres_applied = torch.zeros(len(order), dtype=torch.int64)
         self.picked: list[int] = []
@@ -202,14 +207,15 @@ class ProposedRows:
         gaps: dict[int, torch.Tensor] = {}
         picked = torch.zeros(len(leading), dtype=torch.bool)
         while len(self.picked) < k and len(leading):
-            best = int(priority.argmax())
-            place = Place(float(priority[best]), int(self.ids[int(leading[best])]))
+            best = int(priority.argmax())  # the first of equals, by its documentation
+            row = int(leading[best])
+            place = Place(float(priority[best]), int(self.order[row]), int(self.ids[row]))
             if place.priority == -np.inf or not place.before(next_best):
                 break
             if best not in gaps:
                 gaps = self.sq_distances_from(likely_picks(priority, best), factors)
             time = self.rule.pick_time(place.priority)
-            self.picked.append(int(leading[best]))
+            self.picked.append(row)
             self.times.append(time)
             self.sq_distances.append(float(state[0, best]))
             picked[best] = True

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from raysal.errors import PoolError
 from raysal.fleet import Partition
 from raysal.numerics import BLOCK_ROWS, EXACT_COLUMNS
-from raysal.rng import item_uniform
+from raysal.rng import item_order, item_uniform
 from raysal.strategies.engine.distances import Centres, slack, sq_norms
 from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
 from raysal.strategies.engine.priorities import Rule
-from raysal.strategies.engine.ranking import NOWHERE, Place, Ranking
+from raysal.strategies.engine.ranking import NOWHERE, Place, Ranking, first_of_largest
 
 SCREENED_TILES = 16
 """Tiles of centres whose distances are bounded in one product of single precision."""
@@ -73,8 +73,8 @@ class RowStates:
         PoolError: The features of a row are not finite; it names the item.
     """
 
-    def __init__(self, partition: Partition, feature_map: FeatureMap, rule: Rule) -> None:
-        self.partition, self.rule = partition, rule
+    def __init__(self, partition: Partition, feature_map: FeatureMap, rule: Rule, ties: int) -> None:
+        self.partition, self.rule, self.ties = partition, rule, ties
         self.rows = partition.candidates()
         self.ids = partition.ids[self.rows]
         self.factors_of = feature_map.bind(partition.width, partition.device)
@@ -99,7 +99,7 @@ class RowStates:
             )
         self.state = rule.initial_state(self.ids).to(device)
         """The rule's state, float64 [fields, n]."""
-        self.ranking = Ranking(self.ids, torch.zeros(n, dtype=torch.float64, device=device))
+        self.ranking = Ranking(self.ids, torch.zeros(n, dtype=torch.float64, device=device), ties)
         self.centres_applied = torch.zeros(n, dtype=torch.int32, device=device)
         """How many of the centres each row's state accounts for, int32 [n]."""
         self.exact = torch.zeros(n, dtype=torch.bool, device=device)
@@ -114,7 +114,7 @@ class RowStates:
         return len(self.rows)
 
     def largest_norm(self) -> Opening | None:
-        """The row of largest norm; ties go to the lower id.
+        """The row of largest norm.
 
         Returns:
             The row, with its exact squared norm as priority. None if no norm is above 0.
@@ -126,9 +126,10 @@ class RowStates:
         best, opening = NOWHERE, None
         for rows, factors in self.read(near):
             norms = sq_norms(factors)
-            place = Place(float(norms.max()), int(self.ids[rows[int(norms.argmax())]]))
+            row, tie = first_of_largest(norms, self.ids[rows], self.ties)
+            place = Place(float(norms[row]), tie, int(self.ids[rows[row]]))
             if place.before(best):
-                best, opening = place, Opening(place=place, factors=one_row(factors, int(norms.argmax())))
+                best, opening = place, Opening(place=place, factors=one_row(factors, row))
         return opening
 
     def lowest_hash(self, key: int) -> Opening | None:
@@ -138,7 +139,8 @@ class RowStates:
         hashes = item_uniform(key, self.ids)
         row = int(hashes.argmin())
         ((_, factors),) = self.read(np.array([row]))
-        return Opening(place=Place(1 - float(hashes[row]), int(self.ids[row])), factors=one_row(factors, 0))
+        tie = int(item_order(self.ties, self.ids[row : row + 1])[0])
+        return Opening(place=Place(1 - float(hashes[row]), tie, int(self.ids[row])), factors=one_row(factors, 0))
 
     def read(self, places: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Factors]]:
         """Compute the factors of rows, block by block.
@@ -171,7 +173,7 @@ class RowStates:
             nearest = float(self.centres.sq_norms[: self.centres.count].min()) ** 0.5
             bound = (self.sq_norms.double() * (1 + slack(self.centres.factors))).sqrt() + nearest
             self.state[0] = bound * bound * (1 + 1e-9)
-            self.ranking = Ranking(self.ids, self.rule.priority(self.state))
+            self.ranking = Ranking(self.ids, self.rule.priority(self.state), self.ties)
         if len(ids):
             place = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
             own = torch.from_numpy(place[self.ids[place] == ids]).to(self.partition.device)
@@ -292,7 +294,12 @@ def one_row(factors: Factors, row: int) -> Arrays:
 
 
 def start(
-    partition: Partition, feature_map: FeatureMap, rule: Rule, opening: Literal["lowest", "largest"], key: int
+    partition: Partition,
+    feature_map: FeatureMap,
+    rule: Rule,
+    opening: Literal["lowest", "largest"],
+    key: int,
+    ties: int,
 ) -> Opening | None:
     """Set up the states of the candidate rows, and propose a first pick.
 
@@ -302,6 +309,7 @@ def start(
         rule: What rows are judged by.
         opening: The first pick: the row of lowest hash, or of largest norm.
         key: Key of the hash.
+        ties: Key of the hash that orders rows of equal priority.
 
     Returns:
         The proposal; None if there is none here.
@@ -309,7 +317,7 @@ def start(
     Raises:
         PoolError: The features of a candidate are not finite; it names the item.
     """
-    rows = partition.state["row_states"] = RowStates(partition, feature_map, rule)
+    rows = partition.state["row_states"] = RowStates(partition, feature_map, rule, ties)
     return rows.largest_norm() if opening == "largest" else rows.lowest_hash(key)
 
 

@@ -1,33 +1,38 @@
-"""Rows in order of a priority that only ever falls: best first, equal ones by id."""
+"""Rows in order of a priority that only ever falls: best first, equal ones by a hash of their ids."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.rng import item_order
+
 SCOPE_FACTOR = 16
 """The scope of a ranking is this many times as large as the number of rows that are asked for."""
 
 
 class Place(NamedTuple):
-    """Where a row stands: its priority, or a bound on it, and its id. Of equal priorities the lower id is first."""
+    """Where a row stands: its priority, or a bound on it. Of equal priorities the lower hash is first."""
 
     priority: float
+    tie: int
+    """The row's number in the order of ties (`raysal.rng.item_order`)."""
     id: int
 
     def order(self) -> tuple[float, int]:
         """A key that sorts the best place first."""
-        return (-self.priority, self.id)
+        return (-self.priority, self.tie)
 
     def before(self, other: Place) -> bool:
         """Whether this place is better than another."""
         return self.order() < other.order()
 
 
-NOWHERE = Place(-np.inf, 2**63 - 1)
+NOWHERE = Place(-np.inf, 2**63 - 1, -1)
 """The place of no row."""
 
 
@@ -38,23 +43,24 @@ class Ranking:
     No row outside has risen since.
 
     Args:
-        ids: Ids of the rows, [n], ascending.
+        ids: Ids of the rows, [n].
         priority: Float64 [n]. The ranking keeps it, and callers lower it in place.
+        ties: Key of the hash that orders rows of equal priority. Hashes are computed of these rows alone.
 
     Attributes:
         scope: Ascending positions of the rows in the scope.
         outside: The best place of any row outside, when the scope was set.
     """
 
-    def __init__(self, ids: NDArray[np.int64], priority: torch.Tensor) -> None:
-        self.ids, self.priority = ids, priority
+    def __init__(self, ids: NDArray[np.int64], priority: torch.Tensor, ties: int) -> None:
+        self.ids, self.priority, self.ties = ids, priority, ties
         self.scope = torch.empty(0, dtype=torch.int64, device=priority.device)
         self.outside = self.best(None)
 
     def top(self, m: int) -> torch.Tensor:
         """Ascending positions of the m rows of best place; rows of priority -inf are never among them."""
         while True:
-            found = self.scope[highest(self.priority[self.scope], m)]
+            found = self.scope[highest(self.priority[self.scope], m, lambda rows: self.order_of(self.scope[rows]))]
             worst = self.worst(found) if len(found) == m else NOWHERE
             if self.outside == NOWHERE or worst.before(self.outside):
                 return found
@@ -62,17 +68,23 @@ class Ranking:
 
     def set_scope(self, m: int) -> torch.Tensor:
         """Make the m rows of best place the scope; returns their ascending positions. O(n)."""
-        self.scope = highest(self.priority, m)
+        self.scope = highest(self.priority, m, self.order_of)
         self.priority[self.scope], kept = -torch.inf, self.priority[self.scope]
         self.outside = self.best(None)
         self.priority[self.scope] = kept
         return self.scope
 
     def worst(self, rows: torch.Tensor) -> Place:
-        """The worst place of some ascending rows."""
+        """The worst place of some rows."""
         priority = self.priority[rows]
-        last = rows[(priority == priority.min()).nonzero()[-1, 0]]
-        return Place(float(priority.min()), int(self.ids[int(last)]))
+        level = rows[priority == priority.min()]
+        order = self.order_of(level)
+        last = int(order.argmax())
+        return Place(float(priority.min()), int(order[last]), int(self.ids[int(level[last])]))
+
+    def order_of(self, rows: torch.Tensor) -> NDArray[np.int64]:
+        """The numbers of rows in the order of ties."""
+        return item_order(self.ties, self.ids[rows.cpu().numpy()])
 
     def best_except(self, rows: torch.Tensor) -> Place:
         """The best place that any row but these could have."""
@@ -82,23 +94,41 @@ class Ranking:
         return best
 
     def best(self, rows: torch.Tensor | None) -> Place:
-        """The best place of some ascending rows, or of all."""
+        """The best place of some rows, or of all."""
         priority = self.priority if rows is None else self.priority[rows]
-        if len(priority) == 0:
+        if len(priority) == 0 or priority.max() == -torch.inf:
             return NOWHERE
-        first = int(priority.argmax())  # the first of equals, by its documentation
-        if priority[first] == -torch.inf:
-            return NOWHERE
-        return Place(float(priority[first]), int(self.ids[first if rows is None else int(rows[first])]))
+        ids = self.ids if rows is None else self.ids[rows.cpu().numpy()]
+        first, tie = first_of_largest(priority, ids, self.ties)
+        return Place(float(priority[first]), tie, int(ids[first]))
 
 
-def highest(priority: torch.Tensor, m: int) -> torch.Tensor:
-    """Ascending positions of the m largest above -inf, ties to the lower position."""
+def first_of_largest(values: torch.Tensor, ids: NDArray[np.int64], ties: int) -> tuple[int, int]:
+    """The row of largest value, and among equal ones of lowest hash.
+
+    Args:
+        values: [n], n >= 1.
+        ids: Ids of the rows, [n].
+        ties: Key of the hash.
+
+    Returns:
+        (position, number in the order of ties).
+    """
+    level = (values == values.max()).nonzero()[:, 0].cpu().numpy()
+    order = item_order(ties, ids[level])
+    first = int(order.argmin())
+    return int(level[first]), int(order[first])
+
+
+def highest(priority: torch.Tensor, m: int, order_of: Callable[[torch.Tensor], NDArray[np.int64]]) -> torch.Tensor:
+    """Ascending positions of the m largest above -inf; of equal ones those whose numbers by `order_of` are lowest."""
     if m >= len(priority):
         return (priority > -torch.inf).nonzero()[:, 0]
     floor = priority.topk(m, sorted=False).values.min()
     above = (priority > floor).nonzero()[:, 0]
     if floor == -torch.inf:
         return above
-    level = (priority == floor).nonzero()[: m - len(above), 0]
+    level = (priority == floor).nonzero()[:, 0]
+    if len(level) > (few := m - len(above)):
+        level = level[torch.from_numpy(np.argpartition(order_of(level), few)[:few]).to(level.device)]
     return torch.cat([above, level]).sort().values

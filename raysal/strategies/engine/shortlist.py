@@ -16,6 +16,7 @@ from pydantic import Field
 
 from raysal.errors import UserError
 from raysal.fleet import Fleet, vectors_of
+from raysal.rng import derive, item_order
 from raysal.scoring.row_values import refuse_broken
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.top_k import best_of_parts, lowest_hashes
@@ -32,7 +33,7 @@ class Shortlist:
     """Candidates in the driver: the rows of a shortlist."""
 
     ids: NDArray[np.int64]
-    """[n], ascending."""
+    """[n], in the order of a hash: a rule that goes by the lower row breaks its ties by that."""
     vectors: NDArray[np.float32]
     """[n, d]."""
     candidates: int
@@ -70,8 +71,8 @@ def shortlist(fleet: Fleet, key: int, max_candidates: int) -> Shortlist:
         PoolError: A vector is not finite; it names the item.
     """
     candidates = sum(fleet.each(count_candidates))
-    ids, _ = best_of_parts(fleet.each(sample_candidates, key, max_candidates), max_candidates)
-    ids, vectors = gathered(fleet, np.sort(ids))
+    ids, _ = best_of_parts(fleet.each(sample_candidates, key, max_candidates), max_candidates, ties=key)
+    ids, vectors = gathered_by_hash(fleet, ids, derive(key, "ties"))
     return Shortlist(ids=ids, vectors=vectors, candidates=candidates)
 
 
@@ -94,10 +95,29 @@ def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], N
     return ids, vectors
 
 
+def gathered_by_hash(fleet: Fleet, ids: NDArray[np.int64], ties: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """As `gathered`, in the order of a hash, so that a rule which takes the lower of equal rows goes by it.
+
+    Args:
+        fleet: The partitions of the pool.
+        ids: Ids of the items, in any order.
+        ties: Key of the hash.
+
+    Returns:
+        (ids [n], vectors float32 [n, d]) in the order of `raysal.rng.item_order`.
+
+    Raises:
+        PoolError: A vector is not finite; it names the item.
+    """
+    ids, vectors = gathered(fleet, np.sort(ids))
+    order = np.argsort(item_order(ties, ids))
+    return ids[order], vectors[order]
+
+
 def sampled_positions(ids: NDArray[np.int64], key: int, m: int) -> NDArray[np.int64]:
     """Ascending positions of the m ids of lowest hash: a smaller sample within a shortlist of the same key."""
     kept, _ = lowest_hashes(ids, key, m)
-    return np.searchsorted(ids, np.sort(kept))
+    return np.flatnonzero(np.isin(ids, kept))
 
 
 def labelled_unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

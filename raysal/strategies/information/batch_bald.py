@@ -12,7 +12,7 @@ from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.rng import derive
 from raysal.strategies.base import Picks, Selector
-from raysal.strategies.engine.shortlist import QuadraticCount, gathered
+from raysal.strategies.engine.shortlist import QuadraticCount, gathered_by_hash
 from raysal.strategies.information.mutual_information import (
     AnswerInformation,
     BatchInformation,
@@ -59,11 +59,11 @@ class BatchBald(Selector):
         count, key = max(self.max_candidates, k), derive(context.key, "spare")
         uncertainty = uncertainty_of(context, self.draws)
         parts = fleet.each(most_informative, uncertainty, key, count)
-        (by_bald, _), (without, _) = merge_positive_first(parts, count)
-        compared = np.sort(by_bald[: self.max_candidates])
+        (by_bald, _), (without, _) = merge_positive_first(parts, key, count)
+        compared = by_bald[: self.max_candidates]
         picks, gains = np.empty(0, np.int64), np.empty(0)
         if len(compared):
-            _, vectors = gathered(fleet, compared)
+            compared, vectors = gathered_by_hash(fleet, compared, context.ties)
             information: BatchInformation
             if isinstance(uncertainty, OutputVariance):
                 information = NumberInformation(vectors, *uncertainty)

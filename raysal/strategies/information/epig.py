@@ -80,7 +80,7 @@ class Epig(Selector):
         else:
             targets = Targets.of(vectors, uncertainty)
             parts = fleet.each(noisy_gains_of_answers, uncertainty, targets, self.beta, context.key, k)
-        return noisy_picks(parts, k, "predictive information")
+        return noisy_picks(parts, context.key, k, "predictive information")
 
 
 class Targets(NamedTuple):

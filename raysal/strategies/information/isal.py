@@ -64,7 +64,8 @@ class Isal(Selector):
             raise ConfigError("select", problem, f"use {head.likelihood.strategies}")
         reference, where = self._reference(fleet, context, head)
         inputs = score_inputs(head, ("influence",), reference=reference)
-        ids, scores = best_of_parts(fleet.each(highest_score, inputs, "influence", k), k)
+        ties = context.ties
+        ids, scores = best_of_parts(fleet.each(highest_score, inputs, "influence", k, ties), k, ties=ties)
         values = scores.astype(np.float64)
         reasons = tuple(f"influence {-value:.3g} on {len(reference):,} {where}" for value in values)
         return Picks(ids=ids, scores=values, reasons=reasons)

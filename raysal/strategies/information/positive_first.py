@@ -34,19 +34,19 @@ def positive_first(
     Args:
         ids: int64 [n].
         scores: float64 [n], at least 0.
-        key: key of `raysal.rng` for the uniform order.
+        key: key of `raysal.rng` for the uniform order, and of equal values.
         k: how many of each; all where there are fewer.
         value: from ids and scores above zero to what the former are ordered by; None for the scores.
 
     Returns:
-        Both, best first, ties to the lower id.
+        Both, best first.
     """
     some = scores > 0
     values = scores[some] if value is None else value(ids[some], scores[some])
-    return PositiveFirst(best_of(ids[some], values, k), lowest_hashes(ids[~some], key, k))
+    return PositiveFirst(best_of(ids[some], values, k, ties=key), lowest_hashes(ids[~some], key, k))
 
 
-def merge_positive_first(parts: Sequence[PositiveFirst], k: int) -> PositiveFirst:
+def merge_positive_first(parts: Sequence[PositiveFirst], key: int, k: int) -> PositiveFirst:
     """Those of the pool, from those of its partitions."""
     positive, zero = zip(*parts, strict=True)
-    return PositiveFirst(best_of_parts(positive, k), best_of_parts(zero, k))
+    return PositiveFirst(best_of_parts(positive, k, ties=key), best_of_parts(zero, k, ties=key))

@@ -13,7 +13,7 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.rng import item_gumbel
-from raysal.scoring.inputs import ScoreInputs
+from raysal.scoring.given import AnyInputs
 from raysal.scoring.registry import SCORES
 from raysal.scoring.row_values import refuse_broken, row_values
 from raysal.strategies.base import Picks, Selector
@@ -41,10 +41,15 @@ class PowerMargin(Selector):
         """Always."""
         return True
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """Always: it goes by the margin alone."""
+        return True
+
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The k candidates of largest noisy margin score."""
         parts = fleet.each(noisy_margins, context.score_inputs(fleet, "margin"), self.beta, context.key, k)
-        return noisy_picks(parts, k, "margin")
+        return noisy_picks(parts, context.key, k, "margin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +76,22 @@ class PowerBald(Selector):
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The k candidates of largest noisy information."""
         parts = fleet.each(noisy_information, uncertainty_of(context, self.draws), self.beta, context.key, k)
-        return noisy_picks(parts, k, "information")
+        return noisy_picks(parts, context.key, k, "information")
 
 
-def noisy_picks(parts: Sequence[PositiveFirst], k: int, score: str) -> Picks:
+def noisy_picks(parts: Sequence[PositiveFirst], key: int, k: int, score: str) -> Picks:
     """The k best of the partitions' noisy scores, then items without a score in a uniform order.
 
     Args:
         parts: what `noisy_top` found in each partition.
+        key: that it had.
         k: how many picks.
         score: names the score in the reasons.
 
     Returns:
         The batch; its scores are the noisy ones, and 0 for items without a score.
     """
-    (ids, values), (others, _) = merge_positive_first(parts, k)
+    (ids, values), (others, _) = merge_positive_first(parts, key, k)
     rest = k - len(ids)
     return Picks(
         ids=np.concatenate([ids, others[:rest]]),
@@ -105,7 +111,7 @@ def noisy_top(scores: NDArray[np.float64], ids: NDArray[np.int64], beta: float, 
         k: how many of each.
 
     Returns:
-        Both, best first, ties to the lower id.
+        Both, best first.
 
     Raises:
         PoolError: a score is not finite, so that a vector was not, or is too large for the head; it names the item.
@@ -117,7 +123,7 @@ def noisy_top(scores: NDArray[np.float64], ids: NDArray[np.int64], beta: float, 
 # Functions of a partition.
 
 
-def noisy_margins(partition: Partition, inputs: ScoreInputs, beta: float, key: int, k: int) -> PositiveFirst:
+def noisy_margins(partition: Partition, inputs: AnyInputs, beta: float, key: int, k: int) -> PositiveFirst:
     """What `noisy_top` finds among the candidates here, by margin."""
     rows = partition.candidates()
     scores = row_values(partition, inputs, rows, SCORES["margin"]).astype(np.float64)

@@ -21,7 +21,7 @@ from raysal.scoring.similarity import unit_rows
 from raysal.scoring.top_k import BestItems, best_of, best_of_parts, lowest_hashes
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
-from raysal.strategies.engine.shortlist import CANDIDATES_PER_PICK, gathered
+from raysal.strategies.engine.shortlist import CANDIDATES_PER_PICK, gathered_by_hash
 
 LANE_BITS = 16
 """Bits of a hash that decide over one feature in one pass of dropout."""
@@ -131,10 +131,11 @@ def picks_by_cluster(fleet: Fleet, key: int, k: int, least: int, max_candidates:
         The batch.
     """
     total = sum(fleet.each(count_flagged, least))
-    ids, _ = best_of_parts(fleet.each(sample_flagged, least, derive(key, "flagged"), max_candidates), max_candidates)
+    flagged, spare = derive(key, "flagged"), derive(key, "spare")
+    ids, _ = best_of_parts(fleet.each(sample_flagged, least, flagged, max_candidates), max_candidates, ties=flagged)
     origin = "" if total <= max_candidates else f", of {max_candidates:,} drawn from {total:,}"
     if len(ids) > k:
-        ids, vectors = gathered(fleet, np.sort(ids))
+        ids, vectors = gathered_by_hash(fleet, ids, derive(key, "ties"))
         unit = unit_rows(vectors)
         clusters = k_means(unit, k, derive(key, "clusters"))
         rows = nearest_to_centroids(unit, clusters, k)
@@ -142,7 +143,7 @@ def picks_by_cluster(fleet: Fleet, key: int, k: int, least: int, max_candidates:
         reasons = tuple(f"{why}; middle of a cluster of {size}{origin}" for size in sizes)
         return Picks(ids=ids[rows], scores=sizes / len(ids), reasons=reasons)
     missing = k - len(ids)
-    others, _ = best_of_parts(fleet.each(first_unflagged, least, derive(key, "spare"), missing), missing)
+    others, _ = best_of_parts(fleet.each(first_unflagged, least, spare, missing), missing, ties=spare)
     scores = np.concatenate([np.full(len(ids), 1 / max(len(ids), 1)), np.zeros(missing)])
     reasons = (why,) * len(ids) + (f"not flagged; {order}",) * missing
     return Picks(ids=np.concatenate([ids, others]), scores=scores, reasons=reasons)
@@ -327,4 +328,4 @@ def first_unflagged(partition: Partition, least: int, key: int, count: int) -> B
     ids = partition.ids[partition.candidates()][others]
     if flags.closeness is None:
         return lowest_hashes(ids, key, count)
-    return best_of(ids, flags.closeness[others], count)
+    return best_of(ids, flags.closeness[others], count, ties=key)

@@ -6,9 +6,11 @@ Wrappers may be nested, so what is saved is a stack.
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,15 +21,16 @@ from raysal.config import Inner, Named
 from raysal.context import RoundContext
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, Partition
+from raysal.rng import derive
 from raysal.scoring.base import Predicted
-from raysal.scoring.inputs import ScoreInputs, replacement_note, score_to_compute
-from raysal.scoring.linear import Linear
+from raysal.scoring.given import AnyInputs, takes_probabilities
+from raysal.scoring.inputs import replacement_note, score_to_compute
 from raysal.scoring.quantile import order_statistics, ranks_within
 from raysal.scoring.registry import SCORES
 from raysal.scoring.row_values import row_values
 from raysal.scoring.top_k import BestItems, best_of, best_of_parts
 from raysal.strategies.base import Picks, Selector
-from raysal.strategies.coverage.badge import Badge
+from raysal.strategies.coverage.badge import Badge, sample_others
 
 BADGE: Named[Selector] = Named("badge", Badge())
 SAVED = "candidates outside"
@@ -51,42 +54,58 @@ class Wrapper(Selector):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassBalanced(Wrapper):
-    """The strategy `of` within each predicted class, with equal quotas: `class_balanced:coreset`.
+    """The strategy `of` within one predicted class after the other, the rarest first: `class_balanced:coreset`.
 
-    A class with fewer candidates than its quota gives the rest of it to the others. What does not divide evenly goes to
-    the classes with the fewest labels, ties in the head's order. Picks take turns over the classes in the same order,
-    so that every beginning of the batch is balanced too. The strategy inside sees the candidates of one class, and all
-    labels.
+    PCB; Bang et al., "Active Prompt Learning in Vision Language Models", CVPR 2024. Each pick goes to the class with
+    the fewest labels and picks so far: labels by their true class, picks by the class that is predicted of them. So an
+    imbalance of the labels is made up for, whatever its size. Classes with as many go by a hash. Within a class come
+    the picks of `of`, which sees the candidates of that class and all labels. Published is a uniform draw within the
+    class, from the tenth of the pool that another rule likes best: `class_balanced:random` behind a narrower.
 
-    Needs a head. One product O(n d C) for the predictions, then `of` once for every class with a quota, over disjoint
-    candidates: up to min(C, k) runs of several round trips each, so it is not for thousands of classes. Memory: 5 bytes
-    a row. picks(k) is a prefix of picks(k + 1) where that is so for `of`. It balances what the head predicts, not what
-    is true: while the head is poor, or never predicts a class, little is gained. Quotas by predicted class as in
-    class-balanced active learning (Bengar et al., WACV 2022), without its optimisation.
+    Once the rarest class has no candidate left, published (the authors' code) is a uniform draw for all the rest of the
+    batch: `exhausted = "uniform"`. With the default, `"next"`, the rarest class that has candidates goes on.
+
+    Needs a head, or probabilities given at the start (`probabilities`); then `of` has to work without a head, too. One
+    product O(n d C) for the predictions, then `of` once for every class with a pick, over disjoint candidates: up to
+    min(C, k) runs of several round trips each, so it is not for thousands of classes. Memory: 5 bytes a row. picks(k)
+    is a prefix of picks(k + 1) where that is so for `of`. It balances what is predicted, not what is true: while the
+    head is poor, or never predicts a class, little is gained.
     """
 
     of: Inner[Selector] = BADGE
+    exhausted: Literal["next", "uniform"] = "next"
+
+    @property
+    def takes_probabilities(self) -> bool:
+        """Where the strategy inside needs no head, or takes them, too."""
+        return works_from_probabilities(self.of.part)
 
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
-        """Picks of `of` in every predicted class, in turns."""
-        names = () if context.head is None else context.head.classes
-        counts = np.sum(fleet.each(predict_classes, context.linear()), axis=0)
+        """Picks of `of` in predicted classes, in turns."""
+        names, inputs = context.class_inputs()
+        counts = np.sum(fleet.each(predict_classes, inputs, len(names)), axis=0)
         labels = Counter(context.labelled.classes)
-        order = sorted(range(len(names)), key=lambda c: (labels[names[c]], c))
-        shares = np.zeros(len(names), np.int64)
-        shares[order] = quotas(counts[order], k)
-        found: dict[int, Picks] = {}
-        for c in order:
-            if shares[c]:
-                fleet.each(keep_class, c)
-                found[c] = self.of.part.select(fleet, context, int(shares[c]))
+        before = [labels[name] for name in names]
+        order = [derive(context.key, "class", name) for name in names]
+        turns = class_turns(before, counts.tolist(), order, k, pass_on=self.exhausted == "next")
+        shares = Counter(turns)
+        found: dict[int, Iterator[tuple[int, float, str]]] = {}
+        for c in shares:
+            fleet.each(keep_class, c)
+            picks = self.of.part.select(fleet, context, shares[c])
+            found[c] = zip(picks.ids.tolist(), picks.scores.tolist(), picks.reasons, strict=True)
         fleet.each(restore_candidates)
-        turns = [(c, turn) for turn in range(int(shares.max())) for c in order if turn < shares[c]]
-        return Picks(
-            ids=np.array([found[c].ids[turn] for c, turn in turns], np.int64),
-            scores=np.array([found[c].scores[turn] for c, turn in turns], np.float64),
-            reasons=tuple(f"{found[c].reasons[turn]}; predicted {names[c]}, quota {shares[c]}" for c, turn in turns),
-        )
+        ids, scores, reasons = np.empty(k, np.int64), np.zeros(k), []
+        for place, c in enumerate(turns):
+            ids[place], scores[place], reason = next(found[c])
+            reasons.append(f"{reason}; predicted {names[c]}, of which there were {before[c]}")
+            before[c] += 1
+        if (rest := k - len(turns)) > 0:
+            key = derive(context.key, "exhausted")
+            others = fleet.each(sample_others, key, ids[: len(turns)], rest)
+            ids[len(turns) :] = best_of_parts(others, rest, ties=key)[0]
+            reasons += ["the rarest class has no candidate left, uniform"] * rest
+        return Picks(ids=ids, scores=scores, reasons=tuple(reasons))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +115,13 @@ class SkipExtremes(Wrapper):
     Only candidates whose score lies within the pool's quantiles `low` and `high` are offered. The most uncertain items
     of a pool are often its broken, ambiguous or foreign ones. Of n available items, narrowed away or not, the
     floor((1 - high) n) of highest score are left out, and the floor(low n) of lowest. What ties with the last one left
-    in stays in. Where fewer than k candidates remain, those nearest to the quantiles are offered as well, ties to the
-    lower id, and the reason says so.
+    in stays in. Where fewer than k candidates remain, those nearest to the quantiles are offered as well, and the
+    reason says so.
 
-    Needs a head. One product O(n d C) over the pool and the exact quantiles in three round trips, then `of`. Memory: 12
-    bytes a row, and one while `of` runs. picks(k) is a prefix of picks(k + 1) where that is so for `of`, up to the k
-    for which others must be offered. Not for rare classes, which are the extremes of a head that does not know them.
+    Needs a head, or probabilities given at the start. One product O(n d C) over the pool and the exact quantiles in
+    three round trips, then `of`. Memory: 12 bytes a row, and one while `of` runs. picks(k) is a prefix of picks(k + 1)
+    where that is so for `of`, up to the k for which others must be offered. Not for rare classes, which are the
+    extremes of a head that does not know them.
     Inside `class_balanced` it scores the pool once for every class; put `class_balanced` inside instead.
     """
 
@@ -116,6 +136,11 @@ class SkipExtremes(Wrapper):
         if not 0 <= self.low < self.high <= 1:
             raise ConfigError("select.low", f"{self.low} to {self.high} is no range", "use 0 <= low < high <= 1")
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """Where the score and the strategy inside do, or the latter needs no head."""
+        return takes_probabilities(self.score) and works_from_probabilities(self.of.part)
+
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """Picks of `of` between the quantiles."""
         score = score_to_compute(self.score, context.head, context.previous)
@@ -124,7 +149,9 @@ class SkipExtremes(Wrapper):
         left = sum(fleet.each(keep_between, score, lower, upper))
         beyond: set[int] = set()
         if left < k:
-            ids, _ = best_of_parts(fleet.each(nearest_outside, score, lower, upper, k - left), k - left)
+            ties = context.ties
+            found = fleet.each(nearest_outside, score, lower, upper, k - left, ties)
+            ids, _ = best_of_parts(found, k - left, ties=ties)
             fleet.each(add_candidates, ids)
             beyond = set(ids.tolist())
         fleet.each(drop_scores, score)
@@ -139,23 +166,41 @@ class SkipExtremes(Wrapper):
         )
 
 
-def quotas(counts: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """How many of k items each class gives, as equal as the candidates allow. O(C log k).
+def class_turns(
+    labels: Sequence[int], candidates: Sequence[int], order: Sequence[int], k: int, *, pass_on: bool
+) -> list[int]:
+    """Whose turn it is, up to k times: each time that of the class with the fewest labels and turns. O((C + k) log C).
 
     Args:
-        counts: candidates of each class [C], at least k together.
-        k: items in the batch.
+        labels: of each class [C].
+        candidates: of each class [C]; it has no more turns than these.
+        order: [C] which of equally rare classes comes first: that with the lower number.
+        k: how many turns.
+        pass_on: whether the next rarest class has its turn where the rarest has no candidate left; else this ends.
 
     Returns:
-        [C] with sum k. What the highest equal quota leaves goes to the first classes that have more candidates.
+        Numbers of classes, at most k.
     """
-    low, high = 0, k
-    while low < high:  # the largest level that does not overflow
-        level = (low + high + 1) // 2
-        low, high = (level, high) if np.minimum(counts, level).sum() <= k else (low, level - 1)
-    shares = np.minimum(counts, low)
-    shares[np.flatnonzero(counts > low)[: k - int(shares.sum())]] += 1
-    return shares
+    waiting = [(labels[c], order[c], c) for c in range(len(labels)) if candidates[c] or not pass_on]
+    heapq.heapify(waiting)
+    left = list(candidates)
+    turns: list[int] = []
+    while len(turns) < k and waiting:
+        count, tie, c = waiting[0]
+        if not left[c]:
+            break
+        turns.append(c)
+        left[c] -= 1
+        if left[c] or not pass_on:
+            heapq.heapreplace(waiting, (count + 1, tie, c))
+        else:
+            heapq.heappop(waiting)
+    return turns
+
+
+def works_from_probabilities(selector: Selector) -> bool:
+    """Whether a strategy can pick where there is no head, and probabilities are given."""
+    return selector.takes_probabilities or not selector.needs_head
 
 
 # Functions of a partition.
@@ -186,13 +231,13 @@ def predicted_class(predicted: Predicted) -> torch.Tensor:
     return predicted.probabilities.argmax(0).int()
 
 
-def predict_classes(partition: Partition, head: Linear) -> NDArray[np.int64]:
+def predict_classes(partition: Partition, inputs: AnyInputs, classes: int) -> NDArray[np.int64]:
     """Predict the class of every candidate, and save them; returns how many candidates each class has, [C]."""
     rows = partition.candidates()
     predicted = np.full(len(partition), -1, np.int32)
-    predicted[rows] = row_values(partition, ScoreInputs(head), rows, predicted_class)
+    predicted[rows] = row_values(partition, inputs, rows, predicted_class)
     save_candidates(partition, predicted)
-    return np.bincount(predicted[rows], minlength=len(head.bias))
+    return np.bincount(predicted[rows], minlength=classes)
 
 
 def keep_class(partition: Partition, c: int) -> None:
@@ -200,7 +245,7 @@ def keep_class(partition: Partition, c: int) -> None:
     partition.candidate[:] = partition.state[SAVED][-1].predicted == c
 
 
-def score_available(partition: Partition, inputs: ScoreInputs, score: str) -> int:
+def score_available(partition: Partition, inputs: AnyInputs, score: str) -> int:
     """Score every available row, narrowed away or not, into `state[score]`; returns how many there are."""
     rows = np.flatnonzero(partition.available)
     partition.state[score] = partition.ids[rows], row_values(partition, inputs, rows, SCORES[score])
@@ -215,13 +260,13 @@ def keep_between(partition: Partition, score: str, lower: float, upper: float) -
     return len(partition.candidates())
 
 
-def nearest_outside(partition: Partition, score: str, lower: float, upper: float, m: int) -> BestItems:
+def nearest_outside(partition: Partition, score: str, lower: float, upper: float, m: int, ties: int) -> BestItems:
     """The m saved candidates least outside the bounds, judged by minus their distance to them."""
     ids, values = partition.state[score]
     wide = values.astype(np.float64)
     outside = np.maximum(lower - wide, wide - upper)
     mine = (outside > 0) & partition.state[SAVED][-1].candidate[partition.available]
-    return best_of(ids[mine], -outside[mine], m)
+    return best_of(ids[mine], -outside[mine], m, ties=ties)
 
 
 def add_candidates(partition: Partition, ids: NDArray[np.int64]) -> None:

@@ -27,8 +27,6 @@ def test_a_vector_that_is_not_finite_is_named(name, rows, fleet, candidates, mon
         out[np.flatnonzero(self.ids[wanted] == 77)] = np.nan
 
     monkeypatch.setattr(Partition, "_fill", spoilt)
-    if name == "bait":  # reads the pool as a whole first, not by rows
-        monkeypatch.setattr(Partition, "_stream", lambda self, buffer: self.blocks(np.arange(len(self)), len(buffer)))
     with pytest.raises(PoolError, match="item 77: its vector is not finite"):
         select(fleet, SELECTORS[name](), task(rows), 3)
 
