@@ -91,23 +91,26 @@ def laplace_torch(problem: Problem, structure: str, dtype: str, backpack: bool =
 
 def raysal(problem: Problem, structure: str, dtype: str) -> Tool:
     """Always float64. An update is the step of the mean as well as the evidence. Time to predict includes the
-    eigenvectors of kron, once."""
+    eigenvectors of kron, once. The prior is on the weights as they are, without a frame, as that of the other tools."""
     from raysal.models.evidence import gather_evidence
     from raysal.models.head import Head
+    from raysal.models.likelihood import SOFTMAX, Curvature
     from raysal.models.online.update import update
-    from raysal.models.trainers.logistic import Logistic
+    from raysal.models.posterior import GAUSSIANS
 
     del dtype
     names = [f"class-{c:04d}" for c in range(len(problem.weight))]
-    kind: Any = {"full": "full", "kron": "kronecker", "diag": "diagonal", "shared": "shared"}[structure]
+    kind = {"full": "full", "kron": "kronecker", "diag": "diagonal", "shared": "shared"}[structure]
     features, answers = problem.x[:, :-1], [names[c] for c in problem.labels]
     evidence = gather_evidence(features[:-1], answers[:-1], None, names)
 
     def fit() -> Head:
+        predicted = SOFTMAX.responses(evidence.rows @ problem.weight.T)
+        curvature = Curvature(SOFTMAX, predicted, evidence.weights)
         return Head(
             classes=tuple(names),
             mean=problem.weight,
-            posterior=Logistic(structure=kind).posterior(evidence, problem.weight, problem.prior),
+            posterior=GAUSSIANS[kind].fit(evidence.rows, curvature, problem.prior, len(names)),
             linearised_at=problem.weight,
             prior=problem.prior,
             encoder="",

@@ -25,8 +25,9 @@ from benchmarks.machine import describe, random_head, random_pool
 from benchmarks.sweep import CLASSES, against_bare
 from raysal.fleet import LocalFleet, Partition, plan_partitions
 from raysal.models.evidence import gather_evidence
+from raysal.models.frame import Frame
 from raysal.models.head import Head
-from raysal.models.trainers.logistic import Logistic
+from raysal.models.trainers.logistic import laplace_posterior
 from raysal.pool import Pool
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
 from raysal.scoring.sweep import SweepRequest, sweep
@@ -94,7 +95,10 @@ def with_posterior(pool: Pool, structure: Any) -> Head:
     rows = pool.chunks[0].vectors()[:LABELS].astype(np.float64)
     labels = [head.classes[c] for c in head.logits(rows).argmax(1)]
     evidence = gather_evidence(rows, labels, None, head.classes)
-    return replace(head, posterior=Logistic(structure=structure).posterior(evidence, head.mean, head.prior))
+    frame = Frame.of(evidence)
+    inside, mean = frame.evidence(evidence), frame.inside(head.mean)
+    posterior = laplace_posterior(head.likelihood, inside, mean, head.prior, structure, "gaussian", frame)
+    return replace(head, posterior=posterior)
 
 
 def table(cases: list[dict[str, Any]]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,12 +90,15 @@ class Head:
         fit, own = self.linearised_at.shape, self.mean.shape
         if len(fit) != 2 or fit[1] != own[1] or not 1 <= fit[0] <= own[0]:
             raise UserError("head.linearised_at", f"shape {fit}, the mean's is {own}", "give the rows of the last fit")
-        for field, array in self.posterior.arrays().items():
-            object.__setattr__(self.posterior, field, frozen(array, f"head.posterior.{field}"))
+        for field in fields(self.posterior):  # type: ignore[arg-type]  # every structure is a dataclass
+            if isinstance(array := getattr(self.posterior, field.name), np.ndarray):
+                object.__setattr__(self.posterior, field.name, frozen(array, f"head.posterior.{field.name}"))
         if self.hidden_layer is not None and self.hidden_layer.dim != self.dim:
             raise UserError("head.hidden_layer", f"shows {self.hidden_layer.dim} features, the head takes {self.dim}")
         if self.posterior.dim != self.dim + 1:
             raise UserError("head.posterior", f"is over {self.posterior.dim} features, with the bias {self.dim + 1}")
+        if self.frame is not None and len(self.frame.centre) != self.dim:
+            raise UserError("head.frame", f"is of {len(self.frame.centre)} features, the head takes {self.dim}")
         outputs = self.posterior.output_count
         if outputs not in (None, len(self.classes)):
             raise UserError("head.posterior", f"is over {outputs} outputs for {len(self.classes)} classes")
@@ -343,12 +346,12 @@ class Head:
 
     @classmethod
     def _from(cls, record: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Head:
-        fields, likelihood = record.pop("posterior"), likelihood_of(record.pop("link"))
+        structure, likelihood = record.pop("posterior"), likelihood_of(record.pop("link"))
         own: dict[str, dict[str, Any]] = {"": {}, "posterior": {}, "lens": {}}
         for name, array in arrays.items():
             part, _, field = name.rpartition(".")
             own[part][field] = array
-        posterior = posterior_of({**fields, **own["posterior"]})
+        posterior = posterior_of({**structure, **own["posterior"]})
         hidden_layer = HiddenLayer(**own["lens"]) if own["lens"] else None
         return cls(
             **{

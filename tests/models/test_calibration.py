@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_update import frame_reference, minimum_reference
 
 from raysal.errors import ConfigError, UserError
 from raysal.models.calibration import COLDEST, HOTTEST, fit_temperature
@@ -139,17 +140,13 @@ def test_a_fitted_temperature_is_that_of_the_folds_and_nothing_else_changes(trai
     x, labels = overlapping(60, several=several)
     evidence = gather_evidence(x, labels, None, found.classes, found.likelihood)
     fold_of = assign_folds(trainer.likelihood.groups(evidence.targets), 5, 3)
-    outputs = np.zeros_like(evidence.targets)
-    square = (x**2).mean()
+    outputs, frame = np.zeros_like(evidence.targets), frame_reference(x, np.ones(60), 1.0, 1.0)
     for fold in range(5):
         kept = fold_of != fold
-        own = (x[kept] ** 2).mean()  # the penalty of a fit is relative to its own features
-        head = trainer(l2=1e-4 * square / own, tol=1e-8).fit(
-            TrainingData(
-                features=x[kept], labels=[labels[i] for i in np.flatnonzero(kept)], classes=found.classes, encoder="e"
-            )
+        mean = minimum_reference(
+            x[kept], evidence.targets[kept], np.ones(kept.sum()), 1e-4, frame, found.likelihood.name
         )
-        outputs[~kept] = head.logits(x[~kept])
+        outputs[~kept] = x[~kept] @ mean[:, :-1].T + mean[:, -1]
     assert found.temperature == pytest.approx(
         fit_temperature(outputs, evidence.targets, None, found.likelihood), rel=0.02
     )
@@ -169,11 +166,14 @@ def test_too_few_labels_or_one_class_leave_the_temperature_at_one():
         DependencyAware(l2=1e-3, beta=2.0, temperature="cv"),
         DependencyAware(l2=1e-3, acquisition="soft_rank", temperature="cv"),
         PseudoLabels(l2=1e-3, guard=False, temperature="cv"),
-        PseudoLabels(l2=0.3, cutoff=0.6, temperature="cv"),
+        PseudoLabels(l2=3.0, cutoff=0.6, temperature="cv"),
     ],
 )
 def test_the_temperature_is_that_of_the_fit_that_was_made(trainer):
-    """Trainers that go on from the logistic solution are calibrated by held-out fits of their own."""
+    """Trainers that go on from the logistic solution are calibrated by held-out fits of their own.
+
+    The frame of those fits is that of all labels; here each has its own, which is nearly the same.
+    """
     x, labels = overlapping(60)
     sample = overlapping(100)[0]
     rounds = np.arange(60) // 10 - 1

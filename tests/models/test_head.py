@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from raysal.config import UpdateConfig
 from raysal.errors import Damaged, UserError
+from raysal.models.frame import Frame
 from raysal.models.head import Head
 from raysal.models.likelihood import SIGMOID
+from raysal.models.online.refit import reason_to_refit
 from raysal.models.posterior import Diagonal, Full, Kronecker, Members, Shared
+
+FRAME = Frame(centre=np.array([1 / 3, -2.0]), size=0.1 + 0.2, constant=1 / 7)
 
 
 def small_head(**changes) -> Head:
@@ -19,7 +25,7 @@ def small_head(**changes) -> Head:
     fields = {
         "classes": ("cat", "dög", 'a "b"\n'),
         "mean": rng.normal(size=(3, 3)),
-        "posterior": Shared(root=root),
+        "posterior": Shared(root=root, frame=FRAME),
         "linearised_at": rng.normal(size=(3, 3)),
         "prior": 0.1 + 0.2,
         "encoder": "f" * 64,
@@ -31,11 +37,18 @@ def small_head(**changes) -> Head:
     return Head(**{**fields, **changes})
 
 
+def framed(**changes) -> Shared:
+    """The posterior of `small_head` in another frame."""
+    return Shared(root=small_head().posterior.root, frame=dataclasses.replace(FRAME, **changes))
+
+
 def test_round_trip_keeps_every_bit(tmp_path: Path) -> None:
     head = small_head(mean=np.array([[-0.0, 5e-324, 1 / 3]] * 3), temperature=1 / 3, noise=0.7, likelihood=SIGMOID)
     head.save(tmp_path / "head.safetensors")
     again = Head.load(tmp_path / "head.safetensors")
     assert again.posterior.root.tobytes() == head.posterior.root.tobytes()
+    assert again.frame.centre.tobytes() == FRAME.centre.tobytes()
+    assert (again.frame.size, again.frame.constant) == (FRAME.size, FRAME.constant)
     for field in dataclasses.fields(Head):
         if field.name == "posterior":
             continue
@@ -61,9 +74,11 @@ def test_a_head_that_classes_joined_keeps_the_rows_of_its_fit(tmp_path: Path, fi
     assert (again.digest() == small_head().digest()) == (fitted == 3)
 
 
+@pytest.mark.parametrize("frame", [None, FRAME], ids=["as they are", "framed"])
 @pytest.mark.parametrize(
     "posterior",
     [
+        Shared(root=np.eye(3) / 3, weighting="categorical"),
         Diagonal(precision=np.arange(1.0, 10).reshape(3, 3), prior=0.5),
         Kronecker(inputs=np.eye(3) / 3, outputs=np.eye(3) / 7, count=1 / 3, prior=0.1),
         Full(root=np.eye(9) / 3, classes=3, prior=2.0),
@@ -71,14 +86,23 @@ def test_a_head_that_classes_joined_keeps_the_rows_of_its_fit(tmp_path: Path, fi
     ],
     ids=lambda posterior: type(posterior).__name__,
 )
-def test_every_structure_keeps_every_bit(tmp_path: Path, posterior) -> None:
+def test_every_structure_keeps_every_bit(tmp_path: Path, posterior, frame) -> None:
+    if not isinstance(posterior, Members):  # members have no prior that a frame could be of
+        posterior = dataclasses.replace(posterior, frame=frame)
     head = small_head(posterior=posterior)
     head.save(tmp_path / "head")
     again = Head.load(tmp_path / "head")
     assert type(again.posterior) is type(posterior)
+    assert (again.frame is None) == (head.frame is None)
+    assert not again.fitted_otherwise
     for field in dataclasses.fields(posterior):
         kept, got = getattr(posterior, field.name), getattr(again.posterior, field.name)
-        assert np.array_equal(kept, got)
+        if isinstance(kept, Frame):
+            assert (kept.centre.tobytes(), kept.size, kept.constant) == (got.centre.tobytes(), got.size, got.constant)
+        else:
+            assert np.array_equal(kept, got)
+    probes = np.random.default_rng(2).normal(size=(4, 2))
+    assert again.variance(probes).tobytes() == head.variance(probes).tobytes()
     assert again.digest() == head.digest() != small_head().digest()
 
 
@@ -100,8 +124,12 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         {"ledger_seq": 2**41},
         {"mean": np.nextafter(small_head().mean, 9)},
         {"linearised_at": np.nextafter(small_head().linearised_at, 9)},
-        {"posterior": Shared(root=np.nextafter(small_head().posterior.root, 9))},
-        {"posterior": Shared(root=small_head().posterior.root, weighting="categorical")},
+        {"posterior": Shared(root=np.nextafter(small_head().posterior.root, 9), frame=FRAME)},
+        {"posterior": Shared(root=small_head().posterior.root, weighting="categorical", frame=FRAME)},
+        {"posterior": Shared(root=small_head().posterior.root)},
+        {"posterior": framed(centre=np.nextafter(FRAME.centre, 9))},
+        {"posterior": framed(size=np.nextafter(FRAME.size, 9))},
+        {"posterior": framed(constant=np.nextafter(FRAME.constant, 9))},
         {"likelihood": SIGMOID},
         {"temperature": 2.0},
         {"noise": 2.0},
@@ -132,7 +160,7 @@ def test_a_flip_in_any_array_is_found(tmp_path: Path) -> None:
     small_head().save(path)
     whole = path.read_bytes()
     body = 8 + int.from_bytes(whole[:8], "little")
-    assert len(whole) - body == 8 * (9 + 9 + 9)
+    assert len(whole) - body == 8 * (9 + 9 + 9 + 2)
     for position in range(body, len(whole)):
         flipped = bytearray(whole)
         flipped[position] ^= 1
@@ -166,11 +194,59 @@ def test_foreign_files_and_pickles_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="format"):
         Head.load(path)
     path.write_bytes(save({"weight": np.zeros((2, 2))}, {"raysal_head": '{"format": 1}'}))
-    with pytest.raises(Damaged, match="1, expected 2"):
+    with pytest.raises(Damaged, match="1, expected 3"):
         Head.load(path)
     path.write_bytes(pickle.dumps({"weight": 1}))
     with pytest.raises(Damaged, match="not a head"):
         Head.load(path)
+
+
+OLDER = {
+    "format": 2,
+    "sha256": "b9b49d4c3633b6c836e7eaf87d4398cc761d2d56d0a325bb137fe58f4e8327b8",
+    "record": '{"classes":["cat","dog"],"encoder":"eeeeeeee","fitted_on":10,"labels_seen":12,"ledger_seq":7,'
+    '"link":"softmax","mass":37.5,"noise":1.0,"posterior":{"structure":"shared","weighting":"gaussian"},'
+    '"prior":0.375,"temperature":1.0,"version":3}',
+}
+"""What the raysal that penalised the bias wrote of the head in `write_older`."""
+
+
+def write_older(path: Path) -> None:
+    """A file of format 2, as it was written: no frame, and `mass`, which the prior was in proportion to."""
+    from safetensors.numpy import save
+
+    arrays = {
+        "mean": np.array([[1.0, -2.0, 0.5], [0.25, 0.0, -0.125]]),
+        "linearised_at": np.array([[1.0, -2.0, 0.5], [0.25, 0.0, -0.25]]),
+        "posterior.root": np.array([[2.0, 0.0, 0.0], [0.5, 1.0, 0.0], [0.25, 0.125, 0.0625]]),
+    }
+    path.write_bytes(save(arrays, {"raysal_head": json.dumps(OLDER)}))
+
+
+def test_a_head_of_an_older_raysal_opens_as_it_was_and_the_next_round_fits_anew(tmp_path: Path) -> None:
+    write_older(tmp_path / "older")
+    head = Head.load(tmp_path / "older")
+    assert head.digest() == OLDER["sha256"]
+    assert (head.classes, head.prior, head.mass, head.frame) == (("cat", "dog"), 0.375, 37.5, None)
+    x = np.array([[2.0, 1.0]])
+    assert head.logits(x).tolist() == [[0.5, 0.375]]
+    assert head.variance(x)[0, 0] == 4.75**2 + 1.125**2 + 0.0625**2  # ‖Rᵀ (2, 1, 1)‖²
+    head.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "older").read_bytes()
+    assert head.fitted_otherwise
+    assert not small_head().fitted_otherwise
+    config = UpdateConfig(mode="laplace")
+    reason = reason_to_refit(head, 0, False, 1, config)
+    assert reason == "an older raysal fitted the last head, with a penalty on the bias"
+    assert reason_to_refit(small_head(), 0, False, 1, config) is None
+
+
+def test_a_damaged_head_of_an_older_raysal_is_found(tmp_path: Path) -> None:
+    write_older(tmp_path / "older")
+    whole = (tmp_path / "older").read_bytes()
+    (tmp_path / "older").write_bytes(whole.replace(b"37.5", b"37.6"))
+    with pytest.raises(Damaged, match="does not match its sha256"):
+        Head.load(tmp_path / "older")
 
 
 def test_a_failed_save_leaves_the_old_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +312,7 @@ def test_arrays_are_copied_and_read_only() -> None:
         ({"posterior": Shared(root=np.full((3, 3), np.inf))}, "head.posterior.root"),
         ({"posterior": Diagonal(precision=np.ones((2, 3)), prior=1.0)}, "head.posterior"),
         ({"posterior": Members(weights=np.ones((4, 2, 3)))}, "head.posterior"),
+        ({"posterior": framed(centre=np.zeros(3))}, "head.frame"),
         ({"temperature": 0.0}, "head.temperature"),
         ({"noise": -1.0}, "head.noise"),
         ({"prior": 0.0}, "head.prior"),

@@ -138,26 +138,25 @@ def test_expectations_are_over_the_answers(likelihood: Likelihood) -> None:
     rng = np.random.default_rng(4)
     predicted = Predicted(likelihood=likelihood, logits=torch.from_numpy(outputs.T), temperature=1.7, noise=0.6)
     predicted.deviation = torch.from_numpy(rng.uniform(0.1, 1, N))
-    pull = torch.from_numpy(rng.normal(size=(C, N)))
     q = likelihood.responses(outputs * 1.7)
     counts = likelihood.expected_count(predicted)
     np.testing.assert_allclose(counts, np.maximum(likelihood.confidence_weights(q), 1e-9), rtol=1e-12)
-    length, effect = (
-        sampled_mean(likelihood, outputs, q, predicted, value)
-        for value in (
-            lambda r: np.linalg.norm(r, axis=1) if likelihood.exclusive else np.abs(r).mean(axis=1),
-            lambda r: (
-                np.abs((r * pull.T.numpy()).sum(axis=1))
-                if likelihood.exclusive
-                else np.abs(r * pull.T.numpy()).mean(axis=1)
-            ),
-        )
-    )
-    if likelihood.quadratic:
-        # Of several numbers one stands for all: they are off by as much.
-        effect = length * np.linalg.norm(pull.numpy(), axis=0) / 0.6
+
+    def size(residuals: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(residuals, axis=1) if likelihood.exclusive else np.abs(residuals).mean(axis=1)
+
+    length = sampled_mean(likelihood, outputs, q, predicted, size)
     np.testing.assert_allclose(likelihood.expected_residual(predicted), length, rtol=0.02)
-    np.testing.assert_allclose(likelihood.expected_effect(predicted, pull), effect, rtol=0.02)
+    # What the predicted answer would do: of numbers, which have no other answer than the prediction, the size of it.
+    pull = rng.normal(size=(N, C))
+    if likelihood.quadratic:
+        effect = length * np.linalg.norm(pull, axis=1) / 0.6
+    elif likelihood.exclusive:
+        effect = (pull * (q - np.eye(C)[q.argmax(axis=1)])).sum(axis=1)
+    else:
+        effect = (pull * (q - (q > 0.5))).mean(axis=1)
+    found = likelihood.predicted_effect(predicted, torch.from_numpy(pull.T.copy()))
+    np.testing.assert_allclose(found, effect, rtol=0.02 if likelihood.quadratic else 1e-12, atol=1e-15)
 
 
 def sampled_mean(likelihood: Likelihood, outputs, q, predicted, value, count: int = 40_000) -> np.ndarray:

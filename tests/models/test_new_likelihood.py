@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from reference_update import BIAS_PRIOR, frame_reference
 
 from raysal.errors import ConfigError, LabelError
 from raysal.models.head import Head
@@ -91,7 +92,7 @@ class Counts(NoAnswers, Likelihood):
     def expected_residual(self, predicted: PredictedOutputs) -> torch.Tensor:
         return predicted.logits.double().exp().sqrt().sum(0)
 
-    def expected_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
+    def predicted_effect(self, predicted: PredictedOutputs, pull: torch.Tensor) -> torch.Tensor:
         return pull.abs().sum(0) * self.expected_residual(predicted)
 
     def expected_count(self, predicted: PredictedOutputs) -> torch.Tensor | float:
@@ -123,8 +124,10 @@ def test_it_is_fitted_updated_and_saved_as_the_others_are(structure, data, monke
     )
     np.testing.assert_allclose(head.mean[0], [*w, 0.7], atol=0.2)
     rows, targets = np.column_stack([x, np.ones(len(x))])[:380], np.array(counts[:380], float)
-    slope = (np.exp(rows @ head.mean[0]) - targets) @ rows + head.prior * head.mean[0]
-    np.testing.assert_allclose(slope[:-1], 0, atol=0.01)  # the bias has a penalty of its own
+    frame = frame_reference(x[:380], np.ones(380), 1.0, 1.0)  # where the penalty is that of `Logistic`
+    within = head.mean[0] @ np.linalg.inv(frame)
+    slope = (np.exp(rows @ head.mean[0]) - targets) @ (rows @ frame.T) + [1e-4, 1e-4, 1e-4, BIAS_PRIOR] * within
+    np.testing.assert_allclose(slope, 0, atol=0.01)
     np.testing.assert_allclose(head.probabilities(x)[:, 0], np.exp(x @ head.mean[0, :-1] + head.mean[0, -1]))
     later = update(head, x[380:], counts[380:], ledger_seq=1)
     assert (later.variance(x) <= head.variance(x) * (1 + 1e-9)).all()
@@ -141,7 +144,9 @@ def test_the_exact_structure_is_the_fisher_information(data) -> None:
     head = PoissonRegression(structure="full").fit(TrainingData(features=x, labels=counts, classes=[]))
     rows = np.column_stack([x, np.ones(len(x))])
     rates = head.probabilities(x)[:, 0]
-    fisher = (rows.T * rates) @ rows + head.prior * np.eye(4)
+    frame = frame_reference(x, np.ones(len(x)), head.prior)
+    away = np.linalg.inv(frame)
+    fisher = (rows.T * rates) @ rows + head.prior * away @ away.T
     covariance = head.posterior.solve(np.eye(4)[:1])  # its first row, as there is one output
     np.testing.assert_allclose(covariance[0], np.linalg.inv(fisher)[0], rtol=1e-8)
     roots = Curvature(COUNTS, rates[:, None], np.ones(len(x))).hessian_roots()

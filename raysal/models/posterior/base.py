@@ -128,7 +128,7 @@ class Posterior(ABC):
     def _fields(self) -> dict[str, Any]:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         frame = fields.pop("frame", None)
-        return fields if frame is None else {**fields, **dataclasses.asdict(frame)}
+        return fields if frame is None else {**fields, **vars(frame)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -175,9 +175,9 @@ class Gaussian(Posterior):
         """The length, in units of Σ, of a step of the mean that sees new labels alone.
 
         What a structure leaves out makes its Σ too large where labels agree, and long steps overshoot. Measured with 1
-        and 10 labels after 50 (digits, centred or not; breast cancer): these lengths made no mean worse; the next
-        larger one of 0.03, 0.1, 0.3, 1 and 3 did. With length 3, one label cost the digits 14 nats with diagonal and
-        1.1 with kronecker.
+        and 10 labels after 50, on 80 draws of each (digits of 64 and of 16 features, breast cancer raw and
+        standardised): these lengths made no mean worse beyond its standard error; the next larger one of 0.03, 0.1,
+        0.3, 1, 3 and 10 did. With length 3, one label cost the digits 6 nats with diagonal and 2 with kronecker.
         """
 
     @property

@@ -101,7 +101,7 @@ def downdate(root: Matrix, rows: Matrix, evidence: NDArray[np.float64]) -> Matri
     least = np.linalg.eigvalsh(left).min(initial=1.0)
     # What rounding may do to it: Rᵀh cancels where R has shrunk along h by many more digits than elsewhere.
     lost = np.finfo(np.float64).eps * np.linalg.norm(root) * np.linalg.norm(rows * np.sqrt(evidence)[:, None])
-    bound = max(LEAST_LEFT, lost / MOST_ROUNDING)
+    bound = max(LEAST_LEFT, lost / MOST_ROUNDING, lost**2)
     if least < bound:
         error = never_absorbed() if least < -bound else nearly_all()
         raise error

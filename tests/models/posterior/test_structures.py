@@ -8,14 +8,16 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+import frames
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysal.errors import ConfigError, LabelError
+from raysal.models.frame import Frame
 from raysal.models.likelihood import LIKELIHOODS, Curvature
-from raysal.models.posterior import Diagonal, Full, Kronecker, Shared, square_root
+from raysal.models.posterior import Diagonal, Full, Kronecker, Shared, posterior_of, square_root
 from raysal.models.posterior.square_root import root_of_inverse
 
 C, D, N = 3, 5, 14
@@ -28,8 +30,10 @@ FITS: dict[str, Any] = {
     "kronecker": Kronecker.fit,
     "full": Full.fit,
 }
+FRAME = Frame(centre=np.array([3.0, -20.0, 0.5, 4.0]), size=2.5, constant=0.4)
 every_kind = pytest.mark.parametrize("kind", FITS)
 every_link = pytest.mark.parametrize("link", LINKS)
+every_frame = pytest.mark.parametrize("frame", [None, FRAME], ids=["as they are", "framed"])
 
 
 def rows_of(n: int, seed: int = 0) -> np.ndarray:
@@ -49,14 +53,24 @@ def weights_of(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed + 50).uniform(0.2, 3, size=n)
 
 
-def fitted(kind: str, link: str, rows: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    return FITS[kind](rows, curvature_of(rows, link, weights), PRIOR, C)
+def matrix_of(frame: Frame | None) -> np.ndarray:
+    """T [D, D] of a frame."""
+    return frames.matrix_of(frame, D - 1)
 
 
-def dense_precision(kind: str, link: str, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[C D, C D], label by label, as the docstrings have it; the weights of an output lie together."""
+def fitted(
+    kind: str, link: str, rows: np.ndarray, weights: np.ndarray | None = None, frame: Frame | None = None
+) -> Any:
+    inside = rows @ matrix_of(frame).T
+    return FITS[kind](inside, curvature_of(rows, link, weights), PRIOR, C, frame=frame)
+
+
+def dense_precision(
+    kind: str, link: str, rows: np.ndarray, weights: np.ndarray, frame: Frame | None = None
+) -> np.ndarray:
+    """[C D, C D] in the frame, label by label, as the docstrings have it; the weights of an output lie together."""
     p = curvature_of(rows, link).responses
-    outer = [np.outer(h, h) for h in rows]
+    outer = [np.outer(h, h) for h in rows @ matrix_of(frame).T]
     hessians = []
     for q in p:
         if link == "softmax":
@@ -80,6 +94,12 @@ def dense_precision(kind: str, link: str, rows: np.ndarray, weights: np.ndarray)
     return np.diag(np.diag(start)) if kind == "diagonal" else start
 
 
+def outside(sigma: np.ndarray, frame: Frame | None, outputs: int = C) -> np.ndarray:
+    """A covariance [C D, C D] of weights W over features of the frame, as that of W T, over rows as they are."""
+    carry = np.kron(np.eye(outputs), matrix_of(frame))
+    return carry.T @ sigma @ carry
+
+
 def dense_covariance(posterior: Any, outputs: int = C) -> np.ndarray:
     """What `solve` multiplies with."""
     units = np.eye(outputs * D).reshape(-1, outputs, D)
@@ -99,10 +119,11 @@ def alike(a: Any, b: Any, tolerance: float = 1e-9) -> bool:
 
 @every_kind
 @every_link
-def test_covariance_variance_and_draws_are_those_of_the_explicit_matrix(kind, link):
+@every_frame
+def test_covariance_variance_and_draws_are_those_of_the_explicit_matrix(kind, link, frame):
     rows, weights, probes = rows_of(N), weights_of(N), rows_of(6, seed=3)
-    posterior = fitted(kind, link, rows, weights)
-    sigma = np.linalg.inv(dense_precision(kind, link, rows, weights))
+    posterior = fitted(kind, link, rows, weights, frame)
+    sigma = outside(np.linalg.inv(dense_precision(kind, link, rows, weights, frame)), frame)
     assert close(dense_covariance(posterior), sigma)
     blocks = sigma.reshape(C, D, C, D)
     expected = [[h @ blocks[c, :, c] @ h for c in range(C)] for h in probes]
@@ -115,27 +136,67 @@ def test_covariance_variance_and_draws_are_those_of_the_explicit_matrix(kind, li
     assert close(posterior.row_solver(probes)(2, residual).reshape(-1), sigma @ np.kron(residual, probes[2]))
 
 
+@every_kind
+@every_frame
+def test_what_outputs_share_and_the_length_of_a_step_are_of_the_explicit_matrix(kind, frame):
+    rows, weights, probes = rows_of(N), weights_of(N), rows_of(6, seed=3)
+    posterior = fitted(kind, "softmax", rows, weights, frame)
+    if kind not in ("shared", "categorical"):
+        assert posterior.covariance is None
+        assert posterior.step() is None
+        return
+    inside = np.linalg.inv(dense_precision(kind, "softmax", rows, weights, frame))
+    assert close(posterior.covariance, outside(inside, frame)[:D, :D])
+    assert np.array_equal(posterior.covariance, posterior.covariance.T)
+    lengths = [np.square(inside[:D, :D] @ matrix_of(frame) @ h).sum() for h in probes]
+    assert close(posterior.step().of(probes)[:, 0], np.array(lengths))
+
+
+@every_kind
+@every_frame
+def test_a_preconditioner_stays_in_the_frame(kind, frame):
+    rows, weights = rows_of(N), weights_of(N)
+    posterior = fitted(kind, "softmax", rows, weights, frame)
+    gradient = np.random.default_rng(2).normal(size=(C, D))
+    inside = np.linalg.inv(dense_precision(kind, "softmax", rows, weights, frame))
+    assert close(posterior.preconditioner()(gradient).reshape(-1), inside @ gradient.reshape(-1))
+
+
+@every_kind
+def test_a_frame_survives_every_step(kind):
+    posterior, new = fitted(kind, "softmax", rows_of(N), frame=FRAME), rows_of(3, seed=5)
+    curvature = curvature_of(new, "softmax")
+    wide = posterior.add_classes(1)
+    for one in (posterior, posterior.absorb(new, curvature), wide):
+        assert one.frame is FRAME
+    assert posterior.absorb(new, curvature).retract(new, curvature).frame is FRAME
+    again = posterior_of({**posterior.record(), **posterior.arrays()})
+    assert matrix_of(again.frame).tolist() == matrix_of(FRAME).tolist()
+    assert np.array_equal(dense_covariance(again), dense_covariance(posterior))
+    assert "centre" not in fitted(kind, "softmax", rows_of(N)).arrays()
+
+
 # -- evidence is additive, and can be taken back ----------------------------------------------------------------------
 
 
 @settings(max_examples=12)
-@given(data=st.data(), n=st.integers(1, 9), seed=st.integers(0, 9))
+@given(data=st.data(), n=st.integers(1, 9), seed=st.integers(0, 9), frame=st.sampled_from([None, FRAME]))
 @every_kind
 @every_link
-def test_no_split_and_no_order_matters_and_a_fit_of_everything_is_the_same(kind, link, data, n, seed):
+def test_no_split_and_no_order_matters_and_a_fit_of_everything_is_the_same(kind, link, data, n, seed, frame):
     old, new = rows_of(N), rows_of(n, seed + 100)
     weights = weights_of(n, seed)
     order = np.array(data.draw(st.permutations(range(n))))
     parts = np.split(order, sorted(data.draw(st.lists(st.integers(0, n), max_size=3))))
-    posterior = fitted(kind, link, old)
+    posterior = fitted(kind, link, old, frame=frame)
     for part in [part for part in parts if len(part)]:
         posterior = posterior.absorb(new[part], curvature_of(new[part], link, weights[part]))
     everything = np.vstack([old, new])
-    assert alike(posterior, fitted(kind, link, everything, np.concatenate([np.ones(N), weights])))
+    assert alike(posterior, fitted(kind, link, everything, np.concatenate([np.ones(N), weights]), frame))
     # Back to where it was, in another order.
     for i in np.random.default_rng(seed).permutation(n):
         posterior = posterior.retract(new[[i]], curvature_of(new[[i]], link, weights[[i]]))
-    assert alike(posterior, fitted(kind, link, old), 1e-8)
+    assert alike(posterior, fitted(kind, link, old, frame=frame), 1e-8)
 
 
 @every_kind
@@ -177,8 +238,9 @@ def test_an_outlier_can_be_taken_back(kind, size):
 
 @every_kind
 @every_link
-def test_a_new_output_knows_the_prior_and_leaves_the_others_alone(kind, link):
-    posterior, probes = fitted(kind, link, rows_of(N)), rows_of(6, seed=3)
+@every_frame
+def test_a_new_output_knows_the_prior_and_leaves_the_others_alone(kind, link, frame):
+    posterior, probes = fitted(kind, link, rows_of(N), frame=frame), rows_of(6, seed=3)
     wide = posterior.add_classes(2)
     before = np.broadcast_to(posterior.variance().of(probes), (6, C))
     after = np.broadcast_to(wide.variance().of(probes), (6, C + 2))
@@ -186,7 +248,8 @@ def test_a_new_output_knows_the_prior_and_leaves_the_others_alone(kind, link):
     if kind in ("shared", "categorical"):
         assert wide is posterior
     else:
-        assert close(after[:, C:], np.repeat((probes**2).sum(1)[:, None] / PRIOR, 2, axis=1))
+        squares = np.square(probes @ matrix_of(frame).T).sum(1)
+        assert close(after[:, C:], np.repeat(squares[:, None] / PRIOR, 2, axis=1))
         covariance = dense_covariance(wide, C + 2)
         assert not covariance[: C * D, C * D :].any()
 

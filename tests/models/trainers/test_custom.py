@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import user_trainers
+from frames import matrix_of
 from pools import make_pool, mixture
+from reference_update import covariance_reference, frame_reference
 
 from raysal.config import Choice, choice
 from raysal.errors import ConfigError, LabelError
@@ -45,23 +47,24 @@ def test_plain_weights_are_the_mean_and_get_the_posterior_of_logistic(structure:
     assert np.array_equal(head.bias, bias)
     assert np.array_equal(head.linearised_at, head.mean)
     assert (head.encoder, head.version, head.ledger_seq, head.labels_seen, head.fitted_on) == ("e", 4, 9, 40, 40)
-    expected = 0.1 * weights.sum() * (weights @ (features**2).mean(axis=1)) / weights.sum()
-    assert head.prior == pytest.approx(expected, rel=1e-12)
-    rows = np.column_stack([features, np.ones(40)])
+    assert head.prior == 0.1
     logistic = Logistic(l2=0.1, structure=structure, curvature="categorical").fit(
         TrainingData(features=features, labels=labels, weights=weights, classes=["c0", "c1", "c2"], **RECORD)
     )
-    assert logistic.prior == pytest.approx(head.prior, rel=1e-12)
-    assert logistic.mass == pytest.approx(head.mass, rel=1e-12)
-    outputs = rows @ head.mean.T
+    assert logistic.prior == head.prior
+    frame = frame_reference(features, weights, 0.1)
+    np.testing.assert_allclose(matrix_of(head.frame, 4), frame, rtol=1e-12)
+    np.testing.assert_allclose(matrix_of(logistic.frame, 4), frame, rtol=1e-12)
+    rows = np.column_stack([features, np.ones(40)]) @ frame.T
+    outputs = features @ weight.T + bias
     p = np.exp(outputs - np.logaddexp.reduce(outputs, axis=1)[:, None])
     if structure == "diagonal":
-        precision = expected + (p * (1 - p) * weights[:, None]).T @ rows**2
+        precision = 0.1 + (p * (1 - p) * weights[:, None]).T @ rows**2
         assert np.allclose(head.posterior.precision, precision, rtol=1e-10)
     if structure == "shared":
         surest = p.max(axis=1)
-        precision = expected * np.eye(5) + (rows.T * weights * surest * (1 - surest)) @ rows
-        assert np.allclose(head.covariance, np.linalg.inv(precision), rtol=1e-8)
+        expected = covariance_reference(features, weights * surest * (1 - surest), 0.1, frame)
+        assert np.allclose(head.covariance, expected, rtol=1e-8)
 
 
 def test_a_head_keeps_what_it_says_and_gets_the_record() -> None:
@@ -69,7 +72,7 @@ def test_a_head_keeps_what_it_says_and_gets_the_record() -> None:
     head = fit("a_head", features, labels)
     assert head.classes == ("c2", "c1", "c0")
     assert head.temperature == 2.0
-    assert head.prior == pytest.approx(0.3 * 40 * (features**2).mean())
+    assert head.prior == 0.3
     assert (head.encoder, head.version, head.ledger_seq, head.labels_seen, head.fitted_on) == ("e", 4, 9, 40, 40)
 
 

@@ -5,10 +5,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from frames import matrix_of
+from reference_update import BIAS_PRIOR, frame_reference
 
 from raysal.config import choice
 from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import gather_evidence
+from raysal.models.frame import Frame
 from raysal.models.head import Head
 from raysal.models.online.update import update
 from raysal.models.trainers import TRAINERS
@@ -36,10 +39,16 @@ def fit(features, labels, weights=None, rounds=None, unlabelled=None, previous=N
     )
 
 
+CENTRE, SIZE, KAPPA = np.array([0.7, -0.2, 1.1, 0.4]), 2.3, 0.4
+"""A frame for the labels of `data`, of which none of its numbers is special."""
+
+
 def objective_of(weights=None, unlabelled=None, **fields) -> CorrectedLoss:
     features, labels, rounds = data()
-    evidence = gather_evidence(features, labels, weights, CLASSES)
-    return DependencyAware(**fields).objective(evidence, rounds, 0.7, unlabelled)
+    frame = Frame(centre=CENTRE, size=SIZE, constant=KAPPA)
+    evidence = frame.evidence(gather_evidence(features, labels, weights, CLASSES))
+    others = None if unlabelled is None else frame.features(unlabelled)
+    return DependencyAware(**fields).objective(evidence, rounds, 0.7, others)
 
 
 def value_of(objective: CorrectedLoss, mean: np.ndarray) -> float:
@@ -59,14 +68,13 @@ def slow_score(score: str, p: np.ndarray) -> float:
 
 
 def slow_value(mean, features, labels, rounds, weights, others, prior, acquisition, score, beta, softness) -> float:
-    """The objective in loops, as the paper's formulas have it."""
+    """The objective in loops, as the paper's formulas have it, of weights over features of the frame."""
 
     def predicted(h):
-        raised = [math.exp(float(row[:-1] @ h + row[-1])) for row in mean]
+        raised = [math.exp(float(row[:-1] @ (h - CENTRE) / SIZE + row[-1] * KAPPA)) for row in mean]
         return np.array(raised) / sum(raised)
 
-    square = sum(m * (h @ h) for m, h in zip(weights, features, strict=True)) / (sum(weights) * features.shape[1])
-    total = 0.5 * prior * (mean[:, :-1] ** 2).sum() + 0.5 * prior / square * (mean[:, -1] ** 2).sum()
+    total = 0.5 * prior * (mean**2).sum()
     scores = [slow_score(score, predicted(h)) for h in features]
     for i, (h, label, round, m) in enumerate(zip(features, labels, rounds, weights, strict=True)):
         total -= m * math.log(predicted(h)[CLASSES.index(label)])
@@ -126,15 +134,17 @@ def test_it_ends_where_the_objective_is_flat_and_below_the_logistic_solution(acq
     fields = {"acquisition": acquisition, "score": score, "l2": 0.05}
     head = fit(features, labels, rounds=rounds, **fields)
     plain = Logistic(l2=0.05).fit(TrainingData(features=features, labels=labels, classes=CLASSES, **RECORD))
-    assert head.prior == plain.prior
-    evidence = gather_evidence(features, labels, None, CLASSES)
+    assert head.prior == plain.prior == 0.05
+    assert np.array_equal(matrix_of(head.frame, 4), matrix_of(plain.frame, 4))
+    evidence = head.frame.evidence(gather_evidence(features, labels, None, CLASSES))
     objective = DependencyAware(**fields).objective(evidence, rounds, head.prior)
-    assert value_of(objective, head.mean) < value_of(objective, plain.mean) - 1e-4
+    found, before = (head.frame.inside(one.mean) for one in (head, plain))
+    assert value_of(objective, found) < value_of(objective, before) - 1e-4
     # Margins and confidence have edges, where the slope jumps: there no neighbour is lower, and that is all.
     if score == "entropy":
-        assert np.abs(gradient_of(objective, head.mean)).max() < 1e-3 * np.abs(gradient_of(objective, plain.mean)).max()
-    for near in np.random.default_rng(0).normal(size=(20, *head.mean.shape)) * 1e-3:
-        assert value_of(objective, head.mean + near) > value_of(objective, head.mean) - 1e-6
+        assert np.abs(gradient_of(objective, found)).max() < 1e-3 * np.abs(gradient_of(objective, before)).max()
+    for near in np.random.default_rng(0).normal(size=(20, *found.shape)) * 1e-3:
+        assert value_of(objective, found + near) > value_of(objective, found) - 1e-6
 
 
 @pytest.mark.parametrize("acquisition", ["softmax", "power", "soft_rank"])
@@ -176,8 +186,8 @@ def test_an_item_of_weight_two_is_the_item_twice() -> None:
     twice = np.append(np.arange(36), [3, 20])
     weights = np.ones(36)
     weights[[3, 20]] = 2
-    one = fit(features, labels, weights, rounds=rounds, tol=1e-8)
-    two = fit(features[twice], [labels[i] for i in twice], rounds=rounds[twice], tol=1e-8)
+    one = fit(features, labels, weights, rounds=rounds, l2=0.3, tol=1e-8)
+    two = fit(features[twice], [labels[i] for i in twice], rounds=rounds[twice], l2=0.3, tol=1e-8)
     assert np.allclose(one.mean, two.mean, atol=1e-5)
 
 
@@ -209,7 +219,7 @@ def test_the_posterior_holds_the_labels_and_updates_go_on() -> None:
     features, labels, rounds = data()
     more, told, _ = data(45)
     head = fit(features, labels, rounds=rounds, structure="diagonal")
-    rows = np.column_stack([features, np.ones(36)])
+    rows = np.column_stack([features, np.ones(36)]) @ frame_reference(features, np.ones(36), head.prior).T
     p = head.probabilities(features)
     assert np.allclose(head.posterior.precision, head.prior + (p * (1 - p)).T @ rows**2, rtol=1e-10)
     assert np.array_equal(head.linearised_at, head.mean)
@@ -219,17 +229,23 @@ def test_the_posterior_holds_the_labels_and_updates_go_on() -> None:
 
 
 def test_ten_steps_of_adam_are_those_of_torch_from_the_previous_head() -> None:
+    """Over features that are centred and of a mean variance of 1, with a bias; the penalty is that of the frame."""
     import torch
 
     features, labels, rounds = data()
     start = np.random.default_rng(2).normal(size=(3, 5)) * 0.3
     previous = Head.of_weights(start[:, :-1], start[:, -1], classes=CLASSES)
     head = fit(features, labels, rounds=rounds, previous=previous, steps=10, rate=1e-2)
-    objective = DependencyAware().objective(gather_evidence(features, labels, None, CLASSES), rounds, head.prior)
-    weights = torch.tensor(start, requires_grad=True)
+    centre = features.mean(axis=0)
+    deviation = math.sqrt(((features - centre) ** 2).mean())
+    into = np.column_stack([start[:, :-1] * deviation, start[:, -1] + start[:, :-1] @ centre])
+    weights = torch.tensor(into, requires_grad=True)
     adam = torch.optim.Adam([weights], lr=1e-2)
-    rows, targets = torch.from_numpy(objective.evidence.rows), torch.from_numpy(objective.evidence.targets)
-    asked, penalty = torch.from_numpy((rounds >= 0).astype(float)), torch.from_numpy(objective.penalty)
+    rows = torch.from_numpy(np.column_stack([(features - centre) / deviation, np.ones(36)]))
+    targets = torch.from_numpy(np.eye(3)[[CLASSES.index(label) for label in labels]])
+    asked = torch.from_numpy((rounds >= 0).astype(float))
+    # Of features of total variance 1, weights are √d as large: their penalty is d times as much here.
+    penalty = torch.tensor([*[head.prior * 4] * 4, BIAS_PRIOR])
     for _ in range(10):
         log_p = torch.log_softmax(rows @ weights.T, 1)
         entropy = -(log_p.exp() * log_p).sum(1)
@@ -237,12 +253,17 @@ def test_ten_steps_of_adam_are_those_of_torch_from_the_previous_head() -> None:
         adam.zero_grad()
         (loss / 36).backward()
         adam.step()
-    assert np.allclose(head.mean, weights.detach().numpy(), rtol=1e-9)
+    found = weights.detach().numpy()
+    weight = found[:, :-1] / deviation
+    assert np.allclose(head.weight, weight, rtol=1e-5)
+    assert np.allclose(head.bias, found[:, -1] - weight @ centre, rtol=1e-5, atol=1e-7)
     # A head of other classes is no start: then it is the logistic solution.
     other = Head.of_weights(start[:, :-1], start[:, -1], classes=["x", "y", "z"])
     plain = Logistic().fit(TrainingData(features=features, labels=labels, classes=CLASSES, **RECORD))
     moved = [fit(features, labels, rounds=rounds, previous=p, steps=1, rate=1e-2) for p in (other, None)]
-    assert np.abs(moved[0].mean - plain.mean).max() <= 1e-2 * (1 + 1e-9)
+    apart = moved[0].mean - plain.mean
+    assert np.abs(apart[:, :-1]).max() * deviation <= 1e-2 * (1 + 1e-6)
+    assert np.abs(apart[:, -1] + apart[:, :-1] @ centre).max() <= 1e-2 * (1 + 1e-6)
     assert moved[0].digest() == moved[1].digest()
 
 

@@ -56,7 +56,7 @@ def test_it_learns_what_no_linear_head_can():
     ("fields", "last"),
     [
         ({"structure": "kronecker", "l2": 0.1}, Logistic(structure="kronecker", l2=0.1)),
-        ({"dropout": 0.25, "members": 5}, McDropout(rate=0.25, members=5)),
+        ({"dropout": 0.25, "members": 5}, McDropout(rate=0.25, members=5, l2=Mlp().l2)),
     ],
 )
 def test_its_last_layer_is_the_fit_to_what_its_hidden_layer_shows(fields, last):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_update import BIAS_PRIOR, frame_reference
 
 from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import gather_evidence
@@ -29,17 +30,16 @@ def data(n: int, d: int = 5, seed: int = 0) -> tuple[np.ndarray, list[str], np.n
 
 
 def one_label(x: np.ndarray, y: np.ndarray, m: np.ndarray, l2: float) -> np.ndarray:
-    """[w, b] of one logistic regression by Newton's method on its own."""
-    square = float((m @ (x**2)).sum() / (m.sum() * x.shape[1]))
-    prior = l2 * m.sum() * square
-    penalty = np.append(np.full(x.shape[1], prior), prior / square)
-    rows, w = np.column_stack([x, np.ones(len(x))]), np.zeros(x.shape[1] + 1)
+    """[w, b] of one logistic regression by Newton's method on its own, on centred features of total variance 1."""
+    frame = frame_reference(x, m, 1.0, 1.0)
+    penalty = np.append(np.full(x.shape[1], l2), BIAS_PRIOR)
+    rows, w = np.column_stack([x, np.ones(len(x))]) @ frame.T, np.zeros(x.shape[1] + 1)
     for _ in range(60):
         p = sigmoid(rows @ w)
         gradient = rows.T @ (m * (p - y)) + penalty * w
         w = w - np.linalg.solve((rows.T * (m * p * (1 - p))) @ rows + np.diag(penalty), gradient)
     assert np.abs(gradient).max() < 1e-9
-    return w
+    return w @ frame
 
 
 @pytest.mark.parametrize(("n", "d", "l2"), [(60, 5, 1e-2), (8, 12, 1e-1), (40, 3, 1e-3)])
@@ -53,15 +53,18 @@ def test_every_label_is_a_logistic_regression_by_itself(n: int, d: int, l2: floa
     np.testing.assert_allclose(head.probabilities(x), sigmoid(x @ head.weight.T + head.bias))
 
 
-def test_no_unit_of_the_features_and_no_copies_of_the_items_change_a_probability() -> None:
+def test_neither_unit_nor_origin_changes_a_probability_and_weight_two_is_the_item_twice() -> None:
     x, labels, _ = data(50)
     expected = MultiLabel().fit(TrainingData(features=x, labels=labels, **TRAINING)).probabilities(x)
     assert np.ptp(expected) > 0.5
-    for unit in (1e-3, 1e4):
-        found = MultiLabel().fit(TrainingData(features=x * unit, labels=labels, **TRAINING)).probabilities(x * unit)
-        np.testing.assert_allclose(found, expected, atol=2e-4)
-    twice = MultiLabel().fit(TrainingData(features=np.vstack([x, x]), labels=labels * 2, **TRAINING))
-    np.testing.assert_allclose(twice.probabilities(x), expected, atol=1e-4)
+    for unit, shift in ((1e-3, 0.0), (1e4, 0.0), (1.0, 100.0), (1e3, -7.0)):
+        moved = (x + shift) * unit
+        found = MultiLabel().fit(TrainingData(features=moved, labels=labels, **TRAINING)).probabilities(moved)
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+    trainer, weights = MultiLabel(l2=0.1, tol=1e-9), np.where(np.arange(50) < 9, 2.0, 1.0)
+    twice = trainer.fit(TrainingData(features=np.vstack([x, x[:9]]), labels=labels + labels[:9], **TRAINING))
+    doubled = trainer.fit(TrainingData(features=x, labels=labels, weights=weights, **TRAINING))
+    np.testing.assert_allclose(twice.probabilities(x), doubled.probabilities(x), atol=1e-7)
 
 
 @pytest.mark.parametrize("structure", ["shared", "categorical", "diagonal", "kronecker", "full"])
@@ -70,7 +73,9 @@ def test_the_posterior_is_that_of_its_structure(structure: str) -> None:
     weighting = "categorical" if structure == "categorical" else "gaussian"
     trainer = MultiLabel(structure="shared" if structure == "categorical" else structure, curvature=weighting)
     head = trainer.fit(TrainingData(features=x, labels=labels, **TRAINING))
-    rows, p = np.column_stack([x, np.ones(40)]), head.probabilities(x)
+    # Rows and prior are those of the frame; a variance is the same number inside and outside.
+    rows = np.column_stack([x, np.ones(40)]) @ frame_reference(x, np.ones(40), head.prior).T
+    p = head.probabilities(x)
     slopes, prior = p * (1 - p), head.prior * np.eye(6)
     if structure == "full":  # a block for every label
         exact = [np.linalg.inv((rows.T * slopes[:, c]) @ rows + prior) for c in range(3)]

@@ -21,6 +21,8 @@ from raysal.models.trainers.regression import Regression
 
 TRAINING = {"classes": [], "encoder": "e", "version": 0, "ledger_seq": 0, "seed": 0}
 FIXED = {"noise": 0.3, "prior": 2.0, "constant": 0.05}
+FLAT = {"noise": 0.3, "prior": 2.0}
+"""With no prior on the constant."""
 
 
 def data(n: int, d: int = 4, seed: int = 0, noise: float = 0.5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,13 +48,14 @@ def assert_same(a: Head, b: Head, rtol: float = 1e-9) -> None:
 
 
 @pytest.mark.parametrize(("n", "d"), [(30, 4), (3, 9), (1, 1)])
-def test_the_posterior_is_the_exact_one(n: int, d: int) -> None:
+@pytest.mark.parametrize("fixed", [FIXED, FLAT])
+def test_the_posterior_is_the_exact_one(n: int, d: int, fixed: dict[str, float]) -> None:
     x, y, m = data(n, d)
-    head = fit(x, y, m, **FIXED)
+    head = fit(x, y, m, **fixed)
     rows = np.column_stack([x, np.ones(n)])
-    precision = np.diag([*[2.0] * d, 0.05]) + (rows.T * m / 0.3) @ rows
+    precision = np.diag([*[2.0] * d, fixed.get("constant", 0.0)]) + (rows.T * m / 0.3) @ rows
     np.testing.assert_allclose(np.linalg.inv(head.covariance), precision, rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(head.mean[0], np.linalg.solve(precision, rows.T @ (m * y) / 0.3), rtol=1e-8)
+    np.testing.assert_allclose(head.mean[0], np.linalg.solve(precision, rows.T @ (m * y) / 0.3), rtol=1e-8, atol=1e-12)
     assert (head.likelihood.name, head.classes, head.noise, head.prior) == ("identity", ("value",), 0.3, 2.0)
     np.testing.assert_allclose(head.probabilities(x)[:, 0], rows @ head.mean[0], rtol=1e-12)
 
@@ -64,11 +67,12 @@ def test_the_posterior_is_the_exact_one(n: int, d: int) -> None:
     st.lists(st.integers(0, 12), max_size=12),
     st.permutations(range(12)),
     st.sampled_from([1e-2, 1.0, 1e2]),
+    st.sampled_from([FIXED, FLAT]),
 )
-def test_batched_one_by_one_in_any_order_and_refitted_are_the_same(seed, d, cuts, order, unit) -> None:
+def test_batched_one_by_one_in_any_order_and_refitted_are_the_same(seed, d, cuts, order, unit, fixed) -> None:
     x, y, m = data(20, d, seed)
     x, y, new = x * unit, y * unit, np.array(order) + 8
-    first, whole = fit(x[:8], y[:8], m[:8], **FIXED), fit(x, y, m, **FIXED)
+    first, whole = fit(x[:8], y[:8], m[:8], **fixed), fit(x, y, m, **fixed)
     at_once = update(first, x[8:], texts(y[8:]), m[8:], ledger_seq=1)
     split, places = first, [0, *sorted(cuts), 12]
     for low, high in pairwise(places):
@@ -79,19 +83,19 @@ def test_batched_one_by_one_in_any_order_and_refitted_are_the_same(seed, d, cuts
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 10_000), st.integers(1, 6))
-def test_what_is_taken_back_or_corrected_leaves_no_trace(seed: int, corrected: int) -> None:
+@given(st.integers(0, 10_000), st.integers(1, 6), st.sampled_from([FIXED, FLAT]))
+def test_what_is_taken_back_or_corrected_leaves_no_trace(seed: int, corrected: int, fixed: dict[str, float]) -> None:
     x, y, m = data(20, 3, seed)
     wrong = y.copy()
     wrong[:corrected] += 9
-    head = fit(x, wrong, m, **FIXED)
-    left = fit(x[corrected:], y[corrected:], m[corrected:], **FIXED)
+    head = fit(x, wrong, m, **fixed)
+    left = fit(x[corrected:], y[corrected:], m[corrected:], **fixed)
     back = retract(head, x[:corrected], texts(wrong[:corrected]), m[:corrected], ledger_seq=1)
     assert_same(back, left, 1e-7)
     removed = gather_evidence(x[:corrected], texts(wrong[:corrected]), m[:corrected], head.classes, IDENTITY)
     some = slice(0, corrected)
     again = update(head, x[some], texts(y[some]), m[some], ledger_seq=1, removed=removed, step=7.0, passes=3)
-    assert_same(again, fit(x, y, m, **FIXED), 1e-7)
+    assert_same(again, fit(x, y, m, **fixed), 1e-7)
 
 
 def evidence_of(x: np.ndarray, y: np.ndarray, m: np.ndarray, noise: float, prior: float) -> float:
@@ -121,13 +125,22 @@ def test_the_noise_is_found_where_there_is_enough_to_see_it() -> None:
 
 
 @pytest.mark.parametrize("unit", [1e-3, 1e3])
-def test_units_of_labels_and_features_change_nothing(unit: float) -> None:
+@pytest.mark.parametrize("shift", [0.0, 300.0])
+def test_neither_units_nor_origins_of_labels_and_features_change_anything(unit: float, shift: float) -> None:
     x, y, m = data(30)
     expected = fit(x, y, m)
-    features, labels = fit(x * unit, y, m), fit(x, y * unit, m)
-    np.testing.assert_allclose(features.probabilities(x * unit), expected.probabilities(x), rtol=1e-6)
-    np.testing.assert_allclose(labels.probabilities(x), unit * expected.probabilities(x), rtol=1e-6)
+    moved = (x + shift) * unit
+    features, labels = fit(moved, y, m), fit(x, (y + shift) * unit, m)
+    np.testing.assert_allclose(features.probabilities(moved), expected.probabilities(x), rtol=1e-6)
+    np.testing.assert_allclose(features.variance(moved), expected.variance(x), rtol=1e-5)
+    np.testing.assert_allclose(labels.probabilities(x), unit * (expected.probabilities(x) + shift), rtol=1e-6)
     np.testing.assert_allclose(labels.variance(x), unit**2 * expected.variance(x), rtol=1e-5)
+
+
+def test_weights_that_are_held_to_zero_leave_the_mean_of_the_labels() -> None:
+    x, y, m = data(30)
+    head = fit(x + 50, y, m, prior=1e9, noise=0.3)
+    np.testing.assert_allclose(head.probabilities(x + 50)[:, 0], (m @ y) / m.sum(), rtol=1e-6)
 
 
 def test_it_predicts_real_numbers_and_knows_how_well() -> None:
