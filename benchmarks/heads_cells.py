@@ -118,7 +118,8 @@ class Cells:
             answers = pool.rare[labelled].astype(np.int64)
             if head in self._builds:
                 key = derive(seed, "fit", number) % 2**32
-                fitted = self._builds[head].fit(x[labelled], answers, key, **options)
+                asked = np.append(np.full(len(pool.labelled), -1), np.repeat(np.arange(number), BATCH))
+                fitted = self._builds[head].fit(x[labelled], answers, key, asked=asked, **options)
                 weight, bias = fitted.weight[1] - fitted.weight[0], float(fitted.bias[1] - fitted.bias[0])
                 chosen.append(fitted.prior)
                 seconds += fitted.seconds

@@ -46,11 +46,21 @@ class Build:
             env=environment,
         )
 
-    def fit(self, features: NDArray[Any], classes: NDArray[np.int64], seed: int, **options: Any) -> Fitted:
-        """The head of labelled items; `classes` [n] in 0 .. C - 1, each of which has an item."""
+    def fit(
+        self,
+        features: NDArray[Any],
+        classes: NDArray[np.int64],
+        seed: int,
+        asked: NDArray[np.int64] | None = None,
+        **options: Any,
+    ) -> Fitted:
+        """The head of labelled items; `classes` [n] in 0 .. C - 1, each of which has an item.
+
+        As a run does, it tells the trainer which round asked for each label, -1 for none (`asked` [n]).
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        pickle.dump((features, classes, seed, options), self._process.stdin)
+        pickle.dump((features, classes, seed, asked, options), self._process.stdin)
         self._process.stdin.flush()
         return Fitted(*pickle.load(self._process.stdout))
 
@@ -63,18 +73,18 @@ class Build:
 
 def main() -> None:
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
-    from raysal.models.trainers.base import TrainingData
+    from raysal.models.trainers.base import Context, TrainingData
     from raysal.models.trainers.logistic import Logistic
 
     while True:
         try:
-            features, classes, seed, options = pickle.load(sys.stdin.buffer)
+            features, classes, seed, asked, options = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         names = [f"class-{c:03d}" for c in range(int(classes.max()) + 1)]
         labels = [names[c] for c in classes]
         started = time.process_time()
-        data = TrainingData(features=features, labels=labels, classes=names, seed=seed)
+        data = TrainingData(features=features, labels=labels, classes=names, seed=seed, context=Context(rounds=asked))
         head = Logistic(**options).fit(data)
         seconds = time.process_time() - started
         pickle.dump((head.weight, head.bias, head.temperature, float(head.prior), seconds), answers)
