@@ -16,7 +16,7 @@ import raysal
 from raysal.errors import PoolIncomplete
 from raysal.fleet import LocalFleet, PartitionSpec, plan_partitions, vectors_of
 from raysal.models.head import Head
-from raysal.models.trainers.base import TrainingData
+from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import derive, item_uniform
@@ -82,8 +82,10 @@ class Data:
         """[len(ids), d] of ascending ids."""
         return np.concatenate([vectors for _, vectors in self.fleet.each(vectors_of, ids)])
 
-    def fit(self, ids: NDArray[np.int64], seed: int) -> tuple[NDArray[np.float32], list[str], Head]:
-        """(vectors, classes, head) of labelled items in id order, as a run has them."""
+    def fit(
+        self, ids: NDArray[np.int64], seed: int, first: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], list[str], Head]:
+        """(vectors, classes, head) of labelled items in id order; a round asked for all but `first`."""
         vectors, classes = self.vectors(ids), self.classes[ids].tolist()
         head = Logistic().fit(
             TrainingData(
@@ -91,6 +93,7 @@ class Data:
                 labels=classes,
                 classes=sorted(set(classes)),
                 encoder=self.encoder,
+                context=Context(rounds=None if first is None else np.where(np.isin(ids, first), -1, 0)),
                 seed=derive(seed, "fit") % 2**32,
             )
         )

@@ -122,13 +122,14 @@ def run_rounds(job: Job) -> dict[str, Any]:
     """The numbers of `curve` and `minority`."""
     selector, rare = job.selector(), job.minority if job.experiment == "minority" else None
     data = load(job.pool, rare, job.seed if rare else 0)
-    labelled = lowest(derive(job.seed, "initial"), np.arange(len(data.classes)), job.initial)
+    first = lowest(derive(job.seed, "initial"), np.arange(len(data.classes)), job.initial)
+    labelled = first
     numbers: dict[str, list[Any]] = {
         name: [] for name in ("labels", "accuracy", "f1", "found", "seconds", "cpu_seconds", "fit_seconds", "batches")
     }
     for round in range(job.rounds + 1):
         started = time.process_time()
-        vectors, classes, head = data.fit(labelled, job.seed)
+        vectors, classes, head = data.fit(labelled, job.seed, first)
         numbers["fit_seconds"].append(time.process_time() - started)
         predicted = data.predicted(head)
         numbers["labels"].append(len(labelled))

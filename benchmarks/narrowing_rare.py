@@ -232,11 +232,12 @@ def run_rounds(job: Job) -> dict[str, list[Any]]:
     """The numbers after each round, `NUMBERS`."""
     data, pool = load(job.pool, job.folder, job.scenario, job.seed)
     narrower, selector, rare = job.narrower(), job.selector(), job.scenario.minority
-    labelled, memory = first_labels(data, job), None
+    first, memory = first_labels(data, job), None
+    labelled = first
     numbers: dict[str, list[Any]] = {name: [] for name in NUMBERS}
     for round in range(job.rounds + 1):
         started = time.process_time()
-        vectors, classes, head = data.fit(labelled, job.seed)
+        vectors, classes, head = data.fit(labelled, job.seed, first)
         numbers["fit_cpu_s"].append(time.process_time() - started)
         predicted = data.predicted(head)
         numbers["labels"].append(len(labelled))

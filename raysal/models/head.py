@@ -53,7 +53,8 @@ class Head:
     """[C₀, D], the mean of the last fit, at which the evidence of every label is taken. Its rows are the first C₀ ≤ C
     classes; the others have joined since (`add_classes`)."""
     prior: float
-    """Precision of the Gaussian prior on every weight of the posterior's frame, in the units of the summed loss."""
+    """Precision of the Gaussian prior on every weight of the posterior's frame, in the units of the summed loss. Where
+    labels are numbers it is that of weights of the vectors as they are, the constant apart (`Regression`)."""
     encoder: str
     """Fingerprint of the encoder of the vectors."""
     version: int

@@ -62,7 +62,12 @@ class Choice(NamedTuple):
 
 
 def choose_penalty(
-    design: Design, fold_of: NDArray[np.int64], penalties: Sequence[float], bias_prior: float, likelihood: Likelihood
+    design: Design,
+    fold_of: NDArray[np.int64],
+    penalties: Sequence[float],
+    bias_prior: float,
+    likelihood: Likelihood,
+    share: float = 1.0,
 ) -> Choice:
     """The penalty under which held-out labels and penalty together are most likely.
 
@@ -77,6 +82,7 @@ def choose_penalty(
         penalties: those that are tried.
         bias_prior: precision of the bias at the centre of the frame.
         likelihood: what the labels are.
+        share: of the labels that judge, those in a fold; they stand for all, or the prior would count for too much.
 
     Returns:
         The penalty, within those that were tried, and the mean of the weights of the folds.
@@ -89,7 +95,7 @@ def choose_penalty(
 
     def score(place: int) -> float:
         if place not in scores:
-            scores[place] = held_out.loss(tried[place]) + prior.cost(float(places[place]))
+            scores[place] = held_out.loss(tried[place]) / share + prior.cost(float(places[place]))
             starts[place] = held_out.mean()
         return scores[place]
 

@@ -53,7 +53,7 @@ RULES = {
     "uniform": "test_uniform_narrowing_is_the_lowest_hashes",
 }
 FITS = {
-    "bootstrap": "test_a_member_is_the_fit_to_its_resample_under_the_prior_of_all_labels",
+    "bootstrap": "test_a_member_is_the_fit_to_its_resample_in_the_frame_and_with_the_penalty_of_all_labels",
     "custom": "test_plain_weights_are_the_mean_and_get_the_posterior_of_logistic",
     "dmle": "test_the_objective_is_the_formula_and_its_gradient_is_its_slope",
     "logistic": "test_agrees_with_newton_on_the_full_hessian",

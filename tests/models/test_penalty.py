@@ -20,12 +20,18 @@ from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.frame import Frame
 from raysal.models.likelihood import SIGMOID, SOFTMAX
 from raysal.models.optim.lbfgs import Design
-from raysal.models.penalty import choose_penalty, vertex
-from raysal.models.trainers.base import TrainingData
+from raysal.models.penalty import Prior, choose_penalty, vertex
+from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.logistic import GRID, Logistic, assign_folds
 from raysal.models.trainers.multi_label import MultiLabel
 
 Labelled = tuple[np.ndarray, list[str]]
+
+
+def prior_cost(l2: float, outputs: int, several: bool = False) -> float:
+    """What a penalty costs before any label, in nats: around 1 for two answers, around 10^-0.5 and wider for more."""
+    middle, decades = (-0.5, 0.5) if outputs > 2 and not several else (0.0, 0.25)
+    return 0.5 * ((math.log10(l2) - middle) / decades) ** 2
 
 
 def names_of(labels: list[str]) -> list[str]:
@@ -111,7 +117,7 @@ def slow_scores(name: str, weighted: bool, tried: tuple[float, ...]) -> list[flo
     fold_of = assign_folds((SIGMOID if several else SOFTMAX).groups(targets), 5, seed=0)
     scores = []
     for l2 in tried:
-        total = 0.5 * (math.log10(l2 / 0.1) / 0.75) ** 2
+        total = prior_cost(l2, targets.shape[1], several)
         columns = np.column_stack([z, np.full(len(z), math.sqrt(l2 / BIAS_PRIOR))])
         for fold in range(5):
             held = fold_of == fold
@@ -131,10 +137,10 @@ def slow_scores(name: str, weighted: bool, tried: tuple[float, ...]) -> list[flo
 
 
 def slow_choice(name: str, weighted: bool) -> float:
-    """Where a walk downhill from 0.1 ends, and of the parabola through the three scores there the vertex."""
+    """Where a walk downhill from the usual one ends, and of the parabola through the three scores there the vertex."""
     tried = tuple(sorted(GRID))
-    scores = slow_scores(name, weighted, tried)
-    best = min(range(len(tried)), key=lambda place: abs(math.log(tried[place] / 0.1)))
+    scores, outputs = slow_scores(name, weighted, tried), labelled(name, weighted)[3].targets.shape[1]
+    best = min(range(len(tried)), key=lambda place: prior_cost(tried[place], outputs, name == "tags"))
     for step in (-1, 1):
         while 0 <= best + step < len(tried) and scores[best + step] < scores[best]:
             best += step
@@ -191,7 +197,7 @@ def test_classes_that_some_fits_have_no_label_of_cost_what_such_fits_say_of_them
     tried = tuple(sorted(GRID)[3:9])
     scores = []
     for l2 in tried:
-        total, constant = 0.5 * (math.log10(l2 / 0.1) / 0.75) ** 2, math.sqrt(l2 / BIAS_PRIOR)
+        total, constant = prior_cost(l2, 4), math.sqrt(l2 / BIAS_PRIOR)
         for fold in range(5):
             held = fold_of == fold
             weights = np.where(held, 0.0, 1.0)
@@ -260,11 +266,11 @@ def test_few_labels_leave_it_near_the_usual_one(monkeypatch):
         for seed in range(6):
             rng = np.random.default_rng(seed)
             labels = [f"c{k}" for k in rng.permutation(np.arange(6) % 2)]
-            found.append(abs(math.log10(chosen(rng.normal(size=(6, 5)), labels) / 0.1)))
+            found.append(abs(math.log10(chosen(rng.normal(size=(6, 5)), labels))))
         return found
 
-    assert max(distances()) < 1.2
-    monkeypatch.setattr(penalty, "DECADES", 1e6)
+    assert max(distances()) < 0.5
+    monkeypatch.setattr(penalty, "TWO_ANSWERS", Prior(1.0, 1e6))
     assert max(distances()) > 3  # six labels say anything
 
 
@@ -274,8 +280,8 @@ def test_many_labels_overrule_it_and_noise_asks_for_a_stronger_one_than_a_clear_
     labels = [f"c{k}" for k in rng.integers(2, size=200)]
     clear = noise.copy()
     clear[:, :3] += np.array([3.0 if label == "c1" else -3.0 for label in labels])[:, None]
-    assert chosen(noise, labels) > 1.0
-    assert chosen(clear, labels) < 0.1
+    assert chosen(noise, labels) > 1.5
+    assert chosen(clear, labels) < 0.5
 
 
 def test_labels_of_one_class_leave_the_penalty_that_is_nearest_to_the_usual_one():
@@ -284,11 +290,51 @@ def test_labels_of_one_class_leave_the_penalty_that_is_nearest_to_the_usual_one(
         fit = {"several": several}
         if label == "-":
             data = TrainingData(features=x, labels=["-"] * 12, classes=["a", "b"])
-            assert MultiLabel().fit(data).prior == 0.1
+            assert MultiLabel().fit(data).prior == 1.0
             continue
-        assert chosen(x, [label] * 12, **fit) == 0.1
-        assert chosen(x, [label] * 12, grid=(10.0, 0.02, 1e-4), **fit) == 0.02
-        assert chosen(x[:1], [label], **fit) == 0.1
+        assert chosen(x, [label] * 12, **fit) == 1.0
+        assert chosen(x, [label] * 12, grid=(10.0, 0.2, 1e-4), **fit) == 0.2
+        assert chosen(x[:1], [label], **fit) == 1.0
+
+
+def test_labels_that_a_round_asked_for_train_and_do_not_judge(exact):
+    """They may say anything of the penalty: here they are names at random."""
+    x, labels, _, _ = labelled("blobs", False)
+    rng = np.random.default_rng(0)
+    more, names = rng.normal(size=(40, 10)) + 2, [f"c{k}" for k in rng.integers(3, size=40)]
+    rounds = np.append(np.full(45, -1), np.zeros(40, np.int64))
+
+    def prior(asked: np.ndarray | None) -> float:
+        data = TrainingData(
+            features=np.vstack([x, more]),
+            labels=labels + names,
+            classes=names_of(labels),
+            context=Context(rounds=asked),
+        )
+        return Logistic().fit(data).prior
+
+    everything = np.vstack([x, more])
+    evidence = gather_evidence(everything, labels + names, None, names_of(labels))
+    inside = Frame.of(evidence).evidence(evidence)
+    fold_of = np.append(assign_folds(evidence.targets[:45].argmax(axis=1), 5, seed=0), np.full(40, -1))
+    wanted = choose_penalty(Design(inside), fold_of, GRID, BIAS_PRIOR, SOFTMAX).penalty
+    assert prior(rounds) == pytest.approx(wanted, rel=1e-9)
+    assert prior(None) == prior(
+        np.full(85, 7)
+    )  # the first round there is judges, where nobody told labels of their own
+    assert prior(rounds) != pytest.approx(prior(None), rel=0.05)
+
+
+def test_with_many_labels_fewer_folds_judge_and_stand_for_all(exact):
+    """With 400 labels three of the five folds judge: 200 labels are enough."""
+    x, y = load_digits(return_X_y=True)
+    some, names = x[:400], [str(label) for label in y[:400]]
+    evidence = gather_evidence(some, names, None, names_of(names))
+    inside = Frame.of(evidence).evidence(evidence)
+    fold_of = assign_folds(evidence.targets.argmax(axis=1), 5, seed=0)
+    fold_of[fold_of >= 3] = -1
+    wanted = choose_penalty(Design(inside), fold_of, GRID, BIAS_PRIOR, SOFTMAX, share=3 / 5).penalty
+    assert chosen(some, names) == pytest.approx(wanted, rel=1e-9)
 
 
 @settings(max_examples=30)

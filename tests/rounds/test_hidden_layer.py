@@ -191,7 +191,8 @@ def test_badge_over_a_hidden_layer_is_the_race_over_gradients_of_hidden_features
     fleet.each(use_features, head.hidden_layer)
     ids = np.setdiff1d(np.arange(400), np.arange(0, 400, 8))
     hidden = head.see(X).astype(np.float64)
-    gradients = reference.gradient_embeddings(hidden[ids], head.weight, head.bias)
+    centre = head.frame.centre
+    gradients = reference.gradient_embeddings(hidden[ids] - centre, head.weight, head.bias + head.weight @ centre)
     task = context_of(head=head, labelled=head.see(X[::8]).astype(np.float32), key=5)
     assert np.array_equal(select(fleet, SELECTORS["badge"](), task, 40).ids, reference.badge(gradients, ids, 40, 5))
     found = sweep(fleet, head, SweepRequest(scores=("margin",), top=40))

@@ -206,7 +206,8 @@ def test_with_several_labels_badge_is_the_race_over_their_gradients(pool: Pool, 
         local(pool, 2), SELECTORS["badge"](), small("none"), head=head, labelled=labelled, k=40, key=7
     ).picks
     x, ids = mixture(N, DIM)[0][30:], np.arange(30, N)
-    dense = reference.gradient_embeddings(x, head.weight, head.bias, "sigmoid")
+    centre = head.frame.centre
+    dense = reference.gradient_embeddings(x - centre, head.weight, head.bias + head.weight @ centre, "sigmoid")
     assert np.array_equal(picks.ids, reference.badge(dense, ids, 40, 8))
 
 
@@ -340,17 +341,20 @@ def test_several_labels_follow_at_once_and_a_new_one_joins(pools: dict[str, Pool
 )
 def test_a_label_of_another_kind_is_refused_before_it_is_recorded(link, label, problem, pools, tmp_path: Path) -> None:
     with Session(tmp_path / "run", pools[link], **fields(link, **LAPLACE)) as session:
-        session.ask_oracle(session.query())
-        session.query()
+        first = session.query()
+        session.ask_oracle(first)
+        asked = {*first.ids, *session.query().ids}
+        one, other = [id for id in range(N) if id not in asked][:2]
         before, seq = session.current_head(), session.ledger.head_seq
-        with pytest.raises(LabelError, match=f"'item-000009': .*{problem}"):
-            session.tell({"item-000008": "3" if link == "identity" else "a", "item-000009": label})
+        key = f"item-{other:06d}"
+        with pytest.raises(LabelError, match=f"'{key}': .*{problem}"):
+            session.tell({f"item-{one:06d}": "3" if link == "identity" else "a", key: label})
         assert session.ledger.head_seq == seq
         assert session.current_head() is before
         # Told behind its back, it is named when it is learnt from.
-        session.ledger.tell([(9, Label(key="item-000009", label=label))])
+        session.ledger.tell([(other, Label(key=key, label=label))])
         for look in (session.query, session.status):
-            with pytest.raises(LabelError, match=f"'item-000009': .*{problem}"):
+            with pytest.raises(LabelError, match=f"'{key}': .*{problem}"):
                 look()
 
 

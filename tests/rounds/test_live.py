@@ -16,7 +16,7 @@ from programs import local
 from raysal.errors import Damaged, FingerprintMismatch, LabelError
 from raysal.fleet import LocalFleet
 from raysal.models.head import Head
-from raysal.models.trainers.base import TrainingData
+from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import derive
@@ -296,9 +296,9 @@ def test_votes_and_what_is_left_aside_in_a_fit(pool, truth, tmp_path):
         "ledger_seq": heads["votes"].ledger_seq,
         "seed": derive(3, "fit") % 2**32,
     }
-    fit = Logistic().fit(
-        TrainingData(features=vectors, labels=answers, weights=weights, classes=sorted({*truth.values()}), **record)
-    )
+    asked = np.array([-1 if item.round is None else item.round for item in items])
+    record |= {"classes": sorted({*truth.values()}), "context": Context(rounds=asked)}
+    fit = Logistic().fit(TrainingData(features=vectors, labels=answers, weights=weights, **record))
     assert (heads["leave"].labels_seen, heads["votes"].labels_seen) == (20, 21)
     assert np.array_equal(fit.mean, heads["votes"].mean)
     assert not np.array_equal(fit.mean, heads["leave"].mean)

@@ -183,11 +183,10 @@ def exact_posterior(evidence: Evidence, noise: float, prior: float, constant: fl
     """
     counts = evidence.weights / noise
     if constant is None:
-        frame = replace(Frame.of(evidence), size=1.0)
-        size = len(frame.centre)
-        root = np.zeros((size + 1, size + 1))
-        root[:size, :size] = root_of_inverse(frame.features(evidence.features), counts, prior)
-        root[size, size] = 1.0 / math.sqrt(float(counts.sum()))
+        frame = Frame.of(evidence)
+        root = np.zeros((len(frame.centre) + 1, len(frame.centre) + 1))
+        root[:-1, :-1] = root_of_inverse(frame.features(evidence.features), counts, prior / frame.size**2)
+        root[-1, -1] = 1.0 / math.sqrt(float(counts.sum()))
         return Shared(root=root, frame=frame)
     # A constant feature of this size with the prior of the weights is one of size 1 with its own prior.
     unit = math.sqrt(prior / constant)

@@ -64,7 +64,7 @@ def test_resamples_are_of_mean_one_and_leave_no_class_out():
 
 def test_members_of_a_bootstrap_agree_the_more_labels_there_are_and_masks_do_not():
     features, labels = data(1000)
-    for trainer, least, most in ((Bootstrap(members=24), 0.0, 0.2), (McDropout(), 0.3, np.inf)):
+    for trainer, least, most in ((Bootstrap(members=24, l2=0.01), 0.0, 0.2), (McDropout(), 0.3, np.inf)):
         few, many = (fitted(trainer, features[:n], labels[:n]).variance(features).mean() for n in (40, 1000))
         assert least < many / few < most
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from frames import matrix_of
 from pools import make_pool, mixture
+from reference_update import covariance_reference, frame_reference
 
 from raysal.errors import ConfigError, LabelError
 from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
 from raysal.models.online.update import update
-from raysal.models.optim.converge import in_units, scaled
 from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.models.trainers.pseudo_labels import PseudoLabels, SelfTraining, thresholds
@@ -54,10 +55,10 @@ def plain(features, labels, weights=None, **fields) -> Head:
 
 
 def student(features, labels, sample, **fields) -> tuple[SelfTraining, np.ndarray]:
-    head = plain(features, labels)
-    evidence = gather_evidence(features, labels, None, head.classes)
-    unit, size = in_units(evidence)
-    return SelfTraining(PseudoLabels(**fields), unit, head.prior / size**2, sample / size), scaled(head.mean, size)
+    """What makes pseudo-labels of a sample, and the weights by the labels alone, in the frame."""
+    trainer = PseudoLabels(**fields)
+    problem = trainer.problem(gather_evidence(features, labels, None, ["c0", "c1", "c2", "c3"]), seed=0)
+    return SelfTraining(trainer, problem, problem.frame.features(sample)), trainer.solution(problem)
 
 
 def accuracy(head: Head, features: np.ndarray, which: np.ndarray) -> float:
@@ -82,14 +83,14 @@ def test_it_is_the_fixed_point_of_its_guesses() -> None:
     features, which = blobs(24)
     sample, _ = blobs(120, seed=7)
     head = fit(features, names(which), sample, guard=False, rounds=40, tol=1e-8)
-    size = np.sqrt((features**2).mean())
-    guesses = student(features, names(which), sample)[0].pseudo_labels(scaled(head.mean, size), 24.0)
+    guesses = student(features, names(which), sample)[0].pseudo_labels(head.frame.inside(head.mean), 24.0)
     assert 20 < guesses.any(axis=1).sum() <= 120
-    rows, told = np.column_stack([features, np.ones(24)]), np.eye(4)[which]
-    guessed = np.column_stack([sample, np.ones(120)])
-    slope = (head.probabilities(features) - told).T @ rows + head.prior * head.mean
+    frame = frame_reference(features, np.ones(24), head.prior)
+    rows = np.column_stack([features, np.ones(24)]) @ frame.T
+    guessed = np.column_stack([sample, np.ones(120)]) @ frame.T
+    slope = (head.probabilities(features) - np.eye(4)[which]).T @ rows
     slope += (head.probabilities(sample) * guesses.sum(axis=1)[:, None] - guesses).T @ guessed
-    slope[:, -1] += head.prior * head.mean[:, -1] * (1 / (features**2).mean() - 1)  # its own penalty on the bias
+    slope += head.prior * head.mean @ np.linalg.inv(frame)
     assert np.abs(slope).max() < 1e-5
 
 
@@ -123,19 +124,21 @@ def test_pseudo_labels_are_no_evidence() -> None:
     features, which = blobs(24)
     sample, _ = blobs(200, seed=7)
     for structure in ("shared", "diagonal"):
-        trainer = PseudoLabels(guard=False, structure=structure, curvature="categorical")
-        fields = {"structure": structure, "curvature": "categorical", "guard": False}
-        head = fit(features, names(which), sample, **fields)
-        alone = plain(features, names(which), structure=structure, curvature="categorical")
+        fields = {"structure": structure, "curvature": "categorical"}
+        head = fit(features, names(which), sample, guard=False, **fields)
+        alone = plain(features, names(which), **fields)
         assert not np.allclose(head.mean, alone.mean, atol=1e-2)
-        assert (head.prior, head.labels_seen, head.fitted_on, head.mass) == (alone.prior, 24, 24, alone.mass)
+        assert (head.prior, head.labels_seen, head.fitted_on) == (alone.prior, 24, 24)
+        assert np.array_equal(matrix_of(head.frame, 6), matrix_of(alone.frame, 6))
         assert np.array_equal(head.linearised_at, head.mean)
-        evidence = gather_evidence(features, names(which), None, head.classes)
-        expected = trainer.posterior(evidence, head.mean, alone.prior).variance().of(evidence.rows)
-        assert np.array_equal(head.variance(features), expected)
-    p = head.probabilities(features)
-    rows = np.column_stack([features, np.ones(24)])
-    assert np.allclose(head.posterior.precision, alone.prior + (p * (1 - p)).T @ rows**2, rtol=1e-10)
+        frame, p = frame_reference(features, np.ones(24), head.prior), head.probabilities(features)
+        if structure == "shared":
+            surest = p.max(axis=1)
+            expected = covariance_reference(features, surest * (1 - surest), head.prior, frame)
+            assert np.allclose(head.covariance, expected, rtol=1e-9)
+        else:
+            rows = np.column_stack([features, np.ones(24)]) @ frame.T
+            assert np.allclose(head.posterior.precision, head.prior + (p * (1 - p)).T @ rows**2, rtol=1e-10)
 
 
 def test_updates_go_on_from_it() -> None:
@@ -147,8 +150,8 @@ def test_updates_go_on_from_it() -> None:
     steps = update(update(head, more[:4], names(told)[:4], ledger_seq=1), more[4:], names(told)[4:], ledger_seq=1)
     assert once.labels_seen == steps.labels_seen == 33
     assert np.allclose(once.covariance, steps.covariance, rtol=1e-9, atol=0)
-    rows = np.column_stack([np.vstack([features, more]), np.ones(33)])
-    assert np.allclose(np.linalg.inv(once.covariance), rows.T @ rows + head.prior * np.eye(7), rtol=1e-8, atol=1e-8)
+    frame, everything = frame_reference(features, np.ones(24), head.prior), np.vstack([features, more])
+    assert np.allclose(once.covariance, covariance_reference(everything, np.ones(33), head.prior, frame), rtol=1e-8)
     seen = gather_evidence(np.vstack([features, more]), names(np.append(which, told)), None, head.classes)
     polished = update(head, more, names(told), ledger_seq=1, passes=8, seen=seen)
     assert np.isfinite(polished.mean).all()
@@ -213,12 +216,16 @@ def test_it_is_a_function_of_its_arguments() -> None:
     heads = [fit(features, names(which), sample, weights=w) for w in (None, None, np.ones(24))]
     assert len({head.digest() for head in heads}) == 1
     assert np.array_equal(sample, before)
-    # The unit of the features changes nothing but the weights' own unit.
+    # Neither the unit nor the origin of the features changes anything else.
     taught = fit(features, names(which), sample, guard=False)
-    larger = fit(features * 1000, names(which), sample * 1000, guard=False)
-    assert np.allclose(larger.probabilities(sample * 1000), taught.probabilities(sample), atol=1e-4)
-    doubled = fit(features, names(which), sample, weights=np.full(24, 2.0), guard=False)
-    assert np.allclose(doubled.mean, taught.mean, atol=1e-4)
+    for unit, shift in ((1000.0, 0.0), (1.0, 30.0), (0.01, -5.0)):
+        moved, others = (features + shift) * unit, (sample + shift) * unit
+        again = fit(moved, names(which), others, guard=False)
+        assert np.allclose(again.probabilities(others), taught.probabilities(sample), atol=1e-7)
+    # Weight two is the item twice.
+    doubled = fit(features, names(which), sample, weights=np.full(24, 2.0), guard=False, l2=0.3, tol=1e-8)
+    twice = fit(np.vstack([features] * 2), names(which) * 2, sample, guard=False, l2=0.3, tol=1e-8)
+    assert np.allclose(doubled.mean, twice.mean, atol=1e-5)
 
 
 @pytest.mark.parametrize(

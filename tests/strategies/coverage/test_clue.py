@@ -11,7 +11,7 @@ from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
 
 from raysal.models.likelihood import LIKELIHOODS
-from raysal.rng import derive
+from raysal.rng import derive, item_order
 from raysal.scoring.linear import Linear
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
@@ -43,10 +43,14 @@ def test_clue_picks_the_middles_of_entropy_weighted_clusters(temperature, link, 
     picks = select(
         local(make_pool(tmp_path / "pool", x), 3), SELECTORS["clue"](temperature=temperature), task(7, head=head), 8
     )
-    clusters = k_means(x, 8, derive(3, "clusters"), weights=entropies(x, Linear.of(head), temperature))
+    order = np.argsort(
+        item_order(derive(derive(3, "shortlist"), "ties"), np.arange(300))
+    )  # in which rows come to the driver
+    weights_there = entropies(x[order], Linear.of(head), temperature)
+    clusters = k_means(x[order], 8, derive(3, "clusters"), weights=weights_there)
     wanted = {}
     for c in range(8):
-        own = np.flatnonzero(clusters.assignment == c)
+        own = order[clusters.assignment == c]
         mean = np.average(x[own].astype(np.float64), 0, weights[own])
         wanted[int(own[((x[own] - mean) ** 2).sum(1).argmin()])] = weights[own].sum() / weights.sum()
     assert set(picks.ids.tolist()) == set(wanted)
