@@ -120,9 +120,3 @@ def evidence_to_fit(
 def with_constant(features: NDArray[np.float64], constant: float = 1.0) -> NDArray[np.float64]:
     """Features h [n, d] with a constant feature as the last column: h̃ [n, d + 1]."""
     return np.hstack([features, np.full((len(features), 1), constant)])
-
-
-def mean_square(evidence: Evidence) -> float:
-    """The weighted mean square of one feature, in its squared unit; 1 where every feature is 0."""
-    squares = (evidence.features**2).mean(axis=1)
-    return float(evidence.weights @ squares / evidence.weights.sum()) or 1.0

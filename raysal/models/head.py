@@ -18,7 +18,7 @@ from raysal.features import HiddenLayer, frozen
 from raysal.models.evidence import with_constant
 from raysal.models.frame import Frame
 from raysal.models.likelihood import SOFTMAX, Likelihood, likelihood_of
-from raysal.models.posterior import Gaussian, Posterior, Shared, posterior_of
+from raysal.models.posterior import Gaussian, Members, Posterior, Shared, posterior_of
 from raysal.scale import other_scale
 from raysal.store import write_output
 
@@ -157,7 +157,7 @@ class Head:
     @property
     def frame(self) -> Frame | None:
         """The frame that its prior belongs to; None where it is that of the vectors as they are."""
-        return self.posterior.frame if isinstance(self.posterior, Gaussian) else None
+        return self.posterior.frame if isinstance(self.posterior, Gaussian | Members) else None
 
     @property
     def dim(self) -> int:

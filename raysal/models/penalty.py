@@ -36,17 +36,18 @@ class Prior(NamedTuple):
         return 0.5 * ((place - math.log10(self.usual)) / self.decades) ** 2
 
 
-TWO_ANSWERS, MORE_ANSWERS = Prior(1.0, 0.25), Prior(10**-0.5, 0.5)
+TWO_ANSWERS, MORE_ANSWERS = Prior(10**-0.25, 0.2), Prior(10**-0.5, 0.5)
 """Few labels say little of the penalty: without a prior, the regret of the choice in nats on other items was twice as
 large. Among 15 sets of vectors, tables and texts with 20 to 1,000 labels, the penalty of least loss on other items lay
-around 1 for two classes, and between 1e-4 and 0.3 for more. With two classes it is narrow, since one may be rare: by
-margin, 1 to 3 found most of a rare class in hindsight on every set but one, and a weak penalty a third less."""
+around 1 for two classes, and between 1e-4 and 0.3 for more. With two answers it is narrow, since one may be rare, and
+what is best then depends on what is asked: by margin, 1 found most of a rare class and 0.03 a quarter less; BADGE found
+most, and the class was predicted most often, with 0.01 to 0.1 (RESULTS.md, "The default head")."""
 COARSE = 1e-3
 """Tolerance of the fits. With 3e-3 the fit of a weak penalty could end where that of the stronger one before it had
 ended: of 28 choices from 25 to 200 labels, 5 were off by up to 4.4 times, at up to 0.03 nats a label. With 1e-3 one was
 off by 1.7 times, at 0.004 nats; with 5e-4 none by more than 1.12, but the choice took a fifth longer."""
 STEPS = 30
-"""Iterations of a fit at most, each of which begins where the one with the next stronger penalty ended."""
+"""Iterations of a fit at most, each of which begins where the one before it ended."""
 COORDINATES = 256
 """Principal coordinates that fits see. What is left out has little variance, and a penalty leaves little of it."""
 LARGEST = 4_000_000

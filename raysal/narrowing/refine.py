@@ -26,7 +26,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 from raysal.config import Count, Named, Origin, choice
 from raysal.context import RoundContext
 from raysal.errors import ConfigError
-from raysal.fleet import Fleet, LocalFleet, Partition, exclude, vectors_of
+from raysal.fleet import Fleet, LocalFleet, Partition, exclude, use_features, vectors_below
 from raysal.narrowing.base import Candidates, Narrower
 from raysal.narrowing.round_sweep import round_sweep
 from raysal.rng import derive
@@ -165,6 +165,7 @@ class Refine(Narrower):
                 subset = np.sort(self.subset_of(fleet, derive(key, "subset"), k, ids))
                 rows = Rows.of(fleet, subset) if left is None else left.among(subset)
                 alone = LocalFleet.of(Partition.of_items(*rows.joined(beside), context.pool.metric))
+                alone.each(use_features, None if context.head is None else context.head.hidden_layer)
                 alone.each(exclude, beside.ids)
                 asked = replace(context, key=derive(key, "select"), available=len(subset), reveal=None)
                 picked.append(select(alone, member, asked, k).ids)
@@ -178,7 +179,7 @@ class Refine(Narrower):
 
 
 class Rows(NamedTuple):
-    """Items in the driver, with their vectors as they are read."""
+    """Items in the driver, with their vectors, those below a hidden layer."""
 
     ids: NDArray[np.int64]
     """[n], ascending"""
@@ -188,7 +189,7 @@ class Rows(NamedTuple):
     @classmethod
     def of(cls, fleet: Fleet, ids: NDArray[np.int64]) -> Rows:
         """Those of some items of a fleet, in one round trip."""
-        found, vectors = (np.concatenate(part) for part in zip(*fleet.each(vectors_of, ids), strict=True))
+        found, vectors = (np.concatenate(part) for part in zip(*fleet.each(vectors_below, ids), strict=True))
         return cls(found, vectors.astype(np.float16))  # exact: what is read are float16 numbers
 
     def among(self, ids: NDArray[np.int64]) -> Rows:

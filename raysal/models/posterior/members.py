@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
+from raysal.models.frame import Frame
 from raysal.models.posterior.base import Gaussian, Matrix, Posterior, Quadratic
 
 
@@ -22,7 +23,9 @@ class Members(Posterior):
     name: ClassVar[str] = "members"
     closed_form: ClassVar[bool] = False
     weights: NDArray[np.float64]
-    """[T, C, D]"""
+    """[T, C, D], of the vectors as they are"""
+    frame: Frame | None = None
+    """The frame that the members were fitted in."""
 
     @property
     def dim(self) -> int:

@@ -70,7 +70,9 @@ class Bootstrap(Fitter):
         whole = trainer.solution(problem)
         inside = [trainer.solution(problem, weights=evidence.weights * count, start=whole) for count in counts]
         members = problem.frame.outside(np.stack(inside))
-        return Fit(mean=members.mean(axis=0), posterior=Members(weights=members), prior=problem.prior)
+        return Fit(
+            mean=members.mean(axis=0), posterior=Members(weights=members, frame=problem.frame), prior=problem.prior
+        )
 
 
 def resampled_counts(targets: NDArray[np.float64], members: int, how: Resample, seed: int) -> NDArray[np.float64]:

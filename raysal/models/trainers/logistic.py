@@ -17,7 +17,7 @@ from raysal.models.evidence import Evidence
 from raysal.models.frame import Frame
 from raysal.models.likelihood import SOFTMAX, Curvature, Likelihood, Weighting
 from raysal.models.optim.lbfgs import Design
-from raysal.models.penalty import choose_penalty, prior_of
+from raysal.models.penalty import TWO_ANSWERS, choose_penalty, prior_of
 from raysal.models.posterior import GAUSSIANS, Posterior
 from raysal.models.trainers.base import NOTHING, Context, Fit, Fitter
 
@@ -31,6 +31,8 @@ to 0.6 nats more on other items. What margin found of rare classes was the same 
 ENOUGH = 200
 """Labels that are enough to judge a penalty: with more, some folds are not fitted. From 1,000 labels on it is one of
 five, which takes a third of the time of a choice and chose within 0.01 nats of it on four sets."""
+FEWEST = 20
+"""Labels that judge the penalty of two answers, at least, where others do not judge."""
 GRID = tuple(10 ** (2 * step / 3) for step in range(2, -8, -1))
 """Penalties that `cv` tries."""
 
@@ -199,8 +201,9 @@ class Logistic(Fitter):
     ) -> tuple[float, NDArray[np.float64] | None]:
         """The penalty by cross-validation (`choose_penalty`).
 
-        Labels that a strategy asked for are no fair sample: near a boundary, held-out loss would have every penalty
-        weak. So only labels that no round asked for judge, or where there are none, those of the first round.
+        Where there are two answers, labels that a strategy asked for train and do not judge: they lie near the
+        boundary, and held-out loss over them would have every penalty weak. What nobody asked for judges, and the first
+        round.
 
         Args:
             design: the labels.
@@ -209,13 +212,16 @@ class Logistic(Fitter):
             asked: [n] the round that asked for each label, -1 for none; None where nothing is known of it.
 
         Returns:
-            (The penalty, weights near the solution). While the labels that judge are of one class they say nothing of
-            the penalty, and it is the one of `grid` that is nearest to the usual one.
+            (The penalty, weights near the solution). While the labels that judge are fewer than `FEWEST` of two
+            answers, or all of one class, they say next to nothing of the penalty, and it is the one of `grid` that is
+            nearest to the usual one.
         """
-        named = self.likelihood.groups(evidence.targets)
-        judges = np.ones(len(named), bool) if asked is None else asked == asked.min()
-        if (named[judges] == named[judges][0]).all():
-            prior = prior_of(self.likelihood, evidence.targets.shape[1])
+        named, prior = self.likelihood.groups(evidence.targets), prior_of(self.likelihood, evidence.targets.shape[1])
+        judges = np.ones(len(named), bool)
+        if prior is TWO_ANSWERS and asked is not None and (asked >= 0).any():
+            judges = asked <= asked[asked >= 0].min()
+        few = prior is TWO_ANSWERS and int(judges.sum()) < min(FEWEST, len(named))
+        if few or (named[judges] == named[judges][0]).all():
             return min(self.grid, key=lambda l2: prior.cost(math.log10(l2))), None
         fold_of = np.full(len(named), -1)
         own = assign_folds(named[judges], self.folds, seed)

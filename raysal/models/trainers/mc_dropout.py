@@ -76,7 +76,7 @@ class McDropout(Fitter):
         mean = Design(copies).solve(self.l2, frame.constant, max_iter=self.max_iter, tol=self.tol)
         kept = masks(self.members, dim, self.rate, derive(seed, "update", "dropout", "members"))
         members = frame.outside(mean * with_constant(kept)[:, None, :])
-        return Fit(mean=frame.outside(mean), posterior=Members(weights=members), prior=self.l2)
+        return Fit(mean=frame.outside(mean), posterior=Members(weights=members, frame=frame), prior=self.l2)
 
 
 def masks(count: int, dim: int, rate: float, key: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
-from raysal.models.evidence import Evidence, mean_square
+from raysal.models.evidence import Evidence
 from raysal.models.frame import Frame
 from raysal.models.likelihood import IDENTITY, Likelihood
 from raysal.models.posterior import Shared
@@ -96,7 +96,7 @@ class Regression(Fitter):
 
         if spectrum.total == 0:
             # Nothing to search by: what is not given is such that noise and weights explain a mean square each.
-            explained = mean_square(evidence) * evidence.features.shape[1]
+            explained = Frame.of(evidence).size ** 2
             noise = level if self.noise == "evidence" else float(self.noise)
             prior = explained / level if self.prior == "evidence" else float(self.prior)
             return noise, prior

@@ -143,7 +143,7 @@ def test_one_class() -> None:
     head = fit(features, ["only"] * 5)
     assert (head.probabilities(features) == 1).all()
     assert not head.weight.any()
-    assert head.prior == 1.0  # the usual one: labels of one class say nothing of it
+    assert head.prior == 1.0  # next to the usual one: labels of one class say nothing of it
     frame = frame_reference(features, np.ones(5), head.prior)
     assert np.allclose(head.covariance, covariance_reference(features, np.ones(5), head.prior, frame))
 
