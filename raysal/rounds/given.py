@@ -113,7 +113,7 @@ def check_strategy(name: str, selector: Selector) -> None:
         ConfigError: it cannot.
     """
     if not selector.takes_probabilities:
-        fix = "use one that can, as class_balanced:typiclust or margin, or leave them out"
+        fix = "use one that can, as margin or class_balanced:typiclust (alone it is class_balanced:badge)"
         raise ConfigError(FIELD, f"the strategy {name!r} cannot go by them", fix)
 
 
@@ -178,6 +178,9 @@ def _check(table: Table) -> None:
         fine = (table.values >= 0).all(1) & (np.abs(table.values.sum(1) - 1) <= LARGEST_ERROR)
     if not fine.all():
         row = int(fine.argmin())
+        if np.isnan(table.values[row]).any():
+            problem = f"the row of {table.keys[row].as_py()!r} has no number for a class"
+            raise ConfigError(FIELD, problem, "give a number from 0 for every class")
         problem = f"those of {table.keys[row].as_py()!r} add up to {table.values[row].sum():.6g}, or one is below 0"
         raise ConfigError(FIELD, problem, "give numbers from 0 that add up to 1: a softmax, not logits")
 

@@ -174,7 +174,7 @@ def broken(values: NDArray[np.float64], how: str) -> Any:
         ("foreign", "keys that are not in the pool .*: 'item-five'"),
         ("logits", "those of 'item-.*' add up to .*a softmax"),
         ("negative", "those of 'item-000199' add up to 1, or one is below 0"),
-        ("nan", "those of 'item-000199' add up to nan"),
+        ("nan", "the row of 'item-000199' has no number"),
         ("text", "the column 'cat' holds something else than numbers"),
         ("no key", "there is no column key"),
         ("no classes", "there is no column key, or none beside it"),
