@@ -26,7 +26,7 @@ COARSE = 1e-4
 BIAS_PRIOR = 0.1
 """Precision of the prior on the bias at the centre of the frame. The bias is as good as free: one label outweighs this
 prior up to a bias of 10. A class without a label has a probability of about 1 / (4 n): on digits 0.27 / n with 20
-labels and 0.13 / n with 500. With 0.01 such a class was too improbable: 10 to 20 uniform labels of ten classes cost 0.2
+labels and 0.14 / n with 500. With 0.01 such a class was too improbable: 10 to 20 uniform labels of ten classes cost 0.2
 to 0.6 nats more on other items. What margin found of rare classes was the same for 0.01 to 0.3."""
 ENOUGH = 200
 """Labels that are enough to judge a penalty: with more, some folds are not fitted. From 1,000 labels on it is one of

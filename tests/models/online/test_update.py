@@ -295,8 +295,8 @@ def test_ten_labels_alone_help_on_real_digits_part_of_the_way_to_a_new_fit_and_w
         losses.append([loss_on(head, held) for head in heads])
     before, stepped, polished, least = np.mean(losses, axis=0)
     assert least < before
-    assert before - stepped > 0.2 * (before - least)  # 0.35 when this was written, 0.23 to 0.44 on other draws
-    assert before - polished > 0.6 * (before - least)  # 0.87, and 0.72 to 0.98
+    assert before - stepped > 0.2 * (before - least)  # 0.32 when this was written; 0.27 to 0.55 with 30 to 200 labels
+    assert before - polished > 0.6 * (before - least)  # 0.83, and 0.82 to 0.97
 
 
 @pytest.mark.parametrize(

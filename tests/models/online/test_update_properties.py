@@ -244,7 +244,7 @@ def test_the_number_of_threads_changes_no_bit(everything):
 def test_what_new_labels_alone_teach_does_not_harm_what_was_known(fields):
     """The loss on the new labels always falls; a step too long for the structure pays for it on all others."""
     x, digits = load_digits(return_X_y=True)
-    x, y = x[:, ::4] if fields.get("structure") == "full" else x, [str(digit) for digit in digits]
+    y = [str(digit) for digit in digits]
     fallen, single = 0.0, 0.0
     for seed in range(4):
         rows = np.random.default_rng(seed).permutation(len(x))
@@ -255,8 +255,8 @@ def test_what_new_labels_alone_teach_does_not_harm_what_was_known(fields):
         fallen += before - loss_on(update(head, *new, ledger_seq=1), held_out)
         each = [update(head, new[0][[i]], [new[1][i]], ledger_seq=1) for i in range(10)]
         single += sum(before - loss_on(one, held_out) for one in each)
-    assert fallen > 0.02
-    assert single > 0.02
+    assert fallen > 0.05
+    assert single > 0.05
 
 
 def test_one_item_under_every_name_moves_no_mean_and_still_counts():
