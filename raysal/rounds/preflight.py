@@ -48,6 +48,11 @@ def likelihood_for(
     if not config.rounds.holdout and learns_from_held_out(selector, narrower):
         problem = "0: the run holds out no items, and a strategy takes them for its reference"
         raise ConfigError("rounds.holdout", problem, 'hold out 0.2, or less, or use reference = "pool"')
+    if config.rounds.control and learns_from_held_out(selector, narrower):
+        problem = (
+            "true, and a strategy takes half of the held-out items: the control arm would be measured on all of them"
+        )
+        raise ConfigError("rounds.control", problem, 'leave it out, or use reference = "pool"')
     if not likelihood.discrete and (config.oracle.model_extra or {}).get("noise"):
         problem = f"takes one class for another, and labels are {likelihood.words}"
         raise ConfigError("oracle.noise", problem, "leave it out")
