@@ -16,7 +16,7 @@ from raysal.models.head import Head
 from raysal.models.likelihood import SOFTMAX, Likelihood
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.scoring.given import AnyInputs, GivenInputs, GivenProbabilities, takes_probabilities
+from raysal.scoring.given_probabilities import AnyInputs, GivenInputs, GivenProbabilities, takes_probabilities
 from raysal.scoring.inputs import DEFAULT_DRAWS, ScoreInputs, score_inputs
 from raysal.scoring.linear import Linear
 from raysal.scoring.reference import pool_reference, wants_reference

@@ -80,7 +80,7 @@ def select(
     from raysal.narrowing.base import searches_index
     from raysal.rounds.batch import batch_table
     from raysal.rounds.choose import choose
-    from raysal.rounds.given import check_strategy, read_probabilities
+    from raysal.rounds.given_probabilities import check_strategy, read_probabilities
     from raysal.rounds.program import start_program
     from raysal.strategies import SELECTORS
 

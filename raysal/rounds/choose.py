@@ -9,7 +9,7 @@ from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.models.head import Head
 from raysal.narrowing.base import Candidates, Narrower, narrow
-from raysal.rounds.given import place
+from raysal.rounds.given_probabilities import place
 from raysal.rounds.stages import NARROW, SELECT, Clock
 from raysal.scoring.sweep import Sweep
 from raysal.strategies.base import Picks, Selector, select

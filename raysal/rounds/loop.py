@@ -22,7 +22,7 @@ from raysal.pool import Pool, open_pool
 from raysal.rounds.batch import Batch
 from raysal.rounds.binding import Rebound, own_pool
 from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
-from raysal.rounds.given import check_strategy
+from raysal.rounds.given_probabilities import check_strategy
 from raysal.rounds.preflight import likelihood_for
 from raysal.rounds.session import Session
 from raysal.scale import as_scale, scale_words

@@ -16,7 +16,7 @@ from raysal.rounds.batch import Batch, batch_table
 from raysal.rounds.choose import choose
 from raysal.rounds.directory import Record
 from raysal.rounds.evaluation import Half, HeldOut, evaluate, known_labels
-from raysal.rounds.given import read_probabilities
+from raysal.rounds.given_probabilities import read_probabilities
 from raysal.rounds.learner import HeadUpdate, next_head
 from raysal.rounds.opening import OpenRun
 from raysal.rounds.program import TrainingLabels, start_program

@@ -17,7 +17,7 @@ from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.rounds.directory import RunDir
-from raysal.rounds.given import check_strategy
+from raysal.rounds.given_probabilities import check_strategy
 from raysal.rounds.preflight import learns_from_held_out, likelihood_for
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector

@@ -31,10 +31,16 @@ class Linear(NamedTuple):
         """The weights of a head, over its temperature."""
         return cls(head.weight / head.temperature, head.bias / head.temperature, head.likelihood, head.frame)
 
-    def centre(self, width: int, device: torch.device) -> torch.Tensor:
-        """Where features are 0 in the frame, float32 [width], with zeros beyond d."""
-        centre = np.zeros((1, self.weight.shape[1])) if self.frame is None else self.frame.centre[None]
-        return padded(centre, width, torch.float32, device)[0]
+    def centre(self, width: int, device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Where features are 0 in the frame, [width], with zeros beyond d."""
+        return padded(self._centre()[None], width, dtype, device)[0]
+
+    def about_centre(self) -> Linear:
+        """The same head for features less the centre of its frame."""
+        return self._replace(bias=self.bias + self.weight @ self._centre())
+
+    def _centre(self) -> NDArray[np.float64]:
+        return np.zeros(self.weight.shape[1]) if self.frame is None else self.frame.centre
 
 
 def probabilities_of(product: torch.Tensor, head: Linear) -> torch.Tensor:

@@ -13,7 +13,7 @@ from raysal.errors import PoolError
 from raysal.fleet.partition import Partition
 from raysal.numerics import one_thread
 from raysal.scoring.base import Predicted
-from raysal.scoring.given import AnyInputs, GivenInputs, given_blocks
+from raysal.scoring.given_probabilities import AnyInputs, GivenInputs, given_blocks
 from raysal.scoring.inputs import ProductReader
 
 

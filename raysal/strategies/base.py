@@ -91,7 +91,7 @@ class Selector(ABC):
 
     @property
     def takes_probabilities(self) -> bool:
-        """Whether probabilities that are given at the start (`raysal.scoring.given`) will do in place of a head."""
+        """Whether given probabilities (`raysal.scoring.given_probabilities`) will do in place of a head."""
         return False
 
     @abstractmethod

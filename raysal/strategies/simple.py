@@ -11,7 +11,7 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet, Partition
-from raysal.scoring.given import AnyInputs, takes_probabilities
+from raysal.scoring.given_probabilities import AnyInputs, takes_probabilities
 from raysal.scoring.inputs import DEFAULT_DRAWS, replacement_note, score_to_compute
 from raysal.scoring.registry import SCORES
 from raysal.scoring.row_values import row_values

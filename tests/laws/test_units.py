@@ -26,8 +26,7 @@ LOGISTIC = Logistic()
 KNOWN, BEFORE = range(0, N, 9), range(0, N, 18)
 ORIGIN = {
     "alfa_mix": "clusters directions",
-    "bait": "takes features as they are, without a bias, as published",
-    "drop_query": "sets features to 0",
+    "drop_query": "clusters directions",
     "ldm": "keeps picks apart by their cosine",
     "max_herding": "covers by cosine",
     "probcover": "covers by cosine",

@@ -21,7 +21,7 @@ import raysal
 from raysal.errors import ConfigError, PoolError
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.rounds.given import read_probabilities
+from raysal.rounds.given_probabilities import read_probabilities
 from raysal.rounds.session import Session
 from raysal.tables import write_tables
 

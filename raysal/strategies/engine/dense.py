@@ -60,6 +60,7 @@ class CandidateRows:
         partition: The partition.
         rows: Ascending positions of some candidates instead of all.
         hold: Whether features are worth memory: False where they are looked at once.
+        centre: What is taken off every row of features, float64 [width].
         ties: Key of the hash that orders rows of equal value.
 
     Attributes:
@@ -68,9 +69,15 @@ class CandidateRows:
     """
 
     def __init__(
-        self, partition: Partition, rows: NDArray[np.int64] | None = None, *, ties: int, hold: bool = True
+        self,
+        partition: Partition,
+        rows: NDArray[np.int64] | None = None,
+        *,
+        ties: int,
+        hold: bool = True,
+        centre: torch.Tensor | None = None,
     ) -> None:
-        self.partition, self.ties = partition, ties
+        self.partition, self.ties, self._centre = partition, ties, centre
         self.rows = partition.candidates() if rows is None else rows
         self.ids = partition.ids[self.rows]
         self._held: list[torch.Tensor] | None = None
@@ -82,7 +89,9 @@ class CandidateRows:
 
     def _read(self) -> Iterator[tuple[slice, torch.Tensor]]:
         for number, block in enumerate(self.partition.blocks(self.rows, CANDIDATE_ROWS)):
-            yield slice(number * CANDIDATE_ROWS, number * CANDIDATE_ROWS + block.n), block.features.double()
+            features = block.features.double()
+            own = slice(number * CANDIDATE_ROWS, number * CANDIDATE_ROWS + block.n)
+            yield own, features if self._centre is None else features - self._centre
 
     def blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Read the features, block by block.
@@ -165,6 +174,8 @@ class CandidateRows:
         if values[row] == -torch.inf:
             return NOTHING
         vector = self.partition.gather(self.rows[[row]])[0].astype(np.float64)
+        if self._centre is not None:
+            vector -= self._centre[: len(vector)].cpu().numpy()
         more = np.empty(0) if extra is None else extra[row].double().cpu().numpy()
         return Proposal(float(values[row]), int(self.ids[row]), vector, more, tie)
 

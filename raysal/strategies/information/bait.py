@@ -25,7 +25,7 @@ from raysal.strategies.information.fisher import (
     output_pairs,
     trace_changes,
 )
-from raysal.strategies.information.forms import Form, Name
+from raysal.strategies.information.fisher_forms import Form, Name
 
 FISHER_BITS = 16
 """Bits of a row's entries in the pool's Fisher matrix. Products of a block of 4096 rows then add up exactly in
@@ -57,7 +57,9 @@ class Bait(Selector):
       probabilities made to add up to 1 (Huseljic et al.).
     - "exact": over all C classes, as in BAIT's paper: (diag p - p p') (x) h h'.
 
-    Numbers have h h', whatever `fisher` is: the noise cancels. With a hidden layer h is what it makes of a vector.
+    h are the features less the centre of the head's frame. The paper takes them as they are; picks then depend on the
+    origin of the vectors. Numbers have h h', whatever `fisher` is: the noise cancels. With a hidden layer h is what it
+    makes of a vector.
 
     Where the pool was narrowed, F comes from a uniform sample of what is available: about as many items as there are
     candidates, and at least `represented`. Items held out have no part in it. (The paper takes all unlabelled items;
@@ -229,8 +231,9 @@ def largest_entry(partition: Partition, form: Form, share: float, key: int) -> t
     rows = represented_rows(partition, share, key)
     roots_of, largest = form.bind(partition), 0.0
     for block in partition.blocks(rows):
-        roots = roots_of(block.features.double())
-        entries = ((roots * roots).sum(0).amax(0).sqrt() * block.features.abs().amax(1))[: block.n]
+        features = form.features(block.features)
+        roots = roots_of(features)
+        entries = ((roots * roots).sum(0).amax(0).sqrt() * features.abs().amax(1))[: block.n]
         refuse_broken(partition.ids[block.rows], torch.isfinite(entries).cpu().numpy())
         largest = max(largest, float(entries.max()))
     return largest, len(rows)
@@ -242,7 +245,7 @@ def sum_fisher(partition: Partition, form: Form, share: float, key: int, scale: 
     total = torch.zeros(m, width, m, width, dtype=torch.int64, device=partition.device)
     roots_of = form.bind(partition)
     for block in partition.blocks(represented_rows(partition, share, key)):
-        features = block.features.double()
+        features = form.features(block.features)
         for a, b, shares in output_pairs(roots_of(features)):
             # Whole numbers, whose sum is the same in any order.
             x = (features * (shares.abs().sqrt() * scale)[:, None]).round()[: block.n]
@@ -274,7 +277,7 @@ def start(
     Returns:
         As `propose`.
     """
-    rows, m, r = CandidateRows(partition, ties=key), form.outputs, form.rank
+    rows, m, r = CandidateRows(partition, ties=key, centre=form.centre(partition)), form.outputs, form.rank
     roots_of = form.bind(partition)
     roots = torch.empty(r, m, len(rows), dtype=torch.float64, device=partition.device)
     for own, features in rows.blocks():

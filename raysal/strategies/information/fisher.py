@@ -1,8 +1,8 @@
 """The maths of BAIT: Fisher matrices of low rank, and their trace under updates. Arrays in, arrays out.
 
 The Fisher matrix of an item is V'V with V = R (x) h, [r, m d]: its features h [d], and R [r, m] from what the head
-predicts (`raysal.strategies.information.forms`). V is formed for a few items in the driver only. Coordinate a d + j of
-a matrix belongs to output a and feature j.
+predicts (`raysal.strategies.information.fisher_forms`). V is formed for a few items in the driver only. Coordinate
+a d + j of a matrix belongs to output a and feature j.
 
 Arrays over items have the items last, and small matrices are multiplied entry by entry: the bits of an item then
 depend neither on its place nor on the items beside it.

@@ -13,7 +13,7 @@ from pydantic import Field
 from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
 from raysal.rng import item_gumbel
-from raysal.scoring.given import AnyInputs
+from raysal.scoring.given_probabilities import AnyInputs
 from raysal.scoring.registry import SCORES
 from raysal.scoring.row_values import refuse_broken, row_values
 from raysal.strategies.base import Picks, Selector

@@ -38,7 +38,8 @@ class DropQuery(Selector):
     """Items whose prediction changes under dropout, clustered (Gupte et al., TMLR 2024).
 
     From "Revisiting Active Learning in the Era of Vision Foundation Models". `passes` of dropout with probability
-    `dropout` on the input features of the head. Flagged are candidates of which more than passes // 2 differ from the
+    `dropout` on the input features of the head, less the centre of its frame: a dropped feature has its mean, not 0, so
+    the origin of the vectors does not matter. Flagged are candidates of which more than passes // 2 differ from the
     clean prediction; one less, down to 1, while fewer than 25 k are flagged. Then k-means with k clusters on unit
     vectors, and the item nearest to each centroid, largest cluster first. The score is the cluster's share of the
     flagged. With k flagged or fewer all are taken, the rest is a uniform sample of the others, and the reason says so.
@@ -197,23 +198,24 @@ def flag_by_dropout(
     """
     rows = partition.candidates()
     flags = np.zeros(len(rows), np.uint8)
-    weight = partition.aligned(head.weight)
-    bias = torch.from_numpy(head.bias.astype(np.float32)).to(partition.device)
+    weight, centre = partition.aligned(head.weight), head.centre(partition.width, partition.device)
+    bias = torch.from_numpy(head.about_centre().bias.astype(np.float32)).to(partition.device)
     hidden_below = round(dropout * 2**LANE_BITS)
     start = 0
     for block in partition.blocks(rows):
         ids = partition.ids[block.rows]
-        clean = weight.products(block.features)[: block.n] + bias
+        features = block.features - centre
+        clean = weight.products(features)[: block.n] + bias
         refuse_broken(ids, torch.isfinite(clean).all(1).cpu().numpy())
         predicted = clean.argmax(1)
-        thinned = torch.zeros_like(block.features)
+        thinned = torch.zeros_like(features)
         for number in range(passes):
             lane = number * LANE_BITS % HASH_BITS
             if lane == 0:
                 key = keys[number * LANE_BITS // HASH_BITS]
-                bits = feature_bits(key, ids, block.features.shape[1], partition.device)
+                bits = feature_bits(key, ids, features.shape[1], partition.device)
             kept = ((bits >> lane) & (2**LANE_BITS - 1)) >= hidden_below
-            thinned[: block.n] = block.features[: block.n] * kept
+            thinned[: block.n] = features[: block.n] * kept
             logits = weight.products(thinned)[: block.n] / (1 - dropout) + bias
             flags[start : start + block.n] += (logits.argmax(1) != predicted).byte().cpu().numpy()
         start += block.n

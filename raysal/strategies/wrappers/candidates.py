@@ -23,7 +23,7 @@ from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, Partition
 from raysal.rng import derive
 from raysal.scoring.base import Predicted
-from raysal.scoring.given import AnyInputs, takes_probabilities
+from raysal.scoring.given_probabilities import AnyInputs, takes_probabilities
 from raysal.scoring.inputs import replacement_note, score_to_compute
 from raysal.scoring.quantile import order_statistics, ranks_within
 from raysal.scoring.registry import SCORES

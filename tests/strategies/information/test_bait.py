@@ -27,7 +27,7 @@ from raysal.strategies.base import select
 from raysal.strategies.information import forms
 from raysal.strategies.information.bait import pool_fisher
 from raysal.strategies.information.fisher import bait_of_rows
-from raysal.strategies.information.forms import Form
+from raysal.strategies.information.fisher_forms import Form
 
 rows, fleet, candidates = scene(mixture(N, DIM, seed=3)[0])
 FORMS = [

@@ -41,6 +41,7 @@ class Form:
     """
 
     head: Linear
+    """for features less the centre"""
     top: int
     """classes of the expectation, the most probable ones; 0 for the binary form"""
 
@@ -56,7 +57,7 @@ class Form:
         Returns:
             The form; for numbers, and for a head of one class, all names give the same.
         """
-        classes = len(head.bias)
+        classes, head = len(head.bias), head.about_centre()
         if head.likelihood.quadratic or classes == 1 or name == "binary":
             return cls(head, 0)
         return cls(head, classes if name == "exact" else min(top_classes, classes))
@@ -96,16 +97,24 @@ class Form:
         rows = [residuals, *(alone_less(p, place) for place in best[1:])]
         return (shares / total).sqrt()[:, None] * torch.stack([in_helmert_basis(row) for row in rows])
 
-    def of_items(self, features: NDArray[np.floating]) -> Information:
+    def features(self, block: torch.Tensor) -> torch.Tensor:
+        """A block of vectors [n, width] less the centre, in float64."""
+        return block.double() - self.head.centre(block.shape[1], block.device, torch.float64)
+
+    def centre(self, partition: Partition) -> torch.Tensor:
+        """The centre, float64 [width]."""
+        return self.head.centre(partition.width, partition.device, torch.float64)
+
+    def of_items(self, vectors: NDArray[np.floating]) -> Information:
         """V of a few items in the driver, the same bits for any number of threads.
 
         Args:
-            features: [n, d].
+            vectors: [n, d].
 
         Returns:
             The information of each.
         """
-        wide = torch.from_numpy(features.astype(np.float64))
+        wide = self.features(torch.from_numpy(vectors.astype(np.float64)))
         with one_thread():
             outputs = torch.from_numpy(self.head.weight) @ wide.T + torch.from_numpy(self.head.bias)[:, None]
             return Information(self.roots(outputs), wide)
@@ -117,7 +126,7 @@ class Form:
             partition: whose blocks.
 
         Returns:
-            A function from the features of a block, float64 [block, width], to R of its rows, [r, m, block].
+            A function from features of a block (`features`), float64 [block, width], to R of its rows, [r, m, block].
         """
         weight = partition.aligned(self.head.weight, torch.float64)
         bias = torch.tensor(self.head.bias, device=partition.device)[:, None]

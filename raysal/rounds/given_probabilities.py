@@ -25,7 +25,7 @@ from raysal.errors import ConfigError, brief
 from raysal.fleet import Fleet
 from raysal.paths import with_home
 from raysal.pool import Pool
-from raysal.scoring.given import GivenProbabilities, place_given
+from raysal.scoring.given_probabilities import GivenProbabilities, place_given
 from raysal.strategies.base import Selector
 from raysal.tables import DELIMITERS, KINDS
 
