@@ -1,7 +1,8 @@
 """Class probabilities that are given: by a zero-shot model, or anybody's network. At the start they replace a head.
 
-The driver reads them (`raysal.rounds.given_probabilities`). `place_given` puts those of a partition beside its rows, for
-the program that runs. A score of the best guess alone is then computed from them as from what a head predicts.
+The driver reads them (`raysal.rounds.given_probabilities`), and `place_given` puts each partition's own beside its
+rows, for the program that runs. A score of the best guess alone is then computed from them as from what a head
+predicts.
 """
 
 from __future__ import annotations

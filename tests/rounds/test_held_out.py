@@ -165,8 +165,8 @@ def test_a_reference_of_held_out_items_that_is_not_there_is_asked_for(
     for fields in ({"select": ISAL}, {"select": {"name": "skip_extremes", "of": ISAL}}, {"narrow": refine}):
         with pytest.raises(ConfigError, match=r"rounds\.holdout"):
             session_of(pool, tmp_path / "none", "retrain", **fields, rounds={"count": 2, "k": 12})
+        rounds = {"count": 2, "k": 12, "holdout": SHARE, "control": True}
         with pytest.raises(ConfigError, match=r"rounds\.control"):  # it would be measured on other items
-            rounds = {"count": 2, "k": 12, "holdout": SHARE, "control": True}
             session_of(pool, tmp_path / "none", "retrain", **fields, rounds=rounds)
     with session_of(pool, tmp_path / "run", "retrain", select=ISAL) as session:
         session.tell({key: truth[key] for key in session.query().keys})
