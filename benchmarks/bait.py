@@ -70,19 +70,7 @@ def accuracy(folder: Path, args: argparse.Namespace) -> Iterator[str]:
     for title, strategy, fields in [*((name, "bait", fields) for name, fields in FORMS.items()), *others]:
         if args.only and title not in args.only:
             continue
-        curves, spent = [], 0.0
-        for seed in range(args.seeds):
-            known = np.sort(np.random.default_rng(seed).choice(len(digits.x), 20, replace=False))
-            curve = []
-            for round in range(6):
-                head = digits.fit(known)
-                outputs = head.logits(digits.test)
-                curve.append((np.array(head.classes)[outputs.argmax(1)] == digits.truth).mean())
-                begun = time.perf_counter()
-                batch = digits.pick(strategy, fields, head, known, 30, derive(seed, round))
-                spent += time.perf_counter() - begun
-                known = np.sort(np.concatenate([known, batch]))
-            curves.append(curve)
+        curves, times = zip(*(digits.curve(strategy, fields, seed) for seed in range(args.seeds)), strict=True)
         middle = 100 * np.mean(curves, axis=1)
         first = middle if first is None else first
         apart = middle - first
@@ -90,7 +78,7 @@ def accuracy(folder: Path, args: argparse.Namespace) -> Iterator[str]:
         root = np.sqrt(len(middle))
         yield (
             f"| {title} | {middle.mean():.2f} ± {2 * middle.std(ddof=1) / root:.2f} | {apart.mean():+.2f} ± "
-            f"{2 * apart.std(ddof=1) / root:.2f} | {end:.1f} | {spent / args.seeds / 6:.2f} |"
+            f"{2 * apart.std(ddof=1) / root:.2f} | {end:.1f} | {sum(times) / args.seeds / 6:.2f} |"
         )
 
 
