@@ -24,7 +24,7 @@ from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
-from raysal.strategies.information import forms
+from raysal.strategies.information import fisher_forms
 from raysal.strategies.information.bait import pool_fisher
 from raysal.strategies.information.fisher import bait_of_rows
 from raysal.strategies.information.fisher_forms import Form
@@ -335,7 +335,7 @@ def test_one_class_leaves_nothing_to_learn(fields, rows, fleet, candidates):
     ],
 )
 def test_what_does_not_fit_into_memory_is_refused(limit, problem, rows, fleet, candidates, monkeypatch):
-    monkeypatch.setattr(forms, limit, 2_000)
+    monkeypatch.setattr(fisher_forms, limit, 2_000)
     with pytest.raises(ConfigError, match=rf"select.fisher: {problem}.*binary"):
         select(fleet, SELECTORS["bait"](fisher="exact"), task(rows), 3)
     assert len(select(fleet, SELECTORS["bait"](), task(rows), 3).ids) == 3
