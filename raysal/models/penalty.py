@@ -21,27 +21,39 @@ if TYPE_CHECKING:
 
 
 class Prior(NamedTuple):
-    """A normal distribution of log10 of the penalty, before any label.
+    """A normal distribution of log10 of the penalty, before any label is looked at.
 
     In a frame of total variance 1, 1 / penalty is the variance of an output over the items that the prior expects.
     """
 
-    usual: float
-    """the penalty in its middle"""
     decades: float
     """standard deviation"""
+    usual: float = 10**-0.25
+    """the penalty in its middle"""
+
+    @classmethod
+    def of(cls, likelihood: Likelihood, targets: torch.Tensor, weights: torch.Tensor) -> Prior:
+        """The prior for labels of targets [n, C] and weights [n].
+
+        It is narrow where nearly all labels have one answer. What is best then depends on what is asked: by margin, 1
+        found most of a rare class and 0.03 a quarter less; the loss of held-out labels, nearly all of them of the other
+        class, would have chosen the latter (RESULTS.md, "The default head"). Otherwise it is wide: it matters with few
+        labels only, which say little of the penalty.
+        """
+        shares = weights @ targets / weights.sum()
+        others = 1.0 - shares.max() if likelihood.exclusive else (0.5 - (shares - 0.5).abs()).mean()
+        return cls(min(max(2.0 * float(others), DECADES[0]), DECADES[1]))
 
     def cost(self, place: float) -> float:
         """Minus the log density at log10 of a penalty, up to a constant, in nats."""
         return 0.5 * ((place - math.log10(self.usual)) / self.decades) ** 2
 
 
-TWO_ANSWERS, MORE_ANSWERS = Prior(10**-0.25, 0.2), Prior(10**-0.5, 0.5)
-"""Few labels say little of the penalty: without a prior, the regret of the choice in nats on other items was twice as
-large. Among 15 sets of vectors, tables and texts with 20 to 1,000 labels, the penalty of least loss on other items lay
-around 1 for two classes, and between 1e-4 and 0.3 for more. With two answers it is narrow, since one may be rare, and
-what is best then depends on what is asked: by margin, 1 found most of a rare class and 0.03 a quarter less; BADGE found
-most, and the class was predicted most often, with 0.01 to 0.1 (RESULTS.md, "The default head")."""
+DECADES = 0.2, 1.0
+"""Standard deviation of a `Prior`, where nearly all labels have one answer, and where at most half of them have it.
+
+Among 15 sets of vectors, tables and texts with 20 to 1,000 labels, the penalty of least loss on other items lay around
+1 for two classes, and between 1e-4 and 0.3 for more."""
 COARSE = 1e-3
 """Tolerance of the fits. With a coarse one the fit of a weak penalty may end where that of the stronger one before it
 had ended. Of 28 choices from 25 to 200 labels none was off by more than 1.21 times, nor by 0.0008 nats a label; with
@@ -68,6 +80,7 @@ def choose_penalty(
     penalties: Sequence[float],
     bias_prior: float,
     likelihood: Likelihood,
+    prior: Prior,
     share: float = 1.0,
 ) -> Choice:
     """The penalty under which held-out labels and penalty together are most likely.
@@ -83,13 +96,14 @@ def choose_penalty(
         penalties: those that are tried.
         bias_prior: precision of the bias at the centre of the frame.
         likelihood: what the labels are.
+        prior: on the penalty.
         share: of the labels that judge, those in a fold; they stand for all, or the prior would count for too much.
 
     Returns:
         The penalty, within those that were tried, and the mean of the weights of the folds.
     """
     tried = sorted(set(penalties))
-    places, prior = np.log10(tried), prior_of(likelihood, design.targets.shape[1])
+    places = np.log10(tried)
     held_out = HeldOut(design, fold_of, bias_prior, likelihood)
     scores: dict[int, float] = {}
     starts: dict[int, NDArray[np.float64]] = {}
@@ -111,11 +125,6 @@ def choose_penalty(
         penalty = float(10 ** vertex(places[around], [score(best - 1), score(best), score(best + 1)]))
     score(best)
     return Choice(penalty, starts[best])
-
-
-def prior_of(likelihood: Likelihood, outputs: int) -> Prior:
-    """The prior on the penalty of a head with so many outputs."""
-    return MORE_ANSWERS if likelihood.exclusive and outputs > 2 else TWO_ANSWERS
 
 
 class HeldOut:

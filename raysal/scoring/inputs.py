@@ -278,9 +278,9 @@ class ProductReader:
             else:
                 torch.add(values.T, bias[:, None], out=place)
         if self.inputs.norm:
-            size = 1.0 if self.inputs.linear.frame is None else self.inputs.linear.frame.size
-            centred = (features - self.inputs.linear.centre(features.shape[1], features.device)) / size
-            out[-1] = row_lengths(centred, torch.ones((), device=features.device))
+            linear, width = self.inputs.linear, features.shape[1]
+            inside = (features - linear.centre(width, features.device)) / linear.size(width, features.device)
+            out[-1] = row_lengths(inside, torch.ones((), device=features.device))
 
     def predicted(self, out: torch.Tensor) -> Predicted:
         """What was read, as scores take it. Call it once for what was read, on one thread.

@@ -35,6 +35,12 @@ class Linear(NamedTuple):
         """Where features are 0 in the frame, [width], with zeros beyond d."""
         return padded(self._centre()[None], width, dtype, device)[0]
 
+    def size(self, width: int, device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """What features are divided by in the frame, [width], with ones beyond d."""
+        own = np.ones(self.weight.shape[1]) if self.frame is None else self.frame.size
+        whole = np.pad(own, (0, width - len(own)), constant_values=1.0)
+        return torch.from_numpy(whole).to(device=device, dtype=dtype)
+
     def about_centre(self) -> Linear:
         """The same head for features less the centre of its frame."""
         return self._replace(bias=self.bias + self.weight @ self._centre())

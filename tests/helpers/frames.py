@@ -12,7 +12,7 @@ def matrix_of(frame: Frame | None, dim: int) -> np.ndarray:
     """T [dim + 1, dim + 1] with T h̃ the features of the frame."""
     if frame is None:
         return np.eye(dim + 1)
-    matrix = np.eye(dim + 1) / frame.size
+    matrix = np.diag(np.append(1 / frame.size, 0.0))
     matrix[:-1, -1] = -frame.centre / frame.size
     matrix[-1, -1] = frame.constant
     return matrix

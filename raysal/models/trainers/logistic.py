@@ -17,7 +17,7 @@ from raysal.models.evidence import Evidence
 from raysal.models.frame import Frame
 from raysal.models.likelihood import SOFTMAX, Curvature, Likelihood, Weighting
 from raysal.models.optim.lbfgs import Design
-from raysal.models.penalty import TWO_ANSWERS, choose_penalty, prior_of
+from raysal.models.penalty import Prior, choose_penalty
 from raysal.models.posterior import GAUSSIANS, Posterior
 from raysal.models.trainers.base import NOTHING, Context, Fit, Fitter
 
@@ -216,11 +216,13 @@ class Logistic(Fitter):
             answers, or all of one class, they say next to nothing of the penalty, and it is the one of `grid` that is
             nearest to the usual one.
         """
-        named, prior = self.likelihood.groups(evidence.targets), prior_of(self.likelihood, evidence.targets.shape[1])
+        named = self.likelihood.groups(evidence.targets)
+        two_answers = not (self.likelihood.exclusive and evidence.targets.shape[1] > 2)
         judges = np.ones(len(named), bool)
-        if prior is TWO_ANSWERS and asked is not None and (asked >= 0).any():
+        if two_answers and asked is not None and (asked >= 0).any():
             judges = asked <= asked[asked >= 0].min()
-        few = prior is TWO_ANSWERS and int(judges.sum()) < min(FEWEST, len(named))
+        prior = Prior.of(self.likelihood, design.targets[judges], design.weights[judges])
+        few = two_answers and int(judges.sum()) < min(FEWEST, len(named))
         if few or (named[judges] == named[judges][0]).all():
             return min(self.grid, key=lambda l2: prior.cost(math.log10(l2))), None
         fold_of = np.full(len(named), -1)
@@ -228,7 +230,7 @@ class Logistic(Fitter):
         folds = int(own.max()) + 1
         used = min(math.ceil(ENOUGH * folds / len(own)), folds)
         fold_of[judges] = np.where(own < used, own, -1)
-        return choose_penalty(design, fold_of, self.grid, BIAS_PRIOR, self.likelihood, share=used / folds)
+        return choose_penalty(design, fold_of, self.grid, BIAS_PRIOR, self.likelihood, prior, share=used / folds)
 
     def choose_temperature(self, problem: Problem, held_out: Callable[[], NDArray[np.float64]]) -> float:
         """The temperature, as given or by cross-validation.

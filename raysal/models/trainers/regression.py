@@ -96,7 +96,7 @@ class Regression(Fitter):
 
         if spectrum.total == 0:
             # Nothing to search by: what is not given is such that noise and weights explain a mean square each.
-            explained = Frame.of(evidence).size ** 2
+            explained = float(Frame.isotropic(evidence).size[0]) ** 2
             noise = level if self.noise == "evidence" else float(self.noise)
             prior = explained / level if self.prior == "evidence" else float(self.prior)
             return noise, prior
@@ -183,9 +183,9 @@ def exact_posterior(evidence: Evidence, noise: float, prior: float, constant: fl
     """
     counts = evidence.weights / noise
     if constant is None:
-        frame = Frame.of(evidence)
+        frame = Frame.isotropic(evidence)
         root = np.zeros((len(frame.centre) + 1, len(frame.centre) + 1))
-        root[:-1, :-1] = root_of_inverse(frame.features(evidence.features), counts, prior / frame.size**2)
+        root[:-1, :-1] = root_of_inverse(frame.features(evidence.features), counts, prior / frame.size[0] ** 2)
         root[-1, -1] = 1.0 / math.sqrt(float(counts.sum()))
         return Shared(root=root, frame=frame)
     # A constant feature of this size with the prior of the weights is one of size 1 with its own prior.
