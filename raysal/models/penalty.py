@@ -35,22 +35,22 @@ class Prior(NamedTuple):
     def of(cls, likelihood: Likelihood, targets: torch.Tensor, weights: torch.Tensor) -> Prior:
         """The prior for labels of targets [n, C] and weights [n].
 
-        It is narrow where nearly all labels have one answer. What is best then depends on what is asked: by margin, 1
-        found most of a rare class and 0.03 a quarter less; the loss of held-out labels, nearly all of them of the other
-        class, would have chosen the latter (RESULTS.md, "The default head"). Otherwise it is wide: it matters with few
-        labels only, which say little of the penalty.
+        It is as many decades wide as the share of labels that do not have the most common answer. So it is narrow where
+        nearly all have one. What is best then depends on what is asked: by margin, 1 found most of a rare class, and
+        0.03 a quarter less; the loss of held-out labels, nearly all of them of the other class, would have chosen the
+        latter (RESULTS.md, "The default head"). Elsewhere it matters with few labels only, which say little.
         """
         shares = weights @ targets / weights.sum()
         others = 1.0 - shares.max() if likelihood.exclusive else (0.5 - (shares - 0.5).abs()).mean()
-        return cls(min(max(2.0 * float(others), DECADES[0]), DECADES[1]))
+        return cls(max(float(others), NARROWEST))
 
     def cost(self, place: float) -> float:
         """Minus the log density at log10 of a penalty, up to a constant, in nats."""
         return 0.5 * ((place - math.log10(self.usual)) / self.decades) ** 2
 
 
-DECADES = 0.2, 1.0
-"""Standard deviation of a `Prior`, where nearly all labels have one answer, and where at most half of them have it.
+NARROWEST = 0.2
+"""Decades of a `Prior` at least.
 
 Among 15 sets of vectors, tables and texts with 20 to 1,000 labels, the penalty of least loss on other items lay around
 1 for two classes, and between 1e-4 and 0.3 for more."""
