@@ -76,4 +76,5 @@ def predict(
     lost = f", {found.quarantined} quarantined left out" if found.quarantined else ""
     done = f" ({found.resumed} of {found.chunks} chunks were there)" if found.resumed else ""
     words = f"{out}: predictions of {found.items} items{lost}, by head {found.head_version}{done}"
+    words += f"\nnote: {found.note}" if found.note else ""
     return Outcome(data={"pool": str(pool), "out": str(out), **asdict(found)}, view=words)

@@ -33,12 +33,20 @@ class Prior(NamedTuple):
 
     @classmethod
     def of(cls, likelihood: Likelihood, targets: torch.Tensor, weights: torch.Tensor) -> Prior:
-        """The prior for labels of targets [n, C] and weights [n].
+        """The prior for some labels.
 
         It is as many decades wide as the share of labels that do not have the most common answer. So it is narrow where
         nearly all have one. What is best then depends on what is asked: by margin, 1 found most of a rare class, and
         0.03 a quarter less; the loss of held-out labels, nearly all of them of the other class, would have chosen the
         latter (RESULTS.md, "The default head"). Elsewhere it matters with few labels only, which say little.
+
+        Args:
+            likelihood: what the labels are.
+            targets: [n, C]
+            weights: [n]
+
+        Returns:
+            The prior. Of several labels an item, the share is the mean over labels of those that are the rarer way.
         """
         shares = weights @ targets / weights.sum()
         others = 1.0 - shares.max() if likelihood.exclusive else (0.5 - (shares - 0.5).abs()).mean()

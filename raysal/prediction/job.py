@@ -36,6 +36,7 @@ NOT_IN_A_HEAD = {
     "previous": "the head of an earlier round, beside this one",
 }
 """What some scores need and a head does not hold."""
+OTHERWISE = "an older raysal fitted this head, with a penalty on the bias; a next round of its run fits anew"
 OUTPUTS_PER_PRODUCT = 2048
 """Outputs (posterior samples x classes) of one matrix product; those of a block of 1024 rows take 8 MB."""
 
@@ -93,6 +94,8 @@ class PredictReport:
     head_version: int
     seconds: float
     """of this job"""
+    note: str | None = None
+    """what is worth knowing of the head"""
 
 
 def predict_pool(
@@ -162,6 +165,7 @@ def predict_pool(
         head=plan.head,
         head_version=plan.head_version,
         seconds=time.perf_counter() - started,
+        note=OTHERWISE if head.fitted_otherwise else None,
     )
 
 

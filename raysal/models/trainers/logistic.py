@@ -54,8 +54,8 @@ class Problem:
 class Logistic(Fitter):
     """Multinomial logistic regression by L-BFGS in float64, and a Gaussian posterior around it.
 
-    With the weights m_i of the labels, and features z = (h - centre) / size of the `Frame`, in which labelled items
-    have the mean 0 and the total variance 1:
+    With the weights m_i of the labels, and features z = (h - centre) / size of the `Frame`, which are Pareto-scaled and
+    in which labelled items have the mean 0 and the total variance 1:
 
         minimise  Σ m_i CE(W z_i + b, y_i) + l2/2 ‖W‖² + 0.1/2 ‖b‖²
 
@@ -100,7 +100,11 @@ class Logistic(Fitter):
         numbers += [(name, value) for name in ("l2", "temperature") if (value := getattr(self, name)) != "cv"]
         for name, value in numbers:
             if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"update.trainer.{name}", f"{value!r} is not a finite number above 0")
+                use = "" if name in ("tol", "grid") else "use cv or a number"
+                raise ConfigError(f"update.trainer.{name}", f"{value!r} is not a finite number above 0", use)
+        if self.l2 != "cv" and self.grid != GRID:
+            problem = f"is tried by l2 = cv alone, and l2 is {self.l2}"
+            raise ConfigError("update.trainer.grid", problem, "give one of the two")
         if not self.grid:
             raise ConfigError("update.trainer.grid", "is empty", "give at least one penalty")
         if self.folds < 2:

@@ -235,9 +235,10 @@ def test_folds_are_even_within_each_class_and_depend_on_the_seed_alone() -> None
     [
         ({"l2": 0.0}, "update.trainer.l2"),
         ({"l2": float("nan")}, "update.trainer.l2"),
-        ({"l2": "auto"}, "update.trainer.l2"),
         ({"grid": ()}, "update.trainer.grid"),
         ({"grid": (1.0, -1.0)}, "update.trainer.grid"),
+        ({"grid": (1.0, 0.1), "l2": 0.5}, "update.trainer.grid: is tried by l2 = cv alone, and l2 is 0.5"),
+        ({"l2": "auto"}, "update.trainer.l2: .*use cv or a number"),
         ({"folds": 1}, "update.trainer.folds"),
         ({"max_iter": 0}, "update.trainer.max_iter"),
         ({"tol": float("inf")}, "update.trainer.tol"),
