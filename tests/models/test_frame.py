@@ -1,4 +1,4 @@
-"""The frame of a head: an affine map, its inverse and its adjoint, against the matrix T written out."""
+"""The frame of a head: an affine map, its inverse and its adjoint, against the matrix T written out; and its sizes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,18 @@ def labelled(n: int = 12, seed: int = 0) -> Evidence:
     return gather_evidence(x, labels, rng.uniform(0.2, 3, size=n), ("c0", "c1", "c2"))
 
 
-FRAMES = (Frame.of(labelled()), Frame.of(labelled()).with_constant(0.2), Frame.of(labelled(seed=1)).with_constant(30.0))
+def unlabelled(features: np.ndarray, weights: np.ndarray | None = None) -> Evidence:
+    """Features whose labels do not matter."""
+    weights = np.ones(len(features)) if weights is None else weights
+    return Evidence(features=features, targets=np.ones((len(features), 1)), weights=weights)
+
+
+FRAMES = (
+    Frame.of(labelled()),
+    Frame.of(labelled()).with_constant(0.2),
+    Frame.of(labelled(seed=1)).with_constant(30.0),
+    Frame.isotropic(labelled()),
+)
 every_frame = pytest.mark.parametrize("frame", FRAMES)
 
 
@@ -70,6 +81,94 @@ def test_labels_in_their_frame_are_centred_and_of_total_variance_one_by_their_we
     np.testing.assert_allclose(matrix_of(frame, D - 1), slow, rtol=1e-12)
 
 
+# -- the scale of each feature ----------------------------------------------------------------------------------------
+
+SIGNS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 1.0
+"""Columns of mean 0 and standard deviation 1."""
+
+
+def sizes_of(deviations: list[float]) -> np.ndarray:
+    """Of features with these standard deviations, somewhere."""
+    return Frame.of(unlabelled(SIGNS * deviations + [5, -2, 0.1])).size
+
+
+def test_each_feature_is_over_the_root_of_its_deviation_and_all_over_one_number():
+    # Over their roots the features have the variances 2, 4 and 9, which add up to 15.
+    np.testing.assert_allclose(sizes_of([2, 4, 9]), np.sqrt([2, 4, 9]) * np.sqrt(15), rtol=1e-12)
+
+
+def test_the_scale_of_a_feature_is_that_of_a_third_of_the_median_one_at_least():
+    # The median deviation is 1, so what is below 0.3 counts as 0.3.
+    np.testing.assert_allclose(
+        sizes_of([0.01, 1, 4]), np.sqrt([0.3, 1, 4]) * np.sqrt(0.01**2 / 0.3 + 1 + 4), rtol=1e-12
+    )
+    np.testing.assert_allclose(sizes_of([0.31, 1, 4]), np.sqrt([0.31, 1, 4]) * np.sqrt(0.31 + 1 + 4), rtol=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7e9])
+@pytest.mark.parametrize("count", [1, 40])
+def test_columns_that_no_label_shows_to_vary_have_the_least_scale_and_change_no_other(value, count):
+    # They are not among those of which there is a median: that of 1, 4 and 9 is 4. Beside 7e9 a tenth is rounded away.
+    alike = np.full((4, count), value)
+    frame = Frame.of(unlabelled(np.hstack([alike, SIGNS * [1, 4, 9]])))
+    roots = np.sqrt([1.2, 4, 9]) * np.sqrt(1 / 1.2 + 4 + 9)
+    np.testing.assert_allclose(frame.size[count:], roots, rtol=1e-9)
+    np.testing.assert_allclose(frame.size[:count], roots[0], rtol=1e-9)
+    # An item that differs there is not arbitrarily far away.
+    other = np.append(alike[0] + 3, np.zeros(3))
+    assert np.abs(frame.features(other[None])[0, :count] - 3 / roots[0]).max() < 1e-6
+
+
+def test_one_feature_that_varies_is_over_its_deviation():
+    for column in range(3):
+        some = SIGNS * (np.arange(3) == column) * 7 + 2
+        assert Frame.of(unlabelled(some)).size[column] == pytest.approx(7, rel=1e-12)
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 999),
+    n=st.integers(2, 20),
+    d=st.integers(1, 9),
+    decades=st.floats(0, 4),
+    alike=st.integers(0, 3),
+)
+def test_it_is_the_scaling_written_out(seed, n, d, decades, alike):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d)) * 10 ** rng.uniform(-decades, decades, size=d)
+    x = np.hstack([x, np.zeros((n, alike))])[:, rng.permutation(d + alike)]
+    evidence = unlabelled(x, rng.uniform(0.2, 3, size=n))
+    slow = frame_reference(x, evidence.weights, 1.0, 1.0)
+    np.testing.assert_allclose(matrix_of(Frame.of(evidence), d + alike), slow, rtol=1e-9)
+    inside = Frame.of(evidence).features(x)
+    assert evidence.weights @ (inside**2).sum(axis=1) == pytest.approx(evidence.weights.sum(), rel=1e-9)
+
+
+def test_an_item_of_weight_three_counts_as_three_items():
+    x, counts = labelled().features, np.arange(12) % 3 + 1
+    weighted, repeated = unlabelled(x, counts * 1.0), unlabelled(np.repeat(x, counts, axis=0))
+    for rule in (Frame.of, Frame.isotropic):
+        one, other = rule(weighted), rule(repeated)
+        np.testing.assert_allclose(one.size, other.size, rtol=1e-12)
+        np.testing.assert_allclose(one.centre, other.centre, rtol=1e-12)
+    assert np.abs(Frame.of(weighted).size / Frame.of(unlabelled(x)).size - 1).min() > 1e-3
+
+
+def test_the_isotropic_rule_is_the_root_of_the_total_variance_for_every_feature():
+    evidence = labelled()
+    shares = evidence.weights / evidence.weights.sum()
+    apart = evidence.features - shares @ evidence.features
+    size = Frame.isotropic(evidence).size
+    assert size.shape == (D - 1,)
+    np.testing.assert_allclose(size, np.sqrt(shares @ (apart**2).sum(axis=1)), rtol=1e-12)
+    # It is what is left of the scaling where all features vary alike.
+    alike = unlabelled(SIGNS * 0.7 + 3)
+    np.testing.assert_allclose(Frame.of(alike).size, Frame.isotropic(alike).size, rtol=1e-12)
+
+
+# -- what does not matter, and what is refused ------------------------------------------------------------------------
+
+
 @settings(max_examples=60)
 @given(
     seed=st.integers(0, 999),
@@ -94,7 +193,7 @@ def test_features_that_are_all_alike_have_the_size_of_their_length(vector):
     weights = np.array([0.1, 0.7, 1.3, 0.3, 0.11])
     evidence = Evidence(features=np.tile(vector, (5, 1)), targets=np.ones((5, 1)), weights=weights)
     frame = Frame.of(evidence)
-    assert frame.size == pytest.approx(np.linalg.norm(vector) or 1.0, rel=1e-12)
+    assert frame.size.tolist() == pytest.approx([np.linalg.norm(vector) or 1.0] * 2, rel=1e-12)
     assert np.abs(frame.evidence(evidence).features).max() < 1e-14
 
 
@@ -104,6 +203,11 @@ def test_features_that_are_all_alike_have_the_size_of_their_length(vector):
         ({"size": 0.0}, "head.frame.size"),
         ({"size": -1.0}, "head.frame.size"),
         ({"size": float("inf")}, "head.frame.size"),
+        ({"size": float("nan")}, "head.frame.size"),
+        ({"size": np.array([1.0, 0.0])}, "head.frame.size"),
+        ({"size": np.array([-1e-9, 1.0])}, "head.frame.size"),
+        ({"size": np.array([1.0, np.nan])}, "head.frame.size"),
+        ({"size": np.array([np.inf, 1.0])}, "head.frame.size"),
         ({"constant": 0.0}, "head.frame.constant"),
         ({"constant": float("nan")}, "head.frame.constant"),
         ({"centre": np.array([1.0, np.nan])}, "head.frame.centre"),
@@ -114,11 +218,34 @@ def test_a_frame_that_cannot_be_is_refused(change, named):
         Frame(**{"centre": np.zeros(2), "size": 1.0, **change})
 
 
+def test_a_number_stands_for_the_size_of_every_feature():
+    frame = Frame(centre=np.array([1.0, 2.0, 3.0]), size=2.5)
+    assert frame.size.tolist() == [2.5] * 3
+    assert frame.features(np.array([[6.0, 2.0, 0.5]])).tolist() == [[2.0, 0.0, -1.0]]
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="the error is that of numpy")
+@pytest.mark.parametrize("size", [np.ones(3), np.ones((2, 2))])
+def test_sizes_of_other_features_are_refused(size):
+    with pytest.raises(UserError, match=r"head\.frame\.size"):
+        Frame(centre=np.zeros(2), size=size)
+
+
 def test_a_frame_is_a_copy_and_read_only():
     centre = np.zeros(2)
     frame = Frame(centre=centre, size=1.0)
     centre[0] = 5
     assert frame.centre[0] == 0
-    with pytest.raises(ValueError, match="read-only"):
-        frame.centre[0] = 1
+    for array in (frame.centre, frame.size):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
     assert frame.with_constant(2.0).centre is frame.centre
+    assert np.array_equal(frame.with_constant(2.0).size, frame.size)
+
+
+@pytest.mark.xfail(strict=True, reason="the frame looks at the array that it was given")
+def test_sizes_are_a_copy():
+    size = np.ones(2)
+    frame = Frame(centre=np.zeros(2), size=size)
+    size[0] = 5
+    assert frame.size[0] == 1

@@ -30,7 +30,7 @@ FITS: dict[str, Any] = {
     "kronecker": Kronecker.fit,
     "full": Full.fit,
 }
-FRAME = Frame(centre=np.array([3.0, -20.0, 0.5, 4.0]), size=2.5, constant=0.4)
+FRAME = Frame(centre=np.array([3.0, -20.0, 0.5, 4.0]), size=np.array([2.5, 4.0, 0.3, 1.1]), constant=0.4)
 every_kind = pytest.mark.parametrize("kind", FITS)
 every_link = pytest.mark.parametrize("link", LINKS)
 every_frame = pytest.mark.parametrize("frame", [None, FRAME], ids=["as they are", "framed"])
