@@ -126,11 +126,12 @@ def prediction_tables(cells: dict[Cell, Heads]) -> str:
             rows.append([name, regime(share), *cellwise, signed(factor * mean, factor * spread, digits), better, count])
         total = f"{sum(one.no_worse for one in judged.values())} of {len(judged)}"
         worse = sum(one.gain.mean() >= 0 for one in judged.values())
-        seeds = sorted({len(one.seeds) for one in judged.values()})
+        counts = sorted({len(one.seeds) for one in judged.values()})
+        seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
         columns = ["set", "rare class", *shown, "better than the better of two by", "better", "no worse"]
         found.append(
             markdown(
-                f"{title}: means over label counts and {seeds} seeds; better in {worse} cells, no worse in {total}",
+                f"{title}: means over label counts and {seeds} seeds; level or better in {worse} cells, no worse in {total}",
                 columns,
                 rows,
             )
