@@ -238,8 +238,19 @@ def test_the_number_of_threads_changes_no_bit(everything):
     assert len(found) == 1
 
 
+TOO_LONG = pytest.mark.xfail(strict=True, reason="default_step is too long for the weak penalties of the wide prior")
+
+
 @pytest.mark.parametrize(
-    "fields", [*({"structure": name} for name in STRUCTURES), {"curvature": "categorical"}], ids=str
+    "fields",
+    [
+        *(
+            pytest.param({"structure": name}, marks=TOO_LONG if name in ("kronecker", "full") else ())
+            for name in STRUCTURES
+        ),
+        {"curvature": "categorical"},
+    ],
+    ids=str,
 )
 def test_what_new_labels_alone_teach_does_not_harm_what_was_known(fields):
     """The loss on the new labels always falls; a step too long for the structure pays for it on all others."""

@@ -40,7 +40,7 @@ def fit(features, labels, weights=None, rounds=None, unlabelled=None, previous=N
     )
 
 
-CENTRE, SIZE, KAPPA = np.array([0.7, -0.2, 1.1, 0.4]), 2.3, 0.4
+CENTRE, SIZE, KAPPA = np.array([0.7, -0.2, 1.1, 0.4]), np.array([2.3, 0.8, 4.1, 1.7]), 0.4
 """A frame for the labels of `data`, of which none of its numbers is special."""
 
 
@@ -72,7 +72,7 @@ def slow_value(mean, features, labels, rounds, weights, others, prior, acquisiti
     """The objective in loops, as the paper's formulas have it, of weights over features of the frame."""
 
     def predicted(h):
-        raised = [math.exp(float(row[:-1] @ (h - CENTRE) / SIZE + row[-1] * KAPPA)) for row in mean]
+        raised = [math.exp(float(row[:-1] @ ((h - CENTRE) / SIZE) + row[-1] * KAPPA)) for row in mean]
         return np.array(raised) / sum(raised)
 
     total = 0.5 * prior * (mean**2).sum()
@@ -141,11 +141,14 @@ def test_it_ends_where_the_objective_is_flat_and_below_the_logistic_solution(acq
     objective = DependencyAware(**fields).objective(evidence, rounds, head.prior)
     found, before = (head.frame.inside(one.mean) for one in (head, plain))
     assert value_of(objective, found) < value_of(objective, before) - 1e-4
-    # Margins and confidence have edges, where the slope jumps: there no neighbour is lower, and that is all.
+    # Margins and confidence have edges, where the slope jumps and the search may end: there no neighbour is lower by
+    # more than a 10,000th of what was won, and that is all.
+    left = 1e-4 * (value_of(objective, before) - value_of(objective, found))
     if score == "entropy":
         assert np.abs(gradient_of(objective, found)).max() < 1e-3 * np.abs(gradient_of(objective, before)).max()
+        left = 1e-6
     for near in np.random.default_rng(0).normal(size=(20, *found.shape)) * 1e-3:
-        assert value_of(objective, found + near) > value_of(objective, found) - 1e-6
+        assert value_of(objective, found + near) > value_of(objective, found) - left
 
 
 @pytest.mark.parametrize("acquisition", ["softmax", "power", "soft_rank"])
@@ -230,7 +233,7 @@ def test_the_posterior_holds_the_labels_and_updates_go_on() -> None:
 
 
 def test_ten_steps_of_adam_are_those_of_torch_from_the_previous_head() -> None:
-    """Over features that are centred and of a mean variance of 1, with a bias; the penalty is that of the frame."""
+    """Over the features of the frame, made to have a mean variance of 1, with a bias; the penalty is the frame's."""
     import torch
 
     features, labels, rounds = data()
@@ -238,7 +241,8 @@ def test_ten_steps_of_adam_are_those_of_torch_from_the_previous_head() -> None:
     previous = Head.of_weights(start[:, :-1], start[:, -1], classes=CLASSES)
     head = fit(features, labels, rounds=rounds, previous=previous, steps=10, rate=1e-2)
     centre = features.mean(axis=0)
-    deviation = math.sqrt(((features - centre) ** 2).mean())
+    deviation = 1 / np.diag(frame_reference(features, np.ones(36), 1.0, 1.0))[:4] / 2
+    assert (((features - centre) / deviation) ** 2).mean() == pytest.approx(1)
     into = np.column_stack([start[:, :-1] * deviation, start[:, -1] + start[:, :-1] @ centre])
     weights = torch.tensor(into, requires_grad=True)
     adam = torch.optim.Adam([weights], lr=1e-2)
@@ -263,7 +267,7 @@ def test_ten_steps_of_adam_are_those_of_torch_from_the_previous_head() -> None:
     plain = Logistic(l2=0.1).fit(TrainingData(features=features, labels=labels, classes=CLASSES, **RECORD))
     moved = [fit(features, labels, rounds=rounds, previous=p, steps=1, rate=1e-2) for p in (other, None)]
     apart = moved[0].mean - plain.mean
-    assert np.abs(apart[:, :-1]).max() * deviation <= 1e-2 * (1 + 1e-6)
+    assert (np.abs(apart[:, :-1]) * deviation).max() <= 1e-2 * (1 + 1e-6)
     assert np.abs(apart[:, -1] + apart[:, :-1] @ centre).max() <= 1e-2 * (1 + 1e-6)
     assert moved[0].digest() == moved[1].digest()
 

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from raysal.config import choice
 from raysal.errors import ConfigError, LabelError
+from raysal.models.frame import Frame
 from raysal.models.head import Head
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import TrainingData
@@ -44,14 +45,12 @@ def test_agrees_with_newton_on_the_full_hessian(n: int, d: int, classes: int, l2
 
 
 def by_scikit_learn(features, labels, l2: float, bias_prior: float) -> np.ndarray:
-    """On centred features of total variance 1, beside a constant column of the size that gives it the prior.
+    """On features of the frame, beside a constant column of the size that gives it the prior, if it has one.
 
     Of two classes it has one vector of weights, the difference of ours, which costs half as much there.
     """
-    apart = features - features.mean(axis=0)
-    apart /= np.sqrt((apart**2).sum() / len(features))
-    constant = np.full((len(features), 1), np.sqrt(l2 / bias_prior)) if bias_prior else np.empty((len(features), 0))
-    columns = np.hstack([apart, constant])
+    frame = frame_reference(features, np.ones(len(features)), l2, bias_prior or 1.0)
+    columns = (np.column_stack([features, np.ones(len(features))]) @ frame.T)[:, : None if bias_prior else -1]
     strength = (2 if len(set(labels)) == 2 else 1) / l2
     known = LogisticRegression(C=strength, fit_intercept=not bias_prior, tol=1e-10, max_iter=20_000)
     return known.fit(columns, labels).predict_proba(columns)
@@ -83,6 +82,43 @@ def test_a_rare_class_has_the_intercept_that_it_asks_for(positives: int) -> None
     bias = head.frame.inside(head.mean)[0, -1] * head.frame.constant
     assert bias < -1
     assert probabilities[:, 0].sum() == pytest.approx(positives - BIAS_PRIOR * bias, rel=1e-4)
+
+
+def digits_of(seed: int) -> tuple[np.ndarray, list[str]]:
+    """Digits in any order; the columns that vary have a standard deviation of 1."""
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(x))
+    deviations = x.std(axis=0)
+    return (x / np.where(deviations > 0, deviations, 1))[order], [str(digit) for digit in y[order]]
+
+
+def parted_by_a_plane(seed: int) -> tuple[np.ndarray, list[str]]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(500, 12))
+    return x, [f"c{int(side)}" for side in x @ rng.normal(size=12) + 0.5 * rng.normal(size=500) > 0]
+
+
+@pytest.mark.parametrize(
+    ("set_of", "column"), [(lambda seed: blobs(500, 12, 3, seed), 0), (parted_by_a_plane, 0), (digits_of, 20)]
+)
+def test_a_column_in_a_unit_10_000_times_as_small_does_not_hide_the_others(set_of, column, monkeypatch) -> None:
+    """With 120 labels other items are predicted nearly as before. With one size for all features they are not."""
+
+    def right(x: np.ndarray, labels: list[str]) -> float:
+        head = fit(x[:120], labels[:120])
+        predicted = head.probabilities(x[120:]).argmax(axis=1)
+        return float(np.mean([head.classes[k] == label for k, label in zip(predicted, labels[120:], strict=True)]))
+
+    lost = []
+    for seed in range(3):
+        x, labels = set_of(seed)
+        other = x * np.where(np.arange(x.shape[1]) == column, 1e4, 1.0)
+        with monkeypatch.context() as patch:
+            here = right(x, labels) - right(other, labels)
+            patch.setattr(Frame, "of", Frame.isotropic)
+            lost.append((here, right(x, labels) - right(other, labels)))
+    assert max(here for here, _ in lost) < 0.06
+    assert min(there for _, there in lost) > 0.15
 
 
 def test_real_digits_are_learnt_and_the_default_tolerance_is_enough() -> None:

@@ -79,7 +79,7 @@ def test_dropout_minimises_the_loss_over_masked_copies_and_members_are_the_maske
     assert np.abs(within - other.mean @ away).max() < 0.1 * np.abs(within).max()  # near the expected loss's, both
     targets = gather_evidence(features, labels, None, head.classes).targets
     kept = np.random.default_rng(9).random((40 * 500, 4)) >= 0.4
-    centred = (features - features.mean(axis=0)) * frame[0, 0]
+    centred = (features - features.mean(axis=0)) * np.diag(frame)[:4]
     slow = minimum_reference(
         np.repeat(centred, 500, axis=0) * kept / 0.6,
         np.repeat(targets, 500, axis=0),

@@ -30,7 +30,7 @@ def data(n: int, d: int = 5, seed: int = 0) -> tuple[np.ndarray, list[str], np.n
 
 
 def one_label(x: np.ndarray, y: np.ndarray, m: np.ndarray, l2: float) -> np.ndarray:
-    """[w, b] of one logistic regression by Newton's method on its own, on centred features of total variance 1."""
+    """[w, b] of one logistic regression by Newton's method on its own, on the features of the frame."""
     frame = frame_reference(x, m, 1.0, 1.0)
     penalty = np.append(np.full(x.shape[1], l2), BIAS_PRIOR)
     rows, w = np.column_stack([x, np.ones(len(x))]) @ frame.T, np.zeros(x.shape[1] + 1)
