@@ -15,6 +15,7 @@ from threadpoolctl import ThreadpoolController
 from raysal.errors import ConfigError, PoolError
 from raysal.fleet import LocalFleet
 from raysal.models.evidence import gather_evidence
+from raysal.models.frame import Frame
 from raysal.models.head import Head
 from raysal.models.likelihood import LIKELIHOODS, SOFTMAX, Curvature
 from raysal.models.posterior import STRUCTURES, Kronecker, Members, Shared
@@ -22,6 +23,7 @@ from raysal.narrowing.simple import TopScore as Narrow
 from raysal.rng import derive, generator
 from raysal.scoring.base import Predicted, Score
 from raysal.scoring.inputs import DEFAULT_DRAWS, ProductReader, score_inputs, score_to_compute, triangular_root
+from raysal.scoring.linear import Linear
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import SweepRequest, sweep, sweep_partition
 from raysal.strategies.base import select
@@ -164,6 +166,66 @@ def read(
     out = torch.zeros(reader.numbers, len(x))
     reader.read(reader.matrix(cpu).products(features), features, out)
     return reader.predicted(out)
+
+
+# -- the length of a gradient, which is that in the frame ----------------------------------------------------
+
+
+SIZES = {"unlike": np.array([0.3, 2.0, 40.0, 1.0, 7.0, 1e-3]), "one for all": 2.5}
+every_size = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+CENTRE = np.array([3.0, -1.0, 0.2, 0.0, 5.0, -0.4])
+
+
+def framed(link: str, size: np.ndarray | float) -> Head:
+    head = make(link, "shared", noise=0.6 if link == "identity" else 1)
+    frame = Frame(centre=CENTRE, size=size, constant=0.3)
+    return replace(head, posterior=Shared(root=head.posterior.root, frame=frame))
+
+
+def lengths_inside(x: np.ndarray, size: np.ndarray | float) -> np.ndarray:
+    """Of [z, 1], with z the features of the frame, number by number."""
+    sizes = np.broadcast_to(size, DIM)
+    return np.array([np.sqrt(1 + sum(((h[j] - CENTRE[j]) / sizes[j]) ** 2 for j in range(DIM))) for h in x])
+
+
+@every_link
+@every_size
+def test_the_length_of_a_gradient_is_that_in_the_frame_of_the_head(link, size, x, fleet, tmp_path):
+    head = framed(link, size)
+    if link == "identity":
+        residual = np.sqrt(2 / np.pi * (0.6 + head.variance(x)[:, 0]))
+    else:
+        residual = wanted("expected_gradient_length", x, head, head, KEY) / np.sqrt(1 + (x**2).sum(axis=1))
+    request = SweepRequest(scores=("expected_gradient_length",), top=N)
+    ids, values = sweep(fleet, head, request).top["expected_gradient_length"]
+    np.testing.assert_allclose(values, (residual * lengths_inside(x, size))[ids], rtol=2e-5)
+    other = local(make_pool(tmp_path / "pool", x, chunk_rows=7), 4)
+    again = sweep(other, head, request).top["expected_gradient_length"]
+    assert np.array_equal(again[0], ids)
+    assert np.array_equal(again[1], values)
+
+
+@every_size
+@pytest.mark.parametrize("width", [DIM, 16, 32])
+def test_what_is_beyond_the_features_of_a_block_adds_nothing_to_a_length(size, width, x):
+    inputs = score_inputs(framed("softmax", size), ("expected_gradient_length",))
+    cpu = type("Here", (), {"device": torch.device("cpu"), "dim": DIM, "width": width})()
+    reader = ProductReader(cpu, inputs)
+    features = torch.nn.functional.pad(torch.from_numpy(x.astype(np.float32)), (0, width - DIM))
+    out = torch.zeros(reader.numbers, N)
+    reader.read(reader.matrix(cpu).products(features), features, out)
+    np.testing.assert_allclose(reader.predicted(out).length.numpy(), lengths_inside(x, size), rtol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_sizes_of_a_head_beside_the_data_are_one_beyond_its_features(dtype):
+    cpu = torch.device("cpu")
+    for size in SIZES.values():
+        found = Linear.of(framed("softmax", size)).size(16, cpu, dtype)
+        expected = [*np.broadcast_to(size, DIM), *[1.0] * 10]
+        assert found.dtype == dtype
+        assert found.tolist() == torch.tensor(expected, dtype=dtype).tolist()
+    assert Linear.of(make("softmax", "shared")).size(16, cpu, dtype).tolist() == [1.0] * 16
 
 
 # -- what has no score ---------------------------------------------------------------------------------------
