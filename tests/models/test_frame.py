@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from frames import matrix_of
@@ -117,6 +119,17 @@ def test_columns_that_no_label_shows_to_vary_have_the_least_scale_and_change_no_
     # An item that differs there is not arbitrarily far away.
     other = np.append(alike[0] + 3, np.zeros(3))
     assert np.abs(frame.features(other[None])[0, :count] - 3 / roots[0]).max() < 1e-6
+
+
+def test_what_rounding_leaves_of_a_column_is_no_variance_beside_others_that_vary():
+    evidence = labelled()
+    alike = np.tile([0.1, 1 / 3, -7e9, 1e6 / 7] * 5, (12, 1))
+    shares = evidence.weights / evidence.weights.sum()
+    assert ((alike - shares @ alike) != 0).any()
+    frame, plain = Frame.of(replace(evidence, features=np.hstack([evidence.features, alike]))), Frame.of(evidence)
+    deviations = np.sqrt(shares @ (evidence.features - shares @ evidence.features) ** 2)
+    np.testing.assert_allclose(frame.size[:4], plain.size, rtol=1e-9)
+    np.testing.assert_allclose(frame.size[4:], plain.size[0] * np.sqrt(0.3 * np.median(deviations) / deviations[0]))
 
 
 def test_one_feature_that_varies_is_over_its_deviation():
