@@ -95,7 +95,7 @@ def with_posterior(pool: Pool, structure: Any) -> Head:
     rows = pool.chunks[0].vectors()[:LABELS].astype(np.float64)
     labels = [head.classes[c] for c in head.logits(rows).argmax(1)]
     evidence = gather_evidence(rows, labels, None, head.classes)
-    frame = Frame.of(evidence)
+    frame = Frame.isotropic(evidence)
     inside, mean = frame.evidence(evidence), frame.inside(head.mean)
     posterior = laplace_posterior(head.likelihood, inside, mean, head.prior, structure, "gaussian", frame)
     return replace(head, posterior=posterior)

@@ -78,8 +78,10 @@ class Choice(NamedTuple):
     """A penalty, and where a fit with it may begin."""
 
     penalty: float
-    start: NDArray[np.float64]
-    """weights [C, d + 1] of the frame with the constant 1"""
+    start: NDArray[np.float64] | None
+    """weights [C, d + 1] of the frame with the constant 1; None where nothing was fitted"""
+    cost: float
+    """the summed loss of held-out labels and the cost of the penalty, in nats"""
 
 
 def choose_penalty(
@@ -131,8 +133,7 @@ def choose_penalty(
     if 0 < best < len(tried) - 1:
         around = slice(best - 1, best + 2)
         penalty = float(10 ** vertex(places[around], [score(best - 1), score(best), score(best + 1)]))
-    score(best)
-    return Choice(penalty, starts[best])
+    return Choice(penalty, starts[best], score(best))
 
 
 class HeldOut:

@@ -98,7 +98,7 @@ class Custom(Trainer):
         if likelihood.quadratic:  # weights alone do not say how far labels lie from them
             raise self._wrong(f"returned {type(made).__name__} for labels that are {likelihood.words}, not a Head")
         mean, prior = self._mean(made, names, dim), self.l2
-        frame = Frame.of(evidence).with_constant(math.sqrt(prior / BIAS_PRIOR))
+        frame = Frame.isotropic(evidence).with_constant(math.sqrt(prior / BIAS_PRIOR))
         inside, structure, curvature = frame.evidence(evidence), self.structure, self.curvature
         posterior = laplace_posterior(likelihood, inside, frame.inside(mean), prior, structure, curvature, frame)
         return Fit(mean=mean, posterior=posterior, prior=prior).head(names, likelihood, data)

@@ -17,7 +17,7 @@ from raysal.models.evidence import Evidence
 from raysal.models.frame import Frame
 from raysal.models.likelihood import SOFTMAX, Curvature, Likelihood, Weighting
 from raysal.models.optim.lbfgs import Design
-from raysal.models.penalty import Prior, choose_penalty
+from raysal.models.penalty import Choice, Prior, choose_penalty
 from raysal.models.posterior import GAUSSIANS, Posterior
 from raysal.models.trainers.base import NOTHING, Context, Fit, Fitter
 
@@ -33,6 +33,9 @@ ENOUGH = 200
 five, which takes a third of the time of a choice and chose within 0.01 nats of it on four sets."""
 FEWEST = 20
 """Labels that judge the penalty of two answers, at least, where others do not judge."""
+GAIN = 1.0
+"""Nats by which held-out labels must be more likely with standardised features. Without it, noise would standardise
+where that matters little, and the frame would change from round to round."""
 GRID = tuple(10 ** (2 * step / 3) for step in range(2, -8, -1))
 """Penalties that `cv` tries."""
 
@@ -54,8 +57,8 @@ class Problem:
 class Logistic(Fitter):
     """Multinomial logistic regression by L-BFGS in float64, and a Gaussian posterior around it.
 
-    With the weights m_i of the labels, and features z = (h - centre) / size of the `Frame`, which are Pareto-scaled and
-    in which labelled items have the mean 0 and the total variance 1:
+    With the weights m_i of the labels, and features z = (h - centre) / size of the `Frame`, in which labelled items
+    have the mean 0 and the total variance 1:
 
         minimise  Σ m_i CE(W z_i + b, y_i) + l2/2 ‖W‖² + 0.1/2 ‖b‖²
 
@@ -66,6 +69,10 @@ class Logistic(Fitter):
     With `l2` cv, the default, the penalty is the one under which held-out labels are most likely, times a prior on the
     penalty itself (`raysal.models.penalty`). On other items its log loss is close to that of the best single penalty in
     hindsight (RESULTS.md, "The default head").
+
+    With `standardise` cv, the default, each feature has a size of its own where held-out labels are more likely so, by
+    `GAIN`. That is tried where features are not alike (`Frame.alike`): in tables of unlike units, and not with vectors
+    of most encoders. A rotation of standardised features is another problem; one of others is the same.
 
     The posterior has the `structure` shared, (l2 · I + Σ m_i c_i z̃_i z̃_iᵀ)⁻¹ for every class, with z̃ = [z, κ] and
     κ² = l2 / 0.1. The `curvature` c_i is 1 with gaussian, an upper bound of the curvature of every class that does not
@@ -85,6 +92,8 @@ class Logistic(Fitter):
     """Penalty, in the unit of the frame; `cv` chooses it by held-out labels."""
     grid: tuple[float, ...] = GRID
     """Penalties that `cv` tries."""
+    standardise: bool | Literal["cv"] = "cv"
+    """Whether each feature has a size of its own; `cv` lets held-out labels say."""
     folds: int = 5
     structure: Literal["diagonal", "full", "kronecker", "shared"] = "shared"
     curvature: Weighting = "gaussian"
@@ -107,6 +116,8 @@ class Logistic(Fitter):
             raise ConfigError("update.trainer.grid", problem, "give one of the two")
         if not self.grid:
             raise ConfigError("update.trainer.grid", "is empty", "give at least one penalty")
+        if self.standardise not in (True, False, "cv"):
+            raise ConfigError("update.trainer.standardise", f"unknown {self.standardise!r}", "use cv, true or false")
         if self.folds < 2:
             raise ConfigError("update.trainer.folds", f"{self.folds} is below 2")
         if self.max_iter < 1:
@@ -141,19 +152,37 @@ class Logistic(Fitter):
         asked = None if context.rounds is None else np.asarray(context.rounds)
         if asked is not None and asked.shape != (len(evidence),):
             raise LabelError("rounds", f"shape {asked.shape} for {len(evidence)} labels", "give one round per label")
-        frame = Frame.of(evidence)
-        inside = frame.evidence(evidence)
-        design = Design(inside)
-        if isinstance(self.l2, str):
-            prior, start = self.choose_l2(design, inside, seed, asked)
-        else:
-            prior, start = self.l2, None
-        frame = frame.with_constant(math.sqrt(prior / BIAS_PRIOR))
-        if start is not None:
-            start[:, -1] /= frame.constant
+        frames, best = self.frames(evidence), None
+        for frame in frames:
+            inside = frame.evidence(evidence)
+            design = Design(inside)
+            if len(frames) == 1 and not isinstance(self.l2, str):
+                choice = Choice(self.l2, None, 0.0)
+            else:
+                choice = self.choose_l2(design, inside, seed, asked)
+            if best is None or choice.cost < best[0].cost - GAIN:
+                best = choice, frame, inside, design
+        assert best is not None
+        choice, frame, inside, design = best
+        frame = frame.with_constant(math.sqrt(choice.penalty / BIAS_PRIOR))
+        if choice.start is not None:
+            choice.start[:, -1] /= frame.constant
         return Problem(
-            frame=frame, evidence=replace(inside, constant=frame.constant), design=design, prior=prior, start=start
+            frame=frame,
+            evidence=replace(inside, constant=frame.constant),
+            design=design,
+            prior=choice.penalty,
+            start=choice.start,
         )
+
+    def frames(self, evidence: Evidence) -> list[Frame]:
+        """The frames, with the constant 1, among which held-out labels choose."""
+        frame = Frame.isotropic(evidence)
+        if self.standardise is True:
+            return [frame.standardised(evidence)]
+        if self.standardise == "cv" and not frame.alike(evidence):
+            return [frame, frame.standardised(evidence)]
+        return [frame]
 
     def solution(
         self,
@@ -202,8 +231,8 @@ class Logistic(Fitter):
 
     def choose_l2(
         self, design: Design, evidence: Evidence, seed: int, asked: NDArray[np.int64] | None = None
-    ) -> tuple[float, NDArray[np.float64] | None]:
-        """The penalty by cross-validation (`choose_penalty`).
+    ) -> Choice:
+        """The penalty by cross-validation (`choose_penalty`), or `l2`, with its cost.
 
         Where there are two answers, labels that a strategy asked for train and do not judge: they lie near the
         boundary, and held-out loss over them would have every penalty weak. What nobody asked for judges, and the first
@@ -216,10 +245,10 @@ class Logistic(Fitter):
             asked: [n] the round that asked for each label, -1 for none; None where nothing is known of it.
 
         Returns:
-            (The penalty, weights near the solution). While the labels that judge are fewer than `FEWEST` of two
-            answers, or all of one class, they say next to nothing of the penalty, and it is the one of `grid` that is
-            nearest to the usual one.
+            The choice. While the labels that judge are fewer than `FEWEST` of two answers, or all of one class, they
+            say next to nothing of the penalty, and it is the one of `grid` that is nearest to the usual one.
         """
+        penalties = self.grid if isinstance(self.l2, str) else (self.l2,)
         named = self.likelihood.groups(evidence.targets)
         two_answers = not (self.likelihood.exclusive and evidence.targets.shape[1] > 2)
         judges = np.ones(len(named), bool)
@@ -228,13 +257,13 @@ class Logistic(Fitter):
         prior = Prior.of(self.likelihood, design.targets[judges], design.weights[judges])
         few = two_answers and int(judges.sum()) < min(FEWEST, len(named))
         if few or (named[judges] == named[judges][0]).all():
-            return min(self.grid, key=lambda l2: prior.cost(math.log10(l2))), None
+            return Choice(min(penalties, key=lambda l2: prior.cost(math.log10(l2))), None, 0.0)
         fold_of = np.full(len(named), -1)
         own = assign_folds(named[judges], self.folds, seed)
         folds = int(own.max()) + 1
         used = min(math.ceil(ENOUGH * folds / len(own)), folds)
         fold_of[judges] = np.where(own < used, own, -1)
-        return choose_penalty(design, fold_of, self.grid, BIAS_PRIOR, self.likelihood, prior, share=used / folds)
+        return choose_penalty(design, fold_of, penalties, BIAS_PRIOR, self.likelihood, prior, share=used / folds)
 
     def choose_temperature(self, problem: Problem, held_out: Callable[[], NDArray[np.float64]]) -> float:
         """The temperature, as given or by cross-validation.

@@ -63,7 +63,7 @@ class McDropout(Fitter):
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
         """See `Fitter.learn`. `seed` is that of the masks."""
         del classes, context
-        frame = Frame.of(evidence).with_constant(math.sqrt(self.l2 / BIAS_PRIOR))
+        frame = Frame.isotropic(evidence).with_constant(math.sqrt(self.l2 / BIAS_PRIOR))
         inside = frame.evidence(evidence)
         count, dim = inside.features.shape
         dropped = np.repeat(inside.features, self.copies, axis=0)
