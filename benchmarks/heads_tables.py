@@ -128,10 +128,11 @@ def prediction_tables(cells: dict[Cell, Heads]) -> str:
         worse = sum(one.gain.mean() >= 0 for one in judged.values())
         counts = sorted({len(one.seeds) for one in judged.values()})
         seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+        summary = f"level or better in {worse} cells, no worse in {total}"
         columns = ["set", "rare class", *shown, "better than the better of two by", "better", "no worse"]
         found.append(
             markdown(
-                f"{title}: means over label counts and {seeds} seeds; level or better in {worse} cells, no worse in {total}",
+                f"{title}: means over label counts and {seeds} seeds; {summary}",
                 columns,
                 rows,
             )

@@ -91,7 +91,7 @@ class Frame:
         return replace(self, size=self.size * deviations * np.sqrt((variances / deviations**2).sum()))
 
     def variances(self, evidence: Evidence) -> tuple[Matrix, NDArray[np.bool_]]:
-        """([d] variances of features inside, by weight; [d] which of them are more than rounding, the others being 0)."""
+        """The variances [d] of features inside, by weight, and which [d] are more than rounding; the others are 0."""
         shares = evidence.weights / evidence.weights.sum()
         variances = shares @ self.features(evidence.features) ** 2
         varying = variances > ROUNDING * (shares @ (evidence.features / self.size) ** 2)
