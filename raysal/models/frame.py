@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,10 @@ class Frame:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "centre", frozen(self.centre, "head.frame.centre"))
-        size = np.broadcast_to(np.asarray(self.size, dtype=np.float64), self.centre.shape)
+        size = np.array(self.size, dtype=np.float64)
+        if size.ndim and size.shape != self.centre.shape:
+            raise UserError("head.frame.size", f"shape {size.shape}, and the centre has {self.centre.shape}")
+        size = np.array(np.broadcast_to(size, self.centre.shape))
         object.__setattr__(self, "size", frozen(size, "head.frame.size"))
         for name, least in (("size", float(self.size.min())), ("constant", self.constant)):
             if not (math.isfinite(least) and least > 0):
@@ -101,6 +104,11 @@ class Frame:
         """Whether features have much the same variance, so that standardising them changes little (`ALIKE`)."""
         variances, varying = self.variances(evidence)
         return bool(variances.sum() ** 2 >= ALIKE * varying.sum() * (variances**2).sum())
+
+    def fields(self) -> dict[str, Any]:
+        """The fields, by name; one size for all features as a number."""
+        alike = bool((self.size == self.size[0]).all())
+        return {**vars(self), "size": float(self.size[0]) if alike else self.size}
 
     def with_constant(self, constant: float) -> Self:
         """The same frame with another constant feature."""

@@ -24,21 +24,22 @@ def loss_reference(weight, bias, features, targets, weights) -> float:
     return total
 
 
-def frame_reference(features, weights, prior: float, bias_prior: float = BIAS_PRIOR) -> np.ndarray:
+def frame_reference(
+    features, weights, prior: float, bias_prior: float = BIAS_PRIOR, *, standardised: bool = False
+) -> np.ndarray:
     """T [D, D] with T (h, 1) = ((h - centre) / size, κ), κ² = prior / bias_prior, of labelled features.
 
-    Each feature over the root of its deviation, which is 0.3 of the median one at least; then all over one number.
+    One size for all; or, standardised, sizes as deviations, each 0.3 of the median one at least. Total variance 1.
     """
     d, total = features.shape[1], sum(weights)
     centre = sum(m * h for h, m in zip(features, weights, strict=True)) / total
-    deviations = [
-        np.sqrt(sum(m * (h[j] - centre[j]) ** 2 for h, m in zip(features, weights, strict=True)) / total)
-        for j in range(d)
-    ]
-    usual = np.median([one for one in deviations if one > 1e-12 * max(deviations)])
-    pareto = [np.sqrt(max(one, 0.3 * usual)) for one in deviations]
-    whole = np.sqrt(sum((one / root) ** 2 for one, root in zip(deviations, pareto, strict=True)))
-    size = np.array(pareto) * whole
+    variances = sum(m * (h - centre) ** 2 for h, m in zip(features, weights, strict=True)) / total
+    size = np.ones(d)
+    if standardised:
+        deviations = np.sqrt(variances)
+        usual = np.median([one for one in deviations if one > 1e-12 * max(deviations)])
+        size = np.array([max(one, 0.3 * usual) for one in deviations])
+    size = size * np.sqrt(sum(variances / size**2))
     frame = np.diag(np.append(1 / size, np.sqrt(prior / bias_prior)))
     frame[:-1, -1] = -centre / size
     return frame

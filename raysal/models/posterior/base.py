@@ -128,7 +128,7 @@ class Posterior(ABC):
     def _fields(self) -> dict[str, Any]:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         frame = fields.pop("frame", None)
-        return fields if frame is None else {**fields, **vars(frame)}
+        return fields if frame is None else {**fields, **frame.fields()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
