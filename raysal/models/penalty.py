@@ -133,7 +133,8 @@ def choose_penalty(
     if 0 < best < len(tried) - 1:
         around = slice(best - 1, best + 2)
         penalty = float(10 ** vertex(places[around], [score(best - 1), score(best), score(best + 1)]))
-    return Choice(penalty, starts[best], score(best))
+    cost = score(best)
+    return Choice(penalty, starts[best], cost)
 
 
 class HeldOut:
