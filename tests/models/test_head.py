@@ -283,7 +283,6 @@ def write_one_size(path: Path) -> None:
     path.write_bytes(save(arrays, {"raysal_head": json.dumps(ONE_SIZE)}))
 
 
-@pytest.mark.xfail(strict=True, raises=Damaged, reason="its size is sealed as a number, and is an array now")
 def test_a_head_whose_frame_has_one_size_for_all_features_opens_as_it_was(tmp_path: Path) -> None:
     write_one_size(tmp_path / "one")
     head = Head.load(tmp_path / "one")
