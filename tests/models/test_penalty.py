@@ -77,6 +77,12 @@ def rare(n: int = 120, positives: int = 6) -> Labelled:
     return x / np.linalg.norm(x, axis=1, keepdims=True), ["rare"] * positives + ["usual"] * (n - positives)
 
 
+def wide_ones_say_it() -> Labelled:
+    """Three wide features that tell classes apart, and twelve narrow ones that do not."""
+    x, labels = blobs(45, 3, 3, apart=2.0)
+    return np.hstack([3 * x, 0.3 * np.random.default_rng(4).normal(size=(45, 12))]), labels
+
+
 def tags() -> Labelled:
     """Several labels, or none, for each item."""
     rng = np.random.default_rng(2)
@@ -93,6 +99,7 @@ SETS = {
     "more digits": lambda: some_of(load_digits(return_X_y=True), 100, seed=2),
     "breast cancer": lambda: some_of(load_breast_cancer(return_X_y=True), 80),
     "rare": rare,
+    "wide ones say it": wide_ones_say_it,
     "tags": tags,
 }
 every_set = pytest.mark.parametrize("name", SETS)
@@ -202,6 +209,13 @@ def test_with_exact_fits_it_is_the_choice_of_the_loop(name, weighted, exact):
     wanted, standardised = slow_choice(name, weighted)
     assert got.prior == pytest.approx(wanted, rel=2e-3)
     assert (np.ptp(got.frame.size) > 0) == standardised
+
+
+def test_among_the_sets_are_some_whose_features_are_standardised_and_some_that_are_unlike_and_are_not():
+    standardised = {name for name in SETS if slow_choice(name, False)[1]}
+    assert standardised == {"breast cancer"}
+    unlike = {name for name in SETS if not Frame.isotropic(labelled(name, False)[3]).alike(labelled(name, False)[3])}
+    assert unlike == standardised | {"wide ones say it"}
 
 
 @every_set

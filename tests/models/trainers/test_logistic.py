@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from raysal.config import choice
 from raysal.errors import ConfigError, LabelError
 from raysal.models.head import Head
-from raysal.models.trainers import TRAINERS
+from raysal.models.trainers import TRAINERS, logistic
 from raysal.models.trainers.base import TrainingData
 from raysal.models.trainers.logistic import Logistic, assign_folds
 
@@ -43,12 +43,12 @@ def test_agrees_with_newton_on_the_full_hessian(n: int, d: int, classes: int, l2
     assert np.allclose(head.covariance, expected, rtol=1e-9, atol=1e-10 * np.abs(expected).max())
 
 
-def by_scikit_learn(features, labels, l2: float, bias_prior: float) -> np.ndarray:
+def by_scikit_learn(features, labels, l2: float, bias_prior: float, standardised: bool = False) -> np.ndarray:
     """On features of the frame, beside a constant column of the size that gives it the prior, if it has one.
 
     Of two classes it has one vector of weights, the difference of ours, which costs half as much there.
     """
-    frame = frame_reference(features, np.ones(len(features)), l2, bias_prior or 1.0)
+    frame = frame_reference(features, np.ones(len(features)), l2, bias_prior or 1.0, standardised=standardised)
     columns = (np.column_stack([features, np.ones(len(features))]) @ frame.T)[:, : None if bias_prior else -1]
     strength = (2 if len(set(labels)) == 2 else 1) / l2
     known = LogisticRegression(C=strength, fit_intercept=not bias_prior, tol=1e-10, max_iter=20_000)
@@ -116,6 +116,41 @@ def test_a_column_in_a_unit_10_000_times_as_small_does_not_hide_the_others(set_o
     assert max(chosen for chosen, _, _ in lost) < 0.03
     assert max(standardised for _, standardised, _ in lost) < 0.03
     assert min(isotropic for _, _, isotropic in lost) > 0.15
+
+
+def is_standardised(head: Head) -> bool:
+    return bool(np.ptp(head.frame.size) > 0)
+
+
+@pytest.mark.parametrize("l2", ["cv", 0.1])
+def test_features_are_standardised_where_they_are_unlike_and_held_out_labels_gain_by_it(l2, monkeypatch) -> None:
+    x, labels = parted_by_a_plane(0)
+    x, labels = x[:120], labels[:120]
+    wide = x * np.where(np.arange(12) == 0, 100, 1)
+    assert is_standardised(fit(wide, labels, l2=l2))
+    assert not is_standardised(fit(x, labels, l2=l2))
+    # Labels that have nothing to do with the features gain nothing.
+    assert not is_standardised(fit(wide, np.random.default_rng(1).permutation(labels).tolist(), l2=l2))
+    with monkeypatch.context() as patch:
+        patch.setattr(logistic, "GAIN", 1e6)
+        assert not is_standardised(fit(wide, labels, l2=l2))
+        patch.setattr(logistic, "GAIN", -1e6)
+        assert is_standardised(fit(wide, labels, l2=l2))
+        assert not is_standardised(fit(x, labels, l2=l2))  # alike: it is not tried
+    for features in (x, wide):
+        assert is_standardised(fit(features, labels, l2=l2, standardise=True))
+        assert not is_standardised(fit(features, labels, l2=l2, standardise=False))
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_a_fit_in_either_frame_agrees_with_scikit_learn(standardise: bool) -> None:
+    features, labels = blobs(80, 5, 3)
+    features = features * [1, 30, 0.2, 1, 4]
+    probabilities = fit(features, labels, l2=0.1, standardise=standardise).probabilities(features)
+    known = by_scikit_learn(features, labels, 0.1, BIAS_PRIOR, standardise)
+    assert np.abs(probabilities - known).max() < 1e-4
+    other = by_scikit_learn(features, labels, 0.1, BIAS_PRIOR, not standardise)
+    assert np.abs(probabilities - other).max() > 0.05
 
 
 def test_real_digits_are_learnt_and_the_default_tolerance_is_enough() -> None:
@@ -268,6 +303,8 @@ def test_folds_are_even_within_each_class_and_depend_on_the_seed_alone() -> None
     [
         ({"l2": 0.0}, "update.trainer.l2"),
         ({"l2": float("nan")}, "update.trainer.l2"),
+        ({"standardise": "yes"}, "update.trainer.standardise"),
+        ({"standardise": None}, "update.trainer.standardise"),
         ({"grid": ()}, "update.trainer.grid"),
         ({"grid": (1.0, -1.0)}, "update.trainer.grid"),
         ({"grid": (1.0, 0.1), "l2": 0.5}, "update.trainer.grid: is tried by l2 = cv alone, and l2 is 0.5"),
