@@ -31,6 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "logistic, categorical": {"name": "logistic", "curvature": "categorical"},
     "logistic, temperature": {"name": "logistic", "temperature": "cv"},
     "logistic, fixed": {"name": "logistic", "l2": 0.03},
+    "logistic, standardised": {"name": "logistic", "standardise": True},
     **{f"multi_label, {name}": {"name": "multi_label", "structure": name} for name in GAUSSIANS},
     "multi_label, categorical": {"name": "multi_label", "curvature": "categorical"},
     "pseudo_labels": {"name": "pseudo_labels", "sample": 30, "guard": False},
@@ -138,7 +139,10 @@ def test_updates_say_the_same(kind, unit, far, seed):
 
 @settings(max_examples=8)
 @moves
-@pytest.mark.parametrize("kind", ["logistic, shared", "logistic, kronecker", "multi_label, categorical", "regression"])
+@pytest.mark.parametrize(
+    "kind",
+    ["logistic, shared", "logistic, standardised", "logistic, kronecker", "multi_label, categorical", "regression"],
+)
 def test_what_scores_read_of_a_head_is_the_same(kind, unit, far, seed):
     said = []
     for case in (Case(kind, seed), Case(kind, seed, unit, far)):
