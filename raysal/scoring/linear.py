@@ -24,7 +24,7 @@ class Linear(NamedTuple):
     likelihood: Likelihood = SOFTMAX
     """what the outputs are"""
     frame: Frame | None = None
-    """the head's frame: gradients are those in it"""
+    """the head's frame: gradients are those in it, up to one factor"""
 
     @classmethod
     def of(cls, head: Head) -> Linear:
@@ -40,6 +40,12 @@ class Linear(NamedTuple):
         own = np.ones(self.weight.shape[1]) if self.frame is None else self.frame.size
         whole = np.pad(own, (0, width - len(own)), constant_values=1.0)
         return torch.from_numpy(whole).to(device=device, dtype=dtype)
+
+    def relative_size(self, width: int, device: torch.device) -> torch.Tensor | None:
+        """`size` over its median, [width], with ones beyond d; None where all features have one size."""
+        if self.frame is None or (self.frame.size == self.frame.size[0]).all():
+            return None
+        return self.size(width, device) / float(np.median(self.frame.size))
 
     def about_centre(self) -> Linear:
         """The same head for features less the centre of its frame."""

@@ -39,6 +39,7 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "eightfold": lambda x: 8 * x,
     "threefold": lambda x: 3 * x,
 }
+COLUMNS = np.array([1, 2, 0.5, 4, 1, 8], np.float32)
 """All are exact in float16, for the rows of `rows`."""
 
 
@@ -56,7 +57,7 @@ def fit(x: np.ndarray, names: list[str], ids: range, trainer: Trainer) -> Head:
 @pytest.fixture(scope="module")
 def pools(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[np.ndarray, Pool]]:
     found = {}
-    for name, change in {"as it is": lambda x: x, **CHANGES}.items():
+    for name, change in {"as it is": lambda x: x, **CHANGES, "columns": lambda x: x * COLUMNS}.items():
         x = change(rows()[0])
         pool = make_pool(tmp_path_factory.mktemp("units") / "pool", x, chunk_rows=64)
         assert np.array_equal(np.concatenate([chunk.vectors() for chunk in pool.chunks]), x)
@@ -104,3 +105,19 @@ def test_rules_that_depend_on_the_origin_do(pools) -> None:
     """Or they would belong under the law."""
     for rule in ORIGIN:
         assert picks(*pools["shifted"], RULES[rule]) != picks(*pools["as it is"], RULES[rule]), rule
+
+
+BY_THE_HEAD = ("badge", "bald", "entropy", "expected_gradient_length", "margin", "power_margin")
+"""Strategies that go by what the head says, and see vectors in no other way."""
+
+
+@pytest.mark.parametrize("name", BY_THE_HEAD)
+def test_under_a_standardised_head_the_unit_of_no_column_changes_a_batch(name, pools):
+    trainer, selector = Logistic(standardise=True), strategy(name)
+    expected = picks(*pools["as it is"], selector, trainer)
+    assert picks(*pools["columns"], selector, trainer) == expected
+
+
+def test_otherwise_it_does(pools):
+    trainer = Logistic(standardise=False)
+    assert picks(*pools["columns"], strategy("badge"), trainer) != picks(*pools["as it is"], strategy("badge"), trainer)

@@ -27,7 +27,7 @@ class Full(Gaussian):
 
     name: ClassVar[str] = "full"
     exact_for_numbers: ClassVar[bool] = True
-    default_step: ClassVar[float] = 0.3
+    default_step: ClassVar[float] = 0.1
     root: Matrix
     """R [C D, C D]; the weights of an output lie side by side."""
     classes: int

@@ -116,7 +116,7 @@ class Logistic(Fitter):
             raise ConfigError("update.trainer.grid", problem, "give one of the two")
         if not self.grid:
             raise ConfigError("update.trainer.grid", "is empty", "give at least one penalty")
-        if self.standardise not in (True, False, "cv"):
+        if self.standardise != "cv" and not isinstance(self.standardise, bool):
             raise ConfigError("update.trainer.standardise", f"unknown {self.standardise!r}", "use cv, true or false")
         if self.folds < 2:
             raise ConfigError("update.trainer.folds", f"{self.folds} is below 2")

@@ -95,7 +95,8 @@ class Gradients:
     """Gradients of the loss at the prediction, by the last layer's weights: feature (x) residual.
 
     The residual is e_argmax - p, or with several labels at once [p >= 1/2] - p. Features are vectors less the centre of
-    the head's frame; so no distance between gradients depends on the origin of the vectors.
+    the head's frame, and where it is standardised, over the sizes of its features. So no distance between gradients
+    depends on the origin of the vectors, nor one wide column of a table on its unit.
     """
 
     head: Linear
@@ -103,10 +104,13 @@ class Gradients:
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
         """The block about the centre and, by one product with the head, the residuals: C columns, rounded up."""
         outputs_of_block = predictor(self.head._replace(likelihood=IDENTITY), width, device)
-        centre = self.head.centre(width, device)
+        centre, size = self.head.centre(width, device), self.head.relative_size(width, device)
 
         def factors(block: torch.Tensor) -> Factors:
-            return block - centre, as_factor(self.head.likelihood.prediction_residual(outputs_of_block(block)))
+            features = block - centre
+            if size is not None:
+                features.div_(size)
+            return features, as_factor(self.head.likelihood.prediction_residual(outputs_of_block(block)))
 
         return factors
 
