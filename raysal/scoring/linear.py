@@ -41,11 +41,19 @@ class Linear(NamedTuple):
         whole = np.pad(own, (0, width - len(own)), constant_values=1.0)
         return torch.from_numpy(whole).to(device=device, dtype=dtype)
 
-    def relative_size(self, width: int, device: torch.device) -> torch.Tensor | None:
+    def relative_size(
+        self, width: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> torch.Tensor | None:
         """`size` over its median, [width], with ones beyond d; None where all features have one size."""
         if self.frame is None or (self.frame.size == self.frame.size[0]).all():
             return None
-        return self.size(width, device) / float(np.median(self.frame.size))
+        return self.size(width, device, dtype) / float(np.median(self.frame.size))
+
+    def over_sizes(self) -> Linear:
+        """The same head for features over `relative_size`, less the centre of its frame."""
+        size = self.relative_size(self.weight.shape[1], torch.device("cpu"), torch.float64)
+        head = self.about_centre()
+        return head if size is None else head._replace(weight=head.weight * size.numpy())
 
     def about_centre(self) -> Linear:
         """The same head for features less the centre of its frame."""

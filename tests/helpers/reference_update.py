@@ -29,16 +29,17 @@ def frame_reference(
 ) -> np.ndarray:
     """T [D, D] with T (h, 1) = ((h - centre) / size, κ), κ² = prior / bias_prior, of labelled features.
 
-    One size for all; or, standardised, sizes as deviations, each 0.3 of the median one at least. Total variance 1.
+    One size for all; or, standardised, sizes as deviations, 0.3 of the farthest item's at least. Total variance 1.
     """
     d, total = features.shape[1], sum(weights)
     centre = sum(m * h for h, m in zip(features, weights, strict=True)) / total
     variances = sum(m * (h - centre) ** 2 for h, m in zip(features, weights, strict=True)) / total
     size = np.ones(d)
     if standardised:
-        deviations = np.sqrt(variances)
-        usual = np.median([one for one in deviations if one > 1e-12 * max(deviations)])
-        size = np.array([max(one, 0.3 * usual) for one in deviations])
+        farthest = np.max([abs(h - centre) for h in features], axis=0)
+        size = np.array([max(np.sqrt(v), 0.3 * far) for v, far in zip(variances, farthest, strict=True)])
+        varies = size > 1e-12 * max(size)
+        size[~varies] = np.median(size[varies])
     size = size * np.sqrt(sum(variances / size**2))
     frame = np.diag(np.append(1 / size, np.sqrt(prior / bias_prior)))
     frame[:-1, -1] = -centre / size

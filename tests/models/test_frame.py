@@ -105,25 +105,35 @@ def test_standardised_features_are_over_their_deviation_and_all_over_one_number(
     np.testing.assert_allclose(sizes_of([2, 4, 9]), np.array([2, 4, 9]) * np.sqrt(3), rtol=1e-12)
 
 
-def test_the_deviation_of_a_feature_counts_as_a_third_of_the_median_one_at_least():
-    # The median deviation is 1, so what is below 0.3 counts as 0.3.
-    whole = np.sqrt((0.01 / 0.3) ** 2 + 2)
-    np.testing.assert_allclose(sizes_of([0.01, 1, 4]), np.array([0.3, 1, 4]) * whole, rtol=1e-12)
-    np.testing.assert_allclose(sizes_of([0.31, 1, 4]), np.array([0.31, 1, 4]) * np.sqrt(3), rtol=1e-12)
+def test_a_size_is_a_third_of_the_farthest_distance_at_least():
+    # One item of 100 is 100 away: the mean is 1, the deviation the root of 99, the farthest distance 99.
+    x = np.zeros((100, 2))
+    x[0, 0], x[:50, 1] = 100, 2.0
+    sizes = np.array([0.3 * 99, 1.0])
+    whole = np.sqrt(99 / (0.3 * 99) ** 2 + 1)
+    np.testing.assert_allclose(standardised(unlabelled(x)).size, sizes * whole, rtol=1e-12)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7e9])
 @pytest.mark.parametrize("count", [1, 40])
-def test_columns_that_no_label_shows_to_vary_have_the_least_size_and_change_no_other(value, count):
+def test_columns_that_no_label_shows_to_vary_have_the_median_size_and_change_no_other(value, count):
     # They are not among those of which there is a median: that of 1, 4 and 9 is 4. Beside 7e9 a tenth is rounded away.
     alike = np.full((4, count), value)
     frame = standardised(unlabelled(np.hstack([alike, SIGNS * [1, 4, 9]])))
-    sizes = np.array([1.2, 4, 9]) * np.sqrt(1 / 1.2**2 + 2)
-    np.testing.assert_allclose(frame.size[count:], sizes, rtol=1e-9)
-    np.testing.assert_allclose(frame.size[:count], sizes[0], rtol=1e-9)
+    np.testing.assert_allclose(frame.size[count:], np.array([1, 4, 9]) * np.sqrt(3), rtol=1e-9)
+    np.testing.assert_allclose(frame.size[:count], 4 * np.sqrt(3), rtol=1e-9)
     # An item that differs there is not arbitrarily far away.
     other = np.append(alike[0] + 3, np.zeros(3))
-    assert np.abs(frame.features(other[None])[0, :count] - 3 / sizes[0]).max() < 1e-6
+    assert np.abs(frame.features(other[None])[0, :count] - 3 / frame.size[0]).max() < 1e-6
+
+
+@pytest.mark.parametrize("wide", range(11))
+def test_the_unit_of_no_column_is_seen_in_a_standardised_frame(wide):
+    rng = np.random.default_rng(1)
+    x, units = rng.normal(size=(30, 10)), np.where(np.arange(10) < wide, 1e6, 1.0)
+    here, there = (standardised(unlabelled(rows)).features(rows) for rows in (x, x * units))
+    np.testing.assert_allclose(there, here, rtol=1e-9)
+    assert Frame.isotropic(unlabelled(x * units)).alike(unlabelled(x * units)) == (wide in (0, 10))
 
 
 def test_what_rounding_leaves_of_a_column_is_no_variance_beside_others_that_vary():
@@ -133,11 +143,8 @@ def test_what_rounding_leaves_of_a_column_is_no_variance_beside_others_that_vary
     assert ((alike - shares @ alike) != 0).any()
     more = replace(evidence, features=np.hstack([evidence.features, alike]))
     frame, plain = standardised(more), standardised(evidence)
-    deviations = np.sqrt(shares @ (evidence.features - shares @ evidence.features) ** 2)
-    least = 0.3 * np.median(deviations)
-    assert deviations[1] > least
     np.testing.assert_allclose(frame.size[:4], plain.size, rtol=1e-9)
-    np.testing.assert_allclose(frame.size[4:], plain.size[1] * least / deviations[1], rtol=1e-9)
+    np.testing.assert_allclose(frame.size[4:], np.median(plain.size), rtol=1e-9)
     assert Frame.isotropic(more).alike(more) == Frame.isotropic(evidence).alike(evidence)
 
 
@@ -183,22 +190,25 @@ def test_an_item_of_weight_three_counts_as_three_items():
     ("deviations", "alike"),
     [
         ([1, 1, 1], True),
-        ([1, 1, 1e-9], True),
+        ([1, 1, 1e-9], False),
         ([1, 2, 3], True),
-        ([1, 1, 3], False),
+        ([1, 1, 3], True),
+        ([1, 1, 9], False),
+        ([1, 30, 30], False),
         ([0, 1, 1], True),
         ([0, 1, 3], True),
+        ([0, 1, 9], False),
     ],
 )
-def test_features_are_alike_if_half_of_them_would_have_the_same_spread_of_variances(deviations, alike):
-    """(Σ v)² / Σ v² of the variances v is how many equal ones there would be; columns that do not vary are not counted.
+def test_features_are_alike_if_their_variances_are_not_far_from_their_geometric_mean(deviations, alike):
+    """For 1, 1 and 3 the geometric mean of the variances is 9^(1/3) and their mean 11/3: more than a quarter of it.
 
-    For 1, 1 and 3 that is 11² / 83, less than half of three; for 1 and 3 it is 10² / 82, more than half of two.
+    Columns that do not vary are not counted.
     """
     for weights in (None, np.array([5.0, 5, 5, 5])):
         evidence = unlabelled(SIGNS * deviations + 3, weights)
         assert Frame.isotropic(evidence).alike(evidence) is alike
-        assert standardised(evidence).alike(evidence) or min(filter(None, deviations)) < 0.1
+        assert standardised(evidence).alike(evidence)
 
 
 def test_whether_features_are_alike_goes_by_the_weights():

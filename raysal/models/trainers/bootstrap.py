@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import StrictBool
 
 from raysal.errors import ConfigError
 from raysal.models.evidence import Evidence
@@ -46,6 +47,8 @@ class Bootstrap(Fitter):
     resample: Resample = "poisson"
     l2: float | Literal["cv"] = "cv"
     """As in `Logistic`; `cv` chooses once, on all labels."""
+    standardise: StrictBool | Literal["cv"] = "cv"
+    """As in `Logistic`, once for all members."""
     max_iter: int = 500
     tol: float = 1e-6
 
@@ -59,7 +62,7 @@ class Bootstrap(Fitter):
 
     def member_trainer(self) -> Logistic:
         """The trainer of one member."""
-        return Logistic(l2=self.l2, max_iter=self.max_iter, tol=self.tol)
+        return Logistic(l2=self.l2, standardise=self.standardise, max_iter=self.max_iter, tol=self.tol)
 
     def learn(self, evidence: Evidence, classes: Sequence[str], seed: int, context: Context) -> Fit:
         """See `Fitter.learn`. `seed` is that of the resamples and of the folds of `cv`."""

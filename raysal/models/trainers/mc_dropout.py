@@ -25,7 +25,7 @@ class McDropout(Fitter):
 
     Dropout as by Srivastava et al. (JMLR 2014), the posterior as by Gal & Ghahramani (ICML 2016). Member t has the
     weights of the features that its mask keeps, divided by 1 - `rate`. The mean is the weights without a mask. Features
-    are those of the frame of `Logistic`: what a mask drops is set to the mean of the labelled items.
+    are those of the frame of `Logistic`, not standardised: what a mask drops is set to the mean of the labelled items.
 
     The expected loss under dropout is taken over `copies` of every label, each with its own mask and 1 / copies of the
     weight. It is a convex problem with one answer, solved as that of `Logistic`, under the same prior. The bias is

@@ -99,7 +99,7 @@ class Mlp(Fitter):
             ConfigError: a field of the last layer is out of range.
         """
         if not self.dropout:
-            return Logistic(l2=self.l2, structure=self.structure, curvature=self.curvature)
+            return Logistic(l2=self.l2, standardise=False, structure=self.structure, curvature=self.curvature)
         if isinstance(self.l2, str):
             raise ConfigError("update.trainer.l2", "cv is not for dropout", "give a number")
         for name, usual in (("structure", "shared"), ("curvature", "gaussian")):

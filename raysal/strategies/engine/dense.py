@@ -8,7 +8,7 @@ them can answer for the next as well, the strategy saves the round trip.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +60,7 @@ class CandidateRows:
         partition: The partition.
         rows: Ascending positions of some candidates instead of all.
         hold: Whether features are worth memory: False where they are looked at once.
-        centre: What is taken off every row of features, float64 [width].
+        features: What makes features [n, width] of vectors as they are, both float64; each row by itself.
         ties: Key of the hash that orders rows of equal value.
 
     Attributes:
@@ -75,9 +75,9 @@ class CandidateRows:
         *,
         ties: int,
         hold: bool = True,
-        centre: torch.Tensor | None = None,
+        features: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
-        self.partition, self.ties, self._centre = partition, ties, centre
+        self.partition, self.ties, self._features = partition, ties, features
         self.rows = partition.candidates() if rows is None else rows
         self.ids = partition.ids[self.rows]
         self._held: list[torch.Tensor] | None = None
@@ -91,7 +91,7 @@ class CandidateRows:
         for number, block in enumerate(self.partition.blocks(self.rows, CANDIDATE_ROWS)):
             features = block.features.double()
             own = slice(number * CANDIDATE_ROWS, number * CANDIDATE_ROWS + block.n)
-            yield own, features if self._centre is None else features - self._centre
+            yield own, features if self._features is None else self._features(features)
 
     def blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Read the features, block by block.
@@ -174,8 +174,8 @@ class CandidateRows:
         if values[row] == -torch.inf:
             return NOTHING
         vector = self.partition.gather(self.rows[[row]])[0].astype(np.float64)
-        if self._centre is not None:
-            vector -= self._centre[: len(vector)].cpu().numpy()
+        if self._features is not None:
+            vector = self._features(torch.from_numpy(vector[None]))[0].numpy()
         more = np.empty(0) if extra is None else extra[row].double().cpu().numpy()
         return Proposal(float(values[row]), int(self.ids[row]), vector, more, tie)
 

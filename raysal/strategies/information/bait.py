@@ -57,9 +57,9 @@ class Bait(Selector):
       probabilities made to add up to 1 (Huseljic et al.).
     - "exact": over all C classes, as in BAIT's paper: (diag p - p p') (x) h h'.
 
-    h are the features less the centre of the head's frame. The paper takes them as they are; picks then depend on the
-    origin of the vectors. Numbers have h h', whatever `fisher` is: the noise cancels. With a hidden layer h is what it
-    makes of a vector.
+    h are the features less the centre of the head's frame, and over its sizes where it is standardised. The paper takes
+    them as they are; picks then depend on the origin of the vectors. Numbers have h h', whatever `fisher` is: the noise
+    cancels. With a hidden layer h is what it makes of a vector.
 
     Where the pool was narrowed, F comes from a uniform sample of what is available: about as many items as there are
     candidates, and at least `represented`. Items held out have no part in it. (The paper takes all unlabelled items;
@@ -277,7 +277,7 @@ def start(
     Returns:
         As `propose`.
     """
-    rows, m, r = CandidateRows(partition, ties=key, centre=form.centre(partition)), form.outputs, form.rank
+    rows, m, r = CandidateRows(partition, ties=key, features=form.features), form.outputs, form.rank
     roots_of = form.bind(partition)
     roots = torch.empty(r, m, len(rows), dtype=torch.float64, device=partition.device)
     for own, features in rows.blocks():

@@ -41,7 +41,7 @@ class Form:
     """
 
     head: Linear
-    """for features less the centre"""
+    """for features less the centre, over the sizes of a standardised head"""
     top: int
     """classes of the expectation, the most probable ones; 0 for the binary form"""
 
@@ -57,7 +57,7 @@ class Form:
         Returns:
             The form; for numbers, and for a head of one class, all names give the same.
         """
-        classes, head = len(head.bias), head.about_centre()
+        classes, head = len(head.bias), head.over_sizes()
         if head.likelihood.quadratic or classes == 1 or name == "binary":
             return cls(head, 0)
         return cls(head, classes if name == "exact" else min(top_classes, classes))
@@ -98,12 +98,10 @@ class Form:
         return (shares / total).sqrt()[:, None] * torch.stack([in_helmert_basis(row) for row in rows])
 
     def features(self, block: torch.Tensor) -> torch.Tensor:
-        """A block of vectors [n, width] less the centre, in float64."""
-        return block.double() - self.head.centre(block.shape[1], block.device, torch.float64)
-
-    def centre(self, partition: Partition) -> torch.Tensor:
-        """The centre, float64 [width]."""
-        return self.head.centre(partition.width, partition.device, torch.float64)
+        """A block of vectors [n, width] less the centre, in float64; over the sizes of a standardised head."""
+        centred = block.double() - self.head.centre(block.shape[1], block.device, torch.float64)
+        size = self.head.relative_size(block.shape[1], block.device, torch.float64)
+        return centred if size is None else centred / size
 
     def of_items(self, vectors: NDArray[np.floating]) -> Information:
         """V of a few items in the driver, the same bits for any number of threads.

@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from reference_update import BIAS_PRIOR, covariance_reference, frame_reference, logistic_reference
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.linear_model import LogisticRegression
 
 from raysal.config import choice
 from raysal.errors import ConfigError, LabelError
 from raysal.models.head import Head
 from raysal.models.trainers import TRAINERS, logistic
-from raysal.models.trainers.base import TrainingData
-from raysal.models.trainers.logistic import Logistic, assign_folds
+from raysal.models.trainers.base import Context, TrainingData
+from raysal.models.trainers.logistic import GRID, Logistic, assign_folds
 
 
 def blobs(n: int, d: int, classes: int, seed: int = 0, shift: float = 1.0) -> tuple[np.ndarray, list[str]]:
@@ -307,7 +307,6 @@ def test_folds_are_even_within_each_class_and_depend_on_the_seed_alone() -> None
         ({"standardise": None}, "update.trainer.standardise"),
         ({"grid": ()}, "update.trainer.grid"),
         ({"grid": (1.0, -1.0)}, "update.trainer.grid"),
-        ({"grid": (1.0, 0.1), "l2": 0.5}, "update.trainer.grid: is tried by l2 = cv alone, and l2 is 0.5"),
         ({"l2": "auto"}, "update.trainer.l2: .*use cv or a number"),
         ({"folds": 1}, "update.trainer.folds"),
         ({"max_iter": 0}, "update.trainer.max_iter"),
@@ -349,3 +348,18 @@ def test_largest_accepted_features_still_fit() -> None:
     assert np.isfinite(fit(features, labels).covariance).all()
     with pytest.raises(LabelError, match="row 3"):
         fit(features * 1e5, labels)
+
+
+def test_few_labels_of_a_first_round_do_not_keep_features_from_being_standardised():
+    """They are too few to judge the penalty; all labels judge the frame."""
+    x, answers = load_breast_cancer(return_X_y=True)
+    rows = np.random.default_rng(0).permutation(len(x))[:100]
+    data = TrainingData(
+        features=x[rows],
+        labels=[str(answer) for answer in answers[rows]],
+        classes=["0", "1"],
+        context=Context(rounds=np.append(np.zeros(10, int), np.arange(90) // 9 + 1)),
+    )
+    head = Logistic().fit(data)
+    assert is_standardised(head)
+    assert head.prior == pytest.approx(min(GRID, key=lambda l2: abs(np.log10(l2) + 0.25)))
