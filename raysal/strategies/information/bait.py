@@ -70,7 +70,7 @@ class Bait(Selector):
     picks count b / (n + b) each for a batch of b, n labelled items n / (n + b) together, and lambda = `ridge`. So one
     pick weighs as much as b labelled items, and lambda has to suit the features. (The paper has no n + b.)
 
-    Measured on digits (docs/selection.md): "top_c" is 1.2 +- 0.5 points above "binary", which is the default because it
+    Measured on digits (docs/selection.md): "top_c" is 0.7 +- 0.6 points above "binary", which is the default because it
     alone can take a large pool; dropping gained nothing that lasted; "published" weights lost 0.6 +- 0.3.
 
     Needs a head for one class of several, or for numbers. With m = r = 1 for "binary" and numbers, else m = C - 1 and
