@@ -363,3 +363,18 @@ def test_few_labels_of_a_first_round_do_not_keep_features_from_being_standardise
     head = Logistic().fit(data)
     assert is_standardised(head)
     assert head.prior == pytest.approx(min(GRID, key=lambda l2: abs(np.log10(l2) + 0.25)))
+
+
+def test_configs_of_older_versions_give_penalties_to_try_beside_a_number():
+    """They wrote every field out. The penalties do nothing then."""
+    built = choice({"name": "logistic", "l2": 0.01, "grid": [1e-4, 1e-2, 1]}).build("update.trainer", TRAINERS)
+    assert built == Logistic(l2=0.01, grid=(1e-4, 1e-2, 1.0))
+
+
+@pytest.mark.parametrize("value", ["yes", "true", 1, 0.5])
+@pytest.mark.parametrize("name", ["logistic", "multi_label", "bootstrap"])
+def test_standardise_is_true_false_or_cv(name, value):
+    with pytest.raises(ConfigError, match="standardise"):
+        choice({"name": name, "standardise": value}).build("update.trainer", TRAINERS)
+    for right in (True, False, "cv"):
+        assert choice({"name": name, "standardise": right}).build("update.trainer", TRAINERS).standardise == right
