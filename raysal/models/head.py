@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 FORMAT, OLDER = 3, 2
 """Versions of the file layout: that of new heads, and that of heads which were fitted otherwise (`Head.mass`). A reader
 refuses any other."""
-
+OTHERWISE = (
+    "an older raysal fitted this head, with a penalty on the bias; the next round of its run fits anew, and a number "
+    "given for l2 has another unit then (docs/models.md)"
+)
+"""What people are told of a head that was fitted otherwise."""
 RESTORE = "restore it from a copy, or refit from the ledger"
 
 

@@ -18,7 +18,7 @@ from raysal.arguments import Backend, as_path, as_whole_number
 from raysal.config import FleetConfig
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, open_fleet
-from raysal.models.head import Head
+from raysal.models.head import OTHERWISE, Head
 from raysal.models.predictive import Predictive, check_predictive
 from raysal.pool import Pool, open_pool
 from raysal.prediction.files import Plan, PredictionWriter, check_place
@@ -36,7 +36,6 @@ NOT_IN_A_HEAD = {
     "previous": "the head of an earlier round, beside this one",
 }
 """What some scores need and a head does not hold."""
-OTHERWISE = "an older raysal fitted this head, with a penalty on the bias; a next round of its run fits anew"
 OUTPUTS_PER_PRODUCT = 2048
 """Outputs (posterior samples x classes) of one matrix product; those of a block of 1024 rows take 8 MB."""
 

@@ -8,7 +8,7 @@ from raysal.config import RunConfig
 from raysal.errors import UserError
 from raysal.labels import Ledger
 from raysal.labels.records import STATES, State
-from raysal.models.head import Head
+from raysal.models.head import OTHERWISE, Head
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
 from raysal.rounds.binding import check_pool, own_pool
@@ -17,11 +17,6 @@ from raysal.rounds.evaluation import standing
 from raysal.rounds.learner import count_outputs
 from raysal.rounds.program import TrainingLabels
 from raysal.types import Status
-
-OTHERWISE = (
-    "an older raysal fitted the last head of this run, with a penalty on the bias; a next round fits anew, "
-    "and a number given for l2 has another unit then (docs/models.md)"
-)
 
 
 def read_status(run: Path, pool: Path | None = None) -> Status:

@@ -45,7 +45,7 @@ class Linear(NamedTuple):
         self, width: int, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> torch.Tensor | None:
         """`size` over its median, [width], with ones beyond d; None where all features have one size."""
-        if self.frame is None or (self.frame.size == self.frame.size[0]).all():
+        if self.frame is None or self.frame.has_one_size:
             return None
         return self.size(width, device, dtype) / float(np.median(self.frame.size))
 
