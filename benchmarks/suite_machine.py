@@ -1,0 +1,56 @@
+"""What the machine can do: the rates that stand beside the ratios of `benchmarks.suite`."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from benchmarks.machine import describe
+from benchmarks.suite_rows import Numbers, Setting
+
+BLOCK, DIM, COLUMNS = 4096, 256, 512
+
+
+def rates(setting: Setting) -> Numbers:
+    """Products in single and double precision, copies in memory and to the disk, the start of Python and of torch."""
+    blocks = setting.sized(64, 4)
+    found: Numbers = {"name": describe()}
+    for name, kind in (("float32", torch.float32), ("float64", torch.float64)):
+        rows, columns = torch.randn(BLOCK, DIM, dtype=kind), torch.randn(DIM, COLUMNS, dtype=kind)
+        out = torch.empty(BLOCK, COLUMNS, dtype=kind)
+        seconds = median(lambda: [torch.mm(rows, columns, out=out) for _ in range(blocks)])  # noqa: B023
+        found[f"gemm_{name}_gflops"] = 2 * blocks * BLOCK * DIM * COLUMNS / seconds / 1e9
+    size = setting.sized(2**28, 2**22)
+    source, target = torch.ones(size, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
+    found["copy_gbytes"] = size / median(lambda: target.copy_(source)) / 1e9
+    found["write_gbytes"] = size / median(lambda: write(setting, source.numpy())) / 1e9
+    found["python_s"] = median(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
+    found["import_torch_s"] = median(lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True))
+    return found
+
+
+def write(setting: Setting, data: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+    """To a file, and to the disk."""
+    path = setting.own / "written"
+    with path.open("wb") as file:
+        file.write(data.data)
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()
+
+
+def median(work: Callable[[], object], turns: int = 3) -> float:
+    """Seconds, after one run that warms up."""
+    times = []
+    for _ in range(turns + 1):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
