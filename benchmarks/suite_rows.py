@@ -45,12 +45,16 @@ class Setting:
         return 1 if self.size == "quick" else usual
 
 
-def alone(function: str, *words: object) -> Numbers:
-    """What a function (module:function, of words) returns in a process of its own, as JSON carries it."""
+def alone(function: str, *words: object, limit: float | None = None) -> Numbers:
+    """What a function (module:function, of words) returns in a process of its own, as JSON carries it; stopped after
+    `limit` seconds."""
     module, _, name = function.partition(":")
     code = f"import json, sys; from {module} import {name}; print(json.dumps({name}(*sys.argv[1:])))"
     command = [sys.executable, "-P", "-c", code, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
+    except subprocess.TimeoutExpired:
+        raise CannotMeasure(f"did not finish: {limit:.0f} s") from None
     if done.returncode:
         raise CannotMeasure(f"{name}: {(done.stderr.strip().splitlines() or ['no word'])[-1][:200]}")
     found: Numbers = json.loads(done.stdout.splitlines()[-1])

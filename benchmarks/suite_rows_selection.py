@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import raysal
 from benchmarks import hard_pool, peers
 from benchmarks.features import base, write_pool
 from benchmarks.machine import context_of, made_pool, random_head, random_pool
 from benchmarks.peer_cells import TOOLS, Inputs
 from benchmarks.suite_rows import CannotMeasure, Numbers, Setting
 from benchmarks.sweep import bare_products
-from raysal import Session
 from raysal.fleet import LocalFleet, exclude, plan_partitions
 from raysal.models.head import Head
 from raysal.models.trainers.base import TrainingData
@@ -63,7 +63,7 @@ def small_run(shared: str, own: str, rows: str, dim: str) -> Numbers:
     pool = random_in(setting, f"small-{rows}", int(rows), int(dim), decay=0.5)
     if not (folder / "run").exists():
         shutil.rmtree(folder / "run.part", ignore_errors=True)
-        with Session(folder / "run.part", pool, select="badge") as session:
+        with raysal.Session(folder / "run.part", pool, select="badge") as session:
             first = session.query(20)
             session.tell({key: f"class-{i % 3}" for i, key in enumerate(first.keys)})
             lines = [f"{key},class-{i % 3}" for i, key in enumerate(session.query(20).keys)]
@@ -122,8 +122,8 @@ class Opened:
 
 
 @contextmanager
-def opened(pool: Pool, ids: NDArray[np.int64], names: list[str]) -> Iterator[Opened]:
-    with LocalFleet(plan_partitions(pool, 1)) as fleet:
+def opened(pool: Pool, ids: NDArray[np.int64], names: list[str], device: str = "cpu") -> Iterator[Opened]:
+    with LocalFleet(plan_partitions(pool, 1, device=device)) as fleet:
         yield Opened(fleet, pool.dim, ids, names)
 
 
@@ -143,9 +143,11 @@ def medians(works: Mapping[str, Callable[[], object]], turns: int) -> dict[str, 
 
 
 def hard(setting: Setting) -> Numbers:
-    """BADGE and k-center where nothing can be pruned, beside one product of all rows with all picks, and a sweep."""
+    """BADGE and k-center where nothing can be pruned, beside one product of all rows with all picks, and a sweep; from
+    the opened pool and the fitted head on, and (`_call_s`) by `raysal.select`, which opens, fits, and reads keys."""
     rows, k = setting.sized(400_000, 6_000), setting.sized(500, 20)
     pool, ids, names = hard_of(setting, rows)
+    labels = {f"row-{i}": name for i, name in zip(ids, names, strict=True)}
     with opened(pool, ids, names) as run:
         found = medians(
             {
@@ -153,6 +155,8 @@ def hard(setting: Setting) -> Numbers:
                 "sweep_s": run.sweep,
                 "badge_s": lambda: run.pick("badge", k),
                 "coreset_s": lambda: run.pick("coreset", k),
+                "badge_call_s": lambda: raysal.select(pool, k=k, strategy="badge", labels=labels),
+                "coreset_call_s": lambda: raysal.select(pool, k=k, strategy="coreset", labels=labels),
             },
             setting.turns(2),
         )
