@@ -22,6 +22,8 @@ PAGES = {
     "benchmarks/RESULTS.md": "results.md",
     "deploy/README.md": "cluster.md",
 }
+HISTORY = {f"benchmarks/history/{path.name}": f"history/{path.name}" for path in ROOT.glob("benchmarks/history/*.md")}
+PAGES |= HISTORY
 """path in the repository -> path on the site, of the pages outside docs/"""
 LINK = re.compile(r"(?<=\]\()([^)#\s]+)")
 LANGUAGE = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".json": "json", ".yml": "yaml"}
@@ -41,7 +43,8 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages from outside docs/, a page for each source file that some page links to, and the style."""
     files.append(File.generated(config, "assets/site.css", abs_src_path=str(Path(__file__).with_name("site.css"))))
     for path, uri in PAGES.items():
-        files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
+        shown = InclusionLevel.NOT_IN_NAV if path in HISTORY else InclusionLevel.UNDEFINED
+        files.append(File.generated(config, uri, abs_src_path=str(ROOT / path), inclusion=shown))
     for page in list(files.documentation_pages()):
         for target in LINK.findall(page.content_string):
             uri = place_of(target, page)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from pages import PAGES, README, ROOT, anchors, blocks, commands, name_of, prose
+from pages import HISTORY, PAGES, README, ROOT, anchors, blocks, commands, name_of, prose
 
 from raysal.cli import app
 from raysal.models.trainers import TRAINERS
@@ -20,7 +20,7 @@ from raysal.strategies import SELECTORS
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
-@every_page
+@pytest.mark.parametrize("page", [*PAGES, *HISTORY], ids=name_of)
 def test_links_lead_to_a_file_and_a_section(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if "://" in target:

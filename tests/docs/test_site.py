@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from pages import PAGES, ROOT
+from pages import HISTORY, PAGES, ROOT
 
 pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
 pytestmark = pytest.mark.deep
@@ -44,9 +44,10 @@ class Fetched(HTMLParser):
 
 
 def test_every_page_is_on_the_site(site: Path) -> None:
-    for page in PAGES:
+    for page in [*PAGES, *HISTORY]:
         name = page.relative_to(ROOT).as_posix()
-        assert (site / f"{HOME.get(name, name.removeprefix('docs/').removesuffix('.md'))}.html").is_file(), name
+        place = HOME.get(name, name.removeprefix("docs/").removeprefix("benchmarks/").removesuffix(".md"))
+        assert (site / f"{place}.html").is_file(), name
 
 
 def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:

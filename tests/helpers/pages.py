@@ -11,6 +11,8 @@ PAGES = [
     ROOT / "benchmarks" / "RESULTS.md",
     *sorted(ROOT.glob("docs/**/*.md")),
 ]
+HISTORY = sorted(ROOT.glob("benchmarks/history/*.md"))
+"""What was measured once. Commands and files that these name need not be there any more."""
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```.*?^```", flags=re.MULTILINE | re.DOTALL)
 
