@@ -43,8 +43,9 @@ docs: setup          ## the docs site in build/site; every link in it is checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/site/mkdocs.yml
 	@echo 'built: open build/site/index.html, or with search: $(BIN)/python -m http.server -d build/site'
 
-bench: setup         ## the benchmarks, one after the other; minutes
-	for question in embed sweep memory; do $(BIN)/python -m benchmarks.$$question || exit 1; done
+bench: setup         ## every headline number in one run, as ratios; half an hour (BENCH="--against CHECKOUT", ...)
+	$(BIN)/python -m benchmarks.suite --out build/suite.json $(BENCH)
+	$(BIN)/python -m benchmarks.suite --table build/suite.json
 
 clean:               ## remove what setup, demo and docs made
 	rm -rf .venv demo build

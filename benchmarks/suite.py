@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="NAME", help="only these")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="a checkout of another build")
     parser.add_argument("--turns", type=int, help="of every cell, instead of its own number and budget")
-    parser.add_argument("--minutes", type=float, help="after which no further cell begins (30; with --against 60)")
+    parser.add_argument("--minutes", type=float, help="after which no further cell begins (25; with --against 50)")
     parser.add_argument("--peers-python", type=Path, help="the interpreter that has scikit-activeml")
     parser.add_argument("--folder", type=Path, help="where pools are kept, and found again; default: nowhere")
     parser.add_argument("--out", type=Path, help="write everything as JSON")
@@ -57,6 +57,8 @@ def main() -> None:
     size.add_argument("--quick", dest="size", action="store_const", const="quick", default="usual")
     size.add_argument("--full", dest="size", action="store_const", const="full")
     args = parser.parse_args()
+    if args.minutes is None:
+        args.minutes = 25.0 if args.against is None else 50.0
     if args.list:
         print("\n".join(f"{row.name:14} {row.what}" for row in ROWS))
     elif args.table:
@@ -70,17 +72,9 @@ def main() -> None:
 def measure(args: argparse.Namespace) -> None:
     """All rows asked for; writes the JSON after every cell."""
     builds = {THIS: HERE} if args.against is None else {OTHER: args.against.resolve(), THIS: HERE}
-    for build, tree in builds.items():
-        own = args.folder / build
-        own.mkdir(parents=True, exist_ok=True)
-        link = own / "path" / "raysal"  # a path that has the build's raysal and nothing else of its checkout
-        link.parent.mkdir(exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(tree / "raysal")
-        # or a build whose bytecode is not written compiles it at every start
-        subprocess.run([sys.executable, "-m", "compileall", "-q", str(tree / "raysal")], check=True)
+    make_paths(builds, args.folder)
     rows = [row for row in ROWS if row.name in args.rows]
-    started, minutes = time.monotonic(), args.minutes or (30 if args.against is None else 60)
+    started, minutes = time.monotonic(), args.minutes
     found: dict[str, Any] = {
         "date": date.today().isoformat(),
         "size": args.size,
@@ -105,6 +99,17 @@ def measure(args: argparse.Namespace) -> None:
     say(f"{found['minutes']} minutes; machine before and after: {json.dumps(found['machine'])}")
     if args.out is None:
         print(json.dumps(found, indent=1))
+
+
+def make_paths(builds: dict[str, Path], folder: Path) -> None:
+    """A folder for each build, with a path that has its raysal and nothing else of its checkout."""
+    for build, tree in builds.items():
+        link = folder / build / "path" / "raysal"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(tree.resolve() / "raysal")
+        # or a build whose bytecode is not written compiles it at every start
+        subprocess.run([sys.executable, "-m", "compileall", "-q", str(tree / "raysal")], check=False)
 
 
 def in_turn(name: str, args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
@@ -206,6 +211,7 @@ def commit_of(tree: Path) -> str:
 
 def write(path: Path | None, found: dict[str, Any]) -> None:
     if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(found, indent=1))
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,19 +21,19 @@ BLOCK, DIM, COLUMNS = 4096, 256, 512
 
 def rates(setting: Setting) -> Numbers:
     """Products in single and double precision, copies in memory and to the disk, the start of Python and of torch."""
-    blocks = setting.sized(64, 4)
+    blocks, turns = setting.sized(64, 4), setting.turns(3)
     found: Numbers = {"name": describe()}
     for name, kind in (("float32", torch.float32), ("float64", torch.float64)):
         rows, columns = torch.randn(BLOCK, DIM, dtype=kind), torch.randn(DIM, COLUMNS, dtype=kind)
         out = torch.empty(BLOCK, COLUMNS, dtype=kind)
-        seconds = median(lambda: [torch.mm(rows, columns, out=out) for _ in range(blocks)])  # noqa: B023
+        seconds = median(lambda: [torch.mm(rows, columns, out=out) for _ in range(blocks)], turns)  # noqa: B023
         found[f"gemm_{name}_gflops"] = 2 * blocks * BLOCK * DIM * COLUMNS / seconds / 1e9
     size = setting.sized(2**28, 2**22)
     source, target = torch.ones(size, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
-    found["copy_gbytes"] = size / median(lambda: target.copy_(source)) / 1e9
-    found["write_gbytes"] = size / median(lambda: write(setting, source.numpy())) / 1e9
-    found["python_s"] = median(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
-    found["import_torch_s"] = median(lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True))
+    found["copy_gbytes"] = size / median(lambda: target.copy_(source), turns) / 1e9
+    found["write_gbytes"] = size / median(lambda: write(setting, source.numpy()), turns) / 1e9
+    for name, code in (("python_s", "pass"), ("import_torch_s", "import torch")):
+        found[name] = median(partial(subprocess.run, [sys.executable, "-c", code], check=True), turns)
     return found
 
 
@@ -46,7 +47,7 @@ def write(setting: Setting, data: np.ndarray[tuple[int, ...], np.dtype[np.uint8]
     path.unlink()
 
 
-def median(work: Callable[[], object], turns: int = 3) -> float:
+def median(work: Callable[[], object], turns: int) -> float:
     """Seconds, after one run that warms up."""
     times = []
     for _ in range(turns + 1):

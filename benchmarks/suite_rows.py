@@ -176,7 +176,7 @@ ROWS = (
         number="badge_products", unit=PRODUCT, cost="badge_s", aim=faster(3)),
     Row(name="kcenter-many", what="k-center, the same", cell="many",
         number="coreset_products", unit=PRODUCT, cost="coreset_s", aim=faster(3)),
-    Row(name="typiclust", what="start by typiclust, k = 50 of 1,000,000 x 256", cell="typiclust",
+    Row(name="typiclust", what="start by typiclust, k = 500 of 1,000,000 x 256", cell="typiclust",
         number="sweeps", unit="x a sweep", cost="start_s", aim=faster(3)),
     # Pools
     Row(name="parquet", what="ready vectors to a pool, Parquet, 400,000 x 256", cell="parquet",

@@ -46,7 +46,7 @@ def made(setting: Setting) -> str:
 
 def commands(setting: Setting) -> Numbers:
     """Whole commands, in turn with the start of Python and `import torch`."""
-    pool, own = made(setting), setting.own
+    pool = made(setting)
     raysal = ("-m", "raysal")
     words: dict[str, Sequence[str]] = {
         "python": PASS,
@@ -58,27 +58,28 @@ def commands(setting: Setting) -> Numbers:
         "label_export": (*raysal, "label", "export", "run", "-o", "labels.csv", "--force"),
         "select": (*raysal, "select", pool, "-k", "20", "--strategy", "coreset"),
     }
-    found = timed(words, own, setting.turns(3))
+    found = timed(words, setting)
     for name in ("help", "pool_info", "status", "label_import", "label_export"):
         found[name] = found[f"{name}_s"] / found["python_s"]
     found["select"] = found["select_s"] / found["torch_s"]
     return found
 
 
-def timed(words: Mapping[str, Sequence[str]], cwd: Path, turns: int) -> Numbers:
-    """Median seconds and most MB of each command, all in turn, after one turn that warms up. A run that is labelled is
-    put back before each turn."""
+def timed(words: Mapping[str, Sequence[str]], setting: Setting) -> Numbers:
+    """Median seconds and most MB of each command, all in turn, thrice after one turn that warms up (--quick: once). A
+    run that is labelled is put back before each turn."""
+    cwd, warm_up = setting.own, setting.size != "quick"
     seconds: dict[str, list[float]] = {name: [] for name in words}
     peaks: dict[str, float] = dict.fromkeys(words, 0.0)
     if (cwd / "run").exists() and not (cwd / "run.kept").exists():
         shutil.copytree(cwd / "run", cwd / "run.kept")
-    for turn in range(turns + 1):
+    for turn in range(4 if warm_up else 1):
         if (cwd / "run.kept").exists():
             shutil.rmtree(cwd / "run")
             shutil.copytree(cwd / "run.kept", cwd / "run")
         for name, own in words.items():
             took, peak = command(*own, cwd=cwd)
-            if turn:
+            if turn or not warm_up:
                 seconds[name].append(took)
                 peaks[name] = max(peaks[name], peak)
     found: Numbers = {f"{name}_s": statistics.median(own) for name, own in seconds.items()}
@@ -96,7 +97,7 @@ def first_select(setting: Setting) -> Numbers:
         "first": ["-c", select],
         "badge": ["-c", badge],
     }
-    found = timed(words, setting.own, setting.turns(3))
+    found = timed(words, setting)
     for name, ratio in (("first", "torches"), ("badge", "badge_torches")):
         found[ratio] = found[f"{name}_s"] / found["torch_s"]
     return found

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,17 @@ class Opened:
             self.fleet, head=self.head, ids=self.ids, vectors=self.vectors, classes=self.names, k=k, key=KEY
         )
         ids = select(self.fleet, SELECTORS[strategy](), asked, k).ids
-        self.picks[strategy] = hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest()[:16]
+        self.picks[strategy] = digest_of(ids)
         return ids
 
     def sweep(self) -> None:
         self.fleet.reset()
         sweep(self.fleet, self.head, SweepRequest(scores=("margin",), top=1000))
+
+
+def digest_of(ids: NDArray[np.int64]) -> str:
+    """Of a batch: two builds pick the same, or they do not."""
+    return hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest()[:16]
 
 
 @contextmanager
@@ -215,19 +221,23 @@ def many(setting: Setting) -> Numbers:
 
 
 def typiclust_start(setting: Setting) -> Numbers:
-    """The first batch, with nothing labelled, from the opened pool on."""
-    rows, k = setting.sized(1_000_000, 6_000), setting.sized(50, 5)
+    """The first batch, with nothing labelled, from the opened pool on, of 50 and of 500."""
+    rows, sizes = setting.sized(1_000_000, 6_000), {"few_s": setting.sized(50, 5), "start_s": setting.sized(500, 10)}
     pool, *_ = easy_of(setting, rows)
     none = np.empty(0, np.int64)
     with LocalFleet(plan_partitions(pool, 1)) as fleet:
         vectors = np.empty((0, pool.dim), np.float32)
-        asked = context_of(fleet, head=None, ids=none, vectors=vectors, k=k, key=KEY)
-        begun = time.perf_counter()
-        select(fleet, SELECTORS["typiclust"](), asked, k)
-        found = {"start_s": time.perf_counter() - begun}
-        request, head = SweepRequest(scores=("margin",), top=1000), random_head(pool, 10)
-        found |= medians({"sweep_s": lambda: sweep(fleet, head, request)}, setting.turns(3))
-    return {**found, "sweeps": found["start_s"] / found["sweep_s"]}
+
+        def start(k: int) -> None:
+            fleet.reset()
+            asked = context_of(fleet, head=None, ids=none, vectors=vectors, k=k, key=KEY)
+            picks[f"k={k}"] = digest_of(select(fleet, SELECTORS["typiclust"](), asked, k).ids)
+
+        request, head, picks = SweepRequest(scores=("margin",), top=1000), random_head(pool, 10), dict[str, str]()
+        works: dict[str, Callable[[], object]] = {name: partial(start, k) for name, k in sizes.items()}
+        works["sweep_s"] = lambda: sweep(fleet, head, request)
+        found: Numbers = dict(medians(works, setting.turns(3)))
+    return {**found, "sweeps": found["start_s"] / found["sweep_s"], "picks": picks}
 
 
 def loop_10k(setting: Setting) -> Numbers:
