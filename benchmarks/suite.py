@@ -39,6 +39,12 @@ from benchmarks.suite_table import line_of, table
 HERE = Path(__file__).resolve().parents[1]
 THIS, OTHER = "this", "other"
 MACHINE = "benchmarks.suite_machine:rates"
+ONLY_THIS_BUILD = """
+import sys
+sys.meta_path[:] = [f for f in sys.meta_path if "raysal" not in getattr(sys.modules.get(f.__module__), "MAPPING", ())]
+"""
+"""sitecustomize.py of a build's path. The finder of an installation in place (`pip install -e`) would give a module
+that the build lacks from the checkout that is installed, without a word."""
 
 
 def main() -> None:
@@ -108,6 +114,7 @@ def make_paths(builds: dict[str, Path], folder: Path) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(tree.resolve() / "raysal")
+        link.with_name("sitecustomize.py").write_text(ONLY_THIS_BUILD)
         # or a build whose bytecode is not written compiles it at every start
         subprocess.run([sys.executable, "-m", "compileall", "-q", str(tree / "raysal")], check=False)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.loops import published_bait
 from benchmarks.machine import random_head
 from benchmarks.narrowing_cells import OwnMemory
 from benchmarks.suite_rows import CannotMeasure, Numbers, Setting, alone
@@ -166,7 +167,6 @@ def sweep_arguments(setting: Setting, pool: Pool) -> Namespace:
 def bait_loop(setting: Setting) -> Numbers:
     """The forward loop over rows in memory beside the published one. Each pick of the latter costs the same, so its
     first ones stand for all."""
-    from benchmarks.selection import published_bait
     from raysal.strategies.information.fisher import bait_of_rows
 
     n, d, k = setting.sized(1000, 200), setting.sized(384, 16), setting.sized(100, 10)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 import raysal
 from benchmarks import hard_pool, peers
 from benchmarks.features import base, write_pool
+from benchmarks.loops import eager_badge, eager_coreset
 from benchmarks.machine import context_of, made_pool, random_head, random_pool
 from benchmarks.peer_cells import TOOLS, Inputs
 from benchmarks.suite_rows import CannotMeasure, Numbers, Setting
@@ -179,8 +180,6 @@ def in_products(found: dict[str, float]) -> dict[str, float]:
 def easy(setting: Setting) -> Numbers:
     """BADGE and k-center where most rows can be pruned, beside the loop that compares every row with every pick. Each
     step of the loop costs the same, so the first ones stand for all."""
-    from benchmarks.selection import eager_badge, eager_coreset
-
     rows, k = setting.sized(1_000_000, 6_000), setting.sized(1000, 30)
     steps = setting.sized(20, 5)
     pool, ids, names = easy_of(setting, rows)

@@ -109,6 +109,12 @@ def test_numbers_of_another_build_are_refused(tmp_path: Path) -> None:
     assert run["reason"].startswith("another raysal was imported")
 
 
+def test_what_a_build_lacks_does_not_come_from_the_installed_one(two: Namespace) -> None:
+    """raysal is installed in place here, and its finder knows every module of it."""
+    run = suite.in_fresh_process("raysal.rng:derive", suite.THIS, 60, two)
+    assert run["reason"] == "ModuleNotFoundError: No module named 'raysal.rng'"
+
+
 def test_other_picks_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CELLS, "stub", Cell(function="raysal.cells:numbers", turns=1))
     builds = {suite.OTHER: stub(tmp_path, "old", 1.0, "a"), suite.THIS: stub(tmp_path, "new", 1.0, "b")}
@@ -201,7 +207,7 @@ def test_every_row_runs_at_a_small_size(tmp_path: Path) -> None:
 @deep
 def test_a_build_that_cannot_run_a_row_does_not_stop_the_suite(tmp_path: Path) -> None:
     other = stub(tmp_path, "old", 1.0)
-    rows = ("--rows", "pool-info", "bait", "--against", str(other))
+    rows = ("--rows", "bait", "bait-narrowed", "--against", str(other))
     found = run_suite(tmp_path / "suite.json", *rows)
     for row in found["rows"]:
         assert row["value"] is not None
