@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.models.likelihood.base import Column, Floats, Likelihood, checked_shares, shannon, total_of
-from raysal.models.likelihood.tensors import LEAST, PredictedOutputs
+from raysal.models.likelihood.tensors import LEAST, PredictedOutputs, largest
 from raysal.models.measures import Evaluation, judge_classes
 from raysal.models.targets import Answer
 from raysal.numerics import one_thread
@@ -35,10 +35,12 @@ def class_residuals(probabilities: torch.Tensor) -> torch.Tensor:
     Returns:
         The residuals, [C, n]; ties go to the first class.
     """
-    top = probabilities.argmax(0, keepdim=True)
-    others = probabilities.scatter(0, top, 0.0)
+    import torch
+
+    top = largest(probabilities)
+    others = probabilities.masked_fill(top, 0.0)
     rest = others.sum(0, keepdim=True)
-    return others.neg_().scatter_(0, top, rest)
+    return torch.where(top, rest, others.neg_())
 
 
 class Softmax(Likelihood):

@@ -9,6 +9,8 @@ is too wide it only costs exact work.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ import torch
 from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, ceil_div, padded, round_up, slices
 from raysal.strategies.engine.feature_maps import Arrays, Factors
 
+SCREENED_CENTRES = 16 * EXACT_COLUMNS
+"""Centres whose distances are bounded in one product of single precision: with a block of rows it is 12 MB."""
 COINCIDENT = 1e-12
 """A squared distance below this share of the two squared norms together is taken as zero. Rounding leaves about 1e-15
 of the norms between equal rows, and a positive remainder would let a copy of a pick be picked for its rounding."""
@@ -32,6 +36,32 @@ def sq_norms(factors: Factors) -> torch.Tensor:
     return norms
 
 
+@dataclass(frozen=True)
+class WideRows:
+    """Rows in double precision, filled up with zeros to whole products of exact distances."""
+
+    count: int
+    factors: Factors
+    """Float64 [m, width] each, m the count rounded up to EXACT_ROWS."""
+    sq_norms: torch.Tensor
+    """Float64 [m]."""
+
+    @classmethod
+    def of(cls, rows: Factors) -> Self:
+        """The rows with these factors, float32 [n, width] each."""
+        whole = round_up(len(rows[0]), EXACT_ROWS)
+        wide = tuple(padded(factor, factor.shape[1], torch.float64, factor.device, rows=whole) for factor in rows)
+        return cls(len(rows[0]), wide, sq_norms(wide))
+
+    def only(self, rows: torch.Tensor) -> Self:
+        """Some of the rows, by their positions int64 [n]."""
+        return type(self).of(tuple(factor[rows] for factor in self.factors))
+
+    def narrow(self, rows: torch.Tensor) -> Factors:
+        """Factors of some of the rows in single precision, without loss, by their positions int64 [n]."""
+        return tuple(factor[rows].float() for factor in self.factors)
+
+
 class Centres:
     """A growing list of centres, in tiles of EXACT_COLUMNS.
 
@@ -43,6 +73,8 @@ class Centres:
         count: Number of centres.
         factors: Float32 [rows of whole tiles, width] each; zero beyond the last centre.
         sq_norms: Squared norms float64 [rows of whole tiles].
+        half_sq_norms: Half of what they are at least, float32 [rows of whole tiles].
+        largest_sq_norm: The largest of them.
         times: The rule's time of each centre, float64 [rows of whole tiles]; beyond the last centre, that of the last.
     """
 
@@ -51,6 +83,8 @@ class Centres:
         self.count = 0
         self.factors: Factors = tuple(torch.zeros(EXACT_COLUMNS, width, device=device) for width in widths)
         self.sq_norms = torch.zeros(EXACT_COLUMNS, dtype=torch.float64, device=device)
+        self.half_sq_norms = torch.zeros(EXACT_COLUMNS, device=device)
+        self.largest_sq_norm = 0.0
         self.times = torch.zeros(EXACT_COLUMNS, dtype=torch.float64, device=device)
 
     @property
@@ -71,11 +105,14 @@ class Centres:
             more = max(round_up(new, EXACT_COLUMNS), 2 * room) - room
             self.factors = tuple(torch.cat([f, f.new_zeros(more, f.shape[1])]) for f in self.factors)
             self.sq_norms = torch.cat([self.sq_norms, self.sq_norms.new_zeros(more)])
+            self.half_sq_norms = torch.cat([self.half_sq_norms, self.half_sq_norms.new_zeros(more)])
             self.times = torch.cat([self.times, self.times.new_zeros(more)])
         own = slice(self.count, new)
         for mine, theirs in zip(self.factors, factors, strict=True):
             mine[own] = torch.tensor(theirs, device=self.device)
         self.sq_norms[own] = sq_norms(tuple(factor[own] for factor in self.factors))
+        self.half_sq_norms[own] = (self.sq_norms[own] * ((1 - slack(self.factors)) / 2)).float()
+        self.largest_sq_norm = max(self.largest_sq_norm, *self.sq_norms[own].tolist(), 0.0)
         # Beyond the last centre the time stands still: in a race, padding burns nothing.
         self.times[own] = torch.tensor(times, device=self.device)
         self.times[new:] = float(times[-1]) if len(times) else 0.0
@@ -85,60 +122,79 @@ class Centres:
         """The rule's times float64 [EXACT_COLUMNS] of one tile of centres."""
         return self.times[rows_of_tile(tile)]
 
-    def sq_distances(self, tile: int, rows: Factors) -> torch.Tensor:
+    def sq_distances(self, tile: int, rows: WideRows) -> torch.Tensor:
         """Compute exact squared distances of one tile of centres to rows. O(n EXACT_COLUMNS width).
 
         Args:
             tile: Number of the tile.
-            rows: Factors of the rows, float32 [n, width] each.
+            rows: n rows.
 
         Returns:
             Float64 [EXACT_COLUMNS, n]: inf beyond the last centre, 0 where only rounding is left (`COINCIDENT`).
         """
         own = rows_of_tile(tile)
-        n = len(rows[0])
         centres = tuple(factor[own].double() for factor in self.factors)
-        out = torch.empty(EXACT_COLUMNS, n, dtype=torch.float64, device=self.device)
-        for columns in slices(n, EXACT_ROWS):
-            some = tuple(filled(factor[columns]) for factor in rows)
-            inner = centres[0] @ some[0].T
-            for centre, row in zip(centres[1:], some[1:], strict=True):
-                inner *= centre @ row.T
-            norms = self.sq_norms[own, None] + sq_norms(some)
-            gap = torch.sub(norms, inner, alpha=2)
-            gap[gap <= COINCIDENT * norms] = 0.0
-            out[:, columns] = gap[:, : columns.stop - columns.start]
+        out = torch.empty(EXACT_COLUMNS, len(rows.sq_norms), dtype=torch.float64, device=self.device)
+        for some in slices(out.shape[1], EXACT_ROWS):
+            inner = torch.mm(centres[0], rows.factors[0][some].T)
+            for centre, row in zip(centres[1:], rows.factors[1:], strict=True):
+                inner *= centre @ row[some].T
+            norms = self.sq_norms[own, None] + rows.sq_norms[some]
+            gap = torch.sub(norms, inner, alpha=2, out=out[:, some])
+            gap.masked_fill_(gap <= COINCIDENT * norms, 0.0)
         if (tile + 1) * EXACT_COLUMNS > self.count:
             out[self.count - tile * EXACT_COLUMNS :] = torch.inf
-        return out
+        return out[:, : rows.count]
 
-    def closeness_bounds(self, first: int, last: int, rows: Factors) -> torch.Tensor:
-        """Bound how close each tile of centres comes to rows: the screen. One product in single precision.
-
-        The closeness of a centre c to a row x is (|x|^2 - d^2) / 2, with d their distance.
+    def screen(self, first: int, last: int, rows: Factors, norms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Bound how near groups of EXACT_COLUMNS centres come to rows. One product in single precision.
 
         Args:
-            first: Number of the first tile.
-            last: One past the number of the last tile.
+            first: Number of the first centre.
+            last: One past the number of the last centre.
+            rows: Factors of the rows, float32 [n, width] each.
+            norms: Their squared norms as `norms_of` gives them, float32 [n].
+
+        Returns:
+            (lower, upper), float64 [groups, n] each: bounds of the squared distance to the nearest centre of each group
+            of EXACT_COLUMNS centres, the last of which may be smaller.
+        """
+        parts = [
+            self.closeness(start, min(start + SCREENED_CENTRES, last), rows)
+            for start in range(first, last, SCREENED_CENTRES)
+        ]
+        share, norms = slack(self.factors), norms.double()
+        lower = torch.sub(norms * (1 - share), torch.cat(parts).double(), alpha=2)
+        upper = lower + 2 * share * (norms + self.largest_sq_norm)
+        return lower, upper.clamp_(min=0)
+
+    def closeness(self, first: int, last: int, rows: Factors) -> torch.Tensor:
+        """Bound how close groups of centres come to rows from above: (|x|^2 - d^2) / 2, with d their distance.
+
+        Args:
+            first: Number of the first centre.
+            last: One past the number of the last centre.
             rows: Factors of the rows, float32 [n, width] each.
 
         Returns:
-            Float32 [tiles, n]: for each tile an upper bound of the largest closeness, up to `slack` of |x|^2.
+            Float32 [groups, n], right up to `slack` of |x|^2.
         """
-        own = slice(first * EXACT_COLUMNS, min(last * EXACT_COLUMNS, self.count))
-        inner = self.factors[0][own] @ rows[0].T
-        for centre, row in zip(self.factors[1:], rows[1:], strict=True):
-            inner *= centre[own] @ row.T
-        share = (1 - slack(self.factors)) / 2
-        inner -= (self.sq_norms[own, None] * share).float()
-        tiles = last - first
-        if len(inner) == tiles * EXACT_COLUMNS:
-            return inner.view(tiles, EXACT_COLUMNS, -1).amax(1)
-        full = (tiles - 1) * EXACT_COLUMNS
-        parts = [inner[full:].amax(0, keepdim=True)]
-        if full:
-            parts.insert(0, inner[:full].view(tiles - 1, EXACT_COLUMNS, -1).amax(1))
-        return torch.cat(parts)
+        # Centres come first, so that the largest of a group is taken of whole rows: four times as fast as along them.
+        inner = self.factors[0][first:last] @ rows[0].T
+        half = self.half_sq_norms[first:last, None]
+        if len(rows) == 1:
+            inner -= half
+        else:
+            torch.addcmul(-half, inner, self.factors[1][first:last] @ rows[1].T, out=inner)
+        whole = (last - first) // EXACT_COLUMNS
+        groups = inner[: whole * EXACT_COLUMNS].view(whole, EXACT_COLUMNS, inner.shape[1]).amax(1)
+        rest = inner[whole * EXACT_COLUMNS :]
+        return torch.cat([groups, rest.amax(0, keepdim=True)]) if len(rest) else groups
+
+    def group_times(self, first: int, last: int) -> torch.Tensor:
+        """The rule's time of the last centre of each group of `screen`, float64 [groups]."""
+        ends = torch.arange(first + EXACT_COLUMNS, last + EXACT_COLUMNS, EXACT_COLUMNS).clamp_(max=last) - 1
+        return self.times[ends.to(self.device)]
 
 
 def rows_of_tile(tile: int) -> slice:
@@ -171,10 +227,3 @@ def in_single_precision() -> bool:
         return torch.get_float32_matmul_precision() == "highest"
     except RuntimeError:  # set by torch's newer switches, which this one cannot read
         return False
-
-
-def filled(rows: torch.Tensor) -> torch.Tensor:
-    """Rows as float64 [EXACT_ROWS, width], zero below."""
-    if len(rows) == EXACT_ROWS:
-        return rows.double()
-    return padded(rows, rows.shape[1], torch.float64, rows.device, rows=EXACT_ROWS)

@@ -28,23 +28,24 @@ import numpy as np
 import torch
 
 from raysal.fleet import Fleet
-from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, ceil_div
+from raysal.numerics import EXACT_COLUMNS, ceil_div
 from raysal.rng import derive, item_order
-from raysal.strategies.engine.distances import Centres
-from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
+from raysal.strategies.engine.distances import Centres, WideRows
+from raysal.strategies.engine.feature_maps import Arrays, FeatureMap
 from raysal.strategies.engine.partition_state import BestRows, propose, start
 from raysal.strategies.engine.priorities import Rule
-from raysal.strategies.engine.ranking import Place, Ranking
+from raysal.strategies.engine.ranking import Place
 
 ROWS_AT_FIRST = 1024
 """Rows that all partitions together send in the first round trip."""
 FEWEST_ROWS = 256
 """Rows that all partitions together send in a later round trip, at least."""
 MOST_ROWS = 4096
-"""Rows that all partitions together send in a later round trip, at most. Between the two bounds it is twice as many
-as the picks still missing need, if a row sent yields as many picks as in the last round trip."""
-LEADING_ROWS = EXACT_ROWS
-"""Rows sent, the best ones, that the driver keeps up to date with each pick."""
+"""Rows that all partitions together send in a later round trip, at most; twice the missing picks, where that is more.
+Between the bounds it is a quarter more than the missing picks need, if a row sent yields as many picks as in the last
+round trip."""
+HELD_ROWS = 32768
+"""Rows that all partitions together send in a round trip, at most: 36 MB of 272 numbers."""
 
 
 @dataclass
@@ -60,7 +61,9 @@ class GreedyResult:
     rows_sent: int = 0
     """Rows that the partitions sent."""
     pairs: int = 0
-    """Pairs of a row and a centre that the partitions computed in single precision."""
+    """Pairs of a row and a centre whose distance the partitions bounded in single precision."""
+    pairs_again: int = 0
+    """Of those, the pairs that were bounded before, and once more for a row to be sent."""
 
     def divided_by(self, scale: float) -> GreedyResult:
         """The same with distances of vectors as they were given to the pool, which holds them times its scale."""
@@ -111,7 +114,8 @@ def lazy_greedy(
     while len(found.ids) < k:
         parts = fleet.each(propose, ids, centres, times, ceil_div(wanted, fleet.size))
         found.round_trips += 1
-        found.pairs = sum(part.pairs for part in parts)
+        found.pairs_again = sum(part.pairs_again for part in parts)
+        found.pairs = sum(part.pairs for part in parts) + found.pairs_again
         found.rows_sent += sum(len(part.ids) for part in parts)
         proposed = ProposedRows(parts, rule, ties)
         proposed.pick(k - len(found.ids))
@@ -122,21 +126,19 @@ def lazy_greedy(
         ids, times = proposed.ids[proposed.picked], np.array(proposed.times)
         centres = tuple(factor[proposed.picked].numpy() for factor in proposed.factors)
         missing = k - len(found.ids)
-        wanted = min(max(FEWEST_ROWS, 2 * missing * len(proposed.ids) // len(proposed.picked)), MOST_ROWS)
+        needed = 5 * missing * len(proposed.ids) // (4 * len(proposed.picked))
+        wanted = min(max(FEWEST_ROWS, needed), max(MOST_ROWS, 2 * missing), HELD_ROWS)
     return found
 
 
 class ProposedRows:
     """The rows that all partitions sent in one round trip, and the greedy choice among them.
 
-    It is lazy once more: only the `LEADING_ROWS` best rows are kept up to date with each pick.
-
     Attributes:
         ids: int64 [n], in the order of ties, so that the first of equal rows is the one to pick.
         order: The rows' numbers in that order, int64 [n], ascending.
         factors: Float32 [n, width] each.
-        state: The rule's state, float64 [fields, n].
-        centres_applied: How many of the picks each row's state accounts for, int64 [n].
+        state: The rule's state, float64 [fields, n]; the last field is the priority.
         bound: The best place that any row could have that was not sent.
         picked: Positions of the picks, in pick order.
         times: The rule's time of each pick.
@@ -149,90 +151,45 @@ class ProposedRows:
         order = np.argsort(item_order(ties, self.ids))
         self.ids = self.ids[order]
         self.order = item_order(ties, self.ids)
-        self.state = torch.from_numpy(np.concatenate([part.state for part in parts], 1)[:, order])
+        self.state = torch.from_numpy(np.concatenate([part.state for part in parts if len(part.ids)], 1)[:, order])
         columns = zip(*(part.factors for part in parts if len(part.ids)), strict=True)
         self.factors = tuple(torch.from_numpy(np.concatenate(column)[order]) for column in columns)
-        self.ranking = Ranking(self.ids, rule.priority(self.state), ties)
         self.bound = min((part.bound for part in parts), key=Place.order)
-        self.centres_applied = torch.zeros(len(order), dtype=torch.int64)
         self.picked: list[int] = []
         self.times: list[float] = []
         self.sq_distances: list[float] = []
-        self.widths = tuple(factor.shape[1] for factor in self.factors)
-        self.centres = Centres(self.widths, torch.device("cpu"))
 
     def pick(self, k: int) -> None:
         """Pick up to k rows: as many as stand before every row that was not sent."""
-        batch = LEADING_ROWS
-        while len(self.picked) < k:
-            leading = self.ranking.top(LEADING_ROWS)
-            if bool((self.centres_applied[leading] < len(self.picked)).any()):
-                some = self.ranking.set_scope(batch)
-                self.bring_up_to_date(some[self.centres_applied[some] < len(self.picked)])
-                batch *= 2
-                continue
-            batch = LEADING_ROWS
-            next_best = min(self.ranking.best_except(leading), self.bound, key=Place.order)
-            if not self.pick_among(leading, next_best, k):
-                return
-
-    def bring_up_to_date(self, rows: torch.Tensor) -> None:
-        """Apply to rows the picks that their states do not account for."""
-        first = int(self.centres_applied[rows].min()) // EXACT_COLUMNS
-        factors = tuple(factor[rows] for factor in self.factors)
-        state = self.state[:, rows]
-        for tile in range(first, self.centres.tiles):
-            state = self.rule.apply_centres(
-                state, self.centres.sq_distances(tile, factors), self.centres.tile_times(tile)
-            )
-        self.state[:, rows] = state
-        self.ranking.priority[rows] = self.rule.priority(state)
-        self.ranking.priority[self.picked] = -torch.inf
-        self.centres_applied[rows] = len(self.picked)
-
-    def pick_among(self, leading: torch.Tensor, next_best: Place, k: int) -> bool:
-        """Pick among rows that are up to date, as long as the best of them stands before all other rows.
-
-        Args:
-            leading: Ascending positions of the rows.
-            next_best: The best place that any other row could have.
-            k: Picks there may be in all.
-
-        Returns:
-            Whether any row was picked.
-        """
-        factors = tuple(factor[leading] for factor in self.factors)
-        state, priority = self.state[:, leading], self.ranking.priority[leading]
-        before = len(self.picked)
         gaps: dict[int, torch.Tensor] = {}
-        picked = torch.zeros(len(leading), dtype=torch.bool)
-        while len(self.picked) < k and len(leading):
-            best = int(priority.argmax())  # the first of equals, by its documentation
-            row = int(leading[best])
-            place = Place(float(priority[best]), int(self.order[row]), int(self.ids[row]))
-            if place.priority == -np.inf or not place.before(next_best):
+        live = torch.arange(len(self.ids))
+        rows, state = WideRows.of(self.factors), self.state
+        while len(self.picked) < k and len(live):
+            best = int(state[-1].argmax())  # the first of equals, by its documentation
+            row = int(live[best])
+            place = Place(float(state[-1, best]), int(self.order[row]), int(self.ids[row]))
+            if place.priority == -np.inf or not place.before(self.bound):
                 break
             if best not in gaps:
-                gaps = self.sq_distances_from(likely_picks(priority, best), factors)
+                able = (state[-1] >= self.bound.priority).nonzero()[:, 0]  # the others will not be picked here
+                if 4 * len(able) < 3 * len(live):
+                    rows, state, live = rows.only(able), state[:, able], live[able]
+                    best = int((able == best).nonzero())
+                gaps = sq_distances_from(likely_picks(state[-1], best), rows)
             time = self.rule.pick_time(place.priority)
             self.picked.append(row)
             self.times.append(time)
             self.sq_distances.append(float(state[0, best]))
-            picked[best] = True
-            state = self.rule.apply_centres(state, gaps[best][None], torch.tensor([time], dtype=torch.float64))
-            priority = self.rule.priority(state).masked_fill_(picked, -torch.inf)
-        self.state[:, leading], self.ranking.priority[leading] = state, priority
-        new = self.picked[before:]
-        if new:
-            self.centres.extend(tuple(factor[new].numpy() for factor in self.factors), np.array(self.times[before:]))
-            self.centres_applied[leading] = len(self.picked)
-        return bool(new)
+            self.rule.apply_centres(state, gaps[best][None], torch.tensor([time], dtype=torch.float64))
+            state[:, best] = -torch.inf
 
-    def sq_distances_from(self, rows: torch.Tensor, factors: Factors) -> dict[int, torch.Tensor]:
-        """Squared distances [n] of each of up to EXACT_COLUMNS rows to all rows with these factors, by row."""
-        centres = Centres(self.widths, torch.device("cpu"))
-        centres.extend(tuple(factor[rows].numpy() for factor in factors), np.zeros(len(rows)))
-        return dict(zip(rows.tolist(), centres.sq_distances(0, factors), strict=False))
+
+def sq_distances_from(some: torch.Tensor, rows: WideRows) -> dict[int, torch.Tensor]:
+    """Squared distances [n] of each of up to EXACT_COLUMNS rows to all rows, by row."""
+    factors = rows.narrow(some)
+    centres = Centres(tuple(factor.shape[1] for factor in factors), torch.device("cpu"))
+    centres.extend(tuple(factor.numpy() for factor in factors), np.zeros(len(some)))
+    return dict(zip(some.tolist(), centres.sq_distances(0, rows), strict=False))
 
 
 def likely_picks(priority: torch.Tensor, best: int) -> torch.Tensor:

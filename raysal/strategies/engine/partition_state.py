@@ -1,15 +1,20 @@
 """Exact greedy selection from the whole pool: a partition's part of the lazy engine.
 
-Every candidate row keeps a state: what the rule knew of it when the row was last looked at. Its priority can only have
-fallen since. So as long as some rows are up to date and stand above all others, the others need not be looked at.
+Every candidate row keeps a state: upper bounds of what the rule would say of it, from when the row was last looked at.
+Its priority can only have fallen since. So as long as some rows are up to date and stand above all others, the others
+need not be looked at.
 
 `start` reads every row once, for its norm. A call of `propose` goes like this (`RowStates`):
 
 1. `add_centres`: the new picks join the partition's centres.
-2. `best_rows`: take the best rows by what is known. Apply to them the centres that their states do not account for
-   (`apply_centres`): with an upper bound in single precision where that is enough, exactly where it is not. Go on until
-   the best rows are up to date and exact.
-3. Send these rows, and the best place that any other row could have.
+2. `best_rows`: choose a level of priority that as many rows as are wanted will hold. Bring all rows above it up to date
+   (`apply_bounds`): one product in single precision with all the centres that their states do not account for, and
+   proven bounds. Where too few rows stay above the level, go on with a lower one.
+3. Make the states of the best rows exact (`exact_states`), in double precision. Only rows that are sent need that.
+4. Send these rows, and the best place that any other row could have.
+
+So a pair of a row and a centre is bounded at most once, and once more for each time that the row is sent: laziness can
+save, and never costs more than the product of all rows with all picks.
 """
 
 from __future__ import annotations
@@ -24,15 +29,21 @@ from numpy.typing import NDArray
 
 from raysal.errors import PoolError
 from raysal.fleet import Partition
-from raysal.numerics import BLOCK_ROWS, EXACT_COLUMNS
+from raysal.numerics import BLOCK_ROWS, ceil_div, slices
 from raysal.rng import item_order, item_uniform
-from raysal.strategies.engine.distances import Centres, slack, sq_norms
+from raysal.strategies.engine.distances import Centres, WideRows, slack, sq_norms
 from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
 from raysal.strategies.engine.priorities import Rule
 from raysal.strategies.engine.ranking import NOWHERE, Place, Ranking, first_of_largest
 
-SCREENED_TILES = 16
-"""Tiles of centres whose distances are bounded in one product of single precision."""
+FIRST_ROWS = 2
+"""Times the rows to send: as many rows are looked at first."""
+GROWTH = 8
+"""Times as many rows are looked at, at most, if too few of them stay above the others."""
+KEPT_BYTES = 64 * 2**20
+"""Factors of a partition's candidates that take no more are computed once, and kept."""
+ROWS_MADE_EXACT = 1024
+"""Rows whose bounds for all centres are held at once."""
 ALL_CENTRES = torch.iinfo(torch.int32).max
 """Number of centres applied to a row that is a centre itself: it is never looked at again."""
 
@@ -50,7 +61,9 @@ class BestRows:
     bound: Place
     """The best place that any other row of the partition could have."""
     pairs: int
-    """Pairs of a row and a centre that were computed in single precision so far."""
+    """Pairs of a row and a centre whose distance was bounded in single precision so far; each pair once."""
+    pairs_again: int
+    """Pairs that were bounded once more, to make the states of rows exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +79,8 @@ class RowStates:
     """The candidate rows of a partition, and what is known of each.
 
     Memory per row: 8 bytes for the position and 8 for the id, 4 for the norm, 4 for the number of centres applied and 1
-    for whether its state is exact, 8 for the priority, and 8 for each field of the rule's state (one or three). Factors
-    are not kept; they are computed again when a row is looked at.
+    for whether its state is exact, and 8 for each field of the rule's state (one or two). The factors of a large
+    partition are not kept; they are computed again when a row is looked at.
 
     Raises:
         PoolError: The features of a row are not finite; it names the item.
@@ -82,14 +95,16 @@ class RowStates:
         self.sq_norms = torch.empty(n, device=device)
         """Squared norms float32 [n]."""
         widths: tuple[int, ...] = ()
-        start = 0
-        for block in partition.blocks(self.rows):
-            factors = self.factors_of(block.features)
+        kept: list[Factors] = []
+        for own, factors in self.compute(np.arange(n)):
             widths = tuple(factor.shape[1] for factor in factors)
-            norms = self.sq_norms[start : start + block.n].fill_(1.0)
+            norms = self.sq_norms[own[0] : own[-1] + 1].fill_(1.0)
             for factor in factors:
-                norms *= (factor * factor).sum(1)[: block.n]
-            start += block.n
+                norms *= (factor * factor).sum(1)
+            if 4 * n * sum(widths) <= KEPT_BYTES:
+                kept.append(tuple(factor.clone() for factor in factors))
+        self.kept = tuple(torch.cat(column) for column in zip(*kept, strict=True)) if kept else None
+        """The factors of all rows, if they take no more than KEPT_BYTES."""
         broken = (~torch.isfinite(self.sq_norms)).nonzero()
         if len(broken):
             raise PoolError(
@@ -97,18 +112,17 @@ class RowStates:
                 "its features are not finite numbers",
                 "embed it again, or leave it out",
             )
-        self.state = rule.initial_state(self.ids).to(device)
-        """The rule's state, float64 [fields, n]."""
-        self.ranking = Ranking(self.ids, torch.zeros(n, dtype=torch.float64, device=device), ties)
+        self.state = torch.zeros(1, n, dtype=torch.float64, device=device)
+        """The rule's state, float64 [fields, n]; made anew with the first centre."""
         self.centres_applied = torch.zeros(n, dtype=torch.int32, device=device)
         """How many of the centres each row's state accounts for, int32 [n]."""
         self.exact = torch.zeros(n, dtype=torch.bool, device=device)
         """Whether the distance in a row's state is the exact one and no bound, [n]."""
         self.centres = Centres(widths, device)
-        self.pairs = 0
-        """Pairs of a row and a centre that were computed in single precision."""
-        self.last_batch = 0
-        """Rows that were last looked at together, until the best rows were up to date."""
+        self.pairs, self.pairs_again = 0, 0
+        """Pairs of a row and a centre whose distance was bounded, and those bounded once more to make a state exact."""
+        self.rows_above = 0
+        """Rows that stood above the level down to which all rows were last brought up to date."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -143,14 +157,24 @@ class RowStates:
         return Opening(place=Place(1 - float(hashes[row]), tie, int(self.ids[row])), factors=one_row(factors, 0))
 
     def read(self, places: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Factors]]:
-        """Compute the factors of rows, block by block.
+        """Give the factors of rows, block by block: those that are kept, or else computed again.
 
         Args:
             places: Ascending positions among the candidate rows.
 
         Yields:
-            (positions [n], their factors [n, width]) in order.
+            (positions [n], their factors [n, width]) in order; the next overwrite them.
         """
+        if self.kept is None:
+            yield from self.compute(places)
+            return
+        for some in slices(len(places), BLOCK_ROWS):
+            own = places[some]
+            rows = torch.from_numpy(own).to(self.partition.device)
+            yield own, tuple(factor.index_select(0, rows) for factor in self.kept)
+
+    def compute(self, places: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Factors]]:
+        """As `read`, computed from the vectors."""
         start = 0
         for block in self.partition.blocks(self.rows[places]):
             factors = self.factors_of(block.features)
@@ -172,28 +196,27 @@ class RowStates:
         if first:  # no row is farther from a centre than the sum of both norms
             nearest = float(self.centres.sq_norms[: self.centres.count].min()) ** 0.5
             bound = (self.sq_norms.double() * (1 + slack(self.centres.factors))).sqrt() + nearest
-            self.state[0] = bound * bound * (1 + 1e-9)
-            self.ranking = Ranking(self.ids, self.rule.priority(self.state), self.ties)
+            self.state = self.rule.begin(self.ids, bound * bound * (1 + 1e-9))
+            self.ranking = Ranking(self.ids, self.state[-1], self.ties)
         if len(ids):
             place = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
             own = torch.from_numpy(place[self.ids[place] == ids]).to(self.partition.device)
-            self.state[0, own] = 0.0
-            self.ranking.priority[own] = -torch.inf
+            self.state[:, own] = -torch.inf
             self.centres_applied[own] = ALL_CENTRES
 
     def best_rows(self, wanted: int) -> BestRows:
         """Bring the `wanted` best rows up to date, and return them with their exact states."""
-        batch = max(wanted, self.last_batch // 4)
+        looked = max(FIRST_ROWS * wanted, self.rows_above // 2)
+        level = self.ranking.level(looked)
         while True:
-            top = self.ranking.top(wanted)
-            if bool((self.centres_applied[top] < self.centres.count).any()):
-                some = self.ranking.set_scope(batch)
-                self.bring_up_to_date(some[self.centres_applied[some] < self.centres.count])
-                self.last_batch, batch = batch, 2 * batch
-            elif not bool(self.exact[top].all()):
-                self.make_exact(top[~self.exact[top]])
-            else:
+            above = self.ranking.above(level)
+            top = self.best_of(above, wanted, level)
+            if len(top) == wanted or level == -np.inf:
                 break
+            looked = len(above) * min(max(2, ceil_div(wanted, len(top) + 1)), GROWTH)
+            guess, sure = self.ranking.level(looked), self.sure_level(above, wanted)
+            level = guess if sure < guess < level else sure
+        self.rows_above = len(above)
         places = top.cpu().numpy()
         parts = [tuple(f.clone() for f in factors) for _, factors in self.read(places)]
         factors = tuple(torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
@@ -203,86 +226,91 @@ class RowStates:
             factors=factors,
             bound=self.ranking.best_except(top),
             pairs=self.pairs,
+            pairs_again=self.pairs_again,
         )
 
-    def bring_up_to_date(self, places: torch.Tensor) -> None:
-        """Apply to rows the centres that their states do not account for, to those that miss as many together."""
-        applied = self.centres_applied[places]
-        for some in torch.split(torch.argsort(applied), BLOCK_ROWS):
-            first = int(applied[some[0]]) // EXACT_COLUMNS
-            self.apply_centres(places[some].sort().values, first, exactly=self.rule.depends_on_order)
+    def sure_level(self, places: torch.Tensor, wanted: int) -> float:
+        """A level above which at least `wanted` of these rows, which are up to date, stand; -inf if they are fewer."""
+        if len(places) < wanted:
+            return -np.inf
+        best = self.ranking.priority[places].topk(wanted, sorted=False).values
+        return float(np.nextafter(float(best.min()), -np.inf))
 
-    def make_exact(self, places: torch.Tensor) -> None:
-        """Replace the bounds in the states of rows by exact values."""
-        for some in torch.split(places, BLOCK_ROWS):
-            self.apply_centres(some, 0, exactly=True)
-
-    def apply_centres(self, places: torch.Tensor, first: int, *, exactly: bool) -> None:
-        """Apply centres to the states of rows.
+    def best_of(self, above: torch.Tensor, wanted: int, level: float) -> torch.Tensor:
+        """Bring rows up to date, and the `wanted` best of those that stay above a level to exact states.
 
         Args:
-            places: Ascending positions of at most BLOCK_ROWS rows.
-            first: The first tile of centres to apply; the states account for all before it.
-            exactly: Whether to compute exact distances, or only upper bounds where these are not sure to be exact.
-        """
-        ((_, factors),) = self.read(places.cpu().numpy())
-        self.pairs += len(places) * (self.centres.count - first * EXACT_COLUMNS)
-        state, norms = self.state[:, places], self.sq_norms[places]
-        still_exact = self.exact[places]
-        for low in range(first, self.centres.tiles, SCREENED_TILES):
-            closeness = self.centres.closeness_bounds(low, min(low + SCREENED_TILES, self.centres.tiles), factors)
-            if exactly:
-                self.apply_exactly(state, norms, factors, closeness, low)
-            else:
-                still_exact &= self.apply_bounds(state, norms, closeness)
-        self.state[:, places] = state
-        self.ranking.priority[places] = self.rule.priority(state)
-        self.centres_applied[places] = self.centres.count
-        self.exact[places] = still_exact | exactly
-
-    def apply_bounds(self, state: torch.Tensor, norms: torch.Tensor, closeness: torch.Tensor) -> torch.Tensor:
-        """Lower the distances in states to upper bounds in single precision, in place.
-
-        Args:
-            state: Float64 [fields, n].
-            norms: Squared norms float32 [n].
-            closeness: `Centres.closeness_bounds` [tiles, n].
+            above: Ascending positions of all rows that stood above the level.
+            wanted: How many are asked for.
+            level: A priority.
 
         Returns:
-            Bool [n]: True where no centre is near enough to lower the distance.
+            Ascending positions; not exact if fewer than wanted stay above the level, and some are below.
         """
-        share = slack(self.centres.factors)
-        low = norms * (1 - share) - 2 * closeness.amax(0)
-        high = low.double() + 2 * share * (norms + self.centres.sq_norms.max())
-        unchanged = low >= state[0]
-        torch.minimum(state[0], high.clamp_(min=0), out=state[0])
-        return unchanged
+        self.bring_up_to_date(above[self.centres_applied[above] < self.centres.count])
+        while True:
+            above = above[self.ranking.priority[above] > level]
+            top = self.ranking.top(wanted, above)
+            bounds = top[~self.exact[top]]
+            if len(bounds) == 0 or (len(above) < wanted and level > -np.inf):
+                return top
+            self.make_exact(bounds)
 
-    def apply_exactly(
-        self, state: torch.Tensor, norms: torch.Tensor, factors: Factors, closeness: torch.Tensor, low: int
-    ) -> None:
-        """Apply tiles of centres to states in place, in double precision, where a tile could lower a row's distance.
+    def bring_up_to_date(self, places: torch.Tensor) -> None:
+        """Apply to rows the centres that their states do not account for: those that miss as many, together."""
+        applied = self.centres_applied[places]
+        for first in torch.unique(applied).tolist():
+            for own, factors in self.read(places[applied == first].cpu().numpy()):
+                self.apply_bounds(torch.from_numpy(own).to(self.partition.device), factors, first)
+
+    def apply_bounds(self, places: torch.Tensor, factors: Factors, first: int) -> None:
+        """Apply to rows all centres from a first one on, by upper bounds of distances.
+
+        A group of centres counts as one centre, as near as the nearest of them and picked when the last of them was. A
+        row that none of them can lower keeps its exact state.
+        """
+        state, last = self.state[:, places], self.centres.count
+        lower, upper = self.centres.screen(first, last, factors, self.sq_norms[places])
+        self.exact[places] &= lower.amin(0) >= state[0]
+        self.rule.apply_centres(state, upper, self.centres.group_times(first, last))
+        self.state[:, places] = state
+        self.centres_applied[places] = last
+        self.pairs += len(places) * (last - first)
+
+    def make_exact(self, places: torch.Tensor) -> None:
+        """Replace the bounds in the states of rows by exact values, in double precision."""
+        for own, factors in self.read(places.cpu().numpy()):
+            for some in slices(len(own), ROWS_MADE_EXACT):
+                rows = torch.from_numpy(own[some]).to(self.partition.device)
+                self.state[:, rows] = self.exact_states(rows, tuple(factor[some] for factor in factors))
+                self.exact[rows] = True
+
+    def exact_states(self, places: torch.Tensor, factors: Factors) -> torch.Tensor:
+        """Compute the states of rows from the centres that could have lowered them, in double precision.
 
         Args:
-            state: Float64 [fields, n].
-            norms: Squared norms float32 [n].
-            factors: [n, width] each.
-            closeness: `Centres.closeness_bounds` [tiles, n].
-            low: Number of the first of these tiles.
+            places: Positions of the rows, ascending.
+            factors: Their factors [n, width] each.
+
+        Returns:
+            The rule's state, float64 [fields, n].
         """
-        norms = norms * (1 - slack(self.centres.factors))
-        # Where order does not matter, the nearest tile comes first: the others then rarely lower anything.
-        nearest = None if self.rule.depends_on_order else closeness.argmax(0)
-        for again in (False,) if nearest is None else (False, True):
-            for tile, close in enumerate(closeness):
-                able = close * 2 >= norms - state[0]
-                if nearest is not None:
-                    able &= (nearest == tile) ^ again
-                rows = able.nonzero()[:, 0]
-                if len(rows):
-                    gaps = self.centres.sq_distances(low + tile, tuple(factor[rows] for factor in factors))
-                    times = self.centres.tile_times(low + tile)
-                    state[:, rows] = self.rule.apply_centres(state[:, rows], gaps, times)
+        count = self.centres.count
+        lower, upper = self.centres.screen(0, count, factors, self.sq_norms[places])
+        self.pairs_again += len(places) * count
+        # No group lowers a row that comes no nearer than one before it or, where order does not matter, than any other.
+        least = upper.cummin(0).values if self.rule.depends_on_order else upper.amin(0).expand_as(upper)
+        able = lower <= least
+        gaps = self.centres.sq_distances(0, WideRows.of(factors))
+        state = self.rule.begin(self.ids[places.cpu().numpy()], gaps[0])
+        self.rule.apply_centres(state, gaps, self.centres.tile_times(0))
+        for tile in (able[1:].any(1).nonzero()[:, 0] + 1).tolist():
+            rows = able[tile].nonzero()[:, 0]
+            gaps = self.centres.sq_distances(tile, WideRows.of(tuple(factor[rows] for factor in factors)))
+            some = state[:, rows]
+            self.rule.apply_centres(some, gaps, self.centres.tile_times(tile))
+            state[:, rows] = some
+        return state
 
 
 def one_row(factors: Factors, row: int) -> Arrays:

@@ -1,8 +1,8 @@
 """The two rules of the lazy engine: what a row remembers, how centres change it, and what the row is judged by.
 
 A rule's state is a float64 matrix [fields, n] with a column for each row. Field 0 is the squared distance to the
-nearest centre that was applied to the row. Priorities never rise when centres are applied, so an old priority is an
-upper bound. To apply a centre twice changes nothing.
+nearest centre that was applied to the row, the last field is the row's priority. Priorities never rise when centres are
+applied, so an old priority is an upper bound. A centre that is no nearer than another one before it changes nothing.
 """
 
 from __future__ import annotations
@@ -25,38 +25,28 @@ class Rule(Protocol):
         """Whether a state depends on the order in which centres were applied."""
         ...
 
-    def initial_state(self, ids: NDArray[np.int64]) -> torch.Tensor:
-        """Make the states of rows before any centre is applied.
+    def begin(self, ids: NDArray[np.int64], sq_distances: torch.Tensor) -> torch.Tensor:
+        """Make the states of rows with their first centre applied, which is there from time 0 on.
 
         Args:
             ids: Ids of the rows, [n].
+            sq_distances: Squared distance of the first centre to each row, float64 [n].
 
         Returns:
-            Float64 [fields, n]. The engine fills field 0 with a finite bound.
+            Float64 [fields, n].
         """
         ...
 
-    def apply_centres(self, state: torch.Tensor, sq_distances: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """Take centres into account.
+    def apply_centres(self, state: torch.Tensor, sq_distances: torch.Tensor, times: torch.Tensor) -> None:
+        """Take centres into account, in place.
+
+        Upper bounds stay upper bounds: where distances are bounded from above and times from above, so are the new
+        distance and priority. So many centres may be applied as one, as near as the nearest and as late as the last.
 
         Args:
             state: Float64 [fields, n].
             sq_distances: Squared distances of the centres to the rows, float64 [q, n].
             times: When the centres were picked, float64 [q], ascending.
-
-        Returns:
-            The new states, float64 [fields, n].
-        """
-        ...
-
-    def priority(self, state: torch.Tensor) -> torch.Tensor:
-        """Judge rows by their states.
-
-        Args:
-            state: Float64 [fields, n].
-
-        Returns:
-            Float64 [n]. The row of largest priority is picked next; a row of -inf never is.
         """
         ...
 
@@ -77,18 +67,15 @@ class FarthestPoint:
         """No: the nearest centre is nearest in any order."""
         return False
 
-    def initial_state(self, ids: NDArray[np.int64]) -> torch.Tensor:
-        """One field, for the engine to fill."""
-        return torch.empty(1, len(ids), dtype=torch.float64)
+    def begin(self, ids: NDArray[np.int64], sq_distances: torch.Tensor) -> torch.Tensor:
+        """The distance itself."""
+        del ids
+        return sq_distances[None].clone()
 
-    def apply_centres(self, state: torch.Tensor, sq_distances: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    def apply_centres(self, state: torch.Tensor, sq_distances: torch.Tensor, times: torch.Tensor) -> None:
         """The smaller of the old distance and those to the centres."""
         del times
-        return torch.minimum(state, sq_distances.amin(0))
-
-    def priority(self, state: torch.Tensor) -> torch.Tensor:
-        """The squared distance to the nearest centre."""
-        return state[0].clone()
+        torch.minimum(state[0], sq_distances.amin(0), out=state[0])
 
     def pick_time(self, priority: float) -> float:
         """Always 0: times have no meaning."""
@@ -101,10 +88,11 @@ class D2Race:
     """D^2 sampling as a race: rows burn budgets at the rate of their squared distances, and the first to end is picked.
 
     A row has a budget -ln u, with u from a hash of (key, id). It burns the budget at the rate of its squared distance
-    to the nearest centre. The row whose budget ends next is picked next, so its priority is minus the time of that end.
+    to the nearest centre. The row whose budget ends next is picked next.
 
     By memorylessness these are exactly the samples of sequential D^2 sampling (Arthur & Vassilvitskii, SODA 2007). The
-    state is (rate, budget left, clock): how much budget was left at the time of the clock.
+    state is (rate, minus the time at which the budget ends at this rate); the second is the priority. Only a centre
+    that lowers the rate changes it, so it does not matter which of the other centres were looked at.
     """
 
     key: int
@@ -114,37 +102,28 @@ class D2Race:
         """Yes: what a row has burnt depends on when each centre was picked."""
         return True
 
-    def initial_state(self, ids: NDArray[np.int64]) -> torch.Tensor:
-        """The whole budget, and a clock at 0."""
-        state = torch.zeros(3, len(ids), dtype=torch.float64)
-        state[1] = torch.from_numpy(-np.log(item_uniform(self.key, ids)))
-        return state
+    def begin(self, ids: NDArray[np.int64], sq_distances: torch.Tensor) -> torch.Tensor:
+        """The whole budget, which burns from time 0 on; -inf for a row that coincides with the centre."""
+        budget = torch.from_numpy(-np.log(item_uniform(self.key, ids))).to(sq_distances.device)
+        return torch.stack([sq_distances, -budget / sq_distances])
 
-    def apply_centres(self, state: torch.Tensor, sq_distances: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """Burn budget up to the time of the last centre, and lower the rate."""
-        rate, left, clock = state
-        # Up to a centre's time a row burns at the rate set by the centres before it. Centres from before the clock
-        # were applied already: they burn nothing and lower nothing.
-        rates = torch.cat([rate[None], sq_distances])
-        running_minimum(rates)
-        stops = torch.maximum(times[:, None], clock)
-        burnt = stops.clone()
-        burnt[0] -= clock
-        burnt[1:] -= stops[:-1]
-        burnt *= rates[:-1]
-        return torch.stack([rates[-1], left - burnt.sum(0), stops[-1]])
-
-    def priority(self, state: torch.Tensor) -> torch.Tensor:
-        """Minus the time at which the budget ends; -inf for a row that coincides with a centre."""
-        rate, left, clock = state
-        return torch.where(rate > 0, -(clock + left / rate), -torch.inf)
+    def apply_centres(self, state: torch.Tensor, sq_distances: torch.Tensor, times: torch.Tensor) -> None:
+        """Burn budgets at the old rate up to the time of each centre that lowers it, and at the new one from there."""
+        some = (sq_distances.amin(0) < state[0]).nonzero()[:, 0]
+        rate, end = state[0, some], -state[1, some]
+        rates = torch.cat([rate[None], sq_distances[:, some]]).cummin(0).values
+        lowers = rates[1:] < rates[:-1]
+        # Few of the centres lower the rate of a row. All rows take the first of theirs together, then the second, ...
+        while bool((left := lowers.any(0)).any()):
+            which = lowers.to(torch.uint8).argmax(0)[None]  # the first of equals, by its documentation
+            time, gap = times[which[0]], rates[1:].gather(0, which)[0]
+            later = time + (end - time) * (rate / gap)
+            # A bound on the end may lie before the centre's time: then it stays as it is.
+            end = torch.where(left & (end > time), later, end)
+            rate = torch.where(left, gap, rate)
+            lowers.scatter_(0, which, False)
+        state[0, some], state[1, some] = rate, -end
 
     def pick_time(self, priority: float) -> float:
         """The time at which the row's budget ends."""
         return -priority
-
-
-def running_minimum(rows: torch.Tensor) -> None:
-    """Each row [q, n] becomes the minimum of itself and those before, in place."""
-    for q in range(1, len(rows)):
-        torch.minimum(rows[q], rows[q - 1], out=rows[q])

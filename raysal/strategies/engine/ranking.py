@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.numerics import ceil_div
 from raysal.rng import item_order
 
-SCOPE_FACTOR = 16
-"""The scope of a ranking is this many times as large as the number of rows that are asked for."""
+LEVEL_ROWS = 64
+"""Rows of the sample that stand above a level that is to be guessed."""
 
 
 class Place(NamedTuple):
@@ -37,70 +38,46 @@ NOWHERE = Place(-np.inf, 2**63 - 1, -1)
 
 
 class Ranking:
-    """Rows by priority, where priorities fall over time and the best few are asked for again and again.
-
-    A question does not look through all rows but through a scope: the rows that were best when the scope was last set.
-    No row outside has risen since.
+    """Rows by priority, where priorities fall over time.
 
     Args:
         ids: Ids of the rows, [n].
         priority: Float64 [n]. The ranking keeps it, and callers lower it in place.
         ties: Key of the hash that orders rows of equal priority. Hashes are computed of these rows alone.
-
-    Attributes:
-        scope: Ascending positions of the rows in the scope.
-        outside: The best place of any row outside, when the scope was set.
     """
 
     def __init__(self, ids: NDArray[np.int64], priority: torch.Tensor, ties: int) -> None:
         self.ids, self.priority, self.ties = ids, priority, ties
-        self.scope = torch.empty(0, dtype=torch.int64, device=priority.device)
-        self.outside = self.best(None)
 
-    def top(self, m: int) -> torch.Tensor:
-        """Ascending positions of the m rows of best place; rows of priority -inf are never among them."""
-        while True:
-            found = self.scope[highest(self.priority[self.scope], m, lambda rows: self.order_of(self.scope[rows]))]
-            worst = self.worst(found) if len(found) == m else NOWHERE
-            if self.outside == NOWHERE or worst.before(self.outside):
-                return found
-            self.set_scope(max(SCOPE_FACTOR * m, 2 * len(self.scope)))
+    def level(self, m: int) -> float:
+        """A priority above which about m rows stand, from a sample; -inf if there are hardly more rows than m."""
+        if 5 * m > 4 * len(self.priority):
+            return -np.inf
+        step = max(1, m // LEVEL_ROWS)
+        sample = self.priority[::step]
+        return float(sample.topk(min(ceil_div(m, step) + 1, len(sample)), sorted=False).values.min())
 
-    def set_scope(self, m: int) -> torch.Tensor:
-        """Make the m rows of best place the scope; returns their ascending positions. O(n)."""
-        self.scope = highest(self.priority, m, self.order_of)
-        self.priority[self.scope], kept = -torch.inf, self.priority[self.scope]
-        self.outside = self.best(None)
-        self.priority[self.scope] = kept
-        return self.scope
+    def above(self, level: float) -> torch.Tensor:
+        """Ascending positions of the rows whose priority is larger. O(n)."""
+        return (self.priority > level).nonzero()[:, 0]
 
-    def worst(self, rows: torch.Tensor) -> Place:
-        """The worst place of some rows."""
-        priority = self.priority[rows]
-        level = rows[priority == priority.min()]
-        order = self.order_of(level)
-        last = int(order.argmax())
-        return Place(float(priority.min()), int(order[last]), int(self.ids[int(level[last])]))
+    def top(self, m: int, among: torch.Tensor) -> torch.Tensor:
+        """Ascending positions of the m rows of best place among some; rows of priority -inf are never among them."""
+        return among[highest(self.priority[among], m, lambda rows: self.order_of(among[rows]))]
 
     def order_of(self, rows: torch.Tensor) -> NDArray[np.int64]:
         """The numbers of rows in the order of ties."""
         return item_order(self.ties, self.ids[rows.cpu().numpy()])
 
     def best_except(self, rows: torch.Tensor) -> Place:
-        """The best place that any row but these could have."""
+        """The best place that any row but these could have. O(n)."""
         self.priority[rows], kept = -torch.inf, self.priority[rows]
-        best = min(self.best(self.scope), self.outside, key=Place.order)
+        best = NOWHERE
+        if len(self.priority) and self.priority.max() > -torch.inf:
+            first, tie = first_of_largest(self.priority, self.ids, self.ties)
+            best = Place(float(self.priority[first]), tie, int(self.ids[first]))
         self.priority[rows] = kept
         return best
-
-    def best(self, rows: torch.Tensor | None) -> Place:
-        """The best place of some rows, or of all."""
-        priority = self.priority if rows is None else self.priority[rows]
-        if len(priority) == 0 or priority.max() == -torch.inf:
-            return NOWHERE
-        ids = self.ids if rows is None else self.ids[rows.cpu().numpy()]
-        first, tie = first_of_largest(priority, ids, self.ties)
-        return Place(float(priority[first]), tie, int(ids[first]))
 
 
 def first_of_largest(values: torch.Tensor, ids: NDArray[np.int64], ties: int) -> tuple[int, int]:

@@ -20,7 +20,8 @@ from raysal.scoring.linear import Linear
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
 from raysal.strategies.engine import lazy_greedy as lazy
-from raysal.strategies.engine.distances import COINCIDENT, Centres, slack
+from raysal.strategies.engine import partition_state
+from raysal.strategies.engine.distances import COINCIDENT, Centres, WideRows, slack
 from raysal.strategies.engine.feature_maps import (
     Gradients,
     Probabilities,
@@ -95,11 +96,14 @@ def test_the_race_in_every_feature_space_is_the_eager_loop(name, rows, pool):
 def test_how_much_is_sent_looked_at_and_kept_up_to_date_changes_no_pick(rule, pool, monkeypatch):
     usual = run(local(pool), rule, Vectors(), 200)
     assert usual.round_trips < 20
-    for fewest, most, leading in ((1, 1, 2), (7, 60, 3), (900, 900, 256)):
+    for fewest, most, held in ((1, 1, 1), (7, 60, 90), (900, 900, 900)):
         monkeypatch.setattr(lazy, "ROWS_AT_FIRST", most)
         monkeypatch.setattr(lazy, "FEWEST_ROWS", fewest)
         monkeypatch.setattr(lazy, "MOST_ROWS", most)
-        monkeypatch.setattr(lazy, "LEADING_ROWS", leading)
+        monkeypatch.setattr(lazy, "HELD_ROWS", held)
+        monkeypatch.setattr(partition_state, "FIRST_ROWS", fewest)
+        monkeypatch.setattr(partition_state, "ROWS_MADE_EXACT", 5 * most)
+        monkeypatch.setattr(partition_state, "KEPT_BYTES", 0)
         other = run(local(pool, 3), rule, Vectors(), 200)
         assert other.ids == usual.ids
         assert other.sq_distances == usual.sq_distances
@@ -123,21 +127,28 @@ def run_cube(fleet, k):
 @every_map
 @pytest.mark.parametrize("offset", [0.0, 30.0])
 def test_the_screen_never_hides_a_row_that_a_centre_could_lower(name, offset, rows):
-    """Its bound of (|x|^2 - d^2) / 2 holds for every tile, also where distances are small beside the norms."""
+    """Its bounds hold for groups of centres wherever they begin, also where distances are small beside the norms."""
     feature_map, _ = MAPS[name]
     shifted = (rows + offset).astype(np.float16).astype(np.float32)
     factors = factors_of(feature_map, shifted)
     centres = Centres(tuple(f.shape[1] for f in factors), torch.device("cpu"))
-    own = tuple(f[: 2 * EXACT_COLUMNS + 9] for f in factors)
-    centres.extend(own, np.zeros(2 * EXACT_COLUMNS + 9))
+    count = 2 * EXACT_COLUMNS + 9
+    centres.extend(tuple(f[:count] for f in factors), np.zeros(count))
     x = tuple(torch.from_numpy(f) for f in factors)
-    bound = centres.closeness_bounds(0, 3, x).double() * 2
-    norms = torch.ones(N, dtype=torch.float64)
+    norms = torch.ones(N)
     for f in x:
-        norms *= (f.double() ** 2).sum(1)
-    for tile in range(3):
-        exact = centres.sq_distances(tile, x)
-        assert bool((bound[tile] >= norms * (1 - slack(x)) - exact.amin(0)).all())
+        norms *= (f * f).sum(1)
+    exact = torch.cat([centres.sq_distances(tile, WideRows.of(x)) for tile in range(3)])
+    for first in (0, 7, count - 1):
+        lower, upper = centres.screen(first, count, x, norms)
+        nearest = torch.stack([group.amin(0) for group in exact[first:count].split(EXACT_COLUMNS)])
+        assert bool((lower <= nearest).all())
+        assert bool((nearest <= upper).all())
+        assert bool((upper - lower <= 2.1 * slack(x) * (norms + norms.max())).all())
+
+
+def many(row, n):
+    return WideRows.of(tuple(torch.from_numpy(np.repeat(factor, n, 0)) for factor in row))
 
 
 @pytest.mark.parametrize("widths", [(48,), (272, 16)])
@@ -156,7 +167,9 @@ def test_a_pair_has_the_same_distance_wherever_it_stands(widths, threads):
             float(value)
             for n in (1, 7, EXACT_ROWS - 1, EXACT_ROWS, 2 * EXACT_ROWS + 3)
             for tile in range(3)
-            for value in centres.sq_distances(tile, tuple(torch.from_numpy(np.repeat(r, n, 0)) for r in row)).ravel()
+            for value in centres.sq_distances(
+                tile, WideRows.of(tuple(torch.from_numpy(np.repeat(r, n, 0)) for r in row))
+            ).ravel()
         }
     finally:
         torch.set_num_threads(before)
@@ -185,7 +198,7 @@ def test_distances_are_those_of_the_dense_features_and_zero_for_copies(rows):
     centres.extend(tuple(f[:70] for f in factors), np.zeros(70))
     x = tuple(torch.from_numpy(f) for f in factors)
     dense = np.einsum("nd,nc->ndc", *(f.astype(np.float64) for f in factors)).reshape(N, -1)
-    found = torch.cat([centres.sq_distances(0, x), centres.sq_distances(1, x)]).numpy()
+    found = torch.cat([centres.sq_distances(tile, WideRows.of(x)) for tile in range(2)]).numpy()
     for centre in range(70):
         exact = reference.sq_distance(dense, dense[centre])
         np.testing.assert_allclose(found[centre], exact, rtol=1e-9, atol=COINCIDENT * float((dense**2).sum(1).max()))
@@ -261,3 +274,18 @@ def test_few_rows_are_looked_at(tmp_path):
     found = lazy_greedy(fleet, D2Race(key=3), Vectors(), 200, centres=known, opening="lowest", key=3)
     assert found.pairs < 0.35 * 20_000 * 220
     assert found.round_trips < 10
+
+
+@pytest.mark.parametrize("rule", [FarthestPoint(), D2Race(key=3)])
+@pytest.mark.parametrize("where", ["in a ball", "on a sphere"])
+def test_laziness_may_only_save(rule, where, tmp_path):
+    """The law of cost, where nothing can be pruned: a pair is bounded once, and once more for rows that are sent."""
+    x = np.random.default_rng(2).normal(size=(20_000, 64))
+    if where == "on a sphere":
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+    fleet = local(make_pool(tmp_path / "pool", x.astype(np.float32), chunk_rows=20_000))
+    k = 300
+    found = run(fleet, rule, Vectors(), k)
+    assert found.pairs - found.pairs_again <= 20_000 * k
+    assert found.pairs_again <= 1.5 * found.rows_sent * k
+    assert found.pairs <= 20_000 * k
