@@ -117,6 +117,9 @@ def lazy_greedy(
         found.pairs_again = sum(part.pairs_again for part in parts)
         found.pairs = sum(part.pairs for part in parts) + found.pairs_again
         found.rows_sent += sum(len(part.ids) for part in parts)
+        parts = [part for part in parts if len(part.ids)]
+        if not parts:
+            break
         proposed = ProposedRows(parts, rule, ties)
         proposed.pick(k - len(found.ids))
         if not proposed.picked:
@@ -151,8 +154,8 @@ class ProposedRows:
         order = np.argsort(item_order(ties, self.ids))
         self.ids = self.ids[order]
         self.order = item_order(ties, self.ids)
-        self.state = torch.from_numpy(np.concatenate([part.state for part in parts if len(part.ids)], 1)[:, order])
-        columns = zip(*(part.factors for part in parts if len(part.ids)), strict=True)
+        self.state = torch.from_numpy(np.concatenate([part.state for part in parts], 1)[:, order])
+        columns = zip(*(part.factors for part in parts), strict=True)
         self.factors = tuple(torch.from_numpy(np.concatenate(column)[order]) for column in columns)
         self.bound = min((part.bound for part in parts), key=Place.order)
         self.picked: list[int] = []

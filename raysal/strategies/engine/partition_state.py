@@ -114,6 +114,7 @@ class RowStates:
             )
         self.state = torch.zeros(1, n, dtype=torch.float64, device=device)
         """The rule's state, float64 [fields, n]; made anew with the first centre."""
+        self.ranking = Ranking(self.ids, self.state[-1], ties)
         self.centres_applied = torch.zeros(n, dtype=torch.int32, device=device)
         """How many of the centres each row's state accounts for, int32 [n]."""
         self.exact = torch.zeros(n, dtype=torch.bool, device=device)
