@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -26,6 +26,7 @@ from raysal.embedding.ranges import check_arguments
 from raysal.embedding.recorded import encoder_for_source, manifest_for, with_absolute_paths
 from raysal.embedding.rounding import Rounding
 from raysal.embedding.sample import rounding_for
+from raysal.embedding.torch_model import freed_memory_kept
 from raysal.embedding.unit import embed_unit
 from raysal.pool import ChunkStage, PoolWriter, StagedChunk
 from raysal.pool.layout import KINDS, MANIFEST, check_blurred, scale_in, write_passed_over
@@ -237,7 +238,8 @@ def _embed_here(
     decode_threads: int,
     threads: int,
 ) -> Generator[StagedChunk]:
-    with torch_threads(threads if source.modality != "vector" else 0):
+    runs_model = source.modality != "vector"
+    with freed_memory_kept() if runs_model else nullcontext(), torch_threads(threads if runs_model else 0):
         for unit in units:
             yield embed_unit(
                 source, encoder, unit, stage, batch_size=batch_size, decode_threads=decode_threads, rounding=rounding

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 
     import torch
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+"""Numbers of `mallopt`, from malloc.h."""
+
 RESIZE = "stretched to a square, Pillow bicubic"
+FAST_RESIZE = (
+    "JPEG at the smallest scale of 1, 1/2, 1/4 or 1/8 from twice the size on; stretched to a square, torch bicubic"
+)
+"""What `decode.fast_square_pixels` does, for the fingerprint."""
 
 
 def place_model(model: torch.nn.Module, device: str) -> torch.nn.Module:
@@ -48,17 +56,34 @@ def place_model(model: torch.nn.Module, device: str) -> torch.nn.Module:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep freed memory for the next batch. For worker processes; does nothing without glibc.
+    """Let this process keep freed memory for the next batch. It does nothing without glibc.
 
     By default, glibc gives large blocks back to the system on every free. The system then zeroes their pages again
-    for each layer: 150 to 290 page faults an image, 20 to 30 % of the time of EfficientNet-Lite0 (measured 2026-11).
+    for each layer: 20 to 30 % of the time of EfficientNet-Lite0 at 64 pixels, and two thirds of a job at 224, where a
+    layer is larger than any block that glibc would keep (measured 2026-11).
     """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-4, 0)  # M_MMAP_MAX: no block is mapped by itself
-        mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap does not shrink
+    _mallopt((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1))  # no block is mapped by itself; the heap does not shrink
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """`keep_freed_memory` inside the block; after it free memory goes back, and glibc has its usual largest limits."""
+    keep_freed_memory()
+    try:
+        yield
+    finally:
+        if _mallopt((_M_MMAP_MAX, 65536), (_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 64 << 20)):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _mallopt(*settings: tuple[int, int]) -> bool:
+    """Set parameters of the allocator; whether it is glibc's."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    for parameter, value in settings:
+        mallopt(parameter, value)
+    return True
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
@@ -133,6 +158,7 @@ def run_model(
     mean: Sequence[float],
     std: Sequence[float],
     device: str,
+    passes: int = 1,
 ) -> NDArray[np.float32]:
     """Normalise images and run a model on them.
 
@@ -145,19 +171,21 @@ def run_model(
         mean: what is subtracted from each channel, in units of 0..255.
         std: what each channel is divided by after that, in the same units.
         device: where the model is.
+        passes: how many pieces to run the batch in, one after the other.
 
     Returns:
         Vectors float32 [n, d].
     """
     import torch
 
+    width = pixels[0].shape[1]
     with torch.inference_mode():
-        batch = torch.from_numpy(np.stack(pixels)).to(torch.device(device)).float()
-        width = batch.shape[2]
-        lines = batch.view(-1, 3 * width)
-        lines.sub_(torch.tensor(mean, device=batch.device).repeat(width))
-        lines.div_(torch.tensor(std, device=batch.device).repeat(width))
-        batch = batch.permute(0, 3, 1, 2)
-        out = features(batch)
-        result: NDArray[np.float32] = out.flatten(1).float().cpu().numpy()
-    return result
+        found = []
+        for part in np.array_split(np.stack(pixels), passes):
+            batch = torch.from_numpy(part).to(torch.device(device)).float()
+            lines = batch.view(-1, 3 * width)
+            lines.sub_(torch.tensor(mean, device=batch.device).repeat(width))
+            lines.div_(torch.tensor(std, device=batch.device).repeat(width))
+            out = features(batch.permute(0, 3, 1, 2))
+            found.append(out.flatten(1).float().cpu().numpy())
+    return found[0] if passes == 1 else np.concatenate(found)

@@ -24,6 +24,7 @@ from raysal.numerics import ceil_div
 from raysal.pool import ChunkStage, StagedChunk
 from raysal.pool.contents import item_digest, unread_digest
 from raysal.sources.base import Source
+from raysal.threads import give_way
 from raysal.types import Item, Unit
 
 LOOK_AHEAD_BATCHES = 3
@@ -247,14 +248,15 @@ def _prepared_batches(
 ) -> Generator[list[Prepared]]:
     """Prepare a unit's items ahead of the caller.
 
-    One thread reads; `threads` more prepare. A batch is cut into one piece per thread, since a future per item would
+    One thread reads; `threads` more prepare, and give way to the model: without that, a job of JPEG files on two cores
+    does 10 to 20 % fewer images. A batch is cut into one piece per thread, since a future per item would
     cost more than decoding a small image.
 
     Yields:
         The items in order, `batch_size` at a time.
     """
     items = _checked_items(source, unit)
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(threads) as decoders:
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(threads, initializer=give_way) as decoders:
 
         def load() -> list[Future[list[Prepared]]]:
             batch = list(islice(items, batch_size))
