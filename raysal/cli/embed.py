@@ -36,8 +36,8 @@ def embed(
     encoder: Annotated[
         str | None,
         Option(
-            help=f"{', '.join(ENCODERS)}. Some take more after a colon: timm:NAME, sentence:NAME, "
-            "torch:MODULE:CALLABLE. A source of vectors needs no encoder."
+            help=f"{', '.join(ENCODERS)}. Some take more after a colon: efficientnet_lite0:fast, "
+            "timm:NAME, sentence:NAME, torch:MODULE:CALLABLE. A source of vectors needs no encoder."
         ),
     ] = None,
     origin: Annotated[
