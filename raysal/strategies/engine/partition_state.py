@@ -34,12 +34,14 @@ from raysal.rng import item_order, item_uniform
 from raysal.strategies.engine.distances import Centres, WideRows, slack, sq_norms
 from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
 from raysal.strategies.engine.priorities import Rule
-from raysal.strategies.engine.ranking import NOWHERE, Place, Ranking, first_of_largest
+from raysal.strategies.engine.ranking import NOWHERE, IdsOfRows, Place, Ranking, first_of_largest
 
 FIRST_ROWS = 2
 """Times the rows to send: as many rows are looked at first."""
 GROWTH = 8
 """Times as many rows are looked at, at most, if too few of them stay above the others."""
+PIECE_ROWS = 2**20
+"""Rows whose states are begun together: what is computed on the way takes many times the memory of a state."""
 KEPT_BYTES = 64 * 2**20
 """Factors of a partition's candidates that take no more are computed once, and kept."""
 ROWS_MADE_EXACT = 1024
@@ -78,7 +80,7 @@ class Opening:
 class RowStates:
     """The candidate rows of a partition, and what is known of each.
 
-    Memory per row: 8 bytes for the position and 8 for the id, 4 for the norm, 4 for the number of centres applied and 1
+    Memory per row: 8 bytes for the position, 4 for the norm, 4 for the number of centres applied and 1
     for whether its state is exact, and 8 for each field of the rule's state (one or two). The factors of a large
     partition are not kept; they are computed again when a row is looked at.
 
@@ -89,16 +91,16 @@ class RowStates:
     def __init__(self, partition: Partition, feature_map: FeatureMap, rule: Rule, ties: int) -> None:
         self.partition, self.rule, self.ties = partition, rule, ties
         self.rows = partition.candidates()
-        self.ids = partition.ids[self.rows]
+        self.ids = IdsOfRows(partition.ids, self.rows)
         self.factors_of = feature_map.bind(partition.width, partition.device)
         n, device = len(self.rows), partition.device
         self.sq_norms = torch.empty(n, device=device)
         """Squared norms float32 [n]."""
         widths: tuple[int, ...] = ()
         kept: list[Factors] = []
-        for own, factors in self.compute(np.arange(n)):
+        for own, factors in self.compute(slice(None)):
             widths = tuple(factor.shape[1] for factor in factors)
-            norms = self.sq_norms[own[0] : own[-1] + 1].fill_(1.0)
+            norms = self.sq_norms[own].fill_(1.0)
             for factor in factors:
                 norms *= (factor * factor).sum(1)
             if 4 * n * sum(widths) <= KEPT_BYTES:
@@ -108,7 +110,7 @@ class RowStates:
         broken = (~torch.isfinite(self.sq_norms)).nonzero()
         if len(broken):
             raise PoolError(
-                f"item {self.ids[int(broken[0, 0])]}",
+                f"item {self.ids[broken[0].cpu().numpy()][0]}",
                 "its features are not finite numbers",
                 "embed it again, or leave it out",
             )
@@ -151,11 +153,16 @@ class RowStates:
         """The row of lowest hash, which is uniform over the pool; None if there are no rows."""
         if len(self) == 0:
             return None
-        hashes = item_uniform(key, self.ids)
-        row = int(hashes.argmin())
+        lowest = []
+        for some in slices(len(self), PIECE_ROWS):
+            hashes = item_uniform(key, self.ids[some])
+            lowest.append((float(hashes.min()), some.start + int(hashes.argmin())))
+        hashed, row = min(lowest)
         ((_, factors),) = self.read(np.array([row]))
-        tie = int(item_order(self.ties, self.ids[row : row + 1])[0])
-        return Opening(place=Place(1 - float(hashes[row]), tie, int(self.ids[row])), factors=one_row(factors, 0))
+        id = self.ids[np.array([row])]
+        return Opening(
+            place=Place(1 - hashed, int(item_order(self.ties, id)[0]), int(id[0])), factors=one_row(factors, 0)
+        )
 
     def read(self, places: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Factors]]:
         """Give the factors of rows, block by block: those that are kept, or else computed again.
@@ -167,19 +174,20 @@ class RowStates:
             (positions [n], their factors [n, width]) in order; the next overwrite them.
         """
         if self.kept is None:
-            yield from self.compute(places)
+            for some, factors in self.compute(places):
+                yield places[some], factors
             return
         for some in slices(len(places), BLOCK_ROWS):
             own = places[some]
             rows = torch.from_numpy(own).to(self.partition.device)
             yield own, tuple(factor.index_select(0, rows) for factor in self.kept)
 
-    def compute(self, places: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Factors]]:
-        """As `read`, computed from the vectors."""
+    def compute(self, places: NDArray[np.int64] | slice) -> Iterator[tuple[slice, Factors]]:
+        """As `read`, computed from the vectors; yields where in `places` the rows of a block are."""
         start = 0
         for block in self.partition.blocks(self.rows[places]):
             factors = self.factors_of(block.features)
-            yield places[start : start + block.n], tuple(factor[: block.n] for factor in factors)
+            yield slice(start, start + block.n), tuple(factor[: block.n] for factor in factors)
             start += block.n
 
     def add_centres(self, ids: NDArray[np.int64], factors: Arrays, times: NDArray[np.float64]) -> None:
@@ -196,12 +204,17 @@ class RowStates:
         self.centres.extend(factors, times)
         if first:  # no row is farther from a centre than the sum of both norms
             nearest = float(self.centres.sq_norms[: self.centres.count].min()) ** 0.5
-            bound = (self.sq_norms.double() * (1 + slack(self.centres.factors))).sqrt() + nearest
-            self.state = self.rule.begin(self.ids, bound * bound * (1 + 1e-9))
+            for some in slices(len(self), PIECE_ROWS):
+                bound = (self.sq_norms[some].double() * (1 + slack(self.centres.factors))).sqrt() + nearest
+                state = self.rule.begin(self.ids[some], bound * bound * (1 + 1e-9))
+                if some.start == 0:
+                    self.state = state.new_empty(len(state), len(self))
+                self.state[:, some] = state
             self.ranking = Ranking(self.ids, self.state[-1], self.ties)
         if len(ids):
-            place = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
-            own = torch.from_numpy(place[self.ids[place] == ids]).to(self.partition.device)
+            rows = self.partition.rows_of(ids)
+            place = np.searchsorted(self.rows, rows).clip(max=len(self) - 1)
+            own = torch.from_numpy(place[self.rows[place] == rows]).to(self.partition.device)
             self.state[:, own] = -torch.inf
             self.centres_applied[own] = ALL_CENTRES
 

@@ -37,16 +37,26 @@ NOWHERE = Place(-np.inf, 2**63 - 1, -1)
 """The place of no row."""
 
 
+class IdsOfRows:
+    """The ids of some rows of a partition, looked up when they are asked for: a copy would take 8 bytes a row."""
+
+    def __init__(self, ids: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
+        self.ids, self.rows = ids, rows
+
+    def __getitem__(self, places: NDArray[np.int64] | slice) -> NDArray[np.int64]:
+        return self.ids[self.rows[places]]
+
+
 class Ranking:
     """Rows by priority, where priorities fall over time.
 
     Args:
-        ids: Ids of the rows, [n].
+        ids: Ids of the rows.
         priority: Float64 [n]. The ranking keeps it, and callers lower it in place.
         ties: Key of the hash that orders rows of equal priority. Hashes are computed of these rows alone.
     """
 
-    def __init__(self, ids: NDArray[np.int64], priority: torch.Tensor, ties: int) -> None:
+    def __init__(self, ids: IdsOfRows, priority: torch.Tensor, ties: int) -> None:
         self.ids, self.priority, self.ties = ids, priority, ties
 
     def level(self, m: int) -> float:
@@ -74,8 +84,10 @@ class Ranking:
         self.priority[rows], kept = -torch.inf, self.priority[rows]
         best = NOWHERE
         if len(self.priority) and self.priority.max() > -torch.inf:
-            first, tie = first_of_largest(self.priority, self.ids, self.ties)
-            best = Place(float(self.priority[first]), tie, int(self.ids[first]))
+            level = (self.priority == self.priority.max()).nonzero()[:, 0]
+            order = self.order_of(level)
+            first = level[int(order.argmin())]
+            best = Place(float(self.priority[first]), int(order.min()), int(self.ids[first[None].cpu().numpy()][0]))
         self.priority[rows] = kept
         return best
 
