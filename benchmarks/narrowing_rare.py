@@ -23,8 +23,9 @@ from benchmarks.jobs import record_of
 from benchmarks.label_efficiency import choice_of
 from benchmarks.machine import CHUNK_ROWS, made_pool
 from raysal.config import Choice
-from raysal.context import LabelledVectors, Memory, RoundContext
+from raysal.context import LabelledVectors, RoundContext
 from raysal.fleet import LocalFleet, exclude, keep, plan_partitions
+from raysal.memory import Memory
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import Narrower, narrow
 from raysal.pool import Pool

@@ -8,8 +8,9 @@ A name is imported when it is first used: `import raysal` loads neither torch no
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from raysal.registry import names_on_use
 
 if TYPE_CHECKING:
     from raysal.api.embed import embed
@@ -37,12 +38,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'raysal' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_on_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -6,7 +6,8 @@ wherever it takes names. They are no parts of their own, so a registry does not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -58,6 +59,29 @@ class Registry(Mapping[str, T]):
         """The name of an instance's class; None if the registry does not have it. It imports nothing."""
         place = f"{type(part).__module__}:{type(part).__qualname__}"
         return next((name for name, own in self._places.items() if own == place), None)
+
+
+def names_on_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package whose names are imported when they are first used.
+
+    To import one module of such a package then costs that module alone.
+
+    Args:
+        package: the package's `__name__`.
+        homes: the module of each name.
+
+    Returns:
+        The function; it raises `AttributeError` for any other name.
+    """
+
+    def attribute(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(homes[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return attribute
 
 
 def meaning_of(registry: Mapping[str, object], name: str, place: str) -> Meaning:

@@ -46,7 +46,7 @@ FLOORS = (
     ("pool", "sources"),
     ("fleet", "models", "labels"),
     ("scoring", "embedding"),
-    ("context",),
+    ("context", "memory"),
     ("strategies", "narrowing", "index"),
     ("rounds", "curation", "prediction"),
     ("api",),

@@ -1,26 +1,30 @@
-"""Where the partitions of a pool live, and how functions are run beside them."""
+"""Where the partitions of a pool live, and how functions are run beside them.
+
+A name is imported when it is first used: what only names a fleet in a type does not import torch.
+"""
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-from raysal.config import FleetConfig
-from raysal.errors import ConfigError
-from raysal.fleet.base import Fleet
-from raysal.fleet.local_fleet import LocalFleet
-from raysal.fleet.partition import (
-    Block,
-    Partition,
-    confine,
-    exclude,
-    features_of,
-    keep,
-    use_features,
-    vectors_below,
-    vectors_of,
-)
-from raysal.fleet.specs import PartitionSpec, plan_partitions
-from raysal.pool import Pool
+from raysal.registry import names_on_use
+
+if TYPE_CHECKING:
+    from raysal.fleet.base import Fleet
+    from raysal.fleet.local_fleet import LocalFleet
+    from raysal.fleet.opening import open_fleet
+    from raysal.fleet.partition import (
+        Block,
+        Partition,
+        confine,
+        exclude,
+        features_of,
+        keep,
+        use_features,
+        vectors_below,
+        vectors_of,
+    )
+    from raysal.fleet.specs import PartitionSpec, plan_partitions
 
 __all__ = [
     "Block",
@@ -39,45 +43,23 @@ __all__ = [
     "vectors_of",
 ]
 
-
-def open_fleet(pool: Pool, config: FleetConfig) -> Fleet:
-    """Open a fleet over a pool: in this process, in Ray actors, or as a session of a service. Only Ray imports ray.
-
-    Args:
-        pool: The pool.
-        config: The backend, device, threads and service. By default there is one partition in this process, and with
-            Ray one for each CPU of the cluster.
-
-    Returns:
-        The fleet, at the beginning of a program.
-
-    Raises:
-        ConfigError: There is no such device, no cluster at the address, or no such service.
-        FingerprintMismatch: The service is over another pool.
-        FleetError: The cluster has no room for the actors, or part of the service is gone.
-    """
-    if config.service is not None:
-        if config.backend != "ray":
-            problem = f"a service is on Ray, the backend is {config.backend}"
-            raise ConfigError("fleet.service", problem, 'backend = "ray"')
-        from raysal.fleet.service import attach, join
-
-        join(config.address)
-        return attach(config.service, pool, call_timeout=config.call_timeout)
-    if config.backend == "local":
-        _check_device(config.device)
-        specs = plan_partitions(pool, config.partitions or 1, device=config.device, threads=config.threads)
-        return LocalFleet(specs)
-    from raysal.fleet.ray_fleet import RayFleet, connect, plan_for_cluster
-
-    connect(config.address)
-    return RayFleet(plan_for_cluster(pool, config), call_timeout=config.call_timeout)
-
-
-def _check_device(device: str) -> None:
-    """Raise ConfigError if torch cannot use a device in this process."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch built without CUDA asserts
-        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError("fleet.device", f"{device!r} cannot be used here ({problem})", 'device = "cpu"') from None
+_PARTITION = "raysal.fleet.partition"
+__getattr__ = names_on_use(
+    __name__,
+    {
+        "Block": _PARTITION,
+        "Fleet": "raysal.fleet.base",
+        "LocalFleet": "raysal.fleet.local_fleet",
+        "Partition": _PARTITION,
+        "PartitionSpec": "raysal.fleet.specs",
+        "confine": _PARTITION,
+        "exclude": _PARTITION,
+        "features_of": _PARTITION,
+        "keep": _PARTITION,
+        "open_fleet": "raysal.fleet.opening",
+        "plan_partitions": "raysal.fleet.specs",
+        "use_features": _PARTITION,
+        "vectors_below": _PARTITION,
+        "vectors_of": _PARTITION,
+    },
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -57,6 +57,25 @@ class Evaluation:
 def shown(metric: str, value: float) -> str:
     """The value of a measure for people: `91.2 %`, `0.4213`."""
     return f"{100 * value:.1f} %" if MEASURES[metric].share else f"{value:,.4g}"
+
+
+def main_measure(evaluation: Mapping[str, Any]) -> tuple[str, float]:
+    """The main measure in a round's record; records from before there were several measures have the accuracy.
+
+    Args:
+        evaluation: the record's `evaluation`.
+
+    Returns:
+        Its name and value.
+    """
+    name = str(evaluation.get("metric", "accuracy"))
+    return name, float(evaluation["measures"][name] if "measures" in evaluation else evaluation["accuracy"])
+
+
+def standing(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the status of a run says of its last evaluation, if there is one: accuracy, and the main measure."""
+    metric, value = (None, None) if evaluation is None else main_measure(evaluation)
+    return {"accuracy": (evaluation or {}).get("accuracy"), "metric": metric, "value": value}
 
 
 def judge_classes(classes: Sequence[str], probabilities: NDArray[np.float64], answers: Sequence[str]) -> Evaluation:

@@ -42,8 +42,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.context import Memory, RoundContext
+from raysal.context import RoundContext
 from raysal.fleet import Fleet, confine, keep
+from raysal.memory import Memory
 from raysal.models.trainers.base import Trainer
 from raysal.narrowing.round_sweep import refuse_hidden_layer, round_sweep
 from raysal.scoring.sweep import Sweep, SweepRequest

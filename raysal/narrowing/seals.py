@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.config import Count
-from raysal.context import Memory, RoundContext
+from raysal.context import RoundContext
 from raysal.fleet import Fleet, Partition
+from raysal.memory import Memory
 from raysal.narrowing.base import Candidates, OneSweep
 from raysal.narrowing.round_sweep import search_note
 from raysal.rng import derive, item_uniform

@@ -10,7 +10,8 @@ from raysal.models.head import Head
 from raysal.pool import Pool
 from raysal.rounds.directory import RunDir
 from raysal.rounds.known_labels import labels_of_run
-from raysal.rounds.program import TrainingLabels, start_program
+from raysal.rounds.program import start_program
+from raysal.rounds.training_labels import TrainingLabels
 
 
 def load_head(path: Path) -> Head:

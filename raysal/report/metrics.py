@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from raysal.models.measures import MEASURES
+from raysal.models.measures import MEASURES, main_measure
 from raysal.report.records import Arm, read_arm, read_control
 from raysal.rounds.directory import Record
-from raysal.rounds.evaluation import main_measure
 from raysal.rounds.stages import ROUND
 
 STAGES = ("embed", *(stage.name for stage in ROUND))

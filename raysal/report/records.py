@@ -18,7 +18,7 @@ from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool
 from raysal.rounds.binding import check_pool, own_pool
 from raysal.rounds.directory import EMBEDDING, Record, RunDir
-from raysal.rounds.learner import count_outputs
+from raysal.rounds.training_labels import count_outputs
 from raysal.store import read_sealed
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from raysal.models.head import Head
 from raysal.pool import Pool
-from raysal.strategies.base import Picks
+
+if TYPE_CHECKING:
+    from raysal.models.head import Head
+    from raysal.strategies.base import Picks
 
 
 @dataclass(frozen=True, kw_only=True)

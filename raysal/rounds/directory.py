@@ -28,9 +28,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysal.config import RunConfig, parse_config
-from raysal.context import Memory
 from raysal.errors import Damaged, RunError, UserError
 from raysal.labels import Ledger
+from raysal.memory import Memory
 from raysal.models.head import Head
 from raysal.pool import Pool
 from raysal.rounds.batch import Batch

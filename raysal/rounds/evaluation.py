@@ -6,68 +6,23 @@ What is true of such an item is what people told of it, or else what the oracle 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.config import RunConfig
 from raysal.features import HiddenLayer
 from raysal.fleet import Fleet, Partition
 from raysal.models.head import Head
 from raysal.models.measures import Evaluation
 from raysal.numerics import BLOCK_ROWS, one_thread
-from raysal.rng import derive, item_uniform
+from raysal.rng import item_uniform
+from raysal.rounds.held_out import Half, HeldOut
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
 
-Half = Literal["all", "measure", "reference"]
-"""All held-out items; or, where a strategy learns from some (`Selector.uses_held_out`), the half that measures and the
-half that is its reference. By a hash of its own, as people label the items of lowest hash first."""
 MOST = 10_000
 """Held-out items judged at most, those of lowest hash: accuracy is then right to half a percent, at any pool
 size."""
-
-
-def main_measure(evaluation: Mapping[str, Any]) -> tuple[str, float]:
-    """The main measure in a round's record; records from before there were several measures have the accuracy.
-
-    Args:
-        evaluation: the record's `evaluation`.
-
-    Returns:
-        Its name and value.
-    """
-    name = str(evaluation.get("metric", "accuracy"))
-    return name, float(evaluation["measures"][name] if "measures" in evaluation else evaluation["accuracy"])
-
-
-def standing(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the status of a run says of its last evaluation, if there is one: accuracy, and the main measure."""
-    metric, value = (None, None) if evaluation is None else main_measure(evaluation)
-    return {"accuracy": (evaluation or {}).get("accuracy"), "metric": metric, "value": value}
-
-
-class HeldOut(NamedTuple):
-    """The items that a run keeps for its evaluation, chosen by hash."""
-
-    key: int
-    """of `raysal.rng`"""
-    share: float
-    """of all items, in (0, 1)"""
-
-    @classmethod
-    def of(cls, config: RunConfig) -> HeldOut | None:
-        """Those of a run; None if it keeps none."""
-        share = config.rounds.holdout
-        return cls(derive(config.seed, "holdout"), share) if share else None
-
-    def among(self, ids: NDArray[np.int64], half: Half = "all") -> NDArray[np.bool_]:
-        """Which of these items are held out, and in this half of them, [n]."""
-        held: NDArray[np.bool_] = item_uniform(self.key, ids) < self.share
-        if half != "all":
-            held &= (item_uniform(derive(self.key, "reference"), ids) < 0.5) == (half == "reference")
-        return held
 
 
 def hold_out(partition: Partition, key: int, share: float) -> int:

@@ -26,9 +26,10 @@ from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.rounds.binding import check_pool
 from raysal.rounds.directory import RunDir
-from raysal.rounds.evaluation import HeldOut
 from raysal.rounds.gathering import gather_labelled
-from raysal.rounds.learner import HeadUpdate, next_head, output_names
+from raysal.rounds.held_out import HeldOut
+from raysal.rounds.learner import HeadUpdate, next_head
+from raysal.rounds.training_labels import output_names
 from raysal.types import SKIP, Label
 
 LabelsArgument = str | Path | Labels

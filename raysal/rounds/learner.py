@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +17,6 @@ from raysal.labels import Ledger
 from raysal.labels.records import Changes, Labelled
 from raysal.models.evidence import Evidence, gather_evidence
 from raysal.models.head import Head
-from raysal.models.likelihood import Likelihood
 from raysal.models.online.classes import add_classes_of
 from raysal.models.online.refit import reason_to_refit, reason_to_reject
 from raysal.models.online.update import update
@@ -28,7 +26,7 @@ from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.rounds.directory import RunDir
 from raysal.rounds.gathering import gather_labelled, sample_vectors
-from raysal.rounds.program import TrainingLabels
+from raysal.rounds.training_labels import TrainingLabels, output_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,41 +265,6 @@ def head_of(run: RunDir, pool: Pool, round: int) -> Head | None:
 def answers_and_weights(items: Sequence[Labelled]) -> tuple[list[Answer], NDArray[np.float64]]:
     """What labels say, and their weights [n]."""
     return [item.answer for item in items], np.array([item.weight for item in items])
-
-
-def output_names(items: Sequence[Labelled], likelihood: Likelihood, known: Sequence[str] = ()) -> list[str]:
-    """The names of a head's outputs: those that labels speak of, and those known before.
-
-    Args:
-        items: the labels.
-        likelihood: their kind.
-        known: names known from the start.
-
-    Returns:
-        The names, sorted.
-
-    Raises:
-        LabelError: a label is not of this kind; it names the item.
-    """
-    spoken = (name for item in items for text in item.texts for name in likelihood.names_in(text, repr(item.key)))
-    return sorted({*known, *spoken})
-
-
-def count_outputs(items: Sequence[Labelled], likelihood: Likelihood) -> dict[str, int]:
-    """How many of the items each output is named for.
-
-    Args:
-        items: the labels.
-        likelihood: their kind.
-
-    Returns:
-        Counts by name, sorted by name.
-
-    Raises:
-        LabelError: a label is not of this kind; it names the item.
-    """
-    counts = Counter(name for item in items for name in likelihood.names_in(item.label, repr(item.key)))
-    return dict(sorted(counts.items()))
 
 
 def description(changes: Changes) -> str:

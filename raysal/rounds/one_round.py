@@ -15,12 +15,14 @@ from raysal.rng import derive
 from raysal.rounds.batch import Batch, batch_table
 from raysal.rounds.choose import choose
 from raysal.rounds.directory import Record
-from raysal.rounds.evaluation import Half, HeldOut, evaluate, known_labels
+from raysal.rounds.evaluation import evaluate, known_labels
 from raysal.rounds.given_probabilities import read_probabilities
+from raysal.rounds.held_out import Half, HeldOut
 from raysal.rounds.learner import HeadUpdate, next_head
 from raysal.rounds.opening import OpenRun
-from raysal.rounds.program import TrainingLabels, start_program
+from raysal.rounds.program import start_program
 from raysal.rounds.stages import COMMIT, EVALUATE, UPDATE, Clock
+from raysal.rounds.training_labels import TrainingLabels
 
 
 def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple[Batch, Head | None]:

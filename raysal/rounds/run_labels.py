@@ -16,7 +16,7 @@ from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
 from raysal.rounds.binding import Rebound, check_pool, meet_pool, own_pool
 from raysal.rounds.directory import RunDir
-from raysal.rounds.program import held_out_keys
+from raysal.rounds.held_out import held_out_keys
 from raysal.store import locked
 from raysal.threads import one_at_a_time
 from raysal.types import SKIP, Label

@@ -23,10 +23,10 @@ from raysal.pool import Pool
 from raysal.rounds.batch import Batch
 from raysal.rounds.binding import Rebound, lease_newest, meet_pool
 from raysal.rounds.directory import Record, RunDir
+from raysal.rounds.held_out import held_out_keys
 from raysal.rounds.learner import apply_new_labels
 from raysal.rounds.one_round import choose_round, close_run, head_now
 from raysal.rounds.opening import OpenRun, read_run
-from raysal.rounds.program import held_out_keys
 from raysal.rounds.run_labels import RunLabels
 from raysal.rounds.status import final_record, status_of
 from raysal.store import locked, locked_if_free

@@ -9,13 +9,12 @@ from raysal.errors import UserError
 from raysal.labels import Ledger
 from raysal.labels.records import STATES, State
 from raysal.models.head import OTHERWISE, Head
+from raysal.models.measures import standing
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
 from raysal.rounds.binding import check_pool, own_pool
 from raysal.rounds.directory import HEAD, Record, RunDir
-from raysal.rounds.evaluation import standing
-from raysal.rounds.learner import count_outputs
-from raysal.rounds.program import TrainingLabels
+from raysal.rounds.training_labels import TrainingLabels, count_outputs
 from raysal.types import Status
 
 

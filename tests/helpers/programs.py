@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.config import choice
-from raysal.context import LabelledVectors, Memory, Reveal, RoundContext
+from raysal.context import LabelledVectors, Reveal, RoundContext
 from raysal.fleet import Fleet, LocalFleet, Partition, exclude, plan_partitions
+from raysal.memory import Memory
 from raysal.models.head import Head
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import Candidates, Narrower, narrow

@@ -13,9 +13,10 @@ from programs import labelled_of, local, random_head, run_program, task_of
 
 import raysal
 from raysal.config import choice
-from raysal.context import LabelledVectors, Memory
+from raysal.context import LabelledVectors
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import LocalFleet, exclude, plan_partitions
+from raysal.memory import Memory
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import Candidates, Narrower, narrow
 from raysal.pool import Pool

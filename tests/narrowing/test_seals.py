@@ -16,9 +16,10 @@ from programs import labelled_of, local, run_program, task_of
 from tiers import deep_unless
 
 from raysal.config import parse_config
-from raysal.context import LabelledVectors, Memory
+from raysal.context import LabelledVectors
 from raysal.errors import Damaged, PoolExhausted
 from raysal.fleet import LocalFleet, exclude, plan_partitions
+from raysal.memory import Memory
 from raysal.narrowing.base import Candidates, narrow
 from raysal.narrowing.seals import Seals
 from raysal.pool import Pool

@@ -31,7 +31,7 @@ from raysal.pool import Pool
 from raysal.prediction import Options, Predictions, head_of_run, predict_pool
 from raysal.prediction.partition import largest
 from raysal.rng import derive, generator
-from raysal.rounds.evaluation import HeldOut
+from raysal.rounds.held_out import HeldOut
 from raysal.rounds.session import Session
 
 N, DIM = 700, 6

@@ -16,12 +16,12 @@ from sklearn import metrics
 from raysal.errors import LabelError
 from raysal.models.head import Head
 from raysal.models.likelihood import IDENTITY, SIGMOID, SOFTMAX, softmax
-from raysal.models.measures import LEAST, MEASURES, Evaluation, expected_calibration_error
+from raysal.models.measures import LEAST, MEASURES, Evaluation, expected_calibration_error, main_measure
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import TrainingData
 from raysal.rng import item_uniform
 from raysal.rounds import evaluation as module
-from raysal.rounds.evaluation import evaluate, hold_out, main_measure
+from raysal.rounds.evaluation import evaluate, hold_out
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
 

@@ -22,9 +22,10 @@ from raysal.models.head import Head
 from raysal.pool import Pool, open_pool
 from raysal.rng import derive, item_uniform
 from raysal.rounds import evaluation
+from raysal.rounds.held_out import held_out_keys
 from raysal.rounds.loop import resume, run
-from raysal.rounds.program import TrainingLabels, held_out_keys
 from raysal.rounds.session import Session
+from raysal.rounds.training_labels import TrainingLabels
 from raysal.types import Label
 
 N, DIM, SEED, SHARE = 300, 8, 5, 0.3

@@ -23,12 +23,13 @@ from raysal.labels import Ledger
 from raysal.pool import Pool
 from raysal.report.html import report_html
 from raysal.rng import item_uniform
+from raysal.rounds.held_out import HeldOut
 from raysal.rounds.loop import resume, run
 from raysal.rounds.plan import plan_run
-from raysal.rounds.program import HeldOut, TrainingLabels
 from raysal.rounds.run_labels import RunLabels
 from raysal.rounds.session import Session
 from raysal.rounds.status import read_status
+from raysal.rounds.training_labels import TrainingLabels
 from raysal.store import locked
 from raysal.types import Label
 
