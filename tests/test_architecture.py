@@ -38,6 +38,7 @@ FLOORS = (
         "scale",
         "arrays",
         "arrow",
+        "arrow_values",
         "real_numbers",
         "tensors",
         "threads",

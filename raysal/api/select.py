@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from raysal.arguments import Backend, Part, as_path, as_whole_number
+from raysal.arrow_values import array_of
 from raysal.config import FleetConfig, IndexConfig, choice
 from raysal.errors import ConfigError, PoolExhausted, UnknownName
 from raysal.fleet import open_fleet
@@ -122,6 +123,6 @@ def select(
     table = batch_table(pool, chosen.picks)
     if cold:
         prefix = f"no labels yet, so typiclust instead of {chosen_strategy.name}: "
-        reasons = pa.array([prefix + reason for reason in chosen.picks.reasons], pa.string())
+        reasons = array_of([prefix + reason for reason in chosen.picks.reasons], pa.string())
         table = table.set_column(table.column_names.index("reason"), "reason", reasons)
     return table.replace_schema_metadata({"narrow": chosen.candidates.rule})

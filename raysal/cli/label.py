@@ -169,6 +169,7 @@ def export(
     del json, debug
     import pyarrow as pa
 
+    from raysal.arrow_values import array_of
     from raysal.errors import ConfigError, LabelError
     from raysal.labels import write_labels
     from raysal.labels.files import write_table
@@ -189,7 +190,7 @@ def export(
         if holdout is not None:
             keys = held.held_out(holdout)
     if waiting or holdout is not None:
-        table = pa.table({"key": pa.array(keys, pa.string()), "label": pa.nulls(len(keys), pa.string())})
+        table = pa.table({"key": array_of(keys, pa.string()), "label": pa.nulls(len(keys), pa.string())})
         written = write_table(out, table, overwrite=force, known=labels)
         view = f"{out}: {len(keys)} items to label{kept_note(written)}; then `raysal label import {run} {out}`"
         data = {"run": str(run), "out": str(out), "waiting" if waiting else "held_out": len(keys)}

@@ -8,7 +8,7 @@ by `raysal.labels.spelling`, and what the files of other tools mean by `raysal.l
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from raysal.arrow import Unnamed
+from raysal.arrow_values import array_of
 from raysal.errors import LabelError
 from raysal.labels.exports import COLUMNS, RESPONSES, label_rows
 from raysal.labels.formats import column_names, kind_of, read_rows
@@ -114,7 +115,10 @@ def write_labels(path: str | Path, labels: Sequence[Label], *, overwrite: bool =
     path = Path(path)
     kind_of(path)
     told = [checked(label, as_it_is=True) for label in labels]
-    table = pa.Table.from_pylist([asdict(label) for label in told], schema=SCHEMA)
+    table = pa.table(
+        {field.name: array_of([getattr(label, field.name) for label in told], field.type) for field in SCHEMA},
+        schema=SCHEMA,
+    )
     return write_table(path, table, overwrite=overwrite, known=told)
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from raysal.arrow_values import numbers_of
 from raysal.errors import Damaged
 from raysal.pool.layout import chunk_file, how_to_repair
 from raysal.store import check_bytes, check_size
@@ -44,7 +45,7 @@ class Chunk:
         try:
             with pa.memory_map(str(path)) as source:
                 column = pa.ipc.open_file(source).get_batch(0).column(0)
-            values: NDArray[np.float16] = column.flatten().to_numpy(zero_copy_only=True)
+            values: NDArray[np.float16] = numbers_of(column.flatten())
         except (pa.ArrowException, OSError, ValueError) as error:
             raise Damaged(path, f"cannot be read ({error})", how_to_repair(self.index)) from None
         if values.shape != (self.rows * self.dim,):
@@ -72,7 +73,7 @@ class Chunk:
 
     def ids(self) -> NDArray[np.int64]:
         """The items' ids: int64 [rows], strictly increasing."""
-        ids: NDArray[np.int64] = self.items(["id"])["id"].to_numpy()
+        ids: NDArray[np.int64] = numbers_of(self.items(["id"])["id"])
         return ids
 
     def quarantine(self) -> pa.Table:

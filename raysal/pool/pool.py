@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raysal.arrays import column_of
+from raysal.arrow_values import array_of
 from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
 from raysal.pool.chunk import Chunk
 from raysal.pool.contents import maker_of, total_of
@@ -250,12 +250,14 @@ class Pool:
         Raises:
             PoolError: the pool has no such column, or a value cannot have the column's type.
         """
+        import pyarrow.compute as pc  # a tenth of the time of `raysal pool info`
+
         names = self.columns if columns is None else list(dict.fromkeys(columns))
         found = []
         for table in self.items([column, *names]):
             try:
                 kind = table[column].type  # in a chunk where a column is all null, it has no type
-                wanted = pa.array([v for v in values if v is None] if pa.types.is_null(kind) else values, kind)
+                wanted = array_of([v for v in values if v is None] if pa.types.is_null(kind) else values, kind)
                 found.append(table.filter(pc.is_in(table[column], value_set=wanted)).select(names))
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                 raise PoolError(

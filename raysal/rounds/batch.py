@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
+from raysal.arrow_values import array_of
 from raysal.pool import Pool
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ class Batch:
         Returns:
             A batch of the same round, in the same order.
         """
-        table = self.table.filter(pa.array([key in ids for key in self.keys], pa.bool_()))
-        column = pa.array([ids[key] for key in table["key"].to_pylist()], pa.int64())
+        table = self.table.filter(array_of([key in ids for key in self.keys], pa.bool_()))
+        column = array_of([ids[key] for key in table["key"].to_pylist()], pa.int64())
         return Batch(round=self.round, table=table.set_column(table.column_names.index("id"), "id", column))
 
 
@@ -65,14 +67,14 @@ def batch_table(pool: Pool, picks: Picks, strategy: str | None = None, head: Hea
     found = pool.rows_where("id", picks.ids.tolist(), ["id", "key"])
     keys = dict(zip(found["id"].to_pylist(), found["key"].to_pylist(), strict=True))
     columns = {
-        "id": pa.array(picks.ids, pa.int64()),
-        "key": pa.array([keys[id] for id in picks.ids.tolist()], pa.string()),
-        "rank": pa.array(range(1, len(picks.ids) + 1), pa.int64()),
-        "score": pa.array(picks.scores, pa.float64()),
-        "reason": pa.array(picks.reasons, pa.string()),
+        "id": array_of(picks.ids, pa.int64()),
+        "key": array_of([keys[id] for id in picks.ids.tolist()], pa.string()),
+        "rank": array_of(np.arange(1, len(picks.ids) + 1), pa.int64()),
+        "score": array_of(picks.scores, pa.float64()),
+        "reason": array_of(picks.reasons, pa.string()),
     }
     if strategy is not None:
         version = None if head is None else head.version
-        columns["strategy"] = pa.array([strategy] * len(picks.ids), pa.string())
-        columns["head_version"] = pa.array([version] * len(picks.ids), pa.int64())
+        columns["strategy"] = array_of([strategy] * len(picks.ids), pa.string())
+        columns["head_version"] = array_of([version] * len(picks.ids), pa.int64())
     return pa.table(columns)

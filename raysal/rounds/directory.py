@@ -210,7 +210,8 @@ class RunDir:
             Damaged: it is missing, or is not, to the byte, what its round.json names.
         """
         content = _intact(self.folder(round) / BATCH, self.record(round)["batch_sha256"])
-        return Batch(round=round, table=pq.read_table(pa.BufferReader(content)))
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            return Batch(round=round, table=file.read())
 
     def head(self, round: int | None) -> Head | None:
         """The head a round was chosen by.

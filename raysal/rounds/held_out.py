@@ -7,8 +7,10 @@ from heapq import nsmallest
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from raysal.arrow_values import array_of, numbers_of
 from raysal.config import RunConfig
 from raysal.errors import ConfigError
 from raysal.pool import Pool
@@ -63,9 +65,12 @@ def held_out_keys(pool: Pool, config: RunConfig, taken: Set[int], most: int) -> 
         raise ConfigError("rounds.holdout", "0: the run holds out no items", "begin a run with holdout = 0.2, or less")
     best: list[tuple[float, int, str]] = []
     for table in pool.items(["id", "key"]):
-        ids = table["id"].to_numpy()
+        ids = numbers_of(table["id"])
         rows = np.flatnonzero(held_out.among(ids))
-        draws, keys = item_uniform(held_out.key, ids[rows]).tolist(), table["key"].take(rows).to_pylist()
+        draws, keys = (
+            item_uniform(held_out.key, ids[rows]).tolist(),
+            table["key"].take(array_of(rows, pa.int64())).to_pylist(),
+        )
         found = [row for row in zip(draws, ids[rows].tolist(), keys, strict=True) if row[1] not in taken]
         best = nsmallest(most, [*best, *found])
     return [key for _, _, key in best]
