@@ -13,7 +13,7 @@ import pytest
 from raysal.config import Choice, Inner, Named, RunConfig, choice, load_config, parse_config
 from raysal.errors import ConfigError, UnknownName
 from raysal.models.trainers import TRAINERS
-from raysal.rounds.loop import validate
+from raysal.rounds.arms import validate
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 

@@ -47,7 +47,7 @@ def validate(
     """
     del json, debug
     from raysal.config import load_config
-    from raysal.rounds.loop import validate as validate_parts
+    from raysal.rounds.arms import validate as validate_parts
     from raysal.rounds.plan import notes_on
 
     loaded = load_config(config, note)

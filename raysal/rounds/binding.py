@@ -113,6 +113,12 @@ def meet_pool(run: RunDir, ledger: Ledger, pool: Pool, *, rebind: bool = False) 
     return Rebound(matched=matched, absent=len(ledger.absent()))
 
 
+def settle(run: RunDir, ledger: Ledger) -> None:
+    """Bring directory and ledger to where the last round left them. The directory is locked."""
+    run.remove_leftovers()
+    lease_newest(run, ledger)
+
+
 def lease_newest(run: RunDir, ledger: Ledger) -> None:
     """Lease the newest round, in case a crash came between its rename and its lease; no earlier one can lack it.
 

@@ -11,8 +11,9 @@ from raysal.config import RunConfig
 from raysal.labels import Ledger
 from raysal.pool import Pool, open_pool
 from raysal.rounds.binding import check_pool, own_pool
+from raysal.rounds.configs import config_of
 from raysal.rounds.directory import RunDir
-from raysal.rounds.parts import RunParts, config_of
+from raysal.rounds.parts import RunParts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,12 @@ from raysal.index import current_generation
 from raysal.narrowing import NARROWERS
 from raysal.pool import Manifest, open_pool
 from raysal.pool.layout import MANIFEST, read_records
+from raysal.rounds.arms import check_search, validate
 from raysal.rounds.binding import check_pool
+from raysal.rounds.configs import config_of, control_config
 from raysal.rounds.directory import RunDir
-from raysal.rounds.loop import check_search, control_config, pool_is_ready, validate
-from raysal.rounds.parts import RunParts, config_of
+from raysal.rounds.parts import RunParts
+from raysal.rounds.ready import pool_is_ready
 from raysal.rounds.stages import CLOSING, ROUND, Stage
 from raysal.sources import SOURCES
 from raysal.sources.begun import listed_for

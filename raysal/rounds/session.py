@@ -21,7 +21,7 @@ from raysal.models.head import Head
 from raysal.narrowing.base import searches_index
 from raysal.pool import Pool
 from raysal.rounds.batch import Batch
-from raysal.rounds.binding import Rebound, lease_newest, meet_pool
+from raysal.rounds.binding import Rebound, meet_pool, settle
 from raysal.rounds.directory import Record, RunDir
 from raysal.rounds.held_out import held_out_keys
 from raysal.rounds.learner import apply_new_labels
@@ -83,7 +83,7 @@ class Session:
             self._ledger = self._ledger or self.run.open_ledger()
             with locked(self.dir, "run") if rebind else locked_if_free(self.dir) as free:
                 if free is not False:
-                    self._settle()
+                    settle(self.run, self.ledger)
                 self.rebound = meet_pool(self.run, self._ledger, self.pool, rebind=rebind)
             self.run.remember_pool(self.pool.path)
         except BaseException:
@@ -135,11 +135,6 @@ class Session:
         self._own_fleet = fleet is None or isinstance(fleet, Mapping)
         self._fleet: Fleet | None = None if fleet is None or isinstance(fleet, Mapping) else fleet
         self._live: Head | None = None
-
-    def _settle(self) -> None:
-        """Bring directory and ledger to where the last round left them. The directory is locked."""
-        self.run.remove_leftovers()
-        lease_newest(self.run, self.ledger)
 
     # -- what is there ------------------------------------------------------------------------------------------
 
@@ -235,7 +230,7 @@ class Session:
             raise RunError("k", f"{k} is not a batch", "ask for at least 1")
         self._refuse_read_only()
         with locked(self.dir, "run"):
-            self._settle()
+            settle(self.run, self.ledger)
             self.prepare()
             batch, self._live = choose_round(self._opened, self.ledger, self.start_fleet(), k)
         return batch
@@ -326,7 +321,7 @@ class Session:
             return done
         self._refuse_read_only()
         with locked(self.dir, "run"):
-            self._settle()
+            settle(self.run, self.ledger)
             self._live = close_run(self._opened, self.ledger, self.start_fleet())
         return self.run.record(None)
 

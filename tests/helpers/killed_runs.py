@@ -46,7 +46,7 @@ def kill_run(point: str, config: dict[str, Any], out: Path, *, rebind: bool = Fa
     """Run a config in a child process that is killed at a point: "rename:3" is before the third rename, "tell:1" before
     the first `Ledger.tell`."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["raysal.rounds.loop", "torch._dynamo", "sklearn.cluster"])
+    context.set_forkserver_preload(["raysal.rounds.arms", "torch._dynamo", "sklearn.cluster"])
     child = context.Process(target=_run_until, args=(point, config, out, rebind))
     child.start()
     child.join()

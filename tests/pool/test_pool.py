@@ -64,7 +64,7 @@ def make_pool_export(path: Path) -> None:
 def test_a_full_disk_is_an_error_that_leaves_nothing_and_loses_nothing(tmp_path: Path, limit: int, what: str) -> None:
     # Do not fork this process: it may have Ray's threads, whose locks would stay locked in the child.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["raysal.rounds.loop", "torch._dynamo", "sklearn.cluster"])  # as test_session has it
+    context.set_forkserver_preload(["raysal.rounds.arms", "torch._dynamo", "sklearn.cluster"])  # as test_session has it
     child = context.Process(target=_limited, args=(limit, tmp_path / "pool", what))
     child.start()
     child.join()

@@ -239,7 +239,8 @@ def test_a_run_refuses_a_start_that_cannot_go_by_them(pool: Pool, tmp_path: Path
 def test_a_control_arm_needs_none(pool: Pool, values: NDArray[np.float64], tmp_path: Path) -> None:
     """A whole run, begun and taken up again; the random arm beside it goes by nothing."""
     from raysal.config import parse_config
-    from raysal.rounds.loop import resume, run, validate
+    from raysal.rounds.arms import validate
+    from raysal.rounds.loop import resume, run
 
     fields = {
         "pool": pool.path,

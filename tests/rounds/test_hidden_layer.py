@@ -30,8 +30,8 @@ from raysal.narrowing.anchoral import AnchorAL
 from raysal.narrowing.base import narrow
 from raysal.pool import Pool
 from raysal.rng import derive, item_uniform
+from raysal.rounds.arms import validate
 from raysal.rounds.evaluation import evaluate, hold_out
-from raysal.rounds.loop import validate
 from raysal.rounds.one_round import head_now
 from raysal.rounds.session import Session
 from raysal.scoring.inputs import score_inputs

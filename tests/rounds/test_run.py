@@ -21,7 +21,8 @@ from raysal.embedding.job import embed
 from raysal.embedding.precomputed import Precomputed
 from raysal.errors import ConfigError, FingerprintMismatch, PoolError, QuarantineExceeded, RunError, SourceChanged
 from raysal.pool import open_pool
-from raysal.rounds.loop import resume, run, validate
+from raysal.rounds.arms import validate
+from raysal.rounds.loop import resume, run
 from raysal.rounds.plan import plan_run
 from raysal.rounds.session import Session
 from raysal.sources.memory import Memory
