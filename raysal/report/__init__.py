@@ -1,4 +1,4 @@
-"""The result of a run: its numbers (`metrics`), its table in a terminal (`table`), and one HTML file (`html`).
+"""The result of a run: numbers (`metrics`), a table in a terminal (`table`), and one HTML file (`html`, `writing`).
 
 A name is imported when it is first used: the numbers and the table of a run need neither torch nor matplotlib.
 """
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from raysal.registry import names_on_use
 
 if TYPE_CHECKING:
-    from raysal.report.html import report_html, write_report
+    from raysal.report.html import report_html
     from raysal.report.metrics import Curve, Row, labels_saved, learning_curve, stage_seconds, summary
     from raysal.report.table import headline, rich_table, run_table
+    from raysal.report.writing import write_report
 
 __all__ = [
     "Curve",
@@ -28,7 +29,7 @@ __all__ = [
     "write_report",
 ]
 
-_METRICS, _TABLE, _HTML = "raysal.report.metrics", "raysal.report.table", "raysal.report.html"
+_METRICS, _TABLE = "raysal.report.metrics", "raysal.report.table"
 __getattr__ = names_on_use(
     __name__,
     {
@@ -37,11 +38,11 @@ __getattr__ = names_on_use(
         "headline": _TABLE,
         "labels_saved": _METRICS,
         "learning_curve": _METRICS,
-        "report_html": _HTML,
+        "report_html": "raysal.report.html",
         "rich_table": _TABLE,
         "run_table": _TABLE,
         "stage_seconds": _METRICS,
         "summary": _METRICS,
-        "write_report": _HTML,
+        "write_report": "raysal.report.writing",
     },
 )

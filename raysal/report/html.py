@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from raysal.arguments import as_path
 from raysal.errors import LabelError, UserError
 from raysal.models.likelihood import Likelihood
 from raysal.models.measures import MEASURES
@@ -23,53 +22,14 @@ from raysal.report.records import Answers, Arm, pool_of, read_answers, read_arm,
 from raysal.report.sections import cards, class_table, provenance, rounds_table, swatch
 from raysal.report.style import CSS
 from raysal.report.table import headline_of
-from raysal.store import write_output
+from raysal.report.writing import MARK
 
-REPORT = "report.html"
-MARK = " · raysal"
-"""The end of the title of every report."""
 MIN_MAP_ITEMS = 3
 """A sample of fewer items gives no map."""
 
 
-def write_report(run: str | Path, out: str | Path | None = None, *, overwrite: bool = False) -> Path:
-    """Write the report of a run. It can be written at any time, also before the run is finished.
-
-    The same run gives the same bytes: nothing in the report depends on the time. Takes about 10 s, most of it for the
-    map; memory for a few thousand vectors.
-
-    Args:
-        run: the run directory.
-        out: the file to write; None is `report.html` in the run directory, which is written anew.
-        overwrite: replace the file that is there; it is kept as `NAME.1`, `NAME.2` ... unless it is a report.
-
-    Returns:
-        The path of the report.
-
-    Raises:
-        RunError: no run is there.
-        OutputExists: another file is there, and `overwrite` is false.
-        Damaged: a record, a batch or the ledger is missing or was altered.
-    """
-    run = as_path("run", run)
-    target = run / REPORT if out is None else as_path("out", out)
-    page = report_html(run)
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(page, encoding="utf-8")
-
-    write_output(target, write, overwrite=overwrite or out is None, disposable=is_report)
-    return target
-
-
-def is_report(path: Path) -> bool:
-    """Whether a file is a report of a run."""
-    with open(path, "rb") as file:
-        return f"{MARK}</title>".encode() in file.read(4096)
-
-
 def report_html(run: Path) -> Html:
-    """Make the report of a run; see `write_report`."""
+    """Make the page of a run's report; see `raysal.report.writing.write_report`."""
     arm, control = read_arm(run), read_control(run)
     pool, problem = _open_pool(arm)
     answers = read_answers(arm)
