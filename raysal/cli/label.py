@@ -55,15 +55,14 @@ def import_(
     del json, debug
     from raysal.labels import read_labels
     from raysal.rounds.directory import RunDir
-    from raysal.rounds.run_labels import RunLabels
-    from raysal.rounds.session import Session
+    from raysal.rounds.run_labels import RunLabels, begin_run
 
     read = read_labels(file)
     withdrawn = read.withdrawn if blank_withdraws else []
     keys = [label.key for label in read.labels] + [key for key, _ in withdrawn]
     with RunDir(run).undone_if_refused():
-        if pool is not None and RunDir(run).config() is None:
-            Session(run, pool).close()
+        if pool is not None:
+            begin_run(run, pool)
         with RunLabels.open(run, pool, "start one with --pool POOL, or check the path", rebind=rebind) as labels:
             unknown = labels.unknown(keys) if skip_unknown else []
             left_out = set(unknown)

@@ -15,11 +15,29 @@ from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
 from raysal.rounds.binding import Rebound, check_pool, meet_pool, own_pool
+from raysal.rounds.configs import config_of
 from raysal.rounds.directory import RunDir
 from raysal.rounds.held_out import held_out_keys
 from raysal.store import locked
 from raysal.threads import one_at_a_time
 from raysal.types import SKIP, Label
+
+
+def begin_run(run: Path, pool: Path) -> None:
+    """Begin a run of the default config over a pool, without a round. Where a run is, it stays as it is.
+
+    Args:
+        run: the run directory.
+        pool: the pool.
+
+    Raises:
+        PoolError: the pool cannot be opened.
+        RunError: the directory is that of a pool, or of predictions.
+    """
+    there = RunDir(run)
+    if there.config() is None:
+        opened = open_pool(pool)
+        there.begin(config_of(there, opened, None, None, {}))
 
 
 @one_at_a_time
