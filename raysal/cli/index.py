@@ -14,6 +14,8 @@ from typer import Option
 from raysal.cli.options import BackendOption, PoolPath
 from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
+from raysal.cli.serve import serve, stop
+from raysal.cli.similar import search
 
 if TYPE_CHECKING:
     from raysal.index import Coverage, Index, IndexPlan
@@ -220,3 +222,8 @@ def age(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} seconds"
+
+
+app.command("search")(search)
+app.command("serve")(serve)
+app.command("stop")(stop)

@@ -79,17 +79,16 @@ def on_interrupt(how: str) -> Iterator[None]:
         raise Interrupted(f"interrupted; {how}") from error
 
 
-def run_app(app: typer.Typer, args: Sequence[str] | None = None) -> int:
+def run_app(app: typer.Typer, words: Sequence[str]) -> int:
     """Run a command line and print its answer.
 
     Args:
         app: the commands.
-        args: the words of the command line; None is those of this process.
+        words: the words of the command line.
 
     Returns:
         The exit code.
     """
-    words = sys.argv[1:] if args is None else args
     argv = [_with_home(word, before) for before, word in zip(["", *words], words, strict=False)]
     _accept_all_letters()
     as_json, debug = "--json" in argv and "--help" not in argv, "--debug" in argv
