@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
+from raysal.cli.garbage import look_later, look_no_more
 from raysal.cli.output import run_app
 
 __all__ = ["app", "main"]
@@ -91,8 +91,10 @@ def main(args: list[str] | None = None) -> int:
     words = sys.argv[1:] if args is None else args
     # To build all commands takes as long as to import numpy. Help, and the error for an unknown one, list them.
     asked = words[0] if words and words[0] in _COMMANDS else None
+    if args is None:
+        look_later()
     try:
         return run_app(_app_of([asked]) if asked else _app_of(list(_COMMANDS)), words)
     finally:
         if args is None:
-            gc.freeze()  # no search for garbage as the interpreter ends: with torch it takes 0.3 s
+            look_no_more()

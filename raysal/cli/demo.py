@@ -9,6 +9,7 @@ from typing import Annotated
 
 from typer import Option
 
+from raysal.cli.garbage import look_now
 from raysal.cli.output import Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 
@@ -29,6 +30,8 @@ def demo(
         from raysal.demo import demo as run_demo
         from raysal.report.metrics import summary
         from raysal.report.table import headline, run_table
+
+        look_now()
 
         made = run_demo(out, data=data, report=report, say=lambda line: print(line, file=sys.stderr))
         rows = summary(made.run)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
+from raysal.cli.garbage import look_now
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.progress import progress
 
@@ -27,6 +28,8 @@ def doctor(
     del json, debug
     with progress("looking"):
         from raysal.cli.checks import examine
+
+        look_now()
 
         findings = examine(out, start_ray=not quick)
     broken = [finding.name for finding in findings if finding.state == "broken"]

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from raysal.cli.garbage import look_now
 from raysal.cli.options import BackendOption
 from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
@@ -113,6 +114,8 @@ def embed(
         from raysal.embedding.job import embed as run_job
         from raysal.pool.layout import read_passed_over
         from raysal.sources import check_apart, detect_source
+
+        look_now()
 
         check_apart(source, out)
         items = detect_source(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
+from raysal.cli.garbage import look_now
 from raysal.cli.options import BackendOption, PoolPath
 from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
@@ -99,6 +100,8 @@ def build(
         return Outcome(data={"pool": str(pool), "built": False, "process": number, **plan_data(plan)}, view=view)
     from raysal.config import FleetConfig
     from raysal.fleet import open_fleet
+
+    look_now()
 
     typer.echo(plan_view(plan), err=True)
     resume = "the index in force is as it was; the same command builds again"

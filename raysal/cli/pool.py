@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from raysal.cli.garbage import look_now
 from raysal.cli.options import Force, PoolPath
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.progress import progress
@@ -60,6 +61,7 @@ def quarantine(
         check_no_source(out, pool)
     count, written = 0, Written()
     with progress("reading"):
+        look_now()
         if out is not None:
             count, written = write_quarantine(pool, out, stage=stage, overwrite=force, disposable=is_quarantine)
         found = quarantine_of(pool, stage=stage, k=k)
@@ -96,6 +98,7 @@ def verify(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
     from raysal.pool import open_pool
 
     with progress("verifying"):
+        look_now()
         files = open_pool(pool).verify()
     return Outcome(data={"pool": str(pool), "files": files, "ok": True}, view=f"{pool}: {files} files, all as written")
 
@@ -116,6 +119,7 @@ def export(
     check_no_source(out, pool)
     found = open_pool(pool)
     with progress("exporting"):
+        look_now()
         written = found.export_file(out, overwrite=force)
     data = {"pool": str(pool), "out": str(out), "rows": len(found), **kept_data(written)}
     return Outcome(data=data, view=f"{out}: {len(found)} rows{kept_note(written)}")

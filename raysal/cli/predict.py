@@ -8,6 +8,7 @@ from typing import Annotated
 
 from typer import Option
 
+from raysal.cli.garbage import look_now
 from raysal.cli.options import Address, BackendOption, PoolPath
 from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
@@ -67,6 +68,8 @@ def predict(
     del json, debug
     with on_interrupt("run the same command again to go on"), progress("starting") as report:
         from raysal.prediction.job import predict_into
+
+        look_now()
 
         found = predict_into(
             pool, out, run=run, round=round, head=head, predictive=predictive,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from raysal.cli.garbage import look_now
 from raysal.cli.options import MovedPool, Rebind
 from raysal.cli.output import Backend, Debug, Json, Outcome, note, on_interrupt
 from raysal.cli.progress import progress
@@ -40,6 +41,8 @@ def run(
         from raysal.config import load_config
         from raysal.rounds.loop import run as run_rounds
 
+        look_now()
+
         loaded = load_config(config, note)
         changes: dict[str, Any] = {"backend": backend and backend.value, "partitions": partitions}
         fleet = loaded.fleet.model_copy(update={name: value for name, value in changes.items() if value is not None})
@@ -67,6 +70,8 @@ def resume(
     del json, debug
     with on_interrupt(f"go on with `raysal resume {run}`"), progress("starting") as report:
         from raysal.rounds.loop import resume as resume_rounds
+
+        look_now()
 
         result = resume_rounds(run, pool=pool, rebind=rebind, report=report)
     return outcome_of(result)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
+from raysal.cli.garbage import look_now
 from raysal.cli.options import BackendOption, Force, PoolPath, TableFile
 from raysal.cli.output import Backend, Debug, Json, Outcome
 from raysal.cli.progress import progress
@@ -106,6 +107,8 @@ def select(
     narrower = {"name": narrow, **fields(narrow_option, "--narrow-option")}
     with progress("selecting"):
         from raysal.api.select import select as select_batch
+
+        look_now()
 
         table = select_batch(
             pool, k=k, strategy=chosen, labels=labels, narrow=narrower, partitions=partitions,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from raysal.cli.garbage import look_now
 from raysal.cli.options import Address
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.progress import progress
@@ -37,6 +38,8 @@ def serve(
         from raysal.config import FleetConfig
         from raysal.fleet.service import start_service
         from raysal.pool import open_pool
+
+        look_now()
 
         config = FleetConfig(service=name, partitions=partitions, threads=threads, device=device, address=address)
         started, specs = start_service(open_pool(pool), config)

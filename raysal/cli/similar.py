@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
+from raysal.cli.garbage import look_now
 from raysal.cli.options import Force, PoolPath, TableFile
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.progress import progress
@@ -53,6 +54,8 @@ def search(
     written = Written()
     with progress("searching"):
         from raysal.api.search import search as search_pool
+
+        look_now()
 
         table = search_pool(
             pool, key=key or None, text=text, image=image, k=k, exact=exact, columns=columns or (), service=service
