@@ -15,14 +15,13 @@ from raysal.pool import Pool
 from raysal.report.batches import Batches, batches_section
 from raysal.report.map_layout import MAX_PICKS, SAMPLE_ITEMS, lay_out, sample_vectors, thin_picks, vectors_by_id
 from raysal.report.map_plot import OTHER_COLOUR, PoolMap, class_colours, draw_map
-from raysal.report.markup import Html, join, tag
+from raysal.report.markup import MARK, Html, join, tag
 from raysal.report.metrics import Curve, curve_of, rows_of
 from raysal.report.plots import learning_curves, stage_times
 from raysal.report.records import Answers, Arm, pool_of, read_answers, read_arm, read_control
 from raysal.report.sections import cards, class_table, provenance, rounds_table, swatch
 from raysal.report.style import CSS
 from raysal.report.table import headline_of
-from raysal.report.writing import MARK
 
 MIN_MAP_ITEMS = 3
 """A sample of fewer items gives no map."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
+MARK = " · raysal"
+"""The end of the title of every report."""
+
 
 class Html(str):
     """A piece of finished HTML. Only this module makes it, and literals that hold no user data."""

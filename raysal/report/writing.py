@@ -17,13 +17,12 @@ from raysal.arguments import as_path
 from raysal.embedding.origin import stamp_of
 from raysal.errors import RaysalError, UserError
 from raysal.pool import Pool
+from raysal.report.markup import MARK
 from raysal.report.records import Arm, pool_of, read_answers, read_arm, read_control
 from raysal.report.thumbnails import source_of
 from raysal.store import digest_of, write_output
 
 REPORT = "report.html"
-MARK = " · raysal"
-"""The end of the title of every report."""
 _LAST_LINE = re.compile(rb"<!-- made of ([0-9a-f]{64}), page ([0-9a-f]{64}) -->\n\Z")
 
 
