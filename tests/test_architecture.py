@@ -195,7 +195,21 @@ def test_only_two_files_import_ray() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["raysal", "raysal.config", "raysal.pool", "raysal.labels", "raysal.sources", "raysal.cli"]
+    "module",
+    [
+        "raysal",
+        "raysal.cli",
+        "raysal.config",
+        "raysal.fleet",
+        "raysal.labels",
+        "raysal.pool",
+        "raysal.report.table",
+        "raysal.report.writing",
+        "raysal.rounds.loop",
+        "raysal.rounds.run_labels",
+        "raysal.rounds.status",
+        "raysal.sources",
+    ],
 )
 def test_heavy_modules_wait_until_they_are_used(module: str) -> None:
     program = f"import sys, {module}; print(*[m for m in ('torch', 'ray', 'faiss', 'sklearn') if m in sys.modules])"

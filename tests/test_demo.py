@@ -54,9 +54,10 @@ def test_without_fashion_mnist_the_demo_runs_on_digits(
     assert rows[-1].control is not None
     assert rows[-1].value > 0.9
     assert made.report.read_text(encoding="utf-8").startswith("<!doctype html>")
-    monkeypatch.setattr(raysal.demo, "_write_report", lambda out: made.report)  # the report of a run takes seconds
+    before = {path: path.stat().st_ino for path in tmp_path.rglob("*")}
     again = demo(tmp_path, say=said.append)
     assert again.result.accuracy == made.result.accuracy
+    assert {path: path.stat().st_ino for path in tmp_path.rglob("*")} == before, "nothing is made again that is there"
     assert len(said) == 1, "a run that is there is not set up again"
     shown = cli("demo", "--out", tmp_path).out
     for words in ("accuracy, badge", "random (control)", "badge reached", "The control arm (random) ended at"):
