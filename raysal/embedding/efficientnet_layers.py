@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from raysal.numerics import ceil_div
+
 if TYPE_CHECKING:
     import torch
 
@@ -135,7 +137,7 @@ def network_of(model: Any, *, folded: bool) -> Network:
 
 def passes(images: int, size: int) -> int:
     """In how many passes to run images of `size` pixels square, so that layers stay small and bits the same."""
-    return max(1, min(images // LEAST_IMAGES, -(-images * size * size // MOST_PIXELS)))
+    return max(1, min(images // LEAST_IMAGES, ceil_div(images * size * size, MOST_PIXELS)))
 
 
 def _folded(weight: torch.Tensor, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
