@@ -19,9 +19,11 @@ import raysal
 from raysal.numerics import (
     ALIGN,
     BLOCK_ROWS,
+    CACHED_NUMBERS,
     DRIVER_ROWS,
     EXACT_COLUMNS,
     EXACT_ROWS,
+    FEWEST_CACHED_ROWS,
     LAYER_ROWS,
     PRODUCT_NUMBERS,
     SMALL_PROBLEM,
@@ -29,6 +31,7 @@ from raysal.numerics import (
     AlignedMatrix,
     block_rows_for,
     ceil_div,
+    in_threads,
     one_thread,
     one_thread_if_small,
     padded,
@@ -165,10 +168,40 @@ def test_slices_cover_what_there_is_in_order(n, size):
 
 @given(columns=st.integers(1, 10**6))
 def test_blocks_shrink_until_their_products_fit(columns):
-    size = block_rows_for(columns)
+    size = block_rows_for(columns, "cuda")
     assert size in (64, 128, 256, 512, 1024, 2048, BLOCK_ROWS)
     assert size * columns <= PRODUCT_NUMBERS or size == 64
     assert size == BLOCK_ROWS or 2 * size * columns > PRODUCT_NUMBERS
+    here = block_rows_for(columns)
+    assert here == size or here >= FEWEST_CACHED_ROWS
+    assert here * columns <= CACHED_NUMBERS or here <= FEWEST_CACHED_ROWS
+    assert here >= size or 2 * here * columns > CACHED_NUMBERS
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_threads_share_work_and_leave_torch_as_it_was(count):
+    before, left, seen = torch.get_num_threads(), iter(range(200)), []
+
+    def work():
+        seen.extend((item, torch.get_num_threads()) for item in left)
+
+    in_threads(work, count)
+    assert sorted(item for item, _ in seen) == list(range(200))
+    assert {threads for _, threads in seen} == {before if count == 1 else 1}
+    assert torch.get_num_threads() == before
+
+
+def test_an_error_in_any_thread_is_raised_when_all_have_ended():
+    both = threading.Barrier(2)
+
+    def work():
+        mine = both.wait(10)
+        if mine == 0:
+            raise ValueError("of one thread")
+
+    for _ in range(4):
+        with pytest.raises(ValueError, match="of one thread"):
+            in_threads(work, 2)
 
 
 @settings(max_examples=50)

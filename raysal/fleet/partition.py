@@ -27,6 +27,7 @@ from raysal.numerics import BLOCK_ROWS, LAYER_ROWS, AlignedMatrix, round_up
 from raysal.pool import Pool
 from raysal.types import Metric
 
+Rows = NDArray[np.int64] | Iterator[range]
 RESIDENT_SHARE = 0.6
 """Share of a GPU's free memory that the vectors may take, from 0 to 1."""
 
@@ -229,14 +230,14 @@ class Partition:
         """
         return AlignedMatrix(rows, dtype, self.device, width=self.width)
 
-    def blocks(self, rows: NDArray[np.int64] | None = None, size: int = BLOCK_ROWS) -> Iterator[Block]:
+    def blocks(self, rows: Rows | None = None, size: int = BLOCK_ROWS) -> Iterator[Block]:
         """Read all rows, or some, in blocks of one shape.
 
         A caller must always use the same size. The next block overwrites the features of the last one; copy what must
         last.
 
         Args:
-            rows: int64 [m], ascending positions; None for all.
+            rows: int64 [m], ascending positions; or runs of them, each of which begins a block; None for all.
             size: Rows of a block, padding included.
 
         Yields:
@@ -254,10 +255,11 @@ class Partition:
             seen[block.n :] = 0
             yield Block(block.rows, seen[:size])
 
-    def _read(self, rows: NDArray[np.int64] | None, buffer: torch.Tensor) -> Iterator[Block]:
+    def _read(self, rows: Rows | None, buffer: torch.Tensor) -> Iterator[Block]:
         """Yield vectors as they are in the files, in blocks as long as `buffer`."""
-        if rows is None:
-            yield from self._stream(buffer)
+        if not isinstance(rows, np.ndarray):
+            for run in [range(len(self))] if rows is None else rows:
+                yield from self._stream(run, buffer)
             return
         size = len(buffer)
         for start in range(0, len(rows), size):
@@ -266,11 +268,11 @@ class Partition:
             buffer[len(some) :] = 0
             yield Block(some, buffer)
 
-    def _stream(self, buffer: torch.Tensor) -> Iterator[Block]:
-        """Yield every row in order, converted straight from the mapped files."""
+    def _stream(self, rows: range, buffer: torch.Tensor) -> Iterator[Block]:
+        """Yield consecutive rows in order, converted straight from the mapped files."""
         size = len(buffer)
-        for start in range(0, len(self.ids), size):
-            stop = min(start + size, len(self.ids))
+        for start in range(rows.start, rows.stop, size):
+            stop = min(start + size, rows.stop)
             for part, first, last in zip(self._parts, self._starts, self._starts[1:], strict=False):
                 low, high = max(start, first), min(stop, last)
                 if low < high:

@@ -11,7 +11,13 @@ import math
 
 import torch
 
+from raysal.models.likelihood import Likelihood
+from raysal.numerics import ALIGN, slices
 from raysal.scoring.base import Predicted, mean_over_labels, needed, score
+
+NUMBERS_TOGETHER = 2**18
+"""Logits of samples that are looked at together on a CPU, 2 MB of float64. With half as many, one thread takes a tenth
+less, and two take a tenth more: they wait for each other between short calls."""
 
 
 @score("samples")
@@ -24,13 +30,9 @@ def bald(predicted: Predicted) -> torch.Tensor:
     Returns:
         float32 [n] in [0, 1]; 0 with one class.
     """
-    total = inside = torch.zeros((), dtype=torch.float64, device=predicted.logits.device)
-    for logits in predicted.sampled_logits():
-        p, nats = probabilities_and_nats(logits.double())
-        total, inside = total + p, inside + nats
-    samples, answers = len(needed(predicted.samples)), len(total)
-    gained = torch.special.entr(total / samples).sum(0) - inside / samples
-    return mean_over_labels((gained / math.log(max(answers, 2))).clamp(0, 1))
+    mean, nats = mean_and_nats(needed(predicted.samples), predicted.likelihood)
+    gained = torch.special.entr(mean).sum(0) - nats
+    return mean_over_labels((gained / math.log(max(len(mean), 2))).clamp(0, 1))
 
 
 @bald.for_numbers("mean_variance")
@@ -121,22 +123,39 @@ def tod(predicted: Predicted) -> torch.Tensor:
     return predicted.likelihood.discrepancy(moved).float()
 
 
-def probabilities_and_nats(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities and their entropy, at half the price of a logarithm for every probability.
+def mean_and_nats(samples: torch.Tensor, likelihood: Likelihood) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean over samples of the probabilities of the answers, and the mean of their entropies.
 
-    The entropy is log Σ e^z + Σ p (-z) of shifted logits z <= 0. None of its terms is below zero.
+    Powers of 2 take a third of the time of powers of e (torch 2.13, float64). The entropy of a sample is
+    log Σ e^z + Σ p (-z) of shifted logits z <= 0: no logarithm for every probability, and no term below zero.
 
     Args:
-        logits: [A, ...] of the A answers.
+        samples: float32 [T, C, n] outputs.
+        likelihood: what they are.
 
     Returns:
-        Probabilities [A, ...], and their Shannon entropy [...] in nats.
+        float64 [A, n] and [n] in nats; with several labels [2, C, n] and [C, n].
     """
-    shifted = logits - logits.amax(0)
-    powers = torch.exp(shifted)
-    total = powers.sum(0)
-    nats = torch.log(total) - shifted.mul_(powers).sum(0) / total
-    return powers.div_(total), nats
+    width = n = samples.shape[-1]
+    if samples.is_cpu:
+        width = max(2 ** int(math.log2(max(NUMBERS_TOGETHER // samples[..., 0].numel(), 1))), ALIGN)
+    shape = likelihood.answer_logits(samples[..., :0]).shape  # [T, A, ..., 0]
+
+    def empty(*sizes: int) -> torch.Tensor:
+        return torch.empty(sizes, dtype=torch.float64, device=samples.device)
+
+    # Few calls for each piece, and no new arrays: threads wait for each other between calls, and for pages.
+    bits, powers = empty(*shape[:-1], min(width, n)), empty(*shape[:-1], min(width, n))
+    total, inside, mean = empty(shape[0], *shape[2:-1], n), empty(shape[0], *shape[2:-1], n), empty(*shape[1:-1], n)
+    for own in slices(n, width):
+        logits = likelihood.answer_logits(samples[..., own])
+        z, p = bits[..., : own.stop - own.start], powers[..., : own.stop - own.start]
+        z.copy_(logits).sub_(logits.amax(1, keepdim=True)).mul_(1 / math.log(2))
+        torch.exp2(z, out=p)
+        over_total = torch.sum(p, 1, out=total[..., own]).reciprocal()
+        torch.sum(z.mul_(p), 1, out=inside[..., own])
+        torch.mean(p.mul_(over_total.unsqueeze(1)), 0, out=mean[..., own])
+    return mean, (torch.log(total) - inside.mul_(math.log(2)).div_(total)).mean(0)
 
 
 def is_largest(logits: torch.Tensor) -> torch.Tensor:

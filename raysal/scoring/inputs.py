@@ -242,7 +242,7 @@ class ProductReader:
         self._bias = torch.from_numpy(stacked[:, -1].astype(np.float32)).to(partition.device)
         self.numbers = numbers + inputs.norm
         """how many numbers are read for each item"""
-        self.block_rows = block_rows_for(columns)
+        self.block_rows = block_rows_for(columns, partition.device.type)
         """rows of the blocks that its products are taken over"""
 
     def matrix(self, partition: Partition) -> AlignedMatrix:

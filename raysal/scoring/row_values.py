@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import PoolError
 from raysal.fleet.partition import Partition
-from raysal.numerics import one_thread
+from raysal.numerics import BLOCK_ROWS, ceil_div, in_threads, one_thread, round_up, slices
 from raysal.scoring.base import Predicted
 from raysal.scoring.given_probabilities import AnyInputs, GivenInputs, given_blocks
 from raysal.scoring.inputs import ProductReader
@@ -36,18 +37,31 @@ def row_values(
     """
     if isinstance(inputs, GivenInputs):
         return _of_given(partition, rows, value)
-    reader, found = ProductReader(partition, inputs), []
-    matrix = reader.matrix(partition)
-    out = torch.zeros(reader.numbers, reader.block_rows, device=partition.device)
-    for block in partition.blocks(rows, reader.block_rows):
-        reader.read(matrix.products(block.features), block.features, out)
-        with one_thread():
-            predicted = reader.predicted(out)
-            values = value(predicted)
-            broken = torch.isnan(predicted.probabilities).any(0) | torch.isnan(values)
-        refuse_broken(partition.ids[block.rows], ~broken[: block.n].cpu().numpy())
-        found.append(values[: block.n].cpu().numpy())
-    return np.concatenate(found) if found else np.empty(0, np.float32)
+    reader = ProductReader(partition, inputs)
+    matrix, size = reader.matrix(partition), reader.block_rows
+    # With few columns, reading is most of the work, and torch's own threads are as fast.
+    threads = torch.get_num_threads() if partition.device.type == "cpu" and size < BLOCK_ROWS else 1
+    shares = list(slices(len(rows), round_up(max(ceil_div(len(rows), threads), 1), size)))
+    left = iter(shares)  # of a list: each share goes to one thread
+    found: dict[int, tuple[NDArray[Any], NDArray[np.bool_]]] = {}
+
+    def compute() -> None:
+        out = torch.zeros(reader.numbers, size, device=partition.device)
+        for own in left:
+            for start, block in zip(itertools.count(own.start, size), partition.blocks(rows[own], size), strict=False):
+                reader.read(matrix.products(block.features), block.features, out)
+                with one_thread():
+                    predicted = reader.predicted(out)
+                    values = value(predicted)
+                    broken = torch.isnan(predicted.probabilities).any(0) | torch.isnan(values)
+                found[start] = values[: block.n].cpu().numpy(), broken[: block.n].cpu().numpy()
+
+    in_threads(compute, len(shares))
+    if not found:
+        return np.empty(0, np.float32)
+    numbers, broken = (np.concatenate(parts) for parts in zip(*(found[start] for start in sorted(found)), strict=True))
+    refuse_broken(partition.ids[rows], ~broken)
+    return numbers
 
 
 def _of_given(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -23,10 +24,11 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, Partition
+from raysal.fleet.partition import Block
 from raysal.models.evidence import Evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
-from raysal.numerics import BLOCK_ROWS, one_thread
+from raysal.numerics import BLOCK_ROWS, block_rows_for, in_threads, one_thread, slices
 from raysal.rng import derive, item_uniform
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
 from raysal.scoring.registry import SCORES
@@ -204,27 +206,33 @@ def merge_neighbours(parts: Sequence[Neighbours], search: Search, ties: int | No
 
 
 def sweep_partition(partition: Partition, inputs: ScoreInputs | None, request: SweepRequest) -> Sweep:
-    """The pass over one partition."""
+    """The pass over one partition: its rows are shared out among as many threads as torch has."""
     reader = None if inputs is None else ProductReader(partition, inputs)
-    scored = _ScoredColumns(partition, reader, request)
-    nearby = _SearchedColumns(partition, request, 0 if reader is None else len(reader.weights))
-    anchors = nearby.similarity.anchors
-    columns = anchors if reader is None else np.concatenate([reader.weights, anchors])
+    anchors = [np.empty((0, partition.dim), np.float32), *(search.anchors for search in request.searches)]
+    similarity = Similarity(partition, np.concatenate(anchors))
+    columns = similarity.anchors if reader is None else np.concatenate([reader.weights, similarity.anchors])
     stacked = partition.aligned(columns)
     closed = None if partition.available.all() else torch.from_numpy(~partition.available).to(partition.device)
-    size = BLOCK_ROWS if reader is None else reader.block_rows
-    product = torch.empty(size, stacked.columns.shape[1], device=partition.device)
-    for block in partition.blocks(size=size) if len(columns) else ():
-        stacked.padded_products(block.features, out=product)
-        rows = slice(int(block.rows[0]), int(block.rows[-1]) + 1)
-        out = None if closed is None else closed[rows]
-        scored.add(product, block.features, rows, closed)
-        nearby.add(product[: block.n], rows, partition.ids[rows], out)
+    size = block_rows_for(len(columns), partition.device.type)
+    scored = _ScoredColumns(partition, reader, request, closed, size)
+    nearby = _SearchedColumns(partition, similarity, request, len(columns) - len(similarity.anchors), closed)
+    runs = [range(own.start, own.stop) for own in slices(len(partition), scored.together)] if len(columns) else []
+    left = iter(runs)  # of a list: each run goes to one thread
+
+    def sweep_runs() -> None:
+        product = torch.empty(size, stacked.columns.shape[1], device=partition.device)
+        read = scored.buffer()
+        for block in partition.blocks(left, size):
+            stacked.padded_products(block.features, out=product)
+            scored.add(product, block, read)
+            nearby.add(product, block)
+
+    in_threads(sweep_runs, min(torch.get_num_threads(), len(runs)) if partition.device.type == "cpu" else 1)
     return Sweep(
         rows=int(partition.available.sum()),
         searches=nearby.result(),
         sample=sample_partition(partition, request.key, request.sample),
-        **scored.result(closed),
+        **scored.result(),
     )
 
 
@@ -246,50 +254,64 @@ def sample_partition(partition: Partition, key: int, size: int) -> BestItems:
 
 
 class _ScoredColumns:
-    """The head's columns of the product, which come first: scores, and counts of predictions."""
+    """The head's columns of the product, which come first: scores, and counts of predictions. Threads share it."""
 
-    def __init__(self, partition: Partition, reader: ProductReader | None, request: SweepRequest) -> None:
+    def __init__(
+        self,
+        partition: Partition,
+        reader: ProductReader | None,
+        request: SweepRequest,
+        closed: torch.Tensor | None,
+        block_rows: int,
+    ) -> None:
+        """Of all rows those marked `closed` [N] do not count."""
         classes, numbers = (0, 0) if reader is None else (reader.classes, reader.numbers)
-        self._reader, self._ids, device = reader, partition.ids, partition.device
+        self._reader, self._ids, self._closed, device = reader, partition.ids, closed, partition.device
         self._names = request.scores if reader is not None else ()
         self._best = {name: RunningBest(1, request.top, device, ties=request.ties) for name in self._names}
         self._counts = torch.zeros(classes, dtype=torch.long, device=device)
         self._histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in self._names}
-        self._block_rows = BLOCK_ROWS if reader is None else reader.block_rows
-        blocks = max(NUMBERS_SCORED_TOGETHER // (self._block_rows * max(numbers, 1)), 1)
-        self._read = torch.zeros(numbers, blocks * self._block_rows, device=device)
-        self._start = self._stop = self._filled = 0
+        self._lock = Lock()
+        self._block_rows = block_rows
+        self.together = max(NUMBERS_SCORED_TOGETHER // max(numbers, 1), BLOCK_ROWS) // block_rows * block_rows
+        """rows of a run that is scored together"""
+        self._shape = numbers, self.together
 
-    def add(self, product: torch.Tensor, features: torch.Tensor, rows: slice, closed: torch.Tensor | None) -> None:
-        """Take the products [n, m] of the next block of rows; of all rows those marked `closed` [N] do not count."""
+    def buffer(self) -> torch.Tensor:
+        """What the numbers of a run are read into; a thread has its own."""
+        return torch.zeros(self._shape, device=self._counts.device)
+
+    def add(self, product: torch.Tensor, block: Block, read: torch.Tensor) -> None:
+        """Take the products [n, m] of the next block of a run, and score the run with its last one."""
         if self._reader is None:
             return
-        self._reader.read(product, features, self._read[:, self._filled : self._filled + self._block_rows])
-        self._filled, self._stop = self._filled + self._block_rows, rows.stop
-        if self._filled == self._read.shape[1]:
-            self._score(self._reader, closed)
+        start, stop = int(block.rows[0]), int(block.rows[-1]) + 1
+        place = start % self.together
+        self._reader.read(product, block.features, read[:, place : place + self._block_rows])
+        if stop % self.together == 0 or stop == len(self._ids):
+            self._score(self._reader, read, slice(start - place, stop))
 
-    def _score(self, reader: ProductReader, closed: torch.Tensor | None) -> None:
-        """Score what was read since the last time."""
-        rows, n = slice(self._start, self._stop), self._stop - self._start
-        out = None if closed is None else closed[rows]
+    def _score(self, reader: ProductReader, read: torch.Tensor, rows: slice) -> None:
+        """Score the rows of a run."""
+        n = rows.stop - rows.start
+        out = None if self._closed is None else self._closed[rows]
         # Whole blocks until the last moment: elementwise kernels, too, treat the tail of an array apart.
         with one_thread():
-            predicted = reader.predicted(self._read)
+            predicted = reader.predicted(read)
             scores = {name: SCORES[name](predicted)[:n] for name in self._names}
             probabilities = predicted.probabilities
-        self._counts += predicted_counts(reader.inputs.likelihood, probabilities[:, :n], out)
-        for name, values in scores.items():
-            bins = (values * BINS).long().clamp_(0, BINS - 1)
-            self._histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
-            values = values if out is None else values.masked_fill(out, -torch.inf)
-            self._best[name].add(values[:, None], self._ids[rows])
-        self._start, self._filled = self._stop, 0
+        counts = predicted_counts(reader.inputs.likelihood, probabilities[:, :n], out)
+        binned = {name: (values * BINS).long().clamp_(0, BINS - 1) for name, values in scores.items()}
+        with self._lock:
+            self._counts += counts
+            for name, values in scores.items():
+                bins = binned[name]
+                self._histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
+                values = values if out is None else values.masked_fill(out, -torch.inf)
+                self._best[name].add(values[:, None], self._ids[rows])
 
-    def result(self, closed: torch.Tensor | None) -> dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """The fields of a `Sweep`."""
-        if self._reader is not None and self._filled:
-            self._score(self._reader, closed)
         return {
             "class_counts": self._counts.cpu().numpy(),
             "histograms": {name: self._histograms[name].cpu().numpy() for name in self._names},
@@ -298,12 +320,19 @@ class _ScoredColumns:
 
 
 class _SearchedColumns:
-    """The searches of a pass, each over its own columns of the product, which begin after the head's."""
+    """The searches of a pass, each over its own columns of the product, after the head's. Threads share it."""
 
-    def __init__(self, partition: Partition, request: SweepRequest, head_columns: int) -> None:
+    def __init__(
+        self,
+        partition: Partition,
+        similarity: Similarity,
+        request: SweepRequest,
+        head_columns: int,
+        closed: torch.Tensor | None,
+    ) -> None:
+        """Of all rows those marked `closed` [N] are never found."""
         searches, device, ties = request.searches, partition.device, request.ties
-        empty = np.empty((0, partition.dim), np.float32)
-        self.similarity = Similarity(partition, np.concatenate([empty, *(search.anchors for search in searches)]))
+        self._ids, self._closed, self._similarity, self._lock = partition.ids, closed, similarity, Lock()
         cuts = np.cumsum([0, *(len(search.anchors) for search in searches)])
         self._head_columns = head_columns
         self._lanes = [
@@ -312,23 +341,26 @@ class _SearchedColumns:
             for search, low, high in zip(searches, cuts, cuts[1:], strict=False)
         ]  # fmt: skip
 
-    def add(self, product: torch.Tensor, rows: slice, ids: NDArray[np.int64], out: torch.Tensor | None) -> None:
-        """Take the products [n, >= m + a] of some rows; those marked `out` [n] are never found."""
+    def add(self, product: torch.Tensor, block: Block) -> None:
+        """Take the products [n, >= m + a] of a block."""
+        rows = slice(int(block.rows[0]), int(block.rows[-1]) + 1)
+        out, ids = None if self._closed is None else self._closed[rows], self._ids[rows]
         for place, each, nearest in self._lanes:
             if place.start == place.stop:
                 continue
-            values = product[:, self._head_columns + place.start : self._head_columns + place.stop]
-            few = self.similarity.rows_above(values, rows, each.floor) if nearest.m == 0 else None
+            values = product[: block.n, self._head_columns + place.start : self._head_columns + place.stop]
+            few = self._similarity.rows_above(values, rows, each.floor) if nearest.m == 0 else None
             if few is None:
-                values = self.similarity(values, rows, place)
+                values = self._similarity(values, rows, place)
             else:
-                values = self.similarity(values[few], rows.start + few, place)
+                values = self._similarity(values[few], rows.start + few, place)
             closed = out if out is None or few is None else out[few]
             if closed is not None:
                 values.masked_fill_(closed[:, None], -torch.inf)
-            each.add(values, ids if few is None else ids[few.cpu().numpy()])
-            if nearest.m:
-                nearest.add(values.amax(1, keepdim=True), ids)
+            with self._lock:
+                each.add(values, ids if few is None else ids[few.cpu().numpy()])
+                if nearest.m:
+                    nearest.add(values.amax(1, keepdim=True), ids)
 
     def result(self) -> tuple[Neighbours, ...]:
         """What each search found."""

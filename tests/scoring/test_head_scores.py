@@ -390,9 +390,10 @@ def test_what_travels_has_the_same_bits_for_any_number_of_threads(structure):
 def test_draws_for_many_classes_come_in_smaller_blocks():
     few, many = score_inputs(random_head(4, 10), ("bald",)), score_inputs(random_head(4, 1500), ("bald",))
     cpu = type("Here", (), {"device": torch.device("cpu"), "dim": 4, "width": 16})()
-    assert ProductReader(cpu, few).block_rows == 4096
+    assert ProductReader(cpu, score_inputs(random_head(4, 10))).block_rows == 4096
+    assert ProductReader(cpu, few).block_rows == 512
     assert ProductReader(cpu, many).block_rows == 128
-    assert ProductReader(cpu, score_inputs(random_head(4, 1500))).block_rows == 4096
+    assert ProductReader(cpu, score_inputs(random_head(4, 1500))).block_rows == 512
 
 
 def test_a_score_must_say_what_it_uses():

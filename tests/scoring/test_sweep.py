@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+import torch
 from pools import make_pool, mixture
 from programs import local, make_head, random_head
 
 from raysal.fleet import exclude
 from raysal.models.evidence import gather_evidence
-from raysal.numerics import BLOCK_ROWS
+from raysal.numerics import BLOCK_ROWS, in_threads
 from raysal.rng import derive
 from raysal.scoring.inputs import score_inputs
 from raysal.scoring.registry import SCORES
@@ -237,3 +238,39 @@ def test_scores_that_are_taken_together_are_those_of_their_rows(classes, tmp_pat
         np.testing.assert_allclose(values, margin[np.searchsorted(left, ids)], atol=2e-6)
         assert np.abs(found.class_counts - reference.class_counts(p)).sum() <= 2, "float32 may settle a tie otherwise"
         assert found.histograms["margin"].sum() == found.class_counts.sum() == len(left)
+
+
+@pytest.mark.parametrize("open_rows", [False, True], ids=["some excluded", "all open"])
+def test_runs_shared_out_among_threads_are_one_pass(open_rows, tmp_path, monkeypatch):
+    # As in a pool of hundreds of runs, of which a thread takes the next when it is done with the last.
+    monkeypatch.setattr("raysal.scoring.sweep.NUMBERS_SCORED_TOGETHER", 1)
+    monkeypatch.setattr("raysal.scoring.sweep.BLOCK_ROWS", 192)
+    monkeypatch.setattr("raysal.scoring.sweep.block_rows_for", lambda columns, device: 64)
+    x = mixture(1900, DIM)[0]
+    fleet = local(make_pool(tmp_path / "pool", x, chunk_rows=300), 1)
+    if not open_rows:
+        fleet.each(exclude, np.arange(0, len(x), 3))
+    searches = (Search(anchors=x[:6], each=25), Search(anchors=x[6:9], nearest=40))
+    request = SweepRequest(scores=("bald", "margin", "entropy"), top=30, searches=searches, sample=20, key=5, ties=8)
+    before, passes, shares = torch.get_num_threads(), [], []
+    monkeypatch.setattr(
+        "raysal.scoring.sweep.in_threads", lambda work, count: (shares.append(count), in_threads(work, count))
+    )
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            passes.append(sweep(fleet, random_head(DIM), request))
+    finally:
+        torch.set_num_threads(before)
+    assert shares == [1, 2, 3]
+    for other in passes[1:]:
+        assert np.array_equal(other.class_counts, passes[0].class_counts)
+        assert all(np.array_equal(other.histograms[name], passes[0].histograms[name]) for name in request.scores)
+        for mine, theirs in zip(best_items(other, request), best_items(passes[0], request), strict=True):
+            assert all(np.array_equal(p, q) for p, q in zip(mine, theirs, strict=True))
+
+
+def best_items(found: Sweep, request: SweepRequest) -> list[Any]:
+    """Every list of best items of a pass."""
+    each = [items for search in found.searches for items in search.of_each]
+    return [*(found.top[name] for name in request.scores), *each, *(s.nearest for s in found.searches), found.sample]

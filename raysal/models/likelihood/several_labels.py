@@ -139,7 +139,7 @@ class Sigmoid(Likelihood):
         """0 for no, and the output for yes."""
         import torch
 
-        return torch.stack([torch.zeros_like(outputs), outputs])
+        return torch.stack([torch.zeros_like(outputs), outputs], -3)
 
     def answer_probabilities(self, outputs: torch.Tensor) -> torch.Tensor:
         """A question for each label, with two answers."""

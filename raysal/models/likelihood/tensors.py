@@ -115,10 +115,10 @@ class OnTensors(ABC):
         """The logits of the answers.
 
         Args:
-            outputs: [C, n]
+            outputs: [..., C, n]
 
         Returns:
-            Logits in the shape of `distributions`.
+            Logits in the shape of `distributions`, after the same leading axes.
 
         Raises:
             ConfigError: there are not finitely many answers.
