@@ -1,11 +1,12 @@
 """What the forms of BAIT are worth, and what they cost.
 
-    python -m benchmarks.bait [--parts accuracy numbers time] [--seeds 5] [--rows 60000] [--dim 1280]
+    python -m benchmarks.bait [--parts accuracy numbers narrowed time] [--seeds 5] [--rows 60000] [--dim 1280]
 
 - `accuracy`: scikit-learn's digits, rounds of 30 labels from 20 on; accuracy on 600 other digits, mean over rounds and
   seeds, the difference from the default form paired by seed, and the time of a query.
 - `numbers`: the same with labels that are numbers: the diabetes data (rounds of 10) and the digits read as numbers
   (rounds of 30), 20 labels first; log root mean squared error, mean over rounds and twice as many seeds.
+- `narrowed`: one batch of 25 or 100 from all rows, and from 3,000 of them, with the same pool and head; aim a tenth.
 - `time`: one batch of 100 from made-up vectors in ten classes, one partition; from 2,000 candidates
   also the forms with several classes, if --dim is at most 300.
 """
@@ -143,7 +144,40 @@ def seconds(folder: Path, args: argparse.Namespace) -> Iterator[str]:
         yield f"| bait, {title} | 2,000 | {time.perf_counter() - begun:.1f} |"
 
 
-PARTS = {"accuracy": accuracy, "numbers": numbers, "time": seconds}
+def narrowed_ratios(folder: Path, rows: int, dim: int, candidates: int = 3_000, repeats: int = 3) -> dict[str, float]:
+    """How many times as long a batch from the whole pool takes as one behind a narrower, by size of the batch."""
+    pool = random_pool(folder / f"random-{rows}x{dim}", rows, dim, decay=0.5)
+    fleet, ids = LocalFleet(plan_partitions(pool, 1)), np.arange(200)
+    x = gather_vectors(fleet, pool.dim, ids)
+    names = [f"c{c}" for c in (x @ np.random.default_rng(2).normal(size=(dim, 10))).argmax(1)]
+    head = fitted(x, names, sorted(set(names)))
+    some = np.sort(np.random.default_rng(3).choice(np.arange(len(ids), rows), candidates, replace=False))
+
+    def taken(k: int, narrow: bool) -> float:
+        fleet.reset()
+        fleet.each(exclude, ids)
+        if narrow:
+            fleet.each(keep, some)
+        context = context_of(fleet, head=head, ids=ids, vectors=x, classes=names, k=k, key=0)
+        begun = time.perf_counter()
+        select(fleet, SELECTORS["bait"](), context, k)
+        return time.perf_counter() - begun
+
+    found = {}
+    for k in (25, 100):
+        whole = taken(k, narrow=False)
+        found[f"bait, k = {k}, whole pool / {candidates:,} candidates"] = whole / float(
+            np.median([taken(k, narrow=True) for _ in range(repeats)])
+        )
+    return found
+
+
+def narrowed(folder: Path, args: argparse.Namespace) -> Iterator[str]:
+    for name, ratio in narrowed_ratios(folder, args.rows, args.dim).items():
+        yield f"{args.rows:,} x {args.dim}, {name}: {ratio:.1f} x"
+
+
+PARTS = {"accuracy": accuracy, "numbers": numbers, "narrowed": narrowed, "time": seconds}
 
 
 def main() -> None:

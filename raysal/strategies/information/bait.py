@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from raysal.context import RoundContext
-from raysal.fleet import Fleet, Partition
-from raysal.rng import derive, item_uniform
+from raysal.fleet import Fleet, Partition, vectors_of
+from raysal.numerics import slices
+from raysal.rng import derive, item_order, item_uniform
 from raysal.scoring.linear import Linear
 from raysal.scoring.row_values import refuse_broken
 from raysal.strategies.base import Picks, Selector
@@ -30,6 +31,12 @@ from raysal.strategies.information.fisher_forms import Form, Name
 FISHER_BITS = 16
 """Bits of a row's entries in the pool's Fisher matrix. Products of a block of 4096 rows then add up exactly in
 float64, and those of 2**31 rows in int64."""
+
+PANEL_COLUMNS = 256
+"""Columns of the pool's Fisher matrix that are added to in one product."""
+
+DRIVER_NUMBERS = 2**23
+"""Numbers of the candidates' features up to which those of rank one are picked in the driver: 64 MiB."""
 
 LEAST_RIDGE = 1e-9
 """Of the information of an average item. With a smaller prior, rounding would decide."""
@@ -74,7 +81,8 @@ class Bait(Selector):
     alone can take a large pool; dropping gained nothing that lasted; "published" weights lost 0.6 +- 0.3.
 
     Needs a head for one class of several, or for numbers. With m = r = 1 for "binary" and numbers, else m = C - 1 and
-    r = `top_classes` or C: O(n d^2 m^2 + d^3 m^3) once, O(n d m r + d^2 m^2 r) a pick, one round trip each.
+    r = `top_classes` or C: O(n d^2 m^2 + d^3 m^3) once, O(n d m r + d^2 m^2 r) a pick, one round trip each. Where
+    m = r = 1 and candidates have at most 8 million numbers, the driver picks among them, after one round trip for all.
     Memory: 8 r (m + 2 r) + 9 bytes a candidate beside its features, and 5 matrices of d m x d m in the driver. What
     needs more than 8 GiB is refused. picks(k) is a prefix of picks(k + 1) with `oversample` = 1, else not. Where no
     information is left, a uniform sample. Not for heads that are sure of everything, nor for d beyond some thousands.
@@ -104,23 +112,11 @@ class Bait(Selector):
         precision, weight = self.precision_and_weight(fisher, labelled, k)
         covariance = Covariance(precision, fisher)
         wanted = max(k, min(int(self.oversample * k), candidates))
-        ids, scores = np.empty(wanted, np.int64), np.empty(wanted)
-        roots, features = [], []
-        matrices = covariance.matrix(), covariance.around_fisher()
-        proposals = fleet.each(start, form, weight, *matrices, derive(context.key, "spare"))
-        for place in range(wanted):
-            best = best_proposal(proposals)
-            ids[place], scores[place] = best.id, max(best.value, 0.0)
-            roots.append(best.extra.reshape(form.rank, form.outputs))
-            features.append(best.vector)
-            pick = Information.of_rows(roots[-1][None], best.vector[None])
-            if place + 1 < wanted:
-                proposals = fleet.each(add_pick, best.id, covariance.add(pick.matrices(slice(1))[0]))
-            elif wanted > k:
-                covariance.add(pick.matrices(slice(1))[0])
-        if wanted > k:
-            kept = covariance.without_least(Information.of_rows(np.array(roots), np.array(features)), k)
-            ids, scores = ids[kept], scores[kept]
+        key = derive(context.key, "spare")
+        if form.rank_one and candidates * len(fisher) <= DRIVER_NUMBERS:
+            ids, scores = pick_in_driver(fleet, form, weight, covariance, key, wanted, k)
+        else:
+            ids, scores = pick_where_they_are(fleet, form, weight, covariance, key, wanted, k)
         reasons = (
             f"lowers the trace by {score:.3g}" if score > 0 else "no information left, uniform" for score in scores
         )
@@ -144,6 +140,61 @@ class Bait(Selector):
         if self.weights == "published":
             return known / (n + k) + max(self.ridge, LEAST_RIDGE * average) * eye, k / (n + k)
         return known + (self.ridge * average if average > 0 else 1.0) * eye, 1.0
+
+
+def pick_in_driver(
+    fleet: Fleet, form: Form, weight: float, covariance: Covariance, key: int, wanted: int, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Pick among candidates of rank one that fit into the driver. One round trip.
+
+    Args:
+        fleet: the pool's partitions.
+        form: what the information of an item is.
+        weight: what the information of a pick is multiplied by.
+        covariance: M before the first pick, and F.
+        key: as for `start`.
+        wanted: items that are picked.
+        k: items that are left of them.
+
+    Returns:
+        (ids [k] in pick order, by how much each lowered the trace when it was picked).
+
+    Raises:
+        PoolError: a vector is not finite; it names the item.
+    """
+    ids, vectors = (np.concatenate(column) for column in zip(*fleet.each(candidate_vectors), strict=True))
+    refuse_broken(ids, np.isfinite(vectors).all(1))
+    order = np.argsort(item_order(key, ids))  # ties go to the first
+    ids, items = ids[order], form.of_items(vectors[order])
+    v = items.rows()
+    assert v is not None
+    every = covariance.of_rank_one(v * weight**0.5)
+    found = every.most_telling(wanted, -item_uniform(key, ids))
+    kept = every.only(found.places).without_least(k) if wanted > k else np.arange(k)
+    return ids[found.places[kept]], np.maximum(found.falls[kept], 0)
+
+
+def pick_where_they_are(
+    fleet: Fleet, form: Form, weight: float, covariance: Covariance, key: int, wanted: int, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """As `pick_in_driver`, with the candidates in the partitions, and a round trip for each pick."""
+    ids, scores = np.empty(wanted, np.int64), np.empty(wanted)
+    roots, features = [], []
+    proposals = fleet.each(start, form, weight, covariance.matrix(), covariance.around_fisher(), key)
+    for place in range(wanted):
+        best = best_proposal(proposals)
+        ids[place], scores[place] = best.id, max(best.value, 0.0)
+        roots.append(best.extra.reshape(form.rank, form.outputs))
+        features.append(best.vector)
+        pick = Information.of_rows(roots[-1][None], best.vector[None])
+        if place + 1 < wanted:
+            proposals = fleet.each(add_pick, best.id, covariance.add(pick.matrices(slice(1))[0]))
+        elif wanted > k:
+            covariance.add(pick.matrices(slice(1))[0])
+    if wanted > k:
+        kept = covariance.without_least(Information.of_rows(np.array(roots), np.array(features)), k)
+        ids, scores = ids[kept], scores[kept]
+    return ids, scores
 
 
 def linear_of(context: RoundContext) -> Linear:
@@ -207,6 +258,11 @@ def count_rows(partition: Partition) -> tuple[int, int]:
     return int(partition.available.sum()), len(partition.candidates())
 
 
+def candidate_vectors(partition: Partition) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Ids and features of the candidates here."""
+    return vectors_of(partition, partition.ids[partition.candidates()])
+
+
 def represented_rows(partition: Partition, share: float, key: int) -> NDArray[np.int64]:
     """The rows that the Fisher matrix is taken over: the available ones whose hash is below `share`, ascending."""
     rows = np.flatnonzero(partition.available)
@@ -249,10 +305,13 @@ def sum_fisher(partition: Partition, form: Form, share: float, key: int, scale: 
         for a, b, shares in output_pairs(roots_of(features)):
             # Whole numbers, whose sum is the same in any order.
             x = (features * (shares.abs().sqrt() * scale)[:, None]).round()[: block.n]
-            total[a, :, b] += ((x * shares.sign()[: block.n, None]).T @ x).long()
+            signed = x if a == b else x * shares.sign()[: block.n, None]
+            for own in slices(width, PANEL_COLUMNS):  # symmetric: above the diagonal only, by panels
+                total[a, own, b, own.start :] += (signed[:, own].T @ x[:, own.start :]).long()
     for a in range(m):
-        for b in range(a):
-            total[a, :, b] = total[b, :, a]
+        for b in range(a, m):
+            upper = total[a, :, b].triu()
+            total[a, :, b] = total[b, :, a] = upper + upper.triu(1).T
     return total[:, : partition.dim, :, : partition.dim].cpu().numpy()
 
 

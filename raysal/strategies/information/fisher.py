@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from raysal.errors import UserError
 from raysal.numerics import one_thread, slices
 from raysal.scoring.row_values import refuse_broken
+from raysal.strategies.information.rank_one import LEAST_PIVOT, RankOne
 
 PENDING_COLUMNS = 16
 """Columns of updates that are kept apart until they are applied to the matrix, all in one product; or those of one."""
 DENSE_ROWS = 256
 """Rows of V of some items that are formed at once."""
-LEAST_PIVOT = float(np.finfo(np.float64).eps)
-"""What is left of a pivot that rounding has eaten up."""
 
 
 class Information(NamedTuple):
@@ -65,6 +64,10 @@ class Information(NamedTuple):
     def width(self) -> int:
         """M d, the length of a row of V."""
         return int(self.roots.shape[1] * self.features.shape[1])
+
+    def rows(self) -> NDArray[np.float64] | None:
+        """V of every item, [n, d], where it is one row of one output; else None."""
+        return (self.features * self.roots[0, 0, :, None]).numpy() if self.roots.shape[:2] == (1, 1) else None
 
     def matrices(self, items: slice) -> torch.Tensor:
         """V of some items, [items, r, m d]."""
@@ -270,6 +273,10 @@ class Covariance:
                 fall[:, :, own] = (weighed @ turned.transpose(1, 2)).permute(1, 2, 0)
         return variance, fall
 
+    def of_rank_one(self, v: NDArray[np.float64]) -> RankOne:
+        """Items of rank one, V of each [n, d], from the matrix as it is."""
+        return RankOne(v, self.matrix(), self._fisher.numpy())
+
     def without_least(self, items: Information, k: int) -> NDArray[np.int64]:
         """Take items away until k are left, each time the one that raises tr(M F) least, ties to the later.
 
@@ -280,6 +287,8 @@ class Covariance:
         Returns:
             Places of those left, ascending.
         """
+        if (v := items.rows()) is not None:
+            return self.of_rank_one(v).without_least(k)
         variance, fall = self.variance_and_fall(items)
         left = np.arange(len(items))
         while len(left) > k:
@@ -327,6 +336,10 @@ def bait_of_rows(
         raise UserError("k", f"{k} of {len(features)} rows, and {backward} to drop", f"ask for {len(features)} in all")
     items = Information.of_rows(roots, features)
     covariance = Covariance(precision, fisher)
+    if (v := items.rows()) is not None:
+        every = covariance.of_rank_one(v)
+        picks = every.most_telling(k + backward).places
+        return picks[every.only(picks).without_least(k)] if backward else picks
     variance, fall = covariance.variance_and_fall(items)
     picks = np.empty(k + backward, np.int64)
     for place in range(k + backward):

@@ -72,6 +72,11 @@ class Form:
         """m, the outputs that V has a block of columns for."""
         return len(self.head.bias) - 1 if self.top else 1
 
+    @property
+    def rank_one(self) -> bool:
+        """Whether the information of an item is v v', for a v of d numbers."""
+        return self.rank == self.outputs == 1
+
     def roots(self, outputs: torch.Tensor) -> torch.Tensor:
         """R of some items. For one thread.
 

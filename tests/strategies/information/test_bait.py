@@ -24,7 +24,7 @@ from raysal.rng import derive, item_uniform
 from raysal.scoring.linear import Linear
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
-from raysal.strategies.information import fisher_forms
+from raysal.strategies.information import bait, fisher_forms
 from raysal.strategies.information.bait import pool_fisher
 from raysal.strategies.information.fisher import bait_of_rows
 from raysal.strategies.information.fisher_forms import Form
@@ -50,6 +50,11 @@ def rows_of(x, head, fields):
     """V of rows by the papers' formulas, in C d coordinates."""
     p = reference.probabilities(x, head.weight / head.temperature, head.bias / head.temperature)
     return slow.bait_rows(p, x, fields["fisher"], fields.get("top_classes", 0))
+
+
+def in_partitions(monkeypatch):
+    """Leave candidates of rank one where they are, as if they were too many for the driver."""
+    monkeypatch.setattr(bait, "DRIVER_NUMBERS", 0)
 
 
 def directions(head, fields):
@@ -91,6 +96,20 @@ def test_published_weights_are_the_authors_code(fields, labelled, ridge, tmp_pat
     fisher = slow.information(v[offered]) / len(offered)
     wanted = slow.bait_as_the_authors_code(v[offered], v[known], fisher, 6, lamb=ridge)
     assert picks.ids.tolist() == offered[wanted].tolist()
+
+
+@pytest.mark.parametrize("oversample", [1, 2])
+@pytest.mark.parametrize("numbers", [False, True])
+def test_the_driver_picks_what_partitions_propose(oversample, numbers, rows, fleet, candidates, monkeypatch):
+    """Copies too: of equal items both take the one of lowest hash."""
+    head = number_head(DIM) if numbers else random_head(DIM)
+    fleet.each(keep, candidates)
+    given, selector = task(rows, head=head), SELECTORS["bait"](oversample=oversample)
+    driver = select(fleet, selector, given, 90)
+    in_partitions(monkeypatch)
+    partitions = select(fleet, selector, given, 90)
+    assert np.array_equal(driver.ids, partitions.ids)
+    np.testing.assert_allclose(driver.scores, partitions.scores, rtol=1e-8)
 
 
 def test_with_two_classes_all_forms_are_one(rows, fleet, candidates):
