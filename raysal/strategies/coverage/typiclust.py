@@ -13,7 +13,7 @@ from pydantic import Field
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet
-from raysal.numerics import DRIVER_ROWS, one_thread, padded, round_up, slices
+from raysal.numerics import ALIGN, DRIVER_ROWS, one_thread, padded, round_up, slices
 from raysal.rng import derive, generator, item_uniform
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies.base import Picks, Selector
@@ -24,6 +24,8 @@ NEIGHBOURS = 20
 """Typicality is judged by at most this many nearest neighbours within the cluster, as published."""
 SMALL_CLUSTER = 5
 """Items of a cluster that is used last, at most. The authors drop such clusters."""
+ROUNDING = 4 * 2.0**-24
+"""Of float32, for each of the d terms of a squared distance by a product; twice the bound."""
 DISTANCE_OFFSET = 1e-5
 """What is added to a mean distance before it is inverted, as in the authors' code, so that copies have a typicality."""
 
@@ -165,7 +167,7 @@ class Remaining:
         """Take the most typical row that is left: (row of x, its typicality)."""
         if self.found is None:
             self.found = Neighbourhood(self.x[self.members])
-        typicality = self.found.typicality(self.left)
+        typicality = self.found.typicality(self.left, best=True)
         best = np.flatnonzero(typicality == typicality.max())
         place = int(best[self.ties[best].argmin()])
         self.left[place] = False
@@ -175,7 +177,8 @@ class Remaining:
 class Neighbourhood:
     """Nearest neighbours among some rows, for sets of them that only shrink.
 
-    Neighbours are found by float32 products about the mean, in tiles, and measured by float64 differences.
+    Neighbours are found by float32 products about the mean, in tiles. These say how large the mean distance to them is,
+    within bounds; float64 differences measure it.
 
     Args:
         x: Rows [m, d].
@@ -188,46 +191,88 @@ class Neighbourhood:
         centred = (x - x.mean(0, dtype=np.float64)).astype(np.float32)
         self.points = padded(centred, round_up(d), torch.float32, rows=round_up(m, self.size))
         self.sq_norms = (self.points.numpy() ** 2).sum(1)
+        norms = np.sqrt(self.sq_norms[:m].astype(np.float64))
+        self.error = ROUNDING * (d + ALIGN) * (norms + norms.max()) ** 2
+        """How far a squared distance by products may be off, [m]."""
         self.nearest = np.empty((m, 0), np.int64)
+        self.least, self.most = np.empty((2, m))
+        """Bounds on the mean distance to the nearest, [m]."""
         self.mean_distance = np.full(m, np.inf)
+        """Where it was measured; else infinite."""
 
-    def typicality(self, left: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def typicality(self, left: NDArray[np.bool_], *, best: bool = False) -> NDArray[np.float64]:
         """Compute the typicality of each row among those that are left.
 
         Args:
             left: [m]; a row that was not left before is not left now.
+            best: Measure only rows that may be the most typical.
 
         Returns:
-            Float64 [m]; 0 for a row alone, -inf for one that is not left.
+            Float64 [m]; 0 for a row alone, and for one that was not measured; -inf for one that is not left.
         """
         n = int(left.sum())
+        if n < 2:
+            return np.where(left, 0.0, -np.inf)
         count = max(min(NEIGHBOURS, n // 2), 1)
-        if n > 1:
-            same = self.nearest.shape[1] == count
-            stale = left & ~left[self.nearest].all(1) if same else left
-            if not same:
-                self.nearest = np.zeros((len(left), count), np.int64)
-            self._look(np.flatnonzero(stale), left)
-        typicality = 1 / (self.mean_distance + DISTANCE_OFFSET) if n > 1 else np.zeros(len(left))
-        return np.where(left, typicality, -np.inf)
+        same = self.nearest.shape[1] == count
+        stale = left & ~left[self.nearest].all(1) if same else left
+        if not same:
+            self.nearest = np.zeros((len(left), count), np.int64)
+        self._look(np.flatnonzero(stale), left)
+        wanted = left & (self.least <= self.most[left].min()) if best else left
+        self._measure(np.flatnonzero(wanted & np.isinf(self.mean_distance)))
+        return np.where(left, 1 / (self.mean_distance + DISTANCE_OFFSET), -np.inf)
 
     def _look(self, rows: NDArray[np.int64], left: NDArray[np.bool_]) -> None:
         """Find the neighbours of some rows among those that are left. O(rows m d)."""
         offsets = np.full(len(self.points), np.inf, np.float32)  # padding, and what is not left, is nobody's neighbour
         offsets[: len(left)][left] = self.sq_norms[: len(left)][left]
+        gaps = torch.empty(self.size, len(self.points))
         # Threads may share small products otherwise than large ones of a fixed shape.
         with nullcontext() if len(left) > DRIVER_ROWS else one_thread():
             for tile in slices(len(rows), self.size):
                 own = rows[tile]
-                block = padded(self.points[own], self.points.shape[1], torch.float32, rows=self.size)
-                products = torch.cat([block @ self.points[other].T for other in slices(len(self.points), self.size)], 1)
-                gaps = (torch.from_numpy(offsets) - 2 * products)[: len(own)]
-                gaps[torch.arange(len(own)), torch.from_numpy(own)] = torch.inf  # nor is a row its own
-                self.nearest[own] = gaps.topk(self.nearest.shape[1], 1, largest=False).indices.numpy()
-                total = np.zeros(len(own))
-                for column in self.nearest[own].T:
-                    total += np.sqrt(((self.x[own].astype(np.float64) - self.x[column]) ** 2).sum(1))
-                self.mean_distance[own] = total / self.nearest.shape[1]
+                block = padded(self.points[own], self.points.shape[1], torch.float32, rows=self.size).mul_(-2)
+                for other in slices(len(self.points), self.size):
+                    torch.mm(block, self.points[other].T, out=gaps[:, other])
+                found = gaps[: len(own)].add_(torch.from_numpy(offsets))
+                found[torch.arange(len(own)), torch.from_numpy(own)] = torch.inf  # nor is a row its own
+                places, lowest = smallest(found, self.nearest.shape[1])
+                self.nearest[own] = places.numpy()
+                sq_distances = lowest.double().numpy() + self.sq_norms[own, None]
+                error = self.error[own, None]
+                self.least[own] = np.sqrt(np.maximum(sq_distances - error, 0)).mean(1)
+                self.most[own] = np.sqrt(np.maximum(sq_distances, 0) + error).mean(1)
+        self.mean_distance[rows] = np.inf
+
+    def _measure(self, rows: NDArray[np.int64]) -> None:
+        """Measure the mean distance of some rows to their neighbours."""
+        for tile in slices(len(rows), DRIVER_ROWS):
+            own = rows[tile]
+            x, total = self.x[own].astype(np.float64), np.zeros(len(own))
+            for column in self.nearest[own].T:
+                total += np.sqrt(((x - self.x[column]) ** 2).sum(1))
+            self.mean_distance[own] = total / self.nearest.shape[1]
+
+
+def smallest(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the smallest numbers of each row. They lie in the runs of the smallest minima, so few numbers are sorted.
+
+    Args:
+        values: [m, n], n a multiple of ALIGN.
+        count: How many, at most n.
+
+    Returns:
+        (their places, they themselves) in ascending order, [m, count] both.
+    """
+    runs = values.reshape(len(values), -1, ALIGN)
+    if runs.shape[1] <= count:
+        lowest, places = values.topk(count, 1, largest=False)
+        return places, lowest
+    low = runs.amin(2).topk(count, 1, largest=False).indices
+    some = (low[:, :, None] * ALIGN + torch.arange(ALIGN)).flatten(1)
+    lowest, places = values.gather(1, some).topk(count, 1, largest=False)
+    return some.gather(1, places), lowest
 
 
 def typicality_of(x: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference_clusters as reference
+import torch
 from pools import make_pool, mixture
 from programs import context_of, local
 
@@ -13,7 +14,7 @@ from raysal.rng import derive, item_order, item_uniform
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
-from raysal.strategies.coverage.typiclust import cluster, most_typical, typicality_of
+from raysal.strategies.coverage.typiclust import Neighbourhood, cluster, most_typical, smallest, typicality_of
 from raysal.strategies.engine.kmeans import Clusters, k_means
 
 
@@ -30,6 +31,33 @@ def test_typicality_beyond_a_tile_and_of_copies():
     np.fill_diagonal(gaps, np.inf)
     np.testing.assert_allclose(typicality_of(x), 1 / (np.sort(gaps, 1)[:, :20].mean(1) + 1e-5), rtol=1e-6)
     assert typicality_of(np.ones((6, 3), np.float32)).tolist() == pytest.approx([1e5] * 6)
+
+
+@pytest.mark.parametrize("m", [2, 30, 700, 1100])
+def test_the_most_typical_row_is_found_although_few_are_measured(m):
+    """Turn after turn, as the rows that are left become fewer."""
+    x = unit_rows(mixture(m, 6, seed=m)[0])
+    x[m // 2] = x[0]
+    left, bounded, whole = np.ones(m, bool), Neighbourhood(x), Neighbourhood(x)
+    measured = 0
+    for _ in range(min(m, 25)):
+        best, every = bounded.typicality(left, best=True), whole.typicality(left)
+        assert best.max() == every.max()
+        assert np.array_equal(np.flatnonzero(best == best.max()), np.flatnonzero(every == every.max()))
+        measured = max(measured, int(np.isfinite(bounded.mean_distance).sum()))
+        left[int(best.argmax())] = False
+    assert m < 100 or measured < m / 3
+
+
+@pytest.mark.parametrize(("n", "count"), [(16, 3), (64, 16), (640, 20), (1600, 1)])
+def test_the_smallest_numbers_of_rows(n, count):
+    values = torch.from_numpy(
+        np.random.default_rng(n).permuted(np.tile(np.arange(n, dtype=np.float32), (9, 1)), axis=1)
+    )
+    values[3, values[3] > count] = torch.inf
+    places, lowest = smallest(values, count)
+    assert torch.equal(lowest, torch.arange(count, dtype=torch.float32).expand(9, -1))
+    assert torch.equal(values.gather(1, places), lowest)
 
 
 def test_typicality_by_hand():

@@ -13,7 +13,7 @@ from raysal.rng import derive, generator
 from raysal.scoring.row_values import refuse_broken
 from raysal.strategies.coverage.typiclust import typicality_of
 from raysal.strategies.engine import kmeans as clusters_module
-from raysal.strategies.engine.kmeans import _Problem, k_means, nearest_to_centroids, round_robin
+from raysal.strategies.engine.kmeans import _Problem, distinct_rows, k_means, nearest_to_centroids, round_robin
 
 
 def objective(x, clusters, weights):
@@ -59,6 +59,73 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
         assert np.array_equal(clusters.assignment, found[0][0].assignment)
         assert np.array_equal(clusters.centroids, found[0][0].centroids)
         assert np.array_equal(typicality, found[0][1])
+
+
+@pytest.mark.parametrize("k", [3, 60, 400])
+@pytest.mark.parametrize(("weighted", "outlier"), [(False, 0), (True, 0), (False, 3e4)])
+def test_rows_that_are_left_out_would_have_stayed(k, weighted, outlier, monkeypatch):
+    """The same bits as a look at every row in every iteration, and fewer rows looked at; also where clusters empty.
+
+    Beside an outlier far away the products of all others lose digits, and bounds have to allow for that.
+    """
+    x = mixture(1500, 20, classes=40)[0]
+    x[::5] = x[1]
+    x[7] += outlier
+    weights = np.random.default_rng(1).uniform(0, 3, len(x)) if weighted else None
+    looked, look = [], clusters_module._Nearest._look
+
+    def counted(self, centres, rows):
+        looked.append(self.problem.n if rows is None else len(rows))
+        look(self, centres, rows)
+
+    monkeypatch.setattr(clusters_module._Nearest, "_look", counted)
+    found = k_means(x, k, 4, weights=weights, iterations=60)
+    some, everything = sum(looked), looked[0] * len(looked)
+    monkeypatch.setattr(clusters_module, "BOUND_NUMBERS", 0)
+    every = k_means(x, k, 4, weights=weights, iterations=60)
+    assert np.array_equal(found.assignment, every.assignment)
+    assert np.array_equal(found.centroids, every.centroids)
+    assert outlier or some < 0.7 * everything
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "k", "seed"), [(60, 2, 20, 7), (300, 2, 50, 51), (60, 5, 20, 2), (300, 5, 20, 30), (300, 5, 50, 1)]
+)
+def test_iterations_are_as_written_out_also_where_a_cluster_empties(n, d, k, seed, monkeypatch):
+    """From the first rows, so that clusters empty in the first four."""
+    x = np.random.default_rng(seed).standard_t(2, size=(n, d)).astype(np.float32)
+    monkeypatch.setattr(_Problem, "seeds", lambda self, k, rng: np.arange(k))
+    found = k_means(x, k, 0, iterations=60)
+    centres, before, previous, emptied = x[:k].astype(np.float64), np.inf, np.full(n, -1), 0
+    for _ in range(60):
+        gaps = ((x[:, None] - centres) ** 2).sum(2)
+        assignment = gaps.argmin(1)
+        for empty in sorted(set(range(k)) - set(assignment.tolist())):
+            emptied += 1
+            sizes = np.bincount(assignment, minlength=k)
+            far = max((row for row in range(n) if sizes[assignment[row]] > 1), key=lambda row: gaps[row].min())
+            assignment[far] = empty
+        if np.array_equal(assignment, previous):
+            break
+        centres = np.stack([x[assignment == c].mean(0, dtype=np.float64) for c in range(k)])
+        objective = gaps.min(1).sum()
+        if before - objective < 1e-4 * before < np.inf:
+            break
+        before, previous = objective, assignment
+    assert np.array_equal(found.assignment, assignment)
+    np.testing.assert_allclose(found.centroids, centres, rtol=1e-5, atol=1e-6)
+    assert bool(emptied) == (seed != 1)
+
+
+def test_distinct_rows_are_found_by_hashes_and_by_bytes_where_hashes_meet(monkeypatch):
+    x = np.random.default_rng(0).integers(0, 3, (400, 4)).astype(np.float32)
+    kept, first = np.unique(x, axis=0, return_index=True)
+    for sum_of in (np.matmul, lambda bits, odd: np.zeros(len(bits), np.uint64)):
+        monkeypatch.setattr(clusters_module, "hashes_of", sum_of)
+        rows, which = distinct_rows(x)
+        assert rows.tolist() == sorted(first.tolist())
+        assert np.array_equal(x[rows][which], x)
+        assert len(rows) == len(kept)
 
 
 NEARLY_EQUAL = np.ones((30, 3), np.float32)
