@@ -66,6 +66,8 @@ SMALL_PROBLEM = 2**27
 """Multiplications of a pass over a training set, up to which one thread solves it."""
 SMALL_WIDTH = 2048
 """Features of a training set, up to which one thread solves it."""
+WIDE = 1280
+"""Features up to which matrices of features by features are made whatever the rows: they take 0.1 s and 13 MB."""
 
 
 def ceil_div(n: int, size: int) -> int:
@@ -311,7 +313,20 @@ class _BlasThreads:
 _BLAS_THREADS = _BlasThreads()
 
 
-def one_thread_if_small(n: int, dim: int, classes: int) -> AbstractContextManager[None]:
+def few_rows(n: int, dim: int) -> bool:
+    """Whether rows are so few beside their features that what is known of them is kept in their span.
+
+    Args:
+        n: Rows.
+        dim: Features of a row.
+
+    Returns:
+        Whether there are more than `WIDE` features, and at least four for each row.
+    """
+    return dim > WIDE and 4 * n <= dim
+
+
+def one_thread_if_small(n: int, dim: int, classes: int, *, square: int | None = None) -> AbstractContextManager[None]:
     """Limit torch and NumPy to one thread while a small training set is solved.
 
     Up to `SMALL_PROBLEM` and `SMALL_WIDTH` a second thread brings a fifth, and costs tenfold where the cores are busy
@@ -321,11 +336,13 @@ def one_thread_if_small(n: int, dim: int, classes: int) -> AbstractContextManage
         n: Rows of the training set.
         dim: Features of a row.
         classes: Outputs of a row.
+        square: Sides of the largest square matrix; `dim` unless given, or `n` where there are few rows (`few_rows`).
 
     Returns:
         `one_thread(numpy=True)`; for a large training set a context that changes nothing.
     """
-    large = n * dim * classes > SMALL_PROBLEM or dim > SMALL_WIDTH
+    side = square if square is not None else n if few_rows(n, dim) else dim
+    large = n * dim * classes > SMALL_PROBLEM or side > SMALL_WIDTH
     return nullcontext() if large else one_thread(numpy=True)
 
 

@@ -235,11 +235,14 @@ def test_one_thread_it_is_and_afterwards_as_many_as_before(count):
             assert now() == (1, before[1])
         with one_thread(numpy=True):
             assert now() == (1, {1})
-        with one_thread_if_small(800, 1280, 10):
-            assert now() == (1, {1})
-        for large in ((SMALL_PROBLEM, 2, 1), (1, SMALL_WIDTH + 1, 1)):
+        for small in ((800, 1280, 10), (1, SMALL_WIDTH + 1, 1)):  # few rows: no matrix of features by features
+            with one_thread_if_small(*small):
+                assert now() == (1, {1})
+        for large in ((SMALL_PROBLEM, 2, 1), (SMALL_WIDTH, SMALL_WIDTH + 1, 1)):
             with one_thread_if_small(*large):
                 assert now() == before
+        with one_thread_if_small(1, SMALL_WIDTH + 1, 1, square=SMALL_WIDTH + 1):
+            assert now() == before
         with pytest.raises(KeyError), one_thread(numpy=True):
             raise KeyError
         assert now() == before

@@ -25,9 +25,9 @@ from raysal.store import write_output
 if TYPE_CHECKING:
     from raysal.pool import Pool
 
-FORMAT, OLDER = 3, 2
-"""Versions of the file layout: that of new heads, and that of heads which were fitted otherwise (`Head.mass`). A reader
-refuses any other."""
+SPANNED, FORMAT, OLDER = 4, 3, 2
+"""Versions of the file layout: with a posterior in the span of few labels, of all other heads, and of heads which were
+fitted otherwise (`Head.mass`). A reader refuses any other."""
 OTHERWISE = (
     "an older raysal fitted this head, with a penalty on the bias; the next round of its run fits anew, and a number "
     "given for l2 has another unit then (docs/models.md)"
@@ -298,7 +298,7 @@ class Head:
         from safetensors.numpy import save
 
         # One entry: safetensors writes several in random order, and equal heads must be equal files.
-        layout = OLDER if self.fitted_otherwise else FORMAT
+        layout = OLDER if self.fitted_otherwise else SPANNED if "posterior.axes" in self._arrays() else FORMAT
         sealed = {"format": layout, "sha256": self.digest(), "record": self._record()}
         content: bytes = save(self._arrays(), {"raysal_head": json.dumps(sealed)})
         return content
@@ -336,7 +336,7 @@ class Head:
             with safe_open(path, framework="numpy") as file:
                 sealed: dict[str, Any] = json.loads((file.metadata() or {}).get("raysal_head", "{}"))
                 found = sealed.get("format")
-                if found not in (OLDER, FORMAT):
+                if found not in (OLDER, FORMAT, SPANNED):
                     raise Damaged(path, f"head format {found!r}, expected {FORMAT}", "use the raysal that wrote it")
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
                 head = cls._from(json.loads(sealed["record"]), arrays)

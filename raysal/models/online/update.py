@@ -85,7 +85,8 @@ def update(
         error = never_absorbed()
         raise error
     count = head.labels_seen + len(added) - (0 if taken is None else len(taken))
-    with one_thread_if_small(len(added) if seen is None else len(seen), head.dim + 1, len(head.classes)):
+    solved = len(added) if seen is None else len(seen)
+    with one_thread_if_small(solved, head.dim + 1, len(head.classes), square=posterior.width):
         if len(added):
             posterior = posterior.absorb(added.rows, curvature_at(head, added))
         if taken is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.models.optim.quasi_newton import Matrix, Objective, descend
-from raysal.models.posterior.square_root import root_of_inverse
+from raysal.models.posterior import Shared
 from raysal.numerics import one_thread_if_small
 
 FIRST_STEPS = 20
@@ -67,5 +67,4 @@ def preconditioner(rows: Matrix, counts: NDArray[np.float64], prior: float) -> C
         ConfigError: the prior is too weak beside the rows for float64.
     """
     with one_thread_if_small(len(rows), rows.shape[1], 1):
-        root = root_of_inverse(rows, counts, prior)
-    return lambda gradient: np.asarray((gradient @ root) @ root.T)
+        return Shared.of_counts(rows, counts, prior).preconditioner()

@@ -13,6 +13,7 @@ from raysal.models.posterior.full import Full
 from raysal.models.posterior.kronecker import Kronecker
 from raysal.models.posterior.members import Members
 from raysal.models.posterior.shared import Shared
+from raysal.models.posterior.span import Span
 
 GAUSSIANS: Mapping[str, type[Gaussian]] = {one.name: one for one in (Diagonal, Full, Kronecker, Shared)}
 """The structures that evidence can be added to, by the name that configs and files of heads have for each."""
@@ -32,12 +33,14 @@ def posterior_of(fields: Mapping[str, Any]) -> Posterior:
     Raises:
         KeyError: there is no such structure.
         TypeError: fields are missing, or there are others.
-        UserError: a number of the frame cannot be used.
+        UserError: a number of the frame or of the span cannot be used.
     """
     own = dict(fields)
     structure = STRUCTURES[own.pop("structure")]
     if "centre" in own:
         own["frame"] = Frame(centre=own.pop("centre"), size=own.pop("size"), constant=own.pop("constant"))
+    if "axes" in own:
+        own["span"] = Span(axes=own.pop("axes"), prior=own.pop("beyond"))
     return structure(**own)
 
 
@@ -53,5 +56,6 @@ __all__ = [
     "Posterior",
     "Quadratic",
     "Shared",
+    "Span",
     "posterior_of",
 ]

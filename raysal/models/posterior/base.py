@@ -11,6 +11,9 @@ formulas Σ is the covariance where it has no index, else a sum; m_i is the weig
 The prior, and what a structure keeps of the matrix, belong to the frame of the head (`raysal.models.frame`). A
 structure computes with features of the frame. Its public methods take and give rows and weights of the vectors as they
 are, and the base class carries them over. The formulas of the structures write h̃ for what the frame makes of it.
+
+Where labels are few beside the features, a structure computes with coordinates in their span (`raysal.models.posterior.
+span`), which are then its features; in all other directions the posterior is its prior, and the base class adds that.
 """
 
 from __future__ import annotations
@@ -24,8 +27,10 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.errors import UserError
 from raysal.models.frame import Frame
 from raysal.models.likelihood import Curvature, Weighting
+from raysal.models.posterior.span import Span
 
 Matrix = NDArray[np.float64]
 RowSolver = Callable[[int, NDArray[np.float64]], Matrix]
@@ -117,29 +122,40 @@ class Posterior(ABC):
         """
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
-        """The fields that are arrays, by name; of a frame too."""
+        """The fields that are arrays, by name; of a frame and a span too."""
         return {name: value for name, value in self._fields().items() if isinstance(value, np.ndarray)}
 
     def record(self) -> dict[str, Any]:
-        """The name of the structure and the fields that are not arrays, by name; of a frame too."""
+        """The name of the structure and the fields that are not arrays, by name; of a frame and a span too."""
         plain = {name: value for name, value in self._fields().items() if not isinstance(value, np.ndarray)}
         return {"structure": self.name, **plain}
 
     def _fields(self) -> dict[str, Any]:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-        frame = fields.pop("frame", None)
-        return fields if frame is None else {**fields, **frame.fields()}
+        frame, span = fields.pop("frame", None), fields.pop("span", None)
+        if frame is not None:
+            fields |= frame.fields()
+        return fields if span is None else {**fields, "axes": span.axes, "beyond": span.prior}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gaussian(Posterior):
     """A Gaussian over weights. Evidence can be added to it in closed form.
 
-    Subclasses write the methods that begin with an underscore, on features of the frame.
+    Subclasses write the methods that begin with an underscore, on features of the frame or, where there is a span, on
+    coordinates in it.
     """
 
+    has_span: ClassVar[bool] = True
+    """Whether it may compute in the span of few labels: whether it is the same in all coordinates."""
     frame: Frame | None = None
     """The frame of the prior; None where it is that of the vectors as they are."""
+    span: Span | None = None
+    """Where the labels lie; None where the structure computes with all features."""
+
+    def __post_init__(self) -> None:
+        if self.span is not None and self.span.width != self.width:
+            raise UserError("head.posterior", f"is over {self.width} coordinates, its span has {self.span.width}")
 
     @classmethod
     def fit(
@@ -167,7 +183,19 @@ class Gaussian(Posterior):
         Raises:
             ConfigError: the prior is too weak beside the evidence for float64, or the matrix would be too large.
         """
-        return dataclasses.replace(cls._fit(rows, curvature, prior, classes, weighting), frame=frame)
+        span = Span.of_few(rows, prior) if cls.has_span else None
+        inside = rows if span is None else span.coordinates(rows)
+        return dataclasses.replace(cls._fit(inside, curvature, prior, classes, weighting), frame=frame, span=span)
+
+    @property
+    def dim(self) -> int:
+        """See `Posterior.dim`."""
+        return self.width if self.span is None else self.span.dim
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Features that the structure computes with: D, or coordinates in the span."""
 
     @property
     @abstractmethod
@@ -184,25 +212,33 @@ class Gaussian(Posterior):
     @property
     def covariance(self) -> Matrix | None:
         """See `Posterior.covariance`."""
-        inside = self._covariance()
+        inside = self._whole_covariance()
         if inside is None or self.frame is None:
             return inside
         outside = self.frame.outside(self.frame.outside(inside).T)
         return 0.5 * (outside + outside.T)
 
     def variance(self) -> Quadratic:
-        """See `Posterior.variance`."""
+        """See `Posterior.variance`. With a span it has D rows more, of what lies beyond."""
         form = self._variance()
-        return Quadratic(self._outside(form.project), form.combine)
+        if self.span is None:
+            return Quadratic(self._outside(form.project), form.combine)
+        beyond = self.span.beyond(np.eye(self.dim)) / np.sqrt(self.span.prior)
+        project = np.vstack([self.span.spread(form.project), beyond])
+        return Quadratic(self._outside(project), np.pad(form.combine, ((0, 0), (0, self.dim)), constant_values=1.0))
 
     def step(self) -> Quadratic | None:
         """See `Posterior.step`. O(D³)."""
-        covariance = self._covariance()
+        covariance = self._whole_covariance()
         return None if covariance is None else Quadratic(self._outside(covariance), np.ones((1, self.dim)))
 
     def samples(self, mean: Matrix, noise: NDArray[np.float64]) -> NDArray[np.float64]:
         """See `Posterior.samples`."""
-        return np.asarray(mean + self._outside(self._deviations(noise)))
+        if self.span is None:
+            return np.asarray(mean + self._outside(self._deviations(noise)))
+        inside = self.span.coordinates(noise)
+        beyond = (noise - self.span.spread(inside)) / np.sqrt(self.span.prior)
+        return np.asarray(mean + self._outside(self.span.spread(self._deviations(inside)) + beyond))
 
     def absorb(self, rows: Matrix, curvature: Curvature) -> Self:
         """Add the evidence of labels to the precision.
@@ -217,7 +253,8 @@ class Gaussian(Posterior):
         Raises:
             LabelError: the evidence leaves float64; the error names the row.
         """
-        return self._absorb(self._inside(rows), curvature)
+        own, inside = self._reaching(self._inside(rows))
+        return own._absorb(inside, curvature)
 
     def retract(self, rows: Matrix, curvature: Curvature) -> Self:
         """Take the evidence of labels back: the inverse of `absorb`.
@@ -232,7 +269,8 @@ class Gaussian(Posterior):
         Raises:
             LabelError: there is not that much evidence to take.
         """
-        return self._retract(self._inside(rows), curvature)
+        own, inside = self._reaching(self._inside(rows))
+        return own._retract(inside, curvature)
 
     def solve(self, gradient: Matrix) -> Matrix:
         """Σ times a gradient.
@@ -243,7 +281,7 @@ class Gaussian(Posterior):
         Returns:
             The product, [C, D].
         """
-        return self._outside(self._solve(self._inside(gradient)))
+        return self._outside(self.preconditioner()(self._inside(gradient)))
 
     def row_solver(self, rows: Matrix) -> RowSolver:
         """The steps that residuals at some rows cause.
@@ -254,12 +292,21 @@ class Gaussian(Posterior):
         Returns:
             A function of (i, residual [C]): `solve` of the product of the residual and row i, [C, D].
         """
-        solver = self._row_solver(self._inside(rows))
-        return solver if self.frame is None else lambda i, residual: self._outside(solver(i, residual))
+        inside, span = self._inside(rows), self.span
+        if span is None:
+            solver = self._row_solver(inside)
+            return solver if self.frame is None else lambda i, residual: self._outside(solver(i, residual))
+        along, beyond = self._row_solver(span.coordinates(inside)), span.beyond(inside) / span.prior
+        return lambda i, residual: self._outside(span.spread(along(i, residual)) + np.outer(residual, beyond[i]))
 
     def preconditioner(self) -> Callable[[Matrix], Matrix]:
         """`solve` for gradients [C, D] over features of the frame, with steps over these features."""
-        return self._solve
+        span = self.span
+        if span is None:
+            return self._solve
+        return lambda gradient: (
+            span.spread(self._solve(span.coordinates(gradient))) + span.beyond(gradient) / span.prior
+        )
 
     @abstractmethod
     def add_classes(self, more: int) -> Self:
@@ -308,6 +355,25 @@ class Gaussian(Posterior):
     def _row_solver(self, rows: Matrix) -> RowSolver:
         """See `row_solver`."""
         return lambda i, residual: self._solve(np.outer(residual, rows[i]))
+
+    def _widened(self, span: Span) -> Self:
+        """The same with a span of more axes, of the last of which it knows the prior alone."""
+        raise NotImplementedError
+
+    def _reaching(self, rows: Matrix) -> tuple[Self, Matrix]:
+        """The posterior with a span that reaches rows [n, D] of the frame, and what it computes with of them."""
+        if self.span is None:
+            return self, rows
+        span = self.span.widened(rows)
+        return self if span is self.span else self._widened(span), span.coordinates(rows)
+
+    def _whole_covariance(self) -> Matrix | None:
+        """Σ [D, D] in the frame."""
+        inside = self._covariance()
+        if inside is None or self.span is None:
+            return inside
+        whole = self.span.spread(self.span.spread(inside).T) + self.span.beyond(np.eye(self.dim)) / self.span.prior
+        return 0.5 * (whole + whole.T)
 
     def _inside(self, rows: Matrix) -> Matrix:
         return rows if self.frame is None else self.frame.rows(rows)

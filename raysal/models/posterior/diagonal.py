@@ -23,6 +23,7 @@ class Diagonal(Gaussian):
 
     name: ClassVar[str] = "diagonal"
     default_step: ClassVar[float] = 0.03
+    has_span: ClassVar[bool] = False
     precision: Matrix
     """P [C, D]"""
     prior: float
@@ -35,8 +36,8 @@ class Diagonal(Gaussian):
         return cls(precision=empty, prior=prior)._absorb(rows, curvature)
 
     @property
-    def dim(self) -> int:
-        """D."""
+    def width(self) -> int:
+        """See `Gaussian.width`."""
         return int(self.precision.shape[1])
 
     @property
@@ -46,7 +47,7 @@ class Diagonal(Gaussian):
 
     def _variance(self) -> Quadratic:
         """The form v_c = Σ_d h̃_d² / P_cd."""
-        return Quadratic(np.eye(self.dim), 1.0 / self.precision)
+        return Quadratic(np.eye(self.width), 1.0 / self.precision)
 
     def _deviations(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
         """The quotient noise / √P. O(T C D)."""
@@ -71,7 +72,7 @@ class Diagonal(Gaussian):
 
     def add_classes(self, more: int) -> Self:
         """P with rows of the prior appended."""
-        return self._with(np.vstack([self.precision, np.full((more, self.dim), self.prior)]))
+        return self._with(np.vstack([self.precision, np.full((more, self.width), self.prior)]))
 
     def _with(self, precision: Matrix) -> Self:
         return replace(self, precision=precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -12,6 +13,7 @@ from raysal.errors import ConfigError
 from raysal.models.likelihood import Curvature, Weighting
 from raysal.models.posterior import square_root
 from raysal.models.posterior.base import Gaussian, Matrix, Quadratic
+from raysal.models.posterior.span import Span, widened
 from raysal.models.posterior.square_root import root_of_inverse
 
 LARGEST_FULL = 6_000
@@ -52,17 +54,14 @@ class Full(Gaussian):
             ConfigError: the head has more than 6,000 weights, or the prior is too weak beside the evidence.
         """
         del weighting
-        size = classes * rows.shape[1]
-        if size > LARGEST_FULL:
-            problem = f"{classes} classes x {rows.shape[1]} features are {size} weights, more than {LARGEST_FULL}"
-            raise ConfigError("update.trainer.structure", problem, "use shared, kronecker or diagonal")
+        check_size(classes, rows.shape[1])
         wide = jacobians(rows, curvature)
         root = root_of_inverse(wide, np.ones(len(wide)), prior)
         return cls(root=root, classes=classes, prior=prior)
 
     @property
-    def dim(self) -> int:
-        """D."""
+    def width(self) -> int:
+        """See `Gaussian.width`."""
         return len(self.root) // self.classes
 
     @property
@@ -72,9 +71,9 @@ class Full(Gaussian):
 
     def _variance(self) -> Quadratic:
         """The form v_c = ‖R_cᵀ h̃‖², with R_c [D, C D] the rows of output c."""
-        blocks = self.root.reshape(self.classes, self.dim, -1).transpose(0, 2, 1)
+        blocks = self.root.reshape(self.classes, self.width, -1).transpose(0, 2, 1)
         combine = np.kron(np.eye(self.classes), np.ones((1, len(self.root))))
-        return Quadratic(blocks.reshape(-1, self.dim), np.asarray(combine, np.float64))
+        return Quadratic(blocks.reshape(-1, self.width), np.asarray(combine, np.float64))
 
     def _deviations(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
         """The product R noise, with the noise of a sample as one vector. O(T (C D)²)."""
@@ -94,9 +93,15 @@ class Full(Gaussian):
         """The product R Rᵀ g, with the gradient as one vector g. O((C D)²)."""
         return np.asarray(self.root @ (gradient.reshape(-1) @ self.root)).reshape(gradient.shape)
 
+    def _widened(self, span: Span) -> Self:
+        """R with I / √prior on the diagonal of each output."""
+        check_size(self.classes, span.width)
+        root = widened(self.root, self.width, span.width - self.width, 1 / math.sqrt(span.prior))
+        return replace(self, root=root, span=span)
+
     def add_classes(self, more: int) -> Self:
         """R with I / √prior appended on the diagonal."""
-        size, extra = len(self.root), more * self.dim
+        size, extra = len(self.root), more * self.width
         root = np.zeros((size + extra, size + extra))
         root[:size, :size] = self.root
         root[size:, size:] = np.eye(extra) / np.sqrt(self.prior)
@@ -104,6 +109,13 @@ class Full(Gaussian):
 
     def _with(self, root: Matrix) -> Self:
         return replace(self, root=root)
+
+
+def check_size(classes: int, width: int) -> None:
+    """Refuse a matrix over too many weights, with a ConfigError."""
+    if (size := classes * width) > LARGEST_FULL:
+        problem = f"{classes} classes x {width} features are {size} weights, more than {LARGEST_FULL}"
+        raise ConfigError("update.trainer.structure", problem, "use shared, kronecker or diagonal")
 
 
 def jacobians(rows: Matrix, curvature: Curvature) -> Matrix:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from raysal.models.likelihood import Curvature, Weighting
 from raysal.models.posterior.base import Gaussian, Matrix, Quadratic, RowSolver
+from raysal.models.posterior.span import Span, widened
 from raysal.models.posterior.square_root import LEAST_LEFT, nearly_all, never_absorbed
 
 
@@ -44,8 +45,8 @@ class Kronecker(Gaussian):
         return nothing._absorb(rows, curvature)
 
     @property
-    def dim(self) -> int:
-        """D."""
+    def width(self) -> int:
+        """See `Gaussian.width`."""
         return len(self.inputs)
 
     @property
@@ -90,6 +91,10 @@ class Kronecker(Gaussian):
         u, v, values = self._axes
         rotated = rows @ v
         return lambda i, residual: np.asarray(u @ (np.outer(residual @ u, rotated[i]) * values) @ v.T)
+
+    def _widened(self, span: Span) -> Self:
+        """A with rows and columns of zeros."""
+        return replace(self, inputs=widened(self.inputs, self.width, span.width - self.width, 0.0), span=span)
 
     def add_classes(self, more: int) -> Self:
         """B with rows and columns of zeros appended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from raysal.models.likelihood import Curvature, Weighting
 from raysal.models.posterior import square_root
 from raysal.models.posterior.base import Gaussian, Matrix, Quadratic, RowSolver
+from raysal.models.posterior.span import Span, widened
 from raysal.models.posterior.square_root import root_of_inverse
 
 
@@ -31,6 +33,24 @@ class Shared(Gaussian):
     weighting: Weighting = "gaussian"
 
     @classmethod
+    def of_counts(cls, rows: Matrix, counts: NDArray[np.float64], prior: float) -> Self:
+        """The posterior of the precision prior · I + Σ_i counts_i h_i h_iᵀ, in the span of few rows.
+
+        Args:
+            rows: h [n, D], of vectors as they are.
+            counts: [n], each > 0.
+            prior: precision of every weight before any label.
+
+        Returns:
+            The posterior.
+
+        Raises:
+            ConfigError: the prior is too weak beside the counts for float64.
+        """
+        span = Span.of_few(rows, prior)
+        return cls(root=root_of_inverse(rows if span is None else span.coordinates(rows), counts, prior), span=span)
+
+    @classmethod
     def _fit(cls, rows: Matrix, curvature: Curvature, prior: float, classes: int, weighting: Weighting) -> Self:
         """R from all rows. O(n D² + D³)."""
         del classes
@@ -45,8 +65,8 @@ class Shared(Gaussian):
         return 3.0 if self.weighting == "gaussian" else 1.0
 
     @property
-    def dim(self) -> int:
-        """D."""
+    def width(self) -> int:
+        """See `Gaussian.width`."""
         return len(self.root)
 
     def _covariance(self) -> Matrix:
@@ -60,12 +80,12 @@ class Shared(Gaussian):
 
     def _variance(self) -> Quadratic:
         """The form v = ‖Rᵀ h̃‖², for all outputs."""
-        return Quadratic(self.root.T, np.ones((1, self.dim)))
+        return Quadratic(self.root.T, np.ones((1, self.width)))
 
     def _deviations(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
         """The product noise · Rᵀ. O(T C D²)."""
         # One product: each of a stack of small ones would be spread over the threads, and wait for them.
-        return np.asarray((noise.reshape(-1, self.dim) @ self.root.T).reshape(noise.shape))
+        return np.asarray((noise.reshape(-1, self.width) @ self.root.T).reshape(noise.shape))
 
     def _absorb(self, rows: Matrix, curvature: Curvature) -> Self:
         """R by `square_root.update`. O(b D² + b² D)."""
@@ -85,6 +105,11 @@ class Shared(Gaussian):
         """The outer products of residuals and Σ h̃. O(b D²) once, O(C D) for each residual."""
         solved = self._solve(rows)
         return lambda i, residual: np.outer(residual, solved[i])
+
+    def _widened(self, span: Span) -> Self:
+        """R with I / √prior on the diagonal."""
+        root = widened(self.root, self.width, span.width - self.width, 1 / math.sqrt(span.prior))
+        return replace(self, root=root, span=span)
 
     def add_classes(self, more: int) -> Self:
         """Itself: further outputs share R."""

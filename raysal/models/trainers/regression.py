@@ -14,7 +14,7 @@ from raysal.errors import ConfigError
 from raysal.models.evidence import Evidence
 from raysal.models.frame import Frame
 from raysal.models.likelihood import IDENTITY, Likelihood
-from raysal.models.posterior import Shared
+from raysal.models.posterior import Shared, Span
 from raysal.models.posterior.square_root import root_of_inverse
 from raysal.models.trainers.base import Context, Fit, Fitter
 
@@ -169,7 +169,7 @@ def best_ratio(loss: Callable[[float], float], unit: float) -> float:
 
 
 def exact_posterior(evidence: Evidence, noise: float, prior: float, constant: float | None) -> Shared:
-    """The posterior of precision diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise. O(n d² + d³).
+    """The posterior of precision diag(prior, ..., constant) + Σ m_i h̃_i h̃_iᵀ / noise. O(n d² + d³), or O(n² d + n³).
 
     Args:
         evidence: the labels.
@@ -184,15 +184,20 @@ def exact_posterior(evidence: Evidence, noise: float, prior: float, constant: fl
     counts = evidence.weights / noise
     if constant is None:
         frame = Frame.isotropic(evidence)
-        root = np.zeros((len(frame.centre) + 1, len(frame.centre) + 1))
-        root[:-1, :-1] = root_of_inverse(frame.features(evidence.features), counts, prior / frame.size[0] ** 2)
+        inside = frame.evidence(evidence)
+        prior /= frame.size[0] ** 2
+        span = Span.of_few(inside.rows, prior)
+        features = inside.features if span is None else inside.features @ span.axes
+        root = np.zeros((features.shape[1] + 1, features.shape[1] + 1))
+        root[:-1, :-1] = root_of_inverse(features, counts, prior)
         root[-1, -1] = 1.0 / math.sqrt(float(counts.sum()))
-        return Shared(root=root, frame=frame)
+        return Shared(root=root, frame=frame, span=span)
     # A constant feature of this size with the prior of the weights is one of size 1 with its own prior.
     unit = math.sqrt(prior / constant)
-    root = root_of_inverse(replace(evidence, constant=unit).rows, counts, prior)
+    found = Shared.of_counts(replace(evidence, constant=unit).rows, counts, prior)
+    root = found.root.copy()
     root[-1] *= unit
-    return Shared(root=root)
+    return replace(found, root=root)
 
 
 def mean_square_of_labels(evidence: Evidence) -> float:

@@ -23,6 +23,23 @@ from raysal.models.posterior.square_root import root_of_inverse
 C, D, N = 3, 5, 14
 PRIOR = 0.7
 LINKS = ("softmax", "sigmoid", "identity")
+
+
+def spanned(fit: Any, rows: np.ndarray, curvature: Curvature, *args: Any, frame: Frame | None = None) -> Any:
+    """A fit in the span of two labels, which has to grow for the others."""
+    halves = [
+        (rows[own], Curvature(curvature.likelihood, curvature.responses[own], curvature.weights[own]))
+        for own in (slice(2), slice(2, None))
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raysal.models.posterior.span.few_rows", lambda n, dim: True)
+        first = fit(*halves[0], *args)
+    assert first.span.width == min(len(rows), 2) + 1
+    whole = first.absorb(*halves[1]) if len(rows) > 2 else first
+    assert whole.span.width == min(len(rows), D - 1) + 1
+    return dataclasses.replace(whole, frame=frame)
+
+
 FITS: dict[str, Any] = {
     "shared": Shared.fit,
     "categorical": partial(Shared.fit, weighting="categorical"),
@@ -30,6 +47,7 @@ FITS: dict[str, Any] = {
     "kronecker": Kronecker.fit,
     "full": Full.fit,
 }
+FITS |= {f"{kind}, spanned": partial(spanned, fit) for kind, fit in FITS.items() if kind != "diagonal"}
 FRAME = Frame(centre=np.array([3.0, -20.0, 0.5, 4.0]), size=np.array([2.5, 4.0, 0.3, 1.1]), constant=0.4)
 every_kind = pytest.mark.parametrize("kind", FITS)
 every_link = pytest.mark.parametrize("link", LINKS)
@@ -78,14 +96,14 @@ def dense_precision(
         else:
             hessians.append(np.diag(q * (1 - q)) if link == "sigmoid" else np.eye(C))
     start = PRIOR * np.eye(C * D)
-    if kind in ("shared", "categorical"):
+    if kind.startswith(("shared", "categorical")):
         for h, q, m in zip(outer, p, weights, strict=True):
             count = 1.0
-            if kind == "categorical" and link != "identity":
+            if kind.startswith("categorical") and link != "identity":
                 count = max(q) * (1 - max(q)) if link == "softmax" else max(q * (1 - q))
             start = start + m * count * np.kron(np.eye(C), h)
         return start
-    if kind == "kronecker":
+    if kind.startswith("kronecker"):
         inputs = sum(m * h for m, h in zip(weights, outer, strict=True))
         outputs = sum(m * s for m, s in zip(weights, hessians, strict=True))
         return start + np.kron(outputs, inputs) / weights.sum()
@@ -141,7 +159,7 @@ def test_covariance_variance_and_draws_are_those_of_the_explicit_matrix(kind, li
 def test_what_outputs_share_and_the_length_of_a_step_are_of_the_explicit_matrix(kind, frame):
     rows, weights, probes = rows_of(N), weights_of(N), rows_of(6, seed=3)
     posterior = fitted(kind, "softmax", rows, weights, frame)
-    if kind not in ("shared", "categorical"):
+    if not kind.startswith(("shared", "categorical")):
         assert posterior.covariance is None
         assert posterior.step() is None
         return
@@ -206,7 +224,9 @@ def test_absorbing_only_lowers_variances_and_retracting_only_raises_them(kind, l
     curvature = curvature_of(new, link)
     before = fitted(kind, link, rows_of(N))
     after = before.absorb(new, curvature)
-    if kind == "kronecker":  # a product of means: what one label adds to one factor, another takes from the other
+    if kind.startswith(
+        "kronecker"
+    ):  # a product of means: what one label adds to one factor, another takes from the other
         after = before.absorb(np.repeat(new, 500, axis=0), curvature_of(np.repeat(new, 500, axis=0), link))
         assert after.variance().of(probes).mean() < before.variance().of(probes).mean()
         return
@@ -227,7 +247,7 @@ def test_what_was_never_absorbed_cannot_be_taken_back_and_nothing_changes(kind, 
     assert all(np.array_equal(getattr(posterior, name), copy) for name, copy in copies.items())
 
 
-@pytest.mark.parametrize("kind", ["diagonal", "shared", "full"])
+@pytest.mark.parametrize("kind", ["diagonal", "shared", "full", "shared, spanned", "full, spanned"])
 @pytest.mark.parametrize("size", [30.0, 1000.0])
 def test_an_outlier_can_be_taken_back(kind, size):
     outlier = rows_of(1, seed=8) * size
@@ -245,7 +265,7 @@ def test_a_new_output_knows_the_prior_and_leaves_the_others_alone(kind, link, fr
     before = np.broadcast_to(posterior.variance().of(probes), (6, C))
     after = np.broadcast_to(wide.variance().of(probes), (6, C + 2))
     assert close(after[:, :C], before)
-    if kind in ("shared", "categorical"):
+    if kind.startswith(("shared", "categorical")):
         assert wide is posterior
     else:
         squares = np.square(probes @ matrix_of(frame).T).sum(1)
