@@ -38,6 +38,7 @@ def select(
 
     Without labels the batch is the cold start, `typiclust`, unless the strategy works without a head. `coreset`
     works without one, but would begin with the outliers, so it counts as a strategy that does not. The reason says so.
+    For `random`, `typiclust` and `coreset`, which never look at a head, none is made of labels.
 
     Deterministic in (pool, labels, arguments); the same for any `partitions` and `backend`. Costs one sweep, and what
     the strategy costs. The pool is never gathered.
@@ -100,14 +101,15 @@ def select(
             available = start_program(fleet, known.taken, known.held_out)
             if k > available:
                 raise PoolExhausted(wanted=k, available=available)
-            update = known.next_head(fleet, pool, seed)
+            looked_at = selector.looks_at_head or narrower.looks_at_head() or known.trainer.hidden_layer
+            update = known.next_head(fleet, pool, seed) if looked_at else known.without_head(fleet, pool)
             given = None
             if probabilities is not None:
-                if update.head is not None:
+                if len(update.known):
                     raise ConfigError("probabilities", "there are labels, so a head predicts", "leave out one of them")
                 check_strategy(chosen_strategy.name, selector)
                 given = read_probabilities(pool, probabilities)
-            cold = update.head is None and given is None and not selector.can_start_cold
+            cold = not len(update.known) and given is None and not selector.can_start_cold
             context = RoundContext(
                 head=update.head,
                 labelled=update.known,

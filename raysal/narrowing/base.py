@@ -105,6 +105,10 @@ class Narrower(ABC):
         """The strategies that it, or one inside it, asks for picks."""
         return ()
 
+    def looks_at_head(self) -> bool:
+        """Whether its candidates depend on the head, where there is one."""
+        return True
+
 
 class OneSweep(Narrower):
     """A narrower that needs nothing but the round's sweep, so that several of them can share one (`mixed`)."""

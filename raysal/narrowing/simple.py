@@ -24,6 +24,10 @@ class Everything(OneSweep):
         del context
         return SweepRequest()
 
+    def looks_at_head(self) -> bool:
+        """Never."""
+        return False
+
     def candidates(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Candidates:
         """All that is available."""
         del fleet, context
@@ -41,6 +45,10 @@ class Uniform(OneSweep):
         """A sample."""
         del context
         return SweepRequest(sample=self.size)
+
+    def looks_at_head(self) -> bool:
+        """Never."""
+        return False
 
     def candidates(self, fleet: Fleet, context: RoundContext, found: Sweep) -> Candidates:
         """The first `size` items of the sample, in its order."""

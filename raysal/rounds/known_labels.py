@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.config import RunConfig
+from raysal.context import LabelledVectors
 from raysal.errors import FingerprintMismatch, LabelError
 from raysal.fleet import Fleet
 from raysal.labels import Labels, Ledger, as_labels, read_labels
@@ -29,7 +30,7 @@ from raysal.rounds.directory import RunDir
 from raysal.rounds.gathering import gather_labelled
 from raysal.rounds.held_out import HeldOut
 from raysal.rounds.learner import HeadUpdate, next_head
-from raysal.rounds.training_labels import output_names
+from raysal.rounds.training_labels import TrainingLabels, output_names
 from raysal.types import SKIP, Label
 
 LabelsArgument = str | Path | Labels
@@ -56,6 +57,10 @@ class Known(Protocol):
 
     def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
         """The head for what is known, none where that is nothing. The program of the fleet has begun."""
+        ...
+
+    def without_head(self, fleet: Fleet, pool: Pool) -> HeadUpdate:
+        """The labelled items as a head without a hidden layer would see them, and no head."""
         ...
 
 
@@ -99,19 +104,24 @@ class GivenLabels:
 
     def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
         """A logistic head fitted to the labels."""
-        labelled, head = gather_labelled(fleet, pool.dim, self.items), None
-        if self.items:
-            head = self.trainer.fit(
-                TrainingData(
-                    features=labelled.vectors,
-                    labels=[item.answer for item in self.items],
-                    weights=np.array([item.weight for item in self.items]),
-                    classes=output_names(self.items, self.trainer.likelihood),
-                    encoder=pool.vector_space,
-                    seed=derive(seed, "fit") % 2**32,
-                )
+        update = self.without_head(fleet, pool)
+        if not self.items:
+            return update
+        head = self.trainer.fit(
+            TrainingData(
+                features=update.known.vectors,
+                labels=[item.answer for item in self.items],
+                weights=np.array([item.weight for item in self.items]),
+                classes=output_names(self.items, self.trainer.likelihood),
+                encoder=pool.vector_space,
+                seed=derive(seed, "fit") % 2**32,
             )
-        return HeadUpdate(head=head, known=labelled, decision="first labels", fitted_round=None, ledger_seq=0)
+        )
+        return replace(update, head=head)
+
+    def without_head(self, fleet: Fleet, pool: Pool) -> HeadUpdate:
+        """See `Known.without_head`."""
+        return no_head(gather_labelled(fleet, pool.dim, self.items))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +150,19 @@ class LabelsOfRun:
         if self.ledger is None:
             return GivenLabels(items=(), taken=self.taken).next_head(fleet, pool, 0)
         return next_head(fleet, pool, self.run, self.ledger, self.trainer, self.config)
+
+    def without_head(self, fleet: Fleet, pool: Pool) -> HeadUpdate:
+        """See `Known.without_head`."""
+        if self.ledger is None:
+            return GivenLabels(items=(), taken=self.taken).without_head(fleet, pool)
+        labels = TrainingLabels.of(self.ledger, self.config)
+        known = gather_labelled(fleet, pool.dim, labels.labels(upto=labels.head_seq))
+        return no_head(replace(known, likelihood=self.trainer.likelihood))
+
+
+def no_head(known: LabelledVectors) -> HeadUpdate:
+    """Labelled items, and no head."""
+    return HeadUpdate(head=None, known=known, decision="first labels", fitted_round=None, ledger_seq=0)
 
 
 @contextmanager

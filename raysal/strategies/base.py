@@ -85,6 +85,11 @@ class Selector(ABC):
         return not self.needs_head
 
     @property
+    def looks_at_head(self) -> bool:
+        """Whether a head changes its picks or reasons where there is one; `raysal.select` then makes one of labels."""
+        return True
+
+    @property
     def uses_held_out(self) -> bool:
         """Whether labels of held-out items decide its picks; half of these items then measure nothing."""
         return False

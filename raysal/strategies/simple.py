@@ -31,6 +31,11 @@ class Random(Selector):
         """Never."""
         return False
 
+    @property
+    def looks_at_head(self) -> bool:
+        """Never."""
+        return False
+
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The k candidates of lowest hash."""
         ids, scores = best_of_parts(fleet.each(sample_candidates, context.key, k), k, ties=context.key)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pools import make_pool, mixture
 from programs import labelled_of, local, random_head, run_program, small, strategy
+from small_run import begin
 
 import raysal
 from raysal.narrowing import NARROWERS
@@ -97,3 +100,51 @@ def test_what_is_excluded_changes_nothing(strategy_name: str, narrower: str, twi
         for pool in twins
     ]
     assert outcomes[1].same_as(outcomes[0])
+
+
+BLIND = [name for name in sorted(SELECTORS) if not strategy(name).looks_at_head]
+
+
+@pytest.mark.parametrize("name", BLIND)
+@pytest.mark.parametrize("narrow", [name for name in sorted(NARROWERS) if not small(name).looks_at_head()])
+def test_what_never_looks_at_a_head_picks_the_same_without_one(name: str, narrow: str, pool: Pool) -> None:
+    x, names = mixture(N, 8, classes=3)
+    one, other = (
+        run_program(local(pool, 2), strategy(name), small(narrow), head=head, labelled=labelled_of(x, names, LABELLED))
+        for head in (None, random_head(8, 3))
+    )
+    assert np.array_equal(one.picks.ids, other.picks.ids)
+    assert np.array_equal(one.picks.scores, other.picks.scores)
+    assert one.picks.reasons == other.picks.reasons
+    assert one.candidates.rule == other.candidates.rule
+
+
+@pytest.mark.parametrize("name", BLIND)
+def test_no_head_is_made_for_a_strategy_that_never_looks_at_one(
+    name: str, pool: Pool, labels: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a head was fitted")
+
+    monkeypatch.setattr("raysal.models.trainers.logistic.Logistic.fit", refuse)
+    for narrow in ("none", {"name": "uniform", "size": 60}):
+        found = raysal.select(pool, k=K, strategy=name, labels=labels, narrow=narrow)
+        assert not any("no labels yet" in reason for reason in found["reason"].to_pylist())
+    for looking in ({"strategy": "margin"}, {"strategy": name, "narrow": {"name": "top_score", "size": 60}}):
+        with pytest.raises(AssertionError, match="a head was fitted"):
+            raysal.select(pool, k=K, labels=labels, **looking)
+
+
+def test_without_a_head_a_run_offers_what_it_would_offer_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(tmp_path, rounds=2, control=False)
+    blind = [raysal.select(tmp_path / "pool", k=5, strategy=name, labels=run) for name in BLIND]
+    for name in BLIND:
+        monkeypatch.setattr(type(strategy(name)), "looks_at_head", True)
+    looking = [raysal.select(tmp_path / "pool", k=5, strategy=name, labels=run) for name in BLIND]
+    assert all(one.equals(other) for one, other in zip(blind, looking, strict=True))
+
+
+def test_some_strategies_never_look_at_a_head() -> None:
+    assert BLIND == ["coreset", "random", "typiclust"]

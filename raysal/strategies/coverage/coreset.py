@@ -43,6 +43,11 @@ class CoreSet(Selector):
         """No: it would begin with outliers."""
         return False
 
+    @property
+    def looks_at_head(self) -> bool:
+        """Never."""
+        return False
+
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The farthest vectors, by the lazy engine."""
         if self.unit:

@@ -67,6 +67,11 @@ class TypiClust(Selector):
         """Never."""
         return False
 
+    @property
+    def looks_at_head(self) -> bool:
+        """Never."""
+        return False
+
     def select(self, fleet: Fleet, context: RoundContext, k: int) -> Picks:
         """The most typical items of a shortlist, clustered together with the labelled items."""
         size = max(self.max_candidates, CANDIDATES_PER_PICK * k)
