@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from raysal.models.evidence import Evidence
 from raysal.models.likelihood import SOFTMAX, Likelihood
+from raysal.models.optim.limited_memory import minimum
 
 if TYPE_CHECKING:
     import torch
@@ -152,32 +153,21 @@ class Scaled:
 
         n, classes = targets.shape
         problems = self._shares.shape[1]
-        solution = torch.zeros((problems * classes, self._rows.shape[1]), dtype=torch.float64)
-        if start is not None:
-            solution += start / self._scale
+        shape = problems * classes, self._rows.shape[1]
+        begin = torch.zeros(shape, dtype=torch.float64) if start is None else start / self._scale
         wanted = targets.repeat_interleave(problems, 0) if problems > 1 else targets
         shares = self._shares.reshape(-1)
 
-        def loss_and_gradient() -> torch.Tensor:
+        def loss_and_gradient(weights: torch.Tensor) -> tuple[float, torch.Tensor]:
+            solution = weights.view(shape)
             predicted, costs = likelihood.torch_losses((self._rows @ solution.T).view(-1, classes), wanted)
             residual = ((predicted - wanted) * shares[:, None]).view(n, -1)
-            solution.grad = residual.T @ self._rows + self._damping * solution
+            gradient = residual.T @ self._rows + self._damping * solution
             fit = (shares[:, None] * costs).sum()
-            loss: torch.Tensor = fit + 0.5 * (self._damping * solution**2).sum()
-            return loss
+            return float(fit + 0.5 * (self._damping * solution**2).sum()), gradient.view(-1)
 
-        with torch.no_grad():
-            optimizer = torch.optim.LBFGS(
-                [solution],
-                max_iter=max_iter,
-                max_eval=2 * max_iter,
-                tolerance_grad=tol,
-                tolerance_change=tol * tol,  # a change of the loss is of the order of the squared gradient
-                history_size=20,
-                line_search_fn="strong_wolfe",
-            )
-            optimizer.step(loss_and_gradient)  # type: ignore[no-untyped-call, arg-type, unused-ignore]
-            return solution * self._scale
+        found = minimum(loss_and_gradient, begin.view(-1), max_iter=max_iter, tol=tol)
+        return found.view(shape) * self._scale
 
     def outputs(self, weights: torch.Tensor, classes: int) -> torch.Tensor:
         """The outputs [n, K, C] of weights as `minimum` gives them."""

@@ -81,9 +81,10 @@ class Logistic(Fitter):
     depend on W; with categorical it is p_max (1 - p_max) (Huseljic et al., arXiv 2210.06112). The structures kronecker,
     diagonal and full keep more or less of the exact matrix (`raysal.models.posterior`).
 
-    Cost: O(n d min(n, d)) once, O(n C min(n, d)) for each iteration, O(n d² + d³) for the covariance, and for cv about
-    80 iterations of O(n C folds min(n, d, 256)). Where features are not alike, both frames are rotated and judged. The
-    result is a function of the arguments; on another kind of machine its last bits may differ.
+    Cost: O(n d min(n, d)) once, O(n C min(n, d)) for each iteration, O(n d² + d³) for the covariance (of few labels of
+    wide features O(n² d + n³): `raysal.models.posterior.span`), and for cv about 80 iterations of O(n C folds min(n, d,
+    256)). Where features are not alike, both frames are rotated and judged. The result is a function of the arguments;
+    on another kind of machine its last bits may differ.
 
     Raises:
         ConfigError: a field is out of range, or (by `fit`) `l2` is too weak for the precision to be inverted.
