@@ -64,7 +64,7 @@ class ColumnKind:
         if self.shape is not None:
             long = [size for size in self.shape if size != 1]
             return _is_number(_innermost(self.type)) and len(long) <= 1 and None not in long
-        return _is_list(self.type) and _is_number(plain_type(self.type.value_type))
+        return is_list(self.type) and _is_number(plain_type(self.type.value_type))
 
     @property
     def is_number(self) -> bool:
@@ -108,6 +108,11 @@ class ColumnKind:
         """Whether the column can hold payloads of a modality."""
         return {"vector": self.is_vector, "image": self.is_image, "text": self.is_text}[modality]
 
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether values mean what is stored: no metadata name classes."""
+        return _namer(self.feature) is None
+
     def values(self, column: pa.Array) -> list[Any]:
         """The values of a column as people mean them.
 
@@ -132,7 +137,7 @@ class ColumnKind:
             An array of the row's shape; None for a null row; a list with None in it for a row that lacks a value.
         """
         column = plain_array(column)
-        if self.shape is None or (_is_list(column.type) and not _is_list(plain_type(column.type.value_type))):
+        if self.shape is None or (is_list(column.type) and not is_list(plain_type(column.type.value_type))):
             rows: Iterator[Any] = rows_of_lists(column)
         else:
             rows = (_nested(row) for row in column)
@@ -179,6 +184,8 @@ def plain_array(column: pa.Array) -> pa.Array:
     """A column of the same values in the type that `plain_type` gives."""
     while isinstance(column.type, pa.BaseExtensionType):
         column = column.storage
+    if pa.types.is_dictionary(column.type) and not _is_view(column.type.value_type):
+        column = column.dictionary_decode()
     kind = plain_type(column.type)
     # Arrow does not decode a dictionary of views, so the values go through Python.
     return column if kind == column.type else pa.array(column.to_pylist(), kind)
@@ -227,13 +234,13 @@ def _nested(row: pa.Scalar) -> Any:
     while True:
         flat = plain_array(flat)
         shape.append(len(flat))
-        if not _is_list(flat.type) or flat.null_count:
+        if not is_list(flat.type) or flat.null_count:
             break
         lengths = set(flat.value_lengths().to_pylist()) if not pa.types.is_fixed_size_list(flat.type) else {0}
         if len(lengths) > 1:
             return row.as_py()
         flat = flat.flatten()
-    numbers = None if _is_list(flat.type) else _numbers(flat)
+    numbers = None if is_list(flat.type) else _numbers(flat)
     if numbers is None:
         return row.as_py()
     sizes = [size // max(before, 1) for before, size in zip([1, *shape], shape, strict=False)]
@@ -265,7 +272,7 @@ def _tensor_shape(field: pa.Field, kind: pa.DataType, feature: Any) -> tuple[int
     while pa.types.is_fixed_size_list(kind):
         sizes.append(kind.list_size)
         kind = plain_type(kind.value_type)
-    return tuple(sizes) if len(sizes) > 1 and not _is_list(kind) else None
+    return tuple(sizes) if len(sizes) > 1 and not is_list(kind) else None
 
 
 def _namer(feature: Any) -> Callable[[Any], Any] | None:
@@ -288,7 +295,8 @@ def _named(value: Any, names: list[Any]) -> Any:
     return str(names[value]) if isinstance(value, int) and 0 <= value < len(names) else Unnamed(value, len(names))
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a type is one of lists, of whatever layout."""
     types = pa.types
     return bool(
         types.is_list(kind)
@@ -297,6 +305,10 @@ def _is_list(kind: pa.DataType) -> bool:
         or types.is_list_view(kind)
         or types.is_large_list_view(kind)
     )
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -310,7 +322,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def _innermost(kind: pa.DataType) -> pa.DataType:
-    while _is_list(kind := plain_type(kind)):
+    while is_list(kind := plain_type(kind)):
         kind = kind.value_type
     return kind
 
@@ -318,6 +330,6 @@ def _innermost(kind: pa.DataType) -> pa.DataType:
 def _depth(kind: pa.DataType) -> int:
     """How many lists are within each other."""
     depth = 0
-    while _is_list(kind := plain_type(kind)):
+    while is_list(kind := plain_type(kind)):
         kind, depth = kind.value_type, depth + 1
     return depth

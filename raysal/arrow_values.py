@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from operator import eq
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +35,8 @@ def array_of(values: Sequence[Any] | NDArray[Any], kind: pa.DataType) -> pa.Arra
         pyarrow.ArrowException, TypeError, ValueError, OverflowError: as `pa.array`.
     """
     if isinstance(values, np.ndarray):
-        plain = kind in _NUMBERS and values.dtype == np.dtype(_NUMBERS[kind]) and values.ndim == 1
+        known = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        plain = known and values.dtype == np.dtype(kind.to_pandas_dtype()) and values.ndim == 1
         return _of_numbers(values, kind) if plain else pa.array(values, kind)
     types = set(map(type, values))
     if kind == pa.string() and types <= {str, type(None)}:
@@ -91,3 +93,73 @@ def numbers_of(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
     if not len(whole):
         return np.empty(0, dtype)
     return np.frombuffer(whole.buffers()[1], dtype)[whole.offset : whole.offset + len(whole)]
+
+
+def is_present(column: pa.Array) -> NDArray[np.bool_]:
+    """Which rows [n] of a column are no null."""
+    if not column.null_count:
+        return np.ones(len(column), bool)
+    present: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+    return present
+
+
+def owned(column: pa.Array) -> pa.Array:
+    """A copy of a column in memory of its own: not part of a larger one, and not of a file that somebody may change."""
+    return taken(column, np.arange(len(column)))
+
+
+def taken(column: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
+    """Some rows of a column, in memory of their own."""
+    return column.take(array_of(rows, pa.int64()))
+
+
+def empty_table(schema: pa.Schema) -> pa.Table:
+    """A table without rows."""
+    return pa.Table.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+
+
+class Texts(Sequence[str]):
+    """Texts that are held as a column of Arrow: a sequence of `str` that are made where they are asked for."""
+
+    __slots__ = ("column",)
+
+    def __init__(self, column: pa.Array) -> None:
+        """`column` is of the type `string`, and lacks none."""
+        self.column = column
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Texts: ...
+    def __getitem__(self, place: int | slice) -> str | Texts:
+        found = self.column[place]
+        return Texts(found) if isinstance(place, slice) else str(found)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.column.to_pylist())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Texts):
+            return bool(self.column.equals(other.column))
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Texts, (owned(self.column),)  # the pickle of a slice would hold what it is a slice of
+
+    def __repr__(self) -> str:
+        return f"Texts({self.column.slice(0, 3).to_pylist()}, {len(self)} in all)"
+
+
+def text_array(texts: Sequence[str]) -> pa.Array:
+    """Texts as a column of `string`; of `binary`, where one of them cannot be written as UTF-8."""
+    if isinstance(texts, Texts):
+        return texts.column
+    try:
+        return array_of(texts, pa.string())
+    except UnicodeEncodeError:  # half a letter
+        return pa.array([text.encode("utf-8", "surrogatepass") for text in texts], pa.binary())

@@ -42,6 +42,28 @@ def as_numbers(value: Any) -> NDArray[np.floating[Any]]:
     return numbers
 
 
+def finite_rows(matrix: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Which rows of a matrix [n, d] are finite. Of float16 it looks at the bits, in a tenth of the time."""
+    if matrix.dtype != np.float16:
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = matrix.sum(1)  # not finite if a number is not, or if it is too large
+        finite: NDArray[np.bool_] = np.isfinite(sums)
+        doubtful = np.flatnonzero(~finite)
+        finite[doubtful] = np.isfinite(matrix[doubtful]).all(1)
+        return finite
+    finite = np.ones(len(matrix), bool)
+    for start in range(0, len(matrix), _FINITE_ROWS):
+        bits = matrix[start : start + _FINITE_ROWS].view(np.uint16) & np.uint16(0x7FFF)
+        if bits.max(initial=0) >= _INFINITE_HALF:
+            finite[start : start + _FINITE_ROWS] = (bits < _INFINITE_HALF).all(1)
+    return finite
+
+
+_FINITE_ROWS = 512
+_INFINITE_HALF = 0x7C00
+"""The bits of an infinite float16; a NaN has more."""
+
+
 def as_array(value: Any) -> NDArray[Any]:
     """Values as an array; of objects, where they have no type in common or one is missing.
 

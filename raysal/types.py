@@ -13,7 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Modality = Literal["image", "text", "vector"]
 """What kind of payload a source's items have."""
@@ -39,8 +43,8 @@ class Unit:
     """Number of the chunk, from 0."""
     first_id: int
     """Id of the first item. The other ids follow without gaps."""
-    keys: tuple[str, ...]
-    """The items' keys in order of id."""
+    keys: Sequence[str]
+    """The items' keys in order of id: a tuple, or a column of them (`raysal.arrow_values.Texts`)."""
     locator: Any = None
     """Where the source finds the items. It is small (names, offsets), or holds the payloads if the source cannot be
     read by position."""
@@ -58,6 +62,19 @@ class Item:
     """Where the item is, for people."""
     carried: Mapping[str, Any] = field(default_factory=dict)
     """{column: value} to keep in the pool."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Consecutive items of ready vectors, as columns of n values."""
+
+    keys: Sequence[str]
+    vectors: NDArray[np.floating[Any]]
+    """float16, float32 or float64 [n, d]. The rows of `odd` hold nothing."""
+    odd: Mapping[int, Any] = field(default_factory=dict)
+    """{row: payload, as an item has it} of the items without d numbers: `BadItem`s, and vectors of another length."""
+    carried: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """{column: values [n]} to keep in the pool: lists, or arrays of Arrow."""
 
 
 @dataclass(frozen=True, kw_only=True)

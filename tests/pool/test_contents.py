@@ -11,11 +11,24 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from raysal.arrow_values import Texts
 from raysal.errors import BadItem
-from raysal.pool.contents import ALGORITHM, as_hex, item_digest, record_of, rows_digest, total_of, unread_digest
-from raysal.types import Item
+from raysal.pool.contents import (
+    ALGORITHM,
+    BY_ROWS,
+    as_hex,
+    columns_digest,
+    item_digest,
+    record_of,
+    rows_digest,
+    total_of,
+    unread_digest,
+)
+from raysal.pool.lanes import total
+from raysal.types import Columns, Item
 
 PAYLOADS: dict[str, Any] = {
     "bytes": b"1234",
@@ -147,3 +160,70 @@ def test_there_is_no_total_without_all_records_of_one_method() -> None:
 def test_a_chunk_that_was_given_up_is_known_by_its_keys() -> None:
     assert unread_digest(3, ["a", "b"]) == unread_digest(3, ("a", "b")) != unread_digest(4, ["a", "b"])
     assert unread_digest(3, ["a"]) == item_digest(3, Item(key="a", payload=BadItem("a", "whatever")))
+
+
+# ready vectors, many at a time
+
+
+def columns_of(carried: Mapping[str, Any] | None = None, **fields: Any) -> Columns:
+    vectors = np.arange(8, dtype=np.float32).reshape(4, 2)
+    given = {name: values if hasattr(values, "__len__") else [values] * 4 for name, values in (carried or {}).items()}
+    return Columns(**{"keys": list("abcd"), "vectors": vectors, "carried": given, **fields})  # type: ignore[arg-type]
+
+
+def test_whatever_differs_in_columns_differs_in_their_digest() -> None:
+    vectors = np.arange(8, dtype=np.float32).reshape(4, 2)
+    turned = vectors.copy()
+    turned[2] = -turned[2]
+    cases = [columns_of(), columns_of(keys=list("abce")), columns_of(keys=list("bacd")), columns_of(vectors=turned)]
+    cases += [columns_of(vectors=vectors.astype(kind)) for kind in (np.float16, np.float64)]
+    cases += [columns_of(vectors=vectors[[1, 0, 2, 3]]), columns_of(vectors=vectors.reshape(4, 2)[:, ::-1])]
+    cases += [columns_of(odd={1: payload}) for name, payload in PAYLOADS.items()]
+    cases += [columns_of({name: [value, 0, 0, 0] for name, value in carried.items()}) for carried in CARRIED[1:]]
+    found = [columns_digest(first, case)[0] % 2**256 for first in (0, 2**40) for case in cases]
+    assert len(set(found)) == len(found)
+
+
+def test_columns_may_be_cut_anywhere_and_held_in_any_container() -> None:
+    texts, numbers = ["ä", None, "", "x" * 2000], [1, None, -3, 2**60]
+    lists = {
+        "t": texts,
+        "n": numbers,
+        "f": [0.5, None, float("inf"), -0.0],
+        "b": [True, None, False, True],
+        "z": [None] * 4,
+    }
+    arrays = {name: pa.array(values) for name, values in lists.items()}
+    odd = {1: BadItem("b", "gone"), 2: np.ones(3)}
+    whole, again = (columns_of(carried, odd=odd) for carried in (lists, arrays))
+    total = columns_digest(5, whole)[0] % 2**256
+    assert columns_digest(5, again)[0] % 2**256 == total
+    assert columns_digest(5, columns_of(lists, odd=odd, keys=Texts(pa.array(list("abcd")))))[0] % 2**256 == total
+    parts = 0
+    for cut in (slice(0, 1), slice(1, 3), slice(3, 4)):
+        some = {row - cut.start: payload for row, payload in odd.items() if cut.start <= row < cut.stop}
+        carried = {name: values[cut] for name, values in arrays.items()}
+        part = Columns(keys=list("abcd")[cut], vectors=whole.vectors[cut], odd=some, carried=carried)
+        parts += columns_digest(5 + cut.start, part)[0]
+    assert parts % 2**256 == total
+
+
+def test_the_digests_of_rows_are_those_of_the_vectors_alone() -> None:
+    vectors = np.random.default_rng(0).normal(size=(5000, 5)).astype(np.float16)
+    _, rows = columns_digest(7, Columns(keys=[str(row) for row in range(5000)], vectors=vectors))
+    assert as_hex(total(rows)) == as_hex(rows_digest(vectors, BY_ROWS)) == as_hex(rows_digest(vectors[::-1], BY_ROWS))
+    assert as_hex(rows_digest(vectors[:-1], BY_ROWS)) != as_hex(rows_digest(vectors, BY_ROWS))
+
+
+def test_the_method_of_rows_is_the_one_that_its_name_says() -> None:
+    columns = columns_of({"label": ["l", None, "m", "n"], "n": 3}, odd={2: BadItem("c", "")})
+    assert BY_ROWS == "sum-lanes-1"
+    assert as_hex(columns_digest(5, columns)[0]) == "194325126140b80d330d0827095921905107f0475f4c9519445048635184fd38"
+    assert (
+        as_hex(rows_digest(np.array([[1, 2], [3, 4]], np.float16), BY_ROWS))
+        == "4df5cb9a678994fe955a9a43e107a887bb856d5a97801ad5f7e4c13ba094b13b"
+    )
+    assert unread_digest(3, ["a", "b"], BY_ROWS) != unread_digest(3, ["a", "b"])
+    odd = {0: BadItem("a", "x"), 1: BadItem("b", "y")}
+    read = Columns(keys=["a", "b"], vectors=np.zeros((2, 7), np.float32), odd=odd)
+    assert unread_digest(3, ["a", "b"], BY_ROWS) == columns_digest(3, read)[0]
