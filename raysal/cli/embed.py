@@ -30,7 +30,7 @@ def embed(
         str,
         Argument(
             help="A folder of images; a file or folder of tables (.parquet, .arrow) or of texts (.csv, .tsv, .jsonl, "
-            ".json); a quoted pattern, as 'data/*.parquet'; or fashion_mnist."
+            ".json); a matrix of vectors (.npy); a quoted pattern, as 'data/*.parquet'; or fashion_mnist."
         ),
     ],
     out: Annotated[Path, Option("--out", help="The pool directory to make or to finish.")],
@@ -50,6 +50,10 @@ def embed(
         ),
     ] = None,
     key_column: Annotated[str | None, Option(help="Column of the keys. (Default: key.)")] = None,
+    keys: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Keys of a .npy file's rows: one per line, or .npy. (Default: numbers from 0.)"),
+    ] = None,
     vector_column: Annotated[str | None, Option(help="Column of ready vectors. (Default: the only one.)")] = None,
     image_column: Annotated[str | None, Option(help="Column of images: bytes, or pixels.")] = None,
     text_column: Annotated[str | None, Option(help="Column of texts. (Default: text.)")] = None,
@@ -121,6 +125,7 @@ def embed(
         items = detect_source(
             source,
             key_column=key_column,
+            keys=keys,
             vector_column=vector_column,
             image_column=image_column,
             text_column=text_column,

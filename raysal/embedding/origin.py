@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from raysal.embedding.base import Encoder
+from raysal.embedding.batches import unit_contents
 from raysal.embedding.precomputed import Precomputed
 from raysal.embedding.recorded import encoder_fields, places_of, source_fields, with_absolute_paths
-from raysal.embedding.unit import unit_contents
 from raysal.errors import FingerprintMismatch, PoolError, SourceChanged, SourceError
 from raysal.pool import Manifest
 from raysal.pool.chunk import Chunk
-from raysal.pool.contents import ALGORITHM, as_hex, unread_digest
+from raysal.pool.contents import METHODS, algorithm_of, as_hex, unread_digest
 from raysal.pool.layout import MANIFEST, read_records, read_stamp, write_stamp
 from raysal.sources.base import Source, Stamped
 from raysal.sources.begun import as_begun
@@ -126,8 +126,8 @@ def check_contents(
             problem = "a file of the source is newer than the pool" if stamp else "the source cannot tell its age"
             raise PoolError(pool, f"an older raysal kept no digests of its contents, and {problem}", fix)
         return 0
-    if methods != {ALGORITHM}:
-        raise PoolError(pool, f"its contents are known by another method than {ALGORITHM}", "update raysal")
+    if len(methods) > 1 or not methods <= {*METHODS}:
+        raise PoolError(pool, f"its contents are known by another method than {' or '.join(METHODS)}", "update raysal")
     changed = _changed_chunk(begun, records, source, report)
     if changed is not None:
         raise SourceChanged(pool, _first_key(pool, begun, records, source) or [changed], fix)
@@ -250,7 +250,7 @@ def what_changed(pool: Path, begun: Manifest, source: Source, found: str) -> lis
     records = read_records(pool, begun)
     with suppress(PoolError):
         changes += _first_key(pool, begun, records, source)
-    if not changes and all(record.get("contents", {}).get("algorithm") == ALGORITHM for record in records.values()):
+    if not changes and all(record.get("contents", {}).get("algorithm") in METHODS for record in records.values()):
         changes = [changed] if (changed := _changed_chunk(begun, records, source, no_progress)) else []
     return changes or [f"its fingerprint is {found[:16]}, was {begun.source['fingerprint'][:16]}"]
 
@@ -271,14 +271,15 @@ def _changed_chunk(
 ) -> str | None:
     """The first committed chunk whose contents are not those of its record, in words; None if there is none."""
     total = sum(record["rows"] + record["quarantined"] for record in records.values())
-    done = 0
+    done, method = 0, algorithm_of(records.values(), "")
     report(done, total)
     for unit in source.units(begun.chunk_rows):
         if unit.index not in records:
             continue
         expected = records[unit.index]["contents"]["items"]
+        found = unit_contents(source, unit, method, begun.dim)
         # Of a chunk that was given up nothing is known, and nothing is in the pool.
-        if expected not in (as_hex(unit_contents(source, unit)), as_hex(unread_digest(unit.first_id, unit.keys))):
+        if expected not in (as_hex(found), as_hex(unread_digest(unit.first_id, unit.keys, method))):
             return f"the contents of chunk {unit.index} ({_named(unit)}) are not those that were embedded"
         done += len(unit.keys)
         report(done, total)

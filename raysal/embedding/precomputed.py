@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import BadItem
-from raysal.real_numbers import as_numbers
+from raysal.real_numbers import as_numbers, finite_rows
 from raysal.store import digest_of
+from raysal.types import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,31 @@ class Precomputed:
         if not np.isfinite(vector).all():
             raise BadItem(key, "the vector is not finite")
         return vector
+
+    def check(self, columns: Columns) -> dict[int, BadItem]:
+        """Check many vectors: `prepare`, without Python for each of them.
+
+        Args:
+            columns: n items.
+
+        Returns:
+            {row: what is wrong with it}.
+        """
+        bad = {row: self._refused(columns.keys[row], payload) for row, payload in columns.odd.items()}
+        finite = finite_rows(columns.vectors)
+        for row in np.flatnonzero(~finite).tolist():
+            bad.setdefault(row, BadItem(columns.keys[row], "the vector is not finite"))
+        return bad
+
+    def _refused(self, key: str, payload: Any) -> BadItem:
+        """What is wrong with an odd payload."""
+        if isinstance(payload, BadItem):
+            return payload
+        try:
+            self.prepare(key, payload)
+        except BadItem as error:
+            return error
+        return BadItem(key, "a vector that the source calls odd")
 
     def encode(self, prepared: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.floating[Any]]:
         """The n vectors as one array [n, dim]."""

@@ -39,7 +39,9 @@ class Embedder:
         """Take over the driver's `sys.path`: an encoder of the user's may come from the driver's directory."""
         sys.path += [place for place in module_path if place not in sys.path]
 
-    def prepare(self, source: Source, encoder: Encoder, stage: ChunkStage, rounding: Rounding, threads: int) -> str:
+    def prepare(
+        self, source: Source, encoder: Encoder, stage: ChunkStage, rounding: Rounding, method: str, threads: int
+    ) -> str:
         """Load the model.
 
         Args:
@@ -47,12 +49,14 @@ class Embedder:
             encoder: the model.
             stage: writes the files of later units.
             rounding: how their vectors become float16.
+            method: by which the contents of the pool are known.
             threads: CPU threads for torch.
 
         Returns:
             The encoder's fingerprint as this process computes it.
         """
-        self._source, self._encoder, self._stage, self._rounding = source, encoder, stage, rounding
+        self._source, self._encoder, self._stage = source, encoder, stage
+        self._rounding, self._method = rounding, method
         if encoder.modality != "vector":
             import torch
 
@@ -71,6 +75,7 @@ class Embedder:
             decode_threads=decode_threads,
             rounding=self._rounding,
             attempt=attempt,
+            method=self._method,
         )
 
 
@@ -117,6 +122,7 @@ def embed_on_ray(
     encoder: Encoder,
     stage: ChunkStage,
     rounding: Rounding,
+    method: str,
     *,
     batch_size: int,
     decode_threads: int,
@@ -137,6 +143,7 @@ def embed_on_ray(
         encoder: gives their vectors; pickled to the workers.
         stage: writes their files; every worker must see its directory under the same path.
         rounding: how their vectors become float16.
+        method: by which the contents of the pool are known.
         batch_size: items in one call of the model.
         decode_threads: threads in each worker that prepare items ahead of the model.
         workers: worker processes; 0 is what the cluster has room for.
@@ -163,7 +170,7 @@ def embed_on_ray(
 
     def start() -> _Worker:
         actor = host.remote([place or os.getcwd() for place in sys.path])
-        return _Worker(actor=actor, starting=actor.prepare.remote(source, encoder, stage, rounding, threads))
+        return _Worker(actor=actor, starting=actor.prepare.remote(source, encoder, stage, rounding, method, threads))
 
     crew = [start() for _ in range(count)]
     reissued: deque[_Task] = deque()
@@ -210,7 +217,7 @@ def embed_on_ray(
                             reissued.append(task)
                         else:
                             reason = f"worker died {task.deaths} times"
-                            yield quarantine_unit(task.unit, stage, reason, task.attempt)
+                            yield quarantine_unit(task.unit, stage, reason, task.attempt, method)
                     continue
                 if worker.starting is not None:
                     worker.starting = None

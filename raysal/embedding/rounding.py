@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import BadItem
+from raysal.real_numbers import finite_rows
 from raysal.scale import LARGEST_EXPONENT, scale_words
 
 Floats = NDArray[np.floating[Any]]
@@ -72,7 +73,7 @@ class Rounding:
             squares = np.einsum("ij,ij->i", scaled, scaled)
         dim = vectors.shape[1]
         # Not `squares < ...`: a square may be NaN.
-        suspects = np.flatnonzero(~((squares >= LEAST_MEAN_SQUARE * dim) & np.isfinite(rounded).all(1)))
+        suspects = np.flatnonzero(~((squares >= LEAST_MEAN_SQUARE * dim) & finite_rows(rounded)))
         bad: dict[int, BadItem] = {}
         for row, cosine in zip(suspects.tolist(), cosines(vectors[suspects], rounded[suspects]).tolist(), strict=True):
             if not cosine >= LEAST_COSINE:

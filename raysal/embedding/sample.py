@@ -6,10 +6,12 @@ depends on nothing but the source: chunks, processes and stops have no part in i
 
 from __future__ import annotations
 
+import numpy as np
+
 from raysal.embedding.base import Encoder
+from raysal.embedding.batches import checked_columns
 from raysal.embedding.precomputed import Precomputed
-from raysal.embedding.rounding import Floats, Rounding, as_given, choose_scale, middle_row
-from raysal.embedding.unit import prepared_items
+from raysal.embedding.rounding import Floats, Rounding, choose_scale, middle_row
 from raysal.sources.base import Source
 
 SAMPLE_ITEMS = 1024
@@ -33,10 +35,14 @@ def rounding_for(source: Source, encoder: Encoder, scale: float | None) -> Round
     return Rounding(scale=scale or choose_scale(sample), reference=middle_row(sample))
 
 
-def first_vectors(source: Source, encoder: Encoder) -> Floats | None:
+def first_vectors(source: Source, encoder: Precomputed) -> Floats | None:
     """The vectors of the first items of a source [n, d]; None if none of them can be embedded."""
     unit = next(source.units(SAMPLE_ITEMS), None)
     if unit is None:
         return None
-    ready = [entry.value for entry in prepared_items(source, encoder, unit) if entry.error is None]
-    return as_given(ready) if ready else None
+    some = []
+    for _, columns in checked_columns(source, unit, encoder.dim):
+        good = np.delete(columns.vectors, list(encoder.check(columns)), 0)
+        some.append(good if good.dtype != np.float16 else good.astype(np.float32))
+    found = np.concatenate(some)
+    return found if len(found) else None

@@ -6,47 +6,32 @@ batch (two or more) with the same type of error, and that error is not a `BadIte
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from raysal.arrow_values import Texts, taken
 from raysal.embedding.base import Encoder
+from raysal.embedding.batches import Batch, method_for, prepared_batches
 from raysal.embedding.rounding import Floats, Rounding, as_given, middle_row
-from raysal.errors import BadItem, EncoderError, RaysalError, SourceError
-from raysal.numerics import ceil_div
+from raysal.errors import BadItem, EncoderError, RaysalError
+from raysal.numerics import slices
 from raysal.pool import ChunkStage, StagedChunk
-from raysal.pool.contents import item_digest, unread_digest
+from raysal.pool.contents import ALGORITHM, unread_digest
+from raysal.pool.lanes import total
 from raysal.sources.base import Source
-from raysal.threads import give_way
-from raysal.types import Item, Unit
+from raysal.types import Unit
 
-LOOK_AHEAD_BATCHES = 3
-"""Batches that are read and decoded while the model works on one. Bounds the memory."""
+ROUNDED_NUMBERS = 1 << 18
+"""Numbers that are rounded at a time: their copies stay in the cache."""
 
 QuarantineRow = tuple[int, str, str, str]
 """(id, key, stage, reason) of an item without a vector"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """An item between its source and the model."""
-
-    id: int
-    item: Item
-    """without its payload"""
-    digest: int
-    """of the item with its payload; see `raysal.pool.contents`"""
-    value: Any = None
-    """what the encoder's `prepare` returned"""
-    error: Exception | None = None
-    """why there is no value"""
 
 
 def embed_unit(
@@ -59,8 +44,36 @@ def embed_unit(
     decode_threads: int,
     rounding: Rounding | None = None,
     attempt: int = 0,
+    method: str | None = None,
 ) -> StagedChunk:
-    """Embed one unit and stage its files. Batches are fixed runs of items, so the bytes do not depend on timing.
+    """Embed one unit and stage its files: `unit_writer`, and what it returns."""
+    return unit_writer(
+        source,
+        encoder,
+        unit,
+        stage,
+        batch_size=batch_size,
+        decode_threads=decode_threads,
+        rounding=rounding,
+        attempt=attempt,
+        method=method,
+    )()
+
+
+def unit_writer(
+    source: Source,
+    encoder: Encoder,
+    unit: Unit,
+    stage: ChunkStage,
+    *,
+    batch_size: int,
+    decode_threads: int,
+    rounding: Rounding | None = None,
+    attempt: int = 0,
+    method: str | None = None,
+    memory: NDArray[np.float16] | None = None,
+) -> Callable[[], StagedChunk]:
+    """Embed one unit. Batches are fixed runs of items, so the bytes do not depend on timing.
 
     Memory: the vectors of the unit, and `LOOK_AHEAD_BATCHES` + 1 batches of prepared items.
 
@@ -73,84 +86,158 @@ def embed_unit(
         decode_threads: threads that prepare items ahead of the model.
         rounding: how vectors become float16; by default with the scale 1.
         attempt: how often the unit was tried before; the commit record holds it.
+        method: by which the contents of the pool are known; by default that of a new pool.
+        memory: where the vectors may lie until they are staged, at least [n, dim].
 
     Returns:
-        The staged chunk, ready to be committed.
+        What stages the chunk, ready to be committed. It may run in another thread. It needs neither source nor model.
 
     Raises:
         EncoderError: the encoder fails on every item in the same way, or does not return [n, dim].
         SourceError: the source does not give the items it listed.
-        OSError: the files cannot be written.
+        OSError: (what is returned) the files cannot be written.
     """
-    rounding = rounding or Rounding()
+    rounding, method = rounding or Rounding(), method or method_for(encoder)
     reference, blurred = rounding.reference, 0
-    good: list[Prepared] = []
-    vectors = [np.empty((0, encoder.dim), np.float16)]
+    vectors = np.empty((len(unit.keys), encoder.dim), np.float16) if memory is None else memory
+    kept: list[_Kept] = []
     quarantined: list[QuarantineRow] = []
-    encode_errors: list[Exception | None] = []
-    columns: dict[str, None] = {}
-    contents = 0
-    with closing(_prepared_batches(source, encoder, unit, batch_size, decode_threads)) as batches:
+    encode_errors: list[Exception] = []
+    encoded = held = contents = 0
+    known: int | None = 0  # the digest of what is stored, while that is what was given
+    with closing(prepared_batches(source, encoder, unit, batch_size, decode_threads, method)) as batches:
         for batch in batches:
-            contents += sum(entry.digest for entry in batch)
-            columns.update(dict.fromkeys(name for entry in batch for name in entry.item.carried))
-            _refuse_if_broken(encoder, "prepare", [entry.error for entry in batch])
-            decoded = [entry for entry in batch if entry.error is None]
-            quarantined += [_quarantine_row(entry, "decode", entry.error) for entry in batch if entry.error is not None]
-            results = encode_each(encoder, [entry.value for entry in decoded]) if decoded else []
-            encode_errors += [result if isinstance(result, Exception) else None for result in results]
-            kept, given, rounded, lost = _rounded(rounding, decoded, results)
-            quarantined += [_quarantine_row(entry, "encode", error) for entry, error in lost]
-            if kept:
-                reference = middle_row(given) if reference is None else reference
-                blurred += rounding.blurred(given, rounded, reference)
-                good += kept
-                vectors.append(rounded)
-    _refuse_if_broken(encoder, "encode", encode_errors)
-    return stage.write(
+            contents += batch.contents
+            _refuse_if_broken(encoder, "prepare", list(batch.errors.values()), len(batch.keys))
+            rows, given, errors = _encoded(encoder, batch)
+            encoded += len(batch.keys) - len(batch.errors)
+            encode_errors += errors.values()
+            halves, bad = _rounded(rounding, _Kept(batch, rows).of(batch.keys), rows, given)
+            quarantined += [_quarantine_row(batch, "decode", *pair) for pair in batch.errors.items()]
+            quarantined += [_quarantine_row(batch, "encode", *pair) for pair in (errors | bad).items()]
+            if bad:
+                good = ~np.isin(rows, list(bad))
+                rows, given, halves = rows[good], given[good], halves[good]
+            if len(rows):
+                reference = middle_row(_wide(given[:batch_size])) if reference is None else reference
+                blurred += _blurred(rounding, given, halves, reference)
+            known = (
+                None
+                if known is None or halves is not given or batch.digests is None
+                else known + total(batch.digests[rows])
+            )
+            vectors[held : held + len(rows)] = halves
+            held += len(rows)
+            kept.append(_Kept(batch, rows))
+    _refuse_if_broken(encoder, "encode", encode_errors, encoded)
+    names = dict.fromkeys(name for some in kept for name in some.batch.carried)
+    return partial(
+        stage.write,
         index=unit.index,
         first_id=unit.first_id,
-        vectors=np.concatenate(vectors),
-        ids=np.array([entry.id for entry in good], np.int64),
-        keys=[entry.item.key for entry in good],
-        uris=[entry.item.uri for entry in good],
-        carried={name: [entry.item.carried.get(name) for entry in good] for name in columns},
-        quarantined=quarantined,
+        vectors=vectors[:held],
+        ids=np.concatenate([np.empty(0, np.int64), *(some.batch.first_id + some.rows for some in kept)]),
+        keys=_concatenated([some.of(some.batch.keys) for some in kept]),
+        uris=None if all(s.batch.uris is None for s in kept) else _concatenated([s.of(s.batch.uris) for s in kept]),
+        carried={name: _concatenated([some.of(some.batch.carried.get(name)) for some in kept]) for name in names},
+        quarantined=sorted(quarantined),
         blurred=blurred,
         attempt=attempt,
         contents=contents,
+        method=method,
+        vectors_digest=known,
     )
 
 
+class _Kept(NamedTuple):
+    """The items of a batch that have a vector."""
+
+    batch: Batch
+    rows: NDArray[np.int64]
+
+    def of(self, values: Sequence[Any] | None) -> Sequence[Any]:
+        """Their values of a column of the batch; None where the batch lacks it."""
+        if values is None:
+            return [None] * len(self.rows)
+        if len(self.rows) == len(self.batch.keys):
+            return values
+        if isinstance(values, Texts):
+            return Texts(taken(values.column, self.rows))
+        return taken(values, self.rows) if isinstance(values, pa.Array) else [values[row] for row in self.rows.tolist()]
+
+
+def _concatenated(pieces: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """Columns one after the other: an array of Arrow if all are, of one type."""
+    columns: list[Any] = [piece.column if isinstance(piece, Texts) else piece for piece in pieces]
+    if columns and all(isinstance(column, pa.Array) and column.type == columns[0].type for column in columns):
+        whole: Sequence[Any] = pa.concat_arrays(columns)
+        return whole
+    return [value for one in columns for value in (one.to_pylist() if isinstance(one, pa.Array) else one)]
+
+
+def _encoded(encoder: Encoder, batch: Batch) -> tuple[NDArray[np.int64], Floats, dict[int, Exception]]:
+    """Run the model on what could be decoded.
+
+    Args:
+        encoder: the model.
+        batch: the items.
+
+    Returns:
+        The rows of the batch that have a vector, their vectors as given, and {row: error} of those that it fails on.
+    """
+    rows = np.arange(len(batch.keys))
+    if batch.errors:
+        rows = np.delete(rows, list(batch.errors))
+    if isinstance(batch.values, np.ndarray):
+        return rows, batch.values[rows] if batch.errors else batch.values, {}
+    results = encode_each(encoder, [batch.values[row] for row in rows.tolist()]) if len(rows) else []
+    errors = {int(row): found for row, found in zip(rows, results, strict=True) if isinstance(found, Exception)}
+    good = [found for found in results if not isinstance(found, Exception)]
+    rows = rows[[not isinstance(found, Exception) for found in results]] if errors else rows
+    return rows, as_given(good) if good else np.empty((0, encoder.dim), np.float32), errors
+
+
 def _rounded(
-    rounding: Rounding, entries: Sequence[Prepared], results: Sequence[NDArray[np.floating[Any]] | Exception]
-) -> tuple[list[Prepared], Floats, NDArray[np.float16], list[tuple[Prepared, Exception]]]:
-    """Round the vectors of a batch.
+    rounding: Rounding, keys: Sequence[str], rows: NDArray[np.int64], given: Floats
+) -> tuple[NDArray[np.float16], dict[int, Exception]]:
+    """Round vectors [n, d] to float16.
 
     Args:
         rounding: how.
-        entries: the items.
-        results: for each its vector, or the error it caused.
+        keys: the items' names [n].
+        rows: where in their batch they are [n].
+        given: their vectors.
 
     Returns:
-        The items that can be held, their vectors as given and rounded, and the other items with the reasons. All in
-        order.
+        float16 [n, d], and {row of the batch: error} of those that lose too much.
     """
-    lost: dict[int, Exception] = {row: result for row, result in enumerate(results) if isinstance(result, Exception)}
-    rows = [row for row in range(len(results)) if row not in lost]
-    given: Floats = np.empty((0, 0), np.float32)
-    rounded = np.empty((0, 0), np.float16)
-    if rows:
-        given = as_given([result for result in results if not isinstance(result, Exception)])
-        rounded, bad = rounding.halves([entries[row].item.key for row in rows], given)
-        if bad:
-            lost.update({rows[place]: error for place, error in bad.items()})
-            held = [place for place in range(len(rows)) if place not in bad]
-            rows, given, rounded = [rows[place] for place in held], given[held], rounded[held]
-    return [entries[row] for row in rows], given, rounded, [(entries[row], lost[row]) for row in sorted(lost)]
+    if given.dtype == np.float16 and rounding.scale == 1:  # finite, and already what it would become
+        return given, {}
+    halves = np.empty(given.shape, np.float16)
+    lost: dict[int, Exception] = {}
+    for part in _parts(given):
+        halves[part], bad = rounding.halves(keys[part], _wide(given[part]))
+        lost.update({int(rows[part.start + at]): error for at, error in bad.items()})
+    return halves, lost
 
 
-def quarantine_unit(unit: Unit, stage: ChunkStage, reason: str, attempt: int) -> StagedChunk:
+def _blurred(rounding: Rounding, given: Floats, halves: NDArray[np.float16], reference: Floats) -> int:
+    """How many vectors float16 tells too little apart from the others; see `Rounding.blurred`."""
+    if given is halves:
+        return 0
+    return sum(rounding.blurred(_wide(given[part]), halves[part], reference) for part in _parts(given))
+
+
+def _parts(matrix: Floats) -> Iterator[slice]:
+    return slices(len(matrix), max(1, ROUNDED_NUMBERS // max(matrix.shape[1], 1)))
+
+
+def _wide(given: Floats) -> Floats:
+    """float16 as float32, in which it is multiplied and compared."""
+    return given.astype(np.float32) if given.dtype == np.float16 else given
+
+
+def quarantine_unit(unit: Unit, stage: ChunkStage, reason: str, attempt: int, method: str = ALGORITHM) -> StagedChunk:
     """Stage a unit with all its items quarantined, so that the job can pass a unit that kills its workers.
 
     Args:
@@ -158,6 +245,7 @@ def quarantine_unit(unit: Unit, stage: ChunkStage, reason: str, attempt: int) ->
         stage: writes the chunk's files under temporary names.
         reason: why the items have no vector.
         attempt: how often the unit was tried before.
+        method: by which the contents of the pool are known.
 
     Returns:
         The staged chunk, without vectors.
@@ -168,28 +256,13 @@ def quarantine_unit(unit: Unit, stage: ChunkStage, reason: str, attempt: int) ->
         vectors=np.empty((0, stage.dim), np.float16),
         ids=np.empty(0, np.int64),
         keys=[],
-        uris=[],
+        uris=None,
         carried={},
         quarantined=[(unit.first_id + place, key, "encode", reason) for place, key in enumerate(unit.keys)],
         attempt=attempt,
-        contents=unread_digest(unit.first_id, unit.keys),
+        contents=unread_digest(unit.first_id, unit.keys, method),
+        method=method,
     )
-
-
-def unit_contents(source: Source, unit: Unit) -> int:
-    """Read a unit again, for the digest of its contents alone.
-
-    Args:
-        source: gives the items of the unit.
-        unit: the chunk to read.
-
-    Returns:
-        The sum of its items' digests, as `embed_unit` has it.
-
-    Raises:
-        SourceError: the source does not give the items it listed.
-    """
-    return sum(item_digest(id, item) for id, item in _checked_items(source, unit))
 
 
 def encode_each(encoder: Encoder, values: Sequence[Any]) -> list[NDArray[np.floating[Any]] | Exception]:
@@ -213,7 +286,7 @@ def encode_each(encoder: Encoder, values: Sequence[Any]) -> list[NDArray[np.floa
         if len(values) == 1:
             return [error]
     results = [result for value in values for result in encode_each(encoder, [value])]
-    _refuse_if_broken(encoder, "encode", [r if isinstance(r, Exception) else None for r in results])
+    _refuse_if_broken(encoder, "encode", [r for r in results if isinstance(r, Exception)], len(results))
     return results
 
 
@@ -224,99 +297,20 @@ def _encode(encoder: Encoder, values: Sequence[Any]) -> NDArray[np.floating[Any]
     return out
 
 
-def _refuse_if_broken(encoder: Encoder, step: str, errors: Sequence[Exception | None]) -> None:
-    first = errors[0] if errors else None
-    if first is None or len(errors) < 2 or isinstance(first, BadItem):
+def _refuse_if_broken(encoder: Encoder, step: str, errors: Sequence[Exception], total: int) -> None:
+    """Raise an `EncoderError` if all of two or more items fail alike."""
+    if len(errors) < total or total < 2 or isinstance(first := errors[0], BadItem):
         return
     if all(type(error) is type(first) for error in errors):
         name = type(encoder).__name__
         raise EncoderError(name, f"{step} fails on every item: {_reason(first)}", "fix the encoder") from first
 
 
-def _quarantine_row(entry: Prepared, stage: str, error: Exception | None) -> QuarantineRow:
-    return entry.id, entry.item.key, stage, _reason(error)
+def _quarantine_row(batch: Batch, stage: str, row: int, error: Exception) -> QuarantineRow:
+    return batch.first_id + row, batch.keys[row], stage, _reason(error)
 
 
-def _reason(error: Exception | None) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, BadItem):
         return error.problem + (f"; {error.fix}" if error.fix else "")
     return f"{type(error).__name__}: {error}"
-
-
-def _prepared_batches(
-    source: Source, encoder: Encoder, unit: Unit, batch_size: int, threads: int
-) -> Generator[list[Prepared]]:
-    """Prepare a unit's items ahead of the caller.
-
-    One thread reads; `threads` more prepare, and give way to the model: without that, a job of JPEG files on two cores
-    does 10 to 20 % fewer images. A batch is cut into one piece per thread, since a future per item would
-    cost more than decoding a small image.
-
-    Yields:
-        The items in order, `batch_size` at a time.
-    """
-    items = _checked_items(source, unit)
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(threads, initializer=give_way) as decoders:
-
-        def load() -> list[Future[list[Prepared]]]:
-            batch = list(islice(items, batch_size))
-            piece = ceil_div(len(batch), threads) or 1
-            return [
-                decoders.submit(_prepare_all, encoder, batch[start : start + piece])
-                for start in range(0, len(batch), piece)
-            ]
-
-        ahead = deque(reader.submit(load) for _ in range(LOOK_AHEAD_BATCHES))
-        while pieces := ahead.popleft().result():
-            ahead.append(reader.submit(load))
-            yield [entry for piece in pieces for entry in piece.result()]
-
-
-def _checked_items(source: Source, unit: Unit) -> Iterator[tuple[int, Item]]:
-    """(id, item) of a unit's items. Raises SourceError where the source gives other keys than it listed."""
-    count = 0
-    for item in source.read(unit):
-        if count >= len(unit.keys) or item.key != unit.keys[count]:
-            raise SourceError(item.key, "not the item that was listed in its place", "the source changed; start over")
-        yield unit.first_id + count, item
-        count += 1
-    if count < len(unit.keys):
-        raise SourceError(unit.keys[count], "was listed, and is gone", "the source changed; start over")
-
-
-def prepared_items(source: Source, encoder: Encoder, unit: Unit) -> list[Prepared]:
-    """All items of a unit, prepared in this thread.
-
-    Args:
-        source: gives the items.
-        encoder: prepares them.
-        unit: which items.
-
-    Returns:
-        What `prepare` made of them, in order.
-
-    Raises:
-        SourceError: the source does not give the items it listed.
-    """
-    return _prepare_all(encoder, list(_checked_items(source, unit)))
-
-
-def _prepare_all(encoder: Encoder, batch: Sequence[tuple[int, Item]]) -> list[Prepared]:
-    return [_prepare(encoder, item_id, item) for item_id, item in batch]
-
-
-def _prepare(encoder: Encoder, item_id: int, item: Item) -> Prepared:
-    digest, rest = item_digest(item_id, item), _without_payload(item)
-    if isinstance(item.payload, BadItem):
-        return Prepared(id=item_id, item=rest, digest=digest, error=item.payload)
-    try:
-        return Prepared(id=item_id, item=rest, digest=digest, value=encoder.prepare(item.key, item.payload))
-    except Exception as error:
-        if isinstance(error, RaysalError) and not isinstance(error, BadItem):
-            raise
-        return Prepared(id=item_id, item=rest, digest=digest, error=error)
-
-
-def _without_payload(item: Item) -> Item:
-    """The item without its payload. With it, all payloads would stay in memory until the unit is staged."""
-    return Item(key=item.key, payload=None, uri=item.uri, carried=item.carried)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from raysal.arrow_values import array_of, empty_table
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
-from raysal.pool.contents import record_of
+from raysal.pool.contents import ALGORITHM, record_of
 from raysal.pool.layout import (
     KINDS,
     MANIFEST,
@@ -29,6 +31,7 @@ from raysal.pool.layout import (
     read_records,
     vector_schema,
 )
+from raysal.real_numbers import finite_rows
 from raysal.scale import scale_words
 from raysal.store import check_kind, fsync_path, remove_temporaries, sha256_of, temporary_name, write_sealed
 from raysal.types import RESERVED_COLUMNS
@@ -48,12 +51,14 @@ class ChunkStage:
         vectors: NDArray[np.float16],
         ids: NDArray[np.int64],
         keys: Sequence[str],
-        uris: Sequence[str | None],
+        uris: Sequence[str | None] | None,
         carried: Mapping[str, Sequence[Any]],
         quarantined: Sequence[tuple[int, str, str, str]],
         blurred: int = 0,
         attempt: int = 0,
         contents: int | None = None,
+        method: str = ALGORITHM,
+        vectors_digest: int | None = None,
     ) -> StagedChunk:
         """Write one chunk's files under temporary names, with n items that have a vector.
 
@@ -62,14 +67,16 @@ class ChunkStage:
             first_id: id of the chunk's first item in the source's listing.
             vectors: float16 [n, dim], finite.
             ids: int64 [n], strictly increasing, from `first_id` or later.
-            keys: the items' keys [n].
-            uris: where each item lies [n], if that is known.
-            carried: {column: values [n]}.
+            keys: the items' keys [n], also as an array of Arrow.
+            uris: where each item lies [n], if that is known; None if it is of no item.
+            carried: {column: values [n]}, also as arrays of Arrow.
             quarantined: (id, key, stage, error) of each item that could not be embedded.
             blurred: items that float16 tells too little apart from the others.
             attempt: how many times this chunk was tried before.
             contents: the sum of the digests of the chunk's items as the source gave them, those that could not be
-                embedded included (`raysal.pool.contents.item_digest`). None if they are not known.
+                embedded included (`raysal.pool.contents`). None if they are not known.
+            method: by which these digests were computed.
+            vectors_digest: the digest of the vectors by that method, if it is known already.
 
         Returns:
             The names, sizes and digests of the files, for `PoolWriter.commit`.
@@ -80,29 +87,28 @@ class ChunkStage:
             OSError: the disk is full or cannot be written. The temporary files are removed.
         """
         n = len(ids)
-        if vectors.shape != (n, self.dim) or len(keys) != n or len(uris) != n:
+        if vectors.shape != (n, self.dim) or len(keys) != n or len(uris if uris is not None else ids) != n:
             raise PoolError(self.pool, f"chunk {index}: vectors {vectors.shape} for {n} items of dim {self.dim}")
         if vectors.dtype != np.float16:
             raise PoolError(self.pool, f"chunk {index}: vectors are {vectors.dtype}, not float16", "convert them")
         if n and (ids[0] < first_id or (ids[1:] <= ids[:-1]).any()):
             raise PoolError(self.pool, f"chunk {index}: ids do not increase from {first_id}", "stage them in order")
-        if not np.isfinite(vectors).all():
+        if not finite_rows(vectors).all():
             raise PoolError(self.pool, f"chunk {index}: a vector is not finite", "quarantine it instead")
-        flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
+        flat = array_of(vectors.reshape(-1), pa.float16())
         column = pa.FixedSizeListArray.from_arrays(flat, self.dim)
         schema = vector_schema(self.dim)
         items = pa.table(
             {
-                "id": pa.array(ids, pa.int64()),
-                "key": pa.array(keys, pa.string()),
-                "uri": pa.array(uris, pa.string()),
+                "id": array_of(ids, pa.int64()),
+                "key": keys if isinstance(keys, pa.Array) else array_of(keys, pa.string()),
+                "uri": pa.nulls(n, pa.string()) if uris is None else array_of(uris, pa.string()),
                 "owner": pa.nulls(n, pa.int64()),
                 **{name: self._column(index, name, values, n) for name, values in carried.items()},
             }
         )
-        lost = pa.Table.from_pylist(
-            [dict(zip(QUARANTINE_SCHEMA.names, row, strict=True)) for row in quarantined], schema=QUARANTINE_SCHEMA
-        )
+        rows = [dict(zip(QUARANTINE_SCHEMA.names, row, strict=True)) for row in quarantined]
+        lost = pa.Table.from_pylist(rows, QUARANTINE_SCHEMA) if rows else empty_table(QUARANTINE_SCHEMA)
 
         def write_vectors(path: Path) -> None:
             with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
@@ -113,22 +119,25 @@ class ChunkStage:
             "items": lambda path: pq.write_table(items, path),
             "quarantine": lambda path: pq.write_table(lost, path),
         }
-        files: dict[str, dict[str, Any]] = {}
-        made: list[Path] = []
+        finals = {kind: self.pool / chunk_file(kind, index) for kind in KINDS}
+        temporaries = {kind: temporary_name(final, f"-{os.urandom(4).hex()}") for kind, final in finals.items()}
+
+        def write_kind(kind: str) -> dict[str, Any]:
+            path = temporaries[kind]
+            writers[kind](path)
+            flushed = helpers.submit(fsync_path, path)  # while the disk writes, the digest is computed
+            facts = {"temporary": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            flushed.result()
+            return facts
+
         try:
-            for kind in KINDS:
-                final = self.pool / chunk_file(kind, index)
-                temporary = temporary_name(final, f"-{os.urandom(4).hex()}")
-                made.append(temporary)
-                writers[kind](temporary)
-                fsync_path(temporary)
-                files[chunk_file(kind, index)] = {
-                    "temporary": temporary.name,
-                    "bytes": temporary.stat().st_size,
-                    "sha256": sha256_of(temporary),
-                }
+            with ThreadPoolExecutor(2 * len(KINDS)) as helpers:
+                waiting = {chunk_file(kind, index): helpers.submit(write_kind, kind) for kind in KINDS}
+                held = vectors if vectors_digest is None else vectors_digest
+                known = None if contents is None else record_of(contents, held, method)
+                files = {name: facts.result() for name, facts in waiting.items()}
         except BaseException:
-            for path in made:
+            for path in temporaries.values():
                 path.unlink(missing_ok=True)
             raise
         return StagedChunk(
@@ -139,7 +148,7 @@ class ChunkStage:
             attempt=attempt,
             blurred=blurred,
             files=files,
-            contents=None if contents is None else record_of(contents, vectors),
+            contents=known,
         )
 
     def _column(self, index: int, name: str, values: Sequence[Any], n: int) -> pa.Array:
@@ -149,6 +158,8 @@ class ChunkStage:
             raise PoolError(self.pool, f"{where} has a name of the pool's own", "rename it")
         if len(values) != n:
             raise PoolError(self.pool, f"{where} has {len(values)} values for {n} items")
+        if isinstance(values, pa.Array):  # one without a value has no type, as if it were a list
+            return pa.nulls(n) if values.null_count == n else values
         try:
             return pa.array(values)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:

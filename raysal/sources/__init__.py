@@ -11,7 +11,7 @@ from raysal.paths import with_home
 from raysal.sources.base import Source
 from raysal.sources.files import Files, place_of
 from raysal.sources.keys import check_keys
-from raysal.sources.kinds import IMAGES, TABLES, TEXT_LISTS, TEXTS, suffix_of
+from raysal.sources.kinds import IMAGES, NPY, TABLES, TEXT_LISTS, TEXTS, suffix_of
 from raysal.sources.memory import Memory
 from raysal.sources.registry import SOURCES
 
@@ -70,13 +70,15 @@ def _kind(path: Path) -> str:
             return "table"
         if suffix in TEXTS:
             return "text"
-        known = ", ".join((*TABLES, *TEXTS))
+        if suffix == NPY:
+            return "npy"
+        known = ", ".join((*TABLES, NPY, *TEXTS))
         raise SourceError(path, f"a file of unknown kind {suffix!r}", f"pass a folder of images, or one of {known}")
     first: dict[str, str] = {}
     texts = TEXTS if place.pattern else TEXT_LISTS
-    for name in Files(path=path, takes=(*IMAGES, *TABLES, *texts)).names():
+    for name in Files(path=path, takes=(*IMAGES, *TABLES, NPY, *texts)).names():
         ending = suffix_of(name)
-        kind = "folder" if ending in IMAGES else "table" if ending in TABLES else "text"
+        kind = "folder" if ending in IMAGES else "table" if ending in TABLES else "npy" if ending == NPY else "text"
         if kind != "table" or place.pattern or not f"/{name}".count("/_"):
             first.setdefault(kind, name)
         if "folder" in first and "table" in first:
@@ -85,4 +87,4 @@ def _kind(path: Path) -> str:
             raise SourceError(path, both, fix)
     if place.pattern and not first:
         raise SourceError(path, "no file that raysal reads matches this pattern", "check the path")
-    return next((kind for kind in ("table", "folder", "text") if kind in first), "folder")
+    return next((kind for kind in ("table", "folder", "text", "npy") if kind in first), "folder")

@@ -38,7 +38,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Protocol, runtime_checkable
 
-from raysal.types import Item, Modality, PassedOver, Stamp, Unit
+from raysal.types import Columns, Item, Modality, PassedOver, Stamp, Unit
 
 AS_BEGUN = "as_begun"
 """Key in the metadata of a field that decides what is listed: its value in the pools that do not record it. A begun
@@ -93,6 +93,24 @@ class VectorSource(Protocol):
 
     def vector_dim(self) -> int:
         """Length of a vector; 0 if there is none."""
+        ...
+
+
+@runtime_checkable
+class ColumnSource(VectorSource, Protocol):
+    """A source of vectors that gives many items at once. `raysal.sources.vectors` helps to write one."""
+
+    def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
+        """Read the items of one chunk, as `Source.read` does.
+
+        Args:
+            unit: a chunk from `units`.
+            dim: length of a vector; one of another length is odd.
+
+        Returns:
+            The items in order of id, some megabytes at a time. What is said of an item does not depend on those beside
+            it.
+        """
         ...
 
 

@@ -1,8 +1,15 @@
-"""Read files of Arrow columns part by part: Parquet by row group, Arrow IPC by record batch."""
+"""Read files of Arrow columns part by part: Parquet by row group, Arrow IPC by record batch.
+
+A Parquet row group can only be decoded from its beginning. So a file that is read run by run remembers where the last
+run ended, and the next one goes on there.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +20,24 @@ from raysal.arrow import ColumnKind
 from raysal.errors import SourceError
 from raysal.sources.kinds import PARQUET
 
-_BATCH_ROWS = 8192
+BATCH_ROWS = 8192
 """Rows of a Parquet row group that are decoded at a time."""
+_READ_BYTES = 1 << 26
+"""Record batches of Arrow IPC up to this are read. To map them takes longer, since every page is mapped by itself."""
+_BUFFER_BYTES = 1 << 20
+"""Bytes of a Parquet column that are read at a time. (By default it would be all of a row group's.)"""
+
+
+@dataclass
+class _Rest:
+    """What is still to come of a row group."""
+
+    part: int
+    columns: tuple[str, ...]
+    batches: Iterator[pa.RecordBatch]
+    row: int = 0
+    """First row of `batch`, or of the next batch."""
+    batch: pa.RecordBatch | None = None
 
 
 class ArrowFile:
@@ -31,16 +54,33 @@ class ArrowFile:
         """
         self.path = path
         self._parquet = path.suffix.lower() in PARQUET
-        try:
+        self._rest: _Rest | None = None
+        self._open: tuple[tuple[str, ...], Any] | None = None
+        self._large = False
+        with self._readable():
+            self._facts = _facts(path)
             if self._parquet:
-                self._file = pq.ParquetFile(path)
+                self._file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES)
                 self.schema = self._file.schema_arrow
             else:
                 with pa.memory_map(str(path)) as source:
-                    self.schema = pa.ipc.open_file(source).schema
+                    reader = pa.ipc.open_file(source)
+                    self.schema = reader.schema
+                    self._large = source.size() > _READ_BYTES * max(reader.num_record_batches, 1)
+
+    def is_as_opened(self) -> bool:
+        """Whether nobody replaced the file or wrote it since it was opened."""
+        with self._readable():
+            return _facts(self.path) == self._facts
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Errors of reading the file become ours."""
+        try:
+            yield
         except (pa.ArrowException, OSError) as error:
             hint = "write it again" if self._parquet else "write it as an Arrow IPC file (not a stream) or as Parquet"
-            raise SourceError(path, f"cannot be read ({error})", hint) from None
+            raise SourceError(self.path, f"cannot be read ({error})", hint) from None
 
     def kind(self, column: str) -> ColumnKind:
         """How the values of a column are read.
@@ -64,34 +104,61 @@ class ArrowFile:
         """
         if self._parquet:
             for part in range(self._file.num_row_groups):
-                yield part, self._file.iter_batches(_BATCH_ROWS, row_groups=[part], columns=list(columns))
+                yield part, self._file.iter_batches(BATCH_ROWS, row_groups=[part], columns=list(columns))
         else:
-            with pa.memory_map(str(self.path)) as source:
-                reader = self._reader(source, columns)
-                for part in range(reader.num_record_batches):
-                    yield part, iter([reader.get_batch(part)])
+            reader = self._reader(columns)
+            for part in range(reader.num_record_batches):
+                yield part, iter([reader.get_batch(part)])
 
-    def rows(self, part: int, start: int, count: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def rows(
+        self, part: int, start: int, count: int, columns: Sequence[str], batch_rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
         """Read some rows of one part.
 
-        A Parquet row group is decoded from its beginning. So rows from the end of a large group cost the decoding of
-        all rows before them. Memory stays at a few thousand rows.
+        A Parquet row group is decoded from where the last call for these columns ended, or else from its beginning. So
+        to read a file in order costs one decoding. Memory stays at a few thousand rows.
 
         Args:
             part: number of the part, from 0.
             start: first row within the part.
             count: how many rows.
             columns: names of the columns to read.
+            batch_rows: how many rows a batch has at most, if the row group is begun by this call.
 
         Yields:
             The rows in batches.
+
+        Raises:
+            SourceError: the file cannot be read.
         """
-        if self._parquet:
-            batches = self._file.iter_batches(_BATCH_ROWS, row_groups=[part], columns=list(columns))
-            yield from _window(batches, start, count)
-        else:
-            with pa.memory_map(str(self.path)) as source:
-                yield from _window(iter([self._reader(source, columns).get_batch(part)]), start, count)
+        if not self._parquet:
+            with self._readable():
+                if self._open is None or self._open[0] != tuple(columns):
+                    self._open = tuple(columns), self._reader(columns)
+                reader = self._open[1]
+                if part < reader.num_record_batches:  # else it has fewer than when it was listed
+                    batch = reader.get_batch(part).slice(start, count)
+                    if batch.num_rows:
+                        yield batch
+            return
+        rest, self._rest = self._rest, None
+        if part >= self._file.num_row_groups:
+            return
+        if rest is None or (rest.part, rest.columns) != (part, tuple(columns)) or rest.row > start:
+            batches = self._file.iter_batches(batch_rows, row_groups=[part], columns=list(columns))
+            rest = _Rest(part, tuple(columns), batches)
+        end = start + count
+        while rest.row < end:
+            with self._readable():
+                batch = rest.batch if rest.batch is not None else next(rest.batches, None)
+            if batch is None:
+                return
+            low, high = max(start - rest.row, 0), min(end - rest.row, batch.num_rows)
+            rest.batch = batch.slice(high) if high < batch.num_rows else None
+            rest.row += high
+            if low < high:
+                yield batch.slice(low, high - low)
+        self._rest = rest
 
     def files_named(self, column: str) -> Iterator[str]:
         """The paths in a column of images that are structs of bytes and a path, where bytes are missing.
@@ -116,13 +183,20 @@ class ArrowFile:
             return
         for part in range(self._file.num_row_groups):
             if not _is_full(self._file.metadata.row_group(part), f"{column}.bytes"):
-                for batch in self._file.iter_batches(_BATCH_ROWS, row_groups=[part], columns=[f"{column}.path"]):
+                for batch in self._file.iter_batches(BATCH_ROWS, row_groups=[part], columns=[f"{column}.path"]):
                     yield from (path for path in batch.column(0).field("path").to_pylist() if path)
 
-    def _reader(self, source: Any, columns: Sequence[str]) -> Any:
-        """A reader of these columns of an Arrow IPC file."""
+    def _reader(self, columns: Sequence[str]) -> Any:
+        """A reader of these columns of an Arrow IPC file. Batches are read, and large ones mapped."""
+        source = (pa.memory_map if self._large else pa.OSFile)(str(self.path))
         fields = sorted({self.schema.get_field_index(name) for name in columns})
         return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+
+
+def _facts(path: Path) -> tuple[int, ...]:
+    """What changes if a file is replaced or written."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _is_full(group: pq.RowGroupMetaData, leaf: str) -> bool:
@@ -133,16 +207,3 @@ def _is_full(group: pq.RowGroupMetaData, leaf: str) -> bool:
             found = chunk.statistics
             return found is not None and found.has_null_count and found.null_count == 0
     return False
-
-
-def _window(batches: Iterator[pa.RecordBatch], start: int, count: int) -> Iterator[pa.RecordBatch]:
-    """The rows `start` to `start + count` of a sequence of batches."""
-    end = start + count
-    place = 0
-    for batch in batches:
-        low, high = max(start - place, 0), min(end - place, batch.num_rows)
-        if low < high:
-            yield batch.slice(low, high - low)
-        place += batch.num_rows
-        if place >= end:
-            return

@@ -6,7 +6,9 @@ from array import array
 
 import numpy as np
 
+from raysal.arrow_values import text_array
 from raysal.errors import DuplicateKeys, SourceError
+from raysal.pool.lanes import text_hashes
 from raysal.sources.base import Source
 
 _MAX_DUPLICATES = 1000
@@ -38,22 +40,22 @@ def check_keys(source: Source, chunk_rows: int) -> tuple[int, int]:
     hashes = array("q")
     chunks = 0
     for unit in source.units(chunk_rows):
-        hashes.extend(map(hash, unit.keys))
+        hashes.frombytes(text_hashes(text_array(unit.keys)).tobytes())
         chunks += 1
     if not hashes:
         raise SourceError(source_name(source), "no items", "check the path")
     ordered = np.frombuffer(hashes, np.int64)
     ordered.sort()
-    repeated = set(np.unique(ordered[1:][ordered[1:] == ordered[:-1]])[:_MAX_DUPLICATES].tolist())
-    if repeated:
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])[:_MAX_DUPLICATES]
+    if len(repeated):
         seen: set[str] = set()
         twice: dict[str, None] = {}
         for unit in source.units(chunk_rows):
-            for key in unit.keys:
-                if hash(key) in repeated:
-                    if key in seen:
-                        twice[key] = None
-                    seen.add(key)
+            for place in np.flatnonzero(np.isin(text_hashes(text_array(unit.keys)), repeated)).tolist():
+                key = unit.keys[place]
+                if key in seen:
+                    twice[key] = None
+                seen.add(key)
         if twice:
             raise DuplicateKeys(source_name(source), list(twice))
     return len(hashes), chunks

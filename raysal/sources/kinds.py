@@ -37,6 +37,8 @@ FIRST_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp
 PARQUET = (".parquet", ".pq")
 IPC = (".arrow", ".feather", ".ipc")
 TABLES = (*PARQUET, *IPC)
+NPY = ".npy"
+"""A matrix of vectors. Beside tables or images it is passed over."""
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 """{suffix: what separates the fields}."""
 JSON_LINES = (".jsonl", ".ndjson")
@@ -59,7 +61,7 @@ OTHER_IMAGES = _suffixes("""
 """)
 """Suffixes of pictures that raysal does not read: of programs, of cameras, of microscopes and other instruments."""
 OTHER_TABLES = _suffixes("avro h5 hdf hdf5 lance npy npz orc tfrecord parquet.gz arrow.gz arrow.zst")
-"""Suffixes of tables of vectors or images that raysal does not read."""
+"""Suffixes of tables of vectors or images that are not read beside others."""
 OTHER_TEXTS = frozenset(f"{suffix}{packed}" for suffix in TEXT_LISTS for packed in (".gz", ".bz2", ".xz", ".zst"))
 """Suffixes of lists of texts that raysal does not read."""
 

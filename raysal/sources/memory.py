@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -11,14 +12,21 @@ from reprlib import repr as _short
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from raysal.arrays import Column, column_of, columns_of, is_missing, not_numbers
-from raysal.errors import ConfigError, SourceError
-from raysal.real_numbers import as_array
+from raysal.arrow_values import Texts, array_of
+from raysal.errors import BadItem, ConfigError, SourceError
+from raysal.real_numbers import as_array, as_numbers
+from raysal.sources.base import AS_BEGUN
 from raysal.sources.listing import bad_item, check_carry, digest, text_key, wanted_positions
 from raysal.sources.payloads import as_vector, image_in, vector_length
-from raysal.types import Item, Modality, Stamp, Unit
+from raysal.sources.vectors import FLOATS, batch_rows, columns_of_rows
+from raysal.types import Columns, Item, Modality, Stamp, Unit
 
+_PRINTED_ROWS = 4096
+"""Rows that a fingerprint takes at a time. The fingerprint depends on it."""
 _NOT_CONFIG = {"record": False}
 """Metadata of fields that hold data: they are no part of the config that a pool records."""
 
@@ -51,6 +59,8 @@ class Memory:
     images: Any = field(default=None, repr=False, metadata=_NOT_CONFIG)
     texts: Any = field(default=None, repr=False, metadata=_NOT_CONFIG)
     carry: Any = field(default_factory=dict, repr=False, metadata=_NOT_CONFIG)
+    hashed: int = field(default=2, repr=False, metadata={AS_BEGUN: 1})
+    """How the fingerprint is computed. It is not to be chosen: a pool that was begun in one way goes on in it."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("vectors", "images", "texts") if getattr(self, name) is not None]
@@ -114,10 +124,16 @@ class Memory:
         return vector_length(self._payloads)
 
     def fingerprint(self) -> str:
-        """Hex sha256 over keys, payloads and carried values, at about 1 GB/s; the same for any containers of them."""
-        parts = (sha256(_bytes(payload)).digest() for payload in self._payloads)
+        """Hex sha256 over keys, payloads and carried values, at about 2 GB/s; the same for any containers of them."""
         columns = [(name, [_bare(value) for value in values]) for name, values in self._carried.items()]
-        return digest([self.modality, *zip(map(str, self._keys), parts, strict=True), columns])
+        if self.hashed == 1:
+            parts = (sha256(b"".join(_content(payload))).digest() for payload in self._payloads)
+            return digest([self.modality, *zip(map(str, self._keys), parts, strict=True), columns])
+        keys, payloads = sha256(), _Stream()
+        for start in range(0, len(self._payloads), _PRINTED_ROWS):
+            keys.update(ascii([*map(str, self._keys.rows(start, start + _PRINTED_ROWS))]).encode())
+            payloads.add(self._payloads.rows(start, start + _PRINTED_ROWS))
+        return digest([self.modality, keys.hexdigest(), payloads.digest(), columns])
 
     def stamp(self) -> Stamp:
         """The fingerprint, which covers the contents."""
@@ -130,8 +146,7 @@ class Memory:
             raise SourceError("memory", "no items", "a pickled copy cannot be listed; pass at least one item")
         for index, start in enumerate(range(0, total, chunk_rows)):
             stop = min(start + chunk_rows, total)
-            found = enumerate(self._keys.rows(start, stop))
-            keys = tuple(text_key(key, "memory", f"item {start + place}") for place, key in found)
+            keys = _text_keys(self._keys.rows(start, stop), start)
             carried = {name: list(values.rows(start, stop)) for name, values in self._carried.items()}
             yield Unit(index=index, first_id=start, keys=keys, locator=(self._payloads.rows(start, stop), carried))
 
@@ -146,6 +161,33 @@ class Memory:
                 yield bad_item(key, str(error), carried=values)
             else:
                 yield Item(key=key, payload=payload, carried=values)
+
+    def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
+        """Read a chunk of vectors as columns; see `ColumnSource`."""
+        payloads, carried = unit.locator
+        step = batch_rows(dim)
+        for start in range(0, len(unit.keys), step):
+            stop = min(start + step, len(unit.keys))
+            keys = unit.keys[start:stop]
+            rows = (
+                payloads[start:stop]
+                if isinstance(payloads, np.ndarray)
+                else [payloads[at] for at in range(start, stop)]
+            )
+            values = {name: column[start:stop] for name, column in carried.items()}
+            if type(rows) is np.ndarray and rows.shape in ((len(keys), dim), (len(keys), 1, dim)) and _plain(rows):
+                matrix = rows.reshape(len(keys), dim)
+                vectors = matrix if matrix.dtype in FLOATS else as_numbers(matrix)
+                yield Columns(keys=keys, vectors=vectors, carried=values)
+            else:
+                yield from columns_of_rows(keys, [*map(self._or_bad, rows, keys)], values, dim)
+
+    def _or_bad(self, value: Any, key: str) -> Any:
+        """A payload as items have it, or a `BadItem` that says why it is none."""
+        try:
+            return self._payload(value)
+        except ValueError as error:
+            return BadItem(key, str(error))
 
     def _payload(self, value: Any) -> Any:
         """A payload as items have it. Raises ValueError, which says why it is none."""
@@ -175,19 +217,63 @@ def _bare(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-def _bytes(payload: Any) -> bytes:
-    """The bytes of a payload, for the fingerprint."""
+def _plain(rows: NDArray[Any]) -> bool:
+    """Whether numbers become float64 at most, without a look at each row."""
+    return rows.dtype.kind in "biuf" and rows.dtype.itemsize <= 8
+
+
+def _text_keys(rows: Any, start: int) -> Sequence[str]:
+    """Keys as text. Of texts and of whole numbers Arrow makes them at once; `start` is the place of the first."""
+    with suppress(UnicodeEncodeError):
+        if isinstance(rows, np.ndarray) and rows.dtype.kind in "iu":
+            return Texts(array_of(rows, pa.from_numpy_dtype(rows.dtype)).cast("string"))
+        if isinstance(rows, list) and {*map(type, rows)} == {str} and "" not in rows:
+            return Texts(array_of(rows, pa.string()))
+    return tuple(text_key(key, "memory", f"item {place}") for place, key in enumerate(rows, start))
+
+
+class _Stream:
+    """A digest of values one after the other: of their bytes, and of how many there are of each kind."""
+
+    def __init__(self) -> None:
+        self.state = sha256()
+        self.kinds: list[list[Any]] = []
+
+    def add(self, rows: Any) -> None:
+        """Add payloads: at once, if they are an array of numbers."""
+        if type(rows) is np.ndarray and not rows.dtype.hasobject and rows.ndim > 1:
+            self._add(_kind_of_array(rows.dtype, rows.shape[1:]), len(rows), np.ascontiguousarray(rows))
+            return
+        for row in rows:
+            kind, content = _content(row)
+            what = "bytes" if isinstance(row, bytes | bytearray) else "text" if isinstance(row, str) else "other"
+            self._add(kind or f"{what} {len(content)}".encode(), 1, content)
+
+    def _add(self, kind: bytes, count: int, content: Any) -> None:
+        self.state.update(content)
+        if self.kinds and self.kinds[-1][0] == kind:
+            self.kinds[-1][1] += count
+        else:
+            self.kinds.append([kind, count])
+
+    def digest(self) -> str:
+        """Of all that was added."""
+        return digest([self.state.hexdigest(), *self.kinds])
+
+
+def _content(payload: Any) -> tuple[bytes, bytes]:
+    """What a payload is, if it is an array, and its bytes."""
     if isinstance(payload, bytes | bytearray):
-        return bytes(payload)
+        return b"", bytes(payload)
     if isinstance(payload, str):
-        return payload.encode("utf-8", "surrogatepass")
+        return b"", payload.encode("utf-8", "surrogatepass")
     try:
         array = payload if type(payload) is np.ndarray else as_array(payload)
     except ValueError:
         array = np.empty((), object)
     if array.dtype == object:  # its bytes would be addresses
-        return repr(payload).encode("utf-8", "surrogatepass")
-    return _kind_of_array(array.dtype, array.shape) + array.tobytes()
+        return b"", repr(payload).encode("utf-8", "surrogatepass")
+    return _kind_of_array(array.dtype, array.shape), array.tobytes()
 
 
 @lru_cache(maxsize=256)

@@ -15,6 +15,7 @@ SOURCES: Registry[type[Source]] = Registry(
         "fashion_mnist": "raysal.sources.fashion_mnist:FashionMnist",
         "folder": "raysal.sources.folder:Folder",
         "memory": "raysal.sources.memory:Memory",
+        "npy": "raysal.sources.npy:Npy",
         "table": "raysal.sources.table:Table",
         "text": "raysal.sources.text:Text",
     }

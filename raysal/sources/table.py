@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from raysal.arrow import HOLDS, ColumnKind, Unnamed
-from raysal.errors import ConfigError, SourceError
+from raysal.arrow_values import Texts, owned
+from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources.base import AS_BEGUN
-from raysal.sources.columns import ArrowFile
+from raysal.sources.columns import BATCH_ROWS, ArrowFile
 from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
 from raysal.sources.listing import (
@@ -25,10 +26,10 @@ from raysal.sources.listing import (
     hive_values,
     size_of,
     stamp_of_files,
-    text_key,
 )
 from raysal.sources.payloads import as_vector, image_in, vector_length
-from raysal.types import Item, Modality, PassedOver, Stamp, Unit
+from raysal.sources.vectors import batch_rows, carried_in, keys_in, table_columns
+from raysal.types import Columns, Item, Modality, PassedOver, Stamp, Unit
 
 Segment = tuple[str, int, int, int]
 """Name of a file, part within it, first row within the part, number of rows. A unit's locator lists such segments."""
@@ -197,23 +198,26 @@ class Table:
         Raises:
             SourceError: a file cannot be read, lacks a column, or has a null key. The error names the key's row.
         """
-        keys: list[str] = []
+        keys: list[pa.Array] = []
         segments: list[Segment] = []
-        first_id = index = 0
-        for name, part, row, key in self._keys():
-            if segments and segments[-1][:2] == (name, part):
-                segments[-1] = (name, part, segments[-1][2], segments[-1][3] + 1)
-            else:
-                segments.append((name, part, row, 1))
-            keys.append(key)
-            if len(keys) == chunk_rows:
-                yield Unit(index=index, first_id=first_id, keys=tuple(keys), locator=tuple(segments))
-                first_id, index, keys, segments = first_id + len(keys), index + 1, [], []
-        if keys:
-            yield Unit(index=index, first_id=first_id, keys=tuple(keys), locator=tuple(segments))
+        first_id = index = held = 0
+        for name, part, row, some in self._keys():
+            while len(some):
+                taken = some[: chunk_rows - held]
+                if segments and segments[-1][:2] == (name, part):
+                    segments[-1] = (name, part, segments[-1][2], segments[-1][3] + len(taken))
+                else:
+                    segments.append((name, part, row, len(taken)))
+                keys.append(taken)
+                held, row, some = held + len(taken), row + len(taken), some[len(taken) :]
+                if held == chunk_rows:
+                    yield Unit(index=index, first_id=first_id, keys=_texts(keys), locator=tuple(segments))
+                    first_id, index, held, keys, segments = first_id + held, index + 1, 0, [], []
+        if held:
+            yield Unit(index=index, first_id=first_id, keys=_texts(keys), locator=tuple(segments))
 
-    def _keys(self) -> Iterator[tuple[str, int, int, str]]:
-        """File, part, row within the part, and key of every item."""
+    def _keys(self) -> Iterator[tuple[str, int, int, pa.Array]]:
+        """File, part, first row within the part, and keys of some items after the others."""
         for name in self._files:
             file = self._open(name)
             kind = file.kind(self.key_column)
@@ -221,25 +225,58 @@ class Table:
             for part, batches in file.parts([self.key_column]):
                 row = 0
                 for batch in batches:
-                    for value in kind.values(batch.column(self.key_column)):
-                        yield name, part, row, text_key(value, file.path, f"row {row_of_file}")
-                        row, row_of_file = row + 1, row_of_file + 1
+                    column = batch.column(self.key_column)
+                    yield name, part, row, keys_in(kind, column, file.path, row_of_file)
+                    row, row_of_file = row + len(column), row_of_file + len(column)
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. The encoder checks the length and values of vectors."""
         column = self._payload[1]
+        for position, file, batch, kinds, of_file in self._batches(unit):
+            carried = {c: kinds[c].values(batch.column(c)) for c in self.carry if c in kinds}
+            for row, payload in enumerate(self._payloads(kinds[column], batch.column(column)), start=position):
+                if only is None or unit.first_id + row in only:
+                    values = {c: carried[c][row - position] if c in carried else of_file[c] for c in self.carry}
+                    yield self._item(unit.keys[row], payload, values, file.path.parent)
+
+    def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
+        """Read a chunk of vectors as columns; see `ColumnSource`."""
+        name = self._payload[1]
+        for start, _, batch, kinds, of_file in self._batches(unit, batch_rows(dim)):
+            keys = unit.keys[start : start + batch.num_rows]
+            carried: dict[str, Any] = {}
+            odd: dict[int, BadItem] = {}
+            for c in self.carry:
+                carried[c] = carried_in(kinds[c], batch.column(c)) if c in kinds else [of_file[c]] * len(keys)
+                if isinstance(carried[c], list):
+                    unnamed = {row: found for row, value in enumerate(carried[c]) if (found := _unnamed(value))}
+                    odd |= {row: BadItem(keys[row], f"column {c!r}: {one}") for row, one in unnamed.items()}
+                    carried[c] = [None if row in unnamed else value for row, value in enumerate(carried[c])]
+            yield from table_columns(kinds[name], batch.column(name), name, keys, carried, odd, dim)
+
+    def _batches(
+        self, unit: Unit, rows: int = BATCH_ROWS
+    ) -> Iterator[tuple[int, ArrowFile, pa.RecordBatch, dict[str, ColumnKind], dict[str, str | None]]]:
+        """The rows of a chunk in batches: place of the first row, file, rows, kinds of columns, values by folders."""
         position = 0
         for name, part, start, count in unit.locator:
-            file = self._open(name)
-            of_file = hive_values(name)
-            kinds = {c: file.kind(c) for c in (column, *self.carry) if c in file.schema.names}
-            for batch in file.rows(part, start, count, list(kinds)):
-                carried = {c: kinds[c].values(batch.column(c)) for c in self.carry if c in kinds}
-                for row, payload in enumerate(self._payloads(kinds[column], batch.column(column))):
-                    if only is None or unit.first_id + position in only:
-                        values = {c: carried[c][row] if c in carried else of_file[c] for c in self.carry}
-                        yield self._item(unit.keys[position], payload, values, file.path.parent)
-                    position += 1
+            file = self._reader(name)
+            kinds = {c: file.kind(c) for c in (self._payload[1], *self.carry) if c in file.schema.names}
+            for whole in file.rows(part, start, count, list(kinds), rows):
+                for batch in (whole[at : at + rows] for at in range(0, whole.num_rows, rows)):
+                    yield position, file, batch, kinds, hive_values(name)
+                    position += batch.num_rows
+
+    def _reader(self, name: str) -> ArrowFile:
+        """One file, as it was left by the last reading if nobody wrote it since."""
+        last = self.__dict__.get(_LAST)
+        if last is None or last[0] != name or not last[1].is_as_opened():
+            last = self.__dict__[_LAST] = name, self._open(name)
+        file: ArrowFile = last[1]
+        return file
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != _LAST}
 
     def _payloads(self, kind: ColumnKind, column: pa.Array) -> Iterator[Any]:
         """The payloads in a column as they lie there; None for a null."""
@@ -251,9 +288,8 @@ class Table:
         """An item of a row, or a bad one that says what the row lacks. `folder` holds the table."""
         modality, column = self._payload
         for name, found in carried.items():
-            for one in found if isinstance(found, list) else [found]:
-                if isinstance(one, Unnamed):
-                    return bad_item(key, f"column {name!r}: {one}", carried={**carried, name: None})
+            if (one := _unnamed(found)) is not None:
+                return bad_item(key, f"column {name!r}: {one}", carried={**carried, name: None})
         if value is None:
             return bad_item(key, f"column {column!r} is null", carried=carried)
         try:
@@ -266,6 +302,18 @@ class Table:
         return Item(key=key, payload=value, carried=carried)
 
 
+def _texts(pieces: list[pa.Array]) -> Texts:
+    """Keys in memory of their own."""
+    return Texts(owned(pieces[0]) if len(pieces) == 1 else pa.concat_arrays(pieces))
+
+
+def _unnamed(value: Any) -> Unnamed | None:
+    """The first number in a carried value that stands for a class without a name."""
+    return next((one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Unnamed)), None)
+
+
+_LAST = "_last"
+"""Where a `Table` keeps the file that it read last. It is no part of what it is, and stays out of its pickle."""
 _A = {"vector": "a vector", "image": "an image", "text": "a text"}
 """{modality: what a column of it is called}."""
 

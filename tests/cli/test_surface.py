@@ -24,6 +24,7 @@ SURFACE = {
         "--out*",
         "--encoder",
         "--key-column",
+        "--keys",
         "--vector-column",
         "--image-column",
         "--text-column",

@@ -455,7 +455,7 @@ def test_a_copied_folder_is_the_same_source(tmp_path: Path) -> None:
 
 def test_one_kind_of_ready_vectors_in_any_container_is_one_space(tmp_path: Path) -> None:
     spaces = set()
-    for kind in ("parquet", "arrow", "tables", "vectors"):
+    for kind in ("parquet", "arrow", "tables", "npy", "vectors"):
         make(KINDS[kind](tmp_path / kind, ROWS), tmp_path / f"pool-{kind}")
         spaces.add(open_pool(tmp_path / f"pool-{kind}").vector_space)
     doubles = in_memory("vectors", lambda rows: [row.vector for row in rows])

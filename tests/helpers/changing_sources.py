@@ -21,6 +21,7 @@ from raysal.embedding.precomputed import Precomputed
 from raysal.sources.base import Source
 from raysal.sources.folder import Folder
 from raysal.sources.memory import Memory
+from raysal.sources.npy import Npy
 from raysal.sources.table import Table
 from raysal.sources.text import Text
 from raysal.store import read_sealed, write_sealed
@@ -143,6 +144,12 @@ def write_jsonl(path: Path, rows: Sequence[Row]) -> Source:
     return Text(path=path.with_suffix(".jsonl"), carry=("label",))
 
 
+def write_npy(path: Path, rows: Sequence[Row]) -> Source:
+    np.save(path.with_suffix(".npy"), np.array([row.vector for row in rows], np.float32))
+    path.with_suffix(".txt").write_text("".join(f"{row.key}\n" for row in rows))
+    return Npy(path=path.with_suffix(".npy"), keys=path.with_suffix(".txt"))
+
+
 def in_memory(payload: str, column: Callable[[Sequence[Row]], Any]) -> Callable[[Path, Sequence[Row]], Source]:
     def write(path: Path, rows: Sequence[Row]) -> Source:
         labels = [row.label for row in rows]
@@ -156,6 +163,7 @@ KINDS: dict[str, Callable[[Path, Sequence[Row]], Source]] = {
     "parquet": write_parquet,
     "arrow": write_arrow,
     "tables": write_tables,
+    "npy": write_npy,
     "csv": write_csv,
     "csvs": write_csvs,
     "jsonl": write_jsonl,
@@ -189,8 +197,8 @@ CHANGES: dict[str, Callable[[tuple[Row, ...]], tuple[Row, ...]]] = {
 
 
 def applies(kind: str, change: str) -> bool:
-    """Whether a change is one for this kind: a folder carries nothing, and its order is that of its keys."""
-    return kind != "folder" or change not in ("a carried value", "the order")
+    """Whether a change is one for this kind: some carry nothing, and the order of a folder is that of its keys."""
+    return (kind, change) not in (("folder", "a carried value"), ("folder", "the order"), ("npy", "a carried value"))
 
 
 def files_of(path: Path) -> list[Path]:

@@ -34,6 +34,12 @@ def table(path: Path) -> Source:
     return SOURCES["table"](path=path, carry=("label",))
 
 
+def npy(path: Path) -> Source:
+    for name in ("a.npy", "b.npy"):
+        np.save(path / name, np.arange(20, dtype=np.float32).reshape(5, 4))
+    return SOURCES["npy"](path=path)
+
+
 def text(path: Path) -> Source:
     file = path / "texts.csv"
     file.write_text("key,text,label\n" + "".join(f'k{i},"text, {i}",l{i}\n' for i in range(7)), encoding="utf-8")
@@ -56,6 +62,7 @@ EXAMPLES: dict[str, Callable[[Path], Source]] = {
     "fashion_mnist": fashion_mnist,
     "folder": folder,
     "memory": memory,
+    "npy": npy,
     "table": table,
     "text": text,
 }

@@ -1,0 +1,227 @@
+"""Ready vectors from `.npy` files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raysal.arrays import not_numbers
+from raysal.arrow import ColumnKind
+from raysal.arrow_values import Texts, array_of
+from raysal.errors import SourceError
+from raysal.real_numbers import as_numbers
+from raysal.sources.files import Files
+from raysal.sources.kinds import IMAGES, NPY, OTHER_IMAGES, OTHER_TABLES, TABLES
+from raysal.sources.listing import digest, size_of, stamp_of_files, wanted_positions
+from raysal.sources.vectors import FLOATS, batch_rows, keys_in
+from raysal.types import Columns, Item, PassedOver, Stamp, Unit
+
+Segment = tuple[str, int, int]
+"""Name of a file, first row within it, number of rows. A unit's locator lists such segments."""
+_BLOCK = 1 << 16
+"""Keys of an array, or letters of a text, that are read at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Npy:
+    """The rows of matrices that `numpy.save` wrote: numbers [n, d], or [n, 1, d]. They are mapped into memory.
+
+    Numbers of any real type are taken as they are. An array of Python objects is refused, because it is a pickle.
+    Several files are read in the order of their relative paths.
+    """
+
+    path: Path
+    """A `.npy` file, a directory of them, or a pattern, as `data/*.npy`."""
+    keys: Path | None = None
+    """A file of the items' keys in order: text with one key per line, or a `.npy` file of texts or whole numbers.
+    Without one, the keys are the numbers of the rows, from 0; of several files `NAME.npy:NUMBER`."""
+
+    @property
+    def modality(self) -> Literal["vector"]:
+        """Vectors."""
+        return "vector"
+
+    @cached_property
+    def _listing(self) -> Files:
+        """The files at the path."""
+        others = {*TABLES, *IMAGES, *OTHER_TABLES, *OTHER_IMAGES} - {NPY}
+        return Files(path=self.path, takes=(NPY,), items=others)
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, int]]:
+        """{file: (n, d)}, as they were when this was first asked. An error if there are none, or if two d differ."""
+        found: dict[str, tuple[int, int]] = {}
+        for name in self._listing.names():
+            rows, dim = self._matrix(name).shape
+            if found and dim != next(iter(found.values()))[1]:
+                problem = f"vectors of length {dim}, and {next(iter(found))} has others"
+                raise SourceError(self._listing.path_of(name), problem, "name files of one length")
+            found[name] = rows, dim
+        if not found:
+            raise SourceError(self.path, f"no {NPY} files here", "check the path")
+        return found
+
+    def _matrix(self, name: str) -> NDArray[Any]:
+        """The vectors [n, d] of one file, mapped anew."""
+        path = self._listing.path_of(name)
+        found = _load(path)
+        if problem := not_numbers(found.dtype):
+            raise SourceError(path, f"holds {problem}", "save an array of numbers [n, d]")
+        if found.ndim == 3 and found.shape[1] == 1:
+            found = found[:, 0]
+        if found.ndim != 2:
+            raise SourceError(path, f"an array of shape {found.shape}, expected [n, d]", "save a matrix")
+        return found
+
+    def passed_over(self) -> PassedOver:
+        """The files of the directory that are not taken; see `PassesOver`."""
+        return self._listing.passed_over()
+
+    def vector_dim(self) -> int:
+        """The d of the matrices."""
+        return next(iter(self._shapes.values()))[1]
+
+    def fingerprint(self) -> str:
+        """Hex sha256 over the files' names and sizes, and the shapes of the matrices."""
+        sizes = ((name, shape, size_of(self._listing.file(name))) for name, shape in self._shapes.items())
+        return digest([None if self.keys is None else size_of(self.keys), *sizes])
+
+    def stamp(self) -> Stamp:
+        """Names, sizes and times of the files."""
+        files = replace(self._listing)  # a copy looks at the path anew
+        listed = [(name, files.file(name)) for name in files.names()]
+        return stamp_of_files([*listed, *([] if self.keys is None else [("", self.keys)])])
+
+    def units(self, chunk_rows: int) -> Iterator[Unit]:
+        """List all items; see `Source.units`. It reads only the keys.
+
+        Args:
+            chunk_rows: items in one chunk.
+
+        Yields:
+            The chunks in order. A locator is a tuple of `Segment`.
+
+        Raises:
+            SourceError: a file cannot be read, there are not as many keys as rows, or a key is empty.
+        """
+        given = None if self.keys is None else _Keys(self.keys)
+        index = first_id = held = 0
+        segments: list[Segment] = []
+        for name, (rows, _) in self._shapes.items():
+            start = 0
+            while start < rows:
+                count = min(rows - start, chunk_rows - held)
+                segments.append((name, start, count))
+                held, start = held + count, start + count
+                if held == chunk_rows:
+                    yield self._unit(index, first_id, segments, given)
+                    index, first_id, held, segments = index + 1, first_id + held, 0, []
+        if held:
+            yield self._unit(index, first_id, segments, given)
+        if given is not None and len(given.take(1)):
+            self._wrong_count(first_id + held + 1)
+
+    def _unit(self, index: int, first_id: int, segments: list[Segment], given: _Keys | None) -> Unit:
+        count = sum(rows for _, _, rows in segments)
+        if given is None:
+            keys = pa.concat_arrays([self._numbered(*segment) for segment in segments])
+        elif len(keys := given.take(count)) < count:
+            self._wrong_count(first_id + len(keys))
+        return Unit(index=index, first_id=first_id, keys=Texts(keys), locator=tuple(segments))
+
+    def _numbered(self, name: str, start: int, count: int) -> pa.Array:
+        """The keys of rows without keys of their own."""
+        import pyarrow.compute as pc
+
+        numbers = array_of(np.arange(start, start + count), pa.int64()).cast(pa.string())
+        return numbers if self._listing.place.file else pc.binary_join_element_wise(name, numbers, ":")
+
+    def _wrong_count(self, found: int) -> None:
+        count = sum(rows for rows, _ in self._shapes.values())
+        problem = f"{found:,} keys for {count:,} vectors" if found < count else f"more keys than the {count:,} vectors"
+        raise SourceError(self.keys or self.path, problem, "give each row one key")
+
+    def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
+        """Read a chunk; see `Source.read`."""
+        rows = (row for segment in unit.locator for row in self._rows(*segment))
+        wanted = set(wanted_positions(unit, only))
+        for place, row in enumerate(rows):
+            if place in wanted:
+                yield Item(key=unit.keys[place], payload=as_numbers(row))
+
+    def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
+        """Read a chunk as columns; see `ColumnSource`."""
+        place = 0
+        for segment in unit.locator:
+            rows = self._rows(*segment)
+            for start in range(0, len(rows), batch_rows(dim)):
+                some = np.asarray(rows[start : start + batch_rows(dim)])
+                keys = unit.keys[place : place + len(some)]
+                yield Columns(keys=keys, vectors=some if some.dtype in FLOATS else as_numbers(some))
+                place += len(some)
+
+    def _rows(self, name: str, start: int, count: int) -> NDArray[Any]:
+        return self._matrix(name)[start : start + count]
+
+
+def _load(path: Path) -> NDArray[Any]:
+    """The array in a `.npy` file, mapped into memory."""
+    try:
+        found: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError) as error:
+        problem = "an array of Python objects" if "object" in str(error).lower() else f"cannot be read ({error})"
+        raise SourceError(path, problem, "save an array of numbers [n, d] with numpy.save") from None
+    return found
+
+
+class _Keys:
+    """The keys in a file, in order."""
+
+    def __init__(self, path: Path) -> None:
+        self.pieces = _of_array(path) if path.suffix.lower() == NPY else _of_lines(path)
+        self.rest = pa.array([], pa.string())
+
+    def take(self, count: int) -> pa.Array:
+        """The next ones; fewer than asked for at the end."""
+        taken = []
+        while count > 0:
+            if not len(self.rest) and (piece := next(self.pieces, None)) is not None:
+                self.rest = piece
+            if not len(self.rest):
+                break
+            taken.append(self.rest[:count])
+            self.rest, count = self.rest[count:], count - len(taken[-1])
+        return pa.concat_arrays(taken) if taken else self.rest
+
+
+def _of_array(path: Path) -> Iterator[pa.Array]:
+    """Keys of an array of texts or whole numbers."""
+    found = _load(path)
+    if found.ndim != 1 or found.dtype.kind not in "USiu":
+        problem = f"an array of {found.dtype} of shape {found.shape}"
+        raise SourceError(path, problem, "save texts or whole numbers [n]")
+    for start in range(0, len(found), _BLOCK):
+        some = pa.array(np.array(found[start : start + _BLOCK]))
+        yield keys_in(ColumnKind(some.type), some, path, start)
+
+
+def _of_lines(path: Path) -> Iterator[pa.Array]:
+    """Keys of a text with one in each line."""
+    first = 1
+    try:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            while lines := file.readlines(_BLOCK):
+                keys = array_of([line.removesuffix("\n").removesuffix("\r") for line in lines], pa.string())
+                yield keys_in(ColumnKind(keys.type), keys, path, first, "line")
+                first += len(lines)
+    except UnicodeDecodeError as error:
+        raise SourceError(path, f"not UTF-8 ({error.reason} at byte {error.start})", "convert it to UTF-8") from None
+    except OSError as error:
+        raise SourceError(path, f"cannot be read ({error.strerror})", "check the path") from None
