@@ -20,6 +20,7 @@ from raysal.narrowing import NARROWERS
 from raysal.pool import Pool
 from raysal.rounds.session import Session
 from raysal.strategies import SELECTORS
+from raysal.strategies.information import bait
 
 
 class WeighingFleet(LocalFleet):
@@ -96,7 +97,10 @@ def check(folder: Path, pools: tuple[Pool, Pool], select: dict[str, Any], narrow
 
 
 @pytest.mark.parametrize("name", sorted(SELECTORS))
-def test_replies_to_a_strategy_do_not_grow_with_the_pool(tmp_path: Path, pools: tuple[Pool, Pool], name: str) -> None:
+def test_replies_to_a_strategy_do_not_grow_with_the_pool(
+    tmp_path: Path, pools: tuple[Pool, Pool], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(bait, "DRIVER_NUMBERS", 300 * 16)  # candidates that bait takes into the driver, at most
     check(tmp_path, pools, {"name": name, **BOUNDED.get(name, {})}, {"name": "none"})
 
 
