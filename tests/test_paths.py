@@ -54,8 +54,9 @@ FIELDS = {"pool": "pool", **{f"{kind}.{name}": f"{kind} {name}" for kind, names 
 
 def config_with(field: str, value: str) -> str:
     kind, _, name = field.rpartition(".")
-    parts = {"source.path": "table", "source.data": "fashion_mnist", "oracle.labels": "simulated"}
+    parts = {"source.path": "table", "source.data": "fashion_mnist", "source.keys": "npy", "oracle.labels": "simulated"}
     table = f'[{kind}]\nname = "{parts[field]}"\n{name} = "{value}"\n' if kind else ""
+    table += 'path = "elsewhere.npy"\n' if name == "keys" else ""
     encoder = 'encoder = "precomputed"\n' if kind == "source" else ""
     return (f'pool = "{value}"\n' if not kind else 'pool = "elsewhere"\n') + encoder + table
 

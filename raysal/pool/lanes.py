@@ -209,7 +209,7 @@ def _side_by_side(texts: pa.Array) -> tuple[NDArray[np.int64], Iterator[tuple[ND
             yield None, content_of(slice(None), max(4, longest + -longest % 4))
             return
         sizes = _SHORT << np.maximum(np.ceil(np.log2(np.maximum(lengths, 1) / _SHORT)), 0).astype(np.int64)
-        sizes = np.where(lengths > BLOCK_BYTES, -(-lengths // BLOCK_BYTES) * BLOCK_BYTES, sizes)
+        sizes = np.where(lengths > BLOCK_BYTES, lengths + -lengths % BLOCK_BYTES, sizes)
         for size in np.unique(sizes).tolist():
             found = np.flatnonzero(sizes == size)
             for rows in slices(len(found), max(1, _GATHERED // size)):
