@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -10,6 +11,7 @@ import torch
 
 from raysal.fleet.partition import Partition
 from raysal.fleet.specs import PartitionSpec
+from raysal.pool import Pool
 
 R = TypeVar("R")
 
@@ -17,18 +19,21 @@ R = TypeVar("R")
 class LocalFleet:
     """A fleet in this process. `each` visits the partitions in turn; a product uses all threads."""
 
-    def __init__(self, specs: Sequence[PartitionSpec]) -> None:
+    def __init__(self, specs: Sequence[PartitionSpec], pool: Pool | None = None) -> None:
         """Open the partitions.
 
         Args:
-            specs: The partitions. The threads of the first one, unless 0, are those of torch until `close`.
+            specs: The partitions of one pool. The threads of the first one, unless 0, are those of torch until `close`.
+            pool: The pool, if it is open already.
 
         Raises:
             PoolError: The pool cannot be opened.
             FingerprintMismatch: It is not the pool of the specs.
         """
         self._threads_before = 0
-        self._partitions = [Partition(spec) for spec in specs]
+        if specs and pool is None:
+            pool = Pool(Path(specs[0].pool))
+        self._partitions = [Partition(spec, pool) for spec in specs]
         if specs and specs[0].threads:
             self._threads_before = torch.get_num_threads()
             torch.set_num_threads(specs[0].threads)

@@ -39,7 +39,7 @@ def open_fleet(pool: Pool, config: FleetConfig) -> Fleet:
     if config.backend == "local":
         _check_device(config.device)
         specs = plan_partitions(pool, config.partitions or 1, device=config.device, threads=config.threads)
-        return LocalFleet(specs)
+        return LocalFleet(specs, pool)
     from raysal.fleet.ray_fleet import RayFleet, connect, plan_for_cluster
 
     connect(config.address)

@@ -15,6 +15,7 @@ from raysal.config import FleetConfig
 from raysal.errors import ConfigError
 from raysal.fleet import open_fleet
 from raysal.pool import Pool
+from raysal.pool import pool as pool_module
 
 CONNECT = """
 import sys
@@ -52,6 +53,15 @@ def test_a_device_that_no_node_has_is_named(pool: Pool, device: str) -> None:
         pytest.skip("this machine has a GPU")
     with pytest.raises(ConfigError, match=r"fleet\.device"):
         open_fleet(pool, FleetConfig(backend="ray", device=device, partitions=1))
+
+
+def test_the_records_of_a_pool_that_is_open_are_not_read_again(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be thousands, and as many partitions."""
+    read = []
+    monkeypatch.setattr(pool_module, "read_records", lambda *_: read.append(1))
+    with open_fleet(pool, FleetConfig(backend="local", partitions=3)) as fleet:
+        assert fleet.size == 3
+    assert read == []
 
 
 def test_threads_are_given_back(pool: Pool) -> None:

@@ -26,6 +26,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from raysal.fleet import Fleet
 from raysal.numerics import EXACT_COLUMNS, ceil_div
@@ -143,7 +144,7 @@ class ProposedRows:
         ids: int64 [n], in the order of ties, so that the first of equal rows is the one to pick.
         order: The rows' numbers in that order, int64 [n], ascending.
         factors: Float32 [n, width] each.
-        state: The rule's state, float64 [fields, n]; the last field is the priority.
+        state: The rule's state, float64 [fields, n]; changed in `pick`. The last field is the priority.
         bound: The best place that any row could have that was not sent.
         picked: Positions of the picks, in pick order.
         times: The rule's time of each pick.
@@ -156,7 +157,7 @@ class ProposedRows:
         order = np.argsort(item_order(ties, self.ids))
         self.ids = self.ids[order]
         self.order = item_order(ties, self.ids)
-        self.state = torch.from_numpy(np.concatenate([part.state for part in parts], 1)[:, order])
+        self.state = np.concatenate([part.state for part in parts], 1)[:, order]
         columns = zip(*(part.factors for part in parts), strict=True)
         self.factors = tuple(torch.from_numpy(np.concatenate(column)[order]) for column in columns)
         self.bound = min((part.bound for part in parts), key=Place.order)
@@ -166,39 +167,42 @@ class ProposedRows:
 
     def pick(self, k: int) -> None:
         """Pick up to k rows: as many as stand before every row that was not sent."""
-        gaps: dict[int, torch.Tensor] = {}
-        live = torch.arange(len(self.ids))
-        rows, state = WideRows.of(self.factors), self.state
+        gaps: dict[int, NDArray[np.float64]] = {}
+        live, rows, state = np.arange(len(self.ids)), WideRows.of(self.factors), self.state
+        bound = self.bound.priority
         while len(self.picked) < k and len(live):
-            best = int(state[-1].argmax())  # the first of equals, by its documentation
-            row = int(live[best])
-            place = Place(float(state[-1, best]), int(self.order[row]), int(self.ids[row]))
-            if place.priority == -np.inf or not place.before(self.bound):
+            best = int(state[-1].argmax())  # the first of equals
+            row, priority = int(live[best]), float(state[-1, best])
+            if priority < bound or priority == -np.inf:
+                break
+            if priority == bound and not Place(priority, int(self.order[row]), int(self.ids[row])).before(self.bound):
                 break
             if best not in gaps:
-                able = (state[-1] >= self.bound.priority).nonzero()[:, 0]  # the others will not be picked here
+                (able,) = (state[-1] >= bound).nonzero()  # the others will not be picked here
                 if 4 * len(able) < 3 * len(live):
-                    rows, state, live = rows.only(able), state[:, able], live[able]
-                    best = int((able == best).nonzero())
+                    rows, state, live = rows.only(torch.from_numpy(able)), state[:, able], live[able]
+                    best = int(able.searchsorted(best))
                 gaps = sq_distances_from(likely_picks(state[-1], best), rows)
-            time = self.rule.pick_time(place.priority)
+            time = self.rule.pick_time(priority)
             self.picked.append(row)
             self.times.append(time)
             self.sq_distances.append(float(state[0, best]))
-            self.rule.apply_centres(state, gaps[best][None], torch.tensor([time], dtype=torch.float64))
-            state[:, best] = -torch.inf
+            self.rule.apply_pick(state, gaps[best], time)
+            state[:, best] = -np.inf
 
 
-def sq_distances_from(some: torch.Tensor, rows: WideRows) -> dict[int, torch.Tensor]:
+def sq_distances_from(some: NDArray[np.int64], rows: WideRows) -> dict[int, NDArray[np.float64]]:
     """Squared distances [n] of each of up to EXACT_COLUMNS rows to all rows, by row."""
-    factors = rows.narrow(some)
+    factors = rows.narrow(torch.from_numpy(some))
     centres = Centres(tuple(factor.shape[1] for factor in factors), torch.device("cpu"))
     centres.extend(tuple(factor.numpy() for factor in factors), np.zeros(len(some)))
-    return dict(zip(some.tolist(), centres.sq_distances(0, rows), strict=False))
+    return dict(zip(some.tolist(), centres.sq_distances(0, rows).numpy(), strict=False))
 
 
-def likely_picks(priority: torch.Tensor, best: int) -> torch.Tensor:
+def likely_picks(priority: NDArray[np.float64], best: int) -> NDArray[np.int64]:
     """The rows of highest priority and the `best` row: distances from all of them cost one product together."""
-    order = priority.clone()
-    order[best] = torch.inf
-    return order.topk(min(EXACT_COLUMNS, len(order))).indices
+    first = max(len(priority) - EXACT_COLUMNS, 0)
+    likely = priority.argpartition(first)[first:] if first else np.arange(len(priority))
+    if best not in likely:  # of more equal ones
+        likely[0] = best
+    return likely

@@ -50,6 +50,16 @@ class Rule(Protocol):
         """
         ...
 
+    def apply_pick(self, state: NDArray[np.float64], sq_distances: NDArray[np.float64], time: float) -> None:
+        """As `apply_centres` with one centre, to the same bits, at a third of the cost where rows are few.
+
+        Args:
+            state: Float64 [fields, n], changed in place.
+            sq_distances: Squared distances of the centre to the rows, float64 [n].
+            time: When the centre was picked.
+        """
+        ...
+
     def pick_time(self, priority: float) -> float:
         """The time at which a row of this priority is picked; 0 where times have no meaning."""
         ...
@@ -76,6 +86,11 @@ class FarthestPoint:
         """The smaller of the old distance and those to the centres."""
         del times
         torch.minimum(state[0], sq_distances.amin(0), out=state[0])
+
+    def apply_pick(self, state: NDArray[np.float64], sq_distances: NDArray[np.float64], time: float) -> None:
+        """The smaller of the two distances."""
+        del time
+        np.minimum(state[0], sq_distances, out=state[0])
 
     def pick_time(self, priority: float) -> float:
         """Always 0: times have no meaning."""
@@ -123,6 +138,14 @@ class D2Race:
             rate = torch.where(left, gap, rate)
             lowers.scatter_(0, which, False)
         state[0, some], state[1, some] = rate, -end
+
+    def apply_pick(self, state: NDArray[np.float64], sq_distances: NDArray[np.float64], time: float) -> None:
+        """Burn the budgets of the rows that the centre is nearer to."""
+        (some,) = (sq_distances < state[0]).nonzero()
+        rate, end, gap = state[0, some], -state[1, some], sq_distances[some]
+        with np.errstate(divide="ignore", invalid="ignore"):  # of a row that coincides with the centre
+            later = time + (end - time) * (rate / gap)
+        state[0, some], state[1, some] = gap, -np.where(end > time, later, end)
 
     def pick_time(self, priority: float) -> float:
         """The time at which the row's budget ends."""

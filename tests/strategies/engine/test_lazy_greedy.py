@@ -266,6 +266,19 @@ def test_a_feature_that_is_no_number_is_an_error_that_names_its_item(partitions,
         run(fleet, FarthestPoint(), too_large, 5)
 
 
+@pytest.mark.parametrize("rule", [FarthestPoint(), D2Race(key=5)])
+def test_a_pick_changes_states_as_a_centre_does_to_the_last_bit(rule):
+    rng = np.random.default_rng(0)
+    gaps = rng.lognormal(size=(30, 200)) * rng.choice([0, 1, 1e-12, 1e12], size=(30, 200), p=[0.02, 0.8, 0.09, 0.09])
+    times = np.sort(rng.lognormal(-3, 2, 30)) if rule.depends_on_order else np.zeros(30)
+    slow = rule.begin(np.arange(200), torch.from_numpy(gaps[0]))
+    fast = slow.numpy().copy()
+    for gap, time in zip(gaps[1:], times[1:], strict=True):
+        rule.apply_centres(slow, torch.from_numpy(gap[None]), torch.tensor([time]))
+        rule.apply_pick(fast, gap, float(time))
+        np.testing.assert_array_equal(fast, slow.numpy())
+
+
 def test_few_rows_are_looked_at(tmp_path):
     """What laziness is for: of all pairs of a row and a pick, a race looks at few."""
     x, _ = mixture(20_000, 64, classes=20)
