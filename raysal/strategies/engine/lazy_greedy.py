@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Fleet
-from raysal.numerics import EXACT_COLUMNS, ceil_div
+from raysal.numerics import EXACT_COLUMNS, ceil_div, one_thread_if_few
 from raysal.rng import derive, item_order
 from raysal.strategies.engine.distances import Centres, WideRows
 from raysal.strategies.engine.feature_maps import Arrays, FeatureMap
@@ -123,7 +123,8 @@ def lazy_greedy(
         if not parts:
             break
         proposed = ProposedRows(parts, rule, ties)
-        proposed.pick(k - len(found.ids))
+        with one_thread_if_few(sum(factor.numel() for factor in proposed.factors)):
+            proposed.pick(k - len(found.ids))
         if not proposed.picked:
             break
         found.ids.extend(int(id) for id in proposed.ids[proposed.picked])

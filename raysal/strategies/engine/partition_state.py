@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import PoolError
 from raysal.fleet import Partition
-from raysal.numerics import BLOCK_ROWS, ceil_div, slices
+from raysal.numerics import BLOCK_ROWS, ceil_div, one_thread_if_few, slices
 from raysal.rng import item_order, item_uniform
 from raysal.strategies.engine.distances import Centres, WideRows, slack, sq_norms
 from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
@@ -97,16 +97,17 @@ class RowStates:
         self.sq_norms = torch.empty(n, device=device)
         """Squared norms float32 [n]."""
         widths: tuple[int, ...] = ()
-        kept: list[Factors] = []
+        self.kept: Factors | None = None
+        """The factors of all rows, if they take no more than KEPT_BYTES."""
         for own, factors in self.compute(slice(None)):
             widths = tuple(factor.shape[1] for factor in factors)
             norms = self.sq_norms[own].fill_(1.0)
             for factor in factors:
                 norms *= (factor * factor).sum(1)
             if 4 * n * sum(widths) <= KEPT_BYTES:
-                kept.append(tuple(factor.clone() for factor in factors))
-        self.kept = tuple(torch.cat(column) for column in zip(*kept, strict=True)) if kept else None
-        """The factors of all rows, if they take no more than KEPT_BYTES."""
+                self.kept = self.kept or tuple(factor.new_empty(n, factor.shape[1]) for factor in factors)
+                for mine, factor in zip(self.kept, factors, strict=True):
+                    mine[own] = factor
         broken = (~torch.isfinite(self.sq_norms)).nonzero()
         if len(broken):
             raise PoolError(
@@ -359,8 +360,9 @@ def start(
     Raises:
         PoolError: The features of a candidate are not finite; it names the item.
     """
-    rows = partition.state["row_states"] = RowStates(partition, feature_map, rule, ties)
-    return rows.largest_norm() if opening == "largest" else rows.lowest_hash(key)
+    with one_thread_if_few(len(partition) * partition.width):
+        rows = partition.state["row_states"] = RowStates(partition, feature_map, rule, ties)
+        return rows.largest_norm() if opening == "largest" else rows.lowest_hash(key)
 
 
 def propose(
@@ -379,5 +381,6 @@ def propose(
         The rows, and a bound of all others.
     """
     rows: RowStates = partition.state["row_states"]
-    rows.add_centres(ids, factors, times)
-    return rows.best_rows(wanted)
+    with one_thread_if_few(len(partition) * partition.width):
+        rows.add_centres(ids, factors, times)
+        return rows.best_rows(wanted)
