@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
 from raysal.features import DeviceLayer, HiddenLayer, same_layer
-from raysal.fleet.specs import PartitionSpec, Slice, slices_of
+from raysal.fleet.specs import PartitionSpec, Slice, ids_of_slices, slices_of
 from raysal.numerics import BLOCK_ROWS, LAYER_ROWS, AlignedMatrix, round_up
 from raysal.pool import Pool
 from raysal.types import Metric
@@ -83,9 +83,8 @@ class Partition:
             fix = "open the pool anew; a service over it is to be stopped and started again"
             raise FingerprintMismatch(pool.path, "the pool's fingerprint", spec.fingerprint, pool.fingerprint, fix)
         slices = slices_of(pool, spec.start, spec.stop)
-        ids = [pool.chunks[chunk].ids()[low:high] for chunk, low, high in slices]
         vectors = [pool.chunks[chunk].vectors()[low:high] for chunk, low, high in slices]
-        self._hold(spec, slices, np.concatenate([np.empty(0, np.int64), *ids]), vectors, pool.dim, pool.metric)
+        self._hold(spec, slices, ids_of_slices(pool, slices), vectors, pool.dim, pool.metric)
 
     @classmethod
     def of_items(cls, ids: NDArray[np.int64], vectors: NDArray[np.float16], metric: Metric) -> Self:

@@ -6,6 +6,10 @@ import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from raysal.pool import Pool
 
 
@@ -88,3 +92,23 @@ def slices_of(pool: Pool, start: int, stop: int) -> list[Slice]:
             found.append(Slice(position, max(start - first, 0), min(stop, last) - first))
         first = last
     return found
+
+
+def ids_of_slices(pool: Pool, slices: list[Slice]) -> NDArray[np.int64]:
+    """Read the ids of some rows of chunks.
+
+    Args:
+        pool: The pool.
+        slices: The rows.
+
+    Returns:
+        int64, in order.
+
+    Raises:
+        Damaged: A file is missing or differs from its record.
+    """
+    ids, start = np.empty(sum(high - low for _, low, high in slices), np.int64), 0
+    for chunk, low, high in slices:
+        ids[start : (start := start + high - low)] = pool.chunks[chunk].ids()[low:high]
+    pa.default_memory_pool().release_unused()  # 10 MB of what the tables took
+    return ids

@@ -29,11 +29,11 @@ from raysal.models.evidence import Evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
 from raysal.numerics import BLOCK_ROWS, block_rows_for, in_threads, one_thread, slices
-from raysal.rng import derive, item_uniform
+from raysal.rng import derive
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
 from raysal.scoring.registry import SCORES
 from raysal.scoring.similarity import Similarity
-from raysal.scoring.top_k import BestItems, RunningBest, best_of, best_of_parts
+from raysal.scoring.top_k import BestItems, RunningBest, best_of_parts, lowest_hashes
 
 NUMBERS_SCORED_TOGETHER = 2**18
 """Numbers read off the product that are scored together, over a block or several. With few classes the calls for one
@@ -245,12 +245,11 @@ def sample_partition(partition: Partition, key: int, size: int) -> BestItems:
         size: how many; all where there are fewer.
 
     Returns:
-        Ids, and minus their hashes.
+        As `lowest_hashes`.
     """
     if size == 0:
         return np.empty(0, np.int64), np.empty(0)
-    ids = partition.ids[partition.available]
-    return best_of(ids, -item_uniform(key, ids), size, ties=key)
+    return lowest_hashes(partition.ids, key, size, partition.available)
 
 
 class _ScoredColumns:

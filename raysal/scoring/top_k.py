@@ -13,7 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.numerics import slices
 from raysal.rng import item_order, item_uniform
+
+HASHED_IDS = 2**18
+"""Ids that are hashed at once: hashes of all take 40 bytes an item on the way."""
 
 BestItems = tuple[NDArray[np.int64], NDArray[np.floating]]
 """(ids, values), best first"""
@@ -58,18 +62,23 @@ def best_of_parts(parts: Sequence[BestItems], m: int, *, ties: int | None) -> Be
     return best_of(ids, values, m, ties=ties)
 
 
-def lowest_hashes(ids: NDArray[np.int64], key: int, m: int) -> BestItems:
-    """The items of lowest hash: a uniform sample without replacement.
+def lowest_hashes(ids: NDArray[np.int64], key: int, m: int, among: NDArray[np.bool_] | None = None) -> BestItems:
+    """The items of lowest hash: a uniform sample without replacement. Memory O(m), and that of a piece.
 
     Args:
         ids: int64 [n], in any order.
         key: key of `raysal.rng`.
         m: how many; all where there are fewer.
+        among: bool [n], those that may be taken; None for all.
 
     Returns:
         Their ids and values, best first; a value is 1 - hash, in (0, 1).
     """
-    return best_of(ids, 1 - item_uniform(key, ids), m, ties=key)
+    best: BestItems = np.empty(0, np.int64), np.empty(0)
+    for some in slices(len(ids), max(HASHED_IDS, 8 * m)):
+        own = ids[some] if among is None else ids[some][among[some]]
+        best = best_of_parts([best, best_of(own, 1 - item_uniform(key, own), m, ties=key)], m, ties=key)
+    return best
 
 
 class RunningBest:

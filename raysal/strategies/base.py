@@ -171,4 +171,4 @@ def sample_candidates(partition: Partition, key: int, k: int) -> BestItems:
     Returns:
         Ids and 1 - hash, best first.
     """
-    return lowest_hashes(partition.ids[partition.candidates()], key, k)
+    return lowest_hashes(partition.ids, key, k, partition.available & partition.candidate)

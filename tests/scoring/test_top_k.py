@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raysal.rng import item_order, item_uniform
+from raysal.scoring import top_k
 from raysal.scoring.top_k import RunningBest, best_of, best_of_parts, lowest_hashes, true_positions
 
 FEW = [-np.inf, -1.0, -0.5, 0.0, 0.25, 0.5]
@@ -75,3 +77,14 @@ def test_the_lowest_hashes_of_parts_are_those_of_the_whole(n, cuts, m, key):
 @given(st.lists(st.booleans(), max_size=70))
 def test_true_positions_are_those_of_nonzero(mask):
     assert true_positions(torch.tensor(mask, dtype=torch.bool)).tolist() == np.flatnonzero(mask).tolist()
+
+
+@pytest.mark.parametrize("m", [0, 1, 7, 60, 500])
+def test_the_lowest_hashes_do_not_depend_on_how_many_are_hashed_at_once(m, monkeypatch):
+    monkeypatch.setattr(top_k, "HASHED_IDS", 50)
+    ids = np.random.default_rng(0).permutation(1000)
+    among = np.random.default_rng(1).random(1000) < 0.4
+    ids_found, values = lowest_hashes(ids, 5, m, among)
+    slow, slow_values = best_of(ids[among], 1 - item_uniform(5, ids[among]), m, ties=5)
+    assert ids_found.tolist() == slow.tolist()
+    assert values.tolist() == slow_values.tolist()

@@ -31,7 +31,7 @@ from raysal.errors import PoolError
 from raysal.fleet import Partition
 from raysal.numerics import BLOCK_ROWS, ceil_div, one_thread_if_few, slices
 from raysal.rng import item_order, item_uniform
-from raysal.strategies.engine.distances import Centres, WideRows, slack, sq_norms
+from raysal.strategies.engine.distances import Centres, WideRows, approximate_sq_norms, slack, sq_norms
 from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
 from raysal.strategies.engine.priorities import Rule
 from raysal.strategies.engine.ranking import NOWHERE, IdsOfRows, Place, Ranking, first_of_largest
@@ -40,7 +40,7 @@ FIRST_ROWS = 2
 """Times the rows to send: as many rows are looked at first."""
 GROWTH = 8
 """Times as many rows are looked at, at most, if too few of them stay above the others."""
-PIECE_ROWS = 2**20
+PIECE_ROWS = 2**17
 """Rows whose states are begun together: what is computed on the way takes many times the memory of a state."""
 KEPT_BYTES = 64 * 2**20
 """Factors of a partition's candidates that take no more are computed once, and kept."""
@@ -80,9 +80,9 @@ class Opening:
 class RowStates:
     """The candidate rows of a partition, and what is known of each.
 
-    Memory per row: 8 bytes for the position, 4 for the norm, 4 for the number of centres applied and 1
-    for whether its state is exact, and 8 for each field of the rule's state (one or two). The factors of a large
-    partition are not kept; they are computed again when a row is looked at.
+    Memory per row: 4 bytes for the position, 4 for the number of centres applied and 1 for whether its state is exact,
+    and 8 for each field of the rule's state (one or two). The factors of a large partition are not kept; they are
+    computed again when a row is looked at.
 
     Raises:
         PoolError: The features of a row are not finite; it names the item.
@@ -90,33 +90,30 @@ class RowStates:
 
     def __init__(self, partition: Partition, feature_map: FeatureMap, rule: Rule, ties: int) -> None:
         self.partition, self.rule, self.ties = partition, rule, ties
-        self.rows = partition.candidates()
+        self.rows = partition.candidates().astype(np.uint32)
         self.ids = IdsOfRows(partition.ids, self.rows)
         self.factors_of = feature_map.bind(partition.width, partition.device)
         n, device = len(self.rows), partition.device
-        self.sq_norms = torch.empty(n, device=device)
-        """Squared norms float32 [n]."""
+        fields = len(rule.begin(self.ids[:0], torch.empty(0, dtype=torch.float64, device=device)))
+        self.state = torch.empty(fields, n, dtype=torch.float64, device=device)
+        """The rule's state, float64 [fields, n]. Until there is a centre, field 0 holds squared norms."""
         widths: tuple[int, ...] = ()
         self.kept: Factors | None = None
         """The factors of all rows, if they take no more than KEPT_BYTES."""
-        for own, factors in self.compute(slice(None)):
+        for own, factors in self.compute(self.rows):
             widths = tuple(factor.shape[1] for factor in factors)
-            norms = self.sq_norms[own].fill_(1.0)
-            for factor in factors:
-                norms *= (factor * factor).sum(1)
+            self.state[0, own] = approximate_sq_norms(factors).double()
             if 4 * n * sum(widths) <= KEPT_BYTES:
                 self.kept = self.kept or tuple(factor.new_empty(n, factor.shape[1]) for factor in factors)
                 for mine, factor in zip(self.kept, factors, strict=True):
                     mine[own] = factor
-        broken = (~torch.isfinite(self.sq_norms)).nonzero()
+        broken = (~torch.isfinite(self.state[0])).nonzero()
         if len(broken):
             raise PoolError(
                 f"item {self.ids[broken[0].cpu().numpy()][0]}",
                 "its features are not finite numbers",
                 "embed it again, or leave it out",
             )
-        self.state = torch.zeros(1, n, dtype=torch.float64, device=device)
-        """The rule's state, float64 [fields, n]; made anew with the first centre."""
         self.ranking = Ranking(self.ids, self.state[-1], ties)
         self.centres_applied = torch.zeros(n, dtype=torch.int32, device=device)
         """How many of the centres each row's state accounts for, int32 [n]."""
@@ -137,10 +134,11 @@ class RowStates:
         Returns:
             The row, with its exact squared norm as priority. None if no norm is above 0.
         """
-        if len(self) == 0 or not bool((self.sq_norms > 0).any()):
+        norms = self.state[0]
+        if len(self) == 0 or not bool((norms > 0).any()):
             return None
         share = slack(self.centres.factors)
-        near = (self.sq_norms >= self.sq_norms.max() * (1 - 3 * share)).nonzero()[:, 0].cpu().numpy()
+        near = (norms >= norms.max() * (1 - 3 * share)).nonzero()[:, 0].cpu().numpy()
         best, opening = NOWHERE, None
         for rows, factors in self.read(near):
             norms = sq_norms(factors)
@@ -175,7 +173,7 @@ class RowStates:
             (positions [n], their factors [n, width]) in order; the next overwrite them.
         """
         if self.kept is None:
-            for some, factors in self.compute(places):
+            for some, factors in self.compute(self.rows[places]):
                 yield places[some], factors
             return
         for some in slices(len(places), BLOCK_ROWS):
@@ -183,13 +181,14 @@ class RowStates:
             rows = torch.from_numpy(own).to(self.partition.device)
             yield own, tuple(factor.index_select(0, rows) for factor in self.kept)
 
-    def compute(self, places: NDArray[np.int64] | slice) -> Iterator[tuple[slice, Factors]]:
-        """As `read`, computed from the vectors; yields where in `places` the rows of a block are."""
+    def compute(self, rows: NDArray[np.uint32]) -> Iterator[tuple[slice, Factors]]:
+        """Compute the factors of rows of the partition, ascending; yields where in `rows` those of a block are."""
         start = 0
-        for block in self.partition.blocks(self.rows[places]):
-            factors = self.factors_of(block.features)
-            yield slice(start, start + block.n), tuple(factor[: block.n] for factor in factors)
-            start += block.n
+        for some in slices(len(rows), PIECE_ROWS):
+            for block in self.partition.blocks(rows[some].astype(np.int64)):
+                factors = self.factors_of(block.features)
+                yield slice(start, start + block.n), tuple(factor[: block.n] for factor in factors)
+                start += block.n
 
     def add_centres(self, ids: NDArray[np.int64], factors: Arrays, times: NDArray[np.float64]) -> None:
         """Add centres. Rows are not compared with them yet, but rows that are centres will not be picked again.
@@ -203,21 +202,21 @@ class RowStates:
             return
         first = self.centres.count == 0
         self.centres.extend(factors, times)
-        if first:  # no row is farther from a centre than the sum of both norms
-            nearest = float(self.centres.sq_norms[: self.centres.count].min()) ** 0.5
-            for some in slices(len(self), PIECE_ROWS):
-                bound = (self.sq_norms[some].double() * (1 + slack(self.centres.factors))).sqrt() + nearest
-                state = self.rule.begin(self.ids[some], bound * bound * (1 + 1e-9))
-                if some.start == 0:
-                    self.state = state.new_empty(len(state), len(self))
-                self.state[:, some] = state
-            self.ranking = Ranking(self.ids, self.state[-1], self.ties)
+        if first:
+            self.begin()
         if len(ids):
-            rows = self.partition.rows_of(ids)
+            rows = self.partition.rows_of(ids).astype(np.uint32)
             place = np.searchsorted(self.rows, rows).clip(max=len(self) - 1)
             own = torch.from_numpy(place[self.rows[place] == rows]).to(self.partition.device)
             self.state[:, own] = -torch.inf
             self.centres_applied[own] = ALL_CENTRES
+
+    def begin(self) -> None:
+        """Make the states: no row is farther from a centre than the sum of both norms."""
+        nearest = float(self.centres.sq_norms[: self.centres.count].min()) ** 0.5
+        for some in slices(len(self), PIECE_ROWS):
+            bound = (self.state[0, some] * (1 + slack(self.centres.factors))).sqrt() + nearest
+            self.state[:, some] = self.rule.begin(self.ids[some], bound * bound * (1 + 1e-9))
 
     def best_rows(self, wanted: int) -> BestRows:
         """Bring the `wanted` best rows up to date, and return them with their exact states."""
@@ -285,7 +284,7 @@ class RowStates:
         row that none of them can lower keeps its exact state.
         """
         state, last = self.state[:, places], self.centres.count
-        lower, upper = self.centres.screen(first, last, factors, self.sq_norms[places])
+        lower, upper = self.centres.screen(first, last, factors, approximate_sq_norms(factors))
         self.exact[places] &= lower.amin(0) >= state[0]
         self.rule.apply_centres(state, upper, self.centres.group_times(first, last))
         self.state[:, places] = state
@@ -311,7 +310,7 @@ class RowStates:
             The rule's state, float64 [fields, n].
         """
         count = self.centres.count
-        lower, upper = self.centres.screen(0, count, factors, self.sq_norms[places])
+        lower, upper = self.centres.screen(0, count, factors, approximate_sq_norms(factors))
         self.pairs_again += len(places) * count
         # No group lowers a row that comes no nearer than one before it or, where order does not matter, than any other.
         least = upper.cummin(0).values if self.rule.depends_on_order else upper.amin(0).expand_as(upper)

@@ -40,7 +40,7 @@ NOWHERE = Place(-np.inf, 2**63 - 1, -1)
 class IdsOfRows:
     """The ids of some rows of a partition, looked up when they are asked for: a copy would take 8 bytes a row."""
 
-    def __init__(self, ids: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
+    def __init__(self, ids: NDArray[np.int64], rows: NDArray[np.uint32]) -> None:
         self.ids, self.rows = ids, rows
 
     def __getitem__(self, places: NDArray[np.int64] | slice) -> NDArray[np.int64]:
