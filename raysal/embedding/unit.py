@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -128,7 +129,8 @@ def unit_writer(
             )
             vectors[held : held + len(rows)] = halves
             held += len(rows)
-            kept.append(_Kept(batch, rows))
+            # With their values, the prepared items of the whole unit would stay in memory until it is staged.
+            kept.append(_Kept(replace(batch, values=(), digests=None), rows))
     _refuse_if_broken(encoder, "encode", encode_errors, encoded)
     names = dict.fromkeys(name for some in kept for name in some.batch.carried)
     return partial(

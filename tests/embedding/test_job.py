@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import weakref
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from small_sources import pictures, vectors
 from tiers import deep, deep_unless
 from tiny_models import Deadly
 
+from raysal.embedding.batches import LOOK_AHEAD_BATCHES
 from raysal.embedding.custom import Torch
 from raysal.embedding.job import embed
 from raysal.embedding.precomputed import Precomputed
@@ -312,3 +315,34 @@ def test_a_carried_column_may_be_empty_in_some_chunks(tmp_path: Path) -> None:
     assert pool.rows_where("key", ["a", "c", "f"])["label"].to_pylist() == [None, "x", None]
     assert pool.export(tmp_path / "out.parquet") == 6
     assert pq.read_table(tmp_path / "out.parquet")["label"].to_pylist() == labels
+
+
+def test_prepared_items_are_let_go_once_they_are_embedded(tmp_path: Path) -> None:
+    """Else a chunk of images would be in memory as pixels until it is written."""
+    prepared: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    @dataclass(frozen=True)
+    class Counting:
+        modality = "text"
+        dim = 2
+
+        def fingerprint(self) -> str:
+            return "counting"
+
+        def preprocessing(self) -> dict[str, Any]:
+            return {}
+
+        def prepare(self, key: str, payload: Any) -> Any:
+            value = np.ones(2, np.float32)
+            prepared.append(weakref.ref(value))
+            return value
+
+        def encode(self, values: Any) -> Any:
+            alive.append(sum(one() is not None for one in prepared))
+            return np.stack(values)
+
+    source = Memory(keys=range(60), texts=["a"] * 60)
+    embed(source, Counting(), tmp_path / "pool", batch_size=2, chunk_rows=60)
+    assert len(alive) == 30
+    assert max(alive) <= 2 * (LOOK_AHEAD_BATCHES + 2)
