@@ -28,7 +28,7 @@ from raysal.sources.listing import (
     stamp_of_files,
 )
 from raysal.sources.payloads import as_vector, image_in, vector_length
-from raysal.sources.vectors import batch_rows, carried_in, keys_in, table_columns
+from raysal.sources.vectors import Undecoded, batch_rows, carried_in, keys_in, table_columns, values_in
 from raysal.types import Columns, Item, Modality, PassedOver, Stamp, Unit
 
 Segment = tuple[str, int, int, int]
@@ -233,7 +233,7 @@ class Table:
         """Read a chunk; see `Source.read`. The encoder checks the length and values of vectors."""
         column = self._payload[1]
         for position, file, batch, kinds, of_file in self._batches(unit):
-            carried = {c: kinds[c].values(batch.column(c)) for c in self.carry if c in kinds}
+            carried = {c: values_in(kinds[c], batch.column(c)) for c in self.carry if c in kinds}
             for row, payload in enumerate(self._payloads(kinds[column], batch.column(column)), start=position):
                 if only is None or unit.first_id + row in only:
                     values = {c: carried[c][row - position] if c in carried else of_file[c] for c in self.carry}
@@ -249,9 +249,9 @@ class Table:
             for c in self.carry:
                 carried[c] = carried_in(kinds[c], batch.column(c)) if c in kinds else [of_file[c]] * len(keys)
                 if isinstance(carried[c], list):
-                    unnamed = {row: found for row, value in enumerate(carried[c]) if (found := _unnamed(value))}
-                    odd |= {row: BadItem(keys[row], f"column {c!r}: {one}") for row, one in unnamed.items()}
-                    carried[c] = [None if row in unnamed else value for row, value in enumerate(carried[c])]
+                    bad = {row: found for row, value in enumerate(carried[c]) if (found := _no_value(value))}
+                    odd = {row: BadItem(keys[row], f"column {c!r}: {one}") for row, one in bad.items()} | odd
+                    carried[c] = [None if row in bad else value for row, value in enumerate(carried[c])]
             yield from table_columns(kinds[name], batch.column(name), name, keys, carried, odd, dim)
 
     def _batches(
@@ -288,7 +288,7 @@ class Table:
         """An item of a row, or a bad one that says what the row lacks. `folder` holds the table."""
         modality, column = self._payload
         for name, found in carried.items():
-            if (one := _unnamed(found)) is not None:
+            if (one := _no_value(found)) is not None:
                 return bad_item(key, f"column {name!r}: {one}", carried={**carried, name: None})
         if value is None:
             return bad_item(key, f"column {column!r} is null", carried=carried)
@@ -307,9 +307,10 @@ def _texts(pieces: list[pa.Array]) -> Texts:
     return Texts(owned(pieces[0]) if len(pieces) == 1 else pa.concat_arrays(pieces))
 
 
-def _unnamed(value: Any) -> Unnamed | None:
-    """The first number in a carried value that stands for a class without a name."""
-    return next((one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Unnamed)), None)
+def _no_value(value: Any) -> Unnamed | Undecoded | None:
+    """The first thing in a carried value that means nothing: a number of a class without a name, or no text."""
+    parts = value if isinstance(value, list) else [value]
+    return next((one for one in parts if isinstance(one, Unnamed | Undecoded)), None)
 
 
 _LAST = "_last"

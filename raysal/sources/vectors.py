@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -245,13 +246,41 @@ def keys_in(kind: ColumnKind, column: pa.Array, where: object, first_row: int, w
     return pa.array([text_key(value, where, f"{word} {row}") for row, value in rows], pa.string())
 
 
+@dataclass(frozen=True)
+class Undecoded:
+    """Stands for a text whose bytes are not UTF-8, which Arrow's writers do not check."""
+
+    def __str__(self) -> str:
+        return "not UTF-8"
+
+
+def values_in(kind: ColumnKind, column: pa.Array) -> list[Any]:
+    """Values as `ColumnKind.values` means them, with an `Undecoded` for each that is no text."""
+    try:
+        return kind.values(column)
+    except UnicodeDecodeError:
+        stored = plain_array(column)
+        if not _is_text(stored.type):  # texts in lists or structs
+            raise
+    found: list[Any] = []
+    for value in stored.cast(pa.large_binary()).to_pylist():
+        try:
+            found.append(value if value is None else value.decode())
+        except UnicodeDecodeError:
+            found.append(Undecoded())
+    return found
+
+
 def carried_in(kind: ColumnKind, column: pa.Array) -> pa.Array | list[Any]:
-    """Values to keep as `ColumnKind.values` means them: in memory of their own, as text, int64, float64, or a list."""
+    """Values to keep as `values_in` means them: in memory of their own, as text, int64, float64, or a list."""
     stored = _stored(kind, column)
     for is_one, kept in ((_is_text, pa.string()), (_is_whole, pa.int64()), (pa.types.is_floating, pa.float64())):
         if stored is not None and is_one(stored.type):
-            return owned(stored.cast(kept))
-    return kind.values(column)
+            with suppress(pa.ArrowInvalid):  # a text is not UTF-8
+                found = stored.cast(kept)
+                found.validate(full=True)
+                return owned(found)
+    return values_in(kind, column)
 
 
 def _stored(kind: ColumnKind, column: pa.Array) -> pa.Array | None:

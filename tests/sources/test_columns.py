@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -227,3 +228,27 @@ def test_a_wrong_key_is_named_by_its_row(kind: pa.DataType, wrong: Any, tmp_path
     problem = {None: "null", "": "empty", b"\xff": "not UTF-8"}[wrong]
     with pytest.raises(SourceError, match=f"row 23: the key is {problem}"):
         list(Table(path=path).units(50))
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_a_carried_text_that_is_not_utf8_costs_its_item_alone(kind: pa.DataType, tmp_path: Path) -> None:
+    """Arrow writes and reads it without a look; in the pool nothing could read its column."""
+    texts = pa.array([b"\xff" if row == 23 else None if row == 3 else b"t%d" % row for row in range(N)])
+    table = pa.table({"key": KEYS, "vector": pa.array(X.tolist()), "label": texts.view(pa.string()).cast(kind)})
+    items = both_ways(Table(path=write(table, tmp_path / "t.arrow", 100), carry=("label",)))
+    assert [row for row, item in enumerate(items) if isinstance(item[1], str)] == [23]
+    assert "column 'label': not UTF-8" in items[23][1]
+    assert [item[2]["label"] for item in items[22:25]] == ["t22", None, "t24"]
+
+
+def test_the_first_column_that_is_wrong_is_named(tmp_path: Path) -> None:
+    names = {"names": ["a", "b"], "_type": "ClassLabel"}
+    meta = {"huggingface": json.dumps({"info": {"features": {"one": names, "two": names}}})}
+    wrong = [7 if row == 5 else row % 2 for row in range(N)]
+    table = pa.table({"key": KEYS, "vector": pa.array(X.tolist()), "one": wrong, "two": wrong})
+    path = write(table.replace_schema_metadata(meta), tmp_path / "t.arrow", 100)
+    source = Table(path=path, carry=("one", "two"))
+    (unit,) = source.units(N)
+    found = from_columns(source.columns(unit, DIM))[5][1]
+    assert found == str(list(source.read(unit))[5].payload)
+    assert "column 'one': label 7" in found
