@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from raysal.arrays import Column, column_of, columns_of, is_missing, not_numbers
 from raysal.arrow_values import Texts, array_of
-from raysal.errors import BadItem, ConfigError, SourceError
-from raysal.real_numbers import as_array, as_numbers
+from raysal.errors import ConfigError, SourceError
+from raysal.real_numbers import as_array
 from raysal.sources.base import AS_BEGUN
 from raysal.sources.listing import bad_item, check_carry, digest, text_key, wanted_positions
 from raysal.sources.payloads import as_vector, image_in, vector_length
-from raysal.sources.vectors import FLOATS, batch_rows, columns_of_rows
+from raysal.sources.vectors import batch_rows, columns_of_matrix, columns_of_rows, vector_or_bad
 from raysal.types import Columns, Item, Modality, Stamp, Unit
 
 _PRINTED_ROWS = 4096
@@ -175,19 +174,11 @@ class Memory:
                 else [payloads[at] for at in range(start, stop)]
             )
             values = {name: column[start:stop] for name, column in carried.items()}
-            if type(rows) is np.ndarray and rows.shape in ((len(keys), dim), (len(keys), 1, dim)) and _plain(rows):
-                matrix = rows.reshape(len(keys), dim)
-                vectors = matrix if matrix.dtype in FLOATS else as_numbers(matrix)
-                yield Columns(keys=keys, vectors=vectors, carried=values)
+            shapes = (len(keys), dim), (len(keys), 1, dim)
+            if type(rows) is np.ndarray and rows.dtype.kind in "biuf" and rows.shape in shapes:
+                yield from columns_of_matrix(keys, rows.reshape(len(keys), dim), values)
             else:
-                yield from columns_of_rows(keys, [*map(self._or_bad, rows, keys)], values, dim)
-
-    def _or_bad(self, value: Any, key: str) -> Any:
-        """A payload as items have it, or a `BadItem` that says why it is none."""
-        try:
-            return self._payload(value)
-        except ValueError as error:
-            return BadItem(key, str(error))
+                yield from columns_of_rows(keys, [*map(vector_or_bad, rows, keys)], values, dim)
 
     def _payload(self, value: Any) -> Any:
         """A payload as items have it. Raises ValueError, which says why it is none."""
@@ -215,11 +206,6 @@ def _check_vectors(column: Column) -> None:
 def _bare(value: Any) -> Any:
     """A value without its NumPy type, so that the same values in another container look the same."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-
-def _plain(rows: NDArray[Any]) -> bool:
-    """Whether numbers become float64 at most, without a look at each row."""
-    return rows.dtype.kind in "biuf" and rows.dtype.itemsize <= 8
 
 
 def _text_keys(rows: Any, start: int) -> Sequence[str]:

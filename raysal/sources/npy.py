@@ -16,11 +16,10 @@ from raysal.arrays import not_numbers
 from raysal.arrow import ColumnKind
 from raysal.arrow_values import Texts, array_of
 from raysal.errors import SourceError
-from raysal.real_numbers import as_numbers
 from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, NPY, OTHER_IMAGES, OTHER_TABLES, TABLES
 from raysal.sources.listing import digest, size_of, stamp_of_files, wanted_positions
-from raysal.sources.vectors import FLOATS, batch_rows, keys_in
+from raysal.sources.vectors import batch_rows, columns_of_matrix, keys_in, vector_or_bad
 from raysal.types import Columns, Item, PassedOver, Stamp, Unit
 
 Segment = tuple[str, int, int]
@@ -154,7 +153,7 @@ class Npy:
         wanted = set(wanted_positions(unit, only))
         for place, row in enumerate(rows):
             if place in wanted:
-                yield Item(key=unit.keys[place], payload=as_numbers(row))
+                yield Item(key=unit.keys[place], payload=vector_or_bad(row, unit.keys[place]))
 
     def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
         """Read a chunk as columns; see `ColumnSource`."""
@@ -163,21 +162,20 @@ class Npy:
             rows = self._rows(*segment)
             for start in range(0, len(rows), batch_rows(dim)):
                 some = np.asarray(rows[start : start + batch_rows(dim)])
-                keys = unit.keys[place : place + len(some)]
-                yield Columns(keys=keys, vectors=some if some.dtype in FLOATS else as_numbers(some))
+                yield from columns_of_matrix(unit.keys[place : place + len(some)], some, {})
                 place += len(some)
 
     def _rows(self, name: str, start: int, count: int) -> NDArray[Any]:
         return self._matrix(name)[start : start + count]
 
 
-def _load(path: Path) -> NDArray[Any]:
-    """The array in a `.npy` file, mapped into memory."""
+def _load(path: Path, what: str = "an array of numbers [n, d]") -> NDArray[Any]:
+    """The array in a `.npy` file, mapped into memory. `what` it should be is for errors."""
     try:
         found: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError) as error:
         problem = "an array of Python objects" if "object" in str(error).lower() else f"cannot be read ({error})"
-        raise SourceError(path, problem, "save an array of numbers [n, d] with numpy.save") from None
+        raise SourceError(path, problem, f"save {what} with numpy.save") from None
     return found
 
 
@@ -203,12 +201,12 @@ class _Keys:
 
 def _of_array(path: Path) -> Iterator[pa.Array]:
     """Keys of an array of texts or whole numbers."""
-    found = _load(path)
+    found = _load(path, "texts or whole numbers [n]")
     if found.ndim != 1 or found.dtype.kind not in "USiu":
         problem = f"an array of {found.dtype} of shape {found.shape}"
         raise SourceError(path, problem, "save texts or whole numbers [n]")
     for start in range(0, len(found), _BLOCK):
-        some = pa.array(np.array(found[start : start + _BLOCK]))
+        some = pa.array(found[start : start + _BLOCK].astype(found.dtype.newbyteorder("=")))
         yield keys_in(ColumnKind(some.type), some, path, start)
 
 

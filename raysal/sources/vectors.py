@@ -69,6 +69,34 @@ def _joined(items: Sequence[Item], dim: int) -> Iterator[Columns]:
     return columns_of_rows([item.key for item in items], [item.payload for item in items], carried, dim)
 
 
+def columns_of_matrix(
+    keys: Sequence[str], matrix: NDArray[Any], carried: Mapping[str, Sequence[Any]]
+) -> Iterator[Columns]:
+    """Items whose payloads are the rows of a matrix [n, d] of numbers of any real type, as columns.
+
+    Args:
+        keys: of the items [n].
+        matrix: their vectors.
+        carried: {column: values [n]}.
+
+    Yields:
+        The items, in order.
+    """
+    if matrix.dtype.itemsize > 8:  # wider than float64, which may not hold a number: each row by itself
+        payloads = [vector_or_bad(row, key) for row, key in zip(matrix, keys, strict=True)]
+        yield from columns_of_rows(keys, payloads, carried, matrix.shape[1])
+        return
+    yield Columns(keys=keys, vectors=matrix if matrix.dtype in FLOATS else as_numbers(matrix), carried=carried)
+
+
+def vector_or_bad(value: Any, key: str) -> Any:
+    """A vector as an item has it, or a `BadItem` that says why it is none."""
+    try:
+        return as_vector(value)
+    except ValueError as error:
+        return BadItem(key, str(error))
+
+
 def columns_of_rows(
     keys: Sequence[str], payloads: Sequence[Any], carried: Mapping[str, Sequence[Any]], dim: int
 ) -> Iterator[Columns]:

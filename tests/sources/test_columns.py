@@ -252,3 +252,22 @@ def test_the_first_column_that_is_wrong_is_named(tmp_path: Path) -> None:
     found = from_columns(source.columns(unit, DIM))[5][1]
     assert found == str(list(source.read(unit))[5].payload)
     assert "column 'one': label 7" in found
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).max == np.finfo(np.float64).max, reason="no wider numbers here")
+def test_a_number_that_no_float64_holds_costs_its_item_alone(tmp_path: Path) -> None:
+    x = X.astype(np.longdouble)
+    x[7, 1], x[9, 0] = np.longdouble("1e400"), np.inf
+    np.save(tmp_path / "x.npy", x)
+    for source in (Npy(path=tmp_path / "x.npy"), Memory(keys=KEYS, vectors=x)):
+        items = both_ways(source)
+        assert [row for row, item in enumerate(items) if isinstance(item[1], str)] == [7, 9]
+        assert "does not fit float64" in items[7][1]
+
+
+@pytest.mark.parametrize("dtype", [">i4", ">U4", "S4"])
+def test_keys_in_an_array_of_any_order_of_bytes(dtype: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "k.npy", np.arange(N).astype(dtype))
+    items = both_ways(Npy(path=tmp_path / "x.npy", keys=tmp_path / "k.npy"))
+    assert [item[0] for item in items] == [str(row) for row in range(N)]
