@@ -194,7 +194,10 @@ def unit_contents(source: Source, unit: Unit, method: str, dim: int) -> int:
 
 
 def _prepare_columns(encoder: Precomputed, first_id: int, columns: Columns) -> Batch:
-    """Check ready vectors."""
+    """Check ready vectors. Raises SourceError where all have another length than was listed."""
+    if columns.vectors.shape != (len(columns.keys), encoder.dim):
+        problem = f"is in columns of the shape {columns.vectors.shape}, expected ({len(columns.keys)}, {encoder.dim})"
+        raise SourceError(columns.keys[0], problem, "the source changed; start over")
     errors: dict[int, Exception] = dict(encoder.check(columns))
     contents, digests = columns_digest(first_id, columns)
     return Batch(

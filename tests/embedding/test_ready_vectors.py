@@ -269,3 +269,20 @@ def test_keys_that_do_not_fit_a_matrix_are_refused(keys: Any, problem: str, tmp_
     with pytest.raises(SourceError, match=problem):
         embed(Npy(path=tmp_path / "x.npy", keys=file), Precomputed(), tmp_path / "pool")
     assert not (tmp_path / "pool").exists()
+
+
+@pytest.mark.parametrize("dim", [1, 5])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_matrix_that_has_another_width_by_now_is_named(dim: int, dtype: Any, tmp_path: Path) -> None:
+    """One number for each row would have filled whole vectors."""
+    np.save(tmp_path / "x.npy", np.ones((9, 3), dtype))
+
+    class Replaced(Npy):
+        def columns(self, unit: Unit, length: int) -> Any:
+            if unit.index == 1:
+                np.save(tmp_path / "other.npy", np.ones((9, dim), dtype))
+                (tmp_path / "other.npy").replace(tmp_path / "x.npy")
+            return super().columns(unit, length)
+
+    with pytest.raises(SourceError, match=rf"4: is in columns of the shape \(4, {dim}\), expected \(4, 3\)"):
+        embed(Replaced(path=tmp_path / "x.npy"), Precomputed(), tmp_path / "pool", chunk_rows=4, scale=1)
