@@ -197,9 +197,9 @@ def _side_by_side(texts: pa.Array) -> tuple[NDArray[np.int64], Iterator[tuple[ND
     if texts.null_count:
         lengths = np.where(is_present(texts), lengths, 0)
     longest = int(lengths.max(initial=0))
+    padded = np.concatenate([data, np.zeros(longest + BLOCK_BYTES, np.uint8)])  # no group is wider
 
     def content_of(rows: NDArray[np.int64] | slice, size: int) -> Bytes:
-        padded = np.concatenate([data, np.zeros(size, np.uint8)])
         found: Bytes = np.lib.stride_tricks.sliding_window_view(padded, size)[borders[:-1][rows]]
         found *= np.arange(size) < lengths[rows, None]
         return found

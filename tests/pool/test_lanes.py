@@ -132,3 +132,17 @@ def test_every_bit_counts_in_every_word() -> None:
     counts = np.array([[bin(word).count("1") for word in row] for row in changed.tolist()])
     assert counts.min() > 8
     assert np.abs(counts.mean(0) - 32).max() < 0.5
+
+
+def test_long_texts_are_copied_once_and_not_for_each_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = pa.array(["x" * (5000 * row) for row in range(1, 60)])
+    copied: list[int] = []
+    plain = np.concatenate
+
+    def counted(parts: Any, *args: Any, **options: Any) -> Any:
+        copied.append(sum(len(part) for part in parts))
+        return plain(parts, *args, **options)
+
+    monkeypatch.setattr(np, "concatenate", counted)
+    lanes.text_hashes(texts)
+    assert sum(copied) < 2 * sum(map(len, texts.to_pylist()))
