@@ -103,7 +103,8 @@ def embed(
     finished pool has the same bytes as one made without a stop, except for the attempt in a commit record. If the
     source may have changed since, what is committed is read again first, and compared (`raysal.embedding.origin`).
 
-    Memory: one chunk per process, and 8 bytes an item while keys are checked.
+    Memory: two chunks in this process, where one is written while the next is embedded; one in a worker of Ray; and 8
+    bytes an item while keys are checked.
 
     Args:
         source: lists and reads the items.
