@@ -56,6 +56,7 @@ class ArrowFile:
         self._parquet = path.suffix.lower() in PARQUET
         self._rest: _Rest | None = None
         self._open: tuple[tuple[str, ...], Any] | None = None
+        self._last: tuple[int, pa.RecordBatch] | None = None
         self._large = False
         with self._readable():
             self._facts = _facts(path)
@@ -134,10 +135,14 @@ class ArrowFile:
         if not self._parquet:
             with self._readable():
                 if self._open is None or self._open[0] != tuple(columns):
-                    self._open = tuple(columns), self._reader(columns)
+                    self._open, self._last = (tuple(columns), self._reader(columns)), None
                 reader = self._open[1]
                 if part < reader.num_record_batches:  # else it has fewer than when it was listed
-                    batch = reader.get_batch(part).slice(start, count)
+                    # A batch of many chunks is read, and decompressed, once.
+                    if self._last is None or self._last[0] != part:
+                        self._last = None
+                        self._last = part, reader.get_batch(part)
+                    batch = self._last[1].slice(start, count)
                     if batch.num_rows:
                         yield batch
             return

@@ -19,6 +19,7 @@ from raysal.errors import BadItem, SourceError
 from raysal.pool.contents import columns_digest
 from raysal.sources import vectors
 from raysal.sources.base import ColumnSource, Source
+from raysal.sources.columns import ArrowFile
 from raysal.sources.memory import Memory
 from raysal.sources.npy import Npy
 from raysal.sources.table import Table
@@ -271,3 +272,34 @@ def test_keys_in_an_array_of_any_order_of_bytes(dtype: str, tmp_path: Path) -> N
     np.save(tmp_path / "k.npy", np.arange(N).astype(dtype))
     items = both_ways(Npy(path=tmp_path / "x.npy", keys=tmp_path / "k.npy"))
     assert [item[0] for item in items] == [str(row) for row in range(N)]
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_a_batch_of_many_chunks_is_read_once(
+    compression: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compressed batch would be decompressed for each chunk."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array(X.astype(np.float32).ravel()), DIM)
+    table = pa.table({"key": KEYS, "vector": column})
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_file(tmp_path / "t.arrow", table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=30)
+    read: list[int] = []
+    plain = ArrowFile._reader
+
+    class Counted:
+        def __init__(self, reader: Any) -> None:
+            self.reader, self.num_record_batches = reader, reader.num_record_batches
+
+        def get_batch(self, part: int) -> pa.RecordBatch:
+            read.append(part)
+            return self.reader.get_batch(part)
+
+    monkeypatch.setattr(ArrowFile, "_reader", lambda file, columns: Counted(plain(file, columns)))
+    source = Table(path=tmp_path / "t.arrow")
+    units = list(source.units(4))
+    read.clear()
+    parts = [part for unit in units for part in source.columns(unit, DIM)]
+    assert np.array_equal(np.concatenate([part.vectors for part in parts]), X)
+    assert read == [0, 1]
+    assert np.array_equal(next(iter(source.columns(units[2], DIM))).vectors, X[8:12])
