@@ -280,9 +280,9 @@ class Table:
 
     def _payloads(self, kind: ColumnKind, column: pa.Array) -> Iterator[Any]:
         """The payloads in a column as they lie there; None for a null."""
-        if kind.is_encoded_image or kind.is_text:
-            return (value.as_py() for value in column)
-        return kind.arrays(column)
+        if kind.is_text:
+            return iter(values_in(kind, column))
+        return (value.as_py() for value in column) if kind.is_encoded_image else kind.arrays(column)
 
     def _item(self, key: str, value: Any, carried: dict[str, Any], folder: Path) -> Item:
         """An item of a row, or a bad one that says what the row lacks. `folder` holds the table."""
@@ -292,6 +292,8 @@ class Table:
                 return bad_item(key, f"column {name!r}: {one}", carried={**carried, name: None})
         if value is None:
             return bad_item(key, f"column {column!r} is null", carried=carried)
+        if isinstance(value, Undecoded):
+            return bad_item(key, f"column {column!r}: {value}", carried=carried)
         try:
             if modality == "vector":
                 value = as_vector(value)

@@ -303,3 +303,13 @@ def test_a_batch_of_many_chunks_is_read_once(
     assert np.array_equal(np.concatenate([part.vectors for part in parts]), X)
     assert read == [0, 1]
     assert np.array_equal(next(iter(source.columns(units[2], DIM))).vectors, X[8:12])
+
+
+def test_a_text_that_is_not_utf8_is_a_bad_item(tmp_path: Path) -> None:
+    texts = pa.array([b"\xff" if row == 23 else None if row == 3 else b"t%d" % row for row in range(N)])
+    table = pa.table({"key": KEYS, "text": texts.view(pa.string())})
+    source = Table(path=write(table, tmp_path / "t.arrow", 100))
+    items = [item for unit in source.units(9) for item in source.read(unit)]
+    assert str(items[23].payload) == "k23: column 'text': not UTF-8"
+    assert str(items[3].payload) == "k3: column 'text' is null"
+    assert [item.payload for item in items[22:25:2]] == ["t22", "t24"]
