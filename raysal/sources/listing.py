@@ -56,11 +56,13 @@ def check_columns(where: object, names: Iterable[tuple[str, str]], have: Sequenc
         have: the columns of the file.
 
     Raises:
-        SourceError: a column is missing. The error names it, the columns of the file, and the flag.
+        SourceError: a column is missing, or there are several of its name. The error names it and the flag.
     """
     for column, flag in names:
         if column not in have:
             raise SourceError(where, f"no column {column!r}; its columns: {', '.join(have)}", f"choose one with {flag}")
+        if have.count(column) > 1:
+            raise SourceError(where, f"several columns are named {column!r}", f"rename them, or choose one with {flag}")
 
 
 def text_key(value: object, where: object, place: str) -> str:

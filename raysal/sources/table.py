@@ -112,6 +112,7 @@ class Table:
         """The modality and the column of the payloads, from the first file's schema."""
         file = ArrowFile(self._root / self._files[0])
         schema = file.schema
+        unlike = [name for name in schema.names if schema.names.count(name) == 1]
         given: list[tuple[Modality, str | None]] = [
             ("vector", self.vector_column), ("image", self.image_column), ("text", self.text_column),
         ]  # fmt: skip
@@ -119,13 +120,13 @@ class Table:
             if column is not None:
                 check_columns(file.path, [(column, f"--{modality}-column")], schema.names)
                 if not file.kind(column).fits(modality):
-                    others = [name for name in dict.fromkeys(schema.names) if file.kind(name).fits(modality)]
+                    others = [name for name in unlike if file.kind(name).fits(modality)]
                     raise SourceError(
                         file.path, f"column {column!r} holds {schema.field(column).type}, not {modality}s",
                         f"{_A[modality]} column is {HOLDS[modality]}; here: {', '.join(others) or 'none'}",
                     )  # fmt: skip
                 return modality, column
-        if guess := _guess({name: file.kind(name) for name in dict.fromkeys(schema.names) if name != self.key_column}):
+        if guess := _guess({name: file.kind(name) for name in unlike if name != self.key_column}):
             return guess
         columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise SourceError(
@@ -140,7 +141,8 @@ class Table:
         modality, column = self._payload
         flags = [(self.key_column, "--key-column"), (column, f"--{modality}-column")]
         check_columns(file.path, flags, file.schema.names)
-        check_columns(file.path, [(carry, "--carry") for carry in self.carry], [*file.schema.names, *hive_values(name)])
+        of_folders = [column for column in hive_values(name) if column not in file.schema.names]
+        check_columns(file.path, [(carry, "--carry") for carry in self.carry], [*file.schema.names, *of_folders])
         if not file.kind(column).fits(modality):
             kind = file.schema.field(column).type
             raise SourceError(file.path, f"column {column!r} holds {kind}, unlike {self._files[0]}", "convert the file")

@@ -313,3 +313,12 @@ def test_a_text_that_is_not_utf8_is_a_bad_item(tmp_path: Path) -> None:
     assert str(items[23].payload) == "k23: column 'text': not UTF-8"
     assert str(items[3].payload) == "k3: column 'text' is null"
     assert [item.payload for item in items[22:25:2]] == ["t22", "t24"]
+
+
+def test_a_name_of_two_columns_is_refused(tmp_path: Path) -> None:
+    arrays = [pa.array(KEYS), pa.array(X.tolist()), pa.array(KEYS), pa.array(KEYS)]
+    path = write(pa.table(arrays, names=["key", "vector", "label", "label"]), tmp_path / "t.arrow", 100)
+    assert len(both_ways(Table(path=path))) == N
+    for fields in ({"carry": ("label",)}, {"key_column": "label"}, {"text_column": "label"}):
+        with pytest.raises(SourceError, match="several columns are named 'label'"):
+            list(Table(path=path, **fields).units(9))
