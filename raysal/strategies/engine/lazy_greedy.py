@@ -66,6 +66,8 @@ class GreedyResult:
     """Pairs of a row and a centre whose distance the partitions bounded in single precision."""
     pairs_again: int = 0
     """Of those, the pairs that were bounded before, and once more for a row to be sent."""
+    pairs_guessed: int = 0
+    """Pairs of which the partitions guessed in 8-bit integers which centre is nearest (`guesses`)."""
 
     def divided_by(self, scale: float) -> GreedyResult:
         """The same with distances of vectors as they were given to the pool, which holds them times its scale."""
@@ -118,6 +120,7 @@ def lazy_greedy(
         found.round_trips += 1
         found.pairs_again = sum(part.pairs_again for part in parts)
         found.pairs = sum(part.pairs for part in parts) + found.pairs_again
+        found.pairs_guessed = sum(part.pairs_guessed for part in parts)
         found.rows_sent += sum(len(part.ids) for part in parts)
         parts = [part for part in parts if len(part.ids)]
         if not parts:

@@ -9,12 +9,14 @@ need not be looked at.
 1. `add_centres`: the new picks join the partition's centres.
 2. `best_rows`: choose a level of priority that as many rows as are wanted will hold. Bring all rows above it up to date
    (`apply_bounds`): one product in single precision with all the centres that their states do not account for, and
-   proven bounds. Where too few rows stay above the level, go on with a lower one.
-3. Make the states of the best rows exact (`exact_states`), in double precision. Only rows that are sent need that.
+   proven bounds. Where too few rows stay above the level, go on with a lower one. Where only the nearest centre
+   matters, it may be guessed in integers instead (`apply_guesses`): the distance to any centre is a bound.
+3. Make the states of the best rows exact (`make_exact`), in double precision. Only rows that are sent need that.
 4. Send these rows, and the best place that any other row could have.
 
 So a pair of a row and a centre is bounded at most once, and once more for each time that the row is sent: laziness can
-save, and never costs more than the product of all rows with all picks.
+save, and never costs more than the product of all rows with all picks. If too many rows are made exact in vain because
+guesses are bad, guesses end, and what was guessed is bounded.
 """
 
 from __future__ import annotations
@@ -29,10 +31,12 @@ from numpy.typing import NDArray
 
 from raysal.errors import PoolError
 from raysal.fleet import Partition
-from raysal.numerics import BLOCK_ROWS, ceil_div, one_thread_if_few, slices
+from raysal.numerics import BLOCK_ROWS, EXACT_COLUMNS, ceil_div, one_thread_if_few, slices
 from raysal.rng import item_order, item_uniform
-from raysal.strategies.engine.distances import Centres, WideRows, approximate_sq_norms, slack, sq_norms
+from raysal.strategies.engine.distances import Centres, approximate_sq_norms, slack, sq_norms
+from raysal.strategies.engine.exact_states import make_exact
 from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
+from raysal.strategies.engine.guesses import Guesses
 from raysal.strategies.engine.priorities import Rule
 from raysal.strategies.engine.ranking import NOWHERE, IdsOfRows, Place, Ranking, first_of_largest
 
@@ -45,7 +49,10 @@ PIECE_ROWS = 2**17
 KEPT_BYTES = 64 * 2**20
 """Factors of a partition's candidates that take no more are computed once, and kept."""
 ROWS_MADE_EXACT = 1024
-"""Rows whose bounds for all centres are held at once."""
+"""Rows whose bounds for all centres are held at once, at least."""
+BOUNDS_HELD = 2**20
+"""Bounds that are held at once, 8 MB, unless those of ROWS_MADE_EXACT are more: an exact product takes as long for one
+row as for EXACT_ROWS, and few rows need that with the same centres."""
 ALL_CENTRES = torch.iinfo(torch.int32).max
 """Number of centres applied to a row that is a centre itself: it is never looked at again."""
 
@@ -66,6 +73,8 @@ class BestRows:
     """Pairs of a row and a centre whose distance was bounded in single precision so far; each pair once."""
     pairs_again: int
     """Pairs that were bounded once more, to make the states of rows exact."""
+    pairs_guessed: int
+    """Pairs of which it was guessed, in integers, which centre is nearest to the row; each pair once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +89,9 @@ class Opening:
 class RowStates:
     """The candidate rows of a partition, and what is known of each.
 
-    Memory per row: 4 bytes for the position, 4 for the number of centres applied and 1 for whether its state is exact,
-    and 8 for each field of the rule's state (one or two). The factors of a large partition are not kept; they are
-    computed again when a row is looked at.
+    Memory per row: 4 bytes for the position, 4 for the number of centres applied, 4 for that of those proven once there
+    are guesses, 1 for whether its state is exact, and 8 for each field of the rule's state (one or two). The factors of
+    a large partition are not kept; they are computed again when a row is looked at.
 
     Raises:
         PoolError: The features of a row are not finite; it names the item.
@@ -117,9 +126,12 @@ class RowStates:
         self.ranking = Ranking(self.ids, self.state[-1], ties)
         self.centres_applied = torch.zeros(n, dtype=torch.int32, device=device)
         """How many of the centres each row's state accounts for, int32 [n]."""
+        self.centres_proven = self.centres_applied
+        """How many of them by more than a guess; the same tensor as long as there are no guesses."""
         self.exact = torch.zeros(n, dtype=torch.bool, device=device)
-        """Whether the distance in a row's state is the exact one and no bound, [n]."""
+        """Whether the distance in a row's state was exact, and no bound, once these were applied, [n]."""
         self.centres = Centres(widths, device)
+        self.guesses = Guesses(widths, device, rule)
         self.pairs, self.pairs_again = 0, 0
         """Pairs of a row and a centre whose distance was bounded, and those bounded once more to make a state exact."""
         self.rows_above = 0
@@ -222,6 +234,7 @@ class RowStates:
         """Bring the `wanted` best rows up to date, and return them with their exact states."""
         looked = max(FIRST_ROWS * wanted, self.rows_above // 2)
         level = self.ranking.level(looked)
+        self.guesses.free_rows = wanted
         while True:
             above = self.ranking.above(level)
             top = self.best_of(above, wanted, level)
@@ -241,6 +254,7 @@ class RowStates:
             bound=self.ranking.best_except(top),
             pairs=self.pairs,
             pairs_again=self.pairs_again,
+            pairs_guessed=self.guesses.pairs,
         )
 
     def sure_level(self, places: torch.Tensor, wanted: int) -> float:
@@ -261,21 +275,35 @@ class RowStates:
         Returns:
             Ascending positions; not exact if fewer than wanted stay above the level, and some are below.
         """
-        self.bring_up_to_date(above[self.centres_applied[above] < self.centres.count])
+        self.bring_up_to_date(above)
         while True:
             above = above[self.ranking.priority[above] > level]
             top = self.ranking.top(wanted, above)
-            bounds = top[~self.exact[top]]
+            bounds = top[~self.exact[top] | (self.centres_proven[top] < self.centres.count)]
             if len(bounds) == 0 or (len(above) < wanted and level > -np.inf):
                 return top
-            self.make_exact(bounds)
+            if self.guessing and self.guesses.mislead(len(bounds), self.centres.count):
+                self.guesses.allowed, self.centres_applied = False, self.centres_proven
+                self.bring_up_to_date(above)
+            else:
+                self.make_exact(bounds)
+
+    @property
+    def guessing(self) -> bool:
+        """Whether states may account for centres by guesses alone."""
+        return self.centres_proven is not self.centres_applied
 
     def bring_up_to_date(self, places: torch.Tensor) -> None:
         """Apply to rows the centres that their states do not account for: those that miss as many, together."""
+        places = places[self.centres_applied[places] < self.centres.count]
         applied = self.centres_applied[places]
+        missed = len(places) * self.centres.count - int(applied.sum())
+        if not self.guessing and self.guesses.pay(self.pairs + missed):
+            self.centres_proven = self.centres_applied.clone()
+        apply = self.apply_guesses if self.guessing else self.apply_bounds
         for first in torch.unique(applied).tolist():
             for own, factors in self.read(places[applied == first].cpu().numpy()):
-                self.apply_bounds(torch.from_numpy(own).to(self.partition.device), factors, first)
+                apply(torch.from_numpy(own).to(self.partition.device), factors, first)
 
     def apply_bounds(self, places: torch.Tensor, factors: Factors, first: int) -> None:
         """Apply to rows all centres from a first one on, by upper bounds of distances.
@@ -291,40 +319,27 @@ class RowStates:
         self.centres_applied[places] = last
         self.pairs += len(places) * (last - first)
 
+    def apply_guesses(self, places: torch.Tensor, factors: Factors, first: int) -> None:
+        """As `apply_bounds`, by one centre, likely the nearest: its distance bounds that to the nearest from above."""
+        state, last = self.state[:, places], self.centres.count
+        which = self.guesses.nearest(self.centres, first, factors[0])
+        upper = self.centres.bound_of(which, factors, approximate_sq_norms(factors))
+        self.rule.apply_centres(state, upper[None], self.centres.times[last - 1 : last])
+        self.state[:, places], self.centres_applied[places] = state, last
+
     def make_exact(self, places: torch.Tensor) -> None:
         """Replace the bounds in the states of rows by exact values, in double precision."""
-        for own, factors in self.read(places.cpu().numpy()):
-            for some in slices(len(own), ROWS_MADE_EXACT):
-                rows = torch.from_numpy(own[some]).to(self.partition.device)
-                self.state[:, rows] = self.exact_states(rows, tuple(factor[some] for factor in factors))
-                self.exact[rows] = True
-
-    def exact_states(self, places: torch.Tensor, factors: Factors) -> torch.Tensor:
-        """Compute the states of rows from the centres that could have lowered them, in double precision.
-
-        Args:
-            places: Positions of the rows, ascending.
-            factors: Their factors [n, width] each.
-
-        Returns:
-            The rule's state, float64 [fields, n].
-        """
         count = self.centres.count
-        lower, upper = self.centres.screen(0, count, factors, approximate_sq_norms(factors))
-        self.pairs_again += len(places) * count
-        # No group lowers a row that comes no nearer than one before it or, where order does not matter, than any other.
-        least = upper.cummin(0).values if self.rule.depends_on_order else upper.amin(0).expand_as(upper)
-        able = lower <= least
-        gaps = self.centres.sq_distances(0, WideRows.of(factors))
-        state = self.rule.begin(self.ids[places.cpu().numpy()], gaps[0])
-        self.rule.apply_centres(state, gaps, self.centres.tile_times(0))
-        for tile in (able[1:].any(1).nonzero()[:, 0] + 1).tolist():
-            rows = able[tile].nonzero()[:, 0]
-            gaps = self.centres.sq_distances(tile, WideRows.of(tuple(factor[rows] for factor in factors)))
-            some = state[:, rows]
-            self.rule.apply_centres(some, gaps, self.centres.tile_times(tile))
-            state[:, rows] = some
-        return state
+        step = max(ROWS_MADE_EXACT, min(BLOCK_ROWS, BOUNDS_HELD // max(self.centres.tiles, 1)))
+        for own, factors in self.read(places.cpu().numpy()):
+            for some in slices(len(own), step):
+                rows = torch.from_numpy(own[some]).to(self.partition.device)
+                # What was exact before some guesses is so but for the centres since.
+                tiles = torch.where(self.exact[rows], self.centres_proven[rows], 0) // EXACT_COLUMNS
+                self.pairs_again += len(rows) * count - int(tiles.sum()) * EXACT_COLUMNS
+                state, part = self.state[:, rows], tuple(factor[some] for factor in factors)
+                make_exact(self.rule, self.centres, tiles, self.ids[own[some]], part, state)
+                self.state[:, rows], self.exact[rows], self.centres_proven[rows] = state, True, count
 
 
 def one_row(factors: Factors, row: int) -> Arrays:
