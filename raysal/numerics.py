@@ -21,18 +21,21 @@ columns takes half the time of one with 10.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 ALIGN = 16
 """Numbers. The widths of blocks and the columns of products are multiples of this: with other widths (1281) and other
@@ -271,6 +274,29 @@ def in_threads(work: Callable[[], None], count: int) -> None:
         torch.set_num_threads(before)
     for other in others:
         other.result()
+
+
+def shared_out(work: Callable[[T], R], things: Sequence[T], threads: int) -> list[R]:
+    """Do some work for each of some things, in several threads, in each of which torch computes on one.
+
+    Args:
+        work: it lets go of the interpreter's lock most of the time, as calls of torch do.
+        things: What it is done for, once each.
+        threads: How many threads, at most.
+
+    Returns:
+        What it returned, in the order of the things.
+    """
+    found: dict[int, R] = {}
+    left = iter(list(enumerate(things)))  # of a list: each goes to one thread
+
+    def some() -> None:
+        for place, thing in left:
+            found[place] = work(thing)
+
+    with one_thread():
+        in_threads(some, min(threads, len(things)))
+    return [found[place] for place in range(len(things))]
 
 
 @cache

@@ -190,22 +190,23 @@ class Partition:
         """Return the positions that may be picked, int64, ascending: neither excluded nor narrowed away."""
         return np.flatnonzero(self.available & self.candidate)
 
-    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+    def gather(self, rows: NDArray[np.int64], dtype: torch.dtype = torch.float16) -> NDArray[Any]:
         """Read vectors, or hidden features.
 
         Args:
             rows: int64 [m], ascending positions.
+            dtype: Of the result; the numbers are those of float16.
 
         Returns:
-            float16 [m, dim].
+            [m, dim].
         """
-        out = torch.empty(len(rows), self.dim, dtype=torch.float16)
+        out = torch.empty(len(rows), self.dim, dtype=dtype)
         if self._through is None:
             self._fill(out, rows)
             return out.numpy()
         start = 0
         for block in self.blocks(rows, LAYER_ROWS):
-            out[start : start + block.n].copy_(block.features[: block.n, : self.dim])
+            out[start : start + block.n].copy_(block.features[: block.n, : self.dim].half())
             start += block.n
         return out.numpy()
 
@@ -214,9 +215,10 @@ class Partition:
         bounds = np.searchsorted(rows, self._starts)
         for place in np.flatnonzero(np.diff(bounds)):  # not every chunk: there may be thousands, and one row
             low, high = bounds[place : place + 2]
-            part = self._parts[place]
-            index = torch.from_numpy(rows[low:high] - self._starts[place]).to(part.device)
-            out[low:high, : self._pool_dim].copy_(torch.index_select(part, 0, index))
+            part, own = self._parts[place], rows[low:high] - self._starts[place]
+            neighbours = own[-1] - own[0] == high - low - 1  # they are read where they lie
+            index = slice(own[0], own[-1] + 1) if neighbours else torch.from_numpy(own).to(part.device)
+            out[low:high, : self._pool_dim].copy_(part[index])
 
     def aligned(self, rows: NDArray[np.floating], dtype: torch.dtype = torch.float32) -> AlignedMatrix:
         """Lay a matrix out for products with the features of blocks here, as they are read now.
@@ -366,16 +368,7 @@ def use_features(partition: Partition, layer: HiddenLayer | None) -> None:
 def features_of(
     partition: Partition, ids: NDArray[np.int64], layer: HiddenLayer | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Call `use_features`, then `vectors_of`: two calls in one round trip.
-
-    Args:
-        partition: Where.
-        ids: int64 [m].
-        layer: The hidden layer, used for the rest of the program; None for the vectors as they are.
-
-    Returns:
-        What `vectors_of` returns.
-    """
+    """Call `use_features`, then `vectors_of` with what it takes and returns: two calls in one round trip."""
     partition.use_features(layer)
     return vectors_of(partition, ids)
 
@@ -391,7 +384,7 @@ def vectors_of(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np
         (ids int64 [those here], ascending; float32 [those here, dim]).
     """
     rows = partition.rows_of(ids)
-    return partition.ids[rows], partition.gather(rows).astype(np.float32)
+    return partition.ids[rows], partition.gather(rows, torch.float32)
 
 
 def vectors_below(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -15,7 +15,8 @@ from raysal.context import LabelledVectors
 from raysal.models.head import Head
 from raysal.rng import derive, generator, item_order, item_uniform
 from raysal.scoring.similarity import unit_rows
-from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
+from raysal.strategies.engine.kmeans import k_means
+from raysal.strategies.engine.representatives import nearest_to_centroids
 from raysal.types import Metric
 
 AnchorRule = Literal["entropy", "kmeans", "kmeans++", "random"]

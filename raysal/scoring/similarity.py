@@ -12,14 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Partition
+from raysal.numerics import block_rows_for, slices
 from raysal.types import Metric
 
 
 def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     """Rows [n, d] scaled to Euclidean length 1; zero rows stay zero."""
-    norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(1, keepdims=True))
-    scaled = vectors / np.where(norms > 0, norms, 1.0)
-    return scaled.astype(np.float32)
+    scaled = np.empty(vectors.shape, np.float32)
+    for own in slices(len(vectors), block_rows_for(vectors.shape[1])):  # as a whole, float64 is five times the rows
+        norms = np.sqrt((vectors[own].astype(np.float64) ** 2).sum(1, keepdims=True))
+        scaled[own] = vectors[own] / np.where(norms > 0, norms, 1.0)
+    return scaled
 
 
 class Similarity:

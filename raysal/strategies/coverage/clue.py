@@ -16,7 +16,8 @@ from raysal.numerics import DRIVER_ROWS, one_thread, slices
 from raysal.rng import derive
 from raysal.scoring.linear import Linear, logits_of
 from raysal.strategies.base import Picks, Selector
-from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
+from raysal.strategies.engine.kmeans import k_means
+from raysal.strategies.engine.representatives import nearest_to_centroids
 from raysal.strategies.engine.shortlist import CANDIDATES_PER_PICK, shortlist
 
 

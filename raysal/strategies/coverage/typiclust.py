@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, NamedTuple
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from raysal.context import RoundContext
 from raysal.fleet import Fleet
-from raysal.numerics import ALIGN, DRIVER_ROWS, one_thread, padded, round_up, slices
+from raysal.numerics import ALIGN, DRIVER_ROWS, one_thread, padded, round_up, shared_out, slices
 from raysal.rng import derive, generator, item_uniform
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies.base import Picks, Selector
@@ -115,7 +116,7 @@ def cluster(x: NDArray[np.float32], labelled: NDArray[np.float32], count: int, k
     Returns:
         The clusters of candidates, followed by labelled items.
     """
-    every = np.concatenate([x, labelled.reshape(-1, x.shape[1])])
+    every = np.concatenate([x, labelled]) if len(labelled) else x
     return k_means(every, min(count, max(len(every) // SMALL_CLUSTER, 1)), key)
 
 
@@ -142,11 +143,18 @@ def most_typical(x: NDArray[np.float32], clusters: Clusters, k: int, ties: NDArr
     for wanted in (True, False):
         turns = [Remaining(x, members[c], ties) for c in order if (sizes[c] > SMALL_CLUSTER) == wanted]
         while turns and len(taken) < k:
-            taken += [turn.take() for turn in turns[: k - len(taken)]]
+            taken += take_each(turns[: k - len(taken)])
             turns = [turn for turn in turns if len(turn)]
     rows = np.array([row for row, _ in taken], np.int64)
     own = clusters.assignment[rows]
     return Typical(rows, np.array([value for _, value in taken]), sizes[own], covered[own])
+
+
+def take_each(turns: Sequence[Remaining]) -> list[tuple[int, float]]:
+    """Let each cluster take a row, small ones side by side: (row of x, its typicality) of each."""
+    small = [turn for turn in turns if turn.is_small]
+    found = dict(zip(map(id, small), shared_out(Remaining.take, small, torch.get_num_threads()), strict=True))
+    return [found[id(turn)] if turn.is_small else turn.take() for turn in turns]
 
 
 class Remaining:
@@ -167,6 +175,11 @@ class Remaining:
 
     def __len__(self) -> int:
         return int(self.left.sum())
+
+    @property
+    def is_small(self) -> bool:
+        """Whether one thread computes its products, because several may share small ones otherwise than large ones."""
+        return len(self.members) <= DRIVER_ROWS
 
     def take(self) -> tuple[int, float]:
         """Take the most typical row that is left: (row of x, its typicality)."""

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.numerics import ALIGN, DRIVER_ROWS, AlignedMatrix, one_thread, round_up, slices
+from raysal.numerics import (
+    ALIGN,
+    DRIVER_ROWS,
+    AlignedMatrix,
+    ceil_div,
+    in_threads,
+    one_thread,
+    round_up,
+    shared_out,
+    slices,
+)
 from raysal.rng import generator
+from raysal.strategies.engine.distinct import distinct_rows
+
+R = TypeVar("R")
 
 CENTRES_PER_PRODUCT = 256
 """Centres of one product, at most."""
-ONE_THREAD_MULTIPLICATIONS = 2**30
-"""Multiplications of one pass over all pairs of rows and centres. Below it one thread computes, because several would
-spend longer waiting for one another."""
+LEAST_SHARE = 2**20
+"""Numbers that a thread is given, at least. To hand work over takes 0.1 ms, as one pass over this many does."""
 LEAST_IMPROVEMENT = 1e-4
 """Iterations stop when the objective falls by less than this share of it."""
 BOUND_NUMBERS = 2**26
@@ -72,17 +85,17 @@ def k_means(
     Returns:
         min(k, distinct rows) clusters.
     """
-    x = np.ascontiguousarray(x, np.float32) + np.float32(0)  # no negative zeros: equal rows have equal bytes
-    with one_thread() if x.size * k < ONE_THREAD_MULTIPLICATIONS else nullcontext():
-        return _k_means(x, k, key, weights, iterations)
+    threads = torch.get_num_threads()
+    with one_thread():  # tiles of rows are shared out: threads that share each short call wait for one another
+        return _k_means(np.ascontiguousarray(x, np.float32), k, key, weights, iterations, threads)
 
 
 def _k_means(
-    x: NDArray[np.float32], k: int, key: int, weights: NDArray[np.float64] | None, iterations: int
+    x: NDArray[np.float32], k: int, key: int, weights: NDArray[np.float64] | None, iterations: int, threads: int
 ) -> Clusters:
-    first, inverse = distinct_rows(x)
+    first, inverse = distinct_rows(x, threads)
     mass = np.bincount(inverse, weights=np.ones(len(x)) if weights is None else _positive(weights)).astype(float)
-    problem = _Problem(x[first], mass)
+    problem = _Problem(x if len(first) == len(x) else x[first], mass, threads)
     k = min(k, len(first))
     centres = problem.points[problem.seeds(k, generator(key))].double()
     nearest, sums = _Nearest(problem, k), _Sums(problem, k)
@@ -109,61 +122,6 @@ def _k_means(
     )
 
 
-def hashes_of(words: NDArray[np.uint64], odd: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A hash of each row of words [n, d], with d odd numbers: unlike rows may share one, equal ones do."""
-    return words @ odd
-
-
-def distinct_rows(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The distinct rows of x [n, d], in the order they came in. O(n d).
-
-    Args:
-        x: no negative zeros, so that equal rows have equal bytes.
-
-    Returns:
-        (the first of each [m], which of them each row is [n]).
-    """
-    odd = np.asarray(np.random.default_rng(0).integers(2**63, size=x.shape[1], dtype=np.uint64)) | np.uint64(1)
-    hashes = np.empty(len(x), np.uint64)
-    for own in slices(len(x), DRIVER_ROWS):
-        hashes[own] = hashes_of(x[own].view(np.uint32).astype(np.uint64), odd)
-    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    if not np.array_equal(x[first[inverse]], x):  # two rows of one hash
-        whole = x.view(np.dtype((np.void, x.itemsize * x.shape[1])))[:, 0]
-        _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
-    # As they came, and not by their bytes: then neither the unit nor the origin of the vectors changes a seed.
-    order = np.argsort(first)
-    return first[order], np.argsort(order)[inverse]
-
-
-def nearest_to_centroids(x: NDArray[np.floating], clusters: Clusters, k: int) -> NDArray[np.int64]:
-    """Take from each cluster its row nearest to the centroid, heaviest cluster first.
-
-    With fewer clusters than k they are visited again, each for its next nearest row; with more, only the heaviest give
-    one. Ties go to the lower row.
-
-    Args:
-        x: The rows that were clustered, [n, d], n >= k.
-        clusters: Their clusters.
-        k: How many rows to take.
-
-    Returns:
-        k distinct rows.
-    """
-    gaps = np.empty(len(x))
-    for own in slices(len(x), DRIVER_ROWS):
-        gaps[own] = ((x[own] - clusters.centroids[clusters.assignment[own]]) ** 2).sum(1)
-    members = clusters.members()
-    by_mass = sorted(range(len(clusters)), key=lambda c: (-clusters.mass[c], members[c][0]))
-    return round_robin([members[c][np.argsort(gaps[members[c]], kind="stable")] for c in by_mass], k)
-
-
-def round_robin(queues: list[NDArray[np.int64]], k: int) -> NDArray[np.int64]:
-    """The first of each queue, then the second of each, and so on, until there are k."""
-    depth = np.concatenate([np.arange(len(queue)) for queue in queues])
-    return np.concatenate(queues)[np.argsort(depth, kind="stable")[:k]]
-
-
 def _positive(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights above zero, so that every cluster has a mean."""
     most = weights.max()
@@ -187,23 +145,26 @@ class _Problem:
     """Distinct rows and their weights.
 
     The rows are taken about their weighted mean, where distances from products lose fewer digits, and padded to whole
-    tiles.
+    tiles. Threads share the tiles out.
     """
 
-    def __init__(self, x: NDArray[np.float32], mass: NDArray[np.float64]) -> None:
+    def __init__(self, x: NDArray[np.float32], mass: NDArray[np.float64], threads: int) -> None:
         self.n, d = x.shape
-        self.mass = mass
+        self.mass, self.threads = mass, threads
+        tiles = [*slices(self.n, DRIVER_ROWS)]
         self.mean = np.zeros(d)
-        for own in slices(self.n, DRIVER_ROWS):
-            self.mean += (x[own] * mass[own, None]).sum(0)
+        for part in shared_out(lambda own: (x[own] * mass[own, None]).sum(0), tiles, threads):
+            self.mean += part
         self.mean /= mass.sum()
         self.points = torch.zeros(round_up(self.n, DRIVER_ROWS), round_up(d))
         self.sq_norms = np.empty(self.n)
-        self._some = torch.zeros(DRIVER_ROWS, round_up(d))
-        for own in slices(self.n, DRIVER_ROWS):
+
+        def centre(own: slice) -> None:
             centred = (x[own] - self.mean).astype(np.float32)
             self.points[own, :d] = torch.from_numpy(centred)
             self.sq_norms[own] = (centred.astype(np.float64) ** 2).sum(1)
+
+        shared_out(centre, tiles, threads)
 
     def nearest(
         self, centres: torch.Tensor, rows: torch.Tensor | None = None, every: torch.Tensor | None = None
@@ -223,40 +184,55 @@ class _Problem:
             columns = round_up(some.stop - some.start)
             offsets = torch.full((columns,), torch.inf)
             offsets[: some.stop - some.start] = torch.from_numpy((centres[some].numpy() ** 2).sum(1))
-            room = torch.empty(DRIVER_ROWS, columns)
-            tiles.append((some, AlignedMatrix(-2 * centres[some], torch.float32), offsets, room))
+            tiles.append((some, AlignedMatrix(-2 * centres[some], torch.float32), offsets))
         count = self.n if rows is None else len(rows)
         where = torch.empty(count, dtype=torch.int64)
         least = torch.empty(count)
-        for own in slices(count, DRIVER_ROWS):
-            size = own.stop - own.start
-            if rows is None:
+        blocks = [*slices(count, DRIVER_ROWS)]
+        left = iter(blocks)  # of a list: each goes to one thread
+
+        def look() -> None:
+            room = [torch.empty(DRIVER_ROWS, len(offsets)) for _, _, offsets in tiles]
+            gathered = torch.zeros(0 if rows is None else DRIVER_ROWS, self.points.shape[1])
+            for own in left:
+                size = own.stop - own.start
                 block = self.points[own.start : own.start + DRIVER_ROWS]
-            else:
-                block = self._some
-                torch.index_select(self.points, 0, rows[own], out=block[:size])
-            for some, matrix, offsets, room in tiles:
-                values = matrix.padded_products(block, out=room)[:size].add_(offsets)
-                if every is not None:
-                    every[own, some] = values[:, : some.stop - some.start]
-                value, column = values.min(1)
-                if some.start == 0:
-                    where[own], least[own] = column, value
-                else:
-                    better = value < least[own]
-                    where[own] = torch.where(better, column + some.start, where[own])
-                    least[own] = torch.where(better, value, least[own])
+                if rows is not None:
+                    block = gathered
+                    torch.index_select(self.points, 0, rows[own], out=block[:size])
+                for (some, matrix, offsets), products in zip(tiles, room, strict=True):
+                    values = matrix.padded_products(block, out=products)[:size].add_(offsets)
+                    if every is not None:
+                        every[own, some] = values[:, : some.stop - some.start]
+                    value, column = values.min(1)
+                    if some.start == 0:
+                        where[own], least[own] = column, value
+                    else:
+                        better = value < least[own]
+                        where[own] = torch.where(better, column + some.start, where[own])
+                        least[own] = torch.where(better, value, least[own])
+
+        in_threads(look, min(self.threads, len(blocks)))
         norms = self.sq_norms if rows is None else self.sq_norms[rows.numpy()]
         return where.numpy(), np.maximum(norms + least.double().numpy(), 0)
 
     def sums(self, rows: NDArray[np.int64], clusters: NDArray[np.int64], k: int) -> torch.Tensor:
         """Weighted sums float64 [k, width] of some rows [r] by their clusters [r]."""
-        sums = torch.zeros(k, self.points.shape[1], dtype=torch.float64)
-        with one_thread():
-            for own in slices(len(rows), DRIVER_ROWS):
-                weighted = self.points[torch.from_numpy(rows[own])].double()
-                weighted *= torch.from_numpy(self.mass[rows[own], None])
-                sums.index_add_(0, torch.from_numpy(clusters[own]), weighted)
+        width = self.points.shape[1]
+        sums = torch.zeros(k, width, dtype=torch.float64)
+        places, weights, own = (
+            torch.from_numpy(rows),
+            torch.from_numpy(self.mass[rows, None]),
+            torch.from_numpy(clusters),
+        )
+
+        def add(columns: slice) -> None:  # threads share columns out, so that rows are added in their order
+            for some in slices(len(rows), DRIVER_ROWS):
+                weighted = self.points[places[some], columns].double().mul_(weights[some])
+                sums[:, columns].index_add_(0, own[some], weighted)
+
+        threads = self.threads if len(rows) * width > LEAST_SHARE else 1
+        shared_out(add, [*slices(width, round_up(ceil_div(width, threads)))], threads)
         return sums
 
     def seeds(self, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -341,26 +317,39 @@ class _Nearest:
         else:
             # More than it is, by what a float32 loses each time.
             moved = ((centres - self.centres).square().sum(1).sqrt() * (1 + 1e-6) + 1e-6 * self.radius).float()
-            self.below -= moved
-            self.above += moved[self.where]
-            least = (self.above.square() + 2 * self.error).sqrt_()
-            self._look(centres, (self.below.amin(1) <= least).nonzero()[:, 0])
+
+            def doubtful(own: slice) -> torch.Tensor:
+                below, above = self.below[own].sub_(moved), self.above[own].add_(moved[self.where[own]])
+                least = (above.square() + 2 * self.error[own]).sqrt_()
+                rows: torch.Tensor = (below.amin(1) <= least).nonzero()[:, 0] + own.start
+                return rows
+
+            self._look(centres, torch.cat(self._shared_out(doubtful, len(self.where))))
         self.centres = centres
         return self.where.numpy().copy()
 
     def _look(self, centres: torch.Tensor, rows: torch.Tensor | None) -> None:
         """Measure some rows, or all, against every centre."""
-        some = slice(None) if rows is None else rows
         every = self.below if rows is None else self._room[: len(rows)]
         where = torch.from_numpy(self.problem.nearest(centres, rows, every)[0])
-        error, places = self.error[some], torch.arange(len(where))
-        every += self.sq_norms[some, None]
-        self.above[some] = (every[places, where] + error).clamp_min_(0).sqrt_()
-        every.sub_(error[:, None]).clamp_min_(0).sqrt_()
-        every[places, where] = torch.inf
-        self.where[some] = where
-        if rows is not None:
-            self.below[rows] = every
+
+        def bound(own: slice) -> None:
+            some = own if rows is None else rows[own]
+            gaps, error, places = every[own], self.error[some], torch.arange(own.stop - own.start)
+            gaps += self.sq_norms[some, None]
+            self.above[some] = (gaps[places, where[own]] + error).clamp_min_(0).sqrt_()
+            gaps.sub_(error[:, None]).clamp_min_(0).sqrt_()
+            gaps[places, where[own]] = torch.inf
+            self.where[some] = where[own]
+            if rows is not None:
+                self.below[some] = gaps
+
+        self._shared_out(bound, len(where))
+
+    def _shared_out(self, work: Callable[[slice], R], rows: int) -> list[R]:
+        """Do elementwise work for runs of rows, in several threads where there is enough for each."""
+        least = ceil_div(LEAST_SHARE, self.below.shape[1])
+        return shared_out(work, [*slices(rows, max(ceil_div(rows, self.problem.threads), least))], self.problem.threads)
 
 
 class _Sums:

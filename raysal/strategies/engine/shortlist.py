@@ -90,9 +90,10 @@ def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], N
         PoolError: A vector is not finite; it names the item.
     """
     parts = fleet.each(vectors_of, ids)
-    ids, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
-    refuse_broken(ids, np.isfinite(vectors).all(1))
-    return ids, vectors
+    found, vectors = (np.concatenate(column) for column in zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
+    finite: NDArray[np.bool_] = np.isfinite(vectors).all(1)
+    refuse_broken(found, finite)
+    return found, vectors
 
 
 def gathered_by_hash(fleet: Fleet, ids: NDArray[np.int64], ties: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -20,7 +20,8 @@ from raysal.scoring.row_values import refuse_broken
 from raysal.scoring.similarity import unit_rows
 from raysal.scoring.top_k import BestItems, best_of, best_of_parts, lowest_hashes
 from raysal.strategies.base import Picks, Selector
-from raysal.strategies.engine.kmeans import k_means, nearest_to_centroids
+from raysal.strategies.engine.kmeans import k_means
+from raysal.strategies.engine.representatives import nearest_to_centroids
 from raysal.strategies.engine.shortlist import CANDIDATES_PER_PICK, gathered_by_hash
 
 LANE_BITS = 16

@@ -12,8 +12,11 @@ from raysal.numerics import one_thread
 from raysal.rng import derive, generator
 from raysal.scoring.row_values import refuse_broken
 from raysal.strategies.coverage.typiclust import typicality_of
+from raysal.strategies.engine import distinct as distinct_module
 from raysal.strategies.engine import kmeans as clusters_module
-from raysal.strategies.engine.kmeans import _Problem, distinct_rows, k_means, nearest_to_centroids, round_robin
+from raysal.strategies.engine.distinct import distinct_rows
+from raysal.strategies.engine.kmeans import _Problem, k_means
+from raysal.strategies.engine.representatives import nearest_to_centroids, round_robin
 
 
 def objective(x, clusters, weights):
@@ -44,8 +47,7 @@ def test_rows_are_with_the_nearest_centroid_which_is_their_weighted_mean():
     assert (gaps[np.arange(len(x)), found.assignment] <= best * 1.05).mean() > 0.98
 
 
-def test_the_number_of_threads_changes_no_bit(monkeypatch):
-    monkeypatch.setattr(clusters_module, "ONE_THREAD_MULTIPLICATIONS", 0)
+def test_the_number_of_threads_changes_no_bit():
     x, _ = mixture(1500, 70)
     before = torch.get_num_threads()
     found = []
@@ -121,7 +123,7 @@ def test_distinct_rows_are_found_by_hashes_and_by_bytes_where_hashes_meet(monkey
     x = np.random.default_rng(0).integers(0, 3, (400, 4)).astype(np.float32)
     kept, first = np.unique(x, axis=0, return_index=True)
     for sum_of in (np.matmul, lambda bits, odd: np.zeros(len(bits), np.uint64)):
-        monkeypatch.setattr(clusters_module, "hashes_of", sum_of)
+        monkeypatch.setattr(distinct_module, "hashes_of", sum_of)
         rows, which = distinct_rows(x)
         assert rows.tolist() == sorted(first.tolist())
         assert np.array_equal(x[rows][which], x)
@@ -157,7 +159,7 @@ def test_seeds_are_drawn_by_squared_distance_although_many_are_drawn_at_once():
 
     x = np.random.default_rng(4).normal(size=(5, 3)).astype(np.float32)
     mass = np.array([1.0, 2.0, 1.0, 0.5, 3.0])
-    problem = _Problem(x, mass)
+    problem = _Problem(x, mass, 1)
     gaps = ((x[:, None].astype(np.float64) - x) ** 2).sum(2)
     tries, seen, wanted = 1500, np.zeros((5, 5, 5)), np.zeros((5, 5, 5))
     for a in range(5):
