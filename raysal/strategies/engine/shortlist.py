@@ -91,8 +91,7 @@ def gathered(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], N
     """
     parts = fleet.each(vectors_of, ids)
     found, vectors = (np.concatenate(column) for column in zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
-    finite: NDArray[np.bool_] = np.isfinite(vectors).all(1)
-    refuse_broken(found, finite)
+    refuse_broken(found, np.asarray(np.isfinite(vectors).all(1)))
     return found, vectors
 
 
