@@ -45,6 +45,7 @@ class Chunk:
         try:
             with pa.memory_map(str(path)) as source:
                 column = pa.ipc.open_file(source).get_batch(0).column(0)
+            # `column.flatten` would import `pyarrow.compute`, which takes as long as to open the pool.
             values: NDArray[np.float16] = numbers_of(column.values)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise Damaged(path, f"cannot be read ({error})", how_to_repair(self.index)) from None

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from raysal.arrays import column_of
-from raysal.arrow_values import array_of
+from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
 from raysal.pool.chunk import Chunk
 from raysal.pool.contents import maker_of, total_of
@@ -265,6 +266,22 @@ class Pool:
                 ) from None
         schema = self._united([table.schema for table in found])
         return pa.concat_tables([self._as(schema, table) for table in found])
+
+    def keys_of(self, ids: NDArray[np.int64]) -> dict[int, str]:
+        """The keys of items, by id. It streams the items once, and needs no `pyarrow.compute`.
+
+        Args:
+            ids: int64 [m]; those that the pool does not have are passed over.
+
+        Returns:
+            {id: key}.
+        """
+        found: dict[int, str] = {}
+        for table in self.items(["id", "key"]):
+            own, keys = numbers_of(table["id"]), table["key"]
+            rows = np.flatnonzero(np.isin(own, ids))
+            found |= {id: keys[row].as_py() for id, row in zip(own[rows].tolist(), rows.tolist(), strict=True)}
+        return found
 
     def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
         """The ids of items, by key. It streams the items once.

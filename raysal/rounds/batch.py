@@ -64,8 +64,7 @@ def batch_table(pool: Pool, picks: Picks, strategy: str | None = None, head: Hea
     Returns:
         One row for each pick.
     """
-    found = pool.rows_where("id", picks.ids.tolist(), ["id", "key"])
-    keys = dict(zip(found["id"].to_pylist(), found["key"].to_pylist(), strict=True))
+    keys = pool.keys_of(picks.ids)
     columns = {
         "id": array_of(picks.ids, pa.int64()),
         "key": array_of([keys[id] for id in picks.ids.tolist()], pa.string()),

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -120,6 +118,8 @@ def check_strategy(name: str, selector: Selector) -> None:
 def _of_file(path: Path) -> Table:
     """The table in a file."""
     kind = KINDS.get(path.suffix.lower())
+    import pyarrow.csv as pa_csv  # with what it imports as long as to open a pool
+
     try:
         if kind == "parquet":
             found = pq.ParquetFile(path).read()
@@ -145,7 +145,7 @@ def _of_folder(path: Path) -> Table:
         raise ConfigError(FIELD, problem, "predict with --top all, by a head for one class of several")
     found = predictions.table()
     classes = predictions.plan.classes
-    flat = pc.list_flatten(found["probabilities"]).to_numpy()
+    flat = found["probabilities"].combine_chunks().flatten().to_numpy()
     return Table(found["key"].combine_chunks(), classes, flat.astype(np.float64).reshape(-1, len(classes)))
 
 
@@ -171,7 +171,7 @@ def _numbers(name: str, column: Column) -> NDArray[np.float64]:
 def _check(table: Table) -> None:
     """Refuse keys that are there twice, and numbers that are no probabilities."""
     counts = table.keys.value_counts()
-    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()
+    twice = counts.field("values").filter(pa.array(counts.field("counts").to_numpy() > 1)).to_pylist()
     if twice:
         raise ConfigError(FIELD, f"keys with several rows: {_some(twice)}", "keep one row for each item")
     with np.errstate(invalid="ignore"):
@@ -187,6 +187,8 @@ def _check(table: Table) -> None:
 
 def _ids_of(pool: Pool, keys: pa.Array) -> NDArray[np.int64]:
     """The ids of items by key, [n]. One streaming pass over the items."""
+    import pyarrow.compute as pc
+
     ids = np.full(len(keys), -1, np.int64)
     for items in pool.items(["id", "key"]):
         found = pc.index_in(items["key"].combine_chunks().cast(pa.string()), value_set=keys)
