@@ -190,7 +190,7 @@ class Partition:
         """Return the positions that may be picked, int64, ascending: neither excluded nor narrowed away."""
         return np.flatnonzero(self.available & self.candidate)
 
-    def gather(self, rows: NDArray[np.int64], dtype: torch.dtype = torch.float16) -> NDArray[Any]:
+    def gather(self, rows: NDArray[np.int64], dtype: type[np.floating] = np.float16) -> NDArray[Any]:
         """Read vectors, or hidden features.
 
         Args:
@@ -200,7 +200,7 @@ class Partition:
         Returns:
             [m, dim].
         """
-        out = torch.empty(len(rows), self.dim, dtype=dtype)
+        out = torch.from_numpy(np.empty((len(rows), self.dim), dtype))  # NumPy's memory has large pages
         if self._through is None:
             self._fill(out, rows)
             return out.numpy()
@@ -384,7 +384,7 @@ def vectors_of(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np
         (ids int64 [those here], ascending; float32 [those here, dim]).
     """
     rows = partition.rows_of(ids)
-    return partition.ids[rows], partition.gather(rows, torch.float32)
+    return partition.ids[rows], partition.gather(rows, np.float32)
 
 
 def vectors_below(partition: Partition, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

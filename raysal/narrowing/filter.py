@@ -238,4 +238,4 @@ def available_vectors(
     """(ids, vectors) of those of `ids` that live here and are available; of all that are for None."""
     rows = np.arange(len(partition)) if ids is None else partition.rows_of(ids)
     rows = rows[partition.available[rows]]
-    return partition.ids[rows], partition.gather(rows).astype(np.float32)
+    return partition.ids[rows], partition.gather(rows, np.float32)

@@ -227,7 +227,8 @@ def sweep_partition(partition: Partition, inputs: ScoreInputs | None, request: S
             scored.add(product, block, read)
             nearby.add(product, block)
 
-    in_threads(sweep_runs, min(torch.get_num_threads(), len(runs)) if partition.device.type == "cpu" else 1)
+    if runs:  # else there would be a block to fill with nothing
+        in_threads(sweep_runs, min(torch.get_num_threads(), len(runs)) if partition.device.type == "cpu" else 1)
     return Sweep(
         rows=int(partition.available.sum()),
         searches=nearby.result(),
