@@ -245,12 +245,13 @@ class Neighbourhood:
         """Find the neighbours of some rows among those that are left. O(rows m d)."""
         offsets = np.full(len(self.points), np.inf, np.float32)  # padding, and what is not left, is nobody's neighbour
         offsets[: len(left)][left] = self.sq_norms[: len(left)][left]
-        gaps = torch.empty(self.size, len(self.points))
+        gaps, block = torch.empty(self.size, len(self.points)), torch.zeros(self.size, self.points.shape[1])
         # Threads may share small products otherwise than large ones of a fixed shape.
         with nullcontext() if len(left) > DRIVER_ROWS else one_thread():
             for tile in slices(len(rows), self.size):
                 own = rows[tile]
-                block = padded(self.points[own], self.points.shape[1], torch.float32, rows=self.size).mul_(-2)
+                torch.index_select(self.points, 0, torch.from_numpy(own), out=block[: len(own)])
+                block[: len(own)] *= -2
                 for other in slices(len(self.points), self.size):
                     torch.mm(block, self.points[other].T, out=gaps[:, other])
                 found = gaps[: len(own)].add_(torch.from_numpy(offsets))
