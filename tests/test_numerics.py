@@ -36,6 +36,7 @@ from raysal.numerics import (
     one_thread_if_small,
     padded,
     round_up,
+    shared_out,
     slices,
     tiles,
 )
@@ -299,3 +300,22 @@ def test_one_thread_it_is_whatever_thread_asks_and_until_the_last_is_out():
         second_alone.join()
         assert now() == {2}
     assert seen == [{1}] * 3
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 3, 40])
+def test_work_that_is_shared_out_is_done_once_for_each_thing_and_answers_in_order(threads, count):
+    """On one thread of torch each, of which there are as many as before afterwards."""
+    before, done = torch.get_num_threads(), []
+
+    def work(thing: int) -> tuple[int, int]:
+        done.append(thing)
+        return -thing, torch.get_num_threads()
+
+    try:
+        torch.set_num_threads(3)
+        assert shared_out(work, range(count), threads) == [(-thing, 1) for thing in range(count)]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(done) == list(range(count))

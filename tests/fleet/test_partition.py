@@ -119,3 +119,15 @@ def test_a_row_gives_the_same_bits_wherever_it_stands(dim, dtype, tmp_path):
                 inner.append((wide @ weight[0])[mine])
         for parts in (logits, norms, inner):
             assert len(torch.unique(torch.cat(parts), dim=0)) == 1
+
+
+def test_neighbours_are_read_as_others_are(tmp_path):
+    """Rows that lie together in a chunk, rows with gaps, and one row; in half and in single precision."""
+    x = np.random.default_rng(2).normal(size=(30, 5)).astype(np.float16)
+    (partition,) = LocalFleet(plan_partitions(make_pool(tmp_path, x, chunk_rows=8), 1))._partitions
+    for rows in ([*range(30)], [3, 4, 5, 6, 7, 8, 9], [0, 2, 3, 9, 29], [11], []):
+        some = np.array(rows, np.int64)
+        for dtype in (np.float16, np.float32):
+            found = partition.gather(some, dtype)
+            assert found.dtype == dtype
+            assert np.array_equal(found, x[some])

@@ -212,6 +212,8 @@ def test_items_are_found_by_any_column(tmp_path: Path) -> None:
     assert pool.rows_where("label", ["l1", "none"])["id"].to_pylist() == [1, 3, 9]
     assert pool.rows_where("id", [9, 0, 2], ["key"]).to_pydict() == {"key": ["k0", "k9"]}
     assert pool.rows_where("id", [], ["id"]).num_rows == 0
+    assert pool.keys_of(np.array([9, 2, 0, 77])) == {0: "k0", 9: "k9"}
+    assert pool.keys_of(np.empty(0, np.int64)) == {}
     assert pool.ids_of(["k9", "k0", "k9"]) == {"k9": 9, "k0": 0}
     assert pool.ids_of([]) == {}
     with pytest.raises(LabelError, match=r"3 keys are not in the pool: 'k2', 'x', '\\udcff'"):

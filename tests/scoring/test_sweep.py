@@ -274,3 +274,17 @@ def best_items(found: Sweep, request: SweepRequest) -> list[Any]:
     """Every list of best items of a pass."""
     each = [items for search in found.searches for items in search.of_each]
     return [*(found.top[name] for name in request.scores), *each, *(s.nearest for s in found.searches), found.sample]
+
+
+def test_a_sweep_for_nothing_reads_nothing(fleets, monkeypatch):
+    """The sweep of a round without a head and without anchors: it makes no block, which takes as long as the rest."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a block was asked for")
+
+    for fleet in fleets:
+        for partition in fleet._partitions:
+            monkeypatch.setattr(partition, "blocks", refuse)
+        found = sweep(fleet, None, SweepRequest(sample=20, key=5))
+        assert found.rows == len(OPEN)
+        assert len(found.sample[0]) == 20
