@@ -94,31 +94,6 @@ def test_select_needs_torch_and_nothing_else(home: Path, more: list[str]) -> Non
     assert imported(process(*words, cwd=home, python=["-c", watched])) == ["torch"]
 
 
-ENDS = """
-import atexit, os, sys
-from raysal.cli import command
-def leave(code, at_once=os._exit):
-    os.write(2, b"at once")
-    at_once(code)
-os._exit = leave
-atexit.register(lambda: print("atexit", file=sys.stderr))
-if WATCHED:
-    sys.setprofile(lambda *_: None)
-sys.exit(command())
-"""
-
-
-@pytest.mark.parametrize(("words", "code"), [(("pool", "info", "pool"), 0), (("pool", "info", "nowhere"), 2)])
-@pytest.mark.parametrize("watched", [False, True])
-def test_a_process_ends_as_it_should_and_at_once(home: Path, words: tuple[str, ...], code: int, watched: bool) -> None:
-    """What was registered is done and output is flushed, into a pipe too; a profiler sees the end of its program."""
-    answer = process(*words, "--json", cwd=home, python=["-c", ENDS.replace("WATCHED", str(watched))])
-    assert answer.code == code
-    assert "pool" in json.loads(answer.out) or code
-    assert answer.err.count("atexit") == 1
-    assert ("at once" in answer.err) == (not watched)
-
-
 @pytest.mark.parametrize(
     ("words", "module", "function"),
     [
