@@ -39,6 +39,8 @@ from benchmarks.suite_table import line_of, table
 HERE = Path(__file__).resolve().parents[1]
 THIS, OTHER = "this", "other"
 MACHINE = "benchmarks.suite_machine:rates"
+OTHER_PROCESSORS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+"""Have NumPy multiply as on another processor: the loops beside raysal would be up to five times slower."""
 ONLY_THIS_BUILD = """
 import sys
 sys.meta_path[:] = [f for f in sys.meta_path if "raysal" not in getattr(sys.modules.get(f.__module__), "MAPPING", ())]
@@ -148,7 +150,12 @@ def in_fresh_process(function: str, build: str, limit: float, args: argparse.Nam
             stdout=out,
             stderr=errors,
             cwd=own,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "ignore"},
+            env={
+                **{name: value for name, value in os.environ.items() if name not in OTHER_PROCESSORS},
+                "PYTHONPATH": path,
+                "PYTHONSAFEPATH": "1",
+                "PYTHONWARNINGS": "ignore",
+            },
             start_new_session=True,
         )
         try:
