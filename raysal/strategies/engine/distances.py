@@ -20,6 +20,8 @@ from raysal.strategies.engine.feature_maps import Arrays, Factors
 
 SCREENED_CENTRES = 16 * EXACT_COLUMNS
 """Centres whose distances are bounded in one product of single precision: with a block of rows it is 12 MB."""
+CENTRES_FOR_ORIGIN = 16
+"""Centres whose mean is the origin of bounds for good. The mean of fewer says little."""
 COINCIDENT = 1e-12
 """A squared distance below this share of the two squared norms together is taken as zero. Rounding leaves about 1e-15
 of the norms between equal rows, and a positive remainder would let a copy of a pick be picked for its rounding."""
@@ -81,8 +83,10 @@ class Centres:
         count: Number of centres.
         factors: Float32 [rows of whole tiles, width] each; zero beyond the last centre.
         sq_norms: Squared norms float64 [rows of whole tiles].
-        half_sq_norms: Half of what they are at least, float32 [rows of whole tiles].
-        largest_sq_norm: The largest of them.
+        origin: What bounds are computed about, float32 [width]; None for zero, and for features of two factors. About
+            zero, rows that are far from it beside their spread would have bounds as wide as their norms.
+        half_sq_norms: Half of the centres' squared norms about it, at least, float32 [rows of whole tiles].
+        largest_sq_norm: The largest of these squared norms.
         times: The rule's time of each centre, float64 [rows of whole tiles]; beyond the last centre, that of the last.
     """
 
@@ -91,6 +95,7 @@ class Centres:
         self.count = 0
         self.factors: Factors = tuple(torch.zeros(EXACT_COLUMNS, width, device=device) for width in widths)
         self.sq_norms = torch.zeros(EXACT_COLUMNS, dtype=torch.float64, device=device)
+        self.origin: torch.Tensor | None = None
         self.half_sq_norms = torch.zeros(EXACT_COLUMNS, device=device)
         self.largest_sq_norm = 0.0
         self.times = torch.zeros(EXACT_COLUMNS, dtype=torch.float64, device=device)
@@ -120,12 +125,29 @@ class Centres:
         for mine, theirs in zip(self.factors, factors, strict=True):
             mine[own] = torch.tensor(theirs, device=self.device)
         self.sq_norms[own] = sq_norms(tuple(factor[own] for factor in self.factors))
-        self.half_sq_norms[own] = (self.sq_norms[own] * ((1 - slack(self.factors)) / 2)).float()
-        self.largest_sq_norm = max(self.largest_sq_norm, *self.sq_norms[own].tolist(), 0.0)
+        if self.count < CENTRES_FOR_ORIGIN:
+            self.choose_origin(new)
+            self.largest_sq_norm, own = 0.0, slice(new)
+        norms = sq_norms(self.about_origin(tuple(factor[own] for factor in self.factors)))
+        self.half_sq_norms[own] = (norms * ((1 - slack(self.factors)) / 2)).float()
+        self.largest_sq_norm = max(self.largest_sq_norm, *norms.tolist(), 0.0)
+        own = slice(self.count, new)
         # Beyond the last centre the time stands still: in a race, padding burns nothing.
         self.times[own] = torch.tensor(times, device=self.device)
         self.times[new:] = float(times[-1]) if len(times) else 0.0
         self.count = new
+
+    def choose_origin(self, count: int) -> None:
+        """Compute bounds about the mean of the first centres if that makes norms smaller by half."""
+        if len(self.factors) > 1 or count == 0:
+            return
+        mean = self.factors[0][:count].double().mean(0)
+        helps = float(mean @ mean) > 0.5 * float(self.sq_norms[:count].mean())
+        self.origin = mean.float() if helps else None
+
+    def about_origin(self, rows: Factors) -> Factors:
+        """Factors of rows, float32 [n, width] each, about the origin."""
+        return rows if self.origin is None else (rows[0] - self.origin,)
 
     def tile_times(self, tile: int) -> torch.Tensor:
         """The rule's times float64 [EXACT_COLUMNS] of one tile of centres."""
@@ -155,44 +177,47 @@ class Centres:
             out[self.count - tile * EXACT_COLUMNS :] = torch.inf
         return out[:, : rows.count]
 
-    def screen(self, first: int, last: int, rows: Factors, norms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def screen(self, first: int, last: int, rows: Factors) -> tuple[torch.Tensor, torch.Tensor]:
         """Bound how near groups of EXACT_COLUMNS centres come to rows. One product in single precision.
 
         Args:
             first: Number of the first centre.
             last: One past the number of the last centre.
             rows: Factors of the rows, float32 [n, width] each.
-            norms: Their `approximate_sq_norms`.
 
         Returns:
             (lower, upper), float64 [groups, n] each: bounds of the squared distance to the nearest centre of each group
             of EXACT_COLUMNS centres, the last of which may be smaller.
         """
+        rows = self.about_origin(rows)
         parts = [
             self.closeness(start, min(start + SCREENED_CENTRES, last), rows)
             for start in range(first, last, SCREENED_CENTRES)
         ]
-        return self.bounds(torch.cat(parts), norms)
+        return self.bounds(torch.cat(parts), approximate_sq_norms(rows))
 
-    def bound_of(self, which: torch.Tensor, rows: Factors, norms: torch.Tensor) -> torch.Tensor:
+    def bound_of(self, which: torch.Tensor, rows: Factors) -> torch.Tensor:
         """Bound the squared distance of each row to one centre of its own from above. For one factor; O(n width).
 
         Args:
             which: Numbers of the centres, int64 [n].
             rows: Factors of the rows, float32 [n, width] each.
-            norms: Their squared norms, float32 [n].
 
         Returns:
             Float64 [n].
         """
-        inner = torch.linalg.vecdot(rows[0], self.factors[0].index_select(0, which))
-        return self.bounds(inner - self.half_sq_norms[which], norms)[1]
+        rows, centres = self.about_origin(rows), self.about_origin((self.factors[0].index_select(0, which),))
+        inner = torch.linalg.vecdot(rows[0], centres[0])
+        return self.bounds(inner - self.half_sq_norms[which], approximate_sq_norms(rows))[1]
 
     def bounds(self, closeness: torch.Tensor, norms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(lower, upper) bounds of squared distances, float64, from `closeness` and squared norms of rows."""
+        """(lower, upper) bounds of squared distances, float64, from `closeness` and squared norms about the origin."""
         share, norms = slack(self.factors), norms.double()
         lower = torch.sub(norms * (1 - share), closeness.double(), alpha=2)
         upper = lower + 2 * share * (norms + self.largest_sq_norm)
+        if self.origin is not None:  # exact distances are computed about zero, with norms of up to twice these
+            error = 4 * COINCIDENT * (norms + (self.largest_sq_norm + float(self.origin @ self.origin)))
+            lower, upper = lower - error, upper + error
         return lower, upper.clamp_(min=0)
 
     def closeness(self, first: int, last: int, rows: Factors) -> torch.Tensor:
@@ -207,12 +232,13 @@ class Centres:
             Float32 [groups, n], right up to `slack` of |x|^2.
         """
         # Centres come first, so that the largest of a group is taken of whole rows: four times as fast as along them.
-        inner = torch.mm(self.factors[0][first:last], rows[0].T, out=self.room(0, last - first, len(rows[0])))
+        centres = self.about_origin(tuple(factor[first:last] for factor in self.factors))
+        inner = torch.mm(centres[0], rows[0].T, out=self.room(0, last - first, len(rows[0])))
         half = self.half_sq_norms[first:last, None]
         if len(rows) == 1:
             inner -= half
         else:
-            other = torch.mm(self.factors[1][first:last], rows[1].T, out=self.room(1, *inner.shape))
+            other = torch.mm(centres[1], rows[1].T, out=self.room(1, *inner.shape))
             torch.addcmul(-half, inner, other, out=inner)
         whole = (last - first) // EXACT_COLUMNS
         groups = inner[: whole * EXACT_COLUMNS].view(whole, EXACT_COLUMNS, inner.shape[1]).amax(1)
@@ -240,7 +266,8 @@ def slack(factors: Factors) -> float:
     """Bound the error of a squared distance in single precision.
 
     Any order of summation of a product of width w errs by at most w u |x||c|, u = 2^-24 (Higham 2002, section 3.1).
-    Norms err by as much; the rest is for the few roundings around them. Where torch may round factors to bfloat16 or
+    Norms err by as much; the rest is for the few roundings around them. To take an origin off rounds every number once,
+    which changes a squared distance by at most 4 u (|x|^2 + |c|^2). Where torch may round factors to bfloat16 or
     TensorFloat32 (`torch.set_float32_matmul_precision`), the bound is so wide that little is screened out, but nothing
     is lost.
 
@@ -251,7 +278,7 @@ def slack(factors: Factors) -> float:
         The error as a share of the squared norms.
     """
     width = sum(factor.shape[1] for factor in factors)
-    roundings = (2 * width + 64) * math.ldexp(1.0, -24)
+    roundings = (2 * width + 72) * math.ldexp(1.0, -24)
     return roundings if in_single_precision() else roundings + BFLOAT16_ERROR
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, slices
-from raysal.strategies.engine.distances import Centres, WideRows, approximate_sq_norms
+from raysal.strategies.engine.distances import Centres, WideRows
 from raysal.strategies.engine.feature_maps import Factors
 from raysal.strategies.engine.priorities import Rule
 
@@ -40,7 +40,7 @@ def make_exact(
     for tile in torch.unique(tiles).tolist():
         rows = (tiles == tile).nonzero()[:, 0]
         some = factors if len(rows) == len(tiles) else of_rows(factors, rows)
-        lower, upper = centres.screen(tile * EXACT_COLUMNS, centres.count, some, approximate_sq_norms(some))
+        lower, upper = centres.screen(tile * EXACT_COLUMNS, centres.count, some)
         # No tile lowers a row that comes no nearer than one before it or, where order does not matter, than any other.
         least = upper.cummin(0).values if rule.depends_on_order else torch.minimum(upper.amin(0), state[0, rows])
         able[tile:, rows] = lower <= least

@@ -173,7 +173,7 @@ class ProposedRows:
         """Pick up to k rows: as many as stand before every row that was not sent."""
         gaps: dict[int, NDArray[np.float64]] = {}
         live, rows, state = np.arange(len(self.ids)), WideRows.of(self.factors), self.state
-        bound = self.bound.priority
+        bound, before = self.bound.priority, 0
         while len(self.picked) < k and len(live):
             best = int(state[-1].argmax())  # the first of equals
             row, priority = int(live[best]), float(state[-1, best])
@@ -186,7 +186,9 @@ class ProposedRows:
                 if 4 * len(able) < 3 * len(live):
                     rows, state, live = rows.only(torch.from_numpy(able)), state[:, able], live[able]
                     best = int(able.searchsorted(best))
-                gaps = sq_distances_from(likely_picks(state[-1], best), rows)
+                tried = gaps and 4 * (len(self.picked) - before) < len(gaps)
+                likely = trial_picks(self.rule, state, rows) if tried else likely_picks(state[-1], best)
+                gaps, before = sq_distances_from(likely, rows), len(self.picked)
             time = self.rule.pick_time(priority)
             self.picked.append(row)
             self.times.append(time)
@@ -210,3 +212,28 @@ def likely_picks(priority: NDArray[np.float64], best: int) -> NDArray[np.int64]:
     if best not in likely:  # of more equal ones
         likely[0] = best
     return likely
+
+
+def trial_picks(rule: Rule, state: NDArray[np.float64], rows: WideRows) -> NDArray[np.int64]:
+    """The next picks by distances in single precision, one after the other. O(EXACT_COLUMNS n width).
+
+    Where rows lie in groups of near copies, those of highest priority are of one group, and one of them is picked.
+
+    Args:
+        rule: What rows are judged by.
+        state: Their states, float64 [fields, n]; left as they are.
+        rows: The rows.
+
+    Returns:
+        Up to EXACT_COLUMNS positions; the first is the row of highest priority.
+    """
+    factors = tuple(factor[: rows.count].float().numpy() for factor in rows.factors)
+    sq_norms, state, picks = rows.sq_norms[: rows.count].numpy(), state.copy(), list[int]()
+    while len(picks) < EXACT_COLUMNS and (priority := float(state[-1].max())) > -np.inf:
+        picks.append(pick := int(state[-1].argmax()))
+        inner = np.ones(rows.count)
+        for factor in factors:
+            inner *= factor @ factor[pick]
+        rule.apply_pick(state, np.maximum(sq_norms + sq_norms[pick] - 2 * inner, 0), rule.pick_time(priority))
+        state[:, pick] = -np.inf
+    return np.array(picks)

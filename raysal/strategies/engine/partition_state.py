@@ -14,8 +14,8 @@ need not be looked at.
 3. Make the states of the best rows exact (`make_exact`), in double precision. Only rows that are sent need that.
 4. Send these rows, and the best place that any other row could have.
 
-So a pair of a row and a centre is bounded at most once, and once more for each time that the row is sent: laziness can
-save, and never costs more than the product of all rows with all picks. If too many rows are made exact in vain because
+So a pair of a row and a centre is bounded at most once, and once more when a row is made exact: laziness can save, and
+hardly costs more than the product of all rows with all picks. If too many rows are made exact in vain because
 guesses are bad, guesses end, and what was guessed is bounded.
 """
 
@@ -53,8 +53,6 @@ ROWS_MADE_EXACT = 1024
 BOUNDS_HELD = 2**20
 """Bounds that are held at once, 8 MB, unless those of ROWS_MADE_EXACT are more: an exact product takes as long for one
 row as for EXACT_ROWS, and few rows need that with the same centres."""
-ALL_CENTRES = torch.iinfo(torch.int32).max
-"""Number of centres applied to a row that is a centre itself: it is never looked at again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +87,9 @@ class Opening:
 class RowStates:
     """The candidate rows of a partition, and what is known of each.
 
-    Memory per row: 4 bytes for the position, 4 for the number of centres applied, 4 for that of those proven once there
-    are guesses, 1 for whether its state is exact, and 8 for each field of the rule's state (one or two). The factors of
-    a large partition are not kept; they are computed again when a row is looked at.
+    Memory per row: 4 bytes for the position, 4 for the number of centres applied, where order does not matter 4 for
+    that of those proven, 1 for whether its state is exact, and 8 for each field of the rule's state (one or two). The
+    factors of a large partition are not kept; they are computed again when a row is looked at.
 
     Raises:
         PoolError: The features of a row are not finite; it names the item.
@@ -126,10 +124,12 @@ class RowStates:
         self.ranking = Ranking(self.ids, self.state[-1], ties)
         self.centres_applied = torch.zeros(n, dtype=torch.int32, device=device)
         """How many of the centres each row's state accounts for, int32 [n]."""
-        self.centres_proven = self.centres_applied
-        """How many of them by more than a guess; the same tensor as long as there are no guesses."""
+        self.centres_proven = self.centres_applied if rule.depends_on_order else self.centres_applied.clone()
+        """How many of them by more than a guess, and to exact rows by more than a bound; where order matters, all."""
         self.exact = torch.zeros(n, dtype=torch.bool, device=device)
         """Whether the distance in a row's state was exact, and no bound, once these were applied, [n]."""
+        self.guessing = False
+        """Whether states may account for centres by guesses alone."""
         self.centres = Centres(widths, device)
         self.guesses = Guesses(widths, device, rule)
         self.pairs, self.pairs_again = 0, 0
@@ -221,7 +221,6 @@ class RowStates:
             place = np.searchsorted(self.rows, rows).clip(max=len(self) - 1)
             own = torch.from_numpy(place[self.rows[place] == rows]).to(self.partition.device)
             self.state[:, own] = -torch.inf
-            self.centres_applied[own] = ALL_CENTRES
 
     def begin(self) -> None:
         """Make the states: no row is farther from a centre than the sum of both norms."""
@@ -283,23 +282,18 @@ class RowStates:
             if len(bounds) == 0 or (len(above) < wanted and level > -np.inf):
                 return top
             if self.guessing and self.guesses.mislead(len(bounds), self.centres.count):
-                self.guesses.allowed, self.centres_applied = False, self.centres_proven
+                self.guesses.allowed = self.guessing = False
+                self.centres_applied = self.centres_proven.clone()
                 self.bring_up_to_date(above)
             else:
                 self.make_exact(bounds)
-
-    @property
-    def guessing(self) -> bool:
-        """Whether states may account for centres by guesses alone."""
-        return self.centres_proven is not self.centres_applied
 
     def bring_up_to_date(self, places: torch.Tensor) -> None:
         """Apply to rows the centres that their states do not account for: those that miss as many, together."""
         places = places[self.centres_applied[places] < self.centres.count]
         applied = self.centres_applied[places]
         missed = len(places) * self.centres.count - int(applied.sum())
-        if not self.guessing and self.guesses.pay(self.pairs + missed):
-            self.centres_proven = self.centres_applied.clone()
+        self.guessing = self.guessing or self.guesses.pay(self.pairs + missed)
         apply = self.apply_guesses if self.guessing else self.apply_bounds
         for first in torch.unique(applied).tolist():
             for own, factors in self.read(places[applied == first].cpu().numpy()):
@@ -309,11 +303,16 @@ class RowStates:
         """Apply to rows all centres from a first one on, by upper bounds of distances.
 
         A group of centres counts as one centre, as near as the nearest of them and picked when the last of them was. A
-        row that none of them can lower keeps its exact state.
+        row that none of them can lower keeps its exact state. Where order does not matter, `centres_proven` says of the
+        others for how many centres they were exact.
         """
         state, last = self.state[:, places], self.centres.count
-        lower, upper = self.centres.screen(first, last, factors, approximate_sq_norms(factors))
-        self.exact[places] &= lower.amin(0) >= state[0]
+        lower, upper = self.centres.screen(first, last, factors)
+        same, exact, proven = lower.amin(0) >= state[0], self.exact[places], self.centres_proven[places]
+        if self.rule.depends_on_order:
+            self.exact[places] = exact & same
+        else:
+            self.centres_proven[places] = torch.where(exact & ~(same & (proven == first)), proven, last)
         self.rule.apply_centres(state, upper, self.centres.group_times(first, last))
         self.state[:, places] = state
         self.centres_applied[places] = last
@@ -323,7 +322,7 @@ class RowStates:
         """As `apply_bounds`, by one centre, likely the nearest: its distance bounds that to the nearest from above."""
         state, last = self.state[:, places], self.centres.count
         which = self.guesses.nearest(self.centres, first, factors[0])
-        upper = self.centres.bound_of(which, factors, approximate_sq_norms(factors))
+        upper = self.centres.bound_of(which, factors)
         self.rule.apply_centres(state, upper[None], self.centres.times[last - 1 : last])
         self.state[:, places], self.centres_applied[places] = state, last
 
