@@ -65,6 +65,10 @@ def main() -> None:
     missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
     if missing:
         parser.exit(2, f"not installed: {' '.join(missing)}; install them, or see WHEELS in benchmarks/gpu.sh\n")
+    import torch
+
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.exit(2, "torch sees no GPU here; --device cpu --rows 5000 --images 64 says whether it runs at all\n")
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.folder or Path(temporary)).resolve()

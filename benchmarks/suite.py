@@ -5,8 +5,9 @@
     python -m benchmarks.suite --list
 
 `benchmarks.suite_rows` holds the rows. Every cell runs in a process of its own. With --against, the cells of this
-checkout run with the raysal of the other one too, in turn: other, this, other, this; numbers are medians, and `faster`
-is the other build's time over this one's. What a build cannot do is said in its place, and the suite goes on.
+checkout run with the raysal of the other one too, in turn: other, this, other, this (long cells once each). Numbers are
+medians, and `faster` is the other build's time over this one's. What a build cannot do is said in its place, and the
+suite goes on.
 
 A cell is repeated until its budget is used up, and after --minutes no further cell is begun, so the whole takes less
 than half an hour on 2 quiet cores (with --against twice that). --quick takes tiny sizes, to see that all rows run:
@@ -69,7 +70,11 @@ def main() -> None:
         args.minutes = 25.0 if args.against is None else 50.0
     if args.list:
         print("\n".join(f"{row.name:14} {row.what}" for row in ROWS))
+    elif args.against is not None and not (args.against / "raysal" / "__init__.py").exists():
+        parser.error(f"--against {args.against}: no checkout of raysal is there")
     elif args.table:
+        if not args.table.is_file():
+            parser.error(f"--table {args.table}: no such file; --out writes one")
         print("\n".join(table(json.loads(args.table.read_text()))))
     else:
         with tempfile.TemporaryDirectory() as temporary:
@@ -188,7 +193,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def result_of(row: Row, runs: dict[str, list[dict[str, Any]]], judge: bool = True) -> dict[str, Any]:
-    """A row's line of the JSON: ratios alone, and whether the aim was met."""
+    """A row's line of the JSON: ratios, and whether the aim was met, which some rows have in seconds or MB."""
     about = {"name": row.name, "what": row.what, "unit": row.unit, "aim": str(row.aim) if row.aim else None}
     mine, others = runs.get(THIS, []), runs.get(OTHER, [])
     found: dict[str, Any] = {**about, "value": median_of(row.number, mine), "before": median_of(row.number, others)}

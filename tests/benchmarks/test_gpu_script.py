@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from tiers import deep_unless
 
 from benchmarks.gpu import LIMITS
@@ -39,6 +40,14 @@ def test_parts_run_on_a_cpu(tmp_path: Path, parts: str) -> None:
 
 
 def test_a_part_that_fails_is_said_and_the_script_fails(tmp_path: Path) -> None:
-    done = gpu_sh(tmp_path, "--parts", "machine", "--device", "cuda:7")
+    done = gpu_sh(tmp_path, "--parts", "machine", "--device", "toaster")
     assert done.returncode != 0
     assert "reason" in json.loads((tmp_path / "out" / "gpu.json").read_text())["parts"]["machine"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_one_line_says_what_to_do(tmp_path: Path) -> None:
+    done = gpu_sh(tmp_path, "--parts", "machine", "--device", "cuda")
+    assert done.returncode == 2
+    assert "torch sees no GPU here; --device cpu" in done.stdout + done.stderr
+    assert not (tmp_path / "out" / "gpu.json").exists()
