@@ -11,7 +11,7 @@ suite goes on.
 
 A cell is repeated until its budget is used up, and after --minutes no further cell is begun, so the whole takes less
 than half an hour on 2 quiet cores (with --against twice that). --quick takes tiny sizes, to see that all rows run:
-its numbers mean nothing. --full takes the sizes that a row names where it otherwise extrapolates, and k = 100,000.
+its numbers mean nothing. --full takes k = 100,000, too.
 
 Needs `make setup`, about 8 GB of memory and 6 GB of disk in --folder. Not measured without what they need:
 scikit-activeml (--peers-python; `benchmarks.peers` says how to get it), Ray, Fashion-MNIST (`make demo` fetches it).

@@ -117,25 +117,12 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def memory_of_select(setting: Setting) -> Numbers:
-    """The most that a process holds of its own, mapped files left out, in `raysal.select` by BADGE. From two sizes it
-    is drawn out to 10,000,000 rows, which --full takes by themselves."""
-    sizes = [setting.sized(500_000, 2_000, 2_000_000), setting.sized(2_000_000, 6_000, 10_000_000)]
-    goal, found = setting.sized(10_000_000, 6_000), dict[int, Numbers]()
-    for rows in sizes:
-        pool = random_in(setting, f"memory-{rows}", rows, 128, decay=0.5)
-        found[rows] = alone("benchmarks.suite_rows_pools:one_select", pool.path, rows)
-    small, large = (found[rows] for rows in sizes)
-    slope = (large["own_mb"] - small["own_mb"]) / (sizes[1] - sizes[0])
-    own = large["own_mb"] + slope * (goal - sizes[1])
-    return {
-        "own_mb": own,
-        "of_file": own / (goal * 128 * 2 / 2**20),
-        "measured_mb": large["own_mb"],
-        "bytes_a_row": slope * 2**20,
-        "start_mb": large["start_mb"],
-        "select_s": large["select_s"],
-        "picks": {"badge": large["picks"]},
-    }
+    """The most that a process holds of its own, mapped files left out, in `raysal.select` by BADGE. It is not drawn out
+    from fewer rows: freed arrays below 32 MB may stay with the process, larger ones go back."""
+    rows = setting.sized(10_000_000, 6_000)
+    pool = random_in(setting, f"memory-{rows}", rows, 128, decay=0.5)
+    found: Numbers = alone("benchmarks.suite_rows_pools:one_select", pool.path, rows)
+    return {**found, "of_file": found["own_mb"] / (rows * 128 * 2 / 2**20), "picks": {"badge": found["picks"]}}
 
 
 def one_select(path: str, rows: str) -> Numbers:
