@@ -248,7 +248,8 @@ def in_threads(work: Callable[[], None], count: int) -> None:
     """Do some work in several threads at once, in each of which torch computes on one.
 
     Elementwise functions then keep the law of this module, and no core waits for the others at the end of each of many
-    short calls. The helpers stay for the next time: new threads cost a sweep of 250,000 rows a tenth of its time.
+    short calls. Work must not call this function itself: it would wait for the threads that do it. The helpers stay
+    for the next time: new threads cost a sweep of 250,000 rows a tenth of its time.
 
     Args:
         work: It shares what there is to do with its likes, and lets go of the interpreter's lock most of the time, as

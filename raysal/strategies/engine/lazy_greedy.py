@@ -148,7 +148,7 @@ class ProposedRows:
         ids: int64 [n], in the order of ties, so that the first of equal rows is the one to pick.
         order: The rows' numbers in that order, int64 [n], ascending.
         factors: Float32 [n, width] each.
-        state: The rule's state, float64 [fields, n]; changed in `pick`. The last field is the priority.
+        state: The rule's state, float64 [fields, n], as sent; `pick` overwrites it. The last field is the priority.
         bound: The best place that any row could have that was not sent.
         picked: Positions of the picks, in pick order.
         times: The rule's time of each pick.
