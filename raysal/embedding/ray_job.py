@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from raysal.embedding.base import Encoder
 from raysal.embedding.rounding import Rounding
 from raysal.embedding.torch_model import keep_freed_memory
-from raysal.embedding.unit import embed_unit, quarantine_unit
+from raysal.embedding.unit import quarantine_unit, unit_writer
 from raysal.errors import ConfigError, EncoderError, FingerprintMismatch, brief
 from raysal.pool import ChunkStage, StagedChunk
 from raysal.sources.base import Source
@@ -33,7 +33,7 @@ POLL_SECONDS = 1.0
 
 
 class Embedder:
-    """The actor: it runs `embed_unit` in a process of its own."""
+    """The actor: it runs `unit_writer` in a process of its own."""
 
     def __init__(self, module_path: list[str]) -> None:
         """Take over the driver's `sys.path`: an encoder of the user's may come from the driver's directory."""
@@ -65,8 +65,8 @@ class Embedder:
         return encoder.fingerprint()
 
     def embed(self, unit: Unit, batch_size: int, decode_threads: int, attempt: int) -> StagedChunk:
-        """Embed and stage one unit; see `embed_unit`."""
-        return embed_unit(
+        """Embed one unit and stage its files; see `unit_writer`."""
+        write = unit_writer(
             self._source,
             self._encoder,
             unit,
@@ -77,6 +77,7 @@ class Embedder:
             attempt=attempt,
             method=self._method,
         )
+        return write()
 
 
 @dataclass

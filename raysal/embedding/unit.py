@@ -35,32 +35,6 @@ QuarantineRow = tuple[int, str, str, str]
 """(id, key, stage, reason) of an item without a vector"""
 
 
-def embed_unit(
-    source: Source,
-    encoder: Encoder,
-    unit: Unit,
-    stage: ChunkStage,
-    *,
-    batch_size: int,
-    decode_threads: int,
-    rounding: Rounding | None = None,
-    attempt: int = 0,
-    method: str | None = None,
-) -> StagedChunk:
-    """Embed one unit and stage its files: `unit_writer`, and what it returns."""
-    return unit_writer(
-        source,
-        encoder,
-        unit,
-        stage,
-        batch_size=batch_size,
-        decode_threads=decode_threads,
-        rounding=rounding,
-        attempt=attempt,
-        method=method,
-    )()
-
-
 def unit_writer(
     source: Source,
     encoder: Encoder,

@@ -357,8 +357,8 @@ class Gaussian(Posterior):
         return lambda i, residual: self._solve(np.outer(residual, rows[i]))
 
     def _widened(self, span: Span) -> Self:
-        """The same with a span of more axes, of the last of which it knows the prior alone."""
-        raise NotImplementedError
+        """The same with a span of more axes, of the last of which it knows the prior alone; see `has_span`."""
+        raise TypeError(f"{type(self).__name__} is kept for all features, and has no span of {span.width} axes")
 
     def _reaching(self, rows: Matrix) -> tuple[Self, Matrix]:
         """The posterior with a span that reaches rows [n, D] of the frame, and what it computes with of them."""
