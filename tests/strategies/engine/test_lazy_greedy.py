@@ -321,4 +321,4 @@ def test_laziness_may_only_save(rule, where, k, tmp_path, monkeypatch):
     every = 12_000 * k
     assert found.pairs - found.pairs_again <= every
     assert found.pairs <= 1.1 * every
-    assert sum(exact) <= 1.5 * every
+    assert sum(exact) <= (1.5 if where == "near copies" else 1) * every
