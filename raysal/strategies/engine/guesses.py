@@ -72,7 +72,7 @@ class Guesses:
         self.pairs += len(rows) * (centres.count - first)
         return self.rounded.nearest(first, rows)
 
-    def mislead(self, rows: int, pairs: int) -> bool:
+    def wasted_too_much(self, rows: int, pairs: int) -> bool:
         """Note that rows are to be made exact, and say whether bounds were too high for too many.
 
         Args:

@@ -281,7 +281,7 @@ class RowStates:
             bounds = top[~self.exact[top] | (self.centres_proven[top] < self.centres.count)]
             if len(bounds) == 0 or (len(above) < wanted and level > -np.inf):
                 return top
-            if self.guessing and self.guesses.mislead(len(bounds), self.centres.count):
+            if self.guessing and self.guesses.wasted_too_much(len(bounds), self.centres.count):
                 self.guesses.allowed = self.guessing = False
                 self.centres_applied = self.centres_proven.clone()
                 self.bring_up_to_date(above)
