@@ -313,6 +313,9 @@ class RunConfig(_Section):
     embed: EmbedConfig = EmbedConfig()
     fleet: FleetConfig = FleetConfig()
     update: UpdateConfig = UpdateConfig()
+    target: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """The classes that are looked for, together: what the scores `probability` and `log_odds` are of. Heads know them
+    from the start."""
     narrow: Choice = Choice(name="none")
     select: Choice = Choice(name="badge")
     start: Choice = Choice(name="typiclust")

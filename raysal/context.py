@@ -18,7 +18,7 @@ from raysal.models.likelihood import SOFTMAX, Likelihood
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.scoring.given_probabilities import AnyInputs, GivenInputs, GivenProbabilities, takes_probabilities
-from raysal.scoring.inputs import DEFAULT_DRAWS, ScoreInputs, score_inputs
+from raysal.scoring.inputs import DEFAULT_DRAWS, ScoreInputs, is_of_target, score_inputs, target_among
 from raysal.scoring.linear import Linear
 from raysal.scoring.reference import pool_reference, wants_reference
 
@@ -93,6 +93,8 @@ class RoundContext:
     """items that may be offered"""
     key: int
     """randomness of the round or, within a stage, of that stage (`raysal.rng`)"""
+    target: tuple[str, ...] = ()
+    """the classes that are looked for"""
     previous: Head | None = None
     """the head of the round before"""
     memory: Memory | None = None
@@ -190,12 +192,14 @@ class RoundContext:
             ConfigError: there is no head, or not one the score can work with.
         """
         if self.head is None and self.given is not None and takes_probabilities(score):
-            return GivenInputs(self.given.classes)
+            names = self.given.classes
+            return GivenInputs(names, target_among(names, self.target) if is_of_target(score) else None)
         return score_inputs(
             self.needed_head(),
             (score,),
             previous=self.previous,
             reference=self.reference(fleet, (score,), self.key),
+            target=self.target,
             draws=draws,
             key=self.key,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def select(
     seed: int = 0,
     rebind: bool = False,
     probabilities: Any = None,
+    target: str | Sequence[str] = (),
 ) -> pa.Table:
     """A batch of k items in pick order.
 
@@ -59,6 +61,8 @@ def select(
             .tsv or .parquet file, or a frame, with the column `key` and one column of probabilities for each class; or
             a folder that `raysal.predict(..., top="all")` wrote. Every item that may be offered needs them. For
             `class_balanced` (around `typiclust`, `random`, `margin` ...), `margin`, `entropy` and `least_confidence`.
+        target: the class that is looked for, or several, for scores of these (`probability`). By default those of the
+            run in `labels`.
         rebind: if the run in `labels` is of another pool, match its labels with the items of this one by key. The run
             itself stays with its pool.
 
@@ -83,6 +87,7 @@ def select(
     from raysal.rounds.batch import batch_table
     from raysal.rounds.choose import choose
     from raysal.rounds.given_probabilities import check_strategy, read_probabilities
+    from raysal.rounds.preflight import check_target
     from raysal.rounds.program import start_program
     from raysal.strategies import SELECTORS
 
@@ -95,6 +100,8 @@ def select(
     narrower = choice("none" if narrow is None else narrow, "narrow").build("narrow", NARROWERS)
     pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
     with known_labels(pool, labels, rebind=rebind) as known:
+        looked_for = (target,) if isinstance(target, str) else tuple(target) or known.target
+        check_target(looked_for, selector, narrower)
         if searches_index(narrower, known.trainer):
             check_index(pool, IndexConfig())
         with open_fleet(pool, FleetConfig(backend=backend, partitions=parts)) as fleet:
@@ -117,6 +124,7 @@ def select(
                 k=k,
                 available=available,
                 key=derive(seed, 0),
+                target=looked_for,
                 previous=update.previous,
                 given=given,
                 pool_scale=pool.scale,

@@ -27,6 +27,16 @@ Rebind = Annotated[
         "that it does not have are kept, and train nothing.",
     ),
 ]
+Target = Annotated[
+    list[str] | None,
+    Option(
+        "--target",
+        metavar="CLASS",
+        help="The class that is looked for, for the scores probability and log_odds. Repeatable: any of them. "
+        "(Default: that of the run.)",
+        show_default=False,
+    ),
+]
 TableFile = Annotated[
     Path | None,
     Option(

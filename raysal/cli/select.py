@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from raysal.cli.garbage import look_now
-from raysal.cli.options import BackendOption, Force, PoolPath, TableFile
+from raysal.cli.options import BackendOption, Force, PoolPath, TableFile, Target
 from raysal.cli.output import Backend, Debug, Json, Outcome
 from raysal.cli.progress import progress
 from raysal.cli.tables import (
@@ -84,6 +84,7 @@ def select(
     ] = None,
     backend: BackendOption = Backend.local,
     seed: Annotated[int, Option(min=0, help="Another seed gives other random numbers.")] = 0,
+    target: Target = None,
     out: TableFile = None,
     force: Force = False,
     json: Json = False,
@@ -112,7 +113,7 @@ def select(
 
         table = select_batch(
             pool, k=k, strategy=chosen, labels=labels, narrow=narrower, partitions=partitions,
-            backend=backend.value, seed=seed, rebind=rebind, probabilities=probabilities,
+            backend=backend.value, seed=seed, rebind=rebind, probabilities=probabilities, target=target or (),
         )  # fmt: skip
         if out is not None:
             from raysal.labels.files import write_table

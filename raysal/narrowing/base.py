@@ -101,6 +101,10 @@ class Narrower(ABC):
         """Whether it, or one inside it, may search the pool's index."""
         return False
 
+    def needs_target(self) -> bool:
+        """Whether it, or one inside it, goes by the classes that are looked for, and they must be named."""
+        return False
+
     def strategies(self) -> Sequence[Selector]:
         """The strategies that it, or one inside it, asks for picks."""
         return ()

@@ -81,6 +81,10 @@ class Filter(Narrower):
         """Whether the narrower inside does."""
         return self.inner.part.wants_index()
 
+    def needs_target(self) -> bool:
+        """Whether the narrower inside does."""
+        return self.inner.part.needs_target()
+
     def strategies(self) -> Sequence[Selector]:
         """Those of the narrower inside."""
         return self.inner.part.strategies()

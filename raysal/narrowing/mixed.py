@@ -122,6 +122,10 @@ class Mixed(OneSweep):
         """Whether a part does."""
         return any(one.wants_index() for one in self.narrowers())
 
+    def needs_target(self) -> bool:
+        """Whether a part does."""
+        return any(one.needs_target() for one in self.narrowers())
+
     def accumulates(self) -> bool:
         """Whether a part does."""
         return any(one.accumulates() for one in self.narrowers())

@@ -49,7 +49,7 @@ def round_sweep(fleet: Fleet, context: RoundContext, request: SweepRequest) -> S
 def exact_sweep(fleet: Fleet, context: RoundContext, request: SweepRequest) -> Sweep:
     """A pass over the pool that finds all of the request, with what scores may need of the context."""
     reference = context.reference(fleet, request.scores, derive(request.key, "scores"))
-    return sweep(fleet, context.head, request, previous=context.previous, reference=reference)
+    return sweep(fleet, context.head, request, previous=context.previous, reference=reference, target=context.target)
 
 
 def sweep_beside_index(fleet: Fleet, context: RoundContext, request: SweepRequest, index: Index) -> Sweep:

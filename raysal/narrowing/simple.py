@@ -10,7 +10,7 @@ from raysal.context import RoundContext
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet
 from raysal.narrowing.base import Candidates, OneSweep
-from raysal.scoring.inputs import replacement_note, score_to_compute
+from raysal.scoring.inputs import is_of_target, replacement_note, score_to_compute
 from raysal.scoring.registry import SCORES
 from raysal.scoring.sweep import Sweep, SweepRequest
 
@@ -72,6 +72,10 @@ class TopScore(OneSweep):
     def __post_init__(self) -> None:
         if self.score not in SCORES:
             raise UnknownName("narrow.score", self.score, sorted(SCORES))
+
+    def needs_target(self) -> bool:
+        """With a score of the classes that are looked for."""
+        return is_of_target(self.score)
 
     def request(self, context: RoundContext) -> SweepRequest:
         """The best items by the score."""

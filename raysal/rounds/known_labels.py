@@ -55,6 +55,11 @@ class Known(Protocol):
         """What makes a head of the labels."""
         ...
 
+    @property
+    def target(self) -> tuple[str, ...]:
+        """The classes that a run looks for."""
+        ...
+
     def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
         """The head for what is known, none where that is nothing. The program of the fleet has begun."""
         ...
@@ -73,6 +78,7 @@ class GivenLabels:
     taken: NDArray[np.int64]
     held_out: HeldOut | None = None
     trainer: Trainer = field(default_factory=Logistic)
+    target: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, pool: Pool, labels: Sequence[Label]) -> GivenLabels:
@@ -143,6 +149,11 @@ class LabelsOfRun:
     def held_out(self) -> HeldOut | None:
         """The items that the run keeps for its evaluation."""
         return HeldOut.of(self.config)
+
+    @property
+    def target(self) -> tuple[str, ...]:
+        """The classes that the run looks for."""
+        return self.config.target
 
     def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
         """The head that the run's next round would have, whatever the `seed`."""

@@ -90,7 +90,7 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
     )
     if not items:
         return made
-    classes = output_names(items, likelihood, config.update.classes)
+    classes = output_names(items, likelihood, (*config.update.classes, *config.target))
     version = run.record(round - 1)["head_version"] if round else None
     reason: str | None = "first labels" if version is None else "another pool"
     if last is not None:

@@ -57,6 +57,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         k=k,
         available=available,
         key=derive(config.seed, round),
+        target=config.target,
         previous=update.previous,
         memory=run.memory(round - 1) if round and run.is_of(round - 1, pool) else None,
         index=config.index,

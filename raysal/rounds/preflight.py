@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -19,7 +19,7 @@ from raysal.models.likelihood import Likelihood
 from raysal.models.trainers.base import Trainer
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
-from raysal.scoring.inputs import score_inputs
+from raysal.scoring.inputs import NAME_TARGET, score_inputs
 from raysal.strategies.base import Selector
 from raysal.types import Metric
 
@@ -45,6 +45,8 @@ def likelihood_for(
     """
     likelihood = trainer.likelihood
     likelihood.check_names(config.update.classes, "update.classes")
+    likelihood.check_names(config.target, "target")
+    check_target(config.target, selector, narrower)
     if not config.rounds.holdout and learns_from_held_out(selector, narrower):
         problem = "0: the run holds out no items, and a strategy takes them for its reference"
         raise ConfigError("rounds.holdout", problem, 'hold out 0.2, or less, or use reference = "pool"')
@@ -59,6 +61,25 @@ def likelihood_for(
     if not likelihood.exclusive:  # every part works with one class of several
         check_compatible(likelihood, selector, narrower, PoolToBe(config.embed.metric) if pool is None else pool)
     return likelihood
+
+
+def check_target(target: Sequence[str], selector: Selector, narrower: Narrower) -> None:
+    """Refuse to look for nothing.
+
+    Args:
+        target: the classes that are looked for.
+        selector: the strategy.
+        narrower: the narrower.
+
+    Raises:
+        ConfigError: there are none, and one of these goes by them.
+    """
+    if target:
+        return
+    strategies = [one for outer in (selector, *narrower.strategies()) for one in with_inner_parts(outer)]
+    if narrower.needs_target() or any(one.needs_target for one in strategies):
+        part = "the narrower" if narrower.needs_target() else "the strategy"
+        raise ConfigError("target", f"names no class, and {part} goes by the classes looked for", NAME_TARGET)
 
 
 def check_compatible(likelihood: Likelihood, selector: Selector, narrower: Narrower, pool: Pool | PoolToBe) -> None:
@@ -87,11 +108,12 @@ def check_compatible(likelihood: Likelihood, selector: Selector, narrower: Narro
         k=1,
         available=len(pool),
         key=0,
+        target=names,
         previous=head,
         reveal=lambda ids: dict.fromkeys(ids, text),
     )
     reference = gather_evidence(vectors, [text], None, names, likelihood)
-    score_inputs(head, narrower.request(context).scores, previous=head, reference=reference)
+    score_inputs(head, narrower.request(context).scores, previous=head, reference=reference, target=names)
     for one in (selector, *narrower.strategies()):
         for strategy in with_inner_parts(one):
             with suppress(DataReached):

@@ -29,10 +29,10 @@ Pitfalls:
 - There may be one class only: then log C is 0. A probability may be exactly 0 or 1: use `torch.special.entr`.
 - A score of few different values has many ties. They go by a hash of the item (`raysal.rng.item_order`).
 
-To add one: a function in `scores` (the best guess), `epistemic` (uncertainty of the head) or `model_change` (effect of
-a label), and one line in `registry`. The line enrols it in the strategies and narrowers that take the name of a score,
-in configs, in the command line and in the tests, which ask for its slow version. Its docstring states formula, bounds,
-cost and paper.
+To add one: a function in `scores` (the best guess), `of_target` (the classes looked for), `epistemic` (uncertainty of
+the head) or `model_change` (effect of a label), and one line in `registry`. The line enrols it in the strategies and
+narrowers that take the name of a score, in configs, in the command line and in the tests, which ask for its slow
+version. Its docstring states formula, bounds, cost and paper.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ import torch
 
 from raysal.models.likelihood import Likelihood
 
-Need = Literal["gain", "influence", "mean_variance", "norm", "previous", "samples", "variance"]
+Need = Literal["gain", "influence", "mean_variance", "norm", "previous", "samples", "target", "variance"]
 """A part of `Predicted` beside the logits; `mean_variance` and `norm` stand for `deviation` and `length`."""
 
 
@@ -74,6 +74,8 @@ class Predicted:
     """[C, n] products of h̃ with the rows of `influence_of`"""
     length: torch.Tensor | None = None
     """[n] length of [z, 1], with z the features of the head's frame"""
+    target: torch.Tensor | None = None
+    """bool [C], which classes are looked for"""
     noise: float = 1.0
     """variance of a label that is a number"""
     temperature: float = 1.0

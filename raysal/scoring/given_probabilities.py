@@ -43,9 +43,11 @@ class GivenProbabilities:
 
 
 class GivenInputs(NamedTuple):
-    """What a score needs where probabilities are given: nothing but these, which are beside the data already."""
+    """What a score needs where probabilities are given: these are beside the data already."""
 
     classes: tuple[str, ...]
+    target: NDArray[np.bool_] | None = None
+    """[C] which classes are looked for"""
 
 
 AnyInputs = ScoreInputs | GivenInputs
@@ -54,26 +56,30 @@ AnyInputs = ScoreInputs | GivenInputs
 
 def takes_probabilities(score: str) -> bool:
     """Whether a score of `SCORES` can be computed from probabilities of classes alone."""
-    return not SCORES[score].needs(SOFTMAX)
+    return not {*SCORES[score].needs(SOFTMAX)} - {"target"}
 
 
-def given_blocks(partition: Partition, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Predicted]]:
+def given_blocks(
+    partition: Partition, inputs: GivenInputs, rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], Predicted]]:
     """What is given of some rows, block by block.
 
     Args:
         partition: the rows' partition; `place_given` has run there.
+        inputs: what a score needs beside them.
         rows: int64 [n], ascending positions.
 
     Yields:
         (positions [m], predictions of BLOCK_ROWS items, of which the first m are these).
     """
     held: NDArray[np.float32] = partition.state[STATE]
+    target = None if inputs.target is None else torch.from_numpy(inputs.target).to(partition.device)
     for own in slices(len(rows), BLOCK_ROWS):
         p = torch.zeros(held.shape[1], BLOCK_ROWS)
         p[0] = 1
         p[:, : own.stop - own.start] = torch.from_numpy(held[rows[own]].T)
         p = p.to(partition.device)
-        predicted = Predicted(likelihood=SOFTMAX, logits=p.log().clamp_min(UNKNOWN_CLASS_LOGIT))
+        predicted = Predicted(likelihood=SOFTMAX, logits=p.log().clamp_min(UNKNOWN_CLASS_LOGIT), target=target)
         vars(predicted)["probabilities"] = p  # as they were given, not what rounding makes of their logarithms
         yield rows[own], predicted
 

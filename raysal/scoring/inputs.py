@@ -7,7 +7,7 @@ the rows of that matrix in the driver; `ProductReader` turns a product into a `P
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from raysal.features import same_layer
 from raysal.fleet.partition import Partition
 from raysal.models.evidence import Evidence
 from raysal.models.head import Head
-from raysal.models.likelihood import Likelihood
+from raysal.models.likelihood import SOFTMAX, Likelihood
 from raysal.models.online.influence import gain_of, influence_of
 from raysal.models.posterior import Quadratic
 from raysal.numerics import AlignedMatrix, block_rows_for, one_thread
@@ -32,6 +32,9 @@ DEFAULT_DRAWS = 32
 """Samples of the posterior that scores average over."""
 UNKNOWN_CLASS_LOGIT = -1e4
 """Logit of a class that the last head did not know: its probability is 0."""
+
+NAME_TARGET = 'name them: target = ["..."] (--target)'
+"""What an error says to do where no class is looked for."""
 
 
 class ScoreInputs(NamedTuple):
@@ -53,6 +56,8 @@ class ScoreInputs(NamedTuple):
     """[D, D] rows whose products with h̃ are as long as Σ h̃ (`triangular_root`)"""
     influence: NDArray[np.float64] | None = None
     """[C, D]"""
+    target: NDArray[np.bool_] | None = None
+    """[C] which classes are looked for"""
     norm: bool = False
     """whether a score needs the length of [z, 1], with z the features of the head's frame"""
     noise: float = 1.0
@@ -108,6 +113,7 @@ def score_inputs(
     needs: Iterable[Need] = (),
     previous: Head | None = None,
     reference: Evidence | None = None,
+    target: Sequence[str] = (),
     draws: int = DEFAULT_DRAWS,
     key: int = 0,
 ) -> ScoreInputs:
@@ -120,6 +126,7 @@ def score_inputs(
         previous: the head of an earlier round, for scores that compare with it.
         reference: the labels whose loss it is, for scores that ask what one more label would do to it
             (`raysal.scoring.reference`).
+        target: the classes that are looked for, for scores of these.
         draws: samples of the posterior.
         key: of `raysal.rng`, for these samples.
 
@@ -128,7 +135,8 @@ def score_inputs(
 
     Raises:
         ConfigError: a score needs what this head has not: an ensemble has no covariance; a score of an earlier head
-            (see `score_to_compute`) has none to compare with. Or a score makes no sense for what the head predicts.
+            (see `score_to_compute`) has none to compare with; one of the classes looked for has none to look for. Or a
+            score makes no sense for what the head predicts.
     """
     wanted = {*needs, *(need for score in scores for need in SCORES[score].needs(head.likelihood))}
     scale, posterior = head.temperature, head.posterior
@@ -145,11 +153,36 @@ def score_inputs(
         deviation=triangular_root(variance) / scale if variance and "mean_variance" in wanted else None,
         gain=triangular_root(gain_of(head)) if "gain" in wanted else None,
         influence=_influence(head, reference) if "influence" in wanted else None,
+        target=target_among(head.classes, target) if "target" in wanted else None,
         norm="norm" in wanted,
         noise=head.noise,
         temperature=head.temperature,
         by_confidence=posterior.by_confidence,
     )
+
+
+def is_of_target(score: str) -> bool:
+    """Whether a score of `SCORES` is of the classes that are looked for, which then must be named."""
+    return "target" in SCORES[score].needs(SOFTMAX)
+
+
+def target_among(classes: Sequence[str], target: Sequence[str]) -> NDArray[np.bool_]:
+    """Which classes are looked for.
+
+    Args:
+        classes: [C] those that something predicts.
+        target: names; one that is none of the classes has probability 0.
+
+    Returns:
+        bool [C].
+
+    Raises:
+        ConfigError: no class is looked for.
+    """
+    if not target:
+        problem = "names no class, and a score is asked for of the classes that are looked for"
+        raise ConfigError("target", problem, NAME_TARGET)
+    return np.isin(list(classes), list(target))
 
 
 def triangular_root(form: Quadratic) -> NDArray[np.float64]:
@@ -240,6 +273,7 @@ class ProductReader:
         self.weights: NDArray[np.float32] = stacked[:, :-1].astype(np.float32)
         """[m, d] rows whose products with features are read; in a product with more rows, the first"""
         self._bias = torch.from_numpy(stacked[:, -1].astype(np.float32)).to(partition.device)
+        self._target = None if inputs.target is None else torch.from_numpy(inputs.target).to(partition.device)
         self.numbers = numbers + inputs.norm
         """how many numbers are read for each item"""
         self.block_rows = block_rows_for(columns, partition.device.type)
@@ -303,6 +337,7 @@ class ProductReader:
             gain=None if gain is None else gain[0],
             influence=found.get("influence"),
             length=out[-1] if self.inputs.norm else None,
+            target=self._target,
             noise=self.inputs.noise,
             temperature=self.inputs.temperature,
             by_confidence=self.inputs.by_confidence,

@@ -18,8 +18,10 @@ SCORES: Registry[Score] = Registry(
         "expected_model_change": "raysal.scoring.model_change:expected_model_change",
         "influence": "raysal.scoring.model_change:influence",
         "least_confidence": "raysal.scoring.scores:least_confidence",
+        "log_odds": "raysal.scoring.of_target:log_odds",
         "margin": "raysal.scoring.scores:margin",
         "mean_std": "raysal.scoring.epistemic:mean_std",
+        "probability": "raysal.scoring.of_target:probability",
         "tod": "raysal.scoring.epistemic:tod",
         "variation_ratio": "raysal.scoring.epistemic:variation_ratio",
     }

@@ -36,7 +36,7 @@ def row_values(
         PoolError: a row has none, as its vector is not finite or too large for the head; it names the item.
     """
     if isinstance(inputs, GivenInputs):
-        return _of_given(partition, rows, value)
+        return _of_given(partition, inputs, rows, value)
     reader = ProductReader(partition, inputs)
     matrix, size = reader.matrix(partition), reader.block_rows
     # With few columns, reading is most of the work, and torch's own threads are as fast.
@@ -65,11 +65,14 @@ def row_values(
 
 
 def _of_given(
-    partition: Partition, rows: NDArray[np.int64], value: Callable[[Predicted], torch.Tensor]
+    partition: Partition,
+    inputs: GivenInputs,
+    rows: NDArray[np.int64],
+    value: Callable[[Predicted], torch.Tensor],
 ) -> NDArray[Any]:
     """As `row_values`, where probabilities are given."""
     found = []
-    for some, predicted in given_blocks(partition, rows):
+    for some, predicted in given_blocks(partition, inputs, rows):
         with one_thread():
             found.append(value(predicted)[: len(some)].cpu().numpy())
     return np.concatenate(found) if found else np.empty(0, np.float32)

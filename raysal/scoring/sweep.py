@@ -126,6 +126,7 @@ def sweep(
     *,
     previous: Head | None = None,
     reference: Evidence | None = None,
+    target: Sequence[str] = (),
 ) -> Sweep:
     """Make one pass over the pool. One round trip.
 
@@ -138,6 +139,7 @@ def sweep(
         request: what is asked for.
         previous: the head of the previous round, for scores that compare with it.
         reference: the labels whose loss it is, for scores that ask what one more label would do to it.
+        target: the classes that are looked for, for scores of these.
 
     Returns:
         What was found among the available items. It is the same for any partitions.
@@ -148,7 +150,7 @@ def sweep(
     inputs = None
     if head is not None:
         key = derive(request.key, "scores")
-        inputs = score_inputs(head, request.scores, previous=previous, reference=reference, key=key)
+        inputs = score_inputs(head, request.scores, previous=previous, reference=reference, target=target, key=key)
     return merge_sweeps(fleet.each(sweep_partition, inputs, request), request)
 
 

@@ -90,6 +90,11 @@ class Selector(ABC):
         return True
 
     @property
+    def needs_target(self) -> bool:
+        """Whether it goes by the classes that are looked for (`RoundContext.target`), and they must be named."""
+        return False
+
+    @property
     def uses_held_out(self) -> bool:
         """Whether labels of held-out items decide its picks; half of these items then measure nothing."""
         return False

@@ -12,7 +12,7 @@ from raysal.context import RoundContext
 from raysal.errors import UnknownName
 from raysal.fleet import Fleet, Partition
 from raysal.scoring.given_probabilities import AnyInputs, takes_probabilities
-from raysal.scoring.inputs import DEFAULT_DRAWS, replacement_note, score_to_compute
+from raysal.scoring.inputs import DEFAULT_DRAWS, is_of_target, replacement_note, score_to_compute
 from raysal.scoring.registry import SCORES
 from raysal.scoring.row_values import row_values
 from raysal.scoring.top_k import BestItems, best_of, best_of_parts
@@ -63,6 +63,11 @@ class TopScore(Selector):
     def needs_head(self) -> bool:
         """Always."""
         return True
+
+    @property
+    def needs_target(self) -> bool:
+        """With a score of the classes that are looked for."""
+        return is_of_target(self.score)
 
     @property
     def takes_probabilities(self) -> bool:

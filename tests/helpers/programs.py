@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from reference import TARGET
 
 from raysal.config import choice
 from raysal.context import LabelledVectors, Reveal, RoundContext
@@ -106,7 +107,7 @@ def task_of(
     pool = Pool(fleet.each(pool_of)[0])
     return RoundContext(
         head=head, labelled=labelled, pool=pool, k=k, available=available, key=key, memory=memory, previous=previous,
-        pool_scale=pool.scale,
+        target=TARGET, pool_scale=pool.scale,
     )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def context_of(
     known = LabelledVectors(ids=np.arange(len(labelled)), vectors=labelled.astype(np.float32), classes=list(classes))
     pool: Any = None
     return RoundContext(
-        head=head, labelled=known, pool=pool, k=1, available=0, key=key, previous=previous, reveal=reveal
+        head=head, labelled=known, pool=pool, k=1, available=0, key=key, previous=previous, reveal=reveal, target=TARGET
     )
 
 

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from raysal.rng import derive, item_order, item_uniform
 
 Floats = NDArray[np.float64]
+TARGET = ("class-1", "class-3")
+"""The classes that are looked for."""
 Ids = NDArray[np.int64]
 
 
@@ -127,6 +129,17 @@ def _score_of_row(
     name: str, row: Floats, head: Any, everything: Floats, drawn: Floats, previous: Any, pull: Floats
 ) -> float:
     (classes, dim), link, t = head.mean.shape, head.likelihood.name, head.temperature
+    if name in ("probability", "log_odds"):
+        looked_for = [c for c, own in enumerate(head.classes) if own in TARGET]
+        logits = head.mean @ row / t
+        if link == "softmax":
+            odds = sum(math.exp(z) for c, z in enumerate(logits) if c in looked_for) / sum(
+                math.exp(z) for c, z in enumerate(logits) if c not in looked_for
+            )
+        else:
+            none = math.prod(1 - 1 / (1 + math.exp(-logits[c])) for c in looked_for)
+            odds = (1 - none) / none
+        return odds / (1 + odds) if name == "probability" else math.log(odds)
     p, q = respond(link, head.mean @ row / t), respond(link, head.mean @ row)
     blocks = [slice(c * dim, (c + 1) * dim) for c in range(classes)]
     variances = [float(row @ everything[block, block] @ row) for block in blocks]

@@ -9,7 +9,7 @@ import pytest
 import reference
 import torch
 from pools import make_pool, mixture
-from programs import local, make_head, random_head
+from programs import TARGET, local, make_head, random_head
 
 from raysal.fleet import exclude
 from raysal.models.evidence import gather_evidence
@@ -52,7 +52,7 @@ def known(x) -> dict[str, Any]:
     """What scores ask for beside the head."""
     answers = [f"class-{i % 5}" for i in range(12)]
     sample = gather_evidence(x[OUT[:12]], answers, None, random_head(DIM).classes)
-    return {"previous": random_head(DIM, seed=1), "reference": sample}
+    return {"previous": random_head(DIM, seed=1), "reference": sample, "target": TARGET}
 
 
 def assert_equal(a: Sweep, b: Sweep) -> None:
