@@ -112,6 +112,7 @@ SURFACE = {
         "--backend",
         "--seed",
         "--rebind",
+        "--target",
         "--out/-o",
         "--force",
     ],

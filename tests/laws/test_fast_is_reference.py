@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 from pools import make_pool
-from programs import context_of, local, make_head, run_program, small
+from programs import TARGET, context_of, local, make_head, run_program, small
 from scipy.stats import chi2
 from tiers import deep
 
@@ -88,7 +88,7 @@ def test_top_score_is_a_full_sort(score, main_case, main_pools):
     sample = context_of(
         head=main_case.head, labelled=known.vectors, classes=known.classes, key=8, previous=main_case.previous
     ).reference(fleet, (score,), 8)
-    inputs = score_inputs(main_case.head, (score,), previous=main_case.previous, reference=sample, key=8)
+    inputs = score_inputs(main_case.head, (score,), previous=main_case.previous, reference=sample, target=TARGET, key=8)
     request = SweepRequest(scores=(score,), top=60, ties=derive(8, "ties"))
     found = merge_sweeps(fleet.each(sweep_partition, inputs, request), request)
     assert np.array_equal(found.top[score][0], picks.ids)

@@ -9,7 +9,7 @@ import pytest
 import reference
 import torch
 from pools import make_pool, mixture
-from programs import context_of, labelled_of, local, random_head, task_of
+from programs import TARGET, context_of, labelled_of, local, random_head, task_of
 from threadpoolctl import ThreadpoolController
 
 from raysal.errors import ConfigError, PoolError
@@ -72,7 +72,9 @@ def offered(head: Head) -> list[str]:
         "influence": isinstance(head.posterior, Members),
     }
     if head.likelihood.name == "identity":
-        out |= dict.fromkeys(("entropy", "least_confidence", "margin", "variation_ratio"), True)
+        out |= dict.fromkeys(
+            ("entropy", "least_confidence", "log_odds", "margin", "probability", "variation_ratio"), True
+        )
     return [name for name in sorted(SCORES) if not out.get(name)]
 
 
@@ -111,7 +113,9 @@ def test_scores_are_those_of_their_definitions(link, structure, x, fleet):
     task = context_of(head=head, labelled=x[:12], classes=answers, key=key, previous=previous)
     sample = task.reference(fleet, offered(head), key)
     request = SweepRequest(scores=tuple(offered(head)), top=N, key=KEY, ties=TIES)
-    found = sweep(fleet, head, request, previous=previous, reference=sample)  # all of them out of one product
+    found = sweep(
+        fleet, head, request, previous=previous, reference=sample, target=TARGET
+    )  # all of them out of one product
     for name in offered(head):
         expected = wanted(name, x, head, previous, key)
         close = {"rtol": 2e-5, "atol": 2e-6}
@@ -159,7 +163,7 @@ def read(
     """What is read of all rows x [n, d] of one block."""
     answers, _ = answers_of(head)
     sample = gather_evidence(x[:12], answers, None, head.classes, head.likelihood)
-    inputs = score_inputs(head, scores, previous=previous, reference=sample, draws=draws)
+    inputs = score_inputs(head, scores, previous=previous, reference=sample, target=TARGET, draws=draws)
     cpu = type("Here", (), {"device": torch.device("cpu"), "dim": x.shape[1], "width": x.shape[1]})()
     reader = ProductReader(cpu, inputs)
     features = torch.from_numpy(x.astype(np.float32))
@@ -324,7 +328,7 @@ def test_no_score_is_nan_and_none_leaves_its_bounds(link, classes, scale, draws)
     answers = ["0.5" if link == "identity" else head.classes[c] for c in rng.integers(classes, size=12)]
     for name in offered(head):
         sample = gather_evidence(x[:12], answers, None, head.classes, head.likelihood)
-        inputs = score_inputs(head, (name,), previous=previous, reference=sample, draws=draws)
+        inputs = score_inputs(head, (name,), previous=previous, reference=sample, target=TARGET, draws=draws)
         cpu = type("Here", (), {"device": torch.device("cpu"), "dim": DIM, "width": DIM})()
         reader = ProductReader(cpu, inputs)
         out = torch.zeros(reader.numbers, len(x))
@@ -332,8 +336,8 @@ def test_no_score_is_nan_and_none_leaves_its_bounds(link, classes, scale, draws)
         values = SCORES[name](reader.predicted(out))
         assert values.shape == (40,)
         assert values.isfinite().all(), name
-        assert (values >= 0).all() or (name == "influence" and link != "identity"), name
-        bounded = link != "identity" and not name.startswith(("expected", "epistemic", "influence"))
+        assert (values >= 0).all() or name == "log_odds" or (name == "influence" and link != "identity"), name
+        bounded = link != "identity" and not name.startswith(("expected", "epistemic", "influence", "log_odds"))
         assert not bounded or (values <= 1).all(), name
         alone = ("bald", "entropy", "margin", "mean_std", "tod", "variation_ratio", "expected_gradient_length")
         if link == "softmax" and classes == 1 and name in alone:
