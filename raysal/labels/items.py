@@ -34,7 +34,7 @@ class ItemState:
     id: int | None = None
     """Its number in the pool of the ledger; None if that pool does not have the item."""
     round: int | None = None
-    """The last round that leased the item."""
+    """The last round that leased the item; -1 for an example that no round did."""
     lease_seq: int = 0
     """Number of the event that opened the lease; 0 if no lease is open."""
     answers: dict[str, tuple[str | None, float]] = field(default_factory=dict)

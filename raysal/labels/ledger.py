@@ -17,6 +17,8 @@ The ledger is a list of events that only grows. The events of one item make its 
   and no list of ids until a pool has it again.
 - A handle that was told its pool (`bind`, `expect`) refuses every call once the ledger is bound to another one, whoever
   did that. So no id of one pool is taken for an id of another.
+- **Examples** are labels that a run begins with. Their items count as asked for, in a round before the first, and the
+  lease is released at once.
 - A call that says nothing new adds no event: the same label and weight by the same annotator, a lease that is open in
   that round, a release of an item that is not leased, a withdrawal of nothing. So any call may be repeated after a
   crash.
@@ -43,6 +45,8 @@ from raysal.labels.spelling import annotator_text
 from raysal.threads import one_at_a_time
 from raysal.types import SKIP, Label
 
+EXAMPLES_ROUND = -1
+"""The round that is noted for examples: before the first."""
 RENAME = "withdraw these labels, then give the class another name"
 """What an error says to do where `SKIP` is a class."""
 
@@ -150,6 +154,7 @@ class Ledger(LedgerReader):
         round: int | None = None,
         *,
         withdrawn: Sequence[tuple[str, str]] = (),
+        examples: bool = False,
     ) -> TellCounts:
         """Record labels; all of them, or none if one cannot be accepted.
 
@@ -160,6 +165,7 @@ class Ledger(LedgerReader):
                 events: the ledger knows these by key. The text `SKIP` is a skip.
             round: number of a round to note with the labels. It has no effect.
             withdrawn: (key, annotator) pairs, whose answers are taken back.
+            examples: whether a run begins with these labels. Their items count as asked for (`asked`) from then on.
 
         Returns:
             How many labels were new, repeated or corrected, and how many of the items are disputed now.
@@ -182,6 +188,10 @@ class Ledger(LedgerReader):
                 counts[transaction.tell(id, label, round)] += 1
             counts["withdrawn"] = sum(transaction.take_back(key, annotator) for key, annotator in taken_back)
             items = [transaction.find(key) for key in dict.fromkeys(label.key for _, label in entries)]
+            for item in items if examples else ():
+                if item is not None and item.round is None:
+                    transaction.add("leased", item, round=EXAMPLES_ROUND)
+                    transaction.add("released", item, round=EXAMPLES_ROUND)
             disputed = sum(item is not None and item.state() == "disputed" for item in items)
 
         self._commit(decide)

@@ -216,7 +216,7 @@ class LedgerReader:
         return _sorted_ids(id for id, item in self._state.present() if item.state() != "unlabeled")
 
     def asked(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """For which of these items a round ever asked, of whichever pool it was chosen, bool [n]."""
+        """Which of these items are examples, or a round ever asked for, of whichever pool it was chosen, bool [n]."""
         self._catch_up()
         items = (self._state.items.get(self._state.keys.get(id, "")) for id in ids.tolist())
         return np.array([item is not None and item.round is not None for item in items], bool)

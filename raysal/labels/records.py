@@ -51,7 +51,7 @@ class Labelled:
     seq: int
     """Number of the last event that changed the item's labels."""
     round: int | None
-    """The last round that leased the item; None if no round did."""
+    """The last round that leased the item; -1 for an example that no round did, None for any other such item."""
     shares: tuple[tuple[str, float], ...] = ()
     """Where annotators disagree: each label with its share of the weight. Empty where they agree."""
 

@@ -95,7 +95,14 @@ class RunLabels:
         else:
             meet_pool(self._run, self.ledger, pool)
 
-    def tell(self, labels: Labels, *, withdrawn: Sequence[tuple[str, str]] = (), strict: bool = False) -> TellCounts:
+    def tell(
+        self,
+        labels: Labels,
+        *,
+        withdrawn: Sequence[tuple[str, str]] = (),
+        strict: bool = False,
+        examples: bool = False,
+    ) -> TellCounts:
         """Take labels by key: all of them, or none.
 
         Warns of a new class that may be another one misspelled, or a missing value (`raysal.labels.confusable`).
@@ -105,6 +112,7 @@ class RunLabels:
                 `!skip` is a skip.
             withdrawn: (key, annotator) pairs, whose answers are taken back.
             strict: refuse what would be a warning.
+            examples: whether the run begins with these labels. They train, even where an item would be held out.
 
         Returns:
             How many were new, repeated, corrected, disputed.
@@ -118,7 +126,9 @@ class RunLabels:
         if self._likelihood.discrete:
             texts, known = (label.label for label in given), self.ledger.texts
             check_classes(texts, known, self._likelihood.names_in, strict=strict)
-        return self.ledger.tell([(ids.get(label.key), label) for label in given], withdrawn=withdrawn)
+        return self.ledger.tell(
+            [(ids.get(label.key), label) for label in given], withdrawn=withdrawn, examples=examples
+        )
 
     def _plain(self, label: Label) -> str:
         """The text of a label as the trainer spells it."""

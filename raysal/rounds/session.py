@@ -235,7 +235,7 @@ class Session:
             batch, self._live = choose_round(self._opened, self.ledger, self.start_fleet(), k)
         return batch
 
-    def tell(self, labels: Labels, *, strict: bool = False) -> TellCounts:
+    def tell(self, labels: Labels, *, strict: bool = False, examples: bool = False) -> TellCounts:
         """Take labels by key: some of a batch or all, late, repeated, corrected, or for items never asked for.
 
         All of them are recorded, or none. Where the config says `mode = "laplace"` and a round was asked for in this
@@ -248,6 +248,7 @@ class Session:
                 or Arrow with the columns `key` and `label` (and `annotator`, `weight`). Rows without a label are left
                 out. The text `!skip` is a skip.
             strict: refuse what would be a warning.
+            examples: whether the run begins with these labels. They train, even where an item would be held out.
 
         Returns:
             How many were new, repeated, corrected, disputed.
@@ -256,7 +257,7 @@ class Session:
             LabelError: a key is not in the pool, or a label or weight cannot be accepted.
             RunError: the session is read-only.
         """
-        told = self._labels().tell(labels, strict=strict)
+        told = self._labels().tell(labels, strict=strict, examples=examples)
         self._apply_new_labels()
         return told
 

@@ -23,7 +23,7 @@ class TrainingLabels:
 
     Everything that makes or moves a head reads the ledger through this. Which items are held out goes by their ids. So
     after the labels were matched with another pool, an item may be among them that a round had asked for: it trains,
-    and measures nothing.
+    and measures nothing. So does an example, which a person chose.
     """
 
     ledger: Ledger

@@ -314,3 +314,22 @@ def test_a_simulated_run_measures_as_before(pool: Pool, tmp_path: Path) -> None:
         assert session.record(None)["evaluation"]["items"] == (draws < SHARE).sum()
         assert session.status().tested == 0
     assert resume(tmp_path / "run").value == done.value
+
+
+@pytest.mark.parametrize("mode", ["retrain", "laplace"])
+def test_examples_train_even_where_they_would_be_held_out(mode, pool, held, truth, tmp_path):
+    """Somebody with three examples loses none of them to the measurement; other labels of held-out items still test."""
+    asked = {"update": {"mode": mode}, "start": "random", "rounds": {"k": 5, "holdout": SHARE}, "seed": SEED}
+    some = {key: truth[key] for key in held[:3]}
+    with Session(tmp_path / "run", pool, select="margin", **asked) as session:
+        assert session.tell(some, examples=True).new == 3
+        session.tell({held[4]: truth[held[4]]})
+        events = session.ledger.head_seq
+        assert session.tell(some, examples=True).repeated == 3
+        assert session.ledger.head_seq == events, "to repeat it says nothing new"
+        session.query(5)
+        assert session.record(0)["labels"] == 3
+        status = session.status()
+        assert (status.labeled, status.tested, status.waiting) == (4, 1, 5)
+        session.withdraw(held[:1])
+        assert session.status().waiting == 5, "an example that is taken back waits for nobody"
