@@ -14,6 +14,7 @@ from raysal.registry import names_on_use
 
 if TYPE_CHECKING:
     from raysal.api.embed import embed
+    from raysal.api.find import find
     from raysal.api.predict import predict
     from raysal.api.search import search
     from raysal.api.select import select
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from raysal.types import Label
 
 __version__ = "0.1.0"
-__all__ = ["Label", "Pool", "RaysalError", "Session", "embed", "open_pool", "predict", "search", "select"]
+__all__ = ["Label", "Pool", "RaysalError", "Session", "embed", "find", "open_pool", "predict", "search", "select"]
 
 _HOMES = {
     "Label": "raysal.types",
@@ -31,6 +32,7 @@ _HOMES = {
     "RaysalError": "raysal.errors",
     "Session": "raysal.rounds.session",
     "embed": "raysal.api.embed",
+    "find": "raysal.api.find",
     "open_pool": "raysal.pool",
     "predict": "raysal.api.predict",
     "search": "raysal.api.search",

@@ -17,6 +17,7 @@ _COMMANDS = {
     "embed": "raysal.cli.embed:embed",
     "select": "raysal.cli.select:select",
     "predict": "raysal.cli.predict:predict",
+    "find": "raysal.cli.find:find",
     "run": "raysal.cli.run:run",
     "resume": "raysal.cli.run:resume",
     "status": "raysal.cli.run:status",

@@ -13,7 +13,7 @@ from raysal.fleet import open_fleet
 from raysal.index import check_index
 from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import searches_index
-from raysal.pool import open_pool
+from raysal.pool import Pool, open_pool
 from raysal.rounds.batch import Batch
 from raysal.rounds.configs import control_config
 from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
@@ -29,14 +29,7 @@ from raysal.types import Report
 
 def go_on(config: RunConfig, out: Path, *, rebind: bool, report: Report) -> RunResult:
     """What `raysal.rounds.loop.run` does with a run that is not finished, with its arguments, results and errors."""
-    validate(config)
-    ready = pool_is_ready(config, report)
-    check_search(config, ready)
-    RunDir(out).begin(config)
-    embedded = None if ready else embed_pool(config, report)
-    if embedded is not None:
-        write_sealed(out / EMBEDDING, {"seconds": embedded.seconds, "items": embedded.embedded})
-    pool = open_pool(config.pool)
+    pool, embedded = begun_pool(config, out, report)
     if not len(pool):
         check_pool_lost(pool, config)  # there is nothing to do before it is said
     with open_fleet(pool, config.fleet) as fleet:
@@ -64,6 +57,30 @@ def go_on(config: RunConfig, out: Path, *, rebind: bool, report: Report) -> RunR
         rebound=session.rebound,
         exhausted=main.exhausted,
     )
+
+
+def begun_pool(config: RunConfig, out: Path, report: Report) -> tuple[Pool, EmbedReport | None]:
+    """Begin a run, or go on with the one that is there, up to its pool.
+
+    Args:
+        config: the config of the run.
+        out: the run directory.
+        report: as in `run`.
+
+    Returns:
+        The pool; and what was embedded, None where it was ready.
+
+    Raises:
+        ConfigError, PoolError: a part does not exist, or cannot work with the others; asked before any work is done.
+    """
+    validate(config)
+    ready = pool_is_ready(config, report)
+    check_search(config, ready)
+    RunDir(out).begin(config)
+    embedded = None if ready else embed_pool(config, report)
+    if embedded is not None:
+        write_sealed(out / EMBEDDING, {"seconds": embedded.seconds, "items": embedded.embedded})
+    return open_pool(config.pool), embedded
 
 
 def validate(config: RunConfig) -> None:

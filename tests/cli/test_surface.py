@@ -43,6 +43,7 @@ SURFACE = {
         "--scale",
         "--origin",
     ],
+    "find": ["pool", "--out/-o*", "--example/-e", "--other", "--target", "--rest", "-k", "--seed"],
     "index build": [
         "pool",
         "--kind",

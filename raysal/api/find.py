@@ -1,0 +1,67 @@
+"""`raysal.find`: begin a search for the rest of a few examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raysal.arguments import as_path, as_whole_number
+from raysal.config import parse_config
+from raysal.pool import Pool
+from raysal.rounds.directory import RunDir
+from raysal.rounds.searching import NEGATIVE, POSITIVE, begin_search, labels_of_examples, search_fields
+from raysal.rounds.session import Session
+from raysal.types import no_report
+
+
+def find(
+    pool: str | Path | Pool,
+    *,
+    out: str | Path,
+    examples: Sequence[str] | Mapping[str, str] = (),
+    others: Sequence[str] = (),
+    target: str | Sequence[str] = POSITIVE,
+    rest: str = NEGATIVE,
+    k: int = 25,
+    **fields: Any,
+) -> Session:
+    """Begin to search a pool for the rest of a few examples, or go on with a search.
+
+    The search is a run (`raysal.Session`) with the strategy `search`. Ask it for batches with `query`, tell it what
+    they are with `tell`, show it with `raysal serve`, and write the whole pool in order of the probability with
+    `raysal.rank`. Without any example it begins with what is unlike the rest of the pool.
+
+        with raysal.find("pool", examples=["a.jpg", "b.jpg", "c.jpg"], out="lenses") as session:
+            batch = session.query()
+            session.tell({key: "positive" if is_lens(key) else "negative" for key in batch.keys})
+
+    Args:
+        pool: an embedded pool, or its path.
+        out: the run directory; made if it is not there. To begin the same search again adds the examples.
+        examples: keys of items that are looked for; {key: class} where they are of several classes.
+        others: keys of items that are not.
+        target: the class that is looked for, or several.
+        rest: what `others` are called, and all else that is not looked for.
+        k: items in a batch.
+        fields: further fields of `RunConfig`, as `seed=1`, `rounds={"holdout": 0}`.
+
+    Returns:
+        The session; close it after use.
+
+    Raises:
+        LabelError: an example is not in the pool. No run directory is left where none was.
+        ConfigError: a field is unknown or out of range, or the examples contradict each other.
+        RunError: the run there is another one.
+        PoolError: the pool cannot be opened.
+    """
+    path = pool.path if isinstance(pool, Pool) else as_path("pool", pool)
+    names = (target,) if isinstance(target, str) else tuple(target)
+    labels = labels_of_examples(examples, others, names, rest)
+    asked = search_fields(names, as_whole_number("k", k, 1), **fields)
+    out = as_path("out", out)
+    stored = RunDir(out).config()
+    fleet = {"backend": "local"} if stored is None else stored.fleet.model_dump()
+    config = parse_config({"pool": path, "fleet": fleet, **asked})
+    begin_search(config, out, labels, no_report)
+    return Session(out, pool, config=config)

@@ -1,0 +1,73 @@
+"""`raysal find`: search a pool for the rest of a few examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from raysal.cli.garbage import look_now
+from raysal.cli.output import Debug, Json, Outcome, note, on_interrupt
+from raysal.cli.progress import progress
+from raysal.cli.run import outcome_of
+
+
+def find(
+    pool: Annotated[
+        Path, Argument(metavar="POOL", help="The pool directory; or a TOML config that names a pool and a target.")
+    ],
+    out: Annotated[Path, Option("--out", "-o", metavar="RUN", help="The run directory to make or to continue.")],
+    example: Annotated[
+        list[str] | None,
+        Option("--example", "-e", metavar="KEY", help="An item that is looked for. Repeatable; three to ten are good."),
+    ] = None,
+    other: Annotated[
+        list[str] | None, Option("--other", metavar="KEY", help="An item that is not looked for. Repeatable.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        Option("--target", metavar="CLASS", help="The class of the examples. (Default: positive.)", show_default=False),
+    ] = None,
+    rest: Annotated[
+        str | None,
+        Option("--rest", metavar="CLASS", help="The class of all else. (Default: negative.)", show_default=False),
+    ] = None,
+    k: Annotated[
+        int | None, Option("-k", min=1, help="How many items to ask for at a time. (Default: 25.)", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None, Option(min=0, help="Another seed gives other random numbers. (Default: 0.)", show_default=False)
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Search a pool for the rest of a few examples: begin a run, tell it the examples, choose the first batch.
+
+    Without examples, the search begins with what is unlike the rest of the pool. Run the same command again to add
+    examples, and `raysal resume` once a batch is labeled.
+    """
+    del json, debug
+    with on_interrupt(f"run the same command again, or `raysal resume {out}`"), progress("starting") as report:
+        from raysal.config import load_config, parse_config
+        from raysal.errors import ConfigError
+        from raysal.rounds.loop import run as run_rounds
+        from raysal.rounds.searching import NEGATIVE, POSITIVE, begin_search, labels_of_examples, search_fields
+
+        look_now()
+
+        if pool.suffix == ".toml":
+            given = {"--target": target, "-k": k, "--seed": seed}
+            if twice := [name for name, value in given.items() if value is not None]:
+                raise ConfigError(twice[0], f"is what {pool} says", "change it there, or pass a pool")
+            config = load_config(pool, note)
+            if not config.target:
+                raise ConfigError("target", f"{pool} names no class that is looked for", 'add target = ["..."]')
+        else:
+            names = (target or POSITIVE,)
+            asked = search_fields(names, k, seed=seed or 0, fleet={"backend": "local"})
+            config = parse_config({"pool": pool, **asked})
+        labels = labels_of_examples(example or (), other or (), config.target, rest or NEGATIVE)
+        begin_search(config, out, labels, report)
+        result = run_rounds(config, out, report=report)
+    return outcome_of(result)

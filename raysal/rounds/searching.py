@@ -1,0 +1,96 @@
+"""What a run that searches differs by from other runs, and how it begins: with a few examples of what is looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raysal.config import RunConfig
+from raysal.errors import ConfigError
+from raysal.rounds.arms import begun_pool
+from raysal.rounds.directory import RunDir
+from raysal.rounds.session import Session
+from raysal.types import Report
+
+POSITIVE, NEGATIVE = "positive", "negative"
+"""What the examples and all else are called where nobody says otherwise."""
+SEARCH: Mapping[str, Any] = {
+    "select": "probability",
+    "start": "typiclust",
+    "rounds": {"count": 1000, "k": 25, "holdout": 0.1},
+}
+"""The fields of a run's config that a search sets, beside its target."""
+
+
+def search_fields(target: Sequence[str], k: int | None = None, **fields: Any) -> dict[str, Any]:
+    """The fields of a run that searches, over its defaults.
+
+    Args:
+        target: the classes that are looked for.
+        k: items in a batch.
+        fields: other fields of `RunConfig`, which replace those of a search; of a table, those that are given.
+
+    Returns:
+        The fields.
+    """
+    merged: dict[str, Any] = {"target": list(target), **SEARCH}
+    for name, value in fields.items():
+        own = merged.get(name)
+        merged[name] = {**own, **value} if isinstance(own, Mapping) and isinstance(value, Mapping) else value
+    if k is not None:
+        merged["rounds"] = {**merged["rounds"], "k": k}
+    return merged
+
+
+def labels_of_examples(
+    examples: Sequence[str] | Mapping[str, str], others: Sequence[str], target: Sequence[str], rest: str
+) -> dict[str, str]:
+    """The labels that a search begins with, by key.
+
+    Args:
+        examples: keys of what is looked for, or {key: class} where these are several classes.
+        others: keys of what is not.
+        target: the classes that are looked for.
+        rest: the class of `others`.
+
+    Returns:
+        {key: class}.
+
+    Raises:
+        ConfigError: a key is an example and is not; a class is not looked for; or keys without a class are of several.
+    """
+    if isinstance(examples, str) or isinstance(others, str):
+        raise ConfigError("examples", "one text is not a list of keys", 'pass a list: ["a.jpg"]')
+    if rest in target:
+        raise ConfigError("rest", f"{rest!r} is looked for", "give what is not looked for another name")
+    if isinstance(examples, Mapping):
+        named = dict(examples)
+        if strange := sorted(set(named.values()) - set(target)):
+            raise ConfigError("examples", f"{strange[0]!r} is not looked for", f"the target is {', '.join(target)}")
+    elif len(target) == 1 or not examples:
+        named = dict.fromkeys(examples, *target[:1])
+    else:
+        raise ConfigError("examples", f"may be {' or '.join(target)}", "pass {key: class}")
+    if both := sorted(set(named) & set(others)):
+        raise ConfigError("examples", f"{both[0]!r} is an example, and is not", "name it once")
+    return named | dict.fromkeys(others, rest)
+
+
+def begin_search(config: RunConfig, out: Path, labels: Mapping[str, str], report: Report) -> None:
+    """Begin a run that searches, or go on with it, and tell its examples. The pool is embedded if need be.
+
+    Args:
+        config: the config of the run.
+        out: the run directory.
+        labels: of the examples, by key. To tell them again changes nothing.
+        report: called with the stage, what of it is done, and its total.
+
+    Raises:
+        LabelError: the pool does not have an example. No run directory is left where none was.
+        ConfigError, RunError, PoolError: as their names say.
+    """
+    with RunDir(out).undone_if_refused():
+        pool, _ = begun_pool(config, out, report)
+        with Session(out, pool, config=config) as session:
+            session.tell(labels, examples=True)

@@ -1,0 +1,110 @@
+"""`raysal find`: from a few examples to the first batch, in one command that may be repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_tools import cli, refused
+from pools import make_pool
+
+import raysal
+from raysal.labels.files import read_labels
+from raysal.pool import Pool
+from raysal.rounds.session import Session
+
+N, DIM, RARE = 400, 12, 12
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """Four hundred items, of which twelve lie together."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(N, DIM)).astype(np.float32)
+    x[:RARE] = 3 * np.eye(DIM, dtype=np.float32)[0] + 0.3 * x[:RARE]
+    return make_pool(tmp_path_factory.mktemp("find") / "pool", x, chunk_rows=90)
+
+
+@pytest.fixture(scope="module")
+def keys(pool: Pool) -> list[str]:
+    return [key for table in pool.items(["key"]) for key in table["key"].to_pylist()]
+
+
+def test_three_examples_find_the_rest(pool, keys, tmp_path):
+    run = tmp_path / "run"
+    examples = [word for key in keys[:3] for word in ("--example", key)]
+    answer = cli("find", pool.path, "-o", run, *examples, "-k", 10, "--json")
+    assert answer.code == 0, answer
+    assert (answer.json["rounds"], answer.json["waiting"]) == (1, 10)
+    again = cli("find", pool.path, "-o", run, *examples, "-k", 10, "--json")
+    assert (again.json["rounds"], again.json["waiting"]) == (1, 10), "the same command twice is one"
+    rare = set(keys[:RARE])
+    for number in range(4):
+        with Session.open(run) as session:
+            session.tell({key: "positive" if key in rare else "negative" for key in session.batch(number).keys})
+        assert cli("resume", run).code == 0
+    cli("label", "export", run, "-o", tmp_path / "labels.csv")
+    found = {label.key for label in read_labels(tmp_path / "labels.csv").labels if label.label == "positive"}
+    assert len(found) >= RARE - 3, "a tenth of the items is held out"
+
+
+def test_more_examples_join_a_search(pool, keys, tmp_path):
+    run = tmp_path / "run"
+    assert cli("find", pool.path, "-o", run, "-e", keys[0], "-k", 5).code == 0
+    assert cli("find", pool.path, "-o", run, "-e", keys[1], "--other", keys[50], "-k", 5).code == 0
+    cli("label", "export", run, "-o", tmp_path / "labels.csv")
+    told = {label.key: label.label for label in read_labels(tmp_path / "labels.csv").labels}
+    assert told == {keys[0]: "positive", keys[1]: "positive", keys[50]: "negative"}
+
+
+def test_without_examples_a_search_begins_with_what_is_unlike_the_rest(pool, tmp_path):
+    answer = cli("find", pool.path, "-o", tmp_path / "run", "-k", 5, "--json")
+    assert answer.code == 0
+    assert answer.json["waiting"] == 5
+
+
+def test_python_and_the_command_begin_the_same_search(pool, keys, tmp_path):
+    cli("find", pool.path, "-o", tmp_path / "one", "-e", keys[0], "-e", keys[1], "-k", 6)
+    with raysal.find(pool, examples=keys[:2], k=6, out=tmp_path / "two") as session:
+        batch = session.query()
+    with Session.open(tmp_path / "one") as other:
+        assert list(other.batch(0).keys) == list(batch.keys)
+
+
+def test_several_classes_are_looked_for_together(pool, keys, tmp_path):
+    examples = {keys[0]: "ring", keys[1]: "arc"}
+    asked: dict[str, Any] = {"target": ["ring", "arc"], "rest": "plain", "k": 6}
+    with raysal.find(pool, examples=examples, **asked, out=tmp_path / "run") as session:
+        assert session.config.target == ("ring", "arc")
+        session.tell(dict.fromkeys(session.query().keys, "plain"))
+        assert len(session.query()) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-e", "nothing"), ("nothing", "not in the pool")),
+        (("-e", "KEY", "--other", "KEY"), ("is an example, and is not",)),
+        (("-e", "KEY", "--target", "a", "--rest", "a"), ("is looked for",)),
+    ],
+)
+def test_what_cannot_be_is_refused_and_leaves_nothing(words, said, pool, keys, tmp_path):
+    given = [keys[0] if word == "KEY" else word for word in words]
+    refused(cli("find", pool.path, "-o", tmp_path / "run", *given), *said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_search_in_the_same_place_is_refused(pool, keys, tmp_path):
+    assert cli("find", pool.path, "-o", tmp_path / "run", "-e", keys[0], "-k", 5).code == 0
+    refused(cli("find", pool.path, "-o", tmp_path / "run", "-e", keys[0], "--target", "ring"), "another target")
+
+
+def test_a_config_that_looks_for_nothing_is_refused(pool, tmp_path):
+    config: Path = tmp_path / "run.toml"
+    config.write_text(f'pool = "{pool.path}"\n')
+    refused(cli("find", config, "-o", tmp_path / "run"), "names no class that is looked for")
+    config.write_text(f'pool = "{pool.path}"\ntarget = ["positive"]\nfleet = {{ backend = "local" }}\n')
+    refused(cli("find", config, "-o", tmp_path / "run", "-k", 3), "-k", "change it there")
+    assert cli("find", config, "-o", tmp_path / "run").code == 0
