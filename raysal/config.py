@@ -137,15 +137,16 @@ def _build_inner(value: Any, info: ValidationInfo) -> Named[Any]:
     return choice(value, place).build_named(place, registry)
 
 
-INNER = PlainValidator(_build_inner)
-Inner = Annotated[Named[T], INNER]
+AFTER_COLON = object()
+"""Marks the type of the field that takes what a name says after its colon."""
+Inner = Annotated[Named[T], PlainValidator(_build_inner), AFTER_COLON]
 """The type of a field that holds another part of the same kind. A config gives its name, or a mapping with `name`."""
 
 
 def field_after_colon(cls: type) -> str:
-    """The field that takes what a name says after its colon: the one that holds the part inside, else `arg`."""
+    """The field that takes what a name says after its colon: the one that holds a part inside, else `arg`."""
     hints = get_type_hints(cls, include_extras=True)
-    return next((name for name, hint in hints.items() if INNER in get_args(hint)), "arg")
+    return next((name for name, hint in hints.items() if AFTER_COLON in get_args(hint)), "arg")
 
 
 def choice(value: str | Mapping[str, Any] | Choice, kind: str = "choice") -> Choice:

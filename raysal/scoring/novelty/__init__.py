@@ -1,0 +1,1 @@
+"""How unlike the pool an item is, without any label: `base` says what a novelty is, `registry` names them."""
