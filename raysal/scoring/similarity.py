@@ -25,6 +25,14 @@ def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     return scaled
 
 
+def unit_features(partition: Partition, features: torch.Tensor) -> torch.Tensor:
+    """Features [n, width] as distances see them: for the metric `cosine` scaled to length 1; zero rows stay zero."""
+    if partition.metric != "cosine":
+        return features
+    sq_norms = (features * features).sum(1, keepdim=True)
+    return features * sq_norms.clamp_min(torch.finfo(torch.float32).tiny).rsqrt()
+
+
 class Similarity:
     """From products to similarities, for one partition and its anchors."""
 

@@ -26,10 +26,11 @@ from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import Narrower
 from raysal.narrowing.duplicates import first_of_duplicates
 from raysal.narrowing.filter import Filter
-from raysal.narrowing.outliers import fit_gaussians, shrunk_covariance
+from raysal.narrowing.outliers import fit_gaussians
 from raysal.narrowing.predicates import passing_values
 from raysal.pool import Pool
 from raysal.rounds.session import Session
+from raysal.scoring.novelty.gaussian import shrunk_covariance
 from raysal.sources import Memory as Items
 from raysal.strategies import SELECTORS
 from raysal.types import Metric
@@ -367,7 +368,7 @@ def far_by_gaussians(x: np.ndarray, known: LabelledVectors, metric: str) -> np.n
     names = np.array(known.classes)
     means = {name: known_y[names == name].mean(0) for name in sorted(set(names))}
     rest = np.array([row - means[name] for row, name in zip(known_y, names, strict=True)])
-    inverse = np.linalg.inv(shrunk_covariance(rest, len(names) - len(means)))
+    inverse = np.linalg.inv(shrunk_covariance(rest.T @ rest, len(names) - len(means)))
     return np.array([min((row - m) @ inverse @ (row - m) for m in means.values()) for row in y.astype(np.float64)])
 
 
@@ -428,15 +429,15 @@ def test_the_covariance_is_shrunk_less_the_more_is_known():
     """And is one that a wide enough sample has: diag(1, 4, 9)."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(20_000, 3)) * [1, 2, 3]
-    few, many = shrunk_covariance(rows[:6], 6), shrunk_covariance(rows, len(rows))
+    few, many = shrunk_covariance(rows[:6].T @ rows[:6], 6), shrunk_covariance(rows.T @ rows, len(rows))
     np.testing.assert_allclose(many, np.diag([1.0, 4.0, 9.0]), atol=0.3)
     assert np.ptp(np.diag(few)) < np.ptp(np.diag(rows[:6].T @ rows[:6] / 6))
     for rank in (1, 2):  # always with an inverse
-        assert np.linalg.eigvalsh(shrunk_covariance(rows[:rank], rank)).min() > 0
-    for nothing in (np.zeros((4, 3)), rows[:0]):
-        np.testing.assert_array_equal(shrunk_covariance(nothing, len(nothing)), np.eye(3))
-    np.testing.assert_array_equal(shrunk_covariance(rows[:3], 0), np.eye(3))
-    np.testing.assert_allclose(shrunk_covariance(np.array([[2.0], [-2.0]]), 1), [[8.0]])
+        assert np.linalg.eigvalsh(shrunk_covariance(rows[:rank].T @ rows[:rank], rank)).min() > 0
+    for freedom in (0, 4):
+        np.testing.assert_array_equal(shrunk_covariance(np.zeros((3, 3)), freedom), np.eye(3))
+    np.testing.assert_array_equal(shrunk_covariance(rows[:3].T @ rows[:3], 0), np.eye(3))
+    np.testing.assert_allclose(shrunk_covariance(np.array([[8.0]]), 1), [[8.0]])
 
 
 def test_classes_share_one_covariance(data):

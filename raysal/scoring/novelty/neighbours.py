@@ -14,7 +14,7 @@ from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import Block
 from raysal.numerics import PRODUCT_COLUMNS, block_rows_for, padded, slices
 from raysal.scoring.novelty.base import FittedNovelty, Novelty, OfBlock, bounded, draw_sample
-from raysal.scoring.similarity import unit_rows
+from raysal.scoring.similarity import unit_features, unit_rows
 
 ROUNDING = 4e-6
 """Squared distances below this share of the vectors' squared lengths (from the middle of the reference) are 0: float32
@@ -40,8 +40,8 @@ class Reference(NamedTuple):
 class Neighbours:
     """A reference beside one partition: the squared Euclidean distances of blocks to their k nearest in it.
 
-    By the metric `cosine`, of vectors scaled to length 1: 2 - 2 cos. Both sides are centred on the reference, so that a
-    large common part of all vectors costs no digits. O(n s d).
+    By the metric `cosine`, of vectors scaled to length 1: 2 - 2 cos. A zero vector has cosine 0 with everything. Both
+    sides are centred on the reference, so that a large common part of all vectors costs no digits. O(n s d).
     """
 
     def __init__(self, partition: Partition, reference: Reference, k: int) -> None:
@@ -55,6 +55,7 @@ class Neighbours:
         self._partition, self._ids = partition, reference.ids
         self._centre = padded(centre[None], partition.width, torch.float32, partition.device)
         self._sq_lengths = torch.from_numpy(sq_lengths).to(partition.device)
+        self._zero = torch.from_numpy(~vectors.any(1) & self._unit).to(partition.device)
         self._tiles = [(own, partition.aligned(centred[own])) for own in slices(len(vectors), PRODUCT_COLUMNS)]
 
     def __call__(self, block: Block) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,9 +68,8 @@ class Neighbours:
             (squared distances float32 [n, k], ascending, places int64 [n, k] in the reference); infinite where a row
             has no neighbour but itself.
         """
-        x = block.features
-        if self._unit:
-            x = x * (x * x).sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny).rsqrt()
+        x = unit_features(self._partition, block.features)
+        zero = ~x.any(1) & self._unit
         x = x - self._centre
         own = (x * x).sum(1, keepdim=True)
         best = torch.empty(len(x), 0, device=x.device)
@@ -79,6 +79,8 @@ class Neighbours:
             lengths = own + self._sq_lengths[tile]
             sq_distances = lengths - 2 * matrix.products(x)
             sq_distances[sq_distances < ROUNDING * lengths] = 0
+            sq_distances[:, self._zero[tile]] = 2
+            sq_distances[zero] = 2
             here = (selves >= tile.start) & (selves < tile.stop)
             sq_distances[rows[here], selves[here] - tile.start] = torch.inf
             found = sq_distances.topk(min(self.k, sq_distances.shape[1]), 1, largest=False)
