@@ -62,6 +62,7 @@ REGISTRIES = {
     "models.trainers": "TRAINERS",
     "narrowing": "NARROWERS",
     "scoring": "SCORES",
+    "scoring.novelty": "NOVELTIES",
     "sources": "SOURCES",
     "strategies": "SELECTORS",
 }

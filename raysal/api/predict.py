@@ -1,4 +1,4 @@
-"""`raysal.predict`: let a head label a whole pool."""
+"""`raysal.predict`: let a head label a whole pool, or say how novel each item is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raysal.arguments import Backend
+from raysal.arguments import Backend, Part
 from raysal.pool import Pool
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ def predict(
     predictive: str = "map",
     top: int | str = 3,
     uncertainty: str | Sequence[str] | None = None,
+    target: str | Sequence[str] = (),
+    novelty: Part | None = None,
     draws: int = 128,
     seed: int = 0,
     partitions: int | None = None,
@@ -40,14 +42,18 @@ def predict(
         pool: an embedded pool, or its path.
         out: the directory of the predictions.
         run: a run directory, whose newest head is taken, or, if no round has one yet, the head that its labels make.
-            Give either a run or a head.
+            Give either a run or a head; neither for novelty alone.
         round: the round of the run whose head is taken, counted from 0.
         head: a head, or the file of one.
         predictive: how probabilities come from the posterior: `map`, `mean_field`, `monte_carlo` or `laplace_bridge`.
         top: how many classes are listed for each item, or `all`.
-        uncertainty: names of scores (`raysal.scoring.SCORES`); one that fits the head by default.
+        uncertainty: names of scores (`raysal.scoring.SCORES`); by default one that fits the head, and `probability`
+            where classes are looked for. The columns of scores of these are `target_probability` and `target_log_odds`.
+        target: the class that is looked for, or several. By default those of the run.
+        novelty: how unlike the pool each item is, in the column `novelty`, in [0, 1]: a name of
+            `raysal.scoring.novelty`, as `knn`, or a mapping with `name` and fields. It needs no head.
         draws: samples of the posterior, where they are needed.
-        seed: randomness of these samples.
+        seed: randomness of these samples, and of the sample that novelty goes by.
         partitions: parts that the pool is cut into; by default one, and with Ray one per CPU.
         backend: this process, or Ray.
         device: `cpu`, or `cuda`, `cuda:1`, ... (has not run on a GPU).
@@ -60,7 +66,8 @@ def predict(
         FingerprintMismatch: the head is of another encoder, or `out` of another pool or head.
         RunError: there is no such head, or `out` was begun with other options.
         ConfigError: an argument is of the wrong type or out of range, or the head cannot do it.
-        UnknownName: there is no such score, predictive or backend.
+        UnknownName: there is no such score, novelty, predictive or backend; or a class that is looked for is none of
+            the head's.
         PoolError: the pool cannot be opened.
         Damaged: a file in `out` is not as it was written.
     """
@@ -76,6 +83,8 @@ def predict(
         predictive=predictive,
         top=top,
         uncertainty=uncertainty,
+        target=target,
+        novelty=novelty,
         draws=draws,
         seed=seed,
         partitions=partitions,

@@ -9,9 +9,12 @@ from typing import Annotated
 from typer import Option
 
 from raysal.cli.garbage import look_now
-from raysal.cli.options import Address, BackendOption, PoolPath
+from raysal.cli.options import Address, BackendOption, PoolPath, Target
 from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
+from raysal.cli.select import fields
+from raysal.errors import ConfigError
+from raysal.scoring.novelty.registry import NOVELTIES
 from raysal.scoring.registry import SCORES
 
 
@@ -38,8 +41,22 @@ def predict(
         list[str] | None,
         Option(
             metavar="SCORE",
-            help=f"A score to write: {', '.join(SCORES)}. Repeatable. (Default: entropy; for numbers none.)",
+            help=f"A score to write: {', '.join(SCORES)}. Repeatable. (Default: entropy; for numbers none. With a "
+            "target, also its probability.)",
         ),
+    ] = None,
+    target: Target = None,
+    novelty: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help=f"Also write how unlike the pool each item is, by {', '.join(NOVELTIES)}. Needs neither a run nor a "
+            "head.",
+        ),
+    ] = None,
+    novelty_option: Annotated[
+        list[str] | None,
+        Option(metavar="NAME=VALUE", help="A field of the novelty, as sample=5000. Repeatable."),
     ] = None,
     draws: Annotated[int, Option(min=2, help="Posterior samples, for monte_carlo and bald.")] = 128,
     partitions: Annotated[
@@ -63,9 +80,14 @@ def predict(
 
     There is one Parquet file for each chunk of the pool, in DIRECTORY/predictions.
 
+    With --novelty, also how unlike the rest of the pool it is; without a run or a head, only that.
+
     After an interruption, run the same command again: it goes on where it stopped.
     """
     del json, debug
+    if novelty_option and novelty is None:
+        raise ConfigError("--novelty-option", "is of a novelty, and none is named", "pass --novelty NAME, too")
+    asked = None if novelty is None else {"name": novelty, **fields(novelty_option, "--novelty-option")}
     with on_interrupt("run the same command again to go on"), progress("starting") as report:
         from raysal.prediction.job import predict_into
 
@@ -73,11 +95,14 @@ def predict(
 
         found = predict_into(
             pool, out, run=run, round=round, head=head, predictive=predictive,
-            top=int(top) if top.isdecimal() else top, uncertainty=uncertainty or None, draws=draws,
+            top=int(top) if top.isdecimal() else top, uncertainty=uncertainty or None, target=target or (),
+            novelty=asked, draws=draws,
             partitions=partitions, backend=backend.value, device=device, address=address, seed=seed, report=report,
         )  # fmt: skip
     lost = f", {found.quarantined} quarantined left out" if found.quarantined else ""
     done = f" ({found.resumed} of {found.chunks} chunks were there)" if found.resumed else ""
-    words = f"{out}: predictions of {found.items} items{lost}, by head {found.head_version}{done}"
+    by = [] if found.head is None else [f"head {found.head_version}"]
+    by += [] if found.novelty is None else [f"novelty {found.novelty}"]
+    words = f"{out}: predictions of {found.items} items{lost}, by {', '.join(by)}{done}"
     words += f"\nnote: {found.note}" if found.note else ""
     return Outcome(data={"pool": str(pool), "out": str(out), **asdict(found)}, view=words)

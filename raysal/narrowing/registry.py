@@ -15,6 +15,7 @@ NARROWERS: Registry[type[Narrower]] = Registry(
         "filter": "raysal.narrowing.filter:Filter",
         "mixed": "raysal.narrowing.mixed:Mixed",
         "none": "raysal.narrowing.simple:Everything",
+        "novelty": "raysal.narrowing.novelty:Novelty",
         "refine": "raysal.narrowing.refine:Refine",
         "seals": "raysal.narrowing.seals:Seals",
         "top_score": "raysal.narrowing.simple:TopScore",

@@ -10,10 +10,12 @@ ones depend on what the head predicts:
     classes   class, probability (of that class)
     labels    labels, label_probabilities (lists: those above 1/2, the likeliest first)
     numbers   value, standard_deviation (of a label around the value: of the posterior and the noise together)
+    nothing   none of these, where there is no head
 
 With classes or labels, `top_classes` and `top_probabilities` hold the likeliest ones. With `top = "all"`, the column
-`probabilities` holds those of all classes instead, in the order of `classes` in predict.json. The last columns are the
-uncertainties, each named as its score.
+`probabilities` holds those of all classes instead, in the order of `classes` in predict.json. The next columns are the
+scores, each under its name; `target_probability` and `target_log_odds` are the scores `probability` and `log_odds` of
+the classes looked for, which `options` in predict.json names. The last column is `novelty`, where it is asked for.
 """
 
 from __future__ import annotations
@@ -61,14 +63,14 @@ class Plan:
     chunk_rows: int
     encoder: str
     """fingerprint"""
-    head: str
-    """digest"""
-    head_version: int
-    link: str
+    head: str | None
+    """digest; None where there is no head, and only novelty"""
+    head_version: int | None
+    link: str | None
     """name of the head's likelihood"""
     classes: tuple[str, ...]
     options: Mapping[str, Any]
-    """predictive, top, uncertainty, draws, seed"""
+    """of a head: predictive, top, uncertainty, draws, seed, and target where one is named; novelty where asked for"""
     version: int = VERSION
 
     @classmethod
@@ -114,9 +116,10 @@ class Plan:
                 raise FingerprintMismatch(out, what, getattr(begun, name), getattr(self, name), USE_ANOTHER)
         if (begun.chunks, begun.chunk_rows) != (self.chunks, self.chunk_rows):
             raise RunError(out, f"was begun over a pool of {begun.chunks} chunks, not {self.chunks}", USE_ANOTHER)
-        for name, value in self.options.items():
-            if begun.options.get(name) != value:
-                raise RunError(out, f"was begun with {name} {begun.options.get(name)!r}, now {value!r}", USE_ANOTHER)
+        for name in {**begun.options, **self.options}:
+            was, now = begun.options.get(name), self.options.get(name)
+            if was != now:
+                raise RunError(out, f"was begun with {name} {was!r}, now {now!r}", USE_ANOTHER)
 
 
 def check_place(out: Path) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from raysal.arguments import Backend, as_path, as_whole_number
-from raysal.config import FleetConfig
+from raysal.arguments import Backend, Part, as_path, as_whole_number
+from raysal.config import FleetConfig, Named, choice
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, open_fleet
 from raysal.models.head import OTHERWISE, Head
@@ -23,8 +23,13 @@ from raysal.models.predictive import Predictive, check_predictive
 from raysal.pool import Pool, open_pool
 from raysal.prediction.files import Plan, PredictionWriter, check_place
 from raysal.prediction.heads import check_labelled, fit_head, head_of_run, load_head, newest_head
-from raysal.prediction.partition import Job, chunks_begun, stage_chunk
+from raysal.prediction.partition import HeadJob, Job, chunks_begun, stage_chunk
+from raysal.rng import derive
+from raysal.rounds.directory import RunDir
+from raysal.scoring.base import Need
 from raysal.scoring.inputs import ScoreInputs, score_inputs
+from raysal.scoring.novelty.base import Novelty
+from raysal.scoring.novelty.registry import NOVELTIES
 from raysal.scoring.registry import SCORES
 from raysal.store import locked
 from raysal.types import Report, no_report
@@ -36,6 +41,8 @@ NOT_IN_A_HEAD = {
     "previous": "the head of an earlier round, beside this one",
 }
 """What some scores need and a head does not hold."""
+NAME_A_HEAD = "pass --run RUN or --head FILE; or --novelty NAME, which needs no head"
+"""What an error says to do where nothing can be predicted."""
 OUTPUTS_PER_PRODUCT = 2048
 """Outputs (posterior samples x classes) of one matrix product; those of a block of 1024 rows take 8 MB."""
 
@@ -54,11 +61,16 @@ class Options:
     top: int | str = 3
     """how many of the likeliest classes are written with their probabilities, or `all`"""
     uncertainty: tuple[str, ...] | None = None
-    """scores to write; None is entropy, and for numbers no score. A score without samples judges the written output"""
+    """scores to write; None is entropy, and for numbers no score, and with a target also its probability. A score
+    without samples judges the written output"""
     draws: int = DRAWS
     """posterior samples"""
     seed: int = 0
-    """another seed gives other posterior samples"""
+    """another seed gives other posterior samples, and another sample for novelty"""
+    target: tuple[str, ...] = ()
+    """the classes that are looked for, for the scores `probability` and `log_odds`"""
+    novelty: Named[Novelty] | None = None
+    """how unlike the pool each item is; it needs no head"""
 
     def __post_init__(self) -> None:
         if self.predictive not in get_args(Predictive):
@@ -88,17 +100,19 @@ class PredictReport:
     """chunks that were committed before"""
     predicted: int
     """items that this job predicted itself"""
-    head: str
-    """digest"""
-    head_version: int
+    head: str | None
+    """digest; None without a head"""
+    head_version: int | None
     seconds: float
     """of this job"""
+    novelty: str | None = None
+    """the novelty that was written"""
     note: str | None = None
     """what is worth knowing of the head"""
 
 
 def predict_pool(
-    pool: Pool, fleet: Fleet, head: Head, out: Path, options: Options, report: Report | None = None
+    pool: Pool, fleet: Fleet, head: Head | None, out: Path, options: Options, report: Report | None = None
 ) -> PredictReport:
     """Predict every item of a pool into a folder, or finish a job that was stopped.
 
@@ -108,7 +122,7 @@ def predict_pool(
     Args:
         pool: the items.
         fleet: is over that pool.
-        head: makes the predictions.
+        head: makes the predictions; None for novelty alone.
         out: the folder to make or to finish.
         options: what is predicted.
         report: called with (`predict`, items done, items in all) at the start and after every round trip.
@@ -121,12 +135,20 @@ def predict_pool(
         PoolError: the folder holds something else; or an item's vector is too large for the head, and the error names
             the item.
         RunError: the folder was begun with another option, or another process is at work on it.
-        ConfigError: the head cannot do what is asked for.
+        ConfigError: the head cannot do what is asked for; or there is none, and nothing but a head can.
+        UnknownName: a class that is looked for is none of the head's.
         Damaged: a committed file is not as it was written.
     """
-    head.check(pool)
     report, started, out = report or no_report, time.perf_counter(), out.absolute()
-    job, recorded_options = make_job(head, pool, out, options)
+    recorded: dict[str, Any] = {}
+    predicting = None
+    if head is not None:
+        head.check(pool)
+        predicting, recorded = make_head_job(head, options)
+    elif options.novelty is None:
+        raise ConfigError("head", "there is none, and no novelty is asked for", NAME_A_HEAD)
+    if options.novelty is not None:
+        recorded |= {"novelty": novelty_record(options.novelty), "seed": options.seed}
     plan = Plan(
         pool=pool.fingerprint,
         items=len(pool),
@@ -134,11 +156,11 @@ def predict_pool(
         chunks=len(pool.chunks),
         chunk_rows=pool.manifest.chunk_rows,
         encoder=pool.vector_space,
-        head=head.digest(),
-        head_version=head.version,
-        link=head.likelihood.name,
-        classes=head.classes,
-        options=recorded_options,
+        head=None if head is None else head.digest(),
+        head_version=None if head is None else head.version,
+        link=None if head is None else head.likelihood.name,
+        classes=() if head is None else head.classes,
+        options=recorded,
     )
     check_place(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -146,8 +168,13 @@ def predict_pool(
         writer = PredictionWriter(out, plan)
         resumed, already = len(writer.committed), sum(writer.committed.values())
         report("predict", already, len(pool))
+        left, fitted = [index for index in range(plan.chunks) if index not in writer.committed], None
+        if options.novelty is not None and left:
+            fleet.reset()  # to the whole pool
+            fitted = options.novelty.part.fit(fleet, derive(options.seed, "novelty"))
+        job = Job(out=str(out), pool=pool.fingerprint, head=predicting, novelty=fitted)
         try:
-            for wave in make_waves(fleet, [index for index in range(plan.chunks) if index not in writer.committed]):
+            for wave in make_waves(fleet, left):
                 fleet.reset()
                 for staged in fleet.each(stage_chunk, job, wave):
                     if staged is not None:
@@ -164,17 +191,22 @@ def predict_pool(
         head=plan.head,
         head_version=plan.head_version,
         seconds=time.perf_counter() - started,
-        note=OTHERWISE if head.fitted_otherwise else None,
+        novelty=None if options.novelty is None else options.novelty.name,
+        note=OTHERWISE if head is not None and head.fitted_otherwise else None,
     )
 
 
-def make_job(head: Head, pool: Pool, out: Path, options: Options) -> tuple[Job, dict[str, Any]]:
-    """Make what travels to the partitions.
+def novelty_record(novelty: Named[Novelty]) -> dict[str, Any]:
+    """A novelty as predict.json records it: its name and all its fields."""
+    fields: dict[str, Any] = asdict(novelty.part)  # type: ignore[call-overload]
+    return {"name": novelty.name, **fields}
+
+
+def make_head_job(head: Head, options: Options) -> tuple[HeadJob, dict[str, Any]]:
+    """Make what of a head travels to the partitions.
 
     Args:
         head: makes the predictions.
-        pool: the items.
-        out: the folder of predictions, an absolute path.
         options: what is predicted.
 
     Returns:
@@ -182,19 +214,26 @@ def make_job(head: Head, pool: Pool, out: Path, options: Options) -> tuple[Job, 
 
     Raises:
         ConfigError: the head cannot do what is asked for.
+        UnknownName: a class that is looked for is none of the head's.
     """
     check_predictive(options.predictive, head.likelihood)
     labels = head.likelihood
     # Numbers are reported with their standard deviation, which says how unsure the head is.
-    usual = (labels.usual_score,) if labels.discrete else ()
+    usual: tuple[str, ...] = (labels.usual_score,) if labels.discrete else ()
+    if options.target:
+        if not labels.discrete:
+            raise ConfigError("target", f"names classes, and the head predicts {labels.words}", "leave it out")
+        for name in options.target:
+            if name not in head.classes:
+                raise UnknownName("target", name, head.classes)
+        usual += ("probability",)
     scores = options.uncertainty if options.uncertainty is not None else usual
     for name in scores:
         if missing := [NOT_IN_A_HEAD[need] for need in SCORES[name].needs(labels) if need in NOT_IN_A_HEAD]:
             raise ConfigError("uncertainty", f"{name} needs {missing[0]}", "use another score, or `raysal select`")
     spread = labels.quadratic or options.predictive in ("laplace_bridge", "mean_field")
-    inputs = score_inputs(
-        head, scores, needs=("variance",) if spread else (), draws=options.draws, key=options.seed
-    )  # fmt: skip
+    needs: tuple[Need, ...] = ("variance",) if spread else ()
+    inputs = score_inputs(head, scores, needs=needs, target=options.target, draws=options.draws, key=options.seed)
     groups: list[ScoreInputs] = []
     if options.predictive == "monte_carlo" and not labels.quadratic:
         plain = score_inputs(head)
@@ -206,9 +245,8 @@ def make_job(head: Head, pool: Pool, out: Path, options: Options) -> tuple[Job, 
     recorded: dict[str, Any] = {"predictive": options.predictive, "uncertainty": list(scores), "top": options.top}
     sampled = bool(groups) or inputs.samples is not None
     recorded |= {"draws": options.draws, "seed": options.seed} if sampled else {"draws": None, "seed": None}
-    job = Job(
-        out=str(out),
-        pool=pool.fingerprint,
+    recorded |= {"target": list(options.target)} if options.target else {}
+    job = HeadJob(
         classes=head.classes,
         hidden_layer=head.hidden_layer,
         inputs=inputs,
@@ -249,6 +287,8 @@ def predict_into(
     predictive: str = "map",
     top: int | str = 3,
     uncertainty: str | Sequence[str] | None = None,
+    target: str | Sequence[str] = (),
+    novelty: Part | None = None,
     draws: int = DRAWS,
     seed: int = 0,
     partitions: int | None = None,
@@ -263,12 +303,15 @@ def predict_into(
         pool: the items.
         out: the folder of predictions to make or to finish.
         run: a run directory; its newest head makes the predictions. If no round has a head yet, but items are labelled,
-            it is the head that the next round would have. Exactly one of `run` and `head` is given.
+            it is the head that the next round would have. Exactly one of `run` and `head` is given; neither for novelty
+            alone.
         round: the round of `run` whose head is used; None is the newest.
         head: a head, or the file of one.
         predictive: see `Options`.
         top: see `Options`.
         uncertainty: see `Options`; also the name of one score.
+        target: see `Options`; also one class. By default the classes that the run looks for.
+        novelty: a name of `raysal.scoring.novelty`, or a mapping with `name` and fields.
         draws: see `Options`.
         seed: see `Options`.
         partitions: partitions of the pool; None is one here, and one per CPU on Ray.
@@ -282,13 +325,22 @@ def predict_into(
 
     Raises:
         ConfigError: an argument is of the wrong type or out of range, or the head cannot do what is asked for.
-        UnknownName: there is no such backend, predictive or score.
+        UnknownName: there is no such backend, predictive, score or novelty; or a class that is looked for is none of
+            the head's.
         RaysalError: as `predict_pool` and `head_of_run`.
     """
-    if (run is None) == (head is None):
+    if run is not None and head is not None:
         raise ConfigError("head", "exactly one of a run and a head is needed", "pass --run RUN or --head FILE")
+    if run is None and head is None and novelty is None:
+        raise ConfigError("head", "one of a run, a head and a novelty is needed", NAME_A_HEAD)
     if round is not None and run is None:
         raise ConfigError("round", "is a round of a run", "pass --run RUN, too")
+    looked_for = (target,) if isinstance(target, str) else tuple(target)
+    if run is None and head is None:
+        of_a_head = {"predictive": predictive != "map", "top": top != 3, "uncertainty": uncertainty is not None}
+        for name, given in {**of_a_head, "target": looked_for}.items():
+            if given:
+                raise ConfigError(name, "is asked of a head, and there is none", "pass --run RUN or --head FILE, too")
     named = (uncertainty,) if isinstance(uncertainty, str) else None if uncertainty is None else tuple(uncertainty)
     options = Options(
         predictive=predictive,
@@ -296,6 +348,8 @@ def predict_into(
         uncertainty=named,
         draws=as_whole_number("draws", draws, 2),
         seed=as_whole_number("seed", seed, 0),
+        target=looked_for,
+        novelty=None if novelty is None else choice(novelty, "novelty").build_named("novelty", NOVELTIES),
     )
     parts = 0 if partitions is None else as_whole_number("partitions", partitions, 1)
     if backend not in ("local", "ray"):
@@ -306,15 +360,18 @@ def predict_into(
     if run is not None:
         run = as_path("run", run)
         found = newest_head(run) if round is None else head_of_run(run, as_whole_number("round", round, 0))
-    else:
+    elif head is not None:
         found = head if isinstance(head, Head) else load_head(as_path("head", head))
+    else:
+        found = None
     if found is not None:
         found.check(pool)  # before any process is started
     elif run is not None:
         check_labelled(run, pool)
     config = FleetConfig(backend=backend, partitions=parts, device=device, address=address)
     with open_fleet(pool, config) as fleet:
-        if found is None:
-            assert run is not None
-            found = fit_head(Path(run), pool, fleet)
+        if found is None and run is not None:
+            found = fit_head(run, pool, fleet)
+        if run is not None and found is not None and found.likelihood.discrete and not looked_for:
+            options = replace(options, target=RunDir(run).require_config().target)
         return predict_pool(pool, fleet, found, as_path("out", out), options, report)

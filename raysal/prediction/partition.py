@@ -21,7 +21,8 @@ from raysal.numerics import one_thread
 from raysal.pool import Pool
 from raysal.prediction.files import Staged, stage
 from raysal.scoring.base import Predicted
-from raysal.scoring.inputs import ProductReader, ScoreInputs
+from raysal.scoring.inputs import ProductReader, ScoreInputs, is_of_target
+from raysal.scoring.novelty.base import FittedNovelty
 from raysal.scoring.registry import SCORES
 from raysal.scoring.row_values import refuse_broken
 
@@ -32,12 +33,9 @@ MAX_PASSES = 16
 """Up to so many of the likeliest classes are found by one pass each; more are found by sorting."""
 
 
-class Job(NamedTuple):
-    """What travels to the partitions."""
+class HeadJob(NamedTuple):
+    """What of a head travels to the partitions, and what is asked of it."""
 
-    out: str
-    pool: str
-    """fingerprint"""
     classes: tuple[str, ...]
     hidden_layer: HiddenLayer | None
     inputs: ScoreInputs
@@ -47,7 +45,17 @@ class Job(NamedTuple):
     top: int
     """how many of the likeliest classes are written; 0 is all"""
     scores: tuple[str, ...]
-    """names of the uncertainties"""
+    """names of scores"""
+
+
+class Job(NamedTuple):
+    """What travels to the partitions."""
+
+    out: str
+    pool: str
+    """fingerprint"""
+    head: HeadJob | None
+    novelty: FittedNovelty | None
 
 
 def chunks_begun(partition: Partition) -> list[int]:
@@ -88,21 +96,32 @@ def stage_chunk(partition: Partition, job: Job, wave: tuple[int | None, ...]) ->
 
 
 def table_of(items: pa.Table, partition: Partition, rows: NDArray[np.int64], job: Job) -> pa.Table:
-    """The table of a chunk: its `items` (id, key) and the predictions of these rows of the partition."""
-    partition.use_features(job.hidden_layer)
-    parts = [columns_of_block(*found, job) for found in predicted_blocks(partition, rows, job)]
-    if not parts:
-        one = np.zeros((1, len(job.classes)))
-        parts = [{name: column[:0] for name, column in columns_of_block(one, one, {}, job).items()}]
-        parts[0] |= {name: pa.array([], pa.float32()) for name in job.scores}
-    for name in parts[0]:
-        column = pa.chunked_array([part[name] for part in parts]).combine_chunks()
+    """The table of a chunk: its `items` (id, key), and what the job says of these rows of the partition."""
+    columns = {} if job.head is None else head_columns(partition, rows, job.head)
+    if job.novelty is not None:
+        columns["novelty"] = pa.array(job.novelty.scores(partition, rows))
+    for name, column in columns.items():
         items = items.append_column(name, column)
     return items
 
 
+def head_columns(partition: Partition, rows: NDArray[np.int64], job: HeadJob) -> dict[str, pa.Array]:
+    """The columns of what a head says of these rows of the partition, by name."""
+    partition.use_features(job.hidden_layer)
+    parts = [columns_of_block(*found, job) for found in predicted_blocks(partition, rows, job)]
+    if not parts:
+        one, none = np.zeros((1, len(job.classes))), dict.fromkeys(job.scores, np.zeros(1, np.float32))
+        parts = [{name: column[:0] for name, column in columns_of_block(one, one, none, job).items()}]
+    return {name: pa.chunked_array([part[name] for part in parts]).combine_chunks() for name in parts[0]}
+
+
+def column_of(score: str) -> str:
+    """The name of a score's column; `probability` alone is that of the class that is predicted."""
+    return f"target_{score}" if is_of_target(score) else score
+
+
 def predicted_blocks(
-    partition: Partition, rows: NDArray[np.int64], job: Job
+    partition: Partition, rows: NDArray[np.int64], job: HeadJob
 ) -> Iterator[tuple[Matrix, Matrix, dict[str, NDArray[np.float32]]]]:
     """Compute predictions block by block.
 
@@ -139,7 +158,7 @@ def predicted_blocks(
 
 
 def columns_of_block(
-    p: Matrix, variance: Matrix, scores: dict[str, NDArray[np.float32]], job: Job
+    p: Matrix, variance: Matrix, scores: dict[str, NDArray[np.float32]], job: HeadJob
 ) -> dict[str, pa.Array]:
     """The columns of a block, by name.
 
@@ -164,7 +183,7 @@ def columns_of_block(
             found["top_probabilities"] = _lists(pa.array(top.reshape(-1)), job.top)
         else:
             found["probabilities"] = _lists(pa.array(small.reshape(-1)), len(names))
-    return found | {name: pa.array(values) for name, values in scores.items()}
+    return found | {column_of(name): pa.array(values) for name, values in scores.items()}
 
 
 def _column(column: Column, names: pa.Array) -> pa.Array:

@@ -31,6 +31,7 @@ SELECTORS: Registry[type[Selector]] = Registry(
         "lcmd": "raysal.strategies.coverage.lcmd:Lcmd",
         "ldm": "raysal.strategies.uncertainty.ldm:Ldm",
         "max_herding": "raysal.strategies.coverage.herding:MaxHerding",
+        "novelty": "raysal.strategies.novelty:Novelty",
         "pcoreset": "raysal.strategies.coverage.coreset:PCoreSet",
         "power_bald": "raysal.strategies.information.power:PowerBald",
         "power_margin": "raysal.strategies.information.power:PowerMargin",

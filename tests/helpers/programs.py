@@ -39,6 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
             {"name": "top_score"},
         ],
     },
+    "novelty": {"size": 60, "by": {"name": "knn", "sample": 90}},
     "refine": {"rounds": 2, "batches": 1, "picks": 40, "subset": 120, "members": ["random", "top_score"]},
     "seals": {"neighbours": 9},
     "top_score": {"size": 60},
@@ -53,6 +54,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "epig": {"targets": 20, "draws": 16},
     "fantasy": {"of": "top_score", "every": 5, "label": "likely"},
     "ldm": {"directions": 40},
+    "novelty": {"by": {"name": "knn", "sample": 90}},
     "reveal": {"of": "top_score", "every": 5},
 }
 """Settings with which a strategy is tried, where its defaults would cost more and show no more; an entry that is not

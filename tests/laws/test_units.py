@@ -29,6 +29,7 @@ ORIGIN = {
     "drop_query": "clusters directions",
     "ldm": "keeps picks apart by their cosine",
     "max_herding": "covers by cosine",
+    "novelty": "measures distances between directions",
     "probcover": "covers by cosine",
     "typiclust": "clusters directions",
     "u_herding": "covers by cosine",

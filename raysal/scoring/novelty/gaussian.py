@@ -18,8 +18,8 @@ from raysal.scoring.row_values import refuse_broken
 from raysal.scoring.similarity import unit_features
 
 STEPS = 2**15
-"""Steps of a feature's grid from the middle of its range to the end. Whole numbers up to it have products up to 2^30, so
-those of 4,096 rows add up exactly in float64, and those of 2^33 rows in int64: in any order, the same bits."""
+"""Steps of a feature's grid from the middle of its range to the end. Products of whole numbers up to it are up to 2^30:
+those of 4,096 rows add up exactly in float64, and those of 2^33 rows in int64. In any order, the same bits."""
 
 
 class Gaussians(NamedTuple):
@@ -166,7 +166,13 @@ class FittedGaussian(FittedNovelty):
 
 
 def ranges(partition: Partition) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The least and the greatest value [d] of each feature over the available rows.
+    """The least and the greatest value of each feature over the available rows.
+
+    Args:
+        partition: whose rows.
+
+    Returns:
+        float32 [d] both; infinite where no row is available.
 
     Raises:
         PoolError: a vector is not finite; it names the item.

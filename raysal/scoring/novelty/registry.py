@@ -1,14 +1,13 @@
-"""The novelties by name, and the type of a field that holds one. To add one: a file as `base` says, and a line here."""
+"""The novelties by name. To add one: a file as `base` describes it, and a line here."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING
 
-from pydantic import PlainValidator, ValidationInfo
-
-from raysal.config import AFTER_COLON, Named, Origin, choice
 from raysal.registry import Registry
-from raysal.scoring.novelty.base import Novelty
+
+if TYPE_CHECKING:
+    from raysal.scoring.novelty.base import Novelty
 
 NOVELTIES: Registry[type[Novelty]] = Registry(
     {
@@ -18,12 +17,3 @@ NOVELTIES: Registry[type[Novelty]] = Registry(
         "mahalanobis": "raysal.scoring.novelty.gaussian:Mahalanobis",
     }
 )
-
-
-def _build(value: Any, info: ValidationInfo) -> Named[Novelty]:
-    place = Origin.of_field(info).place
-    return choice(value, place).build_named(place, NOVELTIES)
-
-
-NoveltyField = Annotated[Named[Novelty], PlainValidator(_build), AFTER_COLON]
-"""The type of a field that holds a novelty. A config gives its name, or a mapping with `name`."""
