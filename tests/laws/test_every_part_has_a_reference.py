@@ -1,6 +1,7 @@
 """Law 2 for every entry of the registries: a test compares it with a slow, obvious version. A new entry is named here.
 
-Scores need no list: `test_top_score_is_a_full_sort` takes all of them from the registry.
+Scores and novelties need no list: `test_top_score_is_a_full_sort` and `test_every_novelty_is_its_slow_version` take all
+of them from their registries.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ STRATEGIES = {
     "lcmd": "test_lcmd_takes_the_farthest_item_of_the_heaviest_cluster",
     "ldm": "test_ldm_is_the_least_over_disturbed_heads",
     "max_herding": "test_max_herding_is_the_published_greedy",
+    "novelty": "test_the_most_novel_items_are_picked_and_kept",
     "pcoreset": "test_pcoreset_is_k_center_over_probabilities",
     "power_bald": "test_power_bald_draws_by_what_a_label_says_alone",
     "power_margin": "test_power_margin_adds_gumbel_noise_to_the_log",
@@ -47,6 +49,7 @@ RULES = {
     "filter": "test_near_duplicates_go",
     "mixed": "test_each_part_gives_what_it_would_alone_and_nothing_twice",
     "none": "test_a_batch_is_k_distinct_offered_ids",  # it computes nothing: every strategy is tried on the whole pool
+    "novelty": "test_the_most_novel_items_are_picked_and_kept",
     "refine": "test_every_round_is_that_of_a_slow_loop",
     "seals": "test_the_union_over_the_rounds_is_that_of_a_slow_loop",
     "top_score": "test_top_score_is_a_full_sort",

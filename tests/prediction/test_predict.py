@@ -369,7 +369,7 @@ def test_the_head_is_the_newest_of_the_run_unless_another_is_named(pool, tmp_pat
     found = raysal.predict(pool, out=tmp_path / "p", run=tmp_path / "run", top=1)
     again = raysal.predict(pool, out=tmp_path / "q", head=head_of_run(tmp_path / "run"), top=1, partitions=3)
     assert content(found.path) == content(again.path)
-    with pytest.raises(ConfigError, match="exactly one"):
+    with pytest.raises(ConfigError, match="one of a run, a head and a novelty"):
         raysal.predict(pool, out=tmp_path / "r")
     with pytest.raises(ConfigError, match="is a round of a run"):
         raysal.predict(pool, out=tmp_path / "r", head=tmp_path / "h", round=1)

@@ -103,9 +103,9 @@ class Mahalanobis(Novelty):
 
     Mahalanobis, 1936; of a pool's embedding: Rippel, Mertens & Merhof, "Modeling the Distribution of Normal Data in
     Pre-Trained Deep Features for Anomaly Detection", ICPR 2020. Mean and covariance are exact: sums over all available
-    items in float64, of numbers rounded to 1 / 65,536 of their feature's range. The covariance is shrunk towards a
-    multiple of the identity (Chen et al. 2010), so that it has an inverse. The unit of each feature matters little,
-    unlike in the other novelties; the metric `cosine` of the pool still scales every vector to length 1.
+    items in float64, of numbers rounded to 1 / 65,536 of their feature's range. The matrix of correlations is shrunk
+    towards the identity (Chen et al. 2010), so that it has an inverse. So the unit of each feature changes nothing,
+    unlike in other novelties that go by distance; the metric `cosine` still scales every vector to length 1.
 
     Cost: three passes: one for the ranges, O(n d); two of O(n d^2), of which the covariance's is in float64; 12 d^2
     bytes from every partition and to it. Not for pools of several groups with much room between them: what lies between
@@ -117,18 +117,22 @@ class Mahalanobis(Novelty):
         del key
         lows, highs = zip(*fleet.each(ranges), strict=True)
         low, high = np.min(lows, axis=0).astype(np.float64), np.max(highs, axis=0).astype(np.float64)
+        low, high = (np.where(np.isfinite(one), one, 0) for one in (low, high))  # no row: nothing will be scored
         middle, step = (low + high) / 2, (high - low) / (2 * STEPS)
-        step[~(step > 0)] = 1.0  # one value alone; or no row at all, and nothing is scored
-        middle[~np.isfinite(middle)] = 0.0
+        step[step == 0] = 1.0  # one value alone
         parts = fleet.each(moments, middle.astype(np.float32), step.astype(np.float32))
         rows = sum(part.rows for part in parts)
         sums = np.sum([part.sums for part in parts], axis=0).astype(np.float64)
         products = np.sum([part.products for part in parts], axis=0).astype(np.float64)
         unit = step.astype(np.float32).astype(np.float64)
         with one_thread(numpy=True):
-            scatter = (products - np.outer(sums, sums) / max(rows, 1)) * np.outer(unit, unit)
+            scatter = products - np.outer(sums, sums) / max(rows, 1)
+            deviation = np.sqrt(np.maximum(scatter.diagonal(), 0) / max(rows - 1, 1))
+            deviation[deviation == 0] = 1.0
+            scatter /= np.outer(deviation, deviation)
             whitener = whitener_of(shrunk_covariance(scatter, rows - 1))
             mean_square = float(((whitener.T @ scatter) * whitener.T).sum()) / max(rows, 1)
+            whitener /= (deviation * unit)[:, None]
         centre = middle.astype(np.float32).astype(np.float64) + sums / max(rows, 1) * unit
         gaussians = Gaussians(
             centre=centre.astype(np.float32),
