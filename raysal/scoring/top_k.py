@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.numerics import slices
+from raysal.numerics import ALIGN, slices
 from raysal.rng import item_order, item_uniform
 
 HASHED_IDS = 2**18
@@ -165,3 +165,23 @@ def true_positions(mask: torch.Tensor) -> torch.Tensor:
     words = flat.view(torch.int64).nonzero()
     near = (words * 8 + torch.arange(8, device=mask.device)).reshape(-1)
     return near[flat[near]]
+
+
+def smallest(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the smallest numbers of each row. They lie in the runs of the smallest minima, so few numbers are sorted.
+
+    Args:
+        values: [m, n], n a multiple of ALIGN.
+        count: How many, at most n.
+
+    Returns:
+        (their places, they themselves) in ascending order, [m, count] both.
+    """
+    runs = values.reshape(len(values), -1, ALIGN)
+    if runs.shape[1] <= count:
+        lowest, places = values.topk(count, 1, largest=False)
+        return places, lowest
+    low = runs.amin(2).topk(count, 1, largest=False).indices
+    some = (low[:, :, None] * ALIGN + torch.arange(ALIGN)).flatten(1)
+    lowest, places = values.gather(1, some).topk(count, 1, largest=False)
+    return some.gather(1, places), lowest

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from raysal.rng import item_order, item_uniform
 from raysal.scoring import top_k
-from raysal.scoring.top_k import RunningBest, best_of, best_of_parts, lowest_hashes, true_positions
+from raysal.scoring.top_k import RunningBest, best_of, best_of_parts, lowest_hashes, smallest, true_positions
 
 FEW = [-np.inf, -1.0, -0.5, 0.0, 0.25, 0.5]
 """So few values that nearly everything ties."""
@@ -88,3 +88,14 @@ def test_the_lowest_hashes_do_not_depend_on_how_many_are_hashed_at_once(m, monke
     slow, slow_values = best_of(ids[among], 1 - item_uniform(5, ids[among]), m, ties=5)
     assert ids_found.tolist() == slow.tolist()
     assert values.tolist() == slow_values.tolist()
+
+
+@pytest.mark.parametrize(("n", "count"), [(16, 3), (64, 16), (640, 20), (1600, 1)])
+def test_the_smallest_numbers_of_rows(n, count):
+    values = torch.from_numpy(
+        np.random.default_rng(n).permuted(np.tile(np.arange(n, dtype=np.float32), (9, 1)), axis=1)
+    )
+    values[3, values[3] > count] = torch.inf
+    places, lowest = smallest(values, count)
+    assert torch.equal(lowest, torch.arange(count, dtype=torch.float32).expand(9, -1))
+    assert torch.equal(values.gather(1, places), lowest)

@@ -15,6 +15,7 @@ from raysal.fleet.partition import Block
 from raysal.numerics import PRODUCT_COLUMNS, block_rows_for, padded, slices
 from raysal.scoring.novelty.base import FittedNovelty, Novelty, OfBlock, bounded, draw_sample
 from raysal.scoring.similarity import unit_features, unit_rows
+from raysal.scoring.top_k import smallest
 
 ROUNDING = 4e-6
 """Squared distances below this share of the vectors' squared lengths (from the middle of the reference) are 0: float32
@@ -55,8 +56,15 @@ class Neighbours:
         self._partition, self._ids = partition, reference.ids
         self._centre = padded(centre[None], partition.width, torch.float32, partition.device)
         self._sq_lengths = torch.from_numpy(sq_lengths).to(partition.device)
-        self._zero = torch.from_numpy(~vectors.any(1) & self._unit).to(partition.device)
-        self._tiles = [(own, partition.aligned(centred[own])) for own in slices(len(vectors), PRODUCT_COLUMNS)]
+        zero = ~vectors.any(1) & self._unit
+        self._zero = torch.from_numpy(zero).to(partition.device) if zero.any() else None
+        self._tiles: list[tuple[slice, torch.Tensor, torch.Tensor]] = []
+        """places in the reference; the vectors as columns [width, m'], and squared lengths [m'], infinite beyond"""
+        for tile in slices(len(vectors), PRODUCT_COLUMNS):
+            columns = partition.aligned(centred[tile]).columns
+            lengths = torch.full((columns.shape[1],), torch.inf, device=partition.device)
+            lengths[: tile.stop - tile.start] = self._sq_lengths[tile]
+            self._tiles.append((tile, columns, lengths))
 
     def __call__(self, block: Block) -> tuple[torch.Tensor, torch.Tensor]:
         """The nearest of each row.
@@ -69,25 +77,27 @@ class Neighbours:
             has no neighbour but itself.
         """
         x = unit_features(self._partition, block.features)
-        zero = ~x.any(1) & self._unit
+        zero = ~x.any(1, keepdim=True) & self._unit
         x = x - self._centre
         own = (x * x).sum(1, keepdim=True)
         best = torch.empty(len(x), 0, device=x.device)
         places = torch.empty(len(x), 0, dtype=torch.long, device=x.device)
         rows, selves = self._selves(block)
-        for tile, matrix in self._tiles:
-            lengths = own + self._sq_lengths[tile]
-            sq_distances = lengths - 2 * matrix.products(x)
-            sq_distances[sq_distances < ROUNDING * lengths] = 0
-            sq_distances[:, self._zero[tile]] = 2
-            sq_distances[zero] = 2
+        for tile, columns, lengths in self._tiles:
+            rest = torch.addmm(lengths, x, columns, alpha=-2)  # of the squared distance, all but the row's own length
+            if self._zero is not None:
+                rest[:, : tile.stop - tile.start].masked_fill_(self._zero[tile], 2).sub_(own * self._zero[tile])
             here = (selves >= tile.start) & (selves < tile.stop)
-            sq_distances[rows[here], selves[here] - tile.start] = torch.inf
-            found = sq_distances.topk(min(self.k, sq_distances.shape[1]), 1, largest=False)
-            best, places = torch.cat([best, found.values], 1), torch.cat([places, found.indices + tile.start], 1)
+            rest[rows[here], selves[here] - tile.start] = torch.inf
+            found, lowest = smallest(rest, min(self.k, tile.stop - tile.start))
+            found = (found + tile.start).clamp_max_(tile.stop - 1)  # of what is infinite, any
+            best, places = torch.cat([best, lowest], 1), torch.cat([places, found], 1)
             best, order = best.topk(min(self.k, best.shape[1]), 1, largest=False)
             places = places.gather(1, order)
-        return best, places
+        sq_distances = best + own
+        lengths = own + self._sq_lengths[places]
+        sq_distances.masked_fill_(sq_distances < ROUNDING * lengths, 0)
+        return sq_distances.masked_fill_(zero & ~sq_distances.isinf(), 2), places
 
     def _selves(self, block: Block) -> tuple[torch.Tensor, torch.Tensor]:
         """The rows of a block that are items of the reference, and their places there."""

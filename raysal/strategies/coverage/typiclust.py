@@ -17,6 +17,7 @@ from raysal.fleet import Fleet
 from raysal.numerics import ALIGN, DRIVER_ROWS, one_thread, padded, round_up, shared_out, slices
 from raysal.rng import derive, generator, item_uniform
 from raysal.scoring.similarity import unit_rows
+from raysal.scoring.top_k import smallest
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.engine.kmeans import Clusters, k_means
 from raysal.strategies.engine.shortlist import CANDIDATES_PER_PICK, shortlist
@@ -272,26 +273,6 @@ class Neighbourhood:
             for column in self.nearest[own].T:
                 total += np.sqrt(((x - self.x[column]) ** 2).sum(1))
             self.mean_distance[own] = total / self.nearest.shape[1]
-
-
-def smallest(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the smallest numbers of each row. They lie in the runs of the smallest minima, so few numbers are sorted.
-
-    Args:
-        values: [m, n], n a multiple of ALIGN.
-        count: How many, at most n.
-
-    Returns:
-        (their places, they themselves) in ascending order, [m, count] both.
-    """
-    runs = values.reshape(len(values), -1, ALIGN)
-    if runs.shape[1] <= count:
-        lowest, places = values.topk(count, 1, largest=False)
-        return places, lowest
-    low = runs.amin(2).topk(count, 1, largest=False).indices
-    some = (low[:, :, None] * ALIGN + torch.arange(ALIGN)).flatten(1)
-    lowest, places = values.gather(1, some).topk(count, 1, largest=False)
-    return some.gather(1, places), lowest
 
 
 def typicality_of(x: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference_clusters as reference
-import torch
 from pools import make_pool, mixture
 from programs import context_of, local
 
@@ -14,7 +13,7 @@ from raysal.rng import derive, item_order, item_uniform
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
-from raysal.strategies.coverage.typiclust import Neighbourhood, cluster, most_typical, smallest, typicality_of
+from raysal.strategies.coverage.typiclust import Neighbourhood, cluster, most_typical, typicality_of
 from raysal.strategies.engine.kmeans import Clusters, k_means
 
 
@@ -47,17 +46,6 @@ def test_the_most_typical_row_is_found_although_few_are_measured(m):
         measured = max(measured, int(np.isfinite(bounded.mean_distance).sum()))
         left[int(best.argmax())] = False
     assert m < 100 or measured < m / 3
-
-
-@pytest.mark.parametrize(("n", "count"), [(16, 3), (64, 16), (640, 20), (1600, 1)])
-def test_the_smallest_numbers_of_rows(n, count):
-    values = torch.from_numpy(
-        np.random.default_rng(n).permuted(np.tile(np.arange(n, dtype=np.float32), (9, 1)), axis=1)
-    )
-    values[3, values[3] > count] = torch.inf
-    places, lowest = smallest(values, count)
-    assert torch.equal(lowest, torch.arange(count, dtype=torch.float32).expand(9, -1))
-    assert torch.equal(values.gather(1, places), lowest)
 
 
 def test_typicality_by_hand():
