@@ -1,14 +1,14 @@
 """Label files: tables with the columns `key` and `label`, and optionally `annotator` and `weight`.
 
 A batch file that somebody filled in is a label file too: other columns are ignored, and a row with an empty label is
-not labeled yet. `raysal.labels.formats` reads the formats and `raysal.tables` writes them. What a cell means is said
-by `raysal.labels.spelling`, and what the files of other tools mean by `raysal.labels.exports`.
+not labeled yet. The files of label tools are label files as well. `raysal.labels.rows` makes records of a file,
+`raysal.labels.formats` says what the records of each tool answer, and `raysal.labels.spelling` what a cell means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,15 @@ import pyarrow as pa
 from raysal.arrow import Unnamed
 from raysal.arrow_values import array_of
 from raysal.errors import LabelError
-from raysal.labels.exports import COLUMNS, RESPONSES, label_rows
-from raysal.labels.formats import column_names, kind_of, read_rows
+from raysal.labels.formats.base import FIELDS, KEY, POOL, Format, Sheet
+from raysal.labels.formats.registry import all_formats, claiming, format_of, name_of, writer_of
 from raysal.labels.records import checked, checked_key
+from raysal.labels.rows import column_names, kind_of, read_rows, unit_of
 from raysal.labels.spelling import annotator_text, label_text
 from raysal.store import Written, write_output
 from raysal.tables import write_tables
 from raysal.types import Label
 
-FIELDS = ("key", "label", "annotator", "weight")
-"""The columns of a label file, in the order in which they are written."""
 SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string()), ("annotator", pa.string()), ("weight", pa.float64())])
 Answer = tuple[str, str, str, float]
 """Key, label, annotator and weight."""
@@ -41,6 +40,10 @@ class LabelFile:
     """The labels in the order of the file. A skip has the text `raysal.types.SKIP`."""
     blank: list[tuple[str, str]]
     """(key, annotator) of the rows that have no label."""
+    places: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Where each key is named first, as `labels.csv, line 3`."""
+    pools: frozenset[str] = frozenset()
+    """Fingerprints of the pools that the file was exported for; none where it does not say."""
 
     @property
     def unanswered(self) -> int:
@@ -54,37 +57,46 @@ class LabelFile:
         return [row for row in dict.fromkeys(self.blank) if row not in answered]
 
 
-def read_labels(path: str | Path) -> LabelFile:
-    """Read a label file. Its extension names its format.
+def read_labels(path: str | Path, *, format: str | None = None) -> LabelFile:
+    """Read a label file, or an export of a label tool. Its extension says how it is written.
 
     Args:
-        path: a .csv, .tsv, .parquet, .pq, .jsonl, .ndjson or .json file.
+        path: a .csv, .tsv, .parquet, .pq, .jsonl, .ndjson, .json or .xml file.
+        format: the tool that wrote it, a name of `raysal.labels.FORMATS`. By default the records say so themselves.
 
     Returns:
         The labels, and the rows without one.
 
     Raises:
-        LabelError: the file is missing or unreadable, or has another format; a column is missing; a row cannot be
+        LabelError: the file is missing or unreadable, or of another format; a column is missing; a row cannot be
             accepted, or contradicts another row. The error names rows by their line.
+        UnknownName: there is no such format.
     """
     path = Path(path)
+    form = None if format is None else format_of(format)
     labels: list[Label] = []
     blank: list[tuple[str, str]] = []
     lines: dict[tuple[str, str], tuple[int, Label]] = {}
-    unit = "row" if kind_of(path) in ("parquet", "json") else "line"
+    places: dict[str, str] = {}
+    pools: set[str] = set()
+    unit = unit_of(path)
     try:
-        for line, cells in _answers(path, unit):
-            label = _label(f"{path}, {unit} {line}", cells)
+        for line, cells in _answers(path, unit, form):
+            where = f"{path}, {unit} {line}"
+            label = _label(where, cells)
+            places.setdefault(label.key if isinstance(label, Label) else label[0], where)
+            if pool := cells.get(POOL):
+                pools.add(str(pool))
             if not isinstance(label, Label):
                 blank.append(label)
                 continue
             first, same = lines.setdefault((label.key, label.annotator), (line, label))
             if same != label:
-                field = "label" if same.label != label.label else "weight"
+                what = "label" if same.label != label.label else "weight"
                 raise LabelError(
                     f"{path}, {unit}s {first} and {line}",
-                    f"{label.key!r} has two different values of {field} by the same annotator"
-                    f" ({getattr(same, field)!r} and {getattr(label, field)!r})",
+                    f"{label.key!r} has two different values of {what} by the same annotator"
+                    f" ({getattr(same, what)!r} and {getattr(label, what)!r})",
                     "keep one of the rows, or name different annotators",
                 )
             labels.append(label)
@@ -92,7 +104,39 @@ def read_labels(path: str | Path) -> LabelFile:
         raise LabelError(path, "no such file") from None
     except OSError as error:
         raise LabelError(path, f"cannot be read ({error})") from None
-    return LabelFile(labels=labels, blank=blank)
+    return LabelFile(labels=labels, blank=blank, places=places, pools=frozenset(pools))
+
+
+def write_sheet(path: str | Path, sheet: Sheet, *, format: str = "table", overwrite: bool = False) -> Written:
+    """Write items with what a run says of them, for a label tool. The file is whole or absent.
+
+    Args:
+        path: a file with an extension of the format.
+        sheet: the items.
+        format: the tool, a name of `raysal.labels.FORMATS`.
+        overwrite: replace the file that is there. A copy of it is kept.
+
+    Returns:
+        Whether the same file was there already, and where the old one is kept.
+
+    Raises:
+        LabelError: the format is only read, has other extensions, or cannot hold what the sheet has.
+        UnknownName: there is no such format.
+        OutputExists: another file is there, and `overwrite` is false.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    form = writer_of(format, path.suffix)
+
+    def write(temporary: Path) -> None:
+        named = temporary.with_name(temporary.name + path.suffix)  # tables are written by their extension
+        try:
+            form.write(named, sheet)
+            named.replace(temporary)
+        finally:
+            named.unlink(missing_ok=True)
+
+    return write_output(path, write, overwrite=overwrite, disposable=lambda _: False)
 
 
 def write_labels(path: str | Path, labels: Sequence[Label], *, overwrite: bool = False) -> Written:
@@ -187,16 +231,24 @@ def _answer(label: Label) -> Answer:
     return label.key, label.label, label.annotator, label.weight
 
 
-def _answers(path: Path, unit: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _answers(path: Path, unit: str, form: Format | None) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The answers of a file as rows with the columns of `FIELDS`, without rows in which these are all blank."""
     said, without = False, ""
-    for line, cells in read_rows(path, (*FIELDS, *COLUMNS), _check_columns):
+    more = [name for each in all_formats() for name in each.columns]
+    for line, record in read_rows(path, (*FIELDS, KEY, POOL, *dict.fromkeys(more)), _check_columns):
         where = f"{path}, {unit} {line}"
-        for answer in label_rows(where, cells):
+        own = claiming(record)
+        if form is not None and form.reads and type(own) is not type(form):
+            fix = f"give its name with --format, as {name_of(own)}, or none"
+            raise LabelError(where, f"is no record of {form.title}, but of {own.title}", fix)
+        for answer in (form or own).answers(where, record):
+            if kind_of(path) in ("jsonl", "json"):
+                _check_columns(where, list(answer))
             said = said or "label" in answer
             without = without or (where if "label" not in answer else "")
-            if any(_is_said(answer.get(name)) for name in FIELDS):
-                yield line, answer
+            row = answer if answer.get(KEY) is None else {**answer, "key": answer[KEY]}
+            if any(_is_said(row.get(name)) for name in FIELDS):
+                yield line, row
     if without and not said:
         raise LabelError(without, "there is no column 'label', and no row has one", "columns are key,label")
 
@@ -208,10 +260,10 @@ def _is_said(cell: object) -> bool:
 
 def _check_columns(where: str, found: Sequence[str]) -> None:
     """Raise an error if there is no key, or nothing that can be a label."""
-    label = not {"label", "labels", RESPONSES}.isdisjoint(found) or {"answer", "_task_hash"} <= set(found)
     # Label Studio leaves the label out of an object where the annotator chose none.
-    label = label or "annotation_id" in found
-    for name, there in (("key", "key" in found), ("label", label)):
+    label = not {"label", "labels", "label.responses", "annotation_id"}.isdisjoint(found)
+    label = label or {"answer", "_task_hash"} <= set(found)
+    for name, there in (("key", not {"key", KEY}.isdisjoint(found)), ("label", label)):
         if not there:
             raise LabelError(where, f"there is no column {name!r}, only {', '.join(found)!r}", "columns are key,label")
 

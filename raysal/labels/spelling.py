@@ -10,7 +10,7 @@ What a cell or a value holds becomes a text by these rules, wherever labels ente
   `3.10`, `1.0.2`, `12e3` and `+5` stay.
 - None, NaN and blank text are no label. Booleans are refused: every program writes them differently.
 - `!skip` says that the annotator skipped the item.
-- Several labels stand in one text as `a|b`. What other tools write is read by `raysal.labels.exports`.
+- Several labels stand in one text as `a|b`. What other tools write is read by `raysal.labels.nested`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from raysal.errors import LabelError
-from raysal.labels.exports import joined, names_said, nested_in
+from raysal.labels.nested import joined, names_said, nested_in
 from raysal.types import SKIP
 
 MISSING = frozenset(

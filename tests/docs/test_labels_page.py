@@ -14,7 +14,7 @@ from pages import ROOT, blocks, commands
 from pools import make_pool, mixture
 
 from raysal.errors import LabelError
-from raysal.labels.exports import SAID
+from raysal.labels.nested import SAID
 from raysal.labels.spelling import MISSING, label_text
 from raysal.tables import KINDS
 
@@ -85,8 +85,8 @@ def test_the_missing_values_named_are_known() -> None:
 
 
 def test_the_module_names_what_it_reads() -> None:
-    from raysal.labels import exports
+    from raysal.labels import nested
 
-    assert exports.__doc__ is not None
+    assert nested.__doc__ is not None
     for kind in SAID:
-        assert f'"{kind}"' in exports.__doc__
+        assert f'"{kind}"' in nested.__doc__

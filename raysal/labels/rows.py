@@ -1,7 +1,7 @@
-"""Label files as rows: CSV and TSV, Parquet, lines of JSON, and JSON. `raysal.tables` writes them.
+"""Label files as records: rows of CSV, TSV and Parquet, objects of JSON and its lines, elements of XML.
 
-Where programs write CSV in another way, the header says so: semicolons or tabs (`key;label`), a first line `sep=;`,
-UTF-16 with its mark.
+What a record says is in `raysal.labels.formats`. Where programs write CSV in another way, the header says so:
+semicolons or tabs (`key;label`), a first line `sep=;`, UTF-16 with its mark.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import itertools
 import json
 import threading
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ErrorString, ExpatError, ParserCreate
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +24,19 @@ import pyarrow.parquet as pq
 
 from raysal.arrow import ColumnKind
 from raysal.errors import LabelError
-from raysal.labels.exports import is_task, task_rows
+from raysal.store import dumps
 from raysal.tables import DELIMITERS, EXTENSIONS, KINDS
 
 Row = tuple[int, Mapping[str, Any]]
-"""The line where a row begins, from 1 (in Parquet and JSON: the number of the row), and the cells of the row."""
+"""The line where a record begins, from 1 (in Parquet and JSON: the number of the row), and the record."""
 Check = Callable[[str, Sequence[str]], None]
+XML = ".xml"
+"""The extension of XML."""
+ELEMENT = "element"
+"""The field of a record of XML that has the name of the element; it has `attributes`, `children` (records, too) and
+`text` besides."""
+KEYS = ("key", "raysal_key")
+"""The columns that may hold keys."""
 LONGEST_CELL = 2**31 - 1
 """Characters. The csv module takes 131,072 unless it is told otherwise."""
 _ONE_READER = threading.Lock()
@@ -42,28 +50,57 @@ def kind_of(path: Path) -> str:
         path: the file.
 
     Returns:
-        `csv`, `tsv`, `parquet`, `jsonl` or `json`.
+        `csv`, `tsv`, `parquet`, `jsonl`, `json` or `xml`.
 
     Raises:
         LabelError: it names another one.
     """
-    kind = KINDS.get(path.suffix.lower())
+    kind = "xml" if path.suffix.lower() == XML else KINDS.get(path.suffix.lower())
     if kind is None:
-        raise LabelError(path, f"unknown extension {path.suffix!r}", f"label files end in {EXTENSIONS}")
+        problem = f"unknown extension {path.suffix!r}"
+        raise LabelError(path, problem, f"label files end in {EXTENSIONS}, and those of CVAT in {XML}")
     return kind
 
 
-def read_rows(path: Path, columns: Sequence[str], check: Check) -> Iterator[Row]:
-    """Read some columns of a table.
+def unit_of(path: Path) -> str:
+    """What the number of a record counts: lines, or rows.
 
     Args:
-        path: a file whose extension is in `raysal.tables.KINDS`.
-        columns: those that are wanted. One that a row lacks is not among its cells.
-        check: is called with the place and the names of the columns, and raises an error if it lacks one: once, and in
-            JSON for each row.
+        path: a file whose extension is known.
+
+    Returns:
+        `line` or `row`.
+
+    Raises:
+        LabelError: it has another extension.
+    """
+    return "row" if kind_of(path) in ("parquet", "json") else "line"
+
+
+def write_objects(path: Path, objects: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSON list of objects, one per line. Memory for one of them.
+
+    Args:
+        path: the file.
+        objects: what JSON can hold.
+    """
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        file.write("[")
+        for place, cells in enumerate(objects):
+            file.write(("," if place else "") + "\n" + dumps(cells))
+        file.write("\n]\n")
+
+
+def read_rows(path: Path, columns: Sequence[str], check: Check) -> Iterator[Row]:
+    """Read the records of a file, and of a table some columns.
+
+    Args:
+        path: a file whose extension is known.
+        columns: those of a table that are wanted. One that a row lacks is not among its cells.
+        check: of a table, is called with the place and the names of its columns, and raises an error if it lacks one.
 
     Yields:
-        The rows in order. In JSON a task of Label Studio is a row for each of its annotations.
+        The records in order. An object that is no list is one record, as COCO and FiftyOne write it.
 
     Raises:
         LabelError: the file is not of its format, a row is malformed, or a wanted column is there twice.
@@ -74,11 +111,10 @@ def read_rows(path: Path, columns: Sequence[str], check: Check) -> Iterator[Row]
         yield from _csv_rows(path, columns, check, DELIMITERS[kind])
     elif kind == "parquet":
         yield from _parquet_rows(path, columns, check)
+    elif kind == "xml":
+        yield from _xml_rows(path)
     else:
-        unit = "row" if kind == "json" else "line"
-        for line, cells in _json_rows(path) if kind == "json" else _jsonl_rows(path):
-            check(f"{path}, {unit} {line}", list(cells))
-            yield line, cells
+        yield from _json_rows(path) if kind == "json" else _jsonl_rows(path)
 
 
 def column_names(path: Path) -> list[str]:
@@ -128,7 +164,7 @@ def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[
 
 
 def _header(path: Path, text: str, delimiter: str) -> tuple[list[str], str]:
-    """The names of the columns, and the mark between them: the first of `,`, `;` and tab that gives a column `key`."""
+    """The names of the columns, and the mark between them: the first of `,`, `;` and tab that gives a key column."""
     declared = text[4:5] if text[:4].casefold() == "sep=" and text[5:6] in ("\r", "\n") else ""
     marks = [declared] if declared else dict.fromkeys([delimiter, ",", ";", "\t"])
     body = text.partition("\n")[2] if declared else text
@@ -136,7 +172,7 @@ def _header(path: Path, text: str, delimiter: str) -> tuple[list[str], str]:
     for mark in marks:
         with contextlib.suppress(LabelError):  # where another mark is the right one, the header may be malformed
             names = [name.strip() for _, cells in itertools.islice(_records(path, body, mark), 1) for name in cells]
-            if "key" in names:
+            if not set(KEYS).isdisjoint(names):
                 return names, mark
             first = first or names
     if not first:  # no mark makes a header, or there is none
@@ -236,14 +272,53 @@ def _json_rows(path: Path) -> Iterator[Row]:
         found = json.loads(_text(path))
     except (ValueError, RecursionError) as error:
         raise LabelError(path, f"not valid JSON ({error})", 'write [{"key": "...", "label": "..."}, ...]') from None
+    if isinstance(found, dict) and any(isinstance(part, list) for part in found.values()):
+        found = [found]
     if not isinstance(found, list):
         raise LabelError(path, "not a list of objects", 'write [{"key": "...", "label": "..."}, ...]')
     for line, cells in enumerate(found, 1):
-        where = f"{path}, row {line}"
-        if is_task(_object(where, cells)):
-            yield from ((line, row) for row in task_rows(where, cells))
-        else:
-            yield line, cells
+        yield line, _object(f"{path}, row {line}", cells)
+
+
+def _xml_rows(path: Path) -> Iterator[Row]:
+    """The elements directly inside the outermost one. Entities are refused: they make a small file a large one."""
+    parser = ParserCreate()
+    parser.buffer_text = True
+    within: list[tuple[int, dict[str, Any]]] = []
+    found: list[Row] = []
+
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        element = {ELEMENT: name, "attributes": attributes, "children": [], "text": ""}
+        if len(within) > 1:
+            within[-1][1]["children"].append(element)
+        within.append((parser.CurrentLineNumber, element))
+
+    def letters(text: str) -> None:
+        within[-1][1]["text"] += text
+
+    def end(_: str) -> None:
+        line, element = within.pop()
+        if len(within) == 1:
+            found.append((line, element))
+
+    def declared(*_: object) -> None:
+        problem = "declares entities, which are not read"
+        raise LabelError(f"{path}, line {parser.CurrentLineNumber}", problem, "export the annotations again")
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, end, letters
+    parser.EntityDeclHandler = declared
+    with open(path, "rb") as file:
+        while True:
+            part = file.read(1 << 16)
+            try:
+                parser.Parse(part, not part)
+            except ExpatError as error:
+                problem = f"not valid XML ({ErrorString(error.code)})"
+                raise LabelError(f"{path}, line {error.lineno}", problem, "export the annotations again") from None
+            yield from found
+            found.clear()
+            if not part:
+                return
 
 
 def _object(where: str, cells: Any) -> Mapping[str, Any]:
