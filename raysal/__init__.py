@@ -15,6 +15,7 @@ from raysal.registry import names_on_use
 if TYPE_CHECKING:
     from raysal.api.embed import embed
     from raysal.api.find import find
+    from raysal.api.labels import export_labels, import_labels
     from raysal.api.predict import predict
     from raysal.api.search import search
     from raysal.api.select import select
@@ -24,7 +25,20 @@ if TYPE_CHECKING:
     from raysal.types import Label
 
 __version__ = "0.1.0"
-__all__ = ["Label", "Pool", "RaysalError", "Session", "embed", "find", "open_pool", "predict", "search", "select"]
+__all__ = [
+    "Label",
+    "Pool",
+    "RaysalError",
+    "Session",
+    "embed",
+    "export_labels",
+    "find",
+    "import_labels",
+    "open_pool",
+    "predict",
+    "search",
+    "select",
+]
 
 _HOMES = {
     "Label": "raysal.types",
@@ -32,7 +46,9 @@ _HOMES = {
     "RaysalError": "raysal.errors",
     "Session": "raysal.rounds.session",
     "embed": "raysal.api.embed",
+    "export_labels": "raysal.api.labels",
     "find": "raysal.api.find",
+    "import_labels": "raysal.api.labels",
     "open_pool": "raysal.pool",
     "predict": "raysal.api.predict",
     "search": "raysal.api.search",

@@ -59,6 +59,7 @@ RAY = {"fleet/ray_fleet.py", "embedding/ray_job.py"}
 REGISTRIES = {
     "embedding": "ENCODERS",
     "labels": "ORACLES",
+    "labels.formats": "FORMATS",
     "models.trainers": "TRAINERS",
     "narrowing": "NARROWERS",
     "scoring": "SCORES",

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from raysal.cli.garbage import look_now
+from raysal.cli.label_backend import backend
 from raysal.cli.options import Force, MovedPool, Rebind
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.run import Run
@@ -20,6 +22,9 @@ app = typer.Typer(
 )
 
 
+app.command("backend")(backend)
+
+
 @app.command("import")
 def import_(
     run: Run,
@@ -27,9 +32,18 @@ def import_(
         Path,
         Argument(
             help="A .csv, .tsv, .parquet, .jsonl or .json with key,label (optional: annotator, weight), or the export "
-            "of a label tool."
+            "of a label tool (.xml of CVAT, too)."
         ),
     ],
+    format: Annotated[
+        str | None,
+        Option(
+            "--format",
+            metavar="TOOL",
+            help="The tool that wrote it: argilla, coco, cvat, doccano, fiftyone, label-studio, prodigy, or csv for "
+            "any plain table. (Default: the file says so itself.)",
+        ),
+    ] = None,
     pool: Annotated[
         Path | None,
         Option(help="Start a run over this pool if there is none. If the run's pool was moved, its place from now on."),
@@ -40,6 +54,13 @@ def import_(
     ] = False,
     skip_unknown: Annotated[
         bool, Option("--skip-unknown", help="Leave out labels of items that the pool does not have, and name them.")
+    ] = False,
+    other_pool: Annotated[
+        bool,
+        Option(
+            "--other-pool",
+            help="Take a file that was exported for another pool: match its labels with this run's items by key.",
+        ),
     ] = False,
     strict: Annotated[
         bool, Option("--strict", help="Refuse a new class that looks like another one, or like a missing value.")
@@ -53,25 +74,20 @@ def import_(
     again. Rows without a label are ignored.
     """
     del json, debug
-    from raysal.labels import read_labels
-    from raysal.rounds.directory import RunDir
-    from raysal.rounds.run_labels import RunLabels, begin_run
+    from raysal.rounds.label_files import import_labels
 
-    read = read_labels(file)
-    withdrawn = read.withdrawn if blank_withdraws else []
-    keys = [label.key for label in read.labels] + [key for key, _ in withdrawn]
-    with RunDir(run).undone_if_refused():
-        if pool is not None:
-            begin_run(run, pool)
-        with RunLabels.open(run, pool, "start one with --pool POOL, or check the path", rebind=rebind) as labels:
-            unknown = labels.unknown(keys) if skip_unknown else []
-            left_out = set(unknown)
-            told = labels.tell(
-                [label for label in read.labels if label.key not in left_out],
-                withdrawn=[(key, who) for key, who in withdrawn if key not in left_out],
-                strict=strict,
-            )
-            rebound = labels.rebound
+    done = import_labels(
+        run,
+        file,
+        format=format,
+        pool=pool,
+        rebind=rebind,
+        other_pool=other_pool,
+        blank_withdraws=blank_withdraws,
+        skip_unknown=skip_unknown,
+        strict=strict,
+    )
+    read, told, unknown, rebound = done.read, done.told, done.unknown, done.rebound
     counts = asdict(told)
     parts = [f"{count} {name}" for name, count in counts.items() if count]
     if read.unanswered:
@@ -140,7 +156,19 @@ def withdraw(
 @app.command("export")
 def export(
     run: Run,
-    out: Annotated[Path, Option("--out", "-o", help="The .csv, .tsv, .parquet, .jsonl or .json file to write.")],
+    out: Annotated[
+        Path, Option("--out", "-o", help="The .csv, .tsv, .parquet, .jsonl or .json file to write (.xml for CVAT).")
+    ],
+    format: Annotated[
+        str | None,
+        Option(
+            "--format",
+            metavar="TOOL",
+            help="Write the items for a label tool, with rank, score, reason and what the newest head predicts: "
+            "argilla, coco, cvat, fiftyone, label-studio, or csv for a plain table; or embedding-atlas, a map of the "
+            "whole pool.",
+        ),
+    ] = None,
     waiting: Annotated[
         bool, Option("--waiting", help="Write the items that wait for a label instead, with a column to fill in.")
     ] = False,
@@ -155,6 +183,15 @@ def export(
         ),
     ] = None,
     skips: Annotated[bool, Option("--skips", help="Also write who skipped what, as the label !skip.")] = False,
+    url: Annotated[
+        str | None,
+        Option(
+            "--url",
+            metavar="PREFIX",
+            help="With --format: where the tool finds an item is PREFIX and its key, as https://host/photos/. "
+            "(Default: the place that the pool knows.)",
+        ),
+    ] = None,
     force: Force = False,
     pool: MovedPool = None,
     json: Json = False,
@@ -164,6 +201,9 @@ def export(
 
     The file holds disputed items. With --skips it holds all that people said, and makes a new run that knows the same.
     To import it into the same run changes nothing.
+
+    With --format the file is for a label tool, and the command prints what to tell the tool. `raysal label import`
+    reads what the tool gives back.
     """
     del json, debug
     import pyarrow as pa
@@ -172,13 +212,18 @@ def export(
     from raysal.errors import ConfigError, LabelError
     from raysal.labels import write_labels
     from raysal.labels.files import write_table
+    from raysal.labels.formats.registry import writer_of
     from raysal.labels.ledger import RENAME
     from raysal.rounds.directory import RunDir
     from raysal.rounds.run_labels import RunLabels
 
-    check_output(out)
+    check_output(out, () if format is None else writer_of(format, out.suffix).suffixes)
     if waiting and holdout is not None:
         raise ConfigError("--holdout", "and --waiting name different items", "give one of them")
+    if format is not None:
+        return _for_tool(run, out, format, waiting, holdout, skips, url, force, pool)
+    if url is not None:
+        raise ConfigError("--url", "a label file has no places of items", "name a tool with --format")
     with RunLabels.open(run, pool) as held:
         check_no_source(out, RunDir(run).require_config().pool)
         counts, absent = held.ledger.counts(), len(held.ledger.absent())
@@ -204,3 +249,41 @@ def export(
     data = {"run": str(run), "out": str(out), "labels": count, "items": items}
     data |= {"disputed": counts["disputed"], "skipped": counts["skipped"], "absent": absent, **kept_data(written)}
     return Outcome(data=data, view=f"{out}: {count} labels of {items} items{note}{kept_note(written)}")
+
+
+def _for_tool(
+    run: Path,
+    out: Path,
+    format: str,
+    waiting: bool,
+    holdout: int | None,
+    skips: bool,
+    url: str | None,
+    force: bool,
+    pool: Path | None,
+) -> Outcome:
+    """Write the items of a run for a label tool."""
+    from raysal.api.labels import Which, export_labels
+    from raysal.cli.progress import progress
+    from raysal.rounds.directory import RunDir
+
+    check_no_source(out, RunDir(run).require_config().pool)
+    which: Which | None = "waiting" if waiting else "holdout" if holdout is not None else None
+    with progress("exporting"):
+        look_now()
+        done = export_labels(
+            run,
+            out,
+            format=format,
+            which=which,
+            most=holdout or 1,
+            skips=skips,
+            url=url,
+            pool=pool,
+            overwrite=force,
+        )
+    view = f"{out}: {done.items} items for {format}, {done.labels} labels{kept_note(done.written)}"
+    view += f"; without their texts: {done.problem}" if done.problem else ""
+    data = {"run": str(run), "out": str(out), "format": done.format, "items": done.items, "labels": done.labels}
+    data |= {"setup": done.setup, "problem": done.problem, **kept_data(done.written)}
+    return Outcome(data=data, view=f"{view}\n{done.setup}" if done.setup else view)

@@ -24,7 +24,7 @@ def check_output(out: Path, kinds: Sequence[str] = ()) -> None:
 
     Args:
         out: the file.
-        kinds: the formats it may have; none is all that a table can be written in.
+        kinds: the formats it may have, or their extensions; none is all that a table can be written in.
 
     Raises:
         ConfigError: the extension is another one, or the directory does not exist.
@@ -32,10 +32,11 @@ def check_output(out: Path, kinds: Sequence[str] = ()) -> None:
     """
     from raysal.tables import EXTENSIONS, KINDS
 
-    kind = KINDS.get(out.suffix.lower())
-    if kind is None:
+    suffix = out.suffix.lower()
+    kind = KINDS.get(suffix)
+    if kind is None and suffix not in kinds:
         raise ConfigError(out, f"unknown extension {out.suffix!r}", f"batch files end in {EXTENSIONS}")
-    if kinds and kind not in kinds:
+    if kinds and kind not in kinds and suffix not in kinds:
         wanted = " or ".join(suffix for suffix, named in KINDS.items() if named in kinds)
         raise ConfigError(out, f"this cannot be written as {out.suffix}", f"name a {wanted} file")
     if not out.absolute().parent.is_dir():

@@ -77,6 +77,12 @@ class LedgerReader:
         self._catch_up()
         return self._state.pool
 
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Fingerprints of every pool that the ledger was ever bound to: their keys are those of `pool`."""
+        self._catch_up()
+        return tuple(self._state.pools)
+
     def expect(self, pool: str) -> None:
         """Refuse from now on what concerns another pool than this one. Writes nothing.
 
@@ -226,6 +232,11 @@ class LedgerReader:
         self._catch_up()
         key = self._state.keys.get(index(id))
         return "unlabeled" if key is None else self._state.items[key].state()
+
+    def states(self) -> dict[int, State]:
+        """The state of every item that has events, and that the pool has, by id; all others are unlabeled."""
+        self._catch_up()
+        return {id: item.state() for id, item in self._state.present()}
 
     def counts(self) -> dict[State, int]:
         """How many items that the pool has are in each of the five states.

@@ -20,6 +20,8 @@ class LedgerState:
         """The key of each id. An item that is not in the pool has none."""
         self.pool: str | None = None
         """Fingerprint of the pool that the ids are of; None before the ledger is bound to one."""
+        self.pools: dict[str, None] = {}
+        """Fingerprints of every pool that the ledger was ever bound to, in order."""
         self.texts: Counter[str] = Counter()
         """How many answers have each text of a label. A text that nobody holds any more may be left with 0."""
         self.head_seq = 0
@@ -33,6 +35,7 @@ class LedgerState:
         """Take in the next event."""
         if event.kind == "bound":
             first, self.pool = self.pool is None, event.key
+            self.pools[event.key] = None
             self._key_of.append(None)
             self._previous.append(0)
             self.head_seq = self.head_seq if first else event.seq

@@ -52,7 +52,9 @@ class RunLabels:
 
     def __init__(self, run: RunDir, ledger: Ledger, likelihood: Likelihood, pool: Pool | None = None) -> None:
         self.ledger = ledger
-        self._run, self._likelihood, self._pool = run, likelihood, pool
+        self._run, self._pool = run, pool
+        self.likelihood = likelihood
+        """What labels are, as the run's trainer takes them."""
 
     @classmethod
     def open(cls, run: Path, pool: Path | None = None, fix: str | None = None, *, rebind: bool = False) -> RunLabels:
@@ -123,16 +125,16 @@ class RunLabels:
         """
         given = [replace(label, label=self._plain(label)) for label in as_labels(labels)]
         ids = self.new_ids([*(label.key for label in given), *(key for key, _ in withdrawn)])
-        if self._likelihood.discrete:
+        if self.likelihood.discrete:
             texts, known = (label.label for label in given), self.ledger.texts
-            check_classes(texts, known, self._likelihood.names_in, strict=strict)
+            check_classes(texts, known, self.likelihood.names_in, strict=strict)
         return self.ledger.tell(
             [(ids.get(label.key), label) for label in given], withdrawn=withdrawn, examples=examples
         )
 
     def _plain(self, label: Label) -> str:
         """The text of a label as the trainer spells it."""
-        return SKIP if label.label == SKIP else self._likelihood.plain(label.label, repr(label.key))
+        return SKIP if label.label == SKIP else self.likelihood.plain(label.label, repr(label.key))
 
     def skip(self, keys: Sequence[str], annotator: str = "") -> int:
         """Record that an annotator will not label these items.
@@ -183,7 +185,7 @@ class RunLabels:
             FingerprintMismatch: the labels of the run are of another pool.
         """
         unseen = self.ledger.unknown(keys)
-        return self._read_pool().ids_of(unseen) if unseen else {}
+        return self.pool().ids_of(unseen) if unseen else {}
 
     def unknown(self, keys: Sequence[str]) -> list[str]:
         """The keys that neither the ledger nor the pool has, each once, in their order.
@@ -198,8 +200,19 @@ class RunLabels:
             PoolError, FingerprintMismatch: as `new_ids`.
         """
         unseen = self.ledger.unknown(keys)
-        found = set(self._read_pool().rows_where("key", unseen, ["key"])["key"].to_pylist()) if unseen else set()
+        found = set(self.pool().rows_where("key", unseen, ["key"])["key"].to_pylist()) if unseen else set()
         return [key for key in unseen if key not in found]
+
+    def pools(self) -> frozenset[str]:
+        """Fingerprints of the pools whose keys the run knows: its own, and those it was matched with before.
+
+        Returns:
+            At least one.
+
+        Raises:
+            PoolError, FingerprintMismatch: as `new_ids`, where the labels are bound to no pool yet.
+        """
+        return frozenset(self.ledger.pools or [self.pool().fingerprint])
 
     def held_out(self, most: int) -> list[str]:
         """Keys of held-out items that nobody labelled or skipped yet; see `held_out_keys`. Writes nothing.
@@ -220,8 +233,16 @@ class RunLabels:
         check_pool(self._run, self.ledger, pool)
         return held_out_keys(pool, config, set(self.ledger.excluded().tolist()), most)
 
-    def _read_pool(self) -> Pool:
-        """The pool, for items that the ledger does not know."""
+    def pool(self) -> Pool:
+        """The pool, which is opened for items that the ledger does not know.
+
+        Returns:
+            The pool of the run's labels.
+
+        Raises:
+            PoolError: it cannot be opened.
+            FingerprintMismatch: the labels of the run are of another pool.
+        """
         if self._pool is None:
             pool = own_pool(self._run.require_config())
             meet_pool(self._run, self.ledger, pool)

@@ -59,17 +59,15 @@ class FiftyOne(Format):
     def write(self, path: Path, sheet: Sheet) -> None:
         """Samples in the order of the sheet."""
         known = {key: grouped(sheet, key) for key in sheet.answers}
-        many = sheet.several or any(len(answers) > 1 or any(map(kept, answers)) for answers in known.values())
+        many = sheet.several or any(len(answers) > 1 for answers in known.values())
+        document = "fiftyone.core.fields.EmbeddedDocumentField(fiftyone.core.labels.{})"
+        fields = {"filepath": "fiftyone.core.fields.StringField", **_own_fields(sheet)}
+        fields |= {QUESTION: document.format(MANY if many else ONE)}
+        fields |= {PREDICTION: document.format(ONE)} if sheet.model else {}
+        media = sheet.modality if sheet.modality == "image" else "unknown"
+        head: dict[str, Any] = {"name": sheet.name, "media_type": media, "sample_fields": fields}
+        head |= {"info": {POOL: sheet.pool or None}, "default_classes": list(sheet.classes)}
         with open(path, "w", encoding="utf-8", newline="") as file:
-            fields = [_field(name, kind) for name, kind in _own_fields(sheet)]
-            fields += [_label_field(QUESTION, many), *([_label_field(PREDICTION, False)] if sheet.model else [])]
-            media = sheet.modality if sheet.modality == "image" else "unknown"
-            head: dict[str, Any] = {
-                "name": sheet.name,
-                "media_type": media,
-                "sample_fields": [*_SAMPLE_FIELDS, *fields],
-            }
-            head |= {"info": {POOL: sheet.pool or None}, "default_classes": list(sheet.classes)}
             file.write(dumps(head)[:-1] + ', "samples": [')
             for place, row in enumerate(sheet.rows()):
                 file.write(("," if place else "") + "\n" + dumps(_sample(sheet, row, known.get(row["key"], []), many)))
@@ -102,7 +100,7 @@ def _sample(sheet: Sheet, row: Mapping[str, Any], answers: list[Label], many: bo
     sample: dict[str, Any] = {"filepath": row["key"] if uri is None else uri, "tags": [], "metadata": None}
     sample["_media_type"] = sheet.modality if sheet.modality == "image" else "unknown"
     facts = sheet.facts(row)
-    sample |= {name: facts.get(name) for name, _ in _own_fields(sheet)}
+    sample |= {name: facts.get(name) for name in _own_fields(sheet)}
     if row.get(PREDICTION) is not None:
         sample[PREDICTION] = _one(row[PREDICTION]) | {"confidence": row.get("probability")}
     named = [(name, answer) for answer in answers for name in sheet.names(answer.label)]
@@ -118,20 +116,11 @@ def _one(name: str) -> dict[str, Any]:
     return {"_cls": ONE, "tags": [], "label": name}
 
 
-def _own_fields(sheet: Sheet) -> Iterator[tuple[str, str]]:
+def _own_fields(sheet: Sheet) -> dict[str, str]:
     """Name and type of the plain fields of each sample."""
-    for name, column in ((KEY, "key"), (POOL, "key"), *((fact, fact) for fact in FACTS)):
-        if column in sheet.schema.names:
-            yield name, f"fiftyone.core.fields.{_TYPES[column]}"
-
-
-def _field(name: str, kind: str, document: str | None = None) -> dict[str, Any]:
-    return {"name": name, "ftype": kind, "subfield": None, "embedded_doc_type": document, "db_field": name}
-
-
-def _label_field(name: str, many: bool) -> dict[str, Any]:
-    document = f"fiftyone.core.labels.{MANY if many else ONE}"
-    return _field(name, "fiftyone.core.fields.EmbeddedDocumentField", document)
-
-
-_SAMPLE_FIELDS = [_field("filepath", "fiftyone.core.fields.StringField")]
+    columns = {KEY: "key", POOL: "key", **{fact: fact for fact in FACTS}}
+    return {
+        name: f"fiftyone.core.fields.{_TYPES[column]}"
+        for name, column in columns.items()
+        if column in sheet.schema.names
+    }

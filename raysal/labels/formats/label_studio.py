@@ -113,8 +113,7 @@ def task_of(sheet: Sheet, row: Mapping[str, Any]) -> dict[str, Any]:
     task: dict[str, Any] = {"data": {media_of(sheet): row["key"] if shown is None else shown, **sheet.facts(row)}}
     if row.get(PREDICTION) is not None:
         task["predictions"] = [prediction_of(sheet, row[PREDICTION], row.get("probability"))]
-    if answers := grouped(sheet, row["key"]):
-        task["annotations"] = [_annotation(sheet, answer) for answer in answers]
+    task["annotations"] = [_annotation(sheet, answer) for answer in grouped(sheet, row["key"])]
     return task
 
 

@@ -1,0 +1,115 @@
+"""`raysal.export_labels` and `raysal.import_labels`: label files of a run, and the files of label tools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from raysal.errors import ConfigError, LabelError
+from raysal.labels.files import write_sheet
+from raysal.labels.formats.registry import name_of, writer_of
+from raysal.labels.ledger import RENAME
+from raysal.rounds.directory import RunDir
+from raysal.rounds.label_files import Imported, import_labels
+from raysal.rounds.run_labels import RunLabels
+from raysal.store import Written
+from raysal.types import SKIP
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["Exported", "Imported", "Which", "export_labels", "import_labels"]
+
+Which = Literal["labels", "waiting", "holdout", "pool"]
+"""The items that have labels, those that wait for one, held-out items that nobody labelled yet, or the whole pool."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written for a label tool."""
+
+    format: str
+    items: int
+    """Items in the file."""
+    labels: int
+    """Answers in it, skips included."""
+    setup: str
+    """What a person tells the tool: a config, a program or a command; empty if there is nothing to tell."""
+    written: Written
+    """Whether the same file was there already, and where the old one is kept."""
+    problem: str | None = None
+    """Why the file lacks the texts of a pool of texts."""
+
+
+def export_labels(
+    run: str | Path,
+    out: str | Path,
+    *,
+    format: str = "table",
+    which: Which | None = None,
+    most: int = 100,
+    skips: bool = False,
+    url: str | None = None,
+    pool: str | Path | None = None,
+    overwrite: bool = False,
+) -> Exported:
+    """Write items of a run for a label tool: rank, score, reason, what the newest head predicts, what people said.
+
+    `raysal.import_labels` reads what the tool gives back. What the head predicts is never read as a label.
+
+    Args:
+        run: the run directory.
+        out: the file to write.
+        format: the tool, a name of `raysal.labels.FORMATS`.
+        which: which items: `labels`, `waiting`, `holdout` or `pool`; by default `labels`, or `pool` for a format of
+            whole pools.
+        most: how many held-out items.
+        skips: also write who skipped what.
+        url: what stands before the keys in the places of the items, as `https://host/photos/`; by default the places
+            are those that the pool knows.
+        pool: the run's pool, where it was moved.
+        overwrite: replace the file that is there; a copy of it is kept.
+
+    Returns:
+        What was written, and what to tell the tool.
+
+    Raises:
+        LabelError: the format is only read, has other extensions, or cannot hold what the run knows.
+        UnknownName: there is no such format.
+        RunError: no run is there.
+        ConfigError: there are no such items.
+        PoolError, FingerprintMismatch: the run's pool cannot be opened, or is another one.
+        OutputExists: another file is there, and `overwrite` is false.
+    """
+    from raysal.prediction.sheets import Sources, sheet_of
+
+    there, out = RunDir(Path(run)), Path(out)
+    form = writer_of(format, out.suffix)
+    which = which or ("pool" if form.whole else "labels")
+    if form.whole != (which == "pool"):
+        fix = "give --format embedding-atlas for a map of the pool" if form.whole is False else "leave the choice out"
+        raise ConfigError("which", f"{form.title} does not take {which!r}", fix)
+    with RunLabels.open(there.path, None if pool is None else Path(pool)) as held:
+        if SKIP in held.ledger.texts:  # of an earlier version, which knew no such mark
+            raise LabelError(run, f"{SKIP} is a class of this run, and would be read as a skip", RENAME)
+        answers = held.ledger.answers(skips=skips)
+        keys: list[str] | None
+        if which == "pool":
+            keys = None
+        elif which == "labels":
+            keys = list(dict.fromkeys(label.key for label in answers))
+        else:
+            waiting = which == "waiting"
+            keys = [key for _, key in held.ledger.outstanding()] if waiting else held.held_out(most)
+            answers = []
+        sheet = sheet_of(there, held, keys, answers, url=url)
+        written = write_sheet(out, sheet, format=format, overwrite=overwrite)
+        return Exported(
+            format=name_of(form),
+            items=len(held.pool()) if keys is None else len(keys),
+            labels=len(answers),
+            setup=form.setup(out, sheet),
+            written=written,
+            problem=Sources(held.pool(), url).problem,
+        )

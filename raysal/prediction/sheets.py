@@ -1,0 +1,292 @@
+"""The sheet of a run: items for a label tool, with what rounds, heads and people said of them.
+
+Which items: those with labels, those that wait, held-out ones, or the whole pool. Memory for the items that are named;
+of the whole pool for one chunk, and for the items that people answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raysal.arrow_values import array_of, numbers_of
+from raysal.errors import FingerprintMismatch, RaysalError
+from raysal.labels import Sheet
+from raysal.labels.formats.base import COLUMNS, FACTS, PREDICTION
+from raysal.models.head import Head
+from raysal.numerics import one_thread
+from raysal.pool import Pool
+from raysal.pool.chunk import Chunk
+from raysal.prediction.heads import newest_head
+from raysal.rng import derive, item_uniform
+from raysal.rounds.directory import RunDir
+from raysal.rounds.run_labels import RunLabels
+from raysal.sources.of_pool import source_of
+from raysal.types import Label
+
+BLOCK_ROWS = 4_096
+MAP_SAMPLE = 20_000
+"""Items, at most, whose principal axes are those of the map."""
+ALWAYS = ("key", "uri", *FACTS)
+"""Columns that every sheet has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seer:
+    """What a head says of items, or nothing where there is no head."""
+
+    head: Head | None
+
+    @classmethod
+    def of(cls, run: RunDir, pool: Pool, head: Head | None = None) -> Seer:
+        """The newest head of a run; none where there is no head yet, or where it is of another kind of vectors."""
+        found = newest_head(run.path) if head is None else head
+        if found is not None:
+            try:
+                found.check(pool)
+            except FingerprintMismatch:  # the labels were matched with this pool after the last round
+                found = None
+        return cls(head=found)
+
+    @property
+    def model(self) -> str:
+        """The head's name for label tools; empty without one."""
+        return "" if self.head is None else f"raysal-{self.head.version}-{self.head.digest()[:8]}"
+
+    def predict(self, vectors: NDArray[np.float16]) -> tuple[list[str | None], list[float | None]]:
+        """The label that is predicted, and its probability where labels exclude one another.
+
+        Args:
+            vectors: [n, d] of the pool.
+
+        Returns:
+            Two lists of n.
+        """
+        head = self.head
+        if head is None:
+            return [None] * len(vectors), [None] * len(vectors)
+        texts: list[str | None] = []
+        sure: list[float | None] = []
+        for start in range(0, len(vectors), BLOCK_ROWS):
+            with one_thread(numpy=True):
+                seen = head.see(vectors[start : start + BLOCK_ROWS].astype(np.float32)).astype(np.float64)
+                # Not by BLAS, whose bits depend on the rows beside a row.
+                outputs = np.einsum("nd,cd->nc", seen, head.weight) + head.bias
+                responses = head.likelihood.responses(outputs / head.temperature)
+            texts += head.likelihood.texts(responses, head.classes)
+            exclusive = head.likelihood.exclusive and head.likelihood.discrete
+            sure += responses.max(axis=1).tolist() if exclusive else [None] * len(responses)
+        return texts, sure
+
+
+def sheet_of(
+    run: RunDir,
+    held: RunLabels,
+    keys: Sequence[str] | None,
+    answers: Iterable[Label],
+    *,
+    url: str | None = None,
+    head: Head | None = None,
+) -> Sheet:
+    """Gather a sheet.
+
+    Args:
+        run: the run.
+        held: its labels.
+        keys: the items, in order; None for the whole pool, with the coordinates of a map.
+        answers: what people said, of any items.
+        url: what stands before the keys in the places of the items; by default they are where the pool says.
+        head: what predicts; by default the newest head of the run.
+
+    Returns:
+        The sheet. Its tables are read from the pool whenever they are asked for.
+
+    Raises:
+        PoolError, FingerprintMismatch: the run's pool cannot be opened.
+    """
+    pool = held.pool()
+    seer = Seer.of(run, pool, head)
+    said: dict[str, list[Label]] = {}
+    for answer in answers:
+        said.setdefault(answer.key, []).append(answer)
+    source = Sources(pool, url)
+    names = [*ALWAYS, *(["text"] if source.has_texts else []), *([PREDICTION, "probability"] if seer.model else [])]
+    names += ["state", "projection_x", "projection_y"] if keys is None else []
+    schema = pa.schema([(name, kind) for name, kind in COLUMNS.items() if name in names])
+    tables: Callable[[], Iterable[pa.Table]]
+    if keys is None:
+        tables = lambda: _whole(run, held, pool, seer, source, schema)  # noqa: E731
+    else:
+        rows = _some(run, pool, seer, source, list(dict.fromkeys(keys)))
+        table = _table({name: [row.get(name) for row in rows] for name in schema.names}, schema)
+        tables = lambda: [table]  # noqa: E731
+    likelihood = held.likelihood
+    classes: set[str] = set()
+    if likelihood.discrete:
+        classes = {name for text in held.ledger.texts for name in likelihood.names_in(text)}
+        classes |= set() if seer.head is None else set(seer.head.classes)
+    return Sheet(
+        name=run.path.resolve().name,
+        schema=schema,
+        tables=tables,
+        answers=said,
+        pool=pool.fingerprint,
+        # Ready vectors are mostly of images; who says where the items are wants them shown.
+        modality="image" if url is not None and pool.manifest.modality == "vector" else pool.manifest.modality,
+        classes=tuple(sorted(classes)),
+        several=likelihood.discrete and not likelihood.exclusive,
+        model=seer.model,
+    )
+
+
+def _table(columns: Mapping[str, Sequence[Any] | NDArray[Any]], schema: pa.Schema) -> pa.Table:
+    return pa.table([array_of(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+class Sources:
+    """Where the items of a pool are, and the texts of a pool of texts."""
+
+    def __init__(self, pool: Pool, url: str | None) -> None:
+        self._pool, self._url = pool, url
+        self.problem: str | None = None
+        self._source: Any = None
+        if pool.manifest.modality == "text":
+            try:
+                self._source = source_of(pool)
+            except RaysalError as error:  # of a pool made in memory
+                self.problem = str(error)
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether texts can be read."""
+        return self._source is not None
+
+    def place(self, key: str, uri: str | None) -> str | None:
+        """Where an item is, for a label tool."""
+        return uri if self._url is None else self._url + quote(key)
+
+    def reader(self) -> Callable[[Chunk, Mapping[int, str]], dict[int, str]]:
+        """A function that reads texts chunk by chunk, in the order of the chunks. It lists the source once.
+
+        Returns:
+            A function of a chunk and {id: key} of some of its items, which returns {id: text}; without those that the
+            source has no more.
+        """
+        units = iter(()) if self._source is None else iter(self._source.units(self._pool.manifest.chunk_rows))
+
+        def read(chunk: Chunk, keys: Mapping[int, str]) -> dict[int, str]:
+            unit = next((unit for unit in units if unit.index == chunk.index), None)
+            if unit is None or not keys:
+                return {}
+            found = zip(sorted(keys), self._source.read(unit, only=frozenset(keys)), strict=True)
+            return {id: item.payload for id, item in found if item.key == keys[id] and isinstance(item.payload, str)}
+
+        return read
+
+
+def _facts(run: RunDir, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Rank, score and reason of items, as the last round that asked for them said."""
+    left, found = set(keys), {}
+    for round in reversed(range(run.rounds)):
+        if not left:
+            break
+        for row in run.batch(round).table.select(["key", *FACTS]).to_pylist():
+            if row["key"] in left:
+                left.discard(row["key"])
+                found[row["key"]] = row
+    return found
+
+
+def _some(run: RunDir, pool: Pool, seer: Seer, source: Sources, keys: list[str]) -> list[dict[str, Any]]:
+    """The rows of some items, in the order of their keys. An item that the pool does not have has its key alone."""
+    facts = _facts(run, keys)
+    rows: dict[str, dict[str, Any]] = {key: {**facts.get(key, {}), "key": key} for key in keys}
+    if not keys:
+        return []
+    found = {item["id"]: item for item in pool.rows_where("key", keys, ["id", "key", "uri"]).to_pylist()}
+    for item in found.values():
+        rows[item["key"]]["uri"] = source.place(item["key"], item["uri"])
+    texts, left = source.reader(), np.array(sorted(found), np.int64)
+    for chunk in pool.chunks if seer.model or source.has_texts else ():
+        ids = chunk.ids()
+        places = np.flatnonzero(np.isin(ids, left))
+        if not len(places):
+            continue
+        here = {id: found[id]["key"] for id in ids[places].tolist()}
+        labels, sure = seer.predict(chunk.vectors()[places])
+        read = texts(chunk, here)
+        for (id, key), label, probability in zip(here.items(), labels, sure, strict=True):
+            rows[key] |= {PREDICTION: label, "probability": probability, "text": read.get(id)}
+    return list(rows.values())
+
+
+def _whole(
+    run: RunDir, held: RunLabels, pool: Pool, seer: Seer, source: Sources, schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """The rows of the whole pool, chunk by chunk."""
+    seed = run.require_config().seed
+    centre, axes = map_axes(pool, seed)
+    asked = {key for round in range(run.rounds) for key in run.batch(round).keys}
+    facts, states, texts = _facts(run, asked), held.ledger.states(), source.reader()
+    for chunk in pool.chunks:
+        items = chunk.items(["id", "key", "uri"])
+        ids, keys = numbers_of(items["id"]).tolist(), items["key"].to_pylist()
+        vectors = chunk.vectors()
+        labels, sure = seer.predict(vectors)
+        points = _points(vectors, centre, axes)
+        here = texts(chunk, dict(zip(ids, keys, strict=True)))
+        columns = {
+            "key": keys,
+            "uri": [source.place(key, uri) for key, uri in zip(keys, items["uri"].to_pylist(), strict=True)],
+            "text": [here.get(id) for id in ids],
+            PREDICTION: labels,
+            "probability": sure,
+            "state": [states.get(id, "unlabeled") for id in ids],
+            "projection_x": points[:, 0],
+            "projection_y": points[:, 1],
+            **{name: [facts.get(key, {}).get(name) for key in keys] for name in FACTS},
+        }
+        yield _table(columns, schema)
+
+
+def map_axes(pool: Pool, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The centre and the two principal axes of a uniform sample of a pool: the items of lowest hash.
+
+    One pass over the ids; O(m d² + d³) for m sampled items.
+
+    Args:
+        pool: the items.
+        seed: another seed gives another sample.
+
+    Returns:
+        float64 [d], and [d, 2]. The largest number of an axis is positive, because an axis has no sign of its own.
+    """
+    sample = np.concatenate([_sampled(pool, chunk, seed) for chunk in pool.chunks]) if pool.chunks else np.zeros((0, 1))
+    with one_thread(numpy=True):
+        centre = sample.mean(axis=0) if len(sample) else np.zeros(pool.dim)
+        _, vectors = np.linalg.eigh((sample - centre).T @ (sample - centre))
+    axes = np.pad(vectors[:, ::-1][:, :2], ((0, 0), (0, max(0, 2 - pool.dim))))
+    largest = axes[np.argmax(np.abs(axes), axis=0), [0, 1]]
+    return centre, axes * np.where(largest < 0, -1.0, 1.0)
+
+
+def _sampled(pool: Pool, chunk: Chunk, seed: int) -> NDArray[np.float64]:
+    """The sampled vectors of a chunk. The share is that of the whole pool, so it does not depend on chunks."""
+    share = MAP_SAMPLE / max(len(pool), 1)
+    rows = np.flatnonzero(item_uniform(derive(seed, "map", "sample"), chunk.ids()) < share)
+    return chunk.vectors()[rows].astype(np.float64)
+
+
+def _points(
+    vectors: NDArray[np.float16], centre: NDArray[np.float64], axes: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Where rows are on the map, [n, 2]."""
+    blocks = [vectors[start : start + BLOCK_ROWS] for start in range(0, len(vectors), BLOCK_ROWS)]
+    found = [np.einsum("nd,dc->nc", block.astype(np.float64) - centre, axes).astype(np.float32) for block in blocks]
+    return np.concatenate(found) if found else np.zeros((0, 2), np.float32)

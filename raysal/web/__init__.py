@@ -1,0 +1,1 @@
+"""What is served over HTTP; it needs the extra `serve`."""
