@@ -246,7 +246,7 @@ def _answers(path: Path, unit: str, form: Format | None) -> Iterator[tuple[int, 
                 _check_columns(where, list(answer))
             said = said or "label" in answer
             without = without or (where if "label" not in answer else "")
-            row = answer if answer.get(KEY) is None else {**answer, "key": answer[KEY]}
+            row = answer if answer.get(KEY) in (None, "") else {**answer, "key": answer[KEY]}
             if any(_is_said(row.get(name)) for name in FIELDS):
                 yield line, row
     if without and not said:

@@ -12,7 +12,7 @@ It speaks what Label Studio asks of its ML backends (label-studio-ml 2, `api.py`
 | POST `/round` | another batch is chosen, once the last one is answered |
 
 A task is known by `data.raysal_key`. A task without it, or of another pool, gets an empty prediction, and its
-annotations are refused: no item is guessed. Nothing is fetched from anywhere, and nothing that Label Studio sends is run.
+annotations are refused: no item is guessed. Nothing is fetched, and nothing that Label Studio sends is run.
 
 Every request needs the token: as the password of the basic authentication that Label Studio has for its backends, or as
 `Authorization: Bearer`. There are no cookies, so a page of another site has nothing to lean on.
@@ -28,9 +28,11 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -338,7 +340,7 @@ def serve_backend(
     token: str | None = None,
     ready: Callable[[str], None] = lambda address: print(f"raysal: {address}", flush=True),
 ) -> int:
-    """Serve the ML backend of a run until Ctrl-C, or SIGTERM. It needs the extra `serve`.
+    """Serve the ML backend of a run until Ctrl-C. It needs the extra `serve`.
 
     Args:
         run: the run directory.
@@ -361,7 +363,7 @@ def serve_backend(
         import uvicorn
     except ModuleNotFoundError:
         raise MissingExtra("label backend", "uvicorn", "serve") from None
-    token = token or os.environ.get(TOKEN) or secrets.token_urlsafe(24)
+    token = token if token is not None else os.environ.get(TOKEN) or secrets.token_urlsafe(24)
     with Session.open(run, pool) as session:
         backend = Backend(session)
         app = make_app(backend, token)
@@ -374,7 +376,8 @@ def serve_backend(
                 raise RunError(f"{host}:{port}", f"cannot be listened on ({error.strerror})", "name another") from None
             listening.listen(64)
             shown = f"[{host}]" if ":" in host else host
-            ready(f"http://raysal:{token}@{shown}:{listening.getsockname()[1]}")
+            ready(f"http://raysal:{quote(token, safe='')}@{shown}:{listening.getsockname()[1]}")
             server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-            server.run(sockets=[listening])
+            with suppress(KeyboardInterrupt):  # the end that everybody means
+                server.run(sockets=[listening])
         return backend.answers

@@ -43,10 +43,14 @@ class Argilla(Format):
         if _is_whole(record):
             yield from _of_record(where, record)
             return
-        values = record[RESPONSES] or []
-        users, states = (record.get(f"{RESPONSES}.{name}") or [None] * len(values) for name in ("users", "status"))
+        values = record[RESPONSES] if record[RESPONSES] is not None else []
         if not len(values):
             yield {**record, QUESTION: None}
+            return
+        users, states = (record.get(f"{RESPONSES}.{name}") or [None] * len(values) for name in ("users", "status"))
+        if not len(values) == len(users) == len(states):
+            problem = f"{len(values)} responses of {len(users)} users, with the status of {len(states)}"
+            raise LabelError(f"{where}: label", problem, "export the records again")
         for value, user, state in zip(values, users, states, strict=True):
             yield {**record, QUESTION: _answered(value, state), "annotator": user}
 
