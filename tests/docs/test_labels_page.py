@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shlex
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_tools import cli
+from label_tools import TOOLS
 from pages import ROOT, blocks, commands
 from pools import make_pool, mixture
 
+from raysal import Session
 from raysal.errors import LabelError
+from raysal.labels import FORMATS
 from raysal.labels.nested import SAID
+from raysal.labels.rows import XML
 from raysal.labels.spelling import MISSING, label_text
 from raysal.tables import KINDS
 
@@ -29,20 +34,49 @@ def rows_of(section: str) -> list[list[str]]:
 
 
 def test_its_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run `search` waits; each file `from-TOOL` is what the tool makes of the file that was exported before it."""
     monkeypatch.chdir(tmp_path)
     keys = ["beach/0042.jpg", *(f"{row:04d}.jpg" for row in range(59))]
+    truth = {key: "ab"[place % 2] for place, key in enumerate(keys)}
     make_pool(tmp_path / "pool", mixture(60, 8, classes=3)[0], keys=keys)
+    with Session(tmp_path / "search", tmp_path / "pool", select="margin") as session:
+        session.tell({key: truth[key] for key in keys[:4]})
+        session.query(30)
     lines = [line for block in blocks(PAGE, "console") for line in commands(block)]
-    assert len(lines) == 5
+    assert len(lines) == 18
+    exported, told = Path(), 0
     for line in lines:
-        answer = cli(*shlex.split(line)[1:])
+        words = shlex.split(line)[1:]
+        if words[:2] == ["label", "import"] and (name := words[3].removeprefix("from-")) != words[3]:
+            tool = Path(name).stem.replace("-", "_")
+            answered = TOOLS[tool](exported.read_text(encoding="utf-8"), random.Random(0), truth)
+            Path(words[3]).write_text(answered, encoding="utf-8")
+        answer = cli(*words, *(["--json"] if words[0] == "label" else []))
         assert answer.code == 0, (line, answer.err)
+        if words[:2] == ["label", "import"] and words[2] == "search":
+            told += answer.json["new"]
+        exported = Path(words[-1])
     assert (tmp_path / "labels.csv").read_text() == "key,label,annotator,weight\n"
+    with Session.open(tmp_path / "search", read_only=True) as session:
+        labels = {label.key: label.label for label in session.ledger.answers()}
+    assert told > 25
+    assert labels == {key: truth[key] for key in labels}
+
+
+def test_the_formats_are_those_of_the_code() -> None:
+    said = {re.findall(r"`([\w-]+)`", row[0])[0]: row for row in rows_of("Round trip with label tools")}
+    plain = {name: "csv" if name == "table" else name.replace("_", "-") for name in FORMATS}
+    assert set(said) == set(plain.values())
+    for name, shown in plain.items():
+        form = FORMATS[name]
+        assert bool(form.suffixes) == bool(said[shown][2]), name
+        assert bool(form.reads) == bool(said[shown][3]), name
+        assert set(re.findall(r"`(\.\w+)`", said[shown][2])) >= set(form.suffixes[:1]), name
 
 
 def test_the_extensions_are_those_that_are_read() -> None:
     named = [suffix for row in rows_of("Label files") for suffix in re.findall(r"`(\.\w+)`", row[0])]
-    assert named == list(KINDS)
+    assert named == [*KINDS, XML]
 
 
 NUMBERS: dict[str, list[Any]] = {

@@ -92,6 +92,14 @@ def test_the_table_of_label_studio(tmp_path: Path) -> None:
     assert (read.blank, read.pools) == ([("empty", "ann@lab.org"), ("no annotation", "")], {"ffff"})
 
 
+def test_a_field_of_the_data_is_no_answer(tmp_path: Path) -> None:
+    """JSON_MIN gives the data's own `label` where nobody opened the task."""
+    row = {"raysal_key": "a", "label": "from the data", "annotator": None, "annotation_id": None, "id": 3}
+    (tmp_path / "t.json").write_text(json.dumps([{**row, "annotation_id": 4, "label": "cat"}, row]))
+    with pytest.raises(LabelError, match="row 2: label: 'from the data' is a field of the task"):
+        read_labels(tmp_path / "t.json")
+
+
 RECORDS = [
     {"id": "a", "fields": {"text": "t"}, "metadata": {"raysal_key": "a.txt", "raysal_pool": "ffff"}, "vectors": {},
      "suggestions": {"label": {"value": "dog", "score": 0.9, "agent": "raysal-1"}}, "status": "completed",

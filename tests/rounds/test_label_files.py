@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cli_tools import cli, refused
+from label_tools import TOOLS
 from pools import make_pool, mixture
 
 import raysal
@@ -48,84 +48,6 @@ def waiting(run: Path) -> list[str]:
         return [key for _, key in session.ledger.outstanding()]
 
 
-# What a tool does with a file: it labels by its own fields, in another order, without some items, and with some twice.
-
-
-def _mixed(items: list[Any], rng: random.Random) -> list[Any]:
-    rng.shuffle(items)
-    left = items[len(items) // 10 :]
-    return [*left, *left[: len(left) // 20 + 1]]
-
-
-def _label_studio(text: str, rng: random.Random) -> str:
-    tasks = json.loads(text)
-    mixed = _mixed(tasks, rng)
-    for number, task in enumerate(mixed):
-        task["id"] = 1000 + number
-        task["data"]["text"] = f"/data/upload/1/{rng.randrange(16**8):08x}-file.jpg"
-        result = {"from_name": "label", "to_name": "text", "type": "choices"}
-        label = TRUTH[task["data"]["raysal_key"]]
-        task["annotations"] = [
-            {"id": number, "completed_by": {"id": 3, "email": "ann"}, "was_cancelled": False,
-             "result": [{**result, "value": {"choices": [label]}}]}
-        ]  # fmt: skip
-    return json.dumps(mixed)
-
-
-def _cvat(text: str, rng: random.Random) -> str:
-    images = re.findall(r"  <image .*?</image>\n", text, flags=re.DOTALL)
-    mixed = []
-    for image in _mixed(images, rng):
-        name = re.search(r' name=("[^"]*"|\'[^\']*\')', image)
-        assert name is not None
-        plain = name[1][1:-1].replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
-        label = TRUTH[plain].replace("<", "&lt;").replace('"', "&quot;")
-        mixed.append(f'<image id="{len(mixed)}" name={name[1]} width="1"><tag label="{label}" source="manual">'
-                     '<attribute name="raysal_annotator">ann</attribute></tag></image>\n')  # fmt: skip
-    return f"<annotations><version>1.1</version><meta/>{''.join(mixed)}</annotations>"
-
-
-def _coco(text: str, rng: random.Random) -> str:
-    """As Datumaro writes it: without a field of ours."""
-    found = json.loads(text)
-    kept = dict.fromkeys(image["file_name"] for image in _mixed(found["images"], rng))
-    number = {name: place for place, name in enumerate(CLASSES, 5)}
-    images = [{"id": 100 + place, "file_name": name} for place, name in enumerate(kept)]
-    notes = [{"id": i["id"], "image_id": i["id"], "category_id": number[TRUTH[i["file_name"]]]} for i in images]
-    categories = [{"id": place, "name": name} for name, place in number.items()]
-    notes = [{**note, "raysal_annotator": "ann"} for note in notes]
-    return json.dumps({"images": images, "annotations": [*notes, *notes[:2]], "categories": categories})
-
-
-def _fiftyone(text: str, rng: random.Random) -> str:
-    found = json.loads(text)
-    samples = _mixed(found["samples"], rng)
-    for sample in samples:
-        sample["filepath"] = f"/renamed/{rng.randrange(10**6)}.jpg"
-        name = TRUTH[sample["raysal_key"]]
-        sample["label"] = {"_cls": "Classification", "label": name, "raysal_annotator": "ann"}
-    return json.dumps({**found, "samples": samples})
-
-
-def _argilla(text: str, rng: random.Random) -> str:
-    records = _mixed(json.loads(text), rng)
-    for record in records:
-        said = {"value": TRUTH[record["id"]], "user_id": "ann", "status": "submitted"}
-        record |= {"responses": {"label": [said]}, "_server_id": str(rng.random())}
-    return json.dumps(records)
-
-
-def _table(text: str, rng: random.Random) -> str:
-    rows = _mixed(json.loads(text), rng)
-    return json.dumps([{**row, "uri": "elsewhere", "label": TRUTH[row["key"]], "annotator": "ann"} for row in rows])
-
-
-TOOLS: Mapping[str, Callable[[str, random.Random], str]] = {
-    "argilla": _argilla, "coco": _coco, "cvat": _cvat, "fiftyone": _fiftyone, "label_studio": _label_studio,
-    "table": _table,
-}  # fmt: skip
-
-
 def test_every_format_that_is_written_and_read_is_tried() -> None:
     assert set(TOOLS) == {name for name in FORMATS if FORMATS[name].suffixes and FORMATS[name].reads}
 
@@ -138,7 +60,7 @@ def test_no_label_is_on_another_item_whatever_the_tool_does(home: Path, tool: st
     done = raysal.export_labels(run, path, format=tool, which="waiting")
     assert (done.items, done.labels) == (ASKED, 0)
     assert import_labels(run, path).told.new == 0, "a file that nobody answered says nothing, predictions included"
-    path.write_text(TOOLS[tool](path.read_text(encoding="utf-8"), random.Random(3)), encoding="utf-8")
+    path.write_text(TOOLS[tool](path.read_text(encoding="utf-8"), random.Random(3), TRUTH), encoding="utf-8")
     told = import_labels(run, path).told
     after = held(run)
     new = {key: label for (key, who), label in after.items() if who == "ann"}
@@ -156,7 +78,7 @@ def test_a_name_that_is_no_key_is_named_and_never_guessed(home: Path, tool: str)
     """A tool that keeps the name of the file alone, and gave an upload a prefix."""
     run, path = home / "run", home / f"batch{FORMATS[tool].suffixes[0]}"
     raysal.export_labels(run, path, format=tool, which="waiting")
-    text = TOOLS[tool](path.read_text(encoding="utf-8"), random.Random(3))
+    text = TOOLS[tool](path.read_text(encoding="utf-8"), random.Random(3), TRUTH)
     renamed = text.replace("sub 1/", "sub 1/abcd1234-")
     path.write_text(renamed, encoding="utf-8")
     before = held(run)
@@ -199,7 +121,7 @@ def test_the_export_of_another_pool_is_refused_or_matched_by_key(home: Path) -> 
     path = home / "batch.json"
     for tool in ("label_studio", "argilla", "fiftyone", "table"):
         raysal.export_labels(home / "theirs", path, format=tool, which="waiting", overwrite=True)
-        path.write_text(TOOLS[tool](path.read_text(encoding="utf-8"), random.Random(3)), encoding="utf-8")
+        path.write_text(TOOLS[tool](path.read_text(encoding="utf-8"), random.Random(3), TRUTH), encoding="utf-8")
         before = held(home / "run")
         refused(cli("label", "import", home / "run", path), path.name, "exported for is", "--other-pool")
         assert held(home / "run") == before

@@ -4,7 +4,8 @@ The key travels in `data.raysal_key`. Every export keeps `data`, whatever name a
 easy to miss (label-studio-sdk 2.1.2; `findings/label_studio_skips_vanish.sh`, `findings/label_studio_choices.sh`):
 
 - CSV, TSV and JSON_MIN leave out cancelled annotations. Only JSON says which items were skipped.
-- In those files `id`, `annotator`, `lead_time` and the like are Label Studio's own, and replace fields of `data`.
+- JSON_MIN mixes data and answers: a field `label` of the data stands where nobody answered
+  (`findings/label_studio_data_field_as_answer.sh`), and `id` of the data is lost.
 - An import refuses an annotation by an e-mail or a number that is no user there. Therefore the name of an annotator
   that is no e-mail travels in a field of its own.
 """
@@ -53,6 +54,11 @@ class LabelStudio(Format):
     def answers(self, where: str, record: Record) -> Iterator[Record]:
         """One answer for each annotation, or none yet; of a flat export the row itself."""
         if not is_task(record):
+            if record.get(OWN) in (None, "") and record.get(QUESTION):
+                problem = f"{record[QUESTION]!r} is a field of the task, and no answer: nobody annotated it"
+                raise LabelError(
+                    f"{where}: label", problem, "export the project as JSON, or rename that field of the data"
+                )
             yield record
             return
         data = record["data"]
