@@ -82,7 +82,7 @@ def export_labels(
         PoolError, FingerprintMismatch: the run's pool cannot be opened, or is another one.
         OutputExists: another file is there, and `overwrite` is false.
     """
-    from raysal.prediction.sheets import Sources, sheet_of
+    from raysal.prediction.sheets import sheet_of
 
     there, out = RunDir(Path(run)), Path(out)
     form = writer_of(format, out.suffix)
@@ -111,5 +111,5 @@ def export_labels(
             labels=len(answers),
             setup=form.setup(out, sheet),
             written=written,
-            problem=Sources(held.pool(), url).problem,
+            problem=next(iter(sheet.problems), None),
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import FingerprintMismatch, RaysalError
 from raysal.labels import Sheet
-from raysal.labels.formats.base import COLUMNS, FACTS, PREDICTION
+from raysal.labels.formats.base import COLUMNS, FACTS, PREDICTION, places_of
 from raysal.models.head import Head
 from raysal.numerics import one_thread
 from raysal.pool import Pool
@@ -28,7 +28,7 @@ from raysal.rng import derive, item_uniform
 from raysal.rounds.directory import RunDir
 from raysal.rounds.run_labels import RunLabels
 from raysal.sources.of_pool import source_of
-from raysal.types import Label
+from raysal.types import Label, Unit
 
 BLOCK_ROWS = 4_096
 MAP_SAMPLE = 20_000
@@ -142,11 +142,16 @@ def sheet_of(
         classes=tuple(sorted(classes)),
         several=likelihood.discrete and not likelihood.exclusive,
         model=seer.model,
+        problems=source.problems,
     )
 
 
-def _table(columns: Mapping[str, Sequence[Any] | NDArray[Any]], schema: pa.Schema) -> pa.Table:
-    return pa.table([array_of(columns[field.name], field.type) for field in schema], schema=schema)
+def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    """Columns of Arrow as they are, and of values."""
+    arrow = (pa.Array, pa.ChunkedArray)
+    found = [(columns[field.name], field.type) for field in schema]
+    cells = [column if isinstance(column, arrow) else array_of(column, kind) for column, kind in found]
+    return pa.table(cells, names=schema.names).cast(schema)
 
 
 class Sources:
@@ -154,13 +159,18 @@ class Sources:
 
     def __init__(self, pool: Pool, url: str | None) -> None:
         self._pool, self._url = pool, url
-        self.problem: str | None = None
+        self.problems: list[str] = []
         self._source: Any = None
         if pool.manifest.modality == "text":
             try:
                 self._source = source_of(pool)
             except RaysalError as error:  # of a pool made in memory
-                self.problem = str(error)
+                self.problems.append(str(error))
+
+    @property
+    def moves(self) -> bool:
+        """Whether items are elsewhere than the pool says."""
+        return self._url is not None
 
     @property
     def has_texts(self) -> bool:
@@ -178,13 +188,19 @@ class Sources:
             A function of a chunk and {id: key} of some of its items, which returns {id: text}; without those that the
             source has no more.
         """
-        units = iter(()) if self._source is None else iter(self._source.units(self._pool.manifest.chunk_rows))
+        units: Iterator[Unit] | None = None
 
         def read(chunk: Chunk, keys: Mapping[int, str]) -> dict[int, str]:
-            unit = next((unit for unit in units if unit.index == chunk.index), None)
-            if unit is None or not keys:
+            nonlocal units
+            if self._source is None or self.problems:
                 return {}
-            found = zip(sorted(keys), self._source.read(unit, only=frozenset(keys)), strict=True)
+            try:
+                units = units or iter(self._source.units(self._pool.manifest.chunk_rows))
+                unit = next(unit for unit in units if unit.index == chunk.index)
+                found = list(zip(sorted(keys), self._source.read(unit, only=frozenset(keys)), strict=True))
+            except (RaysalError, OSError, StopIteration, ValueError) as error:
+                self.problems.append(str(error) or "the source is shorter now")
+                return {}
             return {id: item.payload for id, item in found if item.key == keys[id] and isinstance(item.payload, str)}
 
         return read
@@ -229,29 +245,32 @@ def _some(run: RunDir, pool: Pool, seer: Seer, source: Sources, keys: list[str])
 def _whole(
     run: RunDir, held: RunLabels, pool: Pool, seer: Seer, source: Sources, schema: pa.Schema
 ) -> Iterator[pa.Table]:
-    """The rows of the whole pool, chunk by chunk."""
-    seed = run.require_config().seed
-    centre, axes = map_axes(pool, seed)
-    asked = {key for round in range(run.rounds) for key in run.batch(round).keys}
-    facts, states, texts = _facts(run, asked), held.ledger.states(), source.reader()
+    """The rows of the whole pool, chunk by chunk. What is known of few items is looked up for these alone."""
+    centre, axes = map_axes(pool, run.require_config().seed)
+    facts = _facts(run, {key for round in range(run.rounds) for key in run.batch(round).keys})
+    states, texts = held.ledger.states(), source.reader()
+    known = np.array(sorted(states), np.int64)
     for chunk in pool.chunks:
         items = chunk.items(["id", "key", "uri"])
-        ids, keys = numbers_of(items["id"]).tolist(), items["key"].to_pylist()
+        ids = numbers_of(items["id"])
         vectors = chunk.vectors()
         labels, sure = seer.predict(vectors)
         points = _points(vectors, centre, axes)
-        here = texts(chunk, dict(zip(ids, keys, strict=True)))
-        columns = {
-            "key": keys,
-            "uri": [source.place(key, uri) for key, uri in zip(keys, items["uri"].to_pylist(), strict=True)],
-            "text": [here.get(id) for id in ids],
-            PREDICTION: labels,
-            "probability": sure,
-            "state": [states.get(id, "unlabeled") for id in ids],
-            "projection_x": points[:, 0],
-            "projection_y": points[:, 1],
-            **{name: [facts.get(key, {}).get(name) for key in keys] for name in FACTS},
-        }
+        columns: dict[str, Any] = {"key": items["key"], "uri": items["uri"], PREDICTION: labels, "probability": sure}
+        if source.moves:
+            columns["uri"] = [source.place(key, None) for key in items["key"].to_pylist()]
+        if source.has_texts:
+            here = texts(chunk, dict(zip(ids.tolist(), items["key"].to_pylist(), strict=True)))
+            columns["text"] = [here.get(id) for id in ids.tolist()]
+        state: list[str] = ["unlabeled"] * len(ids)
+        for place in np.flatnonzero(np.isin(ids, known)).tolist():
+            state[place] = states[int(ids[place])]
+        of_rounds: dict[str, list[Any]] = {name: [None] * len(ids) for name in FACTS}
+        for place in places_of(items["key"], facts):
+            row = facts[items["key"][place].as_py()]
+            for name in FACTS:
+                of_rounds[name][place] = row[name]
+        columns |= {"state": state, "projection_x": points[:, 0], "projection_y": points[:, 1], **of_rounds}
         yield _table(columns, schema)
 
 

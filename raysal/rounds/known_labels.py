@@ -183,7 +183,7 @@ def known_labels(pool: Pool, labels: LabelsArgument | None, *, rebind: bool = Fa
     Args:
         pool: whose items they are of.
         labels: a label file, a run directory, labels as `as_labels` takes them, or none.
-        rebind: as for `labels_of_run`. Other labels always go by key.
+        rebind: as for `labels_of_run`; and a file that was exported for another pool is matched by key.
 
     Yields:
         What is known.
@@ -191,7 +191,8 @@ def known_labels(pool: Pool, labels: LabelsArgument | None, *, rebind: bool = Fa
     Raises:
         LabelError: a key is not in the pool, a label cannot be accepted, or a file cannot be read.
         RunError: a directory holds no run.
-        FingerprintMismatch: a directory holds the run of another pool, and `rebind` is false.
+        FingerprintMismatch: a directory holds the run of another pool, or a file says that it was exported for one, and
+            `rebind` is false.
     """
     if isinstance(labels, str | Path):
         path = Path(labels)
@@ -201,7 +202,11 @@ def known_labels(pool: Pool, labels: LabelsArgument | None, *, rebind: bool = Fa
             return
         if not path.exists():
             raise LabelError(path, "no such label file or run directory", "check the path")
-        yield GivenLabels.of(pool, read_labels(path).labels)
+        read = read_labels(path)
+        if (foreign := sorted(read.pools - {pool.fingerprint})) and not rebind:
+            fix = "take labels of this pool, or match them by key (--rebind; Python: rebind=True)"
+            raise FingerprintMismatch(path, "the pool that it was exported for", pool.fingerprint, foreign[0], fix)
+        yield GivenLabels.of(pool, read.labels)
     else:
         yield GivenLabels.of(pool, [] if labels is None else as_labels(labels))
 

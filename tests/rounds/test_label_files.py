@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from cli_tools import cli, refused
 from label_tools import TOOLS
@@ -18,6 +21,7 @@ import raysal
 from raysal import Label, Session
 from raysal.errors import ConfigError, FingerprintMismatch, LabelError
 from raysal.labels import FORMATS
+from raysal.pool import Manifest
 from raysal.rounds.label_files import import_labels
 
 ROWS, ASKED = 90, 40
@@ -190,8 +194,6 @@ def test_a_sheet_is_the_same_however_the_pool_is_cut(tmp_path: Path) -> None:
             raysal.export_labels(folder / "run", path, format=name, which=which)
             content: Any = path.read_bytes()
             if name == "embedding_atlas":
-                import pyarrow.parquet as pq
-
                 content = pq.read_table(path).to_pylist()
             texts.setdefault(name, []).append(content)
     for name, (one, other) in texts.items():
@@ -221,3 +223,44 @@ def test_what_is_asked_for_must_be_there(home: Path) -> None:
     assert task["data"]["raysal_key"] in KEYS
     assert {"rank", "reason", "prediction"} <= task["data"].keys()
     assert task["predictions"][0]["result"][0]["value"]["choices"] == [task["data"]["prediction"]]
+
+
+def of_texts(folder: Path, texts: Mapping[str, str], chunk_rows: int = 4) -> Path:
+    """A pool whose manifest says that its items are the texts of a table."""
+    lines = [f'{key},"{text}"' for key, text in texts.items()]
+    (folder / "texts.csv").write_text("\n".join(["key,text", *lines]) + "\n", encoding="utf-8")
+    pool = make_pool(folder / "pool", np.eye(len(texts), 4), chunk_rows=chunk_rows, keys=list(texts))
+    source = {"name": "text", "config": {"path": str(folder / "texts.csv")}, "fingerprint": "f"}
+    Manifest(**(asdict(pool.manifest) | {"source": source, "modality": "text"})).write(pool.path)
+    return pool.path
+
+
+def test_a_pool_of_texts_shows_its_texts_and_says_where_it_cannot(tmp_path: Path) -> None:
+    texts = {f"k{row}": f"text no. {row}, ä <b>" for row in range(10)}
+    pool = of_texts(tmp_path, texts)
+    with Session(tmp_path / "run", pool, select="random") as session:
+        session.query(5)
+    path = tmp_path / "tasks.json"
+    done = raysal.export_labels(tmp_path / "run", path, format="label-studio", which="waiting")
+    tasks = [task["data"] for task in json.loads(path.read_text(encoding="utf-8"))]
+    assert {task["raysal_key"]: task["text"] for task in tasks}.items() <= texts.items()
+    assert len(tasks) == 5
+    assert '<Text name="text" value="$text"/>' in done.setup
+    assert done.problem is None
+    raysal.export_labels(tmp_path / "run", tmp_path / "atlas.parquet", format="embedding-atlas")
+    rows = pq.read_table(tmp_path / "atlas.parquet").to_pylist()
+    assert {row["key"]: row["text"] for row in rows} == texts
+    (tmp_path / "texts.csv").rename(tmp_path / "moved.csv")
+    done = raysal.export_labels(tmp_path / "run", path, format="label-studio", which="waiting", overwrite=True)
+    assert "texts.csv" in str(done.problem)
+    assert [task["data"]["text"] for task in json.loads(path.read_text())] == [task["raysal_key"] for task in tasks]
+
+
+def test_labels_of_another_pools_export_are_refused_by_select(home: Path) -> None:
+    make_pool(home / "other", mixture(ROWS, 8, classes=3, seed=4)[0], keys=KEYS[::-1])
+    path = home / "labels.json"
+    raysal.export_labels(home / "run", path, format="label_studio")
+    assert len(raysal.select(home / "pool", k=2, labels=path, strategy="margin")) == 2
+    with pytest.raises(FingerprintMismatch, match="exported for"):
+        raysal.select(home / "other", k=2, labels=path, strategy="margin")
+    assert len(raysal.select(home / "other", k=2, labels=path, strategy="margin", rebind=True)) == 2

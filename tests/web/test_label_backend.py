@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,19 @@ def test_annotations_go_into_the_run_and_move_the_head(run: Path, http: httpx.Cl
     exported[0]["annotations"][0]["result"][0]["value"]["choices"] = [truth(tasks[0]["data"]["raysal_key"])]
     (run.parent / "export.json").write_text(json.dumps(exported))
     assert import_labels(run, run.parent / "export.json").told.new == 0, "the export says what the webhook said"
+
+
+def test_many_annotators_at_once_lose_no_label(run: Path, http: httpx.Client) -> None:
+    tasks = http.get("/next", params={"n": 100}).json()["tasks"]
+    events = [annotated(task, f"c{who % 2}", who) for task in tasks for who in range(1, 5)]
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda event: http.post("/webhook", json=event).json(), events))
+        assert [answer["new"] for answer in answers] == [1] * len(events)
+    with Session.open(run, read_only=True) as session:
+        held = {(label.key, label.annotator): label.label for label in session.ledger.answers()}
+    for task in tasks:
+        for who in range(1, 5):
+            assert held[task["data"]["raysal_key"], str(who)] == f"c{who % 2}"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from raysal.arrow_values import array_of
 from raysal.errors import LabelError
 from raysal.types import SKIP, Label, Modality
 
@@ -80,6 +81,8 @@ class Sheet:
     """a label may name several classes, as `a|b`"""
     model: str = ""
     """which head predicts; empty without predictions"""
+    problems: list[str] = field(default_factory=list)
+    """why items lack their texts; it is known once the tables are read"""
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The items one by one.
@@ -184,6 +187,16 @@ class Format(Protocol):
         """
         del out, sheet
         return ""
+
+
+def places_of(keys: pa.Array | pa.ChunkedArray, wanted: Mapping[str, object]) -> list[int]:
+    """Where in a column of keys some keys are, in order. It looks at the column as a whole, not key by key."""
+    import pyarrow.compute as pc
+
+    if not wanted:
+        return []
+    found: list[int] = pc.indices_nonzero(pc.is_in(keys, value_set=array_of(list(wanted), pa.string()))).to_pylist()
+    return found
 
 
 def grouped(sheet: Sheet, key: str) -> list[Label]:

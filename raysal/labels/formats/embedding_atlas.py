@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysal.arrow_values import array_of
-from raysal.labels.formats.base import POOL, Format, Sheet, grouped, is_skip
+from raysal.labels.formats.base import POOL, Format, Sheet, grouped, is_skip, places_of
 
 ANSWER, ANSWERS = "answer", "answers"
 """The columns of the label that an item's annotators agree on, and of how many gave one."""
@@ -47,12 +47,9 @@ def _with_labels(sheet: Sheet, table: pa.Table, schema: pa.Schema) -> pa.Table:
     rows = table.num_rows
     labels: list[str | None] = [None] * rows
     counts: list[int] = [0] * rows
-    if sheet.answers:
-        for place, key in enumerate(table["key"].to_pylist()):
-            said = [answer.label for answer in grouped(sheet, key) if not is_skip(answer)]
-            counts[place] = len(said)
-            labels[place] = said[0] if len(set(said)) == 1 else None
-    columns = [
-        array_of(labels, pa.string()), array_of(counts, pa.int64()), array_of([sheet.pool] * rows, pa.string())
-    ]  # fmt: skip
-    return pa.Table.from_arrays([*(column.combine_chunks() for column in table.columns), *columns], schema=schema)
+    for place in places_of(table["key"], sheet.answers):
+        said = [answer.label for answer in grouped(sheet, table["key"][place].as_py()) if not is_skip(answer)]
+        counts[place] = len(said)
+        labels[place] = said[0] if len(set(said)) == 1 else None
+    own = [array_of(labels, pa.string()), array_of(counts, pa.int64()), array_of([sheet.pool] * rows, pa.string())]
+    return pa.table([*table.columns, *own], schema=schema)
