@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,13 @@ def test_every_file_says_its_pool_and_no_prediction_is_a_label(tmp_path: Path) -
         read = read_labels(path)
         assert (read.labels, read.blank) == ([], [("a.jpg", "")]), name
         assert read.pools == {"p" * 64}, name
+
+
+def test_no_image_for_cvat_has_the_number_of_a_frame(tmp_path: Path) -> None:
+    """CVAT takes the number for a frame where it does not find the name: the tag would be on another image."""
+    write_sheet(tmp_path / "a.xml", small(), format="cvat")
+    numbers = [int(number) for number in re.findall(r'<image id="(\d+)"', (tmp_path / "a.xml").read_text())]
+    assert min(numbers) >= 10**9
 
 
 def test_formats_are_found_by_name_and_say_what_they_can(tmp_path: Path) -> None:
