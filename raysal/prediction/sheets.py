@@ -27,6 +27,7 @@ from raysal.prediction.heads import newest_head
 from raysal.rng import derive, item_uniform
 from raysal.rounds.directory import RunDir
 from raysal.rounds.run_labels import RunLabels
+from raysal.rounds.searching import NEGATIVE
 from raysal.sources.of_pool import source_of
 from raysal.types import Label, Unit
 
@@ -130,7 +131,10 @@ def sheet_of(
     classes: set[str] = set()
     if likelihood.discrete:
         classes = {name for text in held.ledger.texts for name in likelihood.names_in(text)}
-        classes |= set() if seer.head is None else set(seer.head.classes)
+        config = run.require_config()
+        classes |= {*config.update.classes, *config.target, *(() if seer.head is None else seer.head.classes)}
+        if config.target and classes <= set(config.target):
+            classes.add(NEGATIVE)  # somebody must be able to say that an item is not looked for
     return Sheet(
         name=run.path.resolve().name,
         schema=schema,

@@ -264,3 +264,12 @@ def test_labels_of_another_pools_export_are_refused_by_select(home: Path) -> Non
     with pytest.raises(FingerprintMismatch, match="exported for"):
         raysal.select(home / "other", k=2, labels=path, strategy="margin")
     assert len(raysal.select(home / "other", k=2, labels=path, strategy="margin", rebind=True)) == 2
+
+
+def test_a_search_that_knows_its_target_alone_offers_the_other_answer(home: Path) -> None:
+    config: Any = {"target": ["lens"], "select": "random"}
+    with Session(home / "search", home / "pool", **config) as session:
+        session.tell({KEYS[0]: "lens"})
+        session.query(3)
+    done = raysal.export_labels(home / "search", home / "a.json", format="label_studio", which="waiting")
+    assert re.findall(r'<Choice value="(\w+)"', done.setup) == ["lens", "negative"]
