@@ -22,6 +22,7 @@ from raysal import Label, Session
 from raysal.errors import ConfigError, FingerprintMismatch, LabelError
 from raysal.labels import FORMATS
 from raysal.pool import Manifest
+from raysal.prediction.sheets import map_axes
 from raysal.rounds.label_files import import_labels
 
 ROWS, ASKED = 90, 40
@@ -202,6 +203,10 @@ def test_a_sheet_is_the_same_however_the_pool_is_cut(tmp_path: Path) -> None:
     assert len(rows_of) == 50
     assert {row["answer"] for key, row in rows_of.items() if key in KEYS[:9]} == set(CLASSES)
     assert {row["state"] for row in rows_of.values()} == {"labeled", "leased", "unlabeled"}
+    path = tmp_path / "atlas.parquet"
+    for url, shown in (("https://h/", True), ("/data/", False), (None, False)):
+        done = raysal.export_labels(tmp_path / "7" / "run", path, format="embedding-atlas", url=url, overwrite=True)
+        assert ("--image uri" in done.setup) == shown, "it shows pictures of the web alone"
 
 
 def test_what_is_asked_for_must_be_there(home: Path) -> None:
@@ -273,3 +278,19 @@ def test_a_search_that_knows_its_target_alone_offers_the_other_answer(home: Path
         session.query(3)
     done = raysal.export_labels(home / "search", home / "a.json", format="label_studio", which="waiting")
     assert re.findall(r'<Choice value="(\w+)"', done.setup) == ["lens", "negative"]
+
+
+@pytest.mark.parametrize(("rows", "dim"), [(60, 8), (12, 40), (5, 1), (1, 3)])
+def test_the_map_has_the_principal_axes(tmp_path: Path, rows: int, dim: int) -> None:
+    """Wide vectors take another way, through the products of items, to the same axes."""
+    vectors = np.random.default_rng(2).normal(size=(rows, dim)) * np.linspace(3, 1, dim)
+    pool = make_pool(tmp_path / "pool", vectors, chunk_rows=7)
+    centre, axes = map_axes(pool, seed=0)
+    x = vectors.astype(np.float16).astype(np.float64)
+    assert np.allclose(centre, x.mean(axis=0))
+    _, values, wanted = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    for place in range(min(2, dim, rows - 1)):
+        assert abs(axes[:, place] @ wanted[place]) == pytest.approx(1, abs=1e-6), values
+        assert axes[np.argmax(np.abs(axes[:, place])), place] > 0
+    assert axes.shape == (dim, 2)
+    assert np.isfinite(axes).all()

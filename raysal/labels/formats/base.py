@@ -81,6 +81,8 @@ class Sheet:
     """a label may name several classes, as `a|b`"""
     model: str = ""
     """which head predicts; empty without predictions"""
+    url: str = ""
+    """what stands before the keys in the column `uri`; empty where it holds files of this machine"""
     problems: list[str] = field(default_factory=list)
     """why items lack their texts; it is known once the tables are read"""
 

@@ -38,7 +38,9 @@ class EmbeddingAtlas(Format):
 
     def setup(self, out: Path, sheet: Sheet) -> str:
         """The command that shows it."""
-        shown = " --image uri" if sheet.modality == "image" else " --text text" if "text" in sheet.schema.names else ""
+        # It shows pictures of the web, and none of a path on this machine.
+        pictures = sheet.modality == "image" and sheet.url.startswith(("http://", "https://"))
+        shown = " --image uri" if pictures else " --text text" if "text" in sheet.schema.names else ""
         return f"embedding-atlas {quote(str(out))} --x projection_x --y projection_y{shown}"
 
 
