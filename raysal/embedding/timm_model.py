@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.embedding.backbone import Backbone
 from raysal.embedding.decode import square_pixels
 from raysal.embedding.torch_model import (
     RESIZE,
@@ -77,6 +78,13 @@ class Timm:
             lambda batch: one_vector_each(f"timm:{self.arg}", model(batch)), prepared, mean, std, self.device
         )
 
+    def backbone(self, *, pretrained: bool = True) -> Backbone:
+        """The network, to be trained; see `Trainable`."""
+        model, config = build_model(self.arg, pretrained=pretrained)
+        mean, std = (tuple(255.0 * value for value in config[name]) for name in ("mean", "std"))
+        size = self.size or int(config["input_size"][-1])
+        return Backbone(name=f"timm:{self.arg}", module=model, size=size, mean=mean, std=std)
+
 
 @lru_cache(maxsize=4)
 def _dim(encoder: Timm) -> int:
@@ -85,7 +93,7 @@ def _dim(encoder: Timm) -> int:
 
 @lru_cache(maxsize=1)
 def load_model(name: str, device: str) -> tuple[torch.nn.Module, Mapping[str, Any]]:
-    """Load a pretrained model. The last one is cached.
+    """Load a pretrained model, ready to run. The last one is cached.
 
     Args:
         name: a model of timm.
@@ -98,12 +106,30 @@ def load_model(name: str, device: str) -> tuple[torch.nn.Module, Mapping[str, An
         MissingExtra: timm is not installed.
         EncoderError: timm knows no such model, or cannot get its weights.
     """
+    model, config = build_model(name)
+    return place_model(model, device), config
+
+
+def build_model(name: str, *, pretrained: bool = True) -> tuple[torch.nn.Module, Mapping[str, Any]]:
+    """Build a model of timm.
+
+    Args:
+        name: a model of timm.
+        pretrained: with its weights, which timm fetches; else with random ones.
+
+    Returns:
+        The model on the CPU, which nothing else shares, and its data config.
+
+    Raises:
+        MissingExtra: timm is not installed.
+        EncoderError: timm knows no such model, or cannot get its weights.
+    """
     try:
         import timm
     except ModuleNotFoundError as error:
         raise MissingExtra(f"timm:{name}", error.name or "timm", "timm") from None
     try:
-        model = timm.create_model(name, pretrained=True, num_classes=0)
+        model = timm.create_model(name, pretrained=pretrained, num_classes=0)
     except (RuntimeError, OSError) as error:
         raise EncoderError(f"timm:{name}", str(error), "see timm.list_models(pretrained=True)") from error
-    return place_model(model, device), timm.data.resolve_model_data_config(model)
+    return model, timm.data.resolve_model_data_config(model)

@@ -58,6 +58,33 @@ class Picky(torch.nn.Module):
         return torch.where(red, torch.full_like(mean, 1e6), out)
 
 
+class WithNorms(torch.nn.Module):
+    """What a network for pictures has: convolutions, batch norms, dropout, and a mean over places."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3, stride=2)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.drop = torch.nn.Dropout(0.2)
+        self.last = torch.nn.Conv2d(8, DIM, 3, bias=False)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for weight in (self.conv.weight, self.last.weight):
+                weight.copy_(torch.randn(weight.shape, generator=generator) / weight[0].numel() ** 0.5)
+            self.conv.bias.zero_()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.drop(self.last(torch.relu(self.norm(self.conv(x))))).mean((2, 3))
+
+
+def with_norms() -> torch.nn.Module:
+    return WithNorms(0)
+
+
+def with_other_norms() -> torch.nn.Module:
+    return WithNorms(1)
+
+
 def mean_colour() -> torch.nn.Module:
     return MeanColour()
 
