@@ -15,6 +15,7 @@ from raysal.registry import names_on_use
 if TYPE_CHECKING:
     from raysal.api.embed import embed
     from raysal.api.find import find
+    from raysal.api.finetune import finetune
     from raysal.api.labels import export_labels, import_labels
     from raysal.api.predict import predict
     from raysal.api.search import search
@@ -33,6 +34,7 @@ __all__ = [
     "embed",
     "export_labels",
     "find",
+    "finetune",
     "import_labels",
     "open_pool",
     "predict",
@@ -48,6 +50,7 @@ _HOMES = {
     "embed": "raysal.api.embed",
     "export_labels": "raysal.api.labels",
     "find": "raysal.api.find",
+    "finetune": "raysal.api.finetune",
     "import_labels": "raysal.api.labels",
     "open_pool": "raysal.pool",
     "predict": "raysal.api.predict",

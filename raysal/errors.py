@@ -20,7 +20,8 @@ RaysalError                     exit 1: the fault is ours
 │   └── RunError                a run directory cannot be used as asked
 ├── ItemsLost                   exit 3: more of the source was lost than allowed
 │   ├── QuarantineExceeded      items were listed, and could not be embedded
-│   └── PassedOverExceeded      files that look like items were not listed
+│   ├── PassedOverExceeded      files that look like items were not listed
+│   └── PicturesLost            pictures were to be trained on, and could not be read
 ├── VectorsBlurred              exit 3: float16 does not tell the vectors apart
 └── FleetError                  a partition could not be computed, although it was tried several times
 """
@@ -280,6 +281,32 @@ class PassedOverExceeded(ItemsLost):
             f"{self.items} items{also}; they are committed; convert the files, name those you want by a "
             "pattern, or raise --max-passed-over"
         )
+
+
+class PicturesLost(ItemsLost):
+    """More pictures could not be trained on than allowed. The model is there, made of the rest.
+
+    Args:
+        model: its directory.
+        items: pictures that were to be trained on.
+        lost: {key: why there is no picture}.
+        allowed: the share that may be lost.
+    """
+
+    def __init__(self, model: object, items: int, lost: Mapping[str, str], allowed: float) -> None:
+        super().__init__(model, len(lost), items, allowed)
+        self.args = (model, items, lost, allowed)
+        self.lost = dict(lost)
+
+    def __str__(self) -> str:
+        some = _some(f"{key!r} ({why})" for key, why in self.lost.items())
+        return _line(
+            f"{self.pool}: {self.quarantined} of {self.items} pictures could not be trained on, more than "
+            f"{self.allowed:.2%}: {some}; the model is made of the rest; mend them, or name their place with --source"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args
 
 
 class VectorsBlurred(RaysalError):

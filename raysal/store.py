@@ -167,7 +167,12 @@ def remove_temporaries(directory: Path, of: str = "") -> None:
             entry.unlink(missing_ok=True)
 
 
-KINDS = {"pool.json": "a pool", "run.json": "a run", "predict.json": "predictions"}
+KINDS = {
+    "pool.json": "a pool",
+    "run.json": "a run",
+    "predict.json": "predictions",
+    "finetune.json": "a fine-tuned model",
+}
 """What a directory is of, by the file that says so."""
 
 

@@ -49,7 +49,7 @@ FLOORS = (
     ("scoring", "embedding"),
     ("context", "memory"),
     ("strategies", "narrowing", "index"),
-    ("rounds", "curation", "prediction"),
+    ("rounds", "curation", "prediction", "finetuning"),
     ("api",),
     ("report", "web", "demo"),
     ("cli", "__main__", "__init__"),

@@ -130,12 +130,12 @@ def source_of(source: str | Path | Mapping[str, Any] | Choice | Source) -> Sourc
     return source
 
 
-def encoder_of(encoder: Part | Encoder | None, source: Source) -> Encoder:
+def encoder_of(encoder: Part | Encoder | None, source: Source | None) -> Encoder:
     """An encoder as it is or made from its config; for a source of vectors none is needed.
 
     Args:
         encoder: a name, a mapping with `name`, a `Choice`, or an encoder; without one, `precomputed`.
-        source: what is to be embedded.
+        source: what is to be embedded; None if an encoder is named.
 
     Returns:
         The encoder.
@@ -147,6 +147,7 @@ def encoder_of(encoder: Part | Encoder | None, source: Source) -> Encoder:
     from raysal.embedding import ENCODERS
 
     if encoder is None:
+        assert source is not None
         if source.modality != "vector":
             example = {"image": "efficientnet_lite0", "text": "sentence:all-MiniLM-L6-v2"}[source.modality]
             raise EncoderError(

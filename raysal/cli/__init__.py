@@ -18,6 +18,7 @@ _COMMANDS = {
     "select": "raysal.cli.select:select",
     "predict": "raysal.cli.predict:predict",
     "find": "raysal.cli.find:find",
+    "finetune": "raysal.cli.finetune:finetune",
     "run": "raysal.cli.run:run",
     "resume": "raysal.cli.run:resume",
     "status": "raysal.cli.run:status",

@@ -38,7 +38,7 @@ def embed(
         str | None,
         Option(
             help=f"{', '.join(ENCODERS)}. Some take more after a colon: efficientnet_lite0:fast, "
-            "timm:NAME, sentence:NAME, torch:MODULE:CALLABLE. A source of vectors needs no encoder."
+            "timm:NAME, sentence:NAME, torch:MODULE:CALLABLE, finetuned:MODEL. A source of vectors needs no encoder."
         ),
     ] = None,
     origin: Annotated[

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 ENCODERS: Registry[type[Encoder]] = Registry(
     {
         "efficientnet_lite0": "raysal.embedding.efficientnet:EfficientNetLite0",
+        "finetuned": "raysal.embedding.finetuned:FineTuned",
         "precomputed": "raysal.embedding.precomputed:Precomputed",
         "sentence": "raysal.embedding.sentence:Sentence",
         "timm": "raysal.embedding.timm_model:Timm",

@@ -44,7 +44,7 @@ FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "select": lambda home: (home / "pool", "-k", 4, "--labels", home / "run"),
 }
 """The words of each command that writes one file."""
-FOLDERS = {"demo", "doctor", "embed", "predict", "run"}
+FOLDERS = {"demo", "doctor", "embed", "finetune", "predict", "run"}
 """Commands that make a directory, or finish one of their own."""
 CASES = [(name, suffix) for name in FILES for suffix in KINDS if name != "pool export" or KINDS[suffix] == "parquet"]
 
@@ -220,6 +220,7 @@ def test_a_command_that_makes_a_folder_touches_no_file(home: Path, tmp_path: Pat
         "demo": ("demo",),
         "doctor": ("doctor", "--quick"),
         "embed": ("embed", home / "source.parquet"),
+        "finetune": ("finetune", home / "run"),
         "predict": ("predict", home / "pool", "--run", home / "run"),
         "run": ("run", config),
     }

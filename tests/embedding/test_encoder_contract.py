@@ -6,11 +6,13 @@ import importlib.util
 import json
 import os
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_finetuned import write_tiny_model
 
 from raysal.config import Choice
 from raysal.embedding import ENCODERS
@@ -22,6 +24,7 @@ MODELS = "tiny_models"
 # (fields, fields that must change the fingerprint)
 EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "efficientnet_lite0": ({"size": 32}, {"size": 48}),
+    "finetuned": ({"arg": "with_norms"}, {"arg": "with_other_norms"}),  # the networks of models that a fixture writes
     "precomputed": ({"dim": 5, "origin": "model a"}, {"dim": 5, "origin": "model b"}),
     "sentence": ({"arg": "no-such-model"}, {}),
     "timm": ({"arg": "resnet18"}, {}),
@@ -42,7 +45,7 @@ NAMES = sorted(ENCODERS)
 
 
 @pytest.fixture
-def example(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def example(name: str, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The example of an encoder. Where the encoder cannot run here, the test is skipped with the reason."""
     if name in NEEDS and not importlib.util.find_spec(NEEDS[name]):
         pytest.skip(f"{NEEDS[name]} is not installed: pip install 'raysal[{EXTRAS[name]}]'")
@@ -51,6 +54,8 @@ def example(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if not os.environ.get(LOCAL[name]):
             pytest.skip(f"{LOCAL[name]} does not name a model on the disk, and tests use no network")
         one = {"arg": os.environ[LOCAL[name]]}
+    if name == "finetuned":
+        one, other = ({"arg": str(write_tiny_model(tmp_path / of["arg"], of["arg"]))} for of in (one, other))
     return one, other
 
 

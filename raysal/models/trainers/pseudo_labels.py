@@ -197,8 +197,24 @@ def thresholds(p: Matrix, cutoff: float, floor: float) -> NDArray[np.float64]:
         The probability [C] above which an item of each class gets a pseudo-label.
     """
     sure = p.max(axis=1) > cutoff
-    learnt = np.bincount(p.argmax(axis=1)[sure], minlength=p.shape[1])
-    share = learnt / max(int(learnt.max()), int((~sure).sum()), 1)
+    return learnt_thresholds(
+        np.bincount(p.argmax(axis=1)[sure], minlength=p.shape[1]), int((~sure).sum()), cutoff, floor
+    )
+
+
+def learnt_thresholds(learnt: NDArray[np.int64], unsure: int, cutoff: float, floor: float) -> NDArray[np.float64]:
+    """The thresholds of FlexMatch for counts of items.
+
+    Args:
+        learnt: items that are surely of each class [C].
+        unsure: the other items.
+        cutoff: threshold of a well-learnt class.
+        floor: least threshold.
+
+    Returns:
+        The probability [C] above which an item of each class gets a pseudo-label.
+    """
+    share = learnt / max(int(learnt.max()), unsure, 1)
     bars: NDArray[np.float64] = np.maximum(cutoff * share / (2 - share), floor)
     return bars
 
