@@ -171,6 +171,7 @@ KINDS = {
     "pool.json": "a pool",
     "run.json": "a run",
     "predict.json": "predictions",
+    "ranking.json": "a ranking",
     "finetune.json": "a fine-tuned model",
 }
 """What a directory is of, by the file that says so."""

@@ -27,6 +27,7 @@ FLOORS = (
     ("errors", "rng", "defaults"),
     (
         "store",
+        "commits",
         "tables",
         "types",
         "config",
@@ -49,7 +50,7 @@ FLOORS = (
     ("scoring", "embedding"),
     ("context", "memory"),
     ("strategies", "narrowing", "index"),
-    ("rounds", "curation", "prediction", "finetuning"),
+    ("rounds", "curation", "prediction", "ranking", "finetuning"),
     ("api",),
     ("report", "web", "demo"),
     ("cli", "__main__", "__init__"),

@@ -20,28 +20,17 @@ the classes looked for, which `options` in predict.json names. The last column i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysal.commits import Parts, Staged, stage_file
 from raysal.errors import Damaged, FingerprintMismatch, PoolError, RunError
-from raysal.store import (
-    LOCK,
-    TEMPORARY,
-    check_bytes,
-    check_size,
-    fsync_path,
-    read_sealed,
-    remove_temporaries,
-    sha256_of,
-    temporary_name,
-    write_sealed,
-)
+from raysal.store import LOCK, TEMPORARY, read_sealed, remove_temporaries, write_sealed
 
 VERSION = 1
 MANIFEST, FILES, COMMITS = "predict.json", "predictions", "commits"
@@ -139,16 +128,6 @@ def check_place(out: Path) -> None:
         raise PoolError(out, f"holds something else ({other[0]})", USE_ANOTHER)
 
 
-class Staged(NamedTuple):
-    """A chunk's file, complete under a temporary name. It does not count before it is committed."""
-
-    chunk: int
-    rows: int
-    temporary: str
-    bytes: int
-    sha256: str
-
-
 def stage(out: Path, index: int, table: pa.Table) -> Staged:
     """Write the predictions of a chunk under a temporary name. Any process may do so, beside the data.
 
@@ -160,15 +139,8 @@ def stage(out: Path, index: int, table: pa.Table) -> Staged:
     Returns:
         What the driver needs to commit the file.
     """
-    final = out / prediction_file(index)
-    temporary = temporary_name(final, f"-{os.urandom(4).hex()}")
-    try:
-        pq.write_table(table, temporary)
-        fsync_path(temporary)
-        return Staged(index, table.num_rows, temporary.name, temporary.stat().st_size, sha256_of(temporary))
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    file = stage_file(out, prediction_file(index), lambda temporary: pq.write_table(table, temporary))
+    return Staged(index, table.num_rows, (file,))
 
 
 class PredictionWriter:
@@ -187,21 +159,18 @@ class PredictionWriter:
             Damaged: its predict.json, a record or a committed file is not as it was written.
             OSError: it cannot be written.
         """
-        self.out, self.plan = out, plan
-        for folder in (FILES, COMMITS):
-            (out / folder).mkdir(parents=True, exist_ok=True)
-        self.remove_leftovers()
+        self.out, self.parts = out, parts_of(out)
+        self.parts.begin()
+        remove_temporaries(out, MANIFEST)
         if (out / MANIFEST).exists() or any((out / COMMITS).glob("*.json")):
             plan.check_same(out, Plan.read(out))
         else:
             write_sealed(out / MANIFEST, asdict(plan))
-        self.committed = dict(_records(out, plan.chunks))
+        self.committed = self.parts.committed(plan.chunks)
 
     def remove_leftovers(self) -> None:
         """Delete what an interrupted writer left."""
-        for folder in (self.out / FILES, self.out / COMMITS):
-            remove_temporaries(folder)
-        remove_temporaries(self.out, MANIFEST)
+        self.parts.remove_leftovers()
 
     def commit(self, staged: Staged) -> None:
         """Give a staged file its name, then write its record.
@@ -212,16 +181,8 @@ class PredictionWriter:
         Raises:
             Damaged: the staged file is gone.
         """
-        final = self.out / prediction_file(staged.chunk)
-        source = final.with_name(staged.temporary)
-        if not source.exists():
-            raise Damaged(source, "a staged file is gone", "run the same command again")
-        os.replace(source, final)
-        fsync_path(final.parent)
-        entry = {"bytes": staged.bytes, "sha256": staged.sha256}
-        record = {"index": staged.chunk, "rows": staged.rows, "files": {prediction_file(staged.chunk): entry}}
-        write_sealed(self.out / commit_file(staged.chunk), record)
-        self.committed[staged.chunk] = staged.rows
+        self.parts.commit(staged)
+        self.committed[staged.part] = staged.rows
 
 
 class Predictions:
@@ -239,7 +200,8 @@ class Predictions:
         """
         self.path = Path(path)
         self.plan = Plan.read(self.path)
-        missing = sum(not (self.path / commit_file(index)).exists() for index in range(self.plan.chunks))
+        self.parts = parts_of(self.path)
+        missing = len(self.parts.missing(self.plan.chunks))
         if missing:
             problem = f"{self.plan.chunks - missing} of {self.plan.chunks} chunks are predicted"
             raise PoolError(self.path, problem, "run the same `raysal predict` again to finish it")
@@ -257,7 +219,7 @@ class Predictions:
             Damaged: a file or its record is not as it was written.
         """
         for index in range(self.plan.chunks):
-            _check_chunk(self.path, index)
+            self.parts.check(index)
             # Not `read_table`: it would read a folder named "a=b" in the path as a column.
             with pq.ParquetFile(self.path / prediction_file(index)) as file:
                 yield file.read()
@@ -279,25 +241,6 @@ def prediction_file(index: int) -> str:
     return f"{FILES}/{index:05d}.parquet"
 
 
-def commit_file(index: int) -> str:
-    """Relative path of a chunk's commit record."""
-    return f"{COMMITS}/{index:05d}.json"
-
-
-def _records(out: Path, chunks: int) -> Iterator[tuple[int, int]]:
-    """(chunk, rows) of each committed chunk, after its bytes were compared with its record."""
-    for index in range(chunks):
-        if (out / commit_file(index)).exists():
-            yield index, _check_chunk(out, index)
-
-
-def _check_chunk(out: Path, index: int) -> int:
-    """The number of rows of a committed chunk. Raises Damaged where its file or record is not as it was written."""
-    fix = f"delete {commit_file(index)} and predict again"
-    record, path = read_sealed(out / commit_file(index), fix), out / prediction_file(index)
-    entry = record.get("files", {}).get(prediction_file(index))
-    if record.get("index") != index or entry is None:
-        raise Damaged(out / commit_file(index), "not the record of this chunk", fix)
-    check_size(path, entry["bytes"], fix)
-    check_bytes(path, entry["sha256"], fix)
-    return int(record["rows"])
+def parts_of(out: Path) -> Parts:
+    """The chunks of a folder of predictions."""
+    return Parts(out, (f"{FILES}/{{:05d}}.parquet",), f"{COMMITS}/{{:05d}}.json", "predict again")

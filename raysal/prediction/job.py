@@ -9,7 +9,7 @@ cluster, every process must see the folder and the pool under the same path.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -18,12 +18,13 @@ from raysal.arguments import Backend, Part, as_path, as_whole_number
 from raysal.config import FleetConfig, Named, choice
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, open_fleet
+from raysal.fleet.chunks import waves_of_chunks
 from raysal.models.head import OTHERWISE, Head
 from raysal.models.predictive import Predictive, check_predictive
 from raysal.pool import Pool, open_pool
 from raysal.prediction.files import Plan, PredictionWriter, check_place
 from raysal.prediction.heads import check_labelled, fit_head, head_of_run, load_head, newest_head
-from raysal.prediction.partition import HeadJob, Job, chunks_begun, stage_chunk
+from raysal.prediction.partition import HeadJob, Job, stage_chunk
 from raysal.rng import derive
 from raysal.rounds.directory import RunDir
 from raysal.scoring.base import Need
@@ -174,7 +175,7 @@ def predict_pool(
             fitted = options.novelty.part.fit(fleet, derive(options.seed, "novelty"))
         job = Job(out=str(out), pool=pool.fingerprint, head=predicting, novelty=fitted)
         try:
-            for wave in make_waves(fleet, left):
+            for wave in waves_of_chunks(fleet, left):
                 fleet.reset()
                 for staged in fleet.each(stage_chunk, job, wave):
                     if staged is not None:
@@ -256,25 +257,6 @@ def make_head_job(head: Head, options: Options) -> tuple[HeadJob, dict[str, Any]
         scores=tuple(scores),
     )
     return job, recorded
-
-
-def make_waves(fleet: Fleet, chunks: Sequence[int]) -> Iterator[tuple[int | None, ...]]:
-    """Cut chunks into round trips. Each chunk goes to the partition that holds its first row.
-
-    Args:
-        fleet: its partitions are asked where chunks begin.
-        chunks: the chunks still to be predicted.
-
-    Yields:
-        For each partition the chunk of this round trip, or None.
-    """
-    fleet.reset()
-    begin = {chunk: place for place, found in enumerate(fleet.each(chunks_begun)) for chunk in found}
-    queues: list[list[int]] = [[] for _ in range(fleet.size)]
-    for chunk in chunks:
-        queues[begin.get(chunk, 0)].append(chunk)  # a chunk without rows begins nowhere
-    for turn in range(max(map(len, queues), default=0)):
-        yield tuple(queue[turn] if turn < len(queue) else None for queue in queues)
 
 
 def predict_into(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +11,14 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from raysal.errors import FingerprintMismatch
+from raysal.commits import Staged
 from raysal.features import HiddenLayer
 from raysal.fleet import Partition
+from raysal.fleet.chunks import Wave, items_and_rows
 from raysal.models.likelihood import Column
 from raysal.models.predictive import Predictive, averaged, predictive_responses
 from raysal.numerics import one_thread
-from raysal.pool import Pool
-from raysal.prediction.files import Staged, stage
+from raysal.prediction.files import stage
 from raysal.scoring.base import Predicted
 from raysal.scoring.inputs import ProductReader, ScoreInputs, is_of_target
 from raysal.scoring.novelty.base import FittedNovelty
@@ -58,12 +57,7 @@ class Job(NamedTuple):
     novelty: FittedNovelty | None
 
 
-def chunks_begun(partition: Partition) -> list[int]:
-    """The chunks whose first row is in this partition."""
-    return [chunk for chunk, low, high in partition.slices if low == 0 and high > 0]
-
-
-def stage_chunk(partition: Partition, job: Job, wave: tuple[int | None, ...]) -> Staged | None:
+def stage_chunk(partition: Partition, job: Job, wave: Wave) -> Staged | None:
     """Predict this partition's chunk of a round trip, and stage its file.
 
     Args:
@@ -81,17 +75,7 @@ def stage_chunk(partition: Partition, job: Job, wave: tuple[int | None, ...]) ->
     index = wave[partition.index]
     if index is None:
         return None
-    pool = Pool(Path(partition.spec.pool)) if "pool" not in partition.held else partition.held["pool"]
-    if pool.fingerprint != job.pool:
-        fix = "open the pool anew"
-        raise FingerprintMismatch(pool.path, "the pool's fingerprint", job.pool, pool.fingerprint, fix)
-    partition.held["pool"] = pool
-    items = pool.chunks[index].items(["id", "key"])
-    rows = partition.rows_of(items["id"].to_numpy())
-    if len(rows) < items.num_rows:  # the chunk ends in the next partition
-        first = partition.spec.start + int(rows[0])
-        whole = replace(partition.spec, start=first, stop=first + items.num_rows)
-        partition, rows = Partition(whole), np.arange(items.num_rows)
+    items, partition, rows = items_and_rows(partition, job.pool, index)
     return stage(Path(job.out), index, table_of(items, partition, rows, job))
 
 

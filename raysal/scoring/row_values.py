@@ -27,10 +27,10 @@ def row_values(
         partition: the rows' partition.
         inputs: what `value` needs of the head; or that probabilities are given, from which no product is taken.
         rows: int64 [n], ascending positions.
-        value: of n items, [n] of any dtype: a score of `SCORES`, say.
+        value: of n items, [n] of any dtype: a score of `SCORES`, say; or several numbers of each, [n, v].
 
     Returns:
-        [n] of that dtype.
+        [n] or [n, v] of that dtype.
 
     Raises:
         PoolError: a row has none, as its vector is not finite or too large for the head; it names the item.
@@ -53,7 +53,7 @@ def row_values(
                 with one_thread():
                     predicted = reader.predicted(out)
                     values = value(predicted)
-                    broken = torch.isnan(predicted.probabilities).any(0) | torch.isnan(values)
+                    broken = torch.isnan(predicted.probabilities).any(0) | torch.isnan(values.reshape(size, -1)).any(1)
                 found[start] = values[: block.n].cpu().numpy(), broken[: block.n].cpu().numpy()
 
     in_threads(compute, len(shares))
