@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from raysal.api.finetune import finetune
     from raysal.api.labels import export_labels, import_labels
     from raysal.api.predict import predict
+    from raysal.api.rank import rank
     from raysal.api.search import search
     from raysal.api.select import select
     from raysal.errors import RaysalError
@@ -38,6 +39,7 @@ __all__ = [
     "import_labels",
     "open_pool",
     "predict",
+    "rank",
     "search",
     "select",
 ]
@@ -54,6 +56,7 @@ _HOMES = {
     "import_labels": "raysal.api.labels",
     "open_pool": "raysal.pool",
     "predict": "raysal.api.predict",
+    "rank": "raysal.api.rank",
     "search": "raysal.api.search",
     "select": "raysal.api.select",
 }

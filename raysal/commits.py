@@ -77,8 +77,8 @@ class Parts:
     """Paths of a part's files in the folder, as `str.format` makes them of its number."""
     record: str
     """Path of a part's record, likewise."""
-    again: str
-    """What makes a part anew, for errors: as "predict again"."""
+    fix: str
+    """What an error says to do about a damaged part, with `{}` for its number where that matters."""
 
     def record_of(self, index: int) -> Path:
         """The path of a part's record."""
@@ -147,7 +147,7 @@ class Parts:
             Damaged: a file or the record is not as it was written.
         """
         path = self.record_of(index)
-        fix = f"delete {path.relative_to(self.out)} and {self.again}"
+        fix = self.fix.format(index)
         record = read_sealed(path, fix)
         entries = record.get("files", {})
         if record.get("index") != index or set(entries) != {name.format(index) for name in self.files}:

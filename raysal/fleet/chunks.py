@@ -1,10 +1,11 @@
-"""Work that is cut as the pool is: one chunk per partition and round trip, beside the chunk's rows."""
+"""Work that is cut as the pool is: a run of chunks per partition and round trip, beside their rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,25 +16,29 @@ from raysal.fleet.base import Fleet
 from raysal.fleet.partition import Partition
 from raysal.pool import Pool
 
-Wave = tuple[int | None, ...]
-"""For each partition what it works on in a round trip, or None."""
+T = TypeVar("T")
 
 
-def waves_of_chunks(fleet: Fleet, chunks: Sequence[int]) -> Iterator[Wave]:
-    """Cut chunks into round trips. Each chunk goes to the partition that holds its first row.
+def waves_of_chunks(fleet: Fleet, units: Sequence[range]) -> Iterator[tuple[range | None, ...]]:
+    """Cut work into round trips. Each unit goes to the partition that holds its first row.
 
     Args:
         fleet: its partitions are asked where chunks begin.
-        chunks: the chunks still to be worked on.
+        units: the work that is left: each is some consecutive chunks.
 
-    Yields:
-        For each partition the chunk of this round trip, or None.
+    Returns:
+        For each partition its unit of a round trip, or None: one round trip after the other.
     """
     fleet.reset()
     begin = {chunk: place for place, found in enumerate(fleet.each(chunks_begun)) for chunk in found}
-    queues: list[list[int]] = [[] for _ in range(fleet.size)]
-    for chunk in chunks:
-        queues[begin.get(chunk, 0)].append(chunk)  # a chunk without rows begins nowhere
+    queues: list[list[range]] = [[] for _ in range(fleet.size)]
+    for unit in units:  # a chunk without rows begins nowhere
+        queues[next((begin[chunk] for chunk in unit if chunk in begin), 0)].append(unit)
+    return in_turns(queues)
+
+
+def in_turns(queues: Sequence[Sequence[T]]) -> Iterator[tuple[T | None, ...]]:
+    """The nth of every queue, or None where it has no nth, until none has one."""
     for turn in range(max(map(len, queues), default=0)):
         yield tuple(queue[turn] if turn < len(queue) else None for queue in queues)
 
@@ -43,17 +48,19 @@ def chunks_begun(partition: Partition) -> list[int]:
     return [chunk for chunk, low, high in partition.slices if low == 0 and high > 0]
 
 
-def items_and_rows(partition: Partition, fingerprint: str, chunk: int) -> tuple[pa.Table, Partition, NDArray[np.int64]]:
-    """The items of a chunk, and where their vectors are.
+def items_and_rows(
+    partition: Partition, fingerprint: str, chunks: range
+) -> tuple[pa.Table, Partition, NDArray[np.int64]]:
+    """The items of consecutive chunks, and where their vectors are.
 
     Args:
-        partition: holds the chunk's first row.
+        partition: holds their first row.
         fingerprint: of the pool that the work is over.
-        chunk: its number in the pool.
+        chunks: their numbers in the pool.
 
     Returns:
-        The ids and keys; the partition with their vectors, which is another one where the chunk ends in the next; and
-        their rows int64 [n] in it.
+        The ids and keys; the partition with their vectors, which is another one where they end in the next; and their
+        rows int64 [n] in it.
 
     Raises:
         FingerprintMismatch: the pool is not the one that the work was begun for.
@@ -63,10 +70,9 @@ def items_and_rows(partition: Partition, fingerprint: str, chunk: int) -> tuple[
         fix = "open the pool anew"
         raise FingerprintMismatch(pool.path, "the pool's fingerprint", fingerprint, pool.fingerprint, fix)
     partition.held["pool"] = pool
-    items = pool.chunks[chunk].items(["id", "key"])
-    rows = partition.rows_of(items["id"].to_numpy())
-    if len(rows) < items.num_rows:  # the chunk ends in the next partition
-        first = partition.spec.start + int(rows[0])
-        whole = replace(partition.spec, start=first, stop=first + items.num_rows)
-        partition, rows = Partition(whole), np.arange(items.num_rows)
-    return items, partition, rows
+    items = pa.concat_tables([pool.chunks[chunk].items(["id", "key"]) for chunk in chunks])
+    start = sum(chunk.rows for chunk in pool.chunks[: chunks.start])
+    stop, spec = start + items.num_rows, partition.spec
+    if start < stop and not spec.start <= start < stop <= spec.stop:
+        partition, spec = Partition(replace(spec, start=start, stop=stop)), replace(spec, start=start, stop=stop)
+    return items, partition, np.arange(start, stop) - spec.start

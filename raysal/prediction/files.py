@@ -243,4 +243,5 @@ def prediction_file(index: int) -> str:
 
 def parts_of(out: Path) -> Parts:
     """The chunks of a folder of predictions."""
-    return Parts(out, (f"{FILES}/{{:05d}}.parquet",), f"{COMMITS}/{{:05d}}.json", "predict again")
+    record = f"{COMMITS}/{{:05d}}.json"
+    return Parts(out, (f"{FILES}/{{:05d}}.parquet",), record, f"delete {record} and predict again")

@@ -169,7 +169,8 @@ def predict_pool(
         writer = PredictionWriter(out, plan)
         resumed, already = len(writer.committed), sum(writer.committed.values())
         report("predict", already, len(pool))
-        left, fitted = [index for index in range(plan.chunks) if index not in writer.committed], None
+        fitted = None
+        left = [range(chunk, chunk + 1) for chunk in range(plan.chunks) if chunk not in writer.committed]
         if options.novelty is not None and left:
             fleet.reset()  # to the whole pool
             fitted = options.novelty.part.fit(fleet, derive(options.seed, "novelty"))

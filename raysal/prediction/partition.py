@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from raysal.commits import Staged
 from raysal.features import HiddenLayer
 from raysal.fleet import Partition
-from raysal.fleet.chunks import Wave, items_and_rows
+from raysal.fleet.chunks import items_and_rows
 from raysal.models.likelihood import Column
 from raysal.models.predictive import Predictive, averaged, predictive_responses
 from raysal.numerics import one_thread
@@ -57,7 +57,7 @@ class Job(NamedTuple):
     novelty: FittedNovelty | None
 
 
-def stage_chunk(partition: Partition, job: Job, wave: Wave) -> Staged | None:
+def stage_chunk(partition: Partition, job: Job, wave: tuple[range | None, ...]) -> Staged | None:
     """Predict this partition's chunk of a round trip, and stage its file.
 
     Args:
@@ -72,11 +72,11 @@ def stage_chunk(partition: Partition, job: Job, wave: Wave) -> Staged | None:
         FingerprintMismatch: the pool is not the one the job was made for.
         PoolError: an item cannot be predicted; the error names it.
     """
-    index = wave[partition.index]
-    if index is None:
+    chunks = wave[partition.index]
+    if chunks is None:
         return None
-    items, partition, rows = items_and_rows(partition, job.pool, index)
-    return stage(Path(job.out), index, table_of(items, partition, rows, job))
+    items, partition, rows = items_and_rows(partition, job.pool, chunks)
+    return stage(Path(job.out), chunks.start, table_of(items, partition, rows, job))
 
 
 def table_of(items: pa.Table, partition: Partition, rows: NDArray[np.int64], job: Job) -> pa.Table:

@@ -1,0 +1,290 @@
+"""Reading a ranking: pages of it, and where an item stands. Needs neither torch nor the pool.
+
+To open one, and to read a page, takes as long for any number of items: a page file is compared with its record and
+mapped, the others are not touched. Threads may share a `Ranking`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import pyarrow as pa
+
+from raysal.arrow_values import array_of, numbers_of
+from raysal.commits import Parts
+from raysal.errors import ConfigError, Damaged, RunError
+from raysal.ranking.hashing import text_hashes
+from raysal.ranking.layout import (
+    ID_FILE,
+    Cuts,
+    Manifest,
+    Plan,
+    is_finished,
+    key_cuts,
+    key_files,
+    key_parts,
+    page_parts,
+    read_batch,
+    run_parts,
+    versions_of,
+)
+
+MAPPED_FILES = 64
+"""Files that a `Ranking` keeps mapped: those that were used last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionInfo:
+    """One finished version of a ranking."""
+
+    name: str
+    """of its directory"""
+    score: str
+    target: tuple[str, ...]
+    top: int | None
+    items: int
+    """in it"""
+    novelty: str | None
+    """name of the novelty, where the items are in the order of one"""
+    head: str | None
+    """digest; None for novelty"""
+    head_version: int | None
+    labels: int | None
+    """that the head had learnt from"""
+
+
+class Ranking:
+    """One version of a ranking. Ranks are counted from 1, places in the order from 0.
+
+    Attributes:
+        path: The ranking.
+        version: Name of the version's directory.
+        plan: What it holds: pool, head, score and options.
+    """
+
+    def __init__(self, path: Path, version: Path, plan: Plan) -> None:
+        """Use `open`. The version is finished."""
+        self.path, self.version, self.plan = path, version.name, plan
+        self._folder, self._cuts = version, Cuts.read(version)
+        self._mapped: OrderedDict[tuple[str, int], pa.RecordBatch] = OrderedDict()
+        self._lock = Lock()
+
+    @classmethod
+    def open(cls, path: str | Path, version: str | None = None, *, score: str | None = None) -> Ranking:
+        """Open a version of a ranking.
+
+        Args:
+            path: the ranking.
+            version: name of a version's directory; None for the one that was begun last.
+            score: of the versions of this score alone; `probability` stands for `log_odds`.
+
+        Returns:
+            The version.
+
+        Raises:
+            PoolError: there is no ranking.
+            RunError: there is no such version, or it is not finished.
+            Damaged: a record was altered.
+        """
+        path = Path(path)
+        pool = Manifest.read(path).pool
+        wanted = "log_odds" if score == "probability" else score
+        newest: tuple[Path, Plan] | None = None
+        for folder in versions_of(path):
+            if version is not None and folder.name != version:
+                continue
+            plan = Plan.read(folder)
+            if plan.pool != pool:
+                raise Damaged(folder, "is of another pool than the ranking", "restore it from a copy, or delete it")
+            if wanted in (None, plan.score) and is_finished(folder, plan):
+                newest = folder, plan
+        if newest is None:
+            what = "" if version is None and score is None else f" {version or score}"
+            raise RunError(path, f"has no finished version{what}", "rank again to finish it, or name another")
+        return cls(path, *newest)
+
+    @property
+    def info(self) -> VersionInfo:
+        """What it is, in names and numbers."""
+        return info_of(self.version, self.plan)
+
+    @property
+    def score(self) -> str:
+        """The score that the items are in the order of."""
+        return self.plan.score
+
+    def __len__(self) -> int:
+        return self.plan.total
+
+    def page(self, start: int, n: int) -> pa.Table:
+        """Some consecutive items of the ranking. O(n), and to check one page file for every 65,536 of them.
+
+        Args:
+            start: how many items stand before the first one.
+            n: how many are wanted.
+
+        Returns:
+            rank (from 1), id, key, score, class and probability (or value), state, held_out: the items there are.
+
+        Raises:
+            ConfigError: a number is negative.
+            Damaged: a page is not as it was written.
+        """
+        for name, value in (("start", start), ("n", n)):
+            if value < 0:
+                raise ConfigError(name, f"{value} is below 0", "count from 0")
+        stop = min(start + n, len(self))
+        start = min(start, stop)
+        page, parts = self._page_at(start), []
+        while True:
+            batch, first = self._read("pages", page), self._cuts.starts[page]
+            low, high = max(start - first, 0), min(stop - first, batch.num_rows)
+            parts.append(batch.slice(low, max(high - low, 0)))
+            page += 1
+            if page == self.plan.pages or self._cuts.starts[page] >= stop:
+                break
+        table = pa.Table.from_batches(parts)
+        if table.num_rows != stop - start:
+            problem = f"{table.num_rows} items at {start}, not {stop - start}"
+            raise Damaged(self._folder, problem, page_parts(self._folder).fix)
+        ranks = array_of(np.arange(start + 1, stop + 1), pa.int64())
+        return table.add_column(0, "rank", ranks)
+
+    def find(self, item: str | int) -> int | None:
+        """Where an item stands. Reads two small files, or three.
+
+        Args:
+            item: its key, or its id.
+
+        Returns:
+            How many items stand before it; None if it is not in this version.
+
+        Raises:
+            Damaged: a file is not as it was written.
+        """
+        for place in self._places_by_key(item) if isinstance(item, str) else self._places_by_id(int(item)):
+            page = bisect_right(self._cuts.first, place) - 1
+            row = self._row_of(self._read("pages", page), item)
+            if row is not None:
+                return self._cuts.starts[page] + row
+        return None
+
+    def verify(self) -> int:
+        """Compare every file with its record.
+
+        Returns:
+            How many files were read.
+
+        Raises:
+            Damaged: a file differs; the error names it.
+        """
+        counts = {"pages": self.plan.pages, "keys": key_files(self.plan), "ids": len(self.plan.units())}
+        for kind, count in counts.items():
+            for index in range(count):
+                self._check(kind, index)
+        return sum(counts.values())
+
+    def _page_at(self, place: int) -> int:
+        """The page that holds the item with so many before it."""
+        return max(bisect_right(self._cuts.starts, place) - 1, 0)
+
+    def _places_by_id(self, id: int) -> list[int]:
+        unit = bisect_right(self._cuts.ids, id) - 1
+        if unit < 0:
+            return []
+        batch = self._read("ids", unit)
+        ids = numbers_of(batch["id"])
+        row = int(np.searchsorted(ids, id))
+        return [int(numbers_of(batch["place"])[row])] if row < len(ids) and ids[row] == id else []
+
+    def _places_by_key(self, key: str) -> list[int]:
+        try:
+            hashed = text_hashes(array_of([key], pa.string()))[0]
+        except UnicodeEncodeError:  # half a letter: a pool holds no such key
+            return []
+        cuts = key_cuts(key_files(self.plan))
+        batch = self._read("keys", int(np.searchsorted(cuts, hashed, side="right")) - 1)
+        hashes = numbers_of(batch["hash"])
+        low, high = np.searchsorted(hashes, hashed), np.searchsorted(hashes, hashed, side="right")
+        return [int(place) for place in numbers_of(batch["place"])[low:high]]
+
+    def _row_of(self, batch: pa.RecordBatch, item: str | int) -> int | None:
+        """The row of an item in a page."""
+        if isinstance(item, int):
+            rows = np.flatnonzero(numbers_of(batch["id"]) == item)
+        else:
+            rows = np.flatnonzero(text_hashes(batch["key"]) == text_hashes(array_of([item], pa.string()))[0])
+            rows = np.array([row for row in rows if batch["key"][int(row)].as_py() == item], np.int64)
+        return int(rows[0]) if len(rows) else None
+
+    def _parts(self, kind: str) -> Parts:
+        return {"pages": page_parts, "keys": key_parts, "ids": run_parts}[kind](self._folder)
+
+    def _check(self, kind: str, index: int) -> Path:
+        """Compare a file with its record, and return its path."""
+        parts = self._parts(kind)
+        name = ID_FILE if kind == "ids" else parts.files[0]
+        parts.check(index, name)
+        return self._folder / name.format(index)
+
+    def _read(self, kind: str, index: int) -> pa.RecordBatch:
+        """Map a file, after it was compared with its record; or give the one that is mapped."""
+        with self._lock:
+            if (kind, index) in self._mapped:
+                self._mapped.move_to_end((kind, index))
+                return self._mapped[kind, index]
+        batch = read_batch(self._check(kind, index))
+        with self._lock:
+            self._mapped[kind, index] = batch
+            while len(self._mapped) > MAPPED_FILES:
+                self._mapped.popitem(last=False)
+        return batch
+
+
+def info_of(name: str, plan: Plan) -> VersionInfo:
+    """What a version is."""
+    return VersionInfo(
+        name=name,
+        score=plan.score,
+        target=plan.target,
+        top=plan.top,
+        items=plan.total,
+        novelty=None if plan.novelty is None else plan.novelty["name"],
+        head=plan.head,
+        head_version=plan.head_version,
+        labels=plan.labels,
+    )
+
+
+def versions(path: str | Path) -> list[VersionInfo]:
+    """The finished versions of a ranking, in the order in which they were begun.
+
+    Args:
+        path: the ranking.
+
+    Returns:
+        What each is.
+
+    Raises:
+        PoolError: there is no ranking.
+        Damaged: a record was altered.
+    """
+    Manifest.read(Path(path))
+    plans = [(folder, Plan.read(folder)) for folder in versions_of(Path(path))]
+    return [info_of(folder.name, plan) for folder, plan in plans if is_finished(folder, plan)]
+
+
+def plain(page: pa.Table) -> pa.Table:
+    """A page with names as texts instead of dictionaries, for files that other programs read."""
+    columns = [
+        pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], column.type.value_type)
+        if pa.types.is_dictionary(column.type)
+        else column
+        for column in page.columns
+    ]
+    return pa.table(columns, names=page.column_names)
