@@ -19,6 +19,7 @@ _COMMANDS = {
     "predict": "raysal.cli.predict:predict",
     "find": "raysal.cli.find:find",
     "finetune": "raysal.cli.finetune:finetune",
+    "rank": "raysal.cli.rank:rank",
     "run": "raysal.cli.run:run",
     "resume": "raysal.cli.run:resume",
     "status": "raysal.cli.run:status",

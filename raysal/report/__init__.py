@@ -12,12 +12,15 @@ from raysal.registry import names_on_use
 if TYPE_CHECKING:
     from raysal.report.html import report_html
     from raysal.report.metrics import Curve, Row, labels_saved, learning_curve, stage_seconds, summary
+    from raysal.report.ranked import Exported, export_items
     from raysal.report.table import headline, rich_table, run_table
     from raysal.report.writing import write_report
 
 __all__ = [
     "Curve",
+    "Exported",
     "Row",
+    "export_items",
     "headline",
     "labels_saved",
     "learning_curve",
@@ -34,7 +37,9 @@ __getattr__ = names_on_use(
     __name__,
     {
         "Curve": _METRICS,
+        "Exported": "raysal.report.ranked",
         "Row": _METRICS,
+        "export_items": "raysal.report.ranked",
         "headline": _TABLE,
         "labels_saved": _METRICS,
         "learning_curve": _METRICS,

@@ -144,6 +144,28 @@ SURFACE = {
         "--address",
         "--seed",
     ],
+    "rank": [
+        "path",
+        "--out/-o",
+        "--pool",
+        "--score",
+        "--target",
+        "--novelty",
+        "--top",
+        "--round",
+        "--version",
+        "--start",
+        "--rows/-n",
+        "--find",
+        "--export",
+        "--draws",
+        "--seed",
+        "--partitions",
+        "--backend",
+        "--device",
+        "--address",
+        "--force",
+    ],
     "resume": ["run", "--pool", "--rebind"],
     "run": ["config", "--out*", "--backend", "--partitions", "--dry-run", "--rebind"],
     "select": [
@@ -227,6 +249,7 @@ def test_names_in_the_help_are_all_there_are() -> None:
         "select": (*SELECTORS, *SELECTORS.short, *NARROWERS),
         "embed": ENCODERS,
         "predict": (*SCORES, *get_args(Predictive)),
+        "rank": SCORES,
     }
     for command, names in listed.items():
         text = cli(command, "--help").out
