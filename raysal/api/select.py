@@ -40,7 +40,8 @@ def select(
 
     Without labels the batch is the cold start, `typiclust`, unless the strategy works without a head. `coreset`
     works without one, but would begin with the outliers, so it counts as a strategy that does not. The reason says so.
-    For `random`, `typiclust` and `coreset`, which never look at a head, none is made of labels.
+    `novelty` does begin with them, as they are what it is asked for. For `random`, `typiclust`, `coreset` and
+    `novelty`, which never look at a head, none is made of labels.
 
     Deterministic in (pool, labels, arguments); the same for any `partitions` and `backend`. Costs one sweep, and what
     the strategy costs. The pool is never gathered.

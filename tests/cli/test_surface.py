@@ -137,6 +137,9 @@ SURFACE = {
         "--predictive",
         "--top",
         "--uncertainty",
+        "--target",
+        "--novelty",
+        "--novelty-option",
         "--draws",
         "--partitions",
         "--backend",
@@ -242,6 +245,7 @@ def test_names_in_the_help_are_all_there_are() -> None:
     from raysal.models.predictive import Predictive
     from raysal.narrowing import NARROWERS
     from raysal.scoring import SCORES
+    from raysal.scoring.novelty.registry import NOVELTIES
     from raysal.strategies import SELECTORS
     from raysal.types import Metric
 
@@ -250,6 +254,7 @@ def test_names_in_the_help_are_all_there_are() -> None:
         "embed": ENCODERS,
         "predict": (*SCORES, *get_args(Predictive)),
         "rank": SCORES,
+        "predict": (*SCORES, *NOVELTIES, *get_args(Predictive)),
     }
     for command, names in listed.items():
         text = cli(command, "--help").out

@@ -147,4 +147,4 @@ def test_without_a_head_a_run_offers_what_it_would_offer_with_one(
 
 
 def test_some_strategies_never_look_at_a_head() -> None:
-    assert BLIND == ["coreset", "random", "typiclust"]
+    assert BLIND == ["coreset", "novelty", "random", "typiclust"]
