@@ -252,7 +252,6 @@ def test_names_in_the_help_are_all_there_are() -> None:
     listed = {
         "select": (*SELECTORS, *SELECTORS.short, *NARROWERS),
         "embed": ENCODERS,
-        "predict": (*SCORES, *get_args(Predictive)),
         "rank": SCORES,
         "predict": (*SCORES, *NOVELTIES, *get_args(Predictive)),
     }
