@@ -298,6 +298,9 @@ class RoundsConfig(_Section):
     holdout: Share = 0.0
     """Share of the items that no round offers and no head learns from. They measure the head, where the oracle knows
     their labels (`simulated`), or people label some of them (`raysal label export RUN --holdout 200`)."""
+    tests: Share = 0.0
+    """Share of each batch that is test draws: held-out items, drawn with known probabilities. Their labels measure the
+    run without bias, and never train."""
     control: bool = False
     """Also run an arm with random picks and the same number of labels, to compare with."""
 
@@ -342,7 +345,7 @@ def deciding_fields(config: RunConfig) -> dict[str, Any]:
         The fields as plain values.
     """
     values = config.model_dump(mode="json", exclude={"fleet", "embed", "pool", "source", "encoder"})
-    values["rounds"] = {"holdout": values["rounds"]["holdout"]}
+    values["rounds"] = {name: values["rounds"][name] for name in ("holdout", "tests")}
     values["index"] = {"kind": values["index"]["kind"]}
     return values
 

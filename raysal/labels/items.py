@@ -26,6 +26,10 @@ class TrainingLabel(NamedTuple):
     """Where annotators disagree: each label with its share of the weight. Empty where they agree."""
 
 
+TEST = "!test"
+"""What the lease of a test draw has in place of a label."""
+
+
 @dataclass(slots=True)
 class ItemState:
     """What the ledger knows about one item."""
@@ -39,6 +43,8 @@ class ItemState:
     """Number of the event that opened the lease; 0 if no lease is open."""
     answers: dict[str, tuple[str | None, float]] = field(default_factory=dict)
     """The newest answer of each annotator: (label, weight). The label of a skip is None."""
+    test: bool = False
+    """Whether a round leased it as a test draw, ever."""
     labels_seq: int = 0
     """Number of the last event that changed the item's labels."""
     last_seq: int = 0
@@ -55,6 +61,7 @@ class ItemState:
         who = event.annotator or ""
         if event.kind == "leased":
             self.round, self.lease_seq = event.round, seq
+            self.test |= event.label == TEST
         elif event.kind == "released":
             self.lease_seq = 0
         elif event.kind == "moved":

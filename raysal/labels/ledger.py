@@ -10,6 +10,8 @@ The ledger is a list of events that only grows. The events of one item make its 
 - **skipped**: nobody holds a label, and somebody holds a skip.
 - **leased**: nobody holds an answer, and a round asked for the item and has not released it.
 - **unlabeled**: everything else, and every item that has no event.
+- An item that a round leased as a **test draw** is one for good. It measures, and never trains
+  (`raysal.rounds.training_labels`).
 - A label counts whether its item was leased or not, and whenever it comes.
 - The ledger knows an item by its key. Its id is the number that the item has in one pool: the one that the ledger is
   **bound** to, by its fingerprint. When the ledger is bound to another pool, each item that has another id there is
@@ -38,7 +40,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import LabelError, RunError
 from raysal.labels.events import PendingEvent
-from raysal.labels.items import Transaction
+from raysal.labels.items import TEST, Transaction
 from raysal.labels.reader import LedgerReader
 from raysal.labels.records import TellCounts, checked
 from raysal.labels.spelling import annotator_text
@@ -112,24 +114,32 @@ class Ledger(LedgerReader):
         finally:
             self._expected = expected
 
-    def lease(self, round: int, ids: Sequence[int] | NDArray[np.int64], keys: Sequence[str]) -> None:
+    def lease(
+        self,
+        round: int,
+        ids: Sequence[int] | NDArray[np.int64],
+        keys: Sequence[str],
+        tests: Sequence[bool] | NDArray[np.bool_] = (),
+    ) -> None:
         """Record that a round asked for these items. An item that this round has leased already stays leased.
 
         Args:
             round: number of the round, from 0.
             ids: int64 [n], in the order in which annotators shall see them.
             keys: the items' keys [n].
+            tests: [n] which of them are test draws; none unless given. An item that was one stays one for good.
 
         Raises:
             RunError: the ledger knows an id with another key, or a key with another id.
         """
-        pairs = [(index(id), key) for id, key in zip(ids, keys, strict=True)]
+        drawn = [bool(test) for test in tests] or [False] * len(keys)
+        entries = [(index(id), key, test) for id, key, test in zip(ids, keys, drawn, strict=True)]
 
         def decide(transaction: Transaction) -> None:
-            for id, key in pairs:
+            for id, key, test in entries:
                 item = transaction.find_or_add(id, key, RunError)
                 if not (item.lease_seq and item.round == round):
-                    transaction.add("leased", item, round=index(round))
+                    transaction.add("leased", item, round=index(round), label=TEST if test else None)
 
         self._commit(decide)
 

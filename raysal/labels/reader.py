@@ -221,6 +221,12 @@ class LedgerReader:
         self._catch_up()
         return _sorted_ids(id for id, item in self._state.present() if item.state() != "unlabeled")
 
+    def drawn(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these items a round leased as test draws, of whichever pool it was chosen, bool [n]."""
+        self._catch_up()
+        items = (self._state.items.get(self._state.keys.get(id, "")) for id in ids.tolist())
+        return np.array([item is not None and item.test for item in items], bool)
+
     def asked(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of these items are examples, or a round ever asked for, of whichever pool it was chosen, bool [n]."""
         self._catch_up()

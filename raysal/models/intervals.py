@@ -50,7 +50,7 @@ def wilson(share: float, n: float, level: float = LEVEL, *, few: float | None = 
 
 
 def ratio_interval(
-    sample: Sample, value: NDArray[np.floating], base: NDArray[np.floating], *, whole: bool, level: float = LEVEL
+    sample: Sample, value: NDArray[np.float64], base: NDArray[np.float64], *, whole: bool, level: float = LEVEL
 ) -> Interval:
     """An interval for Σ value / Σ base over a population, of which items were drawn with known probabilities.
 
@@ -77,7 +77,6 @@ def ratio_interval(
     if not drawn.any():
         return 0.0, 1.0
     count = sample.population
-    value, base = np.asarray(value, np.float64), np.asarray(base, np.float64)
     known_value, known_base = (np.cumsum(column)[drawn] - column[drawn] for column in (value, base))
     known = np.flatnonzero(drawn).astype(np.float64)
     weight, most = 1 / sample.probability[drawn], 1 / sample.least[drawn]
@@ -104,7 +103,8 @@ def ratio_interval(
 
     left = [theta for theta in _GRID.tolist() if is_left(theta)]
     if not left:
-        guess = _guess(sample, value, base, whole)
+        guess = sample.mean(value, base > 0) if whole else sample.ratio(value, base)
+        guess = min(1.0, max(0.0, guess)) if np.isfinite(guess) else 0.5
         left = [guess] if is_left(guess) else []
     if not left:
         return 0.0, 1.0  # only if the draws are not what is recorded of them
@@ -114,12 +114,6 @@ def ratio_interval(
         edge = (max(beyond) if outside == 0.0 else min(beyond)) if beyond else outside
         ends.append(edge if edge == outside and is_left(edge) else _between(inside, edge, is_left))
     return ends[0], ends[1]
-
-
-def _guess(sample: Sample, value: NDArray[np.float64], base: NDArray[np.float64], whole: bool) -> float:
-    """The estimate, within [0, 1]."""
-    found = sample.mean(value, base > 0) if whole else sample.ratio(value, base)
-    return min(1.0, max(0.0, found)) if np.isfinite(found) else 0.5
 
 
 def _between(inside: float, outside: float, is_left: Callable[[float], bool]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,10 @@ from raysal.errors import UserError
 
 LEAST = 1e-12
 """What the probability of a true answer counts as at least. The likelihood of an unknown class is then finite."""
+
+
+Weights = NDArray[np.float64] | None
+"""What each item counts for; none where all count alike."""
 
 
 class Measure(NamedTuple):
@@ -28,13 +32,22 @@ class Measure(NamedTuple):
 
 MEASURES = {
     "accuracy": Measure("accuracy", True, True),
+    "attained_at_k": Measure("of the attainable in the first k", True, True),
+    "attained_in_top": Measure("of the attainable in the top 1 %", True, True),
+    "auprc": Measure("AUPRC", True, False),
+    "auroc": Measure("AUROC", True, False),
     "exact_match": Measure("exact match", True, True),
     "expected_calibration_error": Measure("calibration error", False, True),
     "label_accuracy": Measure("label accuracy", True, True),
     "macro_f1": Measure("macro F1", True, True),
     "micro_f1": Measure("micro F1", True, True),
     "negative_log_likelihood": Measure("negative log-likelihood", False, False),
+    "precision_at_k": Measure("precision in the first k", True, True),
+    "precision_in_top": Measure("precision in the top 1 %", True, True),
+    "prevalence": Measure("prevalence", True, True),
     "r2": Measure("R²", True, False),
+    "recall_at_k": Measure("recall in the first k", True, True),
+    "recall_in_top": Measure("recall in the top 1 %", True, True),
     "rmse": Measure("root mean squared error", False, False),
 }
 
@@ -45,13 +58,18 @@ class Evaluation:
 
     items: int
     metric: str
-    """the main one of `measures`: accuracy, for several labels macro_f1, for numbers rmse"""
+    """the main one of `measures`: accuracy, for several labels macro_f1, for numbers rmse; auprc where classes are
+    looked for, and the answers hold some of them"""
     measures: dict[str, float]
     """by name, of `MEASURES`; a measure that is not defined, such as R² of one value, is left out"""
     accuracy: float | None
     """None where items have no single class"""
     recall: dict[str, float]
     """by true class or label, the share that is predicted as such"""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """by name, an interval of 95 % for those of `measures` that have one"""
+    known_by: str | None = None
+    """how the held-out items became known: `truth` of the oracle, `uniform` labels, or `test draws`"""
 
 
 def shown(metric: str, value: float) -> str:
@@ -78,13 +96,18 @@ def standing(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"accuracy": (evaluation or {}).get("accuracy"), "metric": metric, "value": value}
 
 
-def judge_classes(classes: Sequence[str], probabilities: NDArray[np.float64], answers: Sequence[str]) -> Evaluation:
+def judge_classes(
+    classes: Sequence[str], probabilities: NDArray[np.float64], answers: Sequence[str], weights: Weights = None
+) -> Evaluation:
     """Judge class probabilities: accuracy, likelihood in nats per item, calibration.
+
+    With weights the accuracy is 1 - Σ weight of the wrong ones: draws that look for errors know these best.
 
     Args:
         classes: [C] names of the classes that the head knows.
         probabilities: [n, C]; ties go to the first class.
         answers: [n] true classes, known to the head or not.
+        weights: [n] that estimate a mean as Σ weight · value; none means 1 / n.
 
     Returns:
         The evaluation.
@@ -94,15 +117,21 @@ def judge_classes(classes: Sequence[str], probabilities: NDArray[np.float64], an
     guess, best = probabilities.argmax(axis=1), probabilities.max(axis=1)
     right = guess == truth
     likely = np.where(truth >= 0, probabilities[np.arange(len(truth)), truth], 0.0)
-    of_class, found = Counter(answers), Counter(a for a, hit in zip(answers, right, strict=True) if hit)
-    accuracy = float(right.mean())
+    of_class: Counter[str] = Counter(answers)
+    found = Counter(a for a, hit in zip(answers, right, strict=True) if hit)
+    accuracy = float(right.mean()) if weights is None else min(1.0, max(0.0, 1 - float(weights @ ~right)))
+    if weights is not None:
+        of_class, found = Counter(), Counter()
+        for answer, hit, weight in zip(answers, right.tolist(), weights.tolist(), strict=True):
+            of_class[answer] += weight
+            found[answer] += weight * hit
     return Evaluation(
         items=len(answers),
         metric="accuracy",
         measures={
             "accuracy": accuracy,
-            "negative_log_likelihood": _nats(likely),
-            "expected_calibration_error": expected_calibration_error(best.clip(0, 1), right),
+            "negative_log_likelihood": _nats(likely, weights),
+            "expected_calibration_error": expected_calibration_error(best.clip(0, 1), right, weights=weights),
         },
         accuracy=accuracy,
         recall={name: found[name] / count for name, count in sorted(of_class.items())},
@@ -110,7 +139,10 @@ def judge_classes(classes: Sequence[str], probabilities: NDArray[np.float64], an
 
 
 def judge_labels(
-    classes: Sequence[str], probabilities: NDArray[np.float64], answers: Sequence[Sequence[str]]
+    classes: Sequence[str],
+    probabilities: NDArray[np.float64],
+    answers: Sequence[Sequence[str]],
+    weights: Weights = None,
 ) -> Evaluation:
     """Judge a probability for each label; a probability above 1/2 predicts the label.
 
@@ -121,6 +153,7 @@ def judge_labels(
         classes: [C] names of the labels that the head knows; it never predicts others.
         probabilities: [n, C]
         answers: [n] the labels of each item.
+        weights: [n], of which the proportions count; none means 1.
 
     Returns:
         The evaluation.
@@ -132,20 +165,24 @@ def judge_labels(
         there[row, [place[name] for name in answer]] = True
     p = np.pad(probabilities, ((0, 0), (0, len(names) - len(classes))))
     guess = p > 0.5
-    both, either, given = (guess & there).sum(axis=0), (guess | there).sum(axis=0), there.sum(axis=0)
+    w = np.ones(len(answers)) if weights is None else weights / weights.mean()
+    both, either, given = w @ (guess & there), w @ (guess | there), w @ there
     used = either > 0
     f1 = 2 * both[used] / (both + either)[used]
     likely = np.where(there, p, 1 - p)
+    each = None if weights is None else np.repeat(w / w.sum() / len(names), len(names))
     return Evaluation(
         items=len(answers),
         metric="macro_f1",
         measures={
             "macro_f1": float(f1.mean()) if used.any() else 1.0,
             "micro_f1": float(2 * both.sum() / (both + either).sum()) if used.any() else 1.0,
-            "exact_match": float((guess == there).all(axis=1).mean()),
-            "label_accuracy": float((guess == there).mean()),
-            "negative_log_likelihood": _nats(likely) * len(names),
-            "expected_calibration_error": expected_calibration_error(p.clip(0, 1), there),
+            "exact_match": float((w * (guess == there).all(axis=1)).mean()),
+            "label_accuracy": float((w[:, None] * (guess == there)).mean()),
+            "negative_log_likelihood": _nats(likely, each) * len(names),
+            "expected_calibration_error": expected_calibration_error(
+                p.clip(0, 1), there, weights=np.repeat(w, len(names))
+            ),
         },
         accuracy=None,
         recall={names[c]: float(both[c] / given[c]) for c in np.argsort(names) if given[c]},
@@ -153,7 +190,7 @@ def judge_labels(
 
 
 def judge_numbers(
-    values: NDArray[np.float64], answers: NDArray[np.float64], variance: NDArray[np.float64]
+    values: NDArray[np.float64], answers: NDArray[np.float64], variance: NDArray[np.float64], weights: Weights = None
 ) -> Evaluation:
     """Judge numbers: root mean squared error, share of the variance explained, and likelihood in nats per item.
 
@@ -161,18 +198,18 @@ def judge_numbers(
         values: [n] that are predicted.
         answers: [n] that are true.
         variance: [n] of a label around its prediction.
+        weights: [n], of which the proportions count; none means 1.
 
     Returns:
         The evaluation.
     """
     squares = (values - answers) ** 2
-    spread = float(((answers - answers.mean()) ** 2).sum())
-    measures = {
-        "rmse": float(np.sqrt(squares.mean())),
-        "negative_log_likelihood": float((0.5 * (np.log(2 * np.pi * variance) + squares / variance)).mean()),
-    }
+    w = np.ones(len(answers)) if weights is None else weights / weights.mean()
+    spread = float((w * (answers - (w * answers).mean()) ** 2).sum())
+    nats = 0.5 * (np.log(2 * np.pi * variance) + squares / variance)
+    measures = {"rmse": float(np.sqrt((w * squares).mean())), "negative_log_likelihood": float((w * nats).mean())}
     if spread > 0:
-        measures["r2"] = 1 - float(squares.sum()) / spread
+        measures["r2"] = 1 - float((w * squares).sum()) / spread
     return Evaluation(items=len(values), metric="rmse", measures=measures, accuracy=None, recall={})
 
 
@@ -210,6 +247,7 @@ def expected_calibration_error(
     return float(np.abs(gaps).sum() / m.sum())
 
 
-def _nats(likely: NDArray[np.float64]) -> float:
-    """Mean of -log p."""
-    return float(-np.log(np.maximum(likely, LEAST)).mean())
+def _nats(likely: NDArray[np.float64], weights: Weights = None) -> float:
+    """Mean of -log p, or with weights Σ weight · -log p."""
+    nats = -np.log(np.maximum(likely, LEAST))
+    return float(nats.mean() if weights is None else weights @ nats.ravel())

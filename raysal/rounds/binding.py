@@ -131,4 +131,4 @@ def lease_newest(run: RunDir, ledger: Ledger) -> None:
     # A round of an earlier pool was leased before the ledger left that pool.
     if rounds and ledger.pool in (None, run.record(rounds - 1)["pool"]):
         batch = run.batch(rounds - 1)
-        ledger.lease(batch.round, batch.ids, batch.keys)
+        ledger.lease(batch.round, batch.ids, batch.keys, batch.tests)

@@ -5,7 +5,9 @@ What is true of such an item is what people told of it, or else what the oracle 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +15,23 @@ from numpy.typing import NDArray
 
 from raysal.features import HiddenLayer
 from raysal.fleet import Fleet, Partition
+from raysal.models.active_testing import Sample
 from raysal.models.head import Head
 from raysal.models.measures import Evaluation
+from raysal.models.ranking_measures import log_odds, mean_and_interval, ranking_measures
 from raysal.numerics import BLOCK_ROWS, one_thread
 from raysal.rng import item_uniform
 from raysal.rounds.held_out import Half, HeldOut
+from raysal.rounds.tested import Tested
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
 
 MOST = 10_000
 """Held-out items judged at most, those of lowest hash: accuracy is then right to half a percent, at any pool
 size."""
+
+
+TRUTH, UNIFORM, DRAWS = "truth", "uniform", "test draws"
+"""How held-out items became known: an oracle knows the truth, people told some, or some were drawn as tests."""
 
 
 def hold_out(partition: Partition, key: int, share: float) -> int:
@@ -95,8 +104,15 @@ def evaluate(
     truth: Callable[[Sequence[int]], dict[int, str]],
     told: Mapping[int, str] | None = None,
     half: Half = "all",
+    *,
+    tested: Tested | None = None,
+    target: Sequence[str] = (),
+    k: int = 1,
 ) -> Evaluation | None:
     """How a head does on the held-out items whose truth is known: those of lowest hash, where there are too many.
+
+    Where an oracle knows the truth, or nothing was drawn as a test, they count as a uniform sample. Test draws count by
+    their weights (`raysal.models.active_testing`), and other labels that people told, for themselves.
 
     Two round trips: the first finds out which items they are, so that in the second their outputs, 10,000 x C numbers
     at most, come once, however many partitions there are.
@@ -109,21 +125,102 @@ def evaluate(
         truth: the true labels of those of some ids that are known. It is asked for MOST of the held-out items.
         told: what people say of held-out items, by id; it goes before what `truth` says.
         half: which of the held-out items.
+        tested: the held-out items that were drawn as tests, and how others became known.
+        target: the classes that are looked for; they have measures of their own.
+        k: the first items that these are of, beside the top hundredth.
 
     Returns:
         The measures; None if no truth is known.
     """
-    known = known_labels(fleet, key, share, truth, told, half)
-    if not known:
+    lowest = _lowest(fleet, key, share, half)
+    known = _known(lowest, truth, told or {}, tested, HeldOut(key, share), half)
+    if not known.labels:
         return None
     # How likely a number is depends on the variance around its prediction.
     inputs = score_inputs(head, needs=("variance",) if head.likelihood.quadratic else ())
-    parts = fleet.each(outputs_of, inputs, head.hidden_layer, np.array(sorted(known), np.int64))
+    asked = {*known.labels, *lowest} if target else {*known.labels}
+    parts = fleet.each(outputs_of, inputs, head.hidden_layer, np.array(sorted(asked), np.int64))
     there, outputs, variance = (np.concatenate(part) for part in zip(*parts, strict=True))
-    if not len(there):
+    row_of = {id: row for row, id in enumerate(there.tolist())}
+    known = known.among(row_of)
+    if not known.labels:
         return None
-    answers = [known[id] for id in there.tolist()]
-    return head.likelihood.judge(head.classes, outputs.astype(np.float64), answers, variance + head.noise)
+    rows = np.array([row_of[id] for id in known.labels], np.int64)
+    outputs, answers = outputs.astype(np.float64), list(known.labels.values())
+    weights = {} if known.sample is None else {"weights": known.weights()}
+    judged = head.likelihood.judge(head.classes, outputs[rows], answers, variance[rows] + head.noise, **weights)
+    intervals = {}
+    if head.likelihood.exclusive:
+        guesses = head.likelihood.texts(head.likelihood.responses(outputs[rows]), head.classes)
+        wrong = np.array([guess != answer for guess, answer in zip(guesses, answers, strict=True)], np.float64)
+        low, high = mean_and_interval(known.spread(wrong), known.answered, known.sample)[1]
+        intervals["accuracy"] = (1 - high, 1 - low)
+    judged = replace(judged, intervals=intervals, known_by=known.by)
+    if not target:
+        return judged
+    names, wanted = head.likelihood.names_in, set(target)
+    positive = np.array([bool(wanted & set(names(answer))) for answer in answers])
+    odds = log_odds(outputs, np.isin(list(head.classes), list(target)), head.likelihood.exclusive)
+    ranking = odds[rows] if known.by == TRUTH else odds[[row_of[id] for id in lowest]]
+    measures, more = ranking_measures(
+        known.spread(odds[rows]), known.spread(positive), ranking, k, answered=known.answered, sample=known.sample
+    )
+    metric = "auprc" if "auprc" in measures else judged.metric
+    return replace(judged, metric=metric, measures=judged.measures | measures, intervals=intervals | more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """The held-out items whose labels are known, and how they came to be."""
+
+    labels: dict[int, str]
+    """by id; of a sample in its order, else by id"""
+    by: str
+    """`TRUTH`, `UNIFORM` or `DRAWS`"""
+    tested: Tested | None = None
+    """the sample that they are of; None for a uniform one"""
+
+    @property
+    def sample(self) -> Sample | None:
+        """How the items of the sample became known."""
+        return None if self.tested is None else self.tested.sample
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Which items of the sample have a label, [m]."""
+        return np.ones(len(self.labels), bool) if self.tested is None else self.tested.answered(self.labels)
+
+    def weights(self) -> NDArray[np.float64]:
+        """What each label of a sample counts for, [n]."""
+        assert self.sample is not None
+        return np.asarray(self.sample.weights()[self.answered] / self.sample.answered_share(self.answered))
+
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values [n] of the items with a label, among all items of the sample [m]; 0 for others."""
+        full = np.zeros(len(self.answered), values.dtype)
+        full[self.answered] = values
+        return full
+
+    def among(self, ids: Container[int]) -> _Known:
+        """Without the items that the pool does not have."""
+        return replace(self, labels={id: label for id, label in self.labels.items() if id in ids})
+
+
+def _known(
+    lowest: Sequence[int],
+    truth: Callable[[Sequence[int]], dict[int, str]],
+    told: Mapping[int, str],
+    tested: Tested | None,
+    held_out: HeldOut,
+    half: Half,
+) -> _Known:
+    """What is known of the held-out items: `lowest` are those of lowest hash; the rest as of `evaluate`."""
+    true = truth(lowest)
+    if not true and tested is not None and tested.sample.drawn.any():
+        labels = {id: told[id] for id in tested.ids.tolist() if id in told}
+        return _Known(labels=labels, by=DRAWS, tested=tested)
+    labels = _lowest_of(true | dict(told), *held_out, half)
+    return _Known(labels=dict(sorted(labels.items())), by=TRUTH if true else UNIFORM)
 
 
 def known_labels(
@@ -147,9 +244,18 @@ def known_labels(
     Returns:
         Labels by id.
     """
+    return _lowest_of(truth(_lowest(fleet, key, share, half)) | dict(told or {}), key, share, half)
+
+
+def _lowest(fleet: Fleet, key: int, share: float, half: Half) -> list[int]:
+    """The ids of the held-out items of lowest hash, MOST of them at most, in that order."""
     parts = fleet.each(lowest_held_out, key, share, half, MOST)
     draws, ids = (np.concatenate(part) for part in zip(*parts, strict=True))
-    known = truth(ids[np.argsort(draws, kind="stable")[:MOST]].tolist()) | dict(told or {})
+    return list(ids[np.argsort(draws, kind="stable")[:MOST]].tolist())
+
+
+def _lowest_of(known: Mapping[int, str], key: int, share: float, half: Half) -> dict[int, str]:
+    """Those labels that are of held-out items of this half, and of these the MOST of lowest hash."""
     ids = np.array(sorted(known), np.int64)
     ids = ids[HeldOut(key, share).among(ids, half)]
     lowest = ids[np.argsort(item_uniform(key, ids), kind="stable")[:MOST]]

@@ -15,6 +15,7 @@ from raysal.rng import derive
 from raysal.rounds.batch import Batch, batch_table
 from raysal.rounds.choose import choose
 from raysal.rounds.directory import Record
+from raysal.rounds.draws import TESTS, DrawnTests
 from raysal.rounds.evaluation import evaluate, known_labels
 from raysal.rounds.given_probabilities import read_probabilities
 from raysal.rounds.held_out import Half, HeldOut
@@ -22,6 +23,8 @@ from raysal.rounds.learner import HeadUpdate, next_head
 from raysal.rounds.opening import OpenRun
 from raysal.rounds.program import start_program
 from raysal.rounds.stages import COMMIT, EVALUATE, UPDATE, Clock
+from raysal.rounds.tested import read_tests
+from raysal.rounds.testing import draw_tests
 from raysal.rounds.training_labels import TrainingLabels
 
 
@@ -44,9 +47,11 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
     round, clock = run.rounds, Clock()
     with clock.stage(UPDATE):
         available = start_program(fleet, ledger.excluded(), HeldOut.of(config))
-        if k > available:
+        if k > available and not config.rounds.tests:  # before the work of a fit
             raise PoolExhausted(wanted=k, available=available)
         update = next_head(fleet, pool, run, ledger, parts.trainer, config)
+    with clock.stage(EVALUATE):
+        tests = draw_tests(opened, ledger, fleet, update.head, k, available)
     given = None
     if update.head is None and config.probabilities is not None:
         given = read_probabilities(pool, config.probabilities)
@@ -54,7 +59,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         head=update.head,
         labelled=update.known,
         pool=pool,
-        k=k,
+        k=k - (0 if tests is None else len(tests)),
         available=available,
         key=derive(config.seed, round),
         target=config.target,
@@ -73,9 +78,9 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         selector, choice = parts.start, config.start
     chosen = choose(fleet, context, parts.narrower, selector, clock)
     with clock.stage(EVALUATE):
-        evaluation = evaluation_of(opened, ledger, fleet, update)
+        evaluation = evaluation_of(opened, ledger, fleet, update, tests)
     with clock.stage(COMMIT):
-        table = batch_table(pool, chosen.picks, choice.name, update.head)
+        table = batch_table(pool, chosen.picks, choice.name, update.head, tests)
         record = {
             "round": round,
             "pool": pool.fingerprint,
@@ -85,12 +90,13 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
             **update.record(),
             **({} if given is None else {"probabilities": given.digest}),
             **chosen.summary(update.head),
+            **({} if tests is None else {TESTS: tests.record()}),
             "evaluation": evaluation,
             "seconds": clock.so_far(),
         }
         run.publish(round, record, update.head, table, chosen.candidates.memory)
         batch = Batch(round=round, table=table)
-        ledger.lease(round, batch.ids, batch.keys)
+        ledger.lease(round, batch.ids, batch.keys, batch.tests)
     return batch, update.head
 
 
@@ -109,7 +115,8 @@ def close_run(opened: OpenRun, ledger: Ledger, fleet: Fleet) -> Head | None:
     with clock.stage(UPDATE):
         update = head_now(opened, ledger, fleet)
     with clock.stage(EVALUATE):
-        evaluation = evaluation_of(opened, ledger, fleet, update)
+        tests = draw_tests(opened, ledger, fleet, update.head, 0, 0)
+        evaluation = evaluation_of(opened, ledger, fleet, update, tests)
     record = {"round": opened.run.rounds, **update.record(), "evaluation": evaluation}
     opened.run.publish(None, {**record, "seconds": clock.seconds}, update.head, None)
     return update.head
@@ -121,13 +128,30 @@ def head_now(opened: OpenRun, ledger: Ledger, fleet: Fleet) -> HeadUpdate:
     return next_head(fleet, opened.pool, opened.run, ledger, opened.parts.trainer, opened.config)
 
 
-def evaluation_of(opened: OpenRun, ledger: Ledger, fleet: Fleet, update: HeadUpdate) -> Record | None:
-    """How a head does on the held-out items that it was not fitted on, where people or the oracle know some."""
-    if update.head is None or (held_out := HeldOut.of(opened.config)) is None:
+def evaluation_of(
+    opened: OpenRun, ledger: Ledger, fleet: Fleet, update: HeadUpdate, tests: DrawnTests | None = None
+) -> Record | None:
+    """How a head does on the held-out items that it was not fitted on, where people or the oracle know some.
+
+    Args:
+        opened: the run.
+        ledger: its labels.
+        fleet: the pool's partitions.
+        update: the head.
+        tests: those that were just drawn, and what is known beside them.
+
+    Returns:
+        The evaluation, for the record; None where nothing is known.
+    """
+    config = opened.config
+    if update.head is None or (held_out := HeldOut.of(config)) is None:
         return None
     truth, told = truth_of_held_out(opened, ledger, update)
     half: Half = "measure" if opened.parts.learns_from_held_out else "all"
-    found = evaluate(fleet, update.head, *held_out, truth, told, half)
+    tested = None if tests is None else read_tests(opened.run, ledger, tests.record())
+    found = evaluate(
+        fleet, update.head, *held_out, truth, told, half, tested=tested, target=config.target, k=config.rounds.k
+    )
     return None if found is None else asdict(found)
 
 

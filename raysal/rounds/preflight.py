@@ -47,6 +47,8 @@ def likelihood_for(
     likelihood.check_names(config.update.classes, "update.classes")
     likelihood.check_names(config.target, "target")
     check_target(config.target, selector, narrower)
+    if config.rounds.tests and not config.rounds.holdout:
+        raise ConfigError("rounds.tests", "tests are drawn from held-out items, and there are none", "holdout = 0.2")
     if not config.rounds.holdout and learns_from_held_out(selector, narrower):
         problem = "0: the run holds out no items, and a strategy takes them for its reference"
         raise ConfigError("rounds.holdout", problem, 'hold out 0.2, or less, or use reference = "pool"')

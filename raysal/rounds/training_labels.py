@@ -23,7 +23,7 @@ class TrainingLabels:
 
     Everything that makes or moves a head reads the ledger through this. Which items are held out goes by their ids. So
     after the labels were matched with another pool, an item may be among them that a round had asked for: it trains,
-    and measures nothing. So does an example, which a person chose.
+    and measures nothing. So does an example, which a person chose. A test draw never trains, in whichever pool.
     """
 
     ledger: Ledger
@@ -68,7 +68,7 @@ class TrainingLabels:
         """Which of these items are held out, [n]."""
         if self.held_out is None:
             return np.zeros(len(ids), bool)
-        return self.held_out.among(ids) & ~self.ledger.asked(ids)
+        return (self.held_out.among(ids) & ~self.ledger.asked(ids)) | self.ledger.drawn(ids)
 
 
 def output_names(items: Sequence[Labelled], likelihood: Likelihood, known: Sequence[str] = ()) -> list[str]:

@@ -17,6 +17,7 @@ from raysal.errors import LabelError
 from raysal.models.head import Head
 from raysal.models.likelihood import IDENTITY, SIGMOID, SOFTMAX, softmax
 from raysal.models.measures import LEAST, MEASURES, Evaluation, expected_calibration_error, main_measure
+from raysal.models.ranking_measures import ranking_measures
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import TrainingData
 from raysal.rng import item_uniform
@@ -164,7 +165,8 @@ def test_every_measure_has_words_and_records_of_before_have_the_accuracy():
         SIGMOID.judge(("a",), np.zeros((2, 1)), ["a", "-"]),
         IDENTITY.judge(("value",), np.zeros((2, 1)), ["1", "2"]),
     ]
-    assert {name for found in every for name in found.measures} == set(MEASURES)
+    of_target = ranking_measures(np.arange(3.0), np.array([True, False, False]), np.arange(3.0), 2)[0]
+    assert {name for found in every for name in found.measures} | set(of_target) == set(MEASURES)
     assert main_measure({"items": 3, "accuracy": 0.5, "recall": {}}) == ("accuracy", 0.5)
     record = vars(Evaluation(items=1, metric="rmse", measures={"rmse": 2.0}, accuracy=None, recall={}))
     assert main_measure(record) == ("rmse", 2.0)

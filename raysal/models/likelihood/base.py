@@ -325,7 +325,12 @@ class Likelihood(OnTensors):
 
     @abstractmethod
     def judge(
-        self, classes: Sequence[str], outputs: Floats, answers: Sequence[str], variance: Floats | None = None
+        self,
+        classes: Sequence[str],
+        outputs: Floats,
+        answers: Sequence[str],
+        variance: Floats | None = None,
+        weights: Floats | None = None,
     ) -> Evaluation:
         """How well outputs predict true answers.
 
@@ -334,6 +339,7 @@ class Likelihood(OnTensors):
             outputs: [n, C], over the temperature.
             answers: [n] labels, of classes that the head may not know.
             variance: [n, 1] of a label around its prediction, where labels are numbers; 1 unless given.
+            weights: [n] that estimate a mean as Σ weight · value (`raysal.models.active_testing`); 1 / n unless given.
 
         Returns:
             The measures that suit this kind of labels.

@@ -147,11 +147,16 @@ class Softmax(Likelihood):
         }
 
     def judge(
-        self, classes: Sequence[str], outputs: Floats, answers: Sequence[str], variance: Floats | None = None
+        self,
+        classes: Sequence[str],
+        outputs: Floats,
+        answers: Sequence[str],
+        variance: Floats | None = None,
+        weights: Floats | None = None,
     ) -> Evaluation:
         """By accuracy, likelihood and calibration."""
         del variance
-        return judge_classes(classes, self.responses(outputs), answers)
+        return judge_classes(classes, self.responses(outputs), answers, weights)
 
     def torch_responses(self, outputs: torch.Tensor) -> torch.Tensor:
         """Class probabilities."""

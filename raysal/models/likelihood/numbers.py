@@ -114,12 +114,17 @@ class Identity(NoAnswers, Likelihood):
         }
 
     def judge(
-        self, classes: Sequence[str], outputs: Floats, answers: Sequence[str], variance: Floats | None = None
+        self,
+        classes: Sequence[str],
+        outputs: Floats,
+        answers: Sequence[str],
+        variance: Floats | None = None,
+        weights: Floats | None = None,
     ) -> Evaluation:
         """By squared error, explained variance and likelihood."""
         del classes
         spread = np.ones(len(outputs)) if variance is None else np.asarray(variance, np.float64)[:, 0]
-        return judge_numbers(outputs[:, 0], np.array([number_in(answer) for answer in answers]), spread)
+        return judge_numbers(outputs[:, 0], np.array([number_in(answer) for answer in answers]), spread, weights)
 
     def torch_responses(self, outputs: torch.Tensor) -> torch.Tensor:
         """The numbers."""

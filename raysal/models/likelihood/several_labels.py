@@ -109,11 +109,16 @@ class Sigmoid(Likelihood):
         }
 
     def judge(
-        self, classes: Sequence[str], outputs: Floats, answers: Sequence[str], variance: Floats | None = None
+        self,
+        classes: Sequence[str],
+        outputs: Floats,
+        answers: Sequence[str],
+        variance: Floats | None = None,
+        weights: Floats | None = None,
     ) -> Evaluation:
         """By F1, exact matches, accuracy of labels, likelihood and calibration."""
         del variance
-        return judge_labels(classes, self.responses(outputs), [labels_in(answer) for answer in answers])
+        return judge_labels(classes, self.responses(outputs), [labels_in(answer) for answer in answers], weights)
 
     def torch_responses(self, outputs: torch.Tensor) -> torch.Tensor:
         """A probability for each label."""
