@@ -141,6 +141,37 @@ class Label:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a run that looks for classes has found, and what is left. Intervals hold with 95 %."""
+
+    target: tuple[str, ...]
+    """The classes that are looked for."""
+    found: int
+    """Items of these that were labeled since the first round; test draws count, too."""
+    known: int
+    """Items of these that are labeled in all: those that the run began with, and what it found."""
+    labels: int
+    """Items that were labeled since the first round."""
+    precision: float | None
+    """`found` / `labels`: what a label brings. It says nothing about the quality of the head."""
+    precision_interval: tuple[float, float] | None
+    since_find: int
+    """Labels since the last new find, or since the first round."""
+    drawn: int
+    """Test draws so far."""
+    answered: int
+    """Test draws that have an answer. The others are left out of what is estimated."""
+    prevalence: float | None
+    """The share of the pool that is looked for, by the test draws, or else by the last evaluation. None without."""
+    prevalence_interval: tuple[float, float] | None
+    left: float | None
+    """Items of the pool that are looked for and not known yet, by the prevalence."""
+    left_interval: tuple[float, float] | None
+    hints: tuple[str, ...]
+    """What speaks for stopping, or for measuring, in sentences."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """What a run has done so far."""
 
@@ -178,6 +209,14 @@ class Status:
     """Why the pool cannot be opened, and what to do. Everything else is known without it."""
     note: str | None = None
     """What is to be known of the run's heads, where an older raysal fitted them."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """All measures of the last evaluation; see `raysal.models.measures.MEASURES`."""
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Intervals of 95 % for those of them that have one."""
+    known_by: str | None = None
+    """What the last evaluation knew of held-out items: `truth`, `uniform` labels, or `test draws`."""
+    search: Found | None = None
+    """What was found; None where the run looks for no class."""
 
 
 def no_report(stage: str, done: int, total: int) -> None:

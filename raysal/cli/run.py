@@ -16,6 +16,7 @@ from raysal.cli.progress import progress
 if TYPE_CHECKING:
     from raysal.config import RunConfig
     from raysal.rounds.loop import RunResult
+    from raysal.types import Status
 
 Run = Annotated[Path, Argument(help="The run directory.")]
 
@@ -149,13 +150,13 @@ def status(run: Run, pool: MovedPool = None, json: Json = False, debug: Debug = 
     return Outcome(data={**asdict(found), "state": state}, view=status_view(found, state, run))
 
 
-def status_view(found: Any, state: str, run: Path) -> Any:
+def status_view(found: Status, state: str, run: Path) -> Any:
     """The state of a run, for people."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    from raysal.models.measures import MEASURES, shown
+    from raysal.models.measures import MEASURES
 
     view = Table.grid(padding=(0, 2))
     rows = {
@@ -171,11 +172,50 @@ def status_view(found: Any, state: str, run: Path) -> Any:
         **({"not in the pool": found.absent} if found.absent else {}),
         "classes": ", ".join(f"{name} {count}" for name, count in found.classes.items()) or "none yet",
         MEASURES[found.metric or "accuracy"].words: (
-            "not measured" if found.value is None else shown(found.metric, found.value)
+            "not measured" if found.value is None else with_interval(found, found.metric or "accuracy", found.value)
         ),
+        **({} if found.search is None else search_rows(found)),
     }
     for name, value in rows.items():
         view.add_row(Text(name), Text(str(value)))
     steps = [line for line in (found.problem, found.note) if line]
+    steps += [] if found.search is None else found.search.hints
     steps += next_steps(run, found.waiting, found.rounds) if found.waiting and not found.finished else []
     return Group(view, *(Text(line) for line in steps))
+
+
+def with_interval(found: Status, metric: str, value: float) -> str:
+    """A measure for people, with its interval and what it is measured by: `0.41 (0.22 to 0.63), by 45 test draws`."""
+    from raysal.models.measures import shown
+
+    words = shown(metric, value)
+    if metric in found.intervals:
+        low, high = found.intervals[metric]
+        words += f" ({shown(metric, low)} to {shown(metric, high)})"
+    return f"{words}, by test draws" if found.known_by == "test draws" else words
+
+
+def search_rows(found: Status) -> dict[str, str]:
+    """What was found of the classes that are looked for, and what is left, for people; intervals of 95 %."""
+    from raysal.models.measures import MEASURES
+
+    search = found.search
+    assert search is not None
+    rows = {"looks for": ", ".join(search.target)}
+    rows["found"] = f"{search.found} in {search.labels} labels"
+    if search.precision is not None:
+        rows["found"] += f" ({100 * search.precision:.0f} %), nothing new in the last {search.since_find}"
+    if search.known > search.found:
+        rows["found"] += f"; {search.known - search.found} known before"
+    if search.drawn:
+        rows["test draws"] = f"{search.drawn}, {search.answered} answered"
+    if search.prevalence is not None and search.prevalence_interval is not None:
+        low, high = search.prevalence_interval
+        rows["prevalence"] = f"{100 * search.prevalence:.2g} % ({100 * low:.2g} to {100 * high:.2g} %)"
+    if search.left is not None and search.left_interval is not None:
+        low, high = search.left_interval
+        rows["left to find"] = f"about {search.left:,.0f} ({low:,.0f} to {high:,.0f})"
+    for name in ("auroc", "precision_in_top", "recall_in_top", "precision_at_k", "recall_at_k", "accuracy"):
+        if name in found.intervals and name != found.metric:
+            rows[MEASURES[name].words] = with_interval(found, name, found.measures[name])
+    return rows

@@ -14,8 +14,9 @@ from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
 from raysal.rounds.binding import check_pool, own_pool
 from raysal.rounds.directory import HEAD, Record, RunDir
+from raysal.rounds.found import found_by
 from raysal.rounds.training_labels import TrainingLabels, count_outputs
-from raysal.types import Status
+from raysal.types import Found, Status
 
 
 def read_status(run: Path, pool: Path | None = None) -> Status:
@@ -75,13 +76,17 @@ def status_of(
     tested = 0
     classes: dict[str, int] = {}
     closing: Record | None = None
+    search: Found | None = None
+    likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
     if ledger is not None:
-        likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
         counts, classes = ledger.counts(), count_outputs(ledger.labels(), likelihood)
         tested = len(TrainingLabels.of(ledger, config).tests())
         closing = final_record(run, ledger)
     rounds = run.rounds
     last = closing or (run.record(rounds - 1) if rounds else {})
+    evaluation = last.get("evaluation") or {}
+    if ledger is not None:
+        search = found_by(run, config, ledger, likelihood, None if pool is None else len(pool), evaluation)
     return Status(
         run=str(run.path),
         pool=str(config.pool if pool is None else pool.path),
@@ -98,6 +103,10 @@ def status_of(
         **standing(last.get("evaluation")),
         finished=closing is not None,
         problem=problem,
+        measures=evaluation.get("measures", {}),
+        intervals={name: (low, high) for name, (low, high) in evaluation.get("intervals", {}).items()},
+        known_by=evaluation.get("known_by"),
+        search=search,
         note=OTHERWISE if Head.was_fitted_otherwise(run.folder(rounds - 1 if rounds else None) / HEAD) else None,
     )
 

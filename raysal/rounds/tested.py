@@ -29,6 +29,8 @@ class Tested:
     """[n]"""
     sample: Sample
     """how each became known"""
+    tests: NDArray[np.bool_]
+    """[n] which of them are test draws; the others were told"""
 
     def answered(self, answers: Mapping[int, Any]) -> NDArray[np.bool_]:
         """Which of them have an answer, [n]."""
@@ -41,7 +43,7 @@ class _Sequence:
     def __init__(self) -> None:
         self.population = 0
         self.ids: list[int] = []
-        self._columns: list[tuple[int, float, float]] = []
+        self._columns: list[tuple[int, float, float, bool]] = []
 
     def tell(self, tests: Mapping[str, Any]) -> None:
         """Take in what a record says was known before its draws: uniform draws first, then items that were told."""
@@ -50,24 +52,24 @@ class _Sequence:
             left = self.population - len(self.ids)
             chance = 1 / left if place < tests["uniform"] else float("nan")
             self.ids.append(id)
-            self._columns.append((left, chance, chance))
+            self._columns.append((left, chance, chance, False))
 
     def draw(self, ids: NDArray[np.int64], probability: NDArray[np.float64], least: NDArray[np.float64]) -> None:
         """Take in test draws, in their order."""
         for id, chance, lowest in zip(ids.tolist(), probability.tolist(), least.tolist(), strict=True):
-            self._columns.append((self.population - len(self.ids), chance, lowest))
+            self._columns.append((self.population - len(self.ids), chance, lowest, True))
             self.ids.append(id)
 
     def result(self) -> Tested:
         """All of them."""
-        left, chance, lowest = zip(*self._columns, strict=True) if self._columns else ((), (), ())
+        left, chance, lowest, tests = zip(*self._columns, strict=True) if self._columns else ((), (), (), ())
         sample = Sample(
             population=self.population,
             remaining=np.array(left, np.int64),
             probability=np.array(chance, np.float64),
             least=np.array(lowest, np.float64),
         )
-        return Tested(ids=np.array(self.ids, np.int64), sample=sample)
+        return Tested(ids=np.array(self.ids, np.int64), sample=sample, tests=np.array(tests, bool))
 
 
 def read_tests(run: RunDir, ledger: Ledger, newest: Mapping[str, Any] | None = None) -> Tested:
