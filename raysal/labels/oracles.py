@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import nsmallest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
 
 from raysal.errors import ConfigError, LabelError
 from raysal.labels.base import Oracle
@@ -17,6 +20,8 @@ from raysal.rng import derive, item_uniform
 from raysal.types import SKIP, Label
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from raysal.pool import Pool
 
 ANNOTATOR = "simulated"
@@ -45,7 +50,8 @@ class SimulatedOracle:
     """Answers from a column that the pool carries, or from a label file. It can make a share of the labels wrong.
 
     A wrong label is sampled from (seed, item id). So the same item has the same wrong label in every batch, round and
-    order.
+    order. It answers for what it is asked, and hands out nothing else: what a search does not ask for, it does not
+    find. Only `examples` and `others` are known before the first round, as somebody who searches knows a few.
     """
 
     column: str = "label"
@@ -54,6 +60,10 @@ class SimulatedOracle:
     """The probability, in [0, 1), that another class replaces an item's label. All other classes are equally likely."""
     labels: Path | None = None
     """A label file that holds the true labels, by key."""
+    examples: Mapping[str, Annotated[int, Field(ge=0)]] = field(default_factory=dict)
+    """How many items of each of these labels are known before the first round, as in `{positive = 5}`."""
+    others: Annotated[int, Field(ge=0)] = 0
+    """How many items of other labels are known before the first round."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise < 1:
@@ -85,7 +95,15 @@ class SimulatedOracle:
                 )
         elif not any(key in by_key for table in pool.items(["key"]) for key in table["key"].to_pylist()):
             raise ConfigError("oracle.labels", f"{self.labels} has no key of the pool", "use the keys of the pool")
-        bound = Simulation(pool=pool, seed=seed, column=self.column, noise=self.noise, by_key=by_key)
+        bound = Simulation(
+            pool=pool,
+            seed=seed,
+            column=self.column,
+            noise=self.noise,
+            by_key=by_key,
+            examples=self.examples,
+            others=self.others,
+        )
         return bound if self.noise == 0 else bound.with_classes()
 
 
@@ -113,6 +131,10 @@ class Simulation:
     """The true labels by key, if a label file holds them."""
     classes: tuple[str, ...] = ()
     """All classes, sorted. Only noise needs them; empty without noise."""
+    examples: Mapping[str, int] = field(default_factory=dict)
+    """How many items of each of these labels are known before the first round."""
+    others: int = 0
+    """How many of other labels are."""
 
     def truth(self, ids: Sequence[int]) -> dict[int, str]:
         """The true labels of items, without noise.
@@ -128,16 +150,58 @@ class Simulation:
         """
         if len(ids) == 0:
             return {}
-        columns = ["id", "key"] if self.by_key is not None else ["id", "key", self.column]
-        rows = self.pool.rows_where("id", [int(id) for id in ids], list(dict.fromkeys(columns)))
+        return {
+            id: label
+            for id, _, label in self._labels(self.pool.rows_where("id", [int(id) for id in ids], self._columns()))
+        }
+
+    def _labels(self, rows: pa.Table) -> Iterator[tuple[int, str, str]]:
+        """The (id, key, true label) of those of some rows that have one; a LabelError where it cannot be one."""
         keys = rows["key"].to_pylist()
-        if self.by_key is not None:
-            values: list[object] = [self.by_key.get(key) for key in keys]
-        else:
-            values = rows[self.column].to_pylist()
-        found = zip(rows["id"].to_pylist(), keys, values, strict=True)
-        labels = {id: label_text(f"{key!r}: {self.column}", value) for id, key, value in found}
-        return {id: label for id, label in labels.items() if label not in (None, SKIP)}
+        values = rows[self.column].to_pylist() if self.by_key is None else [self.by_key.get(key) for key in keys]
+        for id, key, value in zip(rows["id"].to_pylist(), keys, values, strict=True):
+            label = label_text(f"{key!r}: {self.column}", value)
+            if label not in (None, SKIP):
+                yield id, key, label
+
+    def first_labels(self, held_out: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None) -> list[Label]:
+        """The labels that are known before the first round: a uniform sample of each of `examples`, and of the rest.
+
+        They are right, whatever the noise. Streams the pool's items once.
+
+        Args:
+            held_out: which of some ids are kept for the evaluation; they are not among them.
+
+        Returns:
+            The labels, by class and, within it, in random order; those of a smaller number are the first of a larger
+            one.
+
+        Raises:
+            ConfigError: there are fewer of them.
+        """
+        counts: dict[str | None, int] = {**self.examples, None: self.others}
+        if not any(counts.values()):
+            return []
+        best: dict[str | None, list[tuple[float, str, str]]] = {name: [] for name in counts}
+        sampling = derive(self.seed, "oracle", "examples")
+        for table in self.pool.items(self._columns()):
+            found = list(self._labels(table))
+            ids = np.array([id for id, _, _ in found], np.int64)
+            out = np.zeros(len(ids), bool) if held_out is None else held_out(ids)
+            for (_, key, label), draw, held in zip(found, item_uniform(sampling, ids).tolist(), out, strict=True):
+                if not held:
+                    best[label if label in best else None].append((draw, key, label))
+            best = {name: nsmallest(counts[name], rows) for name, rows in best.items()}
+        for name, rows in best.items():
+            if len(rows) < counts[name]:
+                field_name = "oracle.others" if name is None else f"oracle.examples.{name}"
+                problem = f"{counts[name]}, and the pool has {len(rows)} that are not held out"
+                raise ConfigError(field_name, problem, "ask for fewer, or check the label")
+        return [Label(key=key, label=label, annotator=ANNOTATOR) for rows in best.values() for _, key, label in rows]
+
+    def _columns(self) -> list[str]:
+        """The columns of the pool's items that labels are read from."""
+        return list(dict.fromkeys(["id", "key"] if self.by_key is not None else ["id", "key", self.column]))
 
     def answer(self, batch: Sequence[tuple[int, str]]) -> list[Label]:
         """The labels of the batch's items, with noise; items without a true label have none."""

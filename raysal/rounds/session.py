@@ -17,13 +17,14 @@ from raysal.errors import ConfigError, LabelError, RunError
 from raysal.fleet import Fleet, open_fleet
 from raysal.index import build_missing_index, check_index
 from raysal.labels import Labels, Ledger, TellCounts
+from raysal.labels.oracles import Simulation
 from raysal.models.head import Head
 from raysal.narrowing.base import searches_index
 from raysal.pool import Pool
 from raysal.rounds.batch import Batch
 from raysal.rounds.binding import Rebound, meet_pool, settle
 from raysal.rounds.directory import Record, RunDir
-from raysal.rounds.held_out import held_out_keys
+from raysal.rounds.held_out import HeldOut, held_out_keys
 from raysal.rounds.learner import apply_new_labels
 from raysal.rounds.one_round import choose_round, close_run, head_now
 from raysal.rounds.opening import OpenRun, read_run
@@ -232,6 +233,9 @@ class Session:
         with locked(self.dir, "run"):
             settle(self.run, self.ledger)
             self.prepare()
+            if not self.rounds and isinstance(oracle := self._opened.parts.oracle, Simulation):
+                held_out = HeldOut.of(self.config)
+                self.tell(oracle.first_labels(None if held_out is None else held_out.among))
             batch, self._live = choose_round(self._opened, self.ledger, self.start_fleet(), k)
         return batch
 
