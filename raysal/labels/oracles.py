@@ -179,7 +179,8 @@ class Simulation:
         Raises:
             ConfigError: there are fewer of them.
         """
-        counts: dict[str | None, int] = {**self.examples, None: self.others}
+        counts: dict[str | None, int] = {None: self.others}
+        counts.update(self.examples)
         if not any(counts.values()):
             return []
         best: dict[str | None, list[tuple[float, str, str]]] = {name: [] for name in counts}
