@@ -15,7 +15,6 @@ from raysal.models.likelihood import Likelihood
 from raysal.models.ranking_measures import mean_and_interval
 from raysal.rounds.directory import RunDir
 from raysal.rounds.tested import Tested, read_tests
-from raysal.rounds.training_labels import TrainingLabels
 from raysal.types import Found
 
 FEWEST = 30
@@ -51,8 +50,8 @@ def found_by(
     finds = [item.seq for item in since if item.id in of_target]
     newest = max(finds, default=0)
     tested = read_tests(run, ledger)
-    answers = TrainingLabels.of(ledger, config).tests()
-    answered = tested.answered(answers)
+    # Also of items that train, as some do once the run was matched with another pool: the prevalence is of no head.
+    answered = tested.answered({item.id for item in labels})
     share, interval = _prevalence(tested, answered, of_target, last)
     known, count = len(of_target), len(since)
     left, left_interval = None, None

@@ -7,7 +7,7 @@ the labels were matched with another pool the sequence begins anew, with what is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class Tested:
     tests: NDArray[np.bool_]
     """[n] which of them are test draws; the others were told"""
 
-    def answered(self, answers: Mapping[int, Any]) -> NDArray[np.bool_]:
+    def answered(self, answers: Container[int]) -> NDArray[np.bool_]:
         """Which of them have an answer, [n]."""
         return np.array([id in answers for id in self.ids.tolist()], bool)
 

@@ -144,18 +144,10 @@ def draw_tests(
     uniform = first_in_order(fleet, held_out, half, told, known) if len(told) else []
     rest = sorted(set(told.tolist()) - set(uniform))
     key = derive(config.seed, opened.run.rounds, "tests")
-    count = tests_in(k, config.rounds.tests, key, available, left)
-    found = fleet.each(race, key, total, left, count)
-    order, ids, weights = (np.concatenate(column) for column in zip(*found, strict=True))
-    first = np.lexsort((ids, -order))[:count]
-    # Whole numbers of Python: the sum of all weights may not fit 64 bits.
-    whole, floor = (2 * left * total, total) if total else (left, 1)
-    probability, least = np.empty(count), np.empty(count)
-    for place, weight in enumerate(weights[first].tolist()):
-        probability[place], least[place] = weight / whole, floor / whole
-        whole -= weight
+    count = number_of_tests(k, config.rounds.tests, key, available, left)
+    ids, probability, least = draw(fleet, key, total, left, count)
     return DrawnTests(
-        ids=ids[first],
+        ids=ids,
         probability=probability,
         least=least,
         population=population,
@@ -165,7 +157,34 @@ def draw_tests(
     )
 
 
-def tests_in(k: int, share: float, key: int, available: int, left: int) -> int:
+def draw(
+    fleet: Fleet, key: int, total: int, left: int, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Draw items, where `weigh` was called. One round trip.
+
+    Args:
+        fleet: the pool's partitions.
+        key: of `raysal.rng`.
+        total: the sum of what may matter.
+        left: the number of items that nobody knows.
+        count: how many are drawn, at most `left`.
+
+    Returns:
+        Their ids, in the order of drawing; the probability of each; and the lowest that an item left could have.
+    """
+    found = fleet.each(race, key, total, left, count)
+    order, ids, weights = (np.concatenate(column) for column in zip(*found, strict=True))
+    first = np.lexsort((ids, -order))[:count]
+    # Whole numbers of Python: the sum of all weights may not fit 64 bits.
+    whole, floor = (2 * left * total, total) if total else (left, 1)
+    probability, least = np.empty(count), np.empty(count)
+    for place, weight in enumerate(weights[first].tolist()):
+        probability[place], least[place] = weight / whole, floor / whole
+        whole -= weight
+    return ids[first], probability, least
+
+
+def number_of_tests(k: int, share: float, key: int, available: int, left: int) -> int:
     """How many items of a batch are test draws: share · k on average, and never all of them.
 
     Args:
