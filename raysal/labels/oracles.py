@@ -173,8 +173,8 @@ class Simulation:
             held_out: which of some ids are kept for the evaluation; they are not among them.
 
         Returns:
-            The labels, by class and, within it, in random order; those of a smaller number are the first of a larger
-            one.
+            The labels: first the others, then class by class, each in random order. Those of a smaller number are among
+            those of a larger one.
 
         Raises:
             ConfigError: there are fewer of them.
