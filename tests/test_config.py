@@ -23,7 +23,7 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
     [
         ({}, "pool", "Field required"),
         ({"pool": "p", "sead": 1}, "sead", "no such field; the fields there: seed, pool"),
-        ({"pool": "p", "rounds": {"cout": 3}}, "rounds.cout", "the fields there: count, k, holdout, control"),
+        ({"pool": "p", "rounds": {"cout": 3}}, "rounds.cout", "the fields there: count, k, holdout, tests, control"),
         ({"pool": "p", "rounds": {"k": "many"}}, "rounds.k", "'many'"),
         ({"pool": "p", "rounds": {"k": 0, "count": 0}}, "rounds.count", "1 more problem"),
         ({"pool": "p", "rounds": {"holdout": float("nan")}}, "rounds.holdout", "nan"),
