@@ -187,12 +187,13 @@ def status_view(found: Status, state: str, run: Path) -> Any:
 def with_interval(found: Status, metric: str, value: float) -> str:
     """A measure for people, with its interval and what it is measured by: `0.41 (0.22 to 0.63), by 45 test draws`."""
     from raysal.models.measures import shown
+    from raysal.rounds.draws import DRAWS
 
     words = shown(metric, value)
     if metric in found.intervals:
         low, high = found.intervals[metric]
         words += f" ({shown(metric, low)} to {shown(metric, high)})"
-    return f"{words}, by test draws" if found.known_by == "test draws" else words
+    return f"{words}, by test draws" if found.known_by == DRAWS else words
 
 
 def search_rows(found: Status) -> dict[str, str]:

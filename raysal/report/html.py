@@ -22,6 +22,8 @@ from raysal.report.records import Answers, Arm, pool_of, read_answers, read_arm,
 from raysal.report.sections import cards, class_table, provenance, rounds_table, swatch
 from raysal.report.style import CSS
 from raysal.report.table import headline_of
+from raysal.report.target import target_section
+from raysal.rounds.draws import DRAWS
 
 MIN_MAP_ITEMS = 3
 """A sample of fewer items gives no map."""
@@ -55,6 +57,8 @@ def report_html(run: Path) -> Html:
     if len(curve):
         held = arm.records[-1]["evaluation"] or {}
         items = f"{held['items']:,} items that are never offered" if held else "items that are never offered"
+        if held.get("known_by") == DRAWS:
+            items = f"{held['items']:,} held-out items by their weights, which never train"
         body.append(
             _section(
                 "Learning curve", f"{_measure_name(curve)} is measured on {items}.", _curves(arm, control, curve, other)
@@ -68,6 +72,8 @@ def report_html(run: Path) -> Html:
         if any(row.calibration_error is not None for row in rows):
             words += " Calibration error: how far off its probabilities are, on average (expected calibration error)."
         body.append(_section("Rounds", words, rounds_table(arm, control, rows)))
+    if (found := target_section(arm)) is not None:
+        body.append(_section("What is looked for", *found))
     if pool_map is not None:
         body.append(_section("Map of the pool", note, draw_map(pool_map), _legend(pool_map, colours)))
     # Where an item has several labels, a colour stands for a set of labels; a single label has none.

@@ -107,9 +107,11 @@ class Row:
 
 
 def curve_of(arm: Arm) -> Curve:
-    """The learning curve of an arm. A round that was not evaluated gives no point."""
+    """The learning curve of an arm by its last main measure. A round without it, or not evaluated, gives no point."""
+    # Where classes are looked for, AUPRC is not defined before some of them are known.
     points = [(r["labels"], *main_measure(r["evaluation"])) for r in arm.records if r["evaluation"]]
     metric = points[-1][1] if points else "accuracy"
+    points = [point for point in points if point[1] == metric]
     return Curve(labels=tuple(p[0] for p in points), values=tuple(p[2] for p in points), metric=metric)
 
 
@@ -189,7 +191,7 @@ def rows_of(arm: Arm, control: Arm | None) -> list[Row]:
         rows.append(
             Row(
                 labels=labels,
-                value=None if evaluation is None else main_measure(evaluation)[1],
+                value=None if evaluation is None else _value(evaluation, curve.metric),
                 control=other.at(labels),
                 saved=labels_saved(curve, other.until(labels)) if other.at(labels) is not None else None,
                 metric=curve.metric,
@@ -198,6 +200,12 @@ def rows_of(arm: Arm, control: Arm | None) -> list[Row]:
             )
         )
     return rows
+
+
+def _value(evaluation: Record, metric: str) -> float | None:
+    """The main measure of a record, if it is this one."""
+    name, value = main_measure(evaluation)
+    return value if name == metric else None
 
 
 def summary(run: Path) -> list[Row]:

@@ -13,6 +13,8 @@ TESTS = "tests"
 """What a round's record calls what it says of them, and of what else was known."""
 PROBABILITY, LEAST, REMAINING = "probability", "least_probability", "remaining"
 """The columns of a batch that say how a test draw was drawn; empty for what the strategy picked."""
+TRUTH, UNIFORM, DRAWS = "truth", "uniform", "test draws"
+"""How held-out items became known: an oracle knows the truth, people told some, or some were drawn as tests."""
 STRATEGY = "test"
 """What the column `strategy` of a batch says of a test draw."""
 

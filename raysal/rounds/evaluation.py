@@ -21,6 +21,7 @@ from raysal.models.measures import Evaluation
 from raysal.models.ranking_measures import log_odds, mean_and_interval, ranking_measures
 from raysal.numerics import BLOCK_ROWS, one_thread
 from raysal.rng import item_uniform
+from raysal.rounds.draws import DRAWS, TRUTH, UNIFORM
 from raysal.rounds.held_out import Half, HeldOut
 from raysal.rounds.tested import Tested
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
@@ -28,10 +29,6 @@ from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
 MOST = 10_000
 """Held-out items judged at most, those of lowest hash: accuracy is then right to half a percent, at any pool
 size."""
-
-
-TRUTH, UNIFORM, DRAWS = "truth", "uniform", "test draws"
-"""How held-out items became known: an oracle knows the truth, people told some, or some were drawn as tests."""
 
 
 def hold_out(partition: Partition, key: int, share: float) -> int:

@@ -213,10 +213,10 @@ def notes_on(config: RunConfig) -> list[str]:
         offered = items - round(config.rounds.holdout * items)
         if said := shortfall(config.rounds.k, config.rounds.count, offered):
             notes.append(f"rounds.count: {said}")
-    if config.rounds.holdout and config.oracle.name == "files":
+    if config.rounds.holdout and config.oracle.name == "files" and not config.rounds.tests:
         notes.append(
             "rounds.holdout: these items are never offered; to measure the run, label some of them "
-            "(`raysal label export RUN --holdout 200 -o test.csv`)"
+            "(`raysal label export RUN --holdout 200 -o test.csv`), or have each batch draw some (tests = 0.2)"
         )
     return notes
 

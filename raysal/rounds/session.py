@@ -235,7 +235,7 @@ class Session:
             self.prepare()
             if not self.rounds and isinstance(oracle := self._opened.parts.oracle, Simulation):
                 held_out = HeldOut.of(self.config)
-                self.tell(oracle.first_labels(None if held_out is None else held_out.among))
+                self.tell(oracle.first_labels(None if held_out is None else held_out.among), examples=True)
             batch, self._live = choose_round(self._opened, self.ledger, self.start_fleet(), k)
         return batch
 

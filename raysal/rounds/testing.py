@@ -141,7 +141,8 @@ def draw_tests(
     layer = None if head is None else head.hidden_layer
     parts = fleet.each(weigh, held_out, half, known, inputs, score, layer)
     population, left, total = (sum(column) for column in zip(*parts, strict=True))
-    uniform = first_in_order(fleet, held_out, half, told, known) if len(told) else []
+    in_turn = told[~ledger.asked(told)]  # no example: somebody chose it, and nothing that a round of another pool asked
+    uniform = first_in_order(fleet, held_out, half, in_turn, known) if len(in_turn) else []
     rest = sorted(set(told.tolist()) - set(uniform))
     key = derive(config.seed, opened.run.rounds, "tests")
     count = number_of_tests(k, config.rounds.tests, key, available, left)

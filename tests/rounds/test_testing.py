@@ -256,22 +256,27 @@ def test_answers_count_as_they_are_now_and_missing_ones_not_at_all(
 def test_told_items_stand_for_themselves_unless_they_came_in_turn(
     pool: Pool, truth: dict[str, str], tmp_path: Path
 ) -> None:
-    """The first of `label export --holdout` are uniform draws, as far as nobody left one out; others stand alone."""
+    """The first of `label export --holdout` are uniform draws, as far as nobody left one out; others stand alone.
+
+    An example stands alone, too, wherever it is: somebody chose it.
+    """
     with session_of(pool, tmp_path / "run") as session:
         turn = session.held_out(12)
+        session.tell({turn[1]: truth[turn[1]]}, examples=True)
         session.tell({key: truth[key] for key in (*turn[:4], turn[5], turn[11])})
         play(session, truth, 1)
         first = session.record(0)["tests"]
         ids = pool.ids_of(turn)
-        assert first["told"] == [*(ids[key] for key in turn[:4]), *sorted(ids[key] for key in (turn[5], turn[11]))]
-        assert (first["uniform"], first["population"] - first["remaining"]) == (4, 6)
+        in_turn, alone = [turn[0], *turn[2:4]], [turn[1], turn[5], turn[11]]
+        assert first["told"] == [*(ids[key] for key in in_turn), *sorted(ids[key] for key in alone)]
+        assert (first["uniform"], first["population"] - first["remaining"]) == (3, 6)
         session.tell({turn[4]: truth[turn[4]]})
         play(session, truth, 1)
         second = session.record(1)["tests"]
         assert (second["told"], second["uniform"]) == ([ids[turn[4]]], 1)
         tested = read_tests(session.run, session.ledger)
         assert len(tested.ids) == len(set(tested.ids.tolist())) == 6 + 5 + 1 + 5
-        assert np.isnan(tested.sample.probability).sum() == 2
+        assert np.isnan(tested.sample.probability).sum() == 3
         assert (tested.sample.remaining == first["population"] - np.arange(17)).all()
         assert session.status().search.drawn == 10
 
