@@ -134,7 +134,7 @@ def judge_classes(
             "expected_calibration_error": expected_calibration_error(best.clip(0, 1), right, weights=weights),
         },
         accuracy=accuracy,
-        recall={name: found[name] / count for name, count in sorted(of_class.items())},
+        recall={name: found[name] / count for name, count in sorted(of_class.items()) if count},
     )
 
 

@@ -215,6 +215,8 @@ def _known(
     true = truth(lowest)
     if not true and tested is not None and tested.sample.drawn.any():
         labels = {id: told[id] for id in tested.ids.tolist() if id in told}
+        if not (tested.sample.drawn & tested.answered(labels)).any():
+            labels = {}  # what was told stands for itself alone
         return _Known(labels=labels, by=DRAWS, tested=tested)
     labels = _lowest_of(true | dict(told), *held_out, half)
     return _Known(labels=dict(sorted(labels.items())), by=TRUTH if true else UNIFORM)

@@ -457,7 +457,7 @@ def test_config_show_is_a_config(tmp_path: Path, pool: Path) -> None:
     config = write_config(tmp_path / "run.toml", pool)
     shown = cli("config", "show", config).out
     values = tomllib.loads(shown)
-    assert values["rounds"] == {"count": 2, "k": 6, "holdout": 0.2, "control": True}
+    assert values["rounds"] == {"count": 2, "k": 6, "holdout": 0.2, "tests": 0.0, "control": True}
     assert values["start"] == {"name": "typiclust", "max_candidates": 10_000, "max_clusters": 500}
     assert values == cli("config", "show", config, "--json").json
     (tmp_path / "again.toml").write_text(shown)

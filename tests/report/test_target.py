@@ -29,7 +29,7 @@ def test_a_report_of_a_search_has_its_measures(tmp_path: Path) -> None:
     assert "What is looked for" in page
     assert f"class-2: {search.found} found in 64 labels" in page
     assert "held-out items by their weights" in page
-    for words in ("AUPRC", "AUROC", "precision in the top 1 %", "prevalence", "left to find", "16, 16 answered"):
+    for words in ("AUPRC", "AUROC", "precision in the first k", "prevalence", "left to find", "16, 16 answered"):
         assert words in page, words
     rows = summary(tmp_path / "run")
     assert rows[-1].metric == "auprc"

@@ -281,6 +281,23 @@ def test_told_items_stand_for_themselves_unless_they_came_in_turn(
         assert session.status().search.drawn == 10
 
 
+def test_nothing_is_measured_by_items_that_stand_for_themselves_alone(
+    pool: Pool, truth: dict[str, str], tmp_path: Path
+) -> None:
+    """Draws without an answer, and told items beside them: the evaluation waits; with one answer there is one."""
+    with session_of(pool, tmp_path / "run") as session:
+        turn = session.held_out(30)
+        batch = session.query()
+        session.tell({key: truth[key] for key, test in zip(batch.keys, batch.tests, strict=True) if not test})
+        session.tell({key: truth[key] for key in turn[20:]})
+        session.query()
+        assert session.finish()["evaluation"] is None
+        assert session.status().search.prevalence is None
+        first = drawn_of(session, 0)[0][1]
+        session.tell({first: truth[first]})
+        assert 0 <= session.finish()["evaluation"]["accuracy"] <= 1
+
+
 def test_what_is_interrupted_goes_on_as_if_it_was_not(pool: Pool, truth: dict[str, str], tmp_path: Path) -> None:
     """Killed between the rename of a round and its lease; and a run that is continued with more rounds."""
     with session_of(pool, tmp_path / "whole") as session:
