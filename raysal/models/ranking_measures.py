@@ -257,7 +257,7 @@ def mean_and_interval(
     if sample is None or not sample.drawn.any():
         n = int(answered.sum())
         share = float(value.sum() / n)
-        return share, wilson(share, n, level)
+        return share, wilson(share, n, level, counted=True)
     share = min(1.0, max(0.0, sample.mean(value, answered)))
     first, second = 1 - 0.8 * (1 - level), 1 - 0.2 * (1 - level)
     low, high = ratio_interval(sample, value, answered.astype(np.float64), whole=True, level=first)

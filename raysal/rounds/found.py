@@ -65,7 +65,7 @@ def found_by(
         known=known,
         labels=count,
         precision=len(finds) / count if count else None,
-        precision_interval=wilson(len(finds) / count, count) if count else None,
+        precision_interval=wilson(len(finds) / count, count, counted=True) if count else None,
         since_find=since_find,
         drawn=int(tested.tests.sum()),
         answered=int((tested.tests & answered).sum()),

@@ -11,15 +11,17 @@ the head believes. The item that comes next is the one of largest log g + Gumbel
 exactly the probability g / Σ g (Yellott 1977; Efraimidis and Spirakis 2006). All sums are of whole numbers, so that
 probabilities are the same to the last bit for any partitions.
 
-What may matter is the root of the expected loss, which makes the variance of the estimate least (Sawade, Landwehr,
-Bickel and Scheffer, ICML 2010): of the probability that the item is looked for, where a run looks for classes, or else
-that the predicted class is wrong. Without a head, and for numbers, draws are uniform.
+What may matter is the expected loss, as in the paper of Kossen et al.: the probability that the item is looked for,
+where a run looks for classes, or else that the predicted class is wrong. Its root would make the variance least if the
+probabilities were right and there was no uniform half (Sawade, Landwehr, Bickel and Scheffer, ICML 2010). Beside that
+half the probability itself does as well or better, whether a head is right, overstates or understates, and it finds two
+to three times as many (2026-11, 400 repetitions: prevalences of 0.1 to 30 %, 50 to 200 draws). Without a head, and for
+numbers, draws are uniform.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from raysal.errors import PoolExhausted
@@ -33,7 +35,6 @@ from raysal.rounds.evaluation import lowest_held_out
 from raysal.rounds.held_out import Half, HeldOut
 from raysal.rounds.opening import OpenRun
 from raysal.rounds.tested import read_tests
-from raysal.scoring.base import Predicted
 from raysal.scoring.inputs import ScoreInputs, score_inputs
 from raysal.scoring.registry import SCORES
 from raysal.scoring.row_values import row_values
@@ -61,7 +62,7 @@ def weigh(
         half: which of them measure.
         known: int64, ascending ids of held-out items that cannot be drawn.
         inputs: what the score needs of the head; None for uniform draws.
-        score: a name of `SCORES`, whose root is taken.
+        score: a name of `SCORES`.
         hidden_layer: of the head.
 
     Returns:
@@ -74,11 +75,9 @@ def weigh(
     matters = np.zeros(len(rows), np.int64)
     if inputs is not None:
         partition.use_features(hidden_layer)
-
-        def root(predicted: Predicted) -> torch.Tensor:
-            return SCORES[score](predicted).sqrt()
-
-        matters = np.rint(row_values(partition, inputs, rows, root).astype(np.float64) * STEPS).astype(np.int64)
+        matters = np.rint(row_values(partition, inputs, rows, SCORES[score]).astype(np.float64) * STEPS).astype(
+            np.int64
+        )
     partition.state[STATE] = partition.ids[rows], matters
     return population, len(rows), int(matters.sum())
 

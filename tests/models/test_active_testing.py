@@ -155,9 +155,16 @@ def test_intervals_narrow_and_end_at_the_truth() -> None:
 
 
 def test_wilson_is_that_of_the_textbook() -> None:
-    """Values of Newcombe (1998): 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
-    for hits, n, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
-        assert wilson(hits / n, n) == pytest.approx((low, high), abs=1e-4)
+    """Values of Newcombe (1998), methods 3 and 4: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    for hits, n, plain, counted in (
+        (81, 263, (0.2553, 0.3662), (0.2535, 0.3682)),
+        (15, 148, (0.0624, 0.1605), (0.0598, 0.1644)),
+        (0, 20, (0.0, 0.1611), (0.0, 0.2005)),
+        (1, 29, (0.0061, 0.1718), (0.0018, 0.1963)),
+    ):
+        assert wilson(hits / n, n) == pytest.approx(plain, abs=1e-4)
+        assert wilson(hits / n, n, counted=True) == pytest.approx(counted, abs=1e-4)
+        assert wilson(1 - hits / n, n, counted=True) == pytest.approx((1 - counted[1], 1 - counted[0]), abs=1e-4)
     assert wilson(0.0, 0) == (0.0, 1.0)
     wide, narrow = wilson(0.5, 5, few=5), wilson(0.5, 5)
     assert wide[0] < narrow[0] < narrow[1] < wide[1]

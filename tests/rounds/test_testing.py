@@ -108,7 +108,7 @@ def test_draws_are_the_same_for_any_partitions_and_follow_from_the_definition(
     ids = np.array([id for id in np.flatnonzero(held(np.arange(N))) if id not in known])
     x = np.concatenate([chunk.vectors() for chunk in pool.chunks]).astype(np.float32)
     p = head.likelihood.responses(head.logits(x[ids]).astype(np.float64))[:, head.classes.index(TARGET)]
-    q = 0.5 / len(ids) + 0.5 * np.sqrt(p) / np.sqrt(p).sum()
+    q = 0.5 / len(ids) + 0.5 * p / p.sum()
     left = np.ones(len(ids), bool)
     for id, _, chance, least, count in drawn:
         place = int(np.flatnonzero(ids == id)[0])
