@@ -299,8 +299,7 @@ class RoundsConfig(_Section):
     """Share of the items that no round offers and no head learns from. They measure the head, where the oracle knows
     their labels (`simulated`), or people label some of them (`raysal label export RUN --holdout 200`)."""
     tests: Share = 0.0
-    """Share of each batch that is test draws: held-out items, drawn with known probabilities. Their labels measure the
-    run without bias, and never train."""
+    """Share of each batch that is drawn from these items, with known probabilities, to measure the run without bias."""
     control: bool = False
     """Also run an arm with random picks and the same number of labels, to compare with."""
 
