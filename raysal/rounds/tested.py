@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.arrow_values import numbers_of
 from raysal.labels import Ledger
 from raysal.models.active_testing import Sample
 from raysal.rounds.directory import RunDir
@@ -54,11 +53,10 @@ class _Sequence:
             self.ids.append(id)
             self._columns.append((left, chance, chance, False))
 
-    def draw(self, ids: NDArray[np.int64], probability: NDArray[np.float64], least: NDArray[np.float64]) -> None:
-        """Take in test draws, in their order."""
-        for id, chance, lowest in zip(ids.tolist(), probability.tolist(), least.tolist(), strict=True):
-            self._columns.append((self.population - len(self.ids), chance, lowest, True))
-            self.ids.append(id)
+    def draw(self, id: int, probability: float, least: float) -> None:
+        """Take in the next test draw."""
+        self._columns.append((self.population - len(self.ids), probability, least, True))
+        self.ids.append(id)
 
     def result(self) -> Tested:
         """All of them."""
@@ -90,10 +88,10 @@ def read_tests(run: RunDir, ledger: Ledger, newest: Mapping[str, Any] | None = N
             continue
         sequence.tell(tests)
         table = run.batch(round).table
-        rows = np.flatnonzero(table[PROBABILITY].is_valid().to_numpy(zero_copy_only=False))
-        drawn = table.take(rows)
-        order = np.argsort(-numbers_of(drawn[REMAINING]), kind="stable")
-        sequence.draw(*(numbers_of(drawn[name])[order] for name in ("id", PROBABILITY, LEAST)))
+        columns = [table[name].to_pylist() for name in (REMAINING, "id", PROBABILITY, LEAST)]
+        drawn = sorted((row for row in zip(*columns, strict=True) if row[0] is not None), reverse=True)
+        for _, id, chance, least in drawn:
+            sequence.draw(id, chance, least)
     if newest is not None:
         sequence.tell(newest)
     return sequence.result()

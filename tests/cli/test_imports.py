@@ -42,6 +42,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Session(home / "open", home / "pool", rounds={"holdout": 0.2}) as session:
         keys = session.query(6).keys
         session.tell({key: "ab"[i % 2] for i, key in enumerate(keys[:4])})
+    tests = {"holdout": 0.4, "tests": 0.3}
+    with Session(home / "search", home / "pool", select="margin", target=["a"], rounds=tests) as session:
+        for _ in range(2):
+            batch = session.query(6)
+            session.tell({key: "ab"[i % 2] for i, key in enumerate(batch.keys)})
+        assert session.status().search.answered
     rows = [json.dumps({"key": keys[4], "label": "a"})]
     (home / "labels.jsonl").write_text("\n".join(rows), encoding="utf-8")
     (home / "keys.json").write_text(json.dumps(keys), encoding="utf-8")
@@ -64,6 +70,7 @@ def imported(answer: Answer) -> list[str]:
     [
         "status open",
         "status run",
+        "status search",
         "pool info pool",
         "pool quarantine pool",
         "pool verify pool",
