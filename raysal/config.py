@@ -19,7 +19,6 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast, 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -29,17 +28,17 @@ from pydantic import (
     model_validator,
 )
 
-from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
+from raysal.config_sections import Count as Count
+from raysal.config_sections import EmbedConfig as EmbedConfig
+from raysal.config_sections import FleetConfig as FleetConfig
+from raysal.config_sections import IndexConfig as IndexConfig
+from raysal.config_sections import Section
 from raysal.errors import ConfigError
 from raysal.former_names import with_current_names
 from raysal.paths import find_paths, with_home
 from raysal.registry import meaning_of
-from raysal.scale import AUTO, parse_scale
-from raysal.types import Metric
 
 T = TypeVar("T")
-Count = Annotated[int, Field(ge=1)]
-"""A whole number from 1."""
 Share = Annotated[float, Field(ge=0, lt=1)]
 """A part of a whole, in [0, 1)."""
 _SHORT = Repr()
@@ -193,71 +192,7 @@ def _field_of(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return loc[:-1] if last in ("bool", "float", "int", "str") or "[" in last else loc
 
 
-class _Section(BaseModel):
-    """A table of the TOML file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FleetConfig(_Section):
-    """Where the pool's partitions live. Picks never depend on it."""
-
-    backend: Literal["local", "ray"] = "ray"
-    """In this process, or in Ray actors."""
-    partitions: Annotated[int, Field(ge=0)] = 0
-    """Number of partitions; 0 = one for each CPU of the cluster with Ray, one without."""
-    threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads per partition; 0 = share the CPUs evenly."""
-    address: str | None = None
-    """A Ray cluster to join (`auto`, or host:port). Without it, Ray starts on this machine."""
-    device: str = "cpu"
-    """The device that computes: cpu, cuda, cuda:1 ..."""
-    call_timeout: Annotated[float, Field(gt=0)] = 1800.0
-    """Seconds that one call may take on one partition; then the partition's process is replaced."""
-    service: str | None = None
-    """The name of a service that `raysal index serve` started. It has its own partitions, threads and device."""
-
-
-class EmbedConfig(_Section):
-    """The embed job."""
-
-    batch_size: Count = BATCH_SIZE
-    """Items in one pass of the encoder."""
-    chunk_rows: Annotated[int, Field(ge=0, le=MAX_CHUNK_ROWS)] = 0
-    """Items in one chunk; 0 = 65536 for ready vectors, 1024 otherwise."""
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Ray workers; 0 = as many as fit."""
-    decode_threads: Count = DECODE_THREADS
-    """Threads that decode items ahead of the encoder."""
-    max_quarantine: Annotated[float, Field(ge=0, le=1)] = MAX_QUARANTINE
-    """Share of the items that may be quarantined before the job fails."""
-    max_passed_over: Annotated[float, Field(ge=0, le=1)] = MAX_PASSED_OVER
-    """Share of the files that look like items that the source may leave out before the job fails."""
-    metric: Metric = "cosine"
-    """The distance by which neighbours in the pool are found. It cannot change later."""
-    scale: Annotated[Literal["auto"] | float, BeforeValidator(parse_scale)] = AUTO
-    """The power of two (a number, or "2^N") that vectors are multiplied by before they become float16; auto = what a
-    sample of ready vectors needs, 1 for a model, and that of the pool where there is one."""
-
-
-class IndexConfig(_Section):
-    """The pool's index, for rounds that search with it (`search = "index"`).
-
-    The index is kept with the pool. The record of each round names the index that was searched.
-    """
-
-    build: bool = False
-    """Build an index before the first round if there is none."""
-    rebuild: bool = False
-    """Build a new index in the background if a round finds that the index lacks rows of the pool. Until the new index
-    is ready, rounds search exactly."""
-    kind: Literal["auto", "flat", "hnsw", "ivf_flat", "ivf_pq", "ivf_rabitq", "ivf_sq8"] = "auto"
-    """What to build. With `auto`, a rebuild keeps the kind of the old index."""
-    memory: str | None = None
-    """The memory that one process may use at most, as "8GB". Without it, what this machine allows."""
-
-
-class UpdateConfig(_Section):
+class UpdateConfig(Section):
     """How the head follows the labels.
 
     `retrain` fits a new head each round. `laplace` takes closed-form steps from the last head (Huseljic et al., arXiv
@@ -286,9 +221,16 @@ class UpdateConfig(_Section):
     """Classes known from the start. Others join when their first label comes."""
     disputed: Literal["leave", "votes"] = "leave"
     """With `leave`, a disputed item trains nothing. With `votes`, every label has its share of the weights."""
+    background: Annotated[int, Field(ge=0)] = 0
+    """About so many items, drawn uniformly, count as not looked for until somebody labels them (docs/models.md)."""
+    background_weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """What each of them counts, in labels."""
+    prior_shift: Literal["none", "em"] = "none"
+    """With `em`, biases are corrected by how common each class is in the pool, as EM estimates it (Saerens et al.,
+    Neural Computation 2002)."""
 
 
-class RoundsConfig(_Section):
+class RoundsConfig(Section):
     """How many rounds there are, how many labels each asks for, and how they are measured."""
 
     count: Count = 8
@@ -304,7 +246,7 @@ class RoundsConfig(_Section):
     """Also run an arm with random picks and the same number of labels, to compare with."""
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """A whole run. Either `pool` is an embedded pool, or `source` and `encoder` say how to make it there."""
 
     seed: Annotated[int, Field(ge=0)] = 0

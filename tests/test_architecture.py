@@ -31,6 +31,7 @@ FLOORS = (
         "tables",
         "types",
         "config",
+        "config_sections",
         "former_names",
         "registry",
         "arguments",

@@ -24,6 +24,7 @@ from raysal.models.targets import Answer
 from raysal.models.trainers.base import Context, Trainer, TrainingData
 from raysal.pool import Pool
 from raysal.rng import derive
+from raysal.rounds.background import Background, by_id, classes_at_fit
 from raysal.rounds.directory import RunDir
 from raysal.rounds.gathering import gather_labelled, sample_vectors
 from raysal.rounds.training_labels import TrainingLabels, output_names
@@ -44,6 +45,8 @@ class HeadUpdate:
     """the ledger's last event that was looked at"""
     previous: Head | None = None
     """the head of the round before, where the round has another one"""
+    background: int | None = None
+    """items without a label that count as not looked for; None where the run has no background"""
 
     def record(self) -> dict[str, Any]:
         """What a round's record says of its head."""
@@ -54,6 +57,7 @@ class HeadUpdate:
             "decision": self.decision,
             "fitted_round": self.fitted_round,
             "ledger_seq": self.ledger_seq,
+            **({} if self.background is None else {"background": self.background}),
         }
 
 
@@ -91,6 +95,11 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
     if not items:
         return made
     classes = output_names(items, likelihood, (*config.update.classes, *config.target))
+    background = Background.of(ledger, config, pool, likelihood)
+    drawn = np.empty(0, np.int64)
+    if background is not None:
+        drawn = background.ids(fleet, seq)
+        made = replace(made, background=len(drawn))
     version = run.record(round - 1)["head_version"] if round else None
     reason: str | None = "first labels" if version is None else "another pool"
     if last is not None:
@@ -98,21 +107,29 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
         made = replace(made, fitted_round=record["fitted_round"])
         if len(items) - len(changes.new) + len(changes.lost) != record["labels"]:
             reason = "the last head had learnt from held-out items"  # raysal once let it
-        elif not changes:
+        elif not changes and (background is None or background.is_same(last.ledger_seq, seq)):
             return replace(made, head=last, decision="no news", previous=head_of(run, pool, round - 2))
         else:
             reason = _reason_to_fit(last, run, labels, classes, made.fitted_round, seq, config)
         if reason is None:
-            head, reason = _closed_form_step(last, fleet, labels, changes, seq, config, known.vectors, items)
+            seen, vectors = items, known.vectors
+            if background is not None:
+                seen = by_id(items, background.items(drawn, classes_at_fit(last)))
+                vectors = gather_labelled(fleet, pool.dim, seen, last.hidden_layer).vectors
+            head, reason = _closed_form_step(last, fleet, labels, background, changes, seq, config, vectors, seen)
             if head is not None:
                 return replace(made, head=head, decision=description(changes))
         if last.hidden_layer is not None:  # a new fit makes a new layer
             known = replace(gather_labelled(fleet, pool.dim, items), likelihood=likelihood)
-    answers, weights = answers_and_weights(items)
+    trained, vectors = items, known.vectors
+    if background is not None:
+        trained = by_id(items, background.items(drawn, classes))
+        vectors = gather_labelled(fleet, pool.dim, trained).vectors
+    answers, weights = answers_and_weights(trained)
     sample_key = derive(config.seed, round, "unlabelled")
     head = trainer.fit(
         TrainingData(
-            features=known.vectors,
+            features=vectors,
             labels=answers,
             weights=weights,
             classes=classes,
@@ -121,7 +138,7 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
             ledger_seq=seq,
             seed=derive(config.seed, "fit") % 2**32,
             context=Context(
-                rounds=np.array([-1 if item.round is None else item.round for item in items], np.int64),
+                rounds=np.array([-1 if item.round is None else item.round for item in trained], np.int64),
                 unlabelled=sample_vectors(fleet, pool.dim, sample_key, trainer.sample),
                 previous=last,
             ),
@@ -147,13 +164,16 @@ def _reason_to_fit(
     fitted = round if fitted_round is None else fitted_round
     at_fit = run.record(fitted)["ledger_seq"] if fitted < round else seq
     since_fit = len(labels.changed_since(at_fit, upto=seq))
-    return reason_to_refit(last, since_fit, bool(set(classes) - set(last.classes)), round - fitted, config.update)
+    new_classes = bool(set(classes) - set(last.classes))
+    fitted_on = run.record(fitted)["labels"] if config.update.background and fitted < round else None
+    return reason_to_refit(last, since_fit, new_classes, round - fitted, config.update, fitted_on)
 
 
 def _closed_form_step(
     last: Head,
     fleet: Fleet,
     labels: TrainingLabels,
+    background: Background | None,
     changes: Changes,
     seq: int,
     config: RunConfig,
@@ -163,14 +183,16 @@ def _closed_form_step(
     """The head after a closed-form step; or None, and why a fit is needed instead."""
     try:
         seen = gather_evidence(vectors, *answers_and_weights(items), last.classes, last.likelihood)
-        head = updated_head(last, fleet, labels, changes, seq, config, seen if config.update.passes else None)
+        head = updated_head(
+            last, fleet, labels, background, changes, seq, config, seen if config.update.passes else None
+        )
         reason = reason_to_reject(head, seen, config.update)
     except (ConfigError, LabelError) as error:  # what a fit cannot take either, it refuses itself
         return None, f"no closed-form step: {error}"
     return (head, None) if reason is None else (None, reason)
 
 
-def apply_new_labels(head: Head, fleet: Fleet, ledger: Ledger, config: RunConfig) -> Head | None:
+def apply_new_labels(head: Head, fleet: Fleet, pool: Pool, ledger: Ledger, config: RunConfig) -> Head | None:
     """The head moved at once by the labels told since it was made, in closed form and from these labels alone.
 
     Classes that are new to the head join it. One round trip for the vectors of these items; the cost depends neither on
@@ -180,6 +202,7 @@ def apply_new_labels(head: Head, fleet: Fleet, ledger: Ledger, config: RunConfig
     Args:
         head: the head so far.
         fleet: the pool's partitions.
+        pool: the pool.
         ledger: the run's labels.
         config: the run's config.
 
@@ -193,15 +216,19 @@ def apply_new_labels(head: Head, fleet: Fleet, ledger: Ledger, config: RunConfig
     labels = TrainingLabels.of(ledger, config)
     seq = labels.head_seq
     changes = labels.changed_since(head.ledger_seq, upto=seq)
-    if not changes:
+    background = Background.of(ledger, config, pool, head.likelihood)
+    if not changes and (background is None or background.is_same(head.ledger_seq, seq)):
         return head
-    return None if config.update.mode == "retrain" else updated_head(head, fleet, labels, changes, seq, config, None)
+    if config.update.mode == "retrain":
+        return None
+    return updated_head(head, fleet, labels, background, changes, seq, config, None)
 
 
 def updated_head(
     head: Head,
     fleet: Fleet,
     labels: TrainingLabels,
+    background: Background | None,
     changes: Changes,
     seq: int,
     config: RunConfig,
@@ -213,6 +240,7 @@ def updated_head(
         head: the head before them.
         fleet: the pool's partitions.
         labels: those of the run that train.
+        background: what of the pool counts as not looked for, where something does.
         changes: items with labels that are new, corrected, reweighted or lost since the head was made.
         seq: the ledger's event that the changes lead to.
         config: the run's config.
@@ -229,6 +257,10 @@ def updated_head(
     taken = np.concatenate([changes.corrected, changes.lost, changes.reweighted])
     now = labels.labels(upto=seq, ids=added)
     then = labels.labels(upto=head.ledger_seq, ids=taken) if len(taken) else []
+    if background is not None:
+        returned, left = background.changed_since(head.ledger_seq, seq)
+        now = by_id(now, background.items(returned, classes_at_fit(head)))
+        then = by_id(then, background.items(left, classes_at_fit(head)))
     head = add_classes_of(head, [item.answer for item in now])
     new = gather_labelled(fleet, head.pool_dim, now, head.hidden_layer).vectors
     removed = None

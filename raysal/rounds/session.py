@@ -366,7 +366,7 @@ class Session:
         if self._live is None or self._fleet is None:
             return
         try:
-            self._live = apply_new_labels(self._live, self._fleet, self.ledger, self.config)
+            self._live = apply_new_labels(self._live, self._fleet, self.pool, self.ledger, self.config)
         except (ConfigError, LabelError):
             self._live = None  # the next round meets the error again and says so
 

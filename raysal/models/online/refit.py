@@ -15,7 +15,12 @@ SLACK = 1e-9
 
 
 def reason_to_refit(
-    head: Head | None, changed: int, new_classes: bool, rounds_since_fit: int, config: UpdateConfig
+    head: Head | None,
+    changed: int,
+    new_classes: bool,
+    rounds_since_fit: int,
+    config: UpdateConfig,
+    fitted_on: int | None = None,
 ) -> str | None:
     """Why the head must be fitted anew instead of updated.
 
@@ -25,12 +30,14 @@ def reason_to_refit(
         new_classes: whether a label is of a class that the head does not know.
         rounds_since_fit: 1 in the round after the fit.
         config: of updates.
+        fitted_on: labels of the last fit, where the head was fitted on more than labels.
 
     Returns:
         A short sentence for the record of the round, or None.
     """
     if head is None:
         return "there is no head yet"
+    fitted_on = head.fitted_on if fitted_on is None else fitted_on
     if head.fitted_otherwise:
         return "an older raysal fitted the last head, with a penalty on the bias"
     if config.mode == "retrain":
@@ -41,9 +48,9 @@ def reason_to_refit(
         return "a new class appeared"
     if rounds_since_fit >= config.retrain_every:
         return f"{rounds_since_fit} rounds since the last fit (update.retrain_every is {config.retrain_every})"
-    if changed > config.retrain_share * head.fitted_on:
+    if changed > config.retrain_share * fitted_on:
         share = f"update.retrain_share is {config.retrain_share:g}"
-        return f"{changed} labels changed since the last fit on {head.fitted_on} ({share})"
+        return f"{changed} labels changed since the last fit on {fitted_on} ({share})"
     return None
 
 
