@@ -59,7 +59,8 @@ def measured(folder: Path, rows: int, count: int) -> dict[str, Any]:
             before = session.current_head()
             assert before is not None
             whole = seconds_of(lambda: session.tell({key: answers[id]}))  # noqa: B023  # called at once
-            part = seconds_of(lambda: apply_new_labels(before, session.start_fleet(), session.pool, session.ledger, session.config))  # noqa: B023
+            now = session.start_fleet(), session.pool, session.ledger, session.config
+            part = seconds_of(lambda: apply_new_labels(before, *now))  # noqa: B023
             vector = gather_vectors(session.start_fleet(), DIM, np.array([id], np.int64))
             step = seconds_of(lambda: update(before, vector, [answers[id]], ledger_seq=0))  # noqa: B023
             if place:  # the first one starts things

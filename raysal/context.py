@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,15 @@ from raysal.scoring.reference import pool_reference, wants_reference
 
 Reveal = Callable[[Sequence[int]], Mapping[int, str]]
 """ids -> labels of those of them that the oracle knows"""
+
+
+class Yield(NamedTuple):
+    """What came of one share of a batch."""
+
+    answered: int
+    """its items that have a label by now"""
+    found: int
+    """those of them that are looked for"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +105,12 @@ class RoundContext:
     """randomness of the round or, within a stage, of that stage (`raysal.rng`)"""
     target: tuple[str, ...] = ()
     """the classes that are looked for"""
+    like: NDArray[np.float32] | None = None
+    """[q, pool_dim] queries for what is looked for, as vectors of the pool: examples that are no items"""
+    background: int = 0
+    """items without a label that the head takes for not looked for"""
+    yields: Sequence[Mapping[str, Yield]] = ()
+    """what the last rounds found, by share, the newest last; of rounds whose strategy shares out its batch"""
     previous: Head | None = None
     """the head of the round before"""
     memory: Memory | None = None

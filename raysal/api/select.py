@@ -126,6 +126,8 @@ def select(
                 available=available,
                 key=derive(seed, 0),
                 target=looked_for,
+                background=update.background or 0,
+                yields=known.yields,
                 previous=update.previous,
                 given=given,
                 pool_scale=pool.scale,

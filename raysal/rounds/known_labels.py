@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.config import RunConfig
-from raysal.context import LabelledVectors
+from raysal.context import LabelledVectors, Yield
 from raysal.errors import FingerprintMismatch, LabelError
 from raysal.fleet import Fleet
 from raysal.labels import Labels, Ledger, as_labels, read_labels
@@ -31,6 +31,7 @@ from raysal.rounds.gathering import gather_labelled
 from raysal.rounds.held_out import HeldOut
 from raysal.rounds.learner import HeadUpdate, next_head
 from raysal.rounds.training_labels import TrainingLabels, output_names
+from raysal.rounds.yields import yields_of
 from raysal.types import SKIP, Label
 
 LabelsArgument = str | Path | Labels
@@ -60,6 +61,11 @@ class Known(Protocol):
         """The classes that a run looks for."""
         ...
 
+    @property
+    def yields(self) -> Sequence[Mapping[str, Yield]]:
+        """What the last rounds of a run found by share."""
+        ...
+
     def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
         """The head for what is known, none where that is nothing. The program of the fleet has begun."""
         ...
@@ -79,6 +85,7 @@ class GivenLabels:
     held_out: HeldOut | None = None
     trainer: Trainer = field(default_factory=Logistic)
     target: tuple[str, ...] = ()
+    yields: Sequence[Mapping[str, Yield]] = ()
 
     @classmethod
     def of(cls, pool: Pool, labels: Sequence[Label]) -> GivenLabels:
@@ -154,6 +161,14 @@ class LabelsOfRun:
     def target(self) -> tuple[str, ...]:
         """The classes that the run looks for."""
         return self.config.target
+
+    @property
+    def yields(self) -> Sequence[Mapping[str, Yield]]:
+        """What the run's last rounds found by share."""
+        if self.ledger is None:
+            return ()
+        labels = TrainingLabels.of(self.ledger, self.config)
+        return yields_of(self.run, labels, labels.head_seq, self.target, self.trainer.likelihood)
 
     def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
         """The head that the run's next round would have, whatever the `seed`."""

@@ -26,6 +26,7 @@ from raysal.rounds.stages import COMMIT, EVALUATE, UPDATE, Clock
 from raysal.rounds.tested import read_tests
 from raysal.rounds.testing import draw_tests
 from raysal.rounds.training_labels import TrainingLabels
+from raysal.rounds.yields import shares_record, yields_of
 
 
 def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple[Batch, Head | None]:
@@ -63,6 +64,8 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         available=available,
         key=derive(config.seed, round),
         target=config.target,
+        background=update.background or 0,
+        yields=yields_of(run, TrainingLabels.of(ledger, config), update.ledger_seq, config.target, parts.likelihood),
         previous=update.previous,
         memory=run.memory(round - 1) if round and run.is_of(round - 1, pool) else None,
         index=config.index,
@@ -91,6 +94,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
             **({} if given is None else {"probabilities": given.digest}),
             **chosen.summary(update.head),
             **({} if tests is None else {TESTS: tests.record()}),
+            **shares_record(chosen.picks, pool),
             "evaluation": evaluation,
             "seconds": clock.so_far(),
         }

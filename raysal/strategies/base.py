@@ -69,6 +69,8 @@ class Picks:
     """[k] what each was picked for; its meaning is the strategy's own"""
     reasons: tuple[str, ...] = field(default=())
     """[k] why each was picked, in a few words"""
+    shares: tuple[str, ...] = field(default=())
+    """[k] the way by which each was found, of a strategy that shares out its batch (`RoundContext.yields`)"""
 
 
 class Selector(ABC):

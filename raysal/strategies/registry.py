@@ -38,6 +38,7 @@ SELECTORS: Registry[type[Selector]] = Registry(
         "probcover": "raysal.strategies.coverage.probcover:ProbCover",
         "random": "raysal.strategies.simple:Random",
         "reveal": "raysal.strategies.wrappers.sequential:Revealed",
+        "search": "raysal.strategies.search.strategy:Search",
         "skip_extremes": "raysal.strategies.wrappers.candidates:SkipExtremes",
         "top_score": "raysal.strategies.simple:TopScore",
         "typiclust": "raysal.strategies.coverage.typiclust:TypiClust",

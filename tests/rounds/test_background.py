@@ -78,7 +78,8 @@ def test_a_fit_with_it_is_a_fit_with_these_items_as_labels_of_the_other_class(po
         )
     )
     assert head.digest() == expected.digest()
-    assert record["background"] == len(seen) and record["labels"] == len(told) == 12
+    assert record["background"] == len(seen)
+    assert record["labels"] == len(told) == 12
     assert abs(len(seen) - ABOUT * 0.8) < 20
 
 
@@ -134,7 +135,9 @@ def test_a_label_takes_an_item_out_and_a_withdrawal_puts_it_back(pool, truth, tm
 @pytest.mark.parametrize("mode", ["laplace", "retrain"])
 def test_a_weighted_item_leaves_with_its_weight(mode, pool, truth, tmp_path):
     """A background item of weight 1/4 that becomes a label adds 3/4 of an item."""
-    with start(pool, tmp_path / mode, background_weight=0.25, mode=mode, trainer={"name": "logistic", "l2": 1.0}) as run:
+    with start(
+        pool, tmp_path / mode, background_weight=0.25, mode=mode, trainer={"name": "logistic", "l2": 1.0}
+    ) as run:
         run.tell({key: truth[key] for key in run.query().keys})
         run.query()
         before = run.current_head()
@@ -205,7 +208,7 @@ def test_with_several_labels_it_says_that_there_is_none(pool, tmp_path):
     with Session(
         tmp_path / "run", pool, target=["a"], select="random", start="random", update=update, seed=3
     ) as session:
-        session.tell({key: "a|b" for key in session.query(6).keys})
+        session.tell(dict.fromkeys(session.query(6).keys, "a|b"))
         session.query(6)
         head = session.current_head()
         assert session.record(1)["background"] > 30
