@@ -32,6 +32,7 @@ GREEDY = (
     "power_margin",
     "random",
     "reveal",
+    "search",
     "top_score",
 )
 """Rules whose picks(k) are a prefix of picks(k + 1), and which an item that is not picked does not change. `bait` drops

@@ -54,6 +54,7 @@ def heaviest_reply(folder: Path, pool: Pool, select: dict[str, Any], narrow: dic
             select=select,
             narrow=narrow,
             oracle="simulated",
+            target=["class-1"],
             start={"name": "typiclust", "max_candidates": 300},
         ) as session,
     ):
@@ -77,6 +78,7 @@ BOUNDED: dict[str, dict[str, Any]] = {
     "novelty": {"by": {"name": "knn", "sample": 300}},
     "probcover": {"max_candidates": 300},
     "reveal": {"of": "top_score", "every": 10},
+    "search": {"by": {"name": "knn", "sample": 300}},
     "typiclust": {"max_candidates": 300},
     "u_herding": {"max_candidates": 300, "max_represented": 300},
 }

@@ -39,6 +39,7 @@ STRATEGIES = {
     "probcover": "test_probcover_is_the_published_loop_and_then_farthest_first",
     "random": "test_random_is_the_lowest_hashes",
     "reveal": "test_reveal_is_the_slow_loop",
+    "search": "test_search_is_the_slow_loop",
     "skip_extremes": "test_skip_extremes_is_the_strategy_inside_between_the_quantiles",
     "top_score": "test_top_score_is_a_full_sort",
     "typiclust": "test_typiclust_is_as_written_out",

@@ -31,6 +31,7 @@ ORIGIN = {
     "max_herding": "covers by cosine",
     "novelty": "measures distances between directions",
     "probcover": "covers by cosine",
+    "search": "measures the novelty of directions",
     "typiclust": "clusters directions",
     "u_herding": "covers by cosine",
 }

@@ -37,7 +37,7 @@ def labels() -> dict[str, str]:
 def test_every_strategy_picks_a_batch(
     strategy: str, narrow: dict[str, object] | None, pool: Pool, labels: dict[str, str]
 ) -> None:
-    table = raysal.select(pool, k=K, strategy=strategy, labels=labels, narrow=narrow, seed=1)
+    table = raysal.select(pool, k=K, strategy=strategy, labels=labels, narrow=narrow, seed=1, target="class-1")
     assert table["rank"].to_pylist() == list(range(1, K + 1))
     assert len(set(table["id"].to_pylist())) == K
     assert not set(table["key"].to_pylist()) & set(labels)
@@ -48,14 +48,14 @@ def test_every_strategy_picks_a_batch(
 
 @every_strategy
 def test_every_strategy_has_a_first_batch(strategy: str, pool: Pool) -> None:
-    table = raysal.select(pool, k=K, strategy=strategy)
+    table = raysal.select(pool, k=K, strategy=strategy, target="class-1")
     assert len(set(table["id"].to_pylist())) == K
 
 
 @every_strategy
 @pytest.mark.parametrize("wrapper", ["class_balanced", "skip_extremes"])
 def test_every_strategy_works_inside_a_wrapper(wrapper: str, strategy: str, pool: Pool, labels: dict[str, str]) -> None:
-    table = raysal.select(pool, k=K, strategy=f"{wrapper}:{strategy}", labels=labels)
+    table = raysal.select(pool, k=K, strategy=f"{wrapper}:{strategy}", labels=labels, target="class-1")
     assert len(set(table["id"].to_pylist())) == K
 
 
