@@ -17,13 +17,12 @@ from raysal.narrowing.duplicates import duplicate_similarity
 from raysal.rng import derive
 from raysal.scoring.inputs import NAME_TARGET
 from raysal.scoring.novelty.field import NEAREST, NoveltyField
-from raysal.scoring.of_target import log_odds
 from raysal.scoring.top_k import best_of_parts
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.coverage.badge import sample_others
 from raysal.strategies.search.seen import Seen
 from raysal.strategies.search.shares import streak_of, turns, weights_of
-from raysal.strategies.search.ways import Say, Vectors, Way, by_examples, by_novelty, by_score, certainty
+from raysal.strategies.search.ways import Say, Vectors, Way, by_doubt, by_examples, by_novelty, by_odds
 from raysal.types import Metric
 
 LIKELIEST, UNCERTAIN, NOVEL, REST = "likeliest", "uncertain", "novel", "rest"
@@ -151,11 +150,11 @@ class Search(Selector):
             diverse = None if band == context.k else (band, examples[:MOST_KNOWN])
 
             def likeliest() -> Way:
-                ask = by_score(fleet, inputs, log_odds, ties)
+                ask = by_odds(fleet, inputs, ties)
                 return Way(fleet=fleet, ask=ask, say=likely(what), first=max(first, band), diverse=diverse)
 
             def uncertain() -> Way:
-                ask = by_score(fleet, inputs, certainty, ties)
+                ask = by_doubt(fleet, inputs, ties)
                 return Way(fleet=fleet, ask=ask, say=lambda v: (v, f"uncertain: log odds ±{-v:.3g}"), first=first)
 
             return {LIKELIEST: likeliest, UNCERTAIN: uncertain, NOVEL: novel}

@@ -19,8 +19,11 @@ from raysal.scoring.similarity import similarities
 from raysal.scoring.top_k import BestItems, best_of, best_of_parts
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.search.seen import Seen, diverse_order
+from raysal.strategies.simple import highest_score
 
 Vectors = NDArray[np.float32]
+ROWS_AT_ONCE = 2**16
+"""Rows whose similarities to all examples are held at once."""
 DEEPEST = 4096
 """Candidates that a way lists at most, or twice the batch: beyond so many duplicates it gives up."""
 
@@ -99,9 +102,14 @@ class Way:
         return True
 
 
-def by_score(fleet: Fleet, inputs: AnyInputs, value: Callable[[Predicted], torch.Tensor], ties: int) -> Ask:
-    """The candidates of highest value of what a head predicts."""
-    return lambda m: best_of_parts(fleet.each(highest_value, inputs, value, m, ties), m, ties=ties)
+def by_odds(fleet: Fleet, inputs: AnyInputs, ties: int) -> Ask:
+    """The candidates of highest log odds of the target."""
+    return lambda m: best_of_parts(fleet.each(highest_score, inputs, "log_odds", m, ties), m, ties=ties)
+
+
+def by_doubt(fleet: Fleet, inputs: AnyInputs, ties: int) -> Ask:
+    """The candidates whose log odds are nearest to 0."""
+    return lambda m: best_of_parts(fleet.each(nearest_to_even, inputs, m, ties), m, ties=ties)
 
 
 def by_examples(fleet: Fleet, examples: Vectors, ties: int) -> Ask:
@@ -114,20 +122,18 @@ def by_novelty(fleet: Fleet, fitted: FittedNovelty, ties: int) -> Ask:
     return lambda m: best_of_parts(fleet.each(most_novel, fitted, m, ties), m, ties=ties)
 
 
-def certainty(predicted: Predicted) -> torch.Tensor:
+# Functions of a partition.
+
+
+def doubt(predicted: Predicted) -> torch.Tensor:
     """How unsure it is whether an item is looked for: minus the size of the log odds, [n]."""
     return -log_odds(predicted).abs()
 
 
-# Functions of a partition.
-
-
-def highest_value(
-    partition: Partition, inputs: AnyInputs, value: Callable[[Predicted], torch.Tensor], m: int, ties: int
-) -> BestItems:
-    """The m candidates of highest value here."""
+def nearest_to_even(partition: Partition, inputs: AnyInputs, m: int, ties: int) -> BestItems:
+    """The m candidates here whose log odds are nearest to 0."""
     rows = partition.candidates()
-    return best_of(partition.ids[rows], row_values(partition, inputs, rows, value), m, ties=ties)
+    return best_of(partition.ids[rows], row_values(partition, inputs, rows, doubt), m, ties=ties)
 
 
 def nearest_candidates(partition: Partition, examples: Vectors, m: int, ties: int) -> BestItems:
@@ -139,7 +145,3 @@ def nearest_candidates(partition: Partition, examples: Vectors, m: int, ties: in
         values[start : start + len(some)] = similarities(partition, some, examples).amax(1).cpu().numpy()
     refuse_broken(partition.ids[rows], np.isfinite(values))
     return best_of(partition.ids[rows], values, m, ties=ties)
-
-
-ROWS_AT_ONCE = 2**16
-"""Rows whose similarities to all examples are held at once."""
