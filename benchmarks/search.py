@@ -1,0 +1,355 @@
+"""Finding the rest of a few examples: `search` beside single rules, with and without the correction of the head.
+
+    python -m benchmarks.search find --out DIR --fashion POOL [--dim 256] [--shuttle CSV] [--abalone DAT]
+    python -m benchmarks.search table --out DIR
+
+A task is a set of items of which one class (or two together) is rare and looked for. It begins with 5 items of it and
+95 others; ten rounds of 25 follow. The simulated oracle answers what is asked and nothing else. `found` is what was
+found in the rounds, without the 5. The judges are items apart, those of the class weighted to the prevalence of the
+pool; the head is that after the last label. Each cell leaves a record; what is done is not done again.
+
+`--fashion` is a pool that `benchmarks.label_efficiency` makes: Fashion-MNIST by efficientnet_lite0 at 64 pixels.
+`--shuttle` is river's shuttle.csv.gz, `--abalone` KEEL's abalone19.dat; scikit-learn's digits are always at hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import jobs as experiments
+from benchmarks.efficiency_data import labels_of, lowest, split_of
+from benchmarks.jobs import record_of
+from raysal.config import choice
+from raysal.context import LabelledVectors, RoundContext, Yield
+from raysal.fleet import LocalFleet, Partition, exclude
+from raysal.models.head import Head
+from raysal.models.trainers import TRAINERS
+from raysal.models.trainers.base import Context, TrainingData
+from raysal.pool import Pool
+from raysal.rng import derive, generator
+from raysal.sources.fashion_mnist import CLASSES
+from raysal.strategies import SELECTORS
+from raysal.strategies.base import select
+
+FOUND, OTHER = "positive", "negative"
+BACKGROUND = 500
+Rule = Mapping[str, Any]
+RULES: dict[str, Rule] = {
+    "search": {"select": "search", "background": BACKGROUND},
+    "search, no correction": {"select": "search"},
+    "search, narrow": {
+        "select": {"name": "search", "likeliest": 1, "uncertain": 0, "novel": 0},
+        "background": BACKGROUND,
+    },
+    "margin": {"select": "margin"},
+    "margin, background": {"select": "margin", "background": BACKGROUND},
+    "probability": {"select": "log_odds"},
+    "probability, background": {"select": "log_odds", "background": BACKGROUND},
+    "novelty": {"select": "novelty"},
+    "isolation forest": {"select": "novelty:isolation_forest"},
+    "pseudo-labels": {"select": "log_odds", "trainer": "pseudo_labels"},
+    "random": {"select": "random"},
+}
+"""By name: the strategy, the trainer, and how many background items there are."""
+SINGLE = ("margin", "probability", "novelty", "isolation forest", "pseudo-labels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Items that are searched, and items that judge."""
+
+    x: NDArray[np.float16]
+    rare: NDArray[np.bool_]
+    judges: NDArray[np.float32]
+    truth: NDArray[np.bool_]
+    weights: NDArray[np.float64]
+    """of the judges"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One rule on one task with one seed."""
+
+    out: Path
+    data: str
+    """`fashion`, `digits`, `shuttle` or `abalone`"""
+    file: str
+    target: tuple[str, ...]
+    prevalence: float
+    rule: str
+    seed: int
+    dim: int = 256
+    known: int = 5
+    others: int = 95
+    batch: int = 25
+    rounds: int = 10
+
+    @property
+    def task(self) -> str:
+        return f"{self.data} {'+'.join(self.target)} {100 * self.prevalence:g}%"
+
+    @property
+    def path(self) -> Path:
+        name = f"{self.task}-{self.known}-{self.others}-{self.batch}x{self.rounds}-{self.dim}-{self.rule}-{self.seed}"
+        return self.out / "cells" / (name.replace(" ", "_").replace("/", "_") + ".json")
+
+    @property
+    def title(self) -> str:
+        return f"{self.task}, {self.rule}, seed {self.seed}"
+
+    def settings(self) -> dict[str, Any]:
+        known = {name: getattr(self, name) for name in ("known", "others", "batch", "rounds", "dim", "seed")}
+        return {"task": self.task, "rule": self.rule, "how": dict(RULES[self.rule]), **known}
+
+
+# -- tasks -----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def rows_of(
+    out: Path, data: str, file: str, dim: int
+) -> tuple[NDArray[np.float32], NDArray[np.str_], NDArray[np.bool_]]:
+    """Vectors, classes, and which rows are apart to judge."""
+    if data == "fashion":
+        pool = Pool(Path(file))
+        kept = out / f"fashion-{dim}.npy"
+        if not kept.exists():
+            out.mkdir(parents=True, exist_ok=True)
+            x = np.concatenate([chunk.vectors() for chunk in pool.chunks]).astype(np.float32)
+            np.save(kept, reduced(x, dim).astype(np.float16))
+        x = np.load(kept).astype(np.float32)
+        judging = np.concatenate([[split_of(pool, c) == "test"] * chunk.rows for c, chunk in enumerate(pool.chunks)])
+        return x, labels_of(pool, range(len(pool.chunks))), judging
+    if data == "digits":
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        x, names = found.data.astype(np.float32), found.target.astype(str)
+    elif data == "shuttle":
+        with gzip.open(file, "rt") as lines:
+            table = list(csv.reader(lines))
+        begun = 0 if table[0][0].lstrip("-").replace(".", "").isdigit() else 1
+        x = np.array([row[:-1] for row in table[begun:]], np.float32)
+        names = np.array([row[-1] for row in table[begun:]])
+    else:
+        lines = Path(file).read_text().splitlines()
+        table = [row for row in csv.reader(lines) if row and not row[0].startswith("@")]
+        sexes = sorted({row[0].strip() for row in table})
+        x = np.array([[*(row[0].strip() == sex for sex in sexes), *row[1:-1]] for row in table], np.float32)
+        names = np.array([row[-1].strip() for row in table])
+    x = (x - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1)
+    return x, names, generator(derive(0, data)).random(len(x)) < 0.3
+
+
+def reduced(x: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    """The leading principal directions, of the length that vectors of the pool have; the vectors as they are for 0."""
+    if not dim or dim >= x.shape[1]:
+        return x
+    x = x - x.mean(0)
+    _, directions = np.linalg.eigh(x.T.astype(np.float64) @ x)
+    return np.asarray(x @ directions[:, ::-1][:, :dim], np.float32)
+
+
+def task_of(job: Job) -> Task:
+    """What a job searches: a draw of the rare class to its prevalence, and all else."""
+    x, names, judging = rows_of(job.out, job.data, job.file, job.dim)
+    rare = np.isin(names, job.target)
+    mine, others = np.flatnonzero(rare & ~judging), np.flatnonzero(~rare & ~judging)
+    prevalence = job.prevalence or len(mine) / (len(mine) + len(others))
+    count = min(len(mine), max(round(len(others) * prevalence / (1 - prevalence)), job.known + 1))
+    kept = np.sort(np.concatenate([others, lowest(derive(job.seed, "thin"), mine, count)]))
+    truth = rare[judging]
+    weight = prevalence / (1 - prevalence) * (~truth).sum() / max(truth.sum(), 1)
+    return Task(
+        x=x[kept].astype(np.float16),
+        rare=rare[kept],
+        judges=x[judging],
+        truth=truth,
+        weights=np.where(truth, weight, 1.0),
+    )
+
+
+# -- a search --------------------------------------------------------------------------------------------------------
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Search once: what each round found, and how the last head judges."""
+    task, rule = task_of(job), RULES[job.rule]
+    fleet = LocalFleet.of(Partition.of_items(np.arange(len(task.x)), task.x, "l2"))
+    selector = choice(rule["select"]).build("select", SELECTORS)
+    key = derive(job.seed, "initial")
+    labelled = np.concatenate(
+        [
+            lowest(key, np.flatnonzero(task.rare), job.known),
+            lowest(key, np.flatnonzero(~task.rare), job.others),
+        ]
+    )
+    rounds = np.full(len(labelled), -1)
+    drawn = lowest(derive(job.seed, "background"), np.arange(len(task.x)), rule.get("background", 0))
+    found, yields, asked = [], list[dict[str, Yield]](), []
+    head = fit(job, task, labelled, rounds, drawn)
+    for round in range(job.rounds):
+        order = np.argsort(labelled)
+        known = LabelledVectors(
+            ids=labelled[order],
+            vectors=task.x[labelled[order]].astype(np.float32),
+            classes=words(task, labelled[order]),
+        )
+        fleet.reset()
+        available = sum(fleet.each(exclude, known.ids))
+        k = min(job.batch, available)
+        context = RoundContext(
+            head=head,
+            labelled=known,
+            pool=None,  # type: ignore[arg-type]  # these strategies do not look at it
+            k=k,
+            available=available,
+            key=derive(job.seed, round, "select"),
+            target=(FOUND,),
+            background=len(drawn),
+            yields=yields,
+        )
+        picks = select(fleet, selector, context, k)
+        hits = task.rare[picks.ids]
+        found.append(int(hits.sum()))
+        asked.append({way: picks.shares.count(way) for way in sorted(set(picks.shares))})
+        if picks.shares:
+            ways = np.array(picks.shares)
+            yields.append({w: Yield(int((ways == w).sum()), int(hits[ways == w].sum())) for w in sorted(set(ways))})
+        labelled, rounds = np.concatenate([labelled, picks.ids]), np.append(rounds, np.full(k, round))
+        head = fit(job, task, labelled, rounds, drawn)
+    return {"found": found, "rare": int(task.rare.sum()), "items": len(task.x), "asked": asked, **judged(task, head)}
+
+
+def words(task: Task, ids: NDArray[np.int64]) -> list[str]:
+    return [FOUND if rare else OTHER for rare in task.rare[ids]]
+
+
+def fit(job: Job, task: Task, labelled: NDArray[np.int64], rounds: NDArray[np.int64], drawn: NDArray[np.int64]) -> Head:
+    """The head after labels and the background, as a run fits it (`raysal.rounds.learner`)."""
+    rule = RULES[job.rule]
+    trainer = choice(rule.get("trainer", "logistic")).build("update.trainer", TRAINERS)
+    others = np.setdiff1d(drawn, labelled)
+    ids, names = np.concatenate([labelled, others]), [*words(task, labelled), *[OTHER] * len(others)]
+    order = np.argsort(ids)
+    free = np.setdiff1d(np.arange(len(task.x)), labelled)
+    sample = lowest(derive(job.seed, len(labelled), "unlabelled"), free, trainer.sample) if trainer.sample else None
+    return trainer.fit(
+        TrainingData(
+            features=task.x[ids[order]].astype(np.float32),
+            labels=[names[place] for place in order],
+            classes=[FOUND, OTHER],
+            seed=derive(job.seed, "fit") % 2**32,
+            context=Context(
+                rounds=np.append(rounds, np.full(len(others), -1))[order],
+                unlabelled=None if sample is None else task.x[sample].astype(np.float32),
+            ),
+        )
+    )
+
+
+def judged(task: Task, head: Head) -> dict[str, float]:
+    """F1, average precision and log loss of a head on the judges, weighted to the prevalence."""
+    p = head.probabilities(task.judges)[:, head.classes.index(FOUND)]
+    truth, weights, says = task.truth, task.weights, p > 0.5
+    hits = float(weights[says & truth].sum())
+    order = np.argsort(-p, kind="stable")
+    mine, all_ = np.cumsum((weights * truth)[order]), np.cumsum(weights[order])
+    right = np.where(truth, p, 1 - p).clip(1e-12)
+    return {
+        "f1": 2 * hits / max(float(weights[says].sum() + weights[truth].sum()), 1e-12),
+        "auprc": float((mine / all_ * (weights * truth)[order]).sum() / mine[-1]),
+        "log_loss": float(-(weights * np.log(right)).sum() / weights.sum()),
+        "predicted": float((weights * p).sum() / weights.sum()),
+        "prevalence": float(weights[truth].sum() / weights.sum()),
+    }
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+
+def table(jobs: Sequence[Job]) -> str:
+    """Means over seeds: found, F1, AUPRC and log loss of each rule on each task."""
+    cells: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for job in jobs:
+        if (record := record_of(job)) is not None:
+            cells[job.task, job.rule].append(record)
+    rules = [rule for rule in RULES if any(rule == own for _, own in cells)]
+    lines = [f"| task | {' | '.join(rules)} | search / best single | F1 - margin's |", "|" + "---|" * (len(rules) + 3)]
+    for task in dict.fromkeys(task for task, _ in cells):
+        found = {rule: mean([sum(one["found"]) for one in own]) for rule in rules if (own := cells[task, rule])}
+        f1 = {rule: mean([one["f1"] for one in own]) for rule in rules if (own := cells[task, rule])}
+        loss = {rule: mean([one["log_loss"] for one in own]) for rule in rules if (own := cells[task, rule])}
+        each = [f"{found[rule]:.1f} · {f1[rule]:.2f} · {loss[rule]:.4f}" if rule in found else "–" for rule in rules]
+        best = max((found[rule] for rule in SINGLE if rule in found), default=float("nan"))
+        ratio = found.get("search", float("nan")) / best if best else float("nan")
+        gain = f1.get("search", float("nan")) - f1.get("margin", float("nan"))
+        lines.append(f"| {task} | {' | '.join(each)} | {ratio:.3f} | {gain:+.2f} |")
+    return "\n".join(lines)
+
+
+def mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def jobs_of(args: argparse.Namespace) -> list[Job]:
+    """All cells that were asked for."""
+    base = Job(out=args.out, data="", file="", target=(), prevalence=0.0, rule="", seed=0, dim=args.dim)
+    tasks: list[tuple[str, str, tuple[str, ...], float]] = []
+    if args.fashion:
+        wanted = [CLASSES[int(c)] for c in args.classes] if args.classes else CLASSES
+        tasks += [("fashion", str(args.fashion), (name,), p) for p in args.prevalence for name in wanted]
+        if not args.classes:
+            tasks += [("fashion", str(args.fashion), ("Bag", "Dress"), p) for p in args.prevalence]
+    if args.digits:
+        tasks += [("digits", "", (str(digit),), 0.02) for digit in range(0, 10, 3)]
+    if args.shuttle:
+        tasks.append(("shuttle", str(args.shuttle), tuple(args.shuttle_classes), 0.008))
+    if args.abalone:
+        tasks.append(("abalone", str(args.abalone), ("positive",), 0.0))
+    rules = args.rules or list(RULES)
+    return [
+        replace(base, data=data, file=file, target=target, prevalence=prevalence, rule=rule, seed=seed)
+        for data, file, target, prevalence in tasks
+        for seed in range(args.seeds)
+        for rule in rules
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("part", choices=["find", "table"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--fashion", type=Path)
+    parser.add_argument("--classes", default="", help="digits of classes, as 138; all by default")
+    parser.add_argument("--prevalence", type=float, nargs="+", default=[0.01, 0.001])
+    parser.add_argument("--dim", type=int, default=256, help="principal directions of the vectors; 0 for all")
+    parser.add_argument("--digits", action="store_true")
+    parser.add_argument("--shuttle", type=Path)
+    parser.add_argument("--shuttle-classes", nargs="+", default=["1"])
+    parser.add_argument("--abalone", type=Path)
+    parser.add_argument("--rules", nargs="+", choices=list(RULES))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    jobs = jobs_of(args)
+    if args.part == "find":
+        for job in jobs:
+            rows_of(job.out, job.data, job.file, job.dim)  # reduced once
+        raise SystemExit(bool(experiments.run_all(jobs, run, args.processes)))
+    print(table(jobs))
+
+
+if __name__ == "__main__":
+    main()
