@@ -143,8 +143,8 @@ def rows_of(
         x = np.array([row[:-1] for row in table[begun:]], np.float32)
         names = np.array([row[-1] for row in table[begun:]])
     else:
-        lines = Path(file).read_text().splitlines()
-        table = [row for row in csv.reader(lines) if row and not row[0].startswith("@")]
+        rows = Path(file).read_text().splitlines()
+        table = [row for row in csv.reader(rows) if row and not row[0].startswith("@")]
         sexes = sorted({row[0].strip() for row in table})
         x = np.array([[*(row[0].strip() == sex for sex in sexes), *row[1:-1]] for row in table], np.float32)
         names = np.array([row[-1].strip() for row in table])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from raysal.rng import derive
 from raysal.rounds.background import Background, by_id, classes_at_fit
 from raysal.rounds.directory import RunDir
 from raysal.rounds.gathering import gather_labelled, sample_vectors
+from raysal.rounds.prior_shift import correction_in, with_prior_shift, without_shift
 from raysal.rounds.training_labels import TrainingLabels, output_names
 
 
@@ -47,6 +48,8 @@ class HeadUpdate:
     """the head of the round before, where the round has another one"""
     background: int | None = None
     """items without a label that count as not looked for; None where the run has no background"""
+    correction: Mapping[str, Any] = field(default_factory=dict)
+    """for the round's record, how its biases were corrected (`raysal.rounds.prior_shift`)"""
 
     def record(self) -> dict[str, Any]:
         """What a round's record says of its head."""
@@ -58,6 +61,7 @@ class HeadUpdate:
             "fitted_round": self.fitted_round,
             "ledger_seq": self.ledger_seq,
             **({} if self.background is None else {"background": self.background}),
+            **self.correction,
         }
 
 
@@ -85,12 +89,13 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
     labels, likelihood = TrainingLabels.of(ledger, config), trainer.likelihood
     round, seq = run.rounds, labels.head_seq
     items = labels.labels(upto=seq)
-    last = head_of(run, pool, round - 1)
+    shown = head_of(run, pool, round - 1)
+    last = shown if shown is None else without_shift(shown, run.record(round - 1))
     known = replace(
         gather_labelled(fleet, pool.dim, items, None if last is None else last.hidden_layer), likelihood=likelihood
     )
     made = HeadUpdate(
-        head=None, known=known, decision="no labels yet", fitted_round=None, ledger_seq=seq, previous=last
+        head=None, known=known, decision="no labels yet", fitted_round=None, ledger_seq=seq, previous=shown
     )
     if not items:
         return made
@@ -108,7 +113,8 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
         if len(items) - len(changes.new) + len(changes.lost) != record["labels"]:
             reason = "the last head had learnt from held-out items"  # raysal once let it
         elif not changes and (background is None or background.is_same(last.ledger_seq, seq)):
-            return replace(made, head=last, decision="no news", previous=head_of(run, pool, round - 2))
+            made = replace(made, correction=correction_in(record), previous=head_of(run, pool, round - 2))
+            return replace(made, head=shown, decision="no news")
         else:
             reason = _reason_to_fit(last, run, labels, classes, made.fitted_round, seq, config)
         if reason is None:
@@ -118,7 +124,8 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
                 vectors = gather_labelled(fleet, pool.dim, seen, last.hidden_layer).vectors
             head, reason = _closed_form_step(last, fleet, labels, background, changes, seq, config, vectors, seen)
             if head is not None:
-                return replace(made, head=head, decision=description(changes))
+                made = replace(made, decision=description(changes))
+                return _shown(made, fleet, pool, head, items, seen, config, round)
         if last.hidden_layer is not None:  # a new fit makes a new layer
             known = replace(gather_labelled(fleet, pool.dim, items), likelihood=likelihood)
     trained, vectors = items, known.vectors
@@ -147,7 +154,26 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
     head.check(pool, "update.trainer")
     if head.hidden_layer is not None:
         known = replace(gather_labelled(fleet, pool.dim, items, head.hidden_layer), likelihood=likelihood)
-    return replace(made, head=head, known=known, decision=f"fitted: {reason}", fitted_round=round)
+    made = replace(made, known=known, decision=f"fitted: {reason}", fitted_round=round)
+    return _shown(made, fleet, pool, head, items, trained, config, round)
+
+
+def _shown(
+    made: HeadUpdate,
+    fleet: Fleet,
+    pool: Pool,
+    head: Head,
+    items: Sequence[Labelled],
+    trained: Sequence[Labelled],
+    config: RunConfig,
+    round: int,
+) -> HeadUpdate:
+    """The update with its head, whose biases are corrected where the run says so."""
+    if config.update.prior_shift == "none":
+        return replace(made, head=head)
+    key = derive(config.seed, round, "prevalence")
+    head, correction = with_prior_shift(fleet, pool, head, items, trained, key)
+    return replace(made, head=head, correction=correction)
 
 
 def _reason_to_fit(

@@ -20,6 +20,7 @@ from raysal.models.trainers.base import Trainer
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.rounds.background import check_background
+from raysal.rounds.prior_shift import check_prior_shift
 from raysal.scoring.inputs import NAME_TARGET, score_inputs
 from raysal.strategies.base import Selector
 from raysal.types import Metric
@@ -51,6 +52,7 @@ def likelihood_for(
     if config.rounds.tests and not config.rounds.holdout:
         raise ConfigError("rounds.tests", "tests are drawn from held-out items, and there are none", "holdout = 0.2")
     check_background(config, likelihood)
+    check_prior_shift(config, likelihood)
     if not config.rounds.holdout and learns_from_held_out(selector, narrower):
         problem = "0: the run holds out no items, and a strategy takes them for its reference"
         raise ConfigError("rounds.holdout", problem, 'hold out 0.2, or less, or use reference = "pool"')
