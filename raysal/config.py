@@ -246,6 +246,24 @@ class RoundsConfig(Section):
     """Also run an arm with random picks and the same number of labels, to compare with."""
 
 
+def _whole_path(path: Path) -> Path:
+    return with_home(path).absolute()
+
+
+class LikeConfig(Section):
+    """What is looked for, where it is no item of the pool: queries, for the strategy `search` while it has no find.
+
+    They are embedded once, when the run begins, and kept with it.
+    """
+
+    text: tuple[str, ...] = ()
+    """Texts, for a pool of texts."""
+    image: tuple[Annotated[Path, AfterValidator(_whole_path)], ...] = ()
+    """Files of images, for a pool of images."""
+    vectors: Annotated[Path, AfterValidator(_whole_path)] | None = None
+    """A .npy file of vectors [q, d] in the space of the pool: of texts, say, by the model that embedded the images."""
+
+
 class RunConfig(Section):
     """A whole run. Either `pool` is an embedded pool, or `source` and `encoder` say how to make it there."""
 
@@ -261,6 +279,7 @@ class RunConfig(Section):
     target: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """The classes that are looked for, together: what the scores `probability` and `log_odds` are of. Heads know them
     from the start."""
+    like: LikeConfig = LikeConfig()
     narrow: Choice = Choice(name="none")
     select: Choice = Choice(name="badge")
     start: Choice = Choice(name="typiclust")

@@ -16,7 +16,7 @@ def with_home(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))
 
 
-PATHS = {"source": ("path", "data", "keys"), "oracle": ("labels",)}
+PATHS = {"source": ("path", "data", "keys"), "oracle": ("labels",), "like": ("vectors",)}
 """{kind of part in a config: its fields that hold a path}; beside them, `pool` and `probabilities` are paths."""
 
 

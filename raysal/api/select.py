@@ -126,6 +126,7 @@ def select(
                 available=available,
                 key=derive(seed, 0),
                 target=looked_for,
+                like=known.queries(pool),
                 background=update.background or 0,
                 yields=known.yields,
                 previous=update.previous,

@@ -2,6 +2,7 @@
 
     run.json                     the config (sealed)
     ledger.sqlite                the labels: the only truth
+    like.json                    the queries for what is looked for, as vectors (sealed; only where there are some)
     embed.json                   what embedding took, where the run did it (sealed)
     rounds/0000/batch.parquet    the batch: id, key, rank, score, reason, strategy, head_version
     rounds/0000/head.safetensors the head that chose it (none before the first label)
@@ -48,7 +49,7 @@ from raysal.store import (
 
 RUN, LEDGER, ROUNDS, FINAL = "run.json", "ledger.sqlite", "rounds", "final"
 BATCH, HEAD, RECORD, MEMORY = "batch.parquet", "head.safetensors", "round.json", "memory.safetensors"
-EMBEDDING = "embed.json"
+EMBEDDING, LIKE = "embed.json", "like.json"
 CONTROL = "control"
 VERSION = 1
 RESTORE = "restore it from a copy"
@@ -172,7 +173,7 @@ class RunDir:
         """Delete the files of a run in which nothing counts, and its directory, unless something else is there."""
         if self.control.path.exists():
             self.control._remove_blank()
-        for name in (LEDGER, EMBEDDING, LOCK, RUN):
+        for name in (LEDGER, EMBEDDING, LIKE, LOCK, RUN):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):
             (self.path / ROUNDS).rmdir()

@@ -30,6 +30,7 @@ from raysal.rounds.directory import RunDir
 from raysal.rounds.gathering import gather_labelled
 from raysal.rounds.held_out import HeldOut
 from raysal.rounds.learner import HeadUpdate, next_head
+from raysal.rounds.queries import queries_of
 from raysal.rounds.training_labels import TrainingLabels, output_names
 from raysal.rounds.yields import yields_of
 from raysal.types import SKIP, Label
@@ -64,6 +65,10 @@ class Known(Protocol):
     @property
     def yields(self) -> Sequence[Mapping[str, Yield]]:
         """What the last rounds of a run found by share."""
+        ...
+
+    def queries(self, pool: Pool) -> NDArray[np.float32] | None:
+        """Vectors [q, d] of what a run looks for; see `raysal.rounds.queries`."""
         ...
 
     def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
@@ -114,6 +119,11 @@ class GivenLabels:
             states.setdefault(id, ItemState(label.key)).apply(event, seq)
         items = [item for id, state in sorted(states.items()) if (item := state.labelled(id)) is not None]
         return cls(items=items, taken=np.array(sorted(states), np.int64))
+
+    def queries(self, pool: Pool) -> NDArray[np.float32] | None:
+        """None."""
+        del pool
+        return None
 
     def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
         """A logistic head fitted to the labels."""
@@ -169,6 +179,10 @@ class LabelsOfRun:
             return ()
         labels = TrainingLabels.of(self.ledger, self.config)
         return yields_of(self.run, labels, labels.head_seq, self.target, self.trainer.likelihood)
+
+    def queries(self, pool: Pool) -> NDArray[np.float32] | None:
+        """Those of the run."""
+        return queries_of(self.run, pool)
 
     def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
         """The head that the run's next round would have, whatever the `seed`."""

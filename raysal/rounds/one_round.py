@@ -22,6 +22,7 @@ from raysal.rounds.held_out import Half, HeldOut
 from raysal.rounds.learner import HeadUpdate, next_head
 from raysal.rounds.opening import OpenRun
 from raysal.rounds.program import start_program
+from raysal.rounds.queries import queries_of
 from raysal.rounds.stages import COMMIT, EVALUATE, UPDATE, Clock
 from raysal.rounds.tested import read_tests
 from raysal.rounds.testing import draw_tests
@@ -64,6 +65,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         available=available,
         key=derive(config.seed, round),
         target=config.target,
+        like=queries_of(run, pool),
         background=update.background or 0,
         yields=yields_of(run, TrainingLabels.of(ledger, config), update.ledger_seq, config.target, parts.likelihood),
         previous=update.previous,

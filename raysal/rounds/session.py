@@ -28,6 +28,7 @@ from raysal.rounds.held_out import HeldOut, held_out_keys
 from raysal.rounds.learner import apply_new_labels
 from raysal.rounds.one_round import choose_round, close_run, head_now
 from raysal.rounds.opening import OpenRun, read_run
+from raysal.rounds.queries import embed_queries, keep_queries
 from raysal.rounds.run_labels import RunLabels
 from raysal.rounds.status import final_record, status_of
 from raysal.store import locked, locked_if_free
@@ -80,7 +81,9 @@ class Session:
         try:
             if searches_index(self._opened.parts.narrower, self._opened.parts.trainer):
                 check_index(self.pool, self.config.index)
+            queries = embed_queries(self.run, self.config.like, self.pool)
             self.run.begin(self.config)
+            keep_queries(self.run, queries)
             self._ledger = self._ledger or self.run.open_ledger()
             with locked(self.dir, "run") if rebind else locked_if_free(self.dir) as free:
                 if free is not False:
