@@ -58,7 +58,7 @@ def find(
     path = pool.path if isinstance(pool, Pool) else as_path("pool", pool)
     names = (target,) if isinstance(target, str) else tuple(target)
     labels = labels_of_examples(examples, others, names, rest)
-    asked = search_fields(names, as_whole_number("k", k, 1), **fields)
+    asked = search_fields(names, as_whole_number("k", k, 1), rest=rest, **fields)
     out = as_path("out", out)
     stored = RunDir(out).config()
     fleet = {"backend": "local"} if stored is None else stored.fleet.model_dump()

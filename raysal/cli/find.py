@@ -65,7 +65,7 @@ def find(
                 raise ConfigError("target", f"{pool} names no class that is looked for", 'add target = ["..."]')
         else:
             names = (target or POSITIVE,)
-            asked = search_fields(names, k, seed=seed or 0, fleet={"backend": "local"})
+            asked = search_fields(names, k, rest=rest or NEGATIVE, seed=seed or 0, fleet={"backend": "local"})
             config = parse_config({"pool": pool, **asked})
         labels = labels_of_examples(example or (), other or (), config.target, rest or NEGATIVE)
         begin_search(config, out, labels, report)

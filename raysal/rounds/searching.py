@@ -16,25 +16,30 @@ from raysal.types import Report
 POSITIVE, NEGATIVE = "positive", "negative"
 """What the examples and all else are called where nobody says otherwise."""
 SEARCH: Mapping[str, Any] = {
-    "select": "probability",
-    "start": "typiclust",
+    "select": "search",
+    "start": "search",
+    "update": {"background": 500},
     "rounds": {"count": 1000, "k": 25, "holdout": 0.1},
 }
 """The fields of a run's config that a search sets, beside its target."""
 
 
-def search_fields(target: Sequence[str], k: int | None = None, **fields: Any) -> dict[str, Any]:
+def search_fields(
+    target: Sequence[str], k: int | None = None, *, rest: str = NEGATIVE, **fields: Any
+) -> dict[str, Any]:
     """The fields of a run that searches, over its defaults.
 
     Args:
         target: the classes that are looked for.
         k: items in a batch.
+        rest: the class of all else, which the background is of.
         fields: other fields of `RunConfig`, which replace those of a search; of a table, those that are given.
 
     Returns:
         The fields.
     """
     merged: dict[str, Any] = {"target": list(target), **SEARCH}
+    merged["update"] = {**merged["update"], "classes": [rest]}
     for name, value in fields.items():
         own = merged.get(name)
         merged[name] = {**own, **value} if isinstance(own, Mapping) and isinstance(value, Mapping) else value
