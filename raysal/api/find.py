@@ -30,7 +30,8 @@ def find(
 
     The search is a run (`raysal.Session`) with the strategy `search`. Ask it for batches with `query`, tell it what
     they are with `tell`, show it with `raysal serve`, and write the whole pool in order of the probability with
-    `raysal.rank`. Without any example it begins with what is unlike the rest of the pool.
+    `raysal.rank`. Without any example it begins with what is like a query (`like={"image": ["lens.png"]}`), or else
+    unlike the rest of the pool.
 
         with raysal.find("pool", examples=["a.jpg", "b.jpg", "c.jpg"], out="lenses") as session:
             batch = session.query()

@@ -25,6 +25,14 @@ def find(
     other: Annotated[
         list[str] | None, Option("--other", metavar="KEY", help="An item that is not looked for. Repeatable.")
     ] = None,
+    text: Annotated[
+        list[str] | None,
+        Option("--text", metavar="TEXT", help="A text like what is looked for, in a pool of texts. Repeatable."),
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        Option("--image", metavar="FILE", help="An image like what is looked for, in a pool of images. Repeatable."),
+    ] = None,
     target: Annotated[
         str | None,
         Option("--target", metavar="CLASS", help="The class of the examples. (Default: positive.)", show_default=False),
@@ -44,8 +52,8 @@ def find(
 ) -> Outcome:
     """Search a pool for the rest of a few examples: begin a run, tell it the examples, choose the first batch.
 
-    Without examples, the search begins with what is unlike the rest of the pool. Run the same command again to add
-    examples, and `raysal resume` once a batch is labeled.
+    Without examples, it begins with what is like the texts or images given, or else unlike the rest of the pool. Run
+    the same command again to add examples, and `raysal resume` once a batch is labeled.
     """
     del json, debug
     with on_interrupt(f"run the same command again, or `raysal resume {out}`"), progress("starting") as report:
@@ -57,7 +65,7 @@ def find(
         look_now()
 
         if pool.suffix == ".toml":
-            given = {"--target": target, "-k": k, "--seed": seed}
+            given = {"--target": target, "-k": k, "--seed": seed, "--text": text, "--image": image}
             if twice := [name for name, value in given.items() if value is not None]:
                 raise ConfigError(twice[0], f"is what {pool} says", "change it there, or pass a pool")
             config = load_config(pool, note)
@@ -65,7 +73,9 @@ def find(
                 raise ConfigError("target", f"{pool} names no class that is looked for", 'add target = ["..."]')
         else:
             names = (target or POSITIVE,)
-            asked = search_fields(names, k, rest=rest or NEGATIVE, seed=seed or 0, fleet={"backend": "local"})
+            like = {"text": text or [], "image": image or []}
+            own = {"seed": seed or 0, "fleet": {"backend": "local"}, "like": like}
+            asked = search_fields(names, k, rest=rest or NEGATIVE, **own)
             config = parse_config({"pool": pool, **asked})
         labels = labels_of_examples(example or (), other or (), config.target, rest or NEGATIVE)
         begin_search(config, out, labels, report)

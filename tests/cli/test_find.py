@@ -108,3 +108,9 @@ def test_a_config_that_looks_for_nothing_is_refused(pool, tmp_path):
     config.write_text(f'pool = "{pool.path}"\ntarget = ["positive"]\nfleet = {{ backend = "local" }}\n')
     refused(cli("find", config, "-o", tmp_path / "run", "-k", 3), "-k", "change it there")
     assert cli("find", config, "-o", tmp_path / "run").code == 0
+
+
+def test_a_query_of_another_kind_is_refused_and_leaves_nothing(pool, tmp_path):
+    said = refused("find", pool.path, "-o", tmp_path / "run", "--text", "a lens")
+    assert "the pool holds vectors" in said
+    assert not (tmp_path / "run").exists()

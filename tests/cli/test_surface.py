@@ -43,7 +43,7 @@ SURFACE = {
         "--scale",
         "--origin",
     ],
-    "find": ["pool", "--out/-o*", "--example/-e", "--other", "--target", "--rest", "-k", "--seed"],
+    "find": ["pool", "--out/-o*", "--example/-e", "--other", "--text", "--image", "--target", "--rest", "-k", "--seed"],
     "finetune": [
         "run",
         "--out/-o*",
