@@ -62,8 +62,13 @@ def start(pool: Pool, out: Path, **update: Any) -> Session:
     )  # fmt: skip
 
 
-def test_the_record_names_it_and_no_evidence_changes(pool, tmp_path):
-    with start(pool, tmp_path / "on") as on, start(pool, tmp_path / "off", prior_shift="none") as off:
+@pytest.mark.parametrize("passes", [0, 8])
+def test_the_record_names_it_and_no_evidence_changes(passes, pool, tmp_path):
+    """With no passes, a mean that had kept its shift would keep it for good."""
+    with (
+        start(pool, tmp_path / "on", passes=passes, retrain_every=99) as on,
+        start(pool, tmp_path / "off", passes=passes, retrain_every=99, prior_shift="none") as off,
+    ):
         for _ in range(4):
             for session in (on, off):
                 session.ask_oracle(session.query())
