@@ -8,6 +8,10 @@ from raysal.context import Yield
 
 ROUNDS = 3
 """The last rounds whose labels count."""
+TRIED = 10
+"""Answers to each way, one of them a find, that are taken for granted. With 2, as Laplace would, one miss said so
+little that a third of a batch went to novel items: 5 finds of Fashion-MNIST's pullovers at 0.1 %, where 10 gave 13, and
+the log odds alone 9."""
 POWER = 2
 """Shares go by this power of the rate at which a way finds. With 1, a way that finds a third of what another does keeps
 a quarter of the batch, and on Fashion-MNIST a search found up to a tenth less; with 3, hardly less than with 2."""
@@ -16,7 +20,7 @@ a quarter of the batch, and on Fashion-MNIST a search found up to a tenth less; 
 def weights_of(shares: Mapping[str, float], yields: Sequence[Mapping[str, Yield]]) -> dict[str, float]:
     """What each way of finding weighs in the next batch.
 
-    That is share · ((found + 1) / (answered + 2))², over the last rounds, and all divided by their sum. So a way that
+    That is share · ((found + 1) / (answered + 10))², over the last rounds, and all divided by their sum. So a way that
     finds gets more; and where none does, the one that was tried least gains, as a first answer says more than a tenth.
 
     Args:
@@ -29,7 +33,7 @@ def weights_of(shares: Mapping[str, float], yields: Sequence[Mapping[str, Yield]
     weights = {}
     for way, share in shares.items():
         past = [each[way] for each in yields[-ROUNDS:] if way in each]
-        rate = (sum(one.found for one in past) + 1) / (sum(one.answered for one in past) + 2)
+        rate = (sum(one.found for one in past) + 1) / (sum(one.answered for one in past) + TRIED)
         weights[way] = share * rate**POWER
     total = sum(weights.values())
     return {way: weight / total for way, weight in weights.items()}

@@ -28,8 +28,10 @@ from raysal.types import Metric
 LIKELIEST, UNCERTAIN, NOVEL, REST = "likeliest", "uncertain", "novel", "rest"
 FEWEST = 32
 """Candidates that a way lists at least."""
-WIDEST = 3
-"""Batches among whose items the most diverse are taken, at most, while every likely item is a find."""
+WIDEST = 2
+"""Batches among whose items the most diverse are taken, at most, while every likely item is a find. Of sandals at 1 % of
+Fashion-MNIST, 3 found 0.945 of what the log odds alone did, and 1 found 0.98; F1 on other items was 0.74, 0.67, and
+0.48 by the log odds alone."""
 WIDEST_ITEMS = 512
 """The same in items, beyond which diversity costs more than it finds."""
 MOST_KNOWN = 256
@@ -48,11 +50,12 @@ class Search(Selector):
     - `uncertain`: log odds nearest to 0.
     - `novel`: highest novelty `by` one of `raysal.scoring.novelty`.
 
-    Shares follow what was found: a way weighs its share · ((found + 1) / (answered + 2))² over the last three rounds.
-    While all answers to the likeliest are finds, the most diverse of up to three times as many are taken: k more for
-    every such round in a row. A candidate that is a near-duplicate of a labelled item, or of a pick, uses up no place:
-    a copy, or with `duplicates` what is at least so similar (a cosine; in a pool of distances, at most so far). Where
-    nothing else is left, near-duplicates come after all, and then a uniform sample; the reason says so.
+    Shares follow what was found: a way weighs its share · ((found + 1) / (answered + 10))² over the last three rounds.
+    After a round in which all answers to the likeliest are finds, the most diverse of twice as many are taken.
+
+    A candidate that is a near-duplicate of a labelled item, or of a pick, uses up no place: a copy, or with
+    `duplicates` what is at least so similar (a cosine; in a pool of distances, at most so far). Where nothing else is
+    left, near-duplicates come after all, and then a uniform sample; the reason says so.
 
     Works from no label: with a query from what is like it, else by novelty alone, and then by the answers. Cost: a
     product O(n d C) and a round trip for each of two ways; the novelty's own cost where it has a turn, and O(n a d) for
