@@ -29,8 +29,8 @@ LIKELIEST, UNCERTAIN, NOVEL, REST = "likeliest", "uncertain", "novel", "rest"
 FEWEST = 32
 """Candidates that a way lists at least."""
 WIDEST = 2
-"""Batches among whose items the most diverse are taken, at most, while every likely item is a find. Of sandals at 1 % of
-Fashion-MNIST, 3 found 0.945 of what the log odds alone did, and 1 found 0.98; F1 on other items was 0.74, 0.67, and
+"""Batches among whose items the most diverse are taken, at most, while every likely item is a find. Of sandals at 1 %
+of Fashion-MNIST, 3 found 0.945 of what the log odds alone did, and 1 found 0.98; F1 on other items was 0.74, 0.67, and
 0.48 by the log odds alone."""
 WIDEST_ITEMS = 512
 """The same in items, beyond which diversity costs more than it finds."""
