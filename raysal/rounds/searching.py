@@ -19,7 +19,7 @@ SEARCH: Mapping[str, Any] = {
     "select": "search",
     "start": "search",
     "update": {"background": 500},
-    "rounds": {"count": 1000, "k": 25, "holdout": 0.1},
+    "rounds": {"count": 1000, "k": 25, "holdout": 0.1, "tests": 0.2},
 }
 """The fields of a run's config that a search sets, beside its target."""
 

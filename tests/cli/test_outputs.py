@@ -39,12 +39,13 @@ FOUND = dict(with_output(typer.main.get_command(app)))
 FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "index search": lambda home: (home / "pool", "--key", "item-0005", "-k", 3),
     "label export": lambda home: (home / "run",),
+    "rank": lambda home: (home / "ranking",),
     "pool export": lambda home: (home / "pool",),
     "pool quarantine": lambda home: (home / "pool",),
     "select": lambda home: (home / "pool", "-k", 4, "--labels", home / "run"),
 }
 """The words of each command that writes one file."""
-FOLDERS = {"demo", "doctor", "embed", "finetune", "predict", "run"}
+FOLDERS = {"demo", "doctor", "embed", "find", "finetune", "predict", "run"}
 """Commands that make a directory, or finish one of their own."""
 CASES = [(name, suffix) for name in FILES for suffix in KINDS if name != "pool export" or KINDS[suffix] == "parquet"]
 
@@ -62,6 +63,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = labels_csv(home / "labels.csv", 12, rows=62)
     words = ("label", "import", home / "run", labels, "--pool", home / "pool", "--skip-unknown")
     assert cli(*words).code == 0
+    assert cli("rank", home / "run", "--out", home / "ranking", "--score", "entropy").code == 0
     return home
 
 
@@ -220,6 +222,7 @@ def test_a_command_that_makes_a_folder_touches_no_file(home: Path, tmp_path: Pat
         "demo": ("demo",),
         "doctor": ("doctor", "--quick"),
         "embed": ("embed", home / "source.parquet"),
+        "find": ("find", home / "pool"),
         "finetune": ("finetune", home / "run"),
         "predict": ("predict", home / "pool", "--run", home / "run"),
         "run": ("run", config),
