@@ -113,14 +113,14 @@ def rank_into(
 
 
 def states_of_run(run: Path, pool: Pool) -> dict[int, tuple[State, bool]]:
-    """The states of the items that the ledger of a run knows, and whether they were asked for, by id, in order of id.
+    """The states of the items that a run knows, and whether they train although held out, by id, in order of id.
 
     Args:
         run: the run directory.
         pool: its pool.
 
     Returns:
-        {id: (state, whether it was asked for)}; nothing where the run has no ledger.
+        {id: (state, whether it was asked for, and is no test draw)}; nothing where the run has no ledger.
 
     Raises:
         FingerprintMismatch: the run is of another pool.
@@ -129,5 +129,6 @@ def states_of_run(run: Path, pool: Pool) -> dict[int, tuple[State, bool]]:
         if known.ledger is None:
             return {}
         states = dict(sorted(known.ledger.states().items()))
-        asked = known.ledger.asked(np.array(list(states), np.int64)).tolist()
-        return {id: (state, was) for (id, state), was in zip(states.items(), asked, strict=True)}
+        ids = np.array(list(states), np.int64)
+        trains = known.ledger.asked(ids) & ~known.ledger.drawn(ids)  # a test draw stays held out
+        return {id: (state, does) for (id, state), does in zip(states.items(), trains.tolist(), strict=True)}

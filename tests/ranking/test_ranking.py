@@ -233,6 +233,19 @@ def test_a_run_without_labels_is_ranked_by_novelty(pool, tmp_path) -> None:
         raysal.rank(tmp_path / "run", out=tmp_path / "r", novelty="knnn")
 
 
+def test_a_test_draw_stays_held_out(pool, tmp_path) -> None:
+    fields = {"select": "random", "start": "random", "rounds": {"holdout": 0.3, "tests": 0.5}}
+    with Session(tmp_path / "run", pool, **fields) as session:
+        asked = session.query(20).keys
+        ids = pool.ids_of(asked)
+        drawn = session.ledger.drawn(np.array([ids[key] for key in asked]))
+        assert 0 < drawn.sum() < len(asked)
+        session.tell({key: "ab"[i // 2 % 2] for i, key in enumerate(asked)})
+    table = whole(raysal.rank(tmp_path / "run", out=tmp_path / "r", target="a"))
+    held = dict(zip(table["key"].to_pylist(), table["held_out"].to_pylist(), strict=True))
+    assert [held[key] for key in asked] == drawn.tolist()
+
+
 def test_a_head_with_a_hidden_layer_sees_through_it(pool, tmp_path) -> None:
     rng = np.random.default_rng(0)
     layer = HiddenLayer(weight=rng.normal(size=(9, DIM)), bias=rng.normal(size=9))
