@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from raysal.pool import Pool, open_pool
     from raysal.rounds.session import Session
     from raysal.types import Label
+    from raysal.web.server import serve
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "rank",
     "search",
     "select",
+    "serve",
 ]
 
 _HOMES = {
@@ -59,6 +61,7 @@ _HOMES = {
     "rank": "raysal.api.rank",
     "search": "raysal.api.search",
     "select": "raysal.api.select",
+    "serve": "raysal.web.server",
 }
 
 

@@ -24,6 +24,7 @@ _COMMANDS = {
     "resume": "raysal.cli.run:resume",
     "status": "raysal.cli.run:status",
     "label": "raysal.cli.label:app",
+    "serve": "raysal.cli.page:serve",
     "pool": "raysal.cli.pool:app",
     "index": "raysal.cli.index:app",
     "config": "raysal.cli.config:app",

@@ -25,7 +25,7 @@ _PNG_GREY, _PNG_RGB = 0, 2
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 
 
-def decode_image(key: str, payload: object) -> Image.Image:
+def decode_image(key: str, payload: object, least: int = 0) -> Image.Image:
     """Decode an image to RGB; docs/images.md has the rules for every format.
 
     The EXIF orientation is applied. Transparent pixels are blended with white. Unsigned numbers of N bits map their
@@ -34,6 +34,7 @@ def decode_image(key: str, payload: object) -> Image.Image:
     Args:
         key: the item's name, for the error.
         payload: encoded bytes, or pixels uint8 [h, w], [h, w, 1] or [h, w, 3].
+        least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, if both sides stay this long or longer. 0: whole.
 
     Returns:
         The image in mode RGB.
@@ -41,7 +42,7 @@ def decode_image(key: str, payload: object) -> Image.Image:
     Raises:
         BadItem: it is empty, truncated, not an image, too large, or what its pixels look like is not known.
     """
-    image = _decode(key, payload)
+    image = _decode(key, payload, least)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

@@ -100,3 +100,9 @@ def image_of(pixels: NDArray[np.uint8], mode: str) -> Image.Image:
     """An image of pixels [h, w] or [h, w, bands] in one of Pillow's 8-bit modes."""
     height, width = pixels.shape[:2]
     return Image.frombytes(mode, (width, height), np.ascontiguousarray(pixels).tobytes())
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether an image in mode RGB has three equal bands."""
+    pixels = np.asarray(image)
+    return pixels.ndim == 3 and bool((pixels[..., :1] == pixels).all())

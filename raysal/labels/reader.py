@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from operator import index
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from raysal.errors import Damaged, FingerprintMismatch
 from raysal.labels.events import RESTORE, EventLog
 from raysal.labels.items import apply_events
-from raysal.labels.records import STATES, Changes, Labelled, State
+from raysal.labels.records import STATES, Changes, Labelled, Said, State
 from raysal.labels.state import LedgerState
 from raysal.threads import one_at_a_time
 from raysal.types import SKIP, Label
@@ -243,6 +243,33 @@ class LedgerReader:
         """The state of every item that has events, and that the pool has, by id; all others are unlabeled."""
         self._catch_up()
         return {id: item.state() for id, item in self._state.present()}
+
+    def said(self, keys: Iterable[str]) -> dict[str, Said]:
+        """What is known of some items. O(1) for each, whatever else the ledger holds.
+
+        Args:
+            keys: keys of items, with events or not.
+
+        Returns:
+            {key: what annotators hold, and its state} of those that have events, in the order of `keys`.
+        """
+        self._catch_up()
+        items = ((key, self._state.items.get(key)) for key in keys)
+        return {
+            key: Said(
+                state=item.state(),
+                answers={who: SKIP if text is None else text for who, (text, _) in item.answers.items()},
+                round=item.round,
+            )
+            for key, item in items
+            if item is not None
+        }
+
+    def answerers(self, keys: Iterable[str]) -> dict[str, Collection[str]]:
+        """Who holds an answer, a label or a skip, of items: {key: annotators}, of those that have any."""
+        self._catch_up()
+        items = self._state.items
+        return {key: items[key].answers.keys() for key in keys if key in items and items[key].answers}
 
     def counts(self) -> dict[State, int]:
         """How many items that the pool has are in each of the five states.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from reprlib import repr as _short
@@ -84,6 +85,17 @@ class Changes:
 
     def __len__(self) -> int:
         return len(self.new) + len(self.corrected) + len(self.lost) + len(self.reweighted)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Said:
+    """What the ledger knows of one item that has events."""
+
+    state: State
+    answers: Mapping[str, str]
+    """{annotator: label, or `SKIP`}, each the newest"""
+    round: int | None
+    """the last round that leased it; None if no round did"""
 
 
 PASS_LABELS = "pass {key: label}, or a list of raysal.Label"

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
-from raysal.config import Choice
 from raysal.embedding.decode import decode_image
-from raysal.errors import BadItem, RaysalError, SourceError
+from raysal.embedding.pixels import is_grey
+from raysal.errors import BadItem, RaysalError
 from raysal.pool import Pool
-from raysal.sources import SOURCES, Source
+from raysal.sources.of_pool import read_items, source_of
 from raysal.types import Item, Modality
 
 THUMBNAIL_PIXELS = 64
@@ -71,64 +69,15 @@ def read_gallery(pool: Pool, wanted: dict[int, str]) -> Gallery:
     return Gallery(modality=modality, shown=shown, problem=problem)
 
 
-def source_of(pool: Pool) -> Source:
-    """Build the source of a pool again, from its manifest.
-
-    Args:
-        pool: the pool.
-
-    Returns:
-        The source.
-
-    Raises:
-        SourceError: the source was in memory, or the manifest does not say how to build it.
-        UnknownName: this raysal has no such source.
-        ConfigError: the source takes other fields now.
-    """
-    record = pool.manifest.source
-    if record["name"] == "memory":
-        raise SourceError("memory", "the items were in memory and were not kept")
-    if "config" not in record:
-        raise SourceError(pool.path, "its manifest does not say how its source was configured")
-    return Choice(name=record["name"], **record["config"]).build("source", SOURCES)
-
-
-def read_items(source: Source, ids: Collection[int], chunk_rows: int) -> Iterator[tuple[int, Item]]:
-    """Read some items of a source. Lists the source up to the last of them.
-
-    Args:
-        source: where they come from.
-        ids: the items wanted.
-        chunk_rows: items of a chunk of the pool.
-
-    Yields:
-        (id, item) of each id that the source lists, in order of ids.
-    """
-    left = sorted(ids)
-    for unit in source.units(chunk_rows):
-        end = unit.first_id + len(unit.keys)
-        here = [id for id in left if id < end]
-        if here:
-            left = left[len(here) :]
-            yield from zip(here, source.read(unit, only=frozenset(here)), strict=True)
-        if not left:
-            return
-
-
 def thumbnail(image: Image.Image) -> str:
     """The image as a data URI: a PNG of at most THUMBNAIL_PIXELS on its longer side."""
     small = image.copy()
     small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Image.Resampling.LANCZOS)
-    if _is_grey(small):
+    if is_grey(small):
         small = small.convert("L")
     packed = io.BytesIO()
     small.save(packed, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(packed.getvalue()).decode("ascii")
-
-
-def _is_grey(image: Image.Image) -> bool:
-    pixels = np.asarray(image)
-    return pixels.ndim == 3 and bool((pixels[..., :1] == pixels).all())
 
 
 def _shown(item: Item, key: str, modality: Modality) -> Shown:

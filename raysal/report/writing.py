@@ -19,7 +19,7 @@ from raysal.errors import RaysalError, UserError
 from raysal.pool import Pool
 from raysal.report.markup import MARK
 from raysal.report.records import Arm, pool_of, read_answers, read_arm, read_control
-from raysal.report.thumbnails import source_of
+from raysal.sources.of_pool import source_of
 from raysal.store import digest_of, write_output
 
 REPORT = "report.html"

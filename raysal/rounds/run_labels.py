@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -104,6 +104,7 @@ class RunLabels:
         withdrawn: Sequence[tuple[str, str]] = (),
         strict: bool = False,
         examples: bool = False,
+        ids: Mapping[str, int] | None = None,
     ) -> TellCounts:
         """Take labels by key: all of them, or none.
 
@@ -115,6 +116,7 @@ class RunLabels:
             withdrawn: (key, annotator) pairs, whose answers are taken back.
             strict: refuse what would be a warning.
             examples: whether the run begins with these labels. They train, even where an item would be held out.
+            ids: {key: id} that the caller has read in the pool of this run. The pool is not read for these.
 
         Returns:
             How many were new, repeated, corrected, disputed.
@@ -124,12 +126,14 @@ class RunLabels:
             FingerprintMismatch: the labels of the run are of another pool.
         """
         given = [replace(label, label=self._plain(label)) for label in as_labels(labels)]
-        ids = self.new_ids([*(label.key for label in given), *(key for key, _ in withdrawn)])
+        asked = [*(label.key for label in given), *(key for key, _ in withdrawn)]
+        known = ids or {}
+        found = {key: known[key] for key in self.ledger.unknown(key for key in asked if key in known)}
+        found |= self.new_ids([key for key in asked if key not in known])
         if self.likelihood.discrete:
-            texts, known = (label.label for label in given), self.ledger.texts
-            check_classes(texts, known, self.likelihood.names_in, strict=strict)
+            check_classes((label.label for label in given), self.ledger.texts, self.likelihood.names_in, strict=strict)
         return self.ledger.tell(
-            [(ids.get(label.key), label) for label in given], withdrawn=withdrawn, examples=examples
+            [(found.get(label.key), label) for label in given], withdrawn=withdrawn, examples=examples
         )
 
     def _plain(self, label: Label) -> str:

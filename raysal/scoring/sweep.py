@@ -169,15 +169,7 @@ def sample_available(fleet: Fleet, key: int, size: int) -> NDArray[np.int64]:
 
 
 def merge_sweeps(parts: Sequence[Sweep], request: SweepRequest) -> Sweep:
-    """The sweep of the whole pool.
-
-    Args:
-        parts: those of its partitions, in any order.
-        request: what was asked for.
-
-    Returns:
-        What was found in all of them.
-    """
+    """The sweep of the whole pool, from those of its partitions, or of parts of them, in any order."""
     return Sweep(
         rows=sum(part.rows for part in parts),
         class_counts=np.sum([part.class_counts for part in parts], axis=0),
@@ -207,8 +199,21 @@ def merge_neighbours(parts: Sequence[Neighbours], search: Search, ties: int | No
 # Functions of a partition.
 
 
-def sweep_partition(partition: Partition, inputs: ScoreInputs | None, request: SweepRequest) -> Sweep:
-    """The pass over one partition: its rows are shared out among as many threads as torch has."""
+def sweep_partition(
+    partition: Partition, inputs: ScoreInputs | None, request: SweepRequest, part: int = 0, parts: int = 1
+) -> Sweep:
+    """The pass over one partition: its rows are shared out among as many threads as torch has.
+
+    Args:
+        partition: where they live.
+        inputs: what scores need of the head, if there is one.
+        request: what is asked for.
+        part: which part of the rows is read; the count of rows and the uniform sample come with the first, 0.
+        parts: how many there are; `merge_sweeps` of all is what one pass finds.
+
+    Returns:
+        What was found.
+    """
     reader = None if inputs is None else ProductReader(partition, inputs)
     anchors = [np.empty((0, partition.dim), np.float32), *(search.anchors for search in request.searches)]
     similarity = Similarity(partition, np.concatenate(anchors))
@@ -218,7 +223,8 @@ def sweep_partition(partition: Partition, inputs: ScoreInputs | None, request: S
     size = block_rows_for(len(columns), partition.device.type)
     scored = _ScoredColumns(partition, reader, request, closed, size)
     nearby = _SearchedColumns(partition, similarity, request, len(columns) - len(similarity.anchors), closed)
-    runs = [range(own.start, own.stop) for own in slices(len(partition), scored.together)] if len(columns) else []
+    cuts = list(slices(len(partition), scored.together))[part::parts] if len(columns) else []
+    runs = [range(own.start, own.stop) for own in cuts]
     left = iter(runs)  # of a list: each run goes to one thread
 
     def sweep_runs() -> None:
@@ -232,9 +238,9 @@ def sweep_partition(partition: Partition, inputs: ScoreInputs | None, request: S
     if runs:  # else there would be a block to fill with nothing
         in_threads(sweep_runs, min(torch.get_num_threads(), len(runs)) if partition.device.type == "cpu" else 1)
     return Sweep(
-        rows=int(partition.available.sum()),
+        rows=int(partition.available.sum()) if part == 0 else 0,
         searches=nearby.result(),
-        sample=sample_partition(partition, request.key, request.sample),
+        sample=sample_partition(partition, request.key, request.sample if part == 0 else 0),
         **scored.result(),
     )
 

@@ -74,6 +74,17 @@ class Folder:
         """
         return self._files.names()
 
+    def path_of(self, key: str) -> Path:
+        """The file of an image.
+
+        Args:
+            key: one that `keys` lists. Others are not looked at: they may lead anywhere.
+
+        Returns:
+            Its path.
+        """
+        return self._files.path_of(key)
+
     def passed_over(self) -> PassedOver:
         """The files that are no images of the chosen suffixes; see `PassesOver`."""
         return self._files.passed_over()

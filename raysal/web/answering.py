@@ -1,0 +1,166 @@
+"""Taking answers, and taking them back.
+
+The order of an answer is: the turn is noted, remarks are kept, the ledger takes all labels or none, the hand-outs end.
+A request that is sent again after any of these steps does what was left, and the ledger says once what was said once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from raysal.errors import LabelError
+from raysal.labels.confusable import confusable
+from raysal.labels.records import Said, TellCounts
+from raysal.rounds.run_labels import RunLabels
+from raysal.types import SKIP, Label
+from raysal.web.answers import Answer, before_of, labels_of, remark_of
+from raysal.web.catalogue import Catalogue
+from raysal.web.handouts import HandOuts, Turn
+from raysal.web.people import named
+from raysal.web.remarks import Remark, Remarks
+from raysal.web.standing import Standing
+
+MOST_ANSWERS = 5_000
+"""Answers of one request at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """What a desk does with answers, and what it needs of the desk."""
+
+    labels: RunLabels
+    remarks: Remarks
+    handouts: HandOuts
+    catalogue: Catalogue
+    standing: Standing
+    classes: tuple[str, ...]
+    """those that the config names"""
+    items: Callable[[Sequence[int], str], list[dict[str, Any]]]
+    """as `Desk.items`"""
+    told: Callable[[], None]
+    """called when the ledger has new events"""
+
+    def answer(self, annotator: str, answers: Sequence[Answer], nonce: str) -> dict[str, Any]:
+        """Take answers of an annotator: all of them, or none. The same nonce counts once.
+
+        An answer may be late, repeated, corrected, or about an item that was never handed out.
+
+        Args:
+            annotator: who.
+            answers: about distinct items.
+            nonce: names this request, and those that repeat it.
+
+        Returns:
+            {counts, items, head, seq, conflicts, warnings}.
+
+        Raises:
+            LabelError: nobody is named, an item is not in the pool or has another key, or an answer cannot be accepted.
+        """
+        who = named(annotator)
+        answers = self._checked(answers, nonce)
+        keys = [answer.key for answer in answers]
+        said, remarks = self.labels.ledger.said(keys), self.remarks.of_all(keys)
+        before = [before_of(answer, said.get(answer.key), remarks[answer.key], who) for answer in answers]
+        earlier = self.handouts.begin_turn(Turn(nonce, who, "answers", before, "begun"))
+        if earlier is not None and earlier.annotator != who:
+            raise LabelError("nonce", "is that of another annotator's request", "give each request one of its own")
+        if earlier is not None and earlier.state != "begun":
+            return self._report(who, answers, TellCounts(new=0, repeated=len(answers), corrected=0, disputed=0))
+        warnings = self._warnings(answers)
+        new = [(answer.key, remark_of(answer, remarks[answer.key].get(who))) for answer in answers]
+        self.remarks.add(who, [(key, remark) for key, remark in new if remark is not None])
+        counts = self._tell(*labels_of(answers, who), {a.key: a.id for a in answers})
+        self.handouts.end_turn(nonce)
+        self.handouts.release(who, [a.key for a in answers if a.is_answer])
+        return {**self._report(who, answers, counts), "warnings": warnings}
+
+    def undo(self, annotator: str, nonce: str) -> dict[str, Any]:
+        """Take back the last answers of an annotator that were not taken back yet, notes and ratings with them.
+
+        Args:
+            annotator: who.
+            nonce: names this request, and those that repeat it.
+
+        Returns:
+            {items, undone: the nonce of the answers that were taken back, or None}.
+        """
+        who = named(annotator)
+        last = self.handouts.last_turn(who)
+        note = [{"undone": None if last is None else last.nonce}]
+        earlier = self.handouts.begin_turn(Turn(nonce, who, "undo", note, "begun"))
+        undone = (note if earlier is None else earlier.before)[0]["undone"]
+        turn = None if undone is None else self.handouts.turn(undone)
+        if turn is None:
+            return {"items": [], "undone": None}
+        if turn.state != "undone":
+            self._restore(who, turn)
+            self.handouts.end_turn(turn.nonce, "undone")
+        self.handouts.end_turn(nonce)
+        return {"items": self.items([entry["id"] for entry in turn.before], who), "undone": undone}
+
+    def _restore(self, who: str, turn: Turn) -> None:
+        """Say again what the annotator said before a turn."""
+        ids = {entry["key"]: entry["id"] for entry in turn.before}
+        labels = [Label(key=e["key"], label=e["label"], annotator=who) for e in turn.before if e["label"] is not None]
+        withdrawn = [(entry["key"], who) for entry in turn.before if entry["label"] is None]
+        self.remarks.add(
+            who, [(e["key"], Remark(e["note"], e["rating"], e["disputed"])) for e in turn.before if "note" in e]
+        )
+        self._tell(labels, withdrawn, ids)
+
+    def _checked(self, answers: Sequence[Answer], nonce: str) -> list[Answer]:
+        """The answers with the keys that the pool has for their ids."""
+        if not nonce or len(nonce) > 200:
+            raise LabelError("nonce", "is missing or too long", "give each request a random one")
+        if not 1 <= len(answers) <= MOST_ANSWERS:
+            raise LabelError("answers", f"{len(answers)} of them", f"send 1 to {MOST_ANSWERS}")
+        entries = self.catalogue.entries(answer.id for answer in answers)
+        checked = []
+        for answer in answers:
+            if answer.id not in entries:
+                raise LabelError(f"item {answer.id}", "is not in the pool", "load the page again")
+            key = entries[answer.id].key
+            if answer.key not in ("", key):
+                problem = f"given with id {answer.id}, which is {key!r} in the pool of now"
+                raise LabelError(repr(answer.key), problem, "load the page again")
+            checked.append(answer._replace(key=key))
+        if len({answer.id for answer in checked}) < len(checked):
+            raise LabelError("answers", "name an item twice", "give one answer for each item")
+        return checked
+
+    def _warnings(self, answers: Sequence[Answer]) -> list[str]:
+        """What is to be said of classes that come up for the first time."""
+        known = self.labels.ledger.texts | set(self.classes)
+        new = dict.fromkeys(answer.label for answer in answers if answer.label and answer.label not in known)
+        return confusable(new, known)
+
+    def _tell(
+        self, labels: Sequence[Label], withdrawn: Sequence[tuple[str, str]], ids: Mapping[str, int]
+    ) -> TellCounts:
+        """Tell the ledger, and those who follow it."""
+        if not labels and not withdrawn:
+            return TellCounts(new=0, repeated=0, corrected=0, disputed=0)
+        counts = self.labels.tell(labels, withdrawn=withdrawn, ids=ids)
+        self.told()
+        return counts
+
+    def _report(self, who: str, answers: Sequence[Answer], counts: TellCounts) -> dict[str, Any]:
+        keys = [answer.key for answer in answers]
+        said: Mapping[str, Said] = self.labels.ledger.said(keys)
+        conflicts = [
+            {"id": str(answer.id), "labels": labels}
+            for answer in answers
+            if answer.key in said
+            and said[answer.key].state == "disputed"
+            and (labels := {name: text for name, text in said[answer.key].answers.items() if text != SKIP})
+        ]
+        return {
+            "counts": asdict(counts),
+            "items": self.items([answer.id for answer in answers], who),
+            "head": self.standing.head(),
+            "seq": self.labels.ledger.head_seq,
+            "conflicts": conflicts,
+            "warnings": [],
+        }

@@ -1,0 +1,114 @@
+"""What the items of a pool are called: key and carried values by id, read chunk by chunk and kept while there is room.
+
+An id is a position in the listing that the pool was made of, and a chunk is a run of the listing. So the chunk of an id
+is known without a search, and one item costs the reading of one chunk's table, the first time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raysal.arrow_values import numbers_of
+from raysal.pool import Pool
+from raysal.types import POOL_COLUMNS
+
+ROOM_BYTES = 256 << 20
+"""Memory that the tables of chunks may take together."""
+MOST_ENTRIES = 100_000
+"""Items whose key is kept ready."""
+
+
+class Entry(NamedTuple):
+    """One item as the pool names it."""
+
+    id: int
+    key: str
+    uri: str | None
+
+
+class _Table(NamedTuple):
+    ids: NDArray[np.int64]
+    columns: pa.Table
+
+
+class Catalogue:
+    """The items' table of one pool. Several threads may share it.
+
+    Memory: `ROOM_BYTES` for the tables of the chunks that were read last, at least one of them.
+    """
+
+    def __init__(self, pool: Pool, room: int = ROOM_BYTES) -> None:
+        self._pool, self._room = pool, room
+        self._chunks = {chunk.index: chunk for chunk in pool.chunks}
+        self._kept: OrderedDict[int, _Table] = OrderedDict()
+        self._bytes = 0
+        self._entries: dict[int, Entry] = {}
+        self._lock = Lock()
+
+    def entries(self, ids: Iterable[int]) -> dict[int, Entry]:
+        """Key and uri of items.
+
+        Args:
+            ids: numbers of items; those that the pool does not have are left out.
+
+        Returns:
+            {id: entry}, in the order of `ids`.
+
+        Raises:
+            Damaged: a file of the pool is missing or was altered.
+        """
+        found = {}
+        for id in ids:
+            entry = self._entries.get(id) or self._read(id)
+            if entry is not None:
+                found[id] = entry
+        return found
+
+    def _read(self, id: int) -> Entry | None:
+        table, row = self._find(id)
+        if table is None:
+            return None
+        if len(self._entries) >= MOST_ENTRIES:
+            self._entries = {}
+        columns = table.columns
+        entry = self._entries[id] = Entry(id, columns["key"][row].as_py(), columns["uri"][row].as_py())
+        return entry
+
+    def carried(self, id: int) -> Mapping[str, Any]:
+        """The carried values of an item; nothing where the pool does not have it. Raises what `entries` raises."""
+        table, row = self._find(id)
+        if table is None:
+            return {}
+        names = [name for name in table.columns.column_names if name not in POOL_COLUMNS]
+        return {name: table.columns[name][row].as_py() for name in names}
+
+    def _find(self, id: int) -> tuple[_Table | None, int]:
+        """The table that an id is in, and its row there; (None, 0) if the pool has no such item."""
+        chunk = id // self._pool.manifest.chunk_rows
+        if chunk not in self._chunks:
+            return None, 0
+        table = self._table(chunk)
+        row = int(np.searchsorted(table.ids, id))
+        return (table, row) if row < len(table.ids) and table.ids[row] == id else (None, 0)
+
+    def _table(self, chunk: int) -> _Table:
+        with self._lock:
+            if chunk in self._kept:
+                self._kept.move_to_end(chunk)
+                return self._kept[chunk]
+        columns = self._chunks[chunk].items()  # outside of the lock: others go on with what is kept
+        made = _Table(numbers_of(columns["id"]), columns)
+        with self._lock:
+            if chunk not in self._kept:
+                self._kept[chunk] = made
+                self._bytes += columns.nbytes
+            while self._bytes > self._room and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].columns.nbytes
+        return made

@@ -1,0 +1,337 @@
+"""The one thread that works beside the page: it follows the labels with the head, the orders and the next batch.
+
+It alone calls the fleet, because calls of one fleet are made by one thread. Requests read what it published last, and
+never wait for it, except for a search (`nearest`). What it does, in this order of urgency:
+
+1. what people asked for: the next batch, a search;
+2. after new labels: the head (`Session.current_head`), then the order of the candidates, in milliseconds;
+3. after some more labels, or when people pause: one pass over the whole pool, which finds new candidates.
+
+`stop` ends a batch that is being chosen, between two round trips, and a pass, between two parts of it: nothing of
+either is kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from raysal.api.search import nearest_to
+from raysal.errors import RaysalError, RunError
+from raysal.fleet import Fleet, exclude
+from raysal.fleet.watched import WatchedFleet
+from raysal.models.head import Head
+from raysal.rng import derive
+from raysal.rounds.evaluation import hold_out
+from raysal.rounds.gathering import gather_labelled, gather_vectors
+from raysal.rounds.held_out import HeldOut
+from raysal.rounds.program import start_program
+from raysal.rounds.session import Session
+from raysal.scoring.top_k import BestItems
+from raysal.web import orders
+from raysal.web.orders import Orders
+
+SWEEP_AFTER = 25
+"""New labels after which a pass over the pool is made, even while people go on labelling."""
+PAUSE_S = 1.0
+"""Seconds without a new label after which a pass is made, however few labels are new."""
+FOLLOW_REST, SWEEP_REST = 2.0, 6.0
+"""How long the thread rests after it followed labels, or made a pass, in units of the time that this took: so requests
+have the processors most of the time, however fast labels come."""
+LOOK_S = 1.0
+"""Seconds between two looks for labels that other processes told."""
+SHORT_S = 0.1
+"""Seconds until the next look where a pass is still to be made."""
+KEPT_SEARCHES = 32
+"""Searches whose results are kept."""
+
+
+class Stopped(RaysalError):
+    """Somebody pressed stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Busy:
+    """What is being done."""
+
+    stage: str
+    done: int
+    total: int
+    """0 is unknown"""
+
+
+class Follower:
+    """The thread, and what it published last. Any thread may call its methods and read its attributes."""
+
+    def __init__(self, session: Session, changed: Callable[[], None] = lambda: None) -> None:
+        """Begin to follow a session.
+
+        Args:
+            session: belongs to the follower until `close`: nobody else may ask it for a batch or a head.
+            changed: called, in the thread, whenever something is published.
+        """
+        self.orders = Orders()
+        self.busy: Busy | None = None
+        self.problem: str | None = None
+        """what went wrong last, in words; None after something went well"""
+        self._session, self._changed = session, changed
+        self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._wake = threading.Event()
+        self._stop, self._closing = threading.Event(), threading.Event()
+        self._searches: OrderedDict[tuple[int, int], BestItems] = OrderedDict()
+        self._candidates: orders.Candidates | None = None
+        self._followed = self._swept = -1
+        self._refused: int | None = None
+        """the ledger's event at which a pass was stopped or failed: none is made again before another label"""
+        self._rest_until = self._no_sweep_until = 0.0
+        self._told = time.monotonic()
+        self._fleet: Fleet = session.start_fleet()
+        if isinstance(self._fleet, WatchedFleet):
+            self._fleet.before = self._look
+        self._thread = threading.Thread(target=self._work, name="raysal follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    # -- what others call ---------------------------------------------------------------------------------------
+
+    def labels_changed(self) -> None:
+        """Say that labels were told."""
+        self._told = time.monotonic()
+        self._wake.set()
+
+    def choose_round(self, k: int | None) -> int:
+        """Choose the next batch in the background.
+
+        Args:
+            k: items in the batch; the config's by default.
+
+        Returns:
+            The number of the round.
+
+        Raises:
+            RunError: a batch is being chosen, or k is below 1.
+        """
+        if k is not None and k < 1:
+            raise RunError("k", f"{k} is not a batch", "ask for at least 1")
+        busy = self.busy
+        if busy is not None and busy.stage == "round":
+            raise RunError("round", "a batch is being chosen", "wait for it, or stop it")
+        round = self._session.run.rounds
+
+        def choose() -> None:
+            self._publish(busy=Busy(stage="round", done=0, total=0))
+            self._session.query(k)
+
+        self.busy = Busy(stage="round", done=0, total=0)  # at once: a second one is refused
+        self._submit(choose)
+        return round
+
+    def nearest(self, id: int, k: int) -> Future[BestItems]:
+        """Search the items that are nearest to one, labelled or not; without the held-out ones and itself."""
+        done: Future[BestItems] = Future()
+        if (kept := self._searches.get((id, k))) is not None:
+            done.set_result(kept)
+            return done
+        return self._submit(lambda: self._search(id, k))
+
+    def stop(self) -> bool:
+        """Stop what is being done; returns whether something was. Labels are followed again from the next one on."""
+        busy = self.busy is not None
+        if busy:
+            self._stop.set()
+        return busy
+
+    def close(self) -> None:
+        """End the thread, between two round trips of what it is doing."""
+        self._closing.set()
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for _, future in self._jobs:
+            future.cancel()
+
+    # -- the thread ---------------------------------------------------------------------------------------------
+
+    def _submit(self, job: Callable[[], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._jobs.append((job, future))
+        self._wake.set()
+        return future
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            self._wake.clear()
+            while self._jobs and not self._closing.is_set():
+                self._do(*self._jobs.popleft())
+            if not self._closing.is_set() and not self._attempt(self._follow):
+                self._rest()
+
+    def _rest(self) -> None:
+        """Wait for something to do."""
+        behind = self._followed != self._swept and self._refused != self._followed
+        self._wake.wait(SHORT_S if behind or time.monotonic() < self._rest_until else LOOK_S)
+        if (left := self._rest_until - time.monotonic()) > 0 and not self._jobs:
+            self._closing.wait(min(left, LOOK_S))
+
+    def _do(self, job: Callable[[], Any], future: Future[Any]) -> None:
+        try:
+            result = job()
+        except BaseException as error:
+            future.set_exception(error)
+            if not isinstance(error, Stopped):
+                self.problem = str(error)
+        else:
+            future.set_result(result)
+            self.problem = None
+        finally:
+            self._end()
+
+    def _attempt(self, work: Callable[[], bool]) -> bool:
+        """Do some work; whether there may be more at once."""
+        try:
+            return work()
+        except (
+            Exception
+        ) as error:  # labels that cannot be learnt from, a pool that is gone: the page says so, and waits
+            self._refused = self._followed = self._swept = self._seq()
+            if not isinstance(error, Stopped):
+                self.problem = str(error)
+            return False
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """A piece of work is over, stopped or not. What closes the thread stays set."""
+        if not self._closing.is_set():
+            self._stop.clear()
+        if self.busy is not None and not self._jobs:
+            self._publish(busy=None)
+
+    def _seq(self) -> int:
+        try:
+            return self._session.ledger.head_seq
+        except RaysalError:
+            return self._followed
+
+    def _follow(self) -> bool:
+        """Take in new labels, or make a pass; whether there may be more to do at once."""
+        seq, now = self._session.ledger.head_seq, time.monotonic()
+        if seq != self._followed and now >= self._rest_until:
+            head = self._head()
+            self._followed = seq
+            if head is not None and self._candidates is not None:
+                self._order_candidates(head, seq)
+            self.problem = None
+            self._rest_until = time.monotonic() + FOLLOW_REST * (time.monotonic() - now)
+            self._publish()
+            if self._candidates is not None:
+                return False  # look for jobs first
+        if seq in (self._swept, self._refused):
+            return False
+        paused = now - self._told >= PAUSE_S
+        due = seq - self._swept >= SWEEP_AFTER and now >= self._no_sweep_until
+        if self._candidates is None or paused or due:
+            self._sweep(seq)
+            self._no_sweep_until = time.monotonic() + SWEEP_REST * (time.monotonic() - now)
+            return True
+        return False
+
+    def _head(self) -> Head | None:
+        # A fit takes as long as it takes; a step in closed form, milliseconds. Neither is worth a word of progress.
+        return self._session.current_head()
+
+    def _order_candidates(self, head: Head, seq: int) -> None:
+        assert self._candidates is not None
+        taken = self._session.ledger.excluded()
+        lists, probabilities = orders.order_candidates(self._candidates, head, self._target, taken, self._key("ties"))
+        self.orders = replace(
+            self.orders,
+            lists={**{name: orders.without(own, taken) for name, own in self.orders.lists.items()}, **lists},
+            scores=orders.scores_of(head, self._target),
+            probabilities=probabilities,
+            head_version=head.version,
+            labels=head.labels_seen,
+            seq=seq,
+        )
+
+    def _sweep(self, seq: int) -> None:
+        """One pass over the pool: all orders, new candidates, histograms."""
+        session, fleet = self._session, self._fleet
+        self._publish(busy=Busy(stage="ranking", done=0, total=1))
+        head = self._head()
+        taken = session.ledger.excluded()
+        start_program(fleet, taken, HeldOut.of(session.config))
+        lists = {"random": orders.random_order(fleet, self._key("random"))}
+        histograms = {}
+        if head is not None:
+            request = orders.asked_of(head, self._target, orders.LENGTH, self._key("ties"))
+            rows = len(session.pool)
+            found = orders.sweep_in_parts(fleet, head, request, self._target, rows, self._tell_part)
+            lists |= {order: found.top[score] for order, score in orders.scores_of(head, self._target).items()}
+            histograms = found.histograms
+        best_ids = np.concatenate([ids for ids, _ in lists.values()])
+        self._candidates = orders.gather_candidates(fleet, session.pool, best_ids)
+        known = sorted(session.ledger.labels(), key=lambda item: item.seq)[-orders.MOST_CENTRES :]
+        labelled = gather_labelled(fleet, session.pool.dim, sorted(known, key=lambda item: item.id))
+        best = {name: own for name, own in lists.items() if name != "random"} or lists
+        lists["diverse"] = orders.choose_diverse(
+            self._candidates, best, labelled, taken, session.pool, self._key("diverse")
+        )
+        scores = orders.NOTHING
+        if head is not None:
+            own = orders.gather_candidates(fleet, session.pool, labelled.ids)
+            _, scores = orders.order_candidates(own, head, self._target, labelled.ids, self._key("ties"))
+        self.orders = Orders(lists=lists, histograms=histograms, labelled=scores, seq=seq)
+        if head is not None:
+            self._order_candidates(head, seq)
+        self._swept = seq
+        self.problem = None
+        self._publish(busy=None)
+
+    def _search(self, id: int, k: int) -> BestItems:
+        session, fleet = self._session, self._fleet
+        fleet.reset()
+        if (held_out := HeldOut.of(session.config)) is not None:
+            fleet.each(hold_out, *held_out)
+        vectors = gather_vectors(fleet, session.pool.dim, np.array([id], np.int64))
+        fleet.each(exclude, np.array([id], np.int64))
+        found, _ = nearest_to(fleet, session.pool, vectors, k, exact=False)
+        self._searches[id, k] = found
+        while len(self._searches) > KEPT_SEARCHES:
+            self._searches.popitem(last=False)
+        return found
+
+    @property
+    def _target(self) -> tuple[str, ...]:
+        return self._session.config.target
+
+    def _key(self, use: str) -> int:
+        return derive(self._session.config.seed, "serve", use)
+
+    def _look(self) -> None:
+        """Before a round trip: whether somebody pressed stop."""
+        if self._stop.is_set():
+            raise Stopped("stopped")
+        if isinstance(self._fleet, WatchedFleet) and self.busy is not None and self.busy.stage == "round":
+            self._publish(busy=replace(self.busy, done=self.busy.done + 1))
+
+    def _tell_part(self, part: int, parts: int) -> None:
+        """Before a part of a pass: progress, searches that people wait for, and whether somebody pressed stop."""
+        if self._stop.is_set():
+            raise Stopped("stopped")
+        self._publish(busy=Busy(stage="ranking", done=part, total=parts))
+
+    def _publish(self, **fields: Any) -> None:
+        if "busy" in fields:
+            self.busy = fields["busy"]
+        self._changed()

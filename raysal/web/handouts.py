@@ -1,0 +1,254 @@
+"""Hand-outs: items that are before one annotator for a while, so that no two people get the same one.
+
+They lie in `handouts.sqlite` of the run directory, which all servers over one run share. The file is no truth about
+labels: the ledger is. If it is lost, people may get an item twice, once; so it may be deleted, and a broken one is
+begun anew. It also keeps the turns: what an annotator's last answers replaced, by the nonce of the request.
+
+An item counts as taken by everybody who holds an answer of it in the ledger, and by everybody who has it handed out. It
+is free while fewer than `per_item` people took it. Who answers first writes the answer into the ledger and then ends
+the hand-out; who takes locks this file and then reads the ledger. So no moment exists in which an answered item looks
+free.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from threading import RLock
+from typing import Any, NamedTuple
+
+from raysal.errors import RunError
+
+FILE = "handouts.sqlite"
+SECONDS = 300.0
+"""How long a hand-out lasts unless it is renewed."""
+KEPT_TURNS = 200
+"""Turns of one annotator that can be taken back; older ones are forgotten."""
+_BUSY_SECONDS = 30.0
+_AT_A_TIME = 128
+"""Candidates whose hand-outs are looked up together."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS handouts (
+ key TEXT NOT NULL, annotator TEXT NOT NULL, purpose TEXT NOT NULL, until REAL NOT NULL,
+ PRIMARY KEY (key, annotator)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS handouts_of ON handouts (annotator);
+CREATE INDEX IF NOT EXISTS handouts_until ON handouts (until);
+CREATE TABLE IF NOT EXISTS turns (
+ number INTEGER PRIMARY KEY AUTOINCREMENT, nonce TEXT NOT NULL UNIQUE, annotator TEXT NOT NULL, kind TEXT NOT NULL,
+ before TEXT NOT NULL, state TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS turns_of ON turns (annotator, number);
+"""
+
+Taken = Callable[[Sequence[str]], Mapping[str, Iterable[str]]]
+"""keys -> {key: the annotators who hold an answer}, as the ledger says now"""
+
+
+class Turn(NamedTuple):
+    """One request that answered, and what it replaced."""
+
+    nonce: str
+    annotator: str
+    kind: str
+    """`answers` or `undo`"""
+    before: list[dict[str, Any]]
+    state: str
+    """`begun`: the ledger may have it or not; `done`; `undone`"""
+
+
+class HandOuts:
+    """The hand-outs of one run. Threads may share it; other processes open their own."""
+
+    def __init__(
+        self, run: Path, *, seconds: float = SECONDS, per_item: int = 1, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Open the hand-outs of a run; the file is made if it is not there.
+
+        Args:
+            run: the run directory.
+            seconds: how long a hand-out lasts.
+            per_item: how many people may have an item.
+            clock: seconds since 1970, the same for all servers over the run.
+
+        Raises:
+            RunError: the file cannot be made.
+        """
+        self.path, self.seconds, self.per_item, self.now = run / FILE, seconds, per_item, clock
+        self._lock = RLock()
+        try:
+            self._db = self._open()
+        except sqlite3.DatabaseError:  # it is no truth: begin it anew
+            for suffix in ("", "-journal"):
+                self.path.with_name(FILE + suffix).unlink(missing_ok=True)
+            try:
+                self._db = self._open()
+            except sqlite3.DatabaseError as error:
+                raise RunError(self.path, f"cannot be made ({error})", "check its directory") from None
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+        try:
+            # Nothing here must outlive a crash of the machine, so nothing is waited for.
+            db.execute("PRAGMA synchronous = OFF").fetchall()
+            db.execute("PRAGMA journal_mode = TRUNCATE").fetchall()
+            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            db.execute("SELECT count(*) FROM handouts").fetchall()
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Alone at the file, among threads and processes; all of the block, or nothing."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+            except sqlite3.ProgrammingError:
+                raise RunError(self.path, "was closed", "start the server again") from None
+            except sqlite3.Error as error:
+                raise RunError(self.path, f"cannot be written ({error})", "free some space, or delete it") from None
+
+    # -- hand-outs ----------------------------------------------------------------------------------------------
+
+    def take(
+        self, annotator: str, n: int, purpose: str, candidates: Iterable[str], taken: Taken
+    ) -> tuple[list[str], float]:
+        """Hand out items, so that the annotator holds up to n for this purpose.
+
+        What the annotator holds for the purpose already stays, unless it was answered meanwhile, by whomever; what was
+        handed out to the annotator for another purpose goes back.
+
+        Args:
+            annotator: who.
+            n: how many the annotator is to hold.
+            purpose: what they are for: an order by its name.
+            candidates: keys, the most wanted first.
+            taken: who answered what.
+
+        Returns:
+            The keys, those held before first; and until when they are the annotator's, in seconds since 1970.
+        """
+        until = self.now() + self.seconds
+        with self._writing() as db:
+            db.execute("DELETE FROM handouts WHERE until <= ?", (self.now(),))
+            db.execute("DELETE FROM handouts WHERE annotator = ? AND purpose <> ?", (annotator, purpose))
+            held = [key for (key,) in db.execute("SELECT key FROM handouts WHERE annotator = ?", (annotator,))]
+            said = {key: set(who) for key, who in taken(held).items()}
+            answered = [key for key in held if not self._is_free(said.get(key, set()), annotator)]
+            db.executemany("DELETE FROM handouts WHERE key = ? AND annotator = ?", [(k, annotator) for k in answered])
+            kept = [key for key in held if key not in set(answered)]
+            new: list[str] = []
+            rest = iter(candidates)
+            while len(kept) + len(new) < n and (some := list(islice(rest, _AT_A_TIME))):
+                people = self._people(some, taken)
+                free = [key for key in dict.fromkeys(some) if self._is_free(people[key], annotator)]
+                new += [key for key in free if key not in set(new)][: n - len(kept) - len(new)]
+            rows = [(key, annotator, purpose, until) for key in [*kept, *new]]
+            db.executemany("INSERT OR REPLACE INTO handouts VALUES (?, ?, ?, ?)", rows)
+        return [*kept, *new], until
+
+    def _people(self, keys: Sequence[str], taken: Taken) -> dict[str, set[str]]:
+        """Who has answered or holds each of these items."""
+        said = taken(keys)
+        people = {key: set(said.get(key, ())) for key in keys}
+        query = "SELECT key, annotator FROM handouts WHERE key IN (SELECT value FROM json_each(?))"
+        for key, who in self._db.execute(query, (json.dumps(list(keys)),)):
+            people[key].add(who)
+        return people
+
+    def _is_free(self, people: set[str], annotator: str) -> bool:
+        return annotator not in people and len(people) < self.per_item
+
+    def renew(self, annotator: str, keys: Sequence[str]) -> tuple[list[str], float]:
+        """Make hand-outs last from now on.
+
+        Args:
+            annotator: whose.
+            keys: the items.
+
+        Returns:
+            Those that are not the annotator's any more; and until when the others are.
+        """
+        until = self.now() + self.seconds
+        with self._writing() as db:
+            db.execute("DELETE FROM handouts WHERE until <= ?", (self.now(),))
+            query = "UPDATE handouts SET until = ? WHERE key = ? AND annotator = ?"
+            lost = [key for key in keys if not db.execute(query, (until, key, annotator)).rowcount]
+        return lost, until
+
+    def release(self, annotator: str, keys: Sequence[str]) -> None:
+        """End hand-outs of an annotator: the items were answered, or others may have them."""
+        with self._writing() as db:
+            db.executemany("DELETE FROM handouts WHERE key = ? AND annotator = ?", [(key, annotator) for key in keys])
+
+    def holders(self) -> dict[str, int]:
+        """How many items are before each annotator now."""
+        with self._lock:
+            query = "SELECT annotator, count(*) FROM handouts WHERE until > ? GROUP BY annotator"
+            return dict(self._db.execute(query, (self.now(),)).fetchall())
+
+    # -- turns --------------------------------------------------------------------------------------------------
+
+    def begin_turn(self, turn: Turn) -> Turn | None:
+        """Note a request before it changes the ledger.
+
+        Args:
+            turn: what it is about to replace.
+
+        Returns:
+            None; or the turn of the same nonce that came before, and then nothing is noted.
+        """
+        with self._writing() as db:
+            if (before := self._turn("nonce = ?", turn.nonce)) is not None:
+                return before
+            values = (turn.nonce, turn.annotator, turn.kind, json.dumps(turn.before), turn.state)
+            db.execute("INSERT INTO turns (nonce, annotator, kind, before, state) VALUES (?, ?, ?, ?, ?)", values)
+        return None
+
+    def end_turn(self, nonce: str, state: str = "done") -> None:
+        """Note that the ledger has a turn, or that it was undone; and forget what is too old to be taken back."""
+        with self._writing() as db:
+            db.execute("UPDATE turns SET state = ? WHERE nonce = ?", (state, nonce))
+            query = """DELETE FROM turns WHERE annotator = (SELECT annotator FROM turns WHERE nonce = ?) AND number <=
+             (SELECT number FROM turns WHERE annotator = (SELECT annotator FROM turns WHERE nonce = ?)
+              ORDER BY number DESC LIMIT 1 OFFSET ?)"""
+            db.execute(query, (nonce, nonce, KEPT_TURNS))
+
+    def last_turn(self, annotator: str) -> Turn | None:
+        """The last turn of an annotator that gave answers and was not undone."""
+        with self._lock:
+            return self._turn("annotator = ? AND kind = 'answers' AND state <> 'undone'", annotator)
+
+    def turn(self, nonce: str) -> Turn | None:
+        """The turn of a request, if it is not forgotten."""
+        with self._lock:
+            return self._turn("nonce = ?", nonce)
+
+    def _turn(self, where: str, value: str) -> Turn | None:
+        query = f"SELECT nonce, annotator, kind, before, state FROM turns WHERE {where} ORDER BY number DESC LIMIT 1"
+        row = self._db.execute(query, (value,)).fetchone()
+        return None if row is None else Turn(row[0], row[1], row[2], json.loads(row[3]), row[4])
+
+
+def remove(run: Path) -> None:
+    """Delete the hand-outs of a run; the next server begins them anew."""
+    for name in (FILE, f"{FILE}-journal"):
+        with suppress(FileNotFoundError):
+            (run / name).unlink()

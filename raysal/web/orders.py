@@ -1,0 +1,208 @@
+"""The orders in which items come up: the likeliest, the most uncertain, a random one, the most diverse.
+
+An order is the best few thousand items by a score. One pass over the pool gives all of them, part by part, so that it
+can be stopped. The pass also says which items are worth watching: the **candidates**, the best of every order. Their
+vectors are kept in memory, as a small fleet. When a label moves the head, the candidates are scored anew in
+milliseconds by the same function, and the order follows; the whole pool follows later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.context import LabelledVectors, RoundContext
+from raysal.fleet import Fleet, LocalFleet, Partition, exclude, keep, use_features
+from raysal.models.head import Head
+from raysal.pool import Pool
+from raysal.rng import derive
+from raysal.rounds.gathering import gather_vectors
+from raysal.scoring.inputs import score_inputs
+from raysal.scoring.registry import SCORES
+from raysal.scoring.row_values import row_values
+from raysal.scoring.sweep import Sweep, SweepRequest, merge_sweeps, sample_available, sweep_partition
+from raysal.scoring.top_k import BestItems, best_of
+from raysal.strategies.base import select
+from raysal.strategies.coverage.coreset import CoreSet
+
+LENGTH = 4_000
+"""Items of an order."""
+DIVERSE, DIVERSE_OF = 200, 1_000
+"""Items of the diverse order, and how many of the best by each score they are chosen from."""
+PART_ROWS = 1 << 20
+"""Rows that a pass reads between two looks whether it shall stop: about half a second on two cores."""
+MOST_CENTRES = 2_000
+"""Labelled items that the diverse order keeps away from."""
+NOTHING: BestItems = (np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What is known of the order of things at one moment. It never changes: a new one takes its place."""
+
+    lists: Mapping[str, BestItems] = field(default_factory=dict)
+    """by the name of the order: ids and scores, best first"""
+    scores: Mapping[str, str] = field(default_factory=dict)
+    """the score that each order is by"""
+    probabilities: BestItems = NOTHING
+    """ids, ascending, and the probability that each is of a class that is looked for"""
+    histograms: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    """by score, over the whole pool: counts in bins over [0, 1]"""
+    labelled: BestItems = NOTHING
+    """ids of labelled items, and the probability of each"""
+    head_version: int | None = None
+    labels: int = 0
+    """items that the head was made of"""
+    seq: int = 0
+    """the ledger's last event that the head has taken in"""
+
+    def probability_of(self, id: int) -> float | None:
+        """The probability of an item; None where it is no candidate."""
+        return self.probabilities_of(np.array([id], np.int64))[0]
+
+    def probabilities_of(self, ids: NDArray[np.int64]) -> list[float | None]:
+        """The probabilities of items [n]; None for those that are no candidates."""
+        known, values = self.probabilities
+        if not len(known):
+            return [None] * len(ids)
+        place = np.searchsorted(known, ids).clip(max=len(known) - 1)
+        there = known[place] == ids
+        pairs = zip(values[place].tolist(), there.tolist(), strict=True)
+        return [value if is_there else None for value, is_there in pairs]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """The items whose order follows every label, and their vectors in memory."""
+
+    ids: NDArray[np.int64]
+    """ascending"""
+    fleet: Fleet
+    """of one partition in this process"""
+
+
+def scores_of(head: Head, target: Sequence[str]) -> dict[str, str]:
+    """The score of each order that a head allows: {order: score}."""
+    likelihood = head.likelihood
+    found = {"likeliest": "log_odds"} if target and likelihood.discrete else {}
+    return {**found, "uncertain": likelihood.usual_score}
+
+
+def asked_of(head: Head, target: Sequence[str], top: int, ties: int) -> SweepRequest:
+    """What a pass is asked for."""
+    scores = scores_of(head, target)
+    also = ("probability",) if "likeliest" in scores else ()
+    return SweepRequest(scores=(*scores.values(), *also), top=top, ties=ties)
+
+
+def sweep_in_parts(
+    fleet: Fleet, head: Head, request: SweepRequest, target: Sequence[str], rows: int, tell: Callable[[int, int], None]
+) -> Sweep:
+    """One pass over the pool, in parts. What it finds is what `raysal.scoring.sweep.sweep` finds.
+
+    Args:
+        fleet: the pool's partitions, in a program; what must not be offered is taken out.
+        head: what predicts.
+        request: what is asked for.
+        target: the classes that are looked for.
+        rows: of the pool.
+        tell: called before each part with (parts done, parts). What it raises ends the pass.
+
+    Returns:
+        What was found.
+    """
+    inputs = score_inputs(head, request.scores, target=target, key=derive(request.key, "scores"))
+    fleet.each(use_features, head.hidden_layer)
+    parts = max(1, -(-rows // (PART_ROWS * fleet.size)))
+    found: list[Sweep] = []
+    for part in range(parts):
+        tell(part, parts)
+        found += fleet.each(sweep_partition, inputs, request, part, parts)
+    return merge_sweeps(found, request)
+
+
+def gather_candidates(fleet: Fleet, pool: Pool, ids: NDArray[np.int64]) -> Candidates:
+    """Read the vectors of items [n], in any order, into memory. One round trip."""
+    ids = np.unique(ids)
+    vectors = gather_vectors(fleet, pool.dim, ids).astype(np.float16)
+    return Candidates(ids=ids, fleet=LocalFleet.of(Partition.of_items(ids, vectors, pool.metric)))
+
+
+def order_candidates(
+    candidates: Candidates, head: Head, target: Sequence[str], taken: NDArray[np.int64], ties: int
+) -> tuple[dict[str, BestItems], BestItems]:
+    """The candidates in the order of each score: the same numbers, to the last bit, as a pass over the pool gives.
+
+    Args:
+        candidates: the items.
+        head: the head of now.
+        target: the classes that are looked for.
+        taken: ids of items that are not offered any more; they keep a probability, and have no place in an order.
+        ties: key of the hash that orders items of equal score.
+
+    Returns:
+        The lists by the name of the order; and the probability of every candidate, by ascending id.
+    """
+    fleet, ids = candidates.fleet, candidates.ids
+    fleet.reset()
+    fleet.each(use_features, head.hidden_layer)
+    names = asked_of(head, target, 0, ties).scores
+    inputs = score_inputs(head, names, target=target)
+    rows = np.arange(len(ids))
+    values = {name: fleet.each(row_values, inputs, rows, SCORES[name])[0] for name in names}
+    free = ~np.isin(ids, taken)
+    lists = {
+        order: best_of(ids[free], values[score][free], int(free.sum()), ties=ties)
+        for order, score in scores_of(head, target).items()
+    }
+    return lists, (ids, values["probability"]) if "probability" in values else NOTHING
+
+
+def choose_diverse(
+    candidates: Candidates,
+    lists: Mapping[str, BestItems],
+    labelled: LabelledVectors,
+    taken: NDArray[np.int64],
+    pool: Pool,
+    key: int,
+) -> BestItems:
+    """The most diverse of the best: k-center picks from the labelled items on (`CoreSet`).
+
+    Args:
+        candidates: the items; those at the head of a list may be picked.
+        lists: the orders by score.
+        labelled: the centres that are there already.
+        taken: ids that may not be picked.
+        pool: the pool.
+        key: of `raysal.rng`.
+
+    Returns:
+        Ids and squared distances to what was covered before, in pick order.
+    """
+    fleet = candidates.fleet
+    best = np.unique(np.concatenate([ids[:DIVERSE_OF] for ids, _ in lists.values()])) if lists else candidates.ids
+    fleet.reset()
+    fleet.each(exclude, taken)
+    left = sum(fleet.each(keep, best))
+    if left == 0:
+        return NOTHING
+    context = RoundContext(
+        head=None, labelled=labelled, pool=pool, k=min(DIVERSE, left), available=left, key=key, pool_scale=pool.scale
+    )
+    picks = select(fleet, CoreSet(), context, context.k)
+    return picks.ids, picks.scores
+
+
+def random_order(fleet: Fleet, key: int) -> BestItems:
+    """A uniform sample of what may be offered. One round trip."""
+    ids = sample_available(fleet, key, LENGTH)
+    return ids, np.zeros(len(ids), np.float32)
+
+
+def without(items: BestItems, taken: NDArray[np.int64]) -> BestItems:
+    """The items that are not taken, in their order."""
+    free = ~np.isin(items[0], taken)
+    return items[0][free], items[1][free]

@@ -1,0 +1,222 @@
+"""The payload of one item of a pool: read again from the pool's source by id, or from the file that its key names.
+
+Nothing that a request says becomes a path. A request names an id; the pool, whose files carry their digests, says its
+key; and the source opens what the key means to it. Of pools of ready vectors, the source has vectors alone. There, a
+key that ends as the name of a picture or a sound does is the path of one, below the folder of the source (or below
+`media`, if people name that); it is followed only if it ends up inside that folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+from raysal.errors import BadItem, RaysalError, SourceError
+from raysal.pool import Pool
+from raysal.sources.base import Source
+from raysal.sources.digits import Digits
+from raysal.sources.files import place_of
+from raysal.sources.folder import Folder
+from raysal.sources.kinds import IMAGES, suffix_of
+from raysal.sources.of_pool import source_of
+from raysal.types import Unit
+from raysal.web.catalogue import Entry
+
+Kind = Literal["image", "text", "table", "sound", "vector"]
+MAX_BYTES = 256 << 20
+"""Size of a file that is read."""
+UNITS_BYTES = 512 << 20
+"""About how much memory the listing of a source may take, of which most is the texts of a file of texts."""
+PAYLOADS_BYTES = 64 << 20
+"""Memory of the payloads that were read last."""
+SOUNDS = (".wav", ".wave")
+
+
+class Payloads:
+    """What the items of one pool are made of. Several threads may share it."""
+
+    def __init__(self, pool: Pool, media: Path | None = None) -> None:
+        """Read the payloads of a pool.
+
+        Args:
+            pool: the pool.
+            media: the folder that keys are paths below, for pools of ready vectors; by default that of the source.
+        """
+        self._pool, self._media = pool, media
+        self._lock = Lock()  # of the listing and of what is kept
+        self._units: OrderedDict[int, Unit] = OrderedDict()
+        self._sizes: dict[int, int] = {}
+        self._listing: Iterator[Unit] | None = None
+        self._read: OrderedDict[int, Any] = OrderedDict()
+        self._bytes = 0
+
+    @cached_property
+    def source(self) -> Source:
+        """The source of the pool. Raises `SourceError` or another `UserError` where it cannot be made again."""
+        return source_of(self._pool)
+
+    def kind(self, entry: Entry, has_columns: bool) -> Kind:
+        """How an item is shown.
+
+        Args:
+            entry: the item.
+            has_columns: whether the pool carries columns.
+
+        Returns:
+            Its kind. No file is looked at.
+        """
+        modality = self._pool.manifest.modality
+        if modality != "vector":
+            return modality
+        suffix = suffix_of(entry.key.rpartition("/")[2])
+        if self.root is not None:
+            if suffix in SOUNDS:
+                return "sound"
+            if suffix in IMAGES:
+                return "image"
+        return "table" if has_columns else "vector"
+
+    @cached_property
+    def root(self) -> Path | None:
+        """The folder that keys of ready vectors are paths below; None where there is none."""
+        if self._media is not None:
+            return self._media
+        path = (self._pool.manifest.source.get("config") or {}).get("path")
+        try:
+            return None if path is None else place_of(Path(path)).root
+        except SourceError:
+            return None
+
+    def read(self, entry: Entry) -> Any:
+        """The payload of an item: encoded bytes or pixels of a picture, a text, the bytes of a sound.
+
+        Args:
+            entry: the item.
+
+        Returns:
+            The payload.
+
+        Raises:
+            BadItem: the item cannot be read, or the source has another one in its place now.
+            RaysalError: the source cannot be made again or listed.
+        """
+        with self._lock:
+            if entry.id in self._read:
+                self._read.move_to_end(entry.id)
+                return self._read[entry.id]
+        payload = self._beside(entry) if self._pool.manifest.modality == "vector" else self._from_source(entry)
+        size = len(payload) if isinstance(payload, bytes | str) else getattr(payload, "nbytes", 0)
+        with self._lock:
+            if entry.id not in self._read and size <= PAYLOADS_BYTES // 8:
+                self._read[entry.id] = payload
+                self._bytes += size
+            while self._bytes > PAYLOADS_BYTES:
+                gone = self._read.popitem(last=False)[1]
+                self._bytes -= len(gone) if isinstance(gone, bytes | str) else getattr(gone, "nbytes", 0)
+        return payload
+
+    def _beside(self, entry: Entry) -> bytes:
+        """The file that a key of ready vectors names."""
+        root = self.root
+        if root is None:
+            raise BadItem(entry.key, "the pool was made of vectors alone", "say where the files are: --media FOLDER")
+        real = os.path.realpath(root)
+        path = os.path.realpath(os.path.join(real, entry.key))
+        if os.path.commonpath([real, path]) != real or path == real:
+            raise BadItem(entry.key, "this key leads out of the folder of the source", "name another one: --media")
+        return read_bytes(entry.key, path)
+
+    def _from_source(self, entry: Entry) -> Any:
+        source = self.source
+        unit = self._unit_of(entry)
+        if isinstance(source, Folder):
+            check_bytes(entry.key, source.path_of(entry.key))
+        found = next(iter(source.read(unit, only=frozenset([entry.id]))), None)
+        if found is None or found.key != entry.key:
+            now = "nothing" if found is None else repr(found.key)
+            raise BadItem(entry.key, f"the source has {now} in its place now", "embed it again")
+        if isinstance(found.payload, BadItem):
+            raise found.payload
+        return found.payload
+
+    def _unit_of(self, entry: Entry) -> Unit:
+        """A unit that holds the item. A source that finds items by key or id needs no listing for that."""
+        if isinstance(self.source, Folder | Digits):
+            return Unit(index=0, first_id=entry.id, keys=(entry.key,))
+        wanted = entry.id // self._pool.manifest.chunk_rows
+        with self._lock:
+            if wanted in self._units:
+                self._units.move_to_end(wanted)
+                return self._units[wanted]
+            for unit in self._continued(wanted):
+                self._keep(unit)
+                if unit.index == wanted:
+                    return unit
+        raise BadItem(entry.key, "the source ends before it now", "embed it again")
+
+    def _continued(self, wanted: int) -> Iterator[Unit]:
+        """The listing from where it stopped; from its beginning where the unit was passed and has been let go."""
+        if self._listing is None or any(index >= wanted for index in self._sizes):
+            self._listing, self._sizes = self.source.units(self._pool.manifest.chunk_rows), {}
+            self._units.clear()
+        yield from self._listing
+        self._listing = None
+
+    def _keep(self, unit: Unit) -> None:
+        texts = unit.locator if isinstance(unit.locator, tuple) and len(unit.locator) == len(unit.keys) else ()
+        size = 100 * len(unit.keys) + sum(len(part[0] or "") for part in texts if isinstance(part, tuple))
+        self._units[unit.index], self._sizes[unit.index] = unit, size
+        while sum(self._sizes[index] for index in self._units) > UNITS_BYTES and len(self._units) > 1:
+            self._units.popitem(last=False)
+
+
+def read_bytes(key: str, path: str | Path) -> bytes:
+    """The bytes of a file that is an item.
+
+    Args:
+        key: the item's key, for the error.
+        path: the file.
+
+    Returns:
+        All of them.
+
+    Raises:
+        BadItem: it cannot be read, is no plain file, or is larger than `MAX_BYTES`.
+    """
+    check_bytes(key, path)
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        raise BadItem(key, f"the file cannot be read ({error.strerror})") from None
+
+
+def check_bytes(key: str, path: str | Path) -> None:
+    """Refuse a file that is not there, no plain file, or larger than `MAX_BYTES`, before it is opened.
+
+    Args:
+        key: the item's key, for the error.
+        path: the file.
+
+    Raises:
+        BadItem: it is refused.
+    """
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadItem(key, f"the file cannot be read ({reason})") from None
+    if not os.path.isfile(path):
+        raise BadItem(key, "not a plain file")
+    if found.st_size > MAX_BYTES:
+        raise BadItem(key, f"{found.st_size} bytes, at most {MAX_BYTES} are read", "make a smaller copy")
+
+
+def problem_of(error: RaysalError) -> str:
+    """What a page says of an item that cannot be shown: the problem alone, without paths of the server."""
+    return error.problem if isinstance(error, BadItem) else str(error)

@@ -1,0 +1,151 @@
+"""What annotators say beside labels: notes, ratings from 0 to 5, and disputes. They only grow, as the ledger does.
+
+They lie in `remarks.sqlite` of the run directory. Labels are in the ledger alone: no remark trains anything, and none
+says what an item is. The newest remark of an annotator about an item counts.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import RLock
+from typing import NamedTuple
+
+from raysal.errors import Damaged, LabelError, RunError
+
+FILE = "remarks.sqlite"
+LONGEST_NOTE = 4000
+"""Letters of a note."""
+RATINGS = range(6)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS remarks (
+ seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, annotator TEXT NOT NULL, note TEXT NOT NULL,
+ rating INTEGER, disputed INTEGER NOT NULL, at TEXT NOT NULL);
+CREATE TRIGGER IF NOT EXISTS remarks_never_change BEFORE UPDATE ON remarks
+ BEGIN SELECT RAISE(ABORT, 'remarks is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS remarks_never_go BEFORE DELETE ON remarks
+ BEGIN SELECT RAISE(ABORT, 'remarks is append-only'); END;
+"""
+
+
+class Remark(NamedTuple):
+    """What one annotator says beside a label."""
+
+    note: str = ""
+    rating: int | None = None
+    disputed: bool = False
+
+
+NOTHING = Remark()
+
+
+class Remarks:
+    """The remarks of one run. Threads may share it; other processes open their own, and see what others add."""
+
+    def __init__(self, run: Path) -> None:
+        """Open the remarks of a run; the file is made if it is not there.
+
+        Args:
+            run: the run directory.
+
+        Raises:
+            Damaged: the file is no table of remarks. It is not begun anew: it may hold somebody's work.
+        """
+        self.path = run / FILE
+        self._lock = RLock()
+        self._seen = 0
+        self._newest: dict[str, dict[str, Remark]] = {}
+        try:
+            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0, check_same_thread=False)
+            self._db.execute("PRAGMA synchronous = FULL").fetchall()
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            self._catch_up()
+        except sqlite3.Error as error:
+            raise Damaged(self.path, f"SQLite cannot read it ({error})", "restore it from a copy") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def of(self, key: str) -> dict[str, Remark]:
+        """The newest remark of each annotator about an item."""
+        return self.of_all([key])[key]
+
+    def of_all(self, keys: Iterable[str]) -> dict[str, dict[str, Remark]]:
+        """The newest remark of each annotator about items: {key: {annotator: remark}}."""
+        with self._lock:
+            self._catch_up()
+            return {key: dict(self._newest.get(key, {})) for key in keys}
+
+    def add(self, annotator: str, remarks: Iterable[tuple[str, Remark]]) -> int:
+        """Keep remarks, all of them or none. What the annotator said already is not added again.
+
+        Args:
+            annotator: who says it.
+            remarks: (key, remark) pairs.
+
+        Returns:
+            How many are new.
+
+        Raises:
+            LabelError: a note is too long or no valid text, or a rating is not from 0 to 5.
+            RunError: the file cannot be written.
+        """
+        given = [(key, checked(key, remark)) for key, remark in remarks]
+        if not given:
+            return 0
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    self._catch_up()
+                    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+                    new = [(k, r) for k, r in given if self._newest.get(k, {}).get(annotator, NOTHING) != r]
+                    self._db.executemany(
+                        "INSERT INTO remarks (key, annotator, note, rating, disputed, at) VALUES (?, ?, ?, ?, ?, ?)",
+                        [(k, annotator, r.note, r.rating, int(r.disputed), at) for k, r in new],
+                    )
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as error:
+                raise RunError(self.path, f"cannot be written ({error})", "free some space and try again") from None
+            self._catch_up()
+            return len(new)
+
+    def _catch_up(self) -> None:
+        """Read what was added since the last call, by whichever process."""
+        query = "SELECT seq, key, annotator, note, rating, disputed FROM remarks WHERE seq > ? ORDER BY seq"
+        for seq, key, annotator, note, rating, disputed in self._db.execute(query, (self._seen,)).fetchall():
+            self._newest.setdefault(key, {})[annotator] = Remark(note, rating, bool(disputed))
+            self._seen = seq
+
+
+def checked(key: str, remark: Remark) -> Remark:
+    """A remark that can be kept.
+
+    Args:
+        key: the item's key, for the error.
+        remark: as it was given.
+
+    Returns:
+        The remark, its note without blanks around it.
+
+    Raises:
+        LabelError: the note is too long or no valid text, or the rating is not a whole number from 0 to 5.
+    """
+    note = remark.note.strip()
+    if len(note) > LONGEST_NOTE:
+        raise LabelError(f"{key!r}: note", f"has {len(note)} letters", f"write at most {LONGEST_NOTE}")
+    try:
+        note.encode()
+    except UnicodeEncodeError:
+        raise LabelError(f"{key!r}: note", "is no valid Unicode", "write it again") from None
+    if remark.rating is not None and (isinstance(remark.rating, bool) or remark.rating not in RATINGS):
+        raise LabelError(f"{key!r}: rating", f"{remark.rating!r}", "give a whole number from 0 to 5")
+    return remark._replace(note=note)

@@ -1,0 +1,63 @@
+"""The views of a desk: gathered from its orders, its labels and its pool, and kept while they last."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from raysal.errors import RunError
+from raysal.scoring.sweep import BINS
+from raysal.web import views
+
+if TYPE_CHECKING:
+    from raysal.web.desk import Desk
+
+
+class Seen:
+    """Histogram, map and curve of one desk. Any thread may ask."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._axes: dict[int, views.PoolAxes] = {}
+        self._lock = Lock()
+
+    def histogram(self, score: str) -> dict[str, Any]:
+        """The histogram of a score; see `raysal.web.views.histogram`.
+
+        Args:
+            score: `probability`, or another one that a pass over the pool computes.
+
+        Returns:
+            The record.
+
+        Raises:
+            RunError: the pool was not ranked by this score yet.
+        """
+        orders = self._desk.follower.orders
+        if score not in orders.histograms:
+            why = self._desk.standing.why_not("likeliest" if score == "probability" else score) or "not computed"
+            raise RunError(f"histogram of {score}", why, "look again when the pool is ranked")
+        ids, values = orders.labelled
+        of = dict(zip(ids.tolist(), values.tolist(), strict=True)) if score == "probability" else {}
+        labelled: dict[str, list[float]] = {}
+        for item in self._desk.standing.labelled():
+            if item.id in of:
+                labelled.setdefault(item.label, []).append(of[item.id])
+        counts = orders.histograms[score]
+        assert len(counts) == BINS
+        return views.histogram(score, counts, labelled)
+
+    def map(self, n: int) -> dict[str, Any]:
+        """The map of the pool with a sample of n items; the axes are computed once."""
+        desk = self._desk
+        with self._lock:
+            if n not in self._axes:
+                self._axes = {n: views.PoolAxes.of(desk.session.pool, desk.session.config.seed, n)}
+            axes = self._axes[n]
+        labelled = desk.standing.labelled()
+        return views.pool_map(desk.session.pool, axes, labelled, sorted({item.label for item in labelled}))
+
+    def curve(self) -> dict[str, Any]:
+        """The learning curve, and what was found."""
+        desk = self._desk
+        return views.curve(desk.session.run, desk.standing.labelled(), desk.session.config.target)

@@ -1,0 +1,191 @@
+"""`raysal.serve`: the page of a run on this machine, until somebody stops it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+import sys
+import warnings
+import webbrowser
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from raysal.errors import ConfigError, LabelWarning, MissingExtra, RunError
+from raysal.fleet import open_fleet
+from raysal.fleet.watched import WatchedFleet
+from raysal.rounds.directory import RunDir
+from raysal.rounds.session import Session
+
+PORT = 8710
+"""Where the page is unless somebody says so; if it is taken, at a free port."""
+TOKEN = "RAYSAL_TOKEN"
+"""The environment variable that holds the token."""
+SHORTEST_TOKEN = 8
+SWITCH_S = 5e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """Where a page is."""
+
+    address: str
+    """with the token"""
+    host: str
+    port: int
+
+
+def serve(
+    run: str | Path,
+    pool: str | Path | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    token: str | None = None,
+    per_item: int = 1,
+    media: str | Path | None = None,
+    backend: str | None = None,
+    open_browser: bool = False,
+    ready: Callable[[Served], None] = lambda served: print(f"raysal: {served.address}", flush=True),
+) -> int:
+    """Serve the page of a run until Ctrl-C (or SIGTERM). It needs the extra `serve`.
+
+    Args:
+        run: the run directory.
+        pool: the run's pool, where it was moved.
+        host: the address to listen on. Others than the loopback can be reached by other machines, without encryption.
+        port: the port; 0 for any free one. By default `PORT`, or a free one where that is taken.
+        token: what every request must show; by default that of RAYSAL_TOKEN, or a new one.
+        per_item: how many people get an item.
+        media: the folder of the files that keys name, for pools of ready vectors.
+        backend: `local` or `ray`, in place of the config's.
+        open_browser: open the page in a browser.
+        ready: called with the address as soon as the page can be opened; prints it by default.
+
+    Returns:
+        How many answers people gave while it ran.
+
+    Raises:
+        MissingExtra: starlette or uvicorn is not installed.
+        RunError: no run is there, or the port is taken.
+        ConfigError: the token is too short.
+        PoolError, FingerprintMismatch, Damaged: the run or its pool cannot be opened.
+    """
+    try:
+        from raysal.web.app import make_app
+        from raysal.web.listening import PageServer
+    except ModuleNotFoundError as missing:
+        raise MissingExtra("raysal serve", missing.name or "starlette", "serve") from None
+    token = checked_token(token)
+    # A request hands over between threads four times, and each time waits so long for a thread that computes.
+    sys.setswitchinterval(SWITCH_S)
+    RunDir(Path(run)).require_config()
+    with listen(host, port) as bound, open_run(run, pool, backend) as session:
+        app = make_app(session, token, host=host, per_item=per_item, media=None if media is None else Path(media))
+        before = session.ledger.head_seq
+        served = served_at(bound, host, token)
+        server = PageServer(app, lambda: _announce(served, ready, open_browser))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LabelWarning)  # the page says it
+            with suppress(KeyboardInterrupt):  # the end that everybody means
+                server.run(sockets=[bound])
+        return session.ledger.head_seq - before
+
+
+def _announce(served: Served, ready: Callable[[Served], None], open_browser: bool) -> None:
+    ready(served)
+    if open_browser:
+        webbrowser.open(served.address)
+
+
+def open_run(run: str | Path, pool: str | Path | None = None, backend: str | None = None) -> Session:
+    """A session whose work in the background can be watched and stopped. Its fleet is opened when it is needed."""
+    config = RunDir(Path(run)).require_config()
+    fleet_config = config.fleet if backend is None else config.fleet.model_copy(update={"backend": backend})
+    opened: list[Session] = []
+    fleet = WatchedFleet(lambda: open_fleet(opened[0].pool, fleet_config))
+    session = ServedSession.open(run, pool, fleet=fleet)
+    opened.append(session)
+    return session
+
+
+class ServedSession(Session):
+    """A session that closes the fleet it was given."""
+
+    def close(self) -> None:
+        """Close the ledger and the fleet."""
+        fleet = self._fleet
+        super().close()
+        if fleet is not None:
+            fleet.close()
+
+
+def checked_token(given: str | None) -> str:
+    """The token: as given, that of the environment, or a new one.
+
+    Args:
+        given: what the caller gives.
+
+    Returns:
+        The token.
+
+    Raises:
+        ConfigError: it is too short to be a secret.
+    """
+    token = given if given is not None else os.environ.get(TOKEN)
+    if token is None:
+        return secrets.token_urlsafe(24)
+    if len(token) < SHORTEST_TOKEN:
+        raise ConfigError(TOKEN, f"has {len(token)} letters", f"use {SHORTEST_TOKEN} or more, or unset it")
+    return token
+
+
+def listen(host: str, port: int | None) -> socket.socket:
+    """A socket that listens.
+
+    Args:
+        host: the address.
+        port: the port; None for `PORT`, or a free one where that is taken.
+
+    Returns:
+        The socket.
+
+    Raises:
+        RunError: the port is taken, or there is no such address here.
+    """
+    try:
+        return _bound(host, PORT if port is None else port)
+    except OSError as problem:
+        taken = problem.errno == errno.EADDRINUSE
+        if taken and port is None:
+            return listen(host, 0)
+        said = "is taken by another program" if taken else f"cannot be used ({problem.strerror})"
+        option = "--port" if taken or problem.errno == errno.EACCES else "--host"
+    except OverflowError:
+        said, option = "there is no such port", "--port"
+    raise RunError(f"{host}:{PORT if port is None else port}", said, f"name another one with {option}")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only where the protocol is named: otherwise every answer waits 40 ms.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(128)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def served_at(bound: socket.socket, host: str, token: str) -> Served:
+    """Where a socket is reached from this machine."""
+    port = int(bound.getsockname()[1])
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return Served(address=f"http://{name}:{port}/?token={quote(token, safe='')}", host=host, port=port)

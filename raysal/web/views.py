@@ -1,0 +1,144 @@
+"""What the page draws beside the items: the histogram of a score, the map of the pool, the curve of what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.labels.records import Labelled
+from raysal.pool import Pool
+from raysal.report.map_layout import Vectors, sample_vectors, vectors_by_id
+from raysal.rounds.directory import RunDir
+from raysal.scoring.sweep import BINS
+
+BARS = 64
+"""Bars of a histogram."""
+MOST_POINTS = 100_000
+"""Sampled items of a map."""
+MOST_LABELLED = 20_000
+"""Labelled items of a map: the newest ones."""
+CURVE_POINTS = 1_000
+"""Points of the curve of what was found; in between it is a straight line."""
+
+
+def histogram(score: str, counts: NDArray[np.int64], labelled: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """The histogram of a score over the pool, and where the labelled items are on it.
+
+    Args:
+        score: its name.
+        counts: [BINS] over [0, 1], as a pass gives it.
+        labelled: the scores of the labelled items of each class.
+
+    Returns:
+        {score, edges [BARS + 1], counts [BARS], labelled: {class: counts [BARS]}}.
+    """
+    edges = np.linspace(0, 1, BARS + 1)
+    bars = {name: np.histogram(np.clip(values, 0, 1), edges)[0].tolist() for name, values in labelled.items()}
+    return {
+        "score": score,
+        "edges": edges.tolist(),
+        "counts": counts.reshape(BARS, BINS // BARS).sum(axis=1).tolist(),
+        "labelled": bars,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolAxes:
+    """Two principal axes of a uniform sample of a pool: where items lie on them does not depend on the labels."""
+
+    sample: Vectors
+    points: NDArray[np.float64]
+    """[n, 2] of the sample"""
+    centre: NDArray[np.float64]
+    """[d]"""
+    axes: NDArray[np.float64]
+    """[d, 2]"""
+
+    @classmethod
+    def of(cls, pool: Pool, seed: int, most: int) -> PoolAxes:
+        """Those of a uniform sample. One pass over the ids of the pool, and O(n d² + d³)."""
+        sample = sample_vectors(pool, seed, min(most, MOST_POINTS))
+        vectors = sample.vectors.astype(np.float64)
+        centre = vectors.mean(axis=0) if len(vectors) else np.zeros(pool.dim)
+        values, axes = np.linalg.eigh((vectors - centre).T @ (vectors - centre))
+        axes = axes[:, ::-1][:, :2]
+        axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))
+        largest = axes[np.argmax(np.abs(axes), axis=0), [0, 1]]
+        axes = axes * np.where(largest < 0, -1, 1)  # an axis has no sign of its own
+        del values
+        return cls(sample=sample, points=(vectors - centre) @ axes, centre=centre, axes=axes)
+
+
+def pool_map(pool: Pool, axes: PoolAxes, labelled: Sequence[Labelled], classes: Sequence[str]) -> dict[str, Any]:
+    """The sample and the labelled items on the map.
+
+    Args:
+        pool: the pool.
+        axes: those of its sample.
+        labelled: the newest `MOST_LABELLED` of them are on the map.
+        classes: names of the classes.
+
+    Returns:
+        {ids, x, y, labels: places among `classes`, -1 for none, classes, sampled}.
+    """
+    labelled = sorted(labelled, key=lambda item: item.seq)[-MOST_LABELLED:]
+    place = {name: number for number, name in enumerate(classes)}
+    label = {item.id: place.get(item.label, -1) for item in labelled}
+    known = set(axes.sample.ids.tolist())
+    more = vectors_by_id(pool, [item.id for item in labelled if item.id not in known])
+    extra = (more.vectors.astype(np.float64) - axes.centre) @ axes.axes
+    ids = [*axes.sample.ids.tolist(), *more.ids.tolist()]
+    points = np.concatenate([axes.points, extra]).astype(np.float32)
+    return {
+        "ids": [str(id) for id in ids],
+        "x": points[:, 0].tolist(),
+        "y": points[:, 1].tolist(),
+        "labels": [label.get(id, -1) for id in ids],
+        "classes": list(classes),
+        "sampled": len(axes.sample) < len(pool),
+    }
+
+
+def curve(run: RunDir, labelled: Sequence[Labelled], target: Sequence[str]) -> dict[str, Any]:
+    """The learning curve, and how many of the looked-for items were found by how many labels.
+
+    Args:
+        run: the run directory.
+        labelled: the items whose annotators agree.
+        target: the classes that are looked for.
+
+    Returns:
+        {rounds, found: [[labels, found], ...], precision: {batch: one share for each round, None without labels},
+        tests}.
+    """
+    wanted = set(target)
+    count = run.rounds
+    records = [run.record(round) for round in range(count)]
+    if (final := run.final()) is not None:
+        records.append(final)
+    in_round: dict[int, list[bool]] = {}
+    found = [[0, 0]]
+    for item in sorted(labelled, key=lambda item: item.seq):
+        hit = item.label in wanted
+        found.append([found[-1][0] + 1, found[-1][1] + hit])
+        if item.round is not None:
+            in_round.setdefault(item.round, []).append(hit)
+    step = max(1, -(-len(found) // CURVE_POINTS))
+    thinned = [*found[:-1:step], found[-1]]
+    precision = [sum(hits) / len(hits) if wanted and (hits := in_round.get(round)) else None for round in range(count)]
+    rounds = [
+        {
+            "round": record["round"],
+            "labels": record.get("labels"),
+            "found": sum(in_round.get(record["round"], [])) if wanted else None,
+            "asked": record.get("k"),
+            "evaluation": record.get("evaluation"),
+        }
+        for record in records
+    ]
+    tests = next((record["tests"] for record in reversed(records) if record.get("tests")), None)
+    return {"rounds": rounds, "found": thinned if wanted else [], "precision": {"batch": precision}, "tests": tests}
