@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from raysal.embedding.decode import MAX_PIXELS
-from raysal.errors import BadItem, Damaged, FleetError, LabelError, PoolExhausted, RaysalError, RunError, UserError
+from raysal.errors import BadItem, Damaged, FingerprintMismatch, FleetError, LabelError, PoolExhausted, RaysalError, RunError, UserError
 from raysal.rounds.session import Session
 from raysal.store import dumps
 from raysal.web.access import MAX_BODY, Access, error
@@ -278,7 +278,7 @@ def status_of(problem: RaysalError) -> int:
         return 422
     if isinstance(problem, LabelError):
         return 404 if "not in the pool" in problem.problem else 422
-    if isinstance(problem, RunError | PoolExhausted):
+    if isinstance(problem, RunError | PoolExhausted | FingerprintMismatch):
         return 503 if "busy" in problem.problem else 409
     if isinstance(problem, Damaged | FleetError):
         return 503

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from threading import Condition
 from typing import Any
 
 from raysal.errors import LabelError, RunError
@@ -59,7 +60,8 @@ class Desk:
         self.session, self.per_item = session, per_item
         self.changes = 0
         """grows with everything that a page should look at again"""
-        self.labels = RunLabels.open(session.dir)
+        self._change = Condition()
+        self.labels = RunLabels.open(session.dir, session.pool.path)
         try:
             self.catalogue = Catalogue(session.pool)
             self.payloads = Payloads(session.pool, media)
@@ -100,7 +102,15 @@ class Desk:
 
     def tell_change(self) -> None:
         """Let pages look again."""
-        self.changes += 1
+        with self._change:
+            self.changes += 1
+            self._change.notify_all()
+
+    def wait_for_change(self, seconds: float) -> bool:
+        """Wait until pages should look again, at most so long; whether they should."""
+        with self._change:
+            before = self.changes
+            return self._change.wait_for(lambda: self.changes != before, seconds)
 
     # -- items --------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,16 @@ SURFACE = {
         "--scale",
         "--origin",
     ],
+    "serve": [
+        "run",
+        "--port",
+        "--host",
+        "--per-item",
+        "--media",
+        "--no-open",
+        "--backend",
+        "--pool",
+    ],
     "find": ["pool", "--out/-o*", "--example/-e", "--other", "--text", "--image", "--target", "--rest", "-k", "--seed"],
     "finetune": [
         "run",
