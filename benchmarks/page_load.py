@@ -109,6 +109,7 @@ def load(
     label: Callable[[str], str] = lambda _: "yes",
     think_s: float = 0.0,
     token: str = TOKEN,
+    prefix: str = "person ",
 ) -> Load:
     """Let several people label at once, and count what was lost.
 
@@ -123,6 +124,7 @@ def load(
         label: what people say of an item, by its key.
         think_s: seconds between an answer and the next one.
         token: of the page.
+        prefix: how the names of the people begin.
 
     Returns:
         What was measured.
@@ -131,7 +133,7 @@ def load(
     begin = threading.Barrier(annotators + 1)
 
     def person(number: int) -> None:
-        name = f"person {number}"
+        name = f"{prefix}{number}"
         client = Client(host, port, name, token)
         try:
             begin.wait()

@@ -153,19 +153,16 @@ class Payloads:
             if wanted in self._units:
                 self._units.move_to_end(wanted)
                 return self._units[wanted]
-            for unit in self._continued(wanted):
+            # From where the listing stopped; from its beginning where the unit was passed and let go again.
+            if self._listing is None or any(index >= wanted for index in self._sizes):
+                self._listing, self._sizes = self.source.units(self._pool.manifest.chunk_rows), {}
+                self._units.clear()
+            while (unit := next(self._listing, None)) is not None:
                 self._keep(unit)
                 if unit.index == wanted:
                     return unit
+            self._listing = None
         raise BadItem(entry.key, "the source ends before it now", "embed it again")
-
-    def _continued(self, wanted: int) -> Iterator[Unit]:
-        """The listing from where it stopped; from its beginning where the unit was passed and has been let go."""
-        if self._listing is None or any(index >= wanted for index in self._sizes):
-            self._listing, self._sizes = self.source.units(self._pool.manifest.chunk_rows), {}
-            self._units.clear()
-        yield from self._listing
-        self._listing = None
 
     def _keep(self, unit: Unit) -> None:
         texts = unit.locator if isinstance(unit.locator, tuple) and len(unit.locator) == len(unit.keys) else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,15 +34,19 @@ class Browser(httpx.Client):
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    def push(self, path: str, body: Any) -> httpx.Response:
+        """POST a body of JSON, in ASCII: a text may hold what UTF-8 cannot."""
+        return self.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+
     def tell(self, path: str, **body: Any) -> Any:
         """What a POST answers, which must be well."""
-        answer = self.post(path, json=body)
+        answer = self.push(path, body)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def refused(self, path: str, body: Any = None, **arguments: Any) -> tuple[int, str]:
         """The status of an error, and what it says."""
-        answer = self.get(path, params=arguments) if body is None else self.post(path, json=body)
+        answer = self.get(path, params=arguments) if body is None else self.push(path, body)
         said = answer.json()["error"]
         assert set(said) == {"what", "problem", "fix"}
         return answer.status_code, f"{said['what']}: {said['problem']}; {said['fix']}"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import raysal
-from raysal.embedding.decode import decode_image
+from raysal.embedding.decode import check_text, decode_image
 from raysal.rounds.session import Session
 from raysal.sources.folder import Folder
 from raysal.store import digest_of
@@ -46,6 +46,31 @@ class Shades:
 
     def encode(self, batch: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         return np.stack(batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """An encoder of texts: one, and their length modulo 7, [2]."""
+
+    @property
+    def modality(self) -> str:
+        return "text"
+
+    @property
+    def dim(self) -> int:
+        return 2
+
+    def preprocessing(self) -> Mapping[str, Any]:
+        return {}
+
+    def fingerprint(self) -> str:
+        return digest_of({"encoder": "lengths"})
+
+    def prepare(self, key: str, payload: object) -> str:
+        return check_text(key, payload)
+
+    def encode(self, batch: list[str]) -> NDArray[np.float32]:
+        return np.array([[1.0, len(text) % 7] for text in batch], np.float32)
 
 
 def colour_of(key: str) -> str:

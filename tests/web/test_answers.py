@@ -1,0 +1,248 @@
+"""Answers over real HTTP: nothing lost, nothing twice, every label with its annotator, and all of it can be undone."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from page_server import TOKEN, Page, page_of
+from served_runs import picture_run
+
+from benchmarks.page_load import load
+from raysal.labels import Ledger
+from raysal.rounds.session import Session
+from raysal.types import SKIP
+from raysal.web.remarks import Remark, Remarks
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = picture_run(tmp_path_factory.mktemp("answers"), 60)
+    with Session.open(run) as session:
+        session.query(16)
+    return run
+
+
+@pytest.fixture
+def run(prepared: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(prepared, tmp_path / "run"))
+
+
+@pytest.fixture
+def page(run: Path) -> Iterator[Page]:
+    with page_of(run) as page:
+        yield page
+
+
+def held(run: Path) -> dict[tuple[str, str], str]:
+    """What the ledger has: {(key, annotator): label}."""
+    with Ledger(run / "ledger.sqlite", create=False) as ledger:
+        return {(label.key, label.annotator): label.label for label in ledger.answers(skips=True) if label.annotator}
+
+
+def answer(item: dict[str, object], **said: object) -> dict[str, object]:
+    return {"id": item["id"], "key": item["key"], **said}
+
+
+def test_the_batch_is_handed_out_in_its_order_and_ends(page: Page, run: Path):
+    with page.browser() as browser:
+        batch = browser.look("/api/items", order="batch", n=200)
+        assert (batch["total"], batch["next"], len(batch["items"])) == (16, None, 16)
+        keys = [item["key"] for item in batch["items"]]
+        assert [item["rank"] for item in batch["items"]] == list(range(1, 17))
+        seen = []
+        while items := (given := browser.tell("/api/next", n=5, order="batch"))["items"]:
+            assert given["end"] is None
+            seen += [item["key"] for item in items]
+            said = [answer(item, label="red" if i % 2 else "other") for i, item in enumerate(items)]
+            told = browser.tell("/api/answers", answers=said, nonce=f"n{len(seen)}")
+            assert told["counts"]["new"] == len(items)
+            assert [item["mine"]["label"] for item in told["items"]] == [one["label"] for one in said]
+        assert (given["end"], seen) == ("batch", keys)
+        assert browser.look("/api/run")["batch"] == {"round": 0, "size": 16, "waiting": 0}
+        assert browser.look("/api/items", order="batch", hide_labelled=1)["items"] == []
+    assert {who for _, who in held(run)} == {"ann"}
+    assert {key for key, _ in held(run)} == set(keys)
+
+
+def test_the_same_request_twice_counts_once(page: Page, run: Path):
+    with page.browser() as browser:
+        (item,) = browser.tell("/api/next", n=1)["items"]
+        said = [answer(item, label="red", note="a note", rating=4)]
+        first = browser.tell("/api/answers", answers=said, nonce="one")
+        browser.tell("/api/answers", answers=[answer(item, label="other")], nonce="two")
+        again = browser.tell("/api/answers", answers=said, nonce="one")  # sent again, too late
+        assert first["counts"]["new"] == 1
+        assert (again["counts"]["new"], again["counts"]["repeated"]) == (0, 1)
+        assert again["items"][0]["mine"] == {"label": "other", "note": "a note", "rating": 4, "disputed": False}
+        assert again["seq"] == first["seq"] + 1
+        with page.browser("bob") as bob:
+            status, why = bob.refused("/api/answers", {"answers": said, "nonce": "one"})
+        assert (status, "another annotator" in why) == (422, True)
+    assert held(run) == {(item["key"], "ann"): "other"}
+
+
+def test_a_request_that_broke_off_is_finished_when_it_comes_again(page: Page, run: Path, monkeypatch):
+    with page.browser() as browser:
+        (item,) = browser.tell("/api/next", n=1)["items"]
+        body = {"answers": [answer(item, label="red", note="kept")], "nonce": "one"}
+        tell = page.desk.labels.tell
+
+        def torn(*args: object, **fields: object) -> None:
+            raise ConnectionError("the machine went away")
+
+        monkeypatch.setattr(page.desk.labels, "tell", torn)
+        assert browser.push("/api/answers", body).status_code == 500
+        monkeypatch.setattr(page.desk.labels, "tell", tell)
+        assert browser.tell("/api/answers", **body)["counts"]["new"] == 1
+        undone = browser.tell("/api/undo", nonce="back")
+        assert (undone["undone"], undone["items"][0]["mine"]) == ("one", None)
+    assert held(run) == {}
+
+
+def test_everything_can_be_taken_back_step_by_step(page: Page, run: Path):
+    with page.browser() as browser, page.browser("bob") as bob:
+        items = browser.look("/api/items", order="batch", n=4)["items"]
+        bob.tell("/api/answers", answers=[answer(items[0], label="other", note="mine")], nonce="b1")
+        steps = [
+            [answer(items[0], label="red", note="first"), answer(items[1], skip=True)],
+            [answer(items[0], label="other", rating=5)],
+            [answer(items[0], withdraw=True), answer(items[2], note="only a note")],
+            [answer(items[1], dispute=True, note="what is it?")],
+        ]
+        states = []
+        for number, step in enumerate(steps):
+            states.append([browser.look(f"/api/item/{item['id']}")["mine"] for item in items])
+            browser.tell("/api/answers", answers=step, nonce=f"a{number}")
+        assert browser.look(f"/api/item/{items[1]['id']}")["state"] == "disputed"
+        for number in reversed(range(4)):
+            undone = browser.tell("/api/undo", nonce=f"u{number}")
+            assert undone["undone"] == f"a{number}"
+            assert browser.tell("/api/undo", nonce=f"u{number}")["undone"] == f"a{number}"  # the same request
+            assert [browser.look(f"/api/item/{item['id']}")["mine"] for item in items] == states[number]
+        assert browser.tell("/api/undo", nonce="none") == {"items": [], "undone": None}
+    assert held(run) == {(items[0]["key"], "bob"): "other"}
+    assert Remarks(run).of(items[0]["key"])["bob"] == Remark("mine")
+
+
+def test_contradicting_annotators_are_a_conflict_and_late_answers_are_taken(run: Path):
+    clock = [1000.0]
+    with page_of(run, seconds=60, clock=lambda: clock[0]) as page, page.browser() as ann, page.browser("bob") as bob:
+        mine = ann.tell("/api/next", n=3)["items"]
+        assert {item["id"] for item in bob.tell("/api/next", n=3)["items"]}.isdisjoint(item["id"] for item in mine)
+        bob.tell("/api/release", ids=[item["id"] for item in bob.tell("/api/next", n=3)["items"]])
+        clock[0] += 61  # ann's browser is gone
+        others = bob.tell("/api/next", n=3)["items"]
+        assert [item["id"] for item in others] == [item["id"] for item in mine]
+        assert ann.tell("/api/renew", ids=[item["id"] for item in mine])["lost"] == [item["id"] for item in mine]
+        bob.tell("/api/answers", answers=[answer(item, label="red") for item in others], nonce="b")
+        late = ann.tell("/api/answers", answers=[answer(mine[0], label="other"), answer(mine[1], label="red")], nonce="a")
+        assert late["conflicts"] == [{"id": mine[0]["id"], "labels": {"ann": "other", "bob": "red"}}]
+        assert late["counts"]["disputed"] == 1
+        assert [item["state"] for item in late["items"]] == ["disputed", "labeled"]
+        assert ann.look("/api/run")["disputed"] == 1
+        agreement = ann.look("/api/run")["agreement"]
+        assert (agreement["items"], agreement["all_agree"]) == (2, 0.5)
+    assert len(held(run)) == 5
+
+
+def test_with_per_item_two_every_item_gets_two_people_and_no_third(run: Path):
+    with page_of(run, per_item=2) as page:
+        people = [page.browser(name) for name in ("ann", "bob", "cid")]
+        handed = [{item["key"] for item in person.tell("/api/next", n=16)["items"]} for person in people]
+        assert Counter(key for keys in handed for key in keys).most_common(1)[0][1] == 2
+        assert sum(map(len, handed)) == 32
+        for number, person in enumerate(people):
+            items = person.tell("/api/next", n=16)["items"]
+            said = [answer(item, label="red") for item in items]
+            if said:
+                person.tell("/api/answers", answers=said, nonce=f"n{number}")
+        assert people[0].look("/api/run")["batch"]["waiting"] == 0
+        assert people[0].look("/api/run")["per_item"] == 2
+        for person in people:
+            person.close()
+    assert Counter(Counter(key for key, _ in held(run)).values()) == {2: 16}
+
+
+def test_many_at_once_over_two_servers_lose_nothing_and_double_nothing(run: Path):
+    with page_of(run) as first, page_of(run) as second:
+        found = []
+
+        def work(page: Page, order: str) -> None:
+            host, port = page.address.removeprefix("http://").split(":")
+            found.append(
+                load(
+                    host, int(port), run / "ledger.sqlite",
+                    annotators=3, answers=4, hold=2, order=order, token=TOKEN, prefix=f"{port} ",
+                )
+            )  # fmt: skip
+
+        first.ready("random")
+        second.ready("random")
+        threads = [threading.Thread(target=work, args=(page, "random")) for page in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        assert [one.lost for one in found] == [0, 0]
+        assert [one.answers for one in found] == [12, 12]
+        everyone: dict[str, set[str]] = {}
+        for load_found in found:
+            for key, people in load_found.held.items():
+                everyone.setdefault(key, set()).update(people)
+        assert max(map(len, everyone.values())) == 1
+        assert len(held(run)) == 24
+        with first.browser() as browser:
+            assert sum(person["labels"] for person in browser.look("/api/run")["annotators"] if person["name"]) == 24
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word"),
+    [
+        ({"answers": [{"id": "0", "label": "red"}]}, 422, "nonce"),
+        ({"answers": [], "nonce": "n"}, 422, "0 of them"),
+        ({"answers": "all", "nonce": "n"}, 422, "list"),
+        ({"answers": [{"id": "99999", "label": "red"}], "nonce": "n"}, 404, "not in the pool"),
+        ({"answers": [{"id": "../1", "label": "red"}], "nonce": "n"}, 422, "no id"),
+        ({"answers": [{"id": True, "label": "red"}], "nonce": "n"}, 422, "no id"),
+        ({"answers": [{"id": "0", "key": "some/0001.jpg", "label": "red"}], "nonce": "n"}, 422, "some/0001.jpg"),
+        ({"answers": [{"id": "0", "label": ""}], "nonce": "n"}, 422, "empty"),
+        ({"answers": [{"id": "0", "label": 3}], "nonce": "n"}, 422, "another type"),
+        ({"answers": [{"id": "0", "label": "\ud800"}], "nonce": "n"}, 422, "Unicode"),
+        ({"answers": [{"id": "0", "label": "red", "skip": True}], "nonce": "n"}, 422, "several"),
+        ({"answers": [{"id": "0"}], "nonce": "n"}, 422, "nothing"),
+        ({"answers": [{"id": "0", "rating": 6}], "nonce": "n"}, 422, "0 to 5"),
+        ({"answers": [{"id": "0", "note": "x" * 5000}], "nonce": "n"}, 422, "5000"),
+        ({"answers": [{"id": "0", "label": "a"}, {"id": "0", "label": "b"}], "nonce": "n"}, 422, "twice"),
+        ({"answers": [{"id": "1", "label": "fine"}, {"id": "0", "label": " "}], "nonce": "n"}, 422, "empty"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_accepted_is_refused_whole(page: Page, run: Path, body: dict[str, object], status: int, word: str):
+    with page.browser() as browser:
+        found, said = browser.refused("/api/answers", body)
+        assert found == status
+        assert word in said
+    assert held(run) == {}
+
+
+def test_nobody_answers_without_a_name_and_odd_names_are_kept(page: Page, run: Path):
+    with page.browser("") as nobody, page.browser("%20") as blank, page.browser("J%C3%B6rg%20%E7%8C%AB%20%3Cb%3E") as odd:
+        for browser in (nobody, blank):
+            for path in ("next", "renew", "release", "undo"):
+                body = {"ids": ["1"], "nonce": "n"}
+                assert browser.refused(f"/api/{path}", body) == (422, "annotator: nobody is named; say who you are")
+        told = odd.tell("/api/answers", answers=[{"id": "0", "label": 'a "class" <of> |\u732b'}], nonce="n")
+        assert told["items"][0]["mine"]["label"]
+        assert {person["name"] for person in odd.look("/api/run")["annotators"]} == {"", "J\u00f6rg \u732b <b>"}
+    assert {who for _, who in held(run)} == {"J\u00f6rg \u732b <b>"}
+
+
+def test_a_class_that_looks_like_another_one_is_taken_and_said(page: Page):
+    with page.browser() as browser, pytest.warns(UserWarning, match="but for case"):
+        told = browser.tell("/api/answers", answers=[{"id": "0", "label": "Red"}], nonce="n")
+        assert told["warnings"] == ["class 'Red' is 'red' but for case"]
+        assert SKIP not in told["items"][0]["mine"]["label"]

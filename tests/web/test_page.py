@@ -1,0 +1,222 @@
+"""What the page asks for, over real HTTP: orders, pictures, views, rounds, events."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from page_server import Page, page_of
+from PIL import Image
+from served_runs import colour_of, picture_run
+
+from raysal.rounds.session import Session
+from raysal.scoring.sweep import sweep
+from raysal.web import orders
+from raysal.web.orders import asked_of, order_candidates, scores_of, sweep_in_parts
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return picture_run(tmp_path_factory.mktemp("page"), 90)
+
+
+@pytest.fixture
+def run(prepared: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(prepared, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def page(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page that is only looked at."""
+    run = Path(shutil.copytree(prepared, tmp_path_factory.mktemp("seen") / "run"))
+    with page_of(run) as page:
+        page.ready("likeliest", "uncertain", "diverse", "random")
+        yield page
+
+
+def test_orders_say_what_they_are_by(page: Page):
+    with page.browser() as browser:
+        said = browser.look("/api/run")
+        assert (said["items"], said["modality"], said["binary"], said["target"]) == (90, "image", True, ["red"])
+        assert said["classes"] == [{"name": "red", "count": 2}, {"name": "other", "count": 4}]
+        ready = {one["name"]: one["ready"] for one in said["orders"]}
+        assert ready == {
+            "batch": False, "likeliest": True, "uncertain": True, "novel": ready["novel"], "diverse": True,
+            "random": True, "nearest": True,
+        }  # fmt: skip
+        likeliest = browser.look("/api/items", order="likeliest", n=20)
+        assert [colour_of(item["key"]) for item in likeliest["items"]] == ["red"] * 20
+        scores = [item["score"] for item in likeliest["items"]]
+        assert scores == sorted(scores, reverse=True)
+        assert {item["score_name"] for item in likeliest["items"]} == {"probability"}
+        assert scores == [item["probability"] for item in likeliest["items"]]
+        pages = [browser.look("/api/items", order="random", start=start, n=50)["items"] for start in (0, 50)]
+        seen = [item["id"] for one in pages for item in one]
+        assert len(seen) == len(set(seen)) == 84  # all but the labelled ones
+        diverse = browser.look("/api/items", order="diverse", n=3)["items"]
+        assert len({colour_of(item["key"]) for item in diverse}) > 1
+        near = browser.look("/api/items", order="nearest", key="some/0007.jpg", n=12)
+        assert {colour_of(item["key"]) for item in near["items"]} == {colour_of("0007.jpg")}
+        assert near["total"] == 89
+        assert browser.refused("/api/items", order="nearest", key="nobody")[0] == 404
+        assert browser.refused("/api/items", order="nearest")[0] == 409
+        assert browser.refused("/api/items", order="batch") == (
+            409, "order batch: is not ready: no batch was chosen yet; choose another order meanwhile",
+        )  # fmt: skip
+
+
+def test_pictures_are_fetched_by_the_id_of_the_same_row_as_the_score(page: Page):
+    with page.browser() as browser:
+        for item in browser.look("/api/items", order="likeliest", n=5)["items"]:
+            answer = browser.get(f"/api/item/{item['id']}/thumb", params={"size": 64})
+            image = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB")).mean(axis=(0, 1))
+            assert int(image.argmax()) == 0  # red, as its key and its score say
+            assert answer.headers["cache-control"].startswith("private")
+            tag = {"If-None-Match": answer.headers["etag"]}
+            assert browser.get(f"/api/item/{item['id']}/thumb", params={"size": 64}, headers=tag).status_code == 304
+        details = browser.look(f"/api/item/{item['id']}")
+        assert (details["width"], details["height"], details["broken"]) == (48, 36, None)
+        for part in ("text", "sound", "spectrogram"):
+            assert browser.refused(f"/api/item/{item['id']}/{part}")[0] == 422
+
+
+def test_a_corrupt_picture_says_so_and_the_page_goes_on(run: Path, prepared: Path):
+    file = prepared.parent / "images" / "some" / "0033.jpg"
+    good = file.read_bytes()
+    file.write_bytes(good[:200])
+    try:
+        with page_of(run) as page, page.browser() as browser:
+            page.ready("likeliest")
+            number = page.desk.session.pool.ids_of(["some/0033.jpg"])["some/0033.jpg"]
+            status, why = browser.refused(f"/api/item/{number}/thumb")
+            assert (status, "some/0033.jpg" in why) == (422, True)
+            items = browser.look("/api/items", order="likeliest", n=40)["items"]
+            broken = {item["key"]: item["broken"] for item in items if item["broken"]}
+            assert list(broken) == ["some/0033.jpg"]
+            assert browser.tell("/api/answers", answers=[{"id": str(number), "label": "red"}], nonce="n")["items"]
+    finally:
+        file.write_bytes(good)
+
+
+def test_views_are_of_the_pool_and_of_its_labels(page: Page):
+    with page.browser() as browser:
+        bars = browser.look("/api/histogram", score="probability")
+        assert (len(bars["edges"]), len(bars["counts"])) == (65, 64)
+        assert sum(bars["counts"]) == 84
+        assert {name: sum(counts) for name, counts in bars["labelled"].items()} == {"red": 2, "other": 4}
+        assert browser.refused("/api/histogram", score="beauty")[0] == 409
+        all_points = browser.look("/api/map", n=1000)
+        assert (len(all_points["ids"]), all_points["sampled"]) == (90, False)
+        few = browser.look("/api/map", n=10)
+        assert few["sampled"]
+        assert 10 <= len(few["ids"]) <= 16  # the sample, and what is labelled
+        assert sum(label >= 0 for label in few["labels"]) == 6
+        curve = browser.look("/api/curve")
+        assert curve["found"][0] == [0, 0]
+        assert curve["found"][-1] == [6, 2]
+
+
+def test_a_label_moves_the_head_and_the_order_follows(run: Path):
+    with page_of(run) as page, page.browser() as browser:
+        page.ready("likeliest")
+        first = browser.look("/api/items", order="likeliest", n=40)["items"]
+        said = [{"id": item["id"], "label": "other"} for item in first[:6]]  # red ones are not looked for after all
+        told = browser.tell("/api/answers", answers=said, nonce="n")
+        while page.desk.follower.orders.seq < told["seq"]:
+            page.desk.wait_for_change(30)
+        now = browser.look("/api/items", order="likeliest", n=80)
+        assert {one["id"] for one in said}.isdisjoint(item["id"] for item in now["items"])
+        before = {item["id"]: item["probability"] for item in first[6:]}
+        after = {item["id"]: item["probability"] for item in now["items"]}
+        assert all(after[id] < before[id] for id in before)
+        assert now["head"] > 0
+
+
+def test_a_round_is_chosen_in_the_background_and_told_to_everybody(run: Path):
+    with page_of(run) as page, page.browser() as browser, browser.stream("GET", "/api/events") as events:
+        lines = events.iter_lines()
+
+        def state() -> dict[str, object]:
+            return json.loads(next(line for line in lines if line.startswith("data: "))[6:])
+
+        assert state()["rounds"] == 0
+        page.ready("random")
+        assert browser.refused("/api/round", {"k": 0})[0] == 409
+        assert browser.tell("/api/round", k=5) == {"round": 0}
+        while (now := state())["rounds"] == 0 or now["busy"]:
+            pass
+        assert now["batch"] == {"round": 0, "size": 5, "waiting": 5}
+        assert len(browser.tell("/api/next", n=24)["items"]) == 5
+        browser.tell("/api/round", k=1000)
+        while not (now := state())["problem"]:
+            pass
+        assert "1000 items wanted" in str(now["problem"])
+        assert page.desk.session.rounds == 1
+    with Session.open(run) as session:
+        assert session.rounds == 1
+
+
+def test_stop_ends_a_round_between_two_trips_and_nothing_of_it_is_kept(run: Path):
+    with page_of(run) as page, page.browser() as browser:
+        page.ready("likeliest")
+        follower = page.desk.follower
+        look = follower._fleet.before  # type: ignore[attr-defined]
+
+        def stop_at_the_third() -> None:
+            if follower.busy is not None and follower.busy.stage == "round" and follower.busy.done == 2:
+                assert browser.tell("/api/stop") == {"stopped": True}
+            look()
+
+        follower._fleet.before = stop_at_the_third  # type: ignore[attr-defined]
+        browser.tell("/api/round", k=5)
+        while follower.busy is not None:
+            page.desk.wait_for_change(1)
+        assert page.desk.session.rounds == 0
+        assert page.desk.standing.state()["problem"] is None
+        follower._fleet.before = look  # type: ignore[attr-defined]
+        browser.tell("/api/round", k=5)
+        while page.desk.session.rounds == 0:
+            page.desk.wait_for_change(1)
+
+
+def test_no_order_needs_a_label_but_random(tmp_path: Path):
+    run = picture_run(tmp_path, 30, labels=0, target=())
+    with page_of(run) as page, page.browser() as browser:
+        page.ready("random")
+        said = {one["name"]: one["why"] for one in browser.look("/api/run")["orders"]}
+        assert said["random"] is None
+        assert "--target" in said["likeliest"]
+        assert said["uncertain"] == "nothing is labelled yet"
+        assert browser.look("/api/items", order="random")["total"] == 30
+        assert browser.look("/api/curve")["found"] == []
+        assert browser.tell("/api/next", n=3, order="batch") | {"until": ""} == {"items": [], "until": "", "end": "batch"}
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_candidates_have_the_scores_and_the_order_of_a_pass_over_the_pool(run: Path, partitions: int, monkeypatch):
+    with Session.open(run, fleet={"backend": "local", "partitions": partitions}) as session:
+        head = session.current_head()
+        assert head is not None
+        fleet = session.start_fleet()
+        fleet.reset()
+        request = asked_of(head, ("red",), 90, 7)
+        whole = sweep(fleet, head, request, target=("red",))
+        monkeypatch.setattr(orders, "PART_ROWS", 20)
+        told: list[tuple[int, int]] = []
+        in_parts = sweep_in_parts(fleet, head, request, ("red",), 90, lambda done, total: told.append((done, total)))
+        assert len(told) == told[0][1] > 1
+        candidates = orders.gather_candidates(fleet, session.pool, np.arange(0, 90, 2))
+        lists, probabilities = order_candidates(candidates, head, ("red",), np.array([4, 6]), 7)
+    for name in request.scores:
+        assert [part.tolist() for part in in_parts.top[name]] == [part.tolist() for part in whole.top[name]]
+    for order, score in scores_of(head, ("red",)).items():
+        ids, values = whole.top[score]
+        kept = (ids % 2 == 0) & ~np.isin(ids, [4, 6])
+        assert lists[order][0].tolist() == ids[kept].tolist()
+        assert lists[order][1].tolist() == values[kept].tolist()
+    assert probabilities[0].tolist() == list(range(0, 90, 2))

@@ -1,0 +1,161 @@
+"""`raysal serve` as a process: its address, its end, its port, its run, and the run of others."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cli_tools import cli
+from page_server import TOKEN, Browser, page_of
+from served_runs import picture_run
+
+import raysal
+from raysal.errors import ConfigError, RunError
+from raysal.rounds.session import Session
+from raysal.web.server import PORT, checked_token, listen, served_at
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return picture_run(tmp_path_factory.mktemp("serving"), 12)
+
+
+@pytest.fixture
+def run(prepared: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(prepared, tmp_path / "run"))
+
+
+@contextmanager
+def process(run: Path, *options: str, token: str | None = TOKEN) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    environment = {name: value for name, value in os.environ.items() if name != "RAYSAL_TOKEN"}
+    if token is not None:
+        environment["RAYSAL_TOKEN"] = token
+    words = [sys.executable, "-m", "raysal", "serve", str(run), "--no-open", *options]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as started:
+        assert started.stdout is not None
+        try:
+            yield started, started.stdout.readline().strip()
+        finally:
+            if started.poll() is None:
+                started.kill()
+
+
+def test_ctrl_c_ends_it_and_the_run_is_as_people_left_it(run: Path):
+    with process(run, "--port", "0", token=None) as (started, address):
+        found = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/\?token=([\w-]{32})", address)
+        assert found is not None
+        with Browser(found[1], "ann", found[2]) as browser, browser.stream("GET", "/api/events") as events:
+            assert next(events.iter_lines()) == "event: state"
+            browser.tell("/api/answers", answers=[{"id": "9", "label": "red"}], nonce="n")
+            started.send_signal(signal.SIGINT)
+            out, err = started.communicate(timeout=60)
+        assert (started.returncode, err) == (0, "")
+        assert "1 answers" in out
+    with Session.open(run) as session:
+        assert session.ledger.said(["some/0009.jpg"])["some/0009.jpg"].answers == {"ann": "red"}
+        session.query(2)
+
+
+def test_a_port_in_use_is_said_unless_nobody_asked_for_it(run: Path):
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = cli("serve", run, "--no-open", "--port", port)
+        assert (code, out) == (2, "")
+        assert f"127.0.0.1:{port}: is taken by another program; name another one with --port" in err
+    with pytest.raises(RunError, match="--host"):
+        listen("192.0.2.1", 0)
+    with pytest.raises(RunError, match="no such port"):
+        listen("127.0.0.1", 70_000)
+    with listen("127.0.0.1", None) as one, listen("127.0.0.1", None) as other:
+        assert other.getsockname()[1] not in (PORT, one.getsockname()[1])
+        assert one.proto == socket.IPPROTO_TCP  # else asyncio leaves Nagle's algorithm on: 40 ms for each answer
+
+
+def test_what_cannot_be_served_is_said(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch):
+    code, _, err = cli("serve", tmp_path / "nowhere", "--no-open")
+    assert (code, "no run is there" in err) == (2, True)
+    monkeypatch.setenv("RAYSAL_TOKEN", "short")
+    code, _, err = cli("serve", run, "--no-open")
+    assert (code, "RAYSAL_TOKEN: has 5 letters" in err) == (2, True)
+    with pytest.raises(ConfigError):
+        checked_token("")
+    monkeypatch.delenv("RAYSAL_TOKEN")
+    assert checked_token(None) != checked_token(None)
+
+
+def test_the_address_has_the_token_as_a_browser_reads_it():
+    with listen("127.0.0.1", 0) as bound:
+        port = bound.getsockname()[1]
+        assert served_at(bound, "127.0.0.1", "a b/&?").address == f"http://127.0.0.1:{port}/?token=a%20b%2F%26%3F"
+        assert served_at(bound, "0.0.0.0", "t" * 8).address.startswith(f"http://127.0.0.1:{port}/")
+
+
+def test_a_pool_that_moved_is_found_again(prepared: Path, tmp_path: Path):
+    home = Path(shutil.copytree(prepared.parent, tmp_path / "home"))
+    with Session.open(home / "run", home / "pool"):
+        pass
+    (home / "pool").rename(home / "moved")
+    code, _, err = cli("serve", home / "run", "--no-open")
+    assert (code, "pool" in err) == (2, True)
+    with process(home / "run", "--port", "0", "--pool", str(home / "moved")) as (started, address):
+        with Browser(address.partition("/?")[0]) as browser:
+            assert browser.look("/api/run")["pool"] == "moved"
+        started.send_signal(signal.SIGTERM)
+        started.communicate(timeout=60)
+    with Session.open(home / "run") as session:
+        assert session.pool.path.name == "moved"
+
+
+def test_a_closed_run_is_served_and_a_label_opens_it_again(run: Path):
+    with Session.open(run) as session:
+        session.query(2)
+        session.finish()
+    with page_of(run) as page, page.browser() as browser:
+        assert browser.look("/api/run")["hints"] == ["the run is closed; a label opens it again"]
+        page.ready("likeliest")
+        browser.tell("/api/answers", answers=[{"id": "9", "label": "red"}], nonce="n")
+        assert browser.look("/api/run")["hints"] == []
+
+
+def test_two_servers_on_one_run_see_each_others_labels_and_rounds(run: Path):
+    with page_of(run) as one, page_of(run) as two, one.browser() as ann, two.browser("bob") as bob:
+        one.ready("random")
+        ann.tell("/api/round", k=4)
+        while one.desk.session.run.rounds == 0 or one.desk.follower.busy:
+            one.desk.wait_for_change(1)
+        mine = ann.tell("/api/next", n=2)["items"]
+        theirs = bob.tell("/api/next", n=4)["items"]
+        assert len(theirs) == 2
+        assert {item["id"] for item in mine}.isdisjoint(item["id"] for item in theirs)
+        ann.tell("/api/answers", answers=[{"id": item["id"], "label": "red"} for item in mine], nonce="n")
+        assert bob.look("/api/run")["batch"]["waiting"] == 2
+        assert bob.look(f"/api/item/{mine[0]['id']}")["others"] == 1
+
+
+def test_a_run_that_was_matched_with_another_pool_meanwhile_takes_no_label(prepared: Path, tmp_path: Path):
+    home = Path(shutil.copytree(prepared.parent, tmp_path / "home"))
+    (home / "images" / "a.png").write_bytes((home / "images" / "some" / "0000.png").read_bytes())
+    from served_runs import Shades
+
+    from raysal.sources.folder import Folder
+
+    raysal.embed(Folder(path=home / "images"), Shades(), out=home / "other")  # type: ignore[arg-type]
+    with page_of(home / "run") as page, page.browser() as browser:
+        page.ready("random")
+        with Session(home / "run", home / "other", rebind=True):
+            pass
+        status, why = browser.refused("/api/answers", {"answers": [{"id": "9", "label": "red"}], "nonce": "n"})
+        assert (status, "pool" in why) == (409, True)
+    with Session.open(home / "run") as session:
+        assert {label.annotator for label in session.ledger.answers()} == {""}
