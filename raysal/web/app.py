@@ -18,7 +18,17 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from raysal.embedding.decode import MAX_PIXELS
-from raysal.errors import BadItem, Damaged, FingerprintMismatch, FleetError, LabelError, PoolExhausted, RaysalError, RunError, UserError
+from raysal.errors import (
+    BadItem,
+    Damaged,
+    FingerprintMismatch,
+    FleetError,
+    LabelError,
+    PoolExhausted,
+    RaysalError,
+    RunError,
+    UserError,
+)
 from raysal.rounds.session import Session
 from raysal.store import dumps
 from raysal.web.access import MAX_BODY, Access, error

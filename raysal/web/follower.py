@@ -79,8 +79,7 @@ class Follower:
         """
         self.orders = Orders()
         self.busy: Busy | None = None
-        self.problem: str | None = None
-        """what went wrong last, in words; None after something went well"""
+        self._problems: dict[str, str] = {}
         self._session, self._changed = session, changed
         self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wake = threading.Event()
@@ -100,6 +99,11 @@ class Follower:
     def start(self) -> None:
         """Begin to work."""
         self._thread.start()
+
+    @property
+    def problem(self) -> str | None:
+        """What went wrong with the last batch, or else with the last head or pass; None where all went well."""
+        return self._problems.get("round") or self._problems.get("follow")
 
     # -- what others call ---------------------------------------------------------------------------------------
 
@@ -128,8 +132,15 @@ class Follower:
         round = self._session.run.rounds
 
         def choose() -> None:
+            self._problems.pop("round", None)
             self._publish(busy=Busy(stage="round", done=0, total=0))
-            self._session.query(k)
+            try:
+                self._session.query(k)
+            except Stopped:
+                pass  # as people wanted it
+            except Exception as error:
+                self._problems["round"] = str(error)
+                raise
 
         self.busy = Busy(stage="round", done=0, total=0)  # at once: a second one is refused
         self._submit(choose)
@@ -188,11 +199,8 @@ class Follower:
             result = job()
         except BaseException as error:
             future.set_exception(error)
-            if not isinstance(error, Stopped):
-                self.problem = str(error)
         else:
             future.set_result(result)
-            self.problem = None
         finally:
             self._end()
 
@@ -205,7 +213,8 @@ class Follower:
         ) as error:  # labels that cannot be learnt from, a pool that is gone: the page says so, and waits
             self._refused = self._followed = self._swept = self._seq()
             if not isinstance(error, Stopped):
-                self.problem = str(error)
+                self._problems["follow"] = str(error)
+                self._publish()
             return False
         finally:
             self._end()
@@ -231,7 +240,7 @@ class Follower:
             self._followed = seq
             if head is not None and self._candidates is not None:
                 self._order_candidates(head, seq)
-            self.problem = None
+            self._problems.pop("follow", None)
             self._rest_until = time.monotonic() + FOLLOW_REST * (time.monotonic() - now)
             self._publish()
             if self._candidates is not None:
@@ -295,7 +304,7 @@ class Follower:
         if head is not None:
             self._order_candidates(head, seq)
         self._swept = seq
-        self.problem = None
+        self._problems.pop("follow", None)
         self._publish(busy=None)
 
     def _search(self, id: int, k: int) -> BestItems:

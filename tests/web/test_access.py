@@ -14,7 +14,16 @@ from served_runs import picture_run
 
 from raysal.web.access import ANY, POLICY, Access
 
-PATHS = ["/", "/static/index.html", "/api/run", "/api/items", "/api/item/0/thumb", "/api/events", "/nothing", "/api/next"]
+PATHS = [
+    "/",
+    "/static/index.html",
+    "/api/run",
+    "/api/items",
+    "/api/item/0/thumb",
+    "/api/events",
+    "/nothing",
+    "/api/next",
+]
 
 
 @pytest.fixture(scope="module")

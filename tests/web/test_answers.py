@@ -140,7 +140,9 @@ def test_contradicting_annotators_are_a_conflict_and_late_answers_are_taken(run:
         assert [item["id"] for item in others] == [item["id"] for item in mine]
         assert ann.tell("/api/renew", ids=[item["id"] for item in mine])["lost"] == [item["id"] for item in mine]
         bob.tell("/api/answers", answers=[answer(item, label="red") for item in others], nonce="b")
-        late = ann.tell("/api/answers", answers=[answer(mine[0], label="other"), answer(mine[1], label="red")], nonce="a")
+        late = ann.tell(
+            "/api/answers", answers=[answer(mine[0], label="other"), answer(mine[1], label="red")], nonce="a"
+        )
         assert late["conflicts"] == [{"id": mine[0]["id"], "labels": {"ann": "other", "bob": "red"}}]
         assert late["counts"]["disputed"] == 1
         assert [item["state"] for item in late["items"]] == ["disputed", "labeled"]
@@ -221,7 +223,9 @@ def test_many_at_once_over_two_servers_lose_nothing_and_double_nothing(run: Path
         ({"answers": [{"id": "1", "label": "fine"}, {"id": "0", "label": " "}], "nonce": "n"}, 422, "empty"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_accepted_is_refused_whole(page: Page, run: Path, body: dict[str, object], status: int, word: str):
+def test_what_cannot_be_accepted_is_refused_whole(
+    page: Page, run: Path, body: dict[str, object], status: int, word: str
+):
     with page.browser() as browser:
         found, said = browser.refused("/api/answers", body)
         assert found == status
@@ -230,7 +234,11 @@ def test_what_cannot_be_accepted_is_refused_whole(page: Page, run: Path, body: d
 
 
 def test_nobody_answers_without_a_name_and_odd_names_are_kept(page: Page, run: Path):
-    with page.browser("") as nobody, page.browser("%20") as blank, page.browser("J%C3%B6rg%20%E7%8C%AB%20%3Cb%3E") as odd:
+    with (
+        page.browser("") as nobody,
+        page.browser("%20") as blank,
+        page.browser("J%C3%B6rg%20%E7%8C%AB%20%3Cb%3E") as odd,
+    ):
         for browser in (nobody, blank):
             for path in ("next", "renew", "release", "undo"):
                 body = {"ids": ["1"], "nonce": "n"}

@@ -40,9 +40,7 @@ def process(run: Path, *options: str, token: str | None = TOKEN) -> Iterator[tup
     if token is not None:
         environment["RAYSAL_TOKEN"] = token
     words = [sys.executable, "-m", "raysal", "serve", str(run), "--no-open", *options]
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as started:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as started:
         assert started.stdout is not None
         try:
             yield started, started.stdout.readline().strip()
