@@ -80,9 +80,7 @@ def test_numbers_of_the_literature():
         [0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
         [7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7],
     ]  # fmt: skip
-    items = [
-        {f"p{i}": name for i, name in enumerate(Counter(dict(enumerate(row))).elements())} for row in table
-    ]
+    items = [{f"p{i}": name for i, name in enumerate(Counter(dict(enumerate(row))).elements())} for row in table]
     assert fleiss_kappa(items) == pytest.approx(0.210, abs=5e-4)
     rows = {
         "a": [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],

@@ -34,9 +34,10 @@ def test_nothing_of_it_is_ever_changed(tmp_path: Path):
                 db.execute(statement)
 
 
-@pytest.mark.parametrize(
-    "remark", [Remark("x" * (LONGEST_NOTE + 1)), Remark("\ud800"), Remark(rating=6), Remark(rating=-1), Remark(rating=True)]
-)  # fmt: skip
+REFUSED = [Remark("x" * (LONGEST_NOTE + 1)), Remark("\ud800"), *(Remark(rating=one) for one in (6, -1, True))]
+
+
+@pytest.mark.parametrize("remark", REFUSED)
 def test_what_cannot_be_kept_is_refused_with_all_of_its_call(tmp_path: Path, remark: Remark):
     remarks = Remarks(tmp_path)
     with pytest.raises(LabelError, match="'b'"):

@@ -56,8 +56,8 @@ def test_a_text_is_cut_in_a_list_and_whole_by_itself(tmp_path: Path):
 
 def test_a_row_of_a_table_shows_what_it_carries(tmp_path: Path):
     columns = {
-        "key": ["a", "b"], "vector": [[1.0, 0.0], [0.0, 1.0]], "note": ["n" * 500, "short"], "mass": [1.5, float("nan")],
-        "when": pa.array([1, 2], pa.date32()),
+        "key": ["a", "b"], "vector": [[1.0, 0.0], [0.0, 1.0]], "note": ["n" * 500, "short"],
+        "mass": [1.5, float("nan")], "when": pa.array([1, 2], pa.date32()),
     }  # fmt: skip
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     embed(Table(path=tmp_path / "t.parquet", carry=("note", "mass", "when")), Precomputed(), tmp_path / "pool")
