@@ -86,6 +86,8 @@ class Follower:
         self._stop, self._closing = threading.Event(), threading.Event()
         self._searches: OrderedDict[tuple[int, int], BestItems] = OrderedDict()
         self._candidates: orders.Candidates | None = None
+        self._novel: BestItems | None = None
+        self._sought = False
         self._followed = self._swept = -1
         self._refused: int | None = None
         """the ledger's event at which a pass was stopped or failed: none is made again before another label"""
@@ -245,6 +247,8 @@ class Follower:
             self._publish()
             if self._candidates is not None:
                 return False  # look for jobs first
+        if seq == self._swept and not self._sought:
+            self._seek_novel()
         if seq in (self._swept, self._refused):
             return False
         paused = now - self._told >= PAUSE_S
@@ -281,6 +285,8 @@ class Follower:
         taken = session.ledger.excluded()
         start_program(fleet, taken, HeldOut.of(session.config))
         lists = {"random": orders.random_order(fleet, self._key("random"))}
+        if self._novel is not None:
+            lists["novel"] = orders.without(self._novel, taken)
         histograms = {}
         if head is not None:
             request = orders.asked_of(head, self._target, orders.LENGTH, self._key("ties"))
@@ -292,7 +298,7 @@ class Follower:
         self._candidates = orders.gather_candidates(fleet, session.pool, best_ids)
         known = sorted(session.ledger.labels(), key=lambda item: item.seq)[-orders.MOST_CENTRES :]
         labelled = gather_labelled(fleet, session.pool.dim, sorted(known, key=lambda item: item.id))
-        best = {name: own for name, own in lists.items() if name != "random"} or lists
+        best = {name: own for name, own in lists.items() if name not in ("random", "novel")} or lists
         lists["diverse"] = orders.choose_diverse(
             self._candidates, best, labelled, taken, session.pool, self._key("diverse")
         )
@@ -306,6 +312,16 @@ class Follower:
         self._swept = seq
         self._problems.pop("follow", None)
         self._publish(busy=None)
+
+    def _seek_novel(self) -> None:
+        """Look through the pool for what is unlike the rest, once: labels do not change it."""
+        session, fleet = self._session, self._fleet
+        self._sought = True
+        self._publish(busy=Busy(stage="novelty", done=0, total=0))
+        available = start_program(fleet, session.ledger.excluded(), HeldOut.of(session.config))
+        self._novel = orders.novel_order(fleet, session.pool, available, self._key("novel"))
+        if self._novel is not None:
+            self.orders = replace(self.orders, lists={**self.orders.lists, "novel": self._novel})
 
     def _search(self, id: int, k: int) -> BestItems:
         session, fleet = self._session, self._fleet

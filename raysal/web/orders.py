@@ -27,6 +27,7 @@ from raysal.scoring.sweep import Sweep, SweepRequest, merge_sweeps, sample_avail
 from raysal.scoring.top_k import BestItems, best_of
 from raysal.strategies.base import select
 from raysal.strategies.coverage.coreset import CoreSet
+from raysal.strategies.registry import SELECTORS
 
 LENGTH = 4_000
 """Items of an order."""
@@ -193,6 +194,29 @@ def choose_diverse(
         head=None, labelled=labelled, pool=pool, k=min(DIVERSE, left), available=left, key=key, pool_scale=pool.scale
     )
     picks = select(fleet, CoreSet(), context, context.k)
+    return picks.ids, picks.scores
+
+
+def novel_order(fleet: Fleet, pool: Pool, available: int, key: int) -> BestItems | None:
+    """The items least like the rest of the pool, by the strategy `novelty`. No label changes them.
+
+    Args:
+        fleet: the pool's partitions, in a program; what must not be offered is taken out.
+        pool: the pool.
+        available: items that may be offered.
+        key: of `raysal.rng`.
+
+    Returns:
+        Ids and novelties; None where there is no such strategy.
+    """
+    if "novelty" not in SELECTORS or available == 0:
+        return None
+    nothing = LabelledVectors(ids=np.empty(0, np.int64), vectors=np.empty((0, pool.dim), np.float32), classes=())
+    k = min(LENGTH, available)
+    context = RoundContext(
+        head=None, labelled=nothing, pool=pool, k=k, available=available, key=key, pool_scale=pool.scale
+    )
+    picks = select(fleet, SELECTORS["novelty"](), context, k)
     return picks.ids, picks.scores
 
 

@@ -16,7 +16,7 @@ from raysal.web.payloads import Kind, Payloads
 from raysal.web.places import Place
 from raysal.web.remarks import NOTHING, Remark
 
-MOST_COLUMNS, MOST_LETTERS = 24, 200
+MOST_COLUMNS, MOST_LETTERS = 8, 200
 """Carried values of an item in a list, and letters of each."""
 
 

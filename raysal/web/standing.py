@@ -33,6 +33,8 @@ ORDERS = {
     "nearest": "Nearest to an item",
 }
 """The orders and their titles, as the page lists them."""
+SCORES_OF_THEIR_OWN = {"diverse": "squared distance", "novel": "novelty", "random": None}
+"""What orders are by that go by no score of a head; the random one by nothing."""
 SEARCH_S = 20.0
 """How long a search is waited for, in seconds."""
 REFRESH_S = 1.0
@@ -66,7 +68,7 @@ class Standing:
             return {}
         known = self._placed.get(order)
         if known is None or known[0] is not found:
-            name = {"diverse": "squared distance", "random": None}.get(order, orders.scores.get(order))
+            name = SCORES_OF_THEIR_OWN.get(order, orders.scores.get(order))
             known = self._placed[order] = found, _placed(found, name, orders)
         return known[1]
 
@@ -79,7 +81,7 @@ class Standing:
         if order == "nearest" or order in orders.lists:
             return None
         if order == "novel":
-            return "the pool was not looked through for novelty"
+            return self._follower.problem or "the pool is being looked through for novelty"
         if order == "likeliest" and not config.target:
             return "the run names no class that is looked for (--target)"
         if orders.head_version is None and not self._ledger.texts and order != "random":

@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from raysal.errors import Damaged, LabelError, RunError
 from raysal.labels import STATES, Ledger
 from raysal.labels.events import EventLog
-from raysal.types import Label
+from raysal.labels.records import Said
+from raysal.types import SKIP, Label
 
 IDS = st.integers(0, 5).map(lambda n: n + 2**41)
 ANNOTATORS = st.sampled_from(["", "ann", "bob"])
@@ -314,6 +315,19 @@ def test_agreement_adds_the_evidence_and_disagreement_removes_it(ledger):
     assert ledger.labels() == []
     assert ledger.withdraw("k1", "bob")
     assert [(item.label, item.weight, item.seq) for item in ledger.labels()] == [("cat", 0.5, 6)]
+
+
+def test_what_is_said_of_some_items_is_told_without_the_others(ledger):
+    ledger.lease(3, [1, 2], ["k1", "k2"])
+    ledger.tell([one(1, "cat", annotator="ann"), one(1, "dog", annotator="bob"), one(4, SKIP, annotator="ann")])
+    found = ledger.said(["k4", "k9", "k1", "k2"])
+    assert list(found) == ["k4", "k1", "k2"]
+    assert found["k1"] == Said(state="disputed", answers={"ann": "cat", "bob": "dog"}, round=3)
+    assert found["k4"] == Said(state="skipped", answers={"ann": SKIP}, round=None)
+    assert found["k2"] == Said(state="leased", answers={}, round=3)
+    assert {key: set(who) for key, who in ledger.answerers([f"k{i}" for i in range(9)]).items()} == {
+        "k1": {"ann", "bob"}, "k4": {"ann"},
+    }  # fmt: skip
 
 
 def test_a_ledger_older_than_what_refers_to_it_is_refused(ledger):
