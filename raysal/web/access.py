@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
@@ -42,6 +43,7 @@ HEADERS = {
 MAX_BODY = 8 << 20
 """Bytes of a request's body."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^\s:/@\[\]]+))(?::[0-9]{0,5})?")
 ANY = ("0.0.0.0", "::", "")
 """Hosts to listen on that stand for all addresses."""
 
@@ -149,10 +151,9 @@ class Access:
 
 
 def host_name(host: str) -> str:
-    """The name or address in a Host header, without its port and brackets, in lower case."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+    """The name or address in a Host header, without its port and brackets, in lower case; empty if it is neither."""
+    found = HOST.fullmatch(host.lower())
+    return "" if found is None else found["address"] or found["name"]
 
 
 def is_address(name: str) -> bool:

@@ -64,8 +64,7 @@ class Answering:
         said, remarks = self.labels.ledger.said(keys), self.remarks.of_all(keys)
         before = [before_of(answer, said.get(answer.key), remarks[answer.key], who) for answer in answers]
         earlier = self.handouts.begin_turn(Turn(nonce, who, "answers", before, "begun"))
-        if earlier is not None and earlier.annotator != who:
-            raise LabelError("nonce", "is that of another annotator's request", "give each request one of its own")
+        check_own(earlier, who, "answers")
         if earlier is not None and earlier.state != "begun":
             return self._report(who, answers, TellCounts(new=0, repeated=len(answers), corrected=0, disputed=0))
         warnings = self._warnings(answers)
@@ -90,6 +89,7 @@ class Answering:
         last = self.handouts.last_turn(who)
         note = [{"undone": None if last is None else last.nonce}]
         earlier = self.handouts.begin_turn(Turn(nonce, who, "undo", note, "begun"))
+        check_own(earlier, who, "undo")
         undone = (note if earlier is None else earlier.before)[0]["undone"]
         turn = None if undone is None else self.handouts.turn(undone)
         if turn is None:
@@ -164,3 +164,18 @@ class Answering:
             "conflicts": conflicts,
             "warnings": [],
         }
+
+
+def check_own(earlier: Turn | None, who: str, kind: str) -> None:
+    """Refuse a nonce that another request has.
+
+    Args:
+        earlier: the turn that has it, if there is one.
+        who: the annotator.
+        kind: of the request.
+
+    Raises:
+        LabelError: it is that of another annotator, or of another kind of request.
+    """
+    if earlier is not None and (earlier.annotator, earlier.kind) != (who, kind):
+        raise LabelError("nonce", "is that of another request", "give each request one of its own")

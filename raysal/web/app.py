@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
@@ -37,6 +37,7 @@ from raysal.web.desk import PAGE, Desk
 from raysal.web.media import MAX_SIDE
 from raysal.web.requests import answer_of, ids_in, number, packed, ranged, text_in, who, whole
 from raysal.web.seen import Seen
+from raysal.web.standing import REFRESH_S
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {
@@ -44,9 +45,9 @@ TYPES = {
     ".png": "image/png", ".svg": "image/svg+xml", ".txt": "text/plain", ".woff2": "font/woff2",
 }  # fmt: skip
 """What of the folder `static` is served."""
-THREADS = 32
-"""Requests that are worked on at the same time."""
-ALIVE_S, LOOK_S = 15.0, 0.1
+THREADS, SLOW_THREADS = 32, 6
+"""Requests that are worked on at the same time; and those of pictures, sounds and maps, for which no answer waits."""
+ALIVE_S, LOOK_S = 15.0, 0.2
 """Seconds between two signs of life of the stream of events, and between two looks for something new."""
 
 
@@ -96,6 +97,9 @@ class Paths:
         self.desk, self.seen = desk, Seen(desk)
         self.closing = Event()
         """set when the server is about to end: streams of events end then"""
+        self._looking = asyncio.Lock()
+        self._last = -1, -REFRESH_S, ""
+        self._slow = CapacityLimiter(SLOW_THREADS)
 
     def routes(self) -> list[Route]:
         """All paths."""
@@ -121,19 +125,20 @@ class Paths:
             "/api/round": self._round,
             "/api/stop": lambda *_: {"stopped": self.desk.follower.stop()},
         }
+        slow = {path for path in gets if path.endswith(("thumb", "image", "spectrogram", "sound", "map"))}
         return [
             Route("/", self._page),
             Route("/static/{name:path}", self._static),
             Route("/api/events", self._events),
-            *(Route(path, partial(self._get, get)) for path, get in gets.items()),
+            *(Route(path, partial(self._get, get, path in slow)) for path, get in gets.items()),
             *(Route(path, partial(self._post, post), methods=["POST"]) for path, post in posts.items()),
             Route("/{rest:path}", _no_such_path, methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
         ]
 
     # -- how paths answer ---------------------------------------------------------------------------------------
 
-    async def _get(self, get: Callable[[Request], Any], request: Request) -> Response:
-        return await answered(partial(get, request))
+    async def _get(self, get: Callable[[Request], Any], slow: bool, request: Request) -> Response:
+        return await answered(partial(get, request), self._slow if slow else None)
 
     async def _post(self, post: Callable[[str, Mapping[str, Any]], Any], request: Request) -> Response:
         content = bytearray()
@@ -230,20 +235,26 @@ class Paths:
             return await _no_such_path(request)
         return FileResponse(known[name], media_type=TYPES[known[name].suffix], headers={"cache-control": "no-cache"})
 
+    async def _state(self) -> str:
+        """The state as JSON: computed once for all who listen, when something changed, or a second has passed."""
+        async with self._looking:
+            changes, now = self.desk.changes, asyncio.get_running_loop().time()
+            if self._last[0] != changes or now - self._last[1] >= REFRESH_S:
+                try:
+                    state = dumps(await to_thread.run_sync(self.desk.standing.state))
+                except RaysalError as problem:
+                    state = dumps({"problem": str(problem)})
+                self._last = changes, now, state
+            return self._last[2]
+
     async def _events(self, request: Request) -> Response:
         async def events() -> AsyncIterator[bytes]:
             last, quiet, loop = "", 0.0, asyncio.get_running_loop()
-            looked, changes = -1.0, -1
             while not self.closing.is_set() and not await request.is_disconnected():
-                if changes != self.desk.changes or loop.time() - looked >= 1.0:
-                    looked, changes = loop.time(), self.desk.changes
-                    try:
-                        now = dumps(await to_thread.run_sync(self.desk.standing.state))
-                    except RaysalError as problem:
-                        now = dumps({"problem": str(problem)})
-                    if now != last:
-                        last, quiet = now, loop.time()
-                        yield f"event: state\ndata: {now}\n\n".encode()
+                now = await self._state()
+                if now != last:
+                    last, quiet = now, loop.time()
+                    yield f"event: state\ndata: {now}\n\n".encode()
                 if loop.time() - quiet >= ALIVE_S:
                     quiet = loop.time()
                     yield b": alive\n\n"
@@ -263,10 +274,10 @@ async def _our_fault(_: Request, problem: Exception) -> Response:
 # -- requests and answers -------------------------------------------------------------------------------------------
 
 
-async def answered(work: Callable[[], Any]) -> Response:
+async def answered(work: Callable[[], Any], limiter: CapacityLimiter | None = None) -> Response:
     """The answer of some work, which runs in a thread: its record as JSON, or its error."""
     try:
-        found = await to_thread.run_sync(work)
+        found = await to_thread.run_sync(work, limiter=limiter)
     except RaysalError as problem:
         where, said, fix = facts_of(problem)
         return error(status_of(problem), where, said, fix)

@@ -81,13 +81,15 @@ class HandOuts:
         self._lock = RLock()
         try:
             self._db = self._open()
-        except sqlite3.DatabaseError:  # it is no truth: begin it anew
+        except sqlite3.DatabaseError as error:
+            if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+                raise RunError(self.path, f"cannot be made ({error})", "check its directory") from None
             for suffix in ("", "-journal"):
                 self.path.with_name(FILE + suffix).unlink(missing_ok=True)
             try:
-                self._db = self._open()
-            except sqlite3.DatabaseError as error:
-                raise RunError(self.path, f"cannot be made ({error})", "check its directory") from None
+                self._db = self._open()  # it is no truth: begun anew
+            except sqlite3.DatabaseError as again:
+                raise RunError(self.path, f"cannot be made ({again})", "check its directory") from None
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)

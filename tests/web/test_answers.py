@@ -81,7 +81,7 @@ def test_the_same_request_twice_counts_once(page: Page, run: Path):
         assert again["seq"] == first["seq"] + 1
         with page.browser("bob") as bob:
             status, why = bob.refused("/api/answers", {"answers": said, "nonce": "one"})
-        assert (status, "another annotator" in why) == (422, True)
+        assert (status, "another request" in why) == (422, True)
     assert held(run) == {(item["key"], "ann"): "other"}
 
 
@@ -124,6 +124,7 @@ def test_everything_can_be_taken_back_step_by_step(page: Page, run: Path):
             assert browser.tell("/api/undo", nonce=f"u{number}")["undone"] == f"a{number}"  # the same request
             assert [browser.look(f"/api/item/{item['id']}")["mine"] for item in items] == states[number]
         assert browser.tell("/api/undo", nonce="none") == {"items": [], "undone": None}
+        assert browser.refused("/api/undo", {"nonce": "a0"})[0] == 422
     assert held(run) == {(items[0]["key"], "bob"): "other"}
     assert Remarks(run).of(items[0]["key"])["bob"] == Remark("mine")
 
