@@ -21,6 +21,7 @@ from raysal.web.handouts import HandOuts, Turn
 from raysal.web.people import named
 from raysal.web.remarks import Remark, Remarks
 from raysal.web.standing import Standing
+from raysal.web.telling import Teller
 
 MOST_ANSWERS = 5_000
 """Answers of one request at most."""
@@ -31,6 +32,7 @@ class Answering:
     """What a desk does with answers, and what it needs of the desk."""
 
     labels: RunLabels
+    teller: Teller
     remarks: Remarks
     handouts: HandOuts
     catalogue: Catalogue
@@ -142,7 +144,7 @@ class Answering:
         """Tell the ledger, and those who follow it."""
         if not labels and not withdrawn:
             return TellCounts(new=0, repeated=0, corrected=0, disputed=0)
-        counts = self.labels.tell(labels, withdrawn=withdrawn, ids=ids)
+        counts = self.teller.tell(labels, withdrawn, ids)
         self.told()
         return counts
 

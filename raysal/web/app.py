@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -84,7 +85,7 @@ def guarded(desk: Desk, token: str, host: str = "127.0.0.1") -> Access:
             app.closing.set()
             await to_thread.run_sync(desk.close)
 
-    inside = Starlette(routes=paths.routes(), lifespan=lifespan, exception_handlers={Exception: _our_fault})
+    inside = Starlette(routes=paths.routes(), lifespan=lifespan)
     app = Access(inside, token, host)
     paths.closing = app.closing
     return app
@@ -267,10 +268,6 @@ async def _no_such_path(_: Request) -> Response:
     return error(404, "path", "there is nothing here", "go to /")
 
 
-async def _our_fault(_: Request, problem: Exception) -> Response:
-    return error(500, type(problem).__name__, str(problem), "what the server printed says where")
-
-
 # -- requests and answers -------------------------------------------------------------------------------------------
 
 
@@ -281,6 +278,9 @@ async def answered(work: Callable[[], Any], limiter: CapacityLimiter | None = No
     except RaysalError as problem:
         where, said, fix = facts_of(problem)
         return error(status_of(problem), where, said, fix)
+    except Exception as problem:  # ours: the next request shall find its connection as it was
+        logging.getLogger(__name__).exception("a request failed")
+        return error(500, type(problem).__name__, str(problem), "what the server printed says where")
     if isinstance(found, Response):
         return found
     return Response(dumps(found), media_type="application/json")

@@ -27,6 +27,7 @@ from raysal.web.places import FIRST, Place
 from raysal.web.remarks import Remarks
 from raysal.web.shown import Shown
 from raysal.web.standing import ORDERS, Standing
+from raysal.web.telling import Teller
 
 PAGE = 200
 """Items of one answer at most."""
@@ -72,6 +73,7 @@ class Desk:
             self.standing = Standing(session, self.labels.ledger, self.follower, per_item)
             self.answering = Answering(
                 labels=self.labels,
+                teller=Teller(self.labels),
                 remarks=self.remarks,
                 handouts=self.handouts,
                 catalogue=self.catalogue,
