@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
@@ -29,6 +30,11 @@ class PageServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not looked
         )  # fmt: skip
         super().__init__(config)
         self._app, self._started = app, started
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end. Who presses Ctrl-C again waits no longer: the end takes `GRACE_S`, and loses nothing."""
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""

@@ -10,7 +10,6 @@ import sys
 import warnings
 import webbrowser
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -76,7 +75,8 @@ def serve(
         PoolError, FingerprintMismatch, Damaged: the run or its pool cannot be opened.
     """
     try:
-        from raysal.web.app import make_app
+        from raysal.web.app import guarded
+        from raysal.web.desk import Desk
         from raysal.web.listening import PageServer
     except ModuleNotFoundError as missing:
         raise MissingExtra("raysal serve", missing.name or "starlette", "serve") from None
@@ -85,15 +85,18 @@ def serve(
     sys.setswitchinterval(SWITCH_S)
     RunDir(Path(run)).require_config()
     with listen(host, port) as bound, open_run(run, pool, backend) as session:
-        app = make_app(session, token, host=host, per_item=per_item, media=None if media is None else Path(media))
-        before = session.ledger.head_seq
+        desk = Desk(session, per_item=per_item, media=None if media is None else Path(media))
         served = served_at(bound, host, token)
-        server = PageServer(app, lambda: _announce(served, ready, open_browser))
+        server = PageServer(guarded(desk, token, host), lambda: _announce(served, ready, open_browser))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LabelWarning)  # the page says it
-            with suppress(KeyboardInterrupt):  # the end that everybody means
+            try:
                 server.run(sockets=[bound])
-        return session.ledger.head_seq - before
+            except KeyboardInterrupt:
+                pass  # the end that everybody means
+            finally:
+                desk.close()
+        return desk.answering.teller.told
 
 
 def _announce(served: Served, ready: Callable[[Served], None], open_browser: bool) -> None:

@@ -37,6 +37,8 @@ class Teller:
         self._labels = labels
         self._waiting: list[_Request] = []
         self._line, self._turn = Lock(), Lock()
+        self.told = 0
+        """answers that were told, and taken back"""
 
     def tell(self, labels: Sequence[Label], withdrawn: Sequence[tuple[str, str]], ids: Mapping[str, int]) -> TellCounts:
         """Tell labels, all of them or none; returns when they are on the disk.
@@ -63,6 +65,7 @@ class Teller:
         return own.done.result()
 
     def _tell(self, group: Sequence[_Request]) -> None:
+        self.told += sum(len(request.labels) + len(request.withdrawn) for request in group)
         try:
             if len(group) == 1:
                 group[0].done.set_result(self._one(group[0]))

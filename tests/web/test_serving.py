@@ -57,9 +57,10 @@ def test_ctrl_c_ends_it_and_the_run_is_as_people_left_it(run: Path):
             assert next(events.iter_lines()) == "event: state"
             browser.tell("/api/answers", answers=[{"id": "9", "label": "red"}], nonce="n")
             started.send_signal(signal.SIGINT)
+            started.send_signal(signal.SIGINT)  # impatient
             out, err = started.communicate(timeout=60)
         assert (started.returncode, err) == (0, "")
-        assert "1 answers" in out
+        assert "stopped; 1 answers" in out
     with Session.open(run) as session:
         assert session.ledger.said(["some/0009.jpg"])["some/0009.jpg"].answers == {"ann": "red"}
         session.query(2)
