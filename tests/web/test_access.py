@@ -56,6 +56,7 @@ def raw(page: Page, method: str, path: str, headers: dict[str, str], body: str |
         {"Authorization": f"Basic {TOKEN}"},
         {"Authorization": "Bearer "},
         {"Cookie": f"raysal_000000000000={quote(TOKEN)}"},
+        {"Cookie": f"{Access(None, TOKEN).cookie}=wrong"},  # type: ignore[arg-type]
     ],
 )
 def test_every_path_answers_401_without_the_token(page: Page, path: str, headers: dict[str, str]):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pools import make_pool
 
@@ -35,25 +36,30 @@ def request_of(said: list[tuple[str, str, str | None]]) -> _Request:
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pool(tmp_path_factory.mktemp("telling") / "pool", np.eye(4), chunk_rows=2).path
-
-
-@settings(max_examples=15)
-@given(requests=REQUESTS)
-def test_a_group_is_its_requests_one_after_another(tmp_path_factory, pool, requests):
-    folder = tmp_path_factory.mktemp("group")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunLabels, RunLabels]]:
+    """Two runs over one pool."""
+    folder = tmp_path_factory.mktemp("telling")
+    make_pool(folder / "pool", np.eye(4), chunk_rows=2)
     for name in ("one", "all"):
-        begin_run(folder / name, pool)
+        begin_run(folder / name, folder / "pool")
+    with RunLabels.open(folder / "one") as one, RunLabels.open(folder / "all") as together:
+        yield one, together
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(requests=REQUESTS)
+def test_a_group_is_its_requests_one_after_another(twins: tuple[RunLabels, RunLabels], requests):
+    for labels in twins:
+        labels.tell([], withdrawn=[(key, who) for key in IDS for who in PEOPLE], ids=IDS)
+    one, together = twins
     group = [request_of(said) for said in requests]
-    with RunLabels.open(folder / "one", pool) as one, RunLabels.open(folder / "all", pool) as together:
-        counts = [one.tell(request.labels, withdrawn=request.withdrawn, ids=IDS) for request in group]
-        Teller(together)._tell(group)
-        found = [request.done.result() for request in group]
-        assert one.ledger.answers(skips=True) == together.ledger.answers(skips=True)
-        without = [asdict(count) | {"disputed": 0} for count in counts]  # a group tells what is disputed at its end
-        assert [asdict(count) | {"disputed": 0} for count in found] == without
-        assert found[-1].disputed == counts[-1].disputed
+    counts = [one.tell(request.labels, withdrawn=request.withdrawn, ids=IDS) for request in group]
+    Teller(together)._tell(group)
+    found = [request.done.result() for request in group]
+    assert one.ledger.answers(skips=True) == together.ledger.answers(skips=True)
+    without = [asdict(count) | {"disputed": 0} for count in counts]  # a group tells what is disputed at its end
+    assert [asdict(count) | {"disputed": 0} for count in found] == without
+    assert found[-1].disputed == counts[-1].disputed
 
 
 def test_a_bad_label_refuses_nobody_elses(tmp_path: Path):
