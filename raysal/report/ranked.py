@@ -29,8 +29,9 @@ from raysal.pool import Pool, open_pool
 from raysal.ranking.layout import Manifest
 from raysal.ranking.reading import Ranking, plain
 from raysal.report.markup import MARK, Html, join, tag
-from raysal.report.thumbnails import MAX_TEXT, read_items, source_of
+from raysal.report.thumbnails import MAX_TEXT
 from raysal.sources import Source
+from raysal.sources.of_pool import read_items, source_of
 from raysal.store import fsync_path, temporary_name
 from raysal.tables import write_tables
 from raysal.types import Item, Modality, Report, no_report
