@@ -1,0 +1,186 @@
+// @ts-check
+// Pages of items: handed out to this person (label), or looked at in any order (browse). The next page is asked for
+// while this one is answered, and its pictures are fetched, so that turning a page waits for nothing.
+
+import { answered } from "./answers.js";
+import { ask, Refused } from "./api.js";
+import { warm } from "./prefetch.js";
+import { pending, withPending } from "./queue.js";
+import { get, put, set } from "./store.js";
+
+const HANDED = 24;
+const BROWSED = 60;
+const MOST_HELD = 200;
+const RENEW_MS = 60_000;
+const SURE_MS = 3000;
+
+/** @type {string[][]} */
+let pages = [];
+/** @type {Promise<void>|null} */
+let ahead = null;
+/** where the next page of a ranking starts @type {number|null} */
+let nextStart = null;
+let turn = 0; // answers to questions of an earlier turn are dropped
+/** @type {Set<string>} */
+const held = new Set();
+
+/** Show the items of the view, from its first page. */
+export async function open() {
+  turn += 1;
+  const mine = turn;
+  pages = [];
+  ahead = null;
+  nextStart = 0;
+  set({ page: [], pageNumber: 0, cursor: 0, marked: new Set(), crossed: new Set(), end: null, total: null });
+  set({ loading: true, problem: null, moved: false, hasNext: false });
+  await fetchPage(mine);
+  if (mine !== turn) return;
+  set({ loading: false });
+  if (pages.length) show(0);
+}
+
+/** Go to another page. @param {number} by @param {"first"|"last"} [where] @returns {Promise<boolean>} whether there is one */
+export async function go(by, where = "first") {
+  const to = get().pageNumber + by;
+  if (to < 0) return false;
+  const mine = turn;
+  if (to >= pages.length && (get().end === null || get().view === "label")) {
+    set({ loading: !ahead });
+    await (ahead || fetchPage(mine));
+    if (mine !== turn) return false;
+    set({ loading: false });
+  }
+  if (to >= pages.length) {
+    if (get().view === "label" && pages.length && pages[get().pageNumber].every(isAnswered)) {
+      set({ page: [], pageNumber: pages.length, cursor: 0, hasNext: false });
+    }
+    return false;
+  }
+  show(to, where);
+  return true;
+}
+
+/** Show the page that has the item, with the cursor on it. @param {string} id @returns {boolean} */
+export function goTo(id) {
+  const number = pages.findIndex((page) => page.includes(id));
+  if (number < 0) return false;
+  if (number !== get().pageNumber || get().page !== pages[number]) show(number);
+  set({ cursor: pages[number].indexOf(id) });
+  return true;
+}
+
+/** Ask for the next page once half of this one is answered; take fresh pages from the newest head. */
+export function lookAhead() {
+  const { page, pageNumber, view, end } = get();
+  if (ahead || end !== null || pageNumber < pages.length - 1 || !page.length) return;
+  const left = page.filter((id) => !isAnswered(id)).length;
+  if (view === "label" ? left <= page.length / 2 : nextStart !== null) {
+    const mine = turn;
+    ahead = fetchPage(mine).finally(() => {
+      if (mine === turn) ahead = null;
+    });
+  }
+}
+
+/** @param {number} number @param {"first"|"last"} [where] */
+function show(number, where = "first") {
+  const page = pages[number];
+  const start = where === "last" ? page.length - 1 : Math.max(0, get().view === "label" ? page.findIndex((id) => !isAnswered(id)) : 0);
+  const hasNext = number < pages.length - 1 || (get().view === "label" ? get().end === null : nextStart !== null);
+  set({ page, pageNumber: number, cursor: start, marked: new Set(), crossed: new Set(), hasNext });
+  warm(page);
+  lookAhead();
+}
+
+/** @param {number} mine the turn that asks */
+async function fetchPage(mine) {
+  try {
+    await (get().view === "label" ? take(mine) : read(mine));
+  } catch (error) {
+    if (mine !== turn) return;
+    set({ problem: error instanceof Refused ? error : new Refused(0, { problem: String(error) }) });
+  }
+}
+
+/** @param {number} mine */
+async function take(mine) {
+  // The server is told how many to hold in all, and answers with what is held already, in front of what is new. What is
+  // answered here, and still on its way, counts as held there.
+  const open = pages.flat().filter((id) => !isAnswered(id) || pending(id));
+  const said = await ask("api/next", { body: { n: Math.min(open.length + HANDED, MOST_HELD), order: get().order.label } });
+  if (mine !== turn) return;
+  const known = new Set(pages.flat());
+  const fresh = said.items.filter((/** @type {any} */ item) => !known.has(item.id) && !pending(item.id));
+  const ids = fresh.map((/** @type {any} */ item) => item.id);
+  for (const id of ids) held.add(id);
+  put(fresh);
+  set({ end: ids.length ? null : said.end || (get().order.label === "batch" ? "batch" : "pool"), problem: null });
+  if (ids.length) add(ids);
+}
+
+/** @param {number} mine */
+async function read(mine) {
+  const { order, subject, hideLabelled } = get();
+  if (nextStart === null) return void set({ end: "pool" });
+  const query = new URLSearchParams({ n: String(BROWSED) });
+  let given = null;
+  if (subject && subject.ids) {
+    given = subject.ids.slice(nextStart, nextStart + BROWSED);
+    query.set("ids", given.join(","));
+  } else {
+    query.set("order", subject ? "nearest" : order.browse);
+    query.set("start", String(nextStart));
+    query.set("hide_labelled", hideLabelled ? "1" : "0");
+    if (subject) query.set("key", subject.key);
+  }
+  const said = await ask(`api/items?${query}`);
+  if (mine !== turn) return;
+  const ids = said.items.map((/** @type {any} */ item) => item.id);
+  if (given) nextStart = nextStart + BROWSED < subject.ids.length ? nextStart + BROWSED : null;
+  else nextStart = said.next;
+  put(withPending(said.items));
+  set({ total: given ? subject.ids.length : said.total, end: nextStart === null ? "pool" : null, problem: null });
+  if (ids.length) add(ids);
+}
+
+/** @param {string[]} ids */
+function add(ids) {
+  pages.push(ids);
+  warm(ids.slice(0, 12));
+  set({ hasNext: get().pageNumber < pages.length - 1 || get().end === null });
+}
+
+/** @param {string} id */
+function isAnswered(id) {
+  return answered(get().items.get(id));
+}
+
+// -- what is handed out to this page ---------------------------------------------------------------------------
+
+/** Keep the hand-outs while the page is open, and give them back when it is left. */
+export function keepHandedOut() {
+  const renew = async () => {
+    const ids = [...held].filter((id) => !isAnswered(id)).slice(0, MOST_HELD);
+    if (!ids.length || document.hidden) return;
+    const said = await ask("api/renew", { body: { ids } }).catch(() => null);
+    if (said && said.lost.length) drop(said.lost);
+  };
+  setInterval(renew, RENEW_MS);
+  setTimeout(renew, SURE_MS); // what the page before a reload gave back may have reached the server late
+  document.addEventListener("visibilitychange", renew);
+  window.addEventListener("pagehide", () => {
+    const ids = [...held].filter((id) => !isAnswered(id));
+    if (ids.length) void ask("api/release", { body: { ids }, keepalive: true }).catch(() => {});
+  });
+  window.addEventListener("pageshow", (event) => event.persisted && void open());
+}
+
+/** Items that went to somebody else after a long pause leave the pages. @param {string[]} lost */
+function drop(lost) {
+  const gone = new Set(lost);
+  for (const id of lost) held.delete(id);
+  pages = pages.map((page) => page.filter((id) => !gone.has(id)));
+  const { pageNumber, cursor } = get();
+  if (get().view !== "label" || !pages[pageNumber]) return;
+  set({ page: pages[pageNumber], cursor: Math.max(0, Math.min(cursor, pages[pageNumber].length - 1)) });
+}

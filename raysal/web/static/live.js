@@ -1,0 +1,66 @@
+// @ts-check
+// What happens elsewhere, as it happens: the head moves, others label, a batch is being chosen, the connection is lost.
+
+import { refreshRun } from "./actions.js";
+import { open } from "./feed.js";
+import { hurry } from "./queue.js";
+import { get, set } from "./store.js";
+import { toast } from "./toast.js";
+
+const AGAIN_MS = 2000;
+const REFRESH_MS = 300;
+
+let seq = -1;
+/** @type {number|null} */
+let version = null;
+/** @type {number|null} */
+let round = null;
+let trouble = "";
+/** @type {ReturnType<typeof setTimeout>|undefined} */
+let refreshing;
+
+export function startLive() {
+  const source = new EventSource("api/events");
+  source.addEventListener("open", () => {
+    set({ online: true });
+    hurry();
+    refreshSoon();
+  });
+  source.addEventListener("state", (event) => hear(JSON.parse(event.data)));
+  source.addEventListener("error", () => {
+    set({ online: false });
+    if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    source.close();
+    setTimeout(startLive, AGAIN_MS);
+    void refreshRun(); // says whether it is the connection or the token
+  });
+}
+
+/** @param {any} said */
+function hear(said) {
+  const before = get();
+  set({ online: true, busy: said.busy || null });
+  const moved = version !== null && said.head && said.head.version !== version;
+  version = said.head ? said.head.version : version;
+  if (moved && before.view === "browse" && !before.subject) set({ moved: true });
+  if (said.problem && said.problem !== trouble) toast(said.problem, { bad: true });
+  trouble = said.problem || "";
+  const fresh = said.batch && said.batch.round !== null ? said.batch.round : -1;
+  const newBatch = round !== null && fresh > round;
+  round = fresh;
+  if (said.seq !== seq || moved || newBatch) refreshSoon();
+  seq = said.seq;
+  const idle = before.view === "label" && before.order.label === "batch" && !before.page.length && !before.loading;
+  if (newBatch) {
+    toast(`A new batch of ${said.batch.size} items is there`);
+    if (idle) void open();
+  }
+}
+
+/** The counts of classes, soon: many labels in a row ask once. */
+export function refreshSoon() {
+  refreshing = refreshing || setTimeout(() => {
+    refreshing = undefined;
+    void refreshRun();
+  }, REFRESH_MS);
+}

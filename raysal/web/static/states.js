@@ -1,0 +1,65 @@
+// @ts-check
+// What stands in place of the items: nothing yet, all done, an error. Each says what to do next.
+
+import { chooseBatch, setOrder, setView } from "./actions.js";
+import { button, byId, fill, h, kbd, plural } from "./dom.js";
+import { open } from "./feed.js";
+import { get, watch } from "./store.js";
+
+const INSTEAD = ["likeliest", "uncertain", "novel"];
+
+export function startStates() {
+  watch(["page", "loading", "end", "problem", "run", "view", "busy", "order", "pageNumber"], draw);
+  watch(["run"], again);
+}
+
+/** An order that was not ready is read as soon as it is. */
+function again() {
+  const { problem, run, order, view, loading } = get();
+  if (loading || !problem || problem.status !== 409 || !run) return;
+  const one = run.orders.find((/** @type {any} */ known) => known.name === order[/** @type {"label"|"browse"} */ (view)]);
+  if (one && one.ready) void open();
+}
+
+let drawn = "";
+
+function draw() {
+  const { page, loading, view, run } = get();
+  const place = byId("nothing");
+  place.hidden = page.length > 0 || loading || !run || (view !== "label" && view !== "browse");
+  if (place.hidden) return void (drawn = "");
+  const { title, words, actions } = say();
+  const look = JSON.stringify([title, words, get().busy !== null]);
+  if (look === drawn) return;
+  drawn = look;
+  fill(place, h("div", { class: "empty" }, h("h2", { text: title }), words.map((text) => h("p", { text })),
+    h("div", { class: "row" }, actions)));
+}
+
+/** @returns {{title: string, words: string[], actions: any[]}} */
+function say() {
+  const { problem, view, run, order, end, subject, busy } = get();
+  if (problem) {
+    return { title: "The items cannot be read", words: [problem.message, problem.fix].filter(Boolean), actions: [button("Try again ", () => void open(), { class: "main" }, kbd("R"))] };
+  }
+  if (view === "browse") {
+    const why = run.orders.find((/** @type {any} */ one) => one.name === order.browse);
+    if (subject) return { title: "Nothing here", words: ["No item of the pool is left in this choice."], actions: [button("Back to the whole pool", () => void setOrder(order.browse))] };
+    return { title: "Nothing to show", words: [why && why.why ? why.why : "Every item has a label. Switch “Hide labelled” off to see them."], actions: [button("Label", () => void setView("label"))] };
+  }
+  const choose = button("Choose a batch", () => void chooseBatch(), { class: "main", disabled: busy !== null || Boolean(run.closed) });
+  const others = run.orders.filter((/** @type {any} */ one) => INSTEAD.includes(one.name) && one.ready && one.name !== order.label)
+    .map((/** @type {any} */ one) => button(`Label the ${one.title.toLowerCase()}`, () => void setOrder(one.name)));
+  if (busy) return { title: "The next batch is being chosen", words: ["It appears here by itself."], actions: [] };
+  if (run.closed) return { title: "This run is closed", words: [run.closed], actions: [button("Browse what was found", () => void setView("browse")), button("Statistics", () => void setView("statistics")), ...others] };
+  if (order.label === "batch" && end === "batch") {
+    if (!run.batch || run.batch.round === null || run.batch.round < 0 || !run.batch.size) {
+      return { title: "No batch yet", words: [`${plural(run.items, "item")} wait. raysal chooses those that are worth a label.`], actions: [choose, ...others] };
+    }
+    const waiting = run.batch.waiting
+      ? `${plural(run.batch.waiting, "item")} of it ${run.batch.waiting === 1 ? "is" : "are"} with other people.`
+      : "Every item of it is answered.";
+    return { title: "This batch is done", words: [waiting], actions: [choose, ...others] };
+  }
+  return { title: "All done", words: ["Every item that may be labelled has an answer, or is with other people just now."], actions: [button("Look again ", () => void open(), {}, kbd("R")), button("Browse", () => void setView("browse"))] };
+}

@@ -1,0 +1,160 @@
+// @ts-check
+// Where the search stands: what was found, how good the head is by its own tests, whether people agree, when to stop.
+
+import { ask } from "./api.js";
+import { bars, histogram, lineChart } from "./charts.js";
+import { COLOURS, colourOf, PLAIN } from "./colours.js";
+import { button, byId, count, fill, h, short } from "./dom.js";
+import { get, watch } from "./store.js";
+
+let score = "probability";
+let metric = "";
+let reading = 0;
+/** @type {any} */ let curve = null;
+/** @type {any} */ let shape = null;
+/** @type {string} */ let problem = "";
+
+export function startStatistics() {
+  watch(["view"], ({ view }) => void (view === "statistics" && read()));
+  watch(["run"], ({ view }) => void (view === "statistics" && read()));
+}
+
+async function read() {
+  reading += 1;
+  const mine = reading;
+  if (!curve) draw();
+  try {
+    const [said, counted] = await Promise.all([ask("api/curve"), ask(`api/histogram?score=${score}`).catch((error) => ({ problem: error.message }))]);
+    if (mine !== reading) return;
+    [curve, shape, problem] = [said, counted, ""];
+  } catch (error) {
+    if (mine !== reading) return;
+    problem = String(/** @type {any} */ (error).message);
+  }
+  draw();
+}
+
+function draw() {
+  const { run } = get();
+  const place = byId("statistics");
+  if (!run) return;
+  const at = document.activeElement && place.contains(document.activeElement) ? document.activeElement.id : "";
+  const open = [...place.querySelectorAll("details")].map((node) => node.open);
+  fill(place, h("h2", { class: "unseen", text: "Statistics" }), cards(run), hints(run),
+    problem ? h("p", { class: "problem", text: problem }) : null,
+    !curve && !problem ? h("p", { class: "dim", role: "status", text: "Reading …" }) : null,
+    curve ? h("div", { class: "charts" }, found(), quality(), precision(), scores(run), tests()) : null, agreement(run), people(run));
+  [...place.querySelectorAll("details")].forEach((node, i) => (node.open = open[i] || false));
+  if (at) byId(at)?.focus();
+}
+
+/** @param {any} run */
+function cards(run) {
+  const labels = run.classes.reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.count, 0);
+  const target = run.classes.filter((/** @type {any} */ one) => run.target.includes(one.name)).reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.count, 0);
+  const rows = [[count(labels), "labels"], run.target.length ? [count(target), `found: ${run.target.join(", ")}`] : null,
+    run.target.length && labels ? [`${short((100 * target) / labels)} %`, "of the labels are found items"] : null,
+    [count(run.rounds), "rounds"], [count(run.items), "items in the pool"]];
+  return h("ul", { class: "cards" }, rows.filter((row) => row !== null).map((row) => h("li", {}, h("b", { text: row[0] }), h("span", { text: row[1] }))));
+}
+
+/** @param {any} run */
+function hints(run) {
+  if (!run.hints || !run.hints.length) return null;
+  return h("section", { class: "hints", "aria-labelledby": "hints-title" }, h("h3", { id: "hints-title", text: "When to stop" }), h("ul", {}, run.hints.map((/** @type {string} */ text) => h("li", { text }))));
+}
+
+function found() {
+  if (!curve.found || curve.found.length < 2) return null;
+  const last = curve.found[curve.found.length - 1];
+  return lineChart({ title: "Found", x: "labels", y: "found", yLow: 0, lines: [
+    { name: "found", colour: COLOURS[0], points: curve.found },
+    { name: "every label a hit", colour: PLAIN, dashed: true, points: [[0, 0], [last[0], last[0]]] }] });
+}
+
+function quality() {
+  const rounds = (curve.rounds || []).filter((/** @type {any} */ round) => round.evaluation);
+  const names = [...new Set(rounds.flatMap((/** @type {any} */ round) => Object.keys(measures(round)).filter((name) => Number.isFinite(measures(round)[name]))))];
+  if (rounds.length < 2 || !names.length) return null;
+  const name = names.includes(metric) ? metric : rounds[0].evaluation.metric || names[0];
+  const pick = h("select", { id: "metric", "aria-label": "Measure" }, names.map((one) => h("option", { value: one, text: one.replaceAll("_", " ") })));
+  pick.value = name;
+  pick.addEventListener("change", () => ((metric = pick.value), draw()));
+  const chart = lineChart({ title: "Learning curve", x: "labels", y: name, lines: [{ name: name.replaceAll("_", " "), colour: COLOURS[0], points: rounds.filter((/** @type {any} */ round) => Number.isFinite(measures(round)[name])).map((/** @type {any} */ round) => [round.labels, measures(round)[name]]) }] });
+  chart.querySelector("figcaption").append(" ", pick);
+  return chart;
+}
+
+/** @param {any} round @returns {Record<string, number>} */
+function measures(round) {
+  return round.evaluation.measures || {};
+}
+
+function precision() {
+  const values = curve.precision && curve.precision.batch ? curve.precision.batch.map((/** @type {any} */ one) => (typeof one === "number" ? one : one === null ? NaN : one.precision)) : [];
+  const known = values.map((/** @type {number} */ value, /** @type {number} */ i) => ({ value, i })).filter((/** @type {any} */ one) => Number.isFinite(one.value));
+  if (!known.length) return null;
+  return bars({ title: "Found in each batch", x: "batch", y: "part of its labels", yHigh: 1, names: known.map((/** @type {any} */ one) => String(one.i + 1)), values: known.map((/** @type {any} */ one) => one.value), colour: COLOURS[2] });
+}
+
+/** @param {any} run */
+function scores(run) {
+  const names = ["probability", "novelty"];
+  const choose = h("span", { class: "segments", role: "group", "aria-label": "Score" }, names.map((name) => button(name, () => ((score = name), void read()), { id: `score-${name}`, "aria-pressed": String(name === score) })));
+  if (!shape || shape.problem || !shape.counts || !shape.counts.length) {
+    return h("figure", {}, h("figcaption", {}, "Scores ", choose), h("p", { class: "dim", text: shape && shape.problem ? shape.problem : "No score yet: a label or a round gives one." }));
+  }
+  const labelled = shape.labelled || {};
+  const rest = shape.counts.map((/** @type {number} */ n, /** @type {number} */ i) => Math.max(0, n - Object.values(labelled).reduce((sum, counts) => sum + counts[i], 0)));
+  const stacks = [...Object.entries(labelled).map(([name, counts]) => ({ name, colour: colourOf(name, run.classes), counts })), { name: "not labelled", colour: PLAIN, counts: rest }];
+  const chart = histogram({ title: "Scores", x: score, y: "items (root scale)", edges: shape.edges, stacks, root: true });
+  chart.querySelector("figcaption").append(" ", choose);
+  return chart;
+}
+
+function tests() {
+  const said = curve.tests;
+  if (!said) return null;
+  const rows = Object.entries(said).filter(([, value]) => value !== null).map(([name, value]) => [name.replaceAll("_", " "), measured(value)]);
+  if (!rows.length) return null;
+  return h("figure", {}, h("figcaption", { text: "By test draws: unbiased, from the run's own labels" }),
+    h("table", {}, h("tbody", {}, rows.map(([name, value]) => h("tr", {}, h("th", { scope: "row", text: name }), h("td", { text: value }))))));
+}
+
+/** A value, or a value with its interval. @param {any} value @returns {string} */
+function measured(value) {
+  if (typeof value === "number") return short(value);
+  if (Array.isArray(value)) return value.map(measured).join(" – ");
+  if (value && typeof value === "object") {
+    const middle = value.value ?? value.estimate ?? value.mean;
+    if (middle !== undefined && value.low !== undefined) return `${short(middle)} (${short(value.low)} – ${short(value.high)})`;
+    return Object.entries(value).map(([name, one]) => `${name} ${measured(one)}`).join(", ");
+  }
+  return String(value);
+}
+
+/** @param {any} run */
+function agreement(run) {
+  const said = run.agreement;
+  if (!said) return null;
+  const pairs = said.cohen || said.pairs || [];
+  const list = Array.isArray(pairs) ? pairs : Object.entries(pairs).map(([names, kappa]) => ({ names, kappa }));
+  const rows = [["Krippendorff’s α", said.krippendorff ?? said.alpha], ["Fleiss’ κ", said.fleiss]].filter((row) => row[1] !== undefined && row[1] !== null);
+  return h("section", { class: "agreement", "aria-labelledby": "agreement-title" }, h("h3", { id: "agreement-title", text: "Agreement" }),
+    h("table", {}, h("tbody", {}, rows.map(([name, value]) => h("tr", {}, h("th", { scope: "row", text: name }), h("td", { text: measured(value) }))),
+      list.map((/** @type {any} */ pair) => h("tr", {}, h("th", { scope: "row", text: `Cohen’s κ, ${nameOf(pair)}` }), h("td", { text: `${measured(pair.kappa ?? pair.value)}${pair.items ? ` on ${count(pair.items)} items` : ""}` }))))));
+}
+
+/** @param {any} pair */
+function nameOf(pair) {
+  if (Array.isArray(pair.annotators)) return pair.annotators.join(" and ");
+  if (pair.names) return String(pair.names);
+  return [pair.a, pair.b].filter(Boolean).join(" and ");
+}
+
+/** @param {any} run */
+function people(run) {
+  if (!run.annotators || !run.annotators.length) return null;
+  return h("section", { "aria-labelledby": "people-title" }, h("h3", { id: "people-title", text: "Who labelled" }),
+    h("table", {}, h("tbody", {}, run.annotators.map((/** @type {any} */ one) => h("tr", {}, h("th", { scope: "row", text: one.name || "no name (files, programs)" }), h("td", { text: count(one.labels) }))))));
+}
