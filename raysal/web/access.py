@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import ipaddress
@@ -17,11 +18,12 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from threading import Event
 from typing import Any
 from urllib.parse import parse_qs
 
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from raysal.store import dumps
 
@@ -40,6 +42,8 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 """Of every answer."""
+NO_ENTRY = Path(__file__).parent / "static" / "unauthorized.html"
+"""What people see without the token."""
 MAX_BODY = 8 << 20
 """Bytes of a request's body."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -101,7 +105,7 @@ class Access:
             answer.set_cookie(self.cookie, given, httponly=True, samesite="strict", path="/", max_age=30 * 86400)
             return answer
         if not self._shows_token(headers):
-            return self._unknown(scope["path"])
+            return unknown(scope["path"])
         if scope["method"] not in ("GET", "HEAD"):
             if headers.get("x-raysal") != "1":
                 return error(403, "X-Raysal", "the header is missing", "send `X-Raysal: 1` with what changes something")
@@ -109,14 +113,6 @@ class Access:
             if not length.isdigit() or int(length) > MAX_BODY:
                 return error(413, "request", f"more than {MAX_BODY} bytes", "send fewer answers at once")
         return None
-
-    def _unknown(self, path: str) -> Response:
-        if path == "/":
-            lines = (
-                "raysal: this page needs its token.\nOpen the address that `raysal serve` printed, with ?token=...\n"
-            )
-            return PlainTextResponse(lines, status_code=401)
-        return error(401, "token", "is missing or wrong", "open the address that `raysal serve` printed")
 
     def is_token(self, given: str) -> bool:
         """Whether a text is the token; as slow for a wrong one that begins right."""
@@ -148,6 +144,18 @@ class Access:
         if name in LOOPBACK or name == self._host.strip("[]").lower():
             return True
         return self._host in ANY and (is_address(name) or name in machine_names())
+
+
+def unknown(path: str) -> Response:
+    """The answer to a request without the token: for people at `/`, for programs elsewhere."""
+    if path != "/":
+        return error(401, "token", "is missing or wrong", "open the address that `raysal serve` printed")
+    page = NO_ENTRY.read_text(encoding="utf-8")
+    # The page's own style, which lies in it because a style sheet would need the token, is allowed by its digest.
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = POLICY.replace("style-src 'self'", f"style-src 'sha256-{digest}'")
+    return HTMLResponse(page, status_code=401, headers={"content-security-policy": policy})
 
 
 def host_name(host: str) -> str:

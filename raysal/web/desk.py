@@ -204,6 +204,20 @@ class Desk:
             "head": self.follower.orders.head_version,
         }
 
+    def items_of(self, ids: Sequence[int], annotator: str) -> dict[str, Any]:
+        """Items that the page asks for by their numbers, as a page. Nothing is handed out.
+
+        Args:
+            ids: the first `PAGE` of them are answered; those that the pool does not have are left out.
+            annotator: whose answers are `mine`.
+
+        Returns:
+            As `page`; the order is None.
+        """
+        items = self.items(ids[:PAGE], annotator)
+        version = self.follower.orders.head_version
+        return {"order": None, "items": items, "start": 0, "next": None, "total": len(items), "head": version}
+
     def _unanswered(self, ids: Sequence[int]) -> list[int]:
         entries = self.catalogue.entries(ids)
         answered = self.labels.ledger.answerers(entry.key for entry in entries.values())

@@ -170,9 +170,8 @@ class Standing:
         counted = self._counted()
         names = list(dict.fromkeys([*config.target, *config.update.classes, *sorted(counted["classes"])]))
         closed = final_record(session.run, self._ledger) is not None
-        hints = ["the run is closed; a label opens it again"] if closed else []
-        if counted["absent"]:
-            hints.append(f"{counted['absent']} items with an answer are not in the pool")
+        absent = counted["absent"]
+        hints = [f"{absent} items with an answer are not in the pool"] if absent else []
         return {
             "id": digest_of({"pool": session.pool.fingerprint, "run": str(session.dir.absolute())})[:16],
             "name": session.dir.absolute().name,
@@ -194,6 +193,7 @@ class Standing:
             "annotators": counted["annotators"],
             "agreement": counted["agreement"],
             "hints": hints,
+            "closed": "Its last round is done; a label opens it again." if closed else None,
             "per_item": self._per_item,
             "skipped": counted["skipped"],
             "disputed": counted["disputed"],
