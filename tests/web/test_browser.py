@@ -1,0 +1,364 @@
+"""The page in a real Chromium over a real server and run: by keys alone, by several people, without a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from browsers import Visit, chromium, complaints
+from served_pages import ServedPage
+from served_runs import colour_of, picture_run
+from tiers import deep, deep_unless
+
+BROKEN_EVERY = 7
+"""Of the files, every seventh is damaged after the pool was made."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedPage]:
+    folder = tmp_path_factory.mktemp("page")
+    run = picture_run(folder, 260)
+    for path in sorted((folder / "images" / "some").iterdir())[6::BROKEN_EVERY]:
+        path.write_bytes(path.read_bytes()[:60])
+    served = ServedPage(run)
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def visit(browser: Any, served: ServedPage) -> Iterator[Any]:
+    visits: list[Visit] = []
+
+    def come(name: str | None = "ana", **options: Any) -> Visit:
+        visits.append(Visit(browser, served.address, name, **options))
+        return visits[-1]
+
+    yield come
+    for one in visits:
+        one.leave()
+
+
+def truth(key: str) -> str:
+    return "red" if colour_of(key) == "red" else "other"
+
+
+def label_by_colour(one: Visit) -> str:
+    """Label the current item by its key, and return the key."""
+    key = one.key()
+    one.press("1" if colour_of(key) == "red" else "2")
+    one.page.wait_for_function("key => document.querySelector('#facts h2')?.textContent !== key", arg=key)
+    return key
+
+
+def test_a_batch_is_chosen_and_labelled_by_keys_alone(visit: Any, served: ServedPage) -> None:
+    one = visit()
+    one.page.wait_for_selector("text=No batch yet")
+    one.press("Tab")
+    while one.page.evaluate("document.activeElement.textContent") != "Choose a batch":
+        one.press("Tab")
+    one.press("Enter")
+    one.tiles()
+    keys = one.keys()
+    assert len(keys) == 8
+    done = [label_by_colour(one) for _ in keys[:-1]]
+    assert one.page.evaluate("document.activeElement.className").startswith("tile"), "the focus is with the items"
+    one.press("1" if colour_of(one.key()) == "red" else "2")
+    one.page.wait_for_selector("text=batch is done")
+    one.saved()
+    assert done == keys[:-1]
+    assert served.said("ana") == {key: truth(key) for key in keys}
+    assert "red" in one.page.text_content("#spoken") or "other" in one.page.text_content("#spoken")
+
+
+def test_undo_takes_back_label_note_rating_and_skip(visit: Any, served: ServedPage) -> None:
+    one = visit("una").order("random")
+    first, second = one.keys()[:2]
+    one.press("1", "s", "Home", "n")
+    one.page.fill("#note-text", "seen <b>twice</b>")
+    one.press("Control+Enter", "Shift+Digit4")
+    one.saved()
+    assert served.said("una") == {first: "red", second: "!skip"}
+    assert one.page.text_content(".note") == "seen <b>twice</b>"
+    assert one.page.get_attribute("#rate-4", "aria-pressed") == "true"
+    one.press("u")
+    one.page.wait_for_selector("#rate-4[aria-pressed=false]")
+    one.press("u")
+    one.page.wait_for_selector(".note", state="detached")
+    one.press("u", "u")
+    one.saved()
+    assert served.said("una") == {}
+    assert one.key() == first, "the item that was undone is the current one again"
+
+
+@deep
+def test_undo_reaches_back_over_a_reload(visit: Any, served: ServedPage) -> None:
+    one = visit("rita").order("random")
+    key = one.key()
+    one.press("1")
+    one.saved()
+    assert served.said("rita") == {key: "red"}
+    one.page.reload()
+    one.page.wait_for_selector("#order")
+    one.press("u")
+    one.page.wait_for_selector(f"#toasts >> text={key}")
+    one.saved()
+    assert served.said("rita") == {}
+
+
+def test_yes_to_all_that_are_not_crossed_out(visit: Any, served: ServedPage) -> None:
+    one = visit("bea").order("random")
+    keys = one.keys()
+    one.press("y", "ArrowRight", "Space")
+    one.page.click(f"#gallery .tile >> nth={len(keys) - 1}")
+    assert ", crossed out" in one.page.text_content(f"#gallery .tile >> nth={len(keys) - 1}")
+    one.page.keyboard.press("Enter")
+    one.page.wait_for_function("keys => !keys.includes(document.querySelector('#gallery .tile')?.title)", arg=keys)
+    one.saved()
+    out = {keys[1], keys[-1]}
+    assert served.said("bea") == {key: "other" if key in out else "red" for key in keys}
+    one.press("u")
+    one.page.wait_for_function("key => document.querySelector('#gallery .tile')?.title === key", arg=keys[0])
+    one.saved()
+    assert served.said("bea") == {}, "one undo takes back the whole page"
+
+
+@deep
+def test_several_marked_items_get_one_label_and_a_new_class_is_typed(visit: Any, served: ServedPage) -> None:
+    one = visit("max").order("random")
+    keys = one.keys()
+    one.press("Space", "ArrowRight", "ArrowRight", "Shift+ArrowRight", "c")
+    one.page.wait_for_selector("#palette-input")
+    one.page.keyboard.type("dark red")
+    one.page.wait_for_selector("text=New class “dark red”")
+    one.press("Enter")
+    one.page.wait_for_selector(".class .name:text-is('dark red')")
+    one.saved()
+    assert served.said("max") == dict.fromkeys((keys[0], keys[2], keys[3]), "dark red")
+    one.press("u")
+    one.saved()
+
+
+@deep
+def test_two_people_never_get_the_same_item(visit: Any, served: ServedPage) -> None:
+    people = {name: visit(name).order("uncertain") for name in ("pia", "tom")}
+    seen: dict[str, set[str]] = {name: set(one.keys()) for name, one in people.items()}
+    for _ in range(14):
+        for name, one in people.items():
+            label_by_colour(one)
+            seen[name] |= set(one.keys())
+    for one in people.values():
+        one.saved()
+    assert not seen["pia"] & seen["tom"]
+    said = {name: served.said(name) for name in people}
+    assert [len(found) for found in said.values()] == [14, 14]
+    assert said == {name: {key: truth(key) for key in found} for name, found in said.items()}
+
+
+def test_nothing_is_lost_while_the_connection_is(visit: Any, served: ServedPage) -> None:
+    one = visit("cleo").order("random")
+    label_by_colour(one)
+    one.saved()
+    served.stop()
+    try:
+        one.page.wait_for_selector("#banner.lost")
+        done = [label_by_colour(one) for _ in range(3)]
+        assert "3" in one.page.text_content(".saved")
+        one.press("u", "u")
+        one.page.wait_for_function("key => document.querySelector('#facts h2')?.textContent === key", arg=done[1])
+        one.press("s")
+    finally:
+        served.start()
+    one.saved()
+    one.page.wait_for_selector("#banner", state="hidden")
+    said = served.said("cleo")
+    assert said[done[0]] == (truth(done[0]))
+    assert said[done[1]] == "!skip"
+    assert done[2] not in said
+    assert len(said) == 3
+
+
+@deep
+def test_a_reload_keeps_the_answers_that_were_on_their_way(visit: Any, served: ServedPage) -> None:
+    one = visit("rex").order("random")
+    one.page.route("**/api/answers", lambda route: route.abort())
+    done = [label_by_colour(one) for _ in range(3)]
+    assert served.said("rex") == {}
+    one.page.reload()
+    one.tiles()
+    assert not set(one.keys()) & set(done), "what is answered is not asked again"
+    one.page.unroute("**/api/answers")
+    one.saved()
+    assert served.said("rex") == {key: truth(key) for key in done}
+
+
+@deep
+def test_the_same_answer_sent_twice_counts_once(visit: Any, served: ServedPage) -> None:
+    one = visit("eva").order("random")
+    lost = []
+
+    def lose_the_reply(route: Any) -> None:
+        if not lost:
+            lost.append(route.fetch())  # the server has it, the page hears nothing
+            route.abort()
+        else:
+            route.continue_()
+
+    one.page.route("**/api/answers", lose_the_reply)
+    before = served.session.ledger.head_seq
+    key = label_by_colour(one)
+    one.page.wait_for_selector(".saved[data-is=well]")
+    assert lost
+    assert served.said("eva") == {key: truth(key)}
+    assert served.session.ledger.head_seq == before + 1
+
+
+@deep
+def test_a_broken_picture_is_shown_as_broken(visit: Any) -> None:
+    one = visit("bo").order("random")
+    one.press("b")
+    one.page.wait_for_selector("#gallery .broken")
+    tile = one.page.locator("#gallery .tile:has(.broken)").first
+    tile.click()
+    key = tile.get_attribute("title")
+    one.press("Enter")
+    one.page.wait_for_selector(".large-broken >> text=Try again")
+    assert one.key() == key
+    one.page.click("text=Try again")
+    one.page.wait_for_selector(".large-broken")
+    one.press("ArrowRight")
+    one.page.wait_for_selector(".large-picture img.ready")
+
+
+@deep
+def test_more_like_this_and_the_whole_picture(visit: Any) -> None:
+    one = visit("liz").order("random")
+    one.press("b")
+    one.page.wait_for_selector("#hide")
+    one.tiles()
+    key = one.key()
+    one.press("m")
+    one.page.wait_for_selector(f".subject >> text=Like {key}")
+    one.tiles()
+    assert {colour_of(other) for other in one.keys()[:10]} == {colour_of(key)}
+    one.press("f")
+    one.page.wait_for_selector(".large-picture img.ready")
+    one.press("+", "+", "Control+ArrowRight", "i", "]", "v")
+    assert "scale(2.25)" in one.page.get_attribute(".large-picture", "style")
+    shown = one.page.eval_on_selector(".large-picture img", "image => getComputedStyle(image).filter")
+    assert "invert(1)" in shown
+    assert "brightness(1.1)" in shown
+    assert "channel-red" in shown
+    one.press("a", "z", "Escape")
+    assert one.page.is_visible("#gallery")
+
+
+@deep
+def test_different_answers_are_shown_and_settled(visit: Any, served: ServedPage) -> None:
+    ana, ben = visit("anja"), visit("ben")
+    for one in (ana, ben):
+        one.page.click("[data-view=browse]")
+        one.tiles()
+        one.order("random")
+        one.page.uncheck("#hide")
+        one.tiles()
+    key = ana.key()
+    ana.press("1")
+    ana.saved()
+    assert ben.key() == key
+    ben.press("2")
+    ben.page.wait_for_selector("#conflicts")
+    ben.press("Home")
+    ben.page.wait_for_selector(".conflict-box >> text=anja")
+    ben.page.click("#say-0")
+    ben.page.wait_for_selector("#conflicts", state="detached")
+    ben.saved()
+    assert served.said("ben") == served.said("anja") == {key: "red"}
+    ana.press("u")
+    ben.press("u", "u")
+    ana.saved()
+    ben.saved()
+
+
+@deep
+def test_the_map_opens_what_a_circle_or_an_outline_holds(visit: Any) -> None:
+    one = visit("kim").order("random")
+    one.press("k")
+    one.page.wait_for_selector(".field[data-drawn]")
+    one.press("+", "+", "+", "+", "+", "+", "+", "+")
+    one.page.wait_for_selector(".chosen >> text=inside")
+    one.press("Enter")
+    one.page.wait_for_selector(".subject >> text=from the map")
+    inside = int(one.page.text_content(".subject .text").split()[0])
+    shown = "n => document.querySelectorAll('#gallery .tile[data-id]').length === n"
+    one.page.wait_for_function(shown, arg=min(60, inside))
+    one.press("k")
+    box = one.page.locator(".field").bounding_box()
+    corners = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)]
+    mouse = one.page.mouse
+    for i, (x, y) in enumerate(corners):
+        mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        if i == 0:
+            mouse.down()
+    mouse.up()
+    one.page.wait_for_selector(".chosen >> text=260 items inside")
+
+
+@deep
+def test_a_wrong_token_gets_nothing_and_kept_answers_wait_for_the_right_one(
+    visit: Any, served: ServedPage, browser: Any
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    assert page.goto(served.address.replace("token=", "token=x")).status == 401
+    assert "raysal serve" in page.text_content("body")
+    context.close()
+    one = visit("tess").order("random")
+    served.stop()
+    served.token = "another-token-now"
+    try:
+        served.start()
+        key = label_by_colour(one)
+        one.page.wait_for_selector("dialog.locked >> text=1 answer is kept")
+        one.page.goto(served.address)
+        one.tiles()
+        one.saved()
+        assert served.said("tess") == {key: truth(key)}
+    finally:
+        served.stop()
+        served.token = "token-of-the-test"
+        served.start()
+
+
+@deep
+def test_labelling_moves_nothing_but_what_is_labelled(visit: Any) -> None:
+    one = visit("lou").order("random")
+    one.page.wait_for_selector("#gallery img")
+    tops_of = "nodes => nodes.map(node => node.getBoundingClientRect().top)"
+    before = one.page.eval_on_selector_all("#gallery .tile, #side button", tops_of)
+    one.page.evaluate("window.seen.shifts.length = 0")
+    one.press("s", "s", "Space")
+    assert one.page.eval_on_selector_all("#gallery .tile, #side button", tops_of) == before
+    one.press("Escape", "y")
+    tops = one.page.eval_on_selector_all("#gallery .tile", tops_of)
+    assert tops == before[: len(tops)], "the yes/no mode leaves the items where they are"
+    one.press("g", "u", "u")
+    one.saved()
+    assert sum(one.page.evaluate("window.seen.shifts")) < 0.02
+
+
+@pytest.mark.parametrize(("theme", "width"), deep_unless([("light", 1280)], [("light", 1280), ("dark", 390)]))
+def test_axe_finds_nothing_to_complain_about(visit: Any, theme: str, width: int) -> None:
+    one = visit("axel", width=width, scheme=theme).order("random")
+    assert complaints(one.page) == []
+    one.press("Space", "f")
+    one.page.wait_for_selector(".view")
+    assert complaints(one.page) == []
+    one.press("Escape", "c")
+    assert complaints(one.page) == []
