@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.page_load import TOKEN, served
+from benchmarks.page_load import TOKEN, Client, ready, served
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WATCH = """
@@ -39,6 +39,8 @@ new MutationObserver(() => {
   requestAnimationFrame(() => setTimeout(() => window.taken.push(performance.now() - from)));
 }).observe(document, {childList: true, subtree: true});
 """
+FIRST = """Math.min(...performance.getEntriesByType('resource')
+  .filter(entry => entry.name.includes('/thumb')).map(entry => entry.responseEnd))"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,9 @@ def browser() -> Iterator[Any]:
             opened.close()
 
 
-def measure(opened: Any, address: str, *, labels: int = 200, order: str = "likeliest", name: str = "bench") -> PageTimes:
+def measure(
+    opened: Any, address: str, *, labels: int = 200, order: str = "likeliest", name: str = "bench"
+) -> PageTimes:
     """Label by keyboard at a page, and measure.
 
     Args:
@@ -88,9 +92,7 @@ def measure(opened: Any, address: str, *, labels: int = 200, order: str = "likel
     page.add_init_script(f"localStorage.setItem('raysal.order', {json.dumps(json.dumps({'label': order}))})")
     page.goto(address)
     page.wait_for_function("() => [...document.querySelectorAll('.tile img')].some(image => image.naturalWidth)")
-    first = page.evaluate(
-        "Math.min(...performance.getEntriesByType('resource').filter(e => e.name.includes('/thumb')).map(e => e.responseEnd))"
-    )
+    first = page.evaluate(FIRST)
     page.keyboard.press("f")
     page.wait_for_selector(".large-picture img.ready")
     begun = time.perf_counter()
@@ -123,7 +125,9 @@ def main() -> None:
         if given.where.startswith("http"):
             times = measure(opened, given.where, labels=given.labels, order=given.order)
         else:
-            with served(Path(given.where)) as address:
+            with served(Path(given.where)) as (host, port):
+                ready(Client(host, port, "bench"), given.order)
+                address = f"http://{host}:{port}/?token={TOKEN}"
                 times = measure(opened, address, labels=given.labels, order=given.order)
     print(json.dumps(asdict(times), indent=2))
 

@@ -170,8 +170,9 @@ class Standing:
         counted = self._counted()
         names = list(dict.fromkeys([*config.target, *config.update.classes, *sorted(counted["classes"])]))
         closed = final_record(session.run, self._ledger) is not None
-        absent = counted["absent"]
-        hints = [f"{absent} items with an answer are not in the pool"] if absent else []
+        hints = ["the run is closed; a label opens it again"] if closed else []
+        if counted["absent"]:
+            hints.append(f"{counted['absent']} items with an answer are not in the pool")
         return {
             "id": digest_of({"pool": session.pool.fingerprint, "run": str(session.dir.absolute())})[:16],
             "name": session.dir.absolute().name,

@@ -321,10 +321,10 @@ def test_a_wrong_token_gets_nothing_and_kept_answers_wait_for_the_right_one(
     context.close()
     one = visit("tess").order("random")
     served.stop()
+    key = label_by_colour(one)
     served.token = "another-token-now"
     try:
         served.start()
-        key = label_by_colour(one)
         one.page.wait_for_selector("dialog.locked >> text=1 answer is kept")
         one.page.goto(served.address)
         one.tiles()

@@ -221,7 +221,7 @@ export async function showThese(ids, title) {
 
 export async function chooseBatch() {
   try {
-    set({ busy: { stage: "choosing a batch", done: 0, total: 0 } });
+    set({ busy: { stage: "round", done: 0, total: 0 } });
     await ask("api/round", { body: {} });
   } catch (error) {
     set({ busy: null });

@@ -12,6 +12,8 @@ import { get, keep, set, watch } from "./store.js";
 
 const VIEWS = [["label", "Label"], ["browse", "Browse"], ["map", "Map"], ["statistics", "Statistics"]];
 
+const STAGES = /** @type {Record<string, string>} */ ({ round: "Choosing a batch", ranking: "Ranking the pool" });
+
 /** @type {Record<string, any>} */
 const part = {};
 
@@ -72,8 +74,9 @@ function drawBusy() {
   const { busy } = get();
   if (!busy) return void fill(part.work);
   const known = busy.total > 0;
-  const bar = h("progress", known ? { max: String(busy.total), value: String(busy.done), "aria-label": busy.stage } : { "aria-label": busy.stage });
-  fill(part.work, h("span", { class: "stage", text: busy.stage }), bar, button("Stop", () => void stop(), { class: "small" }));
+  const words = STAGES[busy.stage] || busy.stage;
+  const bar = h("progress", known ? { max: String(busy.total), value: String(busy.done), "aria-label": words } : { "aria-label": words });
+  fill(part.work, h("span", { class: "stage", text: words }), bar, button("Stop", () => void stop(), { class: "small" }));
 }
 
 function drawTools() {

@@ -82,6 +82,13 @@ export function lookAhead() {
   }
 }
 
+/** The ids that come after the cursor, on the pages that are here; in front of them the one before. */
+export function upcoming() {
+  const { page, pageNumber, cursor } = get();
+  const next = [...page.slice(cursor + 1), ...(pages[pageNumber + 1] || [])].filter((id) => get().view !== "label" || !isAnswered(id));
+  return cursor > 0 ? [...next.slice(0, 3), page[cursor - 1]] : next;
+}
+
 /** @param {number} number @param {"first"|"last"} [where] */
 function show(number, where = "first") {
   const page = pages[number];

@@ -54,10 +54,10 @@ export function warm(ids) {
   }
 }
 
-/** Fetch the whole pictures around the cursor; the item ahead first. @param {string[]} page @param {number} cursor */
-export function warmAround(page, cursor) {
-  for (const i of [...Array.from({ length: AHEAD }, (_, n) => cursor + 1 + n), cursor - 1]) {
-    const item = get().items.get(page[i]);
-    if (item && item.kind === "image" && !item.broken) pictureOf(item.id);
+/** Fetch the whole pictures of items that come next, on this page or the one after. @param {string[]} ids the next one first */
+export function warmWhole(ids) {
+  for (const id of ids.slice(0, AHEAD)) {
+    const item = get().items.get(id);
+    if (item && item.kind === "image" && !item.broken) pictureOf(id);
   }
 }

@@ -5,8 +5,9 @@ import { move, setMode } from "./actions.js";
 import { labelOf, own } from "./answers.js";
 import { colourOf } from "./colours.js";
 import { byId, button, fill, h, kbd, plural, speak } from "./dom.js";
+import { upcoming } from "./feed.js";
 import { large, small } from "./media.js";
-import { warmAround } from "./prefetch.js";
+import { warmWhole } from "./prefetch.js";
 import { current, get, set, watch } from "./store.js";
 
 const MOST = 32;
@@ -56,7 +57,7 @@ function draw() {
     shown = look;
     view.setAttribute("aria-label", `${item.key}, ${cursor + 1} of ${page.length}`);
     fill(view, large(item));
-    warmAround(page, cursor);
+    warmWhole(upcoming());
     speak(`${item.key}${own(item) ? `, ${own(item)}` : ""}`);
     const at = document.activeElement;
     if (!document.querySelector("dialog[open]") && (!at || at === document.body || byId("shown").contains(at))) (view.querySelector(".large-text") || view).focus({ preventScroll: true });
