@@ -98,7 +98,7 @@ function load() {
     return h("li", {}, dot, name === null ? "not labelled" : name);
   }));
   part.field.dataset.drawn = drawing.kind;
-  draw();
+  choose(); // an outline may have been drawn before the points were there
 }
 
 function view() {

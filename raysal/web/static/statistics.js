@@ -53,7 +53,7 @@ function cards(run) {
   const labels = run.classes.reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.count, 0);
   const target = run.classes.filter((/** @type {any} */ one) => run.target.includes(one.name)).reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.count, 0);
   const rows = [[count(labels), "labels"], run.target.length ? [count(target), `found: ${run.target.join(", ")}`] : null,
-    run.target.length && labels ? [`${short((100 * target) / labels)} %`, "of the labels are found items"] : null,
+    run.target.length && labels ? [`${Math.round((100 * target) / labels)} %`, "of the labels are found items"] : null,
     [count(run.rounds), "rounds"], [count(run.items), "items in the pool"]];
   return h("ul", { class: "cards" }, rows.filter((row) => row !== null).map((row) => h("li", {}, h("b", { text: row[0] }), h("span", { text: row[1] }))));
 }
@@ -67,9 +67,10 @@ function hints(run) {
 function found() {
   if (!curve.found || curve.found.length < 2) return null;
   const last = curve.found[curve.found.length - 1];
+  const ideal = Math.min(last[0], Math.ceil(1.25 * last[1])); // the line of hits alone, no higher than the curve needs
   return lineChart({ title: "Found", x: "labels", y: "found", yLow: 0, lines: [
     { name: "found", colour: COLOURS[0], points: curve.found },
-    { name: "every label a hit", colour: PLAIN, dashed: true, points: [[0, 0], [last[0], last[0]]] }] });
+    { name: "every label a hit", colour: PLAIN, dashed: true, points: [[0, 0], [ideal, ideal]] }] });
 }
 
 function quality() {
