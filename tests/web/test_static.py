@@ -41,3 +41,15 @@ def test_every_script_is_reached_from_the_page() -> None:
             reached.add(name)
             waiting += re.findall(r'from "\./([\w-]+\.js)"', (STATIC / name).read_text())
     assert reached == {path.name for path in SCRIPTS}
+
+
+def test_the_docs_name_every_key() -> None:
+    table = (STATIC / "keymap.js").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
+    section = page.partition("## Keys and views")[2].partition("\n## ")[0].lower()
+    named = set(re.findall(r"`([^`]+)`", section)) | {"arrows", "enter", "escape"}
+    words = {"pageup": "page up", "pagedown": "page down", " ": "space", "ctrl+z": "ctrl z", "ctrl+a": "ctrl a"}
+    also = {"backspace", "=", "_"}  # on the key beside, or with shift
+    keys = {key for keys in re.findall(r"keys: \[(.*?)\],? act", table) for key in re.findall(r'"([^"]+)"', keys)}
+    missing = {key for key in keys - also if not re.search("arrow|digit|enter|escape", key)}
+    assert {key for key in missing if words.get(key, key) not in named} == set()
