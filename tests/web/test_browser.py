@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -362,3 +363,49 @@ def test_axe_finds_nothing_to_complain_about(visit: Any, theme: str, width: int)
     assert complaints(one.page) == []
     one.press("Escape", "c")
     assert complaints(one.page) == []
+
+
+@deep
+def test_statistics_show_agreement_and_what_was_found(browser: Any, tmp_path: Path) -> None:
+    served = ServedPage(picture_run(tmp_path, 60), per_item=2)
+    try:
+        people = [Visit(browser, served.address, name).order("random") for name in ("ana", "ben")]
+        for one in people:
+            for _ in range(6):
+                label_by_colour(one)
+            one.saved()
+        one = people[0]
+        one.press("j")
+        shared = len(set(served.said("ana")) & set(served.said("ben")))
+        assert shared > 2
+        one.page.wait_for_selector(f".agreement tr:has-text('Cohen’s κ, ana and ben') >> text=1 on {shared} items")
+        found = sum(
+            label == "red" for label in {**served.said("ana"), **served.said("ben"), **served.said("")}.values()
+        )
+        one.page.wait_for_selector(f".cards li:has-text('found: red') >> text='{found}'")
+        one.page.click("figure:has-text('Found') summary >> nth=0")
+        one.page.wait_for_selector("figure:has-text('Found') tbody tr")
+        for visit in people:
+            visit.leave()
+    finally:
+        served.stop()
+
+
+@deep
+def test_what_runs_is_shown_and_can_be_stopped(visit: Any) -> None:
+    one = visit("stan")
+    state = (
+        '{"seq":1,"head":{"version":0,"labels":1},"batch":{"round":0,"size":8,"waiting":0},'
+        '"busy":{"stage":"ranking","done":3,"total":9},"problem":null}'
+    )
+    one.page.route(
+        "**/api/events",
+        lambda route: route.fulfill(content_type="text/event-stream", body=f"event: state\ndata: {state}\n\n"),
+    )
+    one.page.reload()
+    one.page.wait_for_selector(".work >> text=Ranking the pool")
+    assert one.page.get_attribute(".work progress", "value") == "3"
+    with one.page.expect_request("**/api/stop") as asked:
+        one.page.click(".work >> text=Stop")
+    assert asked.value.method == "POST"
+    one.page.unroute("**/api/events")

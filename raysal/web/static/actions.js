@@ -45,7 +45,7 @@ export function label(label) {
 export function labelNumber(index) {
   const known = get().run ? get().run.classes : [];
   if (known[index]) label(known[index].name);
-  else speak(`There is no class ${index + 1}`);
+  else toast(`There is no class ${index + 1} yet: press C to name one`);
 }
 
 /** A class that is typed for the first time has a place at once. @param {string} name */

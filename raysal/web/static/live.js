@@ -19,19 +19,35 @@ let trouble = "";
 /** @type {ReturnType<typeof setTimeout>|undefined} */
 let refreshing;
 
+/** @type {EventSource|null} */
+let source = null;
+
+/** Hear of changes while the page is looked at: a browser has six connections to a server, for all of its tabs. */
 export function startLive() {
-  const source = new EventSource("api/events");
-  source.addEventListener("open", () => {
+  document.addEventListener("visibilitychange", () => (document.hidden ? deafen() : listen()));
+  listen();
+}
+
+function deafen() {
+  if (source) source.close();
+  source = null;
+}
+
+function listen() {
+  if (source || document.hidden) return;
+  const opened = new EventSource("api/events");
+  source = opened;
+  opened.addEventListener("open", () => {
     set({ online: true });
     hurry();
     refreshSoon();
   });
-  source.addEventListener("state", (event) => hear(JSON.parse(event.data)));
-  source.addEventListener("error", () => {
+  opened.addEventListener("state", (event) => hear(JSON.parse(event.data)));
+  opened.addEventListener("error", () => {
     set({ online: false });
-    if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
-    source.close();
-    setTimeout(startLive, AGAIN_MS);
+    if (opened.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    deafen();
+    setTimeout(listen, AGAIN_MS);
     void refreshRun(); // says whether it is the connection or the token
   });
 }

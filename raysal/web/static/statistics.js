@@ -4,7 +4,7 @@
 import { ask } from "./api.js";
 import { bars, histogram, lineChart } from "./charts.js";
 import { COLOURS, colourOf, PLAIN } from "./colours.js";
-import { button, byId, count, fill, h, short } from "./dom.js";
+import { button, byId, count, fill, h, plural, short } from "./dom.js";
 import { get, watch } from "./store.js";
 
 let score = "probability";
@@ -43,7 +43,7 @@ function draw() {
   fill(place, h("h2", { class: "unseen", text: "Statistics" }), cards(run), hints(run),
     problem ? h("p", { class: "problem", text: problem }) : null,
     !curve && !problem ? h("p", { class: "dim", role: "status", text: "Reading …" }) : null,
-    curve ? h("div", { class: "charts" }, found(), quality(), precision(), scores(run), tests()) : null, agreement(run), people(run));
+    curve ? h("div", { class: "charts" }, found(), quality(), precision(), scores(run), search(run), tests()) : null, agreement(run), people(run));
   [...place.querySelectorAll("details")].forEach((node, i) => (node.open = open[i] || false));
   if (at) byId(at)?.focus();
 }
@@ -60,8 +60,22 @@ function cards(run) {
 
 /** @param {any} run */
 function hints(run) {
-  if (!run.hints || !run.hints.length) return null;
-  return h("section", { class: "hints", "aria-labelledby": "hints-title" }, h("h3", { id: "hints-title", text: "When to stop" }), h("ul", {}, run.hints.map((/** @type {string} */ text) => h("li", { text }))));
+  const said = [...run.hints, ...(run.search ? run.search.hints : [])];
+  if (!said.length) return null;
+  return h("section", { class: "hints", "aria-labelledby": "hints-title" }, h("h3", { id: "hints-title", text: "When to stop" }),
+    h("ul", {}, said.map((/** @type {string} */ text) => h("li", { text: `${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}` }))));
+}
+
+/** What the run's test draws say: without bias, from the labels of the run itself. @param {any} run */
+function search(run) {
+  const said = run.search;
+  if (!said) return null;
+  const rows = [["Precision of what was labelled", said.precision, said.precision_interval], ["Prevalence in the pool", said.prevalence, said.prevalence_interval],
+    ["Items left to find", said.left, said.left_interval]].filter((row) => row[1] !== null && row[1] !== undefined);
+  if (!rows.length) return null;
+  return h("figure", {}, h("figcaption", { text: "What is left" }),
+    h("table", {}, h("tbody", {}, rows.map(([name, value, ends]) => h("tr", {}, h("th", { scope: "row", text: name }), h("td", { text: ends ? `${short(value)} (${short(ends[0])} to ${short(ends[1])})` : short(value) }))))),
+    h("p", { class: "hint", text: `Of ${plural(said.drawn, "test draw")}, ${count(said.answered)} have an answer. Intervals hold with 95 %.` }));
 }
 
 function found() {
@@ -81,7 +95,10 @@ function quality() {
   const pick = h("select", { id: "metric", "aria-label": "Measure" }, names.map((one) => h("option", { value: one, text: one.replaceAll("_", " ") })));
   pick.value = name;
   pick.addEventListener("change", () => ((metric = pick.value), draw()));
-  const chart = lineChart({ title: "Learning curve", x: "labels", y: name, lines: [{ name: name.replaceAll("_", " "), colour: COLOURS[0], points: rounds.filter((/** @type {any} */ round) => Number.isFinite(measures(round)[name])).map((/** @type {any} */ round) => [round.labels, measures(round)[name]]) }] });
+  const known = rounds.filter((/** @type {any} */ round) => Number.isFinite(measures(round)[name]));
+  const ends = known.map((/** @type {any} */ round) => (round.evaluation.intervals || {})[name]);
+  const band = ends.every(Boolean) ? { low: ends.map((/** @type {any} */ pair) => pair[0]), high: ends.map((/** @type {any} */ pair) => pair[1]) } : {};
+  const chart = lineChart({ title: "Learning curve", x: "labels", y: name, lines: [{ name: name.replaceAll("_", " "), colour: COLOURS[0], points: known.map((/** @type {any} */ round) => [round.labels, measures(round)[name]]), ...band }] });
   chart.querySelector("figcaption").append(" ", pick);
   return chart;
 }
@@ -138,24 +155,21 @@ function measured(value) {
 function agreement(run) {
   const said = run.agreement;
   if (!said) return null;
-  const pairs = said.cohen || said.pairs || [];
-  const list = Array.isArray(pairs) ? pairs : Object.entries(pairs).map(([names, kappa]) => ({ names, kappa }));
-  const rows = [["Krippendorff’s α", said.krippendorff ?? said.alpha], ["Fleiss’ κ", said.fleiss]].filter((row) => row[1] !== undefined && row[1] !== null);
+  const rows = [["Items with two answers or more", count(said.items)], ["All agree", `${Math.round(100 * said.all_agree)} %`],
+    ["Krippendorff’s α", measured(said.krippendorff_alpha)], ["Fleiss’ κ", measured(said.fleiss_kappa)],
+    ...said.cohen_kappa.map((/** @type {any} */ pair) => [`Cohen’s κ, ${pair.annotators.map(nameOf).join(" and ")}`, `${measured(pair.kappa)} on ${plural(pair.items, "item")}`])];
   return h("section", { class: "agreement", "aria-labelledby": "agreement-title" }, h("h3", { id: "agreement-title", text: "Agreement" }),
-    h("table", {}, h("tbody", {}, rows.map(([name, value]) => h("tr", {}, h("th", { scope: "row", text: name }), h("td", { text: measured(value) }))),
-      list.map((/** @type {any} */ pair) => h("tr", {}, h("th", { scope: "row", text: `Cohen’s κ, ${nameOf(pair)}` }), h("td", { text: `${measured(pair.kappa ?? pair.value)}${pair.items ? ` on ${count(pair.items)} items` : ""}` }))))));
+    h("table", {}, h("tbody", {}, rows.map(([name, value]) => h("tr", {}, h("th", { scope: "row", text: name }), h("td", { text: value }))))));
 }
 
-/** @param {any} pair */
-function nameOf(pair) {
-  if (Array.isArray(pair.annotators)) return pair.annotators.join(" and ");
-  if (pair.names) return String(pair.names);
-  return [pair.a, pair.b].filter(Boolean).join(" and ");
+/** @param {string} annotator */
+function nameOf(annotator) {
+  return annotator || "no name (files, programs)";
 }
 
 /** @param {any} run */
 function people(run) {
   if (!run.annotators || !run.annotators.length) return null;
   return h("section", { "aria-labelledby": "people-title" }, h("h3", { id: "people-title", text: "Who labelled" }),
-    h("table", {}, h("tbody", {}, run.annotators.map((/** @type {any} */ one) => h("tr", {}, h("th", { scope: "row", text: one.name || "no name (files, programs)" }), h("td", { text: count(one.labels) }))))));
+    h("table", {}, h("tbody", {}, run.annotators.map((/** @type {any} */ one) => h("tr", {}, h("th", { scope: "row", text: nameOf(one.name) }), h("td", { text: count(one.labels) }))))));
 }
