@@ -30,7 +30,7 @@ export function startBar() {
   part.place = h("div", { class: "place" });
   byId("tools").append(part.left, part.place, adjustPanel());
   watch(["view", "run", "annotator"], drawBar);
-  watch(["waiting", "online", "locked", "run"], drawSaved);
+  watch(["waiting", "online", "locked", "run", "page"], drawSaved);
   watch(["busy"], drawBusy);
   watch(["view", "mode", "order", "run", "subject", "tileSize", "hideLabelled", "adjust"], drawTools);
   watch(["page", "items", "pageNumber", "total", "hasNext", "view", "moved", "end", "order", "run", "conflicts"], drawPlace);
@@ -61,7 +61,7 @@ function drawSaved() {
   if (!online && !locked) {
     const kept = waiting ? `Your last ${plural(waiting, "answer")} ${waiting === 1 ? "is" : "are"} kept in this browser and ${waiting === 1 ? "goes" : "go"} out when it is back. ` : "Go on: answers are kept in this browser. ";
     say.push(h("p", {}, h("b", { text: "The connection is lost. " }), kept), button("Try now", hurry));
-  } else if (run && run.closed) say.push(h("p", {}, h("b", { text: "This run is closed. " }), `${run.closed} `, "What is labelled can still be looked at and corrected."));
+  } else if (run && run.closed && get().page.length) say.push(h("p", {}, h("b", { text: "This run is closed. " }), `${run.closed} `, "What is labelled can still be looked at and corrected."));
   const look = say.length ? say[0].textContent : "";
   if (banner.dataset.says === look) return;
   banner.dataset.says = look;

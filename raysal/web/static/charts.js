@@ -3,7 +3,7 @@
 
 import { fill, h, short } from "./dom.js";
 
-const W = 560;
+const W = innerWidth < 720 ? 360 : 560; // letters are read at their size on a narrow page too
 const H = 220;
 const LEFT = 46;
 const BOTTOM = 34;

@@ -33,10 +33,19 @@ export async function open() {
   nextStart = 0;
   set({ page: [], pageNumber: 0, cursor: 0, marked: new Set(), crossed: new Set(), end: null, total: null });
   set({ loading: true, problem: null, moved: false, hasNext: false });
+  if (get().view === "browse" && !get().subject) takeReadyOrder();
   await fetchPage(mine);
   if (mine !== turn) return;
   set({ loading: false });
   if (pages.length) show(0);
+}
+
+/** Browsing begins with an order that is ready: a run without a target has no likeliest items. */
+function takeReadyOrder() {
+  const { run, order } = get();
+  const ready = run.orders.filter((/** @type {any} */ one) => one.ready && one.name !== "nearest" && one.name !== "batch");
+  const wanted = run.orders.find((/** @type {any} */ one) => one.name === order.browse);
+  if (ready.length && !(wanted && wanted.ready)) set({ order: { ...order, browse: ready[0].name } });
 }
 
 /** Go to another page. @param {number} by @param {"first"|"last"} [where] @returns {Promise<boolean>} whether there is one */

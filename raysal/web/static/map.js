@@ -34,7 +34,7 @@ export function startMap() {
   part.note = h("p", { class: "dim" });
   part.field = h("div", { class: "field" }, part.points, part.over);
   byId("map").append(h("h2", { class: "unseen", text: "Map" }), h("div", { class: "map-head" }, part.note, part.chosen), part.field,
-    h("div", { class: "map-foot" }, part.legend, h("p", { id: "map-help", class: "hint" }, "Draw around points to see them. Wheel zooms, ", kbd("⇧"), " drag moves. Keys: arrows, ", kbd("+"), " ", kbd("−"), " a circle, ", kbd("Enter"), " opens, ", kbd("0"), " all.")));
+    h("div", { class: "map-foot" }, part.legend, h("p", { id: "map-help", class: "hint" }, "Draw around points to see them. ", h("span", { class: "for-keys" }, "Wheel zooms, ", kbd("⇧"), " drag moves. Keys: arrows, ", kbd("+"), " ", kbd("−"), " a circle, ", kbd("Enter"), " opens, ", kbd("0"), " all."))));
   part.over.addEventListener("pointerdown", onPointer);
   part.over.addEventListener("wheel", onWheel, { passive: false });
   part.over.addEventListener("keydown", onKey);

@@ -40,7 +40,7 @@ function draw() {
 function say() {
   const { problem, view, run, order, end, subject, busy } = get();
   if (problem) {
-    return { title: "The items cannot be read", words: [problem.message, problem.fix].filter(Boolean), actions: [button("Try again ", () => void open(), { class: "main" }, kbd("R"))] };
+    return { title: problem.status === 409 ? "Not ready yet" : "The items cannot be read", words: [problem.message, problem.fix].filter(Boolean), actions: [button("Try again ", () => void open(), { class: "main" }, kbd("R"))] };
   }
   if (view === "browse") {
     const why = run.orders.find((/** @type {any} */ one) => one.name === order.browse);
