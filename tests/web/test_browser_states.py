@@ -100,6 +100,7 @@ def test_no_state_has_a_complaint(
     found["adjust"] = complaints(one.page)
     one.press("Escape", "l")
     one.page.wait_for_selector("#mode-binary")
+    one.tiles()
     one.page.context.set_offline(True)
     one.press("s")
     one.page.wait_for_selector("#banner.lost")
@@ -128,7 +129,9 @@ def test_pages_before_and_after_the_items_have_no_complaint(browser: Any, tmp_pa
         assert complaints(one.page) == []
         one.page.click("text=Choose a batch")
         one.tiles()
-        one.press("y", "Enter")
+        one.press("y")
+        one.page.wait_for_selector("#yes-all:not([disabled])")
+        one.press("Enter")
         one.page.wait_for_selector("text=This batch is done")
         assert complaints(one.page) == []
         one.leave()

@@ -82,8 +82,8 @@ export function writeNote(note) {
 
 /** Binary mode: all of the page that is unanswered gets a class: what is crossed out the other one. */
 export async function sayYes() {
-  const { page, items, crossed, yes, no } = get();
-  if (!yes || !no) return;
+  const { page, items, crossed, yes, no, fresh } = get();
+  if (!yes || !no || fresh) return; // a second Enter in a hurry must not answer a page that nobody saw
   const open = page.map((id) => /** @type {Item} */ (items.get(id))).filter((item) => item && !answered(item));
   if (open.length) {
     const out = open.filter((item) => crossed.has(item.id)).length;

@@ -4,18 +4,23 @@
 
 import { answered } from "./answers.js";
 import { ask, Refused } from "./api.js";
+import { plural } from "./dom.js";
 import { warm } from "./prefetch.js";
 import { pending, withPending } from "./queue.js";
 import { get, put, set } from "./store.js";
+import { toast } from "./toast.js";
 
 const HANDED = 24;
 const BROWSED = 60;
 const MOST_HELD = 200;
 const RENEW_MS = 60_000;
 const SURE_MS = 3000;
+const GLANCE_MS = 500;
 
 /** @type {string[][]} */
 let pages = [];
+/** @type {ReturnType<typeof setTimeout>|undefined} */
+let seen;
 /** @type {Promise<void>|null} */
 let ahead = null;
 /** where the next page of a ranking starts @type {number|null} */
@@ -103,7 +108,9 @@ function show(number, where = "first") {
   const page = pages[number];
   const start = where === "last" ? page.length - 1 : Math.max(0, get().view === "label" ? page.findIndex((id) => !isAnswered(id)) : 0);
   const hasNext = number < pages.length - 1 || (get().view === "label" ? get().end === null : nextStart !== null);
-  set({ page, pageNumber: number, cursor: start, marked: new Set(), crossed: new Set(), hasNext });
+  set({ page, pageNumber: number, cursor: start, marked: new Set(), crossed: new Set(), hasNext, fresh: true });
+  clearTimeout(seen);
+  seen = setTimeout(() => set({ fresh: false }), GLANCE_MS);
   warm(page);
   lookAhead();
 }
@@ -195,6 +202,7 @@ export function keepHandedOut() {
 function drop(lost) {
   const gone = new Set(lost);
   for (const id of lost) held.delete(id);
+  toast(`${plural(lost.length, "item")} went to somebody else meanwhile`);
   pages = pages.map((page) => page.filter((id) => !gone.has(id)));
   const { pageNumber, cursor } = get();
   if (get().view !== "label" || !pages[pageNumber]) return;

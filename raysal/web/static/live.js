@@ -4,7 +4,7 @@
 import { refreshRun } from "./actions.js";
 import { open } from "./feed.js";
 import { hurry } from "./queue.js";
-import { get, set } from "./store.js";
+import { get, set, watch } from "./store.js";
 import { toast } from "./toast.js";
 
 const AGAIN_MS = 2000;
@@ -25,7 +25,16 @@ let source = null;
 /** Hear of changes while the page is looked at: a browser has six connections to a server, for all of its tabs. */
 export function startLive() {
   document.addEventListener("visibilitychange", () => (document.hidden ? deafen() : listen()));
+  watch(["online"], ({ online }) => online || setTimeout(knock, AGAIN_MS));
   listen();
+}
+
+/** Ask until the server answers: the browser's own patience with a stream of events grows too long. */
+async function knock() {
+  if (get().online) return;
+  await refreshRun();
+  if (!get().online) setTimeout(knock, AGAIN_MS);
+  else listen();
 }
 
 function deafen() {

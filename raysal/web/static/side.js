@@ -18,7 +18,7 @@ export function startSide() {
   side.addEventListener("mousedown", (/** @type {MouseEvent} */ event) => {
     if (/** @type {Element} */ (event.target).closest("#classes button")) event.preventDefault();
   });
-  watch(["run", "marked", "page", "cursor", "items", "mode", "crossed", "yes", "no", "view"], drawClasses);
+  watch(["run", "marked", "page", "cursor", "items", "mode", "crossed", "yes", "no", "view", "fresh"], drawClasses);
   watch(["items", "cursor", "page", "conflicts", "run"], drawFacts);
 }
 
@@ -44,7 +44,7 @@ function drawClasses() {
         h("span", { class: "count", text: count(known.count) }));
       node.querySelector(".dot").style.background = colourOf(known.name, run.classes);
       return node;
-    }), button(run.classes.length > SHOWN ? `All ${run.classes.length} classes, or a new one ` : "Another class ", openPalette, { class: "quiet wide", disabled: !page.length }, kbd("C"))),
+    }), button(run.classes.length > SHOWN ? `All ${run.classes.length} classes, or a new one ` : "Another class ", openPalette, { class: "quiet wide" }, kbd("C"))),
     h("div", { class: "acts" },
       button("Skip ", skip, { disabled: !page.length }, kbd("S")),
       button("Dispute ", dispute, { disabled: !page.length }, kbd("D")),
@@ -54,10 +54,10 @@ function drawClasses() {
 
 /** Yes or no: what the page becomes at one key. */
 function drawSides() {
-  const { page, items, crossed, yes, no, run } = get();
+  const { page, items, crossed, yes, no, run, fresh } = get();
   const open = page.filter((id) => !answered(items.get(id)));
   const out = open.filter((id) => crossed.has(id)).length;
-  const look = JSON.stringify(["binary", open.length, out, yes, no, run.classes]);
+  const look = JSON.stringify(["binary", open.length, out, yes, no, run.classes, fresh]);
   if (look === drawn) return;
   drawn = look;
   const here = document.activeElement && byId("classes").contains(document.activeElement) ? document.activeElement.id : "";
@@ -65,7 +65,7 @@ function drawSides() {
     byId("classes"),
     h("h2", { id: "classes-title", text: "Yes or no" }),
     h("div", { class: "sides" }, side("yes", "Yes is", yes), side("no", "Crossed out is", no)),
-    button(`Yes to ${open.length - out}${out ? `, no to ${out}` : ""} `, () => void sayYes(), { id: "yes-all", class: "main wide", disabled: !yes || !no || !open.length }, kbd("Enter")),
+    button(`Yes to ${open.length - out}${out ? `, no to ${out}` : ""} `, () => void sayYes(), { id: "yes-all", class: "main wide", disabled: !yes || !no || !open.length || fresh }, kbd("Enter")),
     h("p", { class: "hint" }, kbd("Space"), " crosses out, or a click."),
     h("div", { class: "acts" }, button("Skip ", skip, { disabled: !page.length }, kbd("S")), button("Undo ", undo, {}, kbd("U")), factsButton()),
   );

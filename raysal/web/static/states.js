@@ -10,13 +10,15 @@ const INSTEAD = ["likeliest", "uncertain", "novel"];
 
 export function startStates() {
   watch(["page", "loading", "end", "problem", "run", "view", "busy", "order", "pageNumber"], draw);
-  watch(["run"], again);
+  watch(["run", "online"], again);
 }
 
-/** An order that was not ready is read as soon as it is. */
+/** What could not be read is read as soon as it can be: the connection is back, or the order is ready. */
 function again() {
-  const { problem, run, order, view, loading } = get();
-  if (loading || !problem || problem.status !== 409 || !run) return;
+  const { problem, run, order, view, loading, online } = get();
+  if (loading || !problem || !run) return;
+  if (problem.status === 0 && online) return void open();
+  if (problem.status !== 409) return;
   const one = run.orders.find((/** @type {any} */ known) => known.name === order[/** @type {"label"|"browse"} */ (view)]);
   if (one && one.ready) void open();
 }

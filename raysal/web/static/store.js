@@ -24,6 +24,7 @@ const state = {
   end: /** @type {string|null} */ (null), // why no page follows: batch, pool
   loading: true,
   problem: /** @type {any} */ (null), // why the items could not be read
+  fresh: false, // the page has been there for a moment only: nobody has looked at all of it
   cursor: 0,
   /** @type {Set<string>} */ marked: new Set(),
   /** @type {Set<string>} */ crossed: new Set(),
