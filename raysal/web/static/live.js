@@ -9,6 +9,7 @@ import { toast } from "./toast.js";
 
 const AGAIN_MS = 2000;
 const REFRESH_MS = 300;
+const SETTLED_MS = 1600; // the server counts once a second at most
 
 let seq = -1;
 /** @type {number|null} */
@@ -18,6 +19,8 @@ let round = null;
 let trouble = "";
 /** @type {ReturnType<typeof setTimeout>|undefined} */
 let refreshing;
+/** @type {ReturnType<typeof setTimeout>|undefined} */
+let settling;
 
 /** @type {EventSource|null} */
 let source = null;
@@ -88,4 +91,6 @@ export function refreshSoon() {
     refreshing = undefined;
     void refreshRun();
   }, REFRESH_MS);
+  clearTimeout(settling);
+  settling = setTimeout(refreshRun, SETTLED_MS);
 }
