@@ -179,6 +179,16 @@ def test_the_target_is_that_of_the_run_unless_another_is_named(pool, tmp_path):
     assert not np.allclose(numbers(other, "target_probability"), numbers(table, "target_probability"))
 
 
+def test_novelty_is_of_the_whole_pool_where_the_head_is_not_fitted_on_it(pool, tmp_path):
+    """A run without a head: its head is fitted without held-out items, and novelty still goes by all of them."""
+    asked = {"name": "knn", "sample": 90}
+    with Session(tmp_path / "run", pool, oracle="simulated", start="random", rounds={"holdout": 0.4}) as session:
+        session.ask_oracle(session.query(30))
+    table = raysal.predict(pool, out=tmp_path / "p", run=tmp_path / "run", novelty=asked).table()
+    alone = raysal.predict(pool, out=tmp_path / "q", novelty=asked).table()
+    assert table["novelty"] == alone["novelty"]
+
+
 def test_a_pool_without_rows_has_no_novelty(tmp_path):
     empty = make_pool(tmp_path / "empty", mixture(5, 4)[0], missing=range(5))
     for name in sorted(NOVELTIES):

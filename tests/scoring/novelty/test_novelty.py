@@ -286,6 +286,12 @@ def test_the_trees_of_scikit_learn_give_the_scores_of_scikit_learn(main_case):
     np.testing.assert_allclose(scores, -theirs.score_samples(x), atol=2e-6)
 
 
+def test_what_is_at_a_cut_goes_left_as_in_scikit_learn():
+    forest = Forest(np.zeros((1, 1), np.int32), np.array([[0.5]], np.float32), np.array([[1, 3]], np.float32), 1.0)
+    scores = by_id(all_scores(in_memory(np.array([[0.25], [0.5], [0.75]])), FittedForest(forest=forest, of="")))
+    assert scores.tolist() == [0.5, 0.5, 0.125]
+
+
 def test_our_trees_rank_as_those_of_scikit_learn(main_case):
     """Two forests of many trees agree as closely as two of scikit-learn's do."""
     x = main_case.x.astype(np.float16).astype(np.float32)
