@@ -7,18 +7,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as NotYet
+from dataclasses import asdict
 from threading import Lock
 from typing import Any
 
 from raysal.errors import RunError
 from raysal.labels import Ledger
 from raysal.models.agreement import agreement_of
+from raysal.models.trainers import TRAINERS
 from raysal.rounds.batch import Batch
+from raysal.rounds.found import found_by
 from raysal.rounds.session import Session
 from raysal.rounds.status import final_record
 from raysal.scoring.top_k import BestItems
 from raysal.store import digest_of
-from raysal.types import SKIP
+from raysal.types import SKIP, Found
 from raysal.web.follower import Follower
 from raysal.web.orders import LENGTH, Orders
 from raysal.web.places import Place
@@ -194,6 +197,7 @@ class Standing:
             "annotators": counted["annotators"],
             "agreement": counted["agreement"],
             "hints": hints,
+            "search": counted["search"],
             "closed": "Its last round is done; a label opens it again." if closed else None,
             "per_item": self._per_item,
             "skipped": counted["skipped"],
@@ -219,6 +223,7 @@ class Standing:
         for item in self.labelled():
             classes.update([item.label])
         counts = self._ledger.counts()
+        found = self._found()
         return {
             "annotators": [{"name": name, "labels": count} for name, count in sorted(people.items())],
             "classes": dict(classes),
@@ -226,7 +231,15 @@ class Standing:
             "absent": len(self._ledger.absent()),
             "skipped": counts["skipped"],
             "disputed": counts["disputed"],
+            "search": None if found is None else asdict(found),
         }
+
+    def _found(self) -> Found | None:
+        """What the run has found, and what is left; None where it looks for nothing."""
+        session, run = self._session, self._session.run
+        last = final_record(run, self._ledger) or (run.record(run.rounds - 1) if run.rounds else {})
+        likelihood = session.config.update.trainer.build("update.trainer", TRAINERS).likelihood
+        return found_by(run, session.config, self._ledger, likelihood, len(session.pool), last.get("evaluation") or {})
 
     def labelled(self) -> Sequence[Any]:
         """The items whose annotators agree, held-out ones included."""
