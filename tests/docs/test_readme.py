@@ -49,7 +49,7 @@ def test_a_folder_of_images_goes_all_the_way(
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 90, (48, 48, 3)) + (150 if i % 2 else 0)
         Image.fromarray(pixels.astype(np.uint8)).save(path)
-    section = README.split("## Your own images")[1].split("## A run")[0]
+    section = README.split("## Your own images")[1].split("\n## ")[0]
     lines = [line for block in blocks(section, "console") for line in commands(block)]
     assert [line.split()[1] for line in lines] == ["install", "embed", "select", "label", "select", "label", "status"]
     monkeypatch.chdir(tmp_path)
@@ -72,7 +72,7 @@ def test_the_examples_of_predictions_run(
         for _ in range(2):
             session.ask_oracle(session.query(20))
         session.finish()
-    section = README.split("## Predictions")[1].split("## More like this")[0]
+    section = README.split("## Predictions")[1].split("\n## ")[0]
     (block,) = blocks(section, "console")
     for line in commands(block):
         assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err

@@ -44,7 +44,9 @@ def test_orders_say_what_they_are_by(page: Page):
         said = browser.look("/api/run")
         assert (said["items"], said["modality"], said["binary"], said["target"]) == (90, "image", True, ["red"])
         assert said["classes"] == [{"name": "red", "count": 2}, {"name": "other", "count": 4}]
-        assert (said["search"]["known"], said["search"]["found"]) == (2, 0), "what the run has found, as its status says"
+        assert (said["search"]["known"], said["search"]["found"]) == (2, 0), (
+            "what the run has found, as its status says"
+        )
         ready = {one["name"]: one["ready"] for one in said["orders"]}
         assert ready == {
             "batch": False, "likeliest": True, "uncertain": True, "novel": ready["novel"], "diverse": True,
