@@ -127,6 +127,7 @@ def next_steps(run: Path, waiting: int, rounds: int) -> list[str]:
     batch = f"batch-{rounds}.csv"
     return [
         f"waiting for {waiting} labels:",
+        f"  raysal serve {run}   # in a browser (extra: serve), or in a file:",
         f"  raysal label export {run} --waiting -o {batch}   # fill in the label column (!skip: nobody can), then",
         f"  raysal label import {run} {batch} && raysal resume {run}",
     ]

@@ -86,8 +86,9 @@ class Follower:
         self._stop, self._closing = threading.Event(), threading.Event()
         self._searches: OrderedDict[tuple[int, int], BestItems] = OrderedDict()
         self._candidates: orders.Candidates | None = None
-        self._novel: BestItems | None = None
-        self._sought = False
+        self._novel: orders.Novel | None = None
+        self._sought = -1
+        """the ledger's event at which novelty was looked for: after a stop it is tried again with the next label"""
         self._followed = self._swept = -1
         self._refused: int | None = None
         """the ledger's event at which a pass was stopped or failed: none is made again before another label"""
@@ -247,7 +248,8 @@ class Follower:
             self._publish()
             if self._candidates is not None:
                 return False  # look for jobs first
-        if seq == self._swept and not self._sought:
+        if seq == self._swept and self._novel is None and self._sought != seq:
+            self._sought = seq
             self._seek_novel()
         if seq in (self._swept, self._refused):
             return False
@@ -286,14 +288,14 @@ class Follower:
         start_program(fleet, taken, HeldOut.of(session.config))
         lists = {"random": orders.random_order(fleet, self._key("random"))}
         if self._novel is not None:
-            lists["novel"] = orders.without(self._novel, taken)
-        histograms = {}
+            lists["novel"] = orders.without(self._novel.best, taken)
+        histograms = {} if self._novel is None else {"novelty": self._novel.histogram}
         if head is not None:
             request = orders.asked_of(head, self._target, orders.LENGTH, self._key("ties"))
             rows = len(session.pool)
             found = orders.sweep_in_parts(fleet, head, request, self._target, rows, self._tell_part)
             lists |= {order: found.top[score] for order, score in orders.scores_of(head, self._target).items()}
-            histograms = found.histograms
+            histograms |= found.histograms
         best_ids = np.concatenate([ids for ids, _ in lists.values()])
         self._candidates = orders.gather_candidates(fleet, session.pool, best_ids)
         known = sorted(session.ledger.labels(), key=lambda item: item.seq)[-orders.MOST_CENTRES :]
@@ -302,10 +304,12 @@ class Follower:
         lists["diverse"] = orders.choose_diverse(
             self._candidates, best, labelled, taken, session.pool, self._key("diverse")
         )
-        scores = orders.NOTHING
+        scores: dict[str, BestItems] = {}
         if head is not None:
             own = orders.gather_candidates(fleet, session.pool, labelled.ids)
-            _, scores = orders.order_candidates(own, head, self._target, labelled.ids, self._key("ties"))
+            _, scores["probability"] = orders.order_candidates(own, head, self._target, labelled.ids, self._key("ties"))
+        if self._novel is not None:
+            scores["novelty"] = self._novel.of(fleet, labelled.ids)
         self.orders = Orders(lists=lists, histograms=histograms, labelled=scores, seq=seq)
         if head is not None:
             self._order_candidates(head, seq)
@@ -316,12 +320,17 @@ class Follower:
     def _seek_novel(self) -> None:
         """Look through the pool for what is unlike the rest, once: labels do not change it."""
         session, fleet = self._session, self._fleet
-        self._sought = True
         self._publish(busy=Busy(stage="novelty", done=0, total=0))
-        available = start_program(fleet, session.ledger.excluded(), HeldOut.of(session.config))
-        self._novel = orders.novel_order(fleet, session.pool, available, self._key("novel"))
-        if self._novel is not None:
-            self.orders = replace(self.orders, lists={**self.orders.lists, "novel": self._novel})
+        start_program(fleet, session.ledger.excluded(), HeldOut.of(session.config))
+        self._novel = novel = orders.look_for_novel(fleet, self._key("novel"))
+        labelled = np.array(sorted(item.id for item in session.ledger.labels()), np.int64)
+        now = self.orders
+        self.orders = replace(
+            now,
+            lists={**now.lists, "novel": novel.best},
+            histograms={**now.histograms, "novelty": novel.histogram},
+            labelled={**now.labelled, "novelty": novel.of(fleet, labelled)},
+        )
 
     def _search(self, id: int, k: int) -> BestItems:
         session, fleet = self._session, self._fleet

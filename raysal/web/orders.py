@@ -21,13 +21,14 @@ from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.rounds.gathering import gather_vectors
 from raysal.scoring.inputs import score_inputs
+from raysal.scoring.novelty.base import FittedNovelty, novelty_of
+from raysal.scoring.novelty.field import NEAREST
 from raysal.scoring.registry import SCORES
 from raysal.scoring.row_values import row_values
-from raysal.scoring.sweep import Sweep, SweepRequest, merge_sweeps, sample_available, sweep_partition
-from raysal.scoring.top_k import BestItems, best_of
+from raysal.scoring.sweep import BINS, Sweep, SweepRequest, merge_sweeps, sample_available, sweep_partition
+from raysal.scoring.top_k import BestItems, best_of, best_of_parts
 from raysal.strategies.base import select
 from raysal.strategies.coverage.coreset import CoreSet
-from raysal.strategies.registry import SELECTORS
 
 LENGTH = 4_000
 """Items of an order."""
@@ -52,8 +53,8 @@ class Orders:
     """ids, ascending, and the probability that each is of a class that is looked for"""
     histograms: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     """by score, over the whole pool: counts in bins over [0, 1]"""
-    labelled: BestItems = NOTHING
-    """ids of labelled items, and the probability of each"""
+    labelled: Mapping[str, BestItems] = field(default_factory=dict)
+    """by score: ids of labelled items, and the number of each"""
     head_version: int | None = None
     labels: int = 0
     """items that the head was made of"""
@@ -197,27 +198,43 @@ def choose_diverse(
     return picks.ids, picks.scores
 
 
-def novel_order(fleet: Fleet, pool: Pool, available: int, key: int) -> BestItems | None:
-    """The items least like the rest of the pool, by the strategy `novelty`. No label changes them.
+@dataclass(frozen=True, kw_only=True)
+class Novel:
+    """How unlike the rest of the pool its items are. No label changes it."""
+
+    fitted: FittedNovelty
+    best: BestItems
+    histogram: NDArray[np.int64]
+    """[BINS] over [0, 1], of what could be offered when it was made"""
+
+    def of(self, fleet: Fleet, ids: NDArray[np.int64]) -> BestItems:
+        """Ids [n], ascending, and their novelties. One round trip."""
+        ids, scores = (np.concatenate(column) for column in zip(*fleet.each(novelty_of, self.fitted, ids), strict=True))
+        order = np.argsort(ids)
+        return ids[order], scores[order]
+
+
+def look_for_novel(fleet: Fleet, key: int) -> Novel:
+    """The items least like the rest of the pool, as the strategy `novelty` has them by default.
 
     Args:
         fleet: the pool's partitions, in a program; what must not be offered is taken out.
-        pool: the pool.
-        available: items that may be offered.
         key: of `raysal.rng`.
 
     Returns:
-        Ids and novelties; None where there is no such strategy.
+        What was found.
     """
-    if "novelty" not in SELECTORS or available == 0:
-        return None
-    nothing = LabelledVectors(ids=np.empty(0, np.int64), vectors=np.empty((0, pool.dim), np.float32), classes=())
-    k = min(LENGTH, available)
-    context = RoundContext(
-        head=None, labelled=nothing, pool=pool, k=k, available=available, key=key, pool_scale=pool.scale
-    )
-    picks = select(fleet, SELECTORS["novelty"](), context, k)
-    return picks.ids, picks.scores
+    fitted, ties = NEAREST.part.fit(fleet, derive(key, "novelty")), derive(key, "ties")
+    best, counts = zip(*fleet.each(novel_here, fitted, LENGTH, ties), strict=True)
+    return Novel(fitted=fitted, best=best_of_parts(list(best), LENGTH, ties=ties), histogram=np.sum(counts, axis=0))
+
+
+def novel_here(partition: Partition, fitted: FittedNovelty, m: int, ties: int) -> tuple[BestItems, NDArray[np.int64]]:
+    """The most novel candidates of a partition, and how many have which novelty: counts [BINS] over [0, 1]."""
+    rows = partition.candidates()
+    scores = fitted.scores(partition, rows)
+    bins = (scores * BINS).astype(np.int64).clip(0, BINS - 1)
+    return best_of(partition.ids[rows], scores, m, ties=ties), np.bincount(bins, minlength=BINS)
 
 
 def random_order(fleet: Fleet, key: int) -> BestItems:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from raysal.errors import RunError
 from raysal.scoring.sweep import BINS
 from raysal.web import views
+from raysal.web.orders import NOTHING
 
 if TYPE_CHECKING:
     from raysal.web.desk import Desk
@@ -25,7 +26,7 @@ class Seen:
         """The histogram of a score; see `raysal.web.views.histogram`.
 
         Args:
-            score: `probability`, or another one that a pass over the pool computes.
+            score: `probability`, `novelty`, or another one that a pass over the pool computes.
 
         Returns:
             The record.
@@ -35,10 +36,11 @@ class Seen:
         """
         orders = self._desk.follower.orders
         if score not in orders.histograms:
-            why = self._desk.standing.why_not("likeliest" if score == "probability" else score) or "not computed"
+            order = {"probability": "likeliest", "novelty": "novel"}.get(score, score)
+            why = self._desk.standing.why_not(order) or "not computed"
             raise RunError(f"histogram of {score}", why, "look again when the pool is ranked")
-        ids, values = orders.labelled
-        of = dict(zip(ids.tolist(), values.tolist(), strict=True)) if score == "probability" else {}
+        ids, values = orders.labelled.get(score, NOTHING)
+        of = dict(zip(ids.tolist(), values.tolist(), strict=True))
         labelled: dict[str, list[float]] = {}
         for item in self._desk.standing.labelled():
             if item.id in of:

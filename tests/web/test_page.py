@@ -35,7 +35,7 @@ def page(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """A page that is only looked at."""
     run = Path(shutil.copytree(prepared, tmp_path_factory.mktemp("seen") / "run"))
     with page_of(run) as page:
-        page.ready("likeliest", "uncertain", "diverse", "random")
+        page.ready("likeliest", "uncertain", "diverse", "random", "novel")
         yield page
 
 
@@ -49,7 +49,7 @@ def test_orders_say_what_they_are_by(page: Page):
         )
         ready = {one["name"]: one["ready"] for one in said["orders"]}
         assert ready == {
-            "batch": False, "likeliest": True, "uncertain": True, "novel": ready["novel"], "diverse": True,
+            "batch": False, "likeliest": True, "uncertain": True, "novel": True, "diverse": True,
             "random": True, "nearest": True,
         }  # fmt: skip
         likeliest = browser.look("/api/items", order="likeliest", n=20)
@@ -112,6 +112,9 @@ def test_views_are_of_the_pool_and_of_its_labels(page: Page):
         assert (len(bars["edges"]), len(bars["counts"])) == (65, 64)
         assert sum(bars["counts"]) == 84
         assert {name: sum(counts) for name, counts in bars["labelled"].items()} == {"red": 2, "other": 4}
+        novelty = browser.look("/api/histogram", score="novelty")
+        assert sum(novelty["counts"]) == 84, "those that may be offered"
+        assert {name: sum(bars) for name, bars in novelty["labelled"].items()} == {"red": 2, "other": 4}
         assert browser.refused("/api/histogram", score="beauty")[0] == 409
         all_points = browser.look("/api/map", n=1000)
         assert (len(all_points["ids"]), all_points["sampled"]) == (90, False)
