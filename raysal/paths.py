@@ -16,8 +16,12 @@ def with_home(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))
 
 
-PATHS = {"source": ("path", "data", "keys"), "oracle": ("labels",), "like": ("vectors",)}
-"""{kind of part in a config: its fields that hold a path}; beside them, `pool` and `probabilities` are paths."""
+PATHS = {"source": ("path", "data", "keys"), "oracle": ("labels",), "like": ("image", "vectors")}
+"""{kind of part in a config: its fields that hold a path, or a list of them}; beside them, `pool` and `probabilities`
+are paths."""
+
+AFTER_COLON = {"encoder": ("finetuned",)}
+"""{kind of part in a config: the names of parts that take a path after a colon, as `finetuned:MODEL`}."""
 
 
 def find_paths(values: dict[str, Any], folder: Path, say: Callable[[str], None] | None) -> None:
@@ -32,12 +36,25 @@ def find_paths(values: dict[str, Any], folder: Path, say: Callable[[str], None] 
     for kind, names in PATHS.items():
         if isinstance(part := values.get(kind), dict):
             places += [(part, name, f"{kind}.{name}") for name in names]
+
+    def meant(field: str, given: Any) -> Any:
+        if not isinstance(given, str):
+            return [meant(field, one) for one in given] if isinstance(given, list) else given
+        path = from_config(field, Path(given), folder)
+        if say is not None and path != with_home(given):
+            say(f"{field}: {given} is taken from the folder of the config: {path}")
+        return str(path)
+
     for holder, name, field in places:
-        if isinstance(given := holder.get(name), str):
-            meant = from_config(field, Path(given), folder)
-            if say is not None and meant != with_home(given):
-                say(f"{field}: {given} is taken from the folder of the config: {meant}")
-            holder[name] = str(meant)
+        if name in holder:
+            holder[name] = meant(field, holder[name])
+    for kind, names in AFTER_COLON.items():
+        part = values.get(kind)
+        holder, place = (part, "name") if isinstance(part, dict) else (values, kind)
+        if isinstance(given := holder.get(place), str):
+            name, colon, path = given.partition(":")
+            if colon and name in names:
+                holder[place] = f"{name}:{meant(kind, path)}"
 
 
 def from_config(field: str, path: Path, folder: Path) -> Path:

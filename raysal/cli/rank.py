@@ -12,11 +12,10 @@ from raysal.cli.garbage import look_now
 from raysal.cli.options import Address, BackendOption, Force, Target
 from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
-from raysal.cli.tables import check_output, kept_data, kept_note, refuse_filled_in, table_view
+from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note, refuse_filled_in, table_view
 from raysal.errors import ConfigError
 from raysal.scoring.novelty.registry import NOVELTIES
 from raysal.scoring.registry import SCORES
-from raysal.tables import KINDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,8 +108,9 @@ def rank(
     After an interruption, run the same command again: it goes on where it stopped.
     """
     del json, debug
-    from raysal.ranking.layout import MANIFEST
+    from raysal.ranking.layout import MANIFEST, Manifest
     from raysal.ranking.reading import Ranking
+    from raysal.tables import KINDS
 
     said: RankReport | None = None
     table_file = out if (path / MANIFEST).exists() else None
@@ -122,6 +122,7 @@ def rank(
             )
         if table_file is not None:
             check_output(table_file)
+            check_no_source(table_file, Path(Manifest.read(path).place) if pool is None else pool)
             if not force:
                 refuse_filled_in(table_file)
         ranking = Ranking.open(path, version, score=score)

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from raysal.commits import Parts
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
+from raysal.numerics import ceil_div
 from raysal.rng import derive
 from raysal.store import LOCK, TEMPORARY, read_sealed, write_sealed
 
@@ -160,7 +161,7 @@ class Plan:
     @property
     def pages(self) -> int:
         """How many pages it has."""
-        return max(-(-self.total // self.page_rows), 1)
+        return max(ceil_div(self.total, self.page_rows), 1)
 
     def units(self) -> list[range]:
         """The chunks of each run: enough of them that a run has `run_rows` rows."""
@@ -247,7 +248,7 @@ def is_finished(version: Path, plan: Plan) -> bool:
 
 def key_files(plan: Plan) -> int:
     """How many files the places by key are in."""
-    return max(-(-plan.items // plan.run_rows), 1)
+    return max(ceil_div(plan.items, plan.run_rows), 1)
 
 
 def versions_of(path: Path) -> Iterator[Path]:
@@ -303,7 +304,7 @@ def read_batch(path: Path) -> pa.RecordBatch:
 
 def key_cuts(files: int) -> NDArray[np.uint64]:
     """The lowest hash of each file of the places by key, uint64 [files]."""
-    return np.array([-(-file * 2**64 // files) for file in range(files)], np.uint64)
+    return np.array([ceil_div(file * 2**64, files) for file in range(files)], np.uint64)
 
 
 def dictionary_of(codes: NDArray[np.integer[Any]], names: Sequence[str]) -> pa.Array:

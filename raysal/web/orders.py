@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from raysal.context import LabelledVectors, RoundContext
 from raysal.fleet import Fleet, LocalFleet, Partition, exclude, keep, use_features
 from raysal.models.head import Head
+from raysal.numerics import ceil_div
 from raysal.pool import Pool
 from raysal.rng import derive
 from raysal.rounds.gathering import gather_vectors
@@ -118,7 +119,7 @@ def sweep_in_parts(
     """
     inputs = score_inputs(head, request.scores, target=target, key=derive(request.key, "scores"))
     fleet.each(use_features, head.hidden_layer)
-    parts = max(1, -(-rows // (PART_ROWS * fleet.size)))
+    parts = max(1, ceil_div(rows, PART_ROWS * fleet.size))
     found: list[Sweep] = []
     for part in range(parts):
         tell(part, parts)

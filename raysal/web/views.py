@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.labels.records import Labelled
+from raysal.numerics import ceil_div
 from raysal.pool import Pool
 from raysal.report.map_layout import Vectors, sample_vectors, vectors_by_id
 from raysal.rounds.directory import RunDir
@@ -127,7 +128,7 @@ def curve(run: RunDir, labelled: Sequence[Labelled], target: Sequence[str]) -> d
         found.append([found[-1][0] + 1, found[-1][1] + hit])
         if item.round is not None:
             in_round.setdefault(item.round, []).append(hit)
-    step = max(1, -(-len(found) // CURVE_POINTS))
+    step = max(1, ceil_div(len(found), CURVE_POINTS))
     thinned = [*found[:-1:step], found[-1]]
     precision = [sum(hits) / len(hits) if wanted and (hits := in_round.get(round)) else None for round in range(count)]
     rounds = [

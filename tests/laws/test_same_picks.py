@@ -10,7 +10,7 @@ import pytest
 import torch
 from cases import EVERY_PART, GREEDY, ON_RAY, ON_THE_WHOLE, PAIRS, UNDER_EVERY_NARROWER, Case, make_case
 from pools import make_pool, mixture
-from programs import labelled_of, local, run_program, same, small, strategy
+from programs import TARGET, labelled_of, local, run_program, same, small, strategy
 from tiers import deep_unless
 
 from raysal.context import LabelledVectors
@@ -141,7 +141,7 @@ def test_no_score_depends_on_where_the_rows_lie_over_several_blocks(structure, t
     scores = tuple(name for name in SCORES if name not in ("expected_model_change", "influence"))
     request = SweepRequest(scores=scores, top=200)
     first, *others = (
-        sweep(local(case.pool(tmp_path / str(rows), rows), parts), head, request, previous=case.previous)
+        sweep(local(case.pool(tmp_path / str(rows), rows), parts), head, request, previous=case.previous, target=TARGET)
         for rows, parts in ((9_000, 1), (1_300, 2), (9_000, 5))
     )
     for other in others:

@@ -261,9 +261,11 @@ def test_a_directory_is_of_one_kind(kind: str, pool: Pool, tmp_path: Path) -> No
 
 
 def test_the_kinds_are_those_of_the_files(pool: Pool, tmp_path: Path) -> None:
+    from raysal.finetuning.job import PLAN as MODEL
     from raysal.pool.layout import MANIFEST
+    from raysal.ranking.layout import MANIFEST as RANKING
 
-    assert set(KINDS) == {MANIFEST, RUN, PREDICTIONS}
+    assert set(KINDS) == {MANIFEST, RUN, PREDICTIONS, RANKING, MODEL}
     with Session(tmp_path / "run", pool) as session:
         session.query(3)
     (tmp_path / "run" / MANIFEST).write_text("{}", encoding="utf-8")
