@@ -39,11 +39,26 @@ def weights_of(shares: Mapping[str, float], yields: Sequence[Mapping[str, Yield]
     return {way: weight / total for way, weight in weights.items()}
 
 
+def without(way: str, weights: Mapping[str, float]) -> dict[str, float]:
+    """The weights of the other ways, once this one has come to its end: in the same proportions, and they add up to 1.
+
+    Args:
+        way: that found all it can.
+        weights: by way, above 0.
+
+    Returns:
+        Weights by way; empty where there is no other.
+    """
+    rest = {name: weight for name, weight in weights.items() if name != way}
+    total = sum(rest.values())
+    return {name: weight / total for name, weight in rest.items()}
+
+
 def turns(weights: Mapping[str, float]) -> Iterator[str]:
     """Whose turn it is, without an end: each time that of the way which lags most behind its weight.
 
     Args:
-        weights: by way; ties go to the first.
+        weights: by way, which add up to 1; ties go to the first.
 
     Yields:
         Ways. After k turns, each has had its weight times k, to within one or two.

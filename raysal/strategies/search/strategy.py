@@ -21,7 +21,7 @@ from raysal.scoring.top_k import best_of_parts
 from raysal.strategies.base import Picks, Selector
 from raysal.strategies.coverage.badge import sample_others
 from raysal.strategies.search.seen import Seen
-from raysal.strategies.search.shares import streak_of, turns, weights_of
+from raysal.strategies.search.shares import streak_of, turns, weights_of, without
 from raysal.strategies.search.ways import Say, Vectors, Way, by_doubt, by_examples, by_novelty, by_odds
 from raysal.types import Metric
 
@@ -110,7 +110,7 @@ class Search(Selector):
                 made[name] = ways[name]()
             found = made[name].take(batch.picked, seen)
             if found is None:
-                del weights[name]
+                weights = without(name, weights)
                 order = turns(weights)
                 continue
             id, value, vector = found

@@ -26,7 +26,7 @@ from raysal.scoring.novelty.base import novelty_of
 from raysal.scoring.novelty.neighbours import NearestNeighbours
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Picks, select
-from raysal.strategies.search.shares import streak_of, turns, weights_of
+from raysal.strategies.search.shares import streak_of, turns, weights_of, without
 from raysal.strategies.search.strategy import Search
 
 N, DIM, K = 240, 6, 12
@@ -127,6 +127,22 @@ def test_turns_keep_to_their_weights_all_the_way():
         for name, weight in weights.items():
             assert abs(taken[:k].count(name) - weight * k) < 2
     assert taken[0] == "a"
+
+
+def test_ways_that_are_left_keep_their_proportions_when_one_ends():
+    left = without("a", {"a": 0.88, "b": 0.09, "c": 0.03})
+    assert left == pytest.approx({"b": 0.75, "c": 0.25})
+    assert Counter(islice(turns(left), 40)) == {"b": 30, "c": 10}
+    assert without("b", without("c", left)) == {}
+
+
+def test_what_is_left_of_a_batch_is_shared_out_as_before_when_a_way_ends(pool, monkeypatch):
+    monkeypatch.setattr("raysal.strategies.search.ways.DEEPEST", 0)
+    picks = run(pool, Search(likeliest=0.9, uncertain=0.06, novel=0.04), context(pool, k=1), 110)
+    counts = Counter(picks.shares)
+    last = Counter(picks.shares[max(i for i, way in enumerate(picks.shares) if way == "likeliest") + 1 :])
+    assert counts["likeliest"] <= 64 < 110
+    assert last["uncertain"] >= 1.3 * last["novel"] > 10
 
 
 def test_a_streak_ends_with_the_first_miss_or_the_first_round_without_an_answer():
