@@ -39,7 +39,12 @@ def find(
     ] = None,
     rest: Annotated[
         str | None,
-        Option("--rest", metavar="CLASS", help="The class of all else. (Default: negative.)", show_default=False),
+        Option(
+            "--rest",
+            metavar="CLASS",
+            help="The class of all else. (Default: negative, or that of the config.)",
+            show_default=False,
+        ),
     ] = None,
     k: Annotated[
         int | None, Option("-k", min=1, help="How many items to ask for at a time. (Default: 25.)", show_default=False)
@@ -60,7 +65,14 @@ def find(
         from raysal.config import load_config, parse_config
         from raysal.errors import ConfigError
         from raysal.rounds.loop import run as run_rounds
-        from raysal.rounds.searching import NEGATIVE, POSITIVE, begin_search, labels_of_examples, search_fields
+        from raysal.rounds.searching import (
+            NEGATIVE,
+            POSITIVE,
+            begin_search,
+            labels_of_examples,
+            rest_of,
+            search_fields,
+        )
 
         look_now()
 
@@ -77,7 +89,7 @@ def find(
             own = {"seed": seed or 0, "fleet": {"backend": "local"}, "like": like}
             asked = search_fields(names, k, rest=rest or NEGATIVE, **own)
             config = parse_config({"pool": pool, **asked})
-        labels = labels_of_examples(example or (), other or (), config.target, rest or NEGATIVE)
+        labels = labels_of_examples(example or (), other or (), config.target, rest or rest_of(config))
         begin_search(config, out, labels, report)
         result = run_rounds(config, out, report=report)
     return outcome_of(result)

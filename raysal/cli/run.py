@@ -197,6 +197,12 @@ def with_interval(found: Status, metric: str, value: float) -> str:
     return f"{words}, by test draws" if found.known_by == DRAWS else words
 
 
+def percent_of(share: float) -> str:
+    """A share in percent to two digits, however rare: `0.13`, `8.2`, `25`, `100`."""
+    percent = 100 * share
+    return f"{percent:.0f}" if percent >= 10 else f"{percent:.2g}"
+
+
 def search_rows(found: Status) -> dict[str, str]:
     """What was found of the classes that are looked for, and what is left, for people; intervals of 95 %."""
     from raysal.models.measures import MEASURES
@@ -213,7 +219,8 @@ def search_rows(found: Status) -> dict[str, str]:
         rows["test draws"] = f"{search.drawn}, {search.answered} answered"
     if search.prevalence is not None and search.prevalence_interval is not None:
         low, high = search.prevalence_interval
-        rows["prevalence"] = f"{100 * search.prevalence:.2g} % ({100 * low:.2g} to {100 * high:.2g} %)"
+        share, low, high = (percent_of(part) for part in (search.prevalence, low, high))
+        rows["prevalence"] = f"{share} % ({low} to {high} %)"
     if search.left is not None and search.left_interval is not None:
         low, high = search.left_interval
         rows["left to find"] = f"about {search.left:,.0f} ({low:,.0f} to {high:,.0f})"

@@ -100,6 +100,7 @@ def rank_pool(
     *,
     states: Callable[[], dict[int, tuple[State, bool]]] = dict,
     held_out: HeldOut | None = None,
+    labels: int | None = None,
     report: Report | None = None,
     page_rows: int = PAGE_ROWS,
     run_rows: int = RUN_ROWS,
@@ -118,6 +119,7 @@ def rank_pool(
         states: gives the states of the items that the ledger knows, and whether they were asked for, by id, in order
             of id; it is called where a version begins.
         held_out: the items that the run holds out, but for those that were asked for.
+        labels: that the head had learnt from; by default the items it was fitted to, whose background is no label.
         report: called with the stage, what of it is done, and its total.
         page_rows: items of a page; for tests.
         run_rows: rows of a run; for tests.
@@ -138,6 +140,8 @@ def rank_pool(
     plan = replace(plan, page_rows=page_rows, run_rows=run_rows)
     if held_out is not None:
         plan = replace(plan, held_out=(held_out.key, held_out.share))
+    if labels is not None:
+        plan = replace(plan, labels=labels)
     check_kind(out, MANIFEST)
     check_place(out)
     (out / VERSIONS).mkdir(parents=True, exist_ok=True)

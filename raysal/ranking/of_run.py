@@ -12,6 +12,7 @@ from raysal.config import FleetConfig, choice
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import open_fleet
 from raysal.labels.records import State
+from raysal.models.head import Head
 from raysal.pool import Pool, open_pool
 from raysal.prediction.heads import check_labelled, fit_head, head_of_run
 from raysal.ranking.job import RankReport, rank_pool
@@ -20,6 +21,7 @@ from raysal.rounds.binding import own_pool
 from raysal.rounds.directory import RunDir
 from raysal.rounds.held_out import HeldOut
 from raysal.rounds.known_labels import labels_of_run
+from raysal.rounds.training_labels import TrainingLabels
 from raysal.scoring.novelty.registry import NOVELTIES
 from raysal.types import Report
 
@@ -108,8 +110,29 @@ def rank_into(
             options,
             states=lambda: states_of_run(run, pool),
             held_out=HeldOut.of(config),
+            labels=None if head is None else labels_behind(run, pool, head),
             report=report,
         )
+
+
+def labels_behind(run: Path, pool: Pool, head: Head) -> int:
+    """How many labels of a run a head had learnt from. Its background is none.
+
+    Args:
+        run: the run directory.
+        pool: its pool.
+        head: that the run's labels made.
+
+    Returns:
+        The number of items.
+
+    Raises:
+        FingerprintMismatch: the run is of another pool.
+    """
+    with labels_of_run(pool, run) as known:
+        if known.ledger is None:
+            return 0
+        return len(TrainingLabels.of(known.ledger, known.config).labels(upto=head.ledger_seq))
 
 
 def states_of_run(run: Path, pool: Pool) -> dict[int, tuple[State, bool]]:

@@ -48,6 +48,19 @@ def search_fields(
     return merged
 
 
+def rest_of(config: RunConfig) -> str:
+    """The class of what is not looked for, as a config says: the only other one that it names, or else the usual one.
+
+    Args:
+        config: of a run that searches.
+
+    Returns:
+        Its name.
+    """
+    others = [name for name in config.update.classes if name not in config.target]
+    return others[0] if len(others) == 1 else NEGATIVE
+
+
 def labels_of_examples(
     examples: Sequence[str] | Mapping[str, str], others: Sequence[str], target: Sequence[str], rest: str
 ) -> dict[str, str]:

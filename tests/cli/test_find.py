@@ -11,6 +11,7 @@ from cli_tools import cli, refused
 from pools import make_pool
 
 import raysal
+from raysal.cli.run import percent_of
 from raysal.labels.files import read_labels
 from raysal.pool import Pool
 from raysal.rounds.session import Session
@@ -113,3 +114,19 @@ def test_a_config_that_looks_for_nothing_is_refused(pool, tmp_path):
 def test_a_query_of_another_kind_is_refused_and_leaves_nothing(pool, tmp_path):
     refused(cli("find", pool.path, "-o", tmp_path / "run", "--text", "a lens"), "the pool holds vectors")
     assert not (tmp_path / "run").exists()
+
+
+def test_shares_are_shown_in_percent_however_rare_they_are():
+    assert [percent_of(share) for share in (0.00013, 0.082, 0.25, 0.997, 1.0)] == ["0.013", "8.2", "25", "100", "100"]
+
+
+def test_what_is_not_looked_for_has_the_class_of_the_config(pool, keys, tmp_path):
+    config: Path = tmp_path / "run.toml"
+    config.write_text(
+        f'pool = "{pool.path}"\ntarget = ["ring"]\nselect = "search"\nstart = "search"\n'
+        'fleet = { backend = "local" }\nupdate = { classes = ["plain"], background = 50 }\nrounds = { k = 5 }\n'
+    )
+    run = tmp_path / "run"
+    assert cli("find", config, "-o", run, "-e", keys[0], "--other", keys[50]).code == 0
+    assert cli("status", run, "--json").json["classes"] == {"plain": 1, "ring": 1}
+    refused(cli("find", config, "-o", run, "--other", keys[51], "--rest", "ring"), "is looked for")

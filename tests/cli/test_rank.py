@@ -20,6 +20,7 @@ from PIL import Image
 from pools import make_pool, mixture
 from programs import local, random_head
 
+import raysal
 from raysal.errors import FingerprintMismatch, OutputExists
 from raysal.pool import Pool
 from raysal.ranking import Options, Ranking, rank_pool
@@ -75,6 +76,15 @@ def test_ranking_again_finds_it_and_new_labels_add_a_version(home: Path) -> None
     answer = cli("rank", home / "run", "-o", home / "ranking", "--target", "red", "-n", 2)
     assert "version 0001: 30 items by log_odds of red, head 0, 5 labels (it was there)" in answer.out
     assert cli("rank", home / "ranking", "--version", "0000", "--json").json["labels"] == 4
+
+
+def test_background_items_are_no_labels(tmp_path: Path) -> None:
+    pool = make_pool(tmp_path / "pool", mixture(90, 5)[0])
+    with raysal.find(
+        pool, examples=["item-000001", "item-000002"], update={"background": 40}, out=tmp_path / "run"
+    ) as s:
+        assert s.current_head().labels_seen > 2
+    assert cli("rank", tmp_path / "run", "-o", tmp_path / "ranking", "--json").json["labels"] == 2
 
 
 def test_pages_are_shown_from_anywhere(home: Path) -> None:
