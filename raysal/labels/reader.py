@@ -259,6 +259,7 @@ class LedgerReader:
             key: Said(
                 state=item.state(),
                 answers={who: SKIP if text is None else text for who, (text, _) in item.answers.items()},
+                weights={who: weight for who, (text, weight) in item.answers.items() if text is not None},
                 round=item.round,
             )
             for key, item in items

@@ -94,6 +94,8 @@ class Said:
     state: State
     answers: Mapping[str, str]
     """{annotator: label, or `SKIP`}, each the newest"""
+    weights: Mapping[str, float]
+    """{annotator: weight} of the labels among these"""
     round: int | None
     """the last round that leased it; None if no round did"""
 

@@ -125,7 +125,7 @@ class RunLabels:
             LabelError: a key is not in the pool, or a label or weight cannot be accepted.
             FingerprintMismatch: the labels of the run are of another pool.
         """
-        given = [replace(label, label=self._plain(label)) for label in as_labels(labels)]
+        given = self.checked(labels)
         asked = [*(label.key for label in given), *(key for key, _ in withdrawn)]
         known = ids or {}
         found = {key: known[key] for key in self.ledger.unknown(key for key in asked if key in known)}
@@ -135,6 +135,20 @@ class RunLabels:
         return self.ledger.tell(
             [(found.get(label.key), label) for label in given], withdrawn=withdrawn, examples=examples
         )
+
+    def checked(self, labels: Labels) -> list[Label]:
+        """Labels as `tell` takes them: each in its one spelling. Whether their keys are known is not asked.
+
+        Args:
+            labels: as of `tell`.
+
+        Returns:
+            The labels, in their order.
+
+        Raises:
+            LabelError: a label or weight cannot be accepted.
+        """
+        return [replace(label, label=self._plain(label)) for label in as_labels(labels)]
 
     def _plain(self, label: Label) -> str:
         """The text of a label as the trainer spells it."""

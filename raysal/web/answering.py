@@ -19,7 +19,7 @@ from raysal.web.answers import Answer, before_of, labels_of, remark_of
 from raysal.web.catalogue import Catalogue
 from raysal.web.handouts import HandOuts, Turn
 from raysal.web.people import named
-from raysal.web.remarks import Remark, Remarks
+from raysal.web.remarks import Remark, Remarks, checked
 from raysal.web.standing import Standing
 from raysal.web.telling import Teller
 
@@ -64,15 +64,19 @@ class Answering:
         answers = self._checked(answers, nonce)
         keys = [answer.key for answer in answers]
         said, remarks = self.labels.ledger.said(keys), self.remarks.of_all(keys)
+        # What is refused is refused here, before anything is noted.
+        labels, withdrawn = labels_of(answers, who)
+        self.labels.checked(labels)
+        new = [(answer.key, remark_of(answer, remarks[answer.key].get(who))) for answer in answers]
+        kept = [(key, checked(key, remark)) for key, remark in new if remark is not None]
         before = [before_of(answer, said.get(answer.key), remarks[answer.key], who) for answer in answers]
         earlier = self.handouts.begin_turn(Turn(nonce, who, "answers", before, "begun"))
         check_own(earlier, who, "answers")
         if earlier is not None and earlier.state != "begun":
             return self._report(who, answers, TellCounts(new=0, repeated=len(answers), corrected=0, disputed=0))
         warnings = self._warnings(answers)
-        new = [(answer.key, remark_of(answer, remarks[answer.key].get(who))) for answer in answers]
-        self.remarks.add(who, [(key, remark) for key, remark in new if remark is not None])
-        counts = self._tell(*labels_of(answers, who), {a.key: a.id for a in answers})
+        self.remarks.add(who, kept)
+        counts = self._tell(labels, withdrawn, {a.key: a.id for a in answers})
         self.handouts.end_turn(nonce)
         self.handouts.release(who, [a.key for a in answers if a.is_answer])
         return {**self._report(who, answers, counts), "warnings": warnings}
@@ -105,7 +109,11 @@ class Answering:
     def _restore(self, who: str, turn: Turn) -> None:
         """Say again what the annotator said before a turn."""
         ids = {entry["key"]: entry["id"] for entry in turn.before}
-        labels = [Label(key=e["key"], label=e["label"], annotator=who) for e in turn.before if e["label"] is not None]
+        labels = [
+            Label(key=e["key"], label=e["label"], annotator=who, weight=e.get("weight", 1.0))
+            for e in turn.before
+            if e["label"] is not None
+        ]
         withdrawn = [(entry["key"], who) for entry in turn.before if entry["label"] is None]
         self.remarks.add(
             who, [(e["key"], Remark(e["note"], e["rating"], e["disputed"])) for e in turn.before if "note" in e]

@@ -64,8 +64,9 @@ def before_of(answer: Answer, said: Said | None, remarks: Mapping[str, Remark], 
         who: the annotator.
 
     Returns:
-        {id, key, label: None for none, note, rating, disputed}.
+        {id, key, label: None for none, weight, note, rating, disputed}.
     """
     remark = remarks.get(who, NOTHING)
     label = None if said is None else said.answers.get(who)
-    return {"id": answer.id, "key": answer.key, "label": label, **remark._asdict()}
+    weight = 1.0 if said is None else said.weights.get(who, 1.0)
+    return {"id": answer.id, "key": answer.key, "label": label, "weight": weight, **remark._asdict()}

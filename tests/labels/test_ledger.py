@@ -322,9 +322,11 @@ def test_what_is_said_of_some_items_is_told_without_the_others(ledger):
     ledger.tell([one(1, "cat", annotator="ann"), one(1, "dog", annotator="bob"), one(4, SKIP, annotator="ann")])
     found = ledger.said(["k4", "k9", "k1", "k2"])
     assert list(found) == ["k4", "k1", "k2"]
-    assert found["k1"] == Said(state="disputed", answers={"ann": "cat", "bob": "dog"}, round=3)
-    assert found["k4"] == Said(state="skipped", answers={"ann": SKIP}, round=None)
-    assert found["k2"] == Said(state="leased", answers={}, round=3)
+    assert found["k1"] == Said(
+        state="disputed", answers={"ann": "cat", "bob": "dog"}, weights={"ann": 1.0, "bob": 1.0}, round=3
+    )
+    assert found["k4"] == Said(state="skipped", answers={"ann": SKIP}, weights={}, round=None)
+    assert found["k2"] == Said(state="leased", answers={}, weights={}, round=3)
     assert {key: set(who) for key, who in ledger.answerers([f"k{i}" for i in range(9)]).items()} == {
         "k1": {"ann", "bob"}, "k4": {"ann"},
     }  # fmt: skip

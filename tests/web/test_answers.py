@@ -15,6 +15,7 @@ from served_runs import picture_run
 from benchmarks.page_load import load
 from raysal.labels import Ledger
 from raysal.rounds.session import Session
+from raysal.types import Label
 from raysal.web.remarks import Remark, Remarks
 
 
@@ -221,6 +222,7 @@ def test_many_at_once_over_two_servers_lose_nothing_and_double_nothing(run: Path
         ({"answers": [{"id": "0", "note": "x" * 5000}], "nonce": "n"}, 422, "5000"),
         ({"answers": [{"id": "0", "label": "a"}, {"id": "0", "label": "b"}], "nonce": "n"}, 422, "twice"),
         ({"answers": [{"id": "1", "label": "fine"}, {"id": "0", "label": " "}], "nonce": "n"}, 422, "empty"),
+        ({"answers": [{"id": "0", "label": " ", "note": "a note"}], "nonce": "n"}, 422, "empty"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_accepted_is_refused_whole(
@@ -230,7 +232,26 @@ def test_what_cannot_be_accepted_is_refused_whole(
         found, said = browser.refused("/api/answers", body)
         assert found == status
         assert word in said
+        assert browser.tell("/api/undo", nonce="back") == {"items": [], "undone": None}, "there is nothing to take back"
     assert held(run) == {}
+
+
+def test_a_label_that_is_refused_leaves_no_note(page: Page, run: Path):
+    with page.browser() as browser:
+        browser.refused("/api/answers", {"answers": [{"id": "0", "label": " ", "note": "a note"}], "nonce": "n"})
+        assert browser.look("/api/item/0")["mine"] is None
+
+
+def test_what_was_imported_comes_back_with_its_weight(page: Page, run: Path):
+    with page.browser() as browser:
+        (item,) = browser.look("/api/items", order="batch", n=1)["items"]
+        with Session.open(run) as session:
+            session.tell([Label(key=item["key"], label="other", annotator="ann", weight=0.25)])
+        browser.tell("/api/answers", answers=[answer(item, label="red")], nonce="one")
+        browser.tell("/api/undo", nonce="back")
+    with Ledger(run / "ledger.sqlite", create=False) as ledger:
+        (label,) = [label for label in ledger.answers() if label.annotator == "ann"]
+    assert (label.label, label.weight) == ("other", 0.25)
 
 
 def test_nobody_answers_without_a_name_and_odd_names_are_kept(page: Page, run: Path):
