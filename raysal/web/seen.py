@@ -61,5 +61,5 @@ class Seen:
 
     def curve(self) -> dict[str, Any]:
         """The learning curve, and what was found."""
-        desk = self._desk
-        return views.curve(desk.session.run, desk.standing.labelled(), desk.session.config.target)
+        desk, standing = self._desk, self._desk.standing
+        return views.curve(desk.session.run, standing.labelled(), desk.session.config.target, standing.likelihood)

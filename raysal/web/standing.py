@@ -49,6 +49,8 @@ class Standing:
 
     def __init__(self, session: Session, ledger: Ledger, follower: Follower, per_item: int) -> None:
         self._session, self._ledger, self._follower, self._per_item = session, ledger, follower, per_item
+        self.likelihood = session.config.update.trainer.build("update.trainer", TRAINERS).likelihood
+        """what labels are"""
         self._lock = Lock()
         self._batch: tuple[int, Batch | None] = (-1, None)
         self._keys: list[str] = []
@@ -221,7 +223,7 @@ class Standing:
             if label.label != SKIP:
                 by_item.setdefault(label.key, {})[label.annotator] = label.label
         for item in self.labelled():
-            classes.update([item.label])
+            classes.update(self.likelihood.names_in(item.label) if self.likelihood.discrete else [item.label])
         counts = self._ledger.counts()
         found = self._found()
         return {
@@ -238,8 +240,8 @@ class Standing:
         """What the run has found, and what is left; None where it looks for nothing."""
         session, run = self._session, self._session.run
         last = final_record(run, self._ledger) or (run.record(run.rounds - 1) if run.rounds else {})
-        likelihood = session.config.update.trainer.build("update.trainer", TRAINERS).likelihood
-        return found_by(run, session.config, self._ledger, likelihood, len(session.pool), last.get("evaluation") or {})
+        evaluation = last.get("evaluation") or {}
+        return found_by(run, session.config, self._ledger, self.likelihood, len(session.pool), evaluation)
 
     def labelled(self) -> Sequence[Any]:
         """The items whose annotators agree, held-out ones included."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.labels.records import Labelled
+from raysal.models.likelihood import Likelihood
 from raysal.numerics import ceil_div
 from raysal.pool import Pool
 from raysal.report.map_layout import Vectors, sample_vectors, vectors_by_id
@@ -104,13 +105,14 @@ def pool_map(pool: Pool, axes: PoolAxes, labelled: Sequence[Labelled], classes: 
     }
 
 
-def curve(run: RunDir, labelled: Sequence[Labelled], target: Sequence[str]) -> dict[str, Any]:
+def curve(run: RunDir, labelled: Sequence[Labelled], target: Sequence[str], likelihood: Likelihood) -> dict[str, Any]:
     """The learning curve, and how many of the looked-for items were found by how many labels.
 
     Args:
         run: the run directory.
         labelled: the items whose annotators agree.
         target: the classes that are looked for.
+        likelihood: what labels are.
 
     Returns:
         {rounds, found: [[labels, found], ...], precision: {batch: one share for each round, None without labels},
@@ -124,7 +126,7 @@ def curve(run: RunDir, labelled: Sequence[Labelled], target: Sequence[str]) -> d
     in_round: dict[int, list[bool]] = {}
     found = [[0, 0]]
     for item in sorted(labelled, key=lambda item: item.seq):
-        hit = item.label in wanted
+        hit = bool(wanted) and not wanted.isdisjoint(likelihood.names_in(item.label))
         found.append([found[-1][0] + 1, found[-1][1] + hit])
         if item.round is not None:
             in_round.setdefault(item.round, []).append(hit)

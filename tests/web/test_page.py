@@ -207,6 +207,16 @@ def test_no_order_needs_a_label_but_random(tmp_path: Path):
         }
 
 
+def test_an_item_of_several_labels_counts_for_each_of_them(tmp_path: Path):
+    run = picture_run(tmp_path, 12, labels=0, update={"trainer": "multi_label"})
+    with Session.open(run) as session:
+        keys = [key for table in session.pool.items(["key"]) for key in table["key"].to_pylist()]
+        session.tell({keys[0]: "red|round", keys[1]: "round", keys[2]: "-"})
+    with page_of(run) as page, page.browser() as browser:
+        counts = {one["name"]: one["count"] for one in browser.look("/api/run")["classes"]}
+        assert (counts, browser.look("/api/curve")["found"][-1]) == ({"red": 1, "round": 2}, [3, 1])
+
+
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_candidates_have_the_scores_and_the_order_of_a_pass_over_the_pool(run: Path, partitions: int, monkeypatch):
     with Session.open(run, fleet={"backend": "local", "partitions": partitions}) as session:
