@@ -218,9 +218,8 @@ def search_rows(found: Status) -> dict[str, str]:
     if search.drawn:
         rows["test draws"] = f"{search.drawn}, {search.answered} answered"
     if search.prevalence is not None and search.prevalence_interval is not None:
-        low, high = search.prevalence_interval
-        share, low, high = (percent_of(part) for part in (search.prevalence, low, high))
-        rows["prevalence"] = f"{share} % ({low} to {high} %)"
+        share, least, most = (percent_of(part) for part in (search.prevalence, *search.prevalence_interval))
+        rows["prevalence"] = f"{share} % ({least} to {most} %)"
     if search.left is not None and search.left_interval is not None:
         low, high = search.left_interval
         rows["left to find"] = f"about {search.left:,.0f} ({low:,.0f} to {high:,.0f})"

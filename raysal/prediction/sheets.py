@@ -62,7 +62,7 @@ class Seer:
         """The head's name for label tools; empty without one."""
         return "" if self.head is None else f"raysal-{self.head.version}-{self.head.digest()[:8]}"
 
-    def predict(self, vectors: NDArray[np.float16]) -> tuple[list[str | None], list[float | None]]:
+    def predict(self, vectors: NDArray[np.floating[Any]]) -> tuple[list[str | None], list[float | None]]:
         """The label that is predicted, and its probability where labels exclude one another.
 
         Args:

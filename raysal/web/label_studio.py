@@ -24,9 +24,6 @@ import base64
 import binascii
 import hmac
 import json
-import os
-import secrets
-import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,18 +33,19 @@ from urllib.parse import quote
 
 import numpy as np
 
-from raysal.errors import ConfigError, LabelError, MissingExtra, RaysalError, RunError
+from raysal.errors import LabelError, MissingExtra, RaysalError, RunError
 from raysal.labels import Sheet
 from raysal.labels.formats.base import KEY, POOL
 from raysal.labels.formats.label_studio import answer_of, prediction_of, task_of
 from raysal.labels.spelling import annotator_text, label_text
 from raysal.models.head import Head
 from raysal.models.trainers import TRAINERS
-from raysal.prediction.sheets import sheet_of
+from raysal.prediction.sheets import Seer, sheet_of
 from raysal.rounds.gathering import gather_vectors
 from raysal.rounds.run_labels import RunLabels
 from raysal.rounds.session import Session
 from raysal.types import Label
+from raysal.web.server import checked_token, listen, named_at
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -56,8 +54,6 @@ if TYPE_CHECKING:
 
 PORT = 9090
 """The port that Label Studio expects an ML backend at."""
-TOKEN = "RAYSAL_TOKEN"
-SHORTEST_TOKEN = 8
 MAX_BODY = 32 << 20
 """Bytes of a request."""
 MAX_TASKS = 10_000
@@ -180,13 +176,12 @@ class Backend:
         if not ids:
             return {}
         order = np.array(sorted(ids.values()), np.int64)
-        fleet, dim = self._session.start_fleet(), self._session.pool.dim
-        responses = head.probabilities(gather_vectors(fleet, dim, order, head.hidden_layer))
-        texts = head.likelihood.texts(responses, head.classes)
-        sure = head.likelihood.discrete and head.likelihood.exclusive
+        vectors = gather_vectors(self._session.start_fleet(), self._session.pool.dim, order)
+        texts, sure = Seer(head=head).predict(vectors)
         by_id = {
-            id: (text, float(row.max()) if sure else None)
-            for id, text, row in zip(order.tolist(), texts, responses, strict=True)
+            id: (text, probability)
+            for id, text, probability in zip(order.tolist(), texts, sure, strict=True)
+            if text is not None
         }
         return {key: by_id[id] for key, id in ids.items()}
 
@@ -195,7 +190,7 @@ class Backend:
 
 
 def _version(head: Head | None) -> str:
-    return "raysal" if head is None else f"raysal-{head.version}-{head.digest()[:8]}"
+    return Seer(head=head).model or "raysal"
 
 
 def make_app(backend: Backend, token: str) -> Starlette:
@@ -220,8 +215,7 @@ def make_app(backend: Backend, token: str) -> Starlette:
         from starlette.routing import Route
     except ModuleNotFoundError as error:
         raise MissingExtra("label backend", error.name or "starlette", "serve") from None
-    if len(token) < SHORTEST_TOKEN:
-        raise ConfigError(TOKEN, f"has {len(token)} letters", f"give at least {SHORTEST_TOKEN}")
+    token = checked_token(token)
 
     def refusal(status: int, problem: str, fix: str = "", headers: Mapping[str, str] | None = None) -> Response:
         error = {"what": "label backend", "problem": problem, "fix": fix}
@@ -363,21 +357,12 @@ def serve_backend(
         import uvicorn
     except ModuleNotFoundError:
         raise MissingExtra("label backend", "uvicorn", "serve") from None
-    token = token if token is not None else os.environ.get(TOKEN) or secrets.token_urlsafe(24)
-    with Session.open(run, pool) as session:
+    token = checked_token(token)
+    with listen(host, port) as listening, Session.open(run, pool) as session:
         backend = Backend(session)
         app = make_app(backend, token)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listening.bind((host, port))
-            except OSError as error:
-                raise RunError(f"{host}:{port}", f"cannot be listened on ({error.strerror})", "name another") from None
-            listening.listen(64)
-            shown = f"[{host}]" if ":" in host else host
-            ready(f"http://raysal:{quote(token, safe='')}@{shown}:{listening.getsockname()[1]}")
-            server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-            with suppress(KeyboardInterrupt):  # the end that everybody means
-                server.run(sockets=[listening])
+        ready(f"http://raysal:{quote(token, safe='')}@{named_at(host)}:{listening.getsockname()[1]}")
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+        with suppress(KeyboardInterrupt):  # the end that everybody means
+            server.run(sockets=[listening])
         return backend.answers

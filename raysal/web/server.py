@@ -190,5 +190,10 @@ def _bound(host: str, port: int) -> socket.socket:
 def served_at(bound: socket.socket, host: str, token: str) -> Served:
     """Where a socket is reached from this machine."""
     port = int(bound.getsockname()[1])
-    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return Served(address=f"http://{name}:{port}/?token={quote(token, safe='')}", host=host, port=port)
+    address = f"http://{named_at(host)}:{port}/?token={quote(token, safe='')}"
+    return Served(address=address, host=host, port=port)
+
+
+def named_at(host: str) -> str:
+    """What a host that is listened on is called in an address, on this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)

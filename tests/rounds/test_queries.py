@@ -58,7 +58,7 @@ def test_an_image_goes_through_the_encoder_of_the_pool_once(tmp_path, monkeypatc
     config.write_text(
         'pool = "pool"\ntarget = ["positive"]\nselect = "search"\nstart = "search"\n'
         '[fleet]\nbackend = "local"\n'
-        f'[like]\nimage = ["{tmp_path}/photos/07.png"]\n'
+        '[like]\nimage = ["photos/07.png"]\n'
     )
     with Session(tmp_path / "run", config=load_config(config)) as session:
         assert session.query(3).keys[0] == "07.png"

@@ -21,7 +21,7 @@ from cli_tools import ROOT
 from pools import make_pool, mixture
 
 from raysal import Session
-from raysal.errors import ConfigError
+from raysal.errors import ConfigError, RunError
 from raysal.rounds.label_files import import_labels
 from raysal.web.label_studio import MAX_BODY, Backend, make_app, serve_backend
 
@@ -214,3 +214,11 @@ def test_it_starts_as_a_command_and_ends_on_a_signal(run: Path) -> None:
 def test_a_short_token_is_refused(run: Path) -> None:
     with pytest.raises(ConfigError, match="RAYSAL_TOKEN"):
         serve_backend(run, port=0, token="short")
+
+
+def test_a_port_that_is_taken_is_named(run: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(RunError, match="taken by another program; name another one with --port"):
+            serve_backend(run, port=other.getsockname()[1])
