@@ -221,6 +221,15 @@ class LedgerReader:
         self._catch_up()
         return _sorted_ids(id for id, item in self._state.present() if item.state() != "unlabeled")
 
+    def taken(self, people: int) -> NDArray[np.int64]:
+        """The `excluded` items, sorted, but for those that somebody answered, and fewer people than so many."""
+        self._catch_up()
+        return _sorted_ids(
+            id
+            for id, item in self._state.present()
+            if item.state() != "unlabeled" and not 0 < len(item.answers) < people
+        )
+
     def drawn(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of these items a round leased as test draws, of whichever pool it was chosen, bool [n]."""
         self._catch_up()

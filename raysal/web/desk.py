@@ -69,7 +69,7 @@ class Desk:
             self.media = Media(session.pool, self.payloads)
             self.remarks = Remarks(session.dir)
             self.handouts = HandOuts(session.dir, seconds=seconds, per_item=per_item, clock=clock)
-            self.follower = Follower(session, self.tell_change)
+            self.follower = Follower(session, self.tell_change, per_item)
             self.standing = Standing(session, self.labels.ledger, self.follower, per_item)
             self.answering = Answering(
                 labels=self.labels,

@@ -70,13 +70,15 @@ class Busy:
 class Follower:
     """The thread, and what it published last. Any thread may call its methods and read its attributes."""
 
-    def __init__(self, session: Session, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, session: Session, changed: Callable[[], None] = lambda: None, per_item: int = 1) -> None:
         """Begin to follow a session.
 
         Args:
             session: belongs to the follower until `close`: nobody else may ask it for a batch or a head.
             changed: called, in the thread, whenever something is published.
+            per_item: how many people get an item; it stays in the orders until so many answered it.
         """
+        self._per_item = per_item
         self.orders = Orders()
         self.busy: Busy | None = None
         self._problems: dict[str, str] = {}
@@ -267,7 +269,7 @@ class Follower:
 
     def _order_candidates(self, head: Head, seq: int) -> None:
         assert self._candidates is not None
-        taken = self._session.ledger.excluded()
+        taken = self._session.ledger.taken(self._per_item)
         lists, probabilities = orders.order_candidates(self._candidates, head, self._target, taken, self._key("ties"))
         self.orders = replace(
             self.orders,
@@ -284,7 +286,7 @@ class Follower:
         session, fleet = self._session, self._fleet
         self._publish(busy=Busy(stage="ranking", done=0, total=1))
         head = self._head()
-        taken = session.ledger.excluded()
+        taken = session.ledger.taken(self._per_item)
         start_program(fleet, taken, HeldOut.of(session.config))
         lists = {"random": orders.random_order(fleet, self._key("random"))}
         if self._novel is not None:
@@ -302,7 +304,7 @@ class Follower:
         labelled = gather_labelled(fleet, session.pool.dim, sorted(known, key=lambda item: item.id))
         best = {name: own for name, own in lists.items() if name not in ("random", "novel")} or lists
         lists["diverse"] = orders.choose_diverse(
-            self._candidates, best, labelled, taken, session.pool, self._key("diverse")
+            self._candidates, best, labelled, session.ledger.excluded(), session.pool, self._key("diverse")
         )
         scores: dict[str, BestItems] = {}
         if head is not None:
@@ -321,7 +323,7 @@ class Follower:
         """Look through the pool for what is unlike the rest, once: labels do not change it."""
         session, fleet = self._session, self._fleet
         self._publish(busy=Busy(stage="novelty", done=0, total=0))
-        start_program(fleet, session.ledger.excluded(), HeldOut.of(session.config))
+        start_program(fleet, session.ledger.taken(self._per_item), HeldOut.of(session.config))
         self._novel = novel = orders.look_for_novel(fleet, self._key("novel"))
         labelled = np.array(sorted(item.id for item in session.ledger.labels()), np.int64)
         now = self.orders

@@ -171,6 +171,21 @@ def test_with_per_item_two_every_item_gets_two_people_and_no_third(run: Path):
     assert Counter(Counter(key for key, _ in held(run)).values()) == {2: 16}
 
 
+@pytest.mark.parametrize("order", ["likeliest", "uncertain", "random"])
+def test_with_per_item_two_an_order_offers_an_item_until_two_people_answered_it(run: Path, order: str):
+    with page_of(run, per_item=2) as page, page.browser("ann") as ann, page.browser("bob") as bob:
+        page.ready(order)
+        mine = ann.tell("/api/next", n=12, order=order)["items"]
+        ann.tell("/api/answers", answers=[answer(item, label="red") for item in mine], nonce="a")
+        mine = [item for item in mine if not item["others"]]  # what was labelled before has two people now
+        assert len(mine) > 5
+        seq = page.desk.labels.ledger.head_seq
+        while page.desk.follower.orders.seq < seq:
+            page.desk.wait_for_change(30)
+        assert {item["key"] for item in mine} <= {i["key"] for i in bob.tell("/api/next", n=50, order=order)["items"]}
+        assert not {i["key"] for i in ann.tell("/api/next", n=50, order=order)["items"]} & {i["key"] for i in mine}
+
+
 def test_many_at_once_over_two_servers_lose_nothing_and_double_nothing(run: Path):
     with page_of(run) as first, page_of(run) as second:
         found = []
