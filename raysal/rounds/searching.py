@@ -9,7 +9,8 @@ from typing import Any
 from raysal.config import RunConfig
 from raysal.errors import ConfigError
 from raysal.rounds.arms import begun_pool
-from raysal.rounds.directory import RunDir
+from raysal.rounds.configs import control_config
+from raysal.rounds.directory import CONTROL, RunDir
 from raysal.rounds.session import Session
 from raysal.types import Report
 
@@ -110,5 +111,9 @@ def begin_search(config: RunConfig, out: Path, labels: Mapping[str, str], report
     """
     with RunDir(out).undone_if_refused():
         pool, _ = begun_pool(config, out, report)
-        with Session(out, pool, config=config) as session:
-            session.tell(labels, examples=True)
+        arms = [(out, config)]
+        if config.rounds.control:  # the arm that picks at random begins with the same examples
+            arms.append((out / CONTROL, control_config(config)))
+        for place, own in arms:
+            with Session(place, pool, config=own) as session:
+                session.tell(labels, examples=True)

@@ -51,7 +51,7 @@ class Standing:
         self._session, self._ledger, self._follower, self._per_item = session, ledger, follower, per_item
         self.likelihood = session.config.update.trainer.build("update.trainer", TRAINERS).likelihood
         """what labels are"""
-        self._lock = Lock()
+        self._lock, self._counting = Lock(), Lock()
         self._batch: tuple[int, Batch | None] = (-1, None)
         self._keys: list[str] = []
         self._rows: dict[int, Place] = {}
@@ -208,11 +208,11 @@ class Standing:
 
     def _counted(self) -> dict[str, Any]:
         """What is counted over all labels: not more often than once in `REFRESH_S`."""
-        with self._lock:
+        with self._counting:  # a lock of its own: whoever asks for items does not wait for a count of all labels
             seq, now = self._ledger.head_seq, time.monotonic()
-            if self._people[0] != seq and now - self._people[1] >= REFRESH_S:
+            if not self._people[2] or (self._people[0] != seq and now - self._people[1] >= REFRESH_S):
                 self._people = seq, now, self._count()
-            return self._people[2] or self._count()
+            return self._people[2]
 
     def _count(self) -> dict[str, Any]:
         people: Counter[str] = Counter()

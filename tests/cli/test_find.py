@@ -130,3 +130,22 @@ def test_what_is_not_looked_for_has_the_class_of_the_config(pool, keys, tmp_path
     assert cli("find", config, "-o", run, "-e", keys[0], "--other", keys[50]).code == 0
     assert cli("status", run, "--json").json["classes"] == {"plain": 1, "ring": 1}
     refused(cli("find", config, "-o", run, "--other", keys[51], "--rest", "ring"), "is looked for")
+
+
+def test_the_control_arm_begins_with_the_same_examples(tmp_path):
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(120, 6)).astype(np.float32)
+    x[:9] += 4
+    names = ["positive" if row < 9 else "negative" for row in range(120)]
+    pool = make_pool(tmp_path / "pool", x, labels=names)
+    config: Path = tmp_path / "run.toml"
+    config.write_text(
+        f'pool = "{pool.path}"\ntarget = ["positive"]\nselect = "search"\nstart = "search"\noracle = "simulated"\n'
+        'fleet = { backend = "local" }\nrounds = { count = 2, k = 6, control = true }\n'
+    )
+    some = [key for table in pool.items(["key"]) for key in table["key"].to_pylist()][:3]
+    words = [word for key in some for word in ("-e", key)]
+    assert cli("find", config, "-o", tmp_path / "run", *words).code == 0
+    for place in (tmp_path / "run", tmp_path / "run" / "control"):
+        with Session.open(place, read_only=True) as session:
+            assert session.record(0)["labels"] == 3
