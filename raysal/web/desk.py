@@ -283,9 +283,10 @@ class Desk:
         return {**known, **found, **self.session.pool.ids_there([key for key in rest if key not in found])}
 
     def renew(self, annotator: str, ids: Sequence[int]) -> dict[str, Any]:
-        """Make hand-outs last from now on: {until, lost}, with the ids that are the annotator's no more."""
+        """Make hand-outs last from now on: {until, lost}, with the ids that went to others."""
         entries = self.catalogue.entries(ids)
-        lost, until = self.handouts.renew(named(annotator), [entry.key for entry in entries.values()])
+        keys = [entry.key for entry in entries.values()]
+        lost, until = self.handouts.renew(named(annotator), keys, self.labels.ledger.answerers)
         gone = set(lost)
         kept = {id for id, entry in entries.items() if entry.key not in gone}
         return {"until": as_time(until), "lost": [str(id) for id in ids if id not in kept]}

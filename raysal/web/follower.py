@@ -84,6 +84,7 @@ class Follower:
         self._problems: dict[str, str] = {}
         self._session, self._changed = session, changed
         self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._round: Future[Any] | None = None
         self._wake = threading.Event()
         self._stop, self._closing = threading.Event(), threading.Event()
         self._searches: OrderedDict[tuple[int, int], BestItems] = OrderedDict()
@@ -131,8 +132,7 @@ class Follower:
         """
         if k is not None and k < 1:
             raise RunError("k", f"{k} is not a batch", "ask for at least 1")
-        busy = self.busy
-        if busy is not None and busy.stage == "round":
+        if self._is_choosing:
             raise RunError("round", "a batch is being chosen", "wait for it, or stop it")
         round = self._session.run.rounds
 
@@ -147,8 +147,9 @@ class Follower:
                 self._problems["round"] = str(error)
                 raise
 
-        self.busy = Busy(stage="round", done=0, total=0)  # at once: a second one is refused
-        self._submit(choose)
+        self.busy = Busy(stage="round", done=0, total=0)  # at once: it may wait for a pass to end
+        self._round = self._submit(choose)
+        self._changed()
         return round
 
     def nearest(self, id: int, k: int) -> Future[BestItems]:
@@ -163,6 +164,8 @@ class Follower:
         """Stop what is being done; returns whether something was. Labels are followed again from the next one on."""
         busy = self.busy is not None
         if busy:
+            if self._round is not None:
+                self._round.cancel()  # one that waits for a pass
             self._stop.set()
         return busy
 
@@ -200,6 +203,8 @@ class Follower:
             self._closing.wait(min(left, LOOK_S))
 
     def _do(self, job: Callable[[], Any], future: Future[Any]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return self._end()
         try:
             result = job()
         except BaseException as error:
@@ -348,6 +353,10 @@ class Follower:
         return found
 
     @property
+    def _is_choosing(self) -> bool:
+        return self._round is not None and not self._round.done()
+
+    @property
     def _target(self) -> tuple[str, ...]:
         return self._session.config.target
 
@@ -369,5 +378,7 @@ class Follower:
 
     def _publish(self, **fields: Any) -> None:
         if "busy" in fields:
-            self.busy = fields["busy"]
+            busy: Busy | None = fields["busy"]
+            if not self._is_choosing or (busy is not None and busy.stage == "round"):
+                self.busy = busy
         self._changed()

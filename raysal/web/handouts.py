@@ -178,22 +178,27 @@ class HandOuts:
     def _is_free(self, people: set[str], annotator: str) -> bool:
         return annotator not in people and len(people) < self.per_item
 
-    def renew(self, annotator: str, keys: Sequence[str]) -> tuple[list[str], float]:
-        """Make hand-outs last from now on.
+    def renew(self, annotator: str, keys: Sequence[str], taken: Taken) -> tuple[list[str], float]:
+        """Make hand-outs last from now on. What is free is the annotator's again, as an item whose answer was undone.
 
         Args:
             annotator: whose.
             keys: the items.
+            taken: who answered what.
 
         Returns:
-            Those that are not the annotator's any more; and until when the others are.
+            Those that went to others; and until when the rest, what the annotator answered left out, is the annotator's.
         """
         until = self.now() + self.seconds
         with self._writing() as db:
             db.execute("DELETE FROM handouts WHERE until <= ?", (self.now(),))
-            query = "UPDATE handouts SET until = ? WHERE key = ? AND annotator = ?"
-            lost = [key for key in keys if not db.execute(query, (until, key, annotator)).rowcount]
-        return lost, until
+            purpose = db.execute("SELECT max(purpose) FROM handouts WHERE annotator = ?", (annotator,)).fetchone()[0]
+            held = {key for (key,) in db.execute("SELECT key FROM handouts WHERE annotator = ?", (annotator,))}
+            people = self._people(keys, taken)
+            rest = [key for key in keys if key in held or self._is_free(people[key], annotator)]
+            rows = [(key, annotator, purpose or "", until) for key in rest]
+            db.executemany("INSERT OR REPLACE INTO handouts VALUES (?, ?, ?, ?)", rows)
+        return [key for key in keys if annotator not in people[key] and key not in set(rest)], until
 
     def release(self, annotator: str, keys: Sequence[str]) -> None:
         """End hand-outs of an annotator: the items were answered, or others may have them."""

@@ -35,8 +35,27 @@ def test_what_one_person_holds_no_other_gets_until_it_expires(tmp_path: Path):
     assert hand.take("ann", 5, "likeliest", KEYS, nobody)[0] == [*KEYS[:3], *KEYS[6:8]]  # held ones count
     clock.seconds += 31  # bob's are over, ann's were renewed
     assert hand.take("cid", 4, "likeliest", KEYS, nobody)[0] == [*KEYS[3:6], KEYS[8]]
-    assert hand.renew("bob", KEYS[3:5])[0] == KEYS[3:5]
-    assert hand.renew("ann", KEYS[:2])[0] == []
+    assert hand.renew("bob", KEYS[3:5], nobody)[0] == KEYS[3:5]
+    assert hand.renew("ann", KEYS[:2], nobody)[0] == []
+
+
+def test_what_nobody_else_has_is_still_the_annotators_when_it_is_renewed(tmp_path: Path):
+    clock, said = Clock(), {}
+    answers = lambda keys: {key: said[key] for key in keys if key in said}  # noqa: E731
+    hand = HandOuts(tmp_path, seconds=60, clock=clock)
+    hand.take("ann", 4, "batch", KEYS, answers)
+    said |= {"k00": ["ann"], "k01": ["ann"]}
+    hand.release("ann", KEYS[:2])
+    assert hand.renew("ann", KEYS[:4], answers)[0] == []  # answered by ann: neither held nor lost
+    assert hand.holders() == {"ann": 2}
+    del said["k00"]  # undone
+    assert hand.renew("ann", KEYS[:1], answers)[0] == []
+    assert hand.take("bob", 1, "batch", KEYS, answers)[0] == KEYS[4:5]
+    clock.seconds += 61  # the page slept
+    assert hand.renew("ann", KEYS[:4], answers)[0] == []
+    said["k02"] = ["bob"]
+    hand.release("ann", KEYS[2:3])
+    assert hand.renew("ann", KEYS[2:4], answers)[0] == KEYS[2:3]
 
 
 def test_another_order_gives_back_what_was_held_for_the_last_one(tmp_path: Path):

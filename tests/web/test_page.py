@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,6 +189,33 @@ def test_stop_ends_a_round_between_two_trips_and_nothing_of_it_is_kept(run: Path
         browser.tell("/api/round", k=5)
         while page.desk.session.rounds == 0:
             page.desk.wait_for_change(1)
+
+
+def test_a_round_that_waits_for_a_pass_is_said_to_be_chosen_and_can_be_stopped(run: Path):
+    with page_of(run) as page, page.browser() as browser:
+        page.ready("likeliest")
+        follower = page.desk.follower
+        began, go_on = threading.Event(), threading.Event()
+        tell_part = follower._tell_part
+
+        def hold(part: int, parts: int) -> None:
+            began.set()
+            go_on.wait(30)
+            tell_part(part, parts)
+
+        follower._tell_part = hold  # type: ignore[method-assign]
+        browser.tell("/api/answers", answers=[{"id": "9", "label": "red"}], nonce="n")
+        assert began.wait(30)
+        browser.tell("/api/round", k=5)
+        assert browser.refused("/api/round", {"k": 5})[0] == 409
+        tell_part(0, 1)  # what the pass says of itself
+        assert follower.busy is not None
+        assert follower.busy.stage == "round"
+        assert browser.tell("/api/stop") == {"stopped": True}
+        go_on.set()
+        while follower.busy is not None:
+            page.desk.wait_for_change(1)
+        assert page.desk.session.rounds == 0
 
 
 def test_no_order_needs_a_label_but_random(tmp_path: Path):

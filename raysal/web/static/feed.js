@@ -135,6 +135,7 @@ async function take(mine) {
   const known = new Set(pages.flat());
   const fresh = said.items.filter((/** @type {any} */ item) => !known.has(item.id) && !pending(item.id));
   const ids = fresh.map((/** @type {any} */ item) => item.id);
+  if (!pages.length) held.clear(); // what was held for another order went back
   for (const id of ids) held.add(id);
   put(fresh);
   set({ end: ids.length ? null : said.end || (get().order.label === "batch" ? "batch" : "pool"), problem: null });
@@ -186,7 +187,8 @@ export function keepHandedOut() {
     const ids = [...held].filter((id) => !isAnswered(id)).slice(0, MOST_HELD);
     if (!ids.length || document.hidden) return;
     const said = await ask("api/renew", { body: { ids } }).catch(() => null);
-    if (said && said.lost.length) drop(said.lost);
+    const lost = said ? said.lost.filter((/** @type {string} */ id) => held.has(id) && !isAnswered(id)) : [];
+    if (lost.length) drop(lost);
   };
   setInterval(renew, RENEW_MS);
   setTimeout(renew, SURE_MS); // what the page before a reload gave back may have reached the server late

@@ -31,7 +31,7 @@ function draw() {
   place.hidden = page.length > 0 || loading || !run || (view !== "label" && view !== "browse");
   if (place.hidden) return void (drawn = "");
   const { title, words, actions } = say();
-  const look = JSON.stringify([title, words, get().busy !== null]);
+  const look = JSON.stringify([title, words, actions.length]);
   if (look === drawn) return;
   drawn = look;
   fill(place, h("div", { class: "empty" }, h("h2", { text: title }), words.map((text) => h("p", { text })),
@@ -49,10 +49,11 @@ function say() {
     if (subject) return { title: "Nothing here", words: ["No item of the pool is left in this choice."], actions: [button("Back to the whole pool", () => void setOrder(order.browse))] };
     return { title: "Nothing to show", words: [why && why.why ? why.why : "Every item has a label. Switch “Hide labelled” off to see them."], actions: [button("Label", () => void setView("label"))] };
   }
-  const choose = button("Choose a batch", () => void chooseBatch(), { class: "main", disabled: busy !== null || Boolean(run.closed) });
+  const choosing = busy !== null && busy.stage === "round";
+  const choose = button("Choose a batch", () => void chooseBatch(), { class: "main", disabled: Boolean(run.closed) });
   const others = run.orders.filter((/** @type {any} */ one) => INSTEAD.includes(one.name) && one.ready && one.name !== order.label)
     .map((/** @type {any} */ one) => button(`Label the ${one.title.toLowerCase()}`, () => void setOrder(one.name)));
-  if (busy) return { title: "The next batch is being chosen", words: ["It appears here by itself."], actions: [] };
+  if (choosing) return { title: "The next batch is being chosen", words: ["It appears here by itself."], actions: [] };
   if (run.closed) return { title: "This run is closed", words: [run.closed], actions: [button("Browse what was found", () => void setView("browse")), button("Statistics", () => void setView("statistics")), ...others] };
   if (order.label === "batch" && end === "batch") {
     if (!run.batch || run.batch.round === null || run.batch.round < 0 || !run.batch.size) {
