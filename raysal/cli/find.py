@@ -75,7 +75,6 @@ def find(
         )
 
         look_now()
-
         if pool.suffix == ".toml":
             given = {"--target": target, "-k": k, "--seed": seed, "--text": text, "--image": image}
             if twice := [name for name, value in given.items() if value is not None]:
@@ -84,12 +83,13 @@ def find(
             if not config.target:
                 raise ConfigError("target", f"{pool} names no class that is looked for", 'add target = ["..."]')
         else:
-            names = (target or POSITIVE,)
+            names = (POSITIVE if target is None else target,)
             like = {"text": text or [], "image": image or []}
             own = {"seed": seed or 0, "fleet": {"backend": "local"}, "like": like}
-            asked = search_fields(names, k, rest=rest or NEGATIVE, **own)
+            asked = search_fields(names, k, rest=NEGATIVE if rest is None else rest, **own)
             config = parse_config({"pool": pool, **asked})
-        labels = labels_of_examples(example or (), other or (), config.target, rest or rest_of(config))
+        named = rest_of(config) if rest is None else rest
+        labels = labels_of_examples(example or (), other or (), config.target, named)
         begin_search(config, out, labels, report)
         result = run_rounds(config, out, report=report)
     return outcome_of(result)

@@ -112,10 +112,13 @@ def how_to_measure(result: RunResult) -> list[str]:
     from raysal.rounds.directory import RunDir
     from raysal.rounds.status import read_status
 
-    if result.value is not None or not RunDir(result.run).require_config().rounds.holdout:
+    rounds = RunDir(result.run).require_config().rounds
+    if result.value is not None or not rounds.holdout:
         return []
     if tested := read_status(result.run).tested:
         return [f"nothing is measured yet: the labels of {tested} held-out items measure the next head"]
+    if rounds.tests:
+        return ["nothing is measured yet: the test draws in each batch measure the next head, once they are labeled"]
     return [
         "nothing is measured yet, as no held-out item has a known label; to label some:",
         f"  raysal label export {result.run} --holdout 200 -o test.csv   # fill it in, and import it, too",
@@ -212,7 +215,9 @@ def search_rows(found: Status) -> dict[str, str]:
     rows = {"looks for": ", ".join(search.target)}
     rows["found"] = f"{search.found} in {search.labels} labels"
     if search.precision is not None:
-        rows["found"] += f" ({100 * search.precision:.0f} %), nothing new in the last {search.since_find}"
+        rows["found"] += f" ({100 * search.precision:.0f} %)"
+    if search.since_find:
+        rows["found"] += f", nothing new in the last {search.since_find}"
     if search.known > search.found:
         rows["found"] += f"; {search.known - search.found} known before"
     if search.drawn:

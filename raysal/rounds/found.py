@@ -100,9 +100,10 @@ def _hints(since_find: int, config: RunConfig, share: float | None, left: Interv
     if left is not None and left[1] < 1:
         hints.append("nothing is left to find (95 %)")
     if share is None:
-        fix = "label held-out items (`raysal label export RUN --holdout 200`)"
         hints.append(
-            f"nothing says how much is left: {fix}"
+            "nothing says yet how much is left: label the test draws of the batch"
+            if config.rounds.tests
+            else "nothing says how much is left: label held-out items (`raysal label export RUN --holdout 200`)"
             if config.rounds.holdout
             else "nothing can say how much is left, as the run holds out no items; begin one with holdout and tests"
         )

@@ -13,6 +13,7 @@ import numpy as np
 from raysal.config import RunConfig
 from raysal.context import LabelledVectors, RoundContext
 from raysal.errors import ConfigError
+from raysal.labels.spelling import spelled
 from raysal.models.evidence import gather_evidence
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
@@ -23,7 +24,7 @@ from raysal.rounds.background import check_background
 from raysal.rounds.prior_shift import check_prior_shift
 from raysal.scoring.inputs import NAME_TARGET, score_inputs
 from raysal.strategies.base import Selector
-from raysal.types import Metric
+from raysal.types import SKIP, Metric
 
 
 def likelihood_for(
@@ -70,7 +71,7 @@ def likelihood_for(
 
 
 def check_target(target: Sequence[str], selector: Selector, narrower: Narrower) -> None:
-    """Refuse to look for nothing.
+    """Refuse to look for nothing, and for what no label can say.
 
     Args:
         target: the classes that are looked for.
@@ -78,14 +79,33 @@ def check_target(target: Sequence[str], selector: Selector, narrower: Narrower) 
         narrower: the narrower.
 
     Raises:
-        ConfigError: there are none, and one of these goes by them.
+        ConfigError: there are none, and one of these goes by them; or labels have another spelling.
     """
+    check_spelling("target", target)
     if target:
         return
     strategies = [one for outer in (selector, *narrower.strategies()) for one in with_inner_parts(outer)]
     if narrower.needs_target() or any(one.needs_target for one in strategies):
         part = "the narrower" if narrower.needs_target() else "the strategy"
         raise ConfigError("target", f"names no class, and {part} goes by the classes looked for", NAME_TARGET)
+
+
+def check_spelling(where: str, names: Sequence[str]) -> None:
+    """Refuse names that no label has.
+
+    Args:
+        where: the field that names them.
+        names: of classes.
+
+    Raises:
+        ConfigError: labels spell a name in another way, or it says that an item is skipped.
+    """
+    for name in names:
+        if (own := spelled(name)) == SKIP:
+            raise ConfigError(where, f"{SKIP} says that an item is skipped, and is no class", "name a class")
+        if own != name:
+            problem = f"no label is {name!r}: labels have one spelling of it" if own else "a blank is no label"
+            raise ConfigError(where, problem, f"write {own!r}" if own else "name a class")
 
 
 def check_compatible(likelihood: Likelihood, selector: Selector, narrower: Narrower, pool: Pool | PoolToBe) -> None:

@@ -11,6 +11,7 @@ from raysal.errors import ConfigError
 from raysal.rounds.arms import begun_pool
 from raysal.rounds.configs import control_config
 from raysal.rounds.directory import CONTROL, RunDir
+from raysal.rounds.preflight import check_spelling
 from raysal.rounds.session import Session
 from raysal.types import Report
 
@@ -77,10 +78,13 @@ def labels_of_examples(
         {key: class}.
 
     Raises:
-        ConfigError: a key is an example and is not; a class is not looked for; or keys without a class are of several.
+        ConfigError: a key is an example and is not; a class is not looked for, or no label is spelled like it; or keys
+            without a class are of several.
     """
     if isinstance(examples, str) or isinstance(others, str):
         raise ConfigError("examples", "one text is not a list of keys", 'pass a list: ["a.jpg"]')
+    check_spelling("target", target)
+    check_spelling("rest", [rest])
     if rest in target:
         raise ConfigError("rest", f"{rest!r} is looked for", "give what is not looked for another name")
     if isinstance(examples, Mapping):

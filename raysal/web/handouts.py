@@ -187,7 +187,7 @@ class HandOuts:
             taken: who answered what.
 
         Returns:
-            Those that went to others; and until when the rest, what the annotator answered left out, is the annotator's.
+            Those that went to others; and until when the rest is the annotator's, but for what the annotator answered.
         """
         until = self.now() + self.seconds
         with self._writing() as db:

@@ -89,6 +89,10 @@ def test_several_classes_are_looked_for_together(pool, keys, tmp_path):
         (("-e", "nothing"), ("nothing", "not in the pool")),
         (("-e", "KEY", "--other", "KEY"), ("is an example, and is not",)),
         (("-e", "KEY", "--target", "a", "--rest", "a"), ("is looked for",)),
+        (("-e", "KEY", "--target", "1.0"), ("target", "no label is '1.0'", "write '1'")),
+        (("-e", "KEY", "--target", "!skip"), ("target", "is no class")),
+        (("-e", "KEY", "--target", ""), ("target",)),
+        (("-e", "KEY", "--rest", " rest"), ("rest", "write 'rest'")),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(words, said, pool, keys, tmp_path):
