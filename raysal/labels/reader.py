@@ -181,6 +181,18 @@ class LedgerReader:
         self._catch_up()
         return {text for text, count in self._state.texts.items() if count}
 
+    @property
+    def texts_in_order(self) -> list[str]:
+        """The texts of all labels that were ever told, the first first, up to the last that is still a current label.
+
+        What others add or take back later moves none of them.
+        """
+        self._catch_up()
+        texts = [*self._state.texts]
+        while texts and not self._state.texts[texts[-1]]:
+            texts.pop()
+        return texts
+
     def changed_since(self, seq: int, upto: int | None = None, *, votes: bool = False) -> Changes:
         """How the training set differs between two points of the ledger, for the items that the pool has now.
 

@@ -173,7 +173,8 @@ class Standing:
         """The run as a whole: `/api/run`."""
         session, config = self._session, self._session.config
         counted = self._counted()
-        names = list(dict.fromkeys([*config.target, *config.update.classes, *sorted(counted["classes"])]))
+        # A class keeps its place, and so its key, whatever classes come later.
+        names = list(dict.fromkeys([*config.target, *config.update.classes, *counted["texts"]]))
         closed = final_record(session.run, self._ledger) is not None
         hints = ["the run is closed; a label opens it again"] if closed else []
         if counted["absent"]:
@@ -229,6 +230,7 @@ class Standing:
         return {
             "annotators": [{"name": name, "labels": count} for name, count in sorted(people.items())],
             "classes": dict(classes),
+            "texts": self._ledger.texts_in_order,
             "agreement": agreement_of(list(by_item.values())),
             "absent": len(self._ledger.absent()),
             "skipped": counts["skipped"],

@@ -237,6 +237,7 @@ def test_the_ledger_knows_the_texts_that_somebody_holds(
             assert ledger.texts == {answer.label for answer in ledger.answers()}
         with Ledger(path) as again:
             assert again.texts == ledger.texts
+            assert again.texts_in_order == ledger.texts_in_order
 
 
 def test_a_skip_is_no_class() -> None:

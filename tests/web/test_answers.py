@@ -130,6 +130,25 @@ def test_everything_can_be_taken_back_step_by_step(page: Page, run: Path):
     assert Remarks(run).of(items[0]["key"])["bob"] == Remark("mine")
 
 
+def test_a_class_keeps_its_place_whatever_classes_come_and_go(run: Path):
+    with page_of(run) as page, page.browser() as browser:
+        items = browser.look("/api/items", order="random", n=4)["items"]
+
+        def names() -> list[str]:
+            with page.desk.standing._lock:
+                page.desk.standing._people = (-1, 0.0, {})  # counted anew
+            return [one["name"] for one in browser.look("/api/run")["classes"]]
+
+        before = names()
+        for number, name in enumerate(("zebra", "ant", "mule")):
+            browser.tell("/api/answers", answers=[answer(items[number], label=name)], nonce=f"n{number}")
+        assert names() == [*before, "zebra", "ant", "mule"]
+        browser.tell("/api/answers", answers=[answer(items[1], withdraw=True)], nonce="n3")
+        assert names() == [*before, "zebra", "ant", "mule"], "mule has the same key as before"
+        browser.tell("/api/answers", answers=[answer(items[2], withdraw=True)], nonce="n4")
+        assert names() == [*before, "zebra"]
+
+
 def test_contradicting_annotators_are_a_conflict_and_late_answers_are_taken(run: Path):
     clock = [1000.0]
     with page_of(run, seconds=60, clock=lambda: clock[0]) as page, page.browser() as ann, page.browser("bob") as bob:

@@ -72,8 +72,9 @@ function draw() {
   tiles = next;
 }
 
-/** @param {Item} item */
+/** Why an item was picked, in a word: scores of a batch of shares mean different things. @param {Item} item */
 function shownScore(item) {
+  if (item.reason) return item.reason.split(/[:;]/, 1)[0];
   const value = item.score ?? item.probability;
   return value === null || value === undefined ? "" : short(value);
 }

@@ -52,8 +52,9 @@ function draw() {
 function cards(run) {
   const labels = run.classes.reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.count, 0);
   const target = run.classes.filter((/** @type {any} */ one) => run.target.includes(one.name)).reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.count, 0);
+  const search = run.search;
   const rows = [[count(labels), "labels"], run.target.length ? [count(target), `found: ${run.target.join(", ")}`] : null,
-    run.target.length && labels ? [`${Math.round((100 * target) / labels)} %`, "of the labels are found items"] : null,
+    search && search.precision !== null ? [`${Math.round(100 * search.precision)} %`, `of the ${count(search.labels)} labels since the first batch`] : null,
     [count(run.rounds), "rounds"], [count(run.items), "items in the pool"]];
   return h("ul", { class: "cards" }, rows.filter((row) => row !== null).map((row) => h("li", {}, h("b", { text: row[0] }), h("span", { text: row[1] }))));
 }
