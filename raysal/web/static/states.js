@@ -62,7 +62,7 @@ function say() {
     const waiting = run.batch.waiting
       ? `${plural(run.batch.waiting, "item")} of it ${run.batch.waiting === 1 ? "is" : "are"} with other people.`
       : "Every item of it is answered.";
-    return { title: "This batch is done", words: [waiting], actions: [choose, ...others] };
+    return { title: run.batch.waiting ? "The rest is with others" : "This batch is done", words: [waiting], actions: [choose, ...others] };
   }
   return { title: "All done", words: ["Every item that may be labelled has an answer, or is with other people just now."], actions: [button("Look again ", () => void open(), {}, kbd("R")), button("Browse", () => void setView("browse"))] };
 }
