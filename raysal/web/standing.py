@@ -230,7 +230,7 @@ class Standing:
         return {
             "annotators": [{"name": name, "labels": count} for name, count in sorted(people.items())],
             "classes": dict(classes),
-            "texts": self._ledger.texts_in_order,
+            "texts": [name for text in self._ledger.texts_in_order for name in self.likelihood.names_in(text)],
             "agreement": agreement_of(list(by_item.values())),
             "absent": len(self._ledger.absent()),
             "skipped": counts["skipped"],

@@ -74,7 +74,9 @@ def test_who_said_what_is_told_apart(tmp_path: Path):
     embed(table_of(tmp_path), Precomputed(), tmp_path / "pool")
     shown, catalogue, _ = shown_of(open_pool(tmp_path / "pool"))
     entry = catalogue.entries([0])[0]
-    said = Said(state="labeled", answers={"ann": "x", "bob": "x", "cid": SKIP}, round=0)
+    said = Said(
+        state="labeled", answers={"ann": "x", "bob": "x", "cid": SKIP}, weights={"ann": 1.0, "bob": 1.0}, round=0
+    )
     record = shown.item(entry, said, {"ann": Remark("n", 4)}, "ann", None, Place())
     assert record["mine"] == {"label": "x", "note": "n", "rating": 4, "disputed": False}
     assert (record["others"], record["state"], record["kind"]) == (2, "labeled", "vector")

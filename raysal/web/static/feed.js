@@ -10,7 +10,7 @@ import { pending, withPending } from "./queue.js";
 import { get, put, set } from "./store.js";
 import { toast } from "./toast.js";
 
-const HANDED = 24;
+const HANDED = 25;
 const BROWSED = 60;
 const MOST_HELD = 200;
 const RENEW_MS = 60_000;
