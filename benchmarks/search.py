@@ -1,6 +1,6 @@
 """Finding the rest of a few examples: `search` beside single rules, with and without the correction of the head.
 
-    python -m benchmarks.search find --out DIR --fashion POOL [--dim 256] [--shuttle CSV] [--abalone DAT]
+    python -m benchmarks.search find --out DIR --fashion POOL [--digits] [--text NPZ] [--shuttle CSV] [--abalone DAT]
     python -m benchmarks.search table --out DIR
 
 A task is a set of items of which one class (or two together) is rare and looked for. It begins with 5 items of it and
@@ -9,7 +9,9 @@ found in the rounds, without the 5. The judges are items apart, those of the cla
 pool; the head is that after the last label. Each cell leaves a record; what is done is not done again.
 
 `--fashion` is a pool that `benchmarks.label_efficiency` makes: Fashion-MNIST by efficientnet_lite0 at 64 pixels.
-`--shuttle` is river's shuttle.csv.gz, `--abalone` KEEL's abalone19.dat; scikit-learn's digits are always at hand.
+`--text` is what `benchmarks.laplace_text --every-section` writes: what 60,012 packages of Debian say of themselves in a
+line, by all-MiniLM-L6-v2; a section of the archive is looked for. `--shuttle` is river's shuttle.csv.gz, `--abalone`
+KEEL's abalone19.dat; scikit-learn's digits are always at hand.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from raysal.config import choice
 from raysal.context import LabelledVectors, RoundContext, Yield
 from raysal.fleet import LocalFleet, Partition, exclude
 from raysal.models.head import Head
+from raysal.models.ranking_measures import TOP_SHARE, auroc, average_precision, top_of_ranking
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import Context, TrainingData
 from raysal.pool import Pool
@@ -43,6 +46,13 @@ from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
 
 FOUND, OTHER = "positive", "negative"
+MODEL_MEASURES = ("auroc", "auprc", "precision_in_top", "attained_in_top")
+PAIRS = (("Bag", "Dress"), ("Coat", "Sneaker"))
+"""Classes that are looked for together."""
+SECTIONS = ("hamradio", "electronics", "database", "mail", "video")
+"""Sections of the texts that are looked for, as rare as they are: 0.2 to 0.6 %."""
+SHORT = 3
+"""Rounds, up to which every model is measured, and not the last alone."""
 BACKGROUND = 500
 Rule = Mapping[str, Any]
 RULES: dict[str, Rule] = {
@@ -83,7 +93,7 @@ class Job:
 
     out: Path
     data: str
-    """`fashion`, `digits`, `shuttle` or `abalone`"""
+    """`fashion`, `digits`, `text`, `shuttle` or `abalone`"""
     file: str
     target: tuple[str, ...]
     prevalence: float
@@ -116,7 +126,7 @@ class Job:
 # -- tasks -----------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def rows_of(
     out: Path, data: str, file: str, dim: int
 ) -> tuple[NDArray[np.float32], NDArray[np.str_], NDArray[np.bool_]]:
@@ -136,6 +146,9 @@ def rows_of(
 
         found = load_digits()
         x, names = found.data.astype(np.float32), found.target.astype(str)
+    elif data == "text":
+        with np.load(file) as arrays:
+            return arrays["x"].astype(np.float32), arrays["names"][arrays["labels"]], apart(data, len(arrays["x"]))
     elif data == "shuttle":
         with gzip.open(file, "rt") as lines:
             table = list(csv.reader(lines))
@@ -149,7 +162,12 @@ def rows_of(
         x = np.array([[*(row[0].strip() == sex for sex in sexes), *row[1:-1]] for row in table], np.float32)
         names = np.array([row[-1].strip() for row in table])
     x = (x - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1)
-    return x, names, generator(derive(0, data)).random(len(x)) < 0.3
+    return x, names, apart(data, len(x))
+
+
+def apart(data: str, items: int) -> NDArray[np.bool_]:
+    """Which items judge, where a set has no such part of its own: three tenths."""
+    return generator(derive(0, data)).random(items) < 0.3
 
 
 def reduced(x: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
@@ -199,6 +217,7 @@ def run(job: Job) -> dict[str, Any]:
     drawn = lowest(derive(job.seed, "background"), np.arange(len(task.x)), rule.get("background", 0))
     found, yields, asked = [], list[dict[str, Yield]](), []
     head = fit(job, task, labelled, rounds, drawn)
+    models = [ranked(task, head, labelled)] if job.rounds <= SHORT else []
     for round in range(job.rounds):
         order = np.argsort(labelled)
         known = LabelledVectors(
@@ -229,7 +248,10 @@ def run(job: Job) -> dict[str, Any]:
             yields.append({w: Yield(int((ways == w).sum()), int(hits[ways == w].sum())) for w in sorted(set(ways))})
         labelled, rounds = np.concatenate([labelled, picks.ids]), np.append(rounds, np.full(k, round))
         head = fit(job, task, labelled, rounds, drawn)
-    return {"found": found, "rare": int(task.rare.sum()), "items": len(task.x), "asked": asked, **judged(task, head)}
+        if job.rounds <= SHORT or round == job.rounds - 1:
+            models.append(ranked(task, head, labelled))
+    counts = {"rare": int(task.rare.sum()), "items": len(task.x)}
+    return {"found": found, **counts, "asked": asked, "models": models, **judged(task, head)}
 
 
 def words(task: Task, ids: NDArray[np.int64]) -> list[str]:
@@ -259,6 +281,57 @@ def fit(job: Job, task: Task, labelled: NDArray[np.int64], rounds: NDArray[np.in
     )
 
 
+def log_odds_of(head: Head, x: NDArray[np.floating]) -> NDArray[np.float64]:
+    """[n] log odds of what is looked for."""
+    found = head.classes.index(FOUND)
+    outputs = head.logits(x.astype(np.float32)) / head.temperature
+    return np.asarray(outputs[:, found] - outputs[:, 1 - found], np.float64)
+
+
+def ranked(task: Task, head: Head, labelled: NDArray[np.int64]) -> dict[str, float]:
+    """How a head ranks the items of the pool that nobody has labelled."""
+    left = np.setdiff1d(np.arange(len(task.x)), labelled)
+    scores, rare = log_odds_of(head, task.x[left]), task.rare[left]
+    top = top_of_ranking(scores, rare, round(TOP_SHARE * len(left)))
+    return {
+        "labels": len(labelled),
+        "left": int(rare.sum()),
+        "auroc": auroc(scores, rare),
+        "auprc": average_precision(scores, rare),
+        "precision_in_top": top.precision,
+        "attained_in_top": top.attained,
+    }
+
+
+def f1_above(task: Task, scores: NDArray[np.float64], threshold: float) -> float:
+    """F1 of what has more than a threshold, on the judges."""
+    says, weights = scores > threshold, task.weights
+    hits = float(weights[says & task.truth].sum())
+    return 2 * hits / max(float(weights[says].sum() + weights[task.truth].sum()), 1e-12)
+
+
+def by_threshold(task: Task, head: Head) -> dict[str, float]:
+    """F1 with other thresholds than a probability of 0.5.
+
+    `f1_best` is that of the best threshold in hindsight. `f1_matched` calls as many items of the pool positive as there
+    are, and `_half` and `_twice` so many of these. `f1_shifted` adds to the bias what makes the mean probability over
+    the pool the prevalence.
+    """
+    judges, pool = log_odds_of(head, task.judges), np.sort(log_odds_of(head, task.x))
+    order = np.argsort(-judges, kind="stable")
+    hits, said = np.cumsum((task.weights * task.truth)[order]), np.cumsum(task.weights[order])
+    f1 = {"f1_best": float((2 * hits / (said + hits[-1])).max())}
+    count = int(task.rare.sum())
+    for name, factor in (("f1_matched", 1.0), ("f1_matched_half", 0.5), ("f1_matched_twice", 2.0)):
+        f1[name] = f1_above(task, judges, float(pool[len(pool) - max(round(factor * count), 1) - 1]))
+    low, high = -40.0, 40.0
+    for _ in range(50):
+        shift = (low + high) / 2
+        more = (1 / (1 + np.exp(-(pool + shift).clip(-500, 500)))).sum() > count
+        low, high = (low, shift) if more else (shift, high)
+    return f1 | {"f1_shifted": f1_above(task, judges, -low)}
+
+
 def judged(task: Task, head: Head) -> dict[str, float]:
     """F1, average precision and log loss of a head on the judges, weighted to the prevalence."""
     p = head.probabilities(task.judges)[:, head.classes.index(FOUND)]
@@ -273,30 +346,77 @@ def judged(task: Task, head: Head) -> dict[str, float]:
         "log_loss": float(-(weights * np.log(right)).sum() / weights.sum()),
         "predicted": float((weights * p).sum() / weights.sum()),
         "prevalence": float(weights[truth].sum() / weights.sum()),
+        **by_threshold(task, head),
     }
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
-def table(jobs: Sequence[Job]) -> str:
-    """Means over seeds: found, F1, AUPRC and log loss of each rule on each task."""
-    cells: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+def cells_of(jobs: Sequence[Job]) -> dict[tuple[str, str], dict[int, Mapping[str, Any]]]:
+    """The records of jobs that are done: by task and rule, and then by seed."""
+    cells: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for job in jobs:
         if (record := record_of(job)) is not None:
-            cells[job.task, job.rule].append(record)
+            cells[job.task, job.rule][job.seed] = record
+    return cells
+
+
+def table(jobs: Sequence[Job]) -> str:
+    """Means over seeds: found, F1 and log loss of each rule on each task, and `search` beside the best and margin.
+
+    What is found is over that of the single rule that found most on average. Both comparisons are over the seeds that
+    both rules have, with a standard error.
+    """
+    cells = cells_of(jobs)
     rules = [rule for rule in RULES if any(rule == own for _, own in cells)]
-    lines = [f"| task | {' | '.join(rules)} | search / best single | F1 - margin's |", "|" + "---|" * (len(rules) + 3)]
+    lines = [f"| task | seeds | {' | '.join(rules)} | search / best | F1 - margin's |", "|" + "---|" * (len(rules) + 4)]
     for task in dict.fromkeys(task for task, _ in cells):
-        found = {rule: mean([sum(one["found"]) for one in own]) for rule in rules if (own := cells[task, rule])}
-        f1 = {rule: mean([one["f1"] for one in own]) for rule in rules if (own := cells[task, rule])}
-        loss = {rule: mean([one["log_loss"] for one in own]) for rule in rules if (own := cells[task, rule])}
-        each = [f"{found[rule]:.1f} · {f1[rule]:.2f} · {loss[rule]:.4f}" if rule in found else "–" for rule in rules]
-        best = max((found[rule] for rule in SINGLE if rule in found), default=float("nan"))
-        ratio = found.get("search", float("nan")) / best if best else float("nan")
-        gain = f1.get("search", float("nan")) - f1.get("margin", float("nan"))
-        lines.append(f"| {task} | {' | '.join(each)} | {ratio:.3f} | {gain:+.2f} |")
+        of = {rule: own for rule in rules if (own := cells.get((task, rule)))}
+        found = {rule: mean([sum(one["found"]) for one in own.values()]) for rule, own in of.items()}
+        each = [
+            f"{found[rule]:.1f} · {average(of[rule], 'f1'):.2f} · {average(of[rule], 'log_loss'):.4f}"
+            if rule in of
+            else "–"
+            for rule in rules
+        ]
+        best = max((rule for rule in SINGLE if rule in of), key=lambda rule: found[rule], default="")
+        ratio = gain = "–"
+        if "search" in of and best and found[best]:
+            both = sorted(of["search"].keys() & of[best].keys())
+            own, other = ([sum(of[rule][seed]["found"]) for seed in both] for rule in ("search", best))
+            ratio = spread([1 + (a - b) / max(mean(other), 1e-12) for a, b in zip(own, other, strict=True)], "")
+        if "search" in of and "margin" in of:
+            both = sorted(of["search"].keys() & of["margin"].keys())
+            gain = spread([of["search"][seed]["f1"] - of["margin"][seed]["f1"] for seed in both], "+")
+        seeds = "/".join(str(len(of[rule])) if rule in of else "0" for rule in rules)
+        lines.append(f"| {task} | {seeds} | {' | '.join(each)} | {ratio} | {gain} |")
     return "\n".join(lines)
+
+
+def table_of_models(jobs: Sequence[Job]) -> str:
+    """Means over seeds of how each model of a short search ranks what is left: AUROC, AUPRC, precision in the top."""
+    cells = cells_of(jobs)
+    lines = ["| task | rule | seeds | labels | found | AUROC | AUPRC | precision in top 1 % | of the possible |"]
+    lines.append("|" + "---|" * 9)
+    for (task, rule), own in cells.items():
+        for place, first in enumerate(next(iter(own.values()))["models"]):
+            models = [one["models"][place] for one in own.values()]
+            found = mean([sum(one["found"][:place]) for one in own.values()])
+            measured = [mean([one[name] for one in models]) for name in MODEL_MEASURES]
+            numbers = " | ".join(f"{value:.3f}" for value in measured)
+            lines.append(f"| {task} | {rule} | {len(own)} | {first['labels']} | {found:.1f} | {numbers} |")
+    return "\n".join(lines)
+
+
+def average(own: Mapping[int, Mapping[str, Any]], name: str) -> float:
+    return mean([one[name] for one in own.values()])
+
+
+def spread(values: Sequence[float], sign: str) -> str:
+    """A mean and its standard error."""
+    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    return f"{mean(values):{sign}.3f} ± {error:.3f}"
 
 
 def mean(values: Sequence[float]) -> float:
@@ -306,14 +426,17 @@ def mean(values: Sequence[float]) -> float:
 def jobs_of(args: argparse.Namespace) -> list[Job]:
     """All cells that were asked for."""
     base = Job(out=args.out, data="", file="", target=(), prevalence=0.0, rule="", seed=0, dim=args.dim)
+    base = replace(base, others=args.others, batch=args.batch, rounds=args.rounds)
     tasks: list[tuple[str, str, tuple[str, ...], float]] = []
     if args.fashion:
         wanted = [CLASSES[int(c)] for c in args.classes] if args.classes else CLASSES
         tasks += [("fashion", str(args.fashion), (name,), p) for p in args.prevalence for name in wanted]
         if not args.classes:
-            tasks += [("fashion", str(args.fashion), ("Bag", "Dress"), p) for p in args.prevalence]
+            tasks += [("fashion", str(args.fashion), pair, p) for p in args.prevalence for pair in PAIRS]
     if args.digits:
         tasks += [("digits", "", (str(digit),), 0.02) for digit in range(0, 10, 3)]
+    if args.text:
+        tasks += [("text", str(args.text), (name,), 0.0) for name in SECTIONS]
     if args.shuttle:
         tasks.append(("shuttle", str(args.shuttle), tuple(args.shuttle_classes), 0.008))
     if args.abalone:
@@ -321,8 +444,8 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
     rules = args.rules or list(RULES)
     return [
         replace(base, data=data, file=file, target=target, prevalence=prevalence, rule=rule, seed=seed)
+        for seed in args.seeds
         for data, file, target, prevalence in tasks
-        for seed in range(args.seeds)
         for rule in rules
     ]
 
@@ -336,11 +459,15 @@ def main() -> None:
     parser.add_argument("--prevalence", type=float, nargs="+", default=[0.01, 0.001])
     parser.add_argument("--dim", type=int, default=256, help="principal directions of the vectors; 0 for all")
     parser.add_argument("--digits", action="store_true")
+    parser.add_argument("--text", type=Path)
     parser.add_argument("--shuttle", type=Path)
     parser.add_argument("--shuttle-classes", nargs="+", default=["1"])
     parser.add_argument("--abalone", type=Path)
     parser.add_argument("--rules", nargs="+", choices=list(RULES))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--others", type=int, default=95, help="labels of others at the start")
+    parser.add_argument("--batch", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=10, help=f"up to {SHORT}, every model is measured on the pool")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     jobs = jobs_of(args)
@@ -348,7 +475,7 @@ def main() -> None:
         for job in jobs:
             rows_of(job.out, job.data, job.file, job.dim)  # reduced once
         raise SystemExit(bool(experiments.run_all(jobs, run, args.processes)))
-    print(table(jobs))
+    print(table_of_models(jobs) if args.rounds <= SHORT else table(jobs))
 
 
 if __name__ == "__main__":
