@@ -384,8 +384,8 @@ def table(jobs: Sequence[Job]) -> str:
         ratio = gain = "–"
         if "search" in of and best and found[best]:
             both = sorted(of["search"].keys() & of[best].keys())
-            own, other = ([sum(of[rule][seed]["found"]) for seed in both] for rule in ("search", best))
-            ratio = spread([1 + (a - b) / max(mean(other), 1e-12) for a, b in zip(own, other, strict=True)], "")
+            mine, theirs = ([sum(of[rule][seed]["found"]) for seed in both] for rule in ("search", best))
+            ratio = spread([1 + (a - b) / max(mean(theirs), 1e-12) for a, b in zip(mine, theirs, strict=True)], "")
         if "search" in of and "margin" in of:
             both = sorted(of["search"].keys() & of["margin"].keys())
             gain = spread([of["search"][seed]["f1"] - of["margin"][seed]["f1"] for seed in both], "+")
