@@ -132,10 +132,11 @@ def test_everything_can_be_taken_back_step_by_step(page: Page, run: Path):
 
 def test_a_class_keeps_its_place_whatever_classes_come_and_go(run: Path):
     with page_of(run) as page, page.browser() as browser:
+        page.ready("random")
         items = browser.look("/api/items", order="random", n=4)["items"]
 
         def names() -> list[str]:
-            with page.desk.standing._lock:
+            with page.desk.standing._counting:
                 page.desk.standing._people = (-1, 0.0, {})  # counted anew
             return [one["name"] for one in browser.look("/api/run")["classes"]]
 
