@@ -92,7 +92,7 @@ function quality() {
   const rounds = (curve.rounds || []).filter((/** @type {any} */ round) => round.evaluation);
   const names = [...new Set(rounds.flatMap((/** @type {any} */ round) => Object.keys(measures(round)).filter((name) => Number.isFinite(measures(round)[name]))))];
   if (rounds.length < 2 || !names.length) return null;
-  const name = names.includes(metric) ? metric : rounds[0].evaluation.metric || names[0];
+  const name = names.includes(metric) ? metric : rounds[rounds.length - 1].evaluation.metric || names[0];
   const pick = h("select", { id: "metric", "aria-label": "Measure" }, names.map((one) => h("option", { value: one, text: one.replaceAll("_", " ") })));
   pick.value = name;
   pick.addEventListener("change", () => ((metric = pick.value), draw()));
