@@ -37,6 +37,7 @@ FLOORS = (
         "arguments",
         "features",
         "numerics",
+        "principal_axes",
         "scale",
         "arrays",
         "arrow",

@@ -14,6 +14,7 @@ from raysal.pool import Pool
 from raysal.pool.layout import read_records
 from raysal.sources import SOURCES, detect_source
 from raysal.sources.base import Source
+from raysal.sources.of_pool import source_of
 
 NAME_IT = "name where the pictures are: --source PATH (Python: source=)"
 
@@ -36,7 +37,7 @@ def pictures_of(pool: Pool, source: Source | None) -> Source:
     if source is not None:
         return _with_pictures(source)
     recorded = pool.manifest.source
-    found = _with_pictures(_built(recorded))
+    found = _with_pictures(_built(pool))
     fingerprint = found.fingerprint()
     if fingerprint != recorded["fingerprint"]:
         raise SourceChanged(pool.path, what_changed(pool.path, pool.manifest, found, fingerprint), NAME_IT)
@@ -66,12 +67,12 @@ def moved_source(path: str | Path, recorded: Mapping[str, Any]) -> Source:
     return Choice(name=name, **{**recorded.get("config", {}), **places}).build("source", SOURCES)
 
 
-def _built(recorded: Mapping[str, Any]) -> Source:
-    """The source that a manifest names."""
+def _built(pool: Pool) -> Source:
+    """The source that a pool's manifest names."""
     try:
-        return Choice(name=recorded["name"], **recorded.get("config", {})).build("source", SOURCES)
+        return source_of(pool)
     except RaysalError as error:
-        problem = f"the pool was made of {recorded['name']}, which cannot be read again ({error})"
+        problem = f"the pool was made of {pool.manifest.source['name']}, which cannot be read again ({error})"
         raise SourceError("source", problem, NAME_IT) from None
 
 

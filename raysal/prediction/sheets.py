@@ -24,6 +24,7 @@ from raysal.numerics import one_thread
 from raysal.pool import Pool
 from raysal.pool.chunk import Chunk
 from raysal.prediction.heads import newest_head
+from raysal.principal_axes import principal_axes
 from raysal.rng import derive, item_uniform
 from raysal.rounds.directory import RunDir
 from raysal.rounds.run_labels import RunLabels
@@ -292,24 +293,12 @@ def map_axes(pool: Pool, seed: int) -> tuple[NDArray[np.float64], NDArray[np.flo
         seed: another seed gives another sample.
 
     Returns:
-        float64 [d], and [d, 2]. The largest number of an axis is positive, because an axis has no sign of its own.
+        As `principal_axes`.
     """
     most = MAP_SAMPLE if pool.dim <= MAP_WIDTH else MAP_WIDTH
     parts = [_sampled(chunk, seed, most / max(len(pool), 1)) for chunk in pool.chunks]
     sample = np.concatenate([np.zeros((0, pool.dim)), *parts])
-    with one_thread(numpy=True):
-        centre = sample.mean(axis=0) if len(sample) else np.zeros(pool.dim)
-        spread = sample - centre
-        if len(spread) < pool.dim:
-            _, vectors = np.linalg.eigh(spread @ spread.T)
-            vectors = spread.T @ vectors
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=0), np.finfo(np.float64).tiny)
-        else:
-            _, vectors = np.linalg.eigh(spread.T @ spread)
-    axes = vectors[:, ::-1][:, :2]
-    axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))
-    largest = axes[np.argmax(np.abs(axes), axis=0), [0, 1]]
-    return centre, axes * np.where(largest < 0, -1.0, 1.0)
+    return principal_axes(sample)
 
 
 def _sampled(chunk: Chunk, seed: int, share: float) -> NDArray[np.float64]:

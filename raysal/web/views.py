@@ -13,6 +13,7 @@ from raysal.labels.records import Labelled
 from raysal.models.likelihood import Likelihood
 from raysal.numerics import ceil_div
 from raysal.pool import Pool
+from raysal.principal_axes import principal_axes
 from raysal.report.map_layout import Vectors, sample_vectors, vectors_by_id
 from raysal.rounds.directory import RunDir
 from raysal.scoring.sweep import BINS
@@ -62,16 +63,10 @@ class PoolAxes:
 
     @classmethod
     def of(cls, pool: Pool, seed: int, most: int) -> PoolAxes:
-        """Those of a uniform sample. One pass over the ids of the pool, and O(n d² + d³)."""
+        """Those of a uniform sample. One pass over the ids of the pool, and `principal_axes`."""
         sample = sample_vectors(pool, seed, min(most, MOST_POINTS))
         vectors = sample.vectors.astype(np.float64)
-        centre = vectors.mean(axis=0) if len(vectors) else np.zeros(pool.dim)
-        values, axes = np.linalg.eigh((vectors - centre).T @ (vectors - centre))
-        axes = axes[:, ::-1][:, :2]
-        axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))
-        largest = axes[np.argmax(np.abs(axes), axis=0), [0, 1]]
-        axes = axes * np.where(largest < 0, -1, 1)  # an axis has no sign of its own
-        del values
+        centre, axes = principal_axes(vectors)
         return cls(sample=sample, points=(vectors - centre) @ axes, centre=centre, axes=axes)
 
 
