@@ -218,7 +218,9 @@ def _closed_form_step(
     return (head, None) if reason is None else (None, reason)
 
 
-def apply_new_labels(head: Head, fleet: Fleet, pool: Pool, ledger: Ledger, config: RunConfig) -> Head | None:
+def apply_new_labels(
+    head: Head, fleet: Fleet, pool: Pool, ledger: Ledger, config: RunConfig, *, fit: bool = True
+) -> Head | None:
     """The head moved at once by the labels told since it was made, in closed form and from these labels alone.
 
     Classes that are new to the head join it. One round trip for the vectors of these items; the cost depends neither on
@@ -231,6 +233,7 @@ def apply_new_labels(head: Head, fleet: Fleet, pool: Pool, ledger: Ledger, confi
         pool: the pool.
         ledger: the run's labels.
         config: the run's config.
+        fit: whether a run that fits its head anew each round is to do so, rather than to move it.
 
     Returns:
         The head itself where nothing was told; None where the labels take a new fit.
@@ -245,7 +248,7 @@ def apply_new_labels(head: Head, fleet: Fleet, pool: Pool, ledger: Ledger, confi
     background = Background.of(ledger, config, pool, head.likelihood)
     if not changes and (background is None or background.is_same(head.ledger_seq, seq)):
         return head
-    if config.update.mode == "retrain":
+    if fit and config.update.mode == "retrain":
         return None
     return updated_head(head, fleet, labels, background, changes, seq, config, None)
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from raysal.config import RunConfig
-from raysal.errors import ConfigError, LabelError, RunError
+from raysal.errors import RunError
 from raysal.fleet import Fleet, open_fleet
 from raysal.index import build_missing_index, check_index
 from raysal.labels import Labels, Ledger, TellCounts
@@ -25,7 +25,7 @@ from raysal.rounds.batch import Batch
 from raysal.rounds.binding import Rebound, meet_pool, settle
 from raysal.rounds.directory import Record, RunDir
 from raysal.rounds.held_out import HeldOut, held_out_keys
-from raysal.rounds.learner import apply_new_labels
+from raysal.rounds.live_head import LiveHead
 from raysal.rounds.one_round import choose_round, close_run, head_now
 from raysal.rounds.opening import OpenRun, read_run
 from raysal.rounds.queries import embed_queries, keep_queries
@@ -138,7 +138,7 @@ class Session:
         self._read_only = self._closed = False
         self._own_fleet = fleet is None or isinstance(fleet, Mapping)
         self._fleet: Fleet | None = None if fleet is None or isinstance(fleet, Mapping) else fleet
-        self._live: Head | None = None
+        self._live = LiveHead(opened)
 
     # -- what is there ------------------------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class Session:
             if not self.rounds and isinstance(oracle := self._opened.parts.oracle, Simulation):
                 held_out = HeldOut.of(self.config)
                 self.tell(oracle.first_labels(None if held_out is None else held_out.among), examples=True)
-            batch, self._live = choose_round(self._opened, self.ledger, self.start_fleet(), k)
+            batch, self._live.head = choose_round(self._opened, self.ledger, self.start_fleet(), k)
         return batch
 
     def tell(self, labels: Labels, *, strict: bool = False, examples: bool = False) -> TellCounts:
@@ -325,29 +325,37 @@ class Session:
             RunError: another process is at work on the run, or the session is read-only.
         """
         if (done := self.final()) is not None:
-            self._live = None if self._live is None else self.run.head(None)  # another process may have closed it
+            if self._live.head is not None:
+                self._live.head = self.run.head(None)  # another process may have closed it
             return done
         self._refuse_read_only()
         with locked(self.dir, "run"):
             settle(self.run, self.ledger)
-            self._live = close_run(self._opened, self.ledger, self.start_fleet())
+            self._live.head = close_run(self._opened, self.ledger, self.start_fleet())
         return self.run.record(None)
 
-    def current_head(self) -> Head | None:
+    def current_head(self, *, fit: bool = True) -> Head | None:
         """The head after every label told so far. Leaves no trace in the run.
 
         The first call after a start fits or updates the head, which starts the fleet; later ones only take in the
         labels told since.
 
+        Args:
+            fit: whether a run that fits its head anew each round (`mode = "retrain"`) fits it here as well. Without,
+                the head at hand is moved in closed form, which takes milliseconds and is near the fit.
+
         Returns:
             The head; None before the first label.
         """
         self._apply_new_labels()
-        if self._live is None and self.final() is not None:
+        live, fleet, ledger = self._live, self._fleet, self._open_ledger()
+        if not fit and fleet is not None and ledger is not None and (moved := live.moved(ledger, fleet)) is not None:
+            return moved
+        if live.head is None and self.final() is not None:
             return self.run.head(None)  # not kept: there may be no fleet to move it by what is told from now on
-        if self._live is None and self._open_ledger() is not None:
-            self._live = head_now(self._opened, self.ledger, self.start_fleet()).head
-        return self._live
+        if live.head is None and ledger is not None:
+            live.head = head_now(self._opened, ledger, self.start_fleet()).head
+        return live.head
 
     # -- its parts ----------------------------------------------------------------------------------------------
 
@@ -366,12 +374,8 @@ class Session:
 
     def _apply_new_labels(self) -> None:
         """Move the head at hand by the labels it has not seen yet; or let it go, for the next round to make one."""
-        if self._live is None or self._fleet is None:
-            return
-        try:
-            self._live = apply_new_labels(self._live, self._fleet, self.pool, self.ledger, self.config)
-        except (ConfigError, LabelError):
-            self._live = None  # the next round meets the error again and says so
+        if self._fleet is not None and self._live.head is not None:
+            self._live.follow(self.ledger, self._fleet)
 
     def close(self) -> None:
         """Close the ledger, and the fleet if the session started it."""

@@ -4,8 +4,9 @@ It alone calls the fleet, because calls of one fleet are made by one thread. Req
 never wait for it, except for a search (`nearest`). What it does, in this order of urgency:
 
 1. what people asked for: the next batch, a search;
-2. after new labels: the head (`Session.current_head`), then the order of the candidates, in milliseconds;
-3. after some more labels, or when people pause: one pass over the whole pool, which finds new candidates.
+2. after new labels: the head, moved in closed form, then the order of the candidates, in milliseconds;
+3. after some more labels, or when people pause: the head as the next round would have it, which is a new fit in most
+   runs, and one pass over the whole pool, which finds new candidates.
 
 `stop` ends a batch that is being chosen, between two round trips, and a pass, between two parts of it: nothing of
 either is kept.
@@ -246,7 +247,7 @@ class Follower:
         """Take in new labels, or make a pass; whether there may be more to do at once."""
         seq, now = self._session.ledger.head_seq, time.monotonic()
         if seq != self._followed and now >= self._rest_until:
-            head = self._head()
+            head = self._session.current_head(fit=False)
             self._followed = seq
             if head is not None and self._candidates is not None:
                 self._order_candidates(head, seq)
@@ -268,10 +269,6 @@ class Follower:
             return True
         return False
 
-    def _head(self) -> Head | None:
-        # A fit takes as long as it takes; a step in closed form, milliseconds. Neither is worth a word of progress.
-        return self._session.current_head()
-
     def _order_candidates(self, head: Head, seq: int) -> None:
         assert self._candidates is not None
         taken = self._session.ledger.taken(self._per_item)
@@ -290,7 +287,7 @@ class Follower:
         """One pass over the pool: all orders, new candidates, histograms."""
         session, fleet = self._session, self._fleet
         self._publish(busy=Busy(stage="ranking", done=0, total=1))
-        head = self._head()
+        head = session.current_head()
         taken = session.ledger.taken(self._per_item)
         start_program(fleet, taken, HeldOut.of(session.config))
         lists = {"random": orders.random_order(fleet, self._key("random"))}

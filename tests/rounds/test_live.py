@@ -354,6 +354,39 @@ def test_a_label_that_outweighs_all_others_is_taken_back_by_a_fit(pool, truth, t
         assert head.digest() == session.record(3)["head_digest"]
 
 
+# -- a run that fits its heads anew -----------------------------------------------------------------------------------
+
+
+def test_a_run_that_fits_its_heads_anew_can_follow_in_closed_form_meanwhile(pool, truth, tmp_path):
+    found = {}
+    for mode in ("retrain", "laplace"):
+        with start(pool, tmp_path / mode, mode=mode) as session:
+            keys = begin(session, truth)
+            base = session.current_head()
+            for key in keys:
+                session.tell({key: truth[key]})
+                moved = session.current_head(fit=False)
+            session.withdraw(keys[:2])
+            found[mode] = base.digest(), moved.digest(), session.current_head(fit=False).digest()
+            assert session.current_head(fit=False).labels_seen == len(session.ledger.labels())
+            fit = session.current_head()
+            assert session.current_head(fit=False) is fit  # nothing is newer
+            session.query()
+            assert (fit.digest() == session.record(2)["head_digest"]) == (mode == "retrain")
+            assert len({*found[mode], fit.digest()}) == (4 if mode == "retrain" else 3)
+    assert found["retrain"] == found["laplace"]  # the same steps from the same head
+
+
+def test_a_head_without_a_step_in_closed_form_is_fitted(pool, truth, tmp_path):
+    with start(pool, tmp_path / "run", mode="retrain", trainer="bootstrap") as session:
+        keys = begin(session, truth)
+        session.current_head()
+        session.tell({key: truth[key] for key in keys[:3]})
+        followed = session.current_head(fit=False)
+        assert followed is session.current_head()
+        assert followed.labels_seen == 23
+
+
 # -- a head of another encoder ----------------------------------------------------------------------------------------
 
 

@@ -15,9 +15,10 @@ from page_server import Page, page_of
 from PIL import Image
 from served_runs import colour_of, picture_run
 
+from raysal.models.trainers.logistic import Logistic
 from raysal.rounds.session import Session
 from raysal.scoring.sweep import sweep
-from raysal.web import orders
+from raysal.web import follower, orders
 from raysal.web.orders import asked_of, order_candidates, scores_of, sweep_in_parts
 
 
@@ -142,6 +143,23 @@ def test_a_label_moves_the_head_and_the_order_follows(run: Path):
         after = {item["id"]: item["probability"] for item in now["items"]}
         assert all(after[id] < before[id] for id in before)
         assert now["head"] > 0
+
+
+def test_between_two_passes_labels_are_followed_without_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fits: list[int] = []
+    fit = Logistic.fit
+    monkeypatch.setattr(Logistic, "fit", lambda self, data: fits.append(len(data.labels)) or fit(self, data))
+    monkeypatch.setattr(follower, "PAUSE_S", 1e9)
+    run = picture_run(tmp_path, 30, update={"mode": "retrain"})
+    with page_of(run) as page, page.browser() as browser:
+        page.ready("likeliest")
+        begun, labels = len(fits), page.desk.follower.orders.labels
+        for turn, item in enumerate(browser.look("/api/items", order="likeliest", n=3)["items"]):
+            told = browser.tell("/api/answers", answers=[{"id": item["id"], "label": "other"}], nonce=str(turn))
+            while page.desk.follower.orders.seq < told["seq"]:
+                page.desk.wait_for_change(30)
+        assert (len(fits), page.desk.follower.orders.labels) == (begun, labels + 3)
+        assert begun > 0
 
 
 def test_a_round_is_chosen_in_the_background_and_told_to_everybody(run: Path):
