@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+GARMENTS = 60_000
+"""There are no more of them: pictures beyond have the same ones again, in other noise and tint."""
 TURN = 1000
 """Pictures of one turn."""
 BATCH = 250
@@ -44,12 +46,13 @@ def make_pictures(folder: Path, count: int, seed: int = 0) -> None:
 
     from benchmarks.embed import images_of
 
-    rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    for number, garment in enumerate(images_of(count)):
+    garments = images_of(min(count, GARMENTS))
+    for number in range(count):
         path = folder / f"{number:06d}.jpg"
         if path.exists():
             continue
+        garment, rng = garments[number % GARMENTS], np.random.default_rng([seed, number])
         grey = np.asarray(Image.fromarray(garment).convert("L").resize((SIZE, SIZE), Image.Resampling.BICUBIC), float)
         tint = rng.uniform(0.5, 1, 3)
         noisy = grey[..., None] * tint + rng.normal(0, 6, (SIZE, SIZE, 1))

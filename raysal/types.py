@@ -147,16 +147,16 @@ class Found:
     target: tuple[str, ...]
     """The classes that are looked for."""
     found: int
-    """Items of these that were labeled since the first round; test draws count, too."""
+    """Items of these that were labeled since the first round; test draws count, too, and examples never."""
     known: int
     """Items of these that are labeled in all: those that the run began with, and what it found."""
     labels: int
-    """Items that were labeled since the first round."""
+    """Items that were labeled since the first round, without examples."""
     precision: float | None
-    """`found` / `labels`: what a label brings. It says nothing about the quality of the head."""
-    precision_interval: tuple[float, float] | None
+    """`found` / `labels`: what a label brings. It has no interval and says nothing about the quality of the head, as
+    the items were not drawn but picked."""
     since_find: int
-    """Labels since the last new find, or since the first round."""
+    """Items labeled since the last new find, or since the first round."""
     drawn: int
     """Test draws so far."""
     answered: int

@@ -47,6 +47,8 @@ class ItemState:
     """Whether a round leased it as a test draw, ever."""
     labels_seq: int = 0
     """Number of the last event that changed the item's labels."""
+    since: int = 0
+    """Number of the event since which its labels say what they say, whoever said it again."""
     last_seq: int = 0
     """Number of the last event of any kind."""
 
@@ -67,17 +69,23 @@ class ItemState:
         elif event.kind == "moved":
             self.id = event.id
         else:
-            before = self.labels()
+            before, said = self.labels(), self.texts()
             if event.kind == "withdrawn":
                 self.answers = {name: answer for name, answer in self.answers.items() if name != who}
             else:
                 self.answers = {**self.answers, who: (event.label, event.weight or 0.0)}
             if self.labels() != before:
                 self.labels_seq = seq
+            if self.texts() != said:
+                self.since = seq
 
     def labels(self) -> dict[str, tuple[str | None, float]]:
         """The answers that are labels, not skips."""
         return {who: answer for who, answer in self.answers.items() if answer[0] is not None}
+
+    def texts(self) -> set[str]:
+        """What the labels say: one text where annotators agree."""
+        return {text for text, _ in self.answers.values() if text is not None}
 
     def text_of(self, annotator: str) -> str | None:
         """The label that an annotator holds; None for a skip, and for nothing."""
@@ -133,7 +141,7 @@ class ItemState:
         label = self.training_label(votes)
         if label is None:
             return None
-        return Labelled(id=id, key=self.key, seq=self.labels_seq, round=self.round, **label._asdict())
+        return Labelled(id=id, key=self.key, seq=self.labels_seq, since=self.since, round=self.round, **label._asdict())
 
 
 def apply_events(items: dict[str, ItemState], events: Iterable[Event]) -> dict[str, ItemState]:

@@ -51,6 +51,8 @@ class Labelled:
     """The sum of the annotators' weights."""
     seq: int
     """Number of the last event that changed the item's labels."""
+    since: int
+    """Number of the event since which they say what they say, whoever said it again."""
     round: int | None
     """The last round that leased the item; -1 for an example that no round did, None for any other such item."""
     shares: tuple[tuple[str, float], ...] = ()

@@ -41,7 +41,7 @@ def target_section(arm: Arm) -> tuple[str, Html] | None:
 
 def _counts(search: Found) -> list[tuple[str, str, str]]:
     """What was found and what is left: name, value, interval."""
-    rows = [("found per label", format_percent(search.precision), _shares(search.precision_interval))]
+    rows = [("found per label", format_percent(search.precision), "")]
     if search.drawn:
         rows.append(("test draws", f"{search.drawn:,}, {search.answered:,} answered", ""))
     rows.append(("prevalence", format_percent(search.prevalence), _shares(search.prevalence_interval)))

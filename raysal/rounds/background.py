@@ -112,7 +112,7 @@ class Background:
         shares = tuple((name, 1 / len(others)) for name in others) if self.exclusive else ()
         label = others[0] if self.exclusive else NONE
         return [
-            Labelled(id=id, key="", label=label, weight=self.weight, seq=0, round=None, shares=shares)
+            Labelled(id=id, key="", label=label, weight=self.weight, seq=0, since=0, round=None, shares=shares)
             for id in ids.tolist()
         ]
 

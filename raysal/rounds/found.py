@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from raysal.config import RunConfig
 from raysal.labels import Ledger
-from raysal.models.intervals import Interval, wilson
+from raysal.labels.ledger import EXAMPLES_ROUND
+from raysal.models.intervals import Interval
 from raysal.models.likelihood import Likelihood
 from raysal.models.ranking_measures import mean_and_interval
 from raysal.rounds.directory import RunDir
@@ -46,8 +47,8 @@ def found_by(
     of_target = {item.id for item in labels if wanted & set(likelihood.names_in(item.label, repr(item.key)))}
     begun = run.record(0)["ledger_seq"] if run.rounds else ledger.head_seq
     before = {item.id for item in ledger.labels(upto=begun)}
-    since = [item for item in labels if item.id not in before]
-    finds = [item.seq for item in since if item.id in of_target]
+    since = [item for item in labels if item.id not in before and item.round != EXAMPLES_ROUND]
+    finds = [item.since for item in since if item.id in of_target]
     newest = max(finds, default=0)
     tested = read_tests(run, ledger)
     # Also of items that train, as some do once the run was matched with another pool: the prevalence is of no head.
@@ -58,14 +59,13 @@ def found_by(
     if share is not None and interval is not None and items is not None:
         left = max(0.0, items * share - known)
         left_interval = max(0.0, items * interval[0] - known), max(0.0, items * interval[1] - known)
-    since_find = sum(item.seq > newest for item in since)
+    since_find = sum(item.since > newest for item in since)
     return Found(
         target=config.target,
         found=len(finds),
         known=known,
         labels=count,
         precision=len(finds) / count if count else None,
-        precision_interval=wilson(len(finds) / count, count, counted=True) if count else None,
         since_find=since_find,
         drawn=int(tested.tests.sum()),
         answered=int((tested.tests & answered).sum()),
@@ -95,7 +95,7 @@ def _hints(since_find: int, config: RunConfig, share: float | None, left: Interv
     if since_find >= max(FEWEST, config.rounds.k):
         hints.append(
             f"the last {since_find} labels found nothing new: fewer than 1 in {since_find // RULE_OF_THREE} of what is "
-            "offered now is looked for (95 %, rule of three)"
+            "labelled now is looked for (95 %, rule of three)"
         )
     if left is not None and left[1] < 1:
         hints.append("nothing is left to find (95 %)")

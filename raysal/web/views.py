@@ -82,7 +82,7 @@ def pool_map(pool: Pool, axes: PoolAxes, labelled: Sequence[Labelled], classes: 
     Returns:
         {ids, x, y, labels: places among `classes`, -1 for none, classes, sampled}.
     """
-    labelled = sorted(labelled, key=lambda item: item.seq)[-MOST_LABELLED:]
+    labelled = sorted(labelled, key=lambda item: item.since)[-MOST_LABELLED:]
     place = {name: number for number, name in enumerate(classes)}
     label = {item.id: place.get(item.label, -1) for item in labelled}
     known = set(axes.sample.ids.tolist())
@@ -120,7 +120,7 @@ def curve(run: RunDir, labelled: Sequence[Labelled], target: Sequence[str], like
         records.append(final)
     in_round: dict[int, list[bool]] = {}
     found = [[0, 0]]
-    for item in sorted(labelled, key=lambda item: item.seq):
+    for item in sorted(labelled, key=lambda item: item.since):
         hit = bool(wanted) and not wanted.isdisjoint(likelihood.names_in(item.label))
         found.append([found[-1][0] + 1, found[-1][1] + hit])
         if item.round is not None:

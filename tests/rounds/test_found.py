@@ -14,6 +14,7 @@ import raysal
 from raysal.pool import Pool
 from raysal.rounds.session import Session
 from raysal.rounds.tested import read_tests
+from raysal.types import Label
 
 N, TARGET = 500, "class-1"
 ROUNDS = {"k": 20, "holdout": 0.4, "tests": 0.25}
@@ -56,14 +57,18 @@ def test_finds_are_counted_from_the_first_round(pool: Pool, truth: dict[str, str
         hits = sum(name == TARGET for name in given.values())
         assert (found.found, found.known, found.labels, found.since_find) == (hits, hits + 3, len(given), 0)
         assert found.precision == hits / len(given)
-        assert found.precision_interval is not None
-        assert found.precision_interval[0] < found.precision < found.precision_interval[1]
         others = [key for key, name in truth.items() if name != TARGET and key not in given]
         session.tell({key: truth[key] for key in others[:7]})
         assert session.status().search.since_find == 7
+        session.tell([Label(key=free, label=TARGET, annotator="second")])  # says again what is known
+        assert session.status().search.since_find == 7
+        session.tell({key: TARGET for key in wanted if key not in given and key not in wanted[:3]}, examples=True)
+        more = session.status().search
+        assert (more.found, more.labels, more.since_find) == (hits, len(given) + 7, 7)  # examples are not found
+        session.withdraw([free], "second")
         session.tell({free: "class-0"})
         corrected = session.status().search
-        assert (corrected.found, corrected.known) == (hits - 1, hits + 2)
+        assert (corrected.found, corrected.known, corrected.since_find) == (hits - 1, more.known - 1, 8)
 
 
 def test_what_is_left_follows_from_the_files(pool: Pool, truth: dict[str, str], tmp_path: Path) -> None:
