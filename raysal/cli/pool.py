@@ -106,16 +106,23 @@ def verify(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
 @app.command("export")
 def export(
     pool: PoolPath,
-    out: Annotated[Path, Option("--out", "-o", help="The .parquet file to write.")],
+    out: Annotated[
+        Path,
+        Option(
+            "--out",
+            "-o",
+            help="The file to write: .parquet with the vectors; .csv, .tsv, .jsonl or .json without, to look for keys.",
+        ),
+    ],
     force: Force = False,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Write the ids, keys, carried columns and vectors of a pool to one Parquet file."""
+    """Write the ids, keys and carried columns of a pool to one file; to a Parquet file the vectors, too."""
     del json, debug
     from raysal.pool import open_pool
 
-    check_output(out, ("parquet",))
+    check_output(out)
     check_no_source(out, pool)
     found = open_pool(pool)
     with progress("exporting"):

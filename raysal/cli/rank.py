@@ -147,8 +147,7 @@ def rank(
     if find is not None:
         place = ranking.find(find)
         if place is None:
-            fix = "keys are listed by `raysal pool export`" if ranking.plan.top is None else "rank without --top"
-            raise ConfigError("--find", f"{find!r} is not in this ranking", fix)
+            raise ConfigError("--find", *_not_there(ranking, find, pool))
         start = place
     exported: Exported | None = None
     if export is not None:
@@ -210,6 +209,25 @@ def _words(ranking: Ranking, said: RankReport | None) -> str:
         words += "" if said.made else " (it was there)"
         words += f"\nnote: {said.note}" if said.note else ""
     return words
+
+
+def _not_there(ranking: Ranking, key: str, pool: Path | None) -> tuple[str, str]:
+    """Why a ranking does not have an item, and what to do."""
+    from raysal.errors import LabelError, PoolError
+    from raysal.pool import open_pool
+    from raysal.ranking.layout import Manifest
+
+    manifest = Manifest.read(ranking.path)
+    try:
+        opened = open_pool(manifest.place if pool is None else pool)
+        if opened.fingerprint == manifest.pool:
+            opened.ids_of([key])
+    except LabelError as error:
+        return error.problem, error.fix
+    except PoolError:  # the ranking alone cannot say more
+        pass
+    fix = "check the key" if ranking.plan.top is None else "rank without --top"
+    return f"{key!r} is not in this ranking", fix
 
 
 def _cell(name: str, value: object) -> str:

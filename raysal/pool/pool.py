@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from raysal.arrays import column_of
 from raysal.arrow_values import array_of, numbers_of
-from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
+from raysal.errors import ConfigError, Damaged, LabelError, PoolError, PoolIncomplete
 from raysal.pool.chunk import Chunk
 from raysal.pool.contents import maker_of, total_of
 from raysal.pool.given import export_type, in_given_units
@@ -30,6 +30,7 @@ from raysal.pool.layout import (
 )
 from raysal.scale import space_of
 from raysal.store import Written, digest_of, read_sealed, write_output
+from raysal.tables import EXTENSIONS, KINDS, write_tables
 from raysal.types import POOL_COLUMNS, Metric, PassedOver
 
 
@@ -183,19 +184,20 @@ class Pool:
         check_blurred(self.path, self._records)
 
     def export(self, out: str | Path, *, overwrite: bool = False) -> int:
-        """Write the items' columns and their vectors into one Parquet file, one row group per chunk.
+        """Write the items' columns into one file, chunk by chunk; into a Parquet file their vectors, too.
 
         Vectors have the magnitude they were given with: float16 as they are in a pool of scale 1, otherwise float32, or
-        float64 where that cannot hold them.
+        float64 where that cannot hold them. Each chunk is one row group.
 
         Args:
-            out: the file to write.
+            out: the file to write, with an extension of `raysal.tables.KINDS`.
             overwrite: replace the file that is there; it is kept as `NAME.1`, `NAME.2` ...
 
         Returns:
             The number of rows.
 
         Raises:
+            ConfigError: the file has another extension.
             PoolError: the chunks hold a carried column in types that no single type can hold.
             OutputExists: another file is there, and `overwrite` is false.
             OSError: `out` cannot be written; nothing is left there.
@@ -205,7 +207,13 @@ class Pool:
 
     def export_file(self, out: str | Path, *, overwrite: bool = False) -> Written:
         """As `export`, but says what became of the file that was there."""
+        kind = KINDS.get(Path(out).suffix.lower())
+        if kind is None:
+            raise ConfigError(out, f"unknown extension {Path(out).suffix!r}", f"use {EXTENSIONS}")
         schema = self._united([chunk.items().schema for chunk in self.chunks])
+        if kind != "parquet":
+            tables = (self._as(schema, chunk.items(schema.names)) for chunk in self.chunks)
+            return write_output(Path(out), lambda path: write_tables(path, kind, schema, tables), overwrite=overwrite)
         numbers = export_type(self.scale)
         vector = pa.field("vector", pa.list_(pa.from_numpy_dtype(numbers), self.dim))
 
@@ -293,18 +301,16 @@ class Pool:
             {key: id}.
 
         Raises:
-            LabelError: a key is not in the pool.
+            LabelError: a key is not in the pool. It says which were lost in embedding, and which are spelled alike.
             ConfigError: the keys are no column of values.
         """
         asked = list(dict.fromkeys(column_of("keys", keys)))
         found = self.ids_there(asked)
         missing = [key for key in asked if key not in found]
         if missing:
-            some = ", ".join(repr(key) for key in missing[:5]) + (", ..." if len(missing) > 5 else "")
-            are = "key is" if len(missing) == 1 else "keys are"
-            raise LabelError(
-                self.path, f"{len(missing)} {are} not in the pool: {some}", "keys are listed by `raysal pool export`"
-            )
+            from raysal.pool.absent import words_of_absent
+
+            raise LabelError(self.path, *words_of_absent(self.path, missing, self.items(["key"])))
         return found
 
     def ids_there(self, keys: Sequence[str]) -> dict[str, int]:

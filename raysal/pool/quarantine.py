@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,24 @@ def write_quarantine(
 
     written = write_output(out, write, overwrite=overwrite, disposable=disposable)
     return count, written
+
+
+def lost_among(pool: Path, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Which of some keys a pool lost. It reads the quarantine of the chunks that lost something.
+
+    Args:
+        pool: the directory.
+        keys: of items, of this pool or not.
+
+    Returns:
+        {key: the stage, and the error}.
+
+    Raises:
+        PoolError: the directory is no pool.
+        Damaged: a file was altered.
+    """
+    wanted = set(keys)
+    return {row["key"]: (row["stage"], row["error"]) for row in _rows(pool, None) if row["key"] in wanted}
 
 
 def _rows(pool: Path, stage: str | None) -> Iterator[dict[str, Any]]:

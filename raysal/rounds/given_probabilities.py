@@ -196,7 +196,10 @@ def _ids_of(pool: Pool, keys: pa.Array) -> NDArray[np.int64]:
         ids[found.drop_null().to_numpy()] = items["id"].to_numpy()[there]
     if (ids < 0).any():
         missing = keys.filter(pa.array(ids < 0)).to_pylist()
-        raise ConfigError(FIELD, f"keys that are not in the pool {pool.path}: {_some(missing)}", "leave them out")
+        from raysal.pool.absent import words_of_absent
+
+        problem, fix = words_of_absent(pool.path, missing, pool.items(["key"]))
+        raise ConfigError(FIELD, f"{pool.path}: {problem}", f"leave them out; {fix}")
     return ids
 
 

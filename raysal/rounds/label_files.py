@@ -8,13 +8,12 @@ from pathlib import Path
 
 from raysal.errors import FingerprintMismatch, LabelError
 from raysal.labels import LabelFile, TellCounts, read_labels
+from raysal.pool import Pool
 from raysal.rounds.binding import Rebound
 from raysal.rounds.directory import RunDir
 from raysal.rounds.run_labels import RunLabels, begin_run
 
 START = "start one with --pool POOL, or check the path"
-NAMED = 5
-"""Unknown keys that an error names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,7 @@ def import_labels(
                 _check_pools(file, read, labels)
             unknown = labels.unknown(keys)
             if unknown and not skip_unknown:
-                raise LabelError(read.places[unknown[0]], *_unknown(file, read, unknown))
+                raise LabelError(read.places[unknown[0]], *_unknown(file, read, unknown, labels.pool()))
             left_out = set(unknown)
             told = labels.tell(
                 [label for label in read.labels if label.key not in left_out],
@@ -102,11 +101,10 @@ def _check_pools(file: Path, read: LabelFile, labels: RunLabels) -> None:
         raise FingerprintMismatch(file, "the pool that it was exported for", own, foreign[0], fix)
 
 
-def _unknown(file: Path, read: LabelFile, keys: Sequence[str]) -> tuple[str, str]:
+def _unknown(file: Path, read: LabelFile, keys: Sequence[str], pool: Pool) -> tuple[str, str]:
     """Problem and fix of keys that the pool does not have."""
-    named = [f"{read.places[key].removeprefix(f'{file}, ')}: {key!r}" for key in keys[:NAMED]]
-    more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
-    what = "key is" if len(keys) == 1 else "keys are"
-    problem = f"{len(keys)} {what} not in the pool ({'; '.join(named)}{more})"
-    fix = "correct them, or leave these labels out with --skip-unknown (Python: skip_unknown=True)"
-    return problem, fix
+    from raysal.pool.absent import words_of_absent
+
+    places = {key: read.places[key].removeprefix(f"{file}, ") for key in keys}
+    problem, fix = words_of_absent(pool.path, keys, pool.items(["key"]), places)
+    return problem, f"{fix}; or leave these labels out with --skip-unknown (Python: skip_unknown=True)"

@@ -274,7 +274,7 @@ def test_pool_info_verify_export(tmp_path: Path, pool: Path) -> None:
     assert cli("pool", "export", pool, "-o", tmp_path / "all.parquet", "--json").json["rows"] == 300
     exported = pq.read_table(tmp_path / "all.parquet")
     assert {"id", "key", "label", "vector"} <= set(exported.column_names)
-    refused(cli("pool", "export", pool, "-o", tmp_path / "all.csv"), ".parquet")
+    refused(cli("pool", "export", pool, "-o", tmp_path / "all.txt"), ".csv, .tsv, .parquet")
 
 
 def test_verify_names_the_damaged_file(tmp_path: Path, pool: Path) -> None:

@@ -47,7 +47,7 @@ FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
 """The words of each command that writes one file."""
 FOLDERS = {"demo", "doctor", "embed", "find", "finetune", "predict", "run"}
 """Commands that make a directory, or finish one of their own."""
-CASES = [(name, suffix) for name in FILES for suffix in KINDS if name != "pool export" or KINDS[suffix] == "parquet"]
+CASES = [(name, suffix) for name in FILES for suffix in KINDS]
 
 
 def test_every_command_with_an_output_is_in_a_test_below() -> None:

@@ -137,7 +137,7 @@ def test_what_is_refused_says_what_to_do(home: Path, made: Path) -> None:
     refused(cli("rank", home / "nothing", "-o", home / "new"), "no run is there")
     refused(cli("rank", ranking, "--top", 3), "--top", "name the run")
     refused(cli("rank", ranking, "--version", "12"), "no finished version 12")
-    refused(cli("rank", ranking, "--find", "nobody"), "'nobody' is not in this ranking")
+    refused(cli("rank", ranking, "--find", "nobody"), "1 key is not in the pool: 'nobody'", "pool export")
     refused(cli("rank", ranking, "-o", home / "page.xlsx"), "unknown extension")
     refused(cli("rank", ranking, "--export", ranking), "is there already", "name another folder")
     refused(cli("rank", ranking, "--export", home / "a" / "b"), "its directory does not exist")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import multiprocessing
 import os
 import resource
@@ -21,7 +23,7 @@ from tiny_pools import CHUNKS, DIM, EMPTY, content, make, manifest, stage
 
 from raysal.embedding.job import embed
 from raysal.embedding.precomputed import Precomputed
-from raysal.errors import FingerprintMismatch, LabelError, PoolError, PoolIncomplete
+from raysal.errors import ConfigError, FingerprintMismatch, LabelError, PoolError, PoolIncomplete
 from raysal.pool import ChunkStage, Pool, PoolWriter, open_pool
 from raysal.sources.table import Table
 from raysal.store import write_file, write_sealed
@@ -206,6 +208,23 @@ def test_an_export_can_be_embedded_again(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "out.parquet", "pool"]
 
 
+def test_a_text_export_lists_the_keys_without_vectors(tmp_path: Path) -> None:
+    pool = make(tmp_path / "pool")
+    items = {name: [row for table in pool.items([name]) for row in table[name].to_pylist()] for name in pool.columns}
+    for kind in ("csv", "tsv", "jsonl", "json"):
+        assert pool.export(tmp_path / f"keys.{kind}") == 6
+    with open(tmp_path / "keys.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == pool.columns
+    assert [row["key"] for row in rows] == items["key"]
+    assert [row["label"] for row in rows] == items["label"]
+    listed = json.loads((tmp_path / "keys.json").read_text())
+    assert listed == [json.loads(line) for line in (tmp_path / "keys.jsonl").read_text().splitlines()]
+    assert {name: [row[name] for row in listed] for name in pool.columns} == items
+    with pytest.raises(ConfigError, match=r"unknown extension '\.txt'"):
+        pool.export(tmp_path / "keys.txt")
+
+
 def test_items_are_found_by_any_column(tmp_path: Path) -> None:
     pool = make(tmp_path)
     assert pool.columns == ["id", "key", "uri", "owner", "label"]
@@ -216,7 +235,7 @@ def test_items_are_found_by_any_column(tmp_path: Path) -> None:
     assert pool.keys_of(np.empty(0, np.int64)) == {}
     assert pool.ids_of(["k9", "k0", "k9"]) == {"k9": 9, "k0": 0}
     assert pool.ids_of([]) == {}
-    with pytest.raises(LabelError, match=r"3 keys are not in the pool: 'k2', 'x', '\\udcff'"):
+    with pytest.raises(LabelError, match=r"3 keys are not in the pool: 'k2' \(quarantined at .*\), 'x', '\\udcff'"):
         pool.ids_of(["k0", "k2", "x", "\udcff"])  # k2 was quarantined
     with pytest.raises(PoolError, match=r"no column 'lable'; its columns: id, key, uri, owner, label"):
         pool.items(["lable"])

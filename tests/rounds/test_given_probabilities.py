@@ -171,7 +171,7 @@ def broken(values: NDArray[np.float64], how: str) -> Any:
         ("lacks", "2 items that may be offered have none: 'item-000005', 'item-000199'"),
         ("lacks many", "158 items that may be offered have none: 'item-0000.*and 153 more"),
         ("twice", "keys with several rows: 'item-000199'"),
-        ("foreign", "keys that are not in the pool .*: 'item-five'"),
+        ("foreign", ".*: 1 key is not in the pool: 'item-five'"),
         ("logits", "those of 'item-.*' add up to .*a softmax"),
         ("negative", "those of 'item-000199' add up to 1, or one is below 0"),
         ("nan", "the row of 'item-000199' has no number"),
