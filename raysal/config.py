@@ -253,7 +253,8 @@ def _whole_path(path: Path) -> Path:
 class LikeConfig(Section):
     """What is looked for, where it is no item of the pool: queries, for the strategy `search` while it has no find.
 
-    They are embedded once, when the run begins, and kept with it.
+    They are embedded when the run begins, and kept with it; and again for a pool of another encoder. Vectors cannot be,
+    and are refused there.
     """
 
     text: tuple[str, ...] = ()

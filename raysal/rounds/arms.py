@@ -105,7 +105,7 @@ def validate(config: RunConfig) -> None:
     if config.rounds.control and config.oracle.name == "files":
         raise ConfigError("rounds.control", "a control arm needs an oracle that answers", 'oracle = "simulated"')
     searches_index(narrower, trainer)
-    likelihood_for(config, trainer, selector, narrower)
+    likelihood_for(config, trainer, selector, narrower, start=start)
     if config.source is not None and config.encoder is not None:
         config.source.build("source", SOURCES)
         config.encoder.build("encoder", ENCODERS)

@@ -3,6 +3,7 @@
     run.json                     the config (sealed)
     ledger.sqlite                the labels: the only truth
     like.json                    the queries for what is looked for, as vectors (sealed; only where there are some)
+    like/0.jpg                   the pictures among them
     embed.json                   what embedding took, where the run did it (sealed)
     rounds/0000/batch.parquet    the batch: id, key, rank, score, reason, strategy, head_version
     rounds/0000/head.safetensors the head that chose it (none before the first label)
@@ -49,7 +50,7 @@ from raysal.store import (
 
 RUN, LEDGER, ROUNDS, FINAL = "run.json", "ledger.sqlite", "rounds", "final"
 BATCH, HEAD, RECORD, MEMORY = "batch.parquet", "head.safetensors", "round.json", "memory.safetensors"
-EMBEDDING, LIKE = "embed.json", "like.json"
+EMBEDDING, LIKE, LIKE_FILES = "embed.json", "like.json", "like"
 CONTROL = "control"
 VERSION = 1
 RESTORE = "restore it from a copy"
@@ -173,8 +174,11 @@ class RunDir:
         """Delete the files of a run in which nothing counts, and its directory, unless something else is there."""
         if self.control.path.exists():
             self.control._remove_blank()
-        for name in (LEDGER, EMBEDDING, LIKE, LOCK, RUN):
+        pictures = read_sealed(self.path / LIKE).get("pictures", {}) if (self.path / LIKE).exists() else {}
+        for name in (*pictures, LEDGER, EMBEDDING, LIKE, LOCK, RUN):
             (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            (self.path / LIKE_FILES).rmdir()
         with suppress(OSError):
             (self.path / ROUNDS).rmdir()
             if directory:

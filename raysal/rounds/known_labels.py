@@ -182,7 +182,7 @@ class LabelsOfRun:
 
     def queries(self, pool: Pool) -> NDArray[np.float32] | None:
         """Those of the run."""
-        return queries_of(self.run, pool)
+        return queries_of(self.run, self.config.like, pool)
 
     def next_head(self, fleet: Fleet, pool: Pool, seed: int) -> HeadUpdate:
         """The head that the run's next round would have, whatever the `seed`."""

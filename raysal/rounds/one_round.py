@@ -65,7 +65,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         available=available,
         key=derive(config.seed, round),
         target=config.target,
-        like=queries_of(run, pool),
+        like=queries_of(run, config.like, pool),
         background=update.background or 0,
         yields=yields_of(run, TrainingLabels.of(ledger, config), update.ledger_seq, config.target, parts.likelihood),
         previous=update.previous,

@@ -60,7 +60,7 @@ class RunParts:
             selector=selector,
             start=start,
             trainer=trainer,
-            likelihood=likelihood_for(config, trainer, selector, narrower, pool),
+            likelihood=likelihood_for(config, trainer, selector, narrower, pool, start=start),
             oracle=config.oracle.build("oracle", ORACLES).bind(pool, config.seed),
             learns_from_held_out=learns_from_held_out(selector, narrower),
         )

@@ -10,7 +10,7 @@ from typing import Any, Never, Self, cast
 
 import numpy as np
 
-from raysal.config import RunConfig
+from raysal.config import LikeConfig, RunConfig
 from raysal.context import LabelledVectors, RoundContext
 from raysal.errors import ConfigError
 from raysal.labels.spelling import spelled
@@ -28,7 +28,13 @@ from raysal.types import SKIP, Metric
 
 
 def likelihood_for(
-    config: RunConfig, trainer: Trainer, selector: Selector, narrower: Narrower, pool: Pool | None = None
+    config: RunConfig,
+    trainer: Trainer,
+    selector: Selector,
+    narrower: Narrower,
+    pool: Pool | None = None,
+    *,
+    start: Selector,
 ) -> Likelihood:
     """The kind of labels that a trainer learns from, once it is known that the run's other parts can work with it.
 
@@ -38,18 +44,22 @@ def likelihood_for(
         selector: the run's strategy.
         narrower: the run's narrower.
         pool: the run's pool; None while it is yet to be embedded.
+        start: the strategy while there is no label.
 
     Returns:
         The likelihood.
 
     Raises:
         ConfigError: the config speaks of classes where labels are numbers, or of one that cannot be; or a part says,
-            before it looks at the data, that it cannot work with such labels; or one needs held-out items.
+            before it looks at the data, that it cannot work with such labels; or one needs held-out items; or none goes
+            by the queries for what is looked for.
     """
     likelihood = trainer.likelihood
     likelihood.check_names(config.update.classes, "update.classes")
     likelihood.check_names(config.target, "target")
     check_target(config.target, selector, narrower)
+    check_target(config.target, start, narrower)
+    check_like(config.like, (selector, start, *narrower.strategies()))
     if config.rounds.tests and not config.rounds.holdout:
         raise ConfigError("rounds.tests", "tests are drawn from held-out items, and there are none", "holdout = 0.2")
     check_background(config, likelihood)
@@ -88,6 +98,22 @@ def check_target(target: Sequence[str], selector: Selector, narrower: Narrower) 
     if narrower.needs_target() or any(one.needs_target for one in strategies):
         part = "the narrower" if narrower.needs_target() else "the strategy"
         raise ConfigError("target", f"names no class, and {part} goes by the classes looked for", NAME_TARGET)
+
+
+def check_like(like: LikeConfig, selectors: Sequence[Selector]) -> None:
+    """Refuse queries that nothing goes by.
+
+    Args:
+        like: what is looked for.
+        selectors: the strategies of a run.
+
+    Raises:
+        ConfigError: there are queries, and none of the strategies, or of those inside them, goes by them.
+    """
+    given = [name for name, value in like if value]
+    if given and not any(one.uses_like for outer in selectors for one in with_inner_parts(outer)):
+        problem = "names what is looked for, and no strategy of this run goes by it"
+        raise ConfigError(f"like.{given[0]}", problem, 'use start = "search" or select = "search", or leave it out')
 
 
 def check_spelling(where: str, names: Sequence[str]) -> None:

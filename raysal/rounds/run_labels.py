@@ -92,7 +92,11 @@ class RunLabels:
 
     def _meet(self, pool: Pool, rebind: bool) -> None:
         if rebind:
+            from raysal.rounds.queries import embed_queries, keep_queries  # pixels, which other commands do without
+
+            queries = embed_queries(self._run, self._run.require_config().like, pool)
             with locked(self._run.path, "run"):
+                keep_queries(self._run, queries)
                 self.rebound = meet_pool(self._run, self.ledger, pool, rebind=True)
         else:
             meet_pool(self._run, self.ledger, pool)

@@ -83,11 +83,11 @@ class Session:
                 check_index(self.pool, self.config.index)
             queries = embed_queries(self.run, self.config.like, self.pool)
             self.run.begin(self.config)
-            keep_queries(self.run, queries)
             self._ledger = self._ledger or self.run.open_ledger()
             with locked(self.dir, "run") if rebind else locked_if_free(self.dir) as free:
                 if free is not False:
                     settle(self.run, self.ledger)
+                keep_queries(self.run, queries)
                 self.rebound = meet_pool(self.run, self._ledger, self.pool, rebind=rebind)
             self.run.remember_pool(self.pool.path)
         except BaseException:

@@ -97,6 +97,11 @@ class Selector(ABC):
         return False
 
     @property
+    def uses_like(self) -> bool:
+        """Whether it goes by queries for what is looked for (`RoundContext.like`)."""
+        return False
+
+    @property
     def uses_held_out(self) -> bool:
         """Whether labels of held-out items decide its picks; half of these items then measure nothing."""
         return False

@@ -85,6 +85,11 @@ class Search(Selector):
         return True
 
     @property
+    def uses_like(self) -> bool:
+        """Always, while nothing is found."""
+        return True
+
+    @property
     def takes_probabilities(self) -> bool:
         """Always, where a class that is looked for is among them."""
         return True
