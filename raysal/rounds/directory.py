@@ -52,6 +52,8 @@ RUN, LEDGER, ROUNDS, FINAL = "run.json", "ledger.sqlite", "rounds", "final"
 BATCH, HEAD, RECORD, MEMORY = "batch.parquet", "head.safetensors", "round.json", "memory.safetensors"
 EMBEDDING, LIKE, LIKE_FILES = "embed.json", "like.json", "like"
 CONTROL = "control"
+PARTS = (RUN, ROUNDS, FINAL, EMBEDDING, LIKE, LIKE_FILES, CONTROL)
+"""What lies in a run directory beside the ledger's files and the lock."""
 VERSION = 1
 RESTORE = "restore it from a copy"
 START = "start one with `raysal run CONFIG --out RUN`, or check the path"
@@ -133,13 +135,26 @@ class RunDir:
         """Make the directory and keep the config in it, unless it is there. From here on the run can be resumed.
 
         Raises:
-            RunError: the directory is that of a pool, or of predictions.
+            RunError: the directory is that of a pool, or of predictions, or holds files of other kinds.
         """
         check_kind(self.path, RUN)
+        self._check_place()
         (self.path / ROUNDS).mkdir(parents=True, exist_ok=True)
         if not (self.path / RUN).exists():
             config = config.model_copy(update={"pool": config.pool.absolute()})
             write_sealed(self.path / RUN, {"config": config.model_dump(mode="json"), "version": VERSION})
+
+    def _check_place(self) -> None:
+        """Refuse to begin a run among files that are none of a run's. Configs and hidden files may be there."""
+        if (self.path / RUN).exists() or not self.path.is_dir():
+            return
+        names = sorted(entry.name for entry in self.path.iterdir())
+        others = [
+            name for name in names if not (name.startswith((".", LEDGER)) or name in PARTS or name.endswith(".toml"))
+        ]
+        if others:
+            some = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+            raise RunError(self.path, f"holds something else ({some})", "name a directory that is new or empty")
 
     @contextmanager
     def undone_if_refused(self) -> Iterator[None]:

@@ -153,3 +153,24 @@ def test_the_control_arm_begins_with_the_same_examples(tmp_path):
     for place in (tmp_path / "run", tmp_path / "run" / "control"):
         with Session.open(place, read_only=True) as session:
             assert session.record(0)["labels"] == 3
+
+
+def test_a_directory_of_other_files_is_refused_and_stays_as_it_is(pool, keys, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("a.jpg", "b.jpg", "c.jpg", "like", "notes.txt"):
+        (run / name).write_text("mine")
+    refused(cli("find", pool.path, "-o", run, "-e", keys[0]), "holds something else (a.jpg, b.jpg, c.jpg and 1 more)")
+    (tmp_path / "labels.csv").write_text(f"key,label\n{keys[0]},a\n")
+    words = ("label", "import", run, tmp_path / "labels.csv", "--pool", pool.path)
+    refused(cli(*words), "holds something else", "new or empty")
+    assert {path.name: path.read_text() for path in run.iterdir()} == dict.fromkeys(
+        ("a.jpg", "b.jpg", "c.jpg", "like", "notes.txt"), "mine"
+    )
+    for path in run.iterdir():
+        path.unlink()
+    (run / "run.toml").write_text(
+        f'pool = "{pool.path}"\ntarget = ["positive"]\nstart = "search"\nfleet.backend = "local"\n'
+    )
+    (run / ".gitignore").write_text("*")
+    assert cli("find", run / "run.toml", "-o", run, "-e", keys[0]).code == 0
