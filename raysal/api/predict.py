@@ -41,9 +41,10 @@ def predict(
     Args:
         pool: an embedded pool, or its path.
         out: the directory of the predictions.
-        run: a run directory, whose newest head is taken, or, if no round has one yet, the head that its labels make.
-            Give either a run or a head; neither for novelty alone.
-        round: the round of the run whose head is taken, counted from 0.
+        run: a run directory: the head that all its labels make now is taken, as `raysal.rank` takes it; over another
+            pool than the run's, the newest head that the run has kept. Give either a run or a head; neither for novelty
+            alone.
+        round: the round of the run whose head is taken instead, counted from 0.
         head: a head, or the file of one.
         predictive: how probabilities come from the posterior: `map`, `mean_field`, `monte_carlo` or `laplace_bridge`.
         top: how many classes are listed for each item, or `all`.

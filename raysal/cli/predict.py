@@ -23,7 +23,7 @@ def predict(
     out: Annotated[Path, Option("--out", "-o", help="The directory to write or to finish.")],
     run: Annotated[
         Path | None,
-        Option(help="A run directory; its newest head predicts. If no round has one yet, a head of its labels does."),
+        Option(help="A run directory: the head that all its labels make now predicts; over another pool, its newest."),
     ] = None,
     round: Annotated[int | None, Option(min=0, help="Use the head that chose this round of the run.")] = None,
     head: Annotated[Path | None, Option(metavar="FILE", help="A head.safetensors, instead of a run.")] = None,
@@ -101,7 +101,8 @@ def predict(
         )  # fmt: skip
     lost = f", {found.quarantined} quarantined left out" if found.quarantined else ""
     done = f" ({found.resumed} of {found.chunks} chunks were there)" if found.resumed else ""
-    by = [] if found.head is None else [f"head {found.head_version}"]
+    of = "" if found.head_from is None else f" ({found.head_from})"
+    by = [] if found.head is None else [f"head {found.head_version}{of}"]
     by += [] if found.novelty is None else [f"novelty {found.novelty}"]
     words = f"{out}: predictions of {found.items} items{lost}, by {', '.join(by)}{done}"
     words += f"\nnote: {found.note}" if found.note else ""

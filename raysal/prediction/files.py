@@ -61,6 +61,8 @@ class Plan:
     options: Mapping[str, Any]
     """of a head: predictive, top, uncertainty, draws, seed, and target where one is named; novelty where asked for"""
     version: int = VERSION
+    head_from: str | None = None
+    """whose head it is, for people: of which round, or of all labels there were"""
 
     @classmethod
     def read(cls, out: Path) -> Plan:

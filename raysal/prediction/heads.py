@@ -1,10 +1,10 @@
-"""The head that predicts: one of a file, the newest one of a run, or the one that a run's labels make."""
+"""The head that predicts: one of a file, the one of a round, or the one that all labels of a run make now."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from raysal.errors import ConfigError, RunError
+from raysal.errors import ConfigError, FingerprintMismatch, RunError
 from raysal.fleet import Fleet
 from raysal.models.head import Head
 from raysal.pool import Pool
@@ -12,6 +12,9 @@ from raysal.rounds.directory import RunDir
 from raysal.rounds.known_labels import labels_of_run
 from raysal.rounds.program import start_program
 from raysal.rounds.training_labels import TrainingLabels
+
+ALL = "all labels"
+"""Whose head it is that no round need have had yet, as reports and manifests say it."""
 
 
 def load_head(path: Path) -> Head:
@@ -79,6 +82,39 @@ def newest_head(run: Path) -> Head | None:
     return next((head for place in places if (head := there.head(place)) is not None), None)
 
 
+def head_for(run: Path, pool: Pool, round: int | None) -> tuple[Head | None, str]:
+    """Which head of a run speaks of a pool, for `raysal.predict` and `raysal.rank` alike.
+
+    Over the run's own pool it is the one that all its labels make now, which `fit_head` makes; so no label is left out
+    that came after the last batch. Over another pool it is the newest head that the run has kept.
+
+    Args:
+        run: the run directory.
+        pool: what is to be predicted.
+        round: the round whose head is asked for instead.
+
+    Returns:
+        The head, None where `fit_head` is to make it; and whose it is, for people.
+
+    Raises:
+        RunError: there is no run, no such round, no head, or no label.
+        FingerprintMismatch: the head takes the vectors of another encoder.
+        Damaged: the head is not the one its record names.
+    """
+    if round is None:
+        try:
+            check_labelled(run, pool)
+        except FingerprintMismatch:
+            words = "the newest round, as the pool is not the run's"
+        else:
+            return None, ALL
+    else:
+        words = f"round {round}"
+    head = head_of_run(run, round)
+    head.check(pool)
+    return head, words
+
+
 def check_labelled(run: Path, pool: Pool) -> None:
     """Refuse a run that has no label a head could be fitted to.
 
@@ -99,7 +135,7 @@ def check_labelled(run: Path, pool: Pool) -> None:
 
 
 def fit_head(run: Path, pool: Pool, fleet: Fleet) -> Head:
-    """The head that the next round of a run would have. The run is left as it is.
+    """The head that the next round of a run would have, or that closed it. The run is left as it is.
 
     Args:
         run: the run directory; some of its items are labelled.
@@ -113,7 +149,13 @@ def fit_head(run: Path, pool: Pool, fleet: Fleet) -> Head:
         LabelError: a label cannot be learnt from.
         ConfigError: the trainer cannot fit such labels.
     """
+    there = RunDir(run)
     with labels_of_run(pool, run) as known:
+        closing = there.final()
+        if closing is not None and known.ledger is not None and closing["ledger_seq"] == known.ledger.head_seq:
+            head = there.head(None)
+            if head is not None and head.encoder == pool.vector_space:
+                return head
         start_program(fleet, known.taken, known.held_out)
         head = known.next_head(fleet, pool, 0).head
     assert head is not None, "something is labelled"

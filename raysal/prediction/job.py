@@ -23,7 +23,7 @@ from raysal.models.head import OTHERWISE, Head
 from raysal.models.predictive import Predictive, check_predictive
 from raysal.pool import Pool, open_pool
 from raysal.prediction.files import Plan, PredictionWriter, check_place
-from raysal.prediction.heads import check_labelled, fit_head, head_of_run, load_head, newest_head
+from raysal.prediction.heads import fit_head, head_for, load_head
 from raysal.prediction.partition import HeadJob, Job, stage_chunk
 from raysal.rng import derive
 from raysal.rounds.directory import RunDir
@@ -110,10 +110,19 @@ class PredictReport:
     """the novelty that was written"""
     note: str | None = None
     """what is worth knowing of the head"""
+    head_from: str | None = None
+    """whose head it is; None where it was given, or there is none"""
 
 
 def predict_pool(
-    pool: Pool, fleet: Fleet, head: Head | None, out: Path, options: Options, report: Report | None = None
+    pool: Pool,
+    fleet: Fleet,
+    head: Head | None,
+    out: Path,
+    options: Options,
+    report: Report | None = None,
+    *,
+    head_from: str | None = None,
 ) -> PredictReport:
     """Predict every item of a pool into a folder, or finish a job that was stopped.
 
@@ -127,6 +136,7 @@ def predict_pool(
         out: the folder to make or to finish.
         options: what is predicted.
         report: called with (`predict`, items done, items in all) at the start and after every round trip.
+        head_from: whose head it is, for people.
 
     Returns:
         What the job did.
@@ -162,6 +172,7 @@ def predict_pool(
         link=None if head is None else head.likelihood.name,
         classes=() if head is None else head.classes,
         options=recorded,
+        head_from=head_from,
     )
     check_place(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -195,6 +206,7 @@ def predict_pool(
         seconds=time.perf_counter() - started,
         novelty=None if options.novelty is None else options.novelty.name,
         note=OTHERWISE if head is not None and head.fitted_otherwise else None,
+        head_from=head_from,
     )
 
 
@@ -285,10 +297,9 @@ def predict_into(
     Args:
         pool: the items.
         out: the folder of predictions to make or to finish.
-        run: a run directory; its newest head makes the predictions. If no round has a head yet, but items are labelled,
-            it is the head that the next round would have. Exactly one of `run` and `head` is given; neither for novelty
-            alone.
-        round: the round of `run` whose head is used; None is the newest.
+        run: a run directory; the head that all its labels make now makes the predictions (`head_for`). Exactly one of
+            `run` and `head` is given; neither for novelty alone.
+        round: the round of `run` whose head is used instead.
         head: a head, or the file of one.
         predictive: see `Options`.
         top: see `Options`.
@@ -310,7 +321,7 @@ def predict_into(
         ConfigError: an argument is of the wrong type or out of range, or the head cannot do what is asked for.
         UnknownName: there is no such backend, predictive, score or novelty; or a class that is looked for is none of
             the head's.
-        RaysalError: as `predict_pool` and `head_of_run`.
+        RaysalError: as `predict_pool` and `head_for`.
     """
     if run is not None and head is not None:
         raise ConfigError("head", "exactly one of a run and a head is needed", "pass --run RUN or --head FILE")
@@ -340,21 +351,18 @@ def predict_into(
     if address is not None and backend != "ray":
         raise ConfigError("address", f"is of a Ray cluster, the backend is {backend}", "pass --backend ray, too")
     pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
+    found: Head | None = None
+    head_from: str | None = None
     if run is not None:
         run = as_path("run", run)
-        found = newest_head(run) if round is None else head_of_run(run, as_whole_number("round", round, 0))
+        found, head_from = head_for(run, pool, None if round is None else as_whole_number("round", round, 0))
     elif head is not None:
         found = head if isinstance(head, Head) else load_head(as_path("head", head))
-    else:
-        found = None
-    if found is not None:
         found.check(pool)  # before any process is started
-    elif run is not None:
-        check_labelled(run, pool)
     config = FleetConfig(backend=backend, partitions=parts, device=device, address=address)
     with open_fleet(pool, config) as fleet:
         if found is None and run is not None:
             found = fit_head(run, pool, fleet)
         if run is not None and found is not None and found.likelihood.discrete and not looked_for:
             options = replace(options, target=RunDir(run).require_config().target)
-        return predict_pool(pool, fleet, found, as_path("out", out), options, report)
+        return predict_pool(pool, fleet, found, as_path("out", out), options, report, head_from=head_from)

@@ -89,6 +89,8 @@ class RankReport:
     """of this job"""
     note: str | None = None
     """what is worth knowing of the head"""
+    head_from: str | None = None
+    """whose head it is: of which round, or of all labels there were"""
 
 
 def rank_pool(
@@ -101,6 +103,7 @@ def rank_pool(
     states: Callable[[], dict[int, tuple[State, bool]]] = dict,
     held_out: HeldOut | None = None,
     labels: int | None = None,
+    head_from: str | None = None,
     report: Report | None = None,
     page_rows: int = PAGE_ROWS,
     run_rows: int = RUN_ROWS,
@@ -120,6 +123,7 @@ def rank_pool(
             of id; it is called where a version begins.
         held_out: the items that the run holds out, but for those that were asked for.
         labels: that the head had learnt from; by default the items it was fitted to, whose background is no label.
+        head_from: whose head it is, for people.
         report: called with the stage, what of it is done, and its total.
         page_rows: items of a page; for tests.
         run_rows: rows of a run; for tests.
@@ -137,7 +141,7 @@ def rank_pool(
     """
     report, started, out = report or no_report, time.perf_counter(), out.absolute()
     plan, inputs = plan_of(pool, head, options)
-    plan = replace(plan, page_rows=page_rows, run_rows=run_rows)
+    plan = replace(plan, page_rows=page_rows, run_rows=run_rows, head_from=head_from)
     if held_out is not None:
         plan = replace(plan, held_out=(held_out.key, held_out.share))
     if labels is not None:
@@ -181,6 +185,7 @@ def rank_pool(
         resumed=made and found,
         seconds=time.perf_counter() - started,
         note=OTHERWISE if head is not None and head.fitted_otherwise else None,
+        head_from=begun.head_from,
     )
 
 

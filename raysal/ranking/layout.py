@@ -147,6 +147,8 @@ class Plan:
     page_rows: int = PAGE_ROWS
     run_rows: int = RUN_ROWS
     version: int = VERSION
+    head_from: str | None = None
+    """whose head it is, for people: of which round, or of all labels there were"""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -184,7 +186,7 @@ class Plan:
         fix = _anew(path)
         record = read_sealed(path / PLAN, fix)
         names = {field.name for field in fields(cls)}
-        if record.get("version") != VERSION or set(record) != names:
+        if record.get("version") != VERSION or {*record, "head_from"} != names:
             raise Damaged(path / PLAN, "not the plan of a version", fix)
         held = record["held_out"]
         lists = {name: tuple(record[name]) for name in ("classes", "target")}

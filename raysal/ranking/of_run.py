@@ -14,7 +14,7 @@ from raysal.fleet import open_fleet
 from raysal.labels.records import State
 from raysal.models.head import Head
 from raysal.pool import Pool, open_pool
-from raysal.prediction.heads import check_labelled, fit_head, head_of_run
+from raysal.prediction.heads import fit_head, head_for
 from raysal.ranking.job import RankReport, rank_pool
 from raysal.ranking.options import DRAWS, Options
 from raysal.rounds.binding import own_pool
@@ -71,7 +71,7 @@ def rank_into(
         ConfigError: an argument is of the wrong type or out of range, or no class is named that is looked for.
         UnknownName: there is no such backend, score or novelty.
         RunError: no run is there, or it has no label and so no head.
-        RaysalError: as `rank_pool` and `head_of_run`.
+        RaysalError: as `rank_pool` and `head_for`.
     """
     run = as_path("run", run)
     config = RunDir(run).require_config()
@@ -95,9 +95,9 @@ def rank_into(
         raise ConfigError("address", f"is of a Ray cluster, the backend is {backend}", "pass --backend ray, too")
     if not isinstance(pool, Pool):
         pool = own_pool(config) if pool is None else open_pool(as_path("pool", pool))
-    head = None if round is None else head_of_run(run, as_whole_number("round", round, 0))
-    if head is None and novelty is None:
-        check_labelled(run, pool)
+    head, head_from = None, None
+    if novelty is None:
+        head, head_from = head_for(run, pool, None if round is None else as_whole_number("round", round, 0))
     fleet_config = FleetConfig(backend=backend, partitions=parts, device=device, address=address)
     with open_fleet(pool, fleet_config) as fleet:
         if head is None and novelty is None:
@@ -111,6 +111,7 @@ def rank_into(
             states=lambda: states_of_run(run, pool),
             held_out=HeldOut.of(config),
             labels=None if head is None else labels_behind(run, pool, head),
+            head_from=head_from,
             report=report,
         )
 

@@ -56,6 +56,8 @@ class VersionInfo:
     head_version: int | None
     labels: int | None
     """that the head had learnt from"""
+    head_from: str | None
+    """whose head it is: of which round, or of all labels there were"""
 
 
 class Ranking:
@@ -258,6 +260,7 @@ def info_of(name: str, plan: Plan) -> VersionInfo:
         head=plan.head,
         head_version=plan.head_version,
         labels=plan.labels,
+        head_from=plan.head_from,
     )
 
 

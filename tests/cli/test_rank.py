@@ -74,7 +74,7 @@ def test_ranking_again_finds_it_and_new_labels_add_a_version(home: Path) -> None
     found = cli(*words).json
     assert (found["made"], found["version"], found["labels"]) == (True, "0001", 5)
     answer = cli("rank", home / "run", "-o", home / "ranking", "--target", "red", "-n", 2)
-    assert "version 0001: 30 items by log_odds of red, head 0, 5 labels (it was there)" in answer.out
+    assert "version 0001: 30 items by log_odds of red, head 0 (all labels), 5 labels (it was there)" in answer.out
     assert cli("rank", home / "ranking", "--version", "0000", "--json").json["labels"] == 4
 
 

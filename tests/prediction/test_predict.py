@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cli_tools import cli
 from pools import make_pool, mixture
 from programs import local
 
@@ -33,6 +34,7 @@ from raysal.prediction.partition import largest
 from raysal.rng import derive, generator
 from raysal.rounds.held_out import HeldOut
 from raysal.rounds.session import Session
+from raysal.store import read_sealed, write_sealed
 
 N, DIM = 700, 6
 
@@ -72,6 +74,11 @@ def predicted(pool: Pool, head: Head, out: Path, partitions: int = 1, **fields: 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def rows_alone(folder: Path) -> dict[str, bytes]:
+    """The files of predictions alone; beside them, predict.json says whose head it was."""
+    return {name: data for name, data in content(folder).items() if name != "predict.json"}
 
 
 def dense(table: pa.Table, name: str) -> np.ndarray:
@@ -344,7 +351,7 @@ def test_a_run_that_has_labels_and_no_head_predicts_by_the_head_of_its_next_roun
         head = session.current_head()
         assert head is not None
         again = raysal.predict(pool, out=tmp_path / "q", head=head, top=1)
-        assert content(found.path) == content(again.path)
+        assert rows_alone(found.path) == rows_alone(again.path)
         assert raysal.predict(pool, out=tmp_path / "p", run=run, top=1).path == found.path, "it goes on with the same"
         session.query(5)
         assert session.run.head(rounds).digest() == head.digest()
@@ -368,7 +375,7 @@ def test_the_head_is_the_newest_of_the_run_unless_another_is_named(pool, tmp_pat
             head_of_run(tmp_path / "run", 2)
     found = raysal.predict(pool, out=tmp_path / "p", run=tmp_path / "run", top=1)
     again = raysal.predict(pool, out=tmp_path / "q", head=head_of_run(tmp_path / "run"), top=1, partitions=3)
-    assert content(found.path) == content(again.path)
+    assert rows_alone(found.path) == rows_alone(again.path)
     with pytest.raises(ConfigError, match="one of a run, a head and a novelty"):
         raysal.predict(pool, out=tmp_path / "r")
     with pytest.raises(ConfigError, match="is a round of a run"):
@@ -377,6 +384,36 @@ def test_the_head_is_the_newest_of_the_run_unless_another_is_named(pool, tmp_pat
         raysal.predict(pool, out=tmp_path / "r", head=tmp_path / "h")
     with pytest.raises(ConfigError, match=r"is a directory; name the head\.safetensors"):
         raysal.predict(pool, out=tmp_path / "r", head=tmp_path / "run")
+
+
+def test_predict_and_rank_take_the_same_head_and_say_whose_it_is(pool, tmp_path):
+    """All labels count, those after the last batch, too; over another pool it is the newest head of the run."""
+    run = tmp_path / "run"
+    fields = {"select": "random", "oracle": "simulated", "target": ["class-1"]}
+    with Session(run, pool, **fields) as session:
+        for _ in range(3):
+            session.ask_oracle(session.query(30))
+        head = session.current_head()
+        assert head is not None
+        assert head.digest() != head_of_run(run).digest()
+    ways = {"all labels": (None, head.digest()), "round 2": (2, head_of_run(run, 2).digest())}
+    for number, (words, (round, digest)) in enumerate(ways.items()):
+        found = raysal.predict(pool, out=tmp_path / f"p{number}", run=run, round=round)
+        ranking = raysal.rank(run, out=tmp_path / "ranking", round=round)
+        assert (found.plan.head, found.plan.head_from) == (digest, words)
+        assert (ranking.info.head, ranking.info.head_from) == (digest, words)
+    other = make_pool(tmp_path / "other", mixture(40, DIM)[0])
+    found = raysal.predict(other, out=tmp_path / "q", run=run)
+    assert found.plan.head == head_of_run(run, 2).digest()
+    assert found.plan.head_from == "the newest round, as the pool is not the run's"
+    said = cli("predict", pool.path, "--run", run, "--out", tmp_path / "r").out
+    assert f"by head {head.version} (all labels)" in said
+    assert f"head {head.version} (all labels), 90 labels" in cli("rank", tmp_path / "ranking", "--version", "0000").out
+    for file in (tmp_path / "p0" / "predict.json", tmp_path / "ranking" / "versions" / "0000" / "version.json"):
+        record = read_sealed(file)  # as it was before this was recorded
+        write_sealed(file, {name: value for name, value in record.items() if name not in ("head_from", "sha256")})
+    assert Predictions(tmp_path / "p0").plan.head_from is None
+    assert f"head {head.version}, 90 labels" in cli("rank", tmp_path / "ranking", "--version", "0000").out
 
 
 def test_what_reaches_the_driver_does_not_grow_with_the_rows(pool, tmp_path):
