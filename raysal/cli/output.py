@@ -1,6 +1,7 @@
 """How commands answer. A command returns an `Outcome` or raises; this module prints it and makes the exit code.
 
-    0 done · 1 an error of raysal · 2 an error in the input · 3 too much lost · 130 interrupted · 141 broken pipe
+    0 done · 1 an error of raysal · 2 an error in the input · 3 too much lost
+    130 interrupted (Ctrl-C) · 143 terminated (SIGTERM) · 141 broken pipe
 
 With `--json`, stdout gets exactly one JSON object, also for an error. What a library prints goes to stderr. Warnings
 about labels go to stderr, and into the object's `warnings`.
@@ -28,12 +29,15 @@ from typing import Annotated, Any
 
 import typer
 
+from raysal.cli.ending import how_it_ended
 from raysal.errors import ItemsLost, LabelWarning, RaysalError
 from raysal.store import dumps
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-USER, INTERRUPTED, PIPE = 2, 130, 141
+USER, PIPE = 2, 141
+ABORTED = 130
+"""What typer returns where KeyboardInterrupt reached it."""
 
 
 class Backend(StrEnum):
@@ -55,9 +59,15 @@ class Outcome:
 
 
 class Interrupted(RaysalError):
-    """The user pressed Ctrl-C. The message says how to go on."""
+    """The user pressed Ctrl-C, or the process was told to end. The message says how to go on.
 
-    exit_code = INTERRUPTED
+    Args:
+        how: to go on; empty where there is nothing to say.
+    """
+
+    def __init__(self, how: str = "") -> None:
+        word, self.exit_code = how_it_ended()
+        super().__init__(f"{word}; {how}" if how else word)
 
 
 @contextlib.contextmanager
@@ -71,12 +81,12 @@ def on_interrupt(how: str) -> Iterator[None]:
         Nothing.
 
     Raises:
-        Interrupted: the user pressed Ctrl-C.
+        Interrupted: the user pressed Ctrl-C, or the process was told to end.
     """
     try:
         yield
     except KeyboardInterrupt as error:
-        raise Interrupted(f"interrupted; {how}") from error
+        raise Interrupted(how) from error
 
 
 def run_app(app: typer.Typer, words: Sequence[str]) -> int:
@@ -102,8 +112,8 @@ def run_app(app: typer.Typer, words: Sequence[str]) -> int:
                 _print(result, as_json)
                 return result.exit_code
             code = int(result or 0)  # --help and --version
-            if code == INTERRUPTED:
-                raise Interrupted("interrupted")
+            if code == ABORTED:
+                raise Interrupted
             sys.stdout.flush()
             return code
         except BrokenPipeError:
@@ -198,7 +208,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, RaysalError):
         return _one_line(error), error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return "interrupted", INTERRUPTED
+        return how_it_ended()
     usage = getattr(
         error, "format_message", None
     )  # a click error; newer versions of typer have their own copy of click

@@ -1,14 +1,35 @@
-"""The address of a Ray cluster: whether anything listens there, and the error if nothing does."""
+"""Joining a Ray cluster: whether anything listens at its address, the error if nothing does, and signals."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
+import threading
+from collections.abc import Iterator
 
 from raysal.errors import ConfigError
 
 REACH_TIMEOUT = 5.0
 """Seconds a cluster may take to accept a connection. Ray itself tries for a minute, and writes to the log."""
+
+
+@contextlib.contextmanager
+def keeping_sigterm() -> Iterator[None]:
+    """Keep what this process does on SIGTERM. Ray would leave at once, and nobody would be told how to go on.
+
+    Where nothing was arranged, Ray's own way stays: it ends what it has started.
+
+    Yields:
+        Once.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def check_address(address: str) -> None:

@@ -29,7 +29,7 @@ from raysal.config import FleetConfig
 from raysal.errors import ConfigError, FleetError, RaysalError, brief, without_codes
 from raysal.fleet import recovery
 from raysal.fleet.actors import PartitionActor, ServiceActor, actor_options
-from raysal.fleet.address import REACH_TIMEOUT, check_address, no_cluster
+from raysal.fleet.address import REACH_TIMEOUT, check_address, keeping_sigterm, no_cluster
 from raysal.fleet.recovery import CREATION_TIMEOUT, RETRY_PAUSE, Recovery
 from raysal.fleet.replay import Behind, Call, Stale
 from raysal.fleet.specs import PartitionSpec, plan_partitions
@@ -69,17 +69,14 @@ def connect(address: str | None = None, threads: int = 0) -> None:
         if address not in ("auto", "local"):
             check_address(address)
         try:
-            ray.init(address=address, **quiet)
+            with keeping_sigterm():
+                ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise ConfigError(*no_cluster(address, brief(error))) from None
         return
-    ray.init(
-        address="local",
-        num_cpus=threads or os.cpu_count(),
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        **quiet,
-    )
+    quiet |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    with keeping_sigterm():
+        ray.init(address="local", num_cpus=threads or os.cpu_count(), **quiet)
 
 
 def check_device(device: str) -> None:
