@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
-from raysal.errors import ConfigError, LabelError
+from raysal.errors import ConfigError, FingerprintMismatch, LabelError
 from raysal.labels.files import write_sheet
 from raysal.labels.formats.registry import name_of, writer_of
 from raysal.labels.ledger import RENAME
+from raysal.pool import Pool
 from raysal.rounds.directory import RunDir
 from raysal.rounds.label_files import Imported, import_labels
 from raysal.rounds.run_labels import RunLabels
 from raysal.store import Written
 from raysal.types import SKIP
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Exported", "Imported", "Which", "export_labels", "import_labels"]
 
@@ -49,6 +47,7 @@ def export_labels(
     format: str = "table",
     which: Which | None = None,
     most: int = 100,
+    ranking: str | Path | None = None,
     skips: bool = False,
     url: str | None = None,
     pool: str | Path | None = None,
@@ -64,7 +63,9 @@ def export_labels(
         format: the tool, a name of `raysal.labels.FORMATS`.
         which: which items: `labels`, `waiting`, `holdout` or `pool`; by default `labels`, or `pool` for a format of
             whole pools.
-        most: how many held-out items.
+        most: how many held-out items, or how many of a ranking.
+        ranking: the first items of the newest version of a ranking of the run's pool instead, in its order: rank and
+            score are those of the ranking.
         skips: also write who skipped what.
         url: what stands before the keys in the places of the items, as `https://host/photos/`; by default the places
             are those that the pool knows.
@@ -86,6 +87,10 @@ def export_labels(
 
     there, out = RunDir(Path(run)), Path(out)
     form = writer_of(format, out.suffix)
+    if ranking is not None and which is not None:
+        raise ConfigError("ranking", f"and which = {which!r} name different items", "give one of them")
+    if ranking is not None and form.whole:
+        raise ConfigError("ranking", f"{form.title} takes the whole pool", "leave the ranking out")
     which = which or ("pool" if form.whole else "labels")
     if form.whole != (which == "pool"):
         fix = "give --format embedding-atlas for a map of the pool" if form.whole is False else "leave the choice out"
@@ -95,7 +100,12 @@ def export_labels(
             raise LabelError(run, f"{SKIP} is a class of this run, and would be read as a skip", RENAME)
         answers = held.ledger.answers(skips=skips)
         keys: list[str] | None
-        if which == "pool":
+        facts: dict[str, dict[str, Any]] | None = None
+        if ranking is not None:
+            facts = first_of(Path(ranking), most, held.pool())
+            keys = list(facts)
+            answers = [label for label in answers if label.key in facts]
+        elif which == "pool":
             keys = None
         elif which == "labels":
             keys = list(dict.fromkeys(label.key for label in answers))
@@ -103,7 +113,7 @@ def export_labels(
             waiting = which == "waiting"
             keys = [key for _, key in held.ledger.outstanding()] if waiting else held.held_out(most)
             answers = []
-        sheet = sheet_of(there, held, keys, answers, url=url)
+        sheet = sheet_of(there, held, keys, answers, url=url, facts=facts)
         written = write_sheet(out, sheet, format=format, overwrite=overwrite)
         return Exported(
             format=name_of(form),
@@ -113,3 +123,31 @@ def export_labels(
             written=written,
             problem=next(iter(sheet.problems), None),
         )
+
+
+def first_of(ranking: Path, n: int, pool: Pool) -> dict[str, dict[str, Any]]:
+    """The first items of the newest version of a ranking.
+
+    Args:
+        ranking: its directory.
+        n: how many.
+        pool: of the items.
+
+    Returns:
+        {key: rank, score and reason}, in the order of the ranking.
+
+    Raises:
+        PoolError: there is no ranking.
+        FingerprintMismatch: it is of another pool.
+    """
+    from raysal.ranking import Ranking
+
+    found = Ranking.open(ranking)
+    if found.plan.pool != pool.fingerprint:
+        fix = "rank the pool of this run: `raysal rank RUN -o RANKING`"
+        raise FingerprintMismatch(ranking, "the pool that was ranked", pool.fingerprint, found.plan.pool, fix)
+    of = f" of {', '.join(found.info.target)}" if found.score == "log_odds" else ""
+    by = found.info.novelty or found.score
+    reason = f"ranked by {by}{of}, version {found.version}"
+    rows = found.page(0, n).select(["rank", "key", "score"]).to_pylist()
+    return {row["key"]: {"rank": row["rank"], "score": row["score"], "reason": reason} for row in rows}

@@ -182,6 +182,18 @@ def export(
             "Their labels measure the heads of the run, and never train one.",
         ),
     ] = None,
+    ranking: Annotated[
+        Path | None,
+        Option(
+            "--ranking",
+            metavar="RANKING",
+            help="With --format: write the first items of a ranking (`raysal rank RUN -o RANKING`) instead, with its "
+            "ranks and scores.",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None, Option("--top", metavar="N", min=1, help="How many items of the ranking. (Default: 100.)")
+    ] = None,
     skips: Annotated[bool, Option("--skips", help="Also write who skipped what, as the label !skip.")] = False,
     url: Annotated[
         str | None,
@@ -220,8 +232,16 @@ def export(
     check_output(out, () if format is None else writer_of(format, out.suffix).suffixes)
     if waiting and holdout is not None:
         raise ConfigError("--holdout", "and --waiting name different items", "give one of them")
+    if ranking is not None and (waiting or holdout is not None):
+        named = "--waiting" if waiting else "--holdout"
+        raise ConfigError("--ranking", f"and {named} name different items", "give one of them")
+    if top is not None and ranking is None:
+        raise ConfigError("--top", "is of a ranking", "name it with --ranking")
     if format is not None:
-        return _for_tool(run, out, format, waiting, holdout, skips, url, force, pool)
+        return _for_tool(run, out, format, waiting, holdout, ranking, top, skips, url, force, pool)
+    if ranking is not None:
+        fix = f"name a tool with --format, or write a page of it: raysal rank {ranking} -n {top or 100} -o {out}"
+        raise ConfigError("--ranking", "a label file has no ranks", fix)
     if url is not None:
         raise ConfigError("--url", "a label file has no places of items", "name a tool with --format")
     with RunLabels.open(run, pool) as held:
@@ -257,6 +277,8 @@ def _for_tool(
     format: str,
     waiting: bool,
     holdout: int | None,
+    ranking: Path | None,
+    top: int | None,
     skips: bool,
     url: str | None,
     force: bool,
@@ -276,7 +298,8 @@ def _for_tool(
             out,
             format=format,
             which=which,
-            most=holdout or 1,
+            most=holdout or top or 100,
+            ranking=ranking,
             skips=skips,
             url=url,
             pool=pool,

@@ -97,6 +97,7 @@ def sheet_of(
     *,
     url: str | None = None,
     head: Head | None = None,
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Sheet:
     """Gather a sheet.
 
@@ -107,6 +108,7 @@ def sheet_of(
         answers: what people said, of any items.
         url: what stands before the keys in the places of the items; by default they are where the pool says.
         head: what predicts; by default the newest head of the run.
+        facts: rank, score and reason of the items by key; by default those of the round that asked for them last.
 
     Returns:
         The sheet. Its tables are read from the pool whenever they are asked for.
@@ -127,7 +129,7 @@ def sheet_of(
     if keys is None:
         tables = lambda: _whole(run, held, pool, seer, source, schema)  # noqa: E731
     else:
-        rows = _some(run, pool, seer, source, list(dict.fromkeys(keys)))
+        rows = _some(run, pool, seer, source, list(dict.fromkeys(keys)), facts)
         table = _table({name: [row.get(name) for row in rows] for name in schema.names}, schema)
         tables = lambda: [table]  # noqa: E731
     likelihood = held.likelihood
@@ -227,9 +229,16 @@ def _facts(run: RunDir, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _some(run: RunDir, pool: Pool, seer: Seer, source: Sources, keys: list[str]) -> list[dict[str, Any]]:
+def _some(
+    run: RunDir,
+    pool: Pool,
+    seer: Seer,
+    source: Sources,
+    keys: list[str],
+    facts: Mapping[str, Mapping[str, Any]] | None,
+) -> list[dict[str, Any]]:
     """The rows of some items, in the order of their keys. An item that the pool does not have has its key alone."""
-    facts = _facts(run, keys)
+    facts = _facts(run, keys) if facts is None else facts
     rows: dict[str, dict[str, Any]] = {key: {**facts.get(key, {}), "key": key} for key in keys}
     if not keys:
         return []

@@ -100,6 +100,31 @@ def test_pages_are_shown_from_anywhere(home: Path) -> None:
     assert "labeled" in shown or "unlabeled" in shown
 
 
+def test_the_best_items_go_to_a_label_tool_with_rank_and_score(home: Path, tmp_path: Path) -> None:
+    best = cli("rank", home / "ranking", "-n", 6, "--json").json["rows"]
+    words = ("label", "export", home / "run", "--ranking", home / "ranking", "--format")
+    done = cli(*words, "label-studio", "--top", 6, "-o", home / "tasks.json", "--json").json
+    assert (done["items"], done["labels"]) == (6, sum(row["state"] == "labeled" for row in best))
+    tasks = json.loads((home / "tasks.json").read_text(encoding="utf-8"))
+    told = [{name: task["data"][name] for name in ("raysal_key", "rank", "score")} for task in tasks]
+    assert told == [{"raysal_key": row["key"], "rank": row["rank"], "score": row["score"]} for row in best]
+    assert {task["data"]["reason"] for task in tasks} == {"ranked by log_odds of red, version 0000"}
+    annotated = {task["data"]["raysal_key"] for task in tasks if task.get("annotations")}
+    assert annotated <= {row["key"] for row in best if row["state"] == "labeled"}
+    assert cli("label", "import", home / "run", home / "tasks.json", "--json").json["new"] == 0
+    assert cli(*words, "csv", "-o", home / "todo.csv", "--json").json["items"] == 30
+    assert [row["key"] for row in rows_of(home / "todo.csv")][:6] == [row["key"] for row in best]
+    refused(cli(*words[:5], "-o", home / "x.csv"), "--ranking", "raysal rank", "-n 100 -o")
+    refused(cli(*words, "csv", "--waiting", "-o", home / "x.csv"), "--ranking", "name different items")
+    refused(cli("label", "export", home / "run", "--top", 3, "-o", home / "x.csv"), "--top", "--ranking")
+    refused(cli(*words, "embedding-atlas", "-o", home / "x.parquet"), "takes the whole pool")
+    pool = make_pool(tmp_path / "other-pool", mixture(30, 4)[0])
+    assert cli("find", pool.path, "-e", "item-000001", "-k", 3, "-o", tmp_path / "other").code == 0
+    words = ("label", "export", tmp_path / "other", "--ranking", home / "ranking", "--format", "csv")
+    refused(cli(*words, "-o", home / "x.csv"), "the pool that was ranked", "rank the pool of this run")
+    assert not (home / "x.csv").exists()
+
+
 def test_a_page_is_filled_in_and_comes_back(home: Path) -> None:
     page = home / "page.csv"
     assert cli("rank", home / "ranking", "-n", 8, "--start", 2, "-o", page).code == 0

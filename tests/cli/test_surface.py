@@ -116,6 +116,8 @@ SURFACE = {
         "--format",
         "--waiting",
         "--holdout",
+        "--ranking",
+        "--top",
         "--skips",
         "--url",
         "--force",
