@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,6 +78,10 @@ def load_model(name: str, device: str) -> Any:
         from sentence_transformers import SentenceTransformer
     except ModuleNotFoundError as error:
         raise MissingExtra(f"sentence:{name}", error.name or "sentence_transformers", "text") from None
+    with contextlib.suppress(ImportError):  # its bars of files that are there say nothing, and raysal has its own
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
     try:
         return SentenceTransformer(name, device=device)
     except (OSError, ValueError) as error:
