@@ -166,6 +166,9 @@ class EventLog:
         temporary = temporary_name(self.path, f"-{os.urandom(4).hex()}")
         try:
             with closing(sqlite3.connect(temporary, isolation_level=None)) as db:
+                # The file has no name yet: it is flushed once, as a whole, and not after each statement.
+                db.execute("PRAGMA journal_mode = OFF").fetchall()
+                db.execute("PRAGMA synchronous = OFF")
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version = {VERSION}")
                 for statement in SCHEMAS[VERSION]:
