@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cli_tools import Answer, process
 from small_run import begin
+from tiers import deep
 
 from raysal.rounds.session import Session
 
@@ -18,6 +19,16 @@ from raysal.cli import main
 code = main()
 print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]), file=sys.stderr)
 sys.exit(code)
+"""
+PROGRAMS = f"""
+import json, sys
+from raysal.cli import main
+found = {{}}
+for words in sys.argv[1:]:
+    sys.argv = ["raysal", *words.split()]
+    assert main() == 0, words
+    found[words] = [name for name in {HEAVY!r} if name in sys.modules]
+print(json.dumps(found), file=sys.stderr)
 """
 WATCHED = """
 import gc, sys
@@ -65,9 +76,9 @@ def imported(answer: Answer) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
+def test_what_only_reads_records_is_light(home: Path) -> None:
+    """One command after the other in one process: what one imports stays until the end."""
+    commands = [
         "status open",
         "status run",
         "status search",
@@ -82,10 +93,10 @@ def imported(answer: Answer) -> list[str]:
         "label export open -o held.csv --holdout 3 --force",
         "resume run",
         "run run.toml --out run",
-    ],
-)
-def test_what_only_reads_records_is_light(home: Path, words: str) -> None:
-    assert imported(process(*words.split(), "--json", cwd=home, python=["-c", PROGRAM])) == []
+    ]
+    answer = process(*(f"{words} --json" for words in commands), cwd=home, python=["-c", PROGRAMS])
+    assert answer.code == 0, answer
+    assert json.loads(answer.err.splitlines()[-1]) == {f"{words} --json": [] for words in commands}
 
 
 @pytest.mark.parametrize("word", ["skip", "withdraw"])
@@ -94,7 +105,9 @@ def test_what_people_say_is_light(home: Path, word: str) -> None:
     assert imported(process("label", word, "open", key, cwd=home, python=["-c", PROGRAM])) == []
 
 
-@pytest.mark.parametrize("more", [["--strategy", "coreset"], ["--strategy", "random"], ["--labels", "open"]])
+@pytest.mark.parametrize(
+    "more", [["--labels", "open"], *(pytest.param(["--strategy", name], marks=deep) for name in ("coreset", "random"))]
+)
 def test_select_needs_torch_and_nothing_else(home: Path, more: list[str]) -> None:
     words = ("select", "pool", "-k", 3, *more, "-o", "batch.csv", "--force")
     watched = PROGRAM.replace("('faiss'", "('pyarrow.compute', 'faiss'")  # as long to import as a pool takes to open
@@ -105,9 +118,14 @@ def test_select_needs_torch_and_nothing_else(home: Path, more: list[str]) -> Non
     ("words", "module", "function"),
     [
         ("select pool -k 3", "raysal.api.select", "select"),
-        ("predict pool --run run -o predictions", "raysal.prediction.job", "predict_into"),
-        ("resume run", "raysal.rounds.loop", "resume"),
-        ("pool export pool -o pool.parquet --force", "raysal.pool.pool", "write_output"),
+        *(
+            pytest.param(*row, marks=deep)
+            for row in (
+                ("predict pool --run run -o predictions", "raysal.prediction.job", "predict_into"),
+                ("resume run", "raysal.rounds.loop", "resume"),
+                ("pool export pool -o pool.parquet --force", "raysal.pool.pool", "write_output"),
+            )
+        ),
     ],
 )
 def test_garbage_is_looked_for_while_a_command_computes(home: Path, words: str, module: str, function: str) -> None:

@@ -17,6 +17,7 @@ from raysal.models.trainers import TRAINERS
 from raysal.scoring.registry import SCORES
 from raysal.strategies import SELECTORS
 
+COMMAND = typer.main.get_command(app)  # once: it is made of every function and its hints
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
@@ -38,7 +39,7 @@ def test_every_command_named_exists(page: Path) -> None:
     named += re.findall(r"`(raysal [a-z]+[^`]*)`", text)
     assert len(named) > 10 or text != README
     for line in named:
-        words, command = shlex.split(line)[1:], typer.main.get_command(app)
+        words, command = shlex.split(line)[1:], COMMAND
         while words and hasattr(command, "commands") and words[0] in command.commands:
             command = command.commands[words.pop(0)]
         assert not (words and hasattr(command, "commands")), f"{line!r} names no command"

@@ -29,7 +29,7 @@ from changing_sources import (
     touch,
 )
 from pool_files import bytes_of
-from tiers import deep_unless
+from tiers import deep_unless, one_of_each
 
 from raysal.embedding.job import EmbedReport, embed
 from raysal.embedding.precomputed import Precomputed
@@ -57,7 +57,7 @@ MEDDLING = [
 ]
 
 every_change = pytest.mark.parametrize(
-    ("kind", "change"), [(kind, change) for kind in KINDS for change in CHANGES if applies(kind, change)]
+    ("kind", "change"), one_of_each((kind, change) for kind in KINDS for change in CHANGES if applies(kind, change))
 )
 every_kind = pytest.mark.parametrize("kind", KINDS)
 PLAIN = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -164,7 +164,7 @@ def test_what_is_not_embedded_yet_may_change(kind: str, place: int, tmp_path: Pa
 
 
 @pytest.mark.parametrize("stage", deep_unless({CHUNK}, [0, CHUNK, 6]))
-@pytest.mark.parametrize(("kind", "change"), MEDDLING)
+@pytest.mark.parametrize(("kind", "change"), one_of_each(MEDDLING))
 def test_a_change_while_the_job_reads_is_an_error_and_nothing_is_mixed(
     kind: str, change: str, stage: int, tmp_path: Path
 ) -> None:

@@ -98,7 +98,7 @@ def test_no_less_is_found_than_the_index_says(kind, metric, pools, data):
 
 
 @every_kind
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     keep=st.integers(0, 40),
     around=st.booleans(),

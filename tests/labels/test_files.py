@@ -43,7 +43,7 @@ LABELS = st.lists(
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(labels=LABELS)
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_what_is_written_comes_back(tmp_path_factory, kind, labels):
     path = tmp_path_factory.mktemp("labels") / f"labels.{kind}"
     write_labels(path, labels)
@@ -53,7 +53,7 @@ def test_what_is_written_comes_back(tmp_path_factory, kind, labels):
 
 
 @given(labels=LABELS.filter(bool), kind=st.sampled_from(["csv", "tsv", "jsonl", "ndjson"]))
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_a_bad_row_is_named_by_its_line(tmp_path_factory, labels, kind):
     path = tmp_path_factory.mktemp("labels") / f"labels.{kind}"
     write_labels(path, labels)

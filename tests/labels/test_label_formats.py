@@ -103,7 +103,7 @@ FIRST_TOOLS = {"raysal .csv", "raysal .json", "pandas european", "pandas utf-16"
 
 @pytest.mark.parametrize("tool", deep_unless(FIRST_TOOLS, TOOLS))
 @given(labels=LABELS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_the_ledger_is_the_same_whatever_the_file(
     tmp_path_factory: pytest.TempPathFactory, tool: str, labels: list[Label]
 ) -> None:
@@ -126,7 +126,7 @@ def test_the_ledger_is_the_same_whatever_the_file(
 
 @pytest.mark.parametrize("suffix", deep_unless({".csv", ".parquet"}, SUFFIXES))
 @given(keys=st.lists(TEXT.filter(bool), min_size=3, max_size=6, unique=True), seed=st.integers(0, 99))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_a_key_comes_back_from_every_file_that_asks_for_labels(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, keys: list[str], seed: int
 ) -> None:

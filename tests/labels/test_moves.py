@@ -145,7 +145,7 @@ HELD = ("labeled", "skipped", "disputed")
 
 def test_a_ledger_that_moves_says_by_key_what_one_says_that_stays(tmp_path: Path) -> None:
     machine = type("Machine", (MovingLedger,), {"root": tmp_path})
-    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=20, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=12, stateful_step_count=20, deadline=None))
 
 
 # -- who is bound to what ---------------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ def test_a_full_disk_in_the_middle_of_an_upgrade_leaves_the_old_file(tmp_path: P
 
 
 @given(place=st.integers(0, 10**9), bit=st.integers(0, 7))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_flipped_bit_of_a_ledger_that_moved_is_found_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, moved: bytes, place: int, bit: int
 ) -> None:
@@ -403,7 +403,7 @@ def test_killed_at_any_step_of_a_move_it_is_the_old_or_the_new_state_whole(tmp_p
     steps, after = int(done.stdout), state(path)
     assert (before[0], after[0], after[4]) == (None if old else "a", "b", 2)
     found = set()
-    for step in np.linspace(1, steps, 12).astype(int).tolist():
+    for step in np.linspace(1, steps, 6).astype(int).tolist():
         path = fresh()
         died = subprocess.run([sys.executable, "-c", MOVER, path, str(step)], capture_output=True, check=False)
         assert died.returncode == -signal.SIGKILL

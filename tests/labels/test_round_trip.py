@@ -83,7 +83,7 @@ def told(sheet: Sheet) -> set[Label]:
 @pytest.mark.parametrize("several", [False, True], ids=["one class", "several"])
 @pytest.mark.parametrize(("name", "suffix"), FILES)
 @given(data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_what_is_written_for_a_tool_comes_back_on_its_item(
     tmp_path_factory: pytest.TempPathFactory, name: str, suffix: str, several: bool, data: st.DataObject
 ) -> None:

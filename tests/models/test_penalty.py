@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from reference_update import BIAS_PRIOR, frame_reference
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.linear_model import LogisticRegression
+from tiers import one_of_each
 
 from raysal.models import penalty
 from raysal.models.evidence import Evidence, gather_evidence
@@ -103,7 +105,7 @@ SETS = {
     "tags": tags,
 }
 every_set = pytest.mark.parametrize("name", SETS)
-weighted_or_not = pytest.mark.parametrize("weighted", [False, True])
+every_set_weighted_or_not = pytest.mark.parametrize(("name", "weighted"), one_of_each(product(SETS, [False, True])))
 
 
 @cache
@@ -201,8 +203,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(penalty, "COORDINATES", 10**6)
 
 
-@every_set
-@weighted_or_not
+@every_set_weighted_or_not
 def test_with_exact_fits_it_is_the_choice_of_the_loop(name, weighted, exact):
     x, labels, weights, _ = labelled(name, weighted)
     got = fitted_head(x, labels, weights, several=name == "tags")
@@ -218,8 +219,7 @@ def test_among_the_sets_are_some_whose_features_are_standardised_and_some_that_a
     assert unlike == standardised | {"wide ones say it"}
 
 
-@every_set
-@weighted_or_not
+@every_set_weighted_or_not
 def test_coarse_fits_choose_nearly_the_same_and_lose_next_to_nothing(name, weighted):
     x, labels, weights, _ = labelled(name, weighted)
     got = fitted_head(x, labels, weights, several=name == "tags")

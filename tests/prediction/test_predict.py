@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from cli_tools import cli
 from pools import make_pool, mixture
 from programs import local
+from tiers import one_of_each
 
 import raysal
 from raysal.cli import main
@@ -328,8 +330,10 @@ def test_what_cannot_be_done_is_an_error_that_says_why(pool, tmp_path):
     assert not (tmp_path / "p").exists()
 
 
-@pytest.mark.parametrize("rounds", [0, 1])
-@pytest.mark.parametrize("trainer", ["logistic", "regression", "mlp", {"name": "pseudo_labels", "guard": False}])
+@pytest.mark.parametrize(
+    ("trainer", "rounds"),
+    one_of_each(product(["logistic", "regression", "mlp", {"name": "pseudo_labels", "guard": False}], [0, 1])),
+)
 def test_a_run_that_has_labels_and_no_head_predicts_by_the_head_of_its_next_round(rounds, trainer, pool, tmp_path):
     """As `select --labels RUN` would choose by it, and without held-out items; the run is left as it is."""
     run, update = tmp_path / "run", {"trainer": trainer}

@@ -53,7 +53,7 @@ def offers_nothing(out: Path) -> bool:
     return caught.value.available == 0
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(
     narrow=st.sampled_from(NARROWERS),
     k=st.integers(1, 80),

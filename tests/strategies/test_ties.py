@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import reference
 from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head, run_program, small, strategy
+from tiers import one_of_each
 
 from raysal.context import LabelledVectors
 from raysal.rng import derive
@@ -58,8 +61,10 @@ def test_of_copies_a_score_takes_those_of_lowest_hash(score, copies):
         assert select(fleet, TopScore(score=score), given, 4).ids.tolist() == wanted[:4]
 
 
-@pytest.mark.parametrize("score", ["margin", "entropy", "least_confidence", "variation_ratio"])
-@pytest.mark.parametrize("narrower", ["none", "top_score"])
+@pytest.mark.parametrize(
+    ("score", "narrower"),
+    one_of_each(product(["margin", "entropy", "least_confidence", "variation_ratio"], ["none", "top_score"])),
+)
 def test_with_one_class_every_item_is_as_likely(score, narrower, tmp_path):
     """The start with labels of one class: each item is picked as often as any other, and the batch is never the first
     files. 200 batches of 5: no item is picked more than 5 deviations more or less often than 5 of 30 times."""

@@ -53,7 +53,7 @@ def by_torch(evaluate, start: torch.Tensor, max_iter: int, tol: float) -> torch.
     return weights
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     n=st.integers(1, 40),
     seed=st.integers(0, 10**6),

@@ -103,7 +103,7 @@ def same(here: list[np.ndarray], there: list[np.ndarray], tolerance: float) -> N
         np.testing.assert_allclose(b, a, rtol=tolerance, atol=tolerance * np.abs(a).max())
 
 
-@settings(max_examples=8)
+@settings(max_examples=3)
 @moves
 @every_kind
 def test_a_fit_says_the_same(kind, unit, far, seed):
@@ -113,7 +113,7 @@ def test_a_fit_says_the_same(kind, unit, far, seed):
     assert heads[1].temperature == pytest.approx(heads[0].temperature, rel=1e-6)
 
 
-@settings(max_examples=8)
+@settings(max_examples=3)
 @moves
 @every_kind
 def test_updates_say_the_same(kind, unit, far, seed):
@@ -137,7 +137,7 @@ def test_updates_say_the_same(kind, unit, far, seed):
     same(*said, 1e-6)
 
 
-@settings(max_examples=8)
+@settings(max_examples=3)
 @moves
 @pytest.mark.parametrize(
     "kind",

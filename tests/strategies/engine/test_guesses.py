@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 from pools import make_pool, mixture
 from programs import local
+from tiers import one_of_each
 
 from raysal.numerics import EXACT_COLUMNS
 from raysal.strategies.engine import guesses, partition_state
@@ -58,8 +61,7 @@ def pick(fleet, k, feature_map=None, known=None):
     return lazy_greedy(fleet, FarthestPoint(), feature_map, k, centres=centres, opening="lowest", key=3)
 
 
-@pytest.mark.parametrize("feature_map", [Vectors(), UnitVectors()])
-@pytest.mark.parametrize("name", sorted(DATA))
+@pytest.mark.parametrize(("name", "feature_map"), one_of_each(product(sorted(DATA), [Vectors(), UnitVectors()])))
 def test_guesses_change_no_pick(name, feature_map, guess, monkeypatch, tmp_path):
     monkeypatch.setattr(lazy, "MOST_ROWS", 300)  # more round trips
     x = DATA[name]().clip(-6e4, 6e4).astype(np.float32)

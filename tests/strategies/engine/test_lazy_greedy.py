@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import reference
@@ -9,7 +11,7 @@ import torch
 from pools import make_pool, mixture
 from programs import context_of, local, random_head
 from scipy.stats import chi2
-from tiers import deep_unless
+from tiers import deep_unless, one_of_each
 
 from raysal.errors import PoolError
 from raysal.fleet import exclude
@@ -70,8 +72,7 @@ def run(fleet, rule, feature_map, k, *, centres=None, opening="lowest", key=11):
     return lazy_greedy(fleet, rule, feature_map, k, centres=known, opening=opening, key=key)
 
 
-@every_map
-@pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.parametrize(("name", "partitions"), one_of_each(product(sorted(MAPS), [3, 1])))
 def test_k_center_in_every_feature_space_is_the_eager_loop(name, partitions, rows, pool):
     feature_map, dense = MAPS[name]
     found = run(local(pool, partitions), FarthestPoint(), feature_map, 80, centres=rows[10:15])
@@ -150,8 +151,7 @@ def many(row, n):
     return WideRows.of(tuple(torch.from_numpy(np.repeat(factor, n, 0)) for factor in row))
 
 
-@pytest.mark.parametrize("widths", [(48,), (272, 16)])
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("widths", "threads"), one_of_each(product([(48,), (272, 16)], [1, 2, 3])))
 def test_a_pair_has_the_same_distance_wherever_it_stands(widths, threads):
     """One row at every place of a product, and one centre: kernels for what is left over at an edge round otherwise."""
     rng = np.random.default_rng(1)
@@ -304,9 +304,9 @@ def unit(x):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("k", [200, 900])
-@pytest.mark.parametrize("rule", [FarthestPoint(), D2Race(key=3)])
-@pytest.mark.parametrize("where", sorted(HARD))
+@pytest.mark.parametrize(
+    ("where", "rule", "k"), one_of_each(product(sorted(HARD), [FarthestPoint(), D2Race(key=3)], [200, 900]))
+)
 def test_laziness_may_only_save(rule, where, k, tmp_path, monkeypatch):
     """The law of cost: pairs are bounded once, and some once more to make rows exact; double precision is no more."""
     exact, compute = [], Centres.sq_distances
