@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from cli_tools import cli
+from tiers import deep
 
 import raysal.demo
 from raysal.config import Choice, RunConfig, load_config
@@ -22,10 +24,19 @@ def test_the_shipped_config_is_the_demo(tmp_path: Path) -> None:
     assert shipped.model_copy(update={"pool": tmp_path / "pool"}) == demo_config(tmp_path, FASHION)
 
 
-def test_without_fashion_mnist_the_demo_runs_on_digits(
+def test_without_fashion_mnist_the_demo_runs_on_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every place is tried, the download too; then one line says what stands in."""
+    run_on_digits(tmp_path, monkeypatch, "local")
+
+
+@deep
+def test_without_fashion_mnist_the_demo_runs_on_digits_on_ray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None
 ) -> None:
-    """Every place is tried, the download too; then one line says what stands in."""
+    run_on_digits(tmp_path, monkeypatch, "ray")
+
+
+def run_on_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Literal["local", "ray"]) -> None:
 
     def nowhere(self: fashion_mnist.FashionMnist) -> None:
         raise SourceError("fashion_mnist", "not found in any place")
@@ -35,7 +46,8 @@ def test_without_fashion_mnist_the_demo_runs_on_digits(
         config = demo_config(out, source)
         rounds = config.rounds.model_copy(update={"count": 3})
         encoder = Choice.model_validate({"name": "torch:tiny_encoder:build", "size": 32})
-        return config.model_copy(update={"rounds": rounds, "encoder": encoder})
+        fleet = config.fleet.model_copy(update={"backend": backend})
+        return config.model_copy(update={"rounds": rounds, "encoder": encoder, "fleet": fleet})
 
     monkeypatch.setattr(fashion_mnist.FashionMnist, "_arrays", nowhere)
     monkeypatch.setattr(raysal.demo, "demo_config", small)

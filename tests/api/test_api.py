@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from pools import make_pool, mixture
+from tiers import deep
 
 import raysal
 from raysal.errors import (
@@ -151,6 +152,7 @@ def test_partitions_never_change_the_batch(pool: raysal.Pool, labels: dict[str, 
     assert tables[0].equals(tables[2])
 
 
+@deep
 def test_ray_picks_the_same(pool: raysal.Pool, labels: dict[str, str], ray_session: None) -> None:
     here = raysal.select(pool, k=8, labels=labels)
     assert raysal.select(pool.path, k=8, labels=labels, backend="ray", partitions=2).equals(here)

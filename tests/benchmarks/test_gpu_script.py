@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiers import deep_unless
+from tiers import deep, deep_unless
 
 from benchmarks.gpu import LIMITS
 
@@ -39,6 +39,7 @@ def test_parts_run_on_a_cpu(tmp_path: Path, parts: str) -> None:
         assert found["same"]["badge"] == found["same"]["coreset"] == 20
 
 
+@deep
 def test_a_part_that_fails_is_said_and_the_script_fails(tmp_path: Path) -> None:
     done = gpu_sh(tmp_path, "--parts", "machine", "--device", "toaster")
     assert done.returncode != 0

@@ -88,6 +88,7 @@ def test_a_unit_that_was_with_a_dead_worker_runs_alone() -> None:
     assert not worker.takes_more(suspects=False)
 
 
+@deep
 def test_an_error_in_a_worker_arrives_as_itself(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 5), dtype=np.uint8)
     source = Memory(images=list(pixels), keys=range(6))

@@ -215,6 +215,7 @@ def test_a_pool_begun_before_there_were_scales_keeps_1(tmp_path: Path) -> None:
     assert {reason.partition("--scale, as ")[2] for _, reason in quarantined(pool.path).values()} > {"2^46"}
 
 
+@deep
 @pytest.mark.usefixtures("ray_session")
 def test_ray_stores_the_same_halves(tmp_path: Path) -> None:
     here, _ = embedded(in_memory(SMALL, tmp_path), tmp_path / "here", chunk_rows=400)

@@ -31,7 +31,7 @@ def layouts(draw):
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(layout=layouts(), data=st.data())
 def test_blocks_gather_and_rows_agree_with_plain_arrays(layout, data):
     """All rows and some rows are read, in any chunks, partitions and blocks."""

@@ -70,7 +70,8 @@ class Killing:
         return self.fleet.each(fn, *args)
 
 
-@pytest.mark.parametrize("selector", deep_unless(["badge"], ["badge", "bait"]))
+@deep
+@pytest.mark.parametrize("selector", ["badge", "bait"])
 def test_processes_killed_between_calls_change_no_pick(selector, pool, fleet, monkeypatch):
     """One is killed before the sweep, one before a call that needs what the strategy keeps in the partition."""
     for name in ("ROWS_AT_FIRST", "FEWEST_ROWS", "MOST_ROWS"):  # few rows a round trip, for more of them
@@ -178,6 +179,7 @@ def test_after_an_error_a_new_program_works(fleet):
     assert fleet.each(calls.count, 5) == [5, 5]
 
 
+@deep
 def test_a_fleet_over_damaged_files_says_which(tmp_path):
     """It says so when it starts, in actors and in this process."""
     x, _ = mixture(20, 3)
@@ -208,7 +210,7 @@ def test_partitions_answer_in_order(fleet):
     assert fleet.each(calls.index) == [0, 1]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", deep_unless([2], [1, 2]))
 def test_products_use_the_threads_asked_for(pool, threads):
     """Ray would give each process one."""
     from raysal.fleet.ray_fleet import RayFleet

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from pools import make_pool, mixture
+from tiers import deep
 
 PROGRAM = """
 import sys
@@ -38,6 +39,7 @@ print(len(select(fleet, SELECTORS["coreset"](), context, 4).ids))
 """
 
 
+@deep
 def test_the_local_fleet_needs_neither_ray_nor_faiss(tmp_path):
     """A process that cannot import them makes a sweep and a selection."""
     x, _ = mixture(50, 6)

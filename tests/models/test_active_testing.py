@@ -7,6 +7,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from tiers import deep_unless
 
 from raysal.models.active_testing import Sample
 from raysal.models.intervals import ratio_interval, wilson
@@ -113,7 +114,9 @@ def draw(rng: np.random.Generator, matters: np.ndarray, n: int) -> tuple[np.ndar
     return order, Sample(population=count, remaining=left, probability=g[order] / whole, least=g.min() / whole)
 
 
-@pytest.mark.parametrize(("share", "n", "skips"), [(0.02, 40, 0.0), (0.3, 60, 0.2), (0.01, 200, 0.1)])
+@pytest.mark.parametrize(
+    ("share", "n", "skips"), deep_unless([(0.02, 40, 0.0)], [(0.02, 40, 0.0), (0.3, 60, 0.2), (0.01, 200, 0.1)])
+)
 def test_intervals_hold_the_truth_of_the_population_and_of_the_pool(share: float, n: int, skips: float) -> None:
     """In 95 % of the cases at least; they say little by little draws, and never rule out what could be."""
     rng = np.random.default_rng(3)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
+from tiers import deep_unless
 
 from raysal.models.active_testing import Sample
 from raysal.models.likelihood import SIGMOID, SOFTMAX
@@ -107,7 +108,10 @@ def test_a_sample_that_is_all_of_a_population_has_its_measures() -> None:
     assert plain["prevalence"] == pytest.approx(wanted.mean())
 
 
-@pytest.mark.parametrize(("share", "n", "by_weight"), [(0.05, 100, True), (0.02, 60, True), (0.1, 150, False)])
+@pytest.mark.parametrize(
+    ("share", "n", "by_weight"),
+    deep_unless([(0.05, 100, True)], [(0.05, 100, True), (0.02, 60, True), (0.1, 150, False)]),
+)
 def test_intervals_hold_the_truth_of_the_pool(share: float, n: int, by_weight: bool) -> None:
     """Each in 95 % of the cases or so, for a head that is right about its probabilities; estimates are near."""
     rng = np.random.default_rng(5)

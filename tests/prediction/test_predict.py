@@ -17,7 +17,7 @@ import pytest
 from cli_tools import cli
 from pools import make_pool, mixture
 from programs import local
-from tiers import one_of_each
+from tiers import deep, one_of_each
 
 import raysal
 from raysal.cli import main
@@ -199,6 +199,7 @@ def test_a_head_with_a_hidden_layer_sees_through_it(pool, tmp_path):
     assert content(tmp_path / "1") == content(tmp_path / "4")
 
 
+@deep
 def test_ray_writes_the_same_bytes(pool, tmp_path, ray_session):
     from raysal.fleet.ray_fleet import RayFleet
 

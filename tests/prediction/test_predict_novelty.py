@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from pools import make_pool, mixture
 from programs import local
+from tiers import deep
 
 import raysal
 from raysal.cli import main
@@ -80,7 +81,8 @@ def test_novelty_needs_no_head_and_is_that_of_the_whole_pool(name, pool, tmp_pat
     assert content(tmp_path / "4") == content(tmp_path / "1")
 
 
-def test_with_a_head_novelty_is_a_column_more_of_the_same_bytes_on_ray(pool, tmp_path, ray_session):
+@deep
+def test_with_a_head_novelty_has_the_same_bytes_on_ray(pool, tmp_path, ray_session):
     from raysal.fleet.ray_fleet import RayFleet
 
     head = fitted(pool)
@@ -90,6 +92,13 @@ def test_with_a_head_novelty_is_a_column_more_of_the_same_bytes_on_ray(pool, tmp
     with RayFleet(plan_partitions(pool, 2, threads=1)) as there:
         predict_pool(pool, there, head, tmp_path / "ray", options)
     assert content(tmp_path / "ray") == content(tmp_path / "here")
+
+
+def test_with_a_head_novelty_is_a_column_more(pool, tmp_path):
+    head = fitted(pool)
+    options = Options(novelty=Named("knn", NearestNeighbours(sample=90)), seed=5)
+    with local(pool) as fleet:
+        predict_pool(pool, fleet, head, tmp_path / "here", options)
     table = Predictions(tmp_path / "here").table()
     plain = raysal.predict(pool, out=tmp_path / "plain", head=head, seed=5).table()
     alone = raysal.predict(pool, out=tmp_path / "alone", novelty={"name": "knn", "sample": 90}, seed=5).table()

@@ -17,6 +17,7 @@ from programs import local, random_head
 from scipy.stats import spearmanr
 from sklearn.ensemble import IsolationForest as SklearnForest
 from sklearn.neighbors import LocalOutlierFactor
+from tiers import deep
 
 from raysal.errors import PoolError
 from raysal.features import HiddenLayer
@@ -118,6 +119,7 @@ def test_a_novelty_depends_neither_on_partitions_nor_on_chunks_nor_on_threads(na
     assert all(words == outcomes[0][0] and same(best, outcomes[0][1]) for words, best in outcomes)
 
 
+@deep
 def test_every_novelty_on_ray_is_that_in_this_process(pools, ray_session):
     from raysal.fleet.ray_fleet import RayFleet
 

@@ -95,7 +95,7 @@ def test_the_race_in_every_feature_space_is_the_eager_loop(name, rows, pool):
 
 @pytest.mark.parametrize("rule", [FarthestPoint(), D2Race(key=5)])
 def test_how_much_is_sent_looked_at_and_kept_up_to_date_changes_no_pick(rule, pool, monkeypatch):
-    usual = run(local(pool), rule, Vectors(), 200)
+    usual = run(local(pool), rule, Vectors(), 100)
     assert usual.round_trips < 20
     for fewest, most, held in ((1, 1, 1), (7, 60, 90), (900, 900, 900)):
         monkeypatch.setattr(lazy, "ROWS_AT_FIRST", most)
@@ -105,7 +105,7 @@ def test_how_much_is_sent_looked_at_and_kept_up_to_date_changes_no_pick(rule, po
         monkeypatch.setattr(partition_state, "FIRST_ROWS", fewest)
         monkeypatch.setattr(partition_state, "ROWS_MADE_EXACT", 5 * most)
         monkeypatch.setattr(partition_state, "KEPT_BYTES", 0)
-        other = run(local(pool, 3), rule, Vectors(), 200)
+        other = run(local(pool, 3), rule, Vectors(), 100)
         assert other.ids == usual.ids
         assert other.sq_distances == usual.sq_distances
 
@@ -114,8 +114,8 @@ def test_a_plateau_of_equal_distances_is_taken_in_id_order(tmp_path):
     """Corners of a cube are as far from the origin as from one another's mirror: whole runs of exact ties."""
     corners = ((np.arange(1024)[:, None] >> np.arange(10)) & 1).astype(np.float32)
     fleet = local(make_pool(tmp_path / "pool", corners, chunk_rows=100), 3)
-    found = run_cube(fleet, 300)
-    wanted, gaps = reference.coreset(corners, np.arange(1024), corners[:1], 300, 0)
+    found = run_cube(fleet, 120)
+    wanted, gaps = reference.coreset(corners, np.arange(1024), corners[:1], 120, 0)
     assert found.ids == wanted.tolist()
     assert found.sq_distances == gaps.tolist()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from every_row import DIM, N, task
 from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
 from scenes import scene
-from tiers import deep_unless
+from tiers import deep_unless, one_of_each
 
 from raysal.config import choice
 from raysal.errors import ConfigError, UserError
@@ -62,9 +63,7 @@ def directions(head, fields):
     return 1 if fields["fisher"] in ("binary", "numbers") else len(head.bias) - 1
 
 
-@every_form
-@pytest.mark.parametrize("oversample", [1.0, 2.0])
-@pytest.mark.parametrize("labelled", [0, 9])
+@pytest.mark.parametrize(("fields", "oversample", "labelled"), one_of_each(product(FORMS, [1.0, 2.0], [0, 9])))
 def test_bait_is_the_rule_of_the_paper(fields, oversample, labelled, tmp_path):
     """Inverses of C d x C d matrices for each candidate, F over what is available."""
     x, head = small_pool()
@@ -82,9 +81,7 @@ def test_bait_is_the_rule_of_the_paper(fields, oversample, labelled, tmp_path):
     np.testing.assert_allclose(picks.scores, falls, rtol=1e-3)
 
 
-@every_form
-@pytest.mark.parametrize("labelled", [0, 9])
-@pytest.mark.parametrize("ridge", [1.0, 0.01])
+@pytest.mark.parametrize(("fields", "labelled", "ridge"), one_of_each(product(FORMS, [0, 9], [1.0, 0.01])))
 def test_published_weights_are_the_authors_code(fields, labelled, ridge, tmp_path):
     x, head = small_pool(seed=6)
     known, offered = np.arange(labelled), np.arange(labelled, len(x))
