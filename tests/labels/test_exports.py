@@ -191,7 +191,7 @@ TOOLS: dict[str, Callable[[Path, Answers], str]] = {
 
 @pytest.mark.parametrize("tool", TOOLS)
 @given(answers=ANSWERS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_an_export_is_read_as_what_it_says(
     tmp_path_factory: pytest.TempPathFactory, tool: str, answers: Answers
 ) -> None:

@@ -137,7 +137,7 @@ WHOLE = st.integers(-(2**24), 2**24) | st.sampled_from([0, 1, -1, 10, 100_000, 1
 
 @pytest.mark.parametrize("writer", WRITERS)
 @given(values=st.lists(WHOLE, min_size=1, max_size=5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_whole_number_is_one_class_whoever_wrote_it(
     tmp_path_factory: pytest.TempPathFactory, writer: str, values: list[int]
 ) -> None:

@@ -38,6 +38,14 @@ def page(run: Path) -> Iterator[Page]:
         yield page
 
 
+@pytest.fixture(scope="module")
+def untold(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, Path]]:
+    """A page and its run, which nobody succeeds in telling anything."""
+    run = Path(shutil.copytree(prepared, tmp_path_factory.mktemp("untold") / "run"))
+    with page_of(run) as page:
+        yield page, run
+
+
 def held(run: Path) -> dict[tuple[str, str], str]:
     """What the ledger has: {(key, annotator): label}."""
     with Ledger(run / "ledger.sqlite", create=False) as ledger:
@@ -261,8 +269,9 @@ def test_many_at_once_over_two_servers_lose_nothing_and_double_nothing(run: Path
     ],
 )  # fmt: skip
 def test_what_cannot_be_accepted_is_refused_whole(
-    page: Page, run: Path, body: dict[str, object], status: int, word: str
+    untold: tuple[Page, Path], body: dict[str, object], status: int, word: str
 ):
+    page, run = untold
     with page.browser() as browser:
         found, said = browser.refused("/api/answers", body)
         assert found == status

@@ -46,7 +46,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunLabels,
         yield one, together
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests=REQUESTS)
 def test_a_group_is_its_requests_one_after_another(twins: tuple[RunLabels, RunLabels], requests):
     for labels in twins:

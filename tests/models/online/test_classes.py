@@ -61,7 +61,7 @@ def answers_of(kind: str, n: int, known: list[str], rng: np.random.Generator) ->
     )
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(data=st.data(), seed=st.integers(0, 99), first=st.integers(1, 3))
 @every_kind
 def test_labels_come_and_go_across_classes_that_join_as_if_never_absorbed(kind, data, seed, first):

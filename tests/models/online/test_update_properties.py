@@ -185,7 +185,7 @@ def test_what_updates_lower_is_the_penalised_loss_in_the_frame():
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     n=st.integers(1, 12),
     seed=st.integers(0, 99),

@@ -197,7 +197,7 @@ def test_a_frame_survives_every_step(kind):
 # -- evidence is additive, and can be taken back ----------------------------------------------------------------------
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(data=st.data(), n=st.integers(1, 9), seed=st.integers(0, 9), frame=st.sampled_from([None, FRAME]))
 @every_kind
 @every_link

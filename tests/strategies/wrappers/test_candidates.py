@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pools import make_pool, mixture
 from programs import context_of, local, make_head, random_head
+from tiers import deep_unless, one_of_each
 
 from raysal.config import Named, choice
 from raysal.context import RoundContext
@@ -111,9 +113,13 @@ def test_turns_are_those_of_the_published_loop(classes, pass_on, data):
     assert not pass_on or None not in slow
 
 
-@pytest.mark.parametrize("exhausted", ["next", "uniform"])
-@pytest.mark.parametrize("name", ["coreset", "random", "top_score"])
-@pytest.mark.parametrize("k", [1, 3, 30, 150])
+@pytest.mark.parametrize(
+    ("k", "name", "exhausted"),
+    deep_unless(
+        [(150, "random", "next"), (150, "coreset", "uniform"), (30, "top_score", "next"), (1, "random", "uniform")],
+        product([1, 3, 30, 150], ["coreset", "random", "top_score"], ["next", "uniform"]),
+    ),
+)
 def test_class_balanced_is_the_strategy_inside_each_class_in_turns(name, k, exhausted, scene):
     picks = scene.select({"name": f"class_balanced:{name}", "exhausted": exhausted}, k)
     ids = scene.candidates.tolist()
@@ -178,11 +184,15 @@ def test_a_wrapper_keeps_scores_and_says_what_it_did(scene):
                 assert note == "within margin quantiles 0 to 0.95"
 
 
-@pytest.mark.parametrize("name", ["coreset", "random", "top_score"])
 @pytest.mark.parametrize(
-    ("low", "high", "k"), [("0.0", "0.95", 20), ("0.2", "0.8", 20), ("0.4", "0.41", 30), ("0.0", "1.0", 30)]
+    ("low", "high", "k", "name", "score"),
+    one_of_each(
+        (*bounds, name, score)
+        for bounds in [("0.0", "0.95", 20), ("0.2", "0.8", 20), ("0.4", "0.41", 30), ("0.0", "1.0", 30)]
+        for name in ("coreset", "random", "top_score")
+        for score in ("margin", "entropy")
+    ),
 )
-@pytest.mark.parametrize("score", ["margin", "entropy"])
 def test_skip_extremes_is_the_strategy_inside_between_the_quantiles(name, low, high, k, score, scene):
     given = {"name": "skip_extremes", "of": name, "low": float(low), "high": float(high), "score": score}
     picks = scene.select(given, k)
