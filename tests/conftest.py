@@ -17,7 +17,7 @@ from hypothesis import settings
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before NumPy and torch are imported, here and in every process that a test starts
 
-ROOMY = 4 * 2**30
+ROOMY = 2**30
 
 
 def in_memory() -> str | None:

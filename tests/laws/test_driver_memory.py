@@ -38,9 +38,9 @@ class WeighingFleet(LocalFleet):
 def pools(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pool, Pool]:
     """Of some rows, and of four times as many."""
     root, made = tmp_path_factory.mktemp("pools"), []
-    for rows in (700, 2800):
+    for rows in (1500, 6000):
         vectors, labels = mixture(rows, 16)
-        made.append(make_pool(root / str(rows), vectors, chunk_rows=350, labels=labels))
+        made.append(make_pool(root / str(rows), vectors, chunk_rows=500, labels=labels))
     return made[0], made[1]
 
 
