@@ -20,7 +20,12 @@ def find(
     out: Annotated[Path, Option("--out", "-o", metavar="RUN", help="The run directory to make or to continue.")],
     example: Annotated[
         list[str] | None,
-        Option("--example", "-e", metavar="KEY", help="An item that is looked for. Repeatable; three to ten are good."),
+        Option(
+            "--example",
+            "-e",
+            metavar="KEY",
+            help="An item that is looked for. Repeatable; three to ten are good. With several classes: CLASS=KEY.",
+        ),
     ] = None,
     other: Annotated[
         list[str] | None, Option("--other", metavar="KEY", help="An item that is not looked for. Repeatable.")
@@ -34,8 +39,13 @@ def find(
         Option("--image", metavar="FILE", help="An image like what is looked for, in a pool of images. Repeatable."),
     ] = None,
     target: Annotated[
-        str | None,
-        Option("--target", metavar="CLASS", help="The class of the examples. (Default: positive.)", show_default=False),
+        list[str] | None,
+        Option(
+            "--target",
+            metavar="CLASS",
+            help="The class of the examples. Repeatable: several are looked for together. (Default: positive.)",
+            show_default=False,
+        ),
     ] = None,
     rest: Annotated[
         str | None,
@@ -69,6 +79,7 @@ def find(
             NEGATIVE,
             POSITIVE,
             begin_search,
+            classes_named,
             labels_of_examples,
             rest_of,
             search_fields,
@@ -83,13 +94,13 @@ def find(
             if not config.target:
                 raise ConfigError("target", f"{pool} names no class that is looked for", 'add target = ["..."]')
         else:
-            names = (POSITIVE if target is None else target,)
+            names = tuple(target or (POSITIVE,))
             like = {"text": text or [], "image": image or []}
             own = {"seed": seed or 0, "fleet": {"backend": "local"}, "like": like}
             asked = search_fields(names, k, rest=NEGATIVE if rest is None else rest, **own)
             config = parse_config({"pool": pool, **asked})
         named = rest_of(config) if rest is None else rest
-        labels = labels_of_examples(example or (), other or (), config.target, named)
+        labels = labels_of_examples(classes_named(example or (), config.target), other or (), config.target, named)
         begin_search(config, out, labels, report)
         result = run_rounds(config, out, report=report)
     return outcome_of(result)

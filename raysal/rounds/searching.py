@@ -63,6 +63,33 @@ def rest_of(config: RunConfig) -> str:
     return others[0] if len(others) == 1 else NEGATIVE
 
 
+def classes_named(examples: Sequence[str], target: Sequence[str]) -> Sequence[str] | dict[str, str]:
+    """The examples of a command line, with their classes where several are looked for: each is `CLASS=KEY` then.
+
+    Args:
+        examples: the texts.
+        target: the classes that are looked for.
+
+    Returns:
+        The keys; {key: class} where there are several classes.
+
+    Raises:
+        ConfigError: an example names no class of several, or a key has two.
+    """
+    if len(target) == 1:
+        return examples
+    named: dict[str, str] = {}
+    for text in examples:
+        found = [name for name in target if text.startswith(f"{name}=")]
+        if not found:
+            raise ConfigError("--example", f"{text!r} may be {' or '.join(target)}", f"write {target[0]}={text}")
+        name = max(found, key=len)
+        key = text.removeprefix(f"{name}=")
+        if named.setdefault(key, name) != name:
+            raise ConfigError("--example", f"{key!r} is {named[key]}, and {name}", "name it once")
+    return named
+
+
 def labels_of_examples(
     examples: Sequence[str] | Mapping[str, str], others: Sequence[str], target: Sequence[str], rest: str
 ) -> dict[str, str]:

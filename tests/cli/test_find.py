@@ -83,9 +83,21 @@ def test_several_classes_are_looked_for_together(pool, keys, tmp_path):
         assert len(session.query()) == 6
 
 
+def test_a_command_names_several_classes_and_what_each_example_is(pool, keys, tmp_path):
+    two = ("--target", "ring", "--target", "ring=x", "--rest", "plain")
+    words = ("-e", f"ring={keys[0]}", "-e", f"ring=x={keys[1]}", "--other", keys[50])
+    assert cli("find", pool.path, "-o", tmp_path / "run", *two, *words, "-k", 5).code == 0
+    with Session.open(tmp_path / "run") as session:
+        told = {item.key: item.label for item in session.ledger.labels()}
+        assert told == {keys[0]: "ring", keys[1]: "ring=x", keys[50]: "plain"}
+        assert session.config.target == ("ring", "ring=x")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("--target", "a", "--target", "b", "-e", "KEY"), ("may be a or b", "write a=")),
+        (("--target", "a", "--target", "b", "-e", "a=no", "-e", "b=no"), ("'no' is a, and b",)),
         (("-e", "nothing"), ("nothing", "not in the pool")),
         (("-e", "KEY", "--other", "KEY"), ("is an example, and is not",)),
         (("-e", "KEY", "--target", "a", "--rest", "a"), ("is looked for",)),
