@@ -1,7 +1,11 @@
 """Finding the rest of a few examples: `search` beside single rules, with and without the correction of the head.
 
     python -m benchmarks.search find --out DIR --fashion POOL [--digits] [--text NPZ] [--shuttle CSV] [--abalone DAT]
-    python -m benchmarks.search table --out DIR
+    python -m benchmarks.search table --out DIR --fashion POOL ...    # the same options
+    python -m benchmarks.search fixmatch --out DIR                    # a network of the pictures, trained on few labels
+    python -m benchmarks.search throughput                            # seconds to rank a pool once, and once more
+    python -m benchmarks.search page RUN                              # from key to next picture, in a browser
+    python -m benchmarks.search load RUN                              # many annotators at once, over HTTP
 
 A task is a set of items of which one class (or two together) is rare and looked for. It begins with 5 items of it and
 95 others; ten rounds of 25 follow. The simulated oracle answers what is asked and nothing else. `found` is what was
@@ -19,10 +23,12 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +38,7 @@ from numpy.typing import NDArray
 from benchmarks import jobs as experiments
 from benchmarks.efficiency_data import labels_of, lowest, split_of
 from benchmarks.jobs import record_of
+from benchmarks.search_tables import Cells, table_of_finds, table_of_models
 from raysal.config import choice
 from raysal.context import LabelledVectors, RoundContext, Yield
 from raysal.fleet import LocalFleet, Partition, exclude
@@ -46,7 +53,6 @@ from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
 
 FOUND, OTHER = "positive", "negative"
-MODEL_MEASURES = ("auroc", "auprc", "precision_in_top", "attained_in_top")
 PAIRS = (("Bag", "Dress"), ("Coat", "Sneaker"))
 """Classes that are looked for together."""
 SECTIONS = ("hamradio", "electronics", "database", "mail", "video")
@@ -72,6 +78,13 @@ RULES: dict[str, Rule] = {
     "random": {"select": "random"},
 }
 """By name: the strategy, the trainer, and how many background items there are."""
+ELSEWHERE: dict[str, tuple[str, Sequence[str], str]] = {
+    "fixmatch": ("benchmarks.fixmatch", ("--data", "rare"), "1: a network of the pictures, trained on few labels"),
+    "throughput": ("benchmarks.search_throughput", (), "3: seconds to rank a pool once, and once more"),
+    "page": ("benchmarks.page", (), "4: from key to next picture, in a browser"),
+    "load": ("benchmarks.page_load", (), "4: many annotators at once, over HTTP"),
+}
+"""Parts that another module measures: its name, the options it begins with, and what it is."""
 SINGLE = ("margin", "probability", "novelty", "isolation forest", "pseudo-labels")
 
 
@@ -350,77 +363,16 @@ def judged(task: Task, head: Head) -> dict[str, float]:
     }
 
 
-# -- tables ----------------------------------------------------------------------------------------------------------
+# -- command line ----------------------------------------------------------------------------------------------------
 
 
-def cells_of(jobs: Sequence[Job]) -> dict[tuple[str, str], dict[int, Mapping[str, Any]]]:
+def cells_of(jobs: Sequence[Job]) -> Cells:
     """The records of jobs that are done: by task and rule, and then by seed."""
     cells: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for job in jobs:
         if (record := record_of(job)) is not None:
             cells[job.task, job.rule][job.seed] = record
     return cells
-
-
-def table(jobs: Sequence[Job]) -> str:
-    """Means over seeds: found, F1 and log loss of each rule on each task, and `search` beside the best and margin.
-
-    What is found is over that of the single rule that found most on average. Both comparisons are over the seeds that
-    both rules have, with a standard error.
-    """
-    cells = cells_of(jobs)
-    rules = [rule for rule in RULES if any(rule == own for _, own in cells)]
-    lines = [f"| task | seeds | {' | '.join(rules)} | search / best | F1 - margin's |", "|" + "---|" * (len(rules) + 4)]
-    for task in dict.fromkeys(task for task, _ in cells):
-        of = {rule: own for rule in rules if (own := cells.get((task, rule)))}
-        found = {rule: mean([sum(one["found"]) for one in own.values()]) for rule, own in of.items()}
-        each = [
-            f"{found[rule]:.1f} · {average(of[rule], 'f1'):.2f} · {average(of[rule], 'log_loss'):.4f}"
-            if rule in of
-            else "–"
-            for rule in rules
-        ]
-        best = max((rule for rule in SINGLE if rule in of), key=lambda rule: found[rule], default="")
-        ratio = gain = "–"
-        if "search" in of and best and found[best]:
-            both = sorted(of["search"].keys() & of[best].keys())
-            mine, theirs = ([sum(of[rule][seed]["found"]) for seed in both] for rule in ("search", best))
-            ratio = spread([1 + (a - b) / max(mean(theirs), 1e-12) for a, b in zip(mine, theirs, strict=True)], "")
-        if "search" in of and "margin" in of:
-            both = sorted(of["search"].keys() & of["margin"].keys())
-            gain = spread([of["search"][seed]["f1"] - of["margin"][seed]["f1"] for seed in both], "+")
-        seeds = "/".join(str(len(of[rule])) if rule in of else "0" for rule in rules)
-        lines.append(f"| {task} | {seeds} | {' | '.join(each)} | {ratio} | {gain} |")
-    return "\n".join(lines)
-
-
-def table_of_models(jobs: Sequence[Job]) -> str:
-    """Means over seeds of how each model of a short search ranks what is left: AUROC, AUPRC, precision in the top."""
-    cells = cells_of(jobs)
-    lines = ["| task | rule | seeds | labels | found | AUROC | AUPRC | precision in top 1 % | of the possible |"]
-    lines.append("|" + "---|" * 9)
-    for (task, rule), own in cells.items():
-        for place, first in enumerate(next(iter(own.values()))["models"]):
-            models = [one["models"][place] for one in own.values()]
-            found = mean([sum(one["found"][:place]) for one in own.values()])
-            measured = [mean([one[name] for one in models]) for name in MODEL_MEASURES]
-            numbers = " | ".join(f"{value:.3f}" for value in measured)
-            lines.append(f"| {task} | {rule} | {len(own)} | {first['labels']} | {found:.1f} | {numbers} |")
-    return "\n".join(lines)
-
-
-def average(own: Mapping[int, Mapping[str, Any]], name: str) -> float:
-    return mean([one[name] for one in own.values()])
-
-
-def spread(values: Sequence[float], sign: str) -> str:
-    """A mean and its standard error."""
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return f"{mean(values):{sign}.3f} ± {error:.3f}"
-
-
-def mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
 
 
 def jobs_of(args: argparse.Namespace) -> list[Job]:
@@ -450,9 +402,35 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
     ]
 
 
+def forward(part: str, rest: Sequence[str]) -> None:
+    """Hand over to another benchmark, which takes its own options."""
+    module, first, _ = ELSEWHERE[part]
+    sys.argv = [f"{sys.argv[0]} {part}", *first, *rest]
+    import_module(module).main()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("part", choices=["find", "table"])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
+    for part, (module, _, help) in ELSEWHERE.items():
+        parts.add_parser(part, help=f"{help} (benchmarks.{module.rpartition('.')[2]})", add_help=False)
+    for part, help in {"find": "1, 2: search, a record for each cell", "table": "1, 2: what the records say"}.items():
+        options_of(parts.add_parser(part, help=help))
+    if len(sys.argv) > 1 and sys.argv[1] in ELSEWHERE:
+        forward(sys.argv[1], sys.argv[2:])
+        return
+    args = parser.parse_args()
+    jobs = jobs_of(args)
+    if args.part == "find":
+        for job in jobs:
+            rows_of(job.out, job.data, job.file, job.dim)  # reduced once
+        raise SystemExit(bool(experiments.run_all(jobs, run, args.processes)))
+    cells = cells_of(jobs)
+    print(table_of_models(cells) if args.rounds <= SHORT else table_of_finds(cells, list(RULES), SINGLE))
+
+
+def options_of(parser: argparse.ArgumentParser) -> None:
+    """Which cells."""
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--fashion", type=Path)
     parser.add_argument("--classes", default="", help="digits of classes, as 138; all by default")
@@ -469,13 +447,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--rounds", type=int, default=10, help=f"up to {SHORT}, every model is measured on the pool")
     parser.add_argument("--processes", type=int, default=2)
-    args = parser.parse_args()
-    jobs = jobs_of(args)
-    if args.part == "find":
-        for job in jobs:
-            rows_of(job.out, job.data, job.file, job.dim)  # reduced once
-        raise SystemExit(bool(experiments.run_all(jobs, run, args.processes)))
-    print(table_of_models(jobs) if args.rounds <= SHORT else table(jobs))
 
 
 if __name__ == "__main__":
