@@ -78,9 +78,10 @@ def table_of_models(cells: Cells) -> str:
                 with_error(by_task[name].mean(1).tolist(), 3) for name in MODEL_MEASURES
             )
             ends = by_task["auprc"].mean(0)
+            rows = f"{len(own)} of {kind} | {rule} | {len(seeds)} | {first['labels']}"
             lines.append(
-                f"| {len(own)} of {kind} | {rule} | {len(seeds)} | {first['labels']} | {with_error(found, 1)} | {of_label}"
-                f" | {auroc} | {auprc} | {precision}, {recall} | {attained} | {ends.min():.2f} to {ends.max():.2f} |"
+                f"| {rows} | {with_error(found, 1)} | {of_label} | {auroc} | {auprc} | {precision}, {recall} | {attained}"
+                f" | {ends.min():.2f} to {ends.max():.2f} |"
             )
     return "\n".join(lines)
 
