@@ -55,11 +55,9 @@ def table_of_models(cells: Cells) -> str:
 
     Seeds that have every task count; the standard errors are over these. Then the lowest and highest AUPRC of a task.
     """
-    lines = [
-        "| tasks | rule | seeds | labels | found | finds per label | AUROC | AUPRC | precision, recall in top 1 % | of the"
-    ]
-    lines[0] += " possible | AUPRC of tasks |"
-    lines.append("|" + "---|" * 11)
+    names = ["tasks", "rule", "seeds", "labels", "found", "finds per label", "AUROC", "AUPRC"]
+    names += ["precision, recall in top 1 %", "of the possible", "AUPRC of tasks"]
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
     kinds = dict.fromkeys((kind_of(task), rule) for task, rule in cells)
     for kind, rule in kinds:
         own = {task: of for (task, its), of in cells.items() if its == rule and kind_of(task) == kind}
@@ -78,11 +76,16 @@ def table_of_models(cells: Cells) -> str:
                 with_error(by_task[name].mean(1).tolist(), 3) for name in MODEL_MEASURES
             )
             ends = by_task["auprc"].mean(0)
-            rows = f"{len(own)} of {kind} | {rule} | {len(seeds)} | {first['labels']}"
-            lines.append(
-                f"| {rows} | {with_error(found, 1)} | {of_label} | {auroc} | {auprc} | {precision}, {recall} | {attained}"
-                f" | {ends.min():.2f} to {ends.max():.2f} |"
-            )
+            shown = [
+                f"{len(own)} of {kind}",
+                rule,
+                f"{len(seeds)}",
+                f"{first['labels']}",
+                with_error(found, 1),
+                of_label,
+            ]
+            shown += [auroc, auprc, f"{precision}, {recall}", attained, f"{ends.min():.2f} to {ends.max():.2f}"]
+            lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
