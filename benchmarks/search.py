@@ -60,13 +60,18 @@ SECTIONS = ("hamradio", "electronics", "database", "mail", "video")
 SHORT = 3
 """Rounds, up to which every model is measured, and not the last alone."""
 BACKGROUND = 500
+"""Items of it."""
+WEIGHT = 0.2
+"""What each counts in a search, in labels."""
 Rule = Mapping[str, Any]
 RULES: dict[str, Rule] = {
-    "search": {"select": "search", "background": BACKGROUND},
+    "search": {"select": "search", "background": BACKGROUND, "weight": WEIGHT},
     "search, no correction": {"select": "search"},
+    "search, background at 1": {"select": "search", "background": BACKGROUND},
     "search, narrow": {
         "select": {"name": "search", "likeliest": 1, "uncertain": 0, "novel": 0},
         "background": BACKGROUND,
+        "weight": WEIGHT,
     },
     "margin": {"select": "margin"},
     "margin, background": {"select": "margin", "background": BACKGROUND},
@@ -77,7 +82,7 @@ RULES: dict[str, Rule] = {
     "pseudo-labels": {"select": "log_odds", "trainer": "pseudo_labels"},
     "random": {"select": "random"},
 }
-"""By name: the strategy, the trainer, and how many background items there are."""
+"""By name: the strategy, the trainer, how many background items there are, and what each counts (1)."""
 ELSEWHERE: dict[str, tuple[str, Sequence[str], str]] = {
     "fixmatch": ("benchmarks.fixmatch", ("--data", "rare"), "1: a network of the pictures, trained on few labels"),
     "throughput": ("benchmarks.search_throughput", (), "3: seconds to rank a pool once, and once more"),
@@ -284,6 +289,7 @@ def fit(job: Job, task: Task, labelled: NDArray[np.int64], rounds: NDArray[np.in
         TrainingData(
             features=task.x[ids[order]].astype(np.float32),
             labels=[names[place] for place in order],
+            weights=np.append(np.ones(len(labelled)), np.full(len(others), rule.get("weight", 1.0)))[order],
             classes=[FOUND, OTHER],
             seed=derive(job.seed, "fit") % 2**32,
             context=Context(

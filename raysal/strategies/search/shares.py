@@ -8,20 +8,20 @@ from raysal.context import Yield
 
 ROUNDS = 3
 """The last rounds whose labels count."""
-TRIED = 10
-"""Answers to each way, one of them a find, that are taken for granted. With 2, as Laplace would, one miss said so
-little that a third of a batch went to novel items: 5 finds of Fashion-MNIST's pullovers at 0.1 %, where 10 gave 13, and
-the log odds alone 9."""
 POWER = 2
-"""Shares go by this power of the rate at which a way finds. With 1, a way that finds a third of what another does keeps
-a quarter of the batch, and on Fashion-MNIST a search found up to a tenth less; with 3, hardly less than with 2."""
+"""Shares go by this power of what a way finds over what all find together. With 1, a way that finds a third of what
+another does keeps too much of a batch, and on Fashion-MNIST a search found up to a tenth less; with 3, hardly less than
+with 2."""
 
 
 def weights_of(shares: Mapping[str, float], yields: Sequence[Mapping[str, Yield]]) -> dict[str, float]:
     """What each way of finding weighs in the next batch.
 
-    That is share · ((found + 1) / (answered + 10))², over the last rounds, and all divided by their sum. So a way that
-    finds gets more; and where none does, the one that was tried least gains, as a first answer says more than a tenth.
+    That is share · ((found + 1) / (expected + 1))² over the last rounds, all divided by their sum. What is expected is
+    what the way would have found if its answers were finds as often as all answers of these rounds. So a way that finds
+    more often than the others gets more; and while nothing is found, which says nothing of one way more than of
+    another, they keep their shares. A rule that went by (found + 1) / (answered + 10) gave half of a batch to uncertain
+    and novel items as soon as a rare class was hard, and found fewer (RESULTS.md, "Search").
 
     Args:
         shares: those at the start, by way; some may be 0.
@@ -30,11 +30,14 @@ def weights_of(shares: Mapping[str, float], yields: Sequence[Mapping[str, Yield]
     Returns:
         Weights by way, which add up to 1.
     """
+    past = yields[-ROUNDS:]
+    answered = sum(one.answered for each in past for one in each.values())
+    rate = sum(one.found for each in past for one in each.values()) / max(answered, 1)
     weights = {}
     for way, share in shares.items():
-        past = [each[way] for each in yields[-ROUNDS:] if way in each]
-        rate = (sum(one.found for one in past) + 1) / (sum(one.answered for one in past) + TRIED)
-        weights[way] = share * rate**POWER
+        own = [each[way] for each in past if way in each]
+        expected = rate * sum(one.answered for one in own)
+        weights[way] = share * ((sum(one.found for one in own) + 1) / (expected + 1)) ** POWER
     total = sum(weights.values())
     return {way: weight / total for way, weight in weights.items()}
 

@@ -50,7 +50,8 @@ class Search(Selector):
     - `uncertain`: log odds nearest to 0.
     - `novel`: highest novelty `by` one of `raysal.scoring.novelty`.
 
-    Shares follow what was found: a way weighs its share · ((found + 1) / (answered + 10))² over the last three rounds.
+    Shares follow what was found: a way weighs its share · ((found + 1) / (expected + 1))² over the last three rounds, in
+    which it is expected to find as often as all ways do together.
     After a round in which all answers to the likeliest are finds, the most diverse of twice as many are taken.
 
     A candidate that is a near-duplicate of a labelled item, or of a pick, uses up no place: a copy, or with
@@ -65,9 +66,9 @@ class Search(Selector):
     """
 
     by: NoveltyField = NEAREST
-    likeliest: Share = 0.88
+    likeliest: Share = 0.89
     uncertain: Share = 0.08
-    novel: Share = 0.04
+    novel: Share = 0.03
     duplicates: Annotated[float, Field(ge=0)] | None = None
 
     def __post_init__(self) -> None:

@@ -76,10 +76,12 @@ def slow(pool: Pool, selector: Search, context: RoundContext, k: int) -> tuple[l
         for name, values in (("likeliest", odds), ("uncertain", -abs(odds)), ("novel", novelty))
     }
     start = {"likeliest": selector.likeliest, "uncertain": selector.uncertain, "novel": selector.novel}
+    every = [one for each in context.yields[-3:] for one in each.values()]
+    rate = sum(one.found for one in every) / max(sum(one.answered for one in every), 1)
     weight = {
         name: share
         * ((sum(each[name].found for each in context.yields[-3:]) + 1)
-        / (sum(each[name].answered for each in context.yields[-3:]) + 10)) ** 2
+        / (rate * sum(each[name].answered for each in context.yields[-3:]) + 1)) ** 2
         for name, share in start.items()
     }  # fmt: skip
     total, taken, ids, ways = sum(weight.values()), Counter(), [], []
@@ -110,12 +112,16 @@ def test_search_is_the_slow_loop(yields, fields, pool):
 
 
 def test_shares_follow_what_was_found():
-    start = {"likeliest": 0.88, "uncertain": 0.08, "novel": 0.04}
+    start = {"likeliest": 0.89, "uncertain": 0.08, "novel": 0.03}
     nothing = [{"likeliest": Yield(22, 0), "uncertain": Yield(2, 0), "novel": Yield(1, 0)}] * 3
     found = [{"likeliest": Yield(22, 22), "uncertain": Yield(2, 1), "novel": Yield(1, 0)}] * 3
+    few = [{"likeliest": Yield(22, 1), "uncertain": Yield(2, 0), "novel": Yield(1, 0)}] * 3
+    others = [{"likeliest": Yield(22, 0), "uncertain": Yield(2, 0), "novel": Yield(1, 1)}] * 3
     assert weights_of(start, ()) == pytest.approx(start)
-    assert weights_of(start, found)["likeliest"] > 0.97
-    assert weights_of(start, nothing)["likeliest"] < 0.5  # so the others are tried
+    assert weights_of(start, nothing) == pytest.approx(start)  # which says nothing of one way more than of another
+    assert weights_of(start, found)["likeliest"] > 0.95
+    assert weights_of(start, few)["likeliest"] > 0.89  # few finds are no reason to look elsewhere
+    assert weights_of(start, others)["novel"] > 10 * start["novel"]
     assert weights_of(start, [*nothing, *found]) == weights_of(start, found)  # what was long ago is forgotten
     assert sum(weights_of(start, found).values()) == pytest.approx(1)
 
