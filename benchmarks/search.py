@@ -269,7 +269,8 @@ def run(job: Job) -> dict[str, Any]:
         if job.rounds <= SHORT or round == job.rounds - 1:
             models.append(ranked(task, head, labelled))
     counts = {"rare": int(task.rare.sum()), "items": len(task.x)}
-    return {"found": found, **counts, "asked": asked, "models": models, **judged(task, head)}
+    last = {**judged(task, head), "f1_of_pool": f1_of_pool(task, head, labelled)}
+    return {"found": found, **counts, "asked": asked, "models": models, **last}
 
 
 def words(task: Task, ids: NDArray[np.int64]) -> list[str]:
@@ -320,6 +321,13 @@ def ranked(task: Task, head: Head, labelled: NDArray[np.int64]) -> dict[str, flo
         "precision_in_top": top.precision,
         "attained_in_top": top.attained,
     }
+
+
+def f1_of_pool(task: Task, head: Head, labelled: NDArray[np.int64]) -> float:
+    """F1 over the pool that was searched: of what is labelled as labelled, and of all else by the head."""
+    says = log_odds_of(head, task.x) > 0
+    says[labelled] = task.rare[labelled]
+    return float(2 * (says & task.rare).sum() / max(says.sum() + task.rare.sum(), 1))
 
 
 def f1_above(task: Task, scores: NDArray[np.float64], threshold: float) -> float:
