@@ -25,6 +25,7 @@ from sklearn.metrics import average_precision_score
 
 import raysal
 from benchmarks.machine import describe
+from benchmarks.search_tables import with_error
 from raysal.config import Choice
 from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.logistic import Logistic
@@ -146,7 +147,7 @@ def cell(out: Path, data: str, seed: int, arm: str) -> None:
 
 
 def table(out: Path) -> None:
-    """Print what there is."""
+    """Print what there is: means with standard errors, and each seed."""
     print(describe())
     for data in DATA:
         rows: Mapping[str, list[float]] = {arm: [] for arm in (*FROZEN, *ARMS)}
@@ -155,7 +156,7 @@ def table(out: Path) -> None:
             rows[found["arm"]].append(100 * found["measure"])
         for arm, found in rows.items():
             if found:
-                print(f"| {data} | {arm} | {np.mean(found):.1f} | {', '.join(f'{value:.1f}' for value in found)} |")
+                print(f"| {data} | {arm} | {with_error(found, 1)} | {', '.join(f'{value:.1f}' for value in found)} |")
 
 
 def main() -> None:

@@ -50,8 +50,8 @@ class Search(Selector):
     - `uncertain`: log odds nearest to 0.
     - `novel`: highest novelty `by` one of `raysal.scoring.novelty`.
 
-    Shares follow what was found: a way weighs its share · ((found + 1) / (expected + 1))² over the last three rounds, in
-    which it is expected to find as often as all ways do together.
+    Shares follow what was found: a way weighs its share · ((found + 1) / (expected + 1))² over the last three rounds.
+    What is expected is what it would have found as often as all ways together.
     After a round in which all answers to the likeliest are finds, the most diverse of twice as many are taken.
 
     A candidate that is a near-duplicate of a labelled item, or of a pick, uses up no place: a copy, or with
