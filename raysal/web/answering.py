@@ -81,18 +81,23 @@ class Answering:
         self.handouts.release(who, [a.key for a in answers if a.is_answer])
         return {**self._report(who, answers, counts), "warnings": warnings}
 
-    def undo(self, annotator: str, nonce: str) -> dict[str, Any]:
-        """Take back the last answers of an annotator that were not taken back yet, notes and ratings with them.
+    def undo(self, annotator: str, nonce: str, of: str | None = None) -> dict[str, Any]:
+        """Take back answers of an annotator that were not taken back yet, notes and ratings with them.
+
+        What the annotator said of an item after those answers, in another tab, stays.
 
         Args:
             annotator: who.
             nonce: names this request, and those that repeat it.
+            of: the nonce of the answers; by default the annotator's last ones.
 
         Returns:
             {items, undone: the nonce of the answers that were taken back, or None}.
         """
         who = named(annotator)
-        last = self.handouts.last_turn(who)
+        last = self.handouts.last_turn(who) if of is None else self.handouts.turn(of)
+        if last is not None and of is not None:
+            check_own(last, who, "answers")
         note = [{"undone": None if last is None else last.nonce}]
         earlier = self.handouts.begin_turn(Turn(nonce, who, "undo", note, "begun"))
         check_own(earlier, who, "undo")
@@ -107,17 +112,17 @@ class Answering:
         return {"items": self.items([entry["id"] for entry in turn.before], who), "undone": undone}
 
     def _restore(self, who: str, turn: Turn) -> None:
-        """Say again what the annotator said before a turn."""
-        ids = {entry["key"]: entry["id"] for entry in turn.before}
+        """Say again what the annotator said before a turn, but of items that a later turn is about."""
+        later = {entry["key"] for other in self.handouts.turns_after(turn.nonce) for entry in other.before}
+        entries = [entry for entry in turn.before if entry["key"] not in later]
+        ids = {entry["key"]: entry["id"] for entry in entries}
         labels = [
             Label(key=e["key"], label=e["label"], annotator=who, weight=e.get("weight", 1.0))
-            for e in turn.before
+            for e in entries
             if e["label"] is not None
         ]
-        withdrawn = [(entry["key"], who) for entry in turn.before if entry["label"] is None]
-        self.remarks.add(
-            who, [(e["key"], Remark(e["note"], e["rating"], e["disputed"])) for e in turn.before if "note" in e]
-        )
+        withdrawn = [(entry["key"], who) for entry in entries if entry["label"] is None]
+        self.remarks.add(who, [(e["key"], Remark(e["note"], e["rating"], e["disputed"])) for e in entries if "note" in e])
         self._tell(labels, withdrawn, ids)
 
     def _checked(self, answers: Sequence[Answer], nonce: str) -> list[Answer]:

@@ -36,7 +36,7 @@ from raysal.web.access import MAX_BODY, Access, error
 from raysal.web.catalogue import Entry
 from raysal.web.desk import PAGE, Desk
 from raysal.web.media import MAX_SIDE
-from raysal.web.requests import answer_of, ids_in, number, packed, ranged, text_in, who, whole
+from raysal.web.requests import answer_of, ids_in, number, packed, ranged, tab_of, text_in, who, whole
 from raysal.web.seen import Seen
 from raysal.web.standing import REFRESH_S
 
@@ -117,13 +117,13 @@ class Paths:
             "/api/map": lambda request: self.seen.map(number(request, "n", 20_000, 1, 100_000)),
             "/api/curve": lambda _: self.seen.curve(),
         }
-        posts: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
+        posts: dict[str, Callable[[Request, Mapping[str, Any]], Any]] = {
             "/api/next": self._next,
-            "/api/renew": lambda annotator, body: self.desk.renew(annotator, ids_in(body)),
-            "/api/release": lambda annotator, body: self.desk.release(annotator, ids_in(body)),
+            "/api/renew": lambda request, body: self.desk.renew(who(request), ids_in(body), tab_of(request)),
+            "/api/release": lambda request, body: self.desk.release(who(request), ids_in(body), tab_of(request)),
             "/api/answers": self._answers,
             "/api/undo": self._undo,
-            "/api/round": self._round,
+            "/api/round": lambda _, body: {"round": self.desk.follower.choose_round(whole(body, "k", None))},
             "/api/stop": lambda *_: {"stopped": self.desk.follower.stop()},
         }
         slow = {path for path in gets if path.endswith(("thumb", "image", "spectrogram", "sound", "map"))}
@@ -141,7 +141,7 @@ class Paths:
     async def _get(self, get: Callable[[Request], Any], slow: bool, request: Request) -> Response:
         return await answered(partial(get, request), self._slow if slow else None)
 
-    async def _post(self, post: Callable[[str, Mapping[str, Any]], Any], request: Request) -> Response:
+    async def _post(self, post: Callable[[Request, Mapping[str, Any]], Any], request: Request) -> Response:
         content = bytearray()
         try:
             async for piece in request.stream():
@@ -156,7 +156,7 @@ class Paths:
             return error(400, "request", "is no JSON", "send an object")
         if not isinstance(body, dict):
             return error(400, "request", "is no object of JSON", "send an object")
-        return await answered(lambda: post(who(request), body))
+        return await answered(lambda: post(request, body))
 
     # -- paths that read ----------------------------------------------------------------------------------------
 
@@ -207,23 +207,20 @@ class Paths:
 
     # -- paths that change something ----------------------------------------------------------------------------
 
-    def _next(self, annotator: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        n = whole(body, "n", 24)
+    def _next(self, request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
+        n, order = whole(body, "n", 24), text_in(body, "order", "batch")
         key = text_in(body, "key") if body.get("key") is not None else None
-        return self.desk.next(annotator, 24 if n is None else n, text_in(body, "order", "batch"), key)
+        return self.desk.next(who(request), 24 if n is None else n, order, key, tab_of(request))
 
-    def _answers(self, annotator: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _answers(self, request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
         given = body.get("answers")
         if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
             raise LabelError("answers", "is no list of objects", "send a list")
-        return self.desk.answering.answer(annotator, [answer_of(one) for one in given], text_in(body, "nonce"))
+        return self.desk.answering.answer(who(request), [answer_of(one) for one in given], text_in(body, "nonce"))
 
-    def _undo(self, annotator: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self.desk.answering.undo(annotator, text_in(body, "nonce"))
-
-    def _round(self, annotator: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        del annotator
-        return {"round": self.desk.follower.choose_round(whole(body, "k", None))}
+    def _undo(self, request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
+        of = text_in(body, "of") if body.get("of") is not None else None
+        return self.desk.answering.undo(who(request), text_in(body, "nonce"), of)
 
     # -- the page and its events --------------------------------------------------------------------------------
 

@@ -240,14 +240,15 @@ class Desk:
 
     # -- hand-outs ----------------------------------------------------------------------------------------------
 
-    def next(self, annotator: str, n: int, order: str, key: str | None = None) -> dict[str, Any]:
-        """Hand out items to an annotator, up to n at a time; those that the annotator holds for this order count.
+    def next(self, annotator: str, n: int, order: str, key: str | None = None, tab: str = "") -> dict[str, Any]:
+        """Hand out items to a tab of an annotator, up to n at a time; those that it holds for this order count.
 
         Args:
             annotator: who.
-            n: how many the annotator is to hold.
+            n: how many the tab is to hold.
             order: where they come from.
             key: of the item that `nearest` is about.
+            tab: where the annotator works; two tabs never hold the same item.
 
         Returns:
             {items, until, end}; `end` says what has ended where there are none: the batch, or the pool.
@@ -262,7 +263,8 @@ class Desk:
         numbers: dict[str, int] = {}
         purpose = order if key is None else f"{order} {key}"
         most = min(max(n, 0), PAGE)
-        keys, until = self.handouts.take(who, most, purpose, self._keys(placed, numbers), self.labels.ledger.answerers)
+        candidates, answerers = self._keys(placed, numbers), self.labels.ledger.answerers
+        keys, until = self.handouts.take(who, most, purpose, candidates, answerers, tab)
         held = numbers if all(key in numbers for key in keys) else self._ids(keys, numbers)
         wanted = sorted((held[key] for key in keys if key in held), key=lambda id: placed.get(id, FIRST).rank or 0)
         end = None if wanted or n <= 0 else "batch" if order == "batch" else "pool"
@@ -282,16 +284,16 @@ class Desk:
         found = self.labels.ledger.key_ids(rest)
         return {**known, **found, **self.session.pool.ids_there([key for key in rest if key not in found])}
 
-    def renew(self, annotator: str, ids: Sequence[int]) -> dict[str, Any]:
-        """Make hand-outs last from now on: {until, lost}, with the ids that went to others."""
+    def renew(self, annotator: str, ids: Sequence[int], tab: str = "") -> dict[str, Any]:
+        """Make hand-outs last from now on: {until, lost}, with the ids that went to others or to another tab."""
         entries = self.catalogue.entries(ids)
         keys = [entry.key for entry in entries.values()]
-        lost, until = self.handouts.renew(named(annotator), keys, self.labels.ledger.answerers)
+        lost, until = self.handouts.renew(named(annotator), keys, self.labels.ledger.answerers, tab)
         gone = set(lost)
         kept = {id for id, entry in entries.items() if entry.key not in gone}
         return {"until": as_time(until), "lost": [str(id) for id in ids if id not in kept]}
 
-    def release(self, annotator: str, ids: Sequence[int]) -> dict[str, Any]:
-        """Give items back, so that others get them."""
-        self.handouts.release(named(annotator), [entry.key for entry in self.catalogue.entries(ids).values()])
+    def release(self, annotator: str, ids: Sequence[int], tab: str = "") -> dict[str, Any]:
+        """Give items of a tab back, so that others get them."""
+        self.handouts.release(named(annotator), [entry.key for entry in self.catalogue.entries(ids).values()], tab)
         return {"released": [str(id) for id in ids]}

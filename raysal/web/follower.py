@@ -250,7 +250,7 @@ class Follower:
             head = self._session.current_head(fit=False)
             self._followed = seq
             if head is not None and self._candidates is not None:
-                self._order_candidates(head, seq)
+                self.orders = self._ordered(self.orders, self._candidates, head, seq)
             self._problems.pop("follow", None)
             self._rest_until = time.monotonic() + FOLLOW_REST * (time.monotonic() - now)
             self._publish()
@@ -269,13 +269,13 @@ class Follower:
             return True
         return False
 
-    def _order_candidates(self, head: Head, seq: int) -> None:
-        assert self._candidates is not None
+    def _ordered(self, before: Orders, candidates: orders.Candidates, head: Head, seq: int) -> Orders:
+        """The orders with the candidates scored by a head."""
         taken = self._session.ledger.taken(self._per_item)
-        lists, probabilities = orders.order_candidates(self._candidates, head, self._target, taken, self._key("ties"))
-        self.orders = replace(
-            self.orders,
-            lists={**{name: orders.without(own, taken) for name, own in self.orders.lists.items()}, **lists},
+        lists, probabilities = orders.order_candidates(candidates, head, self._target, taken, self._key("ties"))
+        return replace(
+            before,
+            lists={**{name: orders.without(own, taken) for name, own in before.lists.items()}, **lists},
             scores=orders.scores_of(head, self._target),
             probabilities=probabilities,
             head_version=head.version,
@@ -301,12 +301,12 @@ class Follower:
             lists |= {order: found.top[score] for order, score in orders.scores_of(head, self._target).items()}
             histograms |= found.histograms
         best_ids = np.concatenate([ids for ids, _ in lists.values()])
-        self._candidates = orders.gather_candidates(fleet, session.pool, best_ids)
+        self._candidates = candidates = orders.gather_candidates(fleet, session.pool, best_ids)
         known = sorted(session.ledger.labels(), key=lambda item: item.seq)[-orders.MOST_CENTRES :]
         labelled = gather_labelled(fleet, session.pool.dim, sorted(known, key=lambda item: item.id))
         best = {name: own for name, own in lists.items() if name not in ("random", "novel")} or lists
         lists["diverse"] = orders.choose_diverse(
-            self._candidates, best, labelled, session.ledger.excluded(), session.pool, self._key("diverse")
+            candidates, best, labelled, session.ledger.excluded(), session.pool, self._key("diverse")
         )
         scores: dict[str, BestItems] = {}
         if head is not None:
@@ -314,9 +314,9 @@ class Follower:
             _, scores["probability"] = orders.order_candidates(own, head, self._target, labelled.ids, self._key("ties"))
         if self._novel is not None:
             scores["novelty"] = self._novel.of(fleet, labelled.ids)
-        self.orders = Orders(lists=lists, histograms=histograms, labelled=scores, seq=seq)
-        if head is not None:
-            self._order_candidates(head, seq)
+        # At once: whoever asks meanwhile sees the orders of before, not orders without their probabilities.
+        found = Orders(lists=lists, histograms=histograms, labelled=scores, seq=seq)
+        self.orders = found if head is None else self._ordered(found, candidates, head, seq)
         self._swept = seq
         self._problems.pop("follow", None)
         self._publish(busy=None)

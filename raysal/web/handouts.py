@@ -1,7 +1,8 @@
 """Hand-outs: items that are before one annotator for a while, so that no two people get the same one.
 
-They lie in `handouts.sqlite` of the run directory, which all servers over one run share. The file is no truth about
-labels: the ledger is. If it is lost, people may get an item twice, once; so it may be deleted, and a broken one is
+They lie in `handouts.sqlite` of the run directory, which all servers over one run share. An annotator may work in
+several places at once, such as the tabs of a browser: each place holds items of its own, and no item is in two of them.
+The file is no truth about labels: the ledger is. If it is lost, people may get an item twice, once; so it may be deleted, and a broken one is
 begun anew. It also keeps the turns: what an annotator's last answers replaced, by the nonce of the request.
 
 An item counts as taken by everybody who holds an answer of it in the ledger, and by everybody who has it handed out. It
@@ -33,11 +34,11 @@ _BUSY_SECONDS = 30.0
 _AT_A_TIME = 128
 """Candidates whose hand-outs are looked up together."""
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS handouts (
- key TEXT NOT NULL, annotator TEXT NOT NULL, purpose TEXT NOT NULL, until REAL NOT NULL,
+CREATE TABLE IF NOT EXISTS held (
+ key TEXT NOT NULL, annotator TEXT NOT NULL, tab TEXT NOT NULL, purpose TEXT NOT NULL, until REAL NOT NULL,
  PRIMARY KEY (key, annotator)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS handouts_of ON handouts (annotator);
-CREATE INDEX IF NOT EXISTS handouts_until ON handouts (until);
+CREATE INDEX IF NOT EXISTS held_by ON held (annotator, tab);
+CREATE INDEX IF NOT EXISTS held_until ON held (until);
 CREATE TABLE IF NOT EXISTS turns (
  number INTEGER PRIMARY KEY AUTOINCREMENT, nonce TEXT NOT NULL UNIQUE, annotator TEXT NOT NULL, kind TEXT NOT NULL,
  before TEXT NOT NULL, state TEXT NOT NULL);
@@ -98,7 +99,7 @@ class HandOuts:
             db.execute("PRAGMA synchronous = OFF").fetchall()
             db.execute("PRAGMA journal_mode = TRUNCATE").fetchall()
             db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-            db.execute("SELECT count(*) FROM handouts").fetchall()
+            db.execute("SELECT count(*) FROM held").fetchall()
         except BaseException:
             db.close()
             raise
@@ -130,31 +131,32 @@ class HandOuts:
     # -- hand-outs ----------------------------------------------------------------------------------------------
 
     def take(
-        self, annotator: str, n: int, purpose: str, candidates: Iterable[str], taken: Taken
+        self, annotator: str, n: int, purpose: str, candidates: Iterable[str], taken: Taken, tab: str = ""
     ) -> tuple[list[str], float]:
-        """Hand out items, so that the annotator holds up to n for this purpose.
+        """Hand out items, so that a tab of the annotator holds up to n for this purpose.
 
-        What the annotator holds for the purpose already stays, unless it was answered meanwhile, by whomever; what was
-        handed out to the annotator for another purpose goes back.
+        What the tab holds for the purpose already stays, unless it was answered meanwhile, by whomever; what was
+        handed out to the tab for another purpose goes back. Other tabs keep what they hold.
 
         Args:
             annotator: who.
-            n: how many the annotator is to hold.
+            n: how many the tab is to hold.
             purpose: what they are for: an order by its name.
             candidates: keys, the most wanted first.
             taken: who answered what.
+            tab: where the annotator works.
 
         Returns:
             The keys, those held before first; and until when they are the annotator's, in seconds since 1970.
         """
         until = self.now() + self.seconds
         with self._writing() as db:
-            db.execute("DELETE FROM handouts WHERE until <= ?", (self.now(),))
-            db.execute("DELETE FROM handouts WHERE annotator = ? AND purpose <> ?", (annotator, purpose))
-            held = [key for (key,) in db.execute("SELECT key FROM handouts WHERE annotator = ?", (annotator,))]
+            db.execute("DELETE FROM held WHERE until <= ?", (self.now(),))
+            db.execute("DELETE FROM held WHERE annotator = ? AND tab = ? AND purpose <> ?", (annotator, tab, purpose))
+            held = self._held(annotator, tab)
             said = {key: set(who) for key, who in taken(held).items()}
             answered = [key for key in held if not self._is_free(said.get(key, set()), annotator)]
-            db.executemany("DELETE FROM handouts WHERE key = ? AND annotator = ?", [(k, annotator) for k in answered])
+            db.executemany("DELETE FROM held WHERE key = ? AND annotator = ?", [(k, annotator) for k in answered])
             kept = [key for key in held if key not in set(answered)]
             new: list[str] = []
             rest = iter(candidates)
@@ -162,15 +164,20 @@ class HandOuts:
                 people = self._people(some, taken)
                 free = [key for key in dict.fromkeys(some) if self._is_free(people[key], annotator)]
                 new += [key for key in free if key not in set(new)][: n - len(kept) - len(new)]
-            rows = [(key, annotator, purpose, until) for key in [*kept, *new]]
-            db.executemany("INSERT OR REPLACE INTO handouts VALUES (?, ?, ?, ?)", rows)
+            rows = [(key, annotator, tab, purpose, until) for key in [*kept, *new]]
+            db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)", rows)
         return [*kept, *new], until
+
+    def _held(self, annotator: str, tab: str) -> list[str]:
+        """The keys that a tab of an annotator holds."""
+        query = "SELECT key FROM held WHERE annotator = ? AND tab = ?"
+        return [key for (key,) in self._db.execute(query, (annotator, tab))]
 
     def _people(self, keys: Sequence[str], taken: Taken) -> dict[str, set[str]]:
         """Who has answered or holds each of these items."""
         said = taken(keys)
         people = {key: set(said.get(key, ())) for key in keys}
-        query = "SELECT key, annotator FROM handouts WHERE key IN (SELECT value FROM json_each(?))"
+        query = "SELECT key, annotator FROM held WHERE key IN (SELECT value FROM json_each(?))"
         for key, who in self._db.execute(query, (json.dumps(list(keys)),)):
             people[key].add(who)
         return people
@@ -178,37 +185,41 @@ class HandOuts:
     def _is_free(self, people: set[str], annotator: str) -> bool:
         return annotator not in people and len(people) < self.per_item
 
-    def renew(self, annotator: str, keys: Sequence[str], taken: Taken) -> tuple[list[str], float]:
-        """Make hand-outs last from now on. What is free is the annotator's again, as an item whose answer was undone.
+    def renew(self, annotator: str, keys: Sequence[str], taken: Taken, tab: str = "") -> tuple[list[str], float]:
+        """Make hand-outs last from now on. What is free is the tab's again, as an item whose answer was undone.
 
         Args:
             annotator: whose.
             keys: the items.
             taken: who answered what.
+            tab: where the annotator works.
 
         Returns:
-            Those that went to others; and until when the rest is the annotator's, but for what the annotator answered.
+            Those that went to others, or to another tab; and until when the rest is the tab's, but for what the
+            annotator answered.
         """
         until = self.now() + self.seconds
         with self._writing() as db:
-            db.execute("DELETE FROM handouts WHERE until <= ?", (self.now(),))
-            purpose = db.execute("SELECT max(purpose) FROM handouts WHERE annotator = ?", (annotator,)).fetchone()[0]
-            held = {key for (key,) in db.execute("SELECT key FROM handouts WHERE annotator = ?", (annotator,))}
-            people = self._people(keys, taken)
+            db.execute("DELETE FROM held WHERE until <= ?", (self.now(),))
+            query = "SELECT max(purpose) FROM held WHERE annotator = ? AND tab = ?"
+            purpose = db.execute(query, (annotator, tab)).fetchone()[0]
+            held = set(self._held(annotator, tab))
+            said, people = taken(keys), self._people(keys, taken)
             rest = [key for key in keys if key in held or self._is_free(people[key], annotator)]
-            rows = [(key, annotator, purpose or "", until) for key in rest]
-            db.executemany("INSERT OR REPLACE INTO handouts VALUES (?, ?, ?, ?)", rows)
-        return [key for key in keys if annotator not in people[key] and key not in set(rest)], until
+            rows = [(key, annotator, tab, purpose or "", until) for key in rest]
+            db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)", rows)
+        return [key for key in keys if annotator not in said.get(key, ()) and key not in set(rest)], until
 
-    def release(self, annotator: str, keys: Sequence[str]) -> None:
-        """End hand-outs of an annotator: the items were answered, or others may have them."""
+    def release(self, annotator: str, keys: Sequence[str], tab: str | None = None) -> None:
+        """End hand-outs of an annotator, or of one tab: the items were answered, or others may have them."""
+        rows = [(key, annotator, tab, tab) for key in keys]
         with self._writing() as db:
-            db.executemany("DELETE FROM handouts WHERE key = ? AND annotator = ?", [(key, annotator) for key in keys])
+            db.executemany("DELETE FROM held WHERE key = ? AND annotator = ? AND (? IS NULL OR tab = ?)", rows)
 
     def holders(self) -> dict[str, int]:
         """How many items are before each annotator now."""
         with self._lock:
-            query = "SELECT annotator, count(*) FROM handouts WHERE until > ? GROUP BY annotator"
+            query = "SELECT annotator, count(*) FROM held WHERE until > ? GROUP BY annotator"
             return dict(self._db.execute(query, (self.now(),)).fetchall())
 
     # -- turns --------------------------------------------------------------------------------------------------
@@ -242,6 +253,15 @@ class HandOuts:
         """The last turn of an annotator that gave answers and was not undone."""
         with self._lock:
             return self._turn("annotator = ? AND kind = 'answers' AND state <> 'undone'", annotator)
+
+    def turns_after(self, nonce: str) -> list[Turn]:
+        """The later turns of the same annotator that gave answers and were not undone."""
+        query = """SELECT nonce, annotator, kind, before, state FROM turns WHERE kind = 'answers' AND state <> 'undone'
+         AND annotator = (SELECT annotator FROM turns WHERE nonce = ?)
+         AND number > (SELECT number FROM turns WHERE nonce = ?)"""
+        with self._lock:
+            rows = self._db.execute(query, (nonce, nonce)).fetchall()
+        return [Turn(row[0], row[1], row[2], json.loads(row[3]), row[4]) for row in rows]
 
     def turn(self, nonce: str) -> Turn | None:
         """The turn of a request, if it is not forgotten."""

@@ -14,10 +14,18 @@ from raysal.web.answers import Answer
 from raysal.web.desk import PAGE
 from raysal.web.media import Packed
 
+MOST_TAB = 64
+"""Letters of a tab's name that count."""
+
 
 def who(request: Request) -> str:
     """The annotator that a request names; empty for none."""
     return unquote(request.headers.get("x-annotator", ""))
+
+
+def tab_of(request: Request) -> str:
+    """The tab of a browser that a request comes from; empty for none."""
+    return request.headers.get("x-tab", "")[:MOST_TAB]
 
 
 def number(request: Request, name: str, default: int, least: int, most: int) -> int:

@@ -167,6 +167,7 @@ class Standing:
             "busy": None if busy is None else {"stage": busy.stage, "done": busy.done, "total": busy.total},
             "problem": self._follower.problem,
             "rounds": self._session.run.rounds,
+            "ready": [name for name in ORDERS if self.why_not(name) is None],
         }
 
     def run(self) -> dict[str, Any]:

@@ -71,12 +71,24 @@ class Visit:
         height: int = 800,
         scheme: str = "light",
     ) -> None:
-        self.context = browser.new_context(
+        context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
         )
-        self.context.set_default_timeout(15_000)
-        self.context.add_init_script(WATCH)
-        self.page = self.context.new_page()
+        context.set_default_timeout(15_000)
+        context.add_init_script(WATCH)
+        self._come(context, address)
+        if name is not None:
+            self.page.fill("#name-text", name)
+            self.page.keyboard.press("Enter")
+
+    def tab(self, address: str) -> Visit:
+        """The same person in another tab of the same browser."""
+        other = Visit.__new__(Visit)
+        other._come(self.context, address)
+        return other
+
+    def _come(self, context: Any, address: str) -> None:
+        self.context, self.page = context, context.new_page()
         self.hosts: set[str] = set()
         self.problems: list[str] = []
         self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
@@ -85,9 +97,6 @@ class Visit:
         self.page.on("console", self._hear)
         self.page.goto(address)
         self.host = urlsplit(address).netloc
-        if name is not None:
-            self.page.fill("#name-text", name)
-            self.page.keyboard.press("Enter")
 
     def _hear(self, message: Any) -> None:
         if message.type == "error" and "Failed to load resource" not in message.text:
@@ -122,10 +131,13 @@ class Visit:
 
     def leave(self) -> None:
         """Go away, as people do, and check what must never happen."""
-        violations = self.page.evaluate("window.seen ? window.seen.violations : []")
-        self.page.goto("about:blank")
-        self.context.close()
-        assert not violations
+        if not self.page.is_closed():
+            violations = self.page.evaluate("window.seen ? window.seen.violations : []")
+            self.page.goto("about:blank")
+            self.page.close()
+            assert not violations
+        if not self.context.pages:
+            self.context.close()
         assert not self.problems
         assert self.hosts <= {self.host, ""}, "a request left this machine"
 

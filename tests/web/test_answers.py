@@ -138,6 +138,23 @@ def test_everything_can_be_taken_back_step_by_step(page: Page, run: Path):
     assert Remarks(run).of(items[0]["key"])["bob"] == Remark("mine")
 
 
+def test_a_tab_takes_back_its_own_answers_and_never_what_was_said_after_them(page: Page, run: Path):
+    with page.browser() as browser, page.browser("bob") as bob:
+        items = browser.look("/api/items", order="batch", n=4)["items"]
+        both = [answer(items[0], label="red", note="here"), answer(items[1], label="red", rating=3)]
+        browser.tell("/api/answers", answers=both, nonce="left")
+        browser.tell("/api/answers", answers=[answer(items[1], label="other", rating=4)], nonce="right")
+        assert bob.refused("/api/undo", {"nonce": "b", "of": "left"})[0] == 422, "only one's own"
+        assert browser.tell("/api/undo", nonce="u1", of="left")["undone"] == "left"
+        assert held(run) == {(items[1]["key"], "ann"): "other"}
+        assert Remarks(run).of(items[0]["key"])["ann"] == Remark()
+        assert Remarks(run).of(items[1]["key"])["ann"] == Remark(rating=4)
+        assert browser.tell("/api/undo", nonce="u2", of="left")["undone"] == "left", "once is enough"
+        assert browser.tell("/api/undo", nonce="u3", of="never")["undone"] is None
+        assert browser.tell("/api/undo", nonce="u4")["undone"] == "right"
+    assert held(run) == {(items[1]["key"], "ann"): "red"}, "as it was before the right tab spoke"
+
+
 def test_a_class_keeps_its_place_whatever_classes_come_and_go(run: Path):
     with page_of(run) as page, page.browser() as browser:
         page.ready("random")

@@ -65,6 +65,22 @@ def test_another_order_gives_back_what_was_held_for_the_last_one(tmp_path: Path)
     assert hand.take("bob", 4, "batch", KEYS, nobody)[0] == KEYS[:4]
 
 
+def test_tabs_of_one_person_hold_different_items_and_give_back_their_own(tmp_path: Path):
+    clock = Clock()
+    hand = HandOuts(tmp_path, seconds=60, clock=clock, per_item=2)
+    assert hand.take("ann", 3, "batch", KEYS, nobody, "left")[0] == KEYS[:3]
+    assert hand.take("ann", 3, "batch", KEYS, nobody, "right")[0] == KEYS[3:6]
+    assert hand.take("ann", 1, "random", KEYS[::-1], nobody, "right")[0] == KEYS[-1:]
+    assert hand.take("ann", 4, "batch", KEYS, nobody, "left")[0] == KEYS[:4], "what the other tab gave back is free"
+    hand.release("ann", KEYS[:2], "right")
+    assert hand.renew("ann", KEYS[:2], nobody, "right")[0] == KEYS[:2], "they are with the other tab"
+    assert hand.renew("ann", KEYS[:2], nobody, "left")[0] == []
+    hand.release("ann", KEYS[:1])
+    assert hand.holders() == {"ann": 4}
+    clock.seconds += 61
+    assert hand.take("ann", 2, "batch", KEYS, nobody, "right")[0] == KEYS[:2], "a tab that is gone keeps nothing"
+
+
 def test_answered_items_are_free_for_nobody_or_for_as_many_as_are_asked_for(tmp_path: Path):
     said = {"k00": ["ann"], "k01": ["ann", "bob"], "k02": ["cid"]}
     answers = lambda keys: {key: said[key] for key in keys if key in said}  # noqa: E731

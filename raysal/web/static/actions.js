@@ -75,9 +75,9 @@ export function rate(rating) {
   answer(subjects(), { rating }, `rated ${rating}`);
 }
 
-/** @param {string} note */
-export function writeNote(note) {
-  answer(subjects(), { note }, "note kept");
+/** @param {Item[]} items @param {string} note */
+export function writeNote(items, note) {
+  answer(items, { note }, note ? "note kept" : "note taken away");
 }
 
 /** Binary mode: all of the page that is unanswered gets a class: what is crossed out the other one. */
@@ -99,9 +99,8 @@ export async function sayYes() {
 /** Take back the last answer of this person: here at once if it was given on this page. */
 export function undo() {
   const last = done.pop();
-  const unsent = recall();
   if (!last) return void enqueue("api/undo", {}, false);
-  if (unsent !== last.entry) enqueue("api/undo", {});
+  if (!recall(last.entry)) enqueue("api/undo", { of: last.entry.nonce }, true, last.entry.annotator);
   put(last.before);
   if (!goTo(last.before[0].id)) speak("taken back");
   set({ conflicts: new Map([...get().conflicts].filter(([id]) => !last.before.some((item) => item.id === id))) });

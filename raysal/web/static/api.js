@@ -2,6 +2,7 @@
 // Requests to the server: the header that shows they come from this page, who asks, and errors with their fix.
 
 import { get, set } from "./store.js";
+import { tab } from "./tab.js";
 
 /** An answer that says no. `status` 0: the server was not reached. */
 export class Refused extends Error {
@@ -25,7 +26,7 @@ export class Refused extends Error {
  * @returns {Promise<any>}
  */
 export async function ask(path, options = {}) {
-  const headers = /** @type {Record<string, string>} */ ({ Accept: "application/json", "X-Raysal": "1" });
+  const headers = /** @type {Record<string, string>} */ ({ Accept: "application/json", "X-Raysal": "1", "X-Tab": tab });
   const annotator = options.annotator || get().annotator; // a kept answer goes out in the name of who gave it
   if (annotator) headers["X-Annotator"] = encodeURIComponent(annotator);
   if (options.body !== undefined) headers["Content-Type"] = "application/json";
@@ -63,10 +64,4 @@ export async function ask(path, options = {}) {
 /** The address of a part of an item. @param {string} id @param {string} part */
 export function partOf(id, part) {
   return `api/item/${encodeURIComponent(id)}/${part}`;
-}
-
-/** A name that no other request has. */
-export function nonce() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

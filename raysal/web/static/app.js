@@ -6,7 +6,8 @@ import { startAdjust } from "./adjust.js";
 import { startBar } from "./bar.js";
 import { askName, sayLocked } from "./dialogs.js";
 import { button, byId, fill, h } from "./dom.js";
-import { keepHandedOut, open } from "./feed.js";
+import { keepDraft } from "./drafts.js";
+import { keepHandedOut, lookAgain, open } from "./feed.js";
 import { startGallery } from "./gallery.js";
 import { startKeys } from "./keys.js";
 import { refreshSoon, startLive } from "./live.js";
@@ -62,7 +63,12 @@ async function begin() {
     setTimeout(() => get().run || void begin(), AGAIN_MS);
     return;
   }
-  openQueue(run.id || run.name, { answered, refused });
+  openQueue(run.id || run.name, { answered, refused, elsewhere: lookAgain });
+  window.addEventListener("storage", (event) => {
+    if (event.key !== "raysal.annotator" || !event.newValue || keep.read("annotator", "") === get().annotator) return;
+    set({ annotator: keep.read("annotator", "") }); // one browser, one person: the name was changed in another tab
+    void open();
+  });
   startLive();
   keepHandedOut();
   if (!get().annotator) askName(() => void open());
@@ -73,8 +79,11 @@ async function begin() {
 function answered(said, entry) {
   refreshSoon();
   for (const warning of said.warnings || []) toast(warning);
-  if (entry.path === "api/undo" && said.undone === null) toast("There is nothing to take back");
-  else if (entry.path === "api/undo" && !entry.shown) toast(`Taken back: your answer to ${named(said.items)}`, { actions: [["Look", () => void lookAt(said.items[0].id)]] });
+  if (entry.path === "api/undo" && said.undone === null) {
+    toast("There is nothing to take back");
+    lookAgain();
+  }
+  if (entry.path === "api/undo" && said.undone !== null && !entry.shown) toast(`Taken back: your answer to ${named(said.items)}`, { actions: [["Look", () => void lookAt(said.items[0].id)]] });
   if (!said.conflicts || !said.conflicts.length) return;
   const conflicts = new Map(get().conflicts);
   for (const conflict of said.conflicts) conflicts.set(conflict.id, conflict);
@@ -94,6 +103,8 @@ function named(items) {
 /** The server said no for good: what the page showed is not so. @param {any} error @param {any} entry */
 function refused(error, entry) {
   const n = (entry.body.answers || []).length;
+  const notes = (entry.body.answers || []).filter((/** @type {any} */ answer) => answer.note);
+  if (notes.length) keepDraft(notes.map((/** @type {any} */ answer) => answer.id), notes[0].note);
   toast(`${n === 1 ? "An answer was" : n ? `${n} answers were` : "Undo was"} refused: ${error.message}`, { fix: error.fix, bad: true });
   void open();
 }

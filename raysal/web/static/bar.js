@@ -12,7 +12,7 @@ import { get, keep, set, watch } from "./store.js";
 
 const VIEWS = [["label", "Label"], ["browse", "Browse"], ["map", "Map"], ["statistics", "Statistics"]];
 
-const STAGES = /** @type {Record<string, string>} */ ({ round: "Choosing a batch", ranking: "Ranking the pool" });
+const STAGES = /** @type {Record<string, string>} */ ({ round: "Choosing a batch", ranking: "Ranking the pool", novelty: "Looking for novel items" });
 
 /** @type {Record<string, any>} */
 const part = {};
@@ -79,10 +79,15 @@ function drawBusy() {
   fill(part.work, h("span", { class: "stage", text: words }), bar, button("Stop", () => void stop(), { class: "small" }));
 }
 
+let drawnTools = "";
+
 function drawTools() {
   const { view, mode, order, run, subject, tileSize, hideLabelled } = get();
   byId("tools").hidden = view !== "label" && view !== "browse";
-  if (!run || byId("tools").hidden) return;
+  if (!run || byId("tools").hidden) return void (drawnTools = "");
+  const look = JSON.stringify([view, mode, order, run.orders, subject && (subject.title || subject.key), tileSize, hideLabelled, isAdjusted()]);
+  if (look === drawnTools) return; // a list that is open must not be made anew under the hand
+  drawnTools = look;
   const at = document.activeElement && byId("tools").contains(document.activeElement) ? document.activeElement.id : "";
   const pick = h("select", { id: "order", "aria-label": "Order" },
     run.orders.filter((/** @type {any} */ one) => one.name !== "nearest").map((/** @type {any} */ one) => h("option", { value: one.name, disabled: !one.ready, title: one.why || "" }, one.title + (one.ready ? "" : " (not yet)"))));

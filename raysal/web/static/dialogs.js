@@ -4,8 +4,11 @@
 import { label, writeNote } from "./actions.js";
 import { colourOf } from "./colours.js";
 import { button, byId, count, fill, h, kbd } from "./dom.js";
+import { draftOf, keepDraft } from "./drafts.js";
 import { KEYS } from "./keymap.js";
+import { giveBack } from "./feed.js";
 import { get, keep, set, subjects } from "./store.js";
+import { toast } from "./toast.js";
 
 /**
  * Open a dialog; it is gone from the page when it is closed.
@@ -16,7 +19,7 @@ function dialog(title, children, options = {}) {
   const node = h("dialog", { class: options.class || "", "aria-labelledby": "dialog-title" });
   const head = h("header", {}, h("h2", { id: "dialog-title", text: title }),
     options.required ? null : button("×", () => node.close(), { class: "quiet close", "aria-label": "Close" }));
-  node.append(head, ...children);
+  node.append(head, ...children.filter((child) => child !== null));
   if (options.required) node.addEventListener("cancel", (/** @type {Event} */ event) => event.preventDefault());
   else node.addEventListener("click", (/** @type {MouseEvent} */ event) => event.target === node && node.close());
   node.addEventListener("close", () => {
@@ -35,6 +38,9 @@ export function isAsking() {
 
 // -- a class by typing -----------------------------------------------------------------------------------------
 
+/** what was typed last, and about which items: there again after Esc */
+let typed = { ids: "", text: "" };
+
 export function openPalette() {
   const items = subjects();
   if (!items.length || isAsking()) return;
@@ -45,17 +51,19 @@ export function openPalette() {
   const list = h("ul", { id: "palette-list", role: "listbox", "aria-label": "Classes" });
   const node = dialog(items.length === 1 ? `Label ${items[0].key}` : `Label ${items.length} items`, [input, list,
     h("p", { class: "hint" }, kbd("↑"), " ", kbd("↓"), " choose  ", kbd("Enter"), " label  ", kbd("Esc"), " close")], { class: "palette" });
+  input.value = typed.ids === items.map((item) => item.id).join(" ") ? typed.text : "";
   const choose = (/** @type {string|undefined} */ name) => {
     if (!name) return;
+    typed = { ids: "", text: "" };
     node.close();
     label(name);
   };
   const draw = () => {
-    const typed = input.value.trim();
+    const wanted = input.value.trim();
     const known = get().run.classes;
-    names = matches(typed, known.map((/** @type {any} */ one) => one.name));
-    const isNew = typed !== "" && !known.some((/** @type {any} */ one) => one.name === typed);
-    const rows = isNew ? [...names, typed] : names;
+    names = matches(wanted, known.map((/** @type {any} */ one) => one.name));
+    const isNew = wanted !== "" && !known.some((/** @type {any} */ one) => one.name === wanted);
+    const rows = isNew ? [...names, wanted] : names;
     at = Math.max(0, Math.min(at, rows.length - 1));
     fill(list, rows.map((name, i) => {
       const fresh = isNew && i === rows.length - 1;
@@ -70,7 +78,11 @@ export function openPalette() {
     input.setAttribute("aria-activedescendant", rows.length ? `palette-${at}` : "");
     list.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
   };
-  input.addEventListener("input", () => ((at = 0), draw()));
+  input.addEventListener("input", () => {
+    at = 0;
+    typed = { ids: items.map((item) => item.id).join(" "), text: input.value };
+    draw();
+  });
   input.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
     if (step) {
@@ -82,6 +94,7 @@ export function openPalette() {
   });
   draw();
   input.focus();
+  input.select();
 }
 
 /** Names that hold the typed letters in their order; those that begin with them first. @param {string} typed @param {string[]} names */
@@ -105,19 +118,37 @@ export function matches(typed, names) {
 
 // -- a note, a name --------------------------------------------------------------------------------------------
 
+/** A note is typed. What was typed and not saved is a draft: it is there again when the dialog opens again. */
 export function editNote() {
   const items = subjects();
   if (!items.length || isAsking()) return;
-  const mine = items[0].mine;
+  const ids = items.map((item) => item.id);
+  const notes = items.map((item) => (item.mine ? item.mine.note : ""));
+  const saved = notes.every((note) => note === notes[0]) ? notes[0] : "";
   const area = h("textarea", { rows: "5", id: "note-text", "aria-label": "Note", maxlength: "2000" });
-  area.value = mine ? mine.note : "";
-  const save = () => (node.close(), writeNote(area.value.trim()));
+  const draft = draftOf(ids);
+  area.value = draft ?? saved;
+  const isNew = () => area.value.trim() !== saved.trim();
+  const keepTyped = () => keepDraft(ids, isNew() ? area.value : null);
+  const end = () => (keepDraft(ids, null), (done = true), node.close());
+  const save = () => {
+    end();
+    if (isNew()) writeNote(items, area.value.trim());
+  };
+  let done = false;
   const node = dialog(items.length === 1 ? `Note on ${items[0].key}` : `Note on ${items.length} items`, [area,
-    h("div", { class: "row end" }, button("Cancel", () => node.close(), { class: "quiet" }), button("Keep ", save, { class: "main" }, kbd("Ctrl Enter")))]);
+    draft === null ? null : h("p", { class: "hint", text: "Not saved yet: this is what was typed before." }),
+    h("div", { class: "row end" }, button("Discard", end, { class: "quiet" }), button("Save ", save, { class: "main" }, kbd("Ctrl Enter")))],
+  { closed: () => {
+    set({ items: get().items }); // what is beside the items says that a draft is there
+    if (!done && isNew()) toast("The note is not saved. What you typed is kept: N opens it again");
+  } });
+  area.addEventListener("input", keepTyped);
   area.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) save();
   });
   area.focus();
+  area.setSelectionRange(area.value.length, area.value.length);
 }
 
 /** Ask who labels. @param {(name: string) => void} then */
@@ -129,7 +160,8 @@ export function askName(then) {
     event.preventDefault();
     const name = input.value.trim();
     if (!name) return input.focus();
-    keep.write("annotator", name);
+    if (before && name !== before) giveBack(before);
+    keep.write("annotator", name, true);
     set({ annotator: name });
     node.close();
     then(name);

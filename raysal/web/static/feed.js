@@ -15,6 +15,7 @@ const BROWSED = 60;
 const MOST_HELD = 200;
 const RENEW_MS = 60_000;
 const SURE_MS = 3000;
+const AGAIN_MS = 1000;
 const GLANCE_MS = 500;
 
 /** @type {string[][]} */
@@ -167,6 +168,25 @@ async function read(mine) {
   if (ids.length) add(ids);
 }
 
+/** @type {ReturnType<typeof setTimeout>|undefined} */
+let looking;
+
+/** Read the items on show once more, soon: another tab, or somebody else, has said something. */
+export function lookAgain() {
+  looking = looking || setTimeout(async () => {
+    looking = undefined;
+    const ids = get().page.slice(0, MOST_HELD);
+    if (!ids.length || document.hidden) return;
+    const said = await ask(`api/items?ids=${ids.join(",")}`).catch(() => null);
+    if (said) put(withPending(said.items).map(withoutPlace));
+  }, AGAIN_MS);
+}
+
+/** An item that was read by its number has no place in an order: the one that is shown stays. @param {any} item */
+function withoutPlace({ rank, score, score_name, reason, ...rest }) {
+  return rest;
+}
+
 /** @param {string[]} ids */
 function add(ids) {
   pages.push(ids);
@@ -193,18 +213,21 @@ export function keepHandedOut() {
   setInterval(renew, RENEW_MS);
   setTimeout(renew, SURE_MS); // what the page before a reload gave back may have reached the server late
   document.addEventListener("visibilitychange", renew);
-  window.addEventListener("pagehide", () => {
-    const ids = [...held].filter((id) => !isAnswered(id));
-    if (ids.length) void ask("api/release", { body: { ids }, keepalive: true }).catch(() => {});
-  });
+  window.addEventListener("pagehide", () => giveBack());
   window.addEventListener("pageshow", (event) => event.persisted && void open());
+}
+
+/** Give back what was handed out to this tab and is not answered. @param {string} [annotator] to whom, if the name was changed */
+export function giveBack(annotator) {
+  const ids = [...held].filter((id) => !isAnswered(id));
+  if (ids.length) void ask("api/release", { body: { ids }, keepalive: true, annotator }).catch(() => {});
 }
 
 /** Items that went to somebody else after a long pause leave the pages. @param {string[]} lost */
 function drop(lost) {
   const gone = new Set(lost);
   for (const id of lost) held.delete(id);
-  toast(`${plural(lost.length, "item")} went to somebody else meanwhile`);
+  toast(`${plural(lost.length, "item")} went to somebody else, or to another tab, meanwhile`);
   pages = pages.map((page) => page.filter((id) => !gone.has(id)));
   const { pageNumber, cursor } = get();
   if (get().view !== "label" || !pages[pageNumber]) return;

@@ -2,7 +2,7 @@
 // What happens elsewhere, as it happens: the head moves, others label, a batch is being chosen, the connection is lost.
 
 import { refreshRun } from "./actions.js";
-import { open } from "./feed.js";
+import { lookAgain, open } from "./feed.js";
 import { hurry } from "./queue.js";
 import { get, set, watch } from "./store.js";
 import { toast } from "./toast.js";
@@ -12,6 +12,7 @@ const REFRESH_MS = 300;
 const SETTLED_MS = 1600; // the server counts once a second at most
 
 let seq = -1;
+let standing = "";
 /** @type {number|null} */
 let version = null;
 /** @type {number|null} */
@@ -76,7 +77,10 @@ function hear(said) {
   const fresh = said.batch && said.batch.round !== null ? said.batch.round : -1;
   const newBatch = round !== null && fresh > round;
   round = fresh;
-  if (said.seq !== seq || moved || newBatch) refreshSoon();
+  const now = JSON.stringify([said.seq, said.head, said.batch, said.rounds, said.ready]);
+  if (now !== standing) refreshSoon();
+  standing = now;
+  if (said.seq !== seq && seq >= 0) lookAgain();
   seq = said.seq;
   const idle = before.view === "label" && before.order.label === "batch" && !before.page.length && !before.loading;
   if (newBatch) {

@@ -3,12 +3,18 @@
 // connection or a second tab loses none, and the server counts one nonce once.
 
 import { applied } from "./answers.js";
-import { ask, nonce, Refused } from "./api.js";
+import { ask, Refused } from "./api.js";
+import { nonce } from "./nonce.js";
 import { get, put, set } from "./store.js";
+import { tab } from "./tab.js";
 
-/** @typedef {{nonce: string, at: number, annotator: string, path: string, body: any, tried: boolean, shown: boolean}} Entry */
+/**
+ * `tab` is where it was given. Another tab shows it too, and sends it only if it stays for long: then its own is gone.
+ * @typedef {{nonce: string, at: number, annotator: string, tab: string, path: string, body: any, tried: boolean, shown: boolean}} Entry
+ */
 
 const WAITS = [300, 600, 1200, 2500, 5000, 10000];
+const ABANDONED_MS = 4000;
 
 /** @type {Entry[]} */
 let entries = [];
@@ -17,8 +23,8 @@ let sending = false;
 let failures = 0;
 /** @type {ReturnType<typeof setTimeout>|undefined} */
 let timer;
-/** @type {{answered: (said: any, entry: Entry) => void, refused: (error: Refused, entry: Entry) => void}} */
-let hooks = { answered: () => {}, refused: () => {} };
+/** @type {{answered: (said: any, entry: Entry) => void, refused: (error: Refused, entry: Entry) => void, elsewhere: () => void}} */
+let hooks = { answered: () => {}, refused: () => {}, elsewhere: () => {} };
 
 /**
  * Take up what an earlier page of this run left, and begin to send.
@@ -29,52 +35,105 @@ export function openQueue(run, calls) {
   hooks = calls;
   prefix = `raysal.answer.${run}.`;
   entries = [];
-  for (let i = 0; i < localStorage.length; i++) {
-    const name = localStorage.key(i);
-    if (!name || !name.startsWith(prefix)) continue;
-    try {
-      entries.push({ ...JSON.parse(localStorage.getItem(name) || ""), tried: true });
-    } catch {
-      localStorage.removeItem(name);
-    }
+  for (const name of names()) {
+    const entry = kept(name);
+    if (entry) entries.push({ ...entry, tried: true });
   }
   entries.sort((a, b) => a.at - b.at);
+  if (entries.some((entry) => entry.tab !== tab)) setTimeout(hurry, ABANDONED_MS + 100);
   set({ waiting: entries.length });
   window.addEventListener("online", hurry);
+  window.addEventListener("storage", hear);
   document.addEventListener("visibilitychange", () => document.hidden || hurry());
   void send();
 }
 
-/** Keep a request and send it. @param {string} path @param {any} body @param {boolean} [shown] the page shows already what becomes of it */
-export function enqueue(path, body, shown = true) {
+function names() {
+  try {
+    return Object.keys(localStorage).filter((name) => name.startsWith(prefix));
+  } catch {
+    return [];
+  }
+}
+
+/** What the browser keeps under a name. @param {string} name @returns {Entry|null} */
+function kept(name) {
+  try {
+    return parsed(localStorage.getItem(name));
+  } catch {
+    return null;
+  }
+}
+
+/** @param {string|null} text @returns {Entry|null} */
+function parsed(text) {
+  try {
+    return JSON.parse(text || "");
+  } catch {
+    return null;
+  }
+}
+
+/** Another tab has taken an answer, or is done with one. @param {StorageEvent} event */
+function hear(event) {
+  if (!event.key || !event.key.startsWith(prefix)) return;
+  const entry = parsed(event.newValue || event.oldValue);
+  if (!entry) return;
+  const known = entries.some((other) => other.nonce === entry.nonce);
+  if (event.newValue && !known) {
+    entries = [...entries, { ...entry, tried: true }].sort((a, b) => a.at - b.at);
+    const ids = (entry.body.answers || []).map((/** @type {any} */ answer) => answer.id);
+    put(withPending(ids.map((/** @type {string} */ id) => get().items.get(id)).filter(Boolean)));
+    setTimeout(hurry, ABANDONED_MS + 100);
+  } else if (!event.newValue && known) {
+    entries = entries.filter((other) => other.nonce !== entry.nonce);
+    hooks.elsewhere();
+  }
+  set({ waiting: entries.length });
+}
+
+/**
+ * Keep a request and send it.
+ * @param {string} path @param {any} body
+ * @param {boolean} [shown] the page shows already what becomes of it
+ * @param {string} [annotator] in whose name
+ */
+export function enqueue(path, body, shown = true, annotator = get().annotator) {
   const last = entries.length ? entries[entries.length - 1].at : 0;
   const name = nonce();
   const entry = {
     nonce: name,
     at: Math.max(Date.now(), last + 1),
-    annotator: get().annotator,
+    annotator,
+    tab,
     path,
     body: { ...body, nonce: name },
     tried: false,
     shown,
   };
   entries.push(entry);
-  try {
-    localStorage.setItem(prefix + name, JSON.stringify(entry));
-  } catch {
-    // The browser keeps nothing (a full or forbidden store): the answer is still sent from memory.
-  }
+  store(entry);
   set({ waiting: entries.length });
   void send();
   return entry;
 }
 
-/** Take back the last answer if it never left this page. @returns {Entry|null} */
-export function recall() {
-  const entry = entries[entries.length - 1];
-  if (!entry || entry.tried || entry.path !== "api/answers") return null;
+/** @param {Entry} entry */
+function store(entry) {
+  try {
+    localStorage.setItem(prefix + entry.nonce, JSON.stringify(entry));
+  } catch {
+    // The browser keeps nothing (a full or forbidden store): the answer is still sent from memory.
+  }
+}
+
+/** Take back an answer if it never left this browser; whether it did not. @param {Entry} entry */
+export function recall(entry) {
+  if (!entries.includes(entry) || entry.tried) return false;
+  const there = kept(prefix + entry.nonce);
+  if (there && there.tried) return false; // another tab has sent it
   forget(entry);
-  return entry;
+  return true;
 }
 
 /** Whether an answer about the item is on its way. @param {string} id */
@@ -109,12 +168,19 @@ function forget(entry) {
   set({ waiting: entries.length });
 }
 
+/** The entry to send next: this tab's, or one that another tab left behind. @returns {Entry|undefined} */
+function nextEntry() {
+  const gone = entries.filter((entry) => entry.tab !== tab && Date.now() - entry.at > ABANDONED_MS && !kept(prefix + entry.nonce));
+  for (const entry of gone) forget(entry);
+  return entries.find((entry) => entry.tab === tab || Date.now() - entry.at > ABANDONED_MS);
+}
+
 async function send() {
   if (sending || timer !== undefined) return;
   sending = true;
-  while (entries.length) {
-    const entry = entries[0];
+  for (let entry = nextEntry(); entry; entry = nextEntry()) {
     entry.tried = true;
+    if (entry.tab !== tab) store(entry);
     try {
       const said = await ask(entry.path, { body: entry.body, annotator: entry.annotator });
       failures = 0;

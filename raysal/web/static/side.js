@@ -6,6 +6,7 @@ import { dispute, label, moreLikeThis, rate, sayYes, skip, undo } from "./action
 import { colourOf } from "./colours.js";
 import { byId, button, count, fill, h, kbd, short } from "./dom.js";
 import { editNote, openPalette } from "./dialogs.js";
+import { draftOf } from "./drafts.js";
 import { asText } from "./media.js";
 import { current, get, set, watch } from "./store.js";
 
@@ -100,9 +101,10 @@ function drawFacts() {
   if (!item) return void fill(place);
   const at = document.activeElement && place.contains(document.activeElement) ? document.activeElement.id : "";
   const conflict = conflicts.get(item.id);
+  const draft = draftOf([item.id]);
   const rating = item.mine ? item.mine.rating : null;
   const facts = [
-    item.score === null || item.score_name === "probability" ? null : [item.score_name || "score", short(item.score)],
+    item.score === null || item.score_name === "probability" || item.reason ? null : [item.score_name || "score", short(item.score)],
     item.probability === null ? null : ["probability", short(item.probability)],
     item.rank === null ? null : ["rank", count(item.rank)],
     item.reason ? ["picked because", item.reason] : null,
@@ -120,6 +122,7 @@ function drawFacts() {
       h("span", { class: "dim" }, "Rating ", kbd("⇧")),
       [0, 1, 2, 3, 4, 5].map((n) => button(String(n), () => rate(n), { id: `rate-${n}`, "aria-pressed": String(rating === n), "aria-label": `Rate ${n}` }))),
     item.mine && item.mine.note ? h("blockquote", { class: "note", text: item.mine.note }) : null,
+    draft ? h("p", { class: "hint draft" }, "A note is not saved yet. ", kbd("N"), " goes on with it.") : null,
     h("div", { class: "acts" },
       button("Note ", editNote, { id: "note-button" }, kbd("N")),
       button("More like this ", () => void moreLikeThis(), { id: "more-button" }, kbd("M"))),

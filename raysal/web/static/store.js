@@ -100,24 +100,24 @@ export function subjects() {
   return ids.map((id) => state.items.get(id)).filter((item) => item !== undefined);
 }
 
-/** What is kept in this browser, and survives a reload. */
+/** What is kept in this browser, and survives a reload. How a tab looks is its own first; a new tab begins as the last one. */
 export const keep = {
   /** @param {string} name @param {any} otherwise */
   read(name, otherwise) {
     try {
-      const text = localStorage.getItem(`raysal.${name}`);
+      const text = sessionStorage.getItem(`raysal.${name}`) ?? localStorage.getItem(`raysal.${name}`);
       return text === null ? otherwise : JSON.parse(text);
     } catch {
       return otherwise;
     }
   },
-  /** @param {string} name @param {any} value */
-  write(name, value) {
+  /** @param {string} name @param {any} value @param {boolean} [everywhere] the same in all tabs */
+  write(name, value, everywhere = false) {
     try {
+      if (!everywhere) sessionStorage.setItem(`raysal.${name}`, JSON.stringify(value));
       localStorage.setItem(`raysal.${name}`, JSON.stringify(value));
-      return true;
     } catch {
-      return false;
+      // The choice holds until the page is left.
     }
   },
 };
