@@ -122,7 +122,9 @@ class Answering:
             if e["label"] is not None
         ]
         withdrawn = [(entry["key"], who) for entry in entries if entry["label"] is None]
-        self.remarks.add(who, [(e["key"], Remark(e["note"], e["rating"], e["disputed"])) for e in entries if "note" in e])
+        self.remarks.add(
+            who, [(e["key"], Remark(e["note"], e["rating"], e["disputed"])) for e in entries if "note" in e]
+        )
         self._tell(labels, withdrawn, ids)
 
     def _checked(self, answers: Sequence[Answer], nonce: str) -> list[Answer]:

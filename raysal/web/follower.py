@@ -6,7 +6,8 @@ never wait for it, except for a search (`nearest`). What it does, in this order 
 1. what people asked for: the next batch, a search;
 2. after new labels: the head, moved in closed form, then the order of the candidates, in milliseconds;
 3. after some more labels, or when people pause: the head as the next round would have it, which is a new fit in most
-   runs, and one pass over the whole pool, which finds new candidates.
+   runs, and one pass over the whole pool, which finds new candidates;
+4. while people pause: a part of the pass for novelty, of which one is made.
 
 `stop` ends a batch that is being chosen, between two round trips, and a pass, between two parts of it: nothing of
 either is kept.
@@ -91,6 +92,7 @@ class Follower:
         self._searches: OrderedDict[tuple[int, int], BestItems] = OrderedDict()
         self._candidates: orders.Candidates | None = None
         self._novel: orders.Novel | None = None
+        self._seeking: orders.NovelPass | None = None
         self._sought = -1
         """the ledger's event at which novelty was looked for: after a stop it is tried again with the next label"""
         self._followed = self._swept = -1
@@ -223,6 +225,7 @@ class Follower:
             Exception
         ) as error:  # labels that cannot be learnt from, a pool that is gone: the page says so, and waits
             self._refused = self._followed = self._swept = self._seq()
+            self._seeking = None
             if not isinstance(error, Stopped):
                 self._problems["follow"] = str(error)
                 self._publish()
@@ -234,7 +237,8 @@ class Follower:
         """A piece of work is over, stopped or not. What closes the thread stays set."""
         if not self._closing.is_set():
             self._stop.clear()
-        if self.busy is not None and not self._jobs:
+        seeking = self._seeking is not None and not self._closing.is_set()
+        if self.busy is not None and not self._jobs and not seeking:
             self._publish(busy=None)
 
     def _seq(self) -> int:
@@ -246,6 +250,8 @@ class Follower:
     def _follow(self) -> bool:
         """Take in new labels, or make a pass; whether there may be more to do at once."""
         seq, now = self._session.ledger.head_seq, time.monotonic()
+        if self._seeking is not None and self._stop.is_set():
+            raise Stopped("stopped")
         if seq != self._followed and now >= self._rest_until:
             head = self._session.current_head(fit=False)
             self._followed = seq
@@ -256,12 +262,14 @@ class Follower:
             self._publish()
             if self._candidates is not None:
                 return False  # look for jobs first
-        if seq == self._swept and self._novel is None and self._sought != seq:
+        paused = now - self._told >= PAUSE_S
+        if seq == self._swept and self._novel is None and (self._sought != seq or self._seeking is not None):
             self._sought = seq
-            self._seek_novel()
+            if paused or self._seeking is None:
+                self._seek_novel()
+                return True  # look for jobs and labels first
         if seq in (self._swept, self._refused):
             return False
-        paused = now - self._told >= PAUSE_S
         due = seq - self._swept >= SWEEP_AFTER and now >= self._no_sweep_until
         if self._candidates is None or paused or due:
             self._sweep(seq)
@@ -322,11 +330,16 @@ class Follower:
         self._publish(busy=None)
 
     def _seek_novel(self) -> None:
-        """Look through the pool for what is unlike the rest, once: labels do not change it."""
+        """Look through a part of the pool for what is unlike the rest; through all of it once: labels do not change it."""
         session, fleet = self._session, self._fleet
-        self._publish(busy=Busy(stage="novelty", done=0, total=0))
+        done, parts = (0, 0) if self._seeking is None else (self._seeking.done, self._seeking.parts)
+        self._publish(busy=Busy(stage="novelty", done=done, total=parts))
         start_program(fleet, session.ledger.taken(self._per_item), HeldOut.of(session.config))
-        self._novel = novel = orders.look_for_novel(fleet, self._key("novel"))
+        if self._seeking is None:
+            self._seeking = orders.NovelPass(fleet, len(session.pool), self._key("novel"))
+        if (novel := self._seeking.step(fleet)) is None:
+            return
+        self._novel, self._seeking = novel, None
         labelled = np.array(sorted(item.id for item in session.ledger.labels()), np.int64)
         now = self.orders
         self.orders = replace(

@@ -37,6 +37,8 @@ DIVERSE, DIVERSE_OF = 200, 1_000
 """Items of the diverse order, and how many of the best by each score they are chosen from."""
 PART_ROWS = 1 << 20
 """Rows that a pass reads between two looks whether it shall stop: about half a second on two cores."""
+NOVEL_ROWS = 1 << 15
+"""Rows of a part of the pass for novelty: about a second on two cores, of 1,280 numbers."""
 MOST_CENTRES = 2_000
 """Labelled items that the diverse order keeps away from."""
 NOTHING: BestItems = (np.empty(0, np.int64), np.empty(0, np.float32))
@@ -158,7 +160,7 @@ def order_candidates(
     values = {name: fleet.each(row_values, inputs, rows, SCORES[name])[0] for name in names}
     free = ~np.isin(ids, taken)
     lists = {
-        order: best_of(ids[free], values[score][free], int(free.sum()), ties=ties)
+        order: best_of(ids[free], values[score][free], min(LENGTH, int(free.sum())), ties=ties)
         for order, score in scores_of(head, target).items()
     }
     return lists, (ids, values["probability"]) if "probability" in values else NOTHING
@@ -215,24 +217,42 @@ class Novel:
         return ids[order], scores[order]
 
 
-def look_for_novel(fleet: Fleet, key: int) -> Novel:
-    """The items least like the rest of the pool, as the strategy `novelty` has them by default.
+class NovelPass:
+    """A pass over the pool for the items least like the rest of it, part by part, as the strategy `novelty` has them.
 
-    Args:
-        fleet: the pool's partitions, in a program; what must not be offered is taken out.
-        key: of `raysal.rng`.
-
-    Returns:
-        What was found.
+    It is long (a million rows of 1,280 numbers: a minute on two cores), so it yields to everything between two parts.
     """
-    fitted, ties = NEAREST.part.fit(fleet, derive(key, "novelty")), derive(key, "ties")
-    best, counts = zip(*fleet.each(novel_here, fitted, LENGTH, ties), strict=True)
-    return Novel(fitted=fitted, best=best_of_parts(list(best), LENGTH, ties=ties), histogram=np.sum(counts, axis=0))
+
+    def __init__(self, fleet: Fleet, rows: int, key: int) -> None:
+        """Learn what the pool looks like. A few round trips.
+
+        Args:
+            fleet: the pool's partitions, in a program; what must not be offered is taken out.
+            rows: of the pool.
+            key: of `raysal.rng`.
+        """
+        self._fitted, self._ties = NEAREST.part.fit(fleet, derive(key, "novelty")), derive(key, "ties")
+        self.done, self.parts = 0, max(1, ceil_div(rows, NOVEL_ROWS * fleet.size))
+        self._best: list[BestItems] = []
+        self._histogram = np.zeros(BINS, np.int64)
+
+    def step(self, fleet: Fleet) -> Novel | None:
+        """Look through the next part, in the program of before; what was found, after the last one."""
+        found = fleet.each(novel_here, self._fitted, LENGTH, self._ties, self.done, self.parts)
+        self._best = [best_of_parts([*self._best, *(best for best, _ in found)], LENGTH, ties=self._ties)]
+        self._histogram += np.sum([counts for _, counts in found], axis=0)
+        self.done += 1
+        if self.done < self.parts:
+            return None
+        return Novel(fitted=self._fitted, best=self._best[0], histogram=self._histogram)
 
 
-def novel_here(partition: Partition, fitted: FittedNovelty, m: int, ties: int) -> tuple[BestItems, NDArray[np.int64]]:
-    """The most novel candidates of a partition, and how many have which novelty: counts [BINS] over [0, 1]."""
-    rows = partition.candidates()
+def novel_here(
+    partition: Partition, fitted: FittedNovelty, m: int, ties: int, part: int, parts: int
+) -> tuple[BestItems, NDArray[np.int64]]:
+    """The most novel candidates of one part of a partition, and how many have which novelty: [BINS] over [0, 1]."""
+    rows, n = partition.candidates(), len(partition)  # cut by place: what is offered changes between two parts
+    rows = rows[np.searchsorted(rows, n * part // parts) : np.searchsorted(rows, n * (part + 1) // parts)]
     scores = fitted.scores(partition, rows)
     bins = (scores * BINS).astype(np.int64).clip(0, BINS - 1)
     return best_of(partition.ids[rows], scores, m, ties=ties), np.bincount(bins, minlength=BINS)

@@ -55,9 +55,9 @@ class Seen:
         with self._lock:
             if n not in self._axes:
                 self._axes = {n: views.PoolAxes.of(desk.session.pool, desk.session.config.seed, n)}
-            axes = self._axes[n]
-        labelled = desk.standing.labelled()
-        return views.pool_map(desk.session.pool, axes, labelled, sorted({item.label for item in labelled}))
+            labelled = desk.standing.labelled()
+            classes = sorted({item.label for item in labelled})
+            return views.pool_map(desk.session.pool, self._axes[n], labelled, classes)
 
     def curve(self) -> dict[str, Any]:
         """The learning curve, and what was found."""

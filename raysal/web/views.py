@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,8 @@ class PoolAxes:
     """[d]"""
     axes: NDArray[np.float64]
     """[d, 2]"""
+    places: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    """where labelled items lie that are not in the sample: the pool is read once for each"""
 
     @classmethod
     def of(cls, pool: Pool, seed: int, most: int) -> PoolAxes:
@@ -68,6 +70,14 @@ class PoolAxes:
         vectors = sample.vectors.astype(np.float64)
         centre, axes = principal_axes(vectors)
         return cls(sample=sample, points=(vectors - centre) @ axes, centre=centre, axes=axes)
+
+    def place(self, pool: Pool, ids: Sequence[int]) -> NDArray[np.float64]:
+        """Where the items with these ids lie [n, 2]; those that the pool does not have are left out."""
+        if new := [id for id in ids if id not in self.places]:
+            read = vectors_by_id(pool, new)
+            points = (read.vectors.astype(np.float64) - self.centre) @ self.axes
+            self.places.update(zip(read.ids.tolist(), points, strict=True))
+        return np.array([self.places[id] for id in ids if id in self.places], np.float64).reshape(-1, 2)
 
 
 def pool_map(pool: Pool, axes: PoolAxes, labelled: Sequence[Labelled], classes: Sequence[str]) -> dict[str, Any]:
@@ -86,9 +96,9 @@ def pool_map(pool: Pool, axes: PoolAxes, labelled: Sequence[Labelled], classes: 
     place = {name: number for number, name in enumerate(classes)}
     label = {item.id: place.get(item.label, -1) for item in labelled}
     known = set(axes.sample.ids.tolist())
-    more = vectors_by_id(pool, [item.id for item in labelled if item.id not in known])
-    extra = (more.vectors.astype(np.float64) - axes.centre) @ axes.axes
-    ids = [*axes.sample.ids.tolist(), *more.ids.tolist()]
+    more = sorted(item.id for item in labelled if item.id not in known)
+    extra = axes.place(pool, more)
+    ids = [*axes.sample.ids.tolist(), *(id for id in more if id in axes.places)]
     points = np.concatenate([axes.points, extra]).astype(np.float32)
     return {
         "ids": [str(id) for id in ids],

@@ -59,6 +59,14 @@ function apply() {
   sheet.replaceSync(parts.length ? `.pic img, .large-picture img, .strip img { filter: ${parts.join(" ")} }` : "");
 }
 
+/** Close the panel; whether it was open. */
+export function closePanel() {
+  const panel = byId("adjust");
+  if (!panel || !panel.matches(":popover-open")) return false;
+  panel.hidePopover();
+  return true;
+}
+
 /** The panel with the sliders. */
 export function adjustPanel() {
   const panel = h("div", { id: "adjust", class: "panel", popover: "auto", role: "group", "aria-label": "How pictures look" });

@@ -26,6 +26,12 @@ export function startBar() {
   part.theme = button("", nextTheme, { class: "quiet icon", "aria-label": "Dark or light" });
   byId("bar").append(h("h1", { class: "brand" }, h("span", { class: "mark", "aria-hidden": "true" }), "raysal"), part.views, part.work, part.name, part.saved, part.person, part.theme,
     button("?", openHelp, { class: "quiet icon", "aria-label": "All keys", "aria-keyshortcuts": "?" }));
+  // A click on a tool leaves the focus with the items: Enter and Space go on meaning them.
+  for (const place of ["bar", "tools"]) {
+    byId(place).addEventListener("mousedown", (/** @type {MouseEvent} */ event) => {
+      if (/** @type {Element} */ (event.target).closest("button:not(#adjust button)")) event.preventDefault();
+    });
+  }
   part.left = h("div", { class: "tools-left" });
   part.place = h("div", { class: "place" });
   byId("tools").append(part.left, part.place, adjustPanel());
@@ -45,8 +51,8 @@ function drawBar() {
   }
   part.name.textContent = run ? run.name : "";
   part.name.title = run ? `${run.pool}: ${plural(run.items, "item")}` : "";
-  part.person.textContent = annotator || "?";
-  part.person.setAttribute("aria-label", `You are ${annotator}; change your name`);
+  part.person.textContent = annotator || "…";
+  part.person.setAttribute("aria-label", annotator ? `You are ${annotator}; change your name` : "Say your name");
   document.title = run ? `${run.name} · raysal` : "raysal";
 }
 
@@ -90,7 +96,7 @@ function drawTools() {
   drawnTools = look;
   const at = document.activeElement && byId("tools").contains(document.activeElement) ? document.activeElement.id : "";
   const pick = h("select", { id: "order", "aria-label": "Order" },
-    run.orders.filter((/** @type {any} */ one) => one.name !== "nearest").map((/** @type {any} */ one) => h("option", { value: one.name, disabled: !one.ready, title: one.why || "" }, one.title + (one.ready ? "" : " (not yet)"))));
+    run.orders.filter((/** @type {any} */ one) => one.name !== "nearest").map((/** @type {any} */ one) => h("option", { value: one.name, disabled: !canTake(one, view), title: one.why || "" }, one.title + (canTake(one, view) ? "" : " (not yet)"))));
   pick.value = order[/** @type {"label"|"browse"} */ (view)];
   pick.addEventListener("change", () => void setOrder(pick.value));
   const isBrowsing = view === "browse";
@@ -106,6 +112,11 @@ function drawTools() {
     isBrowsing && !subject ? check("hide", "Hide labelled", hideLabelled, (on) => (set({ hideLabelled: on }), keep.write("hideLabelled", on), void open())) : null);
   if (at) byId(at)?.focus();
   drawPlace();
+}
+
+/** Whether an order can be asked for. Where there is no batch, one can be chosen. @param {any} order @param {string} view */
+function canTake(order, view) {
+  return order.ready || (order.name === "batch" && view === "label");
 }
 
 function adjustButton() {

@@ -24,12 +24,12 @@ function ticks(low, high, n, whole = false) {
 
 /**
  * @typedef {{name: string, colour: string, points: [number, number][], low?: number[], high?: number[], dashed?: boolean}} Line
- * @param {{title: string, x: string, y: string, lines: Line[], yLow?: number, yHigh?: number, wholeX?: boolean}} spec
+ * @param {{title: string, x: string, y: string, lines: Line[], yLow?: number, yHigh?: number, wholeX?: boolean, fromX?: boolean}} spec `fromX`: the axis begins where the line does
  */
 export function lineChart(spec) {
   const all = spec.lines.flatMap((line) => line.points);
   const ys = [...all.map((p) => p[1]), ...spec.lines.flatMap((line) => [...(line.low || []), ...(line.high || [])])];
-  const [x0, x1] = range(all.map((p) => p[0]), 0);
+  const [x0, x1] = range(all.map((p) => p[0]), spec.fromX ? undefined : 0);
   let [y0, y1] = range(ys, spec.yLow);
   if (spec.yHigh !== undefined) y1 = Math.max(spec.yHigh, y1);
   const { svg, sx, sy } = frame(spec, x0, x1, y0, y1, spec.wholeX ?? true);

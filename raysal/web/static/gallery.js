@@ -121,7 +121,7 @@ function dress(tile, item, i) {
     score,
   ].filter(Boolean).join(", ");
   const chip = words
-    ? h("span", { class: "chip" }, h("i", { class: "dot" }), words)
+    ? h("span", { class: "chip" }, h("i", { class: "dot" }), h("span", { class: "text", text: words }))
     : h("span", { class: "score", text: shownScore(item) });
   const dot = chip.querySelector(".dot");
   if (dot) dot.style.background = colourOf(labelOf(item), run ? run.classes : []);

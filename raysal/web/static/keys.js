@@ -2,7 +2,7 @@
 // From a key to what it does. Fields and dialogs keep their own keys; so do single letters when they are switched off.
 
 import * as actions from "./actions.js";
-import { asIs, invert, nextChannel, nudge } from "./adjust.js";
+import { asIs, closePanel, invert, nextChannel, nudge } from "./adjust.js";
 import { editNote, isAsking, openHelp, openPalette } from "./dialogs.js";
 import { go, open } from "./feed.js";
 import { columns } from "./gallery.js";
@@ -40,6 +40,7 @@ const DO = /** @type {Record<string, (key: string, digit: number, event: Keyboar
   markAll: actions.markAll,
   enter: () => (get().mode === "binary" ? actions.sayYes() : actions.setMode(get().mode === "large" ? "gallery" : "large")),
   escape: () => {
+    if (closePanel()) return;
     if (get().marked.size) set({ marked: new Set() });
     else if (get().mode === "large") actions.setMode("gallery");
     else if (get().crossed.size) set({ crossed: new Set() });

@@ -71,7 +71,7 @@ function draw() {
 function drawCaption(item) {
   const { run, page, cursor, marked } = get();
   const words = own(item);
-  const chip = words ? h("span", { class: "chip" }, h("i", { class: "dot" }), words) : h("span", { class: "dim", text: "no answer yet" });
+  const chip = words ? h("span", { class: "chip" }, h("i", { class: "dot" }), h("span", { class: "text", text: words })) : h("span", { class: "dim", text: "no answer yet" });
   const dot = chip.querySelector(".dot");
   if (dot) dot.style.background = colourOf(labelOf(item), run ? run.classes : []);
   fill(caption, h("span", { class: "where", text: `${cursor + 1} / ${page.length}` }), h("b", { class: "key", text: item.key }), chip,

@@ -43,9 +43,31 @@ function draw() {
   fill(place, h("h2", { class: "unseen", text: "Statistics" }), cards(run), hints(run),
     problem ? h("p", { class: "problem", text: problem }) : null,
     !curve && !problem ? h("p", { class: "dim", role: "status", text: "Reading …" }) : null,
-    curve ? h("div", { class: "charts" }, found(), quality(), precision(), scores(run), search(run), tests()) : null, agreement(run), people(run));
+    curve ? h("div", { class: "charts" }, search(run), found(), precision(), quality(), tests(), scores(run)) : null, agreement(run), people(run));
   [...place.querySelectorAll("details")].forEach((node, i) => (node.open = open[i] || false));
   if (at) byId(at)?.focus();
+}
+
+const NAMES = /** @type {Record<string, string>} */ ({
+  auprc: "AUPRC", auroc: "AUROC", accuracy: "accuracy", precision_at_k: "precision of the first k", recall_at_k: "recall of the first k",
+  precision_in_top: "precision of the top 1 %", recall_in_top: "recall of the top 1 %", attained_at_k: "of what the first k could hold",
+  attained_in_top: "of what the top 1 % could hold", negative_log_likelihood: "negative log likelihood", expected_calibration_error: "calibration error",
+});
+
+/** A measure as people call it. @param {string} name */
+function titleOf(name) {
+  return NAMES[name] || name.replaceAll("_", " ");
+}
+
+/** A share in percent. @param {number} value */
+function percent(value) {
+  const size = 100 * value;
+  return `${size >= 10 || size === 0 ? Math.round(size) : Number(size.toPrecision(2))} %`;
+}
+
+/** A number and its interval. @param {number} value @param {number[]|null|undefined} ends @param {(value: number) => string} words */
+function within(value, ends, words) {
+  return ends ? [h("b", { text: words(value) }), h("span", { class: "dim", text: `  ${words(ends[0])} to ${words(ends[1])}` })] : h("b", { text: words(value) });
 }
 
 /** @param {any} run */
@@ -54,7 +76,7 @@ function cards(run) {
   const target = run.classes.filter((/** @type {any} */ one) => run.target.includes(one.name)).reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.count, 0);
   const search = run.search;
   const rows = [[count(labels), "labels"], run.target.length ? [count(target), `found: ${run.target.join(", ")}`] : null,
-    search && search.precision !== null ? [`${Math.round(100 * search.precision)} %`, `of the ${count(search.labels)} labels since the first batch`] : null,
+    search && search.precision !== null ? [percent(search.precision), `of ${count(search.labels)} labels since the first batch are hits`] : null,
     [count(run.rounds), "rounds"], [count(run.items), "items in the pool"]];
   return h("ul", { class: "cards" }, rows.filter((row) => row !== null).map((row) => h("li", {}, h("b", { text: row[0] }), h("span", { text: row[1] }))));
 }
@@ -71,12 +93,14 @@ function hints(run) {
 function search(run) {
   const said = run.search;
   if (!said) return null;
-  const rows = [["Precision of what was labelled", said.precision, said.precision_interval], ["Prevalence in the pool", said.prevalence, said.prevalence_interval],
-    ["Items left to find", said.left, said.left_interval]].filter((row) => row[1] !== null && row[1] !== undefined);
+  const whole = (/** @type {number} */ value) => count(Math.round(value));
+  const rows = [["Items left to find", said.left, said.left_interval, whole], ["Share of the pool that is looked for", said.prevalence, said.prevalence_interval, percent],
+    ["Hits among what was labelled", said.precision, said.precision_interval, percent]].filter((row) => row[1] !== null && row[1] !== undefined);
   if (!rows.length) return null;
+  const wide = said.left_interval && said.left_interval[1] > 4 * Math.max(25, said.left);
   return h("figure", {}, h("figcaption", { text: "What is left" }),
-    h("table", {}, h("tbody", {}, rows.map(([name, value, ends]) => h("tr", {}, h("th", { scope: "row", text: name }), h("td", { text: ends ? `${short(value)} (${short(ends[0])} to ${short(ends[1])})` : short(value) }))))),
-    h("p", { class: "hint", text: `Of ${plural(said.drawn, "test draw")}, ${count(said.answered)} have an answer. Intervals hold with 95 %.` }));
+    h("table", {}, h("tbody", {}, rows.map(([name, value, ends, words]) => h("tr", {}, h("th", { scope: "row", text: name }), h("td", {}, within(value, ends, words)))))),
+    h("p", { class: "hint", text: `${count(said.answered)} of ${plural(said.drawn, "test draw")} have an answer. Each interval holds with 95 %.${wide ? " More test draws make it narrower." : ""}` }));
 }
 
 function found() {
@@ -93,13 +117,14 @@ function quality() {
   const names = [...new Set(rounds.flatMap((/** @type {any} */ round) => Object.keys(measures(round)).filter((name) => Number.isFinite(measures(round)[name]))))];
   if (rounds.length < 2 || !names.length) return null;
   const name = names.includes(metric) ? metric : rounds[rounds.length - 1].evaluation.metric || names[0];
-  const pick = h("select", { id: "metric", "aria-label": "Measure" }, names.map((one) => h("option", { value: one, text: one.replaceAll("_", " ") })));
+  const pick = h("select", { id: "metric", "aria-label": "Measure" }, names.map((one) => h("option", { value: one, text: titleOf(one) })));
   pick.value = name;
   pick.addEventListener("change", () => ((metric = pick.value), draw()));
   const known = rounds.filter((/** @type {any} */ round) => Number.isFinite(measures(round)[name]));
+  const isShare = (/** @type {any} */ round) => measures(round)[name] >= 0 && measures(round)[name] <= 1 && name !== "negative_log_likelihood";
   const ends = known.map((/** @type {any} */ round) => (round.evaluation.intervals || {})[name]);
   const band = ends.every(Boolean) ? { low: ends.map((/** @type {any} */ pair) => pair[0]), high: ends.map((/** @type {any} */ pair) => pair[1]) } : {};
-  const chart = lineChart({ title: "Learning curve", x: "labels", y: name, lines: [{ name: name.replaceAll("_", " "), colour: COLOURS[0], points: known.map((/** @type {any} */ round) => [round.labels, measures(round)[name]]), ...band }] });
+  const chart = lineChart({ title: "Learning curve", x: "labels", y: titleOf(name), fromX: true, ...(known.every(isShare) ? { yLow: 0, yHigh: 1 } : {}), lines: [{ name: titleOf(name), colour: COLOURS[0], points: known.map((/** @type {any} */ round) => [round.labels, measures(round)[name]]), ...band }] });
   chart.querySelector("figcaption").append(" ", pick);
   return chart;
 }
@@ -131,13 +156,17 @@ function scores(run) {
   return chart;
 }
 
+/** The measures of the last round, without bias, each with its interval. */
 function tests() {
-  const said = curve.tests;
-  if (!said) return null;
-  const rows = Object.entries(said).filter(([, value]) => value !== null).map(([name, value]) => [name.replaceAll("_", " "), measured(value)]);
-  if (!rows.length) return null;
-  return h("figure", {}, h("figcaption", { text: "By test draws: unbiased, from the run's own labels" }),
-    h("table", {}, h("tbody", {}, rows.map(([name, value]) => h("tr", {}, h("th", { scope: "row", text: name }), h("td", { text: value }))))));
+  const said = (curve.rounds || []).map((/** @type {any} */ round) => round.evaluation).filter(Boolean).pop();
+  const names = said ? Object.keys(NAMES).filter((name) => Number.isFinite((said.measures || {})[name])) : [];
+  if (!names.length) return null;
+  const ends = said.intervals || {};
+  return h("figure", {}, h("figcaption", { text: "How good the head is" }),
+    h("table", {}, h("tbody", {}, names.map((name) => h("tr", {}, h("th", { scope: "row", text: titleOf(name) }), h("td", {}, within(said.measures[name], ends[name], short)))))),
+    h("p", { class: "hint", text: said.known_by === "test draws"
+      ? `At the last batch, by ${plural(said.items, "test draw")}: held-out items that were drawn with a known probability, so that the numbers have no bias.`
+      : `At the last batch, on ${plural(said.items, "held-out item")}.` }));
 }
 
 /** A value, or a value with its interval. @param {any} value @returns {string} */
