@@ -39,6 +39,9 @@ new MutationObserver(() => {
   requestAnimationFrame(() => setTimeout(() => window.taken.push(performance.now() - from)));
 }).observe(document, {childList: true, subtree: true});
 """
+MAP = ("k", ".field[data-drawn]")
+MAP_AGAIN = ("lk", ".field[data-drawn]")
+STATISTICS = ("j", "figure:has(#score-probability) svg")
 FIRST = """Math.min(...performance.getEntriesByType('resource')
   .filter(entry => entry.name.includes('/thumb')).map(entry => entry.responseEnd))"""
 
@@ -55,6 +58,14 @@ class PageTimes:
     labels_per_minute: float
     saved_s: float
     """from the last key to the server's last word"""
+    map_s: float
+    """from opening the map to its points, nothing computed before"""
+    map_again_s: float
+    """the same once more"""
+    statistics_s: float
+    """from opening the statistics to their histogram"""
+    page_mib: int
+    """memory of the script's objects in the page, after all of this"""
 
 
 @contextmanager
@@ -103,6 +114,8 @@ def measure(
     page.wait_for_selector(".saved[data-is=well]", timeout=60_000)
     saved = time.perf_counter() - begun - seconds
     taken = np.array(page.evaluate("window.taken"))
+    views = [seconds_to(page, *there) for there in (MAP, MAP_AGAIN, STATISTICS)]
+    heap = page.context.new_cdp_session(page).send("Runtime.getHeapUsage")["usedSize"]
     page.goto("about:blank")
     page.context.close()
     return PageTimes(
@@ -112,7 +125,20 @@ def measure(
         key_to_picture_p95_ms=round(float(np.percentile(taken, 95)), 1),
         labels_per_minute=round(60 * labels / seconds),
         saved_s=round(saved, 2),
+        map_s=views[0],
+        map_again_s=views[1],
+        statistics_s=views[2],
+        page_mib=round(heap / (1 << 20)),
     )
+
+
+def seconds_to(page: Any, keys: str, there: str) -> float:
+    """How long it takes from some keys to what they open."""
+    begun = time.perf_counter()
+    for key in keys:
+        page.keyboard.press(key)
+    page.wait_for_selector(there, timeout=120_000)
+    return round(time.perf_counter() - begun, 2)
 
 
 def main() -> None:
@@ -126,7 +152,9 @@ def main() -> None:
             times = measure(opened, given.where, labels=given.labels, order=given.order)
         else:
             with served(Path(given.where)) as (host, port):
+                begun = time.perf_counter()
                 ready(Client(host, port, "bench"), given.order)
+                print(f"{given.order} is ready {time.perf_counter() - begun:.1f} s after the address is printed")
                 address = f"http://{host}:{port}/?token={TOKEN}"
                 times = measure(opened, address, labels=given.labels, order=given.order)
     print(json.dumps(asdict(times), indent=2))

@@ -206,7 +206,7 @@ def served(run: Path, *options: str, token: str = TOKEN) -> Iterator[tuple[str, 
             yield found[1], int(found[2])
         finally:
             process.send_signal(2)
-            process.wait(30)
+            process.wait(60)
 
 
 def ready(client: Client, order: str, seconds: float = 300.0) -> float:

@@ -14,8 +14,10 @@ import argparse
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 import raysal
@@ -48,7 +50,7 @@ def write_pictures(out: Path, keys: list[str], items: int, split: str) -> None:
             os.link(out / name_of(item % len(keys)), path)
 
 
-def pixels_of(split: str) -> tuple[list[str], list[np.ndarray]]:
+def pixels_of(split: str) -> tuple[list[str], list[NDArray[np.uint8]]]:
     """Keys and pixels [28, 28] of all images of a split."""
     source = FashionMnist(split=split)  # type: ignore[arg-type]
     found = [item for unit in source.units(4096) for item in source.read(unit)]
@@ -59,7 +61,7 @@ def write_vectors(out: Path, pool: Pool, items: int) -> None:
     """The features of the pool, repeated: the first time as they are, then each time with other noise."""
     real = np.concatenate([chunk.vectors() for chunk in pool.chunks]).astype(np.float32)
     noise = 0.1 * float(real.std())
-    made = np.lib.format.open_memmap(out / "vectors.npy", "w+", np.float16, (items, real.shape[1]))
+    made: np.memmap[Any, Any] = np.lib.format.open_memmap(out / "vectors.npy", "w+", np.float16, (items, real.shape[1]))
     for start in range(0, items, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, items)
         rows = real[np.arange(start, stop) % len(real)]
@@ -90,7 +92,7 @@ def main() -> None:
         ("pool", lambda: embed(given.out)),
     ):
         start = time.perf_counter()
-        work()
+        work()  # type: ignore[no-untyped-call]
         print(f"{what}: {time.perf_counter() - start:.1f} s", flush=True)
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raysal.api.search import nearest_to
 from raysal.errors import RaysalError, RunError
@@ -163,6 +164,10 @@ class Follower:
             return done
         return self._submit(lambda: self._search(id, k))
 
+    def vectors(self, ids: NDArray[np.int64]) -> Future[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """The vectors of items, as `raysal.web.orders.read_vectors` gives them."""
+        return self._submit(lambda: orders.read_vectors(self._fleet, ids))
+
     def stop(self) -> bool:
         """Stop what is being done; returns whether something was. Labels are followed again from the next one on."""
         busy = self.busy is not None
@@ -221,9 +226,7 @@ class Follower:
         """Do some work; whether there may be more at once."""
         try:
             return work()
-        except (
-            Exception
-        ) as error:  # labels that cannot be learnt from, a pool that is gone: the page says so, and waits
+        except Exception as error:  # labels that cannot be learnt from, a pool that is gone: the page says so
             self._refused = self._followed = self._swept = self._seq()
             self._seeking = None
             if not isinstance(error, Stopped):
@@ -323,14 +326,14 @@ class Follower:
         if self._novel is not None:
             scores["novelty"] = self._novel.of(fleet, labelled.ids)
         # At once: whoever asks meanwhile sees the orders of before, not orders without their probabilities.
-        found = Orders(lists=lists, histograms=histograms, labelled=scores, seq=seq)
-        self.orders = found if head is None else self._ordered(found, candidates, head, seq)
+        ranked = Orders(lists=lists, histograms=histograms, labelled=scores, seq=seq)
+        self.orders = ranked if head is None else self._ordered(ranked, candidates, head, seq)
         self._swept = seq
         self._problems.pop("follow", None)
         self._publish(busy=None)
 
     def _seek_novel(self) -> None:
-        """Look through a part of the pool for what is unlike the rest; through all of it once: labels do not change it."""
+        """Look for what is unlike the rest in a part of the pool; in each part once: labels do not change it."""
         session, fleet = self._session, self._fleet
         done, parts = (0, 0) if self._seeking is None else (self._seeking.done, self._seeking.parts)
         self._publish(busy=Busy(stage="novelty", done=done, total=parts))

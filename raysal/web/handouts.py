@@ -2,8 +2,9 @@
 
 They lie in `handouts.sqlite` of the run directory, which all servers over one run share. An annotator may work in
 several places at once, such as the tabs of a browser: each place holds items of its own, and no item is in two of them.
-The file is no truth about labels: the ledger is. If it is lost, people may get an item twice, once; so it may be deleted, and a broken one is
-begun anew. It also keeps the turns: what an annotator's last answers replaced, by the nonce of the request.
+The file is no truth about labels: the ledger is. If it is lost, people may get an item twice, once; so it may be
+deleted, and a broken one is begun anew. It also keeps the turns: what an annotator's last answers replaced, by the
+nonce of the request.
 
 An item counts as taken by everybody who holds an answer of it in the ledger, and by everybody who has it handed out. It
 is free while fewer than `per_item` people took it. Who answers first writes the answer into the ledger and then ends

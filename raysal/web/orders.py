@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.context import LabelledVectors, RoundContext
-from raysal.fleet import Fleet, LocalFleet, Partition, exclude, keep, use_features
+from raysal.fleet import Fleet, LocalFleet, Partition, exclude, features_of, keep, use_features
 from raysal.models.head import Head
 from raysal.numerics import ceil_div
 from raysal.pool import Pool
@@ -134,6 +134,15 @@ def gather_candidates(fleet: Fleet, pool: Pool, ids: NDArray[np.int64]) -> Candi
     ids = np.unique(ids)
     vectors = gather_vectors(fleet, pool.dim, ids).astype(np.float16)
     return Candidates(ids=ids, fleet=LocalFleet.of(Partition.of_items(ids, vectors, pool.metric)))
+
+
+def read_vectors(fleet: Fleet, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The vectors of items that the pool has: their ids [n], ascending, and float32 [n, d]. One round trip."""
+    found, vectors = (
+        np.concatenate(parts) for parts in zip(*fleet.each(features_of, np.unique(ids), None), strict=True)
+    )
+    order = np.argsort(found)
+    return found[order], vectors[order].astype(np.float32)
 
 
 def order_candidates(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as NotYet
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from raysal.errors import RunError
 from raysal.scoring.sweep import BINS
@@ -12,6 +17,9 @@ from raysal.web.orders import NOTHING
 
 if TYPE_CHECKING:
     from raysal.web.desk import Desk
+
+READ_S = 120.0
+"""How long a map waits for its vectors at most, as while a batch is being chosen."""
 
 
 class Seen:
@@ -50,14 +58,32 @@ class Seen:
         return views.histogram(score, counts, labelled)
 
     def map(self, n: int) -> dict[str, Any]:
-        """The map of the pool with a sample of n items; the axes are computed once."""
+        """The map of the pool with a sample of n items; the axes are computed once.
+
+        Args:
+            n: sampled items.
+
+        Returns:
+            The record; see `raysal.web.views.pool_map`.
+
+        Raises:
+            RunError: the pool is busy with something that takes longer than `READ_S`.
+        """
         desk = self._desk
+        pool, seed = desk.session.pool, desk.session.config.seed
         with self._lock:
             if n not in self._axes:
-                self._axes = {n: views.PoolAxes.of(desk.session.pool, desk.session.config.seed, n)}
+                self._axes = {n: views.PoolAxes.of(pool, seed, n, self._read)}
             labelled = desk.standing.labelled()
             classes = sorted({item.label for item in labelled})
-            return views.pool_map(desk.session.pool, self._axes[n], labelled, classes)
+            return views.pool_map(self._axes[n], len(pool), labelled, classes)
+
+    def _read(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        # By the thread that has the vectors at hand: the chunks of the pool would be read and checked once more.
+        try:
+            return self._desk.follower.vectors(ids).result(READ_S)
+        except (NotYet, CancelledError):
+            raise RunError("map", "the pool is busy with something else", "try again in a moment") from None
 
     def curve(self) -> dict[str, Any]:
         """The learning curve, and what was found."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from raysal.models.likelihood import Likelihood
 from raysal.numerics import ceil_div
 from raysal.pool import Pool
 from raysal.principal_axes import principal_axes
-from raysal.report.map_layout import Vectors, sample_vectors, vectors_by_id
+from raysal.rng import derive, item_uniform
 from raysal.rounds.directory import RunDir
 from raysal.scoring.sweep import BINS
 
@@ -22,6 +22,8 @@ BARS = 64
 """Bars of a histogram."""
 MOST_POINTS = 100_000
 """Sampled items of a map."""
+AXES_ITEMS = 4_000
+"""Sampled items that the axes of a map are computed of: about a second with 1,280 numbers."""
 MOST_LABELLED = 20_000
 """Labelled items of a map: the newest ones."""
 CURVE_POINTS = 1_000
@@ -49,43 +51,50 @@ def histogram(score: str, counts: NDArray[np.int64], labelled: Mapping[str, Sequ
     }
 
 
+ReadVectors = Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.float32]]]
+"""ids -> those of them that the pool has, ascending, and their vectors"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PoolAxes:
     """Two principal axes of a uniform sample of a pool: where items lie on them does not depend on the labels."""
 
-    sample: Vectors
+    ids: NDArray[np.int64]
+    """[n] of the sample, ascending"""
     points: NDArray[np.float64]
-    """[n, 2] of the sample"""
+    """[n, 2]"""
     centre: NDArray[np.float64]
     """[d]"""
     axes: NDArray[np.float64]
     """[d, 2]"""
+    read: ReadVectors
     places: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     """where labelled items lie that are not in the sample: the pool is read once for each"""
 
     @classmethod
-    def of(cls, pool: Pool, seed: int, most: int) -> PoolAxes:
-        """Those of a uniform sample. One pass over the ids of the pool, and `principal_axes`."""
-        sample = sample_vectors(pool, seed, min(most, MOST_POINTS))
-        vectors = sample.vectors.astype(np.float64)
-        centre, axes = principal_axes(vectors)
-        return cls(sample=sample, points=(vectors - centre) @ axes, centre=centre, axes=axes)
+    def of(cls, pool: Pool, seed: int, most: int, read: ReadVectors) -> PoolAxes:
+        """Those of a uniform sample: the items of lowest hash. One pass over the ids of the pool."""
+        ids = np.concatenate([np.empty(0, np.int64), *(table["id"].to_numpy() for table in pool.items(["id"]))])
+        hashes = item_uniform(derive(seed, "map"), ids)
+        lowest = ids[np.argsort(hashes, kind="stable")[: min(most, MOST_POINTS)]]
+        ids, vectors = read(np.sort(lowest))
+        centre, axes = principal_axes(vectors[np.isin(ids, lowest[:AXES_ITEMS])].astype(np.float64))
+        return cls(ids=ids, points=(vectors - centre) @ axes, centre=centre, axes=axes, read=read)
 
-    def place(self, pool: Pool, ids: Sequence[int]) -> NDArray[np.float64]:
+    def place(self, ids: Sequence[int]) -> NDArray[np.float64]:
         """Where the items with these ids lie [n, 2]; those that the pool does not have are left out."""
         if new := [id for id in ids if id not in self.places]:
-            read = vectors_by_id(pool, new)
-            points = (read.vectors.astype(np.float64) - self.centre) @ self.axes
-            self.places.update(zip(read.ids.tolist(), points, strict=True))
+            found, vectors = self.read(np.array(new, np.int64))
+            self.places.update(zip(found.tolist(), (vectors - self.centre) @ self.axes, strict=True))
         return np.array([self.places[id] for id in ids if id in self.places], np.float64).reshape(-1, 2)
 
 
-def pool_map(pool: Pool, axes: PoolAxes, labelled: Sequence[Labelled], classes: Sequence[str]) -> dict[str, Any]:
+def pool_map(axes: PoolAxes, items: int, labelled: Sequence[Labelled], classes: Sequence[str]) -> dict[str, Any]:
     """The sample and the labelled items on the map.
 
     Args:
-        pool: the pool.
-        axes: those of its sample.
+        axes: those of a sample of the pool.
+        items: of the pool.
         labelled: the newest `MOST_LABELLED` of them are on the map.
         classes: names of the classes.
 
@@ -95,10 +104,10 @@ def pool_map(pool: Pool, axes: PoolAxes, labelled: Sequence[Labelled], classes: 
     labelled = sorted(labelled, key=lambda item: item.since)[-MOST_LABELLED:]
     place = {name: number for number, name in enumerate(classes)}
     label = {item.id: place.get(item.label, -1) for item in labelled}
-    known = set(axes.sample.ids.tolist())
+    known = set(axes.ids.tolist())
     more = sorted(item.id for item in labelled if item.id not in known)
-    extra = axes.place(pool, more)
-    ids = [*axes.sample.ids.tolist(), *(id for id in more if id in axes.places)]
+    extra = axes.place(more)
+    ids = [*axes.ids.tolist(), *(id for id in more if id in axes.places)]
     points = np.concatenate([axes.points, extra]).astype(np.float32)
     return {
         "ids": [str(id) for id in ids],
@@ -106,7 +115,7 @@ def pool_map(pool: Pool, axes: PoolAxes, labelled: Sequence[Labelled], classes: 
         "y": points[:, 1].tolist(),
         "labels": [label.get(id, -1) for id in ids],
         "classes": list(classes),
-        "sampled": len(axes.sample) < len(pool),
+        "sampled": len(axes.ids) < items,
     }
 
 

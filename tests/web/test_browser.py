@@ -62,7 +62,7 @@ def test_a_batch_is_chosen_and_labelled_by_keys_alone(visit: Any, served: Served
     one = visit()
     one.page.wait_for_selector("text=No batch yet")
     one.press("Tab")
-    while one.page.evaluate("document.activeElement.textContent") != "Choose a batch":
+    while not one.page.evaluate("document.activeElement.textContent").startswith("Choose a batch"):
         one.press("Tab")
     one.press("Enter")
     one.tiles()
@@ -236,6 +236,43 @@ def test_a_broken_picture_is_shown_as_broken(visit: Any) -> None:
     one.page.wait_for_selector(".large-broken")
     one.press("ArrowRight")
     one.page.wait_for_selector(".large-picture img.ready")
+
+
+def test_a_click_on_a_tool_leaves_the_keys_with_the_items(visit: Any, served: ServedPage) -> None:
+    one = visit("flo").order("random")
+    one.page.click("#adjust-open")
+    one.page.wait_for_selector("#adjust:popover-open")
+    one.press("Escape")
+    one.page.wait_for_selector("#adjust:popover-open", state="hidden")
+    one.page.click("#mode-binary")
+    keys = one.keys()
+    one.press("Space")
+    assert one.page.get_attribute("#mode-binary", "aria-pressed") == "true"
+    one.page.wait_for_selector("#gallery .tile.crossed")
+    one.page.wait_for_selector("#yes-all:not([disabled])")
+    one.press("Enter")
+    one.page.wait_for_function("keys => !keys.includes(document.querySelector('#gallery .tile')?.title)", arg=keys)
+    one.saved()
+    said = served.said("flo")
+    assert said == {key: "other" if key == keys[0] else "red" for key in keys}
+    one.press("u")
+    one.saved()
+
+
+def test_an_order_that_becomes_ready_is_offered_at_once(visit: Any) -> None:
+    one = visit("ron").order("random")
+    told = one.page.evaluate("fetch('api/run').then(answer => answer.json())")
+    early = {
+        **told,
+        "orders": [{**own, "ready": own["name"] != "uncertain", "why": "not yet"} for own in told["orders"]],
+    }
+    one.page.route("**/api/run", lambda route: route.fulfill(json=early))
+    one.page.route("**/api/events", lambda route: route.fulfill(content_type="text/event-stream", body=""))
+    one.page.reload()
+    one.page.wait_for_selector("#order option[value=uncertain][disabled]", state="attached")
+    one.page.unroute("**/api/run")
+    one.page.unroute("**/api/events")  # the stream comes, and says what is ready: nobody needs to label for that
+    one.page.wait_for_selector("#order option[value=uncertain]:not([disabled])", state="attached")
 
 
 @deep

@@ -79,7 +79,7 @@ def test_an_answer_shows_in_the_other_tab_and_each_tab_takes_back_its_own(visit:
     label.page.reload()
     label.tiles()
     key, next_key = label.keys()[:2]
-    assert key in look.keys()
+    assert look.keys().count(key) == 1
     label.press("1")
     look.page.wait_for_selector(f'#gallery .tile[title="{key}"].answered')
     assert "red" in said_of(look, key)

@@ -56,7 +56,7 @@ function apply() {
     contrast === 1 ? "" : `contrast(${contrast})`,
     inverted ? "invert(1)" : "",
   ].filter(Boolean);
-  sheet.replaceSync(parts.length ? `.pic img, .large-picture img, .strip img { filter: ${parts.join(" ")} }` : "");
+  sheet.replaceSync(parts.length ? `.pic img, .large-picture img, .spectrogram { filter: ${parts.join(" ")} }` : "");
 }
 
 /** Close the panel; whether it was open. */

@@ -23,7 +23,7 @@ export function startBar() {
   part.work = h("div", { class: "work", role: "status" });
   part.saved = h("button", { type: "button", class: "saved", onclick: hurry });
   part.person = button("", () => askName(() => void open()), { class: "quiet person", title: "Change your name" });
-  part.theme = button("", nextTheme, { class: "quiet icon", "aria-label": "Dark or light" });
+  part.theme = button("", nextTheme, { class: "quiet icon theme", "aria-label": "Dark or light" });
   byId("bar").append(h("h1", { class: "brand" }, h("span", { class: "mark", "aria-hidden": "true" }), "raysal"), part.views, part.work, part.name, part.saved, part.person, part.theme,
     button("?", openHelp, { class: "quiet icon", "aria-label": "All keys", "aria-keyshortcuts": "?" }));
   // A click on a tool leaves the focus with the items: Enter and Space go on meaning them.
@@ -108,7 +108,7 @@ function drawTools() {
       modeButton("gallery", "Gallery", "G", mode), modeButton("large", "Large", "F", mode), isBrowsing ? null : modeButton("binary", "Yes / no", "Y", mode)),
     h("div", { class: "segments sizes", role: "group", "aria-label": "Size of tiles" }, ["small", "medium", "large"].map((size) =>
       button(size[0].toUpperCase(), () => (set({ tileSize: size }), keep.write("tileSize", size)), { id: `size-${size}`, "aria-pressed": String(size === tileSize), "aria-label": `${size[0].toUpperCase()}: ${size} tiles` }))),
-    adjustButton(),
+    run.modality === "image" || run.modality === "vector" ? adjustButton() : null,
     isBrowsing && !subject ? check("hide", "Hide labelled", hideLabelled, (on) => (set({ hideLabelled: on }), keep.write("hideLabelled", on), void open())) : null);
   if (at) byId(at)?.focus();
   drawPlace();
@@ -146,7 +146,7 @@ function drawPlace() {
   fill(part.place,
     conflicts.size ? button(plural(conflicts.size, "conflict"), () => void lookAt([...conflicts.keys()][0]), { id: "conflicts", class: "alarm" }) : null,
     moved ? button("The order has changed ", () => void open(), { id: "moved", class: "on" }, kbd("R")) : null,
-    view === "label" && get().order.label === "batch" && run.batch ? h("span", { class: "dim batch", text: `Batch ${run.batch.round + 1}: ${count(run.batch.waiting)} left` }) : null,
+    view === "label" && get().order.label === "batch" && run.batch && run.batch.size ? h("span", { class: "dim batch", text: `Batch ${run.batch.round + 1}: ${count(run.batch.waiting)} left` }) : null,
     h("span", { class: "progress-words", text: words }),
     h("span", { class: "pages" },
       button("‹", () => void go(-1), { id: "page-back", "aria-label": "Previous page", disabled: pageNumber === 0 }),

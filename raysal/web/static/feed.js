@@ -6,7 +6,7 @@ import { answered } from "./answers.js";
 import { ask, Refused } from "./api.js";
 import { plural } from "./dom.js";
 import { warm } from "./prefetch.js";
-import { pending, withPending } from "./queue.js";
+import { pending, queueMoves, withPending } from "./queue.js";
 import { get, put, set } from "./store.js";
 import { toast } from "./toast.js";
 
@@ -177,8 +177,10 @@ export function lookAgain() {
     looking = undefined;
     const ids = get().page.slice(0, MOST_HELD);
     if (!ids.length || document.hidden) return;
+    const before = queueMoves();
     const said = await ask(`api/items?ids=${ids.join(",")}`).catch(() => null);
-    if (said) put(withPending(said.items).map(withoutPlace));
+    if (queueMoves() !== before) lookAgain(); // an answer went out meanwhile: this one may not know it
+    else if (said) put(withPending(said.items).map(withoutPlace));
   }, AGAIN_MS);
 }
 

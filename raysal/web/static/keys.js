@@ -8,6 +8,7 @@ import { go, open } from "./feed.js";
 import { columns } from "./gallery.js";
 import { KEYS } from "./keymap.js";
 import { fit, panBy, play, zoomBy } from "./stage.js";
+import { acceptProposal } from "./states.js";
 import { current, get, keep, set } from "./store.js";
 
 const ARROWS = /** @type {Record<string, [number, number]>} */ ({
@@ -38,7 +39,7 @@ const DO = /** @type {Record<string, (key: string, digit: number, event: Keyboar
     if (item) (get().mode === "binary" ? actions.cross : actions.mark)(item.id);
   },
   markAll: actions.markAll,
-  enter: () => (get().mode === "binary" ? actions.sayYes() : actions.setMode(get().mode === "large" ? "gallery" : "large")),
+  enter: () => (!get().page.length ? acceptProposal() : get().mode === "binary" ? actions.sayYes() : actions.setMode(get().mode === "large" ? "gallery" : "large")),
   escape: () => {
     if (closePanel()) return;
     if (get().marked.size) set({ marked: new Set() });

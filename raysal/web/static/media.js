@@ -14,7 +14,7 @@ export function small(item) {
   if (item.kind === "image") return picture(thumbOf(item.id), "cannot be read");
   if (item.kind === "sound") return picture(partOf(item.id, "spectrogram"), "no spectrogram");
   if (item.kind === "text") return h("p", { class: "words", text: item.text || "(empty)" });
-  return row(item, 4);
+  return row(item, 6);
 }
 
 /** @param {string} src @param {string} problem */
@@ -111,7 +111,7 @@ function table(item) {
         ? h("table", {}, h("caption", { class: "unseen", text: `Values of ${item.key}` }),
             h("tbody", {}, Object.entries(values).map(([name, value]) =>
               h("tr", {}, h("th", { scope: "row", text: name }), h("td", { text: asText(value) })))))
-        : h("p", { class: "words", text: item.text || `${item.key} has a vector only: nothing of it can be looked at.` }),
+        : h("p", { class: "words", text: item.text || `${item.key} has a vector only: nothing of it can be looked at. If its key names a file, say where the files are: raysal serve RUN --media FOLDER` }),
     );
   show(item.carried || {});
   ask(`api/item/${encodeURIComponent(item.id)}`).then((said) => get().page.includes(item.id) && show(said.carried || {}), () => {});

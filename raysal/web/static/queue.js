@@ -21,6 +21,7 @@ let entries = [];
 let prefix = "";
 let sending = false;
 let failures = 0;
+let moves = 0;
 /** @type {ReturnType<typeof setTimeout>|undefined} */
 let timer;
 /** @type {{answered: (said: any, entry: Entry) => void, refused: (error: Refused, entry: Entry) => void, elsewhere: () => void}} */
@@ -80,6 +81,7 @@ function hear(event) {
   const entry = parsed(event.newValue || event.oldValue);
   if (!entry) return;
   const known = entries.some((other) => other.nonce === entry.nonce);
+  moves += 1;
   if (event.newValue && !known) {
     entries = [...entries, { ...entry, tried: true }].sort((a, b) => a.at - b.at);
     const ids = (entry.body.answers || []).map((/** @type {any} */ answer) => answer.id);
@@ -112,6 +114,7 @@ export function enqueue(path, body, shown = true, annotator = get().annotator) {
     shown,
   };
   entries.push(entry);
+  moves += 1;
   store(entry);
   set({ waiting: entries.length });
   void send();
@@ -134,6 +137,11 @@ export function recall(entry) {
   if (there && there.tried) return false; // another tab has sent it
   forget(entry);
   return true;
+}
+
+/** Grows with each answer that is given or taken: what was asked for before may be older than what the page shows. */
+export function queueMoves() {
+  return moves;
 }
 
 /** Whether an answer about the item is on its way. @param {string} id */
@@ -160,6 +168,7 @@ export function hurry() {
 /** @param {Entry} entry */
 function forget(entry) {
   entries = entries.filter((other) => other !== entry);
+  moves += 1;
   try {
     localStorage.removeItem(prefix + entry.nonce);
   } catch {

@@ -23,7 +23,16 @@ function again() {
   if (one && one.ready) void open();
 }
 
+const GLANCE_MS = 500;
+
 let drawn = "";
+let since = 0;
+
+/** Do what the page proposes where no items are: Enter. A key that was pressed twice in a hurry does nothing. */
+export function acceptProposal() {
+  const proposal = byId("nothing").querySelector("button.main");
+  if (!byId("nothing").hidden && proposal && performance.now() - since > GLANCE_MS) proposal.click();
+}
 
 function draw() {
   const { page, loading, view, run } = get();
@@ -34,6 +43,7 @@ function draw() {
   const look = JSON.stringify([title, words, actions.length]);
   if (look === drawn) return;
   drawn = look;
+  since = performance.now();
   fill(place, h("div", { class: "empty" }, h("h2", { text: title }), words.map((text) => h("p", { text })),
     h("div", { class: "row" }, actions)));
 }
@@ -50,7 +60,7 @@ function say() {
     return { title: "Nothing to show", words: [why && why.why ? why.why : "Every item has a label. Switch “Hide labelled” off to see them."], actions: [button("Label", () => void setView("label"))] };
   }
   const choosing = busy !== null && busy.stage === "round";
-  const choose = button("Choose a batch", () => void chooseBatch(), { class: "main", disabled: Boolean(run.closed) });
+  const choose = button(run.batch && run.batch.size ? "Choose the next batch " : "Choose a batch ", () => void chooseBatch(), { class: "main", disabled: Boolean(run.closed) }, kbd("Enter"));
   const others = run.orders.filter((/** @type {any} */ one) => INSTEAD.includes(one.name) && one.ready && one.name !== order.label)
     .map((/** @type {any} */ one) => button(`Label the ${one.title.toLowerCase()}`, () => void setOrder(one.name)));
   if (choosing) return { title: "The next batch is being chosen", words: ["It appears here by itself."], actions: [] };
@@ -60,9 +70,9 @@ function say() {
       return { title: "No batch yet", words: [`${plural(run.items, "item")} wait. raysal chooses those that are worth a label.`], actions: [choose, ...others] };
     }
     const waiting = run.batch.waiting
-      ? `${plural(run.batch.waiting, "item")} of it ${run.batch.waiting === 1 ? "is" : "are"} with other people.`
+      ? `${plural(run.batch.waiting, "item")} of it ${run.batch.waiting === 1 ? "is" : "are"} with other people, or in another tab. What nobody answers comes back in five minutes.`
       : "Every item of it is answered.";
     return { title: run.batch.waiting ? "The rest is with others" : "This batch is done", words: [waiting], actions: [choose, ...others] };
   }
-  return { title: "All done", words: ["Every item that may be labelled has an answer, or is with other people just now."], actions: [button("Look again ", () => void open(), {}, kbd("R")), button("Browse", () => void setView("browse"))] };
+  return { title: "All done", words: ["Every item that may be labelled has an answer, or is with other people or in another tab just now."], actions: [button("Look again ", () => void open(), {}, kbd("R")), button("Browse", () => void setView("browse"))] };
 }

@@ -67,7 +67,7 @@ function percent(value) {
 
 /** A number and its interval. @param {number} value @param {number[]|null|undefined} ends @param {(value: number) => string} words */
 function within(value, ends, words) {
-  return ends ? [h("b", { text: words(value) }), h("span", { class: "dim", text: `  ${words(ends[0])} to ${words(ends[1])}` })] : h("b", { text: words(value) });
+  return ends ? [h("b", { text: words(value) }), " ", h("span", { class: "dim interval", text: `${words(ends[0])} to ${words(ends[1])}` })] : h("b", { text: words(value) });
 }
 
 /** @param {any} run */
@@ -163,7 +163,7 @@ function tests() {
   if (!names.length) return null;
   const ends = said.intervals || {};
   return h("figure", {}, h("figcaption", { text: "How good the head is" }),
-    h("table", {}, h("tbody", {}, names.map((name) => h("tr", {}, h("th", { scope: "row", text: titleOf(name) }), h("td", {}, within(said.measures[name], ends[name], short)))))),
+    h("table", {}, h("tbody", {}, names.map((name) => h("tr", {}, h("th", { scope: "row", text: titleOf(name) }), h("td", {}, within(said.measures[name], ends[name], (value) => value.toFixed(3))))))),
     h("p", { class: "hint", text: said.known_by === "test draws"
       ? `At the last batch, by ${plural(said.items, "test draw")}: held-out items that were drawn with a known probability, so that the numbers have no bias.`
       : `At the last batch, on ${plural(said.items, "held-out item")}.` }));
