@@ -253,8 +253,8 @@ class Follower:
     def _follow(self) -> bool:
         """Take in new labels, or make a pass; whether there may be more to do at once."""
         seq, now = self._session.ledger.head_seq, time.monotonic()
-        if self._seeking is not None and self._stop.is_set():
-            raise Stopped("stopped")
+        if self._seeking is not None:
+            self._look()
         if seq != self._followed and now >= self._rest_until:
             head = self._session.current_head(fit=False)
             self._followed = seq
@@ -340,11 +340,12 @@ class Follower:
         start_program(fleet, session.ledger.taken(self._per_item), HeldOut.of(session.config))
         if self._seeking is None:
             self._seeking = orders.NovelPass(fleet, len(session.pool), self._key("novel"))
-        if (novel := self._seeking.step(fleet)) is None:
+        self._novel = novel = self._seeking.step(fleet)
+        self._look()
+        if novel is None:
             return
-        self._novel, self._seeking = novel, None
-        labelled = np.array(sorted(item.id for item in session.ledger.labels()), np.int64)
-        now = self.orders
+        self._seeking = None
+        labelled, now = np.array(sorted(item.id for item in session.ledger.labels()), np.int64), self.orders
         self.orders = replace(
             now,
             lists={**now.lists, "novel": novel.best},

@@ -99,6 +99,34 @@ def test_an_answer_shows_in_the_other_tab_and_each_tab_takes_back_its_own(visit:
 
 
 @deep
+def test_what_was_read_before_an_answer_does_not_hide_it(visit: Any, served: ServedPage) -> None:
+    label = visit("sven").order("random")
+    other = visit("sven", label).order("random")
+    key = label.key()
+    late: list[Any] = []
+
+    def hold_the_first(route: Any) -> None:
+        if late:
+            route.continue_()
+        else:
+            late.append((route, route.fetch()))
+
+    label.page.route("**/api/items?ids=*", hold_the_first)
+    other.press("1")  # so the first tab looks again at what it shows, and the reply is late
+    while not late:
+        label.page.evaluate("fetch('api/run')")
+    label.press("1")
+    label.saved()
+    with label.page.expect_response("**/api/items?ids=*"):  # it asks once more instead of taking what is old
+        late[0][0].fulfill(response=late[0][1])
+    assert "answered" in label.page.get_attribute(f'#gallery .tile[title="{key}"]', "class")
+    assert served.said("sven")[key] == "red"
+    for one in (label, other):
+        one.press("u")
+        one.saved()
+
+
+@deep
 def test_what_a_tab_could_not_send_goes_out_from_another_one_when_it_is_gone(visit: Any, served: ServedPage) -> None:
     first = visit("ole").order("random")
     second = visit("ole", first).order("random")
