@@ -12,6 +12,8 @@ from served_pages import ServedPage
 from served_runs import colour_of, picture_run
 from tiers import deep, deep_unless
 
+from raysal.web.standing import Standing
+
 BROKEN_EVERY = 7
 """Of the files, every seventh is damaged after the pool was made."""
 
@@ -259,19 +261,21 @@ def test_a_click_on_a_tool_leaves_the_keys_with_the_items(visit: Any, served: Se
     one.saved()
 
 
-def test_an_order_that_becomes_ready_is_offered_at_once(visit: Any) -> None:
+@deep
+def test_an_order_that_becomes_ready_is_offered_without_a_label(visit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, early, read = Standing.why_not, [True], []
+
+    def why_not(standing: Standing, name: str) -> str | None:
+        return "not yet" if early and name == "uncertain" else real(standing, name)
+
+    monkeypatch.setattr(Standing, "why_not", why_not)
     one = visit("ron").order("random")
-    told = one.page.evaluate("fetch('api/run').then(answer => answer.json())")
-    early = {
-        **told,
-        "orders": [{**own, "ready": own["name"] != "uncertain", "why": "not yet"} for own in told["orders"]],
-    }
-    one.page.route("**/api/run", lambda route: route.fulfill(json=early))
-    one.page.route("**/api/events", lambda route: route.fulfill(content_type="text/event-stream", body=""))
+    one.page.on("response", lambda response: response.url.endswith("/api/run") and read.append(response))
     one.page.reload()
     one.page.wait_for_selector("#order option[value=uncertain][disabled]", state="attached")
-    one.page.unroute("**/api/run")
-    one.page.unroute("**/api/events")  # the stream comes, and says what is ready: nobody needs to label for that
+    while len(read) < 3:  # the page has come to rest: nothing but an event makes it look again
+        one.page.evaluate("fetch('api/curve')")
+    early.clear()
     one.page.wait_for_selector("#order option[value=uncertain]:not([disabled])", state="attached")
 
 
