@@ -166,6 +166,8 @@ def test_a_note_that_was_typed_survives_escape_and_a_reload(visit: Any, served: 
     one.page.wait_for_selector("#facts .draft")
     one.page.reload()
     one.tiles()
+    for _ in range(one.keys().index(key)):  # what tabs of other tests gave back meanwhile may stand before it
+        one.press("ArrowRight")
     assert one.key() == key
     one.page.wait_for_selector("#facts .draft")
     one.press("n")
