@@ -12,8 +12,6 @@ from served_pages import ServedPage
 from served_runs import colour_of, picture_run
 from tiers import deep, deep_unless
 
-from raysal.web.standing import Standing
-
 BROKEN_EVERY = 7
 """Of the files, every seventh is damaged after the pool was made."""
 
@@ -259,24 +257,6 @@ def test_a_click_on_a_tool_leaves_the_keys_with_the_items(visit: Any, served: Se
     assert said == {key: "other" if key == keys[0] else "red" for key in keys}
     one.press("u")
     one.saved()
-
-
-@deep
-def test_an_order_that_becomes_ready_is_offered_without_a_label(visit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, early, read = Standing.why_not, [True], []
-
-    def why_not(standing: Standing, name: str) -> str | None:
-        return "not yet" if early and name == "uncertain" else real(standing, name)
-
-    monkeypatch.setattr(Standing, "why_not", why_not)
-    one = visit("ron").order("random")
-    one.page.on("response", lambda response: response.url.endswith("/api/run") and read.append(response))
-    one.page.reload()
-    one.page.wait_for_selector("#order option[value=uncertain][disabled]", state="attached")
-    while len(read) < 3:  # the page has come to rest: nothing but an event makes it look again
-        one.page.evaluate("fetch('api/curve')")
-    early.clear()
-    one.page.wait_for_selector("#order option[value=uncertain]:not([disabled])", state="attached")
 
 
 @deep
