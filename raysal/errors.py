@@ -16,8 +16,10 @@ RaysalError                     exit 1: the fault is ours
 │   │   └── Damaged             a file is missing, truncated or altered
 │   ├── PoolExhausted           fewer items left than asked for
 │   ├── LabelError              a label cannot be accepted
+│   │   └── UnknownItem         the pool has no such item
 │   ├── OutputExists            a file is where output is to be written
 │   └── RunError                a run directory cannot be used as asked
+│       └── NotNow              a file of a run cannot be used just now; the same call may succeed later
 ├── ItemsLost                   exit 3: more of the source was lost than allowed
 │   ├── QuarantineExceeded      items were listed, and could not be embedded
 │   ├── PassedOverExceeded      files that look like items were not listed
@@ -207,6 +209,10 @@ class LabelError(UserError):
     """A label cannot be accepted. No label of the same call was recorded."""
 
 
+class UnknownItem(LabelError):
+    """The pool has no such item."""
+
+
 class OutputExists(UserError):
     """A file is where output is to be written. It stays as it is."""
 
@@ -225,6 +231,10 @@ class LabelWarning(UserWarning):
 
 class RunError(UserError):
     """A run directory cannot be used as asked."""
+
+
+class NotNow(RunError):
+    """A file of a run cannot be used just now: it is busy, or its disk is full. The same call may succeed later."""
 
 
 class ItemsLost(RaysalError):

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from raysal.errors import Damaged, OutputExists, RunError
+from raysal.errors import Damaged, NotNow, OutputExists, RunError
 
 LOCK = ".lock"
 """Name of the empty file that is locked to lock its directory; see `locked`."""
@@ -332,12 +332,12 @@ def locked(directory: Path, what: str) -> Iterator[None]:
         Once, while the directory is locked.
 
     Raises:
-        RunError: another process has locked it.
+        NotNow: another process has locked it.
     """
     with open(directory / LOCK, "ab") as file:
         while not _try_lock(file, fcntl.LOCK_EX):
             if not _try_lock(file, fcntl.LOCK_SH):
-                raise RunError(directory, f"another process is at work on this {what}", "wait for it, or stop it")
+                raise NotNow(directory, f"another process is at work on this {what}", "wait for it, or stop it")
             # A shared lock is possible, so another process is in `is_locked` and will be done at once.
             fcntl.flock(file, fcntl.LOCK_UN)
             time.sleep(LOCK_WAIT_S)

@@ -28,6 +28,7 @@ FLOORS = (
     (
         "store",
         "commits",
+        "databases",
         "tables",
         "types",
         "config",

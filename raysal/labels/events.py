@@ -23,7 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from raysal.errors import Damaged, RunError
+from raysal.databases import refusal
+from raysal.errors import Damaged, NotNow, RunError
 from raysal.store import fsync_path, temporary_name
 
 Kind = Literal["leased", "released", "labeled", "skipped", "withdrawn", "bound", "moved"]
@@ -323,16 +324,9 @@ class EventLog:
             yield
         except sqlite3.ProgrammingError:
             if self._closed:
-                raise RunError(self.path, "was closed", "open it again") from None
+                raise NotNow(self.path, "was closed", "open it again") from None
             raise
         except UnicodeDecodeError as error:  # a message of SQLite may quote the damaged bytes
             raise Damaged(self.path, f"SQLite cannot read it ({error.reason})", RESTORE) from None
         except sqlite3.Error as error:
-            name = getattr(error, "sqlite_errorname", "")
-            if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise RunError(self.path, "another process is writing to it", "try again when it is done") from None
-            if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC")):
-                raise RunError(self.path, f"cannot be written ({error})", "free some space and try again") from None
-            if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-                raise RunError(self.path, f"cannot be opened or written ({error})", "check its permissions") from None
-            raise Damaged(self.path, f"SQLite cannot read it ({error})", RESTORE) from None
+            raise refusal(self.path, error, RESTORE) from None

@@ -182,4 +182,5 @@ def machine_names() -> set[str]:
 def error(status: int, what: str, problem: str, fix: str = "") -> Response:
     """An error as every path answers it."""
     body = dumps({"error": {"what": what, "problem": problem, "fix": fix}})
-    return Response(body, status_code=status, media_type="application/json")
+    later = {"retry-after": "1"} if status == 503 else None
+    return Response(body, status_code=status, headers=later, media_type="application/json")

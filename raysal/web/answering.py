@@ -1,7 +1,8 @@
 """Taking answers, and taking them back.
 
-The order of an answer is: the turn is noted, remarks are kept, the ledger takes all labels or none, the hand-outs end.
-A request that is sent again after any of these steps does what was left, and the ledger says once what was said once.
+The order of an answer is: the turn is noted, the ledger takes all labels or none, remarks are kept, the hand-outs end.
+So what the ledger refuses leaves no remark. A request that is sent again after any of these steps does what was left,
+but for what the annotator has said of an item since; and the ledger says once what was said once.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from raysal.errors import LabelError
+from raysal.errors import LabelError, RunError, UnknownItem
 from raysal.labels.confusable import confusable
 from raysal.labels.records import Said, TellCounts
 from raysal.rounds.run_labels import RunLabels
 from raysal.types import SKIP, Label
-from raysal.web.answers import Answer, before_of, labels_of, remark_of
+from raysal.web.answers import Answer, SaidSince, before_of, labels_of, remark_of, since
 from raysal.web.catalogue import Catalogue
-from raysal.web.handouts import HandOuts, Turn
+from raysal.web.handouts import KEPT_TURNS, HandOuts, Turn
 from raysal.web.people import named
-from raysal.web.remarks import Remark, Remarks, checked
+from raysal.web.remarks import NOTHING, Remark, Remarks, checked
 from raysal.web.standing import Standing
 from raysal.web.telling import Teller
 
@@ -59,9 +60,13 @@ class Answering:
 
         Raises:
             LabelError: nobody is named, an item is not in the pool or has another key, or an answer cannot be accepted.
+            NotNow: a file of the run is busy, or its disk is full. The same request, sent again, does what is left.
         """
         who = named(annotator)
         answers = self._checked(answers, nonce)
+        if (broken_off := self.handouts.turn(nonce)) is not None and broken_off.state == "begun":
+            said_since = self._since(broken_off)
+            answers = [answer.without(said_since) for answer in answers]
         keys = [answer.key for answer in answers]
         said, remarks = self.labels.ledger.said(keys), self.remarks.of_all(keys)
         # What is refused is refused here, before anything is noted.
@@ -75,8 +80,12 @@ class Answering:
         if earlier is not None and earlier.state != "begun":
             return self._report(who, answers, TellCounts(new=0, repeated=len(answers), corrected=0, disputed=0))
         warnings = self._warnings(answers)
+        try:
+            counts = self._tell(labels, withdrawn, {a.key: a.id for a in answers})
+        except LabelError:
+            self.handouts.forget_turn(nonce)  # refused for good: nothing of it may be taken back
+            raise
         self.remarks.add(who, kept)
-        counts = self._tell(labels, withdrawn, {a.key: a.id for a in answers})
         self.handouts.end_turn(nonce)
         self.handouts.release(who, [a.key for a in answers if a.is_answer])
         return {**self._report(who, answers, counts), "warnings": warnings}
@@ -92,12 +101,16 @@ class Answering:
             of: the nonce of the answers; by default the annotator's last ones.
 
         Returns:
-            {items, undone: the nonce of the answers that were taken back, or None}.
+            {items, undone: the nonce of the answers that were taken back, or None where there are none to take back}.
+
+        Raises:
+            RunError: `of` names no answers of this annotator that were taken, or too old ones.
+            NotNow: as `answer`.
         """
         who = named(annotator)
         last = self.handouts.last_turn(who) if of is None else self.handouts.turn(of)
-        if last is not None and of is not None:
-            check_own(last, who, "answers")
+        if of is not None and self.handouts.turn(nonce) is None:
+            check_undoable(last, who)
         note = [{"undone": None if last is None else last.nonce}]
         earlier = self.handouts.begin_turn(Turn(nonce, who, "undo", note, "begun"))
         check_own(earlier, who, "undo")
@@ -105,16 +118,16 @@ class Answering:
         turn = None if undone is None else self.handouts.turn(undone)
         if turn is None:
             return {"items": [], "undone": None}
-        if turn.state != "undone":
+        if turn.state in ("begun", "done"):
             self._restore(who, turn)
             self.handouts.end_turn(turn.nonce, "undone")
         self.handouts.end_turn(nonce)
         return {"items": self.items([entry["id"] for entry in turn.before], who), "undone": undone}
 
     def _restore(self, who: str, turn: Turn) -> None:
-        """Say again what the annotator said before a turn, but of items that a later turn is about."""
-        later = {entry["key"] for other in self.handouts.turns_after(turn.nonce) for entry in other.before}
-        entries = [entry for entry in turn.before if entry["key"] not in later]
+        """Say again what the annotator said before a turn, but for what was said of an item since."""
+        answered, remarked = self._since(turn)
+        entries = [entry for entry in turn.before if entry["key"] not in answered]
         ids = {entry["key"]: entry["id"] for entry in entries}
         labels = [
             Label(key=e["key"], label=e["label"], annotator=who, weight=e.get("weight", 1.0))
@@ -122,10 +135,18 @@ class Answering:
             if e["label"] is not None
         ]
         withdrawn = [(entry["key"], who) for entry in entries if entry["label"] is None]
-        self.remarks.add(
-            who, [(e["key"], Remark(e["note"], e["rating"], e["disputed"])) for e in entries if "note" in e]
-        )
         self._tell(labels, withdrawn, ids)
+        now = self.remarks.of_all(entry["key"] for entry in turn.before)
+        remarks = []
+        for entry in turn.before:
+            key, held = entry["key"], now[entry["key"]].get(who, NOTHING)
+            note, rating = (held if key in remarked else Remark(entry["note"], entry["rating"]))[:2]
+            remarks.append((key, Remark(note, rating, held.disputed if key in answered else entry["disputed"])))
+        self.remarks.add(who, remarks)
+
+    def _since(self, turn: Turn) -> SaidSince:
+        """What the same annotator has spoken of after a turn."""
+        return since(other.before for other in self.handouts.turns_after(turn.nonce))
 
     def _checked(self, answers: Sequence[Answer], nonce: str) -> list[Answer]:
         """The answers with the keys that the pool has for their ids."""
@@ -137,7 +158,7 @@ class Answering:
         checked = []
         for answer in answers:
             if answer.id not in entries:
-                raise LabelError(f"item {answer.id}", "is not in the pool", "load the page again")
+                raise UnknownItem(f"item {answer.id}", "is not in the pool", "load the page again")
             key = entries[answer.id].key
             if answer.key not in ("", key):
                 problem = f"given with id {answer.id}, which is {key!r} in the pool of now"
@@ -196,3 +217,19 @@ def check_own(earlier: Turn | None, who: str, kind: str) -> None:
     """
     if earlier is not None and (earlier.annotator, earlier.kind) != (who, kind):
         raise LabelError("nonce", "is that of another request", "give each request one of its own")
+
+
+def check_undoable(turn: Turn | None, who: str) -> None:
+    """Refuse to take back answers that an annotator did not give, or gave too long ago.
+
+    Args:
+        turn: theirs, if it is known.
+        who: the annotator.
+
+    Raises:
+        RunError: they cannot be taken back.
+    """
+    if turn is None or (turn.annotator, turn.kind) != (who, "answers"):
+        raise RunError("undo", "the server has no such answers of yours", "look at the item, and answer it anew")
+    if turn.state == "old":
+        raise RunError("undo", f"you gave more than {KEPT_TURNS} answers since", "answer the item anew")

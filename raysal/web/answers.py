@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from raysal.labels.records import Said
@@ -30,6 +30,25 @@ class Answer(NamedTuple):
     def is_answer(self) -> bool:
         """Whether it says something to the ledger."""
         return self.label is not None or self.skip or self.dispute or self.withdraw
+
+    @property
+    def is_remark(self) -> bool:
+        """Whether it says something beside a label."""
+        return self.note is not None or self.rating is not None
+
+    def without(self, said: SaidSince) -> Answer:
+        """What is left of it to do, where the same annotator has spoken of items since."""
+        left = self
+        if self.key in said.answered:
+            left = left._replace(label=None, skip=False, dispute=False, withdraw=False)
+        return left._replace(note=None, rating=None) if self.key in said.remarked else left
+
+
+class SaidSince(NamedTuple):
+    """The keys of items that an annotator has spoken of after some request."""
+
+    answered: frozenset[str] = frozenset()
+    remarked: frozenset[str] = frozenset()
 
 
 def labels_of(answers: Sequence[Answer], who: str) -> tuple[list[Label], list[tuple[str, str]]]:
@@ -64,9 +83,20 @@ def before_of(answer: Answer, said: Said | None, remarks: Mapping[str, Remark], 
         who: the annotator.
 
     Returns:
-        {id, key, label: None for none, weight, note, rating, disputed}.
+        {id, key, label: None for none, weight, note, rating, disputed}; and what the answer is about: {answered,
+        remarked}.
     """
     remark = remarks.get(who, NOTHING)
     label = None if said is None else said.answers.get(who)
     weight = 1.0 if said is None else said.weights.get(who, 1.0)
-    return {"id": answer.id, "key": answer.key, "label": label, "weight": weight, **remark._asdict()}
+    about = {"answered": answer.is_answer, "remarked": answer.is_remark}
+    return {"id": answer.id, "key": answer.key, "label": label, "weight": weight, **remark._asdict(), **about}
+
+
+def since(turns: Iterable[Iterable[Mapping[str, Any]]]) -> SaidSince:
+    """What some turns are about, by what they replaced; turns of an older raysal say no more than the items."""
+    entries = [entry for before in turns for entry in before]
+    return SaidSince(
+        frozenset(entry["key"] for entry in entries if entry.get("answered", True)),
+        frozenset(entry["key"] for entry in entries if entry.get("remarked", True)),
+    )

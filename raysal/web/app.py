@@ -19,23 +19,14 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from raysal.embedding.decode import MAX_PIXELS
-from raysal.errors import (
-    BadItem,
-    Damaged,
-    FingerprintMismatch,
-    FleetError,
-    LabelError,
-    PoolExhausted,
-    RaysalError,
-    RunError,
-    UserError,
-)
+from raysal.errors import BadItem, LabelError, RaysalError
 from raysal.rounds.session import Session
 from raysal.store import dumps
 from raysal.web.access import MAX_BODY, Access, error
 from raysal.web.catalogue import Entry
 from raysal.web.desk import PAGE, Desk
 from raysal.web.media import MAX_SIDE
+from raysal.web.refusals import facts_of, status_of, without_paths
 from raysal.web.requests import answer_of, ids_in, number, packed, ranged, tab_of, text_in, who, whole
 from raysal.web.seen import Seen
 from raysal.web.standing import REFRESH_S
@@ -48,6 +39,8 @@ TYPES = {
 """What of the folder `static` is served."""
 THREADS, SLOW_THREADS = 32, 6
 """Requests that are worked on at the same time; and those of pictures, sounds and maps, for which no answer waits."""
+MOST_SEEN = 100_000
+"""Ids of the pages before one."""
 ALIVE_S, LOOK_S = 15.0, 0.2
 """Seconds between two signs of life of the stream of events, and between two looks for something new."""
 
@@ -118,6 +111,7 @@ class Paths:
             "/api/curve": lambda _: self.seen.curve(),
         }
         posts: dict[str, Callable[[Request, Mapping[str, Any]], Any]] = {
+            "/api/items": self._more_items,
             "/api/next": self._next,
             "/api/renew": lambda request, body: self.desk.renew(who(request), ids_in(body), tab_of(request)),
             "/api/release": lambda request, body: self.desk.release(who(request), ids_in(body), tab_of(request)),
@@ -170,7 +164,6 @@ class Paths:
         return self.desk.page(
             asked.get("order", "batch"),
             who(request),
-            start=number(request, "start", 0, 0, 1 << 40),
             n=number(request, "n", 60, 1, PAGE),
             key=asked.get("key"),
             hide=asked.get("hide_labelled", "0") not in ("0", "", "false"),
@@ -204,6 +197,18 @@ class Paths:
         if self.desk.shown.kind(entry) not in kinds:
             raise BadItem(entry.key, f"is no {' or '.join(kinds)}")
         return entry
+
+    def _more_items(self, request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A page of an order after those that were seen. It is asked for by POST: a list of ids is long."""
+        n = whole(body, "n", 60)
+        return self.desk.page(
+            text_in(body, "order", "batch"),
+            who(request),
+            seen=ids_in({"seen": [], **body}, "seen", MOST_SEEN),
+            n=60 if n is None else n,
+            key=text_in(body, "key") if body.get("key") is not None else None,
+            hide=body.get("hide_labelled") is True,
+        )
 
     # -- paths that change something ----------------------------------------------------------------------------
 
@@ -243,7 +248,7 @@ class Paths:
                 try:
                     state = dumps(await to_thread.run_sync(self.desk.standing.state))
                 except RaysalError as problem:
-                    state = dumps({"problem": str(problem)})
+                    state = dumps({"problem": without_paths(str(problem))})
                 self._last = changes, now, state
             return self._last[2]
 
@@ -275,31 +280,10 @@ async def answered(work: Callable[[], Any], limiter: CapacityLimiter | None = No
     try:
         found = await to_thread.run_sync(work, limiter=limiter)
     except RaysalError as problem:
-        where, said, fix = facts_of(problem)
-        return error(status_of(problem), where, said, fix)
+        return error(status_of(problem), *facts_of(problem))
     except Exception as problem:  # ours: the next request shall find its connection as it was
         logging.getLogger(__name__).exception("a request failed")
-        return error(500, type(problem).__name__, str(problem), "what the server printed says where")
+        return error(500, type(problem).__name__, without_paths(str(problem)), "what the server printed says where")
     if isinstance(found, Response):
         return found
     return Response(dumps(found), media_type="application/json")
-
-
-def facts_of(problem: RaysalError) -> tuple[str, str, str]:
-    """What an error is about, what is wrong, and what to do."""
-    if isinstance(problem, UserError):
-        return problem.where, problem.problem, problem.fix
-    return type(problem).__name__, str(problem), ""
-
-
-def status_of(problem: RaysalError) -> int:
-    """The status of HTTP for an error."""
-    if isinstance(problem, BadItem):
-        return 422
-    if isinstance(problem, LabelError):
-        return 404 if "not in the pool" in problem.problem else 422
-    if isinstance(problem, RunError | PoolExhausted | FingerprintMismatch):
-        return 503 if "busy" in problem.problem else 409
-    if isinstance(problem, Damaged | FleetError):
-        return 503
-    return 422 if isinstance(problem, UserError) else 500

@@ -7,13 +7,13 @@ labels (`raysal.web.follower`).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from threading import Condition
+from threading import Lock
 from typing import Any
 
-from raysal.errors import LabelError, RunError
+from raysal.errors import RunError, UnknownItem
 from raysal.rounds.run_labels import RunLabels
 from raysal.rounds.session import Session
 from raysal.web.answering import Answering
@@ -61,7 +61,7 @@ class Desk:
         self.session, self.per_item = session, per_item
         self.changes = 0
         """grows with everything that a page should look at again"""
-        self._change = Condition()
+        self._changing = Lock()
         self.labels = RunLabels.open(session.dir, session.pool.path)
         try:
             self.catalogue = Catalogue(session.pool)
@@ -104,15 +104,8 @@ class Desk:
 
     def tell_change(self) -> None:
         """Let pages look again."""
-        with self._change:
+        with self._changing:
             self.changes += 1
-            self._change.notify_all()
-
-    def wait_for_change(self, seconds: float) -> bool:
-        """Wait until pages should look again, at most so long; whether they should."""
-        with self._change:
-            before = self.changes
-            return self._change.wait_for(lambda: self.changes != before, seconds)
 
     # -- items --------------------------------------------------------------------------------------------------
 
@@ -156,40 +149,51 @@ class Desk:
             The record.
 
         Raises:
-            LabelError: the pool has no such item.
+            UnknownItem: the pool has no such item.
         """
         entry = self.known(id)
         return {**self.items([id], annotator)[0], **self.shown.details(entry)}
 
     def known(self, id: int) -> Entry:
-        """What the pool says of an item, or a `LabelError`."""
+        """What the pool says of an item, or an `UnknownItem`."""
         found = self.catalogue.entries([id])
         if id not in found:
-            raise LabelError(f"item {id}", "is not in the pool", "load the page again")
+            raise UnknownItem(f"item {id}", "is not in the pool", "load the page again")
         return found[id]
 
     def page(
-        self, order: str, annotator: str, *, start: int = 0, n: int = 60, key: str | None = None, hide: bool = False
+        self,
+        order: str,
+        annotator: str,
+        *,
+        seen: Collection[int] = (),
+        n: int = 60,
+        key: str | None = None,
+        hide: bool = False,
     ) -> dict[str, Any]:
         """A page of an order, to look at. Nothing is handed out.
+
+        An order changes with every label. So a page is what comes first in the order of now and was not seen yet:
+        whoever goes on until there is no more has seen every item of it, and none twice.
 
         Args:
             order: its name.
             annotator: whose answers are `mine`.
-            start: where in the order the page begins.
+            seen: ids of the pages before this one.
             n: items on it at most.
             key: of the item that `nearest` is about.
             hide: leave out what somebody labelled or skipped.
 
         Returns:
-            {order, items, start, next, total, head}; `next` is None at the end.
+            {order, items, more, total, head}; `more` says whether the order has items after this page.
 
         Raises:
             RunError: the order is not ready, or there is no such order.
         """
         placed = self._order(order, key)
-        ids = list(placed)
-        place, wanted = max(0, start), list[int]()
+        known = frozenset(seen)
+        ids = [id for id in placed if id not in known]
+        place, wanted = 0, list[int]()
         n = min(max(n, 1), PAGE)
         while place < len(ids) and len(wanted) < n:
             some = ids[place : place + n - len(wanted)]
@@ -198,9 +202,8 @@ class Desk:
         return {
             "order": order,
             "items": self.items(wanted, annotator, placed),
-            "start": start,
-            "next": place if place < len(ids) else None,
-            "total": len(ids),
+            "more": place < len(ids),
+            "total": len(placed),
             "head": self.follower.orders.head_version,
         }
 
@@ -216,7 +219,7 @@ class Desk:
         """
         items = self.items(ids[:PAGE], annotator)
         version = self.follower.orders.head_version
-        return {"order": None, "items": items, "start": 0, "next": None, "total": len(items), "head": version}
+        return {"order": None, "items": items, "more": False, "total": len(items), "head": version}
 
     def _unanswered(self, ids: Sequence[int]) -> list[int]:
         entries = self.catalogue.entries(ids)
@@ -232,7 +235,7 @@ class Desk:
                 raise RunError("key", "`nearest` needs an item", "name one by its key")
             ids = self.labels.ledger.key_ids([key]) or self.session.pool.ids_there([key])
             if key not in ids:
-                raise LabelError(repr(key), "is not in the pool", "choose an item of the pool")
+                raise UnknownItem(repr(key), "is not in the pool", "choose an item of the pool")
             return self.standing.nearest(ids[key])
         if (why := self.standing.why_not(order)) is not None:
             raise RunError(f"order {order}", f"is not ready: {why}", "choose another order meanwhile")

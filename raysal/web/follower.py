@@ -3,7 +3,7 @@
 It alone calls the fleet, because calls of one fleet are made by one thread. Requests read what it published last, and
 never wait for it, except for a search (`nearest`). What it does, in this order of urgency:
 
-1. what people asked for: the next batch, a search;
+1. what people asked for: a search, also between two parts of a pass; the next batch;
 2. after new labels: the head, moved in closed form, then the order of the candidates, in milliseconds;
 3. after some more labels, or when people pause: the head as the next round would have it, which is a new fit in most
    runs, and one pass over the whole pool, which finds new candidates;
@@ -17,17 +17,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal.api.search import nearest_to
-from raysal.errors import RaysalError, RunError
+from raysal.errors import NotNow, RaysalError, RunError
 from raysal.fleet import Fleet, exclude
 from raysal.fleet.watched import WatchedFleet
 from raysal.models.head import Head
@@ -39,7 +40,9 @@ from raysal.rounds.program import start_program
 from raysal.rounds.session import Session
 from raysal.scoring.top_k import BestItems
 from raysal.web import orders
+from raysal.web.jobs import Jobs
 from raysal.web.orders import Orders
+from raysal.web.refusals import without_paths
 
 SWEEP_AFTER = 25
 """New labels after which a pass over the pool is made, even while people go on labelling."""
@@ -86,9 +89,10 @@ class Follower:
         self.busy: Busy | None = None
         self._problems: dict[str, str] = {}
         self._session, self._changed = session, changed
-        self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._round: Future[Any] | None = None
         self._wake = threading.Event()
+        self._jobs, self._asked = Jobs(self._wake.set), Jobs(self._wake.set)
+        """batches; and searches, for which somebody waits: they are let in between two parts of a pass"""
+        self._round: Future[Any] | None = None
         self._stop, self._closing = threading.Event(), threading.Event()
         self._searches: OrderedDict[tuple[int, int], BestItems] = OrderedDict()
         self._candidates: orders.Candidates | None = None
@@ -148,11 +152,11 @@ class Follower:
             except Stopped:
                 pass  # as people wanted it
             except Exception as error:
-                self._problems["round"] = str(error)
+                self._problems["round"] = without_paths(str(error))
                 raise
 
         self.busy = Busy(stage="round", done=0, total=0)  # at once: it may wait for a pass to end
-        self._round = self._submit(choose)
+        self._round = self._jobs.submit(choose)
         self._changed()
         return round
 
@@ -162,11 +166,11 @@ class Follower:
         if (kept := self._searches.get((id, k))) is not None:
             done.set_result(kept)
             return done
-        return self._submit(lambda: self._search(id, k))
+        return self._asked.submit(lambda: self._search(id, k))
 
     def vectors(self, ids: NDArray[np.int64]) -> Future[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """The vectors of items, as `raysal.web.orders.read_vectors` gives them."""
-        return self._submit(lambda: orders.read_vectors(self._fleet, ids))
+        return self._asked.submit(lambda: orders.read_vectors(self._fleet, ids))
 
     def stop(self) -> bool:
         """Stop what is being done; returns whether something was. Labels are followed again from the next one on."""
@@ -184,22 +188,17 @@ class Follower:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        for _, future in self._jobs:
-            future.cancel()
+        self._asked.cancel()
+        self._jobs.cancel()
 
     # -- the thread ---------------------------------------------------------------------------------------------
-
-    def _submit(self, job: Callable[[], Any]) -> Future[Any]:
-        future: Future[Any] = Future()
-        self._jobs.append((job, future))
-        self._wake.set()
-        return future
 
     def _work(self) -> None:
         while not self._closing.is_set():
             self._wake.clear()
-            while self._jobs and not self._closing.is_set():
-                self._do(*self._jobs.popleft())
+            while (line := self._asked or self._jobs) and not self._closing.is_set():
+                line.do_next()
+                self._end()
             if not self._closing.is_set() and not self._attempt(self._follow):
                 self._rest()
 
@@ -207,30 +206,19 @@ class Follower:
         """Wait for something to do."""
         behind = self._followed != self._swept and self._refused != self._followed
         self._wake.wait(SHORT_S if behind or time.monotonic() < self._rest_until else LOOK_S)
-        if (left := self._rest_until - time.monotonic()) > 0 and not self._jobs:
+        if (left := self._rest_until - time.monotonic()) > 0 and not (self._asked or self._jobs):
             self._closing.wait(min(left, LOOK_S))
-
-    def _do(self, job: Callable[[], Any], future: Future[Any]) -> None:
-        if not future.set_running_or_notify_cancel():
-            return self._end()
-        try:
-            result = job()
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-        finally:
-            self._end()
 
     def _attempt(self, work: Callable[[], bool]) -> bool:
         """Do some work; whether there may be more at once."""
         try:
             return work()
         except Exception as error:  # labels that cannot be learnt from, a pool that is gone: the page says so
-            self._refused = self._followed = self._swept = self._seq()
+            if not isinstance(error, NotNow):  # what is busy is tried again, without a new label
+                self._refused = self._followed = self._swept = self._seq()
             self._seeking = None
             if not isinstance(error, Stopped):
-                self._problems["follow"] = str(error)
+                self._problems["follow"] = without_paths(str(error))
                 self._publish()
             return False
         finally:
@@ -241,7 +229,7 @@ class Follower:
         if not self._closing.is_set():
             self._stop.clear()
         seeking = self._seeking is not None and not self._closing.is_set()
-        if self.busy is not None and not self._jobs and not seeking:
+        if self.busy is not None and not (self._asked or self._jobs) and not seeking:
             self._publish(busy=None)
 
     def _seq(self) -> int:
@@ -300,7 +288,8 @@ class Follower:
         self._publish(busy=Busy(stage="ranking", done=0, total=1))
         head = session.current_head()
         taken = session.ledger.taken(self._per_item)
-        start_program(fleet, taken, HeldOut.of(session.config))
+        begin = partial(start_program, fleet, taken, HeldOut.of(session.config))
+        begin()
         lists = {"random": orders.random_order(fleet, self._key("random"))}
         if self._novel is not None:
             lists["novel"] = orders.without(self._novel.best, taken)
@@ -308,7 +297,7 @@ class Follower:
         if head is not None:
             request = orders.asked_of(head, self._target, orders.LENGTH, self._key("ties"))
             rows = len(session.pool)
-            found = orders.sweep_in_parts(fleet, head, request, self._target, rows, self._tell_part)
+            found = orders.sweep_in_parts(fleet, head, request, self._target, rows, self._tell_part, begin)
             lists |= {order: found.top[score] for order, score in orders.scores_of(head, self._target).items()}
             histograms |= found.histograms
         best_ids = np.concatenate([ids for ids, _ in lists.values()])
@@ -384,11 +373,23 @@ class Follower:
         if isinstance(self._fleet, WatchedFleet) and self.busy is not None and self.busy.stage == "round":
             self._publish(busy=replace(self.busy, done=self.busy.done + 1))
 
-    def _tell_part(self, part: int, parts: int) -> None:
-        """Before a part of a pass: progress, searches that people wait for, and whether somebody pressed stop."""
+    def _tell_part(self, part: int, parts: int) -> bool:
+        """Before a part of a pass: progress, searches that people wait for, and whether somebody pressed stop.
+
+        Returns:
+            Whether there were searches: the fleet is in another program then.
+
+        Raises:
+            Stopped: somebody did.
+        """
+        self._publish(busy=Busy(stage="ranking", done=part, total=parts))
+        searched = False
+        while self._asked and not self._stop.is_set():
+            self._asked.do_next()
+            searched = True
         if self._stop.is_set():
             raise Stopped("stopped")
-        self._publish(busy=Busy(stage="ranking", done=part, total=parts))
+        return searched
 
     def _publish(self, **fields: Any) -> None:
         if "busy" in fields:

@@ -3,8 +3,8 @@
 They lie in `handouts.sqlite` of the run directory, which all servers over one run share. An annotator may work in
 several places at once, such as the tabs of a browser: each place holds items of its own, and no item is in two of them.
 The file is no truth about labels: the ledger is. If it is lost, people may get an item twice, once; so it may be
-deleted, and a broken one is begun anew. It also keeps the turns: what an annotator's last answers replaced, by the
-nonce of the request.
+deleted, and a broken one is begun anew. It also keeps the turns, by the nonce of the request: all of the run, so that a
+request that is sent again counts once however late; and of the last ones of each annotator, what the answers replaced.
 
 An item counts as taken by everybody who holds an answer of it in the ledger, and by everybody who has it handed out. It
 is free while fewer than `per_item` people took it. Who answers first writes the answer into the ledger and then ends
@@ -24,13 +24,16 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
 
+from raysal.databases import refusal
 from raysal.errors import RunError
 
 FILE = "handouts.sqlite"
 SECONDS = 300.0
 """How long a hand-out lasts unless it is renewed."""
 KEPT_TURNS = 200
-"""Turns of one annotator that can be taken back; older ones are forgotten."""
+"""Turns of one annotator that can be taken back. Of older ones the nonce is kept, and what items they were about."""
+BEGIN_ANEW = "end the servers of this run and delete it: people may get an item twice, once"
+"""What an error says to do about a broken file."""
 _BUSY_SECONDS = 30.0
 _AT_A_TIME = 128
 """Candidates whose hand-outs are looked up together."""
@@ -44,6 +47,7 @@ CREATE TABLE IF NOT EXISTS turns (
  number INTEGER PRIMARY KEY AUTOINCREMENT, nonce TEXT NOT NULL UNIQUE, annotator TEXT NOT NULL, kind TEXT NOT NULL,
  before TEXT NOT NULL, state TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS turns_of ON turns (annotator, number);
+CREATE INDEX IF NOT EXISTS turns_not_old ON turns (annotator, number) WHERE state <> 'old';
 """
 
 Taken = Callable[[Sequence[str]], Mapping[str, Iterable[str]]]
@@ -58,8 +62,9 @@ class Turn(NamedTuple):
     kind: str
     """`answers` or `undo`"""
     before: list[dict[str, Any]]
+    """of an `old` turn only {id, key, answered, remarked} of each item, and nothing if it was undone"""
     state: str
-    """`begun`: the ledger may have it or not; `done`; `undone`"""
+    """`begun`: the ledger may have it or not; `done`; `undone`; `old`: too old to be taken back"""
 
 
 class HandOuts:
@@ -114,20 +119,24 @@ class HandOuts:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """Alone at the file, among threads and processes; all of the block, or nothing."""
+        with self._reading():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Alone at the file among threads; errors of SQLite become ours."""
         with self._lock:
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.ProgrammingError:
-                raise RunError(self.path, "was closed", "start the server again") from None
+                yield
             except sqlite3.Error as error:
-                raise RunError(self.path, f"cannot be written ({error})", "free some space, or delete it") from None
+                raise refusal(self.path, error, BEGIN_ANEW) from None
 
     # -- hand-outs ----------------------------------------------------------------------------------------------
 
@@ -217,12 +226,6 @@ class HandOuts:
         with self._writing() as db:
             db.executemany("DELETE FROM held WHERE key = ? AND annotator = ? AND (? IS NULL OR tab = ?)", rows)
 
-    def holders(self) -> dict[str, int]:
-        """How many items are before each annotator now."""
-        with self._lock:
-            query = "SELECT annotator, count(*) FROM held WHERE until > ? GROUP BY annotator"
-            return dict(self._db.execute(query, (self.now(),)).fetchall())
-
     # -- turns --------------------------------------------------------------------------------------------------
 
     def begin_turn(self, turn: Turn) -> Turn | None:
@@ -242,31 +245,42 @@ class HandOuts:
         return None
 
     def end_turn(self, nonce: str, state: str = "done") -> None:
-        """Note that the ledger has a turn, or that it was undone; and forget what is too old to be taken back."""
+        """Note that the ledger has a turn, or that it was undone; and forget what turns replaced that are too old."""
         with self._writing() as db:
             db.execute("UPDATE turns SET state = ? WHERE nonce = ?", (state, nonce))
-            query = """DELETE FROM turns WHERE annotator = (SELECT annotator FROM turns WHERE nonce = ?) AND number <=
-             (SELECT number FROM turns WHERE annotator = (SELECT annotator FROM turns WHERE nonce = ?)
+            # One that is only begun is not made old: it is still to be finished. An undo is kept as it is: it is small.
+            query = """UPDATE turns SET state = 'old', before =
+             CASE WHEN kind = 'undo' THEN before WHEN state = 'undone' THEN '[]' ELSE
+              (SELECT json_group_array(json_remove(value, '$.label', '$.weight', '$.note', '$.rating', '$.disputed'))
+               FROM json_each(before)) END
+             WHERE annotator = (SELECT annotator FROM turns WHERE nonce = ?) AND state <> 'old' AND state <> 'begun'
+             AND number <= (SELECT number FROM turns WHERE annotator = (SELECT annotator FROM turns WHERE nonce = ?)
               ORDER BY number DESC LIMIT 1 OFFSET ?)"""
             db.execute(query, (nonce, nonce, KEPT_TURNS))
 
+    def forget_turn(self, nonce: str) -> None:
+        """Forget a turn that was begun, and refused for good."""
+        with self._writing() as db:
+            db.execute("DELETE FROM turns WHERE nonce = ? AND state = 'begun'", (nonce,))
+
     def last_turn(self, annotator: str) -> Turn | None:
-        """The last turn of an annotator that gave answers and was not undone."""
-        with self._lock:
-            return self._turn("annotator = ? AND kind = 'answers' AND state <> 'undone'", annotator)
+        """The last turn of an annotator that gave answers, was not undone, and can be."""
+        with self._reading():
+            return self._turn("annotator = ? AND kind = 'answers' AND state <> 'old' AND state <> 'undone'", annotator)
 
     def turns_after(self, nonce: str) -> list[Turn]:
-        """The later turns of the same annotator that gave answers and were not undone."""
-        query = """SELECT nonce, annotator, kind, before, state FROM turns WHERE kind = 'answers' AND state <> 'undone'
+        """The later turns of the same annotator that gave answers, were taken by the ledger, and were not undone."""
+        query = """SELECT nonce, annotator, kind, before, state FROM turns
+         WHERE kind = 'answers' AND state IN ('done', 'old')
          AND annotator = (SELECT annotator FROM turns WHERE nonce = ?)
          AND number > (SELECT number FROM turns WHERE nonce = ?)"""
-        with self._lock:
+        with self._reading():
             rows = self._db.execute(query, (nonce, nonce)).fetchall()
         return [Turn(row[0], row[1], row[2], json.loads(row[3]), row[4]) for row in rows]
 
     def turn(self, nonce: str) -> Turn | None:
-        """The turn of a request, if it is not forgotten."""
-        with self._lock:
+        """The turn of a request; None if there was none, or it was refused."""
+        with self._reading():
             return self._turn("nonce = ?", nonce)
 
     def _turn(self, where: str, value: str) -> Turn | None:

@@ -45,6 +45,7 @@ from raysal.rounds.gathering import gather_vectors
 from raysal.rounds.run_labels import RunLabels
 from raysal.rounds.session import Session
 from raysal.types import Label
+from raysal.web.refusals import status_of, without_paths
 from raysal.web.server import checked_token, listen, named_at
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def make_app(backend: Backend, token: str) -> Starlette:
             except _Refused as error:
                 return refusal(error.status, error.problem)
             except RaysalError as error:
-                return refusal(422, str(error))
+                return refusal(503 if status_of(error) == 503 else 422, without_paths(str(error)))
 
         return reply
 

@@ -104,7 +104,13 @@ def asked_of(head: Head, target: Sequence[str], top: int, ties: int) -> SweepReq
 
 
 def sweep_in_parts(
-    fleet: Fleet, head: Head, request: SweepRequest, target: Sequence[str], rows: int, tell: Callable[[int, int], None]
+    fleet: Fleet,
+    head: Head,
+    request: SweepRequest,
+    target: Sequence[str],
+    rows: int,
+    tell: Callable[[int, int], bool],
+    begin: Callable[[], object],
 ) -> Sweep:
     """One pass over the pool, in parts. What it finds is what `raysal.scoring.sweep.sweep` finds.
 
@@ -114,17 +120,21 @@ def sweep_in_parts(
         request: what is asked for.
         target: the classes that are looked for.
         rows: of the pool.
-        tell: called before each part with (parts done, parts). What it raises ends the pass.
+        tell: called before each part with (parts done, parts); whether it used the fleet for something else. What it
+            raises ends the pass.
+        begin: brings the fleet into the program of the pass again, after something else.
 
     Returns:
         What was found.
     """
     inputs = score_inputs(head, request.scores, target=target, key=derive(request.key, "scores"))
-    fleet.each(use_features, head.hidden_layer)
     parts = max(1, ceil_div(rows, PART_ROWS * fleet.size))
     found: list[Sweep] = []
     for part in range(parts):
-        tell(part, parts)
+        if used := tell(part, parts):
+            begin()
+        if used or part == 0:
+            fleet.each(use_features, head.hidden_layer)
         found += fleet.each(sweep_partition, inputs, request, part, parts)
     return merge_sweeps(found, request)
 

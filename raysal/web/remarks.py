@@ -7,15 +7,19 @@ says what an item is. The newest remark of an annotator about an item counts.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
 from typing import NamedTuple
 
-from raysal.errors import Damaged, LabelError, RunError
+from raysal.databases import refusal
+from raysal.errors import LabelError
 
 FILE = "remarks.sqlite"
+RESTORE = "restore it from a copy"
+"""What an error says to do about a damaged file."""
 LONGEST_NOTE = 4000
 """Letters of a note."""
 RATINGS = range(6)
@@ -51,7 +55,7 @@ class Remarks:
             run: the run directory.
 
         Raises:
-            Damaged: the file is no table of remarks. It is not begun anew: it may hold somebody's work.
+            refusal: Damaged where the file is no table of remarks. It is not begun anew: it may hold somebody's work.
         """
         self.path = run / FILE
         self._lock = RLock()
@@ -63,7 +67,7 @@ class Remarks:
             self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
             self._catch_up()
         except sqlite3.Error as error:
-            raise Damaged(self.path, f"SQLite cannot read it ({error})", "restore it from a copy") from None
+            raise refusal(self.path, error, RESTORE) from None
 
     def close(self) -> None:
         """Close the file."""
@@ -76,7 +80,7 @@ class Remarks:
 
     def of_all(self, keys: Iterable[str]) -> dict[str, dict[str, Remark]]:
         """The newest remark of each annotator about items: {key: {annotator: remark}}."""
-        with self._lock:
+        with self._errors():
             self._catch_up()
             return {key: dict(self._newest.get(key, {})) for key in keys}
 
@@ -92,31 +96,38 @@ class Remarks:
 
         Raises:
             LabelError: a note is too long or no valid text, or a rating is not from 0 to 5.
-            RunError: the file cannot be written.
+            NotNow: the file cannot be written just now.
+            Damaged: it cannot be read.
         """
         given = [(key, checked(key, remark)) for key, remark in remarks]
         if not given:
             return 0
-        with self._lock:
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    self._catch_up()
-                    at = datetime.now(UTC).isoformat(timespec="milliseconds")
-                    new = [(k, r) for k, r in given if self._newest.get(k, {}).get(annotator, NOTHING) != r]
-                    self._db.executemany(
-                        "INSERT INTO remarks (key, annotator, note, rating, disputed, at) VALUES (?, ?, ?, ?, ?, ?)",
-                        [(k, annotator, r.note, r.rating, int(r.disputed), at) for k, r in new],
-                    )
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise RunError(self.path, f"cannot be written ({error})", "free some space and try again") from None
+                self._catch_up()
+                at = datetime.now(UTC).isoformat(timespec="milliseconds")
+                new = [(k, r) for k, r in given if self._newest.get(k, {}).get(annotator, NOTHING) != r]
+                self._db.executemany(
+                    "INSERT INTO remarks (key, annotator, note, rating, disputed, at) VALUES (?, ?, ?, ?, ?, ?)",
+                    [(k, annotator, r.note, r.rating, int(r.disputed), at) for k, r in new],
+                )
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
             self._catch_up()
             return len(new)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Alone at the file among threads; errors of SQLite become ours."""
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise refusal(self.path, error, RESTORE) from None
 
     def _catch_up(self) -> None:
         """Read what was added since the last call, by whichever process."""

@@ -54,11 +54,11 @@ def text_in(body: Mapping[str, Any], name: str, default: str = "") -> str:
     return value
 
 
-def ids_in(body: Mapping[str, Any]) -> list[int]:
+def ids_in(body: Mapping[str, Any], name: str = "ids", most: int = PAGE * 10) -> list[int]:
     """The ids in a body."""
-    given = body.get("ids")
-    if not isinstance(given, list) or len(given) > PAGE * 10:
-        raise UserError("ids", "is no list of ids", f"send at most {PAGE * 10}")
+    given = body.get(name)
+    if not isinstance(given, list) or len(given) > most:
+        raise UserError(name, "is no list of ids", f"send at most {most}")
     return [id_of(one) for one in given]
 
 

@@ -67,7 +67,7 @@ class Seen:
             The record; see `raysal.web.views.pool_map`.
 
         Raises:
-            RunError: the pool is busy with something that takes longer than `READ_S`.
+            NotNow: the pool is busy with something that takes longer than `READ_S`.
         """
         desk = self._desk
         pool, seed = desk.session.pool, desk.session.config.seed
@@ -83,7 +83,7 @@ class Seen:
         try:
             return self._desk.follower.vectors(ids).result(READ_S)
         except (NotYet, CancelledError):
-            raise RunError("map", "the pool is busy with something else", "try again in a moment") from None
+            raise self._desk.standing.not_now("map") from None
 
     def curve(self) -> dict[str, Any]:
         """The learning curve, and what was found."""

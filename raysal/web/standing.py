@@ -11,7 +11,7 @@ from dataclasses import asdict
 from threading import Lock
 from typing import Any
 
-from raysal.errors import RunError
+from raysal.errors import NotNow
 from raysal.labels import Ledger
 from raysal.models.agreement import agreement_of
 from raysal.models.trainers import TRAINERS
@@ -38,6 +38,7 @@ ORDERS = {
 """The orders and their titles, as the page lists them."""
 SCORES_OF_THEIR_OWN = {"diverse": "squared distance", "novel": "novelty", "random": None}
 """What orders are by that go by no score of a head; the random one by nothing."""
+DOING = {"round": "a batch is being chosen", "ranking": "the pool is being ranked", "novelty": "novelty is looked for"}
 SEARCH_S = 20.0
 """How long a search is waited for, in seconds."""
 REFRESH_S = 1.0
@@ -103,13 +104,19 @@ class Standing:
             {id: place}.
 
         Raises:
-            RunError: the pool is busy with something that takes longer than `SEARCH_S`.
+            NotNow: the pool is busy with something that takes longer than `SEARCH_S`.
         """
         try:
             found = self._follower.nearest(id, LENGTH).result(SEARCH_S)
         except (NotYet, CancelledError):
-            raise RunError("nearest", "the pool is busy with something else", "try again in a moment") from None
+            raise self.not_now("nearest") from None
         return _placed(found, "similarity", self._follower.orders)
+
+    def not_now(self, what: str) -> NotNow:
+        """The error for what waited too long for the thread that has the vectors."""
+        busy = self._follower.busy
+        doing = DOING.get("" if busy is None else busy.stage, "something else is being done")
+        return NotNow(what, f"waits, because {doing}", "try again in a moment")
 
     def batch(self) -> Batch | None:
         """The last batch; None before the first."""

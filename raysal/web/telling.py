@@ -38,7 +38,7 @@ class Teller:
         self._waiting: list[_Request] = []
         self._line, self._turn = Lock(), Lock()
         self.told = 0
-        """answers that were told, and taken back"""
+        """answers that the ledger took, and those that were taken back"""
 
     def tell(self, labels: Sequence[Label], withdrawn: Sequence[tuple[str, str]], ids: Mapping[str, int]) -> TellCounts:
         """Tell labels, all of them or none; returns when they are on the disk.
@@ -65,7 +65,6 @@ class Teller:
         return own.done.result()
 
     def _tell(self, group: Sequence[_Request]) -> None:
-        self.told += sum(len(request.labels) + len(request.withdrawn) for request in group)
         try:
             if len(group) == 1:
                 group[0].done.set_result(self._one(group[0]))
@@ -81,6 +80,8 @@ class Teller:
             for request in group:
                 if not request.done.done():
                     request.done.set_exception(error)
+        taken = [request for request in group if request.done.exception() is None]
+        self.told += sum(len(request.labels) + len(request.withdrawn) for request in taken)
 
     def _one(self, request: _Request) -> TellCounts:
         return self._labels.tell(request.labels, withdrawn=request.withdrawn, ids=request.ids)

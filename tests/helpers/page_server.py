@@ -52,10 +52,27 @@ class Browser(httpx.Client):
         return answer.status_code, f"{said['what']}: {said['problem']}; {said['fix']}"
 
 
+class WatchedDesk(Desk):
+    """A desk whose changes a test can wait for, without a clock."""
+
+    _change = threading.Condition()
+
+    def tell_change(self) -> None:
+        super().tell_change()
+        with self._change:
+            self._change.notify_all()
+
+    def wait_for_change(self, seconds: float) -> bool:
+        """Wait until pages should look again, at most so long; whether they should."""
+        with self._change:
+            before = self.changes
+            return self._change.wait_for(lambda: self.changes != before, seconds)
+
+
 class Page:
     """A page that is served."""
 
-    def __init__(self, desk: Desk, address: str) -> None:
+    def __init__(self, desk: WatchedDesk, address: str) -> None:
         self.desk, self.address = desk, address
 
     def browser(self, annotator: str = "ann", token: str | None = TOKEN) -> Browser:
@@ -71,7 +88,7 @@ class Page:
 def page_of(run: Path, **options: Any) -> Iterator[Page]:
     """Serve a run until the block ends."""
     with listen("127.0.0.1", 0) as bound, open_run(run) as session:
-        desk = Desk(session, **options)
+        desk = WatchedDesk(session, **options)
         began = threading.Event()
         app = guarded(desk, TOKEN)
         server = PageServer(app, began.set)

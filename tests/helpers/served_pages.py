@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from raysal.labels import Ledger
-from raysal.web.app import make_app
+from raysal.web.app import guarded
+from raysal.web.desk import Desk
 from raysal.web.listening import PageServer
 from raysal.web.server import listen, open_run
 
@@ -31,7 +32,8 @@ class ServedPage:
         bound = listen("127.0.0.1", self.port)
         self.port = bound.getsockname()[1]
         self.session = open_run(self.run)
-        self.app = make_app(self.session, self.token, **self.desk)
+        self.here = Desk(self.session, **self.desk)
+        self.app = guarded(self.here, self.token)
         started = threading.Event()
         self.server = PageServer(self.app, started.set)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [bound]}, daemon=True)

@@ -59,7 +59,7 @@ def answer(item: dict[str, object], **said: object) -> dict[str, object]:
 def test_the_batch_is_handed_out_in_its_order_and_ends(page: Page, run: Path):
     with page.browser() as browser:
         batch = browser.look("/api/items", order="batch", n=200)
-        assert (batch["total"], batch["next"], len(batch["items"])) == (16, None, 16)
+        assert (batch["total"], batch["more"], len(batch["items"])) == (16, False, 16)
         keys = [item["key"] for item in batch["items"]]
         assert [item["rank"] for item in batch["items"]] == list(range(1, 17))
         seen = []
@@ -144,13 +144,13 @@ def test_a_tab_takes_back_its_own_answers_and_never_what_was_said_after_them(pag
         both = [answer(items[0], label="red", note="here"), answer(items[1], label="red", rating=3)]
         browser.tell("/api/answers", answers=both, nonce="left")
         browser.tell("/api/answers", answers=[answer(items[1], label="other", rating=4)], nonce="right")
-        assert bob.refused("/api/undo", {"nonce": "b", "of": "left"})[0] == 422, "only one's own"
+        assert bob.refused("/api/undo", {"nonce": "b", "of": "left"})[0] == 409, "only one's own"
         assert browser.tell("/api/undo", nonce="u1", of="left")["undone"] == "left"
         assert held(run) == {(items[1]["key"], "ann"): "other"}
         assert Remarks(run).of(items[0]["key"])["ann"] == Remark()
         assert Remarks(run).of(items[1]["key"])["ann"] == Remark(rating=4)
         assert browser.tell("/api/undo", nonce="u2", of="left")["undone"] == "left", "once is enough"
-        assert browser.tell("/api/undo", nonce="u3", of="never")["undone"] is None
+        assert browser.refused("/api/undo", {"nonce": "u3", "of": "never"})[0] == 409
         assert browser.tell("/api/undo", nonce="u4")["undone"] == "right"
     assert held(run) == {(items[1]["key"], "ann"): "red"}, "as it was before the right tab spoke"
 

@@ -47,7 +47,6 @@ def test_what_nobody_else_has_is_still_the_annotators_when_it_is_renewed(tmp_pat
     said |= {"k00": ["ann"], "k01": ["ann"]}
     hand.release("ann", KEYS[:2])
     assert hand.renew("ann", KEYS[:4], answers)[0] == []  # answered by ann: neither held nor lost
-    assert hand.holders() == {"ann": 2}
     del said["k00"]  # undone
     assert hand.renew("ann", KEYS[:1], answers)[0] == []
     assert hand.take("bob", 1, "batch", KEYS, answers)[0] == KEYS[4:5]
@@ -76,7 +75,7 @@ def test_tabs_of_one_person_hold_different_items_and_give_back_their_own(tmp_pat
     assert hand.renew("ann", KEYS[:2], nobody, "right")[0] == KEYS[:2], "they are with the other tab"
     assert hand.renew("ann", KEYS[:2], nobody, "left")[0] == []
     hand.release("ann", KEYS[:1])
-    assert hand.holders() == {"ann": 4}
+    assert hand.take("bob", 1, "x", KEYS[:1], nobody)[0] == KEYS[:1]
     clock.seconds += 61
     assert hand.take("ann", 2, "batch", KEYS, nobody, "right")[0] == KEYS[:2], "a tab that is gone keeps nothing"
 
@@ -130,10 +129,11 @@ def test_a_closed_one_says_so_and_a_missing_directory_too(tmp_path: Path):
         HandOuts(tmp_path / "nowhere")
 
 
-def test_turns_are_kept_by_nonce_and_only_the_last_ones(tmp_path: Path):
+def test_nonces_are_kept_for_ever_and_what_was_replaced_of_the_last_ones(tmp_path: Path):
     hand = HandOuts(tmp_path)
+    hand.begin_turn(Turn("broken off", "ann", "answers", [{"id": -1, "key": "k", "label": "red"}], "begun"))
     for number in range(KEPT_TURNS + 5):
-        turn = Turn(f"n{number}", "ann", "answers", [{"id": number}], "begun")
+        turn = Turn(f"n{number}", "ann", "answers", [{"id": number, "key": f"k{number}", "label": "red"}], "begun")
         assert hand.begin_turn(turn) is None
         assert hand.begin_turn(turn) == turn
         hand.end_turn(turn.nonce)
@@ -141,7 +141,9 @@ def test_turns_are_kept_by_nonce_and_only_the_last_ones(tmp_path: Path):
     last = hand.last_turn("ann")
     assert last is not None
     assert (last.nonce, last.state) == (f"n{KEPT_TURNS + 4}", "done")
-    assert hand.turn("n3") is None
-    assert hand.turn("n5") is not None
+    assert hand.turn("n4") == Turn("n4", "ann", "answers", [{"id": 4, "key": "k4"}], "old")
+    assert hand.turn("n5") == Turn("n5", "ann", "answers", [{"id": 5, "key": "k5", "label": "red"}], "done")
+    assert hand.turn("broken off") == Turn("broken off", *turn[1:3], [{"id": -1, "key": "k", "label": "red"}], "begun")
+    assert len(hand.turns_after("broken off")) == KEPT_TURNS + 5, "what it must not overwrite"
     hand.end_turn(last.nonce, "undone")
     assert HandOuts(tmp_path).last_turn("ann") == hand.turn(f"n{KEPT_TURNS + 3}")

@@ -15,6 +15,7 @@ from page_server import Page, page_of
 from PIL import Image
 from served_runs import colour_of, picture_run
 
+from raysal.fleet import exclude
 from raysal.models.trainers.logistic import Logistic
 from raysal.rounds.session import Session
 from raysal.scoring.sweep import sweep
@@ -60,8 +61,11 @@ def test_orders_say_what_they_are_by(page: Page):
         assert scores == sorted(scores, reverse=True)
         assert {item["score_name"] for item in likeliest["items"]} == {"probability"}
         assert scores == [item["probability"] for item in likeliest["items"]]
-        pages = [browser.look("/api/items", order="random", start=start, n=50)["items"] for start in (0, 50)]
-        seen = [item["id"] for one in pages for item in one]
+        first = browser.look("/api/items", order="random", n=50)
+        seen = [item["id"] for item in first["items"]]
+        second = browser.tell("/api/items", order="random", n=50, seen=seen)
+        assert (first["more"], second["more"]) == (True, False)
+        seen += [item["id"] for item in second["items"]]
         assert len(seen) == len(set(seen)) == 84  # all but the labelled ones
         diverse = browser.look("/api/items", order="diverse", n=3)["items"]
         assert len({colour_of(item["key"]) for item in diverse}) > 1
@@ -216,10 +220,10 @@ def test_a_round_that_waits_for_a_pass_is_said_to_be_chosen_and_can_be_stopped(r
         began, go_on = threading.Event(), threading.Event()
         tell_part = follower._tell_part
 
-        def hold(part: int, parts: int) -> None:
+        def hold(part: int, parts: int) -> bool:
             began.set()
             go_on.wait(30)
-            tell_part(part, parts)
+            return tell_part(part, parts)
 
         follower._tell_part = hold  # type: ignore[method-assign]
         browser.tell("/api/answers", answers=[{"id": "9", "label": "red"}], nonce="n")
@@ -274,7 +278,15 @@ def test_candidates_have_the_scores_and_the_order_of_a_pass_over_the_pool(run: P
         whole = sweep(fleet, head, request, target=("red",))
         monkeypatch.setattr(orders, "PART_ROWS", 20)
         told: list[tuple[int, int]] = []
-        in_parts = sweep_in_parts(fleet, head, request, ("red",), 90, lambda done, total: told.append((done, total)))
+
+        def search_between(part: int, parts: int) -> bool:
+            told.append((part, parts))
+            if part % 2:  # a search, which leaves the fleet in another program
+                fleet.reset()
+                fleet.each(exclude, np.arange(0, 90, 3))
+            return part % 2 == 1
+
+        in_parts = sweep_in_parts(fleet, head, request, ("red",), 90, search_between, fleet.reset)
         assert len(told) == told[0][1] > 1
         candidates = orders.gather_candidates(fleet, session.pool, np.arange(0, 90, 2))
         lists, probabilities = order_candidates(candidates, head, ("red",), np.array([4, 6]), 7)
@@ -286,3 +298,55 @@ def test_candidates_have_the_scores_and_the_order_of_a_pass_over_the_pool(run: P
         assert lists[order][0].tolist() == ids[kept].tolist()
         assert lists[order][1].tolist() == values[kept].tolist()
     assert probabilities[0].tolist() == list(range(0, 90, 2))
+
+
+@pytest.mark.parametrize("hide", [True, False])
+def test_who_looks_at_an_order_page_by_page_sees_every_item_once_whatever_is_labelled_meanwhile(run: Path, hide: bool):
+    with page_of(run) as page, page.browser() as browser:
+        page.ready("novel", "likeliest")
+        whole = [item["id"] for item in browser.look("/api/items", order="likeliest", n=200)["items"]]
+        seen: list[str] = []
+        more = True
+        while more:
+            said = browser.tell("/api/items", order="likeliest", n=20, seen=seen, hide_labelled=hide)
+            fresh, more = [item["id"] for item in said["items"]], said["more"]
+            seen += fresh
+            if not fresh:
+                continue
+            answers = [{"id": id, "label": "other"} for id in fresh[::2]]
+            told = browser.tell("/api/answers", answers=answers, nonce=f"n{len(seen)}")
+            while page.desk.follower.orders.seq < told["seq"]:
+                page.desk.wait_for_change(30)
+        assert (len(seen), set(seen)) == (len(whole), set(whole))
+        assert browser.refused("/api/items", {"order": "likeliest", "seen": "all"})[0] == 422
+
+
+def test_a_search_is_let_in_between_two_parts_of_a_pass_and_changes_nothing_of_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(orders, "PART_ROWS", 8)
+    shutil.copytree(run, tmp_path / "twin")
+
+    def pass_of(run: Path, is_searched: bool) -> tuple[dict[str, list[int]], list[bool]]:
+        with page_of(run) as page, page.browser() as browser:
+            page.ready("likeliest", "novel")
+            own, ended = page.desk.follower, list[bool]()
+            tell_part = own._tell_part
+
+            def ask(part: int, parts: int) -> bool:
+                future = own.nearest(20 + part, 5)
+                searched = tell_part(part, parts)
+                ended.append(future.done() and own.busy is not None and own.busy.stage == "ranking" and searched)
+                return searched
+
+            if is_searched:
+                own._tell_part = ask  # type: ignore[method-assign]
+            told = browser.tell("/api/answers", answers=[{"id": "9", "label": "red"}], nonce="n")
+            while own._swept < told["seq"]:
+                page.desk.wait_for_change(30)
+            return {name: ids.tolist() for name, (ids, _) in own.orders.lists.items()}, ended
+
+    lists, ended = pass_of(run, True)
+    assert len(ended) > 3
+    assert all(ended), "each search ended within the pass"
+    assert pass_of(tmp_path / "twin", False) == (lists, [])

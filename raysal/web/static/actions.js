@@ -5,7 +5,7 @@ import { answered, applied } from "./answers.js";
 import { ask } from "./api.js";
 import { plural, speak } from "./dom.js";
 import { go, goTo, lookAhead, open } from "./feed.js";
-import { enqueue, recall } from "./queue.js";
+import { enqueue, recall, withPending } from "./queue.js";
 import { current, get, keep, put, set, subjects } from "./store.js";
 import { toast } from "./toast.js";
 
@@ -105,6 +105,12 @@ export function undo() {
   if (!goTo(last.before[0].id)) speak("taken back");
   set({ conflicts: new Map([...get().conflicts].filter(([id]) => !last.before.some((item) => item.id === id))) });
   toast(`Taken back: ${last.words}${last.before.length > 1 ? ` of ${last.before.length} items` : ""}`);
+}
+
+/** An answer was refused: the page is as it was before, and undo does not mean it. @param {any} entry */
+export function takeFromPage(entry) {
+  const place = done.findIndex((one) => one.entry === entry);
+  if (place >= 0) put(withPending(done.splice(place, 1)[0].before));
 }
 
 /** What follows an answer: marks are gone, and the cursor is on the next unanswered item. */

@@ -11,11 +11,12 @@ export class Refused extends Error {
     super([error.what, error.problem].filter(Boolean).join(": ") || `answer ${status}`);
     this.status = status;
     this.fix = error.fix || "";
+    this.ours = Boolean(error.problem); // a proxy, or another server at this port, does not say what is wrong
   }
 
-  /** Whether the same request may succeed later. */
-  get passing() {
-    return this.status === 0 || this.status === 429 || this.status >= 500;
+  /** Whether the same request can never succeed: what was sent is at fault. */
+  get final() {
+    return this.ours && (this.status === 404 || this.status === 413 || this.status === 422);
   }
 }
 

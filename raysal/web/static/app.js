@@ -1,7 +1,7 @@
 // @ts-check
 // The beginning: what is kept in this browser, the parts of the page, the run, its first items.
 
-import { lookAt, refreshRun } from "./actions.js";
+import { lookAt, refreshRun, takeFromPage } from "./actions.js";
 import { startAdjust } from "./adjust.js";
 import { startBar } from "./bar.js";
 import { askName, sayLocked } from "./dialogs.js";
@@ -21,6 +21,7 @@ import { get, keep, set, watch } from "./store.js";
 import { toast } from "./toast.js";
 
 const AGAIN_MS = 1500;
+const NAMED = 3; // refused answers that a message names
 
 set({
   annotator: keep.read("annotator", ""),
@@ -100,11 +101,18 @@ function named(items) {
   return items.length === 1 ? items[0].key : `${items.length} items`;
 }
 
-/** The server said no for good: what the page showed is not so. @param {any} error @param {any} entry */
+/** The server said no for good: what the page showed is not so. The message says what was answered. @param {any} error @param {any} entry */
 function refused(error, entry) {
-  const n = (entry.body.answers || []).length;
-  const notes = (entry.body.answers || []).filter((/** @type {any} */ answer) => answer.note);
-  if (notes.length) keepDraft(notes.map((/** @type {any} */ answer) => answer.id), notes[0].note);
-  toast(`${n === 1 ? "An answer was" : n ? `${n} answers were` : "Undo was"} refused: ${error.message}`, { fix: error.fix, bad: true });
-  void open();
+  /** @type {any[]} */
+  const answers = entry.body.answers || [];
+  const notes = answers.filter((answer) => answer.note);
+  if (notes.length) keepDraft(notes.map((answer) => answer.id), notes[0].note);
+  takeFromPage(entry);
+  lookAgain();
+  refreshSoon();
+  const n = answers.length;
+  const some = answers.slice(0, NAMED).map((answer) => `${answer.key}${answer.label === undefined ? "" : ` as “${answer.label}”`}`);
+  const what = n ? ` (${some.join(", ")}${n > NAMED ? ` and ${n - NAMED} more` : ""})` : "";
+  const look = /** @type {[string, () => void][]} */ (n ? [["Look", () => void lookAt(answers[0].id)]] : []);
+  toast(`${n === 1 ? "An answer was" : n ? `${n} answers were` : "Undo was"} refused${what}: ${error.message}`, { fix: error.fix, bad: true, actions: look });
 }

@@ -36,7 +36,7 @@ export function startBar() {
   part.place = h("div", { class: "place" });
   byId("tools").append(part.left, part.place, adjustPanel());
   watch(["view", "run", "annotator"], drawBar);
-  watch(["waiting", "online", "locked", "run", "page"], drawSaved);
+  watch(["waiting", "online", "locked", "run", "page", "trouble"], drawSaved);
   watch(["busy"], drawBusy);
   watch(["view", "mode", "order", "run", "subject", "tileSize", "hideLabelled", "adjust"], drawTools);
   watch(["page", "items", "pageNumber", "total", "hasNext", "view", "moved", "end", "order", "run", "conflicts"], drawPlace);
@@ -57,21 +57,23 @@ function drawBar() {
 }
 
 function drawSaved() {
-  const { waiting, online, locked, run } = get();
-  const words = locked ? "Wrong token" : !online ? (waiting ? `Offline · ${count(waiting)} kept` : "Offline") : waiting ? `Saving ${count(waiting)}` : "Saved";
+  const { waiting, online, locked, run, trouble } = get();
+  const words = online && !locked && trouble && waiting ? `${count(waiting)} not saved` : locked ? "Wrong token" : !online ? (waiting ? `Offline · ${count(waiting)} kept` : "Offline") : waiting ? `Saving ${count(waiting)}` : "Saved";
   part.saved.textContent = words;
-  part.saved.dataset.is = locked || !online ? "lost" : waiting ? "waiting" : "well";
+  part.saved.dataset.is = locked || !online || (trouble && waiting) ? "lost" : waiting ? "waiting" : "well";
   part.saved.disabled = online && !waiting;
   const banner = byId("banner");
   const say = [];
   if (!online && !locked) {
     const kept = waiting ? `Your last ${plural(waiting, "answer")} ${waiting === 1 ? "is" : "are"} kept in this browser and ${waiting === 1 ? "goes" : "go"} out when it is back. ` : "Go on: answers are kept in this browser. ";
     say.push(h("p", {}, h("b", { text: "The connection is lost. " }), kept), button("Try now", hurry));
+  } else if (trouble && waiting && !locked) {
+    say.push(h("p", {}, h("b", { text: "Answers cannot be saved just now. " }), `${[trouble.message, trouble.fix].filter(Boolean).join("; ")}. ${plural(waiting, "answer")} ${waiting === 1 ? "is" : "are"} kept in this browser, and sent again. `), button("Try now", hurry));
   } else if (run && run.closed && get().page.length) say.push(h("p", {}, h("b", { text: "This run is closed. " }), `${run.closed} `, "What is labelled can still be looked at and corrected."));
   const look = say.length ? say[0].textContent : "";
   if (banner.dataset.says === look) return;
   banner.dataset.says = look;
-  banner.className = !online && !locked ? "lost" : "";
+  banner.className = (!online || (trouble && waiting)) && !locked ? "lost" : "";
   fill(banner, say);
   banner.hidden = !say.length;
 }

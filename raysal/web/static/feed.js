@@ -24,8 +24,8 @@ let pages = [];
 let seen;
 /** @type {Promise<void>|null} */
 let ahead = null;
-/** where the next page of a ranking starts @type {number|null} */
-let nextStart = null;
+let more = false; // whether an order that is looked at has another page
+let asked = 0; // of a set of ids: how many were asked for
 let turn = 0; // answers to questions of an earlier turn are dropped
 /** @type {Set<string>} */
 const held = new Set();
@@ -36,7 +36,8 @@ export async function open() {
   const mine = turn;
   pages = [];
   ahead = null;
-  nextStart = 0;
+  more = true;
+  asked = 0;
   set({ page: [], pageNumber: 0, cursor: 0, marked: new Set(), crossed: new Set(), end: null, total: null });
   set({ loading: true, problem: null, moved: false, hasNext: false });
   if (get().view === "browse" && !get().subject) takeReadyOrder();
@@ -89,7 +90,7 @@ export function lookAhead() {
   const { page, pageNumber, view, end } = get();
   if (ahead || end !== null || pageNumber < pages.length - 1 || !page.length) return;
   const left = page.filter((id) => !isAnswered(id)).length;
-  if (view === "label" ? left <= page.length / 2 : nextStart !== null) {
+  if (view === "label" ? left <= page.length / 2 : more) {
     const mine = turn;
     ahead = fetchPage(mine).finally(() => {
       if (mine === turn) ahead = null;
@@ -108,7 +109,7 @@ export function upcoming() {
 function show(number, where = "first") {
   const page = pages[number];
   const start = where === "last" ? page.length - 1 : Math.max(0, get().view === "label" ? page.findIndex((id) => !isAnswered(id)) : 0);
-  const hasNext = number < pages.length - 1 || (get().view === "label" ? get().end === null : nextStart !== null);
+  const hasNext = number < pages.length - 1 || (get().view === "label" ? get().end === null : more);
   set({ page, pageNumber: number, cursor: start, marked: new Set(), crossed: new Set(), hasNext, fresh: true });
   clearTimeout(seen);
   seen = setTimeout(() => set({ fresh: false }), GLANCE_MS);
@@ -146,25 +147,23 @@ async function take(mine) {
 /** @param {number} mine */
 async function read(mine) {
   const { order, subject, hideLabelled } = get();
-  if (nextStart === null) return void set({ end: "pool" });
-  const query = new URLSearchParams({ n: String(BROWSED) });
-  let given = null;
+  if (!more) return void set({ end: "pool" });
+  let said;
   if (subject && subject.ids) {
-    given = subject.ids.slice(nextStart, nextStart + BROWSED);
-    query.set("ids", given.join(","));
+    said = await ask(`api/items?ids=${subject.ids.slice(asked, asked + BROWSED).join(",")}`);
+    if (mine !== turn) return;
+    asked += BROWSED;
+    said = { ...said, more: asked < subject.ids.length, total: subject.ids.length };
   } else {
-    query.set("order", subject ? "nearest" : order.browse);
-    query.set("start", String(nextStart));
-    query.set("hide_labelled", hideLabelled ? "1" : "0");
-    if (subject) query.set("key", subject.key);
+    // An order moves with every label: what comes next is what was not seen yet, whatever its place is by now.
+    const which = subject ? { order: "nearest", key: subject.key } : { order: order.browse };
+    said = await ask("api/items", { body: { ...which, n: BROWSED, seen: pages.flat(), hide_labelled: hideLabelled } });
   }
-  const said = await ask(`api/items?${query}`);
   if (mine !== turn) return;
   const ids = said.items.map((/** @type {any} */ item) => item.id);
-  if (given) nextStart = nextStart + BROWSED < subject.ids.length ? nextStart + BROWSED : null;
-  else nextStart = said.next;
+  more = said.more;
   put(withPending(said.items));
-  set({ total: given ? subject.ids.length : said.total, end: nextStart === null ? "pool" : null, problem: null });
+  set({ total: said.total, end: more ? null : "pool", problem: null });
   if (ids.length) add(ids);
 }
 

@@ -193,18 +193,23 @@ async function send() {
     try {
       const said = await ask(entry.path, { body: entry.body, annotator: entry.annotator });
       failures = 0;
+      set({ trouble: null });
       forget(entry);
       put((said.items || []).filter((/** @type {any} */ item) => !pending(item.id)));
       hooks.answered(said, entry);
     } catch (error) {
       const refused = error instanceof Refused ? error : new Refused(0, { problem: String(error) });
-      if (refused.passing || refused.status === 401) {
+      // Everything is kept that may be taken one day: while a disk is full, a file busy, another pool bound, a token old.
+      if (!refused.final && !(refused.status === 409 && entry.path === "api/undo")) {
+        set({ trouble: refused.status === 0 || refused.status === 401 ? null : refused });
         const wait = WAITS[Math.min(failures, WAITS.length - 1)];
         failures += 1;
         timer = setTimeout(hurry, wait);
         break;
       }
+      set({ trouble: null });
       forget(entry);
+      for (const undo of entries.filter((other) => other.path === "api/undo" && other.body.of === entry.nonce)) forget(undo);
       hooks.refused(refused, entry);
     }
   }

@@ -10,13 +10,14 @@ const INSTEAD = ["likeliest", "uncertain", "novel"];
 
 export function startStates() {
   watch(["page", "loading", "end", "problem", "run", "view", "busy", "order", "pageNumber"], draw);
-  watch(["run", "online"], again);
+  watch(["run", "online", "busy"], again);
 }
 
 /** What could not be read is read as soon as it can be: the connection is back, or the order is ready. */
 function again() {
   const { problem, run, order, view, loading, online } = get();
   if (loading || !problem || !run) return;
+  if (problem.status === 503 && !get().busy) return void open();
   if (problem.status === 0 && online) return void open();
   if (problem.status !== 409) return;
   const one = run.orders.find((/** @type {any} */ known) => known.name === order[/** @type {"label"|"browse"} */ (view)]);
@@ -52,7 +53,7 @@ function draw() {
 function say() {
   const { problem, view, run, order, end, subject, busy } = get();
   if (problem) {
-    return { title: problem.status === 409 ? "Not ready yet" : "The items cannot be read", words: [problem.message, problem.fix].filter(Boolean), actions: [button("Try again ", () => void open(), { class: "main" }, kbd("R"))] };
+    return { title: problem.status === 409 ? "Not ready yet" : problem.status === 503 ? "Not just now" : "The items cannot be read", words: [problem.message, problem.fix].filter(Boolean), actions: [button("Try again ", () => void open(), { class: "main" }, kbd("R"))] };
   }
   if (view === "browse") {
     const why = run.orders.find((/** @type {any} */ one) => one.name === order.browse);

@@ -30,6 +30,7 @@ const state = {
   /** @type {Set<string>} */ crossed: new Set(),
   /** @type {Map<string, Conflict>} */ conflicts: new Map(),
   /** answers not yet confirmed */ waiting: 0,
+  /** why the server does not take answers just now @type {any} */ trouble: null,
   online: true,
   locked: false, // the token is no longer right
   /** what runs in the background @type {null|{stage: string, done: number, total: number}} */ busy: null,

@@ -1,0 +1,48 @@
+"""Work that other threads ask of one thread, in the order in which they ask."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+
+class Jobs:
+    """A line of jobs. Any thread may `submit`; one thread does them."""
+
+    def __init__(self, came: Callable[[], None]) -> None:
+        """Begin an empty line.
+
+        Args:
+            came: called when a job came.
+        """
+        self._line: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._came = came
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def submit(self, work: Callable[[], Any]) -> Future[Any]:
+        """Line up some work; the future gets what it returns or raises."""
+        future: Future[Any] = Future()
+        self._line.append((work, future))
+        self._came()
+        return future
+
+    def do_next(self) -> None:
+        """Do the first job of the line, unless it was cancelled."""
+        work, future = self._line.popleft()
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def cancel(self) -> None:
+        """Cancel what waits in the line."""
+        for _, future in self._line:
+            future.cancel()
