@@ -7,7 +7,7 @@ import { startBar } from "./bar.js";
 import { askName, sayLocked } from "./dialogs.js";
 import { button, byId, fill, h } from "./dom.js";
 import { keepDraft } from "./drafts.js";
-import { keepHandedOut, lookAgain, open } from "./feed.js";
+import { giveBack, keepHandedOut, lookAgain, open } from "./feed.js";
 import { startGallery } from "./gallery.js";
 import { startKeys } from "./keys.js";
 import { refreshSoon, startLive } from "./live.js";
@@ -67,8 +67,9 @@ async function begin() {
   openQueue(run.id || run.name, { answered, refused, elsewhere: lookAgain });
   window.addEventListener("storage", (event) => {
     if (event.key !== "raysal.annotator" || !event.newValue || keep.read("annotator", "") === get().annotator) return;
+    const given = giveBack(get().annotator);
     set({ annotator: keep.read("annotator", "") }); // one browser, one person: the name was changed in another tab
-    void open();
+    void given.then(() => open());
   });
   startLive();
   keepHandedOut();

@@ -160,11 +160,12 @@ export function askName(then) {
     event.preventDefault();
     const name = input.value.trim();
     if (!name) return input.focus();
-    if (before && name !== before) giveBack(before);
+    const given = before && name !== before ? giveBack(before) : null;
     keep.write("annotator", name, true);
     set({ annotator: name });
     node.close();
-    then(name);
+    if (given) void given.then(() => then(name)); // what comes next may be what was just given back
+    else then(name);
   };
   const form = h("form", { onsubmit: go }, h("p", { id: "name-why", text: "Your name is written beside each of your labels. It stays in this browser." }),
     h("label", { for: "name-text", text: "Your name" }), input, h("div", { class: "row end" }, h("button", { type: "submit", class: "main", text: "Begin" })));

@@ -214,14 +214,14 @@ export function keepHandedOut() {
   setInterval(renew, RENEW_MS);
   setTimeout(renew, SURE_MS); // what the page before a reload gave back may have reached the server late
   document.addEventListener("visibilitychange", renew);
-  window.addEventListener("pagehide", () => giveBack());
+  window.addEventListener("pagehide", () => void giveBack());
   window.addEventListener("pageshow", (event) => event.persisted && void open());
 }
 
 /** Give back what was handed out to this tab and is not answered. @param {string} [annotator] to whom, if the name was changed */
-export function giveBack(annotator) {
+export async function giveBack(annotator) {
   const ids = [...held].filter((id) => !isAnswered(id));
-  if (ids.length) void ask("api/release", { body: { ids }, keepalive: true, annotator }).catch(() => {});
+  if (ids.length) await ask("api/release", { body: { ids }, keepalive: true, annotator }).catch(() => {});
 }
 
 /** Items that went to somebody else after a long pause leave the pages. @param {string[]} lost */
