@@ -31,6 +31,8 @@ POOL_COLUMNS = ("id", "key", "uri", "owner")
 """The columns of a pool's items that the pool itself writes."""
 SKIP = "!skip"
 """The text of a label that says: this annotator skipped the item. No class can have this name."""
+SEPARATOR, NONE = "|", "-"
+"""How the text of a label says several labels of one item, or none of them."""
 RESERVED_COLUMNS = (*POOL_COLUMNS, "vector")
 """Names that a carried column cannot have: the pool's own columns, and the column of the vectors in an export."""
 

@@ -10,6 +10,7 @@ from raysal.errors import ConfigError, FingerprintMismatch, LabelError
 from raysal.labels.files import write_sheet
 from raysal.labels.formats.registry import name_of, writer_of
 from raysal.labels.ledger import RENAME
+from raysal.labels.remarks import ByItem
 from raysal.pool import Pool
 from raysal.rounds.directory import RunDir
 from raysal.rounds.label_files import Imported, import_labels
@@ -99,6 +100,7 @@ def export_labels(
         if SKIP in held.ledger.texts:  # of an earlier version, which knew no such mark
             raise LabelError(run, f"{SKIP} is a class of this run, and would be read as a skip", RENAME)
         answers = held.ledger.answers(skips=skips)
+        remarks: ByItem = {}
         keys: list[str] | None
         facts: dict[str, dict[str, Any]] | None = None
         if ranking is not None:
@@ -108,12 +110,13 @@ def export_labels(
         elif which == "pool":
             keys = None
         elif which == "labels":
-            keys = list(dict.fromkeys(label.key for label in answers))
+            remarks = held.remarks(skips=skips) if form.remarks else {}
+            keys = list(dict.fromkeys([*(label.key for label in answers), *sorted(remarks)]))
         else:
             waiting = which == "waiting"
             keys = [key for _, key in held.ledger.outstanding()] if waiting else held.held_out(most)
             answers = []
-        sheet = sheet_of(there, held, keys, answers, url=url, facts=facts)
+        sheet = sheet_of(there, held, keys, answers, remarks=remarks, url=url, facts=facts)
         written = write_sheet(out, sheet, format=format, overwrite=overwrite)
         return Exported(
             format=name_of(form),

@@ -212,7 +212,8 @@ def export(
     """Write the labels of a run as key,label,annotator,weight, with one row for each annotator of an item.
 
     The file holds disputed items. With --skips it holds all that people said, and makes a new run that knows the same.
-    To import it into the same run changes nothing.
+    To import it into the same run changes nothing. If people wrote notes or gave ratings on the page, it has the
+    columns note and rating, too; no import reads these.
 
     With --format the file is for a label tool, and the command prints what to tell the tool. `raysal label import`
     reads what the tool gives back.
@@ -250,6 +251,7 @@ def export(
         labels = held.ledger.answers(skips=skips or waiting or holdout is not None)
         if SKIP in held.ledger.texts:  # of an earlier version, which knew no such mark
             raise LabelError(run, f"{SKIP} is a class of this run, and would be read as a skip", RENAME)
+        remarks = held.remarks(skips=skips)
         keys = [key for _, key in held.ledger.outstanding()]
         if holdout is not None:
             keys = held.held_out(holdout)
@@ -259,15 +261,18 @@ def export(
         view = f"{out}: {len(keys)} items to label{kept_note(written)}; then `raysal label import {run} {out}`"
         data = {"run": str(run), "out": str(out), "waiting" if waiting else "held_out": len(keys)}
         return Outcome(data={**data, **kept_data(written)}, view=view)
-    written = write_labels(out, labels, overwrite=force)
+    written = write_labels(out, labels, remarks=remarks, overwrite=force)
     items = len({label.key for label in labels if label.label != SKIP})
     note = f", {counts['disputed']} of them disputed" if counts["disputed"] else ""
     if counts["skipped"]:
         note += f"; {counts['skipped']} skipped items {'with them' if skips else 'left out (--skips)'}"
     note += f"; {absent} items with an answer are not in the pool" if absent else ""
+    noted = sum(map(len, remarks.values()))
+    note += f"; with {noted} notes and ratings" if noted else ""
     count = sum(label.label != SKIP for label in labels)
     data = {"run": str(run), "out": str(out), "labels": count, "items": items}
     data |= {"disputed": counts["disputed"], "skipped": counts["skipped"], "absent": absent, **kept_data(written)}
+    data |= {"remarks": noted} if noted else {}
     return Outcome(data=data, view=f"{out}: {count} labels of {items} items{note}{kept_note(written)}")
 
 

@@ -39,7 +39,8 @@ def serve(
     """Serve the page of a run: look at items, label them, choose the next batch. Ctrl-C ends it.
 
     The address is printed, with a token that every request must show. RAYSAL_TOKEN sets the token. Several people may
-    use the page at once, and several servers the run: nobody gets an item that somebody else has.
+    use the page at once, and several servers the run: nobody gets, or can answer, an item that
+    somebody else has now.
     """
     del debug
     from raysal.web.server import serve as serve_page

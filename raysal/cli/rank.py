@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from raysal.cli.garbage import look_now
-from raysal.cli.options import Address, BackendOption, Force, Target
+from raysal.cli.options import Address, Force, Target
 from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note, refuse_filled_in, table_view
@@ -79,19 +79,26 @@ def rank(
             help="Copy the pictures of the items into a new folder, with a table and a page to look at.",
         ),
     ] = None,
-    draws: Annotated[int, Option(min=2, help="Posterior samples, for scores that need them.")] = 128,
-    seed: Annotated[int, Option(min=0, help="Another seed gives other posterior samples.")] = 0,
+    draws: Annotated[
+        int | None, Option(min=2, help="Posterior samples, for scores that need them. (Default: 128.)")
+    ] = None,
+    seed: Annotated[int | None, Option(min=0, help="Another seed gives other posterior samples. (Default: 0.)")] = None,
     partitions: Annotated[
         int | None,
         Option(
             min=1, help="Partitions of the pool. The ranking does not depend on it. (Default: 1; Ray: one per CPU.)"
         ),
     ] = None,
-    backend: BackendOption = Backend.local,
+    backend: Annotated[
+        Backend | None, Option(help="Where the work is done: in this process, or on Ray. (Default: local.)")
+    ] = None,
     device: Annotated[
-        str,
-        Option(help="Where products are computed: cpu, cuda, cuda:1 ... On Ray, cuda takes a GPU for each process."),
-    ] = "cpu",
+        str | None,
+        Option(
+            help="Where products are computed: cpu, cuda, cuda:1 ... On Ray, cuda takes a GPU for each process. "
+            "(Default: cpu.)"
+        ),
+    ] = None,
     address: Address = None,
     force: Force = False,
     json: Json = False,
@@ -112,13 +119,19 @@ def rank(
     from raysal.ranking.reading import Ranking
     from raysal.tables import KINDS
 
+    given = {"draws": draws, "seed": seed, "partitions": partitions, "device": device}
+    given["backend"] = None if backend is None else backend.value
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     said: RankReport | None = None
     table_file = out if (path / MANIFEST).exists() else None
     if (path / MANIFEST).exists():
-        making = {"--target": target, "--novelty": novelty, "--top": top, "--round": round, "--address": address}
-        if named := [name for name, value in making.items() if value]:
+        making = {
+            "target": target or None, "novelty": novelty, "top": top, "round": round, **options, "address": address,
+        }  # fmt: skip
+        if named := [f"--{name}" for name, value in making.items() if value is not None]:
+            what = f"{named[0]} is" if len(named) == 1 else f"{', '.join(named)} are"
             raise ConfigError(
-                named[0], f"is for ranking a run, and {path} is a ranking", "name the run, and -o RANKING"
+                "rank", f"{what} for ranking a run, and {path} is a ranking", "name the run, and -o RANKING"
             )
         if table_file is not None:
             check_output(table_file)
@@ -140,8 +153,7 @@ def rank(
 
             said = rank_into(
                 path, out, pool=pool, score=score or "probability", target=target or (), novelty=novelty, top=top,
-                round=round, draws=draws, seed=seed, partitions=partitions, backend=backend.value, device=device,
-                address=address, report=report,
+                round=round, address=address, report=report, **options,
             )  # fmt: skip
         ranking = Ranking.open(out, said.version)
     if find is not None:

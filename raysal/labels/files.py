@@ -18,9 +18,10 @@ import pyarrow as pa
 from raysal.arrow import Unnamed
 from raysal.arrow_values import array_of
 from raysal.errors import LabelError
-from raysal.labels.formats.base import FIELDS, KEY, POOL, Format, Sheet
+from raysal.labels.formats.base import FIELDS, KEY, NOTE, POOL, RATING, Format, Sheet, remark_fields
 from raysal.labels.formats.registry import all_formats, claiming, format_of, name_of, writer_of
 from raysal.labels.records import checked, checked_key
+from raysal.labels.remarks import ByItem, beside
 from raysal.labels.rows import column_names, kind_of, read_rows, unit_of
 from raysal.labels.spelling import annotator_text, label_text
 from raysal.store import Written, write_output
@@ -139,12 +140,16 @@ def write_sheet(path: str | Path, sheet: Sheet, *, format: str = "table", overwr
     return write_output(path, write, overwrite=overwrite, disposable=lambda _: False)
 
 
-def write_labels(path: str | Path, labels: Sequence[Label], *, overwrite: bool = False) -> Written:
+def write_labels(
+    path: str | Path, labels: Sequence[Label], *, remarks: ByItem | None = None, overwrite: bool = False
+) -> Written:
     """Write labels so that `read_labels` gives them back. The file is whole or absent.
 
     Args:
         path: a file with an extension that `read_labels` knows.
         labels: the labels in order.
+        remarks: notes and ratings, as `raysal.labels.remarks.remarks_of` gives them. Where there are any, the file has
+            the columns `note` and `rating`, and rows without a label for those who only remarked.
         overwrite: replace the file that is there. A copy of it is kept, unless it is a label file and all its labels
             are among `labels`.
 
@@ -159,11 +164,26 @@ def write_labels(path: str | Path, labels: Sequence[Label], *, overwrite: bool =
     path = Path(path)
     kind_of(path)
     told = [checked(label, as_it_is=True) for label in labels]
-    table = pa.table(
-        {field.name: array_of([getattr(label, field.name) for label in told], field.type) for field in SCHEMA},
-        schema=SCHEMA,
+    if not remarks:
+        rows = [{name: getattr(label, name) for name in FIELDS} for label in told]
+        return write_table(path, _table(rows, SCHEMA), overwrite=overwrite, known=told)
+    by_item: dict[str, list[Label]] = {}
+    for label in told:
+        by_item.setdefault(label.key, []).append(label)
+    rows = []
+    for key in dict.fromkeys([*by_item, *sorted(remarks)]):
+        for annotator, said, remark in beside(by_item.get(key, []), remarks.get(key, {})):
+            row = dict.fromkeys(FIELDS) if said is None else {name: getattr(said, name) for name in FIELDS}
+            rows.append({**row, "key": key, "annotator": annotator, **remark_fields(remark)})
+    schema = pa.schema([*SCHEMA, (NOTE, pa.string()), (RATING, pa.int64())])
+    # No label is known: a copy of a file is kept, as somebody may have written notes into it.
+    return write_table(path, _table(rows, schema), overwrite=overwrite)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    return pa.table(
+        {each.name: array_of([row[each.name] for row in rows], each.type) for each in schema}, schema=schema
     )
-    return write_table(path, table, overwrite=overwrite, known=told)
 
 
 def write_table(

@@ -25,12 +25,10 @@ from numbers import Number
 from typing import Any
 
 from raysal.errors import LabelError
+from raysal.types import NONE, SEPARATOR
 
 SAID = ("choices", "taxonomy", "rating", "number", "text", "datetime", "selected")
 """What an object may hold by itself, as Label Studio names it."""
-SEPARATOR = "|"
-NONE = "-"
-"""How a text says several labels, or none of them; as in `raysal.models.targets`."""
 _FIX = 'write the name of a class, or "a|b" for several'
 _SHORT = 60
 _NUMPY = re.compile(r"\[\s*[-+.\de]+(?:\s+[-+.\de]+)+\s*\]", re.ASCII)

@@ -28,7 +28,7 @@ import numpy as np
 
 from raysal.errors import LabelError
 from raysal.labels.nested import joined, names_said, nested_in
-from raysal.types import SKIP
+from raysal.types import SEPARATOR, SKIP
 
 MISSING = frozenset(
     "na|n/a|#n/a|#na|<na>|nan|null|(null)|none|nil|nat|missing|#null!|#value!|#ref!|#div/0!|-|--|?|.".split("|")  # noqa: SIM905
@@ -103,8 +103,8 @@ def spelled(text: str) -> str:
     text = unicodedata.normalize("NFC", text.strip())
     if text.casefold() == SKIP:
         return SKIP
-    if "|" in text:
-        return "|".join(map(_spelled_number, text.split("|")))
+    if SEPARATOR in text:
+        return SEPARATOR.join(map(_spelled_number, text.split(SEPARATOR)))
     return _spelled_number(text)
 
 

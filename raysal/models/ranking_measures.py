@@ -21,37 +21,6 @@ TOP_SHARE = 0.01
 """What the top of a ranking is: the first hundredth of all items."""
 
 
-MOST_LOG_ODDS = 1e4
-"""Where every class is looked for, or none, the odds are infinite or 0. Their logarithm stays a number."""
-
-
-def log_odds(outputs: Floats, target: Booleans, exclusive: bool) -> Floats:
-    """The log odds that items are of classes that are looked for: a score without ties where heads are sure.
-
-    Args:
-        outputs: [n, C] of the head, over the temperature.
-        target: [C] which classes are looked for.
-        exclusive: whether an item has exactly one class; else it is looked for if any of its labels is.
-
-    Returns:
-        [n], as of the score `log_odds`, in float64.
-    """
-    with np.errstate(divide="ignore"):
-        if exclusive:
-            odds = _log_sum(outputs[:, target]) - _log_sum(outputs[:, ~target])
-        else:
-            none = -np.logaddexp(0.0, outputs[:, target]).sum(axis=1)  # log Π (1 - p)
-            odds = np.log(-np.expm1(none)) - none
-    return np.asarray(np.clip(odds, -MOST_LOG_ODDS, MOST_LOG_ODDS))
-
-
-def _log_sum(outputs: Floats) -> Floats:
-    """Log Σ exp over classes, [n]; minus infinity where there is no class."""
-    if not outputs.shape[1]:
-        return np.full(len(outputs), -np.inf)
-    return np.asarray(np.logaddexp.reduce(outputs, axis=1))
-
-
 class Ranked(NamedTuple):
     """A measure of a ranking, and how much each item moves it."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from raysal.errors import LabelError
+from raysal.types import NONE, SEPARATOR
 
 Answer = str | Mapping[str, float]
 """What is known of an item: the name of its class; or shares of several classes (annotators' votes, probabilities),
@@ -18,10 +19,6 @@ or shares of such answers, or a probability for each label. With numbers: the nu
 numbers, of which the mean counts."""
 LARGEST = 1e60
 """Numbers beyond this are refused: their squares, summed and weighted, would leave float64."""
-SEPARATOR = "|"
-"""Between the labels of an item that may have several."""
-NONE = "-"
-"""The label of an item that has none of them."""
 VALUE = "value"
 """The name of the one output of a head that predicts numbers."""
 WHOLE = 2**53

@@ -19,13 +19,13 @@ from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import FingerprintMismatch, RaysalError
 from raysal.labels import Sheet
 from raysal.labels.formats.base import COLUMNS, FACTS, PREDICTION, places_of
+from raysal.labels.remarks import ByItem
 from raysal.models.head import Head
 from raysal.numerics import one_thread
 from raysal.pool import Pool
 from raysal.pool.chunk import Chunk
 from raysal.prediction.heads import newest_head
-from raysal.principal_axes import principal_axes
-from raysal.rng import derive, item_uniform
+from raysal.prediction.sampling import map_axes
 from raysal.rounds.directory import RunDir
 from raysal.rounds.run_labels import RunLabels
 from raysal.rounds.searching import NEGATIVE
@@ -33,10 +33,6 @@ from raysal.sources.of_pool import source_of
 from raysal.types import Label, Unit
 
 BLOCK_ROWS = 4_096
-MAP_SAMPLE = 20_000
-"""About so many items have the principal axes of the map."""
-MAP_WIDTH = 2_048
-"""Up to so many numbers per vector; of wider ones, about so many items."""
 ALWAYS = ("key", "uri", *FACTS)
 """Columns that every sheet has."""
 
@@ -95,6 +91,7 @@ def sheet_of(
     keys: Sequence[str] | None,
     answers: Iterable[Label],
     *,
+    remarks: ByItem | None = None,
     url: str | None = None,
     head: Head | None = None,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
@@ -106,6 +103,7 @@ def sheet_of(
         held: its labels.
         keys: the items, in order; None for the whole pool, with the coordinates of a map.
         answers: what people said, of any items.
+        remarks: their notes and ratings, of any items.
         url: what stands before the keys in the places of the items; by default they are where the pool says.
         head: what predicts; by default the newest head of the run.
         facts: rank, score and reason of the items by key; by default those of the round that asked for them last.
@@ -145,6 +143,7 @@ def sheet_of(
         schema=schema,
         tables=tables,
         answers=said,
+        remarks=remarks or {},
         pool=pool.fingerprint,
         # Ready vectors are mostly of images; who says where the items are wants them shown.
         modality="image" if url is not None and pool.manifest.modality == "vector" else pool.manifest.modality,
@@ -289,31 +288,6 @@ def _whole(
                 of_rounds[name][place] = row[name]
         columns |= {"state": state, "projection_x": points[:, 0], "projection_y": points[:, 1], **of_rounds}
         yield _table(columns, schema)
-
-
-def map_axes(pool: Pool, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The centre and the two principal axes of a uniform sample of a pool: the items of lowest hash.
-
-    One pass over the ids. The axes are of the d x d moments of 20,000 items up to `MAP_WIDTH` numbers per vector, and
-    of the m x m products of m = 2,048 items beyond: seconds at most.
-
-    Args:
-        pool: the items.
-        seed: another seed gives another sample.
-
-    Returns:
-        As `principal_axes`.
-    """
-    most = MAP_SAMPLE if pool.dim <= MAP_WIDTH else MAP_WIDTH
-    parts = [_sampled(chunk, seed, most / max(len(pool), 1)) for chunk in pool.chunks]
-    sample = np.concatenate([np.zeros((0, pool.dim)), *parts])
-    return principal_axes(sample)
-
-
-def _sampled(chunk: Chunk, seed: int, share: float) -> NDArray[np.float64]:
-    """The sampled vectors of a chunk. The share is that of the whole pool, so it does not depend on chunks."""
-    rows = np.flatnonzero(item_uniform(derive(seed, "map", "sample"), chunk.ids()) < share)
-    return chunk.vectors()[rows].astype(np.float64)
 
 
 def _points(

@@ -12,8 +12,9 @@ from raysal.errors import LabelError, UserError
 from raysal.models.likelihood import Likelihood
 from raysal.models.measures import MEASURES
 from raysal.pool import Pool
+from raysal.prediction.sampling import sample_vectors, thin_picks, vectors_by_id
 from raysal.report.batches import Batches, batches_section
-from raysal.report.map_layout import MAX_PICKS, SAMPLE_ITEMS, lay_out, sample_vectors, thin_picks, vectors_by_id
+from raysal.report.map_layout import MAX_PICKS, SAMPLE_ITEMS, lay_out
 from raysal.report.map_plot import OTHER_COLOUR, PoolMap, class_colours, draw_map
 from raysal.report.markup import MARK, Html, join, tag
 from raysal.report.metrics import Curve, curve_of, rows_of

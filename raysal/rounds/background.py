@@ -21,10 +21,10 @@ from raysal.labels import Ledger
 from raysal.labels.records import Labelled
 from raysal.models.head import Head
 from raysal.models.likelihood import Likelihood
-from raysal.models.targets import NONE
 from raysal.pool import Pool
 from raysal.rng import derive, item_uniform
 from raysal.rounds.held_out import HeldOut
+from raysal.types import NONE
 
 
 @dataclass(frozen=True, kw_only=True)

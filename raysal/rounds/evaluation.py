@@ -18,13 +18,14 @@ from raysal.fleet import Fleet, Partition
 from raysal.models.active_testing import Sample
 from raysal.models.head import Head
 from raysal.models.measures import Evaluation
-from raysal.models.ranking_measures import log_odds, mean_and_interval, ranking_measures
+from raysal.models.ranking_measures import mean_and_interval, ranking_measures
 from raysal.numerics import BLOCK_ROWS, one_thread
 from raysal.rng import item_uniform
 from raysal.rounds.draws import DRAWS, TRUTH, UNIFORM
 from raysal.rounds.held_out import Half, HeldOut
 from raysal.rounds.tested import Tested
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
+from raysal.scoring.of_target import odds_of
 
 MOST = 10_000
 """Held-out items judged at most, those of lowest hash: accuracy is then right to half a percent, at any pool
@@ -157,7 +158,8 @@ def evaluate(
         return judged
     names, wanted = head.likelihood.names_in, set(target)
     positive = np.array([bool(wanted & set(names(answer))) for answer in answers])
-    odds = log_odds(outputs, np.isin(list(head.classes), list(target)), head.likelihood.exclusive)
+    looked_for = torch.from_numpy(np.isin(list(head.classes), list(target)))
+    odds = odds_of(torch.from_numpy(outputs.T), looked_for, head.likelihood.exclusive).numpy()
     ranking = odds[rows] if known.by == TRUTH else odds[[row_of[id] for id in lowest]]
     measures, more = ranking_measures(
         known.spread(odds[rows]), known.spread(positive), ranking, k, answered=known.answered, sample=known.sample

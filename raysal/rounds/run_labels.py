@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,7 @@ from typing import Self
 from raysal.arrays import texts_of
 from raysal.labels import Labels, Ledger, TellCounts, as_labels
 from raysal.labels.confusable import check_classes
+from raysal.labels.remarks import ByItem, remarks_of
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
@@ -38,6 +39,22 @@ def begin_run(run: Path, pool: Path) -> None:
     if there.config() is None:
         opened = open_pool(pool)
         there.begin(config_of(there, opened, None, None, {}))
+
+
+def known_ids(ledger: Ledger, pool: Pool, keys: Iterable[str]) -> dict[str, int]:
+    """Ids of items that the pool has. It is read for those that the ledger does not know, and for no others.
+
+    Args:
+        ledger: of a run over the pool.
+        pool: the pool.
+        keys: the items, known or not.
+
+    Returns:
+        {key: id} of those that the pool has.
+    """
+    asked = list(dict.fromkeys(keys))
+    found = ledger.key_ids(asked)
+    return found | pool.ids_there([key for key in asked if key not in found])
 
 
 @one_at_a_time
@@ -254,6 +271,25 @@ class RunLabels:
         pool = own_pool(config) if self._pool is None else self._pool
         check_pool(self._run, self.ledger, pool)
         return held_out_keys(pool, config, set(self.ledger.excluded().tolist()), most)
+
+    def remarks(self, *, skips: bool = True) -> ByItem:
+        """The notes and ratings that people gave beside their answers.
+
+        Args:
+            skips: also those of who skipped the item. Beside labels alone, they would seem to be of no answer.
+
+        Returns:
+            {key: {annotator: remark}}; nothing where nobody used the page.
+
+        Raises:
+            Damaged: their file was altered.
+        """
+        found = remarks_of(self._run.path)
+        if skips or not found:
+            return found
+        out = {(label.key, label.annotator) for label in self.ledger.answers(skips=True) if label.label == SKIP}
+        kept = {key: {who: said[who] for who in said if (key, who) not in out} for key, said in found.items()}
+        return {key: said for key, said in kept.items() if said}
 
     def pool(self) -> Pool:
         """The pool, which is opened for items that the ledger does not know.

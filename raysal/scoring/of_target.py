@@ -38,13 +38,26 @@ def log_odds(predicted: Predicted) -> torch.Tensor:
     Returns:
         float32 [n] in [-10000, 10000].
     """
-    target, logits = needed(predicted.target), predicted.logits
-    if predicted.likelihood.exclusive:
+    return odds_of(predicted.logits, needed(predicted.target), predicted.likelihood.exclusive).float()
+
+
+def odds_of(logits: torch.Tensor, target: torch.Tensor, exclusive: bool) -> torch.Tensor:
+    """The log odds that items are of classes that are looked for, as finely as the logits are.
+
+    Args:
+        logits: [C, n].
+        target: bool [C], which classes are looked for.
+        exclusive: whether an item has exactly one class; else it is looked for if any of its labels is.
+
+    Returns:
+        [n] in [-10000, 10000].
+    """
+    if exclusive:
         odds = _log_sum_exp(logits[target]) - _log_sum_exp(logits[~target])
     else:
         none = torch.nn.functional.logsigmoid(-logits[target]).sum(0)  # log Π (1 - p)
         odds = torch.log(-torch.expm1(none)) - none
-    return odds.float().clamp(-MOST_LOG_ODDS, MOST_LOG_ODDS)
+    return odds.clamp(-MOST_LOG_ODDS, MOST_LOG_ODDS)
 
 
 def _log_sum_exp(logits: torch.Tensor) -> torch.Tensor:

@@ -14,13 +14,13 @@ from typing import Any
 from raysal.errors import LabelError, RunError, UnknownItem
 from raysal.labels.confusable import confusable
 from raysal.labels.records import Said, TellCounts
+from raysal.labels.remarks import NOTHING, Remark, Remarks, checked
 from raysal.rounds.run_labels import RunLabels
 from raysal.types import SKIP, Label
 from raysal.web.answers import Answer, SaidSince, before_of, labels_of, remark_of, since
 from raysal.web.catalogue import Catalogue
 from raysal.web.handouts import KEPT_TURNS, HandOuts, Turn
 from raysal.web.people import named
-from raysal.web.remarks import NOTHING, Remark, Remarks, checked
 from raysal.web.standing import Standing
 from raysal.web.telling import Teller
 
@@ -45,7 +45,7 @@ class Answering:
     told: Callable[[], None]
     """called when the ledger has new events"""
 
-    def answer(self, annotator: str, answers: Sequence[Answer], nonce: str) -> dict[str, Any]:
+    def answer(self, annotator: str, answers: Sequence[Answer], nonce: str, *, found: bool = False) -> dict[str, Any]:
         """Take answers of an annotator: all of them, or none. The same nonce counts once.
 
         An answer may be late, repeated, corrected, or about an item that was never handed out.
@@ -54,12 +54,15 @@ class Answering:
             annotator: who.
             answers: about distinct items.
             nonce: names this request, and those that repeat it.
+            found: the annotator was not offered the items, but found them by looking around. Then nothing is taken of
+                what another one has before them.
 
         Returns:
             {counts, items, head, seq, conflicts, warnings}.
 
         Raises:
-            LabelError: nobody is named, an item is not in the pool or has another key, or an answer cannot be accepted.
+            LabelError: nobody is named, an item is not in the pool or has another key, an answer cannot be accepted,
+                or another annotator has a found item before them.
             NotNow: a file of the run is busy, or its disk is full. The same request, sent again, does what is left.
         """
         who = named(annotator)
@@ -75,6 +78,9 @@ class Answering:
         new = [(answer.key, remark_of(answer, remarks[answer.key].get(who))) for answer in answers]
         kept = [(key, checked(key, remark)) for key, remark in new if remark is not None]
         before = [before_of(answer, said.get(answer.key), remarks[answer.key], who) for answer in answers]
+        if found and broken_off is None:
+            own = {key for key, known in said.items() if who in known.answers}  # a correction stands in nobody's way
+            self._claim(who, [answer.key for answer in answers if answer.is_answer and answer.key not in own])
         earlier = self.handouts.begin_turn(Turn(nonce, who, "answers", before, "begun"))
         check_own(earlier, who, "answers")
         if earlier is not None and earlier.state != "begun":
@@ -123,6 +129,14 @@ class Answering:
             self.handouts.end_turn(turn.nonce, "undone")
         self.handouts.end_turn(nonce)
         return {"items": self.items([entry["id"] for entry in turn.before], who), "undone": undone}
+
+    def _claim(self, who: str, keys: Sequence[str]) -> None:
+        """Take hand-outs of items that were found, or refuse all of them."""
+        if not (others := self.handouts.claim(who, keys)):
+            return
+        key, other = next(iter(others.items()))
+        more = f", and {len(others) - 1} more are with others" if len(others) > 1 else ""
+        raise LabelError(repr(key), f"is with {other} now{more}", "go on with other items, or wait for the answer")
 
     def _restore(self, who: str, turn: Turn) -> None:
         """Say again what the annotator said before a turn, but for what was said of an item since."""

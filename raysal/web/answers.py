@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from raysal.labels.records import Said
+from raysal.labels.remarks import NOTHING, Remark
 from raysal.types import SKIP, Label
-from raysal.web.remarks import NOTHING, Remark
 
 
 class Answer(NamedTuple):

@@ -25,10 +25,10 @@ from raysal.store import dumps
 from raysal.web.access import MAX_BODY, Access, error
 from raysal.web.catalogue import Entry
 from raysal.web.desk import PAGE, Desk
+from raysal.web.desk_views import DeskViews
 from raysal.web.media import MAX_SIDE
 from raysal.web.refusals import facts_of, status_of, without_paths
-from raysal.web.requests import answer_of, ids_in, number, packed, ranged, tab_of, text_in, who, whole
-from raysal.web.seen import Seen
+from raysal.web.requests import answer_of, ids_in, number, packed, tab_of, text_in, who, whole
 from raysal.web.standing import REFRESH_S
 
 STATIC = Path(__file__).parent / "static"
@@ -88,7 +88,7 @@ class Paths:
     """What every path answers."""
 
     def __init__(self, desk: Desk) -> None:
-        self.desk, self.seen = desk, Seen(desk)
+        self.desk, self.views = desk, DeskViews(desk)
         self.closing = Event()
         """set when the server is about to end: streams of events end then"""
         self._looking = asyncio.Lock()
@@ -106,9 +106,9 @@ class Paths:
             "/api/item/{id:int}/text": self._text,
             "/api/item/{id:int}/sound": self._sound,
             "/api/item/{id:int}/spectrogram": self._spectrogram,
-            "/api/histogram": lambda request: self.seen.histogram(request.query_params.get("score", "probability")),
-            "/api/map": lambda request: self.seen.map(number(request, "n", 20_000, 1, 100_000)),
-            "/api/curve": lambda _: self.seen.curve(),
+            "/api/histogram": lambda request: self.views.histogram(request.query_params.get("score", "probability")),
+            "/api/map": lambda request: self.views.map(number(request, "n", 20_000, 1, 100_000)),
+            "/api/curve": lambda _: self.views.curve(),
         }
         posts: dict[str, Callable[[Request, Mapping[str, Any]], Any]] = {
             "/api/items": self._more_items,
@@ -186,7 +186,8 @@ class Paths:
         return {"id": str(entry.id), "key": entry.key, "text": self.desk.media.text(entry)}
 
     def _sound(self, request: Request) -> Response:
-        return ranged(request, self.desk.media.sound(self._entry(request, "sound")), "audio/wav")
+        path = self.desk.media.sound(self._entry(request, "sound"))
+        return FileResponse(path, media_type="audio/wav", headers={"cache-control": "private, max-age=3600"})
 
     def _spectrogram(self, request: Request) -> Response:
         return packed(request, self.desk.media.spectrogram(self._entry(request, "sound")))
@@ -221,7 +222,8 @@ class Paths:
         given = body.get("answers")
         if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
             raise LabelError("answers", "is no list of objects", "send a list")
-        return self.desk.answering.answer(who(request), [answer_of(one) for one in given], text_in(body, "nonce"))
+        answers, nonce = [answer_of(one) for one in given], text_in(body, "nonce")
+        return self.desk.answering.answer(who(request), answers, nonce, found=body.get("found") is True)
 
     def _undo(self, request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
         of = text_in(body, "of") if body.get("of") is not None else None

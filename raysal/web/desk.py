@@ -14,7 +14,8 @@ from threading import Lock
 from typing import Any
 
 from raysal.errors import RunError, UnknownItem
-from raysal.rounds.run_labels import RunLabels
+from raysal.labels.remarks import Remarks
+from raysal.rounds.run_labels import RunLabels, known_ids
 from raysal.rounds.session import Session
 from raysal.web.answering import Answering
 from raysal.web.catalogue import Catalogue, Entry
@@ -24,7 +25,6 @@ from raysal.web.media import Media
 from raysal.web.payloads import Payloads
 from raysal.web.people import as_time, named
 from raysal.web.places import FIRST, Place
-from raysal.web.remarks import Remarks
 from raysal.web.shown import Shown
 from raysal.web.standing import ORDERS, Standing
 from raysal.web.telling import Teller
@@ -233,7 +233,7 @@ class Desk:
         if order == "nearest":
             if not key:
                 raise RunError("key", "`nearest` needs an item", "name one by its key")
-            ids = self.labels.ledger.key_ids([key]) or self.session.pool.ids_there([key])
+            ids = self._ids([key])
             if key not in ids:
                 raise UnknownItem(repr(key), "is not in the pool", "choose an item of the pool")
             return self.standing.nearest(ids[key])
@@ -268,7 +268,7 @@ class Desk:
         most = min(max(n, 0), PAGE)
         candidates, answerers = self._keys(placed, numbers), self.labels.ledger.answerers
         keys, until = self.handouts.take(who, most, purpose, candidates, answerers, tab)
-        held = numbers if all(key in numbers for key in keys) else self._ids(keys, numbers)
+        held = numbers | self._ids(key for key in keys if key not in numbers)
         wanted = sorted((held[key] for key in keys if key in held), key=lambda id: placed.get(id, FIRST).rank or 0)
         end = None if wanted or n <= 0 else "batch" if order == "batch" else "pool"
         return {"items": self.items(wanted, who, placed), "until": as_time(until), "end": end}
@@ -281,11 +281,8 @@ class Desk:
                 numbers[entry.key] = entry.id
                 yield entry.key
 
-    def _ids(self, keys: Sequence[str], known: Mapping[str, int]) -> dict[str, int]:
-        """Ids of items by key; the pool is read for those that neither the order nor the ledger knows."""
-        rest = [key for key in keys if key not in known]
-        found = self.labels.ledger.key_ids(rest)
-        return {**known, **found, **self.session.pool.ids_there([key for key in rest if key not in found])}
+    def _ids(self, keys: Iterable[str]) -> dict[str, int]:
+        return known_ids(self.labels.ledger, self.session.pool, keys)
 
     def renew(self, annotator: str, ids: Sequence[int], tab: str = "") -> dict[str, Any]:
         """Make hand-outs last from now on: {until, lost}, with the ids that went to others or to another tab."""

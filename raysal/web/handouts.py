@@ -195,6 +195,31 @@ class HandOuts:
     def _is_free(self, people: set[str], annotator: str) -> bool:
         return annotator not in people and len(people) < self.per_item
 
+    def claim(self, annotator: str, keys: Sequence[str]) -> dict[str, str]:
+        """Hand out items that nobody offered to an annotator, who found them by looking around.
+
+        Where several people are to get an item, nobody stands in anybody's way.
+
+        Args:
+            annotator: who.
+            keys: the items.
+
+        Returns:
+            {key: who has it} of those that another one has before them; empty if all are the annotator's now. If there
+            are any, none was handed out.
+        """
+        if self.per_item > 1 or not keys:
+            return {}
+        query = "SELECT key, annotator FROM held WHERE key IN (SELECT value FROM json_each(?)) AND until > ?"
+        with self._writing() as db:
+            holders = dict(db.execute(query, (json.dumps(list(keys)), self.now())).fetchall())
+            others = {key: holders[key] for key in keys if holders.get(key, annotator) != annotator}
+            if not others:
+                # Of no tab and no purpose, so that what the annotator is at goes on.
+                rows = [(key, annotator, "", "", self.now() + self.seconds) for key in keys if key not in holders]
+                db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)", rows)
+        return others
+
     def renew(self, annotator: str, keys: Sequence[str], taken: Taken, tab: str = "") -> tuple[list[str], float]:
         """Make hand-outs last from now on. What is free is the tab's again, as an item whose answer was undone.
 

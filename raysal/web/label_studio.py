@@ -14,15 +14,12 @@ It speaks what Label Studio asks of its ML backends (label-studio-ml 2, `api.py`
 A task is known by `data.raysal_key`. A task without it, or of another pool, gets an empty prediction, and its
 annotations are refused: no item is guessed. Nothing is fetched, and nothing that Label Studio sends is run.
 
-Every request needs the token: as the password of the basic authentication that Label Studio has for its backends, or as
-`Authorization: Bearer`. There are no cookies, so a page of another site has nothing to lean on.
+Who may ask: see `raysal.web.access`. The token comes as the password of the basic authentication that Label Studio has
+for its backends, or as `Authorization: Bearer`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -42,16 +39,17 @@ from raysal.models.head import Head
 from raysal.models.trainers import TRAINERS
 from raysal.prediction.sheets import Seer, sheet_of
 from raysal.rounds.gathering import gather_vectors
-from raysal.rounds.run_labels import RunLabels
+from raysal.rounds.run_labels import RunLabels, known_ids
 from raysal.rounds.session import Session
 from raysal.types import Label
 from raysal.web.refusals import status_of, without_paths
 from raysal.web.server import checked_token, listen, named_at
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+
+    from raysal.web.access import Guard
 
 PORT = 9090
 """The port that Label Studio expects an ML backend at."""
@@ -91,7 +89,7 @@ class Backend:
         with self._lock:
             head = self._session.current_head()
             keys = [self._key(task) for task in tasks]
-            ids = self._ids({key for key in keys if key is not None})
+            ids = known_ids(self._session.ledger, self._session.pool, filter(None, keys))
             found = {} if head is None else self._predicted(head, ids)
             sheet = self._sheet([], head)
             nothing = {"model_version": _version(head), "result": []}
@@ -167,11 +165,6 @@ class Backend:
         key = data.get(KEY)
         return key if known and isinstance(key, str) and key else None
 
-    def _ids(self, keys: set[str]) -> dict[str, int]:
-        """The ids of the keys that the pool has. The pool is read for those that the ledger does not know."""
-        ids = self._session.ledger.key_ids(keys)
-        return ids | self._session.pool.ids_there(sorted(keys - ids.keys()))
-
     def _predicted(self, head: Head, ids: Mapping[str, int]) -> dict[str, tuple[str, float | None]]:
         """What a head predicts of items: the label and its probability, by key."""
         if not ids:
@@ -194,18 +187,19 @@ def _version(head: Head | None) -> str:
     return Seer(head=head).model or "raysal"
 
 
-def make_app(backend: Backend, token: str) -> Starlette:
+def make_app(backend: Backend, token: str, host: str = "127.0.0.1") -> Guard:
     """The application that answers Label Studio.
 
     Args:
         backend: what answers.
         token: what every request must show.
+        host: where the server will listen; the Host header must name it, or the loopback.
 
     Returns:
         An ASGI application.
 
     Raises:
-        ConfigError: the token is too short.
+        ConfigError: the token is too short, or no printable ASCII.
         MissingExtra: starlette is not installed.
     """
     try:
@@ -214,9 +208,10 @@ def make_app(backend: Backend, token: str) -> Starlette:
         from starlette.exceptions import HTTPException
         from starlette.responses import JSONResponse
         from starlette.routing import Route
+
+        from raysal.web.access import ToolAccess
     except ModuleNotFoundError as error:
         raise MissingExtra("label backend", error.name or "starlette", "serve") from None
-    token = checked_token(token)
 
     def refusal(status: int, problem: str, fix: str = "", headers: Mapping[str, str] | None = None) -> Response:
         error = {"what": "label backend", "problem": problem, "fix": fix}
@@ -286,8 +281,7 @@ def make_app(backend: Backend, token: str) -> Starlette:
         Route("/round", guarded(choose), methods=["POST"]),
     ]
     app = Starlette(routes=routes, exception_handlers={404: not_found, 405: not_found})
-    app.add_middleware(_Guard, token=token)
-    return app
+    return ToolAccess(app, token, host)
 
 
 class _Refused(Exception):
@@ -296,34 +290,6 @@ class _Refused(Exception):
     def __init__(self, status: int, problem: str) -> None:
         super().__init__(status, problem)
         self.status, self.problem = status, problem
-
-
-class _Guard:
-    """The layer that lets in only who shows the token."""
-
-    def __init__(self, app: Callable[..., Awaitable[None]], token: str) -> None:
-        self._app, self._token = app, token.encode()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on, or answer 401; every path does so, also one that does not exist."""
-        if scope["type"] == "http" and not self._shows_token(dict(scope["headers"]).get(b"authorization", b"")):
-            content = b'{"error": {"what": "label backend", "problem": "the token is missing or wrong", "fix": ""}}'
-            headers = [(b"content-type", b"application/json"), (b"www-authenticate", b'Basic realm="raysal"')]
-            await send({"type": "http.response.start", "status": 401, "headers": headers})
-            await send({"type": "http.response.body", "body": content})
-            return
-        await self._app(scope, receive, send)
-
-    def _shows_token(self, header: bytes) -> bool:
-        kind, _, value = header.partition(b" ")
-        if kind.lower() == b"basic":
-            try:
-                value = base64.b64decode(value, validate=True).partition(b":")[2]
-            except binascii.Error:
-                return False
-        elif kind.lower() != b"bearer":
-            return False
-        return hmac.compare_digest(value, self._token)
 
 
 def serve_backend(
@@ -351,7 +317,7 @@ def serve_backend(
     Raises:
         MissingExtra: starlette or uvicorn is not installed.
         RunError: no run is there, or the port is taken.
-        ConfigError: the token is too short.
+        ConfigError: the token is too short, or no printable ASCII.
         PoolError, FingerprintMismatch, Damaged: the run or its pool cannot be opened.
     """
     try:
@@ -361,7 +327,7 @@ def serve_backend(
     token = checked_token(token)
     with listen(host, port) as listening, Session.open(run, pool) as session:
         backend = Backend(session)
-        app = make_app(backend, token)
+        app = make_app(backend, token, host)
         ready(f"http://raysal:{quote(token, safe='')}@{named_at(host)}:{listening.getsockname()[1]}")
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
         with suppress(KeyboardInterrupt):  # the end that everybody means

@@ -1,19 +1,21 @@
 """Pictures for the page: decoded within bounds, made small, packed, and kept while there is room.
 
 Bounds: an item has at most `MAX_PIXELS` pixels (`raysal.embedding.decode`, as when it was embedded) and `MAX_BYTES`
-bytes; what is larger is refused undecoded, and said to be broken. Pictures that are decoded at the same time have at
-most `MAX_PIXELS` pixels together, so decoding takes about 10 bytes for each of them at most: 0.9 GB, for the largest
-picture there may be. A JPEG is decoded at the fraction of its size that is needed (`draft`).
+bytes; what is larger is refused undecoded, and said to be broken. What is decoded at the same time takes `ROOM_BYTES`
+together, 0.9 GB: about 10 bytes for each pixel of a picture, so the largest picture there may be is decoded alone; and
+for a sound what its spectrogram takes. First come, first served. A JPEG is decoded at the fraction of its size that is
+needed (`draft`). A sound is never read as a whole: it is sent piece by piece.
 """
 
 from __future__ import annotations
 
 import io
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Condition, Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -22,13 +24,17 @@ from raysal.embedding.pixels import is_grey
 from raysal.errors import BadItem, RaysalError
 from raysal.pool import Pool
 from raysal.web.catalogue import Entry
-from raysal.web.payloads import Payloads, problem_of
-from raysal.web.sound import spectrogram_png
+from raysal.web.payloads import Payloads, problem_of, reading
+from raysal.web.sound import SPECTROGRAM_BYTES, spectrogram_png
 
 SIZES = (64, 128, 256, 512)
 """Sides of thumbnails in pixels; another size asked for becomes the next larger one."""
 MAX_SIDE = 4096
 """Longer side of a picture in the large view."""
+PIXEL_BYTES = 10
+"""What decoding takes for a pixel, at most."""
+ROOM_BYTES = PIXEL_BYTES * MAX_PIXELS
+"""What decoding takes, of all that is decoded at the same time."""
 CACHE_BYTES = 128 << 20
 """Memory of packed pictures that are kept."""
 MAX_TEXT = 280
@@ -54,7 +60,7 @@ class Media:
         self._packed: OrderedDict[tuple[int, str], Packed] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
-        self._gate = Gate(MAX_PIXELS)
+        self._gate = Gate(ROOM_BYTES)
         self.broken: dict[int, str] = {}
         """why items cannot be shown, by id, of those that somebody tried to show"""
         self.sizes: dict[int, tuple[int, int]] = {}
@@ -81,19 +87,27 @@ class Media:
         """
         side = next((size for size in SIZES if size >= side), SIZES[-1]) if small else max(1, min(side, MAX_SIDE))
         what = f"{'thumb' if small else 'image'}{side}"
-        return self._kept(entry, what, lambda payload: self._pack(entry, payload, side, small))
+        return self._kept(entry, what, lambda: self._pack(entry, self._payloads.read(entry), side, small))
 
     def spectrogram(self, entry: Entry) -> Packed:
         """The spectrogram of a sound; raises what `picture` raises."""
-        return self._kept(entry, "spectrogram", lambda payload: (spectrogram_png(entry.key, payload), "image/png"))
 
-    def sound(self, entry: Entry) -> bytes:
-        """The bytes of a sound; raises what `picture` raises."""
+        def make() -> tuple[bytes, str]:
+            path = self._payloads.path_of(entry)
+            with self._gate.room(SPECTROGRAM_BYTES):
+                return spectrogram_png(entry.key, path), "image/png"
+
+        return self._kept(entry, "spectrogram", make)
+
+    def sound(self, entry: Entry) -> Path:
+        """The file of a sound; raises what `picture` raises."""
         with self._noting(entry):
-            payload = self._payloads.read(entry)
-            if not isinstance(payload, bytes) or payload[:4] not in (b"RIFF", b"RIFX"):
+            path = self._payloads.path_of(entry)
+            with reading(entry.key), path.open("rb") as file:
+                head = file.read(4)
+            if head not in (b"RIFF", b"RIFX"):
                 raise BadItem(entry.key, "not a .wav file")
-            return payload
+            return path
 
     def text(self, entry: Entry, most: int = LONGEST_TEXT) -> str:
         """The text of an item, cut with an ellipsis where it is longer than `most`; raises what `picture` raises."""
@@ -101,13 +115,13 @@ class Media:
             text = check_text(entry.key, self._payloads.read(entry))
             return text if len(text) <= most else text[: most - 1] + "…"
 
-    def _kept(self, entry: Entry, what: str, make: Callable[[Any], tuple[bytes, str]]) -> Packed:
+    def _kept(self, entry: Entry, what: str, make: Callable[[], tuple[bytes, str]]) -> Packed:
         with self._lock:
             if (entry.id, what) in self._packed:
                 self._packed.move_to_end((entry.id, what))
                 return self._packed[entry.id, what]
         with self._noting(entry):
-            data, media_type = make(self._payloads.read(entry))
+            data, media_type = make()
         packed = Packed(data, media_type, self.etag(entry.id, what))
         with self._lock:
             if (entry.id, what) not in self._packed and len(data) <= CACHE_BYTES // 8:
@@ -128,7 +142,7 @@ class Media:
         self.broken.pop(entry.id, None)
 
     def _pack(self, entry: Entry, payload: object, side: int, small: bool) -> tuple[bytes, str]:
-        with self._gate.room(pixels_of(payload)):
+        with self._gate.room(PIXEL_BYTES * pixels_of(payload)):
             image = decode_image(entry.key, payload, side)
             width, height = full_size(payload) or image.size
             turned = (width - height) * (image.width - image.height) < 0  # by the orientation in its EXIF
@@ -142,19 +156,29 @@ class Media:
 
 
 class Gate:
-    """Lets work in while what is inside stays below a limit together; what is as large as the limit goes in alone."""
+    """Lets work in while what is inside stays below a limit together; what is as large as the limit goes in alone.
+
+    First come, first served: what is large waits for what came before it, and never for what came after.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit, self._inside = limit, 0
+        self._waiting: deque[object] = deque()
         self._changed = Condition()
 
     @contextmanager
     def room(self, amount: int) -> Iterator[None]:
-        """Wait until there is room for an amount, and take it."""
-        amount = min(max(amount, 1), self._limit)
+        """Wait until it is one's turn and there is room for an amount, and take it."""
+        amount, turn = min(max(amount, 1), self._limit), object()
         with self._changed:
-            self._changed.wait_for(lambda: self._inside + amount <= self._limit)
-            self._inside += amount
+            self._waiting.append(turn)
+            self._changed.notify_all()
+            try:
+                self._changed.wait_for(lambda: self._waiting[0] is turn and self._inside + amount <= self._limit)
+                self._inside += amount
+            finally:
+                self._waiting.remove(turn)
+                self._changed.notify_all()  # there may be room for the next one, too
         try:
             yield
         finally:

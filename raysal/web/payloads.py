@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -120,8 +121,18 @@ class Payloads:
                 self._bytes -= len(gone) if isinstance(gone, bytes | str) else getattr(gone, "nbytes", 0)
         return payload
 
-    def _beside(self, entry: Entry) -> bytes:
-        """The file that a key of ready vectors names."""
+    def path_of(self, entry: Entry) -> Path:
+        """The file that a key of ready vectors names.
+
+        Args:
+            entry: the item.
+
+        Returns:
+            Its place, below the folder of the source, behind all links.
+
+        Raises:
+            BadItem: it cannot be read, is elsewhere, is no plain file, or is larger than `MAX_BYTES`.
+        """
         root = self.root
         if root is None:
             raise BadItem(entry.key, "the pool was made of vectors alone", "say where the files are: --media FOLDER")
@@ -129,7 +140,13 @@ class Payloads:
         path = os.path.realpath(os.path.join(real, entry.key))
         if os.path.commonpath([real, path]) != real or path == real:
             raise BadItem(entry.key, "this key leads out of the folder of the source", "name another one: --media")
-        return read_bytes(entry.key, path)
+        check_bytes(entry.key, path)
+        return Path(path)
+
+    def _beside(self, entry: Entry) -> bytes:
+        path = self.path_of(entry)
+        with reading(entry.key), path.open("rb") as file:
+            return file.read(MAX_BYTES)
 
     def _from_source(self, entry: Entry) -> Any:
         source = self.source
@@ -172,23 +189,21 @@ class Payloads:
             self._units.popitem(last=False)
 
 
-def read_bytes(key: str, path: str | Path) -> bytes:
-    """The bytes of a file that is an item.
+@contextmanager
+def reading(key: str) -> Iterator[None]:
+    """Say of an item why its file cannot be read.
 
     Args:
-        key: the item's key, for the error.
-        path: the file.
+        key: the item's key.
 
-    Returns:
-        All of them.
+    Yields:
+        To the block that reads.
 
     Raises:
-        BadItem: it cannot be read, is no plain file, or is larger than `MAX_BYTES`.
+        BadItem: the block raises an `OSError`.
     """
-    check_bytes(key, path)
     try:
-        with open(path, "rb") as file:
-            return file.read(MAX_BYTES)
+        yield
     except OSError as error:
         raise BadItem(key, f"the file cannot be read ({error.strerror})") from None
 

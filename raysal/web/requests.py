@@ -107,18 +107,3 @@ def packed(request: Request, picture: Packed) -> Response:
     if request.headers.get("if-none-match") == picture.etag:
         return Response(status_code=304, headers=headers)
     return Response(picture.data, media_type=picture.media_type, headers=headers)
-
-
-def ranged(request: Request, data: bytes, media_type: str) -> Response:
-    """Bytes, or the part of them that a player asks for."""
-    headers = {"accept-ranges": "bytes", "cache-control": "private, max-age=3600"}
-    unit, _, span = request.headers.get("range", "").partition("=")
-    first, _, last = span.partition("-")
-    if unit.strip() != "bytes" or "," in span or not (first + last).isdigit():
-        return Response(data, media_type=media_type, headers=headers)
-    start = int(first) if first else max(0, len(data) - int(last))
-    stop = min(int(last) + 1 if first and last else len(data), len(data))
-    if start >= stop:
-        return Response(status_code=416, headers={"content-range": f"bytes */{len(data)}"})
-    headers["content-range"] = f"bytes {start}-{stop - 1}/{len(data)}"
-    return Response(data[start:stop], status_code=206, media_type=media_type, headers=headers)

@@ -7,14 +7,17 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 import warnings
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from raysal.errors import ConfigError, LabelWarning, MissingExtra, RunError
+from raysal.errors import LabelWarning, MissingExtra, RunError
 from raysal.fleet import open_fleet
 from raysal.fleet.watched import WatchedFleet
 from raysal.rounds.directory import RunDir
@@ -22,9 +25,6 @@ from raysal.rounds.session import Session
 
 PORT = 8710
 """Where the page is unless somebody says so; if it is taken, at a free port."""
-TOKEN = "RAYSAL_TOKEN"
-"""The environment variable that holds the token."""
-SHORTEST_TOKEN = 8
 SWITCH_S = 5e-4
 
 
@@ -71,7 +71,7 @@ def serve(
     Raises:
         MissingExtra: starlette or uvicorn is not installed.
         RunError: no run is there, or the port is taken.
-        ConfigError: the token is too short.
+        ConfigError: the token is too short, or no printable ASCII.
         PoolError, FingerprintMismatch, Damaged: the run or its pool cannot be opened.
     """
     try:
@@ -84,10 +84,17 @@ def serve(
     # A request hands over between threads four times, and each time waits so long for a thread that computes.
     sys.setswitchinterval(SWITCH_S)
     RunDir(Path(run)).require_config()
-    with listen(host, port) as bound, open_run(run, pool, backend) as session:
+    with listen(host, port) as bound, open_run(run, pool, backend) as session, ExitStack() as opened:
+
+        def announce() -> None:
+            ready(served)
+            with suppress(OSError):  # the address is printed
+                if open_browser:
+                    webbrowser.open(opened.enter_context(redirecting(Path(run), served.address)))
+
         desk = Desk(session, per_item=per_item, media=None if media is None else Path(media))
         served = served_at(bound, host, token)
-        server = PageServer(guarded(desk, token, host), lambda: _announce(served, ready, open_browser))
+        server = PageServer(guarded(desk, token, host), announce)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LabelWarning)  # the page says it
             try:
@@ -99,10 +106,37 @@ def serve(
         return desk.answering.teller.told
 
 
-def _announce(served: Served, ready: Callable[[Served], None], open_browser: bool) -> None:
-    ready(served)
-    if open_browser:
-        webbrowser.open(served.address)
+@contextmanager
+def redirecting(run: Path, address: str) -> Iterator[str]:
+    """A page that leads to an address, in a file that its owner alone can read.
+
+    Whoever uses the machine can see what programs are started with. So a browser is started with the name of this file,
+    and not with the address, which holds the token.
+
+    Args:
+        run: the run directory. The file is there, as some browsers see no other files than those below the home; or
+            among temporary files, where the disk of the run keeps no rights.
+        address: where it leads.
+
+    Yields:
+        Its name as an address. The file is removed at the end.
+
+    Raises:
+        PermissionError: there is no place for such a file.
+    """
+    page = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={escape(address)}">'
+    with ExitStack() as made:
+        for folder in (run, None):
+            with suppress(OSError):
+                number, name = tempfile.mkstemp(suffix=".html", prefix="opens-", dir=folder)
+                made.callback(Path(name).unlink, missing_ok=True)
+                with open(number, "w", encoding="utf-8") as file:
+                    if os.name == "nt" or not os.fstat(number).st_mode & 0o077:
+                        file.write(page)
+                        break
+        else:
+            raise PermissionError(run, "no file can be made there that others cannot read")
+        yield Path(name).resolve().as_uri()
 
 
 def open_run(run: str | Path, pool: str | Path | None = None, backend: str | None = None) -> Session:
@@ -137,14 +171,12 @@ def checked_token(given: str | None) -> str:
         The token.
 
     Raises:
-        ConfigError: it is too short to be a secret.
+        ConfigError: see `raysal.web.access.check_token`.
     """
+    from raysal.web.access import TOKEN, check_token
+
     token = given if given is not None else os.environ.get(TOKEN)
-    if token is None:
-        return secrets.token_urlsafe(24)
-    if len(token) < SHORTEST_TOKEN:
-        raise ConfigError(TOKEN, f"has {len(token)} letters", f"use {SHORTEST_TOKEN} or more, or unset it")
-    return token
+    return secrets.token_urlsafe(24) if token is None else check_token(token)
 
 
 def listen(host: str, port: int | None) -> socket.socket:

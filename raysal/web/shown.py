@@ -8,13 +8,13 @@ from typing import Any
 
 from raysal.errors import RaysalError
 from raysal.labels.records import Said
+from raysal.labels.remarks import NOTHING, Remark
 from raysal.pool import Pool
 from raysal.types import POOL_COLUMNS, SKIP
 from raysal.web.catalogue import Catalogue, Entry
 from raysal.web.media import MAX_TEXT, SIZES, Media
 from raysal.web.payloads import Kind, Payloads
 from raysal.web.places import Place
-from raysal.web.remarks import NOTHING, Remark
 
 MOST_COLUMNS, MOST_LETTERS = 8, 200
 """Carried values of an item in a list, and letters of each."""

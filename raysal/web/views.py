@@ -13,17 +13,15 @@ from raysal.labels.records import Labelled
 from raysal.models.likelihood import Likelihood
 from raysal.numerics import ceil_div
 from raysal.pool import Pool
-from raysal.principal_axes import principal_axes
-from raysal.rng import derive, item_uniform
+from raysal.prediction.sampling import Vectors, axes_sample, map_axes, thin_picks
 from raysal.rounds.directory import RunDir
+from raysal.rounds.held_out import HeldOut
 from raysal.scoring.sweep import BINS
 
 BARS = 64
 """Bars of a histogram."""
 MOST_POINTS = 100_000
 """Sampled items of a map."""
-AXES_ITEMS = 4_000
-"""Sampled items that the axes of a map are computed of: about a second with 1,280 numbers."""
 MOST_LABELLED = 20_000
 """Labelled items of a map: the newest ones."""
 CURVE_POINTS = 1_000
@@ -72,14 +70,25 @@ class PoolAxes:
     """where labelled items lie that are not in the sample: the pool is read once for each"""
 
     @classmethod
-    def of(cls, pool: Pool, seed: int, most: int, read: ReadVectors) -> PoolAxes:
-        """Those of a uniform sample: the items of lowest hash. One pass over the ids of the pool."""
-        ids = np.concatenate([np.empty(0, np.int64), *(table["id"].to_numpy() for table in pool.items(["id"]))])
-        hashes = item_uniform(derive(seed, "map"), ids)
-        lowest = ids[np.argsort(hashes, kind="stable")[: min(most, MOST_POINTS)]]
-        ids, vectors = read(np.sort(lowest))
-        centre, axes = principal_axes(vectors[np.isin(ids, lowest[:AXES_ITEMS])].astype(np.float64))
-        return cls(ids=ids, points=(vectors - centre) @ axes, centre=centre, axes=axes, read=read)
+    def of(cls, pool: Pool, seed: int, most: int, read: ReadVectors, held_out: HeldOut | None = None) -> PoolAxes:
+        """Those of a uniform sample: the items of lowest hash (`map_axes`). One pass over the ids of the pool.
+
+        Args:
+            pool: the items.
+            seed: another seed gives another sample.
+            most: items on the map.
+            read: reads vectors.
+            held_out: what is on no map, as it is in no order: people would label it, and no head would learn from it.
+
+        Returns:
+            The axes, and where the sample is on them.
+        """
+        every = np.concatenate([np.empty(0, np.int64), *(table["id"].to_numpy() for table in pool.items(["id"]))])
+        shown = thin_picks(every if held_out is None else every[~held_out.among(every)], seed, min(most, MOST_POINTS))
+        ids, vectors = read(np.union1d(shown, thin_picks(every, seed, axes_sample(pool))))
+        centre, axes = map_axes(pool, seed, Vectors(ids=ids, vectors=vectors, column=None))
+        rows = np.isin(ids, shown)
+        return cls(ids=ids[rows], points=(vectors[rows] - centre) @ axes, centre=centre, axes=axes, read=read)
 
     def place(self, ids: Sequence[int]) -> NDArray[np.float64]:
         """Where the items with these ids lie [n, 2]; those that the pool does not have are left out."""

@@ -160,7 +160,13 @@ def test_what_is_refused_says_what_to_do(home: Path, made: Path) -> None:
     refused(cli("rank", run, "-o", home / "new", "--target", "red", "--score", "doubt"), "doubt")
     refused(cli("rank", run, "-o", home / "new", "--version", "0"), "--version")
     refused(cli("rank", home / "nothing", "-o", home / "new"), "no run is there")
-    refused(cli("rank", ranking, "--top", 3), "--top", "name the run")
+    making = {
+        "target": "red", "novelty": "distance", "top": 3, "round": 0, "draws": 128, "seed": 0, "partitions": 1,
+        "device": "cpu", "backend": "local", "address": "auto",
+    }  # fmt: skip
+    for name, value in making.items():
+        refused(cli("rank", ranking, f"--{name}", value), f"--{name} is for ranking a run", "name the run")
+    refused(cli("rank", ranking, "--seed", 1, "--round", 0), "--round, --seed are for ranking a run")
     refused(cli("rank", ranking, "--version", "12"), "no finished version 12")
     refused(cli("rank", ranking, "--find", "nobody"), "1 key is not in the pool: 'nobody'", "pool export")
     refused(cli("rank", ranking, "-o", home / "page.xlsx"), "unknown extension")

@@ -16,7 +16,7 @@ from raysal.web.desk import Desk
 from raysal.web.listening import PageServer
 from raysal.web.server import listen, open_run
 
-TOKEN = "token of the tests/+?"
+TOKEN = "token-of-the-tests/+?"
 
 
 class Browser(httpx.Client):

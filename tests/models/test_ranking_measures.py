@@ -6,26 +6,21 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 from tiers import deep_unless
 
 from raysal.models.active_testing import Sample
-from raysal.models.likelihood import SIGMOID, SOFTMAX
 from raysal.models.ranking_measures import (
     auroc,
     average_precision,
-    log_odds,
     membership,
     ranked_auroc,
     ranked_average_precision,
     ranking_measures,
     top_of_ranking,
 )
-from raysal.scoring.base import Predicted
-from raysal.scoring.registry import SCORES
 
 
 @settings(max_examples=30)
@@ -83,16 +78,6 @@ def test_what_is_attained_does_not_fall_as_found_items_leave() -> None:
     assert top_of_ranking(scores, wanted, 1).attained == 1.0
     assert top_of_ranking(scores, wanted, 500).precision == 2 / 50
     assert np.isnan(top_of_ranking(scores, np.zeros(50, bool), 5).attained)
-
-
-@pytest.mark.parametrize("likelihood", [SOFTMAX, SIGMOID])
-def test_log_odds_are_those_of_the_score(likelihood: object) -> None:
-    outputs = np.random.default_rng(0).normal(size=(40, 4)) * 3
-    for target in ([True, False, False, True], [True] * 4, [False] * 4):
-        mask = np.array(target)
-        predicted = Predicted(likelihood=likelihood, logits=torch.from_numpy(outputs.T), target=torch.from_numpy(mask))
-        expected = SCORES["log_odds"](predicted).numpy()
-        assert log_odds(outputs, mask, likelihood.exclusive) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def test_a_sample_that_is_all_of_a_population_has_its_measures() -> None:

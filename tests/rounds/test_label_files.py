@@ -22,7 +22,7 @@ from raysal import Label, Session
 from raysal.errors import ConfigError, FingerprintMismatch, LabelError
 from raysal.labels import FORMATS
 from raysal.pool import Manifest
-from raysal.prediction.sheets import map_axes
+from raysal.prediction.sampling import map_axes
 from raysal.rounds.label_files import import_labels
 
 ROWS, ASKED = 90, 40

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 from page_server import TOKEN, Page, page_of
 from served_runs import picture_run
+from starlette.responses import Response
 
-from raysal.web.access import ANY, POLICY, Access
+from raysal.errors import ConfigError
+from raysal.web.access import ANY, POLICY, Access, check_token, is_own
+from raysal.web.app import Paths
 
 PATHS = [
     "/",
@@ -73,7 +80,7 @@ def test_the_printed_address_gives_a_cookie_that_scripts_and_other_sites_do_not_
         assert (first.status_code, first.headers["location"]) == (303, "./")
         cookie = first.headers["set-cookie"]
         assert "HttpOnly" in cookie
-        assert "SameSite=strict" in cookie
+        assert "SameSite=lax" in cookie
         assert browser.get("/").status_code == 200
         assert browser.get("/api/run").status_code == 200
         assert browser.get("/", params={"token": "wrong"}).status_code == 200  # the cookie counts
@@ -94,12 +101,14 @@ def test_a_request_that_names_another_server_is_refused(page: Page, host: str, s
 
 def test_a_server_on_all_addresses_is_named_by_addresses_and_no_foreign_name():
     for any_address in ANY:
-        access = Access(None, TOKEN, any_address)  # type: ignore[arg-type]
-        assert access.is_own("192.0.2.7:80")
-        assert access.is_own("[2001:db8::1]:80")
-        assert not access.is_own("evil.example")
-    assert Access(None, TOKEN, "box.lan").is_own("box.lan:8710")  # type: ignore[arg-type]
-    assert not Access(None, TOKEN, "127.0.0.1").is_own("192.0.2.7")  # type: ignore[arg-type]
+        for name in ("192.0.2.7:80", "[2001:db8::1]:80", "backend:9090", "host.docker.internal:9090"):
+            assert is_own(name, any_address)
+        for name in ("evil.example", "evil.example:80", "backend.evil.example", ""):
+            assert not is_own(name, any_address)
+    assert is_own("box.lan:8710", "box.lan")
+    assert is_own("host.docker.internal:9090", "127.0.0.1")
+    for name in ("192.0.2.7", "backend", ""):
+        assert not is_own(name, "127.0.0.1")
 
 
 def test_what_changes_something_needs_a_header_that_no_form_can_send(page: Page):
@@ -107,6 +116,57 @@ def test_what_changes_something_needs_a_header_that_no_form_can_send(page: Page)
     for path in ("/api/answers", "/api/next", "/api/round", "/api/stop", "/api/undo"):
         assert raw(page, "POST", path, headers, "{}")[0] == 403
         assert raw(page, "POST", path, {**headers, "X-Raysal": "0"}, "{}")[0] == 403
+
+
+def test_a_get_changes_nothing(page: Page):
+    """So whoever follows a link of another site, with the cookie, does nothing."""
+    page.ready("random", "likeliest")
+    folder = page.desk.session.dir
+
+    def held() -> dict[str, list[Any]]:
+        found = {}
+        for file in sorted(folder.glob("*.sqlite")):
+            with closing(sqlite3.connect(file)) as db:
+                tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+                found |= {f"{file.name}/{name}": db.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+        return found
+
+    before, files = held(), sorted(folder.rglob("*"))
+    assert {name.partition("/")[0] for name in before} == {"handouts.sqlite", "ledger.sqlite", "remarks.sqlite"}
+    with page.browser() as browser:
+        for route in Paths(page.desk).routes():
+            path = route.path.replace("{id:int}", "3").replace("{name:path}", "index.html").replace("{rest:path}", "x")
+            if path != "/api/events":
+                for arguments in ({}, {"order": "random"}, {"order": "nearest", "key": "some/0003.jpg"}, {"ids": "3"}):
+                    browser.get(path, params=arguments)
+        with browser.stream("GET", "/api/events") as events:
+            next(events.iter_lines())
+        for path in ("/api/answers", "/api/next", "/api/round", "/api/stop", "/api/undo"):
+            assert browser.get(path).status_code in (404, 405)
+    assert held() == before
+    assert sorted(folder.rglob("*")) == files
+
+
+@pytest.mark.parametrize(
+    "token", ["", "short", "seven77", "with blanks in", "tab\there...", "pässwörter", "Ω" * 9, "a" * 9 + "\x7f"]
+)
+def test_a_token_that_headers_cannot_hold_is_refused(token: str):
+    with pytest.raises(ConfigError, match="RAYSAL_TOKEN: has "):
+        check_token(token)
+    with pytest.raises(ConfigError):
+        Access(None, token)  # type: ignore[arg-type]
+
+
+def test_any_other_token_opens_the_page():
+    token = "".join(map(chr, range(0x21, 0x7F)))
+
+    async def look() -> list[int]:
+        transport = httpx.ASGITransport(Access(Response("in"), token))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
+            first = await browser.get("/", params={"token": token})
+            return [first.status_code, (await browser.get("/")).status_code]
+
+    assert asyncio.run(look()) == [303, 200]
 
 
 def test_every_answer_has_the_policy(page: Page):

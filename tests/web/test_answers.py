@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from page_server import TOKEN, Page, page_of
@@ -14,9 +15,10 @@ from served_runs import picture_run
 
 from benchmarks.page_load import load
 from raysal.labels import Ledger
+from raysal.labels.remarks import Remark, Remarks
 from raysal.rounds.session import Session
 from raysal.types import Label
-from raysal.web.remarks import Remark, Remarks
+from raysal.web.telling import Teller
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +198,60 @@ def test_contradicting_annotators_are_a_conflict_and_late_answers_are_taken(run:
         agreement = ann.look("/api/run")["agreement"]
         assert (agreement["items"], agreement["all_agree"]) == (2, 0.5)
     assert len(held(run)) == 5
+
+
+def test_what_somebody_has_before_them_is_refused_to_who_found_it_by_looking_around(run: Path):
+    with page_of(run) as page, page.browser() as ann, page.browser("bob") as bob:
+        page.ready("random")
+        theirs = bob.tell("/api/next", n=3, order="random")["items"]
+        held, other = theirs[0]["id"], theirs[1]["id"]
+        mine = next(item["id"] for item in ann.look("/api/items", order="random", n=60)["items"][::-1])
+        assert mine not in {item["id"] for item in theirs}
+        said = [{"id": id, "label": "red"} for id in (mine, held, other)]
+        refused = ann.refused("/api/answers", {"answers": said, "nonce": "a", "found": True})
+        assert refused[0] == 422, "for good: the page does not send it again"
+        assert "is with bob now, and 1 more are with others" in refused[1]
+        assert ann.look(f"/api/item/{mine}")["mine"] is None, "all of a request, or nothing"
+        assert bob.tell("/api/renew", ids=[held, other])["lost"] == []
+        note = ann.tell("/api/answers", answers=[{"id": held, "note": "blurred"}], nonce="b", found=True)
+        assert note["items"][0]["mine"]["note"] == "blurred", "a note is no answer"
+        taken = ann.tell("/api/answers", answers=said[:1], nonce="c", found=True)
+        assert taken["counts"]["new"] == 1
+        assert ann.tell("/api/answers", answers=said[:1], nonce="c", found=True)["counts"]["new"] == 0
+        bob.tell("/api/answers", answers=[{"id": held, "label": "red"}], nonce="d")
+        assert ann.tell("/api/answers", answers=[said[1]], nonce="e", found=True)["counts"]["new"] == 1, "bob is done"
+        late = ann.tell("/api/answers", answers=[said[2]], nonce="f")
+        assert late["counts"]["new"] == 1, "what was handed out once is taken, however late"
+        assert ann.tell("/api/answers", answers=[{**said[2], "label": "blue"}], nonce="g", found=True)["counts"][
+            "corrected"
+        ]
+
+
+def test_who_answers_what_they_found_has_it_until_the_answer_is_there(run: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nobody gets it between the look whether it is free and the ledger."""
+    with page_of(run) as page, page.browser() as ann, page.browser("bob") as bob:
+        page.ready("random")
+        first = ann.look("/api/items", order="random", n=1)["items"][0]["id"]
+        tell, got = Teller.tell, list[str]()
+
+        def slowly(teller: Teller, *given: Any) -> Any:
+            got.extend(item["id"] for item in bob.tell("/api/next", n=2, order="random")["items"])
+            return tell(teller, *given)
+
+        monkeypatch.setattr(Teller, "tell", slowly)
+        ann.tell("/api/answers", answers=[{"id": first, "label": "red"}], nonce="a", found=True)
+        monkeypatch.undo()
+        assert len(got) == 2
+        assert first not in got
+        assert not page.desk.handouts.claim("bob", [ann.look(f"/api/item/{first}")["key"]]), "it was given back"
+
+
+def test_where_several_people_get_an_item_nobody_is_in_the_way(run: Path):
+    with page_of(run, per_item=2) as page, page.browser() as ann, page.browser("bob") as bob:
+        page.ready("random")
+        theirs = bob.tell("/api/next", n=1, order="random")["items"][0]["id"]
+        said = ann.tell("/api/answers", answers=[{"id": theirs, "label": "red"}], nonce="a", found=True)
+        assert said["counts"]["new"] == 1
 
 
 def test_with_per_item_two_every_item_gets_two_people_and_no_third(run: Path):

@@ -146,3 +146,19 @@ def test_a_search_that_has_to_wait_says_for_what_and_comes_by_itself(
     one.tiles()
     assert one.page.text_content(".subject .text") == f"Like {key}"
     one.leave()
+
+
+def test_what_somebody_else_has_before_them_is_refused_in_browse_by_name(browser: Any, served: ServedPage) -> None:
+    one = Visit(browser, served.address, "pia")
+    one.page.click("[data-view=browse]")
+    one.order("random")
+    theirs = one.keys()[-1]
+    holder = served.here.handouts.claim("oto", [theirs]).get(theirs, "oto")
+    one.page.click(f'#gallery .tile[title="{theirs}"]')
+    assert one.key() == theirs
+    one.press("1")
+    one.page.wait_for_selector(f"#toasts >> text=is with {holder} now")
+    one.saved()
+    assert served.said("pia") == {}
+    served.here.handouts.release(holder, [theirs])
+    one.leave()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from served_pages import ServedPage
 from served_runs import picture_run
 from served_texts import CLASSES, EVIL, hostile_run
 from tiers import deep
+
+from raysal.web.server import redirecting
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,56 @@ def test_keys_texts_values_and_classes_are_shown_as_text(browser: Any, texts: Se
     assert said.pop(key) == CLASSES[1]
     assert list(said.values()) == ["<i>new</i>"]
     one.leave()
+
+
+class Linking(BaseHTTPRequestHandler):
+    """A page of another site with a link."""
+
+    target = ""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(
+            f'<a href="{self.target}">the page</a><a target="_blank" href="{self.target}">new</a>'.encode()
+        )
+
+    def log_message(self, *said: object) -> None:
+        """Nothing is printed."""
+
+
+def test_the_address_opens_by_a_link_of_another_site_and_by_the_file_that_leads_to_it(
+    browser: Any, texts: ServedPage, tmp_path: Path
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Other", (Linking,), {"target": texts.address})) as other:
+        thread = Thread(target=other.serve_forever)
+        thread.start()
+        try:
+            for link in ("a:not([target])", "a[target]"):
+                context = browser.new_context()
+                page = context.new_page()
+                page.goto(f"http://localhost:{other.server_port}/")  # another site than 127.0.0.1
+                if link == "a[target]":
+                    with context.expect_page() as opened:
+                        page.click(link)
+                    page = opened.value
+                else:
+                    page.click(link)
+                page.wait_for_selector("#name-text")
+                page.reload()
+                page.wait_for_selector("#name-text")
+                assert "token" not in page.url
+                context.close()
+        finally:
+            other.shutdown()
+            thread.join()
+    with redirecting(tmp_path, texts.address) as place:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(place)
+        page.wait_for_selector("#name-text")
+        context.close()
 
 
 STATES: dict[str, tuple[tuple[str, ...], str]] = {

@@ -25,7 +25,7 @@ from raysal.errors import ConfigError, RunError
 from raysal.rounds.label_files import import_labels
 from raysal.web.label_studio import MAX_BODY, Backend, make_app, serve_backend
 
-TOKEN = "a token of ours"
+TOKEN = "a-token-of-ours"
 ROWS, ASKED = 60, 12
 LAPLACE: Any = {"update": {"mode": "laplace"}}
 KEYS = [f"sub/ä {row}.jpg" for row in range(ROWS)]
@@ -83,6 +83,25 @@ def test_without_the_token_every_path_is_closed(http: httpx.Client) -> None:
     assert [header for header, status in found.items() if status != 401] == [f"Bearer {TOKEN}"]
 
 
+def test_a_page_of_another_site_changes_nothing(run: Path, http: httpx.Client) -> None:
+    """Even with a password that a browser kept: what a page of another site can send unasked is no JSON."""
+    event = json.dumps(annotated(http.get("/next").json()["tasks"][0], "c0"))
+    for kind in ({}, {"Content-Type": "text/plain"}, {"Content-Type": "text/plain; application/json"}):
+        for path, body in (("/webhook", event), ("/round", ""), ("/predict", '{"tasks": []}'), ("/setup", "{}")):
+            answer = http.post(path, content=body, headers=kind)
+            assert (answer.status_code, answer.json()["error"]["what"]) == (415, "Content-Type"), (path, kind)
+    for host in ("evil.example", "evil.example:9090", ""):
+        answer = http.post("/webhook", content=event, headers={"Content-Type": "application/json", "Host": host})
+        assert answer.status_code == 400, host
+    with Session.open(run, read_only=True) as session:
+        assert len(session.ledger.outstanding()) == ASKED
+    with httpx.Client(base_url=http.base_url, trust_env=False) as stranger:
+        asked = stranger.get("/").headers["www-authenticate"]
+    assert asked.startswith("Bearer"), "a browser that is asked for Basic asks its user, and keeps the password"
+    kept = http.post("/webhook", content=event, headers={"Content-Type": "application/json; charset=utf-8"})
+    assert kept.json()["new"] == 1
+
+
 def test_it_answers_what_label_studio_asks_of_a_backend(http: httpx.Client) -> None:
     assert http.get("/health").json() == {"status": "UP", "model_class": "raysal"}
     request = {"project": "1.1700000000", "schema": "<View/>", "hostname": "http://ls", "access_token": "secret"}
@@ -132,11 +151,11 @@ def test_annotations_go_into_the_run_and_move_the_head(run: Path, http: httpx.Cl
     assert http.post("/setup", json={}).json()["model_version"] != before
     left = http.get("/next", params={"n": 100}).json()
     assert [task["data"]["raysal_key"] for task in left["tasks"]] == [t["data"]["raysal_key"] for t in tasks[5:]]
-    refused = http.post("/round")
+    refused = http.post("/round", json={})
     assert (refused.status_code, "7 items wait" in refused.text) == (422, True)
     for task in left["tasks"]:
         http.post("/webhook", json=annotated(task, truth(task["data"]["raysal_key"])))
-    assert http.post("/round").json()["round"] == 1
+    assert http.post("/round", json={}).json()["round"] == 1
     assert http.get("/next", params={"n": 1}).json()["waiting"] > 0
     exported = [{**task, "annotations": [annotated(task, "")["annotation"]]} for task in tasks[:1]]
     exported[0]["annotations"][0]["result"][0]["value"]["choices"] = [truth(tasks[0]["data"]["raysal_key"])]
@@ -184,7 +203,7 @@ def test_requests_that_cannot_be_read(http: httpx.Client) -> None:
         ("/no/such/path", b"", 404),
         ("/../run.json", b"", 404),
     ):
-        answer = http.post(path, content=content)
+        answer = http.post(path, content=content, headers={"Content-Type": "application/json"})
         assert answer.status_code == status, (path, content[:20])
         assert set(answer.json()["error"]) == {"what", "problem", "fix"}
     for n in ("0", "-1", "x", "1000000000", "²"):
@@ -211,9 +230,10 @@ def test_it_starts_as_a_command_and_ends_on_a_signal(run: Path) -> None:
     assert json.loads(out)["labels"] == 1, err
 
 
-def test_a_short_token_is_refused(run: Path) -> None:
-    with pytest.raises(ConfigError, match="RAYSAL_TOKEN"):
-        serve_backend(run, port=0, token="short")
+def test_a_token_that_is_short_or_cannot_stand_in_a_header_is_refused(run: Path) -> None:
+    for token in ("short", "with blanks in it", "pässwörter"):
+        with pytest.raises(ConfigError, match="RAYSAL_TOKEN"):
+            serve_backend(run, port=0, token=token)
 
 
 def test_a_port_that_is_taken_is_named(run: Path) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import io
+import threading
+import tracemalloc
+import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from image_files import packed
+from numpy.typing import NDArray
+from page_server import page_of
 from PIL import Image
 from pools import make_pool
 from served_runs import picture_pool, wav
@@ -16,12 +22,13 @@ from raysal.embedding.job import embed
 from raysal.embedding.precomputed import Precomputed
 from raysal.errors import BadItem, RaysalError
 from raysal.pool import Pool, open_pool
+from raysal.rounds.session import Session
 from raysal.sources.npy import Npy
 from raysal.web import payloads as payloads_module
 from raysal.web.catalogue import Catalogue, Entry
-from raysal.web.media import CACHE_BYTES, Gate, Media, full_size, pixels_of
+from raysal.web.media import CACHE_BYTES, PIXEL_BYTES, ROOM_BYTES, Gate, Media, full_size, pixels_of
 from raysal.web.payloads import Payloads
-from raysal.web.sound import WINDOW, read_wav, spectrogram
+from raysal.web.sound import SPECTROGRAM_BYTES, WINDOW, open_sound, spectrogram, spectrogram_png
 
 
 def shown_of(pool: Pool, folder: Path | None = None) -> tuple[Catalogue, Media, Payloads]:
@@ -141,8 +148,6 @@ def media_most() -> int:
 
 
 def test_pictures_that_are_decoded_together_stay_below_the_limit():
-    import threading
-
     gate, lock, inside, most = Gate(10), threading.Lock(), 0, 0
 
     def work(amount: int) -> None:
@@ -162,6 +167,52 @@ def test_pictures_that_are_decoded_together_stay_below_the_limit():
         thread.join(60)
         assert not thread.is_alive()
     assert most <= 10
+
+
+def test_what_is_large_waits_for_nothing_that_comes_later():
+    gate, order = Gate(10), list[str]()
+
+    def come(name: str, amount: int) -> threading.Thread:
+        def work() -> None:
+            with gate.room(amount):
+                order.append(name)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        return thread
+
+    def came(count: int) -> None:
+        with gate._changed:
+            assert gate._changed.wait_for(lambda: len(gate._waiting) + len(order) == count, 60)
+
+    with gate.room(4):
+        threads = [come("large", 10)]
+        came(1)
+        threads.append(come("small", 1))
+        came(2)
+        assert order == [], "there is room for the small one, and it is not its turn"
+    for thread in threads:
+        thread.join(60)
+    assert order == ["large", "small"]
+
+
+def test_sounds_and_pictures_wait_at_the_same_gate(tmp_path: Path):
+    pool = vector_pool(tmp_path, ["a.wav", "b.png"])
+    (tmp_path / "a.wav").write_bytes(wav())
+    (tmp_path / "b.png").write_bytes(packed(Image.new("RGB", (9, 7)), "PNG"))
+    catalogue, media, _ = shown_of(pool)
+    entries = catalogue.entries(range(2))
+    asked: list[int] = []
+
+    class Noted(Gate):
+        def room(self, amount: int) -> Any:
+            asked.append(amount)
+            return super().room(amount)
+
+    media._gate = Noted(ROOM_BYTES)
+    media.spectrogram(entries[0])
+    media.picture(entries[1], 64, small=True)
+    assert asked == [SPECTROGRAM_BYTES, PIXEL_BYTES * 63]
 
 
 def vector_pool(folder: Path, keys: list[str]) -> Pool:
@@ -184,13 +235,15 @@ def test_keys_of_ready_vectors_may_name_files_beside_them_and_none_outside(tmp_p
     kinds = ["sound", "sound", "image", "vector", "sound", "sound", "vector"]
     assert [payloads.kind(entry, False) for entry in entries.values()] == kinds
     assert payloads.kind(entries[3], True) == "table"
-    assert media.sound(entries[0]) == wav()
+    assert media.sound(entries[0]).read_bytes() == wav()
     assert Image.open(io.BytesIO(media.picture(entries[2], 64, small=True).data)).size == (9, 7)
     for id in (1, 4, 5):
         with pytest.raises(BadItem, match="leads out"):
             media.sound(entries[id])
+        with pytest.raises(BadItem, match="leads out"):
+            media.spectrogram(entries[id])
     elsewhere = shown_of(pool, tmp_path)[1]
-    assert elsewhere.sound(Entry(4, "secret.wav", None)) == wav()
+    assert elsewhere.sound(Entry(4, "secret.wav", None)).read_bytes() == wav()
 
 
 def test_texts_are_those_of_their_ids_however_far_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -206,20 +259,74 @@ def test_texts_are_those_of_their_ids_however_far_apart(tmp_path: Path, monkeypa
     assert media.text(entries[5], 10).endswith("…")
 
 
+def test_a_sound_is_sent_in_the_pieces_that_a_player_asks_for(tmp_path: Path):
+    pool = vector_pool(tmp_path, ["a.wav", "b.wav", "c.wav"])
+    sound = wav(seconds=3)
+    (tmp_path / "a.wav").write_bytes(sound)
+    (tmp_path / "b.wav").write_bytes(b"no sound at all")
+    with Session(tmp_path / "run", pool.path):
+        pass
+    with page_of(tmp_path / "run") as page, page.browser() as browser:
+        for asked, piece in ((None, sound), ("bytes=0-", sound), ("bytes=7-20", sound[7:21]), ("bytes=-9", sound[-9:])):
+            answer = browser.get("/api/item/0/sound", headers={} if asked is None else {"Range": asked})
+            assert (answer.status_code, answer.content) == (200 if asked is None else 206, piece)
+            assert answer.headers["content-type"] == "audio/wav"
+        assert browser.get("/api/item/0/sound", headers={"Range": f"bytes={len(sound)}-"}).status_code == 416
+        assert browser.refused("/api/item/1/sound")[0] == 422
+        assert browser.refused("/api/item/2/sound")[0] == 422
+        assert browser.get("/api/item/0/spectrogram").headers["content-type"] == "image/png"
+
+
+def whole(samples: NDArray[np.float32]) -> tuple[Any, int]:
+    """Samples in memory, as `spectrogram` asks for them."""
+    return lambda start, count: samples[start : start + count], len(samples)
+
+
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_tone_is_read_and_stands_at_its_height(width: int, channels: int):
-    samples, rate = read_wav("a", wav(hertz=1000, rate=8000, width=width, channels=channels))
-    assert (rate, len(samples)) == (8000, 2000)
-    assert 0.7 < np.abs(samples).max() <= 1
-    picture = spectrogram(samples, bands=128)
+def test_a_tone_is_read_and_stands_at_its_height(
+    tmp_path: Path, width: int, channels: int, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "a.wav").write_bytes(wav(hertz=1000, rate=8000, width=width, channels=channels))
+    with open_sound("a", tmp_path / "a.wav") as sound:
+        assert (sound.rate, sound.frames) == (8000, 2000)
+        samples = sound.samples(0, 2000)
+        assert 0.7 < np.abs(samples).max() <= 1
+        monkeypatch.setattr("raysal.web.sound.BLOCK_BYTES", 100)
+        np.testing.assert_array_equal(sound.samples(70, 500), samples[70:570])
+        picture = spectrogram(sound.samples, sound.frames, bands=128)
+    np.testing.assert_array_equal(picture, spectrogram(*whole(samples), bands=128))
     assert picture.shape == (128, (2000 - WINDOW) // (WINDOW // 4) + 1)
     loudest = 127 - picture.astype(int).sum(axis=1).argmax()  # of 128 bands up to 4000 Hz, from below
     assert loudest == pytest.approx(128 * 1000 / 4000, abs=1.5)
 
 
-def test_silence_and_what_is_no_sound():
-    assert spectrogram(np.zeros(3, np.float32)).max() == 0
-    for data in (b"", b"RIFF", wav()[:30], b"text" * 100):
+def test_a_long_sound_of_many_channels_takes_no_more_memory_than_a_short_one(tmp_path: Path):
+    path = tmp_path / "long.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((64, 2, 48_000, 0, "NONE", ""))
+        for _ in range(48):
+            file.writeframes(bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        assert Image.open(io.BytesIO(spectrogram_png("a", path))).size == (900, 256)
+        assert tracemalloc.get_traced_memory()[1] < SPECTROGRAM_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_head_that_names_more_than_there_is_adds_no_silence(tmp_path: Path):
+    said = wav(seconds=0.5)
+    (tmp_path / "a.wav").write_bytes(said[: len(said) // 2])
+    with open_sound("a", tmp_path / "a.wav") as sound:
+        assert sound.frames == (len(said) // 2 - 44) // 2
+
+
+def test_silence_and_what_is_no_sound(tmp_path: Path):
+    assert spectrogram(*whole(np.zeros(3, np.float32))).max() == 0
+    wide = bytearray(wav(width=4))
+    wide[34:36] = (64).to_bytes(2, "little")  # bits of a sample
+    for data in (b"", b"RIFF", wav()[:30], wav()[:44], b"text" * 100, bytes(wide)):
+        (tmp_path / "a.wav").write_bytes(data)
         with pytest.raises(BadItem, match=r"a\.wav"):
-            read_wav("a.wav", data)
+            spectrogram_png("a.wav", tmp_path / "a.wav")

@@ -17,6 +17,7 @@ from served_runs import colour_of, picture_run
 
 from raysal.fleet import exclude
 from raysal.models.trainers.logistic import Logistic
+from raysal.rounds.held_out import HeldOut
 from raysal.rounds.session import Session
 from raysal.scoring.sweep import sweep
 from raysal.web import follower, orders
@@ -131,6 +132,20 @@ def test_views_are_of_the_pool_and_of_its_labels(page: Page):
         curve = browser.look("/api/curve")
         assert curve["found"][0] == [0, 0]
         assert curve["found"][-1] == [6, 2]
+
+
+def test_held_out_items_are_on_no_map(tmp_path: Path):
+    """A label that people give there would train nothing, and nothing would say so."""
+    run = picture_run(tmp_path, 60, labels=30, rounds={"k": 8, "holdout": 0.4})
+    with page_of(run) as page, page.browser() as browser:
+        held_out = HeldOut.of(page.desk.session.config)
+        assert held_out is not None
+        held = held_out.among(np.arange(60))
+        assert held[:30].any(), "also of those that have a label"
+        for n in (10, 1000):
+            ids = np.array(browser.look("/api/map", n=n)["ids"], np.int64)
+            assert not held[ids].any()
+        assert sorted(ids) == np.flatnonzero(~held).tolist()
 
 
 def test_a_label_moves_the_head_and_the_order_follows(run: Path):

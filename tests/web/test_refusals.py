@@ -26,9 +26,9 @@ from raysal.errors import (
     UnknownItem,
 )
 from raysal.labels import Ledger
+from raysal.labels.remarks import Remark
 from raysal.web import handouts
 from raysal.web.refusals import facts_of, status_of
-from raysal.web.remarks import Remark
 
 KEPT = 5
 """Turns that can be taken back, here."""

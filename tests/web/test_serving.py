@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +24,7 @@ from served_runs import picture_run
 import raysal
 from raysal.errors import ConfigError, RunError
 from raysal.rounds.session import Session
-from raysal.web.server import PORT, checked_token, listen, served_at
+from raysal.web.server import PORT, checked_token, listen, redirecting, served_at
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +38,17 @@ def run(prepared: Path, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def process(run: Path, *options: str, token: str | None = TOKEN) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(
+    run: Path, *options: str, token: str | None = TOKEN, browser: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     environment = {name: value for name, value in os.environ.items() if name != "RAYSAL_TOKEN"}
     if token is not None:
         environment["RAYSAL_TOKEN"] = token
-    words = [sys.executable, "-m", "raysal", "serve", str(run), "--no-open", *options]
+    words = [sys.executable, "-m", "raysal", "serve", str(run), *options]
+    if browser is None:
+        words.append("--no-open")
+    else:
+        environment["BROWSER"] = str(browser)
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as started:
         assert started.stdout is not None
         try:
@@ -49,18 +58,37 @@ def process(run: Path, *options: str, token: str | None = TOKEN) -> Iterator[tup
                 started.kill()
 
 
-def test_ctrl_c_ends_it_and_the_run_is_as_people_left_it(run: Path):
-    with process(run, "--port", "0", token=None) as (started, address):
+def a_browser(folder: Path) -> Path:
+    """A program that keeps what it was started with, and the file that it was to open."""
+    folder.mkdir()
+    lines = ['cp -p "${1#file://}" shown.html', 'echo "$*" > part', "mv part started"]
+    (folder / "browser").write_text("\n".join(["#!/bin/sh", f'cd "{folder}"', *lines, ""]))
+    (folder / "browser").chmod(0o755)
+    return folder / "browser"
+
+
+def test_ctrl_c_ends_it_and_the_run_is_as_people_left_it(run: Path, tmp_path: Path):
+    browsing = a_browser(tmp_path / "browsing")
+    with process(run, "--port", "0", token=None, browser=browsing) as (started, address):
         found = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/\?token=([\w-]{32})", address)
         assert found is not None
         with Browser(found[1], "ann", found[2]) as browser, browser.stream("GET", "/api/events") as events:
             assert next(events.iter_lines()) == "event: state"
             browser.tell("/api/answers", answers=[{"id": "9", "label": "red"}], nonce="n")
+            while not (browsing.parent / "started").exists():
+                assert started.poll() is None
             started.send_signal(signal.SIGINT)
             started.send_signal(signal.SIGINT)  # impatient
             out, err = started.communicate(timeout=60)
         assert (started.returncode, err) == (0, "")
         assert "stopped; 1 answers" in out
+    # Others who use the machine see what a browser is started with: a file that its owner alone can read.
+    words, shown = (browsing.parent / "started").read_text(), browsing.parent / "shown.html"
+    assert words.startswith(f"file://{run.resolve()}/opens-")
+    assert found[2] not in words
+    assert stat.S_IMODE(shown.stat().st_mode) == 0o600
+    assert f"0; url={address}" in html.unescape(shown.read_text())
+    assert not list(run.glob("opens-*"))
     with Session.open(run) as session:
         assert session.ledger.said(["some/0009.jpg"])["some/0009.jpg"].answers == {"ann": "red"}
         session.query(2)
@@ -87,10 +115,22 @@ def test_what_cannot_be_served_is_said(tmp_path: Path, run: Path, monkeypatch: p
     monkeypatch.setenv("RAYSAL_TOKEN", "short")
     code, _, err = cli("serve", run, "--no-open")
     assert (code, "RAYSAL_TOKEN: has 5 letters" in err) == (2, True)
+    monkeypatch.setenv("RAYSAL_TOKEN", "pässwörter")
+    code, _, err = cli("serve", run, "--no-open")
+    assert (code, "RAYSAL_TOKEN: has a blank, a letter beyond ASCII" in err) == (2, True)
     with pytest.raises(ConfigError):
         checked_token("")
     monkeypatch.delenv("RAYSAL_TOKEN")
     assert checked_token(None) != checked_token(None)
+
+
+def test_where_the_disk_of_a_run_keeps_no_rights_the_file_is_among_temporary_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with redirecting(tmp_path / "gone", "http://localhost/?token=a") as place:
+        assert Path(place.removeprefix("file://")).parent == tmp_path.resolve()
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_address_has_the_token_as_a_browser_reads_it():

@@ -12,6 +12,7 @@ import raysal
 from raysal.embedding.job import embed
 from raysal.embedding.precomputed import Precomputed
 from raysal.labels.records import Said
+from raysal.labels.remarks import Remark
 from raysal.pool import Pool, open_pool
 from raysal.sources.table import Table
 from raysal.sources.text import Text
@@ -20,7 +21,6 @@ from raysal.web.catalogue import Catalogue
 from raysal.web.media import Media
 from raysal.web.payloads import Payloads
 from raysal.web.places import Place
-from raysal.web.remarks import Remark
 from raysal.web.shown import MOST_LETTERS, Shown
 
 

@@ -25,7 +25,8 @@ import pyarrow as pa
 
 from raysal.arrow_values import array_of
 from raysal.errors import LabelError
-from raysal.types import SKIP, Label, Modality
+from raysal.labels.remarks import ByItem, Remark
+from raysal.types import NONE, SEPARATOR, SKIP, Label, Modality
 
 KEY, POOL = "raysal_key", "raysal_pool"
 """The fields of a tool that hold an item's key, and the fingerprint of the pool that the key is of."""
@@ -33,12 +34,12 @@ ANNOTATOR, WEIGHT = "raysal_annotator", "raysal_weight"
 """Fields of an answer, where the tool has no user of that name, or no weights."""
 FIELDS = ("key", "label", "annotator", "weight")
 """The columns of a label file, in the order in which they are written."""
+NOTE, RATING = "note", "rating"
+"""Columns of what annotators say beside labels, where any did. They are written, and not read."""
 QUESTION = "label"
 """What the control, question or field is called that people answer."""
 PREDICTION = "prediction"
 """What the field is called that holds what a model predicts, where a tool has no place of its own for it."""
-SEVERAL, NONE = "|", "-"
-"""How a text says several labels, or none of them."""
 FACTS = ("rank", "score", "reason")
 """What a round says of an item that it asks for."""
 COLUMNS = {
@@ -72,6 +73,8 @@ class Sheet:
     """the items, part by part; each call begins anew"""
     answers: Mapping[str, Sequence[Label]] = field(default_factory=dict)
     """what annotators said of the items, by key"""
+    remarks: ByItem = field(default_factory=dict)
+    """the notes and ratings of annotators about the items"""
     pool: str = ""
     """fingerprint of the pool that the keys are of; empty where it is not known"""
     modality: Modality = "vector"
@@ -106,7 +109,7 @@ class Sheet:
         """
         if not self.several:
             return [label]
-        return [] if label == NONE else label.split(SEVERAL)
+        return [] if label == NONE else label.split(SEPARATOR)
 
     def facts(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What travels with an item: its key and pool, rank, score, reason and prediction, without what is not known.
@@ -133,6 +136,8 @@ class Format(Protocol):
     """What is written is the whole pool, not a batch."""
     reads: ClassVar[bool] = True
     """Files of it may hold labels."""
+    remarks: ClassVar[bool] = False
+    """It has a place for notes and ratings."""
     columns: ClassVar[tuple[str, ...]] = ()
     """Columns that it reads of a table, beside those of a label file."""
 
@@ -199,6 +204,11 @@ def places_of(keys: pa.Array | pa.ChunkedArray, wanted: Mapping[str, object]) ->
         return []
     found: list[int] = pc.indices_nonzero(pc.is_in(keys, value_set=array_of(list(wanted), pa.string()))).to_pylist()
     return found
+
+
+def remark_fields(remark: Remark) -> dict[str, Any]:
+    """A remark as the columns `NOTE` and `RATING`; None for what was not said."""
+    return {NOTE: remark.note or None, RATING: remark.rating}
 
 
 def grouped(sheet: Sheet, key: str) -> list[Label]:

@@ -21,7 +21,6 @@ from raysal.errors import LabelError
 from raysal.labels.formats.base import (
     ANNOTATOR,
     KEY,
-    NONE,
     POOL,
     PREDICTION,
     QUESTION,
@@ -32,10 +31,13 @@ from raysal.labels.formats.base import (
     grouped,
     is_skip,
     kept,
+    remark_fields,
 )  # fmt: skip
 from raysal.labels.rows import write_objects
-from raysal.types import SKIP, Label
+from raysal.types import NONE, SKIP, Label
 
+REMARKS = "raysal_remarks"
+"""What of `meta` holds the notes and ratings of annotators."""
 OWN = "annotation_id"
 """The column that every flat export has."""
 
@@ -45,6 +47,7 @@ class LabelStudio(Format):
 
     title: ClassVar[str] = "Label Studio"
     suffixes: ClassVar[tuple[str, ...]] = (".json",)
+    remarks: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = (OWN,)
 
     def claims(self, record: Record) -> bool:
@@ -113,12 +116,16 @@ def task_of(sheet: Sheet, row: Mapping[str, Any]) -> dict[str, Any]:
         row: of `Sheet.rows`.
 
     Returns:
-        The task: its data, what the head predicts, and what annotators said.
+        The task: its data, what the head predicts, and what annotators said: notes and ratings in `meta`, which Label
+        Studio keeps with the task.
     """
     shown = row.get("text") if media_of(sheet) == "text" else row.get("uri")
     task: dict[str, Any] = {"data": {media_of(sheet): row["key"] if shown is None else shown, **sheet.facts(row)}}
     if row.get(PREDICTION) is not None:
         task["predictions"] = [prediction_of(sheet, row[PREDICTION], row.get("probability"))]
+    if remarks := sheet.remarks.get(row["key"]):
+        said = [{ANNOTATOR: who, **remark_fields(remark)} for who, remark in sorted(remarks.items())]
+        task["meta"] = {REMARKS: [{name: value for name, value in each.items() if value is not None} for each in said]}
     task["annotations"] = [_annotation(sheet, answer) for answer in grouped(sheet, row["key"])]
     return task
 

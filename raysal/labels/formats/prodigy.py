@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from raysal.errors import LabelError
-from raysal.labels.formats.base import NONE, Format, Record
+from raysal.labels.formats.base import Format, Record
 from raysal.labels.nested import shortened
-from raysal.types import SKIP
+from raysal.types import NONE, SKIP
 
 
 class Prodigy(Format):

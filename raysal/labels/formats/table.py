@@ -9,11 +9,23 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from raysal.arrow_values import array_of
-from raysal.labels.formats.base import COLUMNS, FIELDS, POOL, Format, Record, Sheet, grouped
+from raysal.labels.formats.base import (
+    COLUMNS,
+    FIELDS,
+    NOTE,
+    POOL,
+    RATING,
+    Format,
+    Record,
+    Sheet,
+    grouped,
+    remark_fields,
+)  # fmt: skip
+from raysal.labels.remarks import beside
 from raysal.tables import KINDS, write_tables
-from raysal.types import Label
 
 ANSWER = {"label": pa.string(), "annotator": pa.string(), "weight": pa.float64()}
+REMARK = {NOTE: pa.string(), RATING: pa.int64()}
 
 
 class Table(Format):
@@ -21,6 +33,7 @@ class Table(Format):
 
     title: ClassVar[str] = "plain tables"
     suffixes: ClassVar[tuple[str, ...]] = tuple(KINDS)
+    remarks: ClassVar[bool] = True
 
     def claims(self, record: Record) -> bool:  # noqa: ARG002
         """Everything; it is asked last."""
@@ -31,22 +44,30 @@ class Table(Format):
         yield record
 
     def write(self, path: Path, sheet: Sheet) -> None:
-        """Key, label, annotator and weight, then what is known of the item. An item without an answer is one row."""
+        """Key, label, annotator, weight, and note and rating where any are; then what is known of the item.
+
+        An item of which nobody said anything is one row.
+        """
         kind = KINDS.get(path.suffix.lower(), "csv")
         more = [pa.field(POOL, pa.string())] if sheet.pool else []
         facts = [field for field in sheet.schema if field.name not in FIELDS]
-        schema = pa.schema([("key", COLUMNS["key"]), *ANSWER.items(), *facts, *more])
+        schema = pa.schema(
+            [("key", COLUMNS["key"]), *ANSWER.items(), *(REMARK.items() if sheet.remarks else ()), *facts, *more]
+        )
         write_tables(path, kind, schema, self._tables(sheet, schema))
 
     def _tables(self, sheet: Sheet, schema: pa.Schema) -> Iterator[pa.Table]:
         for table in sheet.tables():
             rows = [
-                {**row, **answer, POOL: sheet.pool}
-                for row in table.to_pylist()
-                for answer in [_cells(given) for given in grouped(sheet, row["key"])] or [dict.fromkeys(ANSWER)]
+                {**row, **answer, POOL: sheet.pool} for row in table.to_pylist() for answer in _said(sheet, row["key"])
             ]
             yield pa.table([array_of([row[field.name] for row in rows], field.type) for field in schema], schema=schema)
 
 
-def _cells(answer: Label) -> dict[str, Any]:
-    return {name: getattr(answer, name) for name in ANSWER}
+def _said(sheet: Sheet, key: str) -> list[dict[str, Any]]:
+    """What people said of an item, a row for each; one row without values where nobody said anything."""
+    rows = []
+    for annotator, answer, remark in beside(grouped(sheet, key), sheet.remarks.get(key, {})):
+        said = {"annotator": annotator} if answer is None else {name: getattr(answer, name) for name in ANSWER}
+        rows.append({**dict.fromkeys(ANSWER), **said, **remark_fields(remark)})
+    return rows or [dict.fromkeys((*ANSWER, *REMARK))]

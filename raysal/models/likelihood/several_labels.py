@@ -12,8 +12,9 @@ from raysal.errors import ConfigError, LabelError
 from raysal.models.likelihood.base import Column, Floats, Likelihood, checked_shares, shannon
 from raysal.models.likelihood.tensors import LEAST, PredictedOutputs
 from raysal.models.measures import Evaluation, judge_labels
-from raysal.models.targets import NONE, SEPARATOR, Answer, labels_in
+from raysal.models.targets import Answer, labels_in
 from raysal.numerics import one_thread
+from raysal.types import NONE, SEPARATOR
 
 if TYPE_CHECKING:
     import torch

@@ -26,7 +26,8 @@ const done = [];
 function answer(items, say, words) {
   if (!items.length) return;
   const answers = items.map((item) => (typeof say === "function" ? say(item) : say));
-  const entry = enqueue("api/answers", { answers: items.map((item, i) => ({ id: item.id, key: item.key, ...answers[i] })) });
+  const found = get().view !== "label"; // what somebody else has before them is refused there
+  const entry = enqueue("api/answers", { answers: items.map((item, i) => ({ id: item.id, key: item.key, ...answers[i] })), found });
   done.push({ entry, before: items.map((item) => ({ ...item })), words });
   put(items.map((item, i) => applied(item, answers[i])));
   speak(items.length === 1 ? `${items[0].key}: ${words}` : `${plural(items.length, "item")}: ${words}`);

@@ -7,8 +7,8 @@ says what an item is. The newest remark of an annotator about an item counts.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from raysal.databases import refusal
 from raysal.errors import LabelError
+from raysal.types import Label
 
 FILE = "remarks.sqlite"
 RESTORE = "restore it from a copy"
@@ -43,6 +44,8 @@ class Remark(NamedTuple):
 
 
 NOTHING = Remark()
+ByItem = Mapping[str, Mapping[str, Remark]]
+"""{key: {annotator: remark}}"""
 
 
 class Remarks:
@@ -135,6 +138,63 @@ class Remarks:
         for seq, key, annotator, note, rating, disputed in self._db.execute(query, (self._seen,)).fetchall():
             self._newest.setdefault(key, {})[annotator] = Remark(note, rating, bool(disputed))
             self._seen = seq
+
+
+def remarks_of(run: Path) -> ByItem:
+    """The notes and ratings of a run, the newest of each annotator about each item. Nothing is written.
+
+    Args:
+        run: the run directory.
+
+    Returns:
+        Those that say something beside a dispute; none where nobody used the page.
+
+    Raises:
+        NotNow: the file is busy.
+        Damaged: it is no table of remarks.
+    """
+    found = _read(run / FILE) if (run / FILE).exists() else {}
+    said = {key: {who: one for who, one in people.items() if is_said(one)} for key, people in found.items()}
+    return {key: people for key, people in said.items() if people}
+
+
+def _read(path: Path) -> dict[str, dict[str, Remark]]:
+    """The newest remarks in a file."""
+    found: dict[str, dict[str, Remark]] = {}
+    try:
+        # Not `ro`: a writer that was killed may have left what the next one to open takes back.
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=30.0)) as db:
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'remarks'").fetchone() is None:
+                return {}  # of a server that was killed as it began
+            query = "SELECT key, annotator, note, rating, disputed FROM remarks ORDER BY seq"
+            for key, annotator, note, rating, disputed in db.execute(query):
+                found.setdefault(key, {})[annotator] = Remark(note, rating, bool(disputed))
+    except sqlite3.Error as error:
+        raise refusal(path, error, RESTORE) from None
+    return found
+
+
+def is_said(remark: Remark) -> bool:
+    """Whether there is a note or a rating."""
+    return bool(remark.note) or remark.rating is not None
+
+
+def beside(labels: Iterable[Label], remarks: Mapping[str, Remark]) -> Iterator[tuple[str, Label | None, Remark]]:
+    """What people said of one item, with the remark of each.
+
+    Args:
+        labels: the answers of its annotators.
+        remarks: by annotator.
+
+    Yields:
+        (annotator, answer, remark) in the order of `labels`, then those who only remarked, sorted.
+    """
+    answered = set()
+    for label in labels:
+        answered.add(label.annotator)
+        yield label.annotator, label, remarks.get(label.annotator, NOTHING)
+    for annotator in sorted(remarks.keys() - answered):
+        yield annotator, None, remarks[annotator]
 
 
 def checked(key: str, remark: Remark) -> Remark:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raysal.errors import Damaged, LabelError
-from raysal.web.remarks import FILE, LONGEST_NOTE, Remark, Remarks
+from raysal.labels.remarks import FILE, LONGEST_NOTE, Remark, Remarks
 
 
 def test_the_newest_counts_and_everybody_sees_it(tmp_path: Path):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import RunError
+from raysal.rounds.held_out import HeldOut
 from raysal.scoring.sweep import BINS
 from raysal.web import views
 from raysal.web.orders import NOTHING
@@ -22,7 +23,7 @@ READ_S = 120.0
 """How long a map waits for its vectors at most, as while a batch is being chosen."""
 
 
-class Seen:
+class DeskViews:
     """Histogram, map and curve of one desk. Any thread may ask."""
 
     def __init__(self, desk: Desk) -> None:
@@ -58,7 +59,7 @@ class Seen:
         return views.histogram(score, counts, labelled)
 
     def map(self, n: int) -> dict[str, Any]:
-        """The map of the pool with a sample of n items; the axes are computed once.
+        """The map of the pool with a sample of n items, and none that is held out; the axes are computed once.
 
         Args:
             n: sampled items.
@@ -70,11 +71,15 @@ class Seen:
             NotNow: the pool is busy with something that takes longer than `READ_S`.
         """
         desk = self._desk
-        pool, seed = desk.session.pool, desk.session.config.seed
+        pool, config = desk.session.pool, desk.session.config
+        held_out = HeldOut.of(config)
         with self._lock:
             if n not in self._axes:
-                self._axes = {n: views.PoolAxes.of(pool, seed, n, self._read)}
+                self._axes = {n: views.PoolAxes.of(pool, config.seed, n, self._read, held_out)}
             labelled = desk.standing.labelled()
+            if held_out is not None:
+                held = held_out.among(np.array([item.id for item in labelled], np.int64))
+                labelled = [item for item, is_held in zip(labelled, held.tolist(), strict=True) if not is_held]
             classes = sorted({item.label for item in labelled})
             return views.pool_map(self._axes[n], len(pool), labelled, classes)
 
