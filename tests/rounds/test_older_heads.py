@@ -58,8 +58,11 @@ def test_a_run_with_older_heads_opens_says_so_and_fits_anew(pool: Pool, tmp_path
     assert note is not None
     assert "fits anew" in note
     assert "fits anew" in " ".join(cli("status", out).out.split())
-    predicted = cli("predict", pool.path, "--run", out, "-o", tmp_path / "predicted")
-    assert "an older raysal fitted this head" in " ".join(predicted.out.split())
+    said = "an older raysal fitted this head"
+    predicted = cli("predict", pool.path, "--run", out, "-o", tmp_path / "predicted", "--round", 2)
+    assert said in " ".join(predicted.out.split())
+    predicted = cli("predict", pool.path, "--run", out, "-o", tmp_path / "of-now")  # the head of now is a new fit
+    assert said not in " ".join(predicted.out.split())
     with Session(out) as session:
         last = session.run.head(2)
         assert last is not None

@@ -122,7 +122,7 @@ def test_the_readme_way_ends(pool: Pool, tmp_path: Path) -> None:
 
 def what_people_said(ledger: Ledger) -> tuple[object, ...]:
     """The state of a ledger, without the items that have events and no answer."""
-    trains = [replace(item, seq=0) for item in ledger.labels(votes=True)]
+    trains = [replace(item, seq=0, since=0) for item in ledger.labels(votes=True)]
     return ledger.answers(skips=True), ledger.texts, {**ledger.counts(), "unlabeled": 0}, trains
 
 
