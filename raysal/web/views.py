@@ -138,8 +138,7 @@ def curve(run: RunDir, labelled: Sequence[Labelled], target: Sequence[str], like
         likelihood: what labels are.
 
     Returns:
-        {rounds, found: [[labels, found], ...], precision: {batch: one share for each round, None without labels},
-        tests}.
+        {rounds, found: [[labels, found], ...], precision: {batch: one share for each round, None without labels}}.
     """
     wanted = set(target)
     count = run.rounds
@@ -166,5 +165,4 @@ def curve(run: RunDir, labelled: Sequence[Labelled], target: Sequence[str], like
         }
         for record in records
     ]
-    tests = next((record["tests"] for record in reversed(records) if record.get("tests")), None)
-    return {"rounds": rounds, "found": thinned if wanted else [], "precision": {"batch": precision}, "tests": tests}
+    return {"rounds": rounds, "found": thinned if wanted else [], "precision": {"batch": precision}}

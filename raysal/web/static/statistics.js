@@ -94,13 +94,12 @@ function search(run) {
   const said = run.search;
   if (!said) return null;
   const whole = (/** @type {number} */ value) => count(Math.round(value));
-  const rows = [["Items left to find", said.left, said.left_interval, whole], ["Share of the pool that is looked for", said.prevalence, said.prevalence_interval, percent],
-    ["Hits among what was labelled", said.precision, null, percent]].filter((row) => row[1] !== null && row[1] !== undefined);
+  const rows = [["Items left to find", said.left, said.left_interval, whole], ["Share of the pool that is looked for", said.prevalence, said.prevalence_interval, percent]].filter((row) => row[1] !== null && row[1] !== undefined);
   if (!rows.length) return null;
   const wide = said.left_interval && said.left_interval[1] > 4 * Math.max(25, said.left);
   return h("figure", {}, h("figcaption", { text: "What is left" }),
     h("table", {}, h("tbody", {}, rows.map(([name, value, ends, words]) => h("tr", {}, h("th", { scope: "row", text: name }), h("td", {}, within(value, ends, words)))))),
-    h("p", { class: "hint", text: `${count(said.answered)} of ${plural(said.drawn, "test draw")} have an answer. The intervals hold with 95 %.${wide ? " More test draws make it narrower." : ""}` }));
+    h("p", { class: "hint", text: `${count(said.answered)} of ${plural(said.drawn, "test draw")} have an answer. The intervals hold with 95 %.${wide ? " More test draws make them narrower." : ""}` }));
 }
 
 function found() {
