@@ -22,7 +22,7 @@ from raysal.strategies.base import Picks, Selector
 from raysal.strategies.coverage.badge import sample_others
 from raysal.strategies.search.seen import Seen
 from raysal.strategies.search.shares import streak_of, turns, weights_of, without
-from raysal.strategies.search.ways import Say, Vectors, Way, by_doubt, by_examples, by_novelty, by_odds
+from raysal.strategies.search.ways import Odds, Say, Vectors, Way, by_examples, by_novelty
 from raysal.types import Metric
 
 LIKELIEST, UNCERTAIN, NOVEL, REST = "likeliest", "uncertain", "novel", "rest"
@@ -48,7 +48,8 @@ class Search(Selector):
     - `likeliest`: highest log odds of the target (`log_odds`). While labels cannot tell the target from the rest (one
       example, and no background), the nearest to the examples, or to what a query is like (`like`).
     - `uncertain`: log odds nearest to 0.
-    - `novel`: highest novelty `by` one of `raysal.scoring.novelty`.
+    - `novel`: highest novelty `by` one of `raysal.scoring.novelty`, among 20,000 candidates that are drawn anew for
+      each batch; among all where nothing else leads.
 
     Shares follow what was found: a way weighs its share · ((found + 1) / (expected + 1))² over the last three rounds.
     What is expected is what it would have found as often as all ways together.
@@ -59,8 +60,8 @@ class Search(Selector):
     left, near-duplicates come after all, and then a uniform sample; the reason says so.
 
     Works from no label: with a query from what is like it, else by novelty alone, and then by the answers. Cost: a
-    product O(n d C) and a round trip for each of two ways; the novelty's own cost where it has a turn, and O(n a d) for
-    a examples while there is no head; few hundred vectors in the driver. picks(k) is a prefix of picks(k + 1). The
+    product O(n d C) in one round trip; the novelty's own cost of 20,000 items, where it has a turn, and O(n a d) for a
+    examples while there is no head; few hundred vectors in the driver. picks(k) is a prefix of picks(k + 1). The
     score is what the way goes by: log odds, similarity, the probability, novelty. It finds what a head on these vectors
     can tell; a class that has several kinds, of which no example shows one, needs `novel`.
     """
@@ -144,11 +145,11 @@ class Search(Selector):
             What makes each way, by name.
         """
         ties, first = context.ties, max(FEWEST, 2 * context.k)
-        examples = examples_of(context)
+        examples, among = examples_of(context), derive(context.key, "novel")
 
-        def novel() -> Way:
+        def novel(sample: int | None = None) -> Way:
             fitted = self.by.part.fit(fleet, derive(context.key, "novelty"))
-            ask = by_novelty(fleet, fitted, ties)
+            ask = by_novelty(fleet, fitted, ties, sample)
             return Way(fleet=fleet, ask=ask, say=lambda v: (v, f"novel: {v:.3g}, {fitted.words}"), first=first)
 
         if can_tell(context, len(examples)):
@@ -158,15 +159,15 @@ class Search(Selector):
             what = "likeliest" if band == context.k else f"likeliest, the most diverse of {band}"
             diverse = None if band == context.k else (band, examples[:MOST_KNOWN])
 
+            odds = Odds(fleet, inputs, ties, max(first, band))
+
             def likeliest() -> Way:
-                ask = by_odds(fleet, inputs, ties)
-                return Way(fleet=fleet, ask=ask, say=likely(what), first=max(first, band), diverse=diverse)
+                return Way(fleet=fleet, ask=odds.likeliest, say=likely(what), first=max(first, band), diverse=diverse)
 
             def uncertain() -> Way:
-                ask = by_doubt(fleet, inputs, ties)
-                return Way(fleet=fleet, ask=ask, say=lambda v: (v, f"uncertain: log odds ±{-v:.3g}"), first=first)
+                return Way(fleet=fleet, ask=odds.uncertain, say=unsure, first=first)
 
-            return {LIKELIEST: likeliest, UNCERTAIN: uncertain, NOVEL: novel}
+            return {LIKELIEST: likeliest, UNCERTAIN: uncertain, NOVEL: lambda: novel(among)}
         if context.like is not None:
             like = context.like if context.head is None else context.head.see(context.like)
             examples = np.concatenate([examples, like.astype(np.float32)]) if len(examples) else like.astype(np.float32)
@@ -177,7 +178,7 @@ class Search(Selector):
             ask, say = by_examples(fleet, examples, ties), near(len(examples), fleet.each(metric_of)[0], context.scale)
             return Way(fleet=fleet, ask=ask, say=say, first=first)
 
-        return {LIKELIEST: nearest, NOVEL: novel}
+        return {LIKELIEST: nearest, NOVEL: lambda: novel(among)}
 
 
 @dataclass(kw_only=True)
@@ -243,6 +244,11 @@ def likely(what: str) -> Say:
         return value, f"{what}: probability {probability:.3g}"
 
     return say
+
+
+def unsure(value: float) -> tuple[float, str]:
+    """What is said of the size of log odds, which comes with a minus."""
+    return value, f"uncertain: log odds ±{-value:.3g}"
 
 
 def near(examples: int, metric: Metric, scale: float) -> Say:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Fleet, Partition
-from raysal.scoring.base import Predicted
+from raysal.rng import item_uniform
 from raysal.scoring.given_probabilities import AnyInputs
 from raysal.scoring.novelty.base import FittedNovelty, most_novel
 from raysal.scoring.of_target import log_odds
@@ -19,11 +18,13 @@ from raysal.scoring.similarity import similarities
 from raysal.scoring.top_k import BestItems, best_of, best_of_parts
 from raysal.strategies.engine.shortlist import gathered
 from raysal.strategies.search.seen import Seen, diverse_order
-from raysal.strategies.simple import highest_score
 
 Vectors = NDArray[np.float32]
 ROWS_AT_ONCE = 2**16
 """Rows whose similarities to all examples are held at once."""
+NOVEL_AMONG = 20_000
+"""Candidates among which the novel ones of a batch are looked for, where there are other ways to find: a batch has one
+or two of them, and each round draws others. To look at all of a million took half of a round."""
 DEEPEST = 4096
 """Candidates that a way lists at most, or twice the batch: beyond so many duplicates it gives up."""
 
@@ -102,14 +103,30 @@ class Way:
         return True
 
 
-def by_odds(fleet: Fleet, inputs: AnyInputs, ties: int) -> Ask:
-    """The candidates of highest log odds of the target."""
-    return lambda m: best_of_parts(fleet.each(highest_score, inputs, "log_odds", m, ties), m, ties=ties)
+class Odds:
+    """The candidates by their log odds of the target: the highest, and those nearest to 0. One product for both."""
 
+    def __init__(self, fleet: Fleet, inputs: AnyInputs, ties: int, first: int) -> None:
+        """Nothing is computed before somebody asks; then at least so many of both are listed."""
+        self._fleet, self._inputs, self._ties, self._first = fleet, inputs, ties, first
+        self._depth, self._lists = 0, ((np.empty(0, np.int64), np.empty(0, np.float32)),) * 2
 
-def by_doubt(fleet: Fleet, inputs: AnyInputs, ties: int) -> Ask:
-    """The candidates whose log odds are nearest to 0."""
-    return lambda m: best_of_parts(fleet.each(nearest_to_even, inputs, m, ties), m, ties=ties)
+    def likeliest(self, m: int) -> BestItems:
+        """The m candidates of highest log odds."""
+        return self._best(0, m)
+
+    def uncertain(self, m: int) -> BestItems:
+        """The m candidates whose log odds are nearest to 0; the values are minus their size."""
+        return self._best(1, m)
+
+    def _best(self, place: int, m: int) -> BestItems:
+        if m > self._depth:
+            self._depth = depth = max(m, self._first)
+            parts = self._fleet.each(likeliest_and_uncertain, self._inputs, depth, self._ties)
+            merged = [best_of_parts(each, depth, ties=self._ties) for each in zip(*parts, strict=True)]
+            self._lists = merged[0], merged[1]
+        ids, values = self._lists[place]
+        return ids[:m], values[:m]
 
 
 def by_examples(fleet: Fleet, examples: Vectors, ties: int) -> Ask:
@@ -117,23 +134,36 @@ def by_examples(fleet: Fleet, examples: Vectors, ties: int) -> Ask:
     return lambda m: best_of_parts(fleet.each(nearest_candidates, examples, m, ties), m, ties=ties)
 
 
-def by_novelty(fleet: Fleet, fitted: FittedNovelty, ties: int) -> Ask:
-    """The most novel candidates."""
-    return lambda m: best_of_parts(fleet.each(most_novel, fitted, m, ties), m, ties=ties)
+def by_novelty(fleet: Fleet, fitted: FittedNovelty, ties: int, sample: int | None = None) -> Ask:
+    """The most novel candidates; with the key of a sample, those of about `NOVEL_AMONG` candidates drawn uniformly."""
+    if sample is None:
+        return lambda m: best_of_parts(fleet.each(most_novel, fitted, m, ties), m, ties=ties)
+    share = NOVEL_AMONG / max(sum(fleet.each(count_candidates)), 1)
+    return lambda m: best_of_parts(fleet.each(most_novel_of_some, fitted, m, ties, sample, share), m, ties=ties)
 
 
 # Functions of a partition.
 
 
-def doubt(predicted: Predicted) -> torch.Tensor:
-    """How unsure it is whether an item is looked for: minus the size of the log odds, [n]."""
-    return -log_odds(predicted).abs()
-
-
-def nearest_to_even(partition: Partition, inputs: AnyInputs, m: int, ties: int) -> BestItems:
-    """The m candidates here whose log odds are nearest to 0."""
+def likeliest_and_uncertain(partition: Partition, inputs: AnyInputs, m: int, ties: int) -> tuple[BestItems, BestItems]:
+    """The m candidates here of highest log odds, and the m whose log odds are nearest to 0."""
     rows = partition.candidates()
-    return best_of(partition.ids[rows], row_values(partition, inputs, rows, doubt), m, ties=ties)
+    ids, odds = partition.ids[rows], row_values(partition, inputs, rows, log_odds)
+    return best_of(ids, odds, m, ties=ties), best_of(ids, -np.abs(odds), m, ties=ties)
+
+
+def count_candidates(partition: Partition) -> int:
+    """How many candidates are here."""
+    return len(partition.candidates())
+
+
+def most_novel_of_some(
+    partition: Partition, fitted: FittedNovelty, m: int, ties: int, sample: int, share: float
+) -> BestItems:
+    """The most novel of a uniform sample of the candidates here, which is the same for any partitions."""
+    rows = partition.candidates()
+    rows = rows[item_uniform(sample, partition.ids[rows]) < share]
+    return best_of(partition.ids[rows], fitted.scores(partition, rows), m, ties=ties)
 
 
 def nearest_candidates(partition: Partition, examples: Vectors, m: int, ties: int) -> BestItems:

@@ -20,12 +20,13 @@ from raysal.context import RoundContext, Yield
 from raysal.errors import ConfigError
 from raysal.fleet import LocalFleet, exclude
 from raysal.pool import Pool
-from raysal.rng import derive, item_order
+from raysal.rng import derive, item_order, item_uniform
 from raysal.rounds.session import Session
 from raysal.scoring.novelty.base import novelty_of
 from raysal.scoring.novelty.neighbours import NearestNeighbours
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Picks, select
+from raysal.strategies.search import ways as ways_of
 from raysal.strategies.search.shares import streak_of, turns, weights_of, without
 from raysal.strategies.search.strategy import Search
 
@@ -71,6 +72,8 @@ def slow(pool: Pool, selector: Search, context: RoundContext, k: int) -> tuple[l
     fitted = NearestNeighbours().fit(fleet, derive(context.key, "novelty"))
     novelty = np.zeros(len(x))
     novelty[left] = fleet.each(novelty_of, fitted, left)[0][1]
+    drawn = item_uniform(derive(context.key, "novel"), np.arange(len(x))) < ways_of.NOVEL_AMONG / len(left)
+    novelty[~drawn] = -1
     lists = {
         name: left[np.lexsort((item_order(context.ties, left), -np.round(values[left], 5)))].tolist()
         for name, values in (("likeliest", odds), ("uncertain", -abs(odds)), ("novel", novelty))
@@ -235,6 +238,18 @@ def test_all_labels_are_of_the_target(pool):
     assert {"likeliest", "novel"} >= set(run(pool, Search(), some(pool, names, *ids)).shares)
     with_background = run(pool, Search(), some(pool, names, *ids, background=50))
     assert "probability" in with_background.reasons[0]  # then the head can tell
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_novel_items_are_the_most_novel_of_a_uniform_sample(pool, partitions, monkeypatch):
+    monkeypatch.setattr(ways_of, "NOVEL_AMONG", 60)
+    selector = Search(likeliest=0.4, uncertain=0.2, novel=0.4)
+    ids, ways = slow(pool, selector, context(pool), K)
+    picks = run(pool, selector, context(pool), partitions=partitions)
+    assert (picks.ids.tolist(), list(picks.shares)) == (ids, ways)
+    whole = run(pool, selector, context(pool), partitions=partitions)
+    monkeypatch.undo()
+    assert run(pool, selector, context(pool)).ids.tolist() != whole.ids.tolist()
 
 
 def test_no_label_is_of_the_target(pool):
