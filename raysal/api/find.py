@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from raysal.arguments import as_path, as_whole_number
-from raysal.config import parse_config
 from raysal.pool import Pool
-from raysal.rounds.directory import RunDir
-from raysal.rounds.searching import NEGATIVE, POSITIVE, begin_search, labels_of_examples, search_fields
+from raysal.rounds.searching import begin_search, labels_of_examples, rest_of, search_config
 from raysal.rounds.session import Session
 from raysal.types import no_report
 
@@ -21,9 +19,9 @@ def find(
     out: str | Path,
     examples: Sequence[str] | Mapping[str, str] = (),
     others: Sequence[str] = (),
-    target: str | Sequence[str] = POSITIVE,
-    rest: str = NEGATIVE,
-    k: int = 25,
+    target: str | Sequence[str] | None = None,
+    rest: str | None = None,
+    k: int | None = None,
     **fields: Any,
 ) -> Session:
     """Begin to search a pool for the rest of a few examples, or go on with a search.
@@ -39,12 +37,13 @@ def find(
 
     Args:
         pool: an embedded pool, or its path.
-        out: the run directory; made if it is not there. To begin the same search again adds the examples.
+        out: the run directory; made if it is not there. To begin the same search again adds the examples; what is not
+            named then is as the run has it.
         examples: keys of items that are looked for; {key: class} where they are of several classes.
         others: keys of items that are not.
-        target: the class that is looked for, or several.
-        rest: what `others` are called, and all else that is not looked for.
-        k: items in a batch.
+        target: the class that is looked for, or several; `positive` by default.
+        rest: what `others` are called, and all else that is not looked for; `negative` by default.
+        k: items in a batch; 25 by default.
         fields: further fields of `RunConfig`, as `seed=1`, `rounds={"holdout": 0}`.
 
     Returns:
@@ -57,12 +56,10 @@ def find(
         PoolError: the pool cannot be opened.
     """
     path = pool.path if isinstance(pool, Pool) else as_path("pool", pool)
-    names = (target,) if isinstance(target, str) else tuple(target)
-    labels = labels_of_examples(examples, others, names, rest)
-    asked = search_fields(names, as_whole_number("k", k, 1), rest=rest, **fields)
+    names = (target,) if isinstance(target, str) else target
     out = as_path("out", out)
-    stored = RunDir(out).config()
-    fleet = {"backend": "local"} if stored is None else stored.fleet.model_dump()
-    config = parse_config({"pool": path, "fleet": fleet, **asked})
+    size = None if k is None else as_whole_number("k", k, 1)
+    config = search_config(path, out, target=names, rest=rest, k=size, **fields)
+    labels = labels_of_examples(examples, others, config.target, rest_of(config) if rest is None else rest)
     begin_search(config, out, labels, no_report)
     return Session(out, pool, config=config)

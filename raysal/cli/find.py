@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
@@ -72,17 +72,15 @@ def find(
     """
     del json, debug
     with on_interrupt(f"run the same command again, or `raysal resume {out}`"), progress("starting") as report:
-        from raysal.config import load_config, parse_config
+        from raysal.config import load_config
         from raysal.errors import ConfigError
         from raysal.rounds.loop import run as run_rounds
         from raysal.rounds.searching import (
-            NEGATIVE,
-            POSITIVE,
             begin_search,
             classes_named,
             labels_of_examples,
             rest_of,
-            search_fields,
+            search_config,
         )
 
         look_now()
@@ -94,11 +92,10 @@ def find(
             if not config.target:
                 raise ConfigError("target", f"{pool} names no class that is looked for", 'add target = ["..."]')
         else:
-            names = tuple(target or (POSITIVE,))
-            like = {"text": text or [], "image": image or []}
-            own = {"seed": seed or 0, "fleet": {"backend": "local"}, "like": like}
-            asked = search_fields(names, k, rest=NEGATIVE if rest is None else rest, **own)
-            config = parse_config({"pool": pool, **asked})
+            fields: dict[str, Any] = {} if seed is None else {"seed": seed}
+            if like := {name: value for name, value in (("text", text), ("image", image)) if value}:
+                fields["like"] = like
+            config = search_config(pool, out, target=target, rest=rest, k=k, **fields)
         named = rest_of(config) if rest is None else rest
         labels = labels_of_examples(classes_named(example or (), config.target), other or (), config.target, named)
         begin_search(config, out, labels, report)

@@ -19,7 +19,7 @@ from raysal.rounds.configs import control_config
 from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
 from raysal.rounds.finished import RunResult
 from raysal.rounds.given_probabilities import check_strategy
-from raysal.rounds.preflight import likelihood_for
+from raysal.rounds.preflight import check_like, likelihood_for
 from raysal.rounds.ready import check_pool_lost, pool_is_ready
 from raysal.rounds.session import Session
 from raysal.sources import SOURCES
@@ -73,7 +73,7 @@ def begun_pool(config: RunConfig, out: Path, report: Report) -> tuple[Pool, Embe
     Raises:
         ConfigError, PoolError: a part does not exist, or cannot work with the others; asked before any work is done.
     """
-    validate(config)
+    validate(config, begun=RunDir(out).config() is not None)
     ready = pool_is_ready(config, report)
     check_search(config, ready)
     RunDir(out).begin(config)
@@ -83,8 +83,12 @@ def begun_pool(config: RunConfig, out: Path, report: Report) -> tuple[Pool, Embe
     return open_pool(config.pool), embedded
 
 
-def validate(config: RunConfig) -> None:
+def validate(config: RunConfig, *, begun: bool = False) -> None:
     """Build every part that the config names, so that a wrong name or field is found before any work is done.
+
+    Args:
+        config: the config of a run.
+        begun: whether the run is there: an older raysal took queries that nothing goes by.
 
     Raises:
         ConfigError: a part, or a field of it, does not exist, or the parts cannot work together.
@@ -106,6 +110,8 @@ def validate(config: RunConfig) -> None:
         raise ConfigError("rounds.control", "a control arm needs an oracle that answers", 'oracle = "simulated"')
     searches_index(narrower, trainer)
     likelihood_for(config, trainer, selector, narrower, start=start)
+    if not begun:
+        check_like(config.like, (selector, start, *narrower.strategies()))
     if config.source is not None and config.encoder is not None:
         config.source.build("source", SOURCES)
         config.encoder.build("encoder", ENCODERS)

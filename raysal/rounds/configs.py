@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raysal.config import Choice, LikeConfig, RunConfig, deciding_fields, parse_config
+from raysal.config import Choice, RunConfig, deciding_fields, parse_config
 from raysal.errors import RunError
 from raysal.pool import Pool
 from raysal.rounds.directory import RunDir
@@ -81,6 +81,6 @@ def control_config(config: RunConfig) -> RunConfig:
     """The config of the random arm: the same pool, oracle, hold-out and budget; every batch is a uniform sample."""
     uniform = Choice(name="random")
     rounds = config.rounds.model_copy(update={"control": False})
-    others: dict[str, Any] = {"select": uniform, "start": uniform, "probabilities": None, "like": LikeConfig()}
+    others: dict[str, Any] = {"select": uniform, "start": uniform, "probabilities": None}
     others["narrow"] = Choice(name="none")
     return config.model_copy(update={**others, "rounds": rounds})

@@ -45,9 +45,8 @@ def found_by(
     wanted = set(config.target)
     labels = ledger.labels()
     of_target = {item.id for item in labels if wanted & set(likelihood.names_in(item.label, repr(item.key)))}
-    begun = run.record(0)["ledger_seq"] if run.rounds else ledger.head_seq
-    before = {item.id for item in ledger.labels(upto=begun)}
-    since = [item for item in labels if item.id not in before and item.round != EXAMPLES_ROUND]
+    before = began_with(run, ledger)
+    since = [item for item in labels if item.id not in before]
     finds = [item.since for item in since if item.id in of_target]
     newest = max(finds, default=0)
     tested = read_tests(run, ledger)
@@ -75,6 +74,21 @@ def found_by(
         left_interval=left_interval,
         hints=tuple(_hints(since_find, config, share, left_interval)),
     )
+
+
+def began_with(run: RunDir, ledger: Ledger) -> set[int]:
+    """The labeled items that a run began with: those from before its first round, and examples, whenever they came.
+
+    Args:
+        run: the run directory.
+        ledger: its labels.
+
+    Returns:
+        Their ids.
+    """
+    begun = run.record(0)["ledger_seq"] if run.rounds else ledger.head_seq
+    examples = {item.id for item in ledger.labels() if item.round == EXAMPLES_ROUND}
+    return examples | {item.id for item in ledger.labels(upto=begun)}
 
 
 def _prevalence(

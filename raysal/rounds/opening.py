@@ -14,6 +14,7 @@ from raysal.rounds.binding import check_pool, own_pool
 from raysal.rounds.configs import config_of
 from raysal.rounds.directory import RunDir
 from raysal.rounds.parts import RunParts
+from raysal.rounds.preflight import check_like
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ def read_run(
         ConfigError, PoolError, Damaged: as their names say.
     """
     run = RunDir(Path(run_dir))
+    new = config is None and run.config() is None
     config = config_of(run, pool, config, fleet, fields)
     if not isinstance(pool, Pool):
         pool = own_pool(config) if pool is None else open_pool(pool)
@@ -63,7 +65,10 @@ def read_run(
     try:
         if ledger is not None and not rebind:
             check_pool(run, ledger, pool)
-        return OpenRun(run=run, config=config, pool=pool, parts=RunParts.of(config, pool), ledger=ledger)
+        parts = RunParts.of(config, pool)
+        if new:  # an older raysal took queries that nothing goes by
+            check_like(config.like, (parts.selector, parts.start, *parts.narrower.strategies()))
+        return OpenRun(run=run, config=config, pool=pool, parts=parts, ledger=ledger)
     except BaseException:
         if ledger is not None:
             ledger.close()

@@ -51,15 +51,13 @@ def likelihood_for(
 
     Raises:
         ConfigError: the config speaks of classes where labels are numbers, or of one that cannot be; or a part says,
-            before it looks at the data, that it cannot work with such labels; or one needs held-out items; or none goes
-            by the queries for what is looked for.
+            before it looks at the data, that it cannot work with such labels; or one needs held-out items.
     """
     likelihood = trainer.likelihood
     likelihood.check_names(config.update.classes, "update.classes")
     likelihood.check_names(config.target, "target")
     check_target(config.target, selector, narrower)
     check_target(config.target, start, narrower)
-    check_like(config.like, (selector, start, *narrower.strategies()))
     if config.rounds.tests and not config.rounds.holdout:
         raise ConfigError("rounds.tests", "tests are drawn from held-out items, and there are none", "holdout = 0.2")
     check_background(config, likelihood)

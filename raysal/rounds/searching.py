@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from raysal.config import RunConfig
+from raysal.config import RunConfig, parse_config
 from raysal.errors import ConfigError
 from raysal.rounds.arms import begun_pool
 from raysal.rounds.configs import control_config
@@ -43,11 +43,59 @@ def search_fields(
     merged: dict[str, Any] = {"target": list(target), **SEARCH}
     merged["update"] = {**merged["update"], "classes": [rest]}
     for name, value in fields.items():
-        own = merged.get(name)
-        merged[name] = {**own, **value} if isinstance(own, Mapping) and isinstance(value, Mapping) else value
+        merged[name] = _merged(merged.get(name), value)
     if k is not None:
         merged["rounds"] = {**merged["rounds"], "k": k}
     return merged
+
+
+def search_config(
+    pool: Path,
+    out: Path,
+    *,
+    target: Sequence[str] | None = None,
+    rest: str | None = None,
+    k: int | None = None,
+    **fields: Any,
+) -> RunConfig:
+    """The config of a search: that of the run that is there, with what is named now; or else of a new one.
+
+    What a search sets may differ in another version of raysal, so a run goes by its own.
+
+    Args:
+        pool: the pool directory.
+        out: the run directory, there or not yet.
+        target: the classes that are looked for; `positive`, or those of the run.
+        rest: the class of all else; `negative`, or that of the run.
+        k: items in a batch; 25, or those of the run.
+        fields: other fields of `RunConfig`; of a table, those that are given.
+
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: a field is unknown or out of range; or the run there looks for nothing.
+    """
+    if (stored := RunDir(out).config()) is None:
+        names = (POSITIVE,) if target is None else target
+        own = {"fleet": {"backend": "local"}, **fields}
+        return parse_config({"pool": pool, **search_fields(names, k, rest=NEGATIVE if rest is None else rest, **own)})
+    if not stored.target and target is None:
+        raise ConfigError("target", f"{out} looks for no class", "search in another directory")
+    merged = {**stored.model_dump(mode="json"), "pool": pool}
+    given: dict[str, Any] = dict(fields)
+    if target is not None:
+        given["target"] = list(target)
+    if rest is not None:
+        given["update"] = {**given.get("update", {}), "classes": [rest]}
+    if k is not None:
+        given["rounds"] = {**given.get("rounds", {}), "k": k}
+    return parse_config(merged | {name: _merged(merged.get(name), value) for name, value in given.items()})
+
+
+def _merged(own: Any, value: Any) -> Any:
+    """The value; of a table, the own one with those fields that the value has."""
+    return {**own, **value} if isinstance(own, Mapping) and isinstance(value, Mapping) else value
 
 
 def rest_of(config: RunConfig) -> str:

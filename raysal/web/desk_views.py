@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import RunError
+from raysal.rounds.found import began_with
 from raysal.rounds.held_out import HeldOut
 from raysal.scoring.sweep import BINS
 from raysal.web import views
@@ -92,5 +93,6 @@ class DeskViews:
 
     def curve(self) -> dict[str, Any]:
         """The learning curve, and what was found."""
-        desk, standing = self._desk, self._desk.standing
-        return views.curve(desk.session.run, standing.labelled(), desk.session.config.target, standing.likelihood)
+        session, standing = self._desk.session, self._desk.standing
+        began = began_with(session.run, self._desk.labels.ledger)
+        return views.curve(session.run, standing.labelled(), began, session.config.target, standing.likelihood)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,12 +128,15 @@ def pool_map(axes: PoolAxes, items: int, labelled: Sequence[Labelled], classes: 
     }
 
 
-def curve(run: RunDir, labelled: Sequence[Labelled], target: Sequence[str], likelihood: Likelihood) -> dict[str, Any]:
+def curve(
+    run: RunDir, labelled: Sequence[Labelled], began: Set[int], target: Sequence[str], likelihood: Likelihood
+) -> dict[str, Any]:
     """The learning curve, and how many of the looked-for items were found by how many labels.
 
     Args:
         run: the run directory.
         labelled: the items whose annotators agree.
+        began: ids of those that the run began with (`raysal.rounds.found.began_with`): they are not found.
         target: the classes that are looked for.
         likelihood: what labels are.
 
@@ -149,7 +152,8 @@ def curve(run: RunDir, labelled: Sequence[Labelled], target: Sequence[str], like
     found = [[0, 0]]
     for item in sorted(labelled, key=lambda item: item.since):
         hit = bool(wanted) and not wanted.isdisjoint(likelihood.names_in(item.label))
-        found.append([found[-1][0] + 1, found[-1][1] + hit])
+        if item.id not in began:
+            found.append([found[-1][0] + 1, found[-1][1] + hit])
         if item.round is not None:
             in_round.setdefault(item.round, []).append(hit)
     step = max(1, ceil_div(len(found), CURVE_POINTS))

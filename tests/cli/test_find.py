@@ -60,6 +60,24 @@ def test_more_examples_join_a_search(pool, keys, tmp_path):
     assert told == {keys[0]: "positive", keys[1]: "positive", keys[50]: "negative"}
 
 
+def test_more_examples_join_a_search_as_it_was_begun(pool, keys, tmp_path):
+    """By another raysal, say, whose searches differ; what the command does not name is as the run has it."""
+    run, update = tmp_path / "run", {"background_weight": 1.0, "background": 70}
+    own = {"target": "ring", "rest": "plain", "k": 7, "seed": 3}
+    raysal.find(pool, examples=keys[:1], out=run, update=update, rounds={"holdout": 0.05}, **own).close()
+    assert cli("find", pool.path, "-o", run, "-e", keys[1], "--other", keys[50]).code == 0
+    raysal.find(pool, examples=[keys[2]], out=run).close()
+    with Session.open(run) as session:
+        config = session.config
+        told = {item.key: item.label for item in session.ledger.labels()}
+        assert told == {keys[0]: "ring", keys[1]: "ring", keys[2]: "ring", keys[50]: "plain"}
+        assert (config.seed, config.rounds.k, config.rounds.holdout, len(session.batch(0).keys)) == (3, 7, 0.05, 7)
+        assert (config.update.background_weight, config.update.background) == (1.0, 70)
+    refused(cli("find", pool.path, "-o", run, "-e", keys[1], "--rest", "other"), "another update")
+    raysal.Session(tmp_path / "blind", pool).close()
+    refused(cli("find", pool.path, "-o", tmp_path / "blind", "-e", keys[1]), "looks for no class")
+
+
 def test_without_examples_a_search_begins_with_what_is_unlike_the_rest(pool, tmp_path):
     answer = cli("find", pool.path, "-o", tmp_path / "run", "-k", 5, "--json")
     assert answer.code == 0

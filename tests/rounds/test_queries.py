@@ -14,9 +14,10 @@ from PIL import Image
 from pools import make_pool, mixture
 
 import raysal
-from raysal.config import load_config
+from raysal.config import load_config, parse_config
 from raysal.errors import ConfigError, Damaged, EncoderError, FingerprintMismatch
 from raysal.pool import Pool
+from raysal.rounds.configs import control_config
 from raysal.rounds.directory import RunDir
 from raysal.rounds.queries import queries_of
 from raysal.rounds.run_labels import RunLabels
@@ -216,3 +217,20 @@ def test_queries_that_nothing_goes_by_are_refused(pool, tmp_path):
         assert len(session.query(2)) == 2
     with pytest.raises(ConfigError, match="names no class"):
         Session(tmp_path / "other", pool, start="search")
+
+
+def test_a_run_that_began_with_queries_that_nothing_goes_by_goes_on(tmp_path):
+    """As an older raysal took them, and kept them for the control arm."""
+    x, names = mixture(120, 6, classes=2)
+    pool = make_pool(tmp_path / "pool", x, chunk_rows=50, labels=names)
+    np.save(tmp_path / "like.npy", np.ones((1, 6)))
+    fields = {"like": {"vectors": tmp_path / "like.npy"}, "target": ["class-1"], "start": "random", "select": "margin"}
+    more = {"oracle": "simulated", "rounds": {"k": 5, "count": 2, "holdout": 0.2, "control": True}}
+    config = parse_config({"pool": pool.path, "fleet": {"backend": "local"}, **fields, **more})
+    run = RunDir(tmp_path / "run")
+    run.begin(config)
+    run.control.begin(control_config(config))
+    assert run.control.config().like == config.like
+    assert cli("resume", run.path, "--json").json["rounds"] == 2
+    for place in (run.path, run.control.path):
+        Session.open(place, read_only=True).close()

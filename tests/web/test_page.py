@@ -129,9 +129,17 @@ def test_views_are_of_the_pool_and_of_its_labels(page: Page):
         assert few["sampled"]
         assert 10 <= len(few["ids"]) <= 16  # the sample, and what is labelled
         assert sum(label >= 0 for label in few["labels"]) == 6
-        curve = browser.look("/api/curve")
-        assert curve["found"][0] == [0, 0]
-        assert curve["found"][-1] == [6, 2]
+        assert browser.look("/api/curve")["found"] == [[0, 0]]  # the run began with what is labelled
+
+
+def test_what_was_found_is_the_same_number_everywhere(run: Path):
+    with Session.open(run) as session:
+        told = {key: colour_of(key) for key in session.query(20).keys}
+        session.tell({key: "red" if colour == "red" else "other" for key, colour in told.items()})
+    with page_of(run) as page, page.browser() as browser:
+        found = browser.look("/api/run")["search"]
+        assert found["found"] == list(told.values()).count("red") > 0
+        assert browser.look("/api/curve")["found"][-1] == [found["labels"], found["found"]] == [20, found["found"]]
 
 
 def test_held_out_items_are_on_no_map(tmp_path: Path):
@@ -276,6 +284,7 @@ def test_an_item_of_several_labels_counts_for_each_of_them(tmp_path: Path):
     run = picture_run(tmp_path, 12, labels=0, update={"trainer": "multi_label"})
     with Session.open(run) as session:
         keys = [key for table in session.pool.items(["key"]) for key in table["key"].to_pylist()]
+        session.query(3)
         session.tell({keys[0]: "red|round", keys[1]: "round", keys[2]: "-"})
     with page_of(run) as page, page.browser() as browser:
         counts = {one["name"]: one["count"] for one in browser.look("/api/run")["classes"]}

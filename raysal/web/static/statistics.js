@@ -75,7 +75,8 @@ function cards(run) {
   const labels = run.classes.reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.count, 0);
   const target = run.classes.filter((/** @type {any} */ one) => run.target.includes(one.name)).reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.count, 0);
   const search = run.search;
-  const rows = [[count(labels), "labels"], run.target.length ? [count(target), `found: ${run.target.join(", ")}`] : null,
+  const known = search && target > search.found ? `, and ${count(target - search.found)} at the start` : "";
+  const rows = [[count(labels), "labels"], run.target.length ? [count(search ? search.found : target), `found: ${run.target.join(", ")}${known}`] : null,
     search && search.precision !== null ? [percent(search.precision), `of ${count(search.labels)} labels since the first batch are hits`] : null,
     [count(run.rounds), "rounds"], [count(run.items), "items in the pool"]];
   return h("ul", { class: "cards" }, rows.filter((row) => row !== null).map((row) => h("li", {}, h("b", { text: row[0] }), h("span", { text: row[1] }))));
