@@ -61,17 +61,16 @@ SHORT = 3
 """Rounds, up to which every model is measured, and not the last alone."""
 BACKGROUND = 500
 """Items of it."""
-WEIGHT = 0.2
-"""What each counts in a search, in labels."""
+LIGHTER = 0.2
+"""What each counts in labels, where it is not 1."""
 Rule = Mapping[str, Any]
 RULES: dict[str, Rule] = {
-    "search": {"select": "search", "background": BACKGROUND, "weight": WEIGHT},
+    "search": {"select": "search", "background": BACKGROUND},
     "search, no correction": {"select": "search"},
-    "search, background at 1": {"select": "search", "background": BACKGROUND},
+    "search, lighter background": {"select": "search", "background": BACKGROUND, "weight": LIGHTER},
     "search, narrow": {
         "select": {"name": "search", "likeliest": 1, "uncertain": 0, "novel": 0},
         "background": BACKGROUND,
-        "weight": WEIGHT,
     },
     "margin": {"select": "margin"},
     "margin, background": {"select": "margin", "background": BACKGROUND},

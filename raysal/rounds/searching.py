@@ -20,7 +20,7 @@ POSITIVE, NEGATIVE = "positive", "negative"
 SEARCH: Mapping[str, Any] = {
     "select": "search",
     "start": "search",
-    "update": {"background": 500, "background_weight": 0.2},
+    "update": {"background": 500},
     "rounds": {"count": 1000, "k": 25, "holdout": 0.1, "tests": 0.2},
 }
 """The fields of a run's config that a search sets, beside its target."""
