@@ -1,14 +1,16 @@
 """Taking answers, and taking them back.
 
-The order of an answer is: the turn is noted, the ledger takes all labels or none, remarks are kept, the hand-outs end.
-So what the ledger refuses leaves no remark. A request that is sent again after any of these steps does what was left,
-but for what the annotator has said of an item since; and the ledger says once what was said once.
+The order of an answer is: the turn is noted, what is about to be free again is handed out to whom it is before, the
+ledger takes all labels or none, remarks are kept, the other hand-outs end. So what the ledger refuses leaves no remark.
+A request that is sent again after any of these steps does what was left, but for what the annotator has said of an item
+since; and the ledger says once what was said once. In one server the requests of one annotator go one after the other:
+none comes between another's note and its labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raysal.errors import LabelError, RunError, UnknownItem
@@ -20,7 +22,7 @@ from raysal.types import SKIP, Label
 from raysal.web.answers import Answer, SaidSince, before_of, labels_of, remark_of, since
 from raysal.web.catalogue import Catalogue
 from raysal.web.handouts import KEPT_TURNS, HandOuts, Turn
-from raysal.web.people import named
+from raysal.web.people import OneAtATime, named
 from raysal.web.standing import Standing
 from raysal.web.telling import Teller
 
@@ -44,8 +46,11 @@ class Answering:
     """as `Desk.items`"""
     told: Callable[[], None]
     """called when the ledger has new events"""
+    requests: OneAtATime = field(default_factory=OneAtATime)
 
-    def answer(self, annotator: str, answers: Sequence[Answer], nonce: str, *, found: bool = False) -> dict[str, Any]:
+    def answer(
+        self, annotator: str, answers: Sequence[Answer], nonce: str, *, found: bool = False, tab: str = ""
+    ) -> dict[str, Any]:
         """Take answers of an annotator: all of them, or none. The same nonce counts once.
 
         An answer may be late, repeated, corrected, or about an item that was never handed out.
@@ -56,6 +61,7 @@ class Answering:
             nonce: names this request, and those that repeat it.
             found: the annotator was not offered the items, but found them by looking around. Then nothing is taken of
                 what another one has before them.
+            tab: where the annotator works; what is taken back is before it again, unless it was found.
 
         Returns:
             {counts, items, head, seq, conflicts, warnings}.
@@ -67,6 +73,10 @@ class Answering:
         """
         who = named(annotator)
         answers = self._checked(answers, nonce)
+        with self.requests.alone(who):
+            return self._answer(who, answers, nonce, found, tab)
+
+    def _answer(self, who: str, answers: Sequence[Answer], nonce: str, found: bool, tab: str) -> dict[str, Any]:
         if (broken_off := self.handouts.turn(nonce)) is not None and broken_off.state == "begun":
             said_since = self._since(broken_off)
             answers = [answer.without(said_since) for answer in answers]
@@ -77,15 +87,16 @@ class Answering:
         self.labels.checked(labels)
         new = [(answer.key, remark_of(answer, remarks[answer.key].get(who))) for answer in answers]
         kept = [(key, checked(key, remark)) for key, remark in new if remark is not None]
-        before = [before_of(answer, said.get(answer.key), remarks[answer.key], who) for answer in answers]
+        before = [before_of(a, said.get(a.key), remarks[a.key], who, found=found) for a in answers]
         if found and broken_off is None:
             own = {key for key, known in said.items() if who in known.answers}  # a correction stands in nobody's way
-            self._claim(who, [answer.key for answer in answers if answer.is_answer and answer.key not in own])
+            self._claim(who, [answer.key for answer in answers if answer.is_given and answer.key not in own])
         earlier = self.handouts.begin_turn(Turn(nonce, who, "answers", before, "begun"))
         check_own(earlier, who, "answers")
         if earlier is not None and earlier.state != "begun":
             return self._report(who, answers, TellCounts(new=0, repeated=len(answers), corrected=0, disputed=0))
         warnings = self._warnings(answers)
+        self._hand_back(who, [] if found else [key for key, _ in withdrawn], tab)
         try:
             counts = self._tell(labels, withdrawn, {a.key: a.id for a in answers})
         except LabelError:
@@ -93,10 +104,10 @@ class Answering:
             raise
         self.remarks.add(who, kept)
         self.handouts.end_turn(nonce)
-        self.handouts.release(who, [a.key for a in answers if a.is_answer])
+        self.handouts.release(who, [a.key for a in answers if a.is_given])
         return {**self._report(who, answers, counts), "warnings": warnings}
 
-    def undo(self, annotator: str, nonce: str, of: str | None = None) -> dict[str, Any]:
+    def undo(self, annotator: str, nonce: str, of: str | None = None, *, tab: str = "") -> dict[str, Any]:
         """Take back answers of an annotator that were not taken back yet, notes and ratings with them.
 
         What the annotator said of an item after those answers, in another tab, stays.
@@ -105,6 +116,7 @@ class Answering:
             annotator: who.
             nonce: names this request, and those that repeat it.
             of: the nonce of the answers; by default the annotator's last ones.
+            tab: where the annotator works; the items are before it again, but for those that were found.
 
         Returns:
             {items, undone: the nonce of the answers that were taken back, or None where there are none to take back}.
@@ -114,6 +126,10 @@ class Answering:
             NotNow: as `answer`.
         """
         who = named(annotator)
+        with self.requests.alone(who):
+            return self._undo(who, nonce, of, tab)
+
+    def _undo(self, who: str, nonce: str, of: str | None, tab: str) -> dict[str, Any]:
         last = self.handouts.last_turn(who) if of is None else self.handouts.turn(of)
         if of is not None and self.handouts.turn(nonce) is None:
             check_undoable(last, who)
@@ -125,7 +141,7 @@ class Answering:
         if turn is None:
             return {"items": [], "undone": None}
         if turn.state in ("begun", "done"):
-            self._restore(who, turn)
+            self._restore(who, turn, tab)
             self.handouts.end_turn(turn.nonce, "undone")
         self.handouts.end_turn(nonce)
         return {"items": self.items([entry["id"] for entry in turn.before], who), "undone": undone}
@@ -138,7 +154,14 @@ class Answering:
         more = f", and {len(others) - 1} more are with others" if len(others) > 1 else ""
         raise LabelError(repr(key), f"is with {other} now{more}", "go on with other items, or wait for the answer")
 
-    def _restore(self, who: str, turn: Turn) -> None:
+    def _hand_back(self, who: str, keys: Sequence[str], tab: str) -> None:
+        """Hand out to a tab what the annotator is about to take back, so that nobody gets it between."""
+        if keys:
+            answerers = self.labels.ledger.answerers
+            others = lambda some: {key: set(people) - {who} for key, people in answerers(some).items()}  # noqa: E731
+            self.handouts.renew(who, keys, others, tab)
+
+    def _restore(self, who: str, turn: Turn, tab: str) -> None:
         """Say again what the annotator said before a turn, but for what was said of an item since."""
         answered, remarked = self._since(turn)
         entries = [entry for entry in turn.before if entry["key"] not in answered]
@@ -149,6 +172,8 @@ class Answering:
             if e["label"] is not None
         ]
         withdrawn = [(entry["key"], who) for entry in entries if entry["label"] is None]
+        offered = {e["key"] for e in entries if e.get("answered", True) and not e.get("found", False)}
+        self._hand_back(who, [key for key, _ in withdrawn if key in offered], tab)
         self._tell(labels, withdrawn, ids)
         now = self.remarks.of_all(entry["key"] for entry in turn.before)
         remarks = []

@@ -9,6 +9,11 @@ from raysal.labels.records import Said
 from raysal.labels.remarks import NOTHING, Remark
 from raysal.types import SKIP, Label
 
+Before = list[dict[str, Any]]
+"""what a turn replaced: of each item what `before_of` says"""
+PARTS = {"answered": ("label", "weight", "disputed"), "remarked": ("note", "rating")}
+"""what a turn may be about, and which fields of an item it replaces then"""
+
 
 class Answer(NamedTuple):
     """What an annotator says of an item: a label, a skip, a dispute, a withdrawal, or only a remark."""
@@ -30,6 +35,11 @@ class Answer(NamedTuple):
     def is_answer(self) -> bool:
         """Whether it says something to the ledger."""
         return self.label is not None or self.skip or self.dispute or self.withdraw
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the annotator has an answer of the item after it."""
+        return self.is_answer and not self.withdraw
 
     @property
     def is_remark(self) -> bool:
@@ -56,7 +66,7 @@ def labels_of(answers: Sequence[Answer], who: str) -> tuple[list[Label], list[tu
     labels = [
         Label(key=answer.key, label=SKIP if answer.skip or answer.dispute else answer.label or "", annotator=who)
         for answer in answers
-        if answer.is_answer and not answer.withdraw
+        if answer.is_given
     ]
     return labels, [(answer.key, who) for answer in answers if answer.withdraw]
 
@@ -73,7 +83,9 @@ def remark_of(answer: Answer, before: Remark | None) -> Remark | None:
     return None if new == old else new
 
 
-def before_of(answer: Answer, said: Said | None, remarks: Mapping[str, Remark], who: str) -> dict[str, Any]:
+def before_of(
+    answer: Answer, said: Said | None, remarks: Mapping[str, Remark], who: str, *, found: bool = False
+) -> dict[str, Any]:
     """What an answer is about to replace, as a turn keeps it.
 
     Args:
@@ -81,15 +93,16 @@ def before_of(answer: Answer, said: Said | None, remarks: Mapping[str, Remark], 
         said: what the ledger knows of the item.
         remarks: those of each annotator about it.
         who: the annotator.
+        found: the annotator was not offered the item.
 
     Returns:
-        {id, key, label: None for none, weight, note, rating, disputed}; and what the answer is about: {answered,
-        remarked}.
+        {id, key, label: None for none, weight, note, rating, disputed}; what the answer is about: {answered,
+        remarked}; and found.
     """
     remark = remarks.get(who, NOTHING)
     label = None if said is None else said.answers.get(who)
     weight = 1.0 if said is None else said.weights.get(who, 1.0)
-    about = {"answered": answer.is_answer, "remarked": answer.is_remark}
+    about = {"answered": answer.is_answer, "remarked": answer.is_remark, "found": found}
     return {"id": answer.id, "key": answer.key, "label": label, "weight": weight, **remark._asdict(), **about}
 
 
@@ -100,3 +113,32 @@ def since(turns: Iterable[Iterable[Mapping[str, Any]]]) -> SaidSince:
         frozenset(entry["key"] for entry in entries if entry.get("answered", True)),
         frozenset(entry["key"] for entry in entries if entry.get("remarked", True)),
     )
+
+
+def bequeathed(undone: Iterable[Mapping[str, Any]], later: Iterable[Sequence[Mapping[str, Any]]]) -> list[Before]:
+    """What later turns replace once a turn before them is undone: what that one replaced, not what it said.
+
+    So whoever undoes both gets back what was so before both, whichever is undone first. An item's label passes on up
+    to the first later turn that gave another one, and its remark to the first that wrote another one.
+
+    Args:
+        undone: what the undone turn replaced.
+        later: what each later turn of the annotator replaced, in their order.
+
+    Returns:
+        What each of them replaces now.
+    """
+    left = {fields: {entry["key"]: entry for entry in undone} for fields in PARTS.values()}
+    found = []
+    for before in later:
+        entries = [dict(entry) for entry in before]
+        for entry in entries:
+            for about, fields in PARTS.items():
+                if (old := left[fields].get(entry["key"])) is None:
+                    continue
+                if "label" in entry:  # of a turn that is too old no more is kept than what it is about
+                    entry.update({name: old[name] for name in fields if name in old})
+                if entry.get(about, True):
+                    del left[fields][entry["key"]]
+        found.append(entries)
+    return found

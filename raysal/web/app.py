@@ -223,11 +223,12 @@ class Paths:
         if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
             raise LabelError("answers", "is no list of objects", "send a list")
         answers, nonce = [answer_of(one) for one in given], text_in(body, "nonce")
-        return self.desk.answering.answer(who(request), answers, nonce, found=body.get("found") is True)
+        found, tab = body.get("found") is True, tab_of(request)
+        return self.desk.answering.answer(who(request), answers, nonce, found=found, tab=tab)
 
     def _undo(self, request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
         of = text_in(body, "of") if body.get("of") is not None else None
-        return self.desk.answering.undo(who(request), text_in(body, "nonce"), of)
+        return self.desk.answering.undo(who(request), text_in(body, "nonce"), of, tab=tab_of(request))
 
     # -- the page and its events --------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from threading import RLock
 from typing import Any, NamedTuple
 
 from raysal.databases import refusal
-from raysal.errors import RunError
+from raysal.web.answers import bequeathed
 
 FILE = "handouts.sqlite"
 SECONDS = 300.0
@@ -82,7 +82,7 @@ class HandOuts:
             clock: seconds since 1970, the same for all servers over the run.
 
         Raises:
-            RunError: the file cannot be made.
+            refusal: NotNow where the file is busy, its disk is full, or it cannot be made.
         """
         self.path, self.seconds, self.per_item, self.now = run / FILE, seconds, per_item, clock
         self._lock = RLock()
@@ -90,13 +90,13 @@ class HandOuts:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
             if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-                raise RunError(self.path, f"cannot be made ({error})", "check its directory") from None
+                raise refusal(self.path, error, BEGIN_ANEW) from None
             for suffix in ("", "-journal"):
                 self.path.with_name(FILE + suffix).unlink(missing_ok=True)
             try:
                 self._db = self._open()  # it is no truth: begun anew
             except sqlite3.DatabaseError as again:
-                raise RunError(self.path, f"cannot be made ({again})", "check its directory") from None
+                raise refusal(self.path, again, BEGIN_ANEW) from None
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
@@ -270,8 +270,16 @@ class HandOuts:
         return None
 
     def end_turn(self, nonce: str, state: str = "done") -> None:
-        """Note that the ledger has a turn, or that it was undone; and forget what turns replaced that are too old."""
+        """Note that the ledger has a turn, or that it was undone; and forget what turns replaced that are too old.
+
+        What an undone turn replaced is what later turns about the same items replace from now on (`bequeathed`).
+        """
         with self._writing() as db:
+            if state == "undone" and (undone := self._turn("nonce = ?", nonce)) is not None:
+                later = self._turns_after(nonce, "begun", "done", "old")
+                now = bequeathed(undone.before, [turn.before for turn in later])
+                changed = [(json.dumps(b), t.nonce) for t, b in zip(later, now, strict=True) if b != t.before]
+                db.executemany("UPDATE turns SET before = ? WHERE nonce = ?", changed)
             db.execute("UPDATE turns SET state = ? WHERE nonce = ?", (state, nonce))
             # One that is only begun is not made old: it is still to be finished. An undo is kept as it is: it is small.
             query = """UPDATE turns SET state = 'old', before =
@@ -295,12 +303,15 @@ class HandOuts:
 
     def turns_after(self, nonce: str) -> list[Turn]:
         """The later turns of the same annotator that gave answers, were taken by the ledger, and were not undone."""
-        query = """SELECT nonce, annotator, kind, before, state FROM turns
-         WHERE kind = 'answers' AND state IN ('done', 'old')
-         AND annotator = (SELECT annotator FROM turns WHERE nonce = ?)
-         AND number > (SELECT number FROM turns WHERE nonce = ?)"""
         with self._reading():
-            rows = self._db.execute(query, (nonce, nonce)).fetchall()
+            return self._turns_after(nonce, "done", "old")
+
+    def _turns_after(self, nonce: str, *states: str) -> list[Turn]:
+        query = """SELECT nonce, annotator, kind, before, state FROM turns
+         WHERE kind = 'answers' AND state IN (SELECT value FROM json_each(?))
+         AND annotator = (SELECT annotator FROM turns WHERE nonce = ?)
+         AND number > (SELECT number FROM turns WHERE nonce = ?) ORDER BY number"""
+        rows = self._db.execute(query, (json.dumps(states), nonce, nonce)).fetchall()
         return [Turn(row[0], row[1], row[2], json.loads(row[3]), row[4]) for row in rows]
 
     def turn(self, nonce: str) -> Turn | None:

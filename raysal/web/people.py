@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from threading import Condition
 
 from raysal.errors import LabelError
 from raysal.labels.spelling import annotator_text
@@ -29,3 +32,24 @@ def named(annotator: str) -> str:
 def as_time(seconds: float) -> str:
     """A moment in UTC as ISO 8601 writes it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class OneAtATime:
+    """Lets the requests of one annotator in one after the other; those of different people go side by side."""
+
+    def __init__(self) -> None:
+        self._inside: set[str] = set()
+        self._left = Condition()
+
+    @contextmanager
+    def alone(self, who: str) -> Iterator[None]:
+        """Wait until no other request of an annotator is inside, and be inside until the block ends."""
+        with self._left:
+            self._left.wait_for(lambda: who not in self._inside)
+            self._inside.add(who)
+        try:
+            yield
+        finally:
+            with self._left:
+                self._inside.discard(who)
+                self._left.notify_all()

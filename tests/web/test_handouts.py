@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from raysal.errors import RunError
+from raysal.errors import NotNow, RunError
+from raysal.web import handouts
 from raysal.web.handouts import FILE, KEPT_TURNS, HandOuts, Turn
 
 KEYS = [f"k{i:02d}" for i in range(40)]
@@ -125,8 +128,17 @@ def test_a_closed_one_says_so_and_a_missing_directory_too(tmp_path: Path):
     hand.close()
     with pytest.raises(RunError, match="was closed"):
         hand.take("ann", 1, "x", KEYS, nobody)
-    with pytest.raises(RunError, match="cannot be made"):
+    with pytest.raises(NotNow, match="cannot be opened or written"):
         HandOuts(tmp_path / "nowhere")
+
+
+def test_a_busy_file_is_no_wrong_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(handouts, "_BUSY_SECONDS", 0.05)
+    HandOuts(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(NotNow, match="another process is writing"):
+            HandOuts(tmp_path)
 
 
 def test_nonces_are_kept_for_ever_and_what_was_replaced_of_the_last_ones(tmp_path: Path):
