@@ -37,8 +37,9 @@ TYPES = {
     ".png": "image/png", ".svg": "image/svg+xml", ".txt": "text/plain", ".woff2": "font/woff2",
 }  # fmt: skip
 """What of the folder `static` is served."""
-THREADS, SLOW_THREADS = 32, 6
-"""Requests that are worked on at the same time; and those of pictures, sounds and maps, for which no answer waits."""
+THREADS, SLOW_THREADS, MAP_THREADS = 32, 6, 2
+"""Requests that are worked on at the same time; those of pictures and sounds, for which no answer waits; and those of
+maps, which may wait for minutes, and for which no picture waits."""
 MOST_SEEN = 100_000
 """Ids of the pages before one."""
 ALIVE_S, LOOK_S = 15.0, 0.2
@@ -93,7 +94,7 @@ class Paths:
         """set when the server is about to end: streams of events end then"""
         self._looking = asyncio.Lock()
         self._last = -1, -REFRESH_S, ""
-        self._slow = CapacityLimiter(SLOW_THREADS)
+        self._slow, self._maps = CapacityLimiter(SLOW_THREADS), CapacityLimiter(MAP_THREADS)
 
     def routes(self) -> list[Route]:
         """All paths."""
@@ -117,23 +118,24 @@ class Paths:
             "/api/release": lambda request, body: self.desk.release(who(request), ids_in(body), tab_of(request)),
             "/api/answers": self._answers,
             "/api/undo": self._undo,
-            "/api/round": lambda _, body: {"round": self.desk.follower.choose_round(whole(body, "k", None))},
+            "/api/round": self._round,
             "/api/stop": lambda *_: {"stopped": self.desk.follower.stop()},
         }
-        slow = {path for path in gets if path.endswith(("thumb", "image", "spectrogram", "sound", "map"))}
+        limits = dict.fromkeys((p for p in gets if p.endswith(("thumb", "image", "spectrogram", "sound"))), self._slow)
+        limits["/api/map"] = self._maps
         return [
             Route("/", self._page),
             Route("/static/{name:path}", self._static),
             Route("/api/events", self._events),
-            *(Route(path, partial(self._get, get, path in slow)) for path, get in gets.items()),
+            *(Route(path, partial(self._get, get, limits.get(path))) for path, get in gets.items()),
             *(Route(path, partial(self._post, post), methods=["POST"]) for path, post in posts.items()),
             Route("/{rest:path}", _no_such_path, methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
         ]
 
     # -- how paths answer ---------------------------------------------------------------------------------------
 
-    async def _get(self, get: Callable[[Request], Any], slow: bool, request: Request) -> Response:
-        return await answered(partial(get, request), self._slow if slow else None)
+    async def _get(self, get: Callable[[Request], Any], limit: CapacityLimiter | None, request: Request) -> Response:
+        return await answered(partial(get, request), limit)
 
     async def _post(self, post: Callable[[Request, Mapping[str, Any]], Any], request: Request) -> Response:
         content = bytearray()
@@ -229,6 +231,9 @@ class Paths:
     def _undo(self, request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
         of = text_in(body, "of") if body.get("of") is not None else None
         return self.desk.answering.undo(who(request), text_in(body, "nonce"), of, tab=tab_of(request))
+
+    def _round(self, _: Request, body: Mapping[str, Any]) -> dict[str, Any]:
+        return {"round": self.desk.follower.choose_round(whole(body, "k", None), whole(body, "after", None))}
 
     # -- the page and its events --------------------------------------------------------------------------------
 

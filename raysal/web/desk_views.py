@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as NotYet
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ from raysal.rounds.found import began_with
 from raysal.rounds.held_out import HeldOut
 from raysal.scoring.sweep import BINS
 from raysal.web import views
+from raysal.web.jobs import UNDONE
 from raysal.web.orders import NOTHING
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class DeskViews:
             The record; see `raysal.web.views.pool_map`.
 
         Raises:
-            NotNow: the pool is busy with something that takes longer than `READ_S`.
+            NotNow: the pool is busy with something that takes longer than `READ_S`, or somebody pressed stop.
         """
         desk = self._desk
         pool, config = desk.session.pool, desk.session.config
@@ -87,9 +86,9 @@ class DeskViews:
     def _read(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         # By the thread that has the vectors at hand: the chunks of the pool would be read and checked once more.
         try:
-            return self._desk.follower.vectors(ids).result(READ_S)
-        except (NotYet, CancelledError):
-            raise self._desk.standing.not_now("map") from None
+            return self._desk.follower.searches.vectors(ids).result(READ_S)
+        except UNDONE as why:
+            raise self._desk.standing.not_now("map", why) from None
 
     def curve(self) -> dict[str, Any]:
         """The learning curve, and what was found."""

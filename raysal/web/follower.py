@@ -1,7 +1,7 @@
 """The one thread that works beside the page: it follows the labels with the head, the orders and the next batch.
 
 It alone calls the fleet, because calls of one fleet are made by one thread. Requests read what it published last, and
-never wait for it, except for a search (`nearest`). What it does, in this order of urgency:
+never wait for it, except for a search (`raysal.web.searches`). What it does, in this order of urgency:
 
 1. what people asked for: a search, also between two parts of a pass; the next batch;
 2. after new labels: the head, moved in closed form, then the order of the candidates, in milliseconds;
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -25,24 +24,22 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from raysal.api.search import nearest_to
 from raysal.errors import NotNow, RaysalError, RunError
-from raysal.fleet import Fleet, exclude
+from raysal.fleet import Fleet
 from raysal.fleet.watched import WatchedFleet
 from raysal.models.head import Head
 from raysal.rng import derive
-from raysal.rounds.evaluation import hold_out
-from raysal.rounds.gathering import gather_labelled, gather_vectors
+from raysal.rounds.gathering import gather_labelled
 from raysal.rounds.held_out import HeldOut
 from raysal.rounds.program import start_program
 from raysal.rounds.session import Session
 from raysal.scoring.top_k import BestItems
 from raysal.web import orders
-from raysal.web.jobs import Jobs
+from raysal.web.jobs import Jobs, Stopped
 from raysal.web.orders import Orders
 from raysal.web.refusals import without_paths
+from raysal.web.searches import Searches
 
 SWEEP_AFTER = 25
 """New labels after which a pass over the pool is made, even while people go on labelling."""
@@ -55,12 +52,6 @@ LOOK_S = 1.0
 """Seconds between two looks for labels that other processes told."""
 SHORT_S = 0.1
 """Seconds until the next look where a pass is still to be made."""
-KEPT_SEARCHES = 32
-"""Searches whose results are kept."""
-
-
-class Stopped(RaysalError):
-    """Somebody pressed stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +81,11 @@ class Follower:
         self._problems: dict[str, str] = {}
         self._session, self._changed = session, changed
         self._wake = threading.Event()
-        self._jobs, self._asked = Jobs(self._wake.set), Jobs(self._wake.set)
-        """batches; and searches, for which somebody waits: they are let in between two parts of a pass"""
+        self._jobs = Jobs(self._wake.set)
+        """batches"""
+        self._choosing = threading.Lock()
         self._round: Future[Any] | None = None
         self._stop, self._closing = threading.Event(), threading.Event()
-        self._searches: OrderedDict[tuple[int, int], BestItems] = OrderedDict()
         self._candidates: orders.Candidates | None = None
         self._novel: orders.Novel | None = None
         self._seeking: orders.NovelPass | None = None
@@ -106,6 +97,8 @@ class Follower:
         self._rest_until = self._no_sweep_until = 0.0
         self._told = time.monotonic()
         self._fleet: Fleet = session.start_fleet()
+        self.searches = Searches(session, self._fleet, self._wake.set)
+        """somebody waits for these: they are let in between two parts of a pass"""
         if isinstance(self._fleet, WatchedFleet):
             self._fleet.before = self._look
         self._thread = threading.Thread(target=self._work, name="raysal follower", daemon=True)
@@ -126,23 +119,21 @@ class Follower:
         self._told = time.monotonic()
         self._wake.set()
 
-    def choose_round(self, k: int | None) -> int:
+    def choose_round(self, k: int | None, after: int | None = None) -> int:
         """Choose the next batch in the background.
 
         Args:
             k: items in the batch; the config's by default.
+            after: the newest round that is known to whoever asks, -1 for none; by default whichever it is.
 
         Returns:
             The number of the round.
 
         Raises:
-            RunError: a batch is being chosen, or k is below 1.
+            RunError: a batch is being chosen, a newer one than `after` is there, or k is below 1.
         """
         if k is not None and k < 1:
             raise RunError("k", f"{k} is not a batch", "ask for at least 1")
-        if self._is_choosing:
-            raise RunError("round", "a batch is being chosen", "wait for it, or stop it")
-        round = self._session.run.rounds
 
         def choose() -> None:
             self._problems.pop("round", None)
@@ -155,22 +146,16 @@ class Follower:
                 self._problems["round"] = without_paths(str(error))
                 raise
 
-        self.busy = Busy(stage="round", done=0, total=0)  # at once: it may wait for a pass to end
-        self._round = self._jobs.submit(choose)
+        with self._choosing:  # of two people who ask at once, or one after the other, one is heard
+            if self._is_choosing:
+                raise RunError("round", "a batch is being chosen", "wait for it, or stop it")
+            round = self._session.run.rounds
+            if after is not None and after != round - 1:
+                raise RunError("round", "another batch was chosen meanwhile", "label that one first")
+            self.busy = Busy(stage="round", done=0, total=0)  # at once: it may wait for a pass to end
+            self._round = self._jobs.submit(choose)
         self._changed()
         return round
-
-    def nearest(self, id: int, k: int) -> Future[BestItems]:
-        """Search the items that are nearest to one, labelled or not; without the held-out ones and itself."""
-        done: Future[BestItems] = Future()
-        if (kept := self._searches.get((id, k))) is not None:
-            done.set_result(kept)
-            return done
-        return self._asked.submit(lambda: self._search(id, k))
-
-    def vectors(self, ids: NDArray[np.int64]) -> Future[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """The vectors of items, as `raysal.web.orders.read_vectors` gives them."""
-        return self._asked.submit(lambda: orders.read_vectors(self._fleet, ids))
 
     def stop(self) -> bool:
         """Stop what is being done; returns whether something was. Labels are followed again from the next one on."""
@@ -188,15 +173,15 @@ class Follower:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._asked.cancel()
-        self._jobs.cancel()
+        self.searches.line.end()
+        self._jobs.end()
 
     # -- the thread ---------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
         while not self._closing.is_set():
             self._wake.clear()
-            while (line := self._asked or self._jobs) and not self._closing.is_set():
+            while (line := self.searches.line or self._jobs) and not self._closing.is_set():
                 line.do_next()
                 self._end()
             if not self._closing.is_set() and not self._attempt(self._follow):
@@ -206,7 +191,7 @@ class Follower:
         """Wait for something to do."""
         behind = self._followed != self._swept and self._refused != self._followed
         self._wake.wait(SHORT_S if behind or time.monotonic() < self._rest_until else LOOK_S)
-        if (left := self._rest_until - time.monotonic()) > 0 and not (self._asked or self._jobs):
+        if (left := self._rest_until - time.monotonic()) > 0 and not (self.searches.line or self._jobs):
             self._closing.wait(min(left, LOOK_S))
 
     def _attempt(self, work: Callable[[], bool]) -> bool:
@@ -215,7 +200,7 @@ class Follower:
             return work()
         except Exception as error:  # labels that cannot be learnt from, a pool that is gone: the page says so
             if not isinstance(error, NotNow):  # what is busy is tried again, without a new label
-                self._refused = self._followed = self._swept = self._seq()
+                self._refused = self._followed = self._swept = self._sought = self._seq()
             self._seeking = None
             if not isinstance(error, Stopped):
                 self._problems["follow"] = without_paths(str(error))
@@ -226,10 +211,13 @@ class Follower:
 
     def _end(self) -> None:
         """A piece of work is over, stopped or not. What closes the thread stays set."""
-        if not self._closing.is_set():
+        if self._stop.is_set() and not self._closing.is_set():
+            # It may have been pressed while something else was done between two parts of the pass for novelty.
+            if self._seeking is not None:
+                self._seeking, self._sought = None, self._seq()
             self._stop.clear()
         seeking = self._seeking is not None and not self._closing.is_set()
-        if self.busy is not None and not (self._asked or self._jobs) and not seeking:
+        if self.busy is not None and not (self.searches.line or self._jobs) and not seeking:
             self._publish(busy=None)
 
     def _seq(self) -> int:
@@ -342,19 +330,6 @@ class Follower:
             labelled={**now.labelled, "novelty": novel.of(fleet, labelled)},
         )
 
-    def _search(self, id: int, k: int) -> BestItems:
-        session, fleet = self._session, self._fleet
-        fleet.reset()
-        if (held_out := HeldOut.of(session.config)) is not None:
-            fleet.each(hold_out, *held_out)
-        vectors = gather_vectors(fleet, session.pool.dim, np.array([id], np.int64))
-        fleet.each(exclude, np.array([id], np.int64))
-        found, _ = nearest_to(fleet, session.pool, vectors, k, exact=False)
-        self._searches[id, k] = found
-        while len(self._searches) > KEPT_SEARCHES:
-            self._searches.popitem(last=False)
-        return found
-
     @property
     def _is_choosing(self) -> bool:
         return self._round is not None and not self._round.done()
@@ -384,8 +359,8 @@ class Follower:
         """
         self._publish(busy=Busy(stage="ranking", done=part, total=parts))
         searched = False
-        while self._asked and not self._stop.is_set():
-            self._asked.do_next()
+        while self.searches.line and not self._stop.is_set():
+            self.searches.line.do_next()
             searched = True
         if self._stop.is_set():
             raise Stopped("stopped")

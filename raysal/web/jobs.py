@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as NotYet
+from threading import Lock
 from typing import Any
+
+from raysal.errors import RaysalError
+
+
+class Stopped(RaysalError):
+    """Somebody pressed stop."""
+
+
+UNDONE = (NotYet, CancelledError, Stopped)
+"""Why a job that somebody waits for gives nothing, and may the next time."""
 
 
 class Jobs:
@@ -19,14 +31,19 @@ class Jobs:
         """
         self._line: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._came = came
+        self._lock, self._ended = Lock(), False
 
     def __len__(self) -> int:
         return len(self._line)
 
     def submit(self, work: Callable[[], Any]) -> Future[Any]:
-        """Line up some work; the future gets what it returns or raises."""
+        """Line up some work; the future gets what it returns or raises, and is cancelled where the line has ended."""
         future: Future[Any] = Future()
-        self._line.append((work, future))
+        with self._lock:
+            if self._ended:
+                future.cancel()
+                return future
+            self._line.append((work, future))
         self._came()
         return future
 
@@ -42,7 +59,10 @@ class Jobs:
         else:
             future.set_result(result)
 
-    def cancel(self) -> None:
-        """Cancel what waits in the line."""
-        for _, future in self._line:
+    def end(self) -> None:
+        """Cancel what waits in the line, and what comes from now on."""
+        with self._lock:
+            self._ended = True
+            waiting = list(self._line)
+        for _, future in waiting:
             future.cancel()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as NotYet
 from dataclasses import asdict
 from threading import Lock
 from typing import Any
@@ -23,6 +21,7 @@ from raysal.scoring.top_k import BestItems
 from raysal.store import digest_of
 from raysal.types import SKIP, Found
 from raysal.web.follower import Follower
+from raysal.web.jobs import UNDONE, Stopped
 from raysal.web.orders import LENGTH, Orders
 from raysal.web.places import Place
 
@@ -104,16 +103,18 @@ class Standing:
             {id: place}.
 
         Raises:
-            NotNow: the pool is busy with something that takes longer than `SEARCH_S`.
+            NotNow: the pool is busy with something that takes longer than `SEARCH_S`, or somebody pressed stop.
         """
         try:
-            found = self._follower.nearest(id, LENGTH).result(SEARCH_S)
-        except (NotYet, CancelledError):
-            raise self.not_now("nearest") from None
+            found = self._follower.searches.nearest(id, LENGTH).result(SEARCH_S)
+        except UNDONE as why:
+            raise self.not_now("nearest", why) from None
         return _placed(found, "similarity", self._follower.orders)
 
-    def not_now(self, what: str) -> NotNow:
-        """The error for what waited too long for the thread that has the vectors."""
+    def not_now(self, what: str, why: Exception) -> NotNow:
+        """The error for what the thread that has the vectors did not do: it was busy for too long, or stopped."""
+        if isinstance(why, Stopped):
+            return NotNow(what, "was stopped", "try again")
         busy = self._follower.busy
         doing = DOING.get("" if busy is None else busy.stage, "something else is being done")
         return NotNow(what, f"waits, because {doing}", "try again in a moment")

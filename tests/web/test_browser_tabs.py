@@ -199,3 +199,22 @@ def test_a_class_that_was_typed_and_a_note_that_was_refused_are_there_again(visi
     one.tiles()
     one.press("n")
     assert one.page.input_value("#note-text") == "not lost"
+
+
+def test_who_asks_for_a_batch_when_somebody_else_just_chose_one_gets_that_one(visit: Any, served: ServedPage) -> None:
+    one, follower = visit("pim"), served.here.follower
+    one.page.wait_for_selector("#nothing >> text=Choose a batch")
+
+    def later(route: Any) -> None:
+        follower.choose_round(20)
+        assert follower._round is not None
+        follower._round.result(30)
+        route.continue_()
+
+    one.page.route("**/api/round", later)
+    with one.page.expect_response("**/api/round") as refused:
+        one.page.click("#nothing button.main")
+    assert refused.value.status == 409
+    one.tiles()
+    assert one.page.locator("#toasts >> text=another batch was chosen").count() == 0
+    assert served.session.rounds == 1

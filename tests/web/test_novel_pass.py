@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from served_runs import colour_of, picture_run
 
 from raysal.fleet import LocalFleet, Partition, exclude
 from raysal.web import orders
+from raysal.web.jobs import Jobs
+from raysal.web.searches import Searches
 
 
 def found_in_parts(rows: int, monkeypatch: pytest.MonkeyPatch, taken_between: list[int]) -> orders.Novel:
@@ -71,3 +75,50 @@ def test_labels_are_followed_and_stop_is_heard_between_two_parts(tmp_path: Path,
             desk.wait_for_change(30)
         assert desk.standing.why_not("novel") is not None
         assert desk.follower._seeking is None
+
+
+def test_stop_is_heard_in_a_search_between_two_parts_and_the_search_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(orders, "NOVEL_ROWS", 4)
+    begun, asked, searching, stopped = (threading.Event() for _ in range(4))
+    step, submit, search = orders.NovelPass.step, Jobs.submit, Searches._search
+
+    def slow_step(self: orders.NovelPass, fleet: LocalFleet) -> orders.Novel | None:
+        begun.set()
+        assert asked.wait(30)
+        return step(self, fleet)
+
+    def noted(self: Jobs, work: Any) -> Any:
+        future = submit(self, work)
+        asked.set()
+        return future
+
+    def slow_search(self: Searches, id: int, k: int) -> Any:
+        searching.set()
+        assert stopped.wait(30)
+        return search(self, id, k)
+
+    monkeypatch.setattr(orders.NovelPass, "step", slow_step)
+    monkeypatch.setattr(Jobs, "submit", noted)
+    monkeypatch.setattr(Searches, "_search", slow_search)
+    with page_of(picture_run(tmp_path, 90)) as page, page.browser() as browser, ThreadPoolExecutor() as threads:
+        assert begun.wait(30)
+        key = browser.look("/api/item/9")["key"]
+        found = threads.submit(browser.refused, "/api/items", order="nearest", key=key)
+        assert searching.wait(30)
+        assert browser.tell("/api/stop")["stopped"]
+        stopped.set()
+        assert found.result(30) == (503, "nearest: was stopped; try again")
+        while page.desk.follower.busy is not None:
+            page.desk.wait_for_change(30)
+        assert page.desk.standing.why_not("novel") is not None, "nothing of the pass goes on"
+        assert page.desk.follower._seeking is None
+
+
+def test_a_line_that_has_ended_cancels_what_comes():
+    line = Jobs(lambda: None)
+    before = line.submit(lambda: 1)
+    line.end()
+    assert before.cancelled()
+    assert line.submit(lambda: 1).cancelled()

@@ -7,7 +7,10 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +23,8 @@ from raysal.models.trainers.logistic import Logistic
 from raysal.rounds.held_out import HeldOut
 from raysal.rounds.session import Session
 from raysal.scoring.sweep import sweep
-from raysal.web import follower, orders
+from raysal.web import app, follower, orders
+from raysal.web.desk_views import DeskViews
 from raysal.web.orders import asked_of, order_candidates, scores_of, sweep_in_parts
 
 
@@ -263,6 +267,51 @@ def test_a_round_that_waits_for_a_pass_is_said_to_be_chosen_and_can_be_stopped(r
         assert page.desk.session.rounds == 0
 
 
+def test_of_two_who_ask_for_the_next_batch_one_is_heard(run: Path, monkeypatch: pytest.MonkeyPatch):
+    """At once, and one after the other: the second does not know of the first one's batch."""
+    with page_of(run) as page, page.browser("ann") as ann, page.browser("bob") as bob:
+        page.ready("likeliest")
+        both, is_choosing = threading.Barrier(2), follower.Follower._is_choosing.fget  # type: ignore[attr-defined]
+
+        def together(self: follower.Follower) -> bool:
+            found: bool = is_choosing(self)
+            if threading.current_thread() is not self._thread:
+                with suppress(threading.BrokenBarrierError):  # one is alone here, and need not wait long to see it
+                    both.wait(0.2)
+            return found
+
+        with monkeypatch.context() as patched, ThreadPoolExecutor() as threads:
+            patched.setattr(follower.Follower, "_is_choosing", property(together))
+            said = list(threads.map(lambda one: one.push("/api/round", {"k": 2}).status_code, (ann, bob)))
+        assert sorted(said) == [200, 409]
+        while page.desk.follower.busy is not None:
+            page.desk.wait_for_change(1)
+        assert page.desk.session.rounds == 1
+        status, why = bob.refused("/api/round", {"k": 2, "after": -1})
+        assert (status, "another batch was chosen meanwhile" in why) == (409, True)
+        assert bob.tell("/api/round", k=2, after=0) == {"round": 1}
+
+
+def test_a_map_that_waits_lets_pictures_through(run: Path, monkeypatch: pytest.MonkeyPatch):
+    begun, go = threading.Event(), threading.Event()
+
+    def waiting(views: DeskViews, n: int) -> dict[str, Any]:
+        begun.set()
+        go.wait(60)
+        return {}
+
+    monkeypatch.setattr(app, "SLOW_THREADS", 1)
+    monkeypatch.setattr(DeskViews, "map", waiting)
+    with page_of(run) as page, page.browser() as browser, ThreadPoolExecutor() as threads:
+        try:
+            asked = threads.submit(browser.look, "/api/map")
+            assert begun.wait(30)
+            assert browser.get("/api/item/9/thumb", timeout=5).status_code == 200
+            assert not asked.done()
+        finally:
+            go.set()
+
+
 def test_no_order_needs_a_label_but_random(tmp_path: Path):
     run = picture_run(tmp_path, 30, labels=0, target=())
     with page_of(run) as page, page.browser() as browser:
@@ -358,7 +407,7 @@ def test_a_search_is_let_in_between_two_parts_of_a_pass_and_changes_nothing_of_i
             tell_part = own._tell_part
 
             def ask(part: int, parts: int) -> bool:
-                future = own.nearest(20 + part, 5)
+                future = own.searches.nearest(20 + part, 5)
                 searched = tell_part(part, parts)
                 ended.append(future.done() and own.busy is not None and own.busy.stage == "ranking" and searched)
                 return searched

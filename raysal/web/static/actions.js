@@ -226,13 +226,21 @@ export async function showThese(ids, title) {
 // -- the run ---------------------------------------------------------------------------------------------------
 
 export async function chooseBatch() {
+  const after = newestRound(get().run);
   try {
     set({ busy: { stage: "round", done: 0, total: 0 } });
-    await ask("api/round", { body: {} });
+    await ask("api/round", { body: { after } });
   } catch (error) {
     set({ busy: null });
+    // Somebody else was quicker: their batch is the one that was wished for.
+    if (/** @type {any} */ (error).status === 409 && newestRound(await refreshRun()) > after) return void (await open());
     toast(String(/** @type {any} */ (error).message), { fix: /** @type {any} */ (error).fix, bad: true });
   }
+}
+
+/** The number of the newest round, -1 for none. @param {any} run */
+function newestRound(run) {
+  return run ? run.rounds - 1 : -1;
 }
 
 export async function stop() {

@@ -123,10 +123,6 @@ export function panBy(dx, dy) {
   apply();
 }
 
-export function isZoomed() {
-  return zoom > 1;
-}
-
 function apply() {
   const picture = view.querySelector(".large-picture");
   scale.textContent = zoom === 1 ? "fit" : `${Math.round(zoom * 100)} %`;
