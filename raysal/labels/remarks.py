@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
@@ -65,10 +65,13 @@ class Remarks:
         self._seen = 0
         self._newest: dict[str, dict[str, Remark]] = {}
         try:
-            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0, check_same_thread=False)
-            self._db.execute("PRAGMA synchronous = FULL").fetchall()
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-            self._catch_up()
+            with ExitStack() as opened:
+                self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0, check_same_thread=False)
+                opened.callback(self._db.close)
+                self._db.execute("PRAGMA synchronous = FULL").fetchall()
+                self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+                self._catch_up()
+                opened.pop_all()
         except sqlite3.Error as error:
             raise refusal(self.path, error, RESTORE) from None
 

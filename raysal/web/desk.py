@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -62,14 +63,18 @@ class Desk:
         self.changes = 0
         """grows with everything that a page should look at again"""
         self._changing = Lock()
-        self.labels = RunLabels.open(session.dir, session.pool.path)
-        try:
+        with ExitStack() as opened:
+            self.labels = RunLabels.open(session.dir, session.pool.path)
+            opened.callback(self.labels.close)
             self.catalogue = Catalogue(session.pool)
             self.payloads = Payloads(session.pool, media)
             self.media = Media(session.pool, self.payloads)
             self.remarks = Remarks(session.dir)
+            opened.callback(self.remarks.close)
             self.handouts = HandOuts(session.dir, seconds=seconds, per_item=per_item, clock=clock)
+            opened.callback(self.handouts.close)
             self.follower = Follower(session, self.tell_change, per_item)
+            opened.callback(self.follower.close)
             self.standing = Standing(session, self.labels.ledger, self.follower, per_item)
             self.answering = Answering(
                 labels=self.labels,
@@ -83,9 +88,7 @@ class Desk:
                 told=self._told,
             )
             self.shown = Shown(session.pool, self.catalogue, self.media, self.payloads)
-        except BaseException:
-            self.labels.close()
-            raise
+            self._opened = opened.pop_all()
 
     def start(self) -> None:
         """Begin to follow the labels, in a thread."""
@@ -93,10 +96,7 @@ class Desk:
 
     def close(self) -> None:
         """Stop what runs in the background, and close the files. The session stays open."""
-        self.follower.close()
-        self.handouts.close()
-        self.remarks.close()
-        self.labels.close()
+        self._opened.close()  # in the opposite order: first the thread that reads them
 
     def _told(self) -> None:
         self.follower.labels_changed()

@@ -27,6 +27,7 @@ from raysal.sources.kinds import IMAGES, suffix_of
 from raysal.sources.of_pool import source_of
 from raysal.types import Unit
 from raysal.web.catalogue import Entry
+from raysal.web.refusals import facts_of
 
 Kind = Literal["image", "text", "table", "sound", "vector"]
 MAX_BYTES = 256 << 20
@@ -231,4 +232,7 @@ def check_bytes(key: str, path: str | Path) -> None:
 
 def problem_of(error: RaysalError) -> str:
     """What a page says of an item that cannot be shown: the problem alone, without paths of the server."""
-    return error.problem if isinstance(error, BadItem) else str(error)
+    what, problem, fix = facts_of(error)
+    if isinstance(error, BadItem):
+        return problem
+    return f"{what}: {problem}" + (f"; {fix}" if fix else "")

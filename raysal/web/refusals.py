@@ -35,9 +35,9 @@ STATUS: dict[type[RaysalError], int] = {
 """By the class of the error, or the nearest one above it."""
 PATH = re.compile(
     r"(?P<quote>['\"`])/(?:[^'\"`/\n]+/)+(?P<quoted>[^'\"`/\n]+)(?P=quote)"  # in quotes there may be blanks
-    r"|(?<![\w:/.~<>-])/(?:[^\s/:;,'\"`()]+/)+(?P<bare>[^\s/:;,'\"`()]+)"
+    r"|(?<![\w:/.~<>-])/(?:[^\s/:;,'\"`()]+(?: +[^\s/:;,'\"`()]+)*/)+(?P<bare>[^\s/:;,'\"`()]+)"
 )
-"""A path from the root of this machine, of two names or more."""
+"""A path from the root of this machine, of two names or more. Folders may have blanks in their names."""
 
 
 def status_of(problem: RaysalError) -> int:
@@ -47,8 +47,10 @@ def status_of(problem: RaysalError) -> int:
 
 def facts_of(problem: RaysalError) -> tuple[str, str, str]:
     """What an error is about, what is wrong, and what to do."""
-    if isinstance(problem, BadItem | LabelError):  # these name an item by its key, which may look like a path
+    if isinstance(problem, LabelError):  # it names items by their keys, which may look like paths
         return problem.where, problem.problem, problem.fix
+    if isinstance(problem, BadItem):  # its key is no path, but a reason may name one
+        return problem.where, without_paths(problem.problem), without_paths(problem.fix)
     if isinstance(problem, UserError):
         where = problem.where
         name = where.rstrip("/").rpartition("/")[2] if where.startswith("/") else without_paths(where)

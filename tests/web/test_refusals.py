@@ -26,9 +26,12 @@ from raysal.errors import (
     UnknownItem,
 )
 from raysal.labels import Ledger
-from raysal.labels.remarks import Remark
-from raysal.web import handouts
-from raysal.web.refusals import facts_of, status_of
+from raysal.labels.remarks import Remark, Remarks
+from raysal.rounds.run_labels import RunLabels
+from raysal.web import desk, handouts
+from raysal.web.follower import Follower
+from raysal.web.refusals import facts_of, status_of, without_paths
+from raysal.web.server import open_run
 
 KEPT = 5
 """Turns that can be taken back, here."""
@@ -182,6 +185,53 @@ def test_a_nonce_counts_once_however_late_it_comes_again(page: Page, monkeypatch
         status, why = browser.refused("/api/undo", {"nonce": "new", "of": "third"})
         assert (status, "answer the item anew" in why) == (409, True)
         assert list(held(page).values()) == ["other"]
+
+
+def test_an_item_that_cannot_be_shown_says_why_without_a_path_of_this_machine(tmp_path: Path):
+    home = tmp_path / "my pictures"
+    home.mkdir()
+    with page_of(picture_run(home, 12)) as page, page.browser() as browser:
+        (home / "images").rename(home / "elsewhere")
+        told = browser.get("/api/item/9/thumb").text
+        broken = browser.look("/api/item/9")["broken"]
+        listed = browser.look("/api/items", ids="9")["items"][0]["broken"]
+    assert broken == listed == "images: no such file or directory; check the path"
+    assert "my pictures" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("cannot read /data/my new pics/a.png (gone)", "cannot read a.png (gone)"),
+        ("/my pics/a.png: gone", "a.png: gone"),
+        ("/a/b.png and /c d/e.png differ", "b.png and e.png differ"),
+        ("'/my pics/a b.png' is gone", "'a b.png' is gone"),
+        ("3 of 4 parts/s, at https://host/a/b", "3 of 4 parts/s, at https://host/a/b"),
+    ],
+)
+def test_paths_with_blanks_are_paths(text: str, left: str):
+    assert without_paths(text) == left
+    assert facts_of(BadItem("/a/key.png", text)) == ("/a/key.png", left, "")
+
+
+def test_a_desk_that_cannot_be_opened_leaves_nothing_open(run: Path, monkeypatch: pytest.MonkeyPatch):
+    closed: list[str] = []
+    for kind in (RunLabels, Remarks, handouts.HandOuts, Follower):
+
+        def close(self: Any, close: Any = kind.close) -> None:
+            closed.append(type(self).__name__)
+            close(self)
+
+        monkeypatch.setattr(kind, "close", close)
+
+    def fail(*_: object) -> None:
+        raise RunError("standing", "cannot be made")
+
+    monkeypatch.setattr(desk, "Standing", fail)
+    with open_run(run) as session:
+        with pytest.raises(RunError, match="cannot be made"):
+            desk.Desk(session)
+        assert closed == ["Follower", "HandOuts", "Remarks", "RunLabels"]
 
 
 ERRORS: list[tuple[RaysalError, int]] = [
