@@ -215,7 +215,8 @@ def _words(ranking: Ranking, said: RankReport | None) -> str:
     of = f" of {', '.join(info.target)}" if info.score == "log_odds" else ""
     of = of if info.novelty is None else f" ({info.novelty})"
     words = f"{ranking.path}, version {info.name}: {info.items} items by {info.score}{of}"
-    of = "" if info.head_from is None else f" ({info.head_from})"
+    whose = info.head_from if said is None else said.head_from
+    of = "" if whose is None else f" ({whose})"
     words += "" if info.head is None else f", head {info.head_version}{of}, {info.labels} labels"
     if said is not None:
         words += f", {said.quarantined} quarantined left out" if said.quarantined else ""

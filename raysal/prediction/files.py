@@ -1,6 +1,7 @@
 """The files of a folder of predictions, and the one way to write and to read them.
 
     predict.json                the pool, the head and the options of the job (sealed)
+    head.safetensors            the head, so that the job can be finished whatever labels came since
     predictions/00000.parquet   one row for each item of the pool's chunk of that number, in id order
     commits/00000.json          the number of rows, and the bytes and sha256 of the file (sealed)
 
@@ -30,6 +31,8 @@ import pyarrow.parquet as pq
 
 from raysal.commits import Parts, Staged, stage_file
 from raysal.errors import Damaged, FingerprintMismatch, PoolError, RunError
+from raysal.models.head import Head
+from raysal.prediction.heads import ALL, KEPT, keep_head
 from raysal.store import LOCK, TEMPORARY, read_sealed, remove_temporaries, write_sealed
 
 VERSION = 1
@@ -63,6 +66,8 @@ class Plan:
     version: int = VERSION
     head_from: str | None = None
     """whose head it is, for people: of which round, or of all labels there were"""
+    labels_digest: str | None = None
+    """digest of the labels behind the head; None where they are not known"""
 
     @classmethod
     def read(cls, out: Path) -> Plan:
@@ -100,8 +105,11 @@ class Plan:
 
         Raises:
             FingerprintMismatch: it is of another pool or head.
-            RunError: it was begun with other options, or over a pool with other chunks.
+            RunError: it was begun with other options, over a pool with other chunks, or when other labels were there.
         """
+        if begun.pool == self.pool and begun.head != self.head and begun.head_from == self.head_from == ALL:
+            problem = "is of all labels there were when it began, and those of now make another head"
+            raise RunError(out, problem, USE_ANOTHER)
         for name, what in (("pool", "the pool's fingerprint"), ("head", "the head's digest")):
             if getattr(begun, name) != getattr(self, name):
                 raise FingerprintMismatch(out, what, getattr(begun, name), getattr(self, name), USE_ANOTHER)
@@ -124,7 +132,7 @@ def check_place(out: Path) -> None:
     """
     if not out.is_dir() or (out / MANIFEST).exists():
         return
-    ours = {LOCK, FILES, COMMITS}
+    ours = {LOCK, FILES, COMMITS, *((KEPT,) if any((out / COMMITS).glob("*.json")) else ())}
     other = sorted(e.name for e in out.iterdir() if e.name not in ours and not e.name.startswith(TEMPORARY))
     if other:
         raise PoolError(out, f"holds something else ({other[0]})", USE_ANOTHER)
@@ -148,26 +156,32 @@ def stage(out: Path, index: int, table: pa.Table) -> Staged:
 class PredictionWriter:
     """The one writer of a folder of predictions: it begins or resumes the folder, and commits staged chunks."""
 
-    def __init__(self, out: Path, plan: Plan) -> None:
+    def __init__(self, out: Path, plan: Plan, head: Head | None) -> None:
         """Begin a folder, or resume one of the same plan.
 
         Args:
             out: the folder of predictions.
             plan: what it is to hold.
+            head: that of the plan.
 
         Raises:
             FingerprintMismatch: it is of another pool or head.
-            RunError: it was begun with other options.
+            RunError: it was begun with other options, or when other labels were there.
             Damaged: its predict.json, a record or a committed file is not as it was written.
             OSError: it cannot be written.
         """
         self.out, self.parts = out, parts_of(out)
         self.parts.begin()
         remove_temporaries(out, MANIFEST)
-        if (out / MANIFEST).exists() or any((out / COMMITS).glob("*.json")):
-            plan.check_same(out, Plan.read(out))
-        else:
+        remove_temporaries(out, KEPT)
+        some = any((out / COMMITS).glob("*.json"))
+        begun = Plan.read(out) if some or (out / MANIFEST).exists() else None
+        if begun is None or not (some or begun.head is None or (out / KEPT).exists()):  # killed before it kept the head
             write_sealed(out / MANIFEST, asdict(plan))
+        else:
+            plan.check_same(out, begun)
+        if head is not None and not (out / KEPT).exists():
+            keep_head(out, head)
         self.committed = self.parts.committed(plan.chunks)
 
     def remove_leftovers(self) -> None:
@@ -185,6 +199,25 @@ class PredictionWriter:
         """
         self.parts.commit(staged)
         self.committed[staged.part] = staged.rows
+
+
+def unfinished(out: Path) -> Plan | None:
+    """The plan of an interrupted job.
+
+    Args:
+        out: the folder of predictions; it need not exist.
+
+    Returns:
+        The plan; None where nothing was begun, or all is done.
+
+    Raises:
+        PoolError: a newer version began it.
+        Damaged: the file was altered.
+    """
+    if not (out / MANIFEST).exists():
+        return None
+    plan = Plan.read(out)
+    return plan if parts_of(out).missing(plan.chunks) else None
 
 
 class Predictions:

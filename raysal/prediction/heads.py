@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
-from raysal.errors import ConfigError, FingerprintMismatch, RunError
+from raysal.errors import ConfigError, Damaged, FingerprintMismatch, RunError
 from raysal.fleet import Fleet
+from raysal.labels.records import Labelled
 from raysal.models.head import Head
 from raysal.pool import Pool
 from raysal.rounds.directory import RunDir
 from raysal.rounds.known_labels import labels_of_run
 from raysal.rounds.program import start_program
 from raysal.rounds.training_labels import TrainingLabels
+from raysal.store import write_file
 
 ALL = "all labels"
 """Whose head it is that no round need have had yet, as reports and manifests say it."""
+NEWEST = "the newest round, as the pool is not the run's"
+"""Whose head it is over another pool than the run's."""
+KEPT = "head.safetensors"
+"""The head that a job began with, beside its plan: a label that came since would make another one."""
+
+
+class Begun(Protocol):
+    """What the plan of a job that was begun says of its head."""
+
+    @property
+    def head(self) -> str | None:
+        """Its digest."""
+        ...
+
+    @property
+    def head_from(self) -> str | None:
+        """Whose it is, for people."""
+        ...
+
+    @property
+    def labels_digest(self) -> str | None:
+        """Digest of the labels that it had learnt from, as `labels_behind` gives it."""
+        ...
 
 
 def load_head(path: Path) -> Head:
@@ -105,7 +133,7 @@ def head_for(run: Path, pool: Pool, round: int | None) -> tuple[Head | None, str
         try:
             check_labelled(run, pool)
         except FingerprintMismatch:
-            words = "the newest round, as the pool is not the run's"
+            words = NEWEST
         else:
             return None, ALL
     else:
@@ -123,7 +151,7 @@ def check_labelled(run: Path, pool: Pool) -> None:
         pool: the run's pool.
 
     Raises:
-        RunError: nothing is labelled, except for held-out and disputed items.
+        RunError: nothing is labelled, except for held-out and disputed items; it names a round that had a head.
         FingerprintMismatch: the run is of another pool.
     """
     with labels_of_run(pool, run) as known:
@@ -131,7 +159,11 @@ def check_labelled(run: Path, pool: Pool) -> None:
             labels = TrainingLabels.of(known.ledger, known.config)
             if labels.labels(labels.head_seq):
                 return
-    raise RunError(run, "has no head and no labels yet", f"label some items (`raysal label import {run} FILE`)")
+    there, label = RunDir(run), f"label some items (`raysal label import {run} FILE`)"
+    had = next((round for round in reversed(range(there.rounds)) if there.record(round)["head_digest"]), None)
+    if had is not None:
+        raise RunError(run, "has no labels now", f"take the head of a round (`--round {had}`), or {label}")
+    raise RunError(run, "has no head and no labels yet", label)
 
 
 def fit_head(run: Path, pool: Pool, fleet: Fleet) -> Head:
@@ -160,3 +192,99 @@ def fit_head(run: Path, pool: Pool, fleet: Fleet) -> Head:
         head = known.next_head(fleet, pool, 0).head
     assert head is not None, "something is labelled"
     return head
+
+
+def labels_behind(run: Path, pool: Pool, head: Head) -> tuple[int, str]:
+    """The labels of a run that a head had learnt from. Its background is none.
+
+    Args:
+        run: the run directory.
+        pool: its pool.
+        head: that the run's labels made.
+
+    Returns:
+        The number of items, and a digest of what was said of them.
+
+    Raises:
+        FingerprintMismatch: the run is of another pool.
+    """
+    with labels_of_run(pool, run) as known:
+        if known.ledger is None:
+            return 0, _digest(())
+        items = TrainingLabels.of(known.ledger, known.config).labels(upto=head.ledger_seq)
+    return len(items), _digest(items)
+
+
+def _digest(items: Sequence[Labelled]) -> str:
+    """The sha256 of ids, answers and weights."""
+    return hashlib.sha256(repr([(item.id, item.answer, item.weight) for item in items]).encode()).hexdigest()
+
+
+def keep_head(folder: Path, head: Head) -> None:
+    """Write the head of a job that begins beside its plan.
+
+    Args:
+        folder: where its plan is.
+        head: that the job is by.
+    """
+    content = head.content()
+    write_file(folder / KEPT, lambda temporary: temporary.write_bytes(content))
+
+
+def head_kept_in(folder: Path, begun: Begun) -> Head | None:
+    """The head that a job began with.
+
+    Args:
+        folder: where its plan is.
+        begun: the plan.
+
+    Returns:
+        The head; None for novelty, or where an older raysal began it.
+
+    Raises:
+        Damaged: it is not the head that the plan names.
+    """
+    if begun.head is None or not (folder / KEPT).exists():
+        return None
+    head = Head.load(folder / KEPT)
+    if head.digest() != begun.head:
+        raise Damaged(folder / KEPT, "is not the head that the job began with", "restore it from a copy")
+    return head
+
+
+def head_to_go_on_with(folder: Path, begun: Begun, run: Path, pool: Pool, words: str) -> tuple[Head, str] | None:
+    """The head of an interrupted job of `raysal.predict` or `raysal.rank`, to finish it whatever came since.
+
+    Args:
+        folder: where its plan is.
+        begun: the plan.
+        run: the run of the job that is to go on.
+        pool: the pool of both.
+        words: whose head it would take if it began now.
+
+    Returns:
+        The head, and whose it is, for people; None where the job was of another run, or of a head that has a name.
+
+    Raises:
+        Damaged: the head is not the one that the plan names.
+    """
+    if begun.head_from != words or words not in (ALL, NEWEST):
+        return None
+    head = head_kept_in(folder, begun)
+    if head is None:
+        return None
+    if words == NEWEST:
+        there = RunDir(run)
+        places = [*range(there.rounds), *([None] if there.final() is not None else [])]
+        of_run = any(there.record(place)["head_digest"] == begun.head for place in places)
+        newest = newest_head(run)
+        now = newest is not None and newest.digest() == begun.head
+        return (head, words if now else "the newest round when the job began") if of_run else None
+    with labels_of_run(pool, run) as known:
+        if known.ledger is None:
+            return None
+        labels = TrainingLabels.of(known.ledger, known.config)
+        if head.ledger_seq > labels.head_seq or _digest(labels.labels(upto=head.ledger_seq)) != begun.labels_digest:
+            return None
+        since = len(labels.changed_since(head.ledger_seq, upto=labels.head_seq))
+    return head, f"{ALL} when the job began, {since} came or changed since" if since else words

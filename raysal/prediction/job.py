@@ -22,8 +22,8 @@ from raysal.fleet.chunks import waves_of_chunks
 from raysal.models.head import OTHERWISE, Head
 from raysal.models.predictive import Predictive, check_predictive
 from raysal.pool import Pool, open_pool
-from raysal.prediction.files import Plan, PredictionWriter, check_place
-from raysal.prediction.heads import fit_head, head_for, load_head
+from raysal.prediction.files import Plan, PredictionWriter, check_place, unfinished
+from raysal.prediction.heads import ALL, fit_head, head_for, head_to_go_on_with, labels_behind, load_head
 from raysal.prediction.partition import HeadJob, Job, stage_chunk
 from raysal.rng import derive
 from raysal.rounds.directory import RunDir
@@ -123,6 +123,7 @@ def predict_pool(
     report: Report | None = None,
     *,
     head_from: str | None = None,
+    labels_digest: str | None = None,
 ) -> PredictReport:
     """Predict every item of a pool into a folder, or finish a job that was stopped.
 
@@ -137,6 +138,7 @@ def predict_pool(
         options: what is predicted.
         report: called with (`predict`, items done, items in all) at the start and after every round trip.
         head_from: whose head it is, for people.
+        labels_digest: digest of the labels behind the head.
 
     Returns:
         What the job did.
@@ -173,11 +175,12 @@ def predict_pool(
         classes=() if head is None else head.classes,
         options=recorded,
         head_from=head_from,
+        labels_digest=labels_digest,
     )
     check_place(out)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "folder of predictions"):
-        writer = PredictionWriter(out, plan)
+        writer = PredictionWriter(out, plan, head)
         resumed, already = len(writer.committed), sum(writer.committed.values())
         report("predict", already, len(pool))
         fitted = None
@@ -351,11 +354,17 @@ def predict_into(
     if address is not None and backend != "ray":
         raise ConfigError("address", f"is of a Ray cluster, the backend is {backend}", "pass --backend ray, too")
     pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
+    out = as_path("out", out)
     found: Head | None = None
     head_from: str | None = None
+    said: str | None = None
+    labels_digest: str | None = None
     if run is not None:
         run = as_path("run", run)
         found, head_from = head_for(run, pool, None if round is None else as_whole_number("round", round, 0))
+        said, begun = head_from, unfinished(out)
+        if begun is not None and (kept := head_to_go_on_with(out, begun, run, pool, head_from)) is not None:
+            found, said = kept
     elif head is not None:
         found = head if isinstance(head, Head) else load_head(as_path("head", head))
         found.check(pool)  # before any process is started
@@ -363,6 +372,9 @@ def predict_into(
     with open_fleet(pool, config) as fleet:
         if found is None and run is not None:
             found = fit_head(run, pool, fleet)
+        if run is not None and found is not None and head_from == ALL:
+            _, labels_digest = labels_behind(run, pool, found)
         if run is not None and found is not None and found.likelihood.discrete and not looked_for:
             options = replace(options, target=RunDir(run).require_config().target)
-        return predict_pool(pool, fleet, found, as_path("out", out), options, report, head_from=head_from)
+        made = predict_pool(pool, fleet, found, out, options, report, head_from=head_from, labels_digest=labels_digest)
+        return replace(made, head_from=said)

@@ -29,6 +29,7 @@ from raysal.fleet.chunks import in_turns, waves_of_chunks
 from raysal.labels.records import STATES, State
 from raysal.models.head import OTHERWISE, Head
 from raysal.pool import Pool
+from raysal.prediction.heads import keep_head
 from raysal.ranking.layout import (
     CUTS,
     ID_FILE,
@@ -104,6 +105,7 @@ def rank_pool(
     held_out: HeldOut | None = None,
     labels: int | None = None,
     head_from: str | None = None,
+    labels_digest: str | None = None,
     report: Report | None = None,
     page_rows: int = PAGE_ROWS,
     run_rows: int = RUN_ROWS,
@@ -124,6 +126,7 @@ def rank_pool(
         held_out: the items that the run holds out, but for those that were asked for.
         labels: that the head had learnt from; by default the items it was fitted to, whose background is no label.
         head_from: whose head it is, for people.
+        labels_digest: digest of the labels behind the head.
         report: called with the stage, what of it is done, and its total.
         page_rows: items of a page; for tests.
         run_rows: rows of a run; for tests.
@@ -141,7 +144,7 @@ def rank_pool(
     """
     report, started, out = report or no_report, time.perf_counter(), out.absolute()
     plan, inputs = plan_of(pool, head, options)
-    plan = replace(plan, page_rows=page_rows, run_rows=run_rows, head_from=head_from)
+    plan = replace(plan, page_rows=page_rows, run_rows=run_rows, head_from=head_from, labels_digest=labels_digest)
     if held_out is not None:
         plan = replace(plan, held_out=(held_out.key, held_out.share))
     if labels is not None:
@@ -152,7 +155,7 @@ def rank_pool(
     with locked(out, "ranking"):
         remove_temporaries(out)
         Manifest(pool=pool.fingerprint, encoder=pool.vector_space, place=str(pool.path.absolute())).begin(out)
-        version, begun, found = _begin(out, plan, states)
+        version, begun, found = _begin(out, plan, head, states)
         made = not is_finished(version, begun)
         if made:
             known = read_batch(version / STATES_FILE)
@@ -189,7 +192,9 @@ def rank_pool(
     )
 
 
-def _begin(out: Path, plan: Plan, states: Callable[[], dict[int, tuple[State, bool]]]) -> tuple[Path, Plan, bool]:
+def _begin(
+    out: Path, plan: Plan, head: Head | None, states: Callable[[], dict[int, tuple[State, bool]]]
+) -> tuple[Path, Plan, bool]:
     """The version of a plan, the plan it was begun with, and whether it was there. Others that nobody finished go."""
     versions = list(versions_of(out))
     plans = {version: Plan.read(version) for version in versions}
@@ -216,6 +221,8 @@ def _begin(out: Path, plan: Plan, states: Callable[[], dict[int, tuple[State, bo
     }
     write_file(version / STATES_FILE, lambda temporary: write_batch(temporary, columns))
     plan = replace(plan, states=sha256_of(version / STATES_FILE))
+    if head is not None:
+        keep_head(version, head)
     plan.write(version)
     return version, plan, False
 

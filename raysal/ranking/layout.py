@@ -2,6 +2,7 @@
 
     ranking.json                    the pool that all versions are of (sealed)
     versions/0000/version.json      the head, the score and the options (sealed)
+    versions/0000/head.safetensors  the head, so that the version can be finished whatever labels came since
     versions/0000/states.arrow      id, state of the items that the ledger knew when the version was begun
     versions/0000/cuts.json         which places go to which page (sealed)
     versions/0000/pages/00000.arrow id, key, score, ... best first: the first 65,536 items, or so
@@ -149,6 +150,8 @@ class Plan:
     version: int = VERSION
     head_from: str | None = None
     """whose head it is, for people: of which round, or of all labels there were"""
+    labels_digest: str | None = None
+    """digest of the labels behind the head; None where they are not known"""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -186,7 +189,7 @@ class Plan:
         fix = _anew(path)
         record = read_sealed(path / PLAN, fix)
         names = {field.name for field in fields(cls)}
-        if record.get("version") != VERSION or {*record, "head_from"} != names:
+        if record.get("version") != VERSION or {*record, "head_from", "labels_digest"} != names:
             raise Damaged(path / PLAN, "not the plan of a version", fix)
         held = record["held_out"]
         lists = {name: tuple(record[name]) for name in ("classes", "target")}
@@ -314,3 +317,9 @@ def dictionary_of(codes: NDArray[np.integer[Any]], names: Sequence[str]) -> pa.A
     kind = pa.int8() if len(names) <= 2**7 else pa.int32()
     values = pa.array(np.ascontiguousarray(codes.astype(kind.to_pandas_dtype())), kind)
     return pa.DictionaryArray.from_arrays(values, pa.array(list(names), pa.string()))
+
+
+def unfinished(path: Path) -> list[tuple[Path, Plan]]:
+    """The versions of a ranking that an interrupted job left, with their plans; none where there is no ranking."""
+    plans = [(version, Plan.read(version)) for version in versions_of(path)]
+    return [(version, plan) for version, plan in plans if not is_finished(version, plan)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,14 @@ from raysal.fleet import open_fleet
 from raysal.labels.records import State
 from raysal.models.head import Head
 from raysal.pool import Pool, open_pool
-from raysal.prediction.heads import fit_head, head_for
+from raysal.prediction.heads import fit_head, head_for, head_to_go_on_with, labels_behind
 from raysal.ranking.job import RankReport, rank_pool
-from raysal.ranking.options import DRAWS, Options
+from raysal.ranking.layout import Plan, unfinished
+from raysal.ranking.options import DRAWS, Options, plan_of
 from raysal.rounds.binding import own_pool
 from raysal.rounds.directory import RunDir
 from raysal.rounds.held_out import HeldOut
 from raysal.rounds.known_labels import labels_of_run
-from raysal.rounds.training_labels import TrainingLabels
 from raysal.scoring.novelty.registry import NOVELTIES
 from raysal.types import Report
 
@@ -95,45 +96,41 @@ def rank_into(
         raise ConfigError("address", f"is of a Ray cluster, the backend is {backend}", "pass --backend ray, too")
     if not isinstance(pool, Pool):
         pool = own_pool(config) if pool is None else open_pool(as_path("pool", pool))
-    head, head_from = None, None
+    out, head, head_from, said = as_path("out", out), None, None, None
     if novelty is None:
         head, head_from = head_for(run, pool, None if round is None else as_whole_number("round", round, 0))
+        said = head_from
+        for version, begun in unfinished(out):
+            kept = head_to_go_on_with(version, begun, run, pool, head_from) if begun.pool == pool.fingerprint else None
+            if kept is not None and _is_same(pool, kept[0], options, begun):
+                head, said = kept
     fleet_config = FleetConfig(backend=backend, partitions=parts, device=device, address=address)
     with open_fleet(pool, fleet_config) as fleet:
         if head is None and novelty is None:
             head = fit_head(run, pool, fleet)
-        return rank_pool(
+        labels, digest = (None, None) if head is None else labels_behind(run, pool, head)
+        made = rank_pool(
             pool,
             fleet,
             head,
-            as_path("out", out),
+            out,
             options,
             states=lambda: states_of_run(run, pool),
             held_out=HeldOut.of(config),
-            labels=None if head is None else labels_behind(run, pool, head),
+            labels=labels,
             head_from=head_from,
+            labels_digest=digest,
             report=report,
         )
+        return made if said == head_from else replace(made, head_from=said)
 
 
-def labels_behind(run: Path, pool: Pool, head: Head) -> int:
-    """How many labels of a run a head had learnt from. Its background is none.
-
-    Args:
-        run: the run directory.
-        pool: its pool.
-        head: that the run's labels made.
-
-    Returns:
-        The number of items.
-
-    Raises:
-        FingerprintMismatch: the run is of another pool.
-    """
-    with labels_of_run(pool, run) as known:
-        if known.ledger is None:
-            return 0
-        return len(TrainingLabels.of(known.ledger, known.config).labels(upto=head.ledger_seq))
+def _is_same(pool: Pool, head: Head, options: Options, begun: Plan) -> bool:
+    """Whether a version that was begun is what these options ask of its head."""
+    try:
+        return plan_of(pool, head, options)[0].identity == begun.identity
+    except (ConfigError, UnknownName):  # a class came since
+        return False
 
 
 def states_of_run(run: Path, pool: Pool) -> dict[int, tuple[State, bool]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -32,7 +34,9 @@ from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import TrainingData
 from raysal.pool import Pool
 from raysal.prediction import Options, Predictions, head_of_run, predict_pool
+from raysal.prediction.job import predict_into
 from raysal.prediction.partition import largest
+from raysal.ranking.of_run import rank_into
 from raysal.rng import derive, generator
 from raysal.rounds.held_out import HeldOut
 from raysal.rounds.session import Session
@@ -80,7 +84,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def rows_alone(folder: Path) -> dict[str, bytes]:
     """The files of predictions alone; beside them, predict.json says whose head it was."""
-    return {name: data for name, data in content(folder).items() if name != "predict.json"}
+    return {name: data for name, data in content(folder).items() if name not in ("predict.json", "head.safetensors")}
 
 
 def dense(table: pa.Table, name: str) -> np.ndarray:
@@ -419,6 +423,80 @@ def test_predict_and_rank_take_the_same_head_and_say_whose_it_is(pool, tmp_path)
         write_sealed(file, {name: value for name, value in record.items() if name not in ("head_from", "sha256")})
     assert Predictions(tmp_path / "p0").plan.head_from is None
     assert f"head {head.version}, 90 labels" in cli("rank", tmp_path / "ranking", "--version", "0000").out
+
+
+class Stopped(Exception):
+    """Raised where somebody stops a job."""
+
+
+def stop_after(done: int, stage: str) -> Callable[[str, int, int], None]:
+    def report(what: str, so_far: int, of: int) -> None:
+        if what == stage and so_far >= done:
+            raise Stopped
+
+    return report
+
+
+def test_a_label_that_comes_meanwhile_stops_no_job_from_being_finished(pool, tmp_path):
+    """Both go on with the head they began with, and say so; predict.json and a version are of one head."""
+    run, p, r = tmp_path / "run", tmp_path / "p", tmp_path / "r"
+    keys = [key for table in pool.items(["key"]) for key in table["key"].to_pylist()]
+
+    def begin() -> None:
+        with pytest.raises(Stopped):
+            predict_into(pool, p, run=run, report=stop_after(100, "predict"))
+        with pytest.raises(Stopped):
+            rank_into(run, r, report=stop_after(1, "score"))
+
+    with Session(run, pool, select="random", start="random", target=["a"]) as session:
+        session.query(5)
+        session.tell({key: "ab"[i % 2] for i, key in enumerate(keys[:30])})
+        begin()
+        then = session.current_head().digest()
+        session.tell({keys[40]: "a", keys[41]: "b"})
+        now = session.current_head().digest()
+    shutil.copytree(p, tmp_path / "copy")
+    for report in (predict_into(pool, p, run=run), rank_into(run, r)):
+        assert report.head == then != now
+        assert report.head_from == "all labels when the job began, 2 came or changed since"
+    assert Head.load(p / "head.safetensors").digest() == then
+    whole = raysal.predict(pool, out=tmp_path / "whole", head=p / "head.safetensors", target="a")
+    assert rows_alone(whole.path) == rows_alone(p)
+    with pytest.raises(RunError, match=r"those of now make another head; use another directory for --out"):
+        predict_into(pool, p, run=run)
+    after = rank_into(run, r)
+    assert (after.head, after.head_from, after.version) == (now, "all labels", "0001")
+    fields = {"select": "random", "start": "random", "target": ["a"]}
+    with Session(tmp_path / "other", pool, **fields) as other:
+        other.query(5)
+        other.tell({key: "ba"[i % 2] for i, key in enumerate(keys[:50])})
+    with pytest.raises(RunError, match="make another head"):  # not by the head of another run
+        predict_into(pool, tmp_path / "copy", run=tmp_path / "other")
+
+
+def test_over_another_pool_a_round_that_comes_meanwhile_stops_no_job(pool, tmp_path):
+    run, p = tmp_path / "run", tmp_path / "p"
+    other = make_pool(tmp_path / "other", mixture(40, DIM)[0], chunk_rows=10)
+    with Session(run, pool, select="random", start="random", oracle="simulated") as session:
+        for _ in range(2):
+            session.ask_oracle(session.query(20))
+        with pytest.raises(Stopped):
+            predict_into(other, p, run=run, report=stop_after(10, "predict"))
+        session.query(20)
+        found = predict_into(other, p, run=run)
+        assert found.head == session.run.head(1).digest() != session.run.head(2).digest()
+        assert found.head_from == "the newest round when the job began"
+
+
+def test_without_labels_an_error_names_a_round_that_had_a_head(pool, tmp_path):
+    run, keys = tmp_path / "run", pool.chunks[0].items(["key"])["key"].to_pylist()[:20]
+    with Session(run, pool, select="random", start="random") as session:
+        session.tell({key: "ab"[i % 2] for i, key in enumerate(keys)})
+        session.query(5)
+        session.withdraw(keys)
+    for ask in (lambda: predict_into(pool, tmp_path / "p", run=run), lambda: rank_into(run, tmp_path / "r")):
+        with pytest.raises(RunError, match=r"has no labels now; take the head of a round \(`--round 0`\), or label"):
+            ask()
 
 
 def test_what_reaches_the_driver_does_not_grow_with_the_rows(pool, tmp_path):
