@@ -37,10 +37,47 @@ class Vectors:
         return len(self.ids)
 
 
-def sample_vectors(pool: Pool, seed: int, most: int, column: str | None = None) -> Vectors:
-    """Take a uniform sample of a pool: the items of lowest hash.
+class Lowest:
+    """The ids of lowest hash among those that are given chunk by chunk: a uniform sample. Memory for twice the sample.
 
-    The sample depends on the seed and the ids alone, not on chunks. One pass over the ids; memory for twice the sample.
+    The sample depends on the seed and the ids alone, not on how they are cut. Every round keeps the same share of its
+    picks, on average.
+    """
+
+    def __init__(self, seed: int, most: int) -> None:
+        """Nothing yet.
+
+        Args:
+            seed: another seed gives another sample.
+            most: how many; all ids where fewer are given.
+        """
+        self._key, self._most = derive(seed, "map"), most
+        self._ids, self._hashes = np.empty(0, np.int64), np.empty(0)
+        self._above = 1.0
+
+    def add(self, ids: NDArray[np.int64]) -> None:
+        """Take in more ids, none of which was there."""
+        hashes = item_uniform(self._key, ids)
+        rows = hashes <= self._above
+        self._ids, self._hashes = np.append(self._ids, ids[rows]), np.append(self._hashes, hashes[rows])
+        if len(self._ids) >= 2 * self._most:
+            self._keep_lowest()
+
+    def _keep_lowest(self) -> None:
+        if len(self._ids) > self._most:
+            rows = np.sort(np.argsort(self._hashes, kind="stable")[: self._most])
+            self._ids, self._hashes = self._ids[rows], self._hashes[rows]
+            self._above = float(self._hashes.max(initial=0))
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Those of lowest hash so far, ascending."""
+        self._keep_lowest()
+        return np.sort(self._ids)
+
+
+def sample_vectors(pool: Pool, seed: int, most: int, column: str | None = None) -> Vectors:
+    """Take a uniform sample of a pool: the items of lowest hash. Two passes over the ids; memory for twice the sample.
 
     Args:
         pool: the items.
@@ -51,20 +88,10 @@ def sample_vectors(pool: Pool, seed: int, most: int, column: str | None = None) 
     Returns:
         The sampled items.
     """
-    kept: list[tuple[NDArray[np.float64], Vectors]] = []
-    threshold = 1.0
-    for chunk in pool.chunks:
-        ids, values = _items(chunk, column)
-        hashes = item_uniform(derive(seed, "map"), ids)
-        rows = np.flatnonzero(hashes <= threshold)
-        if not len(rows):
-            continue
-        rows = np.sort(rows[np.argsort(hashes[rows], kind="stable")[:most]])
-        kept.append((hashes[rows], _take(chunk, ids, values, rows)))
-        if sum(len(hashes) for hashes, _ in kept) >= 2 * most:
-            kept = [_lowest(kept, most)]
-            threshold = float(kept[0][0].max())
-    return _lowest(kept, most)[1] if kept else _nothing(pool, column)
+    lowest = Lowest(seed, most)
+    for table in pool.items(["id"]):
+        lowest.add(table["id"].to_numpy())
+    return vectors_by_id(pool, lowest.ids, column)
 
 
 def vectors_by_id(pool: Pool, ids: Sequence[int] | NDArray[np.int64], column: str | None = None) -> Vectors:
@@ -80,9 +107,10 @@ def vectors_by_id(pool: Pool, ids: Sequence[int] | NDArray[np.int64], column: st
 
 
 def thin_picks(ids: NDArray[np.int64], seed: int, most: int) -> NDArray[np.int64]:
-    """The `most` picks of lowest hash, ascending. Every round keeps the same share of its picks, on average."""
-    hashes = item_uniform(derive(seed, "map"), ids)
-    return np.sort(ids[np.argsort(hashes, kind="stable")[:most]])
+    """The `most` picks of lowest hash, ascending."""
+    lowest = Lowest(seed, most)
+    lowest.add(ids)
+    return lowest.ids
 
 
 def axes_sample(pool: Pool) -> int:
@@ -100,7 +128,7 @@ def map_axes(pool: Pool, seed: int, sample: Vectors | None = None) -> tuple[NDAr
         pool: the items.
         seed: another seed gives another sample.
         sample: has the `axes_sample` items of lowest hash, as `sample_vectors` gives them for this seed; unless given
-            it is taken, in one pass over the ids.
+            it is taken, in two passes over the ids.
 
     Returns:
         As `principal_axes`.
@@ -139,14 +167,6 @@ def _joined(parts: Sequence[Vectors]) -> Vectors:
         vectors=np.concatenate([part.vectors for part in parts]),
         column=column,
     )
-
-
-def _lowest(kept: Sequence[tuple[NDArray[np.float64], Vectors]], most: int) -> tuple[NDArray[np.float64], Vectors]:
-    """(hashes, items) of the `most` items of lowest hash."""
-    hashes, all_of = np.concatenate([part for part, _ in kept]), _joined([part for _, part in kept])
-    rows = np.sort(np.argsort(hashes, kind="stable")[:most])
-    column = None if all_of.column is None else tuple(all_of.column[row] for row in rows)
-    return hashes[rows], Vectors(ids=all_of.ids[rows], vectors=all_of.vectors[rows], column=column)
 
 
 def _nothing(pool: Pool, column: str | None) -> Vectors:

@@ -13,7 +13,7 @@ from raysal.labels.records import Labelled
 from raysal.models.likelihood import Likelihood
 from raysal.numerics import ceil_div
 from raysal.pool import Pool
-from raysal.prediction.sampling import Vectors, axes_sample, map_axes, thin_picks
+from raysal.prediction.sampling import Lowest, Vectors, axes_sample, map_axes
 from raysal.rounds.directory import RunDir
 from raysal.rounds.held_out import HeldOut
 from raysal.scoring.sweep import BINS
@@ -71,7 +71,7 @@ class PoolAxes:
 
     @classmethod
     def of(cls, pool: Pool, seed: int, most: int, read: ReadVectors, held_out: HeldOut | None = None) -> PoolAxes:
-        """Those of a uniform sample: the items of lowest hash (`map_axes`). One pass over the ids of the pool.
+        """Those of a uniform sample: the items of lowest hash (`map_axes`). One pass over the ids; memory for samples.
 
         Args:
             pool: the items.
@@ -83,9 +83,13 @@ class PoolAxes:
         Returns:
             The axes, and where the sample is on them.
         """
-        every = np.concatenate([np.empty(0, np.int64), *(table["id"].to_numpy() for table in pool.items(["id"]))])
-        shown = thin_picks(every if held_out is None else every[~held_out.among(every)], seed, min(most, MOST_POINTS))
-        ids, vectors = read(np.union1d(shown, thin_picks(every, seed, axes_sample(pool))))
+        on_map, of_axes = Lowest(seed, min(most, MOST_POINTS)), Lowest(seed, axes_sample(pool))
+        for table in pool.items(["id"]):
+            every = table["id"].to_numpy()
+            on_map.add(every if held_out is None else every[~held_out.among(every)])
+            of_axes.add(every)
+        shown = on_map.ids
+        ids, vectors = read(np.union1d(shown, of_axes.ids))
         centre, axes = map_axes(pool, seed, Vectors(ids=ids, vectors=vectors, column=None))
         rows = np.isin(ids, shown)
         return cls(ids=ids[rows], points=(vectors[rows] - centre) @ axes, centre=centre, axes=axes, read=read)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from pools import make_pool, mixture
 
-from raysal.prediction.sampling import axes_sample, map_axes, sample_vectors, thin_picks, vectors_by_id
+from raysal.prediction.sampling import Lowest, axes_sample, map_axes, sample_vectors, thin_picks, vectors_by_id
 from raysal.rng import derive, item_uniform
 from raysal.rounds.held_out import HeldOut
 from raysal.web.views import PoolAxes
@@ -52,6 +54,33 @@ def test_thinned_picks_are_some_of_them_ascending():
     assert set(few) <= set(ids)
     assert (np.diff(few) > 0).all()
     assert thin_picks(ids, 1, 10_000).tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("most", [1, 20, 299, 300, 1000])
+def test_the_lowest_are_the_same_however_the_ids_are_cut(most: int):
+    ids = np.random.default_rng(0).permutation(300) * 7
+    slow = np.sort(ids[np.argsort(item_uniform(derive(2, "map"), ids))[:most]])
+    for size in (1, 13, 300):
+        lowest = Lowest(2, most)
+        for start in range(0, 300, size):
+            lowest.add(ids[start : start + size])
+        assert lowest.ids.tolist() == slow.tolist()
+
+
+def test_the_memory_of_a_map_does_not_grow_with_the_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of a pool of 2,000,000 ids, 16 MB, in chunks of 20,000, a map keeps its sample alone."""
+    monkeypatch.setattr("raysal.prediction.sampling.MAP_SAMPLE", 60)
+    pool = make_pool(tmp_path / "pool", mixture(60, 5)[0])
+    tables = (pa.table({"id": np.arange(start, start + 20_000)}) for start in range(0, 2_000_000, 20_000))
+    monkeypatch.setattr(type(pool), "items", lambda *_: tables)
+    tracemalloc.start()
+    try:
+        on_map = PoolAxes.of(pool, 3, 100, lambda ids: (ids, np.eye(len(ids), 5, dtype=np.float32)), HeldOut(1, 0.25))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(on_map.ids) == 100
+    assert peak < 4_000_000
 
 
 def test_the_axes_are_the_same_however_many_items_are_on_the_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
