@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from raysal.errors import ConfigError, FingerprintMismatch, LabelError
 from raysal.labels.files import write_sheet
@@ -17,6 +17,9 @@ from raysal.rounds.label_files import Imported, import_labels
 from raysal.rounds.run_labels import RunLabels
 from raysal.store import Written
 from raysal.types import SKIP
+
+if TYPE_CHECKING:
+    from raysal.models.head import Head
 
 __all__ = ["Exported", "Imported", "Which", "export_labels", "import_labels"]
 
@@ -39,6 +42,8 @@ class Exported:
     """Whether the same file was there already, and where the old one is kept."""
     problem: str | None = None
     """Why the file lacks the texts of a pool of texts."""
+    unpredicted: str | None = None
+    """Why it has no prediction, though the run has a head."""
 
 
 def export_labels(
@@ -54,9 +59,10 @@ def export_labels(
     pool: str | Path | None = None,
     overwrite: bool = False,
 ) -> Exported:
-    """Write items of a run for a label tool: rank, score, reason, what the newest head predicts, what people said.
+    """Write items of a run for a label tool: rank, score, reason, what a head predicts, what people said.
 
-    `raysal.import_labels` reads what the tool gives back. What the head predicts is never read as a label.
+    The head is the newest of the run, and of a ranking that of the ranking. `raysal.import_labels` reads what the tool
+    gives back. What the head predicts is never read as a label.
 
     Args:
         run: the run directory.
@@ -84,6 +90,7 @@ def export_labels(
         PoolError, FingerprintMismatch: the run's pool cannot be opened, or is another one.
         OutputExists: another file is there, and `overwrite` is false.
     """
+    from raysal.prediction.heads import newest_head
     from raysal.prediction.sheets import sheet_of
 
     there, out = RunDir(Path(run)), Path(out)
@@ -103,10 +110,16 @@ def export_labels(
         remarks: ByItem = {}
         keys: list[str] | None
         facts: dict[str, dict[str, Any]] | None = None
+        head, unpredicted = newest_head(there.path), None
         if ranking is not None:
-            facts = first_of(Path(ranking), most, held.pool())
+            facts, ranked_by, named = first_of(Path(ranking), most, held.pool())
+            if named is not None and (head is None or head.digest() != named):
+                head = ranked_by
+                unpredicted = None if head is not None else "the head of the ranking was not kept; rank again"
             keys = list(facts)
             answers = [label for label in answers if label.key in facts]
+            said = held.remarks(skips=skips) if form.remarks else {}
+            remarks = {key: said[key] for key in keys if key in said}
         elif which == "pool":
             keys = None
         elif which == "labels":
@@ -116,7 +129,7 @@ def export_labels(
             waiting = which == "waiting"
             keys = [key for _, key in held.ledger.outstanding()] if waiting else held.held_out(most)
             answers = []
-        sheet = sheet_of(there, held, keys, answers, remarks=remarks, url=url, facts=facts)
+        sheet = sheet_of(there, held, keys, answers, head=head, remarks=remarks, url=url, facts=facts)
         written = write_sheet(out, sheet, format=format, overwrite=overwrite)
         return Exported(
             format=name_of(form),
@@ -125,10 +138,11 @@ def export_labels(
             setup=form.setup(out, sheet),
             written=written,
             problem=next(iter(sheet.problems), None),
+            unpredicted=unpredicted,
         )
 
 
-def first_of(ranking: Path, n: int, pool: Pool) -> dict[str, dict[str, Any]]:
+def first_of(ranking: Path, n: int, pool: Pool) -> tuple[dict[str, dict[str, Any]], Head | None, str | None]:
     """The first items of the newest version of a ranking.
 
     Args:
@@ -137,7 +151,8 @@ def first_of(ranking: Path, n: int, pool: Pool) -> dict[str, dict[str, Any]]:
         pool: of the items.
 
     Returns:
-        {key: rank, score and reason}, in the order of the ranking.
+        {key: rank, score and reason}, in the order of the ranking; its head, None where it was not kept; and the digest
+        of that, None for novelty.
 
     Raises:
         PoolError: there is no ranking.
@@ -153,4 +168,5 @@ def first_of(ranking: Path, n: int, pool: Pool) -> dict[str, dict[str, Any]]:
     by = found.info.novelty or found.score
     reason = f"ranked by {by}{of}, version {found.version}"
     rows = found.page(0, n).select(["rank", "key", "score"]).to_pylist()
-    return {row["key"]: {"rank": row["rank"], "score": row["score"], "reason": reason} for row in rows}
+    facts = {row["key"]: {"rank": row["rank"], "score": row["score"], "reason": reason} for row in rows}
+    return facts, found.head(), found.plan.head

@@ -313,5 +313,6 @@ def _for_tool(
     view = f"{out}: {done.items} items for {format}, {done.labels} labels{kept_note(done.written)}"
     view += f"; without their texts: {done.problem}" if done.problem else ""
     data = {"run": str(run), "out": str(out), "format": done.format, "items": done.items, "labels": done.labels}
-    data |= {"setup": done.setup, "problem": done.problem, **kept_data(done.written)}
+    view += f"; without predictions: {done.unpredicted}" if done.unpredicted else ""
+    data |= {"setup": done.setup, "problem": done.problem, "unpredicted": done.unpredicted, **kept_data(done.written)}
     return Outcome(data=data, view=f"{view}\n{done.setup}" if done.setup else view)

@@ -24,7 +24,6 @@ from raysal.models.head import Head
 from raysal.numerics import one_thread
 from raysal.pool import Pool
 from raysal.pool.chunk import Chunk
-from raysal.prediction.heads import newest_head
 from raysal.prediction.sampling import map_axes
 from raysal.rounds.directory import RunDir
 from raysal.rounds.run_labels import RunLabels
@@ -44,15 +43,14 @@ class Seer:
     head: Head | None
 
     @classmethod
-    def of(cls, run: RunDir, pool: Pool, head: Head | None = None) -> Seer:
-        """The newest head of a run; none where there is no head yet, or where it is of another kind of vectors."""
-        found = newest_head(run.path) if head is None else head
-        if found is not None:
+    def of(cls, pool: Pool, head: Head | None) -> Seer:
+        """By a head; by none where it is of another kind of vectors."""
+        if head is not None:
             try:
-                found.check(pool)
+                head.check(pool)
             except FingerprintMismatch:  # the labels were matched with this pool after the last round
-                found = None
-        return cls(head=found)
+                head = None
+        return cls(head=head)
 
     @property
     def model(self) -> str:
@@ -91,9 +89,9 @@ def sheet_of(
     keys: Sequence[str] | None,
     answers: Iterable[Label],
     *,
+    head: Head | None,
     remarks: ByItem | None = None,
     url: str | None = None,
-    head: Head | None = None,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Sheet:
     """Gather a sheet.
@@ -103,9 +101,9 @@ def sheet_of(
         held: its labels.
         keys: the items, in order; None for the whole pool, with the coordinates of a map.
         answers: what people said, of any items.
+        head: what predicts; without one there is no prediction.
         remarks: their notes and ratings, of any items.
         url: what stands before the keys in the places of the items; by default they are where the pool says.
-        head: what predicts; by default the newest head of the run.
         facts: rank, score and reason of the items by key; by default those of the round that asked for them last.
 
     Returns:
@@ -115,7 +113,7 @@ def sheet_of(
         PoolError, FingerprintMismatch: the run's pool cannot be opened.
     """
     pool = held.pool()
-    seer = Seer.of(run, pool, head)
+    seer = Seer.of(pool, head)
     said: dict[str, list[Label]] = {}
     for answer in answers:
         said.setdefault(answer.key, []).append(answer)

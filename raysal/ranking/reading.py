@@ -11,6 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,9 @@ from raysal.ranking.layout import (
     run_parts,
     versions_of,
 )
+
+if TYPE_CHECKING:
+    from raysal.models.head import Head
 
 MAPPED_FILES = 64
 """Files that a `Ranking` keeps mapped: those that were used last."""
@@ -114,6 +118,19 @@ class Ranking:
     def info(self) -> VersionInfo:
         """What it is, in names and numbers."""
         return info_of(self.version, self.plan)
+
+    def head(self) -> Head | None:
+        """Read the head that it is of.
+
+        Returns:
+            The head; None for novelty, or where an older raysal made the version.
+
+        Raises:
+            Damaged: it is another one than the version names.
+        """
+        from raysal.prediction.heads import head_kept_in
+
+        return head_kept_in(self._folder, self.plan)
 
     @property
     def score(self) -> str:

@@ -22,9 +22,11 @@ from programs import local, random_head
 
 import raysal
 from raysal.errors import FingerprintMismatch, OutputExists
+from raysal.labels.remarks import Remark, Remarks
 from raysal.pool import Pool
 from raysal.ranking import Options, Ranking, rank_pool
 from raysal.report import export_items
+from raysal.rounds.session import Session
 
 
 def key_of(i: int) -> str:
@@ -87,6 +89,29 @@ def test_background_items_are_no_labels(tmp_path: Path) -> None:
     assert cli("rank", tmp_path / "run", "-o", tmp_path / "ranking", "--json").json["labels"] == 2
 
 
+def test_a_ranking_is_exported_with_what_its_own_head_predicts(tmp_path: Path) -> None:
+    """The run has a newer head by then; of a ranking whose head was not kept there is no prediction, and a word."""
+    x, names = mixture(40, 4, classes=2)
+    keys = [f"item-{i:06d}" for i in range(40)]
+    pool, run, ranking = make_pool(tmp_path / "pool", x, labels=names), tmp_path / "run", tmp_path / "ranking"
+    with Session(run, pool, select="random", start="random", target=["class-0"]) as session:
+        session.tell({keys[i]: ("class-0", "class-1")[i % 2] for i in range(6)})
+        session.query(2)
+        raysal.rank(run, out=ranking)
+        session.tell({keys[i]: names[i] for i in range(6, 30)} | {keys[i]: names[i] for i in range(6)})
+        session.query(2)
+    words = ("label", "export", run, "--ranking", ranking, "--format", "csv", "--top", 40, "-o")
+    assert "without predictions" not in cli(*words, tmp_path / "a.csv").out
+    told = [(row["key"], row["prediction"]) for row in rows_of(tmp_path / "a.csv")]
+    ranked = Ranking.open(ranking).page(0, 40).to_pylist()
+    assert list(dict.fromkeys(told)) == [(row["key"], row["class"]) for row in ranked]
+    (ranking / "versions" / "0000" / "head.safetensors").unlink()
+    assert (
+        "without predictions: the head of the ranking was not kept; rank again" in cli(*words, tmp_path / "b.csv").out
+    )
+    assert "prediction" not in rows_of(tmp_path / "b.csv")[0]
+
+
 def test_pages_are_shown_from_anywhere(home: Path) -> None:
     every = cli("rank", home / "ranking", "-n", 100, "--json").json["rows"]
     assert len(every) == 30
@@ -114,6 +139,13 @@ def test_the_best_items_go_to_a_label_tool_with_rank_and_score(home: Path, tmp_p
     assert cli("label", "import", home / "run", home / "tasks.json", "--json").json["new"] == 0
     assert cli(*words, "csv", "-o", home / "todo.csv", "--json").json["items"] == 30
     assert [row["key"] for row in rows_of(home / "todo.csv")][:6] == [row["key"] for row in best]
+    name = next(row["key"] for row in best if row["state"] == "labeled")
+    remarks = Remarks(home / "run")
+    remarks.add("me", [(name, Remark("look", 4)), (best[-1]["key"], Remark("twice"))])
+    remarks.close()
+    assert cli(*words, "csv", "--top", 6, "-o", home / "todo.csv", "--force").code == 0
+    noted = [(row["key"], row["note"], row["rating"]) for row in rows_of(home / "todo.csv") if row["note"]]
+    assert sorted(noted) == sorted([(name, "look", "4"), (best[-1]["key"], "twice", "")])
     refused(cli(*words[:5], "-o", home / "x.csv"), "--ranking", "raysal rank", "-n 100 -o")
     refused(cli(*words, "csv", "--waiting", "-o", home / "x.csv"), "--ranking", "name different items")
     refused(cli("label", "export", home / "run", "--top", 3, "-o", home / "x.csv"), "--top", "--ranking")
