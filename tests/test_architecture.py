@@ -7,6 +7,7 @@ string that names a module, as in a registry ("raysal.strategies.simple:Random")
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 import re
 import subprocess
@@ -282,6 +283,20 @@ def test_a_file_can_be_read_in_one_sitting() -> None:
 def test_no_file_knows_a_machine() -> None:
     pattern = re.compile(r"(?<![\w.])/(?:home|root|tmp|mnt|srv|opt)/[\w.-]+")
     assert not {file: found for file, path in FILES.items() if (found := pattern.findall(path.read_text("utf-8")))}
+
+
+def test_errors_that_docstrings_name_exist() -> None:
+    block = re.compile(r"^( +)Raises:\n((?:\1 +.*\n|\n)+)", re.MULTILINE)
+    texts = {file: path.read_text("utf-8") for file, path in FILES.items()}
+    known = {name for text in texts.values() for name in re.findall(r"^ *class (\w+)", text, re.MULTILINE)}
+    known |= set(vars(builtins))
+    named = set()
+    for file, text in texts.items():
+        for indent, lines in block.findall(text):
+            for line in re.findall(rf"^{indent} {{4}}(\w[^:\n]*):", lines, re.MULTILINE):
+                named |= {(file, name) for name in line.split(", ") if "." not in name}
+    assert len(named) > 500
+    assert not {(file, name) for file, name in named if name not in known}
 
 
 def test_tests_that_are_named_exist() -> None:

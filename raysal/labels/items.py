@@ -182,8 +182,8 @@ class Transaction:
             The item's state, a copy.
 
         Raises:
-            error: the ledger knows the key with another id or the id with another key, the id does not fit, or there is
-                no id and no event.
+            LabelError, RunError: the ledger knows the key with another id or the id with another key, the id does not
+                fit, or there is no id and no event.
         """
         item = self.find(key)
         if item is not None:

@@ -58,22 +58,20 @@ class Remarks:
             run: the run directory.
 
         Raises:
-            refusal: Damaged where the file is no table of remarks. It is not begun anew: it may hold somebody's work.
+            NotNow: the file cannot be opened just now.
+            Damaged: it is no table of remarks. It is not begun anew: it may hold somebody's work.
         """
         self.path = run / FILE
         self._lock = RLock()
         self._seen = 0
         self._newest: dict[str, dict[str, Remark]] = {}
-        try:
-            with ExitStack() as opened:
-                self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0, check_same_thread=False)
-                opened.callback(self._db.close)
-                self._db.execute("PRAGMA synchronous = FULL").fetchall()
-                self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-                self._catch_up()
-                opened.pop_all()
-        except sqlite3.Error as error:
-            raise refusal(self.path, error, RESTORE) from None
+        with self._errors(), ExitStack() as opened:
+            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0, check_same_thread=False)
+            opened.callback(self._db.close)
+            self._db.execute("PRAGMA synchronous = FULL").fetchall()
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            self._catch_up()
+            opened.pop_all()
 
     def close(self) -> None:
         """Close the file."""
