@@ -228,7 +228,7 @@ def apply_new_labels(
     from this one.
 
     Args:
-        head: the head so far.
+        head: the head so far, as it learnt: without a correction of its biases.
         fleet: the pool's partitions.
         pool: the pool.
         ledger: the run's labels.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from raysal.errors import ConfigError, LabelError
 from raysal.fleet import Fleet
 from raysal.labels import Ledger
 from raysal.models.head import Head
 from raysal.rounds.learner import apply_new_labels
 from raysal.rounds.opening import OpenRun
+from raysal.rounds.prior_shift import correction_in, with_shift, without_shift
 
 
 class LiveHead:
@@ -19,6 +23,17 @@ class LiveHead:
         """As the next round would have it; None where that takes a fit, or nothing was made yet."""
         self._opened = opened
         self._stale: Head | None = None
+        self._correction: Mapping[str, Any] = {}
+
+    def begin(self, head: Head | None, record: Mapping[str, Any]) -> None:
+        """Start from a head that was made.
+
+        Args:
+            head: the head as it is shown.
+            record: names the correction of its biases, where there is one. It is no evidence: steps start from the head
+                without it, as those of rounds do, and what they make is shown with it.
+        """
+        self.head, self._stale, self._correction = head, None, correction_in(record)
 
     def follow(self, ledger: Ledger, fleet: Fleet) -> None:
         """Move the head by the labels it has not seen yet; or let it go, where the next round fits another one."""
@@ -46,7 +61,11 @@ class LiveHead:
         return self.head
 
     def _apply(self, head: Head, ledger: Ledger, fleet: Fleet, *, fit: bool) -> Head | None:
+        learnt = without_shift(head, self._correction)
         try:
-            return apply_new_labels(head, fleet, self._opened.pool, ledger, self._opened.config, fit=fit)
+            moved = apply_new_labels(learnt, fleet, self._opened.pool, ledger, self._opened.config, fit=fit)
         except (ConfigError, LabelError):
             return None  # the next round meets the error again and says so
+        if moved is learnt:
+            return head
+        return None if moved is None else with_shift(moved, self._correction)

@@ -82,6 +82,11 @@ def without_shift(head: Head, record: Mapping[str, Any]) -> Head:
     return shifted(head, record[SHIFT], -1.0) if SHIFT in record else head
 
 
+def with_shift(head: Head, record: Mapping[str, Any]) -> Head:
+    """The head as it is shown, with the correction that the record of a round names; `without_shift` takes it off."""
+    return shifted(head, record[SHIFT], 1.0) if SHIFT in record else head
+
+
 def correction_in(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the record of a round says of the correction: nothing where there was none."""
     return {name: record[name] for name in (PREVALENCE, SHIFT) if name in record}

@@ -239,7 +239,8 @@ class Session:
             if not self.rounds and isinstance(oracle := self._opened.parts.oracle, Simulation):
                 held_out = HeldOut.of(self.config)
                 self.tell(oracle.first_labels(None if held_out is None else held_out.among), examples=True)
-            batch, self._live.head = choose_round(self._opened, self.ledger, self.start_fleet(), k)
+            batch, head = choose_round(self._opened, self.ledger, self.start_fleet(), k)
+            self._live.begin(head, self.run.record(batch.round))
         return batch
 
     def tell(self, labels: Labels, *, strict: bool = False, examples: bool = False) -> TellCounts:
@@ -326,13 +327,15 @@ class Session:
         """
         if (done := self.final()) is not None:
             if self._live.head is not None:
-                self._live.head = self.run.head(None)  # another process may have closed it
+                self._live.begin(self.run.head(None), done)  # another process may have closed it
             return done
         self._refuse_read_only()
         with locked(self.dir, "run"):
             settle(self.run, self.ledger)
-            self._live.head = close_run(self._opened, self.ledger, self.start_fleet())
-        return self.run.record(None)
+            head = close_run(self._opened, self.ledger, self.start_fleet())
+        record = self.run.record(None)
+        self._live.begin(head, record)
+        return record
 
     def current_head(self, *, fit: bool = True) -> Head | None:
         """The head after every label told so far. Leaves no trace in the run.
@@ -354,7 +357,8 @@ class Session:
         if live.head is None and self.final() is not None:
             return self.run.head(None)  # not kept: there may be no fleet to move it by what is told from now on
         if live.head is None and ledger is not None:
-            live.head = head_now(self._opened, ledger, self.start_fleet()).head
+            made = head_now(self._opened, ledger, self.start_fleet())
+            live.begin(made.head, made.correction)
         return live.head
 
     # -- its parts ----------------------------------------------------------------------------------------------

@@ -90,6 +90,37 @@ def test_the_record_names_it_and_no_evidence_changes(passes, pool, tmp_path):
         assert on.record(5)["prior_shift"] == on.record(4)["prior_shift"]
 
 
+@pytest.mark.parametrize("fit", [True, False])
+@pytest.mark.parametrize("reopened", [False, True])
+def test_between_rounds_the_head_learns_from_the_logits_that_the_next_round_starts_from(fit, reopened, pool, tmp_path):
+    """Labels move the head as it learnt, not as it is shown; the correction of the last round stays on it."""
+
+    def bare(head: Any, shift: dict[str, float]) -> np.ndarray:
+        mean = head.mean.copy()
+        mean[:, -1] -= [shift[name] for name in head.classes]
+        return mean
+
+    session = start(pool, tmp_path / "run", passes=0, retrain_every=99)
+    for _ in range(3):
+        session.ask_oracle(session.query())
+    batch = session.query()
+    if reopened:
+        session.close()
+        session = Session.open(tmp_path / "run")
+    with session:
+        shift = session.record(3)["prior_shift"]
+        assert max(map(abs, shift.values())) > 0.01
+        assert session.current_head(fit=fit).digest() == session.record(3)["head_digest"]
+        items = pool.rows_where("key", batch.keys, ["key", "label"]).to_pylist()
+        session.tell({item["key"]: item["label"] for item in items})
+        live = session.current_head(fit=fit)
+        session.query()
+        after, record = session.run.head(4), session.record(4)
+        assert record["decision"].startswith("updated")
+        np.testing.assert_allclose(bare(live, shift), bare(after, record["prior_shift"]), rtol=1e-9, atol=1e-9)
+        assert np.abs(bare(live, shift) - bare(session.run.head(3), shift)).max() > 1e-3
+
+
 def test_interrupted_or_not_it_is_the_same(pool, tmp_path):
     heads = []
     for restart in (False, True):
