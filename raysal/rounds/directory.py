@@ -88,8 +88,9 @@ class RunDir:
             RunError: its run.json is of another version.
         """
         path = self.path / RUN
+        begun = self.ledger.exists()  # looked for first: another process may begin the run just now, and writes it last
         if not path.exists():
-            if self.ledger.exists():
+            if begun:
                 raise Damaged(path, "the file is missing beside a ledger", RESTORE)
             return None
         record = read_sealed(path)
