@@ -82,7 +82,7 @@ class HandOuts:
             clock: seconds since 1970, the same for all servers over the run.
 
         Raises:
-            refusal: NotNow where the file is busy, its disk is full, or it cannot be made.
+            NotNow: the file is busy, its disk is full, or it cannot be made.
         """
         self.path, self.seconds, self.per_item, self.now = run / FILE, seconds, per_item, clock
         self._lock = RLock()
