@@ -89,14 +89,12 @@ class HandOuts:
         try:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
-            if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-                raise refusal(self.path, error, BEGIN_ANEW) from None
-            for suffix in ("", "-journal"):
-                self.path.with_name(FILE + suffix).unlink(missing_ok=True)
-            try:
+            with self._reading():
+                if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+                    raise
+                for suffix in ("", "-journal"):
+                    self.path.with_name(FILE + suffix).unlink(missing_ok=True)
                 self._db = self._open()  # it is no truth: begun anew
-            except sqlite3.DatabaseError as again:
-                raise refusal(self.path, again, BEGIN_ANEW) from None
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
