@@ -12,8 +12,6 @@ from served_pages import ServedPage
 from served_runs import colour_of, picture_run
 from tiers import deep, deep_unless
 
-from raysal.rounds.session import Session
-
 BROKEN_EVERY = 7
 """Of the files, every seventh is damaged after the pool was made."""
 
@@ -90,6 +88,8 @@ def test_undo_takes_back_label_note_rating_and_skip(visit: Any, served: ServedPa
     assert served.said("una") == {first: "red", second: "!skip"}
     assert one.page.text_content(".note") == "seen <b>twice</b>"
     assert one.page.get_attribute("#rate-4", "aria-pressed") == "true"
+    place = "#facts dt:text-is('rank') + dd"
+    assert one.page.text_content(place) == "1", "an answer keeps why the item is there"
     one.press("u")
     one.page.wait_for_selector("#rate-4[aria-pressed=false]")
     one.press("u")
@@ -98,6 +98,7 @@ def test_undo_takes_back_label_note_rating_and_skip(visit: Any, served: ServedPa
     one.saved()
     assert served.said("una") == {}
     assert one.key() == first, "the item that was undone is the current one again"
+    assert one.page.text_content(place) == "1", "and why it is there"
 
 
 @deep
@@ -131,6 +132,7 @@ def test_yes_to_all_that_are_not_crossed_out(visit: Any, served: ServedPage) -> 
     one.page.wait_for_function("key => document.querySelector('#gallery .tile')?.title === key", arg=keys[0])
     one.saved()
     assert served.said("bea") == {}, "one undo takes back the whole page"
+    assert set(one.keys("#gallery .tile.crossed")) == out, "and what was crossed out is so again"
 
 
 @deep
@@ -397,11 +399,9 @@ def test_axe_finds_nothing_to_complain_about(visit: Any, theme: str, width: int)
 
 @deep
 def test_statistics_show_agreement_and_what_was_found(browser: Any, tmp_path: Path) -> None:
-    run = picture_run(tmp_path, 60)
-    with Session.open(run) as session:
-        session.query(4)  # what was labelled before it was not found
-    served = ServedPage(run, per_item=2)
+    served = ServedPage(picture_run(tmp_path, 60), per_item=2)
     try:
+        served.session.query(8)  # what is labelled before the first batch is no find
         people = [Visit(browser, served.address, name).order("random") for name in ("ana", "ben")]
         for one in people:
             for _ in range(6):
@@ -412,7 +412,7 @@ def test_statistics_show_agreement_and_what_was_found(browser: Any, tmp_path: Pa
         shared = len(set(served.said("ana")) & set(served.said("ben")))
         assert shared > 2
         one.page.wait_for_selector(f".agreement tr:has-text('Cohen’s κ, ana and ben') >> text=1 on {shared} items")
-        found = list({**served.said("ana"), **served.said("ben")}.values()).count("red")
+        found = sum(label == "red" for label in {**served.said("ana"), **served.said("ben")}.values())
         one.page.wait_for_selector(f".cards li:has-text('found: red') >> text='{found}'")
         one.page.click("figure:has-text('Found') summary >> nth=0")
         one.page.wait_for_selector("figure:has-text('Found') tbody tr")

@@ -14,7 +14,7 @@ import { toast } from "./toast.js";
  * @typedef {import("./answers.js").Answer} Answer
  */
 
-/** what was so before each answer of this page @type {{entry: any, before: Item[], words: string}[]} */
+/** what was so before each answer of this page @type {{entry: any, before: Item[], words: string, crossed: Set<string>|null}[]} */
 const done = [];
 
 /**
@@ -22,13 +22,14 @@ const done = [];
  * @param {Item[]} items
  * @param {Answer | ((item: Item) => Answer)} say
  * @param {string} words for the screen reader
+ * @param {Set<string>|null} [crossed] the crosses that the answer stands for: undo puts them back
  */
-function answer(items, say, words) {
+function answer(items, say, words, crossed = null) {
   if (!items.length) return;
   const answers = items.map((item) => (typeof say === "function" ? say(item) : say));
   const found = get().view !== "label"; // what somebody else has before them is refused there
   const entry = enqueue("api/answers", { answers: items.map((item, i) => ({ id: item.id, key: item.key, ...answers[i] })), found });
-  done.push({ entry, before: items.map((item) => ({ ...item })), words });
+  done.push({ entry, before: items.map((item) => ({ ...item })), words, crossed });
   put(items.map((item, i) => applied(item, answers[i])));
   speak(items.length === 1 ? `${items[0].key}: ${words}` : `${plural(items.length, "item")}: ${words}`);
 }
@@ -90,7 +91,7 @@ export async function sayYes() {
     const out = open.filter((item) => crossed.has(item.id)).length;
     knowClass(yes);
     knowClass(no);
-    answer(open, (item) => ({ label: crossed.has(item.id) ? no : yes }), `${open.length - out} ${yes}, ${out} ${no}`);
+    answer(open, (item) => ({ label: crossed.has(item.id) ? no : yes }), `${open.length - out} ${yes}, ${out} ${no}`, crossed);
   }
   set({ crossed: new Set() });
   lookAhead();
@@ -104,6 +105,7 @@ export function undo() {
   if (!recall(last.entry)) enqueue("api/undo", { of: last.entry.nonce }, true, last.entry.annotator);
   put(last.before);
   if (!goTo(last.before[0].id)) speak("taken back");
+  else if (last.crossed && get().mode === "binary") set({ crossed: last.crossed });
   set({ conflicts: new Map([...get().conflicts].filter(([id]) => !last.before.some((item) => item.id === id))) });
   toast(`Taken back: ${last.words}${last.before.length > 1 ? ` of ${last.before.length} items` : ""}`);
 }

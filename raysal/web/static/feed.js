@@ -7,7 +7,7 @@ import { ask, Refused } from "./api.js";
 import { plural } from "./dom.js";
 import { warm } from "./prefetch.js";
 import { pending, queueMoves, withPending } from "./queue.js";
-import { get, put, set } from "./store.js";
+import { get, put, putAgain, set } from "./store.js";
 import { toast } from "./toast.js";
 
 const HANDED = 25;
@@ -140,7 +140,7 @@ async function take(mine) {
   if (!pages.length) held.clear(); // what was held for another order went back
   for (const id of ids) held.add(id);
   put(fresh);
-  set({ end: ids.length ? null : said.end || (get().order.label === "batch" ? "batch" : "pool"), problem: null });
+  set({ end: ids.length ? null : said.end || (get().order.label === "batch" ? "batch" : "pool"), others: said.others || [], problem: null });
   if (ids.length) add(ids);
 }
 
@@ -179,13 +179,8 @@ export function lookAgain() {
     const before = queueMoves();
     const said = await ask(`api/items?ids=${ids.join(",")}`).catch(() => null);
     if (queueMoves() !== before) lookAgain(); // an answer went out meanwhile: this one may not know it
-    else if (said) put(withPending(said.items).map(withoutPlace));
+    else if (said) putAgain(withPending(said.items));
   }, AGAIN_MS);
-}
-
-/** An item that was read by its number has no place in an order: the one that is shown stays. @param {any} item */
-function withoutPlace({ rank, score, score_name, reason, ...rest }) {
-  return rest;
 }
 
 /** @param {string[]} ids */

@@ -5,7 +5,7 @@
 import { applied } from "./answers.js";
 import { ask, Refused } from "./api.js";
 import { nonce } from "./nonce.js";
-import { get, put, set } from "./store.js";
+import { get, put, putAgain, set } from "./store.js";
 import { tab } from "./tab.js";
 
 /**
@@ -195,7 +195,7 @@ async function send() {
       failures = 0;
       set({ trouble: null });
       forget(entry);
-      put((said.items || []).filter((/** @type {any} */ item) => !pending(item.id)));
+      putAgain((said.items || []).filter((/** @type {any} */ item) => !pending(item.id)));
       hooks.answered(said, entry);
     } catch (error) {
       const refused = error instanceof Refused ? error : new Refused(0, { problem: String(error) });

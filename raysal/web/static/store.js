@@ -22,6 +22,7 @@ const state = {
   hasNext: false,
   total: /** @type {number|null} */ (null),
   end: /** @type {string|null} */ (null), // why no page follows: batch, pool
+  /** who has the rest of the batch, and until when @type {{name: string, until: string}[]} */ others: [],
   loading: true,
   problem: /** @type {any} */ (null), // why the items could not be read
   fresh: false, // the page has been there for a moment only: nobody has looked at all of it
@@ -87,6 +88,11 @@ export function put(items) {
   if (!items.length) return;
   for (const item of items) state.items.set(item.id, { ...(state.items.get(item.id) || {}), ...item });
   set({ items: state.items });
+}
+
+/** Take in items that were read by their numbers. They have no place in an order: that on show stays. @param {Item[]} items */
+export function putAgain(items) {
+  put(/** @type {any} */ (items.map(({ rank, score, score_name, reason, ...rest }) => (state.items.has(rest.id) ? rest : { rank, score, score_name, reason, ...rest }))));
 }
 
 /** The item under the cursor. @returns {Item|null} */
