@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysal.arrow_values import numbers_of
@@ -88,6 +89,19 @@ class Catalogue:
             return {}
         names = [name for name in table.columns.column_names if name not in POOL_COLUMNS]
         return {name: table.columns[name][row].as_py() for name in names}
+
+    def text_lengths(self) -> dict[str, float]:
+        """The mean number of letters of each carried column of texts, by the first chunk that has items."""
+        first = next((chunk.index for chunk in self._chunks.values() if chunk.rows), None)
+        if first is None:
+            return {}
+        columns = self._table(first).columns
+        texts = [
+            f.name
+            for f in columns.schema
+            if f.name not in POOL_COLUMNS and (pa.types.is_string(f.type) or pa.types.is_large_string(f.type))
+        ]
+        return {name: pc.mean(pc.utf8_length(columns[name])).as_py() or 0.0 for name in texts}
 
     def _find(self, id: int) -> tuple[_Table | None, int]:
         """The table that an id is in, and its row there; (None, 0) if the pool has no such item."""

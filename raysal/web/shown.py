@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from raysal.errors import RaysalError
@@ -18,6 +19,8 @@ from raysal.web.places import Place
 
 MOST_COLUMNS, MOST_LETTERS = 8, 200
 """Carried values of an item in a list, and letters of each."""
+FEWEST_LETTERS = 20
+"""Letters on average from which a column of a table is a text to read, not a name among other values."""
 
 
 class Shown:
@@ -58,19 +61,24 @@ class Shown:
         if annotator in answers or own != NOTHING:
             mine = {"label": answers.get(annotator), **own._asdict()}
         kind = self.kind(entry)
-        text = self._text(entry) if kind == "text" else None  # before `broken` is asked
+        carried = dict(self._catalogue.carried(entry.id))
+        text = self._text(entry) if kind == "text" else self._words(kind, carried)  # before `broken` is asked
         width, height = self._media.sizes.get(entry.id, (None, None))
         return {
             "id": str(entry.id), "key": entry.key, "kind": kind, **place._asdict(),
             "probability": probability, "mine": mine, "others": sum(who != annotator for who in answers),
             "state": state, "broken": self._media.broken.get(entry.id), "text": text,
-            "carried": shortened(self._catalogue.carried(entry.id)), "width": width, "height": height,
+            "carried": shortened(carried), "width": width, "height": height,
         }  # fmt: skip
 
     def details(self, entry: Entry) -> dict[str, Any]:
         """What the large view says more of an item: all that is carried, whole, and its size where it is a picture."""
-        found: dict[str, Any] = {"carried": dict(self._catalogue.carried(entry.id))}
-        if self.kind(entry) == "image":
+        carried, kind = dict(self._catalogue.carried(entry.id)), self.kind(entry)
+        found: dict[str, Any] = {}
+        if (words := self._words(kind, carried, most=None)) is not None:
+            found["text"] = words
+        found["carried"] = carried
+        if kind == "image":
             with suppress(RaysalError):  # `broken` has the reason
                 self._media.picture(entry, SIZES[0], small=True)
             width, height = self._media.sizes.get(entry.id, (None, None))
@@ -80,6 +88,22 @@ class Shown:
     def kind(self, entry: Entry) -> Kind:
         """How an item is shown."""
         return self._payloads.kind(entry, bool(self._columns))
+
+    def _words(self, kind: Kind, carried: dict[str, Any], most: int | None = MAX_TEXT) -> str | None:
+        """The text of a row of a table, taken out of what it carries; None where it has none."""
+        column = self._text_column if kind == "table" else None
+        if column is None or not isinstance(carried.get(column), str) or not carried[column]:
+            return None
+        text = str(carried.pop(column))
+        return text if most is None or len(text) <= most else text[: most - 1] + "…"
+
+    @cached_property
+    def _text_column(self) -> str | None:
+        """The carried column that people read: of those of texts the longest one, if it is all, or no mere name."""
+        lengths = self._catalogue.text_lengths()
+        longest = max(lengths, key=lengths.__getitem__, default=None)
+        is_read = longest is not None and (len(self._columns) == 1 or lengths[longest] >= FEWEST_LETTERS)
+        return longest if is_read else None
 
     def _text(self, entry: Entry) -> str | None:
         try:

@@ -18,7 +18,7 @@ from raysal.sources.table import Table
 from raysal.sources.text import Text
 from raysal.types import SKIP
 from raysal.web.catalogue import Catalogue
-from raysal.web.media import Media
+from raysal.web.media import MAX_TEXT, Media
 from raysal.web.payloads import Payloads
 from raysal.web.places import Place
 from raysal.web.shown import MOST_LETTERS, Shown
@@ -65,9 +65,34 @@ def test_a_row_of_a_table_shows_what_it_carries(tmp_path: Path):
     entry = catalogue.entries([0])[0]
     record = shown.item(entry, None, {}, "ann", None, Place())
     assert record["kind"] == "table"
-    assert len(record["carried"]["note"]) == MOST_LETTERS
+    assert record["text"] == "n" * (MAX_TEXT - 1) + "…", "the longest column of texts is what people read"
+    assert "note" not in record["carried"]
     assert (record["carried"]["mass"], record["carried"]["when"]) == (1.5, "1970-01-02")
-    assert shown.details(entry)["carried"]["note"] == "n" * 500
+    whole = shown.details(entry)
+    assert (whole["text"], whole["carried"]["mass"]) == ("n" * 500, 1.5)
+
+
+def test_a_name_among_other_values_is_no_text_to_read(tmp_path: Path):
+    columns = {"key": ["a", "b"], "vector": [[1.0, 0.0], [0.0, 1.0]], "city": ["Bonn", "Ulm"], "mass": [1.5, 2.0]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    for carry, text in ((("city", "mass"), None), (("city",), "Bonn")):
+        pool = tmp_path / f"pool{len(carry)}"
+        embed(Table(path=tmp_path / "t.parquet", carry=carry), Precomputed(), pool)
+        shown, catalogue, _ = shown_of(open_pool(pool))
+        record = shown.item(catalogue.entries([0])[0], None, {}, "ann", None, Place())
+        assert record["text"] == text
+        assert record["carried"] == ({"city": "Bonn", "mass": 1.5} if text is None else {})
+
+
+def test_a_carried_value_is_cut_in_a_list(tmp_path: Path):
+    columns = {
+        "key": ["a"], "vector": [[1.0, 0.0]], "short": ["s" * 400], "long": ["l" * 500],
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    embed(Table(path=tmp_path / "t.parquet", carry=("short", "long")), Precomputed(), tmp_path / "pool")
+    shown, catalogue, _ = shown_of(open_pool(tmp_path / "pool"))
+    record = shown.item(catalogue.entries([0])[0], None, {}, "ann", None, Place())
+    assert len(record["carried"]["short"]) == MOST_LETTERS
 
 
 def test_who_said_what_is_told_apart(tmp_path: Path):

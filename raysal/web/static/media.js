@@ -13,7 +13,7 @@ export function small(item) {
   if (item.broken) return broken(item.broken);
   if (item.kind === "image") return picture(thumbOf(item.id), "cannot be read");
   if (item.kind === "sound") return picture(partOf(item.id, "spectrogram"), "no spectrogram");
-  if (item.kind === "text") return h("p", { class: "words", text: item.text || "(empty)" });
+  if (item.kind === "text" || item.text) return h("p", { class: "words", text: item.text || "(empty)" });
   return row(item, 6);
 }
 
@@ -34,7 +34,7 @@ function broken(why) {
 /** Values of a row as terms and definitions. @param {Item} item @param {number} most */
 function row(item, most) {
   const pairs = Object.entries(item.carried || {}).slice(0, most);
-  if (!pairs.length) return h("p", { class: "words", text: item.text || item.key });
+  if (!pairs.length) return h("p", { class: "words", text: item.key });
   return h("dl", { class: "row-values" }, pairs.map(([name, value]) => [h("dt", { text: name }), h("dd", { text: asText(value) })]));
 }
 
@@ -104,16 +104,17 @@ function text(item) {
 /** @param {Item} item */
 function table(item) {
   const place = h("div", { class: "large-table", tabindex: "0", role: "region", "aria-label": `Values of ${item.key}` });
-  const show = (/** @type {Record<string, any>} */ values) =>
+  const show = (/** @type {Record<string, any>} */ values, /** @type {string|null} */ words) =>
     fill(
       place,
-      Object.keys(values).length
+      words ? h("p", { class: "read", text: words }) : null,
+      words && !Object.keys(values).length ? null : Object.keys(values).length
         ? h("table", {}, h("caption", { class: "unseen", text: `Values of ${item.key}` }),
             h("tbody", {}, Object.entries(values).map(([name, value]) =>
               h("tr", {}, h("th", { scope: "row", text: name }), h("td", { text: asText(value) })))))
-        : h("p", { class: "words", text: item.text || `${item.key} has a vector only: nothing of it can be looked at. If its key names a file, say where the files are: raysal serve RUN --media FOLDER` }),
+        : h("p", { class: "words", text: `${item.key} has a vector only: nothing of it can be looked at. If its key names a file, say where the files are: raysal serve RUN --media FOLDER` }),
     );
-  show(item.carried || {});
-  ask(`api/item/${encodeURIComponent(item.id)}`).then((said) => get().page.includes(item.id) && show(said.carried || {}), () => {});
+  show(item.carried || {}, item.text);
+  ask(`api/item/${encodeURIComponent(item.id)}`).then((said) => get().page.includes(item.id) && show(said.carried || {}, said.text), () => {});
   return place;
 }

@@ -110,7 +110,7 @@ function drawFacts() {
     item.reason ? ["picked because", item.reason] : null,
     item.width && item.height ? ["size", `${item.width} × ${item.height}`] : null,
     item.others ? ["answers of others", count(item.others)] : null,
-    ...(item.kind === "table" || item.kind === "vector" ? [] : Object.entries(item.carried || {}).slice(0, 8).map(([name, value]) => [name, asText(value)])),
+    ...((item.kind === "table" || item.kind === "vector") && !item.text ? [] : Object.entries(item.carried || {}).slice(0, 8).map(([name, value]) => [name, asText(value)])),
   ].filter((fact) => fact !== null);
   fill(
     place,
