@@ -13,6 +13,8 @@ import { get, keep, set, watch } from "./store.js";
 const VIEWS = [["label", "Label"], ["browse", "Browse"], ["map", "Map"], ["statistics", "Statistics"]];
 
 const STAGES = /** @type {Record<string, string>} */ ({ round: "Choosing a batch", ranking: "Ranking the pool", novelty: "Looking for novel items" });
+/** On a narrow page there is room for a button alone: it says what it stops. */
+const ENDS = /** @type {Record<string, string>} */ ({ round: "Stop choosing", ranking: "Stop ranking", novelty: "Stop looking" });
 
 /** @type {Record<string, any>} */
 const part = {};
@@ -84,7 +86,7 @@ function drawBusy() {
   const known = busy.total > 0;
   const words = STAGES[busy.stage] || busy.stage;
   const bar = h("progress", known ? { max: String(busy.total), value: String(busy.done), "aria-label": words } : { "aria-label": words });
-  fill(part.work, h("span", { class: "stage", text: words }), bar, button("Stop", () => void stop(), { class: "small" }));
+  fill(part.work, h("span", { class: "stage", text: words }), bar, button("", () => void stop(), { class: "small", title: words }, h("span", { class: "wide-only", text: "Stop" }), h("span", { class: "narrow-only", text: ENDS[busy.stage] || "Stop" })));
 }
 
 let drawnTools = "";
@@ -147,7 +149,7 @@ function drawPlace() {
   const here = document.activeElement && part.place.contains(document.activeElement) ? document.activeElement.id : "";
   fill(part.place,
     conflicts.size ? button(plural(conflicts.size, "conflict"), () => void lookAt([...conflicts.keys()][0]), { id: "conflicts", class: "alarm" }) : null,
-    moved ? button("The order has changed ", () => void open(), { id: "moved", class: "on" }, kbd("R")) : null,
+    moved ? button("", () => void open(), { id: "moved", class: "on", title: "The order has changed: read it again" }, h("span", { class: "wide-only", text: "The order has changed" }), h("span", { class: "narrow-only", text: "New order" }), kbd("R")) : null,
     view === "label" && get().order.label === "batch" && run.batch && run.batch.size ? h("span", { class: "dim batch", text: `Batch ${run.batch.round + 1}: ${count(run.batch.waiting)} left` }) : null,
     h("span", { class: "progress-words", text: words }),
     h("span", { class: "pages" },

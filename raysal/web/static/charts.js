@@ -105,6 +105,8 @@ function frame(spec, x0, x1, y0, y1, wholeX, words = short) {
   }
   for (const at of ticks(x0, x1, 6, wholeX)) svg.append(h("svg:text", { x: sx(at), y: H - BOTTOM + 16, "text-anchor": "middle", text: short(at) }));
   svg.append(h("svg:text", { x: (LEFT + W - RIGHT) / 2, y: H - 3, "text-anchor": "middle", class: "axis", text: spec.x }));
+  // At the axis itself: no number on it says that its steps are not even.
+  if (spec.root) svg.append(h("svg:text", { x: LEFT, y: TOP - 2, class: "axis", text: spec.y }));
   return { svg, sx, sy };
 }
 

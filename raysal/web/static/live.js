@@ -2,6 +2,7 @@
 // What happens elsewhere, as it happens: the head moves, others label, a batch is being chosen, the connection is lost.
 
 import { refreshRun } from "./actions.js";
+import { plural } from "./dom.js";
 import { lookAgain, open } from "./feed.js";
 import { hurry } from "./queue.js";
 import { get, set, watch } from "./store.js";
@@ -84,7 +85,7 @@ function hear(said) {
   seq = said.seq;
   const idle = before.view === "label" && before.order.label === "batch" && !before.page.length && !before.loading;
   if (newBatch) {
-    toast(`A new batch of ${said.batch.size} items is there`);
+    toast(`A new batch of ${plural(said.batch.size, "item")} is there`);
     if (idle) void open();
   }
 }

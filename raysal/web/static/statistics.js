@@ -48,6 +48,13 @@ function draw() {
   if (at) byId(at)?.focus();
 }
 
+const FEWEST_DRAWS = 10;
+
+/** Whether an evaluation goes by so few test draws that its numbers mislead. @param {any} said */
+function isThin(said) {
+  return said.known_by === "test draws" && said.items < FEWEST_DRAWS;
+}
+
 const NAMES = /** @type {Record<string, string>} */ ({
   auprc: "AUPRC", auroc: "AUROC", accuracy: "accuracy", precision_at_k: "precision of the first k", recall_at_k: "recall of the first k",
   precision_in_top: "precision of the top 1 %", recall_in_top: "recall of the top 1 %", attained_at_k: "of what the first k could hold",
@@ -56,7 +63,7 @@ const NAMES = /** @type {Record<string, string>} */ ({
 
 /** A measure as people call it. @param {string} name */
 function titleOf(name) {
-  return NAMES[name] || name.replaceAll("_", " ");
+  return (NAMES[name] || name.replaceAll("_", " ")).replace("first k", `first ${get().run.k}`);
 }
 
 /** A share in percent. @param {number} value */
@@ -76,9 +83,9 @@ function cards(run) {
   const target = run.classes.filter((/** @type {any} */ one) => run.target.includes(one.name)).reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.count, 0);
   const search = run.search;
   const known = search && target > search.found ? `, and ${count(target - search.found)} at the start` : "";
-  const rows = [[count(labels), "labels"], run.target.length ? [count(search ? search.found : target), `found: ${run.target.join(", ")}${known}`] : null,
-    search && search.precision !== null ? [percent(search.precision), `of ${count(search.labels)} labels since the first batch are hits`] : null,
-    [count(run.rounds), "rounds"], [count(run.items), "items in the pool"]];
+  const rows = [[count(labels), labels === 1 ? "label" : "labels"], run.target.length ? [count(search ? search.found : target), `found: ${run.target.join(", ")}${known}`] : null,
+    search && search.precision !== null ? [percent(search.precision), `of ${plural(search.labels, "label")} since the first batch ${search.labels === 1 ? "is a hit" : "are hits"}`] : null,
+    [count(run.rounds), run.rounds === 1 ? "round" : "rounds"], [count(run.items), `${run.items === 1 ? "item" : "items"} in the pool`]];
   return h("ul", { class: "cards" }, rows.filter((row) => row !== null).map((row) => h("li", {}, h("b", { text: row[0] }), h("span", { text: row[1] }))));
 }
 
@@ -113,7 +120,7 @@ function found() {
 }
 
 function quality() {
-  const rounds = (curve.rounds || []).filter((/** @type {any} */ round) => round.evaluation);
+  const rounds = (curve.rounds || []).filter((/** @type {any} */ round) => round.evaluation && !isThin(round.evaluation));
   const names = [...new Set(rounds.flatMap((/** @type {any} */ round) => Object.keys(measures(round)).filter((name) => Number.isFinite(measures(round)[name]))))];
   if (rounds.length < 2 || !names.length) return null;
   const name = names.includes(metric) ? metric : rounds[rounds.length - 1].evaluation.metric || names[0];
@@ -161,6 +168,10 @@ function tests() {
   const said = (curve.rounds || []).map((/** @type {any} */ round) => round.evaluation).filter(Boolean).pop();
   const names = said ? Object.keys(NAMES).filter((name) => Number.isFinite((said.measures || {})[name])) : [];
   if (!names.length) return null;
+  if (isThin(said)) {
+    return h("figure", {}, h("figcaption", { text: "How good the head is" }),
+      h("p", { class: "dim", text: `Too few test draws yet (${count(said.items)}): from ${FEWEST_DRAWS} answered ones on, measures are shown here.` }));
+  }
   const ends = said.intervals || {};
   return h("figure", {}, h("figcaption", { text: "How good the head is" }),
     h("table", {}, h("tbody", {}, names.map((name) => h("tr", {}, h("th", { scope: "row", text: titleOf(name) }), h("td", {}, within(said.measures[name], ends[name], (value) => value.toFixed(3))))))),
