@@ -254,7 +254,8 @@ class Desk:
             tab: where the annotator works; two tabs never hold the same item.
 
         Returns:
-            {items, until, end}; `end` says what has ended where there are none: the batch, or the pool.
+            {items, until, end, others}; `end` says what has ended where there are none: the batch, or the pool. Of a
+            batch, `others` says who has the rest of it before them, and until when.
 
         Raises:
             LabelError: nobody is named.
@@ -271,7 +272,13 @@ class Desk:
         held = numbers | self._ids(key for key in keys if key not in numbers)
         wanted = sorted((held[key] for key in keys if key in held), key=lambda id: placed.get(id, FIRST).rank or 0)
         end = None if wanted or n <= 0 else "batch" if order == "batch" else "pool"
-        return {"items": self.items(wanted, who, placed), "until": as_time(until), "end": end}
+        others = self.handouts.holders(who, list(numbers), tab) if end == "batch" else []
+        return {
+            "items": self.items(wanted, who, placed),
+            "until": as_time(until),
+            "end": end,
+            "others": [{"name": name, "until": as_time(last)} for name, last in others],
+        }
 
     def _keys(self, ids: Iterable[int], numbers: dict[str, int]) -> Iterator[str]:
         """Keys of items, looked up some at a time; `numbers` gets the id of each."""

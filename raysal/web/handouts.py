@@ -243,6 +243,25 @@ class HandOuts:
             db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)", rows)
         return [key for key in keys if annotator not in said.get(key, ()) and key not in set(rest)], until
 
+    def holders(self, annotator: str, keys: Sequence[str], tab: str = "") -> list[tuple[str, float]]:
+        """Who else has some of these items before them, another tab of the same annotator included.
+
+        Args:
+            annotator: whose tab asks.
+            keys: the items.
+            tab: the one that asks.
+
+        Returns:
+            Each annotator, by name, and when the last of the hand-outs ends, in seconds since 1970. A page that stays
+            open makes them last longer.
+        """
+        query = (
+            "SELECT annotator, max(until) FROM held WHERE key IN (SELECT value FROM json_each(?)) AND until > ? "
+            "AND NOT (annotator = ? AND tab = ?) GROUP BY annotator ORDER BY annotator"
+        )
+        with self._reading():
+            return list(self._db.execute(query, (json.dumps(list(keys)), self.now(), annotator, tab)).fetchall())
+
     def release(self, annotator: str, keys: Sequence[str], tab: str | None = None) -> None:
         """End hand-outs of an annotator, or of one tab: the items were answered, or others may have them."""
         rows = [(key, annotator, tab, tab) for key in keys]

@@ -42,6 +42,20 @@ def test_what_one_person_holds_no_other_gets_until_it_expires(tmp_path: Path):
     assert hand.renew("ann", KEYS[:2], nobody)[0] == []
 
 
+def test_who_has_items_and_until_when(tmp_path: Path):
+    clock = Clock()
+    hand = HandOuts(tmp_path, seconds=60, clock=clock)
+    hand.take("ann", 2, "batch", KEYS, nobody, "one")
+    clock.seconds += 10
+    hand.take("bob", 2, "batch", KEYS, nobody)
+    hand.take("cid", 1, "batch", KEYS, nobody)
+    assert hand.holders("cid", KEYS[:4]) == [("ann", 1060.0), ("bob", 1070.0)]
+    assert hand.holders("ann", KEYS[:2], "one") == []
+    assert hand.holders("ann", KEYS[:2], "two") == [("ann", 1060.0)]
+    clock.seconds += 50
+    assert hand.holders("cid", KEYS[:4]) == [("bob", 1070.0)], "what is over is nobody's"
+
+
 def test_what_nobody_else_has_is_still_the_annotators_when_it_is_renewed(tmp_path: Path):
     clock, said = Clock(), {}
     answers = lambda keys: {key: said[key] for key in keys if key in said}  # noqa: E731

@@ -9,7 +9,7 @@ import { get, watch } from "./store.js";
 const INSTEAD = ["likeliest", "uncertain", "novel"];
 
 export function startStates() {
-  watch(["page", "loading", "end", "problem", "run", "view", "busy", "order", "pageNumber"], draw);
+  watch(["page", "loading", "end", "others", "problem", "run", "view", "busy", "order", "pageNumber"], draw);
   watch(["run", "online", "busy"], again);
 }
 
@@ -49,6 +49,16 @@ function draw() {
     h("div", { class: "row" }, actions)));
 }
 
+/** Who has the rest of the batch, and when it comes back at the latest. */
+function withWhom() {
+  const { others, annotator } = get();
+  if (!others.length) return "with other people, or in another tab. What nobody answers comes back in five minutes.";
+  const named = others.slice(0, 3).map((one) => (one.name === annotator ? "in another tab of yours" : `with ${one.name}`));
+  const more = others.length > 3 ? ` and ${plural(others.length - 3, "other")}` : "";
+  const last = new Date(Math.max(...others.map((one) => Date.parse(one.until)))).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return `${named.join(", ")}${more}. What is not answered comes back by ${last} at the latest, unless a page with it stays open.`;
+}
+
 /** @returns {{title: string, words: string[], actions: any[]}} */
 function say() {
   const { problem, view, run, order, end, subject, busy } = get();
@@ -71,7 +81,7 @@ function say() {
       return { title: "No batch yet", words: [`${plural(run.items, "item")} wait. raysal chooses those that are worth a label.`], actions: [choose, ...others] };
     }
     const waiting = run.batch.waiting
-      ? `${plural(run.batch.waiting, "item")} of it ${run.batch.waiting === 1 ? "is" : "are"} with other people, or in another tab. What nobody answers comes back in five minutes.`
+      ? `${plural(run.batch.waiting, "item")} of it ${run.batch.waiting === 1 ? "is" : "are"} ${withWhom()}`
       : "Every item of it is answered.";
     return { title: run.batch.waiting ? "The rest is with others" : "This batch is done", words: [waiting], actions: [choose, ...others] };
   }
