@@ -86,15 +86,19 @@ class HandOuts:
         """
         self.path, self.seconds, self.per_item, self.now = run / FILE, seconds, per_item, clock
         self._lock = RLock()
+        with self._reading():
+            self._db = self._open_or_begin()
+
+    def _open_or_begin(self) -> sqlite3.Connection:
+        """The file; a broken one is begun anew, as it is no truth."""
         try:
-            self._db = self._open()
+            return self._open()
         except sqlite3.DatabaseError as error:
-            with self._reading():
-                if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-                    raise
-                for suffix in ("", "-journal"):
-                    self.path.with_name(FILE + suffix).unlink(missing_ok=True)
-                self._db = self._open()  # it is no truth: begun anew
+            if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+                raise
+            for suffix in ("", "-journal"):
+                self.path.with_name(FILE + suffix).unlink(missing_ok=True)
+            return self._open()
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
