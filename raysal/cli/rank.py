@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,6 +73,13 @@ def rank(
     start: Annotated[int, Option(min=0, help="How many items to leave out before the first that is shown.")] = 0,
     rows: Annotated[int, Option("--rows", "-n", min=0, help="How many items to show, write or export.")] = 20,
     find: Annotated[str | None, Option(metavar="KEY", help="Start with this item.")] = None,
+    unlabeled: Annotated[
+        bool,
+        Option(
+            "--unlabeled",
+            help="Leave out items that people had labelled, skipped or disputed when the version was begun.",
+        ),
+    ] = False,
     export: Annotated[
         Path | None,
         Option(
@@ -110,7 +118,8 @@ def rank(
     version beside those that are there; to rank again by the same finds it.
 
     raysal rank RANKING --start 100 -n 50 -o page.csv shows or writes items of the newest version. Fill in the label
-    column and pass the file to `raysal label import`.
+    column and pass the file to `raysal label import`. State and known_label say what people had answered when the
+    version was begun; to rank the run again after new labels makes a version that knows them.
 
     After an interruption, run the same command again: it goes on where it stopped.
     """
@@ -161,13 +170,20 @@ def rank(
         if place is None:
             raise ConfigError("--find", *_not_there(ranking, find, pool))
         start = place
+    if start >= len(ranking) > 0:
+        raise ConfigError(
+            "--start", f"{start} is past the end: {ranking.path} has {len(ranking)} items", "start before that"
+        )
     exported: Exported | None = None
     if export is not None:
         with on_interrupt("nothing was exported"), progress("reading") as report:
             from raysal.report.ranked import export_items
 
-            exported = export_items(ranking, export, start=start, n=rows, pool=pool, report=report)
-    return _answer(ranking, ranking.page(start, rows), start, said, exported, table_file, force)
+            exported = export_items(
+                ranking, export, start=start, n=rows, unanswered=unlabeled, pool=pool, report=report
+            )
+    page = ranking.page(start, rows, unanswered=unlabeled)
+    return _answer(ranking, page, start, said, exported, table_file, force)
 
 
 def _answer(
@@ -204,9 +220,12 @@ def _answer(
     if out is not None or exported is not None:
         return Outcome(data=data, view="\n".join(words), exit_code=code)
     data["rows"] = table.to_pylist()
-    names = [name for name in table.column_names if name not in ("id", "held_out")]
-    lines = ([_cell(name, row[name]) for name in names] for row in data["rows"])
-    return Outcome(data=data, view=table_view(names, lines, "\n".join(words)))
+    from raysal.ranking.reading import KNOWN_LABEL
+
+    names = [name for name in table.column_names if name not in ("id", "held_out", KNOWN_LABEL)]
+    heads = ["predicted" if name == "class" else name for name in names]
+    lines = ([_cell(name, row) for name in names] for row in data["rows"])
+    return Outcome(data=data, view=table_view(heads, lines, "\n".join(words)))
 
 
 def _words(ranking: Ranking, said: RankReport | None) -> str:
@@ -244,5 +263,10 @@ def _not_there(ranking: Ranking, key: str, pool: Path | None) -> tuple[str, str]
     return f"{key!r} is not in this ranking", fix
 
 
-def _cell(name: str, value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and name != "key" else str(value)
+def _cell(name: str, row: Mapping[str, Any]) -> str:
+    from raysal.ranking.reading import KNOWN_LABEL, words_of_state
+
+    value = row[name]
+    if name == "state":
+        return words_of_state(value, row[KNOWN_LABEL]) or "unlabeled"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from reprlib import repr as _short
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,16 @@ from raysal.types import Label
 State = Literal["unlabeled", "leased", "labeled", "skipped", "disputed"]
 """What an item can be to the ledger; `raysal.labels.ledger` has the rules."""
 STATES: tuple[State, ...] = ("unlabeled", "leased", "labeled", "skipped", "disputed")
+
+
+class KnownItem(NamedTuple):
+    """What a ledger knew of an item at some time."""
+
+    state: State
+    trains: bool = False
+    """Whether it was asked for, or is an example, and is no test draw: it trains, even where it would be held out."""
+    label: str | None = None
+    """What its annotators said, where they agree."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

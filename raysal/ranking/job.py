@@ -26,7 +26,7 @@ from raysal.commits import Parts, Staged
 from raysal.errors import Damaged
 from raysal.fleet import Fleet
 from raysal.fleet.chunks import in_turns, waves_of_chunks
-from raysal.labels.records import STATES, State
+from raysal.labels.records import STATES, KnownItem
 from raysal.models.head import OTHERWISE, Head
 from raysal.pool import Pool
 from raysal.prediction.heads import keep_head
@@ -101,7 +101,7 @@ def rank_pool(
     out: Path,
     options: Options,
     *,
-    states: Callable[[], dict[int, tuple[State, bool]]] = dict,
+    states: Callable[[], dict[int, KnownItem]] = dict,
     held_out: HeldOut | None = None,
     labels: int | None = None,
     head_from: str | None = None,
@@ -121,8 +121,7 @@ def rank_pool(
         head: what the score is of; None for novelty.
         out: the ranking to make or to add to.
         options: what the pool is ranked by.
-        states: gives the states of the items that the ledger knows, and whether they were asked for, by id, in order
-            of id; it is called where a version begins.
+        states: gives what the ledger knows, by id, in order of id; it is called where a version begins.
         held_out: the items that the run holds out, but for those that were asked for.
         labels: that the head had learnt from; by default the items it was fitted to, whose background is no label.
         head_from: whose head it is, for people.
@@ -193,7 +192,7 @@ def rank_pool(
 
 
 def _begin(
-    out: Path, plan: Plan, head: Head | None, states: Callable[[], dict[int, tuple[State, bool]]]
+    out: Path, plan: Plan, head: Head | None, states: Callable[[], dict[int, KnownItem]]
 ) -> tuple[Path, Plan, bool]:
     """The version of a plan, the plan it was begun with, and whether it was there. Others that nobody finished go."""
     versions = list(versions_of(out))
@@ -213,11 +212,12 @@ def _begin(
     shutil.rmtree(version, ignore_errors=True)  # of a process that was killed before it had written a plan
     version.mkdir()
     known = states()
-    codes = np.array([STATES.index(state) for state, _ in known.values()], np.int8)
+    codes = np.array([STATES.index(item.state) for item in known.values()], np.int8)
     columns = {
         "id": array_of(np.array(list(known), np.int64), pa.int64()),
         "state": array_of(codes, pa.int8()),
-        "asked": array_of(np.array([asked for _, asked in known.values()], np.int8), pa.int8()),
+        "asked": array_of(np.array([item.trains for item in known.values()], np.int8), pa.int8()),
+        "label": pa.array([item.label for item in known.values()], pa.string()),
     }
     write_file(version / STATES_FILE, lambda temporary: write_batch(temporary, columns))
     plan = replace(plan, states=sha256_of(version / STATES_FILE))

@@ -3,7 +3,7 @@
     ranking.json                    the pool that all versions are of (sealed)
     versions/0000/version.json      the head, the score and the options (sealed)
     versions/0000/head.safetensors  the head, so that the version can be finished whatever labels came since
-    versions/0000/states.arrow      id, state of the items that the ledger knew when the version was begun
+    versions/0000/states.arrow      id, state, label of the items that the ledger knew when the version was begun
     versions/0000/cuts.json         which places go to which page (sealed)
     versions/0000/pages/00000.arrow id, key, score, ... best first: the first 65,536 items, or so
     versions/0000/ids/00000.arrow   id, place of the items of some chunks of the pool, in order of id

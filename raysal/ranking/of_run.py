@@ -12,7 +12,7 @@ from raysal.arguments import Backend, Part, as_path, as_whole_number
 from raysal.config import FleetConfig, choice
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import open_fleet
-from raysal.labels.records import State
+from raysal.labels.records import KnownItem
 from raysal.models.head import Head
 from raysal.pool import Pool, open_pool
 from raysal.prediction.heads import fit_head, head_for, head_to_go_on_with, labels_behind
@@ -133,15 +133,15 @@ def _is_same(pool: Pool, head: Head, options: Options, begun: Plan) -> bool:
         return False
 
 
-def states_of_run(run: Path, pool: Pool) -> dict[int, tuple[State, bool]]:
-    """The states of the items that a run knows, and whether they train although held out, by id, in order of id.
+def states_of_run(run: Path, pool: Pool) -> dict[int, KnownItem]:
+    """What a run knows of items now, by id, in order of id.
 
     Args:
         run: the run directory.
         pool: its pool.
 
     Returns:
-        {id: (state, whether it was asked for, and is no test draw)}; nothing where the run has no ledger.
+        {id: what is known}; nothing where the run has no ledger.
 
     Raises:
         FingerprintMismatch: the run is of another pool.
@@ -152,4 +152,6 @@ def states_of_run(run: Path, pool: Pool) -> dict[int, tuple[State, bool]]:
         states = dict(sorted(known.ledger.states().items()))
         ids = np.array(list(states), np.int64)
         trains = known.ledger.asked(ids) & ~known.ledger.drawn(ids)  # a test draw stays held out
-        return {id: (state, does) for (id, state), does in zip(states.items(), trains.tolist(), strict=True)}
+        labels = {item.id: item.label for item in known.ledger.labels()}
+        found = zip(states.items(), trains.tolist(), strict=True)
+        return {id: KnownItem(state, does, labels.get(id)) for (id, state), does in found}

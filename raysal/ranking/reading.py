@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from raysal.arrow_values import array_of, numbers_of
+from raysal.arrow_values import array_of, numbers_of, taken
 from raysal.commits import Parts
 from raysal.errors import ConfigError, Damaged, RunError
 from raysal.ranking.hashing import text_hashes
 from raysal.ranking.layout import (
     ID_FILE,
+    STATES,
     Cuts,
     Manifest,
     Plan,
@@ -34,12 +37,19 @@ from raysal.ranking.layout import (
     run_parts,
     versions_of,
 )
+from raysal.store import check_bytes
 
 if TYPE_CHECKING:
     from raysal.models.head import Head
 
+ANSWERED = ("labeled", "skipped", "disputed")
+"""States of items of which people have said something."""
+KNOWN_LABEL = "known_label"
+"""The column with what people had said; not `label`, which is for what they say next."""
 MAPPED_FILES = 64
 """Files that a `Ranking` keeps mapped: those that were used last."""
+FEW = 1024
+"""Items that are read at a time, at least, to find some that nobody answered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +88,7 @@ class Ranking:
         self.path, self.version, self.plan = path, version.name, plan
         self._folder, self._cuts = version, Cuts.read(version)
         self._mapped: OrderedDict[tuple[str, int], pa.RecordBatch] = OrderedDict()
+        self._states: pa.RecordBatch | None = None
         self._lock = Lock()
 
     @classmethod
@@ -140,15 +151,18 @@ class Ranking:
     def __len__(self) -> int:
         return self.plan.total
 
-    def page(self, start: int, n: int) -> pa.Table:
+    def page(self, start: int, n: int, *, unanswered: bool = False) -> pa.Table:
         """Some consecutive items of the ranking. O(n), and to check one page file for every 65,536 of them.
 
         Args:
             start: how many items stand before the first one.
             n: how many are wanted.
+            unanswered: pass over the items that were labelled, skipped or disputed when the version was begun.
 
         Returns:
-            rank (from 1), id, key, score, class and probability (or value), state, held_out: the items there are.
+            rank (from 1), id, key, score, class and probability (or value), state, known_label, held_out: the items
+            there are. State and label are those of when the version was begun; the label is null where there was none,
+            where annotators disagreed, and throughout in a version of an earlier raysal, which kept none.
 
         Raises:
             ConfigError: a number is negative.
@@ -157,6 +171,20 @@ class Ranking:
         for name, value in (("start", start), ("n", n)):
             if value < 0:
                 raise ConfigError(name, f"{value} is below 0", "count from 0")
+        if not unanswered:
+            return self._consecutive(start, n)
+        parts, found = [self._consecutive(start, 0)], 0
+        while found < n and start < len(self):
+            table = self._consecutive(start, max(n - found, FEW))
+            start += table.num_rows
+            answered = pc.is_in(table["state"].cast(pa.string()), array_of(list(ANSWERED), pa.string()))
+            table = table.filter(pc.invert(answered))
+            parts.append(table.slice(0, n - found))
+            found += parts[-1].num_rows
+        return pa.concat_tables(parts)
+
+    def _consecutive(self, start: int, n: int) -> pa.Table:
+        """The items there are from one on; see `page`."""
         stop = min(start + n, len(self))
         start = min(start, stop)
         page, parts = self._page_at(start), []
@@ -172,7 +200,19 @@ class Ranking:
             problem = f"{table.num_rows} items at {start}, not {stop - start}"
             raise Damaged(self._folder, problem, page_parts(self._folder).fix)
         ranks = array_of(np.arange(start + 1, stop + 1), pa.int64())
+        labels = self._labels_of(numbers_of(table["id"]))
+        table = table.add_column(table.column_names.index("state") + 1, KNOWN_LABEL, labels)
         return table.add_column(0, "rank", ranks)
+
+    def _labels_of(self, ids: NDArray[np.int64]) -> pa.Array:
+        """What people had said of items when the version was begun, texts [n]; null where they had not."""
+        known = self._known()
+        if "label" not in known.schema.names or not known.num_rows:
+            return pa.nulls(len(ids), pa.string())
+        every = numbers_of(known["id"])
+        rows = np.searchsorted(every, ids).clip(max=len(every) - 1)
+        labels = taken(known["label"], rows)
+        return pc.if_else(array_of((every[rows] == ids).tolist(), pa.bool_()), labels, pa.nulls(len(ids), pa.string()))
 
     def find(self, item: str | int) -> int | None:
         """Where an item stands. Reads two small files, or three.
@@ -207,6 +247,14 @@ class Ranking:
             for index in range(count):
                 self._check(kind, index)
         return sum(counts.values())
+
+    def _known(self) -> pa.RecordBatch:
+        """What the ledger knew when the version was begun: id, state, label ..., in order of id."""
+        with self._lock:
+            if self._states is None:
+                check_bytes(self._folder / STATES, self.plan.states, page_parts(self._folder).fix)
+                self._states = read_batch(self._folder / STATES)
+            return self._states
 
     def _page_at(self, place: int) -> int:
         """The page that holds the item with so many before it."""
@@ -297,6 +345,15 @@ def versions(path: str | Path) -> list[VersionInfo]:
     Manifest.read(Path(path))
     plans = [(folder, Plan.read(folder)) for folder in versions_of(Path(path))]
     return [info_of(folder.name, plan) for folder, plan in plans if is_finished(folder, plan)]
+
+
+def words_of_state(state: str, label: str | None) -> str | None:
+    """What had become of an item, for people: `labeled negative`, `asked for`; None where nothing had."""
+    if state == "unlabeled":
+        return None
+    if state == "leased":
+        return "asked for"
+    return state if label is None else f"{state} {label}"
 
 
 def plain(page: pa.Table) -> pa.Table:

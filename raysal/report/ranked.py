@@ -27,7 +27,7 @@ from raysal.embedding.decode import decode_image
 from raysal.errors import BadItem, ConfigError, FingerprintMismatch, OutputExists
 from raysal.pool import Pool, open_pool
 from raysal.ranking.layout import Manifest
-from raysal.ranking.reading import Ranking, plain
+from raysal.ranking.reading import KNOWN_LABEL, Ranking, plain, words_of_state
 from raysal.report.markup import MARK, Html, join, tag
 from raysal.report.thumbnails import MAX_TEXT
 from raysal.sources import Source
@@ -89,6 +89,7 @@ def export_items(
     *,
     start: int = 0,
     n: int = 100,
+    unanswered: bool = False,
     pool: str | Path | Pool | None = None,
     report: Report | None = None,
 ) -> Exported:
@@ -101,6 +102,7 @@ def export_items(
         out: the folder, which must not exist.
         start: how many items stand before the first one.
         n: how many are wanted.
+        unanswered: pass over items that people had answered when the version was begun.
         pool: the ranking's pool, where it was moved; None is its place when the ranking was begun.
         report: called with (`export`, items done, items in all).
 
@@ -126,7 +128,7 @@ def export_items(
     if pool.fingerprint != ranking.plan.pool:
         expected, fix = ranking.plan.pool, "name the pool of the ranking"
         raise FingerprintMismatch(pool.path, "the pool's fingerprint", expected, pool.fingerprint, fix)
-    rows = plain(ranking.page(start, n)).to_pylist()
+    rows = plain(ranking.page(start, n, unanswered=unanswered)).to_pylist()
     temporary = temporary_name(out.absolute(), f"-{os.urandom(4).hex()}")
     try:
         for folder in (temporary, temporary / ITEMS, temporary / PREVIEWS):
@@ -296,7 +298,8 @@ def _figure(row: Mapping[str, Any], modality: Modality, by_probability: bool) ->
         small = "small" if row["small"] else None
         image = tag("img", src=row["preview"], alt=f"rank {row['rank']}: {row['key']}", loading="lazy", class_=small)
         shown = tag("a", image, href=row["file"])
-    said = [row.get("class"), None if row["state"] == "unlabeled" else row["state"]]
+    predicted = None if row.get("class") is None else f"predicted {row['class']}"
+    said = [predicted, words_of_state(row["state"], row[KNOWN_LABEL])]
     facts = [fact for fact in (_number(row, by_probability), *said) if fact]
     caption = tag("figcaption", tag("b", f"{row['rank']}. "), row["key"], tag("br"), tag("span", " · ".join(facts)))
     return tag("figure", shown, caption)

@@ -117,7 +117,7 @@ def test_pages_are_shown_from_anywhere(home: Path) -> None:
     assert len(every) == 30
     assert {row["key"] for row in every[:10]} == {key_of(i) for i in range(0, 30, 3)}
     assert cli("rank", home / "ranking", "--start", 12, "-n", 5, "--json").json["rows"] == every[12:17]
-    assert cli("rank", home / "ranking", "--start", 99, "--json").json["rows"] == []
+    refused(cli("rank", home / "ranking", "--start", 99), "--start: 99 is past the end", "has 30 items")
     found = cli("rank", home / "ranking", "--find", every[7]["key"], "-n", 2, "--json").json
     assert (found["start"], found["rows"]) == (7, every[7:9])
     shown = cli("rank", home / "ranking", "-n", 2).out
@@ -161,7 +161,18 @@ def test_a_page_is_filled_in_and_comes_back(home: Path) -> None:
     page = home / "page.csv"
     assert cli("rank", home / "ranking", "-n", 8, "--start", 2, "-o", page).code == 0
     rows = rows_of(page)
-    assert list(rows[0]) == ["rank", "id", "key", "score", "class", "probability", "state", "held_out", "label"]
+    assert list(rows[0]) == [
+        "rank",
+        "id",
+        "key",
+        "score",
+        "class",
+        "probability",
+        "state",
+        "known_label",
+        "held_out",
+        "label",
+    ]
     wanted = cli("rank", home / "ranking", "-n", 8, "--start", 2, "--json").json["rows"]
     assert [row["key"] for row in rows] == [row["key"] for row in wanted]
     for row in rows:
@@ -180,6 +191,40 @@ def test_a_page_is_filled_in_and_comes_back(home: Path) -> None:
     assert all(told[row["key"]] == "red" for row in rows)
     for suffix in (".tsv", ".parquet", ".jsonl", ".json"):
         assert cli("rank", home / "ranking", "-o", home / f"page{suffix}").code == 0
+
+
+def test_what_people_answered_is_shown_kept_and_may_be_left_out(home: Path, tmp_path: Path) -> None:
+    """Beside what the head predicts, which may differ; in files in a column of its own, which no import reads."""
+    told = {key_of(i): "red" if i % 3 == 0 else "blue" for i in (0, 1, 2, 3)}
+    with raysal.Session.open(home / "run") as session:
+        asked = session.query(2).keys
+        session.tell({key_of(6): "blue"})  # the head will say red
+    told[key_of(6)] = "blue"
+    words = ("rank", home / "run", "-o", home / "ranking", "--target", "red", "-n", 30)
+    rows = cli(*words, "--json").json["rows"]
+    assert {row["key"]: row["known_label"] for row in rows if row["known_label"]} == told
+    shown = " ".join(cli(*words).out.split())
+    assert "predicted" in shown
+    assert "labeled blue" in shown
+    assert "asked for" in shown
+    assert "leased" not in shown
+    assert cli("rank", home / "ranking", "-n", 30, "-o", home / "page.csv").code == 0
+    page = rows_of(home / "page.csv")
+    assert {row["key"]: row["known_label"] for row in page if row["known_label"]} == told
+    assert not any(row["label"] for row in page)
+    assert "0 labels read" in cli("label", "import", home / "run", home / "page.csv").out
+    left = cli("rank", home / "ranking", "-n", 7, "--unlabeled", "--json").json["rows"]
+    assert left == [row for row in rows if row["key"] not in told][:7]
+    assert {row["key"] for row in rows if row["state"] == "leased"} == set(asked)
+    words = ("rank", home / "ranking", "-n", 30, "--export")
+    assert cli(*words, home / "all").code == 0
+    assert cli(*words, home / "left", "--unlabeled").code == 0
+    assert "labeled blue" in (home / "all" / "index.html").read_text(encoding="utf-8")
+    every = rows_of(home / "all" / "table.csv")
+    assert {row["key"]: row["known_label"] for row in every if row["known_label"]} == told
+    assert [row["key"] for row in rows_of(home / "left" / "table.csv")] == [
+        row["key"] for row in every if row["key"] not in told
+    ]
 
 
 def test_what_is_refused_says_what_to_do(home: Path, made: Path) -> None:
@@ -313,7 +358,7 @@ def test_texts_and_vectors_are_exported_as_what_they_are(tmp_path: Path) -> None
 def test_to_look_at_a_ranking_needs_no_torch(home: Path) -> None:
     program = "import sys; from raysal.cli import main; code = main(); "
     program += "print(*[m for m in ('torch', 'ray', 'pandas') if m in sys.modules], file=sys.stderr); sys.exit(code)"
-    for more in ((), ("-o", home / "page.csv"), ("--find", key_of(9))):
+    for more in ((), ("--unlabeled",), ("-o", home / "page.csv"), ("--find", key_of(9))):
         answer = process("rank", home / "ranking", *more, python=["-c", program])
         assert answer.code == 0, answer
         assert answer.err.split() == []

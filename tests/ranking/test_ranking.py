@@ -24,6 +24,7 @@ from raysal.config import choice
 from raysal.errors import ConfigError, Damaged, FingerprintMismatch, PoolError, RaysalError, RunError, UnknownName
 from raysal.features import HiddenLayer
 from raysal.fleet import LocalFleet, plan_partitions
+from raysal.labels.records import KnownItem
 from raysal.models.head import Head
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import TrainingData
@@ -208,7 +209,7 @@ def test_without_a_head_items_are_ranked_by_novelty(name, pool, head, tmp_path) 
     assert found[1] == found[3]
     ranking = Ranking.open(tmp_path / "3")
     table = whole(ranking)
-    assert table.column_names == ["rank", "id", "key", "score", "state", "held_out"]
+    assert table.column_names == ["rank", "id", "key", "score", "state", "known_label", "held_out"]
     with local(pool) as fleet:
         fitted = part.part.fit(fleet, derive(3, "novelty"))
         scores = fleet.each(lambda partition: fitted.scores(partition, np.arange(len(partition))))[0]
@@ -313,17 +314,19 @@ def test_states_are_those_when_the_version_was_begun(pool, head, tmp_path) -> No
     now = {5: "labeled", 7: "disputed", 9: "leased", 400: "skipped"}
     asked = {id: state == "leased" for id, state in now.items()}
 
-    def known() -> dict[int, tuple[str, bool]]:
-        return {id: (state, asked[id]) for id, state in now.items()}
+    def known() -> dict[int, KnownItem]:
+        return {id: KnownItem(state, asked[id], "no" if id == 5 else None) for id, state in now.items()}
 
     found = whole(ranked(pool, head, tmp_path / "r", 3, states=known, held_out=held))
     states = dict(zip(found["id"].to_pylist(), found["state"].to_pylist(), strict=True))
     assert {id: state for id, state in states.items() if state != "unlabeled"} == now
+    labels = dict(zip(found["id"].to_pylist(), found["known_label"].to_pylist(), strict=True))
+    assert {id: label for id, label in labels.items() if label is not None} == {5: "no"}
     ids = found["id"].to_numpy()
     assert item_uniform(held.key, np.array([9])) < 0.3, "of an item that was asked for the hash would say so"
     expected = (item_uniform(held.key, ids) < 0.3) & ~np.isin(ids, [id for id, was in asked.items() if was])
     np.testing.assert_array_equal(found["held_out"].to_numpy(zero_copy_only=False), expected)
-    again = ranked(pool, head, tmp_path / "r", 1, states=lambda: {6: ("labeled", True)}, held_out=held)
+    again = ranked(pool, head, tmp_path / "r", 1, states=lambda: {6: KnownItem("labeled", True)}, held_out=held)
     assert whole(again) == found, "the same head, score and options: it is there"
 
 
@@ -408,7 +411,7 @@ def test_numbers_are_ranked_by_what_is_known_of_them(pool, tmp_path) -> None:
     data = TrainingData(features=x, labels=labels, classes=["value"], encoder=pool.vector_space)
     numbers = TRAINERS["regression"]().fit(data)
     found = whole(ranked(pool, numbers, tmp_path / "r", 2, score="epistemic_variance", target=()))
-    assert found.column_names == ["rank", "id", "key", "score", "value", "state", "held_out"]
+    assert found.column_names == ["rank", "id", "key", "score", "value", "state", "known_label", "held_out"]
     values = found["value"].to_numpy()[np.argsort(found["id"].to_numpy())]
     np.testing.assert_allclose(values, numbers.logits(vectors_of(pool))[:, 0], atol=1e-4)
 
