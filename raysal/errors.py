@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 
 
 def _some(names: Iterable[object], limit: int = 5) -> str:
@@ -44,6 +43,8 @@ def _some(names: Iterable[object], limit: int = 5) -> str:
 
 def _near(name: object, known: Iterable[str]) -> str | None:
     """The known name that is most like the one that was given, whatever its case and dashes; None if none is."""
+    from difflib import get_close_matches  # 20 ms, and a command is not interrupted in order before it is imported
+
     plain = {other.casefold(): other for other in reversed(list(known))}
     asked = str(name).casefold().replace("-", "_").replace(" ", "_")
     return next((plain[other] for other in get_close_matches(asked, plain, n=1, cutoff=0.7)), None)

@@ -36,6 +36,7 @@ def main(args: list[str] | None = None) -> int:
         The exit code.
     """
     words = sys.argv[1:] if args is None else args
+    begun = False
     try:
         if args is None:
             listen()
@@ -43,9 +44,11 @@ def main(args: list[str] | None = None) -> int:
         from raysal.cli.commands import app_for
         from raysal.cli.output import run_app
 
-        return run_app(app_for(words[0] if words else None), words)
+        app = app_for(words[0] if words else None)
+        begun = True
+        return run_app(app, words)
     except KeyboardInterrupt:  # while modules are imported, or as the answer is printed
-        return say_ended("--json" in words)
+        return say_ended("--json" in words, begun)
     finally:
         if args is None:
             look_no_more()

@@ -29,7 +29,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raysal.cli.ending import how_it_ended
+from raysal.cli.ending import has_come, how_it_ended
 from raysal.errors import ItemsLost, LabelWarning, RaysalError
 from raysal.store import dumps
 
@@ -85,7 +85,9 @@ def on_interrupt(how: str) -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, RaysalError) or not (isinstance(error, KeyboardInterrupt) or has_come()):
+            raise
         raise Interrupted(how) from error
 
 
@@ -207,7 +209,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     """
     if isinstance(error, RaysalError):
         return _one_line(error), error.exit_code
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
+    if isinstance(error, KeyboardInterrupt | typer.Abort) or has_come():
         return how_it_ended()
     usage = getattr(
         error, "format_message", None

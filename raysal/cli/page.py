@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from raysal.cli.options import MovedPool
-from raysal.cli.output import Backend, Debug, Json, Outcome, note
+from raysal.cli.output import Backend, Debug, Json, Outcome, note, on_interrupt
 from raysal.cli.run import Run
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def serve(
     somebody else has now.
     """
     del debug
-    from raysal.web.server import serve as serve_page
+    from raysal.errors import ConfigError
+
+    if media is not None and not media.is_dir():
+        raise ConfigError("--media", f"{media} is no folder", "name the folder that the keys are in")
 
     def ready(served: Served) -> None:
         if json:
@@ -53,17 +56,20 @@ def serve(
         if served.host not in ("127.0.0.1", "localhost", "::1"):
             note(f"{served.host} can be reached by other machines, and what is sent is not encrypted")
 
-    answers = serve_page(
-        run,
-        pool,
-        host=host,
-        port=port,
-        per_item=per_item,
-        media=media,
-        backend=backend and backend.value,
-        open_browser=not no_open,
-        ready=ready,
-    )
+    with on_interrupt("nothing is lost: run the same command again"):
+        from raysal.web.server import serve as serve_page
+
+        answers = serve_page(
+            run,
+            pool,
+            host=host,
+            port=port,
+            per_item=per_item,
+            media=media,
+            backend=backend and backend.value,
+            open_browser=not no_open,
+            ready=ready,
+        )
     return Outcome(
         data={"run": str(run), "answers": answers}, view=f"{run}: stopped; {answers} answers since it was started"
     )

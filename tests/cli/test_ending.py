@@ -47,19 +47,23 @@ def ended(program: str, *words: object, cwd: Path) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize(
-    ("number", "name"),
+    ("number", "name", "how"),
     [
-        (signal.SIGINT, "typer"),  # before there is any command
-        (signal.SIGTERM, "typer"),
-        (signal.SIGINT, "raysal.rounds.status"),  # in a command that does not say how to go on
-        (signal.SIGTERM, "raysal.rounds.status"),
+        (signal.SIGINT, "typer", "; nothing was begun: run the same command again"),
+        (signal.SIGTERM, "typer", "; nothing was begun: run the same command again"),
+        (signal.SIGINT, "raysal.rounds.status", ""),  # in a command that does not say how to go on
+        (signal.SIGTERM, "raysal.rounds.status", ""),
     ],
 )
-def test_while_modules_are_imported(number: signal.Signals, name: str, tmp_path: Path) -> None:
+def test_while_modules_are_imported(number: signal.Signals, name: str, how: str, tmp_path: Path) -> None:
     done = ended(WHILE_IMPORTING.format(name=name, number=int(number)), "status", "run", "--json", cwd=tmp_path)
     assert done.returncode == 128 + number
-    assert done.stderr == f"raysal: {WORD[number]}\n"
-    assert json.loads(done.stdout) == {"error": WORD[number], "type": "Interrupted", "exit_code": 128 + number}
+    assert done.stderr == f"raysal: {WORD[number]}{how}\n"
+    assert json.loads(done.stdout) == {
+        "error": f"{WORD[number]}{how}",
+        "type": "Interrupted",
+        "exit_code": 128 + number,
+    }
 
 
 @pytest.mark.parametrize("number", ENDS)
@@ -79,3 +83,49 @@ def test_a_sigterm_that_is_to_be_ignored_is(tmp_path: Path) -> None:
     ignored = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     program = ignored + WHILE_IMPORTING.format(name="typer", number=int(signal.SIGTERM))
     assert ended(program, "--version", cwd=tmp_path).returncode == 0
+
+
+SWALLOWED = """
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "raysal.rounds.loop":
+            try:
+                os.kill(os.getpid(), {number})
+            except KeyboardInterrupt:
+                raise AttributeError("half of it is imported")
+sys.meta_path.insert(0, Finder())
+"""
+AS_THE_INTERPRETER_GOES = """
+class Late:
+    def __del__(self, kill=os.kill, own=os.getpid()):
+        kill(own, {number})
+sys.late = Late()
+"""
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_library_that_makes_another_error_of_the_signal(number: signal.Signals, tmp_path: Path) -> None:
+    done = ended(SWALLOWED.format(number=int(number)), "resume", "run", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        128 + number, f"raysal: {WORD[number]}; go on with `raysal resume run`\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", ENDS)
+@pytest.mark.parametrize(
+    ("program", "late"),
+    [("import atexit; atexit.register(os.kill, os.getpid(), {number})\n", False), (AS_THE_INTERPRETER_GOES, True)],
+)
+def test_after_the_answer(number: signal.Signals, program: str, late: bool, tmp_path: Path) -> None:
+    """Never by the signal itself: as what a command leaves behind ends, or as the interpreter goes."""
+    done = ended(program.format(number=int(number)), "--version", cwd=tmp_path)
+    assert done.returncode == (0 if late else 128 + number)
+    assert done.stdout.startswith("raysal ")
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_page_that_is_not_there_yet(number: signal.Signals, tmp_path: Path) -> None:
+    done = ended(WHILE_IMPORTING.format(name="raysal.web.server", number=int(number)), "serve", "run", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        128 + number, f"raysal: {WORD[number]}; nothing is lost: run the same command again\n",
+    )  # fmt: skip
