@@ -238,6 +238,11 @@ def _one_line(message: object) -> str:
     return " ".join(str(message).split())
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things, in words: `1 round`, `12 rounds`."""
+    return f"{count} {what}{'' if count == 1 else 'es' if what.endswith('ch') else 's'}"
+
+
 def note(line: str) -> None:
     """Say something beside the answer."""
     print(f"raysal: {line}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from raysal.cli.options import MovedPool
-from raysal.cli.output import Backend, Debug, Json, Outcome, note, on_interrupt
+from raysal.cli.output import Backend, Debug, Json, Outcome, counted, note, on_interrupt
 from raysal.cli.run import Run
 
 if TYPE_CHECKING:
@@ -70,6 +70,5 @@ def serve(
             open_browser=not no_open,
             ready=ready,
         )
-    return Outcome(
-        data={"run": str(run), "answers": answers}, view=f"{run}: stopped; {answers} answers since it was started"
-    )
+    said = f"{run}: stopped; {counted(answers, 'answer')} since it was started"
+    return Outcome(data={"run": str(run), "answers": answers}, view=said)

@@ -81,7 +81,7 @@ class Teller:
                 if not request.done.done():
                     request.done.set_exception(error)
         taken = [request for request in group if request.done.exception() is None]
-        self.told += sum(len(request.labels) + len(request.withdrawn) for request in taken)
+        self.told += sum(len(request.labels) - len(request.withdrawn) for request in taken)
 
     def _one(self, request: _Request) -> TellCounts:
         return self._labels.tell(request.labels, withdrawn=request.withdrawn, ids=request.ids)

@@ -95,6 +95,12 @@ class Finder:
                 raise AttributeError("half of it is imported")
 sys.meta_path.insert(0, Finder())
 """
+AS_IT_ENDS = """
+import atexit
+import raysal.cli as cli
+real = cli.listen
+cli.listen = lambda: (real(), atexit.register(os.kill, os.getpid(), {number}))
+"""
 AS_THE_INTERPRETER_GOES = """
 class Late:
     def __del__(self, kill=os.kill, own=os.getpid()):
@@ -114,7 +120,7 @@ def test_a_library_that_makes_another_error_of_the_signal(number: signal.Signals
 @pytest.mark.parametrize("number", ENDS)
 @pytest.mark.parametrize(
     ("program", "late"),
-    [("import atexit; atexit.register(os.kill, os.getpid(), {number})\n", False), (AS_THE_INTERPRETER_GOES, True)],
+    [(AS_IT_ENDS, False), (AS_THE_INTERPRETER_GOES, True)],
 )
 def test_after_the_answer(number: signal.Signals, program: str, late: bool, tmp_path: Path) -> None:
     """Never by the signal itself: as what a command leaves behind ends, or as the interpreter goes."""

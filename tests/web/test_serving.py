@@ -75,13 +75,15 @@ def test_ctrl_c_ends_it_and_the_run_is_as_people_left_it(run: Path, tmp_path: Pa
         with Browser(found[1], "ann", found[2]) as browser, browser.stream("GET", "/api/events") as events:
             assert next(events.iter_lines()) == "event: state"
             browser.tell("/api/answers", answers=[{"id": "9", "label": "red"}], nonce="n")
+            browser.tell("/api/answers", answers=[{"id": "8", "label": "red"}], nonce="m")
+            assert browser.tell("/api/undo", nonce="u")["undone"] == "m"
             while not (browsing.parent / "started").exists():
                 assert started.poll() is None
             started.send_signal(signal.SIGINT)
             started.send_signal(signal.SIGINT)  # impatient
             out, err = started.communicate(timeout=60)
         assert (started.returncode, err) == (0, "")
-        assert "stopped; 1 answers" in out
+        assert "stopped; 1 answer since" in out
     # Others who use the machine see what a browser is started with: a file that its owner alone can read.
     words, shown = (browsing.parent / "started").read_text(), browsing.parent / "shown.html"
     assert words.startswith(f"file://{run.resolve()}/opens-")
@@ -198,3 +200,10 @@ def test_a_run_that_was_matched_with_another_pool_meanwhile_takes_labels_later(p
         assert (status, "pool" in why, str(home) in why) == (503, True, False)
     with Session.open(home / "run") as session:
         assert {label.annotator for label in session.ledger.answers()} == {""}
+
+
+def test_a_folder_of_media_that_is_none_is_refused(run: Path, tmp_path: Path):
+    code, out, err = cli("serve", run, "--no-open", "--port", 0, "--media", tmp_path / "nofolder")
+    assert (code, out) == (2, "")
+    assert "--media" in err
+    assert "is no folder" in err

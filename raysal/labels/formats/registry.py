@@ -28,11 +28,12 @@ FORMATS: Registry[type[Format]] = Registry(
 )
 
 
-def format_of(name: str) -> Format:
+def format_of(name: str, *, written: bool = False) -> Format:
     """The format of a name; a dash may stand for an underscore.
 
     Args:
         name: of `FORMATS`, or `csv`.
+        written: whether a file is to be written in it; otherwise one is to be read. The error names those that can be.
 
     Returns:
         The format.
@@ -43,8 +44,14 @@ def format_of(name: str) -> Format:
     plain = name.replace("-", "_")
     part = FORMATS.short[plain].part if plain in FORMATS.short else plain
     if part not in FORMATS:
-        raise UnknownName("format", name, [*FORMATS, *FORMATS.short])
+        raise UnknownName("format", name, names_of(written))
     return FORMATS[part]()
+
+
+def names_of(written: bool) -> list[str]:
+    """What people call the formats that files are written in, or read in: as the documentation does."""
+    kept = [name for name in FORMATS if (FORMATS[name].suffixes if written else FORMATS[name].reads)]
+    return sorted("csv" if name == "table" else name.replace("_", "-") for name in kept)
 
 
 def name_of(form: Format) -> str:
@@ -85,10 +92,10 @@ def writer_of(name: str, suffix: str) -> Format:
         UnknownName: there is no such format.
         LabelError: it is only read, or its files have other extensions.
     """
-    form = format_of(name)
+    form = format_of(name, written=True)
     if not form.suffixes:
-        names = ", ".join(other for other in FORMATS if FORMATS[other].suffixes)
-        raise LabelError(f"format {name}", f"files of {form.title} are read, and not written", f"use one of: {names}")
+        fix = f"use one of: {', '.join(names_of(written=True))}"
+        raise LabelError(f"format {name}", f"files of {form.title} are read, and not written", fix)
     if suffix.lower() not in form.suffixes:
         raise LabelError(f"format {name}", f"its files do not end in {suffix!r}", f"use {' or '.join(form.suffixes)}")
     return form
