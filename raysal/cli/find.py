@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -11,6 +11,9 @@ from raysal.cli.garbage import look_now
 from raysal.cli.output import Debug, Json, Outcome, note, on_interrupt
 from raysal.cli.progress import progress
 from raysal.cli.run import outcome_of
+
+if TYPE_CHECKING:
+    from raysal.config import RunConfig
 
 
 def find(
@@ -96,8 +99,37 @@ def find(
             if like := {name: value for name, value in (("text", text), ("image", image)) if value}:
                 fields["like"] = like
             config = search_config(pool, out, target=target, rest=rest, k=k, **fields)
+            refuse_another(config, out)
         named = rest_of(config) if rest is None else rest
         labels = labels_of_examples(classes_named(example or (), config.target), other or (), config.target, named)
         begin_search(config, out, labels, report)
         result = run_rounds(config, out, report=report)
     return outcome_of(result)
+
+
+def refuse_another(config: RunConfig, out: Path) -> None:
+    """Refuse options that a run which is there goes by as it was begun.
+
+    Args:
+        config: with the options as they are given now.
+        out: the run directory, there or not yet.
+
+    Raises:
+        RunError: an option differs; it is named as on the command line.
+    """
+    from raysal.errors import RunError
+    from raysal.rounds.directory import RunDir
+
+    if (begun := RunDir(out).config()) is None:
+        return
+    own = {
+        "-k": (config.rounds.k, begun.rounds.k),
+        "--target": (config.target, begun.target),
+        "--rest": (config.update.classes, begun.update.classes),
+        "--seed": (config.seed, begun.seed),
+        "--image/--text": (config.like, begun.like),
+    }
+    if changed := [name for name, (now, then) in own.items() if now != then]:
+        was = f" (it goes by {begun.rounds.k})" if changed == ["-k"] else ""
+        fix = "leave it out to go on as it was begun, or name another --out"
+        raise RunError(out, f"was begun with another {', '.join(changed)}{was}", fix)

@@ -73,7 +73,10 @@ def test_more_examples_join_a_search_as_it_was_begun(pool, keys, tmp_path):
         assert told == {keys[0]: "ring", keys[1]: "ring", keys[2]: "ring", keys[50]: "plain"}
         assert (config.seed, config.rounds.k, config.rounds.holdout, len(session.batch(0).keys)) == (3, 7, 0.05, 7)
         assert (config.update.background_weight, config.update.background) == (1.0, 70)
-    refused(cli("find", pool.path, "-o", run, "-e", keys[1], "--rest", "other"), "another update")
+    refused(cli("find", pool.path, "-o", run, "-e", keys[1], "--rest", "other"), "another --rest")
+    refused(cli("find", pool.path, "-o", run, "-k", 8), "another -k (it goes by 7)", "leave it out")
+    refused(cli("find", pool.path, "-o", run, "--text", "a ring"), "another --image/--text", "--out")
+    assert cli("find", pool.path, "-o", run, "-k", 7).code == 0
     raysal.Session(tmp_path / "blind", pool).close()
     refused(cli("find", pool.path, "-o", tmp_path / "blind", "-e", keys[1]), "looks for no class")
 

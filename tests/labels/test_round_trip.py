@@ -127,10 +127,8 @@ def test_no_image_for_cvat_has_the_number_of_a_frame(tmp_path: Path) -> None:
 def test_formats_are_found_by_name_and_say_what_they_can(tmp_path: Path) -> None:
     assert type(format_of("label-studio")) is type(format_of("label_studio"))
     assert type(format_of("csv")) is type(format_of("table"))
-    with pytest.raises(
-        UnknownName,
-        match=r"did you mean 'label-studio'\? use one of: argilla, coco, csv, cvat, doccano, fiftyone, l[^_]*, prodigy$",
-    ):
+    read = "argilla, coco, csv, cvat, doccano, fiftyone, label-studio, prodigy"
+    with pytest.raises(UnknownName, match=rf"did you mean 'label-studio'\? use one of: {read}$"):
         format_of("labelstudio")
     with pytest.raises(
         UnknownName, match=r"use one of: argilla, coco, csv, cvat, embedding-atlas, fiftyone, label-studio$"
