@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from raysal.cli.garbage import look_now
 from raysal.cli.options import BackendOption
-from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
+from raysal.cli.output import Backend, Debug, Json, Outcome, counted, on_interrupt
 from raysal.cli.progress import progress
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding.registry import ENCODERS
@@ -158,7 +158,8 @@ def embed(
     lost += f" (`raysal pool quarantine {out}` shows why)" if done.quarantined else ""
     same = ", the source may have changed: what was embedded was read again, and is the same" if done.checked else ""
     scaled = "" if done.scale == 1 else f", stored at the scale {scale_words(done.scale)}"
-    view = f"{out}: {done.items} items in {done.chunks} chunks, {done.embedded} embedded now{rate}{lost}{same}{scaled}"
+    found = f"{counted(done.items, 'item')} in {counted(done.chunks, 'chunk')}"
+    view = f"{out}: {found}, {done.embedded} embedded now{rate}{lost}{same}{scaled}"
     left_out = str(read_passed_over(out) or "")
     return Outcome(
         data={"pool": str(out), **asdict(done), "items_per_second": done.items_per_second},

@@ -13,7 +13,7 @@ from typer import Option
 
 from raysal.cli.garbage import look_now
 from raysal.cli.options import BackendOption, PoolPath
-from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
+from raysal.cli.output import Backend, Debug, Json, Outcome, counted, on_interrupt
 from raysal.cli.progress import progress
 from raysal.cli.serve import serve, stop
 from raysal.cli.similar import search
@@ -190,7 +190,8 @@ def info_view(data: dict[str, Any]) -> str:
     if data["stale"]:
         again = "a build uses the training again" if data["drift"] < MAX_DRIFT else "a build trains anew"
         lacking = (
-            f"lacks {data['missing_rows']} rows in {data['missing_chunks']} chunks, so searches are exact; "
+            f"lacks {counted(data['missing_rows'], 'row')} in {counted(data['missing_chunks'], 'chunk')}, "
+            "so searches are exact; "
             f"drift {data['drift']:.3g} ({again}); `raysal index build` adds them"
         )
     lines = {

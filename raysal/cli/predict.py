@@ -10,7 +10,7 @@ from typer import Option
 
 from raysal.cli.garbage import look_now
 from raysal.cli.options import Address, BackendOption, PoolPath, Target
-from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
+from raysal.cli.output import Backend, Debug, Json, Outcome, counted, on_interrupt
 from raysal.cli.progress import progress
 from raysal.cli.select import fields
 from raysal.errors import ConfigError
@@ -100,7 +100,8 @@ def predict(
             partitions=partitions, backend=backend.value, device=device, address=address, seed=seed, report=report,
         )  # fmt: skip
     lost = f", {found.quarantined} quarantined left out" if found.quarantined else ""
-    done = f" ({found.resumed} of {found.chunks} chunks were there)" if found.resumed else ""
+    were = "was" if found.chunks == 1 else "were"
+    done = f" ({found.resumed} of {counted(found.chunks, 'chunk')} {were} there)" if found.resumed else ""
     of = "" if found.head_from is None else f" ({found.head_from})"
     by = [] if found.head is None else [f"head {found.head_version}{of}"]
     by += [] if found.novelty is None else [f"novelty {found.novelty}"]

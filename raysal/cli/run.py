@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from raysal.cli.garbage import look_now
 from raysal.cli.options import MovedPool, Rebind
-from raysal.cli.output import Backend, Debug, Json, Outcome, note, on_interrupt
+from raysal.cli.output import Backend, Debug, Json, Outcome, counted, note, on_interrupt
 from raysal.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def outcome_of(result: RunResult) -> Outcome:
     from raysal.report.table import run_table
     from raysal.types import PassedOver
 
-    lines = [f"{result.run}: {result.rounds} rounds, {result.labels} labels"]
+    lines = [f"{result.run}: {counted(result.rounds, 'round')}, {counted(result.labels, 'label')}"]
     if result.rebound is not None:
         lines.insert(0, f"{result.run}: {result.rebound}")
     if result.metric is not None and result.value is not None:
@@ -97,14 +97,13 @@ def outcome_of(result: RunResult) -> Outcome:
         lines.append("closed before its last round: no item is left to offer")
     if result.embedded is not None and result.embedded.passed_over:
         lines.append(str(PassedOver(counts=result.embedded.passed_over)))
-    if not result.finished:
-        lines += next_steps(result.run, result.waiting, result.rounds)
+    first = [] if result.finished else next_steps(result.run, result.waiting, result.rounds)
     lines += how_to_measure(result)
     table = [run_table(result.run)] if result.rounds or result.finished else []
     data = asdict(result)
     if result.rebound is None:
         del data["rebound"]
-    return Outcome(data=data, view=Group(*table, *(Text(line) for line in lines)))
+    return Outcome(data=data, view=Group(*(Text(line) for line in first), *table, *(Text(line) for line in lines)))
 
 
 def how_to_measure(result: RunResult) -> list[str]:
@@ -129,7 +128,7 @@ def next_steps(run: Path, waiting: int, rounds: int) -> list[str]:
     """How to go on with a run that waits for labels. Each round has a file of its own."""
     batch = f"batch-{rounds}.csv"
     return [
-        f"waiting for {waiting} labels:",
+        f"{counted(waiting, 'item')} {'waits' if waiting == 1 else 'wait'} for a label:",
         f"  raysal serve {run}   # in a browser (extra: serve), or in a file:",
         f"  raysal label export {run} --waiting -o {batch}   # fill in the label column (!skip: nobody can), then",
         f"  raysal label import {run} {batch} && raysal resume {run}",

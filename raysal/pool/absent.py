@@ -47,7 +47,7 @@ def words_of_absent(
             stage, error = lost[key]
             why = f" (quarantined at {stage}: {brief(ValueError(error))})"
         elif key in near:
-            why = f" (did you mean {near[key]!r}?)"
+            why = f" (did you mean {pasted(near[key])}?)"
         named.append(f"{key!r}{why}" if places is None else f"{places[key]}: {key!r}{why}")
     are = "key is" if len(absent) == 1 else "keys are"
     if places is None:
@@ -57,6 +57,11 @@ def words_of_absent(
         more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
         problem = f"{len(absent)} {are} not in the pool ({'; '.join(named)}{more})"
     return problem, _fix(pool, bool(lost), len(lost) < len(first))
+
+
+def pasted(key: str) -> str:
+    """A key in quotes as shells take them, for who copies it; with escapes where it would not show."""
+    return "'" + key.replace("'", "'\"'\"'") + "'" if key.isprintable() else repr(key)
 
 
 def _fix(pool: Path, lost: bool, unknown: bool) -> str:

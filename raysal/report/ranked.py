@@ -5,7 +5,8 @@
     items/000001_key.jpg    the pictures as the source has them; pixels without a file become PNG
     previews/000001.jpg     at most 256 pixels, for the page
 
-The folder appears in one rename. An item that cannot be shown is listed with the reason, in table and page.
+The folder appears in one rename. To export the same again is fine where the folder holds that, or a part of it, and
+nothing else. An item that cannot be shown is listed with the reason, in table and page.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def export_items(
 
     Args:
         ranking: where they stand.
-        out: the folder, which must not exist.
+        out: the folder; it must not exist, or hold this export, or a part of it that is completed.
         start: how many items stand before the first one.
         n: how many are wanted.
         unanswered: pass over items that people had answered when the version was begun.
@@ -110,7 +111,7 @@ def export_items(
         What was written, and what could not be, by key.
 
     Raises:
-        OutputExists: something is at `out`.
+        OutputExists: something else is at `out`.
         ConfigError: the directory that `out` is to be in does not exist.
         FingerprintMismatch: the pool is not that of the ranking.
         PoolError: the pool cannot be opened.
@@ -119,7 +120,8 @@ def export_items(
         OSError: `out` cannot be written; nothing is left there.
     """
     report, out = report or no_report, as_path("out", out)
-    if os.path.lexists(out):
+    there = os.path.lexists(out)
+    if there and (not out.is_dir() or {path.name for path in out.iterdir()} - {PAGE, TABLE, ITEMS, PREVIEWS}):
         raise OutputExists(out, fix="name another folder")
     if not out.absolute().parent.is_dir():
         raise ConfigError(out, "its directory does not exist", f"make {out.absolute().parent}")
@@ -139,13 +141,34 @@ def export_items(
         for folder in (temporary / ITEMS, temporary / PREVIEWS):
             fsync_path(folder) if any(folder.iterdir()) else folder.rmdir()
         fsync_path(temporary)
-        os.rename(temporary, out)
-        fsync_path(out.absolute().parent)
+        if there:
+            _complete(out, temporary)
+            shutil.rmtree(temporary)
+        else:
+            os.rename(temporary, out)
+            fsync_path(out.absolute().parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     files = len(rows) - len(problems)
     return Exported(folder=str(out), page=str(out / PAGE), items=len(rows), files=files, problems=problems)
+
+
+def _complete(out: Path, whole: Path) -> None:
+    """Add what an export lacks of the same one; OutputExists, and nothing changes, where it holds anything else."""
+    for held in out.rglob("*"):
+        own = whole / held.relative_to(out)
+        same = own.is_dir() if held.is_dir() else own.is_file() and own.read_bytes() == held.read_bytes()
+        if held.is_symlink() or not same:
+            raise OutputExists(out, f"is there already, with another {held.relative_to(out)}", "name another folder")
+    for own in sorted(whole.rglob("*")):  # a folder comes before what is in it
+        place = out / own.relative_to(whole)
+        if own.is_dir():
+            place.mkdir(exist_ok=True)
+        elif not place.exists():
+            os.rename(own, place)
+    for folder in (out, *(path for path in out.iterdir() if path.is_dir())):
+        fsync_path(folder)
 
 
 def _write_items(out: Path, rows: Sequence[dict[str, Any]], pool: Pool, report: Report) -> dict[str, str]:

@@ -136,7 +136,7 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(words, said, pool, keys, t
 
 def test_another_search_in_the_same_place_is_refused(pool, keys, tmp_path):
     assert cli("find", pool.path, "-o", tmp_path / "run", "-e", keys[0], "-k", 5).code == 0
-    refused(cli("find", pool.path, "-o", tmp_path / "run", "-e", keys[0], "--target", "ring"), "another target")
+    refused(cli("find", pool.path, "-o", tmp_path / "run", "-e", keys[0], "--target", "ring"), "another --target")
 
 
 def test_a_config_that_looks_for_nothing_is_refused(pool, tmp_path):
@@ -207,3 +207,10 @@ def test_a_directory_of_other_files_is_refused_and_stays_as_it_is(pool, keys, tm
     )
     (run / ".gitignore").write_text("*")
     assert cli("find", run / "run.toml", "-o", run, "-e", keys[0]).code == 0
+
+
+def test_what_to_do_next_is_said_first(pool, keys, tmp_path):
+    said = cli("find", pool.path, "-o", tmp_path / "run", "-e", keys[0], "-k", 5).out
+    assert said.startswith("5 items wait for a label:\n")
+    assert f"raysal serve {tmp_path / 'run'}" in said.splitlines()[1]
+    assert ": 1 round, 1 label" in said

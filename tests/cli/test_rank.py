@@ -317,9 +317,22 @@ def test_an_export_appears_whole_or_not_at_all(home: Path, made: Path, monkeypat
         with pytest.raises(OSError, match="No space left"):
             export_items(ranking, home / "best")
     assert sorted(path.name for path in home.iterdir()) == ["ranking", "run"]
-    assert export_items(ranking, home / "best", n=3).files == 3
-    with pytest.raises(OutputExists):
-        export_items(ranking, home / "best", n=3)
+    best = home / "best"
+    assert export_items(ranking, best, n=3).files == 3
+    content = {path: path.read_bytes() for path in best.rglob("*") if path.is_file()}
+    for lost in ((), ("index.html", "previews"), ("table.csv", "items")):  # the same again, and parts of it
+        for name in lost:
+            shutil.rmtree(best / name) if (best / name).is_dir() else (best / name).unlink()
+        assert export_items(ranking, best, n=3).files == 3
+        assert {path: path.read_bytes() for path in best.rglob("*") if path.is_file()} == content
+    with pytest.raises(OutputExists, match=r"with another (index\.html|table\.csv)"):
+        export_items(ranking, best, n=4)
+    with open(best / "table.csv", "a", encoding="utf-8") as file:
+        file.write("filled in")
+    with pytest.raises(OutputExists, match=r"with another table\.csv; name another folder"):
+        export_items(ranking, best, n=3)
+    assert (best / "table.csv").read_text(encoding="utf-8").endswith("filled in")
+    assert not list(home.glob(".tmp-*"))
     assert export_items(ranking, home / "none", start=30, n=3).items == 0
     assert rows_of(home / "none" / "table.csv") == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 import pytest
 from cli_tools import cli, refused
@@ -9,6 +11,7 @@ from cli_tools import cli, refused
 import raysal
 from raysal.errors import LabelError
 from raysal.pool import Pool, open_pool
+from raysal.pool.absent import pasted
 from raysal.sources.memory import Memory
 
 KEYS = ["cats/IMG_0007.jpg", "cats/broken.jpg", "dogs/harbour.png", "img_0012.png", "dogs/torn.png", "ö, x.tif", "last"]
@@ -30,6 +33,11 @@ def said_of(pool: Pool, *keys: str) -> str:
     with pytest.raises(LabelError) as raised:
         pool.ids_of(keys)
     return str(raised.value)
+
+
+@pytest.mark.parametrize("key", ['it\'s "q"/$HOME `0`.jpg', "a\\b.jpg", "'", "plain.jpg"])
+def test_a_key_that_is_suggested_can_be_pasted_into_a_shell(key: str) -> None:
+    assert shlex.split(pasted(key)) == [key]
 
 
 def test_what_was_lost_says_at_which_stage_and_why(pool):
