@@ -168,6 +168,7 @@ SURFACE = {
         "--novelty",
         "--top",
         "--round",
+        "--unlabeled",
         "--version",
         "--start",
         "--rows/-n",
