@@ -216,7 +216,7 @@ def test_what_is_asked_for_must_be_there(home: Path) -> None:
     atlas = ("-o", home / "a.parquet", "--format", "embedding-atlas")
     refused(cli("label", "export", run, *atlas, "--waiting"), "does not take 'waiting'")
     refused(cli("label", "export", run, "-o", home / "a.csv", "--format", "cvat"), ".xml")
-    refused(cli("label", "export", run, "-o", home / "a.json", "--format", "nonesuch"), "nonesuch", "label_studio")
+    refused(cli("label", "export", run, "-o", home / "a.json", "--format", "nonesuch"), "nonesuch", "label-studio")
     refused(cli("label", "export", run, "-o", home / "a.json", "--format", "prodigy"), "read, and not written")
     refused(cli("label", "export", run, "-o", home / "a.csv", "--url", "x/"), "--url", "--format")
     assert not list(home.glob("a.*"))

@@ -326,6 +326,7 @@ def test_no_order_needs_a_label_but_random(tmp_path: Path):
             "items": [],
             "until": "",
             "end": "batch",
+            "others": [],
         }
 
 
