@@ -27,6 +27,8 @@ function again() {
 const GLANCE_MS = 500;
 
 let drawn = "";
+let proposed = "";
+/** when the page began to propose this; that more is offered beside it meanwhile begins nothing anew */
 let since = 0;
 
 /** Do what the page proposes where no items are: Enter. A key that was pressed twice in a hurry does nothing. */
@@ -39,12 +41,14 @@ function draw() {
   const { page, loading, view, run } = get();
   const place = byId("nothing");
   place.hidden = page.length > 0 || loading || !run || (view !== "label" && view !== "browse");
+  if (page.length) proposed = "";
   if (place.hidden) return void (drawn = "");
   const { title, words, actions } = say();
   const look = JSON.stringify([title, words, actions.length]);
   if (look === drawn) return;
   drawn = look;
-  since = performance.now();
+  if (title !== proposed) since = performance.now();
+  proposed = title;
   fill(place, h("div", { class: "empty" }, h("h2", { text: title }), words.map((text) => h("p", { text })),
     h("div", { class: "row" }, actions)));
 }
