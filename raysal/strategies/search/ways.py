@@ -24,7 +24,8 @@ ROWS_AT_ONCE = 2**16
 """Rows whose similarities to all examples are held at once."""
 NOVEL_AMONG = 20_000
 """Candidates among which the novel ones of a batch are looked for, where there are other ways to find: a batch has one
-or two of them, and each round draws others. To look at all of a million took most of a round (`benchmarks/search_round.py`)."""
+or two of them, and each round draws others. To look at all of a million took most of a round
+(`benchmarks/search_round.py`)."""
 DEEPEST = 4096
 """Candidates that a way lists at most, or twice the batch: beyond so many duplicates it gives up."""
 
