@@ -20,6 +20,7 @@ import hmac
 import ipaddress
 import re
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -60,7 +61,7 @@ ANY = ("0.0.0.0", "::", "")
 """Hosts to listen on that stand for all addresses."""
 
 
-class Guard:
+class Guard(ABC):
     """The layer around an application that lets only those in who may."""
 
     def __init__(self, app: Asgi, token: str, host: str = "127.0.0.1") -> None:
@@ -123,9 +124,9 @@ class Guard:
         """The answer to a request without the token."""
         return error(401, "token", "is missing or wrong", "open the address that was printed")
 
+    @abstractmethod
     def unasked(self, headers: Mapping[str, str]) -> Response | None:
         """The answer to a request that would change something, and that a page of another site may have sent."""
-        raise NotImplementedError
 
 
 class Access(Guard):

@@ -29,17 +29,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.fixture
-def run(prepared: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(prepared, tmp_path / "run"))
-
-
-@pytest.fixture
-def page(run: Path) -> Iterator[Page]:
-    with page_of(run) as page:
-        yield page
-
-
 @pytest.fixture(scope="module")
 def untold(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, Path]]:
     """A page and its run, which nobody succeeds in telling anything."""

@@ -7,19 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import Visit, chromium, complaints
+from browsers import Visit, complaints
 from served_pages import ServedPage
 from served_runs import colour_of, picture_run
 from tiers import deep, deep_unless
 
 BROKEN_EVERY = 7
 """Of the files, every seventh is damaged after the pool was made."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

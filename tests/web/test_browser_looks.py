@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import Visit, chromium
+from browsers import Visit
 from served_pages import ServedPage
 from served_runs import picture_run
 
@@ -16,12 +16,6 @@ SET = "fields => import('/static/store.js').then(store => store.set(fields))"
 OUTSIDE = """() => [...document.querySelectorAll('#bar *, #tools *')]
   .filter(node => node.getClientRects().length && node.getBoundingClientRect().right > innerWidth + 0.5)
   .map(node => node.outerHTML)"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,13 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from browsers import Visit, chromium, complaints
+from browsers import Visit, complaints
 from served_pages import ServedPage
 from served_runs import picture_run
 from served_texts import CLASSES, EVIL, hostile_run
 from tiers import deep
 
 from raysal.web.server import redirecting
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

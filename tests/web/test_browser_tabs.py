@@ -6,16 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browsers import Visit, chromium
+from browsers import Visit
 from served_pages import ServedPage
 from served_runs import picture_run
 from tiers import deep
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -33,11 +33,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return picture_run(tmp_path_factory.mktemp("page"), 90)
 
 
-@pytest.fixture
-def run(prepared: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(prepared, tmp_path / "run"))
-
-
 @pytest.fixture(scope="module")
 def page(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A page that is only looked at."""

@@ -32,11 +32,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return picture_run(tmp_path_factory.mktemp("serving"), 12)
 
 
-@pytest.fixture
-def run(prepared: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(prepared, tmp_path / "run"))
-
-
 @contextmanager
 def process(
     run: Path, *options: str, token: str | None = TOKEN, browser: Path | None = None

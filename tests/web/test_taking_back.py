@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page_server import Page, page_of
+from page_server import Page
 from served_runs import picture_run
 
 from raysal.labels import Ledger
@@ -26,17 +24,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Session.open(run) as session:
         session.query(16)
     return run
-
-
-@pytest.fixture
-def run(prepared: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(prepared, tmp_path / "run"))
-
-
-@pytest.fixture
-def page(run: Path) -> Iterator[Page]:
-    with page_of(run) as page:
-        yield page
 
 
 def held(run: Path) -> dict[tuple[str, str], str]:
