@@ -116,6 +116,18 @@ class PassedOver:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """One file of a source, as it is now. Two looks that are equal are of the same contents."""
+
+    name: str
+    """As the source lists it, for example relative to its folder."""
+    bytes: int
+    """Its size; -1 if it is not there (a dangling link)."""
+    changed_ns: int
+    """When it was last written or replaced, in nanoseconds since 1970: the newest time that is known of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stamp:
     """What is known of a source's files without reading them."""
 

@@ -18,6 +18,8 @@ What a source must keep:
 - `stamp` (optional, see `Stamped`) changes if any content may have changed. While it is the same, the embed job trusts
   the source. If it differs, or a source has none, the job reads again what the pool holds and compares it with the
   digests in the commit records.
+- `files`, `units_in` and `spans` (optional, see `OfFiles`) let a pool grow by what is new in the source: a file that a
+  pool has taken in is neither opened nor listed again while its size and time stay the same.
 
 Pitfalls:
 
@@ -35,10 +37,10 @@ config then know its name, and the contract tests ask for an example of it. If i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
-from raysal.types import Columns, Item, Modality, PassedOver, Stamp, Unit
+from raysal.types import Columns, Item, Modality, PassedOver, SourceFile, Stamp, Unit
 
 AS_BEGUN = "as_begun"
 """Key in the metadata of a field that decides what is listed: its value in the pools that do not record it. A begun
@@ -139,5 +141,44 @@ class Stamped(Protocol):
 
         Raises:
             SourceError: the source cannot be listed.
+        """
+        ...
+
+
+@runtime_checkable
+class OfFiles(Protocol):
+    """A source whose items lie in files, each with its own items, so that a pool can take in what is new or changed."""
+
+    def files(self) -> Iterator[SourceFile]:
+        """List the files as they are now, in the order of the listing, at the cost of one `stat` per file.
+
+        Raises:
+            SourceError: the source cannot be listed.
+        """
+        ...
+
+    def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
+        """List the items of some files, as `Source.units` lists those of all: ids and chunks count from 0.
+
+        Args:
+            names: of files, in the order of the listing.
+            chunk_rows: items in one chunk.
+
+        Returns:
+            The chunks in order; none if these files hold no item.
+
+        Raises:
+            SourceError: a file cannot be listed.
+        """
+        ...
+
+    def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
+        """In which files the items of a unit lie.
+
+        Args:
+            unit: from `units` or `units_in`.
+
+        Returns:
+            The name of a file and how many consecutive items of the unit it holds, in order.
         """
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,8 +11,8 @@ from raysal.errors import ConfigError, SourceError
 from raysal.sources.base import AS_BEGUN
 from raysal.sources.files import Files
 from raysal.sources.kinds import FIRST_IMAGES, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
-from raysal.sources.listing import bad_item, digest, size_of, stamp_of_files, units_of, wanted_positions
-from raysal.types import Item, PassedOver, Stamp, Unit
+from raysal.sources.listing import bad_item, digest, look_at, size_of, stamp_of_files, units_of, wanted_positions
+from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,19 @@ class Folder:
     def passed_over(self) -> PassedOver:
         """The files that are no images of the chosen suffixes; see `PassesOver`."""
         return self._files.passed_over()
+
+    def files(self) -> Iterator[SourceFile]:
+        """Every image, which is one item; see `OfFiles`."""
+        files = self._files
+        return (look_at(key, files.file(key)) for key in files.names())
+
+    def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
+        """List some of the images; see `OfFiles`."""
+        return units_of(names, chunk_rows)
+
+    def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
+        """Each item is a file of its own; see `OfFiles`."""
+        return ((key, 1) for key in unit.keys)
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`.

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from raysal.arrays import is_missing
 from raysal.errors import BadItem, ConfigError, SourceError
-from raysal.types import RESERVED_COLUMNS, Item, Stamp, Unit
+from raysal.types import RESERVED_COLUMNS, Item, SourceFile, Stamp, Unit
 
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
@@ -121,6 +121,15 @@ def size_of(path: str | bytes | Path) -> int:
         return os.stat(path).st_size
     except OSError:
         return -1
+
+
+def look_at(name: str, path: str | bytes | Path) -> SourceFile:
+    """A file as it is now; one that is not there (a dangling link) has the size -1."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return SourceFile(name=name, bytes=-1, changed_ns=0)
+    return SourceFile(name=name, bytes=found.st_size, changed_ns=max(found.st_mtime_ns, found.st_ctime_ns))
 
 
 def stamp_of_files(files: Iterable[tuple[str, str | bytes | Path]]) -> Stamp:
