@@ -308,7 +308,7 @@ def _first_key(pool: Path, begun: Manifest, records: Mapping[int, Mapping[str, A
 
 def _kept_keys(pool: Path, begun: Manifest, record: Mapping[str, Any]) -> dict[int, str]:
     """{id: key} of a chunk's items, quarantined ones included."""
-    chunk = Chunk(pool=pool, index=record["index"], rows=record["rows"], dim=begun.dim, files=record["files"])
+    chunk = Chunk.of(pool, record, begun.dim)
     tables = [chunk.items(["id", "key"]), chunk.quarantine()]
     pairs = (zip(table["id"].to_pylist(), table["key"].to_pylist(), strict=True) for table in tables)
     return dict(chain.from_iterable(pairs))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from raysal.errors import FingerprintMismatch
 from raysal.fleet.base import Fleet
 from raysal.fleet.partition import Partition
-from raysal.pool import Pool
 
 T = TypeVar("T")
 
@@ -65,7 +63,7 @@ def items_and_rows(
     Raises:
         FingerprintMismatch: the pool is not the one that the work was begun for.
     """
-    pool = Pool(Path(partition.spec.pool)) if "pool" not in partition.held else partition.held["pool"]
+    pool = partition.spec.open_pool() if "pool" not in partition.held else partition.held["pool"]
     if pool.fingerprint != fingerprint:
         fix = "open the pool anew"
         raise FingerprintMismatch(pool.path, "the pool's fingerprint", fingerprint, pool.fingerprint, fix)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -32,7 +31,7 @@ class LocalFleet:
         """
         self._threads_before = 0
         if specs and pool is None:
-            pool = Pool(Path(specs[0].pool))
+            pool = specs[0].open_pool()
         self._partitions = [Partition(spec, pool) for spec in specs]
         if specs and specs[0].threads:
             self._threads_before = torch.get_num_threads()

@@ -11,9 +11,7 @@ and need not know of the layer.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
 from raysal.features import DeviceLayer, HiddenLayer, same_layer
+from raysal.fleet.parts import Part, part_of_array, part_of_chunk
 from raysal.fleet.specs import PartitionSpec, Slice, ids_of_slices, slices_of
 from raysal.numerics import BLOCK_ROWS, LAYER_ROWS, AlignedMatrix, round_up
 from raysal.pool import Pool
@@ -78,12 +77,12 @@ class Partition:
             PoolError: The pool cannot be opened.
             FingerprintMismatch: It is not the pool of the spec.
         """
-        pool = Pool(Path(spec.pool)) if pool is None else pool
+        pool = spec.open_pool() if pool is None else pool
         if spec.fingerprint not in ("", pool.fingerprint):
             fix = "open the pool anew; a service over it is to be stopped and started again"
             raise FingerprintMismatch(pool.path, "the pool's fingerprint", spec.fingerprint, pool.fingerprint, fix)
         slices = slices_of(pool, spec.start, spec.stop)
-        vectors = [pool.chunks[chunk].vectors()[low:high] for chunk, low, high in slices]
+        vectors = [part_of_chunk(pool.chunks[chunk], low, high) for chunk, low, high in slices]
         self._hold(spec, slices, ids_of_slices(pool, slices), vectors, pool.dim, pool.metric)
 
     @classmethod
@@ -100,7 +99,7 @@ class Partition:
         """
         made = cls.__new__(cls)
         spec = PartitionSpec(index=0, pool="", start=0, stop=len(ids))
-        made._hold(spec, [], ids, [vectors], vectors.shape[1], metric)
+        made._hold(spec, [], ids, [part_of_array(vectors)], vectors.shape[1], metric)
         return made
 
     def _hold(
@@ -108,7 +107,7 @@ class Partition:
         spec: PartitionSpec,
         slices: list[Slice],
         ids: NDArray[np.int64],
-        vectors: list[NDArray[np.float16]],
+        parts: list[Part],
         dim: int,
         metric: Metric,
     ) -> None:
@@ -116,8 +115,8 @@ class Partition:
         self.index, self.spec, self.slices, self.ids, self.metric = spec.index, spec, slices, ids, metric
         self.device = torch.device(spec.device)
         self._pool_dim = dim
-        self._parts = self._resident([_tensor(part) for part in vectors])
-        self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
+        self._parts = self._resident(parts)
+        self._starts = np.cumsum([0, *map(len, self._parts)])
         self.held: dict[str, Any] = {}
         self.reset()
 
@@ -163,13 +162,13 @@ class Partition:
         other.reset()
         return other
 
-    def _resident(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
+    def _resident(self, parts: list[Part]) -> list[Part]:
         """Move the vectors to the device if they fit there; else return them as they are."""
         if self.device.type != "cuda":
             return parts
         room = RESIDENT_SHARE * torch.cuda.mem_get_info(self.device)[0]
-        fits = sum(part.numel() * part.element_size() for part in parts) <= room
-        return [part.to(self.device) for part in parts] if fits else parts
+        fits = sum(len(part) * part.stored[:1].nbytes for part in parts) <= room
+        return [Part(part.rows(slice(None)).to(self.device), None) for part in parts] if fits else parts
 
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Find the rows of items.
@@ -217,8 +216,8 @@ class Partition:
             low, high = bounds[place : place + 2]
             part, own = self._parts[place], rows[low:high] - self._starts[place]
             neighbours = own[-1] - own[0] == high - low - 1  # they are read where they lie
-            index = slice(own[0], own[-1] + 1) if neighbours else torch.from_numpy(own).to(part.device)
-            out[low:high, : self._pool_dim].copy_(part[index])
+            index = slice(own[0], own[-1] + 1) if neighbours else torch.from_numpy(own)
+            out[low:high, : self._pool_dim].copy_(part.rows(index))
 
     def aligned(self, rows: NDArray[np.floating], dtype: torch.dtype = torch.float32) -> AlignedMatrix:
         """Lay a matrix out for products with the features of blocks here, as they are read now.
@@ -278,7 +277,9 @@ class Partition:
             for part, first, last in zip(self._parts, self._starts, self._starts[1:], strict=False):
                 low, high = max(start, first), min(stop, last)
                 if low < high:
-                    buffer[low - start : high - start, : self._pool_dim].copy_(part[low - first : high - first])
+                    buffer[low - start : high - start, : self._pool_dim].copy_(
+                        part.rows(slice(low - first, high - first))
+                    )
             buffer[stop - start :] = 0
             yield Block(np.arange(start, stop), buffer)
 
@@ -305,12 +306,6 @@ class Partition:
         for block in self.blocks():
             norms[block.rows[0] : block.rows[-1] + 1] = (block.features * block.features).sum(1)[: block.n]
         return norms
-
-
-def _tensor(values: NDArray[np.float16]) -> torch.Tensor:
-    """Return mapped vectors as a tensor, not copied."""
-    with warnings.catch_warnings(action="ignore"):  # that the array is not writable
-        return torch.from_numpy(values)
 
 
 # Functions of a partition that every program uses.

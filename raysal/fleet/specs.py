@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,12 @@ class PartitionSpec:
     """CPU threads for the products; 0 leaves the process as it is."""
     fingerprint: str = ""
     """Fingerprint that the pool at the path must have, also after a restart; empty for any."""
+    generation: int | None = None
+    """Of the pool; None for its newest."""
+
+    def open_pool(self) -> Pool:
+        """Open the pool as it was when it was cut, also if it changed since."""
+        return Pool(Path(self.pool), self.generation)
 
 
 def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int = 0) -> list[PartitionSpec]:
@@ -58,6 +65,7 @@ def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int
             device=device,
             threads=threads,
             fingerprint=pool.fingerprint,
+            generation=pool.generation,
         )
         for index, (start, stop) in enumerate(itertools.pairwise(cuts))
     ]

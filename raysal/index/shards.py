@@ -84,7 +84,7 @@ def code_shards(
 
 def code_shard(partition: Partition, where: IndexLocation, trained: str, file: str, first: int, last: int) -> Shard:
     """Code and write one shard; see `code_shards`."""
-    pool = Pool(Path(partition.spec.pool))
+    pool = partition.spec.open_pool()
     folder = index_folder(pool, where)
     index = read_faiss(verified_path(folder / TRAINED, trained, pool), mapped=False)
     # A graph's links depend on the order in which threads add rows: several threads would make another graph each time.
@@ -159,11 +159,11 @@ def load_own_shards(partition: Partition, where: IndexLocation, parts: int) -> l
     """
     own = partition.held.get(HELD_KEY)
     if own is None:
-        own = partition.held[HELD_KEY] = LoadedShards(Pool(Path(partition.spec.pool)))
+        own = partition.held[HELD_KEY] = LoadedShards(partition.spec.open_pool())
     mine = {(shard.sha256, shard.first): shard for shard in where.shards[partition.index :: parts]}
     if own.shards.keys() != mine.keys():
         if not mine.keys() <= own.shards.keys():
-            own.pool = Pool(Path(partition.spec.pool))  # the pool may have grown
+            own.pool = partition.spec.open_pool()  # the pool may have grown
         same = {name: own.shards[name] for name in mine if name in own.shards}
         own.shards = {
             name: same[name] if name in same else load_shard(partition, own.pool, where, shard)
@@ -249,7 +249,7 @@ def fetch_nearest(
     try:
         shards = load_own_shards(partition, where, parts)
     except Damaged:
-        if index_folder(Pool(Path(partition.spec.pool)), where).is_dir():
+        if index_folder(partition.spec.open_pool(), where).is_dir():
             raise
         return None
     for index, ids in shards:

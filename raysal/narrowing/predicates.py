@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import date, time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
 from raysal.fleet import Partition
-from raysal.pool import Pool
 
 SCALARS = (str, bool, int, float, date, time)  # a datetime is a date
 FORMS = 'a value, a list of values, {"min": a, "max": b} or {"not": ...}'
@@ -171,7 +169,7 @@ def drop_where(partition: Partition, where: Mapping[str, Any], field: str) -> in
 
 
 def _rows_that_pass(partition: Partition, where: Mapping[str, Any], field: str) -> NDArray[np.bool_]:
-    chunks, found = Pool(Path(partition.spec.pool)).chunks, [np.empty(0, bool)]
+    chunks, found = partition.spec.open_pool().chunks, [np.empty(0, bool)]
     for chunk, low, high in partition.slices:
         items = chunks[chunk].items(list(where)).slice(low, high - low)
         out = np.ones(high - low, bool)

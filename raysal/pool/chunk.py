@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raysal.arrow_values import numbers_of
+from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import Damaged
+from raysal.pool.generations import Removed
 from raysal.pool.layout import chunk_file, how_to_repair
 from raysal.store import check_bytes, check_size
 
@@ -24,19 +25,55 @@ class Chunk:
 
     Every read first compares the file with the sha256 in its record, at about 2 GB/s per core. So it returns what was
     committed. This also makes the read safe: Arrow may crash the process if the file's metadata was altered.
+
+    Items that the reader's generation lacks are left out of all that is read.
     """
 
     pool: Path
     index: int
-    rows: int
+    stored: int
+    """Vectors in the file."""
     dim: int
     files: dict[str, dict[str, Any]]
+    removed: Removed | None = field(default=None, compare=False)
+    """Items of the chunk that the generation lacks."""
+
+    @classmethod
+    def of(cls, pool: Path, record: Mapping[str, Any], dim: int, removed: Removed | None = None) -> Chunk:
+        """The chunk of a commit record."""
+        files = dict(record["files"])
+        return cls(pool=pool, index=record["index"], stored=record["rows"], dim=dim, files=files, removed=removed)
+
+    @property
+    def rows(self) -> int:
+        """Vectors that can be read."""
+        return self.stored - (0 if self.removed is None else len(self.removed.dead_rows))
+
+    def living(self) -> NDArray[np.int64] | None:
+        """The rows of the file that can be read: int64 [rows], ascending. None for all."""
+        if self.removed is None or not len(self.removed.dead_rows):
+            return None
+        kept = np.ones(self.stored, bool)
+        kept[self.removed.dead_rows] = False
+        return np.flatnonzero(kept)
 
     def vectors(self) -> NDArray[np.float16]:
-        """The chunk's vectors, mapped into memory. They are what was given, times the pool's scale.
+        """The chunk's vectors. They are what was given, times the pool's scale.
 
         Returns:
-            Read-only float16 [rows, dim].
+            Read-only float16 [rows, dim]: mapped into memory, or a copy where items were removed.
+
+        Raises:
+            Damaged: the file is missing or differs from its record.
+        """
+        rows = self.living()
+        return self.mapped() if rows is None else self.mapped()[rows]
+
+    def mapped(self) -> NDArray[np.float16]:
+        """The vectors in the file, also those of removed items, mapped into memory.
+
+        Returns:
+            Read-only float16 [stored, dim].
 
         Raises:
             Damaged: the file is missing or differs from its record.
@@ -49,10 +86,10 @@ class Chunk:
             values: NDArray[np.float16] = numbers_of(column.values)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise Damaged(path, f"cannot be read ({error})", how_to_repair(self.index)) from None
-        if values.shape != (self.rows * self.dim,):
-            problem = f"holds {values.size} numbers, not {self.rows} x {self.dim}"
+        if values.shape != (self.stored * self.dim,):
+            problem = f"holds {values.size} numbers, not {self.stored} x {self.dim}"
             raise Damaged(path, problem, how_to_repair(self.index))
-        return values.reshape(self.rows, self.dim)
+        return values.reshape(self.stored, self.dim)
 
     def items(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The chunk's items, one row for each vector, in the same order.
@@ -67,6 +104,8 @@ class Chunk:
             Damaged: the file is missing or differs from its record.
         """
         table = self._table("items", columns)
+        if (rows := self.living()) is not None:
+            table = taken_rows(table, rows)
         for name in dict.fromkeys(columns or ()):
             if name not in table.column_names:  # the whole chunk was quarantined, so it has no carried columns
                 table = table.append_column(name, pa.nulls(self.rows))
@@ -79,7 +118,10 @@ class Chunk:
 
     def quarantine(self) -> pa.Table:
         """The id, key, stage and error of the chunk's items that could not be embedded; errors as for `items`."""
-        return self._table("quarantine")
+        table = self._table("quarantine")
+        if self.removed is None or not len(self.removed.lost_ids):
+            return table
+        return taken_rows(table, np.flatnonzero(~np.isin(numbers_of(table["id"]), self.removed.lost_ids)))
 
     def _table(self, kind: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One of the chunk's Parquet files."""
@@ -98,3 +140,8 @@ class Chunk:
         check_size(path, entry["bytes"], how_to_repair(self.index))
         check_bytes(path, entry["sha256"], how_to_repair(self.index))
         return path
+
+
+def taken_rows(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """Some rows of a table."""
+    return table.take(array_of(rows, pa.int64()))

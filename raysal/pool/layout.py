@@ -8,6 +8,8 @@
     passed_over.json          the files of the source that are no items, when the job ran last (sealed)
     commits/00000.json        rows, the bytes and sha256 of each file of the chunk, and digests of its contents (sealed)
     source.json               names, sizes and times of the source's files when its contents were last known (sealed)
+    generations/, removed/, replaced/, files/
+                              what the pool became since; see `raysal.pool.generations`
 
 A chunk exists if and only if its commit record exists. Files without a record are leftovers of an interrupted job. What
 is in `source.json` saves a reading of the source, and nothing else: without it, the source's contents are read again.
@@ -15,7 +17,7 @@ is in `source.json` saves a reading of the source, and nothing else: without it,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,8 @@ from raysal.errors import Damaged, PoolError, VectorsBlurred
 from raysal.store import check_size, digest_of, read_sealed, write_sealed
 from raysal.types import Metric, Modality, PassedOver, Stamp
 
-VERSION = 1
-"""Version of the format, kept in the manifest."""
+VERSION, CHANGED = 1, 2
+"""Versions of the format, kept in the manifest: of a pool as it was made, and of one that was changed since."""
 MANIFEST = "pool.json"
 PASSED_OVER = "passed_over.json"
 SOURCE = "source.json"
@@ -101,8 +103,8 @@ class Manifest:
                 raise Damaged(path, "the file is missing", "restore it from a copy")
             raise PoolError(pool, "not a pool (no pool.json)", "make one with `raysal embed SOURCE --out POOL`")
         record = read_sealed(path)
-        if record.get("version") != VERSION:
-            raise PoolError(path, f"version {record.get('version')}, this raysal reads {VERSION}", "update raysal")
+        if record.get("version") not in (VERSION, CHANGED):
+            raise PoolError(path, f"version {record.get('version')}, this raysal reads {CHANGED}", "update raysal")
         try:
             return cls(**record)
         except TypeError as error:
@@ -184,27 +186,32 @@ def read_stamp(pool: Path) -> Stamp | None:
         raise Damaged(pool / SOURCE, f"not a stamp ({error})", fix) from None
 
 
-def read_records(pool: Path, manifest: Manifest) -> dict[int, dict[str, Any]]:
+def read_records(pool: Path, manifest: Manifest, chunks: Sequence[range] | None = None) -> dict[int, dict[str, Any]]:
     """Read the commit records, and check the sizes of the files that they list.
 
     Args:
         pool: the directory.
         manifest: its manifest.
+        chunks: the numbers of the chunks to read; None for those that the pool was made of.
 
     Returns:
-        {index of the chunk: record}, in ascending order.
+        {index of the chunk: record}, in the order of `chunks`, without those that are not committed.
 
     Raises:
         Damaged: a record was altered or belongs to another chunk, or a file it lists is missing or has another size.
     """
     records = {}
+    grown = manifest.version != VERSION
+    wanted = [range(manifest.chunks)] if chunks is None else chunks
     for path in (pool / "commits").glob("*.json"):
         # Order by number: as text, 100000 comes before 99999. Files with other names are not ours.
         if path.stem.isdecimal() and path.name == Path(chunk_file("commits", int(path.stem))).name:
-            records[int(path.stem)] = read_sealed(path, "restore it, or delete it and embed again")
+            index = int(path.stem)
+            if any(index in some for some in wanted) or not grown:
+                records[index] = read_sealed(path, "restore it, or delete it and embed again")
     for index, record in sorted(records.items()):
         path = pool / chunk_file("commits", index)
-        if index >= manifest.chunks:
+        if not grown and index >= manifest.chunks:
             raise Damaged(
                 path, f"the pool has {manifest.chunks} chunks, not this one", "restore pool.json or delete it"
             )
@@ -212,7 +219,7 @@ def read_records(pool: Path, manifest: Manifest) -> dict[int, dict[str, Any]]:
             raise Damaged(path, "not the record of this chunk", "restore it, or delete it and embed again")
         for relative, entry in record["files"].items():
             check_size(pool / relative, entry["bytes"], how_to_repair(index))
-    return dict(sorted(records.items()))
+    return {index: records[index] for some in wanted for index in some if index in records}
 
 
 def how_to_repair(index: int) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from raysal.arrays import column_of
 from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import ConfigError, Damaged, LabelError, PoolError, PoolIncomplete
-from raysal.pool.chunk import Chunk
+from raysal.pool.committed import committed_chunks, quarantined_in
 from raysal.pool.contents import maker_of, total_of
+from raysal.pool.generations import ancestors_of, check_complete, newest_generation
 from raysal.pool.given import export_type, in_given_units
+from raysal.pool.info import PoolInfo
 from raysal.pool.layout import (
     MANIFEST,
-    Manifest,
     check_blurred,
     chunk_file,
     how_to_repair,
     read_passed_over,
-    read_records,
 )
 from raysal.scale import space_of
 from raysal.store import Written, digest_of, read_sealed, write_output
@@ -34,54 +34,42 @@ from raysal.tables import EXTENSIONS, KINDS, write_tables
 from raysal.types import POOL_COLUMNS, Metric, PassedOver
 
 
-@dataclass(frozen=True, kw_only=True)
-class PoolInfo:
-    """What a pool is, in numbers and names."""
-
-    items: int
-    """Items with a vector: these can be picked."""
-    dim: int
-    """Length of a vector."""
-    dtype: str
-    scale: float
-    """What given vectors were multiplied by; see `raysal.scale`."""
-    metric: Metric
-    chunks: int
-    encoder: str
-    """The encoder's name."""
-    quarantined: int
-    """Items that could not be embedded."""
-    bytes: int
-    """Size of the chunks' files."""
-    passed_over: Mapping[str, int] | None
-    """{suffix: files that the source left out}; None if nobody counted: the source looks through no folder, or the pool
-    is older than the count."""
-
-
 class Pool:
-    """A finished pool. In memory it is the manifest and one record per chunk."""
+    """One generation of a finished pool. In memory it is the manifest and one record per chunk.
 
-    def __init__(self, path: str | Path) -> None:
+    Attributes:
+        path: The directory.
+        generation: The number of the generation; 0 for a pool that never changed.
+        manifest: What was embedded by which encoder; its source and its counts are those of the generation.
+        chunks: The chunks in order of their ids.
+    """
+
+    def __init__(self, path: str | Path, generation: int | None = None) -> None:
         """Open a finished pool. This checks the sizes of its files; `verify` reads every byte.
 
         Args:
             path: the directory.
+            generation: which one; None for the newest. It stays the same while the pool grows and shrinks.
 
         Raises:
-            PoolError: the directory is no pool, or a pool of another version.
+            PoolError: the directory is no pool, or a pool of another version, or has no such generation any more.
             PoolIncomplete: its embed job has not finished.
             Damaged: the manifest or a record was altered, or a file is missing or has another size.
         """
         self.path = Path(path)
-        self.manifest = Manifest.read(self.path)
-        records = read_records(self.path, self.manifest)
-        if len(records) != self.manifest.chunks:
-            raise PoolIncomplete(self.path, len(records), self.manifest.chunks)
-        self._records = list(records.values())
-        self.chunks = [
-            Chunk(pool=self.path, index=r["index"], rows=r["rows"], dim=self.manifest.dim, files=r["files"])
-            for r in self._records
-        ]
+        self.generation = newest_generation(self.path) if generation is None else generation
+        found = committed_chunks(self.path, self.generation)
+        count = sum(map(len, found.wanted))
+        if len(found.records) < count and not newest_generation(self.path):
+            raise PoolIncomplete(self.path, len(found.records), count)
+        check_complete(self.path, self.generation, found.wanted, found.records)
+        self._committed, self._changed, self._records = found, found.changed, list(found.records.values())
+        self.chunks = found.chunks
+        self.manifest = found.manifest
+        if self._changed is not None:
+            self.manifest = replace(
+                found.manifest, items=self._changed.items, source=self._changed.source, chunks=count
+            )
 
     def _files(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Path and record of every file of every chunk."""
@@ -109,12 +97,20 @@ class Pool:
 
     @cached_property
     def contents(self) -> str | None:
-        """Digest of all that was read of the source: ids, keys, payloads and carried values. None for older pools."""
-        return total_of(self._records, "items")
+        """Digest of all that was read of the source: ids, keys, payloads and carried values.
+
+        None for older pools, and for those that changed.
+        """
+        return total_of(self._records, "items") if self._changed is None else None
 
     @cached_property
     def fingerprint(self) -> str:
-        """The pool's identity: it depends on source, encoder, metric and contents, but not on the chunk size."""
+        """The pool's identity: it depends on source, encoder, metric and contents, but not on the chunk size.
+
+        Each generation has its own; see `ancestors`.
+        """
+        if self._changed is not None:
+            return self._changed.fingerprint
         identity = self.manifest.fingerprint
         # Pools older than the digests of contents keep the fingerprint by which runs know them.
         return identity if self.contents is None else digest_of({"pool": identity, "contents": self.contents})
@@ -123,9 +119,18 @@ class Pool:
     def vector_space(self) -> str:
         """Identifies what a number of a vector means: heads and indexes hold for pools of one vector space.
 
-        It says which model made them, or which vectors they are (`raysal.pool.contents.maker_of`), and the scale.
+        It says which model made them, or which vectors they are (`raysal.pool.contents.maker_of`), and the scale. All
+        generations have that of the first.
         """
+        if self._changed is not None:
+            return self._changed.vector_space
         return space_of(maker_of(self.manifest.encoder, self._records), self.scale)
+
+    @cached_property
+    def ancestors(self) -> frozenset[str]:
+        """The fingerprints of this generation and of all before it: an id means the same item in each that has it."""
+        before = () if self._changed is None else ancestors_of(self.path, self._changed)
+        return frozenset([self.fingerprint, *before])
 
     def info(self) -> PoolInfo:
         """What the pool is, in numbers and names."""
@@ -137,10 +142,17 @@ class Pool:
             metric=self.metric,
             chunks=len(self.chunks),
             encoder=str(self.manifest.encoder["name"]),
-            quarantined=sum(record["quarantined"] for record in self._records),
+            quarantined=self.quarantined,
             bytes=sum(entry["bytes"] for _, entry in self._files()),
             passed_over=None if (passed := self.passed_over()) is None else passed.counts,
+            generation=self.generation,
+            removed=len(self._committed.removed.ids),
         )
+
+    @property
+    def quarantined(self) -> int:
+        """Items that could not be embedded."""
+        return quarantined_in(self._committed)
 
     def passed_over(self) -> PassedOver | None:
         """The files that the source left out; see `raysal.pool.layout.read_passed_over`."""
@@ -162,7 +174,7 @@ class Pool:
         Raises:
             Damaged: a file differs. The error names the first one.
         """
-        if Pool(self.path).manifest != self.manifest:
+        if Pool(self.path, self.generation).manifest != self.manifest:
             raise Damaged(self.path / MANIFEST, "belongs to another pool now", "open the pool again")
         counted = self.passed_over() is not None
         last = -1
@@ -173,11 +185,13 @@ class Pool:
             if len(ids) != chunk.rows or (np.diff(ids, prepend=last) <= 0).any():
                 problem = f"{len(ids)} ids, not {chunk.rows} that increase from {last + 1}"
                 raise Damaged(self.path / chunk_file("items", chunk.index), problem, how_to_repair(chunk.index))
-            if lost != record["quarantined"]:
-                problem = f"{lost} rows, expected {record['quarantined']}"
+            expected = record["quarantined"] - (0 if chunk.removed is None else len(chunk.removed.lost_ids))
+            if lost != expected:
+                problem = f"{lost} rows, expected {expected}"
                 raise Damaged(self.path / chunk_file("quarantine", chunk.index), problem, how_to_repair(chunk.index))
             last = int(ids[-1]) if len(ids) else last
-        return 1 + counted + len(self._records) + sum(1 for _ in self._files())
+        own = 0 if self._changed is None else 1 + (self._changed.removed is not None)
+        return 1 + own + counted + len(self._records) + sum(1 for _ in self._files())
 
     def check_blurred(self) -> None:
         """Raise `VectorsBlurred` if half of the vectors differ by less than float16 can tell."""
@@ -357,6 +371,6 @@ def _is_text(key: object) -> bool:
     return isinstance(key, str) and not any("\ud800" <= letter <= "\udfff" for letter in key)
 
 
-def open_pool(path: str | Path) -> Pool:
+def open_pool(path: str | Path, generation: int | None = None) -> Pool:
     """Open a finished pool; `Pool` says what is checked and which errors it raises."""
-    return Pool(path)
+    return Pool(path, generation)

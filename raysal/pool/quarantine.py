@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysal.errors import ConfigError
-from raysal.pool.chunk import Chunk
-from raysal.pool.layout import QUARANTINE_SCHEMA, Manifest, read_records
+from raysal.pool.committed import committed_chunks, quarantined_in
+from raysal.pool.layout import QUARANTINE_SCHEMA
 from raysal.store import Written, write_output
 from raysal.tables import EXTENSIONS, KINDS, write_tables
 
@@ -72,9 +72,9 @@ def quarantine_of(pool: Path, *, stage: str | None = None, k: int = 20) -> Quara
         first.setdefault(reason, row["error"])
         if len(rows) < k:
             rows.append(row)
-    records = read_records(pool, Manifest.read(pool)).values()
+    committed = committed_chunks(pool)
     return Quarantine(
-        items=sum(record["rows"] + record["quarantined"] for record in records),
+        items=sum(chunk.rows for chunk in committed.chunks) + quarantined_in(committed),
         quarantined=counts.total(),
         reasons=tuple(
             Reason(items=items, stage=reason[0], error=first[reason]) for reason, items in counts.most_common()
@@ -147,12 +147,11 @@ def _rows(pool: Path, stage: str | None) -> Iterator[dict[str, Any]]:
 
 def _tables(pool: Path, stage: str | None) -> Iterator[pa.Table]:
     """What a pool lost, chunk by chunk. Chunks that lost nothing are not read."""
-    manifest = Manifest.read(pool)
+    committed = committed_chunks(pool)
     seen, found = set(), False
-    for record in read_records(pool, manifest).values():
+    for record, chunk in zip(committed.records.values(), committed.chunks, strict=True):
         if not record["quarantined"]:
             continue
-        chunk = Chunk(pool=pool, index=record["index"], rows=record["rows"], dim=manifest.dim, files=record["files"])
         lost = chunk.quarantine()
         seen |= set(lost["stage"].to_pylist())
         if stage is not None:

@@ -169,12 +169,14 @@ class ChunkStage:
 class PoolWriter:
     """The only writer of a pool directory: it starts or resumes the pool, and commits staged chunks."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, chunks: range | None = None) -> None:
         """Start a pool, or resume one of the same source and encoder. It removes the files of an interrupted writer.
 
         Args:
             path: the directory; made if it is missing.
             manifest: what the pool shall hold.
+            chunks: the numbers of the chunks to write; None for those that the pool is made of. Others are for a pool
+                that grows, whose manifest this is.
 
         Raises:
             FingerprintMismatch: the directory holds a pool of another source or encoder.
@@ -185,16 +187,17 @@ class PoolWriter:
         """
         check_kind(path, MANIFEST)
         self.path, self.manifest = path, manifest
+        self.chunks = range(manifest.chunks) if chunks is None else chunks
         for kind in (*KINDS, "commits"):
             (path / kind).mkdir(parents=True, exist_ok=True)
             remove_temporaries(path / kind)
         for name in (MANIFEST, SOURCE):  # other temporary files beside them are not the pool's
             remove_temporaries(path, name)
-        if (path / MANIFEST).exists() or any((path / "commits").glob("*.json")):
+        if chunks is None and ((path / MANIFEST).exists() or any((path / "commits").glob("*.json"))):
             self._check_same(Manifest.read(path))
-        else:
+        elif chunks is None:
             manifest.write(path)
-        self.committed = read_records(path, manifest)
+        self.committed = read_records(path, manifest, [self.chunks])
 
     def _check_same(self, begun: Manifest) -> None:
         """Raise an error if the pool in the directory is not the one that the manifest describes."""
@@ -236,8 +239,8 @@ class PoolWriter:
             for final, entry in staged.files.items():
                 (self.path / final).with_name(entry["temporary"]).unlink(missing_ok=True)
             return
-        if not 0 <= staged.index < self.manifest.chunks:
-            raise PoolError(self.path, f"chunk {staged.index} of a pool of {self.manifest.chunks} chunks")
+        if staged.index not in self.chunks:
+            raise PoolError(self.path, f"chunk {staged.index} of a pool of {self.chunks.stop} chunks")
         for final, entry in staged.files.items():
             target = self.path / final
             source = target.with_name(entry["temporary"])

@@ -1,0 +1,234 @@
+"""What a pool knows of its source's files, and a growth that was begun: which items are to come, under which ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from raysal.arrow_values import numbers_of, text_array
+from raysal.errors import Damaged
+from raysal.pool.generations import FILES, GENERATIONS, Generation
+from raysal.pool.lanes import text_hashes
+from raysal.store import read_sealed, sha256_of, write_file, write_sealed
+from raysal.types import SourceFile
+
+BEGUN = f"{GENERATIONS}/begun.json"
+FILES_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("bytes", pa.int64()),
+        ("changed_ns", pa.int64()),
+        ("first_id", pa.int64()),
+        ("items", pa.int64()),
+    ]
+)
+GONE = -2
+"""In place of the size: the file was not in the source when its items were removed. It is new when it comes back."""
+_ROWS = 1 << 16
+"""Files of a row group."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenFile:
+    """A file of the source that a pool takes in."""
+
+    file: SourceFile
+    first_id: int
+    """Of its first item; the ids of its items follow each other."""
+    items: int
+
+
+def files_name(number: int) -> str:
+    """The table of the files that a generation took in, relative to the pool."""
+    return f"{FILES}/{number:05d}.parquet"
+
+
+def write_files(pool: Path, number: int, taken: Iterable[TakenFile]) -> str:
+    """Write the table of the files that a generation takes in.
+
+    Args:
+        pool: the directory.
+        number: of the generation.
+        taken: the files, in order of their ids.
+
+    Returns:
+        Hex sha256 of the table.
+    """
+    path = pool / files_name(number)
+    path.parent.mkdir(exist_ok=True)
+    some: list[TakenFile] = []
+
+    def write(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, FILES_SCHEMA) as writer:
+            for one in taken:
+                some.append(one)
+                if len(some) == _ROWS:
+                    writer.write_table(_table(some))
+                    some.clear()
+            if some:
+                writer.write_table(_table(some))
+
+    write_file(path, write)
+    return sha256_of(path)
+
+
+def _table(some: Sequence[TakenFile]) -> pa.Table:
+    columns = (
+        [one.file.name for one in some],
+        [one.file.bytes for one in some],
+        [one.file.changed_ns for one in some],
+        [one.first_id for one in some],
+        [one.items for one in some],
+    )
+    return pa.table([pa.array(values, field.type) for values, field in zip(columns, FILES_SCHEMA, strict=True)],
+                    schema=FILES_SCHEMA)  # fmt: skip
+
+
+def read_files(pool: Path, number: int, sha256: str | None = None) -> Iterator[pa.Table]:
+    """The files that a generation took in, some thousand at a time.
+
+    Args:
+        pool: the directory.
+        number: of the generation.
+        sha256: of the table; None if nobody recorded it.
+
+    Yields:
+        Tables of `FILES_SCHEMA`, in order of the ids; none if the generation has no such table.
+
+    Raises:
+        Damaged: the table was altered.
+    """
+    path = pool / files_name(number)
+    if not path.exists():
+        return
+    fix = f"delete {files_name(number)}: its files then count as new, and items that stay the same keep their ids"
+    if sha256 is not None and sha256_of(path) != sha256:
+        raise Damaged(path, "its bytes do not match its sha256", fix)
+    try:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group)
+    except (pa.ArrowException, OSError) as error:
+        raise Damaged(path, f"cannot be read ({error})", fix) from None
+
+
+class KnownFiles:
+    """The files that a pool took in, as they were then. Memory: 40 bytes a file.
+
+    Names are known by their hashes of 64 bits: two files are taken for one if hash, size and time are the same.
+    """
+
+    def __init__(self, pool: Path, newest: int) -> None:
+        """Read what generations 0 to `newest` took in. Of a file that came twice, the last one counts."""
+        hashes, facts = [np.empty(0, np.int64)], [np.empty((0, 4), np.int64)]
+        self.complete = (pool / files_name(0)).exists()
+        """Whether the files of the pool as it was made are known: pools of an older raysal did not keep them."""
+        for number in range(newest + 1):
+            sha256 = None if number == 0 else Generation.read(pool, number).files
+            for table in read_files(pool, number, sha256):
+                hashes.append(text_hashes(table["name"].combine_chunks()))
+                facts.append(np.stack([numbers_of(table[name]) for name in FILES_SCHEMA.names[1:]], 1))
+        found, rows = np.concatenate(hashes), np.concatenate(facts)
+        _, last = np.unique(found[::-1], return_index=True)
+        keep = len(found) - 1 - last
+        self._hashes, self._facts = found[keep], rows[keep]
+        order = np.argsort(self._facts[:, 2], kind="stable")
+        self._by_id, self._first_ids = order, self._facts[order, 2]
+        self.seen = np.zeros(len(keep), bool)
+        """Which of them `look` met; those without it are no longer in the source."""
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def look(self, files: Sequence[SourceFile]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Compare files with what is known of them.
+
+        Args:
+            files: of the source, n of them, as they are now.
+
+        Returns:
+            Their places here int64 [n], -1 for those that are new; and whether they are as they were, bool [n].
+        """
+        places = self.places_of([file.name for file in files])
+        known = places >= 0
+        now = np.array([(file.bytes, file.changed_ns) for file in files], np.int64).reshape(-1, 2)
+        same = known.copy()
+        same[known] = (self._facts[places[known], :2] == now[known]).all(1)
+        gone = known & ~same
+        gone[gone] = self._facts[places[gone], 0] == GONE
+        places[gone] = -1
+        self.seen[places[places >= 0]] = True
+        return places, same
+
+    def places_of(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Where files are here, int64 [n]; -1 for those that are not."""
+        hashes = text_hashes(text_array(names))
+        if not len(self._hashes):
+            return np.full(len(hashes), -1, np.int64)
+        places = np.searchsorted(self._hashes, hashes).clip(max=len(self._hashes) - 1)
+        return np.where(self._hashes[places] == hashes, places, -1)
+
+    def file_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of the files that items came from, int64 [n]; -1 where that is not known."""
+        if not len(self._first_ids):
+            return np.full(len(ids), -1, np.int64)
+        places = self._by_id[np.searchsorted(self._first_ids, ids, "right").clip(min=1) - 1]
+        first, count = self._facts[places, 2], self._facts[places, 3]
+        return np.where((ids >= first) & (ids < first + count), places, -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A growth that was begun: what it adds to the generation that was the newest."""
+
+    number: int
+    """Of the generation that it is to be, if none comes before; the table of its files has this number."""
+    first_chunk: int
+    first_id: int
+    chunks: int
+    items: int
+    chunk_rows: int
+    files: str
+    """Hex sha256 of the table of its files."""
+    source: Mapping[str, Any]
+    """Name, config and fingerprint of the source, as it was listed."""
+    single: bool
+    """Whether each file is one item, so that which chunk an item is in depends on the names alone."""
+
+    @property
+    def range(self) -> range:
+        """The numbers of its chunks."""
+        return range(self.first_chunk, self.first_chunk + self.chunks)
+
+    def write(self, pool: Path) -> None:
+        """Begin. Its table of files lies there already."""
+        (pool / GENERATIONS).mkdir(exist_ok=True)
+        write_sealed(pool / BEGUN, asdict(self))
+
+
+def read_begun(pool: Path) -> Begun | None:
+    """The growth that was begun and is not finished; None if there is none.
+
+    Args:
+        pool: the directory.
+
+    Returns:
+        What was begun.
+
+    Raises:
+        Damaged: its record was altered.
+    """
+    fix = "delete it, and embed again: what was begun is then begun anew"
+    if not (pool / BEGUN).exists():
+        return None
+    try:
+        return Begun(**read_sealed(pool / BEGUN, fix))
+    except TypeError as error:
+        raise Damaged(pool / BEGUN, f"not the record of a growth ({error})", fix) from None
