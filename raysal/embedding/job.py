@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding.base import Encoder
-from raysal.embedding.batches import method_for
 from raysal.embedding.limits import check_lost
 from raysal.embedding.origin import (
     Progress,
@@ -29,20 +22,16 @@ from raysal.embedding.origin import (
 )
 from raysal.embedding.ranges import check_arguments
 from raysal.embedding.recorded import encoder_for_source, manifest_for, with_absolute_paths
-from raysal.embedding.rounding import Rounding
 from raysal.embedding.sample import rounding_for
-from raysal.embedding.torch_model import freed_memory_kept
-from raysal.embedding.unit import unit_writer
-from raysal.pool import ChunkStage, PoolWriter, StagedChunk
-from raysal.pool.contents import algorithm_of
-from raysal.pool.layout import KINDS, MANIFEST, check_blurred, scale_in, write_passed_over
+from raysal.embedding.working import Work, commit_units
+from raysal.pool import PoolWriter
+from raysal.pool.layout import MANIFEST, check_blurred, scale_in, write_passed_over
 from raysal.scale import AUTO, as_scale
 from raysal.sources import check_keys
 from raysal.sources.base import PassesOver, Source
 from raysal.sources.begun import listed_for
-from raysal.store import check_kind, locked, remove_temporaries
-from raysal.threads import give_way
-from raysal.types import Metric, PassedOver, Unit
+from raysal.store import check_kind, locked
+from raysal.types import Metric, PassedOver
 
 CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "text": 1024}
 """Items in one chunk if the caller does not say, by modality."""
@@ -146,6 +135,14 @@ def embed(
     shares = {"max_quarantine": max_quarantine, "max_passed_over": max_passed_over}
     check_arguments(batch_size, chunk_rows, workers, decode_threads, shares, threads, backend, metric)
     asked = as_scale(scale)
+    work = Work(
+        batch_size=batch_size,
+        decode_threads=decode_threads,
+        workers=workers,
+        backend=backend,
+        threads=threads,
+        address=address,
+    )
     pool = Path(out).absolute()
     check_kind(pool, MANIFEST)  # before a long listing
     source = listed_for(pool, with_absolute_paths(source))
@@ -169,44 +166,11 @@ def embed(
         already = _items_done(writer)
         report(already, items)
         started = time.perf_counter()
-        todo = (unit for unit in source.units(rows) if unit.index not in writer.committed)
-        first = next(todo, None) if resumed < chunks else None
-        if first is not None:
-            units = chain([first], todo)
-            stage = ChunkStage(pool, dim)
-            method = algorithm_of(writer.committed.values(), method_for(encoder))
-            if backend == "local":
-                results = _embed_here(
-                    units, source, encoder, stage, rounding, method, batch_size, decode_threads, threads
-                )
-            else:
-                from raysal.embedding.ray_job import embed_on_ray
-
-                results = embed_on_ray(
-                    units,
-                    source,
-                    encoder,
-                    stage,
-                    rounding,
-                    method,
-                    batch_size=batch_size,
-                    decode_threads=decode_threads,
-                    workers=workers,
-                    max_workers=chunks - resumed,
-                    threads=threads,
-                    address=address,
-                    device=getattr(encoder, "device", "cpu"),
-                )
-            try:
-                with closing(results):
-                    for staged in results:
-                        writer.commit(staged)
-                        report(_items_done(writer), items)
-            finally:
-                # Files that a killed worker had begun. A worker that still runs loses files that nobody waits for.
-                for kind in KINDS:
-                    remove_temporaries(pool / kind)
-        if first is not None or checked:
+        todo = (unit for unit in source.units(rows) if unit.index not in writer.committed) if resumed < chunks else ()
+        new = commit_units(
+            iter(todo), source, encoder, writer, rounding, work, lambda: report(_items_done(writer), items)
+        )
+        if new or checked:
             check_unchanged(source, stamp)
     quarantined = sum(record["quarantined"] for record in writer.committed.values())
     check_lost(pool, quarantined, items, passed, **shares)
@@ -222,78 +186,6 @@ def embed(
         seconds=time.perf_counter() - started,
         passed_over=passed.counts,
     )
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads in this process inside the block; 0 changes nothing."""
-    if count == 0:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _embed_here(
-    units: Iterator[Unit],
-    source: Source,
-    encoder: Encoder,
-    stage: ChunkStage,
-    rounding: Rounding,
-    method: str,
-    batch_size: int,
-    decode_threads: int,
-    threads: int,
-) -> Generator[StagedChunk]:
-    """Embed units in this process. A second thread writes a chunk while the next one is embedded.
-
-    The two chunks lie in the same memory from the first unit to the last: new pages for each would cost a tenth of the
-    time of ready vectors.
-
-    Yields:
-        Staged chunks, in order.
-    """
-    memories: list[NDArray[np.float16]] = []
-    staged: Future[StagedChunk] | None = None
-    runs_model = source.modality != "vector"
-    with (
-        freed_memory_kept() if runs_model else nullcontext(),
-        torch_threads(threads if runs_model else 0),
-        ThreadPoolExecutor(1, initializer=give_way if runs_model else None) as pen,
-    ):
-        while True:
-            try:
-                if (unit := next(units, None)) is None:
-                    break
-                if not memories or len(memories[0]) < len(unit.keys):
-                    memories = [np.empty((len(unit.keys), encoder.dim), np.float16) for _ in range(2)]
-                write = unit_writer(
-                    source,
-                    encoder,
-                    unit,
-                    stage,
-                    batch_size=batch_size,
-                    decode_threads=decode_threads,
-                    rounding=rounding,
-                    method=method,
-                    memory=memories[0],
-                )
-            except BaseException:
-                if staged is not None:
-                    yield staged.result()
-                raise
-            memories.reverse()
-            before, staged = staged, pen.submit(write)
-            if before is not None:
-                yield before.result()
-        if staged is not None:
-            yield staged.result()
 
 
 def _items_done(writer: PoolWriter) -> int:

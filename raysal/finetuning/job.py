@@ -25,10 +25,10 @@ from raysal.embedding import ENCODERS
 from raysal.embedding.backbone import Backbone
 from raysal.embedding.base import Encoder
 from raysal.embedding.finetuned import MODEL, FineTuned, ModelRecord
-from raysal.embedding.job import torch_threads
 from raysal.embedding.recorded import encoder_fields
 from raysal.embedding.torch_model import freed_memory_kept, place_model
 from raysal.embedding.trainable import BACKBONES, Trainable
+from raysal.embedding.working import torch_threads
 from raysal.errors import Damaged, EncoderError, LabelError, PicturesLost, RunError
 from raysal.finetuning.checkpoint import load_state, save_state, write_model
 from raysal.finetuning.chosen import Chosen, check_kind_of_labels, choose_items
