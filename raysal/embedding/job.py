@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding.base import Encoder
+from raysal.embedding.changes import FileSource, FirstSpans
+from raysal.embedding.growing import can_grow, grow
 from raysal.embedding.limits import check_lost
 from raysal.embedding.origin import (
     Progress,
@@ -21,17 +23,17 @@ from raysal.embedding.origin import (
     stamp_of,
 )
 from raysal.embedding.ranges import check_arguments
-from raysal.embedding.recorded import encoder_for_source, manifest_for, with_absolute_paths
+from raysal.embedding.recorded import encoder_for_source, encoder_record, manifest_for, with_absolute_paths
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
 from raysal.pool import PoolWriter
-from raysal.pool.layout import MANIFEST, check_blurred, scale_in, write_passed_over
+from raysal.pool.layout import MANIFEST, Manifest, check_blurred, scale_in, write_passed_over
 from raysal.scale import AUTO, as_scale
 from raysal.sources import check_keys
 from raysal.sources.base import PassesOver, Source
 from raysal.sources.begun import listed_for
 from raysal.store import check_kind, locked
-from raysal.types import Metric, PassedOver
+from raysal.types import Metric, PassedOver, Stamp
 
 CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "text": 1024}
 """Items in one chunk if the caller does not say, by modality."""
@@ -59,6 +61,14 @@ class EmbedReport:
     """from the first unit issued to the last commit; without the time this process takes to load the model"""
     passed_over: Mapping[str, int] = field(default_factory=dict)
     """{suffix: files that the source left out}"""
+    generation: int = 0
+    """of the pool"""
+    added: int = 0
+    """items that are new in a pool that was finished before"""
+    replaced: int = 0
+    """items of it that changed, and that new ones stand for"""
+    gone: int = 0
+    """files that it took in and that are not in the source any more; their items stay"""
 
     @property
     def items_per_second(self) -> float:
@@ -150,13 +160,30 @@ def embed(
     rows = chunk_rows or CHUNK_ROWS[source.modality]
     dim = encoder.dim  # loads the model: a missing package should show before a long listing
     stamp = stamp_of(source)  # before anything is read, so that a change after this moment is found
-    items, chunks = check_keys(source, rows)
+    if can_grow(pool, source):
+        begun = Manifest.read(pool)
+        same: dict[str, Any] = {
+            "dim": dim,
+            "encoder": encoder_record(encoder),
+            "metric": metric,
+            "chunk_rows": chunk_rows,
+        }
+        same |= {"scale": begun.scale if asked is None else asked}
+        if not chunk_rows:
+            same["chunk_rows"] = begun.chunk_rows
+        with locked(pool, "pool"):
+            PoolWriter(pool, replace(begun, **same))  # refuses another encoder, metric, chunk size or scale
+            return _grown(pool, cast(FileSource, source), encoder, stamp, work, report, shares)
+    spans = FirstSpans(source)
+    items, chunks = check_keys(source, rows, spans.look)
     passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
     pool.mkdir(parents=True, exist_ok=True)
     with locked(pool, "pool"):  # a second writer would remove the files that this one has staged
         rounding = rounding_for(source, encoder, scale_in(pool) if asked is None else asked)
         manifest = manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale)
         check_listing(pool, manifest, source)
+        if not (pool / MANIFEST).exists():
+            spans.write(pool)
         writer = PoolWriter(pool, manifest)
         checked = check_contents(pool, manifest, writer.committed, source, stamp, checking)
         remember(pool, stamp)
@@ -185,6 +212,41 @@ def embed(
         scale=rounding.scale,
         seconds=time.perf_counter() - started,
         passed_over=passed.counts,
+    )
+
+
+def _grown(
+    out: Path,
+    source: FileSource,
+    encoder: Encoder,
+    stamp: Stamp | None,
+    work: Work,
+    report: Progress,
+    shares: Mapping[str, float],
+) -> EmbedReport:
+    """Let a finished pool take in what is new, and say what it is now."""
+    passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
+    done = grow(out, source, encoder, stamp, work, report)
+    if passed.taken or passed.counts:
+        write_passed_over(out, passed)
+    pool = done.pool
+    check_lost(out, done.quarantined, done.items, PassedOver(), **shares)  # many new ones are few of a large pool
+    check_lost(out, pool.quarantined, pool.manifest.items, passed, **shares)
+    pool.check_blurred()
+    return EmbedReport(
+        items=pool.manifest.items,
+        quarantined=pool.quarantined,
+        chunks=len(pool.chunks),
+        resumed=len(pool.chunks) - done.chunks,
+        embedded=done.embedded,
+        checked=0,
+        scale=pool.scale,
+        seconds=done.seconds,
+        passed_over=passed.counts,
+        generation=pool.generation,
+        added=done.added,
+        replaced=done.replaced,
+        gone=done.gone,
     )
 
 

@@ -66,6 +66,21 @@ def manifest_for(
     Returns:
         The manifest; equal arguments give an equal one.
     """
+    return Manifest(
+        dim=dim,
+        modality=source.modality,
+        items=items,
+        chunks=chunks,
+        chunk_rows=rows,
+        encoder=encoder_record(encoder),
+        source=source_record(source),
+        metric=metric,
+        scale=scale,
+    )
+
+
+def encoder_record(encoder: Encoder) -> dict[str, Any]:
+    """What a manifest says of an encoder."""
     name, fields = encoder_fields(encoder)
     record: dict[str, Any] = {
         "name": name,
@@ -75,18 +90,13 @@ def manifest_for(
     }
     if isinstance(encoder, Precomputed) and not encoder.origin:
         record["space"] = "data"
+    return record
+
+
+def source_record(source: Source) -> dict[str, Any]:
+    """What a manifest says of a source as it is now."""
     name, fields = source_fields(source)
-    return Manifest(
-        dim=dim,
-        modality=source.modality,
-        items=items,
-        chunks=chunks,
-        chunk_rows=rows,
-        encoder=record,
-        source={"name": name, "config": fields, "fingerprint": source.fingerprint()},
-        metric=metric,
-        scale=scale,
-    )
+    return {"name": name, "config": fields, "fingerprint": source.fingerprint()}
 
 
 def encoder_fields(encoder: Encoder) -> tuple[str, dict[str, Any]]:

@@ -4,6 +4,7 @@
                                   it came (sealed). A generation exists if and only if this record does
     generations/begun.json        what an embed job that is not finished yet adds (sealed)
     removed/00001.arrow           ids and rows of all items of these chunks that the generation lacks
+    removed/00001.parquet         keys of the items that it took out by name
     replaced/00001.parquet        ids of items that this generation took in, and of those in whose place they are
     files/00001.parquet           the files of the source that this generation took in, as they were then
 
@@ -47,8 +48,9 @@ class Generation:
 
     number: int
     """From 1."""
-    what: Literal["grown", "removed", "compacted"]
-    """What made it of the one before."""
+    what: Literal["grown", "removed", "missing", "compacted"]
+    """What made it of the one before: items came, were taken out by name, were gone from the source; or files were
+    rewritten."""
     parent: str
     """Fingerprint of the one before."""
     fingerprint: str

@@ -16,6 +16,7 @@ from raysal.arrow_values import numbers_of, text_array
 from raysal.errors import Damaged
 from raysal.pool.generations import FILES, GENERATIONS, Generation
 from raysal.pool.lanes import text_hashes
+from raysal.pool.layout import KINDS, chunk_file
 from raysal.store import read_sealed, sha256_of, write_file, write_sealed
 from raysal.types import SourceFile
 
@@ -31,6 +32,8 @@ FILES_SCHEMA = pa.schema(
 )
 GONE = -2
 """In place of the size: the file was not in the source when its items were removed. It is new when it comes back."""
+KNOWN_BEFORE = -1
+"""In place of the first id: the items of the file were in the pool before."""
 _ROWS = 1 << 16
 """Files of a row group."""
 
@@ -41,8 +44,9 @@ class TakenFile:
 
     file: SourceFile
     first_id: int
-    """Of its first item; the ids of its items follow each other."""
+    """Of its first item that comes; the ids of those that come follow each other."""
     items: int
+    """How many come."""
 
 
 def files_name(number: int) -> str:
@@ -136,16 +140,22 @@ class KnownFiles:
                 hashes.append(text_hashes(table["name"].combine_chunks()))
                 facts.append(np.stack([numbers_of(table[name]) for name in FILES_SCHEMA.names[1:]], 1))
         found, rows = np.concatenate(hashes), np.concatenate(facts)
-        _, last = np.unique(found[::-1], return_index=True)
-        keep = len(found) - 1 - last
-        self._hashes, self._facts = found[keep], rows[keep]
-        order = np.argsort(self._facts[:, 2], kind="stable")
-        self._by_id, self._first_ids = order, self._facts[order, 2]
-        self.seen = np.zeros(len(keep), bool)
-        """Which of them `look` met; those without it are no longer in the source."""
+        self._hashes, backwards = np.unique(found[::-1], return_index=True)
+        self._facts = rows[len(found) - 1 - backwards, :2]
+        came = np.flatnonzero(rows[:, 3] > 0)
+        order = came[np.argsort(rows[came, 2], kind="stable")]
+        self._first_ids, self._stop_ids = rows[order, 2], rows[order, 2] + rows[order, 3]
+        self._places = np.searchsorted(self._hashes, found[order])
+        self.there = np.zeros(len(self._hashes), bool)
+        """Which of them `look` met."""
 
     def __len__(self) -> int:
         return len(self._hashes)
+
+    @property
+    def gone(self) -> NDArray[np.bool_]:
+        """Which of them `look` did not meet, and nobody knew to be gone."""
+        return np.asarray(~self.there & (self._facts[:, 0] != GONE))
 
     def look(self, files: Sequence[SourceFile]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Compare files with what is known of them.
@@ -158,13 +168,13 @@ class KnownFiles:
         """
         places = self.places_of([file.name for file in files])
         known = places >= 0
+        self.there[places[known]] = True
         now = np.array([(file.bytes, file.changed_ns) for file in files], np.int64).reshape(-1, 2)
         same = known.copy()
         same[known] = (self._facts[places[known], :2] == now[known]).all(1)
         gone = known & ~same
         gone[gone] = self._facts[places[gone], 0] == GONE
         places[gone] = -1
-        self.seen[places[places >= 0]] = True
         return places, same
 
     def places_of(self, names: Sequence[str]) -> NDArray[np.int64]:
@@ -179,9 +189,9 @@ class KnownFiles:
         """The places of the files that items came from, int64 [n]; -1 where that is not known."""
         if not len(self._first_ids):
             return np.full(len(ids), -1, np.int64)
-        places = self._by_id[np.searchsorted(self._first_ids, ids, "right").clip(min=1) - 1]
-        first, count = self._facts[places, 2], self._facts[places, 3]
-        return np.where((ids >= first) & (ids < first + count), places, -1)
+        spans = np.searchsorted(self._first_ids, ids, "right").clip(min=1) - 1
+        inside = (ids >= self._first_ids[spans]) & (ids < self._stop_ids[spans])
+        return np.where(inside, self._places[spans], -1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,11 +206,14 @@ class Begun:
     items: int
     chunk_rows: int
     files: str
-    """Hex sha256 of the table of its files."""
-    source: Mapping[str, Any]
-    """Name, config and fingerprint of the source, as it was listed."""
+    """Hex sha256 of the table of its files: in order of the listing those whose items are listed, each with the id of
+    its first one that comes; then those of which only size and time are to be known, with the id `KNOWN_BEFORE`."""
+    kept: Sequence[Sequence[int]]
+    """[first, stop) of the units of that listing that come; the items of the others are in the pool as they are."""
     single: bool
     """Whether each file is one item, so that which chunk an item is in depends on the names alone."""
+    source: Mapping[str, Any]
+    """Name, config and fingerprint of the source, as it was listed."""
 
     @property
     def range(self) -> range:
@@ -232,3 +245,36 @@ def read_begun(pool: Path) -> Begun | None:
         return Begun(**read_sealed(pool / BEGUN, fix))
     except TypeError as error:
         raise Damaged(pool / BEGUN, f"not the record of a growth ({error})", fix) from None
+
+
+def planned_files(pool: Path, begun: Begun) -> tuple[list[str], list[SourceFile]]:
+    """The files of a growth.
+
+    Args:
+        pool: the directory.
+        begun: the growth.
+
+    Returns:
+        The names of those to list, in order; and all of them, as they were.
+
+    Raises:
+        Damaged: the table was altered, or is gone.
+    """
+    names, files = [], []
+    for table in read_files(pool, begun.number, begun.files):
+        for row in table.to_pylist():
+            files.append(SourceFile(name=row["name"], bytes=row["bytes"], changed_ns=row["changed_ns"]))
+            if row["first_id"] != KNOWN_BEFORE:
+                names.append(row["name"])
+    return names, files
+
+
+def discard(pool: Path, begun: Begun) -> None:
+    """Delete what was begun, so that another growth may begin. No reader has seen it."""
+    for index in begun.range:  # the records first: files without one are no chunk
+        (pool / chunk_file("commits", index)).unlink(missing_ok=True)
+    for index in begun.range:
+        for kind in KINDS:
+            (pool / chunk_file(kind, index)).unlink(missing_ok=True)
+    (pool / files_name(begun.number)).unlink(missing_ok=True)
+    (pool / BEGUN).unlink(missing_ok=True)

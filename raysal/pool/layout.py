@@ -18,7 +18,7 @@ is in `source.json` saves a reading of the source, and nothing else: without it,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,13 @@ class Manifest:
             return cls(**record)
         except TypeError as error:
             raise Damaged(path, f"not a manifest ({error})", "restore it from a copy") from None
+
+
+def mark_changed(pool: Path) -> None:
+    """Let an older raysal refuse a pool that it would read wrongly, before it changes."""
+    manifest = Manifest.read(pool)
+    if manifest.version != CHANGED:
+        replace(manifest, version=CHANGED).write(pool)
 
 
 def write_passed_over(pool: Path, passed: PassedOver) -> None:

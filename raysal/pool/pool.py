@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import ConfigError, Damaged, LabelError, PoolError, PoolIncomplete
 from raysal.pool.committed import committed_chunks, quarantined_in
 from raysal.pool.contents import maker_of, total_of
-from raysal.pool.generations import ancestors_of, check_complete, newest_generation
+from raysal.pool.generations import Generation, Removed, ancestors_of, check_complete, newest_generation
 from raysal.pool.given import export_type, in_given_units
 from raysal.pool.info import PoolInfo
 from raysal.pool.layout import (
@@ -79,6 +79,21 @@ class Pool:
     def __len__(self) -> int:
         """Items with a vector."""
         return sum(chunk.rows for chunk in self.chunks)
+
+    @property
+    def records(self) -> Sequence[Mapping[str, Any]]:
+        """The commit records of its chunks, in the same order."""
+        return self._records
+
+    @property
+    def changed(self) -> Generation | None:
+        """The record of its generation; None for a pool that never changed."""
+        return self._changed
+
+    @property
+    def removed(self) -> Removed:
+        """The items that its chunks hold and that it lacks."""
+        return self._committed.removed
 
     @property
     def dim(self) -> int:

@@ -140,6 +140,12 @@ def lost_among(pool: Path, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {row["key"]: (row["stage"], row["error"]) for row in _rows(pool, None) if row["key"] in wanted}
 
 
+def ids_of_lost(pool: Path, keys: Sequence[str]) -> dict[str, int]:
+    """The ids of those among some keys that a pool lost; see `lost_among`."""
+    wanted = set(keys)
+    return {row["key"]: row["id"] for row in _rows(pool, None) if row["key"] in wanted}
+
+
 def _rows(pool: Path, stage: str | None) -> Iterator[dict[str, Any]]:
     """What a pool lost, row by row."""
     return (row for table in _tables(pool, stage) for row in table.to_pylist())

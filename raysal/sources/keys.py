@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from raysal.arrow_values import text_array
 from raysal.errors import DuplicateKeys, SourceError
 from raysal.pool.lanes import text_hashes
 from raysal.sources.base import Source
+from raysal.types import Unit
 
 _MAX_DUPLICATES = 1000
 """How many keys that occur twice are looked for. It bounds the memory of the second pass."""
@@ -20,7 +22,7 @@ def source_name(source: Source) -> str:
     return str(getattr(source, "path", None) or type(source).__name__)
 
 
-def check_keys(source: Source, chunk_rows: int) -> tuple[int, int]:
+def check_keys(source: Source, chunk_rows: int, look: Callable[[Unit], object] | None = None) -> tuple[int, int]:
     """Count the items and chunks of a listing, and check that its keys are distinct.
 
     It streams the listing once and keeps 8 bytes per item: the hash of the key. If two hashes are equal, a second pass
@@ -29,6 +31,7 @@ def check_keys(source: Source, chunk_rows: int) -> tuple[int, int]:
     Args:
         source: the source to list.
         chunk_rows: items in one chunk.
+        look: called with each unit, in order.
 
     Returns:
         The number of items, and the number of chunks.
@@ -42,6 +45,8 @@ def check_keys(source: Source, chunk_rows: int) -> tuple[int, int]:
     for unit in source.units(chunk_rows):
         hashes.frombytes(text_hashes(text_array(unit.keys)).tobytes())
         chunks += 1
+        if look is not None:
+            look(unit)
     if not hashes:
         raise SourceError(source_name(source), "no items", "check the path")
     ordered = np.frombuffer(hashes, np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,9 @@ from raysal.arrow_values import Texts, array_of
 from raysal.errors import SourceError
 from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, NPY, OTHER_IMAGES, OTHER_TABLES, TABLES
-from raysal.sources.listing import digest, size_of, stamp_of_files, wanted_positions
+from raysal.sources.listing import digest, look_at, size_of, stamp_of_files, wanted_positions
 from raysal.sources.vectors import batch_rows, columns_of_matrix, keys_in, vector_or_bad
-from raysal.types import Columns, Item, PassedOver, Stamp, Unit
+from raysal.types import Columns, Item, PassedOver, SourceFile, Stamp, Unit
 
 Segment = tuple[str, int, int]
 """Name of a file, first row within it, number of rows. A unit's locator lists such segments."""
@@ -98,10 +98,27 @@ class Npy:
         listed = [(name, files.file(name)) for name in files.names()]
         return stamp_of_files([*listed, *([] if self.keys is None else [("", self.keys)])])
 
+    def files(self) -> Iterator[SourceFile]:
+        """See `OfFiles`. Each is changed where the file of the keys is."""
+        files = replace(self._listing)
+        keys = 0 if self.keys is None else look_at("", self.keys).changed_ns
+        for name in files.names():
+            file = look_at(name, files.file(name))
+            yield replace(file, changed_ns=max(file.changed_ns, keys))
+
+    def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
+        """See `OfFiles`."""
+        return ((name, count) for name, _, count in unit.locator)
+
     def units(self, chunk_rows: int) -> Iterator[Unit]:
-        """List all items; see `Source.units`. It reads only the keys.
+        """List all items; see `Source.units` and `units_in`."""
+        return self.units_in(self._shapes, chunk_rows)
+
+    def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
+        """List the rows of some files; see `OfFiles`. It reads only the keys.
 
         Args:
+            names: of files.
             chunk_rows: items in one chunk.
 
         Yields:
@@ -113,8 +130,13 @@ class Npy:
         given = None if self.keys is None else _Keys(self.keys)
         index = first_id = held = 0
         segments: list[Segment] = []
+        wanted = set(names)
         for name, (rows, _) in self._shapes.items():
             start = 0
+            if name not in wanted:
+                if given is not None and len(given.take(rows)) < rows:
+                    self._wrong_count(first_id)
+                continue
             while start < rows:
                 count = min(rows - start, chunk_rows - held)
                 segments.append((name, start, count))

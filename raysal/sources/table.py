@@ -24,12 +24,13 @@ from raysal.sources.listing import (
     check_columns,
     digest,
     hive_values,
+    look_at,
     size_of,
     stamp_of_files,
 )
 from raysal.sources.payloads import as_vector, image_in, vector_length
 from raysal.sources.vectors import Undecoded, batch_rows, carried_in, keys_in, table_columns, values_in
-from raysal.types import Columns, Item, Modality, PassedOver, Stamp, Unit
+from raysal.types import Columns, Item, Modality, PassedOver, SourceFile, Stamp, Unit
 
 Segment = tuple[str, int, int, int]
 """Name of a file, part within it, first row within the part, number of rows. A unit's locator lists such segments."""
@@ -188,10 +189,27 @@ class Table:
                     if "://" not in path and "\0" not in path:
                         yield path, table.parent / path
 
+    def files(self) -> Iterator[SourceFile]:
+        """The tables; see `OfFiles`. One is changed where an image is that it names by its path."""
+        files = replace(self._listing)
+        for name in files.names():
+            file = look_at(name, files.file(name))
+            images = (look_at(path, place).changed_ns for path, place in self._images_of([files.path_of(name)]))
+            yield replace(file, changed_ns=max(file.changed_ns, *images, 0))
+
+    def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
+        """See `OfFiles`."""
+        return ((name, count) for name, _, _, count in unit.locator)
+
     def units(self, chunk_rows: int) -> Iterator[Unit]:
-        """List all items; see `Source.units`. It reads only the column of keys.
+        """List all items; see `Source.units` and `units_in`."""
+        return self.units_in(self._files, chunk_rows)
+
+    def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
+        """List the items of some tables; see `OfFiles`. It reads only the column of keys.
 
         Args:
+            names: of files.
             chunk_rows: items in one chunk.
 
         Yields:
@@ -203,7 +221,7 @@ class Table:
         keys: list[pa.Array] = []
         segments: list[Segment] = []
         first_id = index = held = 0
-        for name, part, row, some in self._keys():
+        for name, part, row, some in self._keys(names):
             while len(some):
                 taken = some[: chunk_rows - held]
                 if segments and segments[-1][:2] == (name, part):
@@ -218,9 +236,9 @@ class Table:
         if held:
             yield Unit(index=index, first_id=first_id, keys=_texts(keys), locator=tuple(segments))
 
-    def _keys(self) -> Iterator[tuple[str, int, int, pa.Array]]:
+    def _keys(self, names: Iterable[str]) -> Iterator[tuple[str, int, int, pa.Array]]:
         """File, part, first row within the part, and keys of some items after the others."""
-        for name in self._files:
+        for name in names:
             file = self._open(name)
             kind = file.kind(self.key_column)
             row_of_file = 0

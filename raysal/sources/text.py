@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +19,13 @@ from raysal.sources.listing import (
     check_carry,
     check_columns,
     digest,
+    look_at,
     stamp_of_files,
     text_key,
     wanted_positions,
 )
 from raysal.store import sha256_of
-from raysal.types import Item, PassedOver, Stamp, Unit
+from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
 _LONGEST_CSV_FIELD = 1 << 30
 """The longest text in a CSV file, in characters. (The csv module's own limit is 131,072.)"""
@@ -76,33 +77,51 @@ class Text:
         files = self._files
         return replace(stamp_of_files((name, files.file(name)) for name in files.names()), by_content=True)
 
+    def files(self) -> Iterator[SourceFile]:
+        """See `OfFiles`."""
+        files = self._files
+        return (look_at(name, files.file(name)) for name in files.names())
+
+    def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
+        """See `OfFiles`."""
+        return ((name, len(list(some))) for name, some in groupby(name for name, _, _ in unit.locator))
+
     def units(self, chunk_rows: int) -> Iterator[Unit]:
-        """List all items; see `Source.units`.
+        """List all items; see `Source.units` and `units_in`."""
+        return self._units(self._paths(), chunk_rows)
+
+    def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
+        """List the items of some files; see `OfFiles`."""
+        return self._units(self._checked(names), chunk_rows)
+
+    def _units(self, paths: Iterable[tuple[str, Path]], chunk_rows: int) -> Iterator[Unit]:
+        """List the items of some files.
 
         Args:
+            paths: their names and paths.
             chunk_rows: items in one chunk.
 
         Yields:
-            The chunks in order. A locator holds the text and the carried values of each item.
+            The chunks in order. A locator holds the file, the text and the carried values of each item.
 
         Raises:
             SourceError: a file is missing, not UTF-8 or malformed, a column is missing, or a key is null.
         """
-        rows = self._rows()
+        rows = ((name, *row) for name, path in paths for row in self._rows_of(path))
         first_id = index = 0
         while chunk := list(islice(rows, chunk_rows)):
             yield Unit(
                 index=index,
                 first_id=first_id,
-                keys=tuple(key for key, _, _ in chunk),
-                locator=tuple((text, carried) for _, text, carried in chunk),
+                keys=tuple(key for _, key, _, _ in chunk),
+                locator=tuple((name, text, carried) for name, _, text, carried in chunk),
             )
             first_id, index = first_id + len(chunk), index + 1
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. The texts come with the unit, and no file is opened."""
         for position in wanted_positions(unit, only):
-            key, (text, values) = unit.keys[position], unit.locator[position]
+            key, (_, text, values) = unit.keys[position], unit.locator[position]
             carried = dict(zip(self.carry, values, strict=True))
             if isinstance(text, str):
                 yield Item(key=key, payload=text, carried=carried)
@@ -119,21 +138,23 @@ class Text:
         """Name and path of every file, in order."""
         files = self._files
         empty = True
-        for name in files.names():
+        for found in self._checked(files.names()):
             empty = False
+            yield found
+        if empty:
+            problem, fix = f"no texts here ({', '.join(files.takes)})", "check the path, or name files by a pattern"
+            raise SourceError(self.path, problem, fix)
+
+    def _checked(self, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
+        """Name and path of files that are there and hold texts."""
+        files = self._files
+        for name in names:
             path = files.path_of(name)
             if not path.is_file():
                 raise SourceError(path, "no such file", "check the path")
             if path.suffix.lower() not in TEXTS:
                 raise SourceError(path, f"not one of {', '.join(TEXTS)}", "rename or convert the file")
             yield name, path
-        if empty:
-            problem, fix = f"no texts here ({', '.join(files.takes)})", "check the path, or name files by a pattern"
-            raise SourceError(self.path, problem, fix)
-
-    def _rows(self) -> Iterator[tuple[str, str | None, tuple[str | None, ...]]]:
-        """Key, text (None if it is not text) and carried values of every row of every file."""
-        return (row for _, path in self._paths() for row in self._rows_of(path))
 
     def _rows_of(self, path: Path) -> Iterator[tuple[str, str | None, tuple[str | None, ...]]]:
         columns = [(self.key_column, "--key-column"), (self.text_column, "--text-column")]

@@ -1,0 +1,208 @@
+"""What is new or changed in a source since a pool took it in: files by sizes and times, then items by contents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.embedding.batches import unit_contents
+from raysal.pool import Pool
+from raysal.pool.contents import ALGORITHM, METHODS, as_hex, item_digest
+from raysal.pool.growth import KnownFiles, TakenFile, write_files
+from raysal.pool.layout import MANIFEST
+from raysal.pool.taking_in import known_ids
+from raysal.sources.base import OfFiles, Source
+from raysal.types import SourceFile, Unit
+
+FILES = 1 << 14
+"""Files that are compared at a time."""
+
+
+class FileSource(Source, OfFiles, Protocol):
+    """A source whose items lie in files."""
+
+
+def is_single(source: OfFiles, unit: Unit) -> bool:
+    """Whether each item of a unit is a file of its own, and has its name for a key."""
+    return all(count == 1 and name == key for (name, count), key in zip(source.spans(unit), unit.keys, strict=False))
+
+
+class FirstSpans:
+    """Which ids the items of each file have in a pool that is begun, for the table of its files.
+
+    Memory for a few numbers where each file is one item, otherwise for each file.
+    """
+
+    def __init__(self, source: Source) -> None:
+        """`source` may have no files: then there is no table."""
+        self._source = source if isinstance(source, OfFiles) else None
+        self._single = True
+        self._spans: dict[str, tuple[int, int]] = {}
+
+    def look(self, unit: Unit) -> None:
+        """Take one unit more, in order."""
+        if self._source is None:
+            return
+        if unit.index == 0:
+            self._single = is_single(self._source, unit)
+        if not self._single:
+            add_spans(self._spans, self._source, unit, unit.first_id)
+
+    def write(self, pool: Path) -> None:
+        """Write the table of generation 0: the files as they are now, before any is read."""
+        if self._source is not None:
+            write_files(pool, 0, self._taken(self._source))
+
+    def _taken(self, source: OfFiles) -> Iterator[TakenFile]:
+        for place, file in enumerate(source.files()):
+            first, items = (place, 1) if self._single else self._spans.get(file.name, (0, 0))
+            yield TakenFile(file=file, first_id=first, items=items)
+
+
+def add_spans(spans: dict[str, tuple[int, int]], source: OfFiles, unit: Unit, first_id: int) -> None:
+    """Add which ids the items of a unit's files have: {name: (the first one, how many)}."""
+    for name, count in source.spans(unit):
+        first, had = spans.get(name, (first_id, 0))
+        spans[name] = first, had + count
+        first_id += count
+
+
+@dataclass(kw_only=True)
+class Changes:
+    """In what a source differs from what a pool took in."""
+
+    files: list[SourceFile] = field(default_factory=list)
+    """Those that the pool has not taken in as they are, in order of the listing."""
+    changed: set[str] = field(default_factory=set)
+    """The names of those among them that it took in as they were; the others are new."""
+    as_before: list[SourceFile] = field(default_factory=list)
+    """Files whose items the pool has, and of which it does not know size and time."""
+    gone: int = 0
+    """Files that it took in and that are not there any more."""
+
+
+def find_changes(pool: Pool, source: FileSource, known: KnownFiles) -> Changes:
+    """Compare the files of a source with those that a pool took in. It costs a `stat` for each.
+
+    Args:
+        pool: the pool.
+        source: its source.
+        known: the files that the pool took in.
+
+    Returns:
+        The changes.
+
+    Raises:
+        SourceError: the source cannot be listed.
+    """
+    found = Changes()
+    for some in _in_batches(source.files(), FILES):
+        places, same = known.look(some)
+        new = {file.name for file, place in zip(some, places, strict=True) if place < 0}
+        had = set() if known.complete or not new else _had_before(pool, source, [f for f in some if f.name in new])
+        found.as_before += [file for file in some if file.name in had]
+        found.files += [file for file, one in zip(some, same, strict=True) if not one and file.name not in had]
+        found.changed |= {file.name for file, one in zip(some, same, strict=True) if not one and file.name not in new}
+    found.gone = int(known.gone.sum())
+    return found
+
+
+def _had_before(pool: Pool, source: FileSource, files: Sequence[SourceFile]) -> set[str]:
+    """Of a pool that does not know its files: those that are older than it, and of which it has every key."""
+    made = (pool.path / MANIFEST).stat().st_mtime_ns
+    old = [file.name for file in files if file.changed_ns <= made]
+    had, lacking = set(old), set()
+    for unit in source.units_in(old, pool.manifest.chunk_rows):
+        there = known_ids(pool, unit.keys)
+        start = 0
+        for name, count in source.spans(unit):
+            if any(key not in there for key in unit.keys[start : start + count]):
+                lacking.add(name)
+            start += count
+    return had - lacking
+
+
+def unchanged_ids(pool: Pool, source: FileSource, changed: Sequence[str]) -> NDArray[np.int64]:
+    """Items of changed files that are what they were: the digests of all items of their chunks say so.
+
+    Nothing is decoded, and no model runs: it costs one reading of these files, and of the others of their chunks where
+    each file is one item. Ready vectors are not looked at, as to take them in again costs no more.
+
+    Args:
+        pool: the pool.
+        source: its source.
+        changed: names of files with another size or time than they had, in order of the listing.
+
+    Returns:
+        The ids, int64, ascending.
+
+    Raises:
+        SourceError: the source does not give the items it listed.
+    """
+    if not changed or source.modality == "vector":
+        return np.empty(0, np.int64)
+    firsts = np.array([record["first_id"] for record in pool.records], np.int64)
+    total: dict[int, int] = {}
+    count: dict[int, int] = {}
+    single = False
+    for unit in source.units_in(changed, pool.manifest.chunk_rows):
+        if single := is_single(source, unit):
+            break
+        ids = known_ids(pool, unit.keys)
+        for item in source.read(unit):
+            if (id := ids.get(item.key)) is not None:
+                place = int(np.searchsorted(firsts, id, "right")) - 1
+                total[place] = total.get(place, 0) + item_digest(id, item)
+                count[place] = count.get(place, 0) + 1
+    same: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    if single:
+        touched = np.array(list(known_ids(pool, changed).values()), np.int64)
+        for place in np.unique(np.searchsorted(firsts, touched, "right") - 1).tolist():
+            ids_of_chunk, keys = _listing_of(pool, place)
+            record = pool.records[place]
+            if len(ids_of_chunk) and _is_same(record, _read_again(source, pool, ids_of_chunk, keys, record)):
+                same.append(ids_of_chunk)
+    else:
+        for place, sum_ in total.items():
+            record = pool.records[place]
+            if count[place] == record["rows"] + record["quarantined"] and _is_same(record, sum_):
+                same.append(_listing_of(pool, place)[0])
+    return np.sort(np.concatenate(same))
+
+
+def _is_same(record: Any, total: int) -> bool:
+    """Whether the items of a chunk have the digest in its commit record."""
+    contents = record.get("contents", {})
+    return bool(contents.get("algorithm") == ALGORITHM and contents["items"] == as_hex(total))
+
+
+def _listing_of(pool: Pool, place: int) -> tuple[NDArray[np.int64], list[str]]:
+    """Ids and keys of all items of a chunk, quarantined ones included; nothing if some were removed."""
+    chunk = pool.chunks[place]
+    if chunk.removed is not None:
+        return np.empty(0, np.int64), []
+    tables = chunk.items(["id", "key"]), chunk.quarantine().select(["id", "key"])
+    pairs = sorted(
+        pair for table in tables for pair in zip(table["id"].to_pylist(), table["key"].to_pylist(), strict=True)
+    )
+    return np.array([id for id, _ in pairs], np.int64), [key for _, key in pairs]
+
+
+def _read_again(source: FileSource, pool: Pool, ids: NDArray[np.int64], keys: Sequence[str], record: Any) -> int:
+    """The digest of items of single files, as they are now; -1 where their ids do not follow each other."""
+    if ids[-1] - ids[0] + 1 != len(ids) or record.get("contents", {}).get("algorithm") not in METHODS:
+        return -1
+    unit = Unit(index=0, first_id=int(ids[0]), keys=tuple(keys))
+    return unit_contents(source, unit, record["contents"]["algorithm"], pool.dim)
+
+
+def _in_batches(files: Iterable[SourceFile], size: int) -> Iterator[list[SourceFile]]:
+    stream = iter(files)
+    while some := list(islice(stream, size)):
+        yield some

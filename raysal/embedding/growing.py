@@ -1,0 +1,286 @@
+"""A finished pool takes in what is new or changed in its source, as its next generation.
+
+What is new is embedded behind what is there, so that no id changes. An item whose file changed gets a new id, and a
+link from the old one; where its vector and its columns are what they were, it keeps the old id. Items that are gone
+from the source stay (`raysal.embedding.missing` takes them out). Until the last of its chunks is committed, readers see
+the generation before; a growth that was interrupted is finished before another one begins.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.embedding.base import Encoder
+from raysal.embedding.changes import Changes, FileSource, add_spans, find_changes, is_single, unchanged_ids
+from raysal.embedding.origin import Progress, remember
+from raysal.embedding.recorded import source_fields, source_record
+from raysal.embedding.sample import rounding_for
+from raysal.embedding.working import Work, commit_units
+from raysal.errors import DuplicateKeys, SourceChanged
+from raysal.pool import Pool, PoolWriter
+from raysal.pool.generations import newest_generation
+from raysal.pool.growth import (
+    KNOWN_BEFORE,
+    Begun,
+    KnownFiles,
+    TakenFile,
+    discard,
+    planned_files,
+    read_begun,
+    write_files,
+)
+from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
+from raysal.pool.taking_in import known_ids, take_in
+from raysal.sources.base import OfFiles, Source
+from raysal.sources.keys import check_keys, source_name
+from raysal.types import Stamp, Unit
+
+FINISH = "embed again: what is there by then is taken in"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """What became of a pool."""
+
+    pool: Pool
+    """of the newest generation"""
+    embedded: int = 0
+    """items that this job embedded"""
+    added: int = 0
+    """items that are new in the pool"""
+    replaced: int = 0
+    """items that changed, and that new ones stand for"""
+    gone: int = 0
+    """files that the pool took in and that are not in the source any more"""
+    items: int = 0
+    """items that came, quarantined ones included"""
+    quarantined: int = 0
+    """of them"""
+    chunks: int = 0
+    """chunks that this job committed"""
+    seconds: float = 0.0
+
+
+def can_grow(pool: Path, source: Source) -> bool:
+    """Whether a pool takes in more from a source: it is finished, and the source is the one that it came from.
+
+    Args:
+        pool: the directory.
+        source: as the caller names it, with the fields that the pool was begun with.
+
+    Returns:
+        Whether it is so. If not, the job goes on as it was begun, or refuses the source.
+    """
+    if not (pool / MANIFEST).exists() or not isinstance(source, OfFiles):
+        return False
+    manifest = Manifest.read(pool)
+    if not newest_generation(pool) and sum(1 for _ in (pool / "commits").glob("*.json")) < manifest.chunks:
+        return False
+    name, fields = source_fields(source)
+    recorded = manifest.source.get("config", {})
+    same = all(recorded.get(field) == value for field, value in json.loads(json.dumps(fields)).items())
+    return bool(name == manifest.source["name"] and same)
+
+
+def grow(
+    out: Path,
+    source: FileSource,
+    encoder: Encoder,
+    stamp: Stamp | None,
+    work: Work,
+    report: Progress,
+) -> Growth:
+    """Take in what is new or changed. The pool is locked, and was made by this encoder.
+
+    Args:
+        out: the pool directory.
+        source: its source.
+        encoder: the one that made its vectors.
+        stamp: of the source, taken before it is listed.
+        work: how units are embedded.
+        report: called with (items done, items to do).
+
+    Returns:
+        What became of the pool.
+
+    Raises:
+        DuplicateKeys: a new file repeats a key, or has one of a file that did not change.
+        SourceError: the source cannot be listed.
+        SourceChanged: its files changed while they were listed.
+    """
+    begun, known_stamp = read_begun(out), read_stamp(out)
+    if begun is None and stamp is not None and known_stamp is not None and stamp.digest == known_stamp.digest:
+        return Growth(pool=Pool(out))
+    done = []
+    if begun is not None and not begun.single and _has_changed(out, source, begun):
+        discard(out, begun)
+    elif begun is not None:
+        done.append(_finish(out, source, encoder, begun, work, report))
+    pool = Pool(out)
+    known = KnownFiles(out, pool.generation)
+    changes = find_changes(pool, source, known)
+    if (planned := _plan(pool, source, known, changes)) is not None:
+        done.append(_finish(out, source, encoder, planned, work, report))
+    remember(out, stamp)
+    return Growth(
+        pool=done[-1].pool if done else pool,
+        embedded=sum(one.embedded for one in done),
+        added=sum(one.added for one in done),
+        replaced=sum(one.replaced for one in done),
+        gone=changes.gone,
+        items=sum(one.items for one in done),
+        quarantined=sum(one.quarantined for one in done),
+        chunks=sum(one.chunks for one in done),
+        seconds=sum(one.seconds for one in done),
+    )
+
+
+def _has_changed(out: Path, source: FileSource, begun: Begun) -> bool:
+    """Whether a file of a growth is not what it was when the growth was begun."""
+    now = {file.name: file for file in source.files()}
+    return any(now.get(file.name) != file for file in planned_files(out, begun)[1])
+
+
+class _Listing:
+    """The items of some files of a source, as `check_keys` takes them."""
+
+    def __init__(self, source: FileSource, names: list[str]) -> None:
+        self.source, self.names = source, names
+        self.path = source_name(source)
+
+    def units(self, chunk_rows: int) -> Iterator[Unit]:
+        return self.source.units_in(self.names, chunk_rows)
+
+
+def _plan(pool: Pool, source: FileSource, known: KnownFiles, changes: Changes) -> Begun | None:
+    """Decide which items come under which ids, and begin; None if none do."""
+    kept_ids = unchanged_ids(pool, source, [file.name for file in changes.files if file.name in changes.changed])
+    files = changes.files
+    before = list(changes.as_before)
+    if len(kept_ids):  # of single files: those that were only touched are not listed
+        old = known_ids(pool, [file.name for file in files if file.name in changes.changed])
+        touched = {name for name, id in old.items() if _is_in(kept_ids, id)}
+        before += [file for file in files if file.name in touched]
+        files = [file for file in files if file.name not in touched]
+    if not files:
+        return None
+    names = [file.name for file in files]
+    rows = pool.manifest.chunk_rows
+    if next(iter(source.units_in(names, 1)), None) is None:
+        return None
+    check_keys(_Listing(source, names), rows)  # type: ignore[arg-type]
+    first_id = pool.manifest.items if pool.changed is None else pool.changed.next_id
+    first_chunk = pool.manifest.chunks if pool.changed is None else pool.changed.next_chunk
+    changed = {place for place in known.places_of(sorted(changes.changed)).tolist() if place >= 0}
+    spans: dict[str, tuple[int, int]] = {}
+    kept: list[list[int]] = []
+    items = chunks = 0
+    single = True
+    for unit in source.units_in(names, rows):
+        old = known_ids(pool, unit.keys)
+        _check_new(source, known, changed, old)
+        if len(kept_ids) and all(key in old and _is_in(kept_ids, old[key]) for key in unit.keys):
+            continue
+        single = single and is_single(source, unit)
+        add_spans(spans, source, unit, first_id + items)
+        items, chunks = items + len(unit.keys), chunks + 1
+        if kept and kept[-1][1] == unit.index:
+            kept[-1][1] += 1
+        else:
+            kept.append([unit.index, unit.index + 1])
+    if not chunks:
+        return None
+    came = [(file, *spans.get(file.name, (0, 0))) for file in files]
+    taken = [TakenFile(file=file, first_id=first, items=count) for file, first, count in came]
+    taken += [TakenFile(file=file, first_id=KNOWN_BEFORE, items=0) for file in before]
+    number = pool.generation + 1
+    mark_changed(pool.path)
+    begun = Begun(
+        number=number,
+        first_chunk=first_chunk,
+        first_id=first_id,
+        chunks=chunks,
+        items=items,
+        chunk_rows=rows,
+        files=write_files(pool.path, number, taken),
+        kept=kept,
+        single=single,
+        source=source_record(source),
+    )
+    begun.write(pool.path)
+    return begun
+
+
+def _is_in(ids: NDArray[np.int64], id: int) -> bool:
+    """Whether ascending ids have one."""
+    place = int(np.searchsorted(ids, id))
+    return place < len(ids) and int(ids[place]) == id
+
+
+def _check_new(source: FileSource, known: KnownFiles, changed: set[int], old: dict[str, int]) -> None:
+    """Refuse keys of items that are there, and whose own files did not change."""
+    keys = list(old)
+    places = known.file_of(np.array([old[key] for key in keys], np.int64)).tolist()
+    twice = [
+        key
+        for key, place in zip(keys, places, strict=True)
+        if place >= 0 and place not in changed and known.there[place]
+    ]
+    if twice:
+        raise DuplicateKeys(source_name(source), twice)
+
+
+def _finish(
+    out: Path,
+    source: FileSource,
+    encoder: Encoder,
+    begun: Begun,
+    work: Work,
+    report: Progress,
+) -> Growth:
+    """Embed what is left of a growth, and let it be the newest generation."""
+    pool = Pool(out)
+    writer = PoolWriter(out, Manifest.read(out), begun.range)
+    resumed = len(writer.committed)
+    already = _items_of(writer)
+    report(already, begun.items)
+    started = time.perf_counter()
+    names = planned_files(out, begun)[0]
+    units = (unit for unit in _units(source, names, begun) if unit.index not in writer.committed)
+    rounding = rounding_for(source, encoder, writer.manifest.scale)
+    commit_units(units, source, encoder, writer, rounding, work, lambda: report(_items_of(writer), begun.items))
+    if len(writer.committed) != begun.chunks or _items_of(writer) != begun.items:
+        discard(out, begun)
+        raise SourceChanged(out, [f"{_items_of(writer):,} items where {begun.items:,} were listed"], FINISH)
+    generation, added = take_in(pool, begun, writer.committed)
+    return Growth(
+        pool=Pool(out),
+        embedded=begun.items - already,
+        added=added,
+        replaced=0 if generation.replaced is None else int(generation.replaced["ids"]),
+        items=begun.items,
+        quarantined=sum(record["quarantined"] for record in writer.committed.values()),
+        chunks=begun.chunks - resumed,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _units(source: FileSource, names: list[str], begun: Begun) -> Iterator[Unit]:
+    """The units of a growth under the numbers and ids that they have in the pool."""
+    index, first_id = begun.first_chunk, begun.first_id
+    for unit in source.units_in(names, begun.chunk_rows):
+        if any(first <= unit.index < stop for first, stop in begun.kept):
+            yield replace(unit, index=index, first_id=first_id)
+            index, first_id = index + 1, first_id + len(unit.keys)
+
+
+def _items_of(writer: PoolWriter) -> int:
+    """Items of the committed chunks, with the quarantined ones."""
+    return sum(record["rows"] + record["quarantined"] for record in writer.committed.values())

@@ -1,0 +1,197 @@
+"""The end of a growth: which of its items are new, which take the place of others, and which are what was there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from raysal.arrow_values import array_of, numbers_of
+from raysal.pool.chunk import Chunk
+from raysal.pool.contents import total_of
+from raysal.pool.generations import NO_ROW, REPLACED, Generation, Removed, next_fingerprint, with_range
+from raysal.pool.growth import BEGUN, Begun
+from raysal.pool.pool import Pool
+from raysal.pool.quarantine import ids_of_lost
+from raysal.pool.removing import kept_out
+from raysal.store import digest_of, sha256_of, write_file
+from raysal.types import POOL_COLUMNS
+
+ULPS = 2
+"""Units in the last place of float16 by which vectors of one item may differ: the other items of a batch change a
+vector by rounding."""
+
+
+def known_ids(pool: Pool, keys: Sequence[str]) -> dict[str, int]:
+    """The ids of those among some keys that a pool has, or has quarantined."""
+    asked = list(keys)
+    return ids_of_lost(pool.path, asked) | pool.ids_there(asked)
+
+
+def take_in(pool: Pool, begun: Begun, records: Mapping[int, Mapping[str, Any]]) -> tuple[Generation, int]:
+    """Let the chunks of a growth be the next generation.
+
+    An item whose key is in the pool takes the place of the one that is there. If its vector and its columns are the
+    same, it is left out instead, and the one that is there stays. Items that were taken out by name stay out.
+
+    Args:
+        pool: the newest generation. It is locked.
+        begun: the growth, all of whose chunks are committed.
+        records: their commit records.
+
+    Returns:
+        The generation, and how many items are new in it.
+
+    Raises:
+        Damaged: a file of the pool was altered.
+    """
+    chunks = [Chunk.of(pool.path, records[index], pool.dim) for index in begun.range]
+    out = kept_out(pool)
+    gone: list[tuple[int, int]] = []
+    links: list[tuple[int, int]] = []
+    added = 0
+    for chunk in chunks:
+        items, lost = chunk.items(), chunk.quarantine()
+        new = dict(
+            zip(items["key"].to_pylist(), zip(items["id"].to_pylist(), range(chunk.rows), strict=True), strict=True)
+        )
+        new |= {key: (id, NO_ROW) for key, id in zip(lost["key"].to_pylist(), lost["id"].to_pylist(), strict=True)}
+        old = known_ids(pool, list(new))
+        added += len(new.keys() - old.keys() - out)
+        gone += [new[key] for key in new.keys() & out]
+        pairs = {key: id for key, id in old.items() if key not in out}
+        places = stored_rows(pool, np.array(sorted(pairs.values()), np.int64))
+        same = _same_items(pool, chunk, items, {key: (new[key][1], places[id]) for key, id in pairs.items()})
+        gone += [new[key] if key in same else (id, places[id][1]) for key, id in pairs.items()]
+        links += [(new[key][0], id) for key, id in pairs.items() if key not in same]
+    removed = _removed(gone)
+    number = pool.generation + 1
+    parent = pool.fingerprint
+    digest = total_of(list(records.values()), "items") or digest_of(
+        {"files": [dict(r["files"]) for r in records.values()]}
+    )
+    unchanged = len(removed.ids) == begun.items and not links
+    generation = Generation(
+        number=number,
+        what="grown",
+        parent=parent,
+        fingerprint=parent if unchanged else next_fingerprint(parent, digest, removed.ids),
+        chunks=with_range(_chunks_of(pool), begun.range),
+        items=pool.manifest.items + begun.items - len(removed.ids),
+        next_chunk=begun.range.stop,
+        next_id=begun.first_id + begun.items,
+        vector_space=pool.vector_space,
+        source=begun.source,
+        removed=pool.removed.and_also(removed).write(pool.path, number),
+        replaced=_write_links(pool.path, number, links),
+        files=begun.files,
+    )
+    generation.write(pool.path)
+    (pool.path / BEGUN).unlink()
+    return generation, added
+
+
+def stored_rows(pool: Pool, ids: NDArray[np.int64]) -> dict[int, tuple[int, int]]:
+    """Where items lie: {id: (place of the chunk in the pool, row in its file)}, with `NO_ROW` for quarantined ones.
+
+    Args:
+        pool: the pool.
+        ids: int64 [m], ascending, of items that it has or has quarantined.
+
+    Returns:
+        The place of each.
+    """
+    firsts = np.array([record["first_id"] for record in pool.records], np.int64)
+    places = np.searchsorted(firsts, ids, "right") - 1
+    found: dict[int, tuple[int, int]] = {}
+    for place in np.unique(places).tolist():
+        chunk = pool.chunks[place]
+        own = Chunk.of(chunk.pool, pool.records[place], chunk.dim).ids()
+        some = ids[places == place]
+        rows = np.searchsorted(own, some).clip(max=max(len(own) - 1, 0))
+        there = own[rows] == some if len(own) else np.zeros(len(some), bool)
+        found |= {
+            id: (place, row if is_there else NO_ROW)
+            for id, row, is_there in zip(some.tolist(), rows.tolist(), there.tolist(), strict=True)
+        }
+    return found
+
+
+def _same_items(
+    pool: Pool, chunk: Chunk, items: pa.Table, pairs: Mapping[str, tuple[int, tuple[int, int]]]
+) -> set[str]:
+    """Keys of the items whose vector and columns are what they were.
+
+    Args:
+        pool: the pool.
+        chunk: one that comes.
+        items: its items.
+        pairs: {key: (row in it, (place of the chunk of the old item, row there))}.
+
+    Returns:
+        Those of the pairs.
+    """
+    same: set[str] = set()
+    by_place: dict[int, list[tuple[str, int, int]]] = {}
+    for key, (row, (place, old)) in pairs.items():
+        if row != NO_ROW and old != NO_ROW:
+            by_place.setdefault(place, []).append((key, row, old))
+    own = chunk.mapped() if by_place else None
+    columns = [name for name in items.column_names if name not in POOL_COLUMNS]
+    for place, some in by_place.items():
+        assert own is not None
+        before = Chunk.of(pool.path, pool.records[place], pool.dim)
+        rows, olds = (np.array([one[at] for one in some], np.int64) for at in (1, 2))
+        is_same = _same_vectors(own[rows], before.mapped()[olds], exact=pool.manifest.modality == "vector")
+        for name in columns:
+            now = items[name].take(array_of(rows, pa.int64())).to_pylist()
+            then = before.items([name])[name].take(array_of(olds, pa.int64())).to_pylist()
+            is_same &= np.array([repr(a) == repr(b) for a, b in zip(now, then, strict=True)], bool)
+        same |= {key for (key, _, _), one in zip(some, is_same.tolist(), strict=True) if one}
+    return same
+
+
+def _same_vectors(a: NDArray[np.float16], b: NDArray[np.float16], *, exact: bool) -> NDArray[np.bool_]:
+    """Which rows of two matrices [n, d] are of one vector: bool [n]."""
+    if exact:
+        return np.asarray((a == b).all(1))
+    step = np.spacing(np.maximum(np.abs(a), np.abs(b)))
+    return np.asarray((np.abs(a.astype(np.float32) - b.astype(np.float32)) <= ULPS * step.astype(np.float32)).all(1))
+
+
+def _removed(gone: Sequence[tuple[int, int]]) -> Removed:
+    """Ids and rows, in order of the ids."""
+    ids, rows = np.array(gone, np.int64).reshape(-1, 2).T
+    order = np.argsort(ids, kind="stable")
+    return Removed(ids[order], rows[order].astype(np.int32))
+
+
+def _chunks_of(pool: Pool) -> tuple[range, ...]:
+    return (range(pool.manifest.chunks),) if pool.changed is None else pool.changed.chunks
+
+
+def _write_links(pool: Path, number: int, links: Sequence[tuple[int, int]]) -> dict[str, Any] | None:
+    """Write which items are in the place of which: the new id, and the old one."""
+    if not links:
+        return None
+    new, old = np.array(sorted(links), np.int64).T
+    table = pa.table({"id": array_of(new, pa.int64()), "old_id": array_of(old, pa.int64())})
+    path = pool / REPLACED / f"{number:05d}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    write_file(path, lambda temporary: pq.write_table(table, temporary))
+    return {"ids": len(links), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def links_of(pool: Pool) -> dict[int, int]:
+    """Which items of a pool are in the place of which: {id: the id before}, over all its generations."""
+    found: dict[int, int] = {}
+    for number in range(1, pool.generation + 1):
+        if Generation.read(pool.path, number).replaced is not None:
+            table = pq.read_table(pool.path / REPLACED / f"{number:05d}.parquet")
+            found |= dict(zip(numbers_of(table["id"]).tolist(), numbers_of(table["old_id"]).tolist(), strict=True))
+    return found
