@@ -147,6 +147,24 @@ class Pool:
         before = () if self._changed is None else ancestors_of(self.path, self._changed)
         return frozenset([self.fingerprint, *before])
 
+    def at(self, fingerprint: str) -> Pool:
+        """The generation that has a fingerprint, of those that `ancestors` lists; the last one that has it.
+
+        Args:
+            fingerprint: one of them.
+
+        Returns:
+            The pool of that generation.
+
+        Raises:
+            PoolError: it was compacted away.
+        """
+        number, found = self.generation, self._changed
+        while found is not None and found.fingerprint != fingerprint:
+            number -= 1
+            found = Generation.read(self.path, number) if number else None
+        return Pool(self.path, number)
+
     def info(self) -> PoolInfo:
         """What the pool is, in numbers and names."""
         return PoolInfo(

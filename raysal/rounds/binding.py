@@ -2,6 +2,9 @@
 
 The ledger is bound to a pool by the pool's fingerprint (see `raysal.labels.ledger`). Ledgers of older runs are bound to
 none; their rounds name the pool, or, where there are no rounds, their ids and keys are compared with the pool's.
+
+A pool that grew or shrank has another fingerprint, and knows those it had before. A run follows it: its items are
+matched by key, as by `rebind`, without being asked to. Who only reads sees them matched, and writes nothing.
 """
 
 from __future__ import annotations
@@ -9,12 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raysal.config import RunConfig
-from raysal.errors import Damaged, FingerprintMismatch, PoolError
+from raysal.errors import Damaged, FingerprintMismatch, PoolError, RunError
 from raysal.labels import Ledger
 from raysal.labels.reader import OTHER_POOL
 from raysal.pool import Pool, open_pool
 from raysal.pool.layout import MANIFEST
 from raysal.rounds.directory import RunDir
+from raysal.store import is_locked
 
 MOVED = "if it was moved, name its place: --pool POOL"
 """What an error says to do where the pool of a run is gone."""
@@ -55,27 +59,64 @@ def own_pool(config: RunConfig) -> Pool:
 
 
 def check_pool(run: RunDir, ledger: Ledger, pool: Pool) -> None:
-    """Refuse a pool that the labels of a run are not of. Writes nothing.
+    """Refuse a pool that the labels of a run are not of. Writes nothing, and `ledger` is for reading from here on.
 
     Of a ledger that is bound to no pool, and has no rounds beside it, every item is looked up: one pass over the pool's
     items. From here on the ledger refuses what concerns another pool.
 
     Args:
         run: the run directory.
-        ledger: its labels.
+        ledger: its labels. Where the pool grew or shrank since, they are seen as they will be in it.
         pool: the pool that the caller has.
 
     Raises:
         FingerprintMismatch: the labels are of another pool.
     """
-    bound = ledger.pool
-    if bound is None and run.rounds:
-        bound = run.record(0)["pool"]
+    if _follows(run, ledger, pool):
+        ledger.view_as_in(pool.fingerprint, pool.ids_there(list(ledger.known_ids())))
+    else:
+        _check_same(run, ledger, pool)
+
+
+def pool_to_write(run: RunDir, ledger: Ledger, pool: Pool) -> Pool:
+    """The pool as one who writes labels of a run is to see it. Writes nothing.
+
+    Args:
+        run: the run directory.
+        ledger: its labels.
+        pool: the pool that the caller has.
+
+    Returns:
+        That pool; its generation of before, where it grew or shrank and another process is still at work with that.
+
+    Raises:
+        FingerprintMismatch: the labels are of another pool.
+    """
+    if not _follows(run, ledger, pool):
+        _check_same(run, ledger, pool)
+    elif is_locked(run.path):
+        return pool.at(str(_bound_to(run, ledger)))
+    return pool
+
+
+def _follows(run: RunDir, ledger: Ledger, pool: Pool) -> bool:
+    """Whether the labels of a run are of an earlier generation of a pool."""
+    bound = _bound_to(run, ledger)
+    return bound is not None and bound != pool.fingerprint and bound in pool.ancestors
+
+
+def _check_same(run: RunDir, ledger: Ledger, pool: Pool) -> None:
+    bound = _bound_to(run, ledger)
     if bound is None:
         _check_keys(ledger, pool)
     elif bound != pool.fingerprint:
         raise FingerprintMismatch(pool.path, "the pool's fingerprint", bound, pool.fingerprint, OTHER_POOL)
     ledger.expect(pool.fingerprint)
+
+
+def _bound_to(run: RunDir, ledger: Ledger) -> str | None:
+    """The pool that the labels of a run are of; None if nobody wrote it down."""
+    return run.record(0)["pool"] if ledger.pool is None and run.rounds else ledger.pool
 
 
 def _check_keys(ledger: Ledger, pool: Pool) -> None:
@@ -88,25 +129,31 @@ def _check_keys(ledger: Ledger, pool: Pool) -> None:
             raise FingerprintMismatch(pool.path, f"the id of {key!r}", str(id), got, OTHER_POOL)
 
 
-def meet_pool(run: RunDir, ledger: Ledger, pool: Pool, *, rebind: bool = False) -> Rebound | None:
-    """Bind the labels of a run to a pool. To repeat it changes nothing.
+def meet_pool(run: RunDir, ledger: Ledger, pool: Pool, *, rebind: bool = False, alone: bool = True) -> Rebound | None:
+    """Bind the labels of a run to a pool, or to what their pool became. To repeat it changes nothing.
 
     Args:
         run: the run directory. To `rebind`, the caller has locked it.
         ledger: its labels.
         pool: the pool.
         rebind: if the labels are of another pool, match them with this one by key.
+        alone: whether no other process is at work on the run.
 
     Returns:
-        What was matched; None without `rebind`.
+        What was matched; None if the labels are of this pool as it is.
 
     Raises:
         FingerprintMismatch: the labels are of another pool, and `rebind` is false.
+        RunError: the pool grew or shrank, and another process is at work with what it was.
     """
-    if not rebind:
-        check_pool(run, ledger, pool)
+    follows = _follows(run, ledger, pool)
+    if not rebind and not follows:
+        _check_same(run, ledger, pool)
         ledger.bind(pool.fingerprint)
         return None
+    if follows and not alone:
+        problem = "another process is at work on the run, with an earlier generation of its pool"
+        raise RunError(run.path, problem, "wait until it is done, or stop it")
     lease_newest(run, ledger)  # with ids of the pool that it was chosen from
     ledger.rebind(pool.fingerprint, pool.ids_there)
     matched = sum(id is not None for id in ledger.known_ids().values())

@@ -13,7 +13,7 @@ from raysal.arrow_values import numbers_of
 from raysal.config import RunConfig, deciding_fields
 from raysal.labels import Ledger
 from raysal.pool import Pool, open_pool
-from raysal.rounds.binding import Rebound, check_pool, meet_pool, settle
+from raysal.rounds.binding import Rebound, meet_pool, pool_to_write, settle
 from raysal.rounds.configs import control_config
 from raysal.rounds.directory import RunDir
 from raysal.rounds.held_out import HeldOut
@@ -80,7 +80,8 @@ def finished_run(config: RunConfig, out: Path, report: Report) -> RunResult | No
             return None
         pool = open_pool(config.pool)
         for run, ledger in ledgers.items():
-            check_pool(run, ledger, pool)
+            if pool_to_write(run, ledger, pool) is not pool:
+                return None
         short = {run: run.rounds < config.rounds.count for run in configs}
         if any(short[run] and _is_anything_left(pool, ledgers[run], config) for run in configs):
             return None
@@ -88,7 +89,7 @@ def finished_run(config: RunConfig, out: Path, report: Report) -> RunResult | No
             with locked_if_free(run.path) as free:
                 if free is not False:
                     settle(run, ledger)
-                meet_pool(run, ledger, pool)
+                meet_pool(run, ledger, pool, alone=free is not False)
             run.remember_pool(pool.path)
         arms = [status_of(run, configs[run], ledger, pool) for run, ledger in ledgers.items()]
     check_pool_lost(pool, config)

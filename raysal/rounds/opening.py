@@ -10,7 +10,7 @@ from typing import Any
 from raysal.config import RunConfig
 from raysal.labels import Ledger
 from raysal.pool import Pool, open_pool
-from raysal.rounds.binding import check_pool, own_pool
+from raysal.rounds.binding import check_pool, own_pool, pool_to_write
 from raysal.rounds.configs import config_of
 from raysal.rounds.directory import RunDir
 from raysal.rounds.parts import RunParts
@@ -37,6 +37,7 @@ def read_run(
     fields: Mapping[str, Any],
     *,
     rebind: bool = False,
+    only_look: bool = False,
 ) -> OpenRun:
     """Read a run, there or not yet. Touches nothing.
 
@@ -47,6 +48,7 @@ def read_run(
         fleet: where it is a mapping, the fleet's config for now.
         fields: those of `RunConfig`.
         rebind: the pool may be another one than that of the run's labels.
+        only_look: nothing will be written.
 
     Returns:
         The run. Its ledger is open.
@@ -64,7 +66,10 @@ def read_run(
     ledger = run.open_ledger() if run.has_ledger else None
     try:
         if ledger is not None and not rebind:
-            check_pool(run, ledger, pool)
+            if only_look:
+                check_pool(run, ledger, pool)
+            else:
+                pool = pool_to_write(run, ledger, pool)
         parts = RunParts.of(config, pool)
         if new:  # an older raysal took queries that nothing goes by
             check_like(config.like, (parts.selector, parts.start, *parts.narrower.strategies()))

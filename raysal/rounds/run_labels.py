@@ -15,11 +15,11 @@ from raysal.labels.remarks import ByItem, remarks_of
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
-from raysal.rounds.binding import Rebound, check_pool, meet_pool, own_pool
+from raysal.rounds.binding import Rebound, meet_pool, own_pool, pool_to_write
 from raysal.rounds.configs import config_of
 from raysal.rounds.directory import RunDir
 from raysal.rounds.held_out import held_out_keys
-from raysal.store import locked
+from raysal.store import locked, locked_if_free
 from raysal.threads import one_at_a_time
 from raysal.types import SKIP, Label
 
@@ -116,7 +116,14 @@ class RunLabels:
                 keep_queries(self._run, queries)
                 self.rebound = meet_pool(self._run, self.ledger, pool, rebind=True)
         else:
-            meet_pool(self._run, self.ledger, pool)
+            self._pool = self._met(pool)
+
+    def _met(self, pool: Pool) -> Pool:
+        """Bind the labels to a pool, or to the generation of it that another process is at work with."""
+        pool = pool_to_write(self._run, self.ledger, pool)
+        with locked_if_free(self._run.path) as free:
+            meet_pool(self._run, self.ledger, pool, alone=free is not False)
+        return pool
 
     def tell(
         self,
@@ -269,7 +276,7 @@ class RunLabels:
         """
         config = self._run.require_config()
         pool = own_pool(config) if self._pool is None else self._pool
-        check_pool(self._run, self.ledger, pool)
+        pool = pool_to_write(self._run, self.ledger, pool)
         return held_out_keys(pool, config, set(self.ledger.excluded().tolist()), most)
 
     def remarks(self, *, skips: bool = True) -> ByItem:
@@ -302,9 +309,7 @@ class RunLabels:
             FingerprintMismatch: the labels of the run are of another pool.
         """
         if self._pool is None:
-            pool = own_pool(self._run.require_config())
-            meet_pool(self._run, self.ledger, pool)
-            self._pool = pool
+            self._pool = self._met(own_pool(self._run.require_config()))
         return self._pool
 
     def close(self) -> None:

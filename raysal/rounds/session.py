@@ -88,7 +88,7 @@ class Session:
                 if free is not False:
                     settle(self.run, self.ledger)
                 keep_queries(self.run, queries)
-                self.rebound = meet_pool(self.run, self._ledger, self.pool, rebind=rebind)
+                self.rebound = meet_pool(self.run, self._ledger, self.pool, rebind=rebind, alone=free is not False)
             self.run.remember_pool(self.pool.path)
         except BaseException:
             self.close()
@@ -126,7 +126,7 @@ class Session:
         if rebind:
             raise RunError(run_dir, "to match labels with another pool writes them", "open it without read_only")
         session = cls.__new__(cls)
-        session._take(read_run(run_dir, pool, None, fleet, {}), fleet)
+        session._take(read_run(run_dir, pool, None, fleet, {}, only_look=True), fleet)
         session._read_only = True
         return session
 
