@@ -194,6 +194,28 @@ class KnownFiles:
         return np.where(inside, self._places[spans], -1)
 
 
+def file_names_of(pool: Path, newest: int, ids: Sequence[int]) -> dict[int, str]:
+    """The names of the files that items came from. It reads the tables of files once.
+
+    Args:
+        pool: the directory.
+        newest: number of the generation that has the items.
+        ids: of items.
+
+    Returns:
+        {id: name}, without the items of which that is not known.
+    """
+    wanted = np.sort(np.array(ids, np.int64))
+    found: dict[int, str] = {}
+    for number in range(newest + 1):
+        for table in read_files(pool, number):
+            first, count = numbers_of(table["first_id"]), numbers_of(table["items"])
+            low, high = np.searchsorted(wanted, first), np.searchsorted(wanted, first + count)
+            for row in np.flatnonzero((high > low) & (count > 0)).tolist():
+                found |= dict.fromkeys(wanted[low[row] : high[row]].tolist(), table["name"][row].as_py())
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Begun:
     """A growth that was begun: what it adds to the generation that was the newest."""

@@ -183,7 +183,7 @@ def _write_items(out: Path, rows: Sequence[dict[str, Any]], pool: Pool, report: 
         row["problem"] = "not in the source any more"
     moved = dict(by_key)
     source, done = source_of(pool), 0
-    for _, item in read_items(source, by_id, manifest.chunk_rows):
+    for _, item in read_items(pool, source, {id: row["key"] for id, row in by_id.items()}):
         if (row := moved.pop(item.key, None)) is not None:
             _note(out, item, row, manifest.modality)
             report("export", done := done + 1, len(rows))

@@ -62,7 +62,7 @@ def read_gallery(pool: Pool, wanted: dict[int, str]) -> Gallery:
     problem = None
     try:
         source = source_of(pool)
-        for id, item in read_items(source, wanted, pool.manifest.chunk_rows):
+        for id, item in read_items(pool, source, wanted):
             shown[id] = _shown(item, wanted[id], modality)
     except (RaysalError, OSError) as error:
         problem = str(error)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from raysal.config import Choice
 from raysal.errors import SourceError
 from raysal.pool import Pool
-from raysal.sources.base import Source
+from raysal.pool.growth import file_names_of
+from raysal.sources.base import OfFiles, Source
 from raysal.sources.registry import SOURCES
 from raysal.types import Item
 
@@ -34,23 +36,43 @@ def source_of(pool: Pool) -> Source:
     return Choice(name=record["name"], **record["config"]).build("source", SOURCES)
 
 
-def read_items(source: Source, ids: Collection[int], chunk_rows: int) -> Iterator[tuple[int, Item]]:
-    """Read some items of a source. Lists the source up to the last of them.
+def read_items(pool: Pool, source: Source, wanted: Mapping[int, str]) -> Iterator[tuple[int, Item]]:
+    """Read some items of a pool from its source.
+
+    Where the pool knows which files they came from, only these are listed; otherwise the whole source is, up to the
+    last of them.
 
     Args:
-        source: where they come from.
-        ids: the items wanted.
-        chunk_rows: items of a chunk of the pool.
+        pool: the pool.
+        source: its source.
+        wanted: the keys of the items, by id.
 
     Yields:
-        (id, item) of each id that the source lists, in order of ids.
+        (id, item) of each that the source has now, under the key that it has there.
     """
-    left = sorted(ids)
-    for unit in source.units(chunk_rows):
-        end = unit.first_id + len(unit.keys)
-        here = [id for id in left if id < end]
+    left = dict(wanted)
+    if isinstance(source, OfFiles) and pool.generation:
+        by_file: dict[str, dict[str, int]] = {}
+        for id, name in file_names_of(pool.path, pool.generation, list(left)).items():
+            by_file.setdefault(name, {})[left.pop(id)] = id
+        for name, ids in by_file.items():
+            yield from _of_file(source, name, ids, pool.manifest.chunk_rows)
+    ids_by_key = {key: id for id, key in left.items()}
+    for unit in source.units(pool.manifest.chunk_rows) if left else ():
+        if pool.generation:  # what is where in the listing has changed
+            here = {unit.first_id + place: ids_by_key[key] for place, key in enumerate(unit.keys) if key in ids_by_key}
+        else:
+            here = {id: id for id in left if unit.first_id <= id < unit.first_id + len(unit.keys)}
         if here:
-            left = left[len(here) :]
-            yield from zip(here, source.read(unit, only=frozenset(here)), strict=True)
+            left = {id: key for id, key in left.items() if id not in here.values()}
+            yield from zip((here[id] for id in sorted(here)), source.read(unit, only=frozenset(here)), strict=True)
         if not left:
             return
+
+
+def _of_file(source: Any, name: str, ids: dict[str, int], chunk_rows: int) -> Iterator[tuple[int, Item]]:
+    """Items of one file by key, which another version of the file may have elsewhere, or not at all."""
+    for unit in source.units_in([name], chunk_rows):
+        places = frozenset(unit.first_id + place for place, key in enumerate(unit.keys) if key in ids)
+        if places:
+            yield from ((ids[item.key], item) for item in source.read(unit, only=places))

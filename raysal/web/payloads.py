@@ -12,6 +12,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -19,7 +20,8 @@ from typing import Any, Literal
 
 from raysal.errors import BadItem, RaysalError, SourceError
 from raysal.pool import Pool
-from raysal.sources.base import Source
+from raysal.pool.growth import file_names_of
+from raysal.sources.base import OfFiles, Source
 from raysal.sources.digits import Digits
 from raysal.sources.files import place_of
 from raysal.sources.folder import Folder
@@ -166,6 +168,8 @@ class Payloads:
         """A unit that holds the item. A source that finds items by key or id needs no listing for that."""
         if isinstance(self.source, Folder | Digits):
             return Unit(index=0, first_id=entry.id, keys=(entry.key,))
+        if self._pool.generation and (unit := self._unit_of_file(entry)) is not None:
+            return unit
         wanted = entry.id // self._pool.manifest.chunk_rows
         with self._lock:
             if wanted in self._units:
@@ -182,9 +186,20 @@ class Payloads:
             self._listing = None
         raise BadItem(entry.key, "the source ends before it now", "embed it again")
 
+    def _unit_of_file(self, entry: Entry) -> Unit | None:
+        """The same where the pool changed: ids are no places in the listing then. None if its file is not known."""
+        name = file_names_of(self._pool.path, self._pool.generation, [entry.id]).get(entry.id)
+        if name is None or not isinstance(self.source, OfFiles):
+            return None
+        for unit in self.source.units_in([name], self._pool.manifest.chunk_rows):
+            if entry.key in unit.keys:
+                return replace(unit, first_id=entry.id - list(unit.keys).index(entry.key))
+        raise BadItem(entry.key, "its file does not have it any more", "embed it again")
+
     def _keep(self, unit: Unit) -> None:
         texts = unit.locator if isinstance(unit.locator, tuple) and len(unit.locator) == len(unit.keys) else ()
-        size = 100 * len(unit.keys) + sum(len(part[0] or "") for part in texts if isinstance(part, tuple))
+        letters = (len(part) for parts in texts if isinstance(parts, tuple) for part in parts if isinstance(part, str))
+        size = 100 * len(unit.keys) + sum(letters)
         self._units[unit.index], self._sizes[unit.index] = unit, size
         while sum(self._sizes[index] for index in self._units) > UNITS_BYTES and len(self._units) > 1:
             self._units.popitem(last=False)
