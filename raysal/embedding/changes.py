@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysal.embedding.batches import unit_contents
+from raysal.embedding.base import Encoder
+from raysal.embedding.batches import checked_columns, unit_contents
+from raysal.embedding.origin import TAKE_IN, check_fields
+from raysal.embedding.precomputed import Precomputed
+from raysal.embedding.recorded import encoder_fields, source_fields, with_absolute_paths
+from raysal.embedding.rounding import Rounding
+from raysal.errors import SourceChanged, SourceError
 from raysal.pool import Pool
 from raysal.pool.contents import ALGORITHM, METHODS, as_hex, item_digest
 from raysal.pool.growth import KnownFiles, TakenFile, write_files
 from raysal.pool.layout import MANIFEST
-from raysal.pool.taking_in import known_ids
+from raysal.pool.taking_in import known_ids, same_rows, stored_rows
 from raysal.sources.base import OfFiles, Source
+from raysal.sources.begun import as_begun
 from raysal.types import SourceFile, Unit
 
 FILES = 1 << 14
@@ -113,6 +122,51 @@ def find_changes(pool: Pool, source: FileSource, known: KnownFiles) -> Changes:
     return found
 
 
+def check_changed_pool(pool: Pool, source: Source, encoder: Encoder) -> None:
+    """Refuse a pool that changed since it was made, and that is not of this source and encoder. Loads no weights.
+
+    Args:
+        pool: the pool, of a generation after the first.
+        source: the source that the caller names now; one that is not there is no reason to refuse.
+        encoder: the encoder that the caller names now.
+
+    Raises:
+        FingerprintMismatch: they differ; the error names the field.
+        SourceChanged: the source has files that the pool has not taken in.
+    """
+    if isinstance(encoder, Precomputed) and encoder.dim == 0:
+        encoder = replace(encoder, dim=pool.dim)
+    fix = "name what the pool was made of, or another pool directory"
+    check_fields(pool.path, "encoder", pool.manifest.encoder, *encoder_fields(encoder), fix)
+    source = with_absolute_paths(source)
+    if source_fields(source)[0] == pool.manifest.source["name"]:
+        source = as_begun(source, pool.manifest.source.get("config", {}))
+    check_fields(pool.path, "source", pool.manifest.source, *source_fields(source), fix)
+    with suppress(SourceError):
+        check_taken_in(pool, source, TAKE_IN)
+
+
+def check_taken_in(pool: Pool, source: Source, fix: str) -> None:
+    """Refuse a source that has files which a pool has not taken in as they are. It costs a `stat` for each.
+
+    Args:
+        pool: the pool.
+        source: its source.
+        fix: what an error says to do.
+
+    Raises:
+        SourceChanged: files of it are new or changed.
+        SourceError: it cannot be listed.
+    """
+    if not isinstance(source, OfFiles):
+        return
+    found = find_changes(pool, cast(FileSource, source), KnownFiles(pool.path, pool.generation))
+    counts = {"new": len(found.files) - len(found.changed), "changed": len(found.changed)}
+    said = [f"{count:,} {what} file{'s' * (count != 1)}" for what, count in counts.items() if count]
+    if said:
+        raise SourceChanged(pool.path, said, fix)
+
+
 def _had_before(pool: Pool, source: FileSource, files: Sequence[SourceFile]) -> set[str]:
     """Of a pool that does not know its files: those that are older than it, and of which it has every key."""
     made = (pool.path / MANIFEST).stat().st_mtime_ns
@@ -128,11 +182,12 @@ def _had_before(pool: Pool, source: FileSource, files: Sequence[SourceFile]) -> 
     return had - lacking
 
 
-def unchanged_ids(pool: Pool, source: FileSource, changed: Sequence[str]) -> NDArray[np.int64]:
-    """Items of changed files that are what they were: the digests of all items of their chunks say so.
+def unchanged_ids(pool: Pool, source: FileSource, changed: Sequence[str]) -> tuple[NDArray[np.int64], int]:
+    """Items of changed files that are what they were.
 
-    Nothing is decoded, and no model runs: it costs one reading of these files, and of the others of their chunks where
-    each file is one item. Ready vectors are not looked at, as to take them in again costs no more.
+    Of pictures and texts, the digests of all items of their chunks say so: nothing is decoded and no model runs, and it
+    costs one reading of these files, and of the others of their chunks where each file is one item. Ready vectors are
+    compared with those of the pool.
 
     Args:
         pool: the pool.
@@ -140,13 +195,16 @@ def unchanged_ids(pool: Pool, source: FileSource, changed: Sequence[str]) -> NDA
         changed: names of files with another size or time than they had, in order of the listing.
 
     Returns:
-        The ids, int64, ascending.
+        The ids, int64, ascending; and how many chunks were read again.
 
     Raises:
         SourceError: the source does not give the items it listed.
     """
-    if not changed or source.modality == "vector":
-        return np.empty(0, np.int64)
+    if not changed:
+        return np.empty(0, np.int64), 0
+    if source.modality == "vector":
+        parts = [_same_vectors(pool, source, unit) for unit in source.units_in(changed, pool.manifest.chunk_rows)]
+        return np.sort(np.concatenate([np.empty(0, np.int64), *parts])), len(parts)
     firsts = np.array([record["first_id"] for record in pool.records], np.int64)
     total: dict[int, int] = {}
     count: dict[int, int] = {}
@@ -161,9 +219,12 @@ def unchanged_ids(pool: Pool, source: FileSource, changed: Sequence[str]) -> NDA
                 total[place] = total.get(place, 0) + item_digest(id, item)
                 count[place] = count.get(place, 0) + 1
     same: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    read = len(total)
     if single:
         touched = np.array(list(known_ids(pool, changed).values()), np.int64)
-        for place in np.unique(np.searchsorted(firsts, touched, "right") - 1).tolist():
+        places = np.unique(np.searchsorted(firsts, touched, "right") - 1).tolist()
+        read = len(places)
+        for place in places:
             ids_of_chunk, keys = _listing_of(pool, place)
             record = pool.records[place]
             if len(ids_of_chunk) and _is_same(record, _read_again(source, pool, ids_of_chunk, keys, record)):
@@ -173,7 +234,24 @@ def unchanged_ids(pool: Pool, source: FileSource, changed: Sequence[str]) -> NDA
             record = pool.records[place]
             if count[place] == record["rows"] + record["quarantined"] and _is_same(record, sum_):
                 same.append(_listing_of(pool, place)[0])
-    return np.sort(np.concatenate(same))
+    return np.sort(np.concatenate(same)), read
+
+
+def _same_vectors(pool: Pool, source: FileSource, unit: Unit) -> NDArray[np.int64]:
+    """The ids of the items of a unit whose vectors and columns the pool has, to the bit."""
+    ids = known_ids(pool, unit.keys)
+    stored = stored_rows(pool, np.array(sorted(ids.values()), np.int64))
+    rounding, same = Rounding(scale=pool.scale), []
+    for _, columns in checked_columns(source, unit, pool.dim):
+        halves, bad = rounding.halves(columns.keys, columns.vectors)
+        new = {key: (row, stored[ids[key]]) for row, key in enumerate(columns.keys)
+               if key in ids and row not in bad and row not in columns.odd}  # fmt: skip
+        carried = {
+            name: list(values) if not isinstance(values, pa.Array) else values.to_pylist()
+            for name, values in columns.carried.items()
+        }
+        same += [ids[key] for key in same_rows(pool, halves, carried, new)]
+    return np.array(same, np.int64)
 
 
 def _is_same(record: Any, total: int) -> bool:

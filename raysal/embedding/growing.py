@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from raysal.embedding.base import Encoder
 from raysal.embedding.changes import Changes, FileSource, add_spans, find_changes, is_single, unchanged_ids
-from raysal.embedding.origin import Progress, remember
+from raysal.embedding.origin import Progress, check_contents, remember
 from raysal.embedding.recorded import source_fields, source_record
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
@@ -32,6 +32,8 @@ from raysal.pool.growth import (
     KnownFiles,
     TakenFile,
     discard,
+    files_name,
+    look_again,
     planned_files,
     read_begun,
     write_files,
@@ -65,6 +67,8 @@ class Growth:
     """of them"""
     chunks: int = 0
     """chunks that this job committed"""
+    checked: int = 0
+    """chunks committed before whose items were read again, because their files changed"""
     seconds: float = 0.0
 
 
@@ -96,6 +100,7 @@ def grow(
     stamp: Stamp | None,
     work: Work,
     report: Progress,
+    checking: Progress,
 ) -> Growth:
     """Take in what is new or changed. The pool is locked, and was made by this encoder.
 
@@ -106,6 +111,7 @@ def grow(
         stamp: of the source, taken before it is listed.
         work: how units are embedded.
         report: called with (items done, items to do).
+        checking: called with (items read, items to read) while items are compared with the source.
 
     Returns:
         What became of the pool.
@@ -118,6 +124,9 @@ def grow(
     begun, known_stamp = read_begun(out), read_stamp(out)
     if begun is None and stamp is not None and known_stamp is not None and stamp.digest == known_stamp.digest:
         return Growth(pool=Pool(out))
+    if begun is None and (checked := _is_as_it_was(out, source, stamp, checking)) is not None:
+        remember(out, stamp)
+        return Growth(pool=Pool(out), checked=checked)
     done = []
     if begun is not None and not begun.single and _has_changed(out, source, begun):
         discard(out, begun)
@@ -126,7 +135,8 @@ def grow(
     pool = Pool(out)
     known = KnownFiles(out, pool.generation)
     changes = find_changes(pool, source, known)
-    if (planned := _plan(pool, source, known, changes)) is not None:
+    kept_ids, read = unchanged_ids(pool, source, [file.name for file in changes.files if file.name in changes.changed])
+    if (planned := _plan(pool, source, known, changes, kept_ids)) is not None:
         done.append(_finish(out, source, encoder, planned, work, report))
     remember(out, stamp)
     return Growth(
@@ -135,11 +145,29 @@ def grow(
         added=sum(one.added for one in done),
         replaced=sum(one.replaced for one in done),
         gone=changes.gone,
+        checked=read,
         items=sum(one.items for one in done),
         quarantined=sum(one.quarantined for one in done),
         chunks=sum(one.chunks for one in done),
         seconds=sum(one.seconds for one in done),
     )
+
+
+def _is_as_it_was(out: Path, source: FileSource, stamp: Stamp | None, checking: Progress) -> int | None:
+    """Whether files of a pool that never changed were only touched: how many chunks were read again for that."""
+    if newest_generation(out):
+        return None
+    pool = Pool(out)
+    known = all("contents" in record for record in pool.records)
+    if not known or source.fingerprint() != pool.manifest.source["fingerprint"]:
+        return None
+    try:
+        checked = check_contents(out, pool.manifest, dict(enumerate(pool.records)), source, stamp, checking)
+    except SourceChanged:
+        return None
+    if (out / files_name(0)).exists():
+        look_again(out, source.files())
+    return checked
 
 
 def _has_changed(out: Path, source: FileSource, begun: Begun) -> bool:
@@ -159,9 +187,10 @@ class _Listing:
         return self.source.units_in(self.names, chunk_rows)
 
 
-def _plan(pool: Pool, source: FileSource, known: KnownFiles, changes: Changes) -> Begun | None:
-    """Decide which items come under which ids, and begin; None if none do."""
-    kept_ids = unchanged_ids(pool, source, [file.name for file in changes.files if file.name in changes.changed])
+def _plan(
+    pool: Pool, source: FileSource, known: KnownFiles, changes: Changes, kept_ids: NDArray[np.int64]
+) -> Begun | None:
+    """Decide which items come under which ids, and begin; None if none do. `kept_ids` are as they were."""
     files = changes.files
     before = list(changes.as_before)
     if len(kept_ids):  # of single files: those that were only touched are not listed

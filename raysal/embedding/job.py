@@ -173,7 +173,7 @@ def embed(
             same["chunk_rows"] = begun.chunk_rows
         with locked(pool, "pool"):
             PoolWriter(pool, replace(begun, **same))  # refuses another encoder, metric, chunk size or scale
-            return _grown(pool, cast(FileSource, source), encoder, stamp, work, report, shares)
+            return _grown(pool, cast(FileSource, source), encoder, stamp, work, report, checking, shares)
     spans = FirstSpans(source)
     items, chunks = check_keys(source, rows, spans.look)
     passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
@@ -182,10 +182,9 @@ def embed(
         rounding = rounding_for(source, encoder, scale_in(pool) if asked is None else asked)
         manifest = manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale)
         check_listing(pool, manifest, source)
-        if not (pool / MANIFEST).exists():
-            spans.write(pool)
         writer = PoolWriter(pool, manifest)
         checked = check_contents(pool, manifest, writer.committed, source, stamp, checking)
+        spans.write(pool)
         remember(pool, stamp)
         if passed.taken or passed.counts:  # the source looked through a folder
             write_passed_over(pool, passed)
@@ -222,11 +221,12 @@ def _grown(
     stamp: Stamp | None,
     work: Work,
     report: Progress,
+    checking: Progress,
     shares: Mapping[str, float],
 ) -> EmbedReport:
     """Let a finished pool take in what is new, and say what it is now."""
     passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
-    done = grow(out, source, encoder, stamp, work, report)
+    done = grow(out, source, encoder, stamp, work, report, checking)
     if passed.taken or passed.counts:
         write_passed_over(out, passed)
     pool = done.pool
@@ -239,7 +239,7 @@ def _grown(
         chunks=len(pool.chunks),
         resumed=len(pool.chunks) - done.chunks,
         embedded=done.embedded,
-        checked=0,
+        checked=done.checked,
         scale=pool.scale,
         seconds=done.seconds,
         passed_over=passed.counts,

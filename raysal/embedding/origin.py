@@ -34,6 +34,10 @@ from raysal.types import Stamp, Unit
 Progress = Callable[[int, int], None]
 """Called with (items done, items in all)."""
 ELSEWHERE = "embed into another directory"
+TAKE_IN = (
+    "take it in with `raysal embed`, restore it, or name another pool directory; to use the pool as it is, take `source` "
+    "and `encoder` out of the config"
+)
 TICK_NS = 20_000_000
 """Longer than a tick of the clock by which a file system tells times: up to 10 ms on Linux before 6.13."""
 NAMED_KEYS = 3
@@ -184,14 +188,14 @@ def check_origin(
     fix = "name what the pool was made of, or another pool directory"
     if isinstance(encoder, Precomputed) and encoder.dim == 0:
         encoder = dataclasses.replace(encoder, dim=begun.dim)
-    _check_fields(pool, "encoder", begun.encoder, *encoder_fields(encoder), fix)
+    check_fields(pool, "encoder", begun.encoder, *encoder_fields(encoder), fix)
     source = with_absolute_paths(source)
     if source_fields(source)[0] == begun.source["name"]:
         source = as_begun(source, begun.source.get("config", {}))
     name, fields = source_fields(source)
     moved = None
     try:
-        _check_fields(pool, "source", begun.source, name, fields, fix)
+        check_fields(pool, "source", begun.source, name, fields, fix)
     except FingerprintMismatch as error:
         if name != begun.source["name"]:
             raise
@@ -208,10 +212,9 @@ def check_origin(
     except SourceError:
         places = places_of(source)
         fields = {field: value for field, value in fields.items() if field not in places}
-        _check_fields(pool, "source", begun.source, name, fields, fix)
+        check_fields(pool, "source", begun.source, name, fields, fix)
         return
-    fix = "restore the source, or embed into another pool directory; to use the pool as it is, take `source` and "
-    fix += "`encoder` out of the config"
+    fix = TAKE_IN
     if found != begun.source["fingerprint"]:
         raise SourceChanged(pool, what_changed(pool, begun, source, found), fix)
     if not older and check_contents(pool, begun, records, source, stamp, report, fix) and keep:
@@ -255,9 +258,22 @@ def what_changed(pool: Path, begun: Manifest, source: Source, found: str) -> lis
     return changes or [f"its fingerprint is {found[:16]}, was {begun.source['fingerprint'][:16]}"]
 
 
-def _check_fields(
+def check_fields(
     pool: Path, what: str, recorded: Mapping[str, Any], name: str, config: Mapping[str, Any], fix: str
 ) -> None:
+    """Refuse a source or an encoder that is not the recorded one.
+
+    Args:
+        pool: the pool directory, for the error.
+        what: "source" or "encoder".
+        recorded: what the pool's manifest says of it.
+        name: its name now.
+        config: its fields now.
+        fix: what an error says to do.
+
+    Raises:
+        FingerprintMismatch: the name or a field differs; the error names it.
+    """
     if name != recorded["name"]:
         raise FingerprintMismatch(pool, f"the {what}", str(recorded["name"]), name, fix)
     begun = recorded.get("config", {})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raysal.config import Choice
+from raysal.embedding.changes import check_taken_in
 from raysal.embedding.origin import check_contents, stamp_of, what_changed
 from raysal.embedding.recorded import places_of, source_fields
 from raysal.errors import RaysalError, SourceChanged, SourceError
@@ -38,6 +39,9 @@ def pictures_of(pool: Pool, source: Source | None) -> Source:
         return _with_pictures(source)
     recorded = pool.manifest.source
     found = _with_pictures(_built(pool))
+    if pool.generation:
+        check_taken_in(pool, found, NAME_IT)
+        return found
     fingerprint = found.fingerprint()
     if fingerprint != recorded["fingerprint"]:
         raise SourceChanged(pool.path, what_changed(pool.path, pool.manifest, found, fingerprint), NAME_IT)

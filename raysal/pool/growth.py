@@ -194,6 +194,25 @@ class KnownFiles:
         return np.where(inside, self._places[spans], -1)
 
 
+def look_again(pool: Path, files: Iterable[SourceFile]) -> None:
+    """Keep what the files are now of a pool that never changed, and whose contents are known to be theirs.
+
+    Args:
+        pool: the directory.
+        files: of its source, in the order in which it took them in.
+    """
+    now = iter(files)
+
+    def taken() -> Iterator[TakenFile]:
+        for table in read_files(pool, 0):
+            for row in table.to_pylist():
+                file = next((file for file in now if file.name == row["name"]), None)
+                if file is not None:
+                    yield TakenFile(file=file, first_id=row["first_id"], items=row["items"])
+
+    write_files(pool, 0, list(taken()))
+
+
 def file_names_of(pool: Path, newest: int, ids: Sequence[int]) -> dict[int, str]:
     """The names of the files that items came from. It reads the tables of files once.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,9 @@ def take_in(pool: Pool, begun: Begun, records: Mapping[int, Mapping[str, Any]]) 
         gone += [new[key] for key in new.keys() & out]
         pairs = {key: id for key, id in old.items() if key not in out}
         places = stored_rows(pool, np.array(sorted(pairs.values()), np.int64))
-        same = _same_items(pool, chunk, items, {key: (new[key][1], places[id]) for key, id in pairs.items()})
+        carried = {name: items[name].to_pylist() for name in items.column_names if name not in POOL_COLUMNS}
+        found = {key: (new[key][1], places[id]) for key, id in pairs.items()}
+        same = same_rows(pool, chunk.mapped(), carried if found else {}, found)
         gone += [new[key] if key in same else (id, places[id][1]) for key, id in pairs.items()]
         links += [(new[key][0], id) for key, id in pairs.items() if key not in same]
     removed = _removed(gone)
@@ -122,16 +125,19 @@ def stored_rows(pool: Pool, ids: NDArray[np.int64]) -> dict[int, tuple[int, int]
     return found
 
 
-def _same_items(
-    pool: Pool, chunk: Chunk, items: pa.Table, pairs: Mapping[str, tuple[int, tuple[int, int]]]
+def same_rows(
+    pool: Pool,
+    vectors: NDArray[np.float16],
+    carried: Mapping[str, Sequence[Any]],
+    pairs: Mapping[str, tuple[int, tuple[int, int]]],
 ) -> set[str]:
-    """Keys of the items whose vector and columns are what they were.
+    """Keys of the items whose vector and columns are those that the pool has.
 
     Args:
         pool: the pool.
-        chunk: one that comes.
-        items: its items.
-        pairs: {key: (row in it, (place of the chunk of the old item, row there))}.
+        vectors: float16 [n, dim], as the pool would hold them.
+        carried: {column: values [n]}.
+        pairs: {key: (row here, (place of the chunk of its item in the pool, row in that chunk's file))}.
 
     Returns:
         Those of the pairs.
@@ -141,17 +147,16 @@ def _same_items(
     for key, (row, (place, old)) in pairs.items():
         if row != NO_ROW and old != NO_ROW:
             by_place.setdefault(place, []).append((key, row, old))
-    own = chunk.mapped() if by_place else None
-    columns = [name for name in items.column_names if name not in POOL_COLUMNS]
     for place, some in by_place.items():
-        assert own is not None
         before = Chunk.of(pool.path, pool.records[place], pool.dim)
         rows, olds = (np.array([one[at] for one in some], np.int64) for at in (1, 2))
-        is_same = _same_vectors(own[rows], before.mapped()[olds], exact=pool.manifest.modality == "vector")
-        for name in columns:
-            now = items[name].take(array_of(rows, pa.int64())).to_pylist()
-            then = before.items([name])[name].take(array_of(olds, pa.int64())).to_pylist()
-            is_same &= np.array([repr(a) == repr(b) for a, b in zip(now, then, strict=True)], bool)
+        is_same = _same_vectors(vectors[rows], before.mapped()[olds], exact=pool.manifest.modality == "vector")
+        then = before.items()
+        names = {name for name in then.column_names if name not in POOL_COLUMNS} | set(carried)
+        for name in names:
+            had = then[name].take(array_of(olds, pa.int64())).to_pylist() if name in then.column_names else ()
+            has = [carried[name][row] for row in rows.tolist()] if name in carried else ()
+            is_same &= np.array([repr(a) == repr(b) for a, b in zip_longest(had, has)], bool)
         same |= {key for (key, _, _), one in zip(some, is_same.tolist(), strict=True) if one}
     return same
 

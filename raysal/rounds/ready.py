@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raysal.config import RunConfig
 from raysal.embedding import ENCODERS
+from raysal.embedding.changes import check_changed_pool
 from raysal.embedding.limits import check_lost
 from raysal.embedding.origin import check_origin
 from raysal.errors import FingerprintMismatch, PoolError, PoolIncomplete
@@ -42,14 +43,17 @@ def pool_is_ready(config: RunConfig, report: Report = no_report, *, keep: bool =
         return False
     if config.source is not None and config.encoder is not None:
         source, encoder = config.source.build("source", SOURCES), config.encoder.build("encoder", ENCODERS)
-        check_origin(
-            pool.path,
-            pool.manifest,
-            source,
-            encoder,
-            keep=keep,
-            report=lambda done, total: report("check", done, total),
-        )
+        if pool.generation:
+            check_changed_pool(pool, source, encoder)
+        else:
+            check_origin(
+                pool.path,
+                pool.manifest,
+                source,
+                encoder,
+                keep=keep,
+                report=lambda done, total: report("check", done, total),
+            )
         if pool.metric != config.embed.metric:
             fix = f"embed into another pool directory, or set embed.metric = {pool.metric!r}"
             raise FingerprintMismatch(pool.path, "its metric", pool.metric, config.embed.metric, fix)

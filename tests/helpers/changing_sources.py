@@ -224,3 +224,4 @@ def as_older(pool: Path) -> None:
     write_sealed(pool / "pool.json", manifest)
     os.utime(pool / "pool.json", ns=(written.st_atime_ns, written.st_mtime_ns))
     (pool / "source.json").unlink(missing_ok=True)
+    shutil.rmtree(pool / "files", ignore_errors=True)

@@ -1,0 +1,351 @@
+"""A finished pool takes in what is new and changed: as one made anew would have it, and no id means two items."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from changing_sources import (
+    CHANGES,
+    CHUNK,
+    KINDS,
+    ROWS,
+    Bytes,
+    Row,
+    applies,
+    as_older,
+    changed,
+    encoder_for,
+    touch,
+)
+from pool_files import bytes_of
+from tiers import deep, deep_unless, one_of_each
+
+from raysal.embedding.job import EmbedReport, embed
+from raysal.errors import DuplicateKeys, EncoderError, FingerprintMismatch, LabelError, PoolError
+from raysal.pool import Pool, open_pool
+from raysal.pool.generations import newest_generation
+from raysal.pool.growth import read_begun
+from raysal.pool.removing import remove_items
+from raysal.pool.taking_in import links_of
+from raysal.sources.base import Source
+
+FILES = [kind for kind in KINDS if kind not in ("vectors", "images", "texts")]
+SINGLE = ("folder",)
+"""Kinds of which each file is one item."""
+
+
+class Stop(Exception):
+    pass
+
+
+def make(source: Source, out: Path, **options: object) -> EmbedReport:
+    options = {"chunk_rows": CHUNK, "max_quarantine": 1.0, **options}
+    return embed(source, encoder_for(source), out, **options)  # type: ignore[arg-type]
+
+
+def held(pool: Pool) -> dict[str, tuple[int, bytes, object]]:
+    """{key: id, vector and carried values}."""
+    found = {}
+    for chunk in pool.chunks:
+        rows = zip(chunk.items().to_pylist(), chunk.vectors(), strict=True)
+        found |= {row["key"]: (row["id"], vector.tobytes(), row.get("label")) for row, vector in rows}
+    return found
+
+
+def contents(pool: Pool) -> dict[str, object]:
+    return {key: value[1:] for key, value in held(pool).items()}
+
+
+def files_in(pool: Path) -> dict[str, bytes]:
+    """The files of a pool, without what tells times."""
+    return {name: data for name, data in bytes_of(pool).items() if name not in ("source.json", ".lock")}
+
+
+@pytest.mark.parametrize("chunk_rows", deep_unless({CHUNK}, [1, CHUNK, 100]))
+@pytest.mark.parametrize(
+    ("kind", "change"), one_of_each((kind, change) for kind in FILES for change in CHANGES if applies(kind, change))
+)
+def test_a_changed_source_is_taken_in_as_one_made_anew_has_it(
+    kind: str, change: str, chunk_rows: int, tmp_path: Path
+) -> None:
+    make(KINDS[kind](tmp_path / "items", ROWS), tmp_path / "pool", chunk_rows=chunk_rows)
+    first = open_pool(tmp_path / "pool")
+    before = held(first)
+    rows = CHANGES[change](ROWS)
+    source = KINDS[kind](tmp_path / "items", rows)
+    report = make(source, tmp_path / "pool", chunk_rows=chunk_rows)
+    make(source, tmp_path / "fresh")
+
+    grown = open_pool(tmp_path / "pool")
+    now = held(grown)
+    gone = {row.key for row in ROWS} - {row.key for row in rows}
+    assert {key: one for key, one in contents(grown).items() if key not in gone} == contents(
+        open_pool(tmp_path / "fresh")
+    )
+    same = {key for key in before if key in gone or before[key][1:] == now[key][1:]}
+    assert {key: now[key] for key in same} == {key: before[key] for key in same}, "what is the same keeps its id"
+    news = [now[key][0] for key in now if key not in same]
+    assert all(id >= len(ROWS) for id in news), "no id is given twice"
+    assert len(set(news)) == len(news)
+    assert links_of(grown) == {now[key][0]: before[key][0] for key in before if key not in same}
+    assert (report.added, report.replaced) == (len(now.keys() - before.keys()), len(before.keys() - same))
+    assert (report.items, len(grown)) == (len(now), len(now))
+    assert grown.verify() > 0
+    assert held(Pool(tmp_path / "pool", 0)) == before, "an older generation stays what it was"
+    assert (grown.fingerprint == first.fingerprint) == (now == before)
+    assert first.fingerprint in grown.ancestors
+    assert grown.vector_space == first.vector_space
+
+    files = files_in(tmp_path / "pool")
+    again = make(source, tmp_path / "pool", chunk_rows=chunk_rows)
+    assert (again.embedded, again.added, again.replaced) == (0, 0, 0)
+    assert files_in(tmp_path / "pool") == files
+
+
+@pytest.mark.parametrize("kind", deep_unless({"folder", "csv"}, FILES))
+def test_it_does_not_matter_how_a_pool_is_cut(kind: str, tmp_path: Path) -> None:
+    found = set()
+    for chunk_rows in (1, CHUNK, 100):
+        out = tmp_path / f"{chunk_rows}"
+        make(KINDS[kind](tmp_path / "items", ROWS), out, chunk_rows=chunk_rows)
+        for change in ("one more", "a payload"):
+            make(KINDS[kind](tmp_path / "items", CHANGES[change](ROWS)), out, chunk_rows=chunk_rows)
+        pool = open_pool(out)
+        assert pool.manifest.items == 9
+        found.add((frozenset(contents(pool).items()), pool.vector_space))
+    assert len(found) == 1
+
+
+class Model:
+    """What a pool is to hold: ids are given in the order of the listing, and never twice."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, int] = {}
+        self.out: set[str] = set()
+        self.ids: dict[int, str] = {}
+
+    def check(self, pool: Pool) -> None:
+        now = held(pool)
+        assert {key: int(np.frombuffer(one[1], np.float16)[0]) for key, one in now.items()} == self.there
+        for key, one in now.items():
+            assert self.ids.setdefault(one[0], key) == key, "an id means one item for good"
+        ids = [one[0] for one in now.values()]
+        assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize("seed", deep_unless({0, 1}, range(8)))
+@pytest.mark.parametrize("kind", deep_unless({"folder", "tables"}, ["folder", "tables", "csvs", "parquet", "jsonl"]))
+def test_any_history_ends_in_what_the_source_holds(kind: str, seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    rows: dict[str, Row] = {row.key: row for row in ROWS}
+    model, pool, number = Model(), tmp_path / "pool", 100
+    for _ in range(8):
+        source = KINDS[kind](tmp_path / "items", list(rows.values()))
+        begun: list[int] = []
+
+        def stop(done: int, total: int, begun: list[int] = begun) -> None:
+            begun.append(done)
+            if len(begun) == 2 and done < total and rng.integers(2):
+                raise Stop
+
+        try:
+            make(source, pool, report=stop)
+        except Stop:
+            make(KINDS[kind](tmp_path / "items", list(rows.values())), pool)
+        model.there |= {row.key: row.number for row in rows.values() if row.key not in model.out}
+        model.check(open_pool(pool))
+        for _ in range(rng.integers(1, 4)):
+            number += 1
+            some = sorted(rows)[int(rng.integers(len(rows)))]
+            match rng.integers(5):
+                case 0 | 1:
+                    rows[f"n{number}.png"] = Row(f"n{number}.png", number, "l0")
+                case 2:
+                    rows[some] = Row(some, number, "l0")
+                case 3 if len(rows) > 4:
+                    del rows[some]
+                case 4 if len(model.there) > 4:
+                    out = sorted(model.there)[int(rng.integers(len(model.there)))]
+                    remove_items(pool, [out])
+                    model.out.add(out)
+                    del model.there[out]
+                    model.check(open_pool(pool))
+        if rng.integers(3) == 0:
+            touch(tmp_path / "items")
+
+
+class Disk:
+    """Fails at one of the renames by which files appear."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+        self.left, real = at, os.replace
+
+        def replace(source: object, target: object) -> None:
+            if self.left == 0:
+                raise Stop
+            self.left -= 1
+            real(source, target)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(os, "replace", replace)
+
+
+@pytest.mark.parametrize("at", deep_unless({1, 6, 13}, range(16)))
+@pytest.mark.parametrize("kind", deep_unless({"folder"}, ["folder", "csvs"]))
+def test_a_growth_that_was_stopped_at_any_rename_goes_on_to_the_same_bytes(
+    kind: str, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = (*changed(ROWS, 1, number=99), *(Row(f"n{place}.png", 50 + place, "l0") for place in range(5)))
+    pools = [tmp_path / "one", tmp_path / "two"]
+    source = KINDS[kind](tmp_path / "items", ROWS)
+    for pool in pools:
+        make(source, pool)
+    before = held(open_pool(pools[0]))
+    source = KINDS[kind](tmp_path / "items", more)
+    make(source, pools[0])
+    with monkeypatch.context() as patch:
+        Disk(patch, at)
+        try:
+            make(source, pools[1])
+        except Stop:
+            assert held(open_pool(pools[1])) in (before, held(open_pool(pools[0]))), (
+                "a reader sees all of it or nothing"
+            )
+    make(source, pools[1])
+    assert files_in(pools[1]) == files_in(pools[0])
+
+
+@pytest.mark.parametrize("kind", deep_unless({"folder", "parquet"}, FILES))
+def test_a_growth_that_was_begun_is_finished_before_another_one(kind: str, tmp_path: Path) -> None:
+    make(KINDS[kind](tmp_path / "items", ROWS), tmp_path / "pool")
+    rows = (*ROWS, *(Row(f"n{place}.png", 50 + place, "l0") for place in range(5)))
+
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise Stop
+
+    with pytest.raises(Stop):
+        make(KINDS[kind](tmp_path / "items", rows), tmp_path / "pool", report=stop)
+    assert read_begun(tmp_path / "pool") is not None
+    assert len(open_pool(tmp_path / "pool")) == len(ROWS)
+    rows = (*changed(rows, 9, number=97), Row("z.png", 98, "l1"))
+    make(KINDS[kind](tmp_path / "items", rows), tmp_path / "pool")
+    make(KINDS[kind](tmp_path / "items", rows), tmp_path / "fresh")
+    assert contents(open_pool(tmp_path / "pool")) == contents(open_pool(tmp_path / "fresh"))
+    assert read_begun(tmp_path / "pool") is None
+
+
+@pytest.mark.parametrize("kind", deep_unless({"folder", "jsonl"}, FILES))
+def test_a_pool_of_an_older_build_grows(kind: str, tmp_path: Path) -> None:
+    make(KINDS[kind](tmp_path / "items", ROWS), tmp_path / "pool")
+    as_older(tmp_path / "pool")
+    before = held(open_pool(tmp_path / "pool"))
+    rows = CHANGES["one more"](ROWS)
+    source = KINDS[kind](tmp_path / "items", rows)
+    assert make(source, tmp_path / "pool").added == 1
+    now = held(open_pool(tmp_path / "pool"))
+    assert {key: now[key] for key in before} == before
+    assert make(source, tmp_path / "pool").embedded == 0
+
+
+def test_only_what_is_new_goes_through_the_model(tmp_path: Path) -> None:
+    """Also where a file of many items became longer."""
+    seen: list[int] = []
+
+    class Counting(Bytes):
+        def prepare(self, key: str, payload: object) -> int:
+            seen.append(1)
+            return super().prepare(key, payload)
+
+    for kind in ("folder", "jsonl", "csvs"):
+        for rows in (ROWS[:6], (*ROWS[:6], Row("n.png", 77, "l0"))):
+            source = KINDS[kind](tmp_path / kind, rows)
+            seen.clear()
+            embed(source, Counting(modality=source.modality), tmp_path / f"pool {kind}", chunk_rows=CHUNK)
+        assert len(seen) == 1, kind
+
+
+def test_a_key_of_another_file_is_refused(tmp_path: Path) -> None:
+    source = KINDS["csvs"](tmp_path / "items", ROWS)
+    make(source, tmp_path / "pool")
+    before = files_in(tmp_path / "pool")
+    (tmp_path / "items" / "part 9").mkdir()
+    KINDS["csv"](tmp_path / "items" / "part 9" / "texts", ROWS[:1])
+    with pytest.raises(DuplicateKeys, match=r"k0\.png"):
+        make(source, tmp_path / "pool")
+    assert files_in(tmp_path / "pool") == before
+
+
+def test_another_encoder_chunk_size_metric_or_scale_is_refused(tmp_path: Path) -> None:
+    make(KINDS["folder"](tmp_path / "items", ROWS), tmp_path / "pool")
+    source = KINDS["folder"](tmp_path / "items", CHANGES["one more"](ROWS))
+    before = files_in(tmp_path / "pool")
+    for options in ({"chunk_rows": 5}, {"metric": "l2"}, {"scale": "2^3"}):
+        with pytest.raises((PoolError, FingerprintMismatch)):
+            make(source, tmp_path / "pool", **options)
+    with pytest.raises(EncoderError):
+        embed(source, Bytes(modality="text"), tmp_path / "pool")
+    assert files_in(tmp_path / "pool") == before
+
+
+# items that are taken out
+
+
+@pytest.mark.parametrize("kind", deep_unless({"folder", "arrow"}, FILES))
+def test_removed_items_are_nowhere_and_stay_out(kind: str, tmp_path: Path) -> None:
+    source = KINDS[kind](tmp_path / "items", ROWS)
+    make(source, tmp_path / "pool")
+    before = held(open_pool(tmp_path / "pool"))
+    done = remove_items(tmp_path / "pool", ["k1.png", "k6.png"])
+    assert (done.removed, done.items, done.generation) == (2, 6, 1)
+    pool = open_pool(tmp_path / "pool")
+    assert held(pool) == {key: one for key, one in before.items() if key not in ("k1.png", "k6.png")}
+    assert pool.info().removed == 2
+    with pytest.raises(LabelError, match=r"k1\.png"):
+        pool.ids_of(["k1.png"])
+    assert remove_items(tmp_path / "pool", ["k1.png"]).before == 1
+    with pytest.raises(LabelError, match=r"k11\.png"):
+        remove_items(tmp_path / "pool", ["k2.png", "k11.png"])
+    assert held(open_pool(tmp_path / "pool")) == held(pool)
+    touch(tmp_path / "items")
+    make(source, tmp_path / "pool")
+    assert held(open_pool(tmp_path / "pool")) == held(pool)
+    make(KINDS[kind](tmp_path / "items", CHANGES["all payloads"](ROWS)), tmp_path / "pool")
+    assert "k1.png" not in held(open_pool(tmp_path / "pool"))
+    assert held(Pool(tmp_path / "pool", 0)) == before
+
+
+def test_a_pool_keeps_an_item(tmp_path: Path) -> None:
+    make(KINDS["folder"](tmp_path / "items", ROWS), tmp_path / "pool")
+    with pytest.raises(PoolError, match="all its 8 items would be removed"):
+        remove_items(tmp_path / "pool", [row.key for row in ROWS])
+    assert newest_generation(tmp_path / "pool") == 0
+
+
+def test_a_quarantined_item_whose_file_was_mended_is_taken_in(tmp_path: Path) -> None:
+    source = KINDS["folder"](tmp_path / "items", ROWS)
+    (tmp_path / "items" / "k1.png").write_bytes(b"none")
+    make(source, tmp_path / "pool")
+    assert open_pool(tmp_path / "pool").quarantined == 1
+    report = make(KINDS["folder"](tmp_path / "items", ROWS), tmp_path / "pool")
+    pool = open_pool(tmp_path / "pool")
+    assert (report.items, report.quarantined, pool.quarantined) == (8, 0, 0)
+    assert len(held(pool)) == 8
+    assert [chunk.quarantine().num_rows for chunk in pool.chunks] == [0] * len(pool.chunks)
+
+
+@deep
+@pytest.mark.parametrize("harm", ["generations/00001.json", "removed/00001.arrow"])
+def test_every_flipped_byte_of_a_generation_is_named(harm: str, tmp_path: Path) -> None:
+    make(KINDS["folder"](tmp_path / "items", ROWS), tmp_path / "pool")
+    remove_items(tmp_path / "pool", ["k1.png"])
+    path = tmp_path / "pool" / harm
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(PoolError, match=Path(harm).name):
+            open_pool(tmp_path / "pool")
+    path.write_bytes(content)
+    assert open_pool(tmp_path / "pool").verify() > 0
