@@ -31,6 +31,7 @@ from raysal.pool.growth import (
     Begun,
     KnownFiles,
     TakenFile,
+    clear_chunks,
     discard,
     files_name,
     look_again,
@@ -207,7 +208,7 @@ def _plan(
     check_keys(_Listing(source, names), rows)  # type: ignore[arg-type]
     first_id = pool.manifest.items if pool.changed is None else pool.changed.next_id
     first_chunk = pool.manifest.chunks if pool.changed is None else pool.changed.next_chunk
-    changed = {place for place in known.places_of(sorted(changes.changed)).tolist() if place >= 0}
+    changed = {place for place in known.places_of([file.name for file in changes.files]).tolist() if place >= 0}
     spans: dict[str, tuple[int, int]] = {}
     kept: list[list[int]] = []
     items = chunks = 0
@@ -243,6 +244,7 @@ def _plan(
         single=single,
         source=source_record(source),
     )
+    clear_chunks(pool.path, begun.range)  # of a compaction that was stopped
     begun.write(pool.path)
     return begun
 

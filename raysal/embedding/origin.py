@@ -35,8 +35,8 @@ Progress = Callable[[int, int], None]
 """Called with (items done, items in all)."""
 ELSEWHERE = "embed into another directory"
 TAKE_IN = (
-    "take it in with `raysal embed`, restore it, or name another pool directory; to use the pool as it is, take `source` "
-    "and `encoder` out of the config"
+    "take it in with `raysal embed`, restore it, or name another pool directory; to use the pool as it is, take "
+    "`source` and `encoder` out of the config"
 )
 TICK_NS = 20_000_000
 """Longer than a tick of the clock by which a file system tells times: up to 10 ms on Linux before 6.13."""

@@ -312,10 +312,16 @@ def planned_files(pool: Path, begun: Begun) -> tuple[list[str], list[SourceFile]
 
 def discard(pool: Path, begun: Begun) -> None:
     """Delete what was begun, so that another growth may begin. No reader has seen it."""
-    for index in begun.range:  # the records first: files without one are no chunk
-        (pool / chunk_file("commits", index)).unlink(missing_ok=True)
-    for index in begun.range:
-        for kind in KINDS:
-            (pool / chunk_file(kind, index)).unlink(missing_ok=True)
+    clear_chunks(pool, begun.range)
     (pool / files_name(begun.number)).unlink(missing_ok=True)
     (pool / BEGUN).unlink(missing_ok=True)
+
+
+def clear_chunks(pool: Path, chunks: Iterable[int]) -> None:
+    """Delete chunks that no generation names."""
+    numbers = list(chunks)
+    for index in numbers:  # the records first: files without one are no chunk
+        (pool / chunk_file("commits", index)).unlink(missing_ok=True)
+    for index in numbers:
+        for kind in KINDS:
+            (pool / chunk_file(kind, index)).unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,51 +16,22 @@ from changing_sources import (
     applies,
     as_older,
     changed,
-    encoder_for,
     touch,
 )
-from pool_files import bytes_of
+from growing_pools import Disk, Stop, contents, files_in, held, make
 from tiers import deep, deep_unless, one_of_each
 
-from raysal.embedding.job import EmbedReport, embed
+from raysal.embedding.job import embed
 from raysal.errors import DuplicateKeys, EncoderError, FingerprintMismatch, LabelError, PoolError
 from raysal.pool import Pool, open_pool
 from raysal.pool.generations import newest_generation
 from raysal.pool.growth import read_begun
 from raysal.pool.removing import remove_items
 from raysal.pool.taking_in import links_of
-from raysal.sources.base import Source
 
 FILES = [kind for kind in KINDS if kind not in ("vectors", "images", "texts")]
 SINGLE = ("folder",)
 """Kinds of which each file is one item."""
-
-
-class Stop(Exception):
-    pass
-
-
-def make(source: Source, out: Path, **options: object) -> EmbedReport:
-    options = {"chunk_rows": CHUNK, "max_quarantine": 1.0, **options}
-    return embed(source, encoder_for(source), out, **options)  # type: ignore[arg-type]
-
-
-def held(pool: Pool) -> dict[str, tuple[int, bytes, object]]:
-    """{key: id, vector and carried values}."""
-    found = {}
-    for chunk in pool.chunks:
-        rows = zip(chunk.items().to_pylist(), chunk.vectors(), strict=True)
-        found |= {row["key"]: (row["id"], vector.tobytes(), row.get("label")) for row, vector in rows}
-    return found
-
-
-def contents(pool: Pool) -> dict[str, object]:
-    return {key: value[1:] for key, value in held(pool).items()}
-
-
-def files_in(pool: Path) -> dict[str, bytes]:
-    """The files of a pool, without what tells times."""
-    return {name: data for name, data in bytes_of(pool).items() if name not in ("source.json", ".lock")}
 
 
 @pytest.mark.parametrize("chunk_rows", deep_unless({CHUNK}, [1, CHUNK, 100]))
@@ -175,21 +145,6 @@ def test_any_history_ends_in_what_the_source_holds(kind: str, seed: int, tmp_pat
                     model.check(open_pool(pool))
         if rng.integers(3) == 0:
             touch(tmp_path / "items")
-
-
-class Disk:
-    """Fails at one of the renames by which files appear."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-        self.left, real = at, os.replace
-
-        def replace(source: object, target: object) -> None:
-            if self.left == 0:
-                raise Stop
-            self.left -= 1
-            real(source, target)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(os, "replace", replace)
 
 
 @pytest.mark.parametrize("at", deep_unless({1, 6, 13}, range(16)))
