@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from raysal.errors import Damaged, NotNow, OutputExists, RunError
+from raysal.json_text import NOT_JSON, from_json, indented, to_json
 
 LOCK = ".lock"
 """Name of the empty file that is locked to lock its directory; see `locked`."""
@@ -250,39 +251,16 @@ def digest_of(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode(*_UTF8)).hexdigest()
 
 
-_NOT_JSON = "$float"
-"""JSON has no infinity and no NaN. Such a number is written as `{"$float": "inf"}`, and read as the number again."""
-
-
 def write_sealed(path: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON record and the sha256 of its content into a file, in one step. Any JSON reader can read it."""
-    plain = _to_json(json.loads(json.dumps(record)))  # with tuples and keys as `read_sealed` will read them
+    plain = to_json(json.loads(json.dumps(record)))  # with tuples and keys as `read_sealed` will read them
     content = _sealed(plain)
     write_file(path, lambda temporary: temporary.write_bytes(content))
 
 
 def _sealed(record: Mapping[str, Any]) -> bytes:
     """The bytes of a record's file: equal records have equal bytes."""
-    text = json.dumps({**record, "sha256": digest_of(record)}, indent=1, ensure_ascii=False, sort_keys=True)
-    return (text + "\n").encode(*_UTF8)
-
-
-def _to_json(value: Any) -> Any:
-    """A value without the numbers that JSON lacks."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return {_NOT_JSON: str(value)}
-    if isinstance(value, dict):
-        return {name: _to_json(inner) for name, inner in value.items()}
-    return [_to_json(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _from_json(value: Any) -> Any:
-    """A value with the numbers that JSON lacks, as it was before `_to_json`."""
-    if isinstance(value, dict):
-        if value.keys() == {_NOT_JSON} and value[_NOT_JSON] in ("inf", "-inf", "nan"):
-            return float(value[_NOT_JSON])
-        return {name: _from_json(inner) for name, inner in value.items()}
-    return [_from_json(inner) for inner in value] if isinstance(value, list) else value
+    return (indented({**record, "sha256": digest_of(record)}) + "\n").encode(*_UTF8)
 
 
 def read_sealed(path: Path, fix: str = "restore it from a copy") -> dict[str, Any]:
@@ -316,7 +294,7 @@ def read_sealed(path: Path, fix: str = "restore it from a copy") -> dict[str, An
         raise Damaged(path, f"not valid JSON ({error})", fix) from None
     if not intact:
         raise Damaged(path, "its content does not match its sha256", fix)
-    plain: dict[str, Any] = _from_json(record)
+    plain: dict[str, Any] = from_json(record) if NOT_JSON.encode() in content else record
     return plain
 
 

@@ -28,6 +28,7 @@ FLOORS = (
     ("errors", "rng", "defaults"),
     (
         "store",
+        "json_text",
         "commits",
         "databases",
         "tables",

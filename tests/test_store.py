@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysal.errors import Damaged, RunError
+from raysal.json_text import indented, to_json
 from raysal.store import digest_of, is_locked, locked, read_sealed, write_sealed
 
 VALUES = st.recursive(
@@ -39,6 +40,13 @@ def test_a_record_is_json_and_reads_back_the_same(record: dict[str, Any], tmp_pa
     found = read_sealed(path)
     assert found.keys() == record.keys()
     assert all(same(found[name], json.loads(json.dumps(record[name], sort_keys=True))) for name in record)
+
+
+@given(value=VALUES)
+def test_the_quick_text_of_json_is_that_of_the_library(value: Any) -> None:
+    """Of strings with every letter that is written as an escape, too."""
+    plain = to_json(json.loads(json.dumps([value, '\x00\x1f\x7f\\"/\u2028\ud800é', [], {}, [[]], {"": {}}])))
+    assert indented(plain) == json.dumps(plain, indent=1, ensure_ascii=False, sort_keys=True)
 
 
 def test_infinity_in_a_record_of_an_older_build_is_read(tmp_path: Path) -> None:

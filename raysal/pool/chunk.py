@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import Damaged
 from raysal.pool.generations import Removed
-from raysal.pool.layout import chunk_file, how_to_repair
-from raysal.store import check_bytes, check_size
+from raysal.pool.intact import INTACT
+from raysal.pool.layout import KINDS, chunk_file, how_to_repair
+from raysal.store import check_size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
     """One committed chunk of a pool. Its methods read its files.
 
-    Every read first compares the file with the sha256 in its record, at about 2 GB/s per core. So it returns what was
-    committed. This also makes the read safe: Arrow may crash the process if the file's metadata was altered.
+    The first read of a file in a process, and the first after it changed, compares it with the sha256 in its record, at
+    about 2 GB/s per core (`raysal.pool.intact`). So it returns what was committed. This also makes the read safe: Arrow
+    may crash the process if the file's metadata was altered.
 
     Items that the reader's generation lacks are left out of all that is read.
     """
@@ -133,12 +135,21 @@ class Chunk:
         except (pa.ArrowException, OSError) as error:
             raise Damaged(path, f"cannot be read ({error})", how_to_repair(self.index)) from None
 
-    def _intact(self, kind: str) -> Path:
-        """Compare one of the chunk's files with its record, and return its path."""
+    def check(self) -> None:
+        """Read every byte of the chunk's files, also of those that were found intact before.
+
+        Raises:
+            Damaged: a file is missing or differs from its record.
+        """
+        for kind in KINDS:
+            self._intact(kind, anew=True)
+
+    def _intact(self, kind: str, *, anew: bool = False) -> Path:
+        """Compare one of the chunk's files with its record, unless that was done, and return its path."""
         relative = chunk_file(kind, self.index)
         path, entry = self.pool / relative, self.files[relative]
         check_size(path, entry["bytes"], how_to_repair(self.index))
-        check_bytes(path, entry["sha256"], how_to_repair(self.index))
+        INTACT.check(path, entry["sha256"], how_to_repair(self.index), anew=anew)
         return path
 
 

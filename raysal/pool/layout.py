@@ -17,6 +17,7 @@ is in `source.json` saves a reading of the source, and nothing else: without it,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -210,23 +211,54 @@ def read_records(pool: Path, manifest: Manifest, chunks: Sequence[range] | None 
     records = {}
     grown = manifest.version != VERSION
     wanted = [range(manifest.chunks)] if chunks is None else chunks
-    for path in (pool / "commits").glob("*.json"):
+    known = {index for some in wanted for index in some}
+    for name in os.listdir(pool / "commits") if (pool / "commits").is_dir() else ():
         # Order by number: as text, 100000 comes before 99999. Files with other names are not ours.
-        if path.stem.isdecimal() and path.name == Path(chunk_file("commits", int(path.stem))).name:
-            index = int(path.stem)
-            if any(index in some for some in wanted) or not grown:
-                records[index] = read_sealed(path, "restore it, or delete it and embed again")
+        number, suffix = name[:-5], name[-5:]
+        if suffix == ".json" and number.isdecimal() and f"commits/{name}" == chunk_file("commits", int(number)):
+            if int(number) in known or not grown:
+                fix = "restore it, or delete it and embed again"
+                records[int(number)] = read_sealed(pool / "commits" / name, fix)
+    sizes = {kind: sizes_in(pool / kind) for kind in KINDS} if records else {}
     for index, record in sorted(records.items()):
-        path = pool / chunk_file("commits", index)
+        names = {chunk_file(kind, index): kind for kind in KINDS}
         if not grown and index >= manifest.chunks:
             raise Damaged(
-                path, f"the pool has {manifest.chunks} chunks, not this one", "restore pool.json or delete it"
+                pool / chunk_file("commits", index),
+                f"the pool has {manifest.chunks} chunks, not this one",
+                "restore pool.json or delete it",
             )
-        if record.get("index") != index or set(record.get("files", ())) != {chunk_file(k, index) for k in KINDS}:
+        if record.get("index") != index or set(record.get("files", ())) != names.keys():
+            path = pool / chunk_file("commits", index)
             raise Damaged(path, "not the record of this chunk", "restore it, or delete it and embed again")
         for relative, entry in record["files"].items():
-            check_size(pool / relative, entry["bytes"], how_to_repair(index))
+            kind = names[relative]
+            if sizes[kind].get(relative[len(kind) + 1 :]) != entry["bytes"]:
+                check_size(pool / relative, entry["bytes"], how_to_repair(index))
     return {index: records[index] for some in wanted for index in some if index in records}
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    """The files of a folder in one listing, which takes a fifth of the time of a question for each.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        {name: size in bytes}, without what is no file or cannot be looked at; empty if there is no such folder.
+    """
+    sizes = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    if entry.is_file():
+                        sizes[entry.name] = entry.stat().st_size
+                except OSError:
+                    continue
+    except OSError:
+        pass
+    return sizes
 
 
 def how_to_repair(index: int) -> str:

@@ -213,6 +213,7 @@ class Pool:
         last = -1
         for chunk, record in zip(self.chunks, self._records, strict=True):
             read_sealed(self.path / chunk_file("commits", chunk.index))
+            chunk.check()
             chunk.vectors()
             ids, lost = chunk.ids(), chunk.quarantine().num_rows
             if len(ids) != chunk.rows or (np.diff(ids, prepend=last) <= 0).any():

@@ -1,0 +1,92 @@
+"""Which files were found intact in this process: a file is compared with its sha256 once, not on every read.
+
+What is remembered of a file is what the system says of it: device, inode, size, and the times of its last write and of
+the last change of its inode. A file of which any of these differs is compared again. So is one that was changed less
+than `SETTLED_NS` before the comparison: a second write so soon after the first could have the same times.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from raysal.store import check_bytes
+
+SETTLED_NS = 2_000_000_000
+"""Nanoseconds: some file systems count times in steps of two seconds."""
+REMEMBERED = 2**18
+"""Files that are remembered: about 100 MB. Of more, the first ones are forgotten, and compared again when read."""
+
+_Known = tuple[str, int, int, int, int, int]
+
+
+@dataclass
+class IntactFiles:
+    """The files that were found intact. Its methods may be called by any number of threads.
+
+    Args:
+        settled_ns: how long a file must have been left alone before it is remembered.
+    """
+
+    settled_ns: int = SETTLED_NS
+    _known: dict[str, _Known] = field(default_factory=dict)
+    _busy: dict[str, threading.Lock] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def check(self, path: Path, sha256: str, fix: str, *, anew: bool = False) -> None:
+        """Compare a file with its digest, unless that was done and the file is as it was.
+
+        It takes some microseconds, or about a second per GB where the file is compared. Two threads that ask for one
+        file wait for one comparison.
+
+        Args:
+            path: the file.
+            sha256: the digest, in hex.
+            fix: what the error says to do.
+            anew: compare it whatever is known of it.
+
+        Raises:
+            Damaged: the file cannot be read or has other bytes.
+        """
+        name = os.path.abspath(path)
+        if not anew and self._is_known(name, sha256):
+            return
+        with self._lock:
+            busy = self._busy.setdefault(name, threading.Lock())
+        with busy:
+            if not anew and self._is_known(name, sha256):
+                return
+            began, before = time.time_ns(), _facts(name, sha256)
+            try:
+                check_bytes(path, sha256, fix)
+            finally:
+                with self._lock:
+                    self._busy.pop(name, None)
+                    self._known.pop(name, None)
+            if before is None or began - max(before[-2:]) < self.settled_ns or before != _facts(name, sha256):
+                return
+            with self._lock:
+                self._known[name] = before
+                while len(self._known) > REMEMBERED:
+                    del self._known[next(iter(self._known))]
+
+    def _is_known(self, name: str, sha256: str) -> bool:
+        """Whether the file was found intact, and is as it was then."""
+        known = self._known.get(name)
+        return known is not None and known == _facts(name, sha256)
+
+
+def _facts(name: str, sha256: str) -> _Known | None:
+    """What is remembered of a file; None if it cannot be looked at."""
+    try:
+        found = os.stat(name)
+    except OSError:
+        return None
+    return sha256, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+INTACT = IntactFiles()
+"""The files of pools that this process found intact."""
