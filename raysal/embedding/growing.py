@@ -39,6 +39,7 @@ from raysal.pool.growth import (
     read_begun,
     write_files,
 )
+from raysal.pool.key_index import extend
 from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
 from raysal.pool.taking_in import known_ids, take_in
 from raysal.sources.base import OfFiles, Source
@@ -139,6 +140,8 @@ def grow(
     kept_ids, read = unchanged_ids(pool, source, [file.name for file in changes.files if file.name in changes.changed])
     if (planned := _plan(pool, source, known, changes, kept_ids)) is not None:
         done.append(_finish(out, source, encoder, planned, work, report))
+    if done:
+        extend(out, done[-1].pool.chunks)
     remember(out, stamp)
     return Growth(
         pool=done[-1].pool if done else pool,

@@ -27,6 +27,7 @@ from raysal.embedding.recorded import encoder_for_source, encoder_record, manife
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
 from raysal.pool import PoolWriter
+from raysal.pool.key_index import extend_by_records
 from raysal.pool.layout import MANIFEST, Manifest, check_blurred, scale_in, write_passed_over
 from raysal.scale import AUTO, as_scale
 from raysal.sources import check_keys
@@ -198,6 +199,7 @@ def embed(
         )
         if new or checked:
             check_unchanged(source, stamp)
+        extend_by_records(pool, (writer.committed[index] for index in sorted(writer.committed)), dim)
     quarantined = sum(record["quarantined"] for record in writer.committed.values())
     check_lost(pool, quarantined, items, passed, **shares)
     check_blurred(pool, writer.committed.values())

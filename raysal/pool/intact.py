@@ -7,12 +7,14 @@ than `SETTLED_NS` before the comparison: a second write so soon after the first 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from raysal.errors import Damaged
 from raysal.store import check_bytes
 
 SETTLED_NS = 2_000_000_000
@@ -36,7 +38,7 @@ class IntactFiles:
     _busy: dict[str, threading.Lock] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def check(self, path: Path, sha256: str, fix: str, *, anew: bool = False) -> None:
+    def check(self, path: Path, sha256: str, fix: str, *, anew: bool = False, start: int = 0) -> None:
         """Compare a file with its digest, unless that was done and the file is as it was.
 
         It takes some microseconds, or about a second per GB where the file is compared. Two threads that ask for one
@@ -47,6 +49,7 @@ class IntactFiles:
             sha256: the digest, in hex.
             fix: what the error says to do.
             anew: compare it whatever is known of it.
+            start: bytes at its beginning that the digest is not of.
 
         Raises:
             Damaged: the file cannot be read or has other bytes.
@@ -61,12 +64,12 @@ class IntactFiles:
                 return
             began, before = time.time_ns(), _facts(name, sha256)
             try:
-                check_bytes(path, sha256, fix)
+                _compare(path, sha256, fix, start)
             finally:
                 with self._lock:
                     self._busy.pop(name, None)
                     self._known.pop(name, None)
-            if before is None or began - max(before[-2:]) < self.settled_ns or before != _facts(name, sha256):
+            if before is None or began - max(before[-2:]) < self.settled_ns:
                 return
             with self._lock:
                 self._known[name] = before
@@ -77,6 +80,26 @@ class IntactFiles:
         """Whether the file was found intact, and is as it was then."""
         known = self._known.get(name)
         return known is not None and known == _facts(name, sha256)
+
+
+def digest_from(path: Path, start: int) -> str:
+    """Hex sha256 of a file's bytes from a place on."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _compare(path: Path, sha256: str, fix: str, start: int) -> None:
+    """Raise `Damaged` if a file has another digest."""
+    if not start:
+        check_bytes(path, sha256, fix)
+        return
+    try:
+        same = digest_from(path, start) == sha256
+    except OSError as error:
+        raise Damaged(path, f"cannot be read ({error.strerror})", fix) from None
+    if not same:
+        raise Damaged(path, "its bytes do not match the sha256 in its header", fix)
 
 
 def _facts(name: str, sha256: str) -> _Known | None:
