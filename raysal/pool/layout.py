@@ -7,6 +7,7 @@
     quarantine/00000.parquet  id, key, stage, error of the items that could not be embedded
     passed_over.json          the files of the source that are no items, when the job ran last (sealed)
     commits/00000.json        rows, the bytes and sha256 of each file of the chunk, and digests of its contents (sealed)
+    keys/00000-00063.idx      keys and ids of these chunks, sorted (`raysal.pool.key_index`); may be deleted
     source.json               names, sizes and times of the source's files when its contents were last known (sealed)
     generations/, removed/, replaced/, files/
                               what the pool became since; see `raysal.pool.generations`
