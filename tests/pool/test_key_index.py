@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,9 @@ from raysal.pool.chunk import Chunk
 from raysal.pool.finding import Finder
 from raysal.pool.key_index import FOLDER, LARGE, LEAST, KeyIndex, extend
 from raysal.pool.layout import chunk_file
+from raysal.pool.removing import remove_items
 from raysal.sources.memory import Memory
+from raysal.sources.table import Table
 from raysal.store import locked, read_sealed, sha256_of, write_sealed
 
 N, CHUNK = 60, 7
@@ -364,3 +367,40 @@ def test_a_key_is_found_where_its_hash_says(tmp_path: Path) -> None:
     found = shard.find(pa.array([f"k{i}" for i in range(0, 40_000, 20)]), marks)
     assert [item.id for item in found] == list(range(0, 40_000, 20))
     assert searched == []
+
+
+# -- generations -------------------------------------------------------------------------------------------------------
+
+
+def test_every_generation_finds_its_own_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items are new, change, are taken out; the index holds them all, under every id, whenever it was made."""
+    folder, path = tmp_path / "in", tmp_path / "pool"
+    folder.mkdir()
+
+    def write(name: str, keys: Sequence[str], number: float) -> None:
+        vectors = np.full((len(keys), 2), number, np.float32)
+        vectors[:, 1] = np.arange(len(keys))
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 2)
+        pq.write_table(pa.table({"key": keys, "vector": column}), folder / name)
+
+    def grow() -> None:
+        embed(Table(path=folder), Precomputed(), path, chunk_rows=3)
+        extend(path, Pool(path).chunks, least=1)
+
+    write("a.parquet", [f"a{i}" for i in range(8)], 1)
+    grow()
+    write("b.parquet", [f"b{i}" for i in range(5)], 1)
+    grow()
+    write("a.parquet", [f"a{i}" for i in range(7)], 2)  # all items changed, and a7 is gone from the file
+    grow()
+    remove_items(path, ["a3", "b2"])
+    known = []
+    for number in range(Pool(path).generation + 1):
+        pool = Pool(path, number)
+        known.append(truth(pool))
+        check_answers(pool, known[-1])
+        assert len(pool.ids_there([f"{name}{i}" for name in "ab" for i in range(8)])) == len(pool)
+    assert known[0]["a0"] == known[1]["a0"] < known[2]["a0"] == known[3]["a0"]
+    assert "b0" not in known[0]
+    assert "a3" in known[2].keys() - known[3].keys()
+    assert by_index_alone(Pool(path), known[-1], monkeypatch)
