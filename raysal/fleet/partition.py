@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
 from raysal.features import DeviceLayer, HiddenLayer, same_layer
-from raysal.fleet.parts import Part, part_of_array, part_of_chunk
+from raysal.fleet.parts import Part, check_ahead, part_of_array, part_of_chunk, parts_between
 from raysal.fleet.specs import PartitionSpec, Slice, ids_of_slices, slices_of
 from raysal.numerics import BLOCK_ROWS, LAYER_ROWS, AlignedMatrix, round_up
 from raysal.pool import Pool
@@ -67,7 +67,7 @@ class Partition:
     """
 
     def __init__(self, spec: PartitionSpec, pool: Pool | None = None) -> None:
-        """Open the pool and map its vectors.
+        """Open the pool. Its vectors are mapped, and compared with their records, ahead of who reads them.
 
         Args:
             spec: The rows, the device, and the pool's fingerprint.
@@ -76,6 +76,8 @@ class Partition:
         Raises:
             PoolError: The pool cannot be opened.
             FingerprintMismatch: It is not the pool of the spec.
+            Damaged: A file is missing, or has another size, or one of items differs from its record. Of vectors that
+                differ the first call says so that reads them.
         """
         pool = spec.open_pool() if pool is None else pool
         if spec.fingerprint not in ("", pool.fingerprint):
@@ -83,6 +85,7 @@ class Partition:
             raise FingerprintMismatch(pool.path, "the pool's fingerprint", spec.fingerprint, pool.fingerprint, fix)
         slices = slices_of(pool, spec.start, spec.stop)
         vectors = [part_of_chunk(pool.chunks[chunk], low, high) for chunk, low, high in slices]
+        check_ahead(vectors)
         self._hold(spec, slices, ids_of_slices(pool, slices), vectors, pool.dim, pool.metric)
 
     @classmethod
@@ -168,7 +171,7 @@ class Partition:
             return parts
         room = RESIDENT_SHARE * torch.cuda.mem_get_info(self.device)[0]
         fits = sum(len(part) * part.stored[:1].nbytes for part in parts) <= room
-        return [Part(part.rows(slice(None)).to(self.device), None) for part in parts] if fits else parts
+        return [Part.of(part.rows(slice(None)).to(self.device)) for part in parts] if fits else parts
 
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Find the rows of items.
@@ -274,12 +277,10 @@ class Partition:
         size = len(buffer)
         for start in range(rows.start, rows.stop, size):
             stop = min(start + size, rows.stop)
-            for part, first, last in zip(self._parts, self._starts, self._starts[1:], strict=False):
+            for place, first, last in parts_between(self._starts, start, stop):
                 low, high = max(start, first), min(stop, last)
-                if low < high:
-                    buffer[low - start : high - start, : self._pool_dim].copy_(
-                        part.rows(slice(low - first, high - first))
-                    )
+                found = self._parts[place].rows(slice(low - first, high - first))
+                buffer[low - start : high - start, : self._pool_dim].copy_(found)
             buffer[stop - start :] = 0
             yield Block(np.arange(start, stop), buffer)
 

@@ -1,27 +1,75 @@
-"""The vectors of a partition as they lie in the files of its pool."""
+"""The vectors of a partition as they lie in the files of its pool.
+
+A file is compared with its record before anything of it is read. A pass does not wait until that was done for all of
+them: threads run ahead of it, from file to file, and whoever needs a file before they had it compares it himself.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.errors import Damaged
 from raysal.pool.chunk import Chunk
+from raysal.pool.intact import Facts
+
+AHEAD = 4
+"""Threads that compare files ahead of a pass, at most: each takes a core for a second per GB or two."""
 
 
-class Part(NamedTuple):
+class Part:
     """Vectors of a partition that lie in one file."""
 
-    stored: torch.Tensor
-    """float16 [rows of the file, dim], not copied"""
-    living: torch.Tensor | None
-    """Which rows of them are in the partition, int64, ascending; None for all: others were removed from the pool."""
+    def __init__(self, rows: int, chunk: Chunk | None, cut: slice, living: torch.Tensor | None = None) -> None:
+        """Take over where the vectors are. The file is read when its first row is needed, or before.
+
+        Args:
+            rows: How many vectors of it are in the partition.
+            chunk: The chunk; None where the vectors are in memory.
+            cut: Which rows of the file `stored` is of.
+            living: Which of these are in the partition, int64 [rows], ascending; None for all: others were removed from
+                the pool.
+        """
+        self._rows, self._chunk, self._cut, self.living = rows, chunk, cut, living
+        self._checked: Facts | None = None
+        self._tensor: torch.Tensor | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, stored: torch.Tensor) -> Part:
+        """Make one of vectors on a device."""
+        made = cls(len(stored), None, slice(None))
+        made._tensor = stored
+        return made
 
     def __len__(self) -> int:
-        return len(self.stored if self.living is None else self.living)
+        return self._rows
+
+    def check(self) -> None:
+        """Compare the file with its record, unless that was done. Any thread may call it.
+
+        Raises:
+            Damaged: It differs.
+        """
+        with self._lock:
+            if self._chunk is not None and self._checked is None:
+                self._checked = self._chunk.check_bytes("vectors")
+
+    @property
+    def stored(self) -> torch.Tensor:
+        """The vectors, float16 [rows, or more where some were removed, dim], not copied."""
+        if self._tensor is None:
+            assert self._chunk is not None
+            self.check()
+            self._tensor = _tensor(self._chunk.mapped(self._checked)[self._cut])
+        return self._tensor
 
     def rows(self, index: slice | torch.Tensor) -> torch.Tensor:
         """Read some of its rows, by a slice or by positions int64."""
@@ -30,14 +78,60 @@ class Part(NamedTuple):
 
 
 def part_of_chunk(chunk: Chunk, low: int, high: int) -> Part:
-    """The rows [low, high) of those of a chunk that can be read, mapped into memory."""
-    rows, stored = chunk.living(), _tensor(chunk.mapped())
-    return Part(stored[low:high], None) if rows is None else Part(stored, torch.from_numpy(rows[low:high]))
+    """The rows [low, high) of those of a chunk that can be read.
+
+    Args:
+        chunk: The chunk.
+        low: First row.
+        high: One past the last.
+
+    Returns:
+        The part, of which only the size of the file was looked at.
+
+    Raises:
+        Damaged: The file is missing or has another size.
+    """
+    chunk.check_size("vectors")
+    rows = chunk.living()
+    if rows is None:
+        return Part(high - low, chunk, slice(low, high))
+    return Part(high - low, chunk, slice(None), torch.from_numpy(rows[low:high]))
 
 
 def part_of_array(vectors: NDArray[np.float16]) -> Part:
     """Vectors in memory."""
-    return Part(_tensor(vectors), None)
+    return Part.of(_tensor(vectors))
+
+
+def check_ahead(parts: Sequence[Part]) -> None:
+    """Check parts in their order, in threads that end with the process. A damaged file is left to who reads it."""
+    left = iter(list(parts))  # each of its items is given to one of the threads
+
+    def work() -> None:
+        for part in left:
+            with suppress(Damaged):
+                part.check()
+
+    for _ in range(min(AHEAD, os.cpu_count() or 1, len(parts))):
+        threading.Thread(target=work, name="raysal-check-ahead", daemon=True).start()
+
+
+def parts_between(starts: NDArray[np.int64], start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """Which parts hold some consecutive rows.
+
+    Args:
+        starts: The first row of each part, and the end of the last one.
+        start: First row.
+        stop: One past the last.
+
+    Yields:
+        (place of the part, its first row, one past its last row), in order, where these rows are some.
+    """
+    place = int(np.searchsorted(starts, start, side="right")) - 1
+    while place < len(starts) - 1 and starts[place] < stop:
+        if starts[place] < starts[place + 1]:
+            yield place, int(starts[place]), int(starts[place + 1])
+        place += 1
 
 
 def _tensor(values: NDArray[np.float16]) -> torch.Tensor:

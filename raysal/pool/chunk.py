@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import Damaged
 from raysal.pool.generations import Removed
-from raysal.pool.intact import INTACT
+from raysal.pool.intact import INTACT, Facts, facts_of
 from raysal.pool.layout import KINDS, chunk_file, how_to_repair
 from raysal.store import check_size
 
@@ -71,8 +71,11 @@ class Chunk:
         rows = self.living()
         return self.mapped() if rows is None else self.mapped()[rows]
 
-    def mapped(self) -> NDArray[np.float16]:
+    def mapped(self, checked: Facts | None = None) -> NDArray[np.float16]:
         """The vectors in the file, also those of removed items, mapped into memory.
+
+        Args:
+            checked: what `check_bytes` returned before. If it still holds, the bytes are not compared again.
 
         Returns:
             Read-only float16 [stored, dim].
@@ -80,7 +83,9 @@ class Chunk:
         Raises:
             Damaged: the file is missing or differs from its record.
         """
-        path = self._intact("vectors")
+        path = self.pool / chunk_file("vectors", self.index)
+        if checked is None or facts_of(path) != checked:
+            self._intact("vectors")
         try:
             with pa.memory_map(str(path)) as source:
                 column = pa.ipc.open_file(source).get_batch(0).column(0)
@@ -144,12 +149,40 @@ class Chunk:
         for kind in KINDS:
             self._intact(kind, anew=True)
 
+    def check_size(self, kind: str) -> None:
+        """Look at the size of one of the chunk's files, and not at its bytes.
+
+        Args:
+            kind: vectors, items or quarantine.
+
+        Raises:
+            Damaged: the file is missing or has another size.
+        """
+        relative = chunk_file(kind, self.index)
+        check_size(self.pool / relative, self.files[relative]["bytes"], how_to_repair(self.index))
+
+    def check_bytes(self, kind: str) -> Facts | None:
+        """Compare one of the chunk's files with its record, unless that was done in this process.
+
+        Args:
+            kind: vectors, items or quarantine.
+
+        Returns:
+            What the file was known by before; None if it was not there.
+
+        Raises:
+            Damaged: the file is missing or differs.
+        """
+        before = facts_of(self.pool / chunk_file(kind, self.index))
+        self._intact(kind)
+        return before
+
     def _intact(self, kind: str, *, anew: bool = False) -> Path:
         """Compare one of the chunk's files with its record, unless that was done, and return its path."""
         relative = chunk_file(kind, self.index)
-        path, entry = self.pool / relative, self.files[relative]
-        check_size(path, entry["bytes"], how_to_repair(self.index))
-        INTACT.check(path, entry["sha256"], how_to_repair(self.index), anew=anew)
+        path = self.pool / relative
+        self.check_size(kind)
+        INTACT.check(path, self.files[relative]["sha256"], how_to_repair(self.index), anew=anew)
         return path
 
 

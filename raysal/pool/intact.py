@@ -22,7 +22,8 @@ SETTLED_NS = 2_000_000_000
 REMEMBERED = 2**18
 """Files that are remembered: about 100 MB. Of more, the first ones are forgotten, and compared again when read."""
 
-_Known = tuple[str, int, int, int, int, int]
+Facts = tuple[int, int, int, int, int]
+"""What the system says of a file: device, inode, size, and the times of the last write and of the last change."""
 
 
 @dataclass
@@ -34,7 +35,7 @@ class IntactFiles:
     """
 
     settled_ns: int = SETTLED_NS
-    _known: dict[str, _Known] = field(default_factory=dict)
+    _known: dict[str, tuple[str, Facts]] = field(default_factory=dict)
     _busy: dict[str, threading.Lock] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -62,7 +63,7 @@ class IntactFiles:
         with busy:
             if not anew and self._is_known(name, sha256):
                 return
-            began, before = time.time_ns(), _facts(name, sha256)
+            began, before = time.time_ns(), facts_of(path)
             try:
                 _compare(path, sha256, fix, start)
             finally:
@@ -72,14 +73,14 @@ class IntactFiles:
             if before is None or began - max(before[-2:]) < self.settled_ns:
                 return
             with self._lock:
-                self._known[name] = before
+                self._known[name] = sha256, before
                 while len(self._known) > REMEMBERED:
                     del self._known[next(iter(self._known))]
 
     def _is_known(self, name: str, sha256: str) -> bool:
         """Whether the file was found intact, and is as it was then."""
         known = self._known.get(name)
-        return known is not None and known == _facts(name, sha256)
+        return known is not None and known == (sha256, facts_of(name))
 
 
 def digest_from(path: Path, start: int) -> str:
@@ -102,13 +103,13 @@ def _compare(path: Path, sha256: str, fix: str, start: int) -> None:
         raise Damaged(path, "its bytes do not match the sha256 in its header", fix)
 
 
-def _facts(name: str, sha256: str) -> _Known | None:
-    """What is remembered of a file; None if it cannot be looked at."""
+def facts_of(path: Path | str) -> Facts | None:
+    """What the system says of a file; None if it cannot be looked at."""
     try:
-        found = os.stat(name)
+        found = os.stat(path)
     except OSError:
         return None
-    return sha256, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 INTACT = IntactFiles()
