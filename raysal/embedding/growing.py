@@ -135,6 +135,7 @@ def grow(
     elif begun is not None:
         done.append(_finish(out, source, encoder, begun, work, report))
     pool = Pool(out)
+    extend(out, pool.chunks)  # each unit asks for its keys: a pool of an older raysal has no index yet
     known = KnownFiles(out, pool.generation)
     changes = find_changes(pool, source, known)
     kept_ids, read = unchanged_ids(pool, source, [file.name for file in changes.files if file.name in changes.changed])
