@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -295,6 +297,24 @@ def test_where_it_cannot_be_written_there_is_none_and_no_error(tmp_path: Path) -
     assert extend(tmp_path, pool.chunks, least=1) == 0
     assert list((tmp_path / FOLDER).iterdir()) == []
     assert extend(tmp_path, [replace(pool.chunks[0], stored=99)], least=1) == 0
+
+
+def test_a_full_disk_leaves_nothing(indexed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pool"
+    shutil.copytree(indexed, path)
+    first, second = sorted((path / FOLDER).iterdir())
+    second.unlink()
+    before, whole = first.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    was = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for limit in (0, 300, 900):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, whole[1]))
+            assert extend(path, Pool(path).chunks, least=1, most=30) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, whole)
+        signal.signal(signal.SIGXFSZ, was)
+    assert [file.read_bytes() for file in (path / FOLDER).iterdir()] == [before]
+    check_answers(Pool(path), truth(Pool(path)))
 
 
 def test_an_embed_job_leaves_it_and_asks_for_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
