@@ -14,6 +14,7 @@ from raysal.registry import names_on_use
 
 if TYPE_CHECKING:
     from raysal.api.embed import embed
+    from raysal.api.export import export
     from raysal.api.find import find
     from raysal.api.finetune import finetune
     from raysal.api.labels import export_labels, import_labels
@@ -34,6 +35,7 @@ __all__ = [
     "RaysalError",
     "Session",
     "embed",
+    "export",
     "export_labels",
     "find",
     "finetune",
@@ -52,6 +54,7 @@ _HOMES = {
     "RaysalError": "raysal.errors",
     "Session": "raysal.rounds.session",
     "embed": "raysal.api.embed",
+    "export": "raysal.api.export",
     "export_labels": "raysal.api.labels",
     "find": "raysal.api.find",
     "finetune": "raysal.api.finetune",

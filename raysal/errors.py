@@ -23,7 +23,8 @@ RaysalError                     exit 1: the fault is ours
 ├── ItemsLost                   exit 3: more of the source was lost than allowed
 │   ├── QuarantineExceeded      items were listed, and could not be embedded
 │   ├── PassedOverExceeded      files that look like items were not listed
-│   └── PicturesLost            pictures were to be trained on, and could not be read
+│   ├── PicturesLost            pictures were to be trained on, and could not be read
+│   └── MediaLost               items were to be exported, and their media could not be read
 ├── VectorsBlurred              exit 3: float16 does not tell the vectors apart
 └── FleetError                  a partition could not be computed, although it was tried several times
 """
@@ -314,6 +315,34 @@ class PicturesLost(ItemsLost):
         return _line(
             f"{self.pool}: {self.quarantined} of {self.items} pictures could not be trained on, more than "
             f"{self.allowed:.2%}: {some}; the model is made of the rest; mend them, or name their place with --source"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args
+
+
+class MediaLost(ItemsLost):
+    """More items could not be exported than allowed. The export is there, made of the rest.
+
+    Args:
+        out: its directory.
+        items: items that were to be exported.
+        lost: how many of them were not.
+        some: {key: why}, of the first ones.
+        allowed: the share that may be lost.
+    """
+
+    def __init__(self, out: object, items: int, lost: int, some: Mapping[str, str], allowed: float) -> None:
+        super().__init__(out, lost, items, allowed)
+        self.args = (out, items, lost, some, allowed)
+        self.lost = dict(some)
+
+    def __str__(self) -> str:
+        named = _some((f"{key!r} ({why})" for key, why in self.lost.items()), 3)
+        return _line(
+            f"{self.pool}: {self.quarantined} of {self.items} items could not be exported, more than "
+            f"{self.allowed:.2%}: {named}; lost.csv lists them, the rest is there; bring them back and export them "
+            "with --keys lost.csv into another directory, or raise --max-lost"
         )
 
     def __reduce__(self) -> tuple[object, ...]:

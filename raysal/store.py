@@ -174,6 +174,7 @@ KINDS = {
     "predict.json": "predictions",
     "ranking.json": "a ranking",
     "finetune.json": "a fine-tuned model",
+    "export.json": "an export",
 }
 """What a directory is of, by the file that says so."""
 
@@ -287,8 +288,7 @@ def read_sealed(path: Path, fix: str = "restore it from a copy") -> dict[str, An
         if not isinstance(record, dict) or "sha256" not in record:
             raise Damaged(path, "not a record written by raysal (no sha256)", fix)
         del record["sha256"]
-        # Compare every byte, not only the values: a line break that became a space is damage too. (Older files may hold
-        # the word Infinity, which Python's own reader takes.)
+        # Every byte, not only the values: a line break that became a space is damage. (Older files may say Infinity.)
         intact = content == _sealed(record)
     except (ValueError, RecursionError) as error:
         raise Damaged(path, f"not valid JSON ({error})", fix) from None

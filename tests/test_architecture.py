@@ -55,7 +55,7 @@ FLOORS = (
     ("scoring", "embedding"),
     ("context", "memory"),
     ("strategies", "narrowing", "index"),
-    ("rounds", "curation", "prediction", "ranking", "finetuning"),
+    ("rounds", "curation", "prediction", "ranking", "finetuning", "exporting"),
     ("api",),
     ("report", "web", "demo"),
     ("cli", "__main__", "__init__"),

@@ -27,6 +27,7 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "QuarantineExceeded": (Path("pool"), 3, 20, 0.01, {".svg": 2}, "2 files passed over"),
     "PassedOverExceeded": (Path("pool"), 0, 20, 0.1, {".svg": 9}, "9 files passed over"),
     "PicturesLost": (Path("model"), 20, {"a.png": "empty file"}, 0.01),
+    "MediaLost": (Path("export"), 20, 1, {"a.png": "the file is gone"}, 0.0),
     "FleetError": (3, "died"),
 }
 SIMPLE = (Path("there"), "is wrong", "mend it")

@@ -14,6 +14,7 @@ _COMMANDS = {
     "find": "raysal.cli.find:find",
     "finetune": "raysal.cli.finetune:finetune",
     "rank": "raysal.cli.rank:rank",
+    "export": "raysal.cli.export:export",
     "run": "raysal.cli.run:run",
     "resume": "raysal.cli.run:resume",
     "status": "raysal.cli.run:status",

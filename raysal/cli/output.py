@@ -290,7 +290,7 @@ def _accept_all_letters() -> None:
             stream.reconfigure(errors="raysal.escape")
 
 
-PATHS = ("--out", "-o", "--pool", "--run", "--labels", "--data")
+PATHS = ("--out", "-o", "--pool", "--run", "--labels", "--data", "--keys", "--ranking", "--source")
 """Options that take a path."""
 
 

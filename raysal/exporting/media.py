@@ -1,0 +1,258 @@
+"""The media of a pool's items, read again from the source by key, and only if they are what was embedded.
+
+A pool keeps no digest of each item. What it keeps is the time of the newest file of its source, and a digest of what
+was read for each chunk. So:
+
+- A file of a folder of images that was not written since is what was embedded: one `stat` an item, after it was read.
+- Another source is trusted while its stamp is the one that the pool remembers, from the first item to the last.
+- In doubt the chunk of the item is read again as a whole, and its digest compared. If it differs, the items of the
+  chunk that may have changed are lost: those whose files are newer, or all where no file is one item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysal.arrow_values import text_array
+from raysal.config import Choice
+from raysal.embedding.origin import stamp_of
+from raysal.errors import BadItem, SourceError
+from raysal.exporting.base import Media, media_of
+from raysal.pool import Pool
+from raysal.pool.chunk import Chunk
+from raysal.pool.contents import ALGORITHM, as_hex, item_digest
+from raysal.pool.lanes import text_hashes
+from raysal.pool.layout import MANIFEST, SOURCE, chunk_file, read_stamp
+from raysal.sources.base import Source
+from raysal.sources.files import place_of
+from raysal.sources.folder import Folder
+from raysal.sources.keys import source_name
+from raysal.sources.listing import bad_item, look_at
+from raysal.sources.of_pool import source_of
+from raysal.sources.registry import SOURCES
+from raysal.store import read_sealed
+from raysal.types import Item, Stamp, Unit
+
+ABSENT = "it is not in the source any more"
+NEWER = "its file was written since it was embedded, and what was embedded with it is not the same any more"
+OTHER = "its source was written since it was embedded, and what was embedded with it is not the same any more"
+
+
+def source_for(pool: Pool, given: str | Path | Source | None) -> Source:
+    """The source of a pool's media.
+
+    Args:
+        pool: the pool.
+        given: where it is now, or a source; None for where the pool was made of.
+
+    Returns:
+        The source.
+
+    Raises:
+        SourceError: it was in memory and none is given, it has no path, or nothing is at the path.
+        UserError: as `raysal.sources.of_pool.source_of`.
+    """
+    record = pool.manifest.source
+    if given is None:
+        try:
+            found = source_of(pool)
+        except SourceError as error:
+            raise SourceError(
+                error.where, error.problem, "name where the media are: --source (Python: source=)"
+            ) from None
+    elif isinstance(given, str | Path):
+        config = record.get("config", {})
+        if "path" not in config:
+            raise SourceError(given, f"the source {record['name']!r} of the pool has no path", "leave --source out")
+        found = Choice(name=record["name"], **{**config, "path": str(given)}).build("source", SOURCES)
+    else:
+        found = given
+    if (path := getattr(found, "path", None)) is not None:
+        place_of(Path(path))
+    return found
+
+
+class MediaReader:
+    """Reads the media of one pool, chunk by chunk."""
+
+    def __init__(self, pool: Pool, source: Source) -> None:
+        """Look at the source.
+
+        Args:
+            pool: the pool.
+            source: where its items are.
+
+        Raises:
+            SourceError: the source cannot be listed.
+        """
+        self._pool, self._source = pool, source
+        self._folder = source if isinstance(source, Folder) else None
+        self._listing = Listing(source, pool.manifest.chunk_rows)
+        self._known = read_stamp(pool.path)
+        self._begun = None if self._folder is not None else stamp_of(source)
+        self._newest = self._time_of(self._known)
+        self._same: tuple[int, bool] = (-1, False)
+
+    def _time_of(self, known: Stamp | None) -> int:
+        """The time before which nothing was written that is not in the pool, in nanoseconds since 1970."""
+        if known is None:
+            return (self._pool.path / MANIFEST).stat().st_mtime_ns
+        # A file may bear a time of the future; the moment at which the stamp was kept bounds it.
+        return min(known.newest_ns, (self._pool.path / SOURCE).stat().st_mtime_ns)
+
+    def read(self, chunk: Chunk, keys: Sequence[str]) -> Iterator[Media | BadItem]:
+        """Read items of a chunk.
+
+        Args:
+            chunk: the chunk.
+            keys: of some of its items, in order of id.
+
+        Yields:
+            The media of each, or why there are none.
+        """
+        trusted = self._folder is not None or self._is_trusted() or self._is_same(chunk)
+        for key, item in zip(keys, self._items(keys), strict=True):
+            if not trusted:
+                yield BadItem(key, OTHER, "embed it again")
+                continue
+            place = None if self._folder is None else self._folder.path_of(key)
+            try:
+                media = media_of(item, place)
+            except BadItem as error:
+                yield error
+                continue
+            if place is not None and look_at(key, place).changed_ns > self._newest and not self._is_same(chunk):
+                yield BadItem(key, NEWER, "embed it again")
+                continue
+            yield media
+
+    def check_unchanged(self) -> None:
+        """Refuse a source that was written while it was read.
+
+        Raises:
+            SourceError: its stamp is not what it was at the beginning.
+        """
+        if self._folder is None and self._begun is not None:
+            now = stamp_of(self._source)
+            if now is not None and now.digest != self._begun.digest:
+                problem = "was written while it was exported, so that some items may be of before and some of after"
+                raise SourceError(source_name(self._source), problem, "delete the export, and begin it anew")
+
+    def _is_trusted(self) -> bool:
+        begun, known = self._begun, self._known
+        return begun is not None and known is not None and begun.digest == known.digest
+
+    def _is_same(self, chunk: Chunk) -> bool:
+        """Whether the source has what a chunk was made of; it is read again for that, once."""
+        if self._same[0] != chunk.index:
+            self._same = chunk.index, self._read_again(chunk)
+        return self._same[1]
+
+    def _read_again(self, chunk: Chunk) -> bool:
+        record = read_sealed(self._pool.path / chunk_file("commits", chunk.index)).get("contents", {})
+        if record.get("algorithm") != ALGORITHM:
+            return False
+        tables = [chunk.items(["id", "key"]), chunk.quarantine()]
+        rows = sorted(
+            (id, key) for t in tables for id, key in zip(t["id"].to_pylist(), t["key"].to_pylist(), strict=True)
+        )
+        items = self._items([key for _, key in rows])
+        total = sum(item_digest(id, item) for (id, _), item in zip(rows, items, strict=True))
+        return as_hex(total) == str(record["items"])
+
+    def _items(self, keys: Sequence[str]) -> Iterator[Item]:
+        """The items of some keys, as the source has them now."""
+        if self._folder is not None:  # finds them by key
+            return self._folder.read(Unit(index=0, first_id=0, keys=tuple(keys)))
+        return self._listing.read(keys)
+
+
+class Listing:
+    """Items of a source by key. It goes forward in the listing; backward only where keys come in another order.
+
+    Memory: the keys of a unit; and, once a key was not found ahead, 16 bytes an item of the listing.
+    """
+
+    def __init__(self, source: Source, rows: int) -> None:
+        self._source, self._rows = source, rows
+        self._units: Iterator[Unit] = iter(())
+        self._unit: Unit | None = None
+        self._places: Mapping[str, int] = {}
+        self._passed = -1
+        self._hashes: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._started = False
+
+    def read(self, keys: Sequence[str]) -> Iterator[Item]:
+        """Read items.
+
+        Args:
+            keys: of the items.
+
+        Yields:
+            The item of each; a bad one for a key that the source does not list.
+        """
+        place = 0
+        while place < len(keys):
+            if keys[place] not in self._places and not self._find(keys[place]):
+                yield bad_item(keys[place], ABSENT)
+                place += 1
+                continue
+            unit, run = self._unit, [self._places[keys[place]]]
+            assert unit is not None
+            for key in keys[place + 1 :]:
+                if self._places.get(key, -1) <= run[-1]:
+                    break
+                run.append(self._places[key])
+            found = iter(self._source.read(unit, only=frozenset(unit.first_id + row for row in run)))
+            for key in keys[place : place + len(run)]:
+                item = next(found, None)
+                yield item if item is not None and item.key == key else bad_item(key, ABSENT)
+            place += len(run)
+
+    def _find(self, key: str) -> bool:
+        """Go to the unit that holds a key, if there is one."""
+        if self._hashes is None:
+            if not self._started:
+                self._restart()
+            while self._next():
+                if key in self._places:
+                    return True
+            self._hashes = self._all_hashes()
+        for number in self._numbers_of(key):
+            if number <= self._passed:
+                self._restart()
+            while self._passed < number and self._next():
+                pass
+            if key in self._places:
+                return True
+        return False
+
+    def _restart(self) -> None:
+        self._units, self._passed, self._started = self._source.units(self._rows), -1, True
+        self._unit, self._places = None, {}
+
+    def _next(self) -> bool:
+        self._unit = next(self._units, None)
+        self._places = {} if self._unit is None else {key: row for row, key in enumerate(self._unit.keys)}
+        self._passed += self._unit is not None
+        return self._unit is not None
+
+    def _all_hashes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The hashes of all keys in ascending order, and the number of the unit that holds each."""
+        hashes = [text_hashes(text_array(unit.keys)) for unit in self._source.units(self._rows)]
+        numbers = np.repeat(np.arange(len(hashes), dtype=np.int64), [len(some) for some in hashes])
+        whole = np.concatenate(hashes) if hashes else np.empty(0, np.int64)
+        order = np.argsort(whole, kind="stable")
+        return whole[order], numbers[order]
+
+    def _numbers_of(self, key: str) -> list[int]:
+        """Numbers of the units that may hold a key."""
+        assert self._hashes is not None
+        hashes, numbers = self._hashes
+        wanted = text_hashes(text_array([key]))
+        low, high = np.searchsorted(hashes, wanted[0], "left"), np.searchsorted(hashes, wanted[0], "right")
+        return [int(number) for number in numbers[low:high]]

@@ -1,0 +1,117 @@
+"""Shards that are tables: Parquet with media as Hugging Face's data sets hold them, and CSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raysal.errors import BadItem
+from raysal.exporting.base import Entry, Noted
+from raysal.tables import cell
+from raysal.types import Modality
+
+GROUP_ROWS, GROUP_BYTES = 1_000, 32 << 20
+"""A row group ends after so many rows, or bytes of media: it is what readers hold in memory."""
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""How Hugging Face's data sets store an image."""
+
+
+def table_schema(facts: pa.Schema, modality: Modality | None, vector: pa.Field | None) -> pa.Schema:
+    """The schema of a Parquet shard.
+
+    Args:
+        facts: of `Entry.facts`.
+        modality: of the media; None for none.
+        vector: the column of the vectors; None for none.
+
+    Returns:
+        The schema, with a note by which Hugging Face's data sets know images.
+    """
+    fields = list(facts)
+    if modality == "image":
+        fields.insert(1, pa.field("image", IMAGE))
+    if modality == "text":
+        fields.insert(1, pa.field("text", pa.string()))
+    if vector is not None:
+        fields.append(vector)
+    note = {"info": {"features": {"image": {"_type": "Image"}}}}
+    return pa.schema(fields, {"huggingface": json.dumps(note)} if modality == "image" else None)
+
+
+class ParquetShard:
+    """A Parquet file that is being written. Memory for one row group."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(path, schema)
+        self._rows: list[dict[str, Any]] = []
+        self._vectors: list[Any] = []
+        self._bytes = 0
+
+    def add(self, entry: Entry) -> Noted:
+        """Add a row; see `Shard.add`."""
+        row = entry.facts()
+        if entry.media is not None:
+            if "image" in self._schema.names and entry.media.suffix == ".npy":
+                problem = "its numbers are no picture of 8 bits, which a column of images would need"
+                raise BadItem(entry.key, problem, "export as webdataset, which holds them as .npy")
+            if "image" in self._schema.names:
+                row["image"] = {"bytes": entry.media.content, "path": entry.key}
+            else:
+                row["text"] = entry.media.content.decode()
+            self._bytes += len(entry.media.content)
+        self._rows.append(row)
+        if entry.vector is not None:
+            self._vectors.append(entry.vector)
+        if len(self._rows) == GROUP_ROWS or self._bytes >= GROUP_BYTES:
+            self._flush()
+        return Noted(None)
+
+    def _flush(self) -> None:
+        columns = []
+        for field in self._schema:
+            if field.name == "vector":
+                flat = (
+                    np.concatenate(self._vectors)
+                    if self._vectors
+                    else np.empty(0, field.type.value_type.to_pandas_dtype())
+                )
+                columns.append(pa.FixedSizeListArray.from_arrays(pa.array(flat), field.type.list_size))
+            else:
+                columns.append(pa.array([row.get(field.name) for row in self._rows], field.type))
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        self._rows, self._vectors, self._bytes = [], [], 0
+
+    def close(self) -> None:
+        """Write the last row group."""
+        if self._rows:
+            self._flush()
+        self._writer.close()
+
+
+class CsvShard:
+    """A CSV file that is being written."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self._names = names
+        self._file = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
+        self._line(names)
+
+    def add(self, entry: Entry) -> Noted:
+        """Add a line; see `Shard.add`."""
+        facts = entry.facts()
+        self._line([facts.get(name) for name in self._names])
+        return Noted(None)
+
+    def _line(self, values: Iterable[Any]) -> None:
+        self._file.write(",".join(cell(value, ",") for value in values) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
