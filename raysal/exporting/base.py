@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from raysal.arrow_values import array_of
 from raysal.errors import BadItem
 from raysal.exporting.names import suffix_for
 from raysal.types import Item
@@ -99,6 +100,20 @@ class Shard(Protocol):
     def close(self) -> None:
         """Write what is still in memory."""
         ...
+
+
+def index_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """What is noted of some items, as a table of `INDEX_SCHEMA`."""
+    columns = []
+    for name, kind in zip(INDEX_SCHEMA.names, INDEX_SCHEMA.types, strict=True):
+        values = [row[name] for row in rows]
+        if kind == pa.int64():  # `pa.array` would import pandas for numbers with gaps
+            there = np.packbits([value is not None for value in values], bitorder="little")
+            data = np.array([value or 0 for value in values], np.int64)
+            columns.append(pa.Array.from_buffers(kind, len(values), [pa.py_buffer(there), pa.py_buffer(data)]))
+        else:
+            columns.append(array_of(values, kind))
+    return pa.Table.from_arrays(columns, schema=INDEX_SCHEMA)
 
 
 def media_of(item: Item, place: Path | None = None) -> Media:

@@ -98,14 +98,19 @@ class Chosen:
     @cached_property
     def carried(self) -> Mapping[str, pa.Field]:
         """{column of the pool: its field in the export}, of one type for all chunks. It reads each chunk's items."""
-        schemas = [chunk.items().schema for chunk in self.pool.chunks if chunk.rows]
+        schemas, owned = [], False
+        for chunk in self.pool.chunks:
+            if chunk.rows:
+                items = chunk.items()
+                schemas.append(items.schema)
+                owned |= "owner" in items.column_names and items["owner"].null_count < chunk.rows
         try:
             united = pa.unify_schemas(schemas, promote_options="permissive") if schemas else pa.schema([])
         except pa.ArrowException as error:
             raise ConfigError("carry", f"a carried column changes its type ({error})", "embed again") from None
         used, found = {*OWN, *self.types}, {}
         for column in united:
-            if column.name in POOL_COLUMNS and (column.name != "owner" or pa.types.is_null(column.type)):
+            if column.name in POOL_COLUMNS and not (column.name == "owner" and owned):
                 continue
             name = column.name
             while name in used:

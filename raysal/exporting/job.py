@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from raysal.arrow_values import array_of, taken
 from raysal.commits import Staged, stage_file
 from raysal.errors import BadItem, ConfigError, MediaLost
-from raysal.exporting.base import INDEX_SCHEMA, Entry, Noted, Shard
+from raysal.exporting.base import Entry, Noted, Shard, index_table
 from raysal.exporting.chosen import Chosen
 from raysal.exporting.finish import Totals, check_finished, finish
 from raysal.exporting.folders import JOURNAL, FileShard, take_away_begun
@@ -286,7 +286,7 @@ def _stage(
         fill(_files(chosen, out, options, number))
     else:
         files.append(stage_file(out, name, lambda path: fill(_shard(path, options, schema))))
-    table = pa.Table.from_pylist(noted, schema=INDEX_SCHEMA)
+    table = index_table(noted)
     files.append(stage_file(out, INDEX.format(number), lambda path: pq.write_table(table, path)))
     return Staged(number, len(noted), tuple(files)), rest
 

@@ -1,17 +1,15 @@
 """The media of a pool's items, read again from the source by key, and only if they are what was embedded.
 
-A pool keeps no digest of each item. What it keeps is the time of the newest file of its source, and a digest of what
-was read for each chunk. So:
-
-- A file of a folder of images that was not written since is what was embedded: one `stat` an item, after it was read.
-- Another source is trusted while its stamp is the one that the pool remembers, from the first item to the last.
-- In doubt the chunk of the item is read again as a whole, and its digest compared. If it differs, the items of the
-  chunk that may have changed are lost: those whose files are newer, or all where no file is one item.
+A pool keeps no digest of each item. It keeps the stamp of its source, and a digest of what was read for each chunk. So
+a source is trusted while its stamp is the one that the pool remembers. In doubt each chunk of which an item is wanted
+is read again as a whole, and compared. If it differs, items are lost: those whose files are gone or newer than the
+pool, or, where that explains nothing, all of the chunk. What is written while it is read is noticed, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +33,12 @@ from raysal.sources.listing import bad_item, look_at
 from raysal.sources.of_pool import source_of
 from raysal.sources.registry import SOURCES
 from raysal.store import read_sealed
-from raysal.types import Item, Stamp, Unit
+from raysal.types import Item, Unit
 
 ABSENT = "it is not in the source any more"
-NEWER = "its file was written since it was embedded, and what was embedded with it is not the same any more"
-OTHER = "its source was written since it was embedded, and what was embedded with it is not the same any more"
+OTHER = "its source was written since, and what was embedded with it is not the same any more"
+NEWER = "its file was written since it was embedded, and the contents that were embedded with it are other ones now"
+MEANWHILE = "its file was written while it was exported"
 
 
 def source_for(pool: Pool, given: str | Path | Source | None) -> Source:
@@ -92,17 +91,11 @@ class MediaReader:
         self._pool, self._source = pool, source
         self._folder = source if isinstance(source, Folder) else None
         self._listing = Listing(source, pool.manifest.chunk_rows)
-        self._known = read_stamp(pool.path)
-        self._begun = None if self._folder is not None else stamp_of(source)
-        self._newest = self._time_of(self._known)
-        self._same: tuple[int, bool] = (-1, False)
-
-    def _time_of(self, known: Stamp | None) -> int:
-        """The time before which nothing was written that is not in the pool, in nanoseconds since 1970."""
-        if known is None:
-            return (self._pool.path / MANIFEST).stat().st_mtime_ns
-        # A file may bear a time of the future; the moment at which the stamp was kept bounds it.
-        return min(known.newest_ns, (self._pool.path / SOURCE).stat().st_mtime_ns)
+        self._begun, known = stamp_of(source), read_stamp(pool.path)
+        self._trusted = self._begun is not None and known is not None and self._begun.digest == known.digest
+        remembered = pool.path / (MANIFEST if known is None else SOURCE)
+        self._time = remembered.stat().st_mtime_ns  # what is not newer was there when the pool looked last
+        self._judged: tuple[int, Mapping[str, str]] = (-1, {})
 
     def read(self, chunk: Chunk, keys: Sequence[str]) -> Iterator[Media | BadItem]:
         """Read items of a chunk.
@@ -114,21 +107,19 @@ class MediaReader:
         Yields:
             The media of each, or why there are none.
         """
-        trusted = self._folder is not None or self._is_trusted() or self._is_same(chunk)
+        changed = {} if self._trusted else self._changed(chunk)
         for key, item in zip(keys, self._items(keys), strict=True):
-            if not trusted:
-                yield BadItem(key, OTHER, "embed it again")
-                continue
             place = None if self._folder is None else self._folder.path_of(key)
             try:
                 media = media_of(item, place)
             except BadItem as error:
                 yield error
                 continue
-            if place is not None and look_at(key, place).changed_ns > self._newest and not self._is_same(chunk):
-                yield BadItem(key, NEWER, "embed it again")
-                continue
-            yield media
+            meanwhile = place is not None and self._begun is not None and _time_of(key, place) > self._begun.newest_ns
+            if key in changed or meanwhile:
+                yield BadItem(key, changed.get(key, MEANWHILE), "embed it again")
+            else:
+                yield media
 
     def check_unchanged(self) -> None:
         """Refuse a source that was written while it was read.
@@ -142,33 +133,44 @@ class MediaReader:
                 problem = "was written while it was exported, so that some items may be of before and some of after"
                 raise SourceError(source_name(self._source), problem, "delete the export, and begin it anew")
 
-    def _is_trusted(self) -> bool:
-        begun, known = self._begun, self._known
-        return begun is not None and known is not None and begun.digest == known.digest
-
-    def _is_same(self, chunk: Chunk) -> bool:
-        """Whether the source has what a chunk was made of; it is read again for that, once."""
-        if self._same[0] != chunk.index:
-            self._same = chunk.index, self._read_again(chunk)
-        return self._same[1]
-
-    def _read_again(self, chunk: Chunk) -> bool:
-        record = read_sealed(self._pool.path / chunk_file("commits", chunk.index)).get("contents", {})
-        if record.get("algorithm") != ALGORITHM:
-            return False
+    def _changed(self, chunk: Chunk) -> Mapping[str, str]:
+        """{key: why} of the items of a chunk that may be other ones than were embedded. The chunk is read again."""
+        if self._judged[0] == chunk.index:
+            return self._judged[1]
         tables = [chunk.items(["id", "key"]), chunk.quarantine()]
-        rows = sorted(
-            (id, key) for t in tables for id, key in zip(t["id"].to_pylist(), t["key"].to_pylist(), strict=True)
-        )
-        items = self._items([key for _, key in rows])
-        total = sum(item_digest(id, item) for (id, _), item in zip(rows, items, strict=True))
-        return as_hex(total) == str(record["items"])
+        pairs = (zip(table["id"].to_pylist(), table["key"].to_pylist(), strict=True) for table in tables)
+        rows = dict(sorted(chain.from_iterable(pairs)))
+        contents = read_sealed(self._pool.path / chunk_file("commits", chunk.index)).get("contents", {})
+        found: dict[str, str] = {}
+        if contents.get("algorithm") != ALGORITHM or self._digest(rows) != contents["items"]:
+            found = {key: NEWER for key in rows.values() if self._is_newer(key)}
+            if not found and (contents or self._folder is None):  # an older pool has no contents, and trusts times
+                found = dict.fromkeys(rows.values(), OTHER)
+        self._judged = chunk.index, found
+        return found
+
+    def _digest(self, rows: Mapping[int, str]) -> str:
+        """The digest of a chunk's contents as they are now; `rows` is {id: key} of its items, in order of id."""
+        items = self._items(list(rows.values()))
+        return as_hex(sum(item_digest(id, item) for id, item in zip(rows, items, strict=True)))
+
+    def _is_newer(self, key: str) -> bool:
+        """Whether the file of an item is gone, or newer than what the pool remembers."""
+        if self._folder is None:
+            return False
+        found = look_at(key, self._folder.path_of(key))
+        return found.bytes < 0 or found.changed_ns > self._time
 
     def _items(self, keys: Sequence[str]) -> Iterator[Item]:
         """The items of some keys, as the source has them now."""
         if self._folder is not None:  # finds them by key
             return self._folder.read(Unit(index=0, first_id=0, keys=tuple(keys)))
         return self._listing.read(keys)
+
+
+def _time_of(key: str, place: Path) -> int:
+    """When a file was written or replaced; 0 where it is gone."""
+    return look_at(key, place).changed_ns
 
 
 class Listing:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysal.arrow_values import array_of
 from raysal.errors import BadItem
 from raysal.exporting.base import Entry, Noted
 from raysal.tables import cell
@@ -82,9 +83,11 @@ class ParquetShard:
                     if self._vectors
                     else np.empty(0, field.type.value_type.to_pandas_dtype())
                 )
-                columns.append(pa.FixedSizeListArray.from_arrays(pa.array(flat), field.type.list_size))
+                columns.append(
+                    pa.FixedSizeListArray.from_arrays(array_of(flat, field.type.value_type), field.type.list_size)
+                )
             else:
-                columns.append(pa.array([row.get(field.name) for row in self._rows], field.type))
+                columns.append(array_of([row.get(field.name) for row in self._rows], field.type))
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
         self._rows, self._vectors, self._bytes = [], [], 0
 
