@@ -104,6 +104,7 @@ def export(
         most=None if k is None else as_whole_number("k", k, 1),
     )
     media = source_for(opened, source) if options.needs_media(opened) else None
-    if (place := getattr(media, "path", None)) is not None:
+    places = {getattr(media, "path", None), opened.manifest.source.get("config", {}).get("path")}
+    for place in places - {None}:
         check_apart(place, directory)
     return export_pool(chosen, directory, options, source=media, max_lost=max_lost, report=report)

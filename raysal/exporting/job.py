@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -263,6 +263,15 @@ def _stage(
     rest = held
 
     def fill(shard: Shard) -> None:
+        try:
+            take(shard)
+        except BaseException:
+            with suppress(Exception):
+                shard.close()
+            raise
+        shard.close()
+
+    def take(shard: Shard) -> None:
         nonlocal rest
         size = 0
         while len(noted) < options.shard_items and (row := rest or next(rows, None)) is not None:
@@ -278,7 +287,6 @@ def _stage(
                     lost = error
             noted.append(_noted(entry, found, lost, name))
             size += own if lost is None else 0
-        shard.close()
 
     suffix, files = options.suffix, []
     name = None if suffix is None else f"{DATA}/{number:05d}{suffix}"

@@ -19,6 +19,8 @@ from raysal.types import Modality
 
 GROUP_ROWS, GROUP_BYTES = 1_000, 32 << 20
 """A row group ends after so many rows, or bytes of media: it is what readers hold in memory."""
+MOST_BYTES = 2**31 - 1 - GROUP_BYTES
+"""Of the media of an item: a column of a row group has 32 bits for its places."""
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """How Hugging Face's data sets store an image."""
 
@@ -59,6 +61,8 @@ class ParquetShard:
         """Add a row; see `Shard.add`."""
         row = entry.facts()
         if entry.media is not None:
+            if len(entry.media.content) > MOST_BYTES:
+                raise BadItem(entry.key, f"more than {MOST_BYTES} bytes, which no cell holds", "export as webdataset")
             if "image" in self._schema.names and entry.media.suffix == ".npy":
                 problem = "its numbers are no picture of 8 bits, which a column of images would need"
                 raise BadItem(entry.key, problem, "export as webdataset, which holds them as .npy")
@@ -75,21 +79,23 @@ class ParquetShard:
         return Noted(None)
 
     def _flush(self) -> None:
-        columns = []
-        for field in self._schema:
-            if field.name == "vector":
-                flat = (
-                    np.concatenate(self._vectors)
-                    if self._vectors
-                    else np.empty(0, field.type.value_type.to_pandas_dtype())
-                )
-                columns.append(
-                    pa.FixedSizeListArray.from_arrays(array_of(flat, field.type.value_type), field.type.list_size)
-                )
-            else:
-                columns.append(array_of([row.get(field.name) for row in self._rows], field.type))
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        self._writer.write_table(pa.Table.from_arrays([*map(self._column, self._schema)], schema=self._schema))
         self._rows, self._vectors, self._bytes = [], [], 0
+
+    def _column(self, field: pa.Field) -> pa.Array:
+        """A column of the rows that are in memory, without pandas, which `pa.array` would import."""
+        if field.name == "vector":
+            flat = np.concatenate(self._vectors)
+            return pa.FixedSizeListArray.from_arrays(array_of(flat, field.type.value_type), field.type.list_size)
+        values = [row.get(field.name) for row in self._rows]
+        if field.type != IMAGE:
+            return array_of(values, field.type)
+        contents = [value["bytes"] for value in values]
+        cuts = np.cumsum([0, *map(len, contents)], dtype=np.int64)
+        buffers = [None, pa.py_buffer(cuts), pa.py_buffer(b"".join(contents))]
+        images = pa.Array.from_buffers(pa.large_binary(), len(values), buffers).cast(pa.binary())
+        paths = array_of([value["path"] for value in values], pa.string())
+        return pa.StructArray.from_arrays([images, paths], fields=list(IMAGE))
 
     def close(self) -> None:
         """Write the last row group."""

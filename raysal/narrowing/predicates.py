@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import date, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysal.errors import ConfigError
-from raysal.fleet import Partition
+
+if TYPE_CHECKING:
+    from raysal.fleet import Partition
 
 SCALARS = (str, bool, int, float, date, time)  # a datetime is a date
 FORMS = 'a value, a list of values, {"min": a, "max": b} or {"not": ...}'

@@ -45,7 +45,7 @@ FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "select": lambda home: (home / "pool", "-k", 4, "--labels", home / "run"),
 }
 """The words of each command that writes one file."""
-FOLDERS = {"demo", "doctor", "embed", "find", "finetune", "predict", "run"}
+FOLDERS = {"demo", "doctor", "embed", "export", "find", "finetune", "predict", "run"}
 """Commands that make a directory, or finish one of their own."""
 CASES = [(name, suffix) for name in FILES for suffix in KINDS]
 
@@ -222,6 +222,7 @@ def test_a_command_that_makes_a_folder_touches_no_file(home: Path, tmp_path: Pat
         "demo": ("demo",),
         "doctor": ("doctor", "--quick"),
         "embed": ("embed", home / "source.parquet"),
+        "export": ("export", home / "pool", "--as", "csv"),
         "find": ("find", home / "pool"),
         "finetune": ("finetune", home / "run"),
         "predict": ("predict", home / "pool", "--run", home / "run"),

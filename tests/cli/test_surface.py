@@ -43,6 +43,23 @@ SURFACE = {
         "--scale",
         "--origin",
     ],
+    "export": [
+        "pool",
+        "--as*",
+        "--out/-o*",
+        "--keys",
+        "--run",
+        "--class",
+        "--where",
+        "--ranking",
+        "-k",
+        "--vectors",
+        "--copy",
+        "--shard-items",
+        "--shard-bytes",
+        "--source",
+        "--max-lost",
+    ],
     "serve": [
         "run",
         "--port",
@@ -252,8 +269,10 @@ def test_a_group_by_itself_shows_its_help(path: str) -> None:
 def test_names_in_the_help_are_all_there_are() -> None:
     """Names that the help takes from a registry, and names that a command writes out."""
     from raysal.cli.embed import Distance
+    from raysal.cli.export import Forms
     from raysal.cli.index import KindName
     from raysal.embedding import ENCODERS
+    from raysal.exporting import FORMS
     from raysal.index import KINDS
     from raysal.models.predictive import Predictive
     from raysal.narrowing import NARROWERS
@@ -272,4 +291,5 @@ def test_names_in_the_help_are_all_there_are() -> None:
         text = cli(command, "--help").out
         assert [name for name in names if name not in text] == []
     assert set(KindName) == {"auto", *KINDS}
+    assert set(Forms) == set(FORMS)
     assert set(Distance) == set(get_args(Metric))

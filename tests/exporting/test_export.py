@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cli_tools import cli, refused, write_images, write_vectors
+from cli_tools import cli, process, refused, write_images, write_vectors
 from numpy.typing import NDArray
 from PIL import Image
 from tiers import deep_unless
@@ -38,6 +38,7 @@ TINY = ("--encoder", "torch:tiny_encoder:build", "--size", 12)
 ODD = ("even/v1.2 ü.jpg", "even/a%b.JPG", "odd/x.y/z.png")
 """Keys with dots, blanks, percent signs and a suffix in capitals."""
 LABELS = {"even/00.jpg": "red", "odd/01.jpg": "green", "even/02.jpg": "a/b", "odd/03.jpg": "red"}
+HEAVY = ("faiss", "matplotlib", "pandas", "polars", "ray", "scipy", "sklearn", "torch")
 MEDIA = [form for form in FORMS if form != "csv"]
 
 
@@ -406,8 +407,8 @@ def test_a_changed_byte_of_a_finished_export_is_named(home: Path, tmp_path: Path
         raysal.export(home / "pool", **words)  # type: ignore[arg-type]
 
 
-def test_a_shard_ends_before_it_is_too_large(home: Path, tmp_path: Path) -> None:
-    most = 2500
+@pytest.mark.parametrize("most", [100, 1000, 2500])
+def test_a_shard_ends_before_it_is_too_large(home: Path, tmp_path: Path, most: int) -> None:
     raysal.export(home / "pool", out=tmp_path / "out", form="webdataset", shard_bytes=most)
     rows = pq.read_table(tmp_path / "out" / "items.parquet").to_pylist()
     sizes: dict[str, list[int]] = {}
@@ -604,3 +605,12 @@ def test_unknown_form_and_bad_keys(home: Path, tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="no column 'key'"):
         raysal.export(home / "pool", out=tmp_path / "out", form="csv", keys=tmp_path / "keys.csv")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", deep_unless({"parquet"}, FORMS))
+def test_the_command_is_light(home: Path, tmp_path: Path, form: str) -> None:
+    program = "import sys; from raysal.cli import main; code = main()\n"
+    program += f"print(*[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr); sys.exit(code)"
+    words = ("export", home / "pool", "--run", home / "run", "--as", form, "-o", tmp_path / "out")
+    answer = process(*words, python=("-c", program))
+    assert (answer.code, answer.err.strip()) == (0, "")
