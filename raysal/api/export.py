@@ -47,15 +47,15 @@ def export(
     Args:
         pool: the pool, or its path.
         out: the directory to make or to finish.
-        form: `webdataset` (tar shards), `parquet`, `csv` (no media), `links` (links to the files of the source, by
-            class), or `coco` (copies of pictures, and their classes).
+        form: `webdataset` (tar shards), `parquet`, `lance` (extra `lance`), `csv` (no media), `links` (to the files of
+            the source, by class), or `coco` (copies of pictures, and their classes).
         keys: the items' keys, or a file of them: text with one in each line, or a table with a column `key`.
         run: a run over the pool: the items whose annotators agree, with their label in the column `label`.
         classes: of a run, only items that have this label, or one of these.
         where: a test for each of these columns, as the narrower `filter` has them: `{"split": "train"}`.
         ranking: a ranking of the pool: the first items of its newest version, with rank and score.
         k: how many items of the ranking.
-        vectors: of Parquet, also the vectors, in the magnitude that they were given with.
+        vectors: of Parquet and Lance, also the vectors, in the magnitude that they were given with.
         copy: of links, copies of the files instead; needed where items are no files of their own.
         shard_items: most items of a shard.
         shard_bytes: most bytes of media in a shard; one item may have more.
@@ -72,6 +72,7 @@ def export(
         ConfigError: an argument is of the wrong type or out of range, several name the items, no item is chosen, or the
             form cannot hold them.
         UnknownName: there is no such form.
+        MissingExtra: `lance` is asked for, and not installed.
         LabelError: a key is not in the pool, the file of keys cannot be read, or the run has no labels.
         PoolError: the pool cannot be opened, there is no ranking, or `out` holds something else.
         FingerprintMismatch: run or ranking are of another pool.

@@ -31,6 +31,7 @@ EXTRAS = {
     "imagecodecs": "tiff",
     "astropy": "fits",
     "pillow-heif": "heif",
+    "pylance": "lance",
 }
 """Optional distributions, and the extra of raysal that installs each."""
 GIB = 2**30

@@ -23,6 +23,7 @@ class Forms(StrEnum):
 
     coco = "coco"
     csv = "csv"
+    lance = "lance"
     links = "links"
     parquet = "parquet"
     webdataset = "webdataset"
@@ -34,8 +35,8 @@ def export(
         Forms,
         Option(
             "--as",
-            help="webdataset: tar shards. parquet: media and columns in tables. csv: columns alone. links: a folder of "
-            "links to the files, by class. coco: copies of pictures, with images.json.",
+            help="webdataset: tar shards. parquet, lance: media and columns in tables. csv: columns alone. links: a "
+            "folder of links to the files, by class. coco: copies of pictures, with images.json.",
         ),
     ],
     out: Annotated[Path, Option("--out", "-o", help="The directory to make or to finish.")],
@@ -63,7 +64,7 @@ def export(
     ] = None,
     ranking: Annotated[Path | None, Option(help="The first -k items of a ranking, with rank and score.")] = None,
     k: Annotated[int | None, Option("-k", min=1, help="How many items of the ranking.")] = None,
-    vectors: Annotated[bool, Option("--vectors", help="Of parquet: also the vectors.")] = False,
+    vectors: Annotated[bool, Option("--vectors", help="Of parquet and lance: also the vectors.")] = False,
     copy: Annotated[bool, Option("--copy", help="Of links: copies of the files instead.")] = False,
     shard_items: Annotated[int, Option(min=1, help="Most items of a shard.")] = 10_000,
     shard_bytes: Annotated[int, Option(min=1, help="Most bytes of media in a shard.")] = 256 << 20,
@@ -99,7 +100,7 @@ def export(
             max_lost=max_lost, report=report,
         )  # fmt: skip
     words = f"{out}: {counted(done.exported, 'item')} as {done.form}"
-    words += f" in {counted(done.shards, 'shard')}" if done.form in ("csv", "parquet", "webdataset") else ""
+    words += f" in {counted(done.shards, 'shard')}" if done.form in ("csv", "lance", "parquet", "webdataset") else ""
     words += f", {done.bytes:,} bytes of media" if done.bytes else ""
     words += "" if done.made else " (it was there, as written: nothing to do)"
     words += f" ({counted(done.resumed, 'shard')} of before)" if done.resumed else ""

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from raysal.errors import Damaged
 from raysal.exporting.base import INDEX_SCHEMA
 from raysal.exporting.chosen import Chosen
+from raysal.exporting.lance_table import check_table, commit_table
 from raysal.exporting.layout import (
     ANEW,
     COCO,
@@ -23,6 +24,7 @@ from raysal.exporting.layout import (
     LOST,
     MANIFEST,
     SUMS,
+    WORK,
     Plan,
 )
 from raysal.exporting.options import Options
@@ -48,7 +50,7 @@ class Totals(NamedTuple):
     bytes: int
 
 
-def finish(chosen: Chosen, out: Path, plan: Plan, options: Options) -> Totals:
+def finish(chosen: Chosen, out: Path, plan: Plan, options: Options, schema: pa.Schema) -> Totals:
     """Write all that is made of the whole export; the manifest last. To repeat it writes the same.
 
     Memory: what is noted of a shard; of coco also its annotations.
@@ -58,6 +60,7 @@ def finish(chosen: Chosen, out: Path, plan: Plan, options: Options) -> Totals:
         out: the directory, whose shards are all there.
         plan: of the export.
         options: the form.
+        schema: the columns of the shards.
 
     Returns:
         What the export holds.
@@ -112,15 +115,20 @@ def finish(chosen: Chosen, out: Path, plan: Plan, options: Options) -> Totals:
         "left_out": dict(chosen.left_out),
         "sums": sha256_of(out / SUMS),
     }
+    if options.form == "lance":
+        rows = [table["lost"].null_count for table in _noted(out, numbers)]
+        files = [out / str(shard["name"]) for shard in shards]
+        commit_table(out, out / WORK / "probe", schema, list(zip(files, rows, strict=True)))
     write_sealed(out / MANIFEST, manifest)
     return Totals(items, lost, some_lost, len(numbers), size)
 
 
-def check_finished(out: Path) -> Totals:
+def check_finished(out: Path, options: Options) -> Totals:
     """Compare every file of a finished export with its digest, at about 1 GB/s.
 
     Args:
         out: the directory.
+        options: the form.
 
     Returns:
         What it holds.
@@ -134,6 +142,8 @@ def check_finished(out: Path) -> Totals:
         for line in sums:
             digest, _, name = line.removesuffix("\n").partition("  ")
             check_bytes(out / name, digest, ANEW)
+    if options.form == "lance":
+        check_table(out, ANEW)
     lost = dict(manifest["lost"])
     return Totals(manifest["items"], manifest["lost_count"], lost, manifest["parts"], manifest["bytes"])
 

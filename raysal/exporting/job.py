@@ -24,10 +24,11 @@ from raysal.exporting.base import Entry, Noted, Shard, index_table
 from raysal.exporting.chosen import Chosen
 from raysal.exporting.finish import Totals, check_finished, finish
 from raysal.exporting.folders import JOURNAL, FileShard, take_away_begun
+from raysal.exporting.lance_table import lance_shard
 from raysal.exporting.layout import DATA, INDEX, PLAN, WORK, Plan, begin, check_place, committed_parts, parts_of
 from raysal.exporting.media import MediaReader
-from raysal.exporting.options import Options
-from raysal.exporting.tables import CsvShard, ParquetShard, table_schema
+from raysal.exporting.options import WITH_VECTORS, Options
+from raysal.exporting.tables import IMAGE, CsvShard, parquet_shard, table_schema
 from raysal.exporting.tar import TarShard
 from raysal.pool.given import export_type, in_given_units
 from raysal.sources.base import Source
@@ -96,6 +97,7 @@ def export_pool(
         PoolError: the directory holds something else.
         ConfigError: the options do not go with the pool or the form.
         UnknownName: there is no such form.
+        MissingExtra: lance is asked for, and not installed.
         SourceError: the source cannot be listed, or was written while it was read.
         Damaged: a file in the directory is not as it was written.
         OSError: the disk is full; to run it again goes on.
@@ -120,10 +122,11 @@ def export_pool(
             if options.needs_media(pool):
                 assert source is not None
                 reader = MediaReader(pool, source)
-            resumed = _make(chosen, out, options, reader, report)
-            totals = finish(chosen, out, plan, options)
+            schema = schema_of(chosen, options)
+            resumed = _make(chosen, out, options, schema, reader, report)
+            totals = finish(chosen, out, plan, options, schema)
         else:
-            totals = check_finished(out)
+            totals = check_finished(out, options)
         shutil.rmtree(out / WORK, ignore_errors=True)
     return _answer(chosen, out, options, totals, resumed, made, max_lost)
 
@@ -158,7 +161,9 @@ def check_labels(chosen: Chosen, options: Options) -> None:
         raise ConfigError("as", "coco holds classes, and the labels of the run are numbers", "export as parquet or csv")
 
 
-def _make(chosen: Chosen, out: Path, options: Options, reader: MediaReader | None, report: Report) -> int:
+def _make(
+    chosen: Chosen, out: Path, options: Options, schema: pa.Schema, reader: MediaReader | None, report: Report
+) -> int:
     """Write the shards that are missing; returns how many were there."""
     parts = parts_of(out, options.suffix)
     parts.begin()
@@ -166,7 +171,6 @@ def _make(chosen: Chosen, out: Path, options: Options, reader: MediaReader | Non
     remove_temporaries(out / WORK)
     committed = committed_parts(out, parts)
     take_away_begun(out / DATA, out / WORK, committed)
-    schema = schema_of(chosen, options)
     done = number = 0
     report("export", sum(committed.values()), chosen.count)
     while done < chosen.count:
@@ -187,14 +191,15 @@ def _make(chosen: Chosen, out: Path, options: Options, reader: MediaReader | Non
 
 
 def schema_of(chosen: Chosen, options: Options) -> pa.Schema:
-    """The columns of an export; of Parquet with media and vectors."""
+    """The columns of an export; of Parquet and Lance with media and vectors."""
     facts, pool = chosen.facts_schema(), chosen.pool
-    if options.form != "parquet":
+    if options.form not in WITH_VECTORS:
         return facts
     numbers = export_type(pool.scale)
     vector = pa.field("vector", pa.list_(pa.from_numpy_dtype(numbers), pool.dim)) if options.vectors else None
+    image = pa.large_binary() if options.form == "lance" else IMAGE
     modality = pool.manifest.modality
-    return table_schema(facts, None if modality == "vector" else modality, vector)
+    return table_schema(facts, image if modality == "image" else None, modality == "text", vector)
 
 
 def rows_of(chosen: Chosen, options: Options, reader: MediaReader | None, start: int) -> Generator[Row, None, None]:
@@ -303,7 +308,9 @@ def _shard(path: Path, options: Options, schema: pa.Schema) -> Shard:
     """A shard that is one file."""
     if options.form == "webdataset":
         return TarShard(path)
-    return CsvShard(path, schema.names) if options.form == "csv" else ParquetShard(path, schema)
+    if options.form == "csv":
+        return CsvShard(path, schema.names)
+    return lance_shard(path, schema) if options.form == "lance" else parquet_shard(path, schema)
 
 
 def _files(chosen: Chosen, out: Path, options: Options, number: int) -> Shard:

@@ -1,7 +1,7 @@
 """What lies where in the folder of an export.
 
     export.json         what it is asked for: pool, choice, form and options (sealed)
-    data/00000.tar      the shards (.tar, .parquet, .csv); of links and coco the files themselves
+    data/00000.tar      the shards (.tar, .parquet, .lance, .csv); of links and coco the files themselves
     images.json         of coco: images, categories and annotations
     items.parquet       for each item: key, id, label, uri, shard, member, bytes, sha256
     lost.csv            key, id, uri, reason of the items without media; only where there are some

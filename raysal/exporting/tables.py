@@ -1,9 +1,9 @@
-"""Shards that are tables: Parquet with media as Hugging Face's data sets hold them, and CSV."""
+"""Shards that are tables: CSV, and Parquet with media as data sets of Hugging Face hold them; Lance shares its rows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from raysal.arrow_values import array_of
 from raysal.errors import BadItem
 from raysal.exporting.base import Entry, Noted
 from raysal.tables import cell
-from raysal.types import Modality
 
 GROUP_ROWS, GROUP_BYTES = 1_000, 32 << 20
 """A row group ends after so many rows, or bytes of media: it is what readers hold in memory."""
@@ -25,34 +24,41 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """How Hugging Face's data sets store an image."""
 
 
-def table_schema(facts: pa.Schema, modality: Modality | None, vector: pa.Field | None) -> pa.Schema:
-    """The schema of a Parquet shard.
+def table_schema(facts: pa.Schema, image: pa.DataType | None, text: bool, vector: pa.Field | None) -> pa.Schema:
+    """The schema of a shard that holds media.
 
     Args:
         facts: of `Entry.facts`.
-        modality: of the media; None for none.
+        image: the type of the column of images; None for none.
+        text: whether there is a column of texts.
         vector: the column of the vectors; None for none.
 
     Returns:
         The schema, with a note by which Hugging Face's data sets know images.
     """
     fields = list(facts)
-    if modality == "image":
-        fields.insert(1, pa.field("image", IMAGE))
-    if modality == "text":
+    if image is not None:
+        fields.insert(1, pa.field("image", image))
+    if text:
         fields.insert(1, pa.field("text", pa.string()))
     if vector is not None:
         fields.append(vector)
     note = {"info": {"features": {"image": {"_type": "Image"}}}}
-    return pa.schema(fields, {"huggingface": json.dumps(note)} if modality == "image" else None)
+    return pa.schema(fields, {"huggingface": json.dumps(note)} if image == IMAGE else None)
 
 
-class ParquetShard:
-    """A Parquet file that is being written. Memory for one row group."""
+class TableShard:
+    """Rows of a table that is being written. Memory for one group of rows."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._writer = pq.ParquetWriter(path, schema)
+    def __init__(self, schema: pa.Schema, write: Callable[[pa.Table], object], end: Callable[[], object]) -> None:
+        """Begin a shard.
+
+        Args:
+            schema: of the table.
+            write: takes a group of rows.
+            end: is called after the last one.
+        """
+        self._schema, self._write, self._end = schema, write, end
         self._rows: list[dict[str, Any]] = []
         self._vectors: list[Any] = []
         self._bytes = 0
@@ -67,7 +73,7 @@ class ParquetShard:
                 problem = "its numbers are no picture of 8 bits, which a column of images would need"
                 raise BadItem(entry.key, problem, "export as webdataset, which holds them as .npy")
             if "image" in self._schema.names:
-                row["image"] = {"bytes": entry.media.content, "path": entry.key}
+                row["image"] = entry.media.content
             else:
                 row["text"] = entry.media.content.decode()
             self._bytes += len(entry.media.content)
@@ -79,7 +85,7 @@ class ParquetShard:
         return Noted(None)
 
     def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_arrays([*map(self._column, self._schema)], schema=self._schema))
+        self._write(pa.Table.from_arrays([*map(self._column, self._schema)], schema=self._schema))
         self._rows, self._vectors, self._bytes = [], [], 0
 
     def _column(self, field: pa.Field) -> pa.Array:
@@ -88,20 +94,27 @@ class ParquetShard:
             flat = np.concatenate(self._vectors)
             return pa.FixedSizeListArray.from_arrays(array_of(flat, field.type.value_type), field.type.list_size)
         values = [row.get(field.name) for row in self._rows]
-        if field.type != IMAGE:
+        if field.name != "image":
             return array_of(values, field.type)
-        contents = [value["bytes"] for value in values]
-        cuts = np.cumsum([0, *map(len, contents)], dtype=np.int64)
-        buffers = [None, pa.py_buffer(cuts), pa.py_buffer(b"".join(contents))]
-        images = pa.Array.from_buffers(pa.large_binary(), len(values), buffers).cast(pa.binary())
-        paths = array_of([value["path"] for value in values], pa.string())
-        return pa.StructArray.from_arrays([images, paths], fields=list(IMAGE))
+        cuts = np.cumsum([0, *map(len, values)], dtype=np.int64)
+        buffers = [None, pa.py_buffer(cuts), pa.py_buffer(b"".join(values))]
+        images = pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
+        if field.type != IMAGE:
+            return images
+        paths = array_of([row["key"] for row in self._rows], pa.string())
+        return pa.StructArray.from_arrays([images.cast(pa.binary()), paths], fields=list(IMAGE))
 
     def close(self) -> None:
-        """Write the last row group."""
+        """Write the last group of rows, and end the shard."""
         if self._rows:
             self._flush()
-        self._writer.close()
+        self._end()
+
+
+def parquet_shard(path: Path, schema: pa.Schema) -> TableShard:
+    """A Parquet file that is being written; a group of rows becomes a row group."""
+    writer = pq.ParquetWriter(path, schema)
+    return TableShard(schema, writer.write_table, writer.close)
 
 
 class CsvShard:

@@ -100,11 +100,19 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+def needs(form: str) -> None:
+    """Skip a test of a form that is not installed."""
+    if form == "lance":
+        pytest.importorskip("lance", reason="pylance is not installed")
+
+
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file and link below a folder."""
+    """Every file and link below a folder, but those that Lance writes as it commits."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if name.startswith(("_versions", "_transactions")):
+            continue
         if path.is_symlink():
             found[name] = b"-> " + os.readlink(path).encode()
         elif path.is_file():
@@ -146,6 +154,7 @@ def sums_hold(folder: Path) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_item_is_there_as_it_was_and_the_sums_hold(home: Path, tmp_path: Path, form: str) -> None:
+    needs(form)
     done = raysal.export(home / "pool", out=tmp_path / "out", form=form, shard_items=7)
     assert (done.items, done.exported, done.lost, done.shards, done.made) == (23, 23, 0, 4, True)
     sums_hold(tmp_path / "out")
@@ -214,6 +223,23 @@ def test_pandas_and_hugging_face_read_the_parquet(home: Path, tmp_path: Path) ->
     for row in data:
         with Image.open(home / "photos" / row["key"]) as image:
             assert row["image"].size == image.size
+
+
+def test_lance_reads_the_table(home: Path, tmp_path: Path) -> None:
+    needs("lance")
+    import lance
+
+    words: dict[str, Any] = {"form": "lance", "run": home / "run", "vectors": True, "shard_items": 3}
+    raysal.export(home / "pool", out=tmp_path / "out", **words)
+    table = lance.dataset(str(tmp_path / "out")).to_table()
+    vectors = vectors_of(open_pool(home / "pool"))
+    assert dict(zip(table["key"].to_pylist(), table["label"].to_pylist(), strict=True)) == LABELS
+    for row in table.to_pylist():
+        assert row["image"] == (home / "photos" / row["key"]).read_bytes()
+        assert tuple(row["vector"]) == vectors[row["key"]]
+    shutil.rmtree(tmp_path / "out" / "_versions")
+    with pytest.raises(Damaged, match="the record of the Lance table is missing"):
+        raysal.export(home / "pool", out=tmp_path / "out", **words)
 
 
 def test_links_lie_in_a_folder_of_their_class(home: Path, tmp_path: Path) -> None:
@@ -441,6 +467,7 @@ def own(home: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("form", MEDIA)
 def test_what_is_gone_or_changed_is_lost_by_name_and_the_rest_is_there(own: Path, form: str) -> None:
+    needs(form)
     photos = own / "photos"
     gone, changed = photos / "even" / "04.jpg", photos / "odd" / "11.jpg"
     kept = {path: path.read_bytes() for path in (gone, changed)}
@@ -538,11 +565,13 @@ CASES: dict[str, dict[str, Any]] = {
     "links": {"shard_items": 8},
     "coco": {"shard_items": 12},
     "csv": {"shard_items": 8},
+    "lance": {"shard_items": 8, "vectors": True},
 }
 
 
 @pytest.mark.parametrize("form", deep_unless({"webdataset"}, FORMS))
 def test_killed_at_any_commit_it_ends_with_the_same_bytes(home: Path, tmp_path: Path, form: str) -> None:
+    needs(form)
     from killed_exports import kill_export
 
     words: dict[str, Any] = {"form": form, **CASES[form]}
@@ -607,7 +636,7 @@ def test_unknown_form_and_bad_keys(home: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("form", deep_unless({"parquet"}, FORMS))
+@pytest.mark.parametrize("form", deep_unless({"parquet"}, [form for form in FORMS if form != "lance"]))
 def test_the_command_is_light(home: Path, tmp_path: Path, form: str) -> None:
     program = "import sys; from raysal.cli import main; code = main()\n"
     program += f"print(*[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr); sys.exit(code)"
