@@ -24,7 +24,7 @@ from raysal.exporting.base import Entry, Noted, Shard, index_table
 from raysal.exporting.chosen import Chosen
 from raysal.exporting.finish import Totals, check_finished, finish
 from raysal.exporting.folders import JOURNAL, FileShard, take_away_begun
-from raysal.exporting.lance_table import lance_shard
+from raysal.exporting.lance_table import lance_shard, uncompressed
 from raysal.exporting.layout import DATA, INDEX, PLAN, WORK, Plan, begin, check_place, committed_parts, parts_of
 from raysal.exporting.media import MediaReader
 from raysal.exporting.options import WITH_VECTORS, Options
@@ -199,7 +199,8 @@ def schema_of(chosen: Chosen, options: Options) -> pa.Schema:
     vector = pa.field("vector", pa.list_(pa.from_numpy_dtype(numbers), pool.dim)) if options.vectors else None
     image = pa.large_binary() if options.form == "lance" else IMAGE
     modality = pool.manifest.modality
-    return table_schema(facts, image if modality == "image" else None, modality == "text", vector)
+    schema = table_schema(facts, image if modality == "image" else None, modality == "text", vector)
+    return uncompressed(schema) if options.form == "lance" else schema
 
 
 def rows_of(chosen: Chosen, options: Options, reader: MediaReader | None, start: int) -> Generator[Row, None, None]:

@@ -1,7 +1,8 @@
 """A Lance table of an export: the shards are its data files, and the last commit makes a table of them.
 
-The bytes of a data file depend on its rows alone. What Lance writes when it commits does not: `_versions` and
-`_transactions` bear a time and a number of chance, and are the only files of an export that differ between two of them.
+The bytes of a data file depend on its rows alone, as long as no text is compressed: Lance draws a sample to learn from,
+another one each time (pylance 14). What Lance writes when it commits is of chance, too: `_versions` and `_transactions`
+bear a time and a random number. No other file differs between two exports of the same.
 """
 
 from __future__ import annotations
@@ -38,6 +39,23 @@ def import_lance() -> Any:
         return import_module("lance")
     except ImportError:
         raise MissingExtra("--as lance", "lance", "lance") from None
+
+
+def uncompressed(schema: pa.Schema) -> pa.Schema:
+    """A schema by which Lance compresses no column."""
+    return pa.schema([_uncompressed(field) for field in schema])
+
+
+def _uncompressed(field: pa.Field) -> pa.Field:
+    """A field, and those inside it, with the note that Lance goes by."""
+    kind, types = field.type, pa.types
+    if types.is_struct(kind):
+        kind = pa.struct([_uncompressed(inner) for inner in kind])
+    elif types.is_large_list(kind):
+        kind = pa.large_list(_uncompressed(kind.value_field))
+    elif types.is_list(kind):
+        kind = pa.list_(_uncompressed(kind.value_field))
+    return pa.field(field.name, kind, field.nullable, {"lance-encoding:compression": "none"})
 
 
 def lance_shard(path: Path, schema: pa.Schema) -> TableShard:

@@ -23,6 +23,7 @@ import pytest
 from cli_tools import cli, process, refused, write_images, write_vectors
 from numpy.typing import NDArray
 from PIL import Image
+from pools import make_pool
 from tiers import deep_unless
 
 import raysal
@@ -240,6 +241,19 @@ def test_lance_reads_the_table(home: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "out" / "_versions")
     with pytest.raises(Damaged, match="the record of the Lance table is missing"):
         raysal.export(home / "pool", out=tmp_path / "out", **words)
+
+
+def test_lance_files_have_the_same_bytes_each_time(tmp_path: Path) -> None:
+    """Also of texts long enough that Lance would compress them by a sample."""
+    needs("lance")
+    rng = np.random.default_rng(0)
+    keys = [f"folder {i % 7}/{rng.integers(10**9):x}/picture {i}.jpg" for i in range(4000)]
+    pool = make_pool(tmp_path / "pool", rng.normal(size=(4000, 4)), labels=keys, keys=keys)
+    found = []
+    for place in "abc":
+        raysal.export(pool, out=tmp_path / place, form="lance", vectors=True)
+        found.append(tree(tmp_path / place))
+    assert found[0] == found[1] == found[2]
 
 
 def test_links_lie_in_a_folder_of_their_class(home: Path, tmp_path: Path) -> None:
