@@ -1,8 +1,8 @@
 """A Lance table of an export: the shards are its data files, and the last commit makes a table of them.
 
 The bytes of a data file depend on its rows alone, as long as no text is compressed: Lance draws a sample to learn from,
-another one each time (pylance 14). What Lance writes when it commits is of chance, too: `_versions` and `_transactions`
-bear a time and a random number. No other file differs between two exports of the same.
+another one each time (`findings/lance_same_rows_other_bytes.sh`). What Lance writes when it commits is of chance, too:
+`_versions` and `_transactions` bear a time and a random number. No other file differs between two exports of the same.
 """
 
 from __future__ import annotations

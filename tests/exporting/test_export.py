@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from pools import make_pool
 from tiers import deep_unless
 
 import raysal
-from raysal.errors import ConfigError, Damaged, LabelError, MediaLost, PoolError, RunError, SourceError
+from raysal.errors import ConfigError, Damaged, LabelError, MediaLost, MissingExtra, PoolError, RunError, SourceError
 from raysal.exporting import FORMS
 from raysal.exporting.media import Listing
 from raysal.labels import read_labels
@@ -254,6 +255,14 @@ def test_lance_files_have_the_same_bytes_each_time(tmp_path: Path) -> None:
         raysal.export(pool, out=tmp_path / place, form="lance", vectors=True)
         found.append(tree(tmp_path / place))
     assert found[0] == found[1] == found[2]
+
+
+def test_without_lance_its_extra_is_named(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lance", None)
+    monkeypatch.setitem(sys.modules, "lance.file", None)
+    with pytest.raises(MissingExtra, match=r"raysal\[lance\]"):
+        raysal.export(home / "pool", out=tmp_path / "out", form="lance")
+    assert not (tmp_path / "out").exists()
 
 
 def test_links_lie_in_a_folder_of_their_class(home: Path, tmp_path: Path) -> None:
