@@ -409,6 +409,24 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_tests_of_columns_are_read_as_json_or_text(home: Path, tmp_path: Path) -> None:
+    words = ("export", home / "pool", "--as", "csv", "-o")
+    for place, (tests, count) in enumerate(
+        [
+            (["key=even/00.jpg"], 1),
+            (['key=["even/00.jpg", "odd/01.jpg"]'], 2),
+            (['key={"not": "even/00.jpg"}', 'id={"max": 4}'], 4),
+            (['id={"min": 3, "max": 3}'], 1),
+        ]
+    ):
+        options = [word for test in tests for word in ("--where", test)]
+        assert cli(*words, tmp_path / str(place), *options, "--json").json["exported"] == count
+    refused(cli(*words, tmp_path / "out", "--where", "key"), "is not COLUMN=TEST")
+    refused(cli(*words, tmp_path / "out", "--where", "id=1", "--where", "id=2"), "is given twice")
+    refused(cli(*words, tmp_path / "out", "--where", "key=3"), 'use text, as "3"')
+    assert not (tmp_path / "out").exists()
+
+
 # a directory that is there
 
 
