@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysal.arrays import column_of
 from raysal.arrow_values import array_of
-from raysal.errors import ConfigError, Damaged, LabelError, PoolError, PoolIncomplete
+from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
 from raysal.pool.committed import committed_chunks, quarantined_in
 from raysal.pool.contents import maker_of, total_of
+from raysal.pool.exported import as_schema, one_schema, write_items
 from raysal.pool.finding import Finder
 from raysal.pool.generations import Generation, Removed, ancestors_of, check_complete, newest_generation
-from raysal.pool.given import export_type, in_given_units
 from raysal.pool.info import PoolInfo
 from raysal.pool.layout import (
     MANIFEST,
@@ -30,8 +29,7 @@ from raysal.pool.layout import (
     read_passed_over,
 )
 from raysal.scale import space_of
-from raysal.store import Written, digest_of, read_sealed, write_output
-from raysal.tables import EXTENSIONS, KINDS, write_tables
+from raysal.store import Written, digest_of, read_sealed
 from raysal.types import POOL_COLUMNS, Metric, PassedOver
 
 
@@ -256,25 +254,7 @@ class Pool:
 
     def export_file(self, out: str | Path, *, overwrite: bool = False) -> Written:
         """As `export`, but says what became of the file that was there."""
-        kind = KINDS.get(Path(out).suffix.lower())
-        if kind is None:
-            raise ConfigError(out, f"unknown extension {Path(out).suffix!r}", f"use {EXTENSIONS}")
-        schema = self._united([chunk.items().schema for chunk in self.chunks])
-        if kind != "parquet":
-            tables = (self._as(schema, chunk.items(schema.names)) for chunk in self.chunks)
-            return write_output(Path(out), lambda path: write_tables(path, kind, schema, tables), overwrite=overwrite)
-        numbers = export_type(self.scale)
-        vector = pa.field("vector", pa.list_(pa.from_numpy_dtype(numbers), self.dim))
-
-        def write(temporary: Path) -> None:
-            with pq.ParquetWriter(temporary, schema.append(vector)) as writer:
-                for chunk in self.chunks:
-                    flat = in_given_units(chunk.vectors(), self.scale, numbers).reshape(-1)
-                    values = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.dim)
-                    items = self._as(schema, chunk.items(schema.names))
-                    writer.write_table(items.append_column(vector, values))
-
-        return write_output(Path(out), write, overwrite=overwrite)
+        return write_items(self, Path(out), overwrite)
 
     def items(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The items, chunk by chunk.
@@ -324,8 +304,8 @@ class Pool:
                 raise PoolError(
                     self.path, f"column {column!r} is {kind}: {error}", "ask for values of that type"
                 ) from None
-        schema = self._united([table.schema for table in found])
-        return pa.concat_tables([self._as(schema, table) for table in found])
+        schema = one_schema(self, [table.schema for table in found])
+        return pa.concat_tables([as_schema(self, schema, table) for table in found])
 
     def keys_of(self, ids: NDArray[np.int64]) -> dict[int, str]:
         """The keys of items, by id: some pages of the key index for each, or the items of the chunks that have them.
@@ -386,23 +366,6 @@ class Pool:
         for name in columns:
             if name not in POOL_COLUMNS and name not in (known := known or self.columns):
                 raise PoolError(self.path, f"has no column {name!r}", f"its columns: {', '.join(known)}")
-
-    def _united(self, schemas: Sequence[pa.Schema]) -> pa.Schema:
-        """One schema for the tables of all chunks; in a chunk where a column is all null, it has no type."""
-        try:
-            return pa.unify_schemas(schemas, promote_options="permissive").remove_metadata()
-        except pa.ArrowException as error:
-            raise PoolError(self.path, f"a carried column changes its type ({error})", _ONE_TYPE) from None
-
-    def _as(self, schema: pa.Schema, table: pa.Table) -> pa.Table:
-        """A chunk's table in that schema."""
-        try:
-            return table.cast(schema)
-        except pa.ArrowException as error:
-            raise PoolError(self.path, f"a carried column changes its type ({error})", _ONE_TYPE) from None
-
-
-_ONE_TYPE = "embed again with values of one type"
 
 
 def open_pool(path: str | Path, generation: int | None = None) -> Pool:
