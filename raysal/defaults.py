@@ -14,3 +14,5 @@ MAX_QUARANTINE = 0.01
 MAX_PASSED_OVER = 0.1
 """Share of the files that look like items that a source may pass over before the job raises `PassedOverExceeded`. It is
 above the share for the quarantine, because raysal can be wrong about what somebody takes for an item."""
+MOST_MISSING = 0.5
+"""Share of a pool's items that may be missing in its source for them to be taken out: beyond it, a disk may be."""

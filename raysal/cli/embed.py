@@ -103,8 +103,8 @@ def embed(
 ) -> Outcome:
     """Embed a source into a pool.
 
-    After an interruption, run the same command again: it goes on where it stopped. If the source has changed since, it
-    says so, and the pool stays as it is.
+    After an interruption, run the same command again: it goes on where it stopped. On a finished pool it takes in what
+    is new or changed in the source's files, and embeds nothing else. Items that are gone from the source stay.
 
     Items that cannot be decoded, or that float16 cannot hold, are quarantined. `raysal pool quarantine` shows them.
     What the source leaves out is counted by suffix, here and in `raysal pool info`.
@@ -156,10 +156,16 @@ def embed(
     lost = f", {done.quarantined} quarantined" if done.quarantined else ""
     lost += ": none is usable" if 0 < done.items == done.quarantined else ""
     lost += f" (`raysal pool quarantine {out}` shows why)" if done.quarantined else ""
-    same = ", the source may have changed: what was embedded was read again, and is the same" if done.checked else ""
+    read_again = done.checked and not done.embedded
+    same = ", the source may have changed: what was embedded was read again, and is the same" if read_again else ""
+    news = [(done.added, "new"), (done.replaced, "changed")]
+    grown = "".join(f", {count:,} {what}" for count, what in news if count)
+    if done.gone:
+        left = f"{counted(done.gone, 'file')} of the pool {'is' if done.gone == 1 else 'are'} gone from the source"
+        grown += f"; {left}: `raysal pool remove {out} --missing` takes out the items"
     scaled = "" if done.scale == 1 else f", stored at the scale {scale_words(done.scale)}"
     found = f"{counted(done.items, 'item')} in {counted(done.chunks, 'chunk')}"
-    view = f"{out}: {found}, {done.embedded} embedded now{rate}{lost}{same}{scaled}"
+    view = f"{out}: {found}, {done.embedded} embedded now{rate}{grown}{lost}{same}{scaled}"
     left_out = str(read_passed_over(out) or "")
     return Outcome(
         data={"pool": str(out), **asdict(done), "items_per_second": done.items_per_second},

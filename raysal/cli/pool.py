@@ -1,4 +1,4 @@
-"""`raysal pool`: show what a pool holds and what it lost, check its files, and export it."""
+"""`raysal pool`: show what a pool holds and what it lost, check and rewrite its files, and take items out of it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Option
+from typer import Argument, Option
 
 from raysal.cli.garbage import look_now
 from raysal.cli.options import Force, PoolPath
-from raysal.cli.output import Debug, Json, Outcome
+from raysal.cli.output import Debug, Json, Outcome, counted
 from raysal.cli.progress import progress
 from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
+from raysal.defaults import MOST_MISSING
+from raysal.errors import ConfigError
 from raysal.store import Written
 
-app = typer.Typer(help="Show what a pool holds and what it lost, check its files, and export it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show what a pool holds and what it lost, check its files, export it, and take items out of it.",
+    no_args_is_help=True,
+)
 
 
 @app.command("info")
@@ -130,3 +135,62 @@ def export(
         written = found.export_file(out, overwrite=force)
     data = {"pool": str(pool), "out": str(out), "rows": len(found), **kept_data(written)}
     return Outcome(data=data, view=f"{out}: {len(found)} rows{kept_note(written)}")
+
+
+@app.command("remove")
+def remove(
+    pool: PoolPath,
+    keys: Annotated[list[str] | None, Argument(help="The keys of items.", show_default=False)] = None,
+    keys_file: Annotated[
+        Path | None,
+        Option("--keys", metavar="FILE", help="A file of keys: one in each line, or a table with a column key."),
+    ] = None,
+    missing: Annotated[
+        bool,
+        Option("--missing", help="The items that the source does not list any more. They are new if they come back."),
+    ] = False,
+    most: Annotated[
+        float, Option(min=0, max=1, help="With --missing: the share of the items that may be missing.")
+    ] = MOST_MISSING,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Take items out of a pool: they are not swept, picked or found any more.
+
+    Those that are named stay out when the source is embedded again. Their labels stay in the ledgers of runs, and train
+    nothing. What was there before can be read until `raysal pool compact`.
+    """
+    del json, debug
+    if missing == bool(keys or keys_file):
+        raise ConfigError("pool remove", "name items, or say --missing", "as `raysal pool remove POOL KEY ...`")
+    with progress("looking"):
+        look_now()
+        if missing:
+            from raysal.embedding.missing import remove_missing
+
+            done = remove_missing(pool, most=most)
+        else:
+            from raysal.labels.key_files import keys_in_file
+            from raysal.pool.removing import remove_items
+
+            done = remove_items(pool, [*(keys or ()), *(keys_in_file(keys_file) if keys_file is not None else ())])
+    before = f"; {counted(done.before, 'item')} had been taken out before" if done.before else ""
+    view = f"{pool}: {counted(done.removed, 'item')} taken out{before}, {counted(done.items, 'item')} left"
+    return Outcome(data={"pool": str(pool), **asdict(done)}, view=view)
+
+
+@app.command("compact")
+def compact(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
+    """Write the items of a pool that grew or shrank into fewer files, without those that were taken out.
+
+    No key, id or vector changes. What the pool was before cannot be read any more.
+    """
+    del json, debug
+    from raysal.pool.compacting import compact as run
+
+    with progress("compacting"):
+        look_now()
+        done = run(pool)
+    sizes = f"{done.bytes_before:,} to {counted(done.bytes, 'byte')}"
+    view = f"{pool}: {done.chunks_before:,} to {counted(done.chunks, 'chunk')}, {sizes}"
+    return Outcome(data={"pool": str(pool), **asdict(done)}, view=view)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.arrow_values import text_array
+from raysal.defaults import MOST_MISSING
 from raysal.errors import PoolError
 from raysal.pool import Pool
 from raysal.pool.generations import NO_ROW
@@ -21,9 +22,6 @@ from raysal.sources.base import OfFiles, Source
 from raysal.sources.of_pool import source_of
 from raysal.store import locked
 from raysal.types import SourceFile
-
-MOST_MISSING = 0.5
-"""Share of the items that may be missing: beyond it, the source's disk may be."""
 
 
 def remove_missing(path: str | Path, *, most: float = MOST_MISSING) -> Removal:

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysal.errors import ConfigError, PoolError
+from raysal.pool.chunk import Chunk
 from raysal.pool.given import export_type, in_given_units
 from raysal.store import Written, write_output
 from raysal.tables import EXTENSIONS, KINDS, write_tables
 
-if TYPE_CHECKING:
-    from raysal.pool.pool import Pool
-
 _ONE_TYPE = "embed again with values of one type"
 
 
-def write_items(pool: Pool, out: Path, overwrite: bool) -> Written:
+def write_items(pool: Path, chunks: Sequence[Chunk], scale: float, out: Path, overwrite: bool) -> Written:
     """Write the items' columns, and into a Parquet file their vectors; see `Pool.export`.
 
     Args:
-        pool: the pool.
+        pool: the pool's directory, for errors.
+        chunks: its chunks, at least one.
+        scale: what its vectors were multiplied by.
         out: the file.
         overwrite: replace the file that is there; it is kept.
 
@@ -37,29 +36,29 @@ def write_items(pool: Pool, out: Path, overwrite: bool) -> Written:
     kind = KINDS.get(out.suffix.lower())
     if kind is None:
         raise ConfigError(out, f"unknown extension {out.suffix!r}", f"use {EXTENSIONS}")
-    schema = one_schema(pool, [chunk.items().schema for chunk in pool.chunks])
+    schema = one_schema(pool, [chunk.items().schema for chunk in chunks])
     if kind != "parquet":
-        tables = (as_schema(pool, schema, chunk.items(schema.names)) for chunk in pool.chunks)
+        tables = (as_schema(pool, schema, chunk.items(schema.names)) for chunk in chunks)
         return write_output(out, lambda path: write_tables(path, kind, schema, tables), overwrite=overwrite)
-    numbers = export_type(pool.scale)
-    vector = pa.field("vector", pa.list_(pa.from_numpy_dtype(numbers), pool.dim))
+    numbers, dim = export_type(scale), chunks[0].dim
+    vector = pa.field("vector", pa.list_(pa.from_numpy_dtype(numbers), dim))
 
     def write(temporary: Path) -> None:
         with pq.ParquetWriter(temporary, schema.append(vector)) as writer:
-            for chunk in pool.chunks:
-                flat = in_given_units(chunk.vectors(), pool.scale, numbers).reshape(-1)
-                values = pa.FixedSizeListArray.from_arrays(pa.array(flat), pool.dim)
+            for chunk in chunks:
+                flat = in_given_units(chunk.vectors(), scale, numbers).reshape(-1)
+                values = pa.FixedSizeListArray.from_arrays(pa.array(flat), dim)
                 items = as_schema(pool, schema, chunk.items(schema.names))
                 writer.write_table(items.append_column(vector, values))
 
     return write_output(out, write, overwrite=overwrite)
 
 
-def one_schema(pool: Pool, schemas: Sequence[pa.Schema]) -> pa.Schema:
+def one_schema(pool: Path, schemas: Sequence[pa.Schema]) -> pa.Schema:
     """One schema for the tables of all chunks; in a chunk where a column is all null, it has no type.
 
     Args:
-        pool: the pool, for the error.
+        pool: the pool's directory, for the error.
         schemas: of tables of its chunks.
 
     Returns:
@@ -71,12 +70,12 @@ def one_schema(pool: Pool, schemas: Sequence[pa.Schema]) -> pa.Schema:
     try:
         return pa.unify_schemas(schemas, promote_options="permissive").remove_metadata()
     except pa.ArrowException as error:
-        raise PoolError(pool.path, f"a carried column changes its type ({error})", _ONE_TYPE) from None
+        raise PoolError(pool, f"a carried column changes its type ({error})", _ONE_TYPE) from None
 
 
-def as_schema(pool: Pool, schema: pa.Schema, table: pa.Table) -> pa.Table:
+def as_schema(pool: Path, schema: pa.Schema, table: pa.Table) -> pa.Table:
     """A chunk's table in the schema of all; raises what `one_schema` raises."""
     try:
         return table.cast(schema)
     except pa.ArrowException as error:
-        raise PoolError(pool.path, f"a carried column changes its type ({error})", _ONE_TYPE) from None
+        raise PoolError(pool, f"a carried column changes its type ({error})", _ONE_TYPE) from None

@@ -114,7 +114,7 @@ def newest_generation(pool: Path) -> int:
     """The number of a pool's newest generation; 0 for one that never changed."""
     try:
         names = [path.stem for path in (pool / GENERATIONS).iterdir() if path.suffix == ".json"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what the path is, others say
         return 0
     return max((int(name) for name in names if name.isdecimal()), default=0)
 

@@ -254,7 +254,7 @@ class Pool:
 
     def export_file(self, out: str | Path, *, overwrite: bool = False) -> Written:
         """As `export`, but says what became of the file that was there."""
-        return write_items(self, Path(out), overwrite)
+        return write_items(self.path, self.chunks, self.scale, Path(out), overwrite)
 
     def items(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The items, chunk by chunk.
@@ -304,8 +304,8 @@ class Pool:
                 raise PoolError(
                     self.path, f"column {column!r} is {kind}: {error}", "ask for values of that type"
                 ) from None
-        schema = one_schema(self, [table.schema for table in found])
-        return pa.concat_tables([as_schema(self, schema, table) for table in found])
+        schema = one_schema(self.path, [table.schema for table in found])
+        return pa.concat_tables([as_schema(self.path, schema, table) for table in found])
 
     def keys_of(self, ids: NDArray[np.int64]) -> dict[int, str]:
         """The keys of items, by id: some pages of the key index for each, or the items of the chunks that have them.

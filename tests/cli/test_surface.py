@@ -153,9 +153,11 @@ SURFACE = {
     ],
     "label skip": ["run", "keys", "--annotator", "--pool"],
     "label withdraw": ["run", "keys", "--annotator", "--pool"],
+    "pool compact": ["pool"],
     "pool export": ["pool", "--out/-o*", "--force"],
     "pool info": ["pool"],
     "pool quarantine": ["pool", "--stage", "-k", "--out/-o", "--force"],
+    "pool remove": ["pool", "keys?", "--keys", "--missing", "--most"],
     "pool verify": ["pool"],
     "predict": [
         "pool",

@@ -6,11 +6,13 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from changing_sources import ROWS, Bytes, changed, write_folder
 from cli_tools import cli, write_vectors
 from pages import ROOT, blocks, commands
+from PIL import Image
 
 import raysal
 from raysal.embedding.job import embed
@@ -21,6 +23,50 @@ LETTERS = tuple(changed(ROWS, place, key=f"{letter}.png")[place] for place, lett
 """Six files, `a.png` to `f.png`."""
 
 
+class Stop(Exception):
+    pass
+
+
+def stop(done: int, total: int) -> None:
+    if done:
+        raise Stop
+
+
+def picture(path: Path, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def test_a_pool_grows_and_shrinks_as_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = next(line for line in PAGE.splitlines() if line.startswith("pool: ") and "embedded now" in line)
+    photos = tmp_path / "photos"
+    (photos / "bad").mkdir(parents=True)
+    for place, name in enumerate(["a", "b", "c", "bad/1", "bad/2"]):
+        picture(photos / f"{name}.jpg", place)
+    words = ("embed", "photos", "--encoder", "torch:tiny_encoder:build", "--size", 16, "--out", "pool")
+    assert cli(*words).code == 0
+    for place, name in enumerate(["a", "d", "e", "f"]):
+        picture(photos / f"{name}.jpg", 10 + place)
+    said = cli(*words)
+    form, numbers = re.compile(r"chunks?"), re.compile(r"[0-9][0-9,.]*(?<![,.])")
+    assert numbers.sub("#", form.sub("chunk", said.out.splitlines()[0])) == numbers.sub("#", form.sub("chunk", shown))
+    assert "4 embedded now" in said.out
+    (photos / "b.jpg").unlink()
+    said = cli(*words)
+    assert "1 file of the pool is gone from the source: `raysal pool remove pool --missing`" in said.out
+    asked = [line for block in blocks(PAGE, "console") for line in commands(block) if " pool " in line]
+    asked = [line for line in asked if line.startswith(("raysal pool remove", "raysal pool compact"))]
+    assert len(asked) == 3
+    left = []
+    for line in asked:
+        done = cli(*shlex.split(line)[1:], "--json")
+        assert done.code == 0, done
+        left.append(done.json.get("items"))
+    assert left == [6, 5, None]
+    assert len(raysal.open_pool("pool")) == 5
+
+
 def test_the_refusals_are_those_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = re.findall(r"^raysal: (pool: .*)$", PAGE, flags=re.MULTILINE)
@@ -28,9 +74,10 @@ def test_the_refusals_are_those_of_the_page(tmp_path: Path, monkeypatch: pytest.
     for expected, rows in zip(shown, (less, changed(LETTERS, 1, number=99)), strict=True):
         source = write_folder(tmp_path / "photos", LETTERS)
         pool = tmp_path / expected[:20] / "pool"
-        embed(source, Bytes(modality="image"), pool)
+        with pytest.raises(Stop):  # a finished pool would take the change in
+            embed(source, Bytes(modality="image"), pool, chunk_rows=4, report=stop)
         with pytest.raises(SourceChanged) as caught:
-            embed(write_folder(tmp_path / "photos", rows), Bytes(modality="image"), pool)
+            embed(write_folder(tmp_path / "photos", rows), Bytes(modality="image"), pool, chunk_rows=4)
         assert str(caught.value).removeprefix(f"{pool.parent}/") == expected
 
 
@@ -39,7 +86,7 @@ def test_the_commands_of_the_page_predict_for_the_rest(tmp_path: Path, monkeypat
     rows = pq.read_table(write_vectors(tmp_path / "all.parquet", rows=90))
     pq.write_table(rows.slice(0, 60), "train.parquet")
     pq.write_table(rows.slice(60), "rest.parquet")
-    (block,) = blocks(PAGE, "console")
+    (block,) = (block for block in blocks(PAGE, "console") if "train.parquet" in block)
     *embeds, predict = (shlex.split(line)[1:] for line in commands(block))
     for words in embeds:
         assert cli(*words).code == 0

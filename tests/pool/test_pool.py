@@ -138,7 +138,7 @@ def test_another_job_is_refused_and_told_what_to_do(
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     make(tmp_path)
-    record = {**asdict(Pool(tmp_path).manifest), "version": 2}
+    record = {**asdict(Pool(tmp_path).manifest), "version": 3}
     write_sealed(tmp_path / "pool.json", record)
     for opened in (Pool, lambda path: PoolWriter(path, manifest())):
         with pytest.raises(PoolError, match="version 2, this raysal reads 1; update raysal"):
