@@ -78,7 +78,7 @@ def build(
 
     found = open_pool(pool)
     plan = plan_index(
-        [chunk.rows for chunk in found.chunks],
+        [chunk.stored for chunk in found.chunks],
         found.dim,
         kind=kind.value,
         memory=memory_limit(memory, "--memory"),

@@ -57,7 +57,7 @@ def build_missing_index(pool: Pool, fleet: Fleet, config: IndexConfig, report: R
     if current_generation(pool.path):
         return
     plan = plan_index(
-        [chunk.rows for chunk in pool.chunks],
+        [chunk.stored for chunk in pool.chunks],
         pool.dim,
         kind=config.kind,
         memory=memory_limit(config.memory, "index.memory"),

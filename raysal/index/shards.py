@@ -90,7 +90,7 @@ def code_shard(partition: Partition, where: IndexLocation, trained: str, file: s
     # A graph's links depend on the order in which threads add rows: several threads would make another graph each time.
     with faiss_threads(1 if hasattr(index, "hnsw") else partition.spec.threads):
         for chunk in pool.chunks[first : last + 1]:
-            vectors = chunk.vectors()
+            vectors = chunk.mapped()  # also of removed items: a shard lasts as long as its files
             for start in range(0, len(vectors), CODE_ROWS):
                 add_rows(index, prepare_vectors(vectors[start : start + CODE_ROWS], where.metric))
     path = folder / file
@@ -182,7 +182,7 @@ def load_shard(partition: Partition, pool: Pool, where: IndexLocation, shard: Sh
     check_size(path, shard.bytes, fix)
     index = read_faiss(verified_path(path, shard.sha256, pool), mapped=is_inverted(where.kind))
     chunks = pool.chunks[shard.first : shard.last + 1]
-    ids = np.concatenate([np.empty(0, np.int64), *(chunk.ids() for chunk in chunks)])
+    ids = np.concatenate([np.empty(0, np.int64), *(chunk.stored_ids() for chunk in chunks)])
     if index.ntotal != shard.rows or len(ids) != shard.rows:
         raise Damaged(path, f"{index.ntotal} rows for {len(ids)} items of the pool", fix)
     return move_to_device(index, partition), ids

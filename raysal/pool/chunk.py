@@ -123,6 +123,11 @@ class Chunk:
         ids: NDArray[np.int64] = numbers_of(self.items(["id"])["id"])
         return ids
 
+    def stored_ids(self) -> NDArray[np.int64]:
+        """The ids of all vectors in the file, also of removed items: int64 [stored], strictly increasing."""
+        ids: NDArray[np.int64] = numbers_of(self._table("items", ["id"])["id"])
+        return ids
+
     def quarantine(self) -> pa.Table:
         """The id, key, stage and error of the chunk's items that could not be embedded; errors as for `items`."""
         table = self._table("quarantine")

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysal.errors import LabelError, PoolError
-from raysal.pool.chunk import Chunk
 from raysal.pool.generations import NO_ROW, REMOVED, Generation, Removed, next_fingerprint
 from raysal.pool.layout import mark_changed
 from raysal.pool.pool import Pool
@@ -78,7 +77,7 @@ def find_rows(pool: Pool, keys: Collection[str]) -> dict[str, tuple[int, int]]:
             key: id for key, id in zip(items["key"].to_pylist(), items["id"].to_pylist(), strict=True) if key in keys
         }
         if here:
-            own = Chunk.of(chunk.pool, record, chunk.dim).ids()
+            own = chunk.stored_ids()
             found |= {key: (id, int(np.searchsorted(own, id))) for key, id in here.items()}
         if record["quarantined"]:
             lost = chunk.quarantine()

@@ -114,7 +114,7 @@ def stored_rows(pool: Pool, ids: NDArray[np.int64]) -> dict[int, tuple[int, int]
     found: dict[int, tuple[int, int]] = {}
     for place in np.unique(places).tolist():
         chunk = pool.chunks[place]
-        own = Chunk.of(chunk.pool, pool.records[place], chunk.dim).ids()
+        own = chunk.stored_ids()
         some = ids[places == place]
         rows = np.searchsorted(own, some).clip(max=max(len(own) - 1, 0))
         there = own[rows] == some if len(own) else np.zeros(len(some), bool)

@@ -141,7 +141,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     record = {**asdict(Pool(tmp_path).manifest), "version": 3}
     write_sealed(tmp_path / "pool.json", record)
     for opened in (Pool, lambda path: PoolWriter(path, manifest())):
-        with pytest.raises(PoolError, match="version 2, this raysal reads 1; update raysal"):
+        with pytest.raises(PoolError, match="version 3, this raysal reads 2; update raysal"):
             opened(tmp_path)
 
 
