@@ -31,6 +31,7 @@ def select(
     rebind: bool = False,
     probabilities: Any = None,
     target: str | Sequence[str] = (),
+    only_new: bool = False,
 ) -> pa.Table:
     """A batch of k items in pick order.
 
@@ -64,6 +65,8 @@ def select(
             `class_balanced` (around `typiclust`, `random`, `margin` ...), `margin`, `entropy` and `least_confidence`.
         target: the class that is looked for, or several, for scores of these (`probability`). By default those of the
             run in `labels`.
+        only_new: only items that came since the last round of the run in `labels`, or else since the pool grew last;
+            all where it has not grown.
         rebind: if the run in `labels` is of another pool, match its labels with the items of this one by key. The run
             itself stays with its pool.
 
@@ -82,6 +85,7 @@ def select(
         PoolError: the pool cannot be opened, or has no index and the narrower searches one.
     """
     from raysal.context import RoundContext
+    from raysal.fleet.partition import exclude_before
     from raysal.index import check_index
     from raysal.narrowing import NARROWERS
     from raysal.narrowing.base import searches_index
@@ -107,6 +111,9 @@ def select(
             check_index(pool, IndexConfig())
         with open_fleet(pool, FleetConfig(backend=backend, partitions=parts)) as fleet:
             available = start_program(fleet, known.taken, known.held_out)
+            if only_new:
+                left = fleet.each(exclude_before, pool.first_new_id(known.pool_seen))
+                available = sum(left)
             if k > available:
                 raise PoolExhausted(wanted=k, available=available)
             looked_at = selector.looks_at_head or narrower.looks_at_head() or known.trainer.hidden_layer

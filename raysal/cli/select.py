@@ -67,6 +67,13 @@ def select(
             "is.",
         ),
     ] = False,
+    only_new: Annotated[
+        bool,
+        Option(
+            "--only-new",
+            help="Only items that came since the last round of the run in --labels, or else since the pool grew last.",
+        ),
+    ] = False,
     narrow: Annotated[
         str,
         Option(help=f"{', '.join(NARROWERS)}. filter may name another narrower after a colon, as filter:anchoral."),
@@ -114,6 +121,7 @@ def select(
         table = select_batch(
             pool, k=k, strategy=chosen, labels=labels, narrow=narrower, partitions=partitions,
             backend=backend.value, seed=seed, rebind=rebind, probabilities=probabilities, target=target or (),
+            only_new=only_new,
         )  # fmt: skip
         if out is not None:
             from raysal.labels.files import write_table

@@ -326,6 +326,12 @@ def exclude(partition: Partition, ids: NDArray[np.int64]) -> int:
     return int(partition.available.sum())
 
 
+def exclude_before(partition: Partition, first: int) -> int:
+    """Exclude the items whose ids are below one; returns as `exclude` does."""
+    partition.available[: np.searchsorted(partition.ids, first)] = False
+    return int(partition.available.sum())
+
+
 def keep(partition: Partition, ids: NDArray[np.int64]) -> int:
     """Narrow the candidates to some items.
 

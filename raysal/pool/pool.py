@@ -23,6 +23,7 @@ from raysal.pool.generations import Generation, Removed, ancestors_of, check_com
 from raysal.pool.info import PoolInfo
 from raysal.pool.layout import (
     MANIFEST,
+    Manifest,
     check_blurred,
     chunk_file,
     how_to_repair,
@@ -163,6 +164,31 @@ class Pool:
             number -= 1
             found = Generation.read(self.path, number) if number else None
         return Pool(self.path, number)
+
+    @property
+    def next_id(self) -> int:
+        """The first id that no item has had."""
+        return self.manifest.items if self._changed is None else self._changed.next_id
+
+    def first_new_id(self, since: str | None = None) -> int:
+        """From which id on items are new.
+
+        Args:
+            since: the fingerprint of the generation that was seen last; None is the one before the pool grew last.
+
+        Returns:
+            The id; 0 where all items are new, because the pool has not grown.
+        """
+        if since is not None:
+            return self.at(since).next_id if since in self.ancestors else 0
+        found = self._changed
+        while found is not None and found.what != "grown":
+            found = Generation.read(self.path, found.number - 1) if found.number > 1 else None
+        if found is None:
+            return 0
+        if found.number == 1:
+            return Manifest.read(self.path).items
+        return Generation.read(self.path, found.number - 1).next_id
 
     def info(self) -> PoolInfo:
         """What the pool is, in numbers and names."""

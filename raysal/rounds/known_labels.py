@@ -48,6 +48,11 @@ class Known(Protocol):
         ...
 
     @property
+    def pool_seen(self) -> str | None:
+        """Fingerprint of the pool that a run's last round was chosen from; None before the first, and without a run."""
+        ...
+
+    @property
     def held_out(self) -> HeldOut | None:
         """The items that a run keeps for its evaluation."""
         ...
@@ -91,6 +96,7 @@ class GivenLabels:
     trainer: Trainer = field(default_factory=Logistic)
     target: tuple[str, ...] = ()
     yields: Sequence[Mapping[str, Yield]] = ()
+    pool_seen: None = None
 
     @classmethod
     def of(cls, pool: Pool, labels: Sequence[Label]) -> GivenLabels:
@@ -161,6 +167,11 @@ class LabelsOfRun:
     def taken(self) -> NDArray[np.int64]:
         """Ids with a label, out for labelling, or skipped."""
         return np.empty(0, np.int64) if self.ledger is None else self.ledger.excluded()
+
+    @property
+    def pool_seen(self) -> str | None:
+        """The fingerprint of the pool that the run's last round was chosen from; None before the first."""
+        return self.run.record(self.run.rounds - 1)["pool"] if self.run.rounds else None
 
     @property
     def held_out(self) -> HeldOut | None:

@@ -210,6 +210,7 @@ SURFACE = {
         "--option",
         "--labels",
         "--probabilities",
+        "--only-new",
         "--narrow",
         "--narrow-option",
         "--partitions",
