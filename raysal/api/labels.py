@@ -161,7 +161,7 @@ def first_of(ranking: Path, n: int, pool: Pool) -> tuple[dict[str, dict[str, Any
     from raysal.ranking import Ranking
 
     found = Ranking.open(ranking)
-    if found.plan.pool != pool.fingerprint:
+    if found.plan.pool not in pool.ancestors:
         fix = "rank the pool of this run: `raysal rank RUN -o RANKING`"
         raise FingerprintMismatch(ranking, "the pool that was ranked", pool.fingerprint, found.plan.pool, fix)
     of = f" of {', '.join(found.info.target)}" if found.score == "log_odds" else ""

@@ -153,7 +153,9 @@ def rank_pool(
     (out / VERSIONS).mkdir(parents=True, exist_ok=True)
     with locked(out, "ranking"):
         remove_temporaries(out)
-        Manifest(pool=pool.fingerprint, encoder=pool.vector_space, place=str(pool.path.absolute())).begin(out)
+        Manifest(pool=pool.fingerprint, encoder=pool.vector_space, place=str(pool.path.absolute())).begin(
+            out, pool.ancestors
+        )
         version, begun, found = _begin(out, plan, head, states)
         made = not is_finished(version, begun)
         if made:
@@ -197,10 +199,11 @@ def _begin(
     """The version of a plan, the plan it was begun with, and whether it was there. Others that nobody finished go."""
     versions = list(versions_of(out))
     plans = {version: Plan.read(version) for version in versions}
+    pools = Manifest.read(out).pools
     for version, begun in plans.items():
-        if begun.pool != plan.pool:
+        if begun.pool not in pools:
             raise Damaged(version / PLAN, "is of another pool than the ranking", "rank again with another --out")
-        if begun.identity == plan.identity:
+        if (begun.pool, begun.identity) == (plan.pool, plan.identity):
             if not is_finished(version, begun):
                 check_bytes(version / STATES_FILE, begun.states, f"delete {version}, and rank again")
             return version, begun, True

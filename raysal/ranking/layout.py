@@ -22,8 +22,8 @@ item and not by the order of files. Items of one place go by the rest of that or
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ class Manifest:
     """the pool's vector space"""
     place: str
     """where the pool was when the ranking was begun; not a part of what it is"""
+    before: tuple[str, ...] = ()
+    """fingerprints that the pool had when earlier versions were made, before it grew or shrank"""
     version: int = VERSION
 
     @classmethod
@@ -89,23 +91,38 @@ class Manifest:
         if record.get("version") != VERSION:
             raise PoolError(file, f"version {record.get('version')}, this raysal reads {VERSION}", "update raysal")
         try:
-            return cls(**record)
+            return cls(**{**record, "before": tuple(record.get("before", ()))})
         except TypeError as error:
             raise Damaged(file, f"not a ranking ({error})", RANK_ANEW) from None
 
-    def begin(self, path: Path) -> None:
+    @property
+    def pools(self) -> frozenset[str]:
+        """Fingerprints of the pool, now and before."""
+        return frozenset([self.pool, *self.before])
+
+    def _write(self, path: Path) -> None:
+        record = asdict(self)
+        if not self.before:
+            del record["before"]
+        write_sealed(path / MANIFEST, record)
+
+    def begin(self, path: Path, ancestors: Collection[str] = ()) -> None:
         """Begin a ranking, or go on with one of the same pool. For the one writer.
 
         Args:
             path: the ranking; the directory exists.
+            ancestors: fingerprints that the pool had before it grew or shrank.
 
         Raises:
             FingerprintMismatch: it is of another pool or encoder.
             Damaged: its ranking.json was altered.
         """
         if not (path / MANIFEST).exists() and not any((path / VERSIONS).glob("*/" + PLAN)):
-            write_sealed(path / MANIFEST, asdict(self))
+            self._write(path)
         begun = Manifest.read(path)
+        if begun.pool != self.pool and begun.pool in ancestors and begun.encoder == self.encoder:
+            begun = replace(begun, pool=self.pool, before=(*begun.before, begun.pool))
+            begun._write(path)
         for name, what in (("encoder", "the encoder of its pool"), ("pool", "the pool's fingerprint")):
             if getattr(begun, name) != getattr(self, name):
                 raise FingerprintMismatch(path, what, getattr(begun, name), getattr(self, name), USE_ANOTHER)

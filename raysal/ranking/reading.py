@@ -109,14 +109,14 @@ class Ranking:
             Damaged: a record was altered.
         """
         path = Path(path)
-        pool = Manifest.read(path).pool
+        pools = Manifest.read(path).pools
         wanted = "log_odds" if score == "probability" else score
         newest: tuple[Path, Plan] | None = None
         for folder in versions_of(path):
             if version is not None and folder.name != version:
                 continue
             plan = Plan.read(folder)
-            if plan.pool != pool:
+            if plan.pool not in pools:
                 raise Damaged(folder, "is of another pool than the ranking", "restore it from a copy, or delete it")
             if wanted in (None, plan.score) and is_finished(folder, plan):
                 newest = folder, plan

@@ -15,6 +15,7 @@ from raysal.errors import FingerprintMismatch, LabelError, PoolExhausted, RunErr
 from raysal.pool import Pool, open_pool
 from raysal.pool.compacting import compact
 from raysal.pool.removing import remove_items
+from raysal.ranking import Ranking
 from raysal.rounds.run_labels import RunLabels
 
 DIM = 6
@@ -159,9 +160,26 @@ def test_removed_items_are_found_by_no_search_and_no_prediction(place: Path) -> 
     found = raysal.search(place / "pool", key="k1", k=100)["key"].to_pylist()
     assert len({*found}) == 100
     assert not {*found} & out
-    done = raysal.predict(place / "pool", run=place / "run", out=place / "predictions")
-    assert done.items == 120 - len(out)
-    raysal.rank(place / "run", out=place / "ranking")
+    raysal.predict(place / "pool", run=place / "run", out=place / "predictions")
+    rows = sum(pq.read_metadata(file).num_rows for file in (place / "predictions").rglob("*.parquet"))
+    assert rows == 120 - len(out)
+    raysal.rank(place / "run", out=place / "ranking", score="entropy")
+    ranked = Ranking.open(place / "ranking").page(0, 200)["key"].to_pylist()
+    assert len(ranked) == 120 - len(out)
+    assert not {*ranked} & out
+
+
+def test_a_ranking_goes_on_over_a_pool_that_grew(place: Path) -> None:
+    with raysal.Session(place / "run", place / "pool") as session:
+        answer(session, 20)
+    raysal.rank(place / "run", out=place / "ranking", score="entropy")
+    first = Ranking.open(place / "ranking").info
+    write(place, "b", 120, 10)
+    embedded(place)
+    raysal.rank(place / "run", out=place / "ranking", score="entropy")
+    second = Ranking.open(place / "ranking").info
+    assert (first.items, second.items) == (120, 130)
+    assert Ranking.open(place / "ranking", first.name).info == first, "what was ranked before can still be read"
 
 
 def test_two_writers_of_a_pool_are_told_apart(place: Path) -> None:
