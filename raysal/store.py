@@ -24,7 +24,7 @@ from raysal.errors import Damaged, NotNow, OutputExists, RunError
 from raysal.json_text import NOT_JSON, from_json, indented, to_json
 
 LOCK = ".lock"
-"""Name of the empty file that is locked to lock its directory; see `locked`."""
+"""Name of the file that is locked to lock its directory; see `locked`."""
 TEMPORARY = ".tmp-"
 """Prefix of every temporary name. A writer deletes such files when it starts; a reader ignores them."""
 LOCK_WAIT_S = 1e-3
@@ -315,11 +315,27 @@ def locked(directory: Path, what: str) -> Iterator[None]:
     with open(directory / LOCK, "ab") as file:
         while not _try_lock(file, fcntl.LOCK_EX):
             if not _try_lock(file, fcntl.LOCK_SH):
-                raise NotNow(directory, f"another process is at work on this {what}", "wait for it, or stop it")
+                problem = f"another process is at work on this {what}{_holder(file)}"
+                raise NotNow(directory, problem, "wait for it, or stop it")
             # A shared lock is possible, so another process is in `is_locked` and will be done at once.
             fcntl.flock(file, fcntl.LOCK_UN)
             time.sleep(LOCK_WAIT_S)
-        yield
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}".encode())  # for who finds it locked
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _holder(file: IO[bytes]) -> str:
+    """Who has locked a file, where that was written."""
+    try:
+        said = Path(file.name).read_text("utf-8", "replace")[:200]
+    except OSError:
+        return ""
+    return f": {said}" if said else ""
 
 
 @contextlib.contextmanager

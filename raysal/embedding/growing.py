@@ -27,6 +27,7 @@ from raysal.errors import DuplicateKeys, SourceChanged
 from raysal.pool import Pool, PoolWriter
 from raysal.pool.generations import newest_generation
 from raysal.pool.growth import (
+    BEGUN,
     KNOWN_BEFORE,
     Begun,
     KnownFiles,
@@ -124,6 +125,8 @@ def grow(
         SourceChanged: its files changed while they were listed.
     """
     begun, known_stamp = read_begun(out), read_stamp(out)
+    if begun is None:
+        (out / BEGUN).unlink(missing_ok=True)
     if begun is None and stamp is not None and known_stamp is not None and stamp.digest == known_stamp.digest:
         return Growth(pool=Pool(out))
     if begun is None and (checked := _is_as_it_was(out, source, stamp, checking)) is not None:

@@ -15,7 +15,7 @@ from raysal.defaults import MOST_MISSING
 from raysal.errors import PoolError
 from raysal.pool import Pool
 from raysal.pool.generations import NO_ROW
-from raysal.pool.growth import GONE, TakenFile, read_files, write_files
+from raysal.pool.growth import GONE, TakenFile, check_nothing_begun, read_files, write_files
 from raysal.pool.lanes import text_hashes
 from raysal.pool.removing import Removal, find_rows, remove_rows
 from raysal.sources.base import OfFiles, Source
@@ -37,11 +37,12 @@ def remove_missing(path: str | Path, *, most: float = MOST_MISSING) -> Removal:
         What was done.
 
     Raises:
-        PoolError: more are missing, or none would be left.
+        PoolError: more are missing, none would be left, or an embed job over it is not finished.
         SourceError: the source cannot be listed, or was in memory.
         RunError: another process is writing the pool.
     """
     with locked(Path(path), "pool"):
+        check_nothing_begun(Path(path))
         pool = Pool(path)
         source = source_of(pool)
         missing = _missing_keys(pool, source)

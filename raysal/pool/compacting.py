@@ -12,11 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysal.arrow_values import numbers_of
-from raysal.errors import PoolError
 from raysal.numerics import ceil_div
 from raysal.pool.chunk import Chunk
 from raysal.pool.generations import with_range
-from raysal.pool.growth import clear_chunks, read_begun
+from raysal.pool.growth import check_nothing_begun, clear_chunks
 from raysal.pool.layout import Manifest, StagedChunk, mark_changed
 from raysal.pool.pool import Pool
 from raysal.pool.removing import first_generation
@@ -58,8 +57,7 @@ def compact(path: str | Path) -> Compaction:
     """
     path = Path(path)
     with locked(path, "pool"):
-        if read_begun(path) is not None:
-            raise PoolError(path, "an embed job was begun and not finished", "finish it: run the same command again")
+        check_nothing_begun(path)
         pool = Pool(path)
         before = pool.info()
         parent = pool.changed or first_generation(pool)

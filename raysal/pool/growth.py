@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysal.arrow_values import numbers_of, text_array
-from raysal.errors import Damaged
-from raysal.pool.generations import FILES, GENERATIONS, Generation
+from raysal.errors import Damaged, PoolError
+from raysal.pool.generations import FILES, GENERATIONS, Generation, newest_generation
 from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import KINDS, chunk_file
 from raysal.store import read_sealed, sha256_of, write_file, write_sealed
@@ -283,9 +283,26 @@ def read_begun(pool: Path) -> Begun | None:
     if not (pool / BEGUN).exists():
         return None
     try:
-        return Begun(**read_sealed(pool / BEGUN, fix))
+        begun = Begun(**read_sealed(pool / BEGUN, fix))
     except TypeError as error:
         raise Damaged(pool / BEGUN, f"not the record of a growth ({error})", fix) from None
+    newest = newest_generation(pool)
+    if newest and Generation.read(pool, newest).next_chunk > begun.first_chunk:
+        return None  # it was taken in, and a stop came before the record was deleted
+    return begun
+
+
+def check_nothing_begun(pool: Path) -> None:
+    """Refuse to change a pool in another way while it grows.
+
+    Args:
+        pool: the directory.
+
+    Raises:
+        PoolError: an embed job over it was begun and not finished.
+    """
+    if read_begun(pool) is not None:
+        raise PoolError(pool, "an embed job was begun and not finished", "finish it: run the same command again")
 
 
 def planned_files(pool: Path, begun: Begun) -> tuple[list[str], list[SourceFile]]:

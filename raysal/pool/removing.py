@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from raysal.errors import LabelError, PoolError
 from raysal.pool.generations import NO_ROW, REMOVED, Generation, Removed, next_fingerprint
+from raysal.pool.growth import check_nothing_begun
 from raysal.pool.layout import mark_changed
 from raysal.pool.pool import Pool
 from raysal.store import locked, write_file
@@ -45,11 +46,12 @@ def remove_items(path: str | Path, keys: Iterable[str]) -> Removal:
 
     Raises:
         LabelError: a key is not one of the pool's. Nothing is removed then.
-        PoolError: the directory is no pool, or no item would be left.
+        PoolError: the directory is no pool, no item would be left, or an embed job over it is not finished.
         RunError: another process is writing the pool.
         OSError: the pool cannot be written.
     """
     with locked(Path(path), "pool"):
+        check_nothing_begun(Path(path))
         pool = Pool(path)
         asked = dict.fromkeys(keys)
         found = find_rows(pool, asked)

@@ -22,10 +22,12 @@ from growing_pools import Disk, Stop, contents, files_in, held, make
 from tiers import deep, deep_unless, one_of_each
 
 from raysal.embedding.job import embed
+from raysal.embedding.missing import remove_missing
 from raysal.errors import DuplicateKeys, EncoderError, FingerprintMismatch, LabelError, PoolError
 from raysal.pool import Pool, open_pool
+from raysal.pool.compacting import compact
 from raysal.pool.generations import newest_generation
-from raysal.pool.growth import read_begun
+from raysal.pool.growth import BEGUN, read_begun
 from raysal.pool.removing import remove_items
 from raysal.pool.taking_in import links_of
 
@@ -190,6 +192,37 @@ def test_a_growth_that_was_begun_is_finished_before_another_one(kind: str, tmp_p
     make(KINDS[kind](tmp_path / "items", rows), tmp_path / "fresh")
     assert contents(open_pool(tmp_path / "pool")) == contents(open_pool(tmp_path / "fresh"))
     assert read_begun(tmp_path / "pool") is None
+
+
+def test_a_growth_is_taken_in_once(tmp_path: Path) -> None:
+    """Also where a stop came right after that."""
+    make(KINDS["folder"](tmp_path / "items", ROWS), tmp_path / "pool")
+    source = KINDS["folder"](tmp_path / "items", CHANGES["one more"](ROWS))
+    begun: list[bytes] = []
+
+    def look(done: int, total: int) -> None:
+        begun.append((tmp_path / "pool" / BEGUN).read_bytes())
+
+    make(source, tmp_path / "pool", report=look)
+    before = held(open_pool(tmp_path / "pool"))
+    (tmp_path / "pool" / BEGUN).write_bytes(begun[-1])
+    touch(tmp_path / "items")
+    make(source, tmp_path / "pool")
+    assert held(open_pool(tmp_path / "pool")) == before
+    assert not (tmp_path / "pool" / BEGUN).exists()
+
+
+def test_nothing_is_removed_while_a_growth_is_not_finished(tmp_path: Path) -> None:
+    make(KINDS["folder"](tmp_path / "items", ROWS), tmp_path / "pool")
+
+    def stop(done: int, total: int) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        make(KINDS["folder"](tmp_path / "items", CHANGES["one more"](ROWS)), tmp_path / "pool", report=stop)
+    for change in (lambda pool: remove_items(pool, ["k1.png"]), remove_missing, compact):
+        with pytest.raises(PoolError, match="begun and not finished; finish it"):
+            change(tmp_path / "pool")
 
 
 @pytest.mark.parametrize("kind", deep_unless({"folder", "jsonl"}, FILES))
