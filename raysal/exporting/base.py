@@ -6,7 +6,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -43,7 +42,7 @@ class Media(NamedTuple):
     content: bytes
     suffix: str
     """in small letters, with its dot"""
-    place: Path | None = None
+    place: str | None = None
     """where the source has this very file; None where it is no file of its own"""
 
     @property
@@ -116,7 +115,7 @@ def index_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=INDEX_SCHEMA)
 
 
-def media_of(item: Item, place: Path | None = None) -> Media:
+def media_of(item: Item, place: str | None = None) -> Media:
     """The media of an item as a file: bytes as they are, pixels as PNG, other numbers as .npy, a text as UTF-8.
 
     Args:

@@ -62,7 +62,7 @@ class FileShard:
         temporary.unlink(missing_ok=True)
         if self._links:
             assert media.place is not None
-            os.symlink(media.place.absolute(), temporary)
+            os.symlink(Path(media.place).absolute(), temporary)
         else:
             temporary.write_bytes(media.content)
             fsync_path(temporary)

@@ -8,6 +8,7 @@ pool, or, where that explains nothing, all of the chunk. What is written while i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -90,6 +91,7 @@ class MediaReader:
         """
         self._pool, self._source = pool, source
         self._folder = source if isinstance(source, Folder) else None
+        self._root = b"" if self._folder is None else os.fsencode(place_of(Path(self._folder.path)).root)
         self._listing = Listing(source, pool.manifest.chunk_rows)
         self._begun, known = stamp_of(source), read_stamp(pool.path)
         self._trusted = self._begun is not None and known is not None and self._begun.digest == known.digest
@@ -109,9 +111,9 @@ class MediaReader:
         """
         changed = {} if self._trusted else self._changed(chunk)
         for key, item in zip(keys, self._items(keys), strict=True):
-            place = None if self._folder is None else self._folder.path_of(key)
+            place = None if self._folder is None else self._path_of(key)
             try:
-                media = media_of(item, place)
+                media = media_of(item, None if place is None else os.fsdecode(place))
             except BadItem as error:
                 yield error
                 continue
@@ -158,8 +160,12 @@ class MediaReader:
         """Whether the file of an item is gone, or newer than what the pool remembers."""
         if self._folder is None:
             return False
-        found = look_at(key, self._folder.path_of(key))
+        found = look_at(key, self._path_of(key))
         return found.bytes < 0 or found.changed_ns > self._time
+
+    def _path_of(self, key: str) -> bytes:
+        """The file of an item of a folder; `Folder.path_of` looks at the folder each time."""
+        return os.path.join(self._root, key.encode())
 
     def _items(self, keys: Sequence[str]) -> Iterator[Item]:
         """The items of some keys, as the source has them now."""
@@ -168,7 +174,7 @@ class MediaReader:
         return self._listing.read(keys)
 
 
-def _time_of(key: str, place: Path) -> int:
+def _time_of(key: str, place: bytes) -> int:
     """When a file was written or replaced; 0 where it is gone."""
     return look_at(key, place).changed_ns
 

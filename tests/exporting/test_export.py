@@ -30,7 +30,9 @@ from tiers import deep_unless
 import raysal
 from raysal.errors import ConfigError, Damaged, LabelError, MediaLost, MissingExtra, PoolError, RunError, SourceError
 from raysal.exporting import FORMS
+from raysal.exporting.base import Entry, Media
 from raysal.exporting.media import Listing
+from raysal.exporting.tar import TarShard
 from raysal.labels import read_labels
 from raysal.pool import Pool, open_pool
 from raysal.sources import SOURCES
@@ -202,6 +204,25 @@ def test_webdataset_has_media_and_json_side_by_side(home: Path, tmp_path: Path) 
         assert name.endswith(".jpg")
         assert name.count(".") == 1
     assert len(list((tmp_path / "out" / "data").iterdir())) == 2
+
+
+def test_long_names_and_media_of_any_size_are_read_by_every_tar(tmp_path: Path) -> None:
+    sizes = (0, 1, 511, 512, 513, 20_000)
+    entries = [
+        Entry(id=size, key=f"{size}/{'long ' * (size % 60)}猫.jpg", uri=None, media=Media(os.urandom(size), ".jpg"))
+        for size in sizes
+    ]
+    shard = TarShard(tmp_path / "a.tar")
+    members = [shard.add(entry).member for entry in entries]
+    shard.close()
+    assert max(len(str(member)) for member in members) > 150
+    assert (tmp_path / "a.tar").stat().st_size % tarfile.RECORDSIZE == 0
+    with tarfile.open(tmp_path / "a.tar") as file:
+        assert file.getnames()[::2] == members
+        read = [file.extractfile(str(member)).read() for member in members]  # type: ignore[union-attr]
+    assert read == [entry.media.content for entry in entries if entry.media is not None]
+    listed = subprocess.run(["tar", "tf", tmp_path / "a.tar"], capture_output=True, text=True, check=True)
+    assert listed.stdout.split()[::2] == members
 
 
 def test_the_reader_of_webdataset_sees_the_same_samples(home: Path, tmp_path: Path) -> None:
