@@ -93,7 +93,7 @@ class TableShard:
         if field.name == "vector":
             flat = np.concatenate(self._vectors)
             return pa.FixedSizeListArray.from_arrays(array_of(flat, field.type.value_type), field.type.list_size)
-        values = [row.get(field.name) for row in self._rows]
+        values: list[Any] = [row.get(field.name) for row in self._rows]
         if field.name != "image":
             return array_of(values, field.type)
         cuts = np.cumsum([0, *map(len, values)], dtype=np.int64)
