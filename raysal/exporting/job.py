@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysal.arrow_values import array_of, taken
+from raysal.arrow_values import array_of, numbers_of, taken
 from raysal.commits import Staged, stage_file
 from raysal.errors import BadItem, ConfigError, MediaLost
 from raysal.exporting.base import Entry, Noted, Shard, index_table
@@ -221,7 +221,7 @@ def rows_of(chosen: Chosen, options: Options, reader: MediaReader | None, start:
         items = chunk.items(list(names))
         vectors = chunk.vectors() if options.vectors else None
         keys = taken(items["key"].combine_chunks(), rows).to_pylist()
-        media = None if reader is None else reader.read(chunk, keys)
+        media = None if reader is None else reader.read(chunk, numbers_of(items["id"])[rows], keys)
         for low in range(0, len(rows), ROWS):
             some = rows[low : low + ROWS]
             given = None if vectors is None else in_given_units(vectors[some], chosen.pool.scale, numbers)

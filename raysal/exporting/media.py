@@ -1,16 +1,18 @@
 """The media of a pool's items, read again from the source by key, and only if they are what was embedded.
 
-A pool keeps no digest of each item. It keeps the stamp of its source, and a digest of what was read for each chunk. So
-a source is trusted while its stamp is the one that the pool remembers. In doubt each chunk of which an item is wanted
-is read again as a whole, and compared. If it differs, items are lost: those whose files are gone or newer than the
-pool, or, where that explains nothing, all of the chunk. What is written while it is read is noticed, too.
+A pool knows size and time of each file that it took in, and a digest of what was read for each chunk. So an item is
+trusted while its file is as it was. In doubt the chunk of the item is read again as a whole, and compared: if it
+differs, its items of changed files are lost. Of an older pool, or a source without files, all items are in doubt unless
+the source has the stamp that the pool remembers; then those are lost whose files are gone or newer than the pool, or,
+where that explains nothing, all of the chunk. What is written while it is read is noticed, too.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +20,17 @@ from numpy.typing import NDArray
 
 from raysal.arrow_values import text_array
 from raysal.config import Choice
-from raysal.embedding.origin import stamp_of
+from raysal.embedding.changes import FILES
+from raysal.embedding.origin import TICK_NS, stamp_of
 from raysal.errors import BadItem, SourceError
 from raysal.exporting.base import Media, media_of
 from raysal.pool import Pool
 from raysal.pool.chunk import Chunk
 from raysal.pool.contents import ALGORITHM, as_hex, item_digest
+from raysal.pool.growth import KnownFiles
 from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import MANIFEST, SOURCE, chunk_file, read_stamp
-from raysal.sources.base import Source
+from raysal.sources.base import OfFiles, Source
 from raysal.sources.files import place_of
 from raysal.sources.folder import Folder
 from raysal.sources.keys import source_name
@@ -93,35 +97,49 @@ class MediaReader:
         self._folder = source if isinstance(source, Folder) else None
         self._root = b"" if self._folder is None else os.fsencode(place_of(Path(self._folder.path)).root)
         self._listing = Listing(source, pool.manifest.chunk_rows)
-        self._begun, known = stamp_of(source), read_stamp(pool.path)
+        self._judged: tuple[int, Mapping[str, str]] = (-1, {})
+        self._files = FilesNow.of(pool, source)
+        known = read_stamp(pool.path)
+        # A folder is looked at once, by its files or by its stamp: it may have millions.
+        self._begun = None if self._folder is not None and self._files is not None else stamp_of(source)
         self._trusted = self._begun is not None and known is not None and self._begun.digest == known.digest
         remembered = pool.path / (MANIFEST if known is None else SOURCE)
         self._time = remembered.stat().st_mtime_ns  # what is not newer was there when the pool looked last
-        self._judged: tuple[int, Mapping[str, str]] = (-1, {})
+        self._newest = self._files.newest_ns if self._begun is None and self._files is not None else 0
+        if self._begun is not None:
+            self._newest = self._begun.newest_ns
 
-    def read(self, chunk: Chunk, keys: Sequence[str]) -> Iterator[Media | BadItem]:
+    def read(self, chunk: Chunk, ids: NDArray[np.int64], keys: Sequence[str]) -> Iterator[Media | BadItem]:
         """Read items of a chunk.
 
         Args:
             chunk: the chunk.
-            keys: of some of its items, in order of id.
+            ids: of some of its items, ascending [n].
+            keys: of these [n].
 
         Yields:
             The media of each, or why there are none.
         """
-        changed = {} if self._trusted else self._changed(chunk)
-        for key, item in zip(keys, self._items(keys), strict=True):
+        doubts = self._doubts(ids, keys)
+        changed = self._changed(chunk) if doubts.any() else {}
+        for doubt, key, item in zip(doubts.tolist(), keys, self._items(keys), strict=True):
             place = None if self._folder is None else self._path_of(key)
             try:
                 media = media_of(item, None if place is None else os.fsdecode(place))
             except BadItem as error:
                 yield error
                 continue
-            meanwhile = place is not None and self._begun is not None and _time_of(key, place) > self._begun.newest_ns
-            if key in changed or meanwhile:
+            meanwhile = place is not None and look_at(key, place).changed_ns > self._newest
+            if meanwhile or (doubt and key in changed):
                 yield BadItem(key, changed.get(key, MEANWHILE), "embed it again")
             else:
                 yield media
+
+    def _doubts(self, ids: NDArray[np.int64], keys: Sequence[str]) -> NDArray[np.bool_]:
+        """Which items [n] may be other ones than were embedded."""
+        if self._files is not None:
+            return ~self._files.as_they_were(ids, keys)
+        return np.full(len(keys), not self._trusted)
 
     def check_unchanged(self) -> None:
         """Refuse a source that was written while it was read.
@@ -136,18 +154,25 @@ class MediaReader:
                 raise SourceError(source_name(self._source), problem, "delete the export, and begin it anew")
 
     def _changed(self, chunk: Chunk) -> Mapping[str, str]:
-        """{key: why} of the items of a chunk that may be other ones than were embedded. The chunk is read again."""
+        """{key: why} of the items of a chunk that are other ones now, or may be. The chunk is read again."""
         if self._judged[0] == chunk.index:
             return self._judged[1]
-        tables = [chunk.items(["id", "key"]), chunk.quarantine()]
+        record = read_sealed(self._pool.path / chunk_file("commits", chunk.index))
+        whole = Chunk.of(self._pool.path, record, self._pool.dim)  # also items that were removed since
+        tables = [whole.items(["id", "key"]), whole.quarantine()]
         pairs = (zip(table["id"].to_pylist(), table["key"].to_pylist(), strict=True) for table in tables)
         rows = dict(sorted(chain.from_iterable(pairs)))
-        contents = read_sealed(self._pool.path / chunk_file("commits", chunk.index)).get("contents", {})
+        contents = record.get("contents", {})
         found: dict[str, str] = {}
         if contents.get("algorithm") != ALGORITHM or self._digest(rows) != contents["items"]:
-            found = {key: NEWER for key in rows.values() if self._is_newer(key)}
-            if not found and (contents or self._folder is None):  # an older pool has no contents, and trusts times
-                found = dict.fromkeys(rows.values(), OTHER)
+            keys = list(rows.values())
+            if self._files is not None:
+                doubts = self._doubts(np.array(list(rows), np.int64), keys)
+                found = {key: NEWER for key, doubt in zip(keys, doubts.tolist(), strict=True) if doubt}
+            else:
+                found = {key: NEWER for key in keys if self._is_newer(key)}
+                if not found and (contents or self._folder is None):  # an older pool has no contents, and trusts times
+                    found = dict.fromkeys(keys, OTHER)
         self._judged = chunk.index, found
         return found
 
@@ -174,9 +199,47 @@ class MediaReader:
         return self._listing.read(keys)
 
 
-def _time_of(key: str, place: bytes) -> int:
-    """When a file was written or replaced; 0 where it is gone."""
-    return look_at(key, place).changed_ns
+class FilesNow:
+    """The files of a source as they are now, beside those that a pool took in. Memory: 41 bytes a file."""
+
+    def __init__(self, known: KnownFiles, source: OfFiles, single: bool) -> None:
+        """Look at each file; `single` says that the key of an item is the name of its file."""
+        self._known, self._single = known, single
+        self.newest_ns = self._look(source)
+        while 0 <= time.time_ns() - self.newest_ns < TICK_NS:  # another write might bear the same time
+            time.sleep(TICK_NS / 1e9)
+            self.newest_ns = self._look(source)
+
+    @classmethod
+    def of(cls, pool: Pool, source: Source) -> FilesNow | None:
+        """The files of a source; None where it has none, or the pool does not know those that it took in."""
+        known = KnownFiles(pool.path, pool.generation)
+        if not isinstance(source, OfFiles) or not len(known):
+            return None
+        return cls(known, source, isinstance(source, Folder))
+
+    def _look(self, source: OfFiles) -> int:
+        """Note which files are as they were; returns the newest time."""
+        self._same, newest = np.zeros(len(self._known), bool), 0
+        files = source.files()
+        while some := list(islice(files, FILES)):
+            places, same = self._known.look(some)
+            self._same[places[same]] = True
+            newest = max(newest, *(file.changed_ns for file in some))
+        return newest
+
+    def as_they_were(self, ids: NDArray[np.int64], keys: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether the files of items are as they were when the pool took them in.
+
+        Args:
+            ids: of the items [n].
+            keys: of these [n].
+
+        Returns:
+            bool [n]; false where the file is not known.
+        """
+        places = self._known.places_of(keys) if self._single else self._known.file_of(ids)
+        return np.asarray((places >= 0) & self._same[places.clip(min=0)], bool)
 
 
 class Listing:
