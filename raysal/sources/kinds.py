@@ -47,6 +47,9 @@ TEXT_LISTS = (*SEPARATORS, *JSON_LINES)
 TEXTS = (*TEXT_LISTS, ".json")
 """Files that hold a text in each row."""
 
+SHARD = ".tar"
+"""Suffix of the shards of WebDataset."""
+
 
 def _suffixes(words: str) -> frozenset[str]:
     return frozenset(f".{word}" for word in words.split())
@@ -64,6 +67,8 @@ OTHER_TABLES = _suffixes("avro h5 hdf hdf5 lance npy npz orc tfrecord parquet.gz
 """Suffixes of tables of vectors or images that are not read beside others."""
 OTHER_TEXTS = frozenset(f"{suffix}{packed}" for suffix in TEXT_LISTS for packed in (".gz", ".bz2", ".xz", ".zst"))
 """Suffixes of lists of texts that raysal does not read."""
+PACKED_SHARDS = tuple(sorted(_suffixes("tar.gz tar.bz2 tar.xz tar.zst tar.lz4 tgz tbz2 txz")))
+"""Suffixes of shards that cannot be read by position."""
 
 _SIDE = _suffixes("""
     txt md rst html htm xml json yaml yml toml ini cfg csv tsv jsonl ndjson xls xlsx ods log py ipynb sh bat js css m r
@@ -73,7 +78,10 @@ _SIDE = _suffixes("""
     pt pth ckpt pkl pickle safetensors onnx pb tmp part crdownload download lock
 """)
 """Suffixes of files that are known to be no pictures, so that nobody looks into them."""
-_COMPOUND = (*OTHER_TEXTS, *(suffix for suffix in (*OTHER_IMAGES, *OTHER_TABLES) if suffix.count(".") > 1))
+_COMPOUND = (
+    *OTHER_TEXTS,
+    *(suffix for suffix in (*OTHER_IMAGES, *OTHER_TABLES, *PACKED_SHARDS) if suffix.count(".") > 1),
+)
 _PLAIN = re.compile(r"\.(?=[a-z0-9_~-]*[a-z])[a-z0-9_~-]{1,12}")
 
 _MAGIC = (
@@ -101,7 +109,7 @@ def suffix_of(name: str) -> str:
     if dot < 1:
         return ""
     suffix = name[dot:]
-    if suffix in (".gz", ".bz2", ".xz", ".zst", ".fz"):
+    if suffix in (".gz", ".bz2", ".xz", ".zst", ".lz4", ".fz"):
         return next((whole for whole in _COMPOUND if name.endswith(whole)), suffix)
     return suffix if _PLAIN.fullmatch(suffix) else ""
 

@@ -18,5 +18,6 @@ SOURCES: Registry[type[Source]] = Registry(
         "npy": "raysal.sources.npy:Npy",
         "table": "raysal.sources.table:Table",
         "text": "raysal.sources.text:Text",
+        "webdataset": "raysal.sources.webdataset:WebDataset",
     }
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from raysal.sources.memory import Memory
 from raysal.sources.npy import Npy
 from raysal.sources.table import Table
 from raysal.sources.text import Text
+from raysal.sources.webdataset import WebDataset
 from raysal.store import read_sealed, write_sealed
 from raysal.types import Modality
 
@@ -150,6 +153,25 @@ def write_npy(path: Path, rows: Sequence[Row]) -> Source:
     return Npy(path=path.with_suffix(".npy"), keys=path.with_suffix(".txt"))
 
 
+def key_in(kind: str, key: str) -> str:
+    """The key of a row in a source of `KINDS`: that of a sample ends before the first dot."""
+    return key.removesuffix(".png") if kind == "shards" else key
+
+
+def write_shards(path: Path, rows: Sequence[Row]) -> Source:
+    """A folder of shards, three samples in each, without the zeros that fill a shard up to 10 KiB."""
+    emptied(path)
+    for start in range(0, len(rows), 3):
+        with (path / f"part-{start}.tar").open("wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
+            for row in rows[start : start + 3]:
+                for ending, data in (("png", row.data), ("label", row.label.encode())):
+                    member = tarfile.TarInfo(f"{key_in('shards', row.key)}.{ending}")
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+        os.truncate(path / f"part-{start}.tar", 2048 * len(rows[start : start + 3]) + 1024)
+    return WebDataset(path=path, carry=("label",))
+
+
 def in_memory(payload: str, column: Callable[[Sequence[Row]], Any]) -> Callable[[Path, Sequence[Row]], Source]:
     def write(path: Path, rows: Sequence[Row]) -> Source:
         labels = [row.label for row in rows]
@@ -167,6 +189,7 @@ KINDS: dict[str, Callable[[Path, Sequence[Row]], Source]] = {
     "csv": write_csv,
     "csvs": write_csvs,
     "jsonl": write_jsonl,
+    "shards": write_shards,
     "vectors": in_memory("vectors", lambda rows: np.array([row.vector for row in rows], np.float32)),
     "images": in_memory("images", lambda rows: [row.data for row in rows]),
     "texts": in_memory("texts", lambda rows: [row.data.decode() for row in rows]),

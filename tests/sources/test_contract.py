@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +59,17 @@ def fashion_mnist(path: Path) -> Source:
     return SOURCES["fashion_mnist"](split="test")
 
 
+def webdataset(path: Path) -> Source:
+    for shard in ("a.tar", "sub/b.tar"):
+        (path / shard).parent.mkdir(exist_ok=True)
+        with tarfile.open(path / shard, "w") as archive:
+            for place in range(10):
+                member = tarfile.TarInfo(f"{shard[-5]}{place // 2}.{('jpg', 'cls')[place % 2]}")
+                member.size = 2
+                archive.addfile(member, io.BytesIO(b"%02d" % place))
+    return SOURCES["webdataset"](path=path, carry=("cls",))
+
+
 EXAMPLES: dict[str, Callable[[Path], Source]] = {
     "digits": lambda path: SOURCES["digits"](),
     "fashion_mnist": fashion_mnist,
@@ -65,6 +78,7 @@ EXAMPLES: dict[str, Callable[[Path], Source]] = {
     "npy": npy,
     "table": table,
     "text": text,
+    "webdataset": webdataset,
 }
 
 

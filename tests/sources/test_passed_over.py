@@ -271,7 +271,7 @@ def test_images_of_every_suffix_are_known_by_content(suffix: str, tmp_path: Path
         ("a.1", ""),
         ("a.b c", ""),
         ("a.fits.gz", ".fits.gz"),
-        ("a.tar.gz", ".gz"),
+        ("a.tar.gz", ".tar.gz"),
         ("a.CSV.ZST", ".csv.zst"),
         ("a.jpg~", ".jpg~"),
         ("a." + "x" * 13, ""),
