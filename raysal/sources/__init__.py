@@ -11,7 +11,17 @@ from raysal.paths import with_home
 from raysal.sources.base import Source
 from raysal.sources.files import Files, place_of
 from raysal.sources.keys import check_keys
-from raysal.sources.kinds import IMAGES, NPY, PACKED_SHARDS, SHARD, TABLES, TEXT_LISTS, TEXTS, suffix_of
+from raysal.sources.kinds import (
+    IMAGES,
+    NPY,
+    PACKED_SHARDS,
+    SHARD,
+    TABLES,
+    TEXT_LISTS,
+    TEXTS,
+    is_saved,
+    suffix_of,
+)
 from raysal.sources.memory import Memory
 from raysal.sources.registry import SOURCES
 
@@ -76,6 +86,8 @@ def _kind(path: Path) -> str:
             return "webdataset"
         known = ", ".join((*TABLES, NPY, *TEXTS, SHARD))
         raise SourceError(path, f"a file of unknown kind {suffix!r}", f"pass a folder of images, or one of {known}")
+    if not place.pattern and is_saved(path):
+        return "hf"
     first: dict[str, str] = {}
     texts = TEXTS if place.pattern else TEXT_LISTS
     for name in Files(path=path, takes=(*IMAGES, *TABLES, NPY, *texts, SHARD, *PACKED_SHARDS)).names():

@@ -14,6 +14,7 @@ SOURCES: Registry[type[Source]] = Registry(
         "digits": "raysal.sources.digits:Digits",
         "fashion_mnist": "raysal.sources.fashion_mnist:FashionMnist",
         "folder": "raysal.sources.folder:Folder",
+        "hf": "raysal.sources.hf:SavedDataset",
         "memory": "raysal.sources.memory:Memory",
         "npy": "raysal.sources.npy:Npy",
         "table": "raysal.sources.table:Table",

@@ -1,11 +1,11 @@
-"""Items from Parquet or Arrow IPC files: ready vectors, encoded images, or texts."""
+"""Items from Parquet or Arrow IPC files and streams: ready vectors, encoded images, or texts."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,20 @@ from raysal.sources.listing import (
     check_columns,
     digest,
     hive_values,
+    look_at,
     size_of,
     stamp_of_files,
 )
 from raysal.sources.payloads import as_vector, image_in, vector_length
 from raysal.sources.vectors import Undecoded, batch_rows, carried_in, keys_in, table_columns, values_in
-from raysal.types import Columns, Item, Modality, PassedOver, Stamp, Unit
+from raysal.types import Columns, Item, Modality, PassedOver, SourceFile, Stamp, Unit
 
 Segment = tuple[str, int, int, int]
 """Name of a file, part within it, first row within the part, number of rows. A unit's locator lists such segments."""
 HIDDEN = (".", "_")
 """How names begin that directories of tables leave out: `_SUCCESS`, `_delta_log`, `_metadata`."""
+NUMBERS = "#"
+"""What `key_column` is where no column holds the keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ class Table:
     path: Path
     """A file, a directory, or a pattern, as `data/*.parquet`."""
     key_column: str = "key"
-    """The column of the items' keys."""
+    """The column of the items' keys; or `#`: the numbers of the rows, from 0, and of several files `FILE:NUMBER`."""
     image_column: str | None = None
     """A column of images: encoded, or uint8 [h, w], [h, w, 1] or [h, w, 3]."""
     text_column: str | None = None
@@ -88,15 +91,32 @@ class Table:
         others = OTHER_TABLES | OTHER_IMAGES | set(IMAGES)
         return Files(path=self.path, takes=TABLES, items=others, recursive=self.recursive, hidden=HIDDEN)
 
+    def _names(self) -> Iterator[str]:
+        """The files' names relative to `_root`, as they are now, in order."""
+        return replace(self._listing).names()  # a copy looks at the path anew
+
     @cached_property
     def _files(self) -> tuple[str, ...]:
         """The files' names relative to `_root`, as they were when this was first asked. An error if there are none."""
-        names = tuple(self._listing.names())
+        names = tuple(self._names())
         if not names:
             raise SourceError(self.path, f"no tables here ({', '.join(TABLES)})", "check the path")
         if not names[0].lower().endswith(TABLES):
             raise SourceError(self.path, f"not one of {', '.join(TABLES)}", "rename or convert the file")
         return names
+
+    @property
+    def _key(self) -> str:
+        """The column of the keys, or `NUMBERS`."""
+        return self.key_column
+
+    def _of_path(self, name: str) -> dict[str, str | None]:
+        """The columns that the path of a file gives, and their value in it."""
+        return hive_values(name)
+
+    def _numbering(self, name: str) -> tuple[str, int]:
+        """How keys that are numbers begin in a file, and the number of its first row."""
+        return ("" if self._listing.place.file else f"{name}:"), 0
 
     @property
     def _root(self) -> Path:
@@ -126,7 +146,7 @@ class Table:
                         f"{_A[modality]} column is {HOLDS[modality]}; here: {', '.join(others) or 'none'}",
                     )  # fmt: skip
                 return modality, column
-        if guess := _guess({name: file.kind(name) for name in unlike if name != self.key_column}):
+        if guess := _guess({name: file.kind(name) for name in unlike if name != self._key}):
             return guess
         columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise SourceError(
@@ -139,9 +159,9 @@ class Table:
         """Open one file, and check that it has the columns that this source reads."""
         file = ArrowFile(self._root / name)
         modality, column = self._payload
-        flags = [(self.key_column, "--key-column"), (column, f"--{modality}-column")]
-        check_columns(file.path, flags, file.schema.names)
-        of_folders = [column for column in hive_values(name) if column not in file.schema.names]
+        flags = [] if self._key == NUMBERS else [(self._key, "--key-column, where '#' is the number of the row")]
+        check_columns(file.path, [*flags, (column, f"--{modality}-column")], file.schema.names)
+        of_folders = [column for column in self._of_path(name) if column not in file.schema.names]
         check_columns(file.path, [(carry, "--carry") for carry in self.carry], [*file.schema.names, *of_folders])
         if not file.kind(column).fits(modality):
             kind = file.schema.field(column).type
@@ -173,8 +193,7 @@ class Table:
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of the files, and of the images that they name by their paths."""
-        files = replace(self._listing)  # a copy looks at the path anew
-        names = tuple(files.names())
+        names, files = tuple(self._names()), self._listing
         tables = ((name, files.file(name)) for name in names)
         return stamp_of_files(chain(tables, self._images_of(files.path_of(name) for name in names)))
 
@@ -194,16 +213,30 @@ class Table:
         Args:
             chunk_rows: items in one chunk.
 
-        Yields:
+        Returns:
             The chunks in order. A locator is a tuple of `Segment`.
 
         Raises:
             SourceError: a file cannot be read, lacks a column, or has a null key. The error names the key's row.
         """
+        return self.units_in(self._files, chunk_rows)
+
+    def files(self) -> Iterator[SourceFile]:
+        """Every table; see `OfFiles`. Images that a table names by their paths are no part of what is seen."""
+        names = self._names()
+        return (look_at(name, self._root / name) for name in names)
+
+    def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
+        """In which tables the rows lie; see `OfFiles`."""
+        for name, segments in groupby(unit.locator, key=lambda segment: str(segment[0])):
+            yield name, sum(segment[3] for segment in segments)
+
+    def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
+        """List the rows of some tables; see `OfFiles`. It reads only the column of keys."""
         keys: list[pa.Array] = []
         segments: list[Segment] = []
         first_id = index = held = 0
-        for name, part, row, some in self._keys():
+        for name, part, row, some in self._keys(names):
             while len(some):
                 taken = some[: chunk_rows - held]
                 if segments and segments[-1][:2] == (name, part):
@@ -218,16 +251,19 @@ class Table:
         if held:
             yield Unit(index=index, first_id=first_id, keys=_texts(keys), locator=tuple(segments))
 
-    def _keys(self) -> Iterator[tuple[str, int, int, pa.Array]]:
+    def _keys(self, names: Iterable[str]) -> Iterator[tuple[str, int, int, pa.Array]]:
         """File, part, first row within the part, and keys of some items after the others."""
-        for name in self._files:
+        for name in names:
             file = self._open(name)
-            kind = file.kind(self.key_column)
+            if self._key == NUMBERS:
+                yield from _numbered(name, file, *self._numbering(name))
+                continue
+            kind = file.kind(self._key)
             row_of_file = 0
-            for part, batches in file.parts([self.key_column]):
+            for part, batches in file.parts([self._key]):
                 row = 0
                 for batch in batches:
-                    column = batch.column(self.key_column)
+                    column = batch.column(self._key)
                     yield name, part, row, keys_in(kind, column, file.path, row_of_file)
                     row, row_of_file = row + len(column), row_of_file + len(column)
 
@@ -266,7 +302,7 @@ class Table:
             kinds = {c: file.kind(c) for c in (self._payload[1], *self.carry) if c in file.schema.names}
             for whole in file.rows(part, start, count, list(kinds), rows):
                 for batch in (whole[at : at + rows] for at in range(0, whole.num_rows, rows)):
-                    yield position, file, batch, kinds, hive_values(name)
+                    yield position, file, batch, kinds, self._of_path(name)
                     position += batch.num_rows
 
     def _reader(self, name: str) -> ArrowFile:
@@ -304,6 +340,15 @@ class Table:
         except ValueError as error:
             return bad_item(key, f"column {column!r}: {error}", carried=carried)
         return Item(key=key, payload=value, carried=carried)
+
+
+def _numbered(name: str, file: ArrowFile, begin: str, number: int) -> Iterator[tuple[str, int, int, pa.Array]]:
+    """What `Table._keys` gives, of a file whose keys are numbers."""
+    for part, rows in file.part_rows():
+        for row in range(0, rows, BATCH_ROWS):
+            count = min(BATCH_ROWS, rows - row)
+            yield name, part, row, pa.array([f"{begin}{number + row + i}" for i in range(count)], pa.string())
+        number += rows
 
 
 def _texts(pieces: list[pa.Array]) -> Texts:

@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,6 +60,15 @@ def fashion_mnist(path: Path) -> Source:
     return SOURCES["fashion_mnist"](split="test")
 
 
+def hf(path: Path) -> Source:
+    rows = {"text": [f"text {i}" for i in range(10)], "label": [i % 2 for i in range(10)]}
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
+    datasets.disable_progress_bars()
+    saved = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict({"train": saved, "test": saved}).save_to_disk(path, num_shards={"train": 2, "test": 1})
+    return SOURCES["hf"](path=path, carry=("label", "split"))
+
+
 def webdataset(path: Path) -> Source:
     for shard in ("a.tar", "sub/b.tar"):
         (path / shard).parent.mkdir(exist_ok=True)
@@ -74,6 +84,7 @@ EXAMPLES: dict[str, Callable[[Path], Source]] = {
     "digits": lambda path: SOURCES["digits"](),
     "fashion_mnist": fashion_mnist,
     "folder": folder,
+    "hf": hf,
     "memory": memory,
     "npy": npy,
     "table": table,
