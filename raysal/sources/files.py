@@ -88,7 +88,8 @@ def place_of(path: Path) -> Place:
     while parts and (root / parts[0]).is_dir():
         root, parts = root / parts[0], parts[1:]
     if not any(map(_MAGIC.search, parts)):
-        raise SourceError(path, "no such file or directory", "check the path")
+        fix = "check the path" if "{" not in str(path) else "check the path; a pattern has *, ?, [...] or **, not {...}"
+        raise SourceError(path, "no such file or directory", fix)
     return Place(root, parts, "")
 
 

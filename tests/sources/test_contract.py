@@ -6,6 +6,7 @@ import io
 import pickle
 import tarfile
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 import datasets
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 from raysal.sources import SOURCES, Source, check_keys
+from raysal.sources.base import OfFiles
 from raysal.sources.fashion_mnist import SYSTEM_DIR
 from raysal.types import Item
 
@@ -163,3 +165,28 @@ def test_payloads_are_of_the_modality(source: Source) -> None:
             assert isinstance(item.payload, str)
         else:
             assert np.asarray(item.payload).dtype.kind == "f"
+
+
+def test_the_files_of_a_source_hold_its_items(source: Source) -> None:
+    """Of all files, of each one alone, and of the last ones: what a pool that grows asks for."""
+    if not isinstance(source, OfFiles):
+        return
+    names = [file.name for file in source.files()]
+    assert len(set(names)) == len(names)
+    assert list(source.files()) == list(source.files())
+    whole = all_items(source, FULL)
+    units = list(source.units_in(names, 3))
+    assert [key for unit in units for key in unit.keys] == [item.key for _, item in whole]
+    found = [(name, count) for unit in units for name, count in source.spans(unit)]
+    assert all(sum(count for _, count in source.spans(unit)) == len(unit.keys) for unit in units)
+    assert [name for name, _ in groupby(name for name, _ in found)] == names
+    start = 0
+    for place, name in enumerate(names):
+        count = sum(count for own, count in found if own == name)
+        for some, expected in (([name], whole[start : start + count]), (names[place:], whole[start:])):
+            parts = list(source.units_in(some, 4))
+            assert [unit.first_id for unit in parts] == list(range(0, len(expected), 4))
+            items = [item for unit in parts for item in source.read(unit)]
+            assert all(same(one, other) for one, (_, other) in zip(items, expected, strict=True))
+        start += count
+    assert not list(source.units_in([], 3))
