@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,13 +13,15 @@ from raysal.errors import ConfigError, SourceError
 from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, PACKED_SHARDS, SHARD, TABLES
 from raysal.sources.listing import bad_item, check_carry, digest, look_at, size_of, stamp_of_files
+from raysal.sources.sample_values import NOWHERE, Wanted, bytes_in, text_in, values_in
 from raysal.sources.shards import EXAMPLES, Left, Sample, images_in, samples_of
+from raysal.sources.tar import Member
 from raysal.types import Item, Modality, PassedOver, SourceFile, Stamp, Unit
 
 NO_SAMPLE, CUT = "in no sample", "not read to the end"
 """Groups of what is passed over, beside those of files: members, and shards."""
-_JSON = re.compile(r"((?:.*?\.)?json)(?:\.(.+))?", re.IGNORECASE | re.DOTALL)
-"""What `carry` says of a member of JSON: its ending, and a field in it."""
+_OF_NAMES = ("sample", "shard")
+"""Keys that no member has to be read for."""
 _LEFTS = "_lefts_by_name"
 """Where a `WebDataset` keeps what was left out. It is no part of what it is, and stays out of its pickle."""
 
@@ -59,7 +59,8 @@ class WebDataset:
     path: Path
     """A shard, a folder, or a pattern, as `data/train-*.tar`."""
     key_column: str = "sample"
-    """`sample`: the key of an item is that of its sample; `shard`: with the shard's path and a slash before it."""
+    """`sample`: the key of an item is that of its sample; `shard`: with the shard's path and a slash before it; or a
+    value in its members, as `json.id`."""
     image_column: str | None = None
     """Ending of the images, as `seg.png`; or several, as `jpg;png`: the first one that a sample has."""
     text_column: str | None = None
@@ -79,8 +80,6 @@ class WebDataset:
         check_carry(self.carry)
         if self.image_column and self.text_column:
             raise ConfigError("webdataset", "image_column and text_column are both given", "name one payload")
-        if self.key_column not in ("sample", "shard"):
-            raise ConfigError("key_column", f"{self.key_column!r} is neither sample nor shard", "choose one of them")
 
     @property
     def modality(self) -> Modality:
@@ -229,17 +228,40 @@ class WebDataset:
         keys: list[str] = []
         places = _Places()
         for name in names:
-            for sample in self._samples(name):
+            for key, sample in self._keyed(name):
                 if not places.shards or places.shards[-1][0] != name:
                     places.shards.append((name, 0))
                 places.shards[-1] = name, places.shards[-1][1] + 1
                 self._place(sample, places, len(keys))
-                keys.append(f"{name}/{sample.key}" if self.key_column == "shard" else sample.key)
+                keys.append(key)
                 if len(keys) == chunk_rows:
                     yield Unit(index=index, first_id=first_id, keys=tuple(keys), locator=places)
                     index, first_id, keys, places = index + 1, first_id + len(keys), [], _Places()
         if keys:
             yield Unit(index=index, first_id=first_id, keys=tuple(keys), locator=places)
+
+    def _keyed(self, name: str) -> Iterator[tuple[str, Sample]]:
+        """The samples of one shard with the keys of their items."""
+        if self.key_column in _OF_NAMES:
+            before = f"{name}/" if self.key_column == "shard" else ""
+            yield from ((before + sample.key, sample) for sample in self._samples(name))
+            return
+        wanted, file = Wanted.of(self.key_column), -1
+        try:
+            for sample in self._samples(name):
+                file = os.open(self._files.file(name), os.O_RDONLY) if file < 0 else file
+                member, key = sample.member(wanted.ending), None
+                try:
+                    key = values_in(file, [wanted], [_place_of(member)])[wanted.name]
+                    problem = member if isinstance(member, str) and member else "it is not there" if not key else ""
+                except ValueError as error:
+                    problem = str(error)
+                if problem:
+                    sample.problem = sample.problem or f"its key {wanted.name} cannot be read: {problem}"
+                yield key or f"{name}/{sample.key}", sample
+        finally:
+            if file >= 0:
+                os.close(file)
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """In which shards the samples lie; see `OfFiles`."""
@@ -248,23 +270,18 @@ class WebDataset:
     def _place(self, sample: Sample, places: _Places, position: int) -> None:
         """Write down where the members of a sample lie that are read."""
         payload = sample.payload(self._payload[1])
-        carried = [sample.member(ending) if not sample.problem else "" for ending, _ in self._carried]
+        carried = [sample.member(ending) if not sample.problem else "" for _, ending, _ in self._carried]
         problem = next((one for one in (payload, *carried) if isinstance(one, str) and one), "")
         if problem:
             places.problems[position] = problem
-        nowhere = (0, -1)
-        places.payloads.append(nowhere if isinstance(payload, str) else (payload.offset, payload.size))
-        places.carried.append([nowhere if isinstance(one, str) else (one.offset, one.size) for one in carried])
+        places.payloads.append(_place_of(payload))
+        places.carried.append([_place_of(one) for one in carried])
         places.names.append("" if isinstance(payload, str) else payload.name)
 
     @cached_property
-    def _carried(self) -> list[tuple[str, str | None]]:
-        """The ending of each carried column, and the field in it, if it is JSON."""
-        found = []
-        for name in self.carry:
-            match = _JSON.fullmatch(name)
-            found.append((match[1].lower(), match[2]) if match else (name.lower().lstrip("."), None))
-        return found
+    def _carried(self) -> list[Wanted]:
+        """The values to keep."""
+        return [Wanted.of(name) for name in self.carry]
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. The payload of an image is its bytes, not decoded."""
@@ -292,9 +309,9 @@ class WebDataset:
                     yield bad_item(key, places.problems[at], uri=uri, carried=carried)
                     continue
                 try:
-                    carried |= self._values(file, places.carried[at])
-                    data = _bytes(file, *places.payloads[at])
-                    payload = _text(data, "its text") if self.modality == "text" else data
+                    carried |= values_in(file, self._carried, places.carried[at])
+                    data = bytes_in(file, *places.payloads[at])
+                    payload = text_in(data, "its text") if self.modality == "text" else data
                 except ValueError as error:
                     yield bad_item(key, str(error), uri=uri, carried=carried)
                 else:
@@ -302,62 +319,7 @@ class WebDataset:
         finally:
             os.close(file)
 
-    def _values(self, file: int, places: list[tuple[int, int]]) -> dict[str, str | None]:
-        """The carried values of a sample. A member of JSON is read once, for all fields of it."""
-        objects: dict[str, Any] = {}
-        values: dict[str, str | None] = {}
-        for name, (ending, inside), (offset, size) in zip(self.carry, self._carried, places, strict=True):
-            if size < 0:
-                values[name] = None
-            elif inside is None:
-                text = _text(_bytes(file, offset, size), f"member .{ending}")
-                values[name] = text.strip() if ending.rpartition(".")[2] == "cls" else text
-            else:
-                if ending not in objects:
-                    objects[ending] = _object(_bytes(file, offset, size), ending)
-                values[name] = _as_text(_field(objects[ending], inside))
-        return values
 
-
-def _bytes(file: int, offset: int, size: int) -> bytes:
-    """Some bytes of a shard. Raises `ValueError` where they are not there."""
-    try:
-        data = os.pread(file, size, offset)
-    except OSError as error:
-        raise ValueError(f"the shard cannot be read ({error.strerror})") from None
-    if len(data) < size:
-        raise ValueError("the shard ends before this member now")
-    return data
-
-
-def _text(data: bytes, what: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{what} is not UTF-8 ({error.reason} at byte {error.start})") from None
-
-
-def _object(data: bytes, ending: str) -> dict[str, Any]:
-    """The object in a member of JSON. Raises `ValueError` where there is none."""
-    text = _text(data, f"member .{ending}")
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"member .{ending} is not JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"member .{ending} is no object of JSON")
-    return found
-
-
-def _field(values: dict[str, Any], name: str) -> Any:
-    """A field of an object, or of the objects within it; None where there is none."""
-    if name in values or "." not in name:
-        return values.get(name)
-    first, _, rest = name.partition(".")
-    inner = values.get(first)
-    return _field(inner, rest) if isinstance(inner, dict) else None
-
-
-def _as_text(value: Any) -> str | None:
-    """A carried value as text: what is not text becomes JSON."""
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+def _place_of(member: Member | str) -> tuple[int, int]:
+    """Where a member lies: offset and bytes."""
+    return NOWHERE if isinstance(member, str) else (member.offset, member.size)

@@ -218,11 +218,18 @@ def test_sparse_members_and_carried_values_that_are_none(tmp_path: Path) -> None
     with holes.open("wb") as file:
         file.seek(1 << 20)
         file.write(b"end")
-    sides = {"a": b"[1]", "b": b"{", "c": b'{"w": null, "v": "\xc3\xa9"}', "d": None, "e": b"\xff"}
+    sides = {
+        "a": b"[1]",
+        "b": b"{",
+        "c": b'{"w": null, "v": "\xc3\xa9"}',
+        "d": None,
+        "e": b"\xff",
+        "f": b'{"v": ["\\ud800"]}',
+    }
     values = [(f"{k}.{e}", data) for k, side in sides.items() for e, data in (("jpg", b"x"), ("json", side)) if data]
     source = WebDataset(path=write(tmp_path / "a.tar", values), carry=("json.w", "json.v"))
     found = {item.key: item for item in items(source)}
-    assert [key for key, item in found.items() if isinstance(item.payload, BadItem)] == ["a", "b", "e"]
+    assert [key for key, item in found.items() if isinstance(item.payload, BadItem)] == ["a", "b", "e", "f"]
     assert found["c"].carried == {"json.w": None, "json.v": "é"}
     assert found["d"].carried == {"json.w": None, "json.v": None}
     for flags in (["--sparse", "--format=gnu"], ["--sparse", "--format=pax"]):
@@ -281,8 +288,20 @@ def test_the_same_key_in_two_shards_and_a_sample_that_is_split(tmp_path: Path) -
     split = WebDataset(path=write(tmp_path / "split.tar", [("a.jpg", b"1"), ("b.jpg", b"2"), ("a.json", b"{}")]))
     with pytest.raises(DuplicateKeys, match="duplicate keys: a;"):
         check_keys(split, 10)
-    with pytest.raises(ConfigError, match="neither sample nor shard"):
-        WebDataset(path=tmp_path, key_column="id")
+    with pytest.raises(ConfigError, match="image_column and text_column are both given"):
+        WebDataset(path=tmp_path, image_column="jpg", text_column="txt")
+
+
+def test_keys_may_be_values_of_members(tmp_path: Path) -> None:
+    """As an export writes them: a name that WebDataset does not cut, and the true key in the JSON."""
+    ids = {"a": b'{"id": "x/y.jpg"}', "b": b'{"id": 7}', "c": b"{}", "d": None, "e": b"{", "f": b'{"id": ""}'}
+    members = [(f"{k}.{e}", data) for k, side in ids.items() for e, data in (("jpg", b"1"), ("json", side)) if data]
+    source = WebDataset(path=write(tmp_path / "t.tar", members), key_column="json.id", carry=("json.id",))
+    assert good(source) == {"x/y.jpg": b"1", "7": b"1"}
+    found = bad(source)
+    assert list(found) == ["t.tar/c", "t.tar/d", "t.tar/e", "t.tar/f"]
+    assert all(problem.startswith("its key json.id cannot be read: ") for problem in found.values())
+    assert "not JSON" in found["t.tar/e"]
 
 
 def test_what_a_folder_holds_decides_and_what_is_not_plain_is_asked(tmp_path: Path) -> None:
