@@ -123,7 +123,7 @@ def _field(values: dict[str, Any], name: str) -> Any:
 
 
 def _as_text(value: Any, name: str) -> str | None:
-    """A value as text: what is not text becomes JSON. Raises `ValueError` for half a surrogate, which JSON can spell."""
+    """A value as text: what is not text becomes JSON. Raises `ValueError` for half a surrogate of JSON."""
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
