@@ -141,6 +141,22 @@ class ArrowFile:
             for part, batches in self.parts(self.schema.names[:1]):
                 yield part, sum(batch.num_rows for batch in batches)
 
+    def numbers(self, begin: str, first: int) -> Iterator[tuple[int, int, pa.Array]]:
+        """Number the rows of the file, as keys.
+
+        Args:
+            begin: what each key begins with.
+            first: the number of the first row.
+
+        Yields:
+            The part, the first row within it, and `string` keys of some rows.
+        """
+        for part, rows in self.part_rows():
+            for row in range(0, rows, BATCH_ROWS):
+                some = range(first + row, first + min(row + BATCH_ROWS, rows))
+                yield part, row, pa.array([f"{begin}{number}" for number in some], pa.string())
+            first += rows
+
     def rows(
         self, part: int, start: int, count: int, columns: Sequence[str], batch_rows: int = BATCH_ROWS
     ) -> Iterator[pa.RecordBatch]:

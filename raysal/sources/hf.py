@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,8 +38,8 @@ class SavedDataset(Table):
 
     @cached_property
     def _listing(self) -> Files:
-        """All files of the folder that might be tables."""
-        return Files(path=self.path, takes=(".arrow",))
+        """The files of the data set."""
+        return _SavedFiles(path=self.path, takes=(".arrow",))
 
     @cached_property
     def _key(self) -> str:
@@ -47,10 +47,6 @@ class SavedDataset(Table):
         if self.key_column:
             return self.key_column
         return "key" if "key" in ArrowFile(self._root / self._files[0]).schema.names else NUMBERS
-
-    def _names(self) -> Iterator[str]:
-        """The files of all splits, in order, as they are named now."""
-        return (name for split in _splits(Path(self.path)) for name in _files_of(Path(self.path), split))
 
     def _of_path(self, name: str) -> dict[str, str | None]:
         """The split of a file."""
@@ -72,21 +68,25 @@ class SavedDataset(Table):
         """{file: number of rows}."""
         return {name: sum(rows for _, rows in ArrowFile(self._root / name).part_rows()) for name in self._files}
 
-    def passed_over(self) -> PassedOver:
-        """The files of the folder that are no part of the data set; see `PassesOver`.
 
-        Returns:
-            The counts. The files that describe the data set are among them, as `.json`.
-        """
-        found, own = self._listing.passed_over(), set(self._names())
-        others = [name for name in self._listing.names() if name not in own]
+@dataclass(frozen=True, kw_only=True)
+class _SavedFiles(Files):
+    """The files of a saved data set: those that its splits name, in their order."""
+
+    def names(self) -> Iterator[str]:
+        """List the files that belong to the data set; see `Files.names`."""
+        path = Path(self.path)
+        return (name for split in _splits(path) for name in _files_of(path, split))
+
+    def passed_over(self) -> PassedOver:
+        """Count the others, also those that describe the data set, as `.json`; see `Files.passed_over`."""
+        found, own = super().passed_over(), set(self.names())
+        others = [name for name in super().names() if name not in own]
         if not others:
             return found
         counts = {**found.counts, OUTSIDE: len(others)}
         examples = {**found.examples, OUTSIDE: tuple(others[:3])}
-        return PassedOver(
-            counts=counts, examples=examples, taken=len(own), lost=found.lost, unreadable=found.unreadable
-        )
+        return replace(found, counts=counts, examples=examples, taken=len(own))
 
 
 def _splits(path: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +91,10 @@ class Table:
         others = OTHER_TABLES | OTHER_IMAGES | set(IMAGES)
         return Files(path=self.path, takes=TABLES, items=others, recursive=self.recursive, hidden=HIDDEN)
 
-    def _names(self) -> Iterator[str]:
-        """The files' names relative to `_root`, as they are now, in order."""
-        return replace(self._listing).names()  # a copy looks at the path anew
-
     @cached_property
     def _files(self) -> tuple[str, ...]:
         """The files' names relative to `_root`, as they were when this was first asked. An error if there are none."""
-        names = tuple(self._names())
+        names = tuple(self._listing.names())
         if not names:
             raise SourceError(self.path, f"no tables here ({', '.join(TABLES)})", "check the path")
         if not names[0].lower().endswith(TABLES):
@@ -193,7 +189,8 @@ class Table:
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of the files, and of the images that they name by their paths."""
-        names, files = tuple(self._names()), self._listing
+        files = replace(self._listing)  # a copy looks at the path anew
+        names = tuple(files.names())
         tables = ((name, files.file(name)) for name in names)
         return stamp_of_files(chain(tables, self._images_of(files.path_of(name) for name in names)))
 
@@ -207,32 +204,35 @@ class Table:
                     if "://" not in path and "\0" not in path:
                         yield path, table.parent / path
 
+    def files(self) -> Iterator[SourceFile]:
+        """The tables; see `OfFiles`. One is changed where an image is that it names by its path."""
+        files = replace(self._listing)
+        for name in files.names():
+            file = look_at(name, files.file(name))
+            images = (look_at(path, place).changed_ns for path, place in self._images_of([files.path_of(name)]))
+            yield replace(file, changed_ns=max(file.changed_ns, *images, 0))
+
+    def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
+        """See `OfFiles`."""
+        return ((name, count) for name, _, _, count in unit.locator)
+
     def units(self, chunk_rows: int) -> Iterator[Unit]:
-        """List all items; see `Source.units`. It reads only the column of keys.
+        """List all items; see `Source.units` and `units_in`."""
+        return self.units_in(self._files, chunk_rows)
+
+    def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
+        """List the items of some tables; see `OfFiles`. It reads only the column of keys.
 
         Args:
+            names: of files.
             chunk_rows: items in one chunk.
 
-        Returns:
+        Yields:
             The chunks in order. A locator is a tuple of `Segment`.
 
         Raises:
             SourceError: a file cannot be read, lacks a column, or has a null key. The error names the key's row.
         """
-        return self.units_in(self._files, chunk_rows)
-
-    def files(self) -> Iterator[SourceFile]:
-        """Every table; see `OfFiles`. Images that a table names by their paths are no part of what is seen."""
-        names = self._names()
-        return (look_at(name, self._root / name) for name in names)
-
-    def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
-        """In which tables the rows lie; see `OfFiles`."""
-        for name, segments in groupby(unit.locator, key=lambda segment: str(segment[0])):
-            yield name, sum(segment[3] for segment in segments)
-
-    def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
-        """List the rows of some tables; see `OfFiles`. It reads only the column of keys."""
         keys: list[pa.Array] = []
         segments: list[Segment] = []
         first_id = index = held = 0
@@ -256,7 +256,7 @@ class Table:
         for name in names:
             file = self._open(name)
             if self._key == NUMBERS:
-                yield from _numbered(name, file, *self._numbering(name))
+                yield from ((name, *some) for some in file.numbers(*self._numbering(name)))
                 continue
             kind = file.kind(self._key)
             row_of_file = 0
@@ -340,15 +340,6 @@ class Table:
         except ValueError as error:
             return bad_item(key, f"column {column!r}: {error}", carried=carried)
         return Item(key=key, payload=value, carried=carried)
-
-
-def _numbered(name: str, file: ArrowFile, begin: str, number: int) -> Iterator[tuple[str, int, int, pa.Array]]:
-    """What `Table._keys` gives, of a file whose keys are numbers."""
-    for part, rows in file.part_rows():
-        for row in range(0, rows, BATCH_ROWS):
-            count = min(BATCH_ROWS, rows - row)
-            yield name, part, row, pa.array([f"{begin}{number + row + i}" for i in range(count)], pa.string())
-        number += rows
 
 
 def _texts(pieces: list[pa.Array]) -> Texts:

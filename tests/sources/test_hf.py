@@ -21,7 +21,7 @@ from raysal.pool import open_pool
 from raysal.sources import check_keys, detect_source
 from raysal.sources.base import OfFiles
 from raysal.sources.hf import OUTSIDE, SavedDataset
-from raysal.sources.of_pool import read_items, source_of
+from raysal.sources.of_pool import source_of
 from raysal.sources.table import Table
 from raysal.types import Item
 
@@ -144,8 +144,9 @@ def test_a_pool_of_ready_vectors_is_made_and_its_items_are_found_again(tmp_path:
     embed(source, Precomputed(), tmp_path / "pool", chunk_rows=4, max_quarantine=0.1)
     pool = open_pool(tmp_path / "pool")
     assert (len(pool), pool.info().quarantined) == (10, 1)
-    ((id, item),) = read_items(source_of(pool), [7], 4)
-    assert (id, item.key, list(item.payload)) == (7, "7", [7.0, 1.0, 2.0])
+    unit = list(source_of(pool).units(4))[1]
+    (item,) = source_of(pool).read(unit, only={7})
+    assert (item.key, list(item.payload)) == ("7", [7.0, 1.0, 2.0])
     before = source.fingerprint()
     rows(20).save_to_disk(tmp_path / "saved", num_shards=2)
     assert detect_source(tmp_path / "saved", carry=CARRY).fingerprint() != before

@@ -23,7 +23,6 @@ from raysal.pool.quarantine import quarantine_of
 from raysal.sources import SOURCES, check_keys, detect_source
 from raysal.sources import shards as shards_module
 from raysal.sources.base import OfFiles, PassesOver, Stamped
-from raysal.sources.of_pool import read_items, source_of
 from raysal.sources.tar import members_of
 from raysal.sources.webdataset import CUT, NO_SAMPLE, WebDataset
 from raysal.types import Item
@@ -370,7 +369,6 @@ def test_a_pool_of_shards_is_made_and_its_items_are_shown_again(tmp_path: Path) 
     payloads = Payloads(pool)
     for id, key in ((9, "c1"), (0, "a0"), (5, "b1")):
         assert payloads.read(Entry(id, key, None)) == f"{ord(key[0])}{key[1]}".encode()
-        assert [item.key for _, item in read_items(source_of(pool), [id], 3)] == [key]
     embed(
         WebDataset(path=tmp_path / "t"),
         Bytes(modality="image"),
