@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ MAX_BYTES = 1 << 30
 """Size of a member that is read. A picture of the most pixels that are decoded, in float64, is smaller."""
 EXAMPLES = 3
 """Names that are kept of members of no sample."""
+_SHUT = (errno.EACCES, errno.EPERM, errno.ELOOP)
+"""Errors of opening that stay. After any other error the shard might be listed, and ids would shift."""
 _METADATA = re.compile(r"__[^/]*__(/|$)")
 """Names of members that WebDataset leaves out."""
 
@@ -110,10 +113,10 @@ def samples_of(path: Path, left: Left) -> Iterator[Sample]:
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError as error:
-        if path.is_symlink() and not path.exists():
-            left.cut = "a link to nothing"
+        if error.errno in _SHUT or (error.errno == errno.ENOENT and os.path.islink(path)):
+            left.cut = f"it cannot be read ({error.strerror})"
             return
-        raise SourceError(path, f"cannot be read ({error.strerror})", "make it readable, or take it away") from None
+        raise SourceError(path, f"cannot be read ({error.strerror})", "check the path") from None
     sample = None
     try:
         for member in members_of(file):
