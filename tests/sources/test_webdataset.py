@@ -262,7 +262,8 @@ def test_archives_that_cannot_be_read_by_position(tmp_path: Path) -> None:
     assert (passed.lost, passed.unreadable) == (1, True)
     for name, problem in {
         "c.tar": "it is packed by gzip: unpack it", "d.tar": "it is no tar archive",
-        "e.tar": "it is empty", "h.tar": r"it cannot be read \(No such file", "i.tar": r"it cannot be read \(Too many levels",
+        "e.tar": "it is empty", "h.tar": r"it cannot be read \(No such file",
+        "i.tar": r"it cannot be read \(Too many levels",
     }.items():  # fmt: skip
         with pytest.raises(SourceError, match=f"no samples in these shards; 1 file passed over: .*{problem}"):
             items(WebDataset(path=tmp_path / name))
