@@ -11,9 +11,10 @@ from raysal.paths import with_home
 from raysal.sources.base import Source
 from raysal.sources.files import Files, place_of
 from raysal.sources.keys import check_keys
-from raysal.sources.kinds import IMAGES, NPY, TABLES, TEXT_LISTS, TEXTS, suffix_of
+from raysal.sources.kinds import HDF5, IMAGES, NPY, TABLES, TEXT_LISTS, TEXTS, ZARR, suffix_of
 from raysal.sources.memory import Memory
 from raysal.sources.registry import SOURCES
+from raysal.sources.zarr_store import is_store
 
 _NAMED = ("digits", "fashion_mnist")
 """Sources that need no path, so that a caller may give their name in its place."""
@@ -63,22 +64,27 @@ def check_apart(source: str | Path, out: Path) -> None:
 
 def _kind(path: Path) -> str:
     """The name of the source that can read a path: a file, a folder or a pattern."""
-    place = place_of(path)
+    place = place_of(path, (ZARR,))
+    if is_store(path):
+        return "array"
     if place.file:
         suffix = path.suffix.lower()
+        if suffix in HDF5:
+            return "array"
         if suffix in TABLES:
             return "table"
         if suffix in TEXTS:
             return "text"
         if suffix == NPY:
             return "npy"
-        known = ", ".join((*TABLES, NPY, *TEXTS))
+        known = ", ".join((*TABLES, NPY, *HDF5, ZARR, *TEXTS))
         raise SourceError(path, f"a file of unknown kind {suffix!r}", f"pass a folder of images, or one of {known}")
     first: dict[str, str] = {}
     texts = TEXTS if place.pattern else TEXT_LISTS
-    for name in Files(path=path, takes=(*IMAGES, *TABLES, NPY, *texts)).names():
-        ending = suffix_of(name)
-        kind = "folder" if ending in IMAGES else "table" if ending in TABLES else "npy" if ending == NPY else "text"
+    kinds = {**dict.fromkeys(IMAGES, "folder"), **dict.fromkeys(TABLES, "table"), NPY: "npy"}
+    kinds |= dict.fromkeys((*HDF5, ZARR), "array")
+    for name in Files(path=path, takes=(*IMAGES, *TABLES, NPY, *HDF5, *texts), stores=(ZARR,)).names():
+        kind = kinds.get(suffix_of(name), "text")
         if kind != "table" or place.pattern or not f"/{name}".count("/_"):
             first.setdefault(kind, name)
         if "folder" in first and "table" in first:
@@ -87,4 +93,4 @@ def _kind(path: Path) -> str:
             raise SourceError(path, both, fix)
     if place.pattern and not first:
         raise SourceError(path, "no file that raysal reads matches this pattern", "check the path")
-    return next((kind for kind in ("table", "folder", "text", "npy") if kind in first), "folder")
+    return next((kind for kind in ("table", "folder", "text", "npy", "array") if kind in first), "folder")

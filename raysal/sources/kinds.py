@@ -39,6 +39,9 @@ IPC = (".arrow", ".feather", ".ipc")
 TABLES = (*PARQUET, *IPC)
 NPY = ".npy"
 """A matrix of vectors. Beside tables or images it is passed over."""
+HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
+ZARR = ".zarr"
+"""A folder of this suffix is a Zarr store: one file of arrays, as one of `HDF5` is."""
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 """{suffix: what separates the fields}."""
 JSON_LINES = (".jsonl", ".ndjson")

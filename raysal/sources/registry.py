@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 SOURCES: Registry[type[Source]] = Registry(
     {
+        "array": "raysal.sources.array:Array",
         "digits": "raysal.sources.digits:Digits",
         "fashion_mnist": "raysal.sources.fashion_mnist:FashionMnist",
         "folder": "raysal.sources.folder:Folder",

@@ -6,10 +6,12 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zarr
 from PIL import Image
 
 from raysal.sources import SOURCES, Source, check_keys
@@ -40,6 +42,19 @@ def npy(path: Path) -> Source:
     return SOURCES["npy"](path=path)
 
 
+def array(path: Path) -> Source:
+    """A file of HDF5 beside a store of Zarr, both of images in several chunks."""
+    pixels, keys = np.arange(10 * 6, dtype=np.uint8).reshape(10, 2, 3), [f"k{row}" for row in range(10)]
+    with h5py.File(path / "a.h5", "w") as file:
+        file.create_dataset("images", data=pixels, chunks=(3, 2, 3))
+        file["ids"], file["label"] = keys, np.arange(10)
+    store = zarr.open_group(path / "b.zarr", mode="w")
+    store.create_array("images", data=pixels + 1, chunks=(4, 2, 3))
+    store.create_array("ids", data=np.array([f"b{key}" for key in keys], np.dtypes.StringDType()))
+    store.create_array("label", data=np.arange(10))
+    return SOURCES["array"](path=path, carry=("label",))
+
+
 def text(path: Path) -> Source:
     file = path / "texts.csv"
     file.write_text("key,text,label\n" + "".join(f'k{i},"text, {i}",l{i}\n' for i in range(7)), encoding="utf-8")
@@ -58,6 +73,7 @@ def fashion_mnist(path: Path) -> Source:
 
 
 EXAMPLES: dict[str, Callable[[Path], Source]] = {
+    "array": array,
     "digits": lambda path: SOURCES["digits"](),
     "fashion_mnist": fashion_mnist,
     "folder": folder,
