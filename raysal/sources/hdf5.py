@@ -174,15 +174,15 @@ def _attributes(found: Any) -> dict[str, Any]:
 def _why_shut(error: OSError) -> tuple[str, str]:
     """Why a file cannot be opened, and what to do."""
     said = str(error)
-    if error.errno in (errno.EAGAIN, errno.EACCES) and "lock" in said:
+    if "truncated" in said:
+        return "truncated: it ends too early", "copy it again"
+    if "unable to lock" in said and error.errno in (errno.EAGAIN, errno.EACCES):
         return "another program has it open for writing", "close it there"
-    if "lock" in said:
+    if "unable to lock" in said:
         return "its file system has no locks", "set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
     if "already open for write" in said or "consistency flags" in said:
         fix = "close it there; after a crash `h5clear -s FILE` says that it is closed"
         return "another program is writing it, or stopped while it did", fix
     if "signature not found" in said:
         return "no HDF5 file", "check it; files of HDF4 are not read"
-    if "truncated" in said:
-        return "truncated: it ends too early", "copy it again"
     return said, "check the file"

@@ -210,17 +210,20 @@ class ZarrStore:
         outer = array.shards or array.chunks
         counts = [range(ceil_div(size, step)) for size, step in zip(array.shape[1:], outer[1:], strict=True)]
         shards = self._shards(array) if array.shards else None
+        by_blosc = _last_codec(array) in ("Blosc", "BloscCodec")
         bad: dict[int, str] = {}
         for part in range(start // outer[0], ceil_div(stop, outer[0])):
             for place in product([part], *counts):
                 key = array.metadata.encode_chunk_key(place)
-                first = part * outer[0]
+                first, file = part * outer[0], folder / key
                 whole = [(first, first + outer[0])]
-                if os.path.exists(folder / key):
-                    left = [size - at * step for size, at, step in zip(array.shape, place, outer, strict=True)]
-                    whole = [] if shards is None else list(_absent_in(folder / key, shards, outer, left, first))
                 why = f"its chunk {key} is not in the store: it was not written, or left out as a fill value"
-                why += "; write all chunks (zarr: config write_empty_chunks=True)"
+                why += "; write all chunks (zarr: config array.write_empty_chunks)"
+                if file.exists():
+                    left = [size - at * step for size, at, step in zip(array.shape, place, outer, strict=True)]
+                    whole = [] if shards is None else list(_absent_in(file, shards, outer, left, first))
+                    if by_blosc and _is_cut(file):
+                        whole, why = [(first, first + outer[0])], f"its chunk {key} is cut short; copy it again"
                 for low, high in whole:
                     bad.update(dict.fromkeys(range(max(low, start) - start, min(high, stop) - start), why))
         return bad
@@ -231,6 +234,19 @@ class ZarrStore:
         if dataset.holds == "bytes":
             return [bytes(value) for value in values]
         return values.tolist() if dataset.holds == "texts" else values
+
+
+def _last_codec(array: Any) -> str:
+    """The name of the class of what wrote the bytes of a chunk."""
+    meta = array.metadata
+    return type(meta.compressor if hasattr(meta, "compressor") else meta.codecs[-1]).__name__
+
+
+def _is_cut(file: Path) -> bool:
+    """Whether a chunk that Blosc wrote has fewer bytes than it says. Blosc itself would read beyond its end."""
+    with file.open("rb") as opened:
+        head = opened.read(16)
+    return len(head) < 16 or int.from_bytes(head[12:], "little") != file.stat().st_size
 
 
 def _absent_in(
