@@ -132,7 +132,7 @@ def channel_axis(where: Path, dataset: Dataset, axes: str | None) -> int | None:
     for likely in (named, short):
         if len(likely) == 1 and likely[0] in (1, 3):
             return likely[0]
-    raise SourceError(where, f"dataset {dataset}: which axis has the channels?", "say axes = 'hwc' or 'chw'")
+    raise SourceError(where, f"dataset {dataset}: which axis has the channels?", "set `axes` of the source: hwc or chw")
 
 
 def picture_of(
