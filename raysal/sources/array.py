@@ -142,11 +142,15 @@ class Array:
         return self._first[0].payload.shape[-1] if self.modality == "vector" else 0
 
     def fingerprint(self) -> str:
-        """Hex sha256 over the files' names and sizes, and the datasets that are read. It costs one `stat` per part."""
-        chosen = self._first[0]
-        read = [chosen.modality, chosen.payload.name, chosen.keys and chosen.keys.name, *self.carry]
+        """Hex sha256 over the names, sizes and shapes of the files, and what is read of them. It opens each file."""
+        read = [self.modality, self.vector_column, self.image_column, self.key_column, self.carry]
         how = [self.axes, self.channels, self.stated_range]
-        return digest([read, how, *((file.name, file.bytes) for file in self.files())])
+        shapes = ((file.name, file.bytes, self._shape(file.name)) for file in self.files())
+        return digest([*read, *how, *shapes])
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        with self._open(name) as file:
+            return self._chosen(file).payload.shape
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of the files, and of all parts of the stores."""
@@ -227,11 +231,17 @@ class Array:
             if here:
                 keys = {row: unit.keys[place + row - first] for row in here}
                 with self._open(name) as file:
-                    yield from self._items(file, self._chosen(file), keys)
+                    chosen = self._chosen(file)
+                    there = {row: key for row, key in keys.items() if row < chosen.payload.shape[0]}
+                    yield from self._items(file, chosen, there)
+                    if len(there) < len(keys):  # the file has fewer rows now: whoever misses them says so
+                        return
             place += count
 
     def _items(self, file: ArrayFile, chosen: Chosen, keys: Mapping[int, str]) -> Iterator[Item]:
         """The items of some rows {row: key}, which are in order."""
+        if not keys:
+            return
         first, end = min(keys), max(keys) + 1
         columns, lacking = _carried(file, chosen, first, end)
         carried = {name: v.to_pylist() if isinstance(v, pa.Array) else v for name, v in columns.items()}
@@ -259,8 +269,9 @@ class Array:
         for name, first, count in unit.locator:
             with self._open(name) as file:
                 chosen = self._chosen(file)
-                carried, lacking = _carried(file, chosen, first, first + count)
-                for start, stop in blocks(first, first + count, chosen.payload.step, batch_rows(dim)):
+                end = min(first + count, chosen.payload.shape[0])
+                carried, lacking = _carried(file, chosen, first, end)
+                for start, stop in blocks(first, end, chosen.payload.step, batch_rows(dim)):
                     block = read_block(file, chosen.payload, start, stop)
                     matrix = block.values[:, 0] if block.values.ndim == 3 else block.values
                     bad = {row - start + first: why for row, why in lacking.items()} | block.bad
@@ -272,6 +283,8 @@ class Array:
                         odd = {row - low: _bad(keys[row - low], bad[row]) for row in sorted(bad) if low <= row < high}
                         yield from _columns(keys, matrix[low:high], some, odd, dim)
                     place += stop - start
+                if end < first + count:  # as in `read`
+                    return
 
 
 def _columns(
