@@ -11,7 +11,7 @@ from raysal.paths import with_home
 from raysal.sources.base import Source
 from raysal.sources.files import Files, place_of
 from raysal.sources.keys import check_keys
-from raysal.sources.kinds import HDF5, IMAGES, NPY, TABLES, TEXT_LISTS, TEXTS, ZARR, suffix_of
+from raysal.sources.kinds import FITS, HDF5, IMAGES, NPY, TABLES, TEXT_LISTS, TEXTS, ZARR, suffix_of
 from raysal.sources.memory import Memory
 from raysal.sources.registry import SOURCES
 from raysal.sources.zarr_store import is_store
@@ -43,7 +43,7 @@ def detect_source(path: str | Path, **options: Any) -> Source:
     if "://" in str(path):
         raise SourceError(path, "only local paths can be read for now", "copy the data to a local or shared disk")
     path = with_home(path)
-    return Choice(name=_kind(path), path=path, **given).build("source", SOURCES)
+    return Choice(name="fits" if "hdu" in given else _kind(path), path=path, **given).build("source", SOURCES)
 
 
 def check_apart(source: str | Path, out: Path) -> None:
@@ -71,6 +71,8 @@ def _kind(path: Path) -> str:
         suffix = path.suffix.lower()
         if suffix in HDF5:
             return "array"
+        if path.name.lower().endswith(FITS):
+            return "fits"
         if suffix in TABLES:
             return "table"
         if suffix in TEXTS:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 
+FITS = (".fits", ".fit", ".fts", ".fits.fz")
 IMAGE_FORMATS = {
     "AVIF": (".avif", ".avifs"),
     "BMP": (".bmp",),
     "DIB": (".dib",),
-    "FITS": (".fits", ".fit", ".fts"),
+    "FITS": FITS,
     "GIF": (".gif",),
     "HEIF": (".heic", ".heics", ".heif", ".heifs", ".hif"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -60,7 +61,7 @@ OTHER_IMAGES = _suffixes("""
     pcd pict pct psb psd pxr ras rgb rgba svg svgz wdp wmf xbm xcf xpm xwd
     3fr ari arw bay cap cr2 cr3 crw dcr dng erf fff gpr iiq k25 kdc mdc mef mos mrw nef nrw orf pef ptx r3d raf raw rw2
     rwl rwz sr2 srf srw x3f
-    czi lif lsm mha mhd mrc mrxs nd2 ndpi nii nrrd scn svs vms vsi fits.gz fits.fz fit.gz nii.gz
+    czi lif lsm mha mhd mrc mrxs nd2 ndpi nii nrrd scn svs vms vsi fits.gz fit.gz nii.gz
 """)
 """Suffixes of pictures that raysal does not read: of programs, of cameras, of microscopes and other instruments."""
 OTHER_TABLES = _suffixes("avro h5 hdf hdf5 lance npy npz orc tfrecord parquet.gz arrow.gz arrow.zst")
@@ -76,7 +77,7 @@ _SIDE = _suffixes("""
     pt pth ckpt pkl pickle safetensors onnx pb tmp part crdownload download lock
 """)
 """Suffixes of files that are known to be no pictures, so that nobody looks into them."""
-_COMPOUND = (*OTHER_TEXTS, *(suffix for suffix in (*OTHER_IMAGES, *OTHER_TABLES) if suffix.count(".") > 1))
+_COMPOUND = (*OTHER_TEXTS, *(suffix for suffix in (*IMAGES, *OTHER_IMAGES, *OTHER_TABLES) if suffix.count(".") > 1))
 _PLAIN = re.compile(r"\.(?=[a-z0-9_~-]*[a-z])[a-z0-9_~-]{1,12}")
 
 _MAGIC = (

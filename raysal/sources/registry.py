@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 SOURCES: Registry[type[Source]] = Registry(
     {
         "array": "raysal.sources.array:Array",
+        "cutouts": "raysal.sources.cutouts:Cutouts",
         "digits": "raysal.sources.digits:Digits",
         "fashion_mnist": "raysal.sources.fashion_mnist:FashionMnist",
+        "fits": "raysal.sources.fits:Fits",
         "folder": "raysal.sources.folder:Folder",
         "memory": "raysal.sources.memory:Memory",
         "npy": "raysal.sources.npy:Npy",

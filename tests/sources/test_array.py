@@ -231,7 +231,7 @@ def test_a_chunk_that_is_missing_is_no_row_of_fill_values(write: Any, tmp_path: 
         with h5py.File(path, "w") as file:
             file["ids"], file["label"] = KEYS, np.arange(N) + 1
             emb = file.create_dataset("emb", X.shape, "f4", chunks=(4, 3))
-            emb[:8], emb[12:] = X[:8], X[12:]
+            emb[:8], emb[12:], emb[8:12, :3] = X[:8], X[12:], X[8:12, :3]
     source = detect_source(path, carry=("label",))
     found = items(source)
     assert [*bad_keys(found)] == KEYS[8:12]

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from astropy.io import fits
 from PIL import Image
 
 from raysal.sources import SOURCES, Source, check_keys
@@ -55,6 +56,22 @@ def array(path: Path) -> Source:
     return SOURCES["array"](path=path, carry=("label",))
 
 
+def fits_images(path: Path) -> Source:
+    for name in ("b.fits", "a/c.fits.fz", "a.FIT", "d.fts"):
+        (path / name).parent.mkdir(exist_ok=True)
+        kind = fits.CompImageHDU if name.endswith(".fz") else fits.ImageHDU
+        parts = [fits.PrimaryHDU(), kind(np.arange(12, dtype=np.uint8).reshape(3, 4), name="SCI")]
+        fits.HDUList(parts).writeto(path / name)
+    return SOURCES["fits"](path=path, hdu="SCI")
+
+
+def cutouts(path: Path) -> Source:
+    fits.writeto(path / "sky.fits", np.arange(600, dtype=np.uint8).reshape(20, 30))
+    rows = "".join(f"k{row},{row + 3},{20 - 2 * row},{row}\n" for row in range(8))
+    (path / "positions.csv").write_text(f"key,x,y,mag\n{rows}")
+    return SOURCES["cutouts"](path=path / "positions.csv", images=path / "sky.fits", size=5, pad=0, carry=("mag",))
+
+
 def text(path: Path) -> Source:
     file = path / "texts.csv"
     file.write_text("key,text,label\n" + "".join(f'k{i},"text, {i}",l{i}\n' for i in range(7)), encoding="utf-8")
@@ -74,8 +91,10 @@ def fashion_mnist(path: Path) -> Source:
 
 EXAMPLES: dict[str, Callable[[Path], Source]] = {
     "array": array,
+    "cutouts": cutouts,
     "digits": lambda path: SOURCES["digits"](),
     "fashion_mnist": fashion_mnist,
+    "fits": fits_images,
     "folder": folder,
     "memory": memory,
     "npy": npy,
