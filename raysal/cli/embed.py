@@ -60,6 +60,10 @@ def embed(
     ] = None,
     image_column: Annotated[str | None, Option(help="Column of images: bytes, or pixels.")] = None,
     text_column: Annotated[str | None, Option(help="Column of texts. (Default: text.)")] = None,
+    hdu: Annotated[
+        str | None,
+        Option(metavar="NAME", help="Part of FITS files: name, or number. (Default: the first image.)"),
+    ] = None,
     carry: Annotated[
         list[str] | None, Option(metavar="COLUMN", help="Keep this column in the pool. Repeatable.")
     ] = None,
@@ -132,6 +136,7 @@ def embed(
             vector_column=vector_column,
             image_column=image_column,
             text_column=text_column,
+            hdu=hdu,
             carry=tuple(carry or ()),
             data=data,
         )

@@ -19,9 +19,9 @@ from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources.catalogue import Rows, rows_of
 from raysal.sources.files import Files
 from raysal.sources.fits_images import MAX_PIXELS, FitsImage, picture
-from raysal.sources.kinds import FITS
+from raysal.sources.kinds import FITS, IMAGES, OTHER_IMAGES
 from raysal.sources.listing import check_carry, digest, look_at, stamp_of_files, wanted_positions
-from raysal.types import Item, SourceFile, Stamp, Unit
+from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
 _OPEN = 16
 """Images that are open at the same time."""
@@ -39,9 +39,9 @@ class Cutouts:
     """
 
     path: Path
-    """The catalogue: Parquet, Arrow, CSV, TSV, or a FITS file, of which the first table counts."""
-    images: Path
     """The FITS image; or a folder of images, of which `image_column` names one for each row."""
+    catalogue: Path
+    """Parquet, Arrow, CSV, TSV, or a FITS file, of which the first table counts."""
     size: int
     """Side of the square, in pixels of the image."""
     hdu: str | int | None = None
@@ -59,7 +59,7 @@ class Cutouts:
     dec_column: str | None = None
     """That of the second coordinate."""
     image_column: str | None = None
-    """The column of the names of the images, relative to the folder `images`. Needed where there are several."""
+    """The column of the names of the images, relative to the folder. Needed where there are several."""
     pad: float | None = None
     """The number that stands for pixels beyond the border. Without it a row at the border is quarantined."""
     channels: tuple[int, ...] = ()
@@ -85,29 +85,41 @@ class Cutouts:
 
     @cached_property
     def _images(self) -> Files:
-        return Files(path=Path(self.images), takes=FITS)
+        return Files(path=Path(self.path), takes=FITS, items=OTHER_IMAGES | set(IMAGES) - set(FITS))
 
     @property
     def _positions(self) -> tuple[str, str]:
         return (self.x_column, self.y_column) if self.ra_column is None else (self.ra_column, str(self.dec_column))
 
+    def passed_over(self) -> PassedOver:
+        """The files of the folder that are no FITS images; see `PassesOver`."""
+        return self._images.passed_over()
+
     def _looks(self) -> Iterator[SourceFile]:
         """The catalogue and the images, as they are now."""
-        yield look_at(Path(self.path).name, Path(self.path))
+        yield look_at(Path(self.catalogue).name, Path(self.catalogue))
         images = replace(self._images)
         for name in images.names():
             yield look_at(name, images.file(name))
 
     def fingerprint(self) -> str:
         """Hex sha256 over the names and sizes of all files, and what is read of them. It costs one `stat` per file."""
-        how = [self.size, self.hdu, self.key_column, self._positions, self.origin, self.image_column, self.pad]
+        how: list[Any] = [
+            self.size,
+            self.hdu,
+            self.key_column,
+            self._positions,
+            self.origin,
+            self.image_column,
+            self.pad,
+        ]
         how += [self.channels, self.stated_range, self.carry]
         return digest([*how, *((file.name, file.bytes) for file in self._looks())])
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of the catalogue and the images."""
         images = replace(self._images)
-        files = [("", Path(self.path)), *((name, images.path_of(name)) for name in images.names())]
+        files = [("", Path(self.catalogue)), *((name, images.path_of(name)) for name in images.names())]
         return stamp_of_files(files)
 
     def files(self) -> Iterator[SourceFile]:
@@ -122,7 +134,7 @@ class Cutouts:
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """All items lie in the catalogue; see `OfFiles`."""
-        return iter([(Path(self.path).name, len(unit.keys))])
+        return iter([(Path(self.catalogue).name, len(unit.keys))])
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units`.
@@ -160,17 +172,17 @@ class Cutouts:
         names = ("x_column", "y_column") if self.ra_column is None else ("ra_column", "dec_column")
         columns = [(x, f"source.{names[0]}"), (y, f"source.{names[1]}"), *((one, "source.carry") for one in self.carry)]
         columns += [] if self.image_column is None else [(self.image_column, "source.image_column")]
-        return rows_of(Path(self.path), (self.key_column, "source.key_column"), columns)
+        return rows_of(Path(self.catalogue), (self.key_column, "source.key_column"), columns)
 
     def _only_image(self) -> str:
         """The name of the image where there is one. Raises SourceError where there are none or several."""
         names = iter(self._images.names())
         first, second = next(names, None), next(names, None)
         if first is None:
-            raise SourceError(self.images, f"no FITS images here ({', '.join(FITS)})", "check `images`")
+            raise SourceError(self.path, f"no FITS images here ({', '.join(FITS)})", "check the path")
         if second is not None:
             problem = f"several images here ({first}, {second} ...), and no column says which one a row is about"
-            raise SourceError(self.images, problem, "name it in source.image_column")
+            raise SourceError(self.path, problem, "name it in source.image_column")
         return first
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:

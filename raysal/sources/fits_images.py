@@ -128,7 +128,8 @@ def picture(values: NDArray[Any], stated: tuple[float, float] | None) -> Pixels 
 
 def _part(file: Any, hdu: str | int | None, kinds: tuple[type, ...], groups: type) -> Any:
     """The part that was asked for, or the first one with an image."""
-    has_image = [isinstance(part, kinds) and not isinstance(part, groups) and len(part.shape) > 0 for part in file]
+    images = [isinstance(part, kinds) and not isinstance(part, groups) for part in file]
+    has_image = [is_image and len(part.shape) > 0 for part, is_image in zip(file, images, strict=True)]
     if hdu is None:
         first = next((part for part, good in zip(file, has_image, strict=True) if good), None)
         if first is None:

@@ -57,7 +57,7 @@ def array(path: Path) -> Source:
 
 
 def fits_images(path: Path) -> Source:
-    for name in ("b.fits", "a/c.fits.fz", "a.FIT", "d.fts"):
+    for name in ("b.fits", "a/c.fits.fz", "a.FIT", "d.fts", "e.fits", "f.fits"):
         (path / name).parent.mkdir(exist_ok=True)
         kind = fits.CompImageHDU if name.endswith(".fz") else fits.ImageHDU
         parts = [fits.PrimaryHDU(), kind(np.arange(12, dtype=np.uint8).reshape(3, 4), name="SCI")]
@@ -69,7 +69,7 @@ def cutouts(path: Path) -> Source:
     fits.writeto(path / "sky.fits", np.arange(600, dtype=np.uint8).reshape(20, 30))
     rows = "".join(f"k{row},{row + 3},{20 - 2 * row},{row}\n" for row in range(8))
     (path / "positions.csv").write_text(f"key,x,y,mag\n{rows}")
-    return SOURCES["cutouts"](path=path / "positions.csv", images=path / "sky.fits", size=5, pad=0, carry=("mag",))
+    return SOURCES["cutouts"](catalogue=path / "positions.csv", path=path / "sky.fits", size=5, pad=0, carry=("mag",))
 
 
 def text(path: Path) -> Source:

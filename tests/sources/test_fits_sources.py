@@ -229,7 +229,7 @@ def test_each_row_of_a_catalogue_is_a_square_of_the_image(kind: str, sky: Path, 
     path = CATALOGUES[kind](tmp_path, {"key": KEYS, "x": X, "y": Y, "mag": [20.5] * len(X)})
     for size in (1, 4, 5):
         for chunk_rows in (2, 100):
-            found = items(Cutouts(path=path, images=sky, size=size, carry=("mag",)), chunk_rows)
+            found = items(Cutouts(catalogue=path, path=sky, size=size, carry=("mag",)), chunk_rows)
             assert [item.key for item in found] == KEYS
             assert {float(item.carried["mag"]) for item in found} == {20.5}
             for item, x, y in zip(found, X, Y, strict=True):
@@ -239,7 +239,7 @@ def test_each_row_of_a_catalogue_is_a_square_of_the_image(kind: str, sky: Path, 
                     assert isinstance(item.payload, BadItem), item
                 else:
                     assert np.array_equal(values_of(item), cut)
-    problems = bad(items(Cutouts(path=path, images=sky, size=9)))
+    problems = bad(items(Cutouts(catalogue=path, path=sky, size=9)))
     assert set(problems) == {"star 3", "star 4", "star 5", "star 6"}
     assert problems["star 5"].endswith("x = -30, y = 20 lies outside of the image of 50 x 40 pixels")
     assert "x = 50, y = 40 reaches beyond the border of the image" in problems["star 4"]
@@ -247,21 +247,21 @@ def test_each_row_of_a_catalogue_is_a_square_of_the_image(kind: str, sky: Path, 
 
 def test_what_lies_beyond_the_border_is_a_stated_number(sky: Path, tmp_path: Path) -> None:
     path = of_csv(tmp_path, {"key": KEYS, "x": X, "y": Y})
-    found = items(Cutouts(path=path, images=sky, size=9, pad=-1.5))
+    found = items(Cutouts(catalogue=path, path=sky, size=9, pad=-1.5))
     assert set(bad(found)) == {"star 5"}
     for item, x, y in zip(found, X, Y, strict=True):
         if item.key != "star 5":
             cut = Cutout2D(SKY, (x - 1, y - 1), 9, mode="partial", fill_value=-1.5).data
             assert np.array_equal(values_of(item), cut)
     wide = write(tmp_path / "wide.fits", fits.ImageHDU((SKY + 100).astype(np.uint16)))
-    assert "pad = -1.5 is no uint16" in bad(items(Cutouts(path=path, images=wide, size=9, pad=-1.5)))["star 3"]
+    assert "pad = -1.5 is no uint16" in bad(items(Cutouts(catalogue=path, path=wide, size=9, pad=-1.5)))["star 3"]
 
 
 def test_positions_count_from_one_or_from_zero(sky: Path, tmp_path: Path) -> None:
     path = of_csv(tmp_path, {"id": [7], "X": [1], "Y": [2]})
     names = {"key_column": "id", "x_column": "X", "y_column": "Y", "size": 1}
-    (one,) = items(Cutouts(path=path, images=sky, **names))
-    (zero,) = items(Cutouts(path=path, images=sky, origin=0, **names))
+    (one,) = items(Cutouts(catalogue=path, path=sky, **names))
+    (zero,) = items(Cutouts(catalogue=path, path=sky, origin=0, **names))
     assert (one.key, values_of(one)[0, 0], values_of(zero)[0, 0]) == ("7", SKY[1, 0], SKY[2, 1])
 
 
@@ -283,15 +283,15 @@ def test_positions_in_the_sky_go_through_the_wcs(compressed: bool, tmp_path: Pat
     path = of_parquet(
         tmp_path, {"key": [*KEYS, "behind", "nan"], "ra": [*ra, 180.0, np.nan], "dec": [*dec, -60.0, 1.0]}
     )
-    by_sky = items(Cutouts(path=path, images=image, size=5, ra_column="ra", dec_column="dec"))
-    by_pixel = items(Cutouts(path=of_csv(tmp_path, {"key": KEYS, "x": X, "y": Y}), images=image, size=5))
+    by_sky = items(Cutouts(catalogue=path, path=image, size=5, ra_column="ra", dec_column="dec"))
+    by_pixel = items(Cutouts(catalogue=of_csv(tmp_path, {"key": KEYS, "x": X, "y": Y}), path=image, size=5))
     for one, other in zip(by_sky, by_pixel, strict=False):
         assert type(one.payload) is type(other.payload)
         assert isinstance(one.payload, BadItem) or np.array_equal(values_of(one), values_of(other))
     assert "lies outside of the image" in bad(by_sky)["behind"]
     assert bad(by_sky)["nan"] == "column 'ra' is nan"
     plain = write(tmp_path / "plain.fits", fits.ImageHDU(SKY))
-    problems = bad(items(Cutouts(path=path, images=plain, size=5, ra_column="ra", dec_column="dec")))
+    problems = bad(items(Cutouts(catalogue=path, path=plain, size=5, ra_column="ra", dec_column="dec")))
     assert "does not say where in the sky it is (WCS)" in problems["star 0"]
 
 
@@ -302,44 +302,45 @@ def test_a_column_names_the_image_of_each_row(sky: Path, tmp_path: Path) -> None
     names = ["b.fits", "sky.fits", "none.fits", "gone.fits", "../secret.fits", str(tmp_path / "secret.fits"), ""]
     path = of_csv(tmp_path, {"key": KEYS, "x": [9] * 7, "y": [9] * 7, "file": names})
     with pytest.raises(SourceError, match=r"several images here \(b.fits, none.fits ...\), .*source.image_column"):
-        items(Cutouts(path=path, images=sky.parent, size=3))
-    found = items(Cutouts(path=path, images=sky.parent, size=3, image_column="file"))
+        items(Cutouts(catalogue=path, path=sky.parent, size=3))
+    found = items(Cutouts(catalogue=path, path=sky.parent, size=3, image_column="file"))
     assert [values_of(item)[1, 1] for item in found[:2]] == [SKY[8, 8] + 1, SKY[8, 8]]
     problems = bad(found)
     assert [*problems] == KEYS[2:]
+    assert dict(Cutouts(catalogue=path, path=tmp_path, size=3).passed_over().counts) == {".csv": 1}
     assert problems["star 2"].startswith("none.fits: no image in this FITS file")
     assert all("there is no FITS file" in problems[key] for key in KEYS[3:])
 
 
 def test_rows_that_are_no_positions_are_quarantined_by_name(sky: Path, tmp_path: Path) -> None:
     path = of_csv(tmp_path, {"key": ["a", "b", "c", "d"], "x": ["9", "", "12px", "inf"], "y": [9] * 4})
-    assert bad(items(Cutouts(path=path, images=sky, size=3))) == {
+    assert bad(items(Cutouts(catalogue=path, path=sky, size=3))) == {
         "b": "column 'x' is '', which is no number",
         "c": "column 'x' is '12px', which is no number",
         "d": "column 'x' is 'inf'",
     }
     path = of_parquet(tmp_path, {"key": ["a", "b"], "x": [9, None], "y": [9.0, 9.0]})
-    assert bad(items(Cutouts(path=path, images=sky, size=3))) == {"b": "column 'x' is None, which is no number"}
+    assert bad(items(Cutouts(catalogue=path, path=sky, size=3))) == {"b": "column 'x' is None, which is no number"}
 
 
 def test_what_is_wrong_with_a_catalogue_is_said(sky: Path, tmp_path: Path) -> None:
     path = of_csv(tmp_path, {"key": ["a", "a"], "x": [9, 9], "y": [9, 9]})
     with pytest.raises(SourceError, match="duplicate keys: a"):
-        check_keys(Cutouts(path=path, images=sky, size=3), 10)
+        check_keys(Cutouts(catalogue=path, path=sky, size=3), 10)
     with pytest.raises(SourceError, match=r"no column 'X'; its columns: key, x, y; choose one with source.x_column"):
-        items(Cutouts(path=path, images=sky, size=3, x_column="X"))
+        items(Cutouts(catalogue=path, path=sky, size=3, x_column="X"))
     with pytest.raises(SourceError, match="no table in this FITS file"):
-        items(Cutouts(path=sky, images=sky, size=3))
+        items(Cutouts(catalogue=sky, path=sky, size=3))
     (tmp_path / "c.csv").write_text("key,x,y\na,1\n")
     with pytest.raises(SourceError, match="a line of 2 cells, where the header has 3"):
-        items(Cutouts(path=path, images=sky, size=3))
+        items(Cutouts(catalogue=path, path=sky, size=3))
     for fields in ({"size": 0}, {"size": 3, "ra_column": "ra"}, {"size": 3, "carry": ("key",)}):
         with pytest.raises(ConfigError):
-            Cutouts(path=path, images=sky, **fields)
+            Cutouts(catalogue=path, path=sky, **fields)
 
 
 def test_a_changed_image_is_a_changed_file(sky: Path, tmp_path: Path) -> None:
-    source = Cutouts(path=of_csv(tmp_path, {"key": KEYS, "x": X, "y": Y}), images=sky, size=3)
+    source = Cutouts(catalogue=of_csv(tmp_path, {"key": KEYS, "x": X, "y": Y}), path=sky, size=3)
     assert isinstance(source, OfFiles)
     before, stamp = list(source.files()), source.stamp()
     assert [one.name for one in before] == ["c.csv"]
@@ -352,7 +353,7 @@ def test_a_changed_image_is_a_changed_file(sky: Path, tmp_path: Path) -> None:
 
 def test_a_pool_of_cut_outs_from_a_config(sky: Path, tmp_path: Path) -> None:
     of_csv(tmp_path, {"key": KEYS, "x": X, "y": Y})
-    source = {"name": "cutouts", "path": tmp_path / "c.csv", "images": sky, "size": 8, "stated_range": [-100, 900]}
+    source = {"name": "cutouts", "catalogue": tmp_path / "c.csv", "path": sky, "size": 8, "stated_range": [-100, 900]}
     pool = raysal.embed(
         source, {"name": "torch:tiny_encoder:build", "size": 8}, out=tmp_path / "pool", max_quarantine=1
     )
