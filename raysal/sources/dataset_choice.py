@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from raysal.errors import SourceError
 from raysal.sources.datasets import Dataset
-from raysal.sources.listing import check_columns
 from raysal.types import Pixels
 
 KEY_NAMES = ("key", "keys", "id", "ids")
 """Datasets that are taken for keys, where nobody names one."""
+_LISTED = 20
+"""Datasets that an error lists."""
 _CHANNEL_AXES = ("c", "channel", "channels", "band", "bands")
 _MOST_CHANNELS = 4
 """Of two axes the one of this size or less is that of the channels, if the other one is longer."""
@@ -55,16 +56,18 @@ def choose(
         SourceError: there is none of that name, it does not hold that, has another number of rows than the items, or
             which one is meant is not plain. The error lists what is there.
     """
-    listed = ", ".join(map(str, found.values())) or "none"
+    there = [str(one) for one in found.values()]
+    listed = ", ".join(there[:_LISTED]) + (f" and {len(there) - _LISTED} more" if len(there) > _LISTED else "")
     names = [(vectors, "--vector-column"), (images, "--image-column"), (keys, "--key-column")]
     wanted = [(name, flag) for name, flag in names if name] + [(name, "--carry") for name in carry]
     if lost := [pair for pair in wanted if pair[0] not in found]:
-        check_columns(where, lost, [str(one) for one in found.values()])
+        problem = f"no dataset {lost[0][0]!r}; its datasets: {listed or 'none'}"
+        raise SourceError(where, problem, f"choose one with {lost[0][1]}")
     name = vectors or images
     if name is None:
         items = [one for one in found.values() if one.modality and not one.alias]
         if len(items) != 1:
-            problem = f"cannot tell which dataset holds the items; its datasets: {listed}"
+            problem = f"cannot tell which dataset holds the items; its datasets: {listed or 'none'}"
             raise SourceError(where, problem, "choose one with --vector-column or --image-column")
         payload, modality = items[0], items[0].modality
     else:

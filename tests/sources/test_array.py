@@ -21,7 +21,7 @@ from zarr.core.dtype import VariableLengthBytes
 import raysal
 from raysal.embedding.decode import decode_image
 from raysal.embedding.precomputed import Precomputed
-from raysal.errors import BadItem, ConfigError, DuplicateKeys, SourceError
+from raysal.errors import BadItem, ConfigError, DuplicateKeys, MissingExtra, SourceError
 from raysal.sources import check_keys, detect_source
 from raysal.sources.array import Array
 from raysal.sources.base import OfFiles
@@ -119,6 +119,9 @@ def test_one_dataset_in_a_group_needs_no_name_and_several_are_listed(write: Any,
     path = write(tmp_path / "two", {"a": X, "b": X[:, :2], "ids": np.arange(N) - 3})
     with pytest.raises(SourceError, match=r"a float32 \(23, 5\), b float32 \(23, 2\), ids int64 \(23,\)"):
         detect_source(path).fingerprint()
+    many = write(tmp_path / "many", {f"{name}": X[:1] for name in range(30)})
+    with pytest.raises(SourceError, match="and 10 more; choose one with --vector-column"):
+        detect_source(many).fingerprint()
     found = detect_source(path, vector_column="b")
     assert [item.key for item in items(found)] == [str(row - 3) for row in range(N)]
 
@@ -126,14 +129,14 @@ def test_one_dataset_in_a_group_needs_no_name_and_several_are_listed(write: Any,
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"vector_column": "none"}, "no column 'none'; its columns: emb float32"),
+        ({"vector_column": "none"}, "no dataset 'none'; its datasets: emb float32"),
         ({"vector_column": "label"}, "cannot be read as vectors"),
         ({"image_column": "emb"}, "cannot be read as images"),
         ({"key_column": "emb"}, "cannot be read as keys"),
         ({"key_column": "short"}, "'short' has 3 rows, and 'emb' has 23"),
         ({"key_column": "real"}, "cannot be read as keys"),
         ({"carry": ("emb",)}, "cannot be read as a column"),
-        ({"carry": ("nope",)}, "no column 'nope'"),
+        ({"carry": ("nope",)}, "no dataset 'nope'"),
     ],
 )
 def test_a_dataset_that_does_not_fit_is_named(write: Any, fields: Any, problem: str, tmp_path: Path) -> None:
@@ -422,6 +425,14 @@ def test_a_file_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     (store / "emb" / "zarr.json").write_text("{")
     with pytest.raises(SourceError, match=r"zarr.json: is no metadata of Zarr"):
         list(Array(path=store).units(9))
+
+
+@pytest.mark.parametrize(("kind", "module"), [("hdf5", "h5py"), ("zarr3", "zarr")])
+def test_without_the_extra_it_is_named(kind: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = WRITERS[kind](tmp_path / "x", {"emb": X})
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=rf"the module '{module}' is not installed; pip install 'raysal\[arrays\]'"):
+        detect_source(path).fingerprint()
 
 
 def test_a_file_that_another_program_writes_is_refused(tmp_path: Path) -> None:
