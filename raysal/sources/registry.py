@@ -19,6 +19,7 @@ SOURCES: Registry[type[Source]] = Registry(
         "folder": "raysal.sources.folder:Folder",
         "memory": "raysal.sources.memory:Memory",
         "npy": "raysal.sources.npy:Npy",
+        "pages": "raysal.sources.pages:Pages",
         "table": "raysal.sources.table:Table",
         "text": "raysal.sources.text:Text",
     }

@@ -14,8 +14,10 @@ from astropy.io import fits
 from astropy.table import Table
 from cli_tools import cli
 from pages import ROOT
+from PIL import Image
 
 from raysal.config import Choice
+from raysal.embedding.decode import decode_image
 from raysal.sources import SOURCES
 from raysal.types import Pixels
 
@@ -34,11 +36,13 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [fits.PrimaryHDU(), fits.CompImageHDU(CUBE, name="SCI", tile_shape=(1, 80, 90))]
     fits.HDUList(parts).writeto("night/a.fits.fz")
     fits.writeto("sky.fits", CUBE[0])
+    Path("scans").mkdir()
+    Image.new("L", (3, 2)).save("scans/a.tif", save_all=True, append_images=[Image.new("L", (3, 2))])
     Table({"key": ["a", "b"], "x": [40, 1], "y": [40, 1], "mag": [20.0, 21.0]}).to_pandas().to_parquet("stars.parquet")
 
 
 def test_the_page_has_configs() -> None:
-    assert [config["name"] for config in CONFIGS] == ["array", "fits", "cutouts"]
+    assert [config["name"] for config in CONFIGS] == ["array", "fits", "cutouts", "pages"]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config["name"])
@@ -46,6 +50,10 @@ def test_a_config_is_that_of_a_source(config: dict[str, object], data: None) -> 
     source = Choice.model_validate(config).build("source", SOURCES)
     (unit,) = source.units(10)
     first, *_ = source.read(unit)
+    if config["name"] == "pages":
+        assert first.key == "a.tif#0"
+        assert decode_image(first.key, first.payload).size == (3, 2)
+        return
     assert isinstance(first.payload, Pixels)
     assert first.payload.stated == tuple(config["stated_range"])  # type: ignore[arg-type]
     side = {"array": (6, 7, 3), "fits": (80, 90, 3), "cutouts": (64, 64)}

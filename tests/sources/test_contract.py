@@ -72,6 +72,14 @@ def cutouts(path: Path) -> Source:
     return SOURCES["cutouts"](catalogue=path / "positions.csv", path=path / "sky.fits", size=5, pad=0, carry=("mag",))
 
 
+def pages(path: Path) -> Source:
+    for name, count in (("b.tif", 4), ("a/c.tiff", 1), ("a.TIF", 3)):
+        (path / name).parent.mkdir(exist_ok=True)
+        first, *others = [Image.new("L", (2, 3), number) for number in range(count)]
+        first.save(path / name, "TIFF", save_all=True, append_images=others)
+    return SOURCES["pages"](path=path)
+
+
 def text(path: Path) -> Source:
     file = path / "texts.csv"
     file.write_text("key,text,label\n" + "".join(f'k{i},"text, {i}",l{i}\n' for i in range(7)), encoding="utf-8")
@@ -98,6 +106,7 @@ EXAMPLES: dict[str, Callable[[Path], Source]] = {
     "folder": folder,
     "memory": memory,
     "npy": npy,
+    "pages": pages,
     "table": table,
     "text": text,
 }
