@@ -28,7 +28,6 @@ from raysal.sources.vectors import (
     columns_of_matrix,
     columns_of_rows,
     keys_in,
-    values_in,
     vector_or_bad,
 )
 from raysal.sources.zarr_store import ZarrStore, is_store, look_at_store, parts_of
@@ -88,7 +87,7 @@ class Array:
     @cached_property
     def _listing(self) -> Files:
         others = {*TABLES, *IMAGES, *OTHER_TABLES, *OTHER_IMAGES} - set(HDF5)
-        path = Path(self.path)
+        path = Path(self.path) if Path(self.path).name else Path(self.path).resolve()
         named = (path.name.lower(),) if is_store(path) else ()  # a store by what is in it, whatever it is called
         return Files(path=path, takes=HDF5, items=others, stores=(ZARR, *named), recursive=self.recursive)
 
@@ -252,9 +251,10 @@ class Array:
             if not rows:
                 continue
             block = read_block(file, chosen.payload, rows[0], rows[-1] + 1)
+            unusable = block.unusable
             for row in rows:
                 at, key = row - rows[0], keys[row]
-                why = block.bad.get(at) or lacking.get(row - first)
+                why = unusable.get(at) or lacking.get(row - first)
                 value = block.values[at]
                 payload = _bad(key, why) if why else vector_or_bad(value, key) if make is None else make(value)
                 values = {name: column[row - first] for name, column in carried.items()}
@@ -274,7 +274,7 @@ class Array:
                 for start, stop in blocks(first, end, chosen.payload.step, batch_rows(dim)):
                     block = read_block(file, chosen.payload, start, stop)
                     matrix = block.values[:, 0] if block.values.ndim == 3 else block.values
-                    bad = {row - start + first: why for row, why in lacking.items()} | block.bad
+                    bad = {row - start + first: why for row, why in lacking.items()} | block.unusable
                     for low in range(0, stop - start, batch_rows(dim)):
                         high = min(low + batch_rows(dim), stop - start)
                         keys = unit.keys[place + low : place + high]
@@ -305,32 +305,41 @@ def _carried(file: ArrayFile, chosen: Chosen, start: int, stop: int) -> tuple[di
     bad: dict[int, str] = {}
     for one in chosen.carry:
         block = read_block(file, one, start, stop)
-        bad |= {row: f"column {one.name!r}: {why}" for row, why in block.bad.items()}
-        carried[one.name] = _column(one, block)
+        carried[one.name], lost = _column(one, block)
+        bad |= {row: f"column {one.name!r}: {why}" for row, why in (lost | block.bad).items()}
     return carried, bad
 
 
-def _column(dataset: Dataset, block: Block) -> Any:
-    """The values of a column to keep, a null for each that is bad: an array of Arrow, or a list."""
+def _column(dataset: Dataset, block: Block) -> tuple[pa.Array | list[Any], dict[int, str]]:
+    """The values of a column to keep, and {row: why its value means nothing}. A null stands for what is not there."""
+    lost: dict[int, str] = {}
     if dataset.holds == "texts":
-        values = texts_of(block.values)
-        kind = ColumnKind(pa.string())
-        found = values.to_pylist() if pa.types.is_string(values.type) else values_in(kind, values.cast(pa.string()))
-        found = [value if isinstance(value, str) else None for value in found]
+        found = []
+        for row, value in enumerate(block.values):
+            try:
+                found.append(value.decode() if isinstance(value, bytes) else value)
+            except UnicodeDecodeError:
+                lost[row] = "not UTF-8"
+                found.append(None)
+        if not lost and not block.unusable:
+            return array_of(found, pa.string()), lost
+    elif dataset.classes:
+        found = [dataset.classes.get(number) for number in block.values.tolist()]
+        lost = {row: f"{block.values[row]} is no number of a class" for row, name in enumerate(found) if name is None}
     else:
         column = pa.array(block.values)
-        if not block.bad:
-            return carried_in(ColumnKind(column.type), column)
+        if not block.unusable:
+            return carried_in(ColumnKind(column.type), column), lost
         found = column.to_pylist()
-    return [None if row in block.bad else value for row, value in enumerate(found)]
+    return [None if row in block.unusable else value for row, value in enumerate(found)], lost
 
 
 def _keys_of(file: ArrayFile, dataset: Dataset, start: int, stop: int) -> pa.Array:
     """Keys of some rows as text. Raises SourceError where one is missing."""
     block = read_block(file, dataset, start, stop)
-    if block.bad:
-        row = min(block.bad)
-        problem, _, fix = block.bad[row].partition("; ")
+    if unusable := block.unusable:
+        row = min(unusable)
+        problem, _, fix = unusable[row].partition("; ")
         raise SourceError(file.path, f"row {start + row}: the key in {dataset.name!r}: {problem}", fix)
     found = texts_of(block.values) if dataset.holds == "texts" else pa.array(block.values)
     return keys_in(ColumnKind(found.type), found, file.path, start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol
@@ -46,6 +46,8 @@ class Dataset:
     """What a stored number is multiplied by, and what is then added (the attributes scale_factor and add_offset)."""
     missing: tuple[float, ...] = ()
     """Stored numbers that stand for a missing one (the attributes _FillValue and missing_value)."""
+    classes: Mapping[int, str] = field(default_factory=dict)
+    """Names of the numbers, where the file has them (an enumeration of HDF5)."""
     stated: tuple[float, float] | None = None
     """Black and white as the file says (the attributes valid_range, valid_min and valid_max, IMAGE_MINMAXRANGE)."""
 
@@ -91,7 +93,14 @@ class Block(NamedTuple):
     values: Any
     """[m, ...]: an array of numbers, or a list of texts (`str` or `bytes`) or bytes."""
     bad: dict[int, str]
-    """{row of the block: why it has no value; after a semicolon what to do}"""
+    """{row of the block: why it could not be read; after a semicolon what to do}"""
+    missing: tuple[int, ...] = ()
+    """Rows in which a number is missing, as the file says: there is no value for them."""
+
+    @property
+    def unusable(self) -> dict[int, str]:
+        """Both of them, with the reason."""
+        return dict.fromkeys(self.missing, "a number of it is missing (_FillValue)") | self.bad
 
 
 class ArrayFile(Protocol):
@@ -140,13 +149,12 @@ def read_block(file: ArrayFile, dataset: Dataset, start: int, stop: int) -> Bloc
         return Block(values, bad)
     values = np.asarray(values)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if dataset.missing:
-        flat = values.reshape(len(values), -1)
-        for row in np.flatnonzero(np.isin(flat, dataset.missing).any(1)).tolist():
-            bad.setdefault(row, "a number of it is missing (_FillValue)")
+    missing = (
+        np.flatnonzero(np.isin(values.reshape(len(values), -1), dataset.missing).any(1)) if dataset.missing else ()
+    )
     if dataset.scale != (1.0, 0.0):
         values = values * np.float64(dataset.scale[0]) + dataset.scale[1]
-    return Block(values, bad)
+    return Block(values, bad, tuple(map(int, missing)))
 
 
 def _in_parts(file: ArrayFile, dataset: Dataset, start: int, stop: int) -> tuple[Any, dict[int, str]]:

@@ -86,6 +86,7 @@ class Hdf5File:
         of_bytes = self._h5py.check_vlen_dtype(dtype) == np.dtype(np.uint8)
         if problem := self._problem(found, texts, of_bytes):
             return Dataset(name=name, shape=found.shape or (), dtype=dtype, problem=problem, alias=alias)
+        named = self._h5py.check_enum_dtype(dtype) or {}
         attributes = _attributes(found)
         return Dataset(
             name=name,
@@ -94,6 +95,7 @@ class Hdf5File:
             holds="texts" if texts else "bytes" if of_bytes else "numbers",
             step=found.chunks[0] if found.chunks else 1,
             alias=alias,
+            classes={} if dtype.kind == "b" else {value: name for name, value in named.items()},
             axes=tuple(axis.label for axis in found.dims) if any(axis.label for axis in found.dims) else (),
             **said_by(attributes, dtype),
         )

@@ -210,6 +210,11 @@ def test_a_store_may_be_an_array_and_groups_need_no_metadata(tmp_path: Path) -> 
     assert [item.key for item in items(detect_source(path))] == KEYS
 
 
+def test_a_store_may_be_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_zarr(3)(tmp_path / "x", {"emb": X}))
+    assert len(items(detect_source("."))) == N
+
+
 def test_separators_and_shards_of_zarr(tmp_path: Path) -> None:
     group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
     encoding = {"name": "v2", "separator": "/"}
@@ -297,6 +302,21 @@ def test_numbers_that_are_not_finite_or_declared_missing_are_quarantined(write: 
         zarr.open_array(path / "emb", mode="a").attrs["_FillValue"] = -999.0
     pool = raysal.embed(path, out=tmp_path / "pool", max_quarantine=1)
     assert set(KEYS) - set(pool.ids_there(KEYS)) == {KEYS[3], KEYS[5]}
+
+
+def test_a_column_to_keep_has_its_meaning(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "x", {"emb": X[:4], "name": np.array([b"a", b"\xff", b"c", b"d"])})
+    with h5py.File(path, "a") as file:
+        kinds = h5py.enum_dtype({"STAR": 1, "GALAXY": 2}, "i2")
+        file.create_dataset("kind", data=np.array([1, 2, 9, 2], np.int16), dtype=kinds)
+        file["mag"] = np.array([20.5, 21, 22, -1])
+        file["mag"].attrs["missing_value"] = -1.0
+    source = Array(path=path, carry=("name", "kind", "mag"))
+    found = items(source)
+    assert bad_keys(found) == {"1": "1: column 'name': not UTF-8", "2": "2: column 'kind': 9 is no number of a class"}
+    assert dict(found[0].carried) == {"name": "a", "kind": "STAR", "mag": 20.5}
+    assert dict(found[3].carried) == {"name": "d", "kind": "GALAXY", "mag": None}
+    assert [key for key, value in columns(source, DIM).items() if isinstance(value, str)] == ["1", "2"]
 
 
 def test_packed_numbers_are_unpacked(tmp_path: Path) -> None:
