@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysal.arrow import ColumnKind
 from raysal.arrow_values import Texts, array_of
 from raysal.errors import BadItem, ConfigError, SourceError
+from raysal.sources.array_columns import bad_of, carried_of, keys_of
 from raysal.sources.dataset_choice import Chosen, choose, picture_of
-from raysal.sources.datasets import ArrayFile, Block, Dataset, blocks, read_block, texts_of
+from raysal.sources.datasets import ArrayFile, Dataset, blocks, read_block
 from raysal.sources.files import Files
 from raysal.sources.hdf5 import Hdf5File
 from raysal.sources.kinds import HDF5, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES, ZARR
@@ -24,10 +24,8 @@ from raysal.sources.listing import check_carry, digest, look_at, stamp_of_files,
 from raysal.sources.vectors import (
     BATCH_BYTES,
     batch_rows,
-    carried_in,
     columns_of_matrix,
     columns_of_rows,
-    keys_in,
     vector_or_bad,
 )
 from raysal.sources.zarr_store import ZarrStore, is_store, look_at_store, parts_of
@@ -215,7 +213,7 @@ class Array:
                 step = 1 if chosen.keys is None else chosen.keys.step
                 for start, stop in blocks(0, rows, step, _KEYS):
                     if chosen.keys is not None:
-                        yield name, start, _keys_of(file, chosen.keys, start, stop)
+                        yield name, start, keys_of(file, chosen.keys, start, stop)
                         continue
                     numbers = array_of(np.arange(start, stop), pa.int64()).cast(pa.string())
                     alone = bool(self._listing.place.file)
@@ -242,7 +240,7 @@ class Array:
         if not keys:
             return
         first, end = min(keys), max(keys) + 1
-        columns, lacking = _carried(file, chosen, first, end)
+        columns, lacking = carried_of(file, chosen, first, end)
         carried = {name: v.to_pylist() if isinstance(v, pa.Array) else v for name, v in columns.items()}
         make = None if chosen.modality == "vector" else self._image_of(file.path, chosen.payload)
         most = max(1, BATCH_BYTES // chosen.payload.row_bytes)
@@ -256,7 +254,7 @@ class Array:
                 at, key = row - rows[0], keys[row]
                 why = unusable.get(at) or lacking.get(row - first)
                 value = block.values[at]
-                payload = _bad(key, why) if why else vector_or_bad(value, key) if make is None else make(value)
+                payload = bad_of(key, why) if why else vector_or_bad(value, key) if make is None else make(value)
                 values = {name: column[row - first] for name, column in carried.items()}
                 yield Item(key=key, payload=payload, carried=values)
 
@@ -270,7 +268,7 @@ class Array:
             with self._open(name) as file:
                 chosen = self._chosen(file)
                 end = min(first + count, chosen.payload.shape[0])
-                carried, lacking = _carried(file, chosen, first, end)
+                carried, lacking = carried_of(file, chosen, first, end)
                 for start, stop in blocks(first, end, chosen.payload.step, batch_rows(dim)):
                     block = read_block(file, chosen.payload, start, stop)
                     matrix = block.values[:, 0] if block.values.ndim == 3 else block.values
@@ -280,7 +278,7 @@ class Array:
                         keys = unit.keys[place + low : place + high]
                         at = start - first + low
                         some = {name: values[at : at + len(keys)] for name, values in carried.items()}
-                        odd = {row - low: _bad(keys[row - low], bad[row]) for row in sorted(bad) if low <= row < high}
+                        odd = {row - low: bad_of(keys[row - low], bad[row]) for row in sorted(bad) if low <= row < high}
                         yield from _columns(keys, matrix[low:high], some, odd, dim)
                     place += stop - start
                 if end < first + count:  # as in `read`
@@ -297,57 +295,6 @@ def _columns(
         return
     rows = [odd.get(at) or vector_or_bad(row, key) for at, (row, key) in enumerate(zip(matrix, keys, strict=True))]
     yield from columns_of_rows(keys, rows, carried, dim)
-
-
-def _carried(file: ArrayFile, chosen: Chosen, start: int, stop: int) -> tuple[dict[str, Any], dict[int, str]]:
-    """{column: values to keep} of some rows, and {row from `start`: why one has no value}. They are read at once."""
-    carried: dict[str, Any] = {}
-    bad: dict[int, str] = {}
-    for one in chosen.carry:
-        block = read_block(file, one, start, stop)
-        carried[one.name], lost = _column(one, block)
-        bad |= {row: f"column {one.name!r}: {why}" for row, why in (lost | block.bad).items()}
-    return carried, bad
-
-
-def _column(dataset: Dataset, block: Block) -> tuple[pa.Array | list[Any], dict[int, str]]:
-    """The values of a column to keep, and {row: why its value means nothing}. A null stands for what is not there."""
-    lost: dict[int, str] = {}
-    if dataset.holds == "texts":
-        found = []
-        for row, value in enumerate(block.values):
-            try:
-                found.append(value.decode() if isinstance(value, bytes) else value)
-            except UnicodeDecodeError:
-                lost[row] = "not UTF-8"
-                found.append(None)
-        if not lost and not block.unusable:
-            return array_of(found, pa.string()), lost
-    elif dataset.classes:
-        found = [dataset.classes.get(number) for number in block.values.tolist()]
-        lost = {row: f"{block.values[row]} is no number of a class" for row, name in enumerate(found) if name is None}
-    else:
-        column = pa.array(block.values)
-        if not block.unusable:
-            return carried_in(ColumnKind(column.type), column), lost
-        found = column.to_pylist()
-    return [None if row in block.unusable else value for row, value in enumerate(found)], lost
-
-
-def _keys_of(file: ArrayFile, dataset: Dataset, start: int, stop: int) -> pa.Array:
-    """Keys of some rows as text. Raises SourceError where one is missing."""
-    block = read_block(file, dataset, start, stop)
-    if unusable := block.unusable:
-        row = min(unusable)
-        problem, _, fix = unusable[row].partition("; ")
-        raise SourceError(file.path, f"row {start + row}: the key in {dataset.name!r}: {problem}", fix)
-    found = texts_of(block.values) if dataset.holds == "texts" else pa.array(block.values)
-    return keys_in(ColumnKind(found.type), found, file.path, start)
-
-
-def _bad(key: str, why: str) -> BadItem:
-    problem, _, fix = why.partition("; ")
-    return BadItem(key, problem, fix)
 
 
 def _plain(name: str) -> str:
