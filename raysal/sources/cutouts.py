@@ -73,6 +73,8 @@ class Cutouts:
         check_carry(self.carry)
         if not 1 <= self.size <= int(MAX_PIXELS**0.5):
             raise ConfigError("source.size", f"{self.size}", f"use 1 to {int(MAX_PIXELS**0.5)}")
+        if self.origin not in (0, 1):
+            raise ConfigError("source.origin", f"{self.origin}", "use 0 or 1")
         if (self.ra_column is None) != (self.dec_column is None):
             raise ConfigError(
                 "source.dec_column", "only one of ra_column and dec_column is given", "give both, or none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 import raysal
 from raysal.embedding import decode
 from raysal.embedding.decode import decode_image
-from raysal.errors import BadItem, ConfigError, SourceError
+from raysal.errors import BadItem, ConfigError, MissingExtra, SourceError
 from raysal.sources import check_keys, detect_source
 from raysal.sources.base import OfFiles
 from raysal.sources.cutouts import Cutouts
@@ -181,6 +182,16 @@ def test_files_without_data_and_damaged_ones_are_quarantined(tmp_path: Path) -> 
     assert len(raysal.embed(Fits(path=tmp_path), encoder, out=tmp_path.parent / "pool", max_quarantine=1)) == 1
 
 
+def test_without_the_extra_it_is_named(sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = Cutouts(catalogue=of_csv(tmp_path, {"key": KEYS, "x": X, "y": Y}), path=sky, size=3)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "astropy"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    for source in (cut, Fits(path=sky)):
+        unit = next(iter(source.units(9)))
+        with pytest.raises(MissingExtra, match=r"the module 'astropy' is not installed; pip install 'raysal\[fits\]'"):
+            list(source.read(unit))
+
+
 def test_one_file_is_a_source_and_so_is_a_folder(tmp_path: Path) -> None:
     many(tmp_path / "a.fits.fz")
     assert detect_source(tmp_path / "a.fits.fz") == Fits(path=tmp_path / "a.fits.fz")
@@ -334,7 +345,12 @@ def test_what_is_wrong_with_a_catalogue_is_said(sky: Path, tmp_path: Path) -> No
     (tmp_path / "c.csv").write_text("key,x,y\na,1\n")
     with pytest.raises(SourceError, match="a line of 2 cells, where the header has 3"):
         items(Cutouts(catalogue=path, path=sky, size=3))
-    for fields in ({"size": 0}, {"size": 3, "ra_column": "ra"}, {"size": 3, "carry": ("key",)}):
+    for fields in (
+        {"size": 0},
+        {"size": 3, "ra_column": "ra"},
+        {"size": 3, "carry": ("key",)},
+        {"size": 3, "origin": 2},
+    ):
         with pytest.raises(ConfigError):
             Cutouts(catalogue=path, path=sky, **fields)
 
