@@ -16,6 +16,7 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 from PIL import Image
+from tiers import deep_unless
 from zarr.core.dtype import VariableLengthBytes
 
 import raysal
@@ -88,7 +89,7 @@ def bad_keys(found: list[Item]) -> dict[str, str]:
 # what is in a file
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 100, None])
+@pytest.mark.parametrize("chunk", deep_unless({4}, [1, 4, 100, None]))
 def test_a_file_becomes_the_same_items_whatever_its_chunks(write: Any, chunk: int | None, tmp_path: Path) -> None:
     path = write(tmp_path / "x", {"emb": X, "ids": KEYS, "label": np.arange(1, N + 1), "name": KEYS}, chunk)
     for chunk_rows in (3, 8, 100):
@@ -103,7 +104,9 @@ def test_a_file_becomes_the_same_items_whatever_its_chunks(write: Any, chunk: in
         assert [item.key for item in source.read(unit, only={N - 1, 10**9})] == [KEYS[-1]]
 
 
-@pytest.mark.parametrize("kind", ["f2", "f4", "f8", ">f4", ">i2", "i1", "u1", "u8", "?"])
+@pytest.mark.parametrize(
+    "kind", deep_unless({"f2", ">f4", "u8"}, ["f2", "f4", "f8", ">f4", ">i2", "i1", "u1", "u8", "?"])
+)
 def test_numbers_of_any_type_keep_their_values(write: Any, kind: str, tmp_path: Path) -> None:
     values = np.arange(N * DIM).reshape(N, DIM).astype(kind)
     source = detect_source(write(tmp_path / "x", {"emb": values}))
@@ -489,7 +492,7 @@ def test_images_are_what_a_picture_of_that_type_is(write: Any, tmp_path: Path) -
     assert np.array_equal(np.asarray(decode_image("x", item.payload))[..., 0], np.rint(wide[0] / 257))
 
 
-@pytest.mark.parametrize("kind", ["f4", "i2", "u4"])
+@pytest.mark.parametrize("kind", deep_unless({"f4"}, ["f4", "i2", "u4"]))
 def test_numbers_without_a_range_need_one(write: Any, kind: str, tmp_path: Path) -> None:
     given = (np.arange(24).reshape(2, 3, 4) * 10).astype(kind)
     path = write(tmp_path / "x", {"images": given})
