@@ -16,6 +16,7 @@ from astropy.io import fits
 from PIL import Image
 
 from raysal.sources import SOURCES, Source, check_keys
+from raysal.sources.base import OfFiles
 from raysal.sources.fashion_mnist import SYSTEM_DIR
 from raysal.types import Item
 
@@ -167,6 +168,26 @@ def test_a_pickled_copy_reads_the_same_units(source: Source) -> None:
     copy, sent = pickle.loads(pickle.dumps(source)), pickle.loads(pickle.dumps(unit))
     assert copy.modality == source.modality
     assert all(same(a, b) for a, b in zip(copy.read(sent), source.read(unit), strict=True))
+
+
+def test_the_items_of_all_files_are_those_of_the_source(source: Source) -> None:
+    if not isinstance(source, OfFiles):
+        pytest.skip("its items do not lie in files of their own")
+    names = [file.name for file in source.files()]
+    whole = [key for unit in source.units(FULL) for key in unit.keys]
+    held: dict[str, list[str]] = {name: [] for name in names}
+    for unit in source.units(3):
+        keys = iter(unit.keys)
+        for name, count in source.spans(unit):
+            held[name] += [next(keys) for _ in range(count)]
+        assert next(keys, None) is None
+    assert [key for keys in held.values() for key in keys] == whole
+    for name in names:
+        units = list(source.units_in([name], 3))
+        assert [key for unit in units for key in unit.keys] == held[name]
+        assert [unit.first_id for unit in units] == list(range(0, len(held[name]), 3))
+        assert [item.key for unit in units for item in source.read(unit)] == held[name]
+    assert [key for unit in source.units_in(names, 3) for key in unit.keys] == whole
 
 
 def test_fingerprint_is_stable(source: Source) -> None:
