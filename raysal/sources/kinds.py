@@ -64,7 +64,7 @@ OTHER_IMAGES = _suffixes("""
     czi lif lsm mha mhd mrc mrxs nd2 ndpi nii nrrd scn svs vms vsi fits.gz fit.gz nii.gz
 """)
 """Suffixes of pictures that raysal does not read: of programs, of cameras, of microscopes and other instruments."""
-OTHER_TABLES = _suffixes("avro h5 hdf hdf5 lance npy npz orc tfrecord parquet.gz arrow.gz arrow.zst")
+OTHER_TABLES = _suffixes("avro h5 hdf hdf5 he5 lance npy npz orc tfrecord parquet.gz arrow.gz arrow.zst")
 """Suffixes of tables of vectors or images that are not read beside others."""
 OTHER_TEXTS = frozenset(f"{suffix}{packed}" for suffix in TEXT_LISTS for packed in (".gz", ".bz2", ".xz", ".zst"))
 """Suffixes of lists of texts that raysal does not read."""
