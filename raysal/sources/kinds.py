@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+FITS = (".fits", ".fit", ".fts", ".fits.fz")
 IMAGE_FORMATS = {
     "AVIF": (".avif", ".avifs"),
     "BMP": (".bmp",),
     "DIB": (".dib",),
-    "FITS": (".fits", ".fit", ".fts"),
+    "FITS": FITS,
     "GIF": (".gif",),
     "HEIF": (".heic", ".heics", ".heif", ".heifs", ".hif"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -40,6 +41,9 @@ IPC = (".arrow", ".feather", ".ipc")
 TABLES = (*PARQUET, *IPC)
 NPY = ".npy"
 """A matrix of vectors. Beside tables or images it is passed over."""
+HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
+ZARR = ".zarr"
+"""A folder of this suffix is a Zarr store: one file of arrays, as one of `HDF5` is."""
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 """{suffix: what separates the fields}."""
 JSON_LINES = (".jsonl", ".ndjson")
@@ -63,10 +67,10 @@ OTHER_IMAGES = _suffixes("""
     pcd pict pct psb psd pxr ras rgb rgba svg svgz wdp wmf xbm xcf xpm xwd
     3fr ari arw bay cap cr2 cr3 crw dcr dng erf fff gpr iiq k25 kdc mdc mef mos mrw nef nrw orf pef ptx r3d raf raw rw2
     rwl rwz sr2 srf srw x3f
-    czi lif lsm mha mhd mrc mrxs nd2 ndpi nii nrrd scn svs vms vsi fits.gz fits.fz fit.gz nii.gz
+    czi lif lsm mha mhd mrc mrxs nd2 ndpi nii nrrd scn svs vms vsi fits.gz fit.gz nii.gz
 """)
 """Suffixes of pictures that raysal does not read: of programs, of cameras, of microscopes and other instruments."""
-OTHER_TABLES = _suffixes("avro h5 hdf hdf5 lance npy npz orc tfrecord parquet.gz arrow.gz arrow.zst")
+OTHER_TABLES = _suffixes("avro h5 hdf hdf5 he5 lance npy npz orc tfrecord parquet.gz arrow.gz arrow.zst")
 """Suffixes of tables of vectors or images that are not read beside others."""
 OTHER_TEXTS = frozenset(f"{suffix}{packed}" for suffix in TEXT_LISTS for packed in (".gz", ".bz2", ".xz", ".zst"))
 """Suffixes of lists of texts that raysal does not read."""
@@ -83,7 +87,7 @@ _SIDE = _suffixes("""
 """Suffixes of files that are known to be no pictures, so that nobody looks into them."""
 _COMPOUND = (
     *OTHER_TEXTS,
-    *(suffix for suffix in (*OTHER_IMAGES, *OTHER_TABLES, *PACKED_SHARDS) if suffix.count(".") > 1),
+    *(suffix for suffix in (*IMAGES, *OTHER_IMAGES, *OTHER_TABLES, *PACKED_SHARDS) if suffix.count(".") > 1),
 )
 _PLAIN = re.compile(r"\.(?=[a-z0-9_~-]*[a-z])[a-z0-9_~-]{1,12}")
 

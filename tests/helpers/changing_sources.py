@@ -13,13 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zarr
 from numpy.typing import NDArray
 
 from raysal.embedding.base import Encoder
 from raysal.embedding.precomputed import Precomputed
+from raysal.sources.array import Array
 from raysal.sources.base import Source
 from raysal.sources.folder import Folder
 from raysal.sources.memory import Memory
@@ -172,6 +175,24 @@ def write_shards(path: Path, rows: Sequence[Row]) -> Source:
     return WebDataset(path=path, carry=("label",))
 
 
+def write_hdf5(path: Path, rows: Sequence[Row]) -> Source:
+    with h5py.File(path.with_suffix(".new"), "w") as file:  # HDF5 refuses to write a file that is being read
+        file.create_dataset("vectors", data=np.array([row.vector for row in rows], np.float32), chunks=(2, 2))
+        file["ids"], file["label"] = [row.key for row in rows], [row.label for row in rows]
+    path.with_suffix(".new").replace(path.with_suffix(".h5"))
+    return Array(path=path.with_suffix(".h5"), carry=("label",))
+
+
+def write_zarr(path: Path, rows: Sequence[Row]) -> Source:
+    """Images of four bytes, the digits of the number."""
+    group = zarr.open_group(path.with_suffix(".zarr"), mode="w")
+    digits = np.array([list(row.data) for row in rows], np.uint8).reshape(-1, 2, 2)
+    group.create_array("images", data=digits, chunks=(2, 2, 2))
+    for name, texts in (("ids", [row.key for row in rows]), ("label", [row.label for row in rows])):
+        group.create_array(name, data=np.array(texts, np.dtypes.StringDType()))
+    return Array(path=path.with_suffix(".zarr"), carry=("label",))
+
+
 def in_memory(payload: str, column: Callable[[Sequence[Row]], Any]) -> Callable[[Path, Sequence[Row]], Source]:
     def write(path: Path, rows: Sequence[Row]) -> Source:
         labels = [row.label for row in rows]
@@ -186,6 +207,8 @@ KINDS: dict[str, Callable[[Path, Sequence[Row]], Source]] = {
     "arrow": write_arrow,
     "tables": write_tables,
     "npy": write_npy,
+    "hdf5": write_hdf5,
+    "zarr": write_zarr,
     "csv": write_csv,
     "csvs": write_csvs,
     "jsonl": write_jsonl,

@@ -10,10 +10,13 @@ from itertools import groupby
 from pathlib import Path
 
 import datasets
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zarr
+from astropy.io import fits
 from PIL import Image
 
 from raysal.sources import SOURCES, Source, check_keys
@@ -43,6 +46,43 @@ def npy(path: Path) -> Source:
     for name in ("a.npy", "b.npy"):
         np.save(path / name, np.arange(20, dtype=np.float32).reshape(5, 4))
     return SOURCES["npy"](path=path)
+
+
+def array(path: Path) -> Source:
+    """A file of HDF5 beside a store of Zarr, both of images in several chunks."""
+    pixels, keys = np.arange(10 * 6, dtype=np.uint8).reshape(10, 2, 3), [f"k{row}" for row in range(10)]
+    with h5py.File(path / "a.h5", "w") as file:
+        file.create_dataset("images", data=pixels, chunks=(3, 2, 3))
+        file["ids"], file["label"] = keys, np.arange(10)
+    store = zarr.open_group(path / "b.zarr", mode="w")
+    store.create_array("images", data=pixels + 1, chunks=(4, 2, 3))
+    store.create_array("ids", data=np.array([f"b{key}" for key in keys], np.dtypes.StringDType()))
+    store.create_array("label", data=np.arange(10))
+    return SOURCES["array"](path=path, carry=("label",))
+
+
+def fits_images(path: Path) -> Source:
+    for name in ("b.fits", "a/c.fits.fz", "a.FIT", "d.fts", "e.fits", "f.fits"):
+        (path / name).parent.mkdir(exist_ok=True)
+        kind = fits.CompImageHDU if name.endswith(".fz") else fits.ImageHDU
+        parts = [fits.PrimaryHDU(), kind(np.arange(12, dtype=np.uint8).reshape(3, 4), name="SCI")]
+        fits.HDUList(parts).writeto(path / name)
+    return SOURCES["fits"](path=path, hdu="SCI")
+
+
+def cutouts(path: Path) -> Source:
+    fits.writeto(path / "sky.fits", np.arange(600, dtype=np.uint8).reshape(20, 30))
+    rows = "".join(f"k{row},{row + 3},{20 - 2 * row},{row}\n" for row in range(8))
+    (path / "positions.csv").write_text(f"key,x,y,mag\n{rows}")
+    return SOURCES["cutouts"](catalogue=path / "positions.csv", path=path / "sky.fits", size=5, pad=0, carry=("mag",))
+
+
+def pages(path: Path) -> Source:
+    for name, count in (("b.tif", 4), ("a/c.tiff", 1), ("a.TIF", 3)):
+        (path / name).parent.mkdir(exist_ok=True)
+        first, *others = [Image.new("L", (2, 3), number) for number in range(count)]
+        first.save(path / name, "TIFF", save_all=True, append_images=others)
+    return SOURCES["pages"](path=path)
 
 
 def text(path: Path) -> Source:
@@ -83,12 +123,16 @@ def webdataset(path: Path) -> Source:
 
 
 EXAMPLES: dict[str, Callable[[Path], Source]] = {
+    "array": array,
+    "cutouts": cutouts,
     "digits": lambda path: SOURCES["digits"](),
     "fashion_mnist": fashion_mnist,
+    "fits": fits_images,
     "folder": folder,
     "hf": hf,
     "memory": memory,
     "npy": npy,
+    "pages": pages,
     "table": table,
     "text": text,
     "webdataset": webdataset,
@@ -150,6 +194,26 @@ def test_a_pickled_copy_reads_the_same_units(source: Source) -> None:
     copy, sent = pickle.loads(pickle.dumps(source)), pickle.loads(pickle.dumps(unit))
     assert copy.modality == source.modality
     assert all(same(a, b) for a, b in zip(copy.read(sent), source.read(unit), strict=True))
+
+
+def test_the_items_of_all_files_are_those_of_the_source(source: Source) -> None:
+    if not isinstance(source, OfFiles):
+        pytest.skip("its items do not lie in files of their own")
+    names = [file.name for file in source.files()]
+    whole = [key for unit in source.units(FULL) for key in unit.keys]
+    held: dict[str, list[str]] = {name: [] for name in names}
+    for unit in source.units(3):
+        keys = iter(unit.keys)
+        for name, count in source.spans(unit):
+            held[name] += [next(keys) for _ in range(count)]
+        assert next(keys, None) is None
+    assert [key for keys in held.values() for key in keys] == whole
+    for name in names:
+        units = list(source.units_in([name], 3))
+        assert [key for unit in units for key in unit.keys] == held[name]
+        assert [unit.first_id for unit in units] == list(range(0, len(held[name]), 3))
+        assert [item.key for unit in units for item in source.read(unit)] == held[name]
+    assert [key for unit in source.units_in(names, 3) for key in unit.keys] == whole
 
 
 def test_fingerprint_is_stable(source: Source) -> None:
