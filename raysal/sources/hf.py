@@ -80,7 +80,7 @@ class _SavedFiles(Files):
 
     def passed_over(self) -> PassedOver:
         """Count the others, also those that describe the data set, as `.json`; see `Files.passed_over`."""
-        found, own = super().passed_over(), set(self.names())
+        found, own = super().passed_over(), set(self.names() if is_saved(Path(self.path)) else ())
         others = [name for name in super().names() if name not in own]
         if not others:
             return found

@@ -97,6 +97,24 @@ class Left:
     """Why the rest of the shard cannot be read; "" if it was read to its end."""
 
 
+def open_shard(path: Path) -> int:
+    """Open a shard.
+
+    Args:
+        path: the shard.
+
+    Returns:
+        Its descriptor.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise SourceError(path, f"cannot be read ({error.strerror})", "check the path") from error
+
+
 def samples_of(path: Path, left: Left) -> Iterator[Sample]:
     """List the samples of a shard. It reads the headers of its members.
 
@@ -111,12 +129,14 @@ def samples_of(path: Path, left: Left) -> Iterator[Sample]:
         SourceError: the shard cannot be opened or read.
     """
     try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        if error.errno in _SHUT or (error.errno == errno.ENOENT and os.path.islink(path)):
-            left.cut = f"it cannot be read ({error.strerror})"
+        file = open_shard(path)
+    except SourceError as error:
+        cause = error.__cause__
+        shut = (*_SHUT, errno.ENOENT) if os.path.islink(path) else _SHUT
+        if isinstance(cause, OSError) and cause.errno in shut:
+            left.cut = f"it {error.problem}"
             return
-        raise SourceError(path, f"cannot be read ({error.strerror})", "check the path") from None
+        raise
     sample = None
     try:
         for member in members_of(file):

@@ -14,7 +14,7 @@ from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, PACKED_SHARDS, SHARD, TABLES
 from raysal.sources.listing import bad_item, check_carry, digest, look_at, size_of, stamp_of_files
 from raysal.sources.sample_values import NOWHERE, Wanted, bytes_in, text_in, values_in
-from raysal.sources.shards import EXAMPLES, Left, Sample, images_in, samples_of
+from raysal.sources.shards import EXAMPLES, Left, Sample, images_in, open_shard, samples_of
 from raysal.sources.tar import Member
 from raysal.types import Item, Modality, PassedOver, SourceFile, Stamp, Unit
 
@@ -249,7 +249,8 @@ class WebDataset:
         wanted, file = Wanted.of(self.key_column), -1
         try:
             for sample in self._samples(name):
-                file = os.open(self._files.file(name), os.O_RDONLY) if file < 0 else file
+                if file < 0:
+                    file = open_shard(self._files.path_of(name))
                 member, key = sample.member(wanted.ending), None
                 try:
                     key = values_in(file, [wanted], [_place_of(member)])[wanted.name]
@@ -291,19 +292,20 @@ class WebDataset:
             wanted = [at for at in positions if only is None or unit.first_id + at in only]
             position += count
             if wanted:
-                yield from self._read(self._files.path_of(name), unit, places, wanted)
+                yield from self._read(self._files.file(name), unit, places, wanted)
 
-    def _read(self, path: Path, unit: Unit, places: _Places, wanted: list[int]) -> Iterator[Item]:
+    def _read(self, path: bytes, unit: Unit, places: _Places, wanted: list[int]) -> Iterator[Item]:
         """The items at some positions of a unit, which lie in one shard."""
+        shard = path.decode("utf-8", "backslashreplace")
         try:
             file = os.open(path, os.O_RDONLY)
         except OSError as error:
             problem = f"the shard cannot be read ({error.strerror})"
-            yield from (bad_item(unit.keys[at], problem, uri=str(path)) for at in wanted)
+            yield from (bad_item(unit.keys[at], problem, uri=shard) for at in wanted)
             return
         try:
             for at in wanted:
-                key, uri = unit.keys[at], f"{path}#{places.names[at]}" if places.names[at] else str(path)
+                key, uri = unit.keys[at], f"{shard}#{places.names[at]}" if places.names[at] else shard
                 carried: dict[str, str | None] = dict.fromkeys(self.carry)
                 if at in places.problems:
                     yield bad_item(key, places.problems[at], uri=uri, carried=carried)

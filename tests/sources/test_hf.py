@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -165,6 +166,20 @@ def test_parquet_of_datasets_is_read_row_by_row(tmp_path: Path, decode: bool) ->
     assert items(Table(path=tmp_path, key_column="#", text_column="caption"))[12].key == "b.parquet:1"
     with pytest.raises(SourceError, match=r"no column 'key'; .* choose one with --key-column, where '#' is the number"):
         items(Table(path=tmp_path, text_column="caption"))
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_arrays_are_read_where_datasets_is_imported(tmp_path: Path, described: bool) -> None:
+    """Then a column has the type of that package, and what the file says of it is no metadata any more."""
+    pixels = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
+    features = datasets.Features({"x": datasets.Array3D(shape=(4, 4, 3), dtype="uint8")})
+    saved = datasets.Dataset.from_dict({"x": pixels.tolist()}, features=features)
+    saved.save_to_disk(tmp_path / "saved")
+    table = saved.data.table if described else saved.data.table.replace_schema_metadata(None)
+    pq.write_table(table, tmp_path / "x.parquet")
+    for source in (SavedDataset(path=tmp_path / "saved"), Table(path=tmp_path / "x.parquet", key_column="#")):
+        assert source.modality == "image"
+        assert np.array_equal([item.payload for item in items(source)], pixels)
 
 
 def test_a_stream_gives_the_rows_of_a_file(tmp_path: Path) -> None:

@@ -278,6 +278,11 @@ def test_archives_that_cannot_be_read_by_position(tmp_path: Path) -> None:
         items(detect_source(tmp_path))
 
 
+def test_a_folder_whose_name_is_no_text_is_read(tmp_path: Path) -> None:
+    source = WebDataset(path=write(tmp_path / "odd\udcff" / "a.tar", [("a.jpg", b"1")]).parent)
+    assert [(item.key, item.uri) for item in items(source)] == [("a", f"{tmp_path}/odd\\xff/a.tar#a.jpg")]
+
+
 def test_the_same_key_in_two_shards_and_a_sample_that_is_split(tmp_path: Path) -> None:
     for name in ("a.tar", "sub/b.tar"):
         write(tmp_path / name, [("k.1.jpg", name.encode())])
