@@ -261,6 +261,8 @@ def _tensor_shape(field: pa.Field, kind: pa.DataType, feature: Any) -> tuple[int
     shape = None
     if isinstance(feature, dict) and str(feature.get("_type", "")).startswith("Array"):
         shape = feature.get("shape")
+    elif getattr(field.type, "extension_name", "").startswith("datasets.features"):  # this process imported `datasets`
+        shape = list(getattr(field.type, "shape", ()))
     elif (field.metadata or {}).get(b"ARROW:extension:name", b"").startswith(b"datasets.features"):
         try:
             shape = json.loads(field.metadata[b"ARROW:extension:metadata"])[0]

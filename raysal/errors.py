@@ -134,12 +134,12 @@ class SourceError(UserError):
 class DuplicateKeys(SourceError):
     """Two items of a source share a key. Labels find their item by its key."""
 
-    def __init__(self, where: object, keys: Sequence[str]) -> None:
-        super().__init__(where, f"duplicate keys: {_some(keys)}", "make every key unique")
+    def __init__(self, where: object, keys: Sequence[str], fix: str = "") -> None:
+        super().__init__(where, f"duplicate keys: {_some(keys)}", fix or "make every key unique")
         self.keys = tuple(keys)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.where, self.keys)
+        return type(self), (self.where, self.keys, self.fix)
 
 
 class BadItem(UserError):

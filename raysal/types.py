@@ -52,14 +52,34 @@ class Unit:
     read by position."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pixels:
+    """A picture as the numbers of a file, which mean what those of a picture file of that type mean."""
+
+    values: NDArray[Any]
+    """[h, w] or [h, w, channels], of any type"""
+    stated: tuple[float, float] | None = None
+    """The numbers that are black and white, where that is stated."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the numbers."""
+        return self.values.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Of the numbers."""
+        return self.values.nbytes
+
+
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """One item as a source gives it."""
 
     key: str
     payload: Any
-    """An image is encoded bytes, or uint8 [h, w] or [h, w, 3]. A text is a str, and a vector a float array [d]. If the
-    item cannot be read, the payload is a `BadItem`, and the embed job quarantines the item."""
+    """An image is encoded bytes, uint8 [h, w] or [h, w, 3], or `Pixels`. A text is a str, and a vector a float array
+    [d]. If the item cannot be read, the payload is a `BadItem`, and the embed job quarantines the item."""
     uri: str | None = None
     """Where the item is, for people."""
     carried: Mapping[str, Any] = field(default_factory=dict)

@@ -57,7 +57,10 @@ def config_with(field: str, value: str) -> str:
     kind, _, name = field.rpartition(".")
     if kind == "like":
         return f'pool = "elsewhere"\n[like]\n{name} = ' + (f'["{value}"]\n' if name == "image" else f'"{value}"\n')
-    parts = {"source.path": "table", "source.data": "fashion_mnist", "source.keys": "npy", "oracle.labels": "simulated"}
+    parts = {
+        "source.path": "table", "source.data": "fashion_mnist", "source.keys": "npy", "source.catalogue": "cutouts",
+        "oracle.labels": "simulated",
+    }  # fmt: skip
     table = f'[{kind}]\nname = "{parts[field]}"\n{name} = "{value}"\n' if kind else ""
     table += 'path = "elsewhere.npy"\n' if name == "keys" else ""
     encoder = 'encoder = "precomputed"\n' if kind == "source" else ""

@@ -30,6 +30,8 @@ EXTRAS = {
     "tifffile": "tiff",
     "imagecodecs": "tiff",
     "astropy": "fits",
+    "h5py": "arrays",
+    "zarr": "arrays",
     "pillow-heif": "heif",
     "pylance": "lance",
 }

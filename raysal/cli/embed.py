@@ -30,7 +30,8 @@ def embed(
         str,
         Argument(
             help="A folder of images; a file or folder of tables (.parquet, .arrow) or of texts (.csv, .tsv, .jsonl, "
-            ".json); a matrix of vectors (.npy); a quoted pattern, as 'data/*.parquet'; or fashion_mnist."
+            ".json); shards of WebDataset (.tar); a folder saved by Hugging Face's datasets; a matrix of vectors "
+            "(.npy); arrays (.h5, .zarr); a quoted pattern, as 'data/*.parquet'; or fashion_mnist."
         ),
     ],
     out: Annotated[Path, Option("--out", help="The pool directory to make or to finish.")],
@@ -49,14 +50,24 @@ def embed(
             "one, only for pools of the same vectors.",
         ),
     ] = None,
-    key_column: Annotated[str | None, Option(help="Column of the keys. (Default: key.)")] = None,
+    key_column: Annotated[
+        str | None, Option(help="Column of the keys; # for numbers of rows. (Default: key; of arrays id, too.)")
+    ] = None,
     keys: Annotated[
         Path | None,
         Option(metavar="FILE", help="Keys of a .npy file's rows: one per line, or .npy. (Default: numbers from 0.)"),
     ] = None,
-    vector_column: Annotated[str | None, Option(help="Column of ready vectors. (Default: the only one.)")] = None,
-    image_column: Annotated[str | None, Option(help="Column of images: bytes, or pixels.")] = None,
+    vector_column: Annotated[
+        str | None, Option(help="Column of ready vectors, or path of a dataset of arrays. (Default: the only one.)")
+    ] = None,
+    image_column: Annotated[
+        str | None, Option(help="Column of images: bytes, or pixels. Of shards: ending, as seg.png.")
+    ] = None,
     text_column: Annotated[str | None, Option(help="Column of texts. (Default: text.)")] = None,
+    hdu: Annotated[
+        str | None,
+        Option(metavar="NAME", help="Part of FITS files: name, or number. (Default: the first image.)"),
+    ] = None,
     carry: Annotated[
         list[str] | None, Option(metavar="COLUMN", help="Keep this column in the pool. Repeatable.")
     ] = None,
@@ -129,6 +140,7 @@ def embed(
             vector_column=vector_column,
             image_column=image_column,
             text_column=text_column,
+            hdu=hdu,
             carry=tuple(carry or ()),
             data=data,
         )

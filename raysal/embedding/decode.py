@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from raysal.embedding.fits import is_fits, open_fits
-from raysal.embedding.pixels import CONVERT, check_size, to_eight_bits
+from raysal.embedding.pixels import CONVERT, KINDS, check_size, fixed_range, to_eight_bits
 from raysal.embedding.tiff import is_tiff, open_tiff
 from raysal.errors import BadItem
+from raysal.types import Pixels
 
 MAX_PIXELS = 89_478_485
 """Pixels an image may have: Pillow's own limit, a quarter of a GiB of RGB. Larger images are refused undecoded."""
@@ -33,7 +34,7 @@ def decode_image(key: str, payload: object, least: int = 0) -> Image.Image:
 
     Args:
         key: the item's name, for the error.
-        payload: encoded bytes, or pixels uint8 [h, w], [h, w, 1] or [h, w, 3].
+        payload: encoded bytes, pixels uint8 [h, w], [h, w, 1] or [h, w, 3], or `Pixels`.
         least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, if both sides stay this long or longer. 0: whole.
 
     Returns:
@@ -50,6 +51,8 @@ def _decode(key: str, payload: object, least: int = 0) -> Image.Image:
     """As `decode_image`, but grey stays grey: mode L or RGB. `least` is as for `_open`."""
     if isinstance(payload, np.ndarray):
         return _from_array(key, payload)
+    if isinstance(payload, Pixels):
+        return _from_numbers(key, payload)
     if not isinstance(payload, bytes | bytearray | memoryview):
         raise BadItem(key, f"an image is bytes or a uint8 array, not {type(payload).__name__}")
     if len(payload) == 0:
@@ -174,6 +177,20 @@ def _from_array(key: str, pixels: NDArray[Any]) -> Image.Image:
         raise BadItem(key, f"empty array {pixels.shape}")
     check_size(key, pixels.shape[1], pixels.shape[0], MAX_PIXELS)
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.ndim == 3 and bands == 1 else pixels))
+
+
+def _from_numbers(key: str, pixels: Pixels) -> Image.Image:
+    """Numbers of a file without a format of pictures, by the rules of files: the type says how many bits there are."""
+    values = pixels.values
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)) or values.dtype.kind not in KINDS:
+        problem = f"pixels {values.dtype} {values.shape}, expected numbers [h, w], [h, w, 1] or [h, w, 3]"
+        raise BadItem(key, problem, "choose one or three channels of the source (`channels`)")
+    check_size(key, values.shape[1], values.shape[0], MAX_PIXELS)
+    kind, bits = KINDS[values.dtype.kind], 1 if values.dtype.kind == "b" else 8 * values.dtype.itemsize
+    black, white = fixed_range(key, kind, bits, pixels.stated, "`stated_range` of the source")
+    return Image.fromarray(to_eight_bits(key, values, black, white))
 
 
 def square_pixels(key: str, payload: object, size: int) -> NDArray[np.uint8]:

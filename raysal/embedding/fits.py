@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from raysal.embedding.pixels import check_size, fixed_range, image_of, to_eight_bits
+from raysal.embedding.pixels import KINDS, check_size, fixed_range, image_of, to_eight_bits
 from raysal.errors import BadItem
-
-_KINDS = {"u": "unsigned", "i": "signed", "f": "floating point"}
 
 
 def is_fits(head: bytes) -> bool:
@@ -63,6 +61,6 @@ def _flat(key: str, part: Any, limit: int) -> NDArray[np.uint8]:
         raise BadItem(key, "some pixels have no value (BLANK)", "fill them in")
     ends = (header.get("DATAMIN"), header.get("DATAMAX"))
     stated = None if None in ends else (float(ends[0]), float(ends[1]))
-    kind, bits = _KINDS.get(values.dtype.kind, values.dtype.kind), 8 * values.dtype.itemsize
+    kind, bits = KINDS.get(values.dtype.kind, values.dtype.kind), 8 * values.dtype.itemsize
     black, white = fixed_range(key, kind, bits, stated, "DATAMIN and DATAMAX")
     return to_eight_bits(key, values, black, white)

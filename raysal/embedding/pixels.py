@@ -12,6 +12,8 @@ from raysal.errors import BadItem
 
 CONVERT = "convert the image to grey or RGB of 8 bits"
 """The fix where a file cannot be read as an image without a guess."""
+KINDS = {"b": "unsigned", "u": "unsigned", "i": "signed", "f": "floating point"}
+"""What `fixed_range` calls the numbers of a kind of NumPy's types."""
 _BLOCK_VALUES = 1 << 20
 """Numbers scaled at a time, so that a large image needs no second copy of itself in float64."""
 

@@ -24,7 +24,7 @@ from raysal.arrow_values import is_present, numbers_of, text_array
 from raysal.errors import BadItem
 from raysal.pool import lanes
 from raysal.store import digest_of
-from raysal.types import Columns, Item
+from raysal.types import Columns, Item, Pixels
 
 ALGORITHM = "sum-sha256-1"
 """The method for items, by its name in a commit record."""
@@ -200,6 +200,9 @@ def _payload(payload: Any) -> tuple[str, bytes]:
         return "text", payload.encode("utf-8", "surrogatepass")
     if isinstance(payload, BadItem):
         return "unread", b""
+    if isinstance(payload, Pixels):
+        kind, content = _payload(payload.values)
+        return f"{kind} of {payload.stated}", content
     try:
         values = np.asarray(payload)
     except (TypeError, ValueError):  # rows of several lengths

@@ -11,9 +11,23 @@ from raysal.paths import with_home
 from raysal.sources.base import Source
 from raysal.sources.files import Files, place_of
 from raysal.sources.keys import check_keys
-from raysal.sources.kinds import IMAGES, NPY, TABLES, TEXT_LISTS, TEXTS, suffix_of
+from raysal.sources.kinds import (
+    FITS,
+    HDF5,
+    IMAGES,
+    NPY,
+    PACKED_SHARDS,
+    SHARD,
+    TABLES,
+    TEXT_LISTS,
+    TEXTS,
+    ZARR,
+    is_saved,
+    suffix_of,
+)
 from raysal.sources.memory import Memory
 from raysal.sources.registry import SOURCES
+from raysal.sources.zarr_store import is_store
 
 _NAMED = ("digits", "fashion_mnist")
 """Sources that need no path, so that a caller may give their name in its place."""
@@ -42,7 +56,7 @@ def detect_source(path: str | Path, **options: Any) -> Source:
     if "://" in str(path):
         raise SourceError(path, "only local paths can be read for now", "copy the data to a local or shared disk")
     path = with_home(path)
-    return Choice(name=_kind(path), path=path, **given).build("source", SOURCES)
+    return Choice(name="fits" if "hdu" in given else _kind(path), path=path, **given).build("source", SOURCES)
 
 
 def check_apart(source: str | Path, out: Path) -> None:
@@ -63,28 +77,58 @@ def check_apart(source: str | Path, out: Path) -> None:
 
 def _kind(path: Path) -> str:
     """The name of the source that can read a path: a file, a folder or a pattern."""
-    place = place_of(path)
+    place = place_of(path, (ZARR,))
+    if is_store(path):
+        return "array"
     if place.file:
         suffix = path.suffix.lower()
+        if suffix in HDF5:
+            return "array"
+        if path.name.lower().endswith(FITS):
+            return "fits"
         if suffix in TABLES:
             return "table"
         if suffix in TEXTS:
             return "text"
         if suffix == NPY:
             return "npy"
-        known = ", ".join((*TABLES, NPY, *TEXTS))
+        if path.name.lower().endswith((SHARD, *PACKED_SHARDS)):
+            return "webdataset"
+        known = ", ".join((*TABLES, NPY, *HDF5, ZARR, *TEXTS, SHARD))
         raise SourceError(path, f"a file of unknown kind {suffix!r}", f"pass a folder of images, or one of {known}")
+    if not place.pattern and is_saved(path):
+        return "hf"
     first: dict[str, str] = {}
     texts = TEXTS if place.pattern else TEXT_LISTS
-    for name in Files(path=path, takes=(*IMAGES, *TABLES, NPY, *texts)).names():
-        ending = suffix_of(name)
-        kind = "folder" if ending in IMAGES else "table" if ending in TABLES else "npy" if ending == NPY else "text"
+    takes = (*IMAGES, *TABLES, NPY, *HDF5, *texts, SHARD, *PACKED_SHARDS)
+    for name in Files(path=path, takes=takes, stores=(ZARR,)).names():
+        kind = _kind_of_file(name)
         if kind != "table" or place.pattern or not f"/{name}".count("/_"):
             first.setdefault(kind, name)
-        if "folder" in first and "table" in first:
-            both = f"holds both tables and images ({first['table']}, {first['folder']})"
-            fix = f"keep them in separate directories, or name one kind by a pattern, as '{path}/**/*.jpg'"
-            raise SourceError(path, both, fix)
+        for one, other in _APART:
+            if one in first and other in first:
+                both = f"holds both {_HOLDS[one]} and {_HOLDS[other]} ({first[one]}, {first[other]})"
+                ending = f"*{suffix_of(first[other])}"
+                fix = f"keep them in separate directories, or name one kind by a pattern, as '{path}/**/{ending}'"
+                raise SourceError(path, both, fix)
     if place.pattern and not first:
         raise SourceError(path, "no file that raysal reads matches this pattern", "check the path")
-    return next((kind for kind in ("table", "folder", "text", "npy") if kind in first), "folder")
+    kind = next((kind for kind in _ORDER if kind in first), "folder")
+    return "webdataset" if kind == "packed" else kind
+
+
+_APART = (("table", "folder"), ("table", "webdataset"), ("text", "webdataset"))
+"""Kinds of files in one folder of which raysal does not guess which are meant. Beside images, an archive is a copy."""
+_HOLDS = {"table": "tables", "folder": "images", "webdataset": "shards", "text": "texts"}
+_ORDER = ("table", "folder", "webdataset", "text", "npy", "array", "packed")
+"""Which kind of files is meant, if a folder holds several."""
+
+
+def _kind_of_file(name: str) -> str:
+    """The name of the source that takes a file."""
+    suffix = suffix_of(name)
+    if suffix == SHARD or suffix in PACKED_SHARDS:
+        return "webdataset" if suffix == SHARD else "packed"
+    if suffix in HDF5 or suffix == ZARR:
+        return "array"
+    return "folder" if suffix in IMAGES else "table" if suffix in TABLES else "npy" if suffix == NPY else "text"

@@ -8,7 +8,8 @@ What a source must keep:
 
 - The order of the listing is the same every time. An item's id is its position in the listing, so an order that
   changes puts labels on other items.
-- Keys are distinct. The caller checks this (`raysal.sources.keys.check_keys`).
+- Keys are distinct. The caller checks this (`raysal.sources.keys.check_keys`). What to do about those that are not, a
+  source may say as `repeated_keys`.
 - `units` and `read` stream: they hold one chunk in memory, never the listing.
 - `read` gives every item that was listed. An item that cannot be read has a `BadItem` as its payload, so that the job
   can quarantine it with its reason.

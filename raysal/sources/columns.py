@@ -1,7 +1,7 @@
-"""Read files of Arrow columns part by part: Parquet by row group, Arrow IPC by record batch.
+"""Read files of Arrow columns part by part: Parquet by row group, Arrow IPC files and streams by record batch.
 
 A Parquet row group can only be decoded from its beginning. So a file that is read run by run remembers where the last
-run ended, and the next one goes on there.
+run ended, and the next one goes on there. In a stream, the way to a batch is over those before it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _READ_BYTES = 1 << 26
 """Record batches of Arrow IPC up to this are read. To map them takes longer, since every page is mapped by itself."""
 _BUFFER_BYTES = 1 << 20
 """Bytes of a Parquet column that are read at a time. (By default it would be all of a row group's.)"""
+_FILE, _END = b"ARROW1", b"\xff\xff\xff\xff\0\0\0\0"
+"""How a file of Arrow IPC begins, and how a stream ends."""
 
 
 @dataclass
@@ -57,7 +59,7 @@ class ArrowFile:
         self._rest: _Rest | None = None
         self._open: tuple[tuple[str, ...], Any] | None = None
         self._last: tuple[int, pa.RecordBatch] | None = None
-        self._large = False
+        self._large = self._stream = False
         with self._readable():
             self._facts = _facts(path)
             if self._parquet:
@@ -65,9 +67,19 @@ class ArrowFile:
                 self.schema = self._file.schema_arrow
             else:
                 with pa.memory_map(str(path)) as source:
-                    reader = pa.ipc.open_file(source)
+                    self._stream = source.read(len(_FILE)) != _FILE
+                    source.seek(0)
+                    reader = (pa.ipc.open_stream if self._stream else pa.ipc.open_file)(source)
                     self.schema = reader.schema
-                    self._large = source.size() > _READ_BYTES * max(reader.num_record_batches, 1)
+                    size = source.size()
+                    if self._stream:
+                        source.seek(size - len(_END))
+                        if source.read() != _END:
+                            raise SourceError(
+                                path, "is a stream of Arrow without its end mark: it was cut short", _AGAIN
+                            )
+                    else:
+                        self._large = size > _READ_BYTES * max(reader.num_record_batches, 1)
 
     def is_as_opened(self) -> bool:
         """Whether nobody replaced the file or wrote it since it was opened."""
@@ -80,7 +92,7 @@ class ArrowFile:
         try:
             yield
         except (pa.ArrowException, OSError) as error:
-            hint = "write it again" if self._parquet else "write it as an Arrow IPC file (not a stream) or as Parquet"
+            hint = _AGAIN if self._parquet else "write it as an Arrow IPC file or stream, or as Parquet"
             raise SourceError(self.path, f"cannot be read ({error})", hint) from None
 
     def kind(self, column: str) -> ColumnKind:
@@ -110,6 +122,40 @@ class ArrowFile:
             reader = self._reader(columns)
             for part in range(reader.num_record_batches):
                 yield part, iter([reader.get_batch(part)])
+
+    def part_rows(self) -> Iterator[tuple[int, int]]:
+        """Go through the parts of the file, without their values.
+
+        Yields:
+            The number of each part, from 0, and how many rows it has.
+
+        Raises:
+            SourceError: the file cannot be read.
+        """
+        if self._parquet:
+            yield from (
+                (part, self._file.metadata.row_group(part).num_rows) for part in range(self._file.num_row_groups)
+            )
+            return
+        with self._readable():
+            for part, batches in self.parts(self.schema.names[:1]):
+                yield part, sum(batch.num_rows for batch in batches)
+
+    def numbers(self, begin: str, first: int) -> Iterator[tuple[int, int, pa.Array]]:
+        """Number the rows of the file, as keys.
+
+        Args:
+            begin: what each key begins with.
+            first: the number of the first row.
+
+        Yields:
+            The part, the first row within it, and `string` keys of some rows.
+        """
+        for part, rows in self.part_rows():
+            for row in range(0, rows, BATCH_ROWS):
+                some = range(first + row, first + min(row + BATCH_ROWS, rows))
+                yield part, row, pa.array([f"{begin}{number}" for number in some], pa.string())
+            first += rows
 
     def rows(
         self, part: int, start: int, count: int, columns: Sequence[str], batch_rows: int = BATCH_ROWS
@@ -192,10 +238,40 @@ class ArrowFile:
                     yield from (path for path in batch.column(0).field("path").to_pylist() if path)
 
     def _reader(self, columns: Sequence[str]) -> Any:
-        """A reader of these columns of an Arrow IPC file. Batches are read, and large ones mapped."""
-        source = (pa.memory_map if self._large else pa.OSFile)(str(self.path))
+        """A reader of these columns of an Arrow IPC file. Batches are read, and large ones and streams are mapped."""
         fields = sorted({self.schema.get_field_index(name) for name in columns})
-        return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+        options = pa.ipc.IpcReadOptions(included_fields=fields)
+        if self._stream:
+            return _Stream(self.path, options)
+        source = (pa.memory_map if self._large else pa.OSFile)(str(self.path))
+        return pa.ipc.open_file(source, options=options)
+
+
+class _Stream:
+    """The record batches of a stream, by their numbers. To pass over one costs some microseconds: it is mapped."""
+
+    def __init__(self, path: Path, options: pa.ipc.IpcReadOptions) -> None:
+        self._path, self._options = path, options
+        with pa.memory_map(str(path)) as source:
+            kinds = (message.type for message in pa.ipc.MessageReader.open_stream(source))
+            self.num_record_batches = sum(kind == "record batch" for kind in kinds)
+        self._reader, self._next = self._opened(), 0
+
+    def _opened(self) -> Any:
+        return pa.ipc.open_stream(pa.memory_map(str(self._path)), options=self._options)
+
+    def get_batch(self, part: int) -> pa.RecordBatch:
+        """One batch, as `pyarrow.ipc.RecordBatchFileReader.get_batch` gives it."""
+        if part < self._next:
+            self._reader, self._next = self._opened(), 0
+        while True:
+            batch = self._reader.read_next_batch()
+            self._next += 1
+            if self._next > part:
+                return batch
+
+
+_AGAIN = "write it again"
 
 
 def _facts(path: Path) -> tuple[int, ...]:

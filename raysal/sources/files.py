@@ -68,11 +68,12 @@ class Place(NamedTuple):
     """The name of the one file in it that is meant, or ""."""
 
 
-def place_of(path: Path) -> Place:
+def place_of(path: Path, stores: tuple[str, ...] = ()) -> Place:
     """Say what a path stands for. What is there is taken literally, whatever letters are in its name.
 
     Args:
         path: a file, a folder, or a pattern with `*`, `?`, `[...]` or `**`.
+        stores: suffixes of folders that count as files.
 
     Returns:
         The place.
@@ -80,7 +81,7 @@ def place_of(path: Path) -> Place:
     Raises:
         SourceError: nothing is there, and it is no pattern.
     """
-    if path.is_dir():
+    if path.is_dir() and not (stores and path.name.lower().endswith(stores)):
         return Place(path, (), "")
     if os.path.lexists(path):
         return Place(path.parent, (), path.name)
@@ -88,7 +89,8 @@ def place_of(path: Path) -> Place:
     while parts and (root / parts[0]).is_dir():
         root, parts = root / parts[0], parts[1:]
     if not any(map(_MAGIC.search, parts)):
-        raise SourceError(path, "no such file or directory", "check the path")
+        fix = "check the path" if "{" not in str(path) else "check the path; a pattern has *, ?, [...] or **, not {...}"
+        raise SourceError(path, "no such file or directory", fix)
     return Place(root, parts, "")
 
 
@@ -106,13 +108,15 @@ class Files:
     """Whether the folders inside are read too. If not, what is in them is passed over, and no loss."""
     hidden: tuple[str, ...] = (".",)
     """How the names of files and folders begin that are left out, unless a pattern names them."""
+    stores: tuple[str, ...] = ()
+    """Suffixes of folders that are taken as if they were files, with all that is in them."""
     pictures: bool = False
     """Whether files of unknown suffixes are looked into, and count as items if they are pictures."""
 
     @cached_property
     def place(self) -> Place:
         """What the path stands for."""
-        return place_of(Path(self.path))
+        return place_of(Path(self.path), self.stores)
 
     @property
     def root(self) -> Path:
@@ -229,7 +233,7 @@ class _Walk:
             status = os.stat(folder.path)
             with os.scandir(folder.path) as scan:
                 # Sort a folder by its name with the slash: this gives the order of the full paths.
-                entries = sorted((entry.name + b"/" * _is_folder(entry), entry) for entry in scan)
+                entries = sorted((entry.name + b"/" * self._is_inner(entry), entry) for entry in scan)
         except OSError as error:
             if not folder.prefix or error.errno not in _SHUT:
                 where, fix = for_people(folder.path), "make it readable, or move it away"
@@ -261,17 +265,25 @@ class _Walk:
                 if self.all_files or not group:
                     yield Found(folder.prefix + name, group, lost)
 
+    def _is_inner(self, entry: os.DirEntry[bytes]) -> bool:
+        """Whether an entry is a folder to look into."""
+        return _is_folder(entry) and not self._is_store(entry.name)
+
+    def _is_store(self, name: bytes) -> bool:
+        return bool(self.files.stores) and name.decode("utf-8", "surrogateescape").lower().endswith(self.files.stores)
+
     def _judge(self, prefix: bytes, name: bytes, entry: os.DirEntry[bytes], copies: _Copies) -> tuple[str, bool]:
         """The group of a file, and whether it looks like an item; ("", False) if it is taken."""
         files = self.files
         text = name.decode("utf-8", "surrogateescape")
-        taken = text.lower().endswith(files.takes)
+        store = self._is_store(name)
+        taken = store or text.lower().endswith(files.takes)
         if not (taken or self.all_files):
             return NO_SUFFIX, False
         suffix = suffix_of(text)
         try:
             regular = entry.is_file()
-            if not regular:
+            if not regular and not (store and entry.is_dir()):
                 os.stat(entry.path)
                 return SPECIAL, False  # a pipe, a device
         except OSError:

@@ -62,5 +62,5 @@ def check_keys(source: Source, chunk_rows: int, look: Callable[[Unit], object] |
                     twice[key] = None
                 seen.add(key)
         if twice:
-            raise DuplicateKeys(source_name(source), list(twice))
+            raise DuplicateKeys(source_name(source), list(twice), getattr(source, "repeated_keys", ""))
     return len(hashes), chunks

@@ -8,12 +8,14 @@ case here; those of files may be in any case.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+FITS = (".fits", ".fit", ".fts", ".fits.fz")
 IMAGE_FORMATS = {
     "AVIF": (".avif", ".avifs"),
     "BMP": (".bmp",),
     "DIB": (".dib",),
-    "FITS": (".fits", ".fit", ".fts"),
+    "FITS": FITS,
     "GIF": (".gif",),
     "HEIF": (".heic", ".heics", ".heif", ".heifs", ".hif"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -39,6 +41,9 @@ IPC = (".arrow", ".feather", ".ipc")
 TABLES = (*PARQUET, *IPC)
 NPY = ".npy"
 """A matrix of vectors. Beside tables or images it is passed over."""
+HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
+ZARR = ".zarr"
+"""A folder of this suffix is a Zarr store: one file of arrays, as one of `HDF5` is."""
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 """{suffix: what separates the fields}."""
 JSON_LINES = (".jsonl", ".ndjson")
@@ -46,6 +51,11 @@ TEXT_LISTS = (*SEPARATORS, *JSON_LINES)
 """Files that a folder of texts consists of. (In a folder, `.json` is mostly a side file.)"""
 TEXTS = (*TEXT_LISTS, ".json")
 """Files that hold a text in each row."""
+
+SHARD = ".tar"
+"""Suffix of the shards of WebDataset."""
+STATE, SPLITS = "state.json", "dataset_dict.json"
+"""Files by which a data set that Hugging Face's `datasets` saved is known, and one of several splits."""
 
 
 def _suffixes(words: str) -> frozenset[str]:
@@ -57,13 +67,15 @@ OTHER_IMAGES = _suffixes("""
     pcd pict pct psb psd pxr ras rgb rgba svg svgz wdp wmf xbm xcf xpm xwd
     3fr ari arw bay cap cr2 cr3 crw dcr dng erf fff gpr iiq k25 kdc mdc mef mos mrw nef nrw orf pef ptx r3d raf raw rw2
     rwl rwz sr2 srf srw x3f
-    czi lif lsm mha mhd mrc mrxs nd2 ndpi nii nrrd scn svs vms vsi fits.gz fits.fz fit.gz nii.gz
+    czi lif lsm mha mhd mrc mrxs nd2 ndpi nii nrrd scn svs vms vsi fits.gz fit.gz nii.gz
 """)
 """Suffixes of pictures that raysal does not read: of programs, of cameras, of microscopes and other instruments."""
-OTHER_TABLES = _suffixes("avro h5 hdf hdf5 lance npy npz orc tfrecord parquet.gz arrow.gz arrow.zst")
+OTHER_TABLES = _suffixes("avro h5 hdf hdf5 he5 lance npy npz orc tfrecord parquet.gz arrow.gz arrow.zst")
 """Suffixes of tables of vectors or images that are not read beside others."""
 OTHER_TEXTS = frozenset(f"{suffix}{packed}" for suffix in TEXT_LISTS for packed in (".gz", ".bz2", ".xz", ".zst"))
 """Suffixes of lists of texts that raysal does not read."""
+PACKED_SHARDS = tuple(sorted(_suffixes("tar.gz tar.bz2 tar.xz tar.zst tar.lz4 tgz tbz2 txz")))
+"""Suffixes of shards that cannot be read by position."""
 
 _SIDE = _suffixes("""
     txt md rst html htm xml json yaml yml toml ini cfg csv tsv jsonl ndjson xls xlsx ods log py ipynb sh bat js css m r
@@ -73,7 +85,10 @@ _SIDE = _suffixes("""
     pt pth ckpt pkl pickle safetensors onnx pb tmp part crdownload download lock
 """)
 """Suffixes of files that are known to be no pictures, so that nobody looks into them."""
-_COMPOUND = (*OTHER_TEXTS, *(suffix for suffix in (*OTHER_IMAGES, *OTHER_TABLES) if suffix.count(".") > 1))
+_COMPOUND = (
+    *OTHER_TEXTS,
+    *(suffix for suffix in (*IMAGES, *OTHER_IMAGES, *OTHER_TABLES, *PACKED_SHARDS) if suffix.count(".") > 1),
+)
 _PLAIN = re.compile(r"\.(?=[a-z0-9_~-]*[a-z])[a-z0-9_~-]{1,12}")
 
 _MAGIC = (
@@ -101,9 +116,21 @@ def suffix_of(name: str) -> str:
     if dot < 1:
         return ""
     suffix = name[dot:]
-    if suffix in (".gz", ".bz2", ".xz", ".zst", ".fz"):
+    if suffix in (".gz", ".bz2", ".xz", ".zst", ".lz4", ".fz"):
         return next((whole for whole in _COMPOUND if name.endswith(whole)), suffix)
     return suffix if _PLAIN.fullmatch(suffix) else ""
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a folder is a data set, or several splits of one, as Hugging Face's `datasets` saves them.
+
+    Args:
+        path: a folder.
+
+    Returns:
+        Yes or no. Nothing is read.
+    """
+    return (path / SPLITS).is_file() or ((path / STATE).is_file() and (path / "dataset_info.json").is_file())
 
 
 def may_be_picture(suffix: str) -> bool:

@@ -11,12 +11,18 @@ if TYPE_CHECKING:
 
 SOURCES: Registry[type[Source]] = Registry(
     {
+        "array": "raysal.sources.array:Array",
+        "cutouts": "raysal.sources.cutouts:Cutouts",
         "digits": "raysal.sources.digits:Digits",
         "fashion_mnist": "raysal.sources.fashion_mnist:FashionMnist",
+        "fits": "raysal.sources.fits:Fits",
         "folder": "raysal.sources.folder:Folder",
+        "hf": "raysal.sources.hf:SavedDataset",
         "memory": "raysal.sources.memory:Memory",
         "npy": "raysal.sources.npy:Npy",
+        "pages": "raysal.sources.pages:Pages",
         "table": "raysal.sources.table:Table",
         "text": "raysal.sources.text:Text",
+        "webdataset": "raysal.sources.webdataset:WebDataset",
     }
 )

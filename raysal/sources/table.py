@@ -1,4 +1,4 @@
-"""Items from Parquet or Arrow IPC files: ready vectors, encoded images, or texts."""
+"""Items from Parquet or Arrow IPC files and streams: ready vectors, encoded images, or texts."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ Segment = tuple[str, int, int, int]
 """Name of a file, part within it, first row within the part, number of rows. A unit's locator lists such segments."""
 HIDDEN = (".", "_")
 """How names begin that directories of tables leave out: `_SUCCESS`, `_delta_log`, `_metadata`."""
+NUMBERS = "#"
+"""What `key_column` is where no column holds the keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class Table:
     path: Path
     """A file, a directory, or a pattern, as `data/*.parquet`."""
     key_column: str = "key"
-    """The column of the items' keys."""
+    """The column of the items' keys; or `#`: the numbers of the rows, from 0, and of several files `FILE:NUMBER`."""
     image_column: str | None = None
     """A column of images: encoded, or uint8 [h, w], [h, w, 1] or [h, w, 3]."""
     text_column: str | None = None
@@ -100,6 +102,19 @@ class Table:
         return names
 
     @property
+    def _key(self) -> str:
+        """The column of the keys, or `NUMBERS`."""
+        return self.key_column
+
+    def _of_path(self, name: str) -> dict[str, str | None]:
+        """The columns that the path of a file gives, and their value in it."""
+        return hive_values(name)
+
+    def _numbering(self, name: str) -> tuple[str, int]:
+        """How keys that are numbers begin in a file, and the number of its first row."""
+        return ("" if self._listing.place.file else f"{name}:"), 0
+
+    @property
     def _root(self) -> Path:
         """The directory that the names of the files are relative to."""
         return self._listing.root
@@ -127,7 +142,7 @@ class Table:
                         f"{_A[modality]} column is {HOLDS[modality]}; here: {', '.join(others) or 'none'}",
                     )  # fmt: skip
                 return modality, column
-        if guess := _guess({name: file.kind(name) for name in unlike if name != self.key_column}):
+        if guess := _guess({name: file.kind(name) for name in unlike if name != self._key}):
             return guess
         columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise SourceError(
@@ -140,9 +155,9 @@ class Table:
         """Open one file, and check that it has the columns that this source reads."""
         file = ArrowFile(self._root / name)
         modality, column = self._payload
-        flags = [(self.key_column, "--key-column"), (column, f"--{modality}-column")]
-        check_columns(file.path, flags, file.schema.names)
-        of_folders = [column for column in hive_values(name) if column not in file.schema.names]
+        flags = [] if self._key == NUMBERS else [(self._key, "--key-column, where '#' is the number of the row")]
+        check_columns(file.path, [*flags, (column, f"--{modality}-column")], file.schema.names)
+        of_folders = [column for column in self._of_path(name) if column not in file.schema.names]
         check_columns(file.path, [(carry, "--carry") for carry in self.carry], [*file.schema.names, *of_folders])
         if not file.kind(column).fits(modality):
             kind = file.schema.field(column).type
@@ -240,12 +255,15 @@ class Table:
         """File, part, first row within the part, and keys of some items after the others."""
         for name in names:
             file = self._open(name)
-            kind = file.kind(self.key_column)
+            if self._key == NUMBERS:
+                yield from ((name, *some) for some in file.numbers(*self._numbering(name)))
+                continue
+            kind = file.kind(self._key)
             row_of_file = 0
-            for part, batches in file.parts([self.key_column]):
+            for part, batches in file.parts([self._key]):
                 row = 0
                 for batch in batches:
-                    column = batch.column(self.key_column)
+                    column = batch.column(self._key)
                     yield name, part, row, keys_in(kind, column, file.path, row_of_file)
                     row, row_of_file = row + len(column), row_of_file + len(column)
 
@@ -284,7 +302,7 @@ class Table:
             kinds = {c: file.kind(c) for c in (self._payload[1], *self.carry) if c in file.schema.names}
             for whole in file.rows(part, start, count, list(kinds), rows):
                 for batch in (whole[at : at + rows] for at in range(0, whole.num_rows, rows)):
-                    yield position, file, batch, kinds, hive_values(name)
+                    yield position, file, batch, kinds, self._of_path(name)
                     position += batch.num_rows
 
     def _reader(self, name: str) -> ArrowFile:

@@ -25,7 +25,7 @@ from raysal.sources.base import OfFiles, Source
 from raysal.sources.digits import Digits
 from raysal.sources.files import place_of
 from raysal.sources.folder import Folder
-from raysal.sources.kinds import IMAGES, suffix_of
+from raysal.sources.kinds import IMAGES, ZARR, suffix_of
 from raysal.sources.of_pool import source_of
 from raysal.types import Unit
 from raysal.web.catalogue import Entry
@@ -92,7 +92,7 @@ class Payloads:
             return self._media
         path = (self._pool.manifest.source.get("config") or {}).get("path")
         try:
-            return None if path is None else place_of(Path(path)).root
+            return None if path is None else place_of(Path(path), (ZARR,)).root
         except SourceError:
             return None
 

@@ -28,6 +28,7 @@ SURFACE = {
         "--vector-column",
         "--image-column",
         "--text-column",
+        "--hdu",
         "--carry",
         "--data",
         "--size",

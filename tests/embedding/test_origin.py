@@ -26,6 +26,7 @@ from changing_sources import (
     encoder_for,
     files_of,
     in_memory,
+    key_in,
     touch,
 )
 from pool_files import bytes_of
@@ -147,12 +148,15 @@ def test_a_changed_source_is_refused_by_name(kind: str, change: str, state: str,
         assert f"{len(rows)} {what}s, was {len(ROWS)}" in said
     first = next((place for place in range(8) if place >= len(rows) or rows[place].key != ROWS[place].key), 8)
     if first < (8 if state == "complete" else CHUNK):
-        old = repr(ROWS[first].key)
+        old = repr(key_in(kind, ROWS[first].key))
         gone = first >= len(rows)
-        new = f"item {first} ({old}) is gone" if gone else f"item {first} is {rows[first].key!r}, was {old}"
+        new = (
+            f"item {first} ({old}) is gone" if gone else f"item {first} is {key_in(kind, rows[first].key)!r}, was {old}"
+        )
         assert new in said
     elif len(rows) == len(ROWS) and [row.key for row in rows] == [row.key for row in ROWS]:
-        assert "chunk 0 ('k0.png', 'k1.png', 'k2.png') are not those that were embedded" in said or "bytes, was" in said
+        named = ", ".join(repr(key_in(kind, row.key)) for row in ROWS[:3])
+        assert f"chunk 0 ({named}) are not those that were embedded" in said or "bytes, was" in said
 
 
 @pytest.mark.parametrize("place", [4, 7])

@@ -1,0 +1,306 @@
+"""Rows of the arrays of HDF5 files and Zarr stores: ready vectors, or images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raysal.arrow_values import Texts, array_of
+from raysal.errors import BadItem, ConfigError, SourceError
+from raysal.sources.array_columns import bad_of, carried_of, keys_of
+from raysal.sources.dataset_choice import Chosen, choose, picture_of
+from raysal.sources.datasets import ArrayFile, Dataset, blocks, read_block
+from raysal.sources.files import Files
+from raysal.sources.hdf5 import Hdf5File
+from raysal.sources.kinds import HDF5, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES, ZARR
+from raysal.sources.listing import check_carry, digest, look_at, stamp_of_files, wanted_positions
+from raysal.sources.vectors import (
+    BATCH_BYTES,
+    batch_rows,
+    columns_of_matrix,
+    columns_of_rows,
+    vector_or_bad,
+)
+from raysal.sources.zarr_store import ZarrStore, is_store, look_at_store, parts_of
+from raysal.types import Columns, Item, PassedOver, SourceFile, Stamp, Unit
+
+Segment = tuple[str, int, int]
+"""Name of a file, first row of its dataset, number of rows. A unit's locator lists such segments."""
+_KEYS = 1 << 16
+"""Keys that are read at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Array:
+    """The rows of one dataset of each HDF5 file (`.h5`, `.hdf5`, `.hdf`, `.he5`) or Zarr store (a folder `.zarr`).
+
+    A dataset [n, d] or [n, 1, d] of numbers holds vectors; one of [n, h, w], [n, h, w, c] or [n, c, h, w], or of n
+    byte strings of any length (encoded images), holds images. If a file has one such dataset, no name is needed. Files
+    are read in the order of their relative paths. Memory: some megabytes, or what is stored together, if that is more,
+    up to a chunk of the pool.
+
+    What was never written is no item: rows for which the file has only a fill value are quarantined, and so are those
+    whose part cannot be read. Data outside of the file (links, virtual datasets) and Python objects are refused.
+    """
+
+    path: Path
+    """A file or store, a directory of them, or a pattern, as `data/*.h5`."""
+    vector_column: str | None = None
+    """The path of the dataset of vectors, as `train/embeddings`."""
+    image_column: str | None = None
+    """The path of the dataset of images."""
+    key_column: str | None = None
+    """The dataset [n] of the items' keys, texts or whole numbers. By default the one that is called key, keys, id or
+    ids, if there is one; else the keys are the numbers of the rows, from 0; of several files `NAME:NUMBER`."""
+    carry: tuple[str, ...] = ()
+    """Datasets [n] to keep in the pool."""
+    axes: str | None = None
+    """What the axes of an image are: `hw`, `hwc` or `chw`, where the file does not say it."""
+    channels: tuple[str | int, ...] = ()
+    """Channels to take of an image, in this order, by their names or by their numbers from 0."""
+    stated_range: tuple[float, float] | None = None
+    """The numbers that are black and white in the images, where the file does not say it."""
+    recursive: bool = field(default=True)
+    """Whether directories inside a directory are read too."""
+
+    def __post_init__(self) -> None:
+        check_carry([_plain(name) for name in self.carry])
+        if self.vector_column and self.image_column:
+            raise ConfigError("array", "vector_column and image_column are both given", "name one payload column")
+        if self.axes not in (None, "hw", "hwc", "chw"):
+            raise ConfigError("source.axes", f"{self.axes!r}", "use hw, hwc or chw")
+
+    @property
+    def modality(self) -> Literal["vector", "image"]:
+        """What the rows are, by the first file."""
+        return self._first[0].modality
+
+    @cached_property
+    def _listing(self) -> Files:
+        others = {*TABLES, *IMAGES, *OTHER_TABLES, *OTHER_IMAGES} - set(HDF5)
+        path = Path(self.path) if Path(self.path).name else Path(self.path).resolve()
+        named = (path.name.lower(),) if is_store(path) else ()  # a store by what is in it, whatever it is called
+        return Files(path=path, takes=HDF5, items=others, stores=(ZARR, *named), recursive=self.recursive)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        """The files' names relative to the root, as they were when this was first asked. An error if there are none."""
+        names = tuple(self._listing.names())
+        if not names:
+            raise SourceError(
+                self.path, f"no HDF5 files or Zarr stores here ({', '.join((*HDF5, ZARR))})", "check the path"
+            )
+        return names
+
+    def _open(self, name: str) -> ArrayFile:
+        path = self._listing.path_of(name)
+        return ZarrStore(path) if is_store(path) else Hdf5File(path)
+
+    def _chosen(self, file: ArrayFile) -> Chosen:
+        """The datasets of an open file that this source reads."""
+        vectors, images, keys = (
+            None if one is None else _plain(one) for one in (self.vector_column, self.image_column, self.key_column)
+        )
+        return choose(file.path, file.datasets(), vectors, images, keys, [_plain(one) for one in self.carry])
+
+    @cached_property
+    def _first(self) -> tuple[Chosen, str]:
+        """The datasets of the first file, and its name."""
+        with self._open(self._names[0]) as file:
+            return self._chosen(file), self._names[0]
+
+    def _like_the_first(self, file: ArrayFile) -> Chosen:
+        """The datasets of an open file. Raises SourceError where they hold something else than those of the first."""
+        chosen, (first, name) = self._chosen(file), self._first
+        if chosen.modality != first.modality:
+            raise SourceError(
+                file.path, f"holds {chosen.modality}s, and {name} holds {first.modality}s", "name files of one kind"
+            )
+        if first.modality == "vector" and chosen.payload.shape[-1] != first.payload.shape[-1]:
+            problem = f"vectors of length {chosen.payload.shape[-1]}, and {name} has others"
+            raise SourceError(file.path, problem, "name files of one length")
+        if (chosen.keys is None) != (first.keys is None):
+            raise SourceError(file.path, f"has {'no ' * (chosen.keys is None)}keys, unlike {name}", "say --key-column")
+        return chosen
+
+    def passed_over(self) -> PassedOver:
+        """The files of the directory that are not taken; see `PassesOver`."""
+        return self._listing.passed_over()
+
+    def vector_dim(self) -> int:
+        """The d of the vectors; 0 where there are images."""
+        return self._first[0].payload.shape[-1] if self.modality == "vector" else 0
+
+    def fingerprint(self) -> str:
+        """Hex sha256 over the names, sizes and shapes of the files, and what is read of them. It opens each file."""
+        read = [self.modality, self.vector_column, self.image_column, self.key_column, self.carry]
+        how = [self.axes, self.channels, self.stated_range]
+        shapes = ((file.name, file.bytes, self._shape(file.name)) for file in self.files())
+        return digest([*read, *how, *shapes])
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        with self._open(name) as file:
+            return self._chosen(file).payload.shape
+
+    def stamp(self) -> Stamp:
+        """Names, sizes and times of the files, and of all parts of the stores."""
+        files = replace(self._listing)  # a copy looks at the path anew
+        return stamp_of_files(part for name in files.names() for part in parts_of(name, files.file(name)))
+
+    def files(self) -> Iterator[SourceFile]:
+        """Every file and store; see `OfFiles`."""
+        files = replace(self._listing)
+        for name in files.names():
+            look = look_at_store if is_store(files.path_of(name)) else look_at
+            yield look(name, files.file(name))
+
+    def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
+        """In which files the items lie; see `OfFiles`."""
+        return ((name, count) for name, _, count in unit.locator)
+
+    def units(self, chunk_rows: int) -> Iterator[Unit]:
+        """List all items; see `Source.units`. It reads only the keys. A locator is a tuple of `Segment`."""
+        return self.units_in(self._names, chunk_rows)
+
+    def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
+        """List the items of some files; see `OfFiles`.
+
+        Args:
+            names: of files.
+            chunk_rows: items in one chunk.
+
+        Yields:
+            The chunks in order. A locator is a tuple of `Segment`.
+
+        Raises:
+            SourceError: a file cannot be read, or lacks a dataset or a key.
+        """
+        keys: list[pa.Array] = []
+        segments: list[Segment] = []
+        index = first_id = held = 0
+        for name, row, some in self._keys(names):
+            while len(some):
+                taken = some[: chunk_rows - held]
+                if segments and segments[-1][0] == name:
+                    segments[-1] = (name, segments[-1][1], segments[-1][2] + len(taken))
+                else:
+                    segments.append((name, row, len(taken)))
+                keys.append(taken)
+                held, row, some = held + len(taken), row + len(taken), some[len(taken) :]
+                if held == chunk_rows:
+                    yield Unit(index=index, first_id=first_id, keys=_joined(keys), locator=tuple(segments))
+                    index, first_id, held, keys, segments = index + 1, first_id + held, 0, [], []
+        if held:
+            yield Unit(index=index, first_id=first_id, keys=_joined(keys), locator=tuple(segments))
+
+    def _keys(self, names: Iterable[str]) -> Iterator[tuple[str, int, pa.Array]]:
+        """File, first row, and keys of some items after the others."""
+        import pyarrow.compute as pc
+
+        for name in names:
+            with self._open(name) as file:
+                chosen = self._like_the_first(file)
+                if chosen.modality == "image":
+                    self._image_of(file.path, chosen.payload)
+                rows = chosen.payload.shape[0]
+                step = 1 if chosen.keys is None else chosen.keys.step
+                for start, stop in blocks(0, rows, step, _KEYS):
+                    if chosen.keys is not None:
+                        yield name, start, keys_of(file, chosen.keys, start, stop)
+                        continue
+                    numbers = array_of(np.arange(start, stop), pa.int64()).cast(pa.string())
+                    alone = bool(self._listing.place.file)
+                    yield name, start, numbers if alone else pc.binary_join_element_wise(name, numbers, ":")
+
+    def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
+        """Read a chunk; see `Source.read`. An image is encoded bytes, uint8 of 1 or 3 channels, or `Pixels`."""
+        wanted = set(wanted_positions(unit, only))
+        place = 0
+        for name, first, count in unit.locator:
+            here = sorted(at - place + first for at in wanted if place <= at < place + count)
+            if here:
+                keys = {row: unit.keys[place + row - first] for row in here}
+                with self._open(name) as file:
+                    chosen = self._chosen(file)
+                    there = {row: key for row, key in keys.items() if row < chosen.payload.shape[0]}
+                    yield from self._items(file, chosen, there)
+                    if len(there) < len(keys):  # the file has fewer rows now: whoever misses them says so
+                        return
+            place += count
+
+    def _items(self, file: ArrayFile, chosen: Chosen, keys: Mapping[int, str]) -> Iterator[Item]:
+        """The items of some rows {row: key}, which are in order."""
+        if not keys:
+            return
+        first, end = min(keys), max(keys) + 1
+        columns, lacking = carried_of(file, chosen, first, end)
+        carried = {name: v.to_pylist() if isinstance(v, pa.Array) else v for name, v in columns.items()}
+        make = None if chosen.modality == "vector" else self._image_of(file.path, chosen.payload)
+        most = max(1, BATCH_BYTES // chosen.payload.row_bytes)
+        for start, stop in blocks(first, end, chosen.payload.step, most):
+            rows = [row for row in range(start, stop) if row in keys]
+            if not rows:
+                continue
+            block = read_block(file, chosen.payload, rows[0], rows[-1] + 1)
+            unusable = block.unusable
+            for row in rows:
+                at, key = row - rows[0], keys[row]
+                why = unusable.get(at) or lacking.get(row - first)
+                value = block.values[at]
+                payload = bad_of(key, why) if why else vector_or_bad(value, key) if make is None else make(value)
+                values = {name: column[row - first] for name, column in carried.items()}
+                yield Item(key=key, payload=payload, carried=values)
+
+    def _image_of(self, where: Path, images: Dataset) -> Callable[[Any], Any]:
+        return picture_of(where, images, self.axes, self.channels, self.stated_range)
+
+    def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
+        """Read a chunk of vectors as columns; see `ColumnSource`."""
+        place = 0
+        for name, first, count in unit.locator:
+            with self._open(name) as file:
+                chosen = self._chosen(file)
+                end = min(first + count, chosen.payload.shape[0])
+                carried, lacking = carried_of(file, chosen, first, end)
+                for start, stop in blocks(first, end, chosen.payload.step, batch_rows(dim)):
+                    block = read_block(file, chosen.payload, start, stop)
+                    matrix = block.values[:, 0] if block.values.ndim == 3 else block.values
+                    bad = {row - start + first: why for row, why in lacking.items()} | block.unusable
+                    for low in range(0, stop - start, batch_rows(dim)):
+                        high = min(low + batch_rows(dim), stop - start)
+                        keys = unit.keys[place + low : place + high]
+                        at = start - first + low
+                        some = {name: values[at : at + len(keys)] for name, values in carried.items()}
+                        odd = {row - low: bad_of(keys[row - low], bad[row]) for row in sorted(bad) if low <= row < high}
+                        yield from _columns(keys, matrix[low:high], some, odd, dim)
+                    place += stop - start
+                if end < first + count:  # as in `read`
+                    return
+
+
+def _columns(
+    keys: Sequence[str], matrix: NDArray[Any], carried: Mapping[str, Any], odd: Mapping[int, BadItem], dim: int
+) -> Iterator[Columns]:
+    """Vectors [m, d] as columns, of which the odd ones are bad."""
+    if matrix.shape[1] == dim and matrix.dtype.itemsize <= 8:
+        for part in columns_of_matrix(keys, matrix, carried):
+            yield replace(part, odd=odd)
+        return
+    rows = [odd.get(at) or vector_or_bad(row, key) for at, (row, key) in enumerate(zip(matrix, keys, strict=True))]
+    yield from columns_of_rows(keys, rows, carried, dim)
+
+
+def _plain(name: str) -> str:
+    """The path of a dataset without the slash before it."""
+    return name.strip("/") or "/"
+
+
+def _joined(pieces: list[pa.Array]) -> Texts:
+    return Texts(pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces))

@@ -1,0 +1,107 @@
+"""FITS files of which a part is chosen: each is an image, whatever else it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from raysal.errors import SourceError
+from raysal.sources.files import Files
+from raysal.sources.fits_images import FitsImage, picture
+from raysal.sources.kinds import FITS, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
+from raysal.sources.listing import bad_item, digest, look_at, stamp_of_files, units_of, wanted_positions
+from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fits:
+    """The FITS files below a folder, in the order of their relative paths, which are the keys.
+
+    Of each file one part counts. Its pixels mean what docs/images.md says; a cube is an image of several channels. (A
+    folder of pictures has FITS files among others, and takes the first image of each.)
+    """
+
+    path: Path
+    """A file, a folder, or a pattern, as `night/*.fits.fz`."""
+    hdu: str | int | None = None
+    """The part: its name, name and version (`SCI,2`), or number from 0. By default the first one with an image."""
+    channels: tuple[int, ...] = ()
+    """The planes of a cube to take, by their numbers from 0."""
+    stated_range: tuple[float, float] | None = None
+    """The numbers that are black and white, instead of DATAMIN and DATAMAX."""
+    recursive: bool = True
+    """Whether the folders inside are read too."""
+
+    @property
+    def modality(self) -> Literal["image"]:
+        """Image."""
+        return "image"
+
+    @cached_property
+    def _listing(self) -> Files:
+        others = (OTHER_IMAGES | OTHER_TABLES | {*IMAGES, *TABLES}) - set(FITS)
+        return Files(path=Path(self.path), takes=FITS, items=others, recursive=self.recursive)
+
+    def passed_over(self) -> PassedOver:
+        """The files that are not taken; see `PassesOver`."""
+        return self._listing.passed_over()
+
+    def fingerprint(self) -> str:
+        """Hex sha256 over names and sizes, and what is read of the files. It costs one `stat` per file."""
+        how = [self.hdu, self.channels, self.stated_range]
+        return digest([*how, *((file.name, file.bytes) for file in self.files())])
+
+    def stamp(self) -> Stamp:
+        """Names, sizes and times of the files. It costs one `stat` per file."""
+        files = replace(self._listing)  # a copy looks at the path anew
+        return stamp_of_files((name, files.file(name)) for name in files.names())
+
+    def files(self) -> Iterator[SourceFile]:
+        """Every file, which is one item; see `OfFiles`."""
+        files = replace(self._listing)
+        return (look_at(name, files.file(name)) for name in files.names())
+
+    def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
+        """List some of the files; see `OfFiles`."""
+        return units_of(names, chunk_rows)
+
+    def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
+        """Each item is a file of its own; see `OfFiles`."""
+        return ((key, 1) for key in unit.keys)
+
+    def units(self, chunk_rows: int) -> Iterator[Unit]:
+        """List all items; see `Source.units`.
+
+        Args:
+            chunk_rows: items in one chunk.
+
+        Yields:
+            The chunks in order.
+
+        Raises:
+            SourceError: there is no FITS file.
+        """
+        empty = True
+        for unit in units_of(self._listing.names(), chunk_rows):
+            empty = False
+            yield unit
+        if empty:
+            raise SourceError(self.path, f"no FITS files here ({', '.join(FITS)})", "check the path")
+
+    def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
+        """Read a chunk; see `Source.read`. An image is uint8 [h, w] or [h, w, 3], or `Pixels`."""
+        for position in wanted_positions(unit, only):
+            key = unit.keys[position]
+            path = self._listing.path_of(key)
+            try:
+                with FitsImage(path, self.hdu) as image:
+                    height, width = image.shape[-2:]
+                    values = image.cut(0, 0, height, width, self.channels)
+                    payload = picture(values, self.stated_range or image.stated)
+            except ValueError as error:
+                yield bad_item(key, str(error), uri=str(path))
+            else:
+                yield Item(key=key, payload=payload, uri=str(path))

@@ -1,0 +1,279 @@
+"""Zarr stores, versions 2 and 3, by zarr. A store is a folder; the arrays in it are found by their own metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from raysal.errors import MissingExtra, SourceError, brief
+from raysal.numerics import ceil_div
+from raysal.sources.datasets import ROOT, Dataset, said_by
+from raysal.sources.kinds import ZARR
+from raysal.types import SourceFile
+
+METADATA = ("zarr.json", ".zgroup", ".zarray")
+"""Files of which a store has one."""
+_OBJECTS = ("vlen-utf8", "vlen-bytes")
+_ABSENT = np.uint64(2**64 - 1)
+"""Where a chunk of a shard begins that was not written."""
+
+
+def is_store(path: Path) -> bool:
+    """Whether a path is a Zarr store."""
+    return path.is_dir() and (path.suffix.lower() == ZARR or any((path / name).is_file() for name in METADATA))
+
+
+def parts_of(name: str, path: bytes) -> Iterator[tuple[str, bytes]]:
+    """A file; or all files and folders of a store, in a fixed order.
+
+    Args:
+        name: of the file or store.
+        path: where it is.
+
+    Yields:
+        The name of a part, and where it is.
+    """
+    if not os.path.isdir(path):
+        yield name, path
+        return
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        inner = os.path.relpath(folder, path)
+        for part in (b"", *sorted(files)):
+            yield f"{name}/{os.path.join(inner, part).decode('utf-8', 'backslashreplace')}", os.path.join(folder, part)
+
+
+def look_at_store(name: str, store: bytes) -> SourceFile:
+    """A store as it is now: the size of all its files, and the time of the newest. It costs one `stat` per file."""
+    size, newest = 0, 0
+    for _, part in parts_of(name, store):
+        try:
+            found = os.stat(part)
+        except OSError:
+            continue  # it was deleted while we looked; its folder has a new time
+        size += 0 if os.path.isdir(part) else found.st_size
+        newest = max(newest, found.st_mtime_ns, found.st_ctime_ns)
+    return SourceFile(name=name, bytes=size if newest else -1, changed_ns=newest)
+
+
+class _Shards(NamedTuple):
+    """How the chunks of a shard are found."""
+
+    chunk: tuple[int, ...]
+    at_end: bool
+    checked: bool
+    """Whether a checksum of 4 bytes follows the index."""
+
+
+class ZarrStore:
+    """A Zarr store."""
+
+    def __init__(self, path: Path) -> None:
+        """Find the arrays of a store.
+
+        Args:
+            path: the folder.
+
+        Raises:
+            SourceError: it cannot be listed.
+            MissingExtra: zarr is not installed.
+        """
+        self.path = path
+        try:
+            import zarr
+        except ModuleNotFoundError:
+            raise MissingExtra(str(path), "zarr", "arrays") from None
+        self._zarr = zarr
+        self._places = dict(self._found())
+        self._arrays: dict[str, Any] = {}
+
+    def __enter__(self) -> ZarrStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._arrays.clear()
+
+    def _found(self) -> Iterator[tuple[str, Path]]:
+        """Names and folders of the arrays. Groups need no metadata of their own."""
+        folders: list[tuple[str, Path, frozenset[tuple[int, int]]]] = [("", self.path, frozenset())]
+        while folders:
+            name, folder, above = folders.pop()
+            try:
+                status = os.stat(folder)
+                entries = {entry.name: entry for entry in os.scandir(folder)}
+            except OSError as error:
+                raise SourceError(folder, f"cannot be listed ({error.strerror})", "make it readable") from None
+            if (status.st_dev, status.st_ino) in above:
+                continue
+            if ".zarray" in entries or ("zarr.json" in entries and self._is_array(folder / "zarr.json")):
+                yield name or ROOT, folder
+                continue
+            inner = above | {(status.st_dev, status.st_ino)}
+            for entry in entries.values():
+                if entry.is_dir():
+                    folders.append((f"{name}/{entry.name}" if name else entry.name, folder / entry.name, inner))
+
+    def _is_array(self, file: Path) -> bool:
+        try:
+            return bool(json.loads(file.read_bytes())["node_type"] == "array")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SourceError(file, f"is no metadata of Zarr ({brief(error)})", "write the store again") from None
+
+    def datasets(self) -> dict[str, Dataset]:
+        """All arrays; see `ArrayFile`."""
+        return {name: self._described(name) for name in sorted(self._places)}
+
+    def _described(self, name: str) -> Dataset:
+        nothing = np.dtype(object)
+        try:
+            if problem := self._of_objects(name):
+                return Dataset(name=name, shape=(), dtype=nothing, problem=problem)
+            array = self._array(name)
+            dtype, shape, meta = np.dtype(array.dtype), tuple(array.shape), array.metadata
+            kind = type(getattr(meta, "data_type", None) or meta.dtype).__name__
+            texts = dtype.kind in "UST" or kind == "VariableLengthUTF8"
+            of_bytes = kind == "VariableLengthBytes"
+            problem = self._problem(array, dtype, texts or of_bytes)
+            if problem:
+                return Dataset(name=name, shape=shape, dtype=dtype, problem=problem)
+            attributes = array.attrs.asdict()
+            axes = getattr(meta, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS") or ()
+            return Dataset(
+                name=name,
+                shape=shape,
+                dtype=dtype,
+                holds="texts" if texts else "bytes" if of_bytes else "numbers",
+                step=array.chunks[0],
+                axes=tuple(str(axis or "") for axis in axes) if len(axes) == len(shape) else (),
+                **said_by(attributes, dtype),
+            )
+        except Exception as error:  # zarr and its codecs raise anything on metadata that they do not know
+            problem = f"it cannot be opened ({type(error).__name__}: {brief(error)}); pip install its codec"
+            return Dataset(name=name, shape=(), dtype=nothing, problem=problem)
+
+    def _of_objects(self, name: str) -> str:
+        """Why a dataset of objects is refused, before anything is made of its metadata: it may be a pickle."""
+        file = self._places[name] / ".zarray"
+        if not file.is_file():
+            return ""
+        said = json.loads(file.read_bytes())
+        filters = said.get("filters") or []
+        if "pickle" in [one.get("id") for one in [*filters, said.get("compressor") or {}]]:
+            return "Python objects, as a pickle; store numbers, texts or bytes"
+        if said.get("dtype") == "|O" and not (filters and filters[0].get("id") in _OBJECTS):
+            return "Python objects; store numbers, texts or bytes"
+        return ""
+
+    def _problem(self, array: Any, dtype: np.dtype[Any], is_known: bool) -> str:
+        """Why an array cannot be read, or ""."""
+        if not array.shape:
+            return "a single value"
+        if dtype.names:
+            return "rows of several fields (a structured type); store each field as an array of its own"
+        if dtype.kind in "OV" and not is_known:
+            return "objects; store numbers, texts or bytes"
+        if array.shards is not None:
+            self._shards(array)
+        return ""
+
+    def _array(self, name: str) -> Any:
+        if name not in self._arrays:
+            with warnings.catch_warnings():  # types of version 3 that have no specification yet
+                warnings.simplefilter("ignore")
+                self._arrays[name] = self._zarr.open_array(str(self._places[name]), mode="r")
+        return self._arrays[name]
+
+    def _shards(self, array: Any) -> _Shards:
+        """How the index of a shard is read. Raises ValueError for one that is stored in an unusual way."""
+        codec, *others = array.metadata.codecs
+        names = [type(one).__name__ for one in codec.index_codecs]
+        inner = [type(one).__name__ for one in codec.codecs]
+        order = str(getattr(getattr(codec.index_codecs[0], "endian", None), "value", ""))
+        usual = names in (["BytesCodec"], ["BytesCodec", "Crc32cCodec"]) and order == "little"
+        if others or not usual or "ShardingCodec" in inner:
+            raise ValueError("shards in shards, or with an index of another form, are not read")
+        return _Shards(tuple(codec.chunk_shape), codec.index_location.value == "end", len(names) == 2)
+
+    def lacking(self, dataset: Dataset, start: int, stop: int) -> dict[int, str]:
+        """Rows of which a chunk is not in the store; see `ArrayFile`. Most writers leave out chunks of fill values."""
+        array, folder = self._array(dataset.name), self._places[dataset.name]
+        outer = array.shards or array.chunks
+        counts = [range(ceil_div(size, step)) for size, step in zip(array.shape[1:], outer[1:], strict=True)]
+        shards = self._shards(array) if array.shards else None
+        by_blosc = _last_codec(array) in ("Blosc", "BloscCodec")
+        bad: dict[int, str] = {}
+        for part in range(start // outer[0], ceil_div(stop, outer[0])):
+            for place in product([part], *counts):
+                key = array.metadata.encode_chunk_key(place)
+                first, file = part * outer[0], folder / key
+                whole = [(first, first + outer[0])]
+                why = f"its chunk {key} is not in the store: it was not written, or left out as a fill value"
+                why += "; write all chunks (zarr: config array.write_empty_chunks)"
+                if file.exists():
+                    left = [size - at * step for size, at, step in zip(array.shape, place, outer, strict=True)]
+                    whole = [] if shards is None else list(_absent_in(file, shards, outer, left, first))
+                    if by_blosc and _is_cut(file):
+                        whole, why = [(first, first + outer[0])], f"its chunk {key} is cut short; copy it again"
+                for low, high in whole:
+                    bad.update(dict.fromkeys(range(max(low, start) - start, min(high, stop) - start), why))
+        return bad
+
+    def slice(self, dataset: Dataset, start: int, stop: int) -> Any:
+        """Some rows; see `ArrayFile`."""
+        values = self._array(dataset.name)[start:stop]
+        if dataset.holds == "bytes":
+            return [bytes(value) for value in values]
+        return values.tolist() if dataset.holds == "texts" else values
+
+
+def _last_codec(array: Any) -> str:
+    """The name of the class of what wrote the bytes of a chunk."""
+    meta = array.metadata
+    return type(meta.compressor if hasattr(meta, "compressor") else meta.codecs[-1]).__name__
+
+
+def _is_cut(file: Path) -> bool:
+    """Whether a chunk that Blosc wrote has fewer bytes than it says. Blosc itself would read beyond its end."""
+    with file.open("rb") as opened:
+        head = opened.read(16)
+    return len(head) < 16 or int.from_bytes(head[12:], "little") != file.stat().st_size
+
+
+def _absent_in(
+    file: Path, shards: _Shards, shape: tuple[int, ...], left: list[int], first: int
+) -> Iterator[tuple[int, int]]:
+    """Rows of the chunks that a shard does not hold; one that is damaged is left to the reader.
+
+    Args:
+        file: the shard.
+        shards: how it is read.
+        shape: of a shard.
+        left: what of the array lies from the beginning of this shard on; chunks beyond it need not be there.
+        first: number of its first row.
+
+    Yields:
+        The first row of a part, and the row after its last one.
+    """
+    grid = [size // chunk for size, chunk in zip(shape, shards.chunk, strict=True)]
+    size = 16 * int(np.prod(grid))
+    with file.open("rb") as opened:
+        if shards.at_end:
+            length = opened.seek(0, os.SEEK_END)
+            opened.seek(max(0, length - size - 4 * shards.checked))
+        index = opened.read(size)
+    if len(index) < size:
+        return
+    inside = tuple(slice(ceil_div(rest, chunk)) for rest, chunk in zip(left, shards.chunk, strict=True))
+    absent = (np.frombuffer(index, "<u8").reshape(*grid, 2) == _ABSENT).all(-1)[inside]
+    for row in np.flatnonzero(absent.reshape(len(absent), -1).any(1)).tolist():
+        yield first + row * shards.chunk[0], first + (row + 1) * shards.chunk[0]
