@@ -119,7 +119,7 @@ def test_keys_of_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mon
         return (found % np.uint64(hashes)) << np.uint64(30), checks
 
     monkeypatch.setattr(key_shard, "hashes_of", narrow)
-    pool = pool_of(tmp_path, [f"k{i}" for i in range(700)], range(3, 700, 50), 100)
+    pool = pool_of(tmp_path, [f"k{i}" for i in range(300)], range(3, 300, 50), 100)
     assert extend(pool.path, pool.chunks, least=1) == 1
     assert by_index_alone(pool, truth(pool), monkeypatch)
     check_answers(Pool(tmp_path), truth(pool))
