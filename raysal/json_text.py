@@ -10,6 +10,8 @@ from typing import Any
 NOT_JSON = "$float"
 """JSON has no infinity and no NaN. Such a number is written as `{"$float": "inf"}`, and read as the number again."""
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+compact = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+"""The shortest text of a value, with names in order."""
 
 
 def to_json(value: Any) -> Any:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from raysal.errors import Damaged, NotNow, OutputExists, RunError
-from raysal.json_text import NOT_JSON, from_json, indented, to_json
+from raysal.json_text import NOT_JSON, compact, from_json, indented, to_json
 
 LOCK = ".lock"
 """Name of the file that is locked to lock its directory; see `locked`."""
@@ -248,8 +248,7 @@ def check_bytes(path: Path, sha256: str, fix: str) -> None:
 
 def digest_of(record: Mapping[str, Any]) -> str:
     """Hex sha256 of a JSON-able record. The order of its keys does not matter."""
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode(*_UTF8)).hexdigest()
+    return hashlib.sha256(compact(record).encode(*_UTF8)).hexdigest()
 
 
 def write_sealed(path: Path, record: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from raysal.numerics import ceil_div
 from raysal.pool.chunk import Chunk
 from raysal.pool.generations import with_range
 from raysal.pool.growth import check_nothing_begun, clear_chunks
+from raysal.pool.key_index import extend
 from raysal.pool.layout import Manifest, StagedChunk, mark_changed
 from raysal.pool.pool import Pool
 from raysal.pool.removing import first_generation
@@ -97,6 +98,7 @@ def compact(path: str | Path) -> Compaction:
             files=None,
         ).write(path)
         now = Pool(path)
+        extend(path, now.chunks)
         _clear_others(now)
         info = now.info()
         return Compaction(

@@ -172,11 +172,11 @@ def plan(
         left.update(shard.numbers.tolist())
         rows += shard.rows
     runs: list[list[Held]] = []
-    size = most
+    size = 0
     for chunk in chunks:
         if chunk.number not in left:
             continue
-        if size + chunk.rows > most:
+        if not runs or size + chunk.rows > most:
             runs.append([])
             size = 0
         runs[-1].append(chunk)

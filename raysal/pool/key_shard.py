@@ -147,7 +147,7 @@ def _write(path: Path, chunks: Sequence[tuple[int, int]], read: Callable[[int], 
         put(layout.marks, np.array(marks, np.uint64))
         file.truncate(layout.keys + size)
         file.flush()
-        put(0, _header(n, len(chunks), size, *ends, digest_from(path, _SPACE)))
+        put(0, _header(n, len(chunks), size, ends[0], ends[1], digest_from(path, _SPACE)))
 
 
 def _header(rows: int, chunks: int, size: int, first: int, last: int, digest: str) -> bytes:

@@ -213,12 +213,13 @@ def read_records(pool: Path, manifest: Manifest, chunks: Sequence[range] | None 
     grown = manifest.version != VERSION
     wanted = [range(manifest.chunks)] if chunks is None else chunks
     known = {index for some in wanted for index in some}
-    for name in os.listdir(pool / "commits") if (pool / "commits").is_dir() else ():
+    commits = pool / "commits"
+    for name in os.listdir(commits) if commits.is_dir() else ():
         # Order by number: as text, 100000 comes before 99999. Files with other names are not ours.
         number = int(name[:-5]) if name.endswith(".json") and name[:-5].isdecimal() else -1
         ours = number >= 0 and f"commits/{name}" == chunk_file("commits", number)
         if ours and (number in known or not grown):
-            records[number] = read_sealed(pool / "commits" / name, "restore it, or delete it and embed again")
+            records[number] = read_sealed(commits / name, "restore it, or delete it and embed again")
     sizes = {kind: sizes_in(pool / kind) for kind in KINDS} if records else {}
     for index, record in sorted(records.items()):
         names = {chunk_file(kind, index): kind for kind in KINDS}

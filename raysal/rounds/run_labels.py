@@ -246,7 +246,7 @@ class RunLabels:
             PoolError, FingerprintMismatch: as `new_ids`.
         """
         unseen = self.ledger.unknown(keys)
-        found = set(self.pool().rows_where("key", unseen, ["key"])["key"].to_pylist()) if unseen else set()
+        found = self.pool().ids_there(unseen) if unseen else {}
         return [key for key in unseen if key not in found]
 
     def pools(self) -> frozenset[str]:

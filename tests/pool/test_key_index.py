@@ -24,6 +24,7 @@ from raysal.embedding.precomputed import Precomputed
 from raysal.errors import LabelError
 from raysal.pool import Pool, key_index, key_shard
 from raysal.pool.chunk import Chunk
+from raysal.pool.compacting import compact
 from raysal.pool.finding import Finder
 from raysal.pool.key_index import FOLDER, LARGE, LEAST, KeyIndex, extend
 from raysal.pool.layout import chunk_file
@@ -119,7 +120,7 @@ def test_keys_of_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mon
         return (found % np.uint64(hashes)) << np.uint64(30), checks
 
     monkeypatch.setattr(key_shard, "hashes_of", narrow)
-    pool = pool_of(tmp_path, [f"k{i}" for i in range(700)], range(3, 700, 50), 100)
+    pool = pool_of(tmp_path, [f"k{i}" for i in range(300)], range(3, 300, 50), 100)
     assert extend(pool.path, pool.chunks, least=1) == 1
     assert by_index_alone(pool, truth(pool), monkeypatch)
     check_answers(Pool(tmp_path), truth(pool))
@@ -423,4 +424,9 @@ def test_every_generation_finds_its_own_items(tmp_path: Path, monkeypatch: pytes
     assert known[0]["a0"] == known[1]["a0"] < known[2]["a0"] == known[3]["a0"]
     assert "b0" not in known[0]
     assert "a3" in known[2].keys() - known[3].keys()
+    assert by_index_alone(Pool(path), known[-1], monkeypatch)
+    compact(path)
+    check_answers(Pool(path), known[-1])
+    extend(path, Pool(path).chunks, least=1)
+    check_answers(Pool(path), known[-1])
     assert by_index_alone(Pool(path), known[-1], monkeypatch)

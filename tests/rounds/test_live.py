@@ -19,6 +19,7 @@ from raysal.models.head import Head
 from raysal.models.trainers.base import Context, TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
+from raysal.pool.chunk import Chunk
 from raysal.rng import derive
 from raysal.rounds.session import Session
 from raysal.store import read_sealed, write_sealed
@@ -195,19 +196,18 @@ class Counting:
 
 
 def test_following_a_label_asks_the_fleet_for_its_vector_and_the_pool_for_nothing(pool, truth, tmp_path, monkeypatch):
-    passes = 0
-    items = Pool.items
+    read: list[int] = []
+    items = Chunk.items
 
-    def counted(self: Pool, *args: Any, **options: Any) -> Any:
-        nonlocal passes
-        passes += 1
+    def counted(self: Chunk, *args: Any, **options: Any) -> Any:
+        read.append(self.index)
         return items(self, *args, **options)
 
     with local(pool, 3) as inside:
         fleet = Counting(inside)
         with start(pool, tmp_path / "run", fleet=fleet) as session:
             keys = begin(session, truth)
-            monkeypatch.setattr(Pool, "items", counted)
+            monkeypatch.setattr(Chunk, "items", counted)
             for turn, key in enumerate(keys[:4]):
                 fleet.asked.clear()
                 fleet.numbers = 0
@@ -218,9 +218,9 @@ def test_following_a_label_asks_the_fleet_for_its_vector_and_the_pool_for_nothin
             session.tell({keys[0]: truth[keys[0]]})  # no news
             assert session.current_head() is session.current_head()
             assert fleet.asked == ["features_of"]
-            assert passes == 0
+            assert read == []
             session.tell({"item-000200": truth["item-000200"]})  # a key nobody asked for is looked up in the pool, once
-            assert passes == 1
+            assert read == list(range(len(pool.chunks)))  # which is too small for an index
 
 
 def test_looking_after_a_query_costs_nothing_and_shows_the_round_s_head(pool, truth, tmp_path):
