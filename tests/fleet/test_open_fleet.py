@@ -14,8 +14,7 @@ from pools import make_pool, mixture
 from raysal.config import FleetConfig
 from raysal.errors import ConfigError
 from raysal.fleet import open_fleet
-from raysal.pool import Pool
-from raysal.pool import pool as pool_module
+from raysal.pool import Pool, committed
 
 CONNECT = """
 import sys
@@ -58,7 +57,7 @@ def test_a_device_that_no_node_has_is_named(pool: Pool, device: str) -> None:
 def test_the_records_of_a_pool_that_is_open_are_not_read_again(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """There may be thousands, and as many partitions."""
     read = []
-    monkeypatch.setattr(pool_module, "read_records", lambda *_: read.append(1))
+    monkeypatch.setattr(committed, "read_records", lambda *_: read.append(1))
     with open_fleet(pool, FleetConfig(backend="local", partitions=3)) as fleet:
         assert fleet.size == 3
     assert read == []

@@ -42,6 +42,7 @@ def pool_of(rows: list[int], path: str = "/pool") -> Pool:
         path: Path
         chunks = tuple(SimpleNamespace(rows=count) for count in rows)
         fingerprint = "f" * 64
+        generation = 0
 
         def __len__(self) -> int:
             return sum(rows)
