@@ -37,9 +37,10 @@ def name_of(item: int) -> str:
     return f"pictures/{item // FOLDER_ITEMS:03d}/{item:07d}.jpg"
 
 
-def write_pictures(out: Path, keys: list[str], items: int, split: str) -> None:
+def write_pictures(out: Path, keys: list[str], items: int) -> None:
     """The pictures of the keys as JPEGs, and a name for each item."""
-    images = dict(zip(*pixels_of(split), strict=True))
+    splits = sorted({key.partition("/")[0] for key in keys})
+    images = {key: pixels for split in splits for key, pixels in zip(*pixels_of(split), strict=True)}
     for item in range(items):
         path = out / name_of(item)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,7 @@ def main() -> None:
     (given.out / "examples.txt").write_text("\n".join(examples) + "\n")
     (given.out / "keys.txt").write_text("\n".join(name_of(i) for i in range(given.items)) + "\n")
     for what, work in (
-        ("pictures", lambda: write_pictures(given.out, keys, given.items, keys[0].split("/")[0])),
+        ("pictures", lambda: write_pictures(given.out, keys, given.items)),
         ("vectors", lambda: write_vectors(given.out, pool, given.items)),
         ("pool", lambda: embed(given.out)),
     ):
