@@ -34,6 +34,7 @@ from raysal.pool.growth import (
     TakenFile,
     clear_chunks,
     discard,
+    file_names_of,
     files_name,
     look_again,
     planned_files,
@@ -222,7 +223,7 @@ def _plan(
     single = True
     for unit in source.units_in(names, rows):
         old = known_ids(pool, unit.keys)
-        _check_new(source, known, changed, old)
+        _check_new(pool, source, known, changed, old)
         if len(kept_ids) and all(key in old and _is_in(kept_ids, old[key]) for key in unit.keys):
             continue
         single = single and is_single(source, unit)
@@ -262,15 +263,23 @@ def _is_in(ids: NDArray[np.int64], id: int) -> bool:
     return place < len(ids) and int(ids[place]) == id
 
 
-def _check_new(source: FileSource, known: KnownFiles, changed: set[int], old: dict[str, int]) -> None:
+def _check_new(pool: Pool, source: FileSource, known: KnownFiles, changed: set[int], old: dict[str, int]) -> None:
     """Refuse keys of items that are there, and whose own files did not change."""
     keys = list(old)
     places = known.file_of(np.array([old[key] for key in keys], np.int64)).tolist()
-    twice = [
-        key
+    doubted = {
+        old[key]: key
         for key, place in zip(keys, places, strict=True)
         if place >= 0 and place not in changed and known.there[place]
-    ]
+    }
+    if not doubted:
+        return
+    # An item keeps its id where it was moved to another file: the one that it came from may not have it any more.
+    files = set(file_names_of(pool.path, pool.generation, list(doubted)).values())
+    twice, wanted = [], set(doubted.values())
+    for name in sorted(files):
+        for unit in source.units_in([name], pool.manifest.chunk_rows):
+            twice += [key for key in unit.keys if key in wanted]
     if twice:
         raise DuplicateKeys(source_name(source), twice)
 
