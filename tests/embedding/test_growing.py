@@ -266,9 +266,12 @@ def test_only_what_is_new_goes_through_the_model(tmp_path: Path) -> None:
         assert len(seen) == 1, kind
 
 
-def test_a_key_of_another_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("older", [False, True])
+def test_a_key_of_another_file_is_refused(older: bool, tmp_path: Path) -> None:
     source = KINDS["csvs"](tmp_path / "items", ROWS)
     make(source, tmp_path / "pool")
+    if older:
+        as_older(tmp_path / "pool")
     before = files_in(tmp_path / "pool")
     (tmp_path / "items" / "part 9").mkdir()
     KINDS["csv"](tmp_path / "items" / "part 9" / "texts", ROWS[:1])
@@ -364,6 +367,10 @@ def test_an_item_that_was_moved_to_another_file_is_no_item_of_two_files(tmp_path
     now = held(open_pool(pool))
     assert {key: now[key] for key in before} == before
     assert now.keys() - before.keys() == {"q", "z"}
+    before = files_in(pool)
+    with pytest.raises(DuplicateKeys, match="k1"):
+        make(texts_in(items, a=[Row("q", 5, "l0")], a2=[*ROWS[:3], Row("z", 6, "l0")], b=ROWS[3:], c=ROWS[1:2]), pool)
+    assert files_in(pool) == before
 
 
 def test_items_of_a_file_that_was_renamed_are_read_from_it(tmp_path: Path) -> None:
