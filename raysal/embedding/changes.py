@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from raysal.embedding.base import Encoder
 from raysal.embedding.batches import checked_columns, unit_contents
-from raysal.embedding.origin import TAKE_IN, check_fields
+from raysal.embedding.origin import TAKE_IN, check_fields, stamp_of
 from raysal.embedding.precomputed import Precomputed
 from raysal.embedding.recorded import encoder_fields, source_fields, with_absolute_paths
 from raysal.embedding.rounding import Rounding
@@ -23,7 +23,7 @@ from raysal.errors import SourceChanged, SourceError
 from raysal.pool import Pool
 from raysal.pool.contents import ALGORITHM, METHODS, as_hex, item_digest
 from raysal.pool.growth import KnownFiles, TakenFile, write_files
-from raysal.pool.layout import MANIFEST
+from raysal.pool.layout import MANIFEST, read_stamp
 from raysal.pool.taking_in import known_ids, same_rows, stored_rows
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.begun import as_begun
@@ -163,8 +163,14 @@ def check_taken_in(pool: Pool, source: Source, fix: str) -> None:
     found = find_changes(pool, cast(FileSource, source), KnownFiles(pool.path, pool.generation))
     counts = {"new": len(found.files) - len(found.changed), "changed": len(found.changed)}
     said = [f"{count:,} {what} file{'s' * (count != 1)}" for what, count in counts.items() if count]
-    if said:
+    if said and not _is_remembered(pool, source):
         raise SourceChanged(pool.path, said, fix)
+
+
+def _is_remembered(pool: Pool, source: Source) -> bool:
+    """Whether an embed job looked at the source as it is: files that were only touched are as they were."""
+    stamp, known = stamp_of(source), read_stamp(pool.path)
+    return stamp is not None and known is not None and stamp.digest == known.digest
 
 
 def _had_before(pool: Pool, source: FileSource, files: Sequence[SourceFile]) -> set[str]:

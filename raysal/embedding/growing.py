@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from array import array
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.arrow_values import text_array
 from raysal.embedding.base import Encoder
 from raysal.embedding.changes import Changes, FileSource, add_spans, find_changes, is_single, unchanged_ids
 from raysal.embedding.origin import Progress, check_contents, remember
@@ -41,6 +44,7 @@ from raysal.pool.growth import (
     write_files,
 )
 from raysal.pool.key_index import extend
+from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
 from raysal.pool.taking_in import known_ids, take_in
 from raysal.sources.base import OfFiles, Source
@@ -215,14 +219,14 @@ def _plan(
     check_keys(_Listing(source, names), rows)  # type: ignore[arg-type]
     first_id = pool.manifest.items if pool.changed is None else pool.changed.next_id
     first_chunk = pool.manifest.chunks if pool.changed is None else pool.changed.next_chunk
-    changed = {place for place in known.places_of([file.name for file in changes.files]).tolist() if place >= 0}
+    others = _Others(source, names, rows)
     spans: dict[str, tuple[int, int]] = {}
     kept: list[list[int]] = []
     items = chunks = 0
     single = True
     for unit in source.units_in(names, rows):
         old = known_ids(pool, unit.keys)
-        _check_new(source, known, changed, old)
+        _check_new(source, known, unit, old, others)
         if len(kept_ids) and all(key in old and _is_in(kept_ids, old[key]) for key in unit.keys):
             continue
         single = single and is_single(source, unit)
@@ -262,16 +266,44 @@ def _is_in(ids: NDArray[np.int64], id: int) -> bool:
     return place < len(ids) and int(ids[place]) == id
 
 
-def _check_new(source: FileSource, known: KnownFiles, changed: set[int], old: dict[str, int]) -> None:
-    """Refuse keys of items that are there, and whose own files did not change."""
-    keys = list(old)
-    places = known.file_of(np.array([old[key] for key in keys], np.int64)).tolist()
-    twice = [
-        key
-        for key, place in zip(keys, places, strict=True)
-        if place >= 0 and place not in changed and known.there[place]
-    ]
-    if twice:
+class _Others:
+    """The files of a source that a growth does not list."""
+
+    def __init__(self, source: FileSource, listed: Collection[str], chunk_rows: int) -> None:
+        self._source, self._listed, self._rows = source, listed, chunk_rows
+
+    @cached_property
+    def _hashes(self) -> NDArray[np.int64]:
+        """Of their keys, ascending: 8 bytes for each. They are listed when this is first asked."""
+        listed, found = set(self._listed), array("q")
+        names = (file.name for file in self._source.files() if file.name not in listed)
+        for unit in self._source.units_in(names, self._rows):
+            found.frombytes(text_hashes(text_array(unit.keys)).tobytes())
+        return np.sort(np.frombuffer(found, np.int64))
+
+    def having(self, keys: Sequence[str]) -> list[str]:
+        """Those of some keys that they have."""
+        hashes = text_hashes(text_array(keys))
+        low, high = (np.searchsorted(self._hashes, hashes, side) for side in ("left", "right"))
+        return [key for key, here in zip(keys, (low < high).tolist(), strict=True) if here]
+
+
+def _check_new(source: FileSource, known: KnownFiles, unit: Unit, old: dict[str, int], others: _Others) -> None:
+    """Refuse keys of items that are there, and that a file has which did not change.
+
+    An item keeps its id where it is moved to another file, so the one that it came from may not have it any more.
+
+    Raises:
+        DuplicateKeys: there are such keys.
+    """
+    if not old or is_single(source, unit):
+        return
+    names, counts = zip(*source.spans(unit), strict=True)
+    now = np.repeat(known.places_of(names), counts)
+    rows = [row for row, key in enumerate(unit.keys) if key in old]
+    came = known.file_of(np.array([old[unit.keys[row]] for row in rows], np.int64))
+    doubted = [unit.keys[row] for row, place in zip(rows, came.tolist(), strict=True) if not 0 <= place == now[row]]
+    if doubted and (twice := others.having(doubted)):
         raise DuplicateKeys(source_name(source), twice)
 
 

@@ -15,8 +15,9 @@ from raysal.defaults import MOST_MISSING
 from raysal.errors import PoolError
 from raysal.pool import Pool
 from raysal.pool.generations import NO_ROW
-from raysal.pool.growth import GONE, TakenFile, check_nothing_begun, read_files, write_files
+from raysal.pool.growth import GONE, TakenFile, check_nothing_begun, taken_files, write_files
 from raysal.pool.lanes import text_hashes
+from raysal.pool.layout import Manifest
 from raysal.pool.removing import Removal, find_rows, remove_rows
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.of_pool import source_of
@@ -37,10 +38,12 @@ def remove_missing(path: str | Path, *, most: float = MOST_MISSING) -> Removal:
         What was done.
 
     Raises:
-        PoolError: more are missing, none would be left, or an embed job over it is not finished.
+        PoolError: the directory is no pool, more are missing, none would be left, or an embed job over it is not
+            finished.
         SourceError: the source cannot be listed, or was in memory.
         RunError: another process is writing the pool.
     """
+    Manifest.read(Path(path))  # to lock a directory writes into it
     with locked(Path(path), "pool"):
         check_nothing_begun(Path(path))
         pool = Pool(path)
@@ -78,12 +81,11 @@ def _write_gone(pool: Pool, source: OfFiles) -> str:
     there = np.sort(text_hashes(text_array(names)))
 
     def gone() -> Iterator[TakenFile]:
-        for number in range(pool.generation + 1):
-            for table in read_files(pool.path, number):
-                column: Any = table["name"].combine_chunks()
-                for row in np.flatnonzero(~_is_in(there, text_hashes(column))).tolist():
-                    file = SourceFile(name=column[row].as_py(), bytes=GONE, changed_ns=0)
-                    yield TakenFile(file=file, first_id=0, items=0)
+        for table in taken_files(pool.path, pool.generation):
+            column: Any = table["name"].combine_chunks()
+            for row in np.flatnonzero(~_is_in(there, text_hashes(column))).tolist():
+                file = SourceFile(name=column[row].as_py(), bytes=GONE, changed_ns=0)
+                yield TakenFile(file=file, first_id=0, items=0)
 
     return write_files(pool.path, pool.generation + 1, gone())
 

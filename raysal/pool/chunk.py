@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysal.arrow_values import array_of, numbers_of
-from raysal.errors import Damaged
-from raysal.pool.generations import Removed
+from raysal.errors import Damaged, PoolError
+from raysal.pool.generations import Removed, newest_generation
 from raysal.pool.intact import INTACT, Facts, facts_of
 from raysal.pool.layout import KINDS, chunk_file, how_to_repair
 from raysal.store import check_size
@@ -161,10 +161,16 @@ class Chunk:
             kind: vectors, items or quarantine.
 
         Raises:
+            PoolError: the pool was compacted since it was opened.
             Damaged: the file is missing or has another size.
         """
         relative = chunk_file(kind, self.index)
-        check_size(self.pool / relative, self.files[relative]["bytes"], how_to_repair(self.index))
+        try:
+            check_size(self.pool / relative, self.files[relative]["bytes"], how_to_repair(self.index))
+        except Damaged:
+            if newest_generation(self.pool) and not (self.pool / chunk_file("commits", self.index)).exists():
+                raise PoolError(self.pool, "was compacted since it was opened", "open it again") from None
+            raise
 
     def check_bytes(self, kind: str) -> Facts | None:
         """Compare one of the chunk's files with its record, unless that was done in this process.

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from raysal.errors import PoolError, PoolIncomplete
 from raysal.pool.chunk import Chunk
-from raysal.pool.generations import Generation, Removed, newest_generation
+from raysal.pool.generations import Generation, Removed, check_complete, newest_generation
 from raysal.pool.layout import Manifest, read_records
 
 NO_END = 2**63 - 1
@@ -54,6 +55,35 @@ def committed_chunks(pool: Path, generation: int | None = None) -> Committed:
         for record, end in zip(records.values(), [*firsts[1:], NO_END][: len(firsts)], strict=True)
     ]
     return Committed(manifest, changed, records, wanted, chunks, removed)
+
+
+def finished_chunks(pool: Path, generation: int | None = None) -> tuple[int, Committed]:
+    """Read the records of a generation that is whole.
+
+    Args:
+        pool: the directory.
+        generation: its number; None for the newest, which is looked for again if another one ends it meanwhile.
+
+    Returns:
+        Its number, and what is committed of it: all.
+
+    Raises:
+        PoolError: the directory is no pool, or has no such generation any more.
+        PoolIncomplete: the pool's embed job has not finished.
+        Damaged: a record was altered, or a file is missing or has another size.
+    """
+    while True:
+        number = newest_generation(pool) if generation is None else generation
+        try:
+            found = committed_chunks(pool, number)
+            count = sum(map(len, found.wanted))
+            if len(found.records) < count and not newest_generation(pool):
+                raise PoolIncomplete(pool, len(found.records), count)
+            check_complete(pool, number, found.wanted, found.records)
+            return number, found
+        except PoolError:
+            if generation is not None or newest_generation(pool) == number:
+                raise
 
 
 def quarantined_in(committed: Committed) -> int:

@@ -12,7 +12,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysal.arrow_values import numbers_of
-from raysal.numerics import ceil_div
 from raysal.pool.chunk import Chunk
 from raysal.pool.generations import with_range
 from raysal.pool.growth import check_nothing_begun, clear_chunks
@@ -51,12 +50,13 @@ def compact(path: str | Path) -> Compaction:
         What was done. To repeat it does nothing.
 
     Raises:
-        PoolError: an embed job over the pool was begun and not finished.
+        PoolError: the directory is no pool, or an embed job over it was begun and not finished.
         RunError: another process is writing the pool.
         Damaged: a file of the pool was altered.
         OSError: the pool cannot be written; it stays as it was.
     """
     path = Path(path)
+    Manifest.read(path)  # to lock a directory writes into it
     with locked(path, "pool"):
         check_nothing_begun(path)
         pool = Pool(path)
@@ -100,6 +100,7 @@ def compact(path: str | Path) -> Compaction:
         now = Pool(path)
         extend(path, now.chunks)
         _clear_others(now)
+        extend(path, now.chunks)
         info = now.info()
         return Compaction(
             chunks_before=before.chunks,
@@ -126,9 +127,33 @@ def _runs(pool: Pool) -> Iterator[tuple[bool, list[int]]]:
 
 def _is_worth(pool: Pool, odd: bool, places: Sequence[int]) -> bool:
     """Whether to rewrite chunks makes them fewer, or smaller."""
-    chunks = [pool.chunks[place] for place in places]
-    fewer = len(chunks) > ceil_div(sum(chunk.rows for chunk in chunks), pool.manifest.chunk_rows)
-    return odd and (fewer or any(chunk.removed is not None for chunk in chunks))
+    if not odd:
+        return False
+    return any(pool.chunks[place].removed is not None for place in places) or len(_joined(pool, places)) < len(places)
+
+
+def _joined(pool: Pool, places: Sequence[int]) -> list[list[int]]:
+    """Which consecutive chunks become one: those that fit, and whose columns have the same types, or none."""
+    groups: list[list[int]] = []
+    rows, schema = 0, pa.schema([])
+    for place in places:
+        chunk = pool.chunks[place]
+        own = chunk.items().schema
+        both = _both(schema, own)
+        if not groups or both is None or rows + chunk.rows > pool.manifest.chunk_rows:
+            groups.append([])
+            rows, both = 0, own
+        groups[-1].append(place)
+        rows, schema = rows + chunk.rows, both
+    return groups
+
+
+def _both(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
+    """The columns of both; None if the types of one differ. Columns of nulls alone have no type."""
+    try:
+        return pa.unify_schemas([one, other])
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return None
 
 
 class _Gathered:
@@ -153,7 +178,7 @@ class _Gathered:
 
     def stage(self, stage: ChunkStage, index: int) -> StagedChunk:
         """Write the chunk."""
-        table = pa.concat_tables(self.items, promote_options="permissive")
+        table = pa.concat_tables(self.items, promote_options="default")
         ids = numbers_of(table["id"])
         carried = {name: table[name].combine_chunks() for name in table.column_names if name not in POOL_COLUMNS}
         return stage.write(
@@ -173,15 +198,14 @@ def _rewrite(pool: Pool, places: Sequence[int], first: int) -> int:
     """Write the living items of some chunks into new ones; how many those are."""
     stage = ChunkStage(pool.path, pool.dim)
     writer = PoolWriter(pool.path, Manifest.read(pool.path), range(first, first + len(places)))
-    count, some = 0, _Gathered()
-    for place in [*places, None]:
-        if some.items and (place is None or some.rows + pool.chunks[place].rows > pool.manifest.chunk_rows):
-            if some.rows or some.lost:
-                writer.commit(some.stage(stage, first + count))
-                count += 1
-            some = _Gathered()
-        if place is not None:
+    count = 0
+    for group in _joined(pool, places):
+        some = _Gathered()
+        for place in group:
             some.add(pool.chunks[place], pool.records[place])
+        if some.rows or some.lost:
+            writer.commit(some.stage(stage, first + count))
+            count += 1
     return count
 
 

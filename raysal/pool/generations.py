@@ -126,6 +126,13 @@ def ancestors_of(pool: Path, generation: Generation) -> Iterator[str]:
         yield Generation.read(pool, number).parent
 
 
+def number_of(pool: Path, generation: Generation | None, fingerprint: str) -> int:
+    """The number of the last generation that has a fingerprint, of one and those before it; 0 if no later one has."""
+    while generation is not None and generation.fingerprint != fingerprint:
+        generation = Generation.read(pool, generation.number - 1) if generation.number > 1 else None
+    return 0 if generation is None else generation.number
+
+
 def check_complete(pool: Path, number: int, wanted: Sequence[range], there: Collection[int]) -> None:
     """Raise an error that says why a generation lacks chunks, if it does.
 

@@ -123,6 +123,25 @@ def read_files(pool: Path, number: int, sha256: str | None = None) -> Iterator[p
         raise Damaged(path, f"cannot be read ({error})", fix) from None
 
 
+def taken_files(pool: Path, newest: int, *, checked: bool = False) -> Iterator[pa.Table]:
+    """The files that generations 0 to `newest` took in, in order; tables as of `read_files`.
+
+    A table that no generation names is passed over: a growth that was stopped before it was begun may leave one.
+
+    Args:
+        pool: the directory.
+        newest: number of a generation.
+        checked: whether to compare the tables with their digests.
+
+    Yields:
+        Tables of `FILES_SCHEMA`.
+    """
+    for number in range(newest + 1):
+        sha256 = Generation.read(pool, number).files if number else None
+        if number == 0 or sha256 is not None:
+            yield from read_files(pool, number, sha256 if checked else None)
+
+
 class KnownFiles:
     """The files that a pool took in, as they were then. Memory: 40 bytes a file.
 
@@ -134,11 +153,9 @@ class KnownFiles:
         hashes, facts = [np.empty(0, np.int64)], [np.empty((0, 4), np.int64)]
         self.complete = (pool / files_name(0)).exists()
         """Whether the files of the pool as it was made are known: pools of an older raysal did not keep them."""
-        for number in range(newest + 1):
-            sha256 = None if number == 0 else Generation.read(pool, number).files
-            for table in read_files(pool, number, sha256):
-                hashes.append(text_hashes(table["name"].combine_chunks()))
-                facts.append(np.stack([numbers_of(table[name]) for name in FILES_SCHEMA.names[1:]], 1))
+        for table in taken_files(pool, newest, checked=True):
+            hashes.append(text_hashes(table["name"].combine_chunks()))
+            facts.append(np.stack([numbers_of(table[name]) for name in FILES_SCHEMA.names[1:]], 1))
         found, rows = np.concatenate(hashes), np.concatenate(facts)
         self._hashes, backwards = np.unique(found[::-1], return_index=True)
         self._facts = rows[len(found) - 1 - backwards, :2]
@@ -226,12 +243,11 @@ def file_names_of(pool: Path, newest: int, ids: Sequence[int]) -> dict[int, str]
     """
     wanted = np.sort(np.array(ids, np.int64))
     found: dict[int, str] = {}
-    for number in range(newest + 1):
-        for table in read_files(pool, number):
-            first, count = numbers_of(table["first_id"]), numbers_of(table["items"])
-            low, high = np.searchsorted(wanted, first), np.searchsorted(wanted, first + count)
-            for row in np.flatnonzero((high > low) & (count > 0)).tolist():
-                found |= dict.fromkeys(wanted[low[row] : high[row]].tolist(), table["name"][row].as_py())
+    for table in taken_files(pool, newest):
+        first, count = numbers_of(table["first_id"]), numbers_of(table["items"])
+        low, high = np.searchsorted(wanted, first), np.searchsorted(wanted, first + count)
+        for row in np.flatnonzero((high > low) & (count > 0)).tolist():
+            found |= dict.fromkeys(wanted[low[row] : high[row]].tolist(), table["name"][row].as_py())
     return found
 
 

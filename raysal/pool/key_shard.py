@@ -117,7 +117,7 @@ def _write(path: Path, chunks: Sequence[tuple[int, int]], read: Callable[[int], 
     starts = np.cumsum([0, *(rows for _, rows in chunks)])
     n, size = int(starts[-1]), 0
     layout = _Layout(n, len(chunks))
-    entries, marks, ends = np.empty(n, np.uint64), [], [0, -1]
+    entries, marks, first, last = np.empty(n, np.uint64), [], 0, -1
     with open(path, "wb") as file:
 
         def put(place: int, content: NDArray[Any] | bytes) -> None:
@@ -139,7 +139,7 @@ def _write(path: Path, chunks: Sequence[tuple[int, int]], read: Callable[[int], 
             put(layout.places + 16 * low, np.stack([(borders[:-1] + size).astype(np.uint64), checks], 1))
             put(layout.keys + size, content)
             size += len(content)
-            ends = [ends[0] if low else int(items.ids[0]), int(items.ids[-1])]
+            first, last = first if low else int(items.ids[0]), int(items.ids[-1])
         entries.sort()
         put(layout.entries, entries)
         put(layout.numbers, np.array([number for number, _ in chunks], np.int64))
@@ -147,7 +147,7 @@ def _write(path: Path, chunks: Sequence[tuple[int, int]], read: Callable[[int], 
         put(layout.marks, np.array(marks, np.uint64))
         file.truncate(layout.keys + size)
         file.flush()
-        put(0, _header(n, len(chunks), size, ends[0], ends[1], digest_from(path, _SPACE)))
+        put(0, _header(n, len(chunks), size, first, last, digest_from(path, _SPACE)))
 
 
 def _header(rows: int, chunks: int, size: int, first: int, last: int, digest: str) -> bytes:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from raysal.arrays import column_of
 from raysal.arrow_values import array_of
-from raysal.errors import Damaged, LabelError, PoolError, PoolIncomplete
-from raysal.pool.committed import committed_chunks, quarantined_in
+from raysal.errors import Damaged, LabelError, PoolError
+from raysal.pool.committed import finished_chunks, quarantined_in
 from raysal.pool.contents import maker_of, total_of
 from raysal.pool.exported import as_schema, one_schema, write_items
 from raysal.pool.finding import Finder
-from raysal.pool.generations import Generation, Removed, ancestors_of, check_complete, newest_generation
+from raysal.pool.generations import Generation, Removed, ancestors_of, number_of
 from raysal.pool.info import PoolInfo
 from raysal.pool.layout import (
     MANIFEST,
@@ -57,18 +57,16 @@ class Pool:
             Damaged: the manifest or a record was altered, or a file is missing or has another size.
         """
         self.path = Path(path)
-        self.generation = newest_generation(self.path) if generation is None else generation
-        found = committed_chunks(self.path, self.generation)
-        count = sum(map(len, found.wanted))
-        if len(found.records) < count and not newest_generation(self.path):
-            raise PoolIncomplete(self.path, len(found.records), count)
-        check_complete(self.path, self.generation, found.wanted, found.records)
+        self.generation, found = finished_chunks(self.path, generation)
         self._committed, self._changed, self._records = found, found.changed, list(found.records.values())
         self.chunks = found.chunks
         self.manifest = found.manifest
         if self._changed is not None:
             self.manifest = replace(
-                found.manifest, items=self._changed.items, source=self._changed.source, chunks=count
+                found.manifest,
+                items=self._changed.items,
+                source=self._changed.source,
+                chunks=sum(map(len, found.wanted)),
             )
 
     def _files(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -159,11 +157,7 @@ class Pool:
         Raises:
             PoolError: it was compacted away.
         """
-        number, found = self.generation, self._changed
-        while found is not None and found.fingerprint != fingerprint:
-            number -= 1
-            found = Generation.read(self.path, number) if number else None
-        return Pool(self.path, number)
+        return Pool(self.path, number_of(self.path, self._changed, fingerprint))
 
     @property
     def next_id(self) -> int:
@@ -180,15 +174,18 @@ class Pool:
             The id; 0 where all items are new, because the pool has not grown.
         """
         if since is not None:
-            return self.at(since).next_id if since in self.ancestors else 0
-        found = self._changed
-        while found is not None and found.what != "grown":
-            found = Generation.read(self.path, found.number - 1) if found.number > 1 else None
-        if found is None:
-            return 0
-        if found.number == 1:
-            return Manifest.read(self.path).items
-        return Generation.read(self.path, found.number - 1).next_id
+            if since not in self.ancestors:
+                return 0
+            number = number_of(self.path, self._changed, since)
+        else:
+            found = self._changed
+            while found is not None and found.what != "grown":
+                found = Generation.read(self.path, found.number - 1) if found.number > 1 else None
+            if found is None:
+                return 0
+            number = found.number - 1
+        # The records tell it, also of a generation that was compacted away.
+        return Generation.read(self.path, number).next_id if number else Manifest.read(self.path).items
 
     def info(self) -> PoolInfo:
         """What the pool is, in numbers and names."""

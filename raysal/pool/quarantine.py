@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysal.errors import ConfigError
+from raysal.pool.chunk import Chunk
 from raysal.pool.committed import committed_chunks, quarantined_in
 from raysal.pool.layout import QUARANTINE_SCHEMA
 from raysal.store import Written, write_output
@@ -140,10 +141,10 @@ def lost_among(pool: Path, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {row["key"]: (row["stage"], row["error"]) for row in _rows(pool, None) if row["key"] in wanted}
 
 
-def ids_of_lost(pool: Path, keys: Sequence[str]) -> dict[str, int]:
-    """The ids of those among some keys that a pool lost; see `lost_among`."""
-    wanted = set(keys)
-    return {row["key"]: row["id"] for row in _rows(pool, None) if row["key"] in wanted}
+def ids_of_lost(chunks: Iterable[Chunk], records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The ids of all that some chunks lost, by key. It reads the quarantine of those that lost something."""
+    some = (chunk.quarantine() for chunk, record in zip(chunks, records, strict=True) if record["quarantined"])
+    return {row["key"]: row["id"] for table in some for row in table.select(["key", "id"]).to_pylist()}
 
 
 def _rows(pool: Path, stage: str | None) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from raysal.errors import LabelError, PoolError
 from raysal.pool.generations import NO_ROW, REMOVED, Generation, Removed, next_fingerprint
 from raysal.pool.growth import check_nothing_begun
-from raysal.pool.layout import mark_changed
+from raysal.pool.layout import SOURCE, Manifest, mark_changed
 from raysal.pool.pool import Pool
 from raysal.store import locked, write_file
 
@@ -50,6 +50,7 @@ def remove_items(path: str | Path, keys: Iterable[str]) -> Removal:
         RunError: another process is writing the pool.
         OSError: the pool cannot be written.
     """
+    Manifest.read(Path(path))  # to lock a directory writes into it
     with locked(Path(path), "pool"):
         check_nothing_begun(Path(path))
         pool = Pool(path)
@@ -114,6 +115,8 @@ def remove_rows(
     number = pool.generation + 1
     parent = pool.changed or first_generation(pool)
     mark_changed(pool.path)
+    if what == "missing":  # a folder that is put back has the times that it had: the source is to be looked at anew
+        (pool.path / SOURCE).unlink(missing_ok=True)
     if what == "removed":
         _keys_file(pool.path, number).parent.mkdir(exist_ok=True)
         names = pa.table({"key": pa.array(sorted(found), pa.string())})

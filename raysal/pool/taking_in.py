@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -28,10 +29,17 @@ ULPS = 2
 vector by rounding."""
 
 
+_LOST: WeakKeyDictionary[Pool, dict[str, int]] = WeakKeyDictionary()
+"""What pools have quarantined, as each unit of a growth asks for it."""
+
+
 def known_ids(pool: Pool, keys: Sequence[str]) -> dict[str, int]:
-    """The ids of those among some keys that a pool has, or has quarantined."""
+    """The ids of those among some keys that a pool has, or has quarantined. Memory for the keys of the latter."""
     asked = list(keys)
-    return ids_of_lost(pool.path, asked) | pool.ids_there(asked)
+    if pool not in _LOST:
+        _LOST[pool] = ids_of_lost(pool.chunks, pool.records)
+    lost = _LOST[pool]
+    return {key: lost[key] for key in asked if key in lost} | pool.ids_there(asked)
 
 
 def take_in(pool: Pool, begun: Begun, records: Mapping[int, Mapping[str, Any]]) -> tuple[Generation, int]:

@@ -130,6 +130,7 @@ class Npy:
         given = None if self.keys is None else _Keys(self.keys)
         index = first_id = held = 0
         segments: list[Segment] = []
+        keys: list[pa.Array] = []  # taken where their rows are met, as those of other files lie between them
         wanted = set(names)
         for name, (rows, _) in self._shapes.items():
             start = 0
@@ -140,22 +141,17 @@ class Npy:
             while start < rows:
                 count = min(rows - start, chunk_rows - held)
                 segments.append((name, start, count))
+                keys.append(self._numbered(name, start, count) if given is None else given.take(count))
+                if len(keys[-1]) < count:
+                    self._wrong_count(first_id + held + len(keys[-1]))
                 held, start = held + count, start + count
                 if held == chunk_rows:
-                    yield self._unit(index, first_id, segments, given)
-                    index, first_id, held, segments = index + 1, first_id + held, 0, []
+                    yield _unit(index, first_id, segments, keys)
+                    index, first_id, held, segments, keys = index + 1, first_id + held, 0, [], []
         if held:
-            yield self._unit(index, first_id, segments, given)
+            yield _unit(index, first_id, segments, keys)
         if given is not None and len(given.take(1)):
             self._wrong_count(first_id + held + 1)
-
-    def _unit(self, index: int, first_id: int, segments: list[Segment], given: _Keys | None) -> Unit:
-        count = sum(rows for _, _, rows in segments)
-        if given is None:
-            keys = pa.concat_arrays([self._numbered(*segment) for segment in segments])
-        elif len(keys := given.take(count)) < count:
-            self._wrong_count(first_id + len(keys))
-        return Unit(index=index, first_id=first_id, keys=Texts(keys), locator=tuple(segments))
 
     def _numbered(self, name: str, start: int, count: int) -> pa.Array:
         """The keys of rows without keys of their own."""
@@ -189,6 +185,10 @@ class Npy:
 
     def _rows(self, name: str, start: int, count: int) -> NDArray[Any]:
         return self._matrix(name)[start : start + count]
+
+
+def _unit(index: int, first_id: int, segments: list[Segment], keys: list[pa.Array]) -> Unit:
+    return Unit(index=index, first_id=first_id, keys=Texts(pa.concat_arrays(keys)), locator=tuple(segments))
 
 
 def _load(path: Path, what: str = "an array of numbers [n, d]") -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from raysal.config import Choice
@@ -11,7 +12,7 @@ from raysal.pool import Pool
 from raysal.pool.growth import file_names_of
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.registry import SOURCES
-from raysal.types import Item
+from raysal.types import Item, Unit
 
 
 def source_of(pool: Pool) -> Source:
@@ -39,8 +40,8 @@ def source_of(pool: Pool) -> Source:
 def read_items(pool: Pool, source: Source, wanted: Mapping[int, str]) -> Iterator[tuple[int, Item]]:
     """Read some items of a pool from its source.
 
-    Where the pool knows which files they came from, only these are listed; otherwise the whole source is, up to the
-    last of them.
+    Where the pool knows which files they came from, and they are there, only these are listed; otherwise the whole
+    source is, up to the last of them.
 
     Args:
         pool: the pool.
@@ -54,9 +55,11 @@ def read_items(pool: Pool, source: Source, wanted: Mapping[int, str]) -> Iterato
     if isinstance(source, OfFiles) and pool.generation:
         by_file: dict[str, dict[str, int]] = {}
         for id, name in file_names_of(pool.path, pool.generation, list(left)).items():
-            by_file.setdefault(name, {})[left.pop(id)] = id
+            by_file.setdefault(name, {})[left[id]] = id
         for name, ids in by_file.items():
-            yield from _of_file(source, name, ids, pool.manifest.chunk_rows)
+            for id, item in _of_file(source, name, ids, pool.manifest.chunk_rows):
+                if left.pop(id, None) is not None:
+                    yield id, item
     ids_by_key = {key: id for id, key in left.items()}
     for unit in source.units(pool.manifest.chunk_rows) if left else ():
         if pool.generation:  # what is where in the listing has changed
@@ -72,7 +75,13 @@ def read_items(pool: Pool, source: Source, wanted: Mapping[int, str]) -> Iterato
 
 def _of_file(source: Any, name: str, ids: dict[str, int], chunk_rows: int) -> Iterator[tuple[int, Item]]:
     """Items of one file by key, which another version of the file may have elsewhere, or not at all."""
-    for unit in source.units_in([name], chunk_rows):
+    for unit in units_of_file(source, name, chunk_rows):
         places = frozenset(unit.first_id + place for place, key in enumerate(unit.keys) if key in ids)
         if places:
             yield from ((ids[item.key], item) for item in source.read(unit, only=places))
+
+
+def units_of_file(source: Any, name: str, chunk_rows: int) -> Iterator[Unit]:
+    """The units of one file of a source; none if it cannot be listed, as it was renamed or is gone."""
+    with suppress(SourceError):
+        yield from source.units_in([name], chunk_rows)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -26,7 +27,7 @@ from raysal.sources.digits import Digits
 from raysal.sources.files import place_of
 from raysal.sources.folder import Folder
 from raysal.sources.kinds import IMAGES, ZARR, suffix_of
-from raysal.sources.of_pool import source_of
+from raysal.sources.of_pool import source_of, units_of_file
 from raysal.types import Unit
 from raysal.web.catalogue import Entry
 from raysal.web.refusals import facts_of
@@ -168,8 +169,8 @@ class Payloads:
         """A unit that holds the item. A source that finds items by key or id needs no listing for that."""
         if isinstance(self.source, Folder | Digits):
             return Unit(index=0, first_id=entry.id, keys=(entry.key,))
-        if self._pool.generation and (unit := self._unit_of_file(entry)) is not None:
-            return unit
+        if self._pool.generation:
+            return self._unit_by_key(entry)
         wanted = entry.id // self._pool.manifest.chunk_rows
         with self._lock:
             if wanted in self._units:
@@ -186,15 +187,15 @@ class Payloads:
             self._listing = None
         raise BadItem(entry.key, "the source ends before it now", "embed it again")
 
-    def _unit_of_file(self, entry: Entry) -> Unit | None:
-        """The same where the pool changed: ids are no places in the listing then. None if its file is not known."""
+    def _unit_by_key(self, entry: Entry) -> Unit:
+        """The same where the pool changed: ids are no places in the listing then. Its file is looked at first."""
+        rows = self._pool.manifest.chunk_rows
         name = file_names_of(self._pool.path, self._pool.generation, [entry.id]).get(entry.id)
-        if name is None or not isinstance(self.source, OfFiles):
-            return None
-        for unit in self.source.units_in([name], self._pool.manifest.chunk_rows):
+        of_file = () if name is None or not isinstance(self.source, OfFiles) else units_of_file(self.source, name, rows)
+        for unit in chain(of_file, self.source.units(rows)):
             if entry.key in unit.keys:
                 return replace(unit, first_id=entry.id - list(unit.keys).index(entry.key))
-        raise BadItem(entry.key, "its file does not have it any more", "embed it again")
+        raise BadItem(entry.key, "the source does not have it any more", "embed it again")
 
     def _keep(self, unit: Unit) -> None:
         texts = unit.locator if isinstance(unit.locator, tuple) and len(unit.locator) == len(unit.keys) else ()

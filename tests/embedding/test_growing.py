@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from changing_sources import (
     CHANGES,
@@ -21,15 +24,23 @@ from changing_sources import (
 from growing_pools import Disk, Stop, contents, files_in, held, make
 from tiers import deep, deep_unless, one_of_each
 
+from raysal.embedding.changes import check_taken_in
 from raysal.embedding.job import embed
 from raysal.embedding.missing import remove_missing
-from raysal.errors import DuplicateKeys, EncoderError, FingerprintMismatch, LabelError, PoolError
+from raysal.errors import DuplicateKeys, EncoderError, FingerprintMismatch, LabelError, PoolError, SourceChanged
 from raysal.pool import Pool, open_pool
+from raysal.pool.chunk import Chunk
 from raysal.pool.compacting import compact
 from raysal.pool.generations import newest_generation
 from raysal.pool.growth import BEGUN, read_begun
 from raysal.pool.removing import remove_items
 from raysal.pool.taking_in import links_of
+from raysal.sources.base import Source
+from raysal.sources.npy import Npy
+from raysal.sources.of_pool import read_items, source_of
+from raysal.sources.text import Text
+from raysal.web.catalogue import Entry
+from raysal.web.payloads import Payloads
 
 FILES = [kind for kind in KINDS if kind not in ("vectors", "images", "texts")]
 SINGLE = ("folder",)
@@ -255,9 +266,12 @@ def test_only_what_is_new_goes_through_the_model(tmp_path: Path) -> None:
         assert len(seen) == 1, kind
 
 
-def test_a_key_of_another_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("older", [False, True])
+def test_a_key_of_another_file_is_refused(older: bool, tmp_path: Path) -> None:
     source = KINDS["csvs"](tmp_path / "items", ROWS)
     make(source, tmp_path / "pool")
+    if older:
+        as_older(tmp_path / "pool")
     before = files_in(tmp_path / "pool")
     (tmp_path / "items" / "part 9").mkdir()
     KINDS["csv"](tmp_path / "items" / "part 9" / "texts", ROWS[:1])
@@ -276,6 +290,119 @@ def test_another_encoder_chunk_size_metric_or_scale_is_refused(tmp_path: Path) -
     with pytest.raises(EncoderError):
         embed(source, Bytes(modality="text"), tmp_path / "pool")
     assert files_in(tmp_path / "pool") == before
+
+
+@pytest.mark.parametrize("at", deep_unless({2}, range(8)))
+def test_a_growth_that_was_stopped_before_it_was_begun_leaves_nothing_known(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(KINDS["folder"](tmp_path / "items", ROWS), tmp_path / "pool")
+    source = KINDS["folder"](tmp_path / "items", CHANGES["one more"](ROWS))
+    with monkeypatch.context() as patch:
+        Disk(patch, at)
+        with suppress(Stop):
+            make(source, tmp_path / "pool")
+    with suppress(PoolError):  # the growth was begun
+        remove_items(tmp_path / "pool", ["k1.png"])
+    make(source, tmp_path / "pool")
+    assert "k9.png" in held(open_pool(tmp_path / "pool"))
+
+
+@pytest.mark.parametrize("kind", ["folder", "csvs", "parquet"])
+def test_a_source_that_was_only_touched_is_not_refused(kind: str, tmp_path: Path) -> None:
+    """The job finds nothing that comes, so it keeps no files: what it saw is known by the stamp of the source."""
+    make(KINDS[kind](tmp_path / "items", ROWS[:6]), tmp_path / "pool")
+    source = KINDS[kind](tmp_path / "items", ROWS)
+    make(source, tmp_path / "pool")
+    touch(tmp_path / "items")
+    with pytest.raises(SourceChanged):
+        check_taken_in(open_pool(tmp_path / "pool"), source, "embed it")
+    assert make(source, tmp_path / "pool").embedded == 0
+    check_taken_in(open_pool(tmp_path / "pool"), source, "embed it")
+
+
+def test_what_quarantine_holds_is_read_once_for_all_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Row(f"k{place:02}.png", place, "l0") for place in range(40)]
+    source = KINDS["folder"](tmp_path / "items", rows[:20])
+    (tmp_path / "items" / "k01.png").write_bytes(b"none")
+    make(source, tmp_path / "pool", chunk_rows=1)
+    source = KINDS["folder"](tmp_path / "items", rows)
+    read: list[int] = []
+    real = Chunk.quarantine
+
+    def quarantine(chunk: Chunk) -> pa.Table:
+        read.append(chunk.index)
+        return real(chunk)
+
+    monkeypatch.setattr(Chunk, "quarantine", quarantine)
+    make(source, tmp_path / "pool", chunk_rows=1)
+    assert open_pool(tmp_path / "pool").manifest.items == 40
+    assert read.count(1) <= 3
+
+
+# items that go from one file to another
+
+
+def texts_in(folder: Path, **files: Sequence[Row]) -> Source:
+    """A folder of these files of texts, and no others. A file that is as it was is not touched."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        if path.stem not in files:
+            path.unlink()
+    for name, rows in files.items():
+        KINDS["csv"](folder.parent / name, rows)
+        new = (folder.parent / name).with_suffix(".csv")
+        if not (there := folder / new.name).exists() or there.read_bytes() != new.read_bytes():
+            new.rename(there)
+    return Text(path=folder, carry=("label",))
+
+
+def test_an_item_that_was_moved_to_another_file_is_no_item_of_two_files(tmp_path: Path) -> None:
+    items, pool = tmp_path / "items", tmp_path / "pool"
+    make(texts_in(items, a=ROWS[:3], b=ROWS[3:]), pool)
+    before = held(open_pool(pool))
+    make(texts_in(items, a2=ROWS[:3], b=ROWS[3:]), pool)
+    make(texts_in(items, a=[Row("q", 5, "l0")], a2=ROWS[:3], b=ROWS[3:]), pool)
+    make(texts_in(items, a=[Row("q", 5, "l0")], a2=[*ROWS[:3], Row("z", 6, "l0")], b=ROWS[3:]), pool)
+    now = held(open_pool(pool))
+    assert {key: now[key] for key in before} == before
+    assert now.keys() - before.keys() == {"q", "z"}
+    before = files_in(pool)
+    with pytest.raises(DuplicateKeys, match="k1"):
+        make(texts_in(items, a=[Row("q", 5, "l0")], a2=[*ROWS[:3], Row("z", 6, "l0")], b=ROWS[3:], c=ROWS[1:2]), pool)
+    assert files_in(pool) == before
+
+
+def test_items_of_a_file_that_was_renamed_are_read_from_it(tmp_path: Path) -> None:
+    items, path = tmp_path / "items", tmp_path / "pool"
+    make(texts_in(items, a=ROWS[:3], b=ROWS[3:]), path)
+    make(texts_in(items, b=ROWS[3:], c=ROWS[:3]), path)
+    pool = open_pool(path)
+    wanted = {one[0]: key for key, one in held(pool).items()}
+    found = {id: (item.key, item.payload) for id, item in read_items(pool, source_of(pool), wanted)}
+    assert found == {id: (key, f"{int(key[1]) + 10:04d}") for id, key in wanted.items()}
+    payloads = Payloads(pool)
+    assert {id: (key, payloads.read(Entry(id, key, None))) for id, key in wanted.items()} == found
+
+
+def test_rows_keep_their_keys_where_a_matrix_between_is_as_it_was(tmp_path: Path) -> None:
+    """One file has the keys of all matrices."""
+    (tmp_path / "items").mkdir()
+
+    def matrix(name: str, *numbers: int) -> None:
+        np.save(tmp_path / "items" / name, np.array([[number, 1] for number in numbers], np.float32))
+
+    for name, first in (("a", 1), ("b", 3), ("c", 5)):
+        matrix(name, first, first + 1)
+    (tmp_path / "keys.txt").write_text("a1\na2\nb1\nb2\nc1\nc2\n")
+    source = Npy(path=tmp_path / "items", keys=tmp_path / "keys.txt")
+    assert [list(unit.keys) for unit in source.units_in(["a.npy", "c.npy"], 3)] == [["a1", "a2", "c1"], ["c2"]]
+    make(source, tmp_path / "pool", chunk_rows=100)
+    matrix("a", 11, 12)
+    matrix("c", 15, 16)
+    make(Npy(path=tmp_path / "items", keys=tmp_path / "keys.txt"), tmp_path / "pool", chunk_rows=100)
+    now = {key: float(np.frombuffer(one[1], np.float16)[0]) for key, one in held(open_pool(tmp_path / "pool")).items()}
+    assert now == {"a1": 11, "a2": 12, "b1": 3, "b2": 4, "c1": 15, "c2": 16}
 
 
 # items that are taken out
