@@ -311,7 +311,7 @@ def locked(directory: Path, what: str) -> Iterator[None]:
     Raises:
         NotNow: another process has locked it.
     """
-    with open(directory / LOCK, "ab") as file:
+    with open(directory / LOCK, "ab", buffering=0) as file:
         while not _try_lock(file, fcntl.LOCK_EX):
             if not _try_lock(file, fcntl.LOCK_SH):
                 problem = f"another process is at work on this {what}{_holder(file)}"
@@ -319,13 +319,14 @@ def locked(directory: Path, what: str) -> Iterator[None]:
             # A shared lock is possible, so another process is in `is_locked` and will be done at once.
             fcntl.flock(file, fcntl.LOCK_UN)
             time.sleep(LOCK_WAIT_S)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}".encode())  # for who finds it locked
-        file.flush()
+        with contextlib.suppress(OSError):  # for who finds it locked; there may be no room for it
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {os.uname().nodename}".encode())
         try:
             yield
         finally:
-            file.truncate(0)
+            with contextlib.suppress(OSError):
+                file.truncate(0)
 
 
 def _holder(file: IO[bytes]) -> str:

@@ -149,7 +149,8 @@ def test_plain_products_do_not_keep_the_law():
     whole = x @ matrix
     alone = torch.cat([row[None] @ matrix for row in x])
     further_down = torch.roll(torch.roll(x, 17, 0) @ matrix, -17, 0)
-    assert not torch.equal(alone, whole) or not torch.equal(further_down, whole)
+    by_column = torch.cat([x @ column[:, None] for column in matrix.T], 1)  # on some processors only this one differs
+    assert any(not torch.equal(other, whole) for other in (alone, further_down, by_column))
 
 
 @given(n=st.integers(0, 10**6), size=st.integers(1, 10**4))

@@ -98,7 +98,6 @@ def compact(path: str | Path) -> Compaction:
             files=None,
         ).write(path)
         now = Pool(path)
-        extend(path, now.chunks)
         _clear_others(now)
         extend(path, now.chunks)
         info = now.info()

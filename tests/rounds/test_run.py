@@ -79,7 +79,9 @@ def test_a_pool_of_another_encoder_is_refused(home: Path, change: dict[str, Any]
 
 
 def test_a_pool_of_another_source_is_refused(home: Path) -> None:
-    with pytest.raises(FingerprintMismatch, match=r"7 files, was 6; item 6 \('6.png'\) is new; restore the source"):
+    with pytest.raises(
+        FingerprintMismatch, match=r"7 files, was 6; item 6 \('6.png'\) is new; take it in with `raysal embed`"
+    ):
         run(parse_config(fields(home, pictures(home / "more", 7, seed=1))), home / "other")
     config = fields(home, home / "images")
     with pytest.raises(FingerprintMismatch, match="the source is digits, expected folder"):

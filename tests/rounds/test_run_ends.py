@@ -261,11 +261,12 @@ def test_a_directory_is_of_one_kind(kind: str, pool: Pool, tmp_path: Path) -> No
 
 
 def test_the_kinds_are_those_of_the_files(pool: Pool, tmp_path: Path) -> None:
+    from raysal.exporting.layout import PLAN as EXPORT
     from raysal.finetuning.job import PLAN as MODEL
     from raysal.pool.layout import MANIFEST
     from raysal.ranking.layout import MANIFEST as RANKING
 
-    assert set(KINDS) == {MANIFEST, RUN, PREDICTIONS, RANKING, MODEL}
+    assert set(KINDS) == {MANIFEST, RUN, PREDICTIONS, RANKING, MODEL, EXPORT}
     with Session(tmp_path / "run", pool) as session:
         session.query(3)
     (tmp_path / "run" / MANIFEST).write_text("{}", encoding="utf-8")
