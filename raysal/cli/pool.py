@@ -191,6 +191,6 @@ def compact(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome
     with progress("compacting"):
         look_now()
         done = run(pool)
-    sizes = f"{done.bytes_before:,} to {counted(done.bytes, 'byte')}"
+    sizes = f"{done.bytes_before:,} to {done.bytes:,} bytes"
     view = f"{pool}: {done.chunks_before:,} to {counted(done.chunks, 'chunk')}, {sizes}"
     return Outcome(data={"pool": str(pool), **asdict(done)}, view=view)

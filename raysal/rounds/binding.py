@@ -72,7 +72,7 @@ def check_pool(run: RunDir, ledger: Ledger, pool: Pool) -> None:
     Raises:
         FingerprintMismatch: the labels are of another pool.
     """
-    if _follows(run, ledger, pool):
+    if follows(run, ledger, pool):
         ledger.view_as_in(pool.fingerprint, pool.ids_there(list(ledger.known_ids())))
     else:
         _check_same(run, ledger, pool)
@@ -92,15 +92,15 @@ def pool_to_write(run: RunDir, ledger: Ledger, pool: Pool) -> Pool:
     Raises:
         FingerprintMismatch: the labels are of another pool.
     """
-    if not _follows(run, ledger, pool):
+    if not follows(run, ledger, pool):
         _check_same(run, ledger, pool)
     elif is_locked(run.path):
         return pool.at(str(_bound_to(run, ledger)))
     return pool
 
 
-def _follows(run: RunDir, ledger: Ledger, pool: Pool) -> bool:
-    """Whether the labels of a run are of an earlier generation of a pool."""
+def follows(run: RunDir, ledger: Ledger, pool: Pool) -> bool:
+    """Whether the labels of a run are of an earlier generation of a pool, and are to be matched with this one."""
     bound = _bound_to(run, ledger)
     return bound is not None and bound != pool.fingerprint and bound in pool.ancestors
 
@@ -146,12 +146,12 @@ def meet_pool(run: RunDir, ledger: Ledger, pool: Pool, *, rebind: bool = False, 
         FingerprintMismatch: the labels are of another pool, and `rebind` is false.
         RunError: the pool grew or shrank, and another process is at work with what it was.
     """
-    follows = _follows(run, ledger, pool)
-    if not rebind and not follows:
+    earlier = follows(run, ledger, pool)
+    if not rebind and not earlier:
         _check_same(run, ledger, pool)
         ledger.bind(pool.fingerprint)
         return None
-    if follows and not alone:
+    if earlier and not alone:
         problem = "another process is at work on the run, with an earlier generation of its pool"
         raise RunError(run.path, problem, "wait until it is done, or stop it")
     lease_newest(run, ledger)  # with ids of the pool that it was chosen from

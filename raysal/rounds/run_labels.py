@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from raysal.labels.remarks import ByItem, remarks_of
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
-from raysal.rounds.binding import Rebound, meet_pool, own_pool, pool_to_write
+from raysal.rounds.binding import Rebound, follows, meet_pool, own_pool, pool_to_write
 from raysal.rounds.configs import config_of
 from raysal.rounds.directory import RunDir
 from raysal.rounds.held_out import held_out_keys
@@ -121,8 +122,9 @@ class RunLabels:
     def _met(self, pool: Pool) -> Pool:
         """Bind the labels to a pool, or to the generation of it that another process is at work with."""
         pool = pool_to_write(self._run, self.ledger, pool)
-        with locked_if_free(self._run.path) as free:
-            meet_pool(self._run, self.ledger, pool, alone=free is not False)
+        # Others may be at work on the run: it is locked only where its items have to be matched.
+        with locked_if_free(self._run.path) if follows(self._run, self.ledger, pool) else nullcontext(True) as free:
+            meet_pool(self._run, self.ledger, pool, alone=free)
         return pool
 
     def tell(
