@@ -44,7 +44,8 @@ Entry = dict[str, Any]
 
 def processor() -> str:
     """What decides the last bits of a matrix product: the instructions that torch and NumPy use."""
-    return f"torch {torch.backends.cpu.get_cpu_capability()}, openblas {os.environ.get('OPENBLAS_CORETYPE', 'own')}"
+    blas = f"openblas {os.environ.get('OPENBLAS_CORETYPE', 'own')}, MKL_CBWR {os.environ.get('MKL_CBWR', 'none')}"
+    return f"torch {torch.backends.cpu.get_cpu_capability()}, {blas}"
 
 
 def digest(*parts: bytes | str) -> str:
