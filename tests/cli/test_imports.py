@@ -123,7 +123,7 @@ def test_select_needs_torch_and_nothing_else(home: Path, more: list[str]) -> Non
             for row in (
                 ("predict pool --run run -o predictions", "raysal.prediction.job", "predict_into"),
                 ("resume run", "raysal.rounds.loop", "resume"),
-                ("pool export pool -o pool.parquet --force", "raysal.pool.pool", "write_output"),
+                ("pool export pool -o pool.parquet --force", "raysal.pool.exported", "write_output"),
             )
         ),
     ],

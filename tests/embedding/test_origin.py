@@ -27,6 +27,7 @@ from changing_sources import (
     files_of,
     in_memory,
     key_in,
+    key_of,
     touch,
 )
 from pool_files import bytes_of
@@ -211,7 +212,7 @@ def test_a_change_while_the_job_reads_is_an_error_and_nothing_is_mixed(
     except SourceChanged:
         return
     make(now, tmp_path / "fresh")
-    gone = {row.key for row in ROWS} - {row.key for row in rows}  # a finished pool keeps them
+    gone = {key_of(kind, row.key) for row in ROWS} - {key_of(kind, row.key) for row in rows}  # a finished pool has them
     held = items_of(open_pool(tmp_path / "pool"))
     assert {key: value for key, value in held.items() if key not in gone} == items_of(open_pool(tmp_path / "fresh"))
 
@@ -441,6 +442,9 @@ def test_an_older_pool_of_a_source_that_was_written_since_is_refused(kind: str, 
         assert make(source, tmp_path / "pool").checked == 0
         return
     source = KINDS[kind](tmp_path / "items", CHANGES["all payloads"](ROWS))
+    if state == "complete" and kind not in MEMORY:  # it takes the changes in
+        assert make(source, tmp_path / "pool").replaced == len(ROWS)
+        return
     with pytest.raises((PoolError, FingerprintMismatch), match="embed into another directory"):
         make(source, tmp_path / "pool")
     assert bytes_of(tmp_path / "pool") == before
