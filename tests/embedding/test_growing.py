@@ -19,7 +19,7 @@ from changing_sources import (
     applies,
     as_older,
     changed,
-    key_of,
+    key_in,
     touch,
 )
 from growing_pools import Disk, Stop, contents, files_in, held, make
@@ -65,7 +65,7 @@ def test_a_changed_source_is_taken_in_as_one_made_anew_has_it(
 
     grown = open_pool(tmp_path / "pool")
     now = held(grown)
-    gone = {key_of(kind, row.key) for row in ROWS} - {key_of(kind, row.key) for row in rows}
+    gone = {key_in(kind, row.key) for row in ROWS} - {key_in(kind, row.key) for row in rows}
     assert {key: one for key, one in contents(grown).items() if key not in gone} == contents(
         open_pool(tmp_path / "fresh")
     )
@@ -414,7 +414,7 @@ def test_removed_items_are_nowhere_and_stay_out(kind: str, tmp_path: Path) -> No
     source = KINDS[kind](tmp_path / "items", ROWS)
     make(source, tmp_path / "pool")
     before = held(open_pool(tmp_path / "pool"))
-    first, other, second, typo = (key_of(kind, f"k{number}.png") for number in (1, 2, 6, 11))
+    first, other, second, typo = (key_in(kind, f"k{number}.png") for number in (1, 2, 6, 11))
     done = remove_items(tmp_path / "pool", [first, second])
     assert (done.removed, done.items, done.generation) == (2, 6, 1)
     pool = open_pool(tmp_path / "pool")

@@ -27,7 +27,6 @@ from changing_sources import (
     files_of,
     in_memory,
     key_in,
-    key_of,
     touch,
 )
 from pool_files import bytes_of
@@ -212,7 +211,7 @@ def test_a_change_while_the_job_reads_is_an_error_and_nothing_is_mixed(
     except SourceChanged:
         return
     make(now, tmp_path / "fresh")
-    gone = {key_of(kind, row.key) for row in ROWS} - {key_of(kind, row.key) for row in rows}  # a finished pool has them
+    gone = {key_in(kind, row.key) for row in ROWS} - {key_in(kind, row.key) for row in rows}  # a finished pool has them
     held = items_of(open_pool(tmp_path / "pool"))
     assert {key: value for key, value in held.items() if key not in gone} == items_of(open_pool(tmp_path / "fresh"))
 

@@ -242,11 +242,6 @@ CHANGES: dict[str, Callable[[tuple[Row, ...]], tuple[Row, ...]]] = {
 """Each changes what is in the first chunk, or how many items there are."""
 
 
-def key_of(kind: str, key: str) -> str:
-    """The key that an item of a row has: of a sample in a shard, what comes before its first dot."""
-    return key.partition(".")[0] if kind == "shards" else key
-
-
 def applies(kind: str, change: str) -> bool:
     """Whether a change is one for this kind: some carry nothing, and the order of a folder is that of its keys."""
     return (kind, change) not in (("folder", "a carried value"), ("folder", "the order"), ("npy", "a carried value"))
