@@ -7,18 +7,16 @@ below, tests/laws for whole strategies.
 
 BLAS does not keep this law by itself. It chooses a kernel by the shape of a product, it cuts the work by the number of
 threads, and it treats the rows at an edge apart. Each of these adds numbers up in another order. Seen with MKL 2024.2
-and rows of 256 float32: a row alone has other bits than the same row among others, and in a product with 10 columns a
-row has other bits 17 rows further down. On processors with AMX a row of some 500 numbers or more has other bits with
-two threads than with one. Four rules keep the law:
+and rows of 256 float32: a row alone has other bits than among others, and with 10 columns other bits 17 rows further
+down; with AMX, rows of some 500 numbers have others with two threads than with one. Four rules keep the law:
 
 1. Products have one shape: rows come in blocks of one size, the last of them filled up (`tiles`, `Partition.blocks`).
 2. Widths and columns are multiples of `ALIGN`, filled up with zeros (`padded`, `AlignedMatrix`).
 3. Elementwise functions (exp, log, softmax) and small problems run on one thread (`one_thread`, `one_thread_if_small`).
 4. MKL adds up in one order whatever its threads (`MKL_CBWR`, its conditional numerical reproducibility).
 
-What a process computes with MKL before it imports raysal may settle in which order MKL adds up. The cost: up to
-ALIGN - 1 columns of zeros, and less than a block of them at the end of the rows. A product with 16 columns takes half
-the time of one with 10.
+The cost: up to ALIGN - 1 columns of zeros, and less than a block of them at the end of the rows. A product with 16
+columns takes half the time of one with 10.
 """
 
 from __future__ import annotations
@@ -34,33 +32,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.threads import ask_mkl_for_one_order
+
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-MKL_CBWR = "AUTO,STRICT"
-"""The same bits for any number of threads, by the widest instructions there are. Measured on 2 cores with AMX: a block
-of 4096 x 256 with 16 columns takes 1.3 times the time, one with 112 columns or more the same."""
-
-
-def ask_mkl_for_one_order() -> None:
-    """Have MKL add up in one order, unless the environment says how. It reads this when it first computes.
-
-    Only on Intel's processors: elsewhere MKL has no strict way, and would compute with narrow instructions.
-    """
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            head = file.read(512)
-    except OSError:  # another system
-        return
-    if "GenuineIntel" in head:
-        os.environ.setdefault("MKL_CBWR", MKL_CBWR)
-
-
 ask_mkl_for_one_order()
-
 ALIGN = 16
 """Numbers. The widths of blocks and the columns of products are multiples of this: with other widths (1281) and other
 columns (10), rows at different places of one block took different code paths in MKL."""

@@ -1,4 +1,4 @@
-"""Objects that several threads may share, whose public methods run one after the other; and threads that give way."""
+"""Objects that several threads may share, threads that give way, and sums that do not depend on their number."""
 
 from __future__ import annotations
 
@@ -72,3 +72,22 @@ def _lock_of(thing: Any) -> AbstractContextManager[Any]:
             held.setdefault(_LOCK, threading.RLock())
     lock: AbstractContextManager[Any] = held[_LOCK]
     return lock
+
+
+MKL_CBWR = "AUTO,STRICT"
+"""The same bits for any number of threads, by the widest instructions there are. Measured on 2 cores with AMX: a block
+of 4096 x 256 with 16 columns takes 1.3 times the time, one with 112 columns or more the same."""
+
+
+def ask_mkl_for_one_order() -> None:
+    """Have MKL add up in one order, unless the environment says how. It reads this when it first computes.
+
+    Only on Intel's processors: elsewhere MKL has no strict way, and would compute with narrow instructions.
+    """
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            head = file.read(512)
+    except OSError:  # another system
+        return
+    if "GenuineIntel" in head:
+        os.environ.setdefault("MKL_CBWR", MKL_CBWR)
