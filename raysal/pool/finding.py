@@ -59,9 +59,10 @@ class Finder:
             {key: id}, in order of id.
         """
         asked = [key for key in dict.fromkeys(keys) if is_text(key)]
-        ids = {item.key: item.id for item in self._seen(self._index.find(asked) if asked else [])}
+        items, doubted = self._index.find(asked) if asked else ([], frozenset())
+        ids = {item.key: item.id for item in self._seen(items)}
         if len(ids) < len(asked):
-            trusted = self._index.trusted()
+            trusted = self._index.trusted(doubted)
             left = [key for key in asked if key not in ids]
             ids |= _read_ids([chunk for chunk in self._chunks if chunk.index not in trusted], left)
         return dict(sorted(ids.items(), key=lambda item: item[1]))
@@ -131,7 +132,9 @@ class Finder:
 
 def is_text(key: object) -> bool:
     """Whether a key is text that can be written as UTF-8; a pool holds no other keys."""
-    return isinstance(key, str) and not any("\ud800" <= letter <= "\udfff" for letter in key)
+    if not isinstance(key, str):
+        return False
+    return key.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in key)
 
 
 def _read_ids(chunks: Sequence[Chunk], keys: Sequence[str]) -> dict[str, int]:

@@ -21,6 +21,8 @@ SETTLED_NS = 2_000_000_000
 """Nanoseconds: some file systems count times in steps of two seconds."""
 REMEMBERED = 2**18
 """Files that are remembered: about 100 MB. Of more, the first ones are forgotten, and compared again when read."""
+_READ = 2**20
+"""Bytes that are read at a time."""
 
 Facts = tuple[int, int, int, int, int]
 """What the system says of a file: device, inode, size, and the times of the last write and of the last change."""
@@ -39,7 +41,9 @@ class IntactFiles:
     _busy: dict[str, threading.Lock] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def check(self, path: Path, sha256: str, fix: str, *, anew: bool = False, start: int = 0) -> None:
+    def check(
+        self, path: Path, sha256: str, fix: str, *, anew: bool = False, start: int = 0, stop: int | None = None
+    ) -> None:
         """Compare a file with its digest, unless that was done and the file is as it was.
 
         It takes some microseconds, or about a second per GB where the file is compared. Two threads that ask for one
@@ -51,6 +55,7 @@ class IntactFiles:
             fix: what the error says to do.
             anew: compare it whatever is known of it.
             start: bytes at its beginning that the digest is not of.
+            stop: where the bytes end that it is of; None for the end of the file.
 
         Raises:
             Damaged: the file cannot be read or has other bytes.
@@ -65,7 +70,7 @@ class IntactFiles:
                 return
             began, before = time.time_ns(), facts_of(path)
             try:
-                _compare(path, sha256, fix, start)
+                _compare(path, sha256, fix, start, stop)
             finally:
                 with self._lock:
                     self._busy.pop(name, None)
@@ -83,20 +88,25 @@ class IntactFiles:
         return known is not None and known == (sha256, facts_of(name))
 
 
-def digest_from(path: Path, start: int) -> str:
-    """Hex sha256 of a file's bytes from a place on."""
+def digest_from(path: Path, start: int, stop: int | None = None) -> str:
+    """Hex sha256 of a file's bytes from a place on, to its end or to another place."""
     with open(path, "rb") as file:
         file.seek(start)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if stop is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while content := file.read(min(_READ, stop - file.tell())):
+            digest.update(content)
+        return digest.hexdigest()
 
 
-def _compare(path: Path, sha256: str, fix: str, start: int) -> None:
+def _compare(path: Path, sha256: str, fix: str, start: int, stop: int | None) -> None:
     """Raise `Damaged` if a file has another digest."""
-    if not start:
+    if not start and stop is None:
         check_bytes(path, sha256, fix)
         return
     try:
-        same = digest_from(path, start) == sha256
+        same = digest_from(path, start, stop) == sha256
     except OSError as error:
         raise Damaged(path, f"cannot be read ({error.strerror})", fix) from None
     if not same:

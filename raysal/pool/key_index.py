@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,18 +59,22 @@ class KeyIndex:
         """Items that the files are of, those of other chunks included."""
         return sum(shard.rows for shard in self.shards)
 
-    def trusted(self) -> set[int]:
-        """The numbers of the chunks of which the files know every key.
+    def trusted(self, doubted: Collection[Path] = ()) -> set[int]:
+        """The numbers of the chunks of which `find` found every key that is there.
 
-        The files are compared with their digests, once in a process: about a second for 20 million keys.
+        What tells that no key has a hash is compared with its digest, once in a process and file: about a second for
+        100 million keys. A doubted file is compared as a whole.
+
+        Args:
+            doubted: as `find` said of these keys.
 
         Returns:
             Those that are as they were when an intact file was made.
         """
-        marks = self._marks
-        return {number for shard in self.shards if shard.is_intact() for number in _current(shard, marks)}
+        intact = (shard for shard in self.shards if shard.is_intact(shard.path in doubted))
+        return {number for shard in intact for number in _current(shard, self._marks)}
 
-    def find(self, keys: Sequence[str]) -> list[Found]:
+    def find(self, keys: Sequence[str]) -> tuple[list[Found], frozenset[Path]]:
         """The items of some keys. A key that is not found may be in the pool all the same.
 
         It touches about two pages of each file for a key, and five more for one that is found.
@@ -79,10 +83,13 @@ class KeyIndex:
             keys: texts.
 
         Returns:
-            What is found, in order of id. A key may be that of several items, where some were removed.
+            What is found, in order of id, where a key may be that of several items, of which some were removed; and
+            the files that may hide one of these keys, for `trusted`.
         """
         column = array_of(keys, pa.string())
-        return _each_once(shard.find(column, self._marks) for shard in self.shards)
+        answers = {shard.path: shard.find(column, self._marks) for shard in self.shards}
+        doubted = frozenset(path for path, answer in answers.items() if answer.doubted)
+        return _each_once(answer.found for answer in answers.values()), doubted
 
     def keys_of(self, ids: NDArray[np.int64]) -> list[Found]:
         """The items of some ids int64 [m]; likewise."""

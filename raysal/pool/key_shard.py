@@ -1,6 +1,7 @@
 """One file of the key index of a pool: the keys and ids of some chunks, mapped into memory, for either way to ask.
 
-    header        rows, chunks, bytes of keys, first and last id, sha256 of all that follows, and sha256 of these
+    header        rows, chunks, bytes of keys, first and last id, sha256 of chunks and entries, sha256 of all that
+                  follows the header, and sha256 of these
     chunks        the number of each chunk, its first row here, and a mark of its items file (`mark_of`)
     entries       uint64 [rows], ascending: 40 bits of the key's hash, and the row in the other 24
     ids           int64 [rows], ascending
@@ -13,6 +14,8 @@ follows from the hash itself.
 Only the header is compared with a digest. The rest is not trusted: what is found counts if the key's bytes are there,
 and the check is that of this key, this id and the chunk's items file as the reader knows it. So a byte that changed, or
 an index of other files, can hide a key, and never gives another id: a check of 64 bits would have to hold by chance.
+A key is not there if no entry has its hash, once the entries, a fifth of the file, were compared with their digest; or
+if those that have it are of other keys, as their checks say.
 """
 
 from __future__ import annotations
@@ -33,17 +36,17 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of
 from raysal.errors import Damaged
 from raysal.numerics import slices
-from raysal.pool.intact import INTACT, digest_from
+from raysal.pool.intact import INTACT, IntactFiles, digest_from
 from raysal.pool.lanes import ID, absorb_texts, begin
 from raysal.store import write_file
 
 U64 = NDArray[np.uint64]
-MAGIC = b"RAYSKEY1"
+MAGIC = b"RAYSKEY2"
 ROW_BITS = 24
 MAX_ROWS = 2**ROW_BITS
 """Rows of one file: to make it takes 8 bytes of memory for each."""
-_HEADER = struct.Struct("<8s5q32s32s")
-_SPACE = 128
+_HEADER = struct.Struct("<8s5q32s32s32s")
+_SPACE = 192
 """Bytes from the header to the chunks."""
 _ROW = np.uint64(MAX_ROWS - 1)
 _BATCH = 4096
@@ -52,6 +55,10 @@ _WINDOW = 64
 """Entries to either side of the place where a hash is expected that are looked at."""
 _FEW = 4096
 """Keys up to which each is looked for where it is expected; of more, most pages are read anyway."""
+
+
+_ENTRIES = IntactFiles()
+"""The files of which chunks and entries were found intact in this process."""
 
 
 class Rows(NamedTuple):
@@ -69,6 +76,15 @@ class Found(NamedTuple):
     key: str
     id: int
     chunk: int
+
+
+class Answer(NamedTuple):
+    """What a file says of some keys."""
+
+    found: list[Found]
+    """In any order. A key may be that of several items."""
+    doubted: bool
+    """An entry has the hash of a key, and its row is damaged: it may be that key's, also where that is not found."""
 
 
 def mark_of(sha256_hex: str) -> int:
@@ -147,12 +163,13 @@ def _write(path: Path, chunks: Sequence[tuple[int, int]], read: Callable[[int], 
         put(layout.marks, np.array(marks, np.uint64))
         file.truncate(layout.keys + size)
         file.flush()
-        put(0, _header(n, len(chunks), size, first, last, digest_from(path, _SPACE)))
+        digests = digest_from(path, _SPACE, layout.ids), digest_from(path, _SPACE)
+        put(0, _header(n, len(chunks), size, first, last, *digests))
 
 
-def _header(rows: int, chunks: int, size: int, first: int, last: int, digest: str) -> bytes:
-    """The bytes of a header: rows, chunks, bytes of keys, first and last id, the digest of the rest, and of these."""
-    facts = MAGIC, rows, chunks, size, first, last, bytes.fromhex(digest)
+def _header(rows: int, chunks: int, size: int, first: int, last: int, entries: str, rest: str) -> bytes:
+    """The bytes of a header: rows, chunks, bytes of keys, first and last id, the two digests, and that of these."""
+    facts = MAGIC, rows, chunks, size, first, last, bytes.fromhex(entries), bytes.fromhex(rest)
     return _HEADER.pack(*facts, sha256(_HEADER.pack(*facts, b"")).digest())
 
 
@@ -204,11 +221,17 @@ class KeyShard:
     """One file of a key index, open. In memory it is the header; the rest is mapped."""
 
     def __init__(
-        self, path: Path, content: mmap.mmap, layout: _Layout, size: int, ends: tuple[int, int], digest: str
+        self,
+        path: Path,
+        content: mmap.mmap,
+        layout: _Layout,
+        size: int,
+        ends: tuple[int, int],
+        digests: tuple[str, str],
     ) -> None:
         """Take over what `open` found."""
         self.path, self.rows, self._content, self._size, self._ends = path, layout.rows, content, size, ends
-        self._digest = digest
+        self._digests, self._layout = digests, layout
 
         def part(place: int, count: int, kind: type) -> NDArray[Any]:
             return np.frombuffer(content, kind, count, place)
@@ -238,25 +261,36 @@ class KeyShard:
                 begun, length = file.read(_HEADER.size), os.fstat(file.fileno()).st_size
                 if len(begun) < _HEADER.size:
                     return None
-                _, rows, chunks, size, first, last, rest, _ = _HEADER.unpack(begun)
-                layout = _Layout(rows, chunks)
-                if begun != _header(rows, chunks, size, first, last, rest.hex()) or length != layout.keys + size:
+                _, rows, chunks, size, first, last, entries, rest, _ = _HEADER.unpack(begun)
+                layout, digests = _Layout(rows, chunks), (entries.hex(), rest.hex())
+                if begun != _header(rows, chunks, size, first, last, *digests) or length != layout.keys + size:
                     return None
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError):
             return None
         content.madvise(mmap.MADV_RANDOM)  # one page is read where one is touched, and not 32
-        return cls(path, content, layout, size, (first, last), rest.hex())
+        return cls(path, content, layout, size, (first, last), digests)
 
-    def is_intact(self) -> bool:
-        """Whether every byte is as it was written, so that what is not found is not there."""
+    def is_intact(self, whole: bool) -> bool:
+        """Whether the chunks and the entries are as they were written, so that a hash that is not found is not there.
+
+        Args:
+            whole: look at every byte.
+
+        Returns:
+            Whether they are.
+        """
+        entries, rest = self._digests
         try:
-            INTACT.check(self.path, self._digest, "", start=_SPACE)
+            if whole:
+                INTACT.check(self.path, rest, "", start=_SPACE)
+            else:
+                _ENTRIES.check(self.path, entries, "", start=_SPACE, stop=self._layout.ids)
         except Damaged:
             return False
         return True
 
-    def find(self, keys: pa.Array, marks: Mapping[int, int]) -> list[Found]:
+    def find(self, keys: pa.Array, marks: Mapping[int, int]) -> Answer:
         """The items of some keys.
 
         Args:
@@ -264,10 +298,10 @@ class KeyShard:
             marks: {number of a chunk: mark of its items file}; what is in another chunk, or was, is passed over.
 
         Returns:
-            What is found, in any order. A key may be that of several items.
+            What is found.
         """
         if not self.rows or not len(keys):
-            return []
+            return Answer([], False)
         low = hashes_of(keys, np.zeros(len(keys), np.int64), 0)[0] & ~_ROW
         first, last = self._between(low, low | _ROW)
         counts = np.maximum(last - first, 0)
@@ -279,7 +313,16 @@ class KeyShard:
         content = [key.encode() for key in wanted]
         pairs = zip(asked.tolist(), rows.tolist(), strict=True)
         same = np.array([content[key] == self._bytes(row, len(content[key])) for key, row in pairs], bool)
-        return self._checked(rows[same], [wanted[key] for key in asked[same].tolist()], marks)
+        names = [wanted[key] for key in asked[same].tolist()]
+        found = self._checked(rows[same], names, marks)
+        return Answer(found, len(found) < len(rows) and self._is_any_damaged(rows))
+
+    def _is_any_damaged(self, rows: NDArray[np.int64]) -> bool:
+        """Whether the check of a row [m] does not hold for what is there."""
+        texts = [_text(self._bytes(row)) for row in rows.tolist()]
+        there = [text for text in texts if text is not None]
+        own = dict(zip(self.numbers.tolist(), self.marks.tolist(), strict=True))
+        return len(there) < len(rows) or len(self._checked(rows, there, own)) < len(rows)
 
     def keys_of(self, ids: NDArray[np.int64], marks: Mapping[int, int]) -> list[Found]:
         """The items of some ids [m]; arguments and result as of `find`."""

@@ -136,7 +136,7 @@ def test_many_keys_are_found_as_few_are(tmp_path: Path, monkeypatch: pytest.Monk
     assert by_index_alone(pool, truth(pool), monkeypatch)
     index = KeyIndex(tmp_path, pool.chunks)
     for some in ([], keys[:1], keys[::20], keys):
-        assert [(item.key, item.id) for item in index.find(some)] == [(key, keys.index(key)) for key in some]
+        assert [(item.key, item.id) for item in index.find(some)[0]] == [(key, keys.index(key)) for key in some]
 
 
 def test_of_several_items_of_one_key_the_living_one_is_found(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_of_several_items_of_one_key_the_living_one_is_found(tmp_path: Path) -> 
     extend(tmp_path, pool.chunks, least=1)
     for gone, id in ((0, 2), (2, 0)):
         finder = Finder(tmp_path, pool.chunks, [0, 2], np.array([gone]))
-        assert finder._index.find(["a"])[0].id == 0
+        assert finder._index.find(["a"])[0][0].id == 0
         assert finder.ids_of(["a", "b"]) == {"a": id, "b": 1}
 
 
@@ -174,7 +174,7 @@ def test_a_flipped_byte_hides_a_key_and_gives_no_other_id(indexed: Path, tmp_pat
             file.write_bytes(altered)
             pool = Pool(path)
             index = KeyIndex(path, pool.chunks)
-            found = index.find([*known, "absent"])
+            found = index.find([*known, "absent"])[0]
             assert {item.key: item.id for item in found}.items() <= known.items(), place
             assert {item.id: item.key for item in index.keys_of(np.arange(N))}.items() <= ids.items(), place
             hidden += len(found) < len(known)
@@ -228,7 +228,7 @@ def test_a_chunk_that_was_embedded_anew_is_not_taken_for_what_it_was(
     record["files"][name] = {"bytes": (path / name).stat().st_size, "sha256": sha256_of(path / name)}
     write_sealed(path / chunk_file("commits", 3), record)
     pool = Pool(path)
-    assert {item.chunk for item in KeyIndex(path, pool.chunks).find(KEYS)} == {0, 1, 4, 5, 6, 7, 8} - {2}
+    assert {item.chunk for item in KeyIndex(path, pool.chunks).find(KEYS)[0]} == {0, 1, 4, 5, 6, 7, 8} - {2}
     assert pool.ids_of([KEYS[21], KEYS[22]]) == {KEYS[21]: 22, KEYS[22]: 21}
     check_answers(pool, truth(pool))
     assert extend(path, pool.chunks, least=1, most=30) >= 1
@@ -241,7 +241,7 @@ def test_the_index_of_another_pool_says_nothing(indexed: Path, tmp_path: Path) -
     index = KeyIndex(pool.path, pool.chunks)
     assert index.shards
     assert index.trusted() == {2}, "a chunk without items is the same in both"
-    assert index.find(KEYS) == index.keys_of(np.arange(N)) == []
+    assert index.find(KEYS)[0] == index.keys_of(np.arange(N)) == []
     check_answers(pool, truth(pool))
 
 
@@ -370,11 +370,18 @@ def test_only_chunks_that_may_have_an_item_are_read(tmp_path: Path, monkeypatch:
     assert reads(lambda: pool.rows_where("key", [KEYS[8]], ["key", "uri"])) == [1]
     assert reads(lambda: pool.ids_there([KEYS[8], KEYS[58]])) == [8], "the index is not of this chunk"
     assert reads(lambda: pool.ids_there(["absent"])) == [8], "an intact index knows what it has not"
-    for file in (tmp_path / FOLDER).iterdir():
-        content = bytearray(file.read_bytes())
-        content[-1] ^= 1
+    (file,) = (tmp_path / FOLDER).iterdir()
+    intact = file.read_bytes()
+    known = truth(pool)
+    hidden = [key for key, id in known.items() if id < 56][-1]
+    for place, absent in ((len(intact) - 1, [8]), (key_shard._SPACE + 24 * 8, list(range(9)))):
+        content = bytearray(intact)
+        content[place] ^= 1
         file.write_bytes(content)
-    assert reads(lambda: pool.ids_there(["absent"])) == list(range(9))
+        pool = Pool(tmp_path)
+        assert reads(lambda pool=pool: pool.ids_there(["absent"])) == absent, "its hash is in no entry"
+        if len(absent) == 1:
+            assert reads(lambda pool=pool: pool.ids_there([hidden])) == list(range(9)), "its entry leads to other bytes"
 
 
 def test_a_key_is_found_where_its_hash_says(tmp_path: Path) -> None:
@@ -385,7 +392,7 @@ def test_a_key_is_found_where_its_hash_says(tmp_path: Path) -> None:
     searched: list[int] = []
     shard._searched = lambda low, high: searched.append(len(low))  # type: ignore[assignment]
     marks = {chunk.index: key_index.mark_of_chunk(chunk) for chunk in pool.chunks}
-    found = shard.find(pa.array([f"k{i}" for i in range(0, 40_000, 20)]), marks)
+    found = shard.find(pa.array([f"k{i}" for i in range(0, 40_000, 20)]), marks).found
     assert [item.id for item in found] == list(range(0, 40_000, 20))
     assert searched == []
 
