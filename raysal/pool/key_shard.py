@@ -359,8 +359,12 @@ class KeyShard:
         return first, last
 
     def _searched(self, low: U64, high: U64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """As `_between`, by halves."""
-        return np.searchsorted(self._entries, low), np.searchsorted(self._entries, high, side="right")
+        """As `_between`, by halves; in order, so that what one search reads is in the cache for the next."""
+        order = np.argsort(low)
+        first, last = np.empty((2, len(low)), np.int64)
+        first[order] = np.searchsorted(self._entries, low[order])
+        last[order] = np.searchsorted(self._entries, high[order], side="right")
+        return first, last
 
     def _bytes(self, row: int, size: int | None = None) -> bytes | None:
         """The bytes of a row's key; None if they are not there, or are not `size` bytes."""
