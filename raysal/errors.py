@@ -18,6 +18,8 @@ RaysalError                     exit 1: the fault is ours
 │   ├── LabelError              a label cannot be accepted
 │   │   └── UnknownItem         the pool has no such item
 │   ├── OutputExists            a file is where output is to be written
+│   ├── BucketError             an object of a bucket cannot be listed, read or written
+│   │   └── Taken               an object is to be written only if another state holds
 │   └── RunError                a run directory cannot be used as asked
 │       └── NotNow              a file of a run cannot be used just now; the same call may succeed later
 ├── ItemsLost                   exit 3: more of the source was lost than allowed
@@ -225,6 +227,26 @@ class OutputExists(UserError):
         fix: str = "name another file, or replace it with --force (Python: overwrite=True)",
     ) -> None:
         super().__init__(where, problem, fix)
+
+
+class BucketError(UserError):
+    """A bucket, or an object in it, cannot be listed, read or written; `where` is its URL.
+
+    Args:
+        where: the URL.
+        problem: what is wrong with it.
+        fix: what to do about it.
+        reason: one word for it, see `raysal.buckets.base`.
+    """
+
+    def __init__(self, where: object, problem: str, fix: str = "", reason: str = "") -> None:
+        super().__init__(where, problem, fix)
+        self.args = (where, problem, fix, reason)
+        self.reason = reason
+
+
+class Taken(BucketError):
+    """An object was not written, because it is there already, or is not what it was. It stays as it is."""
 
 
 class LabelWarning(UserWarning):

@@ -8,7 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from raysal.buckets.address import is_url, local_or_url
 from raysal.errors import ConfigError
+
+
+def place_given(place: str | os.PathLike[str]) -> Path | str:
+    """What a person gave as the place of data.
+
+    Args:
+        place: a path, which may begin with `~`; or a URL, as `s3://bucket/folder`, `file://` included.
+
+    Returns:
+        The path; or the URL as text, as records have it.
+
+    Raises:
+        BucketError: the URL is not complete, or holds a password.
+    """
+    text = os.fspath(place)
+    found = local_or_url(text)
+    return found if isinstance(found, str) or is_url(text) else with_home(place)
 
 
 def with_home(path: str | os.PathLike[str]) -> Path:
@@ -40,6 +58,8 @@ def find_paths(values: dict[str, Any], folder: Path, say: Callable[[str], None] 
     def meant(field: str, given: Any) -> Any:
         if not isinstance(given, str):
             return [meant(field, one) for one in given] if isinstance(given, list) else given
+        if is_url(given):
+            return str(local_or_url(given))
         path = from_config(field, Path(given), folder)
         if say is not None and path != with_home(given):
             say(f"{field}: {given} is taken from the folder of the config: {path}")

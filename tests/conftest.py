@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -95,3 +96,25 @@ def ray_session() -> Iterator[None]:
     ray.init(num_cpus=4, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[object]:
+    """One object store on this machine for all tests of a process."""
+    from object_store import running_server
+
+    with running_server() as running:
+        yield running
+
+
+@pytest.fixture
+def bucket_store(object_server: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
+    """A fresh bucket (`object_store.ObjectStore`), and an environment in which raysal and its processes find it."""
+    from object_store import environment, fresh_bucket
+
+    proxy, backend = object_server  # type: ignore[misc]
+    for name, value in environment(proxy).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RAYSAL_CACHE", str(tmp_path / "cache of objects"))
+    with fresh_bucket(proxy, backend) as store:
+        yield store

@@ -49,6 +49,7 @@ FLOORS = (
         "tensors",
         "threads",
         "paths",
+        "buckets",
     ),
     ("pool", "sources"),
     ("fleet", "models", "labels"),

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysal.arrow_values import array_of, numbers_of, taken
+from raysal.buckets import is_url
 from raysal.commits import Staged, stage_file
 from raysal.errors import BadItem, ConfigError, MediaLost
 from raysal.exporting.base import Entry, Noted, Shard, index_table
@@ -107,7 +108,8 @@ def export_pool(
         raise ConfigError("max_lost", f"{max_lost} is not a share", "use a number from 0 to 1")
     options.check(pool)
     check_labels(chosen, options)
-    if options.form == "links" and not options.copy and not isinstance(source, Folder):
+    has_files = isinstance(source, Folder) and not is_url(source.path)
+    if options.form == "links" and not options.copy and not has_files:
         problem = "its items are no files of their own, to which links could lead"
         raise ConfigError(pool.path, problem, "add --copy (Python: copy=True) for a file of each")
     check_kind(out, PLAN)

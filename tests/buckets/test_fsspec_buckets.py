@@ -1,0 +1,90 @@
+"""A scheme that only fsspec knows is a bucket like any other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raysal.buckets import Bucket, retries
+from raysal.errors import BucketError, Taken
+
+fsspec = pytest.importorskip("fsspec")
+
+
+@pytest.fixture
+def folder() -> Iterator[Bucket]:
+    name = f"test-{os.urandom(6).hex()}"
+    yield Bucket(f"memory://{name}/in")
+    fsspec.filesystem("memory").rm(f"/{name}", recursive=True)
+
+
+@pytest.fixture
+def full(folder: Bucket) -> Bucket:
+    for name in NAMES:
+        folder.write(name, name.encode())
+    return folder
+
+
+NAMES = ["a", "a-b", "a/1", "a/12", "a/2", "ab", "ü/é x", "b#%?"]
+NAMES = [name for name in NAMES if name != "a"]  # a file system has no file of the name of a folder
+
+
+def test_listings_are_in_order(full: Bucket) -> None:
+    listed = list(full.list())
+    assert [found.name for found in listed] == sorted(NAMES)
+    assert all(full.look_at(found.name) == found for found in listed)
+    assert all(full.read(found.name, etag=found.etag) == found.name.encode() for found in listed)
+    for prefix in ("a", "a/", "a/1", "x"):
+        assert [found.name for found in full.list(prefix)] == [
+            name for name in sorted(NAMES) if name.startswith(prefix)
+        ]
+    assert list(full.below("none").list()) == []
+
+
+def test_gone_and_changed(full: Bucket, tmp_path: Path) -> None:
+    first, second = list(full.list())[:2]
+    full.delete([first.name])
+    full.write(second.name, b"others")
+    with pytest.raises(BucketError, match="is gone"):
+        full.fetch(first.name, tmp_path / "x", size=first.size, etag=first.etag)
+    with pytest.raises(BucketError, match="was changed"):
+        full.fetch(second.name, tmp_path / "x", size=second.size, etag=second.etag)
+    assert full.look_at(first.name) is None
+    full.fetch(second.name, tmp_path / "x", size=6)
+    assert (tmp_path / "x").read_bytes() == b"others"
+    assert full.read(second.name, start=2, length=2) == b"he"
+
+
+def test_conditions(folder: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    first = folder.write("state", tmp_path / "file", only_if_absent=True)
+    with pytest.raises(Taken):
+        folder.write("state", b"2", only_if_absent=True)
+    folder.write("state", b"33", etag=first.etag)
+    with pytest.raises(Taken):
+        folder.write("state", b"4", etag=first.etag)
+    assert folder.read("state") == b"33"
+    folder.delete(["state", "never"])
+
+
+def test_what_passes_is_tried_again(full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.0)
+    system = type(fsspec.filesystem("memory"))
+    faults = iter([OSError("reset"), TimeoutError("slow"), None])
+    real = system.cat_file
+
+    def broken(self: object, *args: object, **named: object) -> object:
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        return real(self, *args, **named)
+
+    monkeypatch.setattr(system, "cat_file", broken)
+    assert full.read("ab") == b"ab"
+
+
+def test_a_scheme_nobody_knows() -> None:
+    with pytest.raises(BucketError, match="no file system is known for nowhere://"):
+        list(Bucket("nowhere://a/b").list())
