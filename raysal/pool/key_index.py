@@ -22,7 +22,6 @@ from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import Damaged
 from raysal.pool.chunk import Chunk
 from raysal.pool.key_shard import MAX_ROWS, Found, KeyShard, Rows, mark_of, write_shard
-from raysal.pool.layout import chunk_file
 from raysal.store import locked_if_free, remove_temporaries
 
 FOLDER = "keys"
@@ -186,7 +185,7 @@ def plan(
 
 def mark_of_chunk(chunk: Chunk) -> int:
     """The mark of a chunk's items file."""
-    return mark_of(chunk.files[chunk_file("items", chunk.index)]["sha256"])
+    return mark_of(chunk.files[chunk.name_of("items")]["sha256"])
 
 
 def _current(shard: KeyShard, marks: Mapping[int, int]) -> list[int]:

@@ -29,6 +29,7 @@ from raysal.pool.layout import (
     how_to_repair,
     read_passed_over,
 )
+from raysal.pool.place import directory_of, files_of, place_of
 from raysal.scale import space_of
 from raysal.store import Written, digest_of, read_sealed
 from raysal.types import POOL_COLUMNS, Metric, PassedOver
@@ -38,7 +39,7 @@ class Pool:
     """One generation of a finished pool. In memory it is the manifest and one record per chunk.
 
     Attributes:
-        path: The directory.
+        path: The directory; of a pool in a bucket the one on this machine that stands for it.
         generation: The number of the generation; 0 for a pool that never changed.
         manifest: What was embedded by which encoder; its source and its counts are those of the generation.
         chunks: The chunks in order of their ids.
@@ -48,15 +49,16 @@ class Pool:
         """Open a finished pool. This checks the sizes of its files; `verify` reads every byte.
 
         Args:
-            path: the directory.
+            path: the directory, or the URL of a pool in a bucket.
             generation: which one; None for the newest. It stays the same while the pool grows and shrinks.
 
         Raises:
             PoolError: the directory is no pool, or a pool of another version, or has no such generation any more.
             PoolIncomplete: its embed job has not finished.
             Damaged: the manifest or a record was altered, or a file is missing or has another size.
+            BucketError: the bucket cannot be listed or read.
         """
-        self.path = Path(path)
+        self.path = directory_of(path)
         self.generation, found = finished_chunks(self.path, generation)
         self._committed, self._changed, self._records = found, found.changed, list(found.records.values())
         self.chunks = found.chunks
@@ -77,6 +79,11 @@ class Pool:
     def __len__(self) -> int:
         """Items with a vector."""
         return sum(chunk.rows for chunk in self.chunks)
+
+    @property
+    def place(self) -> str:
+        """What the pool is known by on every machine: an absolute path, or a URL."""
+        return place_of(self.path)
 
     @property
     def records(self) -> Sequence[Mapping[str, Any]]:
@@ -240,11 +247,13 @@ class Pool:
             ids, lost = chunk.ids(), chunk.quarantine().num_rows
             if len(ids) != chunk.rows or (np.diff(ids, prepend=last) <= 0).any():
                 problem = f"{len(ids)} ids, not {chunk.rows} that increase from {last + 1}"
-                raise Damaged(self.path / chunk_file("items", chunk.index), problem, how_to_repair(chunk.index))
+                raise Damaged(files_of(self.path).where(chunk.name_of("items")), problem, how_to_repair(chunk.index))
             expected = record["quarantined"] - (0 if chunk.removed is None else len(chunk.removed.lost_ids))
             if lost != expected:
                 problem = f"{lost} rows, expected {expected}"
-                raise Damaged(self.path / chunk_file("quarantine", chunk.index), problem, how_to_repair(chunk.index))
+                raise Damaged(
+                    files_of(self.path).where(chunk.name_of("quarantine")), problem, how_to_repair(chunk.index)
+                )
             last = int(ids[-1]) if len(ids) else last
         own = 0 if self._changed is None else 1 + (self._changed.removed is not None)
         return 1 + own + counted + len(self._records) + sum(1 for _ in self._files())
