@@ -8,12 +8,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from raysal.buckets import is_url, local_or_url
 from raysal.errors import ConfigError
 
 
 def with_home(path: str | os.PathLike[str]) -> Path:
     """A path with `~` or `~user` at its beginning replaced by the home directory."""
     return Path(os.path.expanduser(path))
+
+
+def as_place(place: str | os.PathLike[str]) -> str | Path:
+    """What a person gave as a place.
+
+    Args:
+        place: a path, or a URL.
+
+    Returns:
+        The URL as text, or the path, with `~` replaced.
+
+    Raises:
+        BucketError: it is an incomplete URL.
+    """
+    found = local_or_url(place if isinstance(place, str) else Path(place))
+    return found if isinstance(found, str) else with_home(found)
 
 
 PATHS = {"source": ("path", "data", "keys", "catalogue"), "oracle": ("labels",), "like": ("image", "vectors")}
@@ -40,6 +57,8 @@ def find_paths(values: dict[str, Any], folder: Path, say: Callable[[str], None] 
     def meant(field: str, given: Any) -> Any:
         if not isinstance(given, str):
             return [meant(field, one) for one in given] if isinstance(given, list) else given
+        if is_url(given):
+            return given
         path = from_config(field, Path(given), folder)
         if say is not None and path != with_home(given):
             say(f"{field}: {given} is taken from the folder of the config: {path}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raysal.arguments import as_path, as_whole_number, has_methods
+from raysal.arguments import as_path, as_place, as_whole_number, has_methods
 from raysal.arrays import texts_of
 from raysal.errors import ConfigError
 from raysal.pool import Pool, open_pool
@@ -86,7 +86,7 @@ def export(
     from raysal.sources import check_apart
 
     directory = as_path("out", out)
-    opened = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
+    opened = pool if isinstance(pool, Pool) else open_pool(as_place("pool", pool))
     options = Options(form=form, shard_items=shard_items, shard_bytes=shard_bytes, vectors=vectors, copy=copy)
     options.check(opened)
     if isinstance(max_lost, bool) or not isinstance(max_lost, int | float) or not 0 <= max_lost <= 1:

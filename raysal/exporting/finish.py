@@ -110,7 +110,7 @@ def finish(chosen: Chosen, out: Path, plan: Plan, options: Options, schema: pa.S
         "source": pool.manifest.source,
         "encoder": {name: pool.manifest.encoder.get(name) for name in ("name", "fingerprint")},
         "modality": pool.manifest.modality,
-        "pool_place": str(pool.path.absolute()),
+        "pool_place": pool.place,
         "pool_items": len(pool),
         "left_out": dict(chosen.left_out),
         "sums": sha256_of(out / SUMS),

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import Damaged, PoolError
-from raysal.pool.generations import Removed, newest_generation
 from raysal.pool.files import IntactFile
+from raysal.pool.generations import Removed, newest_generation
 from raysal.pool.layout import KINDS, chunk_file, how_to_repair
 from raysal.pool.place import directory_of, files_of, place_of
 
@@ -52,6 +52,11 @@ class Chunk:
     def rows(self) -> int:
         """Vectors that can be read."""
         return self.stored - (0 if self.removed is None else len(self.removed.dead_rows))
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether its files come from a bucket when they are first read."""
+        return files_of(self.pool).fetched
 
     def living(self) -> NDArray[np.int64] | None:
         """The rows of the file that can be read: int64 [rows], ascending. None for all."""

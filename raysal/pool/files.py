@@ -34,6 +34,9 @@ class PoolFiles:
         directory: of the pool; it need not be there.
     """
 
+    fetched = False
+    """Whether its files are on this machine only from when they are first read."""
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
@@ -116,19 +119,18 @@ class PoolFiles:
         for name in names:
             (self.directory / name).unlink(missing_ok=True)
 
-    def stage(self, temporary: Path, facts: Mapping[str, Any], name: str, unique: str) -> tuple[str, dict[str, Any]]:
+    def stage(self, temporary: Path, facts: Mapping[str, Any], name: Callable[[str], str]) -> tuple[str, Any]:
         """Take a complete file of a chunk that is to be committed. Any process may do so, beside the data.
 
         Args:
             temporary: the file, in the folder where it is to be.
             facts: its `bytes` and `sha256`.
-            name: what it is to be called.
-            unique: a name that no other content has.
+            name: gives what it is to be called: for a sha256 a name that no other content has, for "" a plain one.
 
         Returns:
             The name that the record is to give it, and what the driver must know to commit it.
         """
-        return name, {"temporary": temporary.name, **facts}
+        return name(""), {"temporary": temporary.name, **facts}
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """Who writes a pool in a bucket: a lock that is an object, and that runs out if nobody renews it.
 
 The object is written only if it is absent, renewed only over the version that its holder wrote, and taken over only
-over the version that was found to have run out. So one holder at a time is sure of it, whatever the clocks say: a holder
+over the version that was found to have run out. So one holder at a time is sure of it, whatever the clocks say: one
 that was taken for dead finds another version, and stops before it commits. How old a lock is, the clock of the service
 tells: the times at which it wrote two objects are compared.
 
@@ -56,6 +56,9 @@ class Lease:
 
     def __enter__(self) -> Self:
         """Take the lock.
+
+        Returns:
+            This object.
 
         Raises:
             NotNow: another process holds it.

@@ -9,9 +9,9 @@ the key index and the indexes.
     .objects.json    the last listing of the bucket: name, size, etag and time of each object
 
 Writes go to the bucket first and to the mirror then, in the order in which the code makes them: so the laws of a
-directory hold for the bucket, whenever a writer is killed. Nothing is renamed there. A file of a chunk has the digest of
-its bytes in its name and counts when the record names it; every other object is written only over the version that the
-writer knows, or only if it is absent. So of two writers one finds that it is not alone, and nothing is lost.
+directory hold for the bucket, whenever a writer is killed. Nothing is renamed there. A file of a chunk has the digest
+of its bytes in its name and counts when the record names it; every other object is written only over the version that
+the writer knows, or only if it is absent. So of two writers one finds that it is not alone, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ SYNCS = 10
 class Mirror(PoolFiles):
     """The files of a pool in a bucket. One object stands for a mirror in a process: `mirror_at` gives it."""
 
+    fetched = True
+
     def __init__(self, directory: Path, bucket: Bucket, mark: str) -> None:
         super().__init__(directory)
         self.bucket, self._mark = bucket, mark
@@ -61,9 +63,11 @@ class Mirror(PoolFiles):
 
     @property
     def place(self) -> str:
+        """The URL."""
         return self.bucket.url
 
     def where(self, name: str) -> str:
+        """The URL of an object."""
         return self.bucket.url_of(name)
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -159,17 +163,21 @@ class Mirror(PoolFiles):
         write_file(self.directory / LISTING, lambda path: path.write_bytes(content))
 
     def has(self, name: str) -> bool:
+        """Whether there was such an object when the pool was synced, or was written since."""
         return super().has(name) if _is_record(name) else self._object(name) is not None
 
     def find(self, name: str) -> Path:
+        """A record in the mirror, or a file of the cache; fetched if it is not here."""
         found = None if _is_record(name) else self._object(name)
         return super().find(name) if found is None else cached(self.bucket, found)
 
     def sizes(self, folder: str) -> Mapping[str, int]:
+        """The objects of a folder, as they were listed last and written since."""
         start = f"{folder}/"
         return {name[len(start) :]: found.size for name, found in self.known().items() if name.startswith(start)}
 
     def check_size(self, name: str, size: int, fix: str) -> None:
+        """As of a directory: by the listing, and by a look where that says otherwise."""
         found = self._object(name)
         if found is not None and found.size == size:
             return
@@ -201,6 +209,7 @@ class Mirror(PoolFiles):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
+        """As of a directory, for all machines. The mirror has the records of now in the block."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(self.directory, "pool"))  # the other processes of this machine
@@ -219,6 +228,14 @@ class Mirror(PoolFiles):
                     self._own.clear()
 
     def write(self, name: str, write: Callable[[Path], object]) -> dict[str, Any]:
+        """Write an object, over the version that is known or where none is; only who has locked the pool may.
+
+        Returns:
+            Its `bytes` and `sha256`.
+
+        Raises:
+            NotNow: another process wrote it meanwhile, or took over the lock.
+        """
         path = self.directory / name
         path.parent.mkdir(exist_ok=True)
         temporary = temporary_name(path, f"-{secrets.token_hex(4)}")
@@ -237,6 +254,7 @@ class Mirror(PoolFiles):
         return facts
 
     def write_record(self, name: str, record: Mapping[str, Any]) -> None:
+        """Write a sealed JSON record, likewise."""
         self.write(name, lambda path: write_sealed(path, record))
 
     def _put(self, name: str, path: Path) -> Object:
@@ -253,6 +271,7 @@ class Mirror(PoolFiles):
         return found
 
     def delete(self, names: Iterable[str]) -> None:
+        """Delete objects; only who has locked the pool may. One that is not there is no error."""
         there = [name for name in names if self._object(name) is not None or (_is_record(name) and self.has(name))]
         if not there:
             return
@@ -264,8 +283,9 @@ class Mirror(PoolFiles):
                 if _is_record(name):
                     (self.directory / name).unlink(missing_ok=True)
 
-    def stage(self, temporary: Path, facts: Mapping[str, Any], name: str, unique: str) -> tuple[str, dict[str, Any]]:
-        """As of a directory; the file lies in the bucket from here on."""
+    def stage(self, temporary: Path, facts: Mapping[str, Any], name: Callable[[str], str]) -> tuple[str, Any]:
+        """As of a directory. The file lies in the bucket from here on, under a name that no other content has."""
+        unique = name(facts["sha256"])
         found = self.bucket.write(unique, temporary)
         self._remember(unique, found)
         keep(self.bucket, found, facts["sha256"], temporary)
@@ -332,6 +352,9 @@ def mirror_of(url: str) -> Mirror:
 
     Args:
         url: of the pool.
+
+    Returns:
+        The mirror.
 
     Raises:
         BucketError: it is no URL of a bucket.

@@ -51,3 +51,8 @@ def place_of(place: str | os.PathLike[str]) -> str:
         A URL, or an absolute path.
     """
     return str(place) if is_url(place if isinstance(place, str) else Path(place)) else files_of(Path(place)).place
+
+
+def name_of(place: str | os.PathLike[str]) -> str:
+    """The last part of a place, as a title."""
+    return str(place).rstrip("/").rpartition("/")[2]

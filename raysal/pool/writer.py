@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ class ChunkStage:
             flushed = helpers.submit(fsync_path, path)  # while the disk writes, the digest is computed
             facts = facts_of_file(path)
             flushed.result()
-            return files.stage(path, facts, chunk_file(kind, index), chunk_file(kind, index, facts["sha256"]))
+            return files.stage(path, facts, partial(chunk_file, kind, index))
 
         try:
             with ThreadPoolExecutor(2 * len(KINDS)) as helpers:
