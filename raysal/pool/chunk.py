@@ -18,7 +18,7 @@ from raysal.errors import Damaged, PoolError
 from raysal.pool.files import IntactFile
 from raysal.pool.generations import Removed, newest_generation
 from raysal.pool.layout import KINDS, chunk_file, how_to_repair
-from raysal.pool.place import directory_of, files_of, place_of
+from raysal.pool.place import files_of, place_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ class Chunk:
         try:
             yield
         except Damaged:
-            directory_of(place_of(self.pool))
+            files_of(self.pool).sync()
             if newest_generation(self.pool) and not (self.pool / chunk_file("commits", self.index)).exists():
                 raise PoolError(place_of(self.pool), "was compacted since it was opened", "open it again") from None
             raise

@@ -45,6 +45,9 @@ class PoolFiles:
         """What the pool is known by on every machine: an absolute path, or a URL."""
         return str(self.directory.absolute())
 
+    def sync(self) -> None:
+        """Have the records of now on this machine: in a directory they are."""
+
     def where(self, name: str) -> Path | str:
         """A file, for an error."""
         return self.directory / name

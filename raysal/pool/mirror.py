@@ -31,10 +31,10 @@ from typing import Any
 
 from raysal.buckets import Bucket, Object, cached
 from raysal.buckets.cache import cache_folder, forget, keep
+from raysal.buckets.lease import Lease
 from raysal.errors import BucketError, Damaged, NotNow, Taken
 from raysal.pool.files import IntactFile, PoolFiles, facts_of_file
 from raysal.pool.intact import INTACT
-from raysal.pool.lease import Lease
 from raysal.store import fsync_path, locked, read_sealed, temporary_name, write_file, write_sealed
 
 MARKER, LISTING = ".bucket.json", ".objects.json"

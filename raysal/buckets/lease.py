@@ -1,4 +1,4 @@
-"""Who writes a pool in a bucket: a lock that is an object, and that runs out if nobody renews it.
+"""Who writes a folder of a bucket: a lock that is an object, and that runs out if nobody renews it.
 
 The object is written only if it is absent, renewed only over the version that its holder wrote, and taken over only
 over the version that was found to have run out. So one holder at a time is sure of it, whatever the clocks say: one
@@ -20,10 +20,12 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from raysal.buckets import Bucket, Object
+from raysal.buckets.base import Object
+from raysal.buckets.bucket import Bucket
 from raysal.errors import BucketError, NotNow, Taken
 
-NAME = ".lock"
+NAME = ".writer.json"
+"""Of the object. (`.lock` is what locks a directory, and may be copied with it.)"""
 SECONDS = 120.0
 """After so long without a renewal a lock may be taken over: longer than the retries of one request (a minute)."""
 RENEWALS = 4
@@ -149,7 +151,7 @@ class Lease:
 
     def _has_run_out(self, found: Object, said: dict[str, Any]) -> bool:
         """Whether nobody renewed a lock for long enough, by the clock of the service."""
-        clock = f"{NAME}-clock-{self._token}"
+        clock = f".clock-{self._token}"
         try:
             now = self._bucket.write(clock, b"").changed_ns
         finally:
