@@ -104,9 +104,12 @@ class Manifest:
         """
         path = pool / MANIFEST
         if not path.exists():
+            files = files_of(pool)
             if any((pool / "commits").glob("*.json")):
-                raise Damaged(path, "the file is missing", "restore it from a copy")
-            raise PoolError(pool, "not a pool (no pool.json)", "make one with `raysal embed SOURCE --out POOL`")
+                raise Damaged(files.where(MANIFEST), "the file is missing", "restore it from a copy")
+            raise PoolError(
+                files.where(""), "not a pool (no pool.json)", "make one with `raysal embed SOURCE --out POOL`"
+            )
         record = read_sealed(path)
         if record.get("version") not in (VERSION, CHANGED):
             raise PoolError(path, f"version {record.get('version')}, this raysal reads {CHANGED}", "update raysal")

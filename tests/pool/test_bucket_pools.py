@@ -1,4 +1,4 @@
-"""A pool in a bucket is the pool that a directory would hold, whatever stops its writers and whatever the network does."""
+"""A pool in a bucket is the pool that a directory would hold, whatever stops its writers or the network does."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from growing_pools import held
 from object_store import ObjectStore
-from pool_files import bytes_of
 from small_sources import vectors
 from stopped_writers import cut_off_after, killed_at
 from tiers import deep, deep_unless
 
-from raysal.buckets import Bucket, cache, lease, retries
+from raysal.buckets import cache, lease, retries
 from raysal.buckets.lease import Lease
 from raysal.embedding.job import EmbedReport, embed
 from raysal.embedding.precomputed import Precomputed
@@ -313,8 +312,13 @@ def test_a_pool_that_changes_between_two_listings_is_listed_again(
     assert held(Pool(url)).keys() == {f"k{i}" for i in range(20)} - {"k3"}
 
 
+def read_all(url: str) -> None:
+    for chunk in Pool(url).chunks:
+        chunk.vectors(), chunk.ids(), chunk.quarantine()
+
+
 @pytest.mark.parametrize("kind", deep_unless({"vectors"}, ("vectors", "items", "quarantine")))
-@pytest.mark.parametrize("harm", ("flipped", "truncated", "gone"))
+@pytest.mark.parametrize("harm", ["flipped", "truncated", "gone"])
 def test_a_damaged_object_is_named(
     kind: str, harm: str, url: str, bucket_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,10 +333,8 @@ def test_a_damaged_object_is_named(
     with pytest.raises(Damaged, match=f"{url}/{name}: .*commits/00002.json"):  # the copies here do not hide it
         Pool(url).verify()
     another_machine(monkeypatch, tmp_path / "other")
-    with pytest.raises(Damaged, match=f"{url}/{name}"):
-        pool = Pool(url)
-        read = {"vectors": "vectors", "items": "ids", "quarantine": "quarantine"}[kind]
-        getattr(pool.chunks[2], read)()
+    with pytest.raises(Damaged, match=f"{url}/{name}"):  # at once, but for what only its bytes show
+        read_all(url)
 
 
 def test_a_copy_that_went_bad_is_fetched_again(url: str, bucket_store: ObjectStore) -> None:
@@ -349,7 +351,7 @@ def test_a_record_that_was_altered_is_damaged(url: str, bucket_store: ObjectStor
     embed_vectors(url)
     content = bucket_store.get("pools/a/commits/00001.json")
     bucket_store.put("pools/a/commits/00001.json", content.replace(b"6", b"7", 1))
-    with pytest.raises(Damaged, match="commits/00001.json"):
+    with pytest.raises(Damaged, match=r"commits/00001\.json"):
         Pool(url)
 
 
