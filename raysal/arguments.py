@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from raysal.config import Choice
 from raysal.errors import ConfigError
-from raysal.paths import with_home
+from raysal.paths import path_or_url, with_home
 
 Backend = Literal["local", "ray"]
 """This process, or Ray."""
@@ -40,6 +40,23 @@ def as_path(name: str, value: object) -> Path:
     if not isinstance(value, str | PathLike):
         raise ConfigError(name, f"{_short(value)} is not a path", "pass a string or a Path")
     return with_home(value)
+
+
+def as_place(name: str, value: object) -> str | Path:
+    """Check that an argument is a path or a URL.
+
+    Args:
+        name: the argument's name, for the error.
+        value: the argument.
+
+    Returns:
+        The URL as text, or the path, with `~` replaced.
+
+    Raises:
+        ConfigError: it is neither a string nor a path.
+        BucketError: it is an incomplete URL.
+    """
+    return path_or_url(value) if isinstance(value, str | PathLike) else as_path(name, value)
 
 
 def as_whole_number(name: str, value: object, least: int) -> int:

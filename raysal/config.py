@@ -19,6 +19,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast, 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -35,7 +36,7 @@ from raysal.config_sections import IndexConfig as IndexConfig
 from raysal.config_sections import Section
 from raysal.errors import ConfigError
 from raysal.former_names import with_current_names
-from raysal.paths import find_paths, place_given, with_home
+from raysal.paths import find_paths, path_or_url, with_home
 from raysal.registry import meaning_of
 
 T = TypeVar("T")
@@ -93,7 +94,7 @@ class Choice(BaseModel):
         places = {f.name: str(f.type) for f in dataclasses.fields(cls) if "Path" in str(f.type)}  # type: ignore[arg-type]
         for name in values:
             if name in places and isinstance(values[name], str | Path):
-                given = values[name] = place_given(values[name])
+                given = values[name] = path_or_url(values[name])
                 if isinstance(given, str) and "Url" not in places[name]:
                     raise ConfigError(f"{place}.{name}", f"{given} is no local path", "copy the file to a disk")
             if name not in known:
@@ -194,6 +195,11 @@ def _field_of(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return loc[:-1] if last in ("bool", "float", "int", "str") or "[" in last else loc
 
 
+def _place(value: Any) -> Any:
+    """A URL as text, or a path."""
+    return path_or_url(value) if isinstance(value, str | Path) else value
+
+
 class UpdateConfig(Section):
     """How the head follows the labels.
 
@@ -272,8 +278,8 @@ class RunConfig(Section):
 
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of all randomness."""
-    pool: Annotated[Path, AfterValidator(with_home)]
-    """The directory of the pool."""
+    pool: Annotated[Path | str, BeforeValidator(_place)]
+    """The directory of the pool, or its URL: that is text, all else is a path."""
     source: Choice | None = None
     encoder: Choice | None = None
     embed: EmbedConfig = EmbedConfig()
@@ -334,7 +340,7 @@ def parse_config(values: Mapping[str, Any], base: Path | None = None) -> RunConf
     if (config.source is None) != (config.encoder is None):
         missing = "source" if config.source is None else "encoder"
         raise ConfigError(missing, "source and encoder come together", f"add [{missing}]")
-    if base is not None and not config.pool.is_absolute():
+    if base is not None and isinstance(config.pool, Path) and not config.pool.is_absolute():
         config = config.model_copy(update={"pool": base / config.pool})
     return config
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raysal.buckets.address import is_url, local_or_url
+from raysal.buckets import is_url, local_or_url
 from raysal.errors import ConfigError
 
 
-def place_given(place: str | os.PathLike[str]) -> Path | str:
+def path_or_url(place: str | os.PathLike[str]) -> Path | str:
     """What a person gave as the place of data.
 
     Args:

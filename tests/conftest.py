@@ -87,13 +87,21 @@ def no_ray_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """One Ray on this machine for all tests that need it: starting it takes seconds."""
+def ray_session(object_server: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Ray on this machine for all tests that need it: starting it takes seconds.
+
+    Its processes have the environment of now, so the object store and a cache of their own are in it.
+    """
     import programs
     import ray
+    from object_store import environment
 
     ray.cloudpickle.register_pickle_by_value(programs)  # the actors' processes do not have this folder on their path
-    ray.init(num_cpus=4, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(object_server[0]).items():  # type: ignore[index]
+            patch.setenv(name, value)
+        patch.setenv("RAYSAL_CACHE", str(tmp_path_factory.mktemp("cache of actors")))
+        ray.init(num_cpus=4, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from reprlib import repr as _short
 from typing import TYPE_CHECKING, Any
 
-from raysal.arguments import Backend, Part, as_path, has_methods
+from raysal.arguments import Backend, Part, as_place, has_methods
 from raysal.config import Choice, choice
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.errors import ConfigError, EncoderError
@@ -49,7 +49,7 @@ def embed(
             which takes arrays, tensors, sparse matrices, Series and frames by position.
         encoder: a name, a mapping with `name`, or an encoder. Ready vectors need none;
             `{"name": "precomputed", "origin": NAME}` names the model that made them.
-        out: the pool directory.
+        out: the pool directory, or its URL, such as `s3://bucket/pool`.
         batch_size: items in one pass of the model; 64 by default.
         chunk_rows: items committed together; 0 is 65536 for ready vectors and 1024 otherwise.
         workers: Ray workers; 0 is one per CPU.
@@ -82,8 +82,8 @@ def embed(
     from raysal.embedding.job import embed as run_job
     from raysal.sources import check_apart
 
-    out = as_path("out", out)
-    if isinstance(source, str | Path):
+    out = as_place("out", out)
+    if isinstance(source, str | Path) and isinstance(out, Path):
         check_apart(source, out)
     items = source_of(source)
     run_job(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raysal.arguments import as_path, as_whole_number, has_methods
+from raysal.arguments import as_place, as_whole_number, has_methods
 from raysal.arrays import texts_of
 from raysal.errors import ConfigError
 from raysal.pool import Pool, open_pool
@@ -46,7 +46,7 @@ def export(
 
     Args:
         pool: the pool, or its path.
-        out: the directory to make or to finish.
+        out: the directory to make or to finish; of `csv`, `parquet` and `webdataset` also `s3://BUCKET/FOLDER`.
         form: `webdataset` (tar shards), `parquet`, `lance` (extra `lance`), `csv` (no media), `links` (to the files of
             the source, by class), or `coco` (copies of pictures, and their classes).
         keys: the items' keys, or a file of them: text with one in each line, or a table with a column `key`.
@@ -85,8 +85,8 @@ def export(
     from raysal.exporting.media import source_for
     from raysal.sources import check_apart
 
-    directory = as_path("out", out)
-    opened = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
+    destination = as_place("out", out)
+    opened = pool if isinstance(pool, Pool) else open_pool(as_place("pool", pool))
     options = Options(form=form, shard_items=shard_items, shard_bytes=shard_bytes, vectors=vectors, copy=copy)
     options.check(opened)
     if isinstance(max_lost, bool) or not isinstance(max_lost, int | float) or not 0 <= max_lost <= 1:
@@ -107,5 +107,6 @@ def export(
     media = source_for(opened, source) if options.needs_media(opened) else None
     places = {getattr(media, "path", None), opened.manifest.source.get("config", {}).get("path")}
     for place in places - {None}:
-        check_apart(place, directory)
-    return export_pool(chosen, directory, options, source=media, max_lost=max_lost, report=report)
+        if isinstance(destination, Path):
+            check_apart(place, destination)
+    return export_pool(chosen, destination, options, source=media, max_lost=max_lost, report=report)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from raysal.arguments import as_path, as_whole_number
+from raysal.arguments import as_path, as_place, as_whole_number
 from raysal.pool import Pool
 from raysal.rounds.searching import begin_search, labels_of_examples, rest_of, search_config
 from raysal.rounds.session import Session
@@ -55,7 +55,7 @@ def find(
         RunError: the run there is another one.
         PoolError: the pool cannot be opened.
     """
-    path = pool.path if isinstance(pool, Pool) else as_path("pool", pool)
+    path = pool.place if isinstance(pool, Pool) else as_place("pool", pool)
     names = (target,) if isinstance(target, str) else target
     out = as_path("out", out)
     size = None if k is None else as_whole_number("k", k, 1)

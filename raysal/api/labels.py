@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from raysal.arguments import as_place
 from raysal.errors import ConfigError, FingerprintMismatch, LabelError
 from raysal.labels.files import write_sheet
 from raysal.labels.formats.registry import name_of, writer_of
@@ -103,7 +104,7 @@ def export_labels(
     if form.whole != (which == "pool"):
         fix = "give --format embedding-atlas for a map of the pool" if form.whole is False else "leave the choice out"
         raise ConfigError("which", f"{form.title} does not take {which!r}", fix)
-    with RunLabels.open(there.path, None if pool is None else Path(pool)) as held:
+    with RunLabels.open(there.path, None if pool is None else as_place("pool", pool)) as held:
         if SKIP in held.ledger.texts:  # of an earlier version, which knew no such mark
             raise LabelError(run, f"{SKIP} is a class of this run, and would be read as a skip", RENAME)
         answers = held.ledger.answers(skips=skips)

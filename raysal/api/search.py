@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysal.arguments import Backend, as_path, as_whole_number
+from raysal.arguments import Backend, as_place, as_whole_number
 from raysal.arrays import texts_of
 from raysal.config import FleetConfig
 from raysal.embedding.queries import as_vectors, encoded, image_of
@@ -99,7 +99,7 @@ def search(
     if len(given) != 1:
         found = " and ".join(given) if given else "nothing"
         raise ConfigError("search", f"{found} to search for", "give exactly one of key, text, image (Python: vector)")
-    pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
+    pool = pool if isinstance(pool, Pool) else open_pool(as_place("pool", pool))
     names = carried(pool, columns)
     ids, vectors = np.empty(0, np.int64), np.empty((0, pool.dim), np.float32)
     if key is not None:

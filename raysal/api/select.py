@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from raysal.arguments import Backend, Part, as_path, as_whole_number
+from raysal.arguments import Backend, Part, as_place, as_whole_number
 from raysal.arrow_values import array_of
 from raysal.config import FleetConfig, IndexConfig, choice
 from raysal.errors import ConfigError, PoolExhausted, UnknownName
@@ -103,7 +103,7 @@ def select(
     chosen_strategy = choice(strategy, "strategy")
     selector = chosen_strategy.build("strategy", SELECTORS)
     narrower = choice("none" if narrow is None else narrow, "narrow").build("narrow", NARROWERS)
-    pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
+    pool = pool if isinstance(pool, Pool) else open_pool(as_place("pool", pool))
     with known_labels(pool, labels, rebind=rebind) as known:
         looked_for = (target,) if isinstance(target, str) else tuple(target) or known.target
         check_target(looked_for, selector, narrower)

@@ -29,6 +29,8 @@ _DEFAULT_FOLDER, _DEFAULT_GB = "~/.cache/raysal", 20.0
 HELD = 32
 """Files that a process keeps from being deleted: those it was given last. A file that is open, or mapped into memory,
 can be read on when it is deleted; this is for those that will be opened in a moment."""
+RECENT_S = 600
+"""Seconds: a use is not noted again within this time of the last."""
 _LOCKS = 0x1000
 """Lock files. Each is for the objects whose digest begins alike, so that their number does not grow."""
 _ABANDONED_S = 3600.0
@@ -83,12 +85,7 @@ def cached(bucket: Bucket, found: Object, sha256: str | None = None) -> Path:
         BucketError: the object is gone, was changed, or cannot be read; it has another digest; there is no room.
         ConfigError: the size of the cache is not a number.
     """
-    version = sha256 or found.etag or f"{found.size}-{found.changed_ns}"
-    named = f"{bucket.url_of(found.name)}\0{version}"
-    key = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()
-    suffix = "" if (ends := _SUFFIXES.search(found.name)) is None else ends[0]
-    folder = cache_folder() / "objects"
-    path = folder / key[:2] / (key + suffix)
+    folder, key, path = _place_of(bucket, found, sha256)
     if _hold(path):
         return path
     try:
@@ -106,21 +103,68 @@ def cached(bucket: Bucket, found: Object, sha256: str | None = None) -> Path:
     return path
 
 
+def keep(bucket: Bucket, found: Object, sha256: str | None, file: Path) -> None:
+    """Take over a file that was written to a bucket, so that this machine need not download it.
+
+    Args:
+        bucket: where the object is.
+        found: the object, as `write` returned it.
+        sha256: hex digest of its bytes, if readers will ask for it by that.
+        file: has these bytes; it is gone after this.
+    """
+    folder, key, path = _place_of(bucket, found, sha256)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _only_one(folder, int(key[:3], 16)):
+            _make_room(folder, found.size)
+            os.replace(file, path)
+    except OSError:  # another disk, or a full one: who reads it downloads it
+        file.unlink(missing_ok=True)
+
+
+def forget(bucket: Bucket, found: Object, sha256: str | None) -> None:
+    """Delete the file of an object: it is not what it was, or is to be downloaded again. Arguments as of `cached`."""
+    path = _place_of(bucket, found, sha256)[2]
+    with _guard:
+        if (descriptor := _held.pop(path, None)) is not None:
+            os.close(descriptor)
+    path.unlink(missing_ok=True)
+
+
+def _place_of(bucket: Bucket, found: Object, sha256: str | None) -> tuple[Path, str, Path]:
+    """The folder of objects, the digest of what an object is known by, and the path of its file."""
+    version = sha256 or found.etag or f"{found.size}-{found.changed_ns}"
+    named = f"{bucket.url_of(found.name)}\0{version}"
+    key = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()
+    suffix = "" if (ends := _SUFFIXES.search(found.name)) is None else ends[0]
+    folder = cache_folder() / "objects"
+    return folder, key, folder / key[:2] / (key + suffix)
+
+
+def _used(path: Path) -> None:
+    """Say that a file was used, if that was not said lately: whoever knows a file by its times may go on to do so."""
+    if time.time() - os.stat(path).st_mtime > RECENT_S:
+        os.utime(path)
+
+
 def _hold(path: Path) -> bool:
     """Keep a file from being deleted, and say that it was used; false if it is not there."""
     with _guard:
         if path in _held:
-            _held.move_to_end(path)
-            with contextlib.suppress(OSError):
-                os.utime(path)
-            return True
+            try:
+                _used(path)
+                _held.move_to_end(path)
+                return True
+            except OSError:  # somebody deleted it by hand
+                os.close(_held.pop(path))
+                return False
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-            os.utime(path)
+            _used(path)
             there = os.stat(path).st_ino == os.fstat(descriptor).st_ino
         except OSError:
             there = False

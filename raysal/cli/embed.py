@@ -9,8 +9,9 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from raysal.buckets import is_url
 from raysal.cli.garbage import look_now
-from raysal.cli.options import BackendOption
+from raysal.cli.options import BackendOption, PoolOut
 from raysal.cli.output import Backend, Debug, Json, Outcome, counted, on_interrupt
 from raysal.cli.progress import progress
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
@@ -34,7 +35,7 @@ def embed(
             "(.npy); arrays (.h5, .zarr); a quoted pattern, as 'data/*.parquet'; or fashion_mnist."
         ),
     ],
-    out: Annotated[Path, Option("--out", help="The pool directory to make or to finish.")],
+    out: PoolOut,
     encoder: Annotated[
         str | None,
         Option(
@@ -128,11 +129,13 @@ def embed(
         from raysal.api.embed import encoder_of
         from raysal.embedding.job import embed as run_job
         from raysal.pool.layout import read_passed_over
+        from raysal.pool.place import directory_of
         from raysal.sources import check_apart, detect_source
 
         look_now()
 
-        check_apart(source, out)
+        if not is_url(out):
+            check_apart(source, Path(out))
         items = detect_source(
             source,
             key_column=key_column,
@@ -178,7 +181,7 @@ def embed(
     scaled = "" if done.scale == 1 else f", stored at the scale {scale_words(done.scale)}"
     found = f"{counted(done.items, 'item')} in {counted(done.chunks, 'chunk')}"
     view = f"{out}: {found}, {done.embedded} embedded now{rate}{grown}{lost}{same}{scaled}"
-    left_out = str(read_passed_over(out) or "")
+    left_out = str(read_passed_over(directory_of(out, synced=False)) or "")
     return Outcome(
         data={"pool": str(out), **asdict(done), "items_per_second": done.items_per_second},
         view=f"{view}\n{left_out}" if left_out else view,

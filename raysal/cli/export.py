@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from raysal.cli.garbage import look_now
-from raysal.cli.options import PoolPath
+from raysal.cli.options import PoolPath, place
 from raysal.cli.output import Debug, Json, Outcome, counted, on_interrupt
 from raysal.cli.progress import progress
 from raysal.errors import ConfigError
@@ -39,7 +39,16 @@ def export(
             "folder of links to the files, by class. coco: copies of pictures, with images.json.",
         ),
     ],
-    out: Annotated[Path, Option("--out", "-o", help="The directory to make or to finish.")],
+    out: Annotated[
+        str,
+        Option(
+            "--out",
+            "-o",
+            parser=place,
+            metavar="PLACE",
+            help="The directory to make or to finish; of csv, parquet and webdataset also s3://BUCKET/FOLDER.",
+        ),
+    ],
     keys: Annotated[
         Path | None,
         Option(
@@ -104,7 +113,7 @@ def export(
     words += f", {done.bytes:,} bytes of media" if done.bytes else ""
     words += "" if done.made else " (it was there, as written: nothing to do)"
     words += f" ({counted(done.resumed, 'shard')} of before)" if done.resumed else ""
-    words += f"\n{counted(done.lost, 'item')} could not be exported: {out / 'lost.csv'} says why" if done.lost else ""
+    words += f"\n{counted(done.lost, 'item')} could not be exported: {out}/lost.csv says why" if done.lost else ""
     for state, count in done.left_out.items():
         words += f"\n{counted(count, 'item')} of the run left out: {state}"
     return Outcome(data={"pool": str(pool), **asdict(done), "out": str(out)}, view=words)

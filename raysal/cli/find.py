@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from raysal.cli.garbage import look_now
+from raysal.cli.options import place
 from raysal.cli.output import Debug, Json, Outcome, note, on_interrupt
 from raysal.cli.progress import progress
 from raysal.cli.run import outcome_of
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
 def find(
     pool: Annotated[
-        Path, Argument(metavar="POOL", help="The pool directory; or a TOML config that names a pool and a target.")
+        str,
+        Argument(
+            parser=place,
+            metavar="POOL",
+            help="The pool, a directory or s3://BUCKET/POOL; or a TOML config that names a pool and a target.",
+        ),
     ],
     out: Annotated[Path, Option("--out", "-o", metavar="RUN", help="The run directory to make or to continue.")],
     example: Annotated[
@@ -87,11 +93,11 @@ def find(
         )
 
         look_now()
-        if pool.suffix == ".toml":
+        if pool.endswith(".toml"):
             given = {"--target": target, "-k": k, "--seed": seed, "--text": text, "--image": image}
             if twice := [name for name, value in given.items() if value is not None]:
                 raise ConfigError(twice[0], f"is what {pool} says", "change it there, or pass a pool")
-            config = load_config(pool, note)
+            config = load_config(Path(pool), note)
             if not config.target:
                 raise ConfigError("target", f"{pool} names no class that is looked for", 'add target = ["..."]')
         else:

@@ -159,7 +159,7 @@ def plan_view(plan: IndexPlan) -> str:
     )
 
 
-def info_data(pool: Path, index: Index, covered: Coverage | None) -> dict[str, Any]:
+def info_data(pool: str | Path, index: Index, covered: Coverage | None) -> dict[str, Any]:
     """An index and what it covers, for --json."""
     record = {**index.record(), "shards": len(index.shards)}
     del record["chunks"], record["pool"]

@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from raysal.cli.garbage import look_now
 from raysal.cli.label_backend import backend
-from raysal.cli.options import Force, MovedPool, Rebind
+from raysal.cli.options import Force, MovedPool, Rebind, place
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.run import Run
 from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
@@ -45,8 +45,12 @@ def import_(
         ),
     ] = None,
     pool: Annotated[
-        Path | None,
-        Option(help="Start a run over this pool if there is none. If the run's pool was moved, its place from now on."),
+        str | None,
+        Option(
+            parser=place,
+            metavar="POOL",
+            help="Start a run over this pool if there is none. If the run's pool was moved, its place from now on.",
+        ),
     ] = None,
     rebind: Rebind = False,
     blank_withdraws: Annotated[
@@ -287,7 +291,7 @@ def _for_tool(
     skips: bool,
     url: str | None,
     force: bool,
-    pool: Path | None,
+    pool: str | None,
 ) -> Outcome:
     """Write the items of a run for a label tool."""
     from raysal.api.labels import Which, export_labels

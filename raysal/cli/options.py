@@ -8,16 +8,34 @@ from typing import Annotated
 from typer import Argument, Option
 
 from raysal.cli.output import Backend
+from raysal.paths import path_or_url
 
-PoolPath = Annotated[Path, Argument(help="The pool directory.")]
+
+def place(text: str) -> str:
+    """What a person wrote as the place of a pool or an export: a URL as it is, a path with `~` replaced."""
+    return str(path_or_url(text))
+
+
+PoolPath = Annotated[str, Argument(parser=place, metavar="POOL", help="The pool: a directory, or s3://BUCKET/POOL.")]
+PoolOut = Annotated[
+    str,
+    Option(
+        "--out", parser=place, metavar="POOL", help="The pool to make or to finish: a directory, or s3://BUCKET/POOL."
+    ),
+]
 BackendOption = Annotated[Backend, Option(help="Where the work is done: in this process, or on Ray.")]
 Address = Annotated[
     str | None,
     Option(metavar="HOST:PORT", help="The Ray cluster. (Default: RAY_ADDRESS, or the cluster on this machine.)"),
 ]
 MovedPool = Annotated[
-    Path | None,
-    Option("--pool", help="The run's pool, where it was moved. The run remembers the place."),
+    str | None,
+    Option(
+        "--pool",
+        parser=place,
+        metavar="POOL",
+        help="The run's pool, where it was moved. The run remembers the place.",
+    ),
 ]
 Rebind = Annotated[
     bool,

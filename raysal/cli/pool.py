@@ -59,17 +59,19 @@ def quarantine(
     """
     del json, debug
     from raysal.cli.tables import table_view
+    from raysal.pool.place import directory_of
     from raysal.pool.quarantine import quarantine_of, write_quarantine
 
     if out is not None:
         check_output(out)
         check_no_source(out, pool)
+    directory = directory_of(pool)
     count, written = 0, Written()
     with progress("reading"):
         look_now()
         if out is not None:
-            count, written = write_quarantine(pool, out, stage=stage, overwrite=force, disposable=is_quarantine)
-        found = quarantine_of(pool, stage=stage, k=k)
+            count, written = write_quarantine(directory, out, stage=stage, overwrite=force, disposable=is_quarantine)
+        found = quarantine_of(directory, stage=stage, k=k)
     data = {"pool": str(pool), **asdict(found), "out": None if out is None else str(out)}
     data |= {} if out is None else kept_data(written)
     words = f"{pool}: {found.quarantined:,} of {found.items:,} items are quarantined"

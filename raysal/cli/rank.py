@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from raysal.cli.garbage import look_now
-from raysal.cli.options import Address, Force, Target
+from raysal.cli.options import Address, Force, Target, place
 from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note, refuse_filled_in, table_view
@@ -42,7 +42,7 @@ def rank(
             ".csv or .tsv (with a label column to fill in), .parquet, .jsonl or .json file.",
         ),
     ] = None,
-    pool: Annotated[Path | None, Option(help="The pool, where it was moved.")] = None,
+    pool: Annotated[str | None, Option(parser=place, metavar="POOL", help="The pool, where it was moved.")] = None,
     score: Annotated[
         str | None,
         Option(
@@ -144,7 +144,7 @@ def rank(
             )
         if table_file is not None:
             check_output(table_file)
-            check_no_source(table_file, Path(Manifest.read(path).place) if pool is None else pool)
+            check_no_source(table_file, Manifest.read(path).place if pool is None else pool)
             if not force:
                 refuse_filled_in(table_file)
         ranking = Ranking.open(path, version, score=score)
@@ -244,7 +244,7 @@ def _words(ranking: Ranking, said: RankReport | None) -> str:
     return words
 
 
-def _not_there(ranking: Ranking, key: str, pool: Path | None) -> tuple[str, str]:
+def _not_there(ranking: Ranking, key: str, pool: str | None) -> tuple[str, str]:
     """Why a ranking does not have an item, and what to do."""
     from raysal.errors import LabelError, PoolError
     from raysal.pool import open_pool

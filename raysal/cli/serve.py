@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
 from raysal.cli.garbage import look_now
-from raysal.cli.options import Address
+from raysal.cli.options import Address, place
 from raysal.cli.output import Debug, Json, Outcome
 from raysal.cli.progress import progress
 
@@ -16,7 +15,14 @@ Name = Annotated[str, Option("--name", metavar="NAME", help="The name of the ser
 
 
 def serve(
-    pool: Annotated[Path, Argument(help="The pool directory, under a path that every node sees.")],
+    pool: Annotated[
+        str,
+        Argument(
+            parser=place,
+            metavar="POOL",
+            help="The pool: a directory, under a path that every node sees, or s3://BUCKET/POOL.",
+        ),
+    ],
     name: Name,
     partitions: Annotated[int, Option(min=0, help="Processes. (Default: one per CPU.)", show_default=False)] = 0,
     threads: Annotated[

@@ -69,12 +69,12 @@ def refuse_filled_in(out: Path) -> None:
         raise OutputExists(out)
 
 
-def check_no_source(out: Path, pool: Path) -> None:
+def check_no_source(out: Path, pool: str | Path) -> None:
     """Refuse to write over the source of a pool, whatever else is allowed.
 
     Args:
         out: the file to write.
-        pool: the pool directory.
+        pool: the pool directory, or its URL.
 
     Raises:
         OutputExists: it is the source.

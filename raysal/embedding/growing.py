@@ -46,6 +46,7 @@ from raysal.pool.growth import (
 from raysal.pool.key_index import extend
 from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
+from raysal.pool.place import files_of
 from raysal.pool.taking_in import known_ids, take_in
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.keys import check_keys, source_name
@@ -130,7 +131,7 @@ def grow(
     """
     begun, known_stamp = read_begun(out), read_stamp(out)
     if begun is None:
-        (out / BEGUN).unlink(missing_ok=True)
+        files_of(out).delete([BEGUN])
     if begun is None and stamp is not None and known_stamp is not None and stamp.digest == known_stamp.digest:
         return Growth(pool=Pool(out))
     if begun is None and (checked := _is_as_it_was(out, source, stamp, checking)) is not None:
@@ -177,7 +178,7 @@ def _is_as_it_was(out: Path, source: FileSource, stamp: Stamp | None, checking: 
         checked = check_contents(out, pool.manifest, dict(enumerate(pool.records)), source, stamp, checking)
     except SourceChanged:
         return None
-    if (out / files_name(0)).exists():
+    if files_of(out).has(files_name(0)):
         look_again(out, source.files())
     return checked
 

@@ -29,11 +29,12 @@ from raysal.embedding.working import Work, commit_units
 from raysal.pool import PoolWriter
 from raysal.pool.key_index import extend_by_records
 from raysal.pool.layout import MANIFEST, Manifest, check_blurred, scale_in, write_passed_over
+from raysal.pool.place import directory_of, files_of
 from raysal.scale import AUTO, as_scale
 from raysal.sources import check_keys
 from raysal.sources.base import PassesOver, Source
 from raysal.sources.begun import listed_for
-from raysal.store import check_kind, locked
+from raysal.store import check_kind
 from raysal.types import Metric, PassedOver, Stamp
 
 CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "text": 1024}
@@ -109,7 +110,7 @@ def embed(
     Args:
         source: lists and reads the items.
         encoder: turns them into vectors.
-        out: the pool directory to make or to finish.
+        out: the pool directory to make or to finish, or its URL.
         batch_size: items in one call of the model.
         chunk_rows: items committed together; 0 is 65536 for vectors, 1024 otherwise.
         workers: Ray workers; 0 is what the cluster has room for.
@@ -154,7 +155,7 @@ def embed(
         threads=threads,
         address=address,
     )
-    pool = Path(out).absolute()
+    pool = directory_of(out).absolute()
     check_kind(pool, MANIFEST)  # before a long listing
     source = listed_for(pool, with_absolute_paths(source))
     encoder = encoder_for_source(encoder, source, device)
@@ -172,14 +173,14 @@ def embed(
         same |= {"scale": begun.scale if asked is None else asked}
         if not chunk_rows:
             same["chunk_rows"] = begun.chunk_rows
-        with locked(pool, "pool"):
+        with files_of(pool).writing():
             PoolWriter(pool, replace(begun, **same))  # refuses another encoder, metric, chunk size or scale
             return _grown(pool, cast(FileSource, source), encoder, stamp, work, report, checking, shares)
     spans = FirstSpans(source)
     items, chunks = check_keys(source, rows, spans.look)
     passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
     pool.mkdir(parents=True, exist_ok=True)
-    with locked(pool, "pool"):  # a second writer would remove the files that this one has staged
+    with files_of(pool).writing():  # a second writer would remove the files that this one has staged
         rounding = rounding_for(source, encoder, scale_in(pool) if asked is None else asked)
         manifest = manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale)
         check_listing(pool, manifest, source)

@@ -18,10 +18,10 @@ from raysal.pool.generations import NO_ROW
 from raysal.pool.growth import GONE, TakenFile, check_nothing_begun, taken_files, write_files
 from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import Manifest
+from raysal.pool.place import directory_of, files_of
 from raysal.pool.removing import Removal, find_rows, remove_rows
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.of_pool import source_of
-from raysal.store import locked
 from raysal.types import SourceFile
 
 
@@ -31,7 +31,7 @@ def remove_missing(path: str | Path, *, most: float = MOST_MISSING) -> Removal:
     It lists the source, and streams the pool's keys once. Memory: 8 bytes for each item of the source.
 
     Args:
-        path: the pool directory.
+        path: the pool directory, or its URL.
         most: share of the pool's items, in [0, 1], that may be missing.
 
     Returns:
@@ -43,10 +43,11 @@ def remove_missing(path: str | Path, *, most: float = MOST_MISSING) -> Removal:
         SourceError: the source cannot be listed, or was in memory.
         RunError: another process is writing the pool.
     """
-    Manifest.read(Path(path))  # to lock a directory writes into it
-    with locked(Path(path), "pool"):
-        check_nothing_begun(Path(path))
-        pool = Pool(path)
+    directory = directory_of(path)
+    Manifest.read(directory)  # to lock a directory writes into it
+    with files_of(directory).writing():
+        check_nothing_begun(directory)
+        pool = Pool(directory)
         source = source_of(pool)
         missing = _missing_keys(pool, source)
         if len(missing) > most * pool.manifest.items:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -110,7 +110,7 @@ def finish(chosen: Chosen, out: Path, plan: Plan, options: Options, schema: pa.S
         "source": pool.manifest.source,
         "encoder": {name: pool.manifest.encoder.get(name) for name in ("name", "fingerprint")},
         "modality": pool.manifest.modality,
-        "pool_place": str(pool.path.absolute()),
+        "pool_place": pool.place,
         "pool_items": len(pool),
         "left_out": dict(chosen.left_out),
         "sums": sha256_of(out / SUMS),
@@ -144,6 +144,11 @@ def check_finished(out: Path, options: Options) -> Totals:
             check_bytes(out / name, digest, ANEW)
     if options.form == "lance":
         check_table(out, ANEW)
+    return totals_of(manifest)
+
+
+def totals_of(manifest: Mapping[str, Any]) -> Totals:
+    """What a manifest says of an export."""
     lost = dict(manifest["lost"])
     return Totals(manifest["items"], manifest["lost_count"], lost, manifest["parts"], manifest["bytes"])
 

@@ -7,7 +7,6 @@ media alone. Memory: an item, and what is noted of a shard; of Parquet a row gro
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -19,14 +18,15 @@ import pyarrow.parquet as pq
 
 from raysal.arrow_values import array_of, numbers_of, taken
 from raysal.buckets import is_url
-from raysal.commits import Staged, stage_file
+from raysal.commits import Parts, Staged, stage_file
 from raysal.errors import BadItem, ConfigError, MediaLost
 from raysal.exporting.base import Entry, Noted, Shard, index_table
 from raysal.exporting.chosen import Chosen
-from raysal.exporting.finish import Totals, check_finished, finish
+from raysal.exporting.destination import InBucket, OnDisk
+from raysal.exporting.finish import Totals, finish
 from raysal.exporting.folders import JOURNAL, FileShard, take_away_begun
 from raysal.exporting.lance_table import lance_shard, uncompressed
-from raysal.exporting.layout import DATA, INDEX, PLAN, WORK, Plan, begin, check_place, committed_parts, parts_of
+from raysal.exporting.layout import DATA, INDEX, WORK, Plan, begin, committed_parts
 from raysal.exporting.media import MediaReader
 from raysal.exporting.options import WITH_VECTORS, Options
 from raysal.exporting.tables import IMAGE, CsvShard, parquet_shard, table_schema
@@ -34,7 +34,7 @@ from raysal.exporting.tar import TarShard
 from raysal.pool.given import export_type, in_given_units
 from raysal.sources.base import Source
 from raysal.sources.folder import Folder
-from raysal.store import check_kind, locked, remove_temporaries
+from raysal.store import remove_temporaries
 from raysal.types import Report, no_report
 
 NAMED = 100
@@ -70,7 +70,7 @@ class ExportReport:
 
 def export_pool(
     chosen: Chosen,
-    out: Path,
+    out: Path | str,
     options: Options,
     *,
     source: Source | None = None,
@@ -83,7 +83,7 @@ def export_pool(
 
     Args:
         chosen: the items.
-        out: the directory to make or to finish.
+        out: the directory to make or to finish, or a URL in a bucket.
         options: the form, and how it is cut.
         source: where the media are; needed for forms with media.
         max_lost: share of the items, in [0, 1], that may lack their media.
@@ -103,7 +103,9 @@ def export_pool(
         Damaged: a file in the directory is not as it was written.
         OSError: the disk is full; to run it again goes on.
     """
-    pool, report, out = chosen.pool, report or no_report, out.absolute()
+    pool, report = chosen.pool, report or no_report
+    destination = InBucket(out) if isinstance(out, str) else OnDisk(out.absolute())
+    out = destination.directory
     if not 0 <= max_lost <= 1:
         raise ConfigError("max_lost", f"{max_lost} is not a share", "use a number from 0 to 1")
     options.check(pool)
@@ -112,35 +114,33 @@ def export_pool(
     if options.form == "links" and not options.copy and not has_files:
         problem = "its items are no files of their own, to which links could lead"
         raise ConfigError(pool.path, problem, "add --copy (Python: copy=True) for a file of each")
-    check_kind(out, PLAN)
-    check_place(out)
     plan = Plan(pool=pool.fingerprint, choice=chosen.record, options=options.record(), items=chosen.count)
-    out.mkdir(parents=True, exist_ok=True)
     resumed = 0
-    with locked(out, "export"):
+    with destination.writing(options):
         made = not begin(out, plan)
+        destination.begun()
         if made:
             reader = None
             if options.needs_media(pool):
                 assert source is not None
                 reader = MediaReader(pool, source)
             schema = schema_of(chosen, options)
-            resumed = _make(chosen, out, options, schema, reader, report)
+            resumed = _make(chosen, out, options, schema, reader, report, destination.parts(options))
             totals = finish(chosen, out, plan, options, schema)
         else:
-            totals = check_finished(out, options)
-        shutil.rmtree(out / WORK, ignore_errors=True)
-    return _answer(chosen, out, options, totals, resumed, made, max_lost)
+            totals = destination.check_finished(options)
+        destination.finished()
+    return _answer(chosen, destination.place, options, totals, resumed, made, max_lost)
 
 
 def _answer(
-    chosen: Chosen, out: Path, options: Options, totals: Totals, resumed: int, made: bool, max_lost: float
+    chosen: Chosen, out: str, options: Options, totals: Totals, resumed: int, made: bool, max_lost: float
 ) -> ExportReport:
     """The report, or the error that too much was lost."""
     if totals.lost > max_lost * totals.items:
         raise MediaLost(out, totals.items, totals.lost, totals.some_lost, max_lost)
     return ExportReport(
-        out=str(out),
+        out=out,
         form=options.form,
         items=totals.items,
         exported=totals.items - totals.lost,
@@ -164,10 +164,15 @@ def check_labels(chosen: Chosen, options: Options) -> None:
 
 
 def _make(
-    chosen: Chosen, out: Path, options: Options, schema: pa.Schema, reader: MediaReader | None, report: Report
+    chosen: Chosen,
+    out: Path,
+    options: Options,
+    schema: pa.Schema,
+    reader: MediaReader | None,
+    report: Report,
+    parts: Parts,
 ) -> int:
     """Write the shards that are missing; returns how many were there."""
-    parts = parts_of(out, options.suffix)
     parts.begin()
     (out / DATA).mkdir(exist_ok=True)
     remove_temporaries(out / WORK)

@@ -170,7 +170,7 @@ class Partition:
         if self.device.type != "cuda":
             return parts
         room = RESIDENT_SHARE * torch.cuda.mem_get_info(self.device)[0]
-        fits = sum(len(part) * part.stored[:1].nbytes for part in parts) <= room
+        fits = sum(map(len, parts)) * 2 * self._pool_dim <= room
         return [Part.of(part.rows(slice(None)).to(self.device)) for part in parts] if fits else parts
 
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysal.pool import Pool
+from raysal.pool.ahead import fetched_ahead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class PartitionSpec:
     index: int
     """The partition's number, from 0."""
     pool: str
-    """The pool's absolute path."""
+    """The pool's absolute path, or its URL."""
     start: int
     """The first row, counted over all chunks of the pool."""
     stop: int
@@ -40,7 +40,7 @@ class PartitionSpec:
 
     def open_pool(self) -> Pool:
         """Open the pool as it was when it was cut, also if it changed since."""
-        return Pool(Path(self.pool), self.generation)
+        return Pool(self.pool, self.generation)
 
 
 def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int = 0) -> list[PartitionSpec]:
@@ -59,7 +59,7 @@ def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int
     return [
         PartitionSpec(
             index=index,
-            pool=str(pool.path.absolute()),  # the processes of a service have another working directory
+            pool=pool.place,  # the processes of a service have another working directory
             start=start,
             stop=stop,
             device=device,
@@ -116,7 +116,8 @@ def ids_of_slices(pool: Pool, slices: list[Slice]) -> NDArray[np.int64]:
         Damaged: A file is missing or differs from its record.
     """
     ids, start = np.empty(sum(high - low for _, low, high in slices), np.int64), 0
-    for chunk, low, high in slices:
-        ids[start : (start := start + high - low)] = pool.chunks[chunk].ids()[low:high]
+    chunks = fetched_ahead([pool.chunks[chunk] for chunk, _, _ in slices], "items")
+    for chunk, (_, low, high) in zip(chunks, slices, strict=True):
+        ids[start : (start := start + high - low)] = chunk.ids()[low:high]
     pa.default_memory_pool().release_unused()  # 10 MB of what the tables took
     return ids

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 
 from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import Damaged, PoolError
+from raysal.pool.files import IntactFile
 from raysal.pool.generations import Removed, newest_generation
-from raysal.pool.intact import INTACT, Facts, facts_of
 from raysal.pool.layout import KINDS, chunk_file, how_to_repair
-from raysal.store import check_size
+from raysal.pool.place import files_of, place_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Chunk:
     """Vectors in the file."""
     dim: int
     files: dict[str, dict[str, Any]]
+    """{name of a file, as the record has it: its bytes and sha256}."""
     removed: Removed | None = field(default=None, compare=False)
     """Items of the chunk that the generation lacks."""
 
@@ -50,6 +52,11 @@ class Chunk:
     def rows(self) -> int:
         """Vectors that can be read."""
         return self.stored - (0 if self.removed is None else len(self.removed.dead_rows))
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether its files come from a bucket when they are first read."""
+        return files_of(self.pool).fetched
 
     def living(self) -> NDArray[np.int64] | None:
         """The rows of the file that can be read: int64 [rows], ascending. None for all."""
@@ -71,7 +78,7 @@ class Chunk:
         rows = self.living()
         return self.mapped() if rows is None else self.mapped()[rows]
 
-    def mapped(self, checked: Facts | None = None) -> NDArray[np.float16]:
+    def mapped(self, checked: IntactFile | None = None) -> NDArray[np.float16]:
         """The vectors in the file, also those of removed items, mapped into memory.
 
         Args:
@@ -83,9 +90,7 @@ class Chunk:
         Raises:
             Damaged: the file is missing or differs from its record.
         """
-        path = self.pool / chunk_file("vectors", self.index)
-        if checked is None or facts_of(path) != checked:
-            self._intact("vectors")
+        path = (checked if checked is not None and checked.is_as_it_was() else self._intact("vectors")).path
         try:
             with pa.memory_map(str(path)) as source:
                 column = pa.ipc.open_file(source).get_batch(0).column(0)
@@ -137,7 +142,7 @@ class Chunk:
 
     def _table(self, kind: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One of the chunk's Parquet files."""
-        path = self._intact(kind)
+        path = self._intact(kind).path
         try:
             # `read_table` would take a folder "a=b" in the path for a column.
             with pq.ParquetFile(path) as file:
@@ -164,37 +169,45 @@ class Chunk:
             PoolError: the pool was compacted since it was opened.
             Damaged: the file is missing or has another size.
         """
-        relative = chunk_file(kind, self.index)
-        try:
-            check_size(self.pool / relative, self.files[relative]["bytes"], how_to_repair(self.index))
-        except Damaged:
-            if newest_generation(self.pool) and not (self.pool / chunk_file("commits", self.index)).exists():
-                raise PoolError(self.pool, "was compacted since it was opened", "open it again") from None
-            raise
+        name = self.name_of(kind)
+        with self._unless_compacted():
+            files_of(self.pool).check_size(name, self.files[name]["bytes"], how_to_repair(self.index))
 
-    def check_bytes(self, kind: str) -> Facts | None:
+    def check_bytes(self, kind: str) -> IntactFile:
         """Compare one of the chunk's files with its record, unless that was done in this process.
 
         Args:
             kind: vectors, items or quarantine.
 
         Returns:
-            What the file was known by before; None if it was not there.
+            The file, which of a pool in a bucket is on this machine from here on.
 
         Raises:
+            PoolError: the pool was compacted since it was opened.
             Damaged: the file is missing or differs.
         """
-        before = facts_of(self.pool / chunk_file(kind, self.index))
-        self._intact(kind)
-        return before
+        return self._intact(kind)
 
-    def _intact(self, kind: str, *, anew: bool = False) -> Path:
-        """Compare one of the chunk's files with its record, unless that was done, and return its path."""
-        relative = chunk_file(kind, self.index)
-        path = self.pool / relative
-        self.check_size(kind)
-        INTACT.check(path, self.files[relative]["sha256"], how_to_repair(self.index), anew=anew)
-        return path
+    def name_of(self, kind: str) -> str:
+        """The name of one of the chunk's files, relative to the pool."""
+        return next(name for name in self.files if name.startswith(f"{kind}/"))
+
+    def _intact(self, kind: str, *, anew: bool = False) -> IntactFile:
+        """Compare one of the chunk's files with its record, unless that was done."""
+        name = self.name_of(kind)
+        with self._unless_compacted():
+            return files_of(self.pool).intact(name, self.files[name], how_to_repair(self.index), anew=anew)
+
+    @contextmanager
+    def _unless_compacted(self) -> Iterator[None]:
+        """Say of a file that is missing because the pool was compacted, that it was."""
+        try:
+            yield
+        except Damaged:
+            files_of(self.pool).sync()
+            if newest_generation(self.pool) and not (self.pool / chunk_file("commits", self.index)).exists():
+                raise PoolError(place_of(self.pool), "was compacted since it was opened", "open it again") from None
+            raise
 
 
 def taken_rows(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:

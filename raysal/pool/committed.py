@@ -10,6 +10,7 @@ from raysal.errors import PoolError, PoolIncomplete
 from raysal.pool.chunk import Chunk
 from raysal.pool.generations import Generation, Removed, check_complete, newest_generation
 from raysal.pool.layout import Manifest, read_records
+from raysal.pool.place import files_of
 
 NO_END = 2**63 - 1
 """Behind the last id."""
@@ -78,7 +79,7 @@ def finished_chunks(pool: Path, generation: int | None = None) -> tuple[int, Com
             found = committed_chunks(pool, number)
             count = sum(map(len, found.wanted))
             if len(found.records) < count and not newest_generation(pool):
-                raise PoolIncomplete(pool, len(found.records), count)
+                raise PoolIncomplete(files_of(pool).where(""), len(found.records), count)
             check_complete(pool, number, found.wanted, found.records)
             return number, found
         except PoolError:

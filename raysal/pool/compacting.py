@@ -17,10 +17,10 @@ from raysal.pool.generations import with_range
 from raysal.pool.growth import check_nothing_begun, clear_chunks
 from raysal.pool.key_index import extend
 from raysal.pool.layout import Manifest, StagedChunk, mark_changed
+from raysal.pool.place import directory_of, files_of
 from raysal.pool.pool import Pool
 from raysal.pool.removing import first_generation
 from raysal.pool.writer import ChunkStage, PoolWriter
-from raysal.store import locked
 from raysal.types import POOL_COLUMNS
 
 SMALL = 0.5
@@ -44,7 +44,7 @@ def compact(path: str | Path) -> Compaction:
     A chunk that holds no removed item and is not small stays as it is. Memory for one chunk.
 
     Args:
-        path: the pool directory.
+        path: the pool directory, or its URL.
 
     Returns:
         What was done. To repeat it does nothing.
@@ -55,9 +55,9 @@ def compact(path: str | Path) -> Compaction:
         Damaged: a file of the pool was altered.
         OSError: the pool cannot be written; it stays as it was.
     """
-    path = Path(path)
+    path = directory_of(path)
     Manifest.read(path)  # to lock a directory writes into it
-    with locked(path, "pool"):
+    with files_of(path).writing():
         check_nothing_begun(path)
         pool = Pool(path)
         before = pool.info()

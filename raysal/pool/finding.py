@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysal.arrow_values import array_of, numbers_of
+from raysal.pool.ahead import fetched_ahead
 from raysal.pool.chunk import Chunk
 from raysal.pool.key_index import LARGE, KeyIndex, extend_if_free
 from raysal.pool.key_shard import Found
@@ -142,7 +143,7 @@ def _read_ids(chunks: Sequence[Chunk], keys: Sequence[str]) -> dict[str, int]:
     import pyarrow.compute as pc  # a tenth of the time of `raysal pool info`
 
     wanted, ids = array_of(keys, pa.string()), dict[str, int]()
-    for chunk in chunks:
+    for chunk in fetched_ahead(chunks, "items"):
         table = chunk.items(["id", "key"])
         table = table.filter(pc.is_in(table["key"], value_set=wanted))
         ids |= dict(zip(table["key"].to_pylist(), table["id"].to_pylist(), strict=True))

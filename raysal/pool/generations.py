@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import Damaged, PoolError
-from raysal.store import check_bytes, check_size, digest_of, read_sealed, sha256_of, write_file, write_sealed
+from raysal.pool.place import files_of
+from raysal.store import check_bytes, check_size, digest_of, read_sealed
 
 GENERATIONS, REMOVED, REPLACED, FILES = "generations", "removed", "replaced", "files"
 """The folders of what later generations change."""
@@ -78,8 +79,7 @@ class Generation:
     def write(self, pool: Path) -> None:
         """Let the generation exist."""
         record = {**asdict(self), "chunks": [[some.start, some.stop] for some in self.chunks]}
-        (pool / GENERATIONS).mkdir(exist_ok=True)
-        write_sealed(pool / generation_file(self.number), record)
+        files_of(pool).write_record(generation_file(self.number), record)
 
     @classmethod
     def read(cls, pool: Path, number: int) -> Generation:
@@ -226,10 +226,7 @@ class Removed:
             with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, REMOVED_SCHEMA) as writer:
                 writer.write_batch(batch)
 
-        path = removed_file(pool, number)
-        path.parent.mkdir(exist_ok=True)
-        write_file(path, write)
-        facts = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        facts = files_of(pool).write(removed_file(number), write)
         return {"ids": len(self.ids), "lost": len(self.lost_ids), **facts}
 
     @classmethod
@@ -249,7 +246,7 @@ class Removed:
         facts = generation.removed
         if facts is None:
             return cls.none()
-        path = removed_file(pool, generation.number)
+        path = files_of(pool).find(removed_file(generation.number))
         check_size(path, facts["bytes"], RESTORE)
         check_bytes(path, facts["sha256"], RESTORE)
         with pa.memory_map(str(path)) as source:
@@ -257,9 +254,9 @@ class Removed:
         return cls(numbers_of(batch.column(0)), numbers_of(batch.column(1)))
 
 
-def removed_file(pool: Path, number: int) -> Path:
-    """The file of the items that a generation lacks."""
-    return pool / REMOVED / f"{number:05d}.arrow"
+def removed_file(number: int) -> str:
+    """The file of the items that a generation lacks, relative to the pool."""
+    return f"{REMOVED}/{number:05d}.arrow"
 
 
 def with_range(chunks: Sequence[range], more: range) -> tuple[range, ...]:

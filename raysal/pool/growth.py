@@ -17,8 +17,9 @@ from raysal.arrow_values import numbers_of, text_array
 from raysal.errors import Damaged, PoolError
 from raysal.pool.generations import FILES, GENERATIONS, Generation, newest_generation
 from raysal.pool.lanes import text_hashes
-from raysal.pool.layout import KINDS, chunk_file
-from raysal.store import read_sealed, sha256_of, write_file, write_sealed
+from raysal.pool.layout import KINDS, chunk_file, number_in
+from raysal.pool.place import files_of
+from raysal.store import read_sealed, sha256_of
 from raysal.types import SourceFile
 
 BEGUN = f"{GENERATIONS}/begun.json"
@@ -70,8 +71,6 @@ def write_files(pool: Path, number: int, taken: Iterable[TakenFile]) -> str:
     Returns:
         Hex sha256 of the table.
     """
-    path = pool / files_name(number)
-    path.parent.mkdir(exist_ok=True)
     rows = iter(taken)
     some = list(islice(rows, _ROWS))
     schema = FILES_SCHEMA.append(ETAG) if any(one.file.etag is not None for one in some) else FILES_SCHEMA
@@ -83,8 +82,7 @@ def write_files(pool: Path, number: int, taken: Iterable[TakenFile]) -> str:
                 writer.write_table(_table(some, schema))
                 some = list(islice(rows, _ROWS))
 
-    write_file(path, write)
-    return sha256_of(path)
+    return str(files_of(pool).write(files_name(number), write)["sha256"])
 
 
 def _table(some: Sequence[TakenFile], schema: pa.Schema) -> pa.Table:
@@ -114,7 +112,7 @@ def read_files(pool: Path, number: int, sha256: str | None = None) -> Iterator[p
     Raises:
         Damaged: the table was altered.
     """
-    path = pool / files_name(number)
+    path = files_of(pool).find(files_name(number))
     if not path.exists():
         return
     fix = f"delete {files_name(number)}: its files then count as new, and items that stay the same keep their ids"
@@ -157,7 +155,7 @@ class KnownFiles:
     def __init__(self, pool: Path, newest: int) -> None:
         """Read what generations 0 to `newest` took in. Of a file that came twice, the last one counts."""
         hashes, facts = [np.empty(0, np.int64)], [np.empty((0, 5), np.int64)]
-        self.complete = (pool / files_name(0)).exists()
+        self.complete = files_of(pool).has(files_name(0))
         """Whether the files of the pool as it was made are known: pools of an older raysal did not keep them."""
         for table in taken_files(pool, newest, checked=True):
             hashes.append(text_hashes(table["name"].combine_chunks()))
@@ -297,8 +295,7 @@ class Begun:
 
     def write(self, pool: Path) -> None:
         """Begin. Its table of files lies there already."""
-        (pool / GENERATIONS).mkdir(exist_ok=True)
-        write_sealed(pool / BEGUN, asdict(self))
+        files_of(pool).write_record(BEGUN, asdict(self))
 
 
 def read_begun(pool: Path) -> Begun | None:
@@ -365,15 +362,12 @@ def planned_files(pool: Path, begun: Begun) -> tuple[list[str], list[SourceFile]
 def discard(pool: Path, begun: Begun) -> None:
     """Delete what was begun, so that another growth may begin. No reader has seen it."""
     clear_chunks(pool, begun.range)
-    (pool / files_name(begun.number)).unlink(missing_ok=True)
-    (pool / BEGUN).unlink(missing_ok=True)
+    files_of(pool).delete([files_name(begun.number), BEGUN])
 
 
 def clear_chunks(pool: Path, chunks: Iterable[int]) -> None:
     """Delete chunks that no generation names."""
-    numbers = list(chunks)
-    for index in numbers:  # the records first: files without one are no chunk
-        (pool / chunk_file("commits", index)).unlink(missing_ok=True)
-    for index in numbers:
-        for kind in KINDS:
-            (pool / chunk_file(kind, index)).unlink(missing_ok=True)
+    files, numbers = files_of(pool), set(chunks)
+    files.delete(chunk_file("commits", index) for index in sorted(numbers))  # first: files without one are no chunk
+    for kind in KINDS:
+        files.delete(f"{kind}/{name}" for name in sorted(files.sizes(kind)) if number_in(name) in numbers)

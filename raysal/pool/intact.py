@@ -43,7 +43,7 @@ class IntactFiles:
 
     def check(
         self, path: Path, sha256: str, fix: str, *, anew: bool = False, start: int = 0, stop: int | None = None
-    ) -> None:
+    ) -> Facts | None:
         """Compare a file with its digest, unless that was done and the file is as it was.
 
         It takes some microseconds, or about a second per GB where the file is compared. Two threads that ask for one
@@ -57,17 +57,20 @@ class IntactFiles:
             start: bytes at its beginning that the digest is not of.
             stop: where the bytes end that it is of; None for the end of the file.
 
+        Returns:
+            What the system said of the file before it was compared.
+
         Raises:
             Damaged: the file cannot be read or has other bytes.
         """
         name = os.path.abspath(path)
-        if not anew and self._is_known(name, sha256):
-            return
+        if not anew and (known := self._facts_known(name, sha256)):
+            return known
         with self._lock:
             busy = self._busy.setdefault(name, threading.Lock())
         with busy:
-            if not anew and self._is_known(name, sha256):
-                return
+            if not anew and (known := self._facts_known(name, sha256)):
+                return known
             began, before = time.time_ns(), facts_of(path)
             try:
                 _compare(path, sha256, fix, start, stop)
@@ -76,16 +79,17 @@ class IntactFiles:
                     self._busy.pop(name, None)
                     self._known.pop(name, None)
             if before is None or began - max(before[-2:]) < self.settled_ns:
-                return
+                return before
             with self._lock:
                 self._known[name] = sha256, before
                 while len(self._known) > REMEMBERED:
                     del self._known[next(iter(self._known))]
+            return before
 
-    def _is_known(self, name: str, sha256: str) -> bool:
-        """Whether the file was found intact, and is as it was then."""
+    def _facts_known(self, name: str, sha256: str) -> Facts | None:
+        """The facts of a file that was found intact, and is as it was then; None of any other."""
         known = self._known.get(name)
-        return known is not None and known == (sha256, facts_of(name))
+        return known[1] if known is not None and known == (sha256, facts_of(name)) else None
 
 
 def digest_from(path: Path, start: int, stop: int | None = None) -> str:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import Damaged
+from raysal.pool.ahead import fetched_ahead
 from raysal.pool.chunk import Chunk
 from raysal.pool.key_shard import MAX_ROWS, Found, KeyShard, Rows, mark_of, write_shard
-from raysal.pool.layout import chunk_file
 from raysal.store import locked_if_free, remove_temporaries
 
 FOLDER = "keys"
@@ -117,9 +117,12 @@ def extend(pool: Path, chunks: Iterable[Chunk], *, least: int = LEAST, most: int
     if not runs:
         return 0
 
+    ahead = fetched_ahead([by_number[chunk.number] for run in runs for chunk in run], "items")
+
     def read(number: int) -> Rows:
-        table = by_number[number].items(["id", "key"])
-        return Rows(number, mark_of_chunk(by_number[number]), numbers_of(table["id"]), _whole(table["key"]))
+        chunk = next(ahead)  # of that number: they are asked for in this order
+        table = chunk.items(["id", "key"])
+        return Rows(number, mark_of_chunk(chunk), numbers_of(table["id"]), _whole(table["key"]))
 
     folder = pool / FOLDER
     try:
@@ -193,7 +196,7 @@ def plan(
 
 def mark_of_chunk(chunk: Chunk) -> int:
     """The mark of a chunk's items file."""
-    return mark_of(chunk.files[chunk_file("items", chunk.index)]["sha256"])
+    return mark_of(chunk.files[chunk.name_of("items")]["sha256"])
 
 
 def _current(shard: KeyShard, marks: Mapping[int, int]) -> list[int]:

@@ -12,13 +12,15 @@
     generations/, removed/, replaced/, files/
                               what the pool became since; see `raysal.pool.generations`
 
-A chunk exists if and only if its commit record exists. Files without a record are leftovers of an interrupted job. What
-is in `source.json` saves a reading of the source, and nothing else: without it, the source's contents are read again.
+A chunk exists if and only if its commit record exists. Files without a record are leftovers of an interrupted job. In a
+bucket the files of a chunk have the beginning of their sha256 in their names (`raysal.pool.mirror`). What is in
+`source.json` saves a reading of the source, and nothing else: without it, the source's contents are read again.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,7 +29,8 @@ from typing import Any
 import pyarrow as pa
 
 from raysal.errors import Damaged, PoolError, VectorsBlurred
-from raysal.store import check_size, digest_of, read_sealed, write_sealed
+from raysal.pool.place import files_of
+from raysal.store import digest_of, read_sealed
 from raysal.types import Metric, Modality, PassedOver, Stamp
 
 VERSION, CHANGED = 1, 2
@@ -83,7 +86,7 @@ class Manifest:
         record = asdict(self)
         if self.scale == 1:
             del record["scale"]
-        write_sealed(pool / MANIFEST, record)
+        files_of(pool).write_record(MANIFEST, record)
 
     @classmethod
     def read(cls, pool: Path) -> Manifest:
@@ -101,9 +104,12 @@ class Manifest:
         """
         path = pool / MANIFEST
         if not path.exists():
+            files = files_of(pool)
             if any((pool / "commits").glob("*.json")):
-                raise Damaged(path, "the file is missing", "restore it from a copy")
-            raise PoolError(pool, "not a pool (no pool.json)", "make one with `raysal embed SOURCE --out POOL`")
+                raise Damaged(files.where(MANIFEST), "the file is missing", "restore it from a copy")
+            raise PoolError(
+                files.where(""), "not a pool (no pool.json)", "make one with `raysal embed SOURCE --out POOL`"
+            )
         record = read_sealed(path)
         if record.get("version") not in (VERSION, CHANGED):
             raise PoolError(path, f"version {record.get('version')}, this raysal reads {CHANGED}", "update raysal")
@@ -122,7 +128,7 @@ def mark_changed(pool: Path) -> None:
 
 def write_passed_over(pool: Path, passed: PassedOver) -> None:
     """Keep the count of files that the source of a pool left out."""
-    write_sealed(pool / PASSED_OVER, asdict(passed))
+    files_of(pool).write_record(PASSED_OVER, asdict(passed))
 
 
 def read_passed_over(pool: Path) -> PassedOver | None:
@@ -171,7 +177,7 @@ def scale_in(pool: Path) -> float | None:
 def write_stamp(pool: Path, stamp: Stamp) -> None:
     """Remember a source as it is now: what was read of it so far is what the pool holds."""
     facts = asdict(stamp)
-    write_sealed(pool / SOURCE, {name: facts[name] for name in ("digest", "files", "bytes")})
+    files_of(pool).write_record(SOURCE, {name: facts[name] for name in ("digest", "files", "bytes")})
 
 
 def read_stamp(pool: Path) -> Stamp | None:
@@ -220,46 +226,23 @@ def read_records(pool: Path, manifest: Manifest, chunks: Sequence[range] | None 
         ours = number >= 0 and f"commits/{name}" == chunk_file("commits", number)
         if ours and (number in known or not grown):
             records[number] = read_sealed(commits / name, "restore it, or delete it and embed again")
-    sizes = {kind: sizes_in(pool / kind) for kind in KINDS} if records else {}
+    files = files_of(pool)
+    sizes = {kind: files.sizes(kind) for kind in KINDS} if records else {}
     for index, record in sorted(records.items()):
-        names = {chunk_file(kind, index): kind for kind in KINDS}
         if not grown and index >= manifest.chunks:
             raise Damaged(
-                pool / chunk_file("commits", index),
+                files.where(chunk_file("commits", index)),
                 f"the pool has {manifest.chunks} chunks, not this one",
                 "restore pool.json or delete it",
             )
-        if record.get("index") != index or set(record.get("files", ())) != names.keys():
-            path = pool / chunk_file("commits", index)
+        if record.get("index") != index or not are_files_of(record.get("files", ()), index):
+            path = files.where(chunk_file("commits", index))
             raise Damaged(path, "not the record of this chunk", "restore it, or delete it and embed again")
-        for relative, entry in record["files"].items():
-            kind = names[relative]
-            if sizes[kind].get(relative[len(kind) + 1 :]) != entry["bytes"]:
-                check_size(pool / relative, entry["bytes"], how_to_repair(index))
+        for name, entry in record["files"].items():
+            kind, _, file = name.partition("/")
+            if sizes[kind].get(file) != entry["bytes"]:
+                files.check_size(name, entry["bytes"], how_to_repair(index))
     return {index: records[index] for some in wanted for index in some if index in records}
-
-
-def sizes_in(folder: Path) -> dict[str, int]:
-    """The files of a folder in one listing, which takes a fifth of the time of a question for each.
-
-    Args:
-        folder: the folder.
-
-    Returns:
-        {name: size in bytes}, without what is no file or cannot be looked at; empty if there is no such folder.
-    """
-    sizes = {}
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                try:
-                    if entry.is_file():
-                        sizes[entry.name] = entry.stat().st_size
-                except OSError:
-                    continue
-    except OSError:
-        pass
-    return sizes
 
 
 def how_to_repair(index: int) -> str:
@@ -284,15 +267,49 @@ class StagedChunk:
     blurred: int = 0
     """Items that float16 tells too little apart from the others; see `raysal.embedding.rounding`."""
     files: Mapping[str, Mapping[str, Any]]
-    """{final path relative to the pool: {temporary, bytes, sha256}}."""
+    """{final path relative to the pool: {temporary, bytes, sha256}}; `temporary` is None for one that lies there."""
     contents: Mapping[str, str] | None = None
     """Digests of what was read and of what was kept; see `raysal.pool.contents`. None if they are not known."""
 
 
-def chunk_file(kind: str, index: int) -> str:
-    """The path of a chunk's file, relative to the pool; `kind` is vectors, items, quarantine or commits."""
-    suffix = {"vectors": "arrow", "items": "parquet", "quarantine": "parquet", "commits": "json"}[kind]
-    return f"{kind}/{index:05d}.{suffix}"
+SUFFIXES = {"vectors": "arrow", "items": "parquet", "quarantine": "parquet", "commits": "json"}
+TAG = 16
+"""Letters of a digest in the name of a file: see `chunk_file`."""
+_NAME = re.compile(rf"([0-9]{{5,}})(?:-[0-9a-f]{{{TAG}}})?\.[a-z]+")
+
+
+def chunk_file(kind: str, index: int, sha256: str = "") -> str:
+    """The path of a chunk's file, relative to the pool.
+
+    Args:
+        kind: vectors, items, quarantine or commits.
+        index: number of the chunk.
+        sha256: hex digest of its bytes. In a bucket, where nothing can be renamed, it is in the name: so of two writers
+            neither overwrites what the record of the other names. The record says which names a chunk's files have.
+
+    Returns:
+        The path.
+    """
+    tag = f"-{sha256[:TAG]}" if sha256 else ""
+    return f"{kind}/{index:05d}{tag}.{SUFFIXES[kind]}"
+
+
+def number_in(name: str) -> int:
+    """The number of the chunk that a file is of by its name, without a folder; -1 if it is of none."""
+    found = _NAME.fullmatch(name)
+    number = -1 if found is None else int(found[1])
+    return number if found is not None and found[1] == f"{number:05d}" else -1
+
+
+def are_files_of(names: Iterable[str], index: int) -> bool:
+    """Whether these are the names of all files of a chunk."""
+    kinds = {}
+    for name in names:
+        kind, _, file = name.partition("/")
+        if kind not in KINDS or number_in(file) != index or not file.endswith(f".{SUFFIXES[kind]}"):
+            return False
+        kinds[kind] = name
+    return len(kinds) == len(KINDS)
 
 
 def vector_schema(dim: int) -> pa.Schema:

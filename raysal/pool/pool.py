@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from raysal.arrays import column_of
 from raysal.arrow_values import array_of
 from raysal.errors import Damaged, LabelError, PoolError
+from raysal.pool.ahead import fetched_ahead
 from raysal.pool.committed import finished_chunks, quarantined_in
 from raysal.pool.contents import maker_of, total_of
 from raysal.pool.exported import as_schema, one_schema, write_items
@@ -25,12 +26,12 @@ from raysal.pool.layout import (
     MANIFEST,
     Manifest,
     check_blurred,
-    chunk_file,
-    how_to_repair,
     read_passed_over,
 )
+from raysal.pool.place import directory_of, place_of
+from raysal.pool.verifying import verify_chunks
 from raysal.scale import space_of
-from raysal.store import Written, digest_of, read_sealed
+from raysal.store import Written, digest_of
 from raysal.types import POOL_COLUMNS, Metric, PassedOver
 
 
@@ -38,7 +39,7 @@ class Pool:
     """One generation of a finished pool. In memory it is the manifest and one record per chunk.
 
     Attributes:
-        path: The directory.
+        path: The directory; of a pool in a bucket the one on this machine that stands for it.
         generation: The number of the generation; 0 for a pool that never changed.
         manifest: What was embedded by which encoder; its source and its counts are those of the generation.
         chunks: The chunks in order of their ids.
@@ -48,15 +49,16 @@ class Pool:
         """Open a finished pool. This checks the sizes of its files; `verify` reads every byte.
 
         Args:
-            path: the directory.
+            path: the directory, or the URL of a pool in a bucket.
             generation: which one; None for the newest. It stays the same while the pool grows and shrinks.
 
         Raises:
             PoolError: the directory is no pool, or a pool of another version, or has no such generation any more.
             PoolIncomplete: its embed job has not finished.
             Damaged: the manifest or a record was altered, or a file is missing or has another size.
+            BucketError: the bucket cannot be listed or read.
         """
-        self.path = Path(path)
+        self.path = directory_of(path)
         self.generation, found = finished_chunks(self.path, generation)
         self._committed, self._changed, self._records = found, found.changed, list(found.records.values())
         self.chunks = found.chunks
@@ -77,6 +79,11 @@ class Pool:
     def __len__(self) -> int:
         """Items with a vector."""
         return sum(chunk.rows for chunk in self.chunks)
+
+    @property
+    def place(self) -> str:
+        """What the pool is known by on every machine: an absolute path, or a URL."""
+        return place_of(self.path)
 
     @property
     def records(self) -> Sequence[Mapping[str, Any]]:
@@ -232,20 +239,7 @@ class Pool:
         if Pool(self.path, self.generation).manifest != self.manifest:
             raise Damaged(self.path / MANIFEST, "belongs to another pool now", "open the pool again")
         counted = self.passed_over() is not None
-        last = -1
-        for chunk, record in zip(self.chunks, self._records, strict=True):
-            read_sealed(self.path / chunk_file("commits", chunk.index))
-            chunk.check()
-            chunk.vectors()
-            ids, lost = chunk.ids(), chunk.quarantine().num_rows
-            if len(ids) != chunk.rows or (np.diff(ids, prepend=last) <= 0).any():
-                problem = f"{len(ids)} ids, not {chunk.rows} that increase from {last + 1}"
-                raise Damaged(self.path / chunk_file("items", chunk.index), problem, how_to_repair(chunk.index))
-            expected = record["quarantined"] - (0 if chunk.removed is None else len(chunk.removed.lost_ids))
-            if lost != expected:
-                problem = f"{lost} rows, expected {expected}"
-                raise Damaged(self.path / chunk_file("quarantine", chunk.index), problem, how_to_repair(chunk.index))
-            last = int(ids[-1]) if len(ids) else last
+        verify_chunks(self.path, self.chunks, self._records)
         own = 0 if self._changed is None else 1 + (self._changed.removed is not None)
         return 1 + own + counted + len(self._records) + sum(1 for _ in self._files())
 
@@ -293,7 +287,7 @@ class Pool:
         """
         if columns is not None:
             self._check_columns(columns)
-        return (chunk.items(columns) for chunk in self.chunks)
+        return (chunk.items(columns) for chunk in fetched_ahead(self.chunks, "items"))
 
     def rows_where(self, column: str, values: Sequence[Any], columns: Sequence[str] | None = None) -> pa.Table:
         """The items whose value in a column is one of the given values.

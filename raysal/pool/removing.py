@@ -15,8 +15,8 @@ from raysal.errors import LabelError, PoolError
 from raysal.pool.generations import NO_ROW, REMOVED, Generation, Removed, next_fingerprint
 from raysal.pool.growth import check_nothing_begun
 from raysal.pool.layout import SOURCE, Manifest, mark_changed
+from raysal.pool.place import directory_of, files_of
 from raysal.pool.pool import Pool
-from raysal.store import locked, write_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def remove_items(path: str | Path, keys: Iterable[str]) -> Removal:
     It streams the pool's keys once. Readers that opened the pool before see the items until they open it again.
 
     Args:
-        path: the pool directory.
+        path: the pool directory, or its URL.
         keys: of the items; quarantined ones can be named too.
 
     Returns:
@@ -48,12 +48,14 @@ def remove_items(path: str | Path, keys: Iterable[str]) -> Removal:
         LabelError: a key is not one of the pool's. Nothing is removed then.
         PoolError: the directory is no pool, no item would be left, or an embed job over it is not finished.
         RunError: another process is writing the pool.
+        BucketError: the bucket of the pool cannot be read or written.
         OSError: the pool cannot be written.
     """
-    Manifest.read(Path(path))  # to lock a directory writes into it
-    with locked(Path(path), "pool"):
-        check_nothing_begun(Path(path))
-        pool = Pool(path)
+    directory = directory_of(path)
+    Manifest.read(directory)  # to lock a directory writes into it
+    with files_of(directory).writing():
+        check_nothing_begun(directory)
+        pool = Pool(directory)
         asked = dict.fromkeys(keys)
         found = find_rows(pool, asked)
         absent = [key for key in asked if key not in found]
@@ -116,11 +118,10 @@ def remove_rows(
     parent = pool.changed or first_generation(pool)
     mark_changed(pool.path)
     if what == "missing":  # a folder that is put back has the times that it had: the source is to be looked at anew
-        (pool.path / SOURCE).unlink(missing_ok=True)
+        files_of(pool.path).delete([SOURCE])
     if what == "removed":
-        _keys_file(pool.path, number).parent.mkdir(exist_ok=True)
         names = pa.table({"key": pa.array(sorted(found), pa.string())})
-        write_file(_keys_file(pool.path, number), lambda path: pq.write_table(names, path))
+        files_of(pool.path).write(_keys_file(number), lambda path: pq.write_table(names, path))
     replace(
         parent,
         number=number,
@@ -156,9 +157,9 @@ def kept_out(pool: Pool) -> set[str]:
     found: set[str] = set()
     for number in range(1, pool.generation + 1):
         if Generation.read(pool.path, number).what == "removed":
-            found |= set(pq.read_table(_keys_file(pool.path, number))["key"].to_pylist())
+            found |= set(pq.read_table(files_of(pool.path).find(_keys_file(number)))["key"].to_pylist())
     return found
 
 
-def _keys_file(pool: Path, number: int) -> Path:
-    return pool / REMOVED / f"{number:05d}.parquet"
+def _keys_file(number: int) -> str:
+    return f"{REMOVED}/{number:05d}.parquet"

@@ -18,10 +18,11 @@ from raysal.pool.chunk import Chunk
 from raysal.pool.contents import total_of
 from raysal.pool.generations import NO_ROW, REPLACED, Generation, Removed, next_fingerprint, with_range
 from raysal.pool.growth import BEGUN, Begun
+from raysal.pool.place import files_of
 from raysal.pool.pool import Pool
 from raysal.pool.quarantine import ids_of_lost
 from raysal.pool.removing import kept_out
-from raysal.store import digest_of, sha256_of, write_file
+from raysal.store import digest_of
 from raysal.types import POOL_COLUMNS
 
 ULPS = 2
@@ -103,7 +104,7 @@ def take_in(pool: Pool, begun: Begun, records: Mapping[int, Mapping[str, Any]]) 
         files=begun.files,
     )
     generation.write(pool.path)
-    (pool.path / BEGUN).unlink()
+    files_of(pool.path).delete([BEGUN])
     return generation, added
 
 
@@ -194,10 +195,12 @@ def _write_links(pool: Path, number: int, links: Sequence[tuple[int, int]]) -> d
         return None
     new, old = np.array(sorted(links), np.int64).T
     table = pa.table({"id": array_of(new, pa.int64()), "old_id": array_of(old, pa.int64())})
-    path = pool / REPLACED / f"{number:05d}.parquet"
-    path.parent.mkdir(exist_ok=True)
-    write_file(path, lambda temporary: pq.write_table(table, temporary))
-    return {"ids": len(links), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    facts = files_of(pool).write(_links_file(number), lambda path: pq.write_table(table, path))
+    return {"ids": len(links), **facts}
+
+
+def _links_file(number: int) -> str:
+    return f"{REPLACED}/{number:05d}.parquet"
 
 
 def links_of(pool: Pool) -> dict[int, int]:
@@ -205,6 +208,6 @@ def links_of(pool: Pool) -> dict[int, int]:
     found: dict[int, int] = {}
     for number in range(1, pool.generation + 1):
         if Generation.read(pool.path, number).replaced is not None:
-            table = pq.read_table(pool.path / REPLACED / f"{number:05d}.parquet")
+            table = pq.read_table(files_of(pool.path).find(_links_file(number)))
             found |= dict(zip(numbers_of(table["id"]).tolist(), numbers_of(table["old_id"]).tolist(), strict=True))
     return found

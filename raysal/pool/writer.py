@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of, empty_table
 from raysal.errors import Damaged, FingerprintMismatch, PoolError
 from raysal.pool.contents import ALGORITHM, record_of
+from raysal.pool.files import facts_of_file
 from raysal.pool.layout import (
     KINDS,
     MANIFEST,
@@ -31,9 +33,10 @@ from raysal.pool.layout import (
     read_records,
     vector_schema,
 )
+from raysal.pool.place import directory_of, files_of, place_of
 from raysal.real_numbers import finite_rows
 from raysal.scale import scale_words
-from raysal.store import check_kind, fsync_path, remove_temporaries, sha256_of, temporary_name, write_sealed
+from raysal.store import check_kind, fsync_path, remove_temporaries, temporary_name
 from raysal.types import RESERVED_COLUMNS
 
 
@@ -41,7 +44,13 @@ class ChunkStage:
     """Writes the files of chunks under temporary names. It runs in a worker."""
 
     def __init__(self, pool: Path, dim: int) -> None:
-        self.pool, self.dim = pool, dim
+        """`pool` is its directory. A worker on another machine finds that of a pool in a bucket by its URL."""
+        self.place, self.dim = place_of(pool), dim
+
+    @property
+    def pool(self) -> Path:
+        """The directory on this machine."""
+        return directory_of(self.place, synced=False)
 
     def write(
         self,
@@ -119,23 +128,26 @@ class ChunkStage:
             "items": lambda path: pq.write_table(items, path),
             "quarantine": lambda path: pq.write_table(lost, path),
         }
-        finals = {kind: self.pool / chunk_file(kind, index) for kind in KINDS}
+        pool = self.pool
+        files = files_of(pool)
+        finals = {kind: pool / chunk_file(kind, index) for kind in KINDS}
         temporaries = {kind: temporary_name(final, f"-{os.urandom(4).hex()}") for kind, final in finals.items()}
 
-        def write_kind(kind: str) -> dict[str, Any]:
+        def write_kind(kind: str) -> tuple[str, dict[str, Any]]:
             path = temporaries[kind]
+            path.parent.mkdir(exist_ok=True)
             writers[kind](path)
             flushed = helpers.submit(fsync_path, path)  # while the disk writes, the digest is computed
-            facts = {"temporary": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            facts = facts_of_file(path)
             flushed.result()
-            return facts
+            return files.stage(path, facts, partial(chunk_file, kind, index))
 
         try:
             with ThreadPoolExecutor(2 * len(KINDS)) as helpers:
-                waiting = {chunk_file(kind, index): helpers.submit(write_kind, kind) for kind in KINDS}
+                waiting = [helpers.submit(write_kind, kind) for kind in KINDS]
                 held = vectors if vectors_digest is None else vectors_digest
                 known = None if contents is None else record_of(contents, held, method)
-                files = {name: facts.result() for name, facts in waiting.items()}
+                staged = dict(done.result() for done in waiting)
         except BaseException:
             for path in temporaries.values():
                 path.unlink(missing_ok=True)
@@ -147,7 +159,7 @@ class ChunkStage:
             quarantined=len(quarantined),
             attempt=attempt,
             blurred=blurred,
-            files=files,
+            files=staged,
             contents=known,
         )
 
@@ -237,11 +249,14 @@ class PoolWriter:
         """
         if staged.index in self.committed:
             for final, entry in staged.files.items():
-                (self.path / final).with_name(entry["temporary"]).unlink(missing_ok=True)
+                if entry["temporary"] is not None:
+                    (self.path / final).with_name(entry["temporary"]).unlink(missing_ok=True)
             return
         if staged.index not in self.chunks:
             raise PoolError(self.path, f"chunk {staged.index} of a pool of {self.chunks.stop} chunks")
         for final, entry in staged.files.items():
+            if entry["temporary"] is None:
+                continue
             target = self.path / final
             source = target.with_name(entry["temporary"])
             if not source.exists():
@@ -260,5 +275,5 @@ class PoolWriter:
             },
             **({} if staged.contents is None else {"contents": dict(staged.contents)}),
         }
-        write_sealed(self.path / chunk_file("commits", staged.index), record)
+        files_of(self.path).write_record(chunk_file("commits", staged.index), record)
         self.committed[staged.index] = record

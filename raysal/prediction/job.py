@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from raysal.arguments import Backend, Part, as_path, as_whole_number
+from raysal.arguments import Backend, Part, as_path, as_place, as_whole_number
 from raysal.config import FleetConfig, Named, choice
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import Fleet, open_fleet
@@ -353,7 +353,7 @@ def predict_into(
         raise UnknownName("backend", backend, ["local", "ray"])
     if address is not None and backend != "ray":
         raise ConfigError("address", f"is of a Ray cluster, the backend is {backend}", "pass --backend ray, too")
-    pool = pool if isinstance(pool, Pool) else open_pool(as_path("pool", pool))
+    pool = pool if isinstance(pool, Pool) else open_pool(as_place("pool", pool))
     out = as_path("out", out)
     found: Head | None = None
     head_from: str | None = None

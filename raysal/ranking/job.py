@@ -153,9 +153,7 @@ def rank_pool(
     (out / VERSIONS).mkdir(parents=True, exist_ok=True)
     with locked(out, "ranking"):
         remove_temporaries(out)
-        Manifest(pool=pool.fingerprint, encoder=pool.vector_space, place=str(pool.path.absolute())).begin(
-            out, pool.ancestors
-        )
+        Manifest(pool=pool.fingerprint, encoder=pool.vector_space, place=pool.place).begin(out, pool.ancestors)
         version, begun, found = _begin(out, plan, head, states)
         made = not is_finished(version, begun)
         if made:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raysal.arguments import Backend, Part, as_path, as_whole_number
+from raysal.arguments import Backend, Part, as_path, as_place, as_whole_number
 from raysal.config import FleetConfig, choice
 from raysal.errors import ConfigError, UnknownName
 from raysal.fleet import open_fleet
@@ -95,7 +95,7 @@ def rank_into(
     if address is not None and backend != "ray":
         raise ConfigError("address", f"is of a Ray cluster, the backend is {backend}", "pass --backend ray, too")
     if not isinstance(pool, Pool):
-        pool = own_pool(config) if pool is None else open_pool(as_path("pool", pool))
+        pool = own_pool(config) if pool is None else open_pool(as_place("pool", pool))
     out, head, head_from, said = as_path("out", out), None, None, None
     if novelty is None:
         head, head_from = head_for(run, pool, None if round is None else as_whole_number("round", round, 0))

@@ -12,6 +12,7 @@ from raysal.errors import LabelError, UserError
 from raysal.models.likelihood import Likelihood
 from raysal.models.measures import MEASURES
 from raysal.pool import Pool
+from raysal.pool.place import name_of
 from raysal.prediction.sampling import sample_vectors, thin_picks, vectors_by_id
 from raysal.report.batches import Batches, batches_section
 from raysal.report.map_layout import MAX_PICKS, SAMPLE_ITEMS, lay_out
@@ -192,7 +193,7 @@ def _name(arm: Arm) -> str:
 
 
 def _name_of_pool(arm: Arm, pool: Pool | None) -> str:
-    name = arm.config.pool.name
+    name = name_of(arm.config.pool)
     return name if pool is None else f"{name}, embedded by {pool.manifest.encoder['name']}"
 
 

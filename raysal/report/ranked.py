@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from raysal.arguments import as_path
+from raysal.arguments import as_path, as_place
 from raysal.embedding.decode import decode_image
 from raysal.errors import BadItem, ConfigError, FingerprintMismatch, OutputExists
 from raysal.pool import Pool, open_pool
@@ -126,7 +126,7 @@ def export_items(
     if not out.absolute().parent.is_dir():
         raise ConfigError(out, "its directory does not exist", f"make {out.absolute().parent}")
     if not isinstance(pool, Pool):
-        pool = open_pool(Manifest.read(ranking.path).place if pool is None else as_path("pool", pool))
+        pool = open_pool(Manifest.read(ranking.path).place if pool is None else as_place("pool", pool))
     if pool.fingerprint != ranking.plan.pool:
         expected, fix = ranking.plan.pool, "name the pool of the ranking"
         raise FingerprintMismatch(pool.path, "the pool's fingerprint", expected, pool.fingerprint, fix)

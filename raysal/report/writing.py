@@ -17,6 +17,7 @@ from raysal.arguments import as_path
 from raysal.embedding.origin import stamp_of
 from raysal.errors import RaysalError, UserError
 from raysal.pool import Pool
+from raysal.pool.place import name_of
 from raysal.report.markup import MARK
 from raysal.report.records import Arm, pool_of, read_answers, read_arm, read_control
 from raysal.sources.of_pool import source_of
@@ -101,7 +102,7 @@ def made_of(run: Path) -> str | None:
             "code": [__version__, code.hexdigest()],
             "name": run.resolve().name,
             "arms": [_facts(one) for one in (arm, control) if one is not None],
-            "pool": [arm.config.pool.name, seen],
+            "pool": [name_of(arm.config.pool), seen],
             "source": source,
         }
     )

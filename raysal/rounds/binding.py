@@ -17,6 +17,7 @@ from raysal.labels import Ledger
 from raysal.labels.reader import OTHER_POOL
 from raysal.pool import Pool, open_pool
 from raysal.pool.layout import MANIFEST
+from raysal.pool.place import directory_of
 from raysal.rounds.directory import RunDir
 from raysal.store import is_locked
 
@@ -53,7 +54,7 @@ def own_pool(config: RunConfig) -> Pool:
     try:
         return open_pool(config.pool)
     except PoolError as error:
-        if isinstance(error, Damaged) or (config.pool / MANIFEST).exists():
+        if isinstance(error, Damaged) or (directory_of(config.pool, synced=False) / MANIFEST).exists():
             raise
         raise PoolError(error.where, error.problem, MOVED) from None
 

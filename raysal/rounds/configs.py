@@ -41,7 +41,7 @@ def config_of(
         if pool is None and stored is None:
             raise RunError(run.path, "no run is there", "pass pool=... to start one")
         if pool is not None:
-            known["pool"] = pool.path if isinstance(pool, Pool) else Path(pool)
+            known["pool"] = pool.place if isinstance(pool, Pool) else pool
         known.setdefault("fleet", {"backend": "local"})
         config = parse_config({**known, **fields})
     resolved = _same_picks(run, stored, config)

@@ -35,6 +35,7 @@ from raysal.labels import Ledger
 from raysal.memory import Memory
 from raysal.models.head import Head
 from raysal.pool import Pool
+from raysal.pool.place import place_of
 from raysal.rounds.batch import Batch
 from raysal.store import (
     LOCK,
@@ -142,7 +143,7 @@ class RunDir:
         self._check_place()
         (self.path / ROUNDS).mkdir(parents=True, exist_ok=True)
         if not (self.path / RUN).exists():
-            config = config.model_copy(update={"pool": config.pool.absolute()})
+            config = config.model_copy(update={"pool": place_of(config.pool)})
             write_sealed(self.path / RUN, {"config": config.model_dump(mode="json"), "version": VERSION})
 
     def _check_place(self) -> None:
@@ -288,10 +289,10 @@ class RunDir:
         """
         return bool(self.record(round)["pool"] == pool.fingerprint)
 
-    def remember_pool(self, pool: Path) -> None:
+    def remember_pool(self, pool: str | Path) -> None:
         """Keep in the config where the pool is, in one step. The rest of the config stays as it is."""
         record = read_sealed(self.path / RUN)
-        if record["config"]["pool"] != (place := str(pool.absolute())):
+        if record["config"]["pool"] != (place := place_of(pool)):
             record["config"]["pool"] = place
             write_sealed(self.path / RUN, record)
 

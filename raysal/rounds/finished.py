@@ -90,7 +90,7 @@ def finished_run(config: RunConfig, out: Path, report: Report) -> RunResult | No
                 if free is not False:
                     settle(run, ledger)
                 meet_pool(run, ledger, pool, alone=free is not False)
-            run.remember_pool(pool.path)
+            run.remember_pool(pool.place)
         arms = [status_of(run, configs[run], ledger, pool) for run, ledger in ledgers.items()]
     check_pool_lost(pool, config)
     if config.source is not None:

@@ -71,8 +71,8 @@ def import_labels(
     keys = [*(label.key for label in read.labels), *(key for key, _ in withdrawn)]
     with RunDir(run).undone_if_refused():
         if pool is not None:
-            begin_run(run, Path(pool))
-        with RunLabels.open(run, None if pool is None else Path(pool), START, rebind=rebind) as labels:
+            begin_run(run, pool)
+        with RunLabels.open(run, pool, START, rebind=rebind) as labels:
             if not other_pool:
                 _check_pools(file, read, labels)
             unknown = labels.unknown(keys)

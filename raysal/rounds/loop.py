@@ -52,7 +52,9 @@ def run(config: RunConfig, out: Path, *, rebind: bool = False, report: Report | 
         return done
 
 
-def resume(out: Path, *, pool: Path | None = None, rebind: bool = False, report: Report | None = None) -> RunResult:
+def resume(
+    out: Path, *, pool: str | Path | None = None, rebind: bool = False, report: Report | None = None
+) -> RunResult:
     """Go on with a run, wherever it was stopped.
 
     Args:
@@ -69,7 +71,7 @@ def resume(out: Path, *, pool: Path | None = None, rebind: bool = False, report:
     """
     config = RunDir(out).require_config()
     if pool is not None:
-        config = config.model_copy(update={"pool": open_pool(pool).path})  # it is there: none is embedded in its place
+        config = config.model_copy(update={"pool": open_pool(pool).place})  # it is there: none is embedded in its place
     elif config.source is None:
         own_pool(config)
     return run(config, out, rebind=rebind, report=report)

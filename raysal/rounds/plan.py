@@ -14,6 +14,7 @@ from raysal.index import current_generation
 from raysal.narrowing import NARROWERS
 from raysal.pool import Manifest, open_pool
 from raysal.pool.layout import MANIFEST, read_records
+from raysal.pool.place import directory_of
 from raysal.rounds.arms import check_search, validate
 from raysal.rounds.binding import check_pool
 from raysal.rounds.configs import config_of, control_config
@@ -262,19 +263,20 @@ def _arm(name: str, config: RunConfig, run: RunDir, offered: int) -> ArmPlan:
 def _builds_index(config: RunConfig) -> bool:
     """Whether the first round is preceded by building an index."""
     wanted = config.narrow.build("narrow", NARROWERS).wants_index()
-    return config.index.build and wanted and not current_generation(config.pool)
+    return config.index.build and wanted and not current_generation(directory_of(config.pool, synced=False))
 
 
 def _listed(config: RunConfig) -> tuple[int, EmbedPlan]:
     """How many items the source lists, and what of their embedding is to be done."""
     assert config.source is not None
     assert config.encoder is not None
-    source = listed_for(config.pool, config.source.build("source", SOURCES))
+    pool = directory_of(config.pool)
+    source = listed_for(pool, config.source.build("source", SOURCES))
     encoder_for_source(config.encoder.build("encoder", ENCODERS), source)
     rows = config.embed.chunk_rows or CHUNK_ROWS[source.modality]
     items = chunks = 0
     for unit in source.units(rows):
         items, chunks = items + len(unit.keys), chunks + 1
-    begun = (config.pool / MANIFEST).exists()
-    done = len(read_records(config.pool, Manifest.read(config.pool))) if begun else 0
+    begun = (pool / MANIFEST).exists()
+    done = len(read_records(pool, Manifest.read(pool))) if begun else 0
     return items, EmbedPlan(source=config.source.name, encoder=config.encoder.name, chunks=chunks, chunks_done=done)

@@ -9,6 +9,8 @@ from raysal.embedding.limits import check_lost
 from raysal.embedding.origin import check_origin
 from raysal.errors import FingerprintMismatch, PoolError, PoolIncomplete
 from raysal.pool import Pool, open_pool
+from raysal.pool.layout import MANIFEST
+from raysal.pool.place import directory_of
 from raysal.scale import as_scale, scale_words
 from raysal.sources import SOURCES
 from raysal.types import PassedOver, Report, no_report
@@ -38,7 +40,7 @@ def pool_is_ready(config: RunConfig, report: Report = no_report, *, keep: bool =
             raise
         return False
     except PoolError:
-        if config.source is None or (config.pool / "pool.json").exists():
+        if config.source is None or (directory_of(config.pool, synced=False) / MANIFEST).exists():
             raise
         return False
     if config.source is not None and config.encoder is not None:

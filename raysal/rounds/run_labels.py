@@ -25,7 +25,7 @@ from raysal.threads import one_at_a_time
 from raysal.types import SKIP, Label
 
 
-def begin_run(run: Path, pool: Path) -> None:
+def begin_run(run: Path, pool: str | Path) -> None:
     """Begin a run of the default config over a pool, without a round. Where a run is, it stays as it is.
 
     Args:
@@ -75,7 +75,9 @@ class RunLabels:
         """What labels are, as the run's trainer takes them."""
 
     @classmethod
-    def open(cls, run: Path, pool: Path | None = None, fix: str | None = None, *, rebind: bool = False) -> RunLabels:
+    def open(
+        cls, run: Path, pool: str | Path | None = None, fix: str | None = None, *, rebind: bool = False
+    ) -> RunLabels:
         """The labels of a run that is there, whatever another process is doing with it.
 
         Args:
@@ -102,7 +104,7 @@ class RunLabels:
         try:
             if given is not None:
                 labels._meet(given, rebind)
-                there.remember_pool(given.path)
+                there.remember_pool(given.place)
         except BaseException:
             labels.close()
             raise

@@ -50,7 +50,7 @@ def search_fields(
 
 
 def search_config(
-    pool: Path,
+    pool: str | Path,
     out: Path,
     *,
     target: Sequence[str] | None = None,

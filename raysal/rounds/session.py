@@ -89,7 +89,7 @@ class Session:
                     settle(self.run, self.ledger)
                 keep_queries(self.run, queries)
                 self.rebound = meet_pool(self.run, self._ledger, self.pool, rebind=rebind, alone=free is not False)
-            self.run.remember_pool(self.pool.path)
+            self.run.remember_pool(self.pool.place)
         except BaseException:
             self.close()
             raise

@@ -19,7 +19,7 @@ from raysal.rounds.training_labels import TrainingLabels, count_outputs
 from raysal.types import Found, Status
 
 
-def read_status(run: Path, pool: Path | None = None) -> Status:
+def read_status(run: Path, pool: str | Path | None = None) -> Status:
     """Where a run stands. Starts and makes nothing, whatever another process is doing with the run.
 
     Args:
@@ -89,7 +89,7 @@ def status_of(
         search = found_by(run, config, ledger, likelihood, None if pool is None else len(pool), evaluation)
     return Status(
         run=str(run.path),
-        pool=str(config.pool if pool is None else pool.path),
+        pool=str(config.pool) if pool is None else pool.place,
         items=None if pool is None else len(pool),
         rounds=rounds,
         asked=sum(len(run.batch(round)) for round in range(rounds)),

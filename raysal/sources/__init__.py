@@ -8,7 +8,7 @@ from typing import Any
 from raysal.buckets import is_url
 from raysal.config import Choice
 from raysal.errors import ConfigError, SourceError
-from raysal.paths import place_given, with_home
+from raysal.paths import path_or_url, with_home
 from raysal.sources.base import Source
 from raysal.sources.files import Files
 from raysal.sources.keys import check_keys
@@ -55,7 +55,7 @@ def detect_source(path: str | Path, **options: Any) -> Source:
     if str(path) in _NAMED:
         return Choice(name=str(path), **given).build("source", SOURCES)
     with as_source_errors():
-        place = place_given(path)
+        place = path_or_url(path)
     return Choice(name="fits" if "hdu" in given else _kind(place), path=place, **given).build("source", SOURCES)
 
 

@@ -13,6 +13,7 @@ from raysal.errors import NotNow
 from raysal.labels import Ledger
 from raysal.models.agreement import agreement_of
 from raysal.models.trainers import TRAINERS
+from raysal.pool.place import name_of
 from raysal.rounds.batch import Batch
 from raysal.rounds.found import found_by
 from raysal.rounds.session import Session
@@ -191,7 +192,7 @@ class Standing:
         return {
             "id": digest_of({"pool": session.pool.fingerprint, "run": str(session.dir.absolute())})[:16],
             "name": session.dir.absolute().name,
-            "pool": session.pool.path.name,
+            "pool": name_of(session.pool.place),
             "modality": session.pool.manifest.modality,
             "items": len(session.pool),
             "rounds": session.run.rounds,

@@ -19,7 +19,8 @@ from raysal.errors import BucketError, ConfigError
 
 
 @pytest.fixture(autouse=True)
-def nothing_held() -> None:
+def nothing_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "RECENT_S", 0)
     forget()
 
 

@@ -39,7 +39,7 @@ def pool_of(rows: list[int], path: str = "/pool") -> Pool:
     """As much of a pool of these chunks as planning looks at."""
 
     class Planned:
-        path: Path
+        place: str
         chunks = tuple(SimpleNamespace(rows=count) for count in rows)
         fingerprint = "f" * 64
         generation = 0
@@ -48,7 +48,7 @@ def pool_of(rows: list[int], path: str = "/pool") -> Pool:
             return sum(rows)
 
     planned = Planned()
-    planned.path = Path(path)
+    planned.place = path
     return cast(Pool, planned)
 
 
