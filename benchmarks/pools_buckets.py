@@ -111,7 +111,7 @@ def measure(folder: Path, rows: int, dim: int, files: int) -> dict[str, float]:
     shutil.rmtree(cache, ignore_errors=True)
     for name, pool in (("disk", folder / "pool"), ("bucket, cold", there), ("bucket, warm", there)):
         out = folder / f"batch of {name}.csv"
-        note(f"sweep, {name}", raysal("select", pool, "--strategy", "coreset", "--k", "10", "-o", out))
+        note(f"sweep, {name}", raysal("select", pool, "--strategy", "coreset", "-k", "10", "-o", out))
     return found
 
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from raysal.cli import main
 sys.argv[0] = "raysal"
 try:
-    main()
+    sys.exit(main())
 finally:
     lines = Path("/proc/self/status").read_text().splitlines()
     print(next(line.split()[1] for line in lines if line.startswith("VmHWM")), file=sys.stderr)
