@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import re
 from dataclasses import replace
@@ -14,11 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from object_store import SECRET, ObjectStore
+from object_store import SECRET, ObjectStore, empty_cache
 from PIL import Image
 from source_examples import EXAMPLES
 
-from raysal.buckets import cache, retries
+from raysal.buckets import retries
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources import check_apart, detect_source
 from raysal.sources.array import Array
@@ -160,13 +159,6 @@ def test_a_shard_is_read_as_it_was_listed_or_not_at_all(
     empty_cache()
     with pytest.raises(SourceError, match=rf"/in/{re.escape(last)}: (is gone|was changed)"):
         _ = [list(there.read(unit)) for unit in units]
-
-
-def empty_cache() -> None:
-    while cache._held:
-        os.close(cache._held.popitem()[1])
-    for path in (cache.cache_folder() / "objects").rglob("*.*"):
-        path.unlink()
 
 
 @pytest.mark.parametrize("name", ["folder", "table", "webdataset"])

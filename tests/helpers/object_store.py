@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from raysal.buckets import cache
+
 ACCOUNT = "123456789012"
 SECRET = "the-secret-of-the-tests"
 
@@ -261,3 +263,11 @@ def fresh_bucket(proxy: Proxy, backend: Any) -> Iterator[ObjectStore]:
     finally:
         proxy.forget()
         backend.buckets.pop(name, None)
+
+
+def empty_cache() -> None:
+    """As on a machine that has downloaded nothing."""
+    while cache._held:
+        os.close(cache._held.popitem()[1])
+    for path in (cache.cache_folder() / "objects").rglob("*.*"):
+        path.unlink()
