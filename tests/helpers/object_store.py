@@ -253,10 +253,10 @@ def environment(proxy: Proxy) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def fresh_bucket(proxy: Proxy, backend: Any) -> Iterator[ObjectStore]:
+def fresh_bucket(proxy: Proxy, backend: Any, name: str = "") -> Iterator[ObjectStore]:
     """A bucket of its own, without faults."""
     proxy.forget()
-    name = f"test-{os.urandom(6).hex()}"
+    name = name or f"test-{os.urandom(6).hex()}"
     backend.create_bucket(name, "us-east-1")
     try:
         yield ObjectStore(name, proxy, backend)
