@@ -89,9 +89,14 @@ def _in_bucket(url: str) -> Place:
         return next(whole.list("/".join((*parts, ""))), None) is not None
 
     parts = tuple(address.path.split("/")) if address.path else ()
-    if not parts or is_folder(parts):
+    of_files = address.scheme in ("http", "https")
+    if not of_files and (not parts or is_folder(parts)):
         return Place(Path(), (), "", Bucket(url))
     above = Bucket(joined(address.root, *parts[:-1]))
+    if of_files:  # a web server lists nothing
+        if not parts or above.look_at(parts[-1]) is None:
+            raise SourceError(url, "no such file", "check the address; of a web server only single files can be read")
+        return Place(Path(), (), parts[-1], above)
     if above.look_at(parts[-1]) is not None:
         return Place(Path(), (), parts[-1], above)
     magic = [bool(_MAGIC.search(part)) for part in parts]
