@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from raysal.config import Choice
 from raysal.errors import ConfigError
-from raysal.paths import as_place as place_given
-from raysal.paths import with_home
+from raysal.paths import place_given, with_home
 
 Backend = Literal["local", "ray"]
 """This process, or Ray."""

@@ -36,7 +36,7 @@ from raysal.config_sections import IndexConfig as IndexConfig
 from raysal.config_sections import Section
 from raysal.errors import ConfigError
 from raysal.former_names import with_current_names
-from raysal.paths import as_place, find_paths, with_home
+from raysal.paths import find_paths, place_given, with_home
 from raysal.registry import meaning_of
 
 T = TypeVar("T")
@@ -91,10 +91,12 @@ class Choice(BaseModel):
             if values.setdefault(field, value) != value:
                 problem = f"{values[field]!r}, and the name says {value!r}"
                 raise ConfigError(f"{place}.{field}", problem, "give one of them")
-        places = {f.name for f in dataclasses.fields(cls) if "Path" in str(f.type)}  # type: ignore[arg-type]
+        places = {f.name: str(f.type) for f in dataclasses.fields(cls) if "Path" in str(f.type)}  # type: ignore[arg-type]
         for name in values:
             if name in places and isinstance(values[name], str | Path):
-                values[name] = with_home(values[name])
+                given = values[name] = place_given(values[name])
+                if isinstance(given, str) and "Url" not in places[name]:
+                    raise ConfigError(f"{place}.{name}", f"{given} is no local path", "copy the file to a disk")
             if name not in known:
                 listed = ", ".join(sorted(known)) or "none"
                 raise ConfigError(f"{place}.{name}", f"{self.name!r} has no such field", f"its fields: {listed}")
@@ -195,7 +197,7 @@ def _field_of(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
 
 def _place(value: Any) -> Any:
     """A URL as text, or a path."""
-    return as_place(value) if isinstance(value, str | Path) else value
+    return place_given(value) if isinstance(value, str | Path) else value
 
 
 class UpdateConfig(Section):

@@ -8,29 +8,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raysal.buckets import is_url, local_or_url
+from raysal.buckets.address import is_url, local_or_url
 from raysal.errors import ConfigError
+
+
+def place_given(place: str | os.PathLike[str]) -> Path | str:
+    """What a person gave as the place of data.
+
+    Args:
+        place: a path, which may begin with `~`; or a URL, as `s3://bucket/folder`, `file://` included.
+
+    Returns:
+        The path; or the URL as text, as records have it.
+
+    Raises:
+        BucketError: the URL is not complete, or holds a password.
+    """
+    text = os.fspath(place)
+    found = local_or_url(text)
+    return found if isinstance(found, str) or is_url(text) else with_home(place)
 
 
 def with_home(path: str | os.PathLike[str]) -> Path:
     """A path with `~` or `~user` at its beginning replaced by the home directory."""
     return Path(os.path.expanduser(path))
-
-
-def as_place(place: str | os.PathLike[str]) -> str | Path:
-    """What a person gave as a place.
-
-    Args:
-        place: a path, or a URL.
-
-    Returns:
-        The URL as text, or the path, with `~` replaced.
-
-    Raises:
-        BucketError: it is an incomplete URL.
-    """
-    found = local_or_url(place if isinstance(place, str) else Path(place))
-    return found if isinstance(found, str) else with_home(found)
 
 
 PATHS = {"source": ("path", "data", "keys", "catalogue"), "oracle": ("labels",), "like": ("image", "vectors")}
@@ -58,7 +59,7 @@ def find_paths(values: dict[str, Any], folder: Path, say: Callable[[str], None] 
         if not isinstance(given, str):
             return [meant(field, one) for one in given] if isinstance(given, list) else given
         if is_url(given):
-            return given
+            return str(local_or_url(given))
         path = from_config(field, Path(given), folder)
         if say is not None and path != with_home(given):
             say(f"{field}: {given} is taken from the folder of the config: {path}")

@@ -145,6 +145,8 @@ class SourceFile:
     """Its size; -1 if it is not there (a dangling link)."""
     changed_ns: int
     """When it was last written or replaced, in nanoseconds since 1970: the newest time that is known of it."""
+    etag: str | None = None
+    """What a bucket says of its version. Where it is known of two looks, it decides, and the time does not."""
 
 
 @dataclass(frozen=True, kw_only=True)

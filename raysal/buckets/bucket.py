@@ -141,10 +141,26 @@ class Bucket:
         Raises:
             BucketError: the object is not there, was changed, or cannot be read.
         """
-        data = bytearray()
-        for piece in self._pieces(name, etag, start, None if length is None else start + length, size):
-            data += piece
-        return bytes(data)
+        pieces = self._pieces(name, etag, start, None if length is None else start + length, size)
+        return b"".join(piece for _, piece in pieces)
+
+    def read_object(self, name: str) -> tuple[Object, bytes]:
+        """Read an object, and say which version it is.
+
+        Args:
+            name: of the object.
+
+        Returns:
+            What is known of it, and its bytes.
+
+        Raises:
+            BucketError: as for `read`.
+        """
+        pieces = list(self._pieces(name, None, 0, None, None))
+        found = pieces[0][0] if pieces else self.look_at(name)  # an empty one has no pieces
+        if found is None:
+            self._refuse(Failure("absent", ""), name, "read")
+        return found._replace(name=name), b"".join(piece for _, piece in pieces)
 
     def fetch(self, name: str, target: Path, *, size: int | None = None, etag: str | None = None) -> None:
         """Copy an object to a file, which appears in one step. Memory: some megabytes.
@@ -162,12 +178,14 @@ class Bucket:
 
         def write(path: Path) -> None:
             with open(path, "wb") as file:
-                for piece in self._pieces(name, etag, 0, None, size):
+                for _, piece in self._pieces(name, etag, 0, None, size):
                     file.write(piece)
 
         write_file(target, write)
 
-    def _pieces(self, name: str, etag: str | None, start: int, stop: int | None, size: int | None) -> Iterator[bytes]:
+    def _pieces(
+        self, name: str, etag: str | None, start: int, stop: int | None, size: int | None
+    ) -> Iterator[tuple[Object, bytes]]:
         """The bytes of one version of an object, in pieces. After a fault they go on where they stopped."""
         transport, patience = self._transport(), Patience()
         at, version = start, etag
@@ -179,7 +197,7 @@ class Bucket:
                     raise Failure("changed", f"it has {body.whole.size} bytes, and had {size}")
                 whole = body.whole.size if size is None else size
                 for piece in body.parts:
-                    yield piece
+                    yield body.whole, piece
                     at += len(piece)
                     patience.progress()
                 end = whole if stop is None else min(stop, whole)

@@ -8,12 +8,12 @@ from typing import Annotated
 from typer import Argument, Option
 
 from raysal.cli.output import Backend
-from raysal.paths import as_place
+from raysal.paths import place_given
 
 
 def place(text: str) -> str:
     """What a person wrote as the place of a pool or an export: a URL as it is, a path with `~` replaced."""
-    return str(as_place(text))
+    return str(place_given(text))
 
 
 PoolPath = Annotated[str, Argument(parser=place, metavar="POOL", help="The pool: a directory, or s3://BUCKET/POOL.")]

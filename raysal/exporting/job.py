@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysal.arrow_values import array_of, numbers_of, taken
+from raysal.buckets import is_url
 from raysal.commits import Parts, Staged, stage_file
 from raysal.errors import BadItem, ConfigError, MediaLost
 from raysal.exporting.base import Entry, Noted, Shard, index_table
@@ -109,7 +110,8 @@ def export_pool(
         raise ConfigError("max_lost", f"{max_lost} is not a share", "use a number from 0 to 1")
     options.check(pool)
     check_labels(chosen, options)
-    if options.form == "links" and not options.copy and not isinstance(source, Folder):
+    has_files = isinstance(source, Folder) and not is_url(source.path)
+    if options.form == "links" and not options.copy and not has_files:
         problem = "its items are no files of their own, to which links could lead"
         raise ConfigError(pool.path, problem, "add --copy (Python: copy=True) for a file of each")
     plan = Plan(pool=pool.fingerprint, choice=chosen.record, options=options.record(), items=chosen.count)

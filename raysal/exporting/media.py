@@ -31,11 +31,11 @@ from raysal.pool.growth import KnownFiles
 from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import MANIFEST, SOURCE, chunk_file, read_stamp
 from raysal.sources.base import OfFiles, Source
-from raysal.sources.files import place_of
 from raysal.sources.folder import Folder
 from raysal.sources.keys import source_name
-from raysal.sources.listing import bad_item, look_at
+from raysal.sources.listing import bad_item
 from raysal.sources.of_pool import source_of
+from raysal.sources.places import place_of
 from raysal.sources.registry import SOURCES
 from raysal.store import read_sealed
 from raysal.types import Item, Unit
@@ -76,7 +76,7 @@ def source_for(pool: Pool, given: str | Path | Source | None) -> Source:
     else:
         found = given
     if (path := getattr(found, "path", None)) is not None:
-        place_of(Path(path))
+        place_of(path)
     return found
 
 
@@ -95,7 +95,7 @@ class MediaReader:
         """
         self._pool, self._source = pool, source
         self._folder = source if isinstance(source, Folder) else None
-        self._root = b"" if self._folder is None else os.fsencode(place_of(Path(self._folder.path)).root)
+        self._images = None if self._folder is None else self._folder.listing()
         self._listing = Listing(source, pool.manifest.chunk_rows)
         self._judged: tuple[int, Mapping[str, str]] = (-1, {})
         self._files = FilesNow.of(pool, source)
@@ -122,14 +122,14 @@ class MediaReader:
         """
         doubts = self._doubts(ids, keys)
         changed = self._changed(chunk) if doubts.any() else {}
-        for doubt, key, item in zip(doubts.tolist(), keys, self._items(keys), strict=True):
-            place = None if self._folder is None else self._path_of(key)
+        links = self._images is not None and self._images.bucket is None
+        for doubt, key, (item, changed_ns) in zip(doubts.tolist(), keys, self._items(keys), strict=True):
             try:
-                media = media_of(item, None if place is None else os.fsdecode(place))
+                media = media_of(item, os.fsdecode(self._images.file(key)) if links and self._images else None)
             except BadItem as error:
                 yield error
                 continue
-            meanwhile = place is not None and look_at(key, place).changed_ns > self._newest
+            meanwhile = changed_ns > self._newest
             if meanwhile or (doubt and key in changed):
                 yield BadItem(key, changed.get(key, MEANWHILE), "embed it again")
             else:
@@ -179,24 +179,20 @@ class MediaReader:
     def _digest(self, rows: Mapping[int, str]) -> str:
         """The digest of a chunk's contents as they are now; `rows` is {id: key} of its items, in order of id."""
         items = self._items(list(rows.values()))
-        return as_hex(sum(item_digest(id, item) for id, item in zip(rows, items, strict=True)))
+        return as_hex(sum(item_digest(id, item) for id, (item, _) in zip(rows, items, strict=True)))
 
     def _is_newer(self, key: str) -> bool:
         """Whether the file of an item is gone, or newer than what the pool remembers."""
-        if self._folder is None:
+        if self._images is None:
             return False
-        found = look_at(key, self._path_of(key))
+        found = self._images.look_at(key)
         return found.bytes < 0 or found.changed_ns > self._time
 
-    def _path_of(self, key: str) -> bytes:
-        """The file of an item of a folder; `Folder.path_of` looks at the folder each time."""
-        return os.path.join(self._root, key.encode())
-
-    def _items(self, keys: Sequence[str]) -> Iterator[Item]:
-        """The items of some keys, as the source has them now."""
+    def _items(self, keys: Sequence[str]) -> Iterator[tuple[Item, int]]:
+        """The items of some keys, as the source has them now, and when the file of each was written; 0 if unknown."""
         if self._folder is not None:  # finds them by key
-            return self._folder.read(Unit(index=0, first_id=0, keys=tuple(keys)))
-        return self._listing.read(keys)
+            return ((item, file.changed_ns) for item, file in self._folder.read_looking(keys))
+        return ((item, 0) for item in self._listing.read(keys))
 
 
 class FilesNow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,12 @@ FILES_SCHEMA = pa.schema(
         ("items", pa.int64()),
     ]
 )
+ETAG = pa.field("etag", pa.string())
+"""A column more, if the source lies in a bucket."""
 GONE = -2
 """In place of the size: the file was not in the source when its items were removed. It is new when it comes back."""
+NO_ETAG = 0
+"""In place of the hash of an etag."""
 KNOWN_BEFORE = -1
 """In place of the first id: the items of the file were in the pool before."""
 _ROWS = 1 << 16
@@ -66,31 +71,31 @@ def write_files(pool: Path, number: int, taken: Iterable[TakenFile]) -> str:
     Returns:
         Hex sha256 of the table.
     """
-    some: list[TakenFile] = []
+    rows = iter(taken)
+    some = list(islice(rows, _ROWS))
+    schema = FILES_SCHEMA.append(ETAG) if any(one.file.etag is not None for one in some) else FILES_SCHEMA
 
     def write(temporary: Path) -> None:
-        with pq.ParquetWriter(temporary, FILES_SCHEMA) as writer:
-            for one in taken:
-                some.append(one)
-                if len(some) == _ROWS:
-                    writer.write_table(_table(some))
-                    some.clear()
-            if some:
-                writer.write_table(_table(some))
+        nonlocal some
+        with pq.ParquetWriter(temporary, schema) as writer:
+            while some:
+                writer.write_table(_table(some, schema))
+                some = list(islice(rows, _ROWS))
 
     return str(files_of(pool).write(files_name(number), write)["sha256"])
 
 
-def _table(some: Sequence[TakenFile]) -> pa.Table:
+def _table(some: Sequence[TakenFile], schema: pa.Schema) -> pa.Table:
     columns = (
         [one.file.name for one in some],
         [one.file.bytes for one in some],
         [one.file.changed_ns for one in some],
         [one.first_id for one in some],
         [one.items for one in some],
+        [one.file.etag for one in some],
     )
-    return pa.table([pa.array(values, field.type) for values, field in zip(columns, FILES_SCHEMA, strict=True)],
-                    schema=FILES_SCHEMA)  # fmt: skip
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=False)]
+    return pa.table(arrays, schema=schema)
 
 
 def read_files(pool: Path, number: int, sha256: str | None = None) -> Iterator[pa.Table]:
@@ -141,22 +146,25 @@ def taken_files(pool: Path, newest: int, *, checked: bool = False) -> Iterator[p
 
 
 class KnownFiles:
-    """The files that a pool took in, as they were then. Memory: 40 bytes a file.
+    """The files that a pool took in, as they were then. Memory: 48 bytes a file.
 
-    Names are known by their hashes of 64 bits: two files are taken for one if hash, size and time are the same.
+    Names are known by their hashes of 64 bits: two files are taken for one if hash, size and time are the same. Where
+    the etags of a file are known, they decide, and not its times.
     """
 
     def __init__(self, pool: Path, newest: int) -> None:
         """Read what generations 0 to `newest` took in. Of a file that came twice, the last one counts."""
-        hashes, facts = [np.empty(0, np.int64)], [np.empty((0, 4), np.int64)]
+        hashes, facts = [np.empty(0, np.int64)], [np.empty((0, 5), np.int64)]
         self.complete = files_of(pool).has(files_name(0))
         """Whether the files of the pool as it was made are known: pools of an older raysal did not keep them."""
         for table in taken_files(pool, newest, checked=True):
             hashes.append(text_hashes(table["name"].combine_chunks()))
-            facts.append(np.stack([numbers_of(table[name]) for name in FILES_SCHEMA.names[1:]], 1))
+            etags = table["etag"].to_pylist() if ETAG.name in table.schema.names else [None] * table.num_rows
+            columns = [numbers_of(table[name]) for name in FILES_SCHEMA.names[1:]]
+            facts.append(np.stack([*columns, _etag_hashes(etags)], 1))
         found, rows = np.concatenate(hashes), np.concatenate(facts)
         self._hashes, backwards = np.unique(found[::-1], return_index=True)
-        self._facts = rows[len(found) - 1 - backwards, :2]
+        self._facts = rows[len(found) - 1 - backwards][:, [0, 1, 4]]
         came = np.flatnonzero(rows[:, 3] > 0)
         order = came[np.argsort(rows[came, 2], kind="stable")]
         self._first_ids, self._stop_ids = rows[order, 2], rows[order, 2] + rows[order, 3]
@@ -184,9 +192,11 @@ class KnownFiles:
         places = self.places_of([file.name for file in files])
         known = places >= 0
         self.there[places[known]] = True
-        now = np.array([(file.bytes, file.changed_ns) for file in files], np.int64).reshape(-1, 2)
+        now = np.array([(file.bytes, file.changed_ns) for file in files], np.int64).reshape(-1, 2)[known]
+        etags, then = _etag_hashes([file.etag for file in files])[known], self._facts[places[known]]
+        by_etag = (etags != NO_ETAG) & (then[:, 2] != NO_ETAG)
         same = known.copy()
-        same[known] = (self._facts[places[known], :2] == now[known]).all(1)
+        same[known] = (then[:, 0] == now[:, 0]) & np.where(by_etag, then[:, 2] == etags, then[:, 1] == now[:, 1])
         gone = known & ~same
         gone[gone] = self._facts[places[gone], 0] == GONE
         places[gone] = -1
@@ -207,6 +217,14 @@ class KnownFiles:
         spans = np.searchsorted(self._first_ids, ids, "right").clip(min=1) - 1
         inside = (ids >= self._first_ids[spans]) & (ids < self._stop_ids[spans])
         return np.where(inside, self._places[spans], -1)
+
+
+def _etag_hashes(etags: Sequence[str | None]) -> NDArray[np.int64]:
+    """Hashes of etags, int64 [n]; `NO_ETAG` where there is none."""
+    if not any(etags):
+        return np.full(len(etags), NO_ETAG, np.int64)
+    hashes = text_hashes(text_array([etag or "" for etag in etags]))
+    return np.where([etag is None for etag in etags], NO_ETAG, hashes)
 
 
 def look_again(pool: Path, files: Iterable[SourceFile]) -> None:
@@ -334,7 +352,8 @@ def planned_files(pool: Path, begun: Begun) -> tuple[list[str], list[SourceFile]
     names, files = [], []
     for table in read_files(pool, begun.number, begun.files):
         for row in table.to_pylist():
-            files.append(SourceFile(name=row["name"], bytes=row["bytes"], changed_ns=row["changed_ns"]))
+            facts = {name: row.get(name) for name in ("name", "bytes", "changed_ns", "etag")}
+            files.append(SourceFile(**facts))
             if row["first_id"] != KNOWN_BEFORE:
                 names.append(row["name"])
     return names, files

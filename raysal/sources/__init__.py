@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from raysal.buckets import is_url, local_or_url
 from raysal.config import Choice
 from raysal.errors import ConfigError, SourceError
-from raysal.paths import with_home
+from raysal.paths import place_given, with_home
 from raysal.sources.base import Source
-from raysal.sources.files import Files, place_of
+from raysal.sources.files import Files
 from raysal.sources.keys import check_keys
 from raysal.sources.kinds import (
     FITS,
@@ -22,10 +23,10 @@ from raysal.sources.kinds import (
     TEXT_LISTS,
     TEXTS,
     ZARR,
-    is_saved,
     suffix_of,
 )
 from raysal.sources.memory import Memory
+from raysal.sources.places import PathOrUrl, as_source_errors, is_saved, place_of
 from raysal.sources.registry import SOURCES
 from raysal.sources.zarr_store import is_store
 
@@ -39,52 +40,57 @@ def detect_source(path: str | Path, **options: Any) -> Source:
     """Choose the source that can read a path.
 
     Args:
-        path: a file, a folder or a pattern as `data/*.parquet`, all of them with `~` for the home directory; or the
-            name "fashion_mnist" or "digits".
+        path: a file, a folder or a pattern as `data/*.parquet`, all of them with `~` for the home directory, or in a
+            bucket as `s3://bucket/data/*.parquet`; or the name "fashion_mnist" or "digits".
         options: fields of the source. An option that is None or empty counts as not given.
 
     Returns:
         A source for this path.
 
     Raises:
-        SourceError: there is nothing at the path, no source can read it, or it is not a local path.
+        SourceError: there is nothing at the path, no source can read it, or the bucket cannot be listed.
         ConfigError: the source has no such option.
     """
     given = {name: value for name, value in options.items() if value is not None and value != () and value != []}
     if str(path) in _NAMED:
         return Choice(name=str(path), **given).build("source", SOURCES)
-    if "://" in str(path):
-        raise SourceError(path, "only local paths can be read for now", "copy the data to a local or shared disk")
-    path = with_home(path)
-    return Choice(name="fits" if "hdu" in given else _kind(path), path=path, **given).build("source", SOURCES)
+    with as_source_errors():
+        place = place_given(path)
+    return Choice(name="fits" if "hdu" in given else _kind(place), path=place, **given).build("source", SOURCES)
 
 
-def check_apart(source: str | Path, out: Path) -> None:
+def check_apart(source: str | Path, out: str | Path) -> None:
     """Refuse a pool inside the folder that it is made of: the next look would take the pool's tables for items.
 
     Args:
         source: what `detect_source` got.
-        out: the pool directory.
+        out: the pool directory, or its URL.
 
     Raises:
         ConfigError: it lies in the folder. A pattern that does not match its files is another matter.
     """
+    if is_url(source) or is_url(out):
+        places = [str(local_or_url(place)) if is_url(place) else "" for place in (source, out)]
+        if places[0] and places[1].startswith(f"{places[0]}/"):
+            raise ConfigError("out", f"{out} lies in the source {source}", "name a folder outside of it")
+        return
     folder = with_home(source)
     if str(source) not in _NAMED and folder.is_dir() and with_home(out).resolve().is_relative_to(folder.resolve()):
         fix = "name a directory outside of it, as ../pool; a pool may be moved there"
         raise ConfigError("out", f"{out} lies in the source {source}", fix)
 
 
-def _kind(path: Path) -> str:
-    """The name of the source that can read a path: a file, a folder or a pattern."""
+def _kind(path: PathOrUrl) -> str:
+    """The name of the source that can read a path or URL: a file, a folder or a pattern."""
     place = place_of(path, (ZARR,))
-    if is_store(path):
+    if isinstance(path, Path) and is_store(path):
         return "array"
     if place.file:
-        suffix = path.suffix.lower()
+        name = place.file.lower()
+        suffix = PurePosixPath(name).suffix
         if suffix in HDF5:
             return "array"
-        if path.name.lower().endswith(FITS):
+        if name.endswith(FITS):
             return "fits"
         if suffix in TABLES:
             return "table"
@@ -92,16 +98,16 @@ def _kind(path: Path) -> str:
             return "text"
         if suffix == NPY:
             return "npy"
-        if path.name.lower().endswith((SHARD, *PACKED_SHARDS)):
+        if name.endswith((SHARD, *PACKED_SHARDS)):
             return "webdataset"
         known = ", ".join((*TABLES, NPY, *HDF5, ZARR, *TEXTS, SHARD))
         raise SourceError(path, f"a file of unknown kind {suffix!r}", f"pass a folder of images, or one of {known}")
-    if not place.pattern and is_saved(path):
+    if is_saved(place):
         return "hf"
     first: dict[str, str] = {}
     texts = TEXTS if place.pattern else TEXT_LISTS
     takes = (*IMAGES, *TABLES, NPY, *HDF5, *texts, SHARD, *PACKED_SHARDS)
-    for name in Files(path=path, takes=takes, stores=(ZARR,)).names():
+    for name in Files(path=path, takes=takes, stores=(ZARR,), by_parts=False).names():
         kind = _kind_of_file(name)
         if kind != "table" or place.pattern or not f"/{name}".count("/_"):
             first.setdefault(kind, name)

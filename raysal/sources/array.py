@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysal.arrow_values import Texts, array_of
+from raysal.buckets import local_or_url
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources.array_columns import bad_of, carried_of, keys_of
 from raysal.sources.dataset_choice import Chosen, choose, picture_of
@@ -20,7 +22,8 @@ from raysal.sources.datasets import ArrayFile, Dataset, blocks, read_block
 from raysal.sources.files import Files
 from raysal.sources.hdf5 import Hdf5File
 from raysal.sources.kinds import HDF5, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES, ZARR
-from raysal.sources.listing import check_carry, digest, look_at, stamp_of_files, wanted_positions
+from raysal.sources.listing import check_carry, digest, stamp_of_files, wanted_positions
+from raysal.sources.places import PathOrUrl
 from raysal.sources.vectors import (
     BATCH_BYTES,
     batch_rows,
@@ -50,7 +53,7 @@ class Array:
     whose part cannot be read. Data outside of the file (links, virtual datasets) and Python objects are refused.
     """
 
-    path: Path
+    path: PathOrUrl
     """A file or store, a directory of them, or a pattern, as `data/*.h5`."""
     vector_column: str | None = None
     """The path of the dataset of vectors, as `train/embeddings`."""
@@ -85,23 +88,30 @@ class Array:
     @cached_property
     def _listing(self) -> Files:
         others = {*TABLES, *IMAGES, *OTHER_TABLES, *OTHER_IMAGES} - set(HDF5)
-        path = Path(self.path) if Path(self.path).name else Path(self.path).resolve()
-        named = (path.name.lower(),) if is_store(path) else ()  # a store by what is in it, whatever it is called
+        path = local_or_url(self.path)
+        named: tuple[str, ...] = ()
+        if isinstance(path, Path):
+            path = path if path.name else path.resolve()
+            named = (path.name.lower(),) if is_store(path) else ()  # a store by what is in it, whatever it is called
         return Files(path=path, takes=HDF5, items=others, stores=(ZARR, *named), recursive=self.recursive)
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
         """The files' names relative to the root, as they were when this was first asked. An error if there are none."""
         names = tuple(self._listing.names())
+        if self._listing.bucket is not None and (store := next((n for n in names if n.lower().endswith(ZARR)), None)):
+            fix = "copy it to a disk, or name the HDF5 files by a pattern"
+            raise SourceError(self._listing.uri_of(store), "Zarr stores in buckets are not read", fix)
         if not names:
             raise SourceError(
                 self.path, f"no HDF5 files or Zarr stores here ({', '.join((*HDF5, ZARR))})", "check the path"
             )
         return names
 
-    def _open(self, name: str) -> ArrayFile:
-        path = self._listing.path_of(name)
-        return ZarrStore(path) if is_store(path) else Hdf5File(path)
+    @contextmanager
+    def _open(self, name: str) -> Iterator[ArrayFile]:
+        with self._listing.opened(name) as path, (ZarrStore if is_store(path) else Hdf5File)(path) as file:
+            yield file
 
     def _chosen(self, file: ArrayFile) -> Chosen:
         """The datasets of an open file that this source reads."""
@@ -139,10 +149,14 @@ class Array:
         return self._first[0].payload.shape[-1] if self.modality == "vector" else 0
 
     def fingerprint(self) -> str:
-        """Hex sha256 over the names, sizes and shapes of the files, and what is read of them. It opens each file."""
+        """Hex sha256 over the names, sizes and shapes of the files, and what is read of them.
+
+        Returns:
+            The digest. It opens each file; in a bucket the versions stand for the shapes.
+        """
         read = [self.modality, self.vector_column, self.image_column, self.key_column, self.carry]
         how = [self.axes, self.channels, self.stated_range]
-        shapes = ((file.name, file.bytes, self._shape(file.name)) for file in self.files())
+        shapes = ((file.name, file.bytes, file.etag or self._shape(file.name)) for file in self.files())
         return digest([*read, *how, *shapes])
 
     def _shape(self, name: str) -> tuple[int, ...]:
@@ -151,15 +165,16 @@ class Array:
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of the files, and of all parts of the stores."""
+        if self._listing.bucket is not None:
+            return self._listing.stamp()
         files = replace(self._listing)  # a copy looks at the path anew
         return stamp_of_files(part for name in files.names() for part in parts_of(name, files.file(name)))
 
     def files(self) -> Iterator[SourceFile]:
         """Every file and store; see `OfFiles`."""
-        files = replace(self._listing)
-        for name in files.names():
-            look = look_at_store if is_store(files.path_of(name)) else look_at
-            yield look(name, files.file(name))
+        for file in self._listing.look():
+            on_disk = self._listing.bucket is None and is_store(self._listing.path_of(file.name))
+            yield look_at_store(file.name, self._listing.file(file.name)) if on_disk else file
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """In which files the items lie; see `OfFiles`."""

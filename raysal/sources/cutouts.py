@@ -20,7 +20,8 @@ from raysal.sources.catalogue import Rows, rows_of
 from raysal.sources.files import Files
 from raysal.sources.fits_images import MAX_PIXELS, FitsImage, picture
 from raysal.sources.kinds import FITS, IMAGES, OTHER_IMAGES
-from raysal.sources.listing import check_carry, digest, look_at, stamp_of_files, wanted_positions
+from raysal.sources.listing import check_carry, digest, look_at, stamp_of_files, stamp_of_looks, wanted_positions
+from raysal.sources.places import PathOrUrl
 from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
 _OPEN = 16
@@ -38,7 +39,7 @@ class Cutouts:
     The catalogue is read once, to list the items: each unit carries its positions.
     """
 
-    path: Path
+    path: PathOrUrl
     """The FITS image; or a folder of images, of which `image_column` names one for each row."""
     catalogue: Path
     """Parquet, Arrow, CSV, TSV, or a FITS file, of which the first table counts."""
@@ -87,7 +88,7 @@ class Cutouts:
 
     @cached_property
     def _images(self) -> Files:
-        return Files(path=Path(self.path), takes=FITS, items=OTHER_IMAGES | set(IMAGES) - set(FITS))
+        return Files(path=self.path, takes=FITS, items=OTHER_IMAGES | set(IMAGES) - set(FITS))
 
     @property
     def _positions(self) -> tuple[str, str]:
@@ -100,9 +101,7 @@ class Cutouts:
     def _looks(self) -> Iterator[SourceFile]:
         """The catalogue and the images, as they are now."""
         yield look_at(Path(self.catalogue).name, Path(self.catalogue))
-        images = replace(self._images)
-        for name in images.names():
-            yield look_at(name, images.file(name))
+        yield from self._images.look()
 
     def fingerprint(self) -> str:
         """Hex sha256 over the names and sizes of all files, and what is read of them. It costs one `stat` per file."""
@@ -120,7 +119,9 @@ class Cutouts:
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of the catalogue and the images."""
-        images = replace(self._images)
+        if self._images.bucket is not None:
+            return stamp_of_looks(self._looks())
+        images = replace(self._images)  # a copy looks at the path anew
         files = [("", Path(self.catalogue)), *((name, images.path_of(name)) for name in images.names())]
         return stamp_of_files(files)
 
@@ -253,10 +254,11 @@ class _Opened:
     def _opened(self, name: Any) -> FitsImage | ValueError:
         parts = str(name).split("/")  # none is hidden, or leads out of the folder
         inside = all(part and not part.startswith(".") for part in parts) and parts[-1].lower().endswith(FITS)
-        if not inside or not self._files.path_of(str(name)).is_file():
-            return ValueError(f"there is no FITS file {name!r} in {self._files.root}")
+        if not inside or not self._files.place.is_file(str(name)):
+            return ValueError(f"there is no FITS file {name!r} in {self._files.place.where('')}")
         try:
-            return FitsImage(self._files.path_of(str(name)), self._hdu)
+            with self._files.opened(str(name)) as path:
+                return FitsImage(path, self._hdu)
         except ValueError as error:
             return ValueError(f"{name}: {error}")
 

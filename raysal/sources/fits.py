@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 from raysal.errors import SourceError
 from raysal.sources.files import Files
 from raysal.sources.fits_images import FitsImage, picture
 from raysal.sources.kinds import FITS, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
-from raysal.sources.listing import bad_item, digest, look_at, stamp_of_files, units_of, wanted_positions
+from raysal.sources.listing import bad_item, digest, units_of, wanted_positions
+from raysal.sources.places import PathOrUrl, is_of_one
 from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
 
@@ -24,7 +24,7 @@ class Fits:
     folder of pictures has FITS files among others, and takes the first image of each.)
     """
 
-    path: Path
+    path: PathOrUrl
     """A file, a folder, or a pattern, as `night/*.fits.fz`."""
     hdu: str | int | None = None
     """The part: its name, name and version (`SCI,2`), or number from 0. By default the first one with an image."""
@@ -43,7 +43,7 @@ class Fits:
     @cached_property
     def _listing(self) -> Files:
         others = (OTHER_IMAGES | OTHER_TABLES | {*IMAGES, *TABLES}) - set(FITS)
-        return Files(path=Path(self.path), takes=FITS, items=others, recursive=self.recursive)
+        return Files(path=self.path, takes=FITS, items=others, recursive=self.recursive)
 
     def passed_over(self) -> PassedOver:
         """The files that are not taken; see `PassesOver`."""
@@ -56,13 +56,11 @@ class Fits:
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of the files. It costs one `stat` per file."""
-        files = replace(self._listing)  # a copy looks at the path anew
-        return stamp_of_files((name, files.file(name)) for name in files.names())
+        return self._listing.stamp()
 
     def files(self) -> Iterator[SourceFile]:
         """Every file, which is one item; see `OfFiles`."""
-        files = replace(self._listing)
-        return (look_at(name, files.file(name)) for name in files.names())
+        return self._listing.look()
 
     def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
         """List some of the files; see `OfFiles`."""
@@ -95,13 +93,17 @@ class Fits:
         """Read a chunk; see `Source.read`. An image is uint8 [h, w] or [h, w, 3], or `Pixels`."""
         for position in wanted_positions(unit, only):
             key = unit.keys[position]
-            path = self._listing.path_of(key)
+            uri = self._listing.uri_of(key)
             try:
-                with FitsImage(path, self.hdu) as image:
+                with self._listing.opened(key) as path, FitsImage(path, self.hdu) as image:
                     height, width = image.shape[-2:]
                     values = image.cut(0, 0, height, width, self.channels)
                     payload = picture(values, self.stated_range or image.stated)
             except ValueError as error:
-                yield bad_item(key, str(error), uri=str(path))
+                yield bad_item(key, str(error), uri=uri)
+            except SourceError as error:
+                if not is_of_one(error):
+                    raise
+                yield bad_item(key, error.problem, uri=uri)
             else:
-                yield Item(key=key, payload=payload, uri=str(path))
+                yield Item(key=key, payload=payload, uri=uri)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import Literal
 
-from raysal.errors import ConfigError, SourceError
+from raysal.buckets import Bucket, is_url
+from raysal.errors import BucketError, ConfigError, SourceError
 from raysal.sources.base import AS_BEGUN
-from raysal.sources.files import Files
+from raysal.sources.files import Files, as_file
 from raysal.sources.kinds import FIRST_IMAGES, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
-from raysal.sources.listing import bad_item, digest, look_at, size_of, stamp_of_files, units_of, wanted_positions
+from raysal.sources.listing import bad_item, digest, units_of, wanted_positions
+from raysal.sources.places import PathOrUrl, as_source_errors
+from raysal.sources.reading_ahead import read_ahead
 from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
 
@@ -23,8 +26,8 @@ class Folder:
     links into a folder that contains them.
     """
 
-    path: Path
-    """The folder; or a pattern, as `photos/**/*.jpg`."""
+    path: PathOrUrl
+    """The folder, on a disk or in a bucket; or a pattern, as `photos/**/*.jpg`."""
     recursive: bool = True
     """Whether the folders inside are read too."""
     suffixes: tuple[str, ...] = field(default=IMAGES, metadata={AS_BEGUN: FIRST_IMAGES})
@@ -40,28 +43,39 @@ class Folder:
         """Image."""
         return "image"
 
-    @property
-    def _files(self) -> Files:
-        path = Path(self.path)
-        if path.is_file():
-            raise SourceError(path, "is a file, not a folder", "pass a folder of images")
-        return Files(
-            path=path,
+    def listing(self) -> Files:
+        """The files as they are now; the folder is looked at anew.
+
+        Returns:
+            The images of the folder, which their keys name.
+
+        Raises:
+            SourceError: there is no folder.
+        """
+        files = Files(
+            path=self.path,
             takes=tuple(self.suffixes),
             items=(OTHER_IMAGES | OTHER_TABLES | {*IMAGES, *TABLES}),
             recursive=self.recursive,
             pictures=True,
+            by_parts=False,
         )
+        if files.place.file:
+            raise SourceError(self.path, "is a file, not a folder", "pass a folder of images")
+        return files
+
+    @cached_property
+    def _in_bucket(self) -> Bucket | None:
+        """The folder of the bucket, looked for once; None on a disk."""
+        return self.listing().bucket if is_url(self.path) else None
 
     def fingerprint(self) -> str:
         """Hex sha256 over the relative path and the size of every image. It costs one `stat` per file."""
-        files = self._files
-        return digest((key, size_of(files.file(key))) for key in files.names())
+        return digest((file.name, file.bytes) for file in self.files())
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of all images. It costs one `stat` per file."""
-        files = self._files
-        return stamp_of_files((key, files.file(key)) for key in files.names())
+        return self.listing().stamp()
 
     def keys(self) -> Iterator[str]:
         """List the keys of all images.
@@ -72,27 +86,15 @@ class Folder:
         Raises:
             SourceError: the folder is missing or unreadable.
         """
-        return self._files.names()
-
-    def path_of(self, key: str) -> Path:
-        """The file of an image.
-
-        Args:
-            key: one that `keys` lists. Others are not looked at: they may lead anywhere.
-
-        Returns:
-            Its path.
-        """
-        return self._files.path_of(key)
+        return self.listing().names()
 
     def passed_over(self) -> PassedOver:
         """The files that are no images of the chosen suffixes; see `PassesOver`."""
-        return self._files.passed_over()
+        return self.listing().passed_over()
 
     def files(self) -> Iterator[SourceFile]:
         """Every image, which is one item; see `OfFiles`."""
-        files = self._files
-        return (look_at(key, files.file(key)) for key in files.names())
+        return self.listing().look()
 
     def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
         """List some of the images; see `OfFiles`."""
@@ -128,9 +130,12 @@ class Folder:
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. A payload is the bytes of the file, not decoded."""
-        files = self._files
-        for position in wanted_positions(unit, only):
-            key = unit.keys[position]
+        keys = [unit.keys[position] for position in wanted_positions(unit, only)]
+        if self._in_bucket is not None:
+            yield from (item for item, _ in self._read_in(self._in_bucket, keys))
+            return
+        files = self.listing()
+        for key in keys:
             file = files.file(key)
             uri = file.decode("utf-8", "backslashreplace")
             try:
@@ -138,3 +143,29 @@ class Folder:
                     yield Item(key=key, payload=opened.read(), uri=uri)
             except OSError as error:
                 yield bad_item(key, f"the file cannot be read ({error.strerror})", uri=uri)
+
+    def read_looking(self, keys: Sequence[str]) -> Iterator[tuple[Item, SourceFile]]:
+        """Read images by their keys, and look at each file when it was read.
+
+        Args:
+            keys: some that `keys` lists.
+
+        Yields:
+            The item, and its file.
+        """
+        if self._in_bucket is not None:
+            yield from self._read_in(self._in_bucket, keys)
+            return
+        files = self.listing()
+        unit = Unit(index=0, first_id=0, keys=tuple(keys))
+        yield from ((item, files.look_at(item.key)) for item in self.read(unit))
+
+    def _read_in(self, bucket: Bucket, keys: Sequence[str]) -> Iterator[tuple[Item, SourceFile]]:
+        """The items of a folder of a bucket, many at the same time. One that is gone is a bad item."""
+        with as_source_errors():
+            for key, found in zip(keys, read_ahead(bucket, keys), strict=True):
+                uri = bucket.url_of(key)
+                if isinstance(found, BucketError):
+                    yield bad_item(key, found.problem, uri=uri), SourceFile(name=key, bytes=-1, changed_ns=0)
+                else:
+                    yield Item(key=key, payload=found[1], uri=uri), as_file(found[0])

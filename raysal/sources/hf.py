@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from raysal.errors import SourceError
 from raysal.sources.columns import ArrowFile
 from raysal.sources.files import Files
-from raysal.sources.kinds import SPLITS, STATE, is_saved
+from raysal.sources.kinds import SPLITS, STATE
+from raysal.sources.places import Place, is_saved
 from raysal.sources.table import NUMBERS, Table
-from raysal.types import PassedOver
+from raysal.types import PassedOver, SourceFile
 
 SPLIT = "split"
 """A column that every row of several splits has: the name of its split."""
@@ -46,7 +47,8 @@ class SavedDataset(Table):
         """The column of the keys, or `NUMBERS`."""
         if self.key_column:
             return self.key_column
-        return "key" if "key" in ArrowFile(self._root / self._files[0]).schema.names else NUMBERS
+        with self._listing.opened(self._files[0]) as path:
+            return "key" if "key" in ArrowFile(path).schema.names else NUMBERS
 
     def _of_path(self, name: str) -> dict[str, str | None]:
         """The split of a file."""
@@ -66,7 +68,11 @@ class SavedDataset(Table):
     @cached_property
     def _rows(self) -> dict[str, int]:
         """{file: number of rows}."""
-        return {name: sum(rows for _, rows in ArrowFile(self._root / name).part_rows()) for name in self._files}
+        found = {}
+        for name in self._files:
+            with self._listing.opened(name) as path:
+                found[name] = sum(rows for _, rows in ArrowFile(path).part_rows())
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +81,18 @@ class _SavedFiles(Files):
 
     def names(self) -> Iterator[str]:
         """List the files that belong to the data set; see `Files.names`."""
-        path = Path(self.path)
-        return (name for split in _splits(path) for name in _files_of(path, split))
+        return (name for split in _splits(self.place) for name in _files_of(self.place, split))
+
+    def look(self) -> Iterator[SourceFile]:
+        """Look at each of them; see `Files.look`."""
+        if self.bucket is None:
+            return super().look()
+        known = {file.name: file for file in super().look()}
+        return (known.get(name) or self.look_at(name) for name in self.names())
 
     def passed_over(self) -> PassedOver:
         """Count the others, also those that describe the data set, as `.json`; see `Files.passed_over`."""
-        found, own = super().passed_over(), set(self.names() if is_saved(Path(self.path)) else ())
+        found, own = super().passed_over(), set(self.names() if is_saved(self.place) else ())
         others = [name for name in super().names() if name not in own]
         if not others:
             return found
@@ -89,24 +101,26 @@ class _SavedFiles(Files):
         return replace(found, counts=counts, examples=examples, taken=len(own))
 
 
-def _splits(path: Path) -> list[str]:
+def _splits(place: Place) -> list[str]:
     """The folders of the splits; [""] for a data set without."""
-    if not is_saved(path):
-        raise SourceError(path, f"holds neither {STATE} nor {SPLITS}", "pass a folder that `save_to_disk` made")
-    if not (path / SPLITS).is_file():
+    if not is_saved(place):
+        where = place.where(place.file)
+        raise SourceError(where, f"holds neither {STATE} nor {SPLITS}", "pass a folder that `save_to_disk` made")
+    if not place.is_file(SPLITS):
         return [""]
-    splits = _json(path / SPLITS).get("splits")
+    splits = _json(place, SPLITS).get("splits")
     if not isinstance(splits, list) or not splits or not all(isinstance(one, str) and one for one in splits):
-        raise SourceError(path / SPLITS, "names no splits", _AGAIN)
+        raise SourceError(place.where(SPLITS), "names no splits", _AGAIN)
     for split in splits:
-        _check_inside(path / SPLITS, split)
+        _check_inside(place.where(SPLITS), split)
     return splits
 
 
-def _files_of(path: Path, split: str) -> list[str]:
+def _files_of(place: Place, split: str) -> list[str]:
     """The files of one split, in order."""
-    state = path / split / STATE
-    facts = _json(state)
+    folder = f"{split}/" if split else ""
+    state = place.where(folder + STATE)
+    facts = _json(place, folder + STATE)
     for field, value in facts.items():
         if field.startswith("_indices") and value:
             problem = f"{field}: its rows are chosen by indices that an old version of `datasets` saved beside them"
@@ -118,24 +132,26 @@ def _files_of(path: Path, split: str) -> list[str]:
         raise SourceError(state, "names no files", _AGAIN)
     for name in names:
         _check_inside(state, name)
-        if not (path / split / name).is_file():
-            raise SourceError(path / split / name, f"no such file, but {STATE} names it", "copy the whole folder")
-    return [f"{split}/{name}" if split else name for name in names]
+        if not place.is_file(folder + name):
+            raise SourceError(
+                place.where(folder + name), f"no such file, but {STATE} names it", "copy the whole folder"
+            )
+    return [folder + name for name in names]
 
 
-def _check_inside(where: Path, name: str) -> None:
+def _check_inside(where: str, name: str) -> None:
     """Refuse a name that leads to another folder."""
     if "/" in name or name in ("..", "."):
         raise SourceError(where, f"{name!r} is no name of a file in this folder", _AGAIN)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(place: Place, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(place.read(name).decode())
     except OSError as error:
-        raise SourceError(path, f"cannot be read ({error.strerror})", "copy the whole folder") from None
+        raise SourceError(place.where(name), f"cannot be read ({error.strerror})", "copy the whole folder") from None
     except ValueError as error:
-        raise SourceError(path, f"is not JSON ({error})", _AGAIN) from None
+        raise SourceError(place.where(name), f"is not JSON ({error})", _AGAIN) from None
     if not isinstance(found, dict):
-        raise SourceError(path, "is no object of JSON", _AGAIN)
+        raise SourceError(place.where(name), "is no object of JSON", _AGAIN)
     return found

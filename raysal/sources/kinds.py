@@ -8,7 +8,6 @@ case here; those of files may be in any case.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 FITS = (".fits", ".fit", ".fts", ".fits.fz")
 IMAGE_FORMATS = {
@@ -119,18 +118,6 @@ def suffix_of(name: str) -> str:
     if suffix in (".gz", ".bz2", ".xz", ".zst", ".lz4", ".fz"):
         return next((whole for whole in _COMPOUND if name.endswith(whole)), suffix)
     return suffix if _PLAIN.fullmatch(suffix) else ""
-
-
-def is_saved(path: Path) -> bool:
-    """Whether a folder is a data set, or several splits of one, as Hugging Face's `datasets` saves them.
-
-    Args:
-        path: a folder.
-
-    Returns:
-        Yes or no. Nothing is read.
-    """
-    return (path / SPLITS).is_file() or ((path / STATE).is_file() and (path / "dataset_info.json").is_file())
 
 
 def may_be_picture(suffix: str) -> bool:

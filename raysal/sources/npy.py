@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +20,15 @@ from raysal.arrow_values import Texts, array_of
 from raysal.errors import SourceError
 from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, NPY, OTHER_IMAGES, OTHER_TABLES, TABLES
-from raysal.sources.listing import digest, look_at, size_of, stamp_of_files, wanted_positions
+from raysal.sources.listing import digest, look_at, size_of, wanted_positions
+from raysal.sources.places import PathOrUrl
 from raysal.sources.vectors import batch_rows, columns_of_matrix, keys_in, vector_or_bad
 from raysal.types import Columns, Item, PassedOver, SourceFile, Stamp, Unit
 
 Segment = tuple[str, int, int]
 """Name of a file, first row within it, number of rows. A unit's locator lists such segments."""
+_HEADER = 1 << 12
+"""Bytes in which the header of a matrix lies."""
 _BLOCK = 1 << 16
 """Keys of an array, or letters of a text, that are read at a time."""
 
@@ -36,7 +41,7 @@ class Npy:
     Several files are read in the order of their relative paths.
     """
 
-    path: Path
+    path: PathOrUrl
     """A `.npy` file, a directory of them, or a pattern, as `data/*.npy`."""
     keys: Path | None = None
     """A file of the items' keys in order: text with one key per line, or a `.npy` file of texts or whole numbers.
@@ -58,26 +63,38 @@ class Npy:
         """{file: (n, d)}, as they were when this was first asked. An error if there are none, or if two d differ."""
         found: dict[str, tuple[int, int]] = {}
         for name in self._listing.names():
-            rows, dim = self._matrix(name).shape
+            rows, dim = self._shape(name)
             if found and dim != next(iter(found.values()))[1]:
                 problem = f"vectors of length {dim}, and {next(iter(found))} has others"
-                raise SourceError(self._listing.path_of(name), problem, "name files of one length")
+                raise SourceError(self._listing.uri_of(name), problem, "name files of one length")
             found[name] = rows, dim
         if not found:
             raise SourceError(self.path, f"no {NPY} files here", "check the path")
         return found
 
+    def _shape(self, name: str) -> tuple[int, int]:
+        """(n, d) of a file. Of one in a bucket only the header is read, if it is a plain one."""
+        head = self._listing.head_of(name, _HEADER) if self._listing.bucket is not None else b""
+        with suppress(ValueError, EOFError):
+            text = io.BytesIO(head)
+            versions = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, _, kind = versions.get(np.lib.format.read_magic(text), _no_header)(text)
+            if len(shape) == 2 and not not_numbers(kind):
+                return shape
+        rows, dim = self._matrix(name).shape
+        return rows, dim
+
     def _matrix(self, name: str) -> NDArray[Any]:
         """The vectors [n, d] of one file, mapped anew."""
-        path = self._listing.path_of(name)
-        found = _load(path)
-        if problem := not_numbers(found.dtype):
-            raise SourceError(path, f"holds {problem}", "save an array of numbers [n, d]")
-        if found.ndim == 3 and found.shape[1] == 1:
-            found = found[:, 0]
-        if found.ndim != 2:
-            raise SourceError(path, f"an array of shape {found.shape}, expected [n, d]", "save a matrix")
-        return found
+        with self._listing.opened(name) as path:
+            found = _load(path)
+            if problem := not_numbers(found.dtype):
+                raise SourceError(path, f"holds {problem}", "save an array of numbers [n, d]")
+            if found.ndim == 3 and found.shape[1] == 1:
+                found = found[:, 0]
+            if found.ndim != 2:
+                raise SourceError(path, f"an array of shape {found.shape}, expected [n, d]", "save a matrix")
+            return found
 
     def passed_over(self) -> PassedOver:
         """The files of the directory that are not taken; see `PassesOver`."""
@@ -89,22 +106,20 @@ class Npy:
 
     def fingerprint(self) -> str:
         """Hex sha256 over the files' names and sizes, and the shapes of the matrices."""
-        sizes = ((name, shape, size_of(self._listing.file(name))) for name, shape in self._shapes.items())
+        sizes = ((name, shape, self._listing.look_at(name).bytes) for name, shape in self._shapes.items())
         return digest([None if self.keys is None else size_of(self.keys), *sizes])
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of the files."""
-        files = replace(self._listing)  # a copy looks at the path anew
-        listed = [(name, files.file(name)) for name in files.names()]
-        return stamp_of_files([*listed, *([] if self.keys is None else [("", self.keys)])])
+        return self._listing.stamp([] if self.keys is None else [("", self.keys)])
 
     def files(self) -> Iterator[SourceFile]:
         """See `OfFiles`. Each is changed where the file of the keys is."""
-        files = replace(self._listing)
-        keys = 0 if self.keys is None else look_at("", self.keys).changed_ns
-        for name in files.names():
-            file = look_at(name, files.file(name))
-            yield replace(file, changed_ns=max(file.changed_ns, keys))
+        if self.keys is None:
+            return self._listing.look()
+        keys = look_at("", self.keys).changed_ns
+        files = self._listing.look()
+        return (replace(file, changed_ns=max(file.changed_ns, keys), etag=_with(file.etag, keys)) for file in files)
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """See `OfFiles`."""
@@ -185,6 +200,15 @@ class Npy:
 
     def _rows(self, name: str, start: int, count: int) -> NDArray[Any]:
         return self._matrix(name)[start : start + count]
+
+
+def _no_header(file: object) -> Any:
+    raise ValueError(file)
+
+
+def _with(etag: str | None, keys_ns: int) -> str | None:
+    """The version of a file and that of its keys."""
+    return etag and f"{etag} {keys_ns}"
 
 
 def _unit(index: int, first_id: int, segments: list[Segment], keys: list[pa.Array]) -> Unit:

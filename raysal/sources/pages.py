@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from pathlib import Path
 from typing import BinaryIO, Literal
 
 from raysal.errors import SourceError
 from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGE_FORMATS, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
-from raysal.sources.listing import bad_item, digest, look_at, stamp_of_files, units_of, wanted_positions
+from raysal.sources.listing import bad_item, digest, units_of, wanted_positions
+from raysal.sources.places import PathOrUrl, is_of_one
 from raysal.sources.tiff_pages import page_alone, page_places
 from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
@@ -27,7 +27,7 @@ class Pages:
     their paths. A page that is a thumbnail or a mask is quarantined, and so is a file whose pages cannot be found.
     """
 
-    path: Path
+    path: PathOrUrl
     """A file, a folder, or a pattern, as `scans/*.tif`."""
     recursive: bool = True
     """Whether the folders inside are read too."""
@@ -40,7 +40,7 @@ class Pages:
     @cached_property
     def _listing(self) -> Files:
         others = (OTHER_IMAGES | OTHER_TABLES | {*IMAGES, *TABLES}) - set(_TIFF)
-        return Files(path=Path(self.path), takes=_TIFF, items=others, recursive=self.recursive)
+        return Files(path=self.path, takes=_TIFF, items=others, recursive=self.recursive)
 
     def passed_over(self) -> PassedOver:
         """The files that are no TIFF; see `PassesOver`."""
@@ -52,13 +52,11 @@ class Pages:
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of the files. It costs one `stat` per file."""
-        files = replace(self._listing)  # a copy looks at the path anew
-        return stamp_of_files((name, files.file(name)) for name in files.names())
+        return self._listing.stamp()
 
     def files(self) -> Iterator[SourceFile]:
         """Every file; see `OfFiles`."""
-        files = replace(self._listing)
-        return (look_at(name, files.file(name)) for name in files.names())
+        return self._listing.look()
 
     def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
         """List the pages of some files; see `OfFiles`. It reads a few bytes of each page."""
@@ -90,9 +88,13 @@ class Pages:
     def _keys(self, name: str) -> Iterator[str]:
         """The keys of the pages of a file; of one page, if they cannot be found: to read it says why."""
         try:
-            with open(self._listing.file(name), "rb") as file:
+            with self._listing.opened(name) as path, open(path, "rb") as file:
                 count = len(page_places(file))
         except (OSError, ValueError):
+            count = 1
+        except SourceError as error:
+            if not is_of_one(error):
+                raise
             count = 1
         return (f"{name}#{number}" for number in range(count))
 
@@ -101,15 +103,18 @@ class Pages:
         keys = [unit.keys[position] for position in wanted_positions(unit, only)]
         for name, group in groupby(keys, _file_of):
             some = list(group)
-            path = self._listing.file(name)
-            uri = path.decode("utf-8", "backslashreplace")
+            uri = self._listing.uri_of(name)
             try:
-                with open(path, "rb") as file:
+                with self._listing.opened(name) as path, open(path, "rb") as file:
                     places = page_places(file)
                     for key in some:
                         yield self._item(key, file, places, uri)
             except (OSError, ValueError) as error:
                 yield from (bad_item(key, _why(error), uri=uri) for key in some)
+            except SourceError as error:
+                if not is_of_one(error):
+                    raise
+                yield from (bad_item(key, error.problem, uri=uri) for key in some)
 
     def _item(self, key: str, file: BinaryIO, places: list[int], uri: str) -> Item:
         number = int(key.rpartition("#")[2])

@@ -59,7 +59,7 @@ _LOOKED_AT = 4096
 """Rows that decide about the length of a vector."""
 
 
-def image_in(value: Any, folder: Path) -> Any:
+def image_in(value: Any, folder: Path | None) -> Any:
     """The image that a cell holds.
 
     A struct of `bytes` and `path` is how Hugging Face's data sets store images: the bytes, or where they are missing
@@ -67,7 +67,7 @@ def image_in(value: Any, folder: Path) -> Any:
 
     Args:
         value: encoded bytes, pixels, or such a struct as a dict.
-        folder: where the table lies.
+        folder: where the table lies; None in a bucket, where no image outside of the table is read.
 
     Returns:
         Encoded bytes, or an array of pixels.
@@ -87,10 +87,15 @@ def image_in(value: Any, folder: Path) -> Any:
     return value
 
 
-def _file(path: Any, folder: Path) -> bytes:
+def _file(path: Any, folder: Path | None) -> bytes:
     """The bytes of an image that a table names by its path."""
     if not path:
         raise ValueError("the image has neither bytes nor a path")
+    if folder is None:
+        problem = (
+            f"its bytes are not in the table, and files that a table in a bucket names ({str(path)!r}) are not read"
+        )
+        raise ValueError(f"{problem}; write the bytes into the table")
     if "://" in str(path):
         raise ValueError(f"its bytes are not in the table, and {str(path)!r} is no local file")
     try:

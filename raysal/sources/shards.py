@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from raysal.errors import SourceError
-from raysal.sources.files import for_people
 from raysal.sources.kinds import IMAGES
+from raysal.sources.places import for_people
 from raysal.sources.tar import Member, Torn, members_of
 
 MAX_BYTES = 1 << 30

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,9 @@ from raysal.sources.listing import (
     digest,
     hive_values,
     look_at,
-    size_of,
-    stamp_of_files,
 )
 from raysal.sources.payloads import as_vector, image_in, vector_length
+from raysal.sources.places import PathOrUrl
 from raysal.sources.vectors import Undecoded, batch_rows, carried_in, keys_in, table_columns, values_in
 from raysal.types import Columns, Item, Modality, PassedOver, SourceFile, Stamp, Unit
 
@@ -60,7 +58,7 @@ class Table:
     carried as these names.
     """
 
-    path: Path
+    path: PathOrUrl
     """A file, a directory, or a pattern, as `data/*.parquet`."""
     key_column: str = "key"
     """The column of the items' keys; or `#`: the numbers of the rows, from 0, and of several files `FILE:NUMBER`."""
@@ -93,7 +91,7 @@ class Table:
 
     @cached_property
     def _files(self) -> tuple[str, ...]:
-        """The files' names relative to `_root`, as they were when this was first asked. An error if there are none."""
+        """The files' relative names, as they were when this was first asked. An error if there are none."""
         names = tuple(self._listing.names())
         if not names:
             raise SourceError(self.path, f"no tables here ({', '.join(TABLES)})", "check the path")
@@ -114,11 +112,6 @@ class Table:
         """How keys that are numbers begin in a file, and the number of its first row."""
         return ("" if self._listing.place.file else f"{name}:"), 0
 
-    @property
-    def _root(self) -> Path:
-        """The directory that the names of the files are relative to."""
-        return self._listing.root
-
     def passed_over(self) -> PassedOver:
         """The files of the directory that are no tables; see `PassesOver`."""
         return self._listing.passed_over()
@@ -126,7 +119,10 @@ class Table:
     @cached_property
     def _payload(self) -> tuple[Modality, str]:
         """The modality and the column of the payloads, from the first file's schema."""
-        file = ArrowFile(self._root / self._files[0])
+        with self._listing.opened(self._files[0]) as path:
+            return self._payload_of(ArrowFile(path))
+
+    def _payload_of(self, file: ArrowFile) -> tuple[Modality, str]:
         schema = file.schema
         unlike = [name for name in schema.names if schema.names.count(name) == 1]
         given: list[tuple[Modality, str | None]] = [
@@ -153,7 +149,10 @@ class Table:
 
     def _open(self, name: str) -> ArrowFile:
         """Open one file, and check that it has the columns that this source reads."""
-        file = ArrowFile(self._root / name)
+        with self._listing.opened(name) as path:
+            return self._checked(name, ArrowFile(path))
+
+    def _checked(self, name: str, file: ArrowFile) -> ArrowFile:
         modality, column = self._payload
         flags = [] if self._key == NUMBERS else [(self._key, "--key-column, where '#' is the number of the row")]
         check_columns(file.path, [*flags, (column, f"--{modality}-column")], file.schema.names)
@@ -185,19 +184,17 @@ class Table:
     def fingerprint(self) -> str:
         """Hex sha256 over the files' names and sizes, and the names of the columns that are read."""
         columns = [self.key_column, self._payload, self.carry]
-        return digest([*columns, *((name, size_of(self._root / name)) for name in self._files)])
+        return digest([*columns, *((name, self._listing.look_at(name).bytes) for name in self._files)])
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of the files, and of the images that they name by their paths."""
-        files = replace(self._listing)  # a copy looks at the path anew
-        names = tuple(files.names())
-        tables = ((name, files.file(name)) for name in names)
-        return stamp_of_files(chain(tables, self._images_of(files.path_of(name) for name in names)))
+        return self._listing.stamp(image for file in self._listing.look() for image in self._images_of(file.name))
 
-    def _images_of(self, tables: Iterable[Path]) -> Iterator[tuple[str, Path]]:
-        """The images outside of the tables: the path that is written there, and where it is."""
+    def _images_of(self, name: str) -> Iterator[tuple[str, Path]]:
+        """The images outside of a table: the path that is written there, and where it is. In a bucket none is read."""
         modality, column = self._payload
-        for table in tables if modality == "image" else ():
+        if modality == "image" and self._listing.bucket is None:
+            table = self._listing.path_of(name)
             file = ArrowFile(table)
             if column in file.schema.names:  # else to read it will fail, and say so
                 for path in file.files_named(column):
@@ -206,10 +203,8 @@ class Table:
 
     def files(self) -> Iterator[SourceFile]:
         """The tables; see `OfFiles`. One is changed where an image is that it names by its path."""
-        files = replace(self._listing)
-        for name in files.names():
-            file = look_at(name, files.file(name))
-            images = (look_at(path, place).changed_ns for path, place in self._images_of([files.path_of(name)]))
+        for file in self._listing.look():
+            images = (look_at(path, place).changed_ns for path, place in self._images_of(file.name))
             yield replace(file, changed_ns=max(file.changed_ns, *images, 0))
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
@@ -254,28 +249,32 @@ class Table:
     def _keys(self, names: Iterable[str]) -> Iterator[tuple[str, int, int, pa.Array]]:
         """File, part, first row within the part, and keys of some items after the others."""
         for name in names:
-            file = self._open(name)
-            if self._key == NUMBERS:
-                yield from ((name, *some) for some in file.numbers(*self._numbering(name)))
-                continue
-            kind = file.kind(self._key)
-            row_of_file = 0
-            for part, batches in file.parts([self._key]):
-                row = 0
-                for batch in batches:
-                    column = batch.column(self._key)
-                    yield name, part, row, keys_in(kind, column, file.path, row_of_file)
-                    row, row_of_file = row + len(column), row_of_file + len(column)
+            with self._listing.opened(name):
+                yield from ((name, *some) for some in self._keys_in(name, self._open(name)))
+
+    def _keys_in(self, name: str, file: ArrowFile) -> Iterator[tuple[int, int, pa.Array]]:
+        if self._key == NUMBERS:
+            yield from file.numbers(*self._numbering(name))
+            return
+        kind = file.kind(self._key)
+        row_of_file = 0
+        for part, batches in file.parts([self._key]):
+            row = 0
+            for batch in batches:
+                column = batch.column(self._key)
+                yield part, row, keys_in(kind, column, file.path, row_of_file)
+                row, row_of_file = row + len(column), row_of_file + len(column)
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. The encoder checks the length and values of vectors."""
         column = self._payload[1]
         for position, file, batch, kinds, of_file in self._batches(unit):
+            folder = file.path.parent if self._listing.bucket is None else None
             carried = {c: values_in(kinds[c], batch.column(c)) for c in self.carry if c in kinds}
             for row, payload in enumerate(self._payloads(kinds[column], batch.column(column)), start=position):
                 if only is None or unit.first_id + row in only:
                     values = {c: carried[c][row - position] if c in carried else of_file[c] for c in self.carry}
-                    yield self._item(unit.keys[row], payload, values, file.path.parent)
+                    yield self._item(unit.keys[row], payload, values, folder)
 
     def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
         """Read a chunk of vectors as columns; see `ColumnSource`."""
@@ -298,12 +297,13 @@ class Table:
         """The rows of a chunk in batches: place of the first row, file, rows, kinds of columns, values by folders."""
         position = 0
         for name, part, start, count in unit.locator:
-            file = self._reader(name)
-            kinds = {c: file.kind(c) for c in (self._payload[1], *self.carry) if c in file.schema.names}
-            for whole in file.rows(part, start, count, list(kinds), rows):
-                for batch in (whole[at : at + rows] for at in range(0, whole.num_rows, rows)):
-                    yield position, file, batch, kinds, self._of_path(name)
-                    position += batch.num_rows
+            with self._listing.opened(name):
+                file = self._reader(name)
+                kinds = {c: file.kind(c) for c in (self._payload[1], *self.carry) if c in file.schema.names}
+                for whole in file.rows(part, start, count, list(kinds), rows):
+                    for batch in (whole[at : at + rows] for at in range(0, whole.num_rows, rows)):
+                        yield position, file, batch, kinds, self._of_path(name)
+                        position += batch.num_rows
 
     def _reader(self, name: str) -> ArrowFile:
         """One file, as it was left by the last reading if nobody wrote it since."""
@@ -322,8 +322,8 @@ class Table:
             return iter(values_in(kind, column))
         return (value.as_py() for value in column) if kind.is_encoded_image else kind.arrays(column)
 
-    def _item(self, key: str, value: Any, carried: dict[str, Any], folder: Path) -> Item:
-        """An item of a row, or a bad one that says what the row lacks. `folder` holds the table."""
+    def _item(self, key: str, value: Any, carried: dict[str, Any], folder: Path | None) -> Item:
+        """An item of a row, or a bad one that says what the row lacks. `folder` holds the table, on a disk."""
         modality, column = self._payload
         for name, found in carried.items():
             if (one := _no_value(found)) is not None:

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -13,17 +14,16 @@ from typing import Any, Literal
 from raysal.errors import SourceError
 from raysal.sources.files import Files
 from raysal.sources.json_values import json_values
-from raysal.sources.kinds import JSON_LINES, OTHER_TEXTS, SEPARATORS, TEXT_LISTS, TEXTS
+from raysal.sources.kinds import JSON_LINES, OTHER_TEXTS, SEPARATORS, TEXT_LISTS, TEXTS, suffix_of
 from raysal.sources.listing import (
     bad_item,
     check_carry,
     check_columns,
     digest,
-    look_at,
-    stamp_of_files,
     text_key,
     wanted_positions,
 )
+from raysal.sources.places import PathOrUrl, place_of
 from raysal.store import sha256_of
 from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
@@ -42,7 +42,7 @@ class Text:
     are text, because a column has one type. A value of JSON that is not text is carried as JSON.
     """
 
-    path: Path
+    path: PathOrUrl
     """A file, a directory, or a pattern, as `texts/*.json`."""
     key_column: str = "key"
     """The column or member that holds the items' keys."""
@@ -62,10 +62,19 @@ class Text:
         return "text"
 
     def fingerprint(self) -> str:
-        """Hex sha256 over the files' contents and the names of the columns that are read. It reads the files once."""
-        contents: Iterable[object] = ((name, sha256_of(path)) for name, path in self._paths())
-        if Path(self.path).is_file():
-            contents = [sha256_of(Path(self.path))]  # the name of a single file does not count
+        """Hex sha256 over the files' contents and the names of the columns that are read.
+
+        Returns:
+            The digest. It costs one reading of the files; in a bucket the versions stand for the contents.
+        """
+        files = self._files
+        if files.bucket is not None:
+            looks = ((file.name, file.bytes, file.etag or file.changed_ns) for file in files.look())
+            facts = (look[1:] if files.place.file else look for look in looks)
+            return digest([self.key_column, self.text_column, self.carry, *facts])
+        contents: Iterable[object] = ((name, sha256_of(files.path_of(name))) for name in self._names())
+        if files.place.file:
+            contents = [sha256_of(files.path_of(files.place.file))]  # the name of a single file does not count
         return digest([self.key_column, self.text_column, self.carry, *contents])
 
     def passed_over(self) -> PassedOver:
@@ -74,13 +83,11 @@ class Text:
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of the files; the fingerprint covers their contents."""
-        files = self._files
-        return replace(stamp_of_files((name, files.file(name)) for name in files.names()), by_content=True)
+        return replace(self._files.stamp(), by_content=True)
 
     def files(self) -> Iterator[SourceFile]:
         """See `OfFiles`."""
-        files = self._files
-        return (look_at(name, files.file(name)) for name in files.names())
+        return self._files.look()
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """See `OfFiles`."""
@@ -88,17 +95,17 @@ class Text:
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all items; see `Source.units` and `units_in`."""
-        return self._units(self._paths(), chunk_rows)
+        return self._units(self._names(), chunk_rows)
 
     def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
         """List the items of some files; see `OfFiles`."""
         return self._units(self._checked(names), chunk_rows)
 
-    def _units(self, paths: Iterable[tuple[str, Path]], chunk_rows: int) -> Iterator[Unit]:
+    def _units(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
         """List the items of some files.
 
         Args:
-            paths: their names and paths.
+            names: of these.
             chunk_rows: items in one chunk.
 
         Yields:
@@ -107,7 +114,7 @@ class Text:
         Raises:
             SourceError: a file is missing, not UTF-8 or malformed, a column is missing, or a key is null.
         """
-        rows = ((name, *row) for name, path in paths for row in self._rows_of(path))
+        rows = ((name, *row) for name in names for row in self._rows_in(name))
         first_id = index = 0
         while chunk := list(islice(rows, chunk_rows)):
             yield Unit(
@@ -128,14 +135,14 @@ class Text:
             else:
                 yield bad_item(key, f"no text in column {self.text_column!r}", carried=carried)
 
-    @property
+    @cached_property
     def _files(self) -> Files:
-        path = Path(self.path)
-        takes = TEXT_LISTS if path.is_dir() else TEXTS
-        return Files(path=path, takes=takes, items=OTHER_TEXTS, recursive=self.recursive)
+        place = place_of(self.path)
+        takes = TEXTS if place.file or place.pattern else TEXT_LISTS
+        return Files(path=self.path, takes=takes, items=OTHER_TEXTS, recursive=self.recursive)
 
-    def _paths(self) -> Iterator[tuple[str, Path]]:
-        """Name and path of every file, in order."""
+    def _names(self) -> Iterator[str]:
+        """The name of every file, in order. An error if there are none."""
         files = self._files
         empty = True
         for found in self._checked(files.names()):
@@ -145,16 +152,19 @@ class Text:
             problem, fix = f"no texts here ({', '.join(files.takes)})", "check the path, or name files by a pattern"
             raise SourceError(self.path, problem, fix)
 
-    def _checked(self, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
-        """Name and path of files that are there and hold texts."""
+    def _checked(self, names: Iterable[str]) -> Iterator[str]:
+        """The names of files that are there and hold texts."""
         files = self._files
         for name in names:
-            path = files.path_of(name)
-            if not path.is_file():
-                raise SourceError(path, "no such file", "check the path")
-            if path.suffix.lower() not in TEXTS:
-                raise SourceError(path, f"not one of {', '.join(TEXTS)}", "rename or convert the file")
-            yield name, path
+            if files.look_at(name).bytes < 0 or (files.bucket is None and not files.path_of(name).is_file()):
+                raise SourceError(files.uri_of(name), "no such file", "check the path")
+            if suffix_of(name) not in TEXTS:
+                raise SourceError(files.uri_of(name), f"not one of {', '.join(TEXTS)}", "rename or convert the file")
+            yield name
+
+    def _rows_in(self, name: str) -> Iterator[tuple[str, str | None, tuple[str | None, ...]]]:
+        with self._files.opened(name) as path:
+            yield from self._rows_of(path)
 
     def _rows_of(self, path: Path) -> Iterator[tuple[str, str | None, tuple[str | None, ...]]]:
         columns = [(self.key_column, "--key-column"), (self.text_column, "--text-column")]

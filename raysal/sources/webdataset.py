@@ -6,13 +6,13 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from raysal.errors import ConfigError, SourceError
 from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, PACKED_SHARDS, SHARD, TABLES
-from raysal.sources.listing import bad_item, check_carry, digest, look_at, size_of, stamp_of_files
+from raysal.sources.listing import bad_item, check_carry, digest
+from raysal.sources.places import PathOrUrl
 from raysal.sources.sample_values import NOWHERE, Wanted, bytes_in, text_in, values_in
 from raysal.sources.shards import EXAMPLES, Left, Sample, images_in, open_shard, samples_of
 from raysal.sources.tar import Member
@@ -56,7 +56,7 @@ class WebDataset:
     Carried values are text, because a column has one type. A value of JSON that is not text is carried as JSON.
     """
 
-    path: Path
+    path: PathOrUrl
     """A shard, a folder, or a pattern, as `data/train-*.tar`."""
     key_column: str = "sample"
     """`sample`: the key of an item is that of its sample; `shard`: with the shard's path and a slash before it; or a
@@ -110,13 +110,13 @@ class WebDataset:
     @cached_property
     def _files(self) -> Files:
         """The files at the path."""
-        path = Path(self.path)
-        if path.is_file() and not path.name.lower().endswith(SHARD):
-            packed = path.name.lower().endswith(PACKED_SHARDS)
-            problem = "is packed, and cannot be read by position" if packed else f"is no {SHARD} file"
-            raise SourceError(path, problem, f"unpack it to a {SHARD} file" if packed else f"pass {SHARD} shards")
         others = {*OTHER_IMAGES, *OTHER_TABLES, *IMAGES, *TABLES, *PACKED_SHARDS}
-        return Files(path=path, takes=(SHARD,), items=others, recursive=self.recursive)
+        files = Files(path=self.path, takes=(SHARD,), items=others, recursive=self.recursive)
+        if (name := files.place.file.lower()) and not name.endswith(SHARD):
+            packed = name.endswith(PACKED_SHARDS)
+            problem = "is packed, and cannot be read by position" if packed else f"is no {SHARD} file"
+            raise SourceError(self.path, problem, f"unpack it to a {SHARD} file" if packed else f"pass {SHARD} shards")
+        return files
 
     def _names(self) -> Iterator[str]:
         """The shards, in order. An error if there are none."""
@@ -125,21 +125,21 @@ class WebDataset:
             empty = False
             yield name
         if empty:
-            found = str(self._files.passed_over())
-            problem = f"no {SHARD} shards here; {found}" if found else f"no {SHARD} shards here"
-            raise SourceError(self.path, problem, "check the path; unpack shards that are packed")
+            self._refuse_empty()
+
+    def _refuse_empty(self) -> NoReturn:
+        found = str(self._files.passed_over())
+        problem = f"no {SHARD} shards here; {found}" if found else f"no {SHARD} shards here"
+        raise SourceError(self.path, problem, "check the path; unpack shards that are packed")
 
     def fingerprint(self) -> str:
         """Hex sha256 over the shards' names and sizes, and what is read of them. It costs one `stat` per shard."""
-        files = self._files
-        return digest(
-            [self.key_column, self._payload, self.carry, *((n, size_of(files.file(n))) for n in self._names())]
-        )
+        sizes = ((file.name, file.bytes) for file in self.files())
+        return digest([self.key_column, self._payload, self.carry, *sizes])
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of all shards. It costs one `stat` per shard."""
-        files = self._files
-        return stamp_of_files((name, files.file(name)) for name in files.names())
+        return self._files.stamp()
 
     def passed_over(self) -> PassedOver:
         """Files that are no shards, members of no sample, and shards that are cut short; see `PassesOver`.
@@ -159,8 +159,8 @@ class WebDataset:
             counts[group] = counts.get(group, 0) + number
             examples[group] = tuple([*examples.get(group, ()), *some][:EXAMPLES])
 
-        for name in files.names():
-            left = self._left_of(name)
+        for file in files.look():
+            name, left = file.name, self._left_of(file)
             if left.count:
                 count(NO_SAMPLE, left.count, (f"{name}#{member}" for member in left.names))
             if left.cut:
@@ -171,13 +171,13 @@ class WebDataset:
             unreadable=found.unreadable or cut,
         )  # fmt: skip
 
-    def _left_of(self, name: str) -> Left:
+    def _left_of(self, file: SourceFile) -> Left:
         """What the listing of a shard left out, as it was when it was listed last."""
-        known = self._lefts.get(name)
-        if known is None or known[0] != look_at(name, self._files.file(name)):
-            for _ in self._samples(name):
+        known = self._lefts.get(file.name)
+        if known is None or known[0] != file:
+            for _ in self._samples(file.name):
                 pass
-            known = self._lefts[name]
+            known = self._lefts[file.name]
         return known[1]
 
     @property
@@ -191,15 +191,19 @@ class WebDataset:
 
     def _samples(self, name: str) -> Iterator[Sample]:
         """The samples of one shard, in order. At their end it keeps what is left out."""
-        path = self._files.path_of(name)
-        found, left = look_at(name, path), Left()
-        yield from samples_of(path, left)
+        found, left = self._files.look_at(name), Left()
+        with self._files.opened(name) as path:
+            yield from samples_of(path, left)
         self._lefts[name] = found, left
 
     def files(self) -> Iterator[SourceFile]:
         """Every shard; see `OfFiles`."""
-        files = self._files
-        return (look_at(name, files.file(name)) for name in self._names())
+        empty = True
+        for file in self._files.look():
+            empty = False
+            yield file
+        if empty:
+            self._refuse_empty()
 
     def units(self, chunk_rows: int) -> Iterator[Unit]:
         """List all samples; see `Source.units`. It reads the headers of the shards.
@@ -292,13 +296,13 @@ class WebDataset:
             wanted = [at for at in positions if only is None or unit.first_id + at in only]
             position += count
             if wanted:
-                yield from self._read(self._files.file(name), unit, places, wanted)
+                yield from self._read(name, unit, places, wanted)
 
-    def _read(self, path: bytes, unit: Unit, places: _Places, wanted: list[int]) -> Iterator[Item]:
+    def _read(self, name: str, unit: Unit, places: _Places, wanted: list[int]) -> Iterator[Item]:
         """The items at some positions of a unit, which lie in one shard."""
-        shard = path.decode("utf-8", "backslashreplace")
+        shard = self._files.uri_of(name)
         try:
-            file = os.open(path, os.O_RDONLY)
+            file = os.open(self._files.path_of(name), os.O_RDONLY)
         except OSError as error:
             problem = f"the shard cannot be read ({error.strerror})"
             yield from (bad_item(unit.keys[at], problem, uri=shard) for at in wanted)

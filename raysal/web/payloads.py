@@ -19,15 +19,16 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
+from raysal.buckets import is_url
 from raysal.errors import BadItem, RaysalError, SourceError
 from raysal.pool import Pool
 from raysal.pool.growth import file_names_of
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.digits import Digits
-from raysal.sources.files import place_of
 from raysal.sources.folder import Folder
 from raysal.sources.kinds import IMAGES, ZARR, suffix_of
 from raysal.sources.of_pool import source_of, units_of_file
+from raysal.sources.places import place_of
 from raysal.types import Unit
 from raysal.web.catalogue import Entry
 from raysal.web.refusals import facts_of
@@ -93,7 +94,7 @@ class Payloads:
             return self._media
         path = (self._pool.manifest.source.get("config") or {}).get("path")
         try:
-            return None if path is None else place_of(Path(path), (ZARR,)).root
+            return None if path is None or is_url(path) else place_of(Path(path), (ZARR,)).root
         except SourceError:
             return None
 
@@ -156,7 +157,11 @@ class Payloads:
         source = self.source
         unit = self._unit_of(entry)
         if isinstance(source, Folder):
-            check_bytes(entry.key, source.path_of(entry.key))
+            files = source.listing()
+            if files.bucket is None:
+                check_bytes(entry.key, files.path_of(entry.key))
+            else:
+                check_size(entry.key, files.look_at(entry.key).bytes)
         found = next(iter(source.read(unit, only=frozenset([entry.id]))), None)
         if found is None or found.key != entry.key:
             now = "nothing" if found is None else repr(found.key)
@@ -242,8 +247,23 @@ def check_bytes(key: str, path: str | Path) -> None:
         raise BadItem(key, f"the file cannot be read ({reason})") from None
     if not os.path.isfile(path):
         raise BadItem(key, "not a plain file")
-    if found.st_size > MAX_BYTES:
-        raise BadItem(key, f"{found.st_size} bytes, at most {MAX_BYTES} are read", "make a smaller copy")
+    check_size(key, found.st_size)
+
+
+def check_size(key: str, size: int) -> None:
+    """Refuse a file that is larger than `MAX_BYTES`, before it is read.
+
+    Args:
+        key: the item's key, for the error.
+        size: of the file, in bytes; -1 if it is not there.
+
+    Raises:
+        BadItem: it is refused.
+    """
+    if size < 0:
+        raise BadItem(key, "the file is not there")
+    if size > MAX_BYTES:
+        raise BadItem(key, f"{size} bytes, at most {MAX_BYTES} are read", "make a smaller copy")
 
 
 def problem_of(error: RaysalError) -> str:

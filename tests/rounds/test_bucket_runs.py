@@ -63,24 +63,24 @@ def test_actors_of_ray_open_the_pool_by_its_url(local: Path, url: str, ray_sessi
     assert trace(tmp_path / "run") == trace(local / "run")
 
 
-def write_shard(folder: Path, start: int, count: int) -> None:
-    folder.mkdir(exist_ok=True)
+def write_shard(path: Path, start: int, count: int) -> Path:
     vectors, labels = mixture(count, 4, classes=2, seed=start)
     flat = pa.array(vectors.reshape(-1), pa.float32())
     keys = [f"item-{start + place}" for place in range(count)]
     table = {"key": keys, "vector": pa.FixedSizeListArray.from_arrays(flat, 4), "label": labels}
-    pq.write_table(pa.table(table), folder / f"{start:05d}.parquet")
+    pq.write_table(pa.table(table), path)
+    return path
 
 
 def test_the_commands_of_the_page(bucket_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Embed, again with a new shard, run, and export: all by URLs, each on a machine that has nothing of it."""
-    pool, out = f"{bucket_store.url}/pool", f"{bucket_store.url}/out"
+    """Embed, again with a new shard, run, and export: all by URLs, also on a machine that has nothing of it."""
+    shards, pool, out = (f"{bucket_store.url}/{name}" for name in ("shards", "pool", "out"))
     for step in range(2):
-        write_shard(tmp_path / "shards", 30 * step, 30)
+        bucket_store.put(f"shards/{step}.parquet", write_shard(tmp_path / "shard.parquet", 30 * step, 30))
         monkeypatch.setenv(cache.FOLDER, str(tmp_path / f"machine{step}"))
-        done = cli("embed", tmp_path / "shards", "--out", pool, "--carry", "label", "--chunk-rows", 10)
+        done = cli("embed", shards, "--out", pool, "--carry", "label", "--chunk-rows", 10)
         assert done.code == 0, done.err
-        assert done.out.startswith(f"{pool}: {30 * (step + 1)} items")
+        assert done.out.startswith(f"{pool}: {30 * (step + 1)} items in {3 * (step + 1)} chunks, 30 embedded now")
     config = {"oracle": {"name": "simulated"}, "rounds": {"count": 2, "k": 5, "holdout": 0}, "seed": 1}
     lines = [f'pool = "{pool}"', 'oracle = "simulated"', "seed = 1", "[rounds]", "count = 2", "k = 5", "holdout = 0"]
     (tmp_path / "config.toml").write_text("\n".join(lines), "utf-8")

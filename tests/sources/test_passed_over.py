@@ -23,7 +23,7 @@ from trees import LOOK_LIKE_ITEMS, Tree, picture, plant
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources import SOURCES, detect_source
 from raysal.sources.base import PassesOver
-from raysal.sources.files import HIDDEN, INSIDE, NO_SUFFIX, ODD_NAME, OTHER_SUFFIXES, SPECIAL, UNREADABLE, Files
+from raysal.sources.files import Files
 from raysal.sources.folder import Folder
 from raysal.sources.kinds import (
     IMAGE_FORMATS,
@@ -35,6 +35,7 @@ from raysal.sources.kinds import (
     is_picture,
     suffix_of,
 )
+from raysal.sources.rules import HIDDEN, INSIDE, NO_SUFFIX, ODD_NAME, OTHER_SUFFIXES, SPECIAL, UNREADABLE
 from raysal.sources.table import Table
 from raysal.sources.text import Text
 

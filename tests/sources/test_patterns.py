@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 import raysal
 from raysal.errors import ConfigError, SourceError
 from raysal.sources import check_apart, detect_source, json_values
-from raysal.sources.files import Files, place_of
+from raysal.sources.files import Files
 from raysal.sources.folder import Folder
+from raysal.sources.places import place_of
 from raysal.sources.table import Table
 from raysal.sources.text import Text
 from raysal.types import Item

@@ -342,7 +342,7 @@ def test_detect_source_goes_by_what_lies_there(tmp_path: Path) -> None:
     assert detect_source(str(tmp_path / "t.csv"), key_column="id", carry=["a"]) == Text(
         path=tmp_path / "t.csv", key_column="id", carry=("a",)
     )
-    for path, message in (("s3://bucket/x", "only local paths"), (tmp_path / "no", "no such file")):
+    for path, message in (("s3://key:hidden@bucket/x", "holds a password"), (tmp_path / "no", "no such file")):
         with pytest.raises(SourceError, match=message):
             detect_source(path)
     with pytest.raises(SourceError, match="both tables and images"):
