@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_pools
 from growing_pools import held
 from object_store import ObjectStore
 from small_sources import vectors
@@ -22,7 +23,7 @@ from raysal.embedding.precomputed import Precomputed
 from raysal.errors import BucketError, Damaged, NotNow, PoolError, PoolIncomplete
 from raysal.fleet.partition import Partition
 from raysal.fleet.specs import plan_partitions
-from raysal.pool import Pool, mirror
+from raysal.pool import Pool, PoolWriter, mirror
 from raysal.pool.compacting import compact
 from raysal.pool.mirror import mirror_of
 from raysal.pool.place import directory_of, files_of, place_of
@@ -219,14 +220,18 @@ def test_a_lock_that_nobody_renewed_is_taken_over_and_its_holder_stops(
     assert held(Pool(url)).keys() == {f"k{i}" for i in range(20)} - {"k1"}
 
 
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lease, "__enter__", lambda self: self)
+    monkeypatch.setattr(Lease, "__exit__", lambda *args: None)
+    monkeypatch.setattr(Lease, "check", lambda self: None)
+
+
 def test_of_two_writers_that_both_believe_to_be_alone_one_wins(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without any lock, as after a pause at the worst moment: what one has written, the other does not overwrite."""
     embed_vectors(url)
-    monkeypatch.setattr(Lease, "__enter__", lambda self: self)
-    monkeypatch.setattr(Lease, "__exit__", lambda *args: None)
-    monkeypatch.setattr(Lease, "check", lambda self: None)
+    without_locks(monkeypatch)
     with files_of(directory_of(url)).writing():
         mine = files_of(directory_of(url, synced=False))
         another_machine(monkeypatch, tmp_path / "other")
@@ -234,6 +239,27 @@ def test_of_two_writers_that_both_believe_to_be_alone_one_wins(
         with pytest.raises(NotNow, match="another process wrote it meanwhile"):
             mine.write_record("generations/00001.json", {"number": 1})
     assert held(Pool(url)).keys() == {f"k{i}" for i in range(20)} - {"k1"}
+
+
+def test_data_of_one_writer_is_not_overwritten_by_another(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that was taken for dead goes on to stage other contents of a chunk that is committed."""
+    without_locks(monkeypatch)
+    with files_of(directory_of(url)).writing():
+        late = PoolWriter(directory_of(url), tiny_pools.manifest())
+        another_machine(monkeypatch, tmp_path / "other")
+        directory = directory_of(url)
+        with files_of(directory).writing():
+            writer = PoolWriter(directory, tiny_pools.manifest())
+            for index in range(tiny_pools.CHUNKS):
+                writer.commit(tiny_pools.stage(directory, index))
+        whole = tiny_pools.content(Pool(directory))
+        staged = tiny_pools.stage(late.path, 0, shift=1)
+        with pytest.raises(NotNow, match="another process wrote it meanwhile"):
+            late.commit(staged)
+    assert tiny_pools.content(Pool(url)) == whole
+    assert Pool(url).verify()
 
 
 @deep
@@ -401,6 +427,8 @@ def test_a_cache_that_is_smaller_than_the_pool_sweeps_right(
             )
         some = np.arange(0, 200, 7)
         norms.append(partition.gather(some).astype(np.float32))
+        if place == url:
+            assert sum(part._tensor is not None for part in partition._parts) <= 3
     assert (norms[0] == norms[3]).all()
     assert (norms[1] == norms[3]).all()
     assert (norms[2] == norms[5]).all()
