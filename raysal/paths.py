@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raysal.buckets import is_url, local_or_url
+from raysal.buckets.address import is_url, local_or_url
 from raysal.errors import ConfigError
 
 

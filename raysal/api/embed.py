@@ -83,7 +83,7 @@ def embed(
     from raysal.sources import check_apart
 
     out = as_place("out", out)
-    if isinstance(source, str | Path) and isinstance(out, Path):
+    if isinstance(source, str | Path):
         check_apart(source, out)
     items = source_of(source)
     run_job(

@@ -107,6 +107,5 @@ def export(
     media = source_for(opened, source) if options.needs_media(opened) else None
     places = {getattr(media, "path", None), opened.manifest.source.get("config", {}).get("path")}
     for place in places - {None}:
-        if isinstance(destination, Path):
-            check_apart(place, destination)
+        check_apart(place, destination)
     return export_pool(chosen, destination, options, source=media, max_lost=max_lost, report=report)

@@ -9,7 +9,6 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from raysal.buckets import is_url
 from raysal.cli.garbage import look_now
 from raysal.cli.options import BackendOption, PoolOut
 from raysal.cli.output import Backend, Debug, Json, Outcome, counted, on_interrupt
@@ -135,8 +134,7 @@ def embed(
 
         look_now()
 
-        if not is_url(out):
-            check_apart(source, Path(out))
+        check_apart(source, out)
         items = detect_source(
             source,
             key_column=key_column,

@@ -108,7 +108,7 @@ def build(
     config = FleetConfig(backend=backend.value, partitions=partitions)
     with on_interrupt(resume), progress("opening") as report, open_fleet(found, config) as fleet:
         index = build_index(found, fleet, plan, target_recall=target_recall, seed=seed, fresh=fresh, report=report)
-    return Outcome(data={**info_data(found.path, index, None), "built": True}, view=built_view(index))
+    return Outcome(data={**info_data(pool, index, None), "built": True}, view=built_view(index))
 
 
 @app.command("info")
@@ -125,7 +125,7 @@ def info(pool: PoolPath, json: Json = False, debug: Debug = False) -> Outcome:
         raise PoolError(found.path, f"has no index; {state_view(state)}", f"build one with `raysal index build {pool}`")
     index = open_index(found)
     covered = coverage(found, index)
-    data = info_data(found.path, index, covered) | state
+    data = info_data(pool, index, covered) | state
     data["drift"] = drift(found, index) if covered.stale and index.error is not None else 1.0
     return Outcome(data=data, view=info_view(data))
 

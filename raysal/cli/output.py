@@ -154,7 +154,7 @@ def _print(outcome: Outcome, as_json: bool) -> None:
     if as_json:
         print(_json_line(outcome.data))
     elif isinstance(outcome.view, str):
-        print(outcome.view)
+        print(with_urls(outcome.view))
     else:
         from rich.console import Console
 

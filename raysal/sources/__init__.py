@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from raysal.buckets import is_url
+from raysal.buckets import is_url, local_or_url
 from raysal.config import Choice
 from raysal.errors import ConfigError, SourceError
 from raysal.paths import path_or_url, with_home
@@ -59,17 +59,20 @@ def detect_source(path: str | Path, **options: Any) -> Source:
     return Choice(name="fits" if "hdu" in given else _kind(place), path=place, **given).build("source", SOURCES)
 
 
-def check_apart(source: str | Path, out: Path) -> None:
+def check_apart(source: str | Path, out: str | Path) -> None:
     """Refuse a pool inside the folder that it is made of: the next look would take the pool's tables for items.
 
     Args:
         source: what `detect_source` got.
-        out: the pool directory.
+        out: the pool directory, or its URL.
 
     Raises:
         ConfigError: it lies in the folder. A pattern that does not match its files is another matter.
     """
-    if is_url(source):
+    if is_url(source) or is_url(out):
+        places = [str(local_or_url(place)) if is_url(place) else "" for place in (source, out)]
+        if places[0] and places[1].startswith(f"{places[0]}/"):
+            raise ConfigError("out", f"{out} lies in the source {source}", "name a folder outside of it")
         return
     folder = with_home(source)
     if str(source) not in _NAMED and folder.is_dir() and with_home(out).resolve().is_relative_to(folder.resolve()):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from changing_sources import ROWS, Bytes, changed, write_folder
 from cli_tools import cli, write_vectors
+from object_store import ObjectStore
 from pages import ROOT, blocks, commands
 from PIL import Image
+from pools import mixture
 
 import raysal
 from raysal.embedding.job import embed
@@ -65,6 +69,37 @@ def test_a_pool_grows_and_shrinks_as_on_the_page(tmp_path: Path, monkeypatch: py
         left.append(done.json.get("items"))
     assert left == [6, 5, None]
     assert len(raysal.open_pool("pool")) == 5
+
+
+def test_a_pool_in_a_bucket_as_on_the_page(
+    bucket_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    section = PAGE[PAGE.index("## Pools in buckets") : PAGE.index("## A source that changes")]
+    embedding, running, exporting = commands(blocks(section, "console")[0].replace("s3://bucket", bucket_store.url))
+    lines = [blocks(section, "toml")[0].replace("s3://bucket", bucket_store.url), 'oracle = "simulated"']
+    lines += ["[rounds]", "count = 1", "k = 5", "holdout = 0"]
+    (tmp_path / "config.toml").write_text("\n".join(lines), encoding="utf-8")
+    for step in range(2):
+        bucket_store.put(f"shards/{step}.parquet", labelled_table(tmp_path / "shard.parquet", 30 * step, 30))
+        done = cli(*shlex.split(embedding)[1:], "--carry", "label", "--chunk-rows", 10)
+        assert done.code == 0, done.err
+        found = f"{30 * (step + 1)} items in {3 * (step + 1)} chunks, 30 embedded now"
+        assert done.out.startswith(f"{bucket_store.url}/pool: {found}")
+    for line in (running, exporting):
+        done = cli(*shlex.split(line)[1:])
+        assert done.code == 0, done.err
+    manifest = json.loads(bucket_store.get("labelled/manifest.json"))
+    assert (manifest["exported"], manifest["pool_place"]) == (5, f"{bucket_store.url}/pool")
+
+
+def labelled_table(path: Path, start: int, count: int) -> Path:
+    vectors, labels = mixture(count, 4, classes=2, seed=start)
+    flat = pa.array(vectors.reshape(-1), pa.float32())
+    keys = [f"item-{start + place}" for place in range(count)]
+    columns = {"key": keys, "vector": pa.FixedSizeListArray.from_arrays(flat, 4), "label": labels}
+    pq.write_table(pa.table(columns), path)
+    return path
 
 
 def test_the_refusals_are_those_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,14 +24,14 @@ def manifest(**fields: Any) -> Manifest:
     return Manifest(**{**given, **fields})
 
 
-def stage(path: Path, index: int) -> StagedChunk:
+def stage(path: Path, index: int, shift: float = 0.5) -> StagedChunk:
     """A chunk whose content follows from its index: (id, key, vector) and what was lost."""
     first, last = index * ROWS, min((index + 1) * ROWS, ITEMS)
     good = [id for id in range(first, last) if index != EMPTY and id != 2]
     return ChunkStage(path, DIM).write(
         index=index,
         first_id=first,
-        vectors=np.array([[id, -id, 0.5] for id in good], np.float16).reshape(-1, DIM),
+        vectors=np.array([[id, -id, shift] for id in good], np.float16).reshape(-1, DIM),
         ids=np.array(good, np.int64),
         keys=[f"k{id}" for id in good],
         uris=[None] * len(good),

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_pools
 from growing_pools import held
 from object_store import ObjectStore
 from small_sources import vectors
 from stopped_writers import cut_off_after, killed_at
 from tiers import deep, deep_unless
 
-from raysal.buckets import cache, lease, retries
+from raysal.buckets import Bucket, Object, cache, lease, retries
 from raysal.buckets.lease import Lease
 from raysal.embedding.job import EmbedReport, embed
 from raysal.embedding.precomputed import Precomputed
 from raysal.errors import BucketError, Damaged, NotNow, PoolError, PoolIncomplete
 from raysal.fleet.partition import Partition
 from raysal.fleet.specs import plan_partitions
-from raysal.pool import Pool, mirror
+from raysal.pool import ChunkStage, Pool, PoolWriter, compacting, mirror
 from raysal.pool.compacting import compact
 from raysal.pool.mirror import mirror_of
 from raysal.pool.place import directory_of, files_of, place_of
@@ -219,14 +222,18 @@ def test_a_lock_that_nobody_renewed_is_taken_over_and_its_holder_stops(
     assert held(Pool(url)).keys() == {f"k{i}" for i in range(20)} - {"k1"}
 
 
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lease, "__enter__", lambda self: self)
+    monkeypatch.setattr(Lease, "__exit__", lambda *args: None)
+    monkeypatch.setattr(Lease, "check", lambda self: None)
+
+
 def test_of_two_writers_that_both_believe_to_be_alone_one_wins(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without any lock, as after a pause at the worst moment: what one has written, the other does not overwrite."""
     embed_vectors(url)
-    monkeypatch.setattr(Lease, "__enter__", lambda self: self)
-    monkeypatch.setattr(Lease, "__exit__", lambda *args: None)
-    monkeypatch.setattr(Lease, "check", lambda self: None)
+    without_locks(monkeypatch)
     with files_of(directory_of(url)).writing():
         mine = files_of(directory_of(url, synced=False))
         another_machine(monkeypatch, tmp_path / "other")
@@ -234,6 +241,27 @@ def test_of_two_writers_that_both_believe_to_be_alone_one_wins(
         with pytest.raises(NotNow, match="another process wrote it meanwhile"):
             mine.write_record("generations/00001.json", {"number": 1})
     assert held(Pool(url)).keys() == {f"k{i}" for i in range(20)} - {"k1"}
+
+
+def test_data_of_one_writer_is_not_overwritten_by_another(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that was taken for dead goes on to stage other contents of a chunk that is committed."""
+    without_locks(monkeypatch)
+    with files_of(directory_of(url)).writing():
+        late = PoolWriter(directory_of(url), tiny_pools.manifest())
+        another_machine(monkeypatch, tmp_path / "other")
+        directory = directory_of(url)
+        with files_of(directory).writing():
+            writer = PoolWriter(directory, tiny_pools.manifest())
+            for index in range(tiny_pools.CHUNKS):
+                writer.commit(tiny_pools.stage(directory, index))
+        whole = tiny_pools.content(Pool(directory))
+        staged = tiny_pools.stage(late.path, 0, shift=1)
+        with pytest.raises(NotNow, match="another process wrote it meanwhile"):
+            late.commit(staged)
+    assert tiny_pools.content(Pool(url)) == whole
+    assert Pool(url).verify()
 
 
 @deep
@@ -401,6 +429,8 @@ def test_a_cache_that_is_smaller_than_the_pool_sweeps_right(
             )
         some = np.arange(0, 200, 7)
         norms.append(partition.gather(some).astype(np.float32))
+        if place == url:
+            assert sum(part._tensor is not None for part in partition._parts) <= 3
     assert (norms[0] == norms[3]).all()
     assert (norms[1] == norms[3]).all()
     assert (norms[2] == norms[5]).all()
@@ -409,25 +439,68 @@ def test_a_cache_that_is_smaller_than_the_pool_sweeps_right(
 def test_a_pass_fetches_the_next_files_while_one_is_read(
     url: str, bucket_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The first one, and a later one that finds the files deleted from the cache."""
     embed_vectors(url, 40, 5)
     another_machine(monkeypatch, tmp_path / "other")
     spec = plan_partitions(Pool(url), 1)[0]
     assert spec.pool == url
-    at_once, most, guard, enough = 0, 0, threading.Lock(), threading.Event()
-
-    def arrive() -> None:
-        nonlocal at_once, most
-        with guard:
-            at_once += 1
-            most = max(most, at_once)
-            if most >= 3:
-                enough.set()
-        enough.wait(10)  # each waits until there are three at a time
-        with guard:
-            at_once -= 1
-
-    for index in range(8):
-        bucket_store.before("GET", f"pools/a/vectors/{index:05d}*", arrive)
     partition = Partition(spec)
-    assert sum(block.n for block in partition.blocks()) == 40
-    assert enough.is_set()
+    for _ in range(2):
+        there = threading.Barrier(3)
+
+        def arrive(there: threading.Barrier = there) -> None:
+            there.wait(10)  # until three are on their way at once
+
+        for index in (5, 6, 7):
+            bucket_store.before("GET", f"pools/a/vectors/{index:05d}*", arrive)
+        assert sum(block.n for block in partition.blocks()) == 40
+        assert not there.broken
+        for part in partition._parts:
+            part.let_go()
+        shutil.rmtree(tmp_path / "other" / "objects")
+
+
+def test_a_generation_that_comes_within_a_listing_is_not_seen_without_its_chunks(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing of many pages shows the records of chunks as they were before those of generations."""
+    monkeypatch.setattr(compacting, "_clear_others", lambda pool: None)  # whose deletions would be noticed in any case
+    embed_vectors(url)
+    remove_items(url, ["k3"])
+    home = mirror_of(url).directory
+    another_machine(monkeypatch, tmp_path / "other")
+    listing, calls = Bucket.list, []
+
+    def in_pages(self: Bucket, prefix: str = "") -> Iterator[Object]:
+        before = list(listing(self, prefix))
+        if prefix == "" and not calls:
+            calls.append(1)
+            compact(home)
+            before = [found for found in before if found.name < "generations"]
+            before += [found for found in listing(self) if found.name >= "generations"]
+        yield from before
+
+    monkeypatch.setattr(Bucket, "list", in_pages)
+    assert held(Pool(url)).keys() == {f"k{i}" for i in range(20)} - {"k3"}
+    assert calls
+
+
+def test_a_writer_goes_on_from_what_another_machine_wrote(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_vectors(url)
+    home = directory_of(url)
+    another_machine(monkeypatch, tmp_path / "other")
+    remove_items(url, ["k1"])
+    assert remove_items(home, ["k2"]).generation == 2
+    assert held(Pool(url)).keys() == {f"k{i}" for i in range(20)} - {"k1", "k2"}
+
+
+def test_a_worker_on_another_machine_has_a_directory_of_its_own(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = ChunkStage(directory_of(url), 3)
+    another_machine(monkeypatch, tmp_path / "other")
+    arrived = pickle.loads(pickle.dumps(stage))
+    assert arrived.pool.is_relative_to(tmp_path / "other")
+    assert place_of(arrived.pool) == url

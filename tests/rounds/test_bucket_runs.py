@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from cli_tools import cli
 from killed_runs import FIELDS, trace
 from object_store import ObjectStore
 from pools import make_pool, mixture
 
-from raysal.buckets import cache, retries
+from raysal.buckets import retries
 from raysal.config import parse_config
-from raysal.pool import open_pool
 from raysal.rounds.directory import RunDir
 from raysal.rounds.loop import resume, run
 from raysal.rounds.session import Session
@@ -63,38 +59,18 @@ def test_actors_of_ray_open_the_pool_by_its_url(local: Path, url: str, ray_sessi
     assert trace(tmp_path / "run") == trace(local / "run")
 
 
-def write_shard(folder: Path, start: int, count: int) -> None:
-    folder.mkdir(exist_ok=True)
-    vectors, labels = mixture(count, 4, classes=2, seed=start)
-    flat = pa.array(vectors.reshape(-1), pa.float32())
-    keys = [f"item-{start + place}" for place in range(count)]
-    table = {"key": keys, "vector": pa.FixedSizeListArray.from_arrays(flat, 4), "label": labels}
-    pq.write_table(pa.table(table), folder / f"{start:05d}.parquet")
-
-
-def test_the_commands_of_the_page(bucket_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Embed, again with a new shard, run, and export: all by URLs, each on a machine that has nothing of it."""
-    pool, out = f"{bucket_store.url}/pool", f"{bucket_store.url}/out"
-    for step in range(2):
-        write_shard(tmp_path / "shards", 30 * step, 30)
-        monkeypatch.setenv(cache.FOLDER, str(tmp_path / f"machine{step}"))
-        done = cli("embed", tmp_path / "shards", "--out", pool, "--carry", "label", "--chunk-rows", 10)
-        assert done.code == 0, done.err
-        assert done.out.startswith(f"{pool}: {30 * (step + 1)} items")
-    config = {"oracle": {"name": "simulated"}, "rounds": {"count": 2, "k": 5, "holdout": 0}, "seed": 1}
-    lines = [f'pool = "{pool}"', 'oracle = "simulated"', "seed = 1", "[rounds]", "count = 2", "k = 5", "holdout = 0"]
-    (tmp_path / "config.toml").write_text("\n".join(lines), "utf-8")
-    done = cli("run", tmp_path / "config.toml", "--out", tmp_path / "run")
-    assert done.code == 0, done.err
-    run(parse_config({**config, "pool": open_pool(pool).path, "fleet": {"backend": "local"}}), tmp_path / "again")
-    assert trace(tmp_path / "run") == trace(tmp_path / "again")
-    done = cli("export", pool, "--as", "parquet", "--run", tmp_path / "run", "-o", out)
-    assert done.code == 0, done.err
-    assert json.loads(bucket_store.get("out/manifest.json"))["pool_place"] == pool
-    for words in (["pool", "info"], ["pool", "verify"], ["select", "-k", 3], ["pool", "quarantine"]):
-        command = [*words[:2], pool, *words[2:]] if words[0] == "pool" else [words[0], pool, *words[1:]]
-        done = cli(*command)
-        assert done.code == 0, (command, done.err)
-    missing = cli("pool", "info", f"{bucket_store.url}/nothing")
-    assert missing.code == 2
-    assert f"{bucket_store.url}/nothing: not a pool" in missing.err
+def test_commands_take_the_url(url: str) -> None:
+    for words in (
+        ["pool", "info"],
+        ["pool", "verify"],
+        ["pool", "quarantine"],
+        ["select", "-k", 3],
+        ["index", "build"],
+    ):
+        done = cli(*words, url)
+        assert done.code == 0, (words, done.err)
+    assert cli("index", "info", url, "--json").json["pool"] == url
+    for words in (["pool", "info"], ["select", "-k", 3], ["pool", "compact"]):
+        missing = cli(*words, f"{url}/nothing")
+        assert missing.code == 2
+        assert missing.err.startswith(f"raysal: {url}/nothing: not a pool")
