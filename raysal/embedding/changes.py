@@ -63,13 +63,13 @@ class FirstSpans:
         if not self._single:
             add_spans(self._spans, self._source, unit, unit.first_id)
 
-    def write(self, pool: Path) -> None:
-        """Write the table of generation 0: the files as they are now, before any is read."""
+    def write(self, pool: Path, files: Iterable[SourceFile] | None = None) -> None:
+        """Write the table of generation 0: `files`, or those that the source has now, before any is read."""
         if self._source is not None:
-            write_files(pool, 0, self._taken(self._source))
+            write_files(pool, 0, self._taken(self._source.files() if files is None else files))
 
-    def _taken(self, source: OfFiles) -> Iterator[TakenFile]:
-        for place, file in enumerate(source.files()):
+    def _taken(self, files: Iterable[SourceFile]) -> Iterator[TakenFile]:
+        for place, file in enumerate(files):
             first, items = (place, 1) if self._single else self._spans.get(file.name, (0, 0))
             yield TakenFile(file=file, first_id=first, items=items)
 

@@ -10,23 +10,30 @@ from __future__ import annotations
 
 import json
 import time
-from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.arrow_values import text_array
 from raysal.embedding.base import Encoder
-from raysal.embedding.changes import Changes, FileSource, add_spans, find_changes, is_single, unchanged_ids
+from raysal.embedding.changes import (
+    Changes,
+    FileSource,
+    FirstSpans,
+    add_spans,
+    find_changes,
+    is_single,
+    unchanged_ids,
+)
+from raysal.embedding.moves import Met
 from raysal.embedding.origin import Progress, check_contents, remember
 from raysal.embedding.recorded import source_fields, source_record
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
-from raysal.errors import DuplicateKeys, SourceChanged
+from raysal.errors import SourceChanged
 from raysal.pool import Pool, PoolWriter
 from raysal.pool.generations import newest_generation
 from raysal.pool.growth import (
@@ -37,14 +44,14 @@ from raysal.pool.growth import (
     TakenFile,
     clear_chunks,
     discard,
+    files_in,
     files_name,
-    look_again,
     planned_files,
     read_begun,
+    read_files,
     write_files,
 )
 from raysal.pool.key_index import extend
-from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
 from raysal.pool.taking_in import known_ids, take_in
 from raysal.sources.base import OfFiles, Source
@@ -173,12 +180,17 @@ def _is_as_it_was(out: Path, source: FileSource, stamp: Stamp | None, checking: 
     known = all("contents" in record for record in pool.records)
     if not known or source.fingerprint() != pool.manifest.source["fingerprint"]:
         return None
+    touched = {file.name: file for file in find_changes(pool, source, KnownFiles(out, 0)).files}
     try:
         checked = check_contents(out, pool.manifest, dict(enumerate(pool.records)), source, stamp, checking)
     except SourceChanged:
         return None
     if (out / files_name(0)).exists():
-        look_again(out, source.files())
+        spans = FirstSpans(source)  # the same items in the same order may lie in the files in another way
+        for unit in source.units(pool.manifest.chunk_rows):
+            spans.look(unit)
+        before = chain.from_iterable(map(files_in, read_files(out, 0)))
+        spans.write(out, (touched.get(file.name, file) for file in before))
     return checked
 
 
@@ -205,7 +217,8 @@ def _plan(
     """Decide which items come under which ids, and begin; None if none do. `kept_ids` are as they were."""
     files = changes.files
     before = list(changes.as_before)
-    if len(kept_ids):  # of single files: those that were only touched are not listed
+    single = _is_single(source, [file.name for file in files])
+    if single and len(kept_ids):  # those that were only touched are not listed
         old = known_ids(pool, [file.name for file in files if file.name in changes.changed])
         touched = {name for name, id in old.items() if _is_in(kept_ids, id)}
         before += [file for file in files if file.name in touched]
@@ -219,17 +232,15 @@ def _plan(
     check_keys(_Listing(source, names), rows)  # type: ignore[arg-type]
     first_id = pool.manifest.items if pool.changed is None else pool.changed.next_id
     first_chunk = pool.manifest.chunks if pool.changed is None else pool.changed.next_chunk
-    others = _Others(source, names, rows)
+    met = Met(source, known, names, rows)
     spans: dict[str, tuple[int, int]] = {}
     kept: list[list[int]] = []
     items = chunks = 0
-    single = True
     for unit in source.units_in(names, rows):
         old = known_ids(pool, unit.keys)
-        _check_new(source, known, unit, old, others)
+        met.look(unit, old)
         if len(kept_ids) and all(key in old and _is_in(kept_ids, old[key]) for key in unit.keys):
             continue
-        single = single and is_single(source, unit)
         add_spans(spans, source, unit, first_id + items)
         items, chunks = items + len(unit.keys), chunks + 1
         if kept and kept[-1][1] == unit.index:
@@ -238,9 +249,12 @@ def _plan(
             kept.append([unit.index, unit.index + 1])
     if not chunks:
         return None
-    came = [(file, *spans.get(file.name, (0, 0))) for file in files]
-    taken = [TakenFile(file=file, first_id=first, items=count) for file, first, count in came]
-    taken += [TakenFile(file=file, first_id=KNOWN_BEFORE, items=0) for file in before]
+    came = ((file, *spans.get(file.name, (0, 0))) for file in files)
+    taken = chain(
+        (TakenFile(file=file, first_id=first, items=count) for file, first, count in came),
+        met.taken(files),
+        (TakenFile(file=file, first_id=KNOWN_BEFORE, items=0) for file in before),
+    )
     number = pool.generation + 1
     mark_changed(pool.path)
     begun = Begun(
@@ -260,51 +274,16 @@ def _plan(
     return begun
 
 
+def _is_single(source: FileSource, names: list[str]) -> bool:
+    """Whether each of these files is one item, which has its name for a key."""
+    some = list(islice(source.units_in(names, len(names) + 1), 1)) if names else []
+    return bool(some) and len(some[0].keys) == len(names) and is_single(source, some[0])
+
+
 def _is_in(ids: NDArray[np.int64], id: int) -> bool:
     """Whether ascending ids have one."""
     place = int(np.searchsorted(ids, id))
     return place < len(ids) and int(ids[place]) == id
-
-
-class _Others:
-    """The files of a source that a growth does not list."""
-
-    def __init__(self, source: FileSource, listed: Collection[str], chunk_rows: int) -> None:
-        self._source, self._listed, self._rows = source, listed, chunk_rows
-
-    @cached_property
-    def _hashes(self) -> NDArray[np.int64]:
-        """Of their keys, ascending: 8 bytes for each. They are listed when this is first asked."""
-        listed, found = set(self._listed), array("q")
-        names = (file.name for file in self._source.files() if file.name not in listed)
-        for unit in self._source.units_in(names, self._rows):
-            found.frombytes(text_hashes(text_array(unit.keys)).tobytes())
-        return np.sort(np.frombuffer(found, np.int64))
-
-    def having(self, keys: Sequence[str]) -> list[str]:
-        """Those of some keys that they have."""
-        hashes = text_hashes(text_array(keys))
-        low, high = (np.searchsorted(self._hashes, hashes, side) for side in ("left", "right"))
-        return [key for key, here in zip(keys, (low < high).tolist(), strict=True) if here]
-
-
-def _check_new(source: FileSource, known: KnownFiles, unit: Unit, old: dict[str, int], others: _Others) -> None:
-    """Refuse keys of items that are there, and that a file has which did not change.
-
-    An item keeps its id where it is moved to another file, so the one that it came from may not have it any more.
-
-    Raises:
-        DuplicateKeys: there are such keys.
-    """
-    if not old or is_single(source, unit):
-        return
-    names, counts = zip(*source.spans(unit), strict=True)
-    now = np.repeat(known.places_of(names), counts)
-    rows = [row for row, key in enumerate(unit.keys) if key in old]
-    came = known.file_of(np.array([old[unit.keys[row]] for row in rows], np.int64))
-    doubted = [unit.keys[row] for row, place in zip(rows, came.tolist(), strict=True) if not 0 <= place == now[row]]
-    if doubted and (twice := others.having(doubted)):
-        raise DuplicateKeys(source_name(source), twice)
 
 
 def _finish(

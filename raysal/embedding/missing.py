@@ -81,7 +81,7 @@ def _write_gone(pool: Pool, source: OfFiles) -> str:
     there = np.sort(text_hashes(text_array(names)))
 
     def gone() -> Iterator[TakenFile]:
-        for table in taken_files(pool.path, pool.generation):
+        for _, table in taken_files(pool.path, pool.generation):
             column: Any = table["name"].combine_chunks()
             for row in np.flatnonzero(~_is_in(there, text_hashes(column))).tolist():
                 file = SourceFile(name=column[row].as_py(), bytes=GONE, changed_ns=0)

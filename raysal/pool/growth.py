@@ -40,13 +40,17 @@ _ROWS = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class TakenFile:
-    """A file of the source that a pool takes in."""
+    """A file of the source that a pool takes in, with some of its items, whose ids follow each other.
+
+    The first of a file has the items that come, if any do. Those that the pool had before, and that lie in the file,
+    have further ones. So the last generation that took in a file says of all its items which they are.
+    """
 
     file: SourceFile
     first_id: int
-    """Of its first item that comes; the ids of those that come follow each other."""
+    """Of the first of these items."""
     items: int
-    """How many come."""
+    """How many they are."""
 
 
 def files_name(number: int) -> str:
@@ -60,7 +64,7 @@ def write_files(pool: Path, number: int, taken: Iterable[TakenFile]) -> str:
     Args:
         pool: the directory.
         number: of the generation.
-        taken: the files, in order of their ids.
+        taken: the files, in order of the ids that come; then those with items that were there before.
 
     Returns:
         Hex sha256 of the table.
@@ -104,7 +108,7 @@ def read_files(pool: Path, number: int, sha256: str | None = None) -> Iterator[p
         sha256: of the table; None if nobody recorded it.
 
     Yields:
-        Tables of `FILES_SCHEMA`, in order of the ids; none if the generation has no such table.
+        Tables of `FILES_SCHEMA`, in the order of `write_files`; none if the generation has no such table.
 
     Raises:
         Damaged: the table was altered.
@@ -123,7 +127,13 @@ def read_files(pool: Path, number: int, sha256: str | None = None) -> Iterator[p
         raise Damaged(path, f"cannot be read ({error})", fix) from None
 
 
-def taken_files(pool: Path, newest: int, *, checked: bool = False) -> Iterator[pa.Table]:
+def files_in(table: pa.Table) -> Iterator[SourceFile]:
+    """The files of a table of `FILES_SCHEMA`, as they were when they were taken in."""
+    for row in table.select(["name", "bytes", "changed_ns"]).to_pylist():
+        yield SourceFile(**row)
+
+
+def taken_files(pool: Path, newest: int, *, checked: bool = False) -> Iterator[tuple[int, pa.Table]]:
     """The files that generations 0 to `newest` took in, in order; tables as of `read_files`.
 
     A table that no generation names is passed over: a growth that was stopped before it was begun may leave one.
@@ -134,35 +144,34 @@ def taken_files(pool: Path, newest: int, *, checked: bool = False) -> Iterator[p
         checked: whether to compare the tables with their digests.
 
     Yields:
-        Tables of `FILES_SCHEMA`.
+        The number of a generation, and a table of `FILES_SCHEMA`.
     """
     for number in range(newest + 1):
         sha256 = Generation.read(pool, number).files if number else None
         if number == 0 or sha256 is not None:
-            yield from read_files(pool, number, sha256 if checked else None)
+            yield from ((number, table) for table in read_files(pool, number, sha256 if checked else None))
 
 
 class KnownFiles:
-    """The files that a pool took in, as they were then. Memory: 40 bytes a file.
+    """The files that a pool took in, as they were then. Memory: 40 bytes a file, and 16 for each run of ids in one.
 
     Names are known by their hashes of 64 bits: two files are taken for one if hash, size and time are the same.
     """
 
     def __init__(self, pool: Path, newest: int) -> None:
         """Read what generations 0 to `newest` took in. Of a file that came twice, the last one counts."""
-        hashes, facts = [np.empty(0, np.int64)], [np.empty((0, 4), np.int64)]
+        hashes, facts, numbers = [np.empty(0, np.int64)], [np.empty((0, 4), np.int64)], [np.empty(0, np.int64)]
         self.complete = (pool / files_name(0)).exists()
         """Whether the files of the pool as it was made are known: pools of an older raysal did not keep them."""
-        for table in taken_files(pool, newest, checked=True):
+        for number, table in taken_files(pool, newest, checked=True):
             hashes.append(text_hashes(table["name"].combine_chunks()))
             facts.append(np.stack([numbers_of(table[name]) for name in FILES_SCHEMA.names[1:]], 1))
+            numbers.append(np.full(table.num_rows, number, np.int64))
         found, rows = np.concatenate(hashes), np.concatenate(facts)
         self._hashes, backwards = np.unique(found[::-1], return_index=True)
         self._facts = rows[len(found) - 1 - backwards, :2]
-        came = np.flatnonzero(rows[:, 3] > 0)
-        order = came[np.argsort(rows[came, 2], kind="stable")]
-        self._first_ids, self._stop_ids = rows[order, 2], rows[order, 2] + rows[order, 3]
-        self._places = np.searchsorted(self._hashes, found[order])
+        places = np.searchsorted(self._hashes, found)
+        self._bounds, self._owners = _runs(places, rows[:, 2], rows[:, 3], np.concatenate(numbers))
         self.there = np.zeros(len(self._hashes), bool)
         """Which of them `look` met."""
 
@@ -203,35 +212,45 @@ class KnownFiles:
         return np.where(self._hashes[places] == hashes, places, -1)
 
     def file_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The places of the files that items came from, int64 [n]; -1 where that is not known."""
-        if not len(self._first_ids):
-            return np.full(len(ids), -1, np.int64)
-        spans = np.searchsorted(self._first_ids, ids, "right").clip(min=1) - 1
-        inside = (ids >= self._first_ids[spans]) & (ids < self._stop_ids[spans])
-        return np.where(inside, self._places[spans], -1)
+        """The places of the files that items lay in when these were taken in last, int64 [n]; -1 if not known."""
+        runs = np.searchsorted(self._bounds, ids, "right") - 1
+        return np.asarray(self._owners[runs])
 
 
-def look_again(pool: Path, files: Iterable[SourceFile]) -> None:
-    """Keep what the files are now of a pool that never changed, and whose contents are known to be theirs.
+def _runs(
+    places: NDArray[np.int64], first_ids: NDArray[np.int64], counts: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which items lie in which files, of rows [n] of the tables, one after the other.
+
+    A table that takes in a file again says all that is in it: what earlier ones said of it does not count. Of an item
+    that several files have, all but the last are gone: another one that had it was taken in again.
 
     Args:
-        pool: the directory.
-        files: of its source, in the order in which it took them in.
+        places: of the files.
+        first_ids: of their items; `KNOWN_BEFORE` where the row says nothing of these.
+        counts: of their items.
+        numbers: of the generations, ascending.
+
+    Returns:
+        Where runs of ids begin int64 [m], ascending; and the place of the file of each int64 [m + 1], -1 where there is
+        none, with one more for what is before all.
     """
-    now = iter(files)
-
-    def taken() -> Iterator[TakenFile]:
-        for table in read_files(pool, 0):
-            for row in table.to_pylist():
-                file = next((file for file in now if file.name == row["name"]), None)
-                if file is not None:
-                    yield TakenFile(file=file, first_id=row["first_id"], items=row["items"])
-
-    write_files(pool, 0, list(taken()))
+    last = np.full(places.max(initial=-1) + 1, -1, np.int64)
+    says = first_ids != KNOWN_BEFORE
+    np.maximum.at(last, places[says], numbers[says])
+    valid = (counts > 0) & (numbers == last[places])
+    firsts, stops, owners = first_ids[valid], (first_ids + counts)[valid], places[valid]
+    bounds = np.unique(np.concatenate([firsts, stops]))
+    begins, ends = np.searchsorted(bounds, firsts), np.searchsorted(bounds, stops)
+    lengths = ends - begins
+    covered = np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+    found = np.full(len(bounds) + 1, -1, np.int64)
+    found[covered] = np.repeat(owners, lengths)  # of what comes twice, the last one stays
+    return bounds, found
 
 
 def file_names_of(pool: Path, newest: int, ids: Sequence[int]) -> dict[int, str]:
-    """The names of the files that items came from. It reads the tables of files once.
+    """The names of the files that items lie in. It reads the tables of files once.
 
     Args:
         pool: the directory.
@@ -243,7 +262,7 @@ def file_names_of(pool: Path, newest: int, ids: Sequence[int]) -> dict[int, str]
     """
     wanted = np.sort(np.array(ids, np.int64))
     found: dict[int, str] = {}
-    for table in taken_files(pool, newest):
+    for _, table in taken_files(pool, newest):
         first, count = numbers_of(table["first_id"]), numbers_of(table["items"])
         low, high = np.searchsorted(wanted, first), np.searchsorted(wanted, first + count)
         for row in np.flatnonzero((high > low) & (count > 0)).tolist():
@@ -264,7 +283,8 @@ class Begun:
     chunk_rows: int
     files: str
     """Hex sha256 of the table of its files: in order of the listing those whose items are listed, each with the id of
-    its first one that comes; then those of which only size and time are to be known, with the id `KNOWN_BEFORE`."""
+    its first one that comes; then these again for each run of ids that they have of before; then those of which only
+    size and time are to be known, with the id `KNOWN_BEFORE`."""
     kept: Sequence[Sequence[int]]
     """[first, stop) of the units of that listing that come; the items of the others are in the pool as they are."""
     single: bool
@@ -334,13 +354,14 @@ def planned_files(pool: Path, begun: Begun) -> tuple[list[str], list[SourceFile]
     Raises:
         Damaged: the table was altered, or is gone.
     """
-    names, files = [], []
+    listed: dict[str, None] = {}
+    files: dict[str, SourceFile] = {}
     for table in read_files(pool, begun.number, begun.files):
-        for row in table.to_pylist():
-            files.append(SourceFile(name=row["name"], bytes=row["bytes"], changed_ns=row["changed_ns"]))
-            if row["first_id"] != KNOWN_BEFORE:
-                names.append(row["name"])
-    return names, files
+        for file, first_id in zip(files_in(table), table["first_id"].to_pylist(), strict=True):
+            files[file.name] = file
+            if first_id != KNOWN_BEFORE:
+                listed[file.name] = None
+    return list(listed), list(files.values())
 
 
 def discard(pool: Path, begun: Begun) -> None:
